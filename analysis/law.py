@@ -1,0 +1,113 @@
+"""A loss law: its constants at full precision, what they were fitted on, and its arithmetic."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+
+Array = NDArray[np.float64]
+Form = Literal["chinchilla", "gamma", "tied", "kaplan", "data_constrained"]
+# What N counts. `unknown` is an honest answer for a paper that does not say.
+NCounts = Literal["n_params", "n_params_total", "n_params_non_embedding", "unknown"]
+# What C counts: counted FLOPs, or 6·N·D with the N above.
+CCounts = Literal["train_flops", "flops_6nd"]
+LossUnit = Literal["nats_per_token", "bits_per_byte", "unknown"]
+
+
+class Frozen(BaseModel):
+    """Immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Support(Frozen):
+    """The box of training FLOPs and tokens per parameter that the data cover."""
+
+    flops: tuple[PositiveFloat, PositiveFloat]
+    tokens_per_param: tuple[PositiveFloat, PositiveFloat]
+
+    def contains(self, N: ArrayLike, D: ArrayLike, C: ArrayLike) -> NDArray[np.bool_]:
+        """Whether (C, D/N) lies in the box; shaped like the broadcast of the arguments."""
+        C, ratio = np.asarray(C, float), np.asarray(D, float) / np.asarray(N, float)
+        inside = (self.flops[0] <= C) & (self.flops[1] >= C)
+        return inside & (self.tokens_per_param[0] <= ratio) & (ratio <= self.tokens_per_param[1])
+
+
+class Repetition(Frozen):
+    """How repeated tokens and excess parameters lose value (Muennighoff et al. 2023, eq. 5, 6)."""
+
+    R_D: PositiveFloat
+    R_N: PositiveFloat
+
+
+class LossLaw(Frozen):
+    """L(N, D) = E + (A/N^alpha + B/D^beta)^gamma, with its provenance.
+
+    The forms are one family: `chinchilla` has gamma = 1 (Hoffmann et al. 2022, eq. 2), `tied`
+    has alpha = beta as well (Gadre et al. 2024), `kaplan` has E = 0 and beta = 1 (Kaplan et al.
+    2020, eq. 1.5, with gamma = alpha_D and alpha = alpha_N/alpha_D), `gamma` leaves all free.
+    `data_constrained` adds `repetition`.
+
+    Attributes:
+        draws: bootstrap draws of the constants by name, equally long; empty without a bootstrap.
+        support: where the data were; None when the source does not tell.
+    """
+
+    name: str
+    form: Form
+    E: float = Field(ge=0)
+    A: PositiveFloat
+    B: PositiveFloat
+    alpha: PositiveFloat
+    beta: PositiveFloat
+    gamma: PositiveFloat = 1.0
+    repetition: Repetition | None = None
+    n_counts: NCounts
+    c_counts: CCounts
+    loss_unit: LossUnit
+    source: str
+    support: Support | None = None
+    draws: dict[str, tuple[float, ...]] = Field(default_factory=dict, repr=False)
+
+    @model_validator(mode="after")
+    def _form_holds(self) -> Self:
+        if self.form in ("chinchilla", "tied", "data_constrained") and self.gamma != 1.0:
+            raise ValueError(f"form {self.form} has gamma = 1, not {self.gamma}")
+        if self.form == "tied" and self.alpha != self.beta:
+            raise ValueError(f"form tied has alpha = beta, not {self.alpha} and {self.beta}")
+        if (self.form == "data_constrained") != (self.repetition is not None):
+            raise ValueError("repetition belongs to the form data_constrained, and to no other")
+        if len({len(column) for column in self.draws.values()}) > 1:
+            raise ValueError("bootstrap draws differ in length")
+        return self
+
+    @property
+    def exponent_N(self) -> float:
+        """N* ~ C^exponent_N under C = 6·N·D: beta/(alpha + beta) (Hoffmann et al. 2022, eq. 4)."""
+        return self.beta / (self.alpha + self.beta)
+
+    @property
+    def exponent_D(self) -> float:
+        """D* ~ C^exponent_D under C = 6·N·D: alpha/(alpha + beta)."""
+        return self.alpha / (self.alpha + self.beta)
+
+    def loss(self, N: ArrayLike, D: ArrayLike) -> Array:
+        """Loss at N parameters and D tokens, all of them fresh; broadcast shape."""
+        N, D = np.asarray(N, float), np.asarray(D, float)
+        inner = self.A * N**-self.alpha + self.B * D**-self.beta
+        return np.asarray(self.E + inner**self.gamma)
+
+    def save(self, path: Path) -> None:
+        """Write as JSON; floats keep every digit."""
+        path.write_text(self.model_dump_json(indent=1))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            pydantic.ValidationError: not a law.
+        """
+        return cls.model_validate_json(path.read_text())

@@ -1,0 +1,105 @@
+"""One self-contained HTML page: prose, tables and Plotly figures that open without a network."""
+
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+import polars as pl
+from plotly.offline import get_plotlyjs
+
+_CSS = """
+:root{color-scheme:light;--ink:#1c2430;--soft:#5b6675;--line:#dfe4ea;--mark:#0b6e99;--warn:#9a5b00}
+*{box-sizing:border-box}
+body{margin:0 auto;max-width:1080px;padding:1.5rem 1rem 4rem;color:var(--ink);background:#fff;
+ font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+h1{font-size:1.8rem;line-height:1.2;margin:.2rem 0 .4rem}
+h2{font-size:1.25rem;margin:2.4rem 0 .4rem;border-top:1px solid var(--line);padding-top:1.4rem}
+p{max-width:74ch}.lead{font-size:1.1rem}.soft{color:var(--soft);font-size:.9rem}
+.warn{border-left:4px solid var(--warn);padding:.2rem .8rem;margin:.8rem 0;background:#fff8ec}
+.scroll{overflow-x:auto}
+table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums;margin:.6rem 0}
+th,td{padding:.3rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+th{color:var(--soft);font-weight:600}th:first-child,td:first-child{text-align:left}
+.figure{width:100%;min-height:440px}
+"""
+
+
+class Page:
+    """Collects parts in reading order; all text is escaped, also what came out of a run."""
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._parts: list[str] = [f"<h1>{escape(title)}</h1>"]
+        self._figures: list[str] = []
+
+    def heading(self, text: str) -> None:
+        """A section's title."""
+        self._parts.append(f"<h2>{escape(text)}</h2>")
+
+    def text(self, text: str, *, role: str = "") -> None:
+        """A paragraph. Roles: `lead` for the answer, `soft` for small print, `warn` for doubt."""
+        self._parts.append(f'<p class="{escape(role)}">{escape(text)}</p>')
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A table of ready-formatted cells; units belong into the header.
+
+        Raises:
+            ValueError: a row is not as long as the header.
+        """
+        for row in rows:
+            if len(row) != len(header):
+                raise ValueError(f"row of {len(row)} cells under a header of {len(header)}: {row}")
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+        )
+        self._parts.append(
+            f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+            f"<tbody>{body}</tbody></table></div>"
+        )
+
+    def frame(self, frame: pl.DataFrame) -> None:
+        """A small polars frame as a table; numbers with four significant digits."""
+        self.table(frame.columns, [[_cell(value) for value in row] for row in frame.iter_rows()])
+
+    def figure(self, figure: go.Figure, *, name: str, height: int = 480) -> None:
+        """A Plotly figure; `name` becomes the element's id, so a test can find it."""
+        self._parts.append(
+            f'<div class="figure" id="{escape(name)}" style="height:{height:d}px"></div>'
+        )
+        spec = figure.to_json().replace("</", "<\\/")
+        self._figures.append(
+            f"{{const f={spec};f.layout.autosize=true;"
+            f"Plotly.newPlot({json.dumps(name)},f.data,f.layout,{{responsive:true,"
+            f"displaylogo:false}});}}"
+        )
+
+    def html(self) -> str:
+        """The whole page, plotly.js inside."""
+        script = "".join(self._figures)
+        plotly = f"<script>{get_plotlyjs()}</script>" if self._figures else ""
+        return (
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width,initial-scale=1">'
+            '<link rel="icon" href="data:,">'
+            f"<title>{escape(self._title)}</title><style>{_CSS}</style></head><body>"
+            + "\n".join(self._parts)
+            + f"{plotly}<script>{script}</script></body></html>"
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the page; the file appears whole or not at all."""
+        draft = path.with_name(path.name + ".part")
+        draft.write_text(self.html(), encoding="utf-8")
+        draft.replace(path)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

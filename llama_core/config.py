@@ -1,0 +1,171 @@
+"""What a training is: the model's shape, the recipe, and where it runs. No torch here."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+
+class Frozen(BaseModel):
+    """Base of everything that crosses a process: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def llama_ffn_width(d_model: int, *, multiple_of: int = 256, multiplier: float = 1.0) -> int:
+    """Hidden width of SwiGLU by the LLaMA code's rule.
+
+    Two thirds of 4·d_model, times `multiplier`, rounded up to `multiple_of`
+    (Touvron et al. 2023, section 2.2, and `FeedForward` of the released code, branch llama_v1;
+    the multiplier came with Llama 2 70B). Rounds down to an integer after each
+    product, as that code does.
+    """
+    width = int(multiplier * (2 * 4 * d_model // 3))
+    return multiple_of * ((width + multiple_of - 1) // multiple_of)
+
+
+class ModelConfig(Frozen):
+    """Shape of one LLaMA-style decoder. Everything here is part of a run's identity."""
+
+    vocab_size: PositiveInt
+    d_model: PositiveInt
+    n_layers: PositiveInt
+    n_heads: PositiveInt
+    n_kv_heads: PositiveInt
+    head_dim: PositiveInt
+    d_ffn: PositiveInt
+    rope_theta: PositiveFloat = 10_000.0
+    norm_eps: PositiveFloat = 1e-5
+    tie_embeddings: bool = False
+    qk_norm: bool = False
+    init_std: PositiveFloat = 0.02
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> Self:
+        if self.n_heads % self.n_kv_heads:
+            raise ValueError(
+                f"n_heads={self.n_heads} is not a multiple of n_kv_heads={self.n_kv_heads}. "
+                f"Grouped-query attention shares each key-value head among equally many "
+                f"query heads: choose n_kv_heads among the divisors of {self.n_heads}."
+            )
+        if self.head_dim % 2:
+            raise ValueError(
+                f"head_dim={self.head_dim} is odd. Rotary embeddings turn pairs: make it even."
+            )
+        return self
+
+
+class AdamW(Frozen):
+    """AdamW with decoupled weight decay on matrices only (Touvron et al. 2023, section 2.3)."""
+
+    lr: PositiveFloat
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    eps: PositiveFloat = 1e-8
+    weight_decay: NonNegativeFloat = 0.1
+
+
+class Wsd(Frozen):
+    """Warm up, stay, and cool down once per horizon: one trunk, several finished models.
+
+    The trunk keeps the peak learning rate. For every horizon D a branch leaves the trunk
+    at (1 - cooldown_fraction)·D tokens and cools to zero at D (Hu et al. 2024,
+    arXiv:2404.06395, section 4; Hägele et al. 2024, arXiv:2405.18392).
+    """
+
+    kind: Literal["wsd"] = "wsd"
+    horizons: tuple[PositiveInt, ...] = Field(min_length=1, description="tokens, increasing")
+    cooldown_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    shape: Literal["linear", "one_minus_sqrt"] = "linear"
+
+    @model_validator(mode="after")
+    def _horizons_increase(self) -> Self:
+        if list(self.horizons) != sorted(set(self.horizons)):
+            raise ValueError(
+                f"horizons {self.horizons} must be different token counts in rising order."
+            )
+        return self
+
+
+class Cosine(Frozen):
+    """Cosine from the peak to `final_fraction` of it at `tokens` (Touvron et al. 2023, 2.3)."""
+
+    kind: Literal["cosine"] = "cosine"
+    tokens: PositiveInt
+    final_fraction: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+    @property
+    def horizons(self) -> tuple[int, ...]:
+        """The one horizon of a cosine run, in tokens."""
+        return (self.tokens,)
+
+
+Schedule = Annotated[Wsd | Cosine, Field(discriminator="kind")]
+
+
+class TrainConfig(Frozen):
+    """The recipe: all that can move a loss beyond rounding, apart from shape and data.
+
+    Horizons and warm-up are in tokens; horizons are whole numbers of steps.
+    """
+
+    seq_len: PositiveInt
+    batch_tokens: PositiveInt
+    warmup_tokens: NonNegativeInt
+    schedule: Schedule
+    optimizer: AdamW
+    clip_norm: PositiveFloat = 1.0
+    z_loss: NonNegativeFloat = 0.0
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    seed: NonNegativeInt = 0
+    eval_tokens: PositiveInt = Field(description="length of the fixed validation set that is read")
+
+    @model_validator(mode="after")
+    def _whole_steps(self) -> Self:
+        if self.batch_tokens % self.seq_len:
+            raise ValueError(
+                f"batch_tokens={self.batch_tokens} is not a multiple of seq_len={self.seq_len}."
+            )
+        for tokens in self.schedule.horizons:
+            if tokens % self.batch_tokens:
+                raise ValueError(
+                    f"horizon of {tokens:,} tokens is not a whole number of steps of "
+                    f"batch_tokens={self.batch_tokens:,}. The nearest are "
+                    f"{tokens // self.batch_tokens * self.batch_tokens:,} and "
+                    f"{(tokens // self.batch_tokens + 1) * self.batch_tokens:,}."
+                )
+        if self.eval_tokens % self.seq_len:
+            raise ValueError(
+                f"eval_tokens={self.eval_tokens} is not a multiple of seq_len={self.seq_len}."
+            )
+        return self
+
+    @property
+    def total_steps(self) -> int:
+        """Steps to the last horizon, branches not counted."""
+        return self.schedule.horizons[-1] // self.batch_tokens
+
+
+class Placement(Frozen):
+    """Where and how fast; never part of a run's identity.
+
+    Only what leaves every loss alone up to rounding belongs here.
+    """
+
+    device: str = Field(default="auto", description="auto, cpu, cuda or cuda:1")
+    threads: PositiveInt | None = Field(default=None, description="CPU threads; torch's own choice")
+    micro_batch_rows: PositiveInt | None = Field(default=None, description="None: as fits memory")
+    attention: Literal["auto", "eager", "sdpa"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    activation_checkpointing: Literal["off", "selective", "full"] = "off"
+    deterministic: bool = False
+    checkpoint_every_s: PositiveFloat = 60.0
+    keep_checkpoints: PositiveInt = 2

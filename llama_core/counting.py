@@ -1,0 +1,74 @@
+"""Parameters and FLOPs of a ModelConfig, as exact integers. No torch here."""
+
+from dataclasses import dataclass
+
+from llama_core.config import ModelConfig
+
+
+@dataclass(frozen=True, slots=True)
+class ParamCounts:
+    """Parameters under the three conventions in use.
+
+    Attributes:
+        total: every parameter, tied weights once.
+        multiplying: N of this project: parameters that multiply a token. All but the input
+            embedding; the head counts, also when it is tied (Porian et al. 2024).
+        non_embedding: without the head too (Kaplan et al. 2020).
+    """
+
+    total: int
+    multiplying: int
+    non_embedding: int
+
+
+def count_params(model: ModelConfig) -> ParamCounts:
+    """Parameters of the model, exactly as many as the instantiated module holds."""
+    per_layer = _matmul_params_per_layer(model) + 2 * model.d_model
+    if model.qk_norm:
+        per_layer += 2 * model.head_dim
+    non_embedding = model.n_layers * per_layer + model.d_model
+    embedding = model.vocab_size * model.d_model
+    multiplying = non_embedding + embedding
+    total = multiplying if model.tie_embeddings else multiplying + embedding
+    return ParamCounts(total=total, multiplying=multiplying, non_embedding=non_embedding)
+
+
+def forward_flops_per_sequence(model: ModelConfig, seq_len: int) -> int:
+    """FLOPs of one forward pass over one sequence: matmuls, causal attention, head.
+
+    A multiply-add is two FLOPs. Attention counts the causal half, diagonal included:
+    position t attends to t positions, so scores and weighted sum cost
+    4·n_heads·head_dim·t each layer. Norms, softmax, rotary and the embedding look-up are
+    not counted (as in Hoffmann et al. 2022, appendix F, which counts full squares instead).
+    """
+    matmul_params = model.n_layers * _matmul_params_per_layer(model)
+    head = model.vocab_size * model.d_model
+    causal_pairs = seq_len * (seq_len + 1) // 2
+    attention = 4 * model.n_layers * model.n_heads * model.head_dim * causal_pairs
+    return 2 * (matmul_params + head) * seq_len + attention
+
+
+def train_flops(model: ModelConfig, seq_len: int, tokens: int) -> int:
+    """C of this project: counted training FLOPs, three forward passes for each sequence.
+
+    Backward costs twice the forward pass. Activation checkpointing recomputes, but what it
+    recomputes is not model FLOPs and is not counted, as in MFU (Chowdhery et al. 2022, app. B).
+
+    Raises:
+        ValueError: `tokens` is not a whole number of sequences.
+    """
+    if tokens % seq_len:
+        raise ValueError(f"{tokens:,} tokens are not whole sequences of seq_len={seq_len}.")
+    return 3 * forward_flops_per_sequence(model, seq_len) * (tokens // seq_len)
+
+
+def flops_6nd(model: ModelConfig, tokens: int) -> int:
+    """The usual estimate 6·N·D with N = `ParamCounts.multiplying`. Never called train_flops."""
+    return 6 * count_params(model).multiplying * tokens
+
+
+def _matmul_params_per_layer(model: ModelConfig) -> int:
+    queries = model.d_model * model.n_heads * model.head_dim
+    keys_values = 2 * model.d_model * model.n_kv_heads * model.head_dim
+    output = model.n_heads * model.head_dim * model.d_model
+    return queries + keys_values + output + 3 * model.d_model * model.d_ffn

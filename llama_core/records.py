@@ -1,0 +1,94 @@
+"""What the training loop yields. Plain frozen data; who listens is not the loop's business."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One optimizer step.
+
+    Attributes:
+        step: optimizer steps done on this path, counted from the start of the trunk.
+        tokens: training tokens seen on this path, step · batch_tokens.
+        horizon: None on the trunk; on a cooldown branch the token budget it ends at.
+        loss: mean training loss of the step's batch, nats per token, without z-loss.
+        lr: learning rate used.
+        grad_norm: global gradient norm before clipping.
+        tokens_per_s: throughput of this step.
+        mfu: counted FLOP/s over the device's dense peak; None where the peak is unknown.
+        memory_gib: peak device memory (CUDA) or resident set (CPU) so far.
+        at: Unix time at which the step ended, seconds.
+    """
+
+    step: int
+    tokens: int
+    horizon: int | None
+    loss: float
+    lr: float
+    grad_norm: float
+    tokens_per_s: float
+    mfu: float | None
+    memory_gib: float
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class EvalRecord:
+    """Loss on the fixed validation set at the end of a horizon.
+
+    Attributes:
+        horizon: the token budget just finished; one observation of the law.
+        val_loss: nats per token.
+        val_bpb: bits per byte of the validation text.
+        weights_sha256: hash of the weights evaluated.
+    """
+
+    step: int
+    tokens: int
+    horizon: int
+    val_loss: float
+    val_bpb: float
+    weights_sha256: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRecord:
+    """A checkpoint is durable: every record before this one survives a crash."""
+
+    step: int
+    tokens: int
+    horizon: int | None
+    path: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRecord:
+    """First record of a resumed run. Records yielded after the checkpoint named are void.
+
+    Attributes:
+        checkpoint: name of the checkpoint resumed from; a listener keeps exactly what it had
+            received up to that checkpoint's CheckpointRecord.
+        skipped: names of newer checkpoints that were damaged, with the reason.
+    """
+
+    step: int
+    horizon: int | None
+    checkpoint: str
+    skipped: tuple[str, ...]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class DivergedRecord:
+    """The loss became non-finite or exploded; the last good checkpoint is kept."""
+
+    step: int
+    tokens: int
+    horizon: int | None
+    reason: str
+    at: float
+
+
+Record = StepRecord | EvalRecord | CheckpointRecord | ResumeRecord | DivergedRecord
