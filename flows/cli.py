@@ -1,6 +1,7 @@
 """The command `isoflop`: names and where they live. Heavy imports happen inside commands."""
 
 import sys
+from typing import NoReturn
 
 from cyclopts import App
 
@@ -22,3 +23,9 @@ for _name, _target in {
 def main() -> None:
     """Run the command line; exit status 0 an answer, 1 a failure, 2 unusable input."""
     sys.exit(app())
+
+
+def fail(message: str) -> NoReturn:
+    """Refuse unusable input: one clear line on standard error, exit status 2."""
+    print(f"isoflop: {message}", file=sys.stderr)
+    raise SystemExit(2)
