@@ -169,3 +169,25 @@ class Placement(Frozen):
     deterministic: bool = False
     checkpoint_every_s: PositiveFloat = 60.0
     keep_checkpoints: PositiveInt = 2
+
+
+class TokenizerConfig(Frozen):
+    """SentencePiece BPE with digits split, as LLaMA's (Touvron et al. 2023, section 2.1)."""
+
+    vocab_size: PositiveInt = 512
+    byte_fallback: bool = Field(
+        default=False, description="256 pieces for bytes; off only for ASCII-folded text"
+    )
+
+
+class CorpusConfig(Frozen):
+    """Which text, and how it becomes tokens. Part of a run's identity through the manifest."""
+
+    source: str = Field(
+        default="environment",
+        description="`environment`: docstring prose of the installed packages; else a path",
+    )
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    ascii_fold: bool = True
+    val_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    seed: NonNegativeInt = 0
