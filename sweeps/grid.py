@@ -1,0 +1,70 @@
+"""Model shapes of a ladder, and the token counts a grid asks of each."""
+
+from llama_core.config import ModelConfig, llama_ffn_width
+from llama_core.counting import count_params, train_flops
+from sweeps.spec import Cell, Grid, IsoflopGrid, Ladder
+
+
+def shape(ladder: Ladder, width: int, vocab_size: int) -> ModelConfig:
+    """The model of one width.
+
+    Raises:
+        ValueError: the width is not a whole number of heads.
+    """
+    per_group = ladder.head_dim * ladder.query_heads_per_kv_head
+    if width % per_group:
+        lower, upper = width // per_group * per_group, (width // per_group + 1) * per_group
+        near = f"{lower} or {upper}" if lower else f"{upper}"
+        raise ValueError(
+            f"width {width} is not a multiple of {per_group} "
+            f"(head_dim {ladder.head_dim} × query_heads_per_kv_head "
+            f"{ladder.query_heads_per_kv_head}). Use {near}."
+        )
+    n_heads = width // ladder.head_dim
+    return ModelConfig(
+        vocab_size=vocab_size,
+        d_model=width,
+        n_layers=ladder.n_layers,
+        n_heads=n_heads,
+        n_kv_heads=n_heads // ladder.query_heads_per_kv_head,
+        head_dim=ladder.head_dim,
+        d_ffn=llama_ffn_width(width, multiple_of=ladder.ffn_multiple_of),
+        qk_norm=ladder.qk_norm,
+        rope_theta=ladder.rope_theta,
+        tie_embeddings=ladder.tie_embeddings,
+    )
+
+
+def cells(grid: Grid, model: ModelConfig, *, seq_len: int, batch_tokens: int) -> list[Cell]:
+    """The horizons one model is trained to, in rising order of tokens, in whole steps.
+
+    On an IsoFLOP grid D is the budget over the model's counted FLOPs per token, rounded to the
+    nearest step; a budget whose D/N leaves the grid's bounds is not asked of this model.
+
+    Raises:
+        ValueError: two budgets round to the same number of steps.
+    """
+    if isinstance(grid, IsoflopGrid):
+        N = count_params(model).multiplying
+        per_step = train_flops(model, seq_len, batch_tokens)
+        low, high = grid.tokens_per_param
+        wanted: list[tuple[int, float | None]] = []
+        for budget in sorted(grid.budgets):
+            tokens = round(budget / per_step) * batch_tokens
+            if tokens and low <= tokens / N <= high:
+                wanted.append((tokens, budget))
+    else:
+        wanted = [
+            (max(1, round(tokens / batch_tokens)) * batch_tokens, None)
+            for tokens in sorted(grid.tokens)
+        ]
+    counts = [tokens for tokens, _ in wanted]
+    if len(set(counts)) < len(counts):
+        raise ValueError(
+            f"two cells of d_model={model.d_model} round to the same number of steps of "
+            f"{batch_tokens:,} tokens: {counts}. Space the budgets wider or lower batch_tokens."
+        )
+    return [
+        Cell(tokens=tokens, flops_budget=budget, train_flops=train_flops(model, seq_len, tokens))
+        for tokens, budget in wanted
+    ]

@@ -1,0 +1,140 @@
+"""plan(SweepSpec) -> Plan: every run of a sweep before anything is spent."""
+
+from itertools import product
+
+from llama_core.config import AdamW, Cosine, Frozen, ModelConfig, TrainConfig, Wsd
+from llama_core.counting import count_params
+from sweeps.grid import cells, shape
+from sweeps.recipe import rates, warmup_tokens
+from sweeps.spec import Cell, DataRef, IsoflopGrid, PlannedRun, RunSpec, SweepSpec
+
+# A parabola has three constants; a fourth point shows whether it fits.
+_POINTS_FOR_A_VALLEY = 4
+
+
+class Plan(Frozen):
+    """The runs of a sweep, and what a person should know before starting it."""
+
+    spec: SweepSpec
+    data: DataRef
+    runs: tuple[PlannedRun, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def flops_spent(self) -> int:
+        """Counted FLOPs of all trainings, branches included."""
+        return sum(planned.flops_spent for planned in self.runs)
+
+    @property
+    def observations(self) -> int:
+        """How many (N, D, loss) points the sweep will give."""
+        return sum(len(planned.cells) for planned in self.runs)
+
+
+def plan(spec: SweepSpec, data: DataRef, *, train_tokens: int | None = None) -> Plan:
+    """Runs of a sweep in rising order of cost.
+
+    Args:
+        data: the prepared corpus the runs will see.
+        train_tokens: tokens in its training split; None leaves repetition unchecked.
+
+    Raises:
+        ValueError: a width that is no whole number of heads, a budget that no model of
+            the ladder can meet, or a batch that is not whole sequences.
+    """
+    runs: list[PlannedRun] = []
+    for width, seed in product(spec.ladder.widths, spec.seeds):
+        model = shape(spec.ladder, width, spec.corpus.tokenizer.vocab_size)
+        batch = rates(spec.recipe, model).batch_tokens
+        grid = cells(spec.grid, model, seq_len=spec.seq_len, batch_tokens=batch)
+        # A cosine decays to one horizon only, so every cell is a training of its own.
+        groups = [grid] if spec.schedule == "wsd" else [[cell] for cell in grid]
+        runs.extend(_planned(spec, model, group, seed, data) for group in groups if group)
+    _refuse_unmet_budgets(spec, runs)
+    runs.sort(key=lambda planned: planned.flops_spent)
+    return Plan(
+        spec=spec, data=data, runs=tuple(runs), warnings=_warnings(spec, runs, train_tokens)
+    )
+
+
+def _planned(
+    spec: SweepSpec, model: ModelConfig, grid: list[Cell], seed: int, data: DataRef
+) -> PlannedRun:
+    rate = rates(spec.recipe, model)
+    horizons = tuple(cell.tokens for cell in grid)
+    schedule: Wsd | Cosine
+    if spec.schedule == "wsd":
+        schedule = Wsd(horizons=horizons, cooldown_fraction=spec.cooldown_fraction)
+    else:
+        schedule = Cosine(tokens=horizons[0])
+    train = TrainConfig(
+        seq_len=spec.seq_len,
+        batch_tokens=rate.batch_tokens,
+        warmup_tokens=warmup_tokens(horizons[0], rate.batch_tokens),
+        schedule=schedule,
+        optimizer=AdamW(lr=rate.lr, weight_decay=spec.weight_decay),
+        dtype=spec.dtype,
+        seed=seed,
+        eval_tokens=spec.eval_tokens,
+    )
+    name = f"d{model.d_model}"
+    if spec.schedule == "cosine":
+        name += f"-D{horizons[0]}"
+    if len(spec.seeds) > 1:
+        name += f"-s{seed}"
+    return PlannedRun(
+        sweep=spec.name,
+        name=name,
+        run=RunSpec(model=model, train=train, data=data),
+        cells=tuple(grid),
+        lr_source=rate.source,
+    )
+
+
+def _refuse_unmet_budgets(spec: SweepSpec, runs: list[PlannedRun]) -> None:
+    if not isinstance(spec.grid, IsoflopGrid):
+        return
+    met = {cell.flops_budget for planned in runs for cell in planned.cells}
+    unmet = [budget for budget in spec.grid.budgets if budget not in met]
+    if unmet:
+        listed = ", ".join(f"{budget:.3g}" for budget in unmet)
+        low, high = spec.grid.tokens_per_param
+        raise ValueError(
+            f"no model of the ladder meets the budget {listed} FLOPs with {low:g} to {high:g} "
+            f"tokens per parameter. Widths are {list(spec.ladder.widths)}: "
+            "add widths, widen grid.tokens_per_param, or drop the budget."
+        )
+
+
+def _warnings(spec: SweepSpec, runs: list[PlannedRun], train_tokens: int | None) -> tuple[str, ...]:
+    found: list[str] = []
+    if isinstance(spec.grid, IsoflopGrid):
+        for budget in sorted(spec.grid.budgets):
+            sizes = {
+                count_params(planned.run.model).multiplying
+                for planned in runs
+                for cell in planned.cells
+                if cell.flops_budget == budget
+            }
+            if len(sizes) < _POINTS_FOR_A_VALLEY:
+                found.append(
+                    f"isoflop {budget:.2e} has {len(sizes)} sizes; "
+                    f"a valley needs {_POINTS_FOR_A_VALLEY} or more. Add widths."
+                )
+        if len(spec.grid.budgets) < 3:
+            found.append(
+                f"{len(spec.grid.budgets)} budgets cannot show how N* grows: use 3 or more."
+            )
+    for planned in runs:
+        if planned.run.train.warmup_tokens >= planned.cells[0].tokens / 2:
+            found.append(
+                f"{planned.name}: warm-up of {planned.run.train.warmup_tokens:,} tokens is half "
+                f"or more of its shortest horizon D={planned.cells[0].tokens:,}."
+            )
+    longest = max((cell.tokens for planned in runs for cell in planned.cells), default=0)
+    if train_tokens is not None and longest > train_tokens:
+        found.append(
+            f"the longest run reads {longest:,} tokens, {longest / train_tokens:.2f} times the "
+            f"corpus of {train_tokens:,}: repeated data are worth less than fresh."
+        )
+    return tuple(found)

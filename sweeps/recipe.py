@@ -1,0 +1,53 @@
+"""Learning rate, batch and warm-up from the shape, each with its source in words."""
+
+from dataclasses import dataclass
+
+from llama_core.config import ModelConfig
+from llama_core.counting import count_params
+from sweeps.spec import FixedRecipe, LlamaRecipe, Recipe, WidthRecipe
+
+_WARMUP_FRACTION = 0.05
+_WARMUP_STEPS = (10, 100)
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What the recipe gives one model.
+
+    Attributes:
+        lr: peak learning rate.
+        batch_tokens: tokens per optimizer step.
+        source: where the rule comes from, for a person to read.
+    """
+
+    lr: float
+    batch_tokens: int
+    source: str
+
+
+def rates(recipe: Recipe, model: ModelConfig) -> Rates:
+    """Learning rate and batch of one model under a recipe."""
+    match recipe:
+        case WidthRecipe():
+            rule = recipe.coef / model.d_model
+            capped = f"capped at {recipe.cap:g}" if rule > recipe.cap else "measured"
+            return Rates(
+                min(rule, recipe.cap), recipe.batch_tokens, f"{recipe.coef:g}/d_model, {capped}"
+            )
+        case FixedRecipe():
+            return Rates(recipe.lr, recipe.batch_tokens, "fixed by the spec")
+        case LlamaRecipe():
+            # Table 2 prints 3e-4 for 6.7B and 13.0B, 1.5e-4 for 32.5B and 65.2B.
+            lr = 3e-4 if count_params(model).total < 20e9 else 1.5e-4
+            return Rates(lr, recipe.batch_tokens, "Touvron et al. 2023, Table 2")
+
+
+def warmup_tokens(shortest_horizon: int, batch_tokens: int) -> int:
+    """Linear warm-up: 5 % of the shortest horizon, between 10 and 100 steps.
+
+    One trunk serves every horizon, so the shortest decides. A warm-up that is a large share
+    of a small budget bends the law (Porian et al. 2024, section 3.2).
+    """
+    steps = round(_WARMUP_FRACTION * shortest_horizon / batch_tokens)
+    low, high = _WARMUP_STEPS
+    return min(max(steps, low), high) * batch_tokens

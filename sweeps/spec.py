@@ -1,0 +1,185 @@
+"""What a person writes (SweepSpec) and what a worker receives (PlannedRun)."""
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from llama_core.config import (
+    CorpusConfig,
+    Frozen,
+    ModelConfig,
+    Placement,
+    Schedule,
+    TrainConfig,
+)
+from llama_core.counting import train_flops
+
+# Version of the digest. It changes only when old ids must not be found any more.
+_DIGEST = "isoflop-run-1"
+
+
+class Ladder(Frozen):
+    """Model sizes: one depth and one head size for all, width alone varies.
+
+    Mixed depths put kinks into the valleys of small models (docs/benchmarks/demo_sweep.md), so
+    depth is stated once. Heads are as many as fit the width; SwiGLU's hidden width
+    is 8/3 of it, rounded up to `ffn_multiple_of`.
+    """
+
+    widths: tuple[PositiveInt, ...] = Field(min_length=1)
+    n_layers: PositiveInt = 2
+    head_dim: PositiveInt = 16
+    query_heads_per_kv_head: PositiveInt = 1
+    ffn_multiple_of: PositiveInt = 8
+    qk_norm: bool = True
+    rope_theta: PositiveFloat = 100.0
+    tie_embeddings: bool = False
+
+
+class IsoflopGrid(Frozen):
+    """Every width at every budget of counted FLOPs, as long as D/N stays within bounds."""
+
+    kind: Literal["isoflop"] = "isoflop"
+    budgets: tuple[PositiveFloat, ...] = Field(min_length=1, description="C in counted FLOPs")
+    tokens_per_param: tuple[PositiveFloat, PositiveFloat] = (1.5, 200.0)
+
+
+class TokensGrid(Frozen):
+    """Every width at every token count: N × D."""
+
+    kind: Literal["tokens"] = "tokens"
+    tokens: tuple[PositiveInt, ...] = Field(min_length=1)
+
+
+Grid = Annotated[IsoflopGrid | TokensGrid, Field(discriminator="kind")]
+
+
+class WidthRecipe(Frozen):
+    """Peak learning rate coef/d_model, capped; batch fixed.
+
+    The slope of muP without its multipliers. `coef` and `cap` were measured on models of
+    15k to 700k parameters (docs/benchmarks/demo_lr_scan.md).
+    """
+
+    kind: Literal["width"] = "width"
+    coef: PositiveFloat = 0.256
+    cap: PositiveFloat = 0.016
+    batch_tokens: PositiveInt = 1024
+
+
+class FixedRecipe(Frozen):
+    """One learning rate and one batch for all sizes."""
+
+    kind: Literal["fixed"] = "fixed"
+    lr: PositiveFloat
+    batch_tokens: PositiveInt
+
+
+class LlamaRecipe(Frozen):
+    """LLaMA's own: 3e-4 to 13B, 1.5e-4 above; 4M tokens (Touvron et al. 2023, Table 2)."""
+
+    kind: Literal["llama"] = "llama"
+    batch_tokens: PositiveInt = 4_194_304
+
+
+Recipe = Annotated[WidthRecipe | FixedRecipe | LlamaRecipe, Field(discriminator="kind")]
+
+
+class SweepSpec(Frozen):
+    """A sweep as a person writes it. `sweeps.plan.plan` turns it into runs.
+
+    `caps` and `placement` never touch a run's identity; everything else does.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    description: str = ""
+    corpus: CorpusConfig = CorpusConfig()
+    ladder: Ladder
+    grid: Grid
+    recipe: Recipe = WidthRecipe()
+    schedule: Literal["wsd", "cosine"] = "wsd"
+    cooldown_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    seq_len: PositiveInt = 128
+    eval_tokens: PositiveInt = 131_072
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    seeds: tuple[NonNegativeInt, ...] = Field(default=(0,), min_length=1)
+    placement: Placement = Placement()
+    slots: PositiveInt | None = Field(
+        default=None, description="trainings at once in this process; None: one per CPU or GPU"
+    )
+
+
+class DataRef(Frozen):
+    """The data a run saw: digest of the prepared corpus, tokenizer included."""
+
+    digest: str
+
+
+class RunSpec(Frozen):
+    """All that can move a loss beyond rounding. Equal specs are the same run."""
+
+    model: ModelConfig
+    train: TrainConfig
+    data: DataRef
+
+    @property
+    def id(self) -> str:
+        """Sixteen hexadecimal digits of the SHA-256 over the canonical JSON.
+
+        Every field counts, defaults included. A field added later must be left out here
+        while it holds its default, so that finished runs keep their ids.
+        """
+        body = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(f"{_DIGEST}\n{body}".encode()).hexdigest()[:16]
+
+
+class Cell(Frozen):
+    """One observation to come: a horizon of a run and the isoflop it was planned on.
+
+    Attributes:
+        flops_budget: the isoflop aimed at, counted FLOPs; None on an N × D grid.
+        train_flops: counted FLOPs of this horizon trained alone.
+    """
+
+    tokens: PositiveInt
+    flops_budget: PositiveFloat | None
+    train_flops: PositiveInt
+
+
+class PlannedRun(Frozen):
+    """A RunSpec with the cells it was planned for; travels to workers as JSON."""
+
+    sweep: str
+    name: str
+    run: RunSpec
+    cells: tuple[Cell, ...]
+    lr_source: str
+
+    @property
+    def id(self) -> str:
+        """Id of the run, see `RunSpec.id`."""
+        return self.run.id
+
+    @property
+    def flops_spent(self) -> int:
+        """Counted FLOPs this training really costs: the trunk once, every cooldown once."""
+        return train_flops(self.run.model, self.run.train.seq_len, tokens_spent(self.run.train))
+
+
+def tokens_spent(train: TrainConfig) -> int:
+    """Tokens processed by a training with all its branches, in whole steps."""
+    spent = train.schedule.horizons[-1]
+    for horizon in train.schedule.horizons[:-1]:
+        spent += horizon - branch_tokens(train.schedule, horizon, train.batch_tokens)
+    return spent
+
+
+def branch_tokens(schedule: Schedule, horizon: int, batch_tokens: int) -> int:
+    """Token count at which the cooldown to `horizon` leaves the trunk, in whole steps."""
+    if schedule.kind == "cosine":
+        return 0
+    cooldown_steps = max(1, round(schedule.cooldown_fraction * horizon / batch_tokens))
+    return horizon - cooldown_steps * batch_tokens
