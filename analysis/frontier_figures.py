@@ -1,0 +1,158 @@
+"""Figures of the frontier. Every figure is a data function and a draw; tests read the first."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+
+from analysis.contour import Constants
+from analysis.decision import extrapolated, quantiles
+from analysis.frontier import FLOPS_RATIO, compute_optimal, inference_optimal
+from analysis.law import LossLaw
+
+INK, SOFT, GRID = "#1c2430", "#5b6675", "#e6eaef"
+# Light to dark with demand, readable without colour vision.
+SHADES = ("#7a8794", "#4fa3c7", "#0b6e99", "#0a3d62", "#3b1f4a")
+
+
+def frontier_data(
+    law: LossLaw,
+    *,
+    demand_ratios: Sequence[float] = (0.0, 1.0, 3.0, 10.0),
+    budgets: tuple[float, float] | None = None,
+    level: float = 0.8,
+    price_ratio: float = FLOPS_RATIO,
+) -> pl.DataFrame:
+    """The best size for every quality and several demands.
+
+    A quality is named by the least training budget that reaches it; a demand by served tokens
+    over the training tokens of that compute-optimal model, so that one choice of demands fits
+    toy models and large ones.
+
+    Args:
+        demand_ratios: D_inf/D0, zero for training alone.
+        budgets: range of compute-optimal budgets, FLOPs; three decades around the support, or
+            1e18 to 1e24, when left out.
+        level: of the bootstrap interval; its columns are null without draws.
+
+    Returns:
+        One row for each demand and budget: demand_ratio, budget_flops, loss, N, D,
+        tokens_per_param, train_flops, inference_tokens, saving, N_low, N_high, extrapolated.
+    """
+    if budgets is None:
+        low, high = law.support.flops if law.support else (1e19, 1e23)
+        budgets = (low / 10**0.5, high * 10**1.5)
+    C = np.geomspace(*budgets, 61)
+    N0, D0 = compute_optimal(law, C)
+    loss = law.loss(N0, D0)
+    draws = Constants.of_draws(law) if law.draws else None
+    frames = []
+    for ratio in demand_ratios:
+        demand = ratio * D0
+        best = inference_optimal(law, loss=loss, inference_tokens=demand, price_ratio=price_ratio)
+        start = inference_optimal(law, loss=loss, inference_tokens=0.0, price_ratio=price_ratio)
+        nothing = np.full(C.size, None, dtype=object)
+        N_low, N_high = nothing, nothing
+        if draws is not None:
+            drawn = inference_optimal(
+                draws,
+                loss=draws.loss(*compute_optimal(draws, C)),
+                inference_tokens=demand,
+                price_ratio=price_ratio,
+            )
+            N_low, N_high = quantiles(drawn.N, level)
+        outside = extrapolated(law, best.N, best.D)
+        frames.append(
+            pl.DataFrame(
+                {
+                    "demand_ratio": np.full(C.size, float(ratio)),
+                    "budget_flops": C,
+                    "loss": loss,
+                    "N": best.N,
+                    "D": best.D,
+                    "tokens_per_param": best.tokens_per_param,
+                    "train_flops": best.train_flops,
+                    "inference_tokens": demand,
+                    "saving": 1 - best.total / start.serving(demand).total,
+                    "N_low": pl.Series(N_low, dtype=pl.Float64),
+                    "N_high": pl.Series(N_high, dtype=pl.Float64),
+                    "extrapolated": pl.Series(
+                        nothing if outside is None else outside, dtype=pl.Boolean
+                    ),
+                }
+            )
+        )
+    return pl.concat(frames)
+
+
+def draw_frontier(data: pl.DataFrame) -> go.Figure:
+    """Size against training FLOPs, one line for each demand; the title says what follows."""
+    figure = go.Figure()
+    ratios = data["demand_ratio"].unique(maintain_order=True).to_list()
+    for ratio, shade in zip(ratios, _shades(len(ratios)), strict=True):
+        line = data.filter(pl.col("demand_ratio") == ratio)
+        if line["N_low"].null_count() == 0:
+            figure.add_scatter(
+                x=[*line["train_flops"], *line["train_flops"].reverse()],
+                y=[*line["N_high"], *line["N_low"].reverse()],
+                fill="toself",
+                fillcolor=_faded(shade),
+                line={"width": 0},
+                hoverinfo="skip",
+                showlegend=False,
+            )
+        figure.add_scatter(
+            x=line["train_flops"],
+            y=line["N"],
+            name="training alone" if ratio == 0 else f"serve {ratio:g} × D₀",
+            line={"color": shade, "width": 3 if ratio == 0 else 2},
+            customdata=line.select("loss", "D", "tokens_per_param", "saving").to_numpy(),
+            hovertemplate=(
+                "N %{y:.3s} on %{customdata[1]:.3s} tokens (%{customdata[2]:.3g} per parameter)"
+                "<br>training %{x:.2e} FLOPs, loss %{customdata[0]:.4f}"
+                "<br>saves %{customdata[3]:.1%} of the lifetime bill<extra>%{fullData.name}</extra>"
+            ),
+        )
+    figure.update_xaxes(type="log", title="training FLOPs", exponentformat="power")
+    figure.update_yaxes(type="log", title="parameters N", exponentformat="power")
+    return styled(figure, _frontier_title(data))
+
+
+def _frontier_title(data: pl.DataFrame) -> str:
+    """What the largest demand does to the size, at the middle of the budgets."""
+    budgets = data["budget_flops"].unique().sort()
+    middle = data.filter(pl.col("budget_flops") == budgets[len(budgets) // 2])
+    plain = middle.filter(pl.col("demand_ratio") == middle["demand_ratio"].min())
+    served = middle.filter(pl.col("demand_ratio") == middle["demand_ratio"].max())
+    size = served["N"][0] / plain["N"][0]
+    tokens = served["D"][0] / plain["D"][0]
+    return (
+        f"To serve {served['demand_ratio'][0]:g} × the training tokens, "
+        f"train {size:.2g} × the size on {tokens:.2g} × the tokens"
+    )
+
+
+def styled(figure: go.Figure, title: str) -> go.Figure:
+    """The house look: title on the left says what follows, quiet grid, legend below."""
+    figure.update_layout(
+        title={"text": title, "x": 0, "xref": "paper", "font": {"size": 16, "color": INK}},
+        font={"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "color": SOFT},
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        margin={"l": 60, "r": 20, "t": 60, "b": 50},
+        legend={"orientation": "h", "y": -0.18, "x": 0},
+        hoverlabel={"align": "left"},
+    )
+    figure.update_xaxes(gridcolor=GRID, zeroline=False, automargin=True)
+    figure.update_yaxes(gridcolor=GRID, zeroline=False, automargin=True)
+    return figure
+
+
+def _shades(count: int) -> list[str]:
+    return [SHADES[min(i, len(SHADES) - 1)] for i in range(count)]
+
+
+def _faded(colour: str) -> str:
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.13)"
