@@ -1,5 +1,7 @@
 """A loss law: its constants at full precision, what they were fitted on, and its arithmetic."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Self
 
@@ -32,7 +34,8 @@ class Support(Frozen):
         """Whether (C, D/N) lies in the box; shaped like the broadcast of the arguments."""
         C, ratio = np.asarray(C, float), np.asarray(D, float) / np.asarray(N, float)
         inside = (self.flops[0] <= C) & (self.flops[1] >= C)
-        return inside & (self.tokens_per_param[0] <= ratio) & (ratio <= self.tokens_per_param[1])
+        inside &= (self.tokens_per_param[0] <= ratio) & (ratio <= self.tokens_per_param[1])
+        return np.asarray(inside)
 
 
 class Repetition(Frozen):
@@ -111,3 +114,79 @@ class LossLaw(Frozen):
             pydantic.ValidationError: not a law.
         """
         return cls.model_validate_json(path.read_text())
+
+
+# A poor fit is a status; an impossible one raises.
+FitStatus = Literal["converged", "at_bound", "not_converged"]
+IntervalMethod = Literal["bootstrap_rows", "bootstrap_runs", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """A row of the table that a fit left out, and why."""
+
+    row: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveReport:
+    """What was minimised, and how surely its minimum was found.
+
+    Attributes:
+        delta: Huber's threshold; None for the other objectives.
+        value: the sum over rows of weight times penalty, at the optimum.
+        gradient_norm: of that sum in (ln E, ln A, ln B, alpha, beta), logs of N and D centred,
+            coordinates on a bound left out; for lad_log of the Lagrangian.
+        starts, starts_agree: how many starts were run and how many ended at the optimum.
+        second_best: the next basin's value when it is within 5 %, else None.
+        at_start: constants that ended exactly where their start had put them.
+    """
+
+    name: str
+    delta: float | None
+    reduction: Literal["sum"]
+    value: float
+    gradient_norm: float
+    starts: int
+    starts_agree: int
+    second_best: float | None
+    second_best_exponent_N: float | None
+    at_start: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """Intervals of the constants and of what follows from them, by name.
+
+    Attributes:
+        values: the intervals of `method`.
+        standard_errors: of `method`.
+        beside: other methods' intervals, by method and name: `information` and `sandwich`.
+    """
+
+    level: float
+    method: IntervalMethod
+    values: Mapping[str, tuple[float, float]]
+    standard_errors: Mapping[str, float]
+    beside: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LawFit:
+    """A fitted law with everything needed to judge it.
+
+    Attributes:
+        at_bound: constants on the edge of what was searched; `E` when the data drive it to 0.
+        rows_used: positions in the table, from 0.
+        draws: bootstrap draws by name, constants and exponents, equally long.
+    """
+
+    law: LossLaw
+    status: FitStatus
+    objective: ObjectiveReport
+    at_bound: tuple[str, ...]
+    rows_used: tuple[int, ...]
+    rows_excluded: tuple[Excluded, ...]
+    intervals: Intervals
+    draws: Mapping[str, Array]

@@ -1,0 +1,203 @@
+"""How far a fitted law can be trusted: resampling, and the curvature of its objective."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t as student
+
+from analysis.forms import Problem
+from analysis.solver import Array, Objective, predict_log
+
+# Names to functions of the constants; every interval and standard error is of one of these.
+Quantities = Callable[[Mapping[str, Array]], dict[str, Array]]
+
+
+def constants_and_exponents(constants: Mapping[str, Array]) -> dict[str, Array]:
+    """The constants of a law with the exponents of its optimum (Hoffmann et al. 2022, eq. 4)."""
+    total = constants["alpha"] + constants["beta"]
+    return {
+        **constants,
+        "exponent_N": constants["beta"] / total,
+        "exponent_D": constants["alpha"] / total,
+    }
+
+
+def optimal_size(constants: Mapping[str, Array], flops: float) -> tuple[Array, Array]:
+    """N* and D* under C = 6·N·D for each set of constants (Hoffmann et al. 2022, eq. 4)."""
+    alpha, beta = constants["alpha"], constants["beta"]
+    log_G = (np.log(alpha) + np.log(constants["A"]) - np.log(beta) - np.log(constants["B"])) / (
+        alpha + beta
+    )
+    log_N = log_G + beta / (alpha + beta) * np.log(flops / 6)
+    return np.exp(log_N), np.exp(np.log(flops / 6) - log_N)
+
+
+def bootstrap(
+    problem: Problem,
+    x: Array,
+    *,
+    draws: int,
+    seed: int,
+    clusters: NDArray[np.intp] | None = None,
+) -> Array:
+    """Optima of resampled tables, each found from the optimum of the whole table.
+
+    Rows are drawn with replacement, or whole clusters of rows (Efron and Tibshirani 1993,
+    chapters 6 and 8). Resamples are weights, so all of them are one batch.
+
+    Args:
+        x: the optimum (q,), or several basins' optima (s, q): each draw keeps its best.
+        clusters: for each row the number of its run; None resamples rows.
+
+    Returns:
+        coordinates (draws, q).
+    """
+    weights = resample(len(problem.rows.loss), draws, seed, clusters) * problem.weights
+    smooth = _smoothed(problem, np.atleast_2d(x)[0])
+    best = None
+    for start in np.atleast_2d(x):
+        solution = smooth.solve(np.repeat(start[None], draws, axis=0), weights)
+        if best is None:
+            best, value = solution.x, solution.value
+        else:
+            better = solution.value < value
+            best = np.where(better[:, None], solution.x, best)
+            value = np.where(better, solution.value, value)
+    assert best is not None
+    return best
+
+
+def resample(rows: int, draws: int, seed: int, clusters: NDArray[np.intp] | None = None) -> Array:
+    """How often each row enters each of the resampled tables, (draws, rows)."""
+    rng = np.random.default_rng(seed)
+    units = rows if clusters is None else int(clusters.max()) + 1
+    picks = rng.integers(units, size=(draws, units)) + units * np.arange(draws)[:, None]
+    counts = np.bincount(picks.ravel(), minlength=draws * units).reshape(draws, units)
+    return np.asarray(counts if clusters is None else counts[:, clusters], float)
+
+
+def covariances(
+    problem: Problem, x: Array, clusters: NDArray[np.intp] | None = None
+) -> dict[str, Array]:
+    """Covariance of the coordinates by two ways, both with the factor n/(n - p).
+
+    `information`: residuals are taken to be alike for every row (Huber 1981, section 7.6).
+    `sandwich`: they may differ by row, and be correlated within a cluster (White 1982).
+    """
+    slope = residual_slope(problem, x)
+    psi, bend = score(problem, problem.residuals(x[None])[0])
+    weights = problem.weights
+    n, p = slope.shape
+
+    def inverse(weight: Array) -> Array:
+        return np.asarray(np.linalg.pinv((slope * weight[:, None]).T @ slope, hermitian=True))
+
+    alike = inverse(weights * bend.mean())
+    squares = (psi**2).mean() * (slope * (weights**2)[:, None]).T @ slope
+    scores = slope * (weights * psi)[:, None]
+    if clusters is not None:
+        summed = np.zeros((int(clusters.max()) + 1, p))
+        np.add.at(summed, clusters, scores)
+        scores = summed
+    by_row = inverse(weights * bend)
+    correction = n / max(n - p, 1)
+    return {
+        "information": correction * alike @ squares @ alike,
+        "sandwich": correction * by_row @ (scores.T @ scores) @ by_row,
+    }
+
+
+def score(problem: Problem, residual: Array) -> tuple[Array, Array]:
+    """The penalty's derivative at each residual, and that derivative's slope.
+
+    A penalty with a kink has a slope only where residuals are small, and few rows are: the
+    share of rows within delta is read off a wider window around zero (Powell 1991).
+    """
+    objective, n = problem.objective, len(residual)
+    if objective.name in ("mse", "mse_log"):
+        return residual, np.ones(n)
+    spread = float(np.median(np.abs(residual))) / 0.6745
+    if objective.name == "huber_log":
+        window = max(objective.delta, 1.06 * spread * n**-0.2)
+        slope, psi = objective.delta / window, np.clip(residual, -objective.delta, objective.delta)
+    else:
+        window = 1.06 * spread * n**-0.2 + 1e-300
+        slope, psi = 1 / window, np.sign(residual)
+    return psi, np.where(np.abs(residual) <= window, slope, 1e-3 * slope)
+
+
+def residual_slope(problem: Problem, x: Array) -> Array:
+    """Derivative of each residual in the coordinates, (rows, q), by central differences."""
+    step = 1e-5
+    shifts = np.eye(len(x)) * step
+    log_prediction = predict_log(
+        problem.rows, problem.chart.to_theta(np.concatenate([x + shifts, x - shifts]))
+    )
+    residual = problem.objective.residual(log_prediction, problem.rows.loss)
+    up, down = np.split(residual, 2)
+    return np.asarray((up - down).T / (2 * step))
+
+
+def delta_intervals(
+    problem: Problem, x: Array, covariance: Array, quantities: Quantities, level: float
+) -> dict[str, tuple[float, float]]:
+    """Intervals by the delta method, Student's t with n - p degrees of freedom.
+
+    Positive quantities get theirs on the log scale.
+    """
+    step = 1e-5
+    shifts = np.eye(len(x)) * step
+    points = np.concatenate([x[None], x + shifts, x - shifts])
+    width = float(student.ppf(0.5 + level / 2, max(len(problem.rows.loss) - len(x), 1)))
+    intervals = {}
+    for name, value in quantities(problem.constants(points)).items():
+        if not (value > 0).all():
+            continue
+        logs = np.log(value)
+        up, down = np.split(logs[1:], 2)
+        gradient = (up - down) / (2 * step)
+        half = width * float(np.sqrt(max(gradient @ covariance @ gradient, 0.0)))
+        intervals[name] = (float(np.exp(logs[0] - half)), float(np.exp(logs[0] + half)))
+    return intervals
+
+
+def percentile_intervals(
+    point: Mapping[str, Array], draws: Mapping[str, Array], level: float, *, widen: float
+) -> dict[str, tuple[float, float]]:
+    """Percentile intervals, their arms lengthened by `widen`.
+
+    A resampled table has fewer distinct rows than parameters suppose: with p parameters and n
+    rows its optima scatter by sqrt((n - p)/n) too little, so the arms from the estimate, on
+    the log scale, are lengthened by sqrt(n/(n - p)) (Efron and Tibshirani 1993, section 5.3).
+    """
+    tail = (1 - level) / 2
+    intervals = {}
+    for name, column in draws.items():
+        low, high = np.quantile(column, [tail, 1 - tail])
+        middle = float(point[name][0])
+        if low > 0 and middle > 0:
+            low = middle * (low / middle) ** (widen if low < middle else 1.0)
+            high = middle * (high / middle) ** (widen if high > middle else 1.0)
+        intervals[name] = (float(low), float(high))
+    return intervals
+
+
+def leave_one_out(problem: Problem, x: Array) -> Array:
+    """The optimum without each row in turn, (rows, q); exact refits, one batch."""
+    n = len(problem.rows.loss)
+    weights = np.repeat(problem.weights[None], n, axis=0)
+    np.fill_diagonal(weights, 0.0)
+    return _smoothed(problem, x).solve(np.repeat(x[None], n, axis=0), weights).x
+
+
+def _smoothed(problem: Problem, x: Array) -> Problem:
+    """The problem itself; for lad_log with a delta a Newton step can see.
+
+    A hundredth of the scatter moves an optimum by far less than a resample does.
+    """
+    if problem.objective.name != "lad_log":
+        return problem
+    scatter = float(np.median(np.abs(problem.residuals(x[None])[0])))
+    return replace(problem, objective=Objective("lad_log", max(scatter / 100, 1e-12)))
