@@ -246,7 +246,7 @@ def least_regret_demand(
 
 
 def quantiles(draws: Array, level: float) -> tuple[Array, Array]:
-    """The central interval of `level` down the first axis."""
+    """The central interval of `level` down the first axis; draws may be infinite."""
     tail = (1 - level) / 2
-    low, high = np.quantile(draws, (tail, 1 - tail), axis=0)
+    low, high = np.quantile(draws, (tail, 1 - tail), axis=0, method="inverted_cdf")
     return np.asarray(low), np.asarray(high)

@@ -4,7 +4,8 @@ Besiroglu et al. (2024, arXiv:2404.10102) publish the constants of their fit and
 errors, not its draws. This script makes draws of our own: it resamples the 240 points they
 keep and fits each resample with their objective, the Huber loss (delta 1e-3) of the residual
 of log L, summed, from the published optimum as the start. Only the fitted constants are
-kept; the points stay where they are.
+kept; the points stay where they are. Over eight seeds the 80 % interval of LLaMA-7B's spend
+ratio had its ends at 0.81 to 0.82 and 1.43 to 1.48; seed 0 gives 0.809 and 1.443.
 
     ISOFLOP_PUBLISHED=FOLDER python bench/besiroglu_bootstrap.py analysis/tables/besiroglu_draws.csv
 """
@@ -18,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-SEED = 20240416
+SEED = 0
 DRAWS = 2000
 HUBER_DELTA = 1e-3
 # Their optimum: log A, log B, log E, alpha, beta.

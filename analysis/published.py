@@ -1,0 +1,123 @@
+"""Figures from papers: loss laws, models, benchmark results, devices. Every row names its source.
+
+The tables lie beside this module as package data. The bootstrap draws of `besiroglu` are our
+own: `bench/besiroglu_bootstrap.py` says how they were made.
+"""
+
+import difflib
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from analysis.law import LossLaw, Repetition, Support
+
+# The laws a retrodiction is spread over: three fits to Chinchilla's runs, three to others.
+SIX_LAWS = (
+    "besiroglu",
+    "hoffmann_tex",
+    "sardana",
+    "muennighoff_c4",
+    "gadre_rpj",
+    "sardana_fit_all",
+)
+
+
+class UnknownName(ValueError):
+    """No published law, model or device of this name; the message names the nearest."""
+
+
+def law(name: str) -> LossLaw:
+    """A published law by its name on the command line.
+
+    Raises:
+        UnknownName: no such law.
+    """
+    return _laws()[known("law", name, law_names())]
+
+
+def law_names() -> tuple[str, ...]:
+    """Every published law, in the order of the table."""
+    return tuple(_laws())
+
+
+def six_laws() -> tuple[LossLaw, ...]:
+    """The laws of `SIX_LAWS`."""
+    return tuple(law(name) for name in SIX_LAWS)
+
+
+@cache
+def models() -> pl.DataFrame:
+    """Published models: model, family, n_params, tokens, shape, GPU-hours, source.
+
+    `n_params` is the total, embeddings included, exact for the LLaMA families.
+    """
+    return _table("models")
+
+
+@cache
+def results() -> pl.DataFrame:
+    """Benchmark results as printed in Touvron et al. 2023: family, benchmark, model, value."""
+    return _table("results").with_columns(pl.col("shots").cast(pl.String))
+
+
+@cache
+def devices() -> pl.DataFrame:
+    """Accelerators: dense bf16 FLOP/s, bytes/s, bytes, and a price where one is known."""
+    return _table("devices")
+
+
+@cache
+def _laws() -> dict[str, LossLaw]:
+    return {row["name"]: _law(row) for row in _table("laws").iter_rows(named=True)}
+
+
+def _law(row: dict[str, float | str | None]) -> LossLaw:
+    constants = {name: row[name] for name in ("E", "A", "B", "alpha", "beta", "gamma")}
+    support = repetition = None
+    if row["flops_low"] is not None:
+        support = Support.model_validate(
+            {
+                "flops": (row["flops_low"], row["flops_high"]),
+                "tokens_per_param": (row["ratio_low"], row["ratio_high"]),
+            }
+        )
+    if row["R_D"] is not None:
+        repetition = Repetition.model_validate({"R_D": row["R_D"], "R_N": row["R_N"]})
+    provenance = {name: row[name] for name in ("name", "form", "n_counts", "loss_unit", "source")}
+    return LossLaw.model_validate(
+        {
+            **constants,
+            **provenance,
+            "c_counts": "flops_6nd",
+            "support": support,
+            "repetition": repetition,
+            "draws": _besiroglu_draws() if row["name"] == "besiroglu" else {},
+        }
+    )
+
+
+def _besiroglu_draws() -> dict[str, tuple[float, ...]]:
+    table = _table("besiroglu_draws")
+    logs = {name: tuple(np.exp(table[f"log_{name}"].to_numpy()).tolist()) for name in "EAB"}
+    return logs | {name: tuple(table[name].to_list()) for name in ("alpha", "beta")}
+
+
+def _table(name: str) -> pl.DataFrame:
+    path = files("analysis").joinpath("tables", f"{name}.csv")
+    return pl.read_csv(Path(str(path)), infer_schema_length=None)
+
+
+def known(kind: str, name: str, names: tuple[str, ...]) -> str:
+    """The name, if it is among the names.
+
+    Raises:
+        UnknownName: it is not; the message names the nearest.
+    """
+    if name in names:
+        return name
+    nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    hint = f" Did you mean {nearest[0]}?" if nearest else ""
+    raise UnknownName(f"no {kind} is called {name!r}.{hint} There are: {', '.join(names)}.")
