@@ -1,0 +1,174 @@
+"""The transformer of LLaMA: RMSNorm first, rotary positions, grouped queries, SwiGLU."""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llama_core.config import ModelConfig
+
+AttentionBackend = Literal["eager", "sdpa"]
+
+
+class Llama(nn.Module):
+    """Decoder-only transformer (Touvron et al. 2023, section 2.2).
+
+    Parameters bear the names of Hugging Face's Llama, except that the three projections into
+    attention are one matrix `qkv_proj` (queries, keys, values stacked) and the two into the
+    feed-forward one `gate_up_proj`: fewer, larger products. Rotary halves are Hugging Face's
+    (the first half of a head's dimensions turns against the second).
+
+    Initialisation: every matrix normal with `init_std`, those that write into the residual
+    stream (`o_proj`, `down_proj`) divided by sqrt(2·n_layers) so that the stream's variance
+    does not grow with depth (Radford et al. 2019, section 2.3); norms one.
+    """
+
+    def __init__(self, config: ModelConfig, *, attention: AttentionBackend = "sdpa") -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
+        self.layers = nn.ModuleList(Block(config, attention) for _ in range(config.n_layers))
+        self.norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        if config.tie_embeddings:
+            self.lm_head.weight = self.embed_tokens.weight
+        self.rope = Rope(config.head_dim, config.rope_theta)
+
+    @torch.no_grad()
+    def init_weights(self, seed: int) -> None:
+        """Draw all weights from `seed` alone, whatever the device or the global generator.
+
+        Drawn on the CPU in the order of `named_parameters`, so a seed means the same weights
+        everywhere.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        residual_std = self.config.init_std / math.sqrt(2 * self.config.n_layers)
+        for name, weight in self.named_parameters():
+            if weight.ndim == 1:
+                weight.fill_(1.0)
+                continue
+            writes_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+            std = residual_std if writes_residual else self.config.init_std
+            weight.copy_(torch.empty(weight.shape).normal_(0.0, std, generator=generator))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Logits of shape (b, t, vocab) for token ids of shape (b, t)."""
+        return F.linear(self.hidden(ids), self.lm_head.weight)
+
+    def hidden(self, ids: Tensor) -> Tensor:
+        """The normed stream before the head, (b, t, d_model)."""
+        x = self.embed_tokens(ids)
+        cos, sin = self.rope(ids.shape[1], ids.device)
+        for layer in self.layers:
+            x = layer(x, cos, sin)
+        return self.norm(x)
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each normed before and added to the stream."""
+
+    def __init__(self, config: ModelConfig, attention: AttentionBackend) -> None:
+        super().__init__()
+        self.input_layernorm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self.self_attn = Attention(config, attention)
+        self.post_attention_layernorm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self.mlp = SwiGlu(config.d_model, config.d_ffn)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class Attention(nn.Module):
+    """Causal attention with rotary positions; key-value heads shared among query heads."""
+
+    def __init__(self, config: ModelConfig, backend: AttentionBackend) -> None:
+        super().__init__()
+        self.backend = backend
+        self.n_heads, self.n_kv_heads = config.n_heads, config.n_kv_heads
+        self.head_dim = config.head_dim
+        width = (config.n_heads + 2 * config.n_kv_heads) * config.head_dim
+        self.qkv_proj = nn.Linear(config.d_model, width, bias=False)
+        self.o_proj = nn.Linear(config.n_heads * config.head_dim, config.d_model, bias=False)
+        if config.qk_norm:
+            self.q_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
+            self.k_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
+        self.qk_norm = config.qk_norm
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        b, t, _ = x.shape
+        heads = (self.n_heads, self.n_kv_heads, self.n_kv_heads)
+        qkv = self.qkv_proj(x).view(b, t, sum(heads), self.head_dim)
+        q, k, v = qkv.transpose(1, 2).split(heads, dim=1)
+        if self.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        if self.backend == "sdpa":
+            grouped = self.n_heads != self.n_kv_heads
+            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+        else:
+            mixed = eager_attention(q, k, v)
+        return self.o_proj(mixed.transpose(1, 2).reshape(b, t, -1))
+
+
+class SwiGlu(nn.Module):
+    """down(silu(gate(x)) · up(x)) (Shazeer 2020, arXiv:2002.05202)."""
+
+    def __init__(self, d_model: int, d_ffn: int) -> None:
+        super().__init__()
+        self.gate_up_proj = nn.Linear(d_model, 2 * d_ffn, bias=False)
+        self.down_proj = nn.Linear(d_ffn, d_model, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+        return self.down_proj(F.silu(gate) * up)
+
+
+class Rope(nn.Module):
+    """Tables of cosine and sine, (t, head_dim) each, kept for the longest length seen."""
+
+    def __init__(self, head_dim: int, theta: float) -> None:
+        super().__init__()
+        self.head_dim, self.theta = head_dim, theta
+        self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    def forward(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        tables = self._tables.get(device)
+        if tables is None or tables[0].shape[0] < length:
+            exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim
+            angles = torch.outer(torch.arange(length), self.theta**-exponents)
+            angles = torch.cat((angles, angles), dim=-1)
+            tables = (angles.cos().to(device), angles.sin().to(device))
+            self._tables[device] = tables
+        return tables[0][:length], tables[1][:length]
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn pairs (i, i + head_dim/2) of x (b, h, t, d) by their position's angle."""
+    first, second = x.chunk(2, dim=-1)
+    return x * cos.to(x.dtype) + torch.cat((-second, first), dim=-1) * sin.to(x.dtype)
+
+
+def eager_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal attention by two batched products: on a CPU 1.3 to 6 times faster than SDPA.
+
+    Query heads that share a key-value head are stacked along time, so keys and values are
+    never copied.
+
+    Args:
+        q: (b, n_heads, t, d).
+        k, v: (b, n_kv_heads, t, d).
+
+    Returns:
+        (b, n_heads, t, d).
+    """
+    b, n_heads, t, d = q.shape
+    n_kv_heads = k.shape[1]
+    group = n_heads // n_kv_heads
+    queries = q.reshape(b * n_kv_heads, group * t, d)
+    keys, values = k.reshape(b * n_kv_heads, t, d), v.reshape(b * n_kv_heads, t, d)
+    mask = torch.full((t, t), -torch.inf, dtype=q.dtype, device=q.device).triu(1).repeat(group, 1)
+    scores = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=d**-0.5)
+    return torch.bmm(scores.softmax(dim=-1), values).view(b, n_heads, t, d)
