@@ -11,13 +11,21 @@ app = App(
     version_flags=["--version"],
 )
 
-# name, module:function. Cyclopts imports a module only when its command is called.
-for _name, _target in {
-    "fit": "flows.commands.fit:fit",
-    "frontier": "flows.commands.frontier:frontier",
-    "retrodict": "flows.commands.frontier:retrodict",
-}.items():
-    app.command(_target, name=_name)
+# Cyclopts imports a module only when its command is called.
+for _name, _target, _help in (
+    ("plan", "sweep:plan", "Show every run of a sweep with its cost; nothing is spent."),
+    ("sweep", "sweep:sweep", "Plan, train what is missing, fit and report, in this process."),
+    ("report", "sweep:report", "Write a sweep's report again from what is there."),
+    ("runs", "sweep:runs", "List the runs of a sweep, or of all."),
+    ("up", "stack:up", "Start Prefect, MLflow, pools and workers, and deploy."),
+    ("down", "stack:down", "Stop them."),
+    ("status", "stack:status", "Show servers, workers, sweeps and runs."),
+    ("sync", "sweep:sync", "Bring the MLflow mirror up to date."),
+    ("fit", "fit:fit", "Fit a loss law to a table of runs or a sweep."),
+    ("frontier", "frontier:frontier", "Compute-optimal and inference-optimal N and D."),
+    ("retrodict", "frontier:retrodict", "The inference bill behind published models."),
+):
+    app.command(f"flows.commands.{_target}", name=_name, help=_help)
 
 
 def main() -> None:

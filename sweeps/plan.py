@@ -44,7 +44,7 @@ def plan(spec: SweepSpec, data: DataRef, *, train_tokens: int | None = None) -> 
     """
     runs: list[PlannedRun] = []
     for width, seed in product(spec.ladder.widths, spec.seeds):
-        model = shape(spec.ladder, width, spec.corpus.tokenizer.vocab_size)
+        model = shape(spec.ladder, width, spec.corpus.vocab_size)
         batch = rates(spec.recipe, model).batch_tokens
         grid = cells(spec.grid, model, seq_len=spec.seq_len, batch_tokens=batch)
         # A cosine decays to one horizon only, so every cell is a training of its own.

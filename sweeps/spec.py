@@ -177,6 +177,21 @@ def tokens_spent(train: TrainConfig) -> int:
     return spent
 
 
+def steps_done(train: TrainConfig, horizon: int | None, step: int) -> int:
+    """Optimizer steps processed, branches included, when a path has come to `step`.
+
+    Args:
+        horizon: None on the trunk, else the budget of the cooldown branch.
+    """
+    batch = train.batch_tokens
+    done = step
+    for other in train.schedule.horizons[:-1]:
+        leaves = branch_tokens(train.schedule, other, batch)
+        behind = leaves < step * batch if horizon is None else other < horizon
+        done += (other - leaves) // batch if behind else 0
+    return done
+
+
 def branch_tokens(schedule: Schedule, horizon: int, batch_tokens: int) -> int:
     """Token count at which the cooldown to `horizon` leaves the trunk, in whole steps."""
     if schedule.kind == "cosine":

@@ -1,0 +1,45 @@
+"""One training as a child process: python -m flows.child HOME RUN_ID. No Prefect, no MLflow."""
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+# Exit status of a training that was asked to stop and can go on later.
+INTERRUPTED = 75
+
+
+def main(arguments: list[str]) -> int:
+    """Train the run; 0 when its result is on disk, whatever that result says."""
+    _die_with_parent()
+    home_path, run_id = arguments
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+
+    from flows.execute import Interrupted, execute
+    from flows.rundir import RunDir
+    from flows.settings import Home
+
+    home = Home(Path(home_path))
+    run = RunDir(home.runs / run_id)
+    try:
+        execute(run, home, run.placement())
+    except Interrupted:
+        return INTERRUPTED
+    return 0
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end this process when the sweep that started it dies, even by SIGKILL."""
+    if not sys.platform.startswith("linux"):
+        return
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+    # The parent may have died before the call above took effect.
+    if os.getppid() == 1:
+        raise SystemExit("the sweep that started this training is gone")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

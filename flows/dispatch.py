@@ -1,0 +1,252 @@
+"""Two ways to have runs trained, one contract: child processes here, or a work pool."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import UUID
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.deployments import run_deployment
+from prefect.states import Completed, Failed
+
+from flows.rundir import RunDir, RunResult, now, write_whole
+from flows.settings import Home
+from llama_core.config import Placement
+from sweeps.spec import PlannedRun
+
+log = logging.getLogger(__name__)
+
+# A training that is killed goes on from its checkpoint; one that is killed three times stops.
+_ATTEMPTS = 3
+# Seconds a training gets to stop before it is killed.
+_GRACE_S = 10.0
+_POLL_CHILDREN_S = 0.2
+_POLL_SERVER_S = 1.0
+# The allocator keeps large buffers instead of returning them to the kernel every step: 10 to
+# 20 % at 0.1M parameters on CPU.
+_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
+# Flow runs the server returns at most in one answer.
+_PAGE = 200
+
+
+class Dispatcher(Protocol):
+    """Trains runs somewhere. When `train_all` returns, every run has a result on disk."""
+
+    def train_all(
+        self,
+        runs: Sequence[PlannedRun],
+        *,
+        on_finished: Callable[[PlannedRun, RunResult], None],
+        on_tick: Callable[[], None],
+    ) -> None:
+        """Train the runs, dearest first.
+
+        Args:
+            on_finished: called once for each run when its result is there.
+            on_tick: called about every second or faster while something is under way.
+        """
+
+
+class ChildProcesses:
+    """One child process a run, as many at once as there are slots. Needs a flow around it."""
+
+    def __init__(self, home: Home, placement: Placement, slots: int) -> None:
+        self._home = home
+        self._placement = placement
+        self._slots = slots
+        self._children: set[subprocess.Popen[bytes]] = set()
+        self._guard = threading.Lock()
+        self._stopping = False
+
+    def train_all(
+        self,
+        runs: Sequence[PlannedRun],
+        *,
+        on_finished: Callable[[PlannedRun, RunResult], None],
+        on_tick: Callable[[], None],
+    ) -> None:
+        """Train the runs. Whatever ends this early, Ctrl-C too, stops the children first."""
+        slots = threading.BoundedSemaphore(self._slots)
+
+        # A task for each training puts it on the sweep's timeline in Prefect.
+        @task(name="train", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+        def train(name: str, run_id: str) -> State[Any]:
+            with slots:
+                result = self._train(RunDir(self._home.runs / run_id))
+            if result is None:
+                return Failed(message=f"{name} was stopped; it resumes when started again")
+            if result.status == "finished":
+                return Completed(message=f"{name} finished in {result.train_s:.0f} s")
+            return Failed(message=f"{name} {result.status}: {result.reason}")
+
+        waiting = {}
+        try:
+            for planned in sorted(runs, key=lambda run: -run.flops_spent):
+                run = RunDir(self._home.runs / planned.id)
+                run.create(planned)
+                run.place(self._placement)
+                waiting[train.submit(planned.name, planned.id)] = planned
+            while waiting:
+                for future in [future for future in waiting if future.state.is_final()]:
+                    planned = waiting.pop(future)
+                    on_finished(planned, _result(RunDir(self._home.runs / planned.id)))
+                on_tick()
+                time.sleep(_POLL_CHILDREN_S)
+        except BaseException:
+            self._stop_children()
+            raise
+
+    def _train(self, run: RunDir) -> RunResult | None:
+        for attempt in range(1, _ATTEMPTS + 1):
+            if self._stopping:
+                return None
+            status = self._run_child(run)
+            result = run.result()
+            if result is not None:
+                return result
+            if not self._stopping:
+                log.warning(
+                    "run %s ended with status %d, attempt %d of %d; see %s",
+                    *(run.id, status, attempt, _ATTEMPTS, self._log_path(run)),
+                )
+        return None if self._stopping else give_up(run, self._log_path(run))
+
+    def _run_child(self, run: RunDir) -> int:
+        threads = str(self._placement.threads or 1)
+        environment = {**_ALLOCATOR, **os.environ, "OMP_NUM_THREADS": threads}
+        with self._log_path(run).open("ab") as output:
+            with self._guard:
+                if self._stopping:
+                    return 0
+                child = subprocess.Popen(
+                    [sys.executable, "-m", "flows.child", str(self._home.root), run.id],
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    stdin=subprocess.DEVNULL,
+                    env=environment,
+                    # Ctrl-C goes to the sweep alone, which then stops its children in order.
+                    start_new_session=True,
+                )
+                self._children.add(child)
+            try:
+                return child.wait()
+            finally:
+                self._children.discard(child)
+
+    def _stop_children(self) -> None:
+        with self._guard:
+            self._stopping = True
+            children = list(self._children)
+        for child in children:
+            child.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + _GRACE_S
+        for child in children:
+            try:
+                child.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+    def _log_path(self, run: RunDir) -> Path:
+        return run.path / "output.log"
+
+
+class WorkPool:
+    """One flow run of a deployment for each training; workers pick them up."""
+
+    def __init__(self, home: Home, deployment: str) -> None:
+        self._home = home
+        self._deployment = deployment
+
+    def train_all(
+        self,
+        runs: Sequence[PlannedRun],
+        *,
+        on_finished: Callable[[PlannedRun, RunResult], None],
+        on_tick: Callable[[], None],
+    ) -> None:
+        """Train the runs on whatever workers the pool has."""
+        by_id = {planned.id: planned for planned in runs}
+        attempts = dict.fromkeys(by_id, 0)
+        # One creator, one after the other: on SQLite concurrent creation stalls for half a minute.
+        flying = {
+            self._start(planned, 0): planned.id
+            for planned in sorted(runs, key=lambda run: -run.flops_spent)
+        }
+        while flying:
+            for flow_run in _read_flow_runs(list(flying)):
+                if flow_run.state is None or not flow_run.state.is_final():
+                    continue
+                run_id = flying.pop(flow_run.id)
+                run = RunDir(self._home.runs / run_id)
+                attempts[run_id] += 1
+                if run.result() is None and attempts[run_id] < _ATTEMPTS:
+                    log.warning("run %s: %s; starting it again", run_id, flow_run.state.name)
+                    flying[self._start(by_id[run_id], attempts[run_id])] = run_id
+                    continue
+                run.create(by_id[run_id])
+                result = run.result() or give_up(run, run.path)
+                on_finished(by_id[run_id], result)
+            on_tick()
+            time.sleep(_POLL_SERVER_S)
+
+    def _start(self, planned: PlannedRun, attempt: int) -> UUID:
+        """Create the flow run, or join the one under way for the same training."""
+        while True:
+            flow_run = run_deployment(
+                self._deployment,
+                parameters={"planned": planned.model_dump(mode="json")},
+                timeout=0,
+                flow_run_name=planned.name,
+                tags=[planned.sweep],
+                idempotency_key=f"{planned.id}-{attempt}",
+            )
+            assert isinstance(flow_run, FlowRun)
+            done = flow_run.state is not None and flow_run.state.is_final()
+            if not done or RunDir(self._home.runs / planned.id).result() is not None:
+                return flow_run.id
+            # That key belongs to a flow run of the past that left no result.
+            attempt += 1
+
+
+def give_up(run: RunDir, where: Path) -> RunResult:
+    """Record a run that could not be trained, so that the sweep can go on without it."""
+    result = RunResult(
+        run_id=run.id,
+        status="failed",
+        reason=f"ended {_ATTEMPTS} times without a result; see {where}",
+        train_s=0.0,
+        device="",
+        finished_at=now(),
+    )
+    write_whole(run.result_path, result.model_dump_json(indent=1))
+    return result
+
+
+def _result(run: RunDir) -> RunResult:
+    result = run.result()
+    if result is None:
+        raise RuntimeError(f"run {run.id} ended, but there is no result in {run.path}")
+    return result
+
+
+def _read_flow_runs(ids: list[UUID]) -> list[FlowRun]:
+    with get_client(sync_client=True) as client:
+        pages = [ids[start : start + _PAGE] for start in range(0, len(ids), _PAGE)]
+        return [
+            flow_run
+            for page in pages
+            for flow_run in client.read_flow_runs(
+                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=page))
+            )
+        ]

@@ -1,0 +1,160 @@
+"""Train one planned run in its directory: lock, resume, append, finish."""
+
+import logging
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from flows.provenance import provenance
+from flows.rundir import (
+    CurveBehindError,
+    CurveWriter,
+    Observation,
+    RunDir,
+    RunResult,
+    now,
+    write_whole,
+)
+from flows.settings import Home
+from llama_core.config import Placement
+from llama_core.records import (
+    CheckpointRecord,
+    DivergedRecord,
+    EvalRecord,
+    ResumeRecord,
+    StepRecord,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Interrupted(BaseException):
+    """The process was asked to stop; called again, the run goes on from its last checkpoint."""
+
+
+def execute(run: RunDir, home: Home, placement: Placement) -> RunResult:
+    """Train a run to its end, from wherever it stands.
+
+    A finished run is returned as it is. The curve holds every step once, also after kills.
+
+    Raises:
+        RunBusyError: another process trains it.
+        Interrupted: SIGTERM or SIGINT came.
+        llama_core.corpus.CorpusError: the corpus is not in this home, or is damaged.
+    """
+    with run.locked():
+        result = run.result()
+        if result is not None and result.status == "finished":
+            return result
+        if not run.provenance_path.exists():
+            write_whole(run.provenance_path, provenance())
+        with _interruptible():
+            try:
+                return _train(run, home, placement)
+            except CurveBehindError as error:
+                # Steps without rows would be a hole in the curve: train from the start.
+                log.warning("%s: checkpoints set aside, training starts again", error)
+                _set_aside(run.checkpoints)
+                return _train(run, home, placement)
+
+
+def _train(run: RunDir, home: Home, placement: Placement) -> RunResult:
+    import torch
+    from llama_core.corpus import find_corpus
+    from llama_core.train import resolve_device, train
+
+    spec = run.planned().run
+    batches = find_corpus(home.root, spec.data.digest).open(spec.train)
+    device = str(resolve_device(placement.device))
+    evals: list[EvalRecord] = []
+    curve = CurveWriter(run.curve_path)
+    started = now()
+    try:
+        for record in train(
+            spec.model, spec.train, batches, placement=placement, checkpoints=run.checkpoints
+        ):
+            match record:
+                case StepRecord():
+                    curve.append(record)
+                case EvalRecord():
+                    curve.append(record)
+                    evals.append(record)
+                case CheckpointRecord():
+                    curve.sync()
+                case ResumeRecord():
+                    for damage in record.skipped:
+                        log.warning("run %s: %s", run.id, damage)
+                    log.info("run %s resumes from step %d", run.id, record.step)
+                case DivergedRecord():
+                    curve.append(record)
+                    return _finish(run, "diverged", started, device, reason=record.reason)
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition("\n")[0]
+        return _finish(run, "out_of_memory", started, device, reason=reason)
+    finally:
+        curve.close()
+    return _finish(run, "finished", started, device)
+
+
+def _finish(
+    run: RunDir,
+    status: Literal["finished", "diverged", "out_of_memory"],
+    started: float,
+    device: str,
+    *,
+    reason: str = "",
+) -> RunResult:
+    # Horizons evaluated in an earlier sitting are on the curve, not in this one's records.
+    evals = {row["horizon"]: row for row in run.rows() if row["kind"] == "eval"}
+    result = RunResult(
+        run_id=run.id,
+        status=status,
+        reason=reason,
+        observations=tuple(
+            Observation(
+                tokens=horizon,
+                val_loss=row["val_loss"],
+                val_bpb=row["val_bpb"],
+                weights_sha256=row["weights_sha256"],
+            )
+            for horizon, row in sorted(evals.items())
+        ),
+        train_s=now() - started,
+        device=device,
+        finished_at=now(),
+    )
+    if status == "finished":
+        planned = [cell.tokens for cell in run.planned().cells]
+        found = [observation.tokens for observation in result.observations]
+        assert found == planned, f"run {run.id} finished with horizons {found}, not {planned}"
+    write_whole(run.result_path, result.model_dump_json(indent=1))
+    return result
+
+
+def _set_aside(checkpoints: Path) -> None:
+    number = len(list(checkpoints.parent.glob("checkpoints-set-aside-*")))
+    shutil.move(checkpoints, checkpoints.with_name(f"checkpoints-set-aside-{number}"))
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turn SIGTERM and SIGINT into `Interrupted` while training."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(signal.Signals(number).name)
+
+    if threading.current_thread() is not threading.main_thread():
+        # Python allows handlers in the main thread only; the caller there has its own.
+        yield
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,42 @@
+"""How commands answer: a table for people, or one JSON document."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def emit(document: Any, destination: str) -> None:
+    """Write one JSON document to a file, or to standard output when the destination is `-`."""
+    text = json.dumps(document, indent=1, allow_nan=False)
+    if destination == "-":
+        sys.stdout.write(text + "\n")
+    else:
+        Path(destination).write_text(text + "\n")
+
+
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a small table; numbers right, words left."""
+    shown = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
+    for index, name in enumerate(header):
+        numeric = all(_numeric(row[index]) for row in rows) and bool(rows)
+        shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*(_cell(value) for value in row))
+    Console().print(shown)
+
+
+def _numeric(value: object) -> bool:
+    return isinstance(value, int | float) or (
+        isinstance(value, str) and value[:1].isdigit() and not any(c.isalpha() for c in value[:2])
+    )
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

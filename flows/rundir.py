@@ -1,0 +1,264 @@
+"""The directory of one run: the truth about it. spec, curve, checkpoints, result."""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+from pydantic import ValidationError
+
+from llama_core.config import Frozen, Placement
+from llama_core.records import DivergedRecord, EvalRecord, StepRecord
+from sweeps.spec import PlannedRun
+
+CurveRecord = StepRecord | EvalRecord | DivergedRecord
+_KINDS: dict[type[Any], str] = {StepRecord: "step", EvalRecord: "eval", DivergedRecord: "diverged"}
+_TAIL_BYTES = 4096
+
+
+class RunBusyError(RuntimeError):
+    """Another process is training this run at this moment."""
+
+
+class Observation(Frozen):
+    """The loss at one horizon of a finished training."""
+
+    tokens: int
+    val_loss: float
+    val_bpb: float
+    weights_sha256: str
+
+
+class RunResult(Frozen):
+    """How a training ended.
+
+    Attributes:
+        status: `finished`, or the failure by its name.
+        reason: what happened, for a person; empty when finished.
+        observations: one for each horizon; complete only when finished.
+        train_s: seconds inside the training loop, over all its sittings.
+    """
+
+    run_id: str
+    status: Literal["finished", "diverged", "out_of_memory", "failed"]
+    reason: str = ""
+    observations: tuple[Observation, ...] = ()
+    train_s: float
+    device: str
+    finished_at: float
+
+
+class RunDir:
+    """Paths and files of one run; nothing is cached, other processes write here too."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.spec_path = path / "spec.json"
+        self.curve_path = path / "curve.jsonl"
+        self.placement_path = path / "placement.json"
+        self.result_path = path / "result.json"
+        self.provenance_path = path / "provenance.json"
+        self.checkpoints = path / "checkpoints"
+
+    @property
+    def id(self) -> str:
+        """The run's id, which is the folder's name."""
+        return self.path.name
+
+    def create(self, planned: PlannedRun) -> None:
+        """Make the folder and write the spec, unless it is there."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.spec_path.exists():
+            write_whole(self.spec_path, planned.model_dump_json(indent=1))
+
+    def placement(self) -> Placement:
+        """Where the run was last told to train; never part of what it is."""
+        try:
+            return Placement.model_validate_json(self.placement_path.read_text())
+        except FileNotFoundError:
+            return Placement()
+
+    def place(self, placement: Placement) -> None:
+        """Say where the run is to train."""
+        write_whole(self.placement_path, placement.model_dump_json(indent=1))
+
+    def planned(self) -> PlannedRun:
+        """The run as it was first planned."""
+        return PlannedRun.model_validate_json(self.spec_path.read_text())
+
+    def result(self) -> RunResult | None:
+        """How the run ended; None while it has not, or when the file is damaged."""
+        try:
+            return RunResult.model_validate_json(self.result_path.read_text())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    def finished(self) -> bool:
+        """Whether the run ended with every observation it was planned for."""
+        result = self.result()
+        return result is not None and result.status == "finished"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run. The kernel lets go when the process dies, however it dies.
+
+        Raises:
+            RunBusyError: another process holds it.
+        """
+        with (self.path / "lock").open("a+") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunBusyError(f"run {self.id} is being trained by another process") from error
+            yield
+
+    def busy(self) -> bool:
+        """Whether some process holds the run now."""
+        try:
+            with self.locked():
+                return False
+        except (RunBusyError, FileNotFoundError):
+            return self.path.exists()
+
+    def last_row(self) -> dict[str, Any] | None:
+        """The newest row of the curve, read from the end of the file."""
+        try:
+            with self.curve_path.open("rb") as handle:
+                handle.seek(max(0, self.curve_path.stat().st_size - _TAIL_BYTES))
+                lines = handle.read().split(b"\n")
+        except FileNotFoundError:
+            return None
+        # What stands behind the last line feed is empty or torn.
+        for line in reversed(lines[:-1]):
+            row = _parse(line + b"\n")
+            if row is not None:
+                return row
+        return None
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Every whole row of the curve in the order of training."""
+        if self.curve_path.exists():
+            with self.curve_path.open("rb") as handle:
+                for line in handle:
+                    row = _parse(line)
+                    if row is not None:
+                        yield row
+
+    def sync_curve(self) -> None:
+        """Make every row written so far durable, by whichever process it was written."""
+        if self.curve_path.exists():
+            with self.curve_path.open("rb") as handle:
+                os.fsync(handle.fileno())
+
+    def curve(self) -> pl.DataFrame:
+        """The step rows as a frame: step, tokens, horizon, loss, lr, grad_norm, …, at."""
+        rows = [row for row in self.rows() if row.pop("kind") == "step"]
+        return pl.DataFrame(rows, infer_schema_length=None)
+
+
+class CurveWriter:
+    """Appends to a curve that is never rewritten: a record whose row is there is passed over.
+
+    A resumed training repeats the steps after its checkpoint. They are the same steps, so
+    the rows of the first time stay, with their times; what was mirrored once stays true.
+    Rows are written unbuffered, so a killed process loses none that came before a checkpoint.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._last_step: dict[int | None, int] = {}
+        self._evaluated: set[int] = set()
+        self._read_what_is_there()
+
+    def append(self, record: CurveRecord) -> None:
+        """Write one record as a line, unless its row is there.
+
+        Raises:
+            CurveBehindError: rows before this one are missing.
+        """
+        match record:
+            case StepRecord():
+                last = self._last_step.get(record.horizon)
+                if last is not None and record.step <= last:
+                    return
+                # A branch may begin at any step; the trunk begins at 1.
+                expected = record.step if record.horizon is not None else 1
+                if record.step != (expected if last is None else last + 1):
+                    raise CurveBehindError(
+                        f"{self._path} ends at step {last or 0}, and step {record.step} comes next"
+                    )
+                self._last_step[record.horizon] = record.step
+            case EvalRecord():
+                if record.horizon in self._evaluated:
+                    return
+                self._evaluated.add(record.horizon)
+        row = {"kind": _KINDS[type(record)], **asdict(record)}
+        data = (json.dumps(row, separators=(",", ":")) + "\n").encode()
+        while data:
+            data = data[os.write(self._file, data) :]
+
+    def sync(self) -> None:
+        """Make what was written durable."""
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        """Make durable and close."""
+        os.fsync(self._file)
+        os.close(self._file)
+
+    def _read_what_is_there(self) -> None:
+        whole = 0
+        with self._path.open("rb") as handle:
+            for line in handle:
+                row = _parse(line)
+                if row is None:
+                    break
+                whole += len(line)
+                if row["kind"] == "step":
+                    self._last_step[row["horizon"]] = row["step"]
+                elif row["kind"] == "eval":
+                    self._evaluated.add(row["horizon"])
+        # What follows the last whole row was torn by a kill and never was a row.
+        os.ftruncate(self._file, whole)
+
+
+class CurveBehindError(RuntimeError):
+    """A checkpoint is newer than the curve that belongs to it, as after a power cut."""
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all, also after a power cut."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with draft.open("w") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    draft.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def now() -> float:
+    """Unix time in seconds."""
+    return time.time()
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    # The last line of a killed process may be torn; a torn line was never a row.
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None

@@ -1,0 +1,294 @@
+"""The MLflow mirror of run directories. The only module that imports mlflow."""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from flows.rundir import RunDir, write_whole
+from flows.settings import Home, Settings
+from llama_core.counting import count_params
+from sweeps.spec import PlannedRun
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+# About how many points of a metric MLflow gets; its charts draw some 300. The full curve
+# goes along as an artifact.
+_POINTS = 500
+_BATCH = 1000
+_STEP_METRICS = ("loss", "lr", "grad_norm", "tokens_per_s")
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One value of a metric as a tracker returns it."""
+
+    step: int
+    value: float
+    timestamp_ms: int
+
+
+class Tracker(Protocol):
+    """Where run directories are mirrored. Publishing twice changes nothing."""
+
+    def publish(self, run: RunDir, planned: PlannedRun) -> None:
+        """Bring the mirror of one run up to what its directory holds."""
+
+    def curve(self, sweep: str, run_id: str, metric: str) -> list[Point]:
+        """Points of a metric in rising order of step, exactly as published."""
+
+    def params(self, sweep: str, run_id: str) -> dict[str, str]:
+        """What the run was, as text."""
+
+    def run_ids(self, sweep: str) -> list[str]:
+        """Ids of the runs mirrored for a sweep."""
+
+
+def metric_points(run: RunDir, planned: PlannedRun) -> Iterator[tuple[str, Point]]:
+    """The points of a run that a tracker receives, thinned the same way every time.
+
+    The trunk's metrics are `train_loss`, `lr`, `grad_norm` and `tokens_per_s`. A cooldown branch
+    adds `train_loss/D_<tokens>`; every horizon gives one point of `val_loss` and `val_bpb`.
+    """
+    kept = _kept_steps(planned.run.train.total_steps)
+    final = max(planned.run.train.schedule.horizons)
+    for row in run.rows():
+        stamp = int(row["at"] * 1000)
+        if row["kind"] == "eval":
+            yield "val_loss", Point(row["step"], row["val_loss"], stamp)
+            yield "val_bpb", Point(row["step"], row["val_bpb"], stamp)
+        elif row["kind"] == "step" and row["step"] in kept:
+            # The last branch is the end of the trunk's own curve.
+            if row["horizon"] in (None, final):
+                yield "train_loss", Point(row["step"], row["loss"], stamp)
+                for key in _STEP_METRICS[1:]:
+                    yield key, Point(row["step"], row[key], stamp)
+            else:
+                key = f"train_loss/D_{row['horizon']}"
+                yield key, Point(row["step"], row["loss"], stamp)
+
+
+def run_params(planned: PlannedRun) -> dict[str, str]:
+    """The facts of a run that people filter and group by."""
+    counts = count_params(planned.run.model)
+    train = planned.run.train
+    return {
+        "n_params": str(counts.multiplying),
+        "n_params_total": str(counts.total),
+        "n_params_non_embedding": str(counts.non_embedding),
+        "d_model": str(planned.run.model.d_model),
+        "n_layers": str(planned.run.model.n_layers),
+        "horizons": ",".join(str(tokens) for tokens in train.schedule.horizons),
+        "lr": repr(train.optimizer.lr),
+        "lr_source": planned.lr_source,
+        "batch_tokens": str(train.batch_tokens),
+        "warmup_tokens": str(train.warmup_tokens),
+        "schedule": train.schedule.kind,
+        "seed": str(train.seed),
+        "data_digest": planned.run.data.digest,
+    }
+
+
+class MlflowTracker:
+    """Mirrors into one MLflow experiment a sweep, runs flat: nested runs show no charts."""
+
+    def __init__(self, uri: str, artifacts: Path) -> None:
+        self._uri = uri
+        self._artifacts = artifacts
+        self._experiments: dict[str, str] = {}
+        self._client = _client(uri)
+
+    def initialise(self) -> None:
+        """Make the tables of a fresh database."""
+        self._client.search_experiments(max_results=1)
+
+    def publish(self, run: RunDir, planned: PlannedRun) -> None:
+        """Write what the mirror lacks. Rows keep the times stored on disk, so a row sent twice
+        is the same row to MLflow, and a crash between sending and noting it does no harm.
+        """
+        note = _Note.load(run.path / f"mirror-{planned.sweep}.json", self._uri)
+        if note.run is None:
+            note.run = self._find(planned.sweep, run.id) or self._create(run, planned)
+        # A row must not be mirrored and then lost to a power cut.
+        run.sync_curve()
+        points = list(metric_points(run, planned))
+        self._send(note.run, points[note.sent :])
+        note.sent = len(points)
+        result = run.result()
+        if result is not None and note.status != result.status:
+            self._close(note.run, run, planned, result.status, result.reason)
+            note.status = result.status
+        note.save()
+
+    def curve(self, sweep: str, run_id: str, metric: str) -> list[Point]:
+        """Points of a metric in rising order of step."""
+        found = self._find(sweep, run_id)
+        if found is None:
+            return []
+        history = self._client.get_metric_history(found, metric)
+        points = [Point(entry.step, entry.value, entry.timestamp) for entry in history]
+        return sorted(points, key=lambda point: (point.step, point.timestamp_ms))
+
+    def params(self, sweep: str, run_id: str) -> dict[str, str]:
+        """What the run was, as text."""
+        found = self._find(sweep, run_id)
+        return dict(self._client.get_run(found).data.params) if found else {}
+
+    def run_ids(self, sweep: str) -> list[str]:
+        """Ids of the runs mirrored for a sweep."""
+        experiment = self._experiment(sweep)
+        runs = self._client.search_runs([experiment], max_results=5000)
+        return sorted(run.data.tags["isoflop.run_id"] for run in runs)
+
+    def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
+        """Keep a sweep's report and its law's numbers as the run `report` of the experiment."""
+        experiment = self._experiment(sweep)
+        found = self._client.search_runs([experiment], "tags.`isoflop.kind` = 'report'")
+        tags = {"isoflop.kind": "report", "isoflop.run_id": "report", "mlflow.runName": "report"}
+        run_id = (
+            found[0].info.run_id
+            if found
+            else self._client.create_run(experiment, tags=tags).info.run_id
+        )
+        for key, value in summary.items():
+            self._client.log_metric(run_id, key, value)
+        self._client.log_artifact(run_id, str(report))
+        self._client.set_terminated(run_id, "FINISHED")
+
+    def chart_path(self, sweep: str) -> str:
+        """Path and fragment of the page that compares the curves of a sweep's runs.
+
+        `workflowType` keeps MLflow out of its GenAI mode, where runs hide under evaluations.
+        """
+        experiment = self._experiment(sweep)
+        view = "workflowType=machine_learning&compareRunsMode=CHART"
+        return f"/#/experiments/{experiment}/runs?{view}"
+
+    def _experiment(self, sweep: str) -> str:
+        if sweep not in self._experiments:
+            found = self._client.get_experiment_by_name(sweep)
+            self._experiments[sweep] = (
+                found.experiment_id
+                if found
+                else self._client.create_experiment(sweep, (self._artifacts / sweep).as_uri())
+            )
+        return self._experiments[sweep]
+
+    def _find(self, sweep: str, run_id: str) -> str | None:
+        query = f"tags.`isoflop.run_id` = '{run_id}'"
+        found = self._client.search_runs([self._experiment(sweep)], query, max_results=1)
+        return found[0].info.run_id if found else None
+
+    def _create(self, run: RunDir, planned: PlannedRun) -> str:
+        from mlflow.entities import Param
+
+        tags = {
+            "mlflow.runName": planned.name,
+            "isoflop.kind": "training",
+            "isoflop.run_id": run.id,
+            "sweep": planned.sweep,
+        }
+        # The start is the first row's time, so that a mirror made later tells the same story.
+        first = next(run.rows(), None)
+        started = int(first["at"] * 1000) if first else None
+        created = self._client.create_run(self._experiment(planned.sweep), started, tags)
+        params = [Param(key, value) for key, value in run_params(planned).items()]
+        self._client.log_batch(created.info.run_id, params=params)
+        return str(created.info.run_id)
+
+    def _send(self, mlflow_run: str, points: list[tuple[str, Point]]) -> None:
+        from mlflow.entities import Metric
+
+        for start in range(0, len(points), _BATCH):
+            batch = [
+                Metric(key, point.value, point.timestamp_ms, point.step)
+                for key, point in points[start : start + _BATCH]
+                # SQL stores no NaN; a diverged step is told by the run's status and reason.
+                if math.isfinite(point.value)
+            ]
+            self._client.log_batch(mlflow_run, metrics=batch)
+
+    def _close(
+        self, mlflow_run: str, run: RunDir, planned: PlannedRun, status: str, reason: str
+    ) -> None:
+        for path in (run.spec_path, run.curve_path, run.result_path, run.provenance_path):
+            if path.exists():
+                self._client.log_artifact(mlflow_run, str(path))
+        self._client.set_tag(mlflow_run, "isoflop.status", status)
+        if reason:
+            self._client.set_tag(mlflow_run, "isoflop.reason", reason)
+        last = run.last_row()
+        ended = int(last["at"] * 1000) if last else None
+        self._client.set_terminated(
+            mlflow_run, "FINISHED" if status == "finished" else "FAILED", ended
+        )
+
+
+class _Note:
+    """What this machine knows it has sent; losing it costs time, never a duplicate."""
+
+    def __init__(self, path: Path, uri: str, data: dict[str, Any]) -> None:
+        self._path = path
+        self._uri = uri
+        self.run: str | None = data.get("run")
+        self.sent: int = data.get("sent", 0)
+        self.status: str | None = data.get("status")
+
+    @classmethod
+    def load(cls, path: Path, uri: str) -> "_Note":
+        """The note for this tracking server; an empty one when there is none."""
+        try:
+            data = json.loads(path.read_text())
+        except (FileNotFoundError, ValueError):
+            data = {}
+        return cls(path, uri, data if data.get("uri") == uri else {})
+
+    def save(self) -> None:
+        """Write the note."""
+        note = {"uri": self._uri, "run": self.run, "sent": self.sent, "status": self.status}
+        write_whole(self._path, json.dumps(note))
+
+
+def _kept_steps(total: int) -> frozenset[int]:
+    """Steps whose rows are mirrored: dense at the start, then even; the last always.
+
+    A pure function of the run's length, so that a resumed run thins as an undisturbed one.
+    """
+    if total <= _POINTS:
+        return frozenset(range(1, total + 1))
+    early = {round(1.06**power) for power in range(200) if 1.06**power <= total}
+    room = _POINTS - len(early)
+    even = {round(1 + index * (total - 1) / (room - 1)) for index in range(room)}
+    return frozenset(early | even)
+
+
+def _client(uri: str) -> "MlflowClient":
+    # Read when mlflow is imported.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def open_tracker(settings: Settings, home: Home) -> MlflowTracker:
+    """The tracker of the settings, its database initialised.
+
+    One process must come first: a fresh database opened by several at once is left half made.
+    """
+    import fcntl
+
+    with (home.root / "mlflow.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        tracker = MlflowTracker(settings.tracking_uri(home), home.artifacts)
+        tracker.initialise()
+    return tracker
