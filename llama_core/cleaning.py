@@ -106,9 +106,14 @@ def near_duplicates(validation: list[str], training: Iterator[str]) -> set[int]:
     """
     sampled = [passages(text) for text in validation]
     wanted = np.unique(np.concatenate(sampled)) if sampled else np.empty(0, np.uint64)
+    if not len(wanted):
+        return set()
     met = np.zeros(len(wanted), bool)
     for text in training:
-        met |= np.isin(wanted, passages(text), assume_unique=True)
+        found = passages(text)
+        places = np.searchsorted(wanted, found)
+        places[places == len(wanted)] = 0
+        met[places[wanted[places] == found]] = True
     return {
         index
         for index, own in enumerate(sampled)
