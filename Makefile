@@ -1,0 +1,48 @@
+# make demo   sweep, fit and report on this machine, from text that is already on it
+# make test   the test suite: no GPU, no network beyond the package index, no server left running
+#
+# PYTHON=python3.12        another interpreter (3.11 or newer)
+# TORCH_INDEX=URL          take torch from this package index, for example PyTorch's CPU index
+PYTHON ?= python3
+TORCH_INDEX ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: setup demo test test-all lint types bench clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "isoflop needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	@echo "setting up .venv (a minute or two, once)"
+	@$(PYTHON) -m venv .venv
+ifneq ($(TORCH_INDEX),)
+	@$(PIP) --index-url $(TORCH_INDEX) torch
+endif
+	@$(PIP) torch
+	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+demo: setup
+	@$(BIN)/isoflop sweep demo
+
+test: setup
+	@$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-all: setup
+	@$(BIN)/python -m pytest
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: setup
+	@$(BIN)/mypy
+
+bench: setup
+	@for script in bench/*.py; do echo "== $$script"; $(BIN)/python $$script || true; done
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build *.egg-info

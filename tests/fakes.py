@@ -1,0 +1,123 @@
+"""Stand-ins that pass the contract tests of what they stand for, and runs made by hand."""
+
+from pathlib import Path
+
+from flows.rundir import CurveWriter, Observation, RunDir, RunResult, write_whole
+from flows.tracking import Point, metric_points, run_params
+from llama_core.config import AdamW, ModelConfig, TrainConfig, Wsd
+from llama_core.counting import train_flops
+from llama_core.records import EvalRecord, StepRecord
+from sweeps.spec import Cell, DataRef, PlannedRun, RunSpec
+
+
+class FakeTracker:
+    """A tracker in memory."""
+
+    def __init__(self) -> None:
+        self._points: dict[tuple[str, str], set[tuple[str, Point]]] = {}
+        self._params: dict[tuple[str, str], dict[str, str]] = {}
+
+    def publish(self, run: RunDir, planned: PlannedRun) -> None:
+        key = (planned.sweep, run.id)
+        self._params[key] = run_params(planned)
+        self._points.setdefault(key, set()).update(metric_points(run, planned))
+
+    def curve(self, sweep: str, run_id: str, metric: str) -> list[Point]:
+        points = self._points.get((sweep, run_id), set())
+        found = [point for name, point in points if name == metric]
+        return sorted(found, key=lambda point: (point.step, point.timestamp_ms))
+
+    def params(self, sweep: str, run_id: str) -> dict[str, str]:
+        return self._params.get((sweep, run_id), {})
+
+    def run_ids(self, sweep: str) -> list[str]:
+        return sorted(run_id for name, run_id in self._params if name == sweep)
+
+
+def planned_run(*, sweep: str = "test", width: int = 32, steps: tuple[int, ...] = (20, 40)):
+    """A planned run of a small model with one horizon for each number of steps."""
+    model = ModelConfig(
+        vocab_size=512,
+        d_model=width,
+        n_layers=2,
+        n_heads=width // 16,
+        n_kv_heads=width // 16,
+        head_dim=16,
+        d_ffn=88,
+    )
+    horizons = tuple(1024 * count for count in steps)
+    train = TrainConfig(
+        seq_len=128,
+        batch_tokens=1024,
+        warmup_tokens=4096,
+        schedule=Wsd(horizons=horizons),
+        optimizer=AdamW(lr=0.008),
+        eval_tokens=4096,
+    )
+    cells = tuple(
+        Cell(tokens=tokens, flops_budget=None, train_flops=train_flops(model, 128, tokens))
+        for tokens in horizons
+    )
+    run = RunSpec(model=model, train=train, data=DataRef(digest="no such corpus"))
+    return PlannedRun(sweep=sweep, name=f"d{width}", run=run, cells=cells, lr_source="test")
+
+
+def step(number: int, *, horizon: int | None = None, loss: float | None = None) -> StepRecord:
+    """A step's record whose values are a function of its number."""
+    return StepRecord(
+        step=number,
+        tokens=1024 * number,
+        horizon=horizon,
+        loss=5.0 / number if loss is None else loss,
+        lr=0.008,
+        grad_norm=1.0,
+        tokens_per_s=50_000.0 + number,
+        mfu=None,
+        memory_gib=0.3,
+        at=1.7e9 + number / 7,
+    )
+
+
+def evaluation(number: int) -> EvalRecord:
+    """The record of a horizon's end."""
+    return EvalRecord(
+        step=number,
+        tokens=1024 * number,
+        horizon=1024 * number,
+        val_loss=3.0 + 1 / number,
+        val_bpb=2.0,
+        weights_sha256="0" * 64,
+        at=1.7e9 + number / 7 + 0.01,
+    )
+
+
+def finished_run(home: Path, planned: PlannedRun) -> RunDir:
+    """A run directory as a real training leaves it: trunk, one branch, the last cooldown."""
+    run = RunDir(home / "runs" / planned.id)
+    run.create(planned)
+    curve = CurveWriter(run.curve_path)
+    first, last = planned.run.train.schedule.horizons
+    for number in range(1, 15):
+        curve.append(step(number))
+    for number in range(15, 21):
+        curve.append(step(number, horizon=first))
+    curve.append(evaluation(20))
+    for number in range(15, 29):
+        curve.append(step(number))
+    for number in range(29, 41):
+        curve.append(step(number, horizon=last))
+    curve.append(evaluation(40))
+    curve.close()
+    result = RunResult(
+        run_id=planned.id,
+        status="finished",
+        observations=tuple(
+            Observation(tokens=tokens, val_loss=3.0, val_bpb=2.0, weights_sha256="0" * 64)
+            for tokens in (first, last)
+        ),
+        train_s=1.0,
+        device="cpu",
+        finished_at=1.7e9 + 60,
+    )
+    write_whole(run.result_path, result.model_dump_json())
+    return run

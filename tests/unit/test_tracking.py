@@ -1,0 +1,102 @@
+"""One contract for every tracker; the fake passes what MLflow passes."""
+
+import pytest
+
+from flows.rundir import CurveWriter, RunDir
+from flows.tracking import MlflowTracker
+from llama_core.counting import count_params
+from tests.fakes import FakeTracker, finished_run, planned_run, step
+
+
+@pytest.fixture(scope="session")
+def mlflow_tracker(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mlflow")
+    tracker = MlflowTracker(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts")
+    tracker.initialise()
+    return tracker
+
+
+@pytest.fixture(params=["fake", "mlflow"])
+def tracker(request):
+    return FakeTracker() if request.param == "fake" else request.getfixturevalue("mlflow_tracker")
+
+
+@pytest.fixture
+def sweep(request):
+    # The MLflow database is shared by the tests, so each has a sweep of its own.
+    return f"sweep-{request.node.name}"
+
+
+def test_every_integer_comes_back_exactly(tracker, sweep, tmp_path):
+    planned = planned_run(sweep=sweep)
+    run = finished_run(tmp_path, planned)
+    tracker.publish(run, planned)
+    params = tracker.params(sweep, run.id)
+    assert int(params["n_params"]) == count_params(planned.run.model).multiplying
+    assert params["horizons"] == "20480,40960"
+    points = tracker.curve(sweep, run.id, "train_loss")
+    assert [point.step for point in points] == list(range(1, 41))
+    assert [point.value for point in points] == [5.0 / number for number in range(1, 41)]
+    assert points[0].timestamp_ms == int((1.7e9 + 1 / 7) * 1000)
+
+
+def test_publishing_twice_changes_nothing(tracker, sweep, tmp_path):
+    planned = planned_run(sweep=sweep)
+    run = finished_run(tmp_path, planned)
+    tracker.publish(run, planned)
+    before = {
+        metric: tracker.curve(sweep, run.id, metric)
+        for metric in ("train_loss", "val_loss", "lr", "train_loss/D_20480")
+    }
+    # Losing the note is what a crash between sending and noting looks like.
+    for note in run.path.glob("mirror-*.json"):
+        note.unlink()
+    tracker.publish(run, planned)
+    assert {metric: tracker.curve(sweep, run.id, metric) for metric in before} == before
+    assert tracker.run_ids(sweep) == [run.id]
+
+
+def test_a_branch_and_the_horizons_have_their_own_points(tracker, sweep, tmp_path):
+    planned = planned_run(sweep=sweep)
+    run = finished_run(tmp_path, planned)
+    tracker.publish(run, planned)
+    branch = tracker.curve(sweep, run.id, "train_loss/D_20480")
+    assert [point.step for point in branch] == list(range(15, 21))
+    assert [point.step for point in tracker.curve(sweep, run.id, "val_loss")] == [20, 40]
+
+
+def test_a_run_published_while_it_trains_ends_up_whole(tracker, sweep, tmp_path):
+    planned = planned_run(sweep=sweep)
+    run = RunDir(tmp_path / "runs" / planned.id)
+    run.create(planned)
+    curve = CurveWriter(run.curve_path)
+    for number in range(1, 8):
+        curve.append(step(number))
+    tracker.publish(run, planned)
+    for number in range(8, 12):
+        curve.append(step(number))
+    curve.close()
+    tracker.publish(run, planned)
+    points = tracker.curve(sweep, run.id, "train_loss")
+    assert [point.step for point in points] == list(range(1, 12))
+
+
+def test_the_same_run_is_mirrored_for_every_sweep_it_belongs_to(tracker, sweep, tmp_path):
+    planned = planned_run(sweep=sweep)
+    run = finished_run(tmp_path, planned)
+    other = planned.model_copy(update={"sweep": f"{sweep}-2"})
+    tracker.publish(run, planned)
+    tracker.publish(run, other)
+    assert tracker.run_ids(sweep) == tracker.run_ids(f"{sweep}-2") == [run.id]
+
+
+def test_mlflow_keeps_the_full_curve_as_an_artifact(mlflow_tracker, tmp_path):
+    planned = planned_run(sweep="artifacts")
+    run = finished_run(tmp_path, planned)
+    mlflow_tracker.publish(run, planned)
+    client = mlflow_tracker._client
+    [found] = client.search_runs([client.get_experiment_by_name("artifacts").experiment_id])
+    names = {entry.path for entry in client.list_artifacts(found.info.run_id)}
+    assert names == {"curve.jsonl", "spec.json", "result.json"}
+    assert found.info.status == "FINISHED"
+    assert found.data.tags["sweep"] == "artifacts"
