@@ -222,19 +222,20 @@ def best_loss_for_bill(
 def inference_optimal_with_bill(
     law: Law,
     *,
-    loss: float,
+    loss: ArrayLike,
     bill: Callable[[Array], Array],
     train_price: float = 1.0,
     k: float = 6.0,
-) -> tuple[float, float]:
+) -> tuple[Array, Array]:
     """N and D for any smooth serving bill that rises with N.
 
     At the optimum eps_N/eps_D = 1 + eta·bill/training, eta the bill's elasticity in N, which
     falls below 1 when part of the bill does not depend on N. Where memory or whole GPUs make
-    the bill jump, enumerate shapes instead (`analysis.serving.choose`).
+    the bill jump, enumerate shapes instead (`analysis.serving_choice.menu`).
 
     Args:
-        bill: lifetime serving bill of N parameters, in units of `train_price`.
+        loss: target, broadcast against the law's constants.
+        bill: lifetime serving bill of N parameters of any shape, in units of `train_price`.
         train_price: price of one training FLOP.
 
     Raises:
@@ -246,10 +247,8 @@ def inference_optimal_with_bill(
         N = np.exp(log_N)
         return np.asarray(train_price * k * N * contour.tokens(N) + bill(N))
 
-    low = np.atleast_1d(np.log(contour.N_min) + 1e-9)
-    high = np.atleast_1d(np.log(contour.N(0.0)))
-    N = np.exp(zoom_minimum(total, low, high))
-    return float(N[0]), float(contour.tokens(N)[0])
+    N = np.exp(zoom_minimum(total, np.log(contour.N_min) + 1e-9, np.log(contour.N(0.0))))
+    return N, contour.tokens(N)
 
 
 def contour_above_E(law: Law, loss: ArrayLike) -> Contour:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analysis import published
-from analysis.contour import Constants
+from analysis.data_constrained import effective, optimal_size_for_tokens
 from analysis.frontier import (
     FLOPS_RATIO,
     Allocation,
@@ -57,13 +57,13 @@ class Stock:
 
     def effective_tokens(self, D: ArrayLike) -> Array:
         """D': fresh tokens worth as much as D tokens over the stock (eq. 5)."""
-        return _worth(np.asarray(D, float), self._unique(D), self.half_lives.R_D)
+        D, R = np.asarray(D, float), np.asarray(self.half_lives.R_D)
+        return effective(D, np.asarray(self.U), R)
 
     def effective_params(self, N: ArrayLike, D: ArrayLike) -> Array:
-        """N': parameters worth as much when only min(U, D) tokens are unique (eq. 6)."""
-        N = np.asarray(N, float)
-        fed = np.minimum(N, self._params_fed_by(self._unique(D)))
-        return _worth(N, fed, self.half_lives.R_N)
+        """N': parameters worth as much as N when only min(U, D) tokens are unique (eq. 6)."""
+        N, R = np.asarray(N, float), np.asarray(self.half_lives.R_N)
+        return effective(N, self._fed(np.minimum(self.U, np.asarray(D, float))), R)
 
     def loss(self, N: ArrayLike, D: ArrayLike) -> Array:
         """Loss at N parameters and D tokens seen, of which at most U are unique."""
@@ -85,15 +85,10 @@ class Stock:
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
         return np.where(reached, np.exp(high), np.inf)
 
-    def _unique(self, D: ArrayLike) -> Array:
-        return np.asarray(np.minimum(self.U, D), float)
-
-    def _params_fed_by(self, unique: Array) -> Array:
-        """The size whose compute-optimal training takes `unique` tokens (eq. 4 inverted)."""
-        law = Constants.of(self.law)
-        log_U = np.log(unique)
-        share = law.beta / law.alpha
-        return np.asarray(np.exp(law.log_G + share * (log_U + law.log_G)))
+    def _fed(self, unique: Array) -> Array:
+        law = self.law
+        constants = {"A": law.A, "B": law.B, "alpha": law.alpha, "beta": law.beta}
+        return optimal_size_for_tokens(constants, unique)
 
 
 def inference_optimal_with_stock(
@@ -139,8 +134,3 @@ def inference_optimal_with_stock(
     D = stock.tokens(N, loss)
     demand = np.asarray(inference_tokens, float)
     return Allocation(np.asarray(N), D, demand, np.asarray(loss), price_ratio, k)
-
-
-def _worth(quantity: Array, unique: Array, R: float) -> Array:
-    repeats = quantity / unique - 1
-    return np.asarray(unique + unique * R * -np.expm1(-repeats / R))

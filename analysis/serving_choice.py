@@ -11,9 +11,11 @@ from math import ceil
 
 import numpy as np
 import polars as pl
+from numpy.typing import ArrayLike
 
 from analysis.contour import Law
 from analysis.frontier import contour_above_E, inference_optimal_with_bill
+from analysis.law import Array
 from analysis.overtraining import elasticity_ratio
 from analysis.serving import TRAIN_MFU, Device, DoesNotFit, Serving, Shape
 
@@ -115,14 +117,11 @@ def smooth_choice(
     price = workload.usd_per_train_flop
     contour = contour_above_E(law, loss)
 
-    def bill(N: np.ndarray) -> np.ndarray:
-        return serving.bill(
-            Shape.llama_like(N, kv_share=kv_share),
-            prompt_tokens=workload.prompt_tokens,
-            generated_tokens=workload.generated_tokens,
-        )
+    def bill(N: Array) -> Array:
+        return smooth_bill(N, serving, workload, kv_share=kv_share)
 
-    N, D = inference_optimal_with_bill(law, loss=loss, bill=bill, train_price=price)
+    best = inference_optimal_with_bill(law, loss=loss, bill=bill, train_price=price)
+    N, D = (float(value) for value in best)
     cap = largest_size(serving, kv_share=kv_share)
     capped = cap < N
     if capped:
@@ -149,6 +148,17 @@ def smooth_choice(
         usd_per_million_prompt=1e6 * float(serving.usd_per_prompt_token(shape)),
         baseline_N=N0,
         baseline_usd=price * 6 * N0 * D0 + float(bill(np.asarray(N0))),
+    )
+
+
+def smooth_bill(
+    N: ArrayLike, serving: Serving, workload: Workload, *, kv_share: float = 1.0
+) -> Array:
+    """Lifetime serving bill in dollars of LLaMA-like models of N parameters."""
+    return serving.bill(
+        Shape.llama_like(N, kv_share=kv_share),
+        prompt_tokens=workload.prompt_tokens,
+        generated_tokens=workload.generated_tokens,
     )
 
 

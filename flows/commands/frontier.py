@@ -1,0 +1,308 @@
+"""`isoflop frontier` and `isoflop retrodict`: choose N and D, and read others' choices."""
+
+import json as jsonlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from analysis.advice import Demand
+    from analysis.decision import Goal
+    from analysis.law import LossLaw
+    from analysis.serving import Serving
+
+Json = Annotated[
+    str | None,
+    Parameter(help="write JSON to this file; - for standard output", allow_leading_hyphen=True),
+]
+
+
+def frontier(
+    *,
+    law: str = "besiroglu",
+    loss: float | None = None,
+    flops: float | None = None,
+    like: str | None = None,
+    inference_tokens: str | None = None,
+    prompt_tokens: str | None = None,
+    generated_tokens: str | None = None,
+    gpu: str | None = None,
+    price: float | None = None,
+    gpus: int = 8,
+    batch: int = 8,
+    context: float = 1024,
+    bits: float = 16,
+    days: float | None = None,
+    unique_tokens: float | None = None,
+    level: float = 0.8,
+    json: Json = None,
+    report: Path | None = None,
+) -> None:
+    """Compute-optimal and inference-optimal N and D, what they cost, and how sure that is.
+
+    Parameters
+    ----------
+    law
+        A published law's name, a law's JSON file, or what `isoflop fit --json` wrote.
+    loss
+        Goal: reach this loss.
+    flops
+        Goal: be as good as the compute-optimal model of this training budget.
+    like
+        Goal: be as good as a model of N parameters on D tokens, given as N,D.
+    inference_tokens
+        Tokens to serve over the model's life: a number, or LOW:HIGH when unsure.
+    prompt_tokens
+        Prompt tokens over the model's life, likewise.
+    generated_tokens
+        Generated tokens over the model's life, likewise.
+    gpu
+        Price the answer on this GPU: a100, a100-40, h100, l4.
+    price
+        Dollars an hour for one GPU; its listed price when left out.
+    gpus
+        Most GPUs for one replica.
+    batch
+        Sequences decoded together.
+    context
+        Mean tokens of context while decoding.
+    bits
+        Bits of a stored weight.
+    days
+        Rent whole replicas around the clock for this long; by the second when left out.
+    unique_tokens
+        Stock of unique training tokens; all fresh when left out.
+    level
+        Of the bootstrap intervals.
+    report
+        Write the answer as a self-contained HTML page.
+    """
+    from analysis.advice import advise, as_json
+    from flows.cli import fail
+    from flows.commands.frontier_text import print_advice
+    from flows.output import emit
+
+    if not 0 < level < 1:
+        fail(f"--level {level:g} is not between 0 and 1.")
+    with refusals():
+        goal = _goal(loss, flops, like)
+        demand = _demand(inference_tokens, prompt_tokens, generated_tokens)
+        advice = advise(
+            read_law(law),
+            goal,
+            demand,
+            serving=_serving(gpu, price, gpus, batch, context, bits, demand),
+            days=days,
+            unique_tokens=unique_tokens,
+            level=level,
+        )
+    if report is not None:
+        from analysis.frontier_report import frontier_page
+
+        frontier_page(advice).write(report)
+    if json is not None:
+        emit(as_json(advice), json)
+    if json != "-":
+        print_advice(advice)
+
+
+def retrodict(
+    *,
+    level: float = 0.8,
+    experiment: str | None = None,
+    json: Json = None,
+    report: Path | None = None,
+) -> None:
+    """The inference bill that would make each published model the best choice of its loss.
+
+    Parameters
+    ----------
+    level
+        Of the bootstrap interval of Besiroglu's law.
+    experiment
+        Put a sweep of ours beside them in the report.
+    report
+        Write the page "The inference bill LLaMA assumed".
+    """
+    from analysis.published import six_laws
+    from analysis.retrodict import retrodict as rows_for
+    from flows.cli import fail
+    from flows.commands.frontier_text import print_retrodiction
+    from flows.output import emit
+
+    if not 0 < level < 1:
+        fail(f"--level {level:g} is not between 0 and 1.")
+    with refusals():
+        own = _experiment(experiment) if experiment is not None else None
+        rows = rows_for(six_laws(), level=level)
+    if report is not None:
+        from analysis.frontier_report import retrodict_page
+
+        retrodict_page(rows, level=level, own=own).write(report)
+    if json is not None:
+        emit([_nested(row) for row in rows.to_dicts()], json)
+    if json != "-":
+        print_retrodiction(rows)
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what the library refuses into one line and exit status 2."""
+    from pydantic import ValidationError
+
+    from analysis.frontier import FrontierError
+    from analysis.published import UnknownName
+    from flows.cli import fail
+
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        fail(f"not a law: {'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}")
+    except (FrontierError, UnknownName) as error:
+        fail(str(error))
+
+
+def read_law(name: str) -> "LossLaw":
+    """A published law by name, or a law from a file.
+
+    A file holds what `LossLaw.save` wrote, or what `isoflop fit --json` printed; the latter
+    must hold one law.
+    """
+    from analysis.law import LossLaw
+    from analysis.published import law
+    from flows.cli import fail
+
+    path = Path(name)
+    if not path.is_file():
+        if path.suffix == ".json":
+            fail(f"there is no file {name}.")
+        return law(name)
+    try:
+        content = jsonlib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        fail(f"{name} is not JSON: {error}")
+    if not isinstance(content, dict):
+        fail(f"{name} holds no law: expected an object with a law's constants.")
+    groups = content.get("groups")
+    if groups is not None:
+        if len(groups) != 1:
+            names = ", ".join(str(group["law"]["name"]) for group in groups)
+            fail(f"{name} holds {len(groups)} laws ({names}); fit one group at a time.")
+        content = groups[0]["law"]
+    return LossLaw.model_validate(content)
+
+
+def _goal(loss: float | None, flops: float | None, like: str | None) -> "Goal":
+    from analysis.decision import AtBudget, AtLoss, Like
+    from flows.cli import fail
+
+    given = [
+        name
+        for name, value in (("--loss", loss), ("--flops", flops), ("--like", like))
+        if value is not None
+    ]
+    if len(given) != 1:
+        fail(
+            "say what quality you want with one of --loss L, --flops C or --like N,D"
+            + (f"; got {' and '.join(given)}." if given else ".")
+        )
+    if loss is not None:
+        return AtLoss(loss)
+    if flops is not None:
+        return AtBudget(flops)
+    parts = str(like).split(",")
+    if len(parts) != 2:
+        fail(f"--like {like}: give parameters and tokens, as in --like 7e9,1e12.")
+    return Like(*(_number("--like", part) for part in parts))
+
+
+def _demand(total: str | None, prompt: str | None, generated: str | None) -> "Demand":
+    from analysis.advice import Demand
+    from flows.cli import fail
+
+    if total is not None and (prompt is not None or generated is not None):
+        fail("give --inference-tokens, or --prompt-tokens and --generated-tokens, not both.")
+    if total is not None:
+        # Without a split every token counts as generated, the dearer kind.
+        return Demand(generated=_interval("--inference-tokens", total))
+    return Demand(
+        prompt=_interval("--prompt-tokens", prompt or "0"),
+        generated=_interval("--generated-tokens", generated or "0"),
+    )
+
+
+def _serving(
+    gpu: str | None,
+    price: float | None,
+    gpus: int,
+    batch: int,
+    context: float,
+    bits: float,
+    demand: "Demand",
+) -> "Serving | None":
+    from analysis.serving import Device, Serving
+    from flows.cli import fail
+
+    if gpu is None:
+        if price is not None:
+            fail("--price needs --gpu: dollars an hour of which GPU?")
+        return None
+    if demand.bounds[1] == 0:
+        fail(
+            "--gpu prices serving: say how many tokens with --prompt-tokens and --generated-tokens."
+        )
+    return Serving(
+        Device.named(gpu, usd_per_hour=price),
+        batch=batch,
+        context=context,
+        weight_bits=bits,
+        gpus=gpus,
+    )
+
+
+def _interval(option: str, text: str) -> tuple[float, float]:
+    low, colon, high = text.partition(":")
+    bounds = _number(option, low), _number(option, high if colon else low)
+    return bounds
+
+
+def _number(option: str, text: str) -> float:
+    from math import isfinite
+
+    from flows.cli import fail
+
+    try:
+        value = float(text)
+    except ValueError:
+        fail(f"{option} {text!r} is not a number; write 2e12, or 1e11:1e13 for an interval.")
+    if not isfinite(value):
+        fail(f"{option} {text!r} is not finite.")
+    return value
+
+
+def _experiment(name: str) -> "LossLaw":
+    """The law of one of our sweeps."""
+    from analysis.law import LossLaw
+    from flows.cli import fail
+    from flows.settings import Settings
+
+    sweeps = Settings().home / "sweeps"
+    path = sweeps / name / "law.json"
+    if not path.is_file():
+        there = sorted(found.parent.name for found in sweeps.glob("*/law.json"))
+        fail(
+            f"sweep {name} has no law.json in {sweeps}. "
+            + (f"Sweeps with a law: {', '.join(there)}." if there else "No sweep has one yet.")
+        )
+    return LossLaw.load(path)
+
+
+def _nested(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with its intervals as pairs; null where the law has no bootstrap."""
+    names = ("spend_ratio", "implied_inference_tokens", "break_even_tokens", "training_overhead")
+    pairs = {name: [row.pop(f"{name}_low"), row.pop(f"{name}_high")] for name in names}
+    return row | {"intervals": pairs if row["draws"] else None}
