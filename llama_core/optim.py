@@ -17,6 +17,14 @@ def adamw(model: nn.Module, cfg: AdamW) -> torch.optim.AdamW:
         {"params": [w for w in weights if w.ndim >= 2], "weight_decay": cfg.weight_decay},
         {"params": [w for w in weights if w.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         groups, lr=cfg.lr, betas=(cfg.beta1, cfg.beta2), eps=cfg.eps, fused=True
     )
+    for weight in weights:
+        # As torch would at the first step; made now so that a copy taken before it is whole.
+        optimizer.state[weight] = {
+            "step": torch.zeros((), dtype=torch.float32, device=weight.device),
+            "exp_avg": torch.zeros_like(weight),
+            "exp_avg_sq": torch.zeros_like(weight),
+        }
+    return optimizer
