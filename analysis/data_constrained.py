@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from analysis.forms import Optimum, Problem
-from analysis.law import Repetition
+from analysis.law import LossLaw, Repetition
 from analysis.observations import TableError
 from analysis.solver import Array
 
@@ -31,6 +31,20 @@ def optimal_size_for_tokens(constants: dict[str, float], tokens: Array) -> Array
     alpha, beta = constants["alpha"], constants["beta"]
     ratio = alpha * constants["A"] / (beta * constants["B"])
     return np.asarray((ratio * tokens**beta) ** (1 / alpha))
+
+
+def predict(law: LossLaw, N: Array, D: Array, U: Array) -> Array:
+    """Loss of a law with repetition at D tokens seen of which U are unique; broadcasts.
+
+    Raises:
+        ValueError: the law has no repetition.
+    """
+    if law.repetition is None:
+        raise ValueError(f"law {law.name} says nothing about repeated data.")
+    constants = {name: getattr(law, name) for name in ("A", "B", "alpha", "beta")}
+    U_N = optimal_size_for_tokens(constants, np.minimum(U, D))
+    R_D, R_N = np.asarray(law.repetition.R_D), np.asarray(law.repetition.R_N)
+    return law.loss(effective(N, U_N, R_N), effective(D, U, R_D))
 
 
 def fit_repetition(

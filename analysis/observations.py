@@ -172,6 +172,11 @@ def normalise(frame: pl.DataFrame, *, mapping: Mapping[str, str] | None = None) 
             n_counts = "unknown"
     else:
         n_counts = "n_params" if "n_params" in told else "unknown"
+        smaller = "n_params_no_input_embedding"
+        if n_counts == "unknown" and smaller in frame.columns:
+            # More than the count without the input embedding can only be the total.
+            total = (frame["n_params"] > frame[smaller]).all()
+            n_counts = "n_params_total" if total else "unknown"
     return _complete(frame, n_counts, told)
 
 

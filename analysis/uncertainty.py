@@ -109,6 +109,14 @@ def covariances(
     }
 
 
+def inverse_curvature(problem: Problem, x: Array) -> Array:
+    """Inverse of the objective's smoothed Hessian, in the coordinates (q, q)."""
+    slope = residual_slope(problem, x)
+    _, bend = score(problem, problem.residuals(x[None])[0])
+    hessian = (slope * (problem.weights * bend)[:, None]).T @ slope
+    return np.asarray(np.linalg.pinv(hessian, hermitian=True))
+
+
 def score(problem: Problem, residual: Array) -> tuple[Array, Array]:
     """The penalty's derivative at each residual, and that derivative's slope.
 
@@ -182,6 +190,21 @@ def percentile_intervals(
             high = middle * (high / middle) ** (widen if high > middle else 1.0)
         intervals[name] = (float(low), float(high))
     return intervals
+
+
+def influence(problem: Problem, x: Array, *, resamples: int = 4000, seed: int = 0) -> Array:
+    """How much leaving out each row moves the exponent of N*, averaged over resampled tables.
+
+    Minus the covariance of the row's count with the exponent (the infinitesimal jackknife of
+    a bagged estimate, Efron 2014). Leaving rows out one by one misses rows that stand in for
+    each other: here the others are absent in half of the tables.
+    """
+    counts = resample(len(problem.rows.loss), resamples, seed)
+    start = np.repeat(x[None], resamples, axis=0)
+    optima = _smoothed(problem, x).solve(start, counts * problem.weights).x
+    exponent = constants_and_exponents(problem.constants(optima))["exponent_N"]
+    centred = counts - counts.mean(axis=0)
+    return np.asarray(-(exponent - exponent.mean()) @ centred / resamples)
 
 
 def leave_one_out(problem: Problem, x: Array) -> Array:
