@@ -65,6 +65,7 @@ def execute(run: RunDir, home: Home, placement: Placement) -> RunResult:
 
 def _train(run: RunDir, home: Home, placement: Placement) -> RunResult:
     import torch
+
     from llama_core.corpus import find_corpus
     from llama_core.train import resolve_device, train
 

@@ -37,13 +37,15 @@ def _row(planned: PlannedRun, cell: Cell, result: RunResult | None) -> dict[str,
     }.get(cell.tokens)
     status = result.status if result is not None else "missing"
     return {
-        "run_id": planned.id,
+        "run_id": f"{planned.id}@{cell.tokens}",
+        "parent_run_id": planned.id,
         "sweep": planned.sweep,
         "name": planned.name,
         "n_params": counts.multiplying,
         "n_params_total": counts.total,
         "n_params_non_embedding": counts.non_embedding,
         "tokens": cell.tokens,
+        "horizon": cell.tokens,
         "train_flops": cell.train_flops,
         "flops_6nd": flops_6nd(model, cell.tokens),
         "flops_budget": cell.flops_budget,
@@ -66,20 +68,24 @@ def curves(runs: Iterable[PlannedRun], home: Home) -> pl.DataFrame:
     """Training curves of the runs, a row a step.
 
     Columns: run_id, name, n_params, horizon (null on the trunk), step, tokens, train_flops
-    (counted), train_loss (nats per token).
+    (counted), train_loss (nats per token). A cooldown branch is a line of its own, with
+    `/D_<tokens>` behind the run's id and name; the last one ends the trunk's line.
     """
     frames = []
     for planned in runs:
-        curve = RunDir(home.runs / planned.id).curve()
+        curve = RunDir(home.runs / planned.id).curve().cast({"horizon": pl.Int64}, strict=True)
         if curve.is_empty():
             continue
+        last = planned.cells[-1].tokens
+        off_trunk = pl.col("horizon").is_not_null() & (pl.col("horizon") != last)
+        path = pl.when(off_trunk).then(pl.format("/D_{}", "horizon")).otherwise(pl.lit(""))
         per_token = planned.cells[0].train_flops / planned.cells[0].tokens
         frames.append(
             curve.select(
-                pl.lit(planned.id).alias("run_id"),
-                pl.lit(planned.name).alias("name"),
+                (pl.lit(planned.id) + path).alias("run_id"),
+                (pl.lit(planned.name) + path).alias("name"),
                 pl.lit(count_params(planned.run.model).multiplying).alias("n_params"),
-                pl.col("horizon").cast(pl.Int64),
+                "horizon",
                 pl.col("step"),
                 pl.col("tokens"),
                 (pl.col("tokens") * per_token).alias("train_flops"),

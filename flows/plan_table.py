@@ -19,25 +19,25 @@ def print_plan(
     plan: Plan, corpus: PreparedCorpus, home: Home, *, cost: Estimate | None, slots: int
 ) -> None:
     """Print the runs, what they cost together, and the warnings."""
-    header = ["run", "N", "D tokens", "D/N", "cells", "steps", "C FLOPs", "peak lr", "state"]
+    header = ["run", "N", "D tokens", "D/N", "losses", "steps", "FLOPs", "peak lr", "state"]
     if cost is not None:
         header.insert(-1, "time s")
     rows = [_row(planned, home, cost) for planned in plan.runs]
     table(f"sweep {plan.spec.name}: {plan.spec.description}", header, rows)
     console = Console(highlight=False)
     console.print(
-        f"{len(plan.runs)} trainings, {plan.observations} observations, "
-        f"{plan.flops_spent:.3g} counted FLOPs; corpus {corpus.train_tokens:,} tokens"
+        f"{len(plan.runs)} trainings give {plan.observations} losses for {plan.flops_spent:.3g} "
+        f"counted FLOPs; the corpus has {corpus.train_tokens / 1e6:.2f}M tokens"
     )
     if cost is not None:
         console.print(f"about {cost.elapsed_s / 60:.1f} minutes with {slots} trainings at once")
+    sources = sorted({planned.lr_source for planned in plan.runs})
+    console.print(f"peak learning rate: {'; '.join(sources)}")
     for warning in plan.warnings:
-        console.print(f"warning: {warning}", style="yellow", markup=False)
+        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
 
 
-def plan_json(
-    plan: Plan, corpus: PreparedCorpus, cost: Estimate, home: Home
-) -> dict[str, Any]:
+def plan_json(plan: Plan, corpus: PreparedCorpus, cost: Estimate, home: Home) -> dict[str, Any]:
     """The plan with everything the table shows."""
     return {
         "sweep": plan.spec.name,
@@ -77,7 +77,7 @@ def _row(planned: PlannedRun, home: Home, cost: Estimate | None) -> list[object]
         len(tokens),
         tokens_spent(planned.run.train) // planned.run.train.batch_tokens,
         f"{planned.flops_spent:.3g}",
-        f"{planned.run.train.optimizer.lr:.2e} ({planned.lr_source})",
+        f"{planned.run.train.optimizer.lr:.2e}",
         run_state(RunDir(home.runs / planned.id)),
     ]
     if cost is not None:

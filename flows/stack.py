@@ -159,7 +159,9 @@ def _start_workers(
     settings: Settings, home: Home, started: list[Process], *, workers: int, gpus: list[int]
 ) -> None:
     slots = [{"CUDA_VISIBLE_DEVICES": str(gpu)} for gpu in gpus] or [{}] * workers
-    wanted: list[tuple[str, str, int, dict[str, str]]] = [("control-worker", settings.control_pool, 4, {})] + [
+    wanted: list[tuple[str, str, int, dict[str, str]]] = [
+        ("control-worker", settings.control_pool, 4, {})
+    ] + [
         (f"train-worker-{number}", settings.train_pool, 1, slot)
         for number, slot in enumerate(slots)
     ]

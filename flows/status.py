@@ -47,7 +47,7 @@ def read_plans(home: Home) -> list[Plan]:
 
 
 def run_state(run: RunDir) -> str:
-    """`finished`, `diverged`, …; `training` while a process holds it; `interrupted` or `planned`."""
+    """The result's status, or `training`, `interrupted`, `planned` while there is no result."""
     result = run.result()
     if result is not None:
         return result.status

@@ -1,22 +1,20 @@
 """The sweep flow: plan, skip what is finished, dispatch, wait, report."""
 
 import logging
-from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 from prefect import flow
 
 from flows.dispatch import Dispatcher, WorkPool
 from flows.observe import missing
-from flows.report import SweepReport, write_report
+from flows.plan import make_plan, sweep_folder
+from flows.report import SweepReport, finish_sweep
 from flows.rundir import RunDir, RunResult, write_whole
 from flows.settings import Home, Settings, open_home
-from flows.tracking import MlflowTracker, open_tracker
-from llama_core.corpus import PreparedCorpus, prepare
+from flows.tracking import open_tracker
 from sweeps.load import load_spec
-from sweeps.plan import Plan, plan
-from sweeps.spec import DataRef, PlannedRun, SweepSpec
+from sweeps.plan import Plan
+from sweeps.spec import PlannedRun
 
 log = logging.getLogger(__name__)
 
@@ -78,19 +76,6 @@ def sweep(spec: str = "chinchilla", overrides: tuple[str, ...] = ()) -> str:
     return str(report.page)
 
 
-def make_plan(
-    spec: SweepSpec, home: Home, progress: Callable[[str], None] | None = None
-) -> tuple[Plan, PreparedCorpus]:
-    """Prepare the corpus, or find it prepared, and plan the runs on it.
-
-    Raises:
-        ValueError: the corpus or the spec cannot be used; nothing is left half-written.
-    """
-    corpus = prepare(spec.corpus, home.root, progress)
-    data = DataRef(digest=corpus.digest)
-    return plan(spec, data, train_tokens=corpus.train_tokens), corpus
-
-
 def run_sweep(
     planned: Plan, home: Home, settings: Settings, dispatcher: Dispatcher, watcher: Watcher
 ) -> SweepReport:
@@ -108,19 +93,3 @@ def run_sweep(
     if todo:
         dispatcher.train_all(todo, on_finished=finished, on_tick=watcher.tick)
     return finish_sweep(planned, home, tracker)
-
-
-def finish_sweep(planned: Plan, home: Home, tracker: MlflowTracker) -> SweepReport:
-    """Mirror every run of a sweep and write its observations, law and report."""
-    for run in planned.runs:
-        tracker.publish(RunDir(home.runs / run.id), run)
-    report = write_report(planned, home, sweep_folder(planned, home))
-    tracker.log_report(planned.spec.name, report.page, report.numbers)
-    return report
-
-
-def sweep_folder(planned: Plan, home: Home) -> Path:
-    """Where a sweep's plan, table, law and report lie."""
-    folder = home.sweeps / planned.spec.name
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder

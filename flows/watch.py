@@ -126,5 +126,6 @@ class TableWatcher:
         elapsed = time.monotonic() - self._began_at
         title = f"sweep {self._plan.spec.name}: {elapsed:.0f} s"
         if spent and left:
-            title += f", {spent / (spent + left):.0%} of the FLOPs, about {elapsed * left / spent:.0f} s to go"
+            share = spent / (spent + left)
+            title += f", {share:.0%} of the FLOPs, about {elapsed * left / spent:.0f} s to go"
         return title

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from analysis.advice import Demand
     from analysis.decision import Goal
     from analysis.law import LossLaw
+    from analysis.retrodict_report import OwnSweep
     from analysis.serving import Serving
 
 Json = Annotated[
@@ -139,7 +140,7 @@ def retrodict(
         own = _experiment(experiment) if experiment is not None else None
         rows = rows_for(six_laws(), level=level)
     if report is not None:
-        from analysis.frontier_report import retrodict_page
+        from analysis.retrodict_report import retrodict_page
 
         retrodict_page(rows, level=level, own=own).write(report)
     if json is not None:
@@ -284,21 +285,24 @@ def _number(option: str, text: str) -> float:
     return value
 
 
-def _experiment(name: str) -> "LossLaw":
-    """The law of one of our sweeps."""
+def _experiment(name: str) -> "OwnSweep":
+    """The law and the observations of one of our sweeps."""
+    import polars as pl
+
     from analysis.law import LossLaw
+    from analysis.retrodict_report import OwnSweep
     from flows.cli import fail
     from flows.settings import Settings
 
     sweeps = Settings().home / "sweeps"
-    path = sweeps / name / "law.json"
-    if not path.is_file():
+    law, table = sweeps / name / "law.json", sweeps / name / "observations.parquet"
+    if not (law.is_file() and table.is_file()):
         there = sorted(found.parent.name for found in sweeps.glob("*/law.json"))
         fail(
-            f"sweep {name} has no law.json in {sweeps}. "
-            + (f"Sweeps with a law: {', '.join(there)}." if there else "No sweep has one yet.")
+            f"sweep {name} has no law in {sweeps}. "
+            + (f"Sweeps with one: {', '.join(there)}." if there else "No sweep has one yet.")
         )
-    return LossLaw.load(path)
+    return OwnSweep(name, LossLaw.load(law), pl.read_parquet(table))
 
 
 def _nested(row: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from sweeps.spec import SweepSpec
 
 Overrides = Annotated[
-    tuple[str, ...], Parameter(name="--set", help="override of a setting, as in grid.budgets=[1e12]")
+    tuple[str, ...],
+    Parameter(name="--set", help="override of a setting, as in grid.budgets=[1e12]"),
 ]
 Corpus = Annotated[str | None, Parameter(help="file or folder of text, JSONL or Parquet")]
 Json = Annotated[str | None, Parameter(help="write JSON to this file; - for standard output")]
@@ -33,11 +34,11 @@ def plan(
     """
     from flows.calibrate import estimate
     from flows.output import emit
+    from flows.plan import make_plan
     from flows.plan_table import plan_json, print_plan
-    from flows.sweep import make_plan
 
     with _refusals():
-        settings, home = _open()
+        _, home = _open()
         parsed = _load(spec, set, corpus)
         planned, prepared = make_plan(parsed, home, _say)
     slots = _slots(parsed)
@@ -63,8 +64,9 @@ def sweep(
     """
     from flows.observe import missing
     from flows.output import emit
+    from flows.plan import make_plan
     from flows.plan_table import print_plan
-    from flows.sweep import finish_sweep, make_plan
+    from flows.report import finish_sweep
     from flows.tracking import open_tracker
 
     with _refusals():
@@ -88,7 +90,7 @@ def sweep(
 def report(sweep: str, *, json: Json = None) -> None:
     """Write a sweep's observations, law and report again from its run directories."""
     from flows.output import emit
-    from flows.sweep import finish_sweep
+    from flows.report import finish_sweep
     from flows.tracking import open_tracker
 
     with _refusals():
@@ -116,9 +118,18 @@ def runs(sweep: str | None = None, *, json: Json = None) -> None:
         emit(rows, json)
         return
     for row in rows:
-        row["state"] = run_state(RunDir(home.runs / row["run_id"]))
+        row["state"] = run_state(RunDir(home.runs / row["parent_run_id"]))
     header = ["sweep", "run", "id", "N", "D tokens", "C FLOPs", "loss nats/token", "state"]
-    keys = ["sweep", "name", "run_id", "n_params", "tokens", "train_flops", "val_loss", "state"]
+    keys = [
+        "sweep",
+        "name",
+        "parent_run_id",
+        "n_params",
+        "tokens",
+        "train_flops",
+        "val_loss",
+        "state",
+    ]
     shown = [[row[key] for key in keys] for row in rows]
     for line in shown:
         line[5] = f"{line[5]:.3g}"
@@ -155,18 +166,20 @@ def _train_here(
     with prefect_here(settings, home, _say):
         from prefect import flow
         from prefect.runtime import flow_run
-        from prefect.task_runners import ThreadPoolTaskRunner
+        from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
         from rich.console import Console
 
         from flows.dispatch import ChildProcesses
         from flows.sweep import run_sweep
 
+        # A thread waits for each training; how many train at once is the dispatcher's matter.
+        tasks: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=len(planned.runs))
         dispatcher = ChildProcesses(home, planned.spec.placement, slots)
 
         @flow(
             name="sweep",
             flow_run_name=planned.spec.name,
-            task_runner=ThreadPoolTaskRunner(max_workers=len(planned.runs)),
+            task_runner=tasks,
             persist_result=False,
         )
         def sweep_here() -> "tuple[SweepReport, str]":

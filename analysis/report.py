@@ -1,0 +1,256 @@
+"""A sweep's report: what was found, how sure it is, what is doubtful; and its numbers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from analysis import observations as table
+from analysis.figures import (
+    draw_fit,
+    draw_isoflop,
+    draw_loss_curves,
+    fit_data,
+    isoflop_data,
+    loss_curves_data,
+)
+from analysis.fit import GroupFit, fit_table
+from analysis.frontier_figures import draw_frontier, frontier_data
+from analysis.isoflop import PowerLaw, Valley
+from analysis.observations import TableError
+from analysis.page import Page
+
+# Demands of the frontier figure: tokens served over the tokens trained on.
+DEMANDS = (0.0, 1.0, 3.0, 10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a sweep's observations carry.
+
+    Attributes:
+        table: every observation, those left out with their reason.
+        group: the fit; None where the table is too small for one.
+        refusal: why there is no fit; empty when there is one.
+    """
+
+    table: pl.DataFrame
+    group: GroupFit | None
+    refusal: str
+
+
+def find(observations: pl.DataFrame, *, source: str, bootstrap: int = 1000) -> Findings:
+    """Fit a sweep's observations; a table that cannot be fitted is a finding, not an error."""
+    frame = table.check(observations)
+    try:
+        [group] = fit_table(frame, bootstrap=bootstrap, source=source)
+    except TableError as error:
+        return Findings(frame, None, str(error))
+    return Findings(frame, group, "")
+
+
+def verdict(findings: Findings) -> str:
+    """The answer in a few lines for a terminal."""
+    if findings.group is None:
+        return f"No law: {findings.refusal}"
+    group = findings.group
+    lines = [_isoflop_sentence(group), _law_sentence(group)]
+    lines += [f"Doubtful: {doubt}" for doubt in group.doubts[:3]]
+    if len(group.doubts) > 3:
+        lines.append(f"{len(group.doubts) - 3} more doubts are in the report.")
+    return "\n".join(lines)
+
+
+def numbers(findings: Findings) -> dict[str, float]:
+    """The numbers a tracker keeps beside the report."""
+    group = findings.group
+    if group is None:
+        return {}
+    law = group.fit.law
+    kept = {name: getattr(law, name) for name in ("E", "A", "B", "alpha", "beta")}
+    kept["exponent_N_parametric"] = law.exponent_N
+    kept["leave_one_out_percent"] = group.leave_one_out_percent
+    if group.isoflop.N is not None:
+        kept["exponent_N_isoflop"] = group.isoflop.N.exponent
+    return kept
+
+
+def sweep_page(
+    name: str, findings: Findings, curves: pl.DataFrame, *, facts: Sequence[str]
+) -> Page:
+    """The report of a sweep.
+
+    Args:
+        curves: run_id, name, n_params, horizon, tokens, train_flops (counted), train_loss.
+        facts: sentences about the corpus and the recipe.
+    """
+    page = Page(f"Sweep {name}")
+    if findings.group is None:
+        page.text(f"There is no law yet. {findings.refusal}", role="lead")
+    else:
+        _answer(page, findings.group)
+        _valleys(page, findings.group)
+        _law(page, findings.group)
+        _frontier(page, findings.group)
+    if not curves.is_empty():
+        page.heading("Every loss curve")
+        page.text(
+            "Training loss of each size against counted FLOPs. The lower envelope is what a "
+            "budget can buy; a size leaves it where it is too small for the budget."
+        )
+        page.figure(draw_loss_curves(loss_curves_data(curves)), name="loss-curves")
+    _observations(page, findings.table)
+    page.heading("How it was made")
+    for fact in facts:
+        page.text(fact)
+    return page
+
+
+def _answer(page: Page, group: GroupFit) -> None:
+    page.text(_isoflop_sentence(group), role="lead")
+    page.text(_law_sentence(group))
+    for doubt in group.doubts:
+        page.text(doubt, role="warn")
+    if not group.doubts:
+        page.text("Nothing in the table speaks against these numbers.", role="soft")
+
+
+def _isoflop_sentence(group: GroupFit) -> str:
+    isoflop = group.isoflop
+    good = [valley for valley in isoflop.valleys if valley.status == "ok"]
+    of = f"{len(good)} of {len(isoflop.valleys)} budgets have their minimum inside the grid"
+    if isoflop.N is None or isoflop.D is None:
+        return f"IsoFLOP: no power law. {isoflop.reason}."
+    low, high = good[0], good[-1]
+    return (
+        f"IsoFLOP: the best size grows as N* ~ C^{_exponent(isoflop.N, isoflop.level)}, the best "
+        f"token count as D* ~ C^{_exponent(isoflop.D, isoflop.level)}; {of}. At {low.flops:.2g} "
+        f"FLOPs the best model has {_count(low.n_opt)} parameters on {_count(low.d_opt)} tokens "
+        f"({_ratio(low):.3g} per parameter), at {high.flops:.2g} FLOPs {_count(high.n_opt)} on "
+        f"{_count(high.d_opt)} ({_ratio(high):.3g})."
+    )
+
+
+def _law_sentence(group: GroupFit) -> str:
+    law = group.fit.law
+    interval = group.fit.intervals.values.get("exponent_N")
+    sure = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+    return (
+        f"Parametric law: L = {law.E:.3f} + {law.A:.4g}/N^{law.alpha:.3f} + "
+        f"{law.B:.4g}/D^{law.beta:.3f} nats per token, N* ~ C^{law.exponent_N:.2f}{sure}. Each "
+        f"point is predicted from the others to {group.leave_one_out_percent:.2f} % rms "
+        f"({len(group.fit.rows_used)} points)."
+    )
+
+
+def _valleys(page: Page, group: GroupFit) -> None:
+    page.heading("IsoFLOP valleys")
+    page.text(
+        "Each curve is one training budget in counted FLOPs, spent on models of different size. "
+        "Too small a model cannot use the budget, too large a model sees too few tokens; the "
+        "bottom is the compute-optimal size. N counts every parameter that multiplies a token."
+    )
+    data = isoflop_data(group.used, group.isoflop)
+    page.figure(draw_isoflop(data, group.isoflop), name="isoflop", height=520)
+    percent = f"{group.isoflop.level:.0%}"
+    page.table(
+        ["C counted FLOPs", "N*", f"{percent} interval", "D* tokens", "D*/N*", "loss", "status"],
+        [_valley_row(valley) for valley in group.isoflop.valleys],
+    )
+
+
+def _valley_row(valley: Valley) -> list[str]:
+    if valley.n_opt is None or valley.d_opt is None or valley.loss is None:
+        return [f"{valley.flops:.3g}", "–", "–", "–", "–", "–", f"{valley.status}: {valley.advice}"]
+    interval = valley.n_interval
+    return [
+        f"{valley.flops:.3g}",
+        f"{valley.n_opt:,.0f}",
+        f"{interval[0]:,.0f} to {interval[1]:,.0f}" if interval else "not bounded",
+        f"{valley.d_opt:,.0f}",
+        f"{_ratio(valley):.1f}",
+        f"{valley.loss:.4f}",
+        valley.status,
+    ]
+
+
+def _law(page: Page, group: GroupFit) -> None:
+    page.heading("The parametric law and its residuals")
+    page.text(
+        "One formula for all points at once (Hoffmann et al. 2022, approach 3): Huber loss of "
+        "log residuals, found from many starts. The lower panels show what it misses; a trend "
+        "there means the formula is too simple for these data, and its exponents lean on that."
+    )
+    page.figure(draw_fit(fit_data(group)), name="fit", height=620)
+    law, intervals = group.fit.law, group.fit.intervals
+    names = ["E", "A", "B", "alpha", "beta", "exponent_N", "exponent_D"]
+    rows = []
+    for name in names:
+        interval = intervals.values.get(name)
+        span = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else "–"
+        rows.append([name, f"{getattr(law, name):.5g}", span])
+    page.table(["constant", "value", f"{intervals.level:.0%} {intervals.method}"], rows)
+    for name, judgement in group.verdicts.items():
+        page.text(f"{name}: {judgement.verdict}. {judgement.reason}", role="soft")
+
+
+def _frontier(page: Page, group: GroupFit) -> None:
+    page.heading("Compute-optimal against inference-optimal")
+    page.text(
+        "A model that will be served should be smaller and trained for longer than the "
+        "compute-optimal one, because every token served costs 2·N FLOPs. Each line is the best "
+        "size for the same quality when the tokens served over the model's life are a multiple "
+        "of the compute-optimal training tokens D₀. Costs here are 6·N·D and 2·N per token."
+    )
+    if group.verdicts["exponent_N"].verdict == "not_identified":
+        page.text(
+            "There is no frontier to draw: this table does not identify how N* grows, so any "
+            "trade of size against tokens read off its law would be invented.",
+            role="warn",
+        )
+        return
+    data = frontier_data(group.fit.law, demand_ratios=DEMANDS)
+    page.figure(draw_frontier(data), name="frontier", height=520)
+
+
+def _observations(page: Page, frame: pl.DataFrame) -> None:
+    left_out = frame.filter(pl.col("excluded_reason").is_not_null()).height
+    page.heading("Observations")
+    page.text(f"{frame.height} observations, {left_out} left out of the fits.")
+    shown = frame.sort("n_params", "tokens")
+    rows = [
+        [
+            row["name"],
+            f"{row['n_params']:,}",
+            f"{row['tokens']:,}",
+            f"{row['tokens'] / row['n_params']:.1f}",
+            f"{row['train_flops']:.3g}",
+            "–" if row["val_loss"] is None else f"{row['val_loss']:.4f}",
+            "–" if row["val_bpb"] is None else f"{row['val_bpb']:.4f}",
+            f"{row['lr']:.2e}",
+            row["excluded_reason"] or "used",
+        ]
+        for row in shown.iter_rows(named=True)
+    ]
+    header = ["run", "N", "D tokens", "D/N", "C counted FLOPs", "loss nats/token", "bits/byte"]
+    page.table([*header, "peak lr", "fit"], rows)
+
+
+def _exponent(law: PowerLaw, level: float) -> str:
+    if law.exponent_interval is None:
+        return f"{law.exponent:.2f}"
+    low, high = law.exponent_interval
+    return f"{law.exponent:.2f} [{low:.2f}, {high:.2f}, {level:.0%}]"
+
+
+def _ratio(valley: Valley) -> float:
+    assert valley.n_opt is not None and valley.d_opt is not None
+    return valley.d_opt / valley.n_opt
+
+
+def _count(value: float | None) -> str:
+    assert value is not None
+    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"

@@ -1,0 +1,73 @@
+"""From run directories to a sweep's table, law and page on disk; no training."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from analysis.observations import SCHEMA
+from analysis.report import find, numbers, sweep_page, verdict
+from flows.observe import curves, observations
+from flows.plan import sweep_folder
+from flows.rundir import RunDir
+from flows.settings import Home
+from flows.tracking import MlflowTracker
+from llama_core.corpus import find_corpus
+from sweeps.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """What a sweep came to.
+
+    Attributes:
+        page: the HTML file.
+        verdict: a few lines for a terminal.
+        numbers: the law's, for the tracker and `--json`.
+    """
+
+    page: Path
+    verdict: str
+    numbers: dict[str, float]
+
+
+def finish_sweep(planned: Plan, home: Home, tracker: MlflowTracker) -> SweepReport:
+    """Mirror every run of a sweep and write its observations, law and report."""
+    for run in planned.runs:
+        tracker.publish(RunDir(home.runs / run.id), run)
+    report = write_report(planned, home, sweep_folder(planned, home))
+    tracker.log_report(planned.spec.name, report.page, report.numbers)
+    return report
+
+
+def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
+    """Write observations.parquet, curves.parquet, law.json and report.html into the folder."""
+    table = pl.DataFrame(observations(planned.runs, home), schema_overrides=SCHEMA)
+    table.write_parquet(folder / "observations.parquet")
+    lines = curves(planned.runs, home)
+    lines.write_parquet(folder / "curves.parquet")
+    findings = find(table, source=f"sweep {planned.spec.name}")
+    if findings.group is not None:
+        findings.group.fit.law.save(folder / "law.json")
+    page = sweep_page(planned.spec.name, findings, lines, facts=_facts(planned, home))
+    page.write(folder / "report.html")
+    return SweepReport(folder / "report.html", verdict(findings), numbers(findings))
+
+
+def _facts(planned: Plan, home: Home) -> list[str]:
+    corpus = find_corpus(home.root, planned.data.digest)
+    train = planned.runs[0].run.train
+    model = planned.runs[0].run.model
+    return [
+        f"Corpus {corpus.digest[:12]}: {corpus.train_tokens:,} training and "
+        f"{corpus.val_tokens:,} validation tokens of a {corpus.vocab_size}-piece SentencePiece "
+        f"vocabulary, {corpus.val_bytes_per_token:.2f} bytes per token, split by document.",
+        f"{len(planned.runs)} trainings gave {planned.observations} observations: each size is "
+        f"trained once, with a cooldown branch to every budget ({train.schedule.kind}). "
+        f"{planned.flops_spent:.3g} counted FLOPs were spent.",
+        f"Every model has {model.n_layers} layers and heads of {model.head_dim}; sequences of "
+        f"{train.seq_len} tokens, {train.batch_tokens:,} tokens a step, {train.dtype}. Peak "
+        f"learning rate: {planned.spec.recipe.kind} rule. Losses are nats per token on "
+        f"{train.eval_tokens:,} held-out tokens.",
+        *(f"Planned with a warning: {warning}" for warning in planned.warnings),
+    ]
