@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
+from numpy.typing import NDArray
 
 from analysis.contour import Constants
 from analysis.decision import extrapolated, quantiles
-from analysis.frontier import FLOPS_RATIO, compute_optimal, inference_optimal
+from analysis.frontier import FLOPS_RATIO, compute_optimal, contour_above_E, inference_optimal
 from analysis.law import LossLaw
 
 INK, SOFT, GRID = "#1c2430", "#5b6675", "#e6eaef"
@@ -87,7 +88,7 @@ def frontier_data(
 
 
 def draw_frontier(data: pl.DataFrame) -> go.Figure:
-    """Size against training FLOPs, one line for each demand; the title says what follows."""
+    """Size against training FLOPs, a line for each demand; dotted beyond the law's data."""
     figure = go.Figure()
     ratios = data["demand_ratio"].unique(maintain_order=True).to_list()
     for ratio, shade in zip(ratios, _shades(len(ratios)), strict=True):
@@ -102,20 +103,33 @@ def draw_frontier(data: pl.DataFrame) -> go.Figure:
                 hoverinfo="skip",
                 showlegend=False,
             )
+        width = 3 if ratio == 0 else 2
+        inside = line.filter(~pl.col("extrapolated").fill_null(False))
         figure.add_scatter(
             x=line["train_flops"],
             y=line["N"],
+            line={"color": shade, "width": width, "dash": "dot"},
+            hoverinfo="skip",
+            showlegend=False,
+            legendgroup=f"{ratio:g}",
+            mode="lines",
+        )
+        figure.add_scatter(
+            x=inside["train_flops"],
+            y=inside["N"],
             name="training alone" if ratio == 0 else f"serve {ratio:g} × D₀",
-            line={"color": shade, "width": 3 if ratio == 0 else 2},
-            customdata=line.select("loss", "D", "tokens_per_param", "saving").to_numpy(),
+            line={"color": shade, "width": width},
+            mode="lines",
+            legendgroup=f"{ratio:g}",
+            customdata=inside.select("loss", "D", "tokens_per_param", "saving").to_numpy(),
             hovertemplate=(
                 "N %{y:.3s} on %{customdata[1]:.3s} tokens (%{customdata[2]:.3g} per parameter)"
                 "<br>training %{x:.2e} FLOPs, loss %{customdata[0]:.4f}"
                 "<br>saves %{customdata[3]:.1%} of the lifetime bill<extra>%{fullData.name}</extra>"
             ),
         )
-    figure.update_xaxes(type="log", title="training FLOPs", exponentformat="power")
-    figure.update_yaxes(type="log", title="parameters N", exponentformat="power")
+    figure.update_xaxes(type="log", title="training FLOPs", exponentformat="power", dtick=1)
+    figure.update_yaxes(type="log", title="parameters N", exponentformat="power", dtick=1)
     return styled(figure, _frontier_title(data))
 
 
@@ -147,6 +161,109 @@ def styled(figure: go.Figure, title: str) -> go.Figure:
     figure.update_xaxes(gridcolor=GRID, zeroline=False, automargin=True)
     figure.update_yaxes(gridcolor=GRID, zeroline=False, automargin=True)
     return figure
+
+
+def life_data(
+    law: LossLaw, loss: float, inference_tokens: float, *, price_ratio: float = FLOPS_RATIO
+) -> pl.DataFrame:
+    """The lifetime bill of every size that reaches a loss, for one demand.
+
+    Returns:
+        N, D, train_flops, inference_flops, total along the contour.
+    """
+    contour = contour_above_E(law, loss)
+    sizes = np.geomspace(float(contour.N_min) * 1.05, float(contour.N(0.0)) * 2.5, 200)
+    tokens = contour.tokens(sizes)
+    training = 6 * sizes * tokens
+    serving = 6 * price_ratio * sizes * inference_tokens
+    frame = pl.DataFrame(
+        {
+            "N": sizes,
+            "D": tokens,
+            "train_flops": training,
+            "inference_flops": serving,
+            "total": training + serving,
+        }
+    )
+    # Close to N_min training grows without bound and would flatten the rest.
+    return frame.filter(pl.col("total") < 4 * pl.col("total").min())
+
+
+def draw_life(data: pl.DataFrame) -> go.Figure:
+    """Training and serving stacked against size; the valley is the choice."""
+    figure = go.Figure()
+    for column, words, colour in (
+        ("train_flops", "training", "#0b6e99"),
+        ("inference_flops", "serving", "#e0a458"),
+    ):
+        figure.add_scatter(
+            x=data["N"],
+            y=data[column],
+            name=words,
+            stackgroup="bill",
+            line={"width": 0.5, "color": colour},
+            customdata=data.select("D").to_numpy(),
+            hovertemplate="%{x:.3s} parameters on %{customdata[0]:.3s} tokens<br>%{y:.3g} FLOPs",
+        )
+    best = data.sort("total").row(0, named=True)
+    figure.add_scatter(
+        x=[best["N"]],
+        y=[best["total"]],
+        mode="markers",
+        name="cheapest",
+        marker={"color": "#b23a48", "size": 12, "symbol": "diamond"},
+    )
+    figure.update_xaxes(type="log", title="parameters N", exponentformat="power")
+    figure.update_yaxes(title="lifetime FLOPs", exponentformat="power", rangemode="tozero")
+    share = best["inference_flops"] / best["total"]
+    return styled(figure, f"At the cheapest size serving is {share:.0%} of the lifetime bill")
+
+
+def regret_data(demands: Sequence[float], extra: NDArray[np.float64]) -> pl.DataFrame:
+    """A regret table, rows true and columns planned, as one row a cell."""
+    return pl.DataFrame(
+        [
+            {"true": true, "planned": planned, "extra": float(extra[i, j])}
+            for i, true in enumerate(demands)
+            for j, planned in enumerate(demands)
+        ]
+    )
+
+
+def draw_regret(data: pl.DataFrame) -> go.Figure:
+    """Planned against true demand, coloured by the extra bill."""
+    labels = [f"{demand / 1e12:.3g}T" for demand in data["true"].unique(maintain_order=True)]
+    size = len(labels)
+    table = data["extra"].to_numpy().reshape(size, size)
+    figure = go.Figure(
+        go.Heatmap(
+            x=labels,
+            y=labels,
+            z=np.minimum(table, 1.0),
+            text=[
+                [f"{cell:.0%}" if cell >= 0.01 else f"{cell:.1%}" for cell in row] for row in table
+            ],
+            texttemplate="%{text}",
+            colorscale=[[0, "#f4f8fa"], [0.1, "#cfe3ee"], [0.4, "#7fb4d0"], [1, "#0b4f75"]],
+            showscale=False,
+            hovertemplate="planned %{x}, served %{y}: %{text} extra<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title="planned for", type="category")
+    figure.update_yaxes(title="truly served", type="category", autorange="reversed")
+    return styled(figure, _regret_title(data))
+
+
+def _regret_title(data: pl.DataFrame) -> str:
+    """The worst cell within a factor 3.5, and the worst of all."""
+    served = data.filter((pl.col("true") > 0) & (pl.col("planned") > 0))
+    ratio = (served["true"] / served["planned"]).log().abs()
+    near = served.filter(ratio <= np.log(3.5))["extra"].to_numpy()
+    worst = served["extra"].to_numpy().max(initial=0.0)
+    return (
+        f"A guess of demand within a factor 3 costs at most {near.max(initial=0.0):.0%} more; "
+        f"the worst guess here costs {worst:.0%}"
+    )
 
 
 def _shades(count: int) -> list[str]:

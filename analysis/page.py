@@ -17,12 +17,19 @@ body{margin:0 auto;max-width:1080px;padding:1.5rem 1rem 4rem;color:var(--ink);ba
  font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 h1{font-size:1.8rem;line-height:1.2;margin:.2rem 0 .4rem}
 h2{font-size:1.25rem;margin:2.4rem 0 .4rem;border-top:1px solid var(--line);padding-top:1.4rem}
+h3{font-size:1rem;line-height:1.35;margin:1.2rem 0 .1rem;max-width:74ch}
 p{max-width:74ch}.lead{font-size:1.1rem}.soft{color:var(--soft);font-size:.9rem}
+ul{max-width:74ch;padding-left:1.2rem}li{margin:.3rem 0}
+.keys{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:.8rem}
+.key{border:1px solid var(--line);border-radius:8px;padding:.7rem .9rem}
+.key b{display:block;font-size:1.55rem;line-height:1.2;color:var(--mark);font-weight:650}
+.key span{color:var(--soft);font-size:.9rem}
 .warn{border-left:4px solid var(--warn);padding:.2rem .8rem;margin:.8rem 0;background:#fff8ec}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums;margin:.6rem 0}
 th,td{padding:.3rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
-th{color:var(--soft);font-weight:600}th:first-child,td:first-child{text-align:left}
+th{color:var(--soft);font-weight:600;white-space:normal;vertical-align:bottom}
+th.words,td.words,th:first-child,td:first-child{text-align:left}
 .figure{width:100%;min-height:440px}
 """
 
@@ -43,6 +50,19 @@ class Page:
         """A paragraph. Roles: `lead` for the answer, `soft` for small print, `warn` for doubt."""
         self._parts.append(f'<p class="{escape(role)}">{escape(text)}</p>')
 
+    def points(self, items: Sequence[str]) -> None:
+        """A list of short statements."""
+        rows = "".join(f"<li>{escape(item)}</li>" for item in items)
+        self._parts.append(f"<ul>{rows}</ul>")
+
+    def key_figures(self, items: Sequence[tuple[str, str]]) -> None:
+        """A row of large numbers, each with what it says."""
+        cells = "".join(
+            f'<div class="key"><b>{escape(value)}</b><span>{escape(words)}</span></div>'
+            for value, words in items
+        )
+        self._parts.append(f'<div class="keys">{cells}</div>')
+
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table of ready-formatted cells; units belong into the header.
 
@@ -52,10 +72,15 @@ class Page:
         for row in rows:
             if len(row) != len(header):
                 raise ValueError(f"row of {len(row)} cells under a header of {len(header)}: {row}")
-        head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
-        )
+        words = [not any(_is_number(row[column]) for row in rows) for column in range(len(header))]
+
+        def line(tag: str, cells: Sequence[str]) -> str:
+            kinds = (' class="words"' if is_words else "" for is_words in words)
+            marked = zip(kinds, cells, strict=True)
+            return "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in marked)
+
+        head = line("th", header)
+        body = "".join(f"<tr>{line('td', row)}</tr>" for row in rows)
         self._parts.append(
             f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
             f"<tbody>{body}</tbody></table></div>"
@@ -66,15 +91,25 @@ class Page:
         self.table(frame.columns, [[_cell(value) for value in row] for row in frame.iter_rows()])
 
     def figure(self, figure: go.Figure, *, name: str, height: int = 480) -> None:
-        """A Plotly figure; `name` becomes the element's id, so a test can find it."""
+        """A Plotly figure; `name` becomes the element's id, so a test can find it.
+
+        Its title goes above it as text, since Plotly cuts titles wider than the screen.
+        """
+        spec = json.loads(figure.to_json())
+        title = spec["layout"].pop("title", {}).get("text", "")
+        if title:
+            self._parts.append(f"<h3>{escape(title)}</h3>")
+            margin = spec["layout"].setdefault("margin", {})
+            margin["t"] = max(16, margin.get("t", 60) - 44)
         self._parts.append(
             f'<div class="figure" id="{escape(name)}" style="height:{height:d}px"></div>'
         )
-        spec = figure.to_json().replace("</", "<\\/")
+        # "</script>" inside data would end the script early, "<!--<script>" hide its end.
+        data = json.dumps(spec).replace("<", "\\u003c")
         self._figures.append(
-            f"{{const f={spec};f.layout.autosize=true;"
+            f"{{const f={data};f.layout.autosize=true;"
             f"Plotly.newPlot({json.dumps(name)},f.data,f.layout,{{responsive:true,"
-            f"displaylogo:false}});}}"
+            f"displayModeBar:false}});}}"
         )
 
     def html(self) -> str:
@@ -103,3 +138,7 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _is_number(cell: str) -> bool:
+    return cell.lstrip("+-−$≤≥<>~ ")[:1].isdigit()
