@@ -98,7 +98,7 @@ class CheckpointStore:
             ValueError: the folder's checkpoints belong to another run.
         """
         self._remove_unfinished()
-        skipped = []
+        skipped: list[str] = []
         for name in reversed(self._names()):
             checkpoint = self._load(name)
             if isinstance(checkpoint, Checkpoint):

@@ -114,7 +114,7 @@ class Batches:
         }
 
     def validation(self) -> NDArray[np.int64]:
-        """The fixed validation rows, spread over the split: (eval_tokens / seq_len, seq_len + 1)."""
+        """Fixed validation rows, spread over the split: (eval_tokens / seq_len, seq_len + 1)."""
         chosen = _permutation(self._validation.count, _VALIDATION_SEED, 0, 0)
         return self._validation.read(np.sort(chosen[: self.eval_tokens // self.seq_len]))
 

@@ -1,6 +1,7 @@
 """The transformer of LLaMA: RMSNorm first, rotary positions, grouped queries, SwiGLU."""
 
 import math
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -63,7 +64,8 @@ class Llama(nn.Module):
         cos, sin = self.rope(ids.shape[1], ids.device)
         for layer in self.layers:
             x = layer(x, cos, sin)
-        return self.norm(x)
+        normed: Tensor = self.norm(x)
+        return normed
 
 
 class Block(nn.Module):
@@ -78,7 +80,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), cos, sin)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out
 
 
 class Attention(nn.Module):
@@ -99,18 +102,31 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         b, t, _ = x.shape
-        heads = (self.n_heads, self.n_kv_heads, self.n_kv_heads)
-        qkv = self.qkv_proj(x).view(b, t, sum(heads), self.head_dim)
-        q, k, v = qkv.transpose(1, 2).split(heads, dim=1)
+        n_turned = self.n_heads + self.n_kv_heads
+        heads = self.qkv_proj(x).view(b, t, n_turned + self.n_kv_heads, self.head_dim)
+        # Queries and keys are normed and turned together: half as many small operations.
+        turned, v = torch.split(heads, [n_turned, self.n_kv_heads], dim=2)
         if self.qk_norm:
-            q, k = self.q_norm(q), self.k_norm(k)
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+            turned = self._norm_heads(turned)
+        turned = rotate(turned, cos, sin).transpose(1, 2)
+        q, k = torch.split(turned, [self.n_heads, self.n_kv_heads], dim=1)
+        v = v.transpose(1, 2)
         if self.backend == "sdpa":
             grouped = self.n_heads != self.n_kv_heads
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
         else:
             mixed = eager_attention(q, k, v)
-        return self.o_proj(mixed.transpose(1, 2).reshape(b, t, -1))
+        out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(b, t, -1))
+        return out
+
+    def _norm_heads(self, heads: Tensor) -> Tensor:
+        scales = torch.cat(
+            (
+                self.q_norm.weight.expand(self.n_heads, -1),
+                self.k_norm.weight.expand(self.n_kv_heads, -1),
+            )
+        )
+        return F.rms_norm(heads, (self.head_dim,), eps=self.q_norm.eps) * scales
 
 
 class SwiGlu(nn.Module):
@@ -123,11 +139,12 @@ class SwiGlu(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * up)
+        out: Tensor = self.down_proj(F.silu(gate) * up)
+        return out
 
 
 class Rope(nn.Module):
-    """Tables of cosine and sine, (t, head_dim) each, kept for the longest length seen."""
+    """Tables of cosine and sine, (t, 1, head_dim) each, kept for the longest length seen."""
 
     def __init__(self, head_dim: int, theta: float) -> None:
         super().__init__()
@@ -139,14 +156,14 @@ class Rope(nn.Module):
         if tables is None or tables[0].shape[0] < length:
             exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim
             angles = torch.outer(torch.arange(length), self.theta**-exponents)
-            angles = torch.cat((angles, angles), dim=-1)
+            angles = torch.cat((angles, angles), dim=-1).unsqueeze(1)
             tables = (angles.cos().to(device), angles.sin().to(device))
             self._tables[device] = tables
         return tables[0][:length], tables[1][:length]
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn pairs (i, i + head_dim/2) of x (b, h, t, d) by their position's angle."""
+    """Turn pairs (i, i + head_dim/2) of x (b, t, h, d) by their position's angle."""
     first, second = x.chunk(2, dim=-1)
     return x * cos.to(x.dtype) + torch.cat((-second, first), dim=-1) * sin.to(x.dtype)
 
@@ -169,6 +186,13 @@ def eager_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     group = n_heads // n_kv_heads
     queries = q.reshape(b * n_kv_heads, group * t, d)
     keys, values = k.reshape(b * n_kv_heads, t, d), v.reshape(b * n_kv_heads, t, d)
-    mask = torch.full((t, t), -torch.inf, dtype=q.dtype, device=q.device).triu(1).repeat(group, 1)
+    mask = causal_mask(t, group, q.dtype, q.device)
     scores = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=d**-0.5)
     return torch.bmm(scores.softmax(dim=-1), values).view(b, n_heads, t, d)
+
+
+@lru_cache(maxsize=16)
+def causal_mask(length: int, group: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zero where a query may look and -inf elsewhere, repeated for `group` stacked heads."""
+    mask = torch.full((length, length), -torch.inf, dtype=dtype, device=device)
+    return mask.triu(1).repeat(group, 1)

@@ -115,7 +115,7 @@ def open_shards(folder: Path, split: SplitEntry, token_bytes: int) -> list[Token
     Raises:
         CorpusError: a shard is missing, truncated or edited; names it.
     """
-    maps = []
+    maps: list[Tokens] = []
     for shard in split.shards:
         path = folder / shard.file
         _check_length(path, shard.tokens * token_bytes)

@@ -50,6 +50,7 @@ __all__ = ["evaluate", "resolve_device", "train"]
 
 # Validation rows go through the model in groups of about this many tokens.
 _EVAL_TOKENS = 8_192
+_ANYWHERE = Placement()
 
 
 def train(
@@ -57,7 +58,7 @@ def train(
     cfg: TrainConfig,
     batches: Batches,
     *,
-    placement: Placement = Placement(),
+    placement: Placement = _ANYWHERE,
     checkpoints: Path | None = None,
 ) -> Iterator[Record]:
     """Train along `schedule.segments(cfg)` and yield what happens.
@@ -141,11 +142,11 @@ def _train(
                 group["lr"] = lr
             batch = torch.from_numpy(batches.at(place.step)).to(device, non_blocking=True)
             loss_sum = torch.zeros((), device=device)
-            for part in batch.split(rows):
+            for part in torch.split(batch, rows):
                 with autocast:
                     logits = net(part[:, :-1])
                 objective, nats = _losses(logits, part[:, 1:], cfg.z_loss)
-                (objective / cfg.batch_tokens).backward()
+                torch.autograd.backward(objective / cfg.batch_tokens)
                 loss_sum += nats.detach()
             grad_norm = float(torch.nn.utils.clip_grad_norm_(weights, cfg.clip_norm))
             loss = float(loss_sum) / cfg.batch_tokens
@@ -229,7 +230,7 @@ def evaluate(net: Llama, batches: Batches, cfg: TrainConfig) -> tuple[float, flo
     device = net.lm_head.weight.device
     rows = torch.from_numpy(batches.validation())
     nats = 0.0
-    for part in rows.split(max(1, _EVAL_TOKENS // cfg.seq_len)):
+    for part in torch.split(rows, max(1, _EVAL_TOKENS // cfg.seq_len)):
         part = part.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=cfg.dtype == "bfloat16"):
             logits = net(part[:, :-1])

@@ -1,0 +1,199 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from llama_core.config import AdamW, Placement
+from llama_core.counting import count_params
+from llama_core.records import (
+    CheckpointRecord,
+    DivergedRecord,
+    EvalRecord,
+    ResumeRecord,
+    StepRecord,
+)
+from llama_core.train import train
+from tests.core_tools import BATCH_TOKENS, batches, recipe, tiny
+
+# A checkpoint after every step.
+EAGER = Placement(checkpoint_every_s=1e-9, threads=1)
+# None before the end.
+LAZY = Placement(checkpoint_every_s=1e9, threads=1)
+
+
+def run(cfg, *, model=None, placement=LAZY, checkpoints=None):
+    model = model or tiny()
+    return list(train(model, cfg, batches(cfg), placement=placement, checkpoints=checkpoints))
+
+
+def curve(records):
+    """What must not depend on time or machine."""
+    rows = []
+    for record in records:
+        if isinstance(record, StepRecord):
+            rows.append((record.step, record.horizon, record.loss, record.lr, record.grad_norm))
+        elif isinstance(record, EvalRecord):
+            rows.append((record.horizon, record.val_loss, record.val_bpb, record.weights_sha256))
+    return rows
+
+
+def stopped_and_resumed(cfg, folder, stops):
+    """The records a careful listener holds after the run was stopped after each count of them."""
+    rows = []
+    for stop in (*stops, None):
+        records = train(tiny(), cfg, batches(cfg), placement=EAGER, checkpoints=folder)
+        for count, record in enumerate(records):
+            if isinstance(record, ResumeRecord):
+                stems = [Path(getattr(row, "path", "")).stem for row in rows]
+                rows = rows[: stems.index(record.checkpoint) + 1]
+                continue
+            if count == 0:
+                rows = []  # no checkpoint was committed: the run starts again
+            rows.append(record)
+            if count == stop:
+                break
+        records.close()
+    return rows
+
+
+def test_training_lowers_the_loss_and_ends_with_one_evaluation_for_each_horizon():
+    cfg = recipe(60, 120)
+    records = run(cfg)
+    steps = [r for r in records if isinstance(r, StepRecord)]
+    evals = [r for r in records if isinstance(r, EvalRecord)]
+    assert [r.horizon for r in evals] == list(cfg.schedule.horizons)
+    assert evals[1].val_loss < evals[0].val_loss < math.log(32) - 0.3
+    assert steps[0].loss == pytest.approx(math.log(32), abs=0.05)
+    # 42 + 18, then 42 + 36 more.
+    assert len(steps) == 42 + 18 + 42 + 36
+    assert all(r.tokens == r.step * BATCH_TOKENS for r in steps)
+
+
+def test_bits_per_byte_follow_from_nats_and_the_bytes_of_a_token():
+    (last,) = [r for r in run(recipe(5)) if isinstance(r, EvalRecord)]
+    # Every token of the made stream stands for two bytes.
+    assert last.val_bpb == pytest.approx(last.val_loss / math.log(2) / 2)
+
+
+def test_a_branch_leaves_the_trunk_as_it_was():
+    whole = [r for r in run(recipe(20, 40)) if isinstance(r, StepRecord) and r.horizon is None]
+    alone = [r for r in run(recipe(40)) if isinstance(r, StepRecord) and r.horizon is None]
+    assert curve(whole) == curve(alone)
+
+
+def test_a_horizon_has_the_same_loss_whatever_other_horizons_the_run_has():
+    several, single = run(recipe(20, 30, 40)), run(recipe(30))
+    of_30 = [row for row in curve(several) if row[0] == 30 * BATCH_TOKENS]
+    assert of_30 == [row for row in curve(single) if row[0] == 30 * BATCH_TOKENS]
+
+
+def test_the_same_seed_gives_the_same_curve_and_another_seed_another():
+    assert curve(run(recipe(10))) == curve(run(recipe(10)))
+    assert curve(run(recipe(10))) != curve(run(recipe(10, seed=1)))
+
+
+def test_micro_batches_change_the_loss_by_rounding_alone():
+    whole = run(recipe(10), placement=LAZY)
+    parts = run(recipe(10), placement=LAZY.model_copy(update={"micro_batch_rows": 1}))
+    for one, other in zip(whole, parts, strict=True):
+        if isinstance(one, StepRecord):
+            # Another order of summation in fp32, carried through ten steps.
+            assert one.loss == pytest.approx(other.loss, abs=2e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_stopped_anywhere_and_resumed_the_curve_is_the_same(tmp_path, dtype):
+    cfg = recipe(8, 16, dtype=dtype)
+    expected = curve(run(cfg))
+    stops = [0, 5, 9, 14, 1, 20, 3]
+    rows = stopped_and_resumed(cfg, tmp_path / "checkpoints", stops)
+    assert curve(rows) == expected
+
+
+def test_a_finished_run_yields_only_that_it_is_finished(tmp_path):
+    cfg = recipe(4)
+    run(cfg, checkpoints=tmp_path / "c")
+    (only,) = run(cfg, checkpoints=tmp_path / "c")
+    assert isinstance(only, ResumeRecord)
+    assert only.step == 4
+
+
+def test_a_checkpoint_counts_only_once_the_listener_asked_for_more(tmp_path):
+    cfg = recipe(10)
+    records = train(tiny(), cfg, batches(cfg), placement=EAGER, checkpoints=tmp_path / "c")
+    while not isinstance(next(records), CheckpointRecord):
+        pass
+    records.close()
+    first = next(train(tiny(), cfg, batches(cfg), placement=LAZY, checkpoints=tmp_path / "c"))
+    assert isinstance(first, StepRecord)
+    assert first.step == 1
+
+
+def test_weights_of_every_horizon_are_kept_beside_the_checkpoints(tmp_path):
+    cfg = recipe(4, 8)
+    evals = [r for r in run(cfg, checkpoints=tmp_path / "c") if isinstance(r, EvalRecord)]
+    for record in evals:
+        kept = load_file(tmp_path / f"final_{record.horizon}.safetensors")
+        assert sum(w.numel() for w in kept.values()) == count_params(tiny()).total
+    assert evals[0].weights_sha256 != evals[1].weights_sha256
+
+
+def test_a_damaged_checkpoint_is_passed_over_by_name(tmp_path):
+    cfg = recipe(12)
+    records = train(tiny(), cfg, batches(cfg), placement=EAGER, checkpoints=tmp_path)
+    for record in records:
+        if isinstance(record, StepRecord) and record.step == 6:
+            break
+    records.close()
+    older, newest = sorted(tmp_path.glob("*.safetensors"))[-2:]
+    content = bytearray(newest.read_bytes())
+    content[-1] ^= 1
+    newest.write_bytes(bytes(content))
+    first = next(train(tiny(), cfg, batches(cfg), placement=LAZY, checkpoints=tmp_path))
+    assert isinstance(first, ResumeRecord)
+    assert first.checkpoint == older.stem
+    assert newest.stem in first.skipped[0]
+
+
+def test_checkpoints_of_another_run_are_refused(tmp_path):
+    cfg = recipe(3)
+    run(cfg, checkpoints=tmp_path / "c")
+    with pytest.raises(ValueError, match="another run"):
+        run(recipe(4), checkpoints=tmp_path / "c")
+
+
+def test_a_learning_rate_far_too_high_ends_as_diverged_never_as_an_observation():
+    cfg = recipe(400, optimizer=AdamW(lr=30.0), clip_norm=1e9, warmup_tokens=0)
+    records = run(cfg)
+    assert isinstance(records[-1], DivergedRecord)
+    assert "loss" in records[-1].reason
+    assert not any(isinstance(r, EvalRecord) for r in records)
+
+
+def test_z_loss_moves_training_but_is_not_in_the_loss_reported():
+    plain, pulled = run(recipe(10)), run(recipe(10, z_loss=0.1))
+    assert plain[0].loss == pulled[0].loss
+    assert curve(plain)[-1] != curve(pulled)[-1]
+
+
+def test_batches_of_another_recipe_are_refused():
+    with pytest.raises(ValueError, match="another recipe"):
+        next(train(tiny(), recipe(4, seed=2), batches(recipe(4))))
+
+
+def test_a_vocabulary_smaller_than_the_tokenizers_is_refused():
+    cfg = recipe(4)
+    with pytest.raises(ValueError, match="vocab_size"):
+        next(train(tiny(vocab_size=8), cfg, batches(cfg)))
+
+
+def test_torch_is_left_as_it_was_found():
+    before = (torch.get_num_threads(), torch.backends.mkldnn.matmul.fp32_precision)
+    run(recipe(2), placement=replace_threads(1))
+    assert (torch.get_num_threads(), torch.backends.mkldnn.matmul.fp32_precision) == before
+
+
+def replace_threads(threads):
+    return LAZY.model_copy(update={"threads": threads})
