@@ -30,6 +30,8 @@ from analysis.uncertainty import (
 )
 
 _INFLUENTIAL = 10
+# Parameters of an optimum worth a profile.
+_BELIEVABLE = (1.0, 1e30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +260,9 @@ def _profiles(
         found["exponent_N"] = profile(
             problem, optimum.x, "exponent_N", level=level, clusters=clusters
         )
+    size = optimal_size(problem.constants(optimum.x[None]), target)[0][0]
+    if not _BELIEVABLE[0] < size < _BELIEVABLE[1]:
+        return found
     for name in ("n_opt", "d_opt"):
         found[name] = profile(
             problem, optimum.x, name, flops=target, level=level, clusters=clusters
@@ -275,25 +280,26 @@ def _budgets(fit: LawFit, target: float | None) -> list[float]:
 def _optimal(fit: LawFit, flops: float, level: float) -> OptimalPoint:
     law = {name: np.array([getattr(fit.law, name)]) for name in ("A", "B", "alpha", "beta")}
     N, D = optimal_size(law, flops)
-    point = {"n_opt": N, "d_opt": D, "tokens_per_param": D / N, "loss": fit.law.loss(N, D)}
+    with np.errstate(over="ignore", divide="ignore"):
+        loss_there = fit.law.loss(N, D)
     intervals: dict[str, tuple[float, float]] = {}
     if fit.draws:
         sizes, tokens = optimal_size(fit.draws, flops)
-        inner = fit.draws["A"] * sizes ** -fit.draws["alpha"]
-        inner = inner + fit.draws["B"] * tokens ** -fit.draws["beta"]
-        loss = fit.draws["E"] + inner ** fit.draws["gamma"]
+        # Draws of vanishing exponents have their optimum nowhere; their infinities are quantiles.
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            inner = fit.draws["A"] * sizes ** -fit.draws["alpha"]
+            inner = inner + fit.draws["B"] * tokens ** -fit.draws["beta"]
+            loss = fit.draws["E"] + inner ** fit.draws["gamma"]
         drawn = {
             "n_opt": sizes,
             "d_opt": tokens,
             "tokens_per_param": tokens / sizes,
             "loss": loss,
         }
-        rows, free = len(fit.rows_used), 4 if fit.law.form in ("tied", "kaplan") else 5
-        widen = float(np.sqrt(rows / max(rows - free, 1)))
-        intervals = percentile_intervals(point, drawn, level, widen=widen)
+        intervals = percentile_intervals(drawn, level)
     largest = fit.law.support.flops[1] if fit.law.support else flops
     return OptimalPoint(
-        flops, float(N[0]), float(D[0]), float(point["loss"][0]), intervals, flops / largest
+        flops, float(N[0]), float(D[0]), float(loss_there[0]), intervals, flops / largest
     )
 
 

@@ -26,6 +26,7 @@ _NO_SPAN, _THIN_SPAN = 1.3, 3.0
 _EXPONENT_WIDTHS = (0.15, 0.5)
 _SIZE_FACTORS = (4.0, 100.0)
 _BASIN_GAP = 0.05
+_FAINT = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +70,16 @@ def judge(
             own = [Judgement("not_identified", "form tied sets it to 0.5; the table is not asked.")]
         elif profile_name in profiles:
             own = [_profile_finding(profiles[profile_name], mirrored=name == "exponent_D")]
+        else:
+            own = [Judgement("not_identified", "the fitted value is beyond any model: no optimum.")]
         verdicts[name] = _worst([*findings, *own])
     if "E" in problem.free or "E" in optimum.at_bound:
         verdicts["E"] = _judge_E(optimum, intervals)
+        if verdicts["E"].verdict == "identified" and verdicts["exponent_N"].verdict == (
+            "not_identified"
+        ):
+            reason = "it rests on a law this table does not determine."
+            verdicts["E"] = Judgement("weak", reason)
     return verdicts
 
 
@@ -199,6 +207,7 @@ def _fit_findings(problem: Problem, optimum: Optimum) -> list[Judgement]:
                     f"{share[0]:.3f}.",
                 )
             )
+    found += _faint_terms(problem, optimum)
     theta = problem.chart.to_theta(optimum.x[None])[0]
     terms = (
         np.log(theta[3]) + theta[1] - theta[3] * problem.rows.n,
@@ -223,6 +232,36 @@ def _fit_findings(problem: Problem, optimum: Optimum) -> list[Judgement]:
                 f"{spare} to judge by.",
             )
         )
+    return found
+
+
+def _faint_terms(problem: Problem, optimum: Optimum) -> list[Judgement]:
+    """Terms that vary over the table by less than three times the scatter around the law."""
+    constants = {k: float(v[0]) for k, v in problem.constants(optimum.x[None]).items()}
+    rows, loss = problem.rows, problem.rows.loss
+    scatter = float(np.median(np.abs(problem.residuals(optimum.x[None])[0])))
+    if not problem.objective.on_log:
+        scatter /= float(np.median(loss))
+    N, D = np.exp(rows.n + rows.n_mean), np.exp(rows.d + rows.d_mean)
+    terms = {
+        "N": constants["A"] * N ** -constants["alpha"],
+        "D": constants["B"] * D ** -constants["beta"],
+    }
+    inner = terms["N"] + terms["D"]
+    found = []
+    for symbol, term in terms.items():
+        # What the loss would do if only this term varied as it does over the table.
+        held = np.median(inner - term)
+        moved = np.ptp(np.log(constants["E"] + (term + held) ** constants["gamma"]))
+        if moved < _FAINT * scatter:
+            found.append(
+                Judgement(
+                    "not_identified",
+                    f"over this table the term of {symbol} moves the loss by "
+                    f"{100 * float(moved):.2g} %, and runs scatter by {100 * scatter:.2g} %: "
+                    f"widen the range of {symbol}, or reduce the noise.",
+                )
+            )
     return found
 
 

@@ -159,12 +159,11 @@ def finish(
             problem, np.stack(basins), draws=resamples, seed=seed, clusters=clusters
         )
         draws = constants_and_exponents(problem.constants(points))
-        widen = float(np.sqrt(rows / (rows - free)))
         method: IntervalMethod = "bootstrap_rows" if clusters is None else "bootstrap_runs"
         intervals = Intervals(
             level,
             method,
-            percentile_intervals(point, draws, level, widen=widen),
+            percentile_intervals(draws, level),
             {key: float(column.std()) for key, column in draws.items()},
             {
                 key: delta_intervals(problem, optimum.x, covariance, constants_and_exponents, level)

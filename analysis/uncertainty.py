@@ -13,6 +13,8 @@ from analysis.solver import Array, Objective, predict_log
 # Names to functions of the constants; every interval and standard error is of one of these.
 Quantities = Callable[[Mapping[str, Array]], dict[str, Array]]
 
+_FARTHEST = 300.0  # of ln N*
+
 
 def constants_and_exponents(constants: Mapping[str, Array]) -> dict[str, Array]:
     """The constants of a law with the exponents of its optimum (Hoffmann et al. 2022, eq. 4)."""
@@ -31,6 +33,8 @@ def optimal_size(constants: Mapping[str, Array], flops: float) -> tuple[Array, A
         alpha + beta
     )
     log_N = log_G + beta / (alpha + beta) * np.log(flops / 6)
+    # A law of vanishing exponents has its optimum nowhere; keep what can be written down.
+    log_N = np.clip(log_N, -_FARTHEST, _FARTHEST)
     return np.exp(log_N), np.exp(np.log(flops / 6) - log_N)
 
 
@@ -167,29 +171,18 @@ def delta_intervals(
         up, down = np.split(logs[1:], 2)
         gradient = (up - down) / (2 * step)
         half = width * float(np.sqrt(max(gradient @ covariance @ gradient, 0.0)))
+        half = min(half, _FARTHEST)
         intervals[name] = (float(np.exp(logs[0] - half)), float(np.exp(logs[0] + half)))
     return intervals
 
 
 def percentile_intervals(
-    point: Mapping[str, Array], draws: Mapping[str, Array], level: float, *, widen: float
+    draws: Mapping[str, Array], level: float
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals, their arms lengthened by `widen`.
-
-    A resampled table has fewer distinct rows than parameters suppose: with p parameters and n
-    rows its optima scatter by sqrt((n - p)/n) too little, so the arms from the estimate, on
-    the log scale, are lengthened by sqrt(n/(n - p)) (Efron and Tibshirani 1993, section 5.3).
-    """
+    """Percentile intervals (Efron and Tibshirani 1993, chapter 13)."""
     tail = (1 - level) / 2
-    intervals = {}
-    for name, column in draws.items():
-        low, high = np.quantile(column, [tail, 1 - tail])
-        middle = float(point[name][0])
-        if low > 0 and middle > 0:
-            low = middle * (low / middle) ** (widen if low < middle else 1.0)
-            high = middle * (high / middle) ** (widen if high > middle else 1.0)
-        intervals[name] = (float(low), float(high))
-    return intervals
+    ends = {name: np.quantile(column, [tail, 1 - tail]) for name, column in draws.items()}
+    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
 
 def influence(problem: Problem, x: Array, *, resamples: int = 4000, seed: int = 0) -> Array:
