@@ -95,6 +95,7 @@ class ChildProcesses:
             for planned in sorted(runs, key=lambda run: -run.flops_spent):
                 run = RunDir(self._home.runs / planned.id)
                 run.create(planned)
+                run.retire_result()
                 run.place(self._placement)
                 waiting[train.submit(planned.name, planned.id)] = planned
             while waiting:
@@ -178,6 +179,8 @@ class WorkPool:
         """Train the runs on whatever workers the pool has."""
         by_id = {planned.id: planned for planned in runs}
         attempts = dict.fromkeys(by_id, 0)
+        for run_id in by_id:
+            RunDir(self._home.runs / run_id).retire_result()
         # One creator, one after the other: on SQLite concurrent creation stalls for half a minute.
         flying = {
             self._start(planned, 0): planned.id
@@ -224,13 +227,21 @@ def give_up(run: RunDir, where: Path) -> RunResult:
     result = RunResult(
         run_id=run.id,
         status="failed",
-        reason=f"ended {_ATTEMPTS} times without a result; see {where}",
+        reason=f"ended {_ATTEMPTS} times without a result: {_last_line(where)}; see {where}",
         train_s=0.0,
         device="",
         finished_at=now(),
     )
     write_whole(run.result_path, result.model_dump_json(indent=1))
     return result
+
+
+def _last_line(path: Path) -> str:
+    """The last line a child wrote, which is its exception; nothing where there is no file."""
+    if not path.is_file():
+        return "no output"
+    lines = path.read_text(errors="replace").split("\n")
+    return next((line.strip()[:200] for line in reversed(lines) if line.strip()), "no output")
 
 
 def _result(run: RunDir) -> RunResult:

@@ -1,5 +1,6 @@
 """A Prefect server for as long as a sweep runs in this process."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,6 +39,10 @@ def prefect_here(settings: Settings, home: Home, say: Callable[[str], None]) -> 
         wait_healthy(address, server, home.logs / "prefect-server.log")
         yield
     finally:
+        # Log lines still queued would be sent, in vain and for a minute, after the server is gone.
+        for name in ("prefect.flow_runs", "prefect.task_runs"):
+            for handler in logging.getLogger(name).handlers:
+                handler.flush()
         server.terminate()
         server.wait()
 

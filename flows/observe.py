@@ -12,8 +12,11 @@ from sweeps.spec import Cell, PlannedRun
 
 
 def missing(runs: Iterable[PlannedRun], home: Home) -> list[PlannedRun]:
-    """The runs that have no result yet; finished work of any sweep counts."""
-    return [planned for planned in runs if RunDir(home.runs / planned.id).result() is None]
+    """The runs still to be trained; finished work of any sweep counts.
+
+    A run that failed or ran out of memory is tried again; one that diverged would diverge again.
+    """
+    return [planned for planned in runs if not RunDir(home.runs / planned.id).settled()]
 
 
 def observations(runs: Iterable[PlannedRun], home: Home) -> list[dict[str, Any]]:
@@ -73,9 +76,10 @@ def curves(runs: Iterable[PlannedRun], home: Home) -> pl.DataFrame:
     """
     frames = []
     for planned in runs:
-        curve = RunDir(home.runs / planned.id).curve().cast({"horizon": pl.Int64}, strict=True)
+        curve = RunDir(home.runs / planned.id).curve()
         if curve.is_empty():
             continue
+        curve = curve.cast({"horizon": pl.Int64})
         last = planned.cells[-1].tokens
         off_trunk = pl.col("horizon").is_not_null() & (pl.col("horizon") != last)
         path = pl.when(off_trunk).then(pl.format("/D_{}", "horizon")).otherwise(pl.lit(""))

@@ -99,6 +99,17 @@ class RunDir:
         except (FileNotFoundError, ValidationError):
             return None
 
+    def settled(self) -> bool:
+        """Whether training again would change nothing: finished, or diverged."""
+        result = self.result()
+        return result is not None and result.status in ("finished", "diverged")
+
+    def retire_result(self) -> None:
+        """Set the result of a failure aside, so that the run can be tried again."""
+        if self.result_path.exists() and not self.settled():
+            number = len(list(self.path.glob("result-*.json")))
+            self.result_path.rename(self.path / f"result-{number}.json")
+
     def finished(self) -> bool:
         """Whether the run ended with every observation it was planned for."""
         result = self.result()

@@ -19,6 +19,14 @@ from sweeps.spec import PlannedRun
 log = logging.getLogger(__name__)
 
 
+# So many failures in a row from the start are a bug and not bad luck.
+_FAILED_ALIKE = 3
+
+
+class SweepFailedError(RuntimeError):
+    """The first trainings all failed; the rest is not tried."""
+
+
 class Watcher(Protocol):
     """Who looks on while a sweep trains."""
 
@@ -79,16 +87,28 @@ def sweep(spec: str = "chinchilla", overrides: tuple[str, ...] = ()) -> str:
 def run_sweep(
     planned: Plan, home: Home, settings: Settings, dispatcher: Dispatcher, watcher: Watcher
 ) -> SweepReport:
-    """Train what is missing of a plan, mirror every run, fit and report."""
+    """Train what is missing of a plan, mirror every run, fit and report.
+
+    Raises:
+        SweepFailedError: the first trainings all failed.
+    """
     folder = sweep_folder(planned, home)
     write_whole(folder / "plan.json", planned.model_dump_json(indent=1))
     tracker = open_tracker(settings, home)
     todo = missing(planned.runs, home)
     watcher.begin(planned, todo)
 
+    seen: list[RunResult] = []
+
     def finished(run: PlannedRun, result: RunResult) -> None:
         watcher.finished(run, result)
         tracker.publish(RunDir(home.runs / run.id), run)
+        seen.append(result)
+        if len(seen) == _FAILED_ALIKE and all(found.status == "failed" for found in seen):
+            raise SweepFailedError(
+                f"the first {_FAILED_ALIKE} trainings all failed, so the rest is not tried: "
+                f"{result.reason}"
+            )
 
     if todo:
         dispatcher.train_all(todo, on_finished=finished, on_tick=watcher.tick)

@@ -48,7 +48,12 @@ def down() -> None:
     print(f"stopped {len(stopped)} processes" if stopped else "nothing was running")
 
 
-def status(*, json: Annotated[str | None, Parameter(help="file, or - for stdout")] = None) -> None:
+def status(
+    *,
+    json: Annotated[
+        str | None, Parameter(allow_leading_hyphen=True, help="file, or - for standard output")
+    ] = None,
+) -> None:
     """Servers, workers, sweeps and runs of this home."""
     from flows.output import emit, table
     from flows.settings import Settings, open_home

@@ -18,7 +18,10 @@ Overrides = Annotated[
     Parameter(name="--set", help="override of a setting, as in grid.budgets=[1e12]"),
 ]
 Corpus = Annotated[str | None, Parameter(help="file or folder of text, JSONL or Parquet")]
-Json = Annotated[str | None, Parameter(help="write JSON to this file; - for standard output")]
+Json = Annotated[
+    str | None,
+    Parameter(allow_leading_hyphen=True, help="write JSON to this file; - for standard output"),
+]
 
 
 def plan(
@@ -170,7 +173,7 @@ def _train_here(
         from rich.console import Console
 
         from flows.dispatch import ChildProcesses
-        from flows.sweep import run_sweep
+        from flows.sweep import SweepFailedError, run_sweep
 
         # A thread waits for each training; how many train at once is the dispatcher's matter.
         tasks: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=len(planned.runs))
@@ -189,6 +192,9 @@ def _train_here(
 
         try:
             return sweep_here()
+        except SweepFailedError as error:
+            _say(f"isoflop: {error}")
+            raise SystemExit(1) from None
         except KeyboardInterrupt:
             _say("stopped; the same command goes on where it was")
             raise SystemExit(130) from None

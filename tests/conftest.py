@@ -1,0 +1,43 @@
+"""What tests share: a home with the default corpus prepared once, and the real command."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMAND = Path(sys.executable).with_name("isoflop")
+# Wall-clock deadlines say more about the machine's other work than about the code.
+settings.register_profile("isoflop", deadline=None)
+settings.load_profile("isoflop")
+Isoflop = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home that all end-to-end tests share, so that the corpus is prepared once."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture
+def isoflop(home: Path) -> Isoflop:
+    """Runs the real command in a process of its own: isoflop("plan", "smoke", home=other)."""
+
+    def run(
+        *arguments: str, home: Path = home, timeout: float = 240, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [COMMAND, *arguments],
+            cwd=ROOT,
+            env={**os.environ, "ISOFLOP_HOME": str(home), **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run

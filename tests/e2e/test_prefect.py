@@ -1,0 +1,59 @@
+"""The canonical trigger on a real server, with real workers."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from flows.servers import free_port, healthy
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def stack(isoflop, home):
+    ports = {
+        "ISOFLOP_PREFECT_PORT": str(free_port("127.0.0.1")),
+        "ISOFLOP_MLFLOW_PORT": str(free_port("127.0.0.1")),
+    }
+    done = isoflop("up", "--workers", "2", **ports)
+    assert done.returncode == 0, done.stderr
+    yield ports
+    down = isoflop("down", **ports)
+    assert down.returncode == 0, down.stderr
+    assert "stopped 5 processes" in down.stdout
+    assert not healthy(f"http://127.0.0.1:{ports['ISOFLOP_PREFECT_PORT']}/api/health")
+
+
+def test_prefect_deployment_run_trains_a_sweep_on_the_workers(stack, home, isoflop):
+    assert "running" in isoflop("status", **stack).stdout
+    prefect = Path(sys.executable).with_name("prefect")
+    api = f"http://127.0.0.1:{stack['ISOFLOP_PREFECT_PORT']}/api"
+    overrides = '["name=by-workers", "seeds=[3]", "ladder.widths=[16, 32]", "grid.budgets=[2e10]"]'
+    done = subprocess.run(
+        [
+            *(prefect, "deployment", "run", "sweep/chinchilla", "--watch"),
+            *("-p", "spec=smoke", "-p", f"overrides={overrides}"),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PREFECT_API_URL": api, "PREFECT_HOME": str(home / "prefect-client")},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = pl.read_parquet(home / "sweeps" / "by-workers" / "observations.parquet")
+    assert table["status"].unique().to_list() == ["finished"]
+    assert table.height == 2
+    assert (home / "sweeps" / "by-workers" / "report.html").exists()
+    # What a worker trained is what a child process would have: found, not trained again.
+    command = ["sweep", "smoke", *(part for one in OVERRIDES for part in ("--set", one))]
+    again = isoflop(*command, **stack)
+    assert again.returncode == 0, again.stderr
+    assert "every run of this sweep is finished" in again.stderr
+
+
+OVERRIDES = ["name=by-workers", "seeds=[3]", "ladder.widths=[16, 32]", "grid.budgets=[2e10]"]

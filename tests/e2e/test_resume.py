@@ -1,0 +1,129 @@
+"""A training that is killed ends as one that was left alone, to the bit."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from flows.child import INTERRUPTED
+from flows.plan import make_plan
+from flows.rundir import RunDir
+from flows.settings import Home
+from llama_core.config import Placement
+from sweeps.load import load_spec
+
+
+@pytest.fixture(scope="module")
+def undisturbed(home):
+    """A finished training of some seconds with three horizons."""
+    spec = load_spec(
+        "smoke", ["name=resume", "ladder.widths=[32]", "grid.budgets=[1e10,2e10,2e11]"]
+    )
+    plan, _ = make_plan(spec, Home(home))
+    [planned] = plan.runs
+    run = RunDir(home / "runs" / planned.id)
+    run.create(planned)
+    run.place(Placement(threads=1, checkpoint_every_s=0.2))
+    assert start(home, run).wait() == 0
+    assert run.finished()
+    return run
+
+
+def start(home, run):
+    return subprocess.Popen([sys.executable, "-m", "flows.child", str(home), run.id])
+
+
+def twin(home, run, tmp_path):
+    """The same run in another home, not trained, on the same corpus."""
+    other = tmp_path / "home"
+    (other / "runs").mkdir(parents=True)
+    (other / "corpora").symlink_to(home / "corpora")
+    copy = RunDir(other / "runs" / run.id)
+    copy.path.mkdir()
+    for path in (run.spec_path, run.placement_path):
+        shutil.copy(path, copy.path)
+    return other, copy
+
+
+def wait_for_rows(run, process, count):
+    while process.poll() is None and sum(1 for _ in run.rows()) < count:
+        time.sleep(0.02)
+
+
+def same_training(run, other):
+    rows = [list(found.rows()) for found in (run, other)]
+    for found in rows:
+        for row in found:
+            # Times and speeds are the machine's, all else is the run's.
+            for key in ("at", "tokens_per_s", "memory_gib", "mfu"):
+                row.pop(key, None)
+    assert rows[0] == rows[1]
+    hashes = [
+        [observation.weights_sha256 for observation in found.result().observations]
+        for found in (run, other)
+    ]
+    assert hashes[0] == hashes[1]
+
+
+def test_sigkill_at_random_moments_leaves_no_trace_in_curve_or_weights(home, undisturbed, tmp_path):
+    other, copy = twin(home, undisturbed, tmp_path)
+    total = sum(1 for _ in undisturbed.rows())
+    moments = sorted(random.Random(0).sample(range(20, total - 20), 3))
+    for count in moments:
+        process = start(other, copy)
+        wait_for_rows(copy, process, count)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert copy.result() is None
+    assert start(other, copy).wait() == 0
+    same_training(undisturbed, copy)
+
+
+def test_sigterm_stops_a_training_that_goes_on_later(home, undisturbed, tmp_path):
+    other, copy = twin(home, undisturbed, tmp_path)
+    process = start(other, copy)
+    wait_for_rows(copy, process, 60)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == INTERRUPTED
+    assert start(other, copy).wait() == 0
+    same_training(undisturbed, copy)
+
+
+def test_a_finished_training_is_returned_and_not_trained_again(home, undisturbed):
+    before = undisturbed.curve_path.read_bytes()
+    assert start(home, undisturbed).wait() == 0
+    assert undisturbed.curve_path.read_bytes() == before
+
+
+def test_a_sweep_killed_with_sigkill_leaves_no_orphan_and_goes_on(home, isoflop, tmp_path):
+    command = [sys.executable, "-m", "flows.cli", "sweep", "smoke", "--set", "seeds=[7]"]
+    environment = {**os.environ, "ISOFLOP_HOME": str(home)}
+    sweep = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (children := training_children(home)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert children
+    sweep.kill()
+    sweep.wait()
+    deadline = time.monotonic() + 20
+    while training_children(home) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not training_children(home)
+    again = isoflop("sweep", "smoke", "--set", "seeds=[7]")
+    assert again.returncode == 0, again.stderr
+
+
+def training_children(home):
+    import psutil
+
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        if "flows.child" in command and str(home) in command:
+            found.append(process)
+    return found
