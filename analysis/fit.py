@@ -197,7 +197,7 @@ def _fit_group(
     bias = parabola_bias(isoflop, used, fit.law)
     counts = tuple(conventions(used, form=form, objective=objective, delta=delta))
     repeated = tuple(table.duplicates(used))
-    rows = _influence(problem, optimum, used, form)
+    rows = _influence(problem, optimum, used)
     used = used.with_columns(residual=pl.Series(_log_residuals(fit, used)))
     return GroupFit(
         group=value,
@@ -254,8 +254,9 @@ def _split(frame: pl.DataFrame, by: str) -> list[tuple[Any, pl.DataFrame]]:
 def _profiles(
     problem: Problem, optimum: Optimum, used: pl.DataFrame, form: Form, target: float, level: float
 ) -> dict[str, Profile]:
-    clusters = clusters_of(used) if form != "data_constrained" else None
-    found = {}
+    clusters, found = clusters_of(used), dict[str, Profile]()
+    if form == "data_constrained":
+        return found
     if form != "tied":
         found["exponent_N"] = profile(
             problem, optimum.x, "exponent_N", level=level, clusters=clusters
@@ -303,12 +304,8 @@ def _optimal(fit: LawFit, flops: float, level: float) -> OptimalPoint:
     )
 
 
-def _influence(
-    problem: Problem, optimum: Optimum, used: pl.DataFrame, form: Form
-) -> tuple[Influence, ...]:
+def _influence(problem: Problem, optimum: Optimum, used: pl.DataFrame) -> tuple[Influence, ...]:
     rows = used["row"].to_numpy()
-    if form == "data_constrained":
-        rows = used.filter(pl.col("tokens") <= pl.col("unique_tokens"))["row"].to_numpy()
     whole = constants_and_exponents(problem.constants(optimum.x[None]))["exponent_N"][0]
     without = constants_and_exponents(problem.constants(leave_one_out(problem, optimum.x)))[
         "exponent_N"

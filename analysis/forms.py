@@ -23,6 +23,7 @@ from analysis.solver import (
     chinchilla_kernel,
     power_kernel,
     predict_log,
+    repetition_kernel,
     solve,
 )
 
@@ -31,6 +32,7 @@ _E_DEPTH = 14.0
 EXPONENT_BOX = (1e-3, 4.0)
 _AMPLITUDE_BOX = (-40.0, 40.0)
 _GAMMA_BOX = (0.02, 20.0)
+_R_BOX = (float(np.log(0.05)), float(np.log(2000.0)))  # ln R_D and ln R_N
 _STARTS = 12
 _DIRECT = 4  # starts that also go to the objective without continuation
 _E_SMALL = 5.0  # an E this many e-folds below the losses is tried against E = 0
@@ -42,6 +44,14 @@ FREE: dict[Form, tuple[str, ...]] = {
     "tied": ("E", "A", "B", "alpha"),
     "kaplan": ("A", "B", "alpha", "gamma"),
     "data_constrained": ("E", "A", "B", "alpha", "beta", "R_D", "R_N"),
+}
+
+
+# Derivatives of each form, and how many internal parameters they are in.
+_KERNELS: dict[Form, tuple[Kernel, int]] = {
+    "gamma": (power_kernel, 6),
+    "kaplan": (power_kernel, 6),
+    "data_constrained": (repetition_kernel, 7),
 }
 
 
@@ -79,10 +89,16 @@ class Problem:
         )
 
     def constants(self, x: Array) -> dict[str, Array]:
-        """E, A, B, alpha, beta, gamma for coordinates (s, q), each (s,), logs uncentred."""
+        """E, A, B, alpha, beta, gamma for coordinates (s, q), each (s,), logs uncentred.
+
+        With R_D and R_N where the form has them.
+        """
         theta = self.chart.to_theta(x)
         e, a, b, alpha, beta = theta.T[:5]
         gamma = theta[:, 5] if theta.shape[1] == 6 else np.ones(len(theta))
+        repetition = {}
+        if theta.shape[1] == 7:
+            repetition = {"R_D": np.exp(theta[:, 5]), "R_N": np.exp(theta[:, 6])}
         return {
             "E": np.exp(e),
             "A": np.exp(a + alpha * self.rows.n_mean),
@@ -90,6 +106,7 @@ class Problem:
             "alpha": alpha,
             "beta": beta,
             "gamma": gamma,
+            **repetition,
         }
 
     def residuals(self, x: Array) -> Array:
@@ -132,7 +149,7 @@ class Optimum:
 def make_problem(
     form: Form, objective: Objective, rows: Rows, weights: Array, *, zero_E: bool = False
 ) -> Problem:
-    """The problem of fitting `form` (not data_constrained, which is fitted in stages)."""
+    """The problem of fitting `form`; data_constrained needs rows with `unique`."""
     chart, kernel, free = _chart(form, rows, zero_E=zero_E)
     weights = weights / weights.mean()
     return Problem(form, objective, rows, weights, chart, kernel, free, zero_E)
@@ -250,10 +267,13 @@ def _chart(form: Form, rows: Rows, *, zero_E: bool) -> tuple[Chart, Kernel, tupl
         "alpha": EXPONENT_BOX,
         "beta": EXPONENT_BOX,
         "gamma": _GAMMA_BOX,
+        "R_D": _R_BOX,
+        "R_N": _R_BOX,
     }
-    order = ("E", "A", "B", "alpha", "beta", "gamma")
-    free = tuple(n for n in FREE[form] if not (zero_E and n == "E") and n in box)
-    size = 6 if form in ("gamma", "kaplan") else 5
+    order = ["E", "A", "B", "alpha", "beta"]
+    order += ["R_D", "R_N"] if form == "data_constrained" else ["gamma"]
+    free = tuple(n for n in FREE[form] if not (zero_E and n == "E"))
+    kernel, size = _KERNELS.get(form, (chinchilla_kernel, 5))
     matrix = np.zeros((size, len(free)))
     offset = np.zeros(size)
     for k, name in enumerate(free):
@@ -265,11 +285,7 @@ def _chart(form: Form, rows: Rows, *, zero_E: bool) -> tuple[Chart, Kernel, tupl
     if form == "kaplan":
         offset[4] = 1.0
     lower, upper = np.array([box[name] for name in free]).T
-    return (
-        linear_chart(matrix, offset, lower, upper),
-        (chinchilla_kernel if size == 5 else power_kernel),
-        free,
-    )
+    return linear_chart(matrix, offset, lower, upper), kernel, free
 
 
 def linear_chart(matrix: Array, offset: Array, lower: Array, upper: Array) -> Chart:
@@ -285,9 +301,12 @@ def linear_chart(matrix: Array, offset: Array, lower: Array, upper: Array) -> Ch
 
 def _starts(problem: Problem) -> Array:
     """The best points of a grid over the exponents, in the problem's coordinates."""
-    grid: Callable[[Problem], Array] = (
-        _grid_power if problem.form in ("gamma", "kaplan") else _grid_linear
-    )
+    grids: dict[Form, Callable[[Problem], Array]] = {
+        "gamma": _grid_power,
+        "kaplan": _grid_power,
+        "data_constrained": _grid_repeated,
+    }
+    grid = grids.get(problem.form, _grid_linear)
     x = np.clip(grid(problem), problem.chart.lower, problem.chart.upper)
     residual = problem.residuals(x)
     # Ranked by least absolute deviations: robust, and defined for every objective.
@@ -370,3 +389,19 @@ def _grid_power(problem: Problem) -> Array:
         "gamma": gamma[:, 0],
     }
     return np.stack([columns[name] for name in problem.free], axis=1)
+
+
+def _grid_repeated(problem: Problem) -> Array:
+    """The plain law's best start, tokens counted as each R_D says, for a grid of R_D and R_N."""
+    rows = problem.rows
+    assert rows.unique is not None
+    repeats = np.exp(np.maximum(rows.d - rows.unique, 0.0)) - 1
+    starts = []
+    for R_D in (2.0, 8.0, 30.0):
+        worth = np.log1p(R_D * -np.expm1(-repeats / R_D))
+        plain = replace(rows, d=np.minimum(rows.d, rows.unique) + worth)
+        posed = make_problem("chinchilla", problem.objective, plain, problem.weights)
+        law = posed.solve(_starts(posed)[:1], max_iterations=60).x[0]
+        keep = law[1:] if problem.zero_E else law
+        starts += [[*keep, np.log(R_D), np.log(R_N)] for R_N in (1.0, 5.0, 20.0, 200.0)]
+    return np.array(starts)

@@ -68,6 +68,8 @@ def judge(
         own: list[Judgement] = []
         if form == "tied" and name.startswith("exponent"):
             own = [Judgement("not_identified", "form tied sets it to 0.5; the table is not asked.")]
+        elif form == "data_constrained":
+            own = [_interval_finding(intervals)]
         elif profile_name in profiles:
             own = [_profile_finding(profiles[profile_name], mirrored=name == "exponent_D")]
         else:
@@ -288,6 +290,19 @@ def _profile_finding(profile: Profile, *, mirrored: bool) -> Judgement:
         return Judgement("identified", f"its profile closes on both sides: {spread}.")
     verdict: Verdict = "weak" if size <= poor else "not_identified"
     return Judgement(verdict, f"its profile closes but is wide: {spread}.")
+
+
+def _interval_finding(intervals: Intervals) -> Judgement:
+    """For the form without profiles: the width of the exponent's interval."""
+    interval = intervals.values.get("exponent_N")
+    if interval is None:
+        return Judgement("weak", "this form is judged by its bootstrap, and there is none.")
+    low, high = interval
+    good, poor = _EXPONENT_WIDTHS
+    reason = f"the exponent's interval is {low:.3f} to {high:.3f}."
+    if high - low <= good:
+        return Judgement("identified", reason)
+    return Judgement("weak" if high - low <= poor else "not_identified", reason)
 
 
 def _judge_E(optimum: Optimum, intervals: Intervals) -> Judgement:

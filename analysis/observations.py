@@ -220,8 +220,9 @@ def _complete(frame: pl.DataFrame, n_counts: str, told: set[str]) -> pl.DataFram
 def check(frame: pl.DataFrame) -> pl.DataFrame:
     """Mark rows a fit must leave out, and refuse values no fit can use.
 
-    Rows that already carry an `excluded_reason`, or a `status` other than finished, stay in
-    the table with that reason; all others need finite, positive N, D and loss.
+    A frame `normalise` has not seen goes through it. Rows that carry an `excluded_reason`, or a
+    `status` other than finished, stay in the table with that reason; all others need finite,
+    positive N, D and loss.
 
     Returns:
         the frame with `excluded_reason` filled; null means the row is used.
@@ -229,11 +230,11 @@ def check(frame: pl.DataFrame) -> pl.DataFrame:
     Raises:
         TableError: missing columns, NaN, infinite or non-positive values, mixed loss units.
     """
+    if "row" not in frame.columns or "n_counts" not in frame.columns:
+        frame = normalise(frame)
     for name in ("n_params", "tokens", "val_loss"):
         if name not in frame.columns:
             raise TableError(_missing(name, frame.columns))
-    if "row" not in frame.columns or "n_counts" not in frame.columns:
-        frame = normalise(frame)
     if "excluded_reason" not in frame.columns:
         frame = frame.with_columns(pl.lit(None, pl.String).alias("excluded_reason"))
     if "status" in frame.columns and frame.schema["status"] == pl.String:
@@ -244,9 +245,10 @@ def check(frame: pl.DataFrame) -> pl.DataFrame:
             pl.when(keep).then(pl.col("excluded_reason")).otherwise(reason).alias("excluded_reason")
         )
     used = frame.filter(pl.col("excluded_reason").is_null())
-    for name in ("n_params", "tokens", "val_loss", "train_flops", "flops_budget", "weight"):
+    needed = ("n_params", "tokens", "val_loss", "weight", "unique_tokens")
+    for name in (*needed, "train_flops", "flops_budget"):
         if name in used.columns:
-            nullable = name in ("train_flops", "flops_budget")
+            nullable = name not in needed
             _refuse_bad_numbers(used, name, nullable=nullable)
     units = used["loss_unit"].drop_nulls().unique().sort().to_list()
     if len(units) > 1:

@@ -7,7 +7,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis import observations as table
-from analysis.data_constrained import fit_repetition
 from analysis.forms import FREE, Optimum, Problem, find_optimum, make_problem
 from analysis.law import (
     CCounts,
@@ -20,6 +19,7 @@ from analysis.law import (
     LossLaw,
     NCounts,
     ObjectiveReport,
+    Repetition,
     Support,
 )
 from analysis.observations import TableError
@@ -96,8 +96,6 @@ def pose(
 ) -> tuple[Problem, pl.DataFrame, tuple[Excluded, ...]]:
     """The problem a table poses, the rows it uses and those it leaves out.
 
-    data_constrained poses its first stage: the fresh-data law on the rows without repetition.
-
     Raises:
         TableError: see `fit_parametric`.
         ValueError: delta is not positive.
@@ -111,26 +109,38 @@ def pose(
         Excluded(int(row), str(reason))
         for row, reason in left_out.select("row", "excluded_reason").iter_rows()
     )
-    posed, law_form = used, form
-    if form == "data_constrained":
-        if "unique_tokens" not in used.columns:
-            raise TableError(
-                "form data_constrained needs the number of unique tokens behind each run: "
-                "a column unique_tokens, or --map unique_tokens=COLUMN."
-            )
-        posed, law_form = used.filter(pl.col("tokens") <= pl.col("unique_tokens")), "chinchilla"
-    needed = len(FREE[law_form])
-    if posed.height < needed:
-        kind = "single-epoch rows" if form == "data_constrained" else "usable rows"
+    unique = _unique_tokens(used) if form == "data_constrained" else None
+    needed = len(FREE[form])
+    if used.height < needed:
         raise TableError(
-            f"form {form} has {needed} free constants {', '.join(FREE[law_form])} but the table "
-            f"has only {posed.height} {kind}. Add runs, or choose a form with fewer constants.",
-            posed["row"].to_list(),
+            f"form {form} has {needed} free constants {', '.join(FREE[form])} but the table has "
+            f"only {used.height} usable rows. Add runs, or choose a form with fewer constants.",
+            used["row"].to_list(),
         )
-    N, D, loss = (posed[c].to_numpy().astype(float) for c in (n_column, "tokens", "val_loss"))
-    weights = posed["weight"].to_numpy() if "weight" in posed.columns else np.ones(len(N))
-    problem = make_problem(law_form, Objective(objective, delta), Rows.of(N, D, loss), weights)
+    N, D, loss = (used[c].to_numpy().astype(float) for c in (n_column, "tokens", "val_loss"))
+    weights = used["weight"].to_numpy() if "weight" in used.columns else np.ones(len(N))
+    rows = Rows.of(N, D, loss, unique)
+    problem = make_problem(form, Objective(objective, delta), rows, weights)
     return problem, used, excluded
+
+
+def _unique_tokens(used: pl.DataFrame) -> Array:
+    """Unique tokens behind each row; some row must repeat them.
+
+    Raises:
+        TableError: no such column, or no row with tokens above it.
+    """
+    if "unique_tokens" not in used.columns:
+        raise TableError(
+            "form data_constrained needs the number of unique tokens behind each run: a column "
+            "unique_tokens, or --map unique_tokens=COLUMN."
+        )
+    if not (used["tokens"] > used["unique_tokens"]).any():
+        raise TableError(
+            "no row has tokens above unique_tokens, so nothing tells what repeating costs. Fit "
+            "form chinchilla instead."
+        )
+    return used["unique_tokens"].to_numpy().astype(float)
 
 
 def finish(
@@ -149,7 +159,7 @@ def finish(
 ) -> LawFit:
     """Intervals and provenance around an optimum already found."""
     point = constants_and_exponents(problem.constants(optimum.x[None]))
-    clusters = clusters_of(used) if form != "data_constrained" else None
+    clusters = clusters_of(used)
     draws: dict[str, Array] = {}
     intervals = Intervals(level, "none", {}, {})
     rows, free = len(problem.rows.loss), len(problem.free)
@@ -172,7 +182,7 @@ def finish(
         )
     repetition = None
     if form == "data_constrained":
-        repetition = fit_repetition(problem, optimum, used, n_column)
+        repetition = Repetition(R_D=float(point["R_D"][0]), R_N=float(point["R_N"][0]))
     law = LossLaw(
         name=name,
         form=form,

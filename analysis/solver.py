@@ -16,7 +16,8 @@ Array = NDArray[np.float64]
 ObjectiveName = Literal["huber_log", "lad_log", "mse_log", "mse"]
 
 # Internal parameters, in this order; alpha and beta multiply centred logs.
-PARAMETERS = ("log_E", "log_A", "log_B", "alpha", "beta", "gamma")
+# and then gamma, or ln R_D and ln R_N.
+PARAMETERS = ("log_E", "log_A", "log_B", "alpha", "beta")
 _BATCH_ELEMENTS = 2**15  # problems x rows a chunk may hold, so that its arrays stay in cache
 
 
@@ -28,6 +29,7 @@ class Rows:
         n: ln N minus `n_mean`.
         d: ln D minus `d_mean`.
         loss: positive.
+        unique: ln of the unique tokens minus `d_mean`; None where no form needs it.
     """
 
     n: Array
@@ -35,16 +37,14 @@ class Rows:
     loss: Array
     n_mean: float
     d_mean: float
+    unique: Array | None = None
 
     @classmethod
-    def of(cls, N: Array, D: Array, loss: Array) -> "Rows":
+    def of(cls, N: Array, D: Array, loss: Array, unique: Array | None = None) -> "Rows":
         """Rows of positive N, D and loss, equally long."""
         n, d = np.log(N), np.log(D)
-        return cls(n - n.mean(), d - d.mean(), np.asarray(loss, float), n.mean(), d.mean())
-
-    def take(self, index: NDArray[np.intp]) -> "Rows":
-        """The rows at `index`, with the same centre."""
-        return Rows(self.n[index], self.d[index], self.loss[index], self.n_mean, self.d_mean)
+        u = None if unique is None else np.log(unique) - d.mean()
+        return cls(n - n.mean(), d - d.mean(), np.asarray(loss, float), n.mean(), d.mean(), u)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +147,9 @@ class Solution:
 
 
 def predict_log(rows: Rows, theta: Array) -> Array:
-    """Log of the predicted loss, problems by rows, for theta (s, 5 or 6)."""
+    """Log of the predicted loss, problems by rows, for theta (s, 5, 6 or 7)."""
+    if theta.shape[1] == 7:
+        return np.asarray(_repeated_log(rows, theta).real)
     e, a, b, alpha, beta = (theta[:, k, None] for k in range(5))
     inner = np.logaddexp(a - alpha * rows.n, b - beta * rows.d)
     if theta.shape[1] == 6:
@@ -249,6 +251,54 @@ def power_kernel(
     hessian[:, 5, :] += cross
     hessian[:, :, 5] += cross
     return (value * weights).sum(-1), gradient, hessian
+
+
+def repetition_kernel(
+    rows: Rows, objective: Objective, theta: Array, weights: Array
+) -> tuple[Array, Array, Array]:
+    """Derivatives for the law with repeated data, theta (s, 7).
+
+    First derivatives by complex steps, exact to rounding; the Hessian leaves out the law's own
+    curvature (Gauss and Newton), which the damping makes up for.
+    """
+    log_prediction = predict_log(rows, theta)
+    residual = objective.residual(log_prediction, rows.loss)
+    value, first, second = objective.derivatives(residual)
+    first, second = first * weights, second * weights
+    slope = np.empty((*residual.shape, 7))
+    step = 1e-30
+    for k in range(7):
+        shifted = theta.astype(complex)
+        shifted[:, k] += 1j * step
+        slope[..., k] = _repeated_log(rows, shifted).imag / step
+    if not objective.on_log:
+        slope *= np.exp(log_prediction)[..., None]
+    gradient = np.einsum("sr,srk->sk", first, slope)
+    return (value * weights).sum(-1), gradient, _outer(second, slope)
+
+
+def _repeated_log(rows: Rows, theta: NDArray[np.inexact]) -> NDArray[np.inexact]:
+    """Log prediction with effective N and D (Muennighoff et al. 2023, eq. 5 and 6)."""
+    e, a, b, alpha, beta, log_R_D, log_R_N = (theta[:, k, None] for k in range(7))
+    assert rows.unique is not None
+    fresh = np.minimum(rows.unique, rows.d)
+    # U_N, the size for which the fresh tokens are compute-optimal.
+    fed = (np.log(alpha) + a - np.log(beta) - b + beta * fresh) / alpha
+    tokens = fresh + _worth(rows.d - fresh, log_R_D)
+    excess = rows.n - fed
+    beyond = excess.real > 0
+    params = np.where(beyond, fed + _worth(np.where(beyond, excess, 0.0), log_R_N), rows.n)
+    terms = (e + 0 * params, a - alpha * params, b - beta * tokens)
+    top = np.maximum(np.maximum(terms[0].real, terms[1].real), terms[2].real)
+    return np.asarray(top + np.log(sum(np.exp(term - top) for term in terms)))
+
+
+def _worth(log_ratio: NDArray[np.inexact], log_R: NDArray[np.inexact]) -> NDArray[np.inexact]:
+    """ln of (1 + R (1 - exp(-(ratio - 1)/R))): what `ratio` times the fresh stock is worth."""
+    R = np.exp(log_R)
+    # Beyond e^40 repeats the worth has long been its limit.
+    ratio = np.exp(np.where(log_ratio.real < 40, log_ratio, 40.0))
+    return np.asarray(np.log(1 + R * (1 - np.exp(-(ratio - 1) / R))))
 
 
 def _outer(coefficient: Array, vectors: Array) -> Array:
