@@ -2,7 +2,7 @@
 
 import math
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -54,18 +54,53 @@ class Llama(nn.Module):
             std = residual_std if writes_residual else self.config.init_std
             weight.copy_(torch.empty(weight.shape).normal_(0.0, std, generator=generator))
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Logits of shape (b, t, vocab) for token ids of shape (b, t)."""
-        return F.linear(self.hidden(ids), self.lm_head.weight)
+    def forward(self, ids: Tensor, cache: "KvCache | None" = None) -> Tensor:
+        """Logits of shape (b, t, vocab) for token ids of shape (b, t).
 
-    def hidden(self, ids: Tensor) -> Tensor:
-        """The normed stream before the head, (b, t, d_model)."""
+        With a cache, `ids` continue the tokens it holds, and are added to it.
+        """
         x = self.embed_tokens(ids)
-        cos, sin = self.rope(ids.shape[1], ids.device)
-        for layer in self.layers:
-            x = layer(x, cos, sin)
-        normed: Tensor = self.norm(x)
-        return normed
+        seen = 0 if cache is None else cache.length
+        cos, sin = self.rope(seen + ids.shape[1], ids.device)
+        for index, layer in enumerate(self.layers):
+            slot = None if cache is None else cache.slot(index)
+            x = layer(x, cos[seen:], sin[seen:], slot)
+        if cache is not None:
+            cache.length += ids.shape[1]
+        logits: Tensor = self.lm_head(self.norm(x))
+        return logits
+
+
+class KvCache:
+    """Keys and values of the tokens seen so far, for every layer."""
+
+    def __init__(self, config: ModelConfig, rows: int, max_length: int, like: Tensor) -> None:
+        """Args:
+        like: a tensor whose device and type the cache takes.
+        """
+        shape = (config.n_layers, 2, rows, config.n_kv_heads, max_length, config.head_dim)
+        self._store = like.new_zeros(shape)
+        self.length = 0
+
+    def slot(self, layer: int) -> "CacheSlot":
+        """Where one layer writes."""
+        return CacheSlot(self._store[layer], self.length)
+
+
+class CacheSlot(NamedTuple):
+    """One layer's part of the cache: (2, b, n_kv_heads, max_length, d), and tokens in it."""
+
+    store: Tensor
+    length: int
+
+    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Add keys and values of new tokens; those of all tokens, (b, n_kv_heads, t, d) each."""
+        end = self.length + k.shape[2]
+        if end > self.store.shape[3]:
+            raise ValueError(f"the cache holds {self.store.shape[3]} tokens, {end} were asked for.")
+        self.store[0, :, :, self.length : end] = k
+        self.store[1, :, :, self.length : end] = v
+        return self.store[0, :, :, :end], self.store[1, :, :, :end]
 
 
 class Block(nn.Module):
@@ -78,8 +113,8 @@ class Block(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
         self.mlp = SwiGlu(config.d_model, config.d_ffn)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin)
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, slot: CacheSlot | None = None) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), cos, sin, slot)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
@@ -100,7 +135,7 @@ class Attention(nn.Module):
             self.k_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
         self.qk_norm = config.qk_norm
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, slot: CacheSlot | None = None) -> Tensor:
         b, t, _ = x.shape
         n_turned = self.n_heads + self.n_kv_heads
         heads = self.qkv_proj(x).view(b, t, n_turned + self.n_kv_heads, self.head_dim)
@@ -111,7 +146,9 @@ class Attention(nn.Module):
         turned = rotate(turned, cos, sin).transpose(1, 2)
         q, k = torch.split(turned, [self.n_heads, self.n_kv_heads], dim=1)
         v = v.transpose(1, 2)
-        if self.backend == "sdpa":
+        if slot is not None:
+            mixed = cached_attention(q, *slot.extend(k, v))
+        elif self.backend == "sdpa":
             grouped = self.n_heads != self.n_kv_heads
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
         else:
@@ -189,6 +226,20 @@ def eager_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     mask = causal_mask(t, group, q.dtype, q.device)
     scores = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=d**-0.5)
     return torch.bmm(scores.softmax(dim=-1), values).view(b, n_heads, t, d)
+
+
+def cached_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of the last tokens to all: the last query sees every key, the one before one less.
+
+    Args:
+        q: (b, n_heads, new, d).
+        k, v: (b, n_kv_heads, all, d).
+    """
+    new, total = q.shape[2], k.shape[2]
+    visible = torch.ones(new, total, dtype=torch.bool, device=q.device).tril(total - new)
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=visible, enable_gqa=q.shape[1] != k.shape[1]
+    )
 
 
 @lru_cache(maxsize=16)

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +14,16 @@ from llama_core.docstrings import usable_cores
 
 UNKNOWN, BOS, EOS = 0, 1, 2
 _CHUNK_CHARACTERS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One entry of the vocabulary; spaces in `text` are written as ▁."""
+
+    text: str
+    score: float
+    is_byte: bool
+    is_text: bool
 
 
 class Tokenizer:
@@ -75,21 +86,28 @@ class Tokenizer:
         text: str = self._processor.decode(list(ids))
         return text
 
+    def pieces(self) -> list["Piece"]:
+        """Every piece in order of its id."""
+        sp = self._processor
+        return [
+            Piece(
+                text=sp.id_to_piece(i),
+                score=sp.get_score(i),
+                is_byte=sp.is_byte(i),
+                is_text=not (sp.is_byte(i) or sp.is_control(i) or sp.is_unknown(i)),
+            )
+            for i in range(self.vocab_size)
+        ]
+
     def piece_bytes(self) -> NDArray[np.int64]:
         """UTF-8 bytes each id stands for, for bits per byte; begin and end stand for none."""
-        sp = self._processor
-        lengths = np.zeros(self.vocab_size, np.int64)
-        for i in range(self.vocab_size):
-            if sp.is_byte(i):
-                lengths[i] = 1
-            elif not sp.is_control(i):
-                # The unknown piece is written with a character of three bytes.
-                lengths[i] = 1 if sp.is_unknown(i) else len(_spaced(sp.id_to_piece(i)).encode())
-        return lengths
-
-
-def _spaced(piece: str) -> str:
-    return piece.replace("\u2581", " ")
+        lengths = [
+            len(piece.text.replace("\u2581", " ").encode()) if piece.is_text else piece.is_byte
+            for piece in self.pieces()
+        ]
+        # What the unknown piece stood for is not known; folded text is ASCII, so a byte.
+        lengths[UNKNOWN] = 1
+        return np.array(lengths, np.int64)
 
 
 def _chunks(texts: Iterator[str]) -> Iterator[str]:

@@ -1,5 +1,7 @@
 """Small models, recipes and in-memory tokens for the tests of the core."""
 
+import random
+
 import numpy as np
 
 from llama_core.config import AdamW, Cosine, ModelConfig, TrainConfig, Wsd
@@ -7,6 +9,11 @@ from llama_core.data import Batches, TokenSource
 
 SEQ_LEN = 16
 BATCH_TOKENS = 64
+SENTENCE = (
+    "loss falls while tokens rise and a small model reads every page of the old book again under "
+    "seven lamps beside quiet water where nobody counts flops or parameters"
+)
+WORDS = SENTENCE.split()
 
 
 def tiny(**changes) -> ModelConfig:
@@ -60,4 +67,13 @@ def batches(cfg: TrainConfig, *, vocab_size: int = 32, count: int = 20_000) -> B
         batch_tokens=cfg.batch_tokens,
         seed=cfg.seed,
         eval_tokens=cfg.eval_tokens,
+    )
+
+
+def story(seed: int, sentences: int = 60) -> str:
+    """Made-up prose, one sentence a paragraph; different seeds share hardly a passage."""
+    draw = random.Random(seed)
+    return "\n\n".join(
+        " ".join(draw.choices(WORDS, k=20)).capitalize() + f" {draw.randrange(1000)}."
+        for _ in range(sentences)
     )

@@ -1,6 +1,5 @@
 import gzip
 import json
-import random
 
 import numpy as np
 import polars as pl
@@ -13,21 +12,7 @@ from llama_core.corpus import find_corpus, prepare
 from llama_core.docstrings import prose
 from llama_core.documents import CorpusError, Document, read_documents
 from llama_core.tokenizer import Tokenizer
-from tests.core_tools import recipe
-
-SENTENCE = (
-    "loss falls while tokens rise and a small model reads every page of the old book again under "
-    "seven lamps beside quiet water where nobody counts flops or parameters"
-)
-WORDS = SENTENCE.split()
-
-
-def story(seed, sentences=60):
-    draw = random.Random(seed)
-    return "\n\n".join(
-        " ".join(draw.choices(WORDS, k=20)).capitalize() + f" {draw.randrange(1000)}."
-        for _ in range(sentences)
-    )
+from tests.core_tools import recipe, story
 
 
 @pytest.fixture

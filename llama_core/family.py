@@ -1,0 +1,77 @@
+"""Models by name: the LLaMA family as published, and a ladder of small shapes by rule.
+
+Shapes of LLaMA: Touvron et al. 2023, table 2; feed-forward rule from the released code (branch
+llama_v1 of meta-llama/llama, commit 1076b9c). Llama 2 7B and 13B have LLaMA's shapes (their model
+card gives the sizes; the parameter totals agree).
+"""
+
+from dataclasses import dataclass
+
+from llama_core.config import ModelConfig, llama_ffn_width
+from llama_core.counting import count_params
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A released model.
+
+    Attributes:
+        model: its shape.
+        params: its exact parameter count.
+        seq_len: length it was trained on.
+        source: where the shape stands.
+    """
+
+    model: ModelConfig
+    params: int
+    seq_len: int
+    source: str
+
+
+def _llama(d_model: int, n_layers: int, n_heads: int) -> ModelConfig:
+    return ModelConfig(
+        vocab_size=32_000,
+        d_model=d_model,
+        n_layers=n_layers,
+        n_heads=n_heads,
+        n_kv_heads=n_heads,
+        head_dim=d_model // n_heads,
+        d_ffn=llama_ffn_width(d_model),
+    )
+
+
+_TABLE_2 = "Touvron et al. 2023 (arXiv:2302.13971), table 2; meta-llama/llama 1076b9c"
+FAMILY = {
+    "llama-7b": Published(_llama(4096, 32, 32), 6_738_415_616, 2048, _TABLE_2),
+    "llama-13b": Published(_llama(5120, 40, 40), 13_015_864_320, 2048, _TABLE_2),
+    "llama-33b": Published(_llama(6656, 60, 52), 32_528_943_616, 2048, _TABLE_2),
+    "llama-65b": Published(_llama(8192, 80, 64), 65_285_660_672, 2048, _TABLE_2),
+}
+
+
+def small_shape(width: int, vocab_size: int) -> ModelConfig:
+    """The ladder's model of a width, a multiple of 64, up to about a billion parameters.
+
+    Heads of 64, depth width/64 but at least 2, SwiGLU 8/3 wide rounded up to 64. So the aspect
+    ratio d_model/n_layers is 64 at every size, and one number says the whole shape.
+
+    Raises:
+        ValueError: the width is not a multiple of 64.
+    """
+    if width < 64 or width % 64:
+        raise ValueError(f"width {width} is not a positive multiple of the head dimension, 64.")
+    return ModelConfig(
+        vocab_size=vocab_size,
+        d_model=width,
+        n_layers=max(2, width // 64),
+        n_heads=width // 64,
+        n_kv_heads=width // 64,
+        head_dim=64,
+        d_ffn=llama_ffn_width(width, multiple_of=64),
+    )
+
+
+def nearest_small_shape(params: int, vocab_size: int) -> ModelConfig:
+    """The ladder's model whose parameter count (N, head included) is nearest to `params`."""
+    ladder = (small_shape(64 * step, vocab_size) for step in range(1, 33))
+    return min(ladder, key=lambda model: abs(count_params(model).multiplying - params))

@@ -1,0 +1,59 @@
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from llama_core.counting import count_params, forward_flops_per_sequence, train_flops
+from llama_core.family import FAMILY, nearest_small_shape, small_shape
+from llama_core.model import Llama
+from tests.core_tools import tiny
+
+
+@pytest.mark.parametrize("name", FAMILY)
+def test_a_family_members_count_is_the_published_one_and_the_modules(name):
+    published = FAMILY[name]
+    assert count_params(published.model).total == published.params
+    with torch.device("meta"):
+        module = Llama(published.model)
+    assert sum(weight.numel() for weight in module.parameters()) == published.params
+
+
+def test_the_ladder_grows_and_keeps_its_aspect():
+    shapes = [small_shape(64 * step, 32_000) for step in range(1, 33)]
+    counts = [count_params(shape).multiplying for shape in shapes]
+    assert counts == sorted(counts)
+    assert all(shape.d_model == 64 * shape.n_layers for shape in shapes[1:])
+    assert counts[0] < 3_000_000
+    assert counts[-1] > 1_000_000_000
+
+
+def test_the_nearest_rung_is_nearer_than_its_neighbours():
+    wanted = 124_000_000
+    chosen = nearest_small_shape(wanted, 32_000)
+    off = abs(count_params(chosen).multiplying - wanted)
+    for width in (chosen.d_model - 64, chosen.d_model + 64):
+        assert off <= abs(count_params(small_shape(width, 32_000)).multiplying - wanted)
+
+
+def test_a_width_off_the_ladder_is_refused():
+    with pytest.raises(ValueError, match="multiple"):
+        small_shape(100, 32_000)
+
+
+@pytest.mark.parametrize("changes", [{}, {"n_kv_heads": 2}, {"tie_embeddings": True}])
+def test_counted_flops_are_torchs_count_less_the_squares_upper_half(changes):
+    """torch counts full squares of attention; ours counts the causal half with its diagonal."""
+    model, seq_len, rows = tiny(**changes), 24, 3
+    net = Llama(model, attention="eager")
+    net.init_weights(0)
+    ids = torch.randint(0, model.vocab_size, (rows, seq_len))
+    with FlopCounterMode(display=False) as forward:
+        logits = net(ids)
+    upper = seq_len * (seq_len - 1) // 2
+    above_diagonal = 4 * model.n_layers * model.n_heads * model.head_dim * upper
+    counted = rows * (forward_flops_per_sequence(model, seq_len) + above_diagonal)
+    assert forward.get_total_flops() == counted
+    with FlopCounterMode(display=False) as both:
+        net(ids).sum().backward()
+    assert both.get_total_flops() == 3 * counted
+    assert train_flops(model, seq_len, rows * seq_len) == 3 * (counted - rows * above_diagonal)
+    assert logits.shape == (rows, seq_len, model.vocab_size)
