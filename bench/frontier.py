@@ -1,0 +1,123 @@
+"""A frontier of 1,000 demands with 2,000 bootstrap draws, against solving point by point.
+
+    OMP_NUM_THREADS=1 python bench/frontier.py
+
+Reports minimum, median and maximum of five runs, and ratios within this one run. The point by
+point methods are timed on a sample and scaled to the whole, which is said in the output.
+"""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import scipy
+from scipy.optimize import brentq
+
+from analysis import published
+from analysis.contour import Constants
+from analysis.decision import AtBudget, frontier
+
+DEMANDS = np.geomspace(1e10, 1e15, 1000)
+BUDGET = 1e22
+REPEATS = 5
+# Point-by-point solves that are timed, of the two million there are.
+SAMPLE = 4000
+
+
+def array_frontier() -> None:
+    """The library: every draw and demand at once, with 80 % intervals of N and D."""
+    answer = frontier(published.law("besiroglu"), AtBudget(BUDGET), DEMANDS)
+    answer.interval("N")
+    answer.interval("D")
+
+
+def brent(A: float, B: float, alpha: float, beta: float, r: float, demand: float) -> float:
+    """D by scipy's bracketed solve of the condition along the contour."""
+
+    def condition(log_D: float) -> float:
+        D = np.exp(log_D)
+        return (
+            (1 + beta / alpha) * B * D**-beta
+            + beta * B * demand / (3 * alpha) * D ** (-beta - 1)
+            - r
+        )
+
+    low = np.log((B * (1 + beta / alpha) / r) ** (1 / beta))
+    return float(np.exp(brentq(condition, low - 1e-9, low + 60, xtol=1e-12)))
+
+
+def newton(A: float, B: float, alpha: float, beta: float, r: float, demand: float) -> float:
+    """D by Newton's method from the compute-optimal D, one point at a time, in plain Python."""
+    D = (B * (1 + beta / alpha) / r) ** (1 / beta)
+    first, second = (1 + beta / alpha) * B, beta * B * demand / (3 * alpha)
+    for _ in range(200):
+        value = first * D**-beta + second * D ** (-beta - 1) - r
+        slope = -beta * first * D ** (-beta - 1) - (beta + 1) * second * D ** (-beta - 2)
+        step = value / slope
+        D -= step
+        if abs(step) < 1e-12 * D:
+            return float(D)
+    raise AssertionError("Newton did not converge")
+
+
+def timed(run: Callable[[], object], repeats: int = REPEATS) -> list[float]:
+    """Seconds of each repeat, after one to warm up."""
+    run()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def main() -> None:
+    """Print the table."""
+    law = published.law("besiroglu")
+    draws = Constants.of_draws(law)
+    losses = AtBudget(BUDGET).loss_under(draws)
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, draws.E.size, SAMPLE)
+    demands = rng.choice(DEMANDS, SAMPLE)
+    points = [
+        (
+            *(float(getattr(draws, name)[row, 0]) for name in ("A", "B", "alpha", "beta")),
+            float(losses[row, 0] - draws.E[row, 0]),
+            float(demand),
+        )
+        for row, demand in zip(rows, demands, strict=True)
+    ]
+    drawn = frontier(law, AtBudget(BUDGET), DEMANDS).drawn
+    assert drawn is not None
+    columns = np.searchsorted(DEMANDS, demands)
+    for solve in (brent, newton):
+        found = np.array([solve(*point) for point in points])
+        worst = np.max(np.abs(found / drawn.D[rows, columns] - 1))
+        print(f"{solve.__name__}: agrees with the array to {worst:.1e} in D")
+
+    total = draws.E.size * DEMANDS.size
+    print(f"\n{draws.E.size} draws x {DEMANDS.size} demands = {total:,} optima")
+    print(
+        f"{platform.machine()}, Python {platform.python_version()}, numpy {np.__version__}, "
+        f"scipy {scipy.__version__}\n"
+    )
+    array = timed(array_frontier)
+    scale = total / SAMPLE
+    scaled = {
+        solve.__name__: [scale * s for s in timed(lambda solve=solve: [solve(*p) for p in points])]
+        for solve in (brent, newton)
+    }
+    print(f"{'method':32s} {'min':>9s} {'median':>9s} {'max':>9s}  median over array")
+    for name, seconds in {"array, with intervals": array, **scaled}.items():
+        label = name if name.startswith("array") else f"{name} a point, scaled x{scale:.0f}"
+        ratio = statistics.median(seconds) / statistics.median(array)
+        print(
+            f"{label:32s} {min(seconds):8.2f}s {statistics.median(seconds):8.2f}s "
+            f"{max(seconds):8.2f}s  {ratio:6.1f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
