@@ -17,6 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from llama_core.parallel import sharded_like, whole
+
 Tensors = dict[str, Tensor]
 
 
@@ -91,13 +93,17 @@ class CheckpointStore:
             self._header(old).unlink()
             self._tensors(old).unlink(missing_ok=True)
 
-    def newest(self) -> Found:
-        """The newest checkpoint that is whole. Leftovers of unfinished writes are removed.
+    def newest(self, *, tidy: bool = True) -> Found:
+        """The newest checkpoint that is whole.
+
+        Args:
+            tidy: remove what unfinished writes left.
 
         Raises:
             ValueError: the folder's checkpoints belong to another run.
         """
-        self._remove_unfinished()
+        if tidy:
+            self._remove_unfinished()
         skipped: list[str] = []
         for name in reversed(self._names()):
             checkpoint = self._load(name)
@@ -183,17 +189,32 @@ def capture(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Tensors
 def restore(
     tensors: Mapping[str, Tensor], model: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Put back in place what `capture` copied."""
+    """Put back in place what `capture` copied, or `whole_state` made of it."""
     for name, weight in model.named_parameters():
-        weight.copy_(tensors[f"weight.{name}"])
+        weight.copy_(sharded_like(tensors[f"weight.{name}"], weight))
         for key, value in optimizer.state[weight].items():
-            value.copy_(tensors[f"{key}.{name}"])
+            value.copy_(sharded_like(tensors[f"{key}.{name}"], value))
 
 
-def weights_sha256(model: torch.nn.Module) -> str:
-    """Hash of names, types, shapes and values of all weights."""
+def whole_state(state: Tensors, trunk: Tensors) -> Tensors:
+    """A checkpoint's tensors, without shards and on the CPU; every rank must ask."""
+    both = state | {f"trunk.{name}": tensor for name, tensor in trunk.items()}
+    return {name: whole(tensor).cpu() for name, tensor in both.items()}
+
+
+def trunk_of(tensors: Tensors, device: torch.device) -> Tensors:
+    """The trunk's part of a checkpoint written on a branch; empty for one on the trunk."""
+    return {
+        name.removeprefix("trunk."): tensor.to(device)
+        for name, tensor in tensors.items()
+        if name.startswith("trunk.")
+    }
+
+
+def tensors_sha256(tensors: Tensors) -> str:
+    """Hash of names, types, shapes and values."""
     digest = hashlib.sha256()
-    for name, weight in model.named_parameters():
-        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
-        digest.update(weight.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    for name, tensor in tensors.items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -166,6 +166,9 @@ class Placement(Frozen):
     attention: Literal["auto", "eager", "sdpa"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     activation_checkpointing: Literal["off", "selective", "full"] = "off"
+    sharding: Literal["replicate", "shard"] = Field(
+        default="replicate", description="under torchrun: DDP, or FSDP2"
+    )
     deterministic: bool = False
     checkpoint_every_s: PositiveFloat = 60.0
     keep_checkpoints: PositiveInt = 2

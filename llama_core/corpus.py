@@ -107,6 +107,7 @@ class PreparedCorpus:
             batch_tokens=train.batch_tokens,
             seed=train.seed,
             eval_tokens=train.eval_tokens,
+            digest=self.digest,
         )
 
 

@@ -40,6 +40,7 @@ class Batches:
 
     Args:
         piece_bytes: UTF-8 bytes of every token id, for bits per byte.
+        digest: identity of the data, so that a checkpoint is not resumed on other text.
 
     Raises:
         CorpusError: a source is shorter than one window, or training is smaller than one batch,
@@ -53,6 +54,7 @@ class Batches:
     batch_tokens: int
     seed: int
     eval_tokens: int
+    digest: str = ""
     _permutations: dict[tuple[int, int], NDArray[np.int64]] = field(
         default_factory=dict, init=False, repr=False
     )

@@ -50,11 +50,25 @@ def attention_backend(placement: Placement, device: torch.device, seq_len: int) 
     return "eager" if device.type == "cpu" and seq_len <= _CPU_EAGER_SEQ_LEN else "sdpa"
 
 
+def compiles(placement: Placement, device: torch.device) -> bool:
+    """Whether blocks are compiled: `auto` does on CUDA only, as a CPU run rarely earns it back."""
+    return placement.compile == "on" or (placement.compile == "auto" and device.type == "cuda")
+
+
 def micro_batch_rows(
-    model: ModelConfig, cfg: TrainConfig, placement: Placement, device: torch.device
+    model: ModelConfig, cfg: TrainConfig, placement: Placement, device: torch.device, ranks: int
 ) -> int:
-    """Rows that go through the model at once."""
-    rows = cfg.batch_tokens // cfg.seq_len
+    """Rows that go through the model at once on each rank.
+
+    Raises:
+        ValueError: the batch's rows cannot be shared equally among the ranks.
+    """
+    rows, left = divmod(cfg.batch_tokens // cfg.seq_len, ranks)
+    if left:
+        raise ValueError(
+            f"batch_tokens={cfg.batch_tokens:,} is {cfg.batch_tokens // cfg.seq_len} rows of "
+            f"seq_len={cfg.seq_len}, which {ranks} ranks cannot share equally."
+        )
     if placement.micro_batch_rows is not None:
         return min(placement.micro_batch_rows, rows)
     if device.type == "cpu":

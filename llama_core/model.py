@@ -1,16 +1,27 @@
 """The transformer of LLaMA: RMSNorm first, rotary positions, grouped queries, SwiGLU."""
 
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from llama_core.config import ModelConfig
 
 AttentionBackend = Literal["eager", "sdpa"]
+Recompute = Literal["off", "selective", "full"]
+
+# Selective recomputation keeps what is dear to compute for its size: products and attention.
+_KEPT = [
+    torch.ops.aten.mm.default,
+    torch.ops.aten.bmm.default,
+    torch.ops.aten._scaled_dot_product_flash_attention.default,
+    torch.ops.aten._scaled_dot_product_efficient_attention.default,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+]
 
 
 class Llama(nn.Module):
@@ -26,9 +37,16 @@ class Llama(nn.Module):
     does not grow with depth (Radford et al. 2019, section 2.3); norms one.
     """
 
-    def __init__(self, config: ModelConfig, *, attention: AttentionBackend = "sdpa") -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        attention: AttentionBackend = "sdpa",
+        recompute: Recompute = "off",
+    ) -> None:
         super().__init__()
         self.config = config
+        self.recompute = recompute
         self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
         self.layers = nn.ModuleList(Block(config, attention) for _ in range(config.n_layers))
         self.norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
@@ -64,11 +82,26 @@ class Llama(nn.Module):
         cos, sin = self.rope(seen + ids.shape[1], ids.device)
         for index, layer in enumerate(self.layers):
             slot = None if cache is None else cache.slot(index)
-            x = layer(x, cos[seen:], sin[seen:], slot)
+            if self.recompute == "off" or not torch.is_grad_enabled():
+                x = layer(x, cos[seen:], sin[seen:], slot)
+            else:
+                x = _recomputed(layer, self.recompute, x, cos, sin)
         if cache is not None:
             cache.length += ids.shape[1]
         logits: Tensor = self.lm_head(self.norm(x))
         return logits
+
+
+def _recomputed(
+    layer: nn.Module, recompute: Recompute, x: Tensor, cos: Tensor, sin: Tensor
+) -> Tensor:
+    """Run a block and keep only its input, or that and its products, for the backward pass."""
+    if recompute == "full":
+        kept: Tensor = checkpoint(layer, x, cos, sin, use_reentrant=False)
+    else:
+        contexts = partial(create_selective_checkpoint_contexts, _KEPT)
+        kept = checkpoint(layer, x, cos, sin, use_reentrant=False, context_fn=contexts)
+    return kept
 
 
 class KvCache:

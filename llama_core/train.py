@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from llama_core.checkpoint import (
     Checkpoint,
@@ -19,7 +19,9 @@ from llama_core.checkpoint import (
     Tensors,
     capture,
     restore,
-    weights_sha256,
+    tensors_sha256,
+    trunk_of,
+    whole_state,
     write_durably,
 )
 from llama_core.config import ModelConfig, Placement, TrainConfig
@@ -28,6 +30,7 @@ from llama_core.data import Batches
 from llama_core.guard import LossGuard
 from llama_core.machine import (
     attention_backend,
+    compiles,
     machine_settings,
     memory_gib,
     micro_batch_rows,
@@ -36,8 +39,9 @@ from llama_core.machine import (
 )
 from llama_core.model import Llama
 from llama_core.optim import adamw
+from llama_core.outbox import Outbox
+from llama_core.parallel import Ranks, torchrun_group, whole
 from llama_core.records import (
-    CheckpointRecord,
     DivergedRecord,
     EvalRecord,
     Record,
@@ -46,7 +50,7 @@ from llama_core.records import (
 )
 from llama_core.schedule import lr_multiplier, segments
 
-__all__ = ["evaluate", "resolve_device", "train"]
+__all__ = ["build", "evaluate", "losses", "resolve_device", "train"]
 
 # Validation rows go through the model in groups of about this many tokens.
 _EVAL_TOKENS = 8_192
@@ -70,6 +74,8 @@ def train(
     So a listener that makes its own rows durable on receiving it always holds every record before
     the checkpoint a later resume names.
 
+    Under torchrun every process calls this and yields the same records; rank 0 writes files.
+
     With `checkpoints`, the weights of each finished horizon are kept as
     `final_<tokens>.safetensors` beside that folder.
 
@@ -80,8 +86,15 @@ def train(
     _check(model, cfg, batches)
     device = resolve_device(placement.device)
     with ExitStack() as stack:
+        device = stack.enter_context(torchrun_group(device))
         stack.enter_context(machine_settings(placement, device))
-        yield from _train(model, cfg, batches, placement, checkpoints, device)
+        store = None
+        if checkpoints is not None:
+            identity = _identity(model, cfg, batches)
+            store = CheckpointStore(checkpoints, identity=identity, keep=placement.keep_checkpoints)
+        outbox = Outbox(store)
+        stack.callback(outbox.close)
+        yield from _train(model, cfg, batches, placement, store, outbox, device)
 
 
 def _train(
@@ -89,41 +102,39 @@ def _train(
     cfg: TrainConfig,
     batches: Batches,
     placement: Placement,
-    checkpoints: Path | None,
+    store: CheckpointStore | None,
+    outbox: Outbox,
     device: torch.device,
 ) -> Iterator[Record]:
-    net = Llama(model, attention=attention_backend(placement, device, cfg.seq_len)).to(device)
-    net.init_weights(cfg.seed)
+    net = build(model, cfg, placement, device)
+    ranks = Ranks(placement)
+    module = ranks.wrap(net)
     optimizer = adamw(net, cfg.optimizer)
-    guard = LossGuard()
-    store = None
-    trunk: Tensors = {}
-    place = Place(segment=0, step=0, walked=0)
-
-    if checkpoints is not None:
-        identity = _identity(model, cfg)
-        store = CheckpointStore(checkpoints, identity=identity, keep=placement.keep_checkpoints)
-        found = store.newest()
-        if found.checkpoint is not None:
-            place = found.checkpoint.place
-            tensors = found.checkpoint.tensors
-            if tensors:
-                restore(tensors, net, optimizer)
-                trunk = _without_prefix(tensors, "trunk.", device)
-            guard = LossGuard.from_notes(found.checkpoint.notes["guard"])
-            yield ResumeRecord(
-                step=place.step,
-                horizon=_horizon(cfg, place),
-                checkpoint=found.checkpoint.name,
-                skipped=found.skipped,
-                at=time.time(),
-            )
-            if place.segment == len(segments(cfg)):
-                return
-
     path = segments(cfg)
+    place = Place(segment=0, step=0, walked=0)
+    trunk: Tensors = {}
+    guard = LossGuard()
+
+    found = store.newest(tidy=ranks.leads) if store is not None else None
+    ranks.wait()
+    if found is not None and found.checkpoint is not None:
+        place = found.checkpoint.place
+        if place.segment < len(path):
+            restore(found.checkpoint.tensors, net, optimizer)
+            trunk = trunk_of(found.checkpoint.tensors, device)
+        guard = LossGuard.from_notes(found.checkpoint.notes["guard"])
+        yield ResumeRecord(
+            step=place.step,
+            horizon=path[min(place.segment, len(path) - 1)].horizon,
+            checkpoint=found.checkpoint.name,
+            skipped=found.skipped,
+            at=time.time(),
+        )
+        if place.segment == len(path):
+            return
+
     weights = list(net.parameters())
-    rows = micro_batch_rows(model, cfg, placement, device)
+    rows = micro_batch_rows(model, cfg, placement, device, ranks.count)
     step_flops = train_flops(model, cfg.seq_len, cfg.batch_tokens)
     peak = peak_flops(device, cfg.dtype)
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=cfg.dtype == "bfloat16")
@@ -140,66 +151,75 @@ def _train(
             lr = cfg.optimizer.lr * lr_multiplier(cfg, place.step, segment.horizon)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            batch = torch.from_numpy(batches.at(place.step)).to(device, non_blocking=True)
+            batch = ranks.share(torch.from_numpy(batches.at(place.step))).to(device)
             loss_sum = torch.zeros((), device=device)
-            for part in torch.split(batch, rows):
-                with autocast:
-                    logits = net(part[:, :-1])
-                objective, nats = _losses(logits, part[:, 1:], cfg.z_loss)
-                torch.autograd.backward(objective / cfg.batch_tokens)
+            parts = torch.split(batch, rows)
+            for number, part in enumerate(parts, start=1):
+                with ranks.quiet(module, last=number == len(parts)):
+                    with autocast:
+                        logits = module(part[:, :-1])
+                    objective, nats = losses(logits, part[:, 1:], cfg.z_loss)
+                    # Gradients are averaged over ranks, the loss is a sum over all their rows.
+                    torch.autograd.backward(objective * (ranks.count / cfg.batch_tokens))
                 loss_sum += nats.detach()
-            grad_norm = float(torch.nn.utils.clip_grad_norm_(weights, cfg.clip_norm))
-            loss = float(loss_sum) / cfg.batch_tokens
+            grad_norm = float(whole(torch.nn.utils.clip_grad_norm_(weights, cfg.clip_norm)))
+            loss = ranks.sum(loss_sum) / cfg.batch_tokens
             trouble = guard.trouble(loss, grad_norm)
             if trouble:
-                yield DivergedRecord(
-                    step=place.step + 1,
-                    tokens=(place.step + 1) * cfg.batch_tokens,
-                    horizon=segment.horizon,
-                    reason=trouble,
-                    at=time.time(),
-                )
+                yield from outbox.flush()
+                tokens = (place.step + 1) * cfg.batch_tokens
+                yield DivergedRecord(place.step + 1, tokens, segment.horizon, trouble, time.time())
                 return
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             place = Place(place.segment, place.step + 1, place.walked + 1)
             elapsed = time.perf_counter() - started
-            yield StepRecord(
-                step=place.step,
-                tokens=place.step * cfg.batch_tokens,
-                horizon=segment.horizon,
-                loss=loss,
-                lr=lr,
-                grad_norm=grad_norm,
-                tokens_per_s=cfg.batch_tokens / elapsed,
-                mfu=step_flops / elapsed / peak if peak else None,
-                memory_gib=memory_gib(device),
-                at=time.time(),
+            yield from outbox.put(
+                StepRecord(
+                    step=place.step,
+                    tokens=place.step * cfg.batch_tokens,
+                    horizon=segment.horizon,
+                    loss=loss,
+                    lr=lr,
+                    grad_norm=grad_norm,
+                    tokens_per_s=cfg.batch_tokens / elapsed,
+                    mfu=step_flops / elapsed / (peak * ranks.count) if peak else None,
+                    memory_gib=memory_gib(device),
+                    at=time.time(),
+                )
             )
             due = time.monotonic() - last_checkpoint >= placement.checkpoint_every_s
-            if store is not None and due:
-                yield from _checkpoint(store, place, cfg, capture(net, optimizer), trunk, guard)
+            if store is not None and ranks.agree(due and not outbox.busy):
+                tensors = whole_state(capture(net, optimizer), trunk)
+                if ranks.leads:
+                    checkpoint = Checkpoint(place, tensors, {"guard": guard.to_notes()})
+                    tokens = place.step * cfg.batch_tokens
+                    yield from outbox.begin(checkpoint, tokens=tokens, horizon=segment.horizon)
                 last_checkpoint = time.monotonic()
 
         if segment.horizon is not None:
-            val_loss, val_bpb = evaluate(net, batches, cfg)
+            val_loss, val_bpb = evaluate(module, batches, cfg, device, ranks)
+            tokens = place.step * cfg.batch_tokens
             if not math.isfinite(val_loss):
                 reason = f"validation loss is {val_loss}"
-                tokens = place.step * cfg.batch_tokens
+                yield from outbox.flush()
                 yield DivergedRecord(place.step, tokens, segment.horizon, reason, time.time())
                 return
-            if checkpoints is not None:
-                final = checkpoints.parent / f"final_{segment.horizon}.safetensors"
+            finished = {name: whole(weight.detach()) for name, weight in net.named_parameters()}
+            if store is not None and ranks.leads:
+                final = store.folder.parent / f"final_{segment.horizon}.safetensors"
                 final.parent.mkdir(parents=True, exist_ok=True)
-                write_durably(final, save(dict(net.state_dict())))
-            yield EvalRecord(
-                step=place.step,
-                tokens=place.step * cfg.batch_tokens,
-                horizon=segment.horizon,
-                val_loss=val_loss,
-                val_bpb=val_bpb,
-                weights_sha256=weights_sha256(net),
-                at=time.time(),
+                write_durably(final, save(finished | _tied(net)))
+            yield from outbox.put(
+                EvalRecord(
+                    step=place.step,
+                    tokens=tokens,
+                    horizon=segment.horizon,
+                    val_loss=val_loss,
+                    val_bpb=val_bpb,
+                    weights_sha256=tensors_sha256(finished),
+                    at=time.time(),
+                )
             )
         if segment.rejoins:
             restore(trunk, net, optimizer)
@@ -209,12 +229,32 @@ def _train(
         else:
             place = Place(place.segment + 1, place.step, place.walked)
 
-    if store is not None:
+    if ranks.leads:
         # Nothing is left to train, so the last checkpoint is a mark without tensors.
-        yield from _checkpoint(store, place, cfg, {}, {}, guard)
+        done = Checkpoint(place, {}, {"guard": guard.to_notes()})
+        tokens, horizon = place.step * cfg.batch_tokens, path[-1].horizon
+        yield from outbox.begin(done, tokens=tokens, horizon=horizon)
+    yield from outbox.flush()
 
 
-def _losses(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tensor]:
+def build(
+    model: ModelConfig, cfg: TrainConfig, placement: Placement, device: torch.device
+) -> Llama:
+    """The model with its initial weights, on its device, placed as asked."""
+    net = Llama(
+        model,
+        attention=attention_backend(placement, device, cfg.seq_len),
+        recompute=placement.activation_checkpointing,
+    ).to(device)
+    net.init_weights(cfg.seed)
+    if compiles(placement, device):
+        # Block by block: the blocks are alike, so one compilation serves all.
+        for layer in net.layers:
+            layer.compile(dynamic=False)
+    return net
+
+
+def losses(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tensor]:
     """What is minimised and the cross-entropy in nats, both summed over tokens, in fp32."""
     flat = logits.float().flatten(0, 1)
     nats = F.cross_entropy(flat, targets.flatten(), reduction="sum")
@@ -225,56 +265,37 @@ def _losses(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Ten
 
 
 @torch.no_grad()
-def evaluate(net: Llama, batches: Batches, cfg: TrainConfig) -> tuple[float, float]:
+def evaluate(
+    module: nn.Module, batches: Batches, cfg: TrainConfig, device: torch.device, ranks: Ranks
+) -> tuple[float, float]:
     """Loss on the fixed validation set: nats per token, and bits per byte of its text."""
-    device = net.lm_head.weight.device
     rows = torch.from_numpy(batches.validation())
-    nats = 0.0
-    for part in torch.split(rows, max(1, _EVAL_TOKENS // cfg.seq_len)):
-        part = part.to(device)
+    nats = torch.zeros((), dtype=torch.float64, device=device)
+    # Every rank must come as often to a sharded model: the last group goes to all alike.
+    for group in torch.split(rows, ranks.count * max(1, _EVAL_TOKENS // cfg.seq_len)):
+        part = ranks.share(group).to(device)
+        counted = len(part)
+        if not counted:
+            part = group[:1].to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=cfg.dtype == "bfloat16"):
-            logits = net(part[:, :-1])
-        nats += float(_losses(logits, part[:, 1:], 0.0)[1])
+            logits = module(part[:, :-1])
+        if counted:
+            nats += losses(logits, part[:, 1:], 0.0)[1]
+    total = ranks.sum(nats)
     text_bytes = int(batches.piece_bytes[rows[:, 1:].numpy()].sum())
-    return nats / rows[:, 1:].numel(), nats / math.log(2) / text_bytes
+    return total / rows[:, 1:].numel(), total / math.log(2) / text_bytes
 
 
-def _checkpoint(
-    store: CheckpointStore,
-    place: Place,
-    cfg: TrainConfig,
-    tensors: Tensors,
-    trunk: Tensors,
-    guard: LossGuard,
-) -> Iterator[Record]:
-    both = tensors | {f"trunk.{name}": tensor for name, tensor in trunk.items()}
-    checkpoint = Checkpoint(place, both, {"guard": guard.to_notes()})
-    path = store.write(checkpoint)
-    yield CheckpointRecord(
-        step=place.step,
-        tokens=place.step * cfg.batch_tokens,
-        horizon=_horizon(cfg, place),
-        path=str(path),
-        at=time.time(),
-    )
-    store.commit(checkpoint.name)
+def _tied(net: Llama) -> Tensors:
+    """The head under its own name where it is the embedding, as `state_dict` has it."""
+    if not net.config.tie_embeddings:
+        return {}
+    return {"lm_head.weight": whole(net.embed_tokens.weight.detach()).clone()}
 
 
-def _horizon(cfg: TrainConfig, place: Place) -> int | None:
-    path = segments(cfg)
-    return path[min(place.segment, len(path) - 1)].horizon
-
-
-def _without_prefix(tensors: Tensors, prefix: str, device: torch.device) -> Tensors:
-    return {
-        name.removeprefix(prefix): tensor.to(device)
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
-
-
-def _identity(model: ModelConfig, cfg: TrainConfig) -> str:
-    return hashlib.sha256(f"{model.model_dump_json()}{cfg.model_dump_json()}".encode()).hexdigest()
+def _identity(model: ModelConfig, cfg: TrainConfig, batches: Batches) -> str:
+    parts = (model.model_dump_json(), cfg.model_dump_json(), batches.digest)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _check(model: ModelConfig, cfg: TrainConfig, batches: Batches) -> None:

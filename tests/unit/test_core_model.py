@@ -78,3 +78,33 @@ def test_only_matrices_decay_and_tied_weights_are_updated_once():
     assert all(w.ndim == 2 for w in decayed["params"])
     assert all(w.ndim == 1 for w in plain["params"])
     assert len(decayed["params"]) + len(plain["params"]) == len(list(net.parameters()))
+
+
+@pytest.mark.parametrize("recompute", ["selective", "full"])
+def test_recomputing_activations_leaves_loss_and_gradients_as_they_are(recompute):
+    ids = torch.randint(0, 32, (2, 17), generator=torch.Generator().manual_seed(0))
+    found = []
+    for mode in ("off", recompute):
+        net = Llama(tiny(), attention="eager", recompute=mode)
+        net.init_weights(0)
+        F.cross_entropy(net(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()).backward()
+        found.append([weight.grad for weight in net.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("recompute", ["selective", "full"])
+def test_recomputing_keeps_less_for_the_backward_pass(recompute):
+    def kept(mode):
+        net = Llama(tiny(), attention="eager", recompute=mode)
+        net.init_weights(0)
+        storages = {}
+
+        def note(tensor):
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            net(torch.zeros(4, 16, dtype=torch.long))
+        return sum(storages.values())
+
+    assert kept(recompute) < 0.8 * kept("off")

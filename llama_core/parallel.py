@@ -1,0 +1,105 @@
+"""One training on several processes, as torchrun starts them. One process is the usual case."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from llama_core.config import Placement
+from llama_core.model import Llama
+
+
+class Ranks:
+    """The processes that train one model together. Every rank reads its own rows of each batch.
+
+    `leads` is true on the rank that writes files. Every rank yields the same records; only
+    the leader's are to be kept.
+    """
+
+    def __init__(self, placement: Placement) -> None:
+        together = dist.is_initialized()
+        self.count = dist.get_world_size() if together else 1
+        self.rank = dist.get_rank() if together else 0
+        self.sharding = placement.sharding
+
+    @property
+    def leads(self) -> bool:
+        """Whether this rank writes."""
+        return self.rank == 0
+
+    def wrap(self, net: Llama) -> nn.Module:
+        """The module to call: the model itself, replicated (DDP) or sharded in place (FSDP2)."""
+        if self.count == 1:
+            return net
+        if self.sharding == "replicate":
+            return DistributedDataParallel(net)
+        from torch.distributed.fsdp import fully_shard  # a slow import few trainings need
+
+        for layer in net.layers:
+            fully_shard(layer)
+        # Sharded again after an evaluation too, when no backward pass does it.
+        fully_shard(net, reshard_after_forward=True)
+        return net
+
+    def share(self, rows: Tensor) -> Tensor:
+        """This rank's rows of a batch."""
+        return rows[self.rank :: self.count]
+
+    def quiet(self, module: nn.Module, *, last: bool) -> AbstractContextManager[None]:
+        """Hold gradients back from the other ranks until a step's last micro-batch."""
+        if isinstance(module, DistributedDataParallel) and not last:
+            held: AbstractContextManager[None] = module.no_sync()
+            return held
+        return nullcontext()
+
+    def sum(self, value: Tensor) -> float:
+        """Sum over ranks."""
+        if self.count > 1:
+            dist.all_reduce(value)
+        return float(value)
+
+    def agree(self, flag: bool) -> bool:
+        """What the leader says; clocks differ between ranks."""
+        if self.count == 1:
+            return flag
+        said = [flag]
+        dist.broadcast_object_list(said, src=0)
+        return said[0]
+
+    def wait(self) -> None:
+        """Until all ranks are here."""
+        if self.count > 1:
+            dist.barrier()
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor with all its shards; every rank must ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def sharded_like(tensor: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor cut up as another is."""
+    if isinstance(like, DTensor) and not isinstance(tensor, DTensor):
+        return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
+    return tensor
+
+
+@contextmanager
+def torchrun_group(device: torch.device) -> Iterator[torch.device]:
+    """Join the other processes where torchrun started this one; the device this rank uses."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()

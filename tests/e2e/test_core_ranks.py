@@ -1,0 +1,96 @@
+"""Two processes over gloo train as one does."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TRAINER = """
+import json, os, sys
+from pathlib import Path
+from llama_core.config import Placement
+from llama_core.records import EvalRecord, StepRecord
+from llama_core.train import train
+from tests.core_tools import batches, recipe, tiny
+
+folder, sharding, stop = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+cfg = recipe(10, 20)
+placement = Placement(
+    device="cpu", threads=1, sharding=sharding, micro_batch_rows=1, checkpoint_every_s=1e-9
+)
+rows = []
+records = train(tiny(), cfg, batches(cfg), placement=placement, checkpoints=folder / "c")
+for record in records:
+    if isinstance(record, StepRecord):
+        rows.append([record.step, record.horizon, record.loss, record.grad_norm])
+        if len(rows) == stop and os.environ.get("RANK", "0") == "0":
+            break
+    elif isinstance(record, EvalRecord):
+        rows.append([record.step, record.horizon, record.val_loss, 0.0])
+records.close()
+rank = os.environ.get("RANK", "0")
+(folder / f"rows-{rank}.json").write_text(json.dumps(rows))
+"""
+# Another order of summing gradients in fp32, carried through twenty steps.
+TOLERANCE = 1e-5
+
+
+def train_on(ranks: int, folder: Path, sharding: str = "replicate", stop: int = -1):
+    """Rows of every rank; of the first alone if it stops, which the others cannot survive."""
+    folder.mkdir(exist_ok=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    processes = []
+    for rank in range(ranks):
+        world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_RANK": str(rank)}
+        world |= {"RANK": str(rank), "WORLD_SIZE": str(ranks), "OMP_NUM_THREADS": "1"}
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, "-c", TRAINER, str(folder), sharding, str(stop)],
+                cwd=Path(__file__).resolve().parents[2],
+                env=os.environ | world,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    ended = [(process.communicate(timeout=120)[1], process.returncode) for process in processes]
+    surviving = ended[:1] if stop > 0 else ended
+    for errors, status in surviving:
+        assert status == 0, errors
+    files = [folder / f"rows-{rank}.json" for rank in range(len(surviving))]
+    return [json.loads(file.read_text()) for file in files]
+
+
+def assert_alike(found, expected):
+    assert [row[:2] for row in found] == [row[:2] for row in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one[2:] == pytest.approx(other[2:], abs=TOLERANCE)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return train_on(1, tmp_path_factory.mktemp("alone"))[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["replicate", "shard"])
+def test_two_ranks_have_the_losses_of_one_process(tmp_path, alone, sharding):
+    first, second = train_on(2, tmp_path, sharding)
+    assert first == second
+    assert_alike(first, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_checkpoint_reloads_on_another_number_of_ranks(tmp_path, alone, before, after):
+    """Stopped on the first branch, so that its trunk is in the checkpoint too."""
+    stopped = train_on(before, tmp_path, "shard", stop=9)[0]
+    resumed = train_on(after, tmp_path, "shard")[0]
+    assert resumed[0][0] > 1
+    assert_alike(resumed, alone[len(alone) - len(resumed) :])
+    assert_alike(stopped, alone[:9])
