@@ -1,0 +1,64 @@
+"""Tables of runs simulated from a known law, for the tests of fits."""
+
+import numpy as np
+import polars as pl
+
+from analysis.data_constrained import predict
+from analysis.law import Form, LossLaw, Repetition
+from analysis.solver import Array
+
+# Constants near the published fits of Chinchilla's runs.
+CHINCHILLA = LossLaw(
+    name="simulated",
+    form="chinchilla",
+    E=1.8,
+    A=480.0,
+    B=2000.0,
+    alpha=0.35,
+    beta=0.37,
+    n_counts="unknown",
+    c_counts="flops_6nd",
+    loss_unit="unknown",
+    source="made up",
+)
+
+
+def law_of(form: Form, **changes: float) -> LossLaw:
+    """CHINCHILLA as another form."""
+    fixed: dict[Form, dict[str, object]] = {
+        "tied": {"beta": 0.35},
+        "gamma": {"gamma": 0.7},
+        "kaplan": {"E": 0.0, "A": 5e6, "B": 4e8, "alpha": 0.85, "beta": 1.0, "gamma": 0.1},
+        "data_constrained": {"repetition": Repetition(R_D=15.4, R_N=5.3)},
+    }
+    return LossLaw.model_validate(
+        CHINCHILLA.model_dump() | {"form": form} | fixed.get(form, {}) | changes
+    )
+
+
+def grid(sizes: int = 6, horizons: int = 6) -> tuple[Array, Array]:
+    """N and D of a full grid."""
+    N, D = np.meshgrid(np.geomspace(5e7, 5e9, sizes), np.geomspace(1e9, 1e11, horizons))
+    return N.ravel(), D.ravel()
+
+
+def isoflops(
+    law: LossLaw = CHINCHILLA, budgets: int = 5, sizes: int = 7, reach: float = 4.0
+) -> tuple[Array, Array]:
+    """N and D of IsoFLOP profiles centred on the law's own optimum."""
+    C = np.repeat(np.geomspace(1e18, 1e21, budgets), sizes)
+    log_G = np.log(law.alpha * law.A / (law.beta * law.B)) / (law.alpha + law.beta)
+    best = np.exp(log_G + law.exponent_N * np.log(C / 6))
+    N = best * np.tile(np.geomspace(1 / reach, reach, sizes), budgets)
+    return N, C / 6 / N
+
+
+def table(
+    N: Array, D: Array, law: LossLaw = CHINCHILLA, *, noise: float = 0.0, seed: int = 0
+) -> pl.DataFrame:
+    """A table of the law's losses with log-normal noise; repeated data where the law has it."""
+    unique = np.tile([1e9, 1e10], len(N))[: len(N)]
+    loss = law.loss(N, D) if law.repetition is None else predict(law, N, D, unique)
+    loss = loss * np.exp(noise * np.random.default_rng(seed).standard_normal(len(N)))
+    frame = pl.DataFrame({"n_params": N, "tokens": D, "val_loss": loss})
+    return frame if law.repetition is None else frame.with_columns(unique_tokens=unique)
