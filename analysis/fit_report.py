@@ -70,7 +70,8 @@ def _figures(page: Page, group: "GroupFit", prefix: str) -> None:
     if group.isoflop.reason:
         page.text(f"No power laws through valleys: {group.isoflop.reason}.", role="soft")
     page.heading("How sure")
-    page.figure(figures.draw_profiles(figures.profile_data(group)), name=f"{prefix}-profiles")
+    if group.profiles:
+        page.figure(figures.draw_profiles(figures.profile_data(group)), name=f"{prefix}-profiles")
     cloud = figures.cloud_data(group)
     if cloud.height:
         page.figure(figures.draw_cloud(cloud, group), name=f"{prefix}-cloud")

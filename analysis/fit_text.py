@@ -139,7 +139,7 @@ def group_lines(group: "GroupFit") -> Iterator[str]:
         yield "Doubtful:"
         for doubt in group.doubts:
             yield from _hanging("- ", doubt)
-    if group.influence:
+    if group.influence and group.influence[0].effect_on_exponent_N:
         yield ""
         moved = ", ".join(f"{i.row} ({i.effect_on_exponent_N:+.3f})" for i in group.influence[:5])
         yield f"Leaving out one row moves the exponent of N* most for rows {moved}"

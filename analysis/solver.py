@@ -330,11 +330,12 @@ def solve(
     for start in range(0, len(x), size):
         part = slice(start, start + size)
         part_weights = weights if len(weights) == 1 else weights[part]
-        parts.append(
-            _solve_chunk(
+        # A wild trial step may overflow; its value is then not lower, and the step is refused.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            solved = _solve_chunk(
                 rows, objective, chart, kernel, x[part], part_weights, max_iterations, tolerance
             )
-        )
+        parts.append(solved)
     if len(parts) == 1:
         return parts[0]
     return Solution(
