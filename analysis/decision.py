@@ -33,6 +33,10 @@ class AtLoss:
 
     loss: float
 
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.loss):
+            raise FrontierError(f"a loss of {self.loss} is no goal: give a finite one above E.")
+
     def loss_under(self, law: Law) -> Array:
         """The loss, whatever the law."""
         return np.asarray(self.loss)
@@ -43,6 +47,10 @@ class AtBudget:
     """Be as good as the compute-optimal model of this training budget."""
 
     train_flops: float
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.train_flops) and self.train_flops > 0):
+            raise FrontierError(f"a budget of {self.train_flops:g} FLOPs is not above zero.")
 
     def loss_under(self, law: Law) -> Array:
         """The loss that budget buys under the law."""

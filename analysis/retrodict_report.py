@@ -91,8 +91,8 @@ def _answer(page: Page, rows: pl.DataFrame, level: float) -> None:
             (
                 f"{short(spread['break_even_tokens_least'])}–"
                 f"{short(spread['break_even_tokens_most'])}",
-                f"served tokens repay its {model['training_overhead']:.0%} of extra training, "
-                "under any of six laws",
+                f"served tokens repay its extra training, under any of six laws "
+                f"({model['training_overhead']:.0%} more than needed under the first of them)",
             ),
             (
                 short(model["implied_inference_tokens"]),
@@ -421,8 +421,8 @@ def _doubts(page: Page) -> None:
             "1.4T tokens bound its choice.",
             "LLaMA-7B's 148 tokens per parameter are at the edge of the data behind the laws, and "
             "Llama-3-8B's 1,868 five times outside: those rows are extrapolation.",
-            "The 47-run law's own compute-optimal ratio is below 4 tokens per parameter, which is "
-            "itself hard to believe; it is kept because leaving it out would understate the doubt.",
+            "At LLaMA's scale the 47-run law's own compute-optimal ratio is below 4 tokens per "
+            "parameter, which is hard to believe; leaving it out would understate the doubt.",
         ]
     )
     page.heading("Sources")

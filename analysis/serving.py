@@ -57,7 +57,7 @@ class Device:
         price = row["usd_per_hour"] if usd_per_hour is None else usd_per_hour
         if price is None:
             raise FrontierError(f"no price is listed for {row['name']}: give dollars an hour.")
-        if not price > 0:
+        if not 0 < price < float("inf"):
             raise FrontierError(f"a price of {price:g} dollars an hour is not above zero.")
         return cls(row["name"], row["flops"], row["bandwidth"], row["memory_bytes"], float(price))
 

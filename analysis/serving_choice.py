@@ -14,7 +14,7 @@ import polars as pl
 from numpy.typing import ArrayLike
 
 from analysis.contour import Law
-from analysis.frontier import contour_above_E, inference_optimal_with_bill
+from analysis.frontier import FrontierError, contour_above_E, inference_optimal_with_bill
 from analysis.law import Array
 from analysis.overtraining import elasticity_ratio
 from analysis.serving import TRAIN_MFU, Device, DoesNotFit, Serving, Shape
@@ -193,7 +193,13 @@ def menu(
     Args:
         days: rent whole replicas around the clock for this long; None buys GPU time by the
             second.
+
+    Raises:
+        UnreachableLoss: the loss is not above E.
+        FrontierError: `days` is not above zero.
     """
+    if days is not None and not days > 0:
+        raise FrontierError(f"a rent of {days:g} days is none: give more than zero.")
     contour = contour_above_E(law, loss)
     rows = []
     for shape in shapes:

@@ -103,9 +103,11 @@ def frontier(
     if report is not None:
         from analysis.frontier_report import frontier_page
 
-        frontier_page(advice).write(report)
+        with writing(report):
+            frontier_page(advice).write(report)
     if json is not None:
-        emit(as_json(advice), json)
+        with writing(json):
+            emit(as_json(advice), json)
     if json != "-":
         print_advice(advice)
 
@@ -142,9 +144,11 @@ def retrodict(
     if report is not None:
         from analysis.retrodict_report import retrodict_page
 
-        retrodict_page(rows, level=level, own=own).write(report)
+        with writing(report):
+            retrodict_page(rows, level=level, own=own).write(report)
     if json is not None:
-        emit([_nested(row) for row in rows.to_dicts()], json)
+        with writing(json):
+            emit([_nested(row) for row in rows.to_dicts()], json)
     if json != "-":
         print_retrodiction(rows)
 
@@ -165,6 +169,17 @@ def refusals() -> Iterator[None]:
         fail(f"not a law: {'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}")
     except (FrontierError, UnknownName) as error:
         fail(str(error))
+
+
+@contextmanager
+def writing(destination: Path | str) -> Iterator[None]:
+    """Turn a destination that cannot be written into one line and exit status 2."""
+    from flows.cli import fail
+
+    try:
+        yield
+    except OSError as error:
+        fail(f"cannot write {destination}: {error.strerror or error}.")
 
 
 def read_law(name: str) -> "LossLaw":
@@ -190,10 +205,10 @@ def read_law(name: str) -> "LossLaw":
         fail(f"{name} holds no law: expected an object with a law's constants.")
     groups = content.get("groups")
     if groups is not None:
-        if len(groups) != 1:
-            names = ", ".join(str(group["law"]["name"]) for group in groups)
-            fail(f"{name} holds {len(groups)} laws ({names}); fit one group at a time.")
-        content = groups[0]["law"]
+        laws = [group["law"] for group in groups if group.get("law")]
+        if len(laws) != 1:
+            fail(f"{name} holds {len(laws)} laws; a frontier needs one: fit one group at a time.")
+        content = laws[0]
     return LossLaw.model_validate(content)
 
 

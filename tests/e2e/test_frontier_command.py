@@ -200,6 +200,9 @@ def test_a_law_of_our_own_comes_from_a_file(run: Run, tmp_path: Path, wrapped: b
         ),
         (["--loss", "2.1", "--inference-tokens", "1e12", "--unique-tokens", "1e9"], "Add data"),
         (["--flops", "0"], "not above zero"),
+        (["--loss", "inf"], "finite"),
+        (["--like", "1e9,nan"], "not finite"),
+        (["--loss", "2.1", "--gpu", "a100", "--days", "0", "--inference-tokens", "1"], "0 days"),
         (["--loss", "2.1", "--level", "1.5"], "not between 0 and 1"),
     ],
 )
@@ -222,6 +225,38 @@ def test_a_file_that_is_no_law_is_refused(
     result = run("frontier", "--law", "law.json", "--loss", "2.1")
     assert result.returncode == 2
     assert said in result.stderr
+
+
+def test_a_page_that_cannot_be_written_is_said_in_one_line(run: Run) -> None:
+    result = run("frontier", "--flops", "1e21", "--report", "no/such/folder/page.html")
+    assert result.returncode == 2
+    assert "cannot write no/such/folder/page.html" in result.stderr
+
+
+def test_one_answer_becomes_one_page(run: Run, tmp_path: Path) -> None:
+    result = run(
+        "frontier",
+        "--like",
+        "7e9,1.4e11",
+        "--inference-tokens",
+        "1e12",
+        "--gpu",
+        "a100",
+        "--unique-tokens",
+        "1e11",
+        "--report",
+        "page.html",
+    )
+    assert result.returncode == 0, result.stderr
+    page = (tmp_path / "page.html").read_text()
+    for words in (
+        "Where the bill is least",
+        "What a wrong guess of demand costs",
+        "In dollars",
+        "With the data there is",
+        "Not modelled",
+    ):
+        assert words in page
 
 
 def test_a_person_reads_the_choice_and_the_doubt(run: Run) -> None:

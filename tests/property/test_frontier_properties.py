@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from analysis.contour import Contour
@@ -57,9 +57,15 @@ demands = st.floats(-3, 3).map(lambda log10: 10**log10)
 
 
 def best_loss(law: LossLaw, C: float) -> tuple[float, float, float]:
-    """The loss a budget buys, and the model that reaches it."""
+    """The loss a budget buys, and the model that reaches it.
+
+    A loss within a ten-thousandth of E has lost four digits of what N and D do; no sweep
+    reaches that, and the tolerances below leave room for those four digits.
+    """
     N0, D0 = (float(value) for value in compute_optimal(law, C))
-    return float(law.loss(N0, D0)), N0, D0
+    loss = float(law.loss(N0, D0))
+    assume(loss - law.E > 1e-4 * loss)
+    return loss, N0, D0
 
 
 @given(law=laws(), C=budgets, step=st.floats(0.5, 2))
@@ -75,11 +81,7 @@ def test_the_optimum_meets_its_condition(law: LossLaw, C: float, demand: float) 
     loss, _, D0 = best_loss(law, C)
     best = inference_optimal(law, loss=loss, inference_tokens=demand * D0)
     condition = 1 + demand * D0 / (3 * best.D)
-    # 1e-9 is the acceptance bound. Recovering r from the loss costs digits where E dwarfs it.
-    reducible = (loss - law.E) / loss
-    assert elasticity_ratio(law, best.N, best.D) == pytest.approx(
-        condition, rel=max(1e-9, 1e-14 / reducible)
-    )
+    assert elasticity_ratio(law, best.N, best.D) == pytest.approx(condition, rel=1e-9)
 
 
 @given(law=laws(), C=budgets, demand=demands)
@@ -160,8 +162,7 @@ def test_the_demand_can_be_read_back_from_the_optimum(
     best = inference_optimal(law, loss=loss, inference_tokens=demand * D0)
     implied = float(implied_inference_tokens(law, best.N, best.D))
     # The ratio minus one loses digits where demand is small.
-    reducible = (loss - law.E) / loss
-    assert implied == pytest.approx(demand * D0, rel=1e-6 + 1e-13 / (reducible * min(demand, 1)))
+    assert implied == pytest.approx(demand * D0, rel=1e-9 / min(demand, 1))
 
 
 @given(law=laws(), C=budgets, demand=demands)
@@ -169,8 +170,7 @@ def test_the_dual_gives_the_primal_back(law: LossLaw, C: float, demand: float) -
     loss, _, D0 = best_loss(law, C)
     best = inference_optimal(law, loss=loss, inference_tokens=demand * D0)
     dual = best_loss_for_bill(law, total_flops=best.total, inference_tokens=demand * D0)
-    reducible = (loss - law.E) / loss
-    assert dual.N == pytest.approx(float(best.N), rel=max(1e-9, 1e-13 / reducible))
+    assert dual.N == pytest.approx(float(best.N), rel=1e-9)
     assert dual.loss == pytest.approx(loss, rel=1e-9)
     assert elasticity_ratio(law, dual.N, dual.D) == pytest.approx(
         1 + float(dual.spend_ratio), rel=1e-9
@@ -213,9 +213,8 @@ def test_the_contour_inverts_the_price_condition_for_any_price(
 ) -> None:
     loss, _, D0 = best_loss(law, C)
     best = inference_optimal(law, loss=loss, inference_tokens=D0, price_ratio=ratio)
-    reducible = (loss - law.E) / loss
     assert elasticity_ratio(law, best.N, best.D) == pytest.approx(
-        1 + ratio * D0 / float(best.D), rel=max(1e-9, 1e-14 / reducible)
+        1 + ratio * D0 / float(best.D), rel=1e-9
     )
 
 
@@ -255,13 +254,13 @@ def test_a_wrong_guess_never_saves(law: LossLaw, C: float, demand: float, factor
 @settings(max_examples=30)
 @given(law=laws(), C=st.floats(18, 24).map(lambda log10: 10**log10))
 def test_counted_flops_of_six_a_parameter_give_the_closed_form(law: LossLaw, C: float) -> None:
-    N, D = compute_optimal(law, C)
-    found_N, found_D = compute_optimal_counted(law, C, lambda N: 6 * N, sizes=(1e-6, 1e40))
+    _, N, D = best_loss(law, C)
+    found_N, found_D = compute_optimal_counted(law, C, lambda N: 6 * N, sizes=(1e-60, 1e80))
     # The search compares losses, which are flat to rounding over sqrt(1e-16) of the optimum,
     # more where E dwarfs what N and D change.
     reducible = float((law.loss(N, D) - law.E) / law.loss(N, D))
     assert law.loss(found_N, found_D) <= law.loss(N, D) * (1 + 1e-14)
-    assert found_N == pytest.approx(float(N), rel=3e-6 / reducible**0.5)
+    assert found_N == pytest.approx(N, rel=3e-6 / reducible**0.5)
 
 
 @settings(max_examples=30)

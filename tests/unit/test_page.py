@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import plotly.graph_objects as go
+import polars as pl
+import pytest
+
+from analysis.page import Page
+
+
+def test_what_came_out_of_a_run_cannot_write_markup() -> None:
+    page = Page("<b>title</b>")
+    page.text("</p><script>alert(1)</script>")
+    page.table(("a",), [("<img>",)])
+    page.points(["<i>"])
+    page.key_figures([("<u>", "<s>")])
+    html = page.html()
+    for markup in ("<b>title", "<script>alert", "<img>", "<i>", "<u>", "<s>"):
+        assert markup not in html
+
+
+def test_a_figure_cannot_end_its_script() -> None:
+    page = Page("p")
+    page.figure(go.Figure(go.Scatter(x=[1], y=[2], name="</script>")), name="one")
+    script = page.html().split("Plotly.newPlot")[0].rsplit("<script>", 1)[1]
+    assert "</script>" not in script
+    assert "\\u003c/script>" in script
+
+
+def test_a_figures_title_becomes_text() -> None:
+    page = Page("p")
+    page.figure(go.Figure(layout={"title": {"text": "What follows"}}), name="one")
+    html = page.html()
+    assert "<h3>What follows</h3>" in html
+    assert html.count("What follows") == 1
+
+
+def test_a_page_without_figures_is_small() -> None:
+    page = Page("p")
+    page.text("words")
+    assert len(page.html()) < 5000
+
+
+def test_columns_of_words_stand_left_and_numbers_right() -> None:
+    page = Page("p")
+    page.table(("name", "why", "n"), [("a", "words", "+3%"), ("b", "", "4")])
+    html = page.html()
+    assert '<td class="words">words</td>' in html
+    assert "<td>+3%</td>" in html
+
+
+def test_a_row_of_the_wrong_length_is_refused() -> None:
+    with pytest.raises(ValueError, match="row of 1 cells under a header of 2"):
+        Page("p").table(("a", "b"), [("1",)])
+
+
+def test_a_frame_shows_four_digits_and_none() -> None:
+    page = Page("p")
+    page.frame(pl.DataFrame({"a": [1.23456789, None], "b": [12345, 1]}))
+    html = page.html()
+    for cell in ("1.235", "–", "12,345"):
+        assert cell in html
+
+
+def test_the_file_appears_whole(tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    Page("p").write(path)
+    assert path.read_text(encoding="utf-8").endswith("</html>")
+    assert list(tmp_path.iterdir()) == [path]
