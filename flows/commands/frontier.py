@@ -185,8 +185,7 @@ def writing(destination: Path | str) -> Iterator[None]:
 def read_law(name: str) -> "LossLaw":
     """A published law by name, or a law from a file.
 
-    A file holds what `LossLaw.save` wrote, or what `isoflop fit --json` printed; the latter
-    must hold one law.
+    A file holds what `LossLaw.save` wrote, or what `isoflop fit --json` wrote for one group.
     """
     from analysis.law import LossLaw
     from analysis.published import law
@@ -204,12 +203,26 @@ def read_law(name: str) -> "LossLaw":
     if not isinstance(content, dict):
         fail(f"{name} holds no law: expected an object with a law's constants.")
     groups = content.get("groups")
-    if groups is not None:
-        laws = [group["law"] for group in groups if group.get("law")]
-        if len(laws) != 1:
-            fail(f"{name} holds {len(laws)} laws; a frontier needs one: fit one group at a time.")
-        content = laws[0]
-    return LossLaw.model_validate(content)
+    if groups is None:
+        return LossLaw.model_validate(content)
+    if len(groups) != 1:
+        fail(f"{name} holds {len(groups)} laws; a frontier needs one: fit one group at a time.")
+    return LossLaw.model_validate(_fitted(groups[0], path.stem))
+
+
+def _fitted(group: dict[str, Any], name: str) -> dict[str, Any]:
+    """The whole law of a fit's group; around bare constants, what the group says of them."""
+    if isinstance(group.get("loss_law"), dict):
+        return dict(group["loss_law"])
+    unknown = {
+        "name": name,
+        "form": group.get("form", "chinchilla"),
+        "n_counts": group.get("n_counts", "unknown"),
+        "c_counts": group.get("c_counts", "flops_6nd"),
+        "loss_unit": group.get("loss_unit", "unknown"),
+        "source": "isoflop fit",
+    }
+    return unknown | dict(group.get("law") or {})
 
 
 def _goal(loss: float | None, flops: float | None, like: str | None) -> "Goal":

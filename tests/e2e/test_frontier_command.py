@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from analysis import published
+from analysis.decision import AtBudget, frontier
 from analysis.law import LossLaw, Support
 
 COMMAND = Path(sys.executable).with_name("isoflop")
@@ -152,14 +153,8 @@ def test_hardware_and_stock_are_answered_beside(run: Run) -> None:
     assert told["demand"]["low"] < told["demand"]["planned"] < told["demand"]["high"]
 
 
-@pytest.mark.parametrize("wrapped", [False, True])
-def test_a_law_of_our_own_comes_from_a_file(run: Run, tmp_path: Path, wrapped: bool) -> None:
-    law = toy_law()
-    if wrapped:
-        content = {"groups": [{"law": law.model_dump(mode="json")}]}
-        (tmp_path / "law.json").write_text(json.dumps(content))
-    else:
-        law.save(tmp_path / "law.json")
+def test_a_law_of_our_own_comes_from_a_file(run: Run, tmp_path: Path) -> None:
+    toy_law().save(tmp_path / "law.json")
     told = answer(
         run(
             "frontier",
@@ -176,6 +171,27 @@ def test_a_law_of_our_own_comes_from_a_file(run: Run, tmp_path: Path, wrapped: b
     assert told["law"]["name"] == "toy"
     assert told["intervals"]["draws"] == 50
     assert told["support"]["compute_optimal_inside"] is True
+
+
+def test_what_fit_writes_is_read_by_frontier(run: Run, tmp_path: Path) -> None:
+    law = toy_law()
+    C = np.repeat(np.geomspace(1e11, 1e13, 4), 7)
+    N = np.round((C / 120) ** 0.5 * np.tile(np.geomspace(0.3, 3, 7), 4))
+    D = np.round(C / 6 / N)
+    noisy = law.loss(N, D) * np.exp(np.random.default_rng(0).normal(0, 1e-3, N.size))
+    runs = {"n_params": N.astype(int), "tokens": D.astype(int), "val_loss": noisy}
+    pl.DataFrame(runs).write_csv(tmp_path / "runs.csv")
+    fitted = run("fit", "runs.csv", "--bootstrap", "100", "--json", "fit.json")
+    assert fitted.returncode == 0, fitted.stderr
+    ask = ("--flops", "1e12", "--inference-tokens", "1e7", "--json", "-")
+    told = answer(run("frontier", "--law", "fit.json", *ask))
+    assert told["intervals"]["draws"] == 100
+    truth = frontier(law, AtBudget(1e12), 1e7).optimum
+    assert told["optimum"]["N"] == pytest.approx(float(truth.N[0]), rel=0.1)
+    constants = json.loads((tmp_path / "fit.json").read_text())["groups"][0]["law"]
+    (tmp_path / "bare.json").write_text(json.dumps({"groups": [{"law": constants}]}))
+    bare = answer(run("frontier", "--law", "bare.json", *ask))
+    assert bare["optimum"]["N"] == pytest.approx(told["optimum"]["N"], rel=1e-9)
 
 
 @pytest.mark.parametrize(

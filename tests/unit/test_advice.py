@@ -7,7 +7,6 @@ from analysis.advice import Demand, advise, as_json
 from analysis.decision import AtBudget, AtLoss, Like
 from analysis.frontier import FrontierError, NegativeDemand
 
-
 LAW = published.law("besiroglu")
 
 

@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 
@@ -145,3 +147,15 @@ def test_a_negative_demand_is_refused(law: LossLaw) -> None:
 def test_a_model_of_no_parameters_is_refused() -> None:
     with pytest.raises(FrontierError, match="0 parameters"):
         Like(0, 1e9)
+
+
+def test_a_thousand_demands_with_two_thousand_draws_take_under_two_seconds(law: LossLaw) -> None:
+    started = time.process_time()
+    answer = frontier(law, AtBudget(1e22), np.geomspace(1e10, 1e15, 1000))
+    interval = answer.interval("N")
+    spent = time.process_time() - started
+    assert answer.drawn is not None
+    assert answer.drawn.N.shape == (2000, 1000)
+    assert interval is not None
+    # Processor time, so that other work on the machine does not count; it takes about 0.4 s.
+    assert spent < 2
