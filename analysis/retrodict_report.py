@@ -1,15 +1,22 @@
 """The page "The inference bill LLaMA assumed": its words and its tables."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from analysis import published
 from analysis.contour import Constants
-from analysis.frontier import compute_optimal, inference_optimal
+from analysis.frontier import (
+    FrontierError,
+    compute_optimal,
+    compute_optimal_counted,
+    inference_optimal,
+)
 from analysis.frontier_figures import draw_frontier, frontier_data
 from analysis.frontier_report import NOT_MODELLED, short
-from analysis.law import LossLaw
+from analysis.law import Array, LossLaw
 from analysis.overtraining import implied_spend_ratio, tokens_multiple
 from analysis.page import Page
 from analysis.retrodict import range_over_laws
@@ -317,6 +324,44 @@ def _own(page: Page, own: OwnSweep | None) -> None:
             )
         )
     page.table(("tokens served", "best N", "best D", "tokens per parameter", "saved"), table)
+    _counted(page, own, C, N0)
+
+
+def _counted(page: Page, own: OwnSweep, C: float, N0: float) -> None:
+    """What counting FLOPs instead of 6·N·D does to the compute-optimal size."""
+    if "train_flops" not in own.observations.columns:
+        return
+    per_token, sizes = counted_flops_per_token(own.observations)
+    try:
+        N, D = compute_optimal_counted(own.law, C, per_token, sizes=sizes)
+    except FrontierError as error:
+        page.text(f"Counted FLOPs give no answer here: {error}", role="soft")
+        return
+    page.text(
+        f"The table takes 6·N FLOPs for a token. The runs' counted FLOPs, attention included, put "
+        f"the compute-optimal size for {C:.2g} FLOPs at {short(float(N))} on {short(float(D))} "
+        f"tokens instead of {short(N0)}."
+    )
+
+
+def counted_flops_per_token(
+    observations: pl.DataFrame,
+) -> tuple[Callable[[Array], Array], tuple[float, float]]:
+    """Counted training FLOPs of a token by size, a power law through a sweep's own runs.
+
+    Returns:
+        The cost function, and the sizes it may be asked for: a decade beyond the runs.
+    """
+    frame = observations.filter(pl.col("train_flops") > 0)
+    N, tokens, flops = (
+        frame[name].cast(pl.Float64).to_numpy() for name in ("n_params", "tokens", "train_flops")
+    )
+    slope, level = np.polyfit(np.log(N), np.log(flops / tokens), 1)
+
+    def per_token(size: Array) -> Array:
+        return np.asarray(np.exp(level + slope * np.log(size)))
+
+    return per_token, (float(N.min()) / 10, float(N.max()) * 10)
 
 
 def _falsifier(page: Page, own: OwnSweep | None) -> None:

@@ -1,8 +1,12 @@
+import numpy as np
 import polars as pl
 import pytest
 
 from analysis import published
+from analysis.frontier import compute_optimal
 from analysis.frontier_figures import draw_frontier, frontier_data
+from analysis.law import Support
+from analysis.overtraining import tokens_multiple
 from analysis.retrodict import range_over_laws, retrodict
 from analysis.retrodict_figures import (
     TASKS,
@@ -15,6 +19,12 @@ from analysis.retrodict_figures import (
     price_of_a_point,
     results_data,
     serving_data,
+)
+from analysis.retrodict_report import (
+    OwnSweep,
+    counted_flops_per_token,
+    equal_loss_pairs,
+    retrodict_page,
 )
 from analysis.serving import Device
 
@@ -169,3 +179,48 @@ def test_the_frontier_figure_suits_toy_laws_and_large_ones() -> None:
     assert plain["saving"].abs().max() < 1e-12
     toy = published.law("sardana").model_copy(update={"support": None})
     assert frontier_data(toy, budgets=(1e11, 1e13))["extrapolated"].null_count() == 4 * 61
+
+
+def own_sweep() -> OwnSweep:
+    """Pairs of equal loss: compute-optimal models, and half their size on more data."""
+    box = Support(flops=(1e13, 1e17), tokens_per_param=(1, 1000))
+    law = published.law("besiroglu").model_copy(update={"support": box})
+    N0, D0 = compute_optimal(law, np.geomspace(1e13, 1e17, 9))
+    N = np.concatenate([N0, N0 / 2])
+    D = np.concatenate([D0, D0 * tokens_multiple(law, 0.5)])
+    frame = pl.DataFrame(
+        {
+            "n_params": N,
+            "tokens": D,
+            "val_loss": law.loss(N, D),
+            # Attention weighs more on small models.
+            "train_flops": 18 * N**0.95 * D,
+        }
+    )
+    return OwnSweep("mine", law, frame)
+
+
+def test_counted_flops_come_back_from_a_sweeps_runs() -> None:
+    per_token, sizes = counted_flops_per_token(own_sweep().observations)
+    assert per_token(np.array([1e6])) == pytest.approx(18 * 1e6**0.95, rel=1e-9)
+    sweep = own_sweep().observations["n_params"].to_numpy()
+    assert sizes == pytest.approx((sweep.min() / 10, sweep.max() * 10))
+
+
+def test_pairs_of_equal_loss_miss_by_what_was_added() -> None:
+    own = own_sweep()
+    exact = equal_loss_pairs(own)
+    assert exact
+    assert {pair[-1] for pair in exact} <= {"+0.0000", "-0.0000"}
+    half = pl.int_range(pl.len()) >= 9
+    worse = own.observations.with_columns(pl.col("val_loss") + 0.05 * half.cast(pl.Float64))
+    missed = equal_loss_pairs(OwnSweep("mine", own.law, worse))
+    assert "+0.0500" in {pair[-1] for pair in missed}
+
+
+def test_the_page_puts_our_sweep_beside_the_published_models(rows: pl.DataFrame) -> None:
+    html = retrodict_page(rows, level=0.8, own=own_sweep()).html()
+    assert "Sweep mine: 18 observations" in html
+    assert "counted FLOPs, attention included" in html
+    assert "mild form of the test" in html
+    assert "No sweep was named" in retrodict_page(rows, level=0.8).html()
