@@ -1,32 +1,30 @@
 """Model shapes of a ladder, and the token counts a grid asks of each."""
 
+import math
+
 from llama_core.config import ModelConfig, llama_ffn_width
 from llama_core.counting import count_params, train_flops
 from sweeps.spec import Cell, Grid, IsoflopGrid, Ladder
 
 
 def shape(ladder: Ladder, width: int, vocab_size: int) -> ModelConfig:
-    """The model of one width.
+    """The model of one width: as many heads as cover it, in whole groups.
 
     Raises:
-        ValueError: the width is not a whole number of heads.
+        ValueError: the width is not a multiple of 8, as fast matrix products want.
     """
-    per_group = ladder.head_dim * ladder.query_heads_per_kv_head
-    if width % per_group:
-        lower, upper = width // per_group * per_group, (width // per_group + 1) * per_group
+    if width % 8:
+        lower, upper = width // 8 * 8, (width // 8 + 1) * 8
         near = f"{lower} or {upper}" if lower else f"{upper}"
-        raise ValueError(
-            f"width {width} is not a multiple of {per_group} "
-            f"(head_dim {ladder.head_dim} × query_heads_per_kv_head "
-            f"{ladder.query_heads_per_kv_head}). Use {near}."
-        )
-    n_heads = width // ladder.head_dim
+        raise ValueError(f"width {width} is not a multiple of 8. Use {near}.")
+    groups = math.ceil(width / (ladder.head_dim * ladder.query_heads_per_kv_head))
+    n_heads = groups * ladder.query_heads_per_kv_head
     return ModelConfig(
         vocab_size=vocab_size,
         d_model=width,
         n_layers=ladder.n_layers,
         n_heads=n_heads,
-        n_kv_heads=n_heads // ladder.query_heads_per_kv_head,
+        n_kv_heads=groups,
         head_dim=ladder.head_dim,
         d_ffn=llama_ffn_width(width, multiple_of=ladder.ffn_multiple_of),
         qk_norm=ladder.qk_norm,
@@ -39,7 +37,7 @@ def cells(grid: Grid, model: ModelConfig, *, seq_len: int, batch_tokens: int) ->
     """The horizons one model is trained to, in rising order of tokens, in whole steps.
 
     On an IsoFLOP grid D is the budget over the model's counted FLOPs per token, rounded to the
-    nearest step; a budget whose D/N leaves the grid's bounds is not asked of this model.
+    nearest step; a budget whose D or D/N leaves the grid's bounds is not asked of this model.
 
     Raises:
         ValueError: two budgets round to the same number of steps.
@@ -51,7 +49,7 @@ def cells(grid: Grid, model: ModelConfig, *, seq_len: int, batch_tokens: int) ->
         wanted: list[tuple[int, float | None]] = []
         for budget in sorted(grid.budgets):
             tokens = round(budget / per_step) * batch_tokens
-            if tokens and low <= tokens / N <= high:
+            if tokens and tokens >= grid.min_tokens and low <= tokens / N <= high:
                 wanted.append((tokens, budget))
     else:
         wanted = [

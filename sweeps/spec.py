@@ -24,8 +24,8 @@ class Ladder(Frozen):
     """Model sizes: one depth and one head size for all, width alone varies.
 
     Mixed depths put kinks into the valleys of small models (docs/benchmarks/demo_sweep.md), so
-    depth is stated once. Heads are as many as fit the width; SwiGLU's hidden width
-    is 8/3 of it, rounded up to `ffn_multiple_of`.
+    depth is stated once. Heads are as many as cover the width; SwiGLU's hidden width is 8/3
+    of it, rounded up to `ffn_multiple_of`.
     """
 
     widths: tuple[PositiveInt, ...] = Field(min_length=1)
@@ -39,11 +39,16 @@ class Ladder(Frozen):
 
 
 class IsoflopGrid(Frozen):
-    """Every width at every budget of counted FLOPs, as long as D/N stays within bounds."""
+    """Every width at every budget of counted FLOPs, as long as D/N and D stay within bounds.
+
+    `min_tokens` keeps out models that a budget ends before they have left the first steps,
+    where loss falls by another law than later.
+    """
 
     kind: Literal["isoflop"] = "isoflop"
     budgets: tuple[PositiveFloat, ...] = Field(min_length=1, description="C in counted FLOPs")
-    tokens_per_param: tuple[PositiveFloat, PositiveFloat] = (1.5, 200.0)
+    tokens_per_param: tuple[PositiveFloat, PositiveFloat] = (1.0, 200.0)
+    min_tokens: NonNegativeInt = 0
 
 
 class TokensGrid(Frozen):

@@ -1,0 +1,78 @@
+"""What is tried again and what is not."""
+
+from pathlib import Path
+
+from flows.dispatch import give_up
+from flows.observe import missing, observations
+from flows.rundir import RunDir, RunResult, write_whole
+from flows.settings import Home
+from tests.fakes import finished_run, planned_run
+
+
+def ended(run: RunDir, status: str) -> None:
+    result = RunResult(
+        run_id=run.id, status=status, reason="why", train_s=1, device="cpu", finished_at=1.0
+    )
+    write_whole(run.result_path, result.model_dump_json())
+
+
+def test_finished_and_diverged_runs_are_not_trained_again_but_failures_are(tmp_path):
+    home = Home(tmp_path)
+    runs = {
+        status: planned_run(width=width)
+        for status, width in (("diverged", 16), ("failed", 48), ("out_of_memory", 64))
+    }
+    done = planned_run(width=32)
+    finished_run(tmp_path, done)
+    for status, planned in runs.items():
+        run = RunDir(home.runs / planned.id)
+        run.create(planned)
+        ended(run, status)
+    everything = [done, *runs.values()]
+    assert missing(everything, home) == [runs["failed"], runs["out_of_memory"]]
+
+
+def test_a_failure_tried_again_is_set_aside_and_kept(tmp_path):
+    planned = planned_run()
+    run = RunDir(tmp_path / "runs" / planned.id)
+    run.create(planned)
+    ended(run, "failed")
+    run.retire_result()
+    assert run.result() is None
+    assert (run.path / "result-0.json").exists()
+
+
+def test_a_result_worth_keeping_is_not_set_aside(tmp_path):
+    run = finished_run(tmp_path, planned_run())
+    run.retire_result()
+    assert run.finished()
+
+
+def test_giving_up_says_what_the_child_said_last(tmp_path):
+    planned = planned_run()
+    run = RunDir(tmp_path / planned.id)
+    run.create(planned)
+    log = Path(run.path / "output.log")
+    log.write_text("Traceback\n  File x\nKeyError: 'matmul'\n\n")
+    result = give_up(run, log)
+    assert "KeyError: 'matmul'" in result.reason
+    assert run.result() == result
+
+
+def test_every_planned_cell_has_a_row_with_its_loss_or_its_reason(tmp_path):
+    home = Home(tmp_path)
+    done, waiting, failed = planned_run(width=32), planned_run(width=16), planned_run(width=48)
+    finished_run(tmp_path, done)
+    run = RunDir(home.runs / failed.id)
+    run.create(failed)
+    ended(run, "out_of_memory")
+    rows = observations([done, waiting, failed], home)
+    assert len(rows) == 6
+    assert [row["excluded_reason"] for row in rows[::2]] == [
+        None,
+        "not trained yet",
+        "out_of_memory: why",
+    ]
+    assert rows[0]["val_loss"] == 3.0
+    assert rows[0]["run_id"] == f"{done.id}@20480"
+    assert rows[0]["train_flops"] == done.cells[0].train_flops
