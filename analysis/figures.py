@@ -292,39 +292,41 @@ def draw_contours(data: pl.DataFrame, group: "GroupFit") -> go.Figure:
 
 
 def cloud_data(group: "GroupFit") -> pl.DataFrame:
-    """Bootstrap draws of alpha, beta, E and exponent_N; empty without a bootstrap."""
-    draws = group.fit.draws
-    return pl.DataFrame(
-        {name: draws[name] for name in ("alpha", "beta", "E", "exponent_N") if draws}
-    )
+    """Bootstrap draws of the two constants that shape the frontier, and of exponent_N.
+
+    alpha and beta; where the form fixes beta, alpha and the constant it trades with. Empty
+    without a bootstrap.
+    """
+    draws, form = group.fit.draws, group.fit.law.form
+    second = {"kaplan": "gamma", "tied": "E"}.get(form, "beta")
+    return pl.DataFrame({name: draws[name] for name in ("alpha", second, "exponent_N") if draws})
 
 
 def draw_cloud(data: pl.DataFrame, group: "GroupFit") -> go.Figure:
-    """The exponents of the resampled tables, coloured by the exponent of N*."""
-    law = group.fit.law
+    """The constants of the resampled tables, coloured by the exponent of N*."""
+    first, second, _ = data.columns
     figure = go.Figure()
     figure.add_scatter(
-        x=data["alpha"], y=data["beta"], mode="markers", showlegend=False,
+        x=data[first], y=data[second], mode="markers", showlegend=False,
         marker={"color": data["exponent_N"], "colorscale": "Viridis", "size": 5, "opacity": 0.6,
                 "colorbar": {"title": "exponent of N*"}},
-        hovertemplate="alpha %{x:.3f}<br>beta %{y:.3f}<br>exponent %{marker.color:.3f}"
-        "<extra></extra>",
+        hovertemplate=f"{first} %{{x:.3f}}<br>{second} %{{y:.3f}}<br>exponent "
+        "%{marker.color:.3f}<extra></extra>",
     )  # fmt: skip
+    law = group.fit.law
     figure.add_scatter(
-        x=[law.alpha], y=[law.beta], mode="markers", name="all rows", showlegend=False,
-        marker={"color": _WARN, "symbol": "x", "size": 12},
+        x=[getattr(law, first)], y=[getattr(law, second)], mode="markers", name="all rows",
+        showlegend=False, marker={"color": _WARN, "symbol": "x", "size": 12},
     )  # fmt: skip
-    among = float(np.corrcoef(data["alpha"], data["beta"])[0, 1]) if data.height > 1 else 0.0
-    together = (
-        "rise and fall together" if among > 0.3 else "trade off" if among < -0.3 else ("vary apart")
-    )
-    return _finish(
-        figure,
-        f"alpha and beta {together} over {data.height} resampled tables (r = {among:.2f})",
-        "alpha",
-        "beta",
-        log_x=False,
-    )
+    spread = [float(data[name].std() or 0.0) for name in (first, second)]  # type: ignore[arg-type]
+    title = f"{data.height} resampled tables hardly move {first} and {second}"
+    if min(spread) > 0:
+        among = float(np.corrcoef(data[first], data[second])[0, 1])
+        together = "vary apart"
+        if abs(among) > 0.3:
+            together = "rise and fall together" if among > 0 else "trade off"
+        title = f"{first} and {second} {together} over {data.height} resampled tables"
+    return _finish(figure, title, first, second, log_x=False)
 
 
 def profile_data(group: "GroupFit") -> pl.DataFrame:
@@ -366,7 +368,7 @@ def draw_profiles(data: pl.DataFrame) -> go.Figure:
         figure.update_yaxes(range=[0, 4], row=1, col=col)
         figure.update_xaxes(
             title=names[name], type="linear" if name == "exponent_N" else "log",
-            exponentformat="SI", row=1, col=col,
+            exponentformat="SI", tickangle=0, nticks=4, row=1, col=col,
         )  # fmt: skip
     figure.update_yaxes(title="rise / threshold", row=1, col=1)
     _dress(figure, f"{closed} of {len(parts)} profiles close on both sides")

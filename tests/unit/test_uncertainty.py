@@ -149,7 +149,7 @@ def _degenerate() -> dict[str, tuple[Array, Array, Array, str]]:
 
 
 @pytest.mark.parametrize("name", _degenerate())
-@pytest.mark.parametrize("noise", [0.0, 0.003])
+@pytest.mark.parametrize("noise", [0.003, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_degenerate_tables_are_called_not_identified(name: str, noise: float) -> None:
     N, D, loss, words = _degenerate()[name]
     group = _fit(N, D, loss * _noise(len(N), noise))
