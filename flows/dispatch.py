@@ -96,9 +96,7 @@ class ChildProcesses:
         try:
             for planned in longest_first(runs):
                 run = RunDir(self._home.runs / planned.id)
-                run.create(planned)
-                run.retire_result()
-                run.place(self._placement)
+                _make_ready(run, planned, self._placement)
                 waiting[train.submit(planned.name, planned.id)] = planned
             while waiting:
                 for future in [future for future in waiting if future.state.is_final()]:
@@ -167,8 +165,9 @@ class ChildProcesses:
 class WorkPool:
     """One flow run of a deployment for each training; workers pick them up."""
 
-    def __init__(self, home: Home, deployment: str) -> None:
+    def __init__(self, home: Home, placement: Placement, deployment: str) -> None:
         self._home = home
+        self._placement = placement
         self._deployment = deployment
 
     def train_all(
@@ -181,13 +180,10 @@ class WorkPool:
         """Train the runs on whatever workers the pool has."""
         by_id = {planned.id: planned for planned in runs}
         attempts = dict.fromkeys(by_id, 0)
-        for run_id in by_id:
-            RunDir(self._home.runs / run_id).retire_result()
+        for planned in runs:
+            _make_ready(RunDir(self._home.runs / planned.id), planned, self._placement)
         # One creator, one after the other: on SQLite concurrent creation stalls for half a minute.
-        flying = {
-            self._start(planned, 0): planned.id
-            for planned in longest_first(runs)
-        }
+        flying = {self._start(planned, 0): planned.id for planned in longest_first(runs)}
         while flying:
             for flow_run in _read_flow_runs(list(flying)):
                 if flow_run.state is None or not flow_run.state.is_final():
@@ -199,7 +195,6 @@ class WorkPool:
                     log.warning("run %s: %s; starting it again", run_id, flow_run.state.name)
                     flying[self._start(by_id[run_id], attempts[run_id])] = run_id
                     continue
-                run.create(by_id[run_id])
                 result = run.result() or give_up(run, run.path)
                 on_finished(by_id[run_id], result)
             on_tick()
@@ -245,6 +240,12 @@ def give_up(run: RunDir, where: Path) -> RunResult:
     )
     write_whole(run.result_path, result.model_dump_json(indent=1))
     return result
+
+
+def _make_ready(run: RunDir, planned: PlannedRun, placement: Placement) -> None:
+    run.create(planned)
+    run.place(placement)
+    run.retire_result()
 
 
 def _last_line(path: Path) -> str:

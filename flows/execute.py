@@ -40,16 +40,16 @@ class Interrupted(BaseException):
 def execute(run: RunDir, home: Home, placement: Placement) -> RunResult:
     """Train a run to its end, from wherever it stands.
 
-    A finished run is returned as it is. The curve holds every step once, also after kills.
+    A run that another process trains is waited for and not doubled; a settled one is returned
+    as it is. The curve holds every step once, also after kills.
 
     Raises:
-        RunBusyError: another process trains it.
         Interrupted: SIGTERM or SIGINT came.
         llama_core.corpus.CorpusError: the corpus is not in this home, or is damaged.
     """
-    with run.locked():
+    with run.waited_for():
         result = run.result()
-        if result is not None and result.status == "finished":
+        if result is not None and run.settled():
             return result
         if not run.provenance_path.exists():
             write_whole(run.provenance_path, provenance())

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -17,9 +18,12 @@ from llama_core.config import Frozen, Placement
 from llama_core.records import DivergedRecord, EvalRecord, StepRecord
 from sweeps.spec import PlannedRun
 
+log = logging.getLogger(__name__)
+
 CurveRecord = StepRecord | EvalRecord | DivergedRecord
 _KINDS: dict[type[Any], str] = {StepRecord: "step", EvalRecord: "eval", DivergedRecord: "diverged"}
 _TAIL_BYTES = 4096
+_WAIT_S = 0.5
 
 
 class RunBusyError(RuntimeError):
@@ -105,10 +109,17 @@ class RunDir:
         return result is not None and result.status in ("finished", "diverged")
 
     def retire_result(self) -> None:
-        """Set the result of a failure aside, so that the run can be tried again."""
-        if self.result_path.exists() and not self.settled():
-            number = len(list(self.path.glob("result-*.json")))
-            self.result_path.rename(self.path / f"result-{number}.json")
+        """Set the result of a failure aside, so that the run can be tried again.
+
+        A run that another process holds is being tried again already.
+        """
+        try:
+            with self.locked():
+                if self.result_path.exists() and not self.settled():
+                    number = len(list(self.path.glob("result-*.json")))
+                    self.result_path.rename(self.path / f"result-{number}.json")
+        except RunBusyError:
+            log.info("run %s is being trained by another process", self.id)
 
     def finished(self) -> bool:
         """Whether the run ended with every observation it was planned for."""
@@ -128,6 +139,21 @@ class RunDir:
             except BlockingIOError as error:
                 raise RunBusyError(f"run {self.id} is being trained by another process") from error
             yield
+
+    @contextmanager
+    def waited_for(self) -> Iterator[None]:
+        """Hold the run as soon as nobody else does."""
+        told = False
+        while True:
+            try:
+                with self.locked():
+                    yield
+                    return
+            except RunBusyError as busy:
+                if not told:
+                    log.info("%s; waiting for it", busy)
+                told = True
+                time.sleep(_WAIT_S)
 
     def busy(self) -> bool:
         """Whether some process holds the run now."""

@@ -78,7 +78,7 @@ def sweep(spec: str = "chinchilla", overrides: tuple[str, ...] = ()) -> str:
     settings = Settings()
     home = open_home(settings)
     planned, _ = make_plan(load_spec(spec, overrides), home)
-    dispatcher = WorkPool(home, "train/run")
+    dispatcher = WorkPool(home, planned.spec.placement, "train/run")
     report = run_sweep(planned, home, settings, dispatcher, LogWatcher())
     log.info("%s", report.verdict)
     return str(report.page)

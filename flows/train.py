@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.execute import execute
-from flows.rundir import RunBusyError, RunDir
+from flows.rundir import RunDir
 from flows.settings import Settings, open_home
 from flows.tracking import open_tracker
 from sweeps.spec import PlannedRun
@@ -28,10 +28,7 @@ def train(planned: PlannedRun) -> State[Any]:
     home = open_home(settings)
     run = RunDir(home.runs / planned.id)
     run.create(planned)
-    try:
-        result = execute(run, home, run.placement())
-    except RunBusyError as error:
-        return Failed(message=str(error))
+    result = execute(run, home, run.placement())
     open_tracker(settings, home).publish(run, planned)
     if result.status == "finished":
         return Completed(message=f"{planned.name} finished in {result.train_s:.0f} s")

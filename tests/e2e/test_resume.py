@@ -94,6 +94,13 @@ def test_sigterm_stops_a_training_that_goes_on_later(home, undisturbed, tmp_path
     same_training(undisturbed, copy)
 
 
+def test_a_training_started_twice_at_once_is_joined_and_not_doubled(home, undisturbed, tmp_path):
+    other, copy = twin(home, undisturbed, tmp_path)
+    processes = [start(other, copy) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    same_training(undisturbed, copy)
+
+
 def test_a_finished_training_is_returned_and_not_trained_again(home, undisturbed):
     before = undisturbed.curve_path.read_bytes()
     assert start(home, undisturbed).wait() == 0
