@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from analysis import published
-from analysis.contour import Constants
+from analysis.falsifier import equal_loss_pair, observed_pairs
 from analysis.frontier import (
     FrontierError,
     compute_optimal,
@@ -17,7 +17,7 @@ from analysis.frontier import (
 from analysis.frontier_figures import draw_frontier, frontier_data
 from analysis.frontier_report import NOT_MODELLED, short
 from analysis.law import Array, LossLaw
-from analysis.overtraining import implied_spend_ratio, tokens_multiple
+from analysis.overtraining import implied_spend_ratio
 from analysis.page import Page
 from analysis.retrodict import range_over_laws
 from analysis.retrodict_figures import (
@@ -367,58 +367,51 @@ def counted_flops_per_token(
 def _falsifier(page: Page, own: OwnSweep | None) -> None:
     page.heading("6  What would prove this wrong")
     law = own.law if own else published.law("besiroglu")
-    C = law.support.flops[1] if law.support else 1e21
-    N0, D0 = (float(value) for value in compute_optimal(law, C))
-    multiple = float(tokens_multiple(law, 0.5))
+    pair = equal_loss_pair(law, law.support.flops[1] if law.support else 1e21)
     page.text(
         "Everything above rests on one claim: a smaller model on more data reaches the same loss. "
-        "Train the pair and look. Under "
-        f"{'our own law' if own else law.name}, {short(N0)} parameters on {short(D0)} tokens and "
-        f"{short(N0 / 2)} on {short(D0 * multiple)} tokens ({multiple:.2f} times as many) are "
-        f"predicted to end at the same loss, {float(law.loss(N0, D0)):.4f}. If they miss by more "
+        f"Train the pair and look. Under {'our own law' if own else law.name}, "
+        f"{short(pair.N_large)} parameters on {short(pair.D_large)} tokens and "
+        f"{short(pair.N_small)} on {short(pair.D_small)} ({pair.D_small / pair.D_large:.2f} times "
+        f"as many) are predicted to end at the same loss, {pair.loss:.4f}. If they miss by more "
         "than the runs' own noise, do not trust this page at this scale."
     )
-    pairs = equal_loss_pairs(own) if own else []
-    if pairs:
-        page.text(
-            "Pairs among the sweep's own runs that the law puts within half a percent of each "
-            "other though one is at least 1.8 times the size. The law was fitted on them, so this "
-            "is the mild form of the test."
-        )
-        page.table(
-            ("large N", "its D", "small N", "its D", "loss, large", "loss, small", "miss in loss"),
-            pairs,
-        )
-
-
-def equal_loss_pairs(own: OwnSweep, most: int = 6) -> list[tuple[str, ...]]:
-    """Observed pairs of unlike size that the law predicts to be alike; widest sizes first."""
-    frame = own.observations.filter(pl.col("val_loss").is_finite())
-    N, D, loss = (
-        frame[name].cast(pl.Float64).to_numpy() for name in ("n_params", "tokens", "val_loss")
+    pairs = observed_pairs(own.law, own.observations) if own else pl.DataFrame()
+    if pairs.is_empty():
+        return
+    page.text(
+        f"{pairs.height} pairs among the sweep's own runs are predicted within half a percent of "
+        "each other though one is at least 1.8 times the size. The law was fitted on these runs, "
+        "so this is the mild form of the test. The widest:"
     )
-    predicted = Constants.of(own.law).loss(N, D)
-    found = []
-    for i in range(N.size):
-        for j in range(N.size):
-            alike = abs(predicted[i] / predicted[j] - 1) < 5e-3
-            if N[i] >= 1.8 * N[j] and alike:
-                # What the law itself predicts between the two is no miss.
-                miss = (loss[j] - loss[i]) - (predicted[j] - predicted[i])
-                found.append((N[i] / N[j], i, j, miss))
-    found.sort(reverse=True)
-    return [
+    page.table(
         (
-            short(N[i]),
-            short(D[i]),
-            short(N[j]),
-            short(D[j]),
-            f"{loss[i]:.4f}",
-            f"{loss[j]:.4f}",
-            f"{miss:+.4f}",
+            "large N",
+            "its D",
+            "its loss",
+            "small N",
+            "its D",
+            "its loss",
+            "miss in loss",
+            "miss in tokens of the small",
+        ),
+        [
+            (
+                *(short(row["N_large"]), short(row["D_large"]), f"{row['loss_large']:.4f}"),
+                *(short(row["N_small"]), short(row["D_small"]), f"{row['loss_small']:.4f}"),
+                f"{row['miss_loss']:+.4f}",
+                f"{row['miss_tokens']:+.0%}",
+            )
+            for row in pairs.head(6).iter_rows(named=True)
+        ],
+    )
+    surprises = int(pairs["surprising"].sum())
+    if surprises:
+        page.text(
+            f"{surprises} of {pairs.height} pairs miss by more than twice what two runs' scatter "
+            "around the law explains: the contour is not to be trusted there.",
+            role="warn",
         )
-        for _, i, j, miss in found[:most]
-    ]
 
 
 def _results(page: Page, device: Device) -> None:

@@ -23,7 +23,6 @@ from analysis.retrodict_figures import (
 from analysis.retrodict_report import (
     OwnSweep,
     counted_flops_per_token,
-    equal_loss_pairs,
     retrodict_page,
 )
 from analysis.serving import Device
@@ -205,17 +204,6 @@ def test_counted_flops_come_back_from_a_sweeps_runs() -> None:
     assert per_token(np.array([1e6])) == pytest.approx(18 * 1e6**0.95, rel=1e-9)
     sweep = own_sweep().observations["n_params"].to_numpy()
     assert sizes == pytest.approx((sweep.min() / 10, sweep.max() * 10))
-
-
-def test_pairs_of_equal_loss_miss_by_what_was_added() -> None:
-    own = own_sweep()
-    exact = equal_loss_pairs(own)
-    assert exact
-    assert {pair[-1] for pair in exact} <= {"+0.0000", "-0.0000"}
-    half = pl.int_range(pl.len()) >= 9
-    worse = own.observations.with_columns(pl.col("val_loss") + 0.05 * half.cast(pl.Float64))
-    missed = equal_loss_pairs(OwnSweep("mine", own.law, worse))
-    assert "+0.0500" in {pair[-1] for pair in missed}
 
 
 def test_the_page_puts_our_sweep_beside_the_published_models(rows: pl.DataFrame) -> None:
