@@ -31,7 +31,14 @@ from analysis.law import LossLaw
 from analysis.overtraining import break_even_tokens
 from analysis.repetition import Stock, inference_optimal_with_stock
 from analysis.serving import Serving, Shape
-from analysis.serving_choice import ServedChoice, Workload, menu, smooth_bill, smooth_choice
+from analysis.serving_choice import (
+    ServedChoice,
+    Workload,
+    general_condition_residual,
+    menu,
+    smooth_bill,
+    smooth_choice,
+)
 
 # Real shapes to choose from when a GPU is named.
 MENU = (
@@ -85,11 +92,14 @@ class ServedAdvice:
     Attributes:
         intervals: bootstrap intervals of N, D and total_usd; empty without draws.
         menu: real shapes priced for the same loss, cheapest first.
+        condition_residual: how far the choice is from the condition of a smooth optimum; far
+            where memory caps the size.
     """
 
     choice: ServedChoice
     intervals: dict[str, tuple[float, float]]
     menu: pl.DataFrame
+    condition_residual: float
 
 
 @dataclass(frozen=True)
@@ -210,7 +220,12 @@ def _served(
             ends = quantiles(drawn, level)
             intervals[name] = (float(ends[0].item()), float(ends[1].item()))
     shapes = [Shape.published(name) for name in MENU]
-    return ServedAdvice(choice, intervals, menu(law, loss, serving, workload, shapes, days=days))
+    return ServedAdvice(
+        choice,
+        intervals,
+        menu(law, loss, serving, workload, shapes, days=days),
+        general_condition_residual(law, choice),
+    )
 
 
 def as_json(advice: Advice) -> dict[str, Any]:
@@ -302,6 +317,7 @@ def _serving(served: ServedAdvice | None) -> dict[str, Any] | None:
         "total_usd": choice.total_usd,
         "saving": choice.saving,
         "spend_ratio": choice.spend_ratio,
+        "condition_residual": served.condition_residual,
         "intervals": {name: list(ends) for name, ends in served.intervals.items()} or None,
         "menu": served.menu.to_dicts(),
     }

@@ -5,7 +5,7 @@ found by search. Among shapes that exist, whole GPUs and memory make the bill ju
 shape is priced and the cheapest wins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -18,6 +18,9 @@ from analysis.frontier import FrontierError, contour_above_E, inference_optimal_
 from analysis.law import Array
 from analysis.overtraining import elasticity_ratio
 from analysis.serving import TRAIN_MFU, Device, DoesNotFit, Serving, Shape
+
+# Step in log N of numerical slopes.
+NUDGE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class ServedChoice:
     Attributes:
         eta: elasticity of the serving bill in N; one if every dollar went with 2·N FLOPs.
         capped: the GPUs' memory, not the price, set the size.
+        usd_per_gb: what one more GB of GPU memory would take off the lifetime bill; zero
+            unless `capped`.
         baseline_usd: lifetime bill of the compute-optimal model of the same loss.
     """
 
@@ -61,6 +66,7 @@ class ServedChoice:
     inference_usd: float
     eta: float
     capped: bool
+    usd_per_gb: float
     gpus: int
     decode_mfu: float
     usd_per_million_generated: float
@@ -120,6 +126,9 @@ def smooth_choice(
     def bill(N: Array) -> Array:
         return smooth_bill(N, serving, workload, kv_share=kv_share)
 
+    def total(N: Array) -> Array:
+        return np.asarray(price * 6 * N * contour.tokens(N) + bill(N))
+
     best = inference_optimal_with_bill(law, loss=loss, bill=bill, train_price=price)
     N, D = (float(value) for value in best)
     cap = largest_size(serving, kv_share=kv_share)
@@ -134,14 +143,15 @@ def smooth_choice(
         N, D = cap, float(contour.tokens(cap))
     shape = Shape.llama_like(N, kv_share=kv_share)
     N0, D0 = float(contour.N(0.0)), float(contour.D(0.0))
-    nudged = np.log(bill(np.asarray(N * np.exp([-1e-4, 1e-4]))))
+    nudged = np.log(bill(_around(N)))
     return ServedChoice(
         N=N,
         D=D,
         train_usd=price * 6 * N * D,
         inference_usd=float(bill(np.asarray(N))),
-        eta=float(nudged[1] - nudged[0]) / 2e-4,
+        eta=float(nudged[1] - nudged[0]) / (2 * NUDGE),
         capped=capped,
+        usd_per_gb=_shadow_price(total, N, serving, kv_share) if capped else 0.0,
         gpus=serving.require_fit(shape),
         decode_mfu=float(serving.decode_mfu(shape)),
         usd_per_million_generated=1e6 * float(serving.usd_per_generated_token(shape)),
@@ -235,6 +245,19 @@ def menu(
         "reason": pl.String,
     }
     return pl.DataFrame(rows, schema=schema).sort("total_usd", nulls_last=True)
+
+
+def _around(N: float) -> Array:
+    return np.asarray(N * np.exp([-NUDGE, NUDGE]))
+
+
+def _shadow_price(
+    total: Callable[[Array], Array], N: float, serving: Serving, kv_share: float
+) -> float:
+    """Dollars off the bill for a GB more, from slopes of bill and memory at the cap."""
+    bills = total(_around(N))
+    needed = serving.memory_bytes(Shape.llama_like(_around(N), kv_share=kv_share))
+    return float((bills[0] - bills[1]) / (needed[1] - needed[0]) * 1e9)
 
 
 def _rented(

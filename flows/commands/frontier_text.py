@@ -99,7 +99,9 @@ def _print_served(advice: Advice) -> None:
     choice = advice.served.choice
     ends = advice.served.intervals.get("N")
     interval = f" [{_short(ends[0])}, {_short(ends[1])}]" if ends else ""
-    cap = " (as large as the memory allows)" if choice.capped else ""
+    cap = ""
+    if choice.capped:
+        cap = f" (all the memory holds; a GB more would save ${choice.usd_per_gb:,.0f})"
     print(
         f"\nIn dollars: N {_short(choice.N)}{interval}{cap} on {_short(choice.D)} tokens; training "
         f"${choice.train_usd:,.0f}, serving ${choice.inference_usd:,.0f}, "

@@ -143,6 +143,8 @@ def test_hardware_and_stock_are_answered_beside(run: Run) -> None:
     )
     serving = told["serving"]
     assert 0 < serving["eta"] < 1
+    assert abs(serving["condition_residual"]) < 2e-3
+    assert serving["usd_per_gb"] == 0
     assert 0 < serving["decode_mfu"] < 1
     assert serving["menu"][0]["total_usd"] <= serving["menu"][1]["total_usd"]
     low, high = serving["intervals"]["N"]

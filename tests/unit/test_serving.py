@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -124,6 +126,10 @@ def test_a_cap_by_memory_is_the_answer_when_it_binds() -> None:
     assert choice.N == pytest.approx(39.2e9, rel=0.01)
     assert choice.D == pytest.approx(2.72e12, rel=0.03)
     assert law.loss(choice.N, choice.D) == pytest.approx(loss, rel=1e-9)
+    # One more hundredth of a GB is worth a hundredth of the price of a GB.
+    roomier = replace(l4, memory_bytes=24e9 + 0.01e9 / 0.9)
+    more = smooth_choice(law, loss, replace(serving, device=roomier), Workload(0.0, 1e9, l4))
+    assert choice.total_usd - more.total_usd == pytest.approx(0.01 * choice.usd_per_gb, rel=0.01)
 
 
 def test_a_quality_too_large_for_the_gpus_is_refused() -> None:
