@@ -196,7 +196,7 @@ def draw_contour(data: pl.DataFrame, model: str) -> go.Figure:
             "  training alone" if kind == "compute-optimal" else f"  {kind} served"
             for kind in marks["kind"]
         ],
-        textposition="middle right",
+        textposition=["middle right"] * 3 + ["top right"] * (marks.height - 3),
         marker={"color": "white", "size": 10, "line": {"color": "#0b6e99", "width": 2}},
         name="best for this many served tokens",
     )

@@ -143,7 +143,7 @@ def _bill(page: Page, rows: pl.DataFrame, level: float) -> None:
             f"({falls}). That is not one demand forecast applied to several sizes: it is one stock "
             "of data given to all of them.",
             "GPT-3, Gopher and PaLM-540B lie left of zero: no served token justifies their size at "
-            "their loss. They predate the Chinchilla result.",
+            "their loss. All three were planned before the Chinchilla result.",
             "Whether LLaMA 33B and 65B were over- or under-trained is open: the laws disagree on "
             "the sign. The marks of one row spread wider than its bar; believe the spread.",
         ]
