@@ -38,6 +38,8 @@ _DIRECT = 4  # starts that also go to the objective without continuation
 _E_SMALL = 5.0  # an E this many e-folds below the losses is tried against E = 0
 # Coordinates closer than this, relative to 1 + their size, are the same optimum.
 _SAME = 1e-5
+# Steps on the way through larger deltas need not be finished.
+_ROUGH = 1e-4
 FREE: dict[Form, tuple[str, ...]] = {
     "chinchilla": ("E", "A", "B", "alpha", "beta"),
     "gamma": ("E", "A", "B", "alpha", "beta", "gamma"),
@@ -74,10 +76,16 @@ class Problem:
     free: tuple[str, ...]
     zero_E: bool = False
 
-    def solve(self, x: Array, weights: Array | None = None, **options: float) -> Solution:
+    def solve(
+        self,
+        x: Array,
+        weights: Array | None = None,
+        *,
+        max_iterations: int = 200,
+        tolerance: float = 1e-10,
+    ) -> Solution:
         """Minimise from each start x (s, q), with weights (s, rows) or the problem's own."""
         weights = self.weights[None] if weights is None else weights
-        max_iterations = int(options.get("max_iterations", 200))
         return solve(
             self.rows,
             self.objective,
@@ -86,6 +94,7 @@ class Problem:
             x,
             weights,
             max_iterations=max_iterations,
+            tolerance=tolerance,
         )
 
     def constants(self, x: Array) -> dict[str, Array]:
@@ -186,7 +195,7 @@ def _search(problem: Problem) -> Optimum:
     # With a delta well below the scatter the objective has many shallow basins: approach
     # it through larger deltas, and from the best starts directly as well.
     smooth = replace(problem, objective=Objective("mse_log"))
-    x = smooth.solve(starts, max_iterations=60).x
+    x = smooth.solve(starts, max_iterations=60, tolerance=_ROUGH).x
     distinct, member = _distinct(x)
     scale = float(np.median(np.abs(smooth.residuals(distinct)), axis=1).min())
     x = _continued(problem, distinct, scale)
@@ -204,7 +213,7 @@ def _continued(problem: Problem, x: Array, scale: float) -> Array:
     for delta in (3 * scale, scale / 3, scale / 30):
         if delta > 2 * objective.delta:
             step = replace(problem, objective=Objective(objective.name, delta))
-            x = step.solve(x, max_iterations=40).x
+            x = step.solve(x, max_iterations=40, tolerance=_ROUGH).x
     return x
 
 
@@ -214,7 +223,7 @@ def _distinct(x: Array) -> tuple[Array, NDArray[np.intp]]:
     member = np.zeros(len(x), np.intp)
     for i, point in enumerate(x):
         apart = np.abs(x[chosen] - point).max(axis=1) / (1 + np.abs(point).max())
-        near = np.flatnonzero(apart < _SAME)
+        near = np.flatnonzero(apart < 10 * _ROUGH)
         member[i] = near[0] if len(near) else len(chosen)
         if not len(near):
             chosen.append(i)

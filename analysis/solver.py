@@ -323,7 +323,8 @@ def solve(
         x: starts (s, q).
         weights: row weights (s, rows) or (1, rows) for all problems alike.
         tolerance: a problem is done when its undamped Newton step moves every coordinate,
-            relative to 1 + its size, by less than this.
+            relative to 1 + its size, by less than this. Steps shrink quadratically, so what is
+            left after the last one is far smaller.
     """
     size = max(1, _BATCH_ELEMENTS // max(1, len(rows.loss)))
     parts = []
@@ -410,19 +411,23 @@ def _step(x: Array, gradient: Array, hessian: Array, damping: Array, chart: Char
     step = np.zeros_like(gradient)
     finite = np.isfinite(matrix).all(axis=(1, 2)) & np.isfinite(gradient).all(axis=1)
     balance = 1.0 / np.sqrt(scale)
-    balanced = matrix * balance[:, :, None] * balance[:, None, :]
-    lifted = _positive(balanced[finite])
-    step[finite] = -np.linalg.solve(lifted, (gradient * balance)[finite][..., None])[..., 0]
+    balanced = (matrix * balance[:, :, None] * balance[:, None, :])[finite]
+    downhill = -(gradient * balance)[finite]
+    step[finite] = _descent(balanced, downhill)
     return np.asarray(step * balance)
 
 
-def _positive(matrix: Array) -> Array:
-    """The matrix with eigenvalues made positive where it is not positive definite."""
+def _descent(matrix: Array, downhill: Array) -> Array:
+    """Newton steps; where they do not go down, with the eigenvalues made positive."""
     try:
-        np.linalg.cholesky(matrix)
-        return matrix
+        step = np.linalg.solve(matrix, downhill[..., None])[..., 0]
+        wrong = ~((step * downhill).sum(axis=1) > 0)
     except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(matrix)
+        step, wrong = np.zeros_like(downhill), np.ones(len(downhill), bool)
+    if wrong.any():
+        values, vectors = np.linalg.eigh(matrix[wrong])
         floor = 1e-12 * np.abs(values).max(axis=1, keepdims=True) + 1e-300
-        values = np.maximum(np.abs(values), floor)
-        return np.asarray((vectors * values[:, None, :]) @ np.swapaxes(vectors, 1, 2))
+        along = np.swapaxes(vectors, 1, 2) @ downhill[wrong][..., None]
+        along /= np.maximum(np.abs(values), floor)[..., None]
+        step[wrong] = (vectors @ along)[..., 0]
+    return np.asarray(step)

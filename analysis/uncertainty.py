@@ -66,7 +66,7 @@ def bootstrap(
     best = None
     for start in np.atleast_2d(x):
         solution = smooth.solve(
-            np.repeat(start[None], draws, axis=0), weights, max_iterations=_WARM
+            np.repeat(start[None], draws, axis=0), weights, max_iterations=_WARM, tolerance=1e-8
         )
         if best is None:
             best, value = solution.x, solution.value
@@ -202,7 +202,7 @@ def influence(problem: Problem, x: Array, *, seed: int = 0) -> Array:
     counts = resample(len(problem.rows.loss), resamples, seed)
     start = np.repeat(x[None], resamples, axis=0)
     weights = counts * problem.weights
-    optima = _smoothed(problem, x).solve(start, weights, max_iterations=_WARM).x
+    optima = _smoothed(problem, x).solve(start, weights, max_iterations=_WARM, tolerance=1e-8).x
     exponent = constants_and_exponents(problem.constants(optima))["exponent_N"]
     centred = counts - counts.mean(axis=0)
     return np.asarray(-(exponent - exponent.mean()) @ centred / resamples)
@@ -214,7 +214,7 @@ def leave_one_out(problem: Problem, x: Array) -> Array:
     weights = np.repeat(problem.weights[None], n, axis=0)
     np.fill_diagonal(weights, 0.0)
     start = np.repeat(x[None], n, axis=0)
-    return _smoothed(problem, x).solve(start, weights, max_iterations=_WARM).x
+    return _smoothed(problem, x).solve(start, weights, max_iterations=_WARM, tolerance=1e-8).x
 
 
 def _smoothed(problem: Problem, x: Array) -> Problem:
