@@ -163,5 +163,5 @@ def _keep_pages() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         trim_threshold, mmap_threshold = -1, -3
-        mallopt(mmap_threshold, 1 << 30)
+        mallopt(mmap_threshold, 1 << 25)
         mallopt(trim_threshold, (1 << 31) - 1)

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -28,6 +27,7 @@ from llama_core.config import ModelConfig, Placement, TrainConfig
 from llama_core.counting import train_flops
 from llama_core.data import Batches
 from llama_core.guard import LossGuard
+from llama_core.kernels import cross_entropy_sum
 from llama_core.machine import (
     attention_backend,
     compiles,
@@ -256,12 +256,12 @@ def build(
 
 def losses(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tensor]:
     """What is minimised and the cross-entropy in nats, both summed over tokens, in fp32."""
-    flat = logits.float().flatten(0, 1)
-    nats = F.cross_entropy(flat, targets.flatten(), reduction="sum")
+    flat = logits.flatten(0, 1)
+    nats = cross_entropy_sum(flat, targets.flatten())
     if not z_loss:
         return nats, nats
     # Pulls the softmax's normaliser towards 1 (Chowdhery et al. 2022, section 5).
-    return nats + z_loss * flat.logsumexp(dim=-1).square().sum(), nats
+    return nats + z_loss * flat.float().logsumexp(dim=-1).square().sum(), nats
 
 
 @torch.no_grad()
