@@ -248,6 +248,7 @@ def as_json(advice: Advice) -> dict[str, Any]:
         "optimum": _allocation(optimum, answer.loss) | {"saving": answer.saving.item()},
         "intervals": _intervals(advice),
         "spread_over_laws": advice.laws.to_dicts(),
+        "training_rules": published.training_rules(float(baseline.train_flops)).to_dicts(),
         "support": _support(advice),
         "regret": {
             "true": advice.regret_demands,

@@ -71,6 +71,15 @@ def frontier_page(advice: Advice) -> Page:
             for row in told["spread_over_laws"]
         ],
     )
+    if told["training_rules"]:
+        page.text("And training alone at that budget, by rules that give no loss law:")
+        page.table(
+            ("rule", "N", "D", "source"),
+            [
+                (row["rule"], short(row["N"]), short(row["D"]), row["source"])
+                for row in told["training_rules"]
+            ],
+        )
     _priced(page, advice)
     page.heading("Sources")
     page.text(f"Law: {advice.law.source}.", role="soft")

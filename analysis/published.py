@@ -69,6 +69,30 @@ def devices() -> pl.DataFrame:
     return _table("devices")
 
 
+def training_rules(C: float) -> pl.DataFrame:
+    """What others would train at a budget when training is all that costs.
+
+    Hoffmann's approaches 1 and 2 give no loss law, only sizes and tokens by budget; their tables
+    are interpolated in logarithms and asked nothing outside. Llama 3's rule is D = 0.299·C^0.537
+    (arXiv:2407.21783, figure 3), which its authors fitted from 6e18 to 1e22 FLOPs.
+
+    Returns:
+        rule, N, D, source; no row for a rule that does not reach C.
+    """
+    rows = []
+    for (rule,), table in _table("projections").group_by(["rule"], maintain_order=True):
+        flops = np.log(table["flops"].to_numpy())
+        if flops[0] <= np.log(C) <= flops[-1]:
+            N = float(np.exp(np.interp(np.log(C), flops, np.log(table["n_params"].to_numpy()))))
+            rows.append({"rule": rule, "N": N, "D": C / (6 * N), "source": table["source"][0]})
+    if C >= 6e18:
+        D = 0.299 * C**0.537
+        source = "Llama 3 (arXiv:2407.21783) figure 3"
+        rows.append({"rule": "llama3", "N": C / (6 * D), "D": D, "source": source})
+    schema = {"rule": pl.String, "N": pl.Float64, "D": pl.Float64, "source": pl.String}
+    return pl.DataFrame(rows, schema=schema)
+
+
 @cache
 def _laws() -> dict[str, LossLaw]:
     return {row["name"]: _law(row) for row in _table("laws").iter_rows(named=True)}

@@ -62,6 +62,12 @@ def print_advice(advice: Advice) -> None:
             for row in laws.to_dicts()
         ],
     )
+    if told["training_rules"]:
+        table(
+            "\nTraining alone, by other rules",
+            ("rule", "N", "D"),
+            [(row["rule"], _short(row["N"]), _short(row["D"])) for row in told["training_rules"]],
+        )
     _print_regret(advice)
     _print_stock(advice)
     _print_served(advice)

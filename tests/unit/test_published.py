@@ -83,3 +83,19 @@ def test_llama_took_its_published_time() -> None:
     row = published.models().row(by_predicate=pl.col("model") == "LLaMA-65B", named=True)
     peak = row["gpu_hours"] * 3600 * 312e12
     assert 6 * row["n_params"] * row["tokens"] / peak == pytest.approx(0.478, abs=0.001)
+
+
+def test_rules_without_a_law_give_back_their_tables() -> None:
+    rules = {row["rule"]: row for row in published.training_rules(5.76e23).to_dicts()}
+    # Hoffmann et al. 2022, table 3: 67B at Gopher's budget.
+    assert rules["hoffmann_approach1"]["N"] == pytest.approx(67e9, rel=1e-9)
+    assert 55e9 < rules["hoffmann_approach2"]["N"] < 67e9
+    # Llama 3 (arXiv:2407.21783): at 3.8e25 FLOPs the text extrapolates to 402B on 16.55T.
+    llama = published.training_rules(3.8e25).filter(pl.col("rule") == "llama3")
+    assert llama["D"][0] == pytest.approx(16.55e12, rel=0.02)
+    assert llama["N"][0] == pytest.approx(402e9, rel=0.05)
+
+
+def test_rules_are_asked_nothing_outside_their_tables() -> None:
+    assert published.training_rules(1e15).is_empty()
+    assert published.training_rules(1e30)["rule"].to_list() == ["llama3"]
