@@ -11,11 +11,13 @@ from analysis.forms import Optimum, Problem, find_optimum, make_problem
 from analysis.isoflop import IsoflopFit, ParabolaBias
 from analysis.law import LawFit
 from analysis.observations import Duplicate, name_rows
+from analysis.parametric import clusters_of
 
 if TYPE_CHECKING:
     from analysis.fit import Influence
 
 _OUTLIER = 8.0  # median absolute deviations
+_FEW_RUNS = 12  # resampled as wholes, fewer trainings give too few different tables
 _BENT = 0.02  # shift of an exponent worth a sentence
 # A free gamma that lowers the objective by this share says the plain form misfits.
 _MISFIT = 0.2
@@ -82,6 +84,12 @@ def _rows(
                 f"Row {top.row} alone moves exponent_N by {top.effect_on_exponent_N:+.3f} when "
                 "left out, a quarter of its interval or more."
             )
+    clusters = clusters_of(used)
+    if clusters is not None and clusters.max() + 1 < _FEW_RUNS:
+        yield (
+            f"The rows come from {clusters.max() + 1} trainings, which are resampled as wholes: "
+            "so few make intervals rough."
+        )
     exact = [d for d in duplicates if d.exact]
     near = [d for d in duplicates if not d.exact]
     for kind, pairs in (("Exact", exact), ("Near", near)):

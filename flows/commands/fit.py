@@ -92,11 +92,19 @@ def fit(
 def _table(file: str, mapping: dict[str, str]) -> "pl.DataFrame":
     """The file's table, or the observations of the sweep of that name."""
     from analysis.observations import TableError, read_table
+    from flows.settings import Home, Settings
 
     path = Path(file)
     if path.exists() or path.suffix:
         return read_table(path, mapping=mapping)
-    raise TableError(f"{file} is neither a file nor the name of a sweep.")
+    home = Home(Settings().home.expanduser().absolute())
+    observed = home.sweeps / file / "observations.parquet"
+    if not observed.is_file():
+        raise TableError(
+            f"{file} is neither a file nor a sweep with observations in {home.root}. "
+            f"Train it with: isoflop sweep {file}"
+        )
+    return read_table(observed, mapping=mapping)
 
 
 def _mapping(pairs: list[str]) -> dict[str, str]:
