@@ -1,0 +1,99 @@
+"""Peak memory of a training step, estimated from shape and placement. No torch here."""
+
+from dataclasses import dataclass
+
+from llama_core.config import ModelConfig, Placement, TrainConfig
+from llama_core.counting import count_params
+
+
+@dataclass(frozen=True, slots=True)
+class StepMemory:
+    """Bytes of one training step on one device.
+
+    Attributes:
+        weights: fp32 weights.
+        gradients: fp32 gradients.
+        optimizer: AdamW's two moments.
+        activations: what one micro-batch keeps for its backward pass, and its logits.
+        snapshot: the trunk's copy of weights and moments while a branch cools.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    snapshot: int
+
+    @property
+    def peak(self) -> int:
+        """Bytes at the fullest moment.
+
+        With one micro-batch gradients appear while activations go, so the two never stand
+        together in full; with several the earlier ones' gradients wait beside the next
+        activations. The optimizer sees all gradients and no activations.
+        """
+        return self.weights + self.optimizer + self.snapshot + max(self.activations, self.gradients)
+
+
+def step_memory(
+    model: ModelConfig, cfg: TrainConfig, placement: Placement, *, rows: int, eager: bool
+) -> StepMemory:
+    """Memory of a step that sends `rows` rows at a time through the model.
+
+    Args:
+        eager: attention keeps its scores; SDPA keeps two rows of statistics instead.
+    """
+    params = count_params(model).total
+    branches = len(cfg.schedule.horizons) > 1
+    tokens = rows * cfg.seq_len
+    activations = tokens * _bytes_per_token(model, cfg, placement, eager=eager)
+    if rows * cfg.seq_len < cfg.batch_tokens:
+        activations += 4 * params
+    return StepMemory(
+        weights=4 * params,
+        gradients=4 * params,
+        optimizer=8 * params,
+        activations=activations,
+        snapshot=12 * params if branches else 0,
+    )
+
+
+def _bytes_per_token(
+    model: ModelConfig, cfg: TrainConfig, placement: Placement, *, eager: bool
+) -> int:
+    """Kept for the backward pass, counted through the forward pass of `model.Llama`."""
+    narrow = 2 if cfg.dtype == "bfloat16" else 4
+    stream = 4 * model.d_model
+    block = _block_bytes(model, cfg.seq_len, narrow, eager=eager)
+    if placement.activation_checkpointing == "full":
+        # The inputs of all blocks, and one block at a time in full.
+        layers = model.n_layers * stream + block
+    elif placement.activation_checkpointing == "selective":
+        layers = model.n_layers * (stream + _product_bytes(model, cfg.seq_len, narrow)) + block
+    else:
+        layers = model.n_layers * block
+    # Logits, the softmax that becomes their gradient, and where types differ that gradient again.
+    logits = model.vocab_size * (narrow + 4 + (narrow if narrow == 2 else 0))
+    return layers + 2 * stream + logits
+
+
+def _block_bytes(model: ModelConfig, seq_len: int, narrow: int, *, eager: bool) -> int:
+    queries = model.n_heads * model.head_dim
+    keys = model.n_kv_heads * model.head_dim
+    norms = 2 * model.d_model * 4 + 2 * model.d_model * narrow
+    if narrow == 2:
+        norms += 2 * model.d_model * 4  # a norm's fp32 output beside its bf16 copy
+    heads = queries + 2 * keys  # turned queries and keys, and values, as attention reads them
+    if model.qk_norm:
+        heads += queries + 2 * keys + queries + keys  # before the norm, and before its scale
+    scores = model.n_heads * (seq_len if eager else 1)
+    mixed = queries if eager else 2 * queries
+    feed_forward = 4 * model.d_ffn  # gate and up, silu of gate, their product
+    return norms + narrow * (heads + scores + mixed + feed_forward)
+
+
+def _product_bytes(model: ModelConfig, seq_len: int, narrow: int) -> int:
+    """What selective recomputation keeps of a block: results of products and attention."""
+    queries = model.n_heads * model.head_dim
+    heads = queries + 2 * model.n_kv_heads * model.head_dim
+    return narrow * (heads + queries + 2 * model.d_model + 2 * model.d_ffn)
