@@ -24,6 +24,8 @@ for _name, _target, _help in (
     ("fit", "fit:fit", "Fit a loss law to a table of runs or a sweep."),
     ("frontier", "frontier:frontier", "Compute-optimal and inference-optimal N and D."),
     ("retrodict", "frontier:retrodict", "The inference bill behind published models."),
+    ("generate", "core:generate", "Continue a prompt with a trained model."),
+    ("export-hf", "core:export_hf", "Write a trained model as transformers reads it."),
 ):
     app.command(f"flows.commands.{_target}", name=_name, help=_help)
 

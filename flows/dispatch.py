@@ -61,12 +61,11 @@ class Dispatcher(Protocol):
 
 
 class ChildProcesses:
-    """One child process a run, as many at once as there are slots. Needs a flow around it."""
+    """One child process a run, as many at once as the flow's task runner has threads."""
 
-    def __init__(self, home: Home, placement: Placement, slots: int) -> None:
+    def __init__(self, home: Home, placement: Placement) -> None:
         self._home = home
         self._placement = placement
-        self._slots = slots
         self._children: set[subprocess.Popen[bytes]] = set()
         self._guard = threading.Lock()
         self._stopping = False
@@ -79,13 +78,11 @@ class ChildProcesses:
         on_tick: Callable[[], None],
     ) -> None:
         """Train the runs. Whatever ends this early, Ctrl-C too, stops the children first."""
-        slots = threading.BoundedSemaphore(self._slots)
 
         # A task for each training puts it on the sweep's timeline in Prefect.
         @task(name="train", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
         def train(name: str, run_id: str) -> State[Any]:
-            with slots:
-                result = self._train(RunDir(self._home.runs / run_id))
+            result = self._train(RunDir(self._home.runs / run_id))
             if result is None:
                 return Failed(message=f"{name} was stopped; it resumes when started again")
             if result.status == "finished":

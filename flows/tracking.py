@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from flows.rundir import RunDir, write_whole
 from flows.settings import Home, Settings
 from llama_core.counting import count_params
-from sweeps.spec import PlannedRun
+from sweeps.spec import Cell, PlannedRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 # goes along as an artifact.
 _POINTS = 500
 _BATCH = 1000
-_STEP_METRICS = ("loss", "lr", "grad_norm", "tokens_per_s")
+_TRUNK_METRICS = ("lr", "grad_norm", "tokens_per_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +54,31 @@ class Tracker(Protocol):
 def metric_points(run: RunDir, planned: PlannedRun) -> Iterator[tuple[str, Point]]:
     """The points of a run that a tracker receives, thinned the same way every time.
 
-    The trunk's metrics are `train_loss`, `lr`, `grad_norm` and `tokens_per_s`. A cooldown branch
-    adds `train_loss/D_<tokens>`; every horizon gives one point of `val_loss` and `val_bpb`.
+    The trunk's metrics are `train_loss`, `lr`, `grad_norm` and `tokens_per_s`; the last cooldown
+    ends its curve. Every other branch has a metric of its own, named after its isoflop so that
+    one chart shows all sizes of a budget. A horizon gives a point of `val_loss` and `val_bpb`.
     """
     kept = _kept_steps(planned.run.train.total_steps)
-    final = max(planned.run.train.schedule.horizons)
+    branches = {cell.tokens: branch_metric(cell) for cell in planned.cells[:-1]}
     for row in run.rows():
         stamp = int(row["at"] * 1000)
         if row["kind"] == "eval":
             yield "val_loss", Point(row["step"], row["val_loss"], stamp)
             yield "val_bpb", Point(row["step"], row["val_bpb"], stamp)
         elif row["kind"] == "step" and row["step"] in kept:
-            # The last branch is the end of the trunk's own curve.
-            if row["horizon"] in (None, final):
-                yield "train_loss", Point(row["step"], row["loss"], stamp)
-                for key in _STEP_METRICS[1:]:
+            branch = branches.get(row["horizon"])
+            yield branch or "train_loss", Point(row["step"], row["loss"], stamp)
+            if branch is None:
+                for key in _TRUNK_METRICS:
                     yield key, Point(row["step"], row[key], stamp)
-            else:
-                key = f"train_loss/D_{row['horizon']}"
-                yield key, Point(row["step"], row["loss"], stamp)
+
+
+def branch_metric(cell: Cell) -> str:
+    """Name of a cooldown branch's loss: `cooldown/C_1.60e11`, or by tokens off an isoflop."""
+    if cell.flops_budget is None:
+        return f"cooldown/D_{cell.tokens}"
+    # MLflow takes no plus sign in a name.
+    return f"cooldown/C_{cell.flops_budget:.2e}".replace("+", "")
 
 
 def run_params(planned: PlannedRun) -> dict[str, str]:

@@ -175,9 +175,9 @@ def _train_here(
         from flows.dispatch import ChildProcesses
         from flows.sweep import SweepFailedError, run_sweep
 
-        # A thread waits for each training; how many train at once is the dispatcher's matter.
-        tasks: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=len(planned.runs))
-        dispatcher = ChildProcesses(home, planned.spec.placement, slots)
+        # A thread waits for each training, so as many train at once as there are threads.
+        tasks: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=slots)
+        dispatcher = ChildProcesses(home, planned.spec.placement)
 
         @flow(
             name="sweep",

@@ -46,7 +46,7 @@ def test_publishing_twice_changes_nothing(tracker, sweep, tmp_path):
     tracker.publish(run, planned)
     before = {
         metric: tracker.curve(sweep, run.id, metric)
-        for metric in ("train_loss", "val_loss", "lr", "train_loss/D_20480")
+        for metric in ("train_loss", "val_loss", "lr", "cooldown/D_20480")
     }
     # Losing the note is what a crash between sending and noting looks like.
     for note in run.path.glob("mirror-*.json"):
@@ -60,7 +60,7 @@ def test_a_branch_and_the_horizons_have_their_own_points(tracker, sweep, tmp_pat
     planned = planned_run(sweep=sweep)
     run = finished_run(tmp_path, planned)
     tracker.publish(run, planned)
-    branch = tracker.curve(sweep, run.id, "train_loss/D_20480")
+    branch = tracker.curve(sweep, run.id, "cooldown/D_20480")
     assert [point.step for point in branch] == list(range(15, 21))
     assert [point.step for point in tracker.curve(sweep, run.id, "val_loss")] == [20, 40]
 
