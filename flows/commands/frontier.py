@@ -15,71 +15,46 @@ if TYPE_CHECKING:
     from analysis.retrodict_report import OwnSweep
     from analysis.serving import Serving
 
+
+def _help(text: str) -> Parameter:
+    return Parameter(help=text)
+
+
 Json = Annotated[
     str | None,
     Parameter(help="write JSON to this file; - for standard output", allow_leading_hyphen=True),
 ]
+Report = Annotated[Path | None, _help("write a self-contained HTML page")]
+Level = Annotated[float, _help("of the bootstrap intervals")]
+Tokens = str | None
 
 
 def frontier(
     *,
-    law: str = "besiroglu",
-    loss: float | None = None,
-    flops: float | None = None,
-    like: str | None = None,
-    inference_tokens: str | None = None,
-    prompt_tokens: str | None = None,
-    generated_tokens: str | None = None,
-    gpu: str | None = None,
-    price: float | None = None,
-    gpus: int = 8,
-    batch: int = 8,
-    context: float = 1024,
-    bits: float = 16,
-    days: float | None = None,
-    unique_tokens: float | None = None,
-    level: float = 0.8,
+    law: Annotated[str, _help("published name, law file, or what fit --json wrote")] = "besiroglu",
+    loss: Annotated[float | None, _help("goal: reach this loss")] = None,
+    flops: Annotated[float | None, _help("goal: be as good as this training budget buys")] = None,
+    like: Annotated[str | None, _help("goal: be as good as N parameters on D tokens: N,D")] = None,
+    inference_tokens: Annotated[Tokens, _help("to serve over its life: number or LOW:HIGH")] = None,
+    prompt_tokens: Annotated[Tokens, _help("the same, prompt alone")] = None,
+    generated_tokens: Annotated[Tokens, _help("the same, generated alone")] = None,
+    gpu: Annotated[str | None, _help("price it on a100, a100-40, h100 or l4")] = None,
+    price: Annotated[float | None, _help("dollars an hour for a GPU; else as listed")] = None,
+    gpus: Annotated[int | None, _help("most GPUs for one replica; 8")] = None,
+    batch: Annotated[int | None, _help("sequences decoded together; 8")] = None,
+    context: Annotated[float | None, _help("tokens of a prompt, and while decoding; 1024")] = None,
+    bits: Annotated[float | None, _help("bits of a stored weight; 16")] = None,
+    days: Annotated[
+        float | None, _help("rent whole replicas this long; else by the second")
+    ] = None,
+    unique_tokens: Annotated[float | None, _help("unique training tokens; else all fresh")] = None,
+    level: Level = 0.8,
     json: Json = None,
-    report: Path | None = None,
+    report: Report = None,
 ) -> None:
     """Compute-optimal and inference-optimal N and D, what they cost, and how sure that is.
 
-    Parameters
-    ----------
-    law
-        A published law's name, a law's JSON file, or what `isoflop fit --json` wrote.
-    loss
-        Goal: reach this loss.
-    flops
-        Goal: be as good as the compute-optimal model of this training budget.
-    like
-        Goal: be as good as a model of N parameters on D tokens, given as N,D.
-    inference_tokens
-        Tokens to serve over the model's life: a number, or LOW:HIGH when unsure.
-    prompt_tokens
-        Prompt tokens over the model's life, likewise.
-    generated_tokens
-        Generated tokens over the model's life, likewise.
-    gpu
-        Price the answer on this GPU: a100, a100-40, h100, l4.
-    price
-        Dollars an hour for one GPU; its listed price when left out.
-    gpus
-        Most GPUs for one replica.
-    batch
-        Sequences decoded together.
-    context
-        Mean tokens of context while decoding.
-    bits
-        Bits of a stored weight.
-    days
-        Rent whole replicas around the clock for this long; by the second when left out.
-    unique_tokens
-        Stock of unique training tokens; all fresh when left out.
-    level
-        Of the bootstrap intervals.
-    report
-        Write the answer as a self-contained HTML page.
+    Ask for one goal: --loss, --flops or --like.
     """
     from analysis.advice import advise, as_json
     from flows.cli import fail
@@ -95,7 +70,16 @@ def frontier(
             read_law(law),
             goal,
             demand,
-            serving=_serving(gpu, price, gpus, batch, context, bits, demand),
+            serving=_serving(
+                gpu,
+                price,
+                demand,
+                gpus=gpus,
+                batch=batch,
+                context=context,
+                bits=bits,
+                days=days,
+            ),
             days=days,
             unique_tokens=unique_tokens,
             level=level,
@@ -114,22 +98,12 @@ def frontier(
 
 def retrodict(
     *,
-    level: float = 0.8,
-    experiment: str | None = None,
+    level: Level = 0.8,
+    experiment: Annotated[str | None, _help("put a sweep of ours on the page")] = None,
     json: Json = None,
-    report: Path | None = None,
+    report: Report = None,
 ) -> None:
-    """The inference bill that would make each published model the best choice of its loss.
-
-    Parameters
-    ----------
-    level
-        Of the bootstrap interval of Besiroglu's law.
-    experiment
-        Put a sweep of ours beside them in the report.
-    report
-        Write the page "The inference bill LLaMA assumed".
-    """
+    """The inference bill that would make each published model the best choice of its loss."""
     from analysis.published import six_laws
     from analysis.retrodict import retrodict as rows_for
     from flows.cli import fail
@@ -265,32 +239,25 @@ def _demand(total: str | None, prompt: str | None, generated: str | None) -> "De
 
 
 def _serving(
-    gpu: str | None,
-    price: float | None,
-    gpus: int,
-    batch: int,
-    context: float,
-    bits: float,
-    demand: "Demand",
+    gpu: str | None, price: float | None, demand: "Demand", **options: float | None
 ) -> "Serving | None":
+    """The serving described by the options that were given; the others keep their defaults."""
     from analysis.serving import Device, Serving
     from flows.cli import fail
 
+    given = {name: value for name, value in options.items() if value is not None}
     if gpu is None:
-        if price is not None:
-            fail("--price needs --gpu: dollars an hour of which GPU?")
+        if price is not None or given:
+            fail("--price, --gpus, --batch, --context, --bits and --days need --gpu: of which GPU?")
         return None
     if demand.bounds[1] == 0:
-        fail(
-            "--gpu prices serving: say how many tokens with --prompt-tokens and --generated-tokens."
-        )
-    return Serving(
-        Device.named(gpu, usd_per_hour=price),
-        batch=batch,
-        context=context,
-        weight_bits=bits,
-        gpus=gpus,
-    )
+        fail("--gpu prices serving: give --prompt-tokens and --generated-tokens.")
+    given.pop("days", None)
+    if "context" in given:
+        given["prompt"] = given["context"]
+    if "bits" in given:
+        given["weight_bits"] = given.pop("bits")
+    return Serving(Device.named(gpu, usd_per_hour=price), **given)  # type: ignore[arg-type]
 
 
 def _interval(option: str, text: str) -> tuple[float, float]:
