@@ -41,7 +41,7 @@ def segments(cfg: TrainConfig) -> tuple[Segment, ...]:
     path: list[Segment] = []
     trunk_step = 0
     for horizon in schedule.horizons:
-        start = cooldown_start(schedule, horizon // cfg.batch_tokens)
+        start = cooldown_start(schedule, horizon, cfg.batch_tokens)
         if start > trunk_step:
             path.append(Segment(None, trunk_step, start, rejoins=False))
             trunk_step = start
@@ -50,9 +50,10 @@ def segments(cfg: TrainConfig) -> tuple[Segment, ...]:
     return tuple(path)
 
 
-def cooldown_start(schedule: Wsd, total_steps: int) -> int:
-    """Steps on the trunk before the cooldown that ends at `total_steps`; the cooldown has >= 1."""
-    return min(round((1 - schedule.cooldown_fraction) * total_steps), total_steps - 1)
+def cooldown_start(schedule: Wsd, horizon: int, batch_tokens: int) -> int:
+    """Steps on the trunk before the cooldown that ends at `horizon` tokens; it has at least one."""
+    cooldown_steps = max(1, round(schedule.cooldown_fraction * horizon / batch_tokens))
+    return horizon // batch_tokens - cooldown_steps
 
 
 def lr_multiplier(cfg: TrainConfig, step: int, horizon: int | None) -> float:
@@ -81,7 +82,7 @@ def _decay(cfg: TrainConfig, step: int, horizon: int | None) -> float:
     if horizon is None:
         return 1.0
     last = horizon // cfg.batch_tokens
-    start = cooldown_start(schedule, last)
+    start = cooldown_start(schedule, horizon, cfg.batch_tokens)
     # The last step still moves: a rate of exactly zero would waste it.
     share = (step + 1 - start) / (last - start + 1)
     return 1 - share if schedule.shape == "linear" else 1 - math.sqrt(share)

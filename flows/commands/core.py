@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from sweeps.spec import RunSpec
 
 Horizon = Annotated[int | None, Parameter(help="token budget of the branch; the largest if unset")]
-Json = Annotated[str | None, Parameter(help="write JSON to this file; - for standard output")]
+Json = Annotated[
+    str | None,
+    Parameter(help="write JSON to this file; - for standard output", allow_leading_hyphen=True),
+]
 
 
 def generate(

@@ -4,7 +4,8 @@ import math
 import pytest
 
 from llama_core.config import Wsd
-from llama_core.schedule import lr_multiplier, segments
+from llama_core.schedule import cooldown_start, lr_multiplier, segments
+from sweeps.spec import branch_tokens
 from tests.core_tools import BATCH_TOKENS, recipe
 
 
@@ -70,3 +71,12 @@ def test_a_run_of_one_step_is_all_cooldown():
     (only,) = segments(recipe(1))
     assert (only.first_step, only.last_step, only.horizon) == (0, 1, BATCH_TOKENS)
     assert math.isfinite(lr_multiplier(recipe(1), 0, BATCH_TOKENS))
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.3, 0.5, 0.9])
+def test_branches_leave_the_trunk_where_the_plan_counts_them(fraction):
+    for steps in range(1, 200):
+        tokens = steps * BATCH_TOKENS
+        schedule = Wsd(horizons=(tokens,), cooldown_fraction=fraction)
+        planned = branch_tokens(schedule, tokens, BATCH_TOKENS)
+        assert cooldown_start(schedule, tokens, BATCH_TOKENS) * BATCH_TOKENS == planned
