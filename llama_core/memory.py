@@ -58,6 +58,23 @@ def step_memory(
     )
 
 
+def rows_that_fit(
+    model: ModelConfig,
+    cfg: TrainConfig,
+    placement: Placement,
+    *,
+    rows: int,
+    eager: bool,
+    budget: float,
+) -> int:
+    """The largest divisor of `rows` whose step stays within `budget` bytes; at least one row."""
+    divisors = (count for count in range(rows, 0, -1) if rows % count == 0)
+    for count in divisors:
+        if step_memory(model, cfg, placement, rows=count, eager=eager).peak <= budget:
+            return count
+    return 1
+
+
 def _bytes_per_token(
     model: ModelConfig, cfg: TrainConfig, placement: Placement, *, eager: bool
 ) -> int:

@@ -4,6 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from llama_core.config import Placement
+from llama_core.family import small_shape
+from llama_core.memory import rows_that_fit, step_memory
+from tests.core_tools import recipe
+
 # A step's peak resident set over what the process had with weights and moments in place.
 MEASURE = """
 import resource, sys
@@ -71,3 +76,35 @@ def test_a_steps_peak_is_within_fifteen_percent_of_the_estimate(dtype, mode, att
     )  # fmt: skip
     measured, estimated = map(int, answer.stdout.split())
     assert estimated == pytest.approx(measured, rel=0.15), f"{measured / 2**20:.0f} MiB"
+
+
+def long_rows():
+    batch = 64 * 256
+    return recipe(1).model_copy(update={"seq_len": 256, "batch_tokens": batch})
+
+
+def test_as_many_rows_as_fit_go_through_at_once():
+    model, cfg = small_shape(256, 4096), long_rows()
+
+    def peak(rows):
+        return step_memory(model, cfg, Placement(), rows=rows, eager=False).peak
+
+    def fitting(budget):
+        return rows_that_fit(model, cfg, Placement(), rows=64, eager=False, budget=budget)
+
+    assert fitting(peak(64)) == 64
+    assert fitting(peak(64) - 1) == 32
+    assert fitting(peak(8) + 1) == 8
+    assert fitting(0) == 1
+
+
+def test_recomputing_more_keeps_less():
+    model, cfg = small_shape(256, 4096), recipe(10)
+    modes = ("off", "selective", "full")
+    kept = [
+        step_memory(
+            model, cfg, Placement(activation_checkpointing=mode), rows=4, eager=True
+        ).activations
+        for mode in modes
+    ]
+    assert kept[0] > kept[1] > kept[2]
