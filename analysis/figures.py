@@ -19,32 +19,33 @@ if TYPE_CHECKING:
     from analysis.fit import GroupFit
 
 _INK, _SOFT, _MARK, _WARN = "#1c2430", "#8a94a3", "#0b6e99", "#c2410c"
-_MOST_POINTS = 300  # of a curve; more cannot be seen
+_STEP = 1.03  # factor in tokens between the points of a curve
 _UNITS = {"nats_per_token": "nats per token", "bits_per_byte": "bits per byte"}
 
 
 def loss_curves_data(curves: pl.DataFrame) -> pl.DataFrame:
-    """Curves thinned to what can be seen: run_id, name, n_params, tokens, train_flops, loss.
+    """Curves averaged to what can be seen: run_id, name, n_params, tokens, train_flops, loss.
+
+    A point is the mean loss over 3 % more tokens than the point before, so that the noise of
+    single batches does not hide the curve.
 
     Args:
         curves: with `train_loss`, or `val_loss` where there is none; rows without a loss go.
     """
     loss = "train_loss" if "train_loss" in curves.columns else "val_loss"
     name = pl.col("name") if "name" in curves.columns else pl.col("run_id")
-    every = (pl.len().over("run_id") / _MOST_POINTS).ceil().cast(pl.Int64)
-    place = pl.int_range(pl.len()).over("run_id")
     return (
         curves.filter(pl.col(loss).is_not_null())
+        .with_columns((pl.col("tokens").log() / np.log(_STEP)).floor().alias("bin"))
         .sort("run_id", "tokens")
-        .filter((place % every == 0) | (place == pl.len().over("run_id") - 1))
-        .select(
-            "run_id",
-            name.cast(pl.String).alias("name"),
-            "n_params",
-            "tokens",
-            "train_flops",
-            pl.col(loss).alias("loss"),
+        .group_by("run_id", "bin", maintain_order=True)
+        .agg(
+            name.cast(pl.String).first().alias("name"),
+            pl.col("n_params").first(),
+            pl.col("tokens", "train_flops").last(),
+            pl.col(loss).mean().alias("loss"),
         )
+        .drop("bin")
     )
 
 
@@ -70,7 +71,7 @@ def draw_loss_curves(data: pl.DataFrame) -> go.Figure:
     _size_legend(figure, colours)
     return _finish(
         figure,
-        f"{runs} trainings of {sizes} sizes: more compute needs a larger model",
+        f"{runs} curves of {sizes} sizes: more compute needs a larger model",
         "training FLOPs",
         "training loss",
         log_y=True,

@@ -16,6 +16,7 @@ from scipy.stats import t as student
 from analysis.forms import Optimum, Problem
 from analysis.isoflop import budgets
 from analysis.law import Form, Intervals
+from analysis.parametric import clusters_of
 from analysis.profile import Profile
 from analysis.solver import Array
 
@@ -57,6 +58,7 @@ def judge(
         *design_findings(used, n_column),
         *_loss_findings(used, n_column),
         *_fit_findings(problem, optimum),
+        *_run_findings(problem, used),
     ]
     verdicts: dict[str, Judgement] = {}
     for name, profile_name in (
@@ -157,11 +159,17 @@ def _loss_findings(used: pl.DataFrame, n_column: str) -> list[Judgement]:
     freedom = len(y) - 6
     if freedom < 1 or np.linalg.matrix_rank(design, tol=1e-8) < 6:
         return []
-    inverse = np.linalg.inv(design.T @ design)
-    coefficient = inverse @ design.T @ y
-    residual = y - design @ coefficient
+    # Reweighted, so that a few wild rows do not hide the valley (Huber 1981, section 7.8).
+    weight = np.ones_like(y)
+    for _ in range(20):
+        inverse = np.linalg.pinv((design * weight[:, None]).T @ design, hermitian=True)
+        coefficient = inverse @ (design.T @ (weight * y))
+        residual = y - design @ coefficient
+        scale = max(1.5 * float(np.median(np.abs(residual))) / 0.6745, 1e-12)
+        weight = np.minimum(1.0, scale / np.maximum(np.abs(residual), 1e-300))
+    variance = float((weight * residual**2).sum()) / freedom
     # The surface is not exactly quadratic; what rounding leaves is no evidence either.
-    error = max(float(np.sqrt(residual @ residual / freedom * inverse[5, 5])), 1e-9)
+    error = max(float(np.sqrt(variance * inverse[5, 5])), 1e-9)
     if coefficient[5] / error > float(student.ppf(0.95, freedom)):
         return []
     return [
@@ -235,6 +243,20 @@ def _fit_findings(problem: Problem, optimum: Optimum) -> list[Judgement]:
             )
         )
     return found
+
+
+def _run_findings(problem: Problem, used: pl.DataFrame) -> list[Judgement]:
+    """Checkpoints of a handful of trainings are not as many independent rows."""
+    clusters = clusters_of(used)
+    if clusters is None or clusters.max() >= len(problem.free):
+        return []
+    return [
+        Judgement(
+            "weak",
+            f"the rows are checkpoints of {clusters.max() + 1} trainings, no more than there are "
+            "constants, so their common errors cannot be told from the law. Add trainings.",
+        )
+    ]
 
 
 def _faint_terms(problem: Problem, optimum: Optimum) -> list[Judgement]:

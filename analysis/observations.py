@@ -128,7 +128,7 @@ def read_table(path: Path, *, mapping: Mapping[str, str] | None = None) -> pl.Da
         else:
             frame = pl.read_csv(
                 path,
-                separator="\t" if suffix in (".tsv", ".tab") else ",",
+                separator=_separator(path),
                 infer_schema_length=None,
                 null_values=["", "NA", "null", "None"],
             )
@@ -136,6 +136,13 @@ def read_table(path: Path, *, mapping: Mapping[str, str] | None = None) -> pl.Da
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TableError(f"{path} cannot be read as a table: {reason}") from error
     return normalise(frame, mapping=mapping)
+
+
+def _separator(path: Path) -> str:
+    """Comma, semicolon or tab: whichever the header has most of."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        header = file.readline()
+    return max(",;\t", key=header.count)
 
 
 def normalise(frame: pl.DataFrame, *, mapping: Mapping[str, str] | None = None) -> pl.DataFrame:
@@ -150,8 +157,11 @@ def normalise(frame: pl.DataFrame, *, mapping: Mapping[str, str] | None = None) 
             column holds text.
     """
     frame = frame.rename({name: name.strip() for name in frame.columns})
+    # Blank lines are no rows.
+    frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
     if frame.height == 0:
         raise TableError("the table has no rows.")
+    theirs_all = frame.columns
     names = _resolve(frame.columns, mapping or {})
     foreign = [house for house, theirs in names.items() if house != theirs]
     told = set(mapping or {}) | {house for house, theirs in names.items() if house == theirs}
@@ -177,16 +187,18 @@ def normalise(frame: pl.DataFrame, *, mapping: Mapping[str, str] | None = None) 
             # More than the count without the input embedding can only be the total.
             total = (frame["n_params"] > frame[smaller]).all()
             n_counts = "n_params_total" if total else "unknown"
-    return _complete(frame, n_counts, told)
+    return _complete(frame, n_counts, told, theirs_all)
 
 
-def _complete(frame: pl.DataFrame, n_counts: str, told: set[str]) -> pl.DataFrame:
+def _complete(
+    frame: pl.DataFrame, n_counts: str, told: set[str], columns: list[str]
+) -> pl.DataFrame:
     """Fill in the loss and the third of N, D and C, and say so."""
     unit = "unknown"
     if "val_loss" not in frame.columns and "val_bpb" in frame.columns:
         frame, unit = frame.with_columns(pl.col("val_bpb").alias("val_loss")), "bits_per_byte"
     if "val_loss" not in frame.columns:
-        raise TableError(_missing("val_loss", frame.columns))
+        raise TableError(_missing("val_loss", columns))
     if "loss_unit" not in frame.columns:
         frame = frame.with_columns(pl.lit(unit).alias("loss_unit"))
 
@@ -196,12 +208,12 @@ def _complete(frame: pl.DataFrame, n_counts: str, told: set[str]) -> pl.DataFram
     derived = ""
     if "tokens" not in frame.columns:
         if "n_params" not in frame.columns or not flops:
-            raise TableError(_missing("tokens", frame.columns))
+            raise TableError(_missing("tokens", columns))
         frame = frame.with_columns((pl.col(flops) / (6 * pl.col("n_params"))).alias("tokens"))
         derived = f"tokens = {flops}/(6·n_params)"
     elif "n_params" not in frame.columns:
         if not flops:
-            raise TableError(_missing("n_params", frame.columns))
+            raise TableError(_missing("n_params", columns))
         frame = frame.with_columns((pl.col(flops) / (6 * pl.col("tokens"))).alias("n_params"))
         derived = f"n_params = {flops}/(6·tokens)"
     six = 6.0 * pl.col("n_params") * pl.col("tokens")
@@ -353,8 +365,8 @@ def _refuse_bad_numbers(used: pl.DataFrame, name: str, *, nullable: bool) -> Non
     ):
         if bad.height:
             raise TableError(
-                f"{name} {what}, and a law is fitted to its logarithm. Mend the table or leave "
-                "the rows out with --where.",
+                f"{name} {what}; a fit needs positive numbers. Mend the table, or leave the rows "
+                "out with --where.",
                 bad["row"],
             )
 

@@ -109,14 +109,16 @@ def pose(
         Excluded(int(row), str(reason))
         for row, reason in left_out.select("row", "excluded_reason").iter_rows()
     )
-    unique = _unique_tokens(used) if form == "data_constrained" else None
     needed = len(FREE[form])
+    if not used.height:
+        raise TableError("no row is left to fit: all are excluded, by --where or by their reason.")
     if used.height < needed:
         raise TableError(
             f"form {form} has {needed} free constants {', '.join(FREE[form])} but the table has "
-            f"only {used.height} usable rows. Add runs, or choose a form with fewer constants.",
+            f"only {used.height} to fit. Add runs, or choose a form with fewer constants.",
             used["row"].to_list(),
         )
+    unique = _unique_tokens(used) if form == "data_constrained" else None
     N, D, loss = (used[c].to_numpy().astype(float) for c in (n_column, "tokens", "val_loss"))
     weights = used["weight"].to_numpy() if "weight" in used.columns else np.ones(len(N))
     rows = Rows.of(N, D, loss, unique)

@@ -156,3 +156,9 @@ def test_the_trackers_table_passes_unchanged() -> None:
     assert int(table["n_params"][0]) == 2**40 + 1
     assert (table["n_counts"][0], table["c_counts"][0]) == ("n_params", "train_flops")
     assert table["excluded_reason"][0] is None
+
+
+def test_semicolons_and_blank_lines_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text(_frame().write_csv(separator=";") + "\n\n")
+    assert read_table(path).height == 6

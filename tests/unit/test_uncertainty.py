@@ -174,6 +174,25 @@ def test_thin_designs_are_weak_and_say_what_to_add(N_D: tuple[Array, Array], wor
     assert "dd" in judgement.reason
 
 
+def test_one_wild_row_does_not_hide_the_valley() -> None:
+    N, D = grid()
+    loss = CHINCHILLA.loss(N, D) * _noise(len(N), 0.002)
+    loss[3] = 1e6
+    group = _fit(N, D, loss)
+    assert group.verdicts["exponent_N"].verdict == "identified"
+    assert any("Row 3 " in doubt for doubt in group.doubts)
+
+
+def test_checkpoints_of_two_trainings_are_weak() -> None:
+    N, D = grid()
+    frame = table(N, D, noise=0.002).with_columns(
+        run_id=pl.Series([f"r{k // 18}" for k in range(36)])
+    )
+    judgement = fit_table(frame, bootstrap=50)[0].verdicts["exponent_N"]
+    assert judgement.verdict == "weak"
+    assert "checkpoints of 2 trainings" in judgement.reason
+
+
 def test_e_driven_to_zero_caps_every_verdict() -> None:
     N, D = grid()
     group = _fit(N, D, law_of("chinchilla", E=0.0).loss(N, D) - 0.1)
