@@ -116,10 +116,13 @@ def machine_settings(placement: Placement, device: torch.device) -> Iterator[Non
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
-        matmul.fp32_precision = precision
-        torch.set_flush_denormal(False)
+        if placement.threads is not None:
+            torch.set_num_threads(threads)
+        if placement.deterministic:
+            torch.use_deterministic_algorithms(deterministic)
+        if device.type == "cpu":
+            matmul.fp32_precision = precision
+            torch.set_flush_denormal(False)
 
 
 @lru_cache(maxsize=1)
