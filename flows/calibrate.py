@@ -1,6 +1,7 @@
 """How long a plan will take on this machine: every shape trains for a moment on noise."""
 
 import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from sweeps.spec import PlannedRun, tokens_spent
 _START_S = 4.0
 _WARM_STEPS = 3
 _TIMED_STEPS = 15
+_LONGEST_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def _seconds_per_step(model: ModelConfig, train: TrainConfig, placement: Placeme
 
     short = train.model_copy(update={"eval_tokens": train.seq_len})
     tokens = np.random.default_rng(0).integers(
-        0, model.vocab_size, (_WARM_STEPS + _TIMED_STEPS + 1) * train.batch_tokens, np.uint16
+        0, model.vocab_size, (_WARM_STEPS + _TIMED_STEPS + 1) * train.batch_tokens, np.uint32
     )
     batches = Batches(
         sources=[TokenSource("noise", [tokens])],
@@ -72,12 +74,12 @@ def _seconds_per_step(model: ModelConfig, train: TrainConfig, placement: Placeme
         eval_tokens=short.eval_tokens,
     )
     seconds: list[float] = []
-    last = None
+    started = last = time.time()
     for record in run(model, short, batches, placement=placement):
         if isinstance(record, StepRecord):
-            if last is not None and record.step > _WARM_STEPS:
-                seconds.append(record.at - last)
+            seconds.append(record.at - last)
             last = record.at
-            if record.step == _WARM_STEPS + _TIMED_STEPS:
+            enough = len(seconds) == _WARM_STEPS + _TIMED_STEPS
+            if enough or last - started > _LONGEST_S:
                 break
-    return statistics.median(seconds)
+    return statistics.median(seconds[_WARM_STEPS:] or seconds)

@@ -1,4 +1,7 @@
-"""One training as a child process: python -m flows.child HOME RUN_ID. No Prefect, no MLflow."""
+"""One training as a child process: python -m flows.child HOME RUN_ID PARENT_PID.
+
+No Prefect, no MLflow.
+"""
 
 import ctypes
 import logging
@@ -13,8 +16,8 @@ INTERRUPTED = 75
 
 def main(arguments: list[str]) -> int:
     """Train the run; 0 when its result is on disk, whatever that result says."""
-    _die_with_parent()
-    home_path, run_id = arguments
+    home_path, run_id, parent = arguments
+    _die_with_parent(int(parent))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
 
     from flows.execute import Interrupted, execute
@@ -30,15 +33,15 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _die_with_parent() -> None:
-    """Ask Linux to end this process when the sweep that started it dies, even by SIGKILL."""
+def _die_with_parent(parent: int) -> None:
+    """Ask Linux to end this process when the one that started it dies, even by SIGKILL."""
     if not sys.platform.startswith("linux"):
         return
     set_parent_death_signal = 1
     ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
     # The parent may have died before the call above took effect.
-    if os.getppid() == 1:
-        raise SystemExit("the sweep that started this training is gone")
+    if os.getppid() != parent:
+        raise SystemExit("the process that started this training is gone")
 
 
 if __name__ == "__main__":

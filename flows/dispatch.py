@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Cancelling, Completed, Failed
 
 from flows.rundir import RunDir, RunResult, now, write_whole
 from flows.settings import Home
@@ -61,11 +62,18 @@ class Dispatcher(Protocol):
 
 
 class ChildProcesses:
-    """One child process a run, as many at once as the flow's task runner has threads."""
+    """One child process a run, as many at once as there are slots. Needs a flow around it.
 
-    def __init__(self, home: Home, placement: Placement) -> None:
+    Args:
+        slots: the environment that pins a training to its CPU or GPU, one for each slot.
+    """
+
+    def __init__(self, home: Home, placement: Placement, slots: Sequence[dict[str, str]]) -> None:
         self._home = home
         self._placement = placement
+        self._free: SimpleQueue[dict[str, str]] = SimpleQueue()
+        for slot in slots:
+            self._free.put(slot)
         self._children: set[subprocess.Popen[bytes]] = set()
         self._guard = threading.Lock()
         self._stopping = False
@@ -82,7 +90,11 @@ class ChildProcesses:
         # A task for each training puts it on the sweep's timeline in Prefect.
         @task(name="train", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
         def train(name: str, run_id: str) -> State[Any]:
-            result = self._train(RunDir(self._home.runs / run_id))
+            slot = self._free.get()
+            try:
+                result = self._train(RunDir(self._home.runs / run_id), slot)
+            finally:
+                self._free.put(slot)
             if result is None:
                 return Failed(message=f"{name} was stopped; it resumes when started again")
             if result.status == "finished":
@@ -105,11 +117,11 @@ class ChildProcesses:
             self._stop_children()
             raise
 
-    def _train(self, run: RunDir) -> RunResult | None:
+    def _train(self, run: RunDir, slot: dict[str, str]) -> RunResult | None:
         for attempt in range(1, _ATTEMPTS + 1):
             if self._stopping:
                 return None
-            status = self._run_child(run)
+            status = self._run_child(run, slot)
             result = run.result()
             if result is not None:
                 return result
@@ -118,17 +130,22 @@ class ChildProcesses:
                     "run %s ended with status %d, attempt %d of %d; see %s",
                     *(run.id, status, attempt, _ATTEMPTS, self._log_path(run)),
                 )
-        return None if self._stopping else give_up(run, self._log_path(run))
+        if self._stopping:
+            return None
+        log_path = self._log_path(run)
+        return give_up(run, f"{_last_line(log_path)}; see {log_path}")
 
-    def _run_child(self, run: RunDir) -> int:
-        threads = str(self._placement.threads or 1)
-        environment = {**_ALLOCATOR, **os.environ, "OMP_NUM_THREADS": threads}
+    def _run_child(self, run: RunDir, slot: dict[str, str]) -> int:
+        environment = {**_ALLOCATOR, **os.environ, **slot}
         with self._log_path(run).open("ab") as output:
             with self._guard:
                 if self._stopping:
                     return 0
                 child = subprocess.Popen(
-                    [sys.executable, "-m", "flows.child", str(self._home.root), run.id],
+                    [
+                        *(sys.executable, "-m", "flows.child"),
+                        *(str(self._home.root), run.id, str(os.getpid())),
+                    ],
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     stdin=subprocess.DEVNULL,
@@ -181,21 +198,29 @@ class WorkPool:
             _make_ready(RunDir(self._home.runs / planned.id), planned, self._placement)
         # One creator, one after the other: on SQLite concurrent creation stalls for half a minute.
         flying = {self._start(planned, 0): planned.id for planned in longest_first(runs)}
-        while flying:
-            for flow_run in _read_flow_runs(list(flying)):
-                if flow_run.state is None or not flow_run.state.is_final():
-                    continue
-                run_id = flying.pop(flow_run.id)
-                run = RunDir(self._home.runs / run_id)
-                attempts[run_id] += 1
-                if run.result() is None and attempts[run_id] < _ATTEMPTS:
-                    log.warning("run %s: %s; starting it again", run_id, flow_run.state.name)
-                    flying[self._start(by_id[run_id], attempts[run_id])] = run_id
-                    continue
-                result = run.result() or give_up(run, run.path)
-                on_finished(by_id[run_id], result)
-            on_tick()
-            time.sleep(_POLL_SERVER_S)
+        try:
+            while flying:
+                states = _read_states(list(flying))
+                for flow_run_id in list(flying):
+                    # A flow run somebody deleted has no state any more, and will not end.
+                    state = states.get(flow_run_id)
+                    if state is not None and not state.is_final():
+                        continue
+                    run_id = flying.pop(flow_run_id)
+                    run = RunDir(self._home.runs / run_id)
+                    attempts[run_id] += 1
+                    cancelled = state is not None and state.is_cancelled()
+                    if run.result() is None and attempts[run_id] < _ATTEMPTS and not cancelled:
+                        log.warning("run %s: %s; starting it again", run_id, state)
+                        flying[self._start(by_id[run_id], attempts[run_id])] = run_id
+                        continue
+                    said = "its flow run was deleted" if state is None else str(state)
+                    on_finished(by_id[run_id], run.result() or give_up(run, said))
+                on_tick()
+                time.sleep(_POLL_SERVER_S)
+        except BaseException:
+            _cancel(list(flying))
+            raise
 
     def _start(self, planned: PlannedRun, attempt: int) -> UUID:
         """Create the flow run, or join the one under way for the same training."""
@@ -225,17 +250,24 @@ def longest_first(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     )
 
 
-def give_up(run: RunDir, where: Path) -> RunResult:
-    """Record a run that could not be trained, so that the sweep can go on without it."""
-    result = RunResult(
-        run_id=run.id,
-        status="failed",
-        reason=f"ended {_ATTEMPTS} times without a result: {_last_line(where)}; see {where}",
-        train_s=0.0,
-        device="",
-        finished_at=now(),
-    )
-    write_whole(run.result_path, result.model_dump_json(indent=1))
+def give_up(run: RunDir, said: str) -> RunResult:
+    """Record a run that could not be trained, so that the sweep can go on without it.
+
+    Args:
+        said: what its last attempt said, for a person.
+    """
+    with run.waited_for():
+        result = run.result()
+        if result is None:
+            result = RunResult(
+                run_id=run.id,
+                status="failed",
+                reason=f"no result: {said}",
+                train_s=0.0,
+                device="",
+                finished_at=now(),
+            )
+            write_whole(run.result_path, result.model_dump_json(indent=1))
     return result
 
 
@@ -260,13 +292,27 @@ def _result(run: RunDir) -> RunResult:
     return result
 
 
-def _read_flow_runs(ids: list[UUID]) -> list[FlowRun]:
+def _read_states(ids: list[UUID]) -> dict[UUID, State[Any]]:
+    """States of the flow runs that are there, by id."""
     with get_client(sync_client=True) as client:
         pages = [ids[start : start + _PAGE] for start in range(0, len(ids), _PAGE)]
-        return [
-            flow_run
+        return {
+            flow_run.id: flow_run.state
             for page in pages
             for flow_run in client.read_flow_runs(
                 flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=page))
             )
-        ]
+            if flow_run.state is not None
+        }
+
+
+def _cancel(ids: list[UUID]) -> None:
+    """Cancel flow runs, those that have not started first, so that none starts meanwhile."""
+    states = _read_states(ids)
+    with get_client(sync_client=True) as client:
+        for flow_run_id in sorted(states, key=lambda found: states[found].is_running()):
+            if states[flow_run_id].is_final():
+                continue
+            started = states[flow_run_id].is_running() or states[flow_run_id].is_pending()
+            ended: State[Any] = Cancelling() if started else Cancelled()
+            client.set_flow_run_state(flow_run_id, ended)

@@ -129,10 +129,12 @@ def _finish(
         device=device,
         finished_at=now(),
     )
-    if status == "finished":
-        planned = [cell.tokens for cell in run.planned().cells]
-        found = [observation.tokens for observation in result.observations]
-        assert found == planned, f"run {run.id} finished with horizons {found}, not {planned}"
+    planned = [cell.tokens for cell in run.planned().cells]
+    found = [observation.tokens for observation in result.observations]
+    if status == "finished" and found != planned:
+        raise CurveBehindError(
+            f"{run.curve_path} tells the losses of horizons {found}, and {planned} were trained"
+        )
     write_whole(run.result_path, result.model_dump_json(indent=1))
     return result
 

@@ -1,5 +1,6 @@
 """A Prefect server for as long as a sweep runs in this process."""
 
+import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -10,14 +11,18 @@ from flows.servers import (
     healthy,
     prefect_environment,
     start_prefect_server,
+    stop,
     wait_healthy,
 )
 from flows.settings import Home, Settings
+from flows.stack import alive, process_of, running, server_answers
 
 
 @contextmanager
 def prefect_here(settings: Settings, home: Home, say: Callable[[str], None]) -> Iterator[None]:
     """Point Prefect at the server of `isoflop up`, or at one of our own on this home's database.
+
+    A server named by PREFECT_API_URL is used as it is.
 
     The environment is set before Prefect is imported. Our own server uses a free port, ends with
     this process, also when that is killed (Linux), and what it recorded is shown by the next
@@ -26,27 +31,30 @@ def prefect_here(settings: Settings, home: Home, say: Callable[[str], None]) -> 
     Raises:
         StackError: the server did not start.
     """
-    if healthy(f"{settings.prefect_api}/health"):
-        os.environ.update(_quiet(prefect_environment(settings, home)))
+    # The live table has the terminal; Prefect's own log lines go to its server only.
+    os.environ["PREFECT_LOGGING_LEVEL"] = "ERROR"
+    theirs = os.environ.get("PREFECT_API_URL")
+    if theirs and healthy(f"{theirs}/health"):
+        yield
+        return
+    if running(home) and server_answers(settings):
+        os.environ.update(prefect_environment(settings, home))
         yield
         return
     say("starting Prefect")
     port = free_port(settings.host)
-    os.environ.update(_quiet(prefect_environment(settings, home, port=port)))
-    server = start_prefect_server(settings, home, port=port, tied=True)
-    try:
+    os.environ.update(prefect_environment(settings, home, port=port))
+    with (home.root / "prefect.lock").open("w") as lock:
+        # A fresh database must not be made by two servers at once.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        server = start_prefect_server(settings, home, port=port, tied=True)
         address = f"http://{settings.host}:{port}/api/health"
         wait_healthy(address, server, home.logs / "prefect-server.log")
+    try:
         yield
     finally:
         # Log lines still queued would be sent, in vain and for a minute, after the server is gone.
         for name in ("prefect.flow_runs", "prefect.task_runs"):
             for handler in logging.getLogger(name).handlers:
                 handler.flush()
-        server.terminate()
-        server.wait()
-
-
-def _quiet(environment: dict[str, str]) -> dict[str, str]:
-    """The live table has the terminal; Prefect's own log lines go to its server only."""
-    return {**environment, "PREFECT_LOGGING_LEVEL": "ERROR"}
+        stop([process_of("prefect-server", server.pid)], alive)

@@ -8,6 +8,7 @@ import polars as pl
 from flows.rundir import RunDir, RunResult
 from flows.settings import Home
 from llama_core.counting import count_params, flops_6nd
+from sweeps.plan import Plan
 from sweeps.spec import Cell, PlannedRun
 
 
@@ -17,6 +18,18 @@ def missing(runs: Iterable[PlannedRun], home: Home) -> list[PlannedRun]:
     A run that failed or ran out of memory is tried again; one that diverged would diverge again.
     """
     return [planned for planned in runs if not RunDir(home.runs / planned.id).settled()]
+
+
+def not_finished(planned: Plan, home: Home) -> list[str]:
+    """A sentence for each run of a plan that has no complete result."""
+    sentences = []
+    for run in planned.runs:
+        result = RunDir(home.runs / run.id).result()
+        if result is None:
+            sentences.append(f"{run.name} is not trained")
+        elif result.status != "finished":
+            sentences.append(f"{run.name} {result.status}: {result.reason}")
+    return sentences
 
 
 def observations(runs: Iterable[PlannedRun], home: Home) -> list[dict[str, Any]]:

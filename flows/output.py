@@ -19,6 +19,16 @@ def emit(document: Any, destination: str) -> None:
         Path(destination).write_text(text + "\n")
 
 
+def check_destination(destination: str) -> None:
+    """Refuse a place no answer can be written to, before the work for it is done.
+
+    Raises:
+        ValueError: its folder is not there.
+    """
+    if destination != "-" and not Path(destination).absolute().parent.is_dir():
+        raise ValueError(f"--json {destination}: there is no folder {Path(destination).parent}.")
+
+
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a small table; numbers right, words left."""
     shown = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")

@@ -17,9 +17,14 @@ def make_plan(
     Raises:
         ValueError: the corpus or the spec cannot be used; nothing is left half-written.
     """
+    # A spec that cannot be planned is refused before the corpus is prepared for it.
+    plan(spec, DataRef(digest=""))
     corpus = prepare(spec.corpus, home.root, progress)
-    data = DataRef(digest=corpus.digest)
-    return plan(spec, data, train_tokens=corpus.train_tokens), corpus
+    planned = plan(spec, DataRef(digest=corpus.digest), train_tokens=corpus.train_tokens)
+    # Opening checks the shards, and that they hold a batch and the validation set.
+    for train in {run.run.train.batch_tokens: run.run.train for run in planned.runs}.values():
+        corpus.open(train)
+    return planned, corpus
 
 
 def sweep_folder(planned: Plan, home: Home) -> Path:

@@ -1,5 +1,6 @@
 """From run directories to a sweep's table, law and page on disk; no training."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +10,9 @@ from analysis.observations import SCHEMA
 from analysis.report import find, numbers, sweep_page, verdict
 from flows.observe import curves, observations
 from flows.plan import sweep_folder
-from flows.rundir import RunDir
+from flows.rundir import RunDir, write_whole
 from flows.settings import Home
-from flows.tracking import MlflowTracker
+from flows.tracking import Publisher
 from llama_core.corpus import find_corpus
 from sweeps.plan import Plan
 
@@ -31,27 +32,40 @@ class SweepReport:
     numbers: dict[str, float]
 
 
-def finish_sweep(planned: Plan, home: Home, tracker: MlflowTracker) -> SweepReport:
-    """Mirror every run of a sweep and write its observations, law and report."""
+def finish_sweep(planned: Plan, home: Home, mirror: Publisher) -> SweepReport:
+    """Write a sweep's plan, observations, law and report, and bring its mirror up to date."""
+    folder = sweep_folder(planned, home)
+    write_whole(folder / "plan.json", planned.model_dump_json(indent=1))
+    report = write_report(planned, home, folder)
     for run in planned.runs:
-        tracker.publish(RunDir(home.runs / run.id), run)
-    report = write_report(planned, home, sweep_folder(planned, home))
-    tracker.log_report(planned.spec.name, report.page, report.numbers)
+        directory = RunDir(home.runs / run.id)
+        if directory.path.exists():
+            mirror.publish(directory, run)
+    mirror.log_report(planned.spec.name, report.page, report.numbers)
     return report
 
 
 def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
     """Write observations.parquet, curves.parquet, law.json and report.html into the folder."""
     table = pl.DataFrame(observations(planned.runs, home), schema_overrides=SCHEMA)
-    table.write_parquet(folder / "observations.parquet")
+    _write_parquet(table, folder / "observations.parquet")
     lines = curves(planned.runs, home)
-    lines.write_parquet(folder / "curves.parquet")
+    _write_parquet(lines, folder / "curves.parquet")
     findings = find(table, source=f"sweep {planned.spec.name}")
     if findings.group is not None:
-        findings.group.fit.law.save(folder / "law.json")
+        write_whole(folder / "law.json", findings.group.fit.law.model_dump_json(indent=1))
+    else:
+        # A law of an earlier table must not stand beside a report that has none.
+        (folder / "law.json").unlink(missing_ok=True)
     page = sweep_page(planned.spec.name, findings, lines, facts=_facts(planned, home))
     page.write(folder / "report.html")
     return SweepReport(folder / "report.html", verdict(findings), numbers(findings))
+
+
+def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    frame.write_parquet(draft)
+    draft.replace(path)
 
 
 def _facts(planned: Plan, home: Home) -> list[str]:
@@ -62,9 +76,13 @@ def _facts(planned: Plan, home: Home) -> list[str]:
         f"Corpus {corpus.digest[:12]}: {corpus.train_tokens:,} training and "
         f"{corpus.val_tokens:,} validation tokens of a {corpus.vocab_size}-piece SentencePiece "
         f"vocabulary, {corpus.val_bytes_per_token:.2f} bytes per token, split by document.",
-        f"{len(planned.runs)} trainings gave {planned.observations} observations: each size is "
-        f"trained once, with a cooldown branch to every budget ({train.schedule.kind}). "
-        f"{planned.flops_spent:.3g} counted FLOPs were spent.",
+        f"{len(planned.runs)} trainings were planned for {planned.observations} observations, "
+        + (
+            "one for each size, with a cooldown branch to every budget (wsd); "
+            if train.schedule.kind == "wsd"
+            else "one for each (cosine); "
+        )
+        + f"together {planned.flops_spent:.3g} counted FLOPs.",
         f"Every model has {model.n_layers} layers and heads of {model.head_dim}; sequences of "
         f"{train.seq_len} tokens, {train.batch_tokens:,} tokens a step, {train.dtype}. Peak "
         f"learning rate: {planned.spec.recipe.kind} rule. Losses are nats per token on "

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import polars as pl
 from pydantic import ValidationError
@@ -30,6 +30,10 @@ class RunBusyError(RuntimeError):
     """Another process is training this run at this moment."""
 
 
+class SweepFailedError(RuntimeError):
+    """The first trainings of a sweep all failed; the rest is not tried."""
+
+
 class Observation(Frozen):
     """The loss at one horizon of a finished training."""
 
@@ -46,7 +50,7 @@ class RunResult(Frozen):
         status: `finished`, or the failure by its name.
         reason: what happened, for a person; empty when finished.
         observations: one for each horizon; complete only when finished.
-        train_s: seconds inside the training loop, over all its sittings.
+        train_s: seconds inside the training loop in the sitting that ended it.
     """
 
     run_id: str
@@ -134,10 +138,12 @@ class RunDir:
             RunBusyError: another process holds it.
         """
         with (self.path / "lock").open("a+") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunBusyError(f"run {self.id} is being trained by another process") from error
+            # Somebody who only looks (`busy`) holds it for a moment; a training for longer.
+            deadline = time.monotonic() + _WAIT_S
+            while not _flock(handle, fcntl.LOCK_EX):
+                if time.monotonic() > deadline:
+                    raise RunBusyError(f"run {self.id} is being trained by another process")
+                time.sleep(_WAIT_S / 20)
             yield
 
     @contextmanager
@@ -153,15 +159,13 @@ class RunDir:
                 if not told:
                     log.info("%s; waiting for it", busy)
                 told = True
-                time.sleep(_WAIT_S)
 
     def busy(self) -> bool:
         """Whether some process holds the run now."""
-        try:
-            with self.locked():
-                return False
-        except (RunBusyError, FileNotFoundError):
-            return self.path.exists()
+        if not (self.path / "lock").exists():
+            return False
+        with (self.path / "lock").open() as handle:
+            return not _flock(handle, fcntl.LOCK_SH)
 
     def last_row(self) -> dict[str, Any] | None:
         """The newest row of the curve, read from the end of the file."""
@@ -288,6 +292,15 @@ def write_whole(path: Path, text: str) -> None:
 def now() -> float:
     """Unix time in seconds."""
     return time.time()
+
+
+def _flock(handle: IO[str], kind: int) -> bool:
+    """Take a lock that ends with the handle, or say at once that somebody has it."""
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

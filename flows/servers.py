@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,7 +165,9 @@ def stop(processes: list[Process], alive: Callable[[Process], bool]) -> None:
     for signal_number in (signal.SIGINT, signal.SIGKILL):
         living = [process for process in processes if alive(process)]
         for process in living:
-            os.killpg(process.pid, signal_number)
+            # It may have ended since we looked; what else is in its group must go all the same.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal_number)
         deadline = time.monotonic() + _STOP_S
         while any(alive(process) for process in living) and time.monotonic() < deadline:
             time.sleep(0.1)

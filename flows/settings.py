@@ -7,6 +7,9 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+# Work pools of prefect.yaml.
+CONTROL_POOL, TRAIN_POOL = "control", "trainers"
+
 
 class HomeError(ValueError):
     """ISOFLOP_HOME cannot be used."""
@@ -24,8 +27,6 @@ class Settings(BaseSettings):
     mlflow_uri: str | None = Field(
         default=None, description="tracking server or database; None: SQLite in the home"
     )
-    control_pool: str = "control"
-    train_pool: str = "trainers"
 
     @property
     def prefect_address(self) -> str:
@@ -90,6 +91,13 @@ def open_home(settings: Settings | None = None) -> Home:
     if not os.access(root, os.W_OK | os.X_OK):
         raise HomeError(_unwritable(root, "permission denied"))
     return home
+
+
+def cpu_slots() -> int:
+    """CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _unwritable(root: Path, reason: str | None) -> str:

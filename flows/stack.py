@@ -1,12 +1,15 @@
 """The local stack as a whole: up, down, status. What runs is noted in HOME/stack.json."""
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -23,7 +26,7 @@ from flows.servers import (
     stop,
     wait_healthy,
 )
-from flows.settings import Home, Settings
+from flows.settings import CONTROL_POOL, TRAIN_POOL, Home, Settings
 
 if TYPE_CHECKING:
     from prefect.events.schemas.automations import AutomationCore
@@ -31,6 +34,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 _ZOMBIES = "isoflop: crash runs without a heartbeat"
 _ZOMBIE_AFTER_S = 90
+# A sweep only waits, so several fit one worker.
+_SWEEPS_AT_ONCE = 4
+# A worker that cannot start says so within this time.
+_FIRST_BREATH_S = 0.5
 
 
 def up(
@@ -38,50 +45,67 @@ def up(
 ) -> None:
     """Start server, MLflow, pools and workers, and deploy prefect.yaml.
 
-    Already running is fine: what is there stays. Anything that fails stops the rest again.
+    A stack that is up stays. One of which a part has died is stopped and started whole.
+    Anything that fails here stops the rest again.
 
     Raises:
         PortTakenError: a stranger listens on a port we need.
         StackError: something did not start.
     """
-    if running(home):
-        say("the stack is already up")
-        return
-    require_free(
-        settings.host, settings.prefect_port, what="Prefect", setting="ISOFLOP_PREFECT_PORT"
-    )
-    require_free(settings.host, settings.mlflow_port, what="MLflow", setting="ISOFLOP_MLFLOW_PORT")
-    started: list[Process] = []
-    try:
-        say("starting the Prefect and MLflow servers")
-        _start_servers(settings, home, started)
-        say("making pools and deployments")
-        _deploy(settings, home)
-        say(f"starting {1 + (len(gpus) or workers)} workers")
-        _start_workers(settings, home, started, workers=workers, gpus=gpus)
-    except BaseException:
-        stop(started, _alive)
-        raise
-    _note(home, started)
+    with (home.root / "stack.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _whole(home):
+            say("the stack is already up")
+            return
+        if running(home):
+            say("a part of the stack has died; starting all of it again")
+            down(settings, home)
+        require_free(
+            settings.host, settings.prefect_port, what="Prefect", setting="ISOFLOP_PREFECT_PORT"
+        )
+        require_free(
+            settings.host, settings.mlflow_port, what="MLflow", setting="ISOFLOP_MLFLOW_PORT"
+        )
+        try:
+            say("starting the Prefect and MLflow servers")
+            _start_servers(settings, home)
+            say("making pools and deployments")
+            _deploy(settings, home)
+            say(f"starting {1 + (len(gpus) or workers)} workers")
+            _start_workers(settings, home, workers=workers, gpus=gpus)
+        except BaseException:
+            down(settings, home)
+            raise
 
 
-def down(home: Home) -> list[Process]:
+def down(settings: Settings, home: Home) -> list[Process]:
     """Stop what `up` started; returns what was still running."""
     living = running(home)
     # Workers first, so that no server is missing while they say goodbye.
-    stop([process for process in living if "worker" in process.name], _alive)
-    stop([process for process in living if "worker" not in process.name], _alive)
+    stop([process for process in living if "worker" in process.name], alive)
+    if server_answers(settings):
+        _crash_runs_in_flight(settings, home)
+    stop([process for process in living if "worker" not in process.name], alive)
     (home.root / "stack.json").unlink(missing_ok=True)
     return living
 
 
 def running(home: Home) -> list[Process]:
     """Processes of the stack that are alive now."""
+    return [process for process in _noted(home) if alive(process)]
+
+
+def _whole(home: Home) -> bool:
+    noted = _noted(home)
+    return bool(noted) and all(alive(process) for process in noted)
+
+
+def _noted(home: Home) -> list[Process]:
     try:
         noted = json.loads((home.root / "stack.json").read_text())
     except (FileNotFoundError, ValueError):
         return []
-    return [process for process in (Process(**entry) for entry in noted) if _alive(process)]
+    return [Process(**entry) for entry in noted]
 
 
 def server_answers(settings: Settings) -> bool:
@@ -89,16 +113,16 @@ def server_answers(settings: Settings) -> bool:
     return healthy(f"{settings.prefect_api}/health")
 
 
-def _start_servers(settings: Settings, home: Home, started: list[Process]) -> None:
+def _start_servers(settings: Settings, home: Home) -> None:
     from flows.tracking import open_tracker
 
     prefect = start_prefect_server(settings, home, port=settings.prefect_port, tied=False)
-    started.append(_process("prefect-server", prefect.pid))
+    _note(home, "prefect-server", prefect.pid)
     # Its tables must be there before the server and any worker look for them.
     if settings.mlflow_uri is None:
         open_tracker(settings, home)
     mlflow = start_mlflow_server(settings, home)
-    started.append(_process("mlflow-server", mlflow.pid))
+    _note(home, "mlflow-server", mlflow.pid)
     wait_healthy(f"{settings.prefect_api}/health", prefect, home.logs / "prefect-server.log")
     wait_healthy(f"{settings.mlflow_address}/health", mlflow, home.logs / "mlflow-server.log")
 
@@ -111,7 +135,7 @@ def _deploy(settings: Settings, home: Home) -> None:
     from prefect.client.schemas.actions import WorkPoolCreate
 
     with get_client(sync_client=True) as client:
-        for pool in (settings.control_pool, settings.train_pool):
+        for pool in (CONTROL_POOL, TRAIN_POOL):
             client.create_work_pool(WorkPoolCreate(name=pool, type="process"), overwrite=True)
         if not client.read_automations_by_name(_ZOMBIES):
             client.create_automation(_zombie_automation())
@@ -155,16 +179,13 @@ def _zombie_automation() -> "AutomationCore":
     )
 
 
-def _start_workers(
-    settings: Settings, home: Home, started: list[Process], *, workers: int, gpus: list[int]
-) -> None:
-    slots = [{"CUDA_VISIBLE_DEVICES": str(gpu)} for gpu in gpus] or [{}] * workers
+def _start_workers(settings: Settings, home: Home, *, workers: int, gpus: list[int]) -> None:
+    slots = [{"CUDA_VISIBLE_DEVICES": str(gpu)} for gpu in gpus] or [{} for _ in range(workers)]
     wanted: list[tuple[str, str, int, dict[str, str]]] = [
-        ("control-worker", settings.control_pool, 4, {})
-    ] + [
-        (f"train-worker-{number}", settings.train_pool, 1, slot)
-        for number, slot in enumerate(slots)
+        ("control-worker", CONTROL_POOL, _SWEEPS_AT_ONCE, {})
     ]
+    wanted += [(f"train-worker-{number}", TRAIN_POOL, 1, slot) for number, slot in enumerate(slots)]
+    started = []
     for name, pool, limit, extra in wanted:
         command = [
             *("-m", "prefect", "worker", "start", "--pool", pool, "--name", name),
@@ -173,18 +194,44 @@ def _start_workers(
         environment = {
             **prefect_environment(settings, home),
             "ISOFLOP_HOME": str(home.root),
-            "OMP_NUM_THREADS": "1" if not gpus else os.environ.get("OMP_NUM_THREADS", "8"),
+            # What our modules log is shown beside the flow run.
+            "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,llama_core",
+            "PREFECT_LOGGING_ROOT_LEVEL": "INFO",
+            **({} if gpus else {"OMP_NUM_THREADS": "1"}),
             **extra,
         }
-        process = start(command, environment, home.logs / f"{name}.log")
-        started.append(_process(name, process.pid))
+        log = home.logs / f"{name}.log"
+        process = start(command, environment, log)
+        _note(home, name, process.pid)
+        started.append((process, log))
+    time.sleep(_FIRST_BREATH_S)
+    for process, log in started:
+        if process.poll() is not None:
+            raise StackError(f"a worker ended at once (exit {process.returncode}); see {log}")
 
 
-def _process(name: str, pid: int) -> Process:
-    return Process(name=name, pid=pid, started_at=psutil.Process(pid).create_time())
+def _crash_runs_in_flight(settings: Settings, home: Home) -> None:
+    """Tell Prefect that the workers' runs have ended: it would believe them running for ever."""
+    os.environ.update(prefect_environment(settings, home))
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import (
+        FlowRunFilter,
+        FlowRunFilterState,
+        FlowRunFilterStateType,
+    )
+    from prefect.client.schemas.objects import State, StateType
+    from prefect.states import Crashed
+
+    in_flight = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
+    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=in_flight))
+    with get_client(sync_client=True) as client:
+        for flow_run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=state)):
+            ended: State[Any] = Crashed(message="its worker was stopped by isoflop down")
+            client.set_flow_run_state(flow_run.id, ended, force=True)
 
 
-def _alive(process: Process) -> bool:
+def alive(process: Process) -> bool:
+    """Whether it still runs."""
     try:
         found = psutil.Process(process.pid)
         same = abs(found.create_time() - process.started_at) < 1.0
@@ -193,9 +240,12 @@ def _alive(process: Process) -> bool:
         return False
 
 
-def _note(home: Home, processes: list[Process]) -> None:
-    noted = [
-        {"name": process.name, "pid": process.pid, "started_at": process.started_at}
-        for process in processes
-    ]
+def process_of(name: str, pid: int) -> Process:
+    """A running process with the time it started, by which a reused pid is told apart."""
+    return Process(name=name, pid=pid, started_at=psutil.Process(pid).create_time())
+
+
+def _note(home: Home, name: str, pid: int) -> None:
+    """Remember a process as soon as it runs, so that `down` finds it whatever happens next."""
+    noted = [asdict(entry) for entry in [*_noted(home), process_of(name, pid)]]
     write_whole(home.root / "stack.json", json.dumps(noted, indent=1))

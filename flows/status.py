@@ -1,13 +1,18 @@
 """What there is: processes of the stack, sweeps with their runs, disk."""
 
+import logging
 import shutil
 from typing import Any
+
+from pydantic import ValidationError
 
 from flows.rundir import RunDir
 from flows.servers import healthy
 from flows.settings import Home, Settings
 from flows.stack import running
 from sweeps.plan import Plan
+
+log = logging.getLogger(__name__)
 
 _GIB = 2**30
 
@@ -40,10 +45,13 @@ def read_status(settings: Settings, home: Home) -> dict[str, Any]:
 
 def read_plans(home: Home) -> list[Plan]:
     """The plans of all sweeps in this home, in order of name."""
-    return [
-        Plan.model_validate_json(path.read_text())
-        for path in sorted(home.sweeps.glob("*/plan.json"))
-    ]
+    plans = []
+    for path in sorted(home.sweeps.glob("*/plan.json")):
+        try:
+            plans.append(Plan.model_validate_json(path.read_text()))
+        except ValidationError:
+            log.warning("%s is damaged or of another version: its sweep is passed over", path)
+    return plans
 
 
 def run_state(run: RunDir) -> str:

@@ -1,30 +1,24 @@
 """The sweep flow: plan, skip what is finished, dispatch, wait, report."""
 
-import logging
-from typing import Protocol
+from typing import Any, Protocol
 
-from prefect import flow
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
 
 from flows.dispatch import Dispatcher, WorkPool
-from flows.observe import missing
+from flows.observe import missing, not_finished
 from flows.plan import make_plan, sweep_folder
 from flows.report import SweepReport, finish_sweep
-from flows.rundir import RunDir, RunResult, write_whole
+from flows.rundir import RunDir, RunResult, SweepFailedError, write_whole
 from flows.settings import Home, Settings, open_home
-from flows.tracking import open_tracker
+from flows.tracking import Mirror, Publisher
 from sweeps.load import load_spec
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
-log = logging.getLogger(__name__)
-
-
 # So many failures in a row from the start are a bug and not bad luck.
 _FAILED_ALIKE = 3
-
-
-class SweepFailedError(RuntimeError):
-    """The first trainings all failed; the rest is not tried."""
 
 
 class Watcher(Protocol):
@@ -41,16 +35,19 @@ class Watcher(Protocol):
 
 
 class LogWatcher:
-    """Tells the log, which Prefect shows beside the flow run."""
+    """Tells the log of the flow run, which Prefect shows beside it."""
+
+    def __init__(self) -> None:
+        self._log = get_run_logger()
 
     def begin(self, plan: Plan, todo: list[PlannedRun]) -> None:
         """Say how much there is to do."""
-        log.info(
+        self._log.info(
             "sweep %s: %d trainings, %d observations, %.2e FLOPs; %d to train",
             *(plan.spec.name, len(plan.runs), plan.observations, plan.flops_spent, len(todo)),
         )
         for warning in plan.warnings:
-            log.warning("%s", warning)
+            self._log.warning("%s", warning)
 
     def tick(self) -> None:
         """Nothing: a log is no place for progress bars."""
@@ -58,11 +55,11 @@ class LogWatcher:
     def finished(self, planned: PlannedRun, result: RunResult) -> None:
         """Say how it ended."""
         losses = ", ".join(f"{found.val_loss:.4f}" for found in result.observations)
-        log.info("%s %s: %s", planned.name, result.status, result.reason or losses)
+        self._log.info("%s %s: %s", planned.name, result.status, result.reason or losses)
 
 
 @flow(name="sweep", flow_run_name="{spec}", persist_result=False)
-def sweep(spec: str = "chinchilla", overrides: tuple[str, ...] = ()) -> str:
+def sweep(spec: str = "chinchilla", overrides: tuple[str, ...] = ()) -> State[Any]:
     """Train a sweep on the workers of the pool, fit its law and write its report.
 
     Args:
@@ -70,7 +67,8 @@ def sweep(spec: str = "chinchilla", overrides: tuple[str, ...] = ()) -> str:
         overrides: settings such as `grid.budgets=[1e12, 2e12]`.
 
     Returns:
-        The path of the report.
+        Completed with the path of the report; Failed with the runs that did not finish, whose
+        report is written all the same.
 
     Raises:
         sweeps.load.SpecError: the spec cannot be used.
@@ -79,22 +77,23 @@ def sweep(spec: str = "chinchilla", overrides: tuple[str, ...] = ()) -> str:
     home = open_home(settings)
     planned, _ = make_plan(load_spec(spec, overrides), home)
     dispatcher = WorkPool(home, planned.spec.placement, "train/run")
-    report = run_sweep(planned, home, settings, dispatcher, LogWatcher())
-    log.info("%s", report.verdict)
-    return str(report.page)
+    report = run_sweep(planned, home, Mirror(settings, home), dispatcher, LogWatcher())
+    get_run_logger().info("%s", report.verdict)
+    unfinished = not_finished(planned, home)
+    if unfinished:
+        return Failed(message="; ".join(unfinished))
+    return Completed(message=str(report.page))
 
 
 def run_sweep(
-    planned: Plan, home: Home, settings: Settings, dispatcher: Dispatcher, watcher: Watcher
+    planned: Plan, home: Home, mirror: Publisher, dispatcher: Dispatcher, watcher: Watcher
 ) -> SweepReport:
     """Train what is missing of a plan, mirror every run, fit and report.
 
     Raises:
         SweepFailedError: the first trainings all failed.
     """
-    folder = sweep_folder(planned, home)
-    write_whole(folder / "plan.json", planned.model_dump_json(indent=1))
-    tracker = open_tracker(settings, home)
+    write_whole(sweep_folder(planned, home) / "plan.json", planned.model_dump_json(indent=1))
     todo = missing(planned.runs, home)
     watcher.begin(planned, todo)
 
@@ -102,14 +101,14 @@ def run_sweep(
 
     def finished(run: PlannedRun, result: RunResult) -> None:
         watcher.finished(run, result)
-        tracker.publish(RunDir(home.runs / run.id), run)
+        mirror.publish(RunDir(home.runs / run.id), run)
         seen.append(result)
-        if len(seen) == _FAILED_ALIKE and all(found.status == "failed" for found in seen):
+        enough = len(seen) == min(_FAILED_ALIKE, len(todo))
+        if enough and all(found.status in ("failed", "out_of_memory") for found in seen):
             raise SweepFailedError(
-                f"the first {_FAILED_ALIKE} trainings all failed, so the rest is not tried: "
-                f"{result.reason}"
+                f"the first {len(seen)} trainings all failed, so no more is tried: {result.reason}"
             )
 
     if todo:
         dispatcher.train_all(todo, on_finished=finished, on_tick=watcher.tick)
-    return finish_sweep(planned, home, tracker)
+    return finish_sweep(planned, home, mirror)

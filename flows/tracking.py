@@ -1,15 +1,16 @@
 """The MLflow mirror of run directories. The only module that imports mlflow."""
 
+import fcntl
 import json
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from flows.rundir import RunDir, write_whole
+from flows.rundir import RunDir, RunResult, write_whole
 from flows.settings import Home, Settings
 from llama_core.counting import count_params
 from sweeps.spec import Cell, PlannedRun
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 # goes along as an artifact.
 _POINTS = 500
 _BATCH = 1000
+_T = TypeVar("_T")
 _TRUNK_METRICS = ("lr", "grad_norm", "tokens_per_s")
 
 
@@ -35,11 +37,18 @@ class Point:
     timestamp_ms: int
 
 
-class Tracker(Protocol):
+class Publisher(Protocol):
     """Where run directories are mirrored. Publishing twice changes nothing."""
 
     def publish(self, run: RunDir, planned: PlannedRun) -> None:
         """Bring the mirror of one run up to what its directory holds."""
+
+    def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
+        """Keep a sweep's report and its law's numbers beside its runs."""
+
+
+class Tracker(Publisher, Protocol):
+    """A mirror that can be read back."""
 
     def curve(self, sweep: str, run_id: str, metric: str) -> list[Point]:
         """Points of a metric in rising order of step, exactly as published."""
@@ -48,7 +57,7 @@ class Tracker(Protocol):
         """What the run was, as text."""
 
     def run_ids(self, sweep: str) -> list[str]:
-        """Ids of the runs mirrored for a sweep."""
+        """Ids of the runs mirrored for a sweep, and `report` when its report is there."""
 
 
 def metric_points(run: RunDir, planned: PlannedRun) -> Iterator[tuple[str, Point]]:
@@ -119,19 +128,25 @@ class MlflowTracker:
         """Write what the mirror lacks. Rows keep the times stored on disk, so a row sent twice
         is the same row to MLflow, and a crash between sending and noting it does no harm.
         """
-        note = _Note.load(run.path / f"mirror-{planned.sweep}.json", self._uri)
-        if note.run is None:
-            note.run = self._find(planned.sweep, run.id) or self._create(run, planned)
-        # A row must not be mirrored and then lost to a power cut.
-        run.sync_curve()
-        points = list(metric_points(run, planned))
-        self._send(note.run, points[note.sent :])
-        note.sent = len(points)
-        result = run.result()
-        if result is not None and note.status != result.status:
-            self._close(note.run, run, planned, result.status, result.reason)
-            note.status = result.status
-        note.save()
+        with (run.path / "mirror.lock").open("w") as lock:
+            # Two sweeps that share a run must not both find it missing and create it.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            note = _Note.load(run.path / f"mirror-{planned.sweep}.json", self._uri)
+            found = self._find(planned.sweep, run.id)
+            if found is None or found != note.run:
+                # The mirror was made anew, or not noted: what is sent twice is sent once.
+                note.run, note.sent, note.status = found or self._create(run, planned), 0, None
+                self._send_params(note.run, planned)
+            # A row must not be mirrored and then lost to a power cut.
+            run.sync_curve()
+            points = list(metric_points(run, planned))
+            self._send(note.run, points[note.sent :])
+            note.sent = len(points)
+            result = run.result()
+            if result is not None and note.status != result.status:
+                self._close(note.run, run, result)
+                note.status = result.status
+            note.save()
 
     def curve(self, sweep: str, run_id: str, metric: str) -> list[Point]:
         """Points of a metric in rising order of step."""
@@ -180,11 +195,16 @@ class MlflowTracker:
     def _experiment(self, sweep: str) -> str:
         if sweep not in self._experiments:
             found = self._client.get_experiment_by_name(sweep)
-            self._experiments[sweep] = (
-                found.experiment_id
-                if found
-                else self._client.create_experiment(sweep, (self._artifacts / sweep).as_uri())
-            )
+            if found is None:
+                try:
+                    self._client.create_experiment(sweep, (self._artifacts / sweep).as_uri())
+                except _mlflow_exception():
+                    # Another worker may have made it at the same moment; else this raises again.
+                    log.info("experiment %s exists by now", sweep)
+                found = self._client.get_experiment_by_name(sweep)
+            if found.lifecycle_stage == "deleted":
+                self._client.restore_experiment(found.experiment_id)
+            self._experiments[sweep] = str(found.experiment_id)
         return self._experiments[sweep]
 
     def _find(self, sweep: str, run_id: str) -> str | None:
@@ -193,8 +213,6 @@ class MlflowTracker:
         return found[0].info.run_id if found else None
 
     def _create(self, run: RunDir, planned: PlannedRun) -> str:
-        from mlflow.entities import Param
-
         tags = {
             "mlflow.runName": planned.name,
             "isoflop.kind": "training",
@@ -205,9 +223,13 @@ class MlflowTracker:
         first = next(run.rows(), None)
         started = int(first["at"] * 1000) if first else None
         created = self._client.create_run(self._experiment(planned.sweep), started, tags)
-        params = [Param(key, value) for key, value in run_params(planned).items()]
-        self._client.log_batch(created.info.run_id, params=params)
         return str(created.info.run_id)
+
+    def _send_params(self, mlflow_run: str, planned: PlannedRun) -> None:
+        from mlflow.entities import Param
+
+        params = [Param(key, value) for key, value in run_params(planned).items()]
+        self._client.log_batch(mlflow_run, params=params)
 
     def _send(self, mlflow_run: str, points: list[tuple[str, Point]]) -> None:
         from mlflow.entities import Metric
@@ -221,19 +243,16 @@ class MlflowTracker:
             ]
             self._client.log_batch(mlflow_run, metrics=batch)
 
-    def _close(
-        self, mlflow_run: str, run: RunDir, planned: PlannedRun, status: str, reason: str
-    ) -> None:
+    def _close(self, mlflow_run: str, run: RunDir, result: RunResult) -> None:
         for path in (run.spec_path, run.curve_path, run.result_path, run.provenance_path):
             if path.exists():
                 self._client.log_artifact(mlflow_run, str(path))
-        self._client.set_tag(mlflow_run, "isoflop.status", status)
-        if reason:
-            self._client.set_tag(mlflow_run, "isoflop.reason", reason)
+        self._client.set_tag(mlflow_run, "isoflop.status", result.status)
+        self._client.set_tag(mlflow_run, "isoflop.reason", result.reason)
         last = run.last_row()
         ended = int(last["at"] * 1000) if last else None
         self._client.set_terminated(
-            mlflow_run, "FINISHED" if status == "finished" else "FAILED", ended
+            mlflow_run, "FINISHED" if result.status == "finished" else "FAILED", ended
         )
 
 
@@ -278,6 +297,9 @@ def _kept_steps(total: int) -> frozenset[int]:
 def _client(uri: str) -> "MlflowClient":
     # Read when mlflow is imported.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # A server that is down is found out in seconds, not in minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -286,13 +308,54 @@ def _client(uri: str) -> "MlflowClient":
     return MlflowClient(tracking_uri=uri)
 
 
+class Mirror:
+    """MLflow as a sweep uses it: its troubles are told and passed over.
+
+    Training does not wait for a mirror. The run directories hold the truth, and the next
+    `publish` or `isoflop sync` makes up for everything that was missed.
+    """
+
+    def __init__(self, settings: Settings, home: Home) -> None:
+        self._settings = settings
+        self._home = home
+        self._tracker: MlflowTracker | None = None
+
+    def publish(self, run: RunDir, planned: PlannedRun) -> None:
+        """Publish a run, or say that the mirror is behind."""
+        self._try(f"run {run.id}", lambda tracker: tracker.publish(run, planned))
+
+    def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
+        """Keep a report, or say that the mirror is behind."""
+        self._try(f"report of {sweep}", lambda tracker: tracker.log_report(sweep, report, summary))
+
+    def chart_path(self, sweep: str) -> str:
+        """Path of the page that compares the runs; the front page when MLflow cannot say."""
+        return self._try(f"chart of {sweep}", lambda tracker: tracker.chart_path(sweep)) or "/"
+
+    def _try(self, what: str, action: Callable[[MlflowTracker], _T]) -> _T | None:
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            if self._tracker is None:
+                self._tracker = open_tracker(self._settings, self._home)
+            return action(self._tracker)
+        except (_mlflow_exception(), SQLAlchemyError, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            log.warning("MLflow is behind (%s): %s. Later: isoflop sync", what, reason)
+            return None
+
+
+def _mlflow_exception() -> type[Exception]:
+    from mlflow.exceptions import MlflowException
+
+    return cast(type[Exception], MlflowException)
+
+
 def open_tracker(settings: Settings, home: Home) -> MlflowTracker:
     """The tracker of the settings, its database initialised.
 
     One process must come first: a fresh database opened by several at once is left half made.
     """
-    import fcntl
-
     with (home.root / "mlflow.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         tracker = MlflowTracker(settings.tracking_uri(home), home.artifacts)

@@ -10,7 +10,7 @@ from prefect.states import Completed, Failed
 from flows.execute import execute
 from flows.rundir import RunDir
 from flows.settings import Settings, open_home
-from flows.tracking import open_tracker
+from flows.tracking import Mirror
 from sweeps.spec import PlannedRun
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def train(planned: PlannedRun) -> State[Any]:
     run = RunDir(home.runs / planned.id)
     run.create(planned)
     result = execute(run, home, run.placement())
-    open_tracker(settings, home).publish(run, planned)
+    Mirror(settings, home).publish(run, planned)
     if result.status == "finished":
         return Completed(message=f"{planned.name} finished in {result.train_s:.0f} s")
     return Failed(message=f"{planned.name} {result.status}: {result.reason}")

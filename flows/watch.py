@@ -32,7 +32,7 @@ class TableWatcher:
         self._found: set[str] = set()
         self._drawn_at = 0.0
         self._began_at = 0.0
-        self._began_steps = 0
+        self._began_flops = 0.0
 
     def __enter__(self) -> Self:
         self._live.__enter__()
@@ -54,7 +54,7 @@ class TableWatcher:
         missing = {planned.id for planned in todo}
         self._found = {planned.id for planned in plan.runs} - missing
         self._began_at = time.monotonic()
-        self._began_steps = sum(self._progress(planned)[0] for planned in todo)
+        self._began_flops = self._flops()[0]
 
     def finished(self, planned: PlannedRun, result: RunResult) -> None:
         """Remember the result for the table."""
@@ -116,16 +116,23 @@ class TableWatcher:
     def _title(self) -> str:
         """Share of the FLOPs done and the time left at the pace since the start."""
         assert self._plan is not None
-        spent = left = 0.0
-        for planned in self._plan.runs:
-            if planned.id in self._found:
-                continue
-            done, total = self._progress(planned)
-            spent += planned.flops_spent * done / total
-            left += planned.flops_spent * (1 - done / total)
+        spent, left = self._flops()
         elapsed = time.monotonic() - self._began_at
         title = f"sweep {self._plan.spec.name}: {elapsed:.0f} s"
-        if spent and left:
-            share = spent / (spent + left)
-            title += f", {share:.0%} of the FLOPs, about {elapsed * left / spent:.0f} s to go"
+        if left:
+            title += f", {spent / (spent + left):.0%} of the FLOPs"
+            if spent > self._began_flops:
+                to_go = elapsed * left / (spent - self._began_flops)
+                title += f", about {to_go:.0f} s to go"
         return title
+
+    def _flops(self) -> tuple[float, float]:
+        """FLOPs done and left of the runs that were missing at the start."""
+        assert self._plan is not None
+        spent = left = 0.0
+        for planned in self._plan.runs:
+            if planned.id not in self._found:
+                done, total = self._progress(planned)
+                spent += planned.flops_spent * done / total
+                left += planned.flops_spent * (1 - done / total)
+        return spent, left

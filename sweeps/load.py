@@ -40,6 +40,9 @@ def load_spec(spec: str, overrides: Iterable[str] = ()) -> SweepSpec:
         raise SpecError(f"{spec} is not YAML: {_one_line(error)}") from error
     if not isinstance(data, dict):
         raise SpecError(f"{spec} holds {type(data).__name__}, not a mapping of settings.")
+    base = parse_spec(data, origin=spec)
+    # Overrides fall on the whole spec, defaults included, so that `recipe.coef=…` finds its recipe.
+    data = base.model_dump(mode="json")
     for override in overrides:
         _override(data, override)
     return parse_spec(data, origin=spec)
@@ -69,7 +72,10 @@ def _override(data: dict[str, Any], override: str) -> None:
         if not isinstance(below, dict):
             raise SpecError(f"--set {override!r}: {key} is {below!r}, not a group of settings.")
         here = below
-    here[last] = yaml.safe_load(value)
+    try:
+        here[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise SpecError(f"--set {override!r}: {value} is not YAML: {_one_line(error)}") from error
 
 
 def _numbers(data: Any) -> Any:

@@ -39,7 +39,7 @@ def plan(spec: SweepSpec, data: DataRef, *, train_tokens: int | None = None) -> 
         train_tokens: tokens in its training split; None leaves repetition unchecked.
 
     Raises:
-        ValueError: a width that is no whole number of heads, a budget that no model of
+        ValueError: a width that is no multiple of 8, a budget that no model of
             the ladder can meet, or a batch that is not whole sequences.
     """
     runs: list[PlannedRun] = []

@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from llama_core.config import (
     CorpusConfig,
@@ -18,6 +18,13 @@ from llama_core.counting import train_flops
 
 # Version of the digest. It changes only when old ids must not be found any more.
 _DIGEST = "isoflop-run-1"
+_Numbers = TypeVar("_Numbers", bound=tuple[float, ...])
+
+
+def _different(values: _Numbers) -> _Numbers:
+    if len(set(values)) < len(values):
+        raise ValueError(f"{values} names a value twice; it would be the same run again.")
+    return values
 
 
 class Ladder(Frozen):
@@ -28,7 +35,7 @@ class Ladder(Frozen):
     of it, rounded up to `ffn_multiple_of`.
     """
 
-    widths: tuple[PositiveInt, ...] = Field(min_length=1)
+    widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(_different)]
     n_layers: PositiveInt = 2
     head_dim: PositiveInt = 16
     query_heads_per_kv_head: PositiveInt = 1
@@ -46,7 +53,11 @@ class IsoflopGrid(Frozen):
     """
 
     kind: Literal["isoflop"] = "isoflop"
-    budgets: tuple[PositiveFloat, ...] = Field(min_length=1, description="C in counted FLOPs")
+    budgets: Annotated[
+        tuple[Annotated[PositiveFloat, Field(allow_inf_nan=False)], ...],
+        Field(min_length=1, description="C in counted FLOPs"),
+        AfterValidator(_different),
+    ]
     tokens_per_param: tuple[PositiveFloat, PositiveFloat] = (1.0, 200.0)
     min_tokens: NonNegativeInt = 0
 
@@ -55,7 +66,7 @@ class TokensGrid(Frozen):
     """Every width at every token count: N × D."""
 
     kind: Literal["tokens"] = "tokens"
-    tokens: tuple[PositiveInt, ...] = Field(min_length=1)
+    tokens: Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(_different)]
 
 
 Grid = Annotated[IsoflopGrid | TokensGrid, Field(discriminator="kind")]
@@ -95,7 +106,7 @@ Recipe = Annotated[WidthRecipe | FixedRecipe | LlamaRecipe, Field(discriminator=
 class SweepSpec(Frozen):
     """A sweep as a person writes it. `sweeps.plan.plan` turns it into runs.
 
-    `caps` and `placement` never touch a run's identity; everything else does.
+    `name`, `description`, `slots` and `placement` never touch a run's identity.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -110,7 +121,9 @@ class SweepSpec(Frozen):
     eval_tokens: PositiveInt = 131_072
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     dtype: Literal["float32", "bfloat16"] = "float32"
-    seeds: tuple[NonNegativeInt, ...] = Field(default=(0,), min_length=1)
+    seeds: Annotated[
+        tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(_different)
+    ] = (0,)
     placement: Placement = Placement()
     slots: PositiveInt | None = Field(
         default=None, description="trainings at once in this process; None: one per CPU or GPU"

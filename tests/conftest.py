@@ -9,12 +9,22 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from flows.servers import free_port
+
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = Path(sys.executable).with_name("isoflop")
 # Wall-clock deadlines say more about the machine's other work than about the code.
 settings.register_profile("isoflop", deadline=None)
 settings.load_profile("isoflop")
 Isoflop = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def bare_environment() -> dict[str, str]:
+    """The environment without what a developer's own stack has set, and on free ports."""
+    ours = ("ISOFLOP_", "PREFECT_", "MLFLOW_")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+    ports = {f"ISOFLOP_{name}_PORT": str(free_port("127.0.0.1")) for name in ("PREFECT", "MLFLOW")}
+    return {**kept, **ports}
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +43,7 @@ def isoflop(home: Path) -> Isoflop:
         return subprocess.run(
             [COMMAND, *arguments],
             cwd=ROOT,
-            env={**os.environ, "ISOFLOP_HOME": str(home), **environment},
+            env={**bare_environment(), "ISOFLOP_HOME": str(home), **environment},
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -33,6 +33,9 @@ class FakeTracker:
     def run_ids(self, sweep: str) -> list[str]:
         return sorted(run_id for name, run_id in self._params if name == sweep)
 
+    def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
+        self._params[(sweep, "report")] = {"page": report.name}
+
 
 def planned_run(*, sweep: str = "test", width: int = 32, steps: tuple[int, ...] = (20, 40)):
     """A planned run of a small model with one horizon for each number of steps."""

@@ -1,10 +1,12 @@
 """Commands up, down, status."""
 
-import os
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from flows.settings import Home, Settings
 
 
 def up(
@@ -15,36 +17,36 @@ def up(
     """Start Prefect, MLflow, pools and workers on this machine, and deploy prefect.yaml."""
     from flows.cli import fail
     from flows.servers import PortTakenError, StackError
-    from flows.settings import HomeError, Settings, open_home
+    from flows.settings import cpu_slots
     from flows.stack import up as start
 
-    settings = Settings()
     try:
         slots = [int(gpu) for gpu in gpus.split(",")] if gpus else []
     except ValueError:
         fail(f"--gpus {gpus!r} is not a list of numbers such as 0,1,3.")
     if workers is not None and workers < 1:
         fail(f"--workers {workers} is less than one.")
-    count = workers or len(os.sched_getaffinity(0))
+    settings, home = _open()
     try:
-        home = open_home(settings)
-        start(settings, home, workers=count, gpus=slots, say=_say)
-    except (HomeError, PortTakenError) as error:
+        start(settings, home, workers=workers or cpu_slots(), gpus=slots, say=_say)
+    except PortTakenError as error:
         fail(str(error))
     except StackError as error:
         print(f"isoflop: {error}", file=sys.stderr)
         raise SystemExit(1) from error
     print(f"Prefect  {settings.prefect_address}")
     print(f"MLflow   {settings.mlflow_address}")
-    print("next:    prefect deployment run sweep/chinchilla     (stop all: isoflop down)")
+    # pyproject.toml tells `prefect` the default address; any other must be told.
+    other = settings.prefect_port != 4200 or settings.host != "127.0.0.1"
+    told = f"PREFECT_API_URL={settings.prefect_api} " if other else ""
+    print(f"next:    {told}prefect deployment run sweep/chinchilla     (stop all: isoflop down)")
 
 
 def down() -> None:
     """Stop what `isoflop up` started; runs in flight resume when started again."""
-    from flows.settings import open_home
     from flows.stack import down as stop
 
-    stopped = stop(open_home())
+    stopped = stop(*_open())
     print(f"stopped {len(stopped)} processes" if stopped else "nothing was running")
 
 
@@ -56,16 +58,31 @@ def status(
 ) -> None:
     """Servers, workers, sweeps and runs of this home."""
     from flows.output import emit, table
-    from flows.settings import Settings, open_home
     from flows.status import read_status
 
-    found = read_status(Settings(), open_home())
+    found = read_status(*_open())
     if json is not None:
         emit(found, json)
         return
     table("processes", ["process", "pid", "state"], found["processes"])
     table("sweeps", ["sweep", "finished", "failed", "running", "to do"], found["sweeps"])
     print(f"disk free {found['disk_free_gib']:.1f} GiB in {found['home']}")
+
+
+def _open() -> "tuple[Settings, Home]":
+    from pydantic import ValidationError
+
+    from flows.cli import fail
+    from flows.settings import HomeError, Settings, open_home
+
+    try:
+        settings = Settings()
+        return settings, open_home(settings)
+    except ValidationError as error:
+        [fault, *_] = error.errors()
+        fail(f"ISOFLOP_{str(fault['loc'][0]).upper()}={fault['input']}: {fault['msg']}")
+    except HomeError as error:
+        fail(str(error))
 
 
 def _say(line: str) -> None:

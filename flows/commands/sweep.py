@@ -44,7 +44,7 @@ def plan(
         _, home = _open()
         parsed = _load(spec, set, corpus)
         planned, prepared = make_plan(parsed, home, _say)
-    slots = _slots(parsed)
+    slots = len(_slots(parsed, None))
     _say("timing every shape on this machine")
     cost = estimate(planned.runs, parsed.placement, slots)
     if json is not None:
@@ -65,41 +65,50 @@ def sweep(
 
     SPEC is a preset's name or a YAML file. Interrupted and called again, it goes on where it was.
     """
-    from flows.observe import missing
-    from flows.output import emit
+    from flows.observe import missing, not_finished
+    from flows.output import check_destination, emit
     from flows.plan import make_plan
     from flows.plan_table import print_plan
     from flows.report import finish_sweep
-    from flows.tracking import open_tracker
+    from flows.tracking import Mirror
 
     with _refusals():
         settings, home = _open()
         parsed = _load(spec, set, corpus)
         planned, prepared = make_plan(parsed, home, _say)
-    count = slots or _slots(parsed)
+        if slots is not None and slots < 1:
+            raise ValueError(f"--slots {slots} is less than one.")
+        environments = _slots(parsed, slots)
+        if json is not None:
+            check_destination(json)
     if json is None:
-        print_plan(planned, prepared, home, cost=None, slots=count)
+        print_plan(planned, prepared, home, cost=None, slots=len(environments))
     if missing(planned.runs, home):
-        report, flow_run = _train_here(planned, settings, home, count)
+        report, flow_run = _train_here(planned, settings, home, environments)
     else:
         _say("every run of this sweep is finished; writing the report again")
-        report, flow_run = finish_sweep(planned, home, open_tracker(settings, home)), None
+        report, flow_run = finish_sweep(planned, home, Mirror(settings, home)), None
     if json is not None:
         emit(report.numbers, json)
     else:
         _print_verdict(planned, report, settings, home, flow_run)
+    unfinished = not_finished(planned, home)
+    for sentence in unfinished:
+        _say(f"isoflop: {sentence}")
+    if unfinished:
+        raise SystemExit(1)
 
 
 def report(sweep: str, *, json: Json = None) -> None:
     """Write a sweep's observations, law and report again from its run directories."""
     from flows.output import emit
     from flows.report import finish_sweep
-    from flows.tracking import open_tracker
+    from flows.tracking import Mirror
 
     with _refusals():
         settings, home = _open()
         planned = _find_plan(sweep, home)
-    written = finish_sweep(planned, home, open_tracker(settings, home))
+    written = finish_sweep(planned, home, Mirror(settings, home))
     if json is not None:
         emit(written.numbers, json)
     else:
@@ -160,24 +169,26 @@ def sync() -> None:
 
 
 def _train_here(
-    planned: "Plan", settings: "Settings", home: "Home", slots: int
+    planned: "Plan", settings: "Settings", home: "Home", slots: list[dict[str, str]]
 ) -> "tuple[SweepReport, str]":
     """Run the sweep as a Prefect flow of this process; the trainings are its tasks."""
     from flows.here import prefect_here
     from flows.watch import TableWatcher
 
-    with prefect_here(settings, home, _say):
+    with _failures(), prefect_here(settings, home, _say):
         from prefect import flow
         from prefect.runtime import flow_run
         from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
         from rich.console import Console
 
         from flows.dispatch import ChildProcesses
-        from flows.sweep import SweepFailedError, run_sweep
+        from flows.sweep import run_sweep
+        from flows.tracking import Mirror
 
         # A thread waits for each training, so as many train at once as there are threads.
-        tasks: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=slots)
-        dispatcher = ChildProcesses(home, planned.spec.placement)
+        tasks: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=len(slots))
+        mirror = Mirror(settings, home)
+        dispatcher = ChildProcesses(home, planned.spec.placement, slots)
 
         @flow(
             name="sweep",
@@ -187,14 +198,11 @@ def _train_here(
         )
         def sweep_here() -> "tuple[SweepReport, str]":
             with TableWatcher(Console(stderr=True), home) as watcher:
-                report = run_sweep(planned, home, settings, dispatcher, watcher)
+                report = run_sweep(planned, home, mirror, dispatcher, watcher)
             return report, str(flow_run.id)
 
         try:
             return sweep_here()
-        except SweepFailedError as error:
-            _say(f"isoflop: {error}")
-            raise SystemExit(1) from None
         except KeyboardInterrupt:
             _say("stopped; the same command goes on where it was")
             raise SystemExit(130) from None
@@ -208,9 +216,9 @@ def _print_verdict(
     flow_run: str | None,
 ) -> None:
     from flows.stack import server_answers
-    from flows.tracking import open_tracker
+    from flows.tracking import Mirror
 
-    chart = open_tracker(settings, home).chart_path(planned.spec.name)
+    chart = Mirror(settings, home).chart_path(planned.spec.name)
     print()
     print(report.verdict)
     print()
@@ -250,18 +258,32 @@ def _find_plan(name: str, home: "Home") -> "Plan":
     return plans[name]
 
 
-def _slots(spec: "SweepSpec") -> int:
-    """Trainings at once: as the spec says, else one for each CPU or GPU of this process."""
-    import os
+def _slots(spec: "SweepSpec", asked: int | None) -> list[dict[str, str]]:
+    """The environment of each slot: as many as asked or specified, else one a CPU or GPU."""
+    from flows.settings import cpu_slots
 
-    if spec.slots is not None:
-        return spec.slots
+    gpus = 0
     if spec.placement.device != "cpu":
         import torch
 
-        if torch.cuda.is_available():
-            return torch.cuda.device_count()
-    return len(os.sched_getaffinity(0))
+        gpus = torch.cuda.device_count()
+    count = asked or spec.slots or gpus or cpu_slots()
+    if gpus:
+        return [{"CUDA_VISIBLE_DEVICES": str(number % gpus)} for number in range(count)]
+    return [{"OMP_NUM_THREADS": str(spec.placement.threads or 1)}] * count
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """A server that does not start, or a sweep that fails from the start, in one line; exit 1."""
+    from flows.rundir import SweepFailedError
+    from flows.servers import StackError
+
+    try:
+        yield
+    except (StackError, SweepFailedError) as error:
+        _say(f"isoflop: {error}")
+        raise SystemExit(1) from None
 
 
 @contextmanager

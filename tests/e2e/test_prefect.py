@@ -1,6 +1,6 @@
 """The canonical trigger on a real server, with real workers."""
 
-import os
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +9,9 @@ import polars as pl
 import pytest
 
 from flows.servers import free_port, healthy
-from tests.conftest import ROOT
+from tests.conftest import ROOT, bare_environment
+
+OVERRIDES = ["name=by-workers", "seeds=[3]", "ladder.widths=[16, 32]", "grid.budgets=[2e10]"]
 
 
 @pytest.fixture
@@ -31,14 +33,17 @@ def test_prefect_deployment_run_trains_a_sweep_on_the_workers(stack, home, isofl
     assert "running" in isoflop("status", **stack).stdout
     prefect = Path(sys.executable).with_name("prefect")
     api = f"http://127.0.0.1:{stack['ISOFLOP_PREFECT_PORT']}/api"
-    overrides = '["name=by-workers", "seeds=[3]", "ladder.widths=[16, 32]", "grid.budgets=[2e10]"]'
     done = subprocess.run(
         [
             *(prefect, "deployment", "run", "sweep/chinchilla", "--watch"),
-            *("-p", "spec=smoke", "-p", f"overrides={overrides}"),
+            *("-p", "spec=smoke", "-p", f"overrides={json.dumps(OVERRIDES)}"),
         ],
         cwd=ROOT,
-        env={**os.environ, "PREFECT_API_URL": api, "PREFECT_HOME": str(home / "prefect-client")},
+        env={
+            **bare_environment(),
+            "PREFECT_API_URL": api,
+            "PREFECT_HOME": str(home / "prefect-client"),
+        },
         capture_output=True,
         text=True,
         timeout=240,
@@ -54,6 +59,3 @@ def test_prefect_deployment_run_trains_a_sweep_on_the_workers(stack, home, isofl
     again = isoflop(*command, **stack)
     assert again.returncode == 0, again.stderr
     assert "every run of this sweep is finished" in again.stderr
-
-
-OVERRIDES = ["name=by-workers", "seeds=[3]", "ladder.widths=[16, 32]", "grid.budgets=[2e10]"]

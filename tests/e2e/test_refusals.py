@@ -4,6 +4,8 @@ import socket
 
 import pytest
 
+from tests.conftest import ROOT
+
 
 def refused(done, *words):
     assert done.returncode == 2, done.stdout + done.stderr
@@ -24,12 +26,18 @@ def test_an_unknown_spec_names_the_presets(isoflop):
 
 
 @pytest.mark.parametrize(
-    ("text", "word"), [("", "empty"), ("a few words of text\n" * 3, "")], ids=["empty", "small"]
+    ("text", "word"),
+    [("", "no text"), ("a few words of text\n" * 3, "Add text"), (None, "eval_tokens")],
+    ids=["empty", "small", "too small for validation"],
 )
 def test_a_corpus_without_enough_text_is_refused(isoflop, tmp_path, text, word):
     corpus = tmp_path / "corpus"
     corpus.mkdir()
-    (corpus / "a.txt").write_text(text)
+    if text is None:
+        for number, page in enumerate(ROOT.glob("docs/**/*.md")):
+            (corpus / f"{number}.txt").write_text(page.read_text())
+    else:
+        (corpus / "a.txt").write_text(text)
     done = isoflop("sweep", "smoke", "--corpus", str(corpus), home=tmp_path / "home")
     refused(done, word)
     assert not list((tmp_path / "home" / "runs").iterdir())

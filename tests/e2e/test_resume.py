@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from flows.child import INTERRUPTED
@@ -16,6 +17,7 @@ from flows.rundir import RunDir
 from flows.settings import Home
 from llama_core.config import Placement
 from sweeps.load import load_spec
+from tests.conftest import COMMAND, bare_environment
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,8 @@ def undisturbed(home):
 
 
 def start(home, run):
-    return subprocess.Popen([sys.executable, "-m", "flows.child", str(home), run.id])
+    command = [sys.executable, "-m", "flows.child", str(home), run.id, str(os.getpid())]
+    return subprocess.Popen(command)
 
 
 def twin(home, run, tmp_path):
@@ -107,30 +110,48 @@ def test_a_finished_training_is_returned_and_not_trained_again(home, undisturbed
     assert undisturbed.curve_path.read_bytes() == before
 
 
-def test_a_sweep_killed_with_sigkill_leaves_no_orphan_and_goes_on(home, isoflop, tmp_path):
-    command = [sys.executable, "-m", "flows.cli", "sweep", "smoke", "--set", "seeds=[7]"]
-    environment = {**os.environ, "ISOFLOP_HOME": str(home)}
-    sweep = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not (children := training_children(home)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert children
-    sweep.kill()
-    sweep.wait()
-    deadline = time.monotonic() + 20
-    while training_children(home) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not training_children(home)
-    again = isoflop("sweep", "smoke", "--set", "seeds=[7]")
+def test_a_sweep_killed_with_sigkill_leaves_no_orphan_and_goes_on(home, isoflop):
+    interrupted_sweep(home, isoflop, signal.SIGKILL, seed=7)
+
+
+def test_ctrl_c_stops_a_sweep_that_goes_on_later(home, isoflop):
+    status = interrupted_sweep(home, isoflop, signal.SIGINT, seed=8)
+    assert status == 130
+
+
+def interrupted_sweep(home, isoflop, how, *, seed):
+    """Start a sweep, end it when it trains, see that nothing is left of it, and finish it."""
+    arguments = ["sweep", "smoke", "--set", f"name=seed-{seed}", "--set", f"seeds=[{seed}]"]
+    environment = {**bare_environment(), "ISOFLOP_HOME": str(home)}
+    with (home / "interrupted.log").open("wb") as log:
+        sweep = subprocess.Popen([COMMAND, *arguments], env=environment, stdout=log, stderr=log)
+    assert wait_until(lambda: processes(home, "flows.child"), 120)
+    sweep.send_signal(how)
+    status = sweep.wait(60)
+    assert wait_until(lambda: not processes(home, "flows.child"), 20)
+    assert wait_until(lambda: not processes(home, "prefect"), 20)
+    finished = {path: path.stat().st_mtime_ns for path in home.glob("runs/*/result.json")}
+    again = isoflop(*arguments)
     assert again.returncode == 0, again.stderr
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    return status
 
 
-def training_children(home):
-    import psutil
-
+def processes(home, word):
+    """Living processes that work for this home, by a word of their command."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
-        command = process.info["cmdline"] or []
-        if "flows.child" in command and str(home) in command:
+    for process in psutil.process_iter(["cmdline", "environ", "status"]):
+        command = " ".join(process.info["cmdline"] or [])
+        mine = str(home) in command or (process.info["environ"] or {}).get(
+            "PREFECT_HOME", ""
+        ).startswith(str(home))
+        if word in command and mine and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process)
     return found
+
+
+def wait_until(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while not (met := condition()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return bool(met)

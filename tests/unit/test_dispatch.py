@@ -1,8 +1,6 @@
 """What is tried again and what is not."""
 
-from pathlib import Path
-
-from flows.dispatch import give_up
+from flows.dispatch import give_up, longest_first
 from flows.observe import missing, observations
 from flows.rundir import RunDir, RunResult, write_whole
 from flows.settings import Home
@@ -48,15 +46,19 @@ def test_a_result_worth_keeping_is_not_set_aside(tmp_path):
     assert run.finished()
 
 
-def test_giving_up_says_what_the_child_said_last(tmp_path):
+def test_giving_up_records_why_and_never_overwrites_a_result(tmp_path):
     planned = planned_run()
-    run = RunDir(tmp_path / planned.id)
+    run = RunDir(tmp_path / "runs" / planned.id)
     run.create(planned)
-    log = Path(run.path / "output.log")
-    log.write_text("Traceback\n  File x\nKeyError: 'matmul'\n\n")
-    result = give_up(run, log)
-    assert "KeyError: 'matmul'" in result.reason
-    assert run.result() == result
+    assert "KeyError: 'matmul'" in give_up(run, "KeyError: 'matmul'").reason
+    assert run.result().status == "failed"
+    other = finished_run(tmp_path, planned_run(width=16))
+    assert give_up(other, "killed").status == "finished"
+
+
+def test_long_runs_start_first():
+    runs = [planned_run(width=16, steps=(10, 20)), planned_run(width=48), planned_run(width=32)]
+    assert [run.name for run in longest_first(runs)] == ["d48", "d32", "d16"]
 
 
 def test_every_planned_cell_has_a_row_with_its_loss_or_its_reason(tmp_path):

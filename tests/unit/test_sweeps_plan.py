@@ -47,9 +47,34 @@ def test_a_budget_no_model_can_meet_is_refused_with_the_ways_out():
         plan(spec, DATA)
 
 
-def test_a_width_that_is_no_whole_number_of_heads_is_refused_with_the_nearest():
-    with pytest.raises(ValueError, match="Use 32 or 48"):
-        shape(Ladder(widths=(40,)), 40, 512)
+def test_a_width_that_is_no_multiple_of_eight_is_refused_with_the_nearest():
+    with pytest.raises(ValueError, match="Use 40 or 48"):
+        shape(Ladder(widths=(44,)), 44, 512)
+
+
+def test_heads_cover_a_width_they_do_not_divide():
+    model = shape(Ladder(widths=(40,)), 40, 512)
+    assert (model.n_heads, model.head_dim) == (3, 16)
+
+
+@pytest.mark.parametrize(
+    "override", ["ladder.widths=[32, 32]", "seeds=[0, 0]", "grid.budgets=[1e12, 1e12]"]
+)
+def test_a_value_named_twice_is_refused(override):
+    with pytest.raises(SpecError, match="names a value twice"):
+        load_spec("demo", [override])
+
+
+def test_cells_below_the_least_token_count_are_left_out():
+    spec = load_spec("demo")
+    least = min(cell.tokens for run in plan(spec, DATA).runs for cell in run.cells)
+    assert least >= spec.grid.min_tokens > 0
+
+
+@pytest.mark.parametrize("override", ["grid.budgets=[1e12", "grid.budgets=[.inf]"])
+def test_an_override_that_is_no_number_is_refused_in_words(override):
+    with pytest.raises(SpecError, match="budgets"):
+        load_spec("demo", [override])
 
 
 def test_a_token_grid_gives_every_size_every_count():

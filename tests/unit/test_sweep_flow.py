@@ -1,0 +1,128 @@
+"""A sweep trains what is missing, mirrors it, reports, and knows when to stop."""
+
+import pytest
+
+from flows.observe import not_finished
+from flows.plan import make_plan
+from flows.rundir import Observation, RunDir, RunResult, SweepFailedError, write_whole
+from flows.settings import Home
+from flows.status import read_plans
+from flows.sweep import run_sweep
+from llama_core.documents import CorpusError
+from sweeps.load import load_spec
+from tests.conftest import ROOT
+from tests.fakes import FakeTracker
+
+
+class FakeDispatcher:
+    """Gives every run the status it is told, with losses of a known law."""
+
+    def __init__(self, home, status="finished"):
+        self.home, self.status, self.trained = home, status, []
+
+    def train_all(self, runs, *, on_finished, on_tick):
+        for planned in runs:
+            run = RunDir(self.home.runs / planned.id)
+            run.create(planned)
+            run.curve_path.touch()
+            result = RunResult(
+                run_id=planned.id,
+                status=self.status,
+                reason="" if self.status == "finished" else "a bug",
+                observations=tuple(
+                    Observation(
+                        tokens=cell.tokens,
+                        val_loss=2 + 500 / planned.run.model.d_model + 3e4 / cell.tokens**0.8,
+                        val_bpb=1.5,
+                        weights_sha256="0" * 64,
+                    )
+                    for cell in planned.cells
+                    if self.status == "finished"
+                ),
+                train_s=1.0,
+                device="cpu",
+                finished_at=1.0,
+            )
+            write_whole(run.result_path, result.model_dump_json())
+            self.trained.append(planned.id)
+            on_finished(planned, result)
+            on_tick()
+
+
+class SilentWatcher:
+    def begin(self, plan, todo):
+        pass
+
+    def tick(self):
+        pass
+
+    def finished(self, planned, result):
+        pass
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """A folder of English prose: this project's own pages and docstrings, written many ways."""
+    folder = tmp_path_factory.mktemp("text")
+    pages = [*ROOT.glob("docs/**/*.md"), *ROOT.glob("*/*.py"), *ROOT.glob("tests/*/*.py")]
+    for number, page in enumerate(pages):
+        (folder / f"{number}.txt").write_text(page.read_text())
+    return folder
+
+
+@pytest.fixture
+def planned(text, tmp_path):
+    return plan_on(text, Home(tmp_path))
+
+
+def plan_on(text, home, *overrides):
+    home.runs.mkdir(parents=True, exist_ok=True)
+    source = f"corpus.sources=[{{kind: files, path: {text}}}]"
+    spec = load_spec("smoke", [source, "eval_tokens=1280", *overrides])
+    return make_plan(spec, home)[0]
+
+
+def test_a_sweep_trains_mirrors_and_reports_every_run(planned, tmp_path):
+    home, tracker = Home(tmp_path), FakeTracker()
+    dispatcher = FakeDispatcher(home)
+    report = run_sweep(planned, home, tracker, dispatcher, SilentWatcher())
+    assert sorted(dispatcher.trained) == sorted(run.id for run in planned.runs)
+    assert set(tracker.run_ids("smoke")) == {*dispatcher.trained, "report"}
+    assert report.page.exists()
+    assert not_finished(planned, home) == []
+    assert read_plans(home) == [planned]
+
+
+def test_a_second_sweep_trains_nothing_that_is_finished(planned, text, tmp_path):
+    home = Home(tmp_path)
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), SilentWatcher())
+    wider = plan_on(text, home, "name=wider", "ladder.widths=[16, 32, 48, 64, 80]")
+    dispatcher = FakeDispatcher(home)
+    run_sweep(wider, home, FakeTracker(), dispatcher, SilentWatcher())
+    assert dispatcher.trained == [run.id for run in wider.runs if run.name == "d80"]
+
+
+def test_a_bug_that_fails_the_first_trainings_stops_the_sweep(planned, tmp_path):
+    home = Home(tmp_path)
+    dispatcher = FakeDispatcher(home, status="failed")
+    with pytest.raises(SweepFailedError, match="first 3 trainings all failed.*a bug"):
+        run_sweep(planned, home, FakeTracker(), dispatcher, SilentWatcher())
+    assert len(dispatcher.trained) == 3
+
+
+def test_a_diverged_run_does_not_stop_the_sweep_and_is_told(planned, tmp_path):
+    home = Home(tmp_path)
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home, "diverged"), SilentWatcher())
+    assert not_finished(planned, home)[0].endswith("diverged: a bug")
+
+
+def test_a_corpus_too_short_for_the_validation_set_is_refused_before_training(text, tmp_path):
+    with pytest.raises(CorpusError, match="eval_tokens"):
+        plan_on(text, Home(tmp_path), "eval_tokens=12800000")
+
+
+def test_a_corpus_smaller_than_one_batch_is_refused_before_training(text, tmp_path):
+    huge = "recipe={kind: fixed, lr: 0.001, batch_tokens: 12800000}"
+    grid = "grid={kind: tokens, tokens: [12800000]}"
+    with pytest.raises(CorpusError, match="less than one batch of 12,800,000"):
+        plan_on(text, Home(tmp_path), huge, grid)
