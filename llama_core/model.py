@@ -258,7 +258,11 @@ def eager_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     keys, values = k.reshape(b * n_kv_heads, t, d), v.reshape(b * n_kv_heads, t, d)
     mask = causal_mask(t, group, q.dtype, q.device)
     scores = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=d**-0.5)
-    return torch.bmm(scores.softmax(dim=-1), values).view(b, n_heads, t, d)
+    # Autocast would copy scores to fp32 and back. Softmax of bf16 scores adds up in fp32 anyway
+    # and rounds once, as the copy back would.
+    with torch.autocast(q.device.type, enabled=False):
+        shares = scores.softmax(dim=-1)
+    return torch.bmm(shares, values).view(b, n_heads, t, d)
 
 
 def cached_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
