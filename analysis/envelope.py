@@ -1,6 +1,6 @@
 """Approach 1 of Hoffmann et al. 2022: the lower envelope of all training curves.
 
-Every point of every curve is a candidate (C, loss). The lower convex hull over ln C keeps those
+Every point of every curve is a candidate (C, loss). The lower convex hull keeps those
 no mixture of others beats; which model holds the hull at a compute gives N*(C) and D*(C).
 A point in mid-training was reached with a learning rate meant for a longer run, so the envelope
 lies above what runs of matched length reach: compare it with approaches 2 and 3.
@@ -90,15 +90,15 @@ def _thinned(points: pl.DataFrame) -> pl.DataFrame:
 
 
 def _hull(points: pl.DataFrame) -> pl.DataFrame:
-    """Vertices of the lower convex hull of loss over ln C, up to the lowest loss.
+    """Vertices of the lower convex hull of loss over C, up to the lowest loss.
 
     The first vertices belong to the smallest model and the last to the largest, whatever
     would be best there: of each only the vertex next to its neighbour is used.
     """
-    log_C, loss = np.log(points["train_flops"].to_numpy()), points["loss"].to_numpy()
+    C, loss = points["train_flops"].to_numpy(), points["loss"].to_numpy()
     chain: list[int] = []
     for i in range(len(loss)):
-        while len(chain) >= 2 and _above(log_C, loss, chain[-2], chain[-1], i):
+        while len(chain) >= 2 and _above(C, loss, chain[-2], chain[-1], i):
             chain.pop()
         chain.append(i)
     lowest = int(np.argmin(loss[chain]))
@@ -113,11 +113,9 @@ def _hull(points: pl.DataFrame) -> pl.DataFrame:
     return hull.with_columns(pl.Series("used", used))
 
 
-def _above(log_C: Array, loss: Array, a: int, b: int, c: int) -> bool:
+def _above(C: Array, loss: Array, a: int, b: int, c: int) -> bool:
     """Whether b lies on or above the line from a to c."""
-    return bool(
-        (loss[b] - loss[a]) * (log_C[c] - log_C[a]) >= (loss[c] - loss[a]) * (log_C[b] - log_C[a])
-    )
+    return bool((loss[b] - loss[a]) * (C[c] - C[a]) >= (loss[c] - loss[a]) * (C[b] - C[a]))
 
 
 def _laws(hull: pl.DataFrame, level: float) -> tuple[PowerLaw, PowerLaw] | str:

@@ -9,6 +9,7 @@ from analysis.forms import FREE
 from analysis.isoflop import IsoflopFit
 
 if TYPE_CHECKING:
+    from analysis.envelope import EnvelopeFit
     from analysis.fit import GroupFit, OptimalPoint
 
 
@@ -67,6 +68,23 @@ def group_json(group: "GroupFit") -> dict[str, Any]:
         "leave_one_out_percent": group.leave_one_out_percent,
         "doubts": list(group.doubts),
         "loss_law": law.model_dump(mode="json"),
+    }
+    finite = _finite(document)
+    assert isinstance(finite, dict)
+    return finite
+
+
+def envelope_json(fit: "EnvelopeFit") -> dict[str, Any]:
+    """Approach 1: exponents along the envelope of training curves, and the reason for none."""
+    document = {
+        "exponent_N": fit.N.exponent if fit.N else None,
+        "exponent_D": fit.D.exponent if fit.D else None,
+        "power_laws": {
+            "N": asdict(fit.N) if fit.N else None,
+            "D": asdict(fit.D) if fit.D else None,
+        },
+        "vertices": fit.hull.height,
+        "reason": fit.reason,
     }
     finite = _finite(document)
     assert isinstance(finite, dict)

@@ -3,7 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from analysis import figures
+from analysis.envelope import EnvelopeFit
 from analysis.fit_text import (
     convention_rows,
     formula,
@@ -30,6 +33,18 @@ def add_fit(page: Page, group: "GroupFit", *, prefix: str) -> None:
     _answer(page, group)
     _figures(page, group, prefix)
     _small_print(page, group)
+
+
+def add_envelope(page: Page, curves: pl.DataFrame, fit: EnvelopeFit) -> None:
+    """Approach 1's part of a page, for tables that come with training curves."""
+    page.heading("Envelope of the training curves")
+    figure = figures.draw_envelope(figures.envelope_data(curves, fit), fit)
+    page.figure(figure, name="envelope", height=520)
+    page.text(
+        "A point in mid-training was reached at a learning rate meant for a longer run, so the "
+        "envelope lies above what runs of matched length reach: trust it least.",
+        role="soft",
+    )
 
 
 def _answer(page: Page, group: "GroupFit") -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from analysis.law import LossLaw
 
 if TYPE_CHECKING:
+    from analysis.envelope import EnvelopeFit
     from analysis.fit import GroupFit
 
 _VERDICT = {"identified": "identified", "weak": "weak", "not_identified": "NOT IDENTIFIED"}
@@ -88,6 +89,15 @@ def search_line(group: "GroupFit") -> str:
         f"gradient {objective.gradient_norm:.0e}, {objective.starts_agree} of {objective.starts} "
         f"starts agree; {fit.status}"
     )
+
+
+def envelope_line(fit: "EnvelopeFit") -> str:
+    """Approach 1 in a line."""
+    if fit.N is None:
+        return f"approach 1: {fit.reason}"
+    interval = fit.N.exponent_interval
+    spread = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+    return f"N* grows as C^{fit.N.exponent:.3f}{spread}, approach 1 (envelope of the curves)"
 
 
 def group_lines(group: "GroupFit") -> Iterator[str]:

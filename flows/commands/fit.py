@@ -3,13 +3,14 @@
 import json as jsonlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
     import polars as pl
 
+    from analysis.envelope import EnvelopeFit
     from analysis.fit import GroupFit
 
 
@@ -50,7 +51,8 @@ def fit(
         report: write an HTML page with every figure.
     """
     from analysis.fit import fit_table
-    from analysis.observations import TableError
+    from analysis.fit_json import envelope_json
+    from analysis.observations import TableError, read_table
     from flows.cli import fail
 
     if not 0 < level < 1:
@@ -61,9 +63,11 @@ def fit(
         fail(f"--delta {delta} must be positive.")
     if target_flops is not None and not 0 < target_flops < float("inf"):
         fail(f"--target-flops {target_flops} must be positive.")
+    sweep = _sweep(file)
+    table = file if sweep is None else str(sweep / "observations.parquet")
     try:
         groups = fit_table(
-            _table(file, _mapping(mapping or [])),
+            read_table(Path(table), mapping=_mapping(mapping or [])),
             by=by,
             where=where,
             pool=pool,
@@ -76,35 +80,49 @@ def fit(
             target_flops=target_flops,
             source=file,
         )
+        envelope = _envelope(sweep, level)
     except TableError as error:
         fail(str(error))
-    document = {"groups": [group.as_json() for group in groups]}
+    document: dict[str, Any] = {"groups": [group.as_json() for group in groups]}
+    if envelope is not None:
+        document["envelope"] = envelope_json(envelope[1])
     if report is not None:
-        _write_report(groups, file, report)
+        _write_report(groups, envelope, file, report)
     if json == "-":
         print(jsonlib.dumps(document, allow_nan=False))
         return
     if json is not None:
         _write(Path(json), jsonlib.dumps(document, allow_nan=False))
-    _print(groups)
+    _print(groups, envelope)
 
 
-def _table(file: str, mapping: dict[str, str]) -> "pl.DataFrame":
-    """The file's table, or the observations of the sweep of that name."""
-    from analysis.observations import TableError, read_table
+def _sweep(file: str) -> Path | None:
+    """The folder of the sweep of that name; None when the argument is a file."""
+    from flows.cli import fail
     from flows.settings import Home, Settings
 
-    path = Path(file)
-    if path.exists() or path.suffix:
-        return read_table(path, mapping=mapping)
+    if Path(file).exists() or Path(file).suffix:
+        return None
     home = Home(Settings().home.expanduser().absolute())
-    observed = home.sweeps / file / "observations.parquet"
-    if not observed.is_file():
-        raise TableError(
+    folder = home.sweeps / file
+    if not (folder / "observations.parquet").is_file():
+        fail(
             f"{file} is neither a file nor a sweep with observations in {home.root}. "
             f"Train it with: isoflop sweep {file}"
         )
-    return read_table(observed, mapping=mapping)
+    return folder
+
+
+def _envelope(sweep: Path | None, level: float) -> "tuple[pl.DataFrame, EnvelopeFit] | None":
+    """Approach 1, where there are training curves."""
+    import polars as pl
+
+    from analysis.envelope import fit_envelope
+
+    if sweep is None or not (sweep / "curves.parquet").is_file():
+        return None
+    curves = pl.read_parquet(sweep / "curves.parquet")
+    return (curves, fit_envelope(curves, level=level)) if curves.height else None
 
 
 def _mapping(pairs: list[str]) -> dict[str, str]:
@@ -130,22 +148,32 @@ def _write(path: Path, text: str) -> None:
         fail(f"cannot write {path}: {error.strerror}.")
 
 
-def _write_report(groups: "list[GroupFit]", file: str, path: Path) -> None:
-    from analysis.fit_report import fit_page
+def _write_report(
+    groups: "list[GroupFit]",
+    envelope: "tuple[pl.DataFrame, EnvelopeFit] | None",
+    file: str,
+    path: Path,
+) -> None:
+    from analysis.fit_report import add_envelope, fit_page
     from flows.cli import fail
 
+    page = fit_page(groups, title=f"Loss law of {Path(file).name}")
+    if envelope is not None:
+        add_envelope(page, *envelope)
     try:
-        fit_page(groups, title=f"Loss law of {Path(file).name}").write(path)
+        page.write(path)
     except OSError as error:
         fail(f"cannot write {path}: {error.strerror}.")
     print(f"report: {path}", file=sys.stderr)
 
 
-def _print(groups: "list[GroupFit]") -> None:
-    from analysis.fit_text import group_lines
+def _print(groups: "list[GroupFit]", envelope: "tuple[pl.DataFrame, EnvelopeFit] | None") -> None:
+    from analysis.fit_text import envelope_line, group_lines
 
     for place, group in enumerate(groups):
         if place:
             print()
         for line in group_lines(group):
             print(line)
+    if envelope is not None:
+        print(f"\n{envelope_line(envelope[1])}")

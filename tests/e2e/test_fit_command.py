@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -212,3 +213,33 @@ def test_unknown_forms_and_objectives_are_refused(isoflop: Isoflop, runs: Path) 
         done = isoflop(runs, option, value)
         assert done.returncode != 0
         assert value in done.stderr + done.stdout
+
+
+def test_a_sweep_is_fitted_by_its_name_with_its_curves(
+    isoflop: Isoflop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "sweeps" / "mine"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("ISOFLOP_HOME", str(tmp_path))
+    missing = isoflop("mine")
+    assert missing.returncode == 2
+    assert "isoflop sweep mine" in missing.stderr
+    table(*isoflops(), noise=0.002).write_parquet(folder / "observations.parquet")
+    curves = [
+        table(np.full(80, N), np.geomspace(1, 300, 80) * N).with_columns(run_id=pl.lit(f"{N:.2e}"))
+        for N in np.geomspace(3e7, 3e9, 7)
+    ]
+    pl.concat(curves).select(
+        "run_id",
+        "n_params",
+        "tokens",
+        train_flops=6 * pl.col("n_params") * pl.col("tokens"),
+        train_loss="val_loss",
+    ).write_parquet(folder / "curves.parquet")
+    page = tmp_path / "fit.html"
+    done = isoflop("mine", "--json", "-", "--bootstrap", "20", "--report", page)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["groups"][0]["rows"]["used"] == 35
+    assert document["envelope"]["exponent_N"] == pytest.approx(CHINCHILLA.exponent_N, abs=0.05)
+    assert 'id="envelope"' in page.read_text()
