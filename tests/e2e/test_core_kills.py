@@ -25,7 +25,7 @@ from tests.core_tools import batches, recipe, tiny
 folder, pause = Path(sys.argv[1]), float(sys.argv[2])
 curve = folder / "curve.jsonl"
 rows = [json.loads(line) for line in curve.read_text().splitlines()] if curve.exists() else []
-cfg = recipe(60, 120, 240)
+cfg = recipe(60, 120, 400)
 begun = False
 out = None
 placement = Placement(checkpoint_every_s=0.02, threads=1)

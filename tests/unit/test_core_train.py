@@ -141,7 +141,7 @@ def test_weights_of_every_horizon_are_kept_beside_the_checkpoints(tmp_path):
 
 
 def test_a_damaged_checkpoint_is_passed_over_by_name(tmp_path):
-    cfg = recipe(12)
+    cfg = recipe(2_000)
     records = train(tiny(), cfg, batches(cfg), placement=EAGER, checkpoints=tmp_path)
     for _ in range(3):
         while not isinstance(next(records), CheckpointRecord):
