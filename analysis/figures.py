@@ -133,7 +133,7 @@ def draw_isoflop(data: pl.DataFrame, fit: IsoflopFit | None = None) -> go.Figure
     colours = _colours(data["flops_budget"])
     for part in data.partition_by("flops_budget", maintain_order=True):
         C = part["flops_budget"][0]
-        name = f"C = {_si(C)}"
+        name = f"C = {C:.2g}"
         runs = part.filter(pl.col("kind") == "run")
         line = part.filter(pl.col("kind") == "parabola")
         colour, group = colours[C], str(C)
@@ -172,7 +172,7 @@ def draw_isoflop(data: pl.DataFrame, fit: IsoflopFit | None = None) -> go.Figure
         )  # fmt: skip
     _finish(figure, title, "N, parameters", "loss")
     figure.update_xaxes(title="C, training FLOPs", type="log", exponentformat="power", row=1, col=2)
-    figure.update_yaxes(title="N*", type="log", exponentformat="SI", row=1, col=2)
+    figure.update_yaxes(title="N*", type="log", exponentformat="SI", nticks=6, row=1, col=2)
     return figure
 
 
