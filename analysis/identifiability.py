@@ -28,6 +28,7 @@ _EXPONENT_WIDTHS = (0.15, 0.5)
 _SIZE_FACTORS = (4.0, 100.0)
 _BASIN_GAP = 0.05
 _FAINT = 3.0
+_UNSEEN = 1e-6  # relative change of a loss below which no table shows it, noise or none
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +278,7 @@ def _faint_terms(problem: Problem, optimum: Optimum) -> list[Judgement]:
         # What the loss would do if only this term varied as it does over the table.
         held = np.median(inner - term)
         moved = np.ptp(np.log(constants["E"] + (term + held) ** constants["gamma"]))
-        if moved < _FAINT * scatter:
+        if moved < max(_FAINT * scatter, _UNSEEN):
             found.append(
                 Judgement(
                     "not_identified",

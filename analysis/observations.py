@@ -87,6 +87,7 @@ GROUPING = (
     "tokenizer",
 )
 COUNTS = ("n_params", "n_params_total", "n_params_no_input_embedding", "n_params_non_embedding")
+_FINISHED = ("finished", "completed", "complete", "done", "ok", "success", "succeeded")
 NEAR = 1e-4  # relative difference below which two rows count as the same run read twice
 
 
@@ -250,7 +251,7 @@ def check(frame: pl.DataFrame) -> pl.DataFrame:
     if "excluded_reason" not in frame.columns:
         frame = frame.with_columns(pl.lit(None, pl.String).alias("excluded_reason"))
     if "status" in frame.columns and frame.schema["status"] == pl.String:
-        finished = pl.col("status").str.to_lowercase().is_in(["finished", "completed", "done"])
+        finished = pl.col("status").str.to_lowercase().is_in(_FINISHED)
         reason = pl.concat_str(pl.lit("status is "), pl.col("status"))
         keep = pl.col("excluded_reason").is_not_null() | pl.col("status").is_null() | finished
         frame = frame.with_columns(
