@@ -138,7 +138,10 @@ def prepare(config: CorpusConfig, home: Path, progress: Progress | None = None) 
         digest = _Preparation(config, Path(scratch), built, tell).run()
         _publish(built, _folder(home, digest))
     request.parent.mkdir(exist_ok=True)
-    request.write_text(digest)
+    # Another process may be reading it: there whole or not at all.
+    aside = request.with_name(f"{request.name}.{os.getpid()}")
+    aside.write_text(digest)
+    aside.replace(request)
     return find_corpus(home, digest)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 # tables and signatures.
 MIN_CHARACTERS = 60
 MIN_LETTERS = 0.86
-_CHUNK = 64
+_CHUNK = 256
 
 
 def extract(files: Sequence[Path], on_done: Callable[[float], None]) -> list[list[str]]:

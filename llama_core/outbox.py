@@ -23,7 +23,8 @@ class Outbox:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: Future[Path] | None = None
         self._checkpoint: Checkpoint | None = None
-        self._tokens, self._horizon = 0, None  # type: int, int | None
+        self._tokens = 0
+        self._horizon: int | None = None
         self._held: list[Record] = []
 
     @property

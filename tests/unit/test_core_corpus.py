@@ -1,5 +1,8 @@
 import gzip
+import importlib.util
 import json
+import sys
+import types
 
 import numpy as np
 import polars as pl
@@ -7,10 +10,10 @@ import pytest
 import zstandard
 
 from llama_core.cleaning import Deduplicator, near_duplicates, normalise
-from llama_core.config import CorpusConfig, FileText
+from llama_core.config import CorpusConfig, FileText, HubText
 from llama_core.corpus import find_corpus, prepare
 from llama_core.docstrings import prose
-from llama_core.documents import CorpusError, Document, read_documents
+from llama_core.documents import CorpusError, Document, hub_documents, read_documents
 from llama_core.tokenizer import Tokenizer
 from tests.core_tools import recipe, story
 
@@ -221,3 +224,24 @@ def test_sources_of_a_mixture_keep_their_names_and_weights(tmp_path, books):
     opened = corpus.open(recipe(4))
     assert [(s.name, s.weight) for s in opened.sources] == [("books", 3.0), ("letters", 1.0)]
     assert set(opened.epochs(100)) == {"books", "letters"}
+
+
+def test_a_hub_dataset_is_streamed_row_by_row(monkeypatch):
+    asked = []
+
+    def load_dataset(name, subset, *, split, streaming):
+        asked.append((name, subset, split, streaming))
+        return iter([{"body": "one"}, {"body": "two"}])
+
+    fake = types.ModuleType("datasets")
+    fake.load_dataset = load_dataset
+    monkeypatch.setitem(sys.modules, "datasets", fake)
+    source = HubText(dataset="some/text", subset="en", text_field="body")
+    assert [doc.text for doc in hub_documents(source)] == ["one", "two"]
+    assert asked == [("some/text", "en", "train", True)]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("datasets") is not None, reason="datasets is here")
+def test_a_hub_dataset_without_the_package_says_what_to_install():
+    with pytest.raises(CorpusError, match="pip install datasets"):
+        list(hub_documents(HubText(dataset="some/text")))
