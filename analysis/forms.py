@@ -123,6 +123,17 @@ class Problem:
         log_prediction = predict_log(self.rows, self.chart.to_theta(x))
         return self.objective.residual(log_prediction, self.rows.loss)
 
+    def slope(self, x: Array) -> Array:
+        """Derivative of each row's residual in the coordinates x (q,), (rows, q).
+
+        By central differences; their error of about 1e-10 is far below what an interval or
+        the step of a linear program can show.
+        """
+        step = 1e-5
+        shifts = np.eye(len(x)) * step
+        up, down = np.split(self.residuals(np.concatenate([x + shifts, x - shifts])), 2)
+        return np.asarray((up - down).T / (2 * step))
+
     def value(self, x: Array) -> Array:
         """The objective itself, unsmoothed, (s,)."""
         return np.asarray((self.objective.penalty(self.residuals(x)) * self.weights).sum(-1))

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import linprog
 from scipy.sparse import csr_array, eye_array, hstack
 
-from analysis.solver import Array, Solution, predict_log
+from analysis.solver import Array, Solution
 
 if TYPE_CHECKING:
     from analysis.forms import Problem
@@ -55,7 +55,7 @@ def _descend(problem: "Problem", x: Array) -> tuple[Array, Array, bool]:
     value = float(problem.value(x[None])[0])
     lagrangian = np.full(len(x), np.inf)
     for _ in range(_MOST_PROGRAMS):
-        residual, slope = problem.residuals(x[None])[0], log_slope(problem, x)
+        residual, slope = problem.residuals(x[None])[0], problem.slope(x)
         step, lagrangian = _program(residual, slope, weights, radius, x, chart.lower, chart.upper)
         trial = np.clip(x + step, chart.lower, chart.upper)
         trial_value = float(problem.value(trial[None])[0])
@@ -100,17 +100,3 @@ def _program(
         return np.zeros(size), np.full(size, np.inf)
     multipliers = np.asarray(result.eqlin.marginals) * scale
     return np.asarray(result.x[:size]), np.asarray(slope.T @ multipliers)
-
-
-def log_slope(problem: "Problem", x: Array) -> Array:
-    """Derivative of the residuals in the coordinates (rows, q), by complex-free differences.
-
-    Central differences of the log prediction; their error is of order 1e-10, far below what
-    a linear program's step needs, and the optimum does not depend on it.
-    """
-    step = 1e-5
-    shifts = np.eye(len(x)) * step
-    both = np.concatenate([x + shifts, x - shifts])
-    log_prediction = predict_log(problem.rows, problem.chart.to_theta(both))
-    up, down = np.split(log_prediction, 2)
-    return np.asarray((up - down).T / (2 * step))

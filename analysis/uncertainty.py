@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from analysis.forms import Problem
-from analysis.solver import Array, Objective, predict_log
+from analysis.solver import Array, Objective
 
 # Names to functions of the constants; every interval and standard error is of one of these.
 Quantities = Callable[[Mapping[str, Array]], dict[str, Array]]
@@ -95,7 +95,7 @@ def covariances(
     `information`: residuals are taken to be alike for every row (Huber 1981, section 7.6).
     `sandwich`: they may differ by row, and be correlated within a cluster (White 1982).
     """
-    slope = residual_slope(problem, x)
+    slope = problem.slope(x)
     psi, bend = score(problem, problem.residuals(x[None])[0])
     weights = problem.weights
     n, p = slope.shape
@@ -120,7 +120,7 @@ def covariances(
 
 def inverse_curvature(problem: Problem, x: Array) -> Array:
     """Inverse of the objective's smoothed Hessian, in the coordinates (q, q)."""
-    slope = residual_slope(problem, x)
+    slope = problem.slope(x)
     _, bend = score(problem, problem.residuals(x[None])[0])
     hessian = (slope * (problem.weights * bend)[:, None]).T @ slope
     return np.asarray(np.linalg.pinv(hessian, hermitian=True))
@@ -143,18 +143,6 @@ def score(problem: Problem, residual: Array) -> tuple[Array, Array]:
         window = 1.06 * spread * n**-0.2 + 1e-300
         slope, psi = 1 / window, np.sign(residual)
     return psi, np.where(np.abs(residual) <= window, slope, 1e-3 * slope)
-
-
-def residual_slope(problem: Problem, x: Array) -> Array:
-    """Derivative of each residual in the coordinates, (rows, q), by central differences."""
-    step = 1e-5
-    shifts = np.eye(len(x)) * step
-    log_prediction = predict_log(
-        problem.rows, problem.chart.to_theta(np.concatenate([x + shifts, x - shifts]))
-    )
-    residual = problem.objective.residual(log_prediction, problem.rows.loss)
-    up, down = np.split(residual, 2)
-    return np.asarray((up - down).T / (2 * step))
 
 
 def delta_intervals(
