@@ -91,6 +91,7 @@ def sweep_page(
         _answer(page, findings.group)
         _valleys(page, findings.group)
         _law(page, findings.group)
+        _conventions(page, findings.group)
         _frontier(page, findings.group)
     if not curves.is_empty():
         page.heading("Every loss curve")
@@ -192,6 +193,26 @@ def _law(page: Page, group: GroupFit) -> None:
     page.table(["constant", "value", f"{intervals.level:.0%} {intervals.method}"], rows)
     for name, judgement in group.verdicts.items():
         page.text(f"{name}: {judgement.verdict}. {judgement.reason}", role="soft")
+
+
+def _conventions(page: Page, group: GroupFit) -> None:
+    page.heading("The same points under other counts")
+    page.text(
+        "What N and C count decides the exponent at these sizes. Compare a law only with laws "
+        "that count alike."
+    )
+    rows = [
+        [
+            convention.n_counts,
+            convention.c_counts,
+            f"{convention.exponent_N:.3f}",
+            f"{convention.n_opt:,.0f}",
+            f"{convention.tokens_per_param:.1f}",
+        ]
+        for convention in group.conventions
+    ]
+    at = f"{group.conventions[0].flops:.2g} FLOPs" if group.conventions else ""
+    page.table(["N", "C", "N* ~ C^", f"N* at {at}", "D*/N*"], rows)
 
 
 def _frontier(page: Page, group: GroupFit) -> None:

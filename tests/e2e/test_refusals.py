@@ -27,7 +27,7 @@ def test_an_unknown_spec_names_the_presets(isoflop):
 
 @pytest.mark.parametrize(
     ("text", "word"),
-    [("", "no text"), ("a few words of text\n" * 3, "Add text"), (None, "eval_tokens")],
+    [("", "0 bytes"), ("a few words of text\n" * 3, "Add text"), (None, "eval_tokens")],
     ids=["empty", "small", "too small for validation"],
 )
 def test_a_corpus_without_enough_text_is_refused(isoflop, tmp_path, text, word):

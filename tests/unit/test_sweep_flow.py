@@ -105,7 +105,7 @@ def test_a_second_sweep_trains_nothing_that_is_finished(planned, text, tmp_path)
 def test_a_bug_that_fails_the_first_trainings_stops_the_sweep(planned, tmp_path):
     home = Home(tmp_path)
     dispatcher = FakeDispatcher(home, status="failed")
-    with pytest.raises(SweepFailedError, match="first 3 trainings all failed.*a bug"):
+    with pytest.raises(SweepFailedError, match=r"first 3 trainings all failed.*a bug"):
         run_sweep(planned, home, FakeTracker(), dispatcher, SilentWatcher())
     assert len(dispatcher.trained) == 3
 
