@@ -265,7 +265,8 @@ def _exponent(law: PowerLaw, level: float) -> str:
 
 
 def _ratio(valley: Valley) -> float:
-    assert valley.n_opt is not None and valley.d_opt is not None
+    assert valley.n_opt is not None
+    assert valley.d_opt is not None
     return valley.d_opt / valley.n_opt
 
 
