@@ -19,6 +19,7 @@ from pathlib import Path
 MIN_CHARACTERS = 60
 MIN_LETTERS = 0.86
 _CHUNK = 256
+_NO_LETTERS = bytes(c for c in range(128) if not (chr(c).isalpha() or chr(c) == " "))
 
 
 def extract(files: Sequence[Path], on_done: Callable[[float], None]) -> list[list[str]]:
@@ -66,7 +67,10 @@ def is_prose(paragraph: str) -> bool:
     """Long enough, and mostly letters and spaces."""
     if len(paragraph) < MIN_CHARACTERS:
         return False
-    letters = sum(character.isalpha() or character == " " for character in paragraph)
+    if paragraph.isascii():  # the same count, fifty times faster
+        letters = len(paragraph.encode().translate(None, _NO_LETTERS))
+    else:
+        letters = sum(character.isalpha() or character == " " for character in paragraph)
     return letters >= MIN_LETTERS * len(paragraph)
 
 
