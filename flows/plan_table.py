@@ -19,7 +19,7 @@ def print_plan(
     plan: Plan, corpus: PreparedCorpus, home: Home, *, cost: Estimate | None, slots: int
 ) -> None:
     """Print the runs, what they cost together, and the warnings."""
-    header = ["run", "N", "D tokens", "D/N", "losses", "steps", "FLOPs", "peak lr", "state"]
+    header = ["run", "N", "D in M", "D/N", "losses", "steps", "FLOPs", "peak lr", "state"]
     if cost is not None:
         header.insert(-1, "time s")
     rows = [_row(planned, home, cost) for planned in plan.runs]
@@ -72,7 +72,7 @@ def _row(planned: PlannedRun, home: Home, cost: Estimate | None) -> list[object]
     row: list[object] = [
         planned.name,
         N,
-        _span([f"{count / 1e6:.2f}M" for count in tokens]),
+        _span([f"{count / 1e6:.2f}" for count in tokens]),
         _span([f"{count / N:.3g}" for count in tokens]),
         len(tokens),
         tokens_spent(planned.run.train) // planned.run.train.batch_tokens,
@@ -86,4 +86,4 @@ def _row(planned: PlannedRun, home: Home, cost: Estimate | None) -> list[object]
 
 
 def _span(values: list[str]) -> str:
-    return values[0] if len(values) == 1 else f"{values[0]} … {values[-1]}"
+    return values[0] if len(values) == 1 else f"{values[0]}–{values[-1]}"

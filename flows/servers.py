@@ -18,6 +18,15 @@ from flows.settings import Home, Settings
 
 _START_S = 60.0
 _STOP_S = 15.0
+_FOR_WORKERS = (
+    "CANCELLATION_CLEANUP",
+    "FOREMAN",
+    "LATE_RUNS",
+    "PAUSE_EXPIRATIONS",
+    "REPOSSESSOR",
+    "SCHEDULER",
+    "TRIGGERS",
+)
 
 
 class StackError(RuntimeError):
@@ -65,6 +74,12 @@ def start_prefect_server(
     """
     command = ["-m", "prefect", "server", "start", "--host", settings.host, "--port", str(port)]
     environment = prefect_environment(settings, home, port=port)
+    if tied:
+        # It only records: with no workers there is nothing to schedule, find late or clean up,
+        # and what it does not do the trainings get of the CPU.
+        environment |= {
+            f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false" for service in _FOR_WORKERS
+        }
     return start(command, environment, home.logs / "prefect-server.log", tied=tied)
 
 
