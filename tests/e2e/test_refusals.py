@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import ROOT
 
 
-def refused(done, *words):
+def expect_refusal(done, *words):
     assert done.returncode == 2, done.stdout + done.stderr
     [line] = [line for line in done.stderr.splitlines() if line.startswith("isoflop: ")]
     for word in words:
@@ -17,12 +17,12 @@ def refused(done, *words):
 
 def test_an_unknown_key_is_named_with_the_nearest(isoflop, tmp_path):
     done = isoflop("plan", "smoke", "--set", "ladder.width=[16]", home=tmp_path / "new")
-    refused(done, "unknown key ladder.width", "did you mean widths")
+    expect_refusal(done, "unknown key ladder.width", "did you mean widths")
     assert not (tmp_path / "new" / "corpora").exists()
 
 
 def test_an_unknown_spec_names_the_presets(isoflop):
-    refused(isoflop("sweep", "demoo"), "demoo", "chinchilla, demo, smoke")
+    expect_refusal(isoflop("sweep", "demoo"), "demoo", "chinchilla, demo, smoke")
 
 
 @pytest.mark.parametrize(
@@ -39,24 +39,24 @@ def test_a_corpus_without_enough_text_is_refused(isoflop, tmp_path, text, word):
     else:
         (corpus / "a.txt").write_text(text)
     done = isoflop("sweep", "smoke", "--corpus", str(corpus), home=tmp_path / "home")
-    refused(done, word)
+    expect_refusal(done, word)
     assert not list((tmp_path / "home" / "runs").iterdir())
 
 
 def test_a_corpus_that_is_not_there_is_refused(isoflop, tmp_path):
     done = isoflop("plan", "smoke", "--corpus", str(tmp_path / "nothing"), home=tmp_path / "home")
-    refused(done, "nothing")
+    expect_refusal(done, "nothing")
 
 
 def test_a_budget_no_model_can_meet_is_refused(isoflop):
     done = isoflop("plan", "smoke", "--set", "grid.budgets=[1e10, 1e20]")
-    refused(done, "1e+20", "add widths")
+    expect_refusal(done, "1e+20", "add widths")
 
 
 def test_a_home_that_cannot_be_written_is_refused(isoflop, tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
-    refused(isoflop("plan", "smoke", home=blocked / "home"), "ISOFLOP_HOME")
+    expect_refusal(isoflop("plan", "smoke", home=blocked / "home"), "ISOFLOP_HOME")
 
 
 def test_a_port_in_use_is_refused_before_anything_starts(isoflop, tmp_path):
@@ -65,9 +65,9 @@ def test_a_port_in_use_is_refused_before_anything_starts(isoflop, tmp_path):
         taken.listen()
         port = taken.getsockname()[1]
         done = isoflop("up", home=tmp_path / "home", ISOFLOP_PREFECT_PORT=str(port))
-    refused(done, str(port), "ISOFLOP_PREFECT_PORT")
+    expect_refusal(done, str(port), "ISOFLOP_PREFECT_PORT")
     assert not (tmp_path / "home" / "stack.json").exists()
 
 
 def test_an_unknown_sweep_names_the_known_ones(isoflop, tmp_path):
-    refused(isoflop("report", "nothing", home=tmp_path), "nothing", "none yet")
+    expect_refusal(isoflop("report", "nothing", home=tmp_path), "nothing", "none yet")

@@ -111,15 +111,15 @@ def test_a_finished_training_is_returned_and_not_trained_again(home, undisturbed
 
 
 def test_a_sweep_killed_with_sigkill_leaves_no_orphan_and_goes_on(home, isoflop):
-    interrupted_sweep(home, isoflop, signal.SIGKILL, seed=7)
+    check_interrupted_sweep(home, isoflop, signal.SIGKILL, seed=7)
 
 
 def test_ctrl_c_stops_a_sweep_that_goes_on_later(home, isoflop):
-    status = interrupted_sweep(home, isoflop, signal.SIGINT, seed=8)
+    status = check_interrupted_sweep(home, isoflop, signal.SIGINT, seed=8)
     assert status == 130
 
 
-def interrupted_sweep(home, isoflop, how, *, seed):
+def check_interrupted_sweep(home, isoflop, how, *, seed):
     """Start a sweep, end it when it trains, see that nothing is left of it, and finish it."""
     arguments = ["sweep", "smoke", "--set", f"name=seed-{seed}", "--set", f"seeds=[{seed}]"]
     environment = {**bare_environment(), "ISOFLOP_HOME": str(home)}
