@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,7 @@ _ZOMBIES = "isoflop: crash runs without a heartbeat"
 _ZOMBIE_AFTER_S = 90
 # A sweep only waits, so several fit one worker.
 _SWEEPS_AT_ONCE = 4
-# A worker that cannot start says so within this time.
-_FIRST_BREATH_S = 0.5
+_WORKERS_START_S = 30.0
 
 
 def up(
@@ -185,7 +185,12 @@ def _start_workers(settings: Settings, home: Home, *, workers: int, gpus: list[i
         ("control-worker", CONTROL_POOL, _SWEEPS_AT_ONCE, {})
     ]
     wanted += [(f"train-worker-{number}", TRAIN_POOL, 1, slot) for number, slot in enumerate(slots)]
-    started = []
+    # Prefect keeps the runs' files in a folder of the temporary directory that only the first
+    # user of a machine may write to.
+    scratch = home.root / "tmp"
+    scratch.mkdir(exist_ok=True)
+    since = datetime.now(UTC)
+    started = {}
     for name, pool, limit, extra in wanted:
         command = [
             *("-m", "prefect", "worker", "start", "--pool", pool, "--name", name),
@@ -194,6 +199,7 @@ def _start_workers(settings: Settings, home: Home, *, workers: int, gpus: list[i
         environment = {
             **prefect_environment(settings, home),
             "ISOFLOP_HOME": str(home.root),
+            "TMPDIR": str(scratch),
             # What our modules log is shown beside the flow run.
             "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,llama_core",
             "PREFECT_LOGGING_ROOT_LEVEL": "INFO",
@@ -203,11 +209,36 @@ def _start_workers(settings: Settings, home: Home, *, workers: int, gpus: list[i
         log = home.logs / f"{name}.log"
         process = start(command, environment, log)
         _note(home, name, process.pid)
-        started.append((process, log))
-    time.sleep(_FIRST_BREATH_S)
-    for process, log in started:
-        if process.poll() is not None:
-            raise StackError(f"a worker ended at once (exit {process.returncode}); see {log}")
+        started[name] = process
+    _wait_for_workers(home, started, since)
+
+
+def _wait_for_workers(
+    home: Home, started: dict[str, "subprocess.Popen[bytes]"], since: datetime
+) -> None:
+    """Wait until the server has heard from every worker.
+
+    Raises:
+        StackError: a worker ended, or said nothing for half a minute.
+    """
+    from prefect.client.orchestration import get_client
+
+    deadline = time.monotonic() + _WORKERS_START_S
+    silent = set(started)
+    while silent:
+        for name, process in started.items():
+            if process.poll() is not None:
+                log = home.logs / f"{name}.log"
+                raise StackError(f"{name} did not start (exit {process.returncode}); see {log}")
+        if time.monotonic() > deadline:
+            raise StackError(f"{', '.join(sorted(silent))} did not report; see {home.logs}")
+        time.sleep(0.2)
+        with get_client(sync_client=True) as client:
+            for pool in (CONTROL_POOL, TRAIN_POOL):
+                for worker in client.read_workers_for_work_pool(pool):
+                    heard = worker.last_heartbeat_time
+                    if heard is not None and heard >= since:
+                        silent.discard(worker.name)
 
 
 def _crash_runs_in_flight(settings: Settings, home: Home) -> None:
