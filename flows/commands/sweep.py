@@ -1,7 +1,7 @@
 """Commands plan, sweep, report, runs, sync."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,10 +43,11 @@ def plan(
     with _refusals():
         _, home = _open()
         parsed = _load(spec, set, corpus)
-        planned, prepared = make_plan(parsed, home, _say)
+        with _busy("looking for the corpus") as tell:
+            planned, prepared = make_plan(parsed, home, tell)
     slots = len(_slots(parsed, None))
-    _say("timing every shape on this machine")
-    cost = estimate(planned.runs, parsed.placement, slots)
+    with _busy("timing every shape on this machine"):
+        cost = estimate(planned.runs, parsed.placement, slots)
     if json is not None:
         emit(plan_json(planned, prepared, cost, home), json)
     else:
@@ -75,7 +76,8 @@ def sweep(
     with _refusals():
         settings, home = _open()
         parsed = _load(spec, set, corpus)
-        planned, prepared = make_plan(parsed, home, _say)
+        with _busy("looking for the corpus") as tell:
+            planned, prepared = make_plan(parsed, home, tell)
         if slots is not None and slots < 1:
             raise ValueError(f"--slots {slots} is less than one.")
         environments = _slots(parsed, slots)
@@ -86,8 +88,9 @@ def sweep(
     if missing(planned.runs, home):
         report, flow_run = _train_here(planned, settings, home, environments)
     else:
-        _say("every run of this sweep is finished; writing the report again")
-        report, flow_run = finish_sweep(planned, home, Mirror(settings, home)), None
+        _say("every run of this sweep is finished")
+        with _busy("fitting the law and writing the report"):
+            report, flow_run = finish_sweep(planned, home, Mirror(settings, home)), None
     if json is not None:
         emit(report.numbers, json)
     else:
@@ -108,7 +111,8 @@ def report(sweep: str, *, json: Json = None) -> None:
     with _refusals():
         settings, home = _open()
         planned = _find_plan(sweep, home)
-    written = finish_sweep(planned, home, Mirror(settings, home))
+    with _busy("fitting the law and writing the report"):
+        written = finish_sweep(planned, home, Mirror(settings, home))
     if json is not None:
         emit(written.numbers, json)
     else:
@@ -297,5 +301,14 @@ def _refusals() -> Iterator[None]:
         fail(" ".join(str(error).split()))
 
 
-def _say(line: str, **_: Any) -> None:
+@contextmanager
+def _busy(doing: str) -> Iterator[Callable[[str], None]]:
+    """A turning line on standard error for what takes seconds; what it yields renames it."""
+    from rich.console import Console
+
+    with Console(stderr=True).status(doing) as status:
+        yield status.update
+
+
+def _say(line: str) -> None:
     print(line, file=sys.stderr)
