@@ -90,8 +90,12 @@ class Page:
         """A small polars frame as a table; numbers with four significant digits."""
         self.table(frame.columns, [[_cell(value) for value in row] for row in frame.iter_rows()])
 
-    def figure(self, figure: go.Figure, *, name: str, height: int = 480) -> None:
+    def figure(
+        self, figure: go.Figure, *, name: str, height: int = 480, wide: bool = False
+    ) -> None:
         """A Plotly figure; `name` becomes the element's id, so a test can find it.
+
+        A `wide` one has panels side by side and scrolls in its box on a narrow screen.
 
         Its title goes above it as text, since Plotly cuts titles wider than the screen.
         """
@@ -101,8 +105,10 @@ class Page:
             self._parts.append(f"<h3>{escape(title)}</h3>")
             margin = spec["layout"].setdefault("margin", {})
             margin["t"] = max(16, margin.get("t", 60) - 44)
+        style = f"height:{height:d}px" + (";min-width:760px" if wide else "")
         self._parts.append(
-            f'<div class="figure" id="{escape(name)}" style="height:{height:d}px"></div>'
+            f'<div class="scroll"><div class="figure" id="{escape(name)}" style="{style}">'
+            "</div></div>"
         )
         # "</script>" inside data would end the script early, "<!--<script>" hide its end.
         data = json.dumps(spec).replace("<", "\\u003c")

@@ -138,9 +138,9 @@ def _law_sentence(group: GroupFit) -> str:
     sure = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
     return (
         f"Parametric law: L = {law.E:.3f} + {law.A:.4g}/N^{law.alpha:.3f} + "
-        f"{law.B:.4g}/D^{law.beta:.3f} nats per token, N* ~ C^{law.exponent_N:.2f}{sure}. Each "
-        f"point is predicted from the others to {group.leave_one_out_percent:.2f} % rms "
-        f"({len(group.fit.rows_used)} points)."
+        f"{law.B:.4g}/D^{law.beta:.3f} nats per token, N* ~ C^{law.exponent_N:.2f}{sure} "
+        f"for C = 6ND. Each point is predicted from the others to "
+        f"{group.leave_one_out_percent:.2f} % rms ({len(group.fit.rows_used)} points)."
     )
 
 
@@ -152,7 +152,7 @@ def _valleys(page: Page, group: GroupFit) -> None:
         "bottom is the compute-optimal size. N counts every parameter that multiplies a token."
     )
     data = isoflop_data(group.used, group.isoflop)
-    page.figure(draw_isoflop(data, group.isoflop), name="isoflop", height=520)
+    page.figure(draw_isoflop(data, group.isoflop), name="isoflop", height=520, wide=True)
     percent = f"{group.isoflop.level:.0%}"
     page.table(
         ["C counted FLOPs", "N*", f"{percent} interval", "D* tokens", "D*/N*", "loss", "status"],
@@ -182,7 +182,7 @@ def _law(page: Page, group: GroupFit) -> None:
         "log residuals, found from many starts. The lower panels show what it misses; a trend "
         "there means the formula is too simple for these data, and its exponents lean on that."
     )
-    page.figure(draw_fit(fit_data(group)), name="fit", height=620)
+    page.figure(draw_fit(fit_data(group)), name="fit", height=620, wide=True)
     law, intervals = group.fit.law, group.fit.intervals
     names = ["E", "A", "B", "alpha", "beta", "exponent_N", "exponent_D"]
     rows = []
@@ -190,9 +190,17 @@ def _law(page: Page, group: GroupFit) -> None:
         interval = intervals.values.get(name)
         span = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else "–"
         rows.append([name, f"{getattr(law, name):.5g}", span])
-    page.table(["constant", "value", f"{intervals.level:.0%} {intervals.method}"], rows)
+    method = intervals.method.replace("_", " over ")
+    page.table(["constant", "value", f"{intervals.level:.0%} {method}"], rows)
+    target = f"{group.optimal[-1].flops:.2g} FLOPs" if group.optimal else "the target"
+    words = {"n_opt": f"N* at {target}", "d_opt": f"D* at {target}"}
+    page.text(
+        "Whether this table determines them, by their profiles: how far each can be moved before "
+        "the fit suffers. The bootstrap above, of whole trainings, is wider; trust the wider one."
+    )
     for name, judgement in group.verdicts.items():
-        page.text(f"{name}: {judgement.verdict}. {judgement.reason}", role="soft")
+        verdict_words = judgement.verdict.replace("_", " ")
+        page.text(f"{words.get(name, name)}: {verdict_words}. {judgement.reason}", role="soft")
 
 
 def _conventions(page: Page, group: GroupFit) -> None:
@@ -242,8 +250,8 @@ def _observations(page: Page, frame: pl.DataFrame) -> None:
     rows = [
         [
             row["name"],
-            f"{row['n_params']:,}",
-            f"{row['tokens']:,}",
+            f"{row['n_params']:,.0f}",
+            f"{row['tokens']:,.0f}",
             f"{row['tokens'] / row['n_params']:.1f}",
             f"{row['train_flops']:.3g}",
             "–" if row["val_loss"] is None else f"{row['val_loss']:.4f}",

@@ -1,6 +1,8 @@
 """The command `isoflop`: names and where they live. Heavy imports happen inside commands."""
 
+import os
 import sys
+from importlib.metadata import version
 from typing import NoReturn
 
 from cyclopts import App
@@ -8,6 +10,7 @@ from cyclopts import App
 app = App(
     name="isoflop",
     help="Choose N and D before you pay: plan a sweep, train it, fit the law, read the frontier.",
+    version=lambda: version("isoflop"),
     version_flags=["--version"],
 )
 
@@ -32,7 +35,11 @@ for _name, _target, _help in (
 
 def main() -> None:
     """Run the command line; exit status 0 an answer, 1 a failure, 2 unusable input."""
-    sys.exit(app())
+    try:
+        sys.exit(app())
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, as `head` does; nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(message: str) -> NoReturn:

@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+_WIDE = 140
+
 
 def emit(document: Any, destination: str) -> None:
     """Write one JSON document to a file, or to standard output when the destination is `-`."""
@@ -34,10 +36,12 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -
     shown = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
     for index, name in enumerate(header):
         numeric = all(_numeric(row[index]) for row in rows) and bool(rows)
-        shown.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        shown.add_column(name, justify="right" if numeric else "left")
     for row in rows:
         shown.add_row(*(_cell(value) for value in row))
-    Console().print(shown)
+    # A pipe or a log has no width; 80 columns would break numbers in two.
+    console = Console()
+    Console(width=console.width if console.is_terminal else _WIDE).print(shown)
 
 
 def _numeric(value: object) -> bool:

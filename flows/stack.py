@@ -71,7 +71,7 @@ def up(
             _start_servers(settings, home)
             say("making pools and deployments")
             _deploy(settings, home)
-            say(f"starting {1 + (len(gpus) or workers)} workers")
+            say(f"starting {len(gpus) or workers} training workers, and one for sweeps")
             _start_workers(settings, home, workers=workers, gpus=gpus)
         except BaseException:
             down(settings, home)

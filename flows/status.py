@@ -1,18 +1,14 @@
 """What there is: processes of the stack, sweeps with their runs, disk."""
 
-import logging
 import shutil
 from typing import Any
 
-from pydantic import ValidationError
-
+from flows.plan import read_plans
 from flows.rundir import RunDir
 from flows.servers import healthy
 from flows.settings import Home, Settings
 from flows.stack import running
 from sweeps.plan import Plan
-
-log = logging.getLogger(__name__)
 
 _GIB = 2**30
 
@@ -41,17 +37,6 @@ def read_status(settings: Settings, home: Home) -> dict[str, Any]:
         "sweeps": [(plan.spec.name, *_count(plan, home)) for plan in read_plans(home)],
         "disk_free_gib": shutil.disk_usage(home.root).free / _GIB,
     }
-
-
-def read_plans(home: Home) -> list[Plan]:
-    """The plans of all sweeps in this home, in order of name."""
-    plans = []
-    for path in sorted(home.sweeps.glob("*/plan.json")):
-        try:
-            plans.append(Plan.model_validate_json(path.read_text()))
-        except ValidationError:
-            log.warning("%s is damaged or of another version: its sweep is passed over", path)
-    return plans
 
 
 def run_state(run: RunDir) -> str:

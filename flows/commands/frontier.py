@@ -1,6 +1,7 @@
 """`isoflop frontier` and `isoflop retrodict`: choose N and D, and read others' choices."""
 
 import json as jsonlib
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,6 +90,7 @@ def frontier(
 
         with writing(report):
             frontier_page(advice).write(report)
+        print(f"report: {report}", file=sys.stderr)
     if json is not None:
         with writing(json):
             emit(as_json(advice), json)
@@ -120,6 +122,7 @@ def retrodict(
 
         with writing(report):
             retrodict_page(rows, level=level, own=own).write(report)
+        print(f"report: {report}", file=sys.stderr)
     if json is not None:
         with writing(json):
             emit([_nested(row) for row in rows.to_dicts()], json)
@@ -157,19 +160,21 @@ def writing(destination: Path | str) -> Iterator[None]:
 
 
 def read_law(name: str) -> "LossLaw":
-    """A published law by name, or a law from a file.
+    """A law of one of our sweeps or a published one, by name, or a law from a file.
 
     A file holds what `LossLaw.save` wrote, or what `isoflop fit --json` wrote for one group.
     """
     from analysis.law import LossLaw
     from analysis.published import law
     from flows.cli import fail
+    from flows.settings import Settings
 
     path = Path(name)
     if not path.is_file():
         if path.suffix == ".json":
             fail(f"there is no file {name}.")
-        return law(name)
+        own = Settings().home / "sweeps" / name / "law.json"
+        return LossLaw.load(own) if own.is_file() else law(name)
     try:
         content = jsonlib.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -26,6 +26,12 @@ def up(
         fail(f"--gpus {gpus!r} is not a list of numbers such as 0,1,3.")
     if workers is not None and workers < 1:
         fail(f"--workers {workers} is less than one.")
+    if slots:
+        import torch
+
+        there = torch.cuda.device_count()
+        if max(slots) >= there:
+            fail(f"--gpus {gpus}: this machine has {there} GPUs, numbered from 0.")
     settings, home = _open()
     try:
         start(settings, home, workers=workers or cpu_slots(), gpus=slots, say=_say)
@@ -66,6 +72,7 @@ def status(
         return
     table("processes", ["process", "pid", "state"], found["processes"])
     table("sweeps", ["sweep", "finished", "failed", "running", "to do"], found["sweeps"])
+    print(f"Prefect  {found['prefect']}\nMLflow   {found['mlflow']}")
     print(f"disk free {found['disk_free_gib']:.1f} GiB in {found['home']}")
 
 

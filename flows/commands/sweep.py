@@ -123,8 +123,9 @@ def runs(sweep: str | None = None, *, json: Json = None) -> None:
     """List the runs of a sweep, or of all sweeps, with what they reached."""
     from flows.observe import observations
     from flows.output import emit, table
+    from flows.plan import read_plans
     from flows.rundir import RunDir
-    from flows.status import read_plans, run_state
+    from flows.status import run_state
 
     with _refusals():
         _, home = _open()
@@ -155,8 +156,8 @@ def runs(sweep: str | None = None, *, json: Json = None) -> None:
 
 def sync() -> None:
     """Write to MLflow whatever its mirror lacks; writing twice changes nothing."""
+    from flows.plan import read_plans
     from flows.rundir import RunDir
-    from flows.status import read_plans
     from flows.tracking import open_tracker
 
     with _refusals():
@@ -253,7 +254,7 @@ def _load(spec: str, overrides: tuple[str, ...], corpus: str | None) -> "SweepSp
 
 
 def _find_plan(name: str, home: "Home") -> "Plan":
-    from flows.status import read_plans
+    from flows.plan import read_plans
 
     plans = {planned.spec.name: planned for planned in read_plans(home)}
     if name not in plans:

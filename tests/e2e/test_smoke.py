@@ -5,8 +5,8 @@ import json
 import polars as pl
 
 from analysis.law import LossLaw
+from flows.plan import read_plans
 from flows.settings import Home
-from flows.status import read_plans
 from flows.tracking import MlflowTracker
 
 

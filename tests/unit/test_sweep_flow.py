@@ -3,10 +3,9 @@
 import pytest
 
 from flows.observe import not_finished
-from flows.plan import make_plan
+from flows.plan import make_plan, read_plans
 from flows.rundir import Observation, RunDir, RunResult, SweepFailedError, write_whole
 from flows.settings import Home
-from flows.status import read_plans
 from flows.sweep import run_sweep
 from llama_core.documents import CorpusError
 from sweeps.load import load_spec
@@ -102,6 +101,17 @@ def test_a_second_sweep_trains_nothing_that_is_finished(planned, text, tmp_path)
     assert dispatcher.trained == [run.id for run in wider.runs if run.name == "d80"]
 
 
+def test_the_same_name_on_another_corpus_sets_the_first_sweep_aside(planned, text, tmp_path):
+    home = Home(tmp_path)
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), SilentWatcher())
+    other = plan_on(text, home, "corpus.val_fraction=0.1")
+    run_sweep(other, home, FakeTracker(), FakeDispatcher(home), SilentWatcher())
+    names = [plan.spec.name for plan in read_plans(home)]
+    assert names == ["smoke", f"smoke-{planned.data.digest[:8]}"]
+    assert (home.sweeps / names[1] / "report.html").exists()
+    assert read_plans(home)[0] == other
+
+
 def test_a_bug_that_fails_the_first_trainings_stops_the_sweep(planned, tmp_path):
     home = Home(tmp_path)
     dispatcher = FakeDispatcher(home, status="failed")
@@ -117,7 +127,7 @@ def test_a_diverged_run_does_not_stop_the_sweep_and_is_told(planned, tmp_path):
 
 
 def test_a_corpus_too_short_for_the_validation_set_is_refused_before_training(text, tmp_path):
-    with pytest.raises(CorpusError, match="eval_tokens"):
+    with pytest.raises(CorpusError, match=r"--set eval_tokens=\d+, or"):
         plan_on(text, Home(tmp_path), "eval_tokens=12800000")
 
 
