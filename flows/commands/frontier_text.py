@@ -28,9 +28,11 @@ def print_advice(advice: Advice) -> None:
         header.append(f"{advice.level:.0%} interval")
     rows = []
     for name, words in QUANTITIES.items():
-        cells = [words, *(_short(told[choice][name]) for choice in ("compute_optimal", "optimum"))]
+        # 10T reads as tokens; FLOPs are powers of ten at every size.
+        show = _flops if words.endswith("FLOPs") else _short
+        cells = [words, *(show(told[choice][name]) for choice in ("compute_optimal", "optimum"))]
         if intervals:
-            cells.append(" to ".join(_short(end) for end in intervals[name]))
+            cells.append(" to ".join(show(end) for end in intervals[name]))
         rows.append(cells)
     title = f"{advice.law.name}: loss {answer.loss:.4f}, {_short(advice.planned)} tokens served"
     table(title, header, rows)
@@ -174,6 +176,10 @@ def _short(value: float | None) -> str:
         if abs(value) >= size:
             return f"{value:.3g}" if not letter else f"{value / size:.4g}{letter}"
     return f"{value:.4g}"
+
+
+def _flops(value: float | None) -> str:
+    return "none" if value is None else f"{value:.2e}"
 
 
 def _usd(value: float | None) -> str:
