@@ -53,7 +53,8 @@ def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
     _write_parquet(lines, folder / "curves.parquet")
     findings = find(table, source=f"sweep {planned.spec.name}")
     if findings.group is not None:
-        write_whole(folder / "law.json", findings.group.fit.law.model_dump_json(indent=1))
+        law = findings.group.fit.law.model_copy(update={"name": planned.spec.name})
+        write_whole(folder / "law.json", law.model_dump_json(indent=1))
     else:
         # A law of an earlier table must not stand beside a report that has none.
         (folder / "law.json").unlink(missing_ok=True)
