@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 _POINTS = 500
 _BATCH = 1000
 _T = TypeVar("_T")
-_TRUNK_METRICS = ("lr", "grad_norm", "tokens_per_s")
+_TRUNK_METRICS = (("optimizer", "lr"), ("optimizer", "grad_norm"), ("speed", "tokens_per_s"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,31 +63,31 @@ class Tracker(Publisher, Protocol):
 def metric_points(run: RunDir, planned: PlannedRun) -> Iterator[tuple[str, Point]]:
     """The points of a run that a tracker receives, thinned the same way every time.
 
-    The trunk's metrics are `train_loss`, `lr`, `grad_norm` and `tokens_per_s`; the last cooldown
-    ends its curve. Every other branch has a metric of its own, named after its isoflop so that
-    one chart shows all sizes of a budget. A horizon gives a point of `val_loss` and `val_bpb`.
+    MLflow's page sorts its sections by what stands before the slash, so losses come first. The
+    last cooldown ends the trunk's curve. Every other branch has a metric of its own, named after
+    its isoflop so that one chart shows all sizes of a budget.
     """
     kept = _kept_steps(planned.run.train.total_steps)
     branches = {cell.tokens: branch_metric(cell) for cell in planned.cells[:-1]}
     for row in run.rows():
         stamp = int(row["at"] * 1000)
         if row["kind"] == "eval":
-            yield "val_loss", Point(row["step"], row["val_loss"], stamp)
-            yield "val_bpb", Point(row["step"], row["val_bpb"], stamp)
+            yield "loss/val_loss", Point(row["step"], row["val_loss"], stamp)
+            yield "loss/val_bpb", Point(row["step"], row["val_bpb"], stamp)
         elif row["kind"] == "step" and row["step"] in kept:
             branch = branches.get(row["horizon"])
-            yield branch or "train_loss", Point(row["step"], row["loss"], stamp)
+            yield branch or "loss/train_loss", Point(row["step"], row["loss"], stamp)
             if branch is None:
-                for key in _TRUNK_METRICS:
-                    yield key, Point(row["step"], row[key], stamp)
+                for section, key in _TRUNK_METRICS:
+                    yield f"{section}/{key}", Point(row["step"], row[key], stamp)
 
 
 def branch_metric(cell: Cell) -> str:
-    """Name of a cooldown branch's loss: `cooldown/C_1.60e11`, or by tokens off an isoflop."""
+    """Name of a cooldown branch's loss: `loss_cooldown/C_1.60e11`, or by tokens off an isoflop."""
     if cell.flops_budget is None:
-        return f"cooldown/D_{cell.tokens}"
+        return f"loss_cooldown/D_{cell.tokens}"
     # MLflow takes no plus sign in a name.
-    return f"cooldown/C_{cell.flops_budget:.2e}".replace("+", "")
+    return f"loss_cooldown/C_{cell.flops_budget:.2e}".replace("+", "")
 
 
 def run_params(planned: PlannedRun) -> dict[str, str]:
@@ -179,7 +179,7 @@ class MlflowTracker:
             else self._client.create_run(experiment, tags=tags).info.run_id
         )
         for key, value in summary.items():
-            self._client.log_metric(run_id, key, value)
+            self._client.log_metric(run_id, f"report/{key}", value)
         self._client.log_artifact(run_id, str(report))
         self._client.set_terminated(run_id, "FINISHED")
 

@@ -32,7 +32,7 @@ def test_smoke_goes_from_spec_to_report_and_is_not_trained_twice(isoflop, home):
     tracker = MlflowTracker(f"sqlite:///{home / 'mlflow.db'}", home / "artifacts")
     assert set(tracker.run_ids("smoke")) == {run.id for run in plan.runs} | {"report"}
     for run in plan.runs:
-        steps = [point.step for point in tracker.curve("smoke", run.id, "train_loss")]
+        steps = [point.step for point in tracker.curve("smoke", run.id, "loss/train_loss")]
         assert steps == sorted(set(steps))
         assert steps[-1] == run.run.train.total_steps
 

@@ -34,7 +34,7 @@ def test_every_integer_comes_back_exactly(tracker, sweep, tmp_path):
     params = tracker.params(sweep, run.id)
     assert int(params["n_params"]) == count_params(planned.run.model).multiplying
     assert params["horizons"] == "20480,40960"
-    points = tracker.curve(sweep, run.id, "train_loss")
+    points = tracker.curve(sweep, run.id, "loss/train_loss")
     assert [point.step for point in points] == list(range(1, 41))
     assert [point.value for point in points] == [5.0 / number for number in range(1, 41)]
     assert points[0].timestamp_ms == int((1.7e9 + 1 / 7) * 1000)
@@ -46,7 +46,7 @@ def test_publishing_twice_changes_nothing(tracker, sweep, tmp_path):
     tracker.publish(run, planned)
     before = {
         metric: tracker.curve(sweep, run.id, metric)
-        for metric in ("train_loss", "val_loss", "lr", "cooldown/D_20480")
+        for metric in ("loss/train_loss", "loss/val_loss", "optimizer/lr", "loss_cooldown/D_20480")
     }
     # Losing the note is what a crash between sending and noting looks like.
     for note in run.path.glob("mirror-*.json"):
@@ -60,9 +60,9 @@ def test_a_branch_and_the_horizons_have_their_own_points(tracker, sweep, tmp_pat
     planned = planned_run(sweep=sweep)
     run = finished_run(tmp_path, planned)
     tracker.publish(run, planned)
-    branch = tracker.curve(sweep, run.id, "cooldown/D_20480")
+    branch = tracker.curve(sweep, run.id, "loss_cooldown/D_20480")
     assert [point.step for point in branch] == list(range(15, 21))
-    assert [point.step for point in tracker.curve(sweep, run.id, "val_loss")] == [20, 40]
+    assert [point.step for point in tracker.curve(sweep, run.id, "loss/val_loss")] == [20, 40]
 
 
 def test_a_run_published_while_it_trains_ends_up_whole(tracker, sweep, tmp_path):
@@ -77,7 +77,7 @@ def test_a_run_published_while_it_trains_ends_up_whole(tracker, sweep, tmp_path)
         curve.append(step(number))
     curve.close()
     tracker.publish(run, planned)
-    points = tracker.curve(sweep, run.id, "train_loss")
+    points = tracker.curve(sweep, run.id, "loss/train_loss")
     assert [point.step for point in points] == list(range(1, 12))
 
 
