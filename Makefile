@@ -17,7 +17,8 @@ setup: .venv/ready
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "isoflop needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	@echo "setting up .venv (a minute or two, once)"
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv .venv || \
+	  { echo "this Python cannot make a venv; on Debian: apt install python3-venv" >&2; exit 2; }
 ifneq ($(TORCH_INDEX),)
 	@$(PIP) --index-url $(TORCH_INDEX) torch
 endif

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 ObjectiveName = Literal["huber_log", "lad_log", "mse_log", "mse"]
 
-# Internal parameters, in this order; alpha and beta multiply centred logs.
-# and then gamma, or ln R_D and ln R_N.
-PARAMETERS = ("log_E", "log_A", "log_B", "alpha", "beta")
+# Internal parameters stand in this order: ln E, ln A, ln B, alpha, beta, and then gamma, or
+# ln R_D and ln R_N; alpha and beta multiply centred logs.
 _BATCH_ELEMENTS = 2**15  # problems x rows a chunk may hold, so that its arrays stay in cache
 
 

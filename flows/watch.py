@@ -24,7 +24,6 @@ class TableWatcher:
     """Shows every run: state, progress, loss, speed; reads the curves, asks nobody."""
 
     def __init__(self, console: Console, home: Home) -> None:
-        self._console = console
         self._home = home
         self._live = Live(console=console, auto_refresh=False)
         self._plan: Plan | None = None

@@ -211,7 +211,7 @@ class _Preparation:
 
     def _spool(self, source: TextSource, cleaner: Deduplicator) -> None:
         self.tell(f"reading {source.name}")
-        documents = bytes_read = kept_out = 0
+        documents = bytes_read = 0
 
         def counted() -> Iterator[Document]:
             nonlocal documents, bytes_read
@@ -226,7 +226,6 @@ class _Preparation:
             for document in cleaner.clean(counted()):
                 if in_validation(document.text, self.config.val_fraction, self.config.seed):
                     held_out.append(document.text)
-                    kept_out += 1
                 elif first is None:
                     first = document.text
                 else:
