@@ -49,11 +49,13 @@ class Process:
 def prefect_environment(
     settings: Settings, home: Home, *, port: int | None = None
 ) -> dict[str, str]:
-    """Environment of every process that talks to, or is, the Prefect server of this home."""
+    """Environment of every process that talks to, or is, the Prefect server of this home.
+
+    Only the server itself gets the database's address, see `start_prefect_server`.
+    """
     port = port or settings.prefect_port
     return {
         "PREFECT_HOME": str(home.root / "prefect"),
-        "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{home.root / 'prefect.db'}",
         "PREFECT_API_URL": f"http://{settings.host}:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
@@ -73,7 +75,10 @@ def start_prefect_server(
         tied: end it when this process ends, even by SIGKILL (Linux).
     """
     command = ["-m", "prefect", "server", "start", "--host", settings.host, "--port", str(port)]
-    environment = prefect_environment(settings, home, port=port)
+    environment = {
+        **prefect_environment(settings, home, port=port),
+        "PREFECT_API_DATABASE_CONNECTION_URL": settings.prefect_database(home),
+    }
     if tied:
         # It only records: with no workers there is nothing to schedule, find late or clean up,
         # and what it does not do the trainings get of the CPU.
@@ -90,10 +95,12 @@ def start_mlflow_server(settings: Settings, home: Home) -> subprocess.Popen[byte
     """
     command = [
         *("-m", "mlflow", "server", "--host", settings.host, "--port", str(settings.mlflow_port)),
-        *("--backend-store-uri", settings.tracking_uri(home), "--workers", "1"),
-        *("--default-artifact-root", home.artifacts.as_uri()),
+        *("--workers", "1", "--default-artifact-root", "mlflow-artifacts:/"),
+        *("--artifacts-destination", home.artifacts.as_uri()),
     ]
     environment = {
+        # Not on the command line, which everybody on the machine can read: it may hold a password.
+        "MLFLOW_BACKEND_STORE_URI": settings.mlflow_database(home),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "1",

@@ -1,6 +1,7 @@
 """Settings from the environment, and where things lie in ISOFLOP_HOME."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +25,26 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="what the servers bind to")
     prefect_port: int = Field(default=4200, ge=1, le=65535)
     mlflow_port: int = Field(default=5000, ge=1, le=65535)
+    # Addresses of databases may hold passwords: they stay out of what is printed of settings.
     mlflow_uri: str | None = Field(
-        default=None, description="tracking server or database; None: SQLite in the home"
+        default=None,
+        repr=False,
+        description="tracking server or database that runs are written to; None: mlflow_db",
+    )
+    mlflow_db: str | None = Field(
+        default=None, repr=False, description="database of the MLflow server; None: in the home"
+    )
+    prefect_db: str | None = Field(
+        default=None, repr=False, description="database of the Prefect server; None: in the home"
+    )
+    optuna_uri: str | None = Field(
+        default=None, repr=False, description="database of Optuna's studies; None: a journal file"
+    )
+    store: str | None = Field(
+        default=None,
+        repr=False,
+        description="where hosts without a shared home exchange corpora and runs: "
+        "mlflow-artifacts://HOST:PORT/FOLDER or an fsspec URL; None: the home is shared",
     )
 
     @property
@@ -45,7 +64,20 @@ class Settings(BaseSettings):
 
     def tracking_uri(self, home: "Home") -> str:
         """Where MLflow runs are written."""
-        return self.mlflow_uri or f"sqlite:///{home.root / 'mlflow.db'}"
+        return self.mlflow_uri or self.mlflow_database(home)
+
+    def mlflow_database(self, home: "Home") -> str:
+        """Where the MLflow server of the local stack keeps what it is told."""
+        if self.mlflow_db is None and self.mlflow_uri and not _is_http(self.mlflow_uri):
+            return self.mlflow_uri
+        return self.mlflow_db or f"sqlite:///{home.root / 'mlflow.db'}"
+
+    def prefect_database(self, home: "Home") -> str:
+        """Where the Prefect server of the local stack keeps its runs."""
+        if self.prefect_db is None:
+            return f"sqlite+aiosqlite:///{home.root / 'prefect.db'}"
+        # Prefect needs the driver named; the other two take the address as PostgreSQL writes it.
+        return re.sub(r"^postgres(ql)?://", "postgresql+asyncpg://", self.prefect_db)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +125,12 @@ def open_home(settings: Settings | None = None) -> Home:
     return home
 
 
+def masked(address: str) -> str:
+    """An address for people and files: its password, if there is one, as three stars."""
+    hidden = re.sub(r"(://[^/@:]*:).*@", r"\1***@", address)
+    return re.sub(r"(?i)([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&]*", r"\1***", hidden)
+
+
 def cpu_slots() -> int:
     """CPUs this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -105,3 +143,7 @@ def _unwritable(root: Path, reason: str | None) -> str:
         f"cannot write to the home {root}: {(reason or 'unknown reason').lower()}. "
         "Set ISOFLOP_HOME to a folder you may write to."
     )
+
+
+def _is_http(address: str) -> bool:
+    return address.startswith(("http://", "https://"))

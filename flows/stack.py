@@ -119,8 +119,7 @@ def _start_servers(settings: Settings, home: Home) -> None:
     prefect = start_prefect_server(settings, home, port=settings.prefect_port, tied=False)
     _note(home, "prefect-server", prefect.pid)
     # Its tables must be there before the server and any worker look for them.
-    if settings.mlflow_uri is None:
-        open_tracker(settings, home)
+    open_tracker(settings.model_copy(update={"mlflow_uri": None}), home)
     mlflow = start_mlflow_server(settings, home)
     _note(home, "mlflow-server", mlflow.pid)
     wait_healthy(f"{settings.prefect_api}/health", prefect, home.logs / "prefect-server.log")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from flows.rundir import RunDir, RunResult, write_whole
-from flows.settings import Home, Settings
+from flows.settings import Home, Settings, masked
 from llama_core.counting import count_params
 from sweeps.spec import Cell, PlannedRun
 
@@ -115,8 +115,10 @@ class MlflowTracker:
     """Mirrors into one MLflow experiment a sweep, runs flat: nested runs show no charts."""
 
     def __init__(self, uri: str, artifacts: Path) -> None:
-        self._uri = uri
-        self._artifacts = artifacts
+        # Written into notes beside the runs, where a password has no business.
+        self._uri = masked(uri)
+        # Through a server artifacts go where it keeps them; a path here means nothing there.
+        self._artifacts = None if uri.startswith("http") else artifacts
         self._experiments: dict[str, str] = {}
         self._client = _client(uri)
 
@@ -197,7 +199,8 @@ class MlflowTracker:
             found = self._client.get_experiment_by_name(sweep)
             if found is None:
                 try:
-                    self._client.create_experiment(sweep, (self._artifacts / sweep).as_uri())
+                    place = (self._artifacts / sweep).as_uri() if self._artifacts else None
+                    self._client.create_experiment(sweep, place)
                 except _mlflow_exception():
                     # Another worker may have made it at the same moment; else this raises again.
                     log.info("experiment %s exists by now", sweep)

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from flows.settings import HomeError, Settings, open_home
+from flows.settings import HomeError, Settings, masked, open_home
 
 
 def test_servers_bind_to_loopback_by_default(monkeypatch):
@@ -30,3 +30,32 @@ def test_a_home_under_a_file_is_refused_with_the_remedy(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(HomeError, match="Set ISOFLOP_HOME"):
         open_home(Settings(home=tmp_path / "file" / "home"))
+
+
+def test_one_form_of_address_serves_prefect_mlflow_and_optuna(monkeypatch, tmp_path):
+    for name in ("PREFECT_DB", "MLFLOW_DB", "OPTUNA_URI"):
+        monkeypatch.setenv(f"ISOFLOP_{name}", "postgresql://me:secret@db/isoflop")
+    settings, home = Settings(), open_home(Settings(home=tmp_path))
+    assert settings.prefect_database(home) == "postgresql+asyncpg://me:secret@db/isoflop"
+    assert settings.tracking_uri(home) == "postgresql://me:secret@db/isoflop"
+    assert "secret" not in repr(settings)
+
+
+def test_the_mlflow_server_is_not_told_to_keep_its_runs_on_itself(tmp_path):
+    home = open_home(Settings(home=tmp_path))
+    settings = Settings(mlflow_uri="http://server:5000")
+    assert settings.tracking_uri(home) == "http://server:5000"
+    assert settings.mlflow_database(home) == f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("postgresql://me:se/c@ret@db:5432/x", "postgresql://me:***@db:5432/x"),
+        ("postgresql://db/x?user=me&password=secret", "postgresql://db/x?user=me&password=***"),
+        ("s3://bucket/folder", "s3://bucket/folder"),
+        ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
+    ],
+)
+def test_a_masked_address_shows_all_but_the_password(address, shown):
+    assert masked(address) == shown
