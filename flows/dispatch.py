@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -23,6 +24,7 @@ from prefect.states import Cancelled, Cancelling, Completed, Failed
 
 from flows.rundir import RunDir, RunResult, now, write_whole
 from flows.settings import Home
+from flows.store import RunStore, insist
 from llama_core.config import Placement
 from sweeps.spec import PlannedRun, tokens_spent
 
@@ -177,12 +179,19 @@ class ChildProcesses:
 
 
 class WorkPool:
-    """One flow run of a deployment for each training; workers pick them up."""
+    """One flow run of a deployment for each training; workers pick them up.
 
-    def __init__(self, home: Home, placement: Placement, deployment: str) -> None:
+    Args:
+        store: what the workers read from and write to; None when they share this home.
+    """
+
+    def __init__(
+        self, home: Home, placement: Placement, deployment: str, store: RunStore | None = None
+    ) -> None:
         self._home = home
         self._placement = placement
         self._deployment = deployment
+        self._store = store
 
     def train_all(
         self,
@@ -195,7 +204,10 @@ class WorkPool:
         by_id = {planned.id: planned for planned in runs}
         attempts = dict.fromkeys(by_id, 0)
         for planned in runs:
-            _make_ready(RunDir(self._home.runs / planned.id), planned, self._placement)
+            run = RunDir(self._home.runs / planned.id)
+            self._pull(run)
+            _make_ready(run, planned, self._placement)
+        self._push(runs)
         # One creator, one after the other: on SQLite concurrent creation stalls for half a minute.
         flying = {self._start(planned, 0): planned.id for planned in longest_first(runs)}
         try:
@@ -208,6 +220,7 @@ class WorkPool:
                         continue
                     run_id = flying.pop(flow_run_id)
                     run = RunDir(self._home.runs / run_id)
+                    self._pull(run)
                     attempts[run_id] += 1
                     cancelled = state is not None and state.is_cancelled()
                     if run.result() is None and attempts[run_id] < _ATTEMPTS and not cancelled:
@@ -221,6 +234,22 @@ class WorkPool:
         except BaseException:
             _cancel(list(flying))
             raise
+
+    def _push(self, runs: Sequence[PlannedRun]) -> None:
+        """Put there what workers need: the corpus, and each run as it stands here."""
+        if self._store is None:
+            return
+        store, home = self._store, self._home
+        for digest in {planned.run.data.digest for planned in runs}:
+            insist(partial(store.push_corpus, home, digest), f"pushing corpus {digest[:12]}")
+        for planned in runs:
+            run = RunDir(home.runs / planned.id)
+            insist(partial(store.push, run), f"pushing run {run.id}")
+
+    def _pull(self, run: RunDir) -> None:
+        """Bring home what a worker has pushed of a run."""
+        if self._store is not None:
+            insist(partial(self._store.pull, run), f"fetching run {run.id}")
 
     def _start(self, planned: PlannedRun, attempt: int) -> UUID:
         """Create the flow run, or join the one under way for the same training."""

@@ -12,6 +12,7 @@ from flows.plan import make_plan, sweep_folder
 from flows.report import SweepReport, finish_sweep
 from flows.rundir import RunDir, RunResult, SweepFailedError, write_whole
 from flows.settings import Home, Settings, open_home
+from flows.store import open_store
 from flows.tracking import Mirror, Publisher
 from sweeps.load import load_spec
 from sweeps.plan import Plan
@@ -76,7 +77,7 @@ def sweep(spec: str = "chinchilla", overrides: tuple[str, ...] = ()) -> State[An
     settings = Settings()
     home = open_home(settings)
     planned, _ = make_plan(load_spec(spec, overrides), home)
-    dispatcher = WorkPool(home, planned.spec.placement, "train/run")
+    dispatcher = WorkPool(home, planned.spec.placement, "train/run", open_store(settings))
     report = run_sweep(planned, home, Mirror(settings, home), dispatcher, LogWatcher())
     get_run_logger().info("%s", report.verdict)
     unfinished = not_finished(planned, home)

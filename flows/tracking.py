@@ -6,12 +6,16 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from urllib.parse import urlsplit
 
 from flows.rundir import RunDir, RunResult, write_whole
 from flows.settings import Home, Settings, masked
+from flows.store import StoreError
 from llama_core.counting import count_params
 from sweeps.spec import Cell, PlannedRun
 
@@ -298,18 +302,24 @@ def _kept_steps(total: int) -> frozenset[int]:
 
 
 def _client(uri: str) -> "MlflowClient":
+    _quiet_mlflow()
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def _quiet_mlflow() -> None:
     # Read when mlflow is imported.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # A server that is down is found out in seconds, not in minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    from mlflow import MlflowClient
+    import mlflow  # noqa: F401
 
-    # Importing mlflow turns these up; their lines would run through a live table.
+    # Importing it turns these up; their lines would run through a live table.
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    return MlflowClient(tracking_uri=uri)
 
 
 class Mirror:
@@ -347,6 +357,59 @@ class Mirror:
             reason = str(error).partition("\n")[0]
             log.warning("MLflow is behind (%s): %s. Later: isoflop sync", what, reason)
             return None
+
+
+class MlflowArtifacts:
+    """A `flows.store.Store` behind the artifact proxy of an MLflow server, over HTTP."""
+
+    def __init__(self, address: str, tracking_uri: str | None) -> None:
+        """Args:
+        address: mlflow-artifacts://HOST:PORT/FOLDER.
+        tracking_uri: where runs are written; tells http from https when it is a server.
+        """
+        host, folder = urlsplit(address).netloc, urlsplit(address).path.strip("/")
+        if not host or not folder:
+            raise StoreError(
+                f"ISOFLOP_STORE={masked(address)} names no server or no folder. "
+                "Give mlflow-artifacts://HOST:PORT/FOLDER."
+            )
+        server = tracking_uri if tracking_uri and tracking_uri.startswith("http") else None
+        _quiet_mlflow()
+        from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
+
+        self._address = masked(address)
+        self._files = MlflowArtifactsRepository(address, tracking_uri=server or f"http://{host}")
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a file."""
+        folder, _, last = name.rpartition("/")
+        with self._telling(name), TemporaryDirectory() as scratch:
+            (Path(scratch) / last).write_bytes(content)
+            self._files.log_artifact(str(Path(scratch) / last), folder)
+
+    def get(self, name: str) -> bytes:
+        """Read a file."""
+        with self._telling(name), TemporaryDirectory() as scratch:
+            return Path(self._files.download_artifacts(name, scratch)).read_bytes()
+
+    def names(self, folder: str) -> list[str]:
+        """List the files of a folder."""
+        with self._telling(folder):
+            found = self._files.list_artifacts(folder)
+            return [PurePosixPath(entry.path).name for entry in found if not entry.is_dir]
+
+    def remove(self, name: str) -> None:
+        """Remove a file."""
+        with self._telling(name):
+            self._files.delete_artifacts(name)
+
+    @contextmanager
+    def _telling(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (_mlflow_exception(), OSError) as error:
+            reason = str(error).partition("\n")[0]
+            raise StoreError(f"{self._address}: {name}: {reason}") from error
 
 
 def _mlflow_exception() -> type[Exception]:

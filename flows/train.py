@@ -8,8 +8,9 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.execute import execute
-from flows.rundir import RunDir
-from flows.settings import Settings, open_home
+from flows.rundir import RunDir, RunResult
+from flows.settings import Home, Settings, open_home
+from flows.store import RunStore, insist, open_store, pushed
 from flows.tracking import Mirror
 from sweeps.spec import PlannedRun
 
@@ -26,10 +27,26 @@ def train(planned: PlannedRun) -> State[Any]:
     """
     settings = Settings()
     home = open_home(settings)
+    store = open_store(settings)
     run = RunDir(home.runs / planned.id)
     run.create(planned)
-    result = execute(run, home, run.placement())
-    Mirror(settings, home).publish(run, planned)
+    if store is None:
+        result = execute(run, home, run.placement())
+        Mirror(settings, home).publish(run, planned)
+    else:
+        # The home of the sweep, which everything is pushed to, is what MLflow mirrors.
+        result = _execute_from(store, run, home)
     if result.status == "finished":
         return Completed(message=f"{planned.name} finished in {result.train_s:.0f} s")
     return Failed(message=f"{planned.name} {result.status}: {result.reason}")
+
+
+def _execute_from(store: RunStore, run: RunDir, home: Home) -> RunResult:
+    """Train a run on a host whose home is its own: fetch what is there, push what comes of it."""
+    digest = run.planned().run.data.digest
+    insist(lambda: store.pull_corpus(home, digest), f"fetching corpus {digest[:12]}")
+    insist(lambda: store.pull(run), f"fetching run {run.id}")
+    # A failure of before, here or elsewhere: whoever started this wants it tried again.
+    run.retire_result()
+    with pushed(store, run):
+        return execute(run, home, run.placement())

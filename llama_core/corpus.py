@@ -84,6 +84,18 @@ class PreparedCorpus:
         check_sha256(path, self.manifest.tokenizer_sha256)
         return Tokenizer.load(path)
 
+    def check(self) -> None:
+        """Compare every file with the manifest.
+
+        Raises:
+            CorpusError: one is missing or was changed.
+        """
+        check_sha256(self.path / _TOKENIZER, self.manifest.tokenizer_sha256)
+        check_sha256(self.path / _PIECE_BYTES, self.manifest.piece_bytes_sha256)
+        for source in self.manifest.sources:
+            for shard in (*source.train.shards, *source.val.shards):
+                check_sha256(self.path / shard.file, shard.sha256)
+
     def open(self, train: TrainConfig) -> Batches:
         """Batches for a recipe, every shard checked first.
 
