@@ -1,0 +1,123 @@
+"""Prefect, MLflow and Optuna on a real PostgreSQL."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import optuna
+import psutil
+import psycopg
+import pytest
+
+from flows.rundir import RunDir
+from flows.servers import free_port
+from tests.conftest import ROOT, bare_environment
+from tests.postgres import private_cluster
+
+# 100 trainings of a few steps: what is tested is everything around them.
+RUNS = 100
+OVERRIDES = [
+    "name=hundred",
+    f"seeds={list(range(RUNS // 2))}",
+    "ladder.widths=[16, 32]",
+    "grid.budgets=[2e9]",
+    "grid.tokens_per_param=[0.1, 1e4]",
+    "eval_tokens=4096",
+]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with private_cluster() as running:
+        running.create("prefect", "mlflow", "optuna")
+        yield running
+
+
+@pytest.fixture
+def stack(cluster, isoflop, home):
+    environment = {
+        "ISOFLOP_PREFECT_PORT": str(free_port("127.0.0.1")),
+        "ISOFLOP_MLFLOW_PORT": str(free_port("127.0.0.1")),
+        "ISOFLOP_PREFECT_DB": cluster.address("prefect"),
+        "ISOFLOP_MLFLOW_DB": cluster.address("mlflow"),
+    }
+    done = isoflop("up", "--workers", "8", **environment)
+    assert done.returncode == 0, done.stderr
+    yield environment
+    assert isoflop("down", **environment).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_8_workers_train_100_runs_with_0_errors_0_lost_and_0_doubled(stack, cluster, home, isoflop):
+    said = run_sweep(stack, home)
+    assert said.returncode == 0, said.stdout + said.stderr
+    runs = [RunDir(home / "runs" / run_id) for run_id in planned_ids(home)]
+    assert len(runs) == RUNS
+    assert all(run.finished() for run in runs)
+    for run in runs:
+        steps = [row["step"] for row in run.rows() if row["kind"] == "step"]
+        assert steps == list(range(1, len(steps) + 1))
+    states = query(cluster, "prefect", "SELECT name, state_type FROM flow_run")
+    assert Counter(state for _, state in states) == {"COMPLETED": RUNS + 1}
+    mirrored = query(
+        cluster,
+        "mlflow",
+        "SELECT value FROM tags WHERE key = 'isoflop.run_id' AND value <> 'report'",
+    )
+    assert sorted(run_id for (run_id,) in mirrored) == sorted(run.id for run in runs)
+    [(rows, distinct)] = query(
+        cluster, "mlflow", "SELECT count(*), count(DISTINCT (run_uuid, key, step)) FROM metrics"
+    )
+    assert rows == distinct
+    check_password_is_hidden(cluster, home, isoflop("status", **stack))
+
+
+def test_an_optuna_study_lives_in_postgres(cluster):
+    for told in (3, 6):
+        storage = optuna.storages.RDBStorage(cluster.address("optuna"))
+        study = optuna.create_study(study_name="lr", storage=storage, load_if_exists=True)
+        study.optimize(lambda trial: trial.suggest_float("lr", 0, 1), n_trials=3)
+        assert [trial.number for trial in study.trials] == list(range(told))
+        storage.engine.dispose()
+
+
+def run_sweep(stack, home):
+    return subprocess.run(
+        [
+            *(Path(sys.executable).with_name("prefect"), "deployment", "run", "sweep/chinchilla"),
+            *("--watch", "-p", "spec=smoke", "-p", f"overrides={json.dumps(OVERRIDES)}"),
+        ],
+        cwd=ROOT,
+        env={
+            **bare_environment(),
+            "PREFECT_API_URL": f"http://127.0.0.1:{stack['ISOFLOP_PREFECT_PORT']}/api",
+            "PREFECT_HOME": str(home / "prefect-client"),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def planned_ids(home):
+    plan = json.loads((home / "sweeps" / "hundred" / "plan.json").read_text())
+    assert len(plan["runs"]) == RUNS
+    return [path.name for path in (home / "runs").iterdir()]
+
+
+def query(cluster, database, statement):
+    with psycopg.connect(cluster.address(database)) as connection:
+        return connection.execute(statement).fetchall()
+
+
+def check_password_is_hidden(cluster, home, status):
+    """Refuse the password in anything that isoflop printed, wrote down or put on a command line."""
+    assert cluster.password not in status.stdout + status.stderr
+    noted = [home / "stack.json", *home.glob("logs/*"), *home.glob("runs/*/*.json")]
+    assert len(noted) > RUNS
+    assert not [path for path in noted if cluster.password in path.read_text(errors="replace")]
+    commands = [" ".join(found.info["cmdline"] or []) for found in psutil.process_iter(["cmdline"])]
+    assert not [command for command in commands if cluster.password in command]
