@@ -1,5 +1,6 @@
 """One training on several processes, as torchrun starts them. One process is the usual case."""
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -7,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -26,6 +28,7 @@ class Ranks:
         self.count = dist.get_world_size() if together else 1
         self.rank = dist.get_rank() if together else 0
         self.sharding = placement.sharding
+        self._mesh: DeviceMesh | None = None
 
     @property
     def leads(self) -> bool:
@@ -38,13 +41,19 @@ class Ranks:
             return net
         if self.sharding == "replicate":
             return DistributedDataParallel(net)
-        from torch.distributed.fsdp import fully_shard  # a slow import few trainings need
+        from torch.distributed.fsdp import fully_shard  # slow, and few trainings need it
 
+        self._mesh = init_device_mesh(net.embed_tokens.weight.device.type, (self.count,))
         for layer in net.layers:
-            fully_shard(layer)
+            fully_shard(layer, mesh=self._mesh)
         # Sharded again after an evaluation too, when no backward pass does it.
-        fully_shard(net, reshard_after_forward=True)
+        fully_shard(net, mesh=self._mesh, reshard_after_forward=True)
         return net
+
+    def part(self) -> None:
+        """Let go of the group, so that it can end; nothing may be asked of the ranks after."""
+        # DTensor's caches keep every mesh there was, and since torch 2.13 a mesh keeps its group.
+        getattr(self._mesh, "_pg_registry", {}).clear()
 
     def share(self, rows: Tensor) -> Tensor:
         """This rank's rows of a batch."""
@@ -91,10 +100,18 @@ def sharded_like(tensor: Tensor, like: Tensor) -> Tensor:
 
 @contextmanager
 def torchrun_group(device: torch.device) -> Iterator[torch.device]:
-    """Join the other processes where torchrun started this one; the device this rank uses."""
+    """Join the other processes where torchrun started this one; the device this rank uses.
+
+    On leaving, the group is gone and so are its threads. A thread of gloo's that lets go of a
+    collective's tensors while the interpreter ends aborts the process.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield device
         return
+    # Imported while there is no group: functions of torch.distributed.nn, which this loads, take
+    # the group of the moment as a default argument and would keep it for ever.
+    import torch.distributed.fsdp
+
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
@@ -103,3 +120,5 @@ def torchrun_group(device: torch.device) -> Iterator[torch.device]:
         yield device
     finally:
         dist.destroy_process_group()
+        # Modules that were wrapped for several ranks hold the group, and stand in cycles.
+        gc.collect()

@@ -94,7 +94,9 @@ def train(
             store = CheckpointStore(checkpoints, identity=identity, keep=placement.keep_checkpoints)
         outbox = Outbox(store)
         stack.callback(outbox.close)
-        yield from _train(model, cfg, batches, placement, store, outbox, device)
+        ranks = Ranks(placement)
+        stack.callback(ranks.part)
+        yield from _train(model, cfg, batches, placement, store, outbox, ranks, device)
 
 
 def _train(
@@ -104,10 +106,10 @@ def _train(
     placement: Placement,
     store: CheckpointStore | None,
     outbox: Outbox,
+    ranks: Ranks,
     device: torch.device,
 ) -> Iterator[Record]:
     net = build(model, cfg, placement, device)
-    ranks = Ranks(placement)
     module = ranks.wrap(net)
     optimizer = adamw(net, cfg.optimizer)
     path = segments(cfg)
