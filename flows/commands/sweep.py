@@ -1,12 +1,10 @@
 """Commands plan, sweep, report, runs, sync."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from flows.commands.common import Json, busy, failures, find_plan, open_all, refusals, say
 from flows.commands.limits import UNLIMITED, Limits, cap_of, speed_of
 
 if TYPE_CHECKING:
@@ -22,10 +20,6 @@ Overrides = Annotated[
 ]
 Corpus = Annotated[str | None, Parameter(help="file or folder of text, JSONL or Parquet")]
 Slots = Annotated[int | None, Parameter(help="trainings at once")]
-Json = Annotated[
-    str | None,
-    Parameter(allow_leading_hyphen=True, help="write JSON to this file; - for standard output"),
-]
 
 
 def plan(
@@ -47,16 +41,16 @@ def plan(
     from flows.plan_table import plan_json, print_plan
     from flows.quote import quote
 
-    with _refusals():
-        _, home = _open()
+    with refusals():
+        _, home = open_all()
         parsed = _load(spec, set, corpus, limits)
         environments = _slots(parsed, slots, limits)
         if json is not None:
             check_destination(json)
-        with _busy("looking for the corpus") as tell:
+        with busy("looking for the corpus") as tell:
             planned, prepared = make_plan(parsed, home, tell)
         doing = "timing every shape on this machine" if limits.gpu is None else "adding up"
-        with _busy(doing), _failures(CalibrationError):
+        with busy(doing), failures(CalibrationError):
             cost = quote(
                 planned, home, environments, speed=speed_of(limits), usd_per_hour=limits.price
             )
@@ -89,23 +83,23 @@ def sweep(
     from flows.report import finish_sweep
     from flows.tracking import Mirror
 
-    with _refusals():
-        settings, home = _open()
+    with refusals():
+        settings, home = open_all()
         parsed = _load(spec, set, corpus, limits)
-        with _busy("looking for the corpus") as tell:
+        with busy("looking for the corpus") as tell:
             planned, prepared = make_plan(parsed, home, tell)
         environments = _slots(parsed, slots, UNLIMITED)
         if json is not None:
             check_destination(json)
-        with _busy("timing every shape for the cap"), _failures(CalibrationError):
+        with busy("timing every shape for the cap"), failures(CalibrationError):
             cap = capped(planned, home, environments)
     if json is None:
         print_plan(planned, prepared, home, cost=None)
     if missing(planned.runs, home):
         report, flow_run = _train_here(planned, settings, home, environments, cap)
     else:
-        _say("every run of this sweep is finished")
-        with _busy("fitting the law and writing the report"):
+        say("every run of this sweep is finished")
+        with busy("fitting the law and writing the report"):
             report, flow_run = finish_sweep(planned, home, Mirror(settings, home)), None
     if json is not None:
         emit(report.numbers, json)
@@ -114,7 +108,7 @@ def sweep(
     unfinished = not_finished(planned, home)
     refusal = cap.refusal() if cap is not None else None
     for sentence in unfinished if refusal is None else [*unfinished, refusal]:
-        _say(f"isoflop: {sentence}")
+        say(f"isoflop: {sentence}")
     if unfinished:
         raise SystemExit(1)
 
@@ -125,10 +119,10 @@ def report(sweep: str, *, json: Json = None) -> None:
     from flows.report import finish_sweep
     from flows.tracking import Mirror
 
-    with _refusals():
-        settings, home = _open()
-        planned = _find_plan(sweep, home)
-    with _busy("fitting the law and writing the report"):
+    with refusals():
+        settings, home = open_all()
+        planned = find_plan(sweep, home)
+    with busy("fitting the law and writing the report"):
         written = finish_sweep(planned, home, Mirror(settings, home))
     if json is not None:
         emit(written.numbers, json)
@@ -144,9 +138,9 @@ def runs(sweep: str | None = None, *, json: Json = None) -> None:
     from flows.rundir import RunDir
     from flows.status import run_state
 
-    with _refusals():
-        _, home = _open()
-        plans = [_find_plan(sweep, home)] if sweep is not None else read_plans(home)
+    with refusals():
+        _, home = open_all()
+        plans = [find_plan(sweep, home)] if sweep is not None else read_plans(home)
     rows = [row for planned in plans for row in observations(planned.runs, home)]
     if json is not None:
         emit(rows, json)
@@ -177,8 +171,8 @@ def sync() -> None:
     from flows.rundir import RunDir
     from flows.tracking import open_tracker
 
-    with _refusals():
-        settings, home = _open()
+    with refusals():
+        settings, home = open_all()
     tracker = open_tracker(settings, home)
     count = 0
     for planned in read_plans(home):
@@ -203,7 +197,7 @@ def _train_here(
     from flows.servers import StackError
     from flows.watch import TableWatcher
 
-    with _failures(StackError, SweepFailedError), prefect_here(settings, home, _say):
+    with failures(StackError, SweepFailedError), prefect_here(settings, home, say):
         from prefect import flow
         from prefect.runtime import flow_run
         from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -232,7 +226,7 @@ def _train_here(
         try:
             return sweep_here()
         except KeyboardInterrupt:
-            _say("stopped; the same command goes on where it was")
+            say("stopped; the same command goes on where it was")
             raise SystemExit(130) from None
 
 
@@ -258,13 +252,6 @@ def _print_verdict(
         print("         (both pages are there after: isoflop up)")
 
 
-def _open() -> "tuple[Settings, Home]":
-    from flows.settings import Settings, open_home
-
-    settings = Settings()
-    return settings, open_home(settings)
-
-
 def _load(spec: str, overrides: tuple[str, ...], corpus: str | None, limits: Limits) -> "SweepSpec":
     import json as encoder
 
@@ -278,16 +265,6 @@ def _load(spec: str, overrides: tuple[str, ...], corpus: str | None, limits: Lim
     return parsed if cap is None else parsed.model_copy(update={"cap": cap})
 
 
-def _find_plan(name: str, home: "Home") -> "Plan":
-    from flows.plan import read_plans
-
-    plans = {planned.spec.name: planned for planned in read_plans(home)}
-    if name not in plans:
-        known = ", ".join(plans) or "none yet"
-        raise ValueError(f"no sweep {name!r} in {home.root}. Sweeps there: {known}.")
-    return plans[name]
-
-
 def _slots(spec: "SweepSpec", asked: int | None, limits: Limits) -> list[dict[str, str]]:
     """The environment of each slot; one, unless asked for more, of a GPU that is not here."""
     from flows.slots import slot_environments
@@ -297,37 +274,3 @@ def _slots(spec: "SweepSpec", asked: int | None, limits: Limits) -> list[dict[st
     if limits.gpu is not None:
         return [{}] * (asked or spec.slots or 1)
     return slot_environments(spec, asked)
-
-
-@contextmanager
-def _failures(*kinds: type[Exception]) -> Iterator[None]:
-    """What fails for reasons of the machine, in one line; exit status 1."""
-    try:
-        yield
-    except kinds as error:
-        _say(f"isoflop: {error}")
-        raise SystemExit(1) from None
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Unusable input is told in one line; a bug keeps its traceback."""
-    from flows.cli import fail
-
-    try:
-        yield
-    except (ValueError, FileNotFoundError, PermissionError) as error:
-        fail(" ".join(str(error).split()))
-
-
-@contextmanager
-def _busy(doing: str) -> Iterator[Callable[[str], None]]:
-    """A turning line on standard error for what takes seconds; what it yields renames it."""
-    from rich.console import Console
-
-    with Console(stderr=True).status(doing) as status:
-        yield status.update
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
