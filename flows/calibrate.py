@@ -1,85 +1,244 @@
-"""How long a plan will take on this machine: every shape trains for a moment on noise."""
+"""How fast this machine trains a plan's shapes: every slot tries each of them for a moment."""
 
+import hashlib
+import json
 import statistics
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+from pydantic import ValidationError
 
-from llama_core.config import ModelConfig, Placement, TrainConfig
-from sweeps.spec import PlannedRun, tokens_spent
+from analysis import published
+from flows.attempts import steps_kept
+from flows.estimate import AROUND_S, Estimate, Speed, assumed, estimate
+from flows.provenance import processor
+from flows.rundir import RunDir, now, write_whole
+from flows.settings import Home
+from flows.slots import child_environment
+from flows.timing import Answer, Request, Shape, Timing, shape_of
+from llama_core.config import Frozen, Placement
+from sweeps.cap import AssumedSpeed
+from sweeps.plan import Plan
 
-# Python, torch and the corpus of a training that starts; measured on the demo.
-_START_S = 4.0
-_WARM_STEPS = 3
-_TIMED_STEPS = 15
-_LONGEST_S = 5.0
+# A machine's other load changes within hours, its speed does not.
+_GOOD_FOR_S = 6 * 3600.0
+_LONGEST_S = 600.0
+# How long a dispatcher takes to see that a training has ended, and to start the next.
+_BETWEEN_S = 0.3
+
+
+class CalibrationError(RuntimeError):
+    """The timing processes ended without an answer."""
+
+
+class _Kept(Frozen):
+    """A timing as it is kept in the home."""
+
+    timing: Timing
+    start_s: float
+    measured_at: float
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """Seconds a plan takes.
+class _Slot:
+    """What one child measured: its start-up and end, and the shapes in its order."""
 
-    Attributes:
-        per_run_s: by run id, each training alone.
-        elapsed_s: all of them on the slots given, dearest first.
+    start_s: float
+    timings: list[Timing]
+
+
+def calibrated(plan: Plan, home: Home, slots: Sequence[dict[str, str]]) -> Speed:
+    """Speed of a plan's shapes in children as they train, all slots busy at once.
+
+    Timings are kept in the home for some hours, by shape, device and number of slots.
+
+    Raises:
+        CalibrationError: a timing process failed.
     """
-
-    per_run_s: dict[str, float]
-    elapsed_s: float
-
-
-def estimate(runs: Sequence[PlannedRun], placement: Placement, slots: int) -> Estimate:
-    """Time some steps of every shape, with the threads one slot has, and add up."""
-    placed = placement.model_copy(update={"threads": placement.threads or 1})
-    timed: dict[tuple[ModelConfig, int, int, str], float] = {}
-    per_run: dict[str, float] = {}
-    for planned in runs:
-        train = planned.run.train
-        key = (planned.run.model, train.batch_tokens, train.seq_len, train.dtype)
-        if key not in timed:
-            timed[key] = _seconds_per_step(planned.run.model, train, placed)
-        steps = tokens_spent(train) / train.batch_tokens
-        per_run[planned.id] = _START_S + steps * timed[key]
-    return Estimate(per_run, makespan(sorted(per_run.values(), reverse=True), slots))
-
-
-def makespan(durations: Sequence[float], slots: int) -> float:
-    """Seconds until the last of the durations ends when each goes to the first free slot."""
-    free = [0.0] * slots
-    for duration in durations:
-        soonest = free.index(min(free))
-        free[soonest] += duration
-    return max(free)
-
-
-def _seconds_per_step(model: ModelConfig, train: TrainConfig, placement: Placement) -> float:
-    """Median over a few steps on random tokens; what they say does not change the speed."""
-    from llama_core.data import Batches, TokenSource
-    from llama_core.records import StepRecord
-    from llama_core.train import train as run
-
-    short = train.model_copy(update={"eval_tokens": train.seq_len})
-    tokens = np.random.default_rng(0).integers(
-        0, model.vocab_size, (_WARM_STEPS + _TIMED_STEPS + 1) * train.batch_tokens, np.uint32
+    shapes = {shape_of(run.run.model, run.run.train): run.run for run in plan.runs}
+    keys = {shape: _key(shape, plan.spec.placement, slots) for shape in shapes}
+    folder = home.root / "timings"
+    kept = {shape: _read(folder / f"{keys[shape]}.json") for shape in shapes}
+    missing = [shape for shape, found in kept.items() if found is None]
+    if missing:
+        trainings = [(shapes[shape].model, shapes[shape].train) for shape in missing]
+        found = _measure(home, plan.data.digest, plan.spec.placement, trainings, slots)
+        folder.mkdir(exist_ok=True)
+        for shape, (timing, start_s) in zip(missing, found, strict=True):
+            fresh = _Kept(timing=timing, start_s=start_s, measured_at=now())
+            write_whole(folder / f"{keys[shape]}.json", fresh.model_dump_json())
+            kept[shape] = fresh
+    timed = {shape: found for shape, found in kept.items() if found is not None}
+    age_s = now() - min(found.measured_at for found in timed.values())
+    when = "just now" if age_s < 120 else f"{age_s / 60:.0f} minutes ago"
+    return Speed(
+        timing=lambda run: timed[shape_of(run.run.model, run.run.train)].timing,
+        start_s=statistics.median(found.start_s for found in timed.values()) + _BETWEEN_S,
+        around_s=AROUND_S,
+        basis=f"every shape timed on {device_name(plan.spec.placement)} {when}, "
+        f"{len(slots)} at once",
     )
-    batches = Batches(
-        sources=[TokenSource("noise", [tokens])],
-        validation_shards=[tokens],
-        piece_bytes=np.ones(model.vocab_size, np.int64),
-        seq_len=short.seq_len,
-        batch_tokens=short.batch_tokens,
-        seed=short.seed,
-        eval_tokens=short.eval_tokens,
+
+
+def estimate_plan(
+    plan: Plan,
+    home: Home,
+    slots: Sequence[dict[str, str]],
+    speed: AssumedSpeed | None = None,
+) -> Estimate:
+    """What is left of a plan takes: timed here, or at a share of a GPU's peak.
+
+    Raises:
+        CalibrationError: a timing process failed.
+        published.UnknownName: that GPU is not in the table.
+    """
+    kept = standing(plan, home)
+    if speed is None:
+        return estimate(plan, calibrated(plan, home, slots), kept, len(slots))
+    device = gpu(speed.gpu)
+    return estimate(plan, assumed(speed, device["flops"], device["name"]), kept, len(slots))
+
+
+def standing(plan: Plan, home: Home) -> dict[str, int | None]:
+    """By run id, the steps that a resumed training does not repeat; None for a settled run."""
+    directories = {run.id: RunDir(home.runs / run.id) for run in plan.runs}
+    return {
+        run: None if directory.settled() else steps_kept(directory)
+        for run, directory in directories.items()
+    }
+
+
+def gpu(name: str) -> dict[str, Any]:
+    """A row of the table of devices: name, flops (dense bf16), memory_bytes, usd_per_hour.
+
+    Raises:
+        published.UnknownName: it is not there; the message names the nearest.
+    """
+    table = published.devices()
+    names = (*table["aliases"], *table["name"])
+    place = names.index(published.known("GPU", name, names)) % table.height
+    return table.row(place, named=True)
+
+
+def device_name(placement: Placement) -> str:
+    """The processor or GPU that a placement means here."""
+    if placement.device != "cpu":
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name(0)
+    return processor()
+
+
+def _measure(
+    home: Home,
+    corpus: str,
+    placement: Placement,
+    trainings: Sequence[tuple[object, object]],
+    slots: Sequence[dict[str, str]],
+) -> list[tuple[Timing, float]]:
+    """Timing of each training and start-up seconds: medians over slots, which work side by side."""
+    results: list[_Slot | BaseException] = []
+
+    def work(number: int, slot: dict[str, str]) -> None:
+        # Each begins elsewhere, so that a shape does not only meet itself.
+        turned = [*trainings[number % len(trainings) :], *trainings[: number % len(trainings)]]
+        try:
+            answer = _ask(home, corpus, placement, turned, slot)
+        except (CalibrationError, OSError) as error:
+            results.append(error)
+            return
+        back = len(trainings) - number % len(trainings)
+        timings = [*answer.timings[back:], *answer.timings[:back]]
+        results.append(_Slot(answer.start_s, timings))
+
+    threads = [threading.Thread(target=work, args=pair) for pair in enumerate(slots)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    done = [result for result in results if isinstance(result, _Slot)]
+    if not done:
+        raise CalibrationError(str(results[0]))
+    start_s = statistics.median(slot.start_s for slot in done)
+    return [(_merged([slot.timings[k] for slot in done]), start_s) for k in range(len(trainings))]
+
+
+def _ask(
+    home: Home,
+    corpus: str,
+    placement: Placement,
+    trainings: Sequence[tuple[object, object]],
+    slot: dict[str, str],
+) -> _Slot:
+    """One child from its start to its end."""
+    request = Request.model_validate(
+        {"home": home.root, "corpus": corpus, "placement": placement, "trainings": trainings}
     )
-    seconds: list[float] = []
-    started = last = time.time()
-    for record in run(model, short, batches, placement=placement):
-        if isinstance(record, StepRecord):
-            seconds.append(record.at - last)
-            last = record.at
-            enough = len(seconds) == _WARM_STEPS + _TIMED_STEPS
-            if enough or last - started > _LONGEST_S:
-                break
-    return statistics.median(seconds[_WARM_STEPS:] or seconds)
+    started = time.time()
+    with subprocess.Popen(
+        [sys.executable, "-m", "flows.timing"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=child_environment(slot),
+        text=True,
+    ) as child:
+        watchdog = threading.Timer(_LONGEST_S, child.kill)
+        watchdog.start()
+        try:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            assert child.stderr is not None
+            child.stdin.write(request.model_dump_json())
+            child.stdin.close()
+            answers, last = [], started
+            for line in child.stdout:
+                answers.append(Answer.model_validate_json(line))
+                last = time.time()
+            said = child.stderr.read()
+            child.wait()
+        finally:
+            watchdog.cancel()
+    if len(answers) < len(trainings):
+        lines = said.strip().splitlines()
+        raise CalibrationError(f"timing failed: {lines[-1] if lines else 'no output'}")
+    end_s = time.time() - last
+    return _Slot(answers[0].ready_at - started + end_s, [answer.timing for answer in answers])
+
+
+def _merged(timings: Sequence[Timing]) -> Timing:
+    blocks = tuple(sorted(block for timing in timings for block in timing.blocks))
+    return Timing(
+        step_s=statistics.median(blocks),
+        blocks=blocks,
+        warm_s=statistics.median(timing.warm_s for timing in timings),
+        eval_s_per_token=statistics.median(timing.eval_s_per_token for timing in timings),
+        checkpoint_s=statistics.median(timing.checkpoint_s for timing in timings),
+    )
+
+
+def _key(shape: Shape, placement: Placement, slots: Sequence[dict[str, str]]) -> str:
+    parts = [
+        shape.model_dump_json(),
+        placement.model_dump_json(exclude={"checkpoint_every_s", "keep_checkpoints"}),
+        json.dumps([len(slots), sorted(slots[0].items())]),
+        device_name(placement),
+        version("torch"),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _read(path: Path) -> _Kept | None:
+    try:
+        kept = _Kept.model_validate_json(path.read_text())
+    except (OSError, ValidationError):
+        return None
+    return kept if 0 <= now() - kept.measured_at < _GOOD_FOR_S else None

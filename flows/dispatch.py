@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,10 +20,12 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
+from prefect.futures import PrefectFuture
 from prefect.states import Cancelled, Cancelling, Completed, Failed
 
 from flows.rundir import RunDir, RunResult, now, write_whole
 from flows.settings import Home
+from flows.slots import child_environment
 from flows.store import RunStore, insist
 from llama_core.config import Placement
 from sweeps.spec import PlannedRun, tokens_spent
@@ -36,17 +38,21 @@ _ATTEMPTS = 3
 _GRACE_S = 10.0
 _POLL_CHILDREN_S = 0.2
 _POLL_SERVER_S = 1.0
-# The allocator keeps large buffers instead of returning them to the kernel every step: 10 to
-# 20 % at 0.1M parameters on CPU.
-_ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 # What a token of the smallest models costs beside its FLOPs, as FLOPs: about 10 µs on a core.
 _FLOPS_A_TOKEN = 1e6
 # Flow runs the server returns at most in one answer.
 _PAGE = 200
 
+Admit = Callable[[PlannedRun], bool]
+
+
+def always(planned: PlannedRun) -> bool:
+    """Without a cap every run may start."""
+    return True
+
 
 class Dispatcher(Protocol):
-    """Trains runs somewhere. When `train_all` returns, every run has a result on disk."""
+    """Trains runs somewhere. When `train_all` returns, every run admitted has a result on disk."""
 
     def train_all(
         self,
@@ -54,10 +60,13 @@ class Dispatcher(Protocol):
         *,
         on_finished: Callable[[PlannedRun, RunResult], None],
         on_tick: Callable[[], None],
+        admit: Admit = always,
     ) -> None:
         """Train the runs, longest first.
 
         Args:
+            admit: asked before a run starts, and again after each `on_finished` for a run it
+                refused; what is refused to the end is not trained.
             on_finished: called once for each run when its result is there.
             on_tick: called about every second or faster while something is under way.
         """
@@ -73,6 +82,7 @@ class ChildProcesses:
     def __init__(self, home: Home, placement: Placement, slots: Sequence[dict[str, str]]) -> None:
         self._home = home
         self._placement = placement
+        self._slots = len(slots)
         self._free: SimpleQueue[dict[str, str]] = SimpleQueue()
         for slot in slots:
             self._free.put(slot)
@@ -86,6 +96,7 @@ class ChildProcesses:
         *,
         on_finished: Callable[[PlannedRun, RunResult], None],
         on_tick: Callable[[], None],
+        admit: Admit = always,
     ) -> None:
         """Train the runs. Whatever ends this early, Ctrl-C too, stops the children first."""
 
@@ -103,18 +114,21 @@ class ChildProcesses:
                 return Completed(message=f"{name} finished in {result.train_s:.0f} s")
             return Failed(message=f"{name} {result.status}: {result.reason}")
 
-        waiting = {}
+        waiting, flying = longest_first(runs), dict[PrefectFuture[Any], PlannedRun]()
         try:
-            for planned in longest_first(runs):
-                run = RunDir(self._home.runs / planned.id)
-                _make_ready(run, planned, self._placement)
-                waiting[train.submit(planned.name, planned.id)] = planned
-            while waiting:
-                for future in [future for future in waiting if future.state.is_final()]:
-                    planned = waiting.pop(future)
+            while True:
+                for planned in _admitted(waiting, admit, self._slots - len(flying)):
+                    _make_ready(RunDir(self._home.runs / planned.id), planned, self._placement)
+                    flying[train.submit(planned.name, planned.id)] = planned
+                if not flying:
+                    return
+                while not (ended := [future for future in flying if future.state.is_final()]):
+                    on_tick()
+                    time.sleep(_POLL_CHILDREN_S)
+                for future in ended:
+                    planned = flying.pop(future)
                     on_finished(planned, _result(RunDir(self._home.runs / planned.id)))
                 on_tick()
-                time.sleep(_POLL_CHILDREN_S)
         except BaseException:
             self._stop_children()
             raise
@@ -138,7 +152,7 @@ class ChildProcesses:
         return give_up(run, f"{_last_line(log_path)}; see {log_path}")
 
     def _run_child(self, run: RunDir, slot: dict[str, str]) -> int:
-        environment = {**_ALLOCATOR, **os.environ, **slot}
+        environment = child_environment(slot)
         with self._log_path(run).open("ab") as output:
             with self._guard:
                 if self._stopping:
@@ -199,6 +213,7 @@ class WorkPool:
         *,
         on_finished: Callable[[PlannedRun, RunResult], None],
         on_tick: Callable[[], None],
+        admit: Admit = always,
     ) -> None:
         """Train the runs on whatever workers the pool has."""
         by_id = {planned.id: planned for planned in runs}
@@ -208,10 +223,15 @@ class WorkPool:
             self._pull(run)
             _make_ready(run, planned, self._placement)
         self._push(runs)
-        # One creator, one after the other: on SQLite concurrent creation stalls for half a minute.
-        flying = {self._start(planned, 0): planned.id for planned in longest_first(runs)}
+        waiting, flying, ended = longest_first(runs), dict[UUID, str](), True
         try:
-            while flying:
+            while flying or ended:
+                if ended:
+                    # One creator, one after the other: on SQLite concurrent creation stalls for
+                    # half a minute.
+                    for planned in _admitted(waiting, admit, len(waiting)):
+                        flying[self._start(planned, 0)] = planned.id
+                    ended = False
                 states = _read_states(list(flying))
                 for flow_run_id in list(flying):
                     # A flow run somebody deleted has no state any more, and will not end.
@@ -229,6 +249,7 @@ class WorkPool:
                         continue
                     said = "its flow run was deleted" if state is None else str(state)
                     on_finished(by_id[run_id], run.result() or give_up(run, said))
+                    ended = True
                 on_tick()
                 time.sleep(_POLL_SERVER_S)
         except BaseException:
@@ -277,6 +298,17 @@ def longest_first(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
         key=lambda run: run.flops_spent + _FLOPS_A_TOKEN * tokens_spent(run.run.train),
         reverse=True,
     )
+
+
+def _admitted(waiting: list[PlannedRun], admit: Admit, most: int) -> Iterator[PlannedRun]:
+    """Take out of `waiting` what may start now, in its order and at most so many."""
+    for planned in list(waiting):
+        if most <= 0:
+            return
+        if admit(planned):
+            waiting.remove(planned)
+            most -= 1
+            yield planned
 
 
 def give_up(run: RunDir, said: str) -> RunResult:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
-from flows.provenance import provenance
+from flows.attempts import attempted
 from flows.rundir import (
     CurveBehindError,
     CurveWriter,
@@ -51,9 +51,7 @@ def execute(run: RunDir, home: Home, placement: Placement) -> RunResult:
         result = run.result()
         if result is not None and run.settled():
             return result
-        if not run.provenance_path.exists():
-            write_whole(run.provenance_path, provenance())
-        with _interruptible():
+        with _interruptible(), attempted(run, home, placement):
             try:
                 return _train(run, home, placement)
             except CurveBehindError as error:

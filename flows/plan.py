@@ -27,7 +27,8 @@ def make_plan(
     # A spec that cannot be planned is refused before the corpus is prepared for it.
     plan(spec, DataRef(digest=""))
     corpus = prepare(spec.corpus, home.root, progress)
-    planned = plan(spec, DataRef(digest=corpus.digest), train_tokens=corpus.train_tokens)
+    source_tokens = {source.name: source.train.tokens for source in corpus.manifest.sources}
+    planned = plan(spec, DataRef(digest=corpus.digest), source_tokens=source_tokens)
     # Opening checks the shards, and that they hold a batch and the validation set.
     for train in {run.run.train.batch_tokens: run.run.train for run in planned.runs}.values():
         try:

@@ -1,31 +1,125 @@
-"""What made a run: code, packages, machine. Written once beside the run."""
+"""What made a run: code, packages, machine, device; data, tokenizer, seed and spec."""
 
 import hashlib
-import json
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import Any
 
-from flows.rundir import now
+from pydantic import BaseModel, ConfigDict
+
+from flows.settings import Home
+from llama_core.corpus import find_corpus
+from llama_core.documents import CorpusError
+from sweeps.spec import PlannedRun
 
 _ROOT = Path(__file__).resolve().parent.parent
 
 
-def provenance() -> str:
-    """Provenance as JSON: commit, hash of uncommitted changes, package versions, machine."""
+class Environment(BaseModel):
+    """Code, packages and machine of one process. Fields of later versions are passed over.
+
+    Attributes:
+        git_dirty_sha256: of the uncommitted changes to tracked files; None when there are none.
+        lock_sha256: of the sorted NAME==VERSION lines of every installed package.
+        device: as torch names it; None where torch was not asked.
+        device_name: the GPU's, or the processor's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    git_commit: str | None = None
+    git_dirty_sha256: str | None = None
+    lock_sha256: str | None = None
+    python: str = ""
+    machine: str = ""
+    processor: str = ""
+    host: str = ""
+    device: str | None = None
+    device_name: str | None = None
+
+
+class Provenance(Environment):
+    """Of a run: where it was first started, and all that it was made from.
+
+    Attributes:
+        data_sha256: digest of the prepared corpus.
+        tokenizer_sha256: None where the corpus is not in this home.
+        spec: the resolved run, defaults included; its digest is the run's id.
+    """
+
+    packages: dict[str, str] = {}
+    data_sha256: str | None = None
+    tokenizer_sha256: str | None = None
+    seed: int | None = None
+    spec: dict[str, Any] | None = None
+    recorded_at: float = 0.0
+
+
+def provenance(planned: PlannedRun, home: Home, device: str, recorded_at: float) -> Provenance:
+    """Of a run that is about to train here."""
+    try:
+        tokenizer = find_corpus(home.root, planned.run.data.digest).manifest.tokenizer_sha256
+    except CorpusError:
+        tokenizer = None
+    return Provenance(
+        **environment(device).model_dump(),
+        packages=packages(),
+        data_sha256=planned.run.data.digest,
+        tokenizer_sha256=tokenizer,
+        seed=planned.run.train.seed,
+        spec=planned.run.model_dump(mode="json"),
+        recorded_at=recorded_at,
+    )
+
+
+def environment(device: str | None) -> Environment:
+    """Of this process."""
     diff = _git("diff", "HEAD")
-    record = {
-        "git_commit": _git("rev-parse", "HEAD") or None,
-        "git_dirty_sha256": hashlib.sha256(diff.encode()).hexdigest() if diff else None,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "host": platform.node(),
-        "packages": dict(sorted((d.name, d.version) for d in distributions())),
-        "recorded_at": now(),
-    }
-    return json.dumps(record, indent=1)
+    return Environment(
+        git_commit=_git("rev-parse", "HEAD") or None,
+        git_dirty_sha256=hashlib.sha256(diff.encode()).hexdigest() if diff else None,
+        lock_sha256=lock_sha256(packages()),
+        python=platform.python_version(),
+        machine=platform.machine(),
+        processor=processor(),
+        host=platform.node(),
+        device=device,
+        device_name=_device_name(device),
+    )
+
+
+@cache
+def packages() -> dict[str, str]:
+    """Every installed package and its version."""
+    return dict(sorted((d.name, d.version) for d in distributions()))
+
+
+def lock_sha256(versions: dict[str, str]) -> str:
+    """One hash for a set of package versions, as of a lock file of NAME==VERSION lines."""
+    lines = "\n".join(f"{name}=={version}" for name, version in sorted(versions.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+@cache
+def processor() -> str:
+    """The processor's name, as the machine tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _device_name(device: str | None) -> str | None:
+    if device is None or not device.startswith("cuda"):
+        return processor() if device is not None else None
+    import torch
+
+    return torch.cuda.get_device_name(device)
 
 
 def _git(*arguments: str) -> str:
@@ -35,18 +129,10 @@ def _git(*arguments: str) -> str:
             ["git", "-C", str(_ROOT), *arguments],  # noqa: S607 - git is where the user has it
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=10,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

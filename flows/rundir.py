@@ -72,6 +72,7 @@ class RunDir:
         self.placement_path = path / "placement.json"
         self.result_path = path / "result.json"
         self.provenance_path = path / "provenance.json"
+        self.attempts_path = path / "attempts.jsonl"
         self.checkpoints = path / "checkpoints"
 
     @property

@@ -37,7 +37,7 @@ _LOOK_S = 1.0
 _LONGEST_WAIT_S = 30.0
 _INDEX = re.compile(r"index-(\d{6})\.json")
 _RUN_FILES = re.compile(
-    r"(spec|placement|provenance|result)\.json|curve\.jsonl|checkpoints/\w[\w.-]*"
+    r"(spec|placement|provenance|result)\.json|(curve|attempts)\.jsonl|checkpoints/\w[\w.-]*"
 )
 _T = TypeVar("_T")
 
@@ -408,6 +408,7 @@ def _standing(run: RunDir) -> tuple[bool, str]:
 def _files(run: RunDir, checkpoint: str) -> dict[str, Path]:
     """What is pushed of a run, by name."""
     paths = [run.spec_path, run.placement_path, run.provenance_path, run.curve_path]
+    paths.append(run.attempts_path)
     if checkpoint:
         paths += sorted(
             path

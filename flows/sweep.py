@@ -6,12 +6,14 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.dispatch import Dispatcher, WorkPool
+from flows.dispatch import Dispatcher, WorkPool, always
+from flows.ledger import CappedSweep, capped
 from flows.observe import missing, not_finished
 from flows.plan import make_plan, sweep_folder
 from flows.report import SweepReport, finish_sweep
 from flows.rundir import RunDir, RunResult, SweepFailedError, write_whole
 from flows.settings import Home, Settings, open_home
+from flows.slots import slot_environments
 from flows.store import open_store
 from flows.tracking import Mirror, Publisher
 from sweeps.load import load_spec
@@ -78,18 +80,32 @@ def sweep(spec: str = "chinchilla", overrides: tuple[str, ...] = ()) -> State[An
     home = open_home(settings)
     planned, _ = make_plan(load_spec(spec, overrides), home)
     dispatcher = WorkPool(home, planned.spec.placement, "train/run", open_store(settings))
-    report = run_sweep(planned, home, Mirror(settings, home), dispatcher, LogWatcher())
+    # A worker's speed is not known here: one slot of this machine stands for it.
+    cap = capped(planned, home, slot_environments(planned.spec, 1))
+    report = run_sweep(planned, home, Mirror(settings, home), dispatcher, LogWatcher(), cap)
     get_run_logger().info("%s", report.verdict)
     unfinished = not_finished(planned, home)
+    refusal = cap.refusal() if cap is not None else None
+    if refusal is not None:
+        unfinished.insert(0, refusal)
     if unfinished:
         return Failed(message="; ".join(unfinished))
     return Completed(message=str(report.page))
 
 
 def run_sweep(
-    planned: Plan, home: Home, mirror: Publisher, dispatcher: Dispatcher, watcher: Watcher
+    planned: Plan,
+    home: Home,
+    mirror: Publisher,
+    dispatcher: Dispatcher,
+    watcher: Watcher,
+    cap: CappedSweep | None = None,
 ) -> SweepReport:
     """Train what is missing of a plan, mirror every run, fit and report.
+
+    Args:
+        cap: what the sweep may cost; runs it refuses are not trained, and the report is of the
+            others.
 
     Raises:
         SweepFailedError: the first trainings all failed.
@@ -102,6 +118,8 @@ def run_sweep(
 
     def finished(run: PlannedRun, result: RunResult) -> None:
         watcher.finished(run, result)
+        if cap is not None:
+            cap.ended(run, result)
         mirror.publish(RunDir(home.runs / run.id), run)
         seen.append(result)
         enough = len(seen) == min(_FAILED_ALIKE, len(todo))
@@ -111,5 +129,6 @@ def run_sweep(
             )
 
     if todo:
-        dispatcher.train_all(todo, on_finished=finished, on_tick=watcher.tick)
+        admit = cap.admit if cap is not None else always
+        dispatcher.train_all(todo, on_finished=finished, on_tick=watcher.tick, admit=admit)
     return finish_sweep(planned, home, mirror)

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from urllib.parse import urlsplit
 
+from flows.attempts import read_attempts, read_provenance
 from flows.rundir import RunDir, RunResult, write_whole
 from flows.settings import Home, Settings, masked
 from flows.store import StoreError
@@ -115,6 +116,26 @@ def run_params(planned: PlannedRun) -> dict[str, str]:
     }
 
 
+def provenance_tags(run: RunDir) -> dict[str, str]:
+    """What made a run, as tags to filter by; MLflow shows the commit as the run's source."""
+    found, attempts = read_provenance(run), read_attempts(run)
+    if found is None:
+        return {}
+    tags = {
+        "mlflow.source.git.commit": found.git_commit,
+        "isoflop.git_dirty_sha256": found.git_dirty_sha256,
+        "isoflop.lock_sha256": found.lock_sha256,
+        "isoflop.data_sha256": found.data_sha256,
+        "isoflop.tokenizer_sha256": found.tokenizer_sha256,
+        "isoflop.seed": None if found.seed is None else str(found.seed),
+        "isoflop.device": found.device_name or found.processor,
+        "isoflop.host": found.host,
+        "isoflop.attempts": str(len(attempts)) if attempts else None,
+        "isoflop.spec": None if found.spec is None else json.dumps(found.spec, sort_keys=True),
+    }
+    return {key: value for key, value in tags.items() if value}
+
+
 class MlflowTracker:
     """Mirrors into one MLflow experiment a sweep, runs flat: nested runs show no charts."""
 
@@ -143,6 +164,7 @@ class MlflowTracker:
                 # The mirror was made anew, or not noted: what is sent twice is sent once.
                 note.run, note.sent, note.status = found or self._create(run, planned), 0, None
                 self._send_params(note.run, planned)
+                self._send_tags(note.run, provenance_tags(run))
             # A row must not be mirrored and then lost to a power cut.
             run.sync_curve()
             points = list(metric_points(run, planned))
@@ -238,6 +260,11 @@ class MlflowTracker:
         params = [Param(key, value) for key, value in run_params(planned).items()]
         self._client.log_batch(mlflow_run, params=params)
 
+    def _send_tags(self, mlflow_run: str, tags: dict[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        self._client.log_batch(mlflow_run, tags=[RunTag(*tag) for tag in tags.items()])
+
     def _send(self, mlflow_run: str, points: list[tuple[str, Point]]) -> None:
         from mlflow.entities import Metric
 
@@ -251,15 +278,17 @@ class MlflowTracker:
             self._client.log_batch(mlflow_run, metrics=batch)
 
     def _close(self, mlflow_run: str, run: RunDir, result: RunResult) -> None:
-        for path in (run.spec_path, run.curve_path, run.result_path, run.provenance_path):
+        paths = (run.spec_path, run.curve_path, run.result_path)
+        for path in (*paths, run.provenance_path, run.attempts_path):
             if path.exists():
                 self._client.log_artifact(mlflow_run, str(path))
-        self._client.set_tag(mlflow_run, "isoflop.status", result.status)
-        self._client.set_tag(mlflow_run, "isoflop.reason", result.reason)
+        ended = {"isoflop.status": result.status, "isoflop.reason": result.reason}
+        # Attempts have been added since the run was made here.
+        self._send_tags(mlflow_run, provenance_tags(run) | ended)
         last = run.last_row()
-        ended = int(last["at"] * 1000) if last else None
+        ended_ms = int(last["at"] * 1000) if last else None
         self._client.set_terminated(
-            mlflow_run, "FINISHED" if result.status == "finished" else "FAILED", ended
+            mlflow_run, "FINISHED" if result.status == "finished" else "FAILED", ended_ms
         )
 
 

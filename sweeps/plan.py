@@ -1,15 +1,13 @@
 """plan(SweepSpec) -> Plan: every run of a sweep before anything is spent."""
 
+from collections.abc import Mapping
 from itertools import product
 
 from llama_core.config import AdamW, Cosine, Frozen, ModelConfig, TrainConfig, Wsd
-from llama_core.counting import count_params
+from sweeps.doubts import doubts
 from sweeps.grid import cells, shape
 from sweeps.recipe import rates, warmup_tokens
 from sweeps.spec import Cell, DataRef, IsoflopGrid, PlannedRun, RunSpec, SweepSpec
-
-# A parabola has three constants; a fourth point shows whether it fits.
-_POINTS_FOR_A_VALLEY = 4
 
 
 class Plan(Frozen):
@@ -31,12 +29,12 @@ class Plan(Frozen):
         return sum(len(planned.cells) for planned in self.runs)
 
 
-def plan(spec: SweepSpec, data: DataRef, *, train_tokens: int | None = None) -> Plan:
+def plan(spec: SweepSpec, data: DataRef, *, source_tokens: Mapping[str, int] | None = None) -> Plan:
     """Runs of a sweep in rising order of cost.
 
     Args:
         data: the prepared corpus the runs will see.
-        train_tokens: tokens in its training split; None leaves repetition unchecked.
+        source_tokens: training tokens of each of its sources; None leaves repetition unchecked.
 
     Raises:
         ValueError: a width that is no multiple of 8, a budget that no model of
@@ -52,9 +50,7 @@ def plan(spec: SweepSpec, data: DataRef, *, train_tokens: int | None = None) -> 
         runs.extend(_planned(spec, model, group, seed, data) for group in groups if group)
     _refuse_unmet_budgets(spec, runs)
     runs.sort(key=lambda planned: planned.flops_spent)
-    return Plan(
-        spec=spec, data=data, runs=tuple(runs), warnings=_warnings(spec, runs, train_tokens)
-    )
+    return Plan(spec=spec, data=data, runs=tuple(runs), warnings=doubts(spec, runs, source_tokens))
 
 
 def _planned(
@@ -104,37 +100,3 @@ def _refuse_unmet_budgets(spec: SweepSpec, runs: list[PlannedRun]) -> None:
             f"tokens per parameter. Widths are {list(spec.ladder.widths)}: "
             "add widths, widen grid.tokens_per_param, or drop the budget."
         )
-
-
-def _warnings(spec: SweepSpec, runs: list[PlannedRun], train_tokens: int | None) -> tuple[str, ...]:
-    found: list[str] = []
-    if isinstance(spec.grid, IsoflopGrid):
-        for budget in sorted(spec.grid.budgets):
-            sizes = {
-                count_params(planned.run.model).multiplying
-                for planned in runs
-                for cell in planned.cells
-                if cell.flops_budget == budget
-            }
-            if len(sizes) < _POINTS_FOR_A_VALLEY:
-                found.append(
-                    f"isoflop {budget:.2e} has {len(sizes)} sizes; "
-                    f"a valley needs {_POINTS_FOR_A_VALLEY} or more. Add widths."
-                )
-        if len(spec.grid.budgets) < 3:
-            found.append(
-                f"{len(spec.grid.budgets)} budgets cannot show how N* grows: use 3 or more."
-            )
-    for planned in runs:
-        if planned.run.train.warmup_tokens >= planned.cells[0].tokens / 2:
-            found.append(
-                f"{planned.name}: warm-up of {planned.run.train.warmup_tokens:,} tokens is half "
-                f"or more of its shortest horizon D={planned.cells[0].tokens:,}."
-            )
-    longest = max((cell.tokens for planned in runs for cell in planned.cells), default=0)
-    if train_tokens is not None and longest > train_tokens:
-        found.append(
-            f"the longest run reads {longest:,} tokens, {longest / train_tokens:.2f} times the "
-            f"corpus of {train_tokens:,}: repeated data are worth less than fresh."
-        )
-    return tuple(found)

@@ -25,6 +25,33 @@ class Rates:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class MeasuredRange:
+    """Where a recipe's rule was measured; outside it is extrapolated.
+
+    Attributes:
+        n_params: least and most N.
+        batch_tokens: least and most tokens per step.
+    """
+
+    n_params: tuple[float, float]
+    batch_tokens: tuple[int, int]
+    source: str
+
+
+def measured_range(recipe: Recipe) -> MeasuredRange | None:
+    """Where the recipe's learning rates were measured; None for a rate that follows no rule."""
+    match recipe:
+        case WidthRecipe():
+            return MeasuredRange((14_000, 720_000), (512, 2048), "docs/benchmarks/demo_lr_scan.md")
+        case LlamaRecipe():
+            # N without the input embedding is a little below the printed sizes.
+            source = "Touvron et al. 2023, Table 2: 6.7B to 65.2B"
+            return MeasuredRange((6.5e9, 66e9), (4_000_000, 4_194_304), source)
+        case FixedRecipe():
+            return None
+
+
 def rates(recipe: Recipe, model: ModelConfig) -> Rates:
     """Learning rate and batch of one model under a recipe."""
     match recipe:

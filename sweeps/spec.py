@@ -15,6 +15,7 @@ from llama_core.config import (
     TrainConfig,
 )
 from llama_core.counting import train_flops
+from sweeps.cap import Cap
 
 # Version of the digest. It changes only when old ids must not be found any more.
 _DIGEST = "isoflop-run-1"
@@ -106,7 +107,7 @@ Recipe = Annotated[WidthRecipe | FixedRecipe | LlamaRecipe, Field(discriminator=
 class SweepSpec(Frozen):
     """A sweep as a person writes it. `sweeps.plan.plan` turns it into runs.
 
-    `name`, `description`, `slots` and `placement` never touch a run's identity.
+    `name`, `description`, `slots`, `placement` and `cap` never touch a run's identity.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -128,6 +129,7 @@ class SweepSpec(Frozen):
     slots: PositiveInt | None = Field(
         default=None, description="trainings at once in this process; None: one per CPU or GPU"
     )
+    cap: Cap | None = Field(default=None, description="what the sweep may cost at most")
 
 
 class DataRef(Frozen):

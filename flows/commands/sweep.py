@@ -1,13 +1,14 @@
 """Commands plan, sweep, report, runs, sync."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from flows.commands.common import Json, busy, failures, find_plan, open_all, refusals, say
+from flows.commands.limits import UNLIMITED, Limits, cap_of, speed_of
+
 if TYPE_CHECKING:
+    from flows.ledger import CappedSweep
     from flows.report import SweepReport
     from flows.settings import Home, Settings
     from sweeps.plan import Plan
@@ -18,10 +19,7 @@ Overrides = Annotated[
     Parameter(name="--set", help="override of a setting, as in grid.budgets=[1e12]"),
 ]
 Corpus = Annotated[str | None, Parameter(help="file or folder of text, JSONL or Parquet")]
-Json = Annotated[
-    str | None,
-    Parameter(allow_leading_hyphen=True, help="write JSON to this file; - for standard output"),
-]
+Slots = Annotated[int | None, Parameter(help="trainings at once")]
 
 
 def plan(
@@ -29,29 +27,37 @@ def plan(
     *,
     set: Overrides = (),
     corpus: Corpus = None,
+    slots: Slots = None,
+    limits: Limits = UNLIMITED,
     json: Json = None,
 ) -> None:
-    """Show every run of a sweep with N, D, C, learning rate and time; nothing is trained.
+    """Show every run of a sweep with N, D, C, learning rate, time and cost; nothing is trained.
 
     SPEC is a preset's name or a YAML file. The first plan on a corpus prepares it.
     """
-    from flows.calibrate import estimate
-    from flows.output import emit
+    from flows.calibrate import CalibrationError
+    from flows.output import check_destination, emit
     from flows.plan import make_plan
     from flows.plan_table import plan_json, print_plan
+    from flows.quote import quote
 
-    with _refusals():
-        _, home = _open()
-        parsed = _load(spec, set, corpus)
-        with _busy("looking for the corpus") as tell:
+    with refusals():
+        _, home = open_all()
+        parsed = _load(spec, set, corpus, limits)
+        environments = _slots(parsed, slots, limits)
+        if json is not None:
+            check_destination(json)
+        with busy("looking for the corpus") as tell:
             planned, prepared = make_plan(parsed, home, tell)
-    slots = len(_slots(parsed, None))
-    with _busy("timing every shape on this machine"):
-        cost = estimate(planned.runs, parsed.placement, slots)
+        doing = "timing every shape on this machine" if limits.gpu is None else "adding up"
+        with busy(doing), failures(CalibrationError):
+            cost = quote(
+                planned, home, environments, speed=speed_of(limits), usd_per_hour=limits.price
+            )
     if json is not None:
         emit(plan_json(planned, prepared, cost, home), json)
     else:
-        print_plan(planned, prepared, home, cost=cost, slots=slots)
+        print_plan(planned, prepared, home, cost=cost)
 
 
 def sweep(
@@ -59,13 +65,17 @@ def sweep(
     *,
     set: Overrides = (),
     corpus: Corpus = None,
-    slots: Annotated[int | None, Parameter(help="trainings at once")] = None,
+    slots: Slots = None,
+    limits: Limits = UNLIMITED,
     json: Json = None,
 ) -> None:
     """Plan a sweep, train what is missing in child processes, fit its law and write its report.
 
     SPEC is a preset's name or a YAML file. Interrupted and called again, it goes on where it was.
+    Under a cap no run is started that would exceed it; with a larger one it goes on.
     """
+    from flows.calibrate import CalibrationError
+    from flows.ledger import capped
     from flows.observe import missing, not_finished
     from flows.output import check_destination, emit
     from flows.plan import make_plan
@@ -73,31 +83,32 @@ def sweep(
     from flows.report import finish_sweep
     from flows.tracking import Mirror
 
-    with _refusals():
-        settings, home = _open()
-        parsed = _load(spec, set, corpus)
-        with _busy("looking for the corpus") as tell:
+    with refusals():
+        settings, home = open_all()
+        parsed = _load(spec, set, corpus, limits)
+        with busy("looking for the corpus") as tell:
             planned, prepared = make_plan(parsed, home, tell)
-        if slots is not None and slots < 1:
-            raise ValueError(f"--slots {slots} is less than one.")
-        environments = _slots(parsed, slots)
+        environments = _slots(parsed, slots, UNLIMITED)
         if json is not None:
             check_destination(json)
+        with busy("timing every shape for the cap"), failures(CalibrationError):
+            cap = capped(planned, home, environments)
     if json is None:
-        print_plan(planned, prepared, home, cost=None, slots=len(environments))
+        print_plan(planned, prepared, home, cost=None)
     if missing(planned.runs, home):
-        report, flow_run = _train_here(planned, settings, home, environments)
+        report, flow_run = _train_here(planned, settings, home, environments, cap)
     else:
-        _say("every run of this sweep is finished")
-        with _busy("fitting the law and writing the report"):
+        say("every run of this sweep is finished")
+        with busy("fitting the law and writing the report"):
             report, flow_run = finish_sweep(planned, home, Mirror(settings, home)), None
     if json is not None:
         emit(report.numbers, json)
     else:
         _print_verdict(planned, report, settings, home, flow_run)
     unfinished = not_finished(planned, home)
-    for sentence in unfinished:
-        _say(f"isoflop: {sentence}")
+    refusal = cap.refusal() if cap is not None else None
+    for sentence in unfinished if refusal is None else [*unfinished, refusal]:
+        say(f"isoflop: {sentence}")
     if unfinished:
         raise SystemExit(1)
 
@@ -108,10 +119,10 @@ def report(sweep: str, *, json: Json = None) -> None:
     from flows.report import finish_sweep
     from flows.tracking import Mirror
 
-    with _refusals():
-        settings, home = _open()
-        planned = _find_plan(sweep, home)
-    with _busy("fitting the law and writing the report"):
+    with refusals():
+        settings, home = open_all()
+        planned = find_plan(sweep, home)
+    with busy("fitting the law and writing the report"):
         written = finish_sweep(planned, home, Mirror(settings, home))
     if json is not None:
         emit(written.numbers, json)
@@ -127,9 +138,9 @@ def runs(sweep: str | None = None, *, json: Json = None) -> None:
     from flows.rundir import RunDir
     from flows.status import run_state
 
-    with _refusals():
-        _, home = _open()
-        plans = [_find_plan(sweep, home)] if sweep is not None else read_plans(home)
+    with refusals():
+        _, home = open_all()
+        plans = [find_plan(sweep, home)] if sweep is not None else read_plans(home)
     rows = [row for planned in plans for row in observations(planned.runs, home)]
     if json is not None:
         emit(rows, json)
@@ -160,8 +171,8 @@ def sync() -> None:
     from flows.rundir import RunDir
     from flows.tracking import open_tracker
 
-    with _refusals():
-        settings, home = _open()
+    with refusals():
+        settings, home = open_all()
     tracker = open_tracker(settings, home)
     count = 0
     for planned in read_plans(home):
@@ -174,13 +185,19 @@ def sync() -> None:
 
 
 def _train_here(
-    planned: "Plan", settings: "Settings", home: "Home", slots: list[dict[str, str]]
+    planned: "Plan",
+    settings: "Settings",
+    home: "Home",
+    slots: list[dict[str, str]],
+    cap: "CappedSweep | None",
 ) -> "tuple[SweepReport, str]":
     """Run the sweep as a Prefect flow of this process; the trainings are its tasks."""
     from flows.here import prefect_here
+    from flows.rundir import SweepFailedError
+    from flows.servers import StackError
     from flows.watch import TableWatcher
 
-    with _failures(), prefect_here(settings, home, _say):
+    with failures(StackError, SweepFailedError), prefect_here(settings, home, say):
         from prefect import flow
         from prefect.runtime import flow_run
         from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -203,13 +220,13 @@ def _train_here(
         )
         def sweep_here() -> "tuple[SweepReport, str]":
             with TableWatcher(Console(stderr=True), home) as watcher:
-                report = run_sweep(planned, home, mirror, dispatcher, watcher)
+                report = run_sweep(planned, home, mirror, dispatcher, watcher, cap)
             return report, str(flow_run.id)
 
         try:
             return sweep_here()
         except KeyboardInterrupt:
-            _say("stopped; the same command goes on where it was")
+            say("stopped; the same command goes on where it was")
             raise SystemExit(130) from None
 
 
@@ -235,14 +252,7 @@ def _print_verdict(
         print("         (both pages are there after: isoflop up)")
 
 
-def _open() -> "tuple[Settings, Home]":
-    from flows.settings import Settings, open_home
-
-    settings = Settings()
-    return settings, open_home(settings)
-
-
-def _load(spec: str, overrides: tuple[str, ...], corpus: str | None) -> "SweepSpec":
+def _load(spec: str, overrides: tuple[str, ...], corpus: str | None, limits: Limits) -> "SweepSpec":
     import json as encoder
 
     from sweeps.load import load_spec
@@ -250,66 +260,17 @@ def _load(spec: str, overrides: tuple[str, ...], corpus: str | None) -> "SweepSp
     if corpus is not None:
         source = {"kind": "files", "path": corpus}
         overrides = (f"corpus.sources={encoder.dumps([source])}", *overrides)
-    return load_spec(spec, overrides)
+    parsed = load_spec(spec, overrides)
+    cap = cap_of(limits)
+    return parsed if cap is None else parsed.model_copy(update={"cap": cap})
 
 
-def _find_plan(name: str, home: "Home") -> "Plan":
-    from flows.plan import read_plans
+def _slots(spec: "SweepSpec", asked: int | None, limits: Limits) -> list[dict[str, str]]:
+    """The environment of each slot; one, unless asked for more, of a GPU that is not here."""
+    from flows.slots import slot_environments
 
-    plans = {planned.spec.name: planned for planned in read_plans(home)}
-    if name not in plans:
-        known = ", ".join(plans) or "none yet"
-        raise ValueError(f"no sweep {name!r} in {home.root}. Sweeps there: {known}.")
-    return plans[name]
-
-
-def _slots(spec: "SweepSpec", asked: int | None) -> list[dict[str, str]]:
-    """The environment of each slot: as many as asked or specified, else one a CPU or GPU."""
-    from flows.settings import cpu_slots
-
-    gpus = 0
-    if spec.placement.device != "cpu":
-        import torch
-
-        gpus = torch.cuda.device_count()
-    count = asked or spec.slots or gpus or cpu_slots()
-    if gpus:
-        return [{"CUDA_VISIBLE_DEVICES": str(number % gpus)} for number in range(count)]
-    return [{"OMP_NUM_THREADS": str(spec.placement.threads or 1)}] * count
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    """A server that does not start, or a sweep that fails from the start, in one line; exit 1."""
-    from flows.rundir import SweepFailedError
-    from flows.servers import StackError
-
-    try:
-        yield
-    except (StackError, SweepFailedError) as error:
-        _say(f"isoflop: {error}")
-        raise SystemExit(1) from None
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Unusable input is told in one line; a bug keeps its traceback."""
-    from flows.cli import fail
-
-    try:
-        yield
-    except (ValueError, FileNotFoundError, PermissionError) as error:
-        fail(" ".join(str(error).split()))
-
-
-@contextmanager
-def _busy(doing: str) -> Iterator[Callable[[str], None]]:
-    """A turning line on standard error for what takes seconds; what it yields renames it."""
-    from rich.console import Console
-
-    with Console(stderr=True).status(doing) as status:
-        yield status.update
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    if asked is not None and asked < 1:
+        raise ValueError(f"--slots {asked} is less than one.")
+    if limits.gpu is not None:
+        return [{}] * (asked or spec.slots or 1)
+    return slot_environments(spec, asked)

@@ -1,7 +1,12 @@
 """A sweep trains what is missing, mirrors it, reports, and knows when to stop."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 
+from flows.dispatch import always, longest_first
+from flows.ledger import capped
 from flows.observe import not_finished
 from flows.plan import make_plan, read_plans
 from flows.rundir import Observation, RunDir, RunResult, SweepFailedError, write_whole
@@ -10,7 +15,7 @@ from flows.sweep import run_sweep
 from llama_core.documents import CorpusError
 from sweeps.load import load_spec
 from tests.conftest import ROOT
-from tests.fakes import FakeTracker
+from tests.fakes import FakeTracker, evaluation
 
 
 class FakeDispatcher:
@@ -19,11 +24,15 @@ class FakeDispatcher:
     def __init__(self, home, status="finished"):
         self.home, self.status, self.trained = home, status, []
 
-    def train_all(self, runs, *, on_finished, on_tick):
-        for planned in runs:
+    def train_all(self, runs, *, on_finished, on_tick, admit=always):
+        for planned in longest_first(runs):
+            if not admit(planned):
+                continue
             run = RunDir(self.home.runs / planned.id)
             run.create(planned)
-            run.curve_path.touch()
+            horizon = planned.run.train.schedule.horizons[-1]
+            end = evaluation(horizon // planned.run.train.batch_tokens)
+            run.curve_path.write_text(json.dumps({"kind": "eval", **asdict(end)}) + "\n")
             result = RunResult(
                 run_id=planned.id,
                 status=self.status,
@@ -95,10 +104,11 @@ def test_a_sweep_trains_mirrors_and_reports_every_run(planned, tmp_path):
 def test_a_second_sweep_trains_nothing_that_is_finished(planned, text, tmp_path):
     home = Home(tmp_path)
     run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), SilentWatcher())
-    wider = plan_on(text, home, "name=wider", "ladder.widths=[16, 32, 48, 64, 80]")
+    wider = plan_on(text, home, "name=wider", "ladder.widths=[16, 24, 32, 48, 64]")
     dispatcher = FakeDispatcher(home)
     run_sweep(wider, home, FakeTracker(), dispatcher, SilentWatcher())
-    assert dispatcher.trained == [run.id for run in wider.runs if run.name == "d80"]
+    assert dispatcher.trained == [run.id for run in wider.runs if run.name == "d24"]
+    assert len(dispatcher.trained) == 1
 
 
 def test_the_same_name_on_another_corpus_sets_the_first_sweep_aside(planned, text, tmp_path):
@@ -124,6 +134,39 @@ def test_a_diverged_run_does_not_stop_the_sweep_and_is_told(planned, tmp_path):
     home = Home(tmp_path)
     run_sweep(planned, home, FakeTracker(), FakeDispatcher(home, "diverged"), SilentWatcher())
     assert not_finished(planned, home)[0].endswith("diverged: a bug")
+
+
+def test_a_cap_leaves_out_the_dearest_run_and_a_larger_one_goes_on(text, tmp_path):
+    home = Home(tmp_path)
+    whole = plan_on(text, home)
+    costs = sorted((run.flops_spent, run.id) for run in whole.runs)
+    affordable = sum(cost for cost, _ in costs[:-1])
+    small = plan_on(text, home, f"cap={{kind: flops, flops: {affordable}}}")
+    assert [run.id for run in small.runs] == [run.id for run in whole.runs]
+    dispatcher, cap = FakeDispatcher(home), capped(small, home, [{}])
+    run_sweep(small, home, FakeTracker(), dispatcher, SilentWatcher(), cap)
+    assert set(dispatcher.trained) == {run for _, run in costs[:-1]}
+    assert "leaves out 1 of 4 runs" in cap.refusal()
+    assert "--max-flops" in cap.refusal()
+
+    larger = plan_on(text, home, f"cap={{kind: flops, flops: {whole.flops_spent}}}")
+    dispatcher, cap = FakeDispatcher(home), capped(larger, home, [{}])
+    run_sweep(larger, home, FakeTracker(), dispatcher, SilentWatcher(), cap)
+    assert dispatcher.trained == [costs[-1][1]]
+    assert cap.refusal() is None
+
+
+def test_runs_that_another_sweep_paid_for_cost_a_capped_one_nothing(planned, text, tmp_path):
+    home = Home(tmp_path)
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), SilentWatcher())
+    widths = "ladder.widths=[16, 24, 32, 48, 64]"
+    [wide] = [run for run in plan_on(text, home, widths).runs if run.name == "d24"]
+    cap = f"cap={{kind: flops, flops: {wide.flops_spent}}}"
+    other = plan_on(text, home, "name=wider", widths, cap)
+    dispatcher, cap = FakeDispatcher(home), capped(other, home, [{}])
+    run_sweep(other, home, FakeTracker(), dispatcher, SilentWatcher(), cap)
+    assert dispatcher.trained == [wide.id]
+    assert cap.refusal() is None
 
 
 def test_a_corpus_too_short_for_the_validation_set_is_refused_before_training(text, tmp_path):

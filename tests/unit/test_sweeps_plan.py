@@ -101,7 +101,7 @@ def test_seeds_repeat_every_run_under_its_own_id():
 
 def test_repeated_data_and_thin_valleys_are_told():
     spec = load_spec("demo", ["ladder.widths=[32, 48]"])
-    warnings = " ".join(plan(spec, DATA, train_tokens=1_000_000).warnings)
+    warnings = " ".join(plan(spec, DATA, source_tokens={"environment": 1_000_000}).warnings)
     assert "a valley needs" in warnings
     assert "times the corpus of 1,000,000" in warnings
 

@@ -2,9 +2,13 @@
 
 import pytest
 
+from flows.attempts import attempted, read_provenance
 from flows.rundir import CurveWriter, RunDir
+from flows.settings import Home
 from flows.tracking import MlflowTracker
+from llama_core.config import Placement
 from llama_core.counting import count_params
+from sweeps.spec import RunSpec
 from tests.fakes import FakeTracker, finished_run, planned_run, step
 
 
@@ -93,10 +97,23 @@ def test_the_same_run_is_mirrored_for_every_sweep_it_belongs_to(tracker, sweep, 
 def test_mlflow_keeps_the_full_curve_as_an_artifact(mlflow_tracker, tmp_path):
     planned = planned_run(sweep="artifacts")
     run = finished_run(tmp_path, planned)
+    with attempted(run, Home(tmp_path), Placement(device="cpu")):
+        pass
     mlflow_tracker.publish(run, planned)
     client = mlflow_tracker._client
     [found] = client.search_runs([client.get_experiment_by_name("artifacts").experiment_id])
     names = {entry.path for entry in client.list_artifacts(found.info.run_id)}
-    assert names == {"curve.jsonl", "spec.json", "result.json"}
+    assert names == {
+        "curve.jsonl",
+        "spec.json",
+        "result.json",
+        "provenance.json",
+        "attempts.jsonl",
+    }
     assert found.info.status == "FINISHED"
     assert found.data.tags["sweep"] == "artifacts"
+    tags = found.data.tags
+    assert tags["isoflop.lock_sha256"] == read_provenance(run).lock_sha256
+    assert tags["isoflop.data_sha256"] == planned.run.data.digest
+    assert tags["isoflop.attempts"] == "1"
+    assert RunSpec.model_validate_json(tags["isoflop.spec"]).id == run.id

@@ -1,0 +1,96 @@
+"""Options of `plan` and `sweep` that cap and price a sweep."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from sweeps.cap import AssumedSpeed, Cap
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Limits:
+    """What a sweep may cost at most; replaces the spec's own cap.
+
+    Attributes:
+        max_flops: counted FLOPs the sweep may spend.
+        max_hours: hours of devices it may spend, all slots together.
+        max_cost: dollars it may spend; needs --price, or --gpu with a listed price.
+        price: dollars one device costs for an hour.
+        gpu: plan for this GPU instead of timing this machine, such as h100.
+        mfu: share of that GPU's dense bf16 peak that training reaches.
+    """
+
+    max_flops: float | None = None
+    max_hours: float | None = None
+    max_cost: float | None = None
+    price: float | None = None
+    gpu: str | None = None
+    mfu: float | None = None
+
+
+UNLIMITED = Limits()
+
+
+def cap_of(limits: Limits) -> "Cap | None":
+    """The cap that the options ask for.
+
+    Raises:
+        ValueError: several caps, no price for one in dollars, or a number out of range.
+    """
+    from pydantic import ValidationError
+
+    from sweeps.cap import FlopsCap, HoursCap, MoneyCap
+
+    speed = speed_of(limits)
+    asked = {
+        name: value
+        for name in ("max_flops", "max_hours", "max_cost")
+        if (value := getattr(limits, name)) is not None
+    }
+    if len(asked) > 1:
+        options = " and ".join(f"--{name.replace('_', '-')}" for name in asked)
+        raise ValueError(f"{options} were given: a sweep has one cap, choose one.")
+    if limits.price is not None and not 0 < limits.price < float("inf"):
+        raise ValueError(f"--price {limits.price:g} is not above zero dollars an hour.")
+    try:
+        match asked:
+            case {"max_flops": flops}:
+                return FlopsCap(flops=flops)
+            case {"max_hours": hours}:
+                return HoursCap(hours=hours, speed=speed)
+            case {"max_cost": usd}:
+                return MoneyCap(usd=usd, usd_per_hour=_price(limits), speed=speed)
+    except ValidationError as error:
+        [(name, value)] = asked.items()
+        reason = error.errors()[0]["msg"].lower()
+        raise ValueError(f"--{name.replace('_', '-')} {value:g}: {reason}.") from error
+    return None
+
+
+def _price(limits: Limits) -> float:
+    """Dollars an hour, as given or as listed for the GPU."""
+    from flows.calibrate import gpu
+
+    if limits.price is not None:
+        return limits.price
+    listed = gpu(limits.gpu)["usd_per_hour"] if limits.gpu is not None else None
+    if listed is None:
+        raise ValueError("--max-cost needs the price of one device for an hour, as --price 2.5.")
+    return float(listed)
+
+
+def speed_of(limits: Limits) -> "AssumedSpeed | None":
+    from flows.calibrate import gpu
+    from sweeps.cap import AssumedSpeed
+
+    if limits.mfu is not None and not 0 < limits.mfu <= 1:
+        raise ValueError(f"--mfu {limits.mfu:g} is not a share between 0 and 1.")
+    if limits.gpu is None:
+        if limits.mfu is not None:
+            raise ValueError("--mfu is a share of a GPU's peak: name the GPU, as --gpu h100.")
+        return None
+    gpu(limits.gpu)
+    return AssumedSpeed(gpu=limits.gpu, **({} if limits.mfu is None else {"mfu": limits.mfu}))

@@ -1,0 +1,74 @@
+"""What a sweep may cost at most: FLOPs, hours of its devices, or money."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from llama_core.config import Frozen
+
+_Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class AssumedSpeed(Frozen):
+    """A share of a GPU's dense bf16 peak, for a sweep planned where that GPU is not."""
+
+    gpu: str
+    mfu: Annotated[float, Field(gt=0, le=1)] = 0.4
+
+
+class FlopsCap(Frozen):
+    """Counted training FLOPs, repeated steps of a killed training included."""
+
+    kind: Literal["flops"] = "flops"
+    flops: _Amount
+
+
+class HoursCap(Frozen):
+    """Hours of devices: two slots busy for an hour are two hours."""
+
+    kind: Literal["hours"] = "hours"
+    hours: _Amount
+    speed: AssumedSpeed | None = Field(
+        default=None, description="None: timed on the machine that dispatches"
+    )
+
+
+class MoneyCap(Frozen):
+    """Dollars, at the price of one device for an hour."""
+
+    kind: Literal["money"] = "money"
+    usd: _Amount
+    usd_per_hour: _Amount
+    speed: AssumedSpeed | None = Field(
+        default=None, description="None: timed on the machine that dispatches"
+    )
+
+
+Cap = Annotated[FlopsCap | HoursCap | MoneyCap, Field(discriminator="kind")]
+
+
+def amount(cap: Cap) -> float:
+    """The cap in its own unit."""
+    match cap:
+        case FlopsCap():
+            return cap.flops
+        case HoursCap():
+            return cap.hours
+        case MoneyCap():
+            return cap.usd
+
+
+def in_words(cap: Cap, value: float) -> str:
+    """An amount in the cap's unit, for a person."""
+    match cap:
+        case FlopsCap():
+            return f"{value:.3g} FLOPs"
+        case HoursCap():
+            return f"{value:.3g} device-hours"
+        case MoneyCap():
+            return f"${value:,.2f}" if value >= 0.01 or not value else f"${value:.2g}"
+
+
+def option(cap: Cap) -> str:
+    """The option of `isoflop sweep` that sets this kind of cap."""
+    return {"flops": "--max-flops", "hours": "--max-hours", "money": "--max-cost"}[cap.kind]

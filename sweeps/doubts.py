@@ -1,0 +1,149 @@
+"""What a person should know of a plan before paying for it: warnings, each with its way out."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from llama_core.counting import count_params
+from sweeps.recipe import measured_range
+from sweeps.spec import IsoflopGrid, PlannedRun, SweepSpec
+
+# A parabola has three constants; a fourth point shows whether it fits.
+_POINTS_FOR_A_VALLEY = 4
+# Tokens per parameter of the compute-optimal model, by Hoffmann et al. 2022, table 3; sweeps of
+# our own gave 14 to 27 (docs/benchmarks/demo_sweep.md).
+_EXPECTED_OPTIMUM = 20.0
+# A size counts as lying on one side of the optimum when it is so far from it.
+_CLEARLY = math.sqrt(2)
+# D/N of the runs that published laws were fitted on: 0.46 is the least of Hoffmann's that
+# Besiroglu et al. 2024 digitised, 10,000 the most of Sardana et al. 2024.
+_RATIOS_SEEN = (0.456, 10_000.0)
+# Repeated up to about four times tokens are nearly worth fresh ones (Muennighoff et al. 2023).
+_HARMLESS_EPOCHS = 4.0
+_LONG_WARM_UP = 0.2
+
+
+def doubts(
+    spec: SweepSpec, runs: Sequence[PlannedRun], source_tokens: Mapping[str, int] | None
+) -> tuple[str, ...]:
+    """Everything doubtful about the runs of a spec.
+
+    Args:
+        source_tokens: training tokens of each source of the corpus; None leaves repetition
+            unchecked.
+    """
+    found = [*_valleys(spec, runs), *_ratios(runs), *_rates(spec, runs), *_warm_ups(runs)]
+    if source_tokens is not None:
+        found += _repetition(spec, runs, source_tokens)
+    return tuple(found)
+
+
+def _valleys(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
+    if not isinstance(spec.grid, IsoflopGrid):
+        return
+    for budget in sorted(spec.grid.budgets):
+        cells = {
+            count_params(run.run.model).multiplying: cell.tokens
+            for run in runs
+            for cell in run.cells
+            if cell.flops_budget == budget
+        }
+        faults = []
+        if len(cells) < _POINTS_FOR_A_VALLEY:
+            faults.append(
+                f"has {len(cells)} sizes, and a valley needs {_POINTS_FOR_A_VALLEY} or more; "
+                "add widths"
+            )
+        ratios = [tokens / N for N, tokens in cells.items()]
+        optimum = f"the expected optimum (D/N about {_EXPECTED_OPTIMUM:g}, Hoffmann et al. 2022)"
+        spans = f"spans D/N {min(ratios):.3g} to {max(ratios):.3g}"
+        if max(ratios) < _EXPECTED_OPTIMUM * _CLEARLY:
+            faults.append(f"{spans}: no size clearly below {optimum}; add smaller widths")
+        if min(ratios) > _EXPECTED_OPTIMUM / _CLEARLY:
+            faults.append(f"{spans}: no size clearly above {optimum}; add larger widths")
+        if faults:
+            listed = ", and ".join(faults)
+            yield f"isoflop {budget:.2e} {listed}. It may have no minimum inside."
+    if len(spec.grid.budgets) < 3:
+        yield f"{len(spec.grid.budgets)} budgets cannot show how N* grows: use 3 or more."
+
+
+def _ratios(runs: Sequence[PlannedRun]) -> Iterator[str]:
+    low, high = _RATIOS_SEEN
+    outside = [
+        (run.name, cell.tokens / count_params(run.run.model).multiplying)
+        for run in runs
+        for cell in run.cells
+        if not low <= cell.tokens / count_params(run.run.model).multiplying <= high
+    ]
+    if outside:
+        ratios = [ratio for _, ratio in outside]
+        yield (
+            f"{_listed([name for name, _ in outside])}: {len(outside)} losses at D/N "
+            f"{min(ratios):.2g} to {max(ratios):.2g}, outside {low:g} to {high:,g}, where "
+            "published laws have data. Set grid.tokens_per_param, or read them with care."
+        )
+
+
+def _rates(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
+    measured = measured_range(spec.recipe)
+    if measured is None:
+        sizes = [count_params(run.run.model).multiplying for run in runs]
+        if sizes and max(sizes) > 4 * min(sizes):
+            yield (
+                f"one learning rate for sizes a factor {max(sizes) / min(sizes):.3g} apart: the "
+                "best rate falls as width grows, so sizes far from where it was chosen are "
+                "trained badly and bend the law. Use a recipe that follows the size."
+            )
+        return
+    low, high = measured.n_params
+    outside = [
+        run.name for run in runs if not low <= count_params(run.run.model).multiplying <= high
+    ]
+    if outside:
+        yield (
+            f"learning rate of {_listed(outside)}: the rule was measured from N = {low:.3g} to "
+            f"{high:.3g} ({measured.source}), and these lie outside. "
+            "Check it there with a scan of rates at one size."
+        )
+    fewest, most = measured.batch_tokens
+    far = {run.run.train.batch_tokens for run in runs} - set(range(fewest, most + 1))
+    if far:
+        yield (
+            f"batch of {min(far):,} tokens: the rule for the learning rate was measured at "
+            f"{fewest:,} to {most:,} ({measured.source})."
+        )
+
+
+def _warm_ups(runs: Sequence[PlannedRun]) -> Iterator[str]:
+    shares = {run.name: run.run.train.warmup_tokens / run.cells[0].tokens for run in runs}
+    long = [name for name, share in shares.items() if share > _LONG_WARM_UP]
+    if long:
+        yield (
+            f"{_listed(long)}: warm-up takes up to {max(shares.values()):.0%} of the shortest "
+            "horizon, which bends a law (Porian et al. 2024, section 3.2). Drop the smallest "
+            "budgets or the largest widths."
+        )
+
+
+def _repetition(
+    spec: SweepSpec, runs: Sequence[PlannedRun], source_tokens: Mapping[str, int]
+) -> Iterator[str]:
+    longest = max((cell.tokens for run in runs for cell in run.cells), default=0)
+    weights = {source.name: source.weight for source in spec.corpus.sources}
+    for name, tokens in source_tokens.items():
+        share = weights.get(name, 1.0) / sum(weights.values()) if len(source_tokens) > 1 else 1.0
+        epochs = longest * share / tokens
+        if epochs > 1:
+            what = "the corpus" if len(source_tokens) == 1 else f"its source {name!r}"
+            worth = "nearly as much as" if epochs <= _HARMLESS_EPOCHS else "much less than"
+            yield (
+                f"the longest run reads {longest * share:,.0f} tokens, {epochs:.2f} times {what} "
+                f"of {tokens:,}: so often repeated, tokens are worth {worth} fresh ones "
+                "(Muennighoff et al. 2023). Add text, or lower the largest budget."
+            )
+
+
+def _listed(names: Sequence[str]) -> str:
+    different = list(dict.fromkeys(names))
+    shown = ", ".join(different[:6])
+    return shown if len(different) <= 6 else f"{shown} and {len(different) - 6} more"
