@@ -6,7 +6,9 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from flows.artifact import ArtifactWatcher
 from flows.dispatch import Dispatcher, WorkPool
+from flows.live import LivePage
 from flows.observe import missing, not_finished
 from flows.plan import make_plan, sweep_folder
 from flows.report import SweepReport, finish_sweep
@@ -14,6 +16,7 @@ from flows.rundir import RunDir, RunResult, SweepFailedError, write_whole
 from flows.settings import Home, Settings, open_home
 from flows.store import open_store
 from flows.tracking import Mirror, Publisher
+from flows.watch import Together
 from sweeps.load import load_spec
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
@@ -78,7 +81,9 @@ def sweep(spec: str = "chinchilla", overrides: tuple[str, ...] = ()) -> State[An
     home = open_home(settings)
     planned, _ = make_plan(load_spec(spec, overrides), home)
     dispatcher = WorkPool(home, planned.spec.placement, "train/run", open_store(settings))
-    report = run_sweep(planned, home, Mirror(settings, home), dispatcher, LogWatcher())
+    with LivePage(home) as page, ArtifactWatcher(home) as artifact:
+        watcher = Together(LogWatcher(), page, artifact)
+        report = run_sweep(planned, home, Mirror(settings, home), dispatcher, watcher)
     get_run_logger().info("%s", report.verdict)
     unfinished = not_finished(planned, home)
     if unfinished:

@@ -45,7 +45,7 @@ def plan(
         parsed = _load(spec, set, corpus)
         with _busy("looking for the corpus") as tell:
             planned, prepared = make_plan(parsed, home, tell)
-    slots = len(_slots(parsed, None))
+        slots = len(_slots(parsed, None))
     with _busy("timing every shape on this machine"):
         cost = estimate(planned.runs, parsed.placement, slots)
     if json is not None:
@@ -178,15 +178,18 @@ def _train_here(
 ) -> "tuple[SweepReport, str]":
     """Run the sweep as a Prefect flow of this process; the trainings are its tasks."""
     from flows.here import prefect_here
-    from flows.watch import TableWatcher
+    from flows.watch import TableWatcher, Together
 
+    _say(f"live     {(home.sweeps / planned.spec.name / 'live.html').as_uri()}")
     with _failures(), prefect_here(settings, home, _say):
         from prefect import flow
         from prefect.runtime import flow_run
         from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
         from rich.console import Console
 
+        from flows.artifact import ArtifactWatcher
         from flows.dispatch import ChildProcesses
+        from flows.live import LivePage
         from flows.sweep import run_sweep
         from flows.tracking import Mirror
 
@@ -202,7 +205,9 @@ def _train_here(
             persist_result=False,
         )
         def sweep_here() -> "tuple[SweepReport, str]":
-            with TableWatcher(Console(stderr=True), home) as watcher:
+            table = TableWatcher(Console(stderr=True), home)
+            with table, LivePage(home) as page, ArtifactWatcher(home) as artifact:
+                watcher = Together(table, page, artifact)
                 report = run_sweep(planned, home, mirror, dispatcher, watcher)
             return report, str(flow_run.id)
 
@@ -264,17 +269,29 @@ def _find_plan(name: str, home: "Home") -> "Plan":
 
 
 def _slots(spec: "SweepSpec", asked: int | None) -> list[dict[str, str]]:
-    """The environment of each slot: as many as asked or specified, else one a CPU or GPU."""
+    """The environment of each slot: as many as asked or specified, else as CPUs or GPUs allow.
+
+    Raises:
+        ValueError: a training asks for more GPUs than there are.
+    """
     from flows.settings import cpu_slots
 
-    gpus = 0
+    gpus, ranks = 0, spec.placement.ranks
     if spec.placement.device != "cpu":
         import torch
 
         gpus = torch.cuda.device_count()
-    count = asked or spec.slots or gpus or cpu_slots()
-    if gpus:
-        return [{"CUDA_VISIBLE_DEVICES": str(number % gpus)} for number in range(count)]
+    if gpus and gpus < ranks:
+        raise ValueError(f"placement.ranks={ranks}, but this machine has {gpus} GPUs.")
+    groups = gpus // ranks
+    count = asked or spec.slots or groups or max(1, cpu_slots() // ranks)
+    if groups:
+        # Each training gets as many GPUs as it has ranks.
+        pinned = [range(first * ranks, (first + 1) * ranks) for first in range(groups)]
+        return [
+            {"CUDA_VISIBLE_DEVICES": ",".join(map(str, pinned[number % groups]))}
+            for number in range(count)
+        ]
     return [{"OMP_NUM_THREADS": str(spec.placement.threads or 1)}] * count
 
 
