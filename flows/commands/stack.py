@@ -13,6 +13,7 @@ def up(
     *,
     workers: Annotated[int | None, Parameter(help="training workers; default one per CPU")] = None,
     gpus: Annotated[str | None, Parameter(help="one worker for each, as in 0,1,3")] = None,
+    ranks: Annotated[int, Parameter(help="GPUs of each worker, for placement.ranks")] = 1,
 ) -> None:
     """Start Prefect, MLflow, pools and workers on this machine, and deploy prefect.yaml."""
     from flows.cli import fail
@@ -20,21 +21,12 @@ def up(
     from flows.settings import cpu_slots
     from flows.stack import up as start
 
-    try:
-        slots = [int(gpu) for gpu in gpus.split(",")] if gpus else []
-    except ValueError:
-        fail(f"--gpus {gpus!r} is not a list of numbers such as 0,1,3.")
     if workers is not None and workers < 1:
         fail(f"--workers {workers} is less than one.")
-    if slots:
-        import torch
-
-        there = torch.cuda.device_count()
-        if max(slots) >= there:
-            fail(f"--gpus {gpus}: this machine has {there} GPUs, numbered from 0.")
+    pinned = _pinned(gpus, ranks) if gpus else [None] * (workers or cpu_slots())
     settings, home = _open()
     try:
-        start(settings, home, workers=workers or cpu_slots(), gpus=slots, say=_say)
+        start(settings, home, slots=pinned, say=_say)
     except PortTakenError as error:
         fail(str(error))
     except StackError as error:
@@ -46,6 +38,25 @@ def up(
     other = settings.prefect_port != 4200 or settings.host != "127.0.0.1"
     told = f"PREFECT_API_URL={settings.prefect_api} " if other else ""
     print(f"next:    {told}prefect deployment run sweep/chinchilla     (stop all: isoflop down)")
+
+
+def _pinned(gpus: str, ranks: int) -> list[str | None]:
+    """The GPUs of each worker, as CUDA_VISIBLE_DEVICES has them; a bad list is refused."""
+    from flows.cli import fail
+
+    try:
+        numbers = [int(gpu) for gpu in gpus.split(",")]
+    except ValueError:
+        fail(f"--gpus {gpus!r} is not a list of numbers such as 0,1,3.")
+    import torch
+
+    there = torch.cuda.device_count()
+    if max(numbers) >= there or min(numbers) < 0:
+        fail(f"--gpus {gpus}: this machine has {there} GPUs, numbered from 0.")
+    if ranks < 1 or len(numbers) % ranks:
+        fail(f"--gpus {gpus} are {len(numbers)}, which do not make groups of --ranks {ranks}.")
+    groups = [numbers[first : first + ranks] for first in range(0, len(numbers), ranks)]
+    return [",".join(map(str, group)) for group in groups]
 
 
 def down() -> None:
