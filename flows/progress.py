@@ -172,6 +172,11 @@ def span(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def ago(seconds: float | None) -> str:
+    """The age of a sign of life for people; a dash where there was none."""
+    return "–" if seconds is None else f"{span(seconds)} ago"
+
+
 def _pace(rows: list[dict[str, Any]], batch_tokens: int) -> tuple[float | None, float | None]:
     """Tokens a second and MFU over the newest steps; of one step alone, what it says itself."""
     steps = [row for row in rows if row["kind"] == "step"]

@@ -31,7 +31,10 @@ from flows.servers import (
 from flows.settings import CONTROL_POOL, TRAIN_POOL, Home, Settings
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
     from prefect.events.schemas.automations import AutomationCore
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -329,24 +332,65 @@ def worker_heartbeats() -> dict[str, datetime]:
         }
 
 
-def _crash_runs_in_flight(settings: Settings, home: Home) -> None:
-    """Tell Prefect that the workers' runs have ended: it would believe them running for ever."""
-    os.environ.update(prefect_environment(settings, home))
-    from prefect.client.orchestration import get_client
+def restart_server(settings: Settings, home: Home, name: str) -> None:
+    """Start a server that has died again, on its records, and wait until it answers.
+
+    Raises:
+        PortTakenError: a stranger listens on its port.
+        StackError: it does not start.
+    """
+    if name == "prefect-server":
+        port, what, page = settings.prefect_port, "Prefect", f"{settings.prefect_api}/health"
+    else:
+        port, what, page = settings.mlflow_port, "MLflow", f"{settings.mlflow_address}/health"
+    require_free(settings.host, port, what=what, setting=f"ISOFLOP_{what.upper()}_PORT")
+    wait_healthy(page, start_server(settings, home, name), home.logs / f"{name}.log")
+    if name == "prefect-server":
+        # Its database may be a new one.
+        _deploy(settings, home)
+
+
+def flow_runs_in_flight(client: "SyncPrefectClient") -> "list[FlowRun]":
+    """Flow runs that Prefect takes to be executed at this moment."""
     from prefect.client.schemas.filters import (
         FlowRunFilter,
         FlowRunFilterState,
         FlowRunFilterStateType,
     )
-    from prefect.client.schemas.objects import State, StateType
-    from prefect.states import Crashed
+    from prefect.client.schemas.objects import StateType
 
     in_flight = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=in_flight))
+    return client.read_flow_runs(flow_run_filter=FlowRunFilter(state=state))
+
+
+def crash_flow_runs(ids: "Sequence[UUID]", message: str) -> None:
+    """Tell Prefect that flow runs, and their tasks, have ended: it would believe in them for ever.
+
+    The server of the environment is told.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+    from prefect.client.schemas.objects import State
+    from prefect.states import Crashed
+
     with get_client(sync_client=True) as client:
-        for flow_run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=state)):
-            ended: State[Any] = Crashed(message="its worker was stopped by isoflop down")
-            client.set_flow_run_state(flow_run.id, ended, force=True)
+        for flow_run_id in ids:
+            ended: State[Any] = Crashed(message=message)
+            client.set_flow_run_state(flow_run_id, ended, force=True)
+            of_it = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+            for task in client.read_task_runs(flow_run_filter=of_it):
+                if task.state is not None and not task.state.is_final():
+                    client.set_task_run_state(task.id, ended, force=True)
+
+
+def _crash_runs_in_flight(settings: Settings, home: Home) -> None:
+    os.environ.update(prefect_environment(settings, home))
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        ids = [flow_run.id for flow_run in flow_runs_in_flight(client)]
+    crash_flow_runs(ids, "its worker was stopped by isoflop down")
 
 
 def alive(process: Process) -> bool:

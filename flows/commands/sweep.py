@@ -1,5 +1,6 @@
 """Commands plan, sweep, report, runs, sync."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -156,33 +157,32 @@ def runs(sweep: str | None = None, *, json: Json = None) -> None:
 
 def sync() -> None:
     """Write to MLflow whatever its mirror lacks; writing twice changes nothing."""
-    from flows.plan import read_plans
-    from flows.rundir import RunDir
-    from flows.tracking import open_tracker
+    from flows.settings import masked
+    from flows.sync import sync_all
+    from flows.tracking import mirror_error
 
     with _refusals():
         settings, home = _open()
-    tracker = open_tracker(settings, home)
-    count = 0
-    for planned in read_plans(home):
-        for run in planned.runs:
-            directory = RunDir(home.runs / run.id)
-            if directory.path.exists():
-                tracker.publish(directory, run)
-                count += 1
-    print(f"{count} runs are up to date in {settings.tracking_uri(home)}")
+    where = masked(settings.tracking_uri(home))
+    try:
+        count = sync_all(settings, home)
+    except mirror_error() as error:
+        reason = str(error).partition("\n")[0][:200]
+        _say(f"isoflop: MLflow at {where} cannot be written ({reason}). Try: isoflop doctor")
+        raise SystemExit(1) from None
+    print(f"{count} runs are up to date in {where}")
 
 
 def _train_here(
     planned: "Plan", settings: "Settings", home: "Home", slots: list[dict[str, str]]
 ) -> "tuple[SweepReport, str]":
     """Run the sweep as a Prefect flow of this process; the trainings are its tasks."""
-    from flows.here import prefect_here
+    from flows.here import prefect_here, process_tag
     from flows.watch import TableWatcher, Together
 
     _say(f"live     {(home.sweeps / planned.spec.name / 'live.html').as_uri()}")
     with _failures(), prefect_here(settings, home, _say):
-        from prefect import flow
+        from prefect import flow, tags
         from prefect.runtime import flow_run
         from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
         from rich.console import Console
@@ -212,7 +212,8 @@ def _train_here(
             return report, str(flow_run.id)
 
         try:
-            return sweep_here()
+            with tags(process_tag(os.getpid())):
+                return sweep_here()
         except KeyboardInterrupt:
             _say("stopped; the same command goes on where it was")
             raise SystemExit(130) from None
