@@ -50,6 +50,10 @@ class Page:
         """A paragraph. Roles: `lead` for the answer, `soft` for small print, `warn` for doubt."""
         self._parts.append(f'<p class="{escape(role)}">{escape(text)}</p>')
 
+    def hidden(self, name: str, text: str) -> None:
+        """A warning with an id that a script may show."""
+        self._parts.append(f'<p class="warn" id="{escape(name)}" hidden>{escape(text)}</p>')
+
     def points(self, items: Sequence[str]) -> None:
         """A list of short statements."""
         rows = "".join(f"<li>{escape(item)}</li>" for item in items)
@@ -118,17 +122,25 @@ class Page:
             f"displayModeBar:false}});}}"
         )
 
-    def html(self) -> str:
-        """The whole page, plotly.js inside."""
-        script = "".join(self._figures)
-        plotly = f"<script>{get_plotlyjs()}</script>" if self._figures else ""
+    def html(self, *, plotly: str | None = None, script: str = "") -> str:
+        """The whole page.
+
+        Args:
+            plotly: address of plotly.js beside the page; None puts it inside.
+            script: JavaScript of the caller's, run before the figures are drawn.
+        """
+        source = f"<script>{get_plotlyjs()}</script>"
+        if plotly is not None:
+            source = f'<script src="{escape(plotly)}"></script>'
+        figures = f"{source}<script>{''.join(self._figures)}</script>" if self._figures else ""
+        own = f"<script>{script}</script>" if script else ""
         return (
             '<!doctype html><html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width,initial-scale=1">'
             '<link rel="icon" href="data:,">'
             f"<title>{escape(self._title)}</title><style>{_CSS}</style></head><body>"
             + "\n".join(self._parts)
-            + f"{plotly}<script>{script}</script></body></html>"
+            + f"{own}{figures}</body></html>"
         )
 
     def write(self, path: Path) -> None:

@@ -17,7 +17,7 @@ INTERRUPTED = 75
 def main(arguments: list[str]) -> int:
     """Train the run; 0 when its result is on disk, whatever that result says."""
     home_path, run_id, parent = arguments
-    _die_with_parent(int(parent))
+    die_with_parent(int(parent))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
 
     from flows.execute import Interrupted, execute
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _die_with_parent(parent: int) -> None:
+def die_with_parent(parent: int) -> None:
     """Ask Linux to end this process when the one that started it dies, even by SIGKILL."""
     if not sys.platform.startswith("linux"):
         return

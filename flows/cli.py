@@ -26,6 +26,7 @@ for _name, _target, _help in (
     ("up", "stack:up", "Start Prefect, MLflow, pools and workers, and deploy."),
     ("down", "stack:down", "Stop them."),
     ("status", "stack:status", "Show servers, workers, sweeps and runs."),
+    ("doctor", "stack:doctor", "Find what is wrong with them, and mend it."),
     ("sync", "sweep:sync", "Bring the MLflow mirror up to date."),
     ("fit", "fit:fit", "Fit a loss law to a table of runs or a sweep."),
     ("frontier", "frontier:frontier", "Compute-optimal and inference-optimal N and D."),

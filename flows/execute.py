@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
+from flows import ranks
 from flows.attempts import attempted
 from flows.rundir import (
     CurveBehindError,
@@ -62,6 +63,13 @@ def execute(run: RunDir, home: Home, placement: Placement) -> RunResult:
 
 
 def _train(run: RunDir, home: Home, placement: Placement) -> RunResult:
+    if placement.ranks > 1 and not ranks.is_rank():
+        return ranks.train_together(run, home, placement)
+    return train_in_process(run, home, placement)
+
+
+def train_in_process(run: RunDir, home: Home, placement: Placement) -> RunResult:
+    """Train a run here, writing its curve and its result; the caller holds the run."""
     import torch
 
     from llama_core.corpus import find_corpus

@@ -58,3 +58,8 @@ def prefect_here(settings: Settings, home: Home, say: Callable[[str], None]) -> 
             for handler in logging.getLogger(name).handlers:
                 handler.flush()
         stop([process_of("prefect-server", server.pid)], alive)
+
+
+def process_tag(pid: int) -> str:
+    """The tag of a sweep that runs in a process of its own, by which its death can be seen."""
+    return f"process {os.uname().nodename}:{pid}"

@@ -169,19 +169,23 @@ class RunDir:
             return not _flock(handle, fcntl.LOCK_SH)
 
     def last_row(self) -> dict[str, Any] | None:
-        """The newest row of the curve, read from the end of the file."""
+        """The newest row of the curve."""
+        rows = self.tail()
+        return rows[-1] if rows else None
+
+    def tail(self) -> list[dict[str, Any]]:
+        """The newest rows of the curve, a dozen or so, read from the end of the file."""
         try:
             with self.curve_path.open("rb") as handle:
-                handle.seek(max(0, self.curve_path.stat().st_size - _TAIL_BYTES))
+                skipped = max(0, self.curve_path.stat().st_size - _TAIL_BYTES)
+                handle.seek(skipped)
                 lines = handle.read().split(b"\n")
         except FileNotFoundError:
-            return None
-        # What stands behind the last line feed is empty or torn.
-        for line in reversed(lines[:-1]):
-            row = _parse(line + b"\n")
-            if row is not None:
-                return row
-        return None
+            return []
+        # What stands behind the last line feed is empty or torn, and so is what stands before
+        # the first one unless the file begins there.
+        whole = lines[1 if skipped else 0 : -1]
+        return [row for line in whole if (row := _parse(line + b"\n")) is not None]
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Every whole row of the curve in the order of training."""

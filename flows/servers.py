@@ -39,11 +39,17 @@ class PortTakenError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of the stack: name, pid, its start time (so that a reused pid is told apart)."""
+    """A process of the stack.
+
+    Attributes:
+        started_at: Unix time, by which a reused pid is told apart.
+        gpus: what a worker of trainings is pinned to, as in `0` or `0,1`; None without a GPU.
+    """
 
     name: str
     pid: int
     started_at: float
+    gpus: str | None = None
 
 
 def prefect_environment(

@@ -10,17 +10,29 @@ ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "
 
 
 def slot_environments(spec: SweepSpec, asked: int | None) -> list[dict[str, str]]:
-    """The environment of each slot: as many as asked or specified, else one a CPU or GPU."""
+    """The environment of each slot: as many as asked or specified, else as CPUs or GPUs allow.
+
+    Raises:
+        ValueError: a training asks for more GPUs than there are.
+    """
     from flows.settings import cpu_slots
 
-    gpus = 0
+    gpus, ranks = 0, spec.placement.ranks
     if spec.placement.device != "cpu":
         import torch
 
         gpus = torch.cuda.device_count()
-    count = asked or spec.slots or gpus or cpu_slots()
-    if gpus:
-        return [{"CUDA_VISIBLE_DEVICES": str(number % gpus)} for number in range(count)]
+    if gpus and gpus < ranks:
+        raise ValueError(f"placement.ranks={ranks}, but this machine has {gpus} GPUs.")
+    groups = gpus // ranks
+    count = asked or spec.slots or groups or max(1, cpu_slots() // ranks)
+    if groups:
+        # Each training gets as many GPUs as it has ranks.
+        pinned = [range(first * ranks, (first + 1) * ranks) for first in range(groups)]
+        return [
+            {"CUDA_VISIBLE_DEVICES": ",".join(map(str, pinned[number % groups]))}
+            for number in range(count)
+        ]
     return [{"OMP_NUM_THREADS": str(spec.placement.threads or 1)}] * count
 
 

@@ -1,42 +1,85 @@
-"""What there is: processes of the stack, sweeps with their runs, disk."""
+"""What there is: processes of the stack, sweeps, runs in flight, disk."""
 
+import os
 import shutil
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from flows.plan import read_plans
+from flows.progress import read_run
 from flows.rundir import RunDir
-from flows.servers import healthy
+from flows.servers import Process, healthy, prefect_environment
 from flows.settings import Home, Settings
-from flows.stack import running
+from flows.stack import alive, noted, server_answers, worker_heartbeats
 from sweeps.plan import Plan
 
 _GIB = 2**30
 
 
 def read_status(settings: Settings, home: Home) -> dict[str, Any]:
-    """Processes, sweeps and disk as plain data."""
-    addresses = {
-        "prefect-server": f"{settings.prefect_api}/health",
-        "mlflow-server": f"{settings.mlflow_address}/health",
-    }
-    processes = [
-        (
-            process.name,
-            process.pid,
-            "running"
-            if process.name not in addresses or healthy(addresses[process.name])
-            else "not answering",
-        )
-        for process in running(home)
-    ]
+    """Processes, sweeps, runs in flight and disk as plain data.
+
+    `heartbeat_s` is the age in seconds of the last sign of life: of a worker, what the Prefect
+    server heard; of a run, the newest row of its curve. None where there is none yet.
+    """
+    plans = read_plans(home)
+    disk = shutil.disk_usage(home.root)
     return {
         "home": str(home.root),
         "prefect": settings.prefect_address,
         "mlflow": settings.mlflow_address,
-        "processes": processes,
-        "sweeps": [(plan.spec.name, *_count(plan, home)) for plan in read_plans(home)],
-        "disk_free_gib": shutil.disk_usage(home.root).free / _GIB,
+        "processes": _processes(settings, home),
+        "sweeps": [
+            dict(
+                zip(
+                    ("sweep", "finished", "failed", "running", "to_do"),
+                    (plan.spec.name, *_count(plan, home)),
+                    strict=True,
+                )
+            )
+            for plan in plans
+        ],
+        "runs": [
+            {"sweep": plan.spec.name, **asdict(read_run(planned, directory))}
+            for plan in plans
+            for planned in plan.runs
+            if (directory := RunDir(home.runs / planned.id)).busy()
+        ],
+        "disk_free_gib": disk.free / _GIB,
+        "disk_total_gib": disk.total / _GIB,
     }
+
+
+def _processes(settings: Settings, home: Home) -> list[dict[str, Any]]:
+    known = noted(home)
+    heard: dict[str, datetime] = {}
+    if known and server_answers(settings):
+        os.environ.update(prefect_environment(settings, home))
+        heard = worker_heartbeats(settings)
+    now = datetime.now(UTC)
+    return [
+        {
+            "process": process.name,
+            "pid": process.pid,
+            "state": _state(process, settings),
+            "heartbeat_s": (
+                (now - heard[process.name]).total_seconds() if process.name in heard else None
+            ),
+        }
+        for process in known
+    ]
+
+
+def _state(process: Process, settings: Settings) -> str:
+    pages = {
+        "prefect-server": f"{settings.prefect_api}/health",
+        "mlflow-server": f"{settings.mlflow_address}/health",
+    }
+    if not alive(process):
+        return "dead"
+    page = pages.get(process.name)
+    return "running" if page is None or healthy(page) else "not answering"
 
 
 def run_state(run: RunDir) -> str:

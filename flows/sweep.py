@@ -6,8 +6,10 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from flows.artifact import ArtifactWatcher
 from flows.dispatch import Dispatcher, WorkPool, always
 from flows.ledger import CappedSweep, capped
+from flows.live import LivePage
 from flows.observe import missing, not_finished
 from flows.plan import make_plan, sweep_folder
 from flows.report import SweepReport, finish_sweep
@@ -16,6 +18,7 @@ from flows.settings import Home, Settings, open_home
 from flows.slots import slot_environments
 from flows.store import open_store
 from flows.tracking import Mirror, Publisher
+from flows.watch import Together
 from sweeps.load import load_spec
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
@@ -82,7 +85,9 @@ def sweep(spec: str = "chinchilla", overrides: tuple[str, ...] = ()) -> State[An
     dispatcher = WorkPool(home, planned.spec.placement, "train/run", open_store(settings))
     # A worker's speed is not known here: one slot of this machine stands for it.
     cap = capped(planned, home, slot_environments(planned.spec, 1))
-    report = run_sweep(planned, home, Mirror(settings, home), dispatcher, LogWatcher(), cap)
+    with LivePage(home) as page, ArtifactWatcher(home) as artifact:
+        watcher = Together(LogWatcher(), page, artifact)
+        report = run_sweep(planned, home, Mirror(settings, home), dispatcher, watcher, cap)
     get_run_logger().info("%s", report.verdict)
     unfinished = not_finished(planned, home)
     refusal = cap.refusal() if cap is not None else None

@@ -211,6 +211,24 @@ class MlflowTracker:
         self._client.log_artifact(run_id, str(report))
         self._client.set_terminated(run_id, "FINISHED")
 
+    def open_runs(self) -> list[tuple[str, str, str]]:
+        """Runs that MLflow shows as running: sweep, our id, MLflow's id."""
+        experiments = {
+            str(found.experiment_id): str(found.name) for found in self._client.search_experiments()
+        }
+        running = self._client.search_runs(
+            list(experiments), "attributes.status = 'RUNNING'", max_results=5000
+        )
+        return [
+            (experiments[run.info.experiment_id], run.data.tags["isoflop.run_id"], run.info.run_id)
+            for run in running
+            if run.data.tags.get("isoflop.kind") == "training"
+        ]
+
+    def end(self, mlflow_run: str) -> None:
+        """Say of a run that it was killed; publishing it again goes on with it."""
+        self._client.set_terminated(mlflow_run, "KILLED")
+
     def chart_path(self, sweep: str) -> str:
         """Path and fragment of the page that compares the curves of a sweep's runs.
 
@@ -377,13 +395,11 @@ class Mirror:
         return self._try(f"chart of {sweep}", lambda tracker: tracker.chart_path(sweep)) or "/"
 
     def _try(self, what: str, action: Callable[[MlflowTracker], _T]) -> _T | None:
-        from sqlalchemy.exc import SQLAlchemyError
-
         try:
             if self._tracker is None:
                 self._tracker = open_tracker(self._settings, self._home)
             return action(self._tracker)
-        except (_mlflow_exception(), SQLAlchemyError, OSError) as error:
+        except mirror_error() as error:
             reason = str(error).partition("\n")[0]
             log.warning("MLflow is behind (%s): %s. Later: isoflop sync", what, reason)
             return None
@@ -446,6 +462,13 @@ def _mlflow_exception() -> type[Exception]:
     from mlflow.exceptions import MlflowException
 
     return cast(type[Exception], MlflowException)
+
+
+def mirror_error() -> tuple[type[Exception], ...]:
+    """What MLflow's troubles are raised as."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return _mlflow_exception(), SQLAlchemyError, OSError
 
 
 def open_tracker(settings: Settings, home: Home) -> MlflowTracker:

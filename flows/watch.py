@@ -1,8 +1,8 @@
-"""The live table of a sweep in a terminal."""
+"""Who looks on while a sweep trains: the table of a terminal, and several watchers as one."""
 
 import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -10,28 +10,60 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from flows.rundir import RunDir, RunResult
+from flows.progress import RunProgress, SweepGauge, SweepProgress, span
+from flows.rundir import RunResult
 from flows.settings import Home
-from llama_core.counting import count_params
 from sweeps.plan import Plan
-from sweeps.spec import PlannedRun, steps_done, tokens_spent
+from sweeps.spec import PlannedRun
+
+if TYPE_CHECKING:
+    from flows.sweep import Watcher
 
 _REFRESH_S = 0.5
-_STYLES = {"finished": "green", "training": "cyan", "waiting": "dim", "found": "green dim"}
+_STYLES = {
+    "finished": "green",
+    "training": "cyan",
+    "waiting": "dim",
+    "interrupted": "yellow",
+    "found": "green dim",
+}
+# From this many columns on there is room for a bar and the size.
+_WIDE = 110
+# Lines around the rows: title, header, and what is folded.
+_AROUND = 4
+
+
+class Together:
+    """Several watchers as one."""
+
+    def __init__(self, *watchers: "Watcher") -> None:
+        self._watchers = watchers
+
+    def begin(self, plan: Plan, todo: list[PlannedRun]) -> None:
+        """Tell all of them."""
+        for watcher in self._watchers:
+            watcher.begin(plan, todo)
+
+    def tick(self) -> None:
+        """Tell all of them."""
+        for watcher in self._watchers:
+            watcher.tick()
+
+    def finished(self, planned: PlannedRun, result: RunResult) -> None:
+        """Tell all of them."""
+        for watcher in self._watchers:
+            watcher.finished(planned, result)
 
 
 class TableWatcher:
-    """Shows every run: state, progress, loss, speed; reads the curves, asks nobody."""
+    """Shows every run in a terminal: state, step, loss, speed, MFU, time left."""
 
     def __init__(self, console: Console, home: Home) -> None:
+        self._console = console
         self._home = home
         self._live = Live(console=console, auto_refresh=False)
-        self._plan: Plan | None = None
-        self._results: dict[str, RunResult] = {}
-        self._found: set[str] = set()
+        self._gauge: SweepGauge | None = None
         self._drawn_at = 0.0
-        self._began_at = 0.0
-        self._began_flops = 0.0
 
     def __enter__(self) -> Self:
         self._live.__enter__()
@@ -43,95 +75,88 @@ class TableWatcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._plan is not None:
-            self._draw()
+        self._draw()
         self._live.__exit__(kind, error, trace)
 
     def begin(self, plan: Plan, todo: list[PlannedRun]) -> None:
         """Start the clock."""
-        self._plan = plan
-        missing = {planned.id for planned in todo}
-        self._found = {planned.id for planned in plan.runs} - missing
-        self._began_at = time.monotonic()
-        self._began_flops = self._flops()[0]
-
-    def finished(self, planned: PlannedRun, result: RunResult) -> None:
-        """Remember the result for the table."""
-        self._results[planned.id] = result
+        self._gauge = SweepGauge(plan, self._home, todo)
 
     def tick(self) -> None:
         """Draw again, at most twice a second."""
         if time.monotonic() - self._drawn_at > _REFRESH_S:
-            self._drawn_at = time.monotonic()
             self._draw()
 
+    def finished(self, planned: PlannedRun, result: RunResult) -> None:
+        """Nothing: its result is on disk, which the next drawing reads."""
+
     def _draw(self) -> None:
-        self._live.update(self._table(), refresh=True)
+        if self._gauge is not None:
+            self._drawn_at = time.monotonic()
+            self._live.update(progress_table(self._gauge.read(), self._console), refresh=True)
 
-    def _table(self) -> Table:
-        assert self._plan is not None
-        table = Table(title=self._title(), title_justify="left", box=None, pad_edge=False)
-        for name, justify in (
-            ("run", "left"), ("N", "right"), ("state", "left"), ("", "left"),
-            ("loss nats/token", "right"), ("tokens/s", "right"),
-        ):  # fmt: skip
-            table.add_column(name, justify=justify)  # type: ignore[arg-type]
-        for planned in self._plan.runs:
-            table.add_row(*self._row(planned))
-        return table
 
-    def _row(self, planned: PlannedRun) -> tuple[str | Text | ProgressBar, ...]:
-        done, total = self._progress(planned)
-        last = RunDir(self._home.runs / planned.id).last_row()
-        state = self._state(planned, done)
-        loss = (last or {}).get("val_loss", (last or {}).get("loss"))
-        speed = (last or {}).get("tokens_per_s") if state == "training" else None
-        return (
-            planned.name,
-            f"{count_params(planned.run.model).multiplying:,}",
-            Text(state, style=_STYLES.get(state, "red")),
-            ProgressBar(total=total, completed=done, width=24),
-            f"{loss:.4f}" if loss is not None else "",
-            f"{speed:,.0f}" if speed is not None else "",
-        )
+def progress_table(progress: SweepProgress, console: Console) -> Table:
+    """A sweep as a table that fits the terminal; what does not fit is counted in a last line."""
+    wide = console.width >= _WIDE
+    # A title that rich wraps at the table's width rather than the terminal's is no title.
+    title = Text(progress.title(), no_wrap=True, overflow="ellipsis", style="italic")
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, min_width=70)
+    table.add_column("run", no_wrap=True, overflow="ellipsis")
+    if wide:
+        table.add_column("N", justify="right")
+    table.add_column("state", no_wrap=True)
+    if wide:
+        table.add_column("", min_width=18)
+    for name in ("step", "nats/token", "tokens/s", "MFU", "left"):
+        table.add_column(name, justify="right", no_wrap=True)
+    room = console.height - _AROUND if console.is_terminal else len(progress.runs)
+    shown, folded = _fold(progress.runs, max(1, room))
+    for run in shown:
+        table.add_row(*_row(run, wide=wide))
+    if folded:
+        states = sorted({run.state for run in folded})
+        counts = [f"{sum(run.state == state for run in folded)} {state}" for state in states]
+        table.add_row(Text(f"and {', '.join(counts)}", style="dim"))
+    return table
 
-    def _state(self, planned: PlannedRun, done: int) -> str:
-        if planned.id in self._found:
-            return "found"
-        if planned.id in self._results:
-            return self._results[planned.id].status
-        return "training" if done and RunDir(self._home.runs / planned.id).busy() else "waiting"
 
-    def _progress(self, planned: PlannedRun) -> tuple[int, int]:
-        train = planned.run.train
-        total = tokens_spent(train) // train.batch_tokens
-        if planned.id in self._results or planned.id in self._found:
-            return total, total
-        last = RunDir(self._home.runs / planned.id).last_row()
-        if last is None:
-            return 0, total
-        return steps_done(train, last["horizon"], last["step"]), total
+def _row(run: RunProgress, *, wide: bool) -> list[str | Text | ProgressBar]:
+    cells: list[str | Text | ProgressBar] = [Text(run.name)]
+    if wide:
+        cells.append(f"{run.n_params:,}")
+    cells.append(Text(run.state, style=_STYLES.get(run.state, "red")))
+    if wide:
+        cells.append(ProgressBar(total=run.steps, completed=run.step, width=18))
+    return [
+        *cells,
+        f"{run.step:,}/{run.steps:,}",
+        *progress_cells(run),
+    ]
 
-    def _title(self) -> str:
-        """Share of the FLOPs done and the time left at the pace since the start."""
-        assert self._plan is not None
-        spent, left = self._flops()
-        elapsed = time.monotonic() - self._began_at
-        title = f"sweep {self._plan.spec.name}: {elapsed:.0f} s"
-        if left:
-            title += f", {spent / (spent + left):.0%} of the FLOPs"
-            if spent > self._began_flops:
-                to_go = elapsed * left / (spent - self._began_flops)
-                title += f", about {to_go:.0f} s to go"
-        return title
 
-    def _flops(self) -> tuple[float, float]:
-        """FLOPs done and left of the runs that were missing at the start."""
-        assert self._plan is not None
-        spent = left = 0.0
-        for planned in self._plan.runs:
-            if planned.id not in self._found:
-                done, total = self._progress(planned)
-                spent += planned.flops_spent * done / total
-                left += planned.flops_spent * (1 - done / total)
-        return spent, left
+def progress_cells(run: RunProgress) -> list[str]:
+    """Loss, tokens a second, MFU and time left, as text; a dash for an MFU nobody can know."""
+    training = run.state == "training"
+    return [
+        "" if run.loss is None else f"{run.loss:.4f}",
+        "" if run.tokens_per_s is None else f"{run.tokens_per_s:,.0f}",
+        f"{run.mfu:.1%}" if run.mfu is not None else "–" if training else "",
+        "" if run.left_s is None else span(run.left_s),
+    ]
+
+
+def _fold(runs: tuple[RunProgress, ...], room: int) -> tuple[list[RunProgress], list[RunProgress]]:
+    """The runs to show, in the plan's order, and those there is no room for.
+
+    What trains or has failed is seen first; runs that wait or were found can be counted.
+    """
+    if len(runs) <= room:
+        return list(runs), []
+    rank = {"training": 0, "waiting": 3, "finished": 2, "found": 4}
+    order = sorted(range(len(runs)), key=lambda at: rank.get(runs[at].state, 1))
+    seen = set(order[:room])
+    return (
+        [run for at, run in enumerate(runs) if at in seen],
+        [run for at, run in enumerate(runs) if at not in seen],
+    )

@@ -166,8 +166,11 @@ class Placement(Frozen):
     attention: Literal["auto", "eager", "sdpa"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     activation_checkpointing: Literal["off", "selective", "full"] = "off"
+    ranks: PositiveInt = Field(
+        default=1, description="processes that train one model together, a GPU each"
+    )
     sharding: Literal["replicate", "shard"] = Field(
-        default="replicate", description="under torchrun: DDP, or FSDP2"
+        default="replicate", description="with several ranks: DDP, or FSDP2"
     )
     deterministic: bool = False
     checkpoint_every_s: PositiveFloat = 60.0

@@ -1,4 +1,4 @@
-"""Commands up, down, status."""
+"""Commands up, down, status, doctor."""
 
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +13,7 @@ def up(
     *,
     workers: Annotated[int | None, Parameter(help="training workers; default one per CPU")] = None,
     gpus: Annotated[str | None, Parameter(help="one worker for each, as in 0,1,3")] = None,
+    ranks: Annotated[int, Parameter(help="GPUs of each worker, for placement.ranks")] = 1,
 ) -> None:
     """Start Prefect, MLflow, pools and workers on this machine, and deploy prefect.yaml."""
     from flows.cli import fail
@@ -20,21 +21,12 @@ def up(
     from flows.settings import cpu_slots
     from flows.stack import up as start
 
-    try:
-        slots = [int(gpu) for gpu in gpus.split(",")] if gpus else []
-    except ValueError:
-        fail(f"--gpus {gpus!r} is not a list of numbers such as 0,1,3.")
     if workers is not None and workers < 1:
         fail(f"--workers {workers} is less than one.")
-    if slots:
-        import torch
-
-        there = torch.cuda.device_count()
-        if max(slots) >= there:
-            fail(f"--gpus {gpus}: this machine has {there} GPUs, numbered from 0.")
+    pinned = _pinned(gpus, ranks) if gpus else [None] * (workers or cpu_slots())
     settings, home = _open()
     try:
-        start(settings, home, workers=workers or cpu_slots(), gpus=slots, say=_say)
+        start(settings, home, slots=pinned, say=_say)
     except PortTakenError as error:
         fail(str(error))
     except StackError as error:
@@ -46,6 +38,25 @@ def up(
     other = settings.prefect_port != 4200 or settings.host != "127.0.0.1"
     told = f"PREFECT_API_URL={settings.prefect_api} " if other else ""
     print(f"next:    {told}prefect deployment run sweep/chinchilla     (stop all: isoflop down)")
+
+
+def _pinned(gpus: str, ranks: int) -> list[str | None]:
+    """The GPUs of each worker, as CUDA_VISIBLE_DEVICES has them; a bad list is refused."""
+    from flows.cli import fail
+
+    try:
+        numbers = [int(gpu) for gpu in gpus.split(",")]
+    except ValueError:
+        fail(f"--gpus {gpus!r} is not a list of numbers such as 0,1,3.")
+    import torch
+
+    there = torch.cuda.device_count()
+    if max(numbers) >= there or min(numbers) < 0:
+        fail(f"--gpus {gpus}: this machine has {there} GPUs, numbered from 0.")
+    if ranks < 1 or len(numbers) % ranks:
+        fail(f"--gpus {gpus} are {len(numbers)}, which do not make groups of --ranks {ranks}.")
+    groups = [numbers[first : first + ranks] for first in range(0, len(numbers), ranks)]
+    return [",".join(map(str, group)) for group in groups]
 
 
 def down() -> None:
@@ -62,18 +73,85 @@ def status(
         str | None, Parameter(allow_leading_hyphen=True, help="file, or - for standard output")
     ] = None,
 ) -> None:
-    """Servers, workers, sweeps and runs of this home."""
+    """Servers, workers, sweeps and runs of this home, with the age of each sign of life."""
     from flows.output import emit, table
+    from flows.progress import ago
     from flows.status import read_status
 
     found = read_status(*_open())
     if json is not None:
         emit(found, json)
         return
-    table("processes", ["process", "pid", "state"], found["processes"])
-    table("sweeps", ["sweep", "finished", "failed", "running", "to do"], found["sweeps"])
+    table(
+        "processes" if found["processes"] else "no stack is up here (isoflop up)",
+        ["process", "pid", "state", "heard of"],
+        [
+            [one["process"], str(one["pid"]), one["state"], ago(one["heartbeat_s"])]
+            for one in found["processes"]
+        ],
+    )
+    table(
+        "sweeps",
+        ["sweep", "finished", "failed", "running", "to do"],
+        [list(one.values()) for one in found["sweeps"]],
+    )
+    if found["runs"]:
+        table(
+            "runs in flight",
+            ["sweep", "run", "id", "step", "nats/token", "tokens/s", "newest row"],
+            [
+                [
+                    *(one["sweep"], one["name"], one["run_id"]),
+                    f"{one['step']:,}/{one['steps']:,}",
+                    "" if one["loss"] is None else f"{one['loss']:.4f}",
+                    "" if one["tokens_per_s"] is None else f"{one['tokens_per_s']:,.0f}",
+                    ago(one["heartbeat_s"]),
+                ]
+                for one in found["runs"]
+            ],
+        )
     print(f"Prefect  {found['prefect']}\nMLflow   {found['mlflow']}")
-    print(f"disk free {found['disk_free_gib']:.1f} GiB in {found['home']}")
+    print(
+        f"disk     {found['disk_free_gib']:.1f} of {found['disk_total_gib']:.1f} GiB free "
+        f"in {found['home']}"
+    )
+    if any(one["state"] != "running" for one in found["processes"]):
+        print("Something of the stack is not well: isoflop doctor")
+
+
+def doctor(
+    *,
+    dry_run: Annotated[bool, Parameter(negative=(), help="only look, touch nothing")] = False,
+    json: Annotated[
+        str | None, Parameter(allow_leading_hyphen=True, help="file, or - for standard output")
+    ] = None,
+) -> None:
+    """Find what is wrong with this home and its stack, and mend it.
+
+    Nothing that was paid for is removed: what is in the way is set aside. Exit status 0 when all
+    is well or mended, 1 when something is left to do.
+    """
+    from dataclasses import asdict
+
+    from flows.doctor import examine
+    from flows.output import emit
+
+    checks = examine(*_open(), mend=not dry_run)
+    left = sum(bool(finding.remedy) for _, findings in checks for finding in findings)
+    if json is not None:
+        named = {name: [asdict(finding) for finding in findings] for name, findings in checks}
+        emit({"checks": named, "left": left}, json)
+    else:
+        for name, findings in checks:
+            if not findings:
+                print(f"well     {name}")
+            for finding in findings:
+                print(f"{'to do' if finding.remedy else 'mended':8} {name}: {finding.what}")
+                for words in (finding.done, finding.remedy):
+                    if words:
+                        print(f"         {words}")
+    if left:
+        raise SystemExit(1)
 
 
 def _open() -> "tuple[Settings, Home]":

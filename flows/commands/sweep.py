@@ -1,5 +1,6 @@
 """Commands plan, sweep, report, runs, sync."""
 
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -167,21 +168,20 @@ def runs(sweep: str | None = None, *, json: Json = None) -> None:
 
 def sync() -> None:
     """Write to MLflow whatever its mirror lacks; writing twice changes nothing."""
-    from flows.plan import read_plans
-    from flows.rundir import RunDir
-    from flows.tracking import open_tracker
+    from flows.settings import masked
+    from flows.sync import sync_all
+    from flows.tracking import mirror_error
 
     with refusals():
         settings, home = open_all()
-    tracker = open_tracker(settings, home)
-    count = 0
-    for planned in read_plans(home):
-        for run in planned.runs:
-            directory = RunDir(home.runs / run.id)
-            if directory.path.exists():
-                tracker.publish(directory, run)
-                count += 1
-    print(f"{count} runs are up to date in {settings.tracking_uri(home)}")
+    where = masked(settings.tracking_uri(home))
+    try:
+        count = sync_all(settings, home)
+    except mirror_error() as error:
+        reason = str(error).partition("\n")[0][:200]
+        say(f"isoflop: MLflow at {where} cannot be written ({reason}). Try: isoflop doctor")
+        raise SystemExit(1) from None
+    print(f"{count} runs are up to date in {where}")
 
 
 def _train_here(
@@ -192,18 +192,21 @@ def _train_here(
     cap: "CappedSweep | None",
 ) -> "tuple[SweepReport, str]":
     """Run the sweep as a Prefect flow of this process; the trainings are its tasks."""
-    from flows.here import prefect_here
+    from flows.here import prefect_here, process_tag
     from flows.rundir import SweepFailedError
     from flows.servers import StackError
-    from flows.watch import TableWatcher
+    from flows.watch import TableWatcher, Together
 
+    say(f"live     {(home.sweeps / planned.spec.name / 'live.html').as_uri()}")
     with failures(StackError, SweepFailedError), prefect_here(settings, home, say):
-        from prefect import flow
+        from prefect import flow, tags
         from prefect.runtime import flow_run
         from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
         from rich.console import Console
 
+        from flows.artifact import ArtifactWatcher
         from flows.dispatch import ChildProcesses
+        from flows.live import LivePage
         from flows.sweep import run_sweep
         from flows.tracking import Mirror
 
@@ -219,12 +222,15 @@ def _train_here(
             persist_result=False,
         )
         def sweep_here() -> "tuple[SweepReport, str]":
-            with TableWatcher(Console(stderr=True), home) as watcher:
+            table = TableWatcher(Console(stderr=True), home)
+            with table, LivePage(home) as page, ArtifactWatcher(home) as artifact:
+                watcher = Together(table, page, artifact)
                 report = run_sweep(planned, home, mirror, dispatcher, watcher, cap)
             return report, str(flow_run.id)
 
         try:
-            return sweep_here()
+            with tags(process_tag(os.getpid())):
+                return sweep_here()
         except KeyboardInterrupt:
             say("stopped; the same command goes on where it was")
             raise SystemExit(130) from None

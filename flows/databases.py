@@ -1,0 +1,192 @@
+"""The SQLite files of Prefect and MLflow: whether their tables are whole, and making them so.
+
+A database that was killed while its tables were made opens no more. Nothing that was paid for is
+in it: it is set aside, never deleted, and `isoflop sync` fills MLflow's anew.
+"""
+
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from flows.settings import Home, Settings
+
+_SIDECARS = ("", "-wal", "-shm", "-journal")
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """One of the two.
+
+    Attributes:
+        server: the process of the stack that uses it.
+        path: the SQLite file; None when the records are kept elsewhere.
+        migrations: the folder of its migration scripts, one file a revision.
+    """
+
+    name: str
+    server: str
+    path: Path | None
+    migrations: Path
+
+    def upgrade(self, path: Path, home: Home) -> str:
+        """Bring the file's tables to the newest revision; what went wrong, or nothing."""
+        command, environment = {
+            "MLflow": (["mlflow", "db", "upgrade", f"sqlite:///{path}"], {}),
+            "Prefect": (
+                ["prefect", "server", "database", "upgrade", "--yes"],
+                {
+                    "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{path}",
+                    "PREFECT_HOME": str(home.root / "prefect"),
+                },
+            ),
+        }[self.name]
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        state, said = inspect(self, path)
+        if done.returncode == 0 and state == "whole":
+            return ""
+        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        return lines[-1].strip()[:200] if done.returncode and lines else said
+
+
+State = Literal["absent", "whole", "old", "newer", "broken"]
+
+
+def databases(settings: Settings, home: Home) -> list[Database]:
+    """Prefect's and MLflow's, where the settings put them."""
+    prefect = Path(str(find_spec("prefect").submodule_search_locations[0]))  # type: ignore[union-attr, index]
+    mlflow = Path(str(find_spec("mlflow").submodule_search_locations[0]))  # type: ignore[union-attr, index]
+    return [
+        Database(
+            "Prefect",
+            "prefect-server",
+            _sqlite_path(settings.prefect_database(home)),
+            prefect / "server/database/_migrations/versions/sqlite",
+        ),
+        Database(
+            "MLflow",
+            "mlflow-server",
+            _sqlite_path(settings.mlflow_database(home)),
+            mlflow / "store/db_migrations/versions",
+        ),
+    ]
+
+
+def inspect(database: Database, path: Path) -> tuple[State, str]:
+    """How the tables stand, and a sentence about it. Reads only."""
+    if not path.exists() or not path.stat().st_size:
+        return "absent", "not made yet"
+    try:
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10) as connection:
+            [verdict] = connection.execute("PRAGMA quick_check(1)").fetchone()
+            tables = {
+                name
+                for (name,) in connection.execute(
+                    "SELECT name FROM sqlite_master WHERE type='table'"
+                )
+            }
+            stamped = []
+            if "alembic_version" in tables:
+                stamped = [row[0] for row in connection.execute("SELECT * FROM alembic_version")]
+        connection.close()
+    except sqlite3.DatabaseError as error:
+        return "broken", f"cannot be read ({error})"
+    if verdict != "ok":
+        return "broken", f"is damaged ({verdict})"
+    if not tables:
+        return "absent", "not made yet"
+    known, head = _revisions(database.migrations)
+    if stamped == [head]:
+        return "whole", f"at revision {head}"
+    if len(stamped) == 1 and stamped[0] not in known:
+        return "newer", f"was made by a newer {database.name} (revision {stamped[0]})"
+    at = f"revision {stamped[0]}" if len(stamped) == 1 else f"{len(stamped)} revisions"
+    return "old", f"stands at {at} of {head}, with {len(tables)} tables"
+
+
+def users(path: Path) -> list[psutil.Process]:
+    """Processes of this user that have the file open."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if any(opened.path == str(path) for opened in process.open_files()):
+                found.append(process)
+        except (psutil.AccessDenied, psutil.NoSuchProcess, OSError):
+            continue
+    return found
+
+
+def upgrade_or_set_aside(database: Database, home: Home) -> tuple[str, bool]:
+    """Make a database usable that nobody has open: what was done, and whether it lost its rows.
+
+    It is tried on a copy first: where its tables can be brought up, the copy takes its place.
+    Otherwise the file is set aside for the server to make a new one.
+    """
+    assert database.path is not None
+    path = database.path
+    copy = path.with_name(f".{path.name}.mending")
+    reason = inspect(database, path)[1]
+    if inspect(database, path)[0] == "old":
+        _copy(path, copy)
+        reason = database.upgrade(copy, home)
+        if not reason:
+            aside = _set_aside(path)
+            copy.replace(path)
+            return f"its tables were completed; the file as it was is {aside.name}", False
+        _remove(copy)
+    aside = _set_aside(path)
+    return f"set aside as {aside.name} ({reason}); a new one takes its place", True
+
+
+def _sqlite_path(address: str) -> Path | None:
+    found = re.match(r"sqlite(?:\+\w+)?:///(.+)$", address)
+    return Path(found.group(1)) if found else None
+
+
+def _revisions(migrations: Path) -> tuple[set[str], str]:
+    """All revisions of a folder of alembic scripts, and the one that no other follows."""
+    pattern = re.compile(r"^(down_)?revision(?:\s*:[^=]+)?\s*=\s*['\"]([^'\"]+)['\"]", re.MULTILINE)
+    found, followed = set(), set()
+    for script in migrations.glob("*.py"):
+        for down, revision in pattern.findall(script.read_text()):
+            (followed if down else found).add(revision)
+    [head] = found - followed
+    return found, head
+
+
+def _copy(path: Path, copy: Path) -> None:
+    """A copy with what is still in the write-ahead log."""
+    _remove(copy)
+    with sqlite3.connect(path) as source, sqlite3.connect(copy) as target:
+        source.backup(target)
+    source.close()
+    target.close()
+
+
+def _set_aside(path: Path) -> Path:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    aside = path.with_name(f"{path.name}.set-aside-{stamp}")
+    for ending in _SIDECARS:
+        part = path.with_name(path.name + ending)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + ending))
+    return aside
+
+
+def _remove(path: Path) -> None:
+    for ending in _SIDECARS:
+        path.with_name(path.name + ending).unlink(missing_ok=True)
