@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from flows.prefect_client import prefect_client
 from flows.rundir import write_whole
 from flows.servers import (
     Process,
@@ -130,10 +131,9 @@ def _deploy(settings: Settings, home: Home) -> None:
     """Make the pools, the automation and the deployments of prefect.yaml."""
     environment = {**os.environ, **prefect_environment(settings, home)}
     os.environ.update(prefect_environment(settings, home))
-    from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
 
-    with get_client(sync_client=True) as client:
+    with prefect_client(settings) as client:
         for pool in (CONTROL_POOL, TRAIN_POOL):
             client.create_work_pool(WorkPoolCreate(name=pool, type="process"), overwrite=True)
         if not client.read_automations_by_name(_ZOMBIES):
@@ -243,7 +243,6 @@ def _wait_for_workers(
 def _crash_runs_in_flight(settings: Settings, home: Home) -> None:
     """Tell Prefect that the workers' runs have ended: it would believe them running for ever."""
     os.environ.update(prefect_environment(settings, home))
-    from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import (
         FlowRunFilter,
         FlowRunFilterState,
@@ -254,7 +253,7 @@ def _crash_runs_in_flight(settings: Settings, home: Home) -> None:
 
     in_flight = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=in_flight))
-    with get_client(sync_client=True) as client:
+    with prefect_client(settings) as client:
         for flow_run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=state)):
             ended: State[Any] = Crashed(message="its worker was stopped by isoflop down")
             client.set_flow_run_state(flow_run.id, ended, force=True)
