@@ -72,6 +72,7 @@ class RunDir:
         self.placement_path = path / "placement.json"
         self.result_path = path / "result.json"
         self.provenance_path = path / "provenance.json"
+        self.lease_path = path / "lease.json"
         self.checkpoints = path / "checkpoints"
 
     @property
@@ -119,11 +120,19 @@ class RunDir:
         """
         try:
             with self.locked():
-                if self.result_path.exists() and not self.settled():
-                    number = len(list(self.path.glob("result-*.json")))
-                    self.result_path.rename(self.path / f"result-{number}.json")
+                self.set_result_aside()
         except RunBusyError:
             log.info("run %s is being trained by another process", self.id)
+
+    def set_result_aside(self) -> None:
+        """Keep the result of a failure under another name; the caller holds the run."""
+        if self.result_path.exists() and not self.settled():
+            number = len(list(self.path.glob("result-*.json")))
+            self.result_path.rename(self.path / f"result-{number}.json")
+
+    def standing(self) -> str:
+        """Name of the newest checkpoint; the larger, the farther; empty when there is none."""
+        return max((path.stem for path in self.checkpoints.glob("*.json")), default="")
 
     def finished(self) -> bool:
         """Whether the run ended with every observation it was planned for."""
