@@ -11,17 +11,21 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
+import httpx
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
-from prefect.states import Cancelled, Cancelling, Completed, Failed
+from prefect.states import Completed, Crashed, Failed
 
+from flows.cancel import cancel_flow_runs
+from flows.child import INTERRUPTED, MAY_PASS
+from flows.lease import LeaseWatch
 from flows.rundir import RunDir, RunResult, now, write_whole
 from flows.settings import Home
 from flows.store import RunStore, insist
@@ -29,11 +33,15 @@ from llama_core.config import Placement
 from sweeps.spec import PlannedRun, tokens_spent
 
 log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
-# A training that is killed goes on from its checkpoint; one that is killed three times stops.
+# A training that is killed goes on from its checkpoint; one that is killed three times without
+# having come any farther stops.
 _ATTEMPTS = 3
-# Seconds a training gets to stop before it is killed.
-_GRACE_S = 10.0
+# Seconds a training gets to end its step and write a checkpoint before it is killed.
+_GRACE_S = 30.0
+# A Prefect server that is being restarted is waited for.
+_SERVER_PATIENCE_S = 600.0
 _POLL_CHILDREN_S = 0.2
 _POLL_SERVER_S = 1.0
 # The allocator keeps large buffers instead of returning them to the kernel every step: 10 to
@@ -78,7 +86,7 @@ class ChildProcesses:
             self._free.put(slot)
         self._children: set[subprocess.Popen[bytes]] = set()
         self._guard = threading.Lock()
-        self._stopping = False
+        self._stopping = threading.Event()
 
     def train_all(
         self,
@@ -120,28 +128,27 @@ class ChildProcesses:
             raise
 
     def _train(self, run: RunDir, slot: dict[str, str]) -> RunResult | None:
-        for attempt in range(1, _ATTEMPTS + 1):
-            if self._stopping:
-                return None
+        tries = _Tries(run)
+        log_path = self._log_path(run)
+        while not self._stopping.is_set():
             status = self._run_child(run, slot)
             result = run.result()
             if result is not None:
                 return result
-            if not self._stopping:
-                log.warning(
-                    "run %s ended with status %d, attempt %d of %d; see %s",
-                    *(run.id, status, attempt, _ATTEMPTS, self._log_path(run)),
-                )
-        if self._stopping:
-            return None
-        log_path = self._log_path(run)
-        return give_up(run, f"{_last_line(log_path)}; see {log_path}")
+            if self._stopping.is_set():
+                break
+            log.warning("run %s ended with status %d; see %s", run.id, status, log_path)
+            # An exception of the code would come again; a signal or the machine's fault may not.
+            passing = status < 0 or status in (INTERRUPTED, MAY_PASS)
+            if not passing or not tries.another():
+                return give_up(run, f"{_last_line(log_path)}; see {log_path}")
+        return None
 
     def _run_child(self, run: RunDir, slot: dict[str, str]) -> int:
         environment = {**_ALLOCATOR, **os.environ, **slot}
         with self._log_path(run).open("ab") as output:
             with self._guard:
-                if self._stopping:
+                if self._stopping.is_set():
                     return 0
                 child = subprocess.Popen(
                     [
@@ -163,7 +170,7 @@ class ChildProcesses:
 
     def _stop_children(self) -> None:
         with self._guard:
-            self._stopping = True
+            self._stopping.set()
             children = list(self._children)
         for child in children:
             child.send_signal(signal.SIGTERM)
@@ -203,11 +210,14 @@ class WorkPool:
         """Train the runs on whatever workers the pool has."""
         by_id = {planned.id: planned for planned in runs}
         attempts = dict.fromkeys(by_id, 0)
+        cancelling: set[UUID] = set()
         for planned in runs:
             run = RunDir(self._home.runs / planned.id)
             self._pull(run)
             _make_ready(run, planned, self._placement)
         self._push(runs)
+        tries = {run_id: _Tries(RunDir(self._home.runs / run_id)) for run_id in by_id}
+        leases = {run_id: LeaseWatch(RunDir(self._home.runs / run_id)) for run_id in by_id}
         # One creator, one after the other: on SQLite concurrent creation stalls for half a minute.
         flying = {self._start(planned, 0): planned.id for planned in longest_first(runs)}
         try:
@@ -216,15 +226,22 @@ class WorkPool:
                 for flow_run_id in list(flying):
                     # A flow run somebody deleted has no state any more, and will not end.
                     state = states.get(flow_run_id)
+                    if state is not None and state.is_cancelling():
+                        cancelling.add(flow_run_id)
+                    if state is not None and state.is_running():
+                        state = _crash(flow_run_id) if leases[flying[flow_run_id]].dead() else state
                     if state is not None and not state.is_final():
                         continue
                     run_id = flying.pop(flow_run_id)
                     run = RunDir(self._home.runs / run_id)
                     self._pull(run)
                     attempts[run_id] += 1
-                    cancelled = state is not None and state.is_cancelled()
-                    if run.result() is None and attempts[run_id] < _ATTEMPTS and not cancelled:
+                    # A deleted flow run and a crashed one say nothing against another try.
+                    passing = state is None or state.is_crashed()
+                    passing = passing and flow_run_id not in cancelling
+                    if run.result() is None and passing and tries[run_id].another():
                         log.warning("run %s: %s; starting it again", run_id, state)
+                        leases[run_id] = LeaseWatch(run)
                         flying[self._start(by_id[run_id], attempts[run_id])] = run_id
                         continue
                     said = "its flow run was deleted" if state is None else str(state)
@@ -232,7 +249,10 @@ class WorkPool:
                 on_tick()
                 time.sleep(_POLL_SERVER_S)
         except BaseException:
-            _cancel(list(flying))
+            try:
+                _cancel(list(flying))
+            except httpx.HTTPError as error:
+                log.warning("Prefect cannot be told to stop the runs in flight: %s", error)
             raise
 
     def _push(self, runs: Sequence[PlannedRun]) -> None:
@@ -254,7 +274,8 @@ class WorkPool:
     def _start(self, planned: PlannedRun, attempt: int) -> UUID:
         """Create the flow run, or join the one under way for the same training."""
         while True:
-            flow_run = run_deployment(
+            create = partial(
+                run_deployment,
                 self._deployment,
                 parameters={"planned": planned.model_dump(mode="json")},
                 timeout=0,
@@ -262,6 +283,7 @@ class WorkPool:
                 tags=[planned.sweep],
                 idempotency_key=f"{planned.id}-{attempt}",
             )
+            flow_run = _when_it_answers(create)
             assert isinstance(flow_run, FlowRun)
             done = flow_run.state is not None and flow_run.state.is_final()
             if not done or RunDir(self._home.runs / planned.id).result() is not None:
@@ -300,6 +322,22 @@ def give_up(run: RunDir, said: str) -> RunResult:
     return result
 
 
+class _Tries:
+    """Counts the failures of a run since it last came farther."""
+
+    def __init__(self, run: RunDir) -> None:
+        self._run = run
+        self._standing = run.standing()
+        self._failed = 0
+
+    def another(self) -> bool:
+        """Whether a run that has just failed is worth another try."""
+        standing = self._run.standing()
+        self._failed = 1 if standing > self._standing else self._failed + 1
+        self._standing = standing
+        return self._failed < _ATTEMPTS
+
+
 def _make_ready(run: RunDir, planned: PlannedRun, placement: Placement) -> None:
     run.create(planned)
     run.place(placement)
@@ -323,25 +361,47 @@ def _result(run: RunDir) -> RunResult:
 
 def _read_states(ids: list[UUID]) -> dict[UUID, State[Any]]:
     """States of the flow runs that are there, by id."""
+
+    def read() -> dict[UUID, State[Any]]:
+        with get_client(sync_client=True) as client:
+            pages = [ids[start : start + _PAGE] for start in range(0, len(ids), _PAGE)]
+            return {
+                flow_run.id: flow_run.state
+                for page in pages
+                for flow_run in client.read_flow_runs(
+                    flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=page))
+                )
+                if flow_run.state is not None
+            }
+
+    return _when_it_answers(read)
+
+
+def _when_it_answers(call: Callable[[], _T]) -> _T:
+    """Ask the Prefect server, and again while it is being restarted.
+
+    Raises:
+        httpx.HTTPError: it refused, or was not there for ten minutes.
+    """
+    deadline = time.monotonic() + _SERVER_PATIENCE_S
+    while True:
+        try:
+            return call()
+        except httpx.HTTPError as error:
+            refused = isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500
+            if refused or time.monotonic() > deadline:
+                raise
+            log.warning("waiting for Prefect: %s", error)
+            time.sleep(_POLL_SERVER_S)
+
+
+def _crash(flow_run_id: UUID) -> State[Any]:
+    """Tell Prefect that a run's process is gone, which it would notice much later."""
+    state: State[Any] = Crashed(message="its training gives no sign of life")
     with get_client(sync_client=True) as client:
-        pages = [ids[start : start + _PAGE] for start in range(0, len(ids), _PAGE)]
-        return {
-            flow_run.id: flow_run.state
-            for page in pages
-            for flow_run in client.read_flow_runs(
-                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=page))
-            )
-            if flow_run.state is not None
-        }
+        client.set_flow_run_state(flow_run_id, state, force=True)
+    return state
 
 
 def _cancel(ids: list[UUID]) -> None:
-    """Cancel flow runs, those that have not started first, so that none starts meanwhile."""
-    states = _read_states(ids)
-    with get_client(sync_client=True) as client:
-        for flow_run_id in sorted(states, key=lambda found: states[found].is_running()):
-            if states[flow_run_id].is_final():
-                continue
-            started = states[flow_run_id].is_running() or states[flow_run_id].is_pending()
-            ended: State[Any] = Cancelling() if started else Cancelled()
-            client.set_flow_run_state(flow_run_id, ended)
+    cancel_flow_runs(lambda: _read_states(ids))

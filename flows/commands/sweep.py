@@ -1,5 +1,6 @@
-"""Commands plan, sweep, report, runs, sync."""
+"""Commands plan, sweep, cancel, report, runs, sync."""
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,10 @@ Overrides = Annotated[
     Parameter(name="--set", help="override of a setting, as in grid.budgets=[1e12]"),
 ]
 Corpus = Annotated[str | None, Parameter(help="file or folder of text, JSONL or Parquet")]
+MaxFailures = Annotated[
+    int | None, Parameter(help="stop when more trainings than this failed or diverged")
+]
+FailFast = Annotated[bool, Parameter(negative="", help="stop at the first: --max-failures 0")]
 Json = Annotated[
     str | None,
     Parameter(allow_leading_hyphen=True, help="write JSON to this file; - for standard output"),
@@ -60,6 +65,8 @@ def sweep(
     set: Overrides = (),
     corpus: Corpus = None,
     slots: Annotated[int | None, Parameter(help="trainings at once")] = None,
+    max_failures: MaxFailures = None,
+    fail_fast: FailFast = False,
     json: Json = None,
 ) -> None:
     """Plan a sweep, train what is missing in child processes, fit its law and write its report.
@@ -83,10 +90,11 @@ def sweep(
         environments = _slots(parsed, slots)
         if json is not None:
             check_destination(json)
+        most = _most_failures(max_failures, fail_fast)
     if json is None:
         print_plan(planned, prepared, home, cost=None, slots=len(environments))
     if missing(planned.runs, home):
-        report, flow_run = _train_here(planned, settings, home, environments)
+        report, flow_run = _train_here(planned, settings, home, environments, most)
     else:
         _say("every run of this sweep is finished")
         with _busy("fitting the law and writing the report"):
@@ -100,6 +108,30 @@ def sweep(
         _say(f"isoflop: {sentence}")
     if unfinished:
         raise SystemExit(1)
+
+
+def cancel(sweep: str) -> None:
+    """Stop a sweep that runs in another terminal or on workers; called again it goes on.
+
+    Queued runs end first; running ones write a checkpoint.
+    """
+    from flows.cancel import cancel as stop
+    from flows.plan import sweep_folder
+    from flows.stack import server_answers
+
+    with _refusals():
+        settings, home = _open()
+        planned = _find_plan(sweep, home)
+    with _busy(f"stopping {sweep}"):
+        folder = sweep_folder(planned, home)
+        done = stop(planned.spec.name, folder, settings, server=server_answers(settings))
+    if done.left:
+        _say(f"isoflop: still there after a minute: {', '.join(done.left)}")
+        raise SystemExit(1)
+    if not done.processes and not done.flow_runs:
+        print(f"nothing of {sweep} was running")
+    else:
+        print(f"stopped {sweep}: {done.processes} processes here, {done.flow_runs} flow runs")
 
 
 def report(sweep: str, *, json: Json = None) -> None:
@@ -174,7 +206,11 @@ def sync() -> None:
 
 
 def _train_here(
-    planned: "Plan", settings: "Settings", home: "Home", slots: list[dict[str, str]]
+    planned: "Plan",
+    settings: "Settings",
+    home: "Home",
+    slots: list[dict[str, str]],
+    max_failures: int | None,
 ) -> "tuple[SweepReport, str]":
     """Run the sweep as a Prefect flow of this process; the trainings are its tasks."""
     from flows.here import prefect_here
@@ -203,9 +239,13 @@ def _train_here(
         )
         def sweep_here() -> "tuple[SweepReport, str]":
             with TableWatcher(Console(stderr=True), home) as watcher:
-                report = run_sweep(planned, home, mirror, dispatcher, watcher)
+                report = run_sweep(
+                    planned, home, mirror, dispatcher, watcher, max_failures=max_failures
+                )
             return report, str(flow_run.id)
 
+        # A node that is taken away says so by SIGTERM; it stops a sweep as Ctrl-C does.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             return sweep_here()
         except KeyboardInterrupt:
@@ -261,6 +301,14 @@ def _find_plan(name: str, home: "Home") -> "Plan":
         known = ", ".join(plans) or "none yet"
         raise ValueError(f"no sweep {name!r} in {home.root}. Sweeps there: {known}.")
     return plans[name]
+
+
+def _most_failures(most: int | None, fail_fast: bool) -> int | None:
+    if most is not None and most < 0:
+        raise ValueError(f"--max-failures {most} is less than zero.")
+    if fail_fast and most:
+        raise ValueError(f"--fail-fast allows no failure, --max-failures {most} does; give one.")
+    return 0 if fail_fast else most
 
 
 def _slots(spec: "SweepSpec", asked: int | None) -> list[dict[str, str]]:
