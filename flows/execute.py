@@ -101,6 +101,8 @@ def _train(run: RunDir, home: Home, placement: Placement) -> RunResult:
     device = str(resolve_device(placement.device))
     curve = CurveWriter(run.curve_path)
     started = now()
+    if curve.steps and not run.standing():
+        log.info("run %s begins again: %d steps are trained again", run.id, curve.steps)
     try:
         with _stop_asked() as stop:
             for record in train(
@@ -119,7 +121,12 @@ def _train(run: RunDir, home: Home, placement: Placement) -> RunResult:
                     case ResumeRecord():
                         for damage in record.skipped:
                             log.warning("run %s: %s", run.id, damage)
-                        log.info("run %s resumes from step %d", run.id, record.step)
+                        # A checkpoint's name begins with the steps walked until it.
+                        again = curve.steps - int(record.checkpoint.partition("-")[0])
+                        log.info(
+                            "run %s resumes from step %d: %d steps are trained again",
+                            *(run.id, record.step, again),
+                        )
                     case DivergedRecord():
                         curve.append(record)
                         return _finish(run, "diverged", started, device, reason=record.reason)

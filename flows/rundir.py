@@ -218,6 +218,7 @@ class CurveWriter:
     A resumed training repeats the steps after its checkpoint. They are the same steps, so
     the rows of the first time stay, with their times; what was mirrored once stays true.
     Rows are written unbuffered, so a killed process loses none that came before a checkpoint.
+    `steps` counts the optimizer steps that the curve tells of, branches included.
     """
 
     def __init__(self, path: Path) -> None:
@@ -225,6 +226,7 @@ class CurveWriter:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._last_step: dict[int | None, int] = {}
         self._evaluated: set[int] = set()
+        self.steps = 0
         self._read_what_is_there()
 
     def append(self, record: CurveRecord) -> None:
@@ -245,6 +247,7 @@ class CurveWriter:
                         f"{self._path} ends at step {last or 0}, and step {record.step} comes next"
                     )
                 self._last_step[record.horizon] = record.step
+                self.steps += 1
             case EvalRecord():
                 if record.horizon in self._evaluated:
                     return
@@ -273,6 +276,7 @@ class CurveWriter:
                 whole += len(line)
                 if row["kind"] == "step":
                     self._last_step[row["horizon"]] = row["step"]
+                    self.steps += 1
                 elif row["kind"] == "eval":
                     self._evaluated.add(row["horizon"])
         # What follows the last whole row was torn by a kill and never was a row.

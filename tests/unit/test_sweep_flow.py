@@ -1,5 +1,8 @@
 """A sweep trains what is missing, mirrors it, reports, and knows when to stop."""
 
+import errno
+import os
+
 import pytest
 
 from flows.observe import not_finished
@@ -7,6 +10,7 @@ from flows.plan import make_plan, read_plans
 from flows.rundir import Observation, RunDir, RunResult, SweepFailedError, write_whole
 from flows.settings import Home
 from flows.sweep import run_sweep
+from flows.underway import controllers
 from llama_core.documents import CorpusError
 from sweeps.load import load_spec
 from tests.conftest import ROOT
@@ -124,6 +128,40 @@ def test_a_diverged_run_does_not_stop_the_sweep_and_is_told(planned, tmp_path):
     home = Home(tmp_path)
     run_sweep(planned, home, FakeTracker(), FakeDispatcher(home, "diverged"), SilentWatcher())
     assert not_finished(planned, home)[0].endswith("diverged: a bug")
+
+
+@pytest.mark.parametrize(("allowed", "trained"), [(0, 1), (1, 2)])
+def test_a_sweep_stops_at_the_failure_that_is_one_too_many(planned, tmp_path, allowed, trained):
+    home = Home(tmp_path)
+    dispatcher = FakeDispatcher(home, status="diverged")
+    with pytest.raises(SweepFailedError, match=rf"{trained} trainings did not.* {allowed} may"):
+        run_sweep(planned, home, FakeTracker(), dispatcher, SilentWatcher(), max_failures=allowed)
+    assert len(dispatcher.trained) == trained
+
+
+def test_a_full_disk_ends_a_sweep_with_one_line_and_leaves_no_note(planned, tmp_path):
+    class Full(FakeDispatcher):
+        def train_all(self, runs, *, on_finished, on_tick):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    home = Home(tmp_path)
+    with pytest.raises(SweepFailedError, match=r"disk is full.*No space left.*same command"):
+        run_sweep(planned, home, FakeTracker(), Full(home), SilentWatcher())
+    assert controllers(home.sweeps / "smoke") == []
+
+
+def test_a_sweep_under_way_notes_the_process_to_stop(planned, tmp_path):
+    home, seen = Home(tmp_path), []
+
+    class Looks(SilentWatcher):
+        def tick(self):
+            seen.extend(controllers(home.sweeps / "smoke"))
+
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), Looks())
+    assert {(one.process.pid, one.alive, one.deployed) for one in seen} == {
+        (os.getpid(), True, False)
+    }
+    assert controllers(home.sweeps / "smoke") == []
 
 
 def test_a_corpus_too_short_for_the_validation_set_is_refused_before_training(text, tmp_path):
