@@ -3,14 +3,13 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterState,
@@ -19,8 +18,9 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import TERMINAL_STATES, State, StateType
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelled, Cancelling, Crashed
+from prefect.states import Cancelling, Crashed
 
+from flows.flow_runs import cancel_flow_runs
 from flows.prefect_client import prefect_client
 from flows.settings import Settings
 from flows.underway import Controller, controllers, forget
@@ -28,8 +28,6 @@ from flows.underway import Controller, controllers, forget
 # Prefect gives a process 30 s after SIGTERM; its worker looks every few seconds.
 _PATIENCE_S = 60.0
 _POLL_S = 0.5
-# A run may be picked up between our look and our word.
-_PASSES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,33 +72,6 @@ def cancel(sweep: str, folder: Path, settings: Settings, *, server: bool) -> Sto
             forget(folder, controller)
     left += [f"process {one.process.pid}" for one in here if one.alive]
     return Stopped(sum(not one.alive for one in here), flow_runs, tuple(left))
-
-
-def cancel_flow_runs(read: Callable[[], Mapping[UUID, State[Any]]]) -> int:
-    """Cancel flow runs, those that have not started first, so that none starts meanwhile.
-
-    Args:
-        read: the states of the flow runs as they are now, by id.
-
-    Returns:
-        How many were told to end.
-    """
-    told: set[UUID] = set()
-    with get_client(sync_client=True) as client:
-        for _ in range(_PASSES):
-            states = {
-                flow_run: state
-                for flow_run, state in read().items()
-                if not state.is_final() and not state.is_cancelling()
-            }
-            if not states:
-                break
-            for flow_run in sorted(states, key=lambda found: states[found].is_running()):
-                started = states[flow_run].is_running() or states[flow_run].is_pending()
-                ended: State[Any] = Cancelling() if started else Cancelled()
-                client.set_flow_run_state(flow_run, ended)
-                told.add(flow_run)
-    return len(told)
 
 
 def _end_flow_runs(client: SyncPrefectClient, sweep: str, others: list[Controller]) -> int:

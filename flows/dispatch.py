@@ -11,20 +11,18 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 from uuid import UUID
 
 import httpx
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
-from prefect.states import Completed, Crashed, Failed
+from prefect.states import Completed, Failed
 
-from flows.cancel import cancel_flow_runs
 from flows.child import INTERRUPTED, MAY_PASS
+from flows.flow_runs import cancel_flow_runs, crash, read_states, when_it_answers
 from flows.lease import LeaseWatch
 from flows.rundir import RunDir, RunResult, now, write_whole
 from flows.settings import Home
@@ -33,15 +31,12 @@ from llama_core.config import Placement
 from sweeps.spec import PlannedRun, tokens_spent
 
 log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
 # A training that is killed goes on from its checkpoint; one that is killed three times without
 # having come any farther stops.
 _ATTEMPTS = 3
 # Seconds a training gets to end its step and write a checkpoint before it is killed.
 _GRACE_S = 30.0
-# A Prefect server that is being restarted is waited for.
-_SERVER_PATIENCE_S = 600.0
 _POLL_CHILDREN_S = 0.2
 _POLL_SERVER_S = 1.0
 # The allocator keeps large buffers instead of returning them to the kernel every step: 10 to
@@ -49,8 +44,6 @@ _POLL_SERVER_S = 1.0
 _ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 # What a token of the smallest models costs beside its FLOPs, as FLOPs: about 10 µs on a core.
 _FLOPS_A_TOKEN = 1e6
-# Flow runs the server returns at most in one answer.
-_PAGE = 200
 
 
 class Dispatcher(Protocol):
@@ -222,14 +215,14 @@ class WorkPool:
         flying = {self._start(planned, 0): planned.id for planned in longest_first(runs)}
         try:
             while flying:
-                states = _read_states(list(flying))
+                states = read_states(list(flying))
                 for flow_run_id in list(flying):
                     # A flow run somebody deleted has no state any more, and will not end.
                     state = states.get(flow_run_id)
                     if state is not None and state.is_cancelling():
                         cancelling.add(flow_run_id)
                     if state is not None and state.is_running():
-                        state = _crash(flow_run_id) if leases[flying[flow_run_id]].dead() else state
+                        state = crash(flow_run_id) if leases[flying[flow_run_id]].dead() else state
                     if state is not None and not state.is_final():
                         continue
                     run_id = flying.pop(flow_run_id)
@@ -250,7 +243,7 @@ class WorkPool:
                 time.sleep(_POLL_SERVER_S)
         except BaseException:
             try:
-                _cancel(list(flying))
+                cancel_flow_runs(partial(read_states, list(flying)))
             except httpx.HTTPError as error:
                 log.warning("Prefect cannot be told to stop the runs in flight: %s", error)
             raise
@@ -283,7 +276,7 @@ class WorkPool:
                 tags=[planned.sweep],
                 idempotency_key=f"{planned.id}-{attempt}",
             )
-            flow_run = _when_it_answers(create)
+            flow_run = when_it_answers(create)
             assert isinstance(flow_run, FlowRun)
             done = flow_run.state is not None and flow_run.state.is_final()
             if not done or RunDir(self._home.runs / planned.id).result() is not None:
@@ -357,51 +350,3 @@ def _result(run: RunDir) -> RunResult:
     if result is None:
         raise RuntimeError(f"run {run.id} ended, but there is no result in {run.path}")
     return result
-
-
-def _read_states(ids: list[UUID]) -> dict[UUID, State[Any]]:
-    """States of the flow runs that are there, by id."""
-
-    def read() -> dict[UUID, State[Any]]:
-        with get_client(sync_client=True) as client:
-            pages = [ids[start : start + _PAGE] for start in range(0, len(ids), _PAGE)]
-            return {
-                flow_run.id: flow_run.state
-                for page in pages
-                for flow_run in client.read_flow_runs(
-                    flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=page))
-                )
-                if flow_run.state is not None
-            }
-
-    return _when_it_answers(read)
-
-
-def _when_it_answers(call: Callable[[], _T]) -> _T:
-    """Ask the Prefect server, and again while it is being restarted.
-
-    Raises:
-        httpx.HTTPError: it refused, or was not there for ten minutes.
-    """
-    deadline = time.monotonic() + _SERVER_PATIENCE_S
-    while True:
-        try:
-            return call()
-        except httpx.HTTPError as error:
-            refused = isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500
-            if refused or time.monotonic() > deadline:
-                raise
-            log.warning("waiting for Prefect: %s", error)
-            time.sleep(_POLL_SERVER_S)
-
-
-def _crash(flow_run_id: UUID) -> State[Any]:
-    """Tell Prefect that a run's process is gone, which it would notice much later."""
-    state: State[Any] = Crashed(message="its training gives no sign of life")
-    with get_client(sync_client=True) as client:
-        client.set_flow_run_state(flow_run_id, state, force=True)
-    return state
-
-
-def _cancel(ids: list[UUID]) -> None:
-    cancel_flow_runs(lambda: _read_states(ids))

@@ -2,10 +2,12 @@
 
 import logging
 import os
+import signal
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.exceptions import TerminationSignal
 from prefect.states import Completed, Crashed, Failed
 
 from flows.child import die_with_parent
@@ -26,8 +28,8 @@ def train(planned: PlannedRun) -> State[Any]:
 
     A training that diverged ends as Failed with its reason: its result is on disk, and the
     sweep keeps it out of the fit. Nothing here is retried by Prefect; the sweep starts a flow
-    run again where that can help, which is where it ends as Crashed: a training that was stopped,
-    or that the machine failed. It stops with its worker, behind a checkpoint.
+    run again where that can help, which is where it ends as Crashed: its worker went, or the
+    machine failed it. It stops with its worker, behind a checkpoint.
     """
     die_with_parent(os.getppid())
     settings = Settings()
@@ -41,7 +43,8 @@ def train(planned: PlannedRun) -> State[Any]:
         else:
             result = _execute_from(store, run, home)
     except Interrupted as stopped:
-        return Crashed(message=f"{planned.name} was stopped: {stopped}")
+        # Prefect knows whether somebody cancelled the run or its worker went, and says so.
+        raise TerminationSignal(signal.SIGTERM) from stopped
     except Exception as error:
         if not may_pass(error):
             raise
