@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 # goes along as an artifact.
 _POINTS = 500
 _BATCH = 1000
+# A mirror that failed is left alone for so long.
+_REST_S = 30.0
 _T = TypeVar("_T")
 _TRUNK_METRICS = (("optimizer", "lr"), ("optimizer", "grad_norm"), ("speed", "tokens_per_s"))
 
@@ -334,6 +337,7 @@ class Mirror:
         self._settings = settings
         self._home = home
         self._tracker: MlflowTracker | None = None
+        self._resting_until = 0.0
 
     def publish(self, run: RunDir, planned: PlannedRun) -> None:
         """Publish a run, or say that the mirror is behind."""
@@ -350,6 +354,8 @@ class Mirror:
     def _try(self, what: str, action: Callable[[MlflowTracker], _T]) -> _T | None:
         from sqlalchemy.exc import SQLAlchemyError
 
+        if time.monotonic() < self._resting_until:
+            return None
         try:
             if self._tracker is None:
                 self._tracker = open_tracker(self._settings, self._home)
@@ -357,6 +363,8 @@ class Mirror:
         except (_mlflow_exception(), SQLAlchemyError, OSError) as error:
             reason = str(error).partition("\n")[0]
             log.warning("MLflow is behind (%s): %s. Later: isoflop sync", what, reason)
+            # A server that hangs costs a minute a call, in which no training is started.
+            self._resting_until = time.monotonic() + _REST_S
             return None
 
 
