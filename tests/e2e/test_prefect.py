@@ -61,7 +61,9 @@ def check_cancelled(api, home, isoflop, stack):
     assert cancelled.returncode == 0, cancelled.stderr
     assert "stopped by-workers" in cancelled.stdout
     sweep.communicate(timeout=60)
-    states = [found["state"]["type"] for found in httpx.post(f"{api}/flow_runs/filter").json()]
+    states = [
+        found["state"]["type"] for found in httpx.post(f"{api}/flow_runs/filter", json={}).json()
+    ]
     assert len(states) == 3
     assert set(states) <= {"CANCELLED", "CRASHED", "COMPLETED"}
     assert not list(home.glob("runs/*/lease.json"))
