@@ -1,5 +1,6 @@
 # make demo   sweep, fit and report on this machine, from text that is already on it
 # make test   the test suite: no GPU, no network beyond the package index, no server left running
+# make chaos  kill, fill, cut and flip whatever a sweep stands on, and print what it cost
 #
 # PYTHON=python3.12        another interpreter (3.11 or newer)
 # TORCH_INDEX=URL          take torch from this package index, for example PyTorch's CPU index
@@ -9,7 +10,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test test-all lint types bench clean
+.PHONY: setup demo test test-all lint types bench chaos clean
 
 setup: .venv/ready
 
@@ -31,6 +32,9 @@ demo: setup
 
 test: setup
 	@$(BIN)/python -m pytest -m "not slow and not gpu"
+
+chaos: setup
+	@$(BIN)/python -m tests.chaos.table --times 3 --out docs/benchmarks/chaos_table.md
 
 test-all: setup
 	@$(BIN)/python -m pytest

@@ -8,10 +8,13 @@ import logging
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
-# Exit status of a training that was asked to stop and can go on later.
+# Exit status of a training that was asked to stop and can go on later, and of one that the
+# machine failed, not the code.
 INTERRUPTED = 75
+MAY_PASS = 74
 
 
 def main(arguments: list[str]) -> int:
@@ -21,6 +24,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
 
     from flows.execute import Interrupted, execute
+    from flows.failures import may_pass
     from flows.rundir import RunDir
     from flows.settings import Home
 
@@ -28,8 +32,12 @@ def main(arguments: list[str]) -> int:
     run = RunDir(home.runs / run_id)
     try:
         execute(run, home, run.placement())
-    except Interrupted:
+    except Interrupted as stopped:
+        logging.info("stopped: %s", stopped)
         return INTERRUPTED
+    except Exception as error:
+        traceback.print_exc()
+        return MAY_PASS if may_pass(error) else 1
     return 0
 
 

@@ -18,6 +18,7 @@ app = App(
 for _name, _target, _help in (
     ("plan", "sweep:plan", "Show every run of a sweep with its cost; nothing is spent."),
     ("sweep", "sweep:sweep", "Plan, train what is missing, fit and report, in this process."),
+    ("cancel", "sweep:cancel", "Stop a sweep that runs elsewhere; called again it goes on."),
     ("report", "sweep:report", "Write a sweep's report again from what is there."),
     ("runs", "sweep:runs", "List the runs of a sweep, or of all."),
     ("show", "look:show", "Print all that is known of a run."),

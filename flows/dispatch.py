@@ -14,15 +14,17 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 from uuid import UUID
 
+import httpx
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
 from prefect.futures import PrefectFuture
-from prefect.states import Cancelled, Cancelling, Completed, Failed
+from prefect.states import Completed, Failed
 
+from flows.child import INTERRUPTED, MAY_PASS
+from flows.flow_runs import cancel_flow_runs, crash, read_states, when_it_answers
+from flows.lease import LeaseWatch
 from flows.rundir import RunDir, RunResult, now, write_whole
 from flows.settings import Home
 from flows.slots import child_environment
@@ -32,16 +34,15 @@ from sweeps.spec import PlannedRun, tokens_spent
 
 log = logging.getLogger(__name__)
 
-# A training that is killed goes on from its checkpoint; one that is killed three times stops.
+# A training that is killed goes on from its checkpoint; one that is killed three times without
+# having come any farther stops.
 _ATTEMPTS = 3
-# Seconds a training gets to stop before it is killed.
-_GRACE_S = 10.0
+# Seconds a training gets to end its step and write a checkpoint before it is killed.
+_GRACE_S = 30.0
 _POLL_CHILDREN_S = 0.2
 _POLL_SERVER_S = 1.0
 # What a token of the smallest models costs beside its FLOPs, as FLOPs: about 10 µs on a core.
 _FLOPS_A_TOKEN = 1e6
-# Flow runs the server returns at most in one answer.
-_PAGE = 200
 
 Admit = Callable[[PlannedRun], bool]
 
@@ -88,7 +89,7 @@ class ChildProcesses:
             self._free.put(slot)
         self._children: set[subprocess.Popen[bytes]] = set()
         self._guard = threading.Lock()
-        self._stopping = False
+        self._stopping = threading.Event()
 
     def train_all(
         self,
@@ -134,28 +135,27 @@ class ChildProcesses:
             raise
 
     def _train(self, run: RunDir, slot: dict[str, str]) -> RunResult | None:
-        for attempt in range(1, _ATTEMPTS + 1):
-            if self._stopping:
-                return None
+        tries = _Tries(run)
+        log_path = self._log_path(run)
+        while not self._stopping.is_set():
             status = self._run_child(run, slot)
             result = run.result()
             if result is not None:
                 return result
-            if not self._stopping:
-                log.warning(
-                    "run %s ended with status %d, attempt %d of %d; see %s",
-                    *(run.id, status, attempt, _ATTEMPTS, self._log_path(run)),
-                )
-        if self._stopping:
-            return None
-        log_path = self._log_path(run)
-        return give_up(run, f"{_last_line(log_path)}; see {log_path}")
+            if self._stopping.is_set():
+                break
+            log.warning("run %s ended with status %d; see %s", run.id, status, log_path)
+            # An exception of the code would come again; a signal or the machine's fault may not.
+            passing = status < 0 or status in (INTERRUPTED, MAY_PASS)
+            if not passing or not tries.another():
+                return give_up(run, f"{_last_line(log_path)}; see {log_path}")
+        return None
 
     def _run_child(self, run: RunDir, slot: dict[str, str]) -> int:
         environment = child_environment(slot)
         with self._log_path(run).open("ab") as output:
             with self._guard:
-                if self._stopping:
+                if self._stopping.is_set():
                     return 0
                 child = subprocess.Popen(
                     [
@@ -177,7 +177,7 @@ class ChildProcesses:
 
     def _stop_children(self) -> None:
         with self._guard:
-            self._stopping = True
+            self._stopping.set()
             children = list(self._children)
         for child in children:
             child.send_signal(signal.SIGTERM)
@@ -218,11 +218,14 @@ class WorkPool:
         """Train the runs on whatever workers the pool has."""
         by_id = {planned.id: planned for planned in runs}
         attempts = dict.fromkeys(by_id, 0)
+        cancelling: set[UUID] = set()
         for planned in runs:
             run = RunDir(self._home.runs / planned.id)
             self._pull(run)
             _make_ready(run, planned, self._placement)
         self._push(runs)
+        tries = {run_id: _Tries(RunDir(self._home.runs / run_id)) for run_id in by_id}
+        leases = {run_id: LeaseWatch(RunDir(self._home.runs / run_id)) for run_id in by_id}
         waiting, flying, ended = longest_first(runs), dict[UUID, str](), True
         try:
             while flying or ended:
@@ -232,19 +235,26 @@ class WorkPool:
                     for planned in _admitted(waiting, admit, len(waiting)):
                         flying[self._start(planned, 0)] = planned.id
                     ended = False
-                states = _read_states(list(flying))
+                states = read_states(list(flying))
                 for flow_run_id in list(flying):
                     # A flow run somebody deleted has no state any more, and will not end.
                     state = states.get(flow_run_id)
+                    if state is not None and state.is_cancelling():
+                        cancelling.add(flow_run_id)
+                    if state is not None and state.is_running():
+                        state = crash(flow_run_id) if leases[flying[flow_run_id]].dead() else state
                     if state is not None and not state.is_final():
                         continue
                     run_id = flying.pop(flow_run_id)
                     run = RunDir(self._home.runs / run_id)
                     self._pull(run)
                     attempts[run_id] += 1
-                    cancelled = state is not None and state.is_cancelled()
-                    if run.result() is None and attempts[run_id] < _ATTEMPTS and not cancelled:
+                    # A deleted flow run and a crashed one say nothing against another try.
+                    passing = state is None or state.is_crashed()
+                    passing = passing and flow_run_id not in cancelling
+                    if run.result() is None and passing and tries[run_id].another():
                         log.warning("run %s: %s; starting it again", run_id, state)
+                        leases[run_id] = LeaseWatch(run)
                         flying[self._start(by_id[run_id], attempts[run_id])] = run_id
                         continue
                     said = "its flow run was deleted" if state is None else str(state)
@@ -253,7 +263,10 @@ class WorkPool:
                 on_tick()
                 time.sleep(_POLL_SERVER_S)
         except BaseException:
-            _cancel(list(flying))
+            try:
+                cancel_flow_runs(partial(read_states, list(flying)))
+            except httpx.HTTPError as error:
+                log.warning("Prefect cannot be told to stop the runs in flight: %s", error)
             raise
 
     def _push(self, runs: Sequence[PlannedRun]) -> None:
@@ -275,7 +288,8 @@ class WorkPool:
     def _start(self, planned: PlannedRun, attempt: int) -> UUID:
         """Create the flow run, or join the one under way for the same training."""
         while True:
-            flow_run = run_deployment(
+            create = partial(
+                run_deployment,
                 self._deployment,
                 parameters={"planned": planned.model_dump(mode="json")},
                 timeout=0,
@@ -283,6 +297,7 @@ class WorkPool:
                 tags=[planned.sweep],
                 idempotency_key=f"{planned.id}-{attempt}",
             )
+            flow_run = when_it_answers(create)
             assert isinstance(flow_run, FlowRun)
             done = flow_run.state is not None and flow_run.state.is_final()
             if not done or RunDir(self._home.runs / planned.id).result() is not None:
@@ -332,6 +347,22 @@ def give_up(run: RunDir, said: str) -> RunResult:
     return result
 
 
+class _Tries:
+    """Counts the failures of a run since it last came farther."""
+
+    def __init__(self, run: RunDir) -> None:
+        self._run = run
+        self._standing = run.standing()
+        self._failed = 0
+
+    def another(self) -> bool:
+        """Whether a run that has just failed is worth another try."""
+        standing = self._run.standing()
+        self._failed = 1 if standing > self._standing else self._failed + 1
+        self._standing = standing
+        return self._failed < _ATTEMPTS
+
+
 def _make_ready(run: RunDir, planned: PlannedRun, placement: Placement) -> None:
     run.create(planned)
     run.place(placement)
@@ -351,29 +382,3 @@ def _result(run: RunDir) -> RunResult:
     if result is None:
         raise RuntimeError(f"run {run.id} ended, but there is no result in {run.path}")
     return result
-
-
-def _read_states(ids: list[UUID]) -> dict[UUID, State[Any]]:
-    """States of the flow runs that are there, by id."""
-    with get_client(sync_client=True) as client:
-        pages = [ids[start : start + _PAGE] for start in range(0, len(ids), _PAGE)]
-        return {
-            flow_run.id: flow_run.state
-            for page in pages
-            for flow_run in client.read_flow_runs(
-                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=page))
-            )
-            if flow_run.state is not None
-        }
-
-
-def _cancel(ids: list[UUID]) -> None:
-    """Cancel flow runs, those that have not started first, so that none starts meanwhile."""
-    states = _read_states(ids)
-    with get_client(sync_client=True) as client:
-        for flow_run_id in sorted(states, key=lambda found: states[found].is_running()):
-            if states[flow_run_id].is_final():
-                continue
-            started = states[flow_run_id].is_running() or states[flow_run_id].is_pending()
-            ended: State[Any] = Cancelling() if started else Cancelled()
-            client.set_flow_run_state(flow_run_id, ended)

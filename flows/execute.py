@@ -4,7 +4,7 @@ import logging
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -12,6 +12,8 @@ from typing import Literal
 
 from flows import ranks
 from flows.attempts import attempted
+from flows.failures import DiskPatience, no_room, out_of_memory, smaller_batches
+from flows.lease import beating
 from flows.rundir import (
     CurveBehindError,
     CurveWriter,
@@ -29,6 +31,7 @@ from llama_core.records import (
     EvalRecord,
     ResumeRecord,
     StepRecord,
+    StoppedRecord,
 )
 
 log = logging.getLogger(__name__)
@@ -42,24 +45,50 @@ def execute(run: RunDir, home: Home, placement: Placement) -> RunResult:
     """Train a run to its end, from wherever it stands.
 
     A run that another process trains is waited for and not doubled; a settled one is returned
-    as it is. The curve holds every step once, also after kills.
+    as it is. The curve holds every step once, also after kills. Out of memory it goes on with
+    smaller micro-batches, on a full disk when there is room again.
 
     Raises:
-        Interrupted: SIGTERM or SIGINT came.
+        Interrupted: SIGTERM or SIGINT came; a training under way has written a checkpoint.
+        OSError: among others, the disk stayed full.
         llama_core.corpus.CorpusError: the corpus is not in this home, or is damaged.
     """
     with run.waited_for():
         result = run.result()
         if result is not None and run.settled():
             return result
-        with _interruptible(), attempted(run, home, placement):
-            try:
-                return _train(run, home, placement)
-            except CurveBehindError as error:
-                # Steps without rows would be a hole in the curve: train from the start.
-                log.warning("%s: checkpoints set aside, training starts again", error)
-                _set_aside(run.checkpoints)
-                return _train(run, home, placement)
+        with _interruptible(), beating(run), attempted(run, home, placement):
+            return _insist(run, home, placement)
+
+
+def _insist(run: RunDir, home: Home, placement: Placement) -> RunResult:
+    """Train, and try again here where that can help."""
+    patience, anew = DiskPatience(run), False
+    while True:
+        try:
+            result = _train(run, home, placement)
+        except CurveBehindError as error:
+            if anew:
+                raise
+            # Steps without rows would be a hole in the curve: train from the start.
+            log.warning("%s: checkpoints set aside, training starts again", error)
+            _set_aside(run.checkpoints)
+            anew = True
+            continue
+        except OSError as error:
+            if no_room(error) and patience.wait(error):
+                continue
+            raise
+        smaller = smaller_batches(run, placement) if result.status == "out_of_memory" else None
+        if smaller is None:
+            return result
+        log.warning(
+            "run %s is out of memory (%s); going on with %s rows at once",
+            *(run.id, result.reason, smaller.micro_batch_rows),
+        )
+        run.set_result_aside()
+        run.place(smaller)
+        placement = smaller
 
 
 def _train(run: RunDir, home: Home, placement: Placement) -> RunResult:
@@ -70,38 +99,49 @@ def _train(run: RunDir, home: Home, placement: Placement) -> RunResult:
 
 def train_in_process(run: RunDir, home: Home, placement: Placement) -> RunResult:
     """Train a run here, writing its curve and its result; the caller holds the run."""
-    import torch
-
     from llama_core.corpus import find_corpus
     from llama_core.train import resolve_device, train
 
     spec = run.planned().run
     batches = find_corpus(home.root, spec.data.digest).open(spec.train)
     device = str(resolve_device(placement.device))
-    evals: list[EvalRecord] = []
     curve = CurveWriter(run.curve_path)
     started = now()
+    if curve.steps and not run.standing():
+        log.info("run %s begins again: %d steps are trained again", run.id, curve.steps)
     try:
-        for record in train(
-            spec.model, spec.train, batches, placement=placement, checkpoints=run.checkpoints
-        ):
-            match record:
-                case StepRecord():
-                    curve.append(record)
-                case EvalRecord():
-                    curve.append(record)
-                    evals.append(record)
-                case CheckpointRecord():
-                    curve.sync()
-                case ResumeRecord():
-                    for damage in record.skipped:
-                        log.warning("run %s: %s", run.id, damage)
-                    log.info("run %s resumes from step %d", run.id, record.step)
-                case DivergedRecord():
-                    curve.append(record)
-                    return _finish(run, "diverged", started, device, reason=record.reason)
-    except torch.OutOfMemoryError as error:
-        reason = str(error).partition("\n")[0]
+        with _stop_asked() as stop:
+            for record in train(
+                spec.model,
+                spec.train,
+                batches,
+                placement=placement,
+                checkpoints=run.checkpoints,
+                stop=stop.is_set,
+            ):
+                match record:
+                    case StepRecord() | EvalRecord():
+                        curve.append(record)
+                    case CheckpointRecord():
+                        curve.sync()
+                    case ResumeRecord():
+                        for damage in record.skipped:
+                            log.warning("run %s: %s", run.id, damage)
+                        # A checkpoint's name begins with the steps walked until it.
+                        again = curve.steps - int(record.checkpoint.partition("-")[0])
+                        log.info(
+                            "run %s resumes from step %d: %d steps are trained again",
+                            *(run.id, record.step, again),
+                        )
+                    case DivergedRecord():
+                        curve.append(record)
+                        return _finish(run, "diverged", started, device, reason=record.reason)
+                    case StoppedRecord():
+                        raise Interrupted(f"at step {record.step}, which is kept")
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
+        reason = str(error).partition("\n")[0] or type(error).__name__
         return _finish(run, "out_of_memory", started, device, reason=reason)
     finally:
         curve.close()
@@ -152,11 +192,31 @@ def _set_aside(checkpoints: Path) -> None:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Turn SIGTERM and SIGINT into `Interrupted` while training."""
+    """Turn SIGTERM and SIGINT into `Interrupted`."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Interrupted(signal.Signals(number).name)
 
+    with _handling(stop):
+        yield
+
+
+@contextmanager
+def _stop_asked() -> Iterator[threading.Event]:
+    """An event that SIGTERM or SIGINT sets; the second one does not wait for the step to end."""
+    asked = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise Interrupted(f"{signal.Signals(number).name} twice")
+        asked.set()
+
+    with _handling(stop):
+        yield asked
+
+
+@contextmanager
+def _handling(stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         # Python allows handlers in the main thread only; the caller there has its own.
         yield

@@ -78,8 +78,10 @@ def main(arguments: list[str]) -> int:
     home = Home(Path(home_path))
     run = RunDir(home.runs / run_id)
     if os.environ["RANK"] == "0":
+        # torchrun passes SIGTERM to every rank; this one writes a checkpoint and stops them all.
         train_in_process(run, home, run.placement())
     else:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _follow(run, home)
     return 0
 

@@ -73,6 +73,7 @@ class RunDir:
         self.result_path = path / "result.json"
         self.provenance_path = path / "provenance.json"
         self.attempts_path = path / "attempts.jsonl"
+        self.lease_path = path / "lease.json"
         self.checkpoints = path / "checkpoints"
 
     @property
@@ -120,11 +121,19 @@ class RunDir:
         """
         try:
             with self.locked():
-                if self.result_path.exists() and not self.settled():
-                    number = len(list(self.path.glob("result-*.json")))
-                    self.result_path.rename(self.path / f"result-{number}.json")
+                self.set_result_aside()
         except RunBusyError:
             log.info("run %s is being trained by another process", self.id)
+
+    def set_result_aside(self) -> None:
+        """Keep the result of a failure under another name; the caller holds the run."""
+        if self.result_path.exists() and not self.settled():
+            number = len(list(self.path.glob("result-*.json")))
+            self.result_path.rename(self.path / f"result-{number}.json")
+
+    def standing(self) -> str:
+        """Name of the newest checkpoint; the larger, the farther; empty when there is none."""
+        return max((path.stem for path in self.checkpoints.glob("*.json")), default="")
 
     def finished(self) -> bool:
         """Whether the run ended with every observation it was planned for."""
@@ -214,6 +223,7 @@ class CurveWriter:
     A resumed training repeats the steps after its checkpoint. They are the same steps, so
     the rows of the first time stay, with their times; what was mirrored once stays true.
     Rows are written unbuffered, so a killed process loses none that came before a checkpoint.
+    `steps` counts the optimizer steps that the curve tells of, branches included.
     """
 
     def __init__(self, path: Path) -> None:
@@ -221,6 +231,7 @@ class CurveWriter:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._last_step: dict[int | None, int] = {}
         self._evaluated: set[int] = set()
+        self.steps = 0
         self._read_what_is_there()
 
     def append(self, record: CurveRecord) -> None:
@@ -241,6 +252,7 @@ class CurveWriter:
                         f"{self._path} ends at step {last or 0}, and step {record.step} comes next"
                     )
                 self._last_step[record.horizon] = record.step
+                self.steps += 1
             case EvalRecord():
                 if record.horizon in self._evaluated:
                     return
@@ -269,6 +281,7 @@ class CurveWriter:
                 whole += len(line)
                 if row["kind"] == "step":
                     self._last_step[row["horizon"]] = row["step"]
+                    self.steps += 1
                 elif row["kind"] == "eval":
                     self._evaluated.add(row["horizon"])
         # What follows the last whole row was torn by a kill and never was a row.

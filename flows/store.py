@@ -401,8 +401,7 @@ def _push_checkpoints(store: RunStore, run: RunDir, over: threading.Event) -> No
 
 def _standing(run: RunDir) -> tuple[bool, str]:
     """How far the folder has come; see `Index.standing`."""
-    names = [path.stem for path in run.checkpoints.glob("*.json")]
-    return run.settled(), max(names, default="")
+    return run.settled(), run.standing()
 
 
 def _files(run: RunDir, checkpoint: str) -> dict[str, Path]:

@@ -5,9 +5,11 @@ from typing import Any, Protocol
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
+from pydantic import NonNegativeInt
 
 from flows.artifact import ArtifactWatcher
 from flows.dispatch import Dispatcher, WorkPool, always
+from flows.failures import no_room
 from flows.ledger import CappedSweep, capped
 from flows.live import LivePage
 from flows.observe import missing, not_finished
@@ -18,6 +20,7 @@ from flows.settings import Home, Settings, open_home
 from flows.slots import slot_environments
 from flows.store import open_store
 from flows.tracking import Mirror, Publisher
+from flows.underway import noted
 from flows.watch import Together
 from sweeps.load import load_spec
 from sweeps.plan import Plan
@@ -65,12 +68,17 @@ class LogWatcher:
 
 
 @flow(name="sweep", flow_run_name="{spec}", persist_result=False)
-def sweep(spec: str = "chinchilla", overrides: tuple[str, ...] = ()) -> State[Any]:
+def sweep(
+    spec: str = "chinchilla",
+    overrides: tuple[str, ...] = (),
+    max_failures: NonNegativeInt | None = None,
+) -> State[Any]:
     """Train a sweep on the workers of the pool, fit its law and write its report.
 
     Args:
         spec: a preset's name, or the path of a YAML file on the worker's machine.
         overrides: settings such as `grid.budgets=[1e12, 2e12]`.
+        max_failures: stop when more trainings than this have failed or diverged; 0 is fail-fast.
 
     Returns:
         Completed with the path of the report; Failed with the runs that did not finish, whose
@@ -87,7 +95,15 @@ def sweep(spec: str = "chinchilla", overrides: tuple[str, ...] = ()) -> State[An
     cap = capped(planned, home, slot_environments(planned.spec, 1))
     with LivePage(home) as page, ArtifactWatcher(home) as artifact:
         watcher = Together(LogWatcher(), page, artifact)
-        report = run_sweep(planned, home, Mirror(settings, home), dispatcher, watcher, cap)
+        report = run_sweep(
+            planned,
+            home,
+            Mirror(settings, home),
+            dispatcher,
+            watcher,
+            cap=cap,
+            max_failures=max_failures,
+        )
     get_run_logger().info("%s", report.verdict)
     unfinished = not_finished(planned, home)
     refusal = cap.refusal() if cap is not None else None
@@ -104,17 +120,40 @@ def run_sweep(
     mirror: Publisher,
     dispatcher: Dispatcher,
     watcher: Watcher,
+    *,
     cap: CappedSweep | None = None,
+    max_failures: int | None = None,
 ) -> SweepReport:
     """Train what is missing of a plan, mirror every run, fit and report.
 
     Args:
         cap: what the sweep may cost; runs it refuses are not trained, and the report is of the
             others.
+        max_failures: stop when more trainings than this did not finish; None: never.
 
     Raises:
-        SweepFailedError: the first trainings all failed.
+        SweepFailedError: the first trainings all failed, or too many did, or the disk is full.
     """
+    try:
+        with noted(sweep_folder(planned, home)):
+            return _run_sweep(planned, home, mirror, dispatcher, watcher, cap, max_failures)
+    except OSError as error:
+        if not no_room(error):
+            raise
+        raise SweepFailedError(
+            f"the disk is full ({error}). Make room; the same command goes on where it was."
+        ) from error
+
+
+def _run_sweep(
+    planned: Plan,
+    home: Home,
+    mirror: Publisher,
+    dispatcher: Dispatcher,
+    watcher: Watcher,
+    cap: CappedSweep | None,
+    max_failures: int | None,
+) -> SweepReport:
     write_whole(sweep_folder(planned, home) / "plan.json", planned.model_dump_json(indent=1))
     todo = missing(planned.runs, home)
     watcher.begin(planned, todo)
@@ -131,6 +170,12 @@ def run_sweep(
         if enough and all(found.status in ("failed", "out_of_memory") for found in seen):
             raise SweepFailedError(
                 f"the first {len(seen)} trainings all failed, so no more is tried: {result.reason}"
+            )
+        failed = sum(found.status != "finished" for found in seen)
+        if max_failures is not None and failed > max_failures:
+            raise SweepFailedError(
+                f"{failed} trainings did not finish and {max_failures} may, so no more is tried; "
+                f"the last one, {run.name}, {result.status}: {result.reason}"
             )
 
     if todo:

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 # goes along as an artifact.
 _POINTS = 500
 _BATCH = 1000
+# A mirror that failed is left alone for so long.
+_REST_S = 30.0
 _T = TypeVar("_T")
 _TRUNK_METRICS = (("optimizer", "lr"), ("optimizer", "grad_norm"), ("speed", "tokens_per_s"))
 
@@ -381,6 +384,7 @@ class Mirror:
         self._settings = settings
         self._home = home
         self._tracker: MlflowTracker | None = None
+        self._resting_until = 0.0
 
     def publish(self, run: RunDir, planned: PlannedRun) -> None:
         """Publish a run, or say that the mirror is behind."""
@@ -395,6 +399,8 @@ class Mirror:
         return self._try(f"chart of {sweep}", lambda tracker: tracker.chart_path(sweep)) or "/"
 
     def _try(self, what: str, action: Callable[[MlflowTracker], _T]) -> _T | None:
+        if time.monotonic() < self._resting_until:
+            return None
         try:
             if self._tracker is None:
                 self._tracker = open_tracker(self._settings, self._home)
@@ -402,6 +408,8 @@ class Mirror:
         except mirror_error() as error:
             reason = str(error).partition("\n")[0]
             log.warning("MLflow is behind (%s): %s. Later: isoflop sync", what, reason)
+            # A server that hangs costs a minute a call, in which no training is started.
+            self._resting_until = time.monotonic() + _REST_S
             return None
 
 

@@ -1,13 +1,18 @@
 """The train flow: one planned run on one worker."""
 
 import logging
+import os
+import signal
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.exceptions import TerminationSignal
+from prefect.states import Completed, Crashed, Failed
 
-from flows.execute import execute
+from flows.child import die_with_parent
+from flows.execute import Interrupted, execute
+from flows.failures import may_pass
 from flows.rundir import RunDir, RunResult
 from flows.settings import Home, Settings, open_home
 from flows.store import RunStore, insist, open_store, pushed
@@ -23,19 +28,31 @@ def train(planned: PlannedRun) -> State[Any]:
 
     A training that diverged ends as Failed with its reason: its result is on disk, and the
     sweep keeps it out of the fit. Nothing here is retried by Prefect; the sweep starts a flow
-    run again where that can help.
+    run again where that can help, which is where it ends as Crashed: its worker went, or the
+    machine failed it. It stops with its worker, behind a checkpoint.
     """
+    die_with_parent(os.getppid())
     settings = Settings()
     home = open_home(settings)
     store = open_store(settings)
     run = RunDir(home.runs / planned.id)
     run.create(planned)
+    try:
+        if store is None:
+            result = execute(run, home, run.placement())
+        else:
+            result = _execute_from(store, run, home)
+    except Interrupted as stopped:
+        # Prefect knows whether somebody cancelled the run or its worker went, and says so.
+        raise TerminationSignal(signal.SIGTERM) from stopped
+    except Exception as error:
+        if not may_pass(error):
+            raise
+        log.exception("%s failed", planned.name)
+        return Crashed(message=f"{planned.name}: {type(error).__name__}: {error}")
     if store is None:
-        result = execute(run, home, run.placement())
+        # Else the home of the sweep, which everything is pushed to, is what MLflow mirrors.
         Mirror(settings, home).publish(run, planned)
-    else:
-        # The home of the sweep, which everything is pushed to, is what MLflow mirrors.
-        result = _execute_from(store, run, home)
     if result.status == "finished":
         return Completed(message=f"{planned.name} finished in {result.train_s:.0f} s")
     return Failed(message=f"{planned.name} {result.status}: {result.reason}")

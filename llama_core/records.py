@@ -91,4 +91,14 @@ class DivergedRecord:
     at: float
 
 
-Record = StepRecord | EvalRecord | CheckpointRecord | ResumeRecord | DivergedRecord
+@dataclass(frozen=True, slots=True)
+class StoppedRecord:
+    """The caller asked training to stop, and it goes on later from the checkpoint of this step."""
+
+    step: int
+    tokens: int
+    horizon: int | None
+    at: float
+
+
+Record = StepRecord | EvalRecord | CheckpointRecord | ResumeRecord | DivergedRecord | StoppedRecord

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -47,6 +47,7 @@ from llama_core.records import (
     Record,
     ResumeRecord,
     StepRecord,
+    StoppedRecord,
 )
 from llama_core.schedule import lr_multiplier, segments
 
@@ -57,6 +58,10 @@ _EVAL_TOKENS = 8_192
 _ANYWHERE = Placement()
 
 
+def _never() -> bool:
+    return False
+
+
 def train(
     model: ModelConfig,
     cfg: TrainConfig,
@@ -64,6 +69,7 @@ def train(
     *,
     placement: Placement = _ANYWHERE,
     checkpoints: Path | None = None,
+    stop: Callable[[], bool] = _never,
 ) -> Iterator[Record]:
     """Train along `schedule.segments(cfg)` and yield what happens.
 
@@ -77,7 +83,8 @@ def train(
     Under torchrun every process calls this and yields the same records; rank 0 writes files.
 
     With `checkpoints`, the weights of each finished horizon are kept as
-    `final_<tokens>.safetensors` beside that folder.
+    `final_<tokens>.safetensors` beside that folder. `stop` is then asked after every step: once
+    it says yes, a checkpoint of that step is written and a `StoppedRecord` is the last record.
 
     Raises:
         ValueError: model, recipe and batches do not belong together, or the checkpoints are
@@ -96,7 +103,7 @@ def train(
         stack.callback(outbox.close)
         ranks = Ranks(placement)
         stack.callback(ranks.part)
-        yield from _train(model, cfg, batches, placement, store, outbox, ranks, device)
+        yield from _train(model, cfg, batches, placement, store, outbox, ranks, device, stop)
 
 
 def _train(
@@ -108,6 +115,7 @@ def _train(
     outbox: Outbox,
     ranks: Ranks,
     device: torch.device,
+    stop: Callable[[], bool],
 ) -> Iterator[Record]:
     net = build(model, cfg, placement, device)
     module = ranks.wrap(net)
@@ -190,14 +198,21 @@ def _train(
                     at=time.time(),
                 )
             )
+            stopping = stop()
             due = time.monotonic() - last_checkpoint >= placement.checkpoint_every_s
-            if store is not None and ranks.agree(due and not outbox.busy):
+            if store is not None and ranks.agree(stopping or (due and not outbox.busy)):
                 tensors = whole_state(capture(net, optimizer), trunk)
                 if ranks.leads:
                     checkpoint = Checkpoint(place, tensors, {"guard": guard.to_notes()})
                     tokens = place.step * cfg.batch_tokens
                     yield from outbox.begin(checkpoint, tokens=tokens, horizon=segment.horizon)
                 last_checkpoint = time.monotonic()
+                if ranks.agree(stopping):
+                    yield from outbox.flush()
+                    yield StoppedRecord(
+                        place.step, place.step * cfg.batch_tokens, segment.horizon, time.time()
+                    )
+                    return
 
         if segment.horizon is not None:
             val_loss, val_bpb = evaluate(module, batches, cfg, device, ranks)

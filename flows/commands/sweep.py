@@ -1,6 +1,7 @@
-"""Commands plan, sweep, report, runs, sync."""
+"""Commands plan, sweep, cancel, report, runs, sync."""
 
 import os
+import signal
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -21,6 +22,10 @@ Overrides = Annotated[
 ]
 Corpus = Annotated[str | None, Parameter(help="file or folder of text, JSONL or Parquet")]
 Slots = Annotated[int | None, Parameter(help="trainings at once")]
+MaxFailures = Annotated[
+    int | None, Parameter(help="stop when more trainings than this failed or diverged")
+]
+FailFast = Annotated[bool, Parameter(negative="", help="stop at the first: --max-failures 0")]
 
 
 def plan(
@@ -68,6 +73,8 @@ def sweep(
     corpus: Corpus = None,
     slots: Slots = None,
     limits: Limits = UNLIMITED,
+    max_failures: MaxFailures = None,
+    fail_fast: FailFast = False,
     json: Json = None,
 ) -> None:
     """Plan a sweep, train what is missing in child processes, fit its law and write its report.
@@ -92,12 +99,15 @@ def sweep(
         environments = _slots(parsed, slots, UNLIMITED)
         if json is not None:
             check_destination(json)
+        most = _most_failures(max_failures, fail_fast)
         with busy("timing every shape for the cap"), failures(CalibrationError):
             cap = capped(planned, home, environments)
     if json is None:
         print_plan(planned, prepared, home, cost=None)
     if missing(planned.runs, home):
-        report, flow_run = _train_here(planned, settings, home, environments, cap)
+        report, flow_run = _train_here(
+            planned, settings, home, environments, cap=cap, max_failures=most
+        )
     else:
         say("every run of this sweep is finished")
         with busy("fitting the law and writing the report"):
@@ -112,6 +122,30 @@ def sweep(
         say(f"isoflop: {sentence}")
     if unfinished:
         raise SystemExit(1)
+
+
+def cancel(sweep: str) -> None:
+    """Stop a sweep that runs in another terminal or on workers; called again it goes on.
+
+    Queued runs end first; running ones write a checkpoint.
+    """
+    from flows.cancel import cancel as stop
+    from flows.plan import sweep_folder
+    from flows.stack import server_answers
+
+    with refusals():
+        settings, home = open_all()
+        planned = find_plan(sweep, home)
+    with busy(f"stopping {sweep}"):
+        folder = sweep_folder(planned, home)
+        done = stop(planned.spec.name, folder, settings, server=server_answers(settings))
+    if done.left:
+        say(f"isoflop: still there after a minute: {', '.join(done.left)}")
+        raise SystemExit(1)
+    if not done.processes and not done.flow_runs:
+        print(f"nothing of {sweep} was running")
+    else:
+        print(f"stopped {sweep}: {done.processes} processes here, {done.flow_runs} flow runs")
 
 
 def report(sweep: str, *, json: Json = None) -> None:
@@ -189,7 +223,9 @@ def _train_here(
     settings: "Settings",
     home: "Home",
     slots: list[dict[str, str]],
+    *,
     cap: "CappedSweep | None",
+    max_failures: int | None,
 ) -> "tuple[SweepReport, str]":
     """Run the sweep as a Prefect flow of this process; the trainings are its tasks."""
     from flows.here import prefect_here, process_tag
@@ -225,9 +261,19 @@ def _train_here(
             table = TableWatcher(Console(stderr=True), home)
             with table, LivePage(home) as page, ArtifactWatcher(home) as artifact:
                 watcher = Together(table, page, artifact)
-                report = run_sweep(planned, home, mirror, dispatcher, watcher, cap)
+                report = run_sweep(
+                    planned,
+                    home,
+                    mirror,
+                    dispatcher,
+                    watcher,
+                    cap=cap,
+                    max_failures=max_failures,
+                )
             return report, str(flow_run.id)
 
+        # A node that is taken away says so by SIGTERM; it stops a sweep as Ctrl-C does.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             with tags(process_tag(os.getpid())):
                 return sweep_here()
@@ -280,3 +326,11 @@ def _slots(spec: "SweepSpec", asked: int | None, limits: Limits) -> list[dict[st
     if limits.gpu is not None:
         return [{}] * (asked or spec.slots or 1)
     return slot_environments(spec, asked)
+
+
+def _most_failures(most: int | None, fail_fast: bool) -> int | None:
+    if most is not None and most < 0:
+        raise ValueError(f"--max-failures {most} is less than zero.")
+    if fail_fast and most:
+        raise ValueError(f"--fail-fast allows no failure, --max-failures {most} does; give one.")
+    return 0 if fail_fast else most

@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import httpx
 import polars as pl
 import pytest
 
@@ -31,25 +33,11 @@ def stack(isoflop, home):
 
 def test_prefect_deployment_run_trains_a_sweep_on_the_workers(stack, home, isoflop):
     assert "running" in isoflop("status", **stack).stdout
-    prefect = Path(sys.executable).with_name("prefect")
     api = f"http://127.0.0.1:{stack['ISOFLOP_PREFECT_PORT']}/api"
-    done = subprocess.run(
-        [
-            *(prefect, "deployment", "run", "sweep/chinchilla", "--watch"),
-            *("-p", "spec=smoke", "-p", f"overrides={json.dumps(OVERRIDES)}"),
-        ],
-        cwd=ROOT,
-        env={
-            **bare_environment(),
-            "PREFECT_API_URL": api,
-            "PREFECT_HOME": str(home / "prefect-client"),
-        },
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    check_cancelled(api, home, isoflop, stack)
+    sweep = start_sweep(api, home)
+    said = sweep.communicate(timeout=240)[0]
+    assert sweep.returncode == 0, said
     table = pl.read_parquet(home / "sweeps" / "by-workers" / "observations.parquet")
     assert table["status"].unique().to_list() == ["finished"]
     assert table.height == 2
@@ -59,3 +47,42 @@ def test_prefect_deployment_run_trains_a_sweep_on_the_workers(stack, home, isofl
     again = isoflop(*command, **stack)
     assert again.returncode == 0, again.stderr
     assert "every run of this sweep is finished" in again.stderr
+
+
+def check_cancelled(api, home, isoflop, stack):
+    """Start the sweep, cancel it while it trains, and see that nothing of it is left."""
+    sweep = start_sweep(api, home)
+    deadline = time.monotonic() + 120
+    while not list(home.glob("runs/*/lease.json")):
+        assert time.monotonic() < deadline
+        assert sweep.poll() is None, sweep.communicate()[0]
+        time.sleep(0.1)
+    cancelled = isoflop("cancel", "by-workers", **stack)
+    assert cancelled.returncode == 0, cancelled.stderr
+    assert "stopped by-workers" in cancelled.stdout
+    sweep.communicate(timeout=60)
+    states = [
+        found["state"]["type"] for found in httpx.post(f"{api}/flow_runs/filter", json={}).json()
+    ]
+    assert len(states) == 3
+    assert set(states) <= {"CANCELLED", "CRASHED", "COMPLETED"}
+    assert not list(home.glob("runs/*/lease.json"))
+
+
+def start_sweep(api, home):
+    """The canonical trigger."""
+    return subprocess.Popen(
+        [
+            *(Path(sys.executable).with_name("prefect"), "deployment", "run", "sweep/chinchilla"),
+            *("--watch", "-p", "spec=smoke", "-p", f"overrides={json.dumps(OVERRIDES)}"),
+        ],
+        cwd=ROOT,
+        env={
+            **bare_environment(),
+            "PREFECT_API_URL": api,
+            "PREFECT_HOME": str(home / "prefect-client"),
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )

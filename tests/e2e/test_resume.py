@@ -93,6 +93,10 @@ def test_sigterm_stops_a_training_that_goes_on_later(home, undisturbed, tmp_path
     wait_for_rows(copy, process, 60)
     process.send_signal(signal.SIGTERM)
     assert process.wait() == INTERRUPTED
+    steps = sum(row["kind"] == "step" for row in copy.rows())
+    # Every step is kept: the name of a checkpoint begins with how many there were.
+    assert int(copy.standing().partition("-")[0]) == steps
+    assert not copy.lease_path.exists()
     assert start(other, copy).wait() == 0
     same_training(undisturbed, copy)
 
@@ -119,6 +123,22 @@ def test_ctrl_c_stops_a_sweep_that_goes_on_later(home, isoflop):
     assert status == 130
 
 
+def test_sigterm_stops_a_sweep_as_ctrl_c_does(home, isoflop):
+    status = check_interrupted_sweep(home, isoflop, signal.SIGTERM, seed=9)
+    assert status == 130
+
+
+def test_a_sweep_is_stopped_from_another_terminal(home, isoflop):
+    def cancel(sweep):
+        done = isoflop("cancel", "seed-10")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "stopped seed-10: 1 processes here, 0 flow runs\n"
+
+    status = check_interrupted_sweep(home, isoflop, cancel, seed=10)
+    assert status == 130
+    assert isoflop("cancel", "seed-10").stdout == "nothing of seed-10 was running\n"
+
+
 def check_interrupted_sweep(home, isoflop, how, *, seed):
     """Start a sweep, end it when it trains, see that nothing is left of it, and finish it."""
     arguments = ["sweep", "smoke", "--set", f"name=seed-{seed}", "--set", f"seeds=[{seed}]"]
@@ -126,7 +146,10 @@ def check_interrupted_sweep(home, isoflop, how, *, seed):
     with (home / "interrupted.log").open("wb") as log:
         sweep = subprocess.Popen([COMMAND, *arguments], env=environment, stdout=log, stderr=log)
     assert wait_until(lambda: processes(home, "flows.child"), 120)
-    sweep.send_signal(how)
+    if isinstance(how, signal.Signals):
+        sweep.send_signal(how)
+    else:
+        how(sweep)
     status = sweep.wait(60)
     assert wait_until(lambda: not processes(home, "flows.child"), 20)
     assert wait_until(lambda: not processes(home, "prefect"), 20)

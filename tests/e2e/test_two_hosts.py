@@ -54,21 +54,23 @@ class Host:
             )
 
 
-@pytest.fixture(params=["loopback", "namespaces"])
-def network(request):
-    """Address of the servers, and for each host what puts a command on it."""
-    if request.param == "loopback":
+@pytest.fixture
+def network():
+    """Address of the servers, and for each host what puts a command on it.
+
+    Where nobody lets us make network namespaces the hosts share the loopback.
+    """
+    if os.geteuid() or not shutil.which("ip"):
         yield "127.0.0.1", [[], []]
         return
-    if os.geteuid() or not shutil.which("ip"):
-        pytest.skip("network namespaces need root and the command ip")
     mark, net = secrets.token_hex(2), f"10.{secrets.randbelow(200) + 20}"
     with ExitStack() as undo:
         prefixes = []
         for number in (1, 2):
             space, near, far = f"isoflop-{mark}-{number}", f"v{mark}{number}n", f"v{mark}{number}f"
             if ip("netns", "add", space, check=False):
-                pytest.skip("this machine lets nobody make network namespaces")
+                yield "127.0.0.1", [[], []]
+                return
             undo.callback(ip, "netns", "del", space)
             ip("link", "add", near, "type", "veth", "peer", "name", far, "netns", space)
             ip("address", "add", f"{net}.{number}.1/24", "dev", near)

@@ -13,6 +13,7 @@ from llama_core.records import (
     EvalRecord,
     ResumeRecord,
     StepRecord,
+    StoppedRecord,
 )
 from llama_core.train import train
 from tests.core_tools import BATCH_TOKENS, batches, recipe, tiny
@@ -198,3 +199,29 @@ def test_torch_is_left_as_it_was_found():
 
 def replace_threads(threads):
     return LAZY.model_copy(update={"threads": threads})
+
+
+def test_a_training_asked_to_stop_goes_on_from_that_very_step(tmp_path):
+    cfg = recipe(12, 20)
+    folder, held = tmp_path / "checkpoints", []
+
+    def steps():
+        return sum(isinstance(record, StepRecord) for record in held)
+
+    def sitting(stop):
+        records = train(
+            *(tiny(), cfg, batches(cfg)),
+            placement=LAZY,
+            checkpoints=folder,
+            stop=lambda: steps() == stop,
+        )
+        for record in records:
+            held.append(record)
+        return held[-1]
+
+    # On the trunk, on the branch, and on the trunk again.
+    for stop in (4, 10, 15):
+        assert isinstance(sitting(stop), StoppedRecord)
+        assert steps() == stop
+    assert not isinstance(sitting(None), StoppedRecord)
+    assert curve(held) == curve(run(cfg))

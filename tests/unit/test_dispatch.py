@@ -1,6 +1,6 @@
 """What is tried again and what is not."""
 
-from flows.dispatch import give_up, longest_first
+from flows.dispatch import _Tries, give_up, longest_first
 from flows.observe import missing, observations
 from flows.rundir import RunDir, RunResult, write_whole
 from flows.settings import Home
@@ -54,6 +54,19 @@ def test_giving_up_records_why_and_never_overwrites_a_result(tmp_path):
     assert run.result().status == "failed"
     other = finished_run(tmp_path, planned_run(width=16))
     assert give_up(other, "killed").status == "finished"
+
+
+def test_a_run_that_comes_farther_each_time_is_started_again_for_ever(tmp_path):
+    planned = planned_run()
+    run = RunDir(tmp_path / planned.id)
+    run.create(planned)
+    run.checkpoints.mkdir()
+    tries = _Tries(run)
+    for steps in range(10, 100, 10):
+        (run.checkpoints / f"{steps:09d}-000.json").touch()
+        assert tries.another()
+    # Killed at the same place: the first of these three came with the last checkpoint.
+    assert [tries.another() for _ in range(2)] == [True, False]
 
 
 def test_long_runs_start_first():

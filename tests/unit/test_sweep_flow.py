@@ -1,6 +1,8 @@
 """A sweep trains what is missing, mirrors it, reports, and knows when to stop."""
 
+import errno
 import json
+import os
 from dataclasses import asdict
 
 import pytest
@@ -12,6 +14,7 @@ from flows.plan import make_plan, read_plans
 from flows.rundir import Observation, RunDir, RunResult, SweepFailedError, write_whole
 from flows.settings import Home
 from flows.sweep import run_sweep
+from flows.underway import controllers
 from llama_core.documents import CorpusError
 from sweeps.load import load_spec
 from tests.conftest import ROOT
@@ -144,14 +147,14 @@ def test_a_cap_leaves_out_the_dearest_run_and_a_larger_one_goes_on(text, tmp_pat
     small = plan_on(text, home, f"cap={{kind: flops, flops: {affordable}}}")
     assert [run.id for run in small.runs] == [run.id for run in whole.runs]
     dispatcher, cap = FakeDispatcher(home), capped(small, home, [{}])
-    run_sweep(small, home, FakeTracker(), dispatcher, SilentWatcher(), cap)
+    run_sweep(small, home, FakeTracker(), dispatcher, SilentWatcher(), cap=cap)
     assert set(dispatcher.trained) == {run for _, run in costs[:-1]}
     assert "leaves out 1 of 4 runs" in cap.refusal()
     assert "--max-flops" in cap.refusal()
 
     larger = plan_on(text, home, f"cap={{kind: flops, flops: {whole.flops_spent}}}")
     dispatcher, cap = FakeDispatcher(home), capped(larger, home, [{}])
-    run_sweep(larger, home, FakeTracker(), dispatcher, SilentWatcher(), cap)
+    run_sweep(larger, home, FakeTracker(), dispatcher, SilentWatcher(), cap=cap)
     assert dispatcher.trained == [costs[-1][1]]
     assert cap.refusal() is None
 
@@ -164,9 +167,43 @@ def test_runs_that_another_sweep_paid_for_cost_a_capped_one_nothing(planned, tex
     cap = f"cap={{kind: flops, flops: {wide.flops_spent}}}"
     other = plan_on(text, home, "name=wider", widths, cap)
     dispatcher, cap = FakeDispatcher(home), capped(other, home, [{}])
-    run_sweep(other, home, FakeTracker(), dispatcher, SilentWatcher(), cap)
+    run_sweep(other, home, FakeTracker(), dispatcher, SilentWatcher(), cap=cap)
     assert dispatcher.trained == [wide.id]
     assert cap.refusal() is None
+
+
+@pytest.mark.parametrize(("allowed", "trained"), [(0, 1), (1, 2)])
+def test_a_sweep_stops_at_the_failure_that_is_one_too_many(planned, tmp_path, allowed, trained):
+    home = Home(tmp_path)
+    dispatcher = FakeDispatcher(home, status="diverged")
+    with pytest.raises(SweepFailedError, match=rf"{trained} trainings did not.* {allowed} may"):
+        run_sweep(planned, home, FakeTracker(), dispatcher, SilentWatcher(), max_failures=allowed)
+    assert len(dispatcher.trained) == trained
+
+
+def test_a_full_disk_ends_a_sweep_with_one_line_and_leaves_no_note(planned, tmp_path):
+    class Full(FakeDispatcher):
+        def train_all(self, runs, *, on_finished, on_tick, admit):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    home = Home(tmp_path)
+    with pytest.raises(SweepFailedError, match=r"disk is full.*No space left.*same command"):
+        run_sweep(planned, home, FakeTracker(), Full(home), SilentWatcher())
+    assert controllers(home.sweeps / "smoke") == []
+
+
+def test_a_sweep_under_way_notes_the_process_to_stop(planned, tmp_path):
+    home, seen = Home(tmp_path), []
+
+    class Looks(SilentWatcher):
+        def tick(self):
+            seen.extend(controllers(home.sweeps / "smoke"))
+
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), Looks())
+    assert {(one.process.pid, one.alive, one.deployed) for one in seen} == {
+        (os.getpid(), True, False)
+    }
+    assert controllers(home.sweeps / "smoke") == []
 
 
 def test_a_corpus_too_short_for_the_validation_set_is_refused_before_training(text, tmp_path):

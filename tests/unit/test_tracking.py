@@ -2,9 +2,10 @@
 
 import pytest
 
+from flows import tracking
 from flows.attempts import attempted, read_provenance
 from flows.rundir import CurveWriter, RunDir
-from flows.settings import Home
+from flows.settings import Home, Settings
 from flows.tracking import MlflowTracker
 from llama_core.config import Placement
 from llama_core.counting import count_params
@@ -117,3 +118,24 @@ def test_mlflow_keeps_the_full_curve_as_an_artifact(mlflow_tracker, tmp_path):
     assert tags["isoflop.data_sha256"] == planned.run.data.digest
     assert tags["isoflop.attempts"] == "1"
     assert RunSpec.model_validate_json(tags["isoflop.spec"]).id == run.id
+
+
+def test_a_mirror_that_failed_is_left_alone_for_a_while_and_then_catches_up(tmp_path, monkeypatch):
+    tried, clock, planned = [], [100.0], planned_run()
+    run = finished_run(tmp_path, planned)
+    alive = FakeTracker()
+
+    def open_it(settings, home):
+        tried.append(clock[0])
+        if len(tried) == 1:
+            raise ConnectionError("refused")
+        return alive
+
+    monkeypatch.setattr(tracking, "open_tracker", open_it)
+    monkeypatch.setattr(tracking.time, "monotonic", lambda: clock[0])
+    mirror = tracking.Mirror(Settings(home=tmp_path), Home(tmp_path))
+    for later in (0, 10, 10, 11):
+        clock[0] += later
+        mirror.publish(run, planned)
+    assert tried == [100.0, 131.0]
+    assert alive.run_ids("test") == [planned.id]

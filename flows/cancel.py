@@ -1,0 +1,127 @@
+"""Stop a sweep: queued runs first, then running ones, which write a checkpoint."""
+
+import os
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import TERMINAL_STATES, State, StateType
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelling, Crashed
+
+from flows.flow_runs import cancel_flow_runs
+from flows.prefect_client import prefect_client
+from flows.settings import Settings
+from flows.underway import Controller, controllers, forget
+
+# Prefect gives a process 30 s after SIGTERM; its worker looks every few seconds.
+_PATIENCE_S = 60.0
+_POLL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What was stopped.
+
+    Attributes:
+        processes: sweeps in processes of this host that ended.
+        flow_runs: flow runs, of the sweep and its trainings, that were ended in Prefect.
+        left: what is still there, in words; empty when all has ended.
+    """
+
+    processes: int
+    flow_runs: int
+    left: tuple[str, ...]
+
+
+def cancel(sweep: str, folder: Path, settings: Settings, *, server: bool) -> Stopped:
+    """End everything that works for a sweep; returns when it has ended, or patience has.
+
+    Args:
+        folder: the sweep's.
+        server: whether the Prefect server of the settings answers.
+    """
+    found = controllers(folder)
+    here = [one for one in found if one.alive and not one.deployed]
+    for controller in here:
+        with suppress(ProcessLookupError):
+            os.kill(controller.process.pid, signal.SIGINT)
+    flow_runs, left = 0, []
+    if server:
+        with prefect_client(settings) as client:
+            flow_runs = _end_flow_runs(client, sweep, [one for one in found if one not in here])
+            left = _wait_for_flow_runs(client, sweep)
+    elif any(one.deployed for one in found):
+        left.append("its flow runs: the Prefect server does not answer")
+    deadline = time.monotonic() + _PATIENCE_S
+    while any(one.alive for one in here) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    for controller in found:
+        if not controller.alive:
+            forget(folder, controller)
+    left += [f"process {one.process.pid}" for one in here if one.alive]
+    return Stopped(sum(not one.alive for one in here), flow_runs, tuple(left))
+
+
+def _end_flow_runs(client: SyncPrefectClient, sweep: str, others: list[Controller]) -> int:
+    """Tell the sweep's own flow runs, which end their trainings; then what is left of those."""
+    count = 0
+    for controller in others:
+        if controller.flow_run is None:
+            continue
+        flow_run = UUID(controller.flow_run)
+        with suppress(ObjectNotFound):
+            state = client.read_flow_run(flow_run).state
+            if state is None or state.is_final():
+                continue
+            # Nobody is left to end the flow run of a process that was killed.
+            dead: State[Any] = Crashed(message="its process is gone")
+            asked: State[Any] = Cancelling()
+            client.set_flow_run_state(
+                flow_run, asked if controller.alive else dead, force=not controller.alive
+            )
+            count += 1
+            _wait_for_end(client, flow_run)
+    return count + cancel_flow_runs(lambda: _trainings(client, sweep))
+
+
+def _wait_for_end(client: SyncPrefectClient, flow_run: UUID) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline:
+        state = client.read_flow_run(flow_run).state
+        if state is None or state.is_final():
+            return
+        time.sleep(_POLL_S)
+
+
+def _wait_for_flow_runs(client: SyncPrefectClient, sweep: str) -> list[str]:
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        living = _trainings(client, sweep)
+        if not living or time.monotonic() > deadline:
+            return [f"{len(living)} flow runs of its trainings"] if living else []
+        time.sleep(_POLL_S)
+
+
+def _trainings(client: SyncPrefectClient, sweep: str) -> dict[UUID, State[Any]]:
+    """States of the flow runs of a sweep's trainings that have not ended, by id."""
+    living = [kind for kind in StateType if kind not in TERMINAL_STATES]
+    filters = FlowRunFilter(
+        tags=FlowRunFilterTags(all_=[sweep]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=living)),
+    )
+    states: dict[UUID, State[Any]] = {}
+    while page := client.read_flow_runs(flow_run_filter=filters, offset=len(states)):
+        states |= {found.id: found.state for found in page if found.state is not None}
+    return states

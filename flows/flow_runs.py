@@ -1,0 +1,99 @@
+"""Flow runs as the Prefect server has them: their states, and how to end them."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import State
+from prefect.states import Cancelled, Cancelling, Crashed
+
+log = logging.getLogger(__name__)
+
+# A server that is being restarted is waited for.
+_PATIENCE_S = 600.0
+_POLL_S = 1.0
+# Flow runs the server returns at most in one answer.
+_PAGE = 200
+# A run may be picked up between our look and our word.
+_PASSES = 3
+_T = TypeVar("_T")
+
+
+def read_states(ids: list[UUID]) -> dict[UUID, State[Any]]:
+    """States of the flow runs that are there, by id."""
+
+    def read() -> dict[UUID, State[Any]]:
+        with get_client(sync_client=True) as client:
+            pages = [ids[start : start + _PAGE] for start in range(0, len(ids), _PAGE)]
+            return {
+                flow_run.id: flow_run.state
+                for page in pages
+                for flow_run in client.read_flow_runs(
+                    flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=page))
+                )
+                if flow_run.state is not None
+            }
+
+    return when_it_answers(read)
+
+
+def when_it_answers(call: Callable[[], _T]) -> _T:
+    """Ask the Prefect server, and again while it is being restarted.
+
+    Raises:
+        httpx.HTTPError: it refused, or was not there for ten minutes.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            return call()
+        except httpx.HTTPError as error:
+            refused = isinstance(error, httpx.HTTPStatusError) and error.response.status_code < 500
+            if refused or time.monotonic() > deadline:
+                raise
+            log.warning("waiting for Prefect: %s", error)
+            time.sleep(_POLL_S)
+
+
+def crash(flow_run_id: UUID) -> State[Any]:
+    """Tell Prefect that a run's process is gone, which it would notice much later."""
+    state: State[Any] = Crashed(message="its training gives no sign of life")
+
+    def tell() -> None:
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(flow_run_id, state, force=True)
+
+    when_it_answers(tell)
+    return state
+
+
+def cancel_flow_runs(read: Callable[[], Mapping[UUID, State[Any]]]) -> int:
+    """Cancel flow runs, those that have not started first, so that none starts meanwhile.
+
+    Args:
+        read: the states of the flow runs as they are now, by id.
+
+    Returns:
+        How many were told to end.
+    """
+    told: set[UUID] = set()
+    with get_client(sync_client=True) as client:
+        for _ in range(_PASSES):
+            states = {
+                flow_run: state
+                for flow_run, state in read().items()
+                if not state.is_final() and not state.is_cancelling()
+            }
+            if not states:
+                break
+            for flow_run in sorted(states, key=lambda found: states[found].is_running()):
+                started = states[flow_run].is_running() or states[flow_run].is_pending()
+                ended: State[Any] = Cancelling() if started else Cancelled()
+                client.set_flow_run_state(flow_run, ended)
+                told.add(flow_run)
+    return len(told)

@@ -1,0 +1,34 @@
+"""Every fault once, in the time a change may take to be checked; `make chaos` has them all."""
+
+import pytest
+
+from tests.chaos.table import theatre
+
+# Those of a killed training, a killed sweep and Ctrl-C are in tests/e2e/test_resume.py.
+FAULTS = (
+    "mlflow_down",
+    "disk_full_checkpoint",
+    "disk_full_curve",
+    "checkpoint_flipped",
+    "twins",
+    "clock_set_back",
+    "loss_nan",
+    "worker_and_training_killed",
+    "prefect_restarted",
+)
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    with theatre(tmp_path_factory.mktemp("chaos"), seed=0) as ready:
+        yield ready
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_sweep_that_meets_a_fault_loses_and_doubles_nothing(stage, fault):
+    outcome = stage.play(fault, times=1)
+    assert outcome.injected >= 1
+    assert outcome.lost == 0
+    assert outcome.doubled == 0
