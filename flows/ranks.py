@@ -77,6 +77,7 @@ def main(arguments: list[str]) -> int:
 
     home = Home(Path(home_path))
     run = RunDir(home.runs / run_id)
+    log.info("rank %s of %s trains run %s", os.environ["RANK"], os.environ["WORLD_SIZE"], run_id)
     if os.environ["RANK"] == "0":
         train_in_process(run, home, run.placement())
     else:
