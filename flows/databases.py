@@ -160,7 +160,8 @@ def _sqlite_path(address: str) -> Path | None:
 def _revisions(migrations: Path) -> tuple[set[str], str]:
     """All revisions of a folder of alembic scripts, and the one that no other follows."""
     pattern = re.compile(r"^(down_)?revision(?:\s*:[^=]+)?\s*=\s*['\"]([^'\"]+)['\"]", re.MULTILINE)
-    found, followed = set(), set()
+    found: set[str] = set()
+    followed: set[str] = set()
     for script in migrations.glob("*.py"):
         for down, revision in pattern.findall(script.read_text()):
             (followed if down else found).add(revision)
