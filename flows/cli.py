@@ -19,6 +19,7 @@ for _name, _target, _help in (
     ("plan", "sweep:plan", "Show every run of a sweep with its cost; nothing is spent."),
     ("sweep", "sweep:sweep", "Plan, train what is missing, fit and report, in this process."),
     ("report", "sweep:report", "Write a sweep's report again from what is there."),
+    ("watch", "watch:watch", "Show a sweep as it trains."),
     ("runs", "sweep:runs", "List the runs of a sweep, or of all."),
     ("up", "stack:up", "Start Prefect, MLflow, pools and workers, and deploy."),
     ("down", "stack:down", "Stop them."),

@@ -81,6 +81,8 @@ def sweep(spec: str = "chinchilla", overrides: tuple[str, ...] = ()) -> State[An
     home = open_home(settings)
     planned, _ = make_plan(load_spec(spec, overrides), home)
     dispatcher = WorkPool(home, planned.spec.placement, "train/run", open_store(settings))
+    live = sweep_folder(planned, home) / "live.html"
+    get_run_logger().info("live page: %s", live.as_uri())
     with LivePage(home) as page, ArtifactWatcher(home) as artifact:
         watcher = Together(LogWatcher(), page, artifact)
         report = run_sweep(planned, home, Mirror(settings, home), dispatcher, watcher)
