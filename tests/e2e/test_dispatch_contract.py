@@ -48,7 +48,7 @@ def here(folder, overrides):
         env={**bare_environment(), "ISOFLOP_HOME": str(folder)},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -71,7 +71,7 @@ def by_workers(tmp_path_factory, corpora):
             env={**place, **more},
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=900,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -116,7 +116,7 @@ def of_sweep(folder, name):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_run_is_the_same_by_either_dispatch_to_the_bit(by_workers, corpora, tmp_path):
     local = here(new_home(tmp_path / "local", corpora), ALONE)
     assert len(contents(local)) == 2
@@ -124,7 +124,7 @@ def test_a_run_is_the_same_by_either_dispatch_to_the_bit(by_workers, corpora, tm
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_two_ranks_by_either_dispatch_give_the_run_of_one_process(by_workers, corpora, tmp_path):
     two = here(new_home(tmp_path / "two", corpora), TWO_RANKS)
     one = here(new_home(tmp_path / "one", corpora), SHARED)

@@ -302,6 +302,20 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_one_keeps_its_draft(s
     fresh.unlink()
 
 
+@pytest.mark.parametrize("arguments", [("sync",), ("status",), ("down",), ("doctor",)])
+def test_a_server_that_is_not_there_is_told_in_a_line_with_the_remedy(command, arguments, tmp_path):
+    nowhere = f"http://127.0.0.1:{free_port('127.0.0.1')}"
+    done = command(*arguments, ISOFLOP_MLFLOW_URI=nowhere, ISOFLOP_HOME=str(tmp_path))
+    told = done.stdout + done.stderr
+    assert "Traceback" not in told
+    if arguments == ("sync",):
+        assert done.returncode == 1
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert "isoflop doctor" in done.stderr
+    if arguments == ("status",):
+        assert "isoflop up" in told
+
+
 def prefect(ours, *arguments):
     settings, home = ours
     done = subprocess.run(
