@@ -65,10 +65,11 @@ def main() -> None:
     logging.disable(logging.WARNING)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        first = open_home(Settings(home=Path(folder) / "first"))
+        # Only its corpus is used.
+        first = open_home()
         make_plan(load_spec("smoke", ()), first)
         rows += dispatch(first, Path(folder))
-        rows += tracking(Path(folder))
+        rows += tracking(first, Path(folder))
         rows += [row("isoflop --help, s", [timed(isoflop_help) for _ in range(7)])]
         rows += hundred_runs(first, Path(folder))
     document = {"machine": machine(), "rows": rows}
@@ -217,12 +218,11 @@ def by_worker(home: Home) -> tuple[list[float], float]:
         subprocess.run([ISOFLOP, "down"], env=place, cwd=ROOT, capture_output=True, check=False)
 
 
-def tracking(folder: Path) -> list[dict[str, Any]]:
+def tracking(first: Home, folder: Path) -> list[dict[str, Any]]:
     """What a step costs beside its arithmetic: its row on disk, and its share of the mirror."""
     steps = 10_000
     home = open_home(Settings(home=folder / "tracking"))
     overrides = ("name=tracking", "ladder.widths=[16]", "grid.budgets=[2e12]", "grid.kind=isoflop")
-    first = open_home(Settings(home=folder / "first"))
     planned, _ = make_plan(load_spec("smoke", overrides), first)
     run = RunDir(home.runs / planned.runs[0].id)
     run.create(planned.runs[0])
