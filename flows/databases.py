@@ -59,8 +59,9 @@ class Database:
         state, said = inspect(self, path)
         if done.returncode == 0 and state == "whole":
             return ""
-        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        return lines[-1].strip()[:200] if done.returncode and lines else said
+        told = [line.strip() for line in (done.stderr + done.stdout).splitlines()]
+        errors = [line for line in told if "rror" in line and not line.startswith("(Background")]
+        return errors[-1][:200] if done.returncode and errors else said
 
 
 State = Literal["absent", "whole", "old", "newer", "broken"]

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from flows.settings import Home, Settings
 
-_START_S = 120.0
+_START_S = 180.0
 _STOP_S = 15.0
 _FOR_WORKERS = (
     "CANCELLATION_CLEANUP",
@@ -143,7 +143,7 @@ def wait_healthy(address: str, process: subprocess.Popen[bytes], log: Path) -> N
     """Wait until the address answers.
 
     Raises:
-        StackError: the process ended, or two minutes passed.
+        StackError: the process ended, or three minutes passed.
     """
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
