@@ -99,7 +99,7 @@ def _start_all(
     _deploy(settings, home)
     say(f"starting {len(slots)} training workers, and one for sweeps")
     since = datetime.now(UTC)
-    wanted = {"control-worker": None}
+    wanted: dict[str, str | None] = {"control-worker": None}
     wanted |= {f"train-worker-{number}": gpus for number, gpus in enumerate(slots)}
     started = {name: start_worker(settings, home, name, gpus) for name, gpus in wanted.items()}
     wait_healthy(f"{settings.mlflow_address}/health", mlflow, home.logs / "mlflow-server.log")
