@@ -76,8 +76,8 @@ def by_workers(tmp_path_factory, corpora):
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
-    run(isoflop, "up", "--workers", "1")
     try:
+        run(isoflop, "up", "--workers", "1")
         for overrides in (ALONE, TWO_RANKS):
             run(
                 *(prefect, "deployment", "run", "sweep/chinchilla", "--watch", "-p", "spec=smoke"),
