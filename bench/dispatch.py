@@ -222,7 +222,12 @@ def tracking(first: Home, folder: Path) -> list[dict[str, Any]]:
     """What a step costs beside its arithmetic: its row on disk, and its share of the mirror."""
     steps = 10_000
     home = open_home(Settings(home=folder / "tracking"))
-    overrides = ("name=tracking", "ladder.widths=[16]", "grid.budgets=[2e12]", "grid.kind=isoflop")
+    overrides = (
+        "name=tracking",
+        "ladder.widths=[16]",
+        "grid.budgets=[1e12]",
+        "grid.tokens_per_param=[0.2, 10000]",
+    )
     planned, _ = make_plan(load_spec("smoke", overrides), first)
     run = RunDir(home.runs / planned.runs[0].id)
     run.create(planned.runs[0])
