@@ -173,6 +173,10 @@ def draw_isoflop(data: pl.DataFrame, fit: IsoflopFit | None = None) -> go.Figure
     _finish(figure, title, "N, parameters", "loss")
     figure.update_xaxes(title="C, training FLOPs", type="log", exponentformat="power", row=1, col=2)
     figure.update_yaxes(title="N*", type="log", exponentformat="SI", nticks=6, row=1, col=2)
+    if not minima.height:
+        # Axes without a point would show a range that means nothing.
+        figure.update_xaxes(visible=False, row=1, col=2)
+        figure.update_yaxes(visible=False, row=1, col=2)
     return figure
 
 

@@ -20,6 +20,7 @@ for _name, _target, _help in (
     ("sweep", "sweep:sweep", "Plan, train what is missing, fit and report, in this process."),
     ("cancel", "sweep:cancel", "Stop a sweep that runs elsewhere; called again it goes on."),
     ("report", "sweep:report", "Write a sweep's report again from what is there."),
+    ("watch", "watch:watch", "Show a sweep as it trains."),
     ("runs", "sweep:runs", "List the runs of a sweep, or of all."),
     ("show", "look:show", "Print all that is known of a run."),
     ("compare", "look:compare", "What differs between two sweeps, and what it did to the law."),

@@ -59,8 +59,9 @@ class Database:
         state, said = inspect(self, path)
         if done.returncode == 0 and state == "whole":
             return ""
-        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        return lines[-1].strip()[:200] if done.returncode and lines else said
+        told = [line.strip() for line in (done.stderr + done.stdout).splitlines()]
+        errors = [line for line in told if "rror" in line and not line.startswith("(Background")]
+        return errors[-1][:200] if done.returncode and errors else said
 
 
 State = Literal["absent", "whole", "old", "newer", "broken"]
@@ -160,7 +161,8 @@ def _sqlite_path(address: str) -> Path | None:
 def _revisions(migrations: Path) -> tuple[set[str], str]:
     """All revisions of a folder of alembic scripts, and the one that no other follows."""
     pattern = re.compile(r"^(down_)?revision(?:\s*:[^=]+)?\s*=\s*['\"]([^'\"]+)['\"]", re.MULTILINE)
-    found, followed = set(), set()
+    found: set[str] = set()
+    followed: set[str] = set()
     for script in migrations.glob("*.py"):
         for down, revision in pattern.findall(script.read_text()):
             (followed if down else found).add(revision)

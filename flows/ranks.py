@@ -77,6 +77,7 @@ def main(arguments: list[str]) -> int:
 
     home = Home(Path(home_path))
     run = RunDir(home.runs / run_id)
+    log.info("rank %s of %s trains run %s", os.environ["RANK"], os.environ["WORLD_SIZE"], run_id)
     if os.environ["RANK"] == "0":
         # torchrun passes SIGTERM to every rank; this one writes a checkpoint and stops them all.
         train_in_process(run, home, run.placement())

@@ -46,7 +46,7 @@ _STUCK = "isoflop: crash runs that were picked up and not started"
 _STUCK_AFTER_S = 300
 # A sweep only waits, so several fit one worker.
 _SWEEPS_AT_ONCE = 4
-_WORKERS_START_S = 30.0
+_WORKERS_START_S = 90.0
 
 
 def up(
@@ -100,7 +100,7 @@ def _start_all(
     _deploy(settings, home)
     say(f"starting {len(slots)} training workers, and one for sweeps")
     since = datetime.now(UTC)
-    wanted = {"control-worker": None}
+    wanted: dict[str, str | None] = {"control-worker": None}
     wanted |= {f"train-worker-{number}": gpus for number, gpus in enumerate(slots)}
     started = {name: start_worker(settings, home, name, gpus) for name, gpus in wanted.items()}
     wait_healthy(f"{settings.mlflow_address}/health", mlflow, home.logs / "mlflow-server.log")
@@ -304,7 +304,7 @@ def wait_for_workers(
     """Wait until the server has heard from every worker.
 
     Raises:
-        StackError: a worker ended, or said nothing for half a minute.
+        StackError: a worker ended, or said nothing for a minute and a half.
     """
     deadline = time.monotonic() + _WORKERS_START_S
     silent = set(started)

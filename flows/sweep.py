@@ -93,6 +93,8 @@ def sweep(
     dispatcher = WorkPool(home, planned.spec.placement, "train/run", open_store(settings))
     # A worker's speed is not known here: one slot of this machine stands for it.
     cap = capped(planned, home, slot_environments(planned.spec, 1))
+    live = sweep_folder(planned, home) / "live.html"
+    get_run_logger().info("live page: %s", live.as_uri())
     with LivePage(home) as page, ArtifactWatcher(home) as artifact:
         watcher = Together(LogWatcher(), page, artifact)
         report = run_sweep(

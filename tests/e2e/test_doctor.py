@@ -19,6 +19,8 @@ from flows.settings import Settings, open_home
 from flows.stack import noted
 from tests.conftest import ROOT, bare_environment
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
 SMALL = ["name=doctored", "ladder.widths=[16, 32]", "grid.budgets=[1e10]"]
 LONG = ["name=long", "ladder.widths=[32]", "grid.budgets=[4e12]", "placement.threads=1"]
 
@@ -54,7 +56,7 @@ def command(place):
             env={**place, **more},
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=600,
             check=False,
         )
 
@@ -113,12 +115,10 @@ def named(ours, name):
     return next(process for process in noted(ours[1]) if process.name == name)
 
 
-@pytest.mark.slow
 def test_a_home_that_is_well_is_left_as_it_is(swept, doctor):
     assert doctor() == ({}, 0)
 
 
-@pytest.mark.slow
 def test_tables_whose_migration_was_killed_are_completed_or_made_anew_with_every_point(
     swept, ours, doctor
 ):
@@ -157,7 +157,6 @@ def kill_in_the_middle_of_migrating(path, ours):
     assert inspect(ours, path)[0] == "old"
 
 
-@pytest.mark.slow
 def test_a_damaged_database_of_prefect_is_set_aside_under_its_server(stack, ours, doctor):
     """The server is up and has the file open: it is stopped, and started on a new one."""
     path = database(ours, "Prefect").path
@@ -177,7 +176,6 @@ def test_a_damaged_database_of_prefect_is_set_aside_under_its_server(stack, ours
     assert "sweep/chinchilla" in deployed
 
 
-@pytest.mark.slow
 def test_a_dead_and_a_hanging_server_are_started_again(stack, ours, doctor):
     os.kill(named(ours, "prefect-server").pid, signal.SIGKILL)
     for process in family(named(ours, "mlflow-server").pid):
@@ -192,9 +190,8 @@ def test_a_dead_and_a_hanging_server_are_started_again(stack, ours, doctor):
     assert healthy(f"{ours[0].mlflow_address}/health")
 
 
-@pytest.mark.slow
 def test_runs_of_a_worker_that_died_are_ended_and_the_worker_comes_back(stack, ours, doctor):
-    settings, home = ours
+    home = ours[1]
     prefect(ours, "deployment", "run", "sweep/chinchilla", *parameters(LONG))
     [running] = wait_for(lambda: [path for path in home.runs.iterdir() if RunDir(path).busy()], 200)
     worker = named(ours, "train-worker-0")
@@ -211,7 +208,6 @@ def test_runs_of_a_worker_that_died_are_ended_and_the_worker_comes_back(stack, o
     assert "runs in Prefect" not in found
 
 
-@pytest.mark.slow
 def test_a_run_that_was_picked_up_and_never_started_is_ended(stack, ours, place):
     code = """
 import os, sys
@@ -248,7 +244,6 @@ with get_client(sync_client=True) as client:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.slow
 def test_runs_that_mlflow_believes_in_are_ended(swept, ours, doctor):
     path = database(ours, "MLflow").path
     with sqlite3.connect(path) as connection:
@@ -260,7 +255,6 @@ def test_runs_that_mlflow_believes_in_are_ended(swept, ours, doctor):
     assert "runs in MLflow" not in doctor()[0]
 
 
-@pytest.mark.slow
 def test_a_disk_too_full_for_the_checkpoints_is_told(home, doctor, tmp_path):
     """A file system of 4 MiB."""
     small = tmp_path / "small"
@@ -279,7 +273,6 @@ def test_a_disk_too_full_for_the_checkpoints_is_told(home, doctor, tmp_path):
         subprocess.run(["umount", str(small)], check=True)
 
 
-@pytest.mark.slow
 def test_a_fastapi_that_prefect_cannot_start_with_is_told(doctor, tmp_path):
     noted_by_pip = tmp_path / "fastapi-0.165.0.dist-info"
     noted_by_pip.mkdir()
@@ -292,7 +285,6 @@ def test_a_fastapi_that_prefect_cannot_start_with_is_told(doctor, tmp_path):
     assert "fastapi<0.151,>=0.139" in found["versions"][0]["remedy"]
 
 
-@pytest.mark.slow
 def test_what_a_killed_writer_left_is_removed_and_a_living_one_keeps_its_draft(swept, ours, doctor):
     folder = ours[1].sweeps / "doctored"
     gone = subprocess.Popen([sys.executable, "-c", ""])
@@ -308,6 +300,20 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_one_keeps_its_draft(s
     assert not stale.exists()
     assert fresh.exists()
     fresh.unlink()
+
+
+@pytest.mark.parametrize("arguments", [("sync",), ("status",), ("down",), ("doctor",)])
+def test_a_server_that_is_not_there_is_told_in_a_line_with_the_remedy(command, arguments, tmp_path):
+    nowhere = f"http://127.0.0.1:{free_port('127.0.0.1')}"
+    done = command(*arguments, ISOFLOP_MLFLOW_URI=nowhere, ISOFLOP_HOME=str(tmp_path))
+    told = done.stdout + done.stderr
+    assert "Traceback" not in told
+    if arguments == ("sync",):
+        assert done.returncode == 1
+        assert len(done.stderr.strip().splitlines()) == 1
+        assert "isoflop doctor" in done.stderr
+    if arguments == ("status",):
+        assert "isoflop up" in told
 
 
 def prefect(ours, *arguments):
