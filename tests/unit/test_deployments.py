@@ -26,8 +26,8 @@ from tests.conftest import ROOT
 WORKERS = {"process": ProcessWorker, "docker": DockerWorker, "kubernetes": KubernetesWorker}
 FILES = {
     "prefect.yaml": ("process", None),
-    "deploy/prefect-docker.yaml": ("docker", "deploy/docker-pool.json"),
-    "deploy/prefect-kubernetes.yaml": ("kubernetes", "deploy/kubernetes-pool.json"),
+    "flows/deploy/prefect-docker.yaml": ("docker", "flows/deploy/docker-pool.json"),
+    "flows/deploy/prefect-kubernetes.yaml": ("kubernetes", "flows/deploy/kubernetes-pool.json"),
 }
 DEPLOYMENTS = [
     (file, deployment["name"])
@@ -93,7 +93,7 @@ def test_the_variables_of_a_deployment_fit_the_schema_of_its_pool(file):
 
 
 def test_a_container_is_pinned_to_the_gpu_of_its_worker(monkeypatch):
-    made = rendered("deploy/prefect-docker.yaml", "run", monkeypatch)
+    made = rendered("flows/deploy/prefect-docker.yaml", "run", monkeypatch)
     assert made.env["NVIDIA_VISIBLE_DEVICES"] == "3"
     assert made.env["PREFECT_API_URL"] == "http://10.0.0.5:4200/api"
     assert "ISOFLOP_STORE" not in made.env
@@ -101,7 +101,7 @@ def test_a_container_is_pinned_to_the_gpu_of_its_worker(monkeypatch):
 
 
 def test_the_kubernetes_job_has_only_fields_that_kubernetes_knows(monkeypatch):
-    made = rendered("deploy/prefect-kubernetes.yaml", "run", monkeypatch)
+    made = rendered("flows/deploy/prefect-kubernetes.yaml", "run", monkeypatch)
     assert unknown(made.job_manifest, "V1Job") == TOLERATED
     pod = made.job_manifest["spec"]["template"]["spec"]
     [container] = pod["containers"]
@@ -148,11 +148,11 @@ def test_the_dockerfile_copies_what_is_there_and_nothing_is_hidden_from_it():
     assert packages <= set(copied)
     # The pull step of the deployments goes where the image has the code.
     [workdir] = re.findall(r"^WORKDIR (\S+)$", instructions, re.MULTILINE)
-    for file in ("deploy/prefect-docker.yaml", "deploy/prefect-kubernetes.yaml"):
+    for file in ("flows/deploy/prefect-docker.yaml", "flows/deploy/prefect-kubernetes.yaml"):
         [step] = yaml.safe_load((ROOT / file).read_text())["pull"]
         assert step["prefect.deployments.steps.set_working_directory"]["directory"] == workdir
     # And the home is where the templates look for it.
     [home] = re.findall(r"^ENV ISOFLOP_HOME=(\S+)$", instructions, re.MULTILINE)
     for kind in ("docker", "kubernetes"):
-        pool = template(kind, f"deploy/{kind}-pool.json")
+        pool = template(kind, f"flows/deploy/{kind}-pool.json")
         assert pool["job_configuration"]["env"]["ISOFLOP_HOME"] == home
