@@ -91,7 +91,7 @@ def sweep(
         environments = _slots(parsed, slots, UNLIMITED)
         if json is not None:
             check_destination(json)
-        with busy("timing every shape for the cap"), failures(CalibrationError):
+        with busy("adding up what the sweep may cost"), failures(CalibrationError):
             cap = capped(planned, home, environments)
     if json is None:
         print_plan(planned, prepared, home, cost=None)
