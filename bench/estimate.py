@@ -6,7 +6,6 @@ measured on a machine that others use. Trains the whole demo in a home of its ow
     python bench/estimate.py [HOME]
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -51,7 +50,8 @@ def timings(plan: Plan, home: Home) -> tuple[list[Timing], float]:
 
 def train(plan: Plan, home: Home, predicted: Estimate) -> dict[str, float]:
     """CPU seconds of every run, trained as a sweep does; a line for each that has ended."""
-    waiting, spent, guard = list(reversed(plan.runs)), dict[str, float](), threading.Lock()
+    # Cheapest first, so that whoever stops it half-way has learned of several sizes.
+    waiting, spent, guard = list(plan.runs), dict[str, float](), threading.Lock()
 
     def work() -> None:
         while True:
@@ -107,9 +107,15 @@ def main() -> None:
         basis="CPU clock",
     )
     predicted = estimate(plan, speed, {run.id: 0 for run in plan.runs}, slots=2)
+    low, high = predicted.elapsed_range_s
+    print(
+        f"foreseen: {predicted.device_s:.0f} s of CPU, {predicted.elapsed_s:.0f} s on two idle "
+        f"cores ({low:.0f} to {high:.0f})"
+    )
+    for run in plan.runs:
+        print(f"{run.name:<6}{predicted.runs[run.id].whole_s:>8.1f} s predicted")
     actual = train(plan, home, predicted)
     tell("all", predicted.device_s, sum(actual.values()))
-    print(json.dumps({"on two idle cores, predicted s": round(predicted.elapsed_s, 1)}))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from sweeps.plan import Plan
 from sweeps.spec import PlannedRun, tokens_spent
 
 # A Prefect server before the first training, and fit, report and mirror after the last; measured
-# on the demo (docs/benchmarks/demo_estimate.md).
+# on the demo (docs/benchmarks/demo_sweep.md).
 AROUND_S = 12.0
 
 

@@ -70,9 +70,10 @@ def test_compare_names_what_was_changed_and_weighs_what_it_did(isoflop, home, tm
     changed = {row["path"]: (row["first"], row["second"]) for row in found["spec"]}
     assert changed.pop("recipe.coef") == (0.256, 0.5)
     assert changed.pop("recipe.cap") == (0.016, 0.04)
-    assert set(changed) == {"cap.kind", "cap.flops"} or set(changed) == {"cap"}
+    assert set(changed) == {"cap.kind", "cap.flops"}
     assert len(found["matched"]["pairs"]) == 10
-    assert {c["name"] for c in found["contrasts"]} >= {"exponent_N", "n_opt", "loss"}
+    assert {c["name"] for c in found["contrasts"]} >= {"exponent_N", "loss"}
+    assert all(row["difference"] > -1 for row in found["matched"]["pairs"])
     assert "What it did to the law" in page.read_text()
     assert "recipe.coef" in isoflop("compare", "capped", "hotter").stdout
 
