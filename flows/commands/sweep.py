@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from flows.commands.common import Json, busy, failures, find_plan, open_all, refusals, say
-from flows.commands.limits import UNLIMITED, Limits, cap_of, speed_of
+from flows.commands.limits import UNLIMITED, Limits, cap_of, refuse_idle, speed_of
 
 if TYPE_CHECKING:
     from flows.ledger import CappedSweep
@@ -84,6 +84,7 @@ def sweep(
     from flows.tracking import Mirror
 
     with refusals():
+        refuse_idle(limits)
         settings, home = open_all()
         parsed = _load(spec, set, corpus, limits)
         with busy("looking for the corpus") as tell:

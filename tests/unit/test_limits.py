@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.commands.limits import Limits, cap_of, speed_of
+from flows.commands.limits import Limits, cap_of, refuse_idle, speed_of
 from sweeps.cap import AssumedSpeed, FlopsCap, HoursCap, MoneyCap, in_words
 from sweeps.load import SpecError, load_spec
 from sweeps.plan import plan
@@ -43,6 +43,13 @@ def test_each_option_gives_its_cap(limits, cap):
 def test_what_cannot_be_a_cap_is_refused_in_words(limits, words):
     with pytest.raises(ValueError, match=words):
         cap_of(limits)
+
+
+@pytest.mark.parametrize("limits", [Limits(gpu="h100"), Limits(max_flops=1e12, price=2.0)])
+def test_a_sweep_refuses_options_that_would_change_nothing(limits):
+    with pytest.raises(ValueError, match="would change nothing"):
+        refuse_idle(limits)
+    refuse_idle(Limits(max_cost=5.0, price=2.0))
 
 
 def test_an_assumed_speed_has_a_default_share_of_the_peak():
