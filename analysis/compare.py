@@ -66,7 +66,8 @@ class Comparison:
     """What two tables say of each other.
 
     Attributes:
-        laws: the fits; None where a table is too small, with the reason in `refusals`.
+        laws: the fits; None where a table is too small.
+        refusals: why there is no law, or no N*, of a table.
         paired: the tables hold the same N and D, so both were resampled alike.
         contrasts: constants, exponents, and optima and losses at common budgets.
     """
@@ -111,8 +112,16 @@ def compare(
             laws.append(None)
             refusals.append(f"no law of {name}: {error}")
     contrasts: list[Contrast] = []
+    unknown = []
+    for name, law in zip(names, laws, strict=True):
+        if law is not None and law.verdicts["exponent_N"].verdict == "not_identified":
+            unknown.append(name)
+            refusals.append(
+                f"the table of {name} does not identify how N* grows, so N* is not compared: "
+                f"{law.verdicts['exponent_N'].reason}"
+            )
     if laws[0] is not None and laws[1] is not None:
-        contrasts = _contrasts(laws[0].fit, laws[1].fit, level)
+        contrasts = _contrasts(laws[0].fit, laws[1].fit, level, sizes_known=not unknown)
     return Comparison(
         names=names,
         laws=(laws[0], laws[1]),
@@ -189,29 +198,38 @@ def _cells(used: pl.DataFrame) -> list[tuple[float, float]]:
     return [(float(N), float(D)) for N, D in used.select("n_params", "tokens").iter_rows()]
 
 
-def _contrasts(first: LawFit, second: LawFit, level: float) -> list[Contrast]:
+def _contrasts(first: LawFit, second: LawFit, level: float, *, sizes_known: bool) -> list[Contrast]:
+    """Constants and exponents; at common budgets N*, if known, and the loss in mid-table."""
     found = []
     for name in _CONSTANTS:
         values = getattr(first.law, name), getattr(second.law, name)
         draws = first.draws.get(name), second.draws.get(name)
         kind = "ratio" if name in _RATIOS else "difference"
         found.append(_contrast(name, "", values, draws, kind, level))
+    ratio = _common_ratio(first, second)
     for budget in common_budgets(first, second):
-        sizes = [float(optimal_size(_constants(fit), budget)[0][0]) for fit in (first, second)]
-        drawn = [
-            optimal_size(fit.draws, budget)[0] if fit.draws else None for fit in (first, second)
-        ]
-        where = f"C = {budget:.3g}"
-        found.append(
-            _contrast("n_opt", where, (sizes[0], sizes[1]), (drawn[0], drawn[1]), "ratio", level)
-        )
-        N = float(np.sqrt(sizes[0] * sizes[1]))
-        D = budget / (6 * N)
+        if sizes_known:
+            sizes = [float(optimal_size(_constants(fit), budget)[0][0]) for fit in (first, second)]
+            drawn = [
+                optimal_size(fit.draws, budget)[0] if fit.draws else None for fit in (first, second)
+            ]
+            values, draws = (sizes[0], sizes[1]), (drawn[0], drawn[1])
+            found.append(_contrast("n_opt", f"C = {budget:.3g}", values, draws, "ratio", level))
+        N = float(np.sqrt(budget / (6 * ratio)))
+        D = ratio * N
         losses = float(first.law.loss(N, D)), float(second.law.loss(N, D))
         clouds = _losses(first.draws, N, D), _losses(second.draws, N, D)
         where = f"N = {N:.3g}, D = {D:.3g}"
         found.append(_contrast("loss", where, losses, clouds, "difference", level))
     return found
+
+
+def _common_ratio(first: LawFit, second: LawFit) -> float:
+    """The middle of the tokens per parameter that both tables cover, or of what lies between."""
+    assert first.law.support is not None
+    assert second.law.support is not None
+    one, two = first.law.support.tokens_per_param, second.law.support.tokens_per_param
+    return float(np.sqrt(max(one[0], two[0]) * min(one[1], two[1])))
 
 
 def _contrast(

@@ -33,7 +33,7 @@ def compare_page(
     page.text(answer, role="lead")
     for line in more:
         page.text(line)
-    for doubt in doubts:
+    for doubt in (*found.refusals, *doubts):
         page.text(doubt, role="warn")
     page.heading("What differed")
     for name, rows in differences.items():
@@ -45,8 +45,8 @@ def compare_page(
         page.heading("What it did to the law")
         page.table(_headed(LAW_HEADER, first, second), law_rows(found))
         page.text(how(found), role="soft")
-        data = best_size_data(found)
-        page.figure(draw_best_size(data, found), name="best-size")
+    if any(contrast.name == "n_opt" for contrast in found.contrasts):
+        page.figure(draw_best_size(best_size_data(found), found), name="best-size")
     if found.matched.pairs.height:
         page.heading("The same N and D in both")
         page.figure(draw_pairs(found.matched.pairs, found), name="pairs")

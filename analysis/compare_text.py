@@ -19,16 +19,19 @@ PAIR_HEADER = ("N", "D tokens", "first", "second", "second − first")
 
 
 def verdict(found: Comparison) -> list[str]:
-    """The answer: what the change did to the law, as far as the tables can tell."""
-    lines = list(found.refusals)
+    """The answer: what the change did to the law, as far as the tables can tell.
+
+    What they cannot tell is in `Comparison.refusals`.
+    """
+    lines: list[str] = []
     first, second = found.names
+    sizes = [c for c in found.contrasts if c.name == "n_opt"]
     exponent = next((c for c in found.contrasts if c.name == "exponent_N"), None)
-    if exponent is not None:
+    if exponent is not None and sizes:
         lines.append(
             f"N* grows as C^{exponent.first:.3f} in {first} and as C^{exponent.second:.3f} in "
             f"{second}: {_words(exponent)}."
         )
-    sizes = [c for c in found.contrasts if c.name == "n_opt"]
     if sizes:
         middle = sizes[len(sizes) // 2]
         lines.append(
@@ -39,9 +42,8 @@ def verdict(found: Comparison) -> list[str]:
     losses = [c for c in found.contrasts if c.name == "loss"]
     if losses:
         middle = losses[len(losses) // 2]
-        lines.append(f"At {middle.where} {second}'s law gives a loss {_words(middle)}.")
-    lines.append(_matched(found))
-    return lines
+        lines.append(f"At {middle.where} the laws predict losses that differ by {_words(middle)}.")
+    return [*lines, _matched(found)]
 
 
 def law_rows(found: Comparison) -> list[list[str]]:

@@ -162,7 +162,9 @@ def _doubts(first: Plan, second: Plan) -> Iterable[str]:
 
 
 def _differences(path: str, first: Any, second: Any) -> Iterable[Difference]:
-    if isinstance(first, dict) and isinstance(second, dict):
+    if first != second and (isinstance(first, dict) or isinstance(second, dict)):
+        # A group that one side lacks differs in each of its settings.
+        first, second = first or {}, second or {}
         for key in [*first, *(key for key in second if key not in first)]:
             below = f"{path}.{key}" if path else key
             yield from _differences(below, first.get(key), second.get(key))

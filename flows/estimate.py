@@ -12,8 +12,8 @@ from sweeps.plan import Plan
 from sweeps.spec import PlannedRun, tokens_spent
 
 # A Prefect server before the first training, and fit, report and mirror after the last; measured
-# on the demo (docs/benchmarks/demo_estimate.md).
-AROUND_S = 12.0
+# on the demo (docs/benchmarks/demo_sweep.md).
+AROUND_S = 14.0
 
 
 @dataclass(frozen=True, slots=True)

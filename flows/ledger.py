@@ -10,7 +10,6 @@ from flows.budget import Budget
 from flows.calibrate import estimate_plan, standing
 from flows.estimate import Estimate, flops_left
 from flows.observe import missing
-from flows.plan import sweep_folder
 from flows.rundir import RunDir, RunResult
 from flows.settings import Home
 from sweeps.cap import Cap, FlopsCap, HoursCap, MoneyCap, amount, in_words, option
@@ -55,7 +54,9 @@ class Ledger:
     def __init__(self, plan: Plan, home: Home) -> None:
         self._home = home
         self._runs = {run.id: run for run in plan.runs}
-        self._path = sweep_folder(plan, home) / "ledger.jsonl"
+        # Made when a run starts: a dry run leaves the sweep's folder alone. What a sweep of the
+        # same name on another corpus noted there is of other runs.
+        self._path = home.sweeps / plan.spec.name / "ledger.jsonl"
         self._before: dict[str, Spent] = {}
         if self._path.exists():
             for line in self._path.read_text().splitlines():
@@ -70,6 +71,7 @@ class Ledger:
         if run_id in self._before:
             return
         self._before[run_id] = spent(RunDir(self._home.runs / run_id))
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a") as file:
             file.write(json.dumps({"run": run_id, **asdict(self._before[run_id])}) + "\n")
             file.flush()

@@ -9,7 +9,7 @@ from flows.footprint import USABLE, memory_gib
 from flows.ledger import capped
 from flows.plan_table import Cost
 from flows.settings import Home
-from sweeps.cap import AssumedSpeed, MoneyCap
+from sweeps.cap import AssumedSpeed, HoursCap, MoneyCap
 from sweeps.plan import Plan
 
 _GIB = 2**30
@@ -32,6 +32,9 @@ def quote(
         CalibrationError: a timing process failed.
         published.UnknownName: that GPU is not in the table.
     """
+    if speed is None and isinstance(plan.spec.cap, HoursCap | MoneyCap):
+        # What the cap will go by.
+        speed = plan.spec.cap.speed
     estimate = estimate_plan(plan, home, slots, speed)
     device = gpu(speed.gpu) if speed is not None else None
     source = "as given"

@@ -47,22 +47,22 @@ def _valleys(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
             for cell in run.cells
             if cell.flops_budget == budget
         }
+        ratios = [tokens / N for N, tokens in cells.items()]
+        spans = f"D/N from {min(ratios):.3g} to {max(ratios):.3g}"
         faults = []
         if len(cells) < _POINTS_FOR_A_VALLEY:
             faults.append(
-                f"has {len(cells)} sizes, and a valley needs {_POINTS_FOR_A_VALLEY} or more; "
-                "add widths"
+                f"{len(cells)} sizes where a valley needs {_POINTS_FOR_A_VALLEY} (add widths)"
             )
-        ratios = [tokens / N for N, tokens in cells.items()]
-        optimum = f"the expected optimum (D/N about {_EXPECTED_OPTIMUM:g}, Hoffmann et al. 2022)"
-        spans = f"spans D/N {min(ratios):.3g} to {max(ratios):.3g}"
         if max(ratios) < _EXPECTED_OPTIMUM * _CLEARLY:
-            faults.append(f"{spans}: no size clearly below {optimum}; add smaller widths")
+            faults.append(f"{spans}, no size clearly below the expected optimum (add smaller ones)")
         if min(ratios) > _EXPECTED_OPTIMUM / _CLEARLY:
-            faults.append(f"{spans}: no size clearly above {optimum}; add larger widths")
+            faults.append(f"{spans}, no size clearly above the expected optimum (add larger ones)")
         if faults:
-            listed = ", and ".join(faults)
-            yield f"isoflop {budget:.2e} {listed}. It may have no minimum inside."
+            yield (
+                f"isoflop {budget:.2e} may show no minimum: {'; '.join(faults)}. Expected is D/N "
+                f"about {_EXPECTED_OPTIMUM:g} (Hoffmann et al. 2022)."
+            )
     if len(spec.grid.budgets) < 3:
         yield f"{len(spec.grid.budgets)} budgets cannot show how N* grows: use 3 or more."
 

@@ -94,3 +94,17 @@ def speed_of(limits: Limits) -> "AssumedSpeed | None":
         return None
     gpu(limits.gpu)
     return AssumedSpeed(gpu=limits.gpu, **({} if limits.mfu is None else {"mfu": limits.mfu}))
+
+
+def refuse_idle(limits: Limits) -> None:
+    """Options that price a cap say nothing to a sweep without one in hours or dollars.
+
+    Raises:
+        ValueError: such an option was given.
+    """
+    idle = [f"--{name}" for name in ("gpu", "mfu", "price") if getattr(limits, name) is not None]
+    if idle and limits.max_hours is None and limits.max_cost is None:
+        raise ValueError(
+            f"{' and '.join(idle)} would change nothing: a sweep trains on this machine, and only "
+            "--max-hours and --max-cost go by a GPU's speed or price. isoflop plan takes them."
+        )

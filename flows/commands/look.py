@@ -118,8 +118,10 @@ def _print_comparison(found: "Comparison", what: "Differing") -> None:
     from flows.output import table
 
     first, second = found.names
-    for line in (*verdict(found), *(f"Doubtful: {doubt}" for doubt in what.doubts)):
+    for line in verdict(found):
         print(line)
+    for doubt in (*found.refusals, *what.doubts):
+        print(f"Doubtful: {doubt}")
     for name, rows in what.rows().items():
         print()
         if rows:

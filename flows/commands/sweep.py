@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from flows.commands.common import Json, busy, failures, find_plan, open_all, refusals, say
-from flows.commands.limits import UNLIMITED, Limits, cap_of, speed_of
+from flows.commands.limits import UNLIMITED, Limits, cap_of, refuse_idle, speed_of
 
 if TYPE_CHECKING:
     from flows.ledger import CappedSweep
@@ -92,6 +92,7 @@ def sweep(
     from flows.tracking import Mirror
 
     with refusals():
+        refuse_idle(limits)
         settings, home = open_all()
         parsed = _load(spec, set, corpus, limits)
         with busy("looking for the corpus") as tell:
@@ -100,7 +101,7 @@ def sweep(
         if json is not None:
             check_destination(json)
         most = _most_failures(max_failures, fail_fast)
-        with busy("timing every shape for the cap"), failures(CalibrationError):
+        with busy("adding up what the sweep may cost"), failures(CalibrationError):
             cap = capped(planned, home, environments)
     if json is None:
         print_plan(planned, prepared, home, cost=None)

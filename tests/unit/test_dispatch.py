@@ -1,9 +1,16 @@
 """What is tried again and what is not."""
 
-from flows.dispatch import _Tries, give_up, longest_first
+from uuid import uuid4
+
+import pytest
+from prefect.states import Completed
+
+from flows import dispatch
+from flows.dispatch import WorkPool, _Tries, give_up, longest_first
 from flows.observe import missing, observations
 from flows.rundir import RunDir, RunResult, write_whole
 from flows.settings import Home
+from llama_core.config import Placement
 from tests.fakes import finished_run, planned_run
 
 
@@ -91,3 +98,52 @@ def test_every_planned_cell_has_a_row_with_its_loss_or_its_reason(tmp_path):
     assert rows[0]["val_loss"] == 3.0
     assert rows[0]["run_id"] == f"{done.id}@20480"
     assert rows[0]["train_flops"] == done.cells[0].train_flops
+
+
+@pytest.fixture
+def pool(tmp_path, monkeypatch):
+    """A work pool whose flow runs finish as soon as they are looked at."""
+    flow_runs = {}
+
+    class Pool(WorkPool):
+        def _start(self, planned, attempt):
+            flow_run = uuid4()
+            flow_runs[flow_run] = planned
+            return flow_run
+
+    def read_states(ids):
+        for flow_run in ids:
+            ended(RunDir(tmp_path / "runs" / flow_runs[flow_run].id), "finished")
+        return {flow_run: Completed() for flow_run in ids}
+
+    monkeypatch.setattr(dispatch, "_read_states", read_states)
+    monkeypatch.setattr(dispatch, "_POLL_SERVER_S", 0.0)
+    return Pool(Home(tmp_path), Placement(), "train/run")
+
+
+def test_a_work_pool_asks_before_it_starts_a_run_and_again_when_one_has_ended(pool):
+    runs = [planned_run(width=width) for width in (16, 32, 48)]
+    asked, finished = [], []
+
+    def admit(planned):
+        asked.append(planned.name)
+        # The largest may start once another has ended, the middle one never.
+        return planned.name == "d16" or (planned.name == "d48" and bool(finished))
+
+    pool.train_all(
+        runs,
+        on_finished=lambda planned, result: finished.append(planned.name),
+        on_tick=lambda: None,
+        admit=admit,
+    )
+    assert finished == ["d16", "d48"]
+    assert asked == ["d48", "d32", "d16", "d48", "d32", "d32"]
+
+
+def test_a_work_pool_that_may_start_nothing_returns(pool):
+    pool.train_all(
+        [planned_run()],
+        on_finished=lambda planned, result: pytest.fail("nothing was started"),
+        on_tick=lambda: None,
+        admit=lambda planned: False,
+    )
