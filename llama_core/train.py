@@ -88,7 +88,7 @@ def train(
     device = resolve_device(placement.device)
     with ExitStack() as stack:
         device = stack.enter_context(torchrun_group(device))
-        stack.enter_context(machine_settings(placement, device))
+        stack.enter_context(machine_settings(placement, device, cfg.dtype))
         ranks = Ranks(placement)
         stack.callback(ranks.part)
         store = None
