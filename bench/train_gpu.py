@@ -116,6 +116,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     cuda = asked.device != "cpu"
+    if cuda and not torch.cuda.is_available():
+        parser.error("no CUDA device here; `--device cpu --shapes tiny` tries the script itself.")
     device = torch.device(asked.device)
     name = torch.cuda.get_device_name(device) if cuda else "cpu"
     print(f"{name}, torch {torch.__version__}, bf16")

@@ -1,25 +1,34 @@
 """Checkpoints: written aside, made durable, then committed; damaged ones are passed over.
 
 A checkpoint is two files: `NAME.safetensors` holds tensors, `NAME.json` the place in the run and
-the tensors' SHA-256. It exists once the JSON bears its final name.
+the tensors' SHA-256. It exists once the JSON bears its final name. Of a model sharded over ranks
+each rank writes the shards it holds, `NAME.RANK-of-COUNT.safetensors`, into the same folder; a
+tensor that several files hold is cut along its first dimension, in the order of ranks. Any
+number of ranks reads either form.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
-from llama_core.parallel import sharded_like, whole
+from llama_core.parallel import own_shard, sharded_like
 
 Tensors = dict[str, Tensor]
+
+# Ranks write as much as each other, so one that is this late is not coming.
+_SHARDS_TIMEOUT_S = 600.0
+_POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +51,7 @@ class Checkpoint:
     """What resuming needs: a place, tensors, and small numbers that go with them."""
 
     place: Place
-    tensors: Tensors
+    tensors: Mapping[str, Tensor]
     notes: dict[str, Any]
 
     @property
@@ -62,36 +71,68 @@ class Found:
 class CheckpointStore:
     """The checkpoints of one run in one folder."""
 
-    def __init__(self, folder: Path, *, identity: str, keep: int) -> None:
+    def __init__(
+        self, folder: Path, *, identity: str, keep: int, rank: int = 0, writers: int = 1
+    ) -> None:
         """Args:
         identity: digest of what the run is; checkpoints of another run are refused.
         keep: how many to leave in the folder.
+        rank: which of the writers this is; the first one commits.
+        writers: ranks that write a checkpoint together, each what it holds.
         """
         self.folder, self.identity, self.keep = folder, identity, keep
+        self.rank, self.writers = rank, writers
+        self._abandoned = threading.Event()
 
     def write(self, checkpoint: Checkpoint) -> Path:
-        """Make a checkpoint durable without committing it; the path it will be known by."""
+        """Make a checkpoint durable without committing it; the path it will be known by.
+
+        Of several writers the first returns when all have written.
+
+        Raises:
+            TimeoutError: another rank's shards do not come.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
-        content = save(checkpoint.tensors)
-        write_durably(self._tensors(checkpoint.name), content)
+        name, content = checkpoint.name, save(dict(checkpoint.tensors))
+        digest = hashlib.sha256(content).hexdigest()
+        # The mark of a finished run has no tensors, and the first rank writes it alone.
+        if self.writers == 1 or not checkpoint.tensors:
+            write_durably(self._tensors(name), content)
+            hashes: dict[str, Any] = {"sha256": digest}
+        else:
+            write_durably(self._shard(name, self.rank, self.writers), content)
+            if self.rank:
+                write_durably(self._digest(name, self.rank), digest.encode())
+                return self._header(name)
+            others = [self._digest_of(name, rank) for rank in range(1, self.writers)]
+            hashes = {"shards": [digest, *others]}
         header = {
             "version": 1,
             "identity": self.identity,
             "place": asdict(checkpoint.place),
             "notes": checkpoint.notes,
-            "sha256": hashlib.sha256(content).hexdigest(),
+            **hashes,
         }
-        write_durably(self._pending(checkpoint.name), json.dumps(header, indent=1).encode())
-        return self._header(checkpoint.name)
+        write_durably(self._pending(name), json.dumps(header, indent=1).encode())
+        return self._header(name)
 
     def commit(self, name: str) -> None:
-        """Make a written checkpoint the newest, and remove the oldest ones."""
+        """Make a written checkpoint the newest, and remove the oldest ones; the first rank's."""
+        if self.rank:
+            return
         self._pending(name).rename(self._header(name))
         sync_folder(self.folder)
+        for digest in self.folder.glob(f"{name}.*.digest"):
+            digest.unlink()
         names = self._names()
         for old in names[: -self.keep]:
             self._header(old).unlink()
-            self._tensors(old).unlink(missing_ok=True)
+            for tensors in self.folder.glob(f"{old}.*safetensors"):
+                tensors.unlink()
+
+    def abandon(self) -> None:
+        """Wait for other ranks' shards no longer."""
+        self._abandoned.set()
 
     def newest(self, *, tidy: bool = True) -> Found:
         """The newest checkpoint that is whole.
@@ -117,7 +158,7 @@ class CheckpointStore:
         try:
             header = json.loads(self._header(name).read_bytes())
             place, notes = Place(**header["place"]), header["notes"]
-            identity, expected = header["identity"], header["sha256"]
+            identity, digests = header["identity"], _digests(header)
         except (ValueError, KeyError, TypeError) as error:
             return f"its header cannot be read ({error})"
         if identity != self.identity:
@@ -125,12 +166,16 @@ class CheckpointStore:
                 f"{self._header(name)} belongs to another run: model, recipe or data differ. "
                 f"Give each run a checkpoint folder of its own."
             )
+        files = [self._tensors(name)]
+        if "shards" in header:
+            files = [self._shard(name, rank, len(digests)) for rank in range(len(digests))]
         try:
-            with self._tensors(name).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != expected:
-                return f"SHA-256 is {found[:12]}…, not {expected[:12]}…"
-            return Checkpoint(place, load_file(self._tensors(name)), notes)
+            for path, expected in zip(files, digests, strict=True):
+                with path.open("rb") as file:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
+                if found != expected:
+                    return f"SHA-256 of {path.name} is {found[:12]}…, not {expected[:12]}…"
+            return Checkpoint(place, StoredTensors(files), notes)
         except (OSError, SafetensorError) as error:
             return f"its tensors cannot be read ({error})"
 
@@ -138,12 +183,28 @@ class CheckpointStore:
         return sorted(path.stem for path in self.folder.glob("*.json"))
 
     def _remove_unfinished(self) -> None:
-        for path in (*self.folder.glob("*.pending"), *self.folder.glob("*.writing")):
-            path.unlink()
+        for leavings in ("*.pending", "*.writing", "*.digest"):
+            for path in self.folder.glob(leavings):
+                path.unlink()
         committed = set(self._names())
         for path in self.folder.glob("*.safetensors"):
-            if path.stem not in committed:
+            if path.name.partition(".")[0] not in committed:
                 path.unlink()
+
+    def _digest_of(self, name: str, rank: int) -> str:
+        """SHA-256 of another rank's shards, once they are durable."""
+        deadline = time.monotonic() + _SHARDS_TIMEOUT_S
+        path = self._digest(name, rank)
+        while not path.exists():
+            if self._abandoned.wait(_POLL_S):
+                raise InterruptedError(f"checkpoint {name} was given up before it was whole.")
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    f"rank {rank} has not written its shards of checkpoint {name} into "
+                    f"{self.folder} within {_SHARDS_TIMEOUT_S:.0f} s. Ranks that shard a model "
+                    f"need a checkpoint folder they all see."
+                )
+        return path.read_text()
 
     def _header(self, name: str) -> Path:
         return self.folder / f"{name}.json"
@@ -153,6 +214,38 @@ class CheckpointStore:
 
     def _tensors(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
+
+    def _shard(self, name: str, rank: int, writers: int) -> Path:
+        return self.folder / f"{name}.{rank}-of-{writers}.safetensors"
+
+    def _digest(self, name: str, rank: int) -> Path:
+        return self.folder / f"{name}.{rank}.digest"
+
+
+class StoredTensors(Mapping[str, Tensor]):
+    """Tensors of a checkpoint's files, each read and put together when it is asked for."""
+
+    def __init__(self, files: list[Path]) -> None:
+        # safetensors has no types for these.
+        self._holders: dict[str, list[Any]] = {}
+        for path in files:
+            file: Any = safe_open(path, framework="pt")
+            for name in file.keys():  # noqa: SIM118 (not a dict)
+                self._holders.setdefault(name, []).append(file)
+
+    def __getitem__(self, name: str) -> Tensor:
+        pieces: list[Tensor] = [file.get_tensor(name) for file in self._holders[name]]
+        return torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._holders)
+
+    def __len__(self) -> int:
+        return len(self._holders)
+
+
+def _digests(header: dict[str, Any]) -> list[str]:
+    return list(header["shards"]) if "shards" in header else [header["sha256"]]
 
 
 def write_durably(path: Path, content: bytes) -> None:
@@ -177,38 +270,45 @@ def sync_folder(folder: Path) -> None:
 
 def capture(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Tensors:
     """A copy of weights and moments, by name; the step count as a tensor among them."""
-    tensors: Tensors = {}
-    for name, weight in model.named_parameters():
-        tensors[f"weight.{name}"] = weight.detach().clone()
-        for key, value in optimizer.state[weight].items():
-            tensors[f"{key}.{name}"] = value.detach().clone()
-    return tensors
+    return {name: tensor.clone() for name, tensor in _state(model, optimizer)}
 
 
 @torch.no_grad()
 def restore(
     tensors: Mapping[str, Tensor], model: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Put back in place what `capture` copied, or `whole_state` made of it."""
-    for name, weight in model.named_parameters():
-        weight.copy_(sharded_like(tensors[f"weight.{name}"], weight))
-        for key, value in optimizer.state[weight].items():
-            value.copy_(sharded_like(tensors[f"{key}.{name}"], value))
+    """Put back in place what `capture` copied, or a checkpoint holds."""
+    for name, tensor in _state(model, optimizer):
+        tensor.copy_(sharded_like(tensors[name], tensor))
 
 
-def whole_state(state: Tensors, trunk: Tensors) -> Tensors:
-    """A checkpoint's tensors, without shards and on the CPU; every rank must ask."""
-    both = state | {f"trunk.{name}": tensor for name, tensor in trunk.items()}
-    return {name: whole(tensor).cpu() for name, tensor in both.items()}
-
-
-def trunk_of(tensors: Tensors, device: torch.device) -> Tensors:
+def trunk_of(
+    tensors: Mapping[str, Tensor], model: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> Tensors:
     """The trunk's part of a checkpoint written on a branch; empty for one on the trunk."""
     return {
-        name.removeprefix("trunk."): tensor.to(device)
-        for name, tensor in tensors.items()
-        if name.startswith("trunk.")
+        name: sharded_like(tensors[f"trunk.{name}"], tensor).to(tensor.device)
+        for name, tensor in _state(model, optimizer)
+        if f"trunk.{name}" in tensors
     }
+
+
+def stored_state(state: Tensors, trunk: Tensors, *, leads: bool) -> Tensors:
+    """What this rank writes of a checkpoint, on the CPU: its shards, and if it leads the rest."""
+    both = state | {f"trunk.{name}": tensor for name, tensor in trunk.items()}
+    mine = {name: own_shard(tensor) for name, tensor in both.items()}
+    return {
+        name: tensor.cpu() for name, tensor in mine.items() if leads or tensor is not both[name]
+    }
+
+
+def _state(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> Iterator[tuple[str, Tensor]]:
+    for name, weight in model.named_parameters():
+        yield f"weight.{name}", weight.detach()
+        for key, value in optimizer.state[weight].items():
+            yield f"{key}.{name}", value.detach()
 
 
 def tensors_sha256(tensors: Tensors) -> str:

@@ -228,6 +228,11 @@ class CorpusConfig(Frozen):
         description="ascii: other characters are folded, no byte pieces; "
         "unicode: kept, with LLaMA's byte fallback (256 pieces of the vocabulary)",
     )
+    near_duplicates: Literal["keep", "drop"] = Field(
+        default="keep",
+        description="drop: of documents alike in four fifths of their passages one stays; "
+        "for text from the web",
+    )
     val_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.05
     seed: NonNegativeInt = 0
 

@@ -22,6 +22,7 @@ from llama_core.documents import (
     read_documents,
 )
 from llama_core.environment import environment_documents, environment_fingerprint
+from llama_core.near_duplicates import NearDuplicates
 from llama_core.shards import (
     Manifest,
     ShardWriter,
@@ -214,16 +215,20 @@ class _Preparation:
     def run(self) -> str:
         """Fill the folder; the manifest's digest."""
         cleaner = Deduplicator(ascii_only=self.config.characters == "ascii")
+        alike = NearDuplicates() if self.config.near_duplicates == "drop" else None
         for source in self.config.sources:
-            self._spool(source, cleaner)
+            self._spool(source, cleaner, alike)
         for source in self.config.sources:
             self._drop_near_duplicates(source)
         tokenizer = self._train_tokenizer()
         return self._encode(tokenizer)
 
-    def _spool(self, source: TextSource, cleaner: Deduplicator) -> None:
+    def _spool(
+        self, source: TextSource, cleaner: Deduplicator, alike: NearDuplicates | None
+    ) -> None:
         self.tell(f"reading {source.name}")
         documents = bytes_read = 0
+        dropped_before = alike.dropped if alike else 0
 
         def counted() -> Iterator[Document]:
             nonlocal documents, bytes_read
@@ -235,7 +240,9 @@ class _Preparation:
         held_out: list[str] = []
         first: str | None = None
         with self._text(source, "train").open("w") as train:
-            for document in cleaner.clean(counted()):
+            # Near duplicates first: once repeated paragraphs are out, they look unlike.
+            distinct = alike.distinct(counted()) if alike else counted()
+            for document in cleaner.clean(distinct):
                 if in_validation(document.text, self.config.val_fraction, self.config.seed):
                     held_out.append(document.text)
                 elif first is None:
@@ -249,6 +256,7 @@ class _Preparation:
                 held_out.append(first)
         self._write(source, "val", held_out)
         self.read[source.name] = (documents, bytes_read)
+        self.dropped[source.name] = alike.dropped - dropped_before if alike else 0
         if self._text(source, "train").stat().st_size == 0:
             raise CorpusError(
                 f"source {source.name!r} has {documents} documents ({bytes_read:,} bytes), too "
@@ -262,7 +270,7 @@ class _Preparation:
             text for other in self.config.sources for text in self._stored(other, "train")
         )
         leaked = near_duplicates(held_out, everything)
-        self.dropped[source.name] = len(leaked)
+        self.dropped[source.name] += len(leaked)
         kept = [text for index, text in enumerate(held_out) if index not in leaked]
         if not kept:
             raise CorpusError(

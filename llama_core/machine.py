@@ -1,6 +1,7 @@
 """The machine under a training: device, threads, memory, and what each choice is good for."""
 
 import ctypes
+import logging
 import resource
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import torch
 from llama_core.config import ModelConfig, Placement, TrainConfig
 from llama_core.memory import rows_that_fit
 from llama_core.model import AttentionBackend
+
+log = logging.getLogger(__name__)
 
 # Dense bf16 matmul peaks, FLOP/s, by a part of the device's name, from NVIDIA's data sheets
 # (sparsity off). A device that is not here has no MFU rather than a wrong one.
@@ -98,7 +101,7 @@ def memory_gib(device: torch.device) -> float:
 
 
 @contextmanager
-def machine_settings(placement: Placement, device: torch.device) -> Iterator[None]:
+def machine_settings(placement: Placement, device: torch.device, dtype: str) -> Iterator[None]:
     """Threads, determinism and CPU arithmetic as placed; all put back afterwards."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     matmul = _matmul_switch()
@@ -113,6 +116,11 @@ def machine_settings(placement: Placement, device: torch.device) -> Iterator[Non
         torch.set_flush_denormal(True)
         if fp32_matmul(device) == "onednn":
             matmul.fp32_precision = "bf16"
+        if dtype == "bfloat16" and not _multiplies_bf16():
+            log.warning(
+                "this processor has no bf16 products: dtype bfloat16 is many times slower here "
+                "than float32. Set dtype to float32, or train elsewhere."
+            )
     try:
         yield
     finally:
@@ -144,6 +152,11 @@ def fp32_matmul(device: torch.device) -> Literal["torch", "onednn"]:
     finally:
         matmul.fp32_precision = before
     return "onednn" if exact else "torch"
+
+
+def _multiplies_bf16() -> bool:
+    """Whether the processor has bf16 products; true where torch cannot tell."""
+    return not torch._C._has_mkldnn or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _matmul_switch() -> Any:

@@ -70,4 +70,6 @@ class Outbox:
 
     def close(self) -> None:
         """End the thread. What is not committed by now never counts."""
+        if self.store is not None:
+            self.store.abandon()
         self._thread.shutdown(wait=True)

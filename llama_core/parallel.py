@@ -31,8 +31,18 @@ class Ranks:
         self._mesh: DeviceMesh | None = None
 
     @property
+    def writers(self) -> int:
+        """How many ranks write a checkpoint together."""
+        return self.count if self.sharding == "shard" else 1
+
+    @property
+    def writes(self) -> bool:
+        """Whether this rank writes checkpoints, its own shards or all of them."""
+        return self.leads or self.writers > 1
+
+    @property
     def leads(self) -> bool:
-        """Whether this rank writes."""
+        """Whether this rank commits checkpoints and writes finished weights."""
         return self.rank == 0
 
     def wrap(self, net: Llama) -> nn.Module:
@@ -89,6 +99,11 @@ class Ranks:
 def whole(tensor: Tensor) -> Tensor:
     """A tensor with all its shards; every rank must ask."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def own_shard(tensor: Tensor) -> Tensor:
+    """The part of a tensor that this rank holds; the tensor itself where it is not sharded."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def sharded_like(tensor: Tensor, like: Tensor) -> Tensor:

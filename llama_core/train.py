@@ -18,9 +18,9 @@ from llama_core.checkpoint import (
     Tensors,
     capture,
     restore,
+    stored_state,
     tensors_sha256,
     trunk_of,
-    whole_state,
     write_durably,
 )
 from llama_core.config import ModelConfig, Placement, TrainConfig
@@ -80,7 +80,8 @@ def train(
     So a listener that makes its own rows durable on receiving it always holds every record before
     the checkpoint a later resume names.
 
-    Under torchrun every process calls this and yields the same records; rank 0 writes files.
+    Under torchrun every process calls this and yields the same records; rank 0's are to be kept.
+    Rank 0 writes files; where the model is sharded every rank writes its shards of a checkpoint.
 
     With `checkpoints`, the weights of each finished horizon are kept as
     `final_<tokens>.safetensors` beside that folder. `stop` is then asked after every step: once
@@ -94,15 +95,20 @@ def train(
     device = resolve_device(placement.device)
     with ExitStack() as stack:
         device = stack.enter_context(torchrun_group(device))
-        stack.enter_context(machine_settings(placement, device))
-        store = None
-        if checkpoints is not None:
-            identity = _identity(model, cfg, batches)
-            store = CheckpointStore(checkpoints, identity=identity, keep=placement.keep_checkpoints)
-        outbox = Outbox(store)
-        stack.callback(outbox.close)
+        stack.enter_context(machine_settings(placement, device, cfg.dtype))
         ranks = Ranks(placement)
         stack.callback(ranks.part)
+        store = None
+        if checkpoints is not None:
+            store = CheckpointStore(
+                checkpoints,
+                identity=_identity(model, cfg, batches),
+                keep=placement.keep_checkpoints,
+                rank=ranks.rank,
+                writers=ranks.writers,
+            )
+        outbox = Outbox(store)
+        stack.callback(outbox.close)
         yield from _train(model, cfg, batches, placement, store, outbox, ranks, device, stop)
 
 
@@ -131,7 +137,7 @@ def _train(
         place = found.checkpoint.place
         if place.segment < len(path):
             restore(found.checkpoint.tensors, net, optimizer)
-            trunk = trunk_of(found.checkpoint.tensors, device)
+            trunk = trunk_of(found.checkpoint.tensors, net, optimizer)
         guard = LossGuard.from_notes(found.checkpoint.notes["guard"])
         yield ResumeRecord(
             step=place.step,
@@ -201,8 +207,8 @@ def _train(
             stopping = stop()
             due = time.monotonic() - last_checkpoint >= placement.checkpoint_every_s
             if store is not None and ranks.agree(stopping or (due and not outbox.busy)):
-                tensors = whole_state(capture(net, optimizer), trunk)
-                if ranks.leads:
+                if ranks.writes:
+                    tensors = stored_state(capture(net, optimizer), trunk, leads=ranks.leads)
                     checkpoint = Checkpoint(place, tensors, {"guard": guard.to_notes()})
                     tokens = place.step * cfg.batch_tokens
                     yield from outbox.begin(checkpoint, tokens=tokens, horizon=segment.horizon)

@@ -86,6 +86,31 @@ def test_a_document_or_a_long_paragraph_seen_before_is_dropped():
     assert mixed.text == new
 
 
+def test_of_documents_that_are_nearly_alike_the_first_stays_where_asked(tmp_path, books):
+    for number in range(0, 60, 2):
+        edition = story(number).replace("Seven lamps", "Eight lamps", 1) + "\n\nSecond edition."
+        (books / f"{number:02d}-again.txt").write_text(edition)
+    kept = prepare(config(books), tmp_path)
+    dropped = prepare(config(books, near_duplicates="drop"), tmp_path)
+    (entry,) = dropped.manifest.sources
+    assert entry.documents_read == 90
+    assert entry.near_duplicates_dropped == 30
+    assert entry.train.documents + entry.val.documents == 60
+    assert dropped.digest != kept.digest
+    assert dropped.digest == prepare(config(books, near_duplicates="drop"), tmp_path / "x").digest
+
+
+def test_documents_of_one_kind_that_differ_are_all_kept(tmp_path, books):
+    kept, dropped = (prepare(config(books, near_duplicates=n), tmp_path) for n in ("keep", "drop"))
+    assert dropped.digest == kept.digest
+
+
+def test_dropping_near_duplicates_without_datasketch_says_what_to_install(monkeypatch, books):
+    monkeypatch.setitem(sys.modules, "datasketch", None)
+    with pytest.raises(CorpusError, match="pip install datasketch"):
+        prepare(config(books, near_duplicates="drop"), books.parent)
+
+
 def test_a_near_duplicate_is_found_and_a_different_text_is_not():
     original = story(0, 40)
     edited = original.replace("model", "modell", 3)

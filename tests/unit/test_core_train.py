@@ -197,6 +197,13 @@ def test_torch_is_left_as_it_was_found():
     assert (torch.get_num_threads(), torch.backends.mkldnn.matmul.fp32_precision) == before
 
 
+@pytest.mark.parametrize(("dtype", "warns"), [("float32", False), ("bfloat16", True)])
+def test_bf16_where_the_processor_has_none_is_warned_about(monkeypatch, caplog, dtype, warns):
+    monkeypatch.setattr("llama_core.machine._multiplies_bf16", lambda: False)
+    run(recipe(2, dtype=dtype))
+    assert ("no bf16 products" in caplog.text) is warns
+
+
 def replace_threads(threads):
     return LAZY.model_copy(update={"threads": threads})
 

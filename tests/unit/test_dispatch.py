@@ -116,7 +116,7 @@ def pool(tmp_path, monkeypatch):
             ended(RunDir(tmp_path / "runs" / flow_runs[flow_run].id), "finished")
         return {flow_run: Completed() for flow_run in ids}
 
-    monkeypatch.setattr(dispatch, "_read_states", read_states)
+    monkeypatch.setattr(dispatch, "read_states", read_states)
     monkeypatch.setattr(dispatch, "_POLL_SERVER_S", 0.0)
     return Pool(Home(tmp_path), Placement(), "train/run")
 

@@ -1,0 +1,87 @@
+"""Checkpoints of several writers; those of one are tested with the loop that writes them."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from llama_core.checkpoint import Checkpoint, CheckpointStore, Place
+
+WHOLE = {"weight.a": torch.arange(15.0).view(5, 3), "weight.b": torch.ones(1, 2)}
+
+
+def stores(folder: Path) -> list[CheckpointStore]:
+    return [
+        CheckpointStore(folder, identity="run", keep=2, rank=rank, writers=2) for rank in (0, 1)
+    ]
+
+
+def part(rank: int, walked: int) -> Checkpoint:
+    """Rank 0 holds three rows of five and all of one; and, alone, what is not sharded."""
+    rows = slice(None, 3) if rank == 0 else slice(3, None)
+    tensors = {"weight.a": WHOLE["weight.a"][rows].clone()}
+    tensors["weight.b"] = WHOLE["weight.b"] if rank == 0 else torch.ones(0, 2)
+    if rank == 0:
+        tensors["step"] = torch.tensor(float(walked))
+    return Checkpoint(Place(0, walked, walked), tensors, {})
+
+
+def write(folder: Path, walked: int) -> str:
+    """Both ranks at once, as they do; the name."""
+    leader, other = stores(folder)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(leader.write, part(0, walked))
+        other.write(part(1, walked))
+        waiting.result()
+    leader.commit(part(0, walked).name)
+    return part(0, walked).name
+
+
+def test_shards_of_two_ranks_are_one_checkpoint_to_a_single_reader(tmp_path):
+    write(tmp_path, 1)
+    found = CheckpointStore(tmp_path, identity="run", keep=2).newest().checkpoint
+    assert found is not None
+    assert set(found.tensors) == {*WHOLE, "step"}
+    for name, tensor in WHOLE.items():
+        assert torch.equal(found.tensors[name], tensor)
+
+
+def test_a_damaged_shard_of_any_rank_is_passed_over_by_name(tmp_path):
+    older = write(tmp_path, 1)
+    newest = write(tmp_path, 2)
+    shard = tmp_path / f"{newest}.1-of-2.safetensors"
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(bytes(content))
+    found = stores(tmp_path)[0].newest()
+    assert found.checkpoint is not None
+    assert found.checkpoint.name == older
+    assert shard.name in found.skipped[0]
+    shard.unlink()
+    assert "cannot be read" in stores(tmp_path)[0].newest().skipped[0]
+
+
+def test_only_the_last_checkpoints_leave_files(tmp_path):
+    for walked in range(1, 5):
+        write(tmp_path, walked)
+    files = {path.name.partition(".")[0] for path in tmp_path.iterdir()}
+    assert files == {part(0, 3).name, part(0, 4).name}
+    assert len(list(tmp_path.iterdir())) == 2 * 3
+
+
+def test_a_leader_whose_other_rank_never_writes_can_be_told_to_wait_no_longer(tmp_path):
+    leader, _ = stores(tmp_path)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(leader.write, part(0, 1))
+        leader.abandon()
+        with pytest.raises(InterruptedError, match="given up"):
+            waiting.result(timeout=30)
+    assert leader.newest().checkpoint is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_shards_that_do_not_come_are_an_error_that_says_where_they_belong(tmp_path, monkeypatch):
+    monkeypatch.setattr("llama_core.checkpoint._SHARDS_TIMEOUT_S", 0.0)
+    with pytest.raises(TimeoutError, match="a checkpoint folder they all see"):
+        stores(tmp_path)[0].write(part(0, 1))
