@@ -232,13 +232,9 @@ def _disk_full(
                 found = stage.training(home, sweep)
                 if found is None:
                     break
-                with ballast.open("wb") as file, suppress(OSError):
-                    while True:
-                        free = shutil.disk_usage(home / "runs").free - left
-                        if free <= 0:
-                            break
+                with ballast.open("wb", buffering=0) as file, suppress(OSError):
+                    while (free := shutil.disk_usage(home / "runs").free - left) > 0:
                         file.write(b"\0" * min(free, 2**20))
-                        file.flush()
                 # Nobody is at work any more where every training under way waits.
                 count = -1
                 while count != (count := sum(rows(RunDir(run)) for run in _runs(home))):
