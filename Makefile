@@ -34,7 +34,7 @@ test: setup
 	@$(BIN)/python -m pytest -m "not slow and not gpu"
 
 chaos: setup
-	@$(BIN)/python -m tests.chaos.table --times 3 --out docs/benchmarks/chaos_table.md
+	@$(BIN)/python -m tests.chaos.table --times 3
 
 test-all: setup
 	@$(BIN)/python -m pytest

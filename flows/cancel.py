@@ -20,7 +20,7 @@ from prefect.client.schemas.objects import TERMINAL_STATES, State, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Crashed
 
-from flows.flow_runs import cancel_flow_runs
+from flows.flow_runs import cancel_flow_runs, read_states
 from flows.prefect_client import prefect_client
 from flows.settings import Settings
 from flows.underway import Controller, controllers, forget
@@ -61,7 +61,7 @@ def cancel(sweep: str, folder: Path, settings: Settings, *, server: bool) -> Sto
     if server:
         with prefect_client(settings) as client:
             flow_runs = _end_flow_runs(client, sweep, [one for one in found if one not in here])
-            left = _wait_for_flow_runs(client, sweep)
+            left = _wait_for_flow_runs(client, sweep, found)
     elif any(one.deployed for one in found):
         left.append("its flow runs: the Prefect server does not answer")
     deadline = time.monotonic() + _PATIENCE_S
@@ -75,7 +75,7 @@ def cancel(sweep: str, folder: Path, settings: Settings, *, server: bool) -> Sto
 
 
 def _end_flow_runs(client: SyncPrefectClient, sweep: str, others: list[Controller]) -> int:
-    """Tell the sweep's own flow runs, which end their trainings; then what is left of those."""
+    """Tell the sweep's own flow runs, so that they start nothing more, then its trainings."""
     count = 0
     for controller in others:
         if controller.flow_run is None:
@@ -92,25 +92,19 @@ def _end_flow_runs(client: SyncPrefectClient, sweep: str, others: list[Controlle
                 flow_run, asked if controller.alive else dead, force=not controller.alive
             )
             count += 1
-            _wait_for_end(client, flow_run)
     return count + cancel_flow_runs(lambda: _trainings(client, sweep))
 
 
-def _wait_for_end(client: SyncPrefectClient, flow_run: UUID) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
-    while time.monotonic() < deadline:
-        state = client.read_flow_run(flow_run).state
-        if state is None or state.is_final():
-            return
-        time.sleep(_POLL_S)
-
-
-def _wait_for_flow_runs(client: SyncPrefectClient, sweep: str) -> list[str]:
+def _wait_for_flow_runs(
+    client: SyncPrefectClient, sweep: str, found: list[Controller]
+) -> list[str]:
+    own = [UUID(one.flow_run) for one in found if one.flow_run is not None]
     deadline = time.monotonic() + _PATIENCE_S
     while True:
-        living = _trainings(client, sweep)
+        states = {**read_states(own), **_trainings(client, sweep)}
+        living = [state for state in states.values() if not state.is_final()]
         if not living or time.monotonic() > deadline:
-            return [f"{len(living)} flow runs of its trainings"] if living else []
+            return [f"{len(living)} flow runs"] if living else []
         time.sleep(_POLL_S)
 
 

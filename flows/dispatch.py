@@ -23,7 +23,7 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 
 from flows.child import INTERRUPTED, MAY_PASS
-from flows.flow_runs import cancel_flow_runs, crash, read_states, when_it_answers
+from flows.flow_runs import cancel_flow_runs, crash, is_ending, read_states, when_it_answers
 from flows.lease import LeaseWatch
 from flows.rundir import RunDir, RunResult, now, write_whole
 from flows.settings import Home
@@ -239,11 +239,14 @@ class WorkPool:
                 for flow_run_id in list(flying):
                     # A flow run somebody deleted has no state any more, and will not end.
                     state = states.get(flow_run_id)
-                    if state is not None and state.is_cancelling():
+                    if state is not None and (state.is_cancelling() or state.is_cancelled()):
                         cancelling.add(flow_run_id)
                     if state is not None and state.is_running():
                         state = crash(flow_run_id) if leases[flying[flow_run_id]].dead() else state
                     if state is not None and not state.is_final():
+                        continue
+                    if flow_run_id in cancelling and is_ending():
+                        # The whole sweep is cancelled, and this process about to be stopped.
                         continue
                     run_id = flying.pop(flow_run_id)
                     run = RunDir(self._home.runs / run_id)

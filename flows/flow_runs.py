@@ -10,6 +10,7 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.states import Cancelled, Cancelling, Crashed
 
 log = logging.getLogger(__name__)
@@ -31,12 +32,12 @@ def read_states(ids: list[UUID]) -> dict[UUID, State[Any]]:
         with get_client(sync_client=True) as client:
             pages = [ids[start : start + _PAGE] for start in range(0, len(ids), _PAGE)]
             return {
-                flow_run.id: flow_run.state
+                found.id: found.state
                 for page in pages
-                for flow_run in client.read_flow_runs(
+                for found in client.read_flow_runs(
                     flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=page))
                 )
-                if flow_run.state is not None
+                if found.state is not None
             }
 
     return when_it_answers(read)
@@ -58,6 +59,15 @@ def when_it_answers(call: Callable[[], _T]) -> _T:
                 raise
             log.warning("waiting for Prefect: %s", error)
             time.sleep(_POLL_S)
+
+
+def is_ending() -> bool:
+    """Whether the flow run around this code has been told to end."""
+    own = flow_run.id
+    if own is None:
+        return False
+    state = read_states([UUID(own)]).get(UUID(own))
+    return state is None or state.is_cancelling() or state.is_final()
 
 
 def crash(flow_run_id: UUID) -> State[Any]:
@@ -85,15 +95,15 @@ def cancel_flow_runs(read: Callable[[], Mapping[UUID, State[Any]]]) -> int:
     with get_client(sync_client=True) as client:
         for _ in range(_PASSES):
             states = {
-                flow_run: state
-                for flow_run, state in read().items()
+                found: state
+                for found, state in read().items()
                 if not state.is_final() and not state.is_cancelling()
             }
             if not states:
                 break
-            for flow_run in sorted(states, key=lambda found: states[found].is_running()):
-                started = states[flow_run].is_running() or states[flow_run].is_pending()
+            for found in sorted(states, key=lambda one: states[one].is_running()):
+                started = states[found].is_running() or states[found].is_pending()
                 ended: State[Any] = Cancelling() if started else Cancelled()
-                client.set_flow_run_state(flow_run, ended)
-                told.add(flow_run)
+                client.set_flow_run_state(found, ended)
+                told.add(found)
     return len(told)

@@ -146,7 +146,7 @@ def cancel(sweep: str) -> None:
     if not done.processes and not done.flow_runs:
         print(f"nothing of {sweep} was running")
     else:
-        print(f"stopped {sweep}: {done.processes} processes here, {done.flow_runs} flow runs")
+        print(f"stopped {sweep} (processes here: {done.processes}, flow runs: {done.flow_runs})")
 
 
 def report(sweep: str, *, json: Json = None) -> None:

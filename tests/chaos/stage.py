@@ -22,10 +22,9 @@ from sweeps.load import load_spec
 from sweeps.plan import Plan
 from tests.conftest import COMMAND, ROOT, bare_environment
 
-# Two sizes and two seeds, each with a cooldown branch; seconds a training on a quiet machine.
+# Two sizes, each with a cooldown branch; seconds a training on a quiet machine.
 SPEC = (
     "ladder.widths=[16, 32]",
-    "seeds=[0, 1]",
     "grid.budgets=[1e10, 6e10]",
     "eval_tokens=4096",
     "placement.threads=1",
@@ -57,10 +56,13 @@ class Outcome:
 class Stage:
     """Where one fault is tried: a folder of homes, and how a sweep is started in one."""
 
-    def __init__(self, folder: Path, text: Path, environment: dict[str, str], seed: int) -> None:
+    def __init__(
+        self, folder: Path, text: Path, environment: dict[str, str], seed: int, copies: int
+    ) -> None:
         self.folder = folder
         self.text = text
         self.random = random.Random(seed)
+        self._copies = copies
         self._environment = environment
         self.homes: list[Path] = []
 
@@ -76,7 +78,8 @@ class Stage:
     def arguments(self, name: str, *settings: str) -> list[str]:
         """What names the sweep, for the command or the deployment."""
         corpus = f"corpus.sources=[{{kind: files, path: {self.text}}}]"
-        return [f"name={name}", corpus, *SPEC, *(settings or OFTEN)]
+        seeds = f"seeds={list(range(self._copies))}"
+        return [f"name={name}", corpus, *SPEC, seeds, *(settings or OFTEN)]
 
     @contextmanager
     def sweep(
@@ -157,9 +160,8 @@ def nobody_trains(home: Path) -> bool:
     return not any(RunDir(path).busy() for path in (home / "runs").iterdir() if path.is_dir())
 
 
-def read_plan(home: Path, text: Path) -> Plan:
+def read_plan(home: Path, stage: Stage) -> Plan:
     """The plan of the chaos sweep."""
-    stage = Stage(home, text, {}, 0)
     spec = load_spec("smoke", stage.arguments("chaos"))
     return make_plan(spec, open_home(Settings(home=home)))[0]
 

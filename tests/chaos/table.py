@@ -29,14 +29,14 @@ HEADER = ("fault", "times injected", "runs lost", "doubled", "extra steps", "ext
 class Theatre:
     """A Prefect server, a corpus and an undisturbed sweep, which all faults share."""
 
-    def __init__(self, folder: Path, api: str, seed: int) -> None:
+    def __init__(self, folder: Path, api: str, seed: int, copies: int) -> None:
         self.folder = folder
-        self.seed = seed
+        self.seed, self.copies = seed, copies
         self.environment = own_environment(api)
         self.text = prose(folder / "text")
         stage = self.stage("undisturbed")
         self.undisturbed = stage.new_home()
-        self.plan: Plan = read_plan(self.undisturbed, self.text)
+        self.plan: Plan = read_plan(self.undisturbed, stage)
         with stage.sweep(self.undisturbed) as sweep:
             stage.finish(sweep)
 
@@ -44,7 +44,7 @@ class Theatre:
         """A place for one fault."""
         folder = self.folder / name
         folder.mkdir()
-        return Stage(folder, self.text, self.environment, self.seed)
+        return Stage(folder, self.text, self.environment, self.seed, self.copies)
 
     def play(self, name: str, times: int) -> Outcome:
         """Inject a fault so often and compare."""
@@ -53,15 +53,20 @@ class Theatre:
 
 
 @contextmanager
-def theatre(folder: Path, seed: int) -> Iterator[Theatre]:
-    """The theatre, its server stopped at the end."""
+def theatre(folder: Path, *, seed: int, copies: int = 2) -> Iterator[Theatre]:
+    """The theatre, its server stopped at the end.
+
+    Args:
+        seed: of the moments and victims.
+        copies: trainings of each size.
+    """
     port = free_port("127.0.0.1")
     settings = Settings(home=folder / "server", prefect_port=port)
     home = open_home(settings)
     server = start_prefect_server(settings, home, port=port, tied=True)
     try:
         wait_healthy(f"{settings.prefect_api}/health", server, home.logs / "prefect-server.log")
-        yield Theatre(folder, settings.prefect_api, seed)
+        yield Theatre(folder, settings.prefect_api, seed, copies)
     finally:
         server.terminate()
         server.wait(30)
@@ -99,7 +104,7 @@ def main(arguments: list[str]) -> int:
     outcomes, skipped = [], []
     with (
         tempfile.TemporaryDirectory(prefix="isoflop-chaos-") as folder,
-        theatre(Path(folder), asked.seed) as stage,
+        theatre(Path(folder), seed=asked.seed) as stage,
     ):
         for name in asked.faults or [*here.FAULTS, *deployed.FAULTS]:
             began = time.monotonic()

@@ -20,7 +20,7 @@ FAULTS = (
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory):
-    with theatre(tmp_path_factory.mktemp("chaos"), seed=0) as ready:
+    with theatre(tmp_path_factory.mktemp("chaos"), seed=0, copies=1) as ready:
         yield ready
 
 

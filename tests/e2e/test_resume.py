@@ -132,7 +132,7 @@ def test_a_sweep_is_stopped_from_another_terminal(home, isoflop):
     def cancel(sweep):
         done = isoflop("cancel", "seed-10")
         assert done.returncode == 0, done.stderr
-        assert done.stdout == "stopped seed-10: 1 processes here, 0 flow runs\n"
+        assert done.stdout == "stopped seed-10 (processes here: 1, flow runs: 0)\n"
 
     status = check_interrupted_sweep(home, isoflop, cancel, seed=10)
     assert status == 130
