@@ -109,10 +109,10 @@ def fit_lr(
     points: list[TunedPoint] = []
     refusals: list[str] = []
     for (N,), rows in used.group_by("n_params", maintain_order=True):
-        axes = _axes(rows, (ranges or {}).get(int(N)))  # type: ignore[call-overload]
+        axes = _axes(rows, (ranges or {}).get(int(N)))
         for budgets in _together(rows, [axis.name for axis in axes]):
             try:
-                points += _points(float(N), budgets, axes, level, seed)  # type: ignore[arg-type]
+                points += _points(float(N), budgets, axes, level, seed)
             except SurfaceError as error:
                 refusals.append(f"N = {N:,.0f}: {error}")
     if not points:

@@ -147,10 +147,10 @@ def fit_surfaces(
         raise SurfaceError(
             f"the {n} trials near the minimum do not spread over all of {names}: try more values."
         )
-    unscaled = np.linalg.inv(design.T @ design)
+    unscaled = np.asarray(np.linalg.inv(design.T @ design), np.float64)
     coef = unscaled @ design.T @ y
     residual = y - design @ coef
-    covariance = residual.T @ residual / (n - p)
+    covariance = np.asarray(residual.T @ residual / (n - p), np.float64)
     drawn = _draw(coef, unscaled, covariance, n - p, draws, seed)
     low, high = _box(axes, centre)
     found = []

@@ -5,7 +5,6 @@ order of number, so that a study killed at any moment ends as one that was left 
 """
 
 import hashlib
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from optuna.distributions import FloatDistribution
 from optuna.samplers import BaseSampler, GPSampler
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.stats import qmc
 
@@ -48,7 +46,8 @@ class WidthStudy:
 
     def trials(self) -> list[FrozenTrial]:
         """Every trial in order of number."""
-        return self._study.get_trials(deepcopy=False)
+        found: list[FrozenTrial] = self._study.get_trials(deepcopy=False)
+        return found
 
     def open_trials(self, wanted: int) -> list[FrozenTrial]:
         """Trials without an outcome: left by a killed controller, or else asked now.
@@ -173,4 +172,4 @@ def _sampler(seed: int, told: int) -> BaseSampler:
 
 def _power_of_two(count: int) -> int:
     """Sobol's sequence is balanced in powers of two only."""
-    return 2 ** math.ceil(math.log2(max(count, 1)))
+    return 1 << (count - 1).bit_length()

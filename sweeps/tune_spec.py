@@ -18,10 +18,9 @@ from pydantic import (
 from llama_core.config import CorpusConfig, Frozen, Placement
 from sweeps.spec import Ladder, different
 
-# How far beyond the published rules a range reaches, as a factor. The rules were fitted a
-# thousand times above the sizes that are cheap to tune, where they disagree by as much.
-_BEYOND = {"lr": 2.0, "batch_tokens": 4.0}
-# What a rule says of one number, and how far around it is searched.
+# How far around the lowest of the published rules a range reaches, as a factor. At 1e9 parameters
+# the rules agree within two; at 1e5, far below their data, those in N give ten times too much.
+# Of the others LLaMA's value, or this project's rule, is the centre.
 _LLAMA_BETA2_GAP, _LLAMA_WEIGHT_DECAY, _WARMUP_FRACTION, _AROUND = 0.05, 0.1, 0.05, 4.0
 
 
@@ -41,9 +40,9 @@ class Range(Frozen):
 class Search(Frozen):
     """What is searched: a range, or a number that is kept.
 
-    `published`: the range that published rules span at this size, widened. For `lr` and
-    `batch_tokens` these are `analysis/tables/lr_rules.csv`; for the others LLaMA's value
-    (Touvron et al. 2023, section 2.3) and this project's warm-up, times and over 4.
+    `published`: times and over 4 around a published value. For `lr` and `batch_tokens` that is
+    the lowest of the rules in `analysis/tables/lr_rules.csv` at this size; for the others LLaMA's
+    (Touvron et al. 2023, section 2.3), for the warm-up this project's.
 
     Attributes:
         warmup_fraction: of the shortest budget; `recipe` is the rule of every sweep.
@@ -129,11 +128,9 @@ def box(
         batch_rules: their batches in tokens.
     """
     search = spec.search
-    found = [_dimension("lr", search.lr, lr_rules, _BEYOND["lr"])]
+    found = [_dimension("lr", search.lr, min(lr_rules))]
     if not isinstance(search.batch_tokens, int):
-        batch = _dimension(
-            "batch_tokens", search.batch_tokens, batch_rules, _BEYOND["batch_tokens"]
-        )
+        batch = _dimension("batch_tokens", search.batch_tokens, min(batch_rules))
         found.append(Dimension("batch_tokens", max(batch.low, spec.seq_len), batch.high))
     for name, asked, rule in (
         ("warmup_fraction", search.warmup_fraction, _WARMUP_FRACTION),
@@ -141,14 +138,14 @@ def box(
         ("weight_decay", search.weight_decay, _LLAMA_WEIGHT_DECAY),
     ):
         if isinstance(asked, Range) or asked == "published":
-            found.append(_dimension(name, asked, [rule], _AROUND))
+            found.append(_dimension(name, asked, rule))
     return found
 
 
-def _dimension(name: str, asked: object, rules: Sequence[float], beyond: float) -> Dimension:
+def _dimension(name: str, asked: object, centre: float) -> Dimension:
     if isinstance(asked, Range):
         return Dimension(name, asked.low, asked.high)
-    return Dimension(name, min(rules) / beyond, max(rules) * beyond)
+    return Dimension(name, centre / _AROUND, centre * _AROUND)
 
 
 def _gap(beta2: Range | float | str) -> Range | float | str:

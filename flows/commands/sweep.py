@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from flows.settings import Home, Settings
     from sweeps.plan import Plan
     from sweeps.spec import SweepSpec
+    from sweeps.tune_spec import TuneSpec
 
 Overrides = Annotated[
     tuple[str, ...],
@@ -263,7 +264,7 @@ def _find_plan(name: str, home: "Home") -> "Plan":
     return plans[name]
 
 
-def _slots(spec: "SweepSpec", asked: int | None) -> list[dict[str, str]]:
+def _slots(spec: "SweepSpec | TuneSpec", asked: int | None) -> list[dict[str, str]]:
     """The environment of each slot: as many as asked or specified, else one a CPU or GPU."""
     from flows.settings import cpu_slots
 
