@@ -216,6 +216,8 @@ def _optimum_json(point: TunedPoint) -> dict[str, Any]:
         "loss": surface.loss,
         "noise": surface.noise,
         "trials": len(surface.rows),
+        "axes": [axis.name for axis in surface.axes],
+        "curvature": surface.curvature.tolist(),
         **{
             name: {
                 "value": found.value,

@@ -167,7 +167,7 @@ def _identified(
         if np.ptp(logs[name]) < _SPREAD:
             value = np.exp(logs[name].mean())
             why.append(
-                f"exponent_{name} is not identified: every minimum is at {name} = {value:.3g}; "
+                f"the exponent of {name} is not identified: every minimum is at {name} = {value:.3g}; "
                 f"the law holds there and is told without {name}"
             )
         else:
@@ -176,7 +176,7 @@ def _identified(
         together = abs(np.corrcoef(logs["N"], logs["D"])[0, 1])
         if points < 3 or together > _TOGETHER:
             why.append(
-                "exponent_N and exponent_D are not identified: N and D rise together over "
+                "the exponents of N and D are not identified: N and D rise together over "
                 f"the {points} minima. Tune one size at two budgets"
             )
             told = []

@@ -9,6 +9,7 @@ from flows.output import table
 from flows.rundir import RunDir
 from flows.settings import Home
 from flows.status import run_state
+from flows.tuned import tuned, tuned_lines
 from llama_core.corpus import PreparedCorpus
 from llama_core.counting import count_params
 from sweeps.plan import Plan
@@ -35,6 +36,8 @@ def print_plan(
     console.print(f"peak learning rate: {'; '.join(sources)}")
     for warning in plan.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+    for line in tuned_lines(tuned(plan, home)):
+        console.print(line, style="yellow", markup=False, soft_wrap=True)
 
 
 def plan_json(plan: Plan, corpus: PreparedCorpus, cost: Estimate, home: Home) -> dict[str, Any]:
@@ -63,6 +66,7 @@ def plan_json(plan: Plan, corpus: PreparedCorpus, cost: Estimate, home: Home) ->
         "observations": plan.observations,
         "elapsed_s": cost.elapsed_s,
         "warnings": list(plan.warnings),
+        "tuned": tuned(plan, home).as_json(),
     }
 
 

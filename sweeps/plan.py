@@ -1,15 +1,19 @@
 """plan(SweepSpec) -> Plan: every run of a sweep before anything is spent."""
 
+import math
+from collections.abc import Iterator
 from itertools import product
 
 from llama_core.config import AdamW, Cosine, Frozen, ModelConfig, TrainConfig, Wsd
 from llama_core.counting import count_params
-from sweeps.grid import cells, shape
-from sweeps.recipe import rates, warmup_tokens
-from sweeps.spec import Cell, DataRef, IsoflopGrid, PlannedRun, RunSpec, SweepSpec
+from sweeps.grid import cells, in_steps, shape
+from sweeps.recipe import Rates, rates, warmup_tokens
+from sweeps.spec import Cell, DataRef, IsoflopGrid, LawRecipe, PlannedRun, RunSpec, SweepSpec
 
 # A parabola has three constants; a fourth point shows whether it fits.
 _POINTS_FOR_A_VALLEY = 4
+# A size this near a law's range, as a factor, counts as inside.
+_NEAR = 1.2
 
 
 class Plan(Frozen):
@@ -45,11 +49,9 @@ def plan(spec: SweepSpec, data: DataRef, *, train_tokens: int | None = None) -> 
     runs: list[PlannedRun] = []
     for width, seed in product(spec.ladder.widths, spec.seeds):
         model = shape(spec.ladder, width, spec.corpus.vocab_size)
-        batch = rates(spec.recipe, model).batch_tokens
-        grid = cells(spec.grid, model, seq_len=spec.seq_len, batch_tokens=batch)
-        # A cosine decays to one horizon only, so every cell is a training of its own.
-        groups = [grid] if spec.schedule == "wsd" else [[cell] for cell in grid]
-        runs.extend(_planned(spec, model, group, seed, data) for group in groups if group)
+        runs.extend(
+            _planned(spec, model, group, rate, seed, data) for rate, group in _groups(spec, model)
+        )
     _refuse_unmet_budgets(spec, runs)
     runs.sort(key=lambda planned: planned.flops_spent)
     return Plan(
@@ -57,10 +59,32 @@ def plan(spec: SweepSpec, data: DataRef, *, train_tokens: int | None = None) -> 
     )
 
 
+def _groups(spec: SweepSpec, model: ModelConfig) -> Iterator[tuple[Rates, list[Cell]]]:
+    """The trainings of one model: rates, and the cells of each."""
+    law = spec.recipe.kind == "law"
+    # A law asks for the budget before it tells the batch that budgets are rounded to.
+    first = rates(spec.recipe, model, tokens=1, seq_len=spec.seq_len)
+    unit = spec.seq_len if law else first.batch_tokens
+    grid = cells(spec.grid, model, seq_len=spec.seq_len, batch_tokens=unit)
+    # A cosine decays to one horizon only, so every cell is a training of its own.
+    groups = [grid] if spec.schedule == "wsd" else [[cell] for cell in grid]
+    for group in groups:
+        if not group:
+            continue
+        if not law:
+            yield first, group
+            continue
+        middle = math.sqrt(group[0].tokens * group[-1].tokens)
+        rate = rates(spec.recipe, model, tokens=middle, seq_len=spec.seq_len)
+        yield (
+            rate,
+            in_steps(group, model, seq_len=spec.seq_len, batch_tokens=rate.batch_tokens),
+        )
+
+
 def _planned(
-    spec: SweepSpec, model: ModelConfig, grid: list[Cell], seed: int, data: DataRef
+    spec: SweepSpec, model: ModelConfig, grid: list[Cell], rate: Rates, seed: int, data: DataRef
 ) -> PlannedRun:
-    rate = rates(spec.recipe, model)
     horizons = tuple(cell.tokens for cell in grid)
     schedule: Wsd | Cosine
     if spec.schedule == "wsd":
@@ -131,6 +155,8 @@ def _warnings(spec: SweepSpec, runs: list[PlannedRun], train_tokens: int | None)
                 f"{planned.name}: warm-up of {planned.run.train.warmup_tokens:,} tokens is half "
                 f"or more of its shortest horizon D={planned.cells[0].tokens:,}."
             )
+    if isinstance(spec.recipe, LawRecipe):
+        found.extend(_outside(spec.recipe, runs))
     longest = max((cell.tokens for planned in runs for cell in planned.cells), default=0)
     if train_tokens is not None and longest > train_tokens:
         found.append(
@@ -138,3 +164,22 @@ def _warnings(spec: SweepSpec, runs: list[PlannedRun], train_tokens: int | None)
             f"corpus of {train_tokens:,}: repeated data are worth less than fresh."
         )
     return tuple(found)
+
+
+def _outside(recipe: LawRecipe, runs: list[PlannedRun]) -> list[str]:
+    """Runs that lie outside what the recipe's study was fitted on."""
+    law = recipe.fitted
+    assert law is not None
+    found = []
+    sizes = {count_params(run.run.model).multiplying for run in runs}
+    budgets = {cell.tokens for run in runs for cell in run.cells}
+    for word, values, (low, high) in (("sizes N", sizes, law.N), ("budgets D", budgets, law.D)):
+        beyond = [value for value in values if not low / _NEAR <= value <= high * _NEAR]
+        if beyond:
+            farthest = max(beyond, key=lambda value: max(low / value, value / high))
+            found.append(
+                f"{len(beyond)} of {len(values)} {word} lie outside the {low:,.0f} to {high:,.0f} "
+                f"that study {recipe.study} was fitted on, the farthest at {farthest:,}: learning "
+                "rate and batch are extrapolated."
+            )
+    return found

@@ -101,7 +101,39 @@ class LlamaRecipe(Frozen):
     batch_tokens: PositiveInt = 4_194_304
 
 
-Recipe = Annotated[WidthRecipe | FixedRecipe | LlamaRecipe, Field(discriminator="kind")]
+class FittedLaw(Frozen):
+    """lr = coef · N^exponent_N · D^exponent_D and batch = coef · D^exponent_D, from a study.
+
+    `N` and `D` are the ranges it was fitted on. N counts the parameters that multiply a token.
+    """
+
+    lr_coef: PositiveFloat
+    lr_exponent_N: float = 0.0
+    lr_exponent_D: float = 0.0
+    batch_coef: PositiveFloat | None = None
+    batch_exponent_D: float = 0.0
+    N: tuple[PositiveFloat, PositiveFloat]
+    D: tuple[PositiveFloat, PositiveFloat]
+
+
+class LawRecipe(Frozen):
+    """The laws that `isoflop tune` fitted under this name.
+
+    One trunk serves every horizon of a run, so a run takes the laws' values at the geometric
+    middle of its token budgets.
+
+    Attributes:
+        fitted: the numbers; None: read from the study when a sweep is planned.
+        batch_tokens: in place of the law's.
+    """
+
+    kind: Literal["law"] = "law"
+    study: str
+    fitted: FittedLaw | None = None
+    batch_tokens: PositiveInt | None = None
+
+
+Recipe = Annotated[WidthRecipe | FixedRecipe | LlamaRecipe | LawRecipe, Field(discriminator="kind")]
 
 
 class SweepSpec(Frozen):
