@@ -167,8 +167,8 @@ def _identified(
         if np.ptp(logs[name]) < _SPREAD:
             value = np.exp(logs[name].mean())
             why.append(
-                f"the exponent of {name} is not identified: every minimum is at {name} = {value:.3g}; "
-                f"the law holds there and is told without {name}"
+                f"the exponent of {name} is not identified: every minimum is at {name} = "
+                f"{value:.3g}; the law holds there and is told without {name}"
             )
         else:
             told.append(name)
