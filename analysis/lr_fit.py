@@ -108,11 +108,14 @@ def fit_lr(
     used = _with_budgets(used.filter(pl.col("val_loss").is_not_null()))
     points: list[TunedPoint] = []
     refusals: list[str] = []
+    fits = 0
     for (N,), rows in used.group_by("n_params", maintain_order=True):
         axes = _axes(rows, (ranges or {}).get(int(N)))
         for budgets in _together(rows, [axis.name for axis in axes]):
             try:
-                points += _points(float(N), budgets, axes, level, seed)
+                # Trials of their own have luck of their own: no two fits share their draws.
+                fits += 1
+                points += _points(float(N), budgets, axes, level, (seed, fits))
             except SurfaceError as error:
                 refusals.append(f"N = {N:,.0f}: {error}")
     if not points:
@@ -174,13 +177,17 @@ def _together(rows: pl.DataFrame, names: Sequence[str]) -> list[list[pl.DataFram
 
 
 def _points(
-    N: float, budgets: Sequence[pl.DataFrame], axes: Sequence[Axis], level: float, seed: int
+    N: float,
+    budgets: Sequence[pl.DataFrame],
+    axes: Sequence[Axis],
+    level: float,
+    seed: tuple[int, int],
 ) -> list[TunedPoint]:
     if not axes or axes[0].name != "lr":
         raise SurfaceError("every trial has the same learning rate.")
     points = budgets[0].select([axis.name for axis in axes]).to_numpy().astype(float)
     losses = np.stack([part["val_loss"].to_numpy().astype(float) for part in budgets], axis=1)
-    surfaces = fit_surfaces(axes, points, losses, level=level, seed=seed + int(N) % 65_537)
+    surfaces = fit_surfaces(axes, points, losses, level=level, seed=seed)
     return [
         TunedPoint(N, float(part["budget"][0]), surface)
         for part, surface in zip(budgets, surfaces, strict=True)

@@ -111,7 +111,7 @@ def fit_surfaces(
     level: float = 0.9,
     within: float = WITHIN,
     draws: int = _DRAWS,
-    seed: int = 0,
+    seed: int | tuple[int, ...] = 0,
 ) -> list[Surface]:
     """A surface for each column of losses, from the same trials.
 
@@ -203,7 +203,12 @@ def _design(x: Array) -> Array:
 
 
 def _draw(
-    coef: Array, unscaled: Array, covariance: Array, free: int, draws: int, seed: int
+    coef: Array,
+    unscaled: Array,
+    covariance: Array,
+    free: int,
+    draws: int,
+    seed: int | tuple[int, ...],
 ) -> Array:
     rng = np.random.default_rng(seed)
     left = np.linalg.cholesky(unscaled)
