@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import yaml
+from prefect.flows import load_flow_from_entrypoint
 
 from flows.rundir import Observation, RunDir, RunResult, SweepFailedError, write_whole
 from flows.settings import Home, Settings
@@ -213,3 +215,13 @@ def test_what_is_asked_depends_on_the_seed_and_on_what_was_told(text):
     assert second == propose(spec, searched, told, 4)
     assert second != propose(spec, searched, [*told[:-1], Told(told[-1].params, 1.0)], 4)
     assert second != propose(spec, searched, [*told[:-1], Told(told[-1].params, None)], 4)
+
+
+def test_every_deployment_of_prefect_yaml_names_a_flow_that_takes_its_parameters():
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    names = set()
+    for deployment in deployments:
+        found = load_flow_from_entrypoint(deployment["entrypoint"])
+        names.add(f"{found.name}/{deployment['name']}")
+        assert set(deployment.get("parameters", {})) <= set(found.parameters.properties)
+    assert "tune/lr-batch" in names
