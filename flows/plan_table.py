@@ -36,7 +36,8 @@ def print_plan(
     console.print(f"peak learning rate: {'; '.join(sources)}")
     for warning in plan.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
-    for line in tuned_lines(tuned(plan, home)):
+    # A sweep that starts now has a report to say this; a dry run has not.
+    for line in tuned_lines(tuned(plan, home)) if cost is not None else ():
         console.print(line, style="yellow", markup=False, soft_wrap=True)
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from analysis.lr_rules import predictions
 from flows.dispatch import Dispatcher, WorkPool
 from flows.observe import missing
 from flows.rundir import RunDir, RunResult, SweepFailedError, write_whole
@@ -21,15 +21,14 @@ from flows.settings import Home, Settings, open_home
 from flows.store import open_store
 from flows.study import WidthStudy, open_storage, study_name
 from flows.tracking import Mirror, Publisher
+from flows.tune_plan import prepare_tune, search_box
 from flows.tune_report import TuneReport, finish_tune
 from llama_core.config import ModelConfig
-from llama_core.corpus import prepare
-from llama_core.counting import count_params
 from sweeps.grid import shape
 from sweeps.load import load_tune_spec
 from sweeps.spec import DataRef, PlannedRun
 from sweeps.tune_plan import trial_run
-from sweeps.tune_spec import Dimension, TuneSpec, box
+from sweeps.tune_spec import Dimension, TuneSpec
 
 
 class TrialWatcher(Protocol):
@@ -68,8 +67,10 @@ def tune(spec: str = "lr-batch", overrides: tuple[str, ...] = ()) -> State[Any]:
     settings = Settings()
     home = open_home(settings)
     parsed = load_tune_spec(spec, overrides)
+    data = prepare_tune(parsed, home)
     dispatcher = WorkPool(home, parsed.placement, "train/run", open_store(settings))
-    report = run_tune(parsed, settings, home, Mirror(settings, home), dispatcher, LogTrials())
+    mirror = Mirror(settings, home)
+    report = run_tune(parsed, data, settings, home, mirror, dispatcher, LogTrials())
     get_run_logger().info("%s", report.verdict)
     return Completed(message=str(report.page))
 
@@ -94,6 +95,7 @@ class LogTrials:
 
 def run_tune(
     spec: TuneSpec,
+    data: DataRef,
     settings: Settings,
     home: Home,
     mirror: Publisher,
@@ -102,11 +104,11 @@ def run_tune(
 ) -> TuneReport:
     """Bring every width to its number of trials, then fit and report.
 
+    A study that another process has in hand is waited for.
+
     Raises:
         SweepFailedError: every training of a round failed.
-        BlockingIOError: another process tunes under this name.
     """
-    data = DataRef(digest=prepare(spec.corpus, home.root, None).digest)
     folder = home.tunes / spec.name
     folder.mkdir(parents=True, exist_ok=True)
     with _held(folder):
@@ -181,26 +183,11 @@ def objective(run: PlannedRun, result: RunResult | None) -> float | None:
     return None
 
 
-def _width(spec: TuneSpec, width: int, data: DataRef, storage: Any) -> Width:
+def _width(spec: TuneSpec, width: int, data: DataRef, storage: BaseStorage) -> Width:
     model = shape(spec.ladder, width, spec.corpus.vocab_size)
     searched = tuple(search_box(spec, model))
     name = study_name(spec, data.digest, width, searched)
     return Width(model, searched, WidthStudy(name, spec, searched, storage))
-
-
-def search_box(spec: TuneSpec, model: ModelConfig) -> list[Dimension]:
-    """What is searched at one width, with the published rules asked at each of its budgets."""
-    counts = count_params(model)
-    rules: dict[str, list[float]] = {"lr": [], "batch_tokens": []}
-    for tokens in spec.tokens:
-        said = predictions(
-            n_params=counts.multiplying,
-            n_params_non_embedding=counts.non_embedding,
-            tokens=tokens,
-        )
-        for quantity, value in said.select("quantity", "value").iter_rows():
-            rules[quantity].append(value)
-    return box(spec, lr_rules=rules["lr"], batch_rules=rules["batch_tokens"])
 
 
 @contextmanager

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from flows.rundir import RunResult
     from flows.settings import Home, Settings
     from flows.tune_report import TuneReport
-    from sweeps.spec import PlannedRun
+    from sweeps.spec import DataRef, PlannedRun
     from sweeps.tune_spec import TuneSpec
 
 
@@ -31,9 +31,10 @@ def tune(
     SPEC is a preset's name or a YAML file. Interrupted and called again, it goes on where it was;
     called with more trials, the study grows.
     """
-    from flows.commands.sweep import _refusals, _say, _slots
+    from flows.commands.sweep import _busy, _refusals, _say, _slots
     from flows.output import check_destination, emit
     from flows.settings import Settings, open_home
+    from flows.tune_plan import prepare_tune
     from sweeps.load import load_tune_spec
 
     with _refusals():
@@ -52,7 +53,9 @@ def tune(
         if json is not None:
             check_destination(json)
         environments = _slots(parsed, slots)
-        report = _tune_here(parsed, settings, home, environments)
+        with _busy("looking for the corpus") as tell:
+            data = prepare_tune(parsed, home, tell)
+    report = _tune_here(parsed, data, settings, home, environments)
     if json is not None:
         emit(report.document, json)
     else:
@@ -129,7 +132,11 @@ class _LineWatcher:
 
 
 def _tune_here(
-    spec: "TuneSpec", settings: "Settings", home: "Home", slots: list[dict[str, str]]
+    spec: "TuneSpec",
+    data: "DataRef",
+    settings: "Settings",
+    home: "Home",
+    slots: list[dict[str, str]],
 ) -> "TuneReport":
     """Run the study as a Prefect flow of this process; the trainings are its tasks."""
     from flows.commands.sweep import _failures, _say
@@ -149,7 +156,7 @@ def _tune_here(
 
         @flow(name="tune", flow_run_name=spec.name, task_runner=tasks, persist_result=False)
         def tune_here() -> "TuneReport":
-            return run_tune(spec, settings, home, mirror, dispatcher, _LineWatcher())
+            return run_tune(spec, data, settings, home, mirror, dispatcher, _LineWatcher())
 
         try:
             return tune_here()

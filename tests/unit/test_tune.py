@@ -8,7 +8,8 @@ from prefect.flows import load_flow_from_entrypoint
 from flows.rundir import Observation, RunDir, RunResult, SweepFailedError, write_whole
 from flows.settings import Home, Settings
 from flows.study import Told, propose
-from flows.tune import run_tune, search_box
+from flows.tune import run_tune
+from flows.tune_plan import prepare_tune, search_box
 from llama_core.config import CorpusConfig, FileText
 from sweeps.grid import shape
 from sweeps.load import load_tune_spec
@@ -102,7 +103,7 @@ def home(prepared, tmp_path):
 
 
 def spec_of(text, **changes):
-    spec = load_tune_spec("lr-batch", ["ladder.widths=[16, 24]"])
+    spec = load_tune_spec("lr-batch", ["ladder.widths=[16, 24]", "eval_tokens=1280"])
     corpus = CorpusConfig(sources=(FileText(path=str(text)),))
     return spec.model_copy(update={"corpus": corpus, **changes})
 
@@ -111,7 +112,9 @@ def tune(home, text, dispatcher, **changes):
     home.runs.mkdir(parents=True, exist_ok=True)
     settings = Settings(optuna_uri=changes.pop("uri", None))
     tracker = changes.pop("tracker", FakeTracker())
-    return run_tune(spec_of(text, **changes), settings, home, tracker, dispatcher, Silent())
+    spec = spec_of(text, **changes)
+    data = prepare_tune(spec, home)
+    return run_tune(spec, data, settings, home, tracker, dispatcher, Silent())
 
 
 def trials(home):

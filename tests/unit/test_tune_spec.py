@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.tune import search_box
+from flows.tune_plan import search_box
 from sweeps.grid import shape
 from sweeps.load import SpecError, load_tune_spec
 from sweeps.spec import DataRef
