@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# Trials within this share of the lowest loss are near enough for a quadratic: on the demo's
-# corpus its misfit there is a tenth of the height (docs/benchmarks/tuning_cpu_202611.md).
+# Trials within this share of the lowest loss are near enough for a quadratic: 0.1 nats, on the
+# demo's corpus a factor three to five in learning rate (docs/benchmarks/demo_lr_scan.md).
 WITHIN = 0.03
 _DRAWS = 2000
 # Residual degrees of freedom below which a standard error means nothing.
