@@ -69,6 +69,15 @@ def devices() -> pl.DataFrame:
     return _table("devices")
 
 
+@cache
+def lr_rules() -> pl.DataFrame:
+    """Power laws of the peak learning rate and of the batch in tokens, as published.
+
+    Columns: rule, quantity, coef, exponent_N, exponent_D, exponent_C, n_counts, source.
+    """
+    return _table("lr_rules")
+
+
 def training_rules(C: float) -> pl.DataFrame:
     """What others would train at a budget when training is all that costs.
 

@@ -31,6 +31,8 @@ for _name, _target, _help in (
     ("doctor", "stack:doctor", "Find what is wrong with them, and mend it."),
     ("sync", "sweep:sync", "Bring the MLflow mirror up to date."),
     ("fit", "fit:fit", "Fit a loss law to a table of runs or a sweep."),
+    ("tune", "tune:tune", "Search learning rate and batch at small sizes; fit their laws."),
+    ("fit-lr", "tune:fit_lr", "Fit the laws of learning rate and batch to a table of trials."),
     ("frontier", "frontier:frontier", "Compute-optimal and inference-optimal N and D."),
     ("retrodict", "frontier:retrodict", "The inference bill behind published models."),
     ("generate", "core:generate", "Continue a prompt with a trained model."),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from flows.fitted_law import with_fitted_law
 from flows.rundir import write_whole
 from flows.settings import Home
 from llama_core.corpus import PreparedCorpus, prepare
@@ -24,6 +25,7 @@ def make_plan(
     Raises:
         ValueError: the corpus or the spec cannot be used; nothing is left half-written.
     """
+    spec = with_fitted_law(spec, home)
     # A spec that cannot be planned is refused before the corpus is prepared for it.
     plan(spec, DataRef(digest=""))
     corpus = prepare(spec.corpus, home.root, progress)

@@ -11,6 +11,7 @@ from flows.output import table
 from flows.rundir import RunDir
 from flows.settings import Home
 from flows.status import run_state
+from flows.tuned import tuned, tuned_lines
 from llama_core.corpus import PreparedCorpus
 from llama_core.counting import count_params
 from sweeps.cap import amount, in_words
@@ -56,6 +57,9 @@ def print_plan(plan: Plan, corpus: PreparedCorpus, home: Home, *, cost: Cost | N
         console.print(line, markup=False, soft_wrap=True)
     for warning in (*plan.warnings, *(cost.warnings if cost is not None else ())):
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+    # A sweep that starts now has a report to say this; a dry run has not.
+    for line in tuned_lines(tuned(plan, home)) if cost is not None else ():
+        console.print(line, style="yellow", markup=False, soft_wrap=True)
 
 
 def plan_json(plan: Plan, corpus: PreparedCorpus, cost: Cost, home: Home) -> dict[str, Any]:
@@ -78,6 +82,7 @@ def plan_json(plan: Plan, corpus: PreparedCorpus, cost: Cost, home: Home) -> dic
         "basis": estimate.basis,
         "left_out_by_cap": cost.refusal,
         "warnings": [*plan.warnings, *cost.warnings],
+        "tuned": tuned(plan, home).as_json(),
     }
 
 

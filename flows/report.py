@@ -13,6 +13,7 @@ from flows.plan import sweep_folder
 from flows.rundir import RunDir, write_whole
 from flows.settings import Home
 from flows.tracking import Publisher
+from flows.tuned import add_tuned, tuned
 from llama_core.corpus import find_corpus
 from sweeps.plan import Plan
 
@@ -59,6 +60,7 @@ def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
         # A law of an earlier table must not stand beside a report that has none.
         (folder / "law.json").unlink(missing_ok=True)
     page = sweep_page(planned.spec.name, findings, lines, facts=_facts(planned, home))
+    add_tuned(page, tuned(planned, home))
     page.write(folder / "report.html")
     return SweepReport(folder / "report.html", verdict(findings), numbers(findings))
 

@@ -97,6 +97,11 @@ class Home:
         return self.root / "sweeps"
 
     @property
+    def tunes(self) -> Path:
+        """One folder a study of learning rate and batch: plan, journal, table, law, report."""
+        return self.root / "tunes"
+
+    @property
     def logs(self) -> Path:
         """Output of servers, workers and child processes."""
         return self.root / "logs"

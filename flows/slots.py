@@ -3,13 +3,14 @@
 import os
 
 from sweeps.spec import SweepSpec
+from sweeps.tune_spec import TuneSpec
 
 # The allocator keeps large buffers instead of returning them to the kernel every step: 10 to
 # 20 % at 0.1M parameters on CPU.
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 
 
-def slot_environments(spec: SweepSpec, asked: int | None) -> list[dict[str, str]]:
+def slot_environments(spec: SweepSpec | TuneSpec, asked: int | None) -> list[dict[str, str]]:
     """The environment of each slot: as many as asked or specified, else as CPUs or GPUs allow.
 
     Raises:

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -53,6 +53,11 @@ class Publisher(Protocol):
 
     def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
         """Keep a sweep's report and its law's numbers beside its runs."""
+
+    def log_study(
+        self, study: str, report: Path, summary: dict[str, float], trials: Sequence[str]
+    ) -> None:
+        """Make a study the parent of its trials' runs, and keep its report and numbers there."""
 
 
 class Tracker(Publisher, Protocol):
@@ -201,18 +206,32 @@ class MlflowTracker:
 
     def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
         """Keep a sweep's report and its law's numbers as the run `report` of the experiment."""
+        self._log_page(sweep, "report", report, summary)
+
+    def log_study(
+        self, study: str, report: Path, summary: dict[str, float], trials: Sequence[str]
+    ) -> None:
+        """Make the run `study` the parent of the trials' runs, with the report and the numbers."""
+        parent = self._log_page(study, "study", report, summary)
+        for run_id in trials:
+            child = self._find(study, run_id)
+            if child is not None:
+                self._client.set_tag(child, "mlflow.parentRunId", parent)
+
+    def _log_page(self, sweep: str, kind: str, page: Path, summary: dict[str, float]) -> str:
         experiment = self._experiment(sweep)
-        found = self._client.search_runs([experiment], "tags.`isoflop.kind` = 'report'")
-        tags = {"isoflop.kind": "report", "isoflop.run_id": "report", "mlflow.runName": "report"}
-        run_id = (
+        found = self._client.search_runs([experiment], f"tags.`isoflop.kind` = '{kind}'")
+        tags = {"isoflop.kind": kind, "isoflop.run_id": kind, "mlflow.runName": kind}
+        run_id = str(
             found[0].info.run_id
             if found
             else self._client.create_run(experiment, tags=tags).info.run_id
         )
         for key, value in summary.items():
             self._client.log_metric(run_id, f"report/{key}", value)
-        self._client.log_artifact(run_id, str(report))
+        self._client.log_artifact(run_id, str(page))
         self._client.set_terminated(run_id, "FINISHED")
+        return run_id
 
     def open_runs(self) -> list[tuple[str, str, str]]:
         """Runs that MLflow shows as running: sweep, our id, MLflow's id."""
@@ -393,6 +412,14 @@ class Mirror:
     def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
         """Keep a report, or say that the mirror is behind."""
         self._try(f"report of {sweep}", lambda tracker: tracker.log_report(sweep, report, summary))
+
+    def log_study(
+        self, study: str, report: Path, summary: dict[str, float], trials: Sequence[str]
+    ) -> None:
+        """Keep a study, or say that the mirror is behind."""
+        self._try(
+            f"study {study}", lambda tracker: tracker.log_study(study, report, summary, trials)
+        )
 
     def chart_path(self, sweep: str) -> str:
         """Path of the page that compares the runs; the front page when MLflow cannot say."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from llama_core.counting import count_params
 from sweeps.recipe import measured_range
-from sweeps.spec import IsoflopGrid, PlannedRun, SweepSpec
+from sweeps.spec import IsoflopGrid, LawRecipe, PlannedRun, SweepSpec
 
 # A parabola has three constants; a fourth point shows whether it fits.
 _POINTS_FOR_A_VALLEY = 4
@@ -20,6 +20,8 @@ _RATIOS_SEEN = (0.456, 10_000.0)
 # Repeated up to about four times tokens are nearly worth fresh ones (Muennighoff et al. 2023).
 _HARMLESS_EPOCHS = 4.0
 _LONG_WARM_UP = 0.2
+# A size this near a law's range, as a factor, counts as inside.
+_NEAR = 1.2
 
 
 def doubts(
@@ -85,6 +87,9 @@ def _ratios(runs: Sequence[PlannedRun]) -> Iterator[str]:
 
 
 def _rates(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
+    if isinstance(spec.recipe, LawRecipe):
+        yield from _beyond_law(spec.recipe, runs)
+        return
     measured = measured_range(spec.recipe)
     if measured is None:
         sizes = [count_params(run.run.model).multiplying for run in runs]
@@ -112,6 +117,23 @@ def _rates(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
             f"batch of {min(far):,} tokens: the rule for the learning rate was measured at "
             f"{fewest:,} to {most:,} ({measured.source})."
         )
+
+
+def _beyond_law(recipe: LawRecipe, runs: Sequence[PlannedRun]) -> Iterator[str]:
+    """Runs that lie outside what the recipe's study was fitted on."""
+    law = recipe.fitted
+    assert law is not None
+    sizes = {count_params(run.run.model).multiplying for run in runs}
+    budgets = {cell.tokens for run in runs for cell in run.cells}
+    for word, values, (low, high) in (("sizes N", sizes, law.N), ("budgets D", budgets, law.D)):
+        beyond = [value for value in values if not low / _NEAR <= value <= high * _NEAR]
+        if beyond:
+            farthest = max(beyond, key=lambda value: max(low / value, value / high))
+            yield (
+                f"{len(beyond)} of {len(values)} {word} lie outside the {low:,.0f} to {high:,.0f} "
+                f"that study {recipe.study} was fitted on, the farthest at {farthest:,}: learning "
+                "rate and batch are extrapolated."
+            )
 
 
 def _warm_ups(runs: Sequence[PlannedRun]) -> Iterator[str]:

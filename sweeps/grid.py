@@ -56,13 +56,33 @@ def cells(grid: Grid, model: ModelConfig, *, seq_len: int, batch_tokens: int) ->
             (max(1, round(tokens / batch_tokens)) * batch_tokens, None)
             for tokens in sorted(grid.tokens)
         ]
-    counts = [tokens for tokens, _ in wanted]
+    _refuse_equal([tokens for tokens, _ in wanted], model, batch_tokens)
+    return [
+        Cell(tokens=tokens, flops_budget=budget, train_flops=train_flops(model, seq_len, tokens))
+        for tokens, budget in wanted
+    ]
+
+
+def in_steps(
+    group: list[Cell], model: ModelConfig, *, seq_len: int, batch_tokens: int
+) -> list[Cell]:
+    """Cells rounded to whole steps of a batch.
+
+    Raises:
+        ValueError: two of them round to the same number of steps.
+    """
+    rounded = []
+    for cell in group:
+        tokens = max(1, round(cell.tokens / batch_tokens)) * batch_tokens
+        flops = train_flops(model, seq_len, tokens)
+        rounded.append(cell.model_copy(update={"tokens": tokens, "train_flops": flops}))
+    _refuse_equal([cell.tokens for cell in rounded], model, batch_tokens)
+    return rounded
+
+
+def _refuse_equal(counts: list[int], model: ModelConfig, batch_tokens: int) -> None:
     if len(set(counts)) < len(counts):
         raise ValueError(
             f"two cells of d_model={model.d_model} round to the same number of steps of "
             f"{batch_tokens:,} tokens: {counts}. Space the budgets wider or lower batch_tokens."
         )
-    return [
-        Cell(tokens=tokens, flops_budget=budget, train_flops=train_flops(model, seq_len, tokens))
-        for tokens, budget in wanted
-    ]

@@ -3,22 +3,26 @@
 import difflib
 from collections.abc import Iterable
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from sweeps.spec import SweepSpec
+from sweeps.tune_spec import TuneSpec
+
+_Spec = TypeVar("_Spec", SweepSpec, TuneSpec)
 
 
 class SpecError(ValueError):
     """A sweep spec that cannot be used; the message says what to change."""
 
 
-def presets() -> list[str]:
-    """Names of the presets that are shipped."""
-    found = files("sweeps").joinpath("presets").iterdir()
+def presets(kind: str = "") -> list[str]:
+    """Names of the presets that are shipped: of sweeps, or of studies when the kind is `tune`."""
+    found = _folder(kind).iterdir()
     return sorted(entry.name[:-5] for entry in found if entry.name.endswith(".yaml"))
 
 
@@ -28,24 +32,16 @@ def load_spec(spec: str, overrides: Iterable[str] = ()) -> SweepSpec:
     Raises:
         SpecError: no such preset or file, not YAML, an unknown key, a value out of range.
     """
-    if spec in presets():
-        text = files("sweeps").joinpath("presets", f"{spec}.yaml").read_text()
-    elif Path(spec).is_file():
-        text = Path(spec).read_text()
-    else:
-        raise SpecError(f"no preset and no file {spec!r}. Presets: {', '.join(presets())}.")
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise SpecError(f"{spec} is not YAML: {_one_line(error)}") from error
-    if not isinstance(data, dict):
-        raise SpecError(f"{spec} holds {type(data).__name__}, not a mapping of settings.")
-    base = parse_spec(data, origin=spec)
-    # Overrides fall on the whole spec, defaults included, so that `recipe.coef=…` finds its recipe.
-    data = base.model_dump(mode="json")
-    for override in overrides:
-        _override(data, override)
-    return parse_spec(data, origin=spec)
+    return _load(SweepSpec, "", spec, overrides)
+
+
+def load_tune_spec(spec: str, overrides: Iterable[str] = ()) -> TuneSpec:
+    """The same for a TuneSpec, with presets of its own.
+
+    Raises:
+        SpecError: as in `load_spec`.
+    """
+    return _load(TuneSpec, "tune", spec, overrides)
 
 
 def parse_spec(data: Any, *, origin: str) -> SweepSpec:
@@ -54,10 +50,39 @@ def parse_spec(data: Any, *, origin: str) -> SweepSpec:
     Raises:
         SpecError: as in `load_spec`; one line for each fault, unknown keys with the nearest known.
     """
+    return _parse(SweepSpec, data, origin)
+
+
+def _load(model: type[_Spec], kind: str, spec: str, overrides: Iterable[str]) -> _Spec:
+    if spec in presets(kind):
+        text = _folder(kind).joinpath(f"{spec}.yaml").read_text()
+    elif Path(spec).is_file():
+        text = Path(spec).read_text()
+    else:
+        raise SpecError(f"no preset and no file {spec!r}. Presets: {', '.join(presets(kind))}.")
     try:
-        return SweepSpec.model_validate(_numbers(data))
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"{spec} is not YAML: {_one_line(error)}") from error
+    if not isinstance(data, dict):
+        raise SpecError(f"{spec} holds {type(data).__name__}, not a mapping of settings.")
+    base = _parse(model, data, spec)
+    # Overrides fall on the whole spec, defaults included, so that `recipe.coef=…` finds its recipe.
+    data = base.model_dump(mode="json")
+    for override in overrides:
+        _override(data, override)
+    return _parse(model, data, spec)
+
+
+def _folder(kind: str) -> Traversable:
+    return files("sweeps").joinpath("presets", *kind.split())
+
+
+def _parse(model: type[_Spec], data: Any, origin: str) -> _Spec:
+    try:
+        return model.model_validate(_numbers(data))
     except ValidationError as error:
-        faults = "; ".join(_fault(fault) for fault in error.errors())
+        faults = "; ".join(_fault(model, fault) for fault in error.errors())
         raise SpecError(f"{origin}: {faults}") from error
 
 
@@ -92,12 +117,12 @@ def _numbers(data: Any) -> Any:
     return data
 
 
-def _fault(fault: Any) -> str:
+def _fault(model: type[BaseModel], fault: Any) -> str:
     # Union tags ("isoflop") stand in the location between field names; they help to read it.
     where = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         key = str(fault["loc"][-1])
-        near = difflib.get_close_matches(key, sorted(_known_keys(SweepSpec)), n=1)
+        near = difflib.get_close_matches(key, sorted(_known_keys(model)), n=1)
         return f"unknown key {where}" + (f" (did you mean {near[0]}?)" if near else "")
     message = fault["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" if where else message

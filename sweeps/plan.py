@@ -1,12 +1,13 @@
 """plan(SweepSpec) -> Plan: every run of a sweep before anything is spent."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from itertools import product
 
 from llama_core.config import AdamW, Cosine, Frozen, ModelConfig, TrainConfig, Wsd
 from sweeps.doubts import doubts
-from sweeps.grid import cells, shape
-from sweeps.recipe import rates, warmup_tokens
+from sweeps.grid import cells, in_steps, shape
+from sweeps.recipe import Rates, rates, warmup_tokens
 from sweeps.spec import Cell, DataRef, IsoflopGrid, PlannedRun, RunSpec, SweepSpec
 
 
@@ -43,20 +44,40 @@ def plan(spec: SweepSpec, data: DataRef, *, source_tokens: Mapping[str, int] | N
     runs: list[PlannedRun] = []
     for width, seed in product(spec.ladder.widths, spec.seeds):
         model = shape(spec.ladder, width, spec.corpus.vocab_size)
-        batch = rates(spec.recipe, model).batch_tokens
-        grid = cells(spec.grid, model, seq_len=spec.seq_len, batch_tokens=batch)
-        # A cosine decays to one horizon only, so every cell is a training of its own.
-        groups = [grid] if spec.schedule == "wsd" else [[cell] for cell in grid]
-        runs.extend(_planned(spec, model, group, seed, data) for group in groups if group)
+        runs.extend(
+            _planned(spec, model, group, rate, seed, data) for rate, group in _groups(spec, model)
+        )
     _refuse_unmet_budgets(spec, runs)
     runs.sort(key=lambda planned: planned.flops_spent)
     return Plan(spec=spec, data=data, runs=tuple(runs), warnings=doubts(spec, runs, source_tokens))
 
 
+def _groups(spec: SweepSpec, model: ModelConfig) -> Iterator[tuple[Rates, list[Cell]]]:
+    """The trainings of one model: rates, and the cells of each."""
+    law = spec.recipe.kind == "law"
+    # A law asks for the budget before it tells the batch that budgets are rounded to.
+    first = rates(spec.recipe, model, tokens=1, seq_len=spec.seq_len)
+    unit = spec.seq_len if law else first.batch_tokens
+    grid = cells(spec.grid, model, seq_len=spec.seq_len, batch_tokens=unit)
+    # A cosine decays to one horizon only, so every cell is a training of its own.
+    groups = [grid] if spec.schedule == "wsd" else [[cell] for cell in grid]
+    for group in groups:
+        if not group:
+            continue
+        if not law:
+            yield first, group
+            continue
+        middle = math.sqrt(group[0].tokens * group[-1].tokens)
+        rate = rates(spec.recipe, model, tokens=middle, seq_len=spec.seq_len)
+        yield (
+            rate,
+            in_steps(group, model, seq_len=spec.seq_len, batch_tokens=rate.batch_tokens),
+        )
+
+
 def _planned(
-    spec: SweepSpec, model: ModelConfig, grid: list[Cell], seed: int, data: DataRef
+    spec: SweepSpec, model: ModelConfig, grid: list[Cell], rate: Rates, seed: int, data: DataRef
 ) -> PlannedRun:
-    rate = rates(spec.recipe, model)
     horizons = tuple(cell.tokens for cell in grid)
     schedule: Wsd | Cosine
     if spec.schedule == "wsd":

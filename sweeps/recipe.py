@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from llama_core.config import ModelConfig
 from llama_core.counting import count_params
-from sweeps.spec import FixedRecipe, LlamaRecipe, Recipe, WidthRecipe
+from sweeps.spec import FixedRecipe, LawRecipe, LlamaRecipe, Recipe, WidthRecipe
 
 _WARMUP_FRACTION = 0.05
 _WARMUP_STEPS = (10, 100)
@@ -40,7 +40,10 @@ class MeasuredRange:
 
 
 def measured_range(recipe: Recipe) -> MeasuredRange | None:
-    """Where the recipe's learning rates were measured; None for a rate that follows no rule."""
+    """Where the recipe's learning rates were measured.
+
+    None for a rate that follows no rule, and for a fitted law, which brings its own range.
+    """
     match recipe:
         case WidthRecipe():
             return MeasuredRange((14_000, 720_000), (512, 2048), "docs/benchmarks/demo_lr_scan.md")
@@ -48,13 +51,23 @@ def measured_range(recipe: Recipe) -> MeasuredRange | None:
             # N without the input embedding is a little below the printed sizes.
             source = "Touvron et al. 2023, Table 2: 6.7B to 65.2B"
             return MeasuredRange((6.5e9, 66e9), (4_000_000, 4_194_304), source)
-        case FixedRecipe():
+        case FixedRecipe() | LawRecipe():
             return None
 
 
-def rates(recipe: Recipe, model: ModelConfig) -> Rates:
-    """Learning rate and batch of one model under a recipe."""
+def rates(recipe: Recipe, model: ModelConfig, *, tokens: float, seq_len: int) -> Rates:
+    """Learning rate and batch of one model under a recipe.
+
+    Args:
+        tokens: the budget it trains to; only fitted laws ask for it.
+        seq_len: a law's batch is a whole number of sequences.
+
+    Raises:
+        ValueError: the recipe names a study whose numbers are not in the spec.
+    """
     match recipe:
+        case LawRecipe():
+            return _law_rates(recipe, count_params(model).multiplying, tokens, seq_len)
         case WidthRecipe():
             rule = recipe.coef / model.d_model
             capped = f"capped at {recipe.cap:g}" if rule > recipe.cap else "measured"
@@ -67,6 +80,25 @@ def rates(recipe: Recipe, model: ModelConfig) -> Rates:
             # Table 2 prints 3e-4 for 6.7B and 13.0B, 1.5e-4 for 32.5B and 65.2B.
             lr = 3e-4 if count_params(model).total < 20e9 else 1.5e-4
             return Rates(lr, recipe.batch_tokens, "Touvron et al. 2023, Table 2")
+
+
+def _law_rates(recipe: LawRecipe, N: float, D: float, seq_len: int) -> Rates:
+    law = recipe.fitted
+    if law is None:
+        raise ValueError(
+            f"recipe.study={recipe.study!r} is a name without numbers: fit it with "
+            f"isoflop tune {recipe.study}, or give recipe.fitted."
+        )
+    batch = recipe.batch_tokens
+    if batch is None:
+        if law.batch_coef is None:
+            raise ValueError(
+                f"study {recipe.study!r} does not tell the batch. Set recipe.batch_tokens."
+            )
+        batch = max(1, round(law.batch_coef * D**law.batch_exponent_D / seq_len)) * seq_len
+    lr = law.lr_coef * N**law.lr_exponent_N * D**law.lr_exponent_D
+    words = f"{law.lr_coef:.3g} N^{law.lr_exponent_N:.3g} D^{law.lr_exponent_D:.3g}"
+    return Rates(lr, batch, f"{words}, fitted by study {recipe.study}")
 
 
 def warmup_tokens(shortest_horizon: int, batch_tokens: int) -> int:

@@ -22,7 +22,8 @@ _DIGEST = "isoflop-run-1"
 _Numbers = TypeVar("_Numbers", bound=tuple[float, ...])
 
 
-def _different(values: _Numbers) -> _Numbers:
+def different(values: _Numbers) -> _Numbers:
+    """The values, unless one stands twice among them."""
     if len(set(values)) < len(values):
         raise ValueError(f"{values} names a value twice; it would be the same run again.")
     return values
@@ -36,7 +37,7 @@ class Ladder(Frozen):
     of it, rounded up to `ffn_multiple_of`.
     """
 
-    widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(_different)]
+    widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(different)]
     n_layers: PositiveInt = 2
     head_dim: PositiveInt = 16
     query_heads_per_kv_head: PositiveInt = 1
@@ -57,7 +58,7 @@ class IsoflopGrid(Frozen):
     budgets: Annotated[
         tuple[Annotated[PositiveFloat, Field(allow_inf_nan=False)], ...],
         Field(min_length=1, description="C in counted FLOPs"),
-        AfterValidator(_different),
+        AfterValidator(different),
     ]
     tokens_per_param: tuple[PositiveFloat, PositiveFloat] = (1.0, 200.0)
     min_tokens: NonNegativeInt = 0
@@ -67,7 +68,7 @@ class TokensGrid(Frozen):
     """Every width at every token count: N × D."""
 
     kind: Literal["tokens"] = "tokens"
-    tokens: Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(_different)]
+    tokens: Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(different)]
 
 
 Grid = Annotated[IsoflopGrid | TokensGrid, Field(discriminator="kind")]
@@ -101,7 +102,39 @@ class LlamaRecipe(Frozen):
     batch_tokens: PositiveInt = 4_194_304
 
 
-Recipe = Annotated[WidthRecipe | FixedRecipe | LlamaRecipe, Field(discriminator="kind")]
+class FittedLaw(Frozen):
+    """lr = coef · N^exponent_N · D^exponent_D and batch = coef · D^exponent_D, from a study.
+
+    `N` and `D` are the ranges it was fitted on. N counts the parameters that multiply a token.
+    """
+
+    lr_coef: PositiveFloat
+    lr_exponent_N: float = 0.0
+    lr_exponent_D: float = 0.0
+    batch_coef: PositiveFloat | None = None
+    batch_exponent_D: float = 0.0
+    N: tuple[PositiveFloat, PositiveFloat]
+    D: tuple[PositiveFloat, PositiveFloat]
+
+
+class LawRecipe(Frozen):
+    """The laws that `isoflop tune` fitted under this name.
+
+    One trunk serves every horizon of a run, so a run takes the laws' values at the geometric
+    middle of its token budgets.
+
+    Attributes:
+        fitted: the numbers; None: read from the study when a sweep is planned.
+        batch_tokens: in place of the law's.
+    """
+
+    kind: Literal["law"] = "law"
+    study: str
+    fitted: FittedLaw | None = None
+    batch_tokens: PositiveInt | None = None
+
+
+Recipe = Annotated[WidthRecipe | FixedRecipe | LlamaRecipe | LawRecipe, Field(discriminator="kind")]
 
 
 class SweepSpec(Frozen):
@@ -122,9 +155,9 @@ class SweepSpec(Frozen):
     eval_tokens: PositiveInt = 131_072
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
     dtype: Literal["float32", "bfloat16"] = "float32"
-    seeds: Annotated[
-        tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(_different)
-    ] = (0,)
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(different)] = (
+        0,
+    )
     placement: Placement = Placement()
     slots: PositiveInt | None = Field(
         default=None, description="trainings at once in this process; None: one per CPU or GPU"

@@ -36,6 +36,10 @@ class FakeTracker:
     def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
         self._params[(sweep, "report")] = {"page": report.name}
 
+    def log_study(self, study, report, summary, trials) -> None:
+        self._params[(study, "study")] = {"page": report.name}
+        self.parents = dict.fromkeys(trials, "study")
+
 
 def planned_run(*, sweep: str = "test", width: int = 32, steps: tuple[int, ...] = (20, 40)):
     """A planned run of a small model with one horizon for each number of steps."""

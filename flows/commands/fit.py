@@ -67,7 +67,7 @@ def fit(
     table = file if sweep is None else str(sweep / "observations.parquet")
     try:
         groups = fit_table(
-            read_table(Path(table), mapping=_mapping(mapping or [])),
+            read_table(Path(table), mapping=column_mapping(mapping or [])),
             by=by,
             where=where,
             pool=pool,
@@ -125,7 +125,8 @@ def _envelope(sweep: Path | None, level: float) -> "tuple[pl.DataFrame, Envelope
     return (curves, fit_envelope(curves, level=level)) if curves.height else None
 
 
-def _mapping(pairs: list[str]) -> dict[str, str]:
+def column_mapping(pairs: list[str]) -> dict[str, str]:
+    """House names to a file's, from HOUSE=THEIRS; refuses what is not of that form."""
     from flows.cli import fail
 
     mapping: dict[str, str] = {}

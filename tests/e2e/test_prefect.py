@@ -86,3 +86,30 @@ def start_sweep(api, home):
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+@pytest.mark.slow
+def test_prefect_deployment_run_tunes_on_the_workers(stack, home):
+    overrides = [
+        *("name=tuned-by-workers", "ladder.widths=[16]", "tokens=[20480, 40960]"),
+        *("eval_tokens=4096", "trials=9"),
+    ]
+    done = subprocess.run(
+        [
+            *(Path(sys.executable).with_name("prefect"), "deployment", "run", "tune/lr-batch"),
+            *("--watch", "-p", f"overrides={json.dumps(overrides)}"),
+        ],
+        cwd=ROOT,
+        env={
+            **bare_environment(),
+            "PREFECT_API_URL": f"http://127.0.0.1:{stack['ISOFLOP_PREFECT_PORT']}/api",
+            "PREFECT_HOME": str(home / "prefect-client"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    trials = pl.read_csv(home / "tunes" / "tuned-by-workers" / "trials.csv")
+    assert trials["trial"].unique().sort().to_list() == list(range(9))

@@ -108,15 +108,17 @@ def test_repeated_data_and_thin_valleys_are_told():
 
 def test_width_recipe_falls_as_one_over_width_below_its_cap():
     ladder = Ladder(widths=(16, 64))
-    narrow, wide = (rates(WidthRecipe(), shape(ladder, width, 512)) for width in (16, 64))
+    narrow, wide = (
+        rates(WidthRecipe(), shape(ladder, width, 512), tokens=1, seq_len=128) for width in (16, 64)
+    )
     assert narrow.lr == 0.016
     assert wide.lr == 0.256 / 64
 
 
 def test_fixed_and_llama_recipes_give_what_they_name():
     model = shape(Ladder(widths=(64,)), 64, 512)
-    assert rates(FixedRecipe(lr=1e-3, batch_tokens=2048), model).lr == 1e-3
-    assert rates(LlamaRecipe(), model).lr == 3e-4
+    assert rates(FixedRecipe(lr=1e-3, batch_tokens=2048), model, tokens=1, seq_len=128).lr == 1e-3
+    assert rates(LlamaRecipe(), model, tokens=1, seq_len=128).lr == 3e-4
 
 
 @pytest.mark.parametrize(("steps", "expected"), [(50, 10), (1000, 50), (10_000, 100)])

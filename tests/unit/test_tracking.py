@@ -139,3 +139,22 @@ def test_a_mirror_that_failed_is_left_alone_for_a_while_and_then_catches_up(tmp_
         mirror.publish(run, planned)
     assert tried == [100.0, 131.0]
     assert alive.run_ids("test") == [planned.id]
+
+
+def test_a_study_is_the_parent_of_its_trials(mlflow_tracker, sweep, tmp_path):
+    planned = [planned_run(sweep=sweep, width=width) for width in (16, 32)]
+    for run in planned:
+        mlflow_tracker.publish(finished_run(tmp_path, run), run)
+    page = tmp_path / "report.html"
+    page.write_text("<html></html>")
+    ids = [run.id for run in planned]
+    for _ in range(2):
+        mlflow_tracker.log_study(sweep, page, {"lr_coef": 2.0}, ids)
+    assert sorted(mlflow_tracker.run_ids(sweep)) == sorted([*ids, "study"])
+    found = {
+        run.data.tags["isoflop.run_id"]: run
+        for run in mlflow_tracker._client.search_runs([mlflow_tracker._experiment(sweep)])
+    }
+    parent = found["study"].info.run_id
+    assert {found[id].data.tags["mlflow.parentRunId"] for id in ids} == {parent}
+    assert found["study"].data.metrics == {"report/lr_coef": 2.0}

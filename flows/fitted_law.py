@@ -1,0 +1,48 @@
+"""Laws of learning rate and batch that studies in this home have fitted."""
+
+import json
+from typing import Any
+
+from flows.settings import Home
+from sweeps.spec import FittedLaw, LawRecipe, SweepSpec
+
+
+def with_fitted_law(spec: SweepSpec, home: Home) -> SweepSpec:
+    """The spec with its law's numbers in it, read from the study that it names.
+
+    Raises:
+        ValueError: there is no such study here, or it does not tell the learning rate.
+    """
+    recipe = spec.recipe
+    if not isinstance(recipe, LawRecipe) or recipe.fitted is not None:
+        return spec
+    laws = fitted_laws(home)
+    if recipe.study not in laws:
+        known = ", ".join(sorted(laws)) or "none yet"
+        raise ValueError(
+            f"recipe.study={recipe.study!r}: no fitted study of that name in {home.root}. "
+            f"Studies there: {known}. Fit one with: isoflop tune lr-batch"
+        )
+    law = laws[recipe.study]
+    if law["lr"]["coef"] is None:
+        raise ValueError(
+            f"study {recipe.study!r} does not tell the learning rate: {law['lr']['reasons'][0]}."
+        )
+    fitted = FittedLaw(
+        lr_coef=law["lr"]["coef"],
+        lr_exponent_N=law["lr"]["exponent_N"] or 0.0,
+        lr_exponent_D=law["lr"]["exponent_D"] or 0.0,
+        batch_coef=law["batch"]["coef"],
+        batch_exponent_D=law["batch"]["exponent_D"] or 0.0,
+        N=law["support"]["N"],
+        D=law["support"]["D"],
+    )
+    return spec.model_copy(update={"recipe": recipe.model_copy(update={"fitted": fitted})})
+
+
+def fitted_laws(home: Home) -> dict[str, dict[str, Any]]:
+    """Fitted laws by the name of their study, the newest first."""
+    paths = sorted(
+        home.tunes.glob("*/law.json"), key=lambda path: path.stat().st_mtime, reverse=True
+    )
+    return {path.parent.name: json.loads(path.read_text()) for path in paths}

@@ -1,0 +1,198 @@
+"""The tune flow: ask, train what is missing, tell, until every width has its trials."""
+
+import fcntl
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial
+from prefect import flow, get_run_logger
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from flows.dispatch import Dispatcher, WorkPool
+from flows.observe import missing
+from flows.rundir import RunDir, RunResult, SweepFailedError, write_whole
+from flows.settings import Home, Settings, open_home
+from flows.store import open_store
+from flows.study import WidthStudy, open_storage, study_name
+from flows.tracking import Mirror, Publisher
+from flows.tune_plan import prepare_tune, search_box
+from flows.tune_report import TuneReport, finish_tune
+from llama_core.config import ModelConfig
+from sweeps.grid import shape
+from sweeps.load import load_tune_spec
+from sweeps.spec import DataRef, PlannedRun
+from sweeps.tune_plan import trial_run
+from sweeps.tune_spec import Dimension, TuneSpec
+
+
+class TrialWatcher(Protocol):
+    """Who looks on while trials train."""
+
+    def round(self, trials: int, missing: int) -> None:
+        """So many trials are open, of which so many are about to be trained."""
+
+    def tick(self) -> None:
+        """Something may have moved."""
+
+    def finished(self, planned: PlannedRun, result: RunResult) -> None:
+        """A trial has its result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Width:
+    """One width of a study: its model, what is searched, and the study itself."""
+
+    model: ModelConfig
+    box: tuple[Dimension, ...]
+    study: WidthStudy
+
+
+@flow(name="tune", flow_run_name="{spec}", persist_result=False)
+def tune(spec: str = "lr-batch", overrides: tuple[str, ...] = ()) -> State[Any]:
+    """Tune on the workers of the pool and write the laws of learning rate and batch.
+
+    Args:
+        spec: a preset's name, or the path of a YAML file on the worker's machine.
+        overrides: settings such as `trials=24`.
+
+    Raises:
+        sweeps.load.SpecError: the spec cannot be used.
+    """
+    settings = Settings()
+    home = open_home(settings)
+    parsed = load_tune_spec(spec, overrides)
+    data = prepare_tune(parsed, home)
+    dispatcher = WorkPool(home, parsed.placement, "train/run", open_store(settings))
+    mirror = Mirror(settings, home)
+    report = run_tune(parsed, data, settings, home, mirror, dispatcher, LogTrials())
+    get_run_logger().info("%s", report.verdict)
+    return Completed(message=str(report.page))
+
+
+class LogTrials:
+    """Tells the log of the flow run."""
+
+    def __init__(self) -> None:
+        self._log = get_run_logger()
+
+    def round(self, trials: int, missing: int) -> None:
+        """Say how much there is to do."""
+        self._log.info("%d trials, %d to train", trials, missing)
+
+    def tick(self) -> None:
+        """Nothing: a log is no place for progress."""
+
+    def finished(self, planned: PlannedRun, result: RunResult) -> None:
+        """Say how it ended."""
+        self._log.info("%s", trial_line(planned, result))
+
+
+def run_tune(
+    spec: TuneSpec,
+    data: DataRef,
+    settings: Settings,
+    home: Home,
+    mirror: Publisher,
+    dispatcher: Dispatcher,
+    watcher: TrialWatcher,
+) -> TuneReport:
+    """Bring every width to its number of trials, then fit and report.
+
+    A study that another process has in hand is waited for.
+
+    Raises:
+        SweepFailedError: every training of a round failed.
+    """
+    folder = home.tunes / spec.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with _held(folder):
+        write_whole(folder / "spec.json", spec.model_dump_json(indent=1))
+        storage = open_storage(settings.optuna_uri, folder)
+        widths = [_width(spec, width, data, storage) for width in spec.ladder.widths]
+        while opened := [
+            (width, trial) for width in widths for trial in width.study.open_trials(spec.trials)
+        ]:
+            _round(spec, data, opened, home, mirror, dispatcher, watcher)
+        runs = [
+            (trial, trial_run(spec, width.model, data, trial.number, trial.params))
+            for width in widths
+            for trial in width.study.trials()
+        ]
+        return finish_tune(spec, data, widths, runs, home, mirror, folder)
+
+
+def trial_line(planned: PlannedRun, result: RunResult) -> str:
+    """A trial and what it reached, for a log or a terminal."""
+    train = planned.run.train
+    losses = ", ".join(f"{found.val_loss:.4f}" for found in result.observations)
+    return (
+        f"{planned.name}: lr {train.optimizer.lr:.2e}, batch {train.batch_tokens:,}: "
+        f"{losses or f'{result.status}, {result.reason}'}"
+    )
+
+
+def _round(
+    spec: TuneSpec,
+    data: DataRef,
+    opened: Sequence[tuple[Width, FrozenTrial]],
+    home: Home,
+    mirror: Publisher,
+    dispatcher: Dispatcher,
+    watcher: TrialWatcher,
+) -> None:
+    """Train the open trials that are not finished, then tell all of them in order of number."""
+    runs = [
+        trial_run(spec, width.model, data, trial.number, trial.params) for width, trial in opened
+    ]
+    # Two trials may round to the same batch and be one run.
+    todo = missing({run.id: run for run in runs}.values(), home)
+    watcher.round(len(runs), len(todo))
+
+    def finished(run: PlannedRun, result: RunResult) -> None:
+        watcher.finished(run, result)
+        mirror.publish(RunDir(home.runs / run.id), run)
+
+    if todo:
+        dispatcher.train_all(todo, on_finished=finished, on_tick=watcher.tick)
+    results = [RunDir(home.runs / run.id).result() for run in runs]
+    if not any(
+        result is not None and RunDir(home.runs / result.run_id).settled() for result in results
+    ):
+        reason = next((result.reason for result in results if result is not None), "no result")
+        raise SweepFailedError(f"all {len(todo)} trainings failed, so no more is tried: {reason}")
+    for (width, trial), run, result in zip(opened, runs, results, strict=True):
+        width.study.tell(trial.number, objective(run, result))
+
+
+def objective(run: PlannedRun, result: RunResult | None) -> float | None:
+    """What the search minimises: the loss, averaged over the budgets.
+
+    A training that diverged is no better than guessing every token alike; one that the machine
+    failed says nothing.
+    """
+    if result is not None and result.status == "finished":
+        return sum(found.val_loss for found in result.observations) / len(result.observations)
+    if result is not None and result.status == "diverged":
+        return math.log(run.run.model.vocab_size)
+    return None
+
+
+def _width(spec: TuneSpec, width: int, data: DataRef, storage: BaseStorage) -> Width:
+    model = shape(spec.ladder, width, spec.corpus.vocab_size)
+    searched = tuple(search_box(spec, model))
+    name = study_name(spec, data.digest, width, searched)
+    return Width(model, searched, WidthStudy(name, spec, searched, storage))
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the study: only one controller may ask and tell. The kernel lets go when it dies."""
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

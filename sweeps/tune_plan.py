@@ -1,0 +1,73 @@
+"""From asked parameters to an ordinary run: what one trial trains."""
+
+from collections.abc import Mapping
+
+from llama_core.config import AdamW, ModelConfig, TrainConfig, Wsd
+from llama_core.counting import train_flops
+from sweeps.recipe import warmup_tokens
+from sweeps.spec import Cell, DataRef, PlannedRun, RunSpec
+from sweeps.tune_spec import TuneSpec
+
+
+def trial_run(
+    spec: TuneSpec, model: ModelConfig, data: DataRef, number: int, params: Mapping[str, float]
+) -> PlannedRun:
+    """The training of one trial; the batch in whole sequences, the budgets in whole steps.
+
+    Args:
+        params: a value for each searched parameter, by the names of `sweeps.tune_spec.box`.
+
+    Raises:
+        ValueError: two budgets round to the same number of steps.
+    """
+    search = spec.search
+    batch = search.batch_tokens if isinstance(search.batch_tokens, int) else params["batch_tokens"]
+    batch_tokens = max(1, round(batch / spec.seq_len)) * spec.seq_len
+    steps = [max(1, round(tokens / batch_tokens)) for tokens in sorted(spec.tokens)]
+    if len(set(steps)) < len(steps):
+        raise ValueError(
+            f"budgets {sorted(spec.tokens)} are not whole steps apart at {batch_tokens:,} tokens "
+            "a step. Space them wider, or lower the largest batch of the search."
+        )
+    horizons = tuple(count * batch_tokens for count in steps)
+    train = TrainConfig(
+        seq_len=spec.seq_len,
+        batch_tokens=batch_tokens,
+        warmup_tokens=_warmup(spec, params, horizons[0], batch_tokens),
+        schedule=Wsd(horizons=horizons, cooldown_fraction=spec.cooldown_fraction),
+        optimizer=AdamW(
+            lr=params["lr"],
+            beta2=1 - params["beta2_gap"] if "beta2_gap" in params else search.beta2,
+            weight_decay=params.get("weight_decay", search.weight_decay),
+        ),
+        dtype=spec.dtype,
+        seed=spec.train_seed,
+        eval_tokens=spec.eval_tokens,
+    )
+    cells = tuple(
+        Cell(
+            tokens=tokens,
+            flops_budget=None,
+            train_flops=train_flops(model, spec.seq_len, tokens),
+        )
+        for tokens in horizons
+    )
+    return PlannedRun(
+        sweep=spec.name,
+        name=trial_name(model, number),
+        run=RunSpec(model=model, train=train, data=data),
+        cells=cells,
+        lr_source=f"trial {number} of study {spec.name}",
+    )
+
+
+def trial_name(model: ModelConfig, number: int) -> str:
+    """Name of a trial for people: its width and its number in the study."""
+    return f"d{model.d_model}-t{number:03d}"
+
+
+def _warmup(spec: TuneSpec, params: Mapping[str, float], shortest: int, batch_tokens: int) -> int:
+    fraction = params.get("warmup_fraction", spec.search.warmup_fraction)
+    if not isinstance(fraction, float):
+        return warmup_tokens(shortest, batch_tokens)
+    return max(1, round(fraction * shortest / batch_tokens)) * batch_tokens

@@ -1,0 +1,152 @@
+"""What a person writes to tune a recipe (TuneSpec), and the box of values it searches."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from llama_core.config import CorpusConfig, Frozen, Placement
+from sweeps.spec import Ladder, different
+
+# How far around the lowest of the published rules a range reaches, as a factor. At 1e9 parameters
+# the rules agree within two; at 1e5, far below their data, those in N give ten times too much.
+# Of the others LLaMA's value, or this project's rule, is the centre.
+_LLAMA_BETA2_GAP, _LLAMA_WEIGHT_DECAY, _WARMUP_FRACTION, _AROUND = 0.05, 0.1, 0.05, 4.0
+
+
+class Range(Frozen):
+    """Values searched on a log scale, both ends included."""
+
+    low: PositiveFloat
+    high: PositiveFloat
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low={self.low:g} is not below high={self.high:g}.")
+        return self
+
+
+class Search(Frozen):
+    """What is searched: a range, or a number that is kept.
+
+    `published`: times and over 4 around a published value. For `lr` and `batch_tokens` that is
+    the lowest of the rules in `analysis/tables/lr_rules.csv` at this size; for the others LLaMA's
+    (Touvron et al. 2023, section 2.3), for the warm-up this project's.
+
+    Attributes:
+        warmup_fraction: of the shortest budget; `recipe` is the rule of every sweep.
+        beta2: searched on a log scale of 1 - beta2.
+    """
+
+    lr: Range | Literal["published"] = "published"
+    batch_tokens: Range | PositiveInt | Literal["published"] = "published"
+    warmup_fraction: Range | PositiveFloat | Literal["published", "recipe"] = "recipe"
+    beta2: Range | PositiveFloat | Literal["published"] = 0.95
+    weight_decay: Range | PositiveFloat | Literal["published"] = 0.1
+
+    @field_validator("warmup_fraction", "beta2")
+    @classmethod
+    def _below_one(cls, value: Range | float | str) -> Range | float | str:
+        highest = value.high if isinstance(value, Range) else value
+        if isinstance(highest, float) and highest >= 1:
+            raise ValueError(f"{highest:g} is not below 1.")
+        return value
+
+
+class TuneSpec(Frozen):
+    """Studies of learning rate, batch and their companions, one for each width.
+
+    Every trial trains one trunk with a cooldown at each of `tokens`, so it gives a loss at every
+    budget. `name`, `description`, `trials`, `slots` and `placement` never touch what is asked:
+    a study grows by asking for more trials.
+
+    Attributes:
+        trials: for each width.
+        startup: the first trials of a width, spread evenly; those after them go where a model of
+            the losses expects the least.
+        generation: trials asked at once, whose losses the next ones learn from. Fixed, so that
+            what is asked does not depend on which training ends first.
+        seed: of the search; `train_seed` is the trainings'.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    description: str = ""
+    corpus: CorpusConfig = CorpusConfig()
+    ladder: Ladder
+    tokens: Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(different)]
+    search: Search = Search()
+    trials: PositiveInt = 12
+    startup: PositiveInt = 8
+    generation: PositiveInt = 4
+    seed: NonNegativeInt = 0
+    train_seed: NonNegativeInt = 0
+    cooldown_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    seq_len: PositiveInt = 128
+    eval_tokens: PositiveInt = 131_072
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    placement: Placement = Placement()
+    slots: PositiveInt | None = None
+
+    @property
+    def asked(self) -> str:
+        """All that decides which trials are asked and what they train, as canonical JSON."""
+        free = {"name", "description", "trials", "placement", "slots"}
+        asked = self.model_dump(mode="json", exclude=free)
+        del asked["ladder"]["widths"]
+        return json.dumps(asked, sort_keys=True, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """One searched parameter: its range, and whether it is `1 - value` that is searched."""
+
+    name: str
+    low: float
+    high: float
+
+
+def box(
+    spec: TuneSpec, *, lr_rules: Sequence[float], batch_rules: Sequence[float]
+) -> list[Dimension]:
+    """The searched parameters of one width with their ranges.
+
+    `beta2` appears as `beta2_gap`, which is 1 - beta2. Batches are at least one sequence.
+
+    Args:
+        lr_rules: learning rates that published rules give this size at the spec's budgets.
+        batch_rules: their batches in tokens.
+    """
+    search = spec.search
+    found = [_dimension("lr", search.lr, min(lr_rules))]
+    if not isinstance(search.batch_tokens, int):
+        batch = _dimension("batch_tokens", search.batch_tokens, min(batch_rules))
+        found.append(Dimension("batch_tokens", max(batch.low, spec.seq_len), batch.high))
+    for name, asked, rule in (
+        ("warmup_fraction", search.warmup_fraction, _WARMUP_FRACTION),
+        ("beta2_gap", _gap(search.beta2), _LLAMA_BETA2_GAP),
+        ("weight_decay", search.weight_decay, _LLAMA_WEIGHT_DECAY),
+    ):
+        if isinstance(asked, Range) or asked == "published":
+            found.append(_dimension(name, asked, rule))
+    return found
+
+
+def _dimension(name: str, asked: object, centre: float) -> Dimension:
+    if isinstance(asked, Range):
+        return Dimension(name, asked.low, asked.high)
+    return Dimension(name, centre / _AROUND, centre * _AROUND)
+
+
+def _gap(beta2: Range | float | str) -> Range | float | str:
+    return Range(low=1 - beta2.high, high=1 - beta2.low) if isinstance(beta2, Range) else beta2
