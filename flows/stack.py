@@ -38,7 +38,7 @@ _ZOMBIES = "isoflop: crash runs without a heartbeat"
 _ZOMBIE_AFTER_S = 90
 # A sweep only waits, so several fit one worker.
 _SWEEPS_AT_ONCE = 4
-_WORKERS_START_S = 180.0
+_WORKERS_START_S = 30.0
 
 
 def up(
@@ -218,7 +218,7 @@ def _wait_for_workers(
     """Wait until the server has heard from every worker.
 
     Raises:
-        StackError: a worker ended, or said nothing for three minutes.
+        StackError: a worker ended, or said nothing for half a minute.
     """
     from prefect.client.orchestration import get_client
 
