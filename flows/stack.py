@@ -46,7 +46,7 @@ _STUCK = "isoflop: crash runs that were picked up and not started"
 _STUCK_AFTER_S = 300
 # A sweep only waits, so several fit one worker.
 _SWEEPS_AT_ONCE = 4
-_WORKERS_START_S = 180.0
+_WORKERS_START_S = 30.0
 
 
 def up(
@@ -304,7 +304,7 @@ def wait_for_workers(
     """Wait until the server has heard from every worker.
 
     Raises:
-        StackError: a worker ended, or said nothing for three minutes.
+        StackError: a worker ended, or said nothing for half a minute.
     """
     deadline = time.monotonic() + _WORKERS_START_S
     silent = set(started)
