@@ -6,6 +6,7 @@ import pytest
 
 from analysis.lr_fit import fit_lr, read_lr_table
 from analysis.observations import TableError, check
+from tests.conftest import ROOT
 
 
 def table(sizes=(1e5, 4e5, 1.6e6), budgets=(1e7, 4e7), *, noise=0.0, seed=0, steps=5):
@@ -119,3 +120,17 @@ def test_trials_that_did_not_finish_are_passed_over():
 def test_too_few_trials_are_refused_in_words():
     with pytest.raises(TableError, match=r"no size can be fitted.*needs 8 trials"):
         fit_lr(check(table().group_by("n_params", "tokens", maintain_order=True).head(5)))
+
+
+def test_sixteen_real_trials_put_the_best_rate_near_the_demos_rule():
+    """The first round of `isoflop tune lr-batch`, eight trials a width, November 2026."""
+    fit = fit_lr(check(pl.read_csv(ROOT / "tests" / "data" / "tuning" / "first_round.csv")))
+    found = {
+        (point.N, round(point.D, -5)): point.surface.optima["lr"].value for point in fit.points
+    }
+    # docs/benchmarks/demo_lr_scan.md: min(0.016, 0.256/d_model); its neighbours at half and at
+    # twice the rate are 0.01 nats worse, so a factor two is what eight trials can be held to.
+    for (N, _), lr in found.items():
+        rule = 0.016 if N == 14_992 else 0.008
+        assert rule / 2 < lr < rule * 2
+    assert len(found) == 4
