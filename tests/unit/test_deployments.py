@@ -135,7 +135,7 @@ def unknown(value, kind):
 
 
 def test_the_dockerfile_copies_what_is_there_and_nothing_is_hidden_from_it():
-    instructions = (ROOT / "deploy" / "Dockerfile").read_text()
+    instructions = (ROOT / "flows" / "deploy" / "Dockerfile").read_text()
     copied = [
         source
         for line in re.findall(r"^COPY (.+)$", instructions, re.MULTILINE)
