@@ -10,7 +10,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test test-all lint types bench chaos clean
+.PHONY: setup demo test test-long test-all lint types bench chaos clean
 
 setup: .venv/ready
 
@@ -35,6 +35,9 @@ test: setup
 
 chaos: setup
 	@$(BIN)/python -m tests.chaos.table --times 3
+
+test-long: setup
+	@$(BIN)/python -m pytest -m long
 
 test-all: setup
 	@$(BIN)/python -m pytest

@@ -25,6 +25,7 @@ def stage(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_sweep_that_meets_a_fault_loses_and_doubles_nothing(stage, fault):

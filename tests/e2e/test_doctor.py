@@ -19,7 +19,7 @@ from flows.settings import Settings, open_home
 from flows.stack import noted
 from tests.conftest import ROOT, bare_environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1800)]
 
 SMALL = ["name=doctored", "ladder.widths=[16, 32]", "grid.budgets=[1e10]"]
 LONG = ["name=long", "ladder.widths=[32]", "grid.budgets=[4e12]", "placement.threads=1"]
