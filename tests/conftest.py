@@ -38,7 +38,7 @@ def isoflop(home: Path) -> Isoflop:
     """Runs the real command in a process of its own: isoflop("plan", "smoke", home=other)."""
 
     def run(
-        *arguments: str, home: Path = home, timeout: float = 240, **environment: str
+        *arguments: str, home: Path = home, timeout: float = 500, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [COMMAND, *arguments],

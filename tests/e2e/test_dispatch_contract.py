@@ -116,6 +116,7 @@ def of_sweep(folder, name):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_a_run_is_the_same_by_either_dispatch_to_the_bit(by_workers, corpora, tmp_path):
     local = here(new_home(tmp_path / "local", corpora), ALONE)
@@ -124,6 +125,7 @@ def test_a_run_is_the_same_by_either_dispatch_to_the_bit(by_workers, corpora, tm
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_two_ranks_by_either_dispatch_give_the_run_of_one_process(by_workers, corpora, tmp_path):
     two = here(new_home(tmp_path / "two", corpora), TWO_RANKS)

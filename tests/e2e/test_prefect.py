@@ -50,6 +50,7 @@ def test_prefect_deployment_run_trains_a_sweep_on_the_workers(stack, home, isofl
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_cancelled_sweep_leaves_nothing_running_and_goes_on(stack, home, isoflop):
     """Cancelled while it trains; the run that another sweep finished is not what is trained."""
@@ -102,6 +103,7 @@ def started_sweep(stack, home, overrides):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_prefect_deployment_run_tunes_on_the_workers(stack, home):
     overrides = [

@@ -123,11 +123,15 @@ def test_ctrl_c_stops_a_sweep_that_goes_on_later(home, isoflop):
     assert status == 130
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_sigterm_stops_a_sweep_as_ctrl_c_does(home, isoflop):
     status = check_interrupted_sweep(home, isoflop, signal.SIGTERM, seed=9)
     assert status == 130
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep_is_stopped_from_another_terminal(home, isoflop):
     def cancel(sweep):
         done = isoflop("cancel", "seed-10")

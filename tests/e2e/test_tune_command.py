@@ -57,6 +57,7 @@ def test_unusable_input_is_refused_in_one_line(isoflop, arguments, said):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_study_killed_twice_ends_with_the_same_trials_as_one_left_alone(
     home, isoflop, tmp_path_factory
 ):
