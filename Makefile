@@ -1,5 +1,6 @@
 # make demo   sweep, fit and report on this machine, from text that is already on it
 # make test   the test suite: no GPU, no network beyond the package index, no server left running
+# make test-long  what injects faults into real stacks one by one: half an hour and more
 # make chaos  kill, fill, cut and flip whatever a sweep stands on, and print what it cost
 #
 # PYTHON=python3.12        another interpreter (3.11 or newer)
