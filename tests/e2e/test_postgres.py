@@ -50,7 +50,7 @@ def stack(cluster, isoflop, home):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(2400)
 def test_8_workers_train_100_runs_with_0_errors_0_lost_and_0_doubled(stack, cluster, home, isoflop):
     said = run_sweep(stack, home)
     assert said.returncode == 0, said.stdout + said.stderr
