@@ -3,8 +3,8 @@
 import hashlib
 import platform
 import subprocess
+import sys
 from functools import cache
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,10 @@ def environment(device: str | None) -> Environment:
 @cache
 def packages() -> dict[str, str]:
     """Every installed package and its version."""
-    return dict(sorted((d.name, d.version) for d in distributions()))
+    # Off the folders' names: reading what stands in them takes most of a second.
+    found = (folder for place in reversed(sys.path) for folder in Path(place).glob("*.dist-info"))
+    named = (folder.stem.rpartition("-") for folder in found)
+    return dict(sorted((name, version) for name, _, version in named))
 
 
 def lock_sha256(versions: dict[str, str]) -> str:

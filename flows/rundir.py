@@ -7,21 +7,24 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
-import polars as pl
 from pydantic import ValidationError
 
 from llama_core.config import Frozen, Placement
 from llama_core.records import DivergedRecord, EvalRecord, StepRecord
 from sweeps.spec import PlannedRun
 
+if TYPE_CHECKING:
+    import polars as pl
+
 log = logging.getLogger(__name__)
 
 CurveRecord = StepRecord | EvalRecord | DivergedRecord
 _KINDS: dict[type[Any], str] = {StepRecord: "step", EvalRecord: "eval", DivergedRecord: "diverged"}
+_NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in _KINDS}
 _TAIL_BYTES = 4096
 _WAIT_S = 0.5
 
@@ -211,8 +214,10 @@ class RunDir:
             with self.curve_path.open("rb") as handle:
                 os.fsync(handle.fileno())
 
-    def curve(self) -> pl.DataFrame:
+    def curve(self) -> "pl.DataFrame":
         """The step rows as a frame: step, tokens, horizon, loss, lr, grad_norm, …, at."""
+        import polars as pl  # trainings have no need of it
+
         rows = [row for row in self.rows() if row.pop("kind") == "step"]
         return pl.DataFrame(rows, infer_schema_length=None)
 
@@ -257,7 +262,9 @@ class CurveWriter:
                 if record.horizon in self._evaluated:
                     return
                 self._evaluated.add(record.horizon)
-        row = {"kind": _KINDS[type(record)], **asdict(record)}
+        row = {"kind": _KINDS[type(record)]}
+        # Not `asdict`, which copies every value: half of what a step's row takes.
+        row |= {name: getattr(record, name) for name in _NAMES[type(record)]}
         data = (json.dumps(row, separators=(",", ":")) + "\n").encode()
         while data:
             data = data[os.write(self._file, data) :]

@@ -283,6 +283,8 @@ def start_worker(
         **prefect_environment(settings, home),
         "ISOFLOP_HOME": str(home.root),
         "TMPDIR": str(scratch),
+        # A training's command is `python`: this one.
+        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
         # What our modules log is shown beside the flow run.
         "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,llama_core",
         "PREFECT_LOGGING_ROOT_LEVEL": "INFO",

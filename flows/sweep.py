@@ -12,6 +12,7 @@ from flows.dispatch import Dispatcher, WorkPool, always
 from flows.failures import no_room
 from flows.ledger import CappedSweep, capped
 from flows.live import LivePage
+from flows.mirror import Mirror, publishing
 from flows.observe import missing, not_finished
 from flows.plan import make_plan, sweep_folder
 from flows.report import SweepReport, finish_sweep
@@ -19,7 +20,7 @@ from flows.rundir import RunDir, RunResult, SweepFailedError, write_whole
 from flows.settings import Home, Settings, open_home
 from flows.slots import slot_environments
 from flows.store import open_store
-from flows.tracking import Mirror, Publisher
+from flows.tracking import Publisher
 from flows.underway import noted
 from flows.watch import Together
 from sweeps.load import load_spec
@@ -166,7 +167,7 @@ def _run_sweep(
         watcher.finished(run, result)
         if cap is not None:
             cap.ended(run, result)
-        mirror.publish(RunDir(home.runs / run.id), run)
+        publish(RunDir(home.runs / run.id), run)
         seen.append(result)
         enough = len(seen) == min(_FAILED_ALIKE, len(todo))
         if enough and all(found.status in ("failed", "out_of_memory") for found in seen):
@@ -182,5 +183,6 @@ def _run_sweep(
 
     if todo:
         admit = cap.admit if cap is not None else always
-        dispatcher.train_all(todo, on_finished=finished, on_tick=watcher.tick, admit=admit)
+        with publishing(mirror) as publish:
+            dispatcher.train_all(todo, on_finished=finished, on_tick=watcher.tick, admit=admit)
     return finish_sweep(planned, home, mirror)

@@ -5,13 +5,12 @@ import json
 import logging
 import math
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import urlsplit
 
 from flows.attempts import read_attempts, read_provenance
@@ -30,9 +29,6 @@ log = logging.getLogger(__name__)
 # goes along as an artifact.
 _POINTS = 500
 _BATCH = 1000
-# A mirror that failed is left alone for so long.
-_REST_S = 30.0
-_T = TypeVar("_T")
 _TRUNK_METRICS = (("optimizer", "lr"), ("optimizer", "grad_norm"), ("speed", "tokens_per_s"))
 
 
@@ -390,54 +386,6 @@ def _quiet_mlflow() -> None:
     # Importing it turns these up; their lines would run through a live table.
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-
-
-class Mirror:
-    """MLflow as a sweep uses it: its troubles are told and passed over.
-
-    Training does not wait for a mirror. The run directories hold the truth, and the next
-    `publish` or `isoflop sync` makes up for everything that was missed.
-    """
-
-    def __init__(self, settings: Settings, home: Home) -> None:
-        self._settings = settings
-        self._home = home
-        self._tracker: MlflowTracker | None = None
-        self._resting_until = 0.0
-
-    def publish(self, run: RunDir, planned: PlannedRun) -> None:
-        """Publish a run, or say that the mirror is behind."""
-        self._try(f"run {run.id}", lambda tracker: tracker.publish(run, planned))
-
-    def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
-        """Keep a report, or say that the mirror is behind."""
-        self._try(f"report of {sweep}", lambda tracker: tracker.log_report(sweep, report, summary))
-
-    def log_study(
-        self, study: str, report: Path, summary: dict[str, float], trials: Sequence[str]
-    ) -> None:
-        """Keep a study, or say that the mirror is behind."""
-        self._try(
-            f"study {study}", lambda tracker: tracker.log_study(study, report, summary, trials)
-        )
-
-    def chart_path(self, sweep: str) -> str:
-        """Path of the page that compares the runs; the front page when MLflow cannot say."""
-        return self._try(f"chart of {sweep}", lambda tracker: tracker.chart_path(sweep)) or "/"
-
-    def _try(self, what: str, action: Callable[[MlflowTracker], _T]) -> _T | None:
-        if time.monotonic() < self._resting_until:
-            return None
-        try:
-            if self._tracker is None:
-                self._tracker = open_tracker(self._settings, self._home)
-            return action(self._tracker)
-        except mirror_error() as error:
-            reason = str(error).partition("\n")[0]
-            log.warning("MLflow is behind (%s): %s. Later: isoflop sync", what, reason)
-            # A server that hangs costs a minute a call, in which no training is started.
-            self._resting_until = time.monotonic() + _REST_S
-            return None
 
 
 class MlflowArtifacts:

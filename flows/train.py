@@ -16,7 +16,6 @@ from flows.failures import may_pass
 from flows.rundir import RunDir, RunResult
 from flows.settings import Home, Settings, open_home
 from flows.store import RunStore, insist, open_store, pushed
-from flows.tracking import Mirror
 from sweeps.spec import PlannedRun
 
 log = logging.getLogger(__name__)
@@ -24,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @flow(name="train", validate_parameters=True, persist_result=False)
 def train(planned: PlannedRun) -> State[Any]:
-    """Train a run to its end and mirror it; a finished run is only mirrored.
+    """Train a run to its end. The sweep that started it mirrors it, as `isoflop sync` does.
 
     A training that diverged ends as Failed with its reason: its result is on disk, and the
     sweep keeps it out of the fit. Nothing here is retried by Prefect; the sweep starts a flow
@@ -50,9 +49,6 @@ def train(planned: PlannedRun) -> State[Any]:
             raise
         log.exception("%s failed", planned.name)
         return Crashed(message=f"{planned.name}: {type(error).__name__}: {error}")
-    if store is None:
-        # Else the home of the sweep, which everything is pushed to, is what MLflow mirrors.
-        Mirror(settings, home).publish(run, planned)
     if result.status == "finished":
         return Completed(message=f"{planned.name} finished in {result.train_s:.0f} s")
     return Failed(message=f"{planned.name} {result.status}: {result.reason}")

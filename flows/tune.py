@@ -15,12 +15,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.dispatch import Dispatcher, WorkPool
+from flows.mirror import Mirror, publishing
 from flows.observe import missing
 from flows.rundir import RunDir, RunResult, SweepFailedError, write_whole
 from flows.settings import Home, Settings, open_home
 from flows.store import open_store
 from flows.study import WidthStudy, open_storage, study_name
-from flows.tracking import Mirror, Publisher
+from flows.tracking import Publisher
 from flows.tune_plan import prepare_tune, search_box
 from flows.tune_report import TuneReport, finish_tune
 from llama_core.config import ModelConfig
@@ -156,10 +157,11 @@ def _round(
 
     def finished(run: PlannedRun, result: RunResult) -> None:
         watcher.finished(run, result)
-        mirror.publish(RunDir(home.runs / run.id), run)
+        publish(RunDir(home.runs / run.id), run)
 
     if todo:
-        dispatcher.train_all(todo, on_finished=finished, on_tick=watcher.tick)
+        with publishing(mirror) as publish:
+            dispatcher.train_all(todo, on_finished=finished, on_tick=watcher.tick)
     results = [RunDir(home.runs / run.id).result() for run in runs]
     if not any(
         result is not None and RunDir(home.runs / result.run_id).settled() for result in results

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -96,8 +97,25 @@ def memory_gib(device: torch.device) -> float:
     """Peak memory so far: allocated on the device, or the process's resident set on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
+    return _peak_resident() / 2**30
+
+
+def _peak_resident() -> int:
+    """Bytes that this process had resident at most."""
+    peak = _max_rss()
+    if peak <= _AT_IMPORT and sys.platform == "linux":
+        # In getrusage's number, not in this one, Linux hands a parent's peak on to its child.
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+    return peak
+
+
+def _max_rss() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**30 if sys.platform == "darwin" else peak / 2**20
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+_AT_IMPORT = _max_rss()
 
 
 @contextmanager

@@ -1,5 +1,8 @@
 """AdamW with decay on matrices only."""
 
+import inspect
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -17,9 +20,7 @@ def adamw(model: nn.Module, cfg: AdamW) -> torch.optim.AdamW:
         {"params": [w for w in weights if w.ndim >= 2], "weight_decay": cfg.weight_decay},
         {"params": [w for w in weights if w.ndim < 2], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(
-        groups, lr=cfg.lr, betas=(cfg.beta1, cfg.beta2), eps=cfg.eps, fused=True
-    )
+    optimizer = _AdamW(groups, lr=cfg.lr, betas=(cfg.beta1, cfg.beta2), eps=cfg.eps, fused=True)
     for weight in weights:
         # As torch would at the first step; made now so that a copy taken before it is whole.
         optimizer.state[weight] = {
@@ -28,3 +29,22 @@ def adamw(model: nn.Module, cfg: AdamW) -> torch.optim.AdamW:
             "exp_avg_sq": torch.zeros_like(weight),
         }
     return optimizer
+
+
+_add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+_step = inspect.unwrap(torch.optim.AdamW.step)
+
+
+class _AdamW(torch.optim.AdamW):
+    """torch's own without the wrappers that keep its compiler away.
+
+    They import all of it to do so, which takes longer than a short training. A step that is not
+    compiled has no need of them.
+    """
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _add_param_group(self, param_group)
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        _step(self)

@@ -2,18 +2,22 @@
 
 import gc
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from llama_core.config import Placement
 from llama_core.model import Llama
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 
 class Ranks:
@@ -98,19 +102,27 @@ class Ranks:
 
 def whole(tensor: Tensor) -> Tensor:
     """A tensor with all its shards; every rank must ask."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if _is_sharded(tensor) else tensor
 
 
 def own_shard(tensor: Tensor) -> Tensor:
     """The part of a tensor that this rank holds; the tensor itself where it is not sharded."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if _is_sharded(tensor) else tensor
 
 
 def sharded_like(tensor: Tensor, like: Tensor) -> Tensor:
     """A whole tensor cut up as another is."""
-    if isinstance(like, DTensor) and not isinstance(tensor, DTensor):
+    if _is_sharded(like) and not _is_sharded(tensor):
+        from torch.distributed.tensor import distribute_tensor
+
         return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
     return tensor
+
+
+def _is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
+    # Importing DTensors takes as long as a short training; without that there are none.
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
 
 
 @contextmanager

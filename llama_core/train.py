@@ -187,7 +187,7 @@ def _train(
                 yield DivergedRecord(place.step + 1, tokens, segment.horizon, trouble, time.time())
                 return
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
+            net.zero_grad()
             place = Place(place.segment, place.step + 1, place.walked + 1)
             elapsed = time.perf_counter() - started
             yield from outbox.put(

@@ -84,12 +84,12 @@ def sweep(
     """
     from flows.calibrate import CalibrationError
     from flows.ledger import capped
+    from flows.mirror import Mirror
     from flows.observe import missing, not_finished
     from flows.output import check_destination, emit
     from flows.plan import make_plan
     from flows.plan_table import print_plan
     from flows.report import finish_sweep
-    from flows.tracking import Mirror
 
     with refusals():
         refuse_idle(limits)
@@ -151,9 +151,9 @@ def cancel(sweep: str) -> None:
 
 def report(sweep: str, *, json: Json = None) -> None:
     """Write a sweep's observations, law and report again from its run directories."""
+    from flows.mirror import Mirror
     from flows.output import emit
     from flows.report import finish_sweep
-    from flows.tracking import Mirror
 
     with refusals():
         settings, home = open_all()
@@ -244,8 +244,8 @@ def _train_here(
         from flows.artifact import ArtifactWatcher
         from flows.dispatch import ChildProcesses
         from flows.live import LivePage
+        from flows.mirror import Mirror
         from flows.sweep import run_sweep
-        from flows.tracking import Mirror
 
         # A thread waits for each training, so as many train at once as there are threads.
         tasks: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=len(slots))
@@ -290,8 +290,8 @@ def _print_verdict(
     home: "Home",
     flow_run: str | None,
 ) -> None:
+    from flows.mirror import Mirror
     from flows.stack import server_answers
-    from flows.tracking import Mirror
 
     chart = Mirror(settings, home).chart_path(planned.spec.name)
     print()

@@ -146,7 +146,7 @@ def _tune_here(
         from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
         from flows.dispatch import ChildProcesses
-        from flows.tracking import Mirror
+        from flows.mirror import Mirror
         from flows.tune import run_tune
 
         tasks: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=len(slots))

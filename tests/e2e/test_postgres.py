@@ -13,6 +13,7 @@ import pytest
 
 from flows.rundir import RunDir
 from flows.servers import free_port
+from sweeps.plan import Plan
 from tests.conftest import ROOT, bare_environment
 from tests.postgres import private_cluster
 
@@ -103,9 +104,8 @@ def run_sweep(stack, home):
 
 
 def planned_ids(home):
-    plan = json.loads((home / "sweeps" / "hundred" / "plan.json").read_text())
-    assert len(plan["runs"]) == RUNS
-    return [path.name for path in (home / "runs").iterdir()]
+    plan = Plan.model_validate_json((home / "sweeps" / "hundred" / "plan.json").read_text())
+    return [run.id for run in plan.runs]
 
 
 def query(cluster, database, statement):

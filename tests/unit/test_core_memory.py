@@ -12,6 +12,7 @@ from tests.core_tools import recipe
 # A step's peak resident set over what the process had with weights and moments in place.
 MEASURE = """
 import resource, sys
+from pathlib import Path
 import torch
 from llama_core.config import AdamW, ModelConfig, Placement, TrainConfig, Wsd
 from llama_core.memory import step_memory
@@ -48,7 +49,8 @@ def step(count):
 step(1)  # libraries' own buffers
 before = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 step(rows)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# Not getrusage: Linux hands a parent's peak on to the process it starts.
+peak = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
 found = step_memory(model, cfg, placement, rows=rows, eager=attention == "eager")
 standing = found.weights + found.optimizer
 print(standing + peak - before, found.peak)
@@ -76,6 +78,24 @@ def test_a_steps_peak_is_within_fifteen_percent_of_the_estimate(dtype, mode, att
     )  # fmt: skip
     measured, estimated = map(int, answer.stdout.split())
     assert estimated == pytest.approx(measured, rel=0.15), f"{measured / 2**20:.0f} MiB"
+
+
+# A process that was large itself starts one that is not.
+PARENT = """
+import subprocess, sys
+filled = b"x" * 2**31
+child = "import torch; from llama_core.machine import *; print(memory_gib(torch.device('cpu')))"
+subprocess.run([sys.executable, "-c", child], check=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux hands a peak on")
+def test_a_process_does_not_report_its_parents_memory():
+    said = subprocess.run(
+        [sys.executable, "-c", PARENT],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parents[2],
+    )  # fmt: skip
+    assert 0.05 < float(said.stdout) < 1.5
 
 
 def long_rows():

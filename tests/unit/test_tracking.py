@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows import tracking
+from flows import mirror as mirror_module
 from flows.attempts import attempted, read_provenance
 from flows.rundir import CurveWriter, RunDir
 from flows.settings import Home, Settings
@@ -131,9 +131,9 @@ def test_a_mirror_that_failed_is_left_alone_for_a_while_and_then_catches_up(tmp_
             raise ConnectionError("refused")
         return alive
 
-    monkeypatch.setattr(tracking, "open_tracker", open_it)
-    monkeypatch.setattr(tracking.time, "monotonic", lambda: clock[0])
-    mirror = tracking.Mirror(Settings(home=tmp_path), Home(tmp_path))
+    monkeypatch.setattr(mirror_module, "open_tracker", open_it)
+    monkeypatch.setattr(mirror_module.time, "monotonic", lambda: clock[0])
+    mirror = mirror_module.Mirror(Settings(home=tmp_path), Home(tmp_path))
     for later in (0, 10, 10, 11):
         clock[0] += later
         mirror.publish(run, planned)
