@@ -32,7 +32,7 @@ demo: setup
 	@$(BIN)/isoflop sweep demo
 
 test: setup
-	@$(BIN)/python -m pytest -m "not slow and not gpu"
+	@$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile
 
 chaos: setup
 	@$(BIN)/python -m tests.chaos.table --times 3

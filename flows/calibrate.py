@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from analysis import published
 from flows.attempts import steps_kept
-from flows.estimate import AROUND_S, Estimate, Speed, assumed, estimate
+from flows.estimate import AROUND_S, Estimate, Speed, assumed, estimate, shared_by
 from flows.provenance import processor
 from flows.rundir import RunDir, now, write_whole
 from flows.settings import Home
@@ -78,12 +78,15 @@ def calibrated(plan: Plan, home: Home, slots: Sequence[dict[str, str]]) -> Speed
     timed = {shape: found for shape, found in kept.items() if found is not None}
     age_s = now() - min(found.measured_at for found in timed.values())
     when = "just now" if age_s < 120 else f"{age_s / 60:.0f} minutes ago"
+    ranks = plan.spec.placement.ranks
+    basis = f"every shape timed on {device_name(plan.spec.placement)} {when}, {len(slots)} at once"
+    if ranks > 1:
+        basis += f", one rank alone; {ranks} are taken to share its work evenly"
     return Speed(
-        timing=lambda run: timed[shape_of(run.run.model, run.run.train)].timing,
+        timing=lambda run: shared_by(ranks, timed[shape_of(run.run.model, run.run.train)].timing),
         start_s=statistics.median(found.start_s for found in timed.values()) + _BETWEEN_S,
         around_s=AROUND_S,
-        basis=f"every shape timed on {device_name(plan.spec.placement)} {when}, "
-        f"{len(slots)} at once",
+        basis=basis,
     )
 
 
@@ -103,7 +106,9 @@ def estimate_plan(
     if speed is None:
         return estimate(plan, calibrated(plan, home, slots), kept, len(slots))
     device = gpu(speed.gpu)
-    return estimate(plan, assumed(speed, device["flops"], device["name"]), kept, len(slots))
+    ranks = plan.spec.placement.ranks
+    fast = assumed(speed, device["flops"], device["name"], ranks=ranks)
+    return estimate(plan, fast, kept, len(slots))
 
 
 def standing(plan: Plan, home: Home) -> dict[str, int | None]:

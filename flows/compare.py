@@ -145,7 +145,7 @@ def _side(plan: Plan, home: Home) -> Side:
             cost, train = spent(directory), run.run.train
             steps = tokens_spent(train) // train.batch_tokens
             flops += run.flops_spent * cost.steps / steps
-            seconds += cost.seconds
+            seconds += cost.seconds * directory.placement().ranks
     return Side(states, flops, seconds)
 
 

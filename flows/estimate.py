@@ -58,7 +58,7 @@ class Estimate:
         runs: by run id.
         elapsed_s: all that is left on the slots given, dearest first, and what stands around it.
         elapsed_range_s: the same by the quartiles of the timed steps.
-        device_s: the sum over runs; what money goes by.
+        device_s: the sum over runs and over the ranks of each; what money goes by.
     """
 
     runs: Mapping[str, RunTime]
@@ -92,7 +92,7 @@ def estimate(
             elapsed([time.left_range_s[0] for time in left]),
             elapsed([time.left_range_s[1] for time in left]),
         ),
-        device_s=sum(time.left_s for time in left),
+        device_s=sum(time.left_s for time in left) * plan.spec.placement.ranks,
         slots=slots,
         basis=speed.basis,
     )
@@ -107,22 +107,37 @@ def makespan(durations: Sequence[float], slots: int) -> float:
     return max(free)
 
 
-def assumed(speed: AssumedSpeed, peak: float, device: str) -> Speed:
+def shared_by(ranks: int, timing: Timing) -> Timing:
+    """What one process takes, done by several that lose nothing to each other."""
+    if ranks == 1:
+        return timing
+    return timing.model_copy(
+        update={
+            "step_s": timing.step_s / ranks,
+            "blocks": tuple(block / ranks for block in timing.blocks),
+            "eval_s_per_token": timing.eval_s_per_token / ranks,
+        }
+    )
+
+
+def assumed(speed: AssumedSpeed, peak: float, device: str, *, ranks: int = 1) -> Speed:
     """Speed from a share of a peak: what a device would do that is not here.
 
     Args:
         peak: the device's dense bf16 FLOP/s.
+        ranks: devices that train one model together.
     """
+    rate = peak * speed.mfu * ranks
 
     def timing(run: PlannedRun) -> Timing:
         model, train = run.run.model, run.run.train
-        step = train_flops(model, train.seq_len, train.batch_tokens) / (peak * speed.mfu)
+        step = train_flops(model, train.seq_len, train.batch_tokens) / rate
         per_token = forward_flops_per_sequence(model, train.seq_len) / train.seq_len
         return Timing(
             step_s=step,
             blocks=(step,),
             warm_s=0.0,
-            eval_s_per_token=per_token / (peak * speed.mfu),
+            eval_s_per_token=per_token / rate,
             checkpoint_s=0.0,
         )
 

@@ -39,7 +39,8 @@ def capped(
         return CappedSweep(plan, home, cap, {run.id: flops_left(run, kept[run.id]) for run in todo})
     if estimate is None:
         estimate = estimate_plan(plan, home, slots, cap.speed)
-    times = {run.id: estimate.runs[run.id].left_s for run in todo}
+    ranks = plan.spec.placement.ranks
+    times = {run.id: estimate.runs[run.id].left_s * ranks for run in todo}
     left = {run: _priced(cap, 0.0, seconds) for run, seconds in times.items()}
     return CappedSweep(plan, home, cap, left)
 
@@ -93,6 +94,8 @@ class CappedSweep:
 
     def __init__(self, plan: Plan, home: Home, cap: Cap, left: Mapping[str, float]) -> None:
         self.cap = cap
+        # Attempts are noted by the clock; every rank is a device that is paid for.
+        self._ranks = plan.spec.placement.ranks
         self._ledger = Ledger(plan, home)
         self._runs = {run.id: run for run in plan.runs}
         settled = sum(self._spent(run) for run in self._runs if run not in left)
@@ -132,23 +135,20 @@ class CappedSweep:
         )
 
     def _spent(self, run_id: str) -> float:
-        return _in_unit(self.cap, self._runs[run_id], self._ledger.spent(run_id))
+        run, spent = self._runs[run_id], self._ledger.spent(run_id)
+        steps = tokens_spent(run.run.train) // run.run.train.batch_tokens
+        flops = run.flops_spent * spent.steps / steps
+        return _priced(self.cap, flops, spent.seconds * self._ranks)
 
 
-def _in_unit(cap: Cap, run: PlannedRun, spent: Spent) -> float:
-    train = run.run.train
-    steps = tokens_spent(train) // train.batch_tokens
-    return _priced(cap, run.flops_spent * spent.steps / steps, spent.seconds)
-
-
-def _priced(cap: Cap, flops: float, seconds: float) -> float:
+def _priced(cap: Cap, flops: float, device_s: float) -> float:
     match cap:
         case FlopsCap():
             return flops
         case HoursCap():
-            return seconds / 3600
+            return device_s / 3600
         case MoneyCap():
-            return seconds / 3600 * cap.usd_per_hour
+            return device_s / 3600 * cap.usd_per_hour
 
 
 def _rounded_up(total: float) -> str:

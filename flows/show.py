@@ -38,7 +38,7 @@ def run_document(run: RunDir, home: Home) -> dict[str, Any]:
         "losses": _losses(run, planned),
         "spent": {
             "flops": cost.steps * _flops_per_step(planned),
-            "device_s": cost.seconds,
+            "device_s": cost.seconds * run.placement().ranks,
         },
         "attempts": [attempt.model_dump(mode="json") for attempt in read_attempts(run)],
         "provenance": provenance.model_dump(mode="json") if provenance is not None else None,

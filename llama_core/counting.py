@@ -72,3 +72,12 @@ def _matmul_params_per_layer(model: ModelConfig) -> int:
     keys_values = 2 * model.d_model * model.n_kv_heads * model.head_dim
     output = model.n_heads * model.head_dim * model.d_model
     return queries + keys_values + output + 3 * model.d_model * model.d_ffn
+
+
+def query_blocks(length: int) -> tuple[int, ...]:
+    """Where the blocks of queries begin and end that attention by products goes in.
+
+    Each meets the keys up to its own end. Below 192 tokens two blocks cost more than they save.
+    Counted FLOPs, which are of the causal half alone, do not depend on it.
+    """
+    return (0, length) if length < 192 else (0, length // 2, length)

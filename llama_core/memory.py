@@ -1,9 +1,10 @@
 """Peak memory of a training step, estimated from shape and placement. No torch here."""
 
+import itertools
 from dataclasses import dataclass
 
 from llama_core.config import ModelConfig, Placement, TrainConfig
-from llama_core.counting import count_params
+from llama_core.counting import count_params, query_blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +104,16 @@ def _block_bytes(model: ModelConfig, seq_len: int, narrow: int, *, eager: bool) 
     heads = queries + 2 * keys  # turned queries and keys, and values, as attention reads them
     if model.qk_norm:
         heads += queries + 2 * keys + queries + keys  # before the norm, and before its scale
-    scores = model.n_heads * (seq_len if eager else 1)
+    scores = model.n_heads * (_keys_per_query(seq_len) if eager else 1)
     mixed = queries if eager else 2 * queries
     feed_forward = 4 * model.d_ffn  # gate and up, silu of gate, their product
     return norms + narrow * (heads + scores + mixed + feed_forward)
+
+
+def _keys_per_query(seq_len: int) -> int:
+    """Scores that attention by products makes of a query, on average."""
+    blocks = itertools.pairwise(query_blocks(seq_len))
+    return sum((end - first) * end for first, end in blocks) // seq_len
 
 
 def _product_bytes(model: ModelConfig, seq_len: int, narrow: int) -> int:

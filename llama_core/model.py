@@ -1,5 +1,6 @@
 """The transformer of LLaMA: RMSNorm first, rotary positions, grouped queries, SwiGLU."""
 
+import itertools
 import math
 from functools import lru_cache, partial
 from typing import Literal, NamedTuple
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 from llama_core.config import ModelConfig
+from llama_core.counting import query_blocks
 
 AttentionBackend = Literal["eager", "sdpa"]
 Recompute = Literal["off", "selective", "full"]
@@ -239,10 +241,11 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def eager_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Causal attention by two batched products: on a CPU 1.3 to 6 times faster than SDPA.
+    """Causal attention by batched products: on a CPU up to 6 times faster than SDPA.
 
-    Query heads that share a key-value head are stacked along time, so keys and values are
-    never copied.
+    Longer sequences go in two blocks of queries, of which the first has no scores with the second
+    half of the keys: a quarter of all scores. Query heads that share a key-value head are stacked
+    along time, so keys and values are never copied.
 
     Args:
         q: (b, n_heads, t, d).
@@ -252,17 +255,24 @@ def eager_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         (b, n_heads, t, d).
     """
     b, n_heads, t, d = q.shape
-    n_kv_heads = k.shape[1]
-    group = n_heads // n_kv_heads
-    queries = q.reshape(b * n_kv_heads, group * t, d)
-    keys, values = k.reshape(b * n_kv_heads, t, d), v.reshape(b * n_kv_heads, t, d)
-    mask = causal_mask(t, group, q.dtype, q.device)
-    scores = torch.baddbmm(mask, queries, keys.transpose(1, 2), alpha=d**-0.5)
+    shared = (b * k.shape[1], -1, t, d)
+    queries, keys, values = q.reshape(shared), k.reshape(shared)[:, 0], v.reshape(shared)[:, 0]
+    edges = query_blocks(t)
+    mixed = [_mixed(queries, keys, values, *block) for block in itertools.pairwise(edges)]
+    return (mixed[0] if len(mixed) == 1 else torch.cat(mixed, dim=2)).view(b, n_heads, t, d)
+
+
+def _mixed(queries: Tensor, keys: Tensor, values: Tensor, first: int, end: int) -> Tensor:
+    """Attention of the queries from `first` to `end`; (b · n_kv_heads, group, end - first, d)."""
+    group, d = queries.shape[1], queries.shape[3]
+    asked = queries[:, :, first:end].reshape(queries.shape[0], -1, d)
+    mask = causal_mask(first, end, group, queries.dtype, queries.device)
+    scores = torch.baddbmm(mask, asked, keys[:, :end].transpose(1, 2), alpha=d**-0.5)
     # Autocast would copy scores to fp32 and back. Softmax of bf16 scores adds up in fp32 anyway
     # and rounds once, as the copy back would.
-    with torch.autocast(q.device.type, enabled=False):
+    with torch.autocast(queries.device.type, enabled=False):
         shares = scores.softmax(dim=-1)
-    return torch.bmm(shares, values).view(b, n_heads, t, d)
+    return torch.bmm(shares, values[:, :end]).view(-1, group, end - first, d)
 
 
 def cached_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -280,7 +290,9 @@ def cached_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def causal_mask(length: int, group: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Zero where a query may look and -inf elsewhere, repeated for `group` stacked heads."""
-    mask = torch.full((length, length), -torch.inf, dtype=dtype, device=device)
-    return mask.triu(1).repeat(group, 1)
+def causal_mask(
+    first: int, end: int, group: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Zero where queries `first` to `end` may look and -inf beyond, for `group` stacked heads."""
+    mask = torch.full((end - first, end), -torch.inf, dtype=dtype, device=device)
+    return mask.triu(first + 1).repeat(group, 1)

@@ -16,6 +16,9 @@ COMMAND = Path(sys.executable).with_name("isoflop")
 # Wall-clock deadlines say more about the machine's other work than about the code.
 settings.register_profile("isoflop", deadline=None)
 settings.load_profile("isoflop")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Processes that share the machine's cores take one each.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 Isoflop = Callable[..., subprocess.CompletedProcess[str]]
 
 

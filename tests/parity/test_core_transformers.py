@@ -211,5 +211,28 @@ def test_a_missing_weight_is_named():
         from_hf(config, {})
 
 
-def test_the_optimizer_is_torchs_own_adamw():
-    assert type(adamw(drawn(tiny()), recipe(1).optimizer)) is torch.optim.AdamW
+def test_the_optimizer_steps_as_torchs_own_adamw_to_the_bit():
+    ours, theirs = drawn(tiny()), drawn(tiny())
+    cfg = recipe(1).optimizer
+    made = adamw(ours, cfg)
+    matrices = [weight for weight in theirs.parameters() if weight.ndim >= 2]
+    vectors = [weight for weight in theirs.parameters() if weight.ndim < 2]
+    their_own = torch.optim.AdamW(
+        [
+            {"params": matrices, "weight_decay": cfg.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ],
+        lr=cfg.lr, betas=(cfg.beta1, cfg.beta2), eps=cfg.eps, fused=True,
+    )  # fmt: skip
+    ids = torch.randint(0, 32, (2, 50), generator=torch.Generator().manual_seed(2))
+    for step in range(5):
+        for net, optimizer in ((ours, made), (theirs, their_own)):
+            for group in optimizer.param_groups:
+                group["lr"] = cfg.lr / (step + 1)
+            net.zero_grad()
+            net(ids).square().mean().backward()
+            optimizer.step()
+    before = drawn(tiny()).state_dict()
+    for name, weight in ours.state_dict().items():
+        assert torch.equal(weight, theirs.state_dict()[name])
+        assert not torch.equal(weight, before[name])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.estimate import Speed, assumed, estimate, evals_left, makespan
+from flows.estimate import Speed, assumed, estimate, evals_left, makespan, shared_by
 from flows.timing import Timing
 from llama_core.counting import train_flops
 from sweeps.cap import AssumedSpeed
@@ -69,3 +69,19 @@ def test_an_assumed_mfu_gives_the_peak_times_its_share():
     spent = train_flops(model, 128, tokens_spent(train))
     assert found.whole_s == pytest.approx((spent + evaluated) / (0.4 * 989e12))
     assert "MFU 0.4 of the H100-80GB's dense bf16 peak of 989 TFLOP/s" in speed.basis
+
+
+def test_ranks_share_the_work_and_are_paid_for_each():
+    run = planned_run()
+    plan = plan_of(run)
+    placement = plan.spec.placement.model_copy(update={"ranks": 4})
+    wide = plan.model_copy(update={"spec": plan.spec.model_copy(update={"placement": placement})})
+    alone, h100 = AssumedSpeed(gpu="h100", mfu=0.4), (989e12, "H100-80GB")
+    one = estimate(plan, assumed(alone, *h100), {run.id: 0}, slots=1)
+    four = estimate(wide, assumed(alone, *h100, ranks=4), {run.id: 0}, slots=1)
+    assert four.elapsed_s == pytest.approx(one.elapsed_s / 4)
+    assert four.device_s == pytest.approx(one.device_s)
+    slow = Speed(timing=lambda run: shared_by(4, TIMING), start_s=4.0, around_s=0.0, basis="")
+    found = estimate(wide, slow, {run.id: 0}, slots=1)
+    assert found.runs[run.id].whole_s == pytest.approx(4.5 + 46 * 0.0025 + 2 * 4096 * 2.5e-6)
+    assert found.device_s == pytest.approx(4 * found.runs[run.id].whole_s)

@@ -22,14 +22,21 @@ def test_counted_parameters_are_those_of_the_module(tied, qk_norm):
     assert sum(w.numel() for w in build(config).parameters()) == count_params(config).total
 
 
+# One block of queries, two, and two of different length.
+@pytest.mark.parametrize("length", [10, 192, 201])
 @pytest.mark.parametrize("n_kv_heads", [1, 2, 4])
-def test_eager_attention_equals_scaled_dot_product_attention(n_kv_heads):
+def test_eager_attention_equals_scaled_dot_product_attention(n_kv_heads, length):
     torch.manual_seed(0)
-    q = torch.randn(3, 4, 10, 8)
-    k, v = torch.randn(2, 3, n_kv_heads, 10, 8).unbind()
+    q = torch.randn(3, 4, length, 8, requires_grad=True)
+    k, v = (torch.randn(3, n_kv_heads, length, 8, requires_grad=True) for _ in "kv")
+    weights = torch.randn(q.shape)
+    found = eager_attention(q, k, v)
     expected = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-    # Two orders of summation in fp32 over ten values near one.
-    torch.testing.assert_close(eager_attention(q, k, v), expected, rtol=0, atol=1e-6)
+    # Orders of summation in fp32 over values near one.
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
+    ours = torch.autograd.grad((found * weights).sum(), (q, k, v))
+    theirs = torch.autograd.grad((expected * weights).sum(), (q, k, v))
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-5)
 
 
 def test_both_attention_backends_give_the_same_logits():

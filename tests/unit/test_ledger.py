@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.attempts import attempted
+from flows.attempts import Spent, attempted
 from flows.ledger import CappedSweep, Ledger
 from flows.rundir import CurveWriter, RunDir, RunResult
 from flows.settings import Home
@@ -113,3 +113,16 @@ def test_runs_that_are_finished_cost_a_new_sweep_nothing(home):
     cap = FlopsCap(flops=1.0 * LARGE.flops_spent)
     sweeping = CappedSweep(sweep(), home, cap, {LARGE.id: float(LARGE.flops_spent)})
     assert sweeping.admit(LARGE)
+
+
+def test_every_rank_of_a_training_is_a_device_that_is_paid_for(home, monkeypatch):
+    plan = sweep()
+    placement = plan.spec.placement.model_copy(update={"ranks": 4})
+    wide = plan.model_copy(update={"spec": plan.spec.model_copy(update={"placement": placement})})
+    spent = {}
+    for name, planned in (("one", plan), ("four", wide)):
+        cap = CappedSweep(planned, home, HoursCap(hours=1.0), {SMALL.id: 0.1})
+        cap.admit(SMALL)
+        monkeypatch.setattr(cap._ledger, "spent", lambda run_id: Spent(steps=3, seconds=36.0))
+        spent[name] = cap._budget.spent
+    assert spent == {"one": pytest.approx(0.01), "four": pytest.approx(0.04)}
