@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -88,22 +89,18 @@ def databases(settings: Settings, home: Home) -> list[Database]:
 
 
 def inspect(database: Database, path: Path) -> tuple[State, str]:
-    """How the tables stand, and a sentence about it. Reads only."""
+    """How the tables stand, and a sentence about it. Changes nothing in them."""
     if not path.exists() or not path.stat().st_size:
         return "absent", "not made yet"
+    # Where a writer was killed, SQLite first takes back what it had begun, as for every reader.
     try:
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10) as connection:
+        with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=10)) as connection:
             [verdict] = connection.execute("PRAGMA quick_check(1)").fetchone()
-            tables = {
-                name
-                for (name,) in connection.execute(
-                    "SELECT name FROM sqlite_master WHERE type='table'"
-                )
-            }
+            named = "SELECT name FROM sqlite_master WHERE type='table'"
+            tables = {name for (name,) in connection.execute(named)}
             stamped = []
             if "alembic_version" in tables:
                 stamped = [row[0] for row in connection.execute("SELECT * FROM alembic_version")]
-        connection.close()
     except sqlite3.DatabaseError as error:
         return "broken", f"cannot be read ({error})"
     if verdict != "ok":

@@ -82,19 +82,25 @@ def status(
     if json is not None:
         emit(found, json)
         return
-    table(
-        "processes" if found["processes"] else "no stack is up here (isoflop up)",
-        ["process", "pid", "state", "heard of"],
-        [
-            [one["process"], str(one["pid"]), one["state"], ago(one["heartbeat_s"])]
-            for one in found["processes"]
-        ],
-    )
-    table(
-        "sweeps",
-        ["sweep", "finished", "failed", "running", "to do"],
-        [list(one.values()) for one in found["sweeps"]],
-    )
+    if found["processes"]:
+        table(
+            "processes",
+            ["process", "pid", "state", "heard of"],
+            [
+                [one["process"], str(one["pid"]), one["state"], ago(one["heartbeat_s"])]
+                for one in found["processes"]
+            ],
+        )
+    else:
+        print("no stack is up here; to start one: isoflop up")
+    if found["sweeps"]:
+        table(
+            "sweeps",
+            ["sweep", "finished", "failed", "running", "to do"],
+            [list(one.values()) for one in found["sweeps"]],
+        )
+    else:
+        print("no sweep was started in this home yet")
     if found["runs"]:
         table(
             "runs in flight",

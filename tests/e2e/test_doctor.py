@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -22,7 +23,13 @@ from tests.conftest import ROOT, bare_environment
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1800)]
 
 SMALL = ["name=doctored", "ladder.widths=[16, 32]", "grid.budgets=[1e10]"]
-LONG = ["name=long", "ladder.widths=[32]", "grid.budgets=[4e12]", "placement.threads=1"]
+LONG = [
+    "name=long",
+    "ladder.widths=[32]",
+    "grid.budgets=[4e12]",
+    "grid.tokens_per_param=[0.2, 1000]",
+    "placement.threads=1",
+]
 
 
 def settings_of(args):
@@ -106,9 +113,14 @@ def database(ours, name):
     return next(one for one in databases(*ours) if one.name == name)
 
 
+def execute(path, statement):
+    """Run a statement and let go of the file: a database that somebody has open is not mended."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        return connection.execute(statement).fetchall()
+
+
 def metrics(path):
-    with sqlite3.connect(path) as connection:
-        return connection.execute("SELECT key, step, value FROM metrics ORDER BY 1, 2").fetchall()
+    return execute(path, "SELECT key, step, value FROM metrics ORDER BY 1, 2")
 
 
 def named(ours, name):
@@ -133,8 +145,7 @@ def test_tables_whose_migration_was_killed_are_completed_or_made_anew_with_every
     assert status == 0, found
     assert inspect(database(ours, "MLflow"), kept)[0] == "whole"
     # What a race of several processes leaves: tables, and no revision.
-    with sqlite3.connect(kept) as connection:
-        connection.execute("DELETE FROM alembic_version")
+    execute(kept, "DELETE FROM alembic_version")
     found, status = doctor()
     assert status == 0, found
     assert "set aside" in found["databases"][0]["done"]
@@ -160,12 +171,10 @@ def kill_in_the_middle_of_migrating(path, ours):
 def test_a_damaged_database_of_prefect_is_set_aside_under_its_server(stack, ours, doctor):
     """The server is up and has the file open: it is stopped, and started on a new one."""
     path = database(ours, "Prefect").path
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = 'a9f1d3c2b0e4'")
+    execute(path, "UPDATE alembic_version SET version_num = 'a9f1d3c2b0e4'")
     found, _ = doctor()
     assert "newer Prefect" in found["databases"][0]["what"]
-    with sqlite3.connect(path) as connection:
-        connection.execute("DELETE FROM alembic_version")
+    execute(path, "DELETE FROM alembic_version")
     found, status = doctor()
     assert status == 0, found
     assert "set aside" in found["databases"][0]["done"]
@@ -210,7 +219,7 @@ def test_runs_of_a_worker_that_died_are_ended_and_the_worker_comes_back(stack, o
 
 def test_a_run_that_was_picked_up_and_never_started_is_ended(stack, ours, place):
     code = """
-import os, sys
+import json, os, sys
 from flows.servers import prefect_environment
 from flows.settings import Settings, open_home
 settings = Settings(); home = open_home(settings)
@@ -222,7 +231,10 @@ import time, flows.doctor_stack as doctor
 with get_client(sync_client=True) as client:
     deployment = client.read_deployment_by_name("train/run")
     later = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=1))
-    run = client.create_flow_run_from_deployment(deployment.id, state=later)
+    planned = json.loads(next(home.runs.glob("*/spec.json")).read_text())
+    run = client.create_flow_run_from_deployment(
+        deployment.id, state=later, parameters={"planned": planned}
+    )
     # What a worker does on picking it up, before it dies.
     client.set_flow_run_state(run.id, Pending(), force=True)
     doctor._PENDING_S = 1
@@ -246,9 +258,8 @@ with get_client(sync_client=True) as client:
 
 def test_runs_that_mlflow_believes_in_are_ended(swept, ours, doctor):
     path = database(ours, "MLflow").path
-    with sqlite3.connect(path) as connection:
-        # A mirror that died before it closed its runs; one of them has lost its result, too.
-        connection.execute("UPDATE runs SET status = 'RUNNING', end_time = NULL")
+    # A mirror that died before it closed its runs; one of them has lost its result, too.
+    execute(path, "UPDATE runs SET status = 'RUNNING', end_time = NULL")
     found, status = doctor()
     assert status == 0, found
     assert found["runs in MLflow"]

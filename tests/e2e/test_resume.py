@@ -118,6 +118,7 @@ def test_a_sweep_killed_with_sigkill_leaves_no_orphan_and_goes_on(home, isoflop)
     check_interrupted_sweep(home, isoflop, signal.SIGKILL, seed=7)
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_a_sweep_that_goes_on_later(home, isoflop):
     status = check_interrupted_sweep(home, isoflop, signal.SIGINT, seed=8)
     assert status == 130
