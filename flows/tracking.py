@@ -163,9 +163,9 @@ class MlflowTracker:
             # Two sweeps that share a run must not both find it missing and create it.
             fcntl.flock(lock, fcntl.LOCK_EX)
             note = _Note.load(run.path / f"mirror-{planned.sweep}.json", self._uri)
-            found = self._find(planned.sweep, run.id)
-            if found is None or found != note.run:
-                # The mirror was made anew, or not noted: what is sent twice is sent once.
+            found, running = self._look_up(planned.sweep, run.id)
+            if found is None or found != note.run or (note.status is not None and running):
+                # The mirror was made anew, put back, or not noted: what is sent twice is sent once.
                 note.run, note.sent, note.status = found or self._create(run, planned), 0, None
                 self._send_params(note.run, planned)
                 self._send_tags(note.run, provenance_tags(run))
@@ -273,9 +273,13 @@ class MlflowTracker:
         return self._experiments[sweep]
 
     def _find(self, sweep: str, run_id: str) -> str | None:
+        return self._look_up(sweep, run_id)[0]
+
+    def _look_up(self, sweep: str, run_id: str) -> tuple[str | None, bool]:
+        """MLflow's id of a run, and whether it stands there as running."""
         query = f"tags.`isoflop.run_id` = '{run_id}'"
         found = self._client.search_runs([self._experiment(sweep)], query, max_results=1)
-        return found[0].info.run_id if found else None
+        return (found[0].info.run_id, found[0].info.status == "RUNNING") if found else (None, False)
 
     def _create(self, run: RunDir, planned: PlannedRun) -> str:
         tags = {

@@ -209,7 +209,8 @@ def test_runs_of_a_worker_that_died_are_ended_and_the_worker_comes_back(stack, o
     found, status = doctor()
     assert status == 0, found
     assert [finding["what"].split()[0] for finding in found["workers"]] == ["train-worker-0"]
-    assert [finding["done"] for finding in found["runs in Prefect"]]
+    # Unless the sweep, which looks for a sign of life itself, was quicker.
+    assert all(finding["done"] for finding in found.get("runs in Prefect", []))
     assert named(ours, "train-worker-0").pid != worker.pid
     # The sweep that waited for it starts it again, and the worker goes on with it.
     wait_for(lambda: RunDir(running).busy(), 200)

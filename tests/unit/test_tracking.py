@@ -120,6 +120,22 @@ def test_mlflow_keeps_the_full_curve_as_an_artifact(mlflow_tracker, tmp_path):
     assert RunSpec.model_validate_json(tags["isoflop.spec"]).id == run.id
 
 
+def test_a_run_that_mlflow_takes_for_running_is_brought_up_whatever_was_noted(
+    mlflow_tracker, sweep, tmp_path
+):
+    planned = planned_run(sweep=sweep)
+    run = finished_run(tmp_path, planned)
+    mlflow_tracker.publish(run, planned)
+    [_] = mlflow_tracker._client.search_runs([mlflow_tracker._experiment(sweep)])
+    before = mlflow_tracker.curve(sweep, run.id, "loss/train_loss")
+    # As a database does that was put back from a copy.
+    mlflow_tracker._client.update_run(mlflow_tracker._find(sweep, run.id), status="RUNNING")
+    assert [found[1] for found in mlflow_tracker.open_runs() if found[0] == sweep] == [run.id]
+    mlflow_tracker.publish(run, planned)
+    assert not [found for found in mlflow_tracker.open_runs() if found[0] == sweep]
+    assert mlflow_tracker.curve(sweep, run.id, "loss/train_loss") == before
+
+
 def test_a_mirror_that_failed_is_left_alone_for_a_while_and_then_catches_up(tmp_path, monkeypatch):
     tried, clock, planned = [], [100.0], planned_run()
     run = finished_run(tmp_path, planned)
