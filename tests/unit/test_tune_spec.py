@@ -13,7 +13,7 @@ DATA = DataRef(digest="d" * 64)
 
 
 def spec(*overrides):
-    return load_tune_spec("lr-batch", overrides)
+    return load_tune_spec("lr-batch", ["tokens=[204800, 409600]", *overrides])
 
 
 def model_of(tune, width=32):
