@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from flows.rundir import RunDir
 from flows.settings import Home, Settings
-from flows.tracking import MlflowTracker, Publisher, mirror_error, open_tracker
+from flows.tracking import MlflowTracker, Publisher, load_mlflow, mirror_error, open_tracker
 from sweeps.spec import PlannedRun
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,10 @@ class Mirror:
         self._home = home
         self._tracker: MlflowTracker | None = None
         self._resting_until = 0.0
+
+    def load(self) -> None:
+        """Import MLflow."""
+        load_mlflow()
 
     def publish(self, run: RunDir, planned: PlannedRun) -> None:
         """Publish a run, or say that the mirror is behind."""
@@ -76,8 +80,13 @@ def publishing(mirror: Publisher) -> Iterator[Callable[[RunDir, PlannedRun], Non
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix="mirror")
     begun: list[Future[None]] = []
+
+    def publish(run: RunDir, planned: PlannedRun) -> None:
+        mirror.load()
+        begun.append(pool.submit(mirror.publish, run, planned))
+
     try:
-        yield lambda run, planned: begun.append(pool.submit(mirror.publish, run, planned))
+        yield publish
         for one in begun:
             one.result()
     finally:

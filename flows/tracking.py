@@ -44,6 +44,12 @@ class Point:
 class Publisher(Protocol):
     """Where run directories are mirrored. Publishing twice changes nothing."""
 
+    def load(self) -> None:
+        """Import what publishing takes, before a thread publishes.
+
+        Libraries that look for one another in `sys.modules` fail over one that is half imported.
+        """
+
     def publish(self, run: RunDir, planned: PlannedRun) -> None:
         """Bring the mirror of one run up to what its directory holds."""
 
@@ -150,6 +156,9 @@ class MlflowTracker:
         self._artifacts = None if uri.startswith("http") else artifacts
         self._experiments: dict[str, str] = {}
         self._client = _client(uri)
+
+    def load(self) -> None:
+        """All there: a tracker was made."""
 
     def initialise(self) -> None:
         """Make the tables of a fresh database."""
@@ -371,13 +380,14 @@ def _kept_steps(total: int) -> frozenset[int]:
 
 
 def _client(uri: str) -> "MlflowClient":
-    _quiet_mlflow()
+    load_mlflow()
     from mlflow import MlflowClient
 
     return MlflowClient(tracking_uri=uri)
 
 
-def _quiet_mlflow() -> None:
+def load_mlflow() -> None:
+    """Import MLflow, with few words."""
     # Read when mlflow is imported.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     # A server that is down is found out in seconds, not in minutes.
@@ -407,7 +417,7 @@ class MlflowArtifacts:
                 "Give mlflow-artifacts://HOST:PORT/FOLDER."
             )
         server = tracking_uri if tracking_uri and tracking_uri.startswith("http") else None
-        _quiet_mlflow()
+        load_mlflow()
         from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
 
         self._address = masked(address)

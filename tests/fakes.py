@@ -17,6 +17,9 @@ class FakeTracker:
         self._points: dict[tuple[str, str], set[tuple[str, Point]]] = {}
         self._params: dict[tuple[str, str], dict[str, str]] = {}
 
+    def load(self) -> None:
+        pass
+
     def publish(self, run: RunDir, planned: PlannedRun) -> None:
         key = (planned.sweep, run.id)
         self._params[key] = run_params(planned)
