@@ -37,26 +37,35 @@ def main() -> None:
     asked.add_argument("table", type=Path)
     asked.add_argument("--width", type=int, default=48)
     asked.add_argument("--tokens", type=int, default=409_600)
-    asked.add_argument("--points", type=int, default=len(BATCHES) * len(STEPS))
+    asked.add_argument("--seeds", type=int, default=1, help="trainings of each point")
     asked.add_argument("--at", metavar="LR,BATCH", help="train this one point instead of a grid")
     asked.add_argument("--slots", type=int, default=2)
     given = asked.parse_args()
     home = open_home()
     plan, _ = make_plan(load_spec("smoke"), home)
-    spec = load_tune_spec("lr-batch", [f"tokens=[{given.tokens}]"])
-    model = shape(spec.ladder, given.width, spec.corpus.vocab_size)
+    specs = [
+        load_tune_spec("lr-batch", [f"tokens=[{given.tokens}]", f"train_seed={seed}"])
+        for seed in range(given.seeds)
+    ]
+    model = shape(specs[0].ladder, given.width, specs[0].corpus.vocab_size)
     grid = [
         {"lr": 0.256 / given.width * 2 ** (step / 2), "batch_tokens": float(batch)}
         for batch, step in itertools.product(BATCHES, STEPS)
-    ][: given.points]
+    ]
     if given.at:
         lr, batch = map(float, given.at.split(","))
         grid = [{"lr": lr, "batch_tokens": batch}]
-    runs = [trial_run(spec, model, plan.data, number, point) for number, point in enumerate(grid)]
+    runs = [
+        trial_run(spec, model, plan.data, number, point)
+        for spec in specs
+        for number, point in enumerate(grid)
+    ]
     with ThreadPoolExecutor(given.slots) as pool:
         list(pool.map(lambda run: train(run, home), runs))
-    columns = ["n_params", "tokens", "lr", "batch_tokens", "val_loss"]
-    pl.DataFrame(observations(runs, home)).select(columns).write_csv(given.table)
+    columns = ["n_params", "tokens", "lr", "batch_tokens", "seed", "val_loss"]
+    table = pl.DataFrame(observations(runs, home))
+    seeds = pl.Series("seed", [run.run.train.seed for run in runs])
+    table.with_columns(seeds).select(columns).write_csv(given.table)
 
 
 def train(run: PlannedRun, home: Home) -> None:
