@@ -128,20 +128,21 @@ def draw_law(data: pl.DataFrame) -> go.Figure:
     budgets = _near_one(data["D"].unique().sort().to_list())
     for col, quantity in ((1, "lr"), (2, "batch_tokens")):
         part = data.filter(pl.col("quantity") == quantity)
+        shown: set[int] = set()
         for D in data["D"].unique().sort():
-            colour = palette[budgets[D] % len(palette)]
+            budget, colour = budgets[D], palette[budgets[D] % len(palette)]
             rows = part.filter(pl.col("D") == D)
             law = rows.filter(pl.col("kind") == "law")
             minima = rows.filter(pl.col("kind") == "minimum")
-            if law.height:
+            if law.height and budget not in shown:
                 figure.add_scatter(
                     x=law["N"], y=law["value"], mode="lines", line={"color": colour},
                     showlegend=False, row=1, col=col,
                 )  # fmt: skip
             figure.add_scatter(
                 x=minima["N"], y=minima["value"], mode="markers",
-                marker={"color": colour, "size": 9}, name=f"D = {D:,.0f}", legendgroup=str(D),
-                showlegend=col == 1 and bool(minima.height),
+                marker={"color": colour, "size": 9}, name=f"D = {D:,.0f}", legendgroup=str(budget),
+                showlegend=col == 1 and budget not in shown and bool(minima.height),
                 error_y={
                     "type": "data", "symmetric": False, "color": colour,
                     "array": (minima["high"] - minima["value"]).fill_null(0),
@@ -149,6 +150,7 @@ def draw_law(data: pl.DataFrame) -> go.Figure:
                 },
                 row=1, col=col,
             )  # fmt: skip
+            shown.add(budget)
         figure.update_xaxes(title="N, parameters", type="log", exponentformat="SI", row=1, col=col)
         figure.update_yaxes(title=_WORDS[quantity], type="log", row=1, col=col)
     return _dress(

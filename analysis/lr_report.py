@@ -8,6 +8,7 @@ from analysis.lr_figures import draw_importances, draw_law, draw_surface, law_da
 from analysis.lr_fit import AXES, LrFit
 from analysis.lr_law import TunedLaw
 from analysis.lr_rules import predictions
+from analysis.lr_surface import Optimum
 from analysis.page import Page
 from analysis.published import lr_rules
 
@@ -90,6 +91,13 @@ def _surfaces(page: Page, fit: LrFit) -> None:
         page.figure(draw_surface(point, trials), name=f"surface-{number}", height=440)
 
 
+def _interval(found: Optimum) -> str:
+    low, high = found.low, found.high
+    if low is None:
+        return "not bounded" if high is None else f"up to {high:.3g}"
+    return f"from {low:.3g}" if high is None else f"{low:.3g} to {high:.3g}"
+
+
 def _comparison(fit: LrFit) -> list[list[str]]:
     rows = []
     for point in fit.points:
@@ -99,15 +107,13 @@ def _comparison(fit: LrFit) -> list[list[str]]:
             found = point.surface.optima.get(rule["quantity"])
             if found is None:
                 continue
-            low = "open" if found.low is None else f"{found.low:.3g}"
-            high = "open" if found.high is None else f"{found.high:.3g}"
             rows.append(
                 [
                     f"{point.N:,.0f}",
                     f"{point.D:,.0f}",
                     rule["quantity"],
                     f"{found.value:.3g}",
-                    f"{low} to {high}",
+                    _interval(found),
                     rule["rule"],
                     f"{rule['value']:.3g}",
                 ]
