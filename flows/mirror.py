@@ -67,7 +67,7 @@ class Mirror:
         except mirror_error() as error:
             reason = str(error).partition("\n")[0]
             log.warning("MLflow is behind (%s): %s. Later: isoflop sync", what, reason)
-            # A server that hangs costs a minute a call, in which no training is started.
+            # A server that hangs costs a minute a call, and a sweep's end waits for all of them.
             self._resting_until = time.monotonic() + _REST_S
             return None
 
