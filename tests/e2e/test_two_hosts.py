@@ -47,11 +47,17 @@ class Host:
             return subprocess.Popen(
                 [*self.prefix, sys.executable, *arguments],
                 cwd=ROOT,
-                env={**bare_environment(), **environment, "ISOFLOP_HOME": str(self.home)},
+                env={**activated(), **environment, "ISOFLOP_HOME": str(self.home)},
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
+
+
+def activated():
+    """The environment of a shell in which isoflop's own is activated, as the docs say."""
+    found = bare_environment()
+    return {**found, "PATH": os.pathsep.join((str(Path(sys.executable).parent), found["PATH"]))}
 
 
 @pytest.fixture
