@@ -41,6 +41,7 @@ _ATTEMPTS = 3
 _GRACE_S = 30.0
 _POLL_CHILDREN_S = 0.2
 _POLL_SERVER_S = 1.0
+_CREATED_AT_ONCE = 16
 # What a token of the smallest models costs beside its FLOPs, as FLOPs: about 10 µs on a core.
 _FLOPS_A_TOKEN = 1e6
 
@@ -226,15 +227,17 @@ class WorkPool:
         self._push(runs)
         tries = {run_id: _Tries(RunDir(self._home.runs / run_id)) for run_id in by_id}
         leases = {run_id: LeaseWatch(RunDir(self._home.runs / run_id)) for run_id in by_id}
-        waiting, flying, ended = longest_first(runs), dict[UUID, str](), True
+        waiting, flying, asking = longest_first(runs), dict[UUID, str](), True
         try:
-            while flying or ended:
-                if ended:
+            while flying or asking:
+                if asking:
                     # One creator, one after the other: on SQLite concurrent creation stalls for
-                    # half a minute.
-                    for planned in _admitted(waiting, admit, len(waiting)):
+                    # half a minute. A few at a time: a busy server takes a second for each, and
+                    # what is under way wants to be looked at.
+                    left = len(waiting)
+                    for planned in _admitted(waiting, admit, _CREATED_AT_ONCE):
                         flying[self._start(planned, 0)] = planned.id
-                    ended = False
+                    asking = left - len(waiting) == _CREATED_AT_ONCE
                 states = read_states(list(flying))
                 for flow_run_id in list(flying):
                     # A flow run somebody deleted has no state any more, and will not end.
@@ -262,9 +265,10 @@ class WorkPool:
                         continue
                     said = "its flow run was deleted" if state is None else str(state)
                     on_finished(by_id[run_id], run.result() or give_up(run, said))
-                    ended = True
+                    asking = True
                 on_tick()
-                time.sleep(_POLL_SERVER_S)
+                if not asking:
+                    time.sleep(_POLL_SERVER_S)
         except BaseException:
             try:
                 cancel_flow_runs(partial(read_states, list(flying)))

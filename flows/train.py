@@ -1,7 +1,6 @@
 """The train flow: one planned run on one worker."""
 
 import logging
-import os
 import signal
 from typing import Any
 
@@ -10,7 +9,6 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import TerminationSignal
 from prefect.states import Completed, Crashed, Failed
 
-from flows.child import die_with_parent
 from flows.execute import Interrupted, execute
 from flows.failures import may_pass
 from flows.rundir import RunDir, RunResult
@@ -30,7 +28,6 @@ def train(planned: PlannedRun) -> State[Any]:
     run again where that can help, which is where it ends as Crashed: its worker went, or the
     machine failed it. It stops with its worker, behind a checkpoint.
     """
-    die_with_parent(os.getppid())
     settings = Settings()
     home = open_home(settings)
     store = open_store(settings)

@@ -13,6 +13,7 @@ FAULTS = (
     "twins",
     "clock_set_back",
     "loss_nan",
+    "worker_terminated",
     "worker_and_training_killed",
     "prefect_restarted",
 )
@@ -33,3 +34,5 @@ def test_a_sweep_that_meets_a_fault_loses_and_doubles_nothing(stage, fault):
     assert outcome.injected >= 1
     assert outcome.lost == 0
     assert outcome.doubled == 0
+    # Whoever is asked to stop keeps all he has.
+    assert fault != "worker_terminated" or outcome.extra_steps == 0
