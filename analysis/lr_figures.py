@@ -100,7 +100,7 @@ def law_data(fit: LrFit) -> pl.DataFrame:
     sizes = sorted({point.N for point in fit.points})
     budgets = sorted({point.D for point in fit.points})
     line = np.geomspace(sizes[0] / 2, sizes[-1] * 8, 40)
-    for quantity, law in (("lr", fit.lr), ("batch_tokens", fit.batch)):
+    for quantity, law in (("lr", fit.recipe_lr), ("batch_tokens", fit.recipe_batch)):
         for point in fit.points:
             found = point.surface.optima.get(quantity)
             if found is not None:

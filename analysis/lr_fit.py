@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 
 from analysis.lr_law import TunedLaw, TunedPoint, fit_laws
-from analysis.lr_surface import Axis, SurfaceError, fit_surfaces
+from analysis.lr_rules import published_exponents
+from analysis.lr_surface import Axis, SurfaceError, Trials, check_trials, fit_surfaces
 from analysis.observations import TableError, check, read_table
 
 # Searched parameters that a table may tell, learning rate and batch first.
@@ -29,6 +30,9 @@ class LrFit:
     Attributes:
         table: the rows used, with `budget`, the mean tokens of the budget each belongs to.
         points: a surface for each size and budget that has one.
+        lr, batch: the laws that the trials alone tell.
+        recipe_lr, recipe_batch: the laws of the trials and of published exponents together, which
+            go on where the trials leave an exponent open. What a sweep is given.
         refusals: why the others have none.
         advice: which ranges to widen, and what is not identified.
     """
@@ -37,6 +41,8 @@ class LrFit:
     points: tuple[TunedPoint, ...]
     lr: TunedLaw
     batch: TunedLaw
+    recipe_lr: TunedLaw
+    recipe_batch: TunedLaw
     refusals: tuple[str, ...]
     advice: tuple[str, ...]
     level: float
@@ -46,6 +52,11 @@ class LrFit:
         return {
             "lr": self.lr.as_json(("coef", "exponent_N", "exponent_D")),
             "batch": self.batch.as_json(("coef", "exponent_D")),
+            "recipe": {
+                "lr": self.recipe_lr.as_json(("coef", "exponent_N", "exponent_D")),
+                "batch": self.recipe_batch.as_json(("coef", "exponent_D")),
+                "published": {name: known.words for name, known in published_exponents().items()},
+            },
             "level": self.level,
             "optima": [_optimum_json(point) for point in self.points],
             "support": self.support(),
@@ -106,24 +117,45 @@ def fit_lr(
     if "excluded_reason" in frame.columns:
         used = frame.filter(pl.col("excluded_reason").is_null())
     used = _with_budgets(used.filter(pl.col("val_loss").is_not_null()))
-    points: list[TunedPoint] = []
     refusals: list[str] = []
-    fits = 0
+    # What was searched alike is fitted together: the same axes, the same number of budgets.
+    alike: dict[tuple[tuple[str, ...], int], list[tuple[float, list[pl.DataFrame], Trials]]] = {}
     for (N,), rows in used.group_by("n_params", maintain_order=True):
         axes = _axes(rows, (ranges or {}).get(int(N)))
         for budgets in _together(rows, [axis.name for axis in axes]):
+            trials = _trials(budgets, axes)
             try:
-                # Trials of their own have luck of their own: no two fits share their draws.
-                fits += 1
-                points += _points(float(N), budgets, axes, level, (seed, fits))
+                check_trials(trials)
             except SurfaceError as error:
                 refusals.append(f"N = {N:,.0f}: {error}")
+                continue
+            key = tuple(axis.name for axis in axes), len(budgets)
+            alike.setdefault(key, []).append((float(N), budgets, trials))
+    points: list[TunedPoint] = []
+    for number, group in enumerate(alike.values()):
+        fitted = fit_surfaces([trials for *_, trials in group], level=level, seed=(seed, number))
+        for (N, budgets, _), surfaces in zip(group, fitted, strict=True):
+            points += [
+                TunedPoint(N, float(part["budget"][0]), surface)
+                for part, surface in zip(budgets, surfaces, strict=True)
+            ]
     if not points:
         raise TableError("no size can be fitted. " + " ".join(refusals))
     points.sort(key=lambda point: (point.N, point.D))
     lr, batch = fit_laws(points, level)
+    recipe_lr, recipe_batch = fit_laws(points, level, published_exponents())
     advice = [*_widen(points), *_capital(lr.reasons), *_capital(batch.reasons)]
-    return LrFit(used, tuple(points), lr, batch, tuple(refusals), tuple(advice), level)
+    return LrFit(
+        table=used,
+        points=tuple(points),
+        lr=lr,
+        batch=batch,
+        recipe_lr=recipe_lr,
+        recipe_batch=recipe_batch,
+        refusals=tuple(refusals),
+        advice=tuple(advice),
+        level=level,
+    )
 
 
 def _numeric(frame: pl.DataFrame) -> pl.DataFrame:
@@ -176,22 +208,10 @@ def _together(rows: pl.DataFrame, names: Sequence[str]) -> list[list[pl.DataFram
     return [[part] for part in budgets]
 
 
-def _points(
-    N: float,
-    budgets: Sequence[pl.DataFrame],
-    axes: Sequence[Axis],
-    level: float,
-    seed: tuple[int, int],
-) -> list[TunedPoint]:
-    if not axes or axes[0].name != "lr":
-        raise SurfaceError("every trial has the same learning rate.")
+def _trials(budgets: Sequence[pl.DataFrame], axes: Sequence[Axis]) -> Trials:
     points = budgets[0].select([axis.name for axis in axes]).to_numpy().astype(float)
     losses = np.stack([part["val_loss"].to_numpy().astype(float) for part in budgets], axis=1)
-    surfaces = fit_surfaces(axes, points, losses, level=level, seed=seed)
-    return [
-        TunedPoint(N, float(part["budget"][0]), surface)
-        for part, surface in zip(budgets, surfaces, strict=True)
-    ]
+    return Trials(tuple(axes), points, losses)
 
 
 def _widen(points: Sequence[TunedPoint]) -> list[str]:

@@ -4,7 +4,7 @@ lr* = coef · N^exponent_N · D^exponent_D, batch* = coef · D^exponent_D, as in
 (Li et al. 2025) and, with other variables, DeepSeek-AI 2024 and Porian et al. 2024.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from analysis.lr_surface import Array, Surface
 
 # A quantity that differs by less than this factor over the points says nothing of its exponent.
 _SPREAD = np.log(1.2)
+# No minimum is told more sharply than to a millionth; sharper ones are tables without noise.
+_SHARPEST = 1e-6
 # Beyond this correlation of ln N and ln D their exponents cannot be told apart.
 _TOGETHER = 0.999
 
@@ -80,22 +82,48 @@ class TunedLaw:
         }
 
 
-def fit_laws(points: Sequence[TunedPoint], level: float) -> tuple[TunedLaw, TunedLaw]:
-    """The laws of learning rate and of batch through the minima that are not at an edge."""
+@dataclass(frozen=True, slots=True)
+class Exponents:
+    """What is known of a law's exponents before any trial: a normal distribution.
+
+    Attributes:
+        mean: in the order of the law's variables, (k,).
+        covariance: (k, k).
+        words: where it comes from, for a person.
+    """
+
+    mean: Array
+    covariance: Array
+    words: str
+
+
+def fit_laws(
+    points: Sequence[TunedPoint], level: float, known: Mapping[str, Exponents] | None = None
+) -> tuple[TunedLaw, TunedLaw]:
+    """The laws of learning rate and of batch through the minima that are not at an edge.
+
+    Args:
+        known: by `lr` and `batch_tokens`, exponents to start from; None: the trials alone.
+    """
+    known = known or {}
     return (
-        _fit(points, "lr", ("N", "D"), level),
-        _fit(points, "batch_tokens", ("D",), level),
+        _fit(points, "lr", ("N", "D"), level, known.get("lr")),
+        _fit(points, "batch_tokens", ("D",), level, known.get("batch_tokens")),
     )
 
 
 def _fit(
-    points: Sequence[TunedPoint], axis: str, variables: tuple[str, ...], level: float
+    points: Sequence[TunedPoint],
+    axis: str,
+    variables: tuple[str, ...],
+    level: float,
+    known: Exponents | None,
 ) -> TunedLaw:
     reasons = []
     usable = []
     for point in points:
         optimum = point.surface.optima.get(axis)
-        if optimum is not None and optimum.edge is None:
+        if optimum is not None and optimum.edge is None and _spread(point, axis) > 0:
             usable.append(point)
     if len(usable) < len(points):
         reasons.append(
@@ -108,25 +136,33 @@ def _fit(
         "N": np.log([point.N for point in usable]),
         "D": np.log([point.D for point in usable]),
     }
-    told, why = _identified(logs, variables, len(usable))
+    told, why = _identified(logs, variables, len(usable)) if known is None else (variables, [])
     reasons += why
     if len(told) < len(variables) and "together" in " ".join(why):
         return TunedLaw(None, None, None, {}, np.empty((0, 3)), len(usable), tuple(reasons))
-    k = [axis_.name for axis_ in usable[0].surface.axes].index(axis)
+    k = _place(usable[0], axis)
     minima = np.stack([point.surface.minimum[k] for point in usable])
     drawn = np.stack([point.surface.minimum_draws[:, k] for point in usable])
-    spread = (np.quantile(drawn, 0.84, axis=1) - np.quantile(drawn, 0.16, axis=1)) / 2
+    spread = np.array([_spread(point, axis) for point in usable]).clip(_SHARPEST)
     design = np.stack([np.ones(len(usable)), *(logs[name] for name in told)], axis=1)
     # Columns are centred while solving: raw logs of N and D are nearly constant.
     centre = design.mean(axis=0) * (np.arange(design.shape[1]) > 0)
-    weighted = (design - centre) / spread[:, None]
+    weighted, right = (design - centre) / spread[:, None], minima / spread
+    right_draws = drawn / spread[:, None]
+    if known is not None:
+        # As further minima: each exponent a measurement, drawn like the others.
+        root = np.linalg.inv(np.linalg.cholesky(known.covariance))
+        weighted = np.vstack([weighted, np.column_stack([np.zeros(len(root)), root])])
+        right = np.concatenate([right, root @ known.mean])
+        noise = np.random.default_rng(0).standard_normal((len(root), right_draws.shape[1]))
+        right_draws = np.vstack([right_draws, (root @ known.mean)[:, None] + noise])
     solve = np.linalg.pinv(weighted)
-    coef, draws = solve @ (minima / spread), (solve @ (drawn / spread[:, None])).T
-    free = len(usable) - len(coef)
+    coef, draws = solve @ right, (solve @ right_draws).T
+    free = len(right) - len(coef)
     if free:
         # Scatter of the minima about the law beyond what their surfaces say widens the draws
         # (Birge 1932).
-        chi2 = float(np.sum((minima / spread - weighted @ coef) ** 2))
+        chi2 = float(np.sum((right - weighted @ coef) ** 2))
         draws = coef + (draws - coef) * max(1.0, np.sqrt(chi2 / free))
     else:
         reasons.append(
@@ -156,6 +192,17 @@ def _fit(
         points=len(usable),
         reasons=tuple(reasons),
     )
+
+
+def _place(point: TunedPoint, axis: str) -> int:
+    return [found.name for found in point.surface.axes].index(axis)
+
+
+def _spread(point: TunedPoint, axis: str) -> float:
+    """Half the width of the middle 68 % of a minimum's draws, in logs; 0 when all are at an end."""
+    drawn = point.surface.minimum_draws[:, _place(point, axis)]
+    low, high = np.quantile(drawn, [0.16, 0.84])
+    return float(high - low) / 2
 
 
 def _identified(

@@ -16,17 +16,18 @@ def left_on_table(runs: pl.DataFrame, document: dict[str, Any]) -> pl.DataFrame:
 
     Args:
         runs: name, n_params, tokens, lr, batch_tokens.
-        document: the laws with their optima, as `analysis.lr_fit.LrFit.as_json` gives them.
+        document: laws and optima, as `analysis.lr_fit.LrFit.as_json` gives them. What a run is
+            compared with is the recipe.
 
     Returns:
         the runs with `lr_best` and `batch_best` (null where the law is not identified),
         `lr_ratio` and `batch_ratio` (used over best), `loss_left` in nats per token and `outside`,
         whether N or D is beyond the law's range.
     """
-    rows = []
+    rows, recipe = [], document["recipe"]
     for run in runs.iter_rows(named=True):
         N, D = float(run["n_params"]), float(run["tokens"])
-        lr, batch = law_at(document["lr"], N, D), law_at(document["batch"], N, D)
+        lr, batch = law_at(recipe["lr"], N, D), law_at(recipe["batch"], N, D)
         away = {
             "lr": np.log(run["lr"] / lr) if lr else 0.0,
             "batch_tokens": np.log(run["batch_tokens"] / batch) if batch else 0.0,

@@ -7,7 +7,7 @@ import polars as pl
 from analysis.lr_figures import draw_importances, draw_law, draw_surface, law_data
 from analysis.lr_fit import AXES, LrFit
 from analysis.lr_law import TunedLaw
-from analysis.lr_rules import predictions
+from analysis.lr_rules import predictions, published_exponents
 from analysis.lr_surface import Optimum
 from analysis.page import Page
 from analysis.published import lr_rules
@@ -19,6 +19,8 @@ def fit_lines(fit: LrFit) -> list[str]:
     lines = [
         f"lr*    = {_law_words(fit.lr, fit.level)}",
         f"batch* = {_law_words(fit.batch, fit.level)}",
+        f"recipe: lr = {_law_words(fit.recipe_lr, fit.level)}",
+        f"recipe: batch = {_law_words(fit.recipe_batch, fit.level)}",
         f"through {len(fit.points)} minima of {sizes} sizes, N in parameters that multiply a "
         "token, D and batch in tokens",
     ]
@@ -51,6 +53,10 @@ def study_page(
             f"are {fit.level:.0%}. Each law goes through the minima of surfaces, not through the "
             "lowest trials.",
             role="soft",
+        )
+        page.text(
+            f"As a recipe for other sizes: lr = {_law_words(fit.recipe_lr, fit.level)}, batch = "
+            f"{_law_words(fit.recipe_batch, fit.level)} tokens. {_known_words()}"
         )
         for sentence in (*fit.refusals, *fit.advice):
             page.text(sentence, role="warn")
@@ -128,6 +134,14 @@ def _trials(page: Page, table: pl.DataFrame) -> None:
     columns = ["name", "n_params", "tokens", *AXES, "val_loss", "excluded_reason"]
     shown = [column for column in columns if column in table.columns]
     page.frame(table.select(shown).sort("n_params", "tokens", "val_loss"))
+
+
+def _known_words() -> str:
+    known = published_exponents()
+    return (
+        "It starts from the exponents of published rules and goes where the trials tell more: for "
+        f"lr {known['lr'].words}; for the batch {known['batch_tokens'].words}."
+    )
 
 
 def _law_words(law: TunedLaw, level: float) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import f as fisher
 
 Array = NDArray[np.float64]
 
@@ -18,6 +19,10 @@ WITHIN = 0.03
 _DRAWS = 2000
 # Residual degrees of freedom below which a standard error means nothing.
 _LEAST_FREE = 2
+# Sizes have curvatures of their own when chance would make them differ so much this rarely.
+_DIFFER = 0.05
+# Residuals of this share of the variance are rounding: there is no noise to test against.
+_EXACT = 1e-12
 # A draw counts as at the edge when it is this close to it, in logs.
 _AT_EDGE = 1e-9
 
@@ -103,41 +108,79 @@ class Surface:
         return max(value, 0.0), (max(float(low), 0.0), max(float(high), 0.0))
 
 
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """What was tried at one model size.
+
+    Attributes:
+        axes: the searched parameters, learning rate first, batch second if it was searched.
+        points: their values, (n, d), all positive.
+        losses: a column for each budget that all of these points were tried at, (n, h), finite.
+    """
+
+    axes: tuple[Axis, ...]
+    points: Array
+    losses: Array
+
+
 def fit_surfaces(
-    axes: Sequence[Axis],
-    points: Array,
-    losses: Array,
+    sizes: Sequence[Trials],
     *,
     level: float = 0.9,
     within: float = WITHIN,
     draws: int = _DRAWS,
     seed: int | tuple[int, ...] = 0,
-) -> list[Surface]:
-    """A surface for each column of losses, from the same trials.
+) -> list[list[Surface]]:
+    """Surfaces of model sizes that were searched alike: one for each size and budget.
 
-    Ordinary least squares on the trials whose loss, averaged over the columns, is within a share
-    `within` of the lowest. The only product is that of the first two axes, learning rate and
-    batch; companions enter by themselves. What the trials leave possible is drawn from the
-    posterior under a flat prior, a matrix t (Box and Tiao 1973, section 8.4), columns together
-    because a trial's luck is the same at every budget; intervals are percentiles of the draws'
-    minima.
+    Ordinary least squares on the trials whose loss, averaged over the budgets, is within a share
+    `within` of their size's lowest. The only product is that of the first two axes, learning rate
+    and batch; companions enter by themselves. Sizes share their curvature, which a dozen trials
+    tell badly and two dozen better, unless an F test at 5 % says that theirs differ.
+
+    What the trials leave possible is drawn from the posterior under a flat prior, a matrix t (Box
+    and Tiao 1973, section 8.4), budgets together because a trial's luck is the same at each;
+    intervals are percentiles of the draws' minima.
 
     Args:
-        axes: the searched parameters, learning rate first, batch second if it was searched.
-        points: their values, (n, d), all positive.
-        losses: (n, h), finite.
+        sizes: with the same axes, whose ranges may differ, and the same number of budgets.
 
     Raises:
-        SurfaceError: too few trials, or trials that do not spread over every axis.
+        SurfaceError: too few trials at a size, or trials that do not spread over every axis.
     """
-    logs = np.log(np.asarray(points, float))
-    losses = np.asarray(losses, float)
-    rows = near_minimum(losses, _columns(len(axes)), within)
-    x, y = logs[rows], losses[rows]
-    centre = np.asarray(x.mean(axis=0), np.float64)
-    design = _design(x - centre)
+    near = [_near(trials, within) for trials in sizes]
+    if len(near) == 1 or _alike(near):
+        return _fit(near, level, draws, seed)
+    own = seed if isinstance(seed, tuple) else (seed,)
+    return [_fit([one], level, draws, (*own, place))[0] for place, one in enumerate(near)]
+
+
+def check_trials(trials: Trials) -> None:
+    """Raise SurfaceError where `fit_surfaces` would for this size."""
+    _near(trials, WITHIN)
+
+
+@dataclass(frozen=True, slots=True)
+class _Near:
+    """The trials of one size that its surface is fitted to."""
+
+    axes: tuple[Axis, ...]
+    centre: Array
+    design: Array
+    losses: Array
+    rows: NDArray[np.intp]
+
+
+def _near(trials: Trials, within: float) -> _Near:
+    if not trials.axes or trials.axes[0].name != "lr":
+        raise SurfaceError("every trial has the same learning rate.")
+    logs = np.log(np.asarray(trials.points, float))
+    losses = np.asarray(trials.losses, float)
+    rows = near_minimum(losses, _columns(len(trials.axes)), within)
+    centre = np.asarray(logs[rows].mean(axis=0), np.float64)
+    design = _design(logs[rows] - centre)
     n, p = design.shape
-    names = ", ".join(axis.name for axis in axes)
+    names = ", ".join(axis.name for axis in trials.axes)
     if n < p + _LEAST_FREE:
         raise SurfaceError(
             f"{n} trials that did not diverge are too few for a surface over {names}: it has "
@@ -147,35 +190,86 @@ def fit_surfaces(
         raise SurfaceError(
             f"the {n} trials near the minimum do not spread over all of {names}: try more values."
         )
+    return _Near(trials.axes, centre, design, losses[rows], rows)
+
+
+def _joint(near: Sequence[_Near]) -> Array:
+    """The design of all trials: a constant and slopes for each size, then one curvature."""
+    own = 1 + len(near[0].axes)
+    trials = sum(len(one.design) for one in near)
+    joint = np.zeros((trials, own * len(near) + near[0].design.shape[1] - own))
+    row = 0
+    for place, one in enumerate(near):
+        rows = slice(row, row + len(one.design))
+        joint[rows, place * own : (place + 1) * own] = one.design[:, :own]
+        joint[rows, own * len(near) :] = one.design[:, own:]
+        row += len(one.design)
+    return joint
+
+
+def _alike(near: Sequence[_Near]) -> bool:
+    """Whether one curvature does for all sizes, by the trials' mean over the budgets."""
+    joint, losses = _joint(near), np.concatenate([one.losses.mean(axis=1) for one in near])
+    together = _squares(joint, losses)
+    apart = sum(_squares(one.design, one.losses.mean(axis=1)) for one in near)
+    if together <= _EXACT * float(np.var(losses)) * len(losses):
+        return True
+    constants = sum(one.design.shape[1] for one in near)
+    more, free = constants - joint.shape[1], len(losses) - constants
+    ratio = (together - apart) / more / max(apart / free, np.finfo(float).tiny)
+    return bool(fisher.sf(ratio, more, free) > _DIFFER)
+
+
+def _squares(design: Array, losses: Array) -> float:
+    """Sum of squared residuals of a least-squares fit."""
+    residual = losses - design @ np.linalg.lstsq(design, losses, rcond=None)[0]
+    return float(residual @ residual)
+
+
+def _fit(
+    near: Sequence[_Near], level: float, draws: int, seed: int | tuple[int, ...]
+) -> list[list[Surface]]:
+    design, losses = _joint(near), np.concatenate([one.losses for one in near])
+    n, p = design.shape
     unscaled = np.asarray(np.linalg.inv(design.T @ design), np.float64)
-    coef = unscaled @ design.T @ y
-    residual = y - design @ coef
+    coef = unscaled @ design.T @ losses
+    residual = losses - design @ coef
     covariance = np.asarray(residual.T @ residual / (n - p), np.float64)
     drawn = _draw(coef, unscaled, covariance, n - p, draws, seed)
-    low, high = _box(axes, centre)
+    own = 1 + len(near[0].axes)
+    shared = np.arange(own * len(near), p)
     found = []
-    for column in range(losses.shape[1]):
-        minimum = _box_minimum(coef[None, :, column], low, high)[0]
-        minima = _box_minimum(drawn[:, :, column], low, high)
+    for place, one in enumerate(near):
+        columns = np.concatenate([np.arange(place * own, (place + 1) * own), shared])
         found.append(
-            Surface(
-                axes=tuple(axes),
-                centre=centre,
-                coef=coef[:, column],
-                minimum=minimum + centre,
-                optima={
-                    axis.name: _optimum(minimum[k], minima[:, k], low[k], high[k], centre[k], level)
-                    for k, axis in enumerate(axes)
-                },
-                loss=float(_design(minimum[None])[0] @ coef[:, column]),
-                noise=float(np.sqrt(covariance[column, column])),
-                rows=tuple(int(row) for row in rows),
-                coef_draws=drawn[:, :, column],
-                minimum_draws=minima + centre,
-                level=level,
-            )
+            [
+                _surface(one, coef[columns, k], drawn[:, columns, k], covariance[k, k], level)
+                for k in range(losses.shape[1])
+            ]
         )
     return found
+
+
+def _surface(one: _Near, coef: Array, drawn: Array, variance: float, level: float) -> Surface:
+    low, high = _box(one.axes, one.centre)
+    minimum = _box_minimum(coef[None], low, high)[0]
+    minima = _box_minimum(drawn, low, high)
+    return Surface(
+        axes=one.axes,
+        centre=one.centre,
+        coef=coef,
+        minimum=minimum + one.centre,
+        optima={
+            axis.name: _optimum(minimum[k], minima[:, k], low[k], high[k], one.centre[k], level)
+            for k, axis in enumerate(one.axes)
+        },
+        loss=float(_design(minimum[None])[0] @ coef),
+        noise=float(np.sqrt(variance)),
+        rows=tuple(int(row) for row in one.rows),
+        coef_draws=drawn,
+        minimum_draws=minima + one.centre,
+        level=level,
+    )
 
 
 def near_minimum(losses: Array, constants: int, within: float) -> NDArray[np.intp]:

@@ -78,6 +78,14 @@ def lr_rules() -> pl.DataFrame:
     return _table("lr_rules")
 
 
+def lr_exponents() -> pl.DataFrame:
+    """Exponents of the best learning rate and batch, as published.
+
+    Columns: rule, quantity, along (`D` with N fixed, or `ray` with D ∝ N), exponent, source.
+    """
+    return _table("lr_exponents")
+
+
 def training_rules(C: float) -> pl.DataFrame:
     """What others would train at a budget when training is all that costs.
 

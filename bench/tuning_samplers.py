@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
 
-from analysis.lr_surface import Axis, SurfaceError, fit_surfaces
+from analysis.lr_surface import Axis, SurfaceError, Trials, fit_surfaces
 from flows import study
 from flows.study import Told, propose
 from sweeps.load import load_tune_spec
@@ -48,11 +48,11 @@ def trial_by_trial(spec, loss, count, rng):
 def regrets(told, loss):
     """True loss above the minimum at the lowest trial, and at the fitted surface's minimum."""
     lowest = loss(min(told, key=lambda trial: trial.loss).params)
-    axes = [Axis(found.name, found.low, found.high) for found in BOX]
+    axes = tuple(Axis(found.name, found.low, found.high) for found in BOX)
     points = np.array([[trial.params[axis.name] for axis in axes] for trial in told])
     losses = np.array([[trial.loss] for trial in told])
     try:
-        [found] = fit_surfaces(axes, points, losses, draws=50)
+        [[found]] = fit_surfaces([Trials(axes, points, losses)], draws=50)
     except SurfaceError:
         return lowest, lowest
     fitted = loss({name: optimum.value for name, optimum in found.optima.items()})

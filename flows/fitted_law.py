@@ -24,16 +24,17 @@ def with_fitted_law(spec: SweepSpec, home: Home) -> SweepSpec:
             f"Studies there: {known}. Fit one with: isoflop tune lr-batch"
         )
     law = laws[recipe.study]
-    if law["lr"]["coef"] is None:
+    lr, batch = law["recipe"]["lr"], law["recipe"]["batch"]
+    if lr["coef"] is None:
         raise ValueError(
-            f"study {recipe.study!r} does not tell the learning rate: {law['lr']['reasons'][0]}."
+            f"study {recipe.study!r} does not tell the learning rate: {lr['reasons'][0]}."
         )
     fitted = FittedLaw(
-        lr_coef=law["lr"]["coef"],
-        lr_exponent_N=law["lr"]["exponent_N"] or 0.0,
-        lr_exponent_D=law["lr"]["exponent_D"] or 0.0,
-        batch_coef=law["batch"]["coef"],
-        batch_exponent_D=law["batch"]["exponent_D"] or 0.0,
+        lr_coef=lr["coef"],
+        lr_exponent_N=lr["exponent_N"],
+        lr_exponent_D=lr["exponent_D"],
+        batch_coef=batch["coef"],
+        batch_exponent_D=batch["exponent_D"] or 0.0,
         N=law["support"]["N"],
         D=law["support"]["D"],
     )

@@ -134,3 +134,33 @@ def test_sixteen_real_trials_put_the_best_rate_near_the_demos_rule():
         rule = 0.016 if N == 14_992 else 0.008
         assert rule / 2 < lr < rule * 2
     assert len(found) == 4
+
+
+def test_a_recipe_goes_where_many_trials_tell_it_and_by_published_exponents_where_they_do_not():
+    told = fit_lr(check(table(noise=0.001)))
+    assert told.recipe_lr.exponent_N == pytest.approx(told.lr.exponent_N, abs=0.01)
+    assert told.recipe_lr.exponent_D == pytest.approx(told.lr.exponent_D, abs=0.01)
+    one = fit_lr(check(table(sizes=(1e5,), budgets=(1e7,))))
+    assert one.lr.exponent_N is None
+    # Mean of -0.25, -0.36 and -0.406 (DeepSeek, Porian, Step Law), D growing with N.
+    assert one.recipe_lr.exponent_N + one.recipe_lr.exponent_D == pytest.approx(-0.339, abs=0.02)
+    assert one.recipe_batch.exponent_D == pytest.approx(0.427, abs=0.02)
+    assert one.recipe_lr.at(1e5, 1e7) == pytest.approx(one.lr.at(1e5, 1e7), rel=1e-6)
+    low, high = one.recipe_lr.interval_at(1e6, 1e8, 0.9)
+    # Ten times further along the ray: 1.645 · 0.093 · ln 10, both ways.
+    assert np.log(high / low) / 2 == pytest.approx(0.35, rel=0.1)
+
+
+def test_a_recipe_from_noisy_trials_loses_less_at_a_size_beyond_them():
+    lost = {"trials": [], "recipe": []}
+    for seed in range(20):
+        fit = fit_lr(check(table(sizes=(1e5, 3e5), noise=0.015, seed=seed)))
+        N, D = 1e6, 6e7
+        for name, lr, batch in (
+            ("trials", fit.lr, fit.batch),
+            ("recipe", fit.recipe_lr, fit.recipe_batch),
+        ):
+            a = np.log(lr.at(N, D) / (2 * N**-0.4 * D**0.1))
+            b = np.log(batch.at(N, D) / (0.5 * D**0.5))
+            lost[name].append(0.03 * a**2 + 0.02 * b**2 - 0.01 * a * b)
+    assert np.mean(lost["recipe"]) < np.mean(lost["trials"]) / 2

@@ -23,8 +23,10 @@ DATA = DataRef(digest="d" * 64)
 LAW = {
     "study": "lr-batch",
     "data": DATA.digest,
-    "lr": {"coef": 2.0, "exponent_N": -0.5, "exponent_D": 0.0, "intervals": {}, "reasons": []},
-    "batch": {"coef": 0.5, "exponent_D": 0.5, "intervals": {}, "reasons": []},
+    "recipe": {
+        "lr": {"coef": 2.0, "exponent_N": -0.5, "exponent_D": 0.0, "reasons": []},
+        "batch": {"coef": 0.5, "exponent_D": 0.5, "reasons": []},
+    },
     "optima": [
         {
             "N": 40_000.0,
