@@ -30,6 +30,7 @@ class Cluster:
             f"ISOFLOP_{name}_PORT": str(free_port("127.0.0.1")) for name in ("PREFECT", "MLFLOW")
         }
         self.environment = {**bare_environment(), **ports, "ISOFLOP_HOME": str(home)}
+        self.started: list[subprocess.Popen[bytes]] = []
         self.api = f"http://127.0.0.1:{ports['ISOFLOP_PREFECT_PORT']}/api"
 
     def isoflop(self, *arguments: str) -> None:
@@ -130,6 +131,7 @@ class Cluster:
                 start_new_session=True,
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
+        self.started.append(started)
         noted = json.loads(self.note.read_text())
         for entry in noted:
             if entry["name"] == name:
@@ -149,6 +151,8 @@ def cluster(stage: Stage) -> Iterator[Cluster]:
         yield found
     finally:
         found.isoflop("down")
+        for process in found.started:
+            process.wait(30)
 
 
 def worker_killed(stage: Stage, undisturbed: Path, plan: Plan, times: int) -> Outcome:
