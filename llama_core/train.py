@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -153,7 +153,6 @@ def _train(
     rows = micro_batch_rows(model, cfg, placement, device, ranks.count)
     step_flops = train_flops(model, cfg.seq_len, cfg.batch_tokens)
     peak = peak_flops(device, cfg.dtype)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=cfg.dtype == "bfloat16")
     last_checkpoint = time.monotonic()
 
     while place.segment < len(path):
@@ -168,16 +167,7 @@ def _train(
             for group in optimizer.param_groups:
                 group["lr"] = lr
             batch = ranks.share(torch.from_numpy(batches.at(place.step))).to(device)
-            loss_sum = torch.zeros((), device=device)
-            parts = torch.split(batch, rows)
-            for number, part in enumerate(parts, start=1):
-                with ranks.quiet(module, last=number == len(parts)):
-                    with autocast:
-                        logits = module(part[:, :-1])
-                    objective, nats = losses(logits, part[:, 1:], cfg.z_loss)
-                    # Gradients are averaged over ranks, the loss is a sum over all their rows.
-                    torch.autograd.backward(objective * (ranks.count / cfg.batch_tokens))
-                loss_sum += nats.detach()
+            loss_sum = _gradients(module, torch.split(batch, rows), cfg, ranks)
             grad_norm = float(whole(torch.nn.utils.clip_grad_norm_(weights, cfg.clip_norm)))
             loss = ranks.sum(loss_sum) / cfg.batch_tokens
             trouble = guard.trouble(loss, grad_norm)
@@ -221,18 +211,15 @@ def _train(
                     return
 
         if segment.horizon is not None:
-            val_loss, val_bpb = evaluate(module, batches, cfg, device, ranks)
             tokens = place.step * cfg.batch_tokens
+            val_loss, val_bpb = evaluate(module, batches, cfg, device, ranks)
             if not math.isfinite(val_loss):
                 reason = f"validation loss is {val_loss}"
                 yield from outbox.flush()
                 yield DivergedRecord(place.step, tokens, segment.horizon, reason, time.time())
                 return
-            finished = {name: whole(weight.detach()) for name, weight in net.named_parameters()}
-            if store is not None and ranks.leads:
-                final = store.folder.parent / f"final_{segment.horizon}.safetensors"
-                final.parent.mkdir(parents=True, exist_ok=True)
-                write_durably(final, save(finished | _tied(net)))
+            keep = store.folder.parent if store is not None and ranks.leads else None
+            digest = _final_weights(net, segment.horizon, keep)
             yield from outbox.put(
                 EvalRecord(
                     step=place.step,
@@ -240,7 +227,7 @@ def _train(
                     horizon=segment.horizon,
                     val_loss=val_loss,
                     val_bpb=val_bpb,
-                    weights_sha256=tensors_sha256(finished),
+                    weights_sha256=digest,
                     at=time.time(),
                 )
             )
@@ -258,6 +245,32 @@ def _train(
         tokens, horizon = place.step * cfg.batch_tokens, path[-1].horizon
         yield from outbox.begin(done, tokens=tokens, horizon=horizon)
     yield from outbox.flush()
+
+
+def _gradients(
+    module: nn.Module, parts: Sequence[Tensor], cfg: TrainConfig, ranks: Ranks
+) -> Tensor:
+    """Add up a batch's gradients, micro-batch by micro-batch; the sum of its losses in nats."""
+    device = parts[0].device
+    loss_sum = torch.zeros((), device=device)
+    for number, part in enumerate(parts, start=1):
+        with ranks.quiet(module, last=number == len(parts)):
+            with torch.autocast(device.type, torch.bfloat16, enabled=cfg.dtype == "bfloat16"):
+                logits = module(part[:, :-1])
+            objective, nats = losses(logits, part[:, 1:], cfg.z_loss)
+            # Gradients are averaged over ranks, the loss is a sum over all their rows.
+            torch.autograd.backward(objective * (ranks.count / cfg.batch_tokens))
+        loss_sum += nats.detach()
+    return loss_sum
+
+
+def _final_weights(net: Llama, horizon: int, folder: Path | None) -> str:
+    """Hash of the weights at a horizon; every rank asks, the one that has a folder writes them."""
+    finished = {name: whole(weight.detach()) for name, weight in net.named_parameters()}
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_durably(folder / f"final_{horizon}.safetensors", save(finished | _tied(net)))
+    return tensors_sha256(finished)
 
 
 def build(

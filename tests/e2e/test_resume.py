@@ -101,6 +101,26 @@ def test_sigterm_stops_a_training_that_goes_on_later(home, undisturbed, tmp_path
     same_training(undisturbed, copy)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_sigterm_stops_two_ranks_that_go_on_later(home, undisturbed, tmp_path):
+    other, copy = twin(home, undisturbed, tmp_path)
+    copy.place(Placement(threads=1, ranks=2, checkpoint_every_s=600))
+    process = start(other, copy)
+    wait_for_rows(copy, process, 60)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == INTERRUPTED
+    steps = sum(row["kind"] == "step" for row in copy.rows())
+    assert int(copy.standing().partition("-")[0]) == steps
+    assert not processes(other, "flows.ranks")
+    assert start(other, copy).wait() == 0
+    told = [[(row["step"], row["horizon"]) for row in run.rows()] for run in (undisturbed, copy)]
+    assert told[0] == told[1]
+    for one, two in zip(undisturbed.result().observations, copy.result().observations, strict=True):
+        # Two ranks add up in another order than one.
+        assert one.val_loss == pytest.approx(two.val_loss, abs=1e-5)
+
+
 def test_a_training_started_twice_at_once_is_joined_and_not_doubled(home, undisturbed, tmp_path):
     other, copy = twin(home, undisturbed, tmp_path)
     processes = [start(other, copy) for _ in range(2)]
