@@ -10,6 +10,7 @@ from pydantic import NonNegativeInt
 from flows.artifact import ArtifactWatcher
 from flows.dispatch import Dispatcher, WorkPool, always
 from flows.failures import no_room
+from flows.flow_runs import rename
 from flows.ledger import CappedSweep, capped
 from flows.live import LivePage
 from flows.mirror import Mirror, publishing
@@ -91,6 +92,7 @@ def sweep(
     settings = Settings()
     home = open_home(settings)
     planned, _ = make_plan(load_spec(spec, overrides), home)
+    rename(planned.spec.name)
     dispatcher = WorkPool(home, planned.spec.placement, "train/run", open_store(settings))
     # A worker's speed is not known here: one slot of this machine stands for it.
     cap = capped(planned, home, slot_environments(planned.spec, 1))

@@ -15,6 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.dispatch import Dispatcher, WorkPool
+from flows.flow_runs import rename
 from flows.mirror import Mirror, publishing
 from flows.observe import missing
 from flows.rundir import RunDir, RunResult, SweepFailedError, write_whole
@@ -68,6 +69,7 @@ def tune(spec: str = "lr-batch", overrides: tuple[str, ...] = ()) -> State[Any]:
     settings = Settings()
     home = open_home(settings)
     parsed = load_tune_spec(spec, overrides)
+    rename(parsed.name)
     data = prepare_tune(parsed, home)
     dispatcher = WorkPool(home, parsed.placement, "train/run", open_store(settings))
     mirror = Mirror(settings, home)

@@ -42,6 +42,8 @@ def test_prefect_deployment_run_trains_a_sweep_on_the_workers(stack, home, isofl
     assert table["status"].unique().to_list() == ["finished"]
     assert table.height == 2
     assert (home / "sweeps" / "by-workers" / "report.html").exists()
+    shown = httpx.post(f"{api_of(stack)}/flow_runs/filter", json={}).json()
+    assert "by-workers" in [run["name"] for run in shown]
     # What a worker trained is what a child process would have: found, not trained again.
     command = ["sweep", "smoke", *(part for one in OVERRIDES for part in ("--set", one))]
     again = isoflop(*command, **stack)
