@@ -82,7 +82,7 @@ def finish_tune(
         directory = RunDir(home.runs / run.id)
         if directory.path.exists():
             mirror.publish(directory, run)
-    mirror.log_study(spec.name, folder / "report.html", _numbers(fit), list(planned))
+    mirror.log_study(spec.name, folder / "report.html", law_numbers(document), list(planned))
     return TuneReport(folder / "report.html", verdict, document)
 
 
@@ -108,14 +108,16 @@ def trial_table(runs: Sequence[tuple[FrozenTrial, PlannedRun]], home: Home) -> p
     return table.drop(name for name in AXES if table[name].is_null().all())
 
 
-def _numbers(fit: LrFit | None) -> dict[str, float]:
-    if fit is None:
+def law_numbers(document: dict[str, Any] | None) -> dict[str, float]:
+    """The constants of a study's laws that its trials identify, by name."""
+    if document is None:
         return {}
+    lr, batch = document["lr"], document["batch"]
     found = {
-        "lr_coef": fit.lr.coef,
-        "lr_exponent_N": fit.lr.exponent_N,
-        "lr_exponent_D": fit.lr.exponent_D,
-        "batch_coef": fit.batch.coef,
-        "batch_exponent_D": fit.batch.exponent_D,
+        "lr_coef": lr["coef"],
+        "lr_exponent_N": lr["exponent_N"],
+        "lr_exponent_D": lr["exponent_D"],
+        "batch_coef": batch["coef"],
+        "batch_exponent_D": batch["exponent_D"],
     }
     return {name: value for name, value in found.items() if value is not None}

@@ -3,9 +3,10 @@
 import pytest
 
 from flows import mirror as mirror_module
+from flows import sync as sync_module
 from flows.attempts import attempted, read_provenance
 from flows.rundir import CurveWriter, RunDir
-from flows.settings import Home, Settings
+from flows.settings import Home, Settings, open_home
 from flows.tracking import MlflowTracker
 from llama_core.config import Placement
 from llama_core.counting import count_params
@@ -174,3 +175,20 @@ def test_a_study_is_the_parent_of_its_trials(mlflow_tracker, sweep, tmp_path):
     parent = found["study"].info.run_id
     assert {found[id].data.tags["mlflow.parentRunId"] for id in ids} == {parent}
     assert found["study"].data.metrics == {"report/lr_coef": 2.0}
+
+
+def test_sync_brings_trials_and_their_study_which_have_no_plan(tmp_path, monkeypatch):
+    home = open_home(Settings(home=tmp_path))
+    planned = planned_run(sweep="lr-batch")
+    finished_run(tmp_path, planned)
+    (home.runs / "damaged").mkdir()
+    (home.runs / "damaged" / "spec.json").write_text("{")
+    folder = home.tunes / "lr-batch"
+    folder.mkdir(parents=True)
+    (folder / "report.html").write_text("<html></html>")
+    (folder / "trials.csv").write_text(f"trial,run\n0,{planned.id}\n0,{planned.id}\n")
+    tracker = FakeTracker()
+    monkeypatch.setattr(sync_module, "open_tracker", lambda settings, home: tracker)
+    assert sync_module.sync_all(Settings(home=tmp_path), home) == 1
+    assert tracker.run_ids("lr-batch") == [planned.id, "study"]
+    assert tracker.parents == {planned.id: "study"}
