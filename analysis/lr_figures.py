@@ -153,9 +153,7 @@ def draw_law(data: pl.DataFrame) -> go.Figure:
             shown.add(budget)
         figure.update_xaxes(title="N, parameters", type="log", exponentformat="SI", row=1, col=col)
         figure.update_yaxes(title=_WORDS[quantity], type="log", row=1, col=col)
-    return _dress(
-        figure, "Where the loss is least at each size and budget, and the laws through it"
-    )
+    return _dress(figure, "Where the loss is least at each size and budget, and the recipe's laws")
 
 
 def draw_importances(importances: Mapping[str, Mapping[str, float]]) -> go.Figure:
@@ -171,7 +169,7 @@ def draw_importances(importances: Mapping[str, Mapping[str, float]]) -> go.Figur
         )
     best = max(names, key=lambda name: sum(found.get(name, 0.0) for found in importances.values()))
     figure = _dress(
-        figure, f"What the search found to matter most: {_WORDS.get(best, best)}",
+        figure, f"What the search found to matter most: {_WORDS.get(best, best).partition(',')[0]}",
         "share of importance (PED-ANOVA)", "", log_x=False, log_y=False,
     )  # fmt: skip
     return figure.update_layout(barmode="group", margin={"l": 180})

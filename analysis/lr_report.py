@@ -100,8 +100,13 @@ def _surfaces(page: Page, fit: LrFit) -> None:
 def _interval(found: Optimum) -> str:
     low, high = found.low, found.high
     if low is None:
-        return "not bounded" if high is None else f"up to {high:.3g}"
-    return f"from {low:.3g}" if high is None else f"{low:.3g} to {high:.3g}"
+        return "not bounded" if high is None else f"up to {_number(high)}"
+    return f"from {_number(low)}" if high is None else f"{_number(low)} to {_number(high)}"
+
+
+def _number(value: float) -> str:
+    """Three digits, and thousands written out."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def _comparison(fit: LrFit) -> list[list[str]]:
@@ -118,10 +123,10 @@ def _comparison(fit: LrFit) -> list[list[str]]:
                     f"{point.N:,.0f}",
                     f"{point.D:,.0f}",
                     rule["quantity"],
-                    f"{found.value:.3g}",
+                    _number(found.value),
                     _interval(found),
                     rule["rule"],
-                    f"{rule['value']:.3g}",
+                    _number(rule["value"]),
                 ]
             )
     return rows
