@@ -26,7 +26,8 @@ def main() -> int:
     status = engine.wait()
     if status < 0:
         # As Prefect would see it without this process.
-        signal.signal(-status, signal.SIG_DFL)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     return status
 

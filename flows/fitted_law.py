@@ -1,10 +1,13 @@
 """Laws of learning rate and batch that studies in this home have fitted."""
 
 import json
+import logging
 from typing import Any
 
 from flows.settings import Home
 from sweeps.spec import FittedLaw, LawRecipe, SweepSpec
+
+log = logging.getLogger(__name__)
 
 
 def with_fitted_law(spec: SweepSpec, home: Home) -> SweepSpec:
@@ -46,4 +49,8 @@ def fitted_laws(home: Home) -> dict[str, dict[str, Any]]:
     paths = sorted(
         home.tunes.glob("*/law.json"), key=lambda path: path.stat().st_mtime, reverse=True
     )
-    return {path.parent.name: json.loads(path.read_text()) for path in paths}
+    found = {path.parent.name: json.loads(path.read_text()) for path in paths}
+    for study in [name for name, law in found.items() if "recipe" not in law]:
+        log.warning("study %s has no recipe; isoflop tune %s adds it", study, study)
+        del found[study]
+    return found

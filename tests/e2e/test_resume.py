@@ -58,6 +58,17 @@ def wait_for_rows(run, process, count):
         time.sleep(0.02)
 
 
+def stop_behind_a_checkpoint(home, run):
+    """SIGTERM in the middle keeps every step: a checkpoint is named by how many there were."""
+    process = start(home, run)
+    wait_for_rows(run, process, 60)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == INTERRUPTED
+    steps = sum(row["kind"] == "step" for row in run.rows())
+    assert int(run.standing().partition("-")[0]) == steps
+    assert not run.lease_path.exists()
+
+
 def same_training(run, other):
     rows = [list(found.rows()) for found in (run, other)]
     for found in rows:
@@ -89,14 +100,7 @@ def test_sigkill_at_random_moments_leaves_no_trace_in_curve_or_weights(home, und
 
 def test_sigterm_stops_a_training_that_goes_on_later(home, undisturbed, tmp_path):
     other, copy = twin(home, undisturbed, tmp_path)
-    process = start(other, copy)
-    wait_for_rows(copy, process, 60)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait() == INTERRUPTED
-    steps = sum(row["kind"] == "step" for row in copy.rows())
-    # Every step is kept: the name of a checkpoint begins with how many there were.
-    assert int(copy.standing().partition("-")[0]) == steps
-    assert not copy.lease_path.exists()
+    stop_behind_a_checkpoint(other, copy)
     assert start(other, copy).wait() == 0
     same_training(undisturbed, copy)
 
@@ -106,12 +110,7 @@ def test_sigterm_stops_a_training_that_goes_on_later(home, undisturbed, tmp_path
 def test_sigterm_stops_two_ranks_that_go_on_later(home, undisturbed, tmp_path):
     other, copy = twin(home, undisturbed, tmp_path)
     copy.place(Placement(threads=1, ranks=2, checkpoint_every_s=600))
-    process = start(other, copy)
-    wait_for_rows(copy, process, 60)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait() == INTERRUPTED
-    steps = sum(row["kind"] == "step" for row in copy.rows())
-    assert int(copy.standing().partition("-")[0]) == steps
+    stop_behind_a_checkpoint(other, copy)
     assert not processes(other, "flows.ranks")
     assert start(other, copy).wait() == 0
     told = [[(row["step"], row["horizon"]) for row in run.rows()] for run in (undisturbed, copy)]

@@ -9,12 +9,12 @@ import time
 import pytest
 
 ENGINE = """
-import pathlib, signal, sys, time
+import os, pathlib, signal, sys, time
 def asked(number, frame):
     pathlib.Path("told").write_text(signal.Signals(number).name)
     sys.exit(7)
 signal.signal(signal.SIGTERM, asked)
-pathlib.Path("ready").touch()
+pathlib.Path("ready").write_text(str(os.getpid()))
 time.sleep(60)
 """
 
@@ -53,8 +53,14 @@ def test_a_request_to_stop_is_passed_on_and_the_engine_says_how_it_ends(attended
     assert (folder / "told").read_text() == "SIGTERM"
 
 
+def test_an_engine_that_is_killed_looks_killed(attended):
+    process, folder = attended
+    os.kill(int((folder / "ready").read_text()), signal.SIGKILL)
+    assert process.wait(10) == -signal.SIGKILL
+
+
 def _wait_for(path):
     deadline = time.monotonic() + 30
-    while not path.exists() or (path.name == "told" and not path.read_text()):
+    while not path.exists() or not path.read_text():
         assert time.monotonic() < deadline, f"waited in vain for {path}"
         time.sleep(0.02)
