@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -42,14 +42,16 @@ class _Kept(Frozen):
     """A timing as it is kept in the home."""
 
     timing: Timing
+    load_s: float
     start_s: float
     measured_at: float
 
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """What one child measured: its start-up and end, and the shapes in its order."""
+    """What one child measured: its imports, its start with a corpus, the shapes in its order."""
 
+    load_s: float
     start_s: float
     timings: list[Timing]
 
@@ -71,8 +73,11 @@ def calibrated(plan: Plan, home: Home, slots: Sequence[dict[str, str]]) -> Speed
         trainings = [(shapes[shape].model, shapes[shape].train) for shape in missing]
         found = _measure(home, plan.data.digest, plan.spec.placement, trainings, slots)
         folder.mkdir(exist_ok=True)
-        for shape, (timing, start_s) in zip(missing, found, strict=True):
-            fresh = _Kept(timing=timing, start_s=start_s, measured_at=now())
+        load_s = statistics.median(slot.load_s for slot in found)
+        start_s = statistics.median(slot.start_s for slot in found)
+        for index, shape in enumerate(missing):
+            timing = _merged([slot.timings[index] for slot in found])
+            fresh = _Kept(timing=timing, load_s=load_s, start_s=start_s, measured_at=now())
             write_whole(folder / f"{keys[shape]}.json", fresh.model_dump_json())
             kept[shape] = fresh
     timed = {shape: found for shape, found in kept.items() if found is not None}
@@ -85,7 +90,7 @@ def calibrated(plan: Plan, home: Home, slots: Sequence[dict[str, str]]) -> Speed
     return Speed(
         timing=lambda run: shared_by(ranks, timed[shape_of(run.run.model, run.run.train)].timing),
         start_s=statistics.median(found.start_s for found in timed.values()) + _BETWEEN_S,
-        around_s=AROUND_S,
+        around_s=AROUND_S + statistics.median(found.load_s for found in timed.values()),
         basis=basis,
     )
 
@@ -148,8 +153,8 @@ def _measure(
     placement: Placement,
     trainings: Sequence[tuple[object, object]],
     slots: Sequence[dict[str, str]],
-) -> list[tuple[Timing, float]]:
-    """Timing of each training and start-up seconds: medians over slots, which work side by side."""
+) -> list[_Slot]:
+    """What each slot measured; they work side by side. One that fails is left out."""
     results: list[_Slot | BaseException] = []
 
     def work(number: int, slot: dict[str, str]) -> None:
@@ -162,7 +167,7 @@ def _measure(
             return
         back = len(trainings) - number % len(trainings)
         timings = [*answer.timings[back:], *answer.timings[:back]]
-        results.append(_Slot(answer.start_s, timings))
+        results.append(replace(answer, timings=timings))
 
     threads = [threading.Thread(target=work, args=pair) for pair in enumerate(slots)]
     for thread in threads:
@@ -172,8 +177,7 @@ def _measure(
     done = [result for result in results if isinstance(result, _Slot)]
     if not done:
         raise CalibrationError(str(results[0]))
-    start_s = statistics.median(slot.start_s for slot in done)
-    return [(_merged([slot.timings[k] for slot in done]), start_s) for k in range(len(trainings))]
+    return done
 
 
 def _ask(
@@ -204,10 +208,7 @@ def _ask(
             assert child.stderr is not None
             child.stdin.write(request.model_dump_json())
             child.stdin.close()
-            answers, last = [], started
-            for line in child.stdout:
-                answers.append(Answer.model_validate_json(line))
-                last = time.time()
+            answers = [Answer.model_validate_json(line) for line in child.stdout]
             said = child.stderr.read()
             child.wait()
         finally:
@@ -215,8 +216,12 @@ def _ask(
     if len(answers) < len(trainings):
         lines = said.strip().splitlines()
         raise CalibrationError(f"timing failed: {lines[-1] if lines else 'no output'}")
-    end_s = time.time() - last
-    return _Slot(answers[0].ready_at - started + end_s, [answer.timing for answer in answers])
+    first = answers[0]
+    return _Slot(
+        load_s=first.loaded_at - started,
+        start_s=first.ready_at - first.loaded_at,
+        timings=[answer.timing for answer in answers],
+    )
 
 
 def _merged(timings: Sequence[Timing]) -> Timing:

@@ -1,17 +1,13 @@
 """Two ways to have runs trained, one contract: child processes here, or a work pool."""
 
 import logging
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 from uuid import UUID
 
 import httpx
@@ -27,8 +23,8 @@ from flows.flow_runs import cancel_flow_runs, crash, is_ending, read_states, whe
 from flows.lease import LeaseWatch
 from flows.rundir import RunDir, RunResult, now, write_whole
 from flows.settings import Home
-from flows.slots import child_environment
 from flows.store import RunStore, insist
+from flows.warm import WarmSlot
 from llama_core.config import Placement
 from sweeps.spec import PlannedRun, tokens_spent
 
@@ -77,6 +73,8 @@ class Dispatcher(Protocol):
 class ChildProcesses:
     """One child process a run, as many at once as there are slots. Needs a flow around it.
 
+    A context; when it is left no process of it is left either.
+
     Args:
         slots: the environment that pins a training to its CPU or GPU, one for each slot.
     """
@@ -84,13 +82,17 @@ class ChildProcesses:
     def __init__(self, home: Home, placement: Placement, slots: Sequence[dict[str, str]]) -> None:
         self._home = home
         self._placement = placement
-        self._slots = len(slots)
-        self._free: SimpleQueue[dict[str, str]] = SimpleQueue()
-        for slot in slots:
+        self._slots = [WarmSlot(home.root, slot) for slot in slots]
+        self._free: SimpleQueue[WarmSlot] = SimpleQueue()
+        for slot in self._slots:
             self._free.put(slot)
-        self._children: set[subprocess.Popen[bytes]] = set()
-        self._guard = threading.Lock()
         self._stopping = threading.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
 
     def train_all(
         self,
@@ -119,7 +121,7 @@ class ChildProcesses:
         waiting, flying = longest_first(runs), dict[PrefectFuture[Any], PlannedRun]()
         try:
             while True:
-                for planned in _admitted(waiting, admit, self._slots - len(flying)):
+                for planned in _admitted(waiting, admit, len(self._slots) - len(flying)):
                     _make_ready(RunDir(self._home.runs / planned.id), planned, self._placement)
                     flying[train.submit(planned.name, planned.id)] = planned
                 if not flying:
@@ -132,14 +134,14 @@ class ChildProcesses:
                     on_finished(planned, _result(RunDir(self._home.runs / planned.id)))
                 on_tick()
         except BaseException:
-            self._stop_children()
+            self._stop()
             raise
 
-    def _train(self, run: RunDir, slot: dict[str, str]) -> RunResult | None:
+    def _train(self, run: RunDir, slot: WarmSlot) -> RunResult | None:
         tries = _Tries(run)
         log_path = self._log_path(run)
         while not self._stopping.is_set():
-            status = self._run_child(run, slot)
+            status = slot.train(run.id, log_path)
             result = run.result()
             if result is not None:
                 return result
@@ -152,42 +154,13 @@ class ChildProcesses:
                 return give_up(run, f"{_last_line(log_path)}; see {log_path}")
         return None
 
-    def _run_child(self, run: RunDir, slot: dict[str, str]) -> int:
-        environment = child_environment(slot)
-        with self._log_path(run).open("ab") as output:
-            with self._guard:
-                if self._stopping.is_set():
-                    return 0
-                child = subprocess.Popen(
-                    [
-                        *(sys.executable, "-m", "flows.child"),
-                        *(str(self._home.root), run.id, str(os.getpid())),
-                    ],
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    stdin=subprocess.DEVNULL,
-                    env=environment,
-                    # Ctrl-C goes to the sweep alone, which then stops its children in order.
-                    start_new_session=True,
-                )
-                self._children.add(child)
-            try:
-                return child.wait()
-            finally:
-                self._children.discard(child)
-
-    def _stop_children(self) -> None:
-        with self._guard:
-            self._stopping.set()
-            children = list(self._children)
-        for child in children:
-            child.send_signal(signal.SIGTERM)
+    def _stop(self) -> None:
+        self._stopping.set()
+        for slot in self._slots:
+            slot.stop()
         deadline = time.monotonic() + _GRACE_S
-        for child in children:
-            try:
-                child.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.kill()
+        for slot in self._slots:
+            slot.wait(max(0.0, deadline - time.monotonic()))
 
     def _log_path(self, run: RunDir) -> Path:
         return run.path / "output.log"

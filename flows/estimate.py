@@ -22,7 +22,7 @@ class Speed:
 
     Attributes:
         timing: of a run's shape.
-        start_s: a training's process before its first step and after its last.
+        start_s: a training before its first step and after its last, torch being loaded.
         around_s: a sweep before its first training and after its last.
         basis: where the numbers come from, for a person.
     """

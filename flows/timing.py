@@ -63,8 +63,14 @@ class Timing(Frozen):
 
 
 class Answer(Frozen):
-    """One line of a child: the timing of a shape, and when the child was ready for its first."""
+    """One line of a child: the timing of a shape, and of the child.
 
+    Attributes:
+        loaded_at: when it had imported what a training needs.
+        ready_at: when it had opened the corpus too.
+    """
+
+    loaded_at: float
     ready_at: float
     timing: Timing
 
@@ -79,20 +85,22 @@ def shape_of(model: ModelConfig, train: TrainConfig) -> Shape:
 def main() -> int:
     """Answer the request on standard input."""
     request = Request.model_validate_json(sys.stdin.read())
-    # As a training does before its first step.
+    # As a slot does once, and then every training before its first step.
     import torch  # noqa: F401
 
     import llama_core.train  # noqa: F401
     from flows.provenance import environment
     from llama_core.corpus import find_corpus
 
+    loaded_at = time.time()
     environment("cpu")
     corpus = find_corpus(request.home, request.corpus)
     corpus.open(request.trainings[0][1])
     ready_at = time.time()
     for model, train in request.trainings:
         timing = _time(request, model, train)
-        sys.stdout.write(Answer(ready_at=ready_at, timing=timing).model_dump_json() + "\n")
+        answer = Answer(loaded_at=loaded_at, ready_at=ready_at, timing=timing)
+        sys.stdout.write(answer.model_dump_json() + "\n")
         sys.stdout.flush()
     return 0
 

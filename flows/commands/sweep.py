@@ -250,7 +250,6 @@ def _train_here(
         # A thread waits for each training, so as many train at once as there are threads.
         tasks: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=len(slots))
         mirror = Mirror(settings, home)
-        dispatcher = ChildProcesses(home, planned.spec.placement, slots)
 
         @flow(
             name="sweep",
@@ -260,13 +259,14 @@ def _train_here(
         )
         def sweep_here() -> "tuple[SweepReport, str]":
             table = TableWatcher(Console(stderr=True), home)
-            with table, LivePage(home) as page, ArtifactWatcher(home) as artifact:
+            trainings = ChildProcesses(home, planned.spec.placement, slots)
+            with table, LivePage(home) as page, ArtifactWatcher(home) as artifact, trainings:
                 watcher = Together(table, page, artifact)
                 report = run_sweep(
                     planned,
                     home,
                     mirror,
-                    dispatcher,
+                    trainings,
                     watcher,
                     cap=cap,
                     max_failures=max_failures,

@@ -150,12 +150,12 @@ def _tune_here(
         from flows.tune import run_tune
 
         tasks: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=len(slots))
-        dispatcher = ChildProcesses(home, spec.placement, slots)
         mirror = Mirror(settings, home)
 
         @flow(name="tune", flow_run_name=spec.name, task_runner=tasks, persist_result=False)
         def tune_here() -> "TuneReport":
-            return run_tune(spec, data, settings, home, mirror, dispatcher, _LineWatcher())
+            with ChildProcesses(home, spec.placement, slots) as trainings:
+                return run_tune(spec, data, settings, home, mirror, trainings, _LineWatcher())
 
         try:
             return tune_here()

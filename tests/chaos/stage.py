@@ -1,5 +1,6 @@
 """A small real sweep for faults to be injected into, and what became of it."""
 
+import json
 import os
 import random
 import re
@@ -7,7 +8,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,15 +120,9 @@ class Stage:
     def training(self, home: Path, sweep: "subprocess.Popen[bytes]") -> tuple[Any, RunDir] | None:
         """A training at a random moment of its life; None when the sweep ended before."""
         while sweep.poll() is None:
-            found = [
-                process
-                for process in psutil.process_iter(["cmdline"])
-                if "flows.child" in (process.info["cmdline"] or [])
-                and str(home) in process.info["cmdline"]
-            ]
+            found = list(trainings(home))
             if found:
-                process = self.random.choice(found)
-                run = RunDir(home / "runs" / process.info["cmdline"][-2])
+                process, run = self.random.choice(found)
                 before = rows(run)
                 more = self.random.randint(5, 60)
                 while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
@@ -136,6 +131,14 @@ class Stage:
                     time.sleep(0.05)
             time.sleep(0.05)
         return None
+
+
+def trainings(home: Path) -> Iterator[tuple[psutil.Process, RunDir]]:
+    """Trainings under way with their processes, by their leases."""
+    for lease in home.glob("runs/*/lease.json"):
+        with suppress(OSError, psutil.NoSuchProcess):
+            holder = json.loads(lease.read_bytes())
+            yield psutil.Process(holder["pid"]), RunDir(lease.parent)
 
 
 def rows(run: RunDir) -> int:

@@ -1,11 +1,13 @@
 """A training that is killed ends as one that was left alone, to the bit."""
 
+import json
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
@@ -15,6 +17,7 @@ from flows.child import INTERRUPTED
 from flows.plan import make_plan
 from flows.rundir import RunDir
 from flows.settings import Home
+from flows.warm import WarmSlot
 from llama_core.config import Placement
 from sweeps.load import load_spec
 from tests.conftest import COMMAND, bare_environment
@@ -82,6 +85,76 @@ def same_training(run, other):
         for found in (run, other)
     ]
     assert hashes[0] == hashes[1]
+
+
+@pytest.fixture
+def slot(undisturbed, tmp_path):
+    """A slot with a home of its own, and the run to train there."""
+    other, copy = twin(undisturbed.path.parent.parent, undisturbed, tmp_path)
+    slot = WarmSlot(other, {"OMP_NUM_THREADS": "1"})
+    yield slot, copy
+    slot.stop()
+    slot.wait(20)
+    assert not processes(other, "flows.warm")
+
+
+def trained_meanwhile(slot, copy):
+    """The training's process once it has taken some steps, and a thread that waits for its end."""
+    ends = []
+    log = copy.path / "output.log"
+    waiting = threading.Thread(target=lambda: ends.append(slot.train(copy.id, log)))
+    waiting.start()
+    assert wait_until(lambda: copy.curve_path.exists() and any(copy.rows()), 60)
+    return psutil.Process(json.loads(copy.lease_path.read_bytes())["pid"]), waiting, ends
+
+
+@pytest.mark.slow
+def test_a_slot_outlives_its_trainings_and_what_happens_to_them(slot, undisturbed):
+    slot, copy = slot
+    training, waiting, ends = trained_meanwhile(slot, copy)
+    warm = training.parent()
+    training.kill()
+    waiting.join(20)
+    assert ends == [-signal.SIGKILL]
+    assert slot.train(copy.id, copy.path / "output.log") == 0
+    assert warm.is_running()
+    assert copy.result().observations == undisturbed.result().observations
+    # Asked again, it finds that nothing is left to do.
+    assert slot.train(copy.id, copy.path / "output.log") == 0
+
+
+@pytest.mark.slow
+def test_a_training_outlives_its_slot_until_a_checkpoint(slot, undisturbed):
+    slot, copy = slot
+    training, waiting, ends = trained_meanwhile(slot, copy)
+    training.parent().kill()
+    waiting.join(20)
+    assert ends == [-signal.SIGKILL]
+    assert slot.train(copy.id, copy.path / "output.log") == 0
+    assert copy.result().observations == undisturbed.result().observations
+    assert ": 0 steps are trained again" in (copy.path / "output.log").read_text()
+
+
+def test_a_slot_that_is_stopped_takes_its_training_along_behind_a_checkpoint(slot):
+    slot, copy = slot
+    training, waiting, ends = trained_meanwhile(slot, copy)
+    slot.stop()
+    slot.wait(20)
+    waiting.join(20)
+    assert ends == [INTERRUPTED]
+    assert not training.is_running()
+    assert copy.result() is None
+    assert copy.standing()
+    # A stopped slot trains nothing more.
+    assert slot.train(copy.id, copy.path / "output.log") == INTERRUPTED
+
+
+def test_a_slot_tells_why_a_training_failed(slot):
+    slot, copy = slot
+    copy.spec_path.write_text("{")
+    log = copy.path / "output.log"
+    assert slot.train(copy.id, log) == 1
+    assert "ValidationError" in log.read_text()
 
 
 def test_sigkill_at_random_moments_leaves_no_trace_in_curve_or_weights(home, undisturbed, tmp_path):
@@ -169,13 +242,14 @@ def check_interrupted_sweep(home, isoflop, how, *, seed):
     environment = {**bare_environment(), "ISOFLOP_HOME": str(home)}
     with (home / "interrupted.log").open("wb") as log:
         sweep = subprocess.Popen([COMMAND, *arguments], env=environment, stdout=log, stderr=log)
-    assert wait_until(lambda: processes(home, "flows.child"), 120)
+    assert wait_until(lambda: list(home.glob("runs/*/lease.json")), 120)
+    assert processes(home, "flows.warm")
     if isinstance(how, signal.Signals):
         sweep.send_signal(how)
     else:
         how(sweep)
     status = sweep.wait(60)
-    assert wait_until(lambda: not processes(home, "flows.child"), 20)
+    assert wait_until(lambda: not processes(home, "flows.warm"), 20)
     assert wait_until(lambda: not processes(home, "prefect"), 20)
     finished = {path: path.stat().st_mtime_ns for path in home.glob("runs/*/result.json")}
     again = isoflop(*arguments)
