@@ -57,7 +57,10 @@ def verdict(findings: Findings) -> str:
     lines = [_isoflop_sentence(group), _law_sentence(group)]
     lines += [f"Doubtful: {doubt}" for doubt in group.doubts[:3]]
     if len(group.doubts) > 3:
-        lines.append(f"{len(group.doubts) - 3} more doubts are in the report.")
+        more = len(group.doubts) - 3
+        lines.append(
+            "One more is in the report." if more == 1 else f"{more} more are in the report."
+        )
     return "\n".join(lines)
 
 
