@@ -4,6 +4,7 @@ import logging
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,8 @@ from llama_core.records import (
 )
 
 log = logging.getLogger(__name__)
+
+_SAME_REQUEST_S = 3.0
 
 
 class Interrupted(BaseException):
@@ -203,11 +206,15 @@ def _interruptible() -> Iterator[None]:
 
 @contextmanager
 def _stop_asked() -> Iterator[threading.Event]:
-    """An event that SIGTERM or SIGINT sets; the second one does not wait for the step to end."""
-    asked = threading.Event()
+    """An event that SIGTERM or SIGINT sets; one much later does not wait for the step to end."""
+    asked, asked_at = threading.Event(), 0.0
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
+        nonlocal asked_at
+        if not asked.is_set():
+            asked_at = time.monotonic()
+        # Whoever ends a whole service signals this process and the one that started it, too.
+        elif time.monotonic() - asked_at > _SAME_REQUEST_S:
             raise Interrupted(f"{signal.Signals(number).name} twice")
         asked.set()
 

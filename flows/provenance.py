@@ -76,11 +76,11 @@ def provenance(planned: PlannedRun, home: Home, device: str, recorded_at: float)
 
 
 def environment(device: str | None) -> Environment:
-    """Of this process."""
-    diff = _git("diff", "HEAD")
+    """Of this process; the code's state is that of the first time this was asked."""
+    commit, diff_sha256 = _code()
     return Environment(
-        git_commit=_git("rev-parse", "HEAD") or None,
-        git_dirty_sha256=hashlib.sha256(diff.encode()).hexdigest() if diff else None,
+        git_commit=commit,
+        git_dirty_sha256=diff_sha256,
         lock_sha256=lock_sha256(packages()),
         python=platform.python_version(),
         machine=platform.machine(),
@@ -89,6 +89,14 @@ def environment(device: str | None) -> Environment:
         device=device,
         device_name=_device_name(device),
     )
+
+
+@cache
+def _code() -> tuple[str | None, str | None]:
+    """Commit, and hash of what differs from it."""
+    diff = _git("diff", "HEAD")
+    dirty = hashlib.sha256(diff.encode()).hexdigest() if diff else None
+    return _git("rev-parse", "HEAD") or None, dirty
 
 
 @cache

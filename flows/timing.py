@@ -92,8 +92,8 @@ def main() -> int:
     from flows.provenance import environment
     from llama_core.corpus import find_corpus
 
-    loaded_at = time.time()
     environment("cpu")
+    loaded_at = time.time()
     corpus = find_corpus(request.home, request.corpus)
     corpus.open(request.trainings[0][1])
     ready_at = time.time()

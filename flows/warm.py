@@ -22,6 +22,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 from flows import child
 from flows.slots import child_environment
 
@@ -60,7 +62,8 @@ class WarmSlot:
                 with suppress(BrokenPipeError):
                     requests.write(json.dumps([run_id, str(log_path)]).encode() + b"\n")
             status = answers.readline()
-            return int(status) if status else process.wait() or child.INTERRUPTED
+            # Without an answer the process has ended: killed, or failed by the machine.
+            return int(status) if status else min(process.wait(), 0) or child.MAY_PASS
 
     def stop(self) -> None:
         """Have the training write a checkpoint and stop, and the process end behind it."""
@@ -70,15 +73,20 @@ class WarmSlot:
                 _pipes(self._process)[0].close()
 
     def wait(self, seconds: float) -> None:
-        """Wait for the end after `stop`; what is still there then is killed."""
+        """Wait for the end after `stop`; whatever is still there then is killed, ranks too."""
         process = self._process
         if process is None:
             return
-        try:
+        deadline = time.monotonic() + seconds
+        with suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        # A training outlives a process that was killed, until its checkpoint.
+        while (left := _family(process.pid)) and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+        for one in left:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.wait()
         with self._training:
             _pipes(process)[1].close()
 
@@ -96,7 +104,7 @@ class WarmSlot:
                 stdout=subprocess.PIPE,
                 stderr=output,
                 # numpy's threads would not be forked along, and it multiplies nothing here.
-                env={"OPENBLAS_NUM_THREADS": "1", **child_environment(self._slot)},
+                env={**child_environment(self._slot), "OPENBLAS_NUM_THREADS": "1"},
                 # Ctrl-C goes to the sweep alone, which then stops its trainings in order.
                 start_new_session=True,
             )
@@ -106,13 +114,18 @@ def main(arguments: list[str]) -> int:
     """Train what is asked for until standard input ends."""
     [home] = arguments
     if _LOADS:
-        import flows.execute  # noqa: F401
+        import flows.execute
         import llama_core.corpus
         import llama_core.train  # noqa: F401
+
+        # Of the code that is loaded now, whatever becomes of it on disk.
+        flows.provenance.environment(None)
     # Read by the system's call: a buffer would be forked along.
     for line in iter(_line, ""):
         status = _ended(_begun(home, *json.loads(line)))
-        os.write(1, f"{status}\n".encode())
+        # Nobody may be left to be told.
+        with suppress(BrokenPipeError):
+            os.write(1, f"{status}\n".encode())
     return 0
 
 
@@ -130,32 +143,34 @@ def _line() -> str:
 def _begun(home: str, run_id: str, log_path: str) -> int:
     """Fork a training; its process id."""
     arguments = [home, run_id, str(os.getpid())]
+    output = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.dup2(output, 2)
+    os.close(output)
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            _redirect(log_path)
+            _let_go_of_pipes()
             if not _LOADS:
                 os.execv(sys.executable, [sys.executable, "-m", "flows.child", *arguments])  # noqa: S606
             status = child.main(arguments)
         except BaseException:
             traceback.print_exc()
         finally:
-            # Without the ends that the forked process has planned for itself.
-            logging.shutdown()
-            sys.stderr.flush()
+            # Without the ends that the forked process has planned for itself, disk full or not.
+            with suppress(OSError):
+                logging.shutdown()
+                sys.stdout.flush()
+                sys.stderr.flush()
             os._exit(status)
     return pid
 
 
-def _redirect(log_path: str) -> None:
-    """Let go of the pipes of the process that was forked."""
+def _let_go_of_pipes() -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
-    output = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    for source, target in ((nothing, 0), (output, 1), (output, 2)):
-        os.dup2(source, target)
+    os.dup2(nothing, 0)
     os.close(nothing)
-    os.close(output)
+    os.dup2(2, 1)
 
 
 def _ended(pid: int) -> int:
@@ -170,6 +185,16 @@ def _ended(pid: int) -> int:
         elif select.select([0], [], [], _LOOK_S)[0]:
             os.kill(pid, signal.SIGTERM)
             asked = True
+
+
+def _family(group: int) -> list[psutil.Process]:
+    """Living processes of a group, and their descendants: ranks have groups of their own."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE:
+                found += [process, *process.children(recursive=True)]
+    return found
 
 
 def _pipes(process: "subprocess.Popen[bytes]") -> tuple[IO[bytes], IO[bytes]]:

@@ -58,6 +58,7 @@ def test_only_tracking_imports_mlflow(library):
         ("analysis.frontier", {"torch", "prefect", "mlflow", "pandas"}),
         ("flows.cli", {"torch", "prefect", "mlflow", "polars", "numpy", "pydantic"}),
         ("flows.child", {"torch", "prefect", "mlflow", "polars"}),
+        ("flows.warm", {"torch", "prefect", "mlflow", "polars"}),
     ],
 )
 def test_an_import_brings_nothing_heavy_along(module, forbidden):

@@ -137,8 +137,10 @@ def trainings(home: Path) -> Iterator[tuple[psutil.Process, RunDir]]:
     """Trainings under way with their processes, by their leases."""
     for lease in home.glob("runs/*/lease.json"):
         with suppress(OSError, psutil.NoSuchProcess):
-            holder = json.loads(lease.read_bytes())
-            yield psutil.Process(holder["pid"]), RunDir(lease.parent)
+            process = psutil.Process(json.loads(lease.read_bytes())["pid"])
+            # A lease that a killed training left may bear a number that is another's by now.
+            if "flows.warm" in process.cmdline() and str(home) in process.cmdline():
+                yield process, RunDir(lease.parent)
 
 
 def rows(run: RunDir) -> int:

@@ -98,6 +98,10 @@ def slot(undisturbed, tmp_path):
     assert not processes(other, "flows.warm")
 
 
+def gone(process):
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
 def trained_meanwhile(slot, copy):
     """The training's process once it has taken some steps, and a thread that waits for its end."""
     ends = []
@@ -147,6 +151,36 @@ def test_a_slot_that_is_stopped_takes_its_training_along_behind_a_checkpoint(slo
     assert copy.standing()
     # A stopped slot trains nothing more.
     assert slot.train(copy.id, copy.path / "output.log") == INTERRUPTED
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_training_that_does_not_stop_is_killed_with_its_slot(slot, alone):
+    slot, copy = slot
+    training, waiting, ends = trained_meanwhile(slot, copy)
+    training.suspend()
+    if alone:
+        training.parent().kill()
+    slot.stop()
+    slot.wait(1)
+    waiting.join(20)
+    assert ends == [-signal.SIGKILL]
+    assert wait_until(lambda: gone(training), 10)
+    # Nobody is left to be told, and nobody complains of it.
+    assert "Traceback" not in (copy.path / "output.log").read_text()
+
+
+def test_a_slot_killed_while_it_waits_is_started_again(slot):
+    slot, copy = slot
+    training, waiting, _ = trained_meanwhile(slot, copy)
+    warm = training.parent()
+    # What is forked must not miss a thread.
+    assert warm.num_threads() == 1
+    training.kill()
+    waiting.join(20)
+    warm.kill()
+    assert wait_until(lambda: gone(warm), 10)
+    copy.spec_path.write_text("{")
+    assert slot.train(copy.id, copy.path / "output.log") == 1
 
 
 def test_a_slot_tells_why_a_training_failed(slot):
