@@ -1,22 +1,26 @@
-"""Training throughput on a CPU against peers: same shapes, tokens and precision, in one run.
+"""Training throughput on a CPU against peers: same shapes and tokens, in one run.
 
-    OMP_NUM_THREADS=1 taskset -c 0 python bench/train_cpu.py --threads 1 --json out.json
+    taskset -c 0 python bench/train_cpu.py --threads 1 --json out.json
 
-Contenders take turns, slice by slice, so that a noisy machine is noisy for all; every ratio is the
-median over rounds of ours against the peer in the same round. Peers run as shipped (fp32 with
-torch's own matmul) and at their best: the better of torch's and oneDNN's fp32, and bf16 autocast.
-litgpt takes part where it can be imported.
+Every contender has a process of its own and they take turns, slice by slice, so that a noisy
+machine is noisy for all; every ratio is the median over rounds of ours against the contender in
+the same round. Peers run as they come, and with everything our loop sets in its process: exact
+fp32 products by oneDNN, an allocator that keeps its pages, denormals flushed. litgpt takes part
+where it can be imported.
 """
 
 import argparse
 import importlib.util
 import json
+import multiprocessing
 import platform
 import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +31,7 @@ from torch import Tensor, nn
 from llama_core.config import AdamW, ModelConfig, Placement, TrainConfig, Wsd
 from llama_core.counting import count_params, train_flops
 from llama_core.data import Batches, TokenSource
-from llama_core.machine import fp32_matmul
+from llama_core.machine import fp32_matmul, machine_settings
 from llama_core.optim import adamw
 from llama_core.train import train
 
@@ -37,18 +41,28 @@ BATCH_TOKENS = SEQ_LEN * ROWS
 SHAPES = {"0.1M": (64, 2, 2), "0.5M": (128, 2, 4), "2M": (192, 4, 6), "8M": (320, 6, 5)}
 
 
-@dataclass
+PEERS = ("transformers sdpa", "transformers eager", "plain GPT", "litgpt")
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
 class Contender:
-    """Something that takes training steps.
+    """Something that trains.
 
     Attributes:
-        step: one step on rows of (ROWS, SEQ_LEN + 1) ids.
-        onednn: whether fp32 products may go to oneDNN.
+        what: "ours" or one of `PEERS`.
+        settings: whether the process has the settings of our loop.
     """
 
-    name: str
-    step: Callable[[Tensor], object]
-    onednn: bool
+    what: str
+    dtype: str
+    settings: bool
+
+    @property
+    def name(self) -> str:
+        """As it stands in the table."""
+        extra = ", our settings" if self.settings and self.what != "ours" else ""
+        return f"{self.what}, {self.dtype}{extra}"
 
 
 def shape(size: str) -> ModelConfig:
@@ -153,51 +167,85 @@ class PlainGpt(nn.Module):
         return F.linear(self.norm(x), self.tokens.weight)
 
 
-def contenders(model: ModelConfig, dtype: str, data: np.ndarray) -> Iterator[Contender]:
-    """Ours first, then every peer; in fp32 each peer with torch's products and with oneDNN's."""
-    exact = fp32_matmul(torch.device("cpu")) == "onednn"
-    yield Contender("ours", ours(model, dtype, data), onednn=exact)
-    peers: dict[str, Callable[[], tuple[nn.Module, Callable]]] = {
-        "transformers sdpa": lambda: (huggingface(model, "sdpa"), lambda out: out.logits),
-        "transformers eager": lambda: (huggingface(model, "eager"), lambda out: out.logits),
-        "plain GPT": lambda: (PlainGpt(model), lambda out: out),
-    }
-    if importlib.util.find_spec("litgpt"):
-        peers["litgpt"] = lambda: (litgpt(model), lambda out: out)
-    switches = [False, True] if dtype == "float32" and exact else [False]
-    for name, make in peers.items():
-        for onednn in switches:
-            net, logits_of = make()
-            label = f"{name}, oneDNN" if onednn else name
-            yield Contender(label, plain(net, dtype, logits_of), onednn)
+def peer(what: str, model: ModelConfig, dtype: str) -> Callable[[Tensor], object]:
+    """A step of a peer."""
+    if what == "plain GPT":
+        return plain(PlainGpt(model), dtype, lambda out: out)
+    if what == "litgpt":
+        return plain(litgpt(model), dtype, lambda out: out)
+    return plain(huggingface(model, what.split()[1]), dtype, lambda out: out.logits)
+
+
+def contenders(dtypes: list[str]) -> Iterator[Contender]:
+    """Ours first, then every peer bare and with our settings."""
+    for dtype in dtypes:
+        yield Contender("ours", dtype, settings=True)
+    here = [what for what in PEERS if what != "litgpt" or importlib.util.find_spec("litgpt")]
+    for dtype in dtypes:
+        for what in here:
+            yield Contender(what, dtype, settings=False)
+            yield Contender(what, dtype, settings=True)
+
+
+def serve(one: Contender, size: str, threads: int, turns: Connection) -> None:
+    """A contender's process: take as many steps as asked for, answer with the seconds."""
+    warnings.filterwarnings("ignore")
+    torch.set_num_threads(threads)
+    clock = seconds(threads)
+    model = shape(size)
+    draws = np.random.default_rng(0)
+    rows = torch.from_numpy(draws.integers(0, VOCAB, (ROWS, SEQ_LEN + 1)))
+    if one.what == "ours":
+        data = draws.integers(0, VOCAB, 2_000_000).astype(np.uint16)
+        step = ours(model, one.dtype, data)
+    else:
+        step = peer(one.what, model, one.dtype)
+    placed = Placement(device="cpu", threads=threads)
+    # Our loop sets its own.
+    bare = one.what == "ours" or not one.settings
+    with nullcontext() if bare else machine_settings(placed, CPU, one.dtype):
+        while count := turns.recv():
+            started = clock()
+            for _ in range(count):
+                step(rows)
+            turns.send(clock() - started)
+
+
+def seconds(threads: int) -> Callable[[], float]:
+    """One thread's CPU time does not see what else the machine does; several need the wall."""
+    return time.thread_time if threads == 1 else time.perf_counter
 
 
 def race(
-    model: ModelConfig, dtype: str, rounds: int, slice_s: float, clock: Callable[[], float]
-) -> dict[str, list[float]]:
+    field: list[Contender], size: str, threads: int, rounds: int, slice_s: float
+) -> dict[Contender, list[float]]:
     """Tokens per second of every contender in every round."""
-    draws = np.random.default_rng(0)
-    data = draws.integers(0, VOCAB, 2_000_000).astype(np.uint16)
-    rows = torch.from_numpy(draws.integers(0, VOCAB, (ROWS, SEQ_LEN + 1)))
-    field = list(contenders(model, dtype, data))
-    speeds: dict[str, list[float]] = {one.name: [] for one in field}
-    steps: dict[str, int] = {}
-    for number in range(rounds + 1):
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["transformers.models.llama.modeling_llama", "__main__"])
+    speeds: dict[Contender, list[float]] = {one: [] for one in field}
+    with ExitStack() as stack:
+        lines: dict[Contender, Connection] = {}
+        steps: dict[Contender, int] = {}
         for one in field:
-            torch.backends.mkldnn.matmul.fp32_precision = "bf16" if one.onednn else "none"
-            torch.set_flush_denormal(True)
-            if number == 0:  # warm up, and see how many steps fill a slice
-                one.step(rows)
-                started = clock()
-                one.step(rows)
-                steps[one.name] = max(2, round(slice_s / max(clock() - started, 1e-6)))
-                continue
-            started = clock()
-            for _ in range(steps[one.name]):
-                one.step(rows)
-            spent = clock() - started
-            speeds[one.name].append(steps[one.name] * BATCH_TOKENS / spent)
+            lines[one], theirs = processes.Pipe()
+            child = processes.Process(target=serve, args=(one, size, threads, theirs), daemon=True)
+            child.start()
+            theirs.close()  # so that a process that died ends the wait for it
+            stack.callback(child.join)
+            stack.callback(lines[one].send, 0)
+            took(lines[one], 2)
+            steps[one] = max(2, round(slice_s / (took(lines[one], 2) / 2)))
+        for _ in range(rounds):
+            for one in field:
+                spent = took(lines[one], steps[one])
+                speeds[one].append(steps[one] * BATCH_TOKENS / spent)
     return speeds
+
+
+def took(line: Connection, steps: int) -> float:
+    """Seconds of so many steps in a contender's process."""
+    line.send(steps)
+    return float(line.recv())
 
 
 def matmul_peak(dtype: torch.dtype, clock: Callable[[], float]) -> float:
@@ -212,29 +260,44 @@ def matmul_peak(dtype: torch.dtype, clock: Callable[[], float]) -> float:
     return best
 
 
-def report(size: str, dtype: str, threads: int, speeds: dict[str, list[float]], peak: float):
+def over(mine: list[float], theirs: list[float]) -> float:
+    """Median over rounds of ours against theirs."""
+    return statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
+
+
+def report(
+    size: str, threads: int, speeds: dict[Contender, list[float]], peaks: dict[str, float]
+) -> list[dict[str, object]]:
     """Rows for people and for JSON."""
     model = shape(size)
     flops = train_flops(model, SEQ_LEN, SEQ_LEN) / SEQ_LEN
-    mine = speeds["ours"]
-    print(f"\n{size} ({count_params(model).non_embedding:,}), {dtype}, {threads} thread(s)")
-    found = []
-    for name, theirs in speeds.items():
+    mine = {one.dtype: rates for one, rates in speeds.items() if one.what == "ours"}
+    print(f"\n{size} ({count_params(model).non_embedding:,}), {threads} thread(s)")
+    found: list[dict[str, object]] = []
+    for one, theirs in speeds.items():
         median = statistics.median(theirs)
-        ratio = statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
-        share = f", {median * flops / peak:.0%} of matmul peak" if name == "ours" else ""
+        ratio = over(mine[one.dtype], theirs)
+        share = median * flops / peaks[one.dtype] if one.what == "ours" else None
+        ending = f"ours x{ratio:.2f}" if share is None else f"{share:.0%} of matmul peak"
         spread = f"{min(theirs):9,.0f} {median:9,.0f} {max(theirs):9,.0f}"
-        print(f"  {name:28s} {spread} tok/s   ours x{ratio:.2f}{share}")
+        print(f"  {one.name:44s} {spread} tok/s   {ending}")
         found.append({
-            "size": size, "dtype": dtype, "threads": threads, "contender": name,
-            "tokens_per_s": theirs, "ours_over_this": ratio,
-            "share_of_matmul_peak": median * flops / peak if name == "ours" else None,
+            "size": size, "threads": threads, "contender": one.what, "dtype": one.dtype,
+            "our_settings": one.settings, "tokens_per_s": theirs,
+            "ours_over_this": ratio, "share_of_matmul_peak": share,
         })  # fmt: skip
+    best = max(mine.values(), key=statistics.median)
+    peers = {one: rates for one, rates in speeds.items() if one.what != "ours"}
+    fastest = max(peers, key=lambda one: statistics.median(peers[one]))
+    print(f"  our best over the fastest, {fastest.name}: x{over(best, peers[fastest]):.2f}")
+    shipped = [one for one in peers if one.dtype == "float32" and not one.settings]
+    listed = ", ".join(f"{one.what} x{over(best, peers[one]):.2f}" for one in shipped)
+    print(f"  our best over each as shipped: {listed}")
     return found
 
 
 def main() -> None:
-    """Race every size and precision asked for."""
+    """Race every size asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
@@ -243,22 +306,20 @@ def main() -> None:
     parser.add_argument("--slice-s", type=float, default=1.0, help="seconds a turn")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
-    warnings.filterwarnings("ignore")
     torch.set_num_threads(asked.threads)
-    # One thread's CPU time does not see what else the machine does; several need the wall.
-    clock = time.thread_time if asked.threads == 1 else time.perf_counter
-    exact = fp32_matmul(torch.device("cpu"))
-    print(
-        f"{platform.processor() or platform.machine()}, torch {torch.__version__}, fp32 by {exact}"
-    )
-    results = []
+    exact = fp32_matmul(CPU)
+    processor = platform.processor() or platform.machine()
+    print(f"{processor}, torch {torch.__version__}, fp32 by {exact}")
+    peaks = {}
     for dtype in asked.dtypes:
-        torch.backends.mkldnn.matmul.fp32_precision = "bf16" if exact == "onednn" else "none"
-        peak = matmul_peak(getattr(torch, dtype), clock)
-        print(f"\nmatmul peak {dtype}: {peak / 1e9:.0f} GFLOP/s")
-        for size in asked.sizes:
-            speeds = race(shape(size), dtype, asked.rounds, asked.slice_s, clock)
-            results += report(size, dtype, asked.threads, speeds, peak)
+        with machine_settings(Placement(threads=asked.threads), CPU, "float32"):
+            peaks[dtype] = matmul_peak(getattr(torch, dtype), seconds(asked.threads))
+        print(f"matmul peak {dtype}: {peaks[dtype] / 1e9:.0f} GFLOP/s")
+    results: list[dict[str, object]] = []
+    for size in asked.sizes:
+        field = list(contenders(asked.dtypes))
+        speeds = race(field, size, asked.threads, asked.rounds, asked.slice_s)
+        results += report(size, asked.threads, speeds, peaks)
     if asked.json:
         document = {"torch": torch.__version__, "fp32_matmul": exact, "results": results}
         asked.json.write_text(json.dumps(document, indent=1))

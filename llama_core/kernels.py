@@ -1,11 +1,27 @@
-"""Cross-entropy with its derivative made going forward: fewer passes over the largest tensor."""
+"""Two derivatives written out by hand, where autograd's own take more passes over memory."""
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
+
+
+def rms_norm(x: Tensor, scale: Tensor, eps: float) -> Tensor:
+    """`F.rms_norm` of x times scale; on a CPU in fp32 in half its time, forward and backward.
+
+    There torch has no kernel of its own and differentiates seven small operations one by one.
+
+    Args:
+        x: (..., d).
+        scale: (d,).
+    """
+    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.compiler.is_compiling():
+        return F.rms_norm(x, scale.shape, scale, eps)
+    normed: Tensor = _RmsNorm.apply(x, scale, eps)  # type: ignore[no-untyped-call]
+    return normed
 
 
 def cross_entropy_sum(logits: Tensor, targets: Tensor) -> Tensor:
@@ -19,17 +35,41 @@ def cross_entropy_sum(logits: Tensor, targets: Tensor) -> Tensor:
     return nats
 
 
+class _RmsNorm(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, eps: float) -> Tensor:
+        # The norm makes no squares in memory, as their mean would.
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        inverse = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        unit = x * inverse
+        ctx.save_for_backward(unit, inverse, scale)
+        scaled: Tensor = unit * scale
+        return scaled
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        unit, inverse, scale = ctx.saved_tensors
+        scaled = grad * scale
+        # Growing along x changes nothing, so that part of the gradient goes.
+        along = (scaled * unit).sum(-1, keepdim=True).div_(unit.shape[-1])
+        to_scale = (grad * unit).flatten(0, -2).sum(0)
+        return torch.addcmul(scaled, unit, along, value=-1.0).mul_(inverse), to_scale, None
+
+
 class _CrossEntropySum(Function):
     # Autograd's own keeps log-probabilities, fills a gradient with zeros and passes over both
     # again: a fifth of the step of a tiny model on a CPU. The gradient is the softmax, less one
     # at the target.
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        gradient = torch.softmax(logits, dim=-1, dtype=torch.float32)
+        # A CPU's softmax makes this copy itself, and finds the largest bf16 number slowly.
+        wide = logits.float() if logits.device.type == "cpu" else logits
+        gradient = torch.softmax(wide, dim=-1, dtype=torch.float32)
         at_target = targets.unsqueeze(1)
         # The normaliser through each row's largest entry, since the target's may have vanished.
-        normaliser = logits.amax(-1, keepdim=True).float() - gradient.amax(-1, keepdim=True).log()
-        nats = (normaliser - logits.gather(1, at_target).float()).sum()
+        normaliser = wide.amax(-1, keepdim=True).float() - gradient.amax(-1, keepdim=True).log()
+        nats = (normaliser - wide.gather(1, at_target).float()).sum()
         gradient.scatter_add_(1, at_target, torch.full_like(normaliser, -1.0))
         ctx.save_for_backward(gradient)
         ctx.dtype = logits.dtype

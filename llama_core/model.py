@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_conte
 
 from llama_core.config import ModelConfig
 from llama_core.counting import query_blocks
+from llama_core.kernels import rms_norm
 
 AttentionBackend = Literal["eager", "sdpa"]
 Recompute = Literal["off", "selective", "full"]
@@ -30,9 +31,9 @@ class Llama(nn.Module):
     """Decoder-only transformer (Touvron et al. 2023, section 2.2).
 
     Parameters bear the names of Hugging Face's Llama, except that the three projections into
-    attention are one matrix `qkv_proj` (queries, keys, values stacked) and the two into the
-    feed-forward one `gate_up_proj`: fewer, larger products. Rotary halves are Hugging Face's
-    (the first half of a head's dimensions turns against the second).
+    attention are one matrix `qkv_proj` (queries, keys, values stacked) for one larger product, and
+    the two into the feed-forward one `gate_up_proj`, whose halves are multiplied apart. Rotary
+    halves are Hugging Face's (the first half of a head's dimensions turns against the second).
 
     Initialisation: every matrix normal with `init_std`, those that write into the residual
     stream (`o_proj`, `down_proj`) divided by sqrt(2·n_layers) so that the stream's variance
@@ -51,7 +52,7 @@ class Llama(nn.Module):
         self.recompute = recompute
         self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
         self.layers = nn.ModuleList(Block(config, attention) for _ in range(config.n_layers))
-        self.norm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self.norm = RmsNorm(config.d_model, config.norm_eps)
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         if config.tie_embeddings:
             self.lm_head.weight = self.embed_tokens.weight
@@ -143,9 +144,9 @@ class Block(nn.Module):
 
     def __init__(self, config: ModelConfig, attention: AttentionBackend) -> None:
         super().__init__()
-        self.input_layernorm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self.input_layernorm = RmsNorm(config.d_model, config.norm_eps)
         self.self_attn = Attention(config, attention)
-        self.post_attention_layernorm = nn.RMSNorm(config.d_model, eps=config.norm_eps)
+        self.post_attention_layernorm = RmsNorm(config.d_model, config.norm_eps)
         self.mlp = SwiGlu(config.d_model, config.d_ffn)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, slot: CacheSlot | None = None) -> Tensor:
@@ -201,6 +202,18 @@ class Attention(nn.Module):
         return F.rms_norm(heads, (self.head_dim,), eps=self.q_norm.eps) * scales
 
 
+class RmsNorm(nn.Module):
+    """x / rms(x) · weight (Zhang and Sennrich 2019, arXiv:1910.07467)."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return rms_norm(x, self.weight, self.eps)
+
+
 class SwiGlu(nn.Module):
     """down(silu(gate(x)) · up(x)) (Shazeer 2020, arXiv:2002.05202)."""
 
@@ -210,13 +223,17 @@ class SwiGlu(nn.Module):
         self.down_proj = nn.Linear(d_ffn, d_model, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+        # Two products: halves of one would not be contiguous, which costs more than it saves.
+        gate, up = (F.linear(x, half) for half in self.gate_up_proj.weight.chunk(2))
         out: Tensor = self.down_proj(F.silu(gate) * up)
         return out
 
 
 class Rope(nn.Module):
-    """Tables of cosine and sine, (t, 1, head_dim) each, kept for the longest length seen."""
+    """Tables of cosine and of sine, its first half negated, kept for the longest length seen.
+
+    (t, 1, head_dim) each.
+    """
 
     def __init__(self, head_dim: int, theta: float) -> None:
         super().__init__()
@@ -228,16 +245,17 @@ class Rope(nn.Module):
         if tables is None or tables[0].shape[0] < length:
             exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim
             angles = torch.outer(torch.arange(length), self.theta**-exponents)
-            angles = torch.cat((angles, angles), dim=-1).unsqueeze(1)
-            tables = (angles.cos().to(device), angles.sin().to(device))
+            cos = torch.cat((angles.cos(), angles.cos()), dim=-1).unsqueeze(1)
+            sin = torch.cat((-angles.sin(), angles.sin()), dim=-1).unsqueeze(1)
+            tables = (cos.to(device), sin.to(device))
             self._tables[device] = tables
         return tables[0][:length], tables[1][:length]
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn pairs (i, i + head_dim/2) of x (b, t, h, d) by their position's angle."""
+    """Turn pairs (i, i + head_dim/2) of x (b, t, h, d) by the angles of `Rope`'s tables."""
     first, second = x.chunk(2, dim=-1)
-    return x * cos.to(x.dtype) + torch.cat((-second, first), dim=-1) * sin.to(x.dtype)
+    return x * cos.to(x.dtype) + torch.cat((second, first), dim=-1) * sin.to(x.dtype)
 
 
 def eager_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from llama_core.kernels import cross_entropy_sum
+from llama_core.kernels import cross_entropy_sum, rms_norm
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -27,3 +27,28 @@ def test_a_target_of_vanishing_probability_has_a_finite_loss():
     logits = torch.tensor([[0.0, 500.0]], requires_grad=True)
     nats = cross_entropy_sum(logits, torch.tensor([0]))
     assert float(nats.detach()) == pytest.approx(500.0)
+
+
+@pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
+def test_rms_norm_and_its_gradients_are_those_of_fp64(size):
+    generator = torch.Generator().manual_seed(0)
+    draws = [torch.randn(2, 9, 24, generator=generator) for _ in range(2)]
+    scale = torch.rand(24, generator=generator) + 0.5
+
+    def run(norm, dtype):
+        x = (size * draws[0]).to(dtype).requires_grad_()
+        weight = scale.to(dtype, copy=True).requires_grad_()
+        out = norm(x, weight)
+        out.backward(draws[1].to(dtype))
+        return out.detach().double(), size * x.grad.double(), weight.grad.double()
+
+    found = run(lambda x, weight: rms_norm(x, weight, 1e-5), torch.float32)
+    exact = run(lambda x, weight: F.rms_norm(x, (24,), weight, 1e-5), torch.float64)
+    for ours, theirs in zip(found, exact, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6 * float(theirs.abs().max()))
+
+
+def test_rms_norm_of_bf16_is_torchs():
+    x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    scale = torch.full((8,), 2.0, dtype=torch.bfloat16)
+    assert torch.equal(rms_norm(x, scale, 1e-5), F.rms_norm(x, (8,), scale, 1e-5))
