@@ -29,7 +29,7 @@ _SLOT = {"OMP_NUM_THREADS": "1"}
 
 
 def timings(plan: Plan, home: Home) -> tuple[list[Timing], float]:
-    """CPU seconds of every run's shape and of starting a training."""
+    """CPU seconds of every run's shape and of starting a training in a fresh process."""
     request = Request(
         home=home.root,
         corpus=plan.data.digest,
@@ -49,7 +49,7 @@ def timings(plan: Plan, home: Home) -> tuple[list[Timing], float]:
 
 
 def train(plan: Plan, home: Home, predicted: Estimate) -> dict[str, float]:
-    """CPU seconds of every run, trained as a sweep does; a line for each that has ended."""
+    """CPU seconds of every run, each in a fresh process; a line for each that has ended."""
     # Cheapest first, so that whoever stops it half-way has learned of several sizes.
     waiting, spent, guard = list(plan.runs), dict[str, float](), threading.Lock()
 
