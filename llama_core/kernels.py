@@ -10,9 +10,10 @@ from torch.autograd.function import once_differentiable
 
 
 def rms_norm(x: Tensor, scale: Tensor, eps: float) -> Tensor:
-    """`F.rms_norm` of x times scale; on a CPU in fp32 in half its time, forward and backward.
+    """x / sqrt(mean(x²) + eps) · scale (Zhang and Sennrich 2019, arXiv:1910.07467, equation 4).
 
-    There torch has no kernel of its own and differentiates seven small operations one by one.
+    `F.rms_norm`, save on a CPU in fp32: there torch has no kernel of its own, differentiates seven
+    small operations one by one, and takes twice as long.
 
     Args:
         x: (..., d).
