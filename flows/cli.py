@@ -35,6 +35,7 @@ for _name, _target, _help in (
     ("fit-lr", "tune:fit_lr", "Fit the laws of learning rate and batch to a table of trials."),
     ("frontier", "frontier:frontier", "Compute-optimal and inference-optimal N and D."),
     ("retrodict", "frontier:retrodict", "The inference bill behind published models."),
+    ("evaluate", "evaluate:evaluate", "Put the benchmarks of the LLaMA paper to a trained model."),
     ("generate", "core:generate", "Continue a prompt with a trained model."),
     ("export-hf", "core:export_hf", "Write a trained model as transformers reads it."),
 ):

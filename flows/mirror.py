@@ -32,6 +32,7 @@ class Mirror:
         self._home = home
         self._tracker: MlflowTracker | None = None
         self._resting_until = 0.0
+        self._missed: dict[tuple[str, str], tuple[RunDir, PlannedRun]] = {}
 
     def load(self) -> None:
         """Import MLflow."""
@@ -39,7 +40,21 @@ class Mirror:
 
     def publish(self, run: RunDir, planned: PlannedRun) -> None:
         """Publish a run, or say that the mirror is behind."""
-        self._try(f"run {run.id}", lambda tracker: tracker.publish(run, planned))
+        key = (planned.sweep, run.id)
+        self._missed[key] = (run, planned)
+
+        def send(tracker: MlflowTracker) -> None:
+            tracker.publish(run, planned)
+            del self._missed[key]
+
+        self._try(f"run {run.id}", send)
+
+    def catch_up(self) -> None:
+        """Publish again the runs that failed or were passed over: a full disk may have room now."""
+        if self._missed:
+            self._resting_until = 0.0
+        for run, planned in list(self._missed.values()):
+            self.publish(run, planned)
 
     def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
         """Keep a report, or say that the mirror is behind."""
@@ -89,5 +104,6 @@ def publishing(mirror: Publisher) -> Iterator[Callable[[RunDir, PlannedRun], Non
         yield publish
         for one in begun:
             one.result()
+        mirror.catch_up()
     finally:
         pool.shutdown(cancel_futures=True)

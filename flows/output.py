@@ -35,7 +35,8 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -
     """Print a small table; numbers right, words left."""
     shown = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
     for index, name in enumerate(header):
-        numeric = all(_numeric(row[index]) for row in rows) and bool(rows)
+        column = [row[index] for row in rows if row[index] != ""]
+        numeric = all(map(_numeric, column)) and bool(column)
         shown.add_column(name, justify="right" if numeric else "left")
     for row in rows:
         shown.add_row(*(_cell(value) for value in row))

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.attempts import read_attempts, read_provenance, spent, steps_kept, steps_seen
+from flows.evaluate import evaluations
 from flows.plan import read_plans
 from flows.rundir import RunDir
 from flows.settings import Home
@@ -36,6 +37,7 @@ def run_document(run: RunDir, home: Home) -> dict[str, Any]:
         "steps_kept": steps_kept(run),
         "train_flops": planned.flops_spent,
         "losses": _losses(run, planned),
+        "evaluations": [one.model_dump(mode="json") for one in evaluations(run)],
         "spent": {
             "flops": cost.steps * _flops_per_step(planned),
             "device_s": cost.seconds * run.placement().ranks,
@@ -95,6 +97,7 @@ def _next(run: RunDir, planned: PlannedRun) -> list[str]:
     if state == "finished":
         return [
             f'isoflop generate {run.id} "The function returns"',
+            f"isoflop evaluate {run.id} common-sense",
             f"isoflop export-hf {run.id} DIR",
             f"isoflop fit {planned.sweep}",
         ]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import urlsplit
 
 from flows.attempts import read_attempts, read_provenance
+from flows.evaluate import evaluations
 from flows.rundir import RunDir, RunResult, write_whole
 from flows.settings import Home, Settings, masked
 from flows.store import StoreError
@@ -52,6 +53,9 @@ class Publisher(Protocol):
 
     def publish(self, run: RunDir, planned: PlannedRun) -> None:
         """Bring the mirror of one run up to what its directory holds."""
+
+    def catch_up(self) -> None:
+        """Publish again what did not go through, now that nothing waits for it."""
 
     def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
         """Keep a sweep's report and its law's numbers beside its runs."""
@@ -95,6 +99,22 @@ def metric_points(run: RunDir, planned: PlannedRun) -> Iterator[tuple[str, Point
             if branch is None:
                 for section, key in _TRUNK_METRICS:
                     yield f"{section}/{key}", Point(row["step"], row[key], stamp)
+
+
+def benchmark_points(run: RunDir) -> list[tuple[str, Point]]:
+    """Scores of whole benchmarks, in percent, at the step whose weights were asked.
+
+    `tasks/BoolQ_0shot`, and with `_bpb` the bits per byte of its right answers.
+    """
+    steps = {row["horizon"]: row["step"] for row in run.rows() if row["kind"] == "eval"}
+    points = []
+    for one in evaluations(run):
+        if one.limit is None and one.tokens in steps:
+            name, at = f"tasks/{one.benchmark}_{one.shots}shot", int(1000 * one.at)
+            points.append((name, Point(steps[one.tokens], one.score, at)))
+            if one.answer_bpb is not None:
+                points.append((f"{name}_bpb", Point(steps[one.tokens], one.answer_bpb, at)))
+    return points
 
 
 def branch_metric(cell: Cell) -> str:
@@ -160,6 +180,9 @@ class MlflowTracker:
     def load(self) -> None:
         """All there: a tracker was made."""
 
+    def catch_up(self) -> None:
+        """Nothing: here `publish` raises what does not go through."""
+
     def initialise(self) -> None:
         """Make the tables of a fresh database."""
         self._client.search_experiments(max_results=1)
@@ -175,7 +198,8 @@ class MlflowTracker:
             found, running = self._look_up(planned.sweep, run.id)
             if found is None or found != note.run or (note.status is not None and running):
                 # The mirror was made anew, put back, or not noted: what is sent twice is sent once.
-                note.run, note.sent, note.status = found or self._create(run, planned), 0, None
+                note.run, note.sent, note.scores = found or self._create(run, planned), 0, 0
+                note.status = None
                 self._send_params(note.run, planned)
                 self._send_tags(note.run, provenance_tags(run))
             # A row must not be mirrored and then lost to a power cut.
@@ -183,6 +207,10 @@ class MlflowTracker:
             points = list(metric_points(run, planned))
             self._send(note.run, points[note.sent :])
             note.sent = len(points)
+            scores = benchmark_points(run)
+            if len(scores) != note.scores:
+                self._send(note.run, scores)
+                note.scores = len(scores)
             result = run.result()
             if result is not None and note.status != result.status:
                 self._close(note.run, run, result)
@@ -349,6 +377,7 @@ class _Note:
         self._uri = uri
         self.run: str | None = data.get("run")
         self.sent: int = data.get("sent", 0)
+        self.scores: int = data.get("scores", 0)
         self.status: str | None = data.get("status")
 
     @classmethod
@@ -362,8 +391,8 @@ class _Note:
 
     def save(self) -> None:
         """Write the note."""
-        note = {"uri": self._uri, "run": self.run, "sent": self.sent, "status": self.status}
-        write_whole(self._path, json.dumps(note))
+        note = {"uri": self._uri, "run": self.run, "sent": self.sent, "scores": self.scores}
+        write_whole(self._path, json.dumps(note | {"status": self.status}))
 
 
 def _kept_steps(total: int) -> frozenset[int]:

@@ -54,19 +54,20 @@ class Deduplicator:
 def normalise(text: str, *, ascii_only: bool) -> str:
     """One form of line ends, no trailing blanks, at most one blank line; NFC, or ASCII.
 
-    Folding to ASCII writes accented letters without their accent and what has no ASCII
-    likeness as `?`.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
-    if ascii_only:
-        if not text.isascii():
-            decomposed = unicodedata.normalize("NFKD", text.translate(_ASCII_LIKENESS))
-            bare = "".join(c for c in decomposed if not unicodedata.combining(c))
-            text = bare.encode("ascii", "replace").decode("ascii")
-    else:
-        text = unicodedata.normalize("NFC", text)
+    text = fold(text) if ascii_only else unicodedata.normalize("NFC", text)
     text = re.sub(r"[ \t]+\n", "\n", text)
     return re.sub(r"\n{3,}", "\n\n", text).strip()
+
+
+def fold(text: str) -> str:
+    """Accented letters without their accent, and what has no ASCII likeness as `?`."""
+    if text.isascii():
+        return text
+    decomposed = unicodedata.normalize("NFKD", text.translate(_ASCII_LIKENESS))
+    bare = "".join(c for c in decomposed if not unicodedata.combining(c))
+    return bare.encode("ascii", "replace").decode("ascii")
 
 
 _ASCII_LIKENESS = str.maketrans(

@@ -83,7 +83,7 @@ class PreparedCorpus:
         """
         path = self.path / _TOKENIZER
         check_sha256(path, self.manifest.tokenizer_sha256)
-        return Tokenizer.load(path)
+        return Tokenizer.load(path, ascii_only=self.manifest.characters == "ascii")
 
     def check(self) -> None:
         """Compare every file with the manifest.

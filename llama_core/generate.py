@@ -8,7 +8,6 @@ from torch import Tensor
 from llama_core.model import KvCache, Llama
 
 
-@torch.inference_mode()
 def generate(
     net: Llama,
     prompt: Sequence[int],
@@ -31,30 +30,59 @@ def generate(
     Raises:
         ValueError: an empty prompt, or a setting out of range.
     """
-    if not prompt:
+    steps = generate_rows(
+        net, [prompt], max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p,
+        seed=seed,
+    )  # fmt: skip
+    for (chosen,) in steps:
+        if chosen == stop:
+            return
+        yield chosen
+
+
+@torch.inference_mode()
+def generate_rows(
+    net: Llama,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+) -> Iterator[list[int]]:
+    """Yield, step by step, the id that comes next in each of several texts.
+
+    Whoever asks stops when every text has ended; prompts may differ in length. The arguments are
+    those of `generate`. A row is what it would be by itself to within rounding.
+
+    Raises:
+        ValueError: an empty prompt, or a setting out of range.
+    """
+    if not all(prompts):
         raise ValueError("the prompt has no tokens; begin with the tokenizer's begin token.")
     if temperature < 0 or not 0 < top_p <= 1:
         raise ValueError(
             f"temperature={temperature} must be 0 or more, top_p={top_p} above 0 and at most 1."
         )
     weight = net.lm_head.weight
-    cache = KvCache(net.config, 1, len(prompt) + max_new_tokens, weight)
+    longest = max(map(len, prompts))
+    padding = [longest - len(prompt) for prompt in prompts]
+    cache = KvCache(net.config, len(prompts), longest + max_new_tokens, weight, padding)
     generator = torch.Generator(weight.device).manual_seed(seed)
-    ids = torch.tensor([list(prompt)], device=weight.device)
+    rows = [[0] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)]
+    ids = torch.tensor(rows, device=weight.device)
     for _ in range(max_new_tokens):
-        logits = net(ids, cache)[0, -1].float()
-        chosen = int(_choose(logits, temperature, top_p, generator))
-        if chosen == stop:
-            return
-        yield chosen
-        ids = torch.tensor([[chosen]], device=weight.device)
+        logits = net.lm_head(net.hidden(ids, cache)[:, -1]).float()
+        ids = _choose(logits, temperature, top_p, generator)
+        yield ids[:, 0].tolist()
 
 
 def _choose(logits: Tensor, temperature: float, top_p: float, generator: torch.Generator) -> Tensor:
+    """One id a row, (b, 1), from logits (b, vocab)."""
     if temperature == 0:
-        return logits.argmax()
+        return logits.argmax(-1, keepdim=True)
     probabilities, order = (logits / temperature).softmax(-1).sort(descending=True, stable=True)
     # A token is in if those before it have not yet reached top_p: the first always is.
     before = probabilities.cumsum(-1) - probabilities
     probabilities = probabilities.where(before < top_p, 0.0)
-    return order[torch.multinomial(probabilities, 1, generator=generator)]
+    return order.gather(-1, torch.multinomial(probabilities, 1, generator=generator))

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import Literal, NamedTuple
 
@@ -80,6 +81,11 @@ class Llama(nn.Module):
 
         With a cache, `ids` continue the tokens it holds, and are added to it.
         """
+        logits: Tensor = self.lm_head(self.hidden(ids, cache))
+        return logits
+
+    def hidden(self, ids: Tensor, cache: "KvCache | None" = None) -> Tensor:
+        """What the output layer reads, (b, t, d_model): `forward` without its largest product."""
         x = self.embed_tokens(ids)
         seen = 0 if cache is None else cache.length
         cos, sin = self.rope(seen + ids.shape[1], ids.device)
@@ -91,8 +97,8 @@ class Llama(nn.Module):
                 x = _recomputed(layer, self.recompute, x, cos, sin)
         if cache is not None:
             cache.length += ids.shape[1]
-        logits: Tensor = self.lm_head(self.norm(x))
-        return logits
+        normed: Tensor = self.norm(x)
+        return normed
 
 
 def _recomputed(
@@ -110,24 +116,41 @@ def _recomputed(
 class KvCache:
     """Keys and values of the tokens seen so far, for every layer."""
 
-    def __init__(self, config: ModelConfig, rows: int, max_length: int, like: Tensor) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        rows: int,
+        max_length: int,
+        like: Tensor,
+        padding: Sequence[int] | None = None,
+    ) -> None:
         """Args:
         like: a tensor whose device and type the cache takes.
+        padding: how many of each row's first tokens are none, where prompts of several lengths
+            end together. Rotary attention sees distances only, so what follows is as it would be
+            without them.
         """
         shape = (config.n_layers, 2, rows, config.n_kv_heads, max_length, config.head_dim)
         self._store = like.new_zeros(shape)
+        self._first = None
+        if padding is not None and any(padding):
+            self._first = torch.tensor(padding, device=like.device)
         self.length = 0
 
     def slot(self, layer: int) -> "CacheSlot":
         """Where one layer writes."""
-        return CacheSlot(self._store[layer], self.length)
+        return CacheSlot(self._store[layer], self.length, self._first)
 
 
 class CacheSlot(NamedTuple):
-    """One layer's part of the cache: (2, b, n_kv_heads, max_length, d), and tokens in it."""
+    """One layer's part of the cache: (2, b, n_kv_heads, max_length, d), and tokens in it.
+
+    `first` is the position of each row's first token that is not padding, where there is some.
+    """
 
     store: Tensor
     length: int
+    first: Tensor | None
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Add keys and values of new tokens; those of all tokens, (b, n_kv_heads, t, d) each."""
@@ -183,7 +206,7 @@ class Attention(nn.Module):
         q, k = torch.split(turned, [self.n_heads, self.n_kv_heads], dim=1)
         v = v.transpose(1, 2)
         if slot is not None:
-            mixed = cached_attention(q, *slot.extend(k, v))
+            mixed = cached_attention(q, *slot.extend(k, v), slot.first)
         elif self.backend == "sdpa":
             grouped = self.n_heads != self.n_kv_heads
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
@@ -293,15 +316,21 @@ def _mixed(queries: Tensor, keys: Tensor, values: Tensor, first: int, end: int) 
     return torch.bmm(shares, values[:, :end]).view(-1, group, end - first, d)
 
 
-def cached_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def cached_attention(q: Tensor, k: Tensor, v: Tensor, first: Tensor | None = None) -> Tensor:
     """Attention of the last tokens to all: the last query sees every key, the one before one less.
 
     Args:
         q: (b, n_heads, new, d).
         k, v: (b, n_kv_heads, all, d).
+        first: (b,), the first key of each row that is seen by others.
     """
     new, total = q.shape[2], k.shape[2]
     visible = torch.ones(new, total, dtype=torch.bool, device=q.device).tril(total - new)
+    if first is not None:
+        keys = torch.arange(total, device=q.device)
+        # A query that saw nothing would be NaN, and so would all that add it with weight 0.
+        itself = keys == keys[total - new :, None]
+        visible = (visible & (keys >= first[:, None, None]) | itself)[:, None]
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=visible, enable_gqa=q.shape[1] != k.shape[1]
     )

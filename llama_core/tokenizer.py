@@ -10,6 +10,7 @@ import numpy as np
 import sentencepiece as spm
 from numpy.typing import NDArray
 
+from llama_core.cleaning import fold
 from llama_core.docstrings import usable_cores
 
 UNKNOWN, BOS, EOS = 0, 1, 2
@@ -29,8 +30,12 @@ class Piece:
 class Tokenizer:
     """Text to ids and back, exactly; ids 0, 1, 2 are unknown, begin and end, as LLaMA's."""
 
-    def __init__(self, model: bytes) -> None:
+    def __init__(self, model: bytes, *, ascii_only: bool = False) -> None:
+        """Args:
+        ascii_only: fold other characters before they are looked up, as its corpus was folded.
+        """
         self.model = model
+        self._ascii_only = ascii_only
         self._processor = spm.SentencePieceProcessor(model_proto=model)
         self.vocab_size: int = self._processor.get_piece_size()
 
@@ -65,13 +70,13 @@ class Tokenizer:
         return cls(model.getvalue())
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path, *, ascii_only: bool = False) -> Self:
         """Read a SentencePiece model file, LLaMA's own for one."""
-        return cls(path.read_bytes())
+        return cls(path.read_bytes(), ascii_only=ascii_only)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without begin or end."""
-        ids: list[int] = self._processor.encode(text)
+        ids: list[int] = self._processor.encode(fold(text) if self._ascii_only else text)
         return ids
 
     def encode_documents(self, texts: Sequence[str]) -> NDArray[np.int64]:

@@ -20,6 +20,9 @@ class FakeTracker:
     def load(self) -> None:
         pass
 
+    def catch_up(self) -> None:
+        pass
+
     def publish(self, run: RunDir, planned: PlannedRun) -> None:
         key = (planned.sweep, run.id)
         self._params[key] = run_params(planned)

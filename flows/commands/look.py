@@ -169,6 +169,12 @@ def _print_run(document: dict[str, Any]) -> None:
         for row in document["losses"]
     ]
     table("losses", ["D tokens", "D/N", "C FLOPs", "nats/token", "bits/byte"], rows)
+    if document["evaluations"]:
+        from flows.evaluate import HEADER, Evaluation, row_of
+
+        print()
+        found = [Evaluation(**one) for one in document["evaluations"]]
+        table("benchmarks", ["D tokens", *HEADER], [[one.tokens, *row_of(one)] for one in found])
     if document["attempts"]:
         print()
         table("attempts", _ATTEMPT_HEADER, [_attempt(row) for row in document["attempts"]])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from llama_core.generate import generate
+from llama_core.generate import generate, generate_rows
 from llama_core.model import KvCache, Llama
 from tests.core_tools import tiny
 
@@ -61,3 +61,11 @@ def test_generation_ends_at_the_stop_token_without_yielding_it(net):
 def test_unusable_settings_are_refused(net, prompt, settings):
     with pytest.raises(ValueError, match=r"prompt|temperature"):
         next(generate(net, prompt, max_new_tokens=1, **settings))
+
+
+def test_rows_of_several_lengths_continue_as_they_would_alone(net):
+    prompts = [[1, 5, 9, 2], [1], [1, 7, 7]]
+    together = list(zip(*generate_rows(net, prompts, max_new_tokens=12), strict=True))
+    alone = [tuple(generate(net, prompt, max_new_tokens=12)) for prompt in prompts]
+    assert together == alone
+    assert len(set(alone)) == 3

@@ -158,6 +158,25 @@ def test_a_mirror_that_failed_is_left_alone_for_a_while_and_then_catches_up(tmp_
     assert alive.run_ids("test") == [planned.id]
 
 
+def test_what_a_mirror_in_trouble_missed_is_published_when_all_else_is_done(tmp_path, monkeypatch):
+    planned = [planned_run(width=width) for width in (16, 32, 64)]
+    runs = [finished_run(tmp_path, one) for one in planned]
+    alive, trouble = FakeTracker(), [OSError("No space left on device")]
+
+    def publish(run, one):
+        if trouble:
+            raise trouble.pop()
+        FakeTracker.publish(alive, run, one)
+
+    monkeypatch.setattr(alive, "publish", publish)
+    monkeypatch.setattr(mirror_module, "open_tracker", lambda settings, home: alive)
+    mirror = mirror_module.Mirror(Settings(home=tmp_path), Home(tmp_path))
+    with mirror_module.publishing(mirror) as send:
+        for run, one in zip(runs, planned, strict=True):
+            send(run, one)
+    assert alive.run_ids("test") == sorted(one.id for one in planned)
+
+
 def test_a_study_is_the_parent_of_its_trials(mlflow_tracker, sweep, tmp_path):
     planned = [planned_run(sweep=sweep, width=width) for width in (16, 32)]
     for run in planned:

@@ -1,0 +1,134 @@
+"""Command evaluate: the benchmarks of the LLaMA paper on a trained model."""
+
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from flows.commands.common import Json, busy, failures, open_all, refusals, say
+
+if TYPE_CHECKING:
+    from flows.benchmarks import Benchmark
+    from flows.evaluate import Evaluation, Evaluator
+
+_BESIDE = ("LLaMA-7B", "GPT-3", "Chinchilla", "PaLM-540B")
+
+
+def evaluate(
+    run: str,
+    *benchmarks: str,
+    horizon: Annotated[
+        int | None, Parameter(help="token budget of the branch; the largest if unset")
+    ] = None,
+    shots: int | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+    run_code: Annotated[
+        bool, Parameter(negative="", help="allow HumanEval and MBPP to run what the model writes")
+    ] = False,
+    json: Json = None,
+) -> None:
+    """Put the benchmarks of the LLaMA paper to a trained model.
+
+    Prompts and scoring are lm-evaluation-harness's. What was asked before is not asked again;
+    interrupted and called again, it goes on where it was.
+
+    Args:
+        run: id of a run, the beginning of one, its name, or SWEEP/NAME.
+        benchmarks: names of benchmarks or of families (common-sense, closed-book-qa, reading,
+            mathematics, code, mmlu); all but code if none.
+        shots: solved examples before each question; each benchmark's own number if unset.
+        limit: only so many questions of each task, for a first look.
+        device: auto, cpu, cuda or cuda:0.
+    """
+    from flows.benchmarks import chosen_benchmarks
+    from flows.evaluate import Evaluator, document
+    from flows.mirror import Mirror
+    from flows.output import check_destination, emit
+    from flows.rundir import RunBusyError
+    from flows.trained import find_trained
+
+    with refusals():
+        if shots is not None and shots < 0:
+            raise ValueError(f"--shots {shots} is less than none.")
+        if limit is not None and limit < 1:
+            raise ValueError(f"--limit {limit} leaves no question.")
+        if json is not None:
+            check_destination(json)
+        chosen = chosen_benchmarks(benchmarks, run_code=run_code)
+        settings, home = open_all()
+        trained = find_trained(run, horizon, home)
+        with busy("loading the model"):
+            evaluator = Evaluator(trained, device)
+    with failures(RunBusyError, ModuleNotFoundError), evaluator.alone():
+        found, missed = _ask_all(evaluator, chosen, shots, limit)
+    Mirror(settings, home).publish(trained.run, trained.planned)
+    if json is not None:
+        emit(document(trained, found), json)
+    elif found:
+        _print(f"{trained.planned.name} at {trained.tokens:,} tokens", found)
+    if missed:
+        say(f"isoflop: not evaluated: {', '.join(missed)}")
+        raise SystemExit(1)
+
+
+def _ask_all(
+    evaluator: "Evaluator", chosen: "tuple[Benchmark, ...]", shots: int | None, limit: int | None
+) -> "tuple[list[Evaluation], list[str]]":
+    """Results, and names of what could not be asked, which has been said by then."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    found, missed = [], []
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("reading lm-evaluation-harness", total=None)
+        from flows.harness import QuestionsMissing
+
+        for number, benchmark in enumerate(chosen, 1):
+            where = f"{benchmark.name} ({number} of {len(chosen)})"
+            progress.reset(bar, total=None, description=f"{where}: reading questions")
+
+            def advance(done: int, total: int, where: str = where) -> None:
+                progress.update(bar, completed=done, total=total, description=where)
+
+            try:
+                found.append(
+                    evaluator.evaluate(benchmark, shots=shots, limit=limit, advance=advance)
+                )
+            except QuestionsMissing as error:
+                progress.console.print(
+                    f"isoflop: {error}", markup=False, highlight=False, soft_wrap=True
+                )
+                missed.append(benchmark.name)
+    return found, missed
+
+
+def _print(title: str, found: "list[Evaluation]") -> None:
+    from flows.evaluate import HEADER, published, row_of
+    from flows.output import table
+
+    rows = []
+    for one in found:
+        beside = published(one)
+        rows.append(
+            [
+                *row_of(one),
+                *(f"{beside[model]:.1f}" if model in beside else "" for model in _BESIDE),
+            ]
+        )
+    table(title, [*HEADER, *_BESIDE], rows)
+    print("± is one standard error over the questions; the others' scores are as published")
+    for one in found:
+        for doubt in one.doubts():
+            print(f"{one.benchmark}: {doubt}")
