@@ -289,7 +289,7 @@ class Marks:
 
 
 class QuestionsMissing(RuntimeError):
-    """A benchmark's questions could not be read."""
+    """A benchmark's questions, or what scores them, could not be read."""
 
 
 def harness_version() -> str:
@@ -305,15 +305,15 @@ def load_benchmark(benchmark: Benchmark) -> Task | Group:
     """
     try:
         return _load(benchmark)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         if isinstance(error, ConnectionError):
             # It took half a minute of retries to learn that; the next benchmark need not.
             huggingface_hub.constants.HF_HUB_OFFLINE = True
             datasets.config.HF_HUB_OFFLINE = True
         reason = str(error).partition("\n")[0].rstrip(".")
         raise QuestionsMissing(
-            f"{benchmark.name}'s questions cannot be read: {reason}. They come from the Hugging "
-            "Face Hub once and are kept in HF_HOME; a machine without network takes that folder."
+            f"{benchmark.name} cannot be asked: {reason}. Questions come from the Hugging Face Hub "
+            "once and are kept in HF_HOME; a machine without network takes a copy of that folder."
         ) from error
 
 

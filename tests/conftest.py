@@ -41,11 +41,15 @@ def isoflop(home: Path) -> Isoflop:
     """Runs the real command in a process of its own: isoflop("plan", "smoke", home=other)."""
 
     def run(
-        *arguments: str, home: Path = home, timeout: float = 500, **environment: str
+        *arguments: str,
+        home: Path = home,
+        folder: Path = ROOT,
+        timeout: float = 500,
+        **environment: str,
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [COMMAND, *arguments],
-            cwd=ROOT,
+            cwd=folder,
             env={**bare_environment(), "ISOFLOP_HOME": str(home), **environment},
             capture_output=True,
             text=True,

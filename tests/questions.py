@@ -6,7 +6,7 @@ the harness's own tasks, prompts and scoring run on them without a network.
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ Row = dict[str, Any]
 
 _COLOURS = ("red", "green", "blue", "white")
 _THINGS = ("lamp", "book", "water", "page", "number", "model", "token", "loss")
+_SYLLABLES = [c + v for c in "bdfgklmnprst" for v in "aeiou"]
 _MATHS = (
     "algebra",
     "counting_and_probability",
@@ -45,6 +46,25 @@ def write_questions(folder: Path, *, count: int = 12) -> None:
     maths = dict.fromkeys(_MATHS, _math)
     _dataset(folder / "EleutherAI/hendrycks_math", maths, ("train", "test"), count)
     _dataset(folder / "openai/gsm8k", {"main": _gsm8k}, ("train", "test"), count)
+    _dataset(folder / "openai/openai_humaneval", {"default": _humaneval}, ("test",), count)
+    _dataset(folder / "google-research-datasets/mbpp", {"full": _mbpp}, ("test",), count)
+    (folder / "code_eval").mkdir()
+    (folder / "code_eval" / "code_eval.py").write_text(_CODE_EVAL)
+
+
+def write_mmlu(folder: Path, subjects: Iterable[str]) -> None:
+    """Write five questions and five solved ones a subject."""
+    _dataset(folder / "cais/mmlu", dict.fromkeys(subjects, _mmlu), ("dev", "test"), 5)
+
+
+def solved(seed: int) -> str:
+    """A document of ARC's questions with their answers, as the harness asks them."""
+    draw = random.Random(seed)
+    rows = [_arc(draw) for _ in range(60)]
+    return "\n\n".join(
+        f"Question: {row['question']}\nAnswer: {_COLOURS['ABCD'.index(row['answerKey'])]}"
+        for row in rows
+    )
 
 
 def _dataset(
@@ -128,8 +148,10 @@ def _winogrande(draw: random.Random) -> Row:
 
 def _choices(draw: random.Random) -> Row:
     thing, colour = _scene(draw)
+    # Many names, so that hardly two texts of solved questions share a passage.
+    name = "".join(draw.choices(_SYLLABLES, k=3)).capitalize()
     return {
-        "question": f"Ada painted the {thing} {colour}. Which colour has the {thing}?",
+        "question": f"{name} painted the {thing} {colour}. Which colour has the {thing}?",
         "choices": {"text": list(_COLOURS), "label": ["A", "B", "C", "D"]},
         "answerKey": "ABCD"[_COLOURS.index(colour)],
     }
@@ -176,6 +198,63 @@ def _math(draw: random.Random) -> Row:
         "level": "Level 1",
         "type": "Algebra",
         "solution": f"We add: $\\boxed{{{first + second}}}$.",
+    }
+
+
+# The Hub's metric of this name is a program; this one of ours answers the same call.
+_CODE_EVAL = """
+import subprocess
+import sys
+import datasets
+import evaluate
+
+class CodeEval(evaluate.Metric):
+    def _info(self):
+        text = datasets.Value("string")
+        return evaluate.MetricInfo(
+            description="", citation="", inputs_description="",
+            features=datasets.Features(
+                {"predictions": datasets.Sequence(text), "references": text}
+            ),
+        )
+
+    def _compute(self, predictions, references, k):
+        passed = []
+        for (one, *_), test in zip(predictions, references):
+            done = subprocess.run([sys.executable, "-c", one + "\\n" + test], capture_output=True)
+            passed.append(done.returncode == 0)
+        return {"pass@1": sum(passed) / len(passed)}, {}
+"""
+
+
+def _humaneval(draw: random.Random) -> Row:
+    first = draw.randrange(20)
+    return {
+        "task_id": f"Ours/{draw.random()}",
+        "prompt": f'def add(number):\n    """Add {first} to a number."""\n',
+        "canonical_solution": f"    return number + {first}\n",
+        "test": f"def check(candidate):\n    assert candidate(1) == {first + 1}\n",
+        "entry_point": "add",
+    }
+
+
+def _mbpp(draw: random.Random) -> Row:
+    first = draw.randrange(20)
+    return {
+        "task_id": draw.randrange(1000),
+        "text": f"Write a function that adds {first} to a number.",
+        "code": f"def add(number):\n    return number + {first}",
+        "test_list": [f"assert add({one}) == {one + first}" for one in range(3)],
+    }
+
+
+def _mmlu(draw: random.Random) -> Row:
+    row = _choices(draw)
+    return {
+        "question": row["question"],
+        "subject": "colours",
+        "choices": row["choices"]["text"],
+        "answer": "ABCD".index(row["answerKey"]),
     }
 
 

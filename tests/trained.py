@@ -1,5 +1,6 @@
 """A run trained through the core, in a home of its own: no servers, no sweep."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from flows.rundir import CurveWriter, RunDir
@@ -11,23 +12,31 @@ from sweeps.spec import Cell, DataRef, PlannedRun, RunSpec
 from tests.core_tools import story, tiny
 
 
-def trained_run(home: Path, *, seq_len: int = 16, unicode: bool = False) -> RunDir:
-    """A run `test/one` with horizons of 40 and 80 rows of `seq_len`, four rows a step."""
+def trained_run(
+    home: Path,
+    *,
+    seq_len: int = 16,
+    unicode: bool = False,
+    text: Callable[[int], str] = story,
+    steps: int = 20,
+    **shape: int,
+) -> RunDir:
+    """A run `test/one` with horizons at half of its steps and at all, four rows a step."""
     books = home / "books"
     books.mkdir()
     for number in range(60):
-        (books / f"{number:02d}.txt").write_text(story(number))
+        (books / f"{number:02d}.txt").write_text(text(number))
     config = CorpusConfig(
         sources=(FileText(path=str(books)),), val_fraction=0.2,
         vocab_size=512 if unicode else 300, characters="unicode" if unicode else "ascii",
     )  # fmt: skip
     corpus = prepare(config, home)
-    horizons = 40 * seq_len, 80 * seq_len
+    horizons = 2 * steps * seq_len, 4 * steps * seq_len
     recipe = TrainConfig(
         seq_len=seq_len, batch_tokens=4 * seq_len, warmup_tokens=4 * seq_len,
         schedule=Wsd(horizons=horizons), optimizer=AdamW(lr=0.01), eval_tokens=4 * seq_len,
     )  # fmt: skip
-    model = tiny(vocab_size=corpus.vocab_size)
+    model = tiny(vocab_size=corpus.vocab_size, **shape)
     spec = RunSpec(model=model, train=recipe, data=DataRef(digest=corpus.digest))
     cells = tuple(Cell(tokens=t, flops_budget=None, train_flops=1) for t in horizons)
     planned = PlannedRun(sweep="test", name="one", run=spec, cells=cells, lr_source="test")

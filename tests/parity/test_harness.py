@@ -19,9 +19,11 @@ SEQ_LEN = 4096
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory):
     """Questions, our model, and the same weights as transformers reads them."""
+    import datasets
     from lm_eval.models.huggingface import HFLM
 
     folder = tmp_path_factory.mktemp("harness")
+    datasets.config.HF_DATASETS_CACHE = folder / "cache"
     write_questions(folder)
     run = trained_run(folder, seq_len=128, unicode=True)
     trained = find_trained(run.id, None, open_home(Settings(home=folder)))
@@ -43,12 +45,12 @@ def samples(benchmark, lm):
     for task in tasks:
         harness._set_shots(task, benchmark.shots)
     tree = {"tasks": {task.task_name: task for task in tasks}, "groups": {}}
-    return harness.run_harness(lm=lm, task_dict=tree, limit=6)["samples"]
+    return harness.run_harness(lm=lm, task_dict=tree, limit=4)["samples"]
 
 
 @pytest.mark.parametrize(
     "name",
-    ["BoolQ", "SIQA", "WinoGrande", "ARC-e", "OBQA", "RACE-high", "TriviaQA", "GSM8k", "MATH"],
+    ["BoolQ", "SIQA", "WinoGrande", "ARC-e", "OBQA", "RACE-high", "TriviaQA", "GSM8k"],
 )
 def test_every_answer_is_the_one_transformers_gives(setting, name, tmp_path, monkeypatch):
     from flows.harness import HarnessModel
@@ -74,4 +76,4 @@ def test_every_answer_is_the_one_transformers_gives(setting, name, tmp_path, mon
                     # fp32 over hundreds of tokens, another order of summation.
                     assert mine[0] == pytest.approx(its[0], abs=1e-3)
                     assert mine[1] == its[1]
-    assert compared >= 6
+    assert compared >= 4

@@ -1,0 +1,184 @@
+"""evaluate: the harness's own tasks on questions of ours, with a model trained here."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from flows.settings import Settings, open_home
+from flows.tracking import open_tracker
+from tests.conftest import COMMAND, bare_environment
+from tests.questions import solved, write_mmlu, write_questions
+from tests.trained import trained_run
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A home with a trained run, and a folder with questions and a cache of its own."""
+    home = tmp_path_factory.mktemp("home")
+    run = trained_run(home, seq_len=256)
+    folder = tmp_path_factory.mktemp("questions")
+    write_questions(folder)
+    return home, folder, run
+
+
+@pytest.fixture
+def evaluate(isoflop, place):
+    """Calls evaluate on the run where the questions are; the JSON document it wrote."""
+    home, folder, run = place
+
+    def call(*arguments, status=0):
+        done = isoflop(
+            *("evaluate", run.id, *arguments, "--json", "-"),
+            home=home, folder=folder, HF_HOME=str(folder / "cache"), HF_HUB_OFFLINE="1",
+        )  # fmt: skip
+        assert done.returncode == status, done.stderr
+        return json.loads(done.stdout) if done.stdout else {}, done.stderr
+
+    return call
+
+
+def test_scores_are_kept_shown_mirrored_and_not_asked_for_again(evaluate, isoflop, place):
+    home, _, run = place
+    found, _ = evaluate("BoolQ", "hellaswag", "TriviaQA", "--shots", "0")
+    boolq, hellaswag, triviaqa = found["results"]
+    assert found["horizon"] == 80 * 256
+    assert boolq["questions"] == 12
+    # A choice given the question, and given "Answer:" alone.
+    assert boolq["requests"] == 12 * 2 * 2
+    assert boolq["published"]["LLaMA-65B"] == 85.3
+    assert hellaswag["answer_bpb"] > 0
+    assert triviaqa["answer_bpb"] is None
+    assert triviaqa["answer_tokens"] == 128
+    rows = [
+        json.loads(line)
+        for path in (run.path / "evaluations").glob("*HellaSwag*.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    assert sum(row["points"] for row in rows) / len(rows) == pytest.approx(hellaswag["score"])
+
+    again, _ = evaluate("boolq")
+    assert again["results"] == [boolq]
+    shown = json.loads(isoflop("show", run.id, "--json", "-", home=home).stdout)
+    assert [one["benchmark"] for one in shown["evaluations"]] == ["TriviaQA", "BoolQ", "HellaSwag"]
+    tracker = open_tracker(Settings(home=home), open_home(Settings(home=home)))
+    (point,) = tracker.curve("test", run.id, "tasks/HellaSwag_0shot_bpb")
+    assert point.value == pytest.approx(hellaswag["answer_bpb"], rel=1e-12)
+    assert point.step == 20
+
+
+def test_a_killed_evaluation_goes_on_and_asks_nothing_twice(evaluate, place):
+    home, folder, run = place
+    environment = {
+        **bare_environment(), "ISOFLOP_HOME": str(home), "HF_HOME": str(folder / "cache"),
+        "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    command = [COMMAND, "evaluate", run.id, "GSM8k", "--shots", "1", "--horizon", str(40 * 256)]
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    part = None
+    while part is None or not part.read_bytes().count(b"\n"):
+        assert process.poll() is None, "the evaluation ended before it could be killed"
+        part = next((run.path / "evaluations").glob("*GSM8k*.part"), None)
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = [json.loads(line) for line in part.read_bytes().splitlines(True) if line[-1:] == b"\n"]
+    # Marked, so that an answer given a second time would show.
+    kept = [[key, "MARK The answer is 7."] for key, _ in kept]
+    torn = json.dumps(["f" * 64, "torn"])[:-4]
+    part.write_text("".join(json.dumps(one) + "\n" for one in kept) + torn)
+
+    found, _ = evaluate("GSM8k", "--shots", "1", "--horizon", str(40 * 256))
+    (path,) = (run.path / "evaluations").glob("*GSM8k*.jsonl")
+    answers = [json.loads(line)["answers"] for line in path.read_text().splitlines()]
+    assert len(answers) == found["results"][0]["questions"] == 12
+    marked = [one for one in answers if one == [["MARK The answer is 7."]]]
+    assert len(marked) == len(kept) > 0
+    assert not part.exists()
+
+
+def test_code_is_run_only_with_leave(evaluate):
+    _, said = evaluate("MBPP", status=2)
+    assert "--run-code" in said
+    found, _ = evaluate("code", "--run-code", "--limit", "2")
+    humaneval, mbpp = found["results"]
+    assert (humaneval["metric"], humaneval["questions"], humaneval["score"]) == ("pass@1", 2, 0)
+    assert (mbpp["shots"], mbpp["limit"], mbpp["cut"]) == (3, 2, 2)
+
+
+def test_all_57_subjects_of_mmlu_count_alike_by_question(evaluate, place):
+    from flows.benchmarks import benchmark_named
+    from flows.harness import _manager
+
+    index = _manager(benchmark_named("MMLU")).task_index.values()
+    settings = [entry.cfg for entry in index if entry.cfg is not None]
+    subjects = {one["dataset_name"] for one in settings if "dataset_name" in one}
+    assert len(subjects) == 57
+    write_mmlu(place[1], subjects)
+    found, _ = evaluate("MMLU", "--limit", "2")
+    (mmlu,) = found["results"]
+    assert mmlu["questions"] == 114
+    assert mmlu["requests"] == 114 * 4
+    assert mmlu["published"]["Chinchilla"] == 67.5
+
+
+def test_a_model_that_has_learnt_the_answers_chooses_them(isoflop, place, tmp_path):
+    run = trained_run(
+        tmp_path, seq_len=64, text=solved, steps=700, d_model=64, n_heads=4, head_dim=16, d_ffn=128
+    )
+    found = isoflop(
+        *("evaluate", run.id, "ARC-e", "ARC-c", "OBQA", "--json", "-"),
+        home=tmp_path, folder=place[1], HF_HOME=str(place[1] / "cache"), HF_HUB_OFFLINE="1",
+    )  # fmt: skip
+    easy, challenge, without_its_words = json.loads(found.stdout)["results"]
+    # Names are new to it, so it answers from the question; guesses are right 12 times of 12 once
+    # in 17 million.
+    assert easy["score"] == challenge["score"] == 100
+    assert easy["answer_bpb"] < 0.1
+    # It knows them after "Question:" alone, which OBQA's prompt leaves out.
+    assert without_its_words["answer_bpb"] > 10 * easy["answer_bpb"]
+
+
+def test_questions_that_are_not_there_are_named_and_the_rest_is_asked(evaluate, isoflop, place):
+    home, _, run = place
+    done = isoflop(
+        *("evaluate", run.id, "PIQA", "--limit", "3", "--json", "-"),
+        home=home, folder=home, HF_HOME=str(home / "no cache"), HF_HUB_OFFLINE="1",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["results"] == []
+    assert "PIQA cannot be asked" in done.stderr
+    assert "HF_HOME" in done.stderr
+    assert "not evaluated: PIQA" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["Helaswag"], "Did you mean HellaSwag"),
+        (["PIQA", "--limit", "0"], "--limit 0"),
+        (["PIQA", "--shots", "-1"], "--shots -1"),
+        (["PIQA", "--horizon", "5"], "no horizon of 5 tokens"),
+        (["PIQA", "--device", "tpu7"], "tpu7"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(evaluate, arguments, said):
+    _, told = evaluate(*arguments, status=2)
+    assert said in told
+
+
+def test_weights_that_changed_are_refused(evaluate, place):
+    path = place[2].path / f"final_{40 * 256}.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    try:
+        _, said = evaluate("PIQA", "--horizon", str(40 * 256), status=2)
+    finally:
+        path.write_bytes(whole)
+    assert "was changed" in said
