@@ -7,15 +7,17 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from flows.answers import Answers
 from flows.benchmarks import Benchmark, benchmark_named
 from flows.rundir import RunBusyError, RunDir, now, write_whole
-from flows.trained import Trained
 from llama_core.config import Frozen, Placement
+
+if TYPE_CHECKING:
+    from flows.trained import Trained
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +99,7 @@ class Evaluator:
     Use as a context: a run is evaluated by one process at a time.
     """
 
-    def __init__(self, trained: Trained, device: str = "auto") -> None:
+    def __init__(self, trained: "Trained", device: str = "auto") -> None:
         """Args:
         device: as in a placement.
 
@@ -250,7 +252,7 @@ def row_of(result: Evaluation) -> list[object]:
     ]
 
 
-def document(trained: Trained, found: Sequence[Evaluation]) -> dict[str, Any]:
+def document(trained: "Trained", found: Sequence[Evaluation]) -> dict[str, Any]:
     """Results of one horizon as plain data, others' beside them."""
     return {
         "run": trained.run.id,

@@ -52,9 +52,7 @@ class Deduplicator:
 
 
 def normalise(text: str, *, ascii_only: bool) -> str:
-    """One form of line ends, no trailing blanks, at most one blank line; NFC, or ASCII.
-
-    """
+    """One form of line ends, no trailing blanks, at most one blank line; NFC, or ASCII."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
     text = fold(text) if ascii_only else unicodedata.normalize("NFC", text)
     text = re.sub(r"[ \t]+\n", "\n", text)
