@@ -83,7 +83,8 @@ def hub_documents(source: HubText) -> Iterator[Document]:
     """Rows of a Hugging Face dataset, streamed.
 
     Raises:
-        CorpusError: the package `datasets` is missing, or a row has no such text field.
+        CorpusError: the package `datasets` is missing, the dataset cannot be read, or a row has no
+            such text field.
     """
     try:
         from datasets import load_dataset
@@ -91,7 +92,11 @@ def hub_documents(source: HubText) -> Iterator[Document]:
         raise CorpusError(
             f"dataset {source.dataset!r} needs the package datasets: pip install datasets"
         ) from error
-    rows = load_dataset(source.dataset, source.subset, split=source.split, streaming=True)
+    try:
+        rows = load_dataset(source.dataset, source.subset, split=source.split, streaming=True)
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CorpusError(f"dataset {source.dataset!r} cannot be read: {reason}") from error
     for number, row in enumerate(rows):
         where = f"{source.dataset}:{source.split}:{number}"
         yield Document(where, _text_of(row, source.text_field, where))

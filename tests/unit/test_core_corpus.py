@@ -1,8 +1,6 @@
 import gzip
-import importlib.util
 import json
 import sys
-import types
 
 import numpy as np
 import polars as pl
@@ -251,22 +249,32 @@ def test_sources_of_a_mixture_keep_their_names_and_weights(tmp_path, books):
     assert set(opened.epochs(100)) == {"books", "letters"}
 
 
-def test_a_hub_dataset_is_streamed_row_by_row(monkeypatch):
-    asked = []
-
-    def load_dataset(name, subset, *, split, streaming):
-        asked.append((name, subset, split, streaming))
-        return iter([{"body": "one"}, {"body": "two"}])
-
-    fake = types.ModuleType("datasets")
-    fake.load_dataset = load_dataset
-    monkeypatch.setitem(sys.modules, "datasets", fake)
+def test_a_hub_dataset_is_streamed_row_by_row(tmp_path, monkeypatch):
+    # `datasets` takes a folder of that name here for the one on the Hub.
+    folder = tmp_path / "some" / "text"
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: en\n  data_files: [{split: train, path: en.jsonl}]\n---\n"
+    )
+    (folder / "en.jsonl").write_text('{"body": "one"}\n{"body": "two"}\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     source = HubText(dataset="some/text", subset="en", text_field="body")
     assert [doc.text for doc in hub_documents(source)] == ["one", "two"]
-    assert asked == [("some/text", "en", "train", True)]
+    with pytest.raises(CorpusError, match="words"):
+        list(hub_documents(HubText(dataset="some/text", subset="en", text_field="words")))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("datasets") is not None, reason="datasets is here")
-def test_a_hub_dataset_without_the_package_says_what_to_install():
+def test_a_hub_dataset_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    with pytest.raises(CorpusError, match=r"dataset 'some/text' cannot be read"):
+        list(hub_documents(HubText(dataset="some/text")))
+
+
+def test_a_hub_dataset_without_the_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(CorpusError, match="pip install datasets"):
         list(hub_documents(HubText(dataset="some/text")))
