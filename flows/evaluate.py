@@ -25,9 +25,7 @@ log = logging.getLogger(__name__)
 _BATCH_TOKENS = {"cuda": 32_768, "cpu": 4_096}
 _FOLDER = "evaluations"
 
-HEADER = (
-    "family", "benchmark", "shots", "metric", "questions", "score %", "guess", "answer bits/byte",
-)  # fmt: skip
+HEADER = ("benchmark", "shots", "questions", "score %", "guess", "bits/byte")
 
 
 class Evaluation(Frozen):
@@ -241,10 +239,8 @@ def published(result: Evaluation) -> dict[str, float]:
 def row_of(result: Evaluation) -> list[object]:
     """A result as a row under `HEADER`."""
     return [
-        result.family,
         result.benchmark,
         result.shots,
-        result.metric,
         result.questions,
         _with_error(result.score, result.score_stderr, 1),
         f"{result.chance:.0f}",

@@ -40,9 +40,14 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -
         shown.add_column(name, justify="right" if numeric else "left")
     for row in rows:
         shown.add_row(*(_cell(value) for value in row))
-    # A pipe or a log has no width; 80 columns would break numbers in two.
+    Console(width=width()).print(shown)
+
+
+def width() -> int:
+    """Columns there are for a table."""
     console = Console()
-    Console(width=console.width if console.is_terminal else _WIDE).print(shown)
+    # A pipe or a log has no width; 80 columns would break numbers in two.
+    return console.width if console.is_terminal else _WIDE
 
 
 def _numeric(value: object) -> bool:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from flows.evaluate import Evaluation, Evaluator
 
 _BESIDE = ("LLaMA-7B", "GPT-3", "Chinchilla", "PaLM-540B")
+_ROOM = 115
 
 
 def evaluate(
@@ -116,19 +117,18 @@ def _ask_all(
 
 def _print(title: str, found: "list[Evaluation]") -> None:
     from flows.evaluate import HEADER, published, row_of
-    from flows.output import table
+    from flows.output import table, width
 
+    # Four more columns would break numbers in two on a narrow terminal.
+    models = _BESIDE if width() >= _ROOM else _BESIDE[:1]
     rows = []
     for one in found:
         beside = published(one)
-        rows.append(
-            [
-                *row_of(one),
-                *(f"{beside[model]:.1f}" if model in beside else "" for model in _BESIDE),
-            ]
-        )
-    table(title, [*HEADER, *_BESIDE], rows)
-    print("± is one standard error over the questions; the others' scores are as published")
+        others = (f"{beside[model]:.1f}" if model in beside else "" for model in models)
+        rows.append([*row_of(one), *others])
+    table(title, [*HEADER, *models], rows)
+    print("±: one standard error over the questions; bits/byte: of right answers given their")
+    print("questions; the others' scores are as published.")
     for one in found:
         for doubt in one.doubts():
             print(f"{one.benchmark}: {doubt}")
