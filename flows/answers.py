@@ -25,12 +25,12 @@ class Answers:
         whole = 0
         with self._path.open("rb") as handle:
             for line in handle:
-                if not line.endswith(b"\n"):
+                pair = _parse(line)
+                if pair is None:
                     break
-                key, answer = json.loads(line)
-                self._known[key] = answer
+                self._known[pair[0]] = pair[1]
                 whole += len(line)
-        # What follows the last whole line was torn by a kill and never was an answer.
+        # What follows the last whole line was torn by a kill, or a power cut, and is asked again.
         os.ftruncate(self._file, whole)
         return self
 
@@ -64,3 +64,13 @@ class Answers:
         data = (json.dumps([key, answer]) + "\n").encode()
         while data:
             data = data[os.write(self._file, data) :]
+
+
+def _parse(line: bytes) -> list[Any] | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        pair = json.loads(line)
+    except ValueError:
+        return None
+    return pair if isinstance(pair, list) and len(pair) == 2 else None

@@ -19,6 +19,7 @@ class Benchmark:
         metric: the paper's name of it.
         shots: solved examples before the question. The paper does not print how many for
             mathematics and took Minerva's setting, as the harness does.
+        most_shots: as many as there are solved examples; None where they come from training data.
         chance: score of a guess, in percent.
         published: name of its rows in `analysis.published.results`, when not its own.
         runs_code: whether scoring executes what the model wrote.
@@ -31,6 +32,7 @@ class Benchmark:
     folders: tuple[str, ...] = ()
     metric: str = "accuracy"
     shots: int = 0
+    most_shots: int | None = None
     chance: float = 0.0
     published: str | None = None
     runs_code: bool = False
@@ -84,23 +86,23 @@ BENCHMARKS = (
     Benchmark("RACE-high", "reading", task="race_high", score="acc_mutual_info,none", chance=25),
     Benchmark(
         "MATH", "mathematics", task="minerva_math", folders=("minerva_math", "benchmarks"),
-        score="exact_match,none", shots=4,
+        score="exact_match,none", shots=4, most_shots=4,
     ),
     Benchmark(
         "GSM8k", "mathematics", task="gsm8k_cot", folders=("gsm8k",),
-        score="exact_match,strict-match", shots=8,
+        score="exact_match,strict-match", shots=8, most_shots=8,
     ),
     Benchmark(
         "HumanEval", "code", task="humaneval", folders=("humaneval",),
-        score="pass@1,create_test", metric="pass@1", runs_code=True,
+        score="pass@1,create_test", metric="pass@1", most_shots=0, runs_code=True,
     ),
     Benchmark(
         "MBPP", "code", task="mbpp", folders=("mbpp",),
-        score="pass_at_1,none", metric="pass@1", shots=3, runs_code=True,
+        score="pass_at_1,none", metric="pass@1", shots=3, most_shots=3, runs_code=True,
     ),
     Benchmark(
         "MMLU", "mmlu", task="mmlu", folders=("mmlu/default",),
-        score="acc,none", shots=5, chance=25, published="MMLU Average",
+        score="acc,none", shots=5, most_shots=5, chance=25, published="MMLU Average",
     ),
 )  # fmt: skip
 
@@ -110,14 +112,36 @@ def benchmark_named(name: str) -> Benchmark:
     return next(benchmark for benchmark in BENCHMARKS if benchmark.name == name)
 
 
-def chosen_benchmarks(names: Sequence[str], *, run_code: bool) -> tuple[Benchmark, ...]:
+def chosen_benchmarks(
+    names: Sequence[str], *, run_code: bool, shots: int | None = None
+) -> tuple[Benchmark, ...]:
     """The benchmarks that families' and benchmarks' names mean; all of the safe ones for none.
 
+    Args:
+        shots: solved examples before each question; each benchmark's own number if None.
+
     Raises:
-        ValueError: an unknown name, or one whose answers are code without leave to run it.
+        ValueError: an unknown name, one whose answers are code without leave to run it, or one
+            that has fewer solved examples.
     """
-    if not names:
-        return tuple(b for b in BENCHMARKS if run_code or not b.runs_code)
+    chosen = _named(names) if names else tuple(b for b in BENCHMARKS if run_code or not b.runs_code)
+    unsafe = [b.name for b in chosen if b.runs_code]
+    if unsafe and not run_code:
+        raise ValueError(
+            f"{' and '.join(unsafe)} score by running the code a model writes, with your rights "
+            "and on your files. Where that can do no harm, in a container for one, add --run-code."
+        )
+    for benchmark in chosen:
+        most = benchmark.most_shots
+        if shots is not None and most is not None and shots > most:
+            raise ValueError(
+                f"{benchmark.name} has {most} solved examples, --shots asks for {shots}. "
+                "Name the benchmarks that it is meant for."
+            )
+    return chosen
+
+
+def _named(names: Sequence[str]) -> tuple[Benchmark, ...]:
     known = {name.lower(): name for name in (*FAMILIES, *(b.name for b in BENCHMARKS))}
     asked = set()
     for name in names:
@@ -130,11 +154,4 @@ def chosen_benchmarks(names: Sequence[str], *, run_code: bool) -> tuple[Benchmar
                 f"Benchmarks: {', '.join(b.name for b in BENCHMARKS)}."
             )
         asked.add(known[plain])
-    chosen = tuple(b for b in BENCHMARKS if b.name in asked or b.family in asked)
-    unsafe = [b.name for b in chosen if b.runs_code]
-    if unsafe and not run_code:
-        raise ValueError(
-            f"{' and '.join(unsafe)} score by running the code a model writes, with your rights "
-            "and on your files. Where that can do no harm, in a container for one, add --run-code."
-        )
-    return chosen
+    return tuple(b for b in BENCHMARKS if b.name in asked or b.family in asked)

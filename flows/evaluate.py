@@ -35,6 +35,7 @@ class Evaluation(Frozen):
         tokens: the horizon whose weights were asked.
         shots: solved examples before each question.
         limit: only so many questions of each of its tasks were asked; all if None.
+        questions_sha256: hash of the questions' own hashes, in order.
         score: percent of `metric`; `score_stderr` is over the questions, `chance` what guesses get.
         answer_bpb: bits per byte of the right answers given their questions; None where answers
             are written.
@@ -53,6 +54,7 @@ class Evaluation(Frozen):
     shots: int
     limit: int | None
     questions: int
+    questions_sha256: str
     score: float
     score_stderr: float | None
     chance: float
@@ -75,13 +77,14 @@ class Evaluation(Frozen):
             told.append(f"only the first {self.limit:,} questions of each task were asked.")
         if self.cut:
             told.append(
-                f"{self.cut:,} of {self.requests:,} prompts were longer than what the model was "
-                "trained on and lost their beginning; fewer --shots are shorter."
+                f"{self.cut:,} of {self.requests:,} prompts did not fit into what the model was "
+                "trained on, with the room for an answer, and lost their beginning; fewer --shots "
+                "are shorter."
             )
         if self.unknown:
             told.append(
                 f"{self.unknown:,} of {self.requests:,} texts hold characters that the run's "
-                "tokenizer does not know."
+                "tokenizer does not know, or folds to a question mark."
             )
         if self.answer_tokens is not None:
             told.append(
@@ -143,7 +146,8 @@ class Evaluator:
     ) -> Evaluation:
         """A benchmark's result: the one that is there, or asked now.
 
-        A crash loses none of the answers given before it.
+        A kill loses none of the answers given before it, and more questions of a benchmark cost
+        only those that were not asked yet.
 
         Args:
             shots: solved examples before each question; the benchmark's own number if None.
@@ -153,20 +157,28 @@ class Evaluator:
         Raises:
             flows.harness.QuestionsMissing: the questions cannot be read.
         """
-        from flows.harness import HarnessModel, ask, harness_version, load_benchmark
+        from flows.harness import (
+            ADAPTER_VERSION,
+            HarnessModel,
+            ask,
+            harness_version,
+            load_benchmark,
+        )  # fmt: skip
         from llama_core.machine import machine_settings
 
         shots = benchmark.shots if shots is None else shots
         harness = harness_version()
-        asked = [benchmark.task, benchmark.score, shots, limit, self._sha256, harness]
-        key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
-        path = self._folder / f"{self._tokens}-{benchmark.name}-{key}.json"
+        half = self._device.type == "cuda" and self._train.dtype == "bfloat16"
+        dtype = "bfloat16" if half else "float32"
+        asked = [benchmark.task, benchmark.score, shots, self._sha256, dtype, harness]
+        key = hashlib.sha256(json.dumps([*asked, ADAPTER_VERSION]).encode()).hexdigest()[:12]
+        kept = self._folder / f"{self._tokens}-{benchmark.name}-{key}.answers"
+        first = "" if limit is None else f"-first{limit}"
+        path = kept.with_name(f"{kept.stem}{first}.json")
         found = _read(path)
         if found is not None:
             return found
         questions = load_benchmark(benchmark)
-        half = self._device.type == "cuda" and self._train.dtype == "bfloat16"
-        kept = path.with_suffix(".part")
         started = now()
         with (
             Answers(kept) as answers,
@@ -187,6 +199,7 @@ class Evaluator:
             shots=shots,
             limit=limit,
             questions=len(marks.rows),
+            questions_sha256=marks.questions_sha256,
             score=marks.score,
             score_stderr=marks.score_stderr,
             chance=benchmark.chance,
@@ -198,14 +211,13 @@ class Evaluator:
             answer_tokens=model.shortened,
             harness=harness,
             device=self._device.type,
-            dtype="bfloat16" if half else "float32",
+            dtype=dtype,
             elapsed_s=now() - started,
             at=now(),
         )
         lines = (json.dumps(row, default=str) + "\n" for row in marks.rows)
         write_whole(path.with_suffix(".jsonl"), "".join(lines))
         write_whole(path, result.model_dump_json(indent=1))
-        kept.unlink()
         return result
 
 

@@ -1,9 +1,11 @@
 """Our models under EleutherAI's lm-evaluation-harness. The only module that imports it."""
 
+import hashlib
 import importlib.util
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -38,8 +40,8 @@ from lm_eval.api.task import ConfigurableTask, Task
 from lm_eval.evaluator import evaluate as run_harness
 from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+datasets.disable_progress_bars()
 # It asks its bars to show whatever that variable says.
 lm_eval.api.task.tqdm = lambda rows, **_: rows
 
@@ -47,10 +49,13 @@ _TASKS = Path(lm_eval.__file__).parent / "tasks"
 # A task that does not say how long an answer may be gets the harness's usual length.
 _ANSWER_TOKENS = 256
 _SEED = 1234
-_SETTINGS = {"do_sample", "until", "max_gen_toks", "temperature", "top_p"}
+# Of what is ours in a question and its scoring; a change makes old results another thing.
+ADAPTER_VERSION = 1
+_SETTINGS = {"do_sample", "until", "max_gen_toks", "temperature"}
 _LETTERS = "['A', 'B', 'C', 'D']"
 _RACE = {
     "dataset_path": "ehovy/race",
+    "training_split": "train",
     "test_split": "test",
     "output_type": "multiple_choice",
     "doc_to_text": "Article:\n{{article}}\n\nQ: {{question}}\n\nA:",
@@ -65,9 +70,10 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
 
     Attributes:
         requests: texts it was asked about.
-        cut: those that lost the beginning of their prompt, being longer than what the model was
-            trained on.
-        unknown: those with characters that the tokenizer has no piece for.
+        cut: those that lost the beginning of their prompt, not fitting into what the model was
+            trained on together with the room for an answer.
+        unknown: those with characters that the tokenizer has no piece for, or that were folded to
+            a question mark.
         shortened: the most tokens an answer may have, where that is less than the task asks for.
     """
 
@@ -122,36 +128,38 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[tuple[str, str], list[int], list[int]]], **kwargs: object
     ) -> list[tuple[float, bool]]:
-        pairs = []
-        for _, context, continuation in requests:
-            room = self._seq_len + 1 - len(continuation)
-            if room < 1:
-                raise ValueError(
-                    f"an answer of {len(continuation)} tokens does not fit into the "
-                    f"{self._seq_len} that the model was trained on. Evaluate one that was "
-                    "trained on longer texts."
-                )
-            self._count(context, continuation, room)
-            pairs.append((context[-room:], continuation))
         keys = self._ask("loglikelihood", [texts for texts, _, _ in requests])
-        missing = [place for place, key in enumerate(keys) if key not in self._answers]
-        for at, score in self._scored([pairs[place] for place in missing]):
-            self._answer(keys[missing[at]], (score.log_probability, score.greedy))
+        pieces: list[tuple[list[int], list[int]]] = []
+        owners: list[int] = []
+        for place, (texts, context, continuation) in enumerate(requests):
+            self._count(texts, [*context, *continuation], cut=self._seq_len + 1)
+            if keys[place] not in self._answers:
+                for piece in self._pieces(context, continuation):
+                    pieces.append(piece)
+                    owners.append(place)
+        logs: dict[int, list[Score]] = {}
+        left = Counter(owners)
+        for at, score in self._scored(pieces):
+            place = owners[at]
+            logs.setdefault(place, []).append(score)
+            if len(logs[place]) == left[place]:
+                total = sum(score.log_probability for score in logs[place])
+                self._answer(keys[place], (total, all(score.greedy for score in logs[place])))
         return [(self._answers[key][0], self._answers[key][1]) for key in keys]
 
+    def _pieces(
+        self, context: list[int], continuation: list[int]
+    ) -> Iterator[tuple[list[int], list[int]]]:
+        """A continuation with as much before it as the model can see; a long one in parts."""
+        size = len(continuation) if len(continuation) <= self._seq_len else self._seq_len // 2
+        whole = [*context, *continuation]
+        for start in range(len(context), len(whole), size):
+            part = whole[start : start + size]
+            yield whole[max(0, start + len(part) - self._seq_len - 1) : start], part
+
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:
-        """Log-probability of whole texts, each token given up to `seq_len` before it."""
-        keys = self._ask("loglikelihood_rolling", [request.args for request in requests])
-        for key, request in zip(keys, requests, strict=True):
-            ids = self.tok_encode(request.args[0], add_special_tokens=False)
-            self._count(ids, [], len(ids))
-            if key not in self._answers:
-                windows = get_rolling_token_windows(
-                    ids, prefix_token=BOS, max_seq_len=self._seq_len, context_len=1
-                )
-                scores = self._scored([make_disjoint_window(window) for window in windows])
-                self._answer(key, sum(score.log_probability for _, score in scores))
-        return [self._answers[key] for key in keys]
+        """Asked by no benchmark of ours: training tells the loss on held-out text."""
+        raise NotImplementedError("perplexity of whole texts")
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
         """Continue each prompt until one of its stop texts, the document's end, or the limit."""
@@ -173,39 +181,32 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
             missing = []
             for place in places:
                 prompt = self.tok_encode(requests[place].args[0])
-                self._count(prompt, [], room)
+                self._count(requests[place].args[:1], prompt, cut=room)
                 if keys[place] not in self._answers:
                     missing.append((prompt[-room:], keys[place]))
-            self._write(missing, asked, limit)
+            self._write(missing, asked["until"], limit)
         return [self._answers[key] for key in keys]
 
-    def _write(self, missing: list[tuple[list[int], str]], asked: Any, limit: int) -> None:
+    def _write(
+        self, missing: list[tuple[list[int], str]], until: Sequence[str], limit: int
+    ) -> None:
         """Answer prompts in batches of like length, longest first."""
         missing.sort(key=lambda one: len(one[0]), reverse=True)
-        batch = 0
         while missing:
             rows = max(1, self._batch_tokens // (len(missing[0][0]) + limit))
             now, missing = missing[:rows], missing[rows:]
-            # Repeats of a prompt must differ from batch to batch, and an evaluation from none.
-            texts = self._continued([prompt for prompt, _ in now], asked, limit, seed=batch)
+            texts = self._continued([prompt for prompt, _ in now], until, limit)
             for (_, key), text in zip(now, texts, strict=True):
                 self._answer(key, text)
-            batch += 1
 
     def _continued(
-        self, prompts: Sequence[Sequence[int]], asked: Any, limit: int, seed: int
+        self, prompts: Sequence[Sequence[int]], until: Sequence[str], limit: int
     ) -> list[str]:
-        stops = [stop for stop in asked["until"] if stop]
+        stops = [stop for stop in until if stop]
         ids: list[list[int]] = [[] for _ in prompts]
         texts: list[str | None] = [None] * len(prompts)
-        sampled = bool(asked["do_sample"])
-        steps = generate_rows(
-            self._net, prompts, max_new_tokens=limit, seed=seed,
-            temperature=float(asked.get("temperature", 1.0)) if sampled else 0.0,
-            top_p=float(asked.get("top_p", 1.0)) if sampled else 1.0,
-        )  # fmt: skip
         with self._precision():
-            for chosen in steps:
+            for chosen in generate_rows(self._net, prompts, max_new_tokens=limit):
                 for row, one in enumerate(chosen):
                     if texts[row] is None:
                         texts[row] = self._ended(ids[row], one, stops)
@@ -241,9 +242,14 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         self._done += 1
         self._advance(self._done, self.requests)
 
-    def _count(self, context: Sequence[int], continuation: Sequence[int], room: int) -> None:
-        self.cut += len(context) > room
-        self.unknown += UNKNOWN in context or UNKNOWN in continuation
+    def _count(self, texts: Sequence[str], ids: Sequence[int], *, cut: int) -> None:
+        self.cut += len(ids) > cut
+        lost = any(self.as_read(text).count("?") > text.count("?") for text in texts)
+        self.unknown += lost or UNKNOWN in ids
+
+    def as_read(self, text: str) -> str:
+        """The characters of a text that the model is given."""
+        return self._tokenizer.as_read(text)
 
     def _precision(self) -> AbstractContextManager[object]:
         return torch.autocast(self._device.type, torch.bfloat16) if self._half else nullcontext()
@@ -278,6 +284,7 @@ class Marks:
         answer_bpb: bits per byte of the right answers given their questions, with its standard
             error; None where answers are written and not chosen. Falls smoothly long before
             accuracy leaves chance.
+        questions_sha256: hash of the questions' own hashes, in order.
         rows: one for each question: its number, the right answer, what the model made of it.
     """
 
@@ -285,6 +292,7 @@ class Marks:
     score_stderr: float | None
     answer_bpb: float | None
     answer_bpb_stderr: float | None
+    questions_sha256: str
     rows: tuple[dict[str, Any], ...]
 
 
@@ -303,14 +311,17 @@ def load_benchmark(benchmark: Benchmark) -> Task | Group:
     Raises:
         QuestionsMissing: none of them has it.
     """
+    if benchmark.runs_code:
+        # Asked for by the metric as soon as it is loaded; the leave is `--run-code`.
+        os.environ["HF_ALLOW_CODE_EVAL"] = "1"
     try:
         return _load(benchmark)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, datasets.exceptions.DatasetsError) as error:
         if isinstance(error, ConnectionError):
             # It took half a minute of retries to learn that; the next benchmark need not.
             huggingface_hub.constants.HF_HUB_OFFLINE = True
             datasets.config.HF_HUB_OFFLINE = True
-        reason = str(error).partition("\n")[0].rstrip(".")
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise QuestionsMissing(
             f"{benchmark.name} cannot be asked: {reason}. Questions come from the Hugging Face Hub "
             "once and are kept in HF_HOME; a machine without network takes a copy of that folder."
@@ -348,13 +359,16 @@ def ask(
                 continue
             points.append(100 * float(sample[metric]))
             if task.OUTPUT_TYPE == "multiple_choice":
-                bits.append(_answer_bits_per_byte(task, sample))
+                bits.append(_answer_bits_per_byte(task, sample, model))
             rows.append(_row(task.task_name, sample, points[-1]))
     return Marks(
         score=float(np.mean(points)),
         score_stderr=_stderr(points),
         answer_bpb=float(np.mean(bits)) if bits else None,
         answer_bpb_stderr=_stderr(bits) if bits else None,
+        questions_sha256=hashlib.sha256(
+            "".join(row["question_sha256"] for row in rows).encode()
+        ).hexdigest(),
         rows=tuple(rows),
     )
 
@@ -400,21 +414,19 @@ def _leaves(questions: Task | Group) -> list[Task]:
 
 def _set_shots(task: Task, shots: int) -> None:
     """Solved examples before each question, drawn as the harness draws them."""
-    if shots and task.get_config("num_fewshot") == 0:
-        raise ValueError(f"{task.task_name} is asked without solved examples: leave --shots out.")
     task.set_config(key="num_fewshot", value=shots)
     task.set_fewshot_seed(seed=_SEED)
 
 
-def _answer_bits_per_byte(task: Task, sample: dict[str, Any]) -> float:
-    """Bits per byte of the right choice, its leading space included."""
+def _answer_bits_per_byte(task: Task, sample: dict[str, Any], model: HarnessModel) -> float:
+    """Bits per byte of the right choice as the model read it, its leading space included."""
     # Where choices differ in the question, that is where the task keeps the right one.
     right = task.doc_to_text(sample["doc"]) if task.multiple_input else sample["target"]
     if not isinstance(right, int):
         right = task.doc_to_choice(sample["doc"]).index(right)
     log_probability = sample["filtered_resps"][right][0]
-    written = len(sample["arguments"][right][1].encode())
-    return float(-log_probability / math.log(2) / written)
+    read = model.as_read(sample["arguments"][right][1])
+    return float(-log_probability / math.log(2) / len(read.encode()))
 
 
 def _row(task: str, sample: dict[str, Any], points: float) -> dict[str, Any]:

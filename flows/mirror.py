@@ -104,6 +104,5 @@ def publishing(mirror: Publisher) -> Iterator[Callable[[RunDir, PlannedRun], Non
         yield publish
         for one in begun:
             one.result()
-        mirror.catch_up()
     finally:
         pool.shutdown(cancel_futures=True)

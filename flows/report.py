@@ -42,6 +42,7 @@ def finish_sweep(planned: Plan, home: Home, mirror: Publisher) -> SweepReport:
         directory = RunDir(home.runs / run.id)
         if directory.path.exists():
             mirror.publish(directory, run)
+    mirror.catch_up()
     mirror.log_report(planned.spec.name, report.page, report.numbers)
     return report
 

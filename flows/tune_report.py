@@ -82,6 +82,7 @@ def finish_tune(
         directory = RunDir(home.runs / run.id)
         if directory.path.exists():
             mirror.publish(directory, run)
+    mirror.catch_up()
     mirror.log_study(spec.name, folder / "report.html", law_numbers(document), list(planned))
     return TuneReport(folder / "report.html", verdict, document)
 

@@ -76,8 +76,12 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without begin or end."""
-        ids: list[int] = self._processor.encode(fold(text) if self._ascii_only else text)
+        ids: list[int] = self._processor.encode(self.as_read(text))
         return ids
+
+    def as_read(self, text: str) -> str:
+        """The characters of a text that are encoded."""
+        return fold(text) if self._ascii_only else text
 
     def encode_documents(self, texts: Sequence[str]) -> NDArray[np.int64]:
         """Ids of several documents in a row, each between begin and end."""

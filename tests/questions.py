@@ -42,7 +42,7 @@ def write_questions(folder: Path, *, count: int = 12) -> None:
     _dataset(nq, {"nq_open": _nq_open}, ("train", "validation"), count)
     trivia = {"rc.nocontext": _triviaqa}
     _dataset(folder / "mandarjoshi/trivia_qa", trivia, ("train", "validation"), count)
-    _dataset(folder / "ehovy/race", {"middle": _race, "high": _race}, ("test",), count)
+    _dataset(folder / "ehovy/race", {"middle": _race, "high": _race}, ("train", "test"), count)
     maths = dict.fromkeys(_MATHS, _math)
     _dataset(folder / "EleutherAI/hendrycks_math", maths, ("train", "test"), count)
     _dataset(folder / "openai/gsm8k", {"main": _gsm8k}, ("train", "test"), count)
@@ -203,6 +203,7 @@ def _math(draw: random.Random) -> Row:
 
 # The Hub's metric of this name is a program; this one of ours answers the same call.
 _CODE_EVAL = """
+import os
 import subprocess
 import sys
 import datasets
@@ -219,6 +220,8 @@ class CodeEval(evaluate.Metric):
         )
 
     def _compute(self, predictions, references, k):
+        if os.environ.get("HF_ALLOW_CODE_EVAL") != "1":
+            raise ValueError("\\nas the Hub's does without leave")
         passed = []
         for (one, *_), test in zip(predictions, references):
             done = subprocess.run([sys.executable, "-c", one + "\\n" + test], capture_output=True)

@@ -55,7 +55,7 @@ def evaluate(
             raise ValueError(f"--limit {limit} leaves no question.")
         if json is not None:
             check_destination(json)
-        chosen = chosen_benchmarks(benchmarks, run_code=run_code)
+        chosen = chosen_benchmarks(benchmarks, run_code=run_code, shots=shots)
         settings, home = open_all()
         trained = find_trained(run, horizon, home)
         with busy("loading the model"):
@@ -115,6 +115,13 @@ def _ask_all(
     return found, missed
 
 
+def print_doubts(found: "list[Evaluation]") -> None:
+    """What the readers of these scores must know."""
+    for one in found:
+        for doubt in one.doubts():
+            print(f"{one.benchmark}: {doubt}")
+
+
 def _print(title: str, found: "list[Evaluation]") -> None:
     from flows.evaluate import HEADER, published, row_of
     from flows.output import table, width
@@ -129,6 +136,4 @@ def _print(title: str, found: "list[Evaluation]") -> None:
     table(title, [*HEADER, *models], rows)
     print("±: one standard error over the questions; bits/byte: of right answers given their")
     print("questions; the others' scores are as published.")
-    for one in found:
-        for doubt in one.doubts():
-            print(f"{one.benchmark}: {doubt}")
+    print_doubts(found)

@@ -170,11 +170,13 @@ def _print_run(document: dict[str, Any]) -> None:
     ]
     table("losses", ["D tokens", "D/N", "C FLOPs", "nats/token", "bits/byte"], rows)
     if document["evaluations"]:
+        from flows.commands.evaluate import print_doubts
         from flows.evaluate import HEADER, Evaluation, row_of
 
         print()
         found = [Evaluation(**one) for one in document["evaluations"]]
         table("benchmarks", ["D tokens", *HEADER], [[one.tokens, *row_of(one)] for one in found])
+        print_doubts(found)
     if document["attempts"]:
         print()
         table("attempts", _ATTEMPT_HEADER, [_attempt(row) for row in document["attempts"]])

@@ -7,7 +7,9 @@ import subprocess
 import time
 
 import pytest
+import torch
 
+from flows.benchmarks import benchmark_named
 from flows.settings import Settings, open_home
 from flows.tracking import open_tracker
 from tests.conftest import COMMAND, bare_environment
@@ -64,6 +66,7 @@ def test_scores_are_kept_shown_mirrored_and_not_asked_for_again(evaluate, isoflo
     assert again["results"] == [boolq]
     shown = json.loads(isoflop("show", run.id, "--json", "-", home=home).stdout)
     assert [one["benchmark"] for one in shown["evaluations"]] == ["TriviaQA", "BoolQ", "HellaSwag"]
+    assert "TriviaQA: answers ended at 128 tokens" in isoflop("show", run.id, home=home).stdout
     tracker = open_tracker(Settings(home=home), open_home(Settings(home=home)))
     (point,) = tracker.curve("test", run.id, "tasks/HellaSwag_0shot_bpb")
     assert point.value == pytest.approx(hellaswag["answer_bpb"], rel=1e-12)
@@ -81,18 +84,20 @@ def test_a_killed_evaluation_goes_on_and_asks_nothing_twice(evaluate, place):
         command, cwd=folder, env=environment, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    part = None
-    while part is None or not part.read_bytes().count(b"\n"):
+    kept_at = None
+    while kept_at is None or not kept_at.read_bytes().count(b"\n"):
         assert process.poll() is None, "the evaluation ended before it could be killed"
-        part = next((run.path / "evaluations").glob("*GSM8k*.part"), None)
+        kept_at = next((run.path / "evaluations").glob("*GSM8k*.answers"), None)
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    kept = [json.loads(line) for line in part.read_bytes().splitlines(True) if line[-1:] == b"\n"]
+    kept = [
+        json.loads(line) for line in kept_at.read_bytes().splitlines(True) if line[-1:] == b"\n"
+    ]
     # Marked, so that an answer given a second time would show.
     kept = [[key, "MARK The answer is 7."] for key, _ in kept]
     torn = json.dumps(["f" * 64, "torn"])[:-4]
-    part.write_text("".join(json.dumps(one) + "\n" for one in kept) + torn)
+    kept_at.write_text("".join(json.dumps(one) + "\n" for one in kept) + torn)
 
     found, _ = evaluate("GSM8k", "--shots", "1", "--horizon", str(40 * 256))
     (path,) = (run.path / "evaluations").glob("*GSM8k*.jsonl")
@@ -100,9 +105,92 @@ def test_a_killed_evaluation_goes_on_and_asks_nothing_twice(evaluate, place):
     assert len(answers) == found["results"][0]["questions"] == 12
     marked = [one for one in answers if one == [["MARK The answer is 7."]]]
     assert len(marked) == len(kept) > 0
-    assert not part.exists()
 
 
+def test_more_questions_cost_only_those_that_were_not_asked(evaluate, place):
+    first, _ = evaluate("WinoGrande", "--limit", "5")
+    (kept,) = (place[2].path / "evaluations").glob("*WinoGrande*.answers")
+    before = kept.read_bytes()
+    whole, _ = evaluate("WinoGrande")
+    assert kept.read_bytes().startswith(before)
+    assert kept.read_bytes().count(b"\n") == whole["results"][0]["requests"] == 24
+    assert before.count(b"\n") == first["results"][0]["requests"] == 10
+    assert first["results"][0]["doubts"] == ["only the first 5 questions of each task were asked."]
+
+
+@pytest.mark.parametrize(
+    "name", ["NaturalQuestions", "TriviaQA", "MATH", "GSM8k", "HumanEval", "MBPP"]
+)
+def test_right_written_answers_score_100_and_wrong_ones_0(name, place, tmp_path, monkeypatch):
+    from lm_eval.api.model import LM
+
+    from flows import harness
+
+    class Writer(LM):
+        """Answers every question rightly, or none."""
+
+        def __init__(self, right):
+            super().__init__()
+            self.right = right
+
+        def generate_until(self, requests):
+            return [self.answer(request.doc) if self.right else " nothing" for request in requests]
+
+        def answer(self, doc):
+            match name:
+                case "NaturalQuestions":
+                    return f" {doc['answer'][0]}"
+                case "TriviaQA":
+                    return f" {doc['answer']['value']}"
+                case "MATH":
+                    answer = f"The final answer is ${doc['answer']}$. I hope it is correct."
+                    return f" Final Answer: {answer}"
+                case "GSM8k":
+                    return f" The answer is {doc['answer'].split('####')[-1].strip()}."
+                case "HumanEval":
+                    return doc["canonical_solution"]
+                case _:
+                    return doc["code"]
+
+        loglikelihood = loglikelihood_rolling = None
+
+    monkeypatch.chdir(place[1])
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    monkeypatch.delenv("HF_ALLOW_CODE_EVAL", raising=False)
+    benchmark = benchmark_named(name)
+    for right in (True, False):
+        questions = harness.load_benchmark(benchmark)
+        marks = harness.ask(benchmark, questions, Writer(right), shots=benchmark.shots, limit=3)
+        assert marks.score == 100 * right
+        assert len(marks.rows) == (21 if name == "MATH" else 3)
+
+
+def test_an_answer_longer_than_the_model_can_see_is_scored_in_parts(place, tmp_path):
+    from flows.answers import Answers
+    from flows.harness import HarnessModel
+    from flows.trained import find_trained
+
+    home, _, run = place
+    net, _ = (trained := find_trained(run.id, None, open_home(Settings(home=home)))).load()
+    context, continuation = list(range(3, 20)), list(range(30, 75))
+    with Answers(tmp_path / "answers") as answers:
+        model = HarnessModel(net, trained.corpus.tokenizer(), answers, seq_len=20, batch_tokens=64)
+        ((found, _),) = model._loglikelihood_tokens([(("a", "b"), context, continuation)])
+    assert model.cut == 1
+    whole = [*context, *continuation]
+    expected = 0.0
+    for start in range(17, 62, 10):
+        end = min(start + 10, 62)
+        seen = whole[max(0, end - 21) : end]
+        with torch.no_grad():
+            logs = net(torch.tensor([seen[:-1]]))[0].double().log_softmax(-1)
+        for at in range(start, end):
+            row = len(seen) - 1 - (end - at)
+            expected += float(logs[row, whole[at]])
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.slow
 def test_code_is_run_only_with_leave(evaluate):
     _, said = evaluate("MBPP", status=2)
     assert "--run-code" in said
@@ -112,8 +200,8 @@ def test_code_is_run_only_with_leave(evaluate):
     assert (mbpp["shots"], mbpp["limit"], mbpp["cut"]) == (3, 2, 2)
 
 
+@pytest.mark.slow
 def test_all_57_subjects_of_mmlu_count_alike_by_question(evaluate, place):
-    from flows.benchmarks import benchmark_named
     from flows.harness import _manager
 
     index = _manager(benchmark_named("MMLU")).task_index.values()
@@ -128,6 +216,7 @@ def test_all_57_subjects_of_mmlu_count_alike_by_question(evaluate, place):
     assert mmlu["published"]["Chinchilla"] == 67.5
 
 
+@pytest.mark.slow
 def test_a_model_that_has_learnt_the_answers_chooses_them(isoflop, place, tmp_path):
     run = trained_run(
         tmp_path, seq_len=64, text=solved, steps=700, d_model=64, n_heads=4, head_dim=16, d_ffn=128
@@ -164,6 +253,7 @@ def test_questions_that_are_not_there_are_named_and_the_rest_is_asked(evaluate, 
         (["Helaswag"], "Did you mean HellaSwag"),
         (["PIQA", "--limit", "0"], "--limit 0"),
         (["PIQA", "--shots", "-1"], "--shots -1"),
+        (["--shots", "5"], "MATH has 4 solved examples, --shots asks for 5"),
         (["PIQA", "--horizon", "5"], "no horizon of 5 tokens"),
         (["PIQA", "--device", "tpu7"], "tpu7"),
     ],

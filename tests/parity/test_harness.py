@@ -37,13 +37,13 @@ def setting(tmp_path_factory):
     return folder, net, tokenizer, theirs
 
 
-def samples(benchmark, lm):
+def samples(benchmark, lm, shots=None):
     from flows import harness
 
     questions = harness.load_benchmark(benchmark)
     tasks = harness._leaves(questions)
     for task in tasks:
-        harness._set_shots(task, benchmark.shots)
+        harness._set_shots(task, benchmark.shots if shots is None else shots)
     tree = {"tasks": {task.task_name: task for task in tasks}, "groups": {}}
     return harness.run_harness(lm=lm, task_dict=tree, limit=4)["samples"]
 
@@ -63,6 +63,30 @@ def test_every_answer_is_the_one_transformers_gives(setting, name, tmp_path, mon
         found = samples(benchmark, ours)
     assert ours.cut == 0
     expected = samples(benchmark, theirs)
+    assert agreeing(found, expected) >= 4
+
+
+def test_a_prompt_that_is_too_long_loses_the_same_beginning(setting, tmp_path, monkeypatch):
+    from lm_eval.models.huggingface import HFLM
+
+    from flows.harness import HarnessModel
+
+    folder, net, tokenizer, _ = setting
+    monkeypatch.chdir(folder)
+    benchmark = benchmark_named("ARC-e")
+    with Answers(tmp_path / "answers") as answers:
+        ours = HarnessModel(net, tokenizer, answers, seq_len=100, batch_tokens=512)
+        found = samples(benchmark, ours, shots=3)
+    assert ours.cut == ours.requests == 16
+    theirs = HFLM(
+        pretrained=str(folder / "exported"), device="cpu", dtype="float32", batch_size=4,
+        add_bos_token=True, max_length=100,
+    )  # fmt: skip
+    assert agreeing(found, samples(benchmark, theirs, shots=3)) == 16
+
+
+def agreeing(found, expected):
+    """How many answers were compared; every one must agree."""
     assert found.keys() == expected.keys()
     compared = 0
     for task in found:
@@ -76,4 +100,4 @@ def test_every_answer_is_the_one_transformers_gives(setting, name, tmp_path, mon
                     # fp32 over hundreds of tokens, another order of summation.
                     assert mine[0] == pytest.approx(its[0], abs=1e-3)
                     assert mine[1] == its[1]
-    assert compared >= 4
+    return compared
