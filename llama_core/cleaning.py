@@ -65,7 +65,8 @@ def fold(text: str) -> str:
         return text
     decomposed = unicodedata.normalize("NFKD", text.translate(_ASCII_LIKENESS))
     bare = "".join(c for c in decomposed if not unicodedata.combining(c))
-    return bare.encode("ascii", "replace").decode("ascii")
+    # Marks that stand alone have no letter to leave.
+    return bare.encode("ascii", "replace").decode("ascii") or "?"
 
 
 _ASCII_LIKENESS = str.maketrans(

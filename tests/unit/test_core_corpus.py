@@ -69,6 +69,17 @@ def test_an_unreadable_file_is_refused_in_one_line(tmp_path, name, content, said
     assert "\n" not in str(refusal.value)
 
 
+def test_a_tokenizer_reads_text_as_its_corpus_was_written(books, tmp_path):
+    folding = prepare(config(books), tmp_path / "ascii").tokenizer()
+    assert folding.encode("lóss – falls") == folding.encode("loss - falls")
+    assert folding.as_read("λoss\u0301 数") == "?oss ?"
+    # A mark without a letter is something, too.
+    assert folding.as_read("\u0301") == "?"
+    settings = config(books, characters="unicode", vocab_size=512)
+    keeping = prepare(settings, tmp_path / "unicode").tokenizer()
+    assert keeping.decode(keeping.encode("lóss – 数")) == "lóss – 数"
+
+
 def test_normalising_folds_to_ascii_only_where_asked():
     text = "café “quoted” — naïve\r\n\r\n\r\n\r\nend  \n数"
     assert normalise(text, ascii_only=True) == 'cafe "quoted" - naive\n\nend\n?'
