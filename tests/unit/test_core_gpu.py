@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from llama_core.config import Placement
+from llama_core.generate import generate_rows
+from llama_core.model import Llama
 from llama_core.records import EvalRecord, StepRecord
+from llama_core.score import score_continuations
 from llama_core.train import train
 from tests.core_tools import batches, recipe, tiny
 
@@ -29,3 +32,22 @@ def test_a_gpu_tracks_the_cpu():
 
 def test_deterministic_algorithms_repeat_to_the_bit():
     assert curve("cuda", deterministic=True) == curve("cuda", deterministic=True)
+
+
+def test_scores_and_greedy_answers_are_those_of_the_cpu():
+    net = Llama(tiny(init_std=0.3))
+    net.init_weights(0)
+    pairs = [([1, 2, 3], [4, 5]), ([1], [7]), ([1, 9, 9, 9, 9], [2, 2, 2])]
+    prompts = [[1, 5, 9, 2], [1], [1, 7, 7]]
+
+    def asked():
+        scores = dict(score_continuations(net, pairs, batch_tokens=16))
+        texts = list(generate_rows(net, prompts, max_new_tokens=12))
+        return [scores[place].log_probability for place in range(3)], texts
+
+    on_cpu = asked()
+    net.cuda()
+    on_gpu = asked()
+    # fp32, another order of summation.
+    assert on_gpu[0] == pytest.approx(on_cpu[0], abs=1e-4)
+    assert on_gpu[1] == on_cpu[1]
