@@ -11,12 +11,14 @@ from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
     FlowRunFilter,
     FlowRunFilterState,
     FlowRunFilterStateType,
     FlowRunFilterTags,
 )
-from prefect.client.schemas.objects import TERMINAL_STATES, State, StateType
+from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Crashed
 
@@ -49,7 +51,7 @@ def cancel(sweep: str, folder: Path, settings: Settings, *, server: bool) -> Sto
     """End everything that works for a sweep; returns when it has ended, or patience has.
 
     Args:
-        folder: the sweep's.
+        folder: the sweep's; need not be there, where a worker has yet to plan it.
         server: whether the Prefect server of the settings answers.
     """
     found = controllers(folder)
@@ -92,7 +94,9 @@ def _end_flow_runs(client: SyncPrefectClient, sweep: str, others: list[Controlle
                 flow_run, asked if controller.alive else dead, force=not controller.alive
             )
             count += 1
-    return count + cancel_flow_runs(lambda: _trainings(client, sweep))
+    return count + cancel_flow_runs(
+        lambda: {**_asked_for(client, sweep), **_trainings(client, sweep)}
+    )
 
 
 def _wait_for_flow_runs(
@@ -101,7 +105,7 @@ def _wait_for_flow_runs(
     own = [UUID(one.flow_run) for one in found if one.flow_run is not None]
     deadline = time.monotonic() + _PATIENCE_S
     while True:
-        states = {**read_states(own), **_trainings(client, sweep)}
+        states = {**read_states(own), **_asked_for(client, sweep), **_trainings(client, sweep)}
         living = [state for state in states.values() if not state.is_final()]
         if not living or time.monotonic() > deadline:
             return [f"{len(living)} flow runs"] if living else []
@@ -110,12 +114,47 @@ def _wait_for_flow_runs(
 
 def _trainings(client: SyncPrefectClient, sweep: str) -> dict[UUID, State[Any]]:
     """States of the flow runs of a sweep's trainings that have not ended, by id."""
+    found = _living(client, FlowRunFilter(tags=FlowRunFilterTags(all_=[sweep])))
+    return {one.id: one.state for one in found if one.state is not None}
+
+
+def asked_for(sweep: str, settings: Settings) -> bool:
+    """Whether a worker has been asked for a sweep, or is at it."""
+    with prefect_client(settings) as client:
+        return bool(_asked_for(client, sweep))
+
+
+def _asked_for(client: SyncPrefectClient, sweep: str) -> dict[UUID, State[Any]]:
+    """States of the deployed flow runs of a sweep that have not ended, also before it is planned.
+
+    Until then a flow run is known by the preset it was asked for; afterwards by its name.
+    """
+    found = _living(client, FlowRunFilter(), flow="sweep")
+    return {
+        one.id: one.state
+        for one in found
+        if one.deployment_id is not None and one.state is not None and sweep == _meant(one)
+    }
+
+
+def _meant(flow_run: FlowRun) -> str:
+    """The sweep's name where the parameters tell; a file on the worker's machine does not."""
+    for override in reversed(flow_run.parameters.get("overrides", ())):
+        key, _, value = str(override).partition("=")
+        if key.strip() == "name":
+            return value.strip()
+    return str(flow_run.parameters.get("spec", flow_run.name))
+
+
+def _living(
+    client: SyncPrefectClient, which: FlowRunFilter, *, flow: str | None = None
+) -> list[FlowRun]:
     living = [kind for kind in StateType if kind not in TERMINAL_STATES]
-    filters = FlowRunFilter(
-        tags=FlowRunFilterTags(all_=[sweep]),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=living)),
-    )
-    states: dict[UUID, State[Any]] = {}
-    while page := client.read_flow_runs(flow_run_filter=filters, offset=len(states)):
-        states |= {found.id: found.state for found in page if found.state is not None}
-    return states
+    which.state = FlowRunFilterState(type=FlowRunFilterStateType(any_=living))
+    flows = FlowFilter(name=FlowFilterName(any_=[flow])) if flow is not None else None
+    found: list[FlowRun] = []
+    while page := client.read_flow_runs(
+        flow_filter=flows, flow_run_filter=which, offset=len(found)
+    ):
+        found += page
+    return found

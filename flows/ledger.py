@@ -78,6 +78,11 @@ class Ledger:
             file.flush()
             os.fsync(file.fileno())
 
+    def admit(self, run: PlannedRun) -> bool:
+        """Let a run start, and note it: a cap that is set later counts what was spent before."""
+        self.open(run.id)
+        return True
+
     def spent(self, run_id: str) -> Spent:
         """What this sweep has spent on the run."""
         if run_id not in self._before:

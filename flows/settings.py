@@ -1,5 +1,6 @@
 """Settings from the environment, and where things lie in ISOFLOP_HOME."""
 
+import json
 import os
 import re
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # Work pools of prefect.yaml.
 CONTROL_POOL, TRAIN_POOL = "control", "trainers"
+# Where a stack that is up answers, noted in its home.
+ADDRESSES = "addresses.json"
+_ADDRESSED = ("host", "prefect_port", "mlflow_port")
 
 
 class HomeError(ValueError):
@@ -110,6 +114,26 @@ class Home:
     def artifacts(self) -> Path:
         """MLflow's artifact store on one machine."""
         return self.root / "artifacts"
+
+
+def open_settings() -> Settings:
+    """The settings, with the addresses of a stack that is up in their home where none are set.
+
+    `isoflop up` notes them, so that a shell that does not know its ports finds it.
+    """
+    settings = Settings()
+    try:
+        noted = json.loads((settings.home.expanduser() / ADDRESSES).read_text())
+    except (OSError, ValueError):
+        return settings
+    told = {name: noted[name] for name in _ADDRESSED if name not in settings.model_fields_set}
+    return settings.model_copy(update=told)
+
+
+def note_addresses(settings: Settings, home: Home) -> None:
+    """Say where the stack of a home answers, until `down` removes the note."""
+    noted = {name: getattr(settings, name) for name in _ADDRESSED}
+    (home.root / ADDRESSES).write_text(json.dumps(noted))
 
 
 def open_home(settings: Settings | None = None) -> Home:

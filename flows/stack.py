@@ -29,7 +29,14 @@ from flows.servers import (
     stop,
     wait_healthy,
 )
-from flows.settings import CONTROL_POOL, TRAIN_POOL, Home, Settings
+from flows.settings import (
+    ADDRESSES,
+    CONTROL_POOL,
+    TRAIN_POOL,
+    Home,
+    Settings,
+    note_addresses,
+)
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -93,6 +100,7 @@ def _start_all(
 ) -> None:
     """Everything at once, as far as nobody must wait for another: it takes as long as MLflow."""
     say("starting the Prefect and MLflow servers")
+    note_addresses(settings, home)
     prefect = start_server(settings, home, "prefect-server")
     mlflow = start_server(settings, home, "mlflow-server")
     wait_healthy(f"{settings.prefect_api}/health", prefect, home.logs / "prefect-server.log")
@@ -115,7 +123,8 @@ def down(settings: Settings, home: Home) -> list[Process]:
     if server_answers(settings):
         _crash_runs_in_flight(settings, home)
     stop([process for process in living if "worker" not in process.name], alive)
-    (home.root / "stack.json").unlink(missing_ok=True)
+    for note in ("stack.json", ADDRESSES):
+        (home.root / note).unlink(missing_ok=True)
     return living
 
 

@@ -8,10 +8,10 @@ from prefect.states import Completed, Failed
 from pydantic import NonNegativeInt
 
 from flows.artifact import ArtifactWatcher
-from flows.dispatch import Dispatcher, WorkPool, always
+from flows.dispatch import Dispatcher, WorkPool
 from flows.failures import no_room
 from flows.flow_runs import rename
-from flows.ledger import CappedSweep, capped
+from flows.ledger import CappedSweep, Ledger, capped
 from flows.live import LivePage
 from flows.mirror import Mirror, publishing
 from flows.observe import missing, not_finished
@@ -184,7 +184,7 @@ def _run_sweep(
             )
 
     if todo:
-        admit = cap.admit if cap is not None else always
+        admit = cap.admit if cap is not None else Ledger(planned, home).admit
         with publishing(mirror) as publish:
             dispatcher.train_all(todo, on_finished=finished, on_tick=watcher.tick, admit=admit)
     return finish_sweep(planned, home, mirror)

@@ -18,9 +18,9 @@ Json = Annotated[
 
 
 def open_all() -> "tuple[Settings, Home]":
-    from flows.settings import Settings, open_home
+    from flows.settings import open_home, open_settings
 
-    settings = Settings()
+    settings = open_settings()
     return settings, open_home(settings)
 
 

@@ -18,13 +18,17 @@ def up(
     """Start Prefect, MLflow, pools and workers on this machine, and deploy prefect.yaml."""
     from flows.cli import fail
     from flows.servers import PortTakenError, StackError
-    from flows.settings import cpu_slots
+    from flows.settings import Settings, cpu_slots
+    from flows.stack import running
     from flows.stack import up as start
 
     if workers is not None and workers < 1:
         fail(f"--workers {workers} is less than one.")
     pinned = _pinned(gpus, ranks) if gpus else [None] * (workers or cpu_slots())
     settings, home = _open()
+    if not running(home):
+        # What a stack that is gone noted of its addresses binds nobody.
+        settings = Settings()
     try:
         start(settings, home, slots=pinned, say=_say)
     except PortTakenError as error:
@@ -164,10 +168,10 @@ def _open() -> "tuple[Settings, Home]":
     from pydantic import ValidationError
 
     from flows.cli import fail
-    from flows.settings import HomeError, Settings, open_home
+    from flows.settings import HomeError, open_home, open_settings
 
     try:
-        settings = Settings()
+        settings = open_settings()
         return settings, open_home(settings)
     except ValidationError as error:
         [fault, *_] = error.errors()

@@ -130,16 +130,17 @@ def cancel(sweep: str) -> None:
 
     Queued runs end first; running ones write a checkpoint.
     """
+    from flows.cancel import asked_for
     from flows.cancel import cancel as stop
-    from flows.plan import sweep_folder
     from flows.stack import server_answers
 
     with refusals():
         settings, home = open_all()
-        planned = find_plan(sweep, home)
+        server = server_answers(settings)
+        if not (server and asked_for(sweep, settings)):
+            find_plan(sweep, home)
     with busy(f"stopping {sweep}"):
-        folder = sweep_folder(planned, home)
-        done = stop(planned.spec.name, folder, settings, server=server_answers(settings))
+        done = stop(sweep, home.sweeps / sweep, settings, server=server)
     if done.left:
         say(f"isoflop: still there after a minute: {', '.join(done.left)}")
         raise SystemExit(1)

@@ -1,27 +1,34 @@
 """Command watch."""
 
 import time
+from typing import TYPE_CHECKING
+
+from flows.commands.common import busy, find_plan, open_all, refusals
+
+if TYPE_CHECKING:
+    from flows.settings import Home, Settings
+    from sweeps.plan import Plan
 
 _EVERY_S = 0.5
+# A worker takes up a sweep within seconds, and prepares its corpus before there is a plan.
+_PATIENCE_S = 300.0
 
 
 def watch(sweep: str) -> None:
-    """Show a sweep as it trains, from any terminal, until every run has ended or Ctrl-C."""
+    """Show a sweep as it trains, from any terminal, until every run has ended or Ctrl-C.
+
+    Args:
+        sweep: its name; one that a worker has yet to plan is waited for.
+    """
     from rich.console import Console
 
-    from flows.cli import fail
     from flows.observe import missing
-    from flows.plan import read_plans
     from flows.rundir import RunDir
-    from flows.settings import Settings, open_home
     from flows.watch import TableWatcher
 
-    home = open_home(Settings())
-    plans = {planned.spec.name: planned for planned in read_plans(home)}
-    if sweep not in plans:
-        known = ", ".join(plans) or "none yet"
-        fail(f"no sweep {sweep!r} in {home.root}. Sweeps there: {known}.")
-    planned = plans[sweep]
+    with refusals():
+        settings, home = open_all()
+        planned = _planned(sweep, settings, home)
     with TableWatcher(Console(), home) as watcher:
         watcher.begin(planned, missing(planned.runs, home))
         try:
@@ -30,3 +37,23 @@ def watch(sweep: str) -> None:
                 time.sleep(_EVERY_S)
         except KeyboardInterrupt:
             return
+
+
+def _planned(sweep: str, settings: "Settings", home: "Home") -> "Plan":
+    from flows.cancel import asked_for
+    from flows.stack import server_answers
+
+    try:
+        return find_plan(sweep, home)
+    except ValueError:
+        if not server_answers(settings) or not asked_for(sweep, settings):
+            raise
+    with busy(f"waiting for a worker to plan {sweep}"):
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return find_plan(sweep, home)
+            except ValueError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(_EVERY_S)

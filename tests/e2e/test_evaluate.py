@@ -107,6 +107,7 @@ def test_a_killed_evaluation_goes_on_and_asks_nothing_twice(evaluate, place):
     assert len(marked) == len(kept) > 0
 
 
+@pytest.mark.slow
 def test_more_questions_cost_only_those_that_were_not_asked(evaluate, place):
     first, _ = evaluate("WinoGrande", "--limit", "5")
     (kept,) = (place[2].path / "evaluations").glob("*WinoGrande*.answers")
@@ -234,6 +235,7 @@ def test_a_model_that_has_learnt_the_answers_chooses_them(isoflop, place, tmp_pa
     assert without_its_words["answer_bpb"] > 10 * easy["answer_bpb"]
 
 
+@pytest.mark.slow
 def test_questions_that_are_not_there_are_named_and_the_rest_is_asked(evaluate, isoflop, place):
     home, _, run = place
     done = isoflop(

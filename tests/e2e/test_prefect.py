@@ -57,6 +57,15 @@ def test_prefect_deployment_run_trains_a_sweep_on_the_workers(stack, home, isofl
 def test_a_cancelled_sweep_leaves_nothing_running_and_goes_on(stack, home, isoflop):
     """Cancelled while it trains; the run that another sweep finished is not what is trained."""
     overrides = ["name=cancelled", "seeds=[4]", *OVERRIDES[2:-1], "grid.budgets=[2e11]"]
+    # Called off as soon as it is asked for, before there is a plan.
+    with started_sweep(stack, home, ["name=called-off", *overrides[1:]]) as sweep:
+        deadline = time.monotonic() + 120
+        while (early := isoflop("cancel", "called-off", **stack)).returncode == 2:
+            assert time.monotonic() < deadline
+            assert "no sweep 'called-off'" in early.stderr
+        assert early.returncode == 0, early.stderr
+        assert "stopped called-off" in early.stdout
+        sweep.communicate(timeout=120)
     with started_sweep(stack, home, overrides) as sweep:
         deadline = time.monotonic() + 400
         while not list(home.glob("runs/*/lease.json")):

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from flows.settings import HomeError, Settings, masked, open_home
+from flows.settings import HomeError, Settings, masked, note_addresses, open_home, open_settings
 
 
 def test_servers_bind_to_loopback_by_default(monkeypatch):
@@ -18,6 +18,20 @@ def test_the_environment_overrides(monkeypatch, tmp_path):
     assert home.root == tmp_path / "elsewhere"
     assert home.runs.is_dir()
     assert Settings().tracking_uri(home) == "postgresql://db/mlflow"
+
+
+def test_a_shell_that_does_not_know_the_ports_finds_the_stack(monkeypatch, tmp_path):
+    monkeypatch.setenv("ISOFLOP_HOME", str(tmp_path))
+    for name in ("HOST", "PREFECT_PORT", "MLFLOW_PORT"):
+        monkeypatch.delenv(f"ISOFLOP_{name}", raising=False)
+    assert open_settings().prefect_port == 4200
+    note_addresses(Settings(prefect_port=4333, mlflow_port=5333), open_home())
+    assert (open_settings().prefect_port, open_settings().mlflow_port) == (4333, 5333)
+    # What the shell says itself stands.
+    monkeypatch.setenv("ISOFLOP_PREFECT_PORT", "4444")
+    assert (open_settings().prefect_port, open_settings().mlflow_port) == (4444, 5333)
+    (tmp_path / "addresses.json").write_text("{torn")
+    assert open_settings().mlflow_port == 5000
 
 
 def test_a_port_out_of_range_is_refused(monkeypatch):

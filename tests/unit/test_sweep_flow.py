@@ -159,6 +159,18 @@ def test_a_cap_leaves_out_the_dearest_run_and_a_larger_one_goes_on(text, tmp_pat
     assert cap.refusal() is None
 
 
+def test_a_cap_set_later_counts_what_the_sweep_spent_without_one(planned, text, tmp_path):
+    home = Home(tmp_path)
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), SilentWatcher())
+    widths = "ladder.widths=[16, 24, 32, 48, 64]"
+    cap = f"cap={{kind: flops, flops: {planned.flops_spent}}}"
+    wider = plan_on(text, home, widths, cap)
+    dispatcher, cap = FakeDispatcher(home), capped(wider, home, [{}])
+    run_sweep(wider, home, FakeTracker(), dispatcher, SilentWatcher(), cap=cap)
+    assert dispatcher.trained == []
+    assert "Spent: 0 FLOPs" not in cap.refusal()
+
+
 def test_runs_that_another_sweep_paid_for_cost_a_capped_one_nothing(planned, text, tmp_path):
     home = Home(tmp_path)
     run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), SilentWatcher())
