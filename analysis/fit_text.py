@@ -18,12 +18,18 @@ _NAMES = {
     "d_opt": "D* at the target",
     "E": "E",
 }
-_COUNTS = {
+COUNTS = {
     "n_params": "all but the input embedding",
     "n_params_total": "every parameter",
     "n_params_non_embedding": "without embeddings and head",
     "unknown": "unknown",
 }
+
+
+def frontier_counts(law: LossLaw) -> str:
+    """Which N and which C a frontier has, in words."""
+    counts = COUNTS[law.n_counts]
+    return f"C = 6·N·D to train and 2·N FLOPs a token to serve; N counts {counts}."
 
 
 def formula(law: LossLaw) -> str:
@@ -108,7 +114,7 @@ def group_lines(group: "GroupFit") -> Iterator[str]:
     yield formula(law)
     yield f"   {search_line(group)}"
     yield (
-        f"   N counts {_COUNTS[law.n_counts]}; C = 6ND in N* and D*; "
+        f"   N counts {COUNTS[law.n_counts]}; C = 6ND in N* and D*; "
         f"loss in {law.loss_unit.replace('_', ' ')}"
     )
     yield (

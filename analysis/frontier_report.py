@@ -1,6 +1,7 @@
 """The page of one answer of `isoflop frontier`: its words and its tables."""
 
 from analysis.advice import Advice, as_json
+from analysis.fit_text import frontier_counts
 from analysis.frontier_figures import draw_life, draw_regret, life_data, regret_data
 from analysis.page import Page
 
@@ -42,6 +43,7 @@ def frontier_page(advice: Advice) -> Page:
             cells.append(" to ".join(short(end) for end in intervals[name]))
         table.append(cells)
     page.table(header, table)
+    page.text(frontier_counts(advice.law))
     page.heading("Where the bill is least")
     page.text(
         "Every size below reaches the same loss. A small model must see more data; a large one "

@@ -5,6 +5,7 @@ from math import isfinite
 import polars as pl
 
 from analysis.advice import Advice, as_json
+from analysis.fit_text import frontier_counts
 from analysis.retrodict import range_over_laws
 from flows.output import table
 
@@ -37,6 +38,7 @@ def print_advice(advice: Advice) -> None:
     title = f"{advice.law.name}: loss {answer.loss:.4f}, {_short(advice.planned)} tokens served"
     table(title, header, rows)
     print(f"\nSaves {answer.saving.item():.1%} of the lifetime bill{_saving_interval(advice)}.")
+    print(frontier_counts(advice.law))
     if advice.demand.bounds[1] > 0:
         print(
             f"Pays once {_short(advice.break_even)} tokens are served."
