@@ -15,20 +15,26 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 
 setup: .venv/ready
 
-.venv/ready: pyproject.toml constraints.txt
+# What the demo needs; the tools of development come on top of it.
+.venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "isoflop needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
-	@echo "setting up .venv (a minute or two, once)"
+	@echo "setting up .venv: some minutes, once, and nothing to see meanwhile"
 	@$(PYTHON) -m venv .venv || \
 	  { echo "this Python cannot make a venv; on Debian: apt install python3-venv" >&2; exit 2; }
 ifneq ($(TORCH_INDEX),)
 	@$(PIP) --index-url $(TORCH_INDEX) torch
 endif
 	@$(PIP) torch
+	@$(PIP) --editable .
+	@touch $@
+
+.venv/ready: .venv/installed
+	@echo "adding what tests and checks need"
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
-demo: setup
+demo: .venv/installed
 	@$(BIN)/isoflop sweep demo
 
 test: setup

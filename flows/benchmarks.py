@@ -128,7 +128,7 @@ def chosen_benchmarks(
     unsafe = [b.name for b in chosen if b.runs_code]
     if unsafe and not run_code:
         raise ValueError(
-            f"{' and '.join(unsafe)} score by running the code a model writes, with your rights "
+            f"{' and '.join(unsafe)}: scoring runs the code that a model writes, with your rights "
             "and on your files. Where that can do no harm, in a container for one, add --run-code."
         )
     for benchmark in chosen:

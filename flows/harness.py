@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+import logging
 import math
 import os
 from collections import Counter
@@ -42,6 +43,8 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.tasks import TaskManager
 
 datasets.disable_progress_bars()
+# Of its retries; what comes of them is told.
+logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 # It asks its bars to show whatever that variable says.
 lm_eval.api.task.tqdm = lambda rows, **_: rows
 
@@ -317,15 +320,13 @@ def load_benchmark(benchmark: Benchmark) -> Task | Group:
     try:
         return _load(benchmark)
     except (OSError, ValueError, ImportError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
         if isinstance(error, ConnectionError):
             # It took half a minute of retries to learn that; the next benchmark need not.
             huggingface_hub.constants.HF_HUB_OFFLINE = True
             datasets.config.HF_HUB_OFFLINE = True
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
-        raise QuestionsMissing(
-            f"{benchmark.name} cannot be asked: {reason}. Questions come from the Hugging Face Hub "
-            "once and are kept in HF_HOME; a machine without network takes a copy of that folder."
-        ) from error
+            reason = "the Hugging Face Hub cannot be reached, and its cache does not have it"
+        raise QuestionsMissing(f"{benchmark.name} cannot be asked: {reason}.") from error
 
 
 def ask(

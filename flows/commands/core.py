@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.common import Json, open_all, refusals
+from flows.commands.common import Json, open_all, refusals, say
 
 Horizon = Annotated[int | None, Parameter(help="token budget of the branch; the largest if unset")]
 
@@ -44,6 +44,8 @@ def generate(
         trained = find_trained(run, horizon, home)
         tokenizer = trained.corpus.tokenizer()
         net, _ = trained.load()
+        if tokenizer.as_read(prompt) != prompt:
+            say(f"the run was trained on ASCII; it reads: {tokenizer.as_read(prompt)}")
         ids = [BOS, *tokenizer.encode(prompt)]
         new = list(
             continue_ids(

@@ -68,7 +68,11 @@ def evaluate(
     elif found:
         _print(f"{trained.planned.name} at {trained.tokens:,} tokens", found)
     if missed:
-        say(f"isoflop: not evaluated: {', '.join(missed)}")
+        say(
+            f"isoflop: not evaluated: {', '.join(missed)}. Questions come from the Hugging Face "
+            "Hub once and are kept in HF_HOME; a machine without network takes a copy of that "
+            "folder."
+        )
         raise SystemExit(1)
 
 
