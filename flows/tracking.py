@@ -189,8 +189,11 @@ class MlflowTracker:
 
     def publish(self, run: RunDir, planned: PlannedRun) -> None:
         """Write what the mirror lacks. Rows keep the times stored on disk, so a row sent twice
-        is the same row to MLflow, and a crash between sending and noting it does no harm.
+        is the same row to MLflow, and a crash between sending and noting it does no harm. A run
+        that was never trained is nothing to mirror.
         """
+        if not run.curve_path.exists() and run.result() is None:
+            return
         with (run.path / "mirror.lock").open("w") as lock:
             # Two sweeps that share a run must not both find it missing and create it.
             fcntl.flock(lock, fcntl.LOCK_EX)

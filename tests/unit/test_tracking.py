@@ -180,6 +180,14 @@ def test_what_a_mirror_in_trouble_missed_is_published_when_all_else_is_done(tmp_
     assert alive.run_ids("test") == sorted(one.id for one in planned)
 
 
+def test_a_run_that_was_never_trained_is_not_mirrored(mlflow_tracker, sweep, tmp_path):
+    planned = planned_run(sweep=sweep)
+    run = RunDir(tmp_path / "runs" / planned.id)
+    run.create(planned)
+    mlflow_tracker.publish(run, planned)
+    assert mlflow_tracker.run_ids(sweep) == []
+
+
 def test_a_study_is_the_parent_of_its_trials(mlflow_tracker, sweep, tmp_path):
     planned = [planned_run(sweep=sweep, width=width) for width in (16, 32)]
     for run in planned:
