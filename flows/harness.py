@@ -29,7 +29,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 if importlib.util.find_spec("lm_eval") is None:
     raise ModuleNotFoundError(
         "benchmarks are scored with lm-evaluation-harness, which is not installed. "
-        "Install it: pip install 'isoflop[eval]'"
+        "Install it: make setup in the clone, or pip install 'isoflop[eval]'"
     )
 
 import datasets

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from flows.sweep import Watcher
 
 _REFRESH_S = 0.5
+# A log gets a line this often, and the table at the end.
+_LOG_S = 60.0
 _STYLES = {
     "finished": "green",
     "training": "cyan",
@@ -81,11 +83,16 @@ class TableWatcher:
     def begin(self, plan: Plan, todo: list[PlannedRun]) -> None:
         """Start the clock."""
         self._gauge = SweepGauge(plan, self._home, todo)
+        self._drawn_at = time.monotonic()
 
     def tick(self) -> None:
-        """Draw again, at most twice a second."""
-        if time.monotonic() - self._drawn_at > _REFRESH_S:
+        """Draw again, at most twice a second; into a log, a line a minute."""
+        waited = time.monotonic() - self._drawn_at
+        if self._console.is_terminal and waited > _REFRESH_S:
             self._draw()
+        elif not self._console.is_terminal and waited > _LOG_S and self._gauge is not None:
+            self._drawn_at = time.monotonic()
+            self._console.print(self._gauge.read().title(), soft_wrap=True, highlight=False)
 
     def finished(self, planned: PlannedRun, result: RunResult) -> None:
         """Nothing: its result is on disk, which the next drawing reads."""

@@ -176,3 +176,17 @@ def test_the_table_watcher_draws_what_is_on_disk(tmp_path):
         watcher.begin(planned, list(planned.runs))
     assert out.getvalue().count("waiting") == len(planned.runs)
     assert ago(None) == "–"
+
+
+def test_a_log_gets_a_line_a_minute_and_the_table_at_the_end(tmp_path, monkeypatch):
+    planned, clock, out = plan(load_spec("smoke"), DataRef(digest="d")), [1000.0], io.StringIO()
+    monkeypatch.setattr("flows.watch.time.monotonic", lambda: clock[0])
+    with TableWatcher(Console(file=out, width=100), Home(tmp_path)) as watcher:
+        watcher.begin(planned, list(planned.runs))
+        for _ in range(150):
+            clock[0] += 1
+            watcher.tick()
+        lines = out.getvalue().splitlines()
+        assert len(lines) == 2
+        assert all(line.startswith("sweep smoke: ") for line in lines)
+    assert "waiting" in out.getvalue()
