@@ -319,8 +319,10 @@ def load_benchmark(benchmark: Benchmark) -> Task | Group:
         os.environ["HF_ALLOW_CODE_EVAL"] = "1"
     try:
         return _load(benchmark)
-    except (OSError, ValueError, ImportError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, KeyError, ImportError, datasets.exceptions.DatasetsError) as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
+        if isinstance(error, KeyError):
+            reason = f"its data set has no {reason}"
         if isinstance(error, ConnectionError):
             # It took half a minute of retries to learn that; the next benchmark need not.
             huggingface_hub.constants.HF_HUB_OFFLINE = True
