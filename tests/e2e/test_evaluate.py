@@ -43,6 +43,7 @@ def evaluate(isoflop, place):
     return call
 
 
+@pytest.mark.slow
 def test_scores_are_kept_shown_mirrored_and_not_asked_for_again(evaluate, isoflop, place):
     home, _, run = place
     found, _ = evaluate("BoolQ", "hellaswag", "TriviaQA", "--shots", "0")
