@@ -6,8 +6,9 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
+
+from flows.rundir import whole_line
 
 
 class Answers:
@@ -25,8 +26,8 @@ class Answers:
         whole = 0
         with self._path.open("rb") as handle:
             for line in handle:
-                pair = _parse(line)
-                if pair is None:
+                pair = whole_line(line)
+                if not isinstance(pair, list):
                     break
                 self._known[pair[0]] = pair[1]
                 whole += len(line)
@@ -34,12 +35,7 @@ class Answers:
         os.ftruncate(self._file, whole)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         os.close(self._file)
 
     def keys(self, kind: str, asked: Iterable[Any]) -> list[str]:
@@ -64,13 +60,3 @@ class Answers:
         data = (json.dumps([key, answer]) + "\n").encode()
         while data:
             data = data[os.write(self._file, data) :]
-
-
-def _parse(line: bytes) -> list[Any] | None:
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        pair = json.loads(line)
-    except ValueError:
-        return None
-    return pair if isinstance(pair, list) and len(pair) == 2 else None

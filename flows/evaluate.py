@@ -157,22 +157,11 @@ class Evaluator:
         Raises:
             flows.harness.QuestionsMissing: the questions cannot be read.
         """
-        from flows.harness import (
-            ADAPTER_VERSION,
-            HarnessModel,
-            ask,
-            harness_version,
-            load_benchmark,
-        )  # fmt: skip
+        from flows.harness import HarnessModel, ask, harness_version, load_benchmark
         from llama_core.machine import machine_settings
 
         shots = benchmark.shots if shots is None else shots
-        harness = harness_version()
-        half = self._device.type == "cuda" and self._train.dtype == "bfloat16"
-        dtype = "bfloat16" if half else "float32"
-        asked = [benchmark.task, benchmark.score, shots, self._sha256, dtype, harness]
-        key = hashlib.sha256(json.dumps([*asked, ADAPTER_VERSION]).encode()).hexdigest()[:12]
-        kept = self._folder / f"{self._tokens}-{benchmark.name}-{key}.answers"
+        kept = self._answers_path(benchmark, shots)
         first = "" if limit is None else f"-first{limit}"
         path = kept.with_name(f"{kept.stem}{first}.json")
         found = _read(path)
@@ -186,7 +175,7 @@ class Evaluator:
         ):
             model = HarnessModel(
                 self._net, self._tokenizer, answers, seq_len=self._train.seq_len,
-                batch_tokens=_BATCH_TOKENS[self._device.type], half=half, advance=advance,
+                batch_tokens=_BATCH_TOKENS[self._device.type], half=self._half, advance=advance,
             )  # fmt: skip
             marks = ask(benchmark, questions, model, shots=shots, limit=limit)
         result = Evaluation(
@@ -209,9 +198,9 @@ class Evaluator:
             cut=model.cut,
             unknown=model.unknown,
             answer_tokens=model.shortened,
-            harness=harness,
+            harness=harness_version(),
             device=self._device.type,
-            dtype=dtype,
+            dtype=self._dtype,
             elapsed_s=now() - started,
             at=now(),
         )
@@ -219,6 +208,23 @@ class Evaluator:
         write_whole(path.with_suffix(".jsonl"), "".join(lines))
         write_whole(path, result.model_dump_json(indent=1))
         return result
+
+    @property
+    def _half(self) -> bool:
+        return self._device.type == "cuda" and self._train.dtype == "bfloat16"
+
+    @property
+    def _dtype(self) -> str:
+        return "bfloat16" if self._half else "float32"
+
+    def _answers_path(self, benchmark: Benchmark, shots: int) -> Path:
+        """Where answers are kept that may stand for one another, however many were asked."""
+        from flows.harness import ADAPTER_VERSION, harness_version
+
+        asked = [benchmark.task, benchmark.score, shots, self._sha256, self._dtype]
+        asked += [harness_version(), ADAPTER_VERSION]
+        key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
+        return self._folder / f"{self._tokens}-{benchmark.name}-{key}.answers"
 
 
 def evaluations(run: RunDir) -> list[Evaluation]:

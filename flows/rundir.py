@@ -329,11 +329,15 @@ def _flock(handle: IO[str], kind: int) -> bool:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    # The last line of a killed process may be torn; a torn line was never a row.
+    row = whole_line(line)
+    return row if isinstance(row, dict) else None
+
+
+def whole_line(line: bytes) -> Any:
+    """What a line of an append-only file holds; None when it is torn, as a kill leaves the last."""
     if not line.endswith(b"\n"):
         return None
     try:
-        row = json.loads(line)
+        return json.loads(line)
     except ValueError:
         return None
-    return row if isinstance(row, dict) else None
