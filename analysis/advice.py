@@ -228,7 +228,7 @@ def _served(
     )
 
 
-def as_json(advice: Advice) -> dict[str, Any]:
+def advice_json(advice: Advice) -> dict[str, Any]:
     """The answer as plain numbers. FLOPs and tokens are not scaled; none is null."""
     answer = advice.frontier
     optimum, baseline = answer.optimum, answer.compute_optimal

@@ -10,7 +10,9 @@ from analysis.compare import Comparison, common_budgets, optimum_band
 from analysis.compare_text import LAW_HEADER, PAIR_HEADER, how, law_rows, pair_rows, verdict
 from analysis.page import Page
 
-_FIRST, _SECOND, _INK = "#0b6e99", "#c2410c", "#1c2430"
+_FIRST = "#0b6e99"
+_SECOND = "#c2410c"
+_INK = "#1c2430"
 _BANDS = {_FIRST: "rgba(11,110,153,0.15)", _SECOND: "rgba(194,65,12,0.15)"}
 _BUDGETS = 40
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from analysis.compare import Comparison, Contrast
+from analysis.fit_json import group_json
 
 _NAMES = {
     "E": "E",
@@ -102,7 +103,7 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
         "level": found.level,
         "paired": found.paired,
         "refusals": list(found.refusals),
-        "laws": [None if law is None else law.as_json() for law in found.laws],
+        "laws": [None if law is None else group_json(law) for law in found.laws],
         "contrasts": [
             {
                 "name": c.name,

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from analysis.envelope import EnvelopeFit
     from analysis.fit import GroupFit
 
-_INK, _SOFT, _MARK, _WARN = "#1c2430", "#8a94a3", "#0b6e99", "#c2410c"
+_INK = "#1c2430"
+_SOFT = "#8a94a3"
+_MARK = "#0b6e99"
+_WARN = "#c2410c"
 _STEP = 1.03  # factor in tokens between the points of a curve
 _UNITS = {"nats_per_token": "nats per token", "bits_per_byte": "bits per byte"}
 

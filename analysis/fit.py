@@ -89,12 +89,6 @@ class GroupFit:
     leave_one_out_percent: float
     used: pl.DataFrame
 
-    def as_json(self) -> dict[str, Any]:
-        """The object of `isoflop fit --json`; see docs/fitting/output.md."""
-        from analysis.fit_json import group_json
-
-        return group_json(self)
-
 
 def fit_table(
     frame: pl.DataFrame,

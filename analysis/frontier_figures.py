@@ -12,7 +12,9 @@ from analysis.decision import extrapolated, quantiles
 from analysis.frontier import FLOPS_RATIO, compute_optimal, contour_above_E, inference_optimal
 from analysis.law import LossLaw
 
-INK, SOFT, GRID = "#1c2430", "#5b6675", "#e6eaef"
+INK = "#1c2430"
+SOFT = "#5b6675"
+GRID = "#e6eaef"
 # Light to dark with demand, readable without colour vision.
 SHADES = ("#7a8794", "#4fa3c7", "#0b6e99", "#0a3d62", "#3b1f4a")
 

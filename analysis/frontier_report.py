@@ -1,6 +1,6 @@
 """The page of one answer of `isoflop frontier`: its words and its tables."""
 
-from analysis.advice import Advice, as_json
+from analysis.advice import Advice, advice_json
 from analysis.fit_text import frontier_counts
 from analysis.frontier_figures import draw_life, draw_regret, life_data, regret_data
 from analysis.page import Page
@@ -14,7 +14,7 @@ NOT_MODELLED = (
 
 def frontier_page(advice: Advice) -> Page:
     """One answer: the choice, its bill, how sure it is, and what a wrong guess costs."""
-    told = as_json(advice)
+    told = advice_json(advice)
     best, plain = told["optimum"], told["compute_optimal"]
     page = Page(f"Which N and D for loss {told['loss']:.4g} and {short(advice.planned)} tokens")
     page.text(

@@ -51,7 +51,7 @@ def fit(
         report: write an HTML page with every figure.
     """
     from analysis.fit import fit_table
-    from analysis.fit_json import envelope_json
+    from analysis.fit_json import envelope_json, group_json
     from analysis.observations import TableError, read_table
     from flows.cli import fail
 
@@ -83,7 +83,7 @@ def fit(
         envelope = _envelope(sweep, level)
     except TableError as error:
         fail(str(error))
-    document: dict[str, Any] = {"groups": [group.as_json() for group in groups]}
+    document: dict[str, Any] = {"groups": [group_json(group) for group in groups]}
     if envelope is not None:
         document["envelope"] = envelope_json(envelope[1])
     if report is not None:

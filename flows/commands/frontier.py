@@ -57,7 +57,7 @@ def frontier(
 
     Ask for one goal: --loss, --flops or --like.
     """
-    from analysis.advice import advise, as_json
+    from analysis.advice import advise, advice_json
     from flows.cli import fail
     from flows.commands.frontier_text import print_advice
     from flows.output import emit
@@ -93,7 +93,7 @@ def frontier(
         print(f"report: {report}", file=sys.stderr)
     if json is not None:
         with writing(json):
-            emit(as_json(advice), json)
+            emit(advice_json(advice), json)
     if json != "-":
         print_advice(advice)
 

@@ -4,7 +4,7 @@ from math import isfinite
 
 import polars as pl
 
-from analysis.advice import Advice, as_json
+from analysis.advice import Advice, advice_json
 from analysis.fit_text import frontier_counts
 from analysis.retrodict import range_over_laws
 from flows.output import table
@@ -22,7 +22,7 @@ QUANTITIES = {
 def print_advice(advice: Advice) -> None:
     """The choice, how sure it is, what other laws say, and what a wrong guess costs."""
     answer = advice.frontier
-    told = as_json(advice)
+    told = advice_json(advice)
     intervals = told["intervals"] or {}
     header = ["", "compute-optimal", "inference-optimal"]
     if intervals:

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from analysis import published
-from analysis.advice import Demand, advise, as_json
+from analysis.advice import Demand, advise, advice_json
 from analysis.decision import AtBudget, AtLoss, Like
 from analysis.frontier import FrontierError, NegativeDemand
 
@@ -31,13 +31,13 @@ def test_demand_that_is_none_is_refused() -> None:
 def test_every_answer_is_plain_json(
     goal: AtLoss | AtBudget | Like, generated: tuple[float, float]
 ) -> None:
-    told = as_json(advise(LAW, goal, Demand(generated=generated)))
+    told = advice_json(advise(LAW, goal, Demand(generated=generated)))
     assert json.loads(json.dumps(told, allow_nan=False))["loss"] == told["loss"]
     assert len(told["regret"]["extra"]) == len(told["regret"]["true"])
 
 
 def test_the_plan_lies_inside_the_interval_of_demand() -> None:
-    told = as_json(advise(LAW, AtBudget(1e22), Demand(generated=(1e11, 1e13))))
+    told = advice_json(advise(LAW, AtBudget(1e22), Demand(generated=(1e11, 1e13))))
     assert 1e11 < told["demand"]["planned"] < 1e13
     extra = dict(zip(told["regret"]["true"], told["regret"]["extra"], strict=True))
     plan = told["regret"]["planned"].index(told["demand"]["planned"])
@@ -45,13 +45,13 @@ def test_the_plan_lies_inside_the_interval_of_demand() -> None:
 
 
 def test_the_same_bill_buys_a_better_model() -> None:
-    told = as_json(advise(LAW, AtBudget(1e22), Demand(generated=(1e12, 1e12))))
+    told = advice_json(advise(LAW, AtBudget(1e22), Demand(generated=(1e12, 1e12))))
     assert told["same_bill"]["loss"] < told["loss"]
     assert told["same_bill"]["total"] == pytest.approx(told["compute_optimal"]["total"], rel=1e-9)
 
 
 def test_break_even_is_where_both_bills_meet() -> None:
-    told = as_json(advise(LAW, AtBudget(1e22), Demand(generated=(1e12, 1e12))))
+    told = advice_json(advise(LAW, AtBudget(1e22), Demand(generated=(1e12, 1e12))))
     tokens = told["break_even_tokens"]
     best, plain = told["optimum"], told["compute_optimal"]
     assert best["train_flops"] + 2 * best["N"] * tokens == pytest.approx(
@@ -61,7 +61,7 @@ def test_break_even_is_where_both_bills_meet() -> None:
 
 
 def test_a_loss_is_compared_with_other_laws_at_its_budget() -> None:
-    told = as_json(advise(LAW, AtLoss(2.1), Demand(generated=(1e12, 1e12))))
+    told = advice_json(advise(LAW, AtLoss(2.1), Demand(generated=(1e12, 1e12))))
     own = told["spread_over_laws"][0]
     assert own["law"] == "besiroglu"
     assert own["N"] == pytest.approx(told["optimum"]["N"], rel=1e-9)

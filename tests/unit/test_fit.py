@@ -9,6 +9,7 @@ import pytest
 from analysis import figures
 from analysis.envelope import fit_envelope
 from analysis.fit import GroupFit, fit_table
+from analysis.fit_json import group_json
 from analysis.fit_report import fit_page
 from analysis.fit_text import formula, group_lines
 from analysis.observations import TableError
@@ -80,7 +81,7 @@ def test_an_error_in_one_group_names_the_group() -> None:
 
 
 def test_the_json_is_json_without_nan(group: GroupFit) -> None:
-    text = json.dumps(group.as_json(), allow_nan=False)
+    text = json.dumps(group_json(group), allow_nan=False)
     assert json.loads(text)["law"]["alpha"] == group.fit.law.alpha
 
 
