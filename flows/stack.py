@@ -123,8 +123,8 @@ def down(settings: Settings, home: Home) -> list[Process]:
     if server_answers(settings):
         _crash_runs_in_flight(settings, home)
     stop([process for process in living if "worker" not in process.name], alive)
-    for note in ("stack.json", ADDRESSES):
-        (home.root / note).unlink(missing_ok=True)
+    for left_behind in ("stack.json", ADDRESSES):
+        (home.root / left_behind).unlink(missing_ok=True)
     return living
 
 

@@ -57,7 +57,7 @@ def frontier(
 
     Ask for one goal: --loss, --flops or --like.
     """
-    from analysis.advice import advise, advice_json
+    from analysis.advice import advice_json, advise
     from flows.cli import fail
     from flows.commands.frontier_text import print_advice
     from flows.output import emit

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from analysis import published
-from analysis.advice import Demand, advise, advice_json
+from analysis.advice import Demand, advice_json, advise
 from analysis.decision import AtBudget, AtLoss, Like
 from analysis.frontier import FrontierError, NegativeDemand
 
