@@ -52,6 +52,7 @@ test-all: setup
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo
 
 types: setup
 	@$(BIN)/mypy

@@ -190,3 +190,78 @@ class LawFit:
     rows_excluded: tuple[Excluded, ...]
     intervals: Intervals
     draws: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Constants:
+    """A law's constants as arrays that broadcast: 0-d for a law, (draws, 1) for its bootstrap."""
+
+    E: Array
+    A: Array
+    B: Array
+    alpha: Array
+    beta: Array
+    gamma: Array
+
+    @classmethod
+    def of(cls, law: "Law") -> "Constants":
+        """The point estimate; constants pass through."""
+        if isinstance(law, Constants):
+            return law
+        return cls(*(np.asarray(getattr(law, name), float) for name in _NAMES))
+
+    @classmethod
+    def of_draws(cls, law: LossLaw) -> Self:
+        """The bootstrap draws, one row each; a constant without draws keeps its value.
+
+        Raises:
+            ValueError: the law carries no draws.
+        """
+        if not law.draws:
+            raise ValueError(f"{law.name} carries no bootstrap draws: refit it with a bootstrap.")
+        rows = len(next(iter(law.draws.values())))
+        columns = (law.draws.get(name, (getattr(law, name),) * rows) for name in _NAMES)
+        return cls(*(np.asarray(column, float)[:, np.newaxis] for column in columns))
+
+    def loss(self, N: ArrayLike, D: ArrayLike) -> Array:
+        """Loss at N parameters and D fresh tokens."""
+        N, D = np.asarray(N, float), np.asarray(D, float)
+        return np.asarray(self.E + (self.A * N**-self.alpha + self.B * D**-self.beta) ** self.gamma)
+
+    def rows(self, keep: NDArray[np.bool_]) -> "Constants":
+        """The draws marked in `keep`, shape (draws,)."""
+        return Constants(*(getattr(self, name)[keep] for name in _NAMES))
+
+    @property
+    def log_G(self) -> Array:
+        """Log of Hoffmann's G = (alpha·A/(beta·B))^(1/(alpha + beta)) (2022, eq. 4)."""
+        ratio = np.log(self.alpha * self.A / (self.beta * self.B))
+        return np.asarray(ratio / (self.alpha + self.beta))
+
+
+# Whatever can be asked for a frontier: a law, or the constants of its draws.
+Law = LossLaw | Constants
+_NAMES = ("E", "A", "B", "alpha", "beta", "gamma")
+FARTHEST = 300.0  # of ln N*
+
+
+def constants_and_exponents(constants: Mapping[str, Array]) -> dict[str, Array]:
+    """The constants of a law with the exponents of its optimum (Hoffmann et al. 2022, eq. 4)."""
+    total = constants["alpha"] + constants["beta"]
+    return {
+        **constants,
+        "exponent_N": constants["beta"] / total,
+        "exponent_D": constants["alpha"] / total,
+    }
+
+
+def optimal_size(constants: Mapping[str, Array], flops: float) -> tuple[Array, Array]:
+    """N* and D* under C = 6·N·D for each set of constants (Hoffmann et al. 2022, eq. 4)."""
+    alpha, beta = constants["alpha"], constants["beta"]
+    log_G = (np.log(alpha) + np.log(constants["A"]) - np.log(beta) - np.log(constants["B"])) / (
+        alpha + beta
+    )
+    log_N = log_G + beta / (alpha + beta) * np.log(flops / 6)
+    # A law of vanishing exponents has its optimum nowhere; keep what can be written down.
+    log_N = np.clip(log_N, -FARTHEST, FARTHEST)
+    return np.exp(log_N), np.exp(np.log(flops / 6) - log_N)

@@ -26,18 +26,20 @@ from typing import Any
 
 import psutil
 
-from flows.calibrate import estimate  # noqa: F401 - imports torch, as every training does
-from flows.execute import execute
-from flows.live import CurveReader, write_live_page
-from flows.plan import make_plan, sweep_folder
-from flows.progress import SweepGauge
-from flows.rundir import CurveWriter, RunDir
-from flows.servers import free_port
+from flows.cost.estimate import estimate  # noqa: F401 - imports torch, as every training does
+from flows.mirror.tracker import open_tracker
+from flows.plans.plan import make_plan, sweep_folder
+from flows.runs.curve import CurveWriter
+from flows.runs.directory import RunDir
 from flows.settings import Home, Settings, open_home
-from flows.stack import noted
-from flows.tracking import open_tracker
+from flows.stack.processes import noted
+from flows.stack.servers import free_port
+from flows.training.execute import execute
+from flows.watch.curves import CurveReader
+from flows.watch.page import write_live_page
+from flows.watch.progress import SweepGauge
 from llama_core.config import Placement
-from llama_core.corpus import find_corpus
+from llama_core.corpus.prepared import find_corpus
 from llama_core.records import StepRecord
 from llama_core.train import train
 from sweeps.load import load_spec

@@ -14,17 +14,19 @@ import threading
 import time
 from pathlib import Path
 
-from flows.estimate import Estimate, Speed, estimate
-from flows.plan import make_plan
-from flows.rundir import RunDir
+from flows.cost.estimate import Estimate, Speed, estimate
+from flows.cost.timing import Answer, Request, Timing, shape_of
+from flows.plans.plan import make_plan
+from flows.runs.directory import RunDir
 from flows.settings import Home
-from flows.slots import child_environment
-from flows.timing import Answer, Request, Timing, shape_of
+from flows.training.slots import child_environment
 from sweeps.load import load_spec
 from sweeps.plan import Plan
 
 # The timing child with its clock exchanged for that of its own CPU time.
-_ON_CPU_CLOCK = "import time; time.time = time.process_time; from flows.timing import main; main()"
+_ON_CPU_CLOCK = (
+    "import time; time.time = time.process_time; from flows.cost.timing import main; main()"
+)
 _SLOT = {"OMP_NUM_THREADS": "1"}
 
 
@@ -63,7 +65,7 @@ def train(plan: Plan, home: Home, predicted: Estimate) -> dict[str, float]:
             run.create(planned)
             run.place(plan.spec.placement)
             child = subprocess.Popen(
-                [sys.executable, "-m", "flows.child", home.root, run.id, str(os.getpid())],
+                [sys.executable, "-m", "flows.training.child", home.root, run.id, str(os.getpid())],
                 env=child_environment(_SLOT),
                 stderr=subprocess.DEVNULL,
             )

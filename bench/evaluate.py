@@ -18,14 +18,14 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from flows.answers import Answers
-from flows.harness import HarnessModel
+from flows.evaluation.answers import Answers
+from flows.evaluation.harness_model import HarnessModel
 from llama_core.config import ModelConfig, Placement
-from llama_core.docstrings import prose
-from llama_core.hf import export_hf
+from llama_core.corpus.docstrings import prose
+from llama_core.corpus.tokenizer import Tokenizer
+from llama_core.exchange.hf import export_hf
 from llama_core.machine import attention_backend, machine_settings, resolve_device
 from llama_core.model import Llama
-from llama_core.tokenizer import Tokenizer
 
 SEQ_LEN = 512
 VOCAB = 4096

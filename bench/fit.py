@@ -24,11 +24,12 @@ import scipy
 from scipy.optimize import minimize
 from scipy.special import huber, logsumexp
 
-from analysis.forms import Problem, find_optimum
+from analysis.fit.parametric import pose
+from analysis.law import Array
 from analysis.observations import read_table
-from analysis.parametric import pose
-from analysis.solver import Array
-from analysis.uncertainty import bootstrap, resample
+from analysis.solver.problem import Problem
+from analysis.solver.search import find_optimum
+from analysis.solver.uncertainty import bootstrap, resample
 
 # Hoffmann et al. 2022, appendix D.2: starts of alpha, beta, ln E, ln A, ln B.
 STARTS = tuple(

@@ -16,8 +16,8 @@ import scipy
 from scipy.optimize import brentq
 
 from analysis import published
-from analysis.contour import Constants
-from analysis.decision import AtBudget, frontier
+from analysis.frontier.decision import AtBudget, frontier
+from analysis.law import Constants
 
 DEMANDS = np.geomspace(1e10, 1e15, 1000)
 BUDGET = 1e22

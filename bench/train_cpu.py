@@ -29,8 +29,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llama_core.config import AdamW, ModelConfig, Placement, TrainConfig, Wsd
+from llama_core.corpus.batches import Batches, TokenSource
 from llama_core.counting import count_params, train_flops
-from llama_core.data import Batches, TokenSource
 from llama_core.machine import fp32_matmul, machine_settings
 from llama_core.optim import adamw
 from llama_core.train import train
@@ -112,7 +112,7 @@ def huggingface(model: ModelConfig, attention: str) -> nn.Module:
     """transformers' Llama of the same shape."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from llama_core.hf import hf_config
+    from llama_core.exchange.hf import hf_config
 
     config = LlamaConfig.from_dict(hf_config(model, SEQ_LEN))
     config._attn_implementation = attention

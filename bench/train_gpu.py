@@ -24,8 +24,8 @@ import torch.nn.functional as F
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from llama_core.config import AdamW, ModelConfig, Placement, TrainConfig, Wsd
+from llama_core.corpus.batches import Batches, TokenSource
 from llama_core.counting import count_params, train_flops
-from llama_core.data import Batches, TokenSource
 from llama_core.machine import peak_flops
 from llama_core.optim import adamw
 from llama_core.train import train
@@ -69,7 +69,7 @@ def huggingface(model: ModelConfig, seq_len: int, rows: int, device: str) -> Cal
     """transformers' Llama with SDPA and torch.compile in a plain loop."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from llama_core.hf import hf_config
+    from llama_core.exchange.hf import hf_config
 
     config = LlamaConfig.from_dict(hf_config(model, seq_len))
     config._attn_implementation = "sdpa"

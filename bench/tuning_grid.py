@@ -16,9 +16,9 @@ from pathlib import Path
 
 import polars as pl
 
-from flows.observe import observations
-from flows.plan import make_plan
-from flows.rundir import RunDir
+from flows.plans.plan import make_plan
+from flows.runs.directory import RunDir
+from flows.runs.table import observations
 from flows.settings import Home, open_home
 from llama_core.config import Placement
 from sweeps.grid import shape
@@ -74,7 +74,14 @@ def train(run: PlannedRun, home: Home) -> None:
     directory.create(run)
     directory.place(Placement(threads=1))
     if not directory.settled():
-        child = [sys.executable, "-m", "flows.child", str(home.root), run.id, str(os.getpid())]
+        child = [
+            sys.executable,
+            "-m",
+            "flows.training.child",
+            str(home.root),
+            run.id,
+            str(os.getpid()),
+        ]
         subprocess.run(child, check=True)
 
 

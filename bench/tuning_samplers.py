@@ -1,7 +1,7 @@
 """Which sampler finds a surface's minimum: Sobol alone, then GPSampler, or then multivariate TPE.
 
 Simulated surfaces of learning rate and batch with the curvature and the noise of the demo's
-corpus, steeper towards high rates. Trials are asked in the generations of `flows.study`.
+corpus, steeper towards high rates. Trials are asked in the generations of `flows.tuning.study`.
 """
 
 import sys
@@ -11,9 +11,9 @@ import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
 
-from analysis.lr_surface import Axis, SurfaceError, Trials, fit_surfaces
-from flows import study
-from flows.study import Told, propose
+from analysis.tuning.surface import Axis, SurfaceError, Trials, fit_surfaces
+from flows.tuning import study
+from flows.tuning.study import Told, propose
 from sweeps.load import load_tune_spec
 from sweeps.tune_spec import Dimension
 
@@ -60,7 +60,7 @@ def regrets(told, loss):
 
 
 def samplers(name):
-    """Make `flows.study` ask another sampler."""
+    """Make `flows.tuning.study` ask another sampler."""
     kinds: dict[str, type[BaseSampler]] = {"gp": GPSampler, "tpe": TPESampler}
 
     def make(seed: int, told: int) -> BaseSampler:

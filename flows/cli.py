@@ -3,7 +3,6 @@
 import os
 import sys
 from importlib.metadata import version
-from typing import NoReturn
 
 from cyclopts import App
 
@@ -14,30 +13,31 @@ app = App(
     version_flags=["--version"],
 )
 
+
 # Cyclopts imports a module only when its command is called.
 for _name, _target, _help in (
-    ("plan", "sweep:plan", "Show every run of a sweep with its cost; nothing is spent."),
+    ("plan", "plan:plan", "Show every run of a sweep with its cost; nothing is spent."),
     ("sweep", "sweep:sweep", "Plan, train what is missing, fit and report, in this process."),
     ("cancel", "sweep:cancel", "Stop a sweep that runs elsewhere; called again it goes on."),
-    ("report", "sweep:report", "Write a sweep's report again from what is there."),
+    ("report", "results:report", "Write a sweep's report again from what is there."),
     ("watch", "watch:watch", "Show a sweep as it trains."),
-    ("runs", "sweep:runs", "List the runs of a sweep, or of all."),
-    ("show", "look:show", "Print all that is known of a run."),
-    ("compare", "look:compare", "What differs between two sweeps, and what it did to the law."),
-    ("export", "look:export", "Write a sweep's observations and curves as files."),
+    ("runs", "results:runs", "List the runs of a sweep, or of all."),
+    ("show", "results:show", "Print all that is known of a run."),
+    ("compare", "results:compare", "What differs between two sweeps, and what it did to the law."),
+    ("export", "results:export", "Write a sweep's observations and curves as files."),
     ("up", "stack:up", "Start Prefect, MLflow, pools and workers, and deploy."),
     ("down", "stack:down", "Stop them."),
     ("status", "stack:status", "Show servers, workers, sweeps and runs."),
     ("doctor", "stack:doctor", "Find what is wrong with them, and mend it."),
-    ("sync", "sweep:sync", "Bring the MLflow mirror up to date."),
+    ("sync", "stack:sync", "Bring the MLflow mirror up to date."),
     ("fit", "fit:fit", "Fit a loss law to a table of runs or a sweep."),
     ("tune", "tune:tune", "Search learning rate and batch at small sizes; fit their laws."),
     ("fit-lr", "tune:fit_lr", "Fit the laws of learning rate and batch to a table of trials."),
     ("frontier", "frontier:frontier", "Compute-optimal and inference-optimal N and D."),
     ("retrodict", "frontier:retrodict", "The inference bill behind published models."),
     ("evaluate", "evaluate:evaluate", "Put the benchmarks of the LLaMA paper to a trained model."),
-    ("generate", "core:generate", "Continue a prompt with a trained model."),
-    ("export-hf", "core:export_hf", "Write a trained model as transformers reads it."),
+    ("generate", "trained:generate", "Continue a prompt with a trained model."),
+    ("export-hf", "trained:export_hf", "Write a trained model as transformers reads it."),
 ):
     app.command(f"flows.commands.{_target}", name=_name, help=_help)
 
@@ -49,9 +49,3 @@ def main() -> None:
     except BrokenPipeError:
         # Whoever read our output has seen enough, as `head` does; nothing is left to say.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def fail(message: str) -> NoReturn:
-    """Refuse unusable input: one clear line on standard error, exit status 2."""
-    print(f"isoflop: {message}", file=sys.stderr)
-    raise SystemExit(2)

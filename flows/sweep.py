@@ -1,72 +1,37 @@
 """The sweep flow: plan, skip what is finished, dispatch, wait, report."""
 
-from typing import Any, Protocol
+from typing import Any
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import NonNegativeInt
 
-from flows.artifact import ArtifactWatcher
-from flows.dispatch import Dispatcher, WorkPool
-from flows.failures import no_room
-from flows.flow_runs import rename
-from flows.ledger import CappedSweep, Ledger, capped
-from flows.live import LivePage
-from flows.mirror import Mirror, publishing
-from flows.observe import missing, not_finished
-from flows.plan import make_plan, sweep_folder
-from flows.report import SweepReport, finish_sweep
-from flows.rundir import RunDir, RunResult, SweepFailedError, write_whole
+from flows.cost.ledger import CappedSweep, Ledger, capped
+from flows.dispatch.contract import Dispatcher, SweepFailedError
+from flows.dispatch.underway import noted
+from flows.dispatch.work_pool import WorkPool
+from flows.files import write_whole
+from flows.mirror.contract import Publisher
+from flows.mirror.publish import Mirror, publishing
+from flows.plans.plan import make_plan, sweep_folder
+from flows.results.report import SweepReport, finish_sweep
+from flows.runs.directory import RunDir, RunResult
+from flows.runs.state import missing, not_finished
 from flows.settings import Home, Settings, open_home
-from flows.slots import slot_environments
-from flows.store import open_store
-from flows.tracking import Publisher
-from flows.underway import noted
-from flows.watch import Together
+from flows.stack.flow_runs import rename
+from flows.store.run_store import open_store
+from flows.training.failures import no_room
+from flows.training.slots import slot_environments
+from flows.watch.in_prefect import ArtifactWatcher, LogWatcher
+from flows.watch.page import LivePage
+from flows.watch.watcher import Together, Watcher
 from sweeps.load import load_spec
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
 # So many failures in a row from the start are a bug and not bad luck.
 _FAILED_ALIKE = 3
-
-
-class Watcher(Protocol):
-    """Who looks on while a sweep trains."""
-
-    def begin(self, plan: Plan, todo: list[PlannedRun]) -> None:
-        """The runs that are missing are about to be dispatched."""
-
-    def tick(self) -> None:
-        """Something may have moved."""
-
-    def finished(self, planned: PlannedRun, result: RunResult) -> None:
-        """A run has its result."""
-
-
-class LogWatcher:
-    """Tells the log of the flow run, which Prefect shows beside it."""
-
-    def __init__(self) -> None:
-        self._log = get_run_logger()
-
-    def begin(self, plan: Plan, todo: list[PlannedRun]) -> None:
-        """Say how much there is to do."""
-        self._log.info(
-            "sweep %s: %d trainings, %d observations, %.2e FLOPs; %d to train",
-            *(plan.spec.name, len(plan.runs), plan.observations, plan.flops_spent, len(todo)),
-        )
-        for warning in plan.warnings:
-            self._log.warning("%s", warning)
-
-    def tick(self) -> None:
-        """Nothing: a log is no place for progress bars."""
-
-    def finished(self, planned: PlannedRun, result: RunResult) -> None:
-        """Say how it ended."""
-        losses = ", ".join(f"{found.val_loss:.4f}" for found in result.observations)
-        self._log.info("%s %s: %s", planned.name, result.status, result.reason or losses)
 
 
 @flow(name="sweep", flow_run_name="{spec}", persist_result=False)

@@ -9,11 +9,13 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import TerminationSignal
 from prefect.states import Completed, Crashed, Failed
 
-from flows.execute import Interrupted, execute
-from flows.failures import may_pass
-from flows.rundir import RunDir, RunResult
+from flows.runs.directory import RunDir, RunResult
 from flows.settings import Home, Settings, open_home
-from flows.store import RunStore, insist, open_store, pushed
+from flows.store.push import insist, pushed
+from flows.store.run_store import RunStore, open_store
+from flows.training.execute import execute
+from flows.training.failures import may_pass
+from flows.training.signals import Interrupted
 from sweeps.spec import PlannedRun
 
 log = logging.getLogger(__name__)

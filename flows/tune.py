@@ -4,9 +4,8 @@ import fcntl
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
@@ -14,45 +13,25 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.dispatch import Dispatcher, WorkPool
-from flows.flow_runs import rename
-from flows.mirror import Mirror, publishing
-from flows.observe import missing
-from flows.rundir import RunDir, RunResult, SweepFailedError, write_whole
+from flows.dispatch.contract import Dispatcher, SweepFailedError
+from flows.dispatch.work_pool import WorkPool
+from flows.files import write_whole
+from flows.mirror.contract import Publisher
+from flows.mirror.publish import Mirror, publishing
+from flows.runs.directory import RunDir, RunResult
+from flows.runs.state import missing
 from flows.settings import Home, Settings, open_home
-from flows.store import open_store
-from flows.study import WidthStudy, open_storage, study_name
-from flows.tracking import Publisher
-from flows.tune_plan import prepare_tune, search_box
-from flows.tune_report import TuneReport, finish_tune
-from llama_core.config import ModelConfig
+from flows.stack.flow_runs import rename
+from flows.store.run_store import open_store
+from flows.tuning.plan import prepare_tune, search_box
+from flows.tuning.report import TuneReport, finish_tune
+from flows.tuning.study import Width, WidthStudy, open_storage, study_name
+from flows.tuning.watcher import LogTrials, TrialWatcher
 from sweeps.grid import shape
 from sweeps.load import load_tune_spec
 from sweeps.spec import DataRef, PlannedRun
 from sweeps.tune_plan import trial_run
-from sweeps.tune_spec import Dimension, TuneSpec
-
-
-class TrialWatcher(Protocol):
-    """Who looks on while trials train."""
-
-    def round(self, trials: int, missing: int) -> None:
-        """So many trials are open, of which so many are about to be trained."""
-
-    def tick(self) -> None:
-        """Something may have moved."""
-
-    def finished(self, planned: PlannedRun, result: RunResult) -> None:
-        """A trial has its result."""
-
-
-@dataclass(frozen=True, slots=True)
-class Width:
-    """One width of a study: its model, what is searched, and the study itself."""
-
-    model: ModelConfig
-    box: tuple[Dimension, ...]
-    study: WidthStudy
+from sweeps.tune_spec import TuneSpec
 
 
 @flow(name="tune", flow_run_name="{spec}", persist_result=False)
@@ -76,24 +55,6 @@ def tune(spec: str = "lr-batch", overrides: tuple[str, ...] = ()) -> State[Any]:
     report = run_tune(parsed, data, settings, home, mirror, dispatcher, LogTrials())
     get_run_logger().info("%s", report.verdict)
     return Completed(message=str(report.page))
-
-
-class LogTrials:
-    """Tells the log of the flow run."""
-
-    def __init__(self) -> None:
-        self._log = get_run_logger()
-
-    def round(self, trials: int, missing: int) -> None:
-        """Say how much there is to do."""
-        self._log.info("%d trials, %d to train", trials, missing)
-
-    def tick(self) -> None:
-        """Nothing: a log is no place for progress."""
-
-    def finished(self, planned: PlannedRun, result: RunResult) -> None:
-        """Say how it ended."""
-        self._log.info("%s", trial_line(planned, result))
 
 
 def run_tune(
@@ -128,16 +89,6 @@ def run_tune(
             for trial in width.study.trials()
         ]
         return finish_tune(spec, data, widths, runs, home, mirror, folder)
-
-
-def trial_line(planned: PlannedRun, result: RunResult) -> str:
-    """A trial and what it reached, for a log or a terminal."""
-    train = planned.run.train
-    losses = ", ".join(f"{found.val_loss:.4f}" for found in result.observations)
-    return (
-        f"{planned.name}: lr {train.optimizer.lr:.2e}, batch {train.batch_tokens:,}: "
-        f"{losses or f'{result.status}, {result.reason}'}"
-    )
 
 
 def _round(

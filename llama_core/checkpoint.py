@@ -9,7 +9,6 @@ number of ranks reads either form.
 
 import hashlib
 import json
-import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -22,9 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from llama_core.parallel import own_shard, sharded_like
-
-Tensors = dict[str, Tensor]
+from llama_core.files import sync_folder, write_durably
 
 # Ranks write as much as each other, so one that is this late is not coming.
 _SHARDS_TIMEOUT_S = 600.0
@@ -246,75 +243,3 @@ class StoredTensors(Mapping[str, Tensor]):
 
 def _digests(header: dict[str, Any]) -> list[str]:
     return list(header["shards"]) if "shards" in header else [header["sha256"]]
-
-
-def write_durably(path: Path, content: bytes) -> None:
-    """Write a file so that after a crash it is there whole or not at all."""
-    aside = path.with_name(path.name + ".writing")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def capture(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Tensors:
-    """A copy of weights and moments, by name; the step count as a tensor among them."""
-    return {name: tensor.clone() for name, tensor in _state(model, optimizer)}
-
-
-@torch.no_grad()
-def restore(
-    tensors: Mapping[str, Tensor], model: torch.nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
-    """Put back in place what `capture` copied, or a checkpoint holds."""
-    for name, tensor in _state(model, optimizer):
-        tensor.copy_(sharded_like(tensors[name], tensor))
-
-
-def trunk_of(
-    tensors: Mapping[str, Tensor], model: torch.nn.Module, optimizer: torch.optim.Optimizer
-) -> Tensors:
-    """The trunk's part of a checkpoint written on a branch; empty for one on the trunk."""
-    return {
-        name: sharded_like(tensors[f"trunk.{name}"], tensor).to(tensor.device)
-        for name, tensor in _state(model, optimizer)
-        if f"trunk.{name}" in tensors
-    }
-
-
-def stored_state(state: Tensors, trunk: Tensors, *, leads: bool) -> Tensors:
-    """What this rank writes of a checkpoint, on the CPU: its shards, and if it leads the rest."""
-    both = state | {f"trunk.{name}": tensor for name, tensor in trunk.items()}
-    mine = {name: own_shard(tensor) for name, tensor in both.items()}
-    return {
-        name: tensor.cpu() for name, tensor in mine.items() if leads or tensor is not both[name]
-    }
-
-
-def _state(
-    model: torch.nn.Module, optimizer: torch.optim.Optimizer
-) -> Iterator[tuple[str, Tensor]]:
-    for name, weight in model.named_parameters():
-        yield f"weight.{name}", weight.detach()
-        for key, value in optimizer.state[weight].items():
-            yield f"{key}.{name}", value.detach()
-
-
-def tensors_sha256(tensors: Tensors) -> str:
-    """Hash of names, types, shapes and values."""
-    digest = hashlib.sha256()
-    for name, tensor in tensors.items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()

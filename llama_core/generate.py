@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from llama_core.model import KvCache, Llama
+from llama_core.attention import KvCache
+from llama_core.model import Llama
 
 
 def generate(

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import torch
 
+from llama_core.attention import AttentionBackend
 from llama_core.config import ModelConfig, Placement, TrainConfig
 from llama_core.memory import rows_that_fit
-from llama_core.model import AttentionBackend
 
 log = logging.getLogger(__name__)
 

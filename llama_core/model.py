@@ -1,23 +1,19 @@
 """The transformer of LLaMA: RMSNorm first, rotary positions, grouped queries, SwiGLU."""
 
-import itertools
 import math
-from collections.abc import Sequence
-from functools import lru_cache, partial
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
+from llama_core.attention import Attention, AttentionBackend, CacheSlot, KvCache, Rope
 from llama_core.config import ModelConfig
-from llama_core.counting import query_blocks
 from llama_core.kernels import rms_norm
 
-AttentionBackend = Literal["eager", "sdpa"]
 Recompute = Literal["off", "selective", "full"]
-
 # Selective recomputation keeps what is dear to compute for its size: products and attention.
 _KEPT = [
     torch.ops.aten.mm.default,
@@ -113,55 +109,6 @@ def _recomputed(
     return kept
 
 
-class KvCache:
-    """Keys and values of the tokens seen so far, for every layer."""
-
-    def __init__(
-        self,
-        config: ModelConfig,
-        rows: int,
-        max_length: int,
-        like: Tensor,
-        padding: Sequence[int] | None = None,
-    ) -> None:
-        """Args:
-        like: a tensor whose device and type the cache takes.
-        padding: how many of each row's first tokens are none, where prompts of several lengths
-            end together. Rotary attention sees distances only, so what follows is as it would be
-            without them.
-        """
-        shape = (config.n_layers, 2, rows, config.n_kv_heads, max_length, config.head_dim)
-        self._store = like.new_zeros(shape)
-        self._first = None
-        if padding is not None and any(padding):
-            self._first = torch.tensor(padding, device=like.device)
-        self.length = 0
-
-    def slot(self, layer: int) -> "CacheSlot":
-        """Where one layer writes."""
-        return CacheSlot(self._store[layer], self.length, self._first)
-
-
-class CacheSlot(NamedTuple):
-    """One layer's part of the cache: (2, b, n_kv_heads, max_length, d), and tokens in it.
-
-    `first` is the position of each row's first token that is not padding, where there is some.
-    """
-
-    store: Tensor
-    length: int
-    first: Tensor | None
-
-    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add keys and values of new tokens; those of all tokens, (b, n_kv_heads, t, d) each."""
-        end = self.length + k.shape[2]
-        if end > self.store.shape[3]:
-            raise ValueError(f"the cache holds {self.store.shape[3]} tokens, {end} were asked for.")
-        self.store[0, :, :, self.length : end] = k
-        self.store[1, :, :, self.length : end] = v
-        return self.store[0, :, :, :end], self.store[1, :, :, :end]
-
-
 class Block(nn.Module):
     """Attention and feed-forward, each normed before and added to the stream."""
 
@@ -176,53 +123,6 @@ class Block(nn.Module):
         x = x + self.self_attn(self.input_layernorm(x), cos, sin, slot)
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
-
-
-class Attention(nn.Module):
-    """Causal attention with rotary positions; key-value heads shared among query heads."""
-
-    def __init__(self, config: ModelConfig, backend: AttentionBackend) -> None:
-        super().__init__()
-        self.backend = backend
-        self.n_heads, self.n_kv_heads = config.n_heads, config.n_kv_heads
-        self.head_dim = config.head_dim
-        width = (config.n_heads + 2 * config.n_kv_heads) * config.head_dim
-        self.qkv_proj = nn.Linear(config.d_model, width, bias=False)
-        self.o_proj = nn.Linear(config.n_heads * config.head_dim, config.d_model, bias=False)
-        if config.qk_norm:
-            self.q_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
-            self.k_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
-        self.qk_norm = config.qk_norm
-
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, slot: CacheSlot | None = None) -> Tensor:
-        b, t, _ = x.shape
-        n_turned = self.n_heads + self.n_kv_heads
-        heads = self.qkv_proj(x).view(b, t, n_turned + self.n_kv_heads, self.head_dim)
-        # Queries and keys are normed and turned together: half as many small operations.
-        turned, v = torch.split(heads, [n_turned, self.n_kv_heads], dim=2)
-        if self.qk_norm:
-            turned = self._norm_heads(turned)
-        turned = rotate(turned, cos, sin).transpose(1, 2)
-        q, k = torch.split(turned, [self.n_heads, self.n_kv_heads], dim=1)
-        v = v.transpose(1, 2)
-        if slot is not None:
-            mixed = cached_attention(q, *slot.extend(k, v), slot.first)
-        elif self.backend == "sdpa":
-            grouped = self.n_heads != self.n_kv_heads
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
-        else:
-            mixed = eager_attention(q, k, v)
-        out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(b, t, -1))
-        return out
-
-    def _norm_heads(self, heads: Tensor) -> Tensor:
-        scales = torch.cat(
-            (
-                self.q_norm.weight.expand(self.n_heads, -1),
-                self.k_norm.weight.expand(self.n_kv_heads, -1),
-            )
-        )
-        return F.rms_norm(heads, (self.head_dim,), eps=self.q_norm.eps) * scales
 
 
 class RmsNorm(nn.Module):
@@ -250,96 +150,3 @@ class SwiGlu(nn.Module):
         gate, up = (F.linear(x, half) for half in self.gate_up_proj.weight.chunk(2))
         out: Tensor = self.down_proj(F.silu(gate) * up)
         return out
-
-
-class Rope(nn.Module):
-    """Tables of cosine and of sine, its first half negated, kept for the longest length seen.
-
-    (t, 1, head_dim) each.
-    """
-
-    def __init__(self, head_dim: int, theta: float) -> None:
-        super().__init__()
-        self.head_dim, self.theta = head_dim, theta
-        self._tables: dict[torch.device, tuple[Tensor, Tensor]] = {}
-
-    def forward(self, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        tables = self._tables.get(device)
-        if tables is None or tables[0].shape[0] < length:
-            exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim
-            angles = torch.outer(torch.arange(length), self.theta**-exponents)
-            cos = torch.cat((angles.cos(), angles.cos()), dim=-1).unsqueeze(1)
-            sin = torch.cat((-angles.sin(), angles.sin()), dim=-1).unsqueeze(1)
-            tables = (cos.to(device), sin.to(device))
-            self._tables[device] = tables
-        return tables[0][:length], tables[1][:length]
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn pairs (i, i + head_dim/2) of x (b, t, h, d) by the angles of `Rope`'s tables."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cos.to(x.dtype) + torch.cat((second, first), dim=-1) * sin.to(x.dtype)
-
-
-def eager_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Causal attention by batched products: on a CPU up to 6 times faster than SDPA.
-
-    Longer sequences go in two blocks of queries, of which the first has no scores with the second
-    half of the keys: a quarter of all scores. Query heads that share a key-value head are stacked
-    along time, so keys and values are never copied.
-
-    Args:
-        q: (b, n_heads, t, d).
-        k, v: (b, n_kv_heads, t, d).
-
-    Returns:
-        (b, n_heads, t, d).
-    """
-    b, n_heads, t, d = q.shape
-    shared = (b * k.shape[1], -1, t, d)
-    queries, keys, values = q.reshape(shared), k.reshape(shared)[:, 0], v.reshape(shared)[:, 0]
-    edges = query_blocks(t)
-    mixed = [_mixed(queries, keys, values, *block) for block in itertools.pairwise(edges)]
-    return (mixed[0] if len(mixed) == 1 else torch.cat(mixed, dim=2)).view(b, n_heads, t, d)
-
-
-def _mixed(queries: Tensor, keys: Tensor, values: Tensor, first: int, end: int) -> Tensor:
-    """Attention of the queries from `first` to `end`; (b · n_kv_heads, group, end - first, d)."""
-    group, d = queries.shape[1], queries.shape[3]
-    asked = queries[:, :, first:end].reshape(queries.shape[0], -1, d)
-    mask = causal_mask(first, end, group, queries.dtype, queries.device)
-    scores = torch.baddbmm(mask, asked, keys[:, :end].transpose(1, 2), alpha=d**-0.5)
-    # Autocast would copy scores to fp32 and back. Softmax of bf16 scores adds up in fp32 anyway
-    # and rounds once, as the copy back would.
-    with torch.autocast(queries.device.type, enabled=False):
-        shares = scores.softmax(dim=-1)
-    return torch.bmm(shares, values[:, :end]).view(-1, group, end - first, d)
-
-
-def cached_attention(q: Tensor, k: Tensor, v: Tensor, first: Tensor | None = None) -> Tensor:
-    """Attention of the last tokens to all: the last query sees every key, the one before one less.
-
-    Args:
-        q: (b, n_heads, new, d).
-        k, v: (b, n_kv_heads, all, d).
-        first: (b,), the first key of each row that is seen by others.
-    """
-    new, total = q.shape[2], k.shape[2]
-    visible = torch.ones(new, total, dtype=torch.bool, device=q.device).tril(total - new)
-    if first is not None:
-        keys = torch.arange(total, device=q.device)
-        # A query that saw nothing would be NaN, and so would all that add it with weight 0.
-        itself = keys == keys[total - new :, None]
-        visible = (visible & (keys >= first[:, None, None]) | itself)[:, None]
-    return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=visible, enable_gqa=q.shape[1] != k.shape[1]
-    )
-
-
-@lru_cache(maxsize=16)
-def causal_mask(
-    first: int, end: int, group: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """Zero where queries `first` to `end` may look and -inf beyond, for `group` stacked heads."""
-    mask = torch.full((end - first, end), -torch.inf, dtype=dtype, device=device)
-    return mask.triu(first + 1).repeat(group, 1)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from llama_core.config import Cosine, TrainConfig, Wsd
+from llama_core.config import Cosine, Schedule, TrainConfig, Wsd
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +86,34 @@ def _decay(cfg: TrainConfig, step: int, horizon: int | None) -> float:
     # The last step still moves: a rate of exactly zero would waste it.
     share = (step + 1 - start) / (last - start + 1)
     return 1 - share if schedule.shape == "linear" else 1 - math.sqrt(share)
+
+
+def tokens_spent(train: TrainConfig) -> int:
+    """Tokens processed by a training with all its branches, in whole steps."""
+    spent = train.schedule.horizons[-1]
+    for horizon in train.schedule.horizons[:-1]:
+        spent += horizon - branch_tokens(train.schedule, horizon, train.batch_tokens)
+    return spent
+
+
+def steps_done(train: TrainConfig, horizon: int | None, step: int) -> int:
+    """Optimizer steps processed, branches included, when a path has come to `step`.
+
+    Args:
+        horizon: None on the trunk, else the budget of the cooldown branch.
+    """
+    batch = train.batch_tokens
+    done = step
+    for other in train.schedule.horizons[:-1]:
+        leaves = branch_tokens(train.schedule, other, batch)
+        behind = leaves < step * batch if horizon is None else other < horizon
+        done += (other - leaves) // batch if behind else 0
+    return done
+
+
+def branch_tokens(schedule: Schedule, horizon: int, batch_tokens: int) -> int:
+    """Token count at which the cooldown to `horizon` leaves the trunk, in whole steps."""
+    if schedule.kind == "cosine":
+        return 0
+    cooldown_steps = max(1, round(schedule.cooldown_fraction * horizon / batch_tokens))
+    return horizon - cooldown_steps * batch_tokens

@@ -11,21 +11,11 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from llama_core.checkpoint import (
-    Checkpoint,
-    CheckpointStore,
-    Place,
-    Tensors,
-    capture,
-    restore,
-    stored_state,
-    tensors_sha256,
-    trunk_of,
-    write_durably,
-)
+from llama_core.checkpoint import Checkpoint, CheckpointStore, Place
 from llama_core.config import ModelConfig, Placement, TrainConfig
+from llama_core.corpus.batches import Batches
 from llama_core.counting import train_flops
-from llama_core.data import Batches
+from llama_core.files import write_durably
 from llama_core.guard import LossGuard
 from llama_core.kernels import cross_entropy_sum
 from llama_core.machine import (
@@ -50,6 +40,7 @@ from llama_core.records import (
     StoppedRecord,
 )
 from llama_core.schedule import lr_multiplier, segments
+from llama_core.state import Tensors, capture, restore, stored_state, tensors_sha256, trunk_of
 
 __all__ = ["build", "evaluate", "losses", "resolve_device", "train"]
 

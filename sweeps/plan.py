@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 
 from llama_core.config import AdamW, Cosine, Frozen, ModelConfig, TrainConfig, Wsd
-from sweeps.doubts import doubts
 from sweeps.grid import cells, in_steps, shape
+from sweeps.plan_warnings import doubts
 from sweeps.recipe import Rates, rates, warmup_tokens
 from sweeps.spec import Cell, DataRef, IsoflopGrid, PlannedRun, RunSpec, SweepSpec
 

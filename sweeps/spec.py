@@ -6,15 +6,9 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from llama_core.config import (
-    CorpusConfig,
-    Frozen,
-    ModelConfig,
-    Placement,
-    Schedule,
-    TrainConfig,
-)
+from llama_core.config import CorpusConfig, Frozen, ModelConfig, Placement, TrainConfig
 from llama_core.counting import train_flops
+from llama_core.schedule import tokens_spent
 from sweeps.cap import Cap
 
 # Version of the digest. It changes only when old ids must not be found any more.
@@ -220,34 +214,3 @@ class PlannedRun(Frozen):
     def flops_spent(self) -> int:
         """Counted FLOPs this training really costs: the trunk once, every cooldown once."""
         return train_flops(self.run.model, self.run.train.seq_len, tokens_spent(self.run.train))
-
-
-def tokens_spent(train: TrainConfig) -> int:
-    """Tokens processed by a training with all its branches, in whole steps."""
-    spent = train.schedule.horizons[-1]
-    for horizon in train.schedule.horizons[:-1]:
-        spent += horizon - branch_tokens(train.schedule, horizon, train.batch_tokens)
-    return spent
-
-
-def steps_done(train: TrainConfig, horizon: int | None, step: int) -> int:
-    """Optimizer steps processed, branches included, when a path has come to `step`.
-
-    Args:
-        horizon: None on the trunk, else the budget of the cooldown branch.
-    """
-    batch = train.batch_tokens
-    done = step
-    for other in train.schedule.horizons[:-1]:
-        leaves = branch_tokens(train.schedule, other, batch)
-        behind = leaves < step * batch if horizon is None else other < horizon
-        done += (other - leaves) // batch if behind else 0
-    return done
-
-
-def branch_tokens(schedule: Schedule, horizon: int, batch_tokens: int) -> int:
-    """Token count at which the cooldown to `horizon` leaves the trunk, in whole steps."""
-    if schedule.kind == "cosine":
-        return 0
-    cooldown_steps = max(1, round(schedule.cooldown_fraction * horizon / batch_tokens))
-    return horizon - cooldown_steps * batch_tokens

@@ -5,7 +5,7 @@ import random
 import numpy as np
 
 from llama_core.config import AdamW, Cosine, ModelConfig, TrainConfig, Wsd
-from llama_core.data import Batches, TokenSource
+from llama_core.corpus.batches import Batches, TokenSource
 
 SEQ_LEN = 16
 BATCH_TOKENS = 64

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
-from flows.rundir import CurveWriter, Observation, RunDir, RunResult, write_whole
-from flows.tracking import Point, metric_points, run_params
+from flows.files import write_whole
+from flows.mirror.metrics import Point, metric_points, run_params
+from flows.runs.curve import CurveWriter
+from flows.runs.directory import Observation, RunDir, RunResult
 from llama_core.config import AdamW, ModelConfig, TrainConfig, Wsd
 from llama_core.counting import train_flops
 from llama_core.records import EvalRecord, StepRecord

@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from flows.servers import free_port
+from flows.stack.servers import free_port
 
 _START_S = 30.0
 

@@ -3,9 +3,8 @@
 import numpy as np
 import polars as pl
 
-from analysis.data_constrained import predict
-from analysis.law import Form, LossLaw, Repetition
-from analysis.solver import Array
+from analysis.law import Array, Form, LossLaw, Repetition
+from analysis.repeated_data import predict
 
 # Constants near the published fits of Chinchilla's runs.
 CHINCHILLA = LossLaw(

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from flows.rundir import CurveWriter, RunDir
+from flows.runs.curve import CurveWriter
+from flows.runs.directory import RunDir
 from llama_core.config import AdamW, CorpusConfig, FileText, TrainConfig, Wsd
-from llama_core.corpus import prepare
+from llama_core.corpus.preparation import prepare
 from llama_core.records import CheckpointRecord
 from llama_core.train import train
 from sweeps.spec import Cell, DataRef, PlannedRun, RunSpec

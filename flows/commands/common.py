@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from flows.settings import Home, Settings
     from sweeps.plan import Plan
+
 
 Json = Annotated[
     str | None,
@@ -25,7 +26,7 @@ def open_all() -> "tuple[Settings, Home]":
 
 
 def find_plan(name: str, home: "Home") -> "Plan":
-    from flows.plan import read_plans
+    from flows.plans.plan import read_plans
 
     plans = {planned.spec.name: planned for planned in read_plans(home)}
     if name not in plans:
@@ -47,7 +48,7 @@ def failures(*kinds: type[Exception]) -> Iterator[None]:
 @contextmanager
 def refusals() -> Iterator[None]:
     """Unusable input is told in one line; a bug keeps its traceback."""
-    from flows.cli import fail
+    from flows.commands.common import fail
 
     try:
         yield
@@ -66,3 +67,9 @@ def busy(doing: str) -> Iterator[Callable[[str], None]]:
 
 def say(line: str) -> None:
     print(line, file=sys.stderr)
+
+
+def fail(message: str) -> NoReturn:
+    """Refuse unusable input: one clear line on standard error, exit status 2."""
+    print(f"isoflop: {message}", file=sys.stderr)
+    raise SystemExit(2)

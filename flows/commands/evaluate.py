@@ -7,8 +7,9 @@ from cyclopts import Parameter
 from flows.commands.common import Json, busy, failures, open_all, refusals, say
 
 if TYPE_CHECKING:
-    from flows.benchmarks import Benchmark
-    from flows.evaluate import Evaluation, Evaluator
+    from flows.evaluation.benchmarks import Benchmark
+    from flows.evaluation.evaluator import Evaluator
+    from flows.runs.evaluations import Evaluation
 
 _BESIDE = ("LLaMA-7B", "GPT-3", "Chinchilla", "PaLM-540B")
 _ROOM = 115
@@ -41,12 +42,13 @@ def evaluate(
         limit: only so many questions of each task, for a first look.
         device: auto, cpu, cuda or cuda:0.
     """
-    from flows.benchmarks import chosen_benchmarks
-    from flows.evaluate import Evaluator, document
-    from flows.mirror import Mirror
-    from flows.output import check_destination, emit
-    from flows.rundir import RunBusyError
-    from flows.trained import find_trained
+    from flows.commands.output import check_destination, emit
+    from flows.evaluation.benchmarks import chosen_benchmarks
+    from flows.evaluation.evaluator import Evaluator
+    from flows.evaluation.table import document
+    from flows.mirror.publish import Mirror
+    from flows.results.trained import find_trained
+    from flows.runs.directory import RunBusyError
 
     with refusals():
         if shots is not None and shots < 0:
@@ -98,7 +100,7 @@ def _ask_all(
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("reading lm-evaluation-harness", total=None)
-        from flows.harness import QuestionsMissing
+        from flows.evaluation.harness_tasks import QuestionsMissing
 
         for number, benchmark in enumerate(chosen, 1):
             where = f"{benchmark.name} ({number} of {len(chosen)})"
@@ -127,8 +129,8 @@ def print_doubts(found: "list[Evaluation]") -> None:
 
 
 def _print(title: str, found: "list[Evaluation]") -> None:
-    from flows.evaluate import HEADER, published, row_of
-    from flows.output import table, width
+    from flows.commands.output import table, width
+    from flows.evaluation.table import HEADER, published, row_of
 
     # Four more columns would break numbers in two on a narrow terminal.
     models = _BESIDE if width() >= _ROOM else _BESIDE[:1]

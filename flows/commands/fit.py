@@ -10,8 +10,8 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     import polars as pl
 
-    from analysis.envelope import EnvelopeFit
-    from analysis.fit import GroupFit
+    from analysis.fit.envelope import EnvelopeFit
+    from analysis.fit.records import GroupFit
 
 
 def fit(
@@ -50,10 +50,10 @@ def fit(
         json: write JSON to this file, - for standard output.
         report: write an HTML page with every figure.
     """
-    from analysis.fit import fit_table
-    from analysis.fit_json import envelope_json, group_json
+    from analysis.fit.answer import fit_table
+    from analysis.fit.document import envelope_json, group_json
     from analysis.observations import TableError, read_table
-    from flows.cli import fail
+    from flows.commands.common import fail
 
     if not 0 < level < 1:
         fail(f"--level {level} must lie between 0 and 1, for example 0.9.")
@@ -98,7 +98,7 @@ def fit(
 
 def _sweep(file: str) -> Path | None:
     """The folder of the sweep of that name; None when the argument is a file."""
-    from flows.cli import fail
+    from flows.commands.common import fail
     from flows.settings import Home, Settings
 
     if Path(file).exists() or Path(file).suffix:
@@ -117,7 +117,7 @@ def _envelope(sweep: Path | None, level: float) -> "tuple[pl.DataFrame, Envelope
     """Approach 1, where there are training curves."""
     import polars as pl
 
-    from analysis.envelope import fit_envelope
+    from analysis.fit.envelope import fit_envelope
 
     if sweep is None or not (sweep / "curves.parquet").is_file():
         return None
@@ -127,7 +127,7 @@ def _envelope(sweep: Path | None, level: float) -> "tuple[pl.DataFrame, Envelope
 
 def column_mapping(pairs: list[str]) -> dict[str, str]:
     """House names to a file's, from HOUSE=THEIRS; refuses what is not of that form."""
-    from flows.cli import fail
+    from flows.commands.common import fail
 
     mapping: dict[str, str] = {}
     for pair in pairs:
@@ -141,7 +141,7 @@ def column_mapping(pairs: list[str]) -> dict[str, str]:
 
 
 def _write(path: Path, text: str) -> None:
-    from flows.cli import fail
+    from flows.commands.common import fail
 
     try:
         path.write_text(text + "\n", encoding="utf-8")
@@ -155,8 +155,8 @@ def _write_report(
     file: str,
     path: Path,
 ) -> None:
-    from analysis.fit_report import add_envelope, fit_page
-    from flows.cli import fail
+    from analysis.fit.page import add_envelope, fit_page
+    from flows.commands.common import fail
 
     page = fit_page(groups, title=f"Loss law of {Path(file).name}")
     if envelope is not None:
@@ -169,7 +169,7 @@ def _write_report(
 
 
 def _print(groups: "list[GroupFit]", envelope: "tuple[pl.DataFrame, EnvelopeFit] | None") -> None:
-    from analysis.fit_text import envelope_line, group_lines
+    from analysis.fit.text import envelope_line, group_lines
 
     for place, group in enumerate(groups):
         if place:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from analysis.advice import Demand
-    from analysis.decision import Goal
+    from analysis.frontier.answer import Demand
+    from analysis.frontier.decision import Goal
+    from analysis.frontier.serving import Serving
     from analysis.law import LossLaw
-    from analysis.retrodict_report import OwnSweep
-    from analysis.serving import Serving
+    from analysis.retrodict.own_sweep import OwnSweep
 
 
 def _help(text: str) -> Parameter:
@@ -57,10 +57,11 @@ def frontier(
 
     Ask for one goal: --loss, --flops or --like.
     """
-    from analysis.advice import advice_json, advise
-    from flows.cli import fail
+    from analysis.frontier.answer import advise
+    from analysis.frontier.document import advice_json
+    from flows.commands.common import fail
     from flows.commands.frontier_text import print_advice
-    from flows.output import emit
+    from flows.commands.output import emit
 
     if not 0 < level < 1:
         fail(f"--level {level:g} is not between 0 and 1.")
@@ -86,7 +87,7 @@ def frontier(
             level=level,
         )
     if report is not None:
-        from analysis.frontier_report import frontier_page
+        from analysis.frontier.page import frontier_page
 
         with writing(report):
             frontier_page(advice).write(report)
@@ -107,10 +108,10 @@ def retrodict(
 ) -> None:
     """The inference bill that would make each published model the best choice of its loss."""
     from analysis.published import six_laws
-    from analysis.retrodict import retrodict as rows_for
-    from flows.cli import fail
+    from analysis.retrodict.answer import retrodict as rows_for
+    from flows.commands.common import fail
     from flows.commands.frontier_text import print_retrodiction
-    from flows.output import emit
+    from flows.commands.output import emit
 
     if not 0 < level < 1:
         fail(f"--level {level:g} is not between 0 and 1.")
@@ -118,7 +119,7 @@ def retrodict(
         own = _experiment(experiment) if experiment is not None else None
         rows = rows_for(six_laws(), level=level)
     if report is not None:
-        from analysis.retrodict_report import retrodict_page
+        from analysis.retrodict.page import retrodict_page
 
         with writing(report):
             retrodict_page(rows, level=level, own=own).write(report)
@@ -135,9 +136,9 @@ def refusals() -> Iterator[None]:
     """Turn what the library refuses into one line and exit status 2."""
     from pydantic import ValidationError
 
-    from analysis.frontier import FrontierError
+    from analysis.frontier.allocation import FrontierError
     from analysis.published import UnknownName
-    from flows.cli import fail
+    from flows.commands.common import fail
 
     try:
         yield
@@ -151,7 +152,7 @@ def refusals() -> Iterator[None]:
 @contextmanager
 def writing(destination: Path | str) -> Iterator[None]:
     """Turn a destination that cannot be written into one line and exit status 2."""
-    from flows.cli import fail
+    from flows.commands.common import fail
 
     try:
         yield
@@ -166,7 +167,7 @@ def read_law(name: str) -> "LossLaw":
     """
     from analysis.law import LossLaw
     from analysis.published import law
-    from flows.cli import fail
+    from flows.commands.common import fail
     from flows.settings import Settings
 
     path = Path(name)
@@ -205,8 +206,8 @@ def _fitted(group: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _goal(loss: float | None, flops: float | None, like: str | None) -> "Goal":
-    from analysis.decision import AtBudget, AtLoss, Like
-    from flows.cli import fail
+    from analysis.frontier.decision import AtBudget, AtLoss, Like
+    from flows.commands.common import fail
 
     given = [
         name
@@ -229,8 +230,8 @@ def _goal(loss: float | None, flops: float | None, like: str | None) -> "Goal":
 
 
 def _demand(total: str | None, prompt: str | None, generated: str | None) -> "Demand":
-    from analysis.advice import Demand
-    from flows.cli import fail
+    from analysis.frontier.answer import Demand
+    from flows.commands.common import fail
 
     if total is not None and (prompt is not None or generated is not None):
         fail("give --inference-tokens, or --prompt-tokens and --generated-tokens, not both.")
@@ -247,8 +248,8 @@ def _serving(
     gpu: str | None, price: float | None, demand: "Demand", **options: float | None
 ) -> "Serving | None":
     """The serving described by the options that were given; the others keep their defaults."""
-    from analysis.serving import Device, Serving
-    from flows.cli import fail
+    from analysis.frontier.serving import Device, Serving
+    from flows.commands.common import fail
 
     given = {name: value for name, value in options.items() if value is not None}
     if gpu is None:
@@ -274,7 +275,7 @@ def _interval(option: str, text: str) -> tuple[float, float]:
 def _number(option: str, text: str) -> float:
     from math import isfinite
 
-    from flows.cli import fail
+    from flows.commands.common import fail
 
     try:
         value = float(text)
@@ -290,8 +291,8 @@ def _experiment(name: str) -> "OwnSweep":
     import polars as pl
 
     from analysis.law import LossLaw
-    from analysis.retrodict_report import OwnSweep
-    from flows.cli import fail
+    from analysis.retrodict.own_sweep import OwnSweep
+    from flows.commands.common import fail
     from flows.settings import Settings
 
     sweeps = Settings().home / "sweeps"

@@ -4,10 +4,11 @@ from math import isfinite
 
 import polars as pl
 
-from analysis.advice import Advice, advice_json
-from analysis.fit_text import frontier_counts
-from analysis.retrodict import range_over_laws
-from flows.output import table
+from analysis.frontier.answer import Advice
+from analysis.frontier.document import advice_json
+from analysis.retrodict.answer import range_over_laws
+from analysis.words import frontier_counts
+from flows.commands.output import table
 
 QUANTITIES = {
     "N": "parameters N",

@@ -72,7 +72,7 @@ def cap_of(limits: Limits) -> "Cap | None":
 
 def _price(limits: Limits) -> float:
     """Dollars an hour, as given or as listed for the GPU."""
-    from flows.calibrate import gpu
+    from flows.cost.calibrate import gpu
 
     if limits.price is not None:
         return limits.price
@@ -83,7 +83,7 @@ def _price(limits: Limits) -> float:
 
 
 def speed_of(limits: Limits) -> "AssumedSpeed | None":
-    from flows.calibrate import gpu
+    from flows.cost.calibrate import gpu
     from sweeps.cap import AssumedSpeed
 
     if limits.mfu is not None and not 0 < limits.mfu <= 1:

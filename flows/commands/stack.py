@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from flows.commands.common import open_all, refusals, say
+
 if TYPE_CHECKING:
     from flows.settings import Home, Settings
 
@@ -16,11 +18,11 @@ def up(
     ranks: Annotated[int, Parameter(help="GPUs of each worker, for placement.ranks")] = 1,
 ) -> None:
     """Start Prefect, MLflow, pools and workers on this machine, and deploy prefect.yaml."""
-    from flows.cli import fail
-    from flows.servers import PortTakenError, StackError
+    from flows.commands.common import fail
     from flows.settings import Settings, cpu_slots
-    from flows.stack import running
-    from flows.stack import up as start
+    from flows.stack.processes import running
+    from flows.stack.servers import PortTakenError, StackError
+    from flows.stack.up import up as start
 
     if workers is not None and workers < 1:
         fail(f"--workers {workers} is less than one.")
@@ -46,7 +48,7 @@ def up(
 
 def _pinned(gpus: str, ranks: int) -> list[str | None]:
     """The GPUs of each worker, as CUDA_VISIBLE_DEVICES has them; a bad list is refused."""
-    from flows.cli import fail
+    from flows.commands.common import fail
 
     try:
         numbers = [int(gpu) for gpu in gpus.split(",")]
@@ -65,7 +67,7 @@ def _pinned(gpus: str, ranks: int) -> list[str | None]:
 
 def down() -> None:
     """Stop what `isoflop up` started; runs in flight resume when started again."""
-    from flows.stack import down as stop
+    from flows.stack.up import down as stop
 
     stopped = stop(*_open())
     print(f"stopped {len(stopped)} processes" if stopped else "nothing was running")
@@ -78,9 +80,9 @@ def status(
     ] = None,
 ) -> None:
     """Servers, workers, sweeps and runs of this home, with the age of each sign of life."""
-    from flows.output import emit, table
-    from flows.progress import ago
-    from flows.status import read_status
+    from flows.commands.output import emit, table
+    from flows.health.status import read_status
+    from flows.watch.progress import ago
 
     found = read_status(*_open())
     if json is not None:
@@ -143,8 +145,8 @@ def doctor(
     """
     from dataclasses import asdict
 
-    from flows.doctor import examine
-    from flows.output import emit
+    from flows.commands.output import emit
+    from flows.health.examine import examine
 
     checks = examine(*_open(), mend=not dry_run)
     left = sum(bool(finding.remedy) for _, findings in checks for finding in findings)
@@ -167,7 +169,7 @@ def doctor(
 def _open() -> "tuple[Settings, Home]":
     from pydantic import ValidationError
 
-    from flows.cli import fail
+    from flows.commands.common import fail
     from flows.settings import HomeError, open_home, open_settings
 
     try:
@@ -182,3 +184,21 @@ def _open() -> "tuple[Settings, Home]":
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr)
+
+
+def sync() -> None:
+    """Write to MLflow whatever its mirror lacks; writing twice changes nothing."""
+    from flows.mirror.client import mirror_error
+    from flows.mirror.sync import sync_all
+    from flows.settings import masked
+
+    with refusals():
+        settings, home = open_all()
+    where = masked(settings.tracking_uri(home))
+    try:
+        count = sync_all(settings, home)
+    except mirror_error() as error:
+        reason = str(error).partition("\n")[0][:200]
+        say(f"isoflop: MLflow at {where} cannot be written ({reason}). Try: isoflop doctor")
+        raise SystemExit(1) from None
+    print(f"{count} runs are up to date in {where}")

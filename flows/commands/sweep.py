@@ -7,63 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from flows.commands.common import Json, busy, failures, find_plan, open_all, refusals, say
-from flows.commands.limits import UNLIMITED, Limits, cap_of, refuse_idle, speed_of
+from flows.commands.limits import UNLIMITED, Limits, refuse_idle
+from flows.commands.plan import Corpus, Overrides, Slots, chosen_slots, load
+from flows.commands.results import print_verdict
 
 if TYPE_CHECKING:
-    from flows.ledger import CappedSweep
-    from flows.report import SweepReport
+    from flows.cost.ledger import CappedSweep
+    from flows.results.report import SweepReport
     from flows.settings import Home, Settings
     from sweeps.plan import Plan
-    from sweeps.spec import SweepSpec
 
-Overrides = Annotated[
-    tuple[str, ...],
-    Parameter(name="--set", help="override of a setting, as in grid.budgets=[1e12]"),
-]
-Corpus = Annotated[str | None, Parameter(help="file or folder of text, JSONL or Parquet")]
-Slots = Annotated[int | None, Parameter(help="trainings at once")]
+
 MaxFailures = Annotated[
     int | None, Parameter(help="stop when more trainings than this failed or diverged")
 ]
 FailFast = Annotated[bool, Parameter(negative="", help="stop at the first: --max-failures 0")]
-
-
-def plan(
-    spec: str,
-    *,
-    set: Overrides = (),
-    corpus: Corpus = None,
-    slots: Slots = None,
-    limits: Limits = UNLIMITED,
-    json: Json = None,
-) -> None:
-    """Show every run of a sweep with N, D, C, learning rate, time and cost; nothing is trained.
-
-    SPEC is a preset's name or a YAML file. The first plan on a corpus prepares it.
-    """
-    from flows.calibrate import CalibrationError
-    from flows.output import check_destination, emit
-    from flows.plan import make_plan
-    from flows.plan_table import plan_json, print_plan
-    from flows.quote import quote
-
-    with refusals():
-        _, home = open_all()
-        parsed = _load(spec, set, corpus, limits)
-        environments = _slots(parsed, slots, limits)
-        if json is not None:
-            check_destination(json)
-        with busy("looking for the corpus") as tell:
-            planned, prepared = make_plan(parsed, home, tell)
-        doing = "timing every shape on this machine" if limits.gpu is None else "adding up"
-        with busy(doing), failures(CalibrationError):
-            cost = quote(
-                planned, home, environments, speed=speed_of(limits), usd_per_hour=limits.price
-            )
-    if json is not None:
-        emit(plan_json(planned, prepared, cost, home), json)
-    else:
-        print_plan(planned, prepared, home, cost=cost)
 
 
 def sweep(
@@ -82,22 +40,22 @@ def sweep(
     SPEC is a preset's name or a YAML file. Interrupted and called again, it goes on where it was.
     Under a cap no run is started that would exceed it; with a larger one it goes on.
     """
-    from flows.calibrate import CalibrationError
-    from flows.ledger import capped
-    from flows.mirror import Mirror
-    from flows.observe import missing, not_finished
-    from flows.output import check_destination, emit
-    from flows.plan import make_plan
-    from flows.plan_table import print_plan
-    from flows.report import finish_sweep
+    from flows.commands.output import check_destination, emit
+    from flows.commands.plan_text import print_plan
+    from flows.cost.calibrate import CalibrationError
+    from flows.cost.ledger import capped
+    from flows.mirror.publish import Mirror
+    from flows.plans.plan import make_plan
+    from flows.results.report import finish_sweep
+    from flows.runs.state import missing, not_finished
 
     with refusals():
         refuse_idle(limits)
         settings, home = open_all()
-        parsed = _load(spec, set, corpus, limits)
+        parsed = load(spec, set, corpus, limits)
         with busy("looking for the corpus") as tell:
             planned, prepared = make_plan(parsed, home, tell)
-        environments = _slots(parsed, slots, UNLIMITED)
+        environments = chosen_slots(parsed, slots, UNLIMITED)
         if json is not None:
             check_destination(json)
         most = _most_failures(max_failures, fail_fast)
@@ -116,7 +74,7 @@ def sweep(
     if json is not None:
         emit(report.numbers, json)
     else:
-        _print_verdict(planned, report, settings, home, flow_run)
+        print_verdict(planned, report, settings, home, flow_run)
     unfinished = not_finished(planned, home)
     refusal = cap.refusal() if cap is not None else None
     for sentence in unfinished if refusal is None else [*unfinished, refusal]:
@@ -130,9 +88,9 @@ def cancel(sweep: str) -> None:
 
     Queued runs end first; running ones write a checkpoint.
     """
-    from flows.cancel import asked_for
-    from flows.cancel import cancel as stop
-    from flows.stack import server_answers
+    from flows.dispatch.cancel import asked_for
+    from flows.dispatch.cancel import cancel as stop
+    from flows.stack.servers import server_answers
 
     with refusals():
         settings, home = open_all()
@@ -150,76 +108,6 @@ def cancel(sweep: str) -> None:
         print(f"stopped {sweep} (processes here: {done.processes}, flow runs: {done.flow_runs})")
 
 
-def report(sweep: str, *, json: Json = None) -> None:
-    """Write a sweep's observations, law and report again from its run directories."""
-    from flows.mirror import Mirror
-    from flows.output import emit
-    from flows.report import finish_sweep
-
-    with refusals():
-        settings, home = open_all()
-        planned = find_plan(sweep, home)
-    with busy("fitting the law and writing the report"):
-        written = finish_sweep(planned, home, Mirror(settings, home))
-    if json is not None:
-        emit(written.numbers, json)
-    else:
-        _print_verdict(planned, written, settings, home, None)
-
-
-def runs(sweep: str | None = None, *, json: Json = None) -> None:
-    """List the runs of a sweep, or of all sweeps, with what they reached."""
-    from flows.observe import observations
-    from flows.output import emit, table
-    from flows.plan import read_plans
-    from flows.rundir import RunDir
-    from flows.status import run_state
-
-    with refusals():
-        _, home = open_all()
-        plans = [find_plan(sweep, home)] if sweep is not None else read_plans(home)
-    rows = [row for planned in plans for row in observations(planned.runs, home)]
-    if json is not None:
-        emit(rows, json)
-        return
-    for row in rows:
-        row["state"] = run_state(RunDir(home.runs / row["parent_run_id"]))
-    header = ["sweep", "run", "id", "N", "D tokens", "C FLOPs", "loss nats/token", "state"]
-    keys = [
-        "sweep",
-        "name",
-        "parent_run_id",
-        "n_params",
-        "tokens",
-        "train_flops",
-        "val_loss",
-        "state",
-    ]
-    shown = [[row[key] for key in keys] for row in rows]
-    for line in shown:
-        line[5] = f"{line[5]:.3g}"
-        line[6] = "–" if line[6] is None else f"{line[6]:.4f}"
-    table(f"{len(shown)} observations", header, shown)
-
-
-def sync() -> None:
-    """Write to MLflow whatever its mirror lacks; writing twice changes nothing."""
-    from flows.settings import masked
-    from flows.sync import sync_all
-    from flows.tracking import mirror_error
-
-    with refusals():
-        settings, home = open_all()
-    where = masked(settings.tracking_uri(home))
-    try:
-        count = sync_all(settings, home)
-    except mirror_error() as error:
-        reason = str(error).partition("\n")[0][:200]
-        say(f"isoflop: MLflow at {where} cannot be written ({reason}). Try: isoflop doctor")
-        raise SystemExit(1) from None
-    print(f"{count} runs are up to date in {where}")
-
-
 def _train_here(
     planned: "Plan",
     settings: "Settings",
@@ -230,10 +118,11 @@ def _train_here(
     max_failures: int | None,
 ) -> "tuple[SweepReport, str]":
     """Run the sweep as a Prefect flow of this process; the trainings are its tasks."""
-    from flows.here import prefect_here, process_tag
-    from flows.rundir import SweepFailedError
-    from flows.servers import StackError
-    from flows.watch import TableWatcher, Together
+    from flows.dispatch.contract import SweepFailedError
+    from flows.stack.servers import StackError
+    from flows.stack.temporary_server import prefect_here, process_tag
+    from flows.watch.terminal import TableWatcher
+    from flows.watch.watcher import Together
 
     say(f"live     {(home.sweeps / planned.spec.name / 'live.html').as_uri()}")
     with failures(StackError, SweepFailedError), prefect_here(settings, home, say):
@@ -242,11 +131,11 @@ def _train_here(
         from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
         from rich.console import Console
 
-        from flows.artifact import ArtifactWatcher
-        from flows.dispatch import ChildProcesses
-        from flows.live import LivePage
-        from flows.mirror import Mirror
+        from flows.dispatch.children import ChildProcesses
+        from flows.mirror.publish import Mirror
         from flows.sweep import run_sweep
+        from flows.watch.in_prefect import ArtifactWatcher
+        from flows.watch.page import LivePage
 
         # A thread waits for each training, so as many train at once as there are threads.
         tasks: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=len(slots))
@@ -282,52 +171,6 @@ def _train_here(
         except KeyboardInterrupt:
             say("stopped; the same command goes on where it was")
             raise SystemExit(130) from None
-
-
-def _print_verdict(
-    planned: "Plan",
-    report: "SweepReport",
-    settings: "Settings",
-    home: "Home",
-    flow_run: str | None,
-) -> None:
-    from flows.mirror import Mirror
-    from flows.stack import server_answers
-
-    chart = Mirror(settings, home).chart_path(planned.spec.name)
-    print()
-    print(report.verdict)
-    print()
-    print(f"report   {report.page.as_uri()}")
-    print(f"MLflow   {settings.mlflow_address}{chart}")
-    run_page = f"/runs/flow-run/{flow_run}" if flow_run else "/runs"
-    print(f"Prefect  {settings.prefect_address}{run_page}")
-    if not server_answers(settings):
-        print("         (both pages are there after: isoflop up)")
-
-
-def _load(spec: str, overrides: tuple[str, ...], corpus: str | None, limits: Limits) -> "SweepSpec":
-    import json as encoder
-
-    from sweeps.load import load_spec
-
-    if corpus is not None:
-        source = {"kind": "files", "path": corpus}
-        overrides = (f"corpus.sources={encoder.dumps([source])}", *overrides)
-    parsed = load_spec(spec, overrides)
-    cap = cap_of(limits)
-    return parsed if cap is None else parsed.model_copy(update={"cap": cap})
-
-
-def _slots(spec: "SweepSpec", asked: int | None, limits: Limits) -> list[dict[str, str]]:
-    """The environment of each slot; one, unless asked for more, of a GPU that is not here."""
-    from flows.slots import slot_environments
-
-    if asked is not None and asked < 1:
-        raise ValueError(f"--slots {asked} is less than one.")
-    if limits.gpu is not None:
-        return [{}] * (asked or spec.slots or 1)
-    return slot_environments(spec, asked)
 
 
 def _most_failures(most: int | None, fail_fast: bool) -> int | None:

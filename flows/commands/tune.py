@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from flows.commands.common import Json, busy, failures, open_all, refusals, say
-from flows.commands.sweep import Corpus, Overrides, Slots
+from flows.commands.plan import Corpus, Overrides, Slots
 
 if TYPE_CHECKING:
-    from flows.rundir import RunResult
+    from flows.runs.directory import RunResult
     from flows.settings import Home, Settings
-    from flows.tune_report import TuneReport
+    from flows.tuning.report import TuneReport
     from sweeps.spec import DataRef, PlannedRun
     from sweeps.tune_spec import TuneSpec
 
@@ -32,9 +32,9 @@ def tune(
     SPEC is a preset's name or a YAML file. Interrupted and called again, it goes on where it was;
     called with more trials, the study grows.
     """
-    from flows.output import check_destination, emit
-    from flows.slots import slot_environments
-    from flows.tune_plan import prepare_tune
+    from flows.commands.output import check_destination, emit
+    from flows.training.slots import slot_environments
+    from flows.tuning.plan import prepare_tune
     from sweeps.load import load_tune_spec
 
     with refusals():
@@ -82,12 +82,12 @@ def fit_lr(
         json: write JSON to this file, - for standard output.
         report: write an HTML page with every figure.
     """
-    from analysis.lr_fit import fit_lr as fit
-    from analysis.lr_fit import read_lr_table
-    from analysis.lr_report import fit_lines, study_page
-    from flows.cli import fail
+    from analysis.tuning.answer import fit_lr as fit
+    from analysis.tuning.answer import read_lr_table
+    from analysis.tuning.page import fit_lines, study_page
+    from flows.commands.common import fail
     from flows.commands.fit import column_mapping
-    from flows.output import check_destination, emit
+    from flows.commands.output import check_destination, emit
 
     if not 0 < level < 1:
         fail(f"--level {level} must lie between 0 and 1, for example 0.9.")
@@ -124,7 +124,7 @@ class _LineWatcher:
 
     def finished(self, planned: "PlannedRun", result: "RunResult") -> None:
         """Say what a trial reached."""
-        from flows.tune import trial_line
+        from flows.tuning.watcher import trial_line
 
         print(f"  {trial_line(planned, result)}", file=sys.stderr)
 
@@ -137,16 +137,16 @@ def _tune_here(
     slots: list[dict[str, str]],
 ) -> "TuneReport":
     """Run the study as a Prefect flow of this process; the trainings are its tasks."""
-    from flows.here import prefect_here
-    from flows.rundir import SweepFailedError
-    from flows.servers import StackError
+    from flows.dispatch.contract import SweepFailedError
+    from flows.stack.servers import StackError
+    from flows.stack.temporary_server import prefect_here
 
     with failures(StackError, SweepFailedError), prefect_here(settings, home, say):
         from prefect import flow
         from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-        from flows.dispatch import ChildProcesses
-        from flows.mirror import Mirror
+        from flows.dispatch.children import ChildProcesses
+        from flows.mirror.publish import Mirror
         from flows.tune import run_tune
 
         tasks: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=len(slots))

@@ -22,9 +22,9 @@ def watch(sweep: str) -> None:
     """
     from rich.console import Console
 
-    from flows.observe import missing
-    from flows.rundir import RunDir
-    from flows.watch import TableWatcher
+    from flows.runs.directory import RunDir
+    from flows.runs.state import missing
+    from flows.watch.terminal import TableWatcher
 
     with refusals():
         settings, home = open_all()
@@ -40,8 +40,8 @@ def watch(sweep: str) -> None:
 
 
 def _planned(sweep: str, settings: "Settings", home: "Home") -> "Plan":
-    from flows.cancel import asked_for
-    from flows.stack import server_answers
+    from flows.dispatch.cancel import asked_for
+    from flows.stack.servers import server_answers
 
     try:
         return find_plan(sweep, home)

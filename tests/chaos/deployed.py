@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from flows.rundir import RunDir
-from flows.servers import free_port
+from flows.runs.directory import RunDir
+from flows.stack.servers import free_port
 from sweeps.plan import Plan
 from tests.chaos.stage import PATIENCE_S, Outcome, Stage, judge, rows
 from tests.conftest import COMMAND, ROOT, bare_environment

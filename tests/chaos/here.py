@@ -16,10 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 
-from flows.rundir import RunDir
-from flows.servers import free_port, start_mlflow_server, wait_healthy
+from flows.mirror.tracker import open_tracker
+from flows.runs.directory import RunDir
 from flows.settings import Settings, open_home
-from flows.tracking import open_tracker
+from flows.stack.servers import free_port, start_mlflow_server, wait_healthy
 from sweeps.plan import Plan
 from tests.chaos.stage import (
     OFTEN,

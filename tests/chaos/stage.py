@@ -15,10 +15,11 @@ from typing import Any
 
 import psutil
 
-from flows.plan import make_plan
-from flows.rundir import RunDir
+from flows.mirror.metrics import metric_points
+from flows.mirror.tracker import open_tracker
+from flows.plans.plan import make_plan
+from flows.runs.directory import RunDir
 from flows.settings import Settings, open_home
-from flows.tracking import metric_points, open_tracker
 from sweeps.load import load_spec
 from sweeps.plan import Plan
 from tests.conftest import COMMAND, ROOT, bare_environment
@@ -139,7 +140,7 @@ def trainings(home: Path) -> Iterator[tuple[psutil.Process, RunDir]]:
         with suppress(OSError, psutil.NoSuchProcess):
             process = psutil.Process(json.loads(lease.read_bytes())["pid"])
             # A lease that a killed training left may bear a number that is another's by now.
-            if "flows.warm" in process.cmdline() and str(home) in process.cmdline():
+            if "flows.training.warm" in process.cmdline() and str(home) in process.cmdline():
                 yield process, RunDir(lease.parent)
 
 

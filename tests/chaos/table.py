@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.servers import free_port, start_prefect_server, wait_healthy
 from flows.settings import Settings, open_home
+from flows.stack.servers import free_port, start_prefect_server, wait_healthy
 from sweeps.plan import Plan
 from tests.chaos import deployed, here
 from tests.chaos.stage import Outcome, Stage, own_environment, read_plan

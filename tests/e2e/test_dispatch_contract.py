@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.rundir import RunDir
-from flows.servers import free_port
+from flows.runs.directory import RunDir
 from flows.settings import Settings, open_home
+from flows.stack.servers import free_port
 from tests.conftest import ROOT, bare_environment
 
 ALONE = ["name=alone", "seeds=[5]", "ladder.widths=[16, 32]", "grid.budgets=[1e10, 2e10]"]
@@ -27,7 +27,7 @@ def settings_of(overrides):
 
 @pytest.fixture(scope="module")
 def corpora(home):
-    from flows.plan import make_plan
+    from flows.plans.plan import make_plan
     from sweeps.load import load_spec
 
     make_plan(load_spec("smoke", ()), open_home(Settings(home=home)))

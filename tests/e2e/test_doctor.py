@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.databases import databases, inspect
-from flows.rundir import RunDir
-from flows.servers import free_port, healthy
+from flows.health.databases import databases, inspect
+from flows.runs.directory import RunDir
 from flows.settings import Settings, open_home
-from flows.stack import noted
+from flows.stack.processes import noted
+from flows.stack.servers import free_port, healthy
 from tests.conftest import ROOT, bare_environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1800)]
@@ -102,7 +102,7 @@ def stack(command, swept):
 
 
 def prepared(home):
-    from flows.plan import make_plan
+    from flows.plans.plan import make_plan
     from sweeps.load import load_spec
 
     make_plan(load_spec("smoke", ()), open_home(Settings(home=home)))

@@ -9,9 +9,9 @@ import time
 import pytest
 import torch
 
-from flows.benchmarks import benchmark_named
+from flows.evaluation.benchmarks import benchmark_named
+from flows.mirror.tracker import open_tracker
 from flows.settings import Settings, open_home
-from flows.tracking import open_tracker
 from tests.conftest import COMMAND, bare_environment
 from tests.questions import solved, write_mmlu, write_questions
 from tests.trained import trained_run
@@ -126,7 +126,7 @@ def test_more_questions_cost_only_those_that_were_not_asked(evaluate, place):
 def test_right_written_answers_score_100_and_wrong_ones_0(name, place, tmp_path, monkeypatch):
     from lm_eval.api.model import LM
 
-    from flows import harness
+    from flows.evaluation import harness
 
     class Writer(LM):
         """Answers every question rightly, or none."""
@@ -168,9 +168,9 @@ def test_right_written_answers_score_100_and_wrong_ones_0(name, place, tmp_path,
 
 
 def test_an_answer_longer_than_the_model_can_see_is_scored_in_parts(place, tmp_path):
-    from flows.answers import Answers
-    from flows.harness import HarnessModel
-    from flows.trained import find_trained
+    from flows.evaluation.answers import Answers
+    from flows.evaluation.harness_model import HarnessModel
+    from flows.results.trained import find_trained
 
     home, _, run = place
     net, _ = (trained := find_trained(run.id, None, open_home(Settings(home=home)))).load()
@@ -204,7 +204,7 @@ def test_code_is_run_only_with_leave(evaluate):
 
 @pytest.mark.slow
 def test_all_57_subjects_of_mmlu_count_alike_by_question(evaluate, place):
-    from flows.harness import _manager
+    from flows.evaluation.harness_tasks import _manager
 
     index = _manager(benchmark_named("MMLU")).task_index.values()
     settings = [entry.cfg for entry in index if entry.cfg is not None]

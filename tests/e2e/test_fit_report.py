@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from analysis.fit import fit_table
-from analysis.fit_report import fit_page
+from analysis.fit.answer import fit_table
+from analysis.fit.page import fit_page
 from tests.simulated import isoflops, table
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

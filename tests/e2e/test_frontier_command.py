@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from analysis import published
-from analysis.decision import AtBudget, frontier
+from analysis.frontier.decision import AtBudget, frontier
 from analysis.law import LossLaw, Support
 
 COMMAND = Path(sys.executable).with_name("isoflop")

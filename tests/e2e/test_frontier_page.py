@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from analysis import published
-from analysis.retrodict import retrodict
-from analysis.retrodict_report import retrodict_page
+from analysis.retrodict.answer import retrodict
+from analysis.retrodict.page import retrodict_page
 
 pytestmark = pytest.mark.browser
 WIDTHS = (1280, 390)

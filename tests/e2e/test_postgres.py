@@ -11,8 +11,8 @@ import psutil
 import psycopg
 import pytest
 
-from flows.rundir import RunDir
-from flows.servers import free_port
+from flows.runs.directory import RunDir
+from flows.stack.servers import free_port
 from sweeps.plan import Plan
 from tests.conftest import ROOT, bare_environment
 from tests.postgres import private_cluster

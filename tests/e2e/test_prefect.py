@@ -11,7 +11,7 @@ import httpx
 import polars as pl
 import pytest
 
-from flows.servers import free_port, healthy
+from flows.stack.servers import free_port, healthy
 from tests.conftest import ROOT, bare_environment
 
 OVERRIDES = ["name=by-workers", "seeds=[3]", "ladder.widths=[16, 32]", "grid.budgets=[2e10]"]

@@ -13,11 +13,11 @@ import time
 import psutil
 import pytest
 
-from flows.child import INTERRUPTED
-from flows.plan import make_plan
-from flows.rundir import RunDir
+from flows.plans.plan import make_plan
+from flows.processes import INTERRUPTED
+from flows.runs.directory import RunDir
 from flows.settings import Home
-from flows.warm import WarmSlot
+from flows.training.warm import WarmSlot
 from llama_core.config import Placement
 from sweeps.load import load_spec
 from tests.conftest import COMMAND, bare_environment
@@ -40,7 +40,7 @@ def undisturbed(home):
 
 
 def start(home, run):
-    command = [sys.executable, "-m", "flows.child", str(home), run.id, str(os.getpid())]
+    command = [sys.executable, "-m", "flows.training.child", str(home), run.id, str(os.getpid())]
     return subprocess.Popen(command)
 
 
@@ -95,7 +95,7 @@ def slot(undisturbed, tmp_path):
     yield slot, copy
     slot.stop()
     slot.wait(20)
-    assert not processes(other, "flows.warm")
+    assert not processes(other, "flows.training.warm")
 
 
 def gone(process):
@@ -218,7 +218,7 @@ def test_sigterm_stops_two_ranks_that_go_on_later(home, undisturbed, tmp_path):
     other, copy = twin(home, undisturbed, tmp_path)
     copy.place(Placement(threads=1, ranks=2, checkpoint_every_s=600))
     stop_behind_a_checkpoint(other, copy)
-    assert not processes(other, "flows.ranks")
+    assert not processes(other, "flows.training.ranks")
     assert start(other, copy).wait() == 0
     told = [[(row["step"], row["horizon"]) for row in run.rows()] for run in (undisturbed, copy)]
     assert told[0] == told[1]
@@ -277,13 +277,13 @@ def check_interrupted_sweep(home, isoflop, how, *, seed):
     with (home / "interrupted.log").open("wb") as log:
         sweep = subprocess.Popen([COMMAND, *arguments], env=environment, stdout=log, stderr=log)
     assert wait_until(lambda: list(home.glob("runs/*/lease.json")), 120)
-    assert processes(home, "flows.warm")
+    assert processes(home, "flows.training.warm")
     if isinstance(how, signal.Signals):
         sweep.send_signal(how)
     else:
         how(sweep)
     status = sweep.wait(60)
-    assert wait_until(lambda: not processes(home, "flows.warm"), 20)
+    assert wait_until(lambda: not processes(home, "flows.training.warm"), 20)
     assert wait_until(lambda: not processes(home, "prefect"), 20)
     finished = {path: path.stat().st_mtime_ns for path in home.glob("runs/*/result.json")}
     again = isoflop(*arguments)

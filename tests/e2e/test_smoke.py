@@ -5,9 +5,9 @@ import json
 import polars as pl
 
 from analysis.law import LossLaw
-from flows.plan import read_plans
+from flows.mirror.tracker import MlflowTracker
+from flows.plans.plan import read_plans
 from flows.settings import Home
-from flows.tracking import MlflowTracker
 
 
 def test_smoke_goes_from_spec_to_report_and_is_not_trained_twice(isoflop, home):

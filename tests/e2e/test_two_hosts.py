@@ -16,17 +16,17 @@ import polars as pl
 import psutil
 import pytest
 
-from flows import stack
-from flows.rundir import RunDir
-from flows.servers import (
+from flows.mirror.tracker import open_tracker
+from flows.runs.directory import RunDir
+from flows.settings import TRAIN_POOL, Settings, open_home
+from flows.stack import up as stack
+from flows.stack.servers import (
     free_port,
     prefect_environment,
     start_mlflow_server,
     start_prefect_server,
     wait_healthy,
 )
-from flows.settings import TRAIN_POOL, Settings, open_home
-from flows.tracking import open_tracker
 from tests.conftest import ROOT, bare_environment
 
 # One training of many seconds, to be killed, and one of a moment.
@@ -208,7 +208,7 @@ def pushed_checkpoint(store):
 
 def corpora(home):
     """Where the default corpus is prepared, once for all tests."""
-    from flows.plan import make_plan
+    from flows.plans.plan import make_plan
     from sweeps.load import load_spec
 
     make_plan(load_spec("smoke", SPEC), open_home(Settings(home=home)))

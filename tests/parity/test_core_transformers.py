@@ -4,13 +4,13 @@ import torch
 import torch.nn.functional as F
 
 from llama_core.config import Placement
-from llama_core.hf import CheckpointError, export_hf, from_hf, from_hf_config, import_hf
-from llama_core.meta import import_meta
+from llama_core.corpus.tokenizer import Tokenizer
+from llama_core.exchange.hf import CheckpointError, export_hf, from_hf, from_hf_config, import_hf
+from llama_core.exchange.meta import import_meta
 from llama_core.model import Llama
 from llama_core.optim import adamw
 from llama_core.records import StepRecord
 from llama_core.schedule import lr_multiplier
-from llama_core.tokenizer import Tokenizer
 from llama_core.train import train
 from tests.core_tools import BATCH_TOKENS, batches, recipe, story, tiny
 
@@ -162,7 +162,7 @@ def test_two_hundred_steps_track_a_plain_loop_over_transformers():
 
 
 def _transformers_losses(config, cfg, data, first):
-    from llama_core.hf import hf_config, to_hf
+    from llama_core.exchange.hf import hf_config, to_hf
 
     theirs = transformers.LlamaForCausalLM(
         transformers.LlamaConfig.from_dict(hf_config(config, cfg.seq_len))

@@ -7,12 +7,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.data_constrained import predict
-from analysis.fit import GroupFit, fit_table
-from analysis.isoflop import fit_isoflop
+from analysis.fit.answer import fit_table
+from analysis.fit.isoflop import fit_isoflop
+from analysis.fit.parametric import fit_parametric
+from analysis.fit.records import GroupFit
 from analysis.law import LossLaw, Repetition
 from analysis.observations import check, read_table
-from analysis.parametric import fit_parametric
+from analysis.repeated_data import predict
 
 WITHOUT_FIVE = "NOT excluded_besiroglu"
 _GROUPS = ("marin_comma", "marin_dclm", "marin_nemotron")

@@ -9,16 +9,12 @@ import polars as pl
 import pytest
 
 from analysis import published
-from analysis.contour import Contour
-from analysis.frontier import Allocation, compute_optimal, inference_optimal
+from analysis.frontier.allocation import Allocation, compute_optimal, inference_optimal
+from analysis.frontier.contour import Contour
+from analysis.frontier.data_stock import Stock
+from analysis.frontier.overtraining import implied_inference_tokens, size_overhead, tokens_multiple
+from analysis.frontier.serving_choice import flop_price_ratio
 from analysis.law import LossLaw
-from analysis.overtraining import (
-    implied_inference_tokens,
-    size_overhead,
-    tokens_multiple,
-)
-from analysis.repetition import Stock
-from analysis.serving_choice import flop_price_ratio
 from llama_core.config import ModelConfig, llama_ffn_width
 from llama_core.counting import count_params
 

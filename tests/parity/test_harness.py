@@ -2,11 +2,11 @@
 
 import pytest
 
-from flows.answers import Answers
-from flows.benchmarks import benchmark_named
+from flows.evaluation.answers import Answers
+from flows.evaluation.benchmarks import benchmark_named
+from flows.results.trained import find_trained
 from flows.settings import Settings, open_home
-from flows.trained import find_trained
-from llama_core.hf import export_hf
+from llama_core.exchange.hf import export_hf
 from tests.questions import write_questions
 from tests.trained import trained_run
 
@@ -38,7 +38,7 @@ def setting(tmp_path_factory):
 
 
 def samples(benchmark, lm, shots=None):
-    from flows import harness
+    from flows.evaluation import harness
 
     questions = harness.load_benchmark(benchmark)
     tasks = harness._leaves(questions)
@@ -53,7 +53,7 @@ def samples(benchmark, lm, shots=None):
     ["BoolQ", "SIQA", "WinoGrande", "ARC-e", "OBQA", "RACE-high", "TriviaQA", "GSM8k"],
 )
 def test_every_answer_is_the_one_transformers_gives(setting, name, tmp_path, monkeypatch):
-    from flows.harness import HarnessModel
+    from flows.evaluation.harness_model import HarnessModel
 
     folder, net, tokenizer, theirs = setting
     monkeypatch.chdir(folder)
@@ -69,7 +69,7 @@ def test_every_answer_is_the_one_transformers_gives(setting, name, tmp_path, mon
 def test_a_prompt_that_is_too_long_loses_the_same_beginning(setting, tmp_path, monkeypatch):
     from lm_eval.models.huggingface import HFLM
 
-    from flows.harness import HarnessModel
+    from flows.evaluation.harness_model import HarnessModel
 
     folder, net, tokenizer, _ = setting
     monkeypatch.chdir(folder)

@@ -3,12 +3,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llama_core.cleaning import Deduplicator, normalise, passages
 from llama_core.config import ModelConfig, Wsd
+from llama_core.corpus.batches import MIXTURE_BLOCK, Batches, TokenSource
+from llama_core.corpus.cleaning import Deduplicator, normalise, passages
+from llama_core.corpus.documents import Document
 from llama_core.counting import count_params
-from llama_core.data import MIXTURE_BLOCK, Batches, TokenSource
-from llama_core.documents import Document
-from llama_core.hf import from_hf, to_hf
+from llama_core.exchange.hf import from_hf, to_hf
 from llama_core.model import Llama
 from llama_core.schedule import lr_multiplier, segments
 from tests.core_tools import BATCH_TOKENS, SEQ_LEN, recipe, tokens

@@ -4,10 +4,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.decision import AtBudget, AtLoss, Goal, Like, frontier
-from analysis.frontier import compute_optimal
+from analysis.fit.parametric import fit_parametric
+from analysis.frontier.allocation import compute_optimal
+from analysis.frontier.decision import AtBudget, AtLoss, Goal, Like, frontier
 from analysis.law import LossLaw
-from analysis.parametric import fit_parametric
 
 TRUTH = LossLaw(
     name="truth",

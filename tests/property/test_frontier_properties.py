@@ -5,9 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from analysis.contour import Contour
-from analysis.decision import regret
-from analysis.frontier import (
+from analysis.frontier.allocation import (
     FLOPS_RATIO,
     best_loss_for_bill,
     compute_optimal,
@@ -16,8 +14,10 @@ from analysis.frontier import (
     inference_optimal,
     inference_optimal_with_bill,
 )
-from analysis.law import LossLaw
-from analysis.overtraining import (
+from analysis.frontier.contour import Contour
+from analysis.frontier.data_stock import DataRunsOut, Stock, inference_optimal_with_stock
+from analysis.frontier.decision import regret
+from analysis.frontier.overtraining import (
     break_even_tokens,
     elasticity_ratio,
     implied_inference_tokens,
@@ -26,7 +26,7 @@ from analysis.overtraining import (
     tokens_multiple,
     training_overhead,
 )
-from analysis.repetition import DataRunsOut, Stock, inference_optimal_with_stock
+from analysis.law import LossLaw
 
 # ruff: noqa: SIM300 - N and D are symbols here, not constants
 

@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.isoflop import fit_isoflop
-from analysis.law import Form, LossLaw
+from analysis.fit.isoflop import fit_isoflop
+from analysis.fit.parametric import fit_parametric
+from analysis.law import Array, Form, LossLaw
 from analysis.observations import check
-from analysis.parametric import fit_parametric
-from analysis.solver import Array
 from tests.simulated import CHINCHILLA, law_of, table
 
 FORMS: tuple[Form, ...] = ("chinchilla", "gamma", "tied", "kaplan")
@@ -94,7 +93,7 @@ def test_the_order_of_rows_does_not_matter(
 def test_no_neighbour_on_the_isoflop_beats_the_law_optimum(
     law: LossLaw, log_C: float, k: float
 ) -> None:
-    from analysis.uncertainty import optimal_size
+    from analysis.law import optimal_size
 
     constants = {name: np.array([getattr(law, name)]) for name in ("A", "B", "alpha", "beta")}
     N, D = optimal_size(constants, 10**log_C)

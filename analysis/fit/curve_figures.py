@@ -1,0 +1,107 @@
+"""Figures of loss curves and of their envelope (approach 1)."""
+
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+
+from analysis.fit.isoflop_figures import power
+from analysis.style import INK, colour_scale, finish, size_legend
+from analysis.words import si
+
+if TYPE_CHECKING:
+    from analysis.fit.envelope import EnvelopeFit
+
+
+_STEP = 1.03  # factor in tokens between the points of a curve
+
+
+def loss_curves_data(curves: pl.DataFrame) -> pl.DataFrame:
+    """Curves averaged to what can be seen: run_id, name, n_params, tokens, train_flops, loss.
+
+    A point is the mean loss over 3 % more tokens than the point before, so that the noise of
+    single batches does not hide the curve.
+
+    Args:
+        curves: with `train_loss`, or `val_loss` where there is none; rows without a loss go.
+    """
+    loss = "train_loss" if "train_loss" in curves.columns else "val_loss"
+    name = pl.col("name") if "name" in curves.columns else pl.col("run_id")
+    return (
+        curves.filter(pl.col(loss).is_not_null())
+        .with_columns((pl.col("tokens").log() / np.log(_STEP)).floor().alias("bin"))
+        .sort("run_id", "tokens")
+        .group_by("run_id", "bin", maintain_order=True)
+        .agg(
+            name.cast(pl.String).first().alias("name"),
+            pl.col("n_params").first(),
+            pl.col("tokens", "train_flops").last(),
+            pl.col(loss).mean().alias("loss"),
+        )
+        .drop("bin")
+    )
+
+
+def draw_loss_curves(data: pl.DataFrame) -> go.Figure:
+    """Loss against compute, one line a run, coloured by size."""
+    figure = go.Figure()
+    colours = colour_scale(data["n_params"])
+    for run in data.partition_by("run_id", maintain_order=True):
+        N = run["n_params"][0]
+        figure.add_scatter(
+            x=run["train_flops"],
+            y=run["loss"],
+            mode="lines",
+            line={"color": colours[N], "width": 1.5},
+            name=f"N = {si(N)}",
+            legendgroup=str(N),
+            showlegend=False,
+            customdata=np.stack([run["tokens"]], axis=1),
+            hovertemplate=f"{escape(str(run['name'][0]))}<br>N = {si(N)}"
+            "<br>C = %{x:.3s}<br>D = %{customdata[0]:.3s}<br>loss %{y:.4f}<extra></extra>",
+        )
+    runs, sizes = data["run_id"].n_unique(), data["n_params"].n_unique()
+    size_legend(figure, colours)
+    return finish(
+        figure,
+        f"{runs} curves of {sizes} sizes: more compute needs a larger model",
+        "training FLOPs",
+        "training loss",
+        log_y=True,
+    )
+
+
+def envelope_data(curves: pl.DataFrame, fit: "EnvelopeFit") -> pl.DataFrame:
+    """The thinned curves with the hull's vertices: kind `curve` or `hull`."""
+    lines = loss_curves_data(curves).with_columns(pl.lit("curve").alias("kind"))
+    hull = fit.hull.select(
+        "run_id", pl.col("run_id").cast(pl.String).alias("name"),
+        pl.col("n_params").cast(lines.schema["n_params"]),
+        pl.col("tokens").cast(lines.schema["tokens"]),
+        pl.col("train_flops").cast(lines.schema["train_flops"]),
+        "loss", pl.lit("hull").alias("kind"),
+    )  # fmt: skip
+    return pl.concat([lines, hull])
+
+
+def draw_envelope(data: pl.DataFrame, fit: "EnvelopeFit") -> go.Figure:
+    """All curves in grey, and the hull coloured by the model that holds it."""
+    figure = go.Figure()
+    for run in data.filter(pl.col("kind") == "curve").partition_by("run_id"):
+        figure.add_scatter(
+            x=run["train_flops"], y=run["loss"], mode="lines", hoverinfo="skip", showlegend=False,
+            line={"color": "#d5dae1", "width": 1},
+        )  # fmt: skip
+    hull = data.filter(pl.col("kind") == "hull")
+    figure.add_scatter(
+        x=hull["train_flops"], y=hull["loss"], mode="lines+markers", showlegend=False,
+        line={"color": INK, "width": 1},
+        marker={"color": np.log10(hull["n_params"].to_numpy()), "colorscale": "Viridis", "size": 8,
+                "colorbar": {"title": "log10 N"}},
+        customdata=np.stack([hull["n_params"]], axis=1),
+        hovertemplate="C = %{x:.3s}<br>N = %{customdata[0]:.3s}<br>loss %{y:.4f}<extra></extra>",
+    )  # fmt: skip
+    title = fit.reason or f"Along the envelope N* grows as C^{power(fit.N)}"
+    return finish(figure, title, "training FLOPs", "loss", log_y=True)

@@ -1,0 +1,150 @@
+"""What the design of a table lets a fit determine: spans, levels, spare rows."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from scipy.stats import t as student
+
+from analysis.fit.isoflop import budgets
+from analysis.fit.parametric import clusters_of
+from analysis.law import Array
+from analysis.solver.problem import Problem
+
+Verdict = Literal["identified", "weak", "not_identified"]
+# Narrower designs than these factors are one budget, one ratio, or barely more.
+_NO_SPAN, _THIN_SPAN = 1.3, 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict with its reason, which names the runs that would help where some would."""
+
+    verdict: Verdict
+    reason: str
+
+
+def design_findings(used: pl.DataFrame, n_column: str = "n_params") -> list[Judgement]:
+    """What the places of the rows in the plane of ln N and ln D cannot show."""
+    N, D = (used[c].to_numpy().astype(float) for c in (n_column, "tokens"))
+    found = []
+    C_span, ratio_span = _span(N * D), _span(D / N)
+    for name, values, symbol in (("model size", N, "N"), ("token count", D, "D")):
+        count = _levels(values)
+        if count < 3:
+            found.append(
+                Judgement(
+                    "not_identified",
+                    f"only {count} {name}{'s' if count > 1 else ''}: a power of {symbol} and a "
+                    f"constant need three. Train at {3 - count} more, a factor 4 apart.",
+                )
+            )
+    if C_span < _NO_SPAN:
+        found.append(
+            Judgement(
+                "not_identified",
+                f"all rows lie on one budget (compute spans a factor {C_span:.2f}): how N* grows "
+                "with C was not observed. Add rows at ten times this compute.",
+            )
+        )
+    elif C_span < _THIN_SPAN:
+        found.append(
+            Judgement(
+                "weak",
+                f"compute spans only a factor {C_span:.1f}: extend it tenfold at either end.",
+            )
+        )
+    if ratio_span < _NO_SPAN:
+        found.append(
+            Judgement(
+                "not_identified",
+                f"D/N is constant at {np.median(D / N):.3g} (it spans a factor "
+                f"{ratio_span:.2f}): the shares of N and D in the loss cannot be told apart. Add "
+                "rows with a quarter and with four times this ratio.",
+            )
+        )
+    elif ratio_span < _THIN_SPAN:
+        found.append(
+            Judgement("weak", f"D/N spans only a factor {ratio_span:.1f}: add rows at both sides.")
+        )
+    across = _narrowest(np.log(N), np.log(D))
+    if not found and across < np.log(_NO_SPAN):
+        found.append(
+            Judgement(
+                "not_identified",
+                "all rows lie on one line in the plane of ln N and ln D, so one of them stands "
+                "for both. Add rows off that line.",
+            )
+        )
+    levels = budgets(used)
+    if len(levels) == 2 and C_span >= _NO_SPAN:
+        found.append(
+            Judgement("weak", "two budgets: nothing tests the power law between them. Add a third.")
+        )
+    return found
+
+
+def loss_findings(used: pl.DataFrame, n_column: str) -> list[Judgement]:
+    """Whether loss curves upwards along a budget: without that there is no optimum to find."""
+    N, D, loss = (used[c].to_numpy().astype(float) for c in (n_column, "tokens", "val_loss"))
+    c, r, y = np.log(N * D), np.log(D / N), np.log(loss)
+    if np.ptp(y) < 1e-9:
+        return [Judgement("not_identified", "every row has the same loss.")]
+    half_c, half_r = max(np.ptp(c) / 2, 1e-9), max(np.ptp(r) / 2, 1e-9)
+    c, r = (c - c.mean()) / half_c, (r - r.mean()) / half_r
+    design = np.stack([np.ones_like(c), c, r, c * c, c * r, r * r], axis=1)
+    freedom = len(y) - 6
+    if freedom < 1 or np.linalg.matrix_rank(design, tol=1e-8) < 6:
+        return []
+    # Reweighted, so that a few wild rows do not hide the valley (Huber 1981, section 7.8).
+    weight = np.ones_like(y)
+    for _ in range(20):
+        inverse = np.linalg.pinv((design * weight[:, None]).T @ design, hermitian=True)
+        coefficient = inverse @ (design.T @ (weight * y))
+        residual = y - design @ coefficient
+        scale = max(1.5 * float(np.median(np.abs(residual))) / 0.6745, 1e-12)
+        weight = np.minimum(1.0, scale / np.maximum(np.abs(residual), 1e-300))
+    variance = float((weight * residual**2).sum()) / freedom
+    # The surface is not exactly quadratic; what rounding leaves is no evidence either.
+    error = max(float(np.sqrt(variance * inverse[5, 5])), 1e-9)
+    if coefficient[5] / error > float(student.ppf(0.95, freedom)):
+        return []
+    return [
+        Judgement(
+            "not_identified",
+            "loss does not curve upwards along a budget, so the table shows no optimum: add "
+            "sizes well below and well above the present ones at the same compute, or reduce "
+            "the noise.",
+        )
+    ]
+
+
+def run_findings(problem: Problem, used: pl.DataFrame) -> list[Judgement]:
+    """Checkpoints of a handful of trainings are not as many independent rows."""
+    clusters = clusters_of(used)
+    if clusters is None or clusters.max() >= len(problem.free):
+        return []
+    return [
+        Judgement(
+            "weak",
+            f"the rows are checkpoints of {clusters.max() + 1} trainings, no more than there are "
+            "constants, so their common errors cannot be told from the law. Add trainings.",
+        )
+    ]
+
+
+def _span(values: Array) -> float:
+    return float(values.max() / values.min())
+
+
+def _levels(values: Array) -> int:
+    """Different values, those within 2 % counted as one."""
+    return 1 + int((np.diff(np.log(np.sort(values))) > 0.02).sum())
+
+
+def _narrowest(u: Array, v: Array) -> float:
+    """Extent of the points across their narrowest direction."""
+    centred = np.stack([u - u.mean(), v - v.mean()], axis=1)
+    _, vectors = np.linalg.eigh(centred.T @ centred)
+    return float(np.ptp(centred @ vectors[:, 0]))

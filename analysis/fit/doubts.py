@@ -1,0 +1,164 @@
+"""What is doubtful about a fit, in sentences; each with its number and what to do."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+
+from analysis.fit.conventions import FAR_FROM_6ND, Convention, flops_ratio
+from analysis.fit.isoflop import IsoflopFit, ParabolaBias
+from analysis.fit.parametric import clusters_of
+from analysis.law import LawFit
+from analysis.observations import Duplicate, name_rows
+from analysis.solver.problem import Problem, make_problem
+from analysis.solver.search import Optimum, find_optimum
+
+if TYPE_CHECKING:
+    from analysis.fit.records import Influence
+
+
+_OUTLIER = 8.0  # median absolute deviations
+_FEW_RUNS = 12  # resampled as wholes, fewer trainings give too few different tables
+_BENT = 0.02  # shift of an exponent worth a sentence
+# A free gamma that lowers the objective by this share says the plain form misfits.
+_MISFIT = 0.2
+
+
+def doubts(
+    problem: Problem,
+    optimum: Optimum,
+    fit: LawFit,
+    isoflop: IsoflopFit,
+    bias: ParabolaBias | None,
+    used: pl.DataFrame,
+    influence: "Sequence[Influence]",
+    conventions: Sequence[Convention],
+    duplicates: Sequence[Duplicate],
+) -> Iterator[str]:
+    """Sentences in the order in which a reader should worry."""
+    yield from _search(problem, optimum, fit)
+    yield from _rows(fit, used, influence, duplicates)
+    yield from _shape(problem, optimum)
+    yield from _approaches(fit, isoflop, bias)
+    yield from _counts(used, conventions)
+
+
+def _search(problem: Problem, optimum: Optimum, fit: LawFit) -> Iterator[str]:
+    if not optimum.converged:
+        yield (
+            f"The search did not converge (gradient norm {fit.objective.gradient_norm:.1e}); the "
+            "constants are the best point seen."
+        )
+    if optimum.at_bound and problem.form != "kaplan":
+        yield f"{', '.join(optimum.at_bound)} sits at the edge of what is searched."
+    if optimum.unmoved:
+        yield f"{', '.join(optimum.unmoved)} did not move from where the search started."
+    if optimum.agree < optimum.starts / 2:
+        yield f"Only {optimum.agree} of {optimum.starts} starts ended at the optimum."
+    if fit.objective.second_best is not None:
+        yield (
+            f"A second basin has the objective {fit.objective.second_best:.6g} against "
+            f"{fit.objective.value:.6g}, with exponent_N "
+            f"{fit.objective.second_best_exponent_N:.3f} against {fit.law.exponent_N:.3f}."
+        )
+
+
+def _rows(
+    fit: LawFit,
+    used: pl.DataFrame,
+    influence: "Sequence[Influence]",
+    duplicates: Sequence[Duplicate],
+) -> Iterator[str]:
+    size = np.abs(used["residual"].to_numpy())
+    scatter = float(np.median(size))
+    far = used.filter(pl.Series(size > _OUTLIER * max(scatter, 1e-12)))
+    if scatter > 1e-9 and far.height:
+        yield (
+            f"{name_rows(far['row'])} {'lies' if far.height == 1 else 'lie'} more than "
+            f"{_OUTLIER:.0f} times the median deviation of {100 * scatter:.2g} % from the law."
+        )
+    interval = fit.intervals.values.get("exponent_N")
+    if influence and interval:
+        top = influence[0]
+        if abs(top.effect_on_exponent_N) > 0.25 * (interval[1] - interval[0]):
+            yield (
+                f"Row {top.row} alone moves exponent_N by {top.effect_on_exponent_N:+.3f} when "
+                "left out, a quarter of its interval or more."
+            )
+    clusters = clusters_of(used)
+    if clusters is not None and clusters.max() + 1 < _FEW_RUNS:
+        yield (
+            f"The rows come from {clusters.max() + 1} trainings, which are resampled as wholes: "
+            "so few make intervals rough."
+        )
+    exact = [d for d in duplicates if d.exact]
+    near = [d for d in duplicates if not d.exact]
+    for kind, pairs in (("Exact", exact), ("Near", near)):
+        if pairs:
+            named = ", ".join(f"{d.row} repeats {d.of}" for d in pairs[:8])
+            more = f" and {len(pairs) - 8} more" if len(pairs) > 8 else ""
+            yield f"{kind} duplicates are counted twice: row {named}{more}."
+    derived = str(used["derived"][0])
+    if derived:
+        yield f"The table lacks a column, computed as {derived}."
+
+
+def _shape(problem: Problem, optimum: Optimum) -> Iterator[str]:
+    """Whether the plain form leaves something systematic behind."""
+    if problem.form != "chinchilla" or len(problem.rows.loss) < 12 or optimum.value < 1e-20:
+        return
+    wider = make_problem("gamma", problem.objective, problem.rows, problem.weights)
+    wider, bent = find_optimum(wider)
+    constants = wider.constants(bent.x[None])
+    plain = problem.constants(optimum.x[None])
+    gain = 1 - bent.value / optimum.value
+    if gain > _MISFIT and bent.converged:
+        shares = [float((c["beta"] / (c["alpha"] + c["beta"]))[0]) for c in (plain, constants)]
+        yield (
+            f"The form misfits: a free gamma ({float(constants['gamma'][0]):.2f}) lowers the "
+            f"objective by {100 * gain:.0f} % and moves exponent_N from {shares[0]:.3f} to "
+            f"{shares[1]:.3f}. Compare --form gamma."
+        )
+
+
+def _approaches(fit: LawFit, isoflop: IsoflopFit, bias: ParabolaBias | None) -> Iterator[str]:
+    for valley in isoflop.valleys:
+        if valley.status != "ok":
+            yield f"Budget {valley.flops:.2e} is left out of approach 2: {valley.advice}"
+    interval = fit.intervals.values.get("exponent_N")
+    law = isoflop.N
+    if law is not None and interval is not None:
+        low, high = law.exponent_interval or (law.exponent, law.exponent)
+        if low > interval[1] or high < interval[0]:
+            yield (
+                f"Approaches 2 and 3 disagree: N* grows as C^{law.exponent:.3f} through the "
+                f"valleys and as C^{fit.law.exponent_N:.3f} by the law, and their intervals do "
+                "not meet."
+            )
+    if bias is not None and abs(bias.exponent_N_parabola - bias.exponent_N_law) > _BENT:
+        yield (
+            "The grid bends the parabolas: on the law's own noise-free losses approach 2 gives "
+            f"{bias.exponent_N_parabola:.3f} where the law has {bias.exponent_N_law:.3f}. Trust "
+            "approach 3 here, or use narrower, centred grids."
+        )
+
+
+def _counts(used: pl.DataFrame, conventions: Sequence[Convention]) -> Iterator[str]:
+    ratio = flops_ratio(used)
+    if ratio and max(abs(ratio[0] - 1), abs(ratio[1] - 1)) > FAR_FROM_6ND:
+        yield (
+            f"Counted FLOPs are {ratio[0]:.2f} to {ratio[1]:.2f} times 6·N·D, so N* at a budget "
+            "depends on which C is meant; see the table of conventions."
+        )
+    exponents = [c.exponent_N for c in conventions]
+    if exponents and max(exponents) - min(exponents) > _BENT:
+        yield (
+            f"The count of N and C decides the answer: exponent_N runs from {min(exponents):.3f} "
+            f"to {max(exponents):.3f} over the {len(exponents)} conventions of this table."
+        )
+    if str(used["n_counts"][0]) == "unknown":
+        yield (
+            "The table does not say what its N counts (embeddings, head). Say it with --map, for "
+            "example --map n_params_total=COLUMN."
+        )

@@ -1,0 +1,220 @@
+"""Figures of fits. Each has a data function, which tests read, and a draw.
+
+Titles say what follows from the picture.
+"""
+
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+from plotly.subplots import make_subplots
+
+from analysis.style import INK, MARK, SOFT, WARN, dress, ends, finish
+
+if TYPE_CHECKING:
+    from analysis.fit.records import GroupFit
+
+
+_UNITS = {"nats_per_token": "nats per token", "bits_per_byte": "bits per byte"}
+
+
+def fit_data(group: "GroupFit") -> pl.DataFrame:
+    """Every used row with its fitted loss: row, label, n_params, tokens, observed, fitted,
+    residual_percent."""
+    used = group.used
+    name = pl.col("name") if "name" in used.columns else pl.col("row")
+    return used.select(
+        "row",
+        name.cast(pl.String).alias("label"),
+        pl.col("n_params").cast(pl.Float64),
+        pl.col("tokens").cast(pl.Float64),
+        pl.col("val_loss").alias("observed"),
+        (pl.col("val_loss") / pl.col("residual").exp()).alias("fitted"),
+        (100 * pl.col("residual").exp() - 100).alias("residual_percent"),
+    )
+
+
+def draw_fit(data: pl.DataFrame) -> go.Figure:
+    """Fitted against observed loss, and the residuals against N and against D."""
+    figure = make_subplots(
+        rows=2, cols=2, specs=[[{"rowspan": 2}, {}], [None, {}]], horizontal_spacing=0.12,
+        vertical_spacing=0.2,
+    )  # fmt: skip
+    text = [f"row {r}: {escape(t)}" for r, t in data.select("row", "label").iter_rows()]
+    mark = {"color": MARK, "size": 6, "opacity": 0.75}
+    for row, col, x, y in (
+        (1, 1, "fitted", "observed"),
+        (1, 2, "n_params", "residual_percent"),
+        (2, 2, "tokens", "residual_percent"),
+    ):
+        figure.add_scatter(
+            x=data[x], y=data[y], mode="markers", marker=mark, text=text, showlegend=False,
+            hovertemplate="%{text}<br>%{x:.4s}, %{y:.4g}<extra></extra>", row=row, col=col,
+        )  # fmt: skip
+    ends = [data.select(pl.min_horizontal("fitted", "observed").min()).item(),
+            data.select(pl.max_horizontal("fitted", "observed").max()).item()]  # fmt: skip
+    figure.add_scatter(
+        x=ends, y=ends, mode="lines", line={"color": SOFT, "dash": "dot"}, showlegend=False,
+        hoverinfo="skip", row=1, col=1,
+    )  # fmt: skip
+    rms = float((data["residual_percent"] ** 2).mean() or 0.0) ** 0.5  # type: ignore[arg-type]
+    typical = float(data["residual_percent"].abs().median() or 0.0)  # type: ignore[arg-type]
+    finish(
+        figure,
+        f"The law meets half of the runs within {typical:.2g} % of their loss (rms {rms:.2g} %)",
+        "fitted loss",
+        "observed loss",
+        log_x=False,
+    )
+    for row, title in ((1, "N, parameters"), (2, "D, tokens")):
+        figure.update_xaxes(title=title, type="log", exponentformat="SI", row=row, col=2)
+        figure.update_yaxes(title="residual, %", zeroline=True, zerolinecolor=SOFT, row=row, col=2)
+    return figure
+
+
+def contour_data(group: "GroupFit", points: int = 80) -> pl.DataFrame:
+    """The law's loss on a grid around the rows: n_params, tokens, loss; and the frontier.
+
+    Rows of kind `frontier` hold N*, D* and the loss from the smallest compute of the table to
+    ten times the largest.
+    """
+    law, used = group.fit.law, group.used
+    (low_N, high_N), (low_D, high_D) = ends(used["n_params"]), ends(used["tokens"])
+    N = np.geomspace(low_N / 2, high_N * 2, points)
+    D = np.geomspace(low_D / 2, high_D * 2, points)
+    grid_N, grid_D = (g.ravel() for g in np.meshgrid(N, D))
+    grid = pl.DataFrame(
+        {"kind": "grid", "n_params": grid_N, "tokens": grid_D, "loss": law.loss(grid_N, grid_D)}
+    )
+    assert law.support is not None
+    C = np.geomspace(law.support.flops[0], 10 * law.support.flops[1], 60)
+    log_G = np.log(law.alpha * law.A / (law.beta * law.B)) / (law.alpha + law.beta)
+    best_N = np.exp(log_G + law.exponent_N * np.log(C / 6))
+    best_D = C / 6 / best_N
+    frontier = pl.DataFrame(
+        {"kind": "frontier", "n_params": best_N, "tokens": best_D, "loss": law.loss(best_N, best_D)}
+    )
+    return pl.concat([grid, frontier])
+
+
+def draw_contours(data: pl.DataFrame, group: "GroupFit") -> go.Figure:
+    """Loss contours over N and D with the runs and the efficient frontier."""
+    grid = data.filter(pl.col("kind") == "grid")
+    side = grid["n_params"].n_unique()
+    frontier, used, law = data.filter(pl.col("kind") == "frontier"), group.used, group.fit.law
+    figure = go.Figure()
+    figure.add_contour(
+        x=grid["n_params"][:side], y=grid["tokens"].gather_every(side),
+        z=grid["loss"].to_numpy().reshape(-1, side), ncontours=24, colorscale="Blues_r",
+        contours={"coloring": "heatmap", "showlabels": True}, colorbar={"title": "loss"},
+        opacity=0.7, hovertemplate="N = %{x:.3s}<br>D = %{y:.3s}<br>loss %{z:.4f}<extra></extra>",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=used["n_params"], y=used["tokens"], mode="markers", name="runs", showlegend=False,
+        marker={"color": INK, "size": 5}, customdata=np.stack([used["val_loss"]], axis=1),
+        hovertemplate="N = %{x:.3s}<br>D = %{y:.3s}<br>observed %{customdata[0]:.4f}"
+        "<extra></extra>",
+    )  # fmt: skip
+    figure.add_scatter(
+        x=frontier["n_params"], y=frontier["tokens"], mode="lines", name="efficient frontier",
+        line={"color": WARN, "width": 3}, showlegend=False,
+        hovertemplate="N* = %{x:.3s}<br>D* = %{y:.3s}<extra>efficient frontier</extra>",
+    )  # fmt: skip
+    interval = group.fit.intervals.values.get("exponent_N")
+    spread = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+    finish(
+        figure,
+        f"Along the frontier N* grows as C^{law.exponent_N:.2f}{spread}",
+        "N, parameters",
+        "D, tokens",
+        log_y=True,
+    )
+    figure.update_xaxes(range=np.log10(ends(grid["n_params"])))
+    figure.update_yaxes(range=np.log10(ends(grid["tokens"])))
+    return figure
+
+
+def cloud_data(group: "GroupFit") -> pl.DataFrame:
+    """Bootstrap draws of the two constants that shape the frontier, and of exponent_N.
+
+    alpha and beta; where the form fixes beta, alpha and the constant it trades with. Empty
+    without a bootstrap.
+    """
+    draws, form = group.fit.draws, group.fit.law.form
+    second = {"kaplan": "gamma", "tied": "E"}.get(form, "beta")
+    return pl.DataFrame({name: draws[name] for name in ("alpha", second, "exponent_N") if draws})
+
+
+def draw_cloud(data: pl.DataFrame, group: "GroupFit") -> go.Figure:
+    """The constants of the resampled tables, coloured by the exponent of N*."""
+    first, second, _ = data.columns
+    figure = go.Figure()
+    figure.add_scatter(
+        x=data[first], y=data[second], mode="markers", showlegend=False,
+        marker={"color": data["exponent_N"], "colorscale": "Viridis", "size": 5, "opacity": 0.6,
+                "colorbar": {"title": "exponent of N*"}},
+        hovertemplate=f"{first} %{{x:.3f}}<br>{second} %{{y:.3f}}<br>exponent "
+        "%{marker.color:.3f}<extra></extra>",
+    )  # fmt: skip
+    law = group.fit.law
+    figure.add_scatter(
+        x=[getattr(law, first)], y=[getattr(law, second)], mode="markers", name="all rows",
+        showlegend=False, marker={"color": WARN, "symbol": "x", "size": 12},
+    )  # fmt: skip
+    spread = [float(data[name].std() or 0.0) for name in (first, second)]  # type: ignore[arg-type]
+    title = f"{data.height} resampled tables hardly move {first} and {second}"
+    if min(spread) > 0:
+        among = float(np.corrcoef(data[first], data[second])[0, 1])
+        together = "vary apart"
+        if abs(among) > 0.3:
+            together = "rise and fall together" if among > 0 else "trade off"
+        title = f"{first} and {second} {together} over {data.height} resampled tables"
+    return finish(figure, title, first, second, log_x=False)
+
+
+def profile_data(group: "GroupFit") -> pl.DataFrame:
+    """Profiles: quantity, value, rise over its threshold, and the interval's ends."""
+    frames = [
+        pl.DataFrame(
+            {
+                "quantity": name,
+                "value": profile.values,
+                "rise": profile.rise / profile.threshold,
+                "low": profile.interval[0],
+                "high": profile.interval[1],
+            },
+            schema_overrides={"low": pl.Float64, "high": pl.Float64},
+        )
+        for name, profile in group.profiles.items()
+    ]
+    return pl.concat(frames)
+
+
+def draw_profiles(data: pl.DataFrame) -> go.Figure:
+    """Each profile with the level it must pass; where it does not, the table cannot tell."""
+    names = {
+        "exponent_N": "exponent of N*",
+        "n_opt": "N* at the target",
+        "d_opt": "D* at the target",
+    }
+    parts = data.partition_by("quantity", maintain_order=True)
+    figure = make_subplots(cols=len(parts), horizontal_spacing=0.08)
+    closed = 0
+    for col, part in enumerate(parts, start=1):
+        name = part["quantity"][0]
+        closed += part["low"][0] is not None and part["high"][0] is not None
+        figure.add_scatter(
+            x=part["value"], y=part["rise"], mode="lines", line={"color": MARK}, showlegend=False,
+            hovertemplate="%{x:.4s}<br>%{y:.2f} of the threshold<extra></extra>", row=1, col=col,
+        )  # fmt: skip
+        figure.add_hline(y=1.0, line={"color": WARN, "dash": "dot"}, row=1, col=col)
+        figure.update_yaxes(range=[0, 4], row=1, col=col)
+        figure.update_xaxes(
+            title=names[name], type="linear" if name == "exponent_N" else "log",
+            exponentformat="SI", tickangle=0, nticks=4, row=1, col=col,
+        )  # fmt: skip
+    figure.update_yaxes(title="rise / threshold", row=1, col=1)
+    dress(figure, f"{closed} of {len(parts)} profiles close on both sides")
+    return figure

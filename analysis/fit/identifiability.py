@@ -1,0 +1,229 @@
+"""Whether a table can carry the question asked of it, quantity by quantity.
+
+A fit always returns numbers. A verdict says whether the table determines them: first by its
+design (one budget, constant D/N, too few sizes), then by the loss itself (no curvature along a
+budget), then by the profile (an interval open on one side), and last by the interval's width.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+
+from analysis.fit.design import Judgement, Verdict, design_findings, loss_findings, run_findings
+from analysis.law import Form, Intervals
+from analysis.solver.problem import Problem
+from analysis.solver.profile import Profile
+from analysis.solver.search import Optimum
+
+# Width 0.15 of the exponent is a factor 1.7 each way in N* three decades above the table.
+_EXPONENT_WIDTHS = (0.15, 0.5)
+_SIZE_FACTORS = (4.0, 100.0)
+_BASIN_GAP = 0.05
+_FAINT = 3.0
+_UNSEEN = 1e-6  # relative change of a loss below which no table shows it, noise or none
+
+
+def judge(
+    problem: Problem,
+    optimum: Optimum,
+    used: pl.DataFrame,
+    profiles: Mapping[str, Profile],
+    intervals: Intervals,
+    *,
+    form: Form,
+    n_column: str = "n_params",
+) -> dict[str, Judgement]:
+    """Verdicts on exponent_N, exponent_D, n_opt, d_opt and E.
+
+    Args:
+        profiles: by quantity, as `profile.profile` returns them; n_opt and d_opt at the budget
+            they were profiled for.
+    """
+    findings = [
+        *design_findings(used, n_column),
+        *loss_findings(used, n_column),
+        *_fit_findings(problem, optimum),
+        *run_findings(problem, used),
+    ]
+    verdicts: dict[str, Judgement] = {}
+    for name, profile_name in (
+        ("exponent_N", "exponent_N"),
+        ("exponent_D", "exponent_N"),
+        ("n_opt", "n_opt"),
+        ("d_opt", "d_opt"),
+    ):
+        own: list[Judgement] = []
+        if form == "tied" and name.startswith("exponent"):
+            own = [Judgement("not_identified", "form tied sets it to 0.5; the table is not asked.")]
+        elif form == "data_constrained":
+            own = [_interval_finding(intervals)]
+        elif profile_name in profiles:
+            own = [_profile_finding(profiles[profile_name], mirrored=name == "exponent_D")]
+        else:
+            own = [Judgement("not_identified", "the fitted value is beyond any model: no optimum.")]
+        verdicts[name] = _worst([*findings, *own])
+    if "E" in problem.free or "E" in optimum.at_bound:
+        verdicts["E"] = _judge_E(optimum, intervals)
+        if verdicts["E"].verdict == "identified" and verdicts["exponent_N"].verdict == (
+            "not_identified"
+        ):
+            reason = "it rests on a law this table does not determine."
+            verdicts["E"] = Judgement("weak", reason)
+    return verdicts
+
+
+def _fit_findings(problem: Problem, optimum: Optimum) -> list[Judgement]:
+    """What the optimum itself gives away."""
+    found = []
+    stuck = [name for name in optimum.at_bound if name != "E"]
+    if stuck:
+        found.append(
+            Judgement(
+                "not_identified",
+                f"the fit drives {', '.join(stuck)} to the edge of what is searched: the table "
+                "does not show that term. Widen the range of N and D.",
+            )
+        )
+    if "E" in optimum.at_bound and problem.form != "kaplan":
+        found.append(
+            Judgement(
+                "weak",
+                "E is driven to 0, so power laws alone describe the table and the exponents carry "
+                "what E should. Add runs at larger compute, where E shows.",
+            )
+        )
+    if not optimum.converged:
+        found.append(
+            Judgement("weak", "the search did not converge; treat every number as a sketch.")
+        )
+    if optimum.second_best is not None:
+        theta = problem.constants(np.stack([optimum.x, optimum.second_best[1]]))
+        share = theta["beta"] / (theta["alpha"] + theta["beta"])
+        if abs(share[1] - share[0]) > _BASIN_GAP:
+            found.append(
+                Judgement(
+                    "weak",
+                    f"a second basin fits within 5 % and has exponent {share[1]:.3f} instead of "
+                    f"{share[0]:.3f}.",
+                )
+            )
+    found += _faint_terms(problem, optimum)
+    theta = problem.chart.to_theta(optimum.x[None])[0]
+    terms = (
+        np.log(theta[3]) + theta[1] - theta[3] * problem.rows.n,
+        np.log(theta[4]) + theta[2] - theta[4] * problem.rows.d,
+    )
+    too_small = float((terms[0] > terms[1]).mean())
+    if too_small in (0.0, 1.0):
+        side = "smaller" if too_small else "larger"
+        found.append(
+            Judgement(
+                "weak",
+                f"every model is {side} than the fitted optimum for its compute, which is "
+                f"extrapolated: add {'larger' if too_small else 'smaller'} models.",
+            )
+        )
+    spare = len(problem.rows.loss) - len(problem.free)
+    if spare < 3:
+        found.append(
+            Judgement(
+                "weak",
+                f"{len(problem.rows.loss)} rows for {len(problem.free)} constants leave "
+                f"{spare} to judge by.",
+            )
+        )
+    return found
+
+
+def _faint_terms(problem: Problem, optimum: Optimum) -> list[Judgement]:
+    """Terms that vary over the table by less than three times the scatter around the law."""
+    constants = {k: float(v[0]) for k, v in problem.constants(optimum.x[None]).items()}
+    rows, loss = problem.rows, problem.rows.loss
+    scatter = float(np.median(np.abs(problem.residuals(optimum.x[None])[0])))
+    if not problem.objective.on_log:
+        scatter /= float(np.median(loss))
+    N, D = np.exp(rows.n + rows.n_mean), np.exp(rows.d + rows.d_mean)
+    terms = {
+        "N": constants["A"] * N ** -constants["alpha"],
+        "D": constants["B"] * D ** -constants["beta"],
+    }
+    inner = terms["N"] + terms["D"]
+    found = []
+    for symbol, term in terms.items():
+        # What the loss would do if only this term varied as it does over the table.
+        held = np.median(inner - term)
+        moved = np.ptp(np.log(constants["E"] + (term + held) ** constants["gamma"]))
+        if moved < max(_FAINT * scatter, _UNSEEN):
+            found.append(
+                Judgement(
+                    "not_identified",
+                    f"over this table the term of {symbol} moves the loss by "
+                    f"{100 * float(moved):.2g} %, and runs scatter by {100 * scatter:.2g} %: "
+                    f"widen the range of {symbol}, or reduce the noise.",
+                )
+            )
+    return found
+
+
+def _profile_finding(profile: Profile, *, mirrored: bool) -> Judgement:
+    """What a profile says; `mirrored` reads the exponent of D* as one minus that of N*."""
+    low, high = profile.interval
+    if mirrored:
+        low, high = (None if end is None else 1 - end for end in (high, low))
+    if low is None or high is None:
+        side = (
+            "either side" if low is None and high is None else "below" if low is None else "above"
+        )
+        return Judgement(
+            "not_identified",
+            f"its profile never rises enough on {side}: other values fit as well."
+            if side == "either side"
+            else f"its profile never rises enough {side} the estimate: values there fit as well.",
+        )
+    exponent = profile.quantity == "exponent_N"
+    size = high - low if exponent else high / low
+    good, poor = _EXPONENT_WIDTHS if exponent else _SIZE_FACTORS
+    spread = f"{low:.3f} to {high:.3f}" if exponent else f"{low:.2e} to {high:.2e}"
+    if size <= good:
+        return Judgement("identified", f"its profile closes on both sides: {spread}.")
+    verdict: Verdict = "weak" if size <= poor else "not_identified"
+    return Judgement(verdict, f"its profile closes but is wide: {spread}.")
+
+
+def _interval_finding(intervals: Intervals) -> Judgement:
+    """For the form without profiles: the width of the exponent's interval."""
+    interval = intervals.values.get("exponent_N")
+    if interval is None:
+        return Judgement("weak", "this form is judged by its bootstrap, and there is none.")
+    low, high = interval
+    good, poor = _EXPONENT_WIDTHS
+    reason = f"the exponent's interval is {low:.3f} to {high:.3f}."
+    if high - low <= good:
+        return Judgement("identified", reason)
+    return Judgement("weak" if high - low <= poor else "not_identified", reason)
+
+
+def _judge_E(optimum: Optimum, intervals: Intervals) -> Judgement:
+    if "E" in optimum.at_bound:
+        return Judgement("not_identified", "E is driven to 0: the table does not reach near it.")
+    interval = intervals.values.get("E") or intervals.beside.get("sandwich", {}).get("E")
+    if interval is None:
+        return Judgement("weak", "no interval was computed for it.")
+    low, high = interval
+    spread = f"{low:.4g} to {high:.4g}"
+    if low <= 0.05 * high:
+        return Judgement("not_identified", f"its interval reaches down to 0: {spread}.")
+    if high / low > 1.5:
+        return Judgement("weak", f"its interval is wide: {spread}.")
+    return Judgement("identified", f"its interval is {spread}.")
+
+
+def _worst(findings: list[Judgement]) -> Judgement:
+    """The lowest verdict, with every reason at that level."""
+    order: tuple[Verdict, ...] = ("not_identified", "weak", "identified")
+    for verdict in order:
+        reasons = [finding.reason for finding in findings if finding.verdict == verdict]
+        if reasons:
+            return Judgement(verdict, " ".join(reasons))
+    return Judgement("weak", "nothing speaks for or against it.")

@@ -1,0 +1,122 @@
+"""The page of a fit: the answer first, then what carries it, then every figure."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from analysis.fit import curve_figures, figures, isoflop_figures
+from analysis.fit.envelope import EnvelopeFit
+from analysis.fit.text import convention_rows, optimal_rows, search_line, verdict_rows
+from analysis.page import Page
+from analysis.words import formula
+
+if TYPE_CHECKING:
+    from analysis.fit.records import GroupFit
+
+
+def fit_page(groups: "Sequence[GroupFit]", *, title: str) -> Page:
+    """One self-contained page for all groups of a table."""
+    page = Page(title)
+    for place, group in enumerate(groups):
+        add_fit(page, group, prefix=f"fit{place}")
+    return page
+
+
+def add_fit(page: Page, group: "GroupFit", *, prefix: str) -> None:
+    """A group's part of a page; `prefix` keeps the figures' names apart."""
+    _answer(page, group)
+    _figures(page, group, prefix)
+    _small_print(page, group)
+
+
+def add_envelope(page: Page, curves: pl.DataFrame, fit: EnvelopeFit) -> None:
+    """Approach 1's part of a page, for tables that come with training curves."""
+    page.heading("Envelope of the training curves")
+    figure = curve_figures.draw_envelope(curve_figures.envelope_data(curves, fit), fit)
+    page.figure(figure, name="envelope", height=520)
+    page.text(
+        "A point in mid-training was reached at a learning rate meant for a longer run, so the "
+        "envelope lies above what runs of matched length reach: trust it least.",
+        role="soft",
+    )
+
+
+def _answer(page: Page, group: "GroupFit") -> None:
+    fit, law = group.fit, group.fit.law
+    if group.group is not None:
+        page.heading(str(group.group))
+    interval = fit.intervals.values.get("exponent_N")
+    spread = f" (between {interval[0]:.2f} and {interval[1]:.2f})" if interval else ""
+    verdict = group.verdicts["exponent_N"]
+    page.text(f"N* grows as C^{law.exponent_N:.2f}{spread}: {formula(law)}", role="lead")
+    if verdict.verdict != "identified":
+        word = "not identified" if verdict.verdict == "not_identified" else "weakly identified"
+        page.text(f"The exponent is {word} by this table: {verdict.reason}", role="warn")
+    page.table(["C, FLOPs", "N*, parameters", "D*, tokens", "D*/N*", "loss"], optimal_rows(group))
+    level = f"{fit.intervals.level:.0%} intervals: {fit.intervals.method.replace('_', ' over ')}. "
+    page.text(
+        (level if fit.intervals.values else "No intervals were asked for. ")
+        + f"C = 6·N·D. {search_line(group)}. Leaving each row out in turn, it is predicted "
+        f"to {group.leave_one_out_percent:.2g} % (rms).",
+        role="soft",
+    )
+    page.heading("Can the table carry it?")
+    page.table(["quantity", "verdict", "reason"], verdict_rows(group))
+    for doubt in group.doubts:
+        page.text(doubt, role="warn")
+
+
+def _figures(page: Page, group: "GroupFit", prefix: str) -> None:
+    page.heading("The law and the runs")
+    page.figure(
+        figures.draw_contours(figures.contour_data(group), group), name=f"{prefix}-contours"
+    )
+    page.figure(figures.draw_fit(figures.fit_data(group)), name=f"{prefix}-fit", height=520)
+    page.heading("IsoFLOP valleys")
+    if group.isoflop.valleys:
+        data = isoflop_figures.isoflop_data(group.used, group.isoflop)
+        page.figure(
+            isoflop_figures.draw_isoflop(data, group.isoflop), name=f"{prefix}-isoflop", height=520
+        )
+    if group.isoflop.reason:
+        page.text(f"No power laws through valleys: {group.isoflop.reason}.", role="soft")
+    page.heading("How sure")
+    if group.profiles:
+        page.figure(figures.draw_profiles(figures.profile_data(group)), name=f"{prefix}-profiles")
+    cloud = figures.cloud_data(group)
+    if cloud.height:
+        page.figure(figures.draw_cloud(cloud, group), name=f"{prefix}-cloud")
+
+
+def _small_print(page: Page, group: "GroupFit") -> None:
+    fit = group.fit
+    page.heading("Which N, which C")
+    page.table(
+        ["N counts", "C", "exponent of N*", "N* at the largest C", "D/N"], convention_rows(group)
+    )
+    page.heading("The constants and their intervals")
+    methods = {fit.intervals.method: fit.intervals.values, **fit.intervals.beside}
+    methods = {name: values for name, values in methods.items() if values}
+    names = ["E", "A", "B", "alpha", "beta", "exponent_N"]
+    if fit.law.form in ("gamma", "kaplan"):
+        names.insert(5, "gamma")
+    rows = []
+    for name in names:
+        cells = [name, repr(float(getattr(fit.law, name)))]
+        for values in methods.values():
+            interval = values.get(name)
+            cells.append(f"{interval[0]:.5g} to {interval[1]:.5g}" if interval else "–")
+        rows.append(cells)
+    page.table(["constant", "value", *(m.replace("_", " over ") for m in methods)], rows)
+    page.heading("Rows that move the answer most")
+    page.table(
+        ["row", "effect of leaving it out on the exponent of N*", "alone"],
+        [
+            [str(i.row), f"{i.effect_on_exponent_N:+.4f}", f"{i.effect_alone:+.4f}"]
+            for i in group.influence
+        ],
+    )
+    if fit.rows_excluded:
+        page.heading("Rows left out")
+        page.table(["row", "reason"], [[str(r.row), r.reason] for r in fit.rows_excluded])

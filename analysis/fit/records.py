@@ -1,0 +1,70 @@
+"""What a group's fit holds: law, verdicts, optimal points, influence."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from analysis.fit.conventions import Convention
+from analysis.fit.design import Judgement
+from analysis.fit.isoflop import IsoflopFit, ParabolaBias
+from analysis.law import LawFit
+from analysis.observations import Duplicate
+from analysis.solver.profile import Profile
+
+
+@dataclass(frozen=True, slots=True)
+class OptimalPoint:
+    """What the law would train at a budget under C = 6·N·D; intervals by name, or empty.
+
+    `extrapolation` is the budget over the largest compute of the table.
+    """
+
+    flops: float
+    n_opt: float
+    d_opt: float
+    loss: float
+    intervals: Mapping[str, tuple[float, float]]
+    extrapolation: float
+
+    @property
+    def tokens_per_param(self) -> float:
+        """D*/N*."""
+        return self.d_opt / self.n_opt
+
+
+@dataclass(frozen=True, slots=True)
+class Influence:
+    """A row's effect on the exponent of N*: of leaving it out.
+
+    Attributes:
+        effect_on_exponent_N: averaged over resampled tables; see `uncertainty.influence`.
+        effect_alone: with all other rows present.
+    """
+
+    row: int
+    effect_on_exponent_N: float
+    effect_alone: float
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFit:
+    """All of one group's answer. `used` are the rows of the fit, with a column `residual`.
+
+    `leave_one_out_percent` is the root mean square error of predicting each row from the others.
+    """
+
+    group: Any
+    fit: LawFit
+    isoflop: IsoflopFit
+    parabola_bias: ParabolaBias | None
+    optimal: tuple[OptimalPoint, ...]
+    verdicts: Mapping[str, Judgement]
+    profiles: Mapping[str, Profile]
+    influence: tuple[Influence, ...]
+    conventions: tuple[Convention, ...]
+    duplicates: tuple[Duplicate, ...]
+    doubts: tuple[str, ...]
+    leave_one_out_percent: float
+    used: pl.DataFrame

@@ -1,0 +1,153 @@
+"""A fit in words and short tables, for the terminal and for the page."""
+
+from collections.abc import Iterator, Sequence
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from analysis.words import COUNTS, formula
+
+if TYPE_CHECKING:
+    from analysis.fit.envelope import EnvelopeFit
+    from analysis.fit.records import GroupFit
+
+
+_VERDICT = {"identified": "identified", "weak": "weak", "not_identified": "NOT IDENTIFIED"}
+_NAMES = {
+    "exponent_N": "exponent of N*",
+    "exponent_D": "exponent of D*",
+    "n_opt": "N* at the target",
+    "d_opt": "D* at the target",
+    "E": "E",
+}
+
+
+def optimal_rows(group: "GroupFit") -> list[list[str]]:
+    """Budget, N*, D*, tokens per parameter and loss, each with its interval."""
+    rows = []
+    for point in group.optimal:
+        cells = [f"{point.flops:.2e}"]
+        for name, form in (
+            ("n_opt", ".3g"),
+            ("d_opt", ".3g"),
+            ("tokens_per_param", ".3g"),
+            ("loss", ".4f"),
+        ):
+            text = f"{getattr(point, name):{form}}"
+            if name in point.intervals:
+                low, high = point.intervals[name]
+                text += f" [{low:{form}}, {high:{form}}]"
+            cells.append(text)
+        rows.append(cells)
+    return rows
+
+
+def verdict_rows(group: "GroupFit") -> list[list[str]]:
+    """Quantity, verdict, reason; exponent_D mirrors exponent_N and is left out."""
+    return [
+        [_NAMES[name], _VERDICT[judgement.verdict], judgement.reason]
+        for name, judgement in group.verdicts.items()
+        if name != "exponent_D"
+    ]
+
+
+def convention_rows(group: "GroupFit") -> list[list[str]]:
+    """What N and C count, exponent of N*, N* and D/N at the table's largest compute."""
+    return [
+        [
+            c.n_counts,
+            c.c_counts,
+            f"{c.exponent_N:.3f}",
+            f"{c.n_opt:.3g}",
+            f"{c.tokens_per_param:.3g}",
+        ]
+        for c in group.conventions
+    ]
+
+
+def search_line(group: "GroupFit") -> str:
+    """How the optimum was found."""
+    objective, fit = group.fit.objective, group.fit
+    delta = f", delta {objective.delta:g}" if objective.delta is not None else ""
+    return (
+        f"{objective.name}{delta}, summed over {len(fit.rows_used)} rows: {objective.value:.8g}, "
+        f"gradient {objective.gradient_norm:.0e}, {objective.starts_agree} of {objective.starts} "
+        f"starts agree; {fit.status}"
+    )
+
+
+def envelope_line(fit: "EnvelopeFit") -> str:
+    """Approach 1 in a line."""
+    if fit.N is None:
+        return f"approach 1: {fit.reason}"
+    interval = fit.N.exponent_interval
+    spread = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+    return f"N* grows as C^{fit.N.exponent:.3f}{spread}, approach 1 (envelope of the curves)"
+
+
+def group_lines(group: "GroupFit") -> Iterator[str]:
+    """The answer, what carries it, and what is doubtful."""
+    fit, law = group.fit, group.fit.law
+    if group.group is not None:
+        yield f"== {group.group}"
+    yield formula(law)
+    yield f"   {search_line(group)}"
+    yield (
+        f"   N counts {COUNTS[law.n_counts]}; C = 6ND in N* and D*; "
+        f"loss in {law.loss_unit.replace('_', ' ')}"
+    )
+    yield (
+        f"   leaving each row out in turn, it is predicted to "
+        f"{group.leave_one_out_percent:.2g} % (rms)"
+    )
+    if fit.rows_excluded:
+        reasons: dict[str, list[int]] = {}
+        for row in fit.rows_excluded:
+            reasons.setdefault(row.reason, []).append(row.row)
+        for reason, rows in reasons.items():
+            yield f"   left out {len(rows)} rows: {reason}"
+    interval = fit.intervals.values.get("exponent_N")
+    spread = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+    method = fit.intervals.method.replace("_", " over ") if interval else "no intervals"
+    yield ""
+    how = f"{method}, {fit.intervals.level:.0%}" if interval else method
+    yield f"N* grows as C^{law.exponent_N:.3f}{spread}, approach 3 ({how})"
+    if group.isoflop.N and group.isoflop.D:
+        N, D = group.isoflop.N, group.isoflop.D
+        yield (
+            f"N* = {N.coef:.3g}·C^{N.exponent:.3f}, D* = {D.coef:.3g}·C^{D.exponent:.3f}, "
+            f"approach 2 ({N.budgets} of {len(group.isoflop.valleys)} budgets)"
+        )
+    else:
+        yield f"approach 2: {group.isoflop.reason}"
+    yield ""
+    yield from _table(["C", "N*", "D*", "D*/N*", "loss"], optimal_rows(group))
+    yield ""
+    yield "Can the table carry it?"
+    for name, verdict, reason in verdict_rows(group):
+        yield from _hanging(f"{name:<17} {verdict:<15} ", reason)
+    if len(group.conventions) > 1:
+        yield ""
+        yield from _table(["N counts", "C", "exponent N*", "N*", "D/N"], convention_rows(group))
+    if group.doubts:
+        yield ""
+        yield "Doubtful:"
+        for doubt in group.doubts:
+            yield from _hanging("- ", doubt)
+    if group.influence and group.influence[0].effect_on_exponent_N:
+        yield ""
+        moved = ", ".join(f"{i.row} ({i.effect_on_exponent_N:+.3f})" for i in group.influence[:5])
+        yield f"Leaving out one row moves the exponent of N* most for rows {moved}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(row[k]) for row in (header, *rows)) for k in range(len(header))]
+    for row in (header, *rows):
+        yield "   " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+
+
+def _hanging(lead: str, text: str, width: int = 100) -> Iterator[str]:
+    """The text wrapped beside its lead."""
+    lines = wrap(text, width - len(lead) - 3) or [""]
+    yield f"   {lead}{lines[0]}"
+    for line in lines[1:]:
+        yield f"   {' ' * len(lead)}{line}"

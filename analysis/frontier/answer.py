@@ -1,0 +1,226 @@
+"""Everything `isoflop frontier` answers with, gathered from the modules that compute it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from analysis import published
+from analysis.frontier.allocation import (
+    Allocation,
+    FrontierError,
+    NegativeDemand,
+    best_loss_for_bill,
+    inference_optimal_with_bill,
+)
+from analysis.frontier.data_stock import Stock, inference_optimal_with_stock
+from analysis.frontier.decision import (
+    AtBudget,
+    AtLoss,
+    Frontier,
+    Goal,
+    frontier,
+    least_regret_demand,
+    quantiles,
+    regret,
+    spread_over_laws,
+)
+from analysis.frontier.overtraining import break_even_tokens
+from analysis.frontier.serving import Serving, Shape
+from analysis.frontier.serving_choice import (
+    ServedChoice,
+    Workload,
+    general_condition_residual,
+    menu,
+    smooth_bill,
+    smooth_choice,
+)
+from analysis.law import Constants, LossLaw
+
+# Real shapes to choose from when a GPU is named.
+MENU = (
+    "LLaMA-7B",
+    "LLaMA-13B",
+    "LLaMA-33B",
+    "LLaMA-65B",
+    "Llama-2-70B",
+    "Llama-3-8B",
+    "Llama-3-70B",
+)
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Tokens to serve over the model's life, prompt and generated apart, each low to high."""
+
+    prompt: tuple[float, float] = (0.0, 0.0)
+    generated: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "generated"):
+            low, high = getattr(self, name)
+            if low < 0 or high < 0:
+                raise NegativeDemand(
+                    f"{min(low, high):.3g} {name} tokens is below zero. Give zero or more."
+                )
+            if low > high:
+                raise FrontierError(f"{name} tokens {low:.3g}:{high:.3g}: low is above high.")
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Least and most tokens, prompt and generated together."""
+        low, high = (self.prompt[i] + self.generated[i] for i in (0, 1))
+        return low, high
+
+    def split(self, total: float) -> tuple[float, float]:
+        """Prompt and generated tokens when `total` tokens come, between the bounds' shares."""
+        low, high = self.bounds
+        if high == 0:
+            return 0.0, 0.0
+        at = 0.0 if high == low else (total - low) / (high - low)
+        prompt = self.prompt[0] + at * (self.prompt[1] - self.prompt[0])
+        return prompt, total - prompt
+
+
+@dataclass(frozen=True)
+class ServedAdvice:
+    """The answer in dollars on named hardware.
+
+    Attributes:
+        intervals: bootstrap intervals of N, D and total_usd; empty without draws.
+        menu: real shapes priced for the same loss, cheapest first.
+        condition_residual: how far the choice is from the condition of a smooth optimum; far
+            where memory caps the size.
+    """
+
+    choice: ServedChoice
+    intervals: dict[str, tuple[float, float]]
+    menu: pl.DataFrame
+    condition_residual: float
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The whole answer for one goal and one demand.
+
+    Attributes:
+        planned: tokens planned for; where demand is an interval, those of least worst regret.
+        frontier: the answer at `planned`, one demand long.
+        same_bill: the best loss for the compute-optimal choice's lifetime bill.
+        break_even: served tokens from which the optimum is cheaper than compute-optimal.
+        regret_demands: what `regret` is over, rows true and columns planned.
+        laws: the spread over published laws, at the compute-optimal budget where the goal is
+            a loss, which other laws do not share.
+    """
+
+    law: LossLaw
+    goal: Goal
+    demand: Demand
+    planned: float
+    frontier: Frontier
+    same_bill: Allocation
+    break_even: float
+    regret_demands: tuple[float, ...]
+    regret: np.ndarray
+    laws: pl.DataFrame
+    stock: Stock | None
+    stocked: Allocation | None
+    served: ServedAdvice | None
+    level: float
+
+
+def advise(
+    law: LossLaw,
+    goal: Goal,
+    demand: Demand,
+    *,
+    laws: Sequence[LossLaw] | None = None,
+    serving: Serving | None = None,
+    days: float | None = None,
+    unique_tokens: float | None = None,
+    level: float = 0.8,
+) -> Advice:
+    """Answer a person's question.
+
+    Args:
+        laws: for the spread; the six published ones when left out.
+        serving: price the answer in dollars too, training on the same GPUs.
+        days: rent whole replicas around the clock for this long when pricing real shapes.
+        unique_tokens: stock of unique data; None takes all data for fresh.
+
+    Raises:
+        FrontierError: there is no answer; the message says what would have one.
+    """
+    loss = float(goal.loss_under(law))
+    low, high = demand.bounds
+    planned = low if low == high else least_regret_demand(law, loss, low, high)
+    answer = frontier(law, goal, planned)
+    optimum, baseline = answer.optimum, answer.compute_optimal
+    demands = _around(low, planned, high)
+    shared = AtBudget(float(baseline.train_flops)) if isinstance(goal, AtLoss) else goal
+    stock = Stock(law, unique_tokens) if unique_tokens is not None else None
+    return Advice(
+        law=law,
+        goal=goal,
+        demand=demand,
+        planned=planned,
+        frontier=answer,
+        same_bill=best_loss_for_bill(law, total_flops=baseline.total, inference_tokens=planned),
+        break_even=float(break_even_tokens(law, optimum.N, optimum.D)[0]),
+        regret_demands=demands,
+        regret=regret(law, loss, planned=demands, true=demands),
+        laws=spread_over_laws(laws or published.six_laws(), shared, planned),
+        stock=stock,
+        stocked=inference_optimal_with_stock(stock, loss=loss, inference_tokens=planned)
+        if stock
+        else None,
+        served=_served(law, goal, loss, serving, demand.split(planned), days, level)
+        if serving
+        else None,
+        level=level,
+    )
+
+
+def _around(low: float, planned: float, high: float) -> tuple[float, ...]:
+    """Demands for the regret table: the bounds or the plan, and beyond."""
+    if high == 0:
+        return (0.0,)
+    if low == high:
+        return (0.0, *(high * factor for factor in (0.1, 0.3, 1.0, 3.0, 10.0)))
+    return tuple(sorted({0.0, low / 3, low, planned, high, high * 3}))
+
+
+def _served(
+    law: LossLaw,
+    goal: Goal,
+    loss: float,
+    serving: Serving,
+    tokens: tuple[float, float],
+    days: float | None,
+    level: float,
+) -> ServedAdvice:
+    workload = Workload(*tokens, train_device=serving.device)
+    intervals: dict[str, tuple[float, float]] = {}
+    choice = smooth_choice(law, loss, serving, workload)
+    if law.draws and not choice.capped:
+        draws = Constants.of_draws(law)
+        losses = np.broadcast_to(goal.loss_under(draws), draws.E.shape)
+        reached = (losses > draws.E)[:, 0]
+        N, D = inference_optimal_with_bill(
+            draws.rows(reached),
+            loss=losses[reached],
+            bill=lambda size: smooth_bill(size, serving, workload),
+            train_price=workload.usd_per_train_flop,
+        )
+        total = workload.usd_per_train_flop * 6 * N * D + smooth_bill(N, serving, workload)
+        for name, drawn in (("N", N), ("D", D), ("total_usd", total)):
+            ends = quantiles(drawn, level)
+            intervals[name] = (float(ends[0].item()), float(ends[1].item()))
+    shapes = [Shape.published(name) for name in MENU]
+    return ServedAdvice(
+        choice,
+        intervals,
+        menu(law, loss, serving, workload, shapes, days=days),
+        general_condition_residual(law, choice),
+    )

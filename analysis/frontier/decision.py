@@ -1,0 +1,259 @@
+"""The answer to a person's question: which N and D, how sure, and what a wrong guess costs.
+
+A goal fixes the quality: a loss, a training budget, or a model to match. Under every bootstrap
+draw the goal is met again, so an interval tells how much the choice moves with the data the
+law was fitted on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike, NDArray
+
+from analysis.frontier.allocation import (
+    FLOPS_RATIO,
+    Allocation,
+    FrontierError,
+    compute_optimal,
+    contour_above_E,
+    inference_optimal,
+)
+from analysis.law import Array, Constants, Law, LossLaw
+
+Quantity = Literal["N", "D", "train_flops", "inference_flops", "total", "tokens_per_param"]
+
+
+@dataclass(frozen=True)
+class AtLoss:
+    """Reach this loss."""
+
+    loss: float
+
+    def __post_init__(self) -> None:
+        if not np.isfinite(self.loss):
+            raise FrontierError(f"a loss of {self.loss} is no goal: give a finite one above E.")
+
+    def loss_under(self, law: Law) -> Array:
+        """The loss, whatever the law."""
+        return np.asarray(self.loss)
+
+
+@dataclass(frozen=True)
+class AtBudget:
+    """Be as good as the compute-optimal model of this training budget."""
+
+    train_flops: float
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.train_flops) and self.train_flops > 0):
+            raise FrontierError(f"a budget of {self.train_flops:g} FLOPs is not above zero.")
+
+    def loss_under(self, law: Law) -> Array:
+        """The loss that budget buys under the law."""
+        law = Constants.of(law)
+        return law.loss(*compute_optimal(law, self.train_flops))
+
+
+@dataclass(frozen=True)
+class Like:
+    """Be as good as this model."""
+
+    N: float
+    D: float
+
+    def __post_init__(self) -> None:
+        if not (self.N > 0 and self.D > 0):
+            raise FrontierError(f"a model of {self.N:g} parameters on {self.D:g} tokens is none.")
+
+    def loss_under(self, law: Law) -> Array:
+        """The model's loss under the law."""
+        return Constants.of(law).loss(self.N, self.D)
+
+
+Goal = AtLoss | AtBudget | Like
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Best choices for several demands, one goal, one law.
+
+    Attributes:
+        loss: the goal's loss under the law.
+        compute_optimal: cheapest to train, with the bill of serving each demand.
+        optimum: cheapest over its life, one model for each demand.
+        drawn: the same optimum under each bootstrap draw that can reach the goal, shape
+            (draws, demands); None without draws.
+        drawn_baseline: the compute-optimal choice under those draws.
+        unreachable: share of the draws under which the goal lies at or below E.
+        extrapolated: for each demand whether the optimum lies outside the law's support;
+            None when the law does not tell its support.
+    """
+
+    law: LossLaw
+    loss: float
+    compute_optimal: Allocation
+    optimum: Allocation
+    drawn: Allocation | None
+    drawn_baseline: Allocation | None
+    unreachable: float
+    extrapolated: NDArray[np.bool_] | None
+
+    @property
+    def saving(self) -> Array:
+        """Share of the compute-optimal choice's lifetime bill that the optimum saves."""
+        return np.asarray(1 - self.optimum.total / self.compute_optimal.total)
+
+    def interval(self, quantity: Quantity, level: float = 0.8) -> tuple[Array, Array] | None:
+        """Bootstrap interval of the optimum for each demand; None without draws."""
+        if self.drawn is None:
+            return None
+        return quantiles(getattr(self.drawn, quantity), level)
+
+    def saving_interval(self, level: float = 0.8) -> tuple[Array, Array] | None:
+        """Bootstrap interval of `saving` for each demand; None without draws."""
+        if self.drawn is None or self.drawn_baseline is None:
+            return None
+        return quantiles(1 - self.drawn.total / self.drawn_baseline.total, level)
+
+
+def frontier(
+    law: LossLaw,
+    goal: Goal,
+    inference_tokens: ArrayLike,
+    *,
+    price_ratio: float = FLOPS_RATIO,
+) -> Frontier:
+    """The frontier of one goal over several demands, with the law's bootstrap where it has one.
+
+    Raises:
+        UnreachableLoss: the goal is not above E, under the law or under every draw.
+        NegativeDemand: some demand is below zero.
+    """
+    demand = np.atleast_1d(np.asarray(inference_tokens, float))
+    loss = goal.loss_under(law)
+    optimum = inference_optimal(law, loss=loss, inference_tokens=demand, price_ratio=price_ratio)
+    baseline = inference_optimal(law, loss=loss, inference_tokens=0.0, price_ratio=price_ratio)
+    drawn = drawn_baseline = None
+    unreachable = 0.0
+    if law.draws:
+        draws = Constants.of_draws(law)
+        losses = np.broadcast_to(goal.loss_under(draws), draws.E.shape)
+        reached = (losses > draws.E)[:, 0]
+        unreachable = float(1 - reached.mean())
+        if not reached.any():
+            contour_above_E(draws, losses)
+        draws, losses = draws.rows(reached), losses[reached]
+        drawn = inference_optimal(
+            draws, loss=losses, inference_tokens=demand, price_ratio=price_ratio
+        )
+        drawn_baseline = inference_optimal(
+            draws, loss=losses, inference_tokens=0.0, price_ratio=price_ratio
+        ).serving(demand)
+    return Frontier(
+        law=law,
+        loss=float(loss),
+        compute_optimal=baseline.serving(demand),
+        optimum=optimum,
+        drawn=drawn,
+        drawn_baseline=drawn_baseline,
+        unreachable=unreachable,
+        extrapolated=extrapolated(law, optimum.N, optimum.D),
+    )
+
+
+def extrapolated(law: LossLaw, N: ArrayLike, D: ArrayLike) -> NDArray[np.bool_] | None:
+    """Whether (6·N·D, D/N) lies outside the data of the law; None when it does not tell."""
+    if law.support is None:
+        return None
+    N, D = np.asarray(N, float), np.asarray(D, float)
+    return np.asarray(~law.support.contains(N, D, 6 * N * D))
+
+
+def spread_over_laws(
+    laws: Sequence[LossLaw], goal: Goal, inference_tokens: float, **prices: float
+) -> pl.DataFrame:
+    """The choice under each law, one row each, for a goal every law can state in its own loss.
+
+    A loss means something else under another tokenizer, so a goal given as a loss belongs to one
+    law: pass `AtBudget` or `Like`.
+
+    Raises:
+        FrontierError: the goal is a loss.
+    """
+    if isinstance(goal, AtLoss):
+        raise FrontierError(
+            "laws of different data and tokenizers do not share a loss: compare them at a "
+            "training budget or at the quality of a model."
+        )
+    rows = []
+    for law in laws:
+        answer = frontier(law.model_copy(update={"draws": {}}), goal, inference_tokens, **prices)
+        optimum = answer.optimum
+        rows.append(
+            {
+                "law": law.name,
+                "loss": answer.loss,
+                "compute_optimal_N": float(answer.compute_optimal.N),
+                "compute_optimal_D": float(answer.compute_optimal.D),
+                "N": float(optimum.N[0]),
+                "D": float(optimum.D[0]),
+                "tokens_per_param": float(optimum.tokens_per_param[0]),
+                "train_flops": float(optimum.train_flops[0]),
+                "saving": float(answer.saving[0]),
+                "extrapolated": None
+                if answer.extrapolated is None
+                else bool(answer.extrapolated[0]),
+            }
+        )
+    return pl.DataFrame(rows)
+
+
+def regret(
+    law: Law,
+    loss: float,
+    *,
+    planned: ArrayLike,
+    true: ArrayLike,
+    price_ratio: float = FLOPS_RATIO,
+) -> Array:
+    """Extra lifetime bill of planning for one demand and meeting another, as a fraction.
+
+    Returns:
+        Shape (true, planned).
+    """
+    planned, true = np.atleast_1d(planned), np.atleast_1d(true)
+    plan = inference_optimal(law, loss=loss, inference_tokens=planned, price_ratio=price_ratio)
+    best = inference_optimal(law, loss=loss, inference_tokens=true, price_ratio=price_ratio)
+    met = plan.serving(np.asarray(true, float)[:, np.newaxis])
+    return np.asarray(met.total / best.total[:, np.newaxis] - 1)
+
+
+def least_regret_demand(
+    law: Law, loss: float, low: float, high: float, *, price_ratio: float = FLOPS_RATIO
+) -> float:
+    """The demand to plan for when all that is known is that it lies between two bounds.
+
+    Regret at `low` rises with the plan and regret at `high` falls, so the worst case is least
+    where they meet: one bisection in log demand.
+    """
+    floor = max(low, high * 1e-9)
+    bounds = np.log([floor, high])
+    for _ in range(60):
+        middle = bounds.mean()
+        at_low, at_high = regret(
+            law, loss, planned=np.exp(middle), true=[low, high], price_ratio=price_ratio
+        )[:, 0]
+        bounds = (
+            np.array([bounds[0], middle]) if at_low > at_high else np.array([middle, bounds[1]])
+        )
+    return float(np.exp(bounds.mean()))
+
+
+def quantiles(draws: Array, level: float) -> tuple[Array, Array]:
+    """The central interval of `level` down the first axis; draws may be infinite."""
+    tail = (1 - level) / 2
+    low, high = np.quantile(draws, (tail, 1 - tail), axis=0, method="inverted_cdf")
+    return np.asarray(low), np.asarray(high)

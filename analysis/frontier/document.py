@@ -1,0 +1,112 @@
+"""The advice as plain data: the contract of `isoflop frontier --json`."""
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from analysis import published
+from analysis.frontier.allocation import Allocation
+from analysis.frontier.answer import Advice, ServedAdvice
+from analysis.frontier.decision import quantiles
+from analysis.law import LossLaw
+
+
+def advice_json(advice: Advice) -> dict[str, Any]:
+    """The answer as plain numbers. FLOPs and tokens are not scaled; none is null."""
+    answer = advice.frontier
+    optimum, baseline = answer.optimum, answer.compute_optimal
+    low, high = advice.demand.bounds
+    return {
+        "law": advice.law.model_dump(exclude={"draws"}) | {"draws": _rows(advice.law)},
+        "goal": {"kind": type(advice.goal).__name__} | asdict(advice.goal),
+        "loss": answer.loss,
+        "demand": {
+            "low": low,
+            "high": high,
+            "planned": advice.planned,
+            "prompt_tokens": advice.demand.split(advice.planned)[0],
+            "generated_tokens": advice.demand.split(advice.planned)[1],
+        },
+        "compute_optimal": _allocation(baseline, answer.loss),
+        "optimum": _allocation(optimum, answer.loss) | {"saving": answer.saving.item()},
+        "intervals": _intervals(advice),
+        "spread_over_laws": advice.laws.to_dicts(),
+        "training_rules": published.training_rules(float(baseline.train_flops)).to_dicts(),
+        "support": _support(advice),
+        "regret": {
+            "true": advice.regret_demands,
+            "planned": advice.regret_demands,
+            "extra": advice.regret.tolist(),
+        },
+        "break_even_tokens": advice.break_even if np.isfinite(advice.break_even) else None,
+        "same_bill": _allocation(advice.same_bill, advice.same_bill.loss.item()),
+        "stock": _stocked(advice),
+        "serving": _serving(advice.served),
+    }
+
+
+def _allocation(choice: Allocation, loss: float) -> dict[str, float]:
+    names = ("N", "D", "train_flops", "inference_flops", "total", "tokens_per_param")
+    return {name: np.asarray(getattr(choice, name)).item() for name in names} | {"loss": loss}
+
+
+def _intervals(advice: Advice) -> dict[str, Any] | None:
+    answer = advice.frontier
+    saving = answer.saving_interval(advice.level)
+    if saving is None or answer.drawn is None:
+        return None
+    ends: dict[str, Any] = {
+        "level": advice.level,
+        "draws": answer.drawn.N.shape[0],
+        "unreachable": answer.unreachable,
+        "saving": [end.item() for end in saving],
+    }
+    for name in ("N", "D", "train_flops", "inference_flops", "total", "tokens_per_param"):
+        low, high = quantiles(getattr(answer.drawn, name), advice.level)
+        ends[name] = [low.item(), high.item()]
+    return ends
+
+
+def _support(advice: Advice) -> dict[str, Any]:
+    """The box of the law's data, and whether the answer lies in it; null where unknown."""
+    support, outside = advice.law.support, advice.frontier.extrapolated
+    baseline = advice.frontier.compute_optimal
+    if support is None or outside is None:
+        return {"box": None, "compute_optimal_inside": None, "extrapolation": None}
+    inside = support.contains(baseline.N, baseline.D, baseline.train_flops)
+    return {
+        "box": support.model_dump(),
+        "compute_optimal_inside": bool(inside),
+        "extrapolation": bool(outside[0]),
+    }
+
+
+def _stocked(advice: Advice) -> dict[str, Any] | None:
+    if advice.stock is None or advice.stocked is None:
+        return None
+    fresh = advice.frontier.optimum.total.item()
+    return _allocation(advice.stocked, advice.frontier.loss) | {
+        "unique_tokens": advice.stock.U,
+        "epochs": max(1.0, advice.stocked.D.item() / advice.stock.U),
+        "over_fresh": advice.stocked.total.item() / fresh - 1,
+        "half_lives_borrowed": advice.stock.borrowed,
+    }
+
+
+def _serving(served: ServedAdvice | None) -> dict[str, Any] | None:
+    if served is None:
+        return None
+    choice = served.choice
+    return asdict(choice) | {
+        "total_usd": choice.total_usd,
+        "saving": choice.saving,
+        "spend_ratio": choice.spend_ratio,
+        "condition_residual": served.condition_residual,
+        "intervals": {name: list(ends) for name, ends in served.intervals.items()} or None,
+        "menu": served.menu.to_dicts(),
+    }
+
+
+def _rows(law: LossLaw) -> int:
+    return len(next(iter(law.draws.values()), ()))

@@ -1,0 +1,251 @@
+"""Figures of the frontier. Every figure is a data function and a draw; tests read the first."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+from numpy.typing import NDArray
+
+from analysis.frontier.allocation import (
+    FLOPS_RATIO,
+    compute_optimal,
+    contour_above_E,
+    inference_optimal,
+)
+from analysis.frontier.decision import extrapolated, quantiles
+from analysis.law import Constants, LossLaw
+from analysis.style import faded, shades, styled
+
+
+def frontier_data(
+    law: LossLaw,
+    *,
+    demand_ratios: Sequence[float] = (0.0, 1.0, 3.0, 10.0),
+    budgets: tuple[float, float] | None = None,
+    level: float = 0.8,
+    price_ratio: float = FLOPS_RATIO,
+) -> pl.DataFrame:
+    """The best size for every quality and several demands.
+
+    A quality is named by the least training budget that reaches it; a demand by served tokens
+    over the training tokens of that compute-optimal model, so that one choice of demands fits
+    toy models and large ones.
+
+    Args:
+        demand_ratios: D_inf/D0, zero for training alone.
+        budgets: range of compute-optimal budgets, FLOPs; three decades around the support, or
+            1e18 to 1e24, when left out.
+        level: of the bootstrap interval; its columns are null without draws.
+
+    Returns:
+        One row for each demand and budget: demand_ratio, budget_flops, loss, N, D,
+        tokens_per_param, train_flops, inference_tokens, saving, N_low, N_high, extrapolated.
+    """
+    if budgets is None:
+        low, high = law.support.flops if law.support else (1e19, 1e23)
+        budgets = (low / 10**0.5, high * 10**1.5)
+    C = np.geomspace(*budgets, 61)
+    N0, D0 = compute_optimal(law, C)
+    loss = law.loss(N0, D0)
+    draws = Constants.of_draws(law) if law.draws else None
+    frames = []
+    for ratio in demand_ratios:
+        demand = ratio * D0
+        best = inference_optimal(law, loss=loss, inference_tokens=demand, price_ratio=price_ratio)
+        start = inference_optimal(law, loss=loss, inference_tokens=0.0, price_ratio=price_ratio)
+        nothing = np.full(C.size, None, dtype=object)
+        N_low, N_high = nothing, nothing
+        if draws is not None:
+            drawn = inference_optimal(
+                draws,
+                loss=draws.loss(*compute_optimal(draws, C)),
+                inference_tokens=demand,
+                price_ratio=price_ratio,
+            )
+            N_low, N_high = quantiles(drawn.N, level)
+        outside = extrapolated(law, best.N, best.D)
+        frames.append(
+            pl.DataFrame(
+                {
+                    "demand_ratio": np.full(C.size, float(ratio)),
+                    "budget_flops": C,
+                    "loss": loss,
+                    "N": best.N,
+                    "D": best.D,
+                    "tokens_per_param": best.tokens_per_param,
+                    "train_flops": best.train_flops,
+                    "inference_tokens": demand,
+                    "saving": 1 - best.total / start.serving(demand).total,
+                    "N_low": pl.Series(N_low, dtype=pl.Float64),
+                    "N_high": pl.Series(N_high, dtype=pl.Float64),
+                    "extrapolated": pl.Series(
+                        nothing if outside is None else outside, dtype=pl.Boolean
+                    ),
+                }
+            )
+        )
+    return pl.concat(frames)
+
+
+def draw_frontier(data: pl.DataFrame) -> go.Figure:
+    """Size against training FLOPs, a line for each demand; dotted beyond the law's data."""
+    figure = go.Figure()
+    ratios = data["demand_ratio"].unique(maintain_order=True).to_list()
+    for ratio, shade in zip(ratios, shades(len(ratios)), strict=True):
+        line = data.filter(pl.col("demand_ratio") == ratio)
+        if line["N_low"].null_count() == 0:
+            figure.add_scatter(
+                x=[*line["train_flops"], *line["train_flops"].reverse()],
+                y=[*line["N_high"], *line["N_low"].reverse()],
+                fill="toself",
+                fillcolor=faded(shade),
+                line={"width": 0},
+                hoverinfo="skip",
+                showlegend=False,
+            )
+        width = 3 if ratio == 0 else 2
+        inside = line.filter(~pl.col("extrapolated").fill_null(False))
+        figure.add_scatter(
+            x=line["train_flops"],
+            y=line["N"],
+            line={"color": shade, "width": width, "dash": "dot"},
+            hoverinfo="skip",
+            showlegend=False,
+            legendgroup=f"{ratio:g}",
+            mode="lines",
+        )
+        figure.add_scatter(
+            x=inside["train_flops"],
+            y=inside["N"],
+            name="training alone" if ratio == 0 else f"serve {ratio:g} × D₀",
+            line={"color": shade, "width": width},
+            mode="lines",
+            legendgroup=f"{ratio:g}",
+            customdata=inside.select("loss", "D", "tokens_per_param", "saving").to_numpy(),
+            hovertemplate=(
+                "N %{y:.3s} on %{customdata[1]:.3s} tokens (%{customdata[2]:.3g} per parameter)"
+                "<br>training %{x:.2e} FLOPs, loss %{customdata[0]:.4f}"
+                "<br>saves %{customdata[3]:.1%} of the lifetime bill<extra>%{fullData.name}</extra>"
+            ),
+        )
+    figure.update_xaxes(type="log", title="training FLOPs", exponentformat="power", dtick=1)
+    figure.update_yaxes(type="log", title="parameters N", exponentformat="power", dtick=1)
+    return styled(figure, _frontier_title(data))
+
+
+def _frontier_title(data: pl.DataFrame) -> str:
+    """What the largest demand does to the size, at the middle of the budgets."""
+    budgets = data["budget_flops"].unique().sort()
+    middle = data.filter(pl.col("budget_flops") == budgets[len(budgets) // 2])
+    plain = middle.filter(pl.col("demand_ratio") == middle["demand_ratio"].min())
+    served = middle.filter(pl.col("demand_ratio") == middle["demand_ratio"].max())
+    size = served["N"][0] / plain["N"][0]
+    tokens = served["D"][0] / plain["D"][0]
+    return (
+        f"To serve {served['demand_ratio'][0]:g} × the training tokens, "
+        f"train {size:.2g} × the size on {tokens:.2g} × the tokens"
+    )
+
+
+def life_data(
+    law: LossLaw, loss: float, inference_tokens: float, *, price_ratio: float = FLOPS_RATIO
+) -> pl.DataFrame:
+    """The lifetime bill of every size that reaches a loss, for one demand.
+
+    Returns:
+        N, D, train_flops, inference_flops, total along the contour.
+    """
+    contour = contour_above_E(law, loss)
+    sizes = np.geomspace(float(contour.N_min) * 1.05, float(contour.N(0.0)) * 2.5, 200)
+    tokens = contour.tokens(sizes)
+    training = 6 * sizes * tokens
+    serving = 6 * price_ratio * sizes * inference_tokens
+    frame = pl.DataFrame(
+        {
+            "N": sizes,
+            "D": tokens,
+            "train_flops": training,
+            "inference_flops": serving,
+            "total": training + serving,
+        }
+    )
+    # Close to N_min training grows without bound and would flatten the rest.
+    return frame.filter(pl.col("total") < 4 * pl.col("total").min())
+
+
+def draw_life(data: pl.DataFrame) -> go.Figure:
+    """Training and serving stacked against size; the valley is the choice."""
+    figure = go.Figure()
+    for column, words, colour in (
+        ("train_flops", "training", "#0b6e99"),
+        ("inference_flops", "serving", "#e0a458"),
+    ):
+        figure.add_scatter(
+            x=data["N"],
+            y=data[column],
+            name=words,
+            stackgroup="bill",
+            line={"width": 0.5, "color": colour},
+            customdata=data.select("D").to_numpy(),
+            hovertemplate="%{x:.3s} parameters on %{customdata[0]:.3s} tokens<br>%{y:.3g} FLOPs",
+        )
+    best = data.sort("total").row(0, named=True)
+    figure.add_scatter(
+        x=[best["N"]],
+        y=[best["total"]],
+        mode="markers",
+        name="cheapest",
+        marker={"color": "#b23a48", "size": 12, "symbol": "diamond"},
+    )
+    figure.update_xaxes(type="log", title="parameters N", exponentformat="power")
+    figure.update_yaxes(title="lifetime FLOPs", exponentformat="power", rangemode="tozero")
+    share = best["inference_flops"] / best["total"]
+    return styled(figure, f"At the cheapest size serving is {share:.0%} of the lifetime bill")
+
+
+def regret_data(demands: Sequence[float], extra: NDArray[np.float64]) -> pl.DataFrame:
+    """A regret table, rows true and columns planned, as one row a cell."""
+    return pl.DataFrame(
+        [
+            {"true": true, "planned": planned, "extra": float(extra[i, j])}
+            for i, true in enumerate(demands)
+            for j, planned in enumerate(demands)
+        ]
+    )
+
+
+def draw_regret(data: pl.DataFrame) -> go.Figure:
+    """Planned against true demand, coloured by the extra bill."""
+    labels = [f"{demand / 1e12:.3g}T" for demand in data["true"].unique(maintain_order=True)]
+    size = len(labels)
+    table = data["extra"].to_numpy().reshape(size, size)
+    figure = go.Figure(
+        go.Heatmap(
+            x=labels,
+            y=labels,
+            z=np.minimum(table, 1.0),
+            text=[
+                [f"{cell:.0%}" if cell >= 0.01 else f"{cell:.1%}" for cell in row] for row in table
+            ],
+            texttemplate="%{text}",
+            colorscale=[[0, "#f4f8fa"], [0.1, "#cfe3ee"], [0.4, "#7fb4d0"], [1, "#0b4f75"]],
+            showscale=False,
+            hovertemplate="planned %{x}, served %{y}: %{text} extra<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title="planned for", type="category")
+    figure.update_yaxes(title="truly served", type="category", autorange="reversed")
+    return styled(figure, _regret_title(data))
+
+
+def _regret_title(data: pl.DataFrame) -> str:
+    """The worst cell within a factor 3.5, and the worst of all."""
+    served = data.filter((pl.col("true") > 0) & (pl.col("planned") > 0))
+    ratio = (served["true"] / served["planned"]).log().abs()
+    near = served.filter(ratio <= np.log(3.5))["extra"].to_numpy()
+    worst = served["extra"].to_numpy().max(initial=0.0)
+    return (
+        f"A guess of demand within a factor 3 costs at most {near.max(initial=0.0):.0%} more; "
+        f"the worst guess here costs {worst:.0%}"
+    )

@@ -1,0 +1,278 @@
+"""The cheapest model in dollars, with serving priced by the roofline of `frontier.serving`.
+
+Two ways to choose. Among sizes that nobody has built, the bill is smooth and the optimum is
+found by search. Among shapes that exist, whole GPUs and memory make the bill jump, so every
+shape is priced and the cheapest wins.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+import polars as pl
+from numpy.typing import ArrayLike
+
+from analysis.frontier.allocation import FrontierError, contour_above_E, inference_optimal_with_bill
+from analysis.frontier.overtraining import elasticity_ratio
+from analysis.frontier.serving import TRAIN_MFU, Device, DoesNotFit, Serving, Shape
+from analysis.law import Array, Law
+
+# Step in log N of numerical slopes.
+NUDGE = 1e-4
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Tokens over the model's life, prompt and generated apart, and the price of training.
+
+    Attributes:
+        train_device: what the training runs on, at its price.
+        train_mfu: share of its peak that training reaches.
+    """
+
+    prompt_tokens: float
+    generated_tokens: float
+    train_device: Device
+    train_mfu: float = TRAIN_MFU
+
+    @property
+    def inference_tokens(self) -> float:
+        """D_inf."""
+        return self.prompt_tokens + self.generated_tokens
+
+    @property
+    def usd_per_train_flop(self) -> float:
+        """Dollars for one training FLOP."""
+        return flop_price(self.train_device, self.train_mfu)
+
+
+@dataclass(frozen=True)
+class ServedChoice:
+    """The cheapest size in dollars, beside the compute-optimal one.
+
+    Attributes:
+        eta: elasticity of the serving bill in N; one if every dollar went with 2·N FLOPs.
+        capped: the GPUs' memory, not the price, set the size.
+        usd_per_gb: what one more GB of GPU memory would take off the lifetime bill; zero
+            unless `capped`.
+        baseline_usd: lifetime bill of the compute-optimal model of the same loss.
+    """
+
+    N: float
+    D: float
+    train_usd: float
+    inference_usd: float
+    eta: float
+    capped: bool
+    usd_per_gb: float
+    gpus: int
+    decode_mfu: float
+    usd_per_million_generated: float
+    usd_per_million_prompt: float
+    baseline_N: float
+    baseline_usd: float
+
+    @property
+    def total_usd(self) -> float:
+        """Training and serving."""
+        return self.train_usd + self.inference_usd
+
+    @property
+    def spend_ratio(self) -> float:
+        """Serving bill over training bill."""
+        return self.inference_usd / self.train_usd
+
+    @property
+    def saving(self) -> float:
+        """Share of the compute-optimal model's lifetime bill that is saved."""
+        return 1 - self.total_usd / self.baseline_usd
+
+
+def flop_price(device: Device, utilisation: float) -> float:
+    """Dollars for one FLOP at a share of the device's peak."""
+    return device.usd_per_hour / (3600 * device.flops * utilisation)
+
+
+def flop_price_ratio(
+    *,
+    prompt_tokens: float,
+    generated_tokens: float,
+    usd_per_prompt_flop: float,
+    usd_per_generated_flop: float,
+    usd_per_train_flop: float,
+) -> float:
+    """Price of an inference token over a training token when every token costs 2·N FLOPs.
+
+    The price model of Sardana et al. (2024, eq. 5), in which one scalar carries all prices.
+    """
+    served = prompt_tokens * usd_per_prompt_flop + generated_tokens * usd_per_generated_flop
+    return 2 * served / ((prompt_tokens + generated_tokens) * 6 * usd_per_train_flop)
+
+
+def smooth_choice(
+    law: Law, loss: float, serving: Serving, workload: Workload, *, kv_share: float = 1.0
+) -> ServedChoice:
+    """The cheapest LLaMA-like size of a loss, within the memory of the GPUs.
+
+    Raises:
+        UnreachableLoss: the loss is not above E.
+        DoesNotFit: no size that reaches the loss fits the GPUs.
+    """
+    price = workload.usd_per_train_flop
+    contour = contour_above_E(law, loss)
+
+    def bill(N: Array) -> Array:
+        return smooth_bill(N, serving, workload, kv_share=kv_share)
+
+    def total(N: Array) -> Array:
+        return np.asarray(price * 6 * N * contour.tokens(N) + bill(N))
+
+    best = inference_optimal_with_bill(law, loss=loss, bill=bill, train_price=price)
+    N, D = (float(value) for value in best)
+    cap = largest_size(serving, kv_share=kv_share)
+    capped = cap < N
+    if capped:
+        if cap <= float(contour.N_min):
+            raise DoesNotFit(
+                f"loss {loss:.6g} needs more than {float(contour.N_min):.3g} parameters; "
+                f"{serving.gpus} × {serving.device.name} at {serving.weight_bits:g} bits hold "
+                f"{cap:.3g}. Use more GPUs, fewer bits, a smaller batch, or accept a higher loss."
+            )
+        N, D = cap, float(contour.tokens(cap))
+    shape = Shape.llama_like(N, kv_share=kv_share)
+    N0, D0 = float(contour.N(0.0)), float(contour.D(0.0))
+    nudged = np.log(bill(_around(N)))
+    return ServedChoice(
+        N=N,
+        D=D,
+        train_usd=price * 6 * N * D,
+        inference_usd=float(bill(np.asarray(N))),
+        eta=float(nudged[1] - nudged[0]) / (2 * NUDGE),
+        capped=capped,
+        usd_per_gb=_shadow_price(total, N, serving, kv_share) if capped else 0.0,
+        gpus=serving.require_fit(shape),
+        decode_mfu=float(serving.decode_mfu(shape)),
+        usd_per_million_generated=1e6 * float(serving.usd_per_generated_token(shape)),
+        usd_per_million_prompt=1e6 * float(serving.usd_per_prompt_token(shape)),
+        baseline_N=N0,
+        baseline_usd=price * 6 * N0 * D0 + float(bill(np.asarray(N0))),
+    )
+
+
+def smooth_bill(
+    N: ArrayLike, serving: Serving, workload: Workload, *, kv_share: float = 1.0
+) -> Array:
+    """Lifetime serving bill in dollars of LLaMA-like models of N parameters."""
+    return serving.bill(
+        Shape.llama_like(N, kv_share=kv_share),
+        prompt_tokens=workload.prompt_tokens,
+        generated_tokens=workload.generated_tokens,
+    )
+
+
+def general_condition_residual(law: Law, choice: ServedChoice) -> float:
+    """How far a choice is from eps_N/eps_D = 1 + eta·(serving bill)/(training bill)."""
+    ratio = float(elasticity_ratio(law, choice.N, choice.D))
+    return ratio / (1 + choice.eta * choice.spend_ratio) - 1
+
+
+def largest_size(serving: Serving, *, kv_share: float = 1.0) -> float:
+    """Parameters of the largest LLaMA-like model whose weights and cache fit the GPUs."""
+    room = serving.gpus * serving.usable_bytes
+    low, high = 1.0, room / (serving.weight_bits / 8)
+    for _ in range(100):
+        middle = (low * high) ** 0.5
+        fits = serving.memory_bytes(Shape.llama_like(middle, kv_share=kv_share)) <= room
+        low, high = (middle, high) if fits else (low, middle)
+    return low
+
+
+def menu(
+    law: Law,
+    loss: float,
+    serving: Serving,
+    workload: Workload,
+    shapes: Sequence[Shape],
+    *,
+    days: float | None = None,
+) -> pl.DataFrame:
+    """Every shape priced for the same loss, cheapest first, the impossible ones with a reason.
+
+    Args:
+        days: rent whole replicas around the clock for this long; None buys GPU time by the
+            second.
+
+    Raises:
+        UnreachableLoss: the loss is not above E.
+        FrontierError: `days` is not above zero.
+    """
+    if days is not None and not days > 0:
+        raise FrontierError(f"a rent of {days:g} days is none: give more than zero.")
+    contour = contour_above_E(law, loss)
+    rows = []
+    for shape in shapes:
+        N = float(shape.n_params)
+        D = float(contour.tokens(N))
+        row: dict[str, object] = {"model": shape.name, "N": N, "reason": None}
+        if not np.isfinite(D):
+            least = float(contour.N_min)
+            row["reason"] = f"too small: the loss needs more than {least:.3g} parameters"
+        elif int(serving.gpus_needed(shape)) > serving.gpus:
+            row["reason"] = (
+                f"does not fit: {int(serving.gpus_needed(shape))} × {serving.device.name}"
+            )
+        else:
+            train = workload.usd_per_train_flop * 6 * N * D
+            served, gpus = _rented(shape, serving, workload, days)
+            row |= {
+                "D": D,
+                "gpus": gpus,
+                "train_usd": train,
+                "inference_usd": served,
+                "total_usd": train + served,
+            }
+        rows.append(row)
+    schema = {
+        "model": pl.String,
+        "N": pl.Float64,
+        "D": pl.Float64,
+        "gpus": pl.Int64,
+        "train_usd": pl.Float64,
+        "inference_usd": pl.Float64,
+        "total_usd": pl.Float64,
+        "reason": pl.String,
+    }
+    return pl.DataFrame(rows, schema=schema).sort("total_usd", nulls_last=True)
+
+
+def _around(N: float) -> Array:
+    return np.asarray(N * np.exp([-NUDGE, NUDGE]))
+
+
+def _shadow_price(
+    total: Callable[[Array], Array], N: float, serving: Serving, kv_share: float
+) -> float:
+    """Dollars off the bill for a GB more, from slopes of bill and memory at the cap."""
+    bills = total(_around(N))
+    needed = serving.memory_bytes(Shape.llama_like(_around(N), kv_share=kv_share))
+    return float((bills[0] - bills[1]) / (needed[1] - needed[0]) * 1e9)
+
+
+def _rented(
+    shape: Shape, serving: Serving, workload: Workload, days: float | None
+) -> tuple[float, int]:
+    """Serving bill and GPUs held at once."""
+    bill = float(
+        serving.bill(
+            shape,
+            prompt_tokens=workload.prompt_tokens,
+            generated_tokens=workload.generated_tokens,
+        )
+    )
+    gpus = int(serving.gpus_needed(shape))
+    if days is None:
+        return bill, gpus
+    rent = gpus * days * 24 * serving.device.usd_per_hour
+    replicas = max(1, ceil(bill / rent))
+    return replicas * rent, replicas * gpus

@@ -1,0 +1,147 @@
+"""The inference bill behind published models: for which demand was each the best choice?
+
+The price-free form is eps_N/eps_D - 1, the inference bill over the training bill that makes a
+model the cheapest of its loss. Tokens, dollars and break-even follow from it. Reading a demand
+into a choice is an interpretation: a stock of data or a deadline can force the same one.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from analysis import published
+from analysis.frontier.allocation import FLOPS_RATIO
+from analysis.frontier.decision import extrapolated, quantiles
+from analysis.frontier.overtraining import (
+    break_even_tokens,
+    implied_spend_ratio,
+    same_loss_optimum,
+    training_overhead,
+)
+from analysis.law import Array, Constants, LossLaw
+
+SCHEMA = {
+    "model": pl.String,
+    "family": pl.String,
+    "n_params": pl.Float64,
+    "tokens": pl.Float64,
+    "law": pl.String,
+    "compute_optimal_N": pl.Float64,
+    "compute_optimal_D": pl.Float64,
+    "spend_ratio": pl.Float64,
+    "implied_inference_tokens": pl.Float64,
+    "break_even_tokens": pl.Float64,
+    "training_overhead": pl.Float64,
+    "extrapolated": pl.Boolean,
+    "draws": pl.Int64,
+} | {
+    f"{quantity}_{end}": pl.Float64
+    for quantity in (
+        "spend_ratio",
+        "implied_inference_tokens",
+        "break_even_tokens",
+        "training_overhead",
+    )
+    for end in ("low", "high")
+}
+
+
+def retrodict(
+    laws: Sequence[LossLaw],
+    models: pl.DataFrame | None = None,
+    *,
+    level: float = 0.8,
+    price_ratio: float = FLOPS_RATIO,
+) -> pl.DataFrame:
+    """One row for each model and law, with the law's bootstrap interval where it has draws.
+
+    Null means none: `implied_inference_tokens` where no demand explains the model (its
+    spend ratio is below zero), `break_even_tokens` where it never pays (it is not smaller than
+    the compute-optimal model of its loss). An interval end is null by the same rule.
+
+    Args:
+        models: columns model, family, n_params, tokens; the published ones when left out.
+    """
+    models = published.models() if models is None else models
+    N = models["n_params"].cast(pl.Float64).to_numpy()
+    D = models["tokens"].cast(pl.Float64).to_numpy()
+    named = models.select("model", "family", pl.col("n_params", "tokens").cast(pl.Float64))
+    frames = []
+    for law in laws:
+        ratio = implied_spend_ratio(law, N, D)
+        N0, D0 = same_loss_optimum(law, N, D)
+        columns: dict[str, Array] = {
+            "compute_optimal_N": N0,
+            "compute_optimal_D": D0,
+            "spend_ratio": ratio,
+            "implied_inference_tokens": _tokens(ratio, D, price_ratio),
+            "break_even_tokens": _finite(break_even_tokens(law, N, D, price_ratio=price_ratio)),
+            "training_overhead": training_overhead(law, N, D),
+        }
+        outside = extrapolated(law, N, D)
+        if outside is not None:
+            columns["extrapolated"] = outside.astype(float)
+        if law.draws:
+            columns |= _intervals(law, N, D, level, price_ratio)
+        frames.append(named.with_columns(pl.lit(law.name).alias("law"), **_series(columns)))
+    return pl.concat(
+        [
+            frame.with_columns(
+                pl.lit(None, dtype).alias(name)
+                for name, dtype in SCHEMA.items()
+                if name not in frame.columns
+            ).select(*SCHEMA)
+            for frame in frames
+        ]
+    )
+
+
+def range_over_laws(rows: pl.DataFrame) -> pl.DataFrame:
+    """Least and most over the laws for each model; null where any law gives none."""
+    quantities = ("spend_ratio", "implied_inference_tokens", "break_even_tokens")
+    return rows.group_by("model", maintain_order=True).agg(
+        expression
+        for name in (*quantities, "training_overhead")
+        for expression in (
+            pl.when(pl.col(name).null_count() == 0).then(pl.col(name).min()).alias(f"{name}_least"),
+            pl.col(name).max().alias(f"{name}_most"),
+            pl.col(name).null_count().alias(f"{name}_none"),
+        )
+    )
+
+
+def _intervals(
+    law: LossLaw, N: Array, D: Array, level: float, price_ratio: float
+) -> dict[str, Array]:
+    draws = Constants.of_draws(law)
+    ratio = quantiles(implied_spend_ratio(draws, N, D), level)
+    even = quantiles(break_even_tokens(draws, N, D, price_ratio=price_ratio), level)
+    overhead = quantiles(training_overhead(draws, N, D), level)
+    columns: dict[str, Array] = {"draws": np.full(N.shape, float(draws.E.size))}
+    for end, at_ratio, at_even, at_overhead in zip(
+        ("low", "high"), ratio, even, overhead, strict=True
+    ):
+        columns |= {
+            f"spend_ratio_{end}": at_ratio,
+            f"implied_inference_tokens_{end}": _tokens(at_ratio, D, price_ratio),
+            f"break_even_tokens_{end}": _finite(at_even),
+            f"training_overhead_{end}": at_overhead,
+        }
+    return columns
+
+
+def _tokens(ratio: Array, D: Array, price_ratio: float) -> Array:
+    return np.where(ratio >= 0, ratio * D / price_ratio, np.nan)
+
+
+def _finite(values: Array) -> Array:
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _series(columns: dict[str, Array]) -> dict[str, pl.Series]:
+    """Polars series in which NaN, numpy's only way to say none, is null."""
+    return {
+        name: pl.Series(name, values, nan_to_null=True).cast(SCHEMA[name])
+        for name, values in columns.items()
+    }

@@ -1,0 +1,159 @@
+"""What a sweep of one's own adds to the bill: counted FLOPs, and pairs of equal loss."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from analysis import published
+from analysis.frontier.allocation import (
+    FrontierError,
+    compute_optimal,
+    compute_optimal_counted,
+    inference_optimal,
+)
+from analysis.frontier.figures import draw_frontier, frontier_data
+from analysis.frontier.pairs import equal_loss_pair, observed_pairs
+from analysis.law import Array, LossLaw
+from analysis.page import Page
+from analysis.words import short
+
+
+@dataclass(frozen=True)
+class OwnSweep:
+    """A sweep of ours to put beside the published models."""
+
+    name: str
+    law: LossLaw
+    observations: pl.DataFrame
+
+
+def add_own_sweep(page: Page, own: OwnSweep | None) -> None:
+    page.heading("5  The same analysis on our own sweep")
+    if own is None:
+        page.text(
+            "No sweep was named. isoflop retrodict --report PAGE.html --experiment NAME puts the "
+            "law of one of your sweeps here, through the same code."
+        )
+        return
+    law = own.law
+    data = frontier_data(law)
+    page.text(
+        f"Sweep {own.name}: {own.observations.height} observations, loss = {law.E:.4g} + "
+        f"{law.A:.4g}/N^{law.alpha:.3g} + {law.B:.4g}/D^{law.beta:.3g} ({law.form}). N counts "
+        f"{law.n_counts}, C counts {law.c_counts}."
+    )
+    page.figure(draw_frontier(data), name="own")
+    if law.support is not None:
+        low, high = law.support.flops
+        page.text(
+            f"The runs cover {low:.2g} to {high:.2g} FLOPs and "
+            f"{law.support.tokens_per_param[0]:.3g} to {law.support.tokens_per_param[1]:.3g} "
+            "tokens per parameter. What lies outside is extrapolation.",
+            role="warn",
+        )
+    C = law.support.flops[1] if law.support else 1e21
+    N0, D0 = (float(value) for value in compute_optimal(law, C))
+    table = []
+    for ratio in (0.0, 1.0, 3.0, 10.0):
+        best = inference_optimal(law, loss=float(law.loss(N0, D0)), inference_tokens=ratio * D0)
+        plain = 6 * N0 * D0 + 2 * N0 * ratio * D0
+        table.append(
+            (
+                "none" if ratio == 0 else f"{ratio:g} × {short(D0)}",
+                short(float(best.N)),
+                short(float(best.D)),
+                f"{float(best.tokens_per_param):.3g}",
+                f"{abs(1 - float(best.total) / plain):.0%}",
+            )
+        )
+    page.table(("tokens served", "best N", "best D", "tokens per parameter", "saved"), table)
+    _counted(page, own, C, N0)
+
+
+def _counted(page: Page, own: OwnSweep, C: float, N0: float) -> None:
+    """What counting FLOPs instead of 6·N·D does to the compute-optimal size."""
+    if "train_flops" not in own.observations.columns:
+        return
+    per_token, sizes = counted_flops_per_token(own.observations)
+    try:
+        N, D = compute_optimal_counted(own.law, C, per_token, sizes=sizes)
+    except FrontierError as error:
+        page.text(f"Counted FLOPs give no answer here: {error}", role="soft")
+        return
+    page.text(
+        f"The table takes 6·N FLOPs for a token. The runs' counted FLOPs, attention included, put "
+        f"the compute-optimal size for {C:.2g} FLOPs at {short(float(N))} on {short(float(D))} "
+        f"tokens instead of {short(N0)}."
+    )
+
+
+def counted_flops_per_token(
+    observations: pl.DataFrame,
+) -> tuple[Callable[[Array], Array], tuple[float, float]]:
+    """Counted training FLOPs of a token by size, a power law through a sweep's own runs.
+
+    Returns:
+        The cost function, and the sizes it may be asked for: a decade beyond the runs.
+    """
+    frame = observations.filter(pl.col("train_flops") > 0)
+    N, tokens, flops = (
+        frame[name].cast(pl.Float64).to_numpy() for name in ("n_params", "tokens", "train_flops")
+    )
+    slope, level = np.polyfit(np.log(N), np.log(flops / tokens), 1)
+
+    def per_token(size: Array) -> Array:
+        return np.asarray(np.exp(level + slope * np.log(size)))
+
+    return per_token, (float(N.min()) / 10, float(N.max()) * 10)
+
+
+def falsifier(page: Page, own: OwnSweep | None) -> None:
+    page.heading("6  What would prove this wrong")
+    law = own.law if own else published.law("besiroglu")
+    pair = equal_loss_pair(law, law.support.flops[1] if law.support else 1e21)
+    page.text(
+        "Everything above rests on one claim: a smaller model on more data reaches the same loss. "
+        f"Train the pair and look. Under {'our own law' if own else law.name}, "
+        f"{short(pair.N_large)} parameters on {short(pair.D_large)} tokens and "
+        f"{short(pair.N_small)} on {short(pair.D_small)} ({pair.D_small / pair.D_large:.2f} times "
+        f"as many) are predicted to end at the same loss, {pair.loss:.4f}. If they miss by more "
+        "than the runs' own noise, do not trust this page at this scale."
+    )
+    pairs = observed_pairs(own.law, own.observations) if own else pl.DataFrame()
+    if pairs.is_empty():
+        return
+    page.text(
+        f"{pairs.height} pairs among the sweep's own runs are predicted within half a percent of "
+        "each other though one is at least 1.8 times the size. The law was fitted on these runs, "
+        "so this is the mild form of the test. The widest:"
+    )
+    page.table(
+        (
+            "large N",
+            "its D",
+            "its loss",
+            "small N",
+            "its D",
+            "its loss",
+            "miss in loss",
+            "miss in tokens of the small",
+        ),
+        [
+            (
+                *(short(row["N_large"]), short(row["D_large"]), f"{row['loss_large']:.4f}"),
+                *(short(row["N_small"]), short(row["D_small"]), f"{row['loss_small']:.4f}"),
+                f"{row['miss_loss']:+.4f}",
+                f"{row['miss_tokens']:+.0%}",
+            )
+            for row in pairs.head(6).iter_rows(named=True)
+        ],
+    )
+    surprises = int(pairs["surprising"].sum())
+    if surprises:
+        page.text(
+            f"{surprises} of {pairs.height} pairs miss by more than twice what two runs' scatter "
+            "around the law explains: the contour is not to be trusted there.",
+            role="warn",
+        )

@@ -1,0 +1,190 @@
+"""Newton's method for loss laws, many problems solved together as one array program.
+
+A problem is a start, a set of row weights, or both: the many starts of a global fit, the
+resamples of a bootstrap and the points of a profile are all batches of the same program.
+Derivatives are exact. Damping follows Levenberg and Marquardt, one damping for each problem.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.law import Array
+from analysis.solver.objective import Kernel, Objective, Rows
+
+# Internal parameters stand in this order: ln E, ln A, ln B, alpha, beta, and then gamma, or
+# ln R_D and ln R_N; alpha and beta multiply centred logs.
+_BATCH_ELEMENTS = 2**15  # problems x rows a chunk may hold, so that its arrays stay in cache
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Coordinates for a solve: a smooth map from free coordinates to internal parameters.
+
+    Attributes:
+        to_theta: coordinates (s, q) to theta (s, p).
+        jacobian: coordinates to d theta / d coordinates (s, p, q).
+        curvature: coordinates and gradient in theta (s, p) to the Hessian's second-order term
+            sum_k gradient_k d2 theta_k (s, q, q); None for a linear chart.
+        lower, upper: the box of the coordinates (q,).
+        held: coordinates that stay where each problem put them (q,); None for none.
+    """
+
+    to_theta: Callable[[Array], Array]
+    jacobian: Callable[[Array], Array]
+    curvature: Callable[[Array, Array], Array] | None
+    lower: Array
+    upper: Array
+    held: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """Where each problem ended.
+
+    Attributes:
+        x: coordinates (s, q).
+        value: objective (s,).
+        gradient: in the coordinates (s, q); zero at an interior optimum.
+        hessian: (s, q, q).
+        converged: the last Newton step was negligible (s,).
+        at_bound: which coordinates ended on their box (s, q).
+        iterations: of the slowest problem.
+    """
+
+    x: Array
+    value: Array
+    gradient: Array
+    hessian: Array
+    converged: NDArray[np.bool_]
+    at_bound: NDArray[np.bool_]
+    iterations: int
+
+
+def solve(
+    rows: Rows,
+    objective: Objective,
+    chart: Chart,
+    kernel: Kernel,
+    x: Array,
+    weights: Array,
+    *,
+    max_iterations: int = 200,
+    tolerance: float = 1e-10,
+) -> Solution:
+    """Minimise the objective from each start.
+
+    Args:
+        x: starts (s, q).
+        weights: row weights (s, rows) or (1, rows) for all problems alike.
+        tolerance: a problem is done when its undamped Newton step moves every coordinate,
+            relative to 1 + its size, by less than this. Steps shrink quadratically, so what is
+            left after the last one is far smaller.
+    """
+    size = max(1, _BATCH_ELEMENTS // max(1, len(rows.loss)))
+    parts = []
+    for start in range(0, len(x), size):
+        part = slice(start, start + size)
+        part_weights = weights if len(weights) == 1 else weights[part]
+        # A wild trial step may overflow; its value is then not lower, and the step is refused.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            solved = _solve_chunk(
+                rows, objective, chart, kernel, x[part], part_weights, max_iterations, tolerance
+            )
+        parts.append(solved)
+    if len(parts) == 1:
+        return parts[0]
+    return Solution(
+        x=np.concatenate([part.x for part in parts]),
+        value=np.concatenate([part.value for part in parts]),
+        gradient=np.concatenate([part.gradient for part in parts]),
+        hessian=np.concatenate([part.hessian for part in parts]),
+        converged=np.concatenate([part.converged for part in parts]),
+        at_bound=np.concatenate([part.at_bound for part in parts]),
+        iterations=max(part.iterations for part in parts),
+    )
+
+
+def _solve_chunk(
+    rows: Rows,
+    objective: Objective,
+    chart: Chart,
+    kernel: Kernel,
+    x: Array,
+    weights: Array,
+    max_iterations: int,
+    tolerance: float,
+) -> Solution:
+    def evaluate(x: Array, weights: Array) -> tuple[Array, Array, Array]:
+        value, gradient, hessian = kernel(rows, objective, chart.to_theta(x), weights)
+        jacobian = chart.jacobian(x)
+        reduced = np.swapaxes(jacobian, 1, 2) @ hessian @ jacobian
+        if chart.curvature is not None:
+            reduced = reduced + chart.curvature(x, gradient)
+        return value, (gradient[:, None, :] @ jacobian)[:, 0], reduced
+
+    x = np.clip(x, chart.lower, chart.upper)
+    value, gradient, hessian = evaluate(x, weights)
+    damping = np.full(len(x), 1e-4)
+    done = np.zeros(len(x), bool)
+    open_ = np.arange(len(x))
+    iterations = 0
+    while len(open_) and iterations < max_iterations:
+        iterations += 1
+        step = _step(x[open_], gradient[open_], hessian[open_], damping[open_], chart)
+        trial = np.clip(x[open_] + step, chart.lower, chart.upper)
+        moved = np.abs(trial - x[open_]) / (1.0 + np.abs(x[open_]))
+        part_weights = weights if len(weights) == 1 else weights[open_]
+        new_value, new_gradient, new_hessian = evaluate(trial, part_weights)
+        # Near the optimum the value no longer resolves a step; there the step is its own proof.
+        slack = 1e-14 * np.abs(value[open_])
+        better = new_value <= value[open_] + slack
+        small = (moved.max(axis=1) < tolerance) & ((damping[open_] <= 1e-3) | ~better)
+        accept = open_[better]
+        x[accept], value[accept] = trial[better], new_value[better]
+        gradient[accept], hessian[accept] = new_gradient[better], new_hessian[better]
+        damping[open_] = np.where(better, damping[open_] / 10, damping[open_] * 8)
+        np.clip(damping, 1e-12, 1e12, out=damping)
+        done[open_[small]] = True
+        open_ = open_[~small]
+    at_bound = (x <= chart.lower) | (x >= chart.upper)
+    return Solution(x, value, gradient, hessian, done, at_bound, iterations)
+
+
+def _step(x: Array, gradient: Array, hessian: Array, damping: Array, chart: Chart) -> Array:
+    """Damped Newton step; coordinates held by their box stay."""
+    held = ((x <= chart.lower) & (gradient > 0)) | ((x >= chart.upper) & (gradient < 0))
+    if chart.held is not None:
+        held |= chart.held
+    free = (~held).astype(float)
+    gradient = gradient * free
+    diagonal = np.einsum("skk->sk", hessian)
+    scale = np.abs(diagonal) + 1e-9 * np.abs(diagonal).max(axis=1, keepdims=True) + 1e-300
+    matrix = hessian * (free[:, :, None] * free[:, None, :])
+    index = np.arange(x.shape[1])
+    matrix[:, index, index] += damping[:, None] * scale + held * scale
+    step = np.zeros_like(gradient)
+    finite = np.isfinite(matrix).all(axis=(1, 2)) & np.isfinite(gradient).all(axis=1)
+    balance = 1.0 / np.sqrt(scale)
+    balanced = (matrix * balance[:, :, None] * balance[:, None, :])[finite]
+    downhill = -(gradient * balance)[finite]
+    step[finite] = _descent(balanced, downhill)
+    return np.asarray(step * balance)
+
+
+def _descent(matrix: Array, downhill: Array) -> Array:
+    """Newton steps; where they do not go down, with the eigenvalues made positive."""
+    try:
+        step = np.linalg.solve(matrix, downhill[..., None])[..., 0]
+        wrong = ~((step * downhill).sum(axis=1) > 0)
+    except np.linalg.LinAlgError:
+        step, wrong = np.zeros_like(downhill), np.ones(len(downhill), bool)
+    if wrong.any():
+        values, vectors = np.linalg.eigh(matrix[wrong])
+        floor = 1e-12 * np.abs(values).max(axis=1, keepdims=True) + 1e-300
+        along = np.swapaxes(vectors, 1, 2) @ downhill[wrong][..., None]
+        along /= np.maximum(np.abs(values), floor)[..., None]
+        step[wrong] = (vectors @ along)[..., 0]
+    return np.asarray(step)

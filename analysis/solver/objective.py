@@ -1,0 +1,91 @@
+"""Rows and objectives: what a fit minimises."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from analysis.law import Array
+
+ObjectiveName = Literal["huber_log", "lad_log", "mse_log", "mse"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What a fit sees of a table: centred logs of N and D, and the loss.
+
+    Attributes:
+        n: ln N minus `n_mean`.
+        d: ln D minus `d_mean`.
+        loss: positive.
+        unique: ln of the unique tokens minus `d_mean`; None where no form needs it.
+    """
+
+    n: Array
+    d: Array
+    loss: Array
+    n_mean: float
+    d_mean: float
+    unique: Array | None = None
+
+    @classmethod
+    def of(cls, N: Array, D: Array, loss: Array, unique: Array | None = None) -> "Rows":
+        """Rows of positive N, D and loss, equally long."""
+        n, d = np.log(N), np.log(D)
+        u = None if unique is None else np.log(unique) - d.mean()
+        return cls(n - n.mean(), d - d.mean(), np.asarray(loss, float), n.mean(), d.mean(), u)
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """Sum over rows of weight times a penalty of the residual.
+
+    huber_log: Huber's penalty with `delta` of log prediction minus log loss.
+    lad_log: its absolute value, as the limit of huber_log/delta (`delta` is then the
+        smoothing, small enough not to show in the digits printed).
+    mse_log, mse: half the squared residual, of log-loss or of loss.
+    """
+
+    name: ObjectiveName
+    delta: float = 1e-3
+
+    @property
+    def on_log(self) -> bool:
+        """Whether residuals are differences of logs."""
+        return self.name != "mse"
+
+    def residual(self, prediction_log: Array, loss: Array) -> Array:
+        """Prediction minus observation on the objective's scale; broadcasts."""
+        if self.on_log:
+            return prediction_log - np.log(loss)
+        return np.exp(prediction_log) - loss
+
+    def penalty(self, residual: Array) -> Array:
+        """The penalty of each residual."""
+        if self.name in ("mse", "mse_log"):
+            return 0.5 * residual**2
+        size = np.abs(residual)
+        if self.name == "lad_log":
+            return size
+        inner = np.minimum(size, self.delta)
+        return inner * (size - 0.5 * inner)
+
+    def derivatives(self, residual: Array) -> tuple[Array, Array, Array]:
+        """Penalty (smoothed for lad_log) with its first and second derivative."""
+        if self.name in ("mse", "mse_log"):
+            return 0.5 * residual**2, residual, np.ones_like(residual)
+        scale = 1.0 / self.delta if self.name == "lad_log" else 1.0
+        first = np.clip(residual, -self.delta, self.delta)
+        value = first * (residual - 0.5 * first)
+        second = (np.abs(residual) <= self.delta).astype(float)
+        return value * scale, first * scale, second * scale
+
+
+class Kernel(Protocol):
+    """Value, gradient and Hessian of the objective in the internal parameters."""
+
+    def __call__(
+        self, rows: Rows, objective: Objective, theta: Array, weights: Array
+    ) -> tuple[Array, Array, Array]:
+        """For theta (s, p) and weights (s or 1, rows): value (s,), gradient (s, p), Hessian."""
+        ...

@@ -1,0 +1,108 @@
+"""What a sweep found: isoflop, law and frontier in one frozen answer and a few sentences."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from analysis import observations as table
+from analysis.fit.answer import fit_table
+from analysis.fit.isoflop import Valley
+from analysis.fit.power_law import PowerLaw
+from analysis.fit.records import GroupFit
+from analysis.observations import TableError
+from analysis.words import count
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a sweep's observations carry.
+
+    Attributes:
+        table: every observation, those left out with their reason.
+        group: the fit; None where the table is too small for one.
+        refusal: why there is no fit; empty when there is one.
+    """
+
+    table: pl.DataFrame
+    group: GroupFit | None
+    refusal: str
+
+
+def find(observations: pl.DataFrame, *, source: str, bootstrap: int = 1000) -> Findings:
+    """Fit a sweep's observations; a table that cannot be fitted is a finding, not an error."""
+    frame = table.check(observations)
+    try:
+        [group] = fit_table(frame, bootstrap=bootstrap, source=source)
+    except TableError as error:
+        return Findings(frame, None, str(error))
+    return Findings(frame, group, "")
+
+
+def verdict(findings: Findings) -> str:
+    """The answer in a few lines for a terminal."""
+    if findings.group is None:
+        return f"No law: {findings.refusal}"
+    group = findings.group
+    lines = [isoflop_sentence(group), law_sentence(group)]
+    lines += [f"Doubtful: {doubt}" for doubt in group.doubts[:3]]
+    if len(group.doubts) > 3:
+        more = len(group.doubts) - 3
+        lines.append(
+            "One more is in the report." if more == 1 else f"{more} more are in the report."
+        )
+    return "\n".join(lines)
+
+
+def numbers(findings: Findings) -> dict[str, float]:
+    """The numbers a tracker keeps beside the report."""
+    group = findings.group
+    if group is None:
+        return {}
+    law = group.fit.law
+    kept = {name: getattr(law, name) for name in ("E", "A", "B", "alpha", "beta")}
+    kept["exponent_N_parametric"] = law.exponent_N
+    kept["leave_one_out_percent"] = group.leave_one_out_percent
+    if group.isoflop.N is not None:
+        kept["exponent_N_isoflop"] = group.isoflop.N.exponent
+    return kept
+
+
+def isoflop_sentence(group: GroupFit) -> str:
+    isoflop = group.isoflop
+    good = [valley for valley in isoflop.valleys if valley.status == "ok"]
+    of = f"{len(good)} of {len(isoflop.valleys)} budgets have their minimum inside the grid"
+    if isoflop.N is None or isoflop.D is None:
+        return f"IsoFLOP: no power law. {isoflop.reason}."
+    low, high = good[0], good[-1]
+    return (
+        f"IsoFLOP: the best size grows as N* ~ C^{_exponent(isoflop.N, isoflop.level)}, the best "
+        f"token count as D* ~ C^{_exponent(isoflop.D, isoflop.level)}; {of}. At {low.flops:.2g} "
+        f"FLOPs the best model has {count(low.n_opt)} parameters on {count(low.d_opt)} tokens "
+        f"({ratio(low):.3g} per parameter), at {high.flops:.2g} FLOPs {count(high.n_opt)} on "
+        f"{count(high.d_opt)} ({ratio(high):.3g})."
+    )
+
+
+def law_sentence(group: GroupFit) -> str:
+    law = group.fit.law
+    interval = group.fit.intervals.values.get("exponent_N")
+    sure = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+    return (
+        f"Parametric law: L = {law.E:.3f} + {law.A:.4g}/N^{law.alpha:.3f} + "
+        f"{law.B:.4g}/D^{law.beta:.3f} nats per token, N* ~ C^{law.exponent_N:.2f}{sure} "
+        f"for C = 6ND. Each point is predicted from the others to "
+        f"{group.leave_one_out_percent:.2f} % rms ({len(group.fit.rows_used)} points)."
+    )
+
+
+def _exponent(law: PowerLaw, level: float) -> str:
+    if law.exponent_interval is None:
+        return f"{law.exponent:.2f}"
+    low, high = law.exponent_interval
+    return f"{law.exponent:.2f} [{low:.2f}, {high:.2f}, {level:.0%}]"
+
+
+def ratio(valley: Valley) -> float:
+    assert valley.n_opt is not None
+    assert valley.d_opt is not None
+    return valley.d_opt / valley.n_opt

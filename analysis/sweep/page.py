@@ -1,0 +1,179 @@
+"""A sweep's report: what was found, how sure it is, what is doubtful; and its numbers."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from analysis.fit.curve_figures import draw_loss_curves, loss_curves_data
+from analysis.fit.figures import draw_fit, fit_data
+from analysis.fit.isoflop import Valley
+from analysis.fit.isoflop_figures import draw_isoflop, isoflop_data
+from analysis.fit.records import GroupFit
+from analysis.frontier.figures import draw_frontier, frontier_data
+from analysis.page import Page
+from analysis.sweep.answer import Findings, isoflop_sentence, law_sentence, ratio
+
+# Demands of the frontier figure: tokens served over the tokens trained on.
+DEMANDS = (0.0, 1.0, 3.0, 10.0)
+
+
+def sweep_page(
+    name: str, findings: Findings, curves: pl.DataFrame, *, facts: Sequence[str]
+) -> Page:
+    """The report of a sweep.
+
+    Args:
+        curves: run_id, name, n_params, horizon, tokens, train_flops (counted), train_loss.
+        facts: sentences about the corpus and the recipe.
+    """
+    page = Page(f"Sweep {name}")
+    if findings.group is None:
+        page.text(f"There is no law yet. {findings.refusal}", role="lead")
+    else:
+        _answer(page, findings.group)
+        _valleys(page, findings.group)
+        _law(page, findings.group)
+        _conventions(page, findings.group)
+        _frontier(page, findings.group)
+    if not curves.is_empty():
+        page.heading("Every loss curve")
+        page.text(
+            "Training loss of each size against counted FLOPs. The lower envelope is what a "
+            "budget can buy; a size leaves it where it is too small for the budget."
+        )
+        page.figure(draw_loss_curves(loss_curves_data(curves)), name="loss-curves")
+    _observations(page, findings.table)
+    page.heading("How it was made")
+    for fact in facts:
+        page.text(fact)
+    return page
+
+
+def _answer(page: Page, group: GroupFit) -> None:
+    page.text(isoflop_sentence(group), role="lead")
+    page.text(law_sentence(group))
+    for doubt in group.doubts:
+        page.text(doubt, role="warn")
+    if not group.doubts:
+        page.text("Nothing in the table speaks against these numbers.", role="soft")
+
+
+def _valleys(page: Page, group: GroupFit) -> None:
+    page.heading("IsoFLOP valleys")
+    page.text(
+        "Each curve is one training budget in counted FLOPs, spent on models of different size. "
+        "Too small a model cannot use the budget, too large a model sees too few tokens; the "
+        "bottom is the compute-optimal size. N counts every parameter that multiplies a token."
+    )
+    data = isoflop_data(group.used, group.isoflop)
+    page.figure(draw_isoflop(data, group.isoflop), name="isoflop", height=520, wide=True)
+    percent = f"{group.isoflop.level:.0%}"
+    page.table(
+        ["C counted FLOPs", "N*", f"{percent} interval", "D* tokens", "D*/N*", "loss", "status"],
+        [_valley_row(valley) for valley in group.isoflop.valleys],
+    )
+
+
+def _valley_row(valley: Valley) -> list[str]:
+    if valley.n_opt is None or valley.d_opt is None or valley.loss is None:
+        return [f"{valley.flops:.3g}", "–", "–", "–", "–", "–", f"{valley.status}: {valley.advice}"]
+    interval = valley.n_interval
+    return [
+        f"{valley.flops:.3g}",
+        f"{valley.n_opt:,.0f}",
+        f"{interval[0]:,.0f} to {interval[1]:,.0f}" if interval else "not bounded",
+        f"{valley.d_opt:,.0f}",
+        f"{ratio(valley):.1f}",
+        f"{valley.loss:.4f}",
+        valley.status,
+    ]
+
+
+def _law(page: Page, group: GroupFit) -> None:
+    page.heading("The parametric law and its residuals")
+    page.text(
+        "One formula for all points at once (Hoffmann et al. 2022, approach 3): Huber loss of "
+        "log residuals, found from many starts. The lower panels show what it misses; a trend "
+        "there means the formula is too simple for these data, and its exponents lean on that."
+    )
+    page.figure(draw_fit(fit_data(group)), name="fit", height=620, wide=True)
+    law, intervals = group.fit.law, group.fit.intervals
+    names = ["E", "A", "B", "alpha", "beta", "exponent_N", "exponent_D"]
+    rows = []
+    for name in names:
+        interval = intervals.values.get(name)
+        span = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else "–"
+        rows.append([name, f"{getattr(law, name):.5g}", span])
+    method = intervals.method.replace("_", " over ")
+    page.table(["constant", "value", f"{intervals.level:.0%} {method}"], rows)
+    target = f"{group.optimal[-1].flops:.2g} FLOPs" if group.optimal else "the target"
+    words = {"n_opt": f"N* at {target}", "d_opt": f"D* at {target}"}
+    page.text(
+        "Whether this table determines them, by their profiles: how far each can be moved before "
+        "the fit suffers. The bootstrap above, of whole trainings, is wider; trust the wider one."
+    )
+    for name, judgement in group.verdicts.items():
+        verdict_words = judgement.verdict.replace("_", " ")
+        page.text(f"{words.get(name, name)}: {verdict_words}. {judgement.reason}", role="soft")
+
+
+def _conventions(page: Page, group: GroupFit) -> None:
+    page.heading("The same points under other counts")
+    page.text(
+        "What N and C count decides the exponent at these sizes. Compare a law only with laws "
+        "that count alike."
+    )
+    rows = [
+        [
+            convention.n_counts,
+            convention.c_counts,
+            f"{convention.exponent_N:.3f}",
+            f"{convention.n_opt:,.0f}",
+            f"{convention.tokens_per_param:.1f}",
+        ]
+        for convention in group.conventions
+    ]
+    at = f"{group.conventions[0].flops:.2g} FLOPs" if group.conventions else ""
+    page.table(["N", "C", "N* ~ C^", f"N* at {at}", "D*/N*"], rows)
+
+
+def _frontier(page: Page, group: GroupFit) -> None:
+    page.heading("Compute-optimal against inference-optimal")
+    page.text(
+        "A model that will be served should be smaller and trained for longer than the "
+        "compute-optimal one, because every token served costs 2·N FLOPs. Each line is the best "
+        "size for the same quality when the tokens served over the model's life are a multiple "
+        "of the compute-optimal training tokens D₀. Costs here are 6·N·D and 2·N per token."
+    )
+    if group.verdicts["exponent_N"].verdict == "not_identified":
+        page.text(
+            "There is no frontier to draw: this table does not identify how N* grows, so any "
+            "trade of size against tokens read off its law would be invented.",
+            role="warn",
+        )
+        return
+    data = frontier_data(group.fit.law, demand_ratios=DEMANDS)
+    page.figure(draw_frontier(data), name="frontier", height=520)
+
+
+def _observations(page: Page, frame: pl.DataFrame) -> None:
+    left_out = frame.filter(pl.col("excluded_reason").is_not_null()).height
+    page.heading("Observations")
+    page.text(f"{frame.height} observations, {left_out} left out of the fits.")
+    shown = frame.sort("n_params", "tokens")
+    rows = [
+        [
+            row["name"],
+            f"{row['n_params']:,.0f}",
+            f"{row['tokens']:,.0f}",
+            f"{row['tokens'] / row['n_params']:.1f}",
+            f"{row['train_flops']:.3g}",
+            "–" if row["val_loss"] is None else f"{row['val_loss']:.4f}",
+            "–" if row["val_bpb"] is None else f"{row['val_bpb']:.4f}",
+            f"{row['lr']:.2e}",
+            row["excluded_reason"] or "used",
+        ]
+        for row in shown.iter_rows(named=True)
+    ]
+    header = ["run", "N", "D tokens", "D/N", "C counted FLOPs", "loss nats/token", "bits/byte"]
+    page.table([*header, "peak lr", "fit"], rows)

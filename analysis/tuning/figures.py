@@ -1,0 +1,214 @@
+"""Figures of tuned learning rates and batches. Each has a data function, and a draw."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+from plotly.subplots import make_subplots
+
+from analysis.tuning.answer import LrFit
+from analysis.tuning.law import TunedPoint
+
+_INK, _MARK, _WARN = "#1c2430", "#0b6e99", "#c2410c"
+_GRID = 41
+_WORDS = {
+    "lr": "peak learning rate",
+    "batch_tokens": "batch, tokens",
+    "warmup_fraction": "warm-up, share of the shortest budget",
+    "beta2_gap": "1 − beta2",
+    "weight_decay": "weight decay",
+}
+
+
+def surface_data(point: TunedPoint) -> pl.DataFrame:
+    """Loss above the minimum over learning rate and batch, companions at their best.
+
+    Returns:
+        lr, batch_tokens, excess (nats per token). With a batch that was not searched, one line.
+    """
+    surface = point.surface
+    axes = surface.axes[:2]
+    if len(axes) < 2 or axes[1].name != "batch_tokens":
+        axes = surface.axes[:1]
+    lines = [np.linspace(np.log(axis.low), np.log(axis.high), _GRID) for axis in axes]
+    mesh = np.stack([part.ravel() for part in np.meshgrid(*lines, indexing="ij")], axis=1)
+    logs = np.repeat(surface.minimum[None], len(mesh), axis=0)
+    logs[:, : len(axes)] = mesh
+    columns = {axis.name: np.exp(mesh[:, k]) for k, axis in enumerate(axes)}
+    return pl.DataFrame({**columns, "excess": surface.at(logs) - surface.loss})
+
+
+def draw_surface(point: TunedPoint, trials: pl.DataFrame) -> go.Figure:
+    """Contours of the surface with its trials, its minimum and the minimum's interval.
+
+    Args:
+        trials: this size's and budget's rows: lr, batch_tokens, val_loss.
+    """
+    data, surface = surface_data(point), point.surface
+    lr = surface.optima["lr"]
+    batch = surface.optima.get("batch_tokens")
+    text = [f"loss {loss:.4f}" for loss in trials["val_loss"]]
+    figure = go.Figure()
+    if batch is None:
+        figure.add_scatter(
+            x=data["lr"], y=data["excess"] + surface.loss, mode="lines", name="surface"
+        )
+        figure.add_scatter(x=trials["lr"], y=trials["val_loss"], mode="markers", name="trials")
+        return _dress(
+            figure, _surface_title(point), _WORDS["lr"], "loss, nats per token", log_y=False
+        )
+    z = data["excess"].to_numpy().reshape(_GRID, _GRID).T
+    figure.add_contour(
+        x=data["lr"].unique(maintain_order=True),
+        y=data["batch_tokens"].unique(maintain_order=True),
+        z=z,
+        contours={"start": 0, "end": 0.1, "size": 0.01},
+        colorscale="Viridis",
+        reversescale=True,
+        colorbar={"title": {"text": "above the<br>minimum,<br>nats/token"}},
+        hovertemplate="lr %{x:.2e}<br>batch %{y:,.0f}<br>+%{z:.4f}<extra></extra>",
+    )
+    figure.add_scatter(
+        x=trials["lr"], y=trials["batch_tokens"], mode="markers", name="trials", text=text,
+        marker={"color": "white", "size": 8, "line": {"color": _INK, "width": 1}},
+        hovertemplate="lr %{x:.2e}<br>batch %{y:,.0f}<br>%{text}<extra></extra>",
+    )  # fmt: skip
+    axes = {axis.name: axis for axis in surface.axes}
+    bars = {}
+    for letter, name, found in (("x", "lr", lr), ("y", "batch_tokens", batch)):
+        low = axes[name].low if found.low is None else found.low
+        high = axes[name].high if found.high is None else found.high
+        bars["error_" + letter] = {
+            "type": "data", "symmetric": False, "color": _WARN,
+            "array": [max(high - found.value, 0)], "arrayminus": [max(found.value - low, 0)],
+        }  # fmt: skip
+    figure.add_scatter(
+        x=[lr.value], y=[batch.value], mode="markers",
+        name=f"minimum, {surface.level:.0%} interval",
+        marker={"color": _WARN, "symbol": "diamond", "size": 11}, **bars,
+    )  # fmt: skip
+    return _dress(figure, _surface_title(point), _WORDS["lr"], _WORDS["batch_tokens"])
+
+
+def law_data(fit: LrFit) -> pl.DataFrame:
+    """Minima, and the law with its interval: quantity, kind, N, D, value, low, high.
+
+    Kind `minimum` has a row a surface, `law` a line over N for each budget.
+    """
+    rows: list[dict[str, object]] = []
+    sizes = sorted({point.N for point in fit.points})
+    budgets = sorted({point.D for point in fit.points})
+    line = np.geomspace(sizes[0] / 2, sizes[-1] * 8, 40)
+    for quantity, law in (("lr", fit.recipe_lr), ("batch_tokens", fit.recipe_batch)):
+        for point in fit.points:
+            found = point.surface.optima.get(quantity)
+            if found is not None:
+                rows.append(
+                    {"quantity": quantity, "kind": "minimum", "N": point.N, "D": point.D,
+                     "value": found.value, "low": found.low, "high": found.high}
+                )  # fmt: skip
+        for D in budgets if law.coef is not None else ():
+            for N in line:
+                low, high = law.interval_at(N, D, fit.level) or (None, None)
+                rows.append(
+                    {"quantity": quantity, "kind": "law", "N": N, "D": D,
+                     "value": law.at(N, D), "low": low, "high": high}
+                )  # fmt: skip
+    schema = {"quantity": pl.String, "kind": pl.String} | dict.fromkeys(
+        ("N", "D", "value", "low", "high"), pl.Float64
+    )
+    return pl.DataFrame(rows, schema=schema)
+
+
+def draw_law(data: pl.DataFrame) -> go.Figure:
+    """The best learning rate and the best batch over sizes, one line a budget."""
+    figure = make_subplots(cols=2, horizontal_spacing=0.12)
+    palette = (_MARK, _WARN, "#3f7d20", "#6d4c9f", _INK)
+    budgets = _near_one(data["D"].unique().sort().to_list())
+    for col, quantity in ((1, "lr"), (2, "batch_tokens")):
+        part = data.filter(pl.col("quantity") == quantity)
+        shown: set[int] = set()
+        for D in data["D"].unique().sort():
+            budget, colour = budgets[D], palette[budgets[D] % len(palette)]
+            rows = part.filter(pl.col("D") == D)
+            law = rows.filter(pl.col("kind") == "law")
+            minima = rows.filter(pl.col("kind") == "minimum")
+            if law.height and budget not in shown:
+                figure.add_scatter(
+                    x=law["N"], y=law["value"], mode="lines", line={"color": colour},
+                    showlegend=False, row=1, col=col,
+                )  # fmt: skip
+            figure.add_scatter(
+                x=minima["N"], y=minima["value"], mode="markers",
+                marker={"color": colour, "size": 9}, name=f"D = {D:,.0f}", legendgroup=str(budget),
+                showlegend=col == 1 and budget not in shown and bool(minima.height),
+                error_y={
+                    "type": "data", "symmetric": False, "color": colour,
+                    "array": (minima["high"] - minima["value"]).fill_null(0),
+                    "arrayminus": (minima["value"] - minima["low"]).fill_null(0),
+                },
+                row=1, col=col,
+            )  # fmt: skip
+            shown.add(budget)
+        figure.update_xaxes(title="N, parameters", type="log", exponentformat="SI", row=1, col=col)
+        figure.update_yaxes(title=_WORDS[quantity], type="log", row=1, col=col)
+    return _dress(figure, "Where the loss is least at each size and budget, and the recipe's laws")
+
+
+def draw_importances(importances: Mapping[str, Mapping[str, float]]) -> go.Figure:
+    """Optuna's own importances, a bar a parameter and size."""
+    figure = go.Figure()
+    names = sorted({name for found in importances.values() for name in found})
+    for size, found in importances.items():
+        figure.add_bar(
+            y=[_WORDS.get(name, name) for name in names],
+            x=[found.get(name, 0.0) for name in names],
+            orientation="h",
+            name=size,
+        )
+    best = max(names, key=lambda name: sum(found.get(name, 0.0) for found in importances.values()))
+    figure = _dress(
+        figure, f"What the search found to matter most: {_WORDS.get(best, best).partition(',')[0]}",
+        "share of importance (PED-ANOVA)", "", log_x=False, log_y=False,
+    )  # fmt: skip
+    return figure.update_layout(barmode="group", margin={"l": 180})
+
+
+def _surface_title(point: TunedPoint) -> str:
+    words = ", ".join(
+        f"{_WORDS[name].partition(',')[0]} {found.value:.3g}"
+        for name, found in point.surface.optima.items()
+    )
+    return f"N = {point.N:,.0f}, D = {point.D:,.0f}: least at {words}"
+
+
+def _near_one(budgets: list[float]) -> dict[float, int]:
+    """A number for each budget; those that differ by rounding only share one."""
+    found: dict[float, int] = {}
+    number, last = -1, 0.0
+    for D in budgets:
+        number += last * 1.05 < D
+        found[D], last = number, D
+    return found
+
+
+def _dress(
+    figure: go.Figure,
+    title: str,
+    x: str = "",
+    y: str = "",
+    *,
+    log_x: bool = True,
+    log_y: bool = True,
+) -> go.Figure:
+    if x:
+        figure.update_xaxes(title=x, type="log" if log_x else "linear")
+        figure.update_yaxes(title=y, type="log" if log_y else "linear" if y else None)
+    return figure.update_layout(
+        title={"text": title, "x": 0.01, "font": {"size": 17, "color": _INK}},
+        template="plotly_white",
+        font={"family": "system-ui, sans-serif", "color": _INK},
+        margin={"l": 70, "r": 20, "t": 60, "b": 60},
+        legend={"orientation": "h", "y": 1.08, "x": 0},
+    )

@@ -1,0 +1,160 @@
+"""The words of a tuned recipe: a few lines for a terminal, and the page of a study."""
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from analysis.page import Page
+from analysis.published import lr_rules
+from analysis.tuning.answer import AXES, LrFit
+from analysis.tuning.figures import draw_importances, draw_law, draw_surface, law_data
+from analysis.tuning.law import TunedLaw
+from analysis.tuning.rules import predictions, published_exponents
+from analysis.tuning.surface import Optimum
+
+
+def fit_lines(fit: LrFit) -> list[str]:
+    """The laws, their intervals and what to do next, for a terminal."""
+    sizes = len({point.N for point in fit.points})
+    lines = [
+        f"lr*    = {_law_words(fit.lr, fit.level)}",
+        f"batch* = {_law_words(fit.batch, fit.level)}",
+        f"recipe: lr = {_law_words(fit.recipe_lr, fit.level)}",
+        f"recipe: batch = {_law_words(fit.recipe_batch, fit.level)}",
+        f"through {len(fit.points)} minima of {sizes} sizes, N in parameters that multiply a "
+        "token, D and batch in tokens",
+    ]
+    lines += [f"No surface: {refusal}" for refusal in fit.refusals]
+    lines += [f"Doubtful: {advice}" for advice in fit.advice]
+    return lines
+
+
+def study_page(
+    name: str,
+    fit: LrFit | None,
+    verdict: str,
+    table: pl.DataFrame,
+    importances: Mapping[str, Mapping[str, float]],
+) -> Page:
+    """The page of a study.
+
+    Args:
+        table: every trial and budget, those left out with their reason.
+        importances: by size, Optuna's judgement of each parameter; empty where it has none.
+    """
+    page = Page(f"Tuning {name}")
+    if fit is None:
+        page.text(verdict, role="lead")
+    else:
+        page.text(f"lr* = {_law_words(fit.lr, fit.level)}", role="lead")
+        page.text(f"batch* = {_law_words(fit.batch, fit.level)} tokens", role="lead")
+        page.text(
+            "N counts every parameter that multiplies a token, D the training tokens; intervals "
+            f"are {fit.level:.0%}. Each law goes through the minima of surfaces, not through the "
+            "lowest trials.",
+            role="soft",
+        )
+        page.text(
+            f"As a recipe for other sizes: lr = {_law_words(fit.recipe_lr, fit.level)}, batch = "
+            f"{_law_words(fit.recipe_batch, fit.level)} tokens. {_known_words()}"
+        )
+        for sentence in (*fit.refusals, *fit.advice):
+            page.text(sentence, role="warn")
+        _laws(page, fit)
+        _surfaces(page, fit)
+    if any(importances.values()):
+        page.heading("What mattered to the search")
+        page.figure(draw_importances(importances), name="importances", height=320)
+    _trials(page, table)
+    return page
+
+
+def _laws(page: Page, fit: LrFit) -> None:
+    page.heading("The laws")
+    page.figure(draw_law(law_data(fit)), name="law", wide=True)
+    page.heading("Beside published rules")
+    page.text(
+        "The same question to rules fitted elsewhere, on other text and at a thousand times the "
+        "size. Rules in compute are asked with C = 6·N·D; all are asked with the same N, also "
+        "Step Law, which leaves the embeddings and the head out."
+    )
+    header = ["N", "D tokens", "quantity", "surface", f"{fit.level:.0%} interval", "rule", "says"]
+    page.table(header, _comparison(fit))
+    for rule, source in lr_rules().select("rule", "source").unique(maintain_order=True).rows():
+        page.text(f"{rule}: {source}.", role="soft")
+
+
+def _surfaces(page: Page, fit: LrFit) -> None:
+    page.heading("Surfaces")
+    page.text(
+        "A quadratic in logs through the trials near the minimum of each size and budget. The bars "
+        "are the minimum's interval; where one ends at the frame, the trials do not bound it there."
+    )
+    for number, point in enumerate(fit.points):
+        trials = fit.table.filter(
+            (pl.col("n_params") == point.N) & ((pl.col("budget") - point.D).abs() < 1)
+        )
+        page.figure(draw_surface(point, trials), name=f"surface-{number}", height=440)
+
+
+def _interval(found: Optimum) -> str:
+    low, high = found.low, found.high
+    if low is None:
+        return "not bounded" if high is None else f"up to {_number(high)}"
+    return f"from {_number(low)}" if high is None else f"{_number(low)} to {_number(high)}"
+
+
+def _number(value: float) -> str:
+    """Three digits, and thousands written out."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _comparison(fit: LrFit) -> list[list[str]]:
+    rows = []
+    for point in fit.points:
+        for rule in predictions(
+            n_params=point.N, n_params_non_embedding=point.N, tokens=point.D
+        ).iter_rows(named=True):
+            found = point.surface.optima.get(rule["quantity"])
+            if found is None:
+                continue
+            rows.append(
+                [
+                    f"{point.N:,.0f}",
+                    f"{point.D:,.0f}",
+                    rule["quantity"],
+                    _number(found.value),
+                    _interval(found),
+                    rule["rule"],
+                    _number(rule["value"]),
+                ]
+            )
+    return rows
+
+
+def _trials(page: Page, table: pl.DataFrame) -> None:
+    page.heading("Trials")
+    left_out = table.filter(pl.col("val_loss").is_null()).height
+    page.text(f"{table.height} losses, {left_out} left out of the fits.")
+    columns = ["name", "n_params", "tokens", *AXES, "val_loss", "excluded_reason"]
+    shown = [column for column in columns if column in table.columns]
+    page.frame(table.select(shown).sort("n_params", "tokens", "val_loss"))
+
+
+def _known_words() -> str:
+    known = published_exponents()
+    return (
+        "It starts from the exponents of published rules and goes where the trials tell more: for "
+        f"lr {known['lr'].words}; for the batch {known['batch_tokens'].words}."
+    )
+
+
+def _law_words(law: TunedLaw, level: float) -> str:
+    if law.coef is None:
+        return f"not identified ({law.reasons[0] if law.reasons else 'no minimum'})"
+    words = f"{law.coef:.4g}"
+    for name, value in (("N", law.exponent_N), ("D", law.exponent_D)):
+        if value is not None:
+            low, high = law.intervals[f"exponent_{name}"]
+            words += f" · {name}^{value:.3f} [{low:.2f}, {high:.2f}, {level:.0%}]"
+    return words

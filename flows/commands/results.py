@@ -1,0 +1,316 @@
+"""Commands show, compare, export: look at what there is."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from flows.commands.common import Json, busy, find_plan, open_all, refusals, say
+
+if TYPE_CHECKING:
+    from analysis.compare.answer import Comparison
+    from flows.results.compare import Differing
+    from flows.results.report import SweepReport
+    from flows.settings import Home, Settings
+    from sweeps.plan import Plan
+
+
+_HERE = Path()
+
+
+def show(run: str, *, json: Json = None) -> None:
+    """Print everything known of a run: state, losses, attempts, provenance, files, next commands.
+
+    Args:
+        run: its id or the beginning of it, its name, or SWEEP/NAME.
+    """
+    from flows.commands.output import emit
+    from flows.plans.find import find_run
+    from flows.results.show import run_document
+
+    with refusals():
+        _, home = open_all()
+        document = run_document(find_run(run, home), home)
+    if json is not None:
+        emit(document, json)
+    else:
+        _print_run(document)
+
+
+def compare(
+    first: str,
+    second: str,
+    *,
+    bootstrap: int = 1000,
+    level: float = 0.9,
+    json: Json = None,
+    report: Annotated[Path | None, Parameter(help="write an HTML page")] = None,
+) -> None:
+    """Say what differs between two sweeps, and what it did to the law, with intervals.
+
+    Args:
+        first: name of a sweep.
+        second: name of the sweep compared with it.
+        bootstrap: resamples of each table.
+        level: of every interval.
+    """
+    from analysis.compare.answer import compare as compare_tables
+    from flows.commands.output import check_destination, emit
+    from flows.results.compare import differing, table_of
+
+    with refusals():
+        if not 0 < level < 1:
+            raise ValueError(f"--level {level} must lie between 0 and 1, for example 0.9.")
+        if bootstrap < 1:
+            raise ValueError(f"--bootstrap {bootstrap} gives no intervals: take 1000.")
+        if first == second:
+            raise ValueError(f"{first!r} was named twice: name two sweeps.")
+        for destination in (json, str(report) if report is not None else None):
+            if destination is not None:
+                check_destination(destination)
+        _, home = open_all()
+        plans = find_plan(first, home), find_plan(second, home)
+        what = differing(*plans, home)
+        tables = [table_of(plan, home) for plan in plans]
+        with busy("fitting both laws"):
+            found = compare_tables(
+                tables[0], tables[1], (first, second), bootstrap=bootstrap, level=level
+            )
+    if report is not None:
+        from analysis.compare.page import compare_page
+
+        page = compare_page(found, differences=what.rows(), facts=what.facts(), doubts=what.doubts)
+        page.write(report)
+        say(f"report: {report}")
+    if json is not None:
+        from analysis.compare.text import comparison_json
+
+        emit({**what.as_json(), **comparison_json(found)}, json)
+    else:
+        _print_comparison(found, what)
+
+
+def export(
+    sweep: str,
+    *,
+    format: Literal["parquet", "csv", "json"] = "parquet",
+    to: Annotated[Path, Parameter(help="folder for the files; made if missing")] = _HERE,
+    json: Json = None,
+) -> None:
+    """Write a sweep's observations and curves as Parquet, CSV or JSON; `isoflop fit` reads them.
+
+    Args:
+        sweep: its name.
+        format: of both files.
+    """
+    from flows.commands.output import emit
+    from flows.results.export import export_sweep
+
+    with refusals():
+        _, home = open_all()
+        written = export_sweep(find_plan(sweep, home), home, to, format)
+    if json is not None:
+        emit({"sweep": sweep, "files": [str(path) for path in written]}, json)
+    else:
+        for path in written:
+            print(path)
+
+
+def _print_comparison(found: "Comparison", what: "Differing") -> None:
+    from analysis.compare.text import LAW_HEADER, PAIR_HEADER, how, law_rows, pair_rows, verdict
+    from flows.commands.output import table
+
+    first, second = found.names
+    for line in verdict(found):
+        print(line)
+    for doubt in (*found.refusals, *what.doubts):
+        print(f"Doubtful: {doubt}")
+    for name, rows in what.rows().items():
+        print()
+        if rows:
+            table(name, [name, first, second], rows)
+        else:
+            print(f"no difference in {name}")
+    if found.contrasts:
+        print()
+        table(f"law, first {first}, second {second}", LAW_HEADER, law_rows(found))
+        print(how(found))
+    if found.matched.pairs.height:
+        print()
+        table("losses at the same N and D, nats per token", PAIR_HEADER, pair_rows(found))
+    print()
+    table("runs", ["", first, second], what.facts())
+
+
+def _print_run(document: dict[str, Any]) -> None:
+    from flows.commands.output import table
+
+    reason = f": {document['reason']}" if document["reason"] else ""
+    print(f"run {document['id']}  {', '.join(document['sweeps'])}/{document['name']}")
+    print(f"state        {document['state']}{reason}")
+    print(
+        f"N            {document['n_params']:,} ({document['n_params_total']:,} with the input "
+        "embedding)"
+    )
+    print(
+        f"steps        {document['steps_done']:,} of {document['steps']:,}, "
+        f"{document['batch_tokens']:,} tokens each"
+    )
+    print(
+        f"C            {document['train_flops']:.4g} counted FLOPs; spent "
+        f"{document['spent']['flops']:.4g} in {document['spent']['device_s']:.0f} s"
+    )
+    print(f"peak lr      {document['lr']:.3e} ({document['lr_source']}), seed {document['seed']}")
+    print()
+    rows = [
+        [
+            row["tokens"],
+            f"{row['tokens_per_param']:.3g}",
+            f"{row['train_flops']:.3g}",
+            *("–" if row[key] is None else f"{row[key]:.4f}" for key in ("val_loss", "val_bpb")),
+        ]
+        for row in document["losses"]
+    ]
+    table("losses", ["D tokens", "D/N", "C FLOPs", "nats/token", "bits/byte"], rows)
+    if document["evaluations"]:
+        from flows.commands.evaluate import print_doubts
+        from flows.evaluation.table import HEADER, row_of
+        from flows.runs.evaluations import Evaluation
+
+        print()
+        found = [Evaluation(**one) for one in document["evaluations"]]
+        table("benchmarks", ["D tokens", *HEADER], [[one.tokens, *row_of(one)] for one in found])
+        print_doubts(found)
+    if document["attempts"]:
+        print()
+        table("attempts", _ATTEMPT_HEADER, [_attempt(row) for row in document["attempts"]])
+    print()
+    for line in _provenance_lines(document["provenance"]):
+        print(line)
+    print()
+    folder, *files = document["files"].items()
+    print(f"files        {folder[1]}")
+    print(f"             {', '.join(name for name, _ in files)}")
+    for place, command in enumerate(document["next"]):
+        print(f"{'' if place else 'next':<13}{command}")
+
+
+_ATTEMPT_HEADER = ["", "started", "s", "steps", "ended", "host", "device", "commit"]
+
+
+def _attempt(row: dict[str, Any]) -> list[object]:
+    where = row["environment"]
+    seconds = (row["ended_at"] or time.time()) - row["started_at"]
+    return [
+        row["number"],
+        _instant(row["started_at"]),
+        f"{seconds:.0f}",
+        f"{row['steps_from']:,}–{row['steps_to']:,}",
+        row["how"],
+        where["host"],
+        where["device_name"] or where["processor"],
+        _short(where["git_commit"]) + ("+" if where["git_dirty_sha256"] else ""),
+    ]
+
+
+def _provenance_lines(found: dict[str, Any] | None) -> list[str]:
+    if found is None:
+        return ["provenance   was not recorded"]
+    dirty = (
+        f", with uncommitted changes {_short(found['git_dirty_sha256'])}"
+        if found["git_dirty_sha256"]
+        else ""
+    )
+    main = ("torch", "numpy", "isoflop")
+    versions = [f"{name} {found['packages'][name]}" for name in main if name in found["packages"]]
+    return [
+        f"commit       {found['git_commit'] or 'none: not run from a git repository'}{dirty}",
+        f"packages     {len(found['packages'])}, lock {_short(found['lock_sha256'])}; "
+        f"Python {found['python']}, {', '.join(versions)}",
+        f"data         {_short(found['data_sha256'])}, tokenizer "
+        f"{_short(found['tokenizer_sha256'])}",
+        f"machine      {found['host']}, {found['device_name'] or found['processor']}",
+    ]
+
+
+def _instant(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def _short(digest: str | None) -> str:
+    return digest[:12] if digest else "unknown"
+
+
+def report(sweep: str, *, json: Json = None) -> None:
+    """Write a sweep's observations, law and report again from its run directories."""
+    from flows.commands.output import emit
+    from flows.mirror.publish import Mirror
+    from flows.results.report import finish_sweep
+
+    with refusals():
+        settings, home = open_all()
+        planned = find_plan(sweep, home)
+    with busy("fitting the law and writing the report"):
+        written = finish_sweep(planned, home, Mirror(settings, home))
+    if json is not None:
+        emit(written.numbers, json)
+    else:
+        print_verdict(planned, written, settings, home, None)
+
+
+def runs(sweep: str | None = None, *, json: Json = None) -> None:
+    """List the runs of a sweep, or of all sweeps, with what they reached."""
+    from flows.commands.output import emit, table
+    from flows.plans.plan import read_plans
+    from flows.runs.directory import RunDir
+    from flows.runs.state import run_state
+    from flows.runs.table import observations
+
+    with refusals():
+        _, home = open_all()
+        plans = [find_plan(sweep, home)] if sweep is not None else read_plans(home)
+    rows = [row for planned in plans for row in observations(planned.runs, home)]
+    if json is not None:
+        emit(rows, json)
+        return
+    for row in rows:
+        row["state"] = run_state(RunDir(home.runs / row["parent_run_id"]))
+    header = ["sweep", "run", "id", "N", "D tokens", "C FLOPs", "loss nats/token", "state"]
+    keys = [
+        "sweep",
+        "name",
+        "parent_run_id",
+        "n_params",
+        "tokens",
+        "train_flops",
+        "val_loss",
+        "state",
+    ]
+    shown = [[row[key] for key in keys] for row in rows]
+    for line in shown:
+        line[5] = f"{line[5]:.3g}"
+        line[6] = "–" if line[6] is None else f"{line[6]:.4f}"
+    table(f"{len(shown)} observations", header, shown)
+
+
+def print_verdict(
+    planned: "Plan",
+    report: "SweepReport",
+    settings: "Settings",
+    home: "Home",
+    flow_run: str | None,
+) -> None:
+    from flows.mirror.publish import Mirror
+    from flows.stack.servers import server_answers
+
+    chart = Mirror(settings, home).chart_path(planned.spec.name)
+    print()
+    print(report.verdict)
+    print()
+    print(f"report   {report.page.as_uri()}")
+    print(f"MLflow   {settings.mlflow_address}{chart}")
+    run_page = f"/runs/flow-run/{flow_run}" if flow_run else "/runs"
+    print(f"Prefect  {settings.prefect_address}{run_page}")
+    if not server_answers(settings):
+        print("         (both pages are there after: isoflop up)")

@@ -1,0 +1,89 @@
+"""Commands generate, export-hf: use a trained run."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from flows.commands.common import Json, open_all, refusals, say
+
+Horizon = Annotated[int | None, Parameter(help="token budget of the branch; the largest if unset")]
+
+
+def generate(
+    run: str,
+    prompt: str,
+    *,
+    horizon: Horizon = None,
+    tokens: int = 100,
+    temperature: float = 0.8,
+    top_p: float = 0.95,
+    seed: int = 0,
+    json: Json = None,
+) -> None:
+    """Continue a prompt with a trained model.
+
+    Args:
+        run: id of a run, the beginning of one, its name, or SWEEP/NAME.
+        prompt: text to continue.
+        tokens: at most so many new tokens.
+        temperature: 0 takes the likeliest token each time.
+        top_p: sample among the likeliest tokens of this joint probability.
+        seed: of the sampling.
+    """
+    from flows.commands.output import emit
+    from flows.results.trained import find_trained
+    from llama_core.corpus.tokenizer import BOS, EOS
+    from llama_core.generate import generate as continue_ids
+
+    with refusals():
+        if tokens < 1:
+            raise ValueError(f"--tokens {tokens} must be at least 1.")
+        _, home = open_all()
+        trained = find_trained(run, horizon, home)
+        tokenizer = trained.corpus.tokenizer()
+        net, _ = trained.load()
+        if tokenizer.as_read(prompt) != prompt:
+            say(f"the run was trained on ASCII; it reads: {tokenizer.as_read(prompt)}")
+        ids = [BOS, *tokenizer.encode(prompt)]
+        new = list(
+            continue_ids(
+                net, ids, max_new_tokens=tokens, temperature=temperature, top_p=top_p, seed=seed,
+                stop=EOS,
+            )
+        )  # fmt: skip
+    # Decoded together: a character may lie across two tokens.
+    text = tokenizer.decode(ids + new)
+    if json is not None:
+        answer = {"run": trained.run.id, "horizon": trained.tokens}
+        emit(answer | {"prompt": prompt, "text": text, "ids": new}, json)
+    else:
+        print(text)
+
+
+def export_hf(run: str, folder: Path, *, horizon: Horizon = None, json: Json = None) -> None:
+    """Write a trained model for `transformers.AutoModelForCausalLM.from_pretrained`.
+
+    Args:
+        run: id of a run, the beginning of one, its name, or SWEEP/NAME.
+        folder: where to write; made if missing, refused if it holds files.
+    """
+    from flows.commands.output import emit
+    from flows.results.trained import find_trained
+    from llama_core.exchange.hf import export_hf as export
+
+    with refusals():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ValueError(f"{folder} is not an empty folder. Name one that does not exist yet.")
+        _, home = open_all()
+        trained = find_trained(run, horizon, home)
+        spec, tokenizer = trained.planned.run, trained.corpus.tokenizer()
+        state = trained.load()[0].state_dict()
+        export(folder, spec.model, state, seq_len=spec.train.seq_len, tokenizer=tokenizer)
+    files = sorted(path.name for path in folder.iterdir())
+    if json is not None:
+        answer = {"run": trained.run.id, "horizon": trained.tokens}
+        emit(answer | {"folder": str(folder), "files": files}, json)
+    else:
+        print(f"{folder}: {', '.join(files)}", file=sys.stderr)

@@ -1,0 +1,255 @@
+"""How fast this machine trains a plan's shapes: every slot tries each of them for a moment."""
+
+import hashlib
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from analysis import published
+from flows.cost.estimate import AROUND_S, Estimate, Speed, assumed, estimate, shared_by
+from flows.cost.timing import Answer, Request, Shape, Timing, shape_of
+from flows.files import now, write_whole
+from flows.runs.attempts import steps_kept
+from flows.runs.directory import RunDir
+from flows.runs.provenance import processor
+from flows.settings import Home
+from flows.training.slots import child_environment
+from llama_core.config import Frozen, Placement
+from sweeps.cap import AssumedSpeed
+from sweeps.plan import Plan
+
+# A machine's other load changes within hours, its speed does not.
+_GOOD_FOR_S = 6 * 3600.0
+_LONGEST_S = 600.0
+# How long a dispatcher takes to see that a training has ended, and to start the next.
+_BETWEEN_S = 0.3
+
+
+class CalibrationError(RuntimeError):
+    """The timing processes ended without an answer."""
+
+
+class _Kept(Frozen):
+    """A timing as it is kept in the home."""
+
+    timing: Timing
+    load_s: float
+    start_s: float
+    measured_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """What one child measured: its imports, its start with a corpus, the shapes in its order."""
+
+    load_s: float
+    start_s: float
+    timings: list[Timing]
+
+
+def calibrated(plan: Plan, home: Home, slots: Sequence[dict[str, str]]) -> Speed:
+    """Speed of a plan's shapes in children as they train, all slots busy at once.
+
+    Timings are kept in the home for some hours, by shape, device and number of slots.
+
+    Raises:
+        CalibrationError: a timing process failed.
+    """
+    shapes = {shape_of(run.run.model, run.run.train): run.run for run in plan.runs}
+    keys = {shape: _key(shape, plan.spec.placement, slots) for shape in shapes}
+    folder = home.root / "timings"
+    kept = {shape: _read(folder / f"{keys[shape]}.json") for shape in shapes}
+    missing = [shape for shape, found in kept.items() if found is None]
+    if missing:
+        trainings = [(shapes[shape].model, shapes[shape].train) for shape in missing]
+        found = _measure(home, plan.data.digest, plan.spec.placement, trainings, slots)
+        folder.mkdir(exist_ok=True)
+        load_s = statistics.median(slot.load_s for slot in found)
+        start_s = statistics.median(slot.start_s for slot in found)
+        for index, shape in enumerate(missing):
+            timing = _merged([slot.timings[index] for slot in found])
+            fresh = _Kept(timing=timing, load_s=load_s, start_s=start_s, measured_at=now())
+            write_whole(folder / f"{keys[shape]}.json", fresh.model_dump_json())
+            kept[shape] = fresh
+    timed = {shape: found for shape, found in kept.items() if found is not None}
+    age_s = now() - min(found.measured_at for found in timed.values())
+    when = "just now" if age_s < 120 else f"{age_s / 60:.0f} minutes ago"
+    ranks = plan.spec.placement.ranks
+    basis = f"every shape timed on {device_name(plan.spec.placement)} {when}, {len(slots)} at once"
+    if ranks > 1:
+        basis += f", one rank alone; {ranks} are taken to share its work evenly"
+    return Speed(
+        timing=lambda run: shared_by(ranks, timed[shape_of(run.run.model, run.run.train)].timing),
+        start_s=statistics.median(found.start_s for found in timed.values()) + _BETWEEN_S,
+        around_s=AROUND_S + statistics.median(found.load_s for found in timed.values()),
+        basis=basis,
+    )
+
+
+def estimate_plan(
+    plan: Plan,
+    home: Home,
+    slots: Sequence[dict[str, str]],
+    speed: AssumedSpeed | None = None,
+) -> Estimate:
+    """What is left of a plan takes: timed here, or at a share of a GPU's peak.
+
+    Raises:
+        CalibrationError: a timing process failed.
+        published.UnknownName: that GPU is not in the table.
+    """
+    kept = standing(plan, home)
+    if speed is None:
+        return estimate(plan, calibrated(plan, home, slots), kept, len(slots))
+    device = gpu(speed.gpu)
+    ranks = plan.spec.placement.ranks
+    fast = assumed(speed, device["flops"], device["name"], ranks=ranks)
+    return estimate(plan, fast, kept, len(slots))
+
+
+def standing(plan: Plan, home: Home) -> dict[str, int | None]:
+    """By run id, the steps that a resumed training does not repeat; None for a settled run."""
+    directories = {run.id: RunDir(home.runs / run.id) for run in plan.runs}
+    return {
+        run: None if directory.settled() else steps_kept(directory)
+        for run, directory in directories.items()
+    }
+
+
+def gpu(name: str) -> dict[str, Any]:
+    """A row of the table of devices: name, flops (dense bf16), memory_bytes, usd_per_hour.
+
+    Raises:
+        published.UnknownName: it is not there; the message names the nearest.
+    """
+    table = published.devices()
+    names = (*table["aliases"], *table["name"])
+    place = names.index(published.known("GPU", name, names)) % table.height
+    return table.row(place, named=True)
+
+
+def device_name(placement: Placement) -> str:
+    """The processor or GPU that a placement means here."""
+    if placement.device != "cpu":
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.get_device_name(0)
+    return processor()
+
+
+def _measure(
+    home: Home,
+    corpus: str,
+    placement: Placement,
+    trainings: Sequence[tuple[object, object]],
+    slots: Sequence[dict[str, str]],
+) -> list[_Slot]:
+    """What each slot measured; they work side by side. One that fails is left out."""
+    results: list[_Slot | BaseException] = []
+
+    def work(number: int, slot: dict[str, str]) -> None:
+        # Each begins elsewhere, so that a shape does not only meet itself.
+        turned = [*trainings[number % len(trainings) :], *trainings[: number % len(trainings)]]
+        try:
+            answer = _ask(home, corpus, placement, turned, slot)
+        except (CalibrationError, OSError) as error:
+            results.append(error)
+            return
+        back = len(trainings) - number % len(trainings)
+        timings = [*answer.timings[back:], *answer.timings[:back]]
+        results.append(replace(answer, timings=timings))
+
+    threads = [threading.Thread(target=work, args=pair) for pair in enumerate(slots)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    done = [result for result in results if isinstance(result, _Slot)]
+    if not done:
+        raise CalibrationError(str(results[0]))
+    return done
+
+
+def _ask(
+    home: Home,
+    corpus: str,
+    placement: Placement,
+    trainings: Sequence[tuple[object, object]],
+    slot: dict[str, str],
+) -> _Slot:
+    """One child from its start to its end."""
+    request = Request.model_validate(
+        {"home": home.root, "corpus": corpus, "placement": placement, "trainings": trainings}
+    )
+    started = time.time()
+    with subprocess.Popen(
+        [sys.executable, "-m", "flows.cost.timing"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=child_environment(slot),
+        text=True,
+    ) as child:
+        watchdog = threading.Timer(_LONGEST_S, child.kill)
+        watchdog.start()
+        try:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            assert child.stderr is not None
+            child.stdin.write(request.model_dump_json())
+            child.stdin.close()
+            answers = [Answer.model_validate_json(line) for line in child.stdout]
+            said = child.stderr.read()
+            child.wait()
+        finally:
+            watchdog.cancel()
+    if len(answers) < len(trainings):
+        lines = said.strip().splitlines()
+        raise CalibrationError(f"timing failed: {lines[-1] if lines else 'no output'}")
+    first = answers[0]
+    return _Slot(
+        load_s=first.loaded_at - started,
+        start_s=first.ready_at - first.loaded_at,
+        timings=[answer.timing for answer in answers],
+    )
+
+
+def _merged(timings: Sequence[Timing]) -> Timing:
+    blocks = tuple(sorted(block for timing in timings for block in timing.blocks))
+    return Timing(
+        step_s=statistics.median(blocks),
+        blocks=blocks,
+        warm_s=statistics.median(timing.warm_s for timing in timings),
+        eval_s_per_token=statistics.median(timing.eval_s_per_token for timing in timings),
+        checkpoint_s=statistics.median(timing.checkpoint_s for timing in timings),
+    )
+
+
+def _key(shape: Shape, placement: Placement, slots: Sequence[dict[str, str]]) -> str:
+    parts = [
+        shape.model_dump_json(),
+        placement.model_dump_json(exclude={"checkpoint_every_s", "keep_checkpoints"}),
+        json.dumps([len(slots), sorted(slots[0].items())]),
+        device_name(placement),
+        version("torch"),
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _read(path: Path) -> _Kept | None:
+    try:
+        kept = _Kept.model_validate_json(path.read_text())
+    except (OSError, ValidationError):
+        return None
+    return kept if 0 <= now() - kept.measured_at < _GOOD_FOR_S else None

@@ -1,0 +1,191 @@
+"""What a plan takes: seconds of each run and of the sweep, from timings or from an assumed MFU."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from flows.cost.timing import Timing
+from llama_core.config import TrainConfig
+from llama_core.counting import forward_flops_per_sequence, train_flops
+from llama_core.schedule import segments, tokens_spent
+from sweeps.cap import AssumedSpeed
+from sweeps.plan import Plan
+from sweeps.spec import PlannedRun
+
+# A Prefect server before the first training, and fit, report and mirror after the last; measured
+# on the demo (docs/benchmarks/demo_sweep.md).
+AROUND_S = 14.0
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast runs train.
+
+    Attributes:
+        timing: of a run's shape.
+        start_s: a training before its first step and after its last, torch being loaded.
+        around_s: a sweep before its first training and after its last.
+        basis: where the numbers come from, for a person.
+    """
+
+    timing: Callable[[PlannedRun], Timing]
+    start_s: float
+    around_s: float
+    basis: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunTime:
+    """Seconds of one training alone on its slot.
+
+    Attributes:
+        whole_s: from nothing.
+        left_s: from where it stands; 0 when it is settled.
+        left_range_s: `left_s` by the lower and by the upper quartile of the timed steps.
+        left_flops: counted FLOPs still to spend.
+    """
+
+    whole_s: float
+    left_s: float
+    left_range_s: tuple[float, float]
+    left_flops: float
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What is left of a plan takes.
+
+    Attributes:
+        runs: by run id.
+        elapsed_s: all that is left on the slots given, dearest first, and what stands around it.
+        elapsed_range_s: the same by the quartiles of the timed steps.
+        device_s: the sum over runs and over the ranks of each; what money goes by.
+    """
+
+    runs: Mapping[str, RunTime]
+    elapsed_s: float
+    elapsed_range_s: tuple[float, float]
+    device_s: float
+    slots: int
+    basis: str
+
+
+def estimate(
+    plan: Plan, speed: Speed, steps_kept: Mapping[str, int | None], slots: int
+) -> Estimate:
+    """Add up what is left of a plan.
+
+    Args:
+        steps_kept: by run id, optimizer steps that a resumed training does not repeat; None for
+            a run that will not train again.
+    """
+    every_s = plan.spec.placement.checkpoint_every_s
+    runs = {run.id: _run_time(run, speed, steps_kept[run.id], every_s) for run in plan.runs}
+    left = [time for time in runs.values() if time.left_s]
+
+    def elapsed(seconds: Sequence[float]) -> float:
+        return makespan(sorted(seconds, reverse=True), slots) + (speed.around_s if left else 0.0)
+
+    return Estimate(
+        runs=runs,
+        elapsed_s=elapsed([time.left_s for time in left]),
+        elapsed_range_s=(
+            elapsed([time.left_range_s[0] for time in left]),
+            elapsed([time.left_range_s[1] for time in left]),
+        ),
+        device_s=sum(time.left_s for time in left) * plan.spec.placement.ranks,
+        slots=slots,
+        basis=speed.basis,
+    )
+
+
+def makespan(durations: Sequence[float], slots: int) -> float:
+    """Seconds until the last of the durations ends when each goes to the first free slot."""
+    free = [0.0] * slots
+    for duration in durations:
+        soonest = free.index(min(free))
+        free[soonest] += duration
+    return max(free)
+
+
+def shared_by(ranks: int, timing: Timing) -> Timing:
+    """What one process takes, done by several that lose nothing to each other."""
+    if ranks == 1:
+        return timing
+    return timing.model_copy(
+        update={
+            "step_s": timing.step_s / ranks,
+            "blocks": tuple(block / ranks for block in timing.blocks),
+            "eval_s_per_token": timing.eval_s_per_token / ranks,
+        }
+    )
+
+
+def assumed(speed: AssumedSpeed, peak: float, device: str, *, ranks: int = 1) -> Speed:
+    """Speed from a share of a peak: what a device would do that is not here.
+
+    Args:
+        peak: the device's dense bf16 FLOP/s.
+        ranks: devices that train one model together.
+    """
+    rate = peak * speed.mfu * ranks
+
+    def timing(run: PlannedRun) -> Timing:
+        model, train = run.run.model, run.run.train
+        step = train_flops(model, train.seq_len, train.batch_tokens) / rate
+        per_token = forward_flops_per_sequence(model, train.seq_len) / train.seq_len
+        return Timing(
+            step_s=step,
+            blocks=(step,),
+            warm_s=0.0,
+            eval_s_per_token=per_token / rate,
+            checkpoint_s=0.0,
+        )
+
+    basis = (
+        f"assuming MFU {speed.mfu:g} of the {device}'s dense bf16 peak of "
+        f"{peak / 1e12:,.0f} TFLOP/s; start-up, compilation and checkpoints are not in it"
+    )
+    return Speed(timing=timing, start_s=0.0, around_s=0.0, basis=basis)
+
+
+def flops_left(run: PlannedRun, steps_kept: int | None) -> float:
+    """Counted FLOPs that a run still costs when so many of its steps are kept."""
+    if steps_kept is None:
+        return 0.0
+    total = tokens_spent(run.run.train) // run.run.train.batch_tokens
+    return run.flops_spent * (total - steps_kept) / total
+
+
+def evals_left(train: TrainConfig, steps_kept: int) -> int:
+    """Horizons whose validation still comes, when so many steps of the run's path are kept."""
+    walked = left = 0
+    for segment in segments(train):
+        walked += segment.steps
+        # At equality the steps are kept but the validation after them may not be.
+        left += segment.horizon is not None and walked >= steps_kept
+    return left
+
+
+def _run_time(
+    run: PlannedRun, speed: Speed, steps_kept: int | None, checkpoint_every_s: float
+) -> RunTime:
+    timing, train = speed.timing(run), run.run.train
+    total = tokens_spent(train) // train.batch_tokens
+
+    def seconds(steps: int, evals: int, step_s: float) -> float:
+        training = steps * step_s + evals * train.eval_tokens * timing.eval_s_per_token
+        checkpoints = training / checkpoint_every_s * timing.checkpoint_s
+        return speed.start_s + timing.warm_s + training + checkpoints
+
+    whole = seconds(total, len(train.schedule.horizons), timing.step_s)
+    if steps_kept is None:
+        return RunTime(whole, 0.0, (0.0, 0.0), 0.0)
+    steps, evals = total - steps_kept, evals_left(train, steps_kept)
+    last = len(timing.blocks) - 1
+    fast, slow = timing.blocks[round(last / 4)], timing.blocks[round(last * 3 / 4)]
+    return RunTime(
+        whole_s=whole,
+        left_s=seconds(steps, evals, timing.step_s),
+        left_range_s=(seconds(steps, evals, fast), seconds(steps, evals, slow)),
+        left_flops=flops_left(run, steps_kept),
+    )

@@ -1,0 +1,115 @@
+"""What a plan would cost, put together: time, memory, money, and what its cap leaves out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from flows.cost.calibrate import estimate_plan, gpu
+from flows.cost.estimate import Estimate
+from flows.cost.ledger import capped
+from flows.cost.memory import USABLE, memory_gib
+from flows.settings import Home
+from sweeps.cap import AssumedSpeed, HoursCap, MoneyCap
+from sweeps.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a plan costs, for the table.
+
+    Attributes:
+        memory_gib: by run id.
+        usd_per_hour: of one device; None where no price is known.
+        price_source: who says so.
+        refusal: which runs the sweep's cap leaves out; None when it leaves out none.
+        warnings: of what only the device shows, such as memory.
+    """
+
+    estimate: Estimate
+    memory_gib: dict[str, float]
+    usd_per_hour: float | None
+    price_source: str
+    refusal: str | None
+    warnings: tuple[str, ...]
+
+    def usd(self, seconds: float) -> float | None:
+        """Dollars for so long on one device."""
+        return None if self.usd_per_hour is None else seconds / 3600 * self.usd_per_hour
+
+
+_GIB = 2**30
+
+
+def quote(
+    plan: Plan,
+    home: Home,
+    slots: Sequence[dict[str, str]],
+    *,
+    speed: AssumedSpeed | None,
+    usd_per_hour: float | None,
+) -> Cost:
+    """What is left of a plan costs on this machine, or on a GPU at an assumed MFU.
+
+    Args:
+        usd_per_hour: of one device; None takes the price listed for the GPU, if any.
+
+    Raises:
+        CalibrationError: a timing process failed.
+        published.UnknownName: that GPU is not in the table.
+    """
+    if speed is None and isinstance(plan.spec.cap, HoursCap | MoneyCap):
+        # What the cap will go by.
+        speed = plan.spec.cap.speed
+    estimate = estimate_plan(plan, home, slots, speed)
+    device = gpu(speed.gpu) if speed is not None else None
+    source = "as given"
+    if usd_per_hour is None and isinstance(plan.spec.cap, MoneyCap):
+        usd_per_hour, source = plan.spec.cap.usd_per_hour, "the cap's price"
+    if usd_per_hour is None and device is not None and device["usd_per_hour"] is not None:
+        usd_per_hour, source = device["usd_per_hour"], "the listed price; --price sets another"
+    gpu_bytes = device["memory_bytes"] if device is not None else None
+    memory = {run.id: memory_gib(run, plan.spec.placement, gpu_bytes) for run in plan.runs}
+    cap = capped(plan, home, slots, estimate)
+    return Cost(
+        estimate=estimate,
+        memory_gib=memory,
+        usd_per_hour=usd_per_hour,
+        price_source=source,
+        refusal=cap.foresee() if cap is not None else None,
+        warnings=tuple(_warnings(plan, memory, gpu_bytes, len(slots))),
+    )
+
+
+def _warnings(
+    plan: Plan, memory: dict[str, float], gpu_bytes: float | None, slots: int
+) -> list[str]:
+    found = []
+    if gpu_bytes is not None:
+        room, where = gpu_bytes * USABLE / _GIB, "the GPU's"
+    else:
+        room, where = _room_here(plan, slots), "a slot's share of the"
+    large = [run.name for run in plan.runs if memory[run.id] > room]
+    if large:
+        found.append(
+            f"{', '.join(large)}: up to {max(memory.values()):.3g} GiB, more than {where} "
+            f"{room:.3g} GiB of memory. Fewer slots, placement.activation_checkpointing=full or "
+            "sharding would help."
+        )
+    if gpu_bytes is not None and plan.spec.dtype == "float32":
+        found.append(
+            "the spec trains in float32, and the MFU is of the bf16 peak, which float32 cannot "
+            "reach. Set dtype=bfloat16."
+        )
+    return found
+
+
+def _room_here(plan: Plan, slots: int) -> float:
+    """GiB that one slot has on this machine."""
+    from llama_core.machine import resolve_device
+
+    if resolve_device(plan.spec.placement.device).type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info()[1] * USABLE / _GIB
+    return psutil.virtual_memory().available / slots / _GIB

@@ -1,0 +1,199 @@
+"""Time steps of training shapes on real batches: python -m flows.cost.timing, a child of a slot.
+
+Reads a `Request` from standard input, writes one line of JSON for each shape and stops.
+"""
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llama_core.config import Cosine, Frozen, ModelConfig, Placement, TrainConfig
+
+if TYPE_CHECKING:
+    from llama_core.records import Record
+
+
+_WARM_STEPS = 3
+# A block's mean is what a run's thousands of steps add up to, which a median is not.
+_BLOCK_STEPS = 4
+_BLOCKS = 10
+_FEWEST_BLOCKS = 3
+_ENOUGH_S = 0.4
+_EVAL_TOKENS = 16_384
+_CHECKPOINTED_STEPS = 4
+
+
+class Shape(Frozen):
+    """What decides the speed of a training beside the machine."""
+
+    model: ModelConfig
+    batch_tokens: int
+    seq_len: int
+    dtype: str
+
+
+class Request(Frozen):
+    """Shapes to time, each by the recipe of a run that has it."""
+
+    home: Path
+    corpus: str
+    placement: Placement
+    trainings: tuple[tuple[ModelConfig, TrainConfig], ...]
+
+
+class Timing(Frozen):
+    """What a training of one shape takes, in seconds.
+
+    Attributes:
+        step_s: an optimizer step; the median of `blocks`.
+        blocks: means over some steps each, in rising order.
+        warm_s: what the first steps take beyond that, compilation included.
+        eval_s_per_token: validation at a horizon's end, for a token of the validation set.
+        checkpoint_s: what a checkpoint adds.
+    """
+
+    step_s: float
+    blocks: tuple[float, ...]
+    warm_s: float
+    eval_s_per_token: float
+    checkpoint_s: float
+
+
+class Answer(Frozen):
+    """One line of a child: the timing of a shape, and of the child.
+
+    Attributes:
+        loaded_at: when it had imported what a training needs.
+        ready_at: when it had opened the corpus too.
+    """
+
+    loaded_at: float
+    ready_at: float
+    timing: Timing
+
+
+def shape_of(model: ModelConfig, train: TrainConfig) -> Shape:
+    """The shape of a training."""
+    return Shape(
+        model=model, batch_tokens=train.batch_tokens, seq_len=train.seq_len, dtype=train.dtype
+    )
+
+
+def main() -> int:
+    """Answer the request on standard input."""
+    request = Request.model_validate_json(sys.stdin.read())
+    # As a slot does once, and then every training before its first step.
+    import torch  # noqa: F401
+
+    import llama_core.train  # noqa: F401
+    from flows.runs.provenance import environment
+    from llama_core.corpus.prepared import find_corpus
+
+    environment("cpu")
+    loaded_at = time.time()
+    corpus = find_corpus(request.home, request.corpus)
+    corpus.open(request.trainings[0][1])
+    ready_at = time.time()
+    for model, train in request.trainings:
+        timing = _time(request, model, train)
+        answer = Answer(loaded_at=loaded_at, ready_at=ready_at, timing=timing)
+        sys.stdout.write(answer.model_dump_json() + "\n")
+        sys.stdout.flush()
+    return 0
+
+
+def _time(request: Request, model: ModelConfig, train: TrainConfig) -> Timing:
+    steps = _step_seconds(request, model, train)
+    warm, steady = steps[:_WARM_STEPS], steps[_WARM_STEPS:]
+    means = [
+        statistics.fmean(steady[start : start + _BLOCK_STEPS])
+        for start in range(0, len(steady) - _BLOCK_STEPS + 1, _BLOCK_STEPS)
+    ]
+    blocks = tuple(sorted(means or [statistics.fmean(steady or steps)]))
+    step_s = statistics.median(blocks)
+    return Timing(
+        step_s=step_s,
+        blocks=blocks,
+        warm_s=max(0.0, sum(warm) - len(warm) * step_s),
+        eval_s_per_token=_eval_seconds_per_token(request, model, train),
+        checkpoint_s=_checkpoint_seconds(request, model, train, step_s),
+    )
+
+
+def _step_seconds(request: Request, model: ModelConfig, train: TrainConfig) -> list[float]:
+    """Seconds of each step, from the first on, until there are enough."""
+    from llama_core.records import StepRecord
+
+    seconds: list[float] = []
+    last = time.time()
+    for record in _train(request, model, train, steps=_WARM_STEPS + _BLOCKS * _BLOCK_STEPS):
+        if isinstance(record, StepRecord):
+            seconds.append(record.at - last)
+            last = record.at
+            steady = seconds[_WARM_STEPS:]
+            if len(steady) >= _FEWEST_BLOCKS * _BLOCK_STEPS and sum(steady) > _ENOUGH_S:
+                break
+    return seconds
+
+
+def _eval_seconds_per_token(request: Request, model: ModelConfig, train: TrainConfig) -> float:
+    from llama_core.records import EvalRecord
+
+    tokens = min(train.eval_tokens, max(1, _EVAL_TOKENS // train.seq_len) * train.seq_len)
+    short = train.model_copy(update={"eval_tokens": tokens})
+    last = time.time()
+    for record in _train(request, model, short, steps=1):
+        if isinstance(record, EvalRecord):
+            return (record.at - last) / tokens
+        last = record.at
+    return 0.0
+
+
+def _checkpoint_seconds(
+    request: Request, model: ModelConfig, train: TrainConfig, step_s: float
+) -> float:
+    """What checkpoints add to steps after each of which one is due."""
+    from llama_core.records import CheckpointRecord, StepRecord
+
+    eager = request.placement.model_copy(update={"checkpoint_every_s": 1e-9})
+    first = last = 0.0
+    checkpoints = 0
+    with tempfile.TemporaryDirectory(dir=request.home) as scratch:
+        records = _train(
+            request, model, train, steps=_CHECKPOINTED_STEPS, placement=eager, folder=Path(scratch)
+        )
+        for record in records:
+            if isinstance(record, StepRecord):
+                first, last = first or record.at, record.at
+            checkpoints += isinstance(record, CheckpointRecord)
+            if isinstance(record, StepRecord) and record.step == _CHECKPOINTED_STEPS:
+                break
+    beyond = last - first - (_CHECKPOINTED_STEPS - 1) * step_s
+    return max(0.0, beyond / max(1, checkpoints))
+
+
+def _train(
+    request: Request,
+    model: ModelConfig,
+    train: TrainConfig,
+    *,
+    steps: int,
+    placement: Placement | None = None,
+    folder: Path | None = None,
+) -> "Iterator[Record]":
+    from llama_core.corpus.prepared import find_corpus
+    from llama_core.train import train as run
+
+    short = train.model_copy(
+        update={"schedule": Cosine(tokens=steps * train.batch_tokens), "warmup_tokens": 0}
+    )
+    batches = find_corpus(request.home, request.corpus).open(short)
+    return run(model, short, batches, placement=placement or request.placement, checkpoints=folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""Trainings as flow runs on a Prefect work pool."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from uuid import UUID
+
+import httpx
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+
+from flows.dispatch.contract import (
+    Admit,
+    Tries,
+    admitted,
+    always,
+    give_up,
+    longest_first,
+    make_ready,
+)
+from flows.runs.directory import RunDir, RunResult
+from flows.runs.lease import LeaseWatch
+from flows.settings import Home
+from flows.stack.flow_runs import cancel_flow_runs, crash, is_ending, read_states, when_it_answers
+from flows.store.push import insist
+from flows.store.run_store import RunStore
+from llama_core.config import Placement
+from sweeps.spec import PlannedRun
+
+log = logging.getLogger(__name__)
+
+_POLL_SERVER_S = 1.0
+_CREATED_AT_ONCE = 16
+
+
+class WorkPool:
+    """One flow run of a deployment for each training; workers pick them up.
+
+    Args:
+        store: what the workers read from and write to; None when they share this home.
+    """
+
+    def __init__(
+        self, home: Home, placement: Placement, deployment: str, store: RunStore | None = None
+    ) -> None:
+        self._home = home
+        self._placement = placement
+        self._deployment = deployment
+        self._store = store
+
+    def train_all(
+        self,
+        runs: Sequence[PlannedRun],
+        *,
+        on_finished: Callable[[PlannedRun, RunResult], None],
+        on_tick: Callable[[], None],
+        admit: Admit = always,
+    ) -> None:
+        """Train the runs on whatever workers the pool has."""
+        by_id = {planned.id: planned for planned in runs}
+        attempts = dict.fromkeys(by_id, 0)
+        cancelling: set[UUID] = set()
+        for planned in runs:
+            run = RunDir(self._home.runs / planned.id)
+            self._pull(run)
+            make_ready(run, planned, self._placement)
+        self._push(runs)
+        tries = {run_id: Tries(RunDir(self._home.runs / run_id)) for run_id in by_id}
+        leases = {run_id: LeaseWatch(RunDir(self._home.runs / run_id)) for run_id in by_id}
+        waiting, flying, asking = longest_first(runs), dict[UUID, str](), True
+        try:
+            while flying or asking:
+                if asking:
+                    # One creator, one after the other: on SQLite concurrent creation stalls for
+                    # half a minute. A few at a time: a busy server takes a second for each, and
+                    # what is under way wants to be looked at.
+                    left = len(waiting)
+                    for planned in admitted(waiting, admit, _CREATED_AT_ONCE):
+                        flying[self._start(planned, 0)] = planned.id
+                    asking = left - len(waiting) == _CREATED_AT_ONCE
+                states = read_states(list(flying))
+                for flow_run_id in list(flying):
+                    # A flow run somebody deleted has no state any more, and will not end.
+                    state = states.get(flow_run_id)
+                    if state is not None and (state.is_cancelling() or state.is_cancelled()):
+                        cancelling.add(flow_run_id)
+                    if state is not None and state.is_running():
+                        state = crash(flow_run_id) if leases[flying[flow_run_id]].dead() else state
+                    if state is not None and not state.is_final():
+                        continue
+                    if flow_run_id in cancelling and is_ending():
+                        # The whole sweep is cancelled, and this process about to be stopped.
+                        continue
+                    run_id = flying.pop(flow_run_id)
+                    run = RunDir(self._home.runs / run_id)
+                    self._pull(run)
+                    attempts[run_id] += 1
+                    # A deleted flow run and a crashed one say nothing against another try.
+                    passing = state is None or state.is_crashed()
+                    passing = passing and flow_run_id not in cancelling
+                    if run.result() is None and passing and tries[run_id].another():
+                        log.warning("run %s: %s; starting it again", run_id, state)
+                        leases[run_id] = LeaseWatch(run)
+                        flying[self._start(by_id[run_id], attempts[run_id])] = run_id
+                        continue
+                    said = "its flow run was deleted" if state is None else str(state)
+                    on_finished(by_id[run_id], run.result() or give_up(run, said))
+                    asking = True
+                on_tick()
+                if not asking:
+                    time.sleep(_POLL_SERVER_S)
+        except BaseException:
+            try:
+                cancel_flow_runs(partial(read_states, list(flying)))
+            except httpx.HTTPError as error:
+                log.warning("Prefect cannot be told to stop the runs in flight: %s", error)
+            raise
+
+    def _push(self, runs: Sequence[PlannedRun]) -> None:
+        """Put there what workers need: the corpus, and each run as it stands here."""
+        if self._store is None:
+            return
+        store, home = self._store, self._home
+        for digest in {planned.run.data.digest for planned in runs}:
+            insist(partial(store.push_corpus, home, digest), f"pushing corpus {digest[:12]}")
+        for planned in runs:
+            run = RunDir(home.runs / planned.id)
+            insist(partial(store.push, run), f"pushing run {run.id}")
+
+    def _pull(self, run: RunDir) -> None:
+        """Bring home what a worker has pushed of a run."""
+        if self._store is not None:
+            insist(partial(self._store.pull, run), f"fetching run {run.id}")
+
+    def _start(self, planned: PlannedRun, attempt: int) -> UUID:
+        """Create the flow run, or join the one under way for the same training."""
+        while True:
+            create = partial(
+                run_deployment,
+                self._deployment,
+                parameters={"planned": planned.model_dump(mode="json")},
+                timeout=0,
+                flow_run_name=planned.name,
+                tags=[planned.sweep],
+                idempotency_key=f"{planned.id}-{attempt}",
+            )
+            flow_run = when_it_answers(create)
+            assert isinstance(flow_run, FlowRun)
+            done = flow_run.state is not None and flow_run.state.is_final()
+            if not done or RunDir(self._home.runs / planned.id).result() is not None:
+                return flow_run.id
+            # That key belongs to a flow run of the past that left no result.
+            attempt += 1

@@ -1,0 +1,158 @@
+"""Benchmarks put to a trained model; every answer paid for is kept beside the run."""
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.evaluation.answers import Answers
+from flows.evaluation.benchmarks import Benchmark
+from flows.files import now, write_whole
+from flows.runs.directory import RunBusyError
+from flows.runs.evaluations import FOLDER, Evaluation, read
+from llama_core.config import Placement
+
+if TYPE_CHECKING:
+    from flows.results.trained import Trained
+
+
+# Tokens through the model at once: a GPU is busy from here on; more only takes memory.
+_BATCH_TOKENS = {"cuda": 32_768, "cpu": 4_096}
+
+
+class Evaluator:
+    """One horizon of a run, its weights loaded, ready to be asked.
+
+    Use as a context: a run is evaluated by one process at a time.
+    """
+
+    def __init__(self, trained: "Trained", device: str = "auto") -> None:
+        """Args:
+        device: as in a placement.
+
+        Raises:
+            ValueError: damaged weights, or no such device.
+        """
+        from llama_core.machine import attention_backend, resolve_device
+
+        self._run, self._tokens = trained.run, trained.tokens
+        self._train = trained.planned.run.train
+        self._placement = Placement(device=device)
+        self._device = resolve_device(device)
+        backend = attention_backend(self._placement, self._device, self._train.seq_len)
+        self._net, self._sha256 = trained.load(backend)
+        self._net.to(self._device).eval()
+        self._tokenizer = trained.corpus.tokenizer()
+        self._folder = trained.run.path / FOLDER
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the run's evaluations.
+
+        Raises:
+            RunBusyError: another process holds them.
+        """
+        self._folder.mkdir(exist_ok=True)
+        with (self._folder / "lock").open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise RunBusyError(
+                    f"run {self._run.id} is being evaluated by another process"
+                ) from error
+            yield
+
+    def evaluate(
+        self,
+        benchmark: Benchmark,
+        *,
+        shots: int | None = None,
+        limit: int | None = None,
+        advance: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Evaluation:
+        """A benchmark's result: the one that is there, or asked now.
+
+        A kill loses none of the answers given before it, and more questions of a benchmark cost
+        only those that were not asked yet.
+
+        Args:
+            shots: solved examples before each question; the benchmark's own number if None.
+            limit: ask only so many questions of each of its tasks.
+            advance: told how many requests are answered, and of how many.
+
+        Raises:
+            flows.evaluation.harness_tasks.QuestionsMissing: the questions cannot be read.
+        """
+        from flows.evaluation.harness import ask, harness_version
+        from flows.evaluation.harness_model import HarnessModel
+        from flows.evaluation.harness_tasks import load_benchmark
+        from llama_core.machine import machine_settings
+
+        shots = benchmark.shots if shots is None else shots
+        kept = self._answers_path(benchmark, shots)
+        first = "" if limit is None else f"-first{limit}"
+        path = kept.with_name(f"{kept.stem}{first}.json")
+        found = read(path)
+        if found is not None:
+            return found
+        questions = load_benchmark(benchmark)
+        started = now()
+        with (
+            Answers(kept) as answers,
+            machine_settings(self._placement, self._device, "float32"),
+        ):
+            model = HarnessModel(
+                self._net, self._tokenizer, answers, seq_len=self._train.seq_len,
+                batch_tokens=_BATCH_TOKENS[self._device.type], half=self._half, advance=advance,
+            )  # fmt: skip
+            marks = ask(benchmark, questions, model, shots=shots, limit=limit)
+        result = Evaluation(
+            benchmark=benchmark.name,
+            family=benchmark.family,
+            task=benchmark.task,
+            metric=benchmark.metric,
+            tokens=self._tokens,
+            weights_sha256=self._sha256,
+            shots=shots,
+            limit=limit,
+            questions=len(marks.rows),
+            questions_sha256=marks.questions_sha256,
+            score=marks.score,
+            score_stderr=marks.score_stderr,
+            chance=benchmark.chance,
+            answer_bpb=marks.answer_bpb,
+            answer_bpb_stderr=marks.answer_bpb_stderr,
+            requests=model.requests,
+            cut=model.cut,
+            unknown=model.unknown,
+            answer_tokens=model.shortened,
+            harness=harness_version(),
+            device=self._device.type,
+            dtype=self._dtype,
+            elapsed_s=now() - started,
+            at=now(),
+        )
+        lines = (json.dumps(row, default=str) + "\n" for row in marks.rows)
+        write_whole(path.with_suffix(".jsonl"), "".join(lines))
+        write_whole(path, result.model_dump_json(indent=1))
+        return result
+
+    @property
+    def _half(self) -> bool:
+        return self._device.type == "cuda" and self._train.dtype == "bfloat16"
+
+    @property
+    def _dtype(self) -> str:
+        return "bfloat16" if self._half else "float32"
+
+    def _answers_path(self, benchmark: Benchmark, shots: int) -> Path:
+        """Where answers are kept that may stand for one another, however many were asked."""
+        from flows.evaluation.harness import ADAPTER_VERSION, harness_version
+
+        asked = [benchmark.task, benchmark.score, shots, self._sha256, self._dtype]
+        asked += [harness_version(), ADAPTER_VERSION]
+        key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
+        return self._folder / f"{self._tokens}-{benchmark.name}-{key}.answers"

@@ -1,0 +1,141 @@
+"""Our models under EleutherAI's lm-evaluation-harness. The only module that imports it."""
+
+import hashlib
+import importlib.util
+import logging
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import datasets
+import lm_eval.api.task
+import numpy as np
+from lm_eval.api.group import Group
+from lm_eval.api.task import Task
+from lm_eval.evaluator import evaluate as run_harness
+
+from flows.evaluation.benchmarks import Benchmark
+from flows.evaluation.harness_model import HarnessModel
+from flows.evaluation.harness_tasks import leaves, set_shots
+
+# Our progress bar stands in for those of the harness and of what it loads.
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+datasets.disable_progress_bars()
+
+
+# Of its retries; what comes of them is told.
+logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+
+# It asks its bars to show whatever that variable says.
+lm_eval.api.task.tqdm = lambda rows, **_: rows
+# Of what is ours in a question and its scoring; a change makes old results another thing.
+ADAPTER_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What the harness made of a benchmark.
+
+    Attributes:
+        score: in percent, with its standard error over the questions.
+        answer_bpb: bits per byte of the right answers given their questions, with its standard
+            error; None where answers are written and not chosen. Falls smoothly long before
+            accuracy leaves chance.
+        questions_sha256: hash of the questions' own hashes, in order.
+        rows: one for each question: its number, the right answer, what the model made of it.
+    """
+
+    score: float
+    score_stderr: float | None
+    answer_bpb: float | None
+    answer_bpb_stderr: float | None
+    questions_sha256: str
+    rows: tuple[dict[str, Any], ...]
+
+
+def harness_version() -> str:
+    """Version of the harness: prompts and scores are its own."""
+    return version("lm_eval")
+
+
+def ask(
+    benchmark: Benchmark,
+    questions: Task | Group,
+    model: HarnessModel,
+    *,
+    shots: int,
+    limit: int | None,
+) -> Marks:
+    """Put a benchmark's questions to a model.
+
+    Args:
+        shots: solved examples before each question.
+        limit: only so many questions of each of its tasks.
+    """
+    tasks = leaves(questions)
+    for task in tasks:
+        set_shots(task, shots)
+    results = run_harness(
+        lm=model, task_dict={"tasks": {task.task_name: task for task in tasks}, "groups": {}},
+        limit=limit, confirm_run_unsafe_code=benchmark.runs_code,
+    )  # fmt: skip
+    metric, _, chosen = benchmark.score.partition(",")
+    points: list[float] = []
+    bits: list[float] = []
+    rows: list[dict[str, Any]] = []
+    for task in tasks:
+        for sample in results["samples"][task.task_name]:
+            if sample["filter"] != chosen:
+                continue
+            points.append(100 * float(sample[metric]))
+            if task.OUTPUT_TYPE == "multiple_choice":
+                bits.append(_answer_bits_per_byte(task, sample, model))
+            rows.append(_row(task.task_name, sample, points[-1]))
+    return Marks(
+        score=float(np.mean(points)),
+        score_stderr=_stderr(points),
+        answer_bpb=float(np.mean(bits)) if bits else None,
+        answer_bpb_stderr=_stderr(bits) if bits else None,
+        questions_sha256=hashlib.sha256(
+            "".join(row["question_sha256"] for row in rows).encode()
+        ).hexdigest(),
+        rows=tuple(rows),
+    )
+
+
+def _answer_bits_per_byte(task: Task, sample: dict[str, Any], model: HarnessModel) -> float:
+    """Bits per byte of the right choice as the model read it, its leading space included."""
+    # Where choices differ in the question, that is where the task keeps the right one.
+    right = task.doc_to_text(sample["doc"]) if task.multiple_input else sample["target"]
+    if not isinstance(right, int):
+        right = task.doc_to_choice(sample["doc"]).index(right)
+    log_probability = sample["filtered_resps"][right][0]
+    read = model.as_read(sample["arguments"][right][1])
+    return float(-log_probability / math.log(2) / len(read.encode()))
+
+
+def _row(task: str, sample: dict[str, Any], points: float) -> dict[str, Any]:
+    return {
+        "task": task,
+        "question": sample["doc_id"],
+        "question_sha256": sample["doc_hash"],
+        "right": sample["target"],
+        "answers": sample["resps"],
+        "points": points,
+    }
+
+
+def _stderr(values: Sequence[float]) -> float | None:
+    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+
+
+if importlib.util.find_spec("lm_eval") is None:
+    raise ModuleNotFoundError(
+        "benchmarks are scored with lm-evaluation-harness, which is not installed. "
+        "Install it: make setup in the clone, or pip install 'isoflop[eval]'"
+    )

@@ -1,0 +1,211 @@
+"""A trained model as lm-evaluation-harness calls it."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import normalize_gen_kwargs
+
+from flows.evaluation.answers import Answers
+from llama_core.corpus.tokenizer import BOS, EOS, UNKNOWN, Tokenizer
+from llama_core.generate import generate_rows
+from llama_core.model import Llama
+from llama_core.score import Score, score_continuations
+
+# A task that does not say how long an answer may be gets the harness's usual length.
+_ANSWER_TOKENS = 256
+_SETTINGS = {"do_sample", "until", "max_gen_toks", "temperature"}
+
+
+class HarnessModel(TemplateLM):  # type: ignore[misc]
+    """One of our models as the harness asks it: texts in, likelihoods and texts out.
+
+    Attributes:
+        requests: texts it was asked about.
+        cut: those that lost the beginning of their prompt, not fitting into what the model was
+            trained on together with the room for an answer.
+        unknown: those with characters that the tokenizer has no piece for, or that were folded to
+            a question mark.
+        shortened: the most tokens an answer may have, where that is less than the task asks for.
+    """
+
+    def __init__(
+        self,
+        net: Llama,
+        tokenizer: Tokenizer,
+        answers: Answers,
+        *,
+        seq_len: int,
+        batch_tokens: int,
+        half: bool = False,
+        advance: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        """Args:
+        answers: where answers are kept as they come, and looked for first.
+        seq_len: the longest text the model was trained on.
+        batch_tokens: tokens that go through the model at once.
+        half: multiply in bf16.
+        advance: told how many requests are answered, and of how many.
+        """
+        super().__init__()
+        self._net, self._tokenizer, self._answers = net, tokenizer, answers
+        self._seq_len, self._batch_tokens, self._half = seq_len, batch_tokens, half
+        self._advance = advance
+        self._done = 0
+        self.requests = self.cut = self.unknown = 0
+        self.shortened: int | None = None
+        self._device = net.lm_head.weight.device
+
+    @property
+    def eot_token_id(self) -> int:
+        """The token that ends a document."""
+        return EOS
+
+    @property
+    def prefix_token_id(self) -> int:
+        """The token that a text without context follows."""
+        return BOS
+
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, **kwargs: object
+    ) -> list[int]:
+        """Ids of a text; it begins a document unless told otherwise."""
+        ids = self._tokenizer.encode(string)
+        return ids if add_special_tokens is False else [BOS, *ids]
+
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = True) -> list[Any]:
+        """Log-probability of each continuation of its context, and whether it is the greedy one."""
+        return list(super().loglikelihood(requests, disable_tqdm=disable_tqdm))
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[tuple[tuple[str, str], list[int], list[int]]], **kwargs: object
+    ) -> list[tuple[float, bool]]:
+        keys = self._ask("loglikelihood", [texts for texts, _, _ in requests])
+        pieces: list[tuple[list[int], list[int]]] = []
+        owners: list[int] = []
+        for place, (texts, context, continuation) in enumerate(requests):
+            self._count(texts, [*context, *continuation], cut=self._seq_len + 1)
+            if keys[place] not in self._answers:
+                for piece in self._pieces(context, continuation):
+                    pieces.append(piece)
+                    owners.append(place)
+        logs: dict[int, list[Score]] = {}
+        left = Counter(owners)
+        for at, score in self._scored(pieces):
+            place = owners[at]
+            logs.setdefault(place, []).append(score)
+            if len(logs[place]) == left[place]:
+                total = sum(score.log_probability for score in logs[place])
+                self._answer(keys[place], (total, all(score.greedy for score in logs[place])))
+        return [(self._answers[key][0], self._answers[key][1]) for key in keys]
+
+    def _pieces(
+        self, context: list[int], continuation: list[int]
+    ) -> Iterator[tuple[list[int], list[int]]]:
+        """A continuation with as much before it as the model can see; a long one in parts."""
+        size = len(continuation) if len(continuation) <= self._seq_len else self._seq_len // 2
+        whole = [*context, *continuation]
+        for start in range(len(context), len(whole), size):
+            part = whole[start : start + size]
+            yield whole[max(0, start + len(part) - self._seq_len - 1) : start], part
+
+    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:
+        """Asked by no benchmark of ours: training tells the loss on held-out text."""
+        raise NotImplementedError("perplexity of whole texts")
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
+        """Continue each prompt until one of its stop texts, the document's end, or the limit."""
+        keys = self._ask("generate_until", [request.args for request in requests])
+        alike: dict[str, list[int]] = {}
+        for place, request in enumerate(requests):
+            alike.setdefault(json.dumps(request.args[1], sort_keys=True), []).append(place)
+        for places in alike.values():
+            asked = normalize_gen_kwargs(requests[places[0]].args[1], _ANSWER_TOKENS)
+            if unheard := sorted(set(asked) - _SETTINGS):
+                raise ValueError(
+                    f"the task sets {', '.join(unheard)}, which generation lacks here."
+                )
+            # A prompt keeps at least half of what the model can see.
+            limit = min(asked["max_gen_toks"], self._seq_len // 2)
+            if limit < asked["max_gen_toks"]:
+                self.shortened = min(limit, self.shortened or limit)
+            room = self._seq_len - limit
+            missing = []
+            for place in places:
+                prompt = self.tok_encode(requests[place].args[0])
+                self._count(requests[place].args[:1], prompt, cut=room)
+                if keys[place] not in self._answers:
+                    missing.append((prompt[-room:], keys[place]))
+            self._write(missing, asked["until"], limit)
+        return [self._answers[key] for key in keys]
+
+    def _write(
+        self, missing: list[tuple[list[int], str]], until: Sequence[str], limit: int
+    ) -> None:
+        """Answer prompts in batches of like length, longest first."""
+        missing.sort(key=lambda one: len(one[0]), reverse=True)
+        while missing:
+            rows = max(1, self._batch_tokens // (len(missing[0][0]) + limit))
+            now, missing = missing[:rows], missing[rows:]
+            texts = self._continued([prompt for prompt, _ in now], until, limit)
+            for (_, key), text in zip(now, texts, strict=True):
+                self._answer(key, text)
+
+    def _continued(
+        self, prompts: Sequence[Sequence[int]], until: Sequence[str], limit: int
+    ) -> list[str]:
+        stops = [stop for stop in until if stop]
+        ids: list[list[int]] = [[] for _ in prompts]
+        texts: list[str | None] = [None] * len(prompts)
+        with self._precision():
+            for chosen in generate_rows(self._net, prompts, max_new_tokens=limit):
+                for row, one in enumerate(chosen):
+                    if texts[row] is None:
+                        texts[row] = self._ended(ids[row], one, stops)
+                if all(text is not None for text in texts):
+                    break
+        return [
+            text if text is not None else self._tokenizer.decode(row)
+            for text, row in zip(texts, ids, strict=True)
+        ]
+
+    def _ended(self, ids: list[int], chosen: int, stops: Sequence[str]) -> str | None:
+        """The answer, if it ends with this token; else None, and the token is added."""
+        if chosen == EOS:
+            return self._tokenizer.decode(ids)
+        ids.append(chosen)
+        text = self._tokenizer.decode(ids)
+        ends = [at for stop in stops if (at := text.find(stop)) >= 0]
+        return text[: min(ends)] if ends else None
+
+    def _scored(self, pairs: Sequence[tuple[list[int], list[int]]]) -> Iterator[tuple[int, Score]]:
+        with self._precision():
+            yield from score_continuations(self._net, pairs, batch_tokens=self._batch_tokens)
+
+    def _ask(self, kind: str, asked: Sequence[Any]) -> list[str]:
+        keys = self._answers.keys(kind, asked)
+        self.requests += len(keys)
+        self._done += sum(key in self._answers for key in keys)
+        self._advance(self._done, self.requests)
+        return keys
+
+    def _answer(self, key: str, answer: object) -> None:
+        self._answers.add(key, answer)
+        self._done += 1
+        self._advance(self._done, self.requests)
+
+    def _count(self, texts: Sequence[str], ids: Sequence[int], *, cut: int) -> None:
+        self.cut += len(ids) > cut
+        lost = any(self.as_read(text).count("?") > text.count("?") for text in texts)
+        self.unknown += lost or UNKNOWN in ids
+
+    def as_read(self, text: str) -> str:
+        """The characters of a text that the model is given."""
+        return self._tokenizer.as_read(text)
+
+    def _precision(self) -> AbstractContextManager[object]:
+        return torch.autocast(self._device.type, torch.bfloat16) if self._half else nullcontext()

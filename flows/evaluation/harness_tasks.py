@@ -1,0 +1,120 @@
+"""Benchmarks as tasks of lm-evaluation-harness."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import datasets
+import huggingface_hub.constants
+import lm_eval.api.task
+from lm_eval.api.group import Group
+from lm_eval.api.task import ConfigurableTask, Task
+from lm_eval.tasks import TaskManager
+
+from flows.evaluation.benchmarks import Benchmark
+
+_TASKS = Path(lm_eval.__file__).parent / "tasks"
+_SEED = 1234
+_LETTERS = "['A', 'B', 'C', 'D']"
+_RACE = {
+    "dataset_path": "ehovy/race",
+    "training_split": "train",
+    "test_split": "test",
+    "output_type": "multiple_choice",
+    "doc_to_text": "Article:\n{{article}}\n\nQ: {{question}}\n\nA:",
+    "doc_to_choice": "options",
+    "doc_to_target": f"{{{{{_LETTERS}.index(answer)}}}}",
+    "metadata": {"version": 1.0},
+}
+
+
+class OverAnswer(ConfigurableTask):  # type: ignore[misc]
+    """A task whose `acc_mutual_info` divides by the likelihood of a choice after a few words.
+
+    The harness divides by its likelihood after nothing. Brown et al. 2020 (section 2.4) and, for
+    BoolQ and OpenBookQA, Touvron et al. 2023 (section 3.1) divide by that after "Answer:".
+    """
+
+    def __init__(self, config: dict[str, Any], words: str) -> None:
+        self._words = words
+        super().__init__(config={**config, "metric_list": _metrics("acc", "acc_mutual_info")})
+
+    def construct_requests(self, doc: Any, ctx: Any, **kwargs: Any) -> Any:
+        """The harness's requests, those without context after the few words."""
+        requests = super().construct_requests(doc, ctx, **kwargs)
+        for request in requests:
+            context, choice = request.arguments
+            request.arguments = (context or self._words, choice)
+        return requests
+
+
+class QuestionsMissing(RuntimeError):
+    """A benchmark's questions, or what scores them, could not be read."""
+
+
+def load_benchmark(benchmark: Benchmark) -> Task | Group:
+    """A benchmark with its questions, from the Hub, its cache, or a folder of that name here.
+
+    Raises:
+        QuestionsMissing: none of them has it.
+    """
+    if benchmark.runs_code:
+        # Asked for by the metric as soon as it is loaded; the leave is `--run-code`.
+        os.environ["HF_ALLOW_CODE_EVAL"] = "1"
+    try:
+        return _load(benchmark)
+    except (OSError, ValueError, KeyError, ImportError, datasets.exceptions.DatasetsError) as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        if isinstance(error, KeyError):
+            reason = f"its data set has no {reason}"
+        if isinstance(error, ConnectionError):
+            # It took half a minute of retries to learn that; the next benchmark need not.
+            huggingface_hub.constants.HF_HUB_OFFLINE = True
+            datasets.config.HF_HUB_OFFLINE = True
+            reason = "the Hugging Face Hub cannot be reached, and its cache does not have it"
+        raise QuestionsMissing(f"{benchmark.name} cannot be asked: {reason}.") from error
+
+
+def _load(benchmark: Benchmark) -> Task | Group:
+    match benchmark.task:
+        case "race_middle" | "race_high" as name:
+            level = name.removeprefix("race_")
+            return OverAnswer({**_RACE, "task": name, "dataset_name": level}, words="A:")
+        case "boolq_over_answer" | "openbookqa_over_answer" as name:
+            config = _config(benchmark, name.removesuffix("_over_answer"))
+            return OverAnswer({**config, "task": name}, words="Answer:")
+        case "siqa_per_character" as name:
+            config = _config(benchmark, "social_iqa")
+            return ConfigurableTask(
+                config={**config, "task": name, "metric_list": _metrics("acc", "acc_norm")}
+            )
+        case name:
+            loaded = _manager(benchmark).load([name])
+            found: Task | Group = loaded["groups"].get(name) or loaded["tasks"][name]
+            return found
+
+
+def _manager(benchmark: Benchmark) -> TaskManager:
+    folders = [_TASKS / folder for folder in benchmark.folders]
+    return TaskManager(include_path=folders, include_defaults=False)
+
+
+def _config(benchmark: Benchmark, task: str) -> dict[str, Any]:
+    """The harness's own settings of a task; its tags are for its index."""
+    config = dict(_manager(benchmark).task_index[task].cfg)
+    config.pop("tag", None)
+    return config
+
+
+def _metrics(*names: str) -> list[dict[str, Any]]:
+    return [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in names]
+
+
+def leaves(questions: Task | Group) -> list[Task]:
+    return questions.get_all_tasks() if isinstance(questions, Group) else [questions]
+
+
+def set_shots(task: Task, shots: int) -> None:
+    """Solved examples before each question, drawn as the harness draws them."""
+    task.set_config(key="num_fewshot", value=shots)
+    task.set_fewshot_seed(seed=_SEED)

@@ -1,0 +1,128 @@
+"""Checks that need no server: versions, disk, leftovers."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+import psutil
+from packaging.requirements import Requirement
+
+from flows.health.finding import Finding
+from flows.plans.plan import read_plans
+from flows.runs.directory import RunDir
+from flows.runs.state import missing
+from flows.settings import Home, Settings, cpu_slots
+from flows.stack.deployments import ROOT
+from flows.stack.processes import noted
+from llama_core.counting import count_params
+from sweeps.spec import PlannedRun
+
+_GIB = 2**30
+# Databases, logs, curves and reports of any sweep want some room too.
+_LEAST_FREE = 0.2 * _GIB
+# Weights and AdamW's two moments, fp32.
+_STATE_BYTES = 3 * 4
+
+
+def check_versions(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+    """Installed packages against the ranges isoflop was tested with, and against each other."""
+    for requirement in _requirements():
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            found = ""
+        if found and requirement.specifier.contains(found, prereleases=True):
+            continue
+        what = f"{requirement.name} {found or 'is not installed'}, and isoflop needs {requirement}"
+        if requirement.name == "fastapi" and found:
+            what += ": prefect allows it, but its server does not start with 0.155 and newer"
+        command = f"{sys.executable} -m pip install -c constraints.txt '{requirement}'"
+        yield Finding(what, remedy=command)
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False
+    )
+    if done.returncode and "No module named pip" not in done.stderr:
+        for line in done.stdout.splitlines():
+            yield Finding(line, remedy=f"{sys.executable} -m pip install -c constraints.txt -e .")
+
+
+def _requirements() -> list[Requirement]:
+    """What isoflop needs: by pyproject.toml, which may be newer than what pip once noted."""
+    path = ROOT / "pyproject.toml"
+    if path.exists():
+        told = tomllib.loads(path.read_text())["project"]["dependencies"]
+    else:
+        told = requires("isoflop") or []
+    parsed = map(Requirement, told)
+    return [one for one in parsed if one.marker is None or one.marker.evaluate({"extra": ""})]
+
+
+def check_disk(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+    """Free space against what the checkpoints and weights of unfinished runs will take."""
+    free = shutil.disk_usage(home.root).free
+    todo = [run for plan in read_plans(home) for run in missing(plan.runs, home)]
+    needed = int(_LEAST_FREE + space_needed(todo, home, at_once=_at_once(home)))
+    if free >= needed:
+        return
+    largest = sorted(((_size(path), path.name) for path in home.root.iterdir()), reverse=True)
+    places = ", ".join(f"{name} {size / _GIB:.2f} GiB" for size, name in largest[:3])
+    yield Finding(
+        f"{free / _GIB:.2f} GiB are free, and {len(todo)} runs to be trained need "
+        f"{needed / _GIB:.2f} GiB; largest in {home.root}: {places}",
+        remedy="free some, or move the folder and set ISOFLOP_HOME; nothing was removed: runs and "
+        "sweeps were paid for, logs and *.set-aside-* may go",
+    )
+
+
+def space_needed(runs: list[PlannedRun], home: Home, *, at_once: int) -> float:
+    """Bytes that training these runs will take on disk.
+
+    Final weights of every horizon of all; checkpoints of the largest that train at once, each as
+    many as are kept and the one being written, with the trunk beside a cooldown branch.
+    """
+    finals, states = 0.0, []
+    for planned in runs:
+        total = count_params(planned.run.model).total
+        horizons = len(planned.run.train.schedule.horizons)
+        finals += 4.0 * total * horizons
+        kept = RunDir(home.runs / planned.id).placement().keep_checkpoints + 1
+        states.append(float(_STATE_BYTES * total * kept * (2 if horizons > 1 else 1)))
+    return finals + sum(sorted(states, reverse=True)[:at_once])
+
+
+def _at_once(home: Home) -> int:
+    workers = [process for process in noted(home) if process.name.startswith("train-worker")]
+    return len(workers) or cpu_slots()
+
+
+def _size(path: Path) -> int:
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.lstat().st_size for file in files if file.is_file())
+
+
+def check_leftovers(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+    """Drafts of files whose writer is gone. Locks leave none: the kernel frees them."""
+    stale = []
+    for path in home.root.rglob(".*.part"):
+        writer = re.search(r"\.(\d+)\.part$", path.name)
+        if writer and not psutil.pid_exists(int(writer.group(1))):
+            stale.append(path)
+    if not stale:
+        return
+    what = f"{len(stale)} half-written files whose writers are gone, as {_within(stale[0], home)}"
+    if not mend:
+        yield Finding(what, remedy="isoflop doctor removes them")
+        return
+    for path in stale:
+        path.unlink(missing_ok=True)
+    yield Finding(what, done="removed; what they would have replaced is whole")
+
+
+def _within(path: Path, home: Home) -> str:
+    return os.fspath(path.relative_to(home.root))

@@ -1,0 +1,92 @@
+"""What there is: processes of the stack, sweeps, runs in flight, disk."""
+
+import os
+import shutil
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from flows.plans.plan import read_plans
+from flows.runs.directory import RunDir
+from flows.runs.state import run_state
+from flows.settings import Home, Settings
+from flows.stack.processes import Process, alive, noted
+from flows.stack.servers import healthy, prefect_environment, server_answers
+from flows.stack.workers import worker_heartbeats
+from flows.watch.progress import read_run
+from sweeps.plan import Plan
+
+_GIB = 2**30
+
+
+def read_status(settings: Settings, home: Home) -> dict[str, Any]:
+    """Processes, sweeps, runs in flight and disk as plain data.
+
+    `heartbeat_s` is the age in seconds of the last sign of life: of a worker, what the Prefect
+    server heard; of a run, the newest row of its curve. None where there is none yet.
+    """
+    plans = read_plans(home)
+    disk = shutil.disk_usage(home.root)
+    return {
+        "home": str(home.root),
+        "prefect": settings.prefect_address,
+        "mlflow": settings.mlflow_address,
+        "processes": _processes(settings, home),
+        "sweeps": [
+            dict(
+                zip(
+                    ("sweep", "finished", "failed", "running", "to_do"),
+                    (plan.spec.name, *_count(plan, home)),
+                    strict=True,
+                )
+            )
+            for plan in plans
+        ],
+        "runs": [
+            {"sweep": plan.spec.name, **asdict(read_run(planned, directory))}
+            for plan in plans
+            for planned in plan.runs
+            if (directory := RunDir(home.runs / planned.id)).busy()
+        ],
+        "disk_free_gib": disk.free / _GIB,
+        "disk_total_gib": disk.total / _GIB,
+    }
+
+
+def _processes(settings: Settings, home: Home) -> list[dict[str, Any]]:
+    known = noted(home)
+    heard: dict[str, datetime] = {}
+    if known and server_answers(settings):
+        os.environ.update(prefect_environment(settings, home))
+        heard = worker_heartbeats(settings)
+    now = datetime.now(UTC)
+    return [
+        {
+            "process": process.name,
+            "pid": process.pid,
+            "state": _state(process, settings),
+            "heartbeat_s": (
+                (now - heard[process.name]).total_seconds() if process.name in heard else None
+            ),
+        }
+        for process in known
+    ]
+
+
+def _state(process: Process, settings: Settings) -> str:
+    pages = {
+        "prefect-server": f"{settings.prefect_api}/health",
+        "mlflow-server": f"{settings.mlflow_address}/health",
+    }
+    if not alive(process):
+        return "dead"
+    page = pages.get(process.name)
+    return "running" if page is None or healthy(page) else "not answering"
+
+
+def _count(plan: Plan, home: Home) -> tuple[int, int, int, int]:
+    """Runs of a plan that are finished, failed, training, and still to do."""
+    states = [run_state(RunDir(home.runs / planned.id)) for planned in plan.runs]
+    finished, training = states.count("finished"), states.count("training")
+    to_do = states.count("interrupted") + states.count("planned")
+    return finished, len(states) - finished - training - to_do, training, to_do

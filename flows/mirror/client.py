@@ -1,0 +1,59 @@
+"""The one module that imports mlflow."""
+
+import logging
+import os
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def client(uri: str) -> "MlflowClient":
+    load_mlflow()
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def load_mlflow() -> None:
+    """Import MLflow, with few words."""
+    # Read when mlflow is imported.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    # A server that is down is found out in seconds, not in minutes.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    import mlflow  # noqa: F401
+
+    # Importing it turns these up; their lines would run through a live table.
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def entities() -> Any:
+    """MLflow's Metric, Param and RunTag, by those names."""
+    from mlflow import entities
+
+    return entities
+
+
+def artifact_files(address: str, tracking_uri: str) -> Any:
+    """Files behind the artifact proxy of an MLflow server."""
+    load_mlflow()
+    from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
+
+    return MlflowArtifactsRepository(address, tracking_uri=tracking_uri)
+
+
+def mlflow_exception() -> type[Exception]:
+    from mlflow.exceptions import MlflowException
+
+    return cast(type[Exception], MlflowException)
+
+
+def mirror_error() -> tuple[type[Exception], ...]:
+    """What MLflow's troubles are raised as."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return mlflow_exception(), SQLAlchemyError, OSError

@@ -1,0 +1,125 @@
+"""A run's curve, parameters and provenance as MLflow's metrics, params and tags."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flows.runs.attempts import read_attempts, read_provenance
+from flows.runs.directory import RunDir
+from flows.runs.evaluations import evaluations
+from llama_core.counting import count_params
+from sweeps.spec import Cell, PlannedRun
+
+# About how many points of a metric MLflow gets; its charts draw some 300. The full curve
+# goes along as an artifact.
+_POINTS = 500
+_TRUNK_METRICS = (("optimizer", "lr"), ("optimizer", "grad_norm"), ("speed", "tokens_per_s"))
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One value of a metric as a tracker returns it."""
+
+    step: int
+    value: float
+    timestamp_ms: int
+
+
+def metric_points(run: RunDir, planned: PlannedRun) -> Iterator[tuple[str, Point]]:
+    """The points of a run that a tracker receives, thinned the same way every time.
+
+    MLflow's page sorts its sections by what stands before the slash, so losses come first. The
+    last cooldown ends the trunk's curve. Every other branch has a metric of its own, named after
+    its isoflop so that one chart shows all sizes of a budget.
+    """
+    kept = _kept_steps(planned.run.train.total_steps)
+    branches = {cell.tokens: branch_metric(cell) for cell in planned.cells[:-1]}
+    for row in run.rows():
+        stamp = int(row["at"] * 1000)
+        if row["kind"] == "eval":
+            yield "loss/val_loss", Point(row["step"], row["val_loss"], stamp)
+            yield "loss/val_bpb", Point(row["step"], row["val_bpb"], stamp)
+        elif row["kind"] == "step" and row["step"] in kept:
+            branch = branches.get(row["horizon"])
+            yield branch or "loss/train_loss", Point(row["step"], row["loss"], stamp)
+            if branch is None:
+                for section, key in _TRUNK_METRICS:
+                    yield f"{section}/{key}", Point(row["step"], row[key], stamp)
+
+
+def benchmark_points(run: RunDir) -> list[tuple[str, Point]]:
+    """Scores of whole benchmarks, in percent, at the step whose weights were asked.
+
+    `tasks/BoolQ_0shot`, and with `_bpb` the bits per byte of its right answers.
+    """
+    steps = {row["horizon"]: row["step"] for row in run.rows() if row["kind"] == "eval"}
+    points = []
+    for one in evaluations(run):
+        if one.limit is None and one.tokens in steps:
+            name, at = f"tasks/{one.benchmark}_{one.shots}shot", int(1000 * one.at)
+            points.append((name, Point(steps[one.tokens], one.score, at)))
+            if one.answer_bpb is not None:
+                points.append((f"{name}_bpb", Point(steps[one.tokens], one.answer_bpb, at)))
+    return points
+
+
+def branch_metric(cell: Cell) -> str:
+    """Name of a cooldown branch's loss: `loss_cooldown/C_1.60e11`, or by tokens off an isoflop."""
+    if cell.flops_budget is None:
+        return f"loss_cooldown/D_{cell.tokens}"
+    # MLflow takes no plus sign in a name.
+    return f"loss_cooldown/C_{cell.flops_budget:.2e}".replace("+", "")
+
+
+def run_params(planned: PlannedRun) -> dict[str, str]:
+    """The facts of a run that people filter and group by."""
+    counts = count_params(planned.run.model)
+    train = planned.run.train
+    return {
+        "n_params": str(counts.multiplying),
+        "n_params_total": str(counts.total),
+        "n_params_non_embedding": str(counts.non_embedding),
+        "d_model": str(planned.run.model.d_model),
+        "n_layers": str(planned.run.model.n_layers),
+        "horizons": ",".join(str(tokens) for tokens in train.schedule.horizons),
+        "lr": repr(train.optimizer.lr),
+        "lr_source": planned.lr_source,
+        "batch_tokens": str(train.batch_tokens),
+        "warmup_tokens": str(train.warmup_tokens),
+        "schedule": train.schedule.kind,
+        "seed": str(train.seed),
+        "data_digest": planned.run.data.digest,
+    }
+
+
+def provenance_tags(run: RunDir) -> dict[str, str]:
+    """What made a run, as tags to filter by; MLflow shows the commit as the run's source."""
+    found, attempts = read_provenance(run), read_attempts(run)
+    if found is None:
+        return {}
+    tags = {
+        "mlflow.source.git.commit": found.git_commit,
+        "isoflop.git_dirty_sha256": found.git_dirty_sha256,
+        "isoflop.lock_sha256": found.lock_sha256,
+        "isoflop.data_sha256": found.data_sha256,
+        "isoflop.tokenizer_sha256": found.tokenizer_sha256,
+        "isoflop.seed": None if found.seed is None else str(found.seed),
+        "isoflop.device": found.device_name or found.processor,
+        "isoflop.host": found.host,
+        "isoflop.attempts": str(len(attempts)) if attempts else None,
+        "isoflop.spec": None if found.spec is None else json.dumps(found.spec, sort_keys=True),
+    }
+    return {key: value for key, value in tags.items() if value}
+
+
+def _kept_steps(total: int) -> frozenset[int]:
+    """Steps whose rows are mirrored: dense at the start, then even; the last always.
+
+    A pure function of the run's length, so that a resumed run thins as an undisturbed one.
+    """
+    if total <= _POINTS:
+        return frozenset(range(1, total + 1))
+    early = {round(1.06**power) for power in range(200) if 1.06**power <= total}
+    room = _POINTS - len(early)
+    even = {round(1 + index * (total - 1) / (room - 1)) for index in range(room)}
+    return frozenset(early | even)

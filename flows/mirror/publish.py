@@ -1,0 +1,110 @@
+"""MLflow as sweeps and studies use it: beside the training, and never in its way."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from flows.mirror.client import load_mlflow, mirror_error
+from flows.mirror.contract import Publisher
+from flows.mirror.tracker import MlflowTracker, open_tracker
+from flows.runs.directory import RunDir
+from flows.settings import Home, Settings
+from sweeps.spec import PlannedRun
+
+log = logging.getLogger(__name__)
+
+# A mirror that failed is left alone for so long.
+_REST_S = 30.0
+_T = TypeVar("_T")
+
+
+class Mirror:
+    """MLflow as a sweep uses it: its troubles are told and passed over.
+
+    Training does not wait for a mirror. The run directories hold the truth, and the next
+    `publish` or `isoflop sync` makes up for everything that was missed.
+    """
+
+    def __init__(self, settings: Settings, home: Home) -> None:
+        self._settings = settings
+        self._home = home
+        self._tracker: MlflowTracker | None = None
+        self._resting_until = 0.0
+        self._missed: dict[tuple[str, str], tuple[RunDir, PlannedRun]] = {}
+
+    def load(self) -> None:
+        """Import MLflow."""
+        load_mlflow()
+
+    def publish(self, run: RunDir, planned: PlannedRun) -> None:
+        """Publish a run, or say that the mirror is behind."""
+        key = (planned.sweep, run.id)
+        self._missed[key] = (run, planned)
+
+        def send(tracker: MlflowTracker) -> None:
+            tracker.publish(run, planned)
+            del self._missed[key]
+
+        self._try(f"run {run.id}", send)
+
+    def catch_up(self) -> None:
+        """Publish again the runs that failed or were passed over: a full disk may have room now."""
+        if self._missed:
+            self._resting_until = 0.0
+        for run, planned in list(self._missed.values()):
+            self.publish(run, planned)
+
+    def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
+        """Keep a report, or say that the mirror is behind."""
+        self._try(f"report of {sweep}", lambda tracker: tracker.log_report(sweep, report, summary))
+
+    def log_study(
+        self, study: str, report: Path, summary: dict[str, float], trials: Sequence[str]
+    ) -> None:
+        """Keep a study, or say that the mirror is behind."""
+        self._try(
+            f"study {study}", lambda tracker: tracker.log_study(study, report, summary, trials)
+        )
+
+    def chart_path(self, sweep: str) -> str:
+        """Path of the page that compares the runs; the front page when MLflow cannot say."""
+        return self._try(f"chart of {sweep}", lambda tracker: tracker.chart_path(sweep)) or "/"
+
+    def _try(self, what: str, action: Callable[[MlflowTracker], _T]) -> _T | None:
+        if time.monotonic() < self._resting_until:
+            return None
+        try:
+            if self._tracker is None:
+                self._tracker = open_tracker(self._settings, self._home)
+            return action(self._tracker)
+        except mirror_error() as error:
+            reason = str(error).partition("\n")[0]
+            log.warning("MLflow is behind (%s): %s. Later: isoflop sync", what, reason)
+            # A server that hangs costs a minute a call, and a sweep's end waits for all of them.
+            self._resting_until = time.monotonic() + _REST_S
+            return None
+
+
+@contextmanager
+def publishing(mirror: Publisher) -> Iterator[Callable[[RunDir, PlannedRun], None]]:
+    """Publish runs one after the other beside what trains them; on leaving all are published.
+
+    What has not begun when an exception passes through is left to the next sweep, or to sync.
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix="mirror")
+    begun: list[Future[None]] = []
+
+    def publish(run: RunDir, planned: PlannedRun) -> None:
+        mirror.load()
+        begun.append(pool.submit(mirror.publish, run, planned))
+
+    try:
+        yield publish
+        for one in begun:
+            one.result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,52 @@
+"""Everything in a home brought to its MLflow mirror."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import polars as pl
+
+from analysis.tuning.answer import law_numbers
+from flows.mirror.tracker import open_tracker
+from flows.plans.plan import read_plans
+from flows.runs.directory import RunDir
+from flows.settings import Home, Settings
+from sweeps.spec import PlannedRun
+
+log = logging.getLogger(__name__)
+
+
+def sync_all(settings: Settings, home: Home) -> int:
+    """Write to MLflow whatever its mirror lacks; the number of runs looked at.
+
+    Raises what MLflow raises when it cannot be written, see `flows.mirror.client.mirror_error`.
+    """
+    tracker = open_tracker(settings, home)
+    count = 0
+    for planned in _planned(home):
+        directory = RunDir(home.runs / planned.id)
+        if directory.path.exists():
+            tracker.publish(directory, planned)
+            count += 1
+    for page in sorted(home.tunes.glob("*/report.html")):
+        study, law = page.parent.name, page.parent / "law.json"
+        numbers = law_numbers(json.loads(law.read_text()) if law.exists() else None)
+        trials = pl.read_csv(page.parent / "trials.csv")["run"].unique(maintain_order=True)
+        tracker.log_study(study, page, numbers, trials.to_list())
+    return count
+
+
+def _planned(home: Home) -> Iterator[PlannedRun]:
+    """Runs of every sweep, which may share them, and those of studies, which have no plan."""
+    plans = read_plans(home)
+    for plan in plans:
+        yield from plan.runs
+    sweeps = {plan.spec.name for plan in plans}
+    for path in sorted(home.runs.glob("*/spec.json")):
+        try:
+            planned = RunDir(path.parent).planned()
+        except ValueError:
+            log.warning("%s is damaged or of another version: its run is passed over", path)
+            continue
+        if planned.sweep not in sweeps:
+            yield planned

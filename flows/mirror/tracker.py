@@ -1,0 +1,259 @@
+"""The MLflow mirror of run directories. The only module that imports mlflow."""
+
+import fcntl
+import json
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from flows.files import write_whole
+from flows.mirror.client import client, entities, mlflow_exception
+from flows.mirror.metrics import Point, benchmark_points, metric_points, provenance_tags, run_params
+from flows.runs.directory import RunDir, RunResult
+from flows.settings import Home, Settings, masked
+from sweeps.spec import PlannedRun
+
+log = logging.getLogger(__name__)
+
+_BATCH = 1000
+
+
+class MlflowTracker:
+    """Mirrors into one MLflow experiment a sweep, runs flat: nested runs show no charts."""
+
+    def __init__(self, uri: str, artifacts: Path) -> None:
+        # Written into notes beside the runs, where a password has no business.
+        self._uri = masked(uri)
+        # Through a server artifacts go where it keeps them; a path here means nothing there.
+        self._artifacts = None if uri.startswith("http") else artifacts
+        self._experiments: dict[str, str] = {}
+        self._client = client(uri)
+
+    def load(self) -> None:
+        """All there: a tracker was made."""
+
+    def catch_up(self) -> None:
+        """Nothing: here `publish` raises what does not go through."""
+
+    def initialise(self) -> None:
+        """Make the tables of a fresh database."""
+        self._client.search_experiments(max_results=1)
+
+    def publish(self, run: RunDir, planned: PlannedRun) -> None:
+        """Write what the mirror lacks. Rows keep the times stored on disk, so a row sent twice
+        is the same row to MLflow, and a crash between sending and noting it does no harm. A run
+        that was never trained is nothing to mirror.
+        """
+        if not run.curve_path.exists() and run.result() is None:
+            return
+        with (run.path / "mirror.lock").open("w") as lock:
+            # Two sweeps that share a run must not both find it missing and create it.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            note = _Note.load(run.path / f"mirror-{planned.sweep}.json", self._uri)
+            found, running = self._look_up(planned.sweep, run.id)
+            if found is None or found != note.run or (note.status is not None and running):
+                # The mirror was made anew, put back, or not noted: what is sent twice is sent once.
+                note.run, note.sent, note.scores = found or self._create(run, planned), 0, 0
+                note.status = None
+                self._send_params(note.run, planned)
+                self._send_tags(note.run, provenance_tags(run))
+            # A row must not be mirrored and then lost to a power cut.
+            run.sync_curve()
+            points = list(metric_points(run, planned))
+            self._send(note.run, points[note.sent :])
+            note.sent = len(points)
+            scores = benchmark_points(run)
+            if len(scores) != note.scores:
+                self._send(note.run, scores)
+                note.scores = len(scores)
+            result = run.result()
+            if result is not None and note.status != result.status:
+                self._close(note.run, run, result)
+                note.status = result.status
+            note.save()
+
+    def curve(self, sweep: str, run_id: str, metric: str) -> list[Point]:
+        """Points of a metric in rising order of step."""
+        found = self._find(sweep, run_id)
+        if found is None:
+            return []
+        history = self._client.get_metric_history(found, metric)
+        points = [Point(entry.step, entry.value, entry.timestamp) for entry in history]
+        return sorted(points, key=lambda point: (point.step, point.timestamp_ms))
+
+    def params(self, sweep: str, run_id: str) -> dict[str, str]:
+        """What the run was, as text."""
+        found = self._find(sweep, run_id)
+        return dict(self._client.get_run(found).data.params) if found else {}
+
+    def run_ids(self, sweep: str) -> list[str]:
+        """Ids of the runs mirrored for a sweep."""
+        experiment = self._experiment(sweep)
+        runs = self._client.search_runs([experiment], max_results=5000)
+        return sorted(run.data.tags["isoflop.run_id"] for run in runs)
+
+    def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
+        """Keep a sweep's report and its law's numbers as the run `report` of the experiment."""
+        self._log_page(sweep, "report", report, summary)
+
+    def log_study(
+        self, study: str, report: Path, summary: dict[str, float], trials: Sequence[str]
+    ) -> None:
+        """Make the run `study` the parent of the trials' runs, with the report and the numbers."""
+        parent = self._log_page(study, "study", report, summary)
+        for run_id in trials:
+            child = self._find(study, run_id)
+            if child is not None:
+                self._client.set_tag(child, "mlflow.parentRunId", parent)
+
+    def _log_page(self, sweep: str, kind: str, page: Path, summary: dict[str, float]) -> str:
+        experiment = self._experiment(sweep)
+        found = self._client.search_runs([experiment], f"tags.`isoflop.kind` = '{kind}'")
+        tags = {"isoflop.kind": kind, "isoflop.run_id": kind, "mlflow.runName": kind}
+        run_id = str(
+            found[0].info.run_id
+            if found
+            else self._client.create_run(experiment, tags=tags).info.run_id
+        )
+        for key, value in summary.items():
+            self._client.log_metric(run_id, f"report/{key}", value)
+        self._client.log_artifact(run_id, str(page))
+        self._client.set_terminated(run_id, "FINISHED")
+        return run_id
+
+    def open_runs(self) -> list[tuple[str, str, str]]:
+        """Runs that MLflow shows as running: sweep, our id, MLflow's id."""
+        experiments = {
+            str(found.experiment_id): str(found.name) for found in self._client.search_experiments()
+        }
+        running = self._client.search_runs(
+            list(experiments), "attributes.status = 'RUNNING'", max_results=5000
+        )
+        return [
+            (experiments[run.info.experiment_id], run.data.tags["isoflop.run_id"], run.info.run_id)
+            for run in running
+            if run.data.tags.get("isoflop.kind") == "training"
+        ]
+
+    def end(self, mlflow_run: str) -> None:
+        """Say of a run that it was killed; publishing it again goes on with it."""
+        self._client.set_terminated(mlflow_run, "KILLED")
+
+    def chart_path(self, sweep: str) -> str:
+        """Path and fragment of the page that compares the curves of a sweep's runs.
+
+        `workflowType` keeps MLflow out of its GenAI mode, where runs hide under evaluations.
+        """
+        experiment = self._experiment(sweep)
+        view = "workflowType=machine_learning&compareRunsMode=CHART"
+        return f"/#/experiments/{experiment}/runs?{view}"
+
+    def _experiment(self, sweep: str) -> str:
+        if sweep not in self._experiments:
+            found = self._client.get_experiment_by_name(sweep)
+            if found is None:
+                try:
+                    place = (self._artifacts / sweep).as_uri() if self._artifacts else None
+                    self._client.create_experiment(sweep, place)
+                except mlflow_exception():
+                    # Another worker may have made it at the same moment; else this raises again.
+                    log.info("experiment %s exists by now", sweep)
+                found = self._client.get_experiment_by_name(sweep)
+            if found.lifecycle_stage == "deleted":
+                self._client.restore_experiment(found.experiment_id)
+            self._experiments[sweep] = str(found.experiment_id)
+        return self._experiments[sweep]
+
+    def _find(self, sweep: str, run_id: str) -> str | None:
+        return self._look_up(sweep, run_id)[0]
+
+    def _look_up(self, sweep: str, run_id: str) -> tuple[str | None, bool]:
+        """MLflow's id of a run, and whether it stands there as running."""
+        query = f"tags.`isoflop.run_id` = '{run_id}'"
+        found = self._client.search_runs([self._experiment(sweep)], query, max_results=1)
+        return (found[0].info.run_id, found[0].info.status == "RUNNING") if found else (None, False)
+
+    def _create(self, run: RunDir, planned: PlannedRun) -> str:
+        tags = {
+            "mlflow.runName": planned.name,
+            "isoflop.kind": "training",
+            "isoflop.run_id": run.id,
+            "sweep": planned.sweep,
+        }
+        # The start is the first row's time, so that a mirror made later tells the same story.
+        first = next(run.rows(), None)
+        started = int(first["at"] * 1000) if first else None
+        created = self._client.create_run(self._experiment(planned.sweep), started, tags)
+        return str(created.info.run_id)
+
+    def _send_params(self, mlflow_run: str, planned: PlannedRun) -> None:
+        params = [entities().Param(key, value) for key, value in run_params(planned).items()]
+        self._client.log_batch(mlflow_run, params=params)
+
+    def _send_tags(self, mlflow_run: str, tags: dict[str, str]) -> None:
+        self._client.log_batch(mlflow_run, tags=[entities().RunTag(*tag) for tag in tags.items()])
+
+    def _send(self, mlflow_run: str, points: list[tuple[str, Point]]) -> None:
+        metric = entities().Metric
+        for start in range(0, len(points), _BATCH):
+            batch = [
+                metric(key, point.value, point.timestamp_ms, point.step)
+                for key, point in points[start : start + _BATCH]
+                # SQL stores no NaN; a diverged step is told by the run's status and reason.
+                if math.isfinite(point.value)
+            ]
+            self._client.log_batch(mlflow_run, metrics=batch)
+
+    def _close(self, mlflow_run: str, run: RunDir, result: RunResult) -> None:
+        paths = (run.spec_path, run.curve_path, run.result_path)
+        for path in (*paths, run.provenance_path, run.attempts_path):
+            if path.exists():
+                self._client.log_artifact(mlflow_run, str(path))
+        ended = {"isoflop.status": result.status, "isoflop.reason": result.reason}
+        # Attempts have been added since the run was made here.
+        self._send_tags(mlflow_run, provenance_tags(run) | ended)
+        last = run.last_row()
+        ended_ms = int(last["at"] * 1000) if last else None
+        self._client.set_terminated(
+            mlflow_run, "FINISHED" if result.status == "finished" else "FAILED", ended_ms
+        )
+
+
+class _Note:
+    """What this machine knows it has sent; losing it costs time, never a duplicate."""
+
+    def __init__(self, path: Path, uri: str, data: dict[str, Any]) -> None:
+        self._path = path
+        self._uri = uri
+        self.run: str | None = data.get("run")
+        self.sent: int = data.get("sent", 0)
+        self.scores: int = data.get("scores", 0)
+        self.status: str | None = data.get("status")
+
+    @classmethod
+    def load(cls, path: Path, uri: str) -> "_Note":
+        """The note for this tracking server; an empty one when there is none."""
+        try:
+            data = json.loads(path.read_text())
+        except (FileNotFoundError, ValueError):
+            data = {}
+        return cls(path, uri, data if data.get("uri") == uri else {})
+
+    def save(self) -> None:
+        """Write the note."""
+        note = {"uri": self._uri, "run": self.run, "sent": self.sent, "scores": self.scores}
+        write_whole(self._path, json.dumps(note | {"status": self.status}))
+
+
+def open_tracker(settings: Settings, home: Home) -> MlflowTracker:
+    """The tracker of the settings, its database initialised.
+
+    One process must come first: a fresh database opened by several at once is left half made.
+    """
+    with (home.root / "mlflow.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        tracker = MlflowTracker(settings.tracking_uri(home), home.artifacts)
+        tracker.initialise()
+    return tracker

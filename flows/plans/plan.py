@@ -1,0 +1,94 @@
+"""A plan on this machine: the corpus prepared, the runs planned on it. No Prefect here."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from flows.files import write_whole
+from flows.plans.fitted_law import with_fitted_law
+from flows.settings import Home
+from llama_core.corpus.documents import CorpusError
+from llama_core.corpus.preparation import prepare
+from llama_core.corpus.prepared import PreparedCorpus
+from sweeps.plan import Plan, plan
+from sweeps.spec import DataRef, SweepSpec
+
+log = logging.getLogger(__name__)
+
+
+def make_plan(
+    spec: SweepSpec, home: Home, progress: Callable[[str], None] | None = None
+) -> tuple[Plan, PreparedCorpus]:
+    """Prepare the corpus, or find it prepared, and plan the runs on it.
+
+    Raises:
+        ValueError: the corpus or the spec cannot be used; nothing is left half-written.
+    """
+    spec = with_fitted_law(spec, home)
+    # A spec that cannot be planned is refused before the corpus is prepared for it.
+    plan(spec, DataRef(digest=""))
+    corpus = prepare(spec.corpus, home.root, progress)
+    source_tokens = {source.name: source.train.tokens for source in corpus.manifest.sources}
+    planned = plan(spec, DataRef(digest=corpus.digest), source_tokens=source_tokens)
+    # Opening checks the shards, and that they hold a batch and the validation set.
+    for train in {run.run.train.batch_tokens: run.run.train for run in planned.runs}.values():
+        try:
+            corpus.open(train)
+        except CorpusError as error:
+            raise CorpusError(f"{error} {_way_out(corpus, spec)}".strip()) from error
+    return planned, corpus
+
+
+def sweep_folder(planned: Plan, home: Home) -> Path:
+    """Where a sweep's plan, table, law and report lie.
+
+    A sweep of the same name on another corpus is set aside first, as NAME-<its corpus>: the same
+    name with other text is another experiment, and both were paid for.
+    """
+    folder = home.sweeps / planned.spec.name
+    old = _plan_in(folder)
+    if old is not None and old.data != planned.data:
+        name = f"{old.spec.name}-{old.data.digest[:8]}"
+        log.warning("sweep %s was trained on another corpus; it is now called %s", folder, name)
+        folder.rename(home.sweeps / name)
+        renamed = old.model_copy(
+            update={
+                "spec": old.spec.model_copy(update={"name": name}),
+                "runs": tuple(run.model_copy(update={"sweep": name}) for run in old.runs),
+            }
+        )
+        write_whole(home.sweeps / name / "plan.json", renamed.model_dump_json(indent=1))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def read_plans(home: Home) -> list[Plan]:
+    """The plans of all sweeps in this home, in order of name."""
+    found = (_plan_in(folder) for folder in sorted(home.sweeps.iterdir()))
+    return [plan for plan in found if plan is not None]
+
+
+def _plan_in(folder: Path) -> Plan | None:
+    """The plan in a sweep's folder; none, and a line in the log, where it is damaged."""
+    path = folder / "plan.json"
+    try:
+        return Plan.model_validate_json(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValidationError:
+        log.warning("%s is damaged or of another version: its sweep is passed over", path)
+        return None
+
+
+def _way_out(corpus: PreparedCorpus, spec: SweepSpec) -> str:
+    """What to type when the validation split is the trouble."""
+    # No window of seq_len + 1 tokens crosses two shards, so a little is lost at their ends.
+    windows = corpus.val_tokens * 9 // 10 // spec.seq_len
+    if windows * spec.seq_len >= spec.eval_tokens or not windows:
+        return ""
+    return (
+        f"For this sweep: --set eval_tokens={windows * spec.seq_len}, "
+        "or --set corpus.val_fraction=0.2."
+    )

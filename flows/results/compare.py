@@ -1,0 +1,207 @@
+"""Two sweeps of a home: what differs in specs, runs and provenance; tables for the law."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import polars as pl
+
+from analysis.observations import SCHEMA
+from flows.runs.attempts import read_attempts, read_provenance, spent
+from flows.runs.directory import RunDir
+from flows.runs.state import run_state
+from flows.runs.table import observations
+from flows.settings import Home
+from llama_core.schedule import tokens_spent
+from sweeps.plan import Plan
+
+# Labels, not settings: they never make a difference.
+_LABELS = ("name", "description")
+# What of an environment is compared, and what people call it.
+_ENVIRONMENT = {
+    "git_commit": "commit",
+    "git_dirty_sha256": "uncommitted changes",
+    "lock_sha256": "lock of packages",
+    "python": "Python",
+    "device_name": "device",
+    "host": "host",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A setting by its path, as both have it; None where one has no such setting."""
+
+    path: str
+    first: Any
+    second: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One sweep's runs: how many are in which state, and what they cost, by whatever sweep."""
+
+    states: dict[str, int]
+    flops: float
+    device_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Differing:
+    """What differs between two sweeps beside their losses.
+
+    Attributes:
+        doubts: why their losses may not be comparable.
+        shared: names of the runs that are one and the same in both.
+    """
+
+    spec: tuple[Difference, ...]
+    provenance: tuple[Difference, ...]
+    sides: tuple[Side, Side]
+    shared: tuple[str, ...]
+    doubts: tuple[str, ...]
+
+    def rows(self) -> dict[str, list[list[str]]]:
+        """For tables: by what they are of, the path and both values."""
+        kinds = {"spec": self.spec, "provenance": self.provenance}
+        return {
+            kind: [[d.path, _shown(d.first), _shown(d.second)] for d in found]
+            for kind, found in kinds.items()
+        }
+
+    def facts(self) -> list[list[str]]:
+        """For a table: what, first, second."""
+        states = [
+            ", ".join(f"{count} {state}" for state, count in side.states.items())
+            for side in self.sides
+        ]
+        flops = [f"{side.flops:.4g}" for side in self.sides]
+        hours = [f"{side.device_s / 3600:.3g}" for side in self.sides]
+        shared = ", ".join(self.shared) or "none"
+        return [
+            ["runs", *states],
+            ["counted FLOPs spent on them", *flops],
+            ["device-hours spent on them", *hours],
+            ["runs of both", shared, shared],
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        return {
+            "spec": [asdict(difference) for difference in self.spec],
+            "provenance": [asdict(difference) for difference in self.provenance],
+            "runs": [asdict(side) for side in self.sides],
+            "shared_runs": list(self.shared),
+            "doubts": list(self.doubts),
+        }
+
+
+def differing(first: Plan, second: Plan, home: Home) -> Differing:
+    """Everything that differs between two sweeps, and what both share."""
+    ids = {run.id for run in second.runs}
+    return Differing(
+        spec=tuple(spec_differences(first, second)),
+        provenance=tuple(provenance_differences(first, second, home)),
+        sides=(_side(first, home), _side(second, home)),
+        shared=tuple(run.name for run in first.runs if run.id in ids),
+        doubts=tuple(_doubts(first, second)),
+    )
+
+
+def spec_differences(first: Plan, second: Plan) -> list[Difference]:
+    """Settings that differ, defaults included, and the data if it does."""
+    specs = [plan.spec.model_dump(mode="json", exclude=set(_LABELS)) for plan in (first, second)]
+    found = list(_differences("", specs[0], specs[1]))
+    if first.data != second.data:
+        found.append(Difference("data digest", first.data.digest[:12], second.data.digest[:12]))
+    return found
+
+
+def provenance_differences(first: Plan, second: Plan, home: Home) -> list[Difference]:
+    """What of code, packages and machines differs, over all attempts of all runs of each."""
+    sides = [_provenance(plan, home) for plan in (first, second)]
+    names = [*_ENVIRONMENT.values(), *sorted({*sides[0], *sides[1]} - {*_ENVIRONMENT.values()})]
+    return [
+        Difference(name, sorted(sides[0].get(name, ())), sorted(sides[1].get(name, ())))
+        for name in names
+        if sides[0].get(name, set()) != sides[1].get(name, set())
+    ]
+
+
+def table_of(plan: Plan, home: Home) -> pl.DataFrame:
+    """A sweep's observations as they stand now."""
+    return pl.DataFrame(observations(plan.runs, home), schema_overrides=SCHEMA)
+
+
+def _side(plan: Plan, home: Home) -> Side:
+    """A sweep's runs in short."""
+    states: dict[str, int] = {}
+    flops = seconds = 0.0
+    for run in plan.runs:
+        directory = RunDir(home.runs / run.id)
+        state = run_state(directory)
+        states[state] = states.get(state, 0) + 1
+        if directory.spec_path.exists():
+            cost, train = spent(directory), run.run.train
+            steps = tokens_spent(train) // train.batch_tokens
+            flops += run.flops_spent * cost.steps / steps
+            seconds += cost.seconds * directory.placement().ranks
+    return Side(states, flops, seconds)
+
+
+def _doubts(first: Plan, second: Plan) -> Iterable[str]:
+    if first.data != second.data:
+        yield (
+            "The sweeps trained and were validated on different text: a difference in loss is "
+            "first of all one of the text."
+        )
+    if first.spec.corpus.vocab_size != second.spec.corpus.vocab_size:
+        yield "Their tokens are not the same: nats per token of one say nothing about the other."
+    if first.spec.eval_tokens != second.spec.eval_tokens:
+        yield "Their losses are means over validation sets of different length."
+
+
+def _differences(path: str, first: Any, second: Any) -> Iterable[Difference]:
+    if first != second and (isinstance(first, dict) or isinstance(second, dict)):
+        # A group that one side lacks differs in each of its settings.
+        first, second = first or {}, second or {}
+        for key in [*first, *(key for key in second if key not in first)]:
+            below = f"{path}.{key}" if path else key
+            yield from _differences(below, first.get(key), second.get(key))
+    elif first != second:
+        yield Difference(path, first, second)
+
+
+def _provenance(plan: Plan, home: Home) -> dict[str, set[str]]:
+    """Every value that occurs, by what it is of; packages as `package NAME`."""
+    found: dict[str, set[str]] = {}
+    for planned in plan.runs:
+        run = RunDir(home.runs / planned.id)
+        first = read_provenance(run)
+        if first is None:
+            continue
+        attempts = read_attempts(run)
+        for environment in [attempt.environment for attempt in attempts] or [first]:
+            for field, name in _ENVIRONMENT.items():
+                value = getattr(environment, field)
+                shown = "none" if value is None else str(value)
+                found.setdefault(name, set()).add(shown[:12] if _is_digest(field) else shown)
+        for packages in [first.packages, *(attempt.packages or {} for attempt in attempts)]:
+            for name, version in packages.items():
+                found.setdefault(f"package {name}", set()).add(version)
+    return found
+
+
+def _is_digest(field: str) -> bool:
+    return field.startswith(("git_", "lock_"))
+
+
+def _shown(value: Any) -> str:
+    """A setting's value for a table."""
+    if value is None:
+        return "–"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(_shown(item) for item in value) or "–"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)

@@ -1,0 +1,63 @@
+"""A sweep's observations and curves as files that other programs read."""
+
+import json
+import math
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+
+from analysis.observations import SCHEMA
+from flows.runs.table import curves, observations
+from flows.settings import Home
+from sweeps.plan import Plan
+
+Format = Literal["parquet", "csv", "json"]
+
+
+def export_sweep(plan: Plan, home: Home, folder: Path, kind: Format) -> list[Path]:
+    """Write observations.KIND and curves.KIND, each whole or not at all.
+
+    Counts are 64-bit integers, everything else that is a number a 64-bit float; text formats
+    hold the shortest digits that read back as the same float. docs/orchestration/provenance.md
+    has the columns.
+
+    Returns:
+        the files written; no curves where nothing was trained.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    frames = {
+        "observations": pl.DataFrame(observations(plan.runs, home), schema_overrides=SCHEMA),
+        "curves": curves(plan.runs, home),
+    }
+    written = []
+    for name, frame in frames.items():
+        if frame.is_empty():
+            continue
+        path = folder / f"{name}.{kind}"
+        draft = path.with_name(f".{path.name}.part")
+        _write(frame, draft, kind)
+        draft.replace(path)
+        written.append(path)
+    return written
+
+
+def _write(frame: pl.DataFrame, path: Path, kind: Format) -> None:
+    match kind:
+        case "parquet":
+            frame.write_parquet(path)
+        case "csv":
+            frame.write_csv(path)
+        case "json":
+            # One row a line, so that a person can read it and a diff shows what moved.
+            rows = [
+                {key: _finite(value) for key, value in row.items()}
+                for row in frame.iter_rows(named=True)
+            ]
+            body = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
+            path.write_text(f"[\n{body}\n]\n")
+
+
+def _finite(value: object) -> object:
+    """JSON has no NaN and no infinity: a loss that is none becomes null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,97 @@
+"""From run directories to a sweep's table, law and page on disk; no training."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from analysis.observations import SCHEMA
+from analysis.sweep.answer import find, numbers, verdict
+from analysis.sweep.page import sweep_page
+from flows.files import write_whole
+from flows.mirror.contract import Publisher
+from flows.plans.plan import sweep_folder
+from flows.runs.directory import RunDir
+from flows.runs.table import curves, observations
+from flows.settings import Home
+from flows.tuning.check import add_tuned, tuned
+from llama_core.corpus.prepared import find_corpus
+from sweeps.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """What a sweep came to.
+
+    Attributes:
+        page: the HTML file.
+        verdict: a few lines for a terminal.
+        numbers: the law's, for the tracker and `--json`.
+    """
+
+    page: Path
+    verdict: str
+    numbers: dict[str, float]
+
+
+def finish_sweep(planned: Plan, home: Home, mirror: Publisher) -> SweepReport:
+    """Write a sweep's plan, observations, law and report, and bring its mirror up to date."""
+    folder = sweep_folder(planned, home)
+    write_whole(folder / "plan.json", planned.model_dump_json(indent=1))
+    report = write_report(planned, home, folder)
+    for run in planned.runs:
+        directory = RunDir(home.runs / run.id)
+        if directory.path.exists():
+            mirror.publish(directory, run)
+    mirror.catch_up()
+    mirror.log_report(planned.spec.name, report.page, report.numbers)
+    return report
+
+
+def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
+    """Write observations.parquet, curves.parquet, law.json and report.html into the folder."""
+    table = pl.DataFrame(observations(planned.runs, home), schema_overrides=SCHEMA)
+    _write_parquet(table, folder / "observations.parquet")
+    lines = curves(planned.runs, home)
+    _write_parquet(lines, folder / "curves.parquet")
+    findings = find(table, source=f"sweep {planned.spec.name}")
+    if findings.group is not None:
+        law = findings.group.fit.law.model_copy(update={"name": planned.spec.name})
+        write_whole(folder / "law.json", law.model_dump_json(indent=1))
+    else:
+        # A law of an earlier table must not stand beside a report that has none.
+        (folder / "law.json").unlink(missing_ok=True)
+    page = sweep_page(planned.spec.name, findings, lines, facts=_facts(planned, home))
+    add_tuned(page, tuned(planned, home))
+    page.write(folder / "report.html")
+    return SweepReport(folder / "report.html", verdict(findings), numbers(findings))
+
+
+def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    frame.write_parquet(draft)
+    draft.replace(path)
+
+
+def _facts(planned: Plan, home: Home) -> list[str]:
+    corpus = find_corpus(home.root, planned.data.digest)
+    train = planned.runs[0].run.train
+    model = planned.runs[0].run.model
+    return [
+        f"Corpus {corpus.digest[:12]}: {corpus.train_tokens:,} training and "
+        f"{corpus.val_tokens:,} validation tokens of a {corpus.vocab_size}-piece SentencePiece "
+        f"vocabulary, {corpus.val_bytes_per_token:.2f} bytes per token, split by document.",
+        f"{len(planned.runs)} trainings were planned for {planned.observations} observations, "
+        + (
+            "one for each size, with a cooldown branch to every budget (wsd); "
+            if train.schedule.kind == "wsd"
+            else "one for each (cosine); "
+        )
+        + f"together {planned.flops_spent:.3g} counted FLOPs.",
+        f"Every model has {model.n_layers} layers and heads of {model.head_dim}; sequences of "
+        f"{train.seq_len} tokens, {train.batch_tokens:,} tokens a step, {train.dtype}. Peak "
+        f"learning rate: {planned.spec.recipe.kind} rule. Losses are nats per token on "
+        f"{train.eval_tokens:,} held-out tokens.",
+        *(f"Planned with a warning: {warning}" for warning in planned.warnings),
+    ]

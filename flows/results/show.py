@@ -1,0 +1,107 @@
+"""Everything known of one run, as plain data."""
+
+from pathlib import Path
+from typing import Any
+
+from flows.plans.plan import read_plans
+from flows.runs.attempts import read_attempts, read_provenance, spent, steps_kept, steps_seen
+from flows.runs.directory import RunDir
+from flows.runs.evaluations import evaluations
+from flows.runs.state import run_state
+from flows.settings import Home
+from llama_core.counting import count_params
+from llama_core.schedule import tokens_spent
+from sweeps.spec import PlannedRun
+
+
+def run_document(run: RunDir, home: Home) -> dict[str, Any]:
+    """What a run is, where it stands, what it reached and cost, what made it, where it lies."""
+    planned, result = run.planned(), run.result()
+    train, counts = planned.run.train, count_params(planned.run.model)
+    cost = spent(run)
+    provenance = read_provenance(run)
+    return {
+        "id": run.id,
+        "name": planned.name,
+        "sweeps": _sweeps(run.id, home) or [planned.sweep],
+        "state": run_state(run),
+        "reason": result.reason if result is not None else "",
+        "n_params": counts.multiplying,
+        "n_params_total": counts.total,
+        "n_params_non_embedding": counts.non_embedding,
+        "lr": train.optimizer.lr,
+        "lr_source": planned.lr_source,
+        "batch_tokens": train.batch_tokens,
+        "seed": train.seed,
+        "steps": tokens_spent(train) // train.batch_tokens,
+        "steps_done": steps_seen(run),
+        "steps_kept": steps_kept(run),
+        "train_flops": planned.flops_spent,
+        "losses": _losses(run, planned),
+        "evaluations": [one.model_dump(mode="json") for one in evaluations(run)],
+        "spent": {
+            "flops": cost.steps * _flops_per_step(planned),
+            "device_s": cost.seconds * run.placement().ranks,
+        },
+        "attempts": [attempt.model_dump(mode="json") for attempt in read_attempts(run)],
+        "provenance": provenance.model_dump(mode="json") if provenance is not None else None,
+        "spec": planned.run.model_dump(mode="json"),
+        "files": {path.name: str(path) for path in _files(run)},
+        "next": _next(run, planned),
+    }
+
+
+def _losses(run: RunDir, planned: PlannedRun) -> list[dict[str, Any]]:
+    """One row for each horizon; from the curve, so that a run under way shows those it has."""
+    N = count_params(planned.run.model).multiplying
+    evals = {row["horizon"]: row for row in run.rows() if row["kind"] == "eval"}
+    return [
+        {
+            "tokens": cell.tokens,
+            "tokens_per_param": cell.tokens / N,
+            "train_flops": cell.train_flops,
+            "flops_budget": cell.flops_budget,
+            "val_loss": evals[cell.tokens]["val_loss"] if cell.tokens in evals else None,
+            "val_bpb": evals[cell.tokens]["val_bpb"] if cell.tokens in evals else None,
+        }
+        for cell in planned.cells
+    ]
+
+
+def _flops_per_step(planned: PlannedRun) -> float:
+    train = planned.run.train
+    return planned.flops_spent / (tokens_spent(train) // train.batch_tokens)
+
+
+def _sweeps(run_id: str, home: Home) -> list[str]:
+    return [
+        plan.spec.name for plan in read_plans(home) if any(run.id == run_id for run in plan.runs)
+    ]
+
+
+def _files(run: RunDir) -> list[Path]:
+    paths = [
+        run.path,
+        run.spec_path,
+        run.curve_path,
+        run.result_path,
+        run.provenance_path,
+        run.attempts_path,
+        run.checkpoints,
+        run.path / "output.log",
+    ]
+    return [path for path in paths if path.exists()] + sorted(run.path.glob("final_*.safetensors"))
+
+
+def _next(run: RunDir, planned: PlannedRun) -> list[str]:
+    state = run_state(run)
+    if state == "finished":
+        return [
+            f'isoflop generate {run.id} "The function returns"',
+            f"isoflop evaluate {run.id} common-sense",
+            f"isoflop export-hf {run.id} DIR",
+            f"isoflop fit {planned.sweep}",
+        ]
+    if state in ("planned", "interrupted", "failed", "out_of_memory"):
+        return [f"isoflop sweep {planned.sweep}    (trains what is missing, this run among it)"]
+    return [f"isoflop runs {planned.sweep}"]

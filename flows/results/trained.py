@@ -1,0 +1,82 @@
+"""A finished training read back: its model, its tokenizer, and which horizon they are of."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.plans.find import find_run
+from flows.runs.directory import RunDir
+from flows.settings import Home
+from llama_core.corpus.prepared import PreparedCorpus, find_corpus
+from sweeps.spec import PlannedRun
+
+if TYPE_CHECKING:
+    from llama_core.attention import AttentionBackend
+    from llama_core.model import Llama
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The weights of one horizon of a run, and what is needed to use them.
+
+    Attributes:
+        tokens: the horizon.
+    """
+
+    run: RunDir
+    planned: PlannedRun
+    corpus: PreparedCorpus
+    tokens: int
+    weights_path: Path
+
+    def load(self, attention: "AttentionBackend" = "sdpa") -> "tuple[Llama, str]":
+        """The model, and the hash of its weights, which is that of the loss training noted.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        from llama_core.model import Llama
+        from llama_core.state import tensors_sha256
+
+        net = Llama(self.planned.run.model, attention=attention)
+        try:
+            net.load_state_dict(load_file(self.weights_path))
+        except (SafetensorError, RuntimeError) as error:
+            raise ValueError(f"{self.weights_path} cannot be read: {error}") from error
+        found = tensors_sha256(dict(net.named_parameters()))
+        for row in self.run.rows():
+            noted = row["kind"] == "eval" and row["horizon"] == self.tokens
+            if noted and row["weights_sha256"] != found:
+                raise ValueError(
+                    f"{self.weights_path} was changed: SHA-256 of its weights is {found}, and "
+                    f"training noted {row['weights_sha256']}. Move {self.run.path} away and call "
+                    f"`isoflop sweep {self.planned.sweep}` to train it again."
+                )
+        return net, found
+
+
+def find_trained(asked: str, horizon: int | None, home: Home) -> Trained:
+    """The run of an id, the beginning of one, or a name, at a horizon it has finished.
+
+    Args:
+        horizon: a token budget; the largest that is finished if None.
+
+    Raises:
+        ValueError: no such run, or no such horizon of it.
+    """
+    run = find_run(asked, home)
+    planned = run.planned()
+    corpus = find_corpus(home.root, planned.run.data.digest)
+    finished = {
+        int(path.stem.removeprefix("final_")): path for path in run.path.glob("final_*.safetensors")
+    }
+    if not finished:
+        raise ValueError(f"run {run.id} has no finished horizon yet.")
+    chosen = max(finished) if horizon is None else horizon
+    if chosen not in finished:
+        listed = ", ".join(map(str, sorted(finished)))
+        raise ValueError(f"run {run.id} has no horizon of {chosen} tokens; it has {listed}.")
+    return Trained(run, planned, corpus, chosen, finished[chosen])

@@ -1,0 +1,149 @@
+"""What made a run: code, packages, machine, device; data, tokenizer, seed and spec."""
+
+import hashlib
+import platform
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from flows.settings import Home
+from llama_core.corpus.documents import CorpusError
+from llama_core.corpus.prepared import find_corpus
+from sweeps.spec import PlannedRun
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+class Environment(BaseModel):
+    """Code, packages and machine of one process. Fields of later versions are passed over.
+
+    Attributes:
+        git_dirty_sha256: of the uncommitted changes to tracked files; None when there are none.
+        lock_sha256: of the sorted NAME==VERSION lines of every installed package.
+        device: as torch names it; None where torch was not asked.
+        device_name: the GPU's, or the processor's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    git_commit: str | None = None
+    git_dirty_sha256: str | None = None
+    lock_sha256: str | None = None
+    python: str = ""
+    machine: str = ""
+    processor: str = ""
+    host: str = ""
+    device: str | None = None
+    device_name: str | None = None
+
+
+class Provenance(Environment):
+    """Of a run: where it was first started, and all that it was made from.
+
+    Attributes:
+        data_sha256: digest of the prepared corpus.
+        tokenizer_sha256: None where the corpus is not in this home.
+        spec: the resolved run, defaults included; its digest is the run's id.
+    """
+
+    packages: dict[str, str] = {}
+    data_sha256: str | None = None
+    tokenizer_sha256: str | None = None
+    seed: int | None = None
+    spec: dict[str, Any] | None = None
+    recorded_at: float = 0.0
+
+
+def provenance(planned: PlannedRun, home: Home, device: str, recorded_at: float) -> Provenance:
+    """Of a run that is about to train here."""
+    try:
+        tokenizer = find_corpus(home.root, planned.run.data.digest).manifest.tokenizer_sha256
+    except CorpusError:
+        tokenizer = None
+    return Provenance(
+        **environment(device).model_dump(),
+        packages=packages(),
+        data_sha256=planned.run.data.digest,
+        tokenizer_sha256=tokenizer,
+        seed=planned.run.train.seed,
+        spec=planned.run.model_dump(mode="json"),
+        recorded_at=recorded_at,
+    )
+
+
+def environment(device: str | None) -> Environment:
+    """Of this process; the code's state is that of the first time this was asked."""
+    commit, diff_sha256 = _code()
+    return Environment(
+        git_commit=commit,
+        git_dirty_sha256=diff_sha256,
+        lock_sha256=lock_sha256(packages()),
+        python=platform.python_version(),
+        machine=platform.machine(),
+        processor=processor(),
+        host=platform.node(),
+        device=device,
+        device_name=_device_name(device),
+    )
+
+
+@cache
+def _code() -> tuple[str | None, str | None]:
+    """Commit, and hash of what differs from it."""
+    diff = _git("diff", "HEAD")
+    dirty = hashlib.sha256(diff.encode()).hexdigest() if diff else None
+    return _git("rev-parse", "HEAD") or None, dirty
+
+
+@cache
+def packages() -> dict[str, str]:
+    """Every installed package and its version."""
+    # Off the folders' names: reading what stands in them takes most of a second.
+    found = (folder for place in reversed(sys.path) for folder in Path(place).glob("*.dist-info"))
+    named = (folder.stem.rpartition("-") for folder in found)
+    return dict(sorted((name, version) for name, _, version in named))
+
+
+def lock_sha256(versions: dict[str, str]) -> str:
+    """One hash for a set of package versions, as of a lock file of NAME==VERSION lines."""
+    lines = "\n".join(f"{name}=={version}" for name, version in sorted(versions.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+@cache
+def processor() -> str:
+    """The processor's name, as the machine tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _device_name(device: str | None) -> str | None:
+    if device is None or not device.startswith("cuda"):
+        return processor() if device is not None else None
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
+def _git(*arguments: str) -> str:
+    """Output of git in the source tree; empty where there is no git or no repository."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(_ROOT), *arguments],  # noqa: S607 - git is where the user has it
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""

@@ -1,0 +1,38 @@
+"""The state of a run, read from its directory."""
+
+from collections.abc import Iterable
+
+from flows.runs.directory import RunDir
+from flows.settings import Home
+from sweeps.plan import Plan
+from sweeps.spec import PlannedRun
+
+
+def missing(runs: Iterable[PlannedRun], home: Home) -> list[PlannedRun]:
+    """The runs still to be trained; finished work of any sweep counts.
+
+    A run that failed or ran out of memory is tried again; one that diverged would diverge again.
+    """
+    return [planned for planned in runs if not RunDir(home.runs / planned.id).settled()]
+
+
+def not_finished(planned: Plan, home: Home) -> list[str]:
+    """A sentence for each run of a plan that has no complete result."""
+    sentences = []
+    for run in planned.runs:
+        result = RunDir(home.runs / run.id).result()
+        if result is None:
+            sentences.append(f"{run.name} is not trained")
+        elif result.status != "finished":
+            sentences.append(f"{run.name} {result.status}: {result.reason}")
+    return sentences
+
+
+def run_state(run: RunDir) -> str:
+    """The result's status, or `training`, `interrupted`, `planned` while there is no result."""
+    result = run.result()
+    if result is not None:
+        return result.status
+    if run.busy():
+        return "training"
+    return "interrupted" if run.curve_path.exists() else "planned"

@@ -1,0 +1,91 @@
+"""From run directories to the observations table and the curves, and from a plan to its state."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import polars as pl
+
+from flows.runs.directory import RunDir, RunResult
+from flows.settings import Home
+from llama_core.counting import count_params, flops_6nd
+from sweeps.spec import Cell, PlannedRun
+
+
+def observations(runs: Iterable[PlannedRun], home: Home) -> list[dict[str, Any]]:
+    """One row for each cell planned, in the columns of `analysis.observations`.
+
+    A cell without a loss stays, with the reason it is left out of every fit.
+    """
+    return [
+        _row(planned, cell, RunDir(home.runs / planned.id).result())
+        for planned in runs
+        for cell in planned.cells
+    ]
+
+
+def _row(planned: PlannedRun, cell: Cell, result: RunResult | None) -> dict[str, Any]:
+    model, train = planned.run.model, planned.run.train
+    counts = count_params(model)
+    found = {
+        observation.tokens: observation
+        for observation in (result.observations if result is not None else ())
+    }.get(cell.tokens)
+    status = result.status if result is not None else "missing"
+    return {
+        "run_id": f"{planned.id}@{cell.tokens}",
+        "parent_run_id": planned.id,
+        "sweep": planned.sweep,
+        "name": planned.name,
+        "n_params": counts.multiplying,
+        "n_params_total": counts.total,
+        "n_params_non_embedding": counts.non_embedding,
+        "tokens": cell.tokens,
+        "horizon": cell.tokens,
+        "train_flops": cell.train_flops,
+        "flops_6nd": flops_6nd(model, cell.tokens),
+        "flops_budget": cell.flops_budget,
+        "val_loss": found.val_loss if found else None,
+        "val_bpb": found.val_bpb if found else None,
+        "loss_unit": "nats_per_token",
+        "lr": train.optimizer.lr,
+        "batch_tokens": train.batch_tokens,
+        "seed": train.seed,
+        "status": status,
+        "excluded_reason": None if found else _why(status, result),
+    }
+
+
+def _why(status: str, result: RunResult | None) -> str:
+    return f"{status}: {result.reason}" if result is not None else "not trained yet"
+
+
+def curves(runs: Iterable[PlannedRun], home: Home) -> pl.DataFrame:
+    """Training curves of the runs, a row a step.
+
+    Columns: run_id, name, n_params, horizon (null on the trunk), step, tokens, train_flops
+    (counted), train_loss (nats per token). A cooldown branch is a line of its own, with
+    `/D_<tokens>` behind the run's id and name; the last one ends the trunk's line.
+    """
+    frames = []
+    for planned in runs:
+        curve = RunDir(home.runs / planned.id).curve()
+        if curve.is_empty():
+            continue
+        curve = curve.cast({"horizon": pl.Int64})
+        last = planned.cells[-1].tokens
+        off_trunk = pl.col("horizon").is_not_null() & (pl.col("horizon") != last)
+        path = pl.when(off_trunk).then(pl.format("/D_{}", "horizon")).otherwise(pl.lit(""))
+        per_token = planned.cells[0].train_flops / planned.cells[0].tokens
+        frames.append(
+            curve.select(
+                (pl.lit(planned.id) + path).alias("run_id"),
+                (pl.lit(planned.name) + path).alias("name"),
+                pl.lit(count_params(planned.run.model).multiplying).alias("n_params"),
+                "horizon",
+                pl.col("step"),
+                pl.col("tokens"),
+                (pl.col("tokens") * per_token).alias("train_flops"),
+                pl.col("loss").alias("train_loss"),
+            )
+        )
+    return pl.concat(frames) if frames else pl.DataFrame()

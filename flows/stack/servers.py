@@ -1,0 +1,191 @@
+"""Start and stop the processes of the local stack: Prefect server, MLflow server, workers."""
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from flows.settings import Home, Settings
+from flows.stack.processes import Process
+
+# A server that ends is noticed at once; one on a machine with much else to do gets its time.
+_START_S = 180.0
+_STOP_S = 15.0
+_FOR_WORKERS = (
+    "CANCELLATION_CLEANUP",
+    "FOREMAN",
+    "LATE_RUNS",
+    "PAUSE_EXPIRATIONS",
+    "REPOSSESSOR",
+    "SCHEDULER",
+    "TRIGGERS",
+)
+
+
+class StackError(RuntimeError):
+    """A server or worker did not start; the message names its log."""
+
+
+class PortTakenError(ValueError):
+    """A port that a server needs is in use."""
+
+
+def prefect_environment(
+    settings: Settings, home: Home, *, port: int | None = None
+) -> dict[str, str]:
+    """Environment of every process that talks to, or is, the Prefect server of this home.
+
+    Only the server itself gets the database's address, see `start_prefect_server`.
+    """
+    port = port or settings.prefect_port
+    return {
+        "PREFECT_HOME": str(home.root / "prefect"),
+        "PREFECT_API_URL": f"http://{settings.host}:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        # A run whose worker died is found by its missing heartbeats; 30 s is the least allowed.
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "DO_NOT_TRACK": "1",
+    }
+
+
+def start_prefect_server(
+    settings: Settings, home: Home, *, port: int, tied: bool
+) -> subprocess.Popen[bytes]:
+    """Start a Prefect server on this home's database.
+
+    Args:
+        tied: end it when this process ends, even by SIGKILL (Linux).
+    """
+    command = ["-m", "prefect", "server", "start", "--host", settings.host, "--port", str(port)]
+    environment = {
+        **prefect_environment(settings, home, port=port),
+        "PREFECT_API_DATABASE_CONNECTION_URL": settings.prefect_database(home),
+    }
+    if tied:
+        # It only records: with no workers there is nothing to schedule, find late or clean up,
+        # and what it does not do the trainings get of the CPU.
+        environment |= {
+            f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false" for service in _FOR_WORKERS
+        }
+    return start(command, environment, home.logs / "prefect-server.log", tied=tied)
+
+
+def start_mlflow_server(settings: Settings, home: Home) -> subprocess.Popen[bytes]:
+    """Start an MLflow server on the tracking database; one worker, no job processes.
+
+    With its defaults it takes three times as long to start and five times the memory.
+    """
+    command = [
+        *("-m", "mlflow", "server", "--host", settings.host, "--port", str(settings.mlflow_port)),
+        *("--workers", "1", "--default-artifact-root", "mlflow-artifacts:/"),
+        *("--artifacts-destination", home.artifacts.as_uri()),
+    ]
+    environment = {
+        # Not on the command line, which everybody on the machine can read: it may hold a password.
+        "MLFLOW_BACKEND_STORE_URI": settings.mlflow_database(home),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "1",
+    }
+    return start(command, environment, home.logs / "mlflow-server.log")
+
+
+def start(
+    arguments: list[str], environment: dict[str, str], log: Path, *, tied: bool = False
+) -> subprocess.Popen[bytes]:
+    """Start this Python on a module, in a session of its own, its output appended to a log."""
+
+    def prepare() -> None:
+        # Started from a non-interactive shell a process ignores SIGINT, and Prefect then turns
+        # the first SIGTERM into that ignored SIGINT: stopping it would take a SIGKILL.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if tied and sys.platform.startswith("linux"):
+            set_parent_death_signal = 1
+            ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=prepare,
+        )
+
+
+def wait_healthy(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until the address answers.
+
+    Raises:
+        StackError: the process ended, or three minutes passed.
+    """
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise StackError(f"{address} did not start (exit {process.returncode}); see {log}")
+        if healthy(address):
+            return
+        time.sleep(0.1)
+    raise StackError(f"{address} did not answer within {_START_S:.0f} s; see {log}")
+
+
+def healthy(address: str) -> bool:
+    """Whether a GET of the address gives a success."""
+    try:
+        with urllib.request.urlopen(address, timeout=2) as answer:  # noqa: S310 - our own address
+            return bool(answer.status < 400)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def require_free(host: str, port: int, *, what: str, setting: str) -> None:
+    """Refuse a port somebody listens on.
+
+    Raises:
+        PortTakenError: naming the setting that moves the server elsewhere.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise PortTakenError(
+                f"port {port} for {what} is in use ({error.strerror}). "
+                f"Stop what listens there, or set {setting} to another port."
+            ) from error
+
+
+def free_port(host: str) -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def stop(processes: list[Process], alive: Callable[[Process], bool]) -> None:
+    """Stop process groups, politely, then by SIGKILL."""
+    for signal_number in (signal.SIGINT, signal.SIGKILL):
+        living = [process for process in processes if alive(process)]
+        for process in living:
+            # It may have ended since we looked; what else is in its group must go all the same.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal_number)
+        deadline = time.monotonic() + _STOP_S
+        while any(alive(process) for process in living) and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+
+def server_answers(settings: Settings) -> bool:
+    """Whether the Prefect server of the settings answers."""
+    return healthy(f"{settings.prefect_api}/health")

@@ -1,0 +1,86 @@
+"""What a failed training deserves: smaller micro-batches, room on the disk, a new try, or none."""
+
+import errno
+import logging
+import shutil
+import time
+from pathlib import Path
+
+from flows.runs.directory import RunDir
+from llama_core.config import Placement
+
+log = logging.getLogger(__name__)
+
+# A full disk is waited for this long; somebody has to make room.
+_PATIENCE_S = 600.0
+_LOOK_S = 1.0
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+# What torch says in a plain RuntimeError when the machine, not the GPU, has no memory.
+_CPU_ALLOCATION = "can't allocate memory"
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether a disk or a quota is full."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on a GPU or on the machine."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and _CPU_ALLOCATION in str(error)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same training can succeed when tried again: the machine failed, not the code."""
+    import torch
+
+    return isinstance(error, OSError | torch.AcceleratorError)
+
+
+def smaller_batches(run: RunDir, placement: Placement) -> Placement | None:
+    """The placement with half the rows at once; None when a single row does not fit.
+
+    Gradients are summed over a step's micro-batches, so only rounding changes.
+    """
+    import gc
+
+    import torch
+
+    from llama_core.machine import micro_batch_rows, resolve_device
+
+    # What failed still holds the memory.
+    gc.collect()
+    torch.cuda.empty_cache()
+    spec = run.planned().run
+    device = resolve_device(placement.device)
+    rows = micro_batch_rows(spec.model, spec.train, placement, device, 1)
+    if rows == 1:
+        return None
+    return placement.model_copy(update={"micro_batch_rows": rows // 2})
+
+
+class DiskPatience:
+    """Waits for room on the disk of a run, together at most ten minutes."""
+
+    def __init__(self, run: RunDir) -> None:
+        self._run = run
+        self._left_s = _PATIENCE_S
+
+    def wait(self, error: OSError) -> bool:
+        """Return True when there is room for a checkpoint again, False when patience has ended."""
+        needed = 2 * max(_sizes(self._run.path), default=0) + 2**20
+        log.warning("run %s: %s; waiting for %.0f MiB", self._run.id, error, needed / 2**20)
+        while self._left_s > 0:
+            time.sleep(_LOOK_S)
+            self._left_s -= _LOOK_S
+            if shutil.disk_usage(self._run.path).free >= needed:
+                log.info("run %s: there is room again", self._run.id)
+                return True
+        return False
+
+
+def _sizes(folder: Path) -> list[int]:
+    return [path.stat().st_size for path in folder.rglob("*") if path.is_file()]

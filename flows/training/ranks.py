@@ -1,0 +1,147 @@
+"""One training on several processes: started by torchrun, watched by the process that holds it.
+
+The process that was told to train a run holds its lock and starts torchrun, which starts this
+module once for each rank. Rank 0 writes the curve and the result as a training alone would; the
+others compute and write nothing. So both ways of dispatch have it without knowing.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flows.processes import die_with_parent
+from llama_core.config import Placement
+
+if TYPE_CHECKING:
+    from flows.runs.directory import RunDir, RunResult
+    from flows.settings import Home
+
+log = logging.getLogger(__name__)
+
+# Seconds the ranks get to stop; torchrun passes the signal on and waits for them.
+_GRACE_S = 30.0
+
+
+class RanksError(RuntimeError):
+    """The ranks ended without a result."""
+
+
+def is_rank() -> bool:
+    """Whether torchrun started this process as one rank of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def train_together(run: "RunDir", home: "Home", placement: Placement) -> "RunResult":
+    """Train a run on `placement.ranks` processes of this machine. The caller holds the run.
+
+    Raises:
+        ValueError: there are fewer GPUs than ranks.
+        RanksError: a rank failed; what it said is in the output of this process.
+    """
+    _check_gpus(placement)
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            f"--nproc-per-node={placement.ranks}",
+            *("-m", "flows.training.ranks", str(home.root), run.id),
+        ],
+        env={**os.environ, "OMP_NUM_THREADS": str(placement.threads or 1)},
+        preexec_fn=_tied,
+    )
+    try:
+        status = process.wait()
+    except BaseException:
+        _end(process)
+        raise
+    result = run.result()
+    if result is None:
+        raise RanksError(
+            f"{placement.ranks} ranks of run {run.id} ended with status {status} and no result"
+        )
+    return result
+
+
+def main(arguments: list[str]) -> int:
+    """Be one rank of a run that the process above holds."""
+    home_path, run_id = arguments
+    _tied()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+
+    from flows.runs.directory import RunDir
+    from flows.settings import Home
+    from flows.training.loop import train_in_process
+
+    home = Home(Path(home_path))
+    run = RunDir(home.runs / run_id)
+    log.info("rank %s of %s trains run %s", os.environ["RANK"], os.environ["WORLD_SIZE"], run_id)
+    if os.environ["RANK"] == "0":
+        # torchrun passes SIGTERM to every rank; this one writes a checkpoint and stops them all.
+        train_in_process(run, home, run.placement())
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _follow(run, home)
+    return 0
+
+
+def _follow(run: "RunDir", home: "Home") -> None:
+    """Compute this rank's share; every record is the leader's to keep."""
+    import torch
+
+    from flows.files import now, write_whole
+    from flows.runs.directory import RunResult
+    from llama_core.corpus.prepared import find_corpus
+    from llama_core.train import train
+
+    spec, placement, started = run.planned().run, run.placement(), now()
+    batches = find_corpus(home.root, spec.data.digest).open(spec.train)
+    try:
+        for _ in train(
+            spec.model, spec.train, batches, placement=placement, checkpoints=run.checkpoints
+        ):
+            pass
+    except torch.OutOfMemoryError as error:
+        # Its leader waits for it in vain and is ended by torchrun, so this rank tells the reason.
+        result = RunResult(
+            run_id=run.id,
+            status="out_of_memory",
+            reason=f"rank {os.environ['RANK']}: {str(error).partition(chr(10))[0]}",
+            train_s=now() - started,
+            device=placement.device,
+            finished_at=now(),
+        )
+        write_whole(run.result_path, result.model_dump_json(indent=1))
+        raise
+
+
+def _check_gpus(placement: Placement) -> None:
+    import torch
+
+    there = torch.cuda.device_count()
+    if placement.device == "cpu" or (placement.device == "auto" and not there):
+        return
+    if there < placement.ranks:
+        raise ValueError(
+            f"placement.ranks={placement.ranks}, but this process sees {there} GPUs. "
+            f"Start its worker with as many: isoflop up --gpus 0,1,… --ranks {placement.ranks}."
+        )
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(_GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _tied() -> None:
+    die_with_parent(os.getppid())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

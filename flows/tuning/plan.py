@@ -1,0 +1,47 @@
+"""A study on this machine: its ranges, and the corpus prepared for it. No Prefect here."""
+
+from collections.abc import Callable
+
+from analysis.tuning.rules import predictions
+from flows.settings import Home
+from llama_core.config import ModelConfig
+from llama_core.corpus.preparation import prepare
+from llama_core.counting import count_params
+from sweeps.grid import shape
+from sweeps.spec import DataRef
+from sweeps.tune_plan import trial_run
+from sweeps.tune_spec import Dimension, TuneSpec, box
+
+
+def prepare_tune(
+    spec: TuneSpec, home: Home, progress: Callable[[str], None] | None = None
+) -> DataRef:
+    """Prepare the corpus, or find it prepared, and see that every trial can be trained on it.
+
+    Raises:
+        ValueError: a width, a budget or the corpus cannot be used; nothing is asked yet.
+    """
+    largest = []
+    for width in spec.ladder.widths:
+        model = shape(spec.ladder, width, spec.corpus.vocab_size)
+        corner = {found.name: found.high for found in search_box(spec, model)}
+        largest.append(trial_run(spec, model, DataRef(digest=""), 0, corner))
+    corpus = prepare(spec.corpus, home.root, progress)
+    for run in largest:
+        corpus.open(run.run.train)
+    return DataRef(digest=corpus.digest)
+
+
+def search_box(spec: TuneSpec, model: ModelConfig) -> list[Dimension]:
+    """What is searched at one width, with the published rules asked at each of its budgets."""
+    counts = count_params(model)
+    rules: dict[str, list[float]] = {"lr": [], "batch_tokens": []}
+    for tokens in spec.tokens:
+        said = predictions(
+            n_params=counts.multiplying,
+            n_params_non_embedding=counts.non_embedding,
+            tokens=tokens,
+        )
+        for quantity, value in said.select("quantity", "value").iter_rows():
+            rules[quantity].append(value)
+    return box(spec, lr_rules=rules["lr"], batch_rules=rules["batch_tokens"])

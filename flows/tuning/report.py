@@ -1,0 +1,110 @@
+"""From a study's trials to its table, laws and page on disk, and to MLflow; no training."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from optuna.trial import FrozenTrial
+
+from analysis.observations import TableError
+from analysis.tuning.answer import AXES, LrFit, fit_lr, law_numbers
+from analysis.tuning.page import fit_lines, study_page
+from analysis.tuning.surface import Axis
+from flows.files import write_whole
+from flows.mirror.contract import Publisher
+from flows.runs.directory import RunDir
+from flows.runs.table import observations
+from flows.settings import Home
+from llama_core.counting import count_params
+from sweeps.spec import DataRef, PlannedRun
+from sweeps.tune_spec import TuneSpec
+
+if TYPE_CHECKING:
+    from flows.tuning.study import Width
+
+
+@dataclass(frozen=True, slots=True)
+class TuneReport:
+    """What a study came to.
+
+    Attributes:
+        page: the HTML file.
+        verdict: a few lines for a terminal.
+        document: the laws as `fit-lr` gives them, with the study's name; None without a fit.
+    """
+
+    page: Path
+    verdict: str
+    document: dict[str, Any] | None
+
+
+def finish_tune(
+    spec: TuneSpec,
+    data: DataRef,
+    widths: "Sequence[Width]",
+    runs: Sequence[tuple[FrozenTrial, PlannedRun]],
+    home: Home,
+    mirror: Publisher,
+    folder: Path,
+) -> TuneReport:
+    """Write trials.csv, law.json and report.html into the study's folder, and mirror them."""
+    table = trial_table(runs, home)
+    draft = folder / ".trials.csv.part"
+    table.write_csv(draft)
+    draft.replace(folder / "trials.csv")
+    ranges = {
+        count_params(width.model).multiplying: [
+            Axis(found.name, found.low, found.high) for found in width.box
+        ]
+        for width in widths
+    }
+    fit: LrFit | None = None
+    document: dict[str, Any] | None = None
+    try:
+        fit = fit_lr(table, ranges=ranges)
+        verdict = "\n".join(fit_lines(fit))
+        document = {"study": spec.name, "data": data.digest, **fit.as_json()}
+        write_whole(folder / "law.json", json.dumps(document, indent=1, allow_nan=False))
+    except TableError as error:
+        verdict = f"No law: {error}"
+        # A law of an earlier table must not stand beside a report that has none.
+        (folder / "law.json").unlink(missing_ok=True)
+    importances = {
+        f"N = {count_params(width.model).multiplying:,}": width.study.importances()
+        for width in widths
+    }
+    page = study_page(spec.name, fit, verdict, table, importances)
+    page.write(folder / "report.html")
+    planned = {run.id: run for _, run in runs}
+    for run in planned.values():
+        directory = RunDir(home.runs / run.id)
+        if directory.path.exists():
+            mirror.publish(directory, run)
+    mirror.catch_up()
+    mirror.log_study(spec.name, folder / "report.html", law_numbers(document), list(planned))
+    return TuneReport(folder / "report.html", verdict, document)
+
+
+def trial_table(runs: Sequence[tuple[FrozenTrial, PlannedRun]], home: Home) -> pl.DataFrame:
+    """One row for each trial and budget: what was tried, what was reached, why it is left out.
+
+    `lr` and `batch_tokens` are what was trained, after rounding to whole sequences.
+    """
+    rows = []
+    for trial, run in runs:
+        for row in observations([run], home):
+            tried = {name: trial.params.get(name) for name in AXES}
+            tried |= {"lr": row["lr"], "batch_tokens": float(row["batch_tokens"])}
+            kept = ("n_params", "tokens", "val_loss", "status", "excluded_reason", "name")
+            rows.append(
+                {"trial": trial.number, "run": run.id, **{key: row[key] for key in kept}, **tried}
+            )
+    columns = dict.fromkeys(AXES, pl.Float64) | {
+        "val_loss": pl.Float64,
+        "excluded_reason": pl.String,
+    }
+    table = pl.DataFrame(rows, schema_overrides=columns, infer_schema_length=None)
+    return table.drop(name for name in AXES if table[name].is_null().all())

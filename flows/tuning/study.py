@@ -1,0 +1,186 @@
+"""One width's study in Optuna: what is asked, what was told. Only the controller calls this.
+
+What is asked is a pure function of the spec's seed and of what earlier generations were told, in
+order of number, so that a study killed at any moment ends as one that was left alone.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.samplers import BaseSampler, GPSampler
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from scipy.stats import qmc
+
+from llama_core.config import ModelConfig
+from sweeps.tune_spec import Dimension, TuneSpec
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+_LOCK = ".lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What became of a trial: its parameters, and its loss; None for one that was given up."""
+
+    params: dict[str, float]
+    loss: float | None
+
+
+class WidthStudy:
+    """The trials of one width, numbered from 0, in Optuna's storage."""
+
+    def __init__(
+        self, name: str, spec: TuneSpec, box: Sequence[Dimension], storage: BaseStorage
+    ) -> None:
+        self._spec = spec
+        self._box = tuple(box)
+        self._study = optuna.create_study(
+            study_name=name, storage=storage, direction="minimize", load_if_exists=True
+        )
+
+    def trials(self) -> list[FrozenTrial]:
+        """Every trial in order of number."""
+        found: list[FrozenTrial] = self._study.get_trials(deepcopy=False)
+        return found
+
+    def open_trials(self, wanted: int) -> list[FrozenTrial]:
+        """Trials without an outcome: left by a killed controller, or else asked now.
+
+        A new generation is asked when every trial before it has its outcome.
+
+        Args:
+            wanted: trials the study is to have in all.
+        """
+        trials = self.trials()
+        first, last = self._generation(len(trials))
+        settled = all(trial.state.is_finished() for trial in trials[:first])
+        if settled and len(trials) < min(last, wanted):
+            told = [told_of(trial) for trial in trials[:first]]
+            asked = propose(self._spec, self._box, told, last - first)
+            for params in asked[len(trials) - first : min(last, wanted) - first]:
+                self._study.add_trial(self._running(params))
+            trials = self.trials()
+        return [trial for trial in trials if not trial.state.is_finished()]
+
+    def tell(self, number: int, loss: float | None) -> None:
+        """Record a trial's loss; None gives it up."""
+        if loss is None:
+            self._study.tell(number, state=TrialState.FAIL)
+        else:
+            self._study.tell(number, loss)
+
+    def importances(self) -> dict[str, float]:
+        """Optuna's own judgement of which parameter matters most; empty where it has none."""
+        try:
+            return dict(optuna.importance.get_param_importances(self._study))
+        except (ValueError, RuntimeError):
+            return {}
+
+    def _generation(self, count: int) -> tuple[int, int]:
+        """First number and end of the generation that trial number `count` belongs to."""
+        startup, size = self._spec.startup, self._spec.generation
+        if count < startup:
+            return 0, startup
+        first = startup + (count - startup) // size * size
+        return first, first + size
+
+    def _running(self, params: dict[str, float]) -> FrozenTrial:
+        return create_trial(
+            state=TrialState.RUNNING, params=params, distributions=_distributions(self._box)
+        )
+
+
+def propose(
+    spec: TuneSpec, box: Sequence[Dimension], told: Sequence[Told], count: int
+) -> list[dict[str, float]]:
+    """Parameters of the generation that follows the trials told, a pure function of all four.
+
+    The first are points of a scrambled Sobol sequence; later ones are Optuna's GPSampler's, which
+    sees its own open trials and so does not ask for one point twice. Measured against TPE in
+    docs/benchmarks/tuning_cpu_202611.md.
+    """
+    if not told:
+        unit = qmc.Sobol(len(box), rng=spec.seed).random(_power_of_two(count))[:count]
+        return [
+            {
+                dimension.name: float(dimension.low * (dimension.high / dimension.low) ** share)
+                for dimension, share in zip(box, point, strict=True)
+            }
+            for point in unit
+        ]
+    study = optuna.create_study(sampler=_sampler(spec.seed, len(told)), direction="minimize")
+    distributions = _distributions(box)
+    study.add_trials(
+        [
+            create_trial(value=trial.loss, params=trial.params, distributions=distributions)
+            for trial in told
+            if trial.loss is not None
+        ]
+    )
+    return [study.ask(distributions).params for _ in range(count)]
+
+
+def told_of(trial: FrozenTrial) -> Told:
+    """What became of a finished trial."""
+    return Told(dict(trial.params), trial.value if trial.state == TrialState.COMPLETE else None)
+
+
+def open_storage(uri: str | None, folder: Path) -> BaseStorage:
+    """The database of the settings, or a journal file in the study's folder.
+
+    The caller holds the folder, so a lock found here was left by a process that was killed, as
+    was a last line without its end.
+    """
+    if uri is not None:
+        return RDBStorage(uri)
+    path = folder / "optuna.journal"
+    path.with_name(path.name + _LOCK).unlink(missing_ok=True)
+    if path.exists():
+        content = path.read_bytes()
+        if not content.endswith(b"\n"):
+            with path.open("r+b") as journal:
+                journal.truncate(content.rfind(b"\n") + 1)
+    return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+
+
+def study_name(spec: TuneSpec, data_digest: str, width: int, box: Sequence[Dimension]) -> str:
+    """Name in Optuna: what is asked under another spec or on other text is another study."""
+    body = f"{spec.asked}\n{data_digest}\n{list(box)}"
+    return f"{spec.name}-d{width}-{hashlib.sha256(body.encode()).hexdigest()[:12]}"
+
+
+def _distributions(box: Sequence[Dimension]) -> dict[str, FloatDistribution]:
+    return {
+        dimension.name: FloatDistribution(dimension.low, dimension.high, log=True)
+        for dimension in box
+    }
+
+
+def _sampler(seed: int, told: int) -> BaseSampler:
+    # A new seed for each generation: what is asked must not depend on how often we were started.
+    digest = hashlib.sha256(f"{seed}/{told}".encode()).digest()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return GPSampler(seed=int.from_bytes(digest[:4], "big"), n_startup_trials=1)
+
+
+def _power_of_two(count: int) -> int:
+    """Sobol's sequence is balanced in powers of two only."""
+    return 1 << (count - 1).bit_length()
+
+
+@dataclass(frozen=True, slots=True)
+class Width:
+    """One width of a study: its model, what is searched, and the study itself."""
+
+    model: ModelConfig
+    box: tuple[Dimension, ...]
+    study: WidthStudy

@@ -1,0 +1,107 @@
+"""Read a sweep's curves as they grow."""
+
+import json
+import logging
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from flows.runs.directory import RunDir
+from llama_core.counting import count_params
+from sweeps.spec import PlannedRun
+
+log = logging.getLogger(__name__)
+
+# A point is the mean over so many times more tokens than the point before.
+_BIN = math.log(1.03)
+
+
+@dataclass
+class _Line:
+    """A curve averaged in bins of tokens: bin to (tokens, sum of losses, steps)."""
+
+    name: str
+    bins: dict[int, tuple[int, float, int]] = field(default_factory=dict)
+
+
+class CurveReader:
+    """Follows one run's curve and keeps of it what a picture can show.
+
+    Memory and time do not grow with the square of the curve: every row is read once.
+    """
+
+    def __init__(self, planned: PlannedRun, run: RunDir) -> None:
+        self._planned = planned
+        self._path = run.curve_path
+        self._read_to = 0
+        self._lines: dict[str, _Line] = {}
+        self._val_losses: dict[int, float] = {}
+        cell = planned.cells[0]
+        self._flops_per_token = cell.train_flops / cell.tokens
+        self._n_params = count_params(planned.run.model).multiplying
+
+    def read(self) -> None:
+        """Take in the rows that are new."""
+        try:
+            size = self._path.stat().st_size
+            if size < self._read_to:
+                # Set aside and begun again.
+                self._read_to, self._lines, self._val_losses = 0, {}, {}
+            with self._path.open("rb") as handle:
+                handle.seek(self._read_to)
+                new = handle.read()
+        except FileNotFoundError:
+            return
+        whole = new[: new.rfind(b"\n") + 1]
+        self._read_to += len(whole)
+        for line in whole.splitlines():
+            try:
+                self._take(json.loads(line))
+            except ValueError:
+                log.warning("%s holds a line that is none of a curve", self._path)
+
+    def _take(self, row: dict[str, Any]) -> None:
+        if row["kind"] == "eval":
+            self._val_losses[row["horizon"]] = row["val_loss"]
+        if row["kind"] != "step" or not math.isfinite(row["loss"]):
+            return
+        horizon = row["horizon"]
+        # The last horizon's cooldown ends the trunk's line; every other is a line of its own.
+        off_trunk = horizon is not None and horizon != self._planned.cells[-1].tokens
+        path = f"/D_{horizon}" if off_trunk else ""
+        line = self._lines.setdefault(path, _Line(self._planned.name + path))
+        at = math.floor(math.log(row["tokens"]) / _BIN)
+        _, total, steps = line.bins.get(at, (0, 0.0, 0))
+        line.bins[at] = (row["tokens"], total + row["loss"], steps + 1)
+
+    def curve_rows(self) -> list[dict[str, Any]]:
+        """The averaged curve in the columns that `draw_loss_curves` reads."""
+        return [
+            {
+                "run_id": self._planned.id + path,
+                "name": line.name,
+                "n_params": self._n_params,
+                "tokens": tokens,
+                "train_flops": tokens * self._flops_per_token,
+                "train_loss": total / steps,
+            }
+            for path, line in self._lines.items()
+            for tokens, total, steps in line.bins.values()
+        ]
+
+    def observation_rows(self) -> list[dict[str, Any]]:
+        """What is known by now of the cells planned: the horizons that have been evaluated."""
+        return [
+            {
+                "run_id": f"{self._planned.id}@{cell.tokens}",
+                "parent_run_id": self._planned.id,
+                "name": self._planned.name,
+                "n_params": self._n_params,
+                "tokens": cell.tokens,
+                "train_flops": float(cell.train_flops),
+                "flops_budget": cell.flops_budget,
+                "val_loss": self._val_losses[cell.tokens],
+            }
+            for cell in self._planned.cells
+            if cell.tokens in self._val_losses
+        ]

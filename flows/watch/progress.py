@@ -1,0 +1,202 @@
+"""How far a sweep is, run by run: read from the run directories, asking nobody."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from flows.runs.directory import RunDir
+from flows.settings import Home
+from llama_core.counting import count_params
+from llama_core.schedule import steps_done, tokens_spent
+from sweeps.plan import Plan
+from sweeps.spec import PlannedRun
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """One run at one moment.
+
+    Attributes:
+        state: `found` (finished by an earlier sweep), `finished`, `training`, `waiting`,
+            `interrupted`, or the failure's name.
+        step: optimizer steps done, cooldown branches included, of `steps`.
+        loss: newest loss, nats per token: of validation where a horizon has just ended, else of
+            the last step's batch.
+        tokens_per_s: over the newest rows of the curve; None unless training.
+        mfu: counted FLOP/s over the device's peak; None where no peak is known, as on a CPU.
+        left_s: seconds to its end at that pace.
+        heartbeat_s: seconds since its newest row was written.
+    """
+
+    run_id: str
+    name: str
+    n_params: int
+    state: str
+    step: int
+    steps: int
+    loss: float | None
+    tokens_per_s: float | None = None
+    mfu: float | None = None
+    left_s: float | None = None
+    heartbeat_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SweepProgress:
+    """All runs of a sweep at one moment.
+
+    Attributes:
+        elapsed_s: since the sweep was started, or since somebody began to look.
+        share: of the FLOPs that were missing at the start, those spent; 1 when nothing was.
+        left_s: seconds to the end at the pace since the start; None before there is a pace.
+    """
+
+    name: str
+    runs: tuple[RunProgress, ...]
+    elapsed_s: float
+    share: float
+    left_s: float | None
+
+    def count(self, *states: str) -> int:
+        """How many runs are in one of these states."""
+        return sum(run.state in states for run in self.runs)
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Throughput of all runs that train now."""
+        return sum(run.tokens_per_s or 0.0 for run in self.runs)
+
+    def title(self) -> str:
+        """One line that says how far the sweep is."""
+        parts = [f"sweep {self.name}: {span(self.elapsed_s)}"]
+        if self.share < 1:
+            parts.append(f"{self.share:.0%} of the FLOPs")
+        if self.left_s is not None and self.share < 1:
+            parts.append(f"about {span(self.left_s)} to go")
+        if self.tokens_per_s:
+            parts.append(f"{self.tokens_per_s:,.0f} tokens/s")
+        return ", ".join(parts)
+
+
+class SweepGauge:
+    """Reads a sweep's progress again and again, each time only the ends of its curves.
+
+    Args:
+        todo: the runs that are missing now; the others count as found.
+    """
+
+    def __init__(self, plan: Plan, home: Home, todo: Iterable[PlannedRun]) -> None:
+        self._plan = plan
+        self._home = home
+        missing = {planned.id for planned in todo}
+        self._found = {planned.id for planned in plan.runs} - missing
+        self._settled: dict[str, RunProgress] = {}
+        self._began_at = time.monotonic()
+        self._began = self._spent(tuple(map(self._run, plan.runs)))
+
+    def read(self) -> SweepProgress:
+        """The sweep as it stands now."""
+        runs = tuple(map(self._run, self._plan.runs))
+        elapsed = time.monotonic() - self._began_at
+        total = sum(run.flops_spent for run in self._plan.runs if run.id not in self._found)
+        spent = self._spent(runs)
+        gained = spent - self._began
+        return SweepProgress(
+            name=self._plan.spec.name,
+            runs=runs,
+            elapsed_s=elapsed,
+            share=spent / total if total else 1.0,
+            left_s=elapsed * (total - spent) / gained if gained > 0 else None,
+        )
+
+    def _spent(self, runs: tuple[RunProgress, ...]) -> float:
+        """FLOPs of the runs that were missing; one that failed has nothing left to spend."""
+        spent = 0.0
+        for planned, run in zip(self._plan.runs, runs, strict=True):
+            if planned.id not in self._found:
+                over = run.state not in ("training", "waiting", "interrupted")
+                spent += planned.flops_spent * (1.0 if over else run.step / run.steps)
+        return spent
+
+    def _run(self, planned: PlannedRun) -> RunProgress:
+        if planned.id in self._settled:
+            return self._settled[planned.id]
+        directory = RunDir(self._home.runs / planned.id)
+        run = read_run(planned, directory, found=planned.id in self._found)
+        if run.state in ("found", "finished", "diverged"):
+            self._settled[planned.id] = run
+        return run
+
+
+def read_run(planned: PlannedRun, directory: RunDir, *, found: bool = False) -> RunProgress:
+    """One run as its directory tells it."""
+    train = planned.run.train
+    steps = tokens_spent(train) // train.batch_tokens
+    rows = directory.tail()
+    last = rows[-1] if rows else {}
+    done = steps_done(train, last["horizon"], last["step"]) if rows else 0
+    result = directory.result()
+    tokens_per_s = mfu = left_s = None
+    state: str
+    if result is not None:
+        state = "found" if found else result.status
+        done = steps if result.status == "finished" else done
+    elif directory.busy():
+        state = "training" if rows else "waiting"
+        tokens_per_s, mfu = _pace(rows, train.batch_tokens)
+        left_s = (steps - done) * train.batch_tokens / tokens_per_s if tokens_per_s else None
+    else:
+        state = "interrupted" if rows else "waiting"
+    return RunProgress(
+        run_id=planned.id,
+        name=planned.name,
+        n_params=count_params(planned.run.model).multiplying,
+        state=state,
+        step=done,
+        steps=steps,
+        loss=last.get("val_loss", last.get("loss")),
+        tokens_per_s=tokens_per_s,
+        mfu=mfu,
+        left_s=left_s,
+        heartbeat_s=max(0.0, time.time() - last["at"]) if rows else None,
+    )
+
+
+def span(seconds: float) -> str:
+    """A length of time for people: 42 s, 3 min 5 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def ago(seconds: float | None) -> str:
+    """The age of a sign of life for people; a dash where there was none."""
+    return "–" if seconds is None else f"{span(seconds)} ago"
+
+
+def _pace(rows: list[dict[str, Any]], batch_tokens: int) -> tuple[float | None, float | None]:
+    """Tokens a second and MFU over the newest steps; of one step alone, what it says itself."""
+    steps = [row for row in rows if row["kind"] == "step"]
+    if not steps:
+        return None, None
+    utilised = [row["mfu"] for row in steps if row["mfu"] is not None]
+    mfu = sum(utilised) / len(utilised) if utilised else None
+    elapsed = steps[-1]["at"] - steps[0]["at"]
+    if len(steps) == 1 or elapsed <= 0:
+        return steps[-1]["tokens_per_s"], mfu
+    return (len(steps) - 1) * batch_tokens / elapsed, mfu
+
+
+def progress_cells(run: RunProgress) -> list[str]:
+    """Loss, tokens a second, MFU and time left, as text; a dash for an MFU nobody can know."""
+    training = run.state == "training"
+    return [
+        "" if run.loss is None else f"{run.loss:.4f}",
+        "" if run.tokens_per_s is None else f"{run.tokens_per_s:,.0f}",
+        f"{run.mfu:.1%}" if run.mfu is not None else "–" if training else "",
+        "" if run.left_s is None else span(run.left_s),
+    ]

@@ -1,0 +1,188 @@
+"""Batches of token windows in an order that is a pure function of seed and step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llama_core.corpus.documents import CorpusError
+from llama_core.corpus.shards import Tokens
+
+# A mixture is exact over every block of this many rows, and shuffled within it.
+MIXTURE_BLOCK = 1_024
+# The validation set is the same for every training seed.
+_VALIDATION_SEED = 0
+
+
+@dataclass(frozen=True)
+class TokenSource:
+    """A named stream of tokens and its share of the mixture.
+
+    Attributes:
+        weight: share of the training tokens, relative to the other sources'.
+        shards: token arrays, usually memory maps. No window crosses two of them.
+    """
+
+    name: str
+    shards: Sequence[Tokens]
+    weight: float = 1.0
+
+
+@dataclass
+class Batches:
+    """Training batches by step, and one fixed validation set.
+
+    Each source is cut into windows of seq_len + 1 tokens (the last of one is the first of the
+    next, so every token is predicted once). An epoch reads a source's windows in a permutation
+    of (seed, source, epoch). Nothing else enters: model size, micro-batch, number of workers and
+    restarts all see the same rows at the same step.
+
+    Args:
+        piece_bytes: UTF-8 bytes of every token id, for bits per byte.
+        digest: identity of the data, so that a checkpoint is not resumed on other text.
+
+    Raises:
+        CorpusError: a source is shorter than one window, or training is smaller than one batch,
+            or validation shorter than `eval_tokens`.
+    """
+
+    sources: Sequence[TokenSource]
+    validation_shards: Sequence[Tokens]
+    piece_bytes: NDArray[np.int64]
+    seq_len: int
+    batch_tokens: int
+    seed: int
+    eval_tokens: int
+    digest: str = ""
+    _permutations: dict[tuple[int, int], NDArray[np.int64]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        self.rows = self.batch_tokens // self.seq_len
+        self._streams = [_Windows(source.shards, self.seq_len) for source in self.sources]
+        self._validation = _Windows(self.validation_shards, self.seq_len)
+        for source, stream in zip(self.sources, self._streams, strict=True):
+            if not stream.count:
+                raise CorpusError(
+                    f"source {source.name!r} has no stretch of seq_len + 1 = "
+                    f"{self.seq_len + 1:,} tokens. Shorten seq_len or add text."
+                )
+        available = sum(stream.count for stream in self._streams)
+        if available < self.rows:
+            raise CorpusError(
+                f"the corpus has {available * self.seq_len:,} training tokens in whole windows, "
+                f"less than one batch of {self.batch_tokens:,}. Lower batch_tokens or add text."
+            )
+        if self._validation.count * self.seq_len < self.eval_tokens:
+            raise CorpusError(
+                f"eval_tokens={self.eval_tokens:,} is more than the validation split's "
+                f"{self._validation.count * self.seq_len:,}. Lower eval_tokens, raise "
+                f"val_fraction or add text."
+            )
+        shares = np.array([source.weight for source in self.sources])
+        self._quota = _whole_numbers(shares / shares.sum(), MIXTURE_BLOCK)
+
+    @property
+    def vocab_size(self) -> int:
+        """Ids are below this."""
+        return len(self.piece_bytes)
+
+    def at(self, step: int) -> NDArray[np.int64]:
+        """Rows of the step that follows `step` finished ones, (rows, seq_len + 1)."""
+        rows = np.arange(step * self.rows, (step + 1) * self.rows)
+        if len(self.sources) == 1:
+            return self._read(0, rows)
+        batch = np.empty((self.rows, self.seq_len + 1), np.int64)
+        source, index = self._mixture(rows)
+        for number in np.unique(source):
+            mine = source == number
+            batch[mine] = self._read(int(number), index[mine])
+        return batch
+
+    def epochs(self, step: int) -> dict[str, float]:
+        """Passes through each source after `step` steps, repeats counted."""
+        rows = step * self.rows
+        if len(self.sources) == 1:
+            taken = np.array([rows])
+        else:
+            blocks, rest = divmod(rows, MIXTURE_BLOCK)
+            source, _ = self._mixture(np.arange(rows - rest, rows))
+            taken = blocks * self._quota + np.bincount(source, minlength=len(self.sources))
+        return {
+            source.name: float(count / stream.count)
+            for source, stream, count in zip(self.sources, self._streams, taken, strict=True)
+        }
+
+    def validation(self) -> NDArray[np.int64]:
+        """Fixed validation rows, spread over the split: (eval_tokens / seq_len, seq_len + 1)."""
+        chosen = _permutation(self._validation.count, _VALIDATION_SEED, 0, 0)
+        return self._validation.read(np.sort(chosen[: self.eval_tokens // self.seq_len]))
+
+    def _read(self, source: int, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows of a source by their place in its endless sequence of epochs."""
+        stream = self._streams[source]
+        epoch, place = np.divmod(index, stream.count)
+        window = np.empty_like(place)
+        for number in np.unique(epoch):
+            mine = epoch == number
+            window[mine] = self._order(source, int(number))[place[mine]]
+        return stream.read(window)
+
+    def _order(self, source: int, epoch: int) -> NDArray[np.int64]:
+        key = (source, epoch)
+        if key not in self._permutations:
+            self._permutations.pop((source, epoch - 2), None)
+            count = self._streams[source].count
+            self._permutations[key] = _permutation(count, self.seed, source, epoch)
+        return self._permutations[key]
+
+    def _mixture(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Source of each row, and the row's place in that source's sequence."""
+        deck = np.repeat(np.arange(len(self.sources)), self._quota)
+        source, index = np.empty_like(rows), np.empty_like(rows)
+        for block in np.unique(rows // MIXTURE_BLOCK):
+            mine = rows // MIXTURE_BLOCK == block
+            shuffled = deck[_permutation(MIXTURE_BLOCK, self.seed, -1, int(block))]
+            place = np.empty_like(shuffled)
+            for number, quota in enumerate(self._quota):
+                place[shuffled == number] = block * quota + np.arange(quota)
+            source[mine] = shuffled[rows[mine] % MIXTURE_BLOCK]
+            index[mine] = place[rows[mine] % MIXTURE_BLOCK]
+        return source, index
+
+
+class _Windows:
+    """Windows of seq_len + 1 tokens over several arrays, by one running number."""
+
+    def __init__(self, shards: Sequence[Tokens], seq_len: int) -> None:
+        self.shards, self.seq_len = shards, seq_len
+        counts = [max(0, len(shard) - 1) // seq_len for shard in shards]
+        self._starts = np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
+        self.count = int(self._starts[-1])
+
+    def read(self, windows: NDArray[np.int64]) -> NDArray[np.int64]:
+        rows = np.empty((len(windows), self.seq_len + 1), np.int64)
+        shard = np.searchsorted(self._starts, windows, side="right") - 1
+        for row, (number, window) in enumerate(zip(shard, windows, strict=True)):
+            start = int(window - self._starts[number]) * self.seq_len
+            rows[row] = self.shards[number][start : start + self.seq_len + 1]
+        return rows
+
+
+def _permutation(count: int, seed: int, stream: int, turn: int) -> NDArray[np.int64]:
+    # Sorting raw draws, not Generator.permutation: numpy promises that raw draws stay the same
+    # from version to version, and the order of the data is part of a run.
+    entropy = (seed, stream + 1, turn)
+    draws = np.random.PCG64(np.random.SeedSequence(entropy)).random_raw(count)
+    return np.argsort(draws, kind="stable")
+
+
+def _whole_numbers(shares: NDArray[np.float64], total: int) -> NDArray[np.int64]:
+    """Largest-remainder rounding of shares to whole numbers that sum to `total`."""
+    exact = shares * total
+    whole = np.floor(exact).astype(np.int64)
+    order = np.argsort(whole - exact, kind="stable")
+    whole[order[: total - whole.sum()]] += 1
+    return whole

@@ -1,0 +1,82 @@
+"""The default corpus: prose that came with the environment, so that no download is needed."""
+
+import hashlib
+import importlib.util
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from llama_core.corpus.docstrings import extract
+from llama_core.corpus.documents import Document
+
+# Import name, distribution. All come with isoflop's own dependencies (sympy and networkx through
+# torch; pandas, sklearn, matplotlib and sqlalchemy through mlflow); one that is absent is left
+# out. plotly is not here: its docstrings are one template thousands of times.
+PACKAGES = (
+    ("torch", "torch"),
+    ("numpy", "numpy"),
+    ("scipy", "scipy"),
+    ("polars", "polars"),
+    ("pandas", "pandas"),
+    ("sklearn", "scikit-learn"),
+    ("sympy", "sympy"),
+    ("networkx", "networkx"),
+    ("matplotlib", "matplotlib"),
+    ("sqlalchemy", "SQLAlchemy"),
+    ("mlflow", "mlflow"),
+    ("prefect", "prefect"),
+    ("pydantic", "pydantic"),
+    ("optuna", "optuna"),
+)
+_SKIPPED_FOLDERS = {"tests", "test", "testing", "site-packages", "idle_test", "lib2to3"}
+
+
+def environment_documents(on_done: Callable[[float], None]) -> Iterator[Document]:
+    """One document per source file that holds docstring prose, sorted by package and path.
+
+    Args:
+        on_done: called with the share of files read.
+    """
+    named = [(f"python/{path.relative_to(_stdlib())}", path) for path in _sources(_stdlib())]
+    for name, _ in PACKAGES:
+        root = _root(name)
+        if root is not None:
+            files = _sources(root)
+            named += [(f"{name}/{path.relative_to(root)}", path) for path in files]
+    found = extract([path for _, path in named], on_done)
+    for (name, _), paragraphs in zip(named, found, strict=True):
+        if paragraphs:
+            yield Document(name, "\n\n".join(paragraphs))
+
+
+def environment_fingerprint() -> str:
+    """What decides the default corpus: versions of Python and of the packages read."""
+    versions = [f"python {'.'.join(map(str, sys.version_info[:3]))}"]
+    for _, distribution in PACKAGES:
+        try:
+            versions.append(f"{distribution} {version(distribution)}")
+        except PackageNotFoundError:
+            versions.append(f"{distribution} absent")
+    return hashlib.sha256("\n".join(versions).encode()).hexdigest()
+
+
+def _stdlib() -> Path:
+    return Path(sysconfig.get_paths()["stdlib"])
+
+
+def _root(name: str) -> Path | None:
+    spec = importlib.util.find_spec(name)
+    return Path(spec.origin).parent if spec is not None and spec.origin else None
+
+
+def _sources(root: Path) -> list[Path]:
+    return [
+        path
+        for path in sorted(root.rglob("*.py"))
+        if not any(
+            part in _SKIPPED_FOLDERS or part.startswith("test_")
+            for part in path.relative_to(root).parts
+        )
+    ]

@@ -1,0 +1,117 @@
+"""A corpus made ready to train on: found if it is there, else prepared, never half there."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from llama_core.config import TrainConfig
+from llama_core.corpus.batches import Batches, TokenSource
+from llama_core.corpus.documents import CorpusError
+from llama_core.corpus.shards import Manifest, check_sha256, open_shards
+from llama_core.corpus.tokenizer import Tokenizer
+
+Progress = Callable[[str], None]
+MANIFEST, TOKENIZER, PIECE_BYTES = "manifest.json", "tokenizer.model", "piece_bytes.bin"
+
+
+@dataclass(frozen=True)
+class PreparedCorpus:
+    """A folder of token shards with its manifest.
+
+    Attributes:
+        digest: SHA-256 of the manifest, the identity of the data, tokenizer included.
+    """
+
+    path: Path
+    digest: str
+    manifest: Manifest
+
+    @property
+    def vocab_size(self) -> int:
+        """Pieces of the tokenizer."""
+        return self.manifest.vocab_size
+
+    @property
+    def train_tokens(self) -> int:
+        """Different tokens to train on, all sources together."""
+        return sum(source.train.tokens for source in self.manifest.sources)
+
+    @property
+    def val_tokens(self) -> int:
+        """Tokens held out, all sources together."""
+        return sum(source.val.tokens for source in self.manifest.sources)
+
+    @property
+    def val_bytes_per_token(self) -> float:
+        """UTF-8 bytes a validation token stands for, on average."""
+        return sum(source.val.bytes for source in self.manifest.sources) / self.val_tokens
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, checked against the manifest.
+
+        Raises:
+            CorpusError: it was changed.
+        """
+        path = self.path / TOKENIZER
+        check_sha256(path, self.manifest.tokenizer_sha256)
+        return Tokenizer.load(path, ascii_only=self.manifest.characters == "ascii")
+
+    def check(self) -> None:
+        """Compare every file with the manifest.
+
+        Raises:
+            CorpusError: one is missing or was changed.
+        """
+        check_sha256(self.path / TOKENIZER, self.manifest.tokenizer_sha256)
+        check_sha256(self.path / PIECE_BYTES, self.manifest.piece_bytes_sha256)
+        for source in self.manifest.sources:
+            for shard in (*source.train.shards, *source.val.shards):
+                check_sha256(self.path / shard.file, shard.sha256)
+
+    def open(self, train: TrainConfig) -> Batches:
+        """Batches for a recipe, every shard checked first.
+
+        Raises:
+            CorpusError: a shard is truncated or edited, or the corpus is too small.
+        """
+        width = self.manifest.token_bytes
+        check_sha256(self.path / PIECE_BYTES, self.manifest.piece_bytes_sha256)
+        return Batches(
+            sources=[
+                TokenSource(entry.name, open_shards(self.path, entry.train, width), entry.weight)
+                for entry in self.manifest.sources
+            ],
+            validation_shards=[
+                shard
+                for entry in self.manifest.sources
+                for shard in open_shards(self.path, entry.val, width)
+            ],
+            piece_bytes=np.fromfile(self.path / PIECE_BYTES, dtype="<u4").astype(np.int64),
+            seq_len=train.seq_len,
+            batch_tokens=train.batch_tokens,
+            seed=train.seed,
+            eval_tokens=train.eval_tokens,
+            digest=self.digest,
+        )
+
+
+def find_corpus(home: Path, digest: str) -> PreparedCorpus:
+    """The prepared corpus of a digest.
+
+    Raises:
+        CorpusError: it is not there, or its manifest is another.
+    """
+    folder = folder_of(home, digest)
+    if not folder.exists():
+        raise CorpusError(f"corpus {digest[:12]} is not in {folder.parent}. Prepare it first.")
+    found = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+    if found != digest:
+        raise CorpusError(f"{folder / MANIFEST} was changed: SHA-256 is {found}, not {digest}.")
+    return PreparedCorpus(folder, digest, Manifest.load(folder / MANIFEST))
+
+
+def folder_of(home: Path, digest: str) -> Path:
+    return home / "corpora" / digest[:16]

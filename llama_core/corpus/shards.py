@@ -1,0 +1,157 @@
+"""Token shards on disk and their manifest: written whole, refused by name when altered."""
+
+import hashlib
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+
+from llama_core.config import CorpusConfig, Frozen
+from llama_core.corpus.documents import CorpusError
+
+Tokens = NDArray[np.uint16] | NDArray[np.uint32]
+SHARD_TOKENS = 2**27
+
+
+class ShardEntry(Frozen):
+    """One file of tokens."""
+
+    file: str
+    tokens: NonNegativeInt
+    sha256: str
+
+
+class SplitEntry(Frozen):
+    """The training or validation part of a source."""
+
+    documents: NonNegativeInt
+    bytes: NonNegativeInt
+    tokens: NonNegativeInt
+    shards: tuple[ShardEntry, ...]
+
+
+class SourceEntry(Frozen):
+    """What a source gave, and what was left out of it."""
+
+    name: str
+    weight: PositiveFloat
+    documents_read: NonNegativeInt
+    bytes_read: NonNegativeInt
+    near_duplicates_dropped: NonNegativeInt
+    train: SplitEntry
+    val: SplitEntry
+
+
+class Manifest(Frozen):
+    """All there is to know of a prepared corpus; its bytes' SHA-256 is the data's identity.
+
+    Holds no path, time or machine, so the same text prepared elsewhere is the same data.
+    """
+
+    version: PositiveInt = 1
+    vocab_size: PositiveInt
+    token_bytes: PositiveInt
+    tokenizer_sha256: str
+    piece_bytes_sha256: str
+    characters: str
+    val_fraction: float
+    seed: NonNegativeInt
+    sources: tuple[SourceEntry, ...]
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a manifest.
+
+        Raises:
+            CorpusError: missing, or not a manifest of this version.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as error:
+            raise CorpusError(f"{path} cannot be read: {error}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "the file"
+            raise CorpusError(f"{path} is not a manifest: {place}: {first['msg']}") from error
+
+
+class ShardWriter:
+    """Appends tokens to numbered files of at most `SHARD_TOKENS`."""
+
+    def __init__(self, folder: Path, stem: str, token_bytes: int) -> None:
+        self.folder, self.stem = folder, stem
+        self.dtype = np.dtype(f"<u{token_bytes}")
+        self._pending: list[NDArray[np.int64]] = []
+        self._pending_tokens = 0
+        self._done: list[ShardEntry] = []
+
+    def append(self, tokens: NDArray[np.int64]) -> None:
+        """Add tokens; documents are never cut between shards unless larger than one."""
+        if self._pending_tokens and self._pending_tokens + len(tokens) > SHARD_TOKENS:
+            self._flush()
+        self._pending.append(tokens)
+        self._pending_tokens += len(tokens)
+
+    def close(self) -> tuple[ShardEntry, ...]:
+        """Write what is left; entries of all shards."""
+        if self._pending_tokens:
+            self._flush()
+        return tuple(self._done)
+
+    def _flush(self) -> None:
+        content = np.concatenate(self._pending).astype(self.dtype).tobytes()
+        file = f"{self.stem}-{len(self._done):05d}.bin"
+        (self.folder / file).write_bytes(content)
+        digest = hashlib.sha256(content).hexdigest()
+        self._done.append(ShardEntry(file=file, tokens=self._pending_tokens, sha256=digest))
+        self._pending, self._pending_tokens = [], 0
+
+
+def open_shards(folder: Path, split: SplitEntry, token_bytes: int) -> list[Tokens]:
+    """Memory maps of a split's shards, each checked against the manifest.
+
+    Raises:
+        CorpusError: a shard is missing, truncated or edited; names it.
+    """
+    maps: list[Tokens] = []
+    for shard in split.shards:
+        path = folder / shard.file
+        _check_length(path, shard.tokens * token_bytes)
+        check_sha256(path, shard.sha256)
+        maps.append(np.memmap(path, dtype=f"<u{token_bytes}", mode="r"))
+    return maps
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Refuse a file whose content is not what the manifest says.
+
+    Raises:
+        CorpusError: missing or different.
+    """
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CorpusError(f"{path} cannot be read: {error}") from error
+    if found != expected:
+        raise CorpusError(
+            f"{path} was changed since it was written: SHA-256 is {found[:12]}…, the manifest "
+            f"says {expected[:12]}…. Delete its folder to have the corpus prepared again."
+        )
+
+
+def _check_length(path: Path, expected: int) -> None:
+    found = path.stat().st_size if path.exists() else 0
+    if found != expected:
+        raise CorpusError(
+            f"{path} holds {found:,} bytes, the manifest says {expected:,}. "
+            f"Delete its folder to have the corpus prepared again."
+        )
+
+
+def request_key(config: CorpusConfig, fingerprints: list[str]) -> str:
+    """Digest of a request: the configuration and the state of its sources."""
+    parts = [config.model_dump_json(), *fingerprints]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

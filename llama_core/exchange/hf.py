@@ -1,0 +1,191 @@
+"""Hugging Face checkpoints in and out, and Meta's original layout in.
+
+A model with QK-norm is exported as Qwen3, whose attention norms each head's queries and keys
+before turning them, as ours does; everything else is Llama.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from llama_core.config import ModelConfig
+from llama_core.corpus.tokenizer import BOS, EOS, Tokenizer
+from llama_core.exchange.hf_tokenizer import tokenizer_files
+
+State = dict[str, Tensor]
+
+
+class CheckpointError(ValueError):
+    """A foreign checkpoint that cannot be used; the message is one line."""
+
+
+def export_hf(
+    folder: Path, model: ModelConfig, state: State, *, seq_len: int, tokenizer: Tokenizer | None
+) -> None:
+    """Write config.json, model.safetensors and tokenizer so that `from_pretrained` reads them.
+
+    Args:
+        state: as `Llama(model).state_dict()`.
+        seq_len: length trained on, which becomes `max_position_embeddings`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"config.json": hf_config(model, seq_len)}
+    files["generation_config.json"] = {"bos_token_id": BOS, "eos_token_id": EOS}
+    if tokenizer is not None:
+        (folder / "tokenizer.model").write_bytes(tokenizer.model)
+        files |= tokenizer_files(tokenizer, seq_len)
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    save_file(to_hf(model, state), folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def import_hf(folder: Path) -> tuple[ModelConfig, State]:
+    """Shape and weights of a Llama (or Qwen3) checkpoint in safetensors, sharded or not.
+
+    Raises:
+        CheckpointError: not such a checkpoint, or one with parts this model does not have.
+    """
+    config = _read_json(folder / "config.json")
+    model = from_hf_config(config)
+    index = folder / "model.safetensors.index.json"
+    names = {"model.safetensors"}
+    if index.exists():
+        names = set(_read_json(index)["weight_map"].values())
+    weights: State = {}
+    for name in sorted(names):
+        try:
+            weights |= load_file(folder / name)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{folder / name} cannot be read: {error}") from error
+    try:
+        return model, from_hf(model, weights)
+    except KeyError as error:
+        raise CheckpointError(f"{folder} has no weight {error}") from error
+
+
+def hf_config(model: ModelConfig, seq_len: int) -> dict[str, Any]:
+    """config.json of a model."""
+    family = "Qwen3" if model.qk_norm else "Llama"
+    return {
+        "architectures": [f"{family}ForCausalLM"],
+        "model_type": family.lower(),
+        "vocab_size": model.vocab_size,
+        "hidden_size": model.d_model,
+        "intermediate_size": model.d_ffn,
+        "num_hidden_layers": model.n_layers,
+        "num_attention_heads": model.n_heads,
+        "num_key_value_heads": model.n_kv_heads,
+        "head_dim": model.head_dim,
+        "hidden_act": "silu",
+        "max_position_embeddings": seq_len,
+        "initializer_range": model.init_std,
+        "rms_norm_eps": model.norm_eps,
+        "rope_theta": model.rope_theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_theta},
+        "tie_word_embeddings": model.tie_embeddings,
+        "attention_bias": False,
+        "bos_token_id": BOS,
+        "eos_token_id": EOS,
+        "torch_dtype": "float32",
+    }
+
+
+def from_hf_config(config: dict[str, Any]) -> ModelConfig:
+    """The model of a config.json.
+
+    Raises:
+        CheckpointError: another architecture, biases, or scaled rotary positions.
+    """
+    kind = config.get("model_type")
+    if kind not in ("llama", "qwen3"):
+        raise CheckpointError(f"model_type {kind!r} is neither llama nor qwen3.")
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    scaling = rope.get("rope_type", rope.get("type", "default"))
+    unsupported = [name for name in ("attention_bias", "mlp_bias") if config.get(name)]
+    if scaling != "default":
+        unsupported.append(f"rope_type {scaling}")
+    if config.get("use_sliding_window"):
+        unsupported.append("sliding window")
+    if unsupported:
+        raise CheckpointError(
+            f"the checkpoint has {', '.join(unsupported)}, which llama_core lacks."
+        )
+    try:
+        heads = config["num_attention_heads"]
+        return ModelConfig(
+            vocab_size=config["vocab_size"],
+            d_model=config["hidden_size"],
+            n_layers=config["num_hidden_layers"],
+            n_heads=heads,
+            n_kv_heads=config.get("num_key_value_heads") or heads,
+            head_dim=config.get("head_dim") or config["hidden_size"] // heads,
+            d_ffn=config["intermediate_size"],
+            rope_theta=config.get("rope_theta") or rope.get("rope_theta", 10_000.0),
+            norm_eps=config.get("rms_norm_eps", 1e-6),
+            tie_embeddings=config.get("tie_word_embeddings", False),
+            qk_norm=kind == "qwen3",
+            init_std=config.get("initializer_range", 0.02),
+        )
+    except (KeyError, ValidationError) as error:
+        raise CheckpointError(f"config.json does not describe a Llama: {error!r}") from error
+
+
+def to_hf(model: ModelConfig, state: State) -> State:
+    """Our weights under Hugging Face's names, stacked projections taken apart."""
+    queries, keys = model.n_heads * model.head_dim, model.n_kv_heads * model.head_dim
+    parts: State = {}
+    for name, weight in state.items():
+        if name == "lm_head.weight":
+            if not model.tie_embeddings:
+                parts[name] = weight
+        elif name.endswith("qkv_proj.weight"):
+            for part, piece in zip("qkv", torch.split(weight, [queries, keys, keys]), strict=True):
+                parts["model." + name.replace("qkv_proj", f"{part}_proj")] = piece
+        elif name.endswith("gate_up_proj.weight"):
+            for part, piece in zip(("gate", "up"), weight.chunk(2), strict=True):
+                parts["model." + name.replace("gate_up_proj", f"{part}_proj")] = piece
+        else:
+            parts["model." + name] = weight
+    return {name: weight.contiguous() for name, weight in parts.items()}
+
+
+def from_hf(model: ModelConfig, weights: State) -> State:
+    """Weights under Hugging Face's names as ours.
+
+    Raises:
+        KeyError: one is missing.
+    """
+    state = {
+        "embed_tokens.weight": weights["model.embed_tokens.weight"],
+        "norm.weight": weights["model.norm.weight"],
+    }
+    tied = model.tie_embeddings
+    state["lm_head.weight"] = weights["model.embed_tokens.weight" if tied else "lm_head.weight"]
+    alike = ["input_layernorm", "post_attention_layernorm", "self_attn.o_proj", "mlp.down_proj"]
+    if model.qk_norm:
+        alike += ["self_attn.q_norm", "self_attn.k_norm"]
+    for layer in range(model.n_layers):
+        ours, theirs = f"layers.{layer}.", f"model.layers.{layer}."
+        for name in alike:
+            state[f"{ours}{name}.weight"] = weights[f"{theirs}{name}.weight"]
+        qkv = [weights[f"{theirs}self_attn.{part}_proj.weight"] for part in "qkv"]
+        state[f"{ours}self_attn.qkv_proj.weight"] = torch.cat(qkv)
+        gate_up = [weights[f"{theirs}mlp.{part}_proj.weight"] for part in ("gate", "up")]
+        state[f"{ours}mlp.gate_up_proj.weight"] = torch.cat(gate_up)
+    return state
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} is not a JSON object.")
+    return content

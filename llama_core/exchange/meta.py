@@ -1,0 +1,111 @@
+"""Meta's original checkpoints: params.json and consolidated.NN.pth, whole or in parallel parts."""
+
+import json
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from torch import Tensor
+
+from llama_core.config import ModelConfig, llama_ffn_width
+from llama_core.exchange.hf import CheckpointError, State
+
+# How each weight was cut among parallel parts: the dimension to join along, None if repeated.
+_JOINED = {
+    "attention.wq": 0,
+    "attention.wk": 0,
+    "attention.wv": 0,
+    "attention.wo": 1,
+    "feed_forward.w1": 0,
+    "feed_forward.w2": 1,
+    "feed_forward.w3": 0,
+    "output": 0,
+    "attention_norm": None,
+    "ffn_norm": None,
+    "norm": None,
+}
+
+
+def import_meta(folder: Path) -> tuple[ModelConfig, State]:
+    """Shape and weights of a LLaMA, Llama 2 or Llama 3 release.
+
+    The tensors are read by torch's restricted unpickler, which runs no code.
+
+    Raises:
+        CheckpointError: files missing, or not such a release.
+    """
+    files = sorted(folder.glob("consolidated.*.pth"))
+    if not files:
+        raise CheckpointError(f"{folder} has no consolidated.*.pth.")
+    try:
+        params = json.loads((folder / "params.json").read_text())
+        parts = [torch.load(file, map_location="cpu", weights_only=True) for file in files]
+    except (OSError, json.JSONDecodeError, UnpicklingError, RuntimeError) as error:
+        raise CheckpointError(f"{folder} cannot be read: {error}") from error
+    try:
+        return _assemble(params, parts)
+    except KeyError as error:
+        raise CheckpointError(f"{folder} is no Llama release: {error} is missing.") from error
+
+
+def _assemble(params: dict[str, float], parts: list[State]) -> tuple[ModelConfig, State]:
+    d_model, heads = int(params["dim"]), int(params["n_heads"])
+    kv_heads = int(params.get("n_kv_heads") or heads)
+    if params.get("use_scaled_rope"):
+        raise CheckpointError("the release has scaled rotary positions, which llama_core lacks.")
+    embedding = _join_embedding(parts, d_model)
+    model = ModelConfig(
+        vocab_size=embedding.shape[0],
+        d_model=d_model,
+        n_layers=int(params["n_layers"]),
+        n_heads=heads,
+        n_kv_heads=kv_heads,
+        head_dim=d_model // heads,
+        d_ffn=llama_ffn_width(
+            d_model,
+            multiple_of=int(params["multiple_of"]),
+            multiplier=params.get("ffn_dim_multiplier") or 1.0,
+        ),
+        rope_theta=params.get("rope_theta", 10_000.0),
+        norm_eps=params["norm_eps"],
+    )
+    state = {
+        "embed_tokens.weight": embedding,
+        "norm.weight": _join(parts, "norm"),
+        "lm_head.weight": _join(parts, "output"),
+    }
+    for layer in range(model.n_layers):
+        theirs, ours = f"layers.{layer}.", f"layers.{layer}."
+        q = _halves_from_pairs(_join(parts, f"{theirs}attention.wq"), heads)
+        k = _halves_from_pairs(_join(parts, f"{theirs}attention.wk"), kv_heads)
+        v = _join(parts, f"{theirs}attention.wv")
+        gate_up = [_join(parts, f"{theirs}feed_forward.{name}") for name in ("w1", "w3")]
+        state |= {
+            f"{ours}self_attn.qkv_proj.weight": torch.cat((q, k, v)),
+            f"{ours}self_attn.o_proj.weight": _join(parts, f"{theirs}attention.wo"),
+            f"{ours}mlp.gate_up_proj.weight": torch.cat(gate_up),
+            f"{ours}mlp.down_proj.weight": _join(parts, f"{theirs}feed_forward.w2"),
+            f"{ours}input_layernorm.weight": _join(parts, f"{theirs}attention_norm"),
+            f"{ours}post_attention_layernorm.weight": _join(parts, f"{theirs}ffn_norm"),
+        }
+    return model, state
+
+
+def _join(parts: list[State], name: str) -> Tensor:
+    pieces = [part[f"{name}.weight"] for part in parts]
+    kind = name.split(".", 2)[2] if name.startswith("layers.") else name
+    dim = _JOINED[kind]
+    return pieces[0] if dim is None else torch.cat(pieces, dim=dim)
+
+
+def _join_embedding(parts: list[State], d_model: int) -> Tensor:
+    # LLaMA and Llama 2 cut the embedding by width, Llama 3 by vocabulary.
+    pieces = [part["tok_embeddings.weight"] for part in parts]
+    return torch.cat(pieces, dim=0 if pieces[0].shape[1] == d_model else 1)
+
+
+def _halves_from_pairs(weight: Tensor, heads: int) -> Tensor:
+    """Meta turns neighbouring dimensions (2i, 2i+1) against each other, we (i, i + d/2)."""
+    rows, d_model = weight.shape
+    pairs = weight.view(heads, rows // heads // 2, 2, d_model)
+    return pairs.transpose(1, 2).reshape(rows, d_model)

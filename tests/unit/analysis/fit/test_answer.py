@@ -1,0 +1,170 @@
+"""The whole answer on a table: budgets, conventions, doubts, figures and text."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from analysis.fit import curve_figures, figures, isoflop_figures
+from analysis.fit.answer import fit_table
+from analysis.fit.document import group_json
+from analysis.fit.envelope import fit_envelope
+from analysis.fit.page import fit_page
+from analysis.fit.parametric import fit_parametric
+from analysis.fit.records import GroupFit
+from analysis.fit.text import group_lines
+from analysis.observations import TableError
+from analysis.words import formula
+from tests.simulated import CHINCHILLA, grid, isoflops, law_of, table
+
+
+@pytest.fixture(scope="module")
+def group() -> GroupFit:
+    frame = table(*isoflops(), noise=0.002).with_columns(name=pl.lit("<b>run</b>"))
+    return fit_table(frame, bootstrap=100)[0]
+
+
+def test_the_optimum_is_given_inside_at_the_edge_and_beyond_the_table(group: GroupFit) -> None:
+    assert [point.extrapolation for point in group.optimal] == pytest.approx([0.0316, 1, 10], 1e-3)
+    for point in group.optimal:
+        assert 6 * point.n_opt * point.d_opt == pytest.approx(point.flops)
+        low, high = point.intervals["n_opt"]
+        assert low < point.n_opt < high
+        assert point.loss == pytest.approx(float(group.fit.law.loss(point.n_opt, point.d_opt)))
+
+
+def test_leave_one_out_is_near_the_noise(group: GroupFit) -> None:
+    # 35 rows, 5 constants: errors of prediction are about 15 % above the noise of 0.2 %.
+    assert group.leave_one_out_percent == pytest.approx(0.2, rel=0.5)
+
+
+def test_conventions_stand_side_by_side_with_counted_flops() -> None:
+    N, D = grid()
+    embedding = 3e7
+    frame = table(N, D, noise=0.001).with_columns(
+        n_params_total=N + embedding, n_params_non_embedding=N - 0.9 * embedding,
+        train_flops=6 * N**1.05 / 1e9**0.05 * D,
+    )  # fmt: skip
+    group = fit_table(frame, bootstrap=0)[0]
+    shown = {(c.n_counts, c.c_counts): c for c in group.conventions}
+    assert len(shown) == 6
+    plain = shown["without the input embedding", "6ND"]
+    counted = shown["without the input embedding", "counted"]
+    alpha, beta = group.fit.law.alpha, group.fit.law.beta
+    assert plain.exponent_N == pytest.approx(group.fit.law.exponent_N)
+    assert counted.exponent_N == pytest.approx(beta / (1.05 * beta + alpha), rel=1e-3)
+    assert any("times 6·N·D" in doubt for doubt in group.doubts)
+    law = group.fit.law
+    assert (law.n_counts, law.c_counts) == ("n_params", "train_flops")
+
+
+def test_a_misfitting_form_is_doubted() -> None:
+    frame = table(*isoflops(), law_of("gamma", gamma=0.4), noise=0.0005)
+    doubts = fit_table(frame, bootstrap=20)[0].doubts
+    assert any("--form gamma" in doubt for doubt in doubts)
+
+
+def test_disagreeing_approaches_are_doubted(group: GroupFit) -> None:
+    assert not any("disagree" in doubt for doubt in group.doubts)
+
+
+def test_rows_out_of_the_filter_keep_it_as_their_reason() -> None:
+    frame = table(*grid(), noise=0.001)
+    [group] = fit_table(frame, where="n_params > 1e8", bootstrap=0)
+    assert {row.reason for row in group.fit.rows_excluded} == {"not where n_params > 1e8"}
+    assert len(group.fit.rows_used) + len(group.fit.rows_excluded) == frame.height
+
+
+def test_an_error_in_one_group_names_the_group() -> None:
+    frame = table(*grid(), noise=0.001).with_columns(part=pl.Series(["a"] * 33 + ["b"] * 3))
+    with pytest.raises(TableError, match="group part = b"):
+        fit_table(frame, by="part", bootstrap=0)
+
+
+def test_the_json_is_json_without_nan(group: GroupFit) -> None:
+    text = json.dumps(group_json(group), allow_nan=False)
+    assert json.loads(text)["law"]["alpha"] == group.fit.law.alpha
+
+
+def test_the_text_holds_the_law_and_every_doubt(group: GroupFit) -> None:
+    text = "\n".join(group_lines(group))
+    assert formula(group.fit.law) in text
+    assert text.count("- ") >= len(group.doubts)
+    assert "NOT IDENTIFIED" not in text
+
+
+def test_valley_data_hold_every_run_and_minimum(group: GroupFit) -> None:
+    data = isoflop_figures.isoflop_data(group.used, group.isoflop)
+    assert data.filter(pl.col("kind") == "run").height == 35
+    minima = data.filter(pl.col("kind") == "minimum")
+    assert minima.height == 5
+    assert (minima["low"] < minima["n_params"]).all()
+    assert (minima["high"] > minima["n_params"]).all()
+    title = isoflop_figures.draw_isoflop(data, group.isoflop).layout.title.text
+    assert title.startswith("N* grows as C^0.5")
+
+
+def test_fit_data_are_observation_and_law(group: GroupFit) -> None:
+    data = figures.fit_data(group)
+    fitted = group.fit.law.loss(data["n_params"], data["tokens"])
+    np.testing.assert_allclose(data["fitted"], fitted, rtol=1e-12)
+    percent = 100 * (data["observed"].to_numpy() / fitted - 1)
+    np.testing.assert_allclose(data["residual_percent"], percent, atol=1e-9)
+
+
+def test_the_frontier_of_the_contours_is_optimal(group: GroupFit) -> None:
+    data = figures.contour_data(group).filter(pl.col("kind") == "frontier")
+    N, D = data["n_params"].to_numpy(), data["tokens"].to_numpy()
+    for step in (0.98, 1.02):
+        assert (group.fit.law.loss(N * step, D / step) > data["loss"].to_numpy()).all()
+
+
+def test_profiles_pass_their_threshold_at_the_interval(group: GroupFit) -> None:
+    data = figures.profile_data(group).filter(pl.col("quantity") == "exponent_N")
+    inside = data.filter(pl.col("value").is_between(pl.col("low"), pl.col("high")))
+    outside = data.filter(~pl.col("value").is_between(pl.col("low"), pl.col("high")))
+    assert (inside["rise"] <= 1 + 1e-9).all()
+    assert (outside["rise"] >= 1 - 1e-9).all()
+
+
+def test_the_cloud_is_the_draws(group: GroupFit) -> None:
+    assert figures.cloud_data(group)["alpha"].to_list() == group.fit.draws["alpha"].tolist()
+
+
+def test_curves_are_thinned_to_what_can_be_seen() -> None:
+    D = np.geomspace(1e8, 1e10, 5000)
+    curves = pl.DataFrame(
+        {"run_id": "r", "name": "a", "n_params": 1e8, "tokens": D, "train_flops": 6e8 * D,
+         "train_loss": CHINCHILLA.loss(1e8, D)}
+    )  # fmt: skip
+    data = curve_figures.loss_curves_data(curves)
+    # A point for each 3 % more tokens: ln(100)/ln(1.03), and a broken bin at either end.
+    assert 155 <= data.height <= 158
+    assert data["tokens"][-1] == D[-1]
+    np.testing.assert_allclose(data["loss"], CHINCHILLA.loss(1e8, data["tokens"]), rtol=0.01)
+    both = pl.concat([curves, curves.with_columns(n_params=3e8, run_id=pl.lit("s"))])
+    fit = fit_envelope(both)
+    drawn = curve_figures.draw_envelope(curve_figures.envelope_data(both, fit), fit)
+    assert drawn.layout.title.text == fit.reason
+
+
+def test_names_are_escaped_in_figures_and_page(group: GroupFit) -> None:
+    page = fit_page([group], title="<i>runs</i>").html()
+    assert "<b>run" not in page
+    assert "<i>runs" not in page
+    hover = figures.draw_fit(figures.fit_data(group)).data[0].text[0]
+    assert hover == "row 0: &lt;b&gt;run&lt;/b&gt;"
+
+
+def test_the_order_of_groups_is_the_tables() -> None:
+    frame = table(*grid(), noise=0.001)
+    both = pl.concat([frame.with_columns(part=pl.lit(name)) for name in ("z", "a")])
+    assert [g.group for g in fit_table(both, by="part", bootstrap=0)] == ["z", "a"]
+
+
+def test_a_weighted_tables_objective_is_under_its_own_weights() -> None:
+    frame = table(*grid(), noise=0.002)
+    plain = fit_parametric(frame, bootstrap=0).objective.value
+    tripled = fit_parametric(frame.with_columns(weight=pl.lit(3.0)), bootstrap=0).objective.value
+    assert tripled == pytest.approx(3 * plain, rel=1e-9)

@@ -1,0 +1,126 @@
+"""The report says what was found, how sure it is, and what is doubtful, in escaped text."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from analysis.observations import SCHEMA
+from analysis.page import Page
+from analysis.sweep.answer import find, numbers, verdict
+from analysis.sweep.page import sweep_page
+
+
+def observations(noise=0.002, budgets=(1e12, 2e12, 4e12, 8e12), sizes=12, name="d{}"):
+    """A sweep simulated from a known law, in the columns our own tracker writes."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for budget in budgets:
+        for index, N in enumerate(np.geomspace(2e4, 2e6, sizes)):
+            D = budget / (6 * N)
+            loss = 2.0 + 500 / N**0.6 + 3000 / D**0.6
+            rows.append(
+                {
+                    "run_id": f"r{index}@{D:.0f}",
+                    "parent_run_id": f"r{index}",
+                    "sweep": "simulated",
+                    "name": name.format(index),
+                    "n_params": int(N),
+                    "n_params_total": int(N * 1.2),
+                    "n_params_non_embedding": int(N * 0.8),
+                    "tokens": int(D),
+                    "horizon": int(D),
+                    "train_flops": budget,
+                    "flops_6nd": 6.0 * N * D,
+                    "flops_budget": budget,
+                    "val_loss": loss * np.exp(noise * rng.standard_normal()),
+                    "val_bpb": loss,
+                    "loss_unit": "nats_per_token",
+                    "lr": 1e-3,
+                    "batch_tokens": 1024,
+                    "status": "finished",
+                    "excluded_reason": None,
+                }
+            )
+    return pl.DataFrame(rows, schema_overrides=SCHEMA)
+
+
+@pytest.fixture(scope="module")
+def findings():
+    return find(observations(), source="simulated", bootstrap=100)
+
+
+def curves():
+    return pl.DataFrame(
+        {
+            "run_id": ["a"] * 5,
+            "name": ["d16"] * 5,
+            "n_params": [20_000] * 5,
+            "horizon": [None] * 5,
+            "tokens": [1, 2, 3, 4, 5],
+            "train_flops": [1e9, 2e9, 3e9, 4e9, 5e9],
+            "train_loss": [6.0, 5.0, 4.5, 4.2, 4.0],
+        }
+    )
+
+
+def test_the_verdict_leads_with_the_isoflop_exponent_and_its_interval(findings):
+    first, second = verdict(findings).splitlines()[:2]
+    exponent = findings.group.isoflop.N.exponent
+    assert first.startswith(f"IsoFLOP: the best size grows as N* ~ C^{exponent:.2f} [")
+    assert "4 of 4 budgets have their minimum inside the grid" in first
+    assert f"{findings.group.leave_one_out_percent:.2f} % rms (48 points)" in second
+    # The simulated law has alpha = beta, so both exponents are one half.
+    assert exponent == pytest.approx(0.5, abs=0.05)
+
+
+def test_every_doubt_of_the_fit_stands_in_the_page(findings):
+    html = sweep_page("simulated", findings, curves(), facts=["A fact."]).html()
+    for doubt in findings.group.doubts:
+        assert doubt.split("<")[0][:40] in html
+    for name in ("isoflop", "fit", "frontier", "loss-curves"):
+        assert f'id="{name}"' in html
+    assert "A fact." in html
+
+
+def test_a_table_too_small_for_a_law_gets_a_page_that_says_so():
+    few = find(observations().head(3), source="simulated")
+    assert few.group is None
+    assert "No law" in verdict(few)
+    assert numbers(few) == {}
+    assert "There is no law yet" in sweep_page("few", few, pl.DataFrame(), facts=[]).html()
+
+
+def test_a_run_that_failed_stays_in_the_table_with_its_reason():
+    frame = observations().with_columns(
+        pl.when(pl.int_range(pl.len()) == 5)
+        .then(pl.lit("diverged: loss is nan"))
+        .otherwise(None)
+        .alias("excluded_reason")
+    )
+    found = find(frame, source="simulated", bootstrap=0)
+    html = sweep_page("failed", found, pl.DataFrame(), facts=[]).html()
+    assert "48 observations, 1 left out of the fits." in html
+    assert "diverged: loss is nan" in html
+    assert len(found.group.fit.rows_used) == 47
+
+
+def test_names_out_of_runs_are_escaped():
+    found = find(observations(name="<script>alert({})</script>"), source="x", bootstrap=0)
+    html = sweep_page("<b>bold</b>", found, curves(), facts=["<i>"]).html()
+    assert "<script>alert" not in html
+    assert "<b>bold" not in html
+    assert "&lt;b&gt;bold" in html
+
+
+def test_a_table_row_of_the_wrong_length_is_refused():
+    with pytest.raises(ValueError, match="row of 1 cells under a header of 2"):
+        Page("x").table(["a", "b"], [["1"]])
+
+
+def test_a_page_appears_whole_and_needs_no_network(tmp_path, findings):
+    path = tmp_path / "report.html"
+    sweep_page("simulated", findings, curves(), facts=[]).write(path)
+    html = path.read_text()
+    assert html.endswith("</html>")
+    assert "src=" not in html.split("<body>")[0]
+    assert list(tmp_path.iterdir()) == [path]

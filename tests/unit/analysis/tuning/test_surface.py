@@ -1,0 +1,142 @@
+"""A surface finds a known minimum, says how sure it is, and when it lies at the edge."""
+
+import numpy as np
+import pytest
+from scipy.stats import qmc
+
+from analysis.tuning.surface import Axis, SurfaceError, Trials, fit_surfaces
+
+AXES = (Axis("lr", 2e-3, 0.06), Axis("batch_tokens", 256, 4096))
+CURVATURE = np.array([[0.06, -0.012], [-0.012, 0.04]])
+
+
+def trials(best, *, seed, count=16, noise=0.006):
+    """Sobol points over the box, and losses of a known quadratic with the noise of seeds."""
+    low, high = (np.log([getattr(axis, end) for axis in AXES]) for end in ("low", "high"))
+    unit = qmc.Sobol(2, rng=seed).random(32)[:count]
+    x = low + unit * (high - low)
+    z = x - np.log(best)
+    loss = 3.2 + np.einsum("ni,ij,nj->n", z, CURVATURE, z) / 2
+    rng = np.random.default_rng(seed)
+    return np.exp(x), (loss + noise * rng.standard_normal(count))[:, None]
+
+
+def covers(optimum, truth):
+    return (optimum.low or 0) <= truth <= (optimum.high or np.inf)
+
+
+@pytest.mark.parametrize("count", [12, 24])
+def test_ninety_percent_intervals_hold_the_known_optimum_in_85_to_95_percent_of_200(count):
+    rng = np.random.default_rng(1)
+    hits = np.zeros(2)
+    for repeat in range(200):
+        best = rng.uniform(6e-3, 1.6e-2), rng.uniform(600, 1600)
+        points, losses = trials(best, seed=repeat, count=count)
+        [[surface]] = fit_surfaces([Trials(AXES, points, losses)], draws=500)
+        hits += [
+            covers(surface.optima[axis.name], truth) for axis, truth in zip(AXES, best, strict=True)
+        ]
+    # 200 repeats of a true 90 % have a standard error of 2 %.
+    assert (hits / 200 >= 0.85).all(), hits / 200
+    assert (hits / 200 <= 0.95).all(), hits / 200
+
+
+def test_without_noise_the_minimum_is_found_exactly():
+    points, losses = trials((9e-3, 1000), seed=0, noise=0.0)
+    [[surface]] = fit_surfaces([Trials(AXES, points, losses)])
+    assert surface.optima["lr"].value == pytest.approx(9e-3, rel=1e-6)
+    assert surface.optima["batch_tokens"].value == pytest.approx(1000, rel=1e-6)
+    assert surface.loss == pytest.approx(3.2, abs=1e-9)
+    np.testing.assert_allclose(surface.curvature, CURVATURE, atol=1e-8)
+
+
+def test_the_surface_is_nearer_to_the_optimum_than_the_lowest_trial():
+    missed = {"surface": [], "lowest": []}
+    for seed in range(60):
+        points, losses = trials((9e-3, 1000), seed=seed, count=16)
+        [[surface]] = fit_surfaces([Trials(AXES, points, losses)], draws=50)
+        missed["surface"].append(np.log(surface.optima["lr"].value / 9e-3))
+        missed["lowest"].append(np.log(points[losses[:, 0].argmin(), 0] / 9e-3))
+    rms = {name: np.sqrt(np.mean(np.square(values))) for name, values in missed.items()}
+    assert rms["surface"] < rms["lowest"] / 2
+
+
+def test_a_loss_is_what_the_surface_rises_above_its_minimum():
+    points, losses = trials((9e-3, 1000), seed=0, noise=0.0)
+    [[surface]] = fit_surfaces([Trials(AXES, points, losses)])
+    lost, (low, high) = surface.lost(np.log([18e-3, 1000]))
+    assert lost == pytest.approx(0.03 * np.log(2) ** 2, rel=1e-4)
+    assert low <= lost * 1.01
+    assert high >= lost * 0.99
+
+
+@pytest.mark.parametrize(("best", "edge"), [((1e-4, 1000), "low"), ((2.0, 1000), "high")])
+def test_an_optimum_outside_the_range_is_at_its_edge_and_open(best, edge):
+    points, losses = trials(best, seed=0, noise=1e-4)
+    [[surface]] = fit_surfaces([Trials(AXES, points, losses)], within=10)
+    found = surface.optima["lr"]
+    assert found.edge == edge
+    assert getattr(found, edge) is None
+    assert found.value == pytest.approx(getattr(AXES[0], edge))
+
+
+def test_budgets_of_the_same_trials_share_their_luck():
+    points, losses = trials((9e-3, 1000), seed=0)
+    both = np.concatenate([losses, losses], axis=1)
+    [[first, second]] = fit_surfaces([Trials(AXES, points, both)])
+    np.testing.assert_allclose(first.minimum_draws, second.minimum_draws)
+
+
+def test_companions_have_optima_of_their_own():
+    axes = (*AXES, Axis("weight_decay", 0.02, 0.5))
+    rng = np.random.default_rng(0)
+    low, high = (np.log([getattr(axis, end) for axis in axes]) for end in ("low", "high"))
+    x = low + rng.random((30, 3)) * (high - low)
+    z = x - np.log([9e-3, 1000, 0.1])
+    loss = 3.2 + 0.03 * z[:, 0] ** 2 + 0.02 * z[:, 1] ** 2 + 0.01 * z[:, 2] ** 2
+    [[surface]] = fit_surfaces([Trials(axes, np.exp(x), loss[:, None])])
+    assert surface.optima["weight_decay"].value == pytest.approx(0.1, rel=1e-6)
+
+
+def test_too_few_trials_are_refused_with_the_number_it_takes():
+    points, losses = trials((9e-3, 1000), seed=0, count=7)
+    with pytest.raises(SurfaceError, match="has 6 constants and needs 8 trials or more"):
+        fit_surfaces([Trials(AXES, points, losses)])
+
+
+def test_trials_on_one_line_are_refused():
+    points, losses = trials((9e-3, 1000), seed=0)
+    points[:, 1] = 1000
+    with pytest.raises(SurfaceError, match="do not spread over all of lr, batch_tokens"):
+        fit_surfaces([Trials(AXES, points, losses)])
+
+
+def two_sizes(*, seed, factor=1.0, noise=0.006):
+    """Two sizes searched alike, the second one's losses steeper by a factor."""
+    first, second = (trials(best, seed=seed + k, noise=noise) for k, best in enumerate(TWO))
+    steeper = (second[0], 3.2 + (second[1] - 3.2) * factor)
+    return [Trials(AXES, *first), Trials(AXES, *steeper)]
+
+
+TWO = ((8e-3, 900), (1.2e-2, 1200))
+
+
+def test_sizes_that_share_a_curvature_are_told_more_sharply_and_as_honestly():
+    hits, widths, alone = [], [], []
+    for seed in range(0, 400, 2):
+        sizes = two_sizes(seed=seed)
+        for best, [found], size in zip(TWO, fit_surfaces(sizes, draws=300), sizes, strict=True):
+            hits.append([covers(found.optima[a.name], t) for a, t in zip(AXES, best, strict=True)])
+            widths.append(np.std(found.minimum_draws[:, 0]))
+            alone.append(np.std(fit_surfaces([size], draws=300)[0][0].minimum_draws[:, 0]))
+    assert np.median(widths) < 0.9 * np.median(alone)
+    share = np.mean(hits, axis=0)
+    assert (share >= 0.85).all(), share
+    assert (share <= 0.95).all(), share
+
+
+def test_sizes_whose_curvatures_differ_are_fitted_apart():
+    [[flat], [steep]] = fit_surfaces(two_sizes(seed=0, factor=6.0))
+    np.testing.assert_allclose(np.diag(steep.curvature) / np.diag(flat.curvature), 6, rtol=0.4)
+    [[one], [other]] = fit_surfaces(two_sizes(seed=0))
+    np.testing.assert_allclose(one.curvature, other.curvature)

@@ -1,0 +1,225 @@
+"""One contract for every tracker; the fake passes what MLflow passes."""
+
+import pytest
+
+from flows.mirror import publish as mirror_module
+from flows.mirror import sync as sync_module
+from flows.mirror.tracker import MlflowTracker
+from flows.runs.attempts import attempted, read_provenance
+from flows.runs.curve import CurveWriter
+from flows.runs.directory import RunDir
+from flows.settings import Home, Settings, open_home
+from llama_core.config import Placement
+from llama_core.counting import count_params
+from sweeps.spec import RunSpec
+from tests.fakes import FakeTracker, finished_run, planned_run, step
+
+
+@pytest.fixture(scope="session")
+def mlflow_tracker(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mlflow")
+    tracker = MlflowTracker(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts")
+    tracker.initialise()
+    return tracker
+
+
+@pytest.fixture(params=["fake", "mlflow"])
+def tracker(request):
+    return FakeTracker() if request.param == "fake" else request.getfixturevalue("mlflow_tracker")
+
+
+@pytest.fixture
+def sweep(request):
+    # The MLflow database is shared by the tests, so each has a sweep of its own.
+    return f"sweep-{request.node.name}"
+
+
+def test_every_integer_comes_back_exactly(tracker, sweep, tmp_path):
+    planned = planned_run(sweep=sweep)
+    run = finished_run(tmp_path, planned)
+    tracker.publish(run, planned)
+    params = tracker.params(sweep, run.id)
+    assert int(params["n_params"]) == count_params(planned.run.model).multiplying
+    assert params["horizons"] == "20480,40960"
+    points = tracker.curve(sweep, run.id, "loss/train_loss")
+    assert [point.step for point in points] == list(range(1, 41))
+    assert [point.value for point in points] == [5.0 / number for number in range(1, 41)]
+    assert points[0].timestamp_ms == int((1.7e9 + 1 / 7) * 1000)
+
+
+def test_publishing_twice_changes_nothing(tracker, sweep, tmp_path):
+    planned = planned_run(sweep=sweep)
+    run = finished_run(tmp_path, planned)
+    tracker.publish(run, planned)
+    before = {
+        metric: tracker.curve(sweep, run.id, metric)
+        for metric in ("loss/train_loss", "loss/val_loss", "optimizer/lr", "loss_cooldown/D_20480")
+    }
+    # Losing the note is what a crash between sending and noting looks like.
+    for note in run.path.glob("mirror-*.json"):
+        note.unlink()
+    tracker.publish(run, planned)
+    assert {metric: tracker.curve(sweep, run.id, metric) for metric in before} == before
+    assert tracker.run_ids(sweep) == [run.id]
+
+
+def test_a_branch_and_the_horizons_have_their_own_points(tracker, sweep, tmp_path):
+    planned = planned_run(sweep=sweep)
+    run = finished_run(tmp_path, planned)
+    tracker.publish(run, planned)
+    branch = tracker.curve(sweep, run.id, "loss_cooldown/D_20480")
+    assert [point.step for point in branch] == list(range(15, 21))
+    assert [point.step for point in tracker.curve(sweep, run.id, "loss/val_loss")] == [20, 40]
+
+
+def test_a_run_published_while_it_trains_ends_up_whole(tracker, sweep, tmp_path):
+    planned = planned_run(sweep=sweep)
+    run = RunDir(tmp_path / "runs" / planned.id)
+    run.create(planned)
+    curve = CurveWriter(run.curve_path)
+    for number in range(1, 8):
+        curve.append(step(number))
+    tracker.publish(run, planned)
+    for number in range(8, 12):
+        curve.append(step(number))
+    curve.close()
+    tracker.publish(run, planned)
+    points = tracker.curve(sweep, run.id, "loss/train_loss")
+    assert [point.step for point in points] == list(range(1, 12))
+
+
+def test_the_same_run_is_mirrored_for_every_sweep_it_belongs_to(tracker, sweep, tmp_path):
+    planned = planned_run(sweep=sweep)
+    run = finished_run(tmp_path, planned)
+    other = planned.model_copy(update={"sweep": f"{sweep}-2"})
+    tracker.publish(run, planned)
+    tracker.publish(run, other)
+    assert tracker.run_ids(sweep) == tracker.run_ids(f"{sweep}-2") == [run.id]
+
+
+def test_mlflow_keeps_the_full_curve_as_an_artifact(mlflow_tracker, tmp_path):
+    planned = planned_run(sweep="artifacts")
+    run = finished_run(tmp_path, planned)
+    with attempted(run, Home(tmp_path), Placement(device="cpu")):
+        pass
+    mlflow_tracker.publish(run, planned)
+    client = mlflow_tracker._client
+    [found] = client.search_runs([client.get_experiment_by_name("artifacts").experiment_id])
+    names = {entry.path for entry in client.list_artifacts(found.info.run_id)}
+    assert names == {
+        "curve.jsonl",
+        "spec.json",
+        "result.json",
+        "provenance.json",
+        "attempts.jsonl",
+    }
+    assert found.info.status == "FINISHED"
+    assert found.data.tags["sweep"] == "artifacts"
+    tags = found.data.tags
+    assert tags["isoflop.lock_sha256"] == read_provenance(run).lock_sha256
+    assert tags["isoflop.data_sha256"] == planned.run.data.digest
+    assert tags["isoflop.attempts"] == "1"
+    assert RunSpec.model_validate_json(tags["isoflop.spec"]).id == run.id
+
+
+def test_a_run_that_mlflow_takes_for_running_is_brought_up_whatever_was_noted(
+    mlflow_tracker, sweep, tmp_path
+):
+    planned = planned_run(sweep=sweep)
+    run = finished_run(tmp_path, planned)
+    mlflow_tracker.publish(run, planned)
+    [_] = mlflow_tracker._client.search_runs([mlflow_tracker._experiment(sweep)])
+    before = mlflow_tracker.curve(sweep, run.id, "loss/train_loss")
+    # As a database does that was put back from a copy.
+    mlflow_tracker._client.update_run(mlflow_tracker._find(sweep, run.id), status="RUNNING")
+    assert [found[1] for found in mlflow_tracker.open_runs() if found[0] == sweep] == [run.id]
+    mlflow_tracker.publish(run, planned)
+    assert not [found for found in mlflow_tracker.open_runs() if found[0] == sweep]
+    assert mlflow_tracker.curve(sweep, run.id, "loss/train_loss") == before
+
+
+def test_a_mirror_that_failed_is_left_alone_for_a_while_and_then_catches_up(tmp_path, monkeypatch):
+    tried, clock, planned = [], [100.0], planned_run()
+    run = finished_run(tmp_path, planned)
+    alive = FakeTracker()
+
+    def open_it(settings, home):
+        tried.append(clock[0])
+        if len(tried) == 1:
+            raise ConnectionError("refused")
+        return alive
+
+    monkeypatch.setattr(mirror_module, "open_tracker", open_it)
+    monkeypatch.setattr(mirror_module.time, "monotonic", lambda: clock[0])
+    mirror = mirror_module.Mirror(Settings(home=tmp_path), Home(tmp_path))
+    for later in (0, 10, 10, 11):
+        clock[0] += later
+        mirror.publish(run, planned)
+    assert tried == [100.0, 131.0]
+    assert alive.run_ids("test") == [planned.id]
+
+
+def test_what_a_mirror_in_trouble_missed_is_published_when_all_else_is_done(tmp_path, monkeypatch):
+    planned = [planned_run(width=width) for width in (16, 32, 64)]
+    runs = [finished_run(tmp_path, one) for one in planned]
+    alive, trouble = FakeTracker(), [OSError("No space left on device")]
+
+    def publish(run, one):
+        if trouble:
+            raise trouble.pop()
+        FakeTracker.publish(alive, run, one)
+
+    monkeypatch.setattr(alive, "publish", publish)
+    monkeypatch.setattr(mirror_module, "open_tracker", lambda settings, home: alive)
+    mirror = mirror_module.Mirror(Settings(home=tmp_path), Home(tmp_path))
+    with mirror_module.publishing(mirror) as send:
+        for run, one in zip(runs, planned, strict=True):
+            send(run, one)
+    # The first failed, and the others were passed over while the mirror rested.
+    assert alive.run_ids("test") == []
+    mirror.catch_up()
+    assert alive.run_ids("test") == sorted(one.id for one in planned)
+
+
+def test_a_run_that_was_never_trained_is_not_mirrored(mlflow_tracker, sweep, tmp_path):
+    planned = planned_run(sweep=sweep)
+    run = RunDir(tmp_path / "runs" / planned.id)
+    run.create(planned)
+    mlflow_tracker.publish(run, planned)
+    assert mlflow_tracker.run_ids(sweep) == []
+
+
+def test_a_study_is_the_parent_of_its_trials(mlflow_tracker, sweep, tmp_path):
+    planned = [planned_run(sweep=sweep, width=width) for width in (16, 32)]
+    for run in planned:
+        mlflow_tracker.publish(finished_run(tmp_path, run), run)
+    page = tmp_path / "report.html"
+    page.write_text("<html></html>")
+    ids = [run.id for run in planned]
+    for _ in range(2):
+        mlflow_tracker.log_study(sweep, page, {"lr_coef": 2.0}, ids)
+    assert sorted(mlflow_tracker.run_ids(sweep)) == sorted([*ids, "study"])
+    found = {
+        run.data.tags["isoflop.run_id"]: run
+        for run in mlflow_tracker._client.search_runs([mlflow_tracker._experiment(sweep)])
+    }
+    parent = found["study"].info.run_id
+    assert {found[id].data.tags["mlflow.parentRunId"] for id in ids} == {parent}
+    assert found["study"].data.metrics == {"report/lr_coef": 2.0}
+
+
+def test_sync_brings_trials_and_their_study_which_have_no_plan(tmp_path, monkeypatch):
+    home = open_home(Settings(home=tmp_path))
+    planned = planned_run(sweep="lr-batch")
+    finished_run(tmp_path, planned)
+    (home.runs / "damaged").mkdir()
+    (home.runs / "damaged" / "spec.json").write_text("{")
+    folder = home.tunes / "lr-batch"
+    folder.mkdir(parents=True)
+    (folder / "report.html").write_text("<html></html>")
+    (folder / "trials.csv").write_text(f"trial,run\n0,{planned.id}\n0,{planned.id}\n")
+    tracker = FakeTracker()
+    monkeypatch.setattr(sync_module, "open_tracker", lambda settings, home: tracker)
+    assert sync_module.sync_all(Settings(home=tmp_path), home) == 1
+    assert tracker.run_ids("lr-batch") == [planned.id, "study"]
+    assert tracker.parents == {planned.id: "study"}

@@ -1,0 +1,141 @@
+"""Every attempt at a run is kept: who, where, how far, how long, and how it ended."""
+
+import json
+import os
+
+import pytest
+
+from flows.runs import attempts as module
+from flows.runs.attempts import (
+    attempted,
+    read_attempts,
+    read_provenance,
+    spent,
+    steps_kept,
+    steps_seen,
+)
+from flows.runs.curve import CurveWriter
+from flows.runs.directory import RunDir
+from flows.runs.provenance import lock_sha256, packages
+from flows.settings import Home
+from llama_core.config import Placement
+from tests.fakes import finished_run, planned_run, step
+
+CPU = Placement(device="cpu")
+
+
+@pytest.fixture
+def run(tmp_path):
+    planned = planned_run()
+    directory = RunDir(tmp_path / "runs" / planned.id)
+    directory.create(planned)
+    return directory
+
+
+def train(run, first, last):
+    curve = CurveWriter(run.curve_path)
+    for number in range(first, last + 1):
+        curve.append(step(number))
+    curve.close()
+
+
+def commit_checkpoint(run, walked):
+    run.checkpoints.mkdir(exist_ok=True)
+    (run.checkpoints / f"{walked:09d}-000.json").write_text("{}")
+
+
+def test_an_attempt_is_noted_from_start_to_end(run, tmp_path):
+    with attempted(run, Home(tmp_path), CPU):
+        [going] = read_attempts(run)
+        train(run, 1, 10)
+    [ended] = read_attempts(run)
+    # Nobody holds this run's lock here, so an attempt without an end looks killed.
+    assert (going.how, going.steps_to) == ("killed", 0)
+    assert (ended.number, ended.steps_from, ended.steps_to) == (1, 0, 10)
+    assert ended.how == "stopped"
+    assert ended.environment.device == "cpu"
+    assert ended.environment.lock_sha256 == lock_sha256(packages())
+    assert ended.ended_at >= ended.started_at
+
+
+def test_a_resumed_attempt_keeps_the_one_before_and_pays_for_what_it_repeats(run, tmp_path):
+    home = Home(tmp_path)
+
+    def interrupted():
+        with attempted(run, home, CPU):
+            train(run, 1, 9)
+            commit_checkpoint(run, 6)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with attempted(run, home, CPU):
+        train(run, 10, 12)
+    first, second = read_attempts(run)
+    assert first.how.startswith("stopped: KeyboardInterrupt")
+    assert (first.steps_from, first.steps_to) == (0, 9)
+    assert (second.steps_from, second.steps_to) == (6, 12)
+    # 9 steps, and 6 more of which three were trained a second time.
+    assert spent(run).steps == 15
+    assert steps_kept(run) == 6
+    assert steps_seen(run) == 12
+
+
+def test_a_killed_attempt_ends_where_the_next_one_found_the_curve(run, tmp_path):
+    with attempted(run, Home(tmp_path), CPU):
+        train(run, 1, 7)
+    lines = run.attempts_path.read_text().splitlines()
+    # A kill leaves no end, and perhaps a torn line.
+    run.attempts_path.write_text(lines[0] + "\n" + lines[1][:20])
+    os.utime(run.curve_path, (2e9, 2e9))
+    with attempted(run, Home(tmp_path), CPU):
+        train(run, 8, 9)
+    first, second = read_attempts(run)
+    assert (first.how, first.steps_to) == ("killed", 7)
+    assert first.ended_at <= second.started_at
+    assert second.steps_to == 9
+
+
+def test_other_packages_are_written_where_they_differ(run, tmp_path, monkeypatch):
+    home = Home(tmp_path)
+    with attempted(run, home, CPU):
+        pass
+    other = {**packages(), "torch": "9.9"}
+    monkeypatch.setattr(module, "packages", lambda: other)
+    changed = module.environment("cpu").model_copy(update={"lock_sha256": lock_sha256(other)})
+    monkeypatch.setattr(module, "environment", lambda device: changed)
+    with attempted(run, home, CPU):
+        pass
+    first, second = read_attempts(run)
+    assert first.packages is None
+    assert second.packages["torch"] == "9.9"
+    assert read_provenance(run).packages["torch"] != "9.9"
+
+
+def test_the_provenance_names_all_that_made_the_run(run, tmp_path):
+    with attempted(run, Home(tmp_path), CPU):
+        pass
+    found, spec = read_provenance(run), run.planned().run
+    assert found.data_sha256 == spec.data.digest
+    assert found.seed == spec.train.seed
+    assert found.spec == spec.model_dump(mode="json")
+    assert found.lock_sha256 == lock_sha256(found.packages)
+    assert "torch" in found.packages
+
+
+def test_a_run_of_before_attempts_were_kept_is_read_all_the_same(tmp_path):
+    planned = planned_run()
+    run = finished_run(tmp_path, planned)
+    old = {"git_commit": "c0ffee", "packages": {"torch": "2.11"}, "recorded_at": 1.0}
+    run.provenance_path.write_text(json.dumps(old))
+    assert read_attempts(run) == []
+    assert read_provenance(run).git_commit == "c0ffee"
+    assert spent(run).seconds == 1.0
+    assert spent(run).steps == 46
+
+
+def test_an_attempt_that_cannot_be_noted_does_not_stop_the_training(run, tmp_path):
+    run.attempts_path.mkdir()
+    with attempted(run, Home(tmp_path), CPU):
+        train(run, 1, 2)
+    assert steps_seen(run) == 2

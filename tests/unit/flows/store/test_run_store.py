@@ -1,0 +1,332 @@
+"""One contract for every store, and what is kept in them: runs and corpora, whole or not at all."""
+
+import json
+import logging
+import shutil
+import time
+
+import pytest
+
+from flows.files import write_whole
+from flows.mirror.tracker import open_tracker
+from flows.runs.directory import RunDir, RunResult
+from flows.settings import Settings, open_home
+from flows.stack.processes import alive, process_of
+from flows.stack.servers import free_port, healthy, start_mlflow_server, stop, wait_healthy
+from flows.store.contract import StoreError
+from flows.store.fsspec_store import FsspecStore
+from flows.store.mlflow_store import MlflowArtifacts
+from flows.store.push import pushed
+from flows.store.run_store import RunStore, open_store
+from llama_core.config import Placement
+from llama_core.corpus.preparation import prepare
+from llama_core.corpus.prepared import find_corpus
+from sweeps.load import load_spec
+from tests.core_tools import story
+from tests.fakes import finished_run, planned_run
+
+
+@pytest.fixture(scope="session")
+def mlflow_address(tmp_path_factory):
+    """A real MLflow server that serves artifacts."""
+    root = tmp_path_factory.mktemp("store-server")
+    settings = Settings(home=root, mlflow_port=free_port("127.0.0.1"), mlflow_uri=None)
+    home = open_home(settings)
+    open_tracker(settings, home)
+    server = start_mlflow_server(settings, home)
+    wait_healthy(f"{settings.mlflow_address}/health", server, home.logs / "mlflow-server.log")
+    yield f"127.0.0.1:{settings.mlflow_port}"
+    stop([process_of("mlflow-server", server.pid)], alive)
+    server.wait()
+    assert not healthy(f"{settings.mlflow_address}/health")
+
+
+@pytest.fixture(params=["file", "memory", "mlflow"])
+def store(request, tmp_path):
+    if request.param == "mlflow":
+        address = request.getfixturevalue("mlflow_address")
+        return MlflowArtifacts(f"mlflow-artifacts://{address}/{tmp_path.name}", None)
+    return FsspecStore(
+        {"file": f"file://{tmp_path}/store", "memory": f"memory://{tmp_path}"}[request.param]
+    )
+
+
+class Breaking:
+    """A store that fails at its n-th write, having written half of it."""
+
+    def __init__(self, store, at):
+        self._store, self._left = store, at
+        self.get, self.names, self.remove = store.get, store.names, store.remove
+
+    def put(self, name, content):
+        self._left -= 1
+        if self._left == 0:
+            self._store.put(name, content[: len(content) // 2])
+        if self._left <= 0:
+            raise StoreError("the line is dead")
+        self._store.put(name, content)
+
+
+def memory_store(tmp_path):
+    return FsspecStore(f"memory://{tmp_path}")
+
+
+def trained(home, planned):
+    """A run as training leaves it, checkpoint included."""
+    run = finished_run(home, planned)
+    checkpoint(run, "000000040-003")
+    return run
+
+
+def checkpoint(run, name):
+    run.checkpoints.mkdir(exist_ok=True)
+    (run.checkpoints / f"{name}.safetensors").write_bytes(b"weights of " + name.encode())
+    (run.checkpoints / f"{name}.json").write_text("{}")
+
+
+def contents(run):
+    return {
+        str(path.relative_to(run.path)): path.read_bytes()
+        for path in run.path.rglob("*")
+        if path.is_file() and path.name != "lock"
+    }
+
+
+def test_what_was_put_is_got_listed_and_removed(store):
+    content = bytes(range(256)) * 10
+    store.put("runs/a/one", content)
+    store.put("runs/a/two", b"")
+    store.put("runs/b/other", b"x")
+    assert store.get("runs/a/one") == content
+    assert store.get("runs/a/two") == b""
+    assert sorted(store.names("runs/a")) == ["one", "two"]
+    store.remove("runs/a/one")
+    assert store.names("runs/a") == ["two"]
+    with pytest.raises(StoreError):
+        store.get("runs/a/one")
+
+
+def test_a_folder_that_is_not_there_is_empty(store):
+    assert store.names("runs/none") == []
+
+
+def test_a_file_put_again_is_replaced(store):
+    store.put("f/index", b"longer than")
+    store.put("f/index", b"this")
+    assert store.get("f/index") == b"this"
+
+
+def test_a_run_arrives_on_another_host_byte_for_byte(store, tmp_path):
+    run = trained(tmp_path / "a", planned_run())
+    run.place(Placement(threads=3))
+    RunStore(store).push(run)
+    other = RunDir(tmp_path / "b" / "runs" / run.id)
+    RunStore(store).pull(other)
+    assert contents(other) == contents(run)
+    assert other.finished()
+
+
+@pytest.mark.parametrize("at", range(1, 7))
+def test_a_push_torn_at_any_write_leaves_the_one_before_it_in_force(at, tmp_path):
+    store = memory_store(tmp_path)
+    run = trained(tmp_path / "a", planned_run())
+    result = run.result_path.read_text()
+    run.result_path.unlink()
+    checkpoint(run, "000000030-002")
+    (run.checkpoints / "000000040-003.json").unlink()
+    RunStore(store).push(run)
+    checkpoint(run, "000000040-003")
+    with run.curve_path.open("a") as curve:
+        curve.write('{"kind":"diverged"}\n')
+    write_whole(run.result_path, result)
+    broken = RunStore(Breaking(store, at))
+    try:
+        broken.push(run)
+        torn = False
+    except StoreError:
+        torn = True
+    other = RunDir(tmp_path / "b" / "runs" / run.id)
+    RunStore(store).pull(other)
+    assert other.finished() != torn
+    assert (other.checkpoints / "000000030-002.json").exists() == torn
+    # What was torn is put there again, and then counts.
+    RunStore(store).push(run)
+    RunStore(store).pull(other)
+    assert contents(other)["curve.jsonl"] == contents(run)["curve.jsonl"]
+    assert other.finished()
+
+
+def test_a_damaged_part_is_told_and_the_older_copy_taken(tmp_path, caplog):
+    store = memory_store(tmp_path)
+    run = trained(tmp_path / "a", planned_run())
+    result = run.result_path.read_text()
+    run.result_path.unlink()
+    RunStore(store).push(run)
+    before = set(store.names(f"runs/{run.id}/parts"))
+    write_whole(run.result_path, result)
+    RunStore(store).push(run)
+    [part] = set(store.names(f"runs/{run.id}/parts")) - before
+    store.put(f"runs/{run.id}/parts/{part}", b"flipped")
+    other = RunDir(tmp_path / "b" / "runs" / run.id)
+    with caplog.at_level(logging.WARNING):
+        RunStore(store).pull(other)
+    assert "is damaged" in caplog.text
+    assert not other.finished()
+    assert other.curve_path.read_bytes() == run.curve_path.read_bytes()
+
+
+def test_a_host_that_is_behind_takes_nothing_from_one_that_is_ahead(tmp_path):
+    store = RunStore(memory_store(tmp_path))
+    ahead = trained(tmp_path / "a", planned_run())
+    store.push(ahead)
+    behind = RunDir(tmp_path / "b" / "runs" / ahead.id)
+    behind.create(planned_run())
+    checkpoint(behind, "000000010-000")
+    for number in range(4):
+        behind.place(Placement(threads=number + 1))
+        store.push(behind)
+    third = RunDir(tmp_path / "c" / "runs" / ahead.id)
+    store.pull(third)
+    assert third.finished()
+    assert third.placement().threads == 4
+
+
+def test_a_folder_ahead_of_the_store_keeps_what_it_has(tmp_path):
+    store = RunStore(memory_store(tmp_path))
+    run = trained(tmp_path / "a", planned_run())
+    run.result_path.unlink()
+    store.push(run)
+    checkpoint(run, "000000050-003")
+    before = contents(run)
+    store.pull(run)
+    assert contents(run) == before
+
+
+def test_a_curve_that_is_replaced_by_another_is_set_aside(tmp_path):
+    store = RunStore(memory_store(tmp_path))
+    run = trained(tmp_path / "a", planned_run())
+    store.push(run)
+    other = RunDir(tmp_path / "b" / "runs" / run.id)
+    other.create(planned_run())
+    other.curve_path.write_text('{"kind":"step","step":1}\n')
+    store.pull(other)
+    assert other.curve_path.read_bytes() == run.curve_path.read_bytes()
+    assert (other.path / "curve-set-aside-0.jsonl").read_text() == '{"kind":"step","step":1}\n'
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "checkpoints/../../x", "x.pkl"])
+def test_a_path_from_the_store_that_is_no_runs_file_is_refused(name, tmp_path):
+    store = memory_store(tmp_path)
+    run = trained(tmp_path / "a", planned_run())
+    RunStore(store).push(run)
+    [index] = [found for found in store.names(f"runs/{run.id}") if found.startswith("index")]
+    told = json.loads(store.get(f"runs/{run.id}/{index}"))
+    told["files"][name] = told["files"]["spec.json"]
+    store.put(f"runs/{run.id}/{index}", json.dumps(told).encode())
+    with pytest.raises(StoreError, match="no run's file"):
+        RunStore(store).pull(RunDir(tmp_path / "b" / "runs" / run.id))
+    assert not (tmp_path / "escaped").exists()
+
+
+def test_a_run_under_the_name_of_another_is_refused(tmp_path):
+    store = RunStore(memory_store(tmp_path))
+    run = trained(tmp_path / "a", planned_run())
+    posing = RunDir(run.path.with_name("0123456789ab"))
+    shutil.copytree(run.path, posing.path)
+    store.push(posing)
+    with pytest.raises(StoreError, match="the store holds run"):
+        store.pull(RunDir(tmp_path / "b" / "runs" / posing.id))
+
+
+def test_only_the_parts_that_an_index_needs_stay_in_the_store(tmp_path):
+    store = memory_store(tmp_path)
+    run = trained(tmp_path / "a", planned_run())
+    run.result_path.unlink()
+    for number in range(41, 51):
+        checkpoint(run, f"{number:09d}-003")
+        RunStore(store).push(run)
+    names = store.names(f"runs/{run.id}")
+    assert sum(name.startswith("index") for name in names) == 2
+    # Two checkpoints of two files, of which the headers are alike, and spec and curve once.
+    assert len(store.names(f"runs/{run.id}/parts")) == 5
+
+
+def test_training_goes_on_without_the_store_and_catches_up(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("flows.store.push._LOOK_S", 0.02)
+    store = Breaking(memory_store(tmp_path), at=2)
+    run = RunDir(tmp_path / "a" / "runs" / planned_run().id)
+    run.create(planned_run())
+    with caplog.at_level(logging.INFO), pushed(RunStore(store), run):
+        checkpoint(run, "000000001-000")
+        wait_for(lambda: "trains on, the store is behind" in caplog.text)
+        store._left = 1000
+        wait_for(lambda: "has caught up" in caplog.text)
+        finished_run(tmp_path / "a", planned_run())
+    other = RunDir(tmp_path / "b" / "runs" / run.id)
+    RunStore(store).pull(other)
+    assert other.finished()
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """A corpus of a few sentences in a home of its own."""
+    root = tmp_path_factory.mktemp("corpus-home")
+    text = root / "text"
+    text.mkdir()
+    for number in range(60):
+        (text / f"{number}.txt").write_text(story(number))
+    spec = load_spec("smoke", [])
+    source = {"kind": "files", "name": "words", "path": str(text)}
+    config = spec.corpus.model_validate({"vocab_size": 300, "sources": [source]})
+    home = open_home(Settings(home=root))
+    return home, prepare(config, home.root).digest
+
+
+def test_a_corpus_arrives_whole_and_verified(store, corpus, tmp_path):
+    home, digest = corpus
+    RunStore(store).push_corpus(home, digest)
+    other = open_home(Settings(home=tmp_path / "other"))
+    RunStore(store).pull_corpus(other, digest)
+    assert (
+        find_corpus(other.root, digest).train_tokens == find_corpus(home.root, digest).train_tokens
+    )
+    find_corpus(other.root, digest).check()
+
+
+def test_a_corpus_that_differs_from_its_manifest_never_arrives(corpus, tmp_path):
+    home, digest = corpus
+    store = memory_store(tmp_path)
+    RunStore(store).push_corpus(home, digest)
+    told = json.loads(store.get(f"corpora/{digest}/index-000001.json"))
+    told["files"]["words-train-00000.bin"] = told["files"]["words-val-00000.bin"]
+    store.put(f"corpora/{digest}/index-000001.json", json.dumps(told).encode())
+    other = open_home(Settings(home=tmp_path / "other"))
+    with pytest.raises(StoreError, match="was changed"):
+        RunStore(store).pull_corpus(other, digest)
+    assert not (other.root / "corpora" / digest[:16]).exists()
+
+
+def test_a_store_of_no_known_kind_is_refused_with_the_kinds_there_are():
+    for address in ("gopher://x/y", "mlflow-artifacts:/folder"):
+        with pytest.raises(StoreError, match="mlflow-artifacts://HOST:PORT/FOLDER"):
+            open_store(Settings(store=address))
+
+
+def test_the_result_of_a_failure_does_not_count_as_farther(tmp_path):
+    store = RunStore(memory_store(tmp_path))
+    run = trained(tmp_path / "a", planned_run())
+    failed = run.result().model_copy(update={"status": "failed", "reason": "bug"})
+    write_whole(run.result_path, RunResult.model_dump_json(failed))
+    store.push(run)
+    again = RunDir(tmp_path / "b" / "runs" / run.id)
+    again.create(planned_run())
+    checkpoint(again, "000000050-003")
+    store.pull(again)
+    assert again.result() is None

@@ -1,0 +1,231 @@
+"""A sweep trains what is missing, mirrors it, reports, and knows when to stop."""
+
+import errno
+import json
+import os
+from dataclasses import asdict
+
+import pytest
+
+from flows.cost.ledger import capped
+from flows.dispatch.contract import SweepFailedError, always, longest_first
+from flows.dispatch.underway import controllers
+from flows.files import write_whole
+from flows.plans.plan import make_plan, read_plans
+from flows.runs.directory import Observation, RunDir, RunResult
+from flows.runs.state import not_finished
+from flows.settings import Home
+from flows.sweep import run_sweep
+from llama_core.corpus.documents import CorpusError
+from sweeps.load import load_spec
+from tests.conftest import ROOT
+from tests.fakes import FakeTracker, evaluation
+
+
+class FakeDispatcher:
+    """Gives every run the status it is told, with losses of a known law."""
+
+    def __init__(self, home, status="finished"):
+        self.home, self.status, self.trained = home, status, []
+
+    def train_all(self, runs, *, on_finished, on_tick, admit=always):
+        for planned in longest_first(runs):
+            if not admit(planned):
+                continue
+            run = RunDir(self.home.runs / planned.id)
+            run.create(planned)
+            horizon = planned.run.train.schedule.horizons[-1]
+            end = evaluation(horizon // planned.run.train.batch_tokens)
+            run.curve_path.write_text(json.dumps({"kind": "eval", **asdict(end)}) + "\n")
+            result = RunResult(
+                run_id=planned.id,
+                status=self.status,
+                reason="" if self.status == "finished" else "a bug",
+                observations=tuple(
+                    Observation(
+                        tokens=cell.tokens,
+                        val_loss=2 + 500 / planned.run.model.d_model + 3e4 / cell.tokens**0.8,
+                        val_bpb=1.5,
+                        weights_sha256="0" * 64,
+                    )
+                    for cell in planned.cells
+                    if self.status == "finished"
+                ),
+                train_s=1.0,
+                device="cpu",
+                finished_at=1.0,
+            )
+            write_whole(run.result_path, result.model_dump_json())
+            self.trained.append(planned.id)
+            on_finished(planned, result)
+            on_tick()
+
+
+class SilentWatcher:
+    def begin(self, plan, todo):
+        pass
+
+    def tick(self):
+        pass
+
+    def finished(self, planned, result):
+        pass
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """A folder of English prose: this project's own pages and docstrings, written many ways."""
+    folder = tmp_path_factory.mktemp("text")
+    pages = [*ROOT.glob("docs/**/*.md"), *ROOT.glob("*/*.py"), *ROOT.glob("tests/*/*.py")]
+    for number, page in enumerate(pages):
+        (folder / f"{number}.txt").write_text(page.read_text())
+    return folder
+
+
+@pytest.fixture
+def planned(text, tmp_path):
+    return plan_on(text, Home(tmp_path))
+
+
+def plan_on(text, home, *overrides):
+    home.runs.mkdir(parents=True, exist_ok=True)
+    source = f"corpus.sources=[{{kind: files, path: {text}}}]"
+    spec = load_spec("smoke", [source, "eval_tokens=1280", *overrides])
+    return make_plan(spec, home)[0]
+
+
+def test_a_sweep_trains_mirrors_and_reports_every_run(planned, tmp_path):
+    home, tracker = Home(tmp_path), FakeTracker()
+    dispatcher = FakeDispatcher(home)
+    report = run_sweep(planned, home, tracker, dispatcher, SilentWatcher())
+    assert sorted(dispatcher.trained) == sorted(run.id for run in planned.runs)
+    assert set(tracker.run_ids("smoke")) == {*dispatcher.trained, "report"}
+    assert report.page.exists()
+    assert not_finished(planned, home) == []
+    assert read_plans(home) == [planned]
+
+
+def test_a_second_sweep_trains_nothing_that_is_finished(planned, text, tmp_path):
+    home = Home(tmp_path)
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), SilentWatcher())
+    wider = plan_on(text, home, "name=wider", "ladder.widths=[16, 24, 32, 48, 64]")
+    dispatcher = FakeDispatcher(home)
+    run_sweep(wider, home, FakeTracker(), dispatcher, SilentWatcher())
+    assert dispatcher.trained == [run.id for run in wider.runs if run.name == "d24"]
+    assert len(dispatcher.trained) == 1
+
+
+def test_the_same_name_on_another_corpus_sets_the_first_sweep_aside(planned, text, tmp_path):
+    home = Home(tmp_path)
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), SilentWatcher())
+    other = plan_on(text, home, "corpus.val_fraction=0.1")
+    run_sweep(other, home, FakeTracker(), FakeDispatcher(home), SilentWatcher())
+    names = [plan.spec.name for plan in read_plans(home)]
+    assert names == ["smoke", f"smoke-{planned.data.digest[:8]}"]
+    assert (home.sweeps / names[1] / "report.html").exists()
+    assert read_plans(home)[0] == other
+
+
+def test_a_bug_that_fails_the_first_trainings_stops_the_sweep(planned, tmp_path):
+    home = Home(tmp_path)
+    dispatcher = FakeDispatcher(home, status="failed")
+    with pytest.raises(SweepFailedError, match=r"first 3 trainings all failed.*a bug"):
+        run_sweep(planned, home, FakeTracker(), dispatcher, SilentWatcher())
+    assert len(dispatcher.trained) == 3
+
+
+def test_a_diverged_run_does_not_stop_the_sweep_and_is_told(planned, tmp_path):
+    home = Home(tmp_path)
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home, "diverged"), SilentWatcher())
+    assert not_finished(planned, home)[0].endswith("diverged: a bug")
+
+
+def test_a_cap_leaves_out_the_dearest_run_and_a_larger_one_goes_on(text, tmp_path):
+    home = Home(tmp_path)
+    whole = plan_on(text, home)
+    costs = sorted((run.flops_spent, run.id) for run in whole.runs)
+    affordable = sum(cost for cost, _ in costs[:-1])
+    small = plan_on(text, home, f"cap={{kind: flops, flops: {affordable}}}")
+    assert [run.id for run in small.runs] == [run.id for run in whole.runs]
+    dispatcher, cap = FakeDispatcher(home), capped(small, home, [{}])
+    run_sweep(small, home, FakeTracker(), dispatcher, SilentWatcher(), cap=cap)
+    assert set(dispatcher.trained) == {run for _, run in costs[:-1]}
+    assert "leaves out 1 of 4 runs" in cap.refusal()
+    assert "--max-flops" in cap.refusal()
+
+    larger = plan_on(text, home, f"cap={{kind: flops, flops: {whole.flops_spent}}}")
+    dispatcher, cap = FakeDispatcher(home), capped(larger, home, [{}])
+    run_sweep(larger, home, FakeTracker(), dispatcher, SilentWatcher(), cap=cap)
+    assert dispatcher.trained == [costs[-1][1]]
+    assert cap.refusal() is None
+
+
+def test_a_cap_set_later_counts_what_the_sweep_spent_without_one(planned, text, tmp_path):
+    home = Home(tmp_path)
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), SilentWatcher())
+    widths = "ladder.widths=[16, 24, 32, 48, 64]"
+    cap = f"cap={{kind: flops, flops: {planned.flops_spent}}}"
+    wider = plan_on(text, home, widths, cap)
+    dispatcher, cap = FakeDispatcher(home), capped(wider, home, [{}])
+    run_sweep(wider, home, FakeTracker(), dispatcher, SilentWatcher(), cap=cap)
+    assert dispatcher.trained == []
+    assert "Spent: 0 FLOPs" not in cap.refusal()
+
+
+def test_runs_that_another_sweep_paid_for_cost_a_capped_one_nothing(planned, text, tmp_path):
+    home = Home(tmp_path)
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), SilentWatcher())
+    widths = "ladder.widths=[16, 24, 32, 48, 64]"
+    [wide] = [run for run in plan_on(text, home, widths).runs if run.name == "d24"]
+    cap = f"cap={{kind: flops, flops: {wide.flops_spent}}}"
+    other = plan_on(text, home, "name=wider", widths, cap)
+    dispatcher, cap = FakeDispatcher(home), capped(other, home, [{}])
+    run_sweep(other, home, FakeTracker(), dispatcher, SilentWatcher(), cap=cap)
+    assert dispatcher.trained == [wide.id]
+    assert cap.refusal() is None
+
+
+@pytest.mark.parametrize(("allowed", "trained"), [(0, 1), (1, 2)])
+def test_a_sweep_stops_at_the_failure_that_is_one_too_many(planned, tmp_path, allowed, trained):
+    home = Home(tmp_path)
+    dispatcher = FakeDispatcher(home, status="diverged")
+    with pytest.raises(SweepFailedError, match=rf"{trained} trainings did not.* {allowed} may"):
+        run_sweep(planned, home, FakeTracker(), dispatcher, SilentWatcher(), max_failures=allowed)
+    assert len(dispatcher.trained) == trained
+
+
+def test_a_full_disk_ends_a_sweep_with_one_line_and_leaves_no_note(planned, tmp_path):
+    class Full(FakeDispatcher):
+        def train_all(self, runs, *, on_finished, on_tick, admit):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    home = Home(tmp_path)
+    with pytest.raises(SweepFailedError, match=r"disk is full.*No space left.*same command"):
+        run_sweep(planned, home, FakeTracker(), Full(home), SilentWatcher())
+    assert controllers(home.sweeps / "smoke") == []
+
+
+def test_a_sweep_under_way_notes_the_process_to_stop(planned, tmp_path):
+    home, seen = Home(tmp_path), []
+
+    class Looks(SilentWatcher):
+        def tick(self):
+            seen.extend(controllers(home.sweeps / "smoke"))
+
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), Looks())
+    assert {(one.process.pid, one.alive, one.deployed) for one in seen} == {
+        (os.getpid(), True, False)
+    }
+    assert controllers(home.sweeps / "smoke") == []
+
+
+def test_a_corpus_too_short_for_the_validation_set_is_refused_before_training(text, tmp_path):
+    with pytest.raises(CorpusError, match=r"--set eval_tokens=\d+, or"):
+        plan_on(text, Home(tmp_path), "eval_tokens=12800000")
+
+
+def test_a_corpus_smaller_than_one_batch_is_refused_before_training(text, tmp_path):
+    huge = "recipe={kind: fixed, lr: 0.001, batch_tokens: 12800000}"
+    grid = "grid={kind: tokens, tokens: [12800000]}"
+    with pytest.raises(CorpusError, match="less than one batch of 12,800,000"):
+        plan_on(text, Home(tmp_path), huge, grid)

@@ -1,0 +1,232 @@
+"""A study asks the same trials whatever happens to it, repeats none, and grows."""
+
+import numpy as np
+import pytest
+import yaml
+from prefect.flows import load_flow_from_entrypoint
+
+from flows.dispatch.contract import SweepFailedError
+from flows.files import write_whole
+from flows.runs.directory import Observation, RunDir, RunResult
+from flows.settings import Home, Settings
+from flows.tune import run_tune
+from flows.tuning.plan import prepare_tune, search_box
+from flows.tuning.study import Told, propose
+from llama_core.config import CorpusConfig, FileText
+from sweeps.grid import shape
+from sweeps.load import load_tune_spec
+from tests.conftest import ROOT
+from tests.fakes import FakeTracker
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class SurfaceDispatcher:
+    """Gives every run the losses of a known surface; may be killed after some trainings."""
+
+    def __init__(self, home, *, kill_after=None, status="finished"):
+        self.home, self.kill_after, self.status, self.trained = home, kill_after, status, []
+
+    def train_all(self, runs, *, on_finished, on_tick):
+        # The order of ending is not the order of asking.
+        for planned in reversed(list(runs)):
+            if self.kill_after is not None and len(self.trained) == self.kill_after:
+                raise Killed
+            self.trained.append(planned.id)
+            run = RunDir(self.home.runs / planned.id)
+            run.create(planned)
+            run.curve_path.touch()
+            result = self._result(planned)
+            write_whole(run.result_path, result.model_dump_json())
+            on_finished(planned, result)
+            on_tick()
+
+    def _result(self, planned):
+        train = planned.run.train
+        diverged = train.optimizer.lr > 0.055
+        status = "diverged" if diverged and self.status == "finished" else self.status
+        z = np.log(train.optimizer.lr / 0.012), np.log(train.batch_tokens / 800)
+        # Noise that is a function of the run, as a training's is.
+        luck = 0.003 * np.random.default_rng(int(planned.id[:8], 16)).standard_normal()
+        return RunResult(
+            run_id=planned.id,
+            status=status,
+            reason="" if status == "finished" else "told to",
+            observations=tuple(
+                Observation(
+                    tokens=cell.tokens,
+                    val_loss=3.5 + 0.03 * z[0] ** 2 + 0.02 * z[1] ** 2 + luck
+                    + 10_000 / cell.tokens,
+                    val_bpb=2.0,
+                    weights_sha256="0" * 64,
+                )
+                for cell in planned.cells
+                if status == "finished"
+            ),
+            train_s=1.0,
+            device="cpu",
+            finished_at=1.0,
+        )  # fmt: skip
+
+
+class Silent:
+    def round(self, trials, missing):
+        pass
+
+    def tick(self):
+        pass
+
+    def finished(self, planned, result):
+        pass
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text")
+    for number, page in enumerate([*ROOT.glob("docs/**/*.md"), *ROOT.glob("*/*.py")]):
+        (folder / f"{number}.txt").write_text(page.read_text())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def prepared(text, tmp_path_factory):
+    """A home whose corpus is there, for other homes to link to."""
+    home = Home(tmp_path_factory.mktemp("prepared"))
+    tune(home, text, SurfaceDispatcher(home), trials=8)
+    return home
+
+
+@pytest.fixture
+def home(prepared, tmp_path):
+    (tmp_path / "corpora").symlink_to(prepared.root / "corpora")
+    return Home(tmp_path)
+
+
+def spec_of(text, **changes):
+    spec = load_tune_spec("lr-batch", ["ladder.widths=[16, 24]", "eval_tokens=1280"])
+    corpus = CorpusConfig(sources=(FileText(path=str(text)),))
+    return spec.model_copy(update={"corpus": corpus, **changes})
+
+
+def tune(home, text, dispatcher, **changes):
+    home.runs.mkdir(parents=True, exist_ok=True)
+    settings = Settings(optuna_uri=changes.pop("uri", None))
+    tracker = changes.pop("tracker", FakeTracker())
+    spec = spec_of(text, **changes)
+    data = prepare_tune(spec, home)
+    return run_tune(spec, data, settings, home, tracker, dispatcher, Silent())
+
+
+def trials(home):
+    return (home.tunes / "lr-batch" / "trials.csv").read_text()
+
+
+def test_a_study_killed_twice_ends_with_the_same_trials_as_one_left_alone(home, text, tmp_path):
+    alone = Home(tmp_path / "alone")
+    alone.root.mkdir()
+    (alone.root / "corpora").symlink_to((home.root / "corpora").resolve())
+    tune(alone, text, SurfaceDispatcher(alone))
+    trained = []
+    for kill_after in (5, 14):
+        dispatcher = SurfaceDispatcher(home, kill_after=kill_after)
+        with pytest.raises(Killed):
+            tune(home, text, dispatcher)
+        trained += dispatcher.trained
+    last = SurfaceDispatcher(home)
+    tune(home, text, last)
+    assert trials(home) == trials(alone)
+    assert len(set(trained) & set(last.trained)) == 0
+
+
+def test_a_finished_study_trains_nothing_again_and_grows_by_what_is_asked_for(home, text):
+    first = SurfaceDispatcher(home)
+    tune(home, text, first, trials=10)
+    assert len(first.trained) == 20
+    again = SurfaceDispatcher(home)
+    tune(home, text, again, trials=10)
+    assert again.trained == []
+    grown = SurfaceDispatcher(home)
+    tune(home, text, grown, trials=14)
+    assert len(grown.trained) == 8
+
+
+def test_a_study_that_grew_has_the_trials_of_one_that_was_large_from_the_start(
+    home, text, tmp_path
+):
+    for count in (5, 9, 12):
+        tune(home, text, SurfaceDispatcher(home), trials=count)
+    large = Home(tmp_path / "large")
+    large.root.mkdir()
+    (large.root / "corpora").symlink_to((home.root / "corpora").resolve())
+    tune(large, text, SurfaceDispatcher(large), trials=12)
+    assert trials(home) == trials(large)
+
+
+def test_a_database_holds_the_same_trials_as_the_journal(home, text, tmp_path):
+    tune(home, text, SurfaceDispatcher(home), trials=9)
+    expected = trials(home)
+    other = Home(tmp_path / "other")
+    other.root.mkdir()
+    (other.root / "corpora").symlink_to((home.root / "corpora").resolve())
+    tune(other, text, SurfaceDispatcher(other), trials=9, uri=f"sqlite:///{tmp_path}/optuna.db")
+    assert trials(other) == expected
+    assert not (other.tunes / "lr-batch" / "optuna.journal").exists()
+
+
+def test_a_journal_torn_by_a_kill_and_its_lock_are_mended(home, text):
+    tune(home, text, SurfaceDispatcher(home), trials=8)
+    journal = home.tunes / "lr-batch" / "optuna.journal"
+    with journal.open("ab") as file:
+        file.write(b'{"op_code": 4, "worker')
+    (journal.parent / "optuna.journal.lock").symlink_to(journal)
+    grown = SurfaceDispatcher(home)
+    tune(home, text, grown, trials=9)
+    assert len(grown.trained) == 2
+
+
+def test_the_law_finds_what_the_surface_was_made_with(home, text):
+    report = tune(home, text, SurfaceDispatcher(home), trials=16)
+    optima = report.document["optima"]
+    assert [found["lr"]["value"] for found in optima] == pytest.approx([0.012] * 4, rel=0.25)
+    assert report.page.read_text().endswith("</html>")
+
+
+def test_trials_are_children_of_the_study_in_the_tracker(home, text):
+    tracker = FakeTracker()
+    dispatcher = SurfaceDispatcher(home)
+    tune(home, text, dispatcher, trials=8, tracker=tracker)
+    assert set(tracker.parents) == set(dispatcher.trained)
+
+
+def test_a_round_in_which_everything_fails_stops_and_is_tried_again(home, text):
+    with pytest.raises(SweepFailedError, match=r"all 16 trainings failed.*told to"):
+        tune(home, text, SurfaceDispatcher(home, status="failed"), trials=8)
+    again = SurfaceDispatcher(home)
+    tune(home, text, again, trials=8)
+    assert len(again.trained) == 16
+
+
+def test_what_is_asked_depends_on_the_seed_and_on_what_was_told(text):
+    spec = spec_of(text)
+    model = shape(spec.ladder, 16, 512)
+    searched = search_box(spec, model)
+    first = propose(spec, searched, [], 8)
+    assert first == propose(spec, searched, [], 8)
+    assert first != propose(spec.model_copy(update={"seed": 1}), searched, [], 8)
+    told = [Told(params, 3.0 + number / 10) for number, params in enumerate(first)]
+    second = propose(spec, searched, told, 4)
+    assert second == propose(spec, searched, told, 4)
+    assert second != propose(spec, searched, [*told[:-1], Told(told[-1].params, 1.0)], 4)
+    assert second != propose(spec, searched, [*told[:-1], Told(told[-1].params, None)], 4)
+
+
+def test_every_deployment_of_prefect_yaml_names_a_flow_that_takes_its_parameters():
+    deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    names = set()
+    for deployment in deployments:
+        found = load_flow_from_entrypoint(deployment["entrypoint"])
+        names.add(f"{found.name}/{deployment['name']}")
+        assert set(deployment.get("parameters", {})) <= set(found.parameters.properties)
+    assert "tune/lr-batch" in names

@@ -1,0 +1,121 @@
+"""What a failed training deserves."""
+
+import errno
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from flows.files import write_whole
+from flows.runs.directory import RunDir, RunResult
+from flows.settings import Home
+from flows.training import execute, failures
+from flows.training.failures import DiskPatience, may_pass, no_room, out_of_memory
+from llama_core.config import Placement
+from tests.fakes import planned_run
+
+CPU = Placement(device="cpu")
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture
+def run(tmp_path):
+    planned = planned_run()
+    directory = RunDir(tmp_path / "runs" / planned.id)
+    directory.create(planned)
+    return directory
+
+
+def result(run, status):
+    found = RunResult(
+        run_id=run.id, status=status, reason="why", train_s=1, device="cpu", finished_at=1.0
+    )
+    write_whole(run.result_path, found.model_dump_json())
+    return found
+
+
+def test_an_allocation_that_really_failed_is_told_from_a_bug():
+    # More than any machine addresses.
+    with pytest.raises(RuntimeError) as failed:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert out_of_memory(failed.value)
+    assert out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(RuntimeError) as bug:
+        torch.zeros(2) @ torch.zeros(3)
+    assert not out_of_memory(bug.value)
+
+
+def test_only_what_the_machine_did_is_tried_again():
+    assert may_pass(FULL)
+    assert may_pass(ConnectionError("reset"))
+    assert not may_pass(KeyError("matmul"))
+    assert not may_pass(RuntimeError("shapes do not match"))
+
+
+def test_a_full_disk_is_told_from_other_troubles():
+    assert no_room(FULL)
+    assert no_room(OSError(errno.EDQUOT, "quota"))
+    assert not no_room(PermissionError(errno.EACCES, "no"))
+
+
+def test_out_of_memory_goes_on_with_half_the_rows_until_it_fits(run, tmp_path, monkeypatch):
+    tried = []
+
+    def train(run, home, placement):
+        tried.append(placement.micro_batch_rows)
+        fits = placement.micro_batch_rows is not None and placement.micro_batch_rows <= 2
+        return result(run, "finished" if fits else "out_of_memory")
+
+    monkeypatch.setattr(execute, "_train", train)
+    ended = execute.execute(run, Home(tmp_path), CPU)
+    assert ended.status == "finished"
+    # 1,024 tokens of 128 are 8 rows.
+    assert tried == [None, 4, 2]
+    assert run.placement().micro_batch_rows == 2
+    assert len(list(run.path.glob("result-*.json"))) == 2
+
+
+def test_out_of_memory_with_a_single_row_is_the_result(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "_train", lambda run, *_: result(run, "out_of_memory"))
+    ended = execute.execute(run, Home(tmp_path), CPU.model_copy(update={"micro_batch_rows": 1}))
+    assert ended.status == "out_of_memory"
+    assert run.result().status == "out_of_memory"
+
+
+def test_a_full_disk_is_waited_for_and_then_gone_on_with(run, tmp_path, monkeypatch):
+    free, tries = iter([0, 2**10, 2**40]), []
+
+    def train(run, home, placement):
+        tries.append(1)
+        if len(tries) == 1:
+            raise FULL
+        return result(run, "finished")
+
+    monkeypatch.setattr(execute, "_train", train)
+    monkeypatch.setattr(failures, "_LOOK_S", 0.01)
+    monkeypatch.setattr(
+        failures.shutil, "disk_usage", lambda path: SimpleNamespace(free=next(free))
+    )
+    assert execute.execute(run, Home(tmp_path), CPU).status == "finished"
+    assert next(free, None) is None
+
+
+def test_a_disk_that_stays_full_ends_the_patience(run, monkeypatch):
+    monkeypatch.setattr(failures, "_LOOK_S", 0.01)
+    monkeypatch.setattr(failures, "_PATIENCE_S", 0.03)
+    monkeypatch.setattr(failures.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    assert not DiskPatience(run).wait(FULL)
+
+
+def test_a_bug_is_not_tried_again(run, tmp_path, monkeypatch):
+    tries = []
+
+    def train(run, home, placement):
+        tries.append(1)
+        raise KeyError("matmul")
+
+    monkeypatch.setattr(execute, "_train", train)
+    with pytest.raises(KeyError):
+        execute.execute(run, Home(tmp_path), CPU)
+    assert len(tries) == 1

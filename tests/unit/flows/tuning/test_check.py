@@ -1,0 +1,177 @@
+"""A sweep takes a fitted law as numbers, and shows how far its runs are from it."""
+
+import json
+import shlex
+
+import polars as pl
+import pytest
+
+from analysis.page import Page
+from analysis.tuning.regret import left_on_table
+from flows.files import write_whole
+from flows.plans.fitted_law import with_fitted_law
+from flows.runs.directory import Observation, RunDir, RunResult
+from flows.settings import Home
+from flows.tuning.check import add_tuned, tuned, tuned_lines
+from llama_core.counting import count_params
+from sweeps.load import load_spec
+from sweeps.plan import plan
+from sweeps.rate_checks import check_command, check_runs, extremes
+from sweeps.recipe import rates
+from sweeps.spec import DataRef, FittedLaw, LawRecipe
+
+DATA = DataRef(digest="d" * 64)
+LAW = {
+    "study": "lr-batch",
+    "data": DATA.digest,
+    "recipe": {
+        "lr": {"coef": 2.0, "exponent_N": -0.5, "exponent_D": 0.0, "reasons": []},
+        "batch": {"coef": 0.5, "exponent_D": 0.5, "reasons": []},
+    },
+    "optima": [
+        {
+            "N": 40_000.0,
+            "D": 1e6,
+            "axes": ["lr", "batch_tokens"],
+            "curvature": [[0.06, -0.01], [-0.01, 0.04]],
+        }
+    ],
+    "support": {"N": [15_000.0, 42_000.0], "D": [2e5, 4e5]},
+}
+
+
+@pytest.fixture
+def home(tmp_path):
+    folder = tmp_path / "tunes" / "lr-batch"
+    folder.mkdir(parents=True)
+    (folder / "law.json").write_text(json.dumps(LAW))
+    return Home(tmp_path)
+
+
+def by_law(home, *overrides):
+    overrides = ("recipe={kind: law, study: lr-batch}", *overrides)
+    return plan(with_fitted_law(load_spec("demo", overrides), home), DATA)
+
+
+def test_a_run_holds_the_laws_numbers_at_the_middle_of_its_budgets(home):
+    planned = by_law(home)
+    for run in planned.runs:
+        N = count_params(run.run.model).multiplying
+        assert run.run.train.optimizer.lr == pytest.approx(2 * N**-0.5)
+        middle = (run.cells[0].tokens * run.cells[-1].tokens) ** 0.5
+        # The batch is rounded to whole sequences of 128, budgets afterwards to whole batches.
+        assert run.run.train.batch_tokens == pytest.approx(0.5 * middle**0.5, abs=70)
+        assert "fitted by study lr-batch" in run.lr_source
+    assert planned.spec.recipe.fitted.lr_coef == 2.0
+
+
+def test_a_plan_read_back_needs_no_study(home):
+    planned = by_law(home)
+    again = type(planned).model_validate_json(planned.model_dump_json())
+    assert plan(again.spec, DATA).runs == planned.runs
+
+
+def test_a_cosine_run_takes_the_law_at_its_own_budget(home):
+    planned = by_law(home, "schedule=cosine", "ladder.widths=[48]")
+    batches = [run.run.train.batch_tokens for run in planned.runs]
+    assert len(set(batches)) > 2
+    assert batches == sorted(batches)
+
+
+def test_sizes_outside_the_study_are_named_in_a_warning(home):
+    [sizes] = [warning for warning in by_law(home).warnings if "sizes N lie outside" in warning]
+    assert sizes.startswith("5 of 8 sizes N lie outside the 15,000 to 42,000 that study lr-batch")
+
+
+def test_a_study_that_is_not_there_is_refused_with_those_that_are(home):
+    spec = load_spec("demo", ["recipe={kind: law, study: other}"])
+    with pytest.raises(ValueError, match=r"no fitted study of that name.*Studies there: lr-batch"):
+        with_fitted_law(spec, home)
+
+
+def test_a_law_that_tells_no_batch_asks_for_one():
+    law = FittedLaw(lr_coef=1.0, N=(1e4, 1e5), D=(1e5, 1e6))
+    model = plan(load_spec("smoke"), DATA).runs[0].run.model
+    with pytest.raises(ValueError, match=r"does not tell the batch. Set recipe.batch_tokens"):
+        rates(LawRecipe(study="s", fitted=law), model, tokens=1e5, seq_len=128)
+    given = LawRecipe(study="s", fitted=law, batch_tokens=512)
+    assert rates(given, model, tokens=1e5, seq_len=128).batch_tokens == 512
+
+
+def test_loss_left_is_the_curvature_times_half_the_squared_distance():
+    runs = pl.DataFrame(
+        {
+            "name": ["best", "twice"],
+            "n_params": [40_000, 40_000],
+            "tokens": [1_000_000, 1_000_000],
+            "lr": [0.01, 0.02],
+            "batch_tokens": [500, 500],
+        }
+    )
+    best, twice = left_on_table(runs, LAW).iter_rows(named=True)
+    assert best["loss_left"] == pytest.approx(0.0)
+    assert twice["lr_ratio"] == pytest.approx(2.0)
+    assert twice["loss_left"] == pytest.approx(0.06 * 0.6931**2 / 2, rel=1e-3)
+    assert best["outside"]  # its tokens are beyond the study's
+
+
+def test_every_run_of_a_report_is_compared_with_the_law(home):
+    planned = plan(load_spec("demo"), DATA)
+    found = tuned(planned, home)
+    assert found.rows.height == planned.observations
+    page = Page("x")
+    add_tuned(page, found)
+    assert "Beside the laws of study lr-batch" in page.html()
+    assert any("predicts at most" in line for line in tuned_lines(found))
+
+
+def test_an_extreme_that_was_not_checked_is_named_with_two_runs(home):
+    found = tuned(plan(load_spec("demo"), DATA), home)
+    # The smallest size lies in the study's range, the largest does not.
+    assert len(found.warnings) == 1
+    assert "d112" in found.warnings[0]
+    assert len(found.checks) == 2
+
+
+def test_without_a_study_both_extremes_are_unchecked(tmp_path):
+    found = tuned(plan(load_spec("demo"), DATA), Home(tmp_path))
+    assert len(found.warnings) == 2
+    page = Page("x")
+    add_tuned(page, found)
+    assert "isoflop tune lr-batch" in page.html()
+
+
+def test_the_commands_train_exactly_the_check_runs():
+    planned = plan(load_spec("demo"), DATA)
+    largest = extremes(planned)[-1]
+    for check in check_runs(largest):
+        words = shlex.split(check_command(planned, check))
+        assert words[:3] == ["isoflop", "sweep", "demo"]
+        [run] = plan(load_spec("demo", words[4::2]), DATA).runs
+        assert run.id == check.id
+
+
+def test_finished_checks_say_whether_the_rate_is_bracketed(home):
+    planned = plan(load_spec("demo"), DATA)
+    largest = extremes(planned)[-1]
+    for run, loss in zip([largest, *check_runs(largest)], (3.0, 3.01, 3.02), strict=True):
+        directory = RunDir(home.runs / run.id)
+        directory.create(run)
+        result = RunResult(
+            run_id=run.id,
+            status="finished",
+            observations=tuple(
+                Observation(tokens=cell.tokens, val_loss=loss, val_bpb=2, weights_sha256="0")
+                for cell in run.cells
+            ),
+            train_s=1,
+            device="cpu",
+            finished_at=1,
+        )
+        write_whole(directory.result_path, result.model_dump_json())
+    found = tuned(planned, home)
+    assert found.warnings == ()
+    assert found.checked == (
+        f"d112 at D = {largest.cells[0].tokens:,}: x0.5 +0.0100, x2 +0.0200 nats per token; "
+        "its learning rate is bracketed.",
+    )

@@ -1,0 +1,292 @@
+import gzip
+import json
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+import zstandard
+
+from llama_core.config import CorpusConfig, FileText, HubText
+from llama_core.corpus.cleaning import Deduplicator, near_duplicates, normalise
+from llama_core.corpus.docstrings import prose
+from llama_core.corpus.documents import CorpusError, Document, hub_documents, read_documents
+from llama_core.corpus.preparation import prepare
+from llama_core.corpus.prepared import find_corpus
+from llama_core.corpus.tokenizer import Tokenizer
+from tests.core_tools import recipe, story
+
+
+@pytest.fixture
+def books(tmp_path):
+    folder = tmp_path / "books"
+    folder.mkdir()
+    for number in range(60):
+        (folder / f"{number:02d}.txt").write_text(story(number))
+    return folder
+
+
+def config(folder, **changes):
+    settings = {"sources": (FileText(path=str(folder)),), "vocab_size": 300, "val_fraction": 0.2}
+    return CorpusConfig(**(settings | changes))
+
+
+def test_every_readable_format_gives_the_same_documents(tmp_path):
+    texts = [story(0, 3), story(1, 3)]
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    (tmp_path / "a.jsonl").write_text(lines)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "a.jsonl.zst").write_bytes(zstandard.compress(lines.encode()))
+    pl.DataFrame({"text": texts, "id": [1, 2]}).write_parquet(tmp_path / "a.parquet")
+    for name in ("a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet"):
+        assert [doc.text for doc in read_documents(tmp_path / name)] == texts
+    assert len(list(read_documents(tmp_path))) == 8
+
+
+def test_a_long_text_is_cut_at_blank_lines_without_losing_any(tmp_path):
+    text = story(3, 2_000)
+    (tmp_path / "book.txt").write_text(text)
+    sections = list(read_documents(tmp_path / "book.txt"))
+    assert len(sections) > 1
+    assert "".join(section.text for section in sections) == text
+    assert all(section.text.endswith("\n\n") for section in sections[:-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.jsonl", b'{"text": "x"}\nnot json\n', "line 2 is not JSON"),
+        ("a.jsonl", b'{"body": "x"}\n', "text_field"),
+        ("a.txt", b"\xff\xfe\x00", "not UTF-8"),
+        ("a.jsonl.gz", b"not gzip", "cannot be read"),
+        ("a.parquet", b"not parquet", "not Parquet"),
+        ("a.pdf", b"%PDF", "holds no text that can be read"),
+    ],
+)
+def test_an_unreadable_file_is_refused_in_one_line(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CorpusError, match=said) as refusal:
+        list(read_documents(tmp_path))
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_tokenizer_reads_text_as_its_corpus_was_written(books, tmp_path):
+    folding = prepare(config(books), tmp_path / "ascii").tokenizer()
+    assert folding.encode("lóss – falls") == folding.encode("loss - falls")
+    assert folding.as_read("λoss\u0301 数") == "?oss ?"
+    # A mark without a letter is something, too.
+    assert folding.as_read("\u0301") == "?"
+    settings = config(books, characters="unicode", vocab_size=512)
+    keeping = prepare(settings, tmp_path / "unicode").tokenizer()
+    assert keeping.decode(keeping.encode("lóss – 数")) == "lóss – 数"
+
+
+def test_normalising_folds_to_ascii_only_where_asked():
+    text = "café “quoted” — naïve\r\n\r\n\r\n\r\nend  \n数"
+    assert normalise(text, ascii_only=True) == 'cafe "quoted" - naive\n\nend\n?'
+    assert normalise(text, ascii_only=False) == "café “quoted” — naïve\n\nend\n数"
+
+
+def test_a_document_or_a_long_paragraph_seen_before_is_dropped():
+    new, seen = story(0, 4), story(1, 4)
+    cleaner = Deduplicator(ascii_only=True)
+    first = list(cleaner.clean(iter([Document("a", seen), Document("b", seen)])))
+    assert [doc.name for doc in first] == ["a"]
+    (mixed,) = cleaner.clean(iter([Document("c", seen + "\n\n" + new)]))
+    assert mixed.text == new
+
+
+def test_of_documents_that_are_nearly_alike_the_first_stays_where_asked(tmp_path, books):
+    for number in range(0, 60, 2):
+        edition = story(number).replace("Seven lamps", "Eight lamps", 1) + "\n\nSecond edition."
+        (books / f"{number:02d}-again.txt").write_text(edition)
+    kept = prepare(config(books), tmp_path)
+    dropped = prepare(config(books, near_duplicates="drop"), tmp_path)
+    (entry,) = dropped.manifest.sources
+    assert entry.documents_read == 90
+    assert entry.near_duplicates_dropped == 30
+    assert entry.train.documents + entry.val.documents == 60
+    assert dropped.digest != kept.digest
+    assert dropped.digest == prepare(config(books, near_duplicates="drop"), tmp_path / "x").digest
+
+
+def test_documents_of_one_kind_that_differ_are_all_kept(tmp_path, books):
+    kept, dropped = (prepare(config(books, near_duplicates=n), tmp_path) for n in ("keep", "drop"))
+    assert dropped.digest == kept.digest
+
+
+def test_dropping_near_duplicates_without_datasketch_says_what_to_install(monkeypatch, books):
+    monkeypatch.setitem(sys.modules, "datasketch", None)
+    with pytest.raises(CorpusError, match="pip install datasketch"):
+        prepare(config(books, near_duplicates="drop"), books.parent)
+
+
+def test_a_near_duplicate_is_found_and_a_different_text_is_not():
+    original = story(0, 40)
+    edited = original.replace("model", "modell", 3)
+    assert near_duplicates([edited, story(9, 40)], iter([original, story(2, 40)])) == {0}
+
+
+def test_only_prose_of_docstrings_is_taken():
+    source = (
+        b'"""Too short."""\n'
+        b"def f():\n"
+        b'    """This paragraph is long enough to be taken and holds nothing but prose.\n\n'
+        b"    x = [1, 2, 3]; y = {4: 5, 6: 7}; z = (8, 9); print(x[0] + y[4] * z[1] - 10 ** 11)\n"
+        b'    """\n'
+    )
+    assert list(prose(source)) == [
+        "This paragraph is long enough to be taken and holds nothing but prose."
+    ]
+    assert list(prose(b'"""unfinished')) == []
+
+
+@pytest.mark.parametrize("characters", ["ascii", "unicode"])
+def test_tokens_decode_to_the_very_text(characters):
+    train = [story(seed) for seed in range(30)]
+    byte_fallback = characters == "unicode"
+    size = 600 if byte_fallback else 350
+    made = Tokenizer.train(iter(train), vocab_size=size, byte_fallback=byte_fallback)
+    text = "  Loss 1234\n\n\tfalls  twice" + (" — 数字 é" if byte_fallback else "")
+    ids = made.encode(text)
+    known = [piece for piece in ids if piece]
+    if byte_fallback:
+        assert made.decode(ids) == text
+        assert int(made.piece_bytes()[ids].sum()) == len(text.encode())
+    else:
+        # Tabs never occurred in training and there are no byte pieces to fall back on.
+        assert made.decode(known).replace("\t", "") == text.replace("\t", "")
+
+
+def test_digits_are_split():
+    made = Tokenizer.train((story(seed) for seed in range(30)), vocab_size=300, byte_fallback=False)
+    assert len(made.encode("9876")) >= 4
+
+
+def test_a_prepared_corpus_is_found_again_and_never_prepared_twice(tmp_path, books):
+    said = []
+    first = prepare(config(books), tmp_path, said.append)
+    assert any("training the tokenizer" in message for message in said)
+    again = prepare(config(books), tmp_path, pytest.fail)
+    assert again == first == find_corpus(tmp_path, first.digest)
+
+
+def test_the_digest_is_of_the_content_not_of_its_place(tmp_path, books):
+    first = prepare(config(books), tmp_path / "one")
+    books.rename(tmp_path / "moved")
+    second = prepare(config(tmp_path / "moved"), tmp_path / "two")
+    assert first.digest == second.digest
+    (tmp_path / "moved" / "00.txt").write_text(story(999))
+    assert prepare(config(tmp_path / "moved"), tmp_path / "two").digest != first.digest
+
+
+def test_no_validation_document_stands_in_training(tmp_path, books):
+    (books / "copy.txt").write_text(story(7).replace("model", "modell", 2))
+    corpus = prepare(config(books), tmp_path)
+    made = corpus.tokenizer()
+    split = {}
+    for entry in corpus.manifest.sources:
+        for name, part in (("train", entry.train), ("val", entry.val)):
+            ids = np.fromfile(corpus.path / part.shards[0].file, dtype="<u2")
+            split[name] = made.decode(ids.tolist()).split("\n\n")
+    long = {p for p in split["val"] if len(p) >= 80}
+    assert long
+    assert not long & set(split["train"])
+    assert corpus.train_tokens > 2 * corpus.val_tokens > 0
+
+
+def test_bytes_of_the_validation_tokens_are_those_of_the_text(tmp_path, books):
+    corpus = prepare(config(books), tmp_path)
+    (entry,) = corpus.manifest.sources
+    ids = np.fromfile(corpus.path / entry.val.shards[0].file, dtype="<u2")
+    lengths = np.fromfile(corpus.path / "piece_bytes.bin", dtype="<u4")
+    assert int(lengths[ids].sum()) == entry.val.bytes
+    assert corpus.val_bytes_per_token == entry.val.bytes / corpus.val_tokens
+
+
+@pytest.mark.parametrize("harm", ["truncate", "edit", "remove"])
+def test_a_harmed_shard_is_refused_by_name(tmp_path, books, harm):
+    corpus = prepare(config(books), tmp_path)
+    shard = corpus.path / "files-train-00000.bin"
+    content = bytearray(shard.read_bytes())
+    if harm == "truncate":
+        shard.write_bytes(content[:-2])
+    elif harm == "edit":
+        content[10] ^= 1
+        shard.write_bytes(content)
+    else:
+        shard.unlink()
+    with pytest.raises(CorpusError, match=r"files-train-00000\.bin"):
+        corpus.open(recipe(4))
+
+
+def test_an_edited_manifest_is_refused(tmp_path, books):
+    corpus = prepare(config(books), tmp_path)
+    manifest = corpus.path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(CorpusError, match="was changed"):
+        find_corpus(tmp_path, corpus.digest)
+
+
+def test_a_failed_preparation_leaves_nothing_behind(tmp_path, books):
+    with pytest.raises(CorpusError, match="vocab_size"):
+        prepare(config(books, vocab_size=20_000), tmp_path)
+    assert list((tmp_path / "corpora").iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["", "one short line"])
+def test_a_corpus_with_nothing_to_split_is_refused(tmp_path, content):
+    (tmp_path / "only.txt").write_text(content)
+    with pytest.raises(CorpusError, match="too little to split"):
+        prepare(config(tmp_path / "only.txt"), tmp_path / "home")
+
+
+def test_a_missing_path_is_refused(tmp_path):
+    with pytest.raises(CorpusError, match="does not exist"):
+        prepare(config(tmp_path / "nowhere"), tmp_path)
+
+
+def test_sources_of_a_mixture_keep_their_names_and_weights(tmp_path, books):
+    other = tmp_path / "other"
+    other.mkdir()
+    for number in range(30):
+        (other / f"{number}.txt").write_text(story(1_000 + number))
+    sources = (
+        FileText(path=str(books), name="books", weight=3),
+        FileText(path=str(other), name="letters"),
+    )
+    corpus = prepare(config(books, sources=sources), tmp_path)
+    opened = corpus.open(recipe(4))
+    assert [(s.name, s.weight) for s in opened.sources] == [("books", 3.0), ("letters", 1.0)]
+    assert set(opened.epochs(100)) == {"books", "letters"}
+
+
+def test_a_hub_dataset_is_streamed_row_by_row(tmp_path, monkeypatch):
+    # `datasets` takes a folder of that name here for the one on the Hub.
+    folder = tmp_path / "some" / "text"
+    folder.mkdir(parents=True)
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: en\n  data_files: [{split: train, path: en.jsonl}]\n---\n"
+    )
+    (folder / "en.jsonl").write_text('{"body": "one"}\n{"body": "two"}\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    source = HubText(dataset="some/text", subset="en", text_field="body")
+    assert [doc.text for doc in hub_documents(source)] == ["one", "two"]
+    with pytest.raises(CorpusError, match="words"):
+        list(hub_documents(HubText(dataset="some/text", subset="en", text_field="words")))
+
+
+def test_a_hub_dataset_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    with pytest.raises(CorpusError, match=r"dataset 'some/text' cannot be read"):
+        list(hub_documents(HubText(dataset="some/text")))
+
+
+def test_a_hub_dataset_without_the_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(CorpusError, match="pip install datasets"):
+        list(hub_documents(HubText(dataset="some/text")))

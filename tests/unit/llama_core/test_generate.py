@@ -1,0 +1,72 @@
+import pytest
+import torch
+
+from llama_core.attention import KvCache
+from llama_core.generate import generate, generate_rows
+from llama_core.model import Llama
+from tests.core_tools import tiny
+
+
+@pytest.fixture
+def net():
+    made = Llama(tiny(init_std=0.3))
+    made.init_weights(0)
+    return made
+
+
+def test_cached_logits_are_those_of_the_whole_text(net):
+    ids = torch.randint(0, 32, (2, 12), generator=torch.Generator().manual_seed(0))
+    cache = KvCache(net.config, 2, 12, net.lm_head.weight)
+    with torch.no_grad():
+        pieces = [net(part, cache) for part in ids.split([5, 1, 1, 3, 2], dim=1)]
+        # Another order of summation over twelve keys.
+        torch.testing.assert_close(torch.cat(pieces, 1), net(ids), rtol=0, atol=1e-5)
+
+
+def test_greedy_takes_the_likeliest_token_every_time(net):
+    ids = [1, 5]
+    for chosen in generate(net, [1, 5], max_new_tokens=10):
+        with torch.no_grad():
+            assert chosen == int(net(torch.tensor([ids]))[0, -1].argmax())
+        ids.append(chosen)
+    assert len(ids) == 12
+
+
+def test_sampling_follows_its_seed(net):
+    def sample(seed):
+        return list(generate(net, [1], max_new_tokens=20, temperature=1.0, seed=seed))
+
+    assert sample(3) == sample(3)
+    assert sample(3) != sample(4)
+
+
+def test_a_small_top_p_is_greedy_and_a_large_one_is_not(net):
+    greedy = list(generate(net, [1], max_new_tokens=20))
+    narrow = generate(net, [1], max_new_tokens=20, temperature=1.0, top_p=1e-6)
+    wide = generate(net, [1], max_new_tokens=20, temperature=1.0)
+    assert list(narrow) == greedy
+    assert list(wide) != greedy
+
+
+def test_generation_ends_at_the_stop_token_without_yielding_it(net):
+    greedy = list(generate(net, [1], max_new_tokens=20))
+    assert (
+        list(generate(net, [1], max_new_tokens=20, stop=greedy[4]))
+        == greedy[: greedy.index(greedy[4])]
+    )
+
+
+@pytest.mark.parametrize(
+    ("prompt", "settings"), [([], {}), ([1], {"temperature": -1.0}), ([1], {"top_p": 0.0})]
+)
+def test_unusable_settings_are_refused(net, prompt, settings):
+    with pytest.raises(ValueError, match=r"prompt|temperature"):
+        next(generate(net, prompt, max_new_tokens=1, **settings))
+
+
+def test_rows_of_several_lengths_continue_as_they_would_alone(net):
+    prompts = [[1, 5, 9, 2], [1], [1, 7, 7]]
+    together = list(zip(*generate_rows(net, prompts, max_new_tokens=12), strict=True))
+    alone = [tuple(generate(net, prompt, max_new_tokens=12)) for prompt in prompts]
+    assert together == alone
+    assert len(set(alone)) == 3

@@ -1,0 +1,130 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llama_core.config import Placement
+from llama_core.family import small_shape
+from llama_core.memory import rows_that_fit, step_memory
+from tests.core_tools import recipe
+
+# A step's peak resident set over what the process had with weights and moments in place.
+MEASURE = """
+import resource, sys
+from pathlib import Path
+import torch
+from llama_core.config import AdamW, ModelConfig, Placement, TrainConfig, Wsd
+from llama_core.memory import step_memory
+from llama_core.model import Llama
+from llama_core.optim import adamw
+from llama_core.train import losses
+
+torch.set_num_threads(1)
+dtype, mode, attention, qk_norm = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4] == "qk_norm"
+model = ModelConfig(
+    vocab_size=4096, d_model=256, n_layers=6, n_heads=4, n_kv_heads=2, head_dim=64, d_ffn=688,
+    qk_norm=qk_norm,
+)
+rows, seq_len = 16, 256
+cfg = TrainConfig(
+    seq_len=seq_len, batch_tokens=rows * seq_len, warmup_tokens=0,
+    schedule=Wsd(horizons=(rows * seq_len * 10,)), optimizer=AdamW(lr=1e-3), dtype=dtype,
+    eval_tokens=seq_len,
+)
+placement = Placement(activation_checkpointing=mode)
+net = Llama(model, attention=attention, recompute=mode)
+net.init_weights(0)
+optimizer = adamw(net, cfg.optimizer)
+
+def step(count):
+    ids = torch.randint(0, model.vocab_size, (count, seq_len + 1))
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+        logits = net(ids[:, :-1])
+    objective, _ = losses(logits, ids[:, 1:], 0.0)
+    objective.backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+step(1)  # libraries' own buffers
+before = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+step(rows)
+# Not getrusage: Linux hands a parent's peak on to the process it starts.
+peak = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
+found = step_memory(model, cfg, placement, rows=rows, eager=attention == "eager")
+standing = found.weights + found.optimizer
+print(standing + peak - before, found.peak)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize(
+    ("dtype", "mode", "attention", "norm"),
+    [
+        ("float32", "off", "eager", "plain"),
+        ("float32", "off", "eager", "qk_norm"),
+        ("float32", "off", "sdpa", "plain"),
+        ("bfloat16", "off", "eager", "plain"),
+        ("float32", "full", "eager", "plain"),
+        ("float32", "selective", "eager", "plain"),
+    ],
+)
+def test_a_steps_peak_is_within_fifteen_percent_of_the_estimate(dtype, mode, attention, norm):
+    answer = subprocess.run(
+        [sys.executable, "-c", MEASURE, dtype, mode, attention, norm],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parents[3],
+        env={"OMP_NUM_THREADS": "1", "MALLOC_TRIM_THRESHOLD_": "0", "PATH": "/usr/bin"},
+    )  # fmt: skip
+    measured, estimated = map(int, answer.stdout.split())
+    assert estimated == pytest.approx(measured, rel=0.15), f"{measured / 2**20:.0f} MiB"
+
+
+# A process that was large itself starts one that is not.
+PARENT = """
+import subprocess, sys
+filled = b"x" * 2**31
+child = "import torch; from llama_core.machine import *; print(memory_gib(torch.device('cpu')))"
+subprocess.run([sys.executable, "-c", child], check=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux hands a peak on")
+def test_a_process_does_not_report_its_parents_memory():
+    said = subprocess.run(
+        [sys.executable, "-c", PARENT],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parents[3],
+    )  # fmt: skip
+    assert 0.05 < float(said.stdout) < 1.5
+
+
+def long_rows():
+    batch = 64 * 256
+    return recipe(1).model_copy(update={"seq_len": 256, "batch_tokens": batch})
+
+
+def test_as_many_rows_as_fit_go_through_at_once():
+    model, cfg = small_shape(256, 4096), long_rows()
+
+    def peak(rows):
+        return step_memory(model, cfg, Placement(), rows=rows, eager=False).peak
+
+    def fitting(budget):
+        return rows_that_fit(model, cfg, Placement(), rows=64, eager=False, budget=budget)
+
+    assert fitting(peak(64)) == 64
+    assert fitting(peak(64) - 1) == 32
+    assert fitting(peak(8) + 1) == 8
+    assert fitting(0) == 1
+
+
+def test_recomputing_more_keeps_less():
+    model, cfg = small_shape(256, 4096), recipe(10)
+    modes = ("off", "selective", "full")
+    kept = [
+        step_memory(
+            model, cfg, Placement(activation_checkpointing=mode), rows=4, eager=True
+        ).activations
+        for mode in modes
+    ]
+    assert kept[0] > kept[1] > kept[2]

@@ -1,0 +1,118 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from llama_core.attention import Rope, eager_attention, rotate
+from llama_core.config import AdamW
+from llama_core.counting import count_params
+from llama_core.model import Llama
+from llama_core.optim import adamw
+from tests.core_tools import tiny
+
+
+def build(config, attention="eager"):
+    net = Llama(config, attention=attention)
+    net.init_weights(0)
+    return net
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("qk_norm", [False, True])
+def test_counted_parameters_are_those_of_the_module(tied, qk_norm):
+    config = tiny(tie_embeddings=tied, qk_norm=qk_norm)
+    assert sum(w.numel() for w in build(config).parameters()) == count_params(config).total
+
+
+# One block of queries, two, and two of different length.
+@pytest.mark.parametrize("length", [10, 192, 201])
+@pytest.mark.parametrize("n_kv_heads", [1, 2, 4])
+def test_eager_attention_equals_scaled_dot_product_attention(n_kv_heads, length):
+    torch.manual_seed(0)
+    q = torch.randn(3, 4, length, 8, requires_grad=True)
+    k, v = (torch.randn(3, n_kv_heads, length, 8, requires_grad=True) for _ in "kv")
+    weights = torch.randn(q.shape)
+    found = eager_attention(q, k, v)
+    expected = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    # Orders of summation in fp32 over values near one.
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
+    ours = torch.autograd.grad((found * weights).sum(), (q, k, v))
+    theirs = torch.autograd.grad((expected * weights).sum(), (q, k, v))
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-5)
+
+
+def test_both_attention_backends_give_the_same_logits():
+    ids = torch.randint(0, 32, (2, 16), generator=torch.Generator().manual_seed(0))
+    eager, sdpa = build(tiny()), build(tiny(), "sdpa")
+    torch.testing.assert_close(eager(ids), sdpa(ids), rtol=0, atol=1e-6)
+
+
+def test_no_position_sees_a_later_token():
+    net = build(tiny())
+    ids = torch.randint(0, 32, (1, 12), generator=torch.Generator().manual_seed(0))
+    changed = ids.clone()
+    changed[0, 8:] = (changed[0, 8:] + 1) % 32
+    before, after = net(ids), net(changed)
+    assert torch.equal(before[0, :8], after[0, :8])
+    assert not torch.equal(before[0, 8:], after[0, 8:])
+
+
+def test_rotation_leaves_lengths_and_makes_products_depend_on_distance_alone():
+    cos, sin = Rope(8, 10_000.0)(20, torch.device("cpu"))
+    x, y = torch.randn(2, 1, 1, 1, 8, generator=torch.Generator().manual_seed(0)).unbind()
+    xs, ys = rotate(x.expand(1, 20, 1, 8), cos, sin), rotate(y.expand(1, 20, 1, 8), cos, sin)
+    torch.testing.assert_close(xs.norm(dim=-1), x.norm(dim=-1).expand(1, 20, 1))
+    products = (xs[0, 3:20, 0] * ys[0, 0:17, 0]).sum(-1)
+    torch.testing.assert_close(products, products[:1].expand(17), rtol=1e-4, atol=1e-5)
+
+
+def test_initial_weights_follow_the_seed_and_the_stated_spread():
+    config = tiny(d_model=128, d_ffn=256, n_heads=8, head_dim=16, vocab_size=512, n_layers=4)
+    first, again = build(config).state_dict(), build(config).state_dict()
+    other = Llama(config)
+    other.init_weights(1)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["lm_head.weight"], other.state_dict()["lm_head.weight"])
+    assert float(first["embed_tokens.weight"].std()) == pytest.approx(0.02, rel=0.02)
+    # Written into the stream: divided by sqrt(2 * 4 layers).
+    written = first["layers.3.mlp.down_proj.weight"]
+    assert float(written.std()) == pytest.approx(0.02 / 8**0.5, rel=0.02)
+    assert bool((first["layers.0.self_attn.q_norm.weight"] == 1).all())
+
+
+def test_only_matrices_decay_and_tied_weights_are_updated_once():
+    net = build(tiny(tie_embeddings=True))
+    decayed, plain = adamw(net, AdamW(lr=1e-3)).param_groups
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
+    assert all(w.ndim == 2 for w in decayed["params"])
+    assert all(w.ndim == 1 for w in plain["params"])
+    assert len(decayed["params"]) + len(plain["params"]) == len(list(net.parameters()))
+
+
+@pytest.mark.parametrize("recompute", ["selective", "full"])
+def test_recomputing_activations_leaves_loss_and_gradients_as_they_are(recompute):
+    ids = torch.randint(0, 32, (2, 17), generator=torch.Generator().manual_seed(0))
+    found = []
+    for mode in ("off", recompute):
+        net = Llama(tiny(), attention="eager", recompute=mode)
+        net.init_weights(0)
+        F.cross_entropy(net(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()).backward()
+        found.append([weight.grad for weight in net.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("recompute", ["selective", "full"])
+def test_recomputing_keeps_less_for_the_backward_pass(recompute):
+    def kept(mode):
+        net = Llama(tiny(), attention="eager", recompute=mode)
+        net.init_weights(0)
+        storages = {}
+
+        def note(tensor):
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            net(torch.zeros(4, 16, dtype=torch.long))
+        return sum(storages.values())
+
+    assert kept(recompute) < 0.8 * kept("off")

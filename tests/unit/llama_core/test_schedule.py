@@ -1,0 +1,81 @@
+import itertools
+import math
+
+import pytest
+
+from llama_core.config import Wsd
+from llama_core.schedule import branch_tokens, cooldown_start, lr_multiplier, segments
+from tests.core_tools import BATCH_TOKENS, recipe
+
+
+def test_warm_up_rises_linearly_in_tokens_and_reaches_one():
+    cfg = recipe(100, warmup_tokens=4 * BATCH_TOKENS)
+    rates = [lr_multiplier(cfg, step, None) for step in range(6)]
+    assert rates == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+
+
+def test_without_warm_up_the_first_step_has_the_full_rate():
+    assert lr_multiplier(recipe(100, warmup_tokens=0), 0, None) == 1.0
+
+
+def test_the_trunk_keeps_the_peak_and_every_branch_falls_towards_zero():
+    cfg = recipe(100, 200)
+    assert all(lr_multiplier(cfg, step, None) == 1.0 for step in range(2, 140))
+    for horizon in cfg.schedule.horizons:
+        last = horizon // BATCH_TOKENS
+        branch = [lr_multiplier(cfg, step, horizon) for step in range(round(0.7 * last), last)]
+        assert all(a > b > 0 for a, b in itertools.pairwise(branch))
+        # Of n cooldown steps the first has n/(n+1) of the peak and the last 1/(n+1).
+        assert branch[0] == pytest.approx(len(branch) / (len(branch) + 1))
+        assert branch[-1] == pytest.approx(1 / (len(branch) + 1))
+
+
+def test_one_minus_sqrt_lies_below_the_line_inside_the_cooldown():
+    tokens = 100 * BATCH_TOKENS
+    line = recipe(100)
+    root = line.model_copy(update={"schedule": Wsd(horizons=(tokens,), shape="one_minus_sqrt")})
+    for step in range(70, 100):
+        assert 0 <= lr_multiplier(root, step, tokens) < lr_multiplier(line, step, tokens)
+
+
+def test_cosine_ends_at_a_tenth_and_passes_its_middle_halfway():
+    cfg = recipe(101, cosine=True, warmup_tokens=BATCH_TOKENS)
+    horizon = cfg.schedule.tokens
+    assert lr_multiplier(cfg, 100, horizon) == pytest.approx(0.1)
+    assert lr_multiplier(cfg, 50, horizon) == pytest.approx(0.55)
+    assert lr_multiplier(cfg, 0, horizon) == pytest.approx(1.0)
+
+
+def test_trunk_is_walked_once_and_every_branch_but_the_last_rejoins():
+    path = segments(recipe(10, 20, 40))
+    walked = [(s.horizon, s.first_step, s.last_step, s.rejoins) for s in path]
+    tokens = BATCH_TOKENS
+    assert walked == [
+        (None, 0, 7, False),
+        (10 * tokens, 7, 10, True),
+        (None, 7, 14, False),
+        (20 * tokens, 14, 20, True),
+        (None, 14, 28, False),
+        (40 * tokens, 28, 40, False),
+    ]
+
+
+def test_horizons_too_close_to_part_share_a_branching_point():
+    path = segments(recipe(2, 3))
+    assert sum(s.steps for s in path if s.horizon is None) == 2
+    assert [s.horizon for s in path if s.horizon] == [2 * BATCH_TOKENS, 3 * BATCH_TOKENS]
+
+
+def test_a_run_of_one_step_is_all_cooldown():
+    (only,) = segments(recipe(1))
+    assert (only.first_step, only.last_step, only.horizon) == (0, 1, BATCH_TOKENS)
+    assert math.isfinite(lr_multiplier(recipe(1), 0, BATCH_TOKENS))
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.3, 0.5, 0.9])
+def test_branches_leave_the_trunk_where_the_plan_counts_them(fraction):
+    for steps in range(1, 200):
+        tokens = steps * BATCH_TOKENS
+        schedule = Wsd(horizons=(tokens,), cooldown_fraction=fraction)
+        planned = branch_tokens(schedule, tokens, BATCH_TOKENS)
+        assert cooldown_start(schedule, tokens, BATCH_TOKENS) * BATCH_TOKENS == planned

@@ -1,0 +1,90 @@
+"""A run is known by what can move its loss, and by nothing else."""
+
+import pytest
+from pydantic import ValidationError
+
+from llama_core.config import AdamW, Cosine, ModelConfig, Placement, TrainConfig, Wsd
+from llama_core.schedule import branch_tokens, steps_done, tokens_spent
+from sweeps.load import load_spec
+from sweeps.plan import plan
+from sweeps.spec import DataRef, RunSpec
+
+
+def run_spec(**train_changes: object) -> RunSpec:
+    model = ModelConfig(
+        vocab_size=512, d_model=32, n_layers=2, n_heads=2, n_kv_heads=2, head_dim=16, d_ffn=88
+    )
+    train = {
+        "seq_len": 128,
+        "batch_tokens": 1024,
+        "warmup_tokens": 10_240,
+        "schedule": Wsd(horizons=(102_400, 204_800)),
+        "optimizer": AdamW(lr=0.008),
+        "eval_tokens": 16_384,
+        **train_changes,
+    }
+    return RunSpec(model=model, train=TrainConfig(**train), data=DataRef(digest="d" * 64))
+
+
+def test_the_golden_id_never_changes():
+    # A changed id means that every finished run of every user is trained again.
+    assert run_spec().id == "f967f24929e35abd"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"dtype": "bfloat16"},
+        {"optimizer": AdamW(lr=0.008, beta2=0.99)},
+        {"schedule": Wsd(horizons=(102_400, 204_800), cooldown_fraction=0.2)},
+        {"schedule": Cosine(tokens=204_800)},
+        {"eval_tokens": 32_768},
+        {"z_loss": 1e-4},
+    ],
+)
+def test_whatever_can_move_a_loss_changes_the_id(change):
+    assert run_spec(**change).id != run_spec().id
+
+
+def test_equal_specs_have_equal_ids_after_a_journey_as_json():
+    spec = run_spec()
+    assert RunSpec.model_validate_json(spec.model_dump_json()).id == spec.id
+
+
+def test_where_a_sweep_is_placed_does_not_change_its_runs():
+    spec = load_spec("smoke")
+    moved = spec.model_copy(update={"placement": Placement(threads=2, compile="on"), "slots": 7})
+    data = DataRef(digest="x")
+    assert [run.id for run in plan(spec, data).runs] == [run.id for run in plan(moved, data).runs]
+
+
+def test_horizons_that_are_not_whole_steps_are_refused_with_the_nearest_ones():
+    with pytest.raises(ValidationError, match=r"102,400 and 103,424"):
+        run_spec(schedule=Wsd(horizons=(102_500,)))
+
+
+def test_horizons_out_of_order_are_refused():
+    with pytest.raises(ValidationError, match="rising order"):
+        Wsd(horizons=(2048, 1024))
+
+
+def test_branches_are_paid_once_each_beside_the_trunk():
+    train = run_spec().train
+    # 30 % of the first horizon is its cooldown; the last horizon cools on the trunk itself.
+    assert branch_tokens(train.schedule, 102_400, 1024) == 102_400 - 30 * 1024
+    assert tokens_spent(train) == 204_800 + 30 * 1024
+
+
+def test_steps_done_reaches_the_total_at_the_end_of_the_last_branch():
+    train = run_spec().train
+    assert steps_done(train, 204_800, 200) == tokens_spent(train) // 1024
+    assert steps_done(train, None, 70) == 70
+    assert steps_done(train, 102_400, 100) == 100
+    # Back on the trunk, the finished branch counts.
+    assert steps_done(train, None, 71) == 71 + 30
+
+
+def test_a_cosine_has_no_branches():
+    train = run_spec(schedule=Cosine(tokens=204_800)).train
+    assert tokens_spent(train) == 204_800

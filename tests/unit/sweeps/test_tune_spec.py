@@ -1,0 +1,86 @@
+"""What a study searches, and what one trial trains."""
+
+import pytest
+
+from flows.tuning.plan import search_box
+from sweeps.grid import shape
+from sweeps.load import SpecError, load_tune_spec
+from sweeps.spec import DataRef
+from sweeps.tune_plan import trial_run
+from sweeps.tune_spec import TuneSpec
+
+DATA = DataRef(digest="d" * 64)
+
+
+def spec(*overrides):
+    return load_tune_spec("lr-batch", ["tokens=[204800, 409600]", *overrides])
+
+
+def model_of(tune, width=32):
+    return shape(tune.ladder, width, tune.corpus.vocab_size)
+
+
+def test_ranges_lie_four_times_around_the_lowest_published_rule():
+    lr, batch = search_box(spec(), model_of(spec()))
+    # DeepSeek's lr at C = 6·41,696·409,600 and Step Law's batch at 204,800 tokens.
+    assert lr.low == pytest.approx(0.3118 * (6 * 41_696 * 409_600) ** -0.125 / 4)
+    assert batch.high == pytest.approx(0.58 * 204_800**0.571 * 4)
+    assert lr.high / lr.low == pytest.approx(16)
+
+
+def test_only_what_is_searched_has_a_dimension():
+    tune = spec("search.batch_tokens=1024", "search.beta2=published")
+    names = [found.name for found in search_box(tune, model_of(tune))]
+    assert names == ["lr", "beta2_gap"]
+    run = trial_run(tune, model_of(tune), DATA, 0, {"lr": 0.01, "beta2_gap": 0.02})
+    assert run.run.train.optimizer.beta2 == pytest.approx(0.98)
+    assert run.run.train.batch_tokens == 1024
+
+
+def test_a_trial_trains_whole_sequences_and_whole_steps():
+    run = trial_run(spec(), model_of(spec()), DATA, 3, {"lr": 0.01, "batch_tokens": 700.0})
+    train = run.run.train
+    assert train.batch_tokens == 640
+    assert all(tokens % 640 == 0 for tokens in train.schedule.horizons)
+    assert train.schedule.horizons == pytest.approx((204_800, 409_600), rel=0.002)
+    assert run.name == "d32-t003"
+
+
+def test_a_searched_warm_up_is_a_share_of_the_shortest_budget():
+    tune = spec("search.warmup_fraction=published")
+    params = {"lr": 0.01, "batch_tokens": 1024.0, "warmup_fraction": 0.1}
+    train = trial_run(tune, model_of(tune), DATA, 0, params).run.train
+    assert train.warmup_tokens == 20 * 1024
+
+
+def test_growing_or_moving_a_study_asks_the_same():
+    plain = spec()
+    moved = plain.model_copy(update={"trials": 40, "slots": 7, "name": "other"})
+    assert moved.asked == plain.asked
+    assert spec("ladder.widths=[16, 32, 48]").asked == plain.asked
+    assert spec("seed=1").asked != plain.asked
+    assert spec("ladder.n_layers=3").asked != plain.asked
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("search.lr={low: 0.1, high: 0.01}", "low=0.1 is not below high=0.01"),
+        ("search.beta2=1.5", "1.5 is not below 1"),
+        ("tokens=[1000, 1000]", "names a value twice"),
+        ("trails=3", "did you mean trials"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(override, said):
+    with pytest.raises(SpecError, match=said):
+        spec(override)
+
+
+def test_budgets_that_round_together_are_refused():
+    tune = spec("tokens=[200000, 200100]")
+    with pytest.raises(ValueError, match="not whole steps apart at 2,048 tokens a step"):
+        trial_run(tune, model_of(tune), DATA, 0, {"lr": 0.01, "batch_tokens": 2048.0})
+
+
+def test_a_spec_comes_back_from_json():
+    assert TuneSpec.model_validate_json(spec().model_dump_json()) == spec()
