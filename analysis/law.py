@@ -55,7 +55,7 @@ class LossLaw(Frozen):
 
     Attributes:
         draws: bootstrap draws of the constants by name, equally long; empty without a bootstrap.
-        support: where the data were; None when the source does not tell.
+        support: where the data were; None when the source does not say.
     """
 
     name: str
@@ -89,18 +89,16 @@ class LossLaw(Frozen):
     @property
     def exponent_N(self) -> float:
         """N* ~ C^exponent_N under C = 6·N·D: beta/(alpha + beta) (Hoffmann et al. 2022, eq. 4)."""
-        return self.beta / (self.alpha + self.beta)
+        return float(Constants.of(self).exponent_N)
 
     @property
     def exponent_D(self) -> float:
         """D* ~ C^exponent_D under C = 6·N·D: alpha/(alpha + beta)."""
-        return self.alpha / (self.alpha + self.beta)
+        return float(Constants.of(self).exponent_D)
 
     def loss(self, N: ArrayLike, D: ArrayLike) -> Array:
         """Loss at N parameters and D tokens, all of them fresh; broadcast shape."""
-        N, D = np.asarray(N, float), np.asarray(D, float)
-        inner = self.A * N**-self.alpha + self.B * D**-self.beta
-        return np.asarray(self.E + inner**self.gamma)
+        return Constants.of(self).loss(N, D)
 
     def save(self, path: Path) -> None:
         """Write as JSON; floats keep every digit."""
@@ -114,6 +112,93 @@ class LossLaw(Frozen):
             pydantic.ValidationError: not a law.
         """
         return cls.model_validate_json(path.read_text())
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Constants of laws as arrays that broadcast: 0-d for a law, (draws,) or (draws, 1) for draws.
+
+    Attributes:
+        R_D, R_N: half-lives of repeated data; None where the form has none.
+    """
+
+    E: Array
+    A: Array
+    B: Array
+    alpha: Array
+    beta: Array
+    gamma: Array
+    R_D: Array | None = None
+    R_N: Array | None = None
+
+    @classmethod
+    def of(cls, law: "Law") -> "Constants":
+        """The point estimate; constants pass through."""
+        if isinstance(law, Constants):
+            return law
+        repetition = law.repetition.model_dump() if law.repetition else {}
+        values = {name: getattr(law, name) for name in _NAMES} | repetition
+        return cls(**{name: np.asarray(value, float) for name, value in values.items()})
+
+    @classmethod
+    def of_draws(cls, law: LossLaw) -> Self:
+        """The bootstrap draws, one row each; a constant without draws keeps its value.
+
+        Raises:
+            ValueError: the law carries no draws.
+        """
+        if not law.draws:
+            raise ValueError(f"{law.name} carries no bootstrap draws: refit it with a bootstrap.")
+        rows = len(next(iter(law.draws.values())))
+        columns = (law.draws.get(name, (getattr(law, name),) * rows) for name in _NAMES)
+        return cls(*(np.asarray(column, float)[:, np.newaxis] for column in columns))
+
+    @property
+    def exponent_N(self) -> Array:
+        """N* ~ C^exponent_N under C = 6·N·D: beta/(alpha + beta) (Hoffmann et al. 2022, eq. 4)."""
+        return np.asarray(self.beta / (self.alpha + self.beta))
+
+    @property
+    def exponent_D(self) -> Array:
+        """D* ~ C^exponent_D under C = 6·N·D: alpha/(alpha + beta)."""
+        return np.asarray(self.alpha / (self.alpha + self.beta))
+
+    def loss(self, N: ArrayLike, D: ArrayLike) -> Array:
+        """Loss at N parameters and D fresh tokens."""
+        N, D = np.asarray(N, float), np.asarray(D, float)
+        return np.asarray(self.E + (self.A * N**-self.alpha + self.B * D**-self.beta) ** self.gamma)
+
+    def compute_optimal(self, C: ArrayLike, *, k: float = 6.0) -> tuple[Array, Array]:
+        """Parameters and tokens of least loss under C = k·N·D, in closed form.
+
+        N* = G·(C/k)^(beta/(alpha + beta)) with G = (alpha·A/(beta·B))^(1/(alpha + beta)), and
+        D* = C/(k·N*) (Hoffmann et al. 2022, eq. 4); every gamma shares them.
+
+        Args:
+            C: training FLOPs above zero, broadcast against the constants.
+        """
+        log_product = np.log(np.asarray(C, float) / k)
+        log_ratio = np.log(self.alpha) + np.log(self.A) - np.log(self.beta) - np.log(self.B)
+        log_N = log_ratio / (self.alpha + self.beta) + self.exponent_N * log_product
+        # A law of vanishing exponents has no finite optimum: keep it within floating point.
+        log_N = np.clip(log_N, -FARTHEST, FARTHEST)
+        return np.exp(log_N), np.exp(log_product - log_N)
+
+    def rows(self, keep: NDArray[np.bool_]) -> "Constants":
+        """The draws marked in `keep`, shape (draws,)."""
+        return Constants(*(getattr(self, name)[keep] for name in _NAMES))
+
+    def named(self) -> dict[str, Array]:
+        """The constants by name, then `exponent_N` and `exponent_D`."""
+        columns = {name: getattr(self, name) for name in (*_NAMES, "R_D", "R_N")}
+        known = {name: column for name, column in columns.items() if column is not None}
+        return known | {"exponent_N": self.exponent_N, "exponent_D": self.exponent_D}
+
+
+# What a frontier can be computed for: a law, or the constants of its draws.
+Law = LossLaw | Constants
+_NAMES = ("E", "A", "B", "alpha", "beta", "gamma")
+FARTHEST = 300.0  # of ln N*
 
 
 # A poor fit is a status; an impossible one raises.
@@ -131,7 +216,7 @@ class Excluded:
 
 @dataclass(frozen=True, slots=True)
 class ObjectiveReport:
-    """What was minimised, and how surely its minimum was found.
+    """What was minimised, and how reliably its minimum was found.
 
     Attributes:
         delta: Huber's threshold; None for the other objectives.
@@ -179,7 +264,7 @@ class LawFit:
     Attributes:
         at_bound: constants on the edge of what was searched; `E` when the data drive it to 0.
         rows_used: positions in the table, from 0.
-        draws: bootstrap draws by name, constants and exponents, equally long.
+        draws: bootstrap draws, each (draws,); None without a bootstrap.
     """
 
     law: LossLaw
@@ -189,79 +274,4 @@ class LawFit:
     rows_used: tuple[int, ...]
     rows_excluded: tuple[Excluded, ...]
     intervals: Intervals
-    draws: Mapping[str, Array]
-
-
-@dataclass(frozen=True)
-class Constants:
-    """A law's constants as arrays that broadcast: 0-d for a law, (draws, 1) for its bootstrap."""
-
-    E: Array
-    A: Array
-    B: Array
-    alpha: Array
-    beta: Array
-    gamma: Array
-
-    @classmethod
-    def of(cls, law: "Law") -> "Constants":
-        """The point estimate; constants pass through."""
-        if isinstance(law, Constants):
-            return law
-        return cls(*(np.asarray(getattr(law, name), float) for name in _NAMES))
-
-    @classmethod
-    def of_draws(cls, law: LossLaw) -> Self:
-        """The bootstrap draws, one row each; a constant without draws keeps its value.
-
-        Raises:
-            ValueError: the law carries no draws.
-        """
-        if not law.draws:
-            raise ValueError(f"{law.name} carries no bootstrap draws: refit it with a bootstrap.")
-        rows = len(next(iter(law.draws.values())))
-        columns = (law.draws.get(name, (getattr(law, name),) * rows) for name in _NAMES)
-        return cls(*(np.asarray(column, float)[:, np.newaxis] for column in columns))
-
-    def loss(self, N: ArrayLike, D: ArrayLike) -> Array:
-        """Loss at N parameters and D fresh tokens."""
-        N, D = np.asarray(N, float), np.asarray(D, float)
-        return np.asarray(self.E + (self.A * N**-self.alpha + self.B * D**-self.beta) ** self.gamma)
-
-    def rows(self, keep: NDArray[np.bool_]) -> "Constants":
-        """The draws marked in `keep`, shape (draws,)."""
-        return Constants(*(getattr(self, name)[keep] for name in _NAMES))
-
-    @property
-    def log_G(self) -> Array:
-        """Log of Hoffmann's G = (alpha·A/(beta·B))^(1/(alpha + beta)) (2022, eq. 4)."""
-        ratio = np.log(self.alpha * self.A / (self.beta * self.B))
-        return np.asarray(ratio / (self.alpha + self.beta))
-
-
-# Whatever can be asked for a frontier: a law, or the constants of its draws.
-Law = LossLaw | Constants
-_NAMES = ("E", "A", "B", "alpha", "beta", "gamma")
-FARTHEST = 300.0  # of ln N*
-
-
-def constants_and_exponents(constants: Mapping[str, Array]) -> dict[str, Array]:
-    """The constants of a law with the exponents of its optimum (Hoffmann et al. 2022, eq. 4)."""
-    total = constants["alpha"] + constants["beta"]
-    return {
-        **constants,
-        "exponent_N": constants["beta"] / total,
-        "exponent_D": constants["alpha"] / total,
-    }
-
-
-def optimal_size(constants: Mapping[str, Array], flops: float) -> tuple[Array, Array]:
-    """N* and D* under C = 6·N·D for each set of constants (Hoffmann et al. 2022, eq. 4)."""
-    alpha, beta = constants["alpha"], constants["beta"]
-    log_G = (np.log(alpha) + np.log(constants["A"]) - np.log(beta) - np.log(constants["B"])) / (
-        alpha + beta
-    )
-    log_N = log_G + beta / (alpha + beta) * np.log(flops / 6)
-    # A law of vanishing exponents has its optimum nowhere; keep what can be written down.
-    log_N = np.clip(log_N, -FARTHEST, FARTHEST)
-    return np.exp(log_N), np.exp(np.log(flops / 6) - log_N)
+    draws: Constants | None

@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.colors import sample_colorscale
 
-from analysis.words import si
+from analysis.words import short
 
 MARK = "#0b6e99"
 WARN = "#c2410c"
@@ -21,7 +21,7 @@ def colour_scale(values: pl.Series) -> dict[float, str]:
 def size_legend(figure: go.Figure, colours: dict[float, str]) -> None:
     for N, colour in colours.items():
         figure.add_scatter(
-            x=[None], y=[None], mode="lines", line={"color": colour}, name=f"N = {si(N)}"
+            x=[None], y=[None], mode="lines", line={"color": colour}, name=f"N = {short(N)}"
         )
 
 

@@ -1,22 +1,45 @@
-"""Quantities and laws in words: what N and C count, units, short numbers."""
+"""Quantities and laws in words: short numbers, FLOPs, dollars, what N and C count."""
 
 from analysis.law import LossLaw
 
-
-def si(value: float) -> str:
-    """Three digits with an SI letter up to 10^15, a power of ten beyond."""
-    for scale, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if 1e15 > value >= scale:
-            return f"{value / scale:.3g}{letter}"
-    return f"{value:.3g}"
-
-
+_LETTERS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 COUNTS = {
     "n_params": "all but the input embedding",
     "n_params_total": "every parameter",
     "n_params_non_embedding": "without embeddings and head",
     "unknown": "unknown",
 }
+
+
+def short(value: float | None) -> str:
+    """A count with three digits: 6.97B for 6.97e9; a power of ten from 1e15, – for none."""
+    if value is None:
+        return "–"
+    # Rounded first, so that 999,999 becomes 1M and not 1e+03k.
+    rounded = float(f"{value:.3g}")
+    for size, letter in _LETTERS:
+        if 1e15 > abs(rounded) >= size:
+            return f"{rounded / size:.3g}{letter}"
+    return f"{rounded:.3g}"
+
+
+def flops(value: float) -> str:
+    """FLOPs as a power of ten at every size, so that 5.76e+23 never reads as tokens."""
+    return f"{value:.2e}"
+
+
+def dollars(value: float | None) -> str:
+    """Whole dollars from a hundred, cents from one, three digits below; – for none."""
+    if value is None:
+        return "–"
+    if value >= 100:
+        return f"${value:,.0f}"
+    return f"${value:.2f}" if value >= 1 else f"${value:.3g}"
+
+
+def between(low: float, high: float) -> str:
+    """A range of counts."""
+    return f"{short(low)} to {short(high)}"
 
 
 def frontier_counts(law: LossLaw) -> str:
@@ -34,21 +57,3 @@ def formula(law: LossLaw) -> str:
     if law.repetition is not None:
         text += f", R_D = {law.repetition.R_D:.4g}, R_N = {law.repetition.R_N:.4g}"
     return text
-
-
-def short(value: float | None) -> str:
-    """6.97e9 as 6.97B; past a thousand trillions as a power of ten."""
-    if value is None:
-        return "none"
-    for size, letter in ((1e15, ""), (1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{letter}" if letter else f"{value:.2e}"
-    return f"{value:.3g}"
-
-
-def count(value: float | None) -> str:
-    assert value is not None
-    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"

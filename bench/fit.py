@@ -75,7 +75,7 @@ def main() -> None:
 
     draws = _times(lambda: bootstrap(solved, optimum.x, draws=RESAMPLES, seed=0), 5)
     counts = resample(used.height, arguments.resamples, 0)
-    point = {name: float(c[0]) for name, c in solved.constants(optimum.x[None]).items()}
+    point = {name: float(c[0]) for name, c in solved.constants(optimum.x[None]).named().items()}
     start = np.array([point["alpha"], point["beta"], *np.log([point[k] for k in "EAB"])])
     single = [_seconds(partial(bfgs, solved, start, weights)) for weights in counts]
     whole = statistics.mean(single) * RESAMPLES

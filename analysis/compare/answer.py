@@ -1,15 +1,18 @@
 """Two sweeps' losses and laws side by side: what differs, and whether the tables can show it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 
 import numpy as np
 import polars as pl
 
 from analysis import observations as table
+from analysis import words
 from analysis.fit.answer import fit_table
 from analysis.fit.records import GroupFit
-from analysis.law import Array, LawFit, optimal_size
+from analysis.law import Array, Constants, LawFit
 from analysis.observations import TableError
 
 _CONSTANTS = ("E", "A", "B", "alpha", "beta", "exponent_N")
@@ -22,12 +25,14 @@ class Contrast:
     """A quantity under both laws, and the second less (or over) the first.
 
     Attributes:
-        where: the budget or the point it is taken at; empty for a constant.
+        flops: the budget it is taken at; None for a constant.
+        where: that budget, or the N and D chosen for it, in words; empty for a constant.
         kind: `difference` or `ratio`.
         interval: of the change, from the bootstrap draws; None without draws.
     """
 
     name: str
+    flops: float | None
     where: str
     first: float
     first_interval: tuple[float, float] | None
@@ -39,11 +44,11 @@ class Contrast:
 
     @property
     def shown(self) -> bool | None:
-        """Whether the interval leaves out "no change"; None without an interval."""
+        """Whether the interval excludes "no change"; None without an interval."""
         if self.interval is None:
             return None
-        none = 1.0 if self.kind == "ratio" else 0.0
-        return not self.interval[0] <= none <= self.interval[1]
+        unchanged = 1.0 if self.kind == "ratio" else 0.0
+        return not self.interval[0] <= unchanged <= self.interval[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +68,11 @@ class Matched:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What two tables say of each other.
+    """Two tables side by side.
 
     Attributes:
         laws: the fits; None where a table is too small.
-        refusals: why there is no law, or no N*, of a table.
+        refusals: why a table has no law, or no N*.
         paired: the tables hold the same N and D, so both were resampled alike.
         contrasts: constants, exponents, and optima and losses at common budgets.
     """
@@ -89,7 +94,7 @@ def compare(
     bootstrap: int = 1000,
     level: float = 0.9,
 ) -> Comparison:
-    """Fit both tables and set them side by side.
+    """Fit both tables and compare them.
 
     Where both hold the same N and D their resamples draw the same rows, as for paired data;
     otherwise each is resampled by itself (Efron and Tibshirani 1993, sections 8.3 and 8.4).
@@ -112,16 +117,16 @@ def compare(
             laws.append(None)
             refusals.append(f"no law of {name}: {error}")
     contrasts: list[Contrast] = []
-    unknown = []
+    unidentified = []
     for name, law in zip(names, laws, strict=True):
         if law is not None and law.verdicts["exponent_N"].verdict == "not_identified":
-            unknown.append(name)
+            unidentified.append(name)
             refusals.append(
                 f"the table of {name} does not identify how N* grows, so N* is not compared: "
                 f"{law.verdicts['exponent_N'].reason}"
             )
     if laws[0] is not None and laws[1] is not None:
-        contrasts = _contrasts(laws[0].fit, laws[1].fit, level, sizes_known=not unknown)
+        contrasts = _contrasts(laws[0].fit, laws[1].fit, level, sizes_known=not unidentified)
     return Comparison(
         names=names,
         laws=(laws[0], laws[1]),
@@ -160,7 +165,7 @@ def match(first: pl.DataFrame, second: pl.DataFrame, *, draws: int, level: float
     if not different.height:
         return Matched(pairs.drop("training"), None, None)
     mean = float(different["difference"].mean())  # type: ignore[arg-type]
-    # Horizons of one training err together, so trainings are drawn.
+    # Horizons of one training share its error, so whole trainings are resampled.
     sums = different.group_by("training", maintain_order=True).agg(
         pl.col("difference").sum(), pl.len()
     )
@@ -173,7 +178,7 @@ def match(first: pl.DataFrame, second: pl.DataFrame, *, draws: int, level: float
 
 
 def common_budgets(first: LawFit, second: LawFit) -> tuple[float, ...]:
-    """Least, middle and largest training FLOPs that both tables cover; else one between them."""
+    """Least, middle and largest training FLOPs that both tables cover; else one budget between."""
     assert first.law.support is not None
     assert second.law.support is not None
     low = max(first.law.support.flops[0], second.law.support.flops[0])
@@ -186,10 +191,8 @@ def optimum_band(fit: LawFit, flops: Array, level: float) -> pl.DataFrame:
     """N* over budgets with its interval: flops, n_opt, low, high."""
     rows = []
     for budget in flops:
-        n_opt = float(optimal_size(_constants(fit), float(budget))[0][0])
-        low = high = n_opt
-        if fit.draws:
-            low, high = _interval(optimal_size(fit.draws, float(budget))[0], level)
+        n_opt = float(_size(Constants.of(fit.law), budget))
+        low, high = _interval(_size(fit.draws, budget), level) if fit.draws else (n_opt, n_opt)
         rows.append({"flops": float(budget), "n_opt": n_opt, "low": low, "high": high})
     return pl.DataFrame(rows)
 
@@ -200,76 +203,74 @@ def _cells(used: pl.DataFrame) -> list[tuple[float, float]]:
 
 def _contrasts(first: LawFit, second: LawFit, level: float, *, sizes_known: bool) -> list[Contrast]:
     """Constants and exponents; at common budgets N*, if known, and the loss in mid-table."""
-    found = []
+    laws = (first, second)
+    contrasts = []
     for name in _CONSTANTS:
-        values = getattr(first.law, name), getattr(second.law, name)
-        draws = first.draws.get(name), second.draws.get(name)
         kind = "ratio" if name in _RATIOS else "difference"
-        found.append(_contrast(name, "", values, draws, kind, level))
+        contrasts.append(_contrast(name, laws, attrgetter(name), level, kind=kind))
     ratio = _common_ratio(first, second)
     for budget in common_budgets(first, second):
         if sizes_known:
-            sizes = [float(optimal_size(_constants(fit), budget)[0][0]) for fit in (first, second)]
-            drawn = [
-                optimal_size(fit.draws, budget)[0] if fit.draws else None for fit in (first, second)
-            ]
-            values, draws = (sizes[0], sizes[1]), (drawn[0], drawn[1])
-            found.append(_contrast("n_opt", f"C = {budget:.3g}", values, draws, "ratio", level))
+            size = partial(_size, flops=budget)
+            where = f"C = {words.flops(budget)}"
+            contrasts.append(
+                _contrast("n_opt", laws, size, level, kind="ratio", flops=budget, where=where)
+            )
         N = float(np.sqrt(budget / (6 * ratio)))
         D = ratio * N
-        losses = float(first.law.loss(N, D)), float(second.law.loss(N, D))
-        clouds = _losses(first.draws, N, D), _losses(second.draws, N, D)
-        where = f"N = {N:.3g}, D = {D:.3g}"
-        found.append(_contrast("loss", where, losses, clouds, "difference", level))
-    return found
+        loss = partial(Constants.loss, N=N, D=D)
+        where = f"N = {words.short(N)}, D = {words.short(D)}"
+        contrasts.append(_contrast("loss", laws, loss, level, flops=budget, where=where))
+    return contrasts
+
+
+def _size(constants: Constants, flops: float) -> Array:
+    return constants.compute_optimal(flops)[0]
 
 
 def _common_ratio(first: LawFit, second: LawFit) -> float:
     """The middle of the tokens per parameter that both tables cover, or of what lies between."""
     assert first.law.support is not None
     assert second.law.support is not None
-    one, two = first.law.support.tokens_per_param, second.law.support.tokens_per_param
-    return float(np.sqrt(max(one[0], two[0]) * min(one[1], two[1])))
+    first_low, first_high = first.law.support.tokens_per_param
+    second_low, second_high = second.law.support.tokens_per_param
+    return float(np.sqrt(max(first_low, second_low) * min(first_high, second_high)))
 
 
 def _contrast(
     name: str,
-    where: str,
-    values: tuple[float, float],
-    draws: tuple[Array | None, Array | None],
-    kind: str,
+    laws: tuple[LawFit, LawFit],
+    quantity: Callable[[Constants], Array],
     level: float,
+    *,
+    kind: str = "difference",
+    flops: float | None = None,
+    where: str = "",
 ) -> Contrast:
-    first, second = values
-    change = second / first if kind == "ratio" else second - first
-    interval = intervals = None
-    if draws[0] is not None and draws[1] is not None:
-        many = min(len(draws[0]), len(draws[1]))
-        one, two = draws[0][:many], draws[1][:many]
-        interval = _interval(two / one if kind == "ratio" else two - one, level)
-        intervals = _interval(draws[0], level), _interval(draws[1], level)
+    """A quantity of both laws' constants, its change, and their intervals where both have draws."""
+
+    def change(before: Array, after: Array) -> Array:
+        return np.asarray(after / before if kind == "ratio" else after - before)
+
+    first, second = (quantity(Constants.of(fit.law)) for fit in laws)
+    intervals: tuple[tuple[float, float] | None, ...] = (None, None, None)
+    if laws[0].draws is not None and laws[1].draws is not None:
+        before, after = (quantity(draws) for draws in (laws[0].draws, laws[1].draws))
+        count = min(len(before), len(after))
+        changes = change(before[:count], after[:count])
+        intervals = tuple(_interval(values, level) for values in (before, after, changes))
     return Contrast(
         name=name,
+        flops=flops,
         where=where,
-        first=first,
-        first_interval=intervals[0] if intervals else None,
-        second=second,
-        second_interval=intervals[1] if intervals else None,
+        first=float(first),
+        first_interval=intervals[0],
+        second=float(second),
+        second_interval=intervals[1],
         kind=kind,
-        change=change,
-        interval=interval,
+        change=float(change(first, second)),
+        interval=intervals[2],
     )
-
-
-def _constants(fit: LawFit) -> dict[str, Array]:
-    return {name: np.array([getattr(fit.law, name)]) for name in ("A", "B", "alpha", "beta")}
-
-
-def _losses(draws: Mapping[str, Array], N: float, D: float) -> Array | None:
-    if not draws:
-        return None
-    inner = draws["A"] * N ** -draws["alpha"] + draws["B"] * D ** -draws["beta"]
-    return np.asarray(draws["E"] + inner)
 
 
 def _interval(values: Array, level: float) -> tuple[float, float]:

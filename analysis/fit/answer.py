@@ -15,7 +15,7 @@ from analysis.fit.identifiability import judge
 from analysis.fit.isoflop import fit_isoflop, parabola_bias
 from analysis.fit.parametric import clusters_of, finish, pose
 from analysis.fit.records import GroupFit, Influence, OptimalPoint
-from analysis.law import Form, LawFit, constants_and_exponents, optimal_size
+from analysis.law import Array, Constants, Form, LawFit
 from analysis.observations import TableError
 from analysis.solver.objective import ObjectiveName
 from analysis.solver.problem import Problem
@@ -193,7 +193,7 @@ def _profiles(
         found["exponent_N"] = profile(
             problem, optimum.x, "exponent_N", level=level, clusters=clusters
         )
-    size = optimal_size(problem.constants(optimum.x[None]), target)[0][0]
+    size = problem.constants(optimum.x[None]).compute_optimal(target)[0][0]
     if not _BELIEVABLE[0] < size < _BELIEVABLE[1]:
         return found
     for name in ("n_opt", "d_opt"):
@@ -211,37 +211,26 @@ def _budgets(fit: LawFit, target: float | None) -> list[float]:
 
 
 def _optimal(fit: LawFit, flops: float, level: float) -> OptimalPoint:
-    law = {name: np.array([getattr(fit.law, name)]) for name in ("A", "B", "alpha", "beta")}
-    N, D = optimal_size(law, flops)
-    with np.errstate(over="ignore", divide="ignore"):
-        loss_there = fit.law.loss(N, D)
-    intervals: dict[str, tuple[float, float]] = {}
-    if fit.draws:
-        sizes, tokens = optimal_size(fit.draws, flops)
-        # Draws of vanishing exponents have their optimum nowhere; their infinities are quantiles.
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            inner = fit.draws["A"] * sizes ** -fit.draws["alpha"]
-            inner = inner + fit.draws["B"] * tokens ** -fit.draws["beta"]
-            loss = fit.draws["E"] + inner ** fit.draws["gamma"]
-        drawn = {
-            "n_opt": sizes,
-            "d_opt": tokens,
-            "tokens_per_param": tokens / sizes,
-            "loss": loss,
-        }
-        intervals = percentile_intervals(drawn, level)
+    best = _best(Constants.of(fit.law), flops)
+    intervals = percentile_intervals(_best(fit.draws, flops), level) if fit.draws else {}
     largest = fit.law.support.flops[1] if fit.law.support else flops
-    return OptimalPoint(
-        flops, float(N[0]), float(D[0]), float(loss_there[0]), intervals, flops / largest
-    )
+    n_opt, d_opt, loss = (float(best[name]) for name in ("n_opt", "d_opt", "loss"))
+    return OptimalPoint(flops, n_opt, d_opt, loss, intervals, flops / largest)
+
+
+def _best(constants: Constants, flops: float) -> dict[str, Array]:
+    """The optimum at a budget and its loss, by name."""
+    N, D = constants.compute_optimal(flops)
+    # Draws of vanishing exponents have no finite optimum; their infinities count in quantiles.
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        loss = constants.loss(N, D)
+    return {"n_opt": N, "d_opt": D, "tokens_per_param": D / N, "loss": loss}
 
 
 def _influence(problem: Problem, optimum: Optimum, used: pl.DataFrame) -> tuple[Influence, ...]:
     rows = used["row"].to_numpy()
-    whole = constants_and_exponents(problem.constants(optimum.x[None]))["exponent_N"][0]
-    without = constants_and_exponents(problem.constants(leave_one_out(problem, optimum.x)))[
-        "exponent_N"
-    ]
+    whole = problem.constants(optimum.x[None]).exponent_N[0]
+    without = problem.constants(leave_one_out(problem, optimum.x)).exponent_N
     averaged = influence(problem, optimum.x)
     order = np.argsort(-np.abs(averaged), kind="stable")[:_INFLUENTIAL]
     return tuple(

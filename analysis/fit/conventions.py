@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from analysis.law import Array, Form, optimal_size
+from analysis.law import Array, Constants, Form
 from analysis.observations import COUNTS
 from analysis.solver.objective import Objective, ObjectiveName, Rows
 from analysis.solver.problem import make_problem
@@ -64,16 +64,15 @@ def conventions(
         problem = make_problem(form, Objective(objective, delta), Rows.of(N, D, loss), weights)
         problem, optimum = find_optimum(problem)
         constants = problem.constants(optimum.x[None])
-        law = {name: float(value[0]) for name, value in constants.items()}
-        n_opt, d_opt = (float(value[0]) for value in optimal_size(constants, flops))
-        share = law["beta"] / (law["alpha"] + law["beta"])
+        n_opt, d_opt = (float(value[0]) for value in constants.compute_optimal(flops))
+        share = float(constants.exponent_N[0])
         table.append(
             Convention(column, words, "6ND", share, 1 - share, n_opt, d_opt / n_opt, flops)
         )
         if "train_flops" in used.columns and not used["train_flops"].null_count():
             C = used["train_flops"].to_numpy().astype(float)
             if np.abs(C / (6 * N * D) - 1).max() > _SAME:
-                table.append(_counted(column, words, law, N, D, C, flops))
+                table.append(_counted(column, words, constants, N, D, C, flops))
     return table
 
 
@@ -111,7 +110,7 @@ def flops_ratio(used: pl.DataFrame) -> tuple[float, float] | None:
 
 
 def _counted(
-    column: str, words: str, law: dict[str, float], N: Array, D: Array, C: Array, flops: float
+    column: str, words: str, law: Constants, N: Array, D: Array, C: Array, flops: float
 ) -> Convention:
     """The optimum under counted FLOPs, taken as C = k·N^(1 + s)·D with k and s from the table.
 
@@ -120,10 +119,10 @@ def _counted(
     design = np.stack([np.ones_like(N), np.log(N)], axis=1)
     fitted = np.linalg.lstsq(design, np.log(C / (N * D)), rcond=None)[0]
     log_k, s = float(fitted[0]), float(fitted[1])
-    alpha, beta = law["alpha"], law["beta"]
+    alpha, beta = float(law.alpha[0]), float(law.beta[0])
     grid = np.linspace(np.log(N).min() - 8, np.log(N).max() + 12, 20001)
     log_D = np.log(flops) - log_k - (1 + s) * grid
-    inner = law["A"] * np.exp(-alpha * grid) + law["B"] * np.exp(-beta * log_D)
+    inner = law.A * np.exp(-alpha * grid) + law.B * np.exp(-beta * log_D)
     best = int(np.argmin(inner))
     exponent = beta / ((1 + s) * beta + alpha)
     return Convention(

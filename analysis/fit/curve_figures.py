@@ -9,7 +9,7 @@ import polars as pl
 
 from analysis.fit.isoflop_figures import power
 from analysis.style import INK, colour_scale, finish, size_legend
-from analysis.words import si
+from analysis.words import short
 
 if TYPE_CHECKING:
     from analysis.fit.envelope import EnvelopeFit
@@ -55,11 +55,11 @@ def draw_loss_curves(data: pl.DataFrame) -> go.Figure:
             y=run["loss"],
             mode="lines",
             line={"color": colours[N], "width": 1.5},
-            name=f"N = {si(N)}",
+            name=f"N = {short(N)}",
             legendgroup=str(N),
             showlegend=False,
             customdata=np.stack([run["tokens"]], axis=1),
-            hovertemplate=f"{escape(str(run['name'][0]))}<br>N = {si(N)}"
+            hovertemplate=f"{escape(str(run['name'][0]))}<br>N = {short(N)}"
             "<br>C = %{x:.3s}<br>D = %{customdata[0]:.3s}<br>loss %{y:.4f}<extra></extra>",
         )
     runs, sizes = data["run_id"].n_unique(), data["n_params"].n_unique()

@@ -114,9 +114,9 @@ def _shape(problem: Problem, optimum: Optimum) -> Iterator[str]:
     plain = problem.constants(optimum.x[None])
     gain = 1 - bent.value / optimum.value
     if gain > _MISFIT and bent.converged:
-        shares = [float((c["beta"] / (c["alpha"] + c["beta"]))[0]) for c in (plain, constants)]
+        shares = [float(c.exponent_N[0]) for c in (plain, constants)]
         yield (
-            f"The form misfits: a free gamma ({float(constants['gamma'][0]):.2f}) lowers the "
+            f"The form misfits: a free gamma ({float(constants.gamma[0]):.2f}) lowers the "
             f"objective by {100 * gain:.0f} % and moves exponent_N from {shares[0]:.3f} to "
             f"{shares[1]:.3f}. Compare --form gamma."
         )

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
+from analysis.law import Constants
 from analysis.style import INK, MARK, SOFT, WARN, dress, ends, finish
 
 if TYPE_CHECKING:
@@ -90,9 +91,7 @@ def contour_data(group: "GroupFit", points: int = 80) -> pl.DataFrame:
     )
     assert law.support is not None
     C = np.geomspace(law.support.flops[0], 10 * law.support.flops[1], 60)
-    log_G = np.log(law.alpha * law.A / (law.beta * law.B)) / (law.alpha + law.beta)
-    best_N = np.exp(log_G + law.exponent_N * np.log(C / 6))
-    best_D = C / 6 / best_N
+    best_N, best_D = Constants.of(law).compute_optimal(C)
     frontier = pl.DataFrame(
         {"kind": "frontier", "n_params": best_N, "tokens": best_D, "loss": law.loss(best_N, best_D)}
     )
@@ -144,7 +143,8 @@ def cloud_data(group: "GroupFit") -> pl.DataFrame:
     """
     draws, form = group.fit.draws, group.fit.law.form
     second = {"kaplan": "gamma", "tied": "E"}.get(form, "beta")
-    return pl.DataFrame({name: draws[name] for name in ("alpha", second, "exponent_N") if draws})
+    names = ("alpha", second, "exponent_N") if draws else ()
+    return pl.DataFrame({name: getattr(draws, name) for name in names})
 
 
 def draw_cloud(data: pl.DataFrame, group: "GroupFit") -> go.Figure:

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 
 from analysis.fit.design import Judgement, Verdict, design_findings, loss_findings, run_findings
+from analysis import words
 from analysis.law import Form, Intervals
 from analysis.solver.problem import Problem
 from analysis.solver.profile import Profile
@@ -98,8 +99,7 @@ def _fit_findings(problem: Problem, optimum: Optimum) -> list[Judgement]:
             Judgement("weak", "the search did not converge; treat every number as a sketch.")
         )
     if optimum.second_best is not None:
-        theta = problem.constants(np.stack([optimum.x, optimum.second_best[1]]))
-        share = theta["beta"] / (theta["alpha"] + theta["beta"])
+        share = problem.constants(np.stack([optimum.x, optimum.second_best[1]])).exponent_N
         if abs(share[1] - share[0]) > _BASIN_GAP:
             found.append(
                 Judgement(
@@ -138,22 +138,22 @@ def _fit_findings(problem: Problem, optimum: Optimum) -> list[Judgement]:
 
 def _faint_terms(problem: Problem, optimum: Optimum) -> list[Judgement]:
     """Terms that vary over the table by less than three times the scatter around the law."""
-    constants = {k: float(v[0]) for k, v in problem.constants(optimum.x[None]).items()}
+    constants = problem.constants(optimum.x[None])
     rows, loss = problem.rows, problem.rows.loss
     scatter = float(np.median(np.abs(problem.residuals(optimum.x[None])[0])))
     if not problem.objective.on_log:
         scatter /= float(np.median(loss))
     N, D = np.exp(rows.n + rows.n_mean), np.exp(rows.d + rows.d_mean)
     terms = {
-        "N": constants["A"] * N ** -constants["alpha"],
-        "D": constants["B"] * D ** -constants["beta"],
+        "N": constants.A * N**-constants.alpha,
+        "D": constants.B * D**-constants.beta,
     }
     inner = terms["N"] + terms["D"]
     found = []
     for symbol, term in terms.items():
         # What the loss would do if only this term varied as it does over the table.
         held = np.median(inner - term)
-        moved = np.ptp(np.log(constants["E"] + (term + held) ** constants["gamma"]))
+        moved = np.ptp(np.log(constants.E + (term + held) ** constants.gamma))
         if moved < max(_FAINT * scatter, _UNSEEN):
             found.append(
                 Judgement(
@@ -184,7 +184,7 @@ def _profile_finding(profile: Profile, *, mirrored: bool) -> Judgement:
     exponent = profile.quantity == "exponent_N"
     size = high - low if exponent else high / low
     good, poor = _EXPONENT_WIDTHS if exponent else _SIZE_FACTORS
-    spread = f"{low:.3f} to {high:.3f}" if exponent else f"{low:.2e} to {high:.2e}"
+    spread = f"{low:.3f} to {high:.3f}" if exponent else words.between(low, high)
     if size <= good:
         return Judgement("identified", f"its profile closes on both sides: {spread}.")
     verdict: Verdict = "weak" if size <= poor else "not_identified"

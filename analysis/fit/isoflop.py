@@ -16,6 +16,7 @@ from scipy.stats import t as student
 
 from analysis.fit.power_law import PowerLaw, power_law, weighted
 from analysis.law import Array, LossLaw
+from analysis.words import short
 
 ValleyStatus = Literal["ok", "edge", "no_minimum", "too_few_sizes"]
 # Points within this factor of N* are near the valley. Further out the parabola is no longer the
@@ -245,7 +246,7 @@ def _valley(flops: float, group: pl.DataFrame, n_column: str, level: float) -> V
         return replace(
             empty,
             advice=f"{sizes} size{'s' if sizes > 1 else ''} cannot show a minimum: train "
-            f"{3 - sizes} more, best around N = {np.exp(u.mean()):.2e}.",
+            f"{3 - sizes} more, best around N = {short(np.exp(u.mean()))}.",
         )
     lowest = int(np.argmin(loss))
     if u[lowest] in (u.min(), u.max()):
@@ -257,8 +258,8 @@ def _valley(flops: float, group: pl.DataFrame, n_column: str, level: float) -> V
             empty,
             status="no_minimum",
             advice="loss does not curve upwards in ln N: the noise hides the valley, or the "
-            f"sizes lie too close. Widen the grid beyond {np.exp(u.min()):.2e} to "
-            f"{np.exp(u.max()):.2e}.",
+            f"sizes lie too close. Widen the grid beyond {short(np.exp(u.min()))} to "
+            f"{short(np.exp(u.max()))}.",
         )
     if not u.min() < in_n.place < u.max():
         return replace(empty, status="edge", advice=_edge_advice(u, lower=in_n.place <= u.min()))
@@ -286,8 +287,8 @@ def _edge_advice(u: Array, *, lower: bool) -> str:
     end, beyond = (u.min(), u.min() - step) if lower else (u.max(), u.max() + step)
     return (
         f"the minimum is at the {'lower' if lower else 'upper'} edge of the grid, "
-        f"N = {np.exp(end):.2e}: add a size {'below' if lower else 'above'} it, "
-        f"N = {np.exp(beyond):.2e} for a start."
+        f"N = {short(np.exp(end))}: add a size {'below' if lower else 'above'} it, "
+        f"N = {short(np.exp(beyond))} for a start."
     )
 
 

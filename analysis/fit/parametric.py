@@ -10,6 +10,7 @@ from analysis import observations as table
 from analysis.law import (
     Array,
     CCounts,
+    Constants,
     Excluded,
     FitStatus,
     Form,
@@ -21,7 +22,6 @@ from analysis.law import (
     ObjectiveReport,
     Repetition,
     Support,
-    constants_and_exponents,
 )
 from analysis.observations import TableError
 from analysis.solver.objective import Objective, ObjectiveName, Rows
@@ -156,9 +156,9 @@ def finish(
     source: str = "",
 ) -> LawFit:
     """Intervals and provenance around an optimum already found."""
-    point = constants_and_exponents(problem.constants(optimum.x[None]))
+    point = problem.constants(optimum.x[None])
     clusters = clusters_of(used)
-    draws: dict[str, Array] = {}
+    draws: Constants | None = None
     intervals = Intervals(level, "none", {}, {})
     rows, free = len(problem.rows.loss), len(problem.free)
     if resamples and rows > free:
@@ -166,32 +166,35 @@ def finish(
         points = bootstrap_draws(
             problem, np.stack(basins), draws=resamples, seed=seed, clusters=clusters
         )
-        draws = constants_and_exponents(problem.constants(points))
+        draws = problem.constants(points)
+        named = draws.named()
         method: IntervalMethod = "bootstrap_rows" if clusters is None else "bootstrap_runs"
         intervals = Intervals(
             level,
             method,
-            percentile_intervals(draws, level),
-            {key: float(column.std()) for key, column in draws.items()},
+            percentile_intervals(named, level),
+            {key: float(column.std()) for key, column in named.items()},
             {
-                key: delta_intervals(problem, optimum.x, covariance, constants_and_exponents, level)
+                key: delta_intervals(problem, optimum.x, covariance, Constants.named, level)
                 for key, covariance in covariances(problem, optimum.x, clusters).items()
             },
         )
     repetition = None
-    if form == "data_constrained":
-        repetition = Repetition(R_D=float(point["R_D"][0]), R_N=float(point["R_N"][0]))
+    if point.R_D is not None and point.R_N is not None:
+        repetition = Repetition(R_D=float(point.R_D[0]), R_N=float(point.R_N[0]))
     law = LossLaw(
         name=name,
         form=form,
-        **{key: float(point[key][0]) for key in ("E", "A", "B", "alpha", "beta", "gamma")},
+        **{key: float(getattr(point, key)[0]) for key in ("E", "A", "B", "alpha", "beta", "gamma")},
         repetition=repetition,
         n_counts=_counts(used, n_column),
         c_counts=_flops_counted(used),
         loss_unit=_unit(used),
         source=source,
         support=_support(used, n_column),
-        draws={key: tuple(map(float, draws[key])) for key in _drawn(form) if key in draws},
+        draws={key: tuple(map(float, getattr(draws, key))) for key in _drawn(form)}
+        if draws
+        else {},
     )
     # Values are kept under weights of mean 1; the report is under the table's own.
     scale = float(used["weight"].to_numpy().mean()) if "weight" in used.columns else 1.0
@@ -241,7 +244,7 @@ def _drawn(form: Form) -> tuple[str, ...]:
 
 
 def _exponent(problem: Problem, x: Array) -> float:
-    return float(constants_and_exponents(problem.constants(x[None]))["exponent_N"][0])
+    return float(problem.constants(x[None]).exponent_N[0])
 
 
 def _counts(used: pl.DataFrame, n_column: str) -> NCounts:

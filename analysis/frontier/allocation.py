@@ -96,10 +96,7 @@ def compute_optimal(law: Law, C: ArrayLike, *, k: float = 6.0) -> tuple[Array, A
     Raises:
         FrontierError: some C is not positive.
     """
-    law = Constants.of(law)
-    product = _budget(C) / k
-    N = np.exp(law.log_G + law.beta / (law.alpha + law.beta) * np.log(product))
-    return N, product / N
+    return Constants.of(law).compute_optimal(_budget(C), k=k)
 
 
 def compute_optimal_at_loss(law: Law, loss: ArrayLike) -> tuple[Array, Array]:

@@ -63,7 +63,8 @@ class Stock:
     def effective_params(self, N: ArrayLike, D: ArrayLike) -> Array:
         """N': parameters worth as much as N when only min(U, D) tokens are unique (eq. 6)."""
         N, R = np.asarray(N, float), np.asarray(self.half_lives.R_N)
-        return effective(N, self._fed(np.minimum(self.U, np.asarray(D, float))), R)
+        unique = np.minimum(self.U, np.asarray(D, float))
+        return effective(N, optimal_size_for_tokens(self.law, unique), R)
 
     def loss(self, N: ArrayLike, D: ArrayLike) -> Array:
         """Loss at N parameters and D tokens seen, of which at most U are unique."""
@@ -84,11 +85,6 @@ class Stock:
             enough = self.loss(N, np.exp(middle)) <= loss
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
         return np.where(reached, np.exp(high), np.inf)
-
-    def _fed(self, unique: Array) -> Array:
-        law = self.law
-        constants = {"A": law.A, "B": law.B, "alpha": law.alpha, "beta": law.beta}
-        return optimal_size_for_tokens(constants, unique)
 
 
 def inference_optimal_with_stock(

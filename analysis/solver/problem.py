@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.law import Array, Form
+from analysis.law import Array, Constants, Form
 from analysis.solver.kernels import chinchilla_kernel, power_kernel, predict_log, repetition_kernel
 from analysis.solver.newton import Chart, Solution, solve
 from analysis.solver.objective import Kernel, Objective, Rows
@@ -75,26 +75,23 @@ class Problem:
             tolerance=tolerance,
         )
 
-    def constants(self, x: Array) -> dict[str, Array]:
-        """E, A, B, alpha, beta, gamma for coordinates (s, q), each (s,), logs uncentred.
-
-        With R_D and R_N where the form has them.
-        """
+    def constants(self, x: Array) -> Constants:
+        """The law's constants at coordinates (s, q), each (s,), logs uncentred."""
         theta = self.chart.to_theta(x)
         e, a, b, alpha, beta = theta.T[:5]
         gamma = theta[:, 5] if theta.shape[1] == 6 else np.ones(len(theta))
         repetition = {}
         if theta.shape[1] == 7:
             repetition = {"R_D": np.exp(theta[:, 5]), "R_N": np.exp(theta[:, 6])}
-        return {
-            "E": np.exp(e),
-            "A": np.exp(a + alpha * self.rows.n_mean),
-            "B": np.exp(b + beta * self.rows.d_mean),
-            "alpha": alpha,
-            "beta": beta,
-            "gamma": gamma,
+        return Constants(
+            E=np.exp(e),
+            A=np.exp(a + alpha * self.rows.n_mean),
+            B=np.exp(b + beta * self.rows.d_mean),
+            alpha=alpha,
+            beta=beta,
+            gamma=gamma,
             **repetition,
-        }
+        )
 
     def residuals(self, x: Array) -> Array:
         """Residuals on the objective's scale, (s, rows)."""

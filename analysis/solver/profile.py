@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import f as fisher
 
-from analysis.law import Array, constants_and_exponents, optimal_size
+from analysis.law import Array
 from analysis.solver.newton import Chart
 from analysis.solver.objective import Objective
 from analysis.solver.problem import EXPONENT_BOX, Problem
@@ -103,9 +103,9 @@ def _solvable(problem: Problem, x: Array) -> Problem:
 def _quantity(problem: Problem, x: Array, quantity: Quantity, flops: float | None) -> Array:
     constants = problem.constants(x)
     if quantity == "exponent_N":
-        return constants_and_exponents(constants)["exponent_N"]
+        return constants.exponent_N
     assert flops is not None
-    N, D = optimal_size(constants, flops)
+    N, D = constants.compute_optimal(flops)
     return N if quantity == "n_opt" else D
 
 

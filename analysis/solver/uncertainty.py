@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from analysis.law import FARTHEST, Array, constants_and_exponents
+from analysis.law import FARTHEST, Array, Constants
 from analysis.solver.objective import Objective
 from analysis.solver.problem import Problem
 
 # Names to functions of the constants; every interval and standard error is of one of these.
-Quantities = Callable[[Mapping[str, Array]], dict[str, Array]]
+Quantities = Callable[[Constants], dict[str, Array]]
 # Iterations of a solve that starts from the whole table's optimum. Good tables need about 30; on
 # a table that determines nothing more steps would walk along a flat valley without end.
 _WARM = 60
@@ -168,7 +168,7 @@ def influence(problem: Problem, x: Array, *, seed: int = 0) -> Array:
     start = np.repeat(x[None], resamples, axis=0)
     weights = counts * problem.weights
     optima = _smoothed(problem, x).solve(start, weights, max_iterations=_WARM, tolerance=1e-8).x
-    exponent = constants_and_exponents(problem.constants(optima))["exponent_N"]
+    exponent = problem.constants(optima).exponent_N
     centred = counts - counts.mean(axis=0)
     return np.asarray(-(exponent - exponent.mean()) @ centred / resamples)
 

@@ -10,7 +10,7 @@ from analysis.fit.isoflop import Valley
 from analysis.fit.power_law import PowerLaw
 from analysis.fit.records import GroupFit
 from analysis.observations import TableError
-from analysis.words import count
+from analysis.words import short
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +77,9 @@ def isoflop_sentence(group: GroupFit) -> str:
     return (
         f"IsoFLOP: the best size grows as N* ~ C^{_exponent(isoflop.N, isoflop.level)}, the best "
         f"token count as D* ~ C^{_exponent(isoflop.D, isoflop.level)}; {of}. At {low.flops:.2g} "
-        f"FLOPs the best model has {count(low.n_opt)} parameters on {count(low.d_opt)} tokens "
-        f"({ratio(low):.3g} per parameter), at {high.flops:.2g} FLOPs {count(high.n_opt)} on "
-        f"{count(high.d_opt)} ({ratio(high):.3g})."
+        f"FLOPs the best model has {short(low.n_opt)} parameters on {short(low.d_opt)} tokens "
+        f"({ratio(low):.3g} per parameter), at {high.flops:.2g} FLOPs {short(high.n_opt)} on "
+        f"{short(high.d_opt)} ({ratio(high):.3g})."
     )
 
 

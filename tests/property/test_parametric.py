@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from analysis.fit.isoflop import fit_isoflop
 from analysis.fit.parametric import fit_parametric
-from analysis.law import Array, Form, LossLaw
+from analysis.law import Array, Constants, Form, LossLaw
 from analysis.observations import check
 from tests.simulated import CHINCHILLA, law_of, table
 
@@ -93,11 +93,8 @@ def test_the_order_of_rows_does_not_matter(
 def test_no_neighbour_on_the_isoflop_beats_the_law_optimum(
     law: LossLaw, log_C: float, k: float
 ) -> None:
-    from analysis.law import optimal_size
-
-    constants = {name: np.array([getattr(law, name)]) for name in ("A", "B", "alpha", "beta")}
-    N, D = optimal_size(constants, 10**log_C)
-    assert law.loss(N, D)[0] <= law.loss(N * k, D / k)[0] * (1 + 1e-12)
+    N, D = Constants.of(law).compute_optimal(10**log_C)
+    assert law.loss(N, D) <= law.loss(N * k, D / k) * (1 + 1e-12)
 
 
 @settings(max_examples=40, deadline=None)

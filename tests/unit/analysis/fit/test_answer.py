@@ -129,7 +129,7 @@ def test_profiles_pass_their_threshold_at_the_interval(group: GroupFit) -> None:
 
 
 def test_the_cloud_is_the_draws(group: GroupFit) -> None:
-    assert figures.cloud_data(group)["alpha"].to_list() == group.fit.draws["alpha"].tolist()
+    assert figures.cloud_data(group)["alpha"].to_list() == group.fit.draws.alpha.tolist()
 
 
 def test_curves_are_thinned_to_what_can_be_seen() -> None:

@@ -122,7 +122,7 @@ def test_excluded_rows_stay_with_their_reason() -> None:
 def test_the_same_seed_draws_the_same_and_another_does_not() -> None:
     frame = table(*isoflops(), noise=0.005)
     first, again, other = (
-        fit_parametric(frame, bootstrap=50, seed=seed).draws["alpha"] for seed in (3, 3, 4)
+        fit_parametric(frame, bootstrap=50, seed=seed).draws.alpha for seed in (3, 3, 4)
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()

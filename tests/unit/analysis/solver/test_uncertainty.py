@@ -7,7 +7,7 @@ import pytest
 from analysis.fit.answer import fit_table
 from analysis.fit.parametric import pose
 from analysis.fit.records import GroupFit
-from analysis.law import Array, Form, constants_and_exponents, optimal_size
+from analysis.law import Array, Constants, Form
 from analysis.observations import check
 from analysis.solver.objective import Rows
 from analysis.solver.profile import Quantity, profile
@@ -46,7 +46,7 @@ def test_a_resample_of_weights_is_the_fit_of_those_rows() -> None:
     ours = problem.constants(drawn[1:2])
     theirs = again.constants(refit.x[None])
     for name in ("E", "A", "B", "alpha", "beta"):
-        assert ours[name][0] == pytest.approx(theirs[name][0], rel=1e-6)
+        assert getattr(ours, name)[0] == pytest.approx(getattr(theirs, name)[0], rel=1e-6)
 
 
 def test_leaving_a_row_out_is_the_fit_without_it() -> None:
@@ -58,7 +58,7 @@ def test_leaving_a_row_out_is_the_fit_without_it() -> None:
         frame.filter(pl.col("row") != 11), form="chinchilla", objective="huber_log", delta=1e-3
     )
     without, refit = find_optimum(without)
-    assert left["alpha"][11] == pytest.approx(without.constants(refit.x[None])["alpha"][0], 1e-6)
+    assert left.alpha[11] == pytest.approx(without.constants(refit.x[None]).alpha[0], 1e-6)
 
 
 def test_information_and_sandwich_agree_where_residuals_are_alike() -> None:
@@ -100,9 +100,9 @@ def test_a_profile_point_is_the_optimum_of_a_search_over_the_rest() -> None:
     # Any law with that N* fits no better; draws around the optimum are moved onto it in A.
     rng = np.random.default_rng(0)
     x = optimum.x + 0.02 * rng.standard_normal((4000, 5))
-    size, _ = optimal_size(problem.constants(x), 1e22)
+    size, _ = problem.constants(x).compute_optimal(1e22)
     x[:, 1] += (x[:, 3] + x[:, 4]) * (np.log(held) - np.log(size))
-    assert optimal_size(problem.constants(x), 1e22)[0] == pytest.approx(held, rel=1e-9)
+    assert problem.constants(x).compute_optimal(1e22)[0] == pytest.approx(held, rel=1e-9)
     scale = 2 * (problem.value(x).min() - base) / rise
     inside = 2 * (problem.value(x) - base)
     assert (inside >= scale * rise * (1 - 1e-9)).all()
@@ -206,13 +206,12 @@ def test_the_influence_table_names_rows_that_hide_each_other() -> None:
 
 
 def test_exponents_and_sizes_follow_from_the_constants() -> None:
-    constants = {k: np.array([getattr(CHINCHILLA, k)]) for k in ("A", "B", "alpha", "beta")}
-    N, D = optimal_size(constants, 6e21)
-    assert 6 * N[0] * D[0] == pytest.approx(6e21)
+    constants = Constants.of(CHINCHILLA)
+    N, D = constants.compute_optimal(6e21)
+    assert 6 * N * D == pytest.approx(6e21)
     for step in (0.98, 1.02):
         assert CHINCHILLA.loss(N, D) < CHINCHILLA.loss(N * step, D / step)
-    exponents = constants_and_exponents(constants)
-    assert exponents["exponent_N"][0] == CHINCHILLA.exponent_N
+    assert constants.named()["exponent_N"] == CHINCHILLA.exponent_N
 
 
 def test_rows_are_centred_on_their_means() -> None:
