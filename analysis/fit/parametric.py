@@ -239,8 +239,12 @@ def _status(optimum: Optimum) -> FitStatus:
     return "at_bound" if optimum.at_bound else "converged"
 
 
-def _drawn(form: Form) -> tuple[str, ...]:
-    return ("E", "A", "B", "alpha", "beta", *(("gamma",) if form in ("gamma", "kaplan") else ()))
+def _drawn(draws: Constants | None, form: Form) -> dict[str, tuple[float, ...]]:
+    """The draws that a law carries, by name."""
+    if draws is None:
+        return {}
+    names = ("E", "A", "B", "alpha", "beta", *(("gamma",) if form in ("gamma", "kaplan") else ()))
+    return {name: tuple(map(float, getattr(draws, name))) for name in names}
 
 
 def _exponent(problem: Problem, x: Array) -> float:

@@ -254,18 +254,3 @@ def _optimum_json(point: TunedPoint) -> dict[str, Any]:
             for name, found in surface.optima.items()
         },
     }
-
-
-def law_numbers(document: dict[str, Any] | None) -> dict[str, float]:
-    """The constants of a study's laws that its trials identify, by name."""
-    if document is None:
-        return {}
-    lr, batch = document["lr"], document["batch"]
-    found = {
-        "lr_coef": lr["coef"],
-        "lr_exponent_N": lr["exponent_N"],
-        "lr_exponent_D": lr["exponent_D"],
-        "batch_coef": batch["coef"],
-        "batch_exponent_D": batch["exponent_D"],
-    }
-    return {name: value for name, value in found.items() if value is not None}

@@ -6,15 +6,17 @@ lr* = coef · N^exponent_N · D^exponent_D, batch* = coef · D^exponent_D, as in
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from analysis.tuning.surface import Array, Surface
 
-# A quantity that differs by less than this factor over the points says nothing of its exponent.
+# `confounded`: N and D rise together over the minima, so no exponent is identified.
+LawStatus = Literal["fitted", "confounded", "no_minimum"]
+# A quantity that varies by less than this factor over the points does not identify its exponent.
 _SPREAD = np.log(1.2)
-# No minimum is told more sharply than to a millionth; sharper ones are tables without noise.
+# No minimum is known to better than a millionth; a smaller spread means a table without noise.
 _SHARPEST = 1e-6
 # Beyond this correlation of ln N and ln D their exponents cannot be told apart.
 _TOGETHER = 0.999
@@ -36,17 +38,18 @@ class TunedPoint:
 
 @dataclass(frozen=True, slots=True)
 class TunedLaw:
-    """One power law and how sure it is.
+    """One power law and how certain it is.
 
     Attributes:
-        coef: None when the points leave an exponent open, for then it means nothing.
+        coef: None unless `status` is `fitted`.
         exponent_N, exponent_D: None where the points do not identify it, or it is not in the law.
         intervals: by constant; absent where there is none.
-        draws: ln coef, exponent_N and exponent_D (0 where open), (draws, 3).
-        points: how many minima it goes through.
-        reasons: what is not identified, and why.
+        draws: ln coef, exponent_N and exponent_D (0 where not identified), (draws, 3).
+        points: number of minima it was fitted through.
+        reasons: what is not identified, and why; for people, never searched.
     """
 
+    status: LawStatus
     coef: float | None
     exponent_N: float | None
     exponent_D: float | None
@@ -56,13 +59,13 @@ class TunedLaw:
     reasons: tuple[str, ...]
 
     def at(self, N: float, D: float) -> float | None:
-        """The law's value; an exponent that is open counts as none."""
+        """The law's value; None without a law. An exponent that is not identified counts as 0."""
         if self.coef is None:
             return None
         return float(self.coef * N ** (self.exponent_N or 0) * D ** (self.exponent_D or 0))
 
     def interval_at(self, N: float, D: float, level: float) -> tuple[float, float] | None:
-        """Where the law's value lies at a size, from the draws."""
+        """Interval of the law's value at N and D, from the draws."""
         if self.coef is None:
             return None
         logs = self.draws @ np.array([1.0, np.log(N), np.log(D)])
@@ -84,12 +87,12 @@ class TunedLaw:
 
 @dataclass(frozen=True, slots=True)
 class Exponents:
-    """What is known of a law's exponents before any trial: a normal distribution.
+    """Prior knowledge of a law's exponents: a normal distribution.
 
     Attributes:
         mean: in the order of the law's variables, (k,).
         covariance: (k, k).
-        words: where it comes from, for a person.
+        words: its source, for people.
     """
 
     mean: Array
@@ -100,10 +103,10 @@ class Exponents:
 def fit_laws(
     points: Sequence[TunedPoint], level: float, known: Mapping[str, Exponents] | None = None
 ) -> tuple[TunedLaw, TunedLaw]:
-    """The laws of learning rate and of batch through the minima that are not at an edge.
+    """The laws of learning rate and batch through the minima that are not at an edge.
 
     Args:
-        known: by `lr` and `batch_tokens`, exponents to start from; None: the trials alone.
+        known: prior exponents by `lr` and `batch_tokens`; None fits the trials alone.
     """
     known = known or {}
     return (
@@ -131,26 +134,37 @@ def _fit(
             "inside the searched range and are left out"
         )
     if not usable:
-        return TunedLaw(None, None, None, {}, np.empty((0, 3)), 0, tuple(reasons))
+        return _no_law("no_minimum", 0, reasons)
     logs = {
         "N": np.log([point.N for point in usable]),
         "D": np.log([point.D for point in usable]),
     }
-    told, why = _identified(logs, variables, len(usable)) if known is None else (variables, [])
-    reasons += why
-    if len(told) < len(variables) and "together" in " ".join(why):
-        return TunedLaw(None, None, None, {}, np.empty((0, 3)), len(usable), tuple(reasons))
+    if known is None and _confounded(logs, variables):
+        reasons.append(
+            "the exponents of N and D are not identified: N and D rise together over "
+            f"the {len(usable)} minima. Tune one size at two budgets"
+        )
+        return _no_law("confounded", len(usable), reasons)
+    identified = list(variables)
+    if known is None:
+        identified = [name for name in variables if _varies(logs[name])]
+        reasons += [
+            f"the exponent of {name} is not identified: every minimum is at {name} = "
+            f"{np.exp(logs[name].mean()):.3g}; the law holds there and omits {name}"
+            for name in variables
+            if name not in identified
+        ]
     k = _place(usable[0], axis)
     minima = np.stack([point.surface.minimum[k] for point in usable])
     drawn = np.stack([point.surface.minimum_draws[:, k] for point in usable])
     spread = np.array([_spread(point, axis) for point in usable]).clip(_SHARPEST)
-    design = np.stack([np.ones(len(usable)), *(logs[name] for name in told)], axis=1)
+    design = np.stack([np.ones(len(usable)), *(logs[name] for name in identified)], axis=1)
     # Columns are centred while solving: raw logs of N and D are nearly constant.
     centre = design.mean(axis=0) * (np.arange(design.shape[1]) > 0)
     weighted, right = (design - centre) / spread[:, None], minima / spread
     right_draws = drawn / spread[:, None]
     if known is not None:
-        # As further minima: each exponent a measurement, drawn like the others.
+        # Prior exponents enter as further measurements, drawn like the minima.
         root = np.linalg.inv(np.linalg.cholesky(known.covariance))
         weighted = np.vstack([weighted, np.column_stack([np.zeros(len(root)), root])])
         right = np.concatenate([right, root @ known.mean])
@@ -160,17 +174,16 @@ def _fit(
     coef, draws = solve @ right, (solve @ right_draws).T
     free = len(right) - len(coef)
     if free:
-        # Scatter of the minima about the law beyond what their surfaces say widens the draws
-        # (Birge 1932).
+        # Scatter about the law beyond the surfaces' own spread widens the draws (Birge 1932).
         chi2 = float(np.sum((right - weighted @ coef) ** 2))
         draws = coef + (draws - coef) * max(1.0, np.sqrt(chi2 / free))
     else:
         reasons.append(
-            f"{len(usable)} minima and as many constants: how far sizes scatter about the law is "
-            "not known and not in its intervals"
+            f"{len(usable)} minima and as many constants: the scatter of sizes about the law is "
+            "unknown and not in its intervals"
         )
-    full, full_draws = _raw(coef, centre, told), _raw(draws, centre, told)
-    names = ["exponent_" + name for name in told]
+    full, full_draws = _raw(coef, centre, identified), _raw(draws, centre, identified)
+    names = ["exponent_" + name for name in identified]
     intervals = {
         name: (
             float(np.quantile(column, (1 - level) / 2)),
@@ -184,9 +197,10 @@ def _fit(
         if name == "coef" or name in names
     }
     return TunedLaw(
+        status="fitted",
         coef=float(np.exp(full[0])),
-        exponent_N=float(full[1]) if "N" in told else None,
-        exponent_D=float(full[2]) if "D" in told else None,
+        exponent_N=float(full[1]) if "N" in identified else None,
+        exponent_D=float(full[2]) if "D" in identified else None,
         intervals=intervals,
         draws=full_draws,
         points=len(usable),
@@ -195,7 +209,7 @@ def _fit(
 
 
 def _place(point: TunedPoint, axis: str) -> int:
-    return [found.name for found in point.surface.axes].index(axis)
+    return [searched.name for searched in point.surface.axes].index(axis)
 
 
 def _spread(point: TunedPoint, axis: str) -> float:
@@ -205,35 +219,26 @@ def _spread(point: TunedPoint, axis: str) -> float:
     return float(high - low) / 2
 
 
-def _identified(
-    logs: dict[str, Array], variables: tuple[str, ...], points: int
-) -> tuple[list[str], list[str]]:
-    """The variables whose exponents the points identify, and why the others are not."""
-    told, why = [], []
-    for name in variables:
-        if np.ptp(logs[name]) < _SPREAD:
-            value = np.exp(logs[name].mean())
-            why.append(
-                f"the exponent of {name} is not identified: every minimum is at {name} = "
-                f"{value:.3g}; the law holds there and is told without {name}"
-            )
-        else:
-            told.append(name)
-    if len(told) == 2 and points > 1:
-        together = abs(np.corrcoef(logs["N"], logs["D"])[0, 1])
-        if points < 3 or together > _TOGETHER:
-            why.append(
-                "the exponents of N and D are not identified: N and D rise together over "
-                f"the {points} minima. Tune one size at two budgets"
-            )
-            told = []
-    return told, why
+def _varies(logs: Array) -> bool:
+    return bool(np.ptp(logs) >= _SPREAD)
 
 
-def _raw(coef: Array, centre: Array, told: Sequence[str]) -> Array:
+def _confounded(logs: dict[str, Array], variables: tuple[str, ...]) -> bool:
+    """Whether N and D vary too much alike over the minima to tell their exponents apart."""
+    points = len(logs["N"])
+    if len(variables) < 2 or points < 2 or not all(_varies(logs[name]) for name in variables):
+        return False
+    return points < 3 or abs(np.corrcoef(logs["N"], logs["D"])[0, 1]) > _TOGETHER
+
+
+def _no_law(status: LawStatus, points: int, reasons: Sequence[str]) -> TunedLaw:
+    return TunedLaw(status, None, None, None, {}, np.empty((0, 3)), points, tuple(reasons))
+
+
+def _raw(coef: Array, centre: Array, identified: Sequence[str]) -> Array:
     """ln coef, exponent_N, exponent_D from centred coefficients (..., p)."""
     raw = np.zeros((*coef.shape[:-1], 3))
     raw[..., 0] = coef[..., 0] - coef[..., 1:] @ centre[1:]
-    for place, name in enumerate(told):
+    for place, name in enumerate(identified):
         raw[..., 1 if name == "N" else 2] = coef[..., 1 + place]
     return raw

@@ -1,12 +1,11 @@
 """Everything in a home brought to its MLflow mirror."""
 
-import json
 import logging
 from collections.abc import Iterator
 
 import polars as pl
 
-from analysis.tuning.answer import law_numbers
+from analysis.tuning.study_law import StudyLaw
 from flows.mirror.tracker import open_tracker
 from flows.plans.plan import read_plans
 from flows.runs.directory import RunDir
@@ -30,7 +29,7 @@ def sync_all(settings: Settings, home: Home) -> int:
             count += 1
     for page in sorted(home.tunes.glob("*/report.html")):
         study, law = page.parent.name, page.parent / "law.json"
-        numbers = law_numbers(json.loads(law.read_text()) if law.exists() else None)
+        numbers = StudyLaw.load(law).numbers() if law.exists() else {}
         trials = pl.read_csv(page.parent / "trials.csv")["run"].unique(maintain_order=True)
         tracker.log_study(study, page, numbers, trials.to_list())
     return count

@@ -1,9 +1,8 @@
 """Laws of learning rate and batch that studies in this home have fitted."""
 
-import json
 import logging
-from typing import Any
 
+from analysis.tuning.study_law import StudyLaw, StudyLawError
 from flows.settings import Home
 from sweeps.spec import FittedLaw, LawRecipe, SweepSpec
 
@@ -14,43 +13,49 @@ def with_fitted_law(spec: SweepSpec, home: Home) -> SweepSpec:
     """The spec with its law's numbers in it, read from the study that it names.
 
     Raises:
-        ValueError: there is no such study here, or it does not tell the learning rate.
+        ValueError: there is no such study here, its file is damaged, or it has no law of the
+            learning rate.
     """
     recipe = spec.recipe
     if not isinstance(recipe, LawRecipe) or recipe.fitted is not None:
         return spec
-    laws = fitted_laws(home)
-    if recipe.study not in laws:
-        known = ", ".join(sorted(laws)) or "none yet"
+    path = home.tunes / recipe.study / "law.json"
+    if not path.is_file():
+        known = ", ".join(sorted(fitted_laws(home))) or "none yet"
         raise ValueError(
             f"recipe.study={recipe.study!r}: no fitted study of that name in {home.root}. "
             f"Studies there: {known}. Fit one with: isoflop tune lr-batch"
         )
-    law = laws[recipe.study]
-    lr, batch = law["recipe"]["lr"], law["recipe"]["batch"]
-    if lr["coef"] is None:
+    law = StudyLaw.load(path)
+    lr, batch = law.require_recipe().lr, law.require_recipe().batch
+    if lr.coef is None:
         raise ValueError(
-            f"study {recipe.study!r} does not tell the learning rate: {lr['reasons'][0]}."
+            f"study {recipe.study!r} has no law of the learning rate: {'; '.join(lr.reasons)}."
         )
     fitted = FittedLaw(
-        lr_coef=lr["coef"],
-        lr_exponent_N=lr["exponent_N"],
-        lr_exponent_D=lr["exponent_D"],
-        batch_coef=batch["coef"],
-        batch_exponent_D=batch["exponent_D"] or 0.0,
-        N=law["support"]["N"],
-        D=law["support"]["D"],
+        lr_coef=lr.coef,
+        lr_exponent_N=lr.exponent_N or 0.0,
+        lr_exponent_D=lr.exponent_D or 0.0,
+        batch_coef=batch.coef,
+        batch_exponent_D=batch.exponent_D or 0.0,
+        N=law.support.N,
+        D=law.support.D,
     )
     return spec.model_copy(update={"recipe": recipe.model_copy(update={"fitted": fitted})})
 
 
-def fitted_laws(home: Home) -> dict[str, dict[str, Any]]:
-    """Fitted laws by the name of their study, the newest first."""
+def fitted_laws(home: Home) -> dict[str, StudyLaw]:
+    """Laws with a recipe by the name of their study, the newest first; others are logged."""
     paths = sorted(
         home.tunes.glob("*/law.json"), key=lambda path: path.stat().st_mtime, reverse=True
     )
-    found = {path.parent.name: json.loads(path.read_text()) for path in paths}
-    for study in [name for name, law in found.items() if "recipe" not in law]:
-        log.warning("study %s has no recipe; isoflop tune %s adds it", study, study)
-        del found[study]
-    return found
+    laws = {}
+    for path in paths:
+        try:
+            law = StudyLaw.load(path)
+            law.require_recipe()
+        except StudyLawError as error:
+            log.warning("%s", error)
+            continue
+        laws[path.parent.name] = law
+    return laws

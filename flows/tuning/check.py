@@ -1,4 +1,4 @@
-"""What studies in this home say of a sweep: its recipe's numbers, and how tuned its runs are."""
+"""How well a sweep is tuned: its runs against a study's laws, and checks at its ends."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +7,7 @@ import polars as pl
 
 from analysis.page import Page
 from analysis.tuning.regret import left_on_table
+from analysis.tuning.study_law import StudyLaw
 from flows.plans.fitted_law import fitted_laws
 from flows.runs.directory import RunDir
 from flows.runs.table import observations
@@ -16,20 +17,20 @@ from sweeps.plan import Plan
 from sweeps.rate_checks import FACTORS, check_command, check_runs, extremes
 from sweeps.spec import LawRecipe, PlannedRun
 
-# A size this near a study's range, as a factor, counts as tuned.
+# A size within this factor of a study's range counts as tuned.
 _NEAR = 1.2
 
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """How tuned a sweep is.
+    """How well a sweep is tuned.
 
     Attributes:
-        study: whose laws it is compared with; empty when there is none.
+        study: the study whose laws it is compared with; empty without one.
         rows: every observation with its distance from the laws; empty without a study.
         warnings: what was not checked.
-        checks: what to type for the runs that would check it.
-        checked: what finished checks came to.
+        checks: commands of the runs that would check it.
+        checked: results of finished checks.
     """
 
     study: str
@@ -50,7 +51,7 @@ class Tuned:
 
 
 def tuned(plan: Plan, home: Home) -> Tuned:
-    """Compare a plan with the newest study on its corpus, and look for runs that check it."""
+    """Compare a plan with the newest study on its corpus, and find the runs that check it."""
     law = _law_for(plan, home)
     warnings, commands, checked = [], [], []
     for run in extremes(plan):
@@ -73,86 +74,83 @@ def tuned(plan: Plan, home: Home) -> Tuned:
         kept = ("name", "n_params", "tokens", "lr", "batch_tokens")
         table = [{key: row[key] for key in kept} for row in observations(plan.runs, home)]
         rows = left_on_table(pl.DataFrame(table), law)
-    study = "" if law is None else str(law["study"])
-    return Tuned(study, rows, tuple(warnings), tuple(commands), tuple(checked))
+    return Tuned(law.study if law else "", rows, tuple(warnings), tuple(commands), tuple(checked))
 
 
-def add_tuned(page: Page, found: Tuned) -> None:
-    """The section of a sweep's report that shows whether its recipe is tuned."""
+def add_tuned(page: Page, tuning: Tuned) -> None:
+    """Add the section of a sweep's report that shows whether its recipe is tuned."""
     page.heading("Is the recipe tuned?")
-    for warning in found.warnings:
+    for warning in tuning.warnings:
         page.text(f"{warning[0].upper()}{warning[1:]}", role="warn")
-    for command in found.checks:
+    for command in tuning.checks:
         page.text(command, role="soft")
-    for sentence in found.checked:
+    for sentence in tuning.checked:
         page.text(sentence)
-    if found.rows.is_empty():
+    if tuning.rows.is_empty():
         page.text(
-            "No study of learning rate and batch on this corpus was found, so nothing is known of "
-            "the loss left on the table. Fit one with: isoflop tune lr-batch",
+            "There is no study of learning rate and batch on this corpus, so the loss left on the "
+            "table is unknown. Fit one with: isoflop tune lr-batch",
             role="warn",
         )
         return
-    left = found.rows["loss_left"].drop_nulls().to_list()
+    left = tuning.rows["loss_left"].drop_nulls().to_list()
     if left:
         page.text(
-            f"Beside the laws of study {found.study}: at most {max(left):.4f} nats per token are "
-            "predicted to be left on the table. The cost is read off the nearest surface's "
+            f"Against the laws of study {tuning.study}: at most {max(left):.4f} nats per token are "
+            "predicted to be left on the table. The cost follows from the nearest surface's "
             "curvature; rows marked outside are beyond what the study was fitted on."
         )
     header = ["run", "N", "D tokens", "lr", "lr / lr*", "batch", "batch / batch*", "loss left", ""]
-    page.table(header, [_cells(row) for row in found.rows.iter_rows(named=True)])
+    page.table(header, [_cells(row) for row in tuning.rows.iter_rows(named=True)])
 
 
-def tuned_lines(found: Tuned) -> list[str]:
+def tuned_lines(tuning: Tuned) -> list[str]:
     """The same for a terminal: warnings, commands, verdicts and the worst run."""
-    lines = []
-    for warning in found.warnings:
-        lines.append(f"warning: {warning}")
-    lines += [f"  {command}" for command in found.checks]
-    lines += list(found.checked)
-    if not found.rows.is_empty() and found.rows["loss_left"].max() is not None:
-        worst = found.rows.sort("loss_left", nulls_last=False).row(-1, named=True)
+    lines = [f"warning: {warning}" for warning in tuning.warnings]
+    lines += [f"  {command}" for command in tuning.checks]
+    lines += list(tuning.checked)
+    if not tuning.rows.is_empty() and tuning.rows["loss_left"].max() is not None:
+        worst = tuning.rows.sort("loss_left", nulls_last=False).row(-1, named=True)
         lines.append(
-            f"study {found.study} predicts at most {worst['loss_left']:.4f} nats per token left on "
+            f"study {tuning.study} predicts at most {worst['loss_left']:.4f} nats per token left on "
             f"the table by learning rate and batch ({worst['name']} at D = {worst['tokens']:,})"
         )
     return lines
 
 
-def _law_for(plan: Plan, home: Home) -> dict[str, Any] | None:
+def _law_for(plan: Plan, home: Home) -> StudyLaw | None:
     laws = fitted_laws(home)
     if isinstance(plan.spec.recipe, LawRecipe):
         return laws.get(plan.spec.recipe.study)
-    return next((law for law in laws.values() if law["data"] == plan.data.digest), None)
+    return next((law for law in laws.values() if law.data == plan.data.digest), None)
 
 
-def _inside(run: PlannedRun, law: dict[str, Any]) -> bool:
-    low, high = law["support"]["N"]
+def _inside(run: PlannedRun, law: StudyLaw) -> bool:
+    low, high = law.support.N
     return bool(low / _NEAR <= count_params(run.run.model).multiplying <= high * _NEAR)
 
 
 def _judged(run: PlannedRun, checks: list[PlannedRun], home: Home) -> str:
-    """Whether half and twice the rate are worse, as they should be."""
+    """Whether half and twice the rate give a higher loss, as they should."""
     tokens = run.cells[0].tokens
     losses = [_loss(check, tokens, home) for check in checks]
-    here = _loss(run, tokens, home)
-    if here is None:
+    own = _loss(run, tokens, home)
+    if own is None:
         return f"{run.name}: its checks are finished, the run itself is not."
-    said = ", ".join(
-        f"x{factor:g} {loss - here:+.4f}"
+    changes = ", ".join(
+        f"x{factor:g} {loss - own:+.4f}"
         for factor, loss in zip(FACTORS, losses, strict=True)
         if loss is not None
     )
-    worse = all(loss is None or loss > here for loss in losses)
-    verdict = "its learning rate is bracketed" if worse else "a better learning rate lies beside it"
-    return f"{run.name} at D = {tokens:,}: {said} nats per token; {verdict}."
+    worse = all(loss is None or loss > own for loss in losses)
+    verdict = "its learning rate is bracketed" if worse else "a better learning rate is near"
+    return f"{run.name} at D = {tokens:,}: {changes} nats per token; {verdict}."
 
 
 def _loss(run: PlannedRun, tokens: int, home: Home) -> float | None:
     result = RunDir(home.runs / run.id).result()
-    found = result.observations if result is not None else ()
-    return next((one.val_loss for one in found if one.tokens == tokens), None)
+    observed = result.observations if result is not None else ()
+    return next((row.val_loss for row in observed if row.tokens == tokens), None)
 
 
 def _cells(row: dict[str, Any]) -> list[str]:

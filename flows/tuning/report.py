@@ -1,6 +1,5 @@
 """From a study's trials to its table, laws and page on disk, and to MLflow; no training."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,9 @@ import polars as pl
 from optuna.trial import FrozenTrial
 
 from analysis.observations import TableError
-from analysis.tuning.answer import AXES, LrFit, fit_lr, law_numbers
+from analysis.tuning.answer import AXES, LrFit, fit_lr
 from analysis.tuning.page import fit_lines, study_page
+from analysis.tuning.study_law import StudyLaw
 from analysis.tuning.surface import Axis
 from flows.files import write_whole
 from flows.mirror.contract import Publisher
@@ -33,12 +33,17 @@ class TuneReport:
     Attributes:
         page: the HTML file.
         verdict: a few lines for a terminal.
-        document: the laws as `fit-lr` gives them, with the study's name; None without a fit.
+        law: None without a fit.
     """
 
     page: Path
     verdict: str
-    document: dict[str, Any] | None
+    law: StudyLaw | None
+
+    @property
+    def document(self) -> dict[str, Any] | None:
+        """The laws as `isoflop tune --json` prints them."""
+        return self.law.document() if self.law else None
 
 
 def finish_tune(
@@ -62,12 +67,12 @@ def finish_tune(
         for width in widths
     }
     fit: LrFit | None = None
-    document: dict[str, Any] | None = None
+    law: StudyLaw | None = None
     try:
         fit = fit_lr(table, ranges=ranges)
         verdict = "\n".join(fit_lines(fit))
-        document = {"study": spec.name, "data": data.digest, **fit.as_json()}
-        write_whole(folder / "law.json", json.dumps(document, indent=1, allow_nan=False))
+        law = StudyLaw.of(spec.name, data.digest, fit)
+        write_whole(folder / "law.json", law.text())
     except TableError as error:
         verdict = f"No law: {error}"
         # A law of an earlier table must not stand beside a report that has none.
@@ -84,8 +89,8 @@ def finish_tune(
         if directory.path.exists():
             mirror.publish(directory, run)
     mirror.catch_up()
-    mirror.log_study(spec.name, folder / "report.html", law_numbers(document), list(planned))
-    return TuneReport(folder / "report.html", verdict, document)
+    mirror.log_study(spec.name, folder / "report.html", law.numbers() if law else {}, list(planned))
+    return TuneReport(folder / "report.html", verdict, law)
 
 
 def trial_table(runs: Sequence[tuple[FrozenTrial, PlannedRun]], home: Home) -> pl.DataFrame:

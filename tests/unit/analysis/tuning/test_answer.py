@@ -197,3 +197,14 @@ def _grid_trials(grid):
     return Trials(
         axes, grid.select("lr", "batch_tokens").to_numpy(), grid["val_loss"].to_numpy()[:, None]
     )
+
+
+def test_the_status_of_a_law_says_why_it_has_no_constants():
+    along_a_ray = pl.concat([table(sizes=(1e5,), budgets=(1e7,)), table((4e5,), (4e7,))])
+    fit = fit_lr(check(along_a_ray))
+    assert fit.lr.status == "confounded"
+    assert (fit.lr.coef, fit.lr.points) == (None, 2)
+    assert fit.batch.status == fit.recipe_lr.status == "fitted"
+    best = 2 * pl.col("n_params") ** -0.4 * pl.col("tokens") ** 0.1
+    above = table(steps=11).filter(pl.col("lr") > 1.4 * best)
+    assert fit_lr(check(above)).lr.status == "no_minimum"

@@ -8,8 +8,9 @@ import pytest
 
 from analysis.page import Page
 from analysis.tuning.regret import left_on_table
+from analysis.tuning.study_law import StudyLaw, StudyLawError
 from flows.files import write_whole
-from flows.plans.fitted_law import with_fitted_law
+from flows.plans.fitted_law import fitted_laws, with_fitted_law
 from flows.runs.directory import Observation, RunDir, RunResult
 from flows.settings import Home
 from flows.tuning.check import add_tuned, tuned, tuned_lines
@@ -21,22 +22,30 @@ from sweeps.recipe import rates
 from sweeps.spec import DataRef, FittedLaw, LawRecipe
 
 DATA = DataRef(digest="d" * 64)
+KNOWN = {"intervals": {}, "points": 4, "reasons": []}
+LR = {"coef": 2.0, "exponent_N": -0.5, "exponent_D": 0.0, **KNOWN}
+BATCH = {"coef": 0.5, "exponent_D": 0.5, **KNOWN}
 LAW = {
     "study": "lr-batch",
     "data": DATA.digest,
-    "recipe": {
-        "lr": {"coef": 2.0, "exponent_N": -0.5, "exponent_D": 0.0, "reasons": []},
-        "batch": {"coef": 0.5, "exponent_D": 0.5, "reasons": []},
-    },
+    "lr": LR,
+    "batch": BATCH,
+    "recipe": {"lr": LR, "batch": BATCH, "published": {}},
+    "level": 0.9,
     "optima": [
         {
             "N": 40_000.0,
             "D": 1e6,
+            "loss": 3.0,
+            "noise": 0.01,
+            "trials": 12,
             "axes": ["lr", "batch_tokens"],
             "curvature": [[0.06, -0.01], [-0.01, 0.04]],
         }
     ],
     "support": {"N": [15_000.0, 42_000.0], "D": [2e5, 4e5]},
+    "refusals": [],
+    "advice": [],
 }
 
 
@@ -89,6 +98,31 @@ def test_a_study_that_is_not_there_is_refused_with_those_that_are(home):
         with_fitted_law(spec, home)
 
 
+@pytest.mark.parametrize("content", ["{", '{"study": "lr-batch"}', json.dumps(LAW | {"level": "x"})])
+def test_a_damaged_law_names_its_study_and_the_command_that_mends_it(home, content):
+    (home.tunes / "lr-batch" / "law.json").write_text(content)
+    with pytest.raises(StudyLawError, match=r"study lr-batch.*isoflop tune lr-batch"):
+        by_law(home)
+
+
+def test_a_damaged_law_of_another_study_hides_no_law(home, caplog):
+    other = home.tunes / "other"
+    other.mkdir()
+    (other / "law.json").write_text("{")
+    assert list(fitted_laws(home)) == ["lr-batch"]
+    assert "isoflop tune other" in caplog.text
+
+
+def test_a_study_from_before_recipes_is_refused_with_the_command_that_adds_one(home, caplog):
+    (home.tunes / "lr-batch" / "law.json").write_text(
+        json.dumps({key: value for key, value in LAW.items() if key != "recipe"})
+    )
+    with pytest.raises(StudyLawError, match="Add it .*: isoflop tune lr-batch"):
+        by_law(home)
+    assert fitted_laws(home) == {}
+    assert "isoflop tune lr-batch" in caplog.text
+
+
 def test_a_law_that_tells_no_batch_asks_for_one():
     law = FittedLaw(lr_coef=1.0, N=(1e4, 1e5), D=(1e5, 1e6))
     model = plan(load_spec("smoke"), DATA).runs[0].run.model
@@ -108,7 +142,7 @@ def test_loss_left_is_the_curvature_times_half_the_squared_distance():
             "batch_tokens": [500, 500],
         }
     )
-    best, twice = left_on_table(runs, LAW).iter_rows(named=True)
+    best, twice = left_on_table(runs, StudyLaw.model_validate(LAW)).iter_rows(named=True)
     assert best["loss_left"] == pytest.approx(0.0)
     assert twice["lr_ratio"] == pytest.approx(2.0)
     assert twice["loss_left"] == pytest.approx(0.06 * 0.6931**2 / 2, rel=1e-3)
@@ -121,7 +155,7 @@ def test_every_run_of_a_report_is_compared_with_the_law(home):
     assert found.rows.height == planned.observations
     page = Page("x")
     add_tuned(page, found)
-    assert "Beside the laws of study lr-batch" in page.html()
+    assert "Against the laws of study lr-batch" in page.html()
     assert any("predicts at most" in line for line in tuned_lines(found))
 
 
