@@ -1,4 +1,6 @@
-"""How every figure looks: colours, fonts, titles and axes."""
+"""How every figure looks: colours, fonts, titles, axes and legend."""
+
+from collections.abc import Iterable
 
 import numpy as np
 import plotly.graph_objects as go
@@ -7,8 +9,55 @@ from plotly.colors import sample_colorscale
 
 from analysis.words import short
 
+INK = "#1c2430"
+SOFT = "#5b6675"
+GRID = "#e6eaef"
 MARK = "#0b6e99"
 WARN = "#c2410c"
+# Kinds without an order, readable side by side without colour vision.
+CATEGORIES = (MARK, WARN, "#3f7d20", "#7a4fa0", "#946c00", "#8a8f98", "#b23a48")
+# Light to dark along an ordered quantity.
+_SHADES = ("#7a8794", "#4fa3c7", MARK, "#0a3d62", "#3b1f4a")
+
+
+def styled(
+    figure: go.Figure,
+    title: str,
+    x: dict[str, object] | None = None,
+    y: dict[str, object] | None = None,
+) -> go.Figure:
+    """The house look: title on the left says what follows, quiet grid, legend below.
+
+    Args:
+        x, y: settings of the first pair of axes, as `axis` makes them.
+    """
+    figure.layout.xaxis.update(x or {})
+    figure.layout.yaxis.update(y or {})
+    figure.update_xaxes(gridcolor=GRID, zeroline=False, automargin=True)
+    figure.update_yaxes(gridcolor=GRID, zeroline=False, automargin=True)
+    return figure.update_layout(
+        title={"text": title, "x": 0, "xref": "paper", "font": {"size": 16, "color": INK}},
+        template="plotly_white",
+        colorway=CATEGORIES,
+        font={"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "color": SOFT},
+        margin={"l": 60, "r": 20, "t": 60, "b": 50},
+        legend={"orientation": "h", "y": -0.18, "x": 0},
+        hoverlabel={"align": "left", "bgcolor": "white"},
+    )
+
+
+def axis(title: str, *, log: bool = False, flops: bool = False) -> dict[str, object]:
+    """Settings of an axis: counts read 1k, 1M and 1B as in `words.short`, FLOPs powers of ten."""
+    return {
+        "title": {"text": title},
+        "type": "log" if log else "linear",
+        "exponentformat": "power" if flops else "B",
+    }
+
+
+def shorts(values: Iterable[float | None]) -> list[str]:
+    """Counts as text for a hover label; Plotly's own letters write 1G where people read 1B."""
+    return [short(value) for value in values]
 
 
 def colour_scale(values: pl.Series) -> dict[float, str]:
@@ -19,67 +68,25 @@ def colour_scale(values: pl.Series) -> dict[float, str]:
 
 
 def size_legend(figure: go.Figure, colours: dict[float, str]) -> None:
+    """One legend entry a model size, for lines that have none of their own."""
     for N, colour in colours.items():
         figure.add_scatter(
             x=[None], y=[None], mode="lines", line={"color": colour}, name=f"N = {short(N)}"
         )
 
 
-def ends(values: pl.Series) -> tuple[float, float]:
-    numbers = values.to_numpy()
-    return float(numbers.min()), float(numbers.max())
-
-
-def finish(
-    figure: go.Figure, title: str, x: str, y: str, *, log_x: bool = True, log_y: bool = False
-) -> go.Figure:
-    """Label the first (or only) pair of axes and dress the figure."""
-    figure.layout.xaxis.update(
-        title=x,
-        type="log" if log_x else "linear",
-        exponentformat="power" if "FLOP" in x else "SI",
-    )
-    figure.layout.yaxis.update(title=y, type="log" if log_y else "linear", exponentformat="SI")
-    return dress(figure, title)
-
-
-def dress(figure: go.Figure, title: str) -> go.Figure:
-    return figure.update_layout(
-        title={"text": title, "x": 0.01, "font": {"size": 17, "color": INK}},
-        template="plotly_white",
-        font={"family": "system-ui, sans-serif", "color": INK},
-        margin={"l": 70, "r": 20, "t": 60, "b": 60},
-        hoverlabel={"bgcolor": "white"},
-    )
-
-
-INK = "#1c2430"
-SOFT = "#5b6675"
-GRID = "#e6eaef"
-# Light to dark with demand, readable without colour vision.
-SHADES = ("#7a8794", "#4fa3c7", "#0b6e99", "#0a3d62", "#3b1f4a")
-
-
-def styled(figure: go.Figure, title: str) -> go.Figure:
-    """The house look: title on the left says what follows, quiet grid, legend below."""
-    figure.update_layout(
-        title={"text": title, "x": 0, "xref": "paper", "font": {"size": 16, "color": INK}},
-        font={"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "color": SOFT},
-        paper_bgcolor="white",
-        plot_bgcolor="white",
-        margin={"l": 60, "r": 20, "t": 60, "b": 50},
-        legend={"orientation": "h", "y": -0.18, "x": 0},
-        hoverlabel={"align": "left"},
-    )
-    figure.update_xaxes(gridcolor=GRID, zeroline=False, automargin=True)
-    figure.update_yaxes(gridcolor=GRID, zeroline=False, automargin=True)
-    return figure
-
-
 def shades(count: int) -> list[str]:
-    return [SHADES[min(i, len(SHADES) - 1)] for i in range(count)]
+    """Colours of `count` ordered lines."""
+    return [_SHADES[min(i, len(_SHADES) - 1)] for i in range(count)]
 
 
 def faded(colour: str) -> str:
+    """A colour of the house for the band around a line."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.13)"
+
+
+def ends(values: pl.Series) -> tuple[float, float]:
+    """Least and largest value."""
+    numbers = values.to_numpy()
+    return float(numbers.min()), float(numbers.max())

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from analysis.fit.isoflop_figures import power
-from analysis.style import INK, colour_scale, finish, size_legend
+from analysis.style import GRID, INK, axis, colour_scale, shorts, size_legend, styled
 from analysis.words import short
 
 if TYPE_CHECKING:
@@ -58,18 +58,17 @@ def draw_loss_curves(data: pl.DataFrame) -> go.Figure:
             name=f"N = {short(N)}",
             legendgroup=str(N),
             showlegend=False,
-            customdata=np.stack([run["tokens"]], axis=1),
+            text=shorts(run["tokens"]),
             hovertemplate=f"{escape(str(run['name'][0]))}<br>N = {short(N)}"
-            "<br>C = %{x:.3s}<br>D = %{customdata[0]:.3s}<br>loss %{y:.4f}<extra></extra>",
+            "<br>C = %{x:.2e}<br>D = %{text}<br>loss %{y:.4f}<extra></extra>",
         )
     runs, sizes = data["run_id"].n_unique(), data["n_params"].n_unique()
     size_legend(figure, colours)
-    return finish(
+    return styled(
         figure,
         f"{runs} curves of {sizes} sizes: more compute needs a larger model",
-        "training FLOPs",
-        "training loss",
-        log_y=True,
+        axis("training FLOPs", log=True, flops=True),
+        axis("training loss", log=True),
     )
 
 
@@ -92,7 +91,7 @@ def draw_envelope(data: pl.DataFrame, fit: "EnvelopeFit") -> go.Figure:
     for run in data.filter(pl.col("kind") == "curve").partition_by("run_id"):
         figure.add_scatter(
             x=run["train_flops"], y=run["loss"], mode="lines", hoverinfo="skip", showlegend=False,
-            line={"color": "#d5dae1", "width": 1},
+            line={"color": GRID, "width": 1},
         )  # fmt: skip
     hull = data.filter(pl.col("kind") == "hull")
     figure.add_scatter(
@@ -100,8 +99,9 @@ def draw_envelope(data: pl.DataFrame, fit: "EnvelopeFit") -> go.Figure:
         line={"color": INK, "width": 1},
         marker={"color": np.log10(hull["n_params"].to_numpy()), "colorscale": "Viridis", "size": 8,
                 "colorbar": {"title": "log10 N"}},
-        customdata=np.stack([hull["n_params"]], axis=1),
-        hovertemplate="C = %{x:.3s}<br>N = %{customdata[0]:.3s}<br>loss %{y:.4f}<extra></extra>",
+        text=shorts(hull["n_params"]),
+        hovertemplate="C = %{x:.2e}<br>N = %{text}<br>loss %{y:.4f}<extra></extra>",
     )  # fmt: skip
     title = fit.reason or f"Along the envelope N* grows as C^{power(fit.N)}"
-    return finish(figure, title, "training FLOPs", "loss", log_y=True)
+    flops, loss = axis("training FLOPs", log=True, flops=True), axis("loss", log=True)
+    return styled(figure, title, flops, loss)

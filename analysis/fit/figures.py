@@ -12,13 +12,11 @@ import polars as pl
 from plotly.subplots import make_subplots
 
 from analysis.law import Constants
-from analysis.style import INK, MARK, SOFT, WARN, dress, ends, finish
+from analysis.style import INK, MARK, SOFT, WARN, axis, ends, shorts, styled
+from analysis.words import short
 
 if TYPE_CHECKING:
     from analysis.fit.records import GroupFit
-
-
-_UNITS = {"nats_per_token": "nats per token", "bits_per_byte": "bits per byte"}
 
 
 def fit_data(group: "GroupFit") -> pl.DataFrame:
@@ -43,7 +41,10 @@ def draw_fit(data: pl.DataFrame) -> go.Figure:
         rows=2, cols=2, specs=[[{"rowspan": 2}, {}], [None, {}]], horizontal_spacing=0.12,
         vertical_spacing=0.2,
     )  # fmt: skip
-    text = [f"row {r}: {escape(t)}" for r, t in data.select("row", "label").iter_rows()]
+    text = [
+        f"row {row}: {escape(label)}<br>N = {short(N)}, D = {short(D)}"
+        for row, label, N, D in data.select("row", "label", "n_params", "tokens").iter_rows()
+    ]
     mark = {"color": MARK, "size": 6, "opacity": 0.75}
     for row, col, x, y in (
         (1, 1, "fitted", "observed"),
@@ -52,25 +53,25 @@ def draw_fit(data: pl.DataFrame) -> go.Figure:
     ):
         figure.add_scatter(
             x=data[x], y=data[y], mode="markers", marker=mark, text=text, showlegend=False,
-            hovertemplate="%{text}<br>%{x:.4s}, %{y:.4g}<extra></extra>", row=row, col=col,
+            customdata=np.stack([data["observed"], data["residual_percent"]], axis=1),
+            hovertemplate="%{text}<br>loss %{customdata[0]:.4f}, %{customdata[1]:+.2g} % off the "
+            "law<extra></extra>", row=row, col=col,
         )  # fmt: skip
-    ends = [data.select(pl.min_horizontal("fitted", "observed").min()).item(),
-            data.select(pl.max_horizontal("fitted", "observed").max()).item()]  # fmt: skip
+    diagonal = ends(pl.concat([data["fitted"], data["observed"]]))
     figure.add_scatter(
-        x=ends, y=ends, mode="lines", line={"color": SOFT, "dash": "dot"}, showlegend=False,
+        x=diagonal, y=diagonal, mode="lines", line={"color": SOFT, "dash": "dot"}, showlegend=False,
         hoverinfo="skip", row=1, col=1,
     )  # fmt: skip
     rms = float((data["residual_percent"] ** 2).mean() or 0.0) ** 0.5  # type: ignore[arg-type]
     typical = float(data["residual_percent"].abs().median() or 0.0)  # type: ignore[arg-type]
-    finish(
+    styled(
         figure,
         f"The law meets half of the runs within {typical:.2g} % of their loss (rms {rms:.2g} %)",
-        "fitted loss",
-        "observed loss",
-        log_x=False,
+        axis("fitted loss"),
+        axis("observed loss"),
     )
     for row, title in ((1, "N, parameters"), (2, "D, tokens")):
-        figure.update_xaxes(title=title, type="log", exponentformat="SI", row=row, col=2)
+        figure.update_xaxes(**axis(title, log=True), row=row, col=2)
         figure.update_yaxes(title="residual, %", zeroline=True, zerolinecolor=SOFT, row=row, col=2)
     return figure
 
@@ -108,31 +109,36 @@ def draw_contours(data: pl.DataFrame, group: "GroupFit") -> go.Figure:
         x=grid["n_params"][:side], y=grid["tokens"].gather_every(side),
         z=grid["loss"].to_numpy().reshape(-1, side), ncontours=24, colorscale="Blues_r",
         contours={"coloring": "heatmap", "showlabels": True}, colorbar={"title": "loss"},
-        opacity=0.7, hovertemplate="N = %{x:.3s}<br>D = %{y:.3s}<br>loss %{z:.4f}<extra></extra>",
+        opacity=0.7, text=np.reshape(_sizes(grid), (-1, side)),
+        hovertemplate="%{text}<br>loss %{z:.4f}<extra></extra>",
     )  # fmt: skip
     figure.add_scatter(
         x=used["n_params"], y=used["tokens"], mode="markers", name="runs", showlegend=False,
         marker={"color": INK, "size": 5}, customdata=np.stack([used["val_loss"]], axis=1),
-        hovertemplate="N = %{x:.3s}<br>D = %{y:.3s}<br>observed %{customdata[0]:.4f}"
-        "<extra></extra>",
+        text=_sizes(used), hovertemplate="%{text}<br>observed %{customdata[0]:.4f}<extra></extra>",
     )  # fmt: skip
     figure.add_scatter(
         x=frontier["n_params"], y=frontier["tokens"], mode="lines", name="efficient frontier",
         line={"color": WARN, "width": 3}, showlegend=False,
-        hovertemplate="N* = %{x:.3s}<br>D* = %{y:.3s}<extra>efficient frontier</extra>",
+        text=_sizes(frontier), hovertemplate="%{text}<extra>efficient frontier</extra>",
     )  # fmt: skip
     interval = group.fit.intervals.values.get("exponent_N")
     spread = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
-    finish(
+    styled(
         figure,
         f"Along the frontier N* grows as C^{law.exponent_N:.2f}{spread}",
-        "N, parameters",
-        "D, tokens",
-        log_y=True,
+        axis("N, parameters", log=True),
+        axis("D, tokens", log=True),
     )
     figure.update_xaxes(range=np.log10(ends(grid["n_params"])))
     figure.update_yaxes(range=np.log10(ends(grid["tokens"])))
     return figure
+
+
+def _sizes(rows: pl.DataFrame) -> list[str]:
+    """N and D of each row, for a hover label."""
+    pairs = zip(shorts(rows["n_params"]), shorts(rows["tokens"]), strict=True)
+    return [f"N = {N}<br>D = {D}" for N, D in pairs]
 
 
 def cloud_data(group: "GroupFit") -> pl.DataFrame:
@@ -171,7 +177,7 @@ def draw_cloud(data: pl.DataFrame, group: "GroupFit") -> go.Figure:
         if abs(among) > 0.3:
             together = "rise and fall together" if among > 0 else "trade off"
         title = f"{first} and {second} {together} over {data.height} resampled tables"
-    return finish(figure, title, first, second, log_x=False)
+    return styled(figure, title, axis(first), axis(second))
 
 
 def profile_data(group: "GroupFit") -> pl.DataFrame:
@@ -207,14 +213,13 @@ def draw_profiles(data: pl.DataFrame) -> go.Figure:
         closed += part["low"][0] is not None and part["high"][0] is not None
         figure.add_scatter(
             x=part["value"], y=part["rise"], mode="lines", line={"color": MARK}, showlegend=False,
-            hovertemplate="%{x:.4s}<br>%{y:.2f} of the threshold<extra></extra>", row=1, col=col,
+            text=shorts(part["value"]),
+            hovertemplate="%{text}<br>%{y:.2f} of the threshold<extra></extra>", row=1, col=col,
         )  # fmt: skip
         figure.add_hline(y=1.0, line={"color": WARN, "dash": "dot"}, row=1, col=col)
         figure.update_yaxes(range=[0, 4], row=1, col=col)
         figure.update_xaxes(
-            title=names[name], type="linear" if name == "exponent_N" else "log",
-            exponentformat="SI", tickangle=0, nticks=4, row=1, col=col,
+            **axis(names[name], log=name != "exponent_N"), tickangle=0, nticks=4, row=1, col=col,
         )  # fmt: skip
     figure.update_yaxes(title="rise / threshold", row=1, col=1)
-    dress(figure, f"{closed} of {len(parts)} profiles close on both sides")
-    return figure
+    return styled(figure, f"{closed} of {len(parts)} profiles close on both sides")

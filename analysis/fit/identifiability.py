@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from analysis.fit.design import Judgement, Verdict, design_findings, loss_findings, run_findings
 from analysis import words
+from analysis.fit.design import Judgement, Verdict, design_findings, loss_findings, run_findings
 from analysis.law import Form, Intervals
 from analysis.solver.problem import Problem
 from analysis.solver.profile import Profile

@@ -9,7 +9,8 @@ from plotly.subplots import make_subplots
 
 from analysis.fit.isoflop import IsoflopFit, fit_isoflop, parabola
 from analysis.fit.power_law import PowerLaw
-from analysis.style import INK, MARK, colour_scale, ends, finish
+from analysis.style import INK, MARK, axis, colour_scale, ends, shorts, styled
+from analysis.words import flops, short
 
 
 def isoflop_data(observations: pl.DataFrame, fit: IsoflopFit | None = None) -> pl.DataFrame:
@@ -67,14 +68,16 @@ def draw_isoflop(data: pl.DataFrame, fit: IsoflopFit | None = None) -> go.Figure
     colours = colour_scale(data["flops_budget"])
     for part in data.partition_by("flops_budget", maintain_order=True):
         C = part["flops_budget"][0]
-        name = f"C = {C:.2g}"
+        name = f"C = {flops(C)}"
         runs = part.filter(pl.col("kind") == "run")
         line = part.filter(pl.col("kind") == "parabola")
         colour, group = colours[C], str(C)
         figure.add_scatter(
             x=runs["n_params"], y=runs["loss"], mode="markers", name=name, legendgroup=group,
-            marker={"color": colour, "size": 7}, text=[escape(t) for t in runs["label"]],
-            hovertemplate="%{text}<br>N = %{x:.3s}<br>loss %{y:.4f}<extra>" + name + "</extra>",
+            marker={"color": colour, "size": 7}, 
+            text=[f"{escape(label)}<br>N = {short(N)}"
+                  for label, N in runs.select("label", "n_params").iter_rows()],
+            hovertemplate="%{text}<br>loss %{y:.4f}<extra>" + name + "</extra>",
             row=1, col=1,
         )  # fmt: skip
         figure.add_scatter(
@@ -92,7 +95,8 @@ def draw_isoflop(data: pl.DataFrame, fit: IsoflopFit | None = None) -> go.Figure
     ):
         figure.add_scatter(
             x=x, y=y, mode="markers", marker=mark, name="minimum", legendgroup="minimum",
-            showlegend=col == 1, row=1, col=col, **{error: bars},
+            showlegend=col == 1, row=1, col=col, **{error: bars}, text=shorts(minima["n_params"]),
+            hovertemplate="N* = %{text}<extra></extra>",
         )  # fmt: skip
     title = "No budget shows a minimum inside its grid"
     if minima.height:
@@ -104,9 +108,9 @@ def draw_isoflop(data: pl.DataFrame, fit: IsoflopFit | None = None) -> go.Figure
             x=C, y=fit.N.coef * C**fit.N.exponent, mode="lines", name="power law",
             line={"color": MARK}, row=1, col=2,
         )  # fmt: skip
-    finish(figure, title, "N, parameters", "loss")
-    figure.update_xaxes(title="C, training FLOPs", type="log", exponentformat="power", row=1, col=2)
-    figure.update_yaxes(title="N*", type="log", exponentformat="SI", nticks=6, row=1, col=2)
+    styled(figure, title, axis("N, parameters", log=True), axis("loss"))
+    figure.update_xaxes(**axis("C, training FLOPs", log=True, flops=True), row=1, col=2)
+    figure.update_yaxes(**axis("N*", log=True), nticks=6, row=1, col=2)
     if not minima.height:
         # Axes without a point would show a range that means nothing.
         figure.update_xaxes(visible=False, row=1, col=2)
@@ -115,6 +119,7 @@ def draw_isoflop(data: pl.DataFrame, fit: IsoflopFit | None = None) -> go.Figure
 
 
 def power(law: PowerLaw | None) -> str:
+    """The exponent with its interval."""
     if law is None:
         return "?"
     interval = law.exponent_interval

@@ -192,9 +192,7 @@ def finish(
         loss_unit=_unit(used),
         source=source,
         support=_support(used, n_column),
-        draws={key: tuple(map(float, getattr(draws, key))) for key in _drawn(form)}
-        if draws
-        else {},
+        draws=_drawn(draws, form),
     )
     # Values are kept under weights of mean 1; the report is under the table's own.
     scale = float(used["weight"].to_numpy().mean()) if "weight" in used.columns else 1.0

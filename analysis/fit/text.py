@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from analysis.words import COUNTS, formula
+from analysis.words import COUNTS, flops, formula, short
 
 if TYPE_CHECKING:
     from analysis.fit.envelope import EnvelopeFit
@@ -25,17 +25,12 @@ def optimal_rows(group: "GroupFit") -> list[list[str]]:
     """Budget, N*, D*, tokens per parameter and loss, each with its interval."""
     rows = []
     for point in group.optimal:
-        cells = [f"{point.flops:.2e}"]
-        for name, form in (
-            ("n_opt", ".3g"),
-            ("d_opt", ".3g"),
-            ("tokens_per_param", ".3g"),
-            ("loss", ".4f"),
-        ):
-            text = f"{getattr(point, name):{form}}"
+        cells = [flops(point.flops)]
+        for name in ("n_opt", "d_opt", "tokens_per_param", "loss"):
+            show = "{:.4f}".format if name == "loss" else short
+            text = show(getattr(point, name))
             if name in point.intervals:
-                low, high = point.intervals[name]
-                text += f" [{low:{form}}, {high:{form}}]"
+                text += f" [{', '.join(map(show, point.intervals[name]))}]"
             cells.append(text)
         rows.append(cells)
     return rows
@@ -57,8 +52,8 @@ def convention_rows(group: "GroupFit") -> list[list[str]]:
             c.n_counts,
             c.c_counts,
             f"{c.exponent_N:.3f}",
-            f"{c.n_opt:.3g}",
-            f"{c.tokens_per_param:.3g}",
+            short(c.n_opt),
+            short(c.tokens_per_param),
         ]
         for c in group.conventions
     ]

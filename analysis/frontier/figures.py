@@ -15,7 +15,8 @@ from analysis.frontier.allocation import (
 )
 from analysis.frontier.decision import extrapolated, quantiles
 from analysis.law import Constants, LossLaw
-from analysis.style import faded, shades, styled
+from analysis.style import CATEGORIES, MARK, WARN, axis, faded, shades, shorts, styled
+from analysis.words import short
 
 
 def frontier_data(
@@ -54,8 +55,8 @@ def frontier_data(
         demand = ratio * D0
         best = inference_optimal(law, loss=loss, inference_tokens=demand, price_ratio=price_ratio)
         start = inference_optimal(law, loss=loss, inference_tokens=0.0, price_ratio=price_ratio)
-        nothing = np.full(C.size, None, dtype=object)
-        N_low, N_high = nothing, nothing
+        unknown = np.full(C.size, None, dtype=object)
+        N_low, N_high = unknown, unknown
         if draws is not None:
             drawn = inference_optimal(
                 draws,
@@ -80,7 +81,7 @@ def frontier_data(
                     "N_low": pl.Series(N_low, dtype=pl.Float64),
                     "N_high": pl.Series(N_high, dtype=pl.Float64),
                     "extrapolated": pl.Series(
-                        nothing if outside is None else outside, dtype=pl.Boolean
+                        unknown if outside is None else outside, dtype=pl.Boolean
                     ),
                 }
             )
@@ -122,16 +123,23 @@ def draw_frontier(data: pl.DataFrame) -> go.Figure:
             line={"color": shade, "width": width},
             mode="lines",
             legendgroup=f"{ratio:g}",
-            customdata=inside.select("loss", "D", "tokens_per_param", "saving").to_numpy(),
+            text=_sizes(inside),
+            customdata=inside.select("loss", "tokens_per_param", "saving").to_numpy(),
             hovertemplate=(
-                "N %{y:.3s} on %{customdata[1]:.3s} tokens (%{customdata[2]:.3g} per parameter)"
+                "%{text} tokens (%{customdata[1]:.3g} per parameter)"
                 "<br>training %{x:.2e} FLOPs, loss %{customdata[0]:.4f}"
-                "<br>saves %{customdata[3]:.1%} of the lifetime bill<extra>%{fullData.name}</extra>"
+                "<br>saves %{customdata[2]:.1%} of the lifetime bill<extra>%{fullData.name}</extra>"
             ),
         )
-    figure.update_xaxes(type="log", title="training FLOPs", exponentformat="power", dtick=1)
-    figure.update_yaxes(type="log", title="parameters N", exponentformat="power", dtick=1)
-    return styled(figure, _frontier_title(data))
+    figure.update_xaxes(dtick=1)
+    figure.update_yaxes(dtick=1)
+    flops, sizes = axis("training FLOPs", log=True, flops=True), axis("N, parameters", log=True)
+    return styled(figure, _frontier_title(data), flops, sizes)
+
+
+def _sizes(rows: pl.DataFrame) -> list[str]:
+    """N and D of each row, for a hover label."""
+    return [f"N {N} on {D}" for N, D in zip(shorts(rows["N"]), shorts(rows["D"]), strict=True)]
 
 
 def _frontier_title(data: pl.DataFrame) -> str:
@@ -178,8 +186,8 @@ def draw_life(data: pl.DataFrame) -> go.Figure:
     """Training and serving stacked against size; the valley is the choice."""
     figure = go.Figure()
     for column, words, colour in (
-        ("train_flops", "training", "#0b6e99"),
-        ("inference_flops", "serving", "#e0a458"),
+        ("train_flops", "training", MARK),
+        ("inference_flops", "serving", CATEGORIES[4]),
     ):
         figure.add_scatter(
             x=data["N"],
@@ -187,8 +195,8 @@ def draw_life(data: pl.DataFrame) -> go.Figure:
             name=words,
             stackgroup="bill",
             line={"width": 0.5, "color": colour},
-            customdata=data.select("D").to_numpy(),
-            hovertemplate="%{x:.3s} parameters on %{customdata[0]:.3s} tokens<br>%{y:.3g} FLOPs",
+            text=_sizes(data),
+            hovertemplate="%{text} tokens<br>%{y:.2e} FLOPs",
         )
     best = data.sort("total").row(0, named=True)
     figure.add_scatter(
@@ -196,12 +204,18 @@ def draw_life(data: pl.DataFrame) -> go.Figure:
         y=[best["total"]],
         mode="markers",
         name="cheapest",
-        marker={"color": "#b23a48", "size": 12, "symbol": "diamond"},
+        marker={"color": WARN, "size": 12, "symbol": "diamond"},
+        text=[f"N {short(best['N'])} on {short(best['D'])}"],
+        hovertemplate="%{text} tokens<br>%{y:.2e} FLOPs",
     )
-    figure.update_xaxes(type="log", title="parameters N", exponentformat="power")
-    figure.update_yaxes(title="lifetime FLOPs", exponentformat="power", rangemode="tozero")
+    figure.update_yaxes(rangemode="tozero")
     share = best["inference_flops"] / best["total"]
-    return styled(figure, f"At the cheapest size serving is {share:.0%} of the lifetime bill")
+    return styled(
+        figure,
+        f"At the cheapest size serving is {share:.0%} of the lifetime bill",
+        axis("N, parameters", log=True),
+        axis("lifetime FLOPs", flops=True),
+    )
 
 
 def regret_data(demands: Sequence[float], extra: NDArray[np.float64]) -> pl.DataFrame:
@@ -217,7 +231,7 @@ def regret_data(demands: Sequence[float], extra: NDArray[np.float64]) -> pl.Data
 
 def draw_regret(data: pl.DataFrame) -> go.Figure:
     """Planned against true demand, coloured by the extra bill."""
-    labels = [f"{demand / 1e12:.3g}T" for demand in data["true"].unique(maintain_order=True)]
+    labels = shorts(data["true"].unique(maintain_order=True))
     size = len(labels)
     table = data["extra"].to_numpy().reshape(size, size)
     figure = go.Figure(
@@ -229,13 +243,13 @@ def draw_regret(data: pl.DataFrame) -> go.Figure:
                 [f"{cell:.0%}" if cell >= 0.01 else f"{cell:.1%}" for cell in row] for row in table
             ],
             texttemplate="%{text}",
-            colorscale=[[0, "#f4f8fa"], [0.1, "#cfe3ee"], [0.4, "#7fb4d0"], [1, "#0b4f75"]],
+            colorscale=[[0, "#f4f8fa"], [0.1, "#cfe3ee"], [0.4, "#7fb4d0"], [1, MARK]],
             showscale=False,
             hovertemplate="planned %{x}, served %{y}: %{text} extra<extra></extra>",
         )
     )
     figure.update_xaxes(title="planned for", type="category")
-    figure.update_yaxes(title="truly served", type="category", autorange="reversed")
+    figure.update_yaxes(title="served in fact", type="category", autorange="reversed")
     return styled(figure, _regret_title(data))
 
 

@@ -7,7 +7,7 @@ from analysis.frontier.overtraining import implied_spend_ratio
 from analysis.frontier.page import NOT_MODELLED
 from analysis.frontier.serving import Device, Serving, Shape
 from analysis.page import Page
-from analysis.retrodict.figures import (
+from analysis.retrodict.dollar_figures import (
     TASKS,
     draw_results,
     draw_serving,

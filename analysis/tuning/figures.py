@@ -7,10 +7,11 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
+from analysis.style import CATEGORIES, INK, WARN, axis, shorts, styled
 from analysis.tuning.answer import LrFit
 from analysis.tuning.law import TunedPoint
+from analysis.words import short
 
-_INK, _MARK, _WARN = "#1c2430", "#0b6e99", "#c2410c"
 _GRID = 41
 _WORDS = {
     "lr": "peak learning rate",
@@ -48,47 +49,50 @@ def draw_surface(point: TunedPoint, trials: pl.DataFrame) -> go.Figure:
     data, surface = surface_data(point), point.surface
     lr = surface.optima["lr"]
     batch = surface.optima.get("batch_tokens")
-    text = [f"loss {loss:.4f}" for loss in trials["val_loss"]]
     figure = go.Figure()
     if batch is None:
         figure.add_scatter(
             x=data["lr"], y=data["excess"] + surface.loss, mode="lines", name="surface"
         )
         figure.add_scatter(x=trials["lr"], y=trials["val_loss"], mode="markers", name="trials")
-        return _dress(
-            figure, _surface_title(point), _WORDS["lr"], "loss, nats per token", log_y=False
-        )
+        rate, loss = axis(_WORDS["lr"], log=True), axis("loss, nats per token")
+        return styled(figure, _surface_title(point), rate, loss)
     z = data["excess"].to_numpy().reshape(_GRID, _GRID).T
+    batches = data["batch_tokens"].unique(maintain_order=True)
     figure.add_contour(
         x=data["lr"].unique(maintain_order=True),
-        y=data["batch_tokens"].unique(maintain_order=True),
+        y=batches,
         z=z,
         contours={"start": 0, "end": 0.1, "size": 0.01},
         colorscale="Viridis",
         reversescale=True,
         colorbar={"title": {"text": "above the<br>minimum,<br>nats/token"}},
-        hovertemplate="lr %{x:.2e}<br>batch %{y:,.0f}<br>+%{z:.4f}<extra></extra>",
+        text=[[batch] * _GRID for batch in shorts(batches)],
+        hovertemplate="lr %{x:.2e}<br>batch %{text}<br>+%{z:.4f}<extra></extra>",
     )
     figure.add_scatter(
-        x=trials["lr"], y=trials["batch_tokens"], mode="markers", name="trials", text=text,
-        marker={"color": "white", "size": 8, "line": {"color": _INK, "width": 1}},
-        hovertemplate="lr %{x:.2e}<br>batch %{y:,.0f}<br>%{text}<extra></extra>",
+        x=trials["lr"], y=trials["batch_tokens"], mode="markers", name="trials",
+        marker={"color": "white", "size": 8, "line": {"color": INK, "width": 1}},
+        text=[f"batch {short(batch)}<br>loss {loss:.4f}"
+              for batch, loss in trials.select("batch_tokens", "val_loss").iter_rows()],
+        hovertemplate="lr %{x:.2e}<br>%{text}<extra></extra>",
     )  # fmt: skip
     axes = {axis.name: axis for axis in surface.axes}
     bars = {}
-    for letter, name, found in (("x", "lr", lr), ("y", "batch_tokens", batch)):
-        low = axes[name].low if found.low is None else found.low
-        high = axes[name].high if found.high is None else found.high
+    for letter, name, optimum in (("x", "lr", lr), ("y", "batch_tokens", batch)):
+        low = axes[name].low if optimum.low is None else optimum.low
+        high = axes[name].high if optimum.high is None else optimum.high
         bars["error_" + letter] = {
-            "type": "data", "symmetric": False, "color": _WARN,
-            "array": [max(high - found.value, 0)], "arrayminus": [max(found.value - low, 0)],
+            "type": "data", "symmetric": False, "color": WARN,
+            "array": [max(high - optimum.value, 0)], "arrayminus": [max(optimum.value - low, 0)],
         }  # fmt: skip
     figure.add_scatter(
         x=[lr.value], y=[batch.value], mode="markers",
         name=f"minimum, {surface.level:.0%} interval",
-        marker={"color": _WARN, "symbol": "diamond", "size": 11}, **bars,
+        marker={"color": WARN, "symbol": "diamond", "size": 11}, **bars,
     )  # fmt: skip
-    return _dress(figure, _surface_title(point), _WORDS["lr"], _WORDS["batch_tokens"])
+    x, y = (axis(_WORDS[name], log=True) for name in ("lr", "batch_tokens"))
+    return styled(figure, _surface_title(point), x, y)
 
 
 def law_data(fit: LrFit) -> pl.DataFrame:
@@ -102,11 +106,11 @@ def law_data(fit: LrFit) -> pl.DataFrame:
     line = np.geomspace(sizes[0] / 2, sizes[-1] * 8, 40)
     for quantity, law in (("lr", fit.recipe_lr), ("batch_tokens", fit.recipe_batch)):
         for point in fit.points:
-            found = point.surface.optima.get(quantity)
-            if found is not None:
+            optimum = point.surface.optima.get(quantity)
+            if optimum is not None:
                 rows.append(
                     {"quantity": quantity, "kind": "minimum", "N": point.N, "D": point.D,
-                     "value": found.value, "low": found.low, "high": found.high}
+                     "value": optimum.value, "low": optimum.low, "high": optimum.high}
                 )  # fmt: skip
         for D in budgets if law.coef is not None else ():
             for N in line:
@@ -124,13 +128,12 @@ def law_data(fit: LrFit) -> pl.DataFrame:
 def draw_law(data: pl.DataFrame) -> go.Figure:
     """The best learning rate and the best batch over sizes, one line a budget."""
     figure = make_subplots(cols=2, horizontal_spacing=0.12)
-    palette = (_MARK, _WARN, "#3f7d20", "#6d4c9f", _INK)
-    budgets = _near_one(data["D"].unique().sort().to_list())
+    budgets = _same_but_rounded(data["D"].unique().sort().to_list())
     for col, quantity in ((1, "lr"), (2, "batch_tokens")):
         part = data.filter(pl.col("quantity") == quantity)
         shown: set[int] = set()
         for D in data["D"].unique().sort():
-            budget, colour = budgets[D], palette[budgets[D] % len(palette)]
+            budget, colour = budgets[D], CATEGORIES[budgets[D] % len(CATEGORIES)]
             rows = part.filter(pl.col("D") == D)
             law = rows.filter(pl.col("kind") == "law")
             minima = rows.filter(pl.col("kind") == "minimum")
@@ -141,7 +144,8 @@ def draw_law(data: pl.DataFrame) -> go.Figure:
                 )  # fmt: skip
             figure.add_scatter(
                 x=minima["N"], y=minima["value"], mode="markers",
-                marker={"color": colour, "size": 9}, name=f"D = {D:,.0f}", legendgroup=str(budget),
+                marker={"color": colour, "size": 9},
+                name=f"D = {short(D)}", legendgroup=str(budget),
                 showlegend=col == 1 and budget not in shown and bool(minima.height),
                 error_y={
                     "type": "data", "symmetric": False, "color": colour,
@@ -151,64 +155,43 @@ def draw_law(data: pl.DataFrame) -> go.Figure:
                 row=1, col=col,
             )  # fmt: skip
             shown.add(budget)
-        figure.update_xaxes(title="N, parameters", type="log", exponentformat="SI", row=1, col=col)
-        figure.update_yaxes(title=_WORDS[quantity], type="log", row=1, col=col)
-    return _dress(figure, "Where the loss is least at each size and budget, and the recipe's laws")
+        figure.update_xaxes(**axis("N, parameters", log=True), row=1, col=col)
+        figure.update_yaxes(**axis(_WORDS[quantity], log=True), row=1, col=col)
+    return styled(figure, "Where the loss is least at each size and budget, and the recipe's laws")
 
 
 def draw_importances(importances: Mapping[str, Mapping[str, float]]) -> go.Figure:
     """Optuna's own importances, a bar a parameter and size."""
     figure = go.Figure()
-    names = sorted({name for found in importances.values() for name in found})
-    for size, found in importances.items():
+    names = sorted({name for shares in importances.values() for name in shares})
+    for size, shares in importances.items():
         figure.add_bar(
             y=[_WORDS.get(name, name) for name in names],
-            x=[found.get(name, 0.0) for name in names],
+            x=[shares.get(name, 0.0) for name in names],
             orientation="h",
             name=size,
         )
-    best = max(names, key=lambda name: sum(found.get(name, 0.0) for found in importances.values()))
-    figure = _dress(
-        figure, f"What the search found to matter most: {_WORDS.get(best, best).partition(',')[0]}",
-        "share of importance (PED-ANOVA)", "", log_x=False, log_y=False,
-    )  # fmt: skip
-    return figure.update_layout(barmode="group", margin={"l": 180})
+    best = max(
+        names, key=lambda name: sum(shares.get(name, 0.0) for shares in importances.values())
+    )
+    figure.update_layout(barmode="group")
+    title = f"What mattered most to the search: {_WORDS.get(best, best).partition(',')[0]}"
+    return styled(figure, title, axis("share of importance (PED-ANOVA)"))
 
 
 def _surface_title(point: TunedPoint) -> str:
     words = ", ".join(
-        f"{_WORDS[name].partition(',')[0]} {found.value:.3g}"
-        for name, found in point.surface.optima.items()
+        f"{_WORDS[name].partition(',')[0]} {short(optimum.value)}"
+        for name, optimum in point.surface.optima.items()
     )
-    return f"N = {point.N:,.0f}, D = {point.D:,.0f}: least at {words}"
+    return f"N = {short(point.N)}, D = {short(point.D)}: least at {words}"
 
 
-def _near_one(budgets: list[float]) -> dict[float, int]:
-    """A number for each budget; those that differ by rounding only share one."""
-    found: dict[float, int] = {}
+def _same_but_rounded(budgets: list[float]) -> dict[float, int]:
+    """A number for each budget; budgets that differ by rounding only share one."""
+    numbers: dict[float, int] = {}
     number, last = -1, 0.0
     for D in budgets:
         number += last * 1.05 < D
-        found[D], last = number, D
-    return found
-
-
-def _dress(
-    figure: go.Figure,
-    title: str,
-    x: str = "",
-    y: str = "",
-    *,
-    log_x: bool = True,
-    log_y: bool = True,
-) -> go.Figure:
-    if x:
-        figure.update_xaxes(title=x, type="log" if log_x else "linear")
-        figure.update_yaxes(title=y, type="log" if log_y else "linear" if y else None)
-    return figure.update_layout(
-        title={"text": title, "x": 0.01, "font": {"size": 17, "color": _INK}},
-        template="plotly_white",
-        font={"family": "system-ui, sans-serif", "color": _INK},
-        margin={"l": 70, "r": 20, "t": 60, "b": 60},
-        legend={"orientation": "h", "y": 1.08, "x": 0},
-    )
+        numbers[D], last = number, D
+    return numbers

@@ -112,8 +112,8 @@ def tuned_lines(tuning: Tuned) -> list[str]:
     if not tuning.rows.is_empty() and tuning.rows["loss_left"].max() is not None:
         worst = tuning.rows.sort("loss_left", nulls_last=False).row(-1, named=True)
         lines.append(
-            f"study {tuning.study} predicts at most {worst['loss_left']:.4f} nats per token left on "
-            f"the table by learning rate and batch ({worst['name']} at D = {worst['tokens']:,})"
+            f"study {tuning.study} predicts at most {worst['loss_left']:.4f} nats per token left "
+            f"on the table by learning rate and batch ({worst['name']} at D = {worst['tokens']:,})"
         )
     return lines
 

@@ -98,7 +98,9 @@ def test_a_study_that_is_not_there_is_refused_with_those_that_are(home):
         with_fitted_law(spec, home)
 
 
-@pytest.mark.parametrize("content", ["{", '{"study": "lr-batch"}', json.dumps(LAW | {"level": "x"})])
+@pytest.mark.parametrize(
+    "content", ["{", '{"study": "lr-batch"}', json.dumps(LAW | {"level": "x"})]
+)
 def test_a_damaged_law_names_its_study_and_the_command_that_mends_it(home, content):
     (home.tunes / "lr-batch" / "law.json").write_text(content)
     with pytest.raises(StudyLawError, match=r"study lr-batch.*isoflop tune lr-batch"):
