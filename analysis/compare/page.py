@@ -11,22 +11,22 @@ Rows = Sequence[Sequence[str]]
 
 
 def compare_page(
-    found: Comparison, *, differences: Mapping[str, Rows], facts: Rows, doubts: Sequence[str]
+    comparison: Comparison, *, differences: Mapping[str, Rows], facts: Rows, doubts: Sequence[str]
 ) -> Page:
     """One self-contained page.
 
     Args:
-        differences: by what they are of, rows of path, first, second.
-        facts: rows of what, first, second about both sweeps' runs.
-        doubts: why the losses may not be comparable.
+        differences: rows of path, first, second, by what differs.
+        facts: rows of name, first, second about both sweeps' runs.
+        doubts: reasons why the losses may not be comparable.
     """
-    first, second = found.names
+    first, second = comparison.names
     page = Page(f"{second} against {first}")
-    answer, *more = verdict(found)
+    answer, *more = verdict(comparison)
     page.text(answer, role="lead")
     for line in more:
         page.text(line)
-    for doubt in (*found.refusals, *doubts):
+    for doubt in (*comparison.refusals, *doubts):
         page.text(doubt, role="warn")
     page.heading("What differed")
     for name, rows in differences.items():
@@ -34,16 +34,16 @@ def compare_page(
             page.table([name, first, second], rows)
         else:
             page.text(f"No difference in {name}.", role="soft")
-    if found.contrasts:
+    if comparison.contrasts:
         page.heading("What it did to the law")
-        page.table(_headed(LAW_HEADER, first, second), law_rows(found))
-        page.text(how(found), role="soft")
-    if any(contrast.name == "n_opt" for contrast in found.contrasts):
-        page.figure(draw_best_size(best_size_data(found), found), name="best-size")
-    if found.matched.pairs.height:
+        page.table(_headed(LAW_HEADER, first, second), law_rows(comparison))
+        page.text(how(comparison), role="soft")
+    if any(contrast.name == "n_opt" for contrast in comparison.contrasts):
+        page.figure(draw_best_size(best_size_data(comparison), comparison), name="best-size")
+    if comparison.matched.pairs.height:
         page.heading("The same N and D in both")
-        page.figure(draw_pairs(found.matched.pairs, found), name="pairs")
-        page.table(_headed(PAIR_HEADER, first, second), pair_rows(found))
+        page.figure(draw_pairs(comparison.matched.pairs, comparison), name="pairs")
+        page.table(_headed(PAIR_HEADER, first, second), pair_rows(comparison))
     page.heading("Their runs")
     page.table(["", first, second], facts)
     return page

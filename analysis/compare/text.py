@@ -1,9 +1,11 @@
-"""A comparison of two sweeps in words and short tables, for the terminal and for the page."""
+"""A comparison of two sweeps in sentences and short tables, for terminal and page."""
 
+from collections.abc import Callable
 from typing import Any
 
 from analysis.compare.answer import Comparison, Contrast
 from analysis.fit.document import group_json
+from analysis.words import flops, short
 
 _NAMES = {
     "E": "E",
@@ -17,17 +19,20 @@ _NAMES = {
 }
 LAW_HEADER = ("quantity", "at", "first", "second", "change", "shown?")
 PAIR_HEADER = ("N", "D tokens", "first", "second", "second − first")
+_ratio, _difference = "{:.3g}".format, "{:+.4f}".format
+# Quantities that are not shown with four digits after the point.
+_SHOW: dict[str, Callable[[float], str]] = {"A": _ratio, "B": _ratio, "n_opt": short}
 
 
-def verdict(found: Comparison) -> list[str]:
-    """The answer: what the change did to the law, as far as the tables can tell.
+def verdict(comparison: Comparison) -> list[str]:
+    """The answer: what the change did to the law, as far as the tables show it.
 
-    What they cannot tell is in `Comparison.refusals`.
+    What they do not show is in `Comparison.refusals`.
     """
     lines: list[str] = []
-    first, second = found.names
-    sizes = [c for c in found.contrasts if c.name == "n_opt"]
-    exponent = next((c for c in found.contrasts if c.name == "exponent_N"), None)
+    first, second = comparison.names
+    sizes = [c for c in comparison.contrasts if c.name == "n_opt"]
+    exponent = next((c for c in comparison.contrasts if c.name == "exponent_N"), None)
     if exponent is not None and sizes:
         lines.append(
             f"N* grows as C^{exponent.first:.3f} in {first} and as C^{exponent.second:.3f} in "
@@ -35,41 +40,42 @@ def verdict(found: Comparison) -> list[str]:
         )
     if sizes:
         middle = sizes[len(sizes) // 2]
+        assert middle.flops is not None
         lines.append(
-            f"At {middle.where.removeprefix('C = ')} FLOPs the best model of {second} has "
-            f"{middle.change:.3g} times the parameters{_bracket(middle.interval, '.3g')}: "
-            f"{middle.first:.3g} and {middle.second:.3g}."
+            f"At {flops(middle.flops)} FLOPs the best model of {second} has "
+            f"{_ratio(middle.change)} times the parameters{_bracket(middle.interval, _ratio)}: "
+            f"{short(middle.first)} and {short(middle.second)}."
         )
-    losses = [c for c in found.contrasts if c.name == "loss"]
+    losses = [c for c in comparison.contrasts if c.name == "loss"]
     if losses:
         middle = losses[len(losses) // 2]
         lines.append(f"At {middle.where} the laws predict losses that differ by {_words(middle)}.")
-    return [*lines, _matched(found)]
+    return [*lines, _matched(comparison)]
 
 
-def law_rows(found: Comparison) -> list[list[str]]:
+def law_rows(comparison: Comparison) -> list[list[str]]:
     """Each contrast under `LAW_HEADER`."""
     rows = []
-    for contrast in found.contrasts:
-        form = ".4f" if contrast.name in ("E", "loss", "alpha", "beta", "exponent_N") else ".3g"
-        sign = "×" if contrast.kind == "ratio" else ""
-        change = f"{contrast.change:.3g}" if sign else f"{contrast.change:+.4f}"
-        spread = _bracket(contrast.interval, ".3g" if sign else "+.4f")
+    for contrast in comparison.contrasts:
+        show = _SHOW.get(contrast.name, "{:.4f}".format)
+        ratio = contrast.kind == "ratio"
+        show_change = _ratio if ratio else _difference
+        change = show_change(contrast.change) + _bracket(contrast.interval, show_change)
         shown = {True: "yes", False: "no", None: "no interval"}[contrast.shown]
         rows.append(
             [
                 _NAMES[contrast.name],
                 contrast.where,
-                f"{contrast.first:{form}}{_bracket(contrast.first_interval, form)}",
-                f"{contrast.second:{form}}{_bracket(contrast.second_interval, form)}",
-                f"{sign}{change}{spread}",
+                show(contrast.first) + _bracket(contrast.first_interval, show),
+                show(contrast.second) + _bracket(contrast.second_interval, show),
+                f"×{change}" if ratio else change,
                 shown,
             ]
         )
     return rows
 
 
-def pair_rows(found: Comparison) -> list[list[str]]:
+def pair_rows(comparison: Comparison) -> list[list[str]]:
     """Each matched pair under `PAIR_HEADER`."""
     return [
         [
@@ -79,31 +85,31 @@ def pair_rows(found: Comparison) -> list[list[str]]:
             f"{row['loss_second']:.4f}",
             "the same run" if row["same_run"] else f"{row['difference']:+.4f}",
         ]
-        for row in found.matched.pairs.iter_rows(named=True)
+        for row in comparison.matched.pairs.iter_rows(named=True)
     ]
 
 
-def how(found: Comparison) -> str:
-    """What the intervals are."""
+def how(comparison: Comparison) -> str:
+    """How the intervals were made."""
     drawn = (
         "both tables hold the same N and D and were resampled alike"
-        if found.paired
-        else "the tables were resampled each by itself"
+        if comparison.paired
+        else "each table was resampled by itself"
     )
     return (
-        f"{found.level:.0%} intervals from bootstrap draws of both laws; {drawn}. C = 6·N·D in N*. "
-        "A change is shown where its interval leaves out none."
+        f"{comparison.level:.0%} intervals from bootstrap draws of both laws; {drawn}. C = 6·N·D in "
+        "N*. A change is shown where its interval excludes no change."
     )
 
 
-def comparison_json(found: Comparison) -> dict[str, Any]:
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
     """The laws, their contrasts and the matched runs, floats with every digit."""
     return {
-        "names": list(found.names),
-        "level": found.level,
-        "paired": found.paired,
-        "refusals": list(found.refusals),
-        "laws": [None if law is None else group_json(law) for law in found.laws],
+        "names": list(comparison.names),
+        "level": comparison.level,
+        "paired": comparison.paired,
+        "refusals": list(comparison.refusals),
+        "laws": [None if law is None else group_json(law) for law in comparison.laws],
         "contrasts": [
             {
                 "name": c.name,
@@ -117,40 +123,40 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
                 "interval": _list(c.interval),
                 "shown": c.shown,
             }
-            for c in found.contrasts
+            for c in comparison.contrasts
         ],
         "matched": {
-            "pairs": found.matched.pairs.to_dicts(),
-            "mean": found.matched.mean,
-            "interval": _list(found.matched.interval),
+            "pairs": comparison.matched.pairs.to_dicts(),
+            "mean": comparison.matched.mean,
+            "interval": _list(comparison.matched.interval),
         },
     }
 
 
-def _matched(found: Comparison) -> str:
-    pairs, first, second = found.matched.pairs, *found.names
+def _matched(comparison: Comparison) -> str:
+    pairs, first, second = comparison.matched.pairs, *comparison.names
     if not pairs.height:
         return "No run of one has the N and D of a run of the other."
     shared = int(pairs["same_run"].sum())
     same = f" {shared} losses are of runs that both share." if shared else ""
-    if found.matched.mean is None:
+    if comparison.matched.mean is None:
         return f"All {pairs.height} matched losses are of runs that both share."
     return (
         f"{pairs.height - shared} losses at the same N and D: {second} less {first} is "
-        f"{found.matched.mean:+.4f} nats per token on average"
-        f"{_bracket(found.matched.interval, '+.4f')}.{same}"
+        f"{comparison.matched.mean:+.4f} nats per token on average"
+        f"{_bracket(comparison.matched.interval, _difference)}.{same}"
     )
 
 
 def _words(contrast: Contrast) -> str:
-    change = f"{contrast.change:+.4f}{_bracket(contrast.interval, '+.4f')}"
+    change = _difference(contrast.change) + _bracket(contrast.interval, _difference)
     if contrast.shown is None:
         return f"{change}, without an interval"
     return f"{change}, {'a real change' if contrast.shown else 'which may be no change at all'}"
 
 
-def _bracket(interval: tuple[float, float] | None, form: str) -> str:
-    return "" if interval is None else f" [{interval[0]:{form}}, {interval[1]:{form}}]"
+def _bracket(interval: tuple[float, float] | None, show: Callable[[float], str]) -> str:
+    return "" if interval is None else f" [{', '.join(map(show, interval))}]"
 
 
 def _list(interval: tuple[float, float] | None) -> list[float] | None:

@@ -1,6 +1,5 @@
-"""Everything `isoflop frontier` answers with, gathered from the modules that compute it."""
+"""The whole answer of `isoflop frontier`, gathered from the modules that compute it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +37,7 @@ from analysis.frontier.serving_choice import (
 )
 from analysis.law import Constants, LossLaw
 
-# Real shapes to choose from when a GPU is named.
+# Published shapes to price when a GPU is named.
 MENU = (
     "LLaMA-7B",
     "LLaMA-13B",
@@ -85,12 +84,12 @@ class Demand:
 
 @dataclass(frozen=True)
 class ServedAdvice:
-    """The answer in dollars on named hardware.
+    """The answer in dollars on a named GPU.
 
     Attributes:
         intervals: bootstrap intervals of N, D and total_usd; empty without draws.
-        menu: real shapes priced for the same loss, cheapest first.
-        condition_residual: how far the choice is from the condition of a smooth optimum; far
+        menu: published shapes priced for the same loss, cheapest first.
+        condition_residual: distance of the choice from the condition of a smooth optimum; large
             where memory caps the size.
     """
 
@@ -101,17 +100,36 @@ class ServedAdvice:
 
 
 @dataclass(frozen=True)
+class StockedAdvice:
+    """The answer when only the stock's tokens are unique; `fresh` is the one without a limit."""
+
+    stock: Stock
+    choice: Allocation
+    fresh: Allocation
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the stock; at least one."""
+        return max(1.0, self.choice.D.item() / self.stock.U)
+
+    @property
+    def over_fresh(self) -> float:
+        """Lifetime FLOPs above those with fresh data, as a fraction."""
+        return float(self.choice.total.item() / self.fresh.total.item() - 1)
+
+
+@dataclass(frozen=True)
 class Advice:
     """The whole answer for one goal and one demand.
 
     Attributes:
-        planned: tokens planned for; where demand is an interval, those of least worst regret.
+        planned: tokens planned for; of an interval of demands, the one of least worst regret.
         frontier: the answer at `planned`, one demand long.
         same_bill: the best loss for the compute-optimal choice's lifetime bill.
         break_even: served tokens from which the optimum is cheaper than compute-optimal.
-        regret_demands: what `regret` is over, rows true and columns planned.
-        laws: the spread over published laws, at the compute-optimal budget where the goal is
-            a loss, which other laws do not share.
+        regret_demands: demands of `regret`, whose rows are true and columns planned.
+        laws: the choice under each published law; at the compute-optimal budget where the goal
+            is a loss, which other laws do not share.
     """
 
     law: LossLaw
@@ -124,10 +142,14 @@ class Advice:
     regret_demands: tuple[float, ...]
     regret: np.ndarray
     laws: pl.DataFrame
-    stock: Stock | None
-    stocked: Allocation | None
+    stocked: StockedAdvice | None
     served: ServedAdvice | None
     level: float
+
+    @property
+    def training_rules(self) -> pl.DataFrame:
+        """N and D by rules that give no loss law, at the compute-optimal budget."""
+        return published.training_rules(float(self.frontier.compute_optimal.train_flops))
 
 
 def advise(
@@ -135,31 +157,34 @@ def advise(
     goal: Goal,
     demand: Demand,
     *,
-    laws: Sequence[LossLaw] | None = None,
     serving: Serving | None = None,
     days: float | None = None,
     unique_tokens: float | None = None,
     level: float = 0.8,
 ) -> Advice:
-    """Answer a person's question.
+    """Choose N and D for a goal and a demand.
 
     Args:
-        laws: for the spread; the six published ones when left out.
         serving: price the answer in dollars too, training on the same GPUs.
-        days: rent whole replicas around the clock for this long when pricing real shapes.
-        unique_tokens: stock of unique data; None takes all data for fresh.
+        days: rent whole replicas around the clock for this long when pricing published shapes.
+        unique_tokens: stock of unique data; None takes all data as fresh.
+        level: of the bootstrap intervals.
 
     Raises:
-        FrontierError: there is no answer; the message says what would have one.
+        FrontierError: the question has no answer; the message says how to change it.
     """
     loss = float(goal.loss_under(law))
     low, high = demand.bounds
     planned = low if low == high else least_regret_demand(law, loss, low, high)
     answer = frontier(law, goal, planned)
     optimum, baseline = answer.optimum, answer.compute_optimal
-    demands = _around(low, planned, high)
+    demands = _compared_demands(low, planned, high)
     shared = AtBudget(float(baseline.train_flops)) if isinstance(goal, AtLoss) else goal
-    stock = Stock(law, unique_tokens) if unique_tokens is not None else None
+    stocked = None
+    if unique_tokens is not None:
+        stock = Stock(law, unique_tokens)
+        choice = inference_optimal_with_stock(stock, loss=loss, inference_tokens=planned)
+        stocked = StockedAdvice(stock, choice, fresh=optimum)
     return Advice(
         law=law,
         goal=goal,
@@ -170,11 +195,8 @@ def advise(
         break_even=float(break_even_tokens(law, optimum.N, optimum.D)[0]),
         regret_demands=demands,
         regret=regret(law, loss, planned=demands, true=demands),
-        laws=spread_over_laws(laws or published.six_laws(), shared, planned),
-        stock=stock,
-        stocked=inference_optimal_with_stock(stock, loss=loss, inference_tokens=planned)
-        if stock
-        else None,
+        laws=spread_over_laws(published.six_laws(), shared, planned),
+        stocked=stocked,
         served=_served(law, goal, loss, serving, demand.split(planned), days, level)
         if serving
         else None,
@@ -182,8 +204,8 @@ def advise(
     )
 
 
-def _around(low: float, planned: float, high: float) -> tuple[float, ...]:
-    """Demands for the regret table: the bounds or the plan, and beyond."""
+def _compared_demands(low: float, planned: float, high: float) -> tuple[float, ...]:
+    """Demands of the regret table: the bounds and the plan, and some outside them."""
     if high == 0:
         return (0.0,)
     if low == high:

@@ -5,15 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from analysis import published
 from analysis.frontier.allocation import Allocation
-from analysis.frontier.answer import Advice, ServedAdvice
-from analysis.frontier.decision import quantiles
+from analysis.frontier.answer import Advice, ServedAdvice, StockedAdvice
+from analysis.frontier.decision import Quantity
 from analysis.law import LossLaw
 
 
 def advice_json(advice: Advice) -> dict[str, Any]:
-    """The answer as plain numbers. FLOPs and tokens are not scaled; none is null."""
+    """The answer as plain numbers, FLOPs and tokens unscaled; null where there is none."""
     answer = advice.frontier
     optimum, baseline = answer.optimum, answer.compute_optimal
     low, high = advice.demand.bounds
@@ -32,7 +31,7 @@ def advice_json(advice: Advice) -> dict[str, Any]:
         "optimum": _allocation(optimum, answer.loss) | {"saving": answer.saving.item()},
         "intervals": _intervals(advice),
         "spread_over_laws": advice.laws.to_dicts(),
-        "training_rules": published.training_rules(float(baseline.train_flops)).to_dicts(),
+        "training_rules": advice.training_rules.to_dicts(),
         "support": _support(advice),
         "regret": {
             "true": advice.regret_demands,
@@ -41,7 +40,7 @@ def advice_json(advice: Advice) -> dict[str, Any]:
         },
         "break_even_tokens": advice.break_even if np.isfinite(advice.break_even) else None,
         "same_bill": _allocation(advice.same_bill, advice.same_bill.loss.item()),
-        "stock": _stocked(advice),
+        "stock": _stocked(advice.stocked, answer.loss),
         "serving": _serving(advice.served),
     }
 
@@ -62,9 +61,13 @@ def _intervals(advice: Advice) -> dict[str, Any] | None:
         "unreachable": answer.unreachable,
         "saving": [end.item() for end in saving],
     }
-    for name in ("N", "D", "train_flops", "inference_flops", "total", "tokens_per_param"):
-        low, high = quantiles(getattr(answer.drawn, name), advice.level)
-        ends[name] = [low.item(), high.item()]
+    names: tuple[Quantity, ...] = (
+        "N", "D", "train_flops", "inference_flops", "total", "tokens_per_param"
+    )  # fmt: skip
+    for name in names:
+        interval = answer.interval(name, advice.level)
+        assert interval is not None
+        ends[name] = [end.item() for end in interval]
     return ends
 
 
@@ -82,15 +85,14 @@ def _support(advice: Advice) -> dict[str, Any]:
     }
 
 
-def _stocked(advice: Advice) -> dict[str, Any] | None:
-    if advice.stock is None or advice.stocked is None:
+def _stocked(stocked: StockedAdvice | None, loss: float) -> dict[str, Any] | None:
+    if stocked is None:
         return None
-    fresh = advice.frontier.optimum.total.item()
-    return _allocation(advice.stocked, advice.frontier.loss) | {
-        "unique_tokens": advice.stock.U,
-        "epochs": max(1.0, advice.stocked.D.item() / advice.stock.U),
-        "over_fresh": advice.stocked.total.item() / fresh - 1,
-        "half_lives_borrowed": advice.stock.borrowed,
+    return _allocation(stocked.choice, loss) | {
+        "unique_tokens": stocked.stock.U,
+        "epochs": stocked.epochs,
+        "over_fresh": stocked.over_fresh,
+        "half_lives_borrowed": stocked.stock.borrowed,
     }
 
 

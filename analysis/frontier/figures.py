@@ -1,4 +1,4 @@
-"""Figures of the frontier. Every figure is a data function and a draw; tests read the first."""
+"""Figures of the frontier. Each has a data function, which tests read, and a draw."""
 
 from collections.abc import Sequence
 
@@ -239,9 +239,7 @@ def draw_regret(data: pl.DataFrame) -> go.Figure:
             x=labels,
             y=labels,
             z=np.minimum(table, 1.0),
-            text=[
-                [f"{cell:.0%}" if cell >= 0.01 else f"{cell:.1%}" for cell in row] for row in table
-            ],
+            text=[[f"{cell:.1%}" for cell in row] for row in table],
             texttemplate="%{text}",
             colorscale=[[0, "#f4f8fa"], [0.1, "#cfe3ee"], [0.4, "#7fb4d0"], [1, MARK]],
             showscale=False,
@@ -260,6 +258,6 @@ def _regret_title(data: pl.DataFrame) -> str:
     near = served.filter(ratio <= np.log(3.5))["extra"].to_numpy()
     worst = served["extra"].to_numpy().max(initial=0.0)
     return (
-        f"A guess of demand within a factor 3 costs at most {near.max(initial=0.0):.0%} more; "
-        f"the worst guess here costs {worst:.0%}"
+        f"A guess of demand within a factor 3 costs at most {near.max(initial=0.0):.1%} more; "
+        f"the worst guess here costs {worst:.1%}"
     )

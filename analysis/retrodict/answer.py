@@ -1,8 +1,8 @@
-"""The inference bill behind published models: for which demand was each the best choice?
+"""The inference bill behind published models: the demand for which each was the best choice.
 
 The price-free form is eps_N/eps_D - 1, the inference bill over the training bill that makes a
-model the cheapest of its loss. Tokens, dollars and break-even follow from it. Reading a demand
-into a choice is an interpretation: a stock of data or a deadline can force the same one.
+model the cheapest of its loss. Tokens, dollars and break-even follow from it. That a choice
+reflects a demand is an interpretation: a stock of data or a deadline can force the same one.
 """
 
 from collections.abc import Sequence
@@ -56,9 +56,9 @@ def retrodict(
 ) -> pl.DataFrame:
     """One row for each model and law, with the law's bootstrap interval where it has draws.
 
-    Null means none: `implied_inference_tokens` where no demand explains the model (its
-    spend ratio is below zero), `break_even_tokens` where it never pays (it is not smaller than
-    the compute-optimal model of its loss). An interval end is null by the same rule.
+    Null: `implied_inference_tokens` where no demand explains the model (its spend ratio is below
+    zero), `break_even_tokens` where it never pays (it is not smaller than the compute-optimal
+    model of its loss). An interval end is null by the same rule.
 
     Args:
         models: columns model, family, n_params, tokens; the published ones when left out.
@@ -140,7 +140,7 @@ def _finite(values: Array) -> Array:
 
 
 def _series(columns: dict[str, Array]) -> dict[str, pl.Series]:
-    """Polars series in which NaN, numpy's only way to say none, is null."""
+    """Polars series with null for NaN, which numpy uses for a missing value."""
     return {
         name: pl.Series(name, values, nan_to_null=True).cast(SCHEMA[name])
         for name, values in columns.items()

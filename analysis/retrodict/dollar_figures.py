@@ -34,7 +34,7 @@ SERVING_SETUPS = (
 def serving_data(
     law: Law, loss: float, *, prompt_tokens: float, generated_tokens: float, device: Device
 ) -> pl.DataFrame:
-    """The best size in dollars for one quality and demand under several ways of serving."""
+    """The cheapest size for one loss and demand under several ways of serving."""
     rows = []
     for name, batch, kv_share, bits in SERVING_SETUPS:
         serving = Serving(device, batch=batch, weight_bits=bits)
@@ -197,12 +197,8 @@ def draw_results(data: pl.DataFrame) -> go.Figure:
         figure.update_yaxes(title={"text": TASKS[task][0], "font": {"size": 11}}, row=row, col=1)
     figure.update_xaxes(type="log", exponentformat="power")
     figure.update_xaxes(title="training FLOPs", row=len(tasks), col=1)
-    figure.update_xaxes(
-        title="$ a million tokens",
-        tickvals=[0.5, 1, 2, 5, 10, 20, 40],
-        row=len(tasks),
-        col=2,
-    )
+    figure.update_xaxes(tickvals=[0.5, 1, 2, 5, 10, 20, 40], col=2)
+    figure.update_xaxes(title="$ a million tokens", row=len(tasks), col=2)
     styled(figure, _results_title(data))
     figure.update_layout(legend={"y": 1.01, "yanchor": "bottom"}, margin={"t": 104})
     return figure
@@ -217,7 +213,7 @@ def _serving(usd: float) -> str:
 
 
 def _results_title(data: pl.DataFrame) -> str:
-    """Where the small LLaMA stands against GPT-3."""
+    """LLaMA-13B against GPT-3."""
     common = data.filter(pl.col("task") == "common_sense")
     score = dict(zip(common["model"], common["score"], strict=True))
     price = dict(zip(common["model"], common["usd_per_million"], strict=True))

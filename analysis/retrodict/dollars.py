@@ -15,13 +15,14 @@ from analysis.retrodict.dollar_figures import (
     results_data,
     serving_data,
 )
-from analysis.words import short
+from analysis.words import dollars, short
 
-# The model the page is about, and how long it is taken to be served.
+# The model the page is about.
 MODEL = "LLaMA-7B"
 
 
 def serving(page: Page, device: Device) -> None:
+    """Add the section on the bill in dollars, by way of serving."""
     N, D = model(MODEL)
     law = published.law("besiroglu")
     loss = float(law.loss(N, D))
@@ -31,10 +32,10 @@ def serving(page: Page, device: Device) -> None:
     shape = Shape.published(MODEL)
     page.heading("4  The same question in dollars")
     page.text(
-        f"{MODEL} took {hours:,} A100-hours; at ${device.usd_per_hour:.2f} an hour that is "
-        f"${training:,.0f}, and the implied inference bill is ${bill:,.0f}. How many generated "
-        "tokens that buys depends on how they are served. One sequence at a time, a GPU mostly "
-        "waits for weights; together, sequences share them."
+        f"{MODEL} took {hours:,} A100-hours; at {dollars(device.usd_per_hour)} an hour that is "
+        f"{dollars(training)}, and the implied inference bill is {dollars(bill)}. How many "
+        "generated tokens that buys depends on how they are served. One sequence at a time, a GPU "
+        "mostly waits for weights; together, sequences share them."
     )
     cells = []
     for batch in (1, 8, 32):
@@ -43,8 +44,8 @@ def serving(page: Page, device: Device) -> None:
         cells.append(
             (
                 f"{batch}",
-                f"{1e6 * price:.2f}",
-                f"{1e6 * float(serving.usd_per_prompt_token(shape)):.3f}",
+                dollars(1e6 * price),
+                dollars(1e6 * float(serving.usd_per_prompt_token(shape))),
                 f"{float(serving.decode_mfu(shape)):.1%}",
                 short(bill / price),
             )
@@ -52,22 +53,22 @@ def serving(page: Page, device: Device) -> None:
     page.table(
         (
             "batch",
-            "$ a million generated",
-            "$ a million prompt",
+            "a million generated tokens",
+            "a million prompt tokens",
             "share of peak while decoding",
             "tokens the bill buys",
         ),
         cells,
     )
     page.text(
-        f"And which size is best? Below, for {MODEL}'s quality and 1T tokens served, a quarter of "
-        "them prompt. Eta says how steeply the bill follows N; below 1, part of it does not shrink "
-        "with the model."
+        f"And which size is best? Below, for {MODEL}'s loss and 1T tokens served, a quarter of "
+        "them prompt. Eta is the elasticity of the serving bill in N; below 1, part of the bill "
+        "does not shrink with the model."
     )
     data = serving_data(law, loss, prompt_tokens=0.25e12, generated_tokens=0.75e12, device=device)
     page.figure(draw_serving(data), name="serving", height=420)
     page.table(
-        ("serving", "best N", "best D", "eta", "inference ÷ training", "lifetime $", "saved"),
+        ("serving", "best N", "best D", "eta", "inference ÷ training", "lifetime bill", "saved"),
         [
             (
                 row["serving"],
@@ -75,8 +76,8 @@ def serving(page: Page, device: Device) -> None:
                 short(row["D"]),
                 f"{row['eta']:.3f}",
                 f"{row['spend_ratio']:.2f}",
-                f"{row['total_usd']:,.0f}",
-                f"{row['saving']:.0%}",
+                dollars(row["total_usd"]),
+                f"{row['saving']:.1%}",
             )
             for row in data.iter_rows(named=True)
         ],
@@ -85,13 +86,14 @@ def serving(page: Page, device: Device) -> None:
 
 
 def results(page: Page, device: Device) -> None:
+    """Add the section on the price of a point of accuracy."""
     data = results_data(device)
     page.heading("7  What a point of accuracy costs to train, and to serve")
     page.text(
         "Published scores of the same systems over five task families, against training FLOPs on "
         "the left and against the price of a million generated tokens on the right (A100, batch "
         "8, context 1024). GPT-3 and LLaMA-33B cost about the same to train; on the right they "
-        "lie far apart, and the dearer one scores lower. That is the choice the paper made."
+        "lie far apart, and the more expensive one scores lower. That is the choice the paper made."
     )
     page.figure(draw_results(data), name="results", height=1080)
     page.text(
@@ -119,5 +121,6 @@ def results(page: Page, device: Device) -> None:
 
 
 def model(name: str) -> tuple[float, float]:
+    """N and D of a published model."""
     row = published.models().row(by_predicate=pl.col("model") == name, named=True)
     return float(row["n_params"]), float(row["tokens"])

@@ -1,4 +1,4 @@
-"""What a sweep of one's own adds to the bill: counted FLOPs, and pairs of equal loss."""
+"""The section on a sweep of one's own: its frontier, counted FLOPs and pairs of equal loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from analysis.frontier.figures import draw_frontier, frontier_data
 from analysis.frontier.pairs import equal_loss_pair, observed_pairs
 from analysis.law import Array, LossLaw
 from analysis.page import Page
-from analysis.words import short
+from analysis.words import between, flops, formula, frontier_counts, short
 
 
 @dataclass(frozen=True)
 class OwnSweep:
-    """A sweep of ours to put beside the published models."""
+    """A sweep in this home to show beside the published models."""
 
     name: str
     law: LossLaw
@@ -30,6 +30,7 @@ class OwnSweep:
 
 
 def add_own_sweep(page: Page, own: OwnSweep | None) -> None:
+    """Add the frontier of a sweep, or how to name one."""
     page.heading("5  The same analysis on our own sweep")
     if own is None:
         page.text(
@@ -40,17 +41,16 @@ def add_own_sweep(page: Page, own: OwnSweep | None) -> None:
     law = own.law
     data = frontier_data(law)
     page.text(
-        f"Sweep {own.name}: {own.observations.height} observations, loss = {law.E:.4g} + "
-        f"{law.A:.4g}/N^{law.alpha:.3g} + {law.B:.4g}/D^{law.beta:.3g} ({law.form}). N counts "
-        f"{law.n_counts}, C counts {law.c_counts}."
+        f"Sweep {own.name}: {own.observations.height} observations, {formula(law)} ({law.form}). "
+        f"{frontier_counts(law)}"
     )
     page.figure(draw_frontier(data), name="own")
     if law.support is not None:
         low, high = law.support.flops
         page.text(
-            f"The runs cover {low:.2g} to {high:.2g} FLOPs and "
-            f"{law.support.tokens_per_param[0]:.3g} to {law.support.tokens_per_param[1]:.3g} "
-            "tokens per parameter. What lies outside is extrapolation.",
+            f"The runs cover {flops(low)} to {flops(high)} FLOPs and "
+            f"{between(*law.support.tokens_per_param)} tokens per parameter. Everything outside is "
+            "extrapolation.",
             role="warn",
         )
     C = law.support.flops[1] if law.support else 1e21
@@ -58,14 +58,14 @@ def add_own_sweep(page: Page, own: OwnSweep | None) -> None:
     table = []
     for ratio in (0.0, 1.0, 3.0, 10.0):
         best = inference_optimal(law, loss=float(law.loss(N0, D0)), inference_tokens=ratio * D0)
-        plain = 6 * N0 * D0 + 2 * N0 * ratio * D0
+        compute_optimal_bill = 6 * N0 * D0 + 2 * N0 * ratio * D0
         table.append(
             (
                 "none" if ratio == 0 else f"{ratio:g} × {short(D0)}",
                 short(float(best.N)),
                 short(float(best.D)),
-                f"{float(best.tokens_per_param):.3g}",
-                f"{abs(1 - float(best.total) / plain):.0%}",
+                short(float(best.tokens_per_param)),
+                f"{abs(1 - float(best.total) / compute_optimal_bill):.1%}",
             )
         )
     page.table(("tokens served", "best N", "best D", "tokens per parameter", "saved"), table)
@@ -73,7 +73,7 @@ def add_own_sweep(page: Page, own: OwnSweep | None) -> None:
 
 
 def _counted(page: Page, own: OwnSweep, C: float, N0: float) -> None:
-    """What counting FLOPs instead of 6·N·D does to the compute-optimal size."""
+    """Add the compute-optimal size under counted FLOPs instead of 6·N·D."""
     if "train_flops" not in own.observations.columns:
         return
     per_token, sizes = counted_flops_per_token(own.observations)
@@ -83,8 +83,8 @@ def _counted(page: Page, own: OwnSweep, C: float, N0: float) -> None:
         page.text(f"Counted FLOPs give no answer here: {error}", role="soft")
         return
     page.text(
-        f"The table takes 6·N FLOPs for a token. The runs' counted FLOPs, attention included, put "
-        f"the compute-optimal size for {C:.2g} FLOPs at {short(float(N))} on {short(float(D))} "
+        f"The table counts 6·N FLOPs a token. With the runs' counted FLOPs, attention included, "
+        f"the compute-optimal size for {flops(C)} FLOPs is {short(float(N))} on {short(float(D))} "
         f"tokens instead of {short(N0)}."
     )
 
@@ -95,7 +95,7 @@ def counted_flops_per_token(
     """Counted training FLOPs of a token by size, a power law through a sweep's own runs.
 
     Returns:
-        The cost function, and the sizes it may be asked for: a decade beyond the runs.
+        The cost function, and the sizes it holds for: a decade beyond the runs.
     """
     frame = observations.filter(pl.col("train_flops") > 0)
     N, tokens, flops = (
@@ -109,25 +109,26 @@ def counted_flops_per_token(
     return per_token, (float(N.min()) / 10, float(N.max()) * 10)
 
 
-def falsifier(page: Page, own: OwnSweep | None) -> None:
+def pairs(page: Page, own: OwnSweep | None) -> None:
+    """Add the section on pairs of runs that would prove the frontier wrong."""
     page.heading("6  What would prove this wrong")
     law = own.law if own else published.law("besiroglu")
     pair = equal_loss_pair(law, law.support.flops[1] if law.support else 1e21)
     page.text(
         "Everything above rests on one claim: a smaller model on more data reaches the same loss. "
-        f"Train the pair and look. Under {'our own law' if own else law.name}, "
+        f"Train a pair and compare. Under {'our own law' if own else law.name}, "
         f"{short(pair.N_large)} parameters on {short(pair.D_large)} tokens and "
         f"{short(pair.N_small)} on {short(pair.D_small)} ({pair.D_small / pair.D_large:.2f} times "
         f"as many) are predicted to end at the same loss, {pair.loss:.4f}. If they miss by more "
         "than the runs' own noise, do not trust this page at this scale."
     )
-    pairs = observed_pairs(own.law, own.observations) if own else pl.DataFrame()
-    if pairs.is_empty():
+    observed = observed_pairs(own.law, own.observations) if own else pl.DataFrame()
+    if observed.is_empty():
         return
     page.text(
-        f"{pairs.height} pairs among the sweep's own runs are predicted within half a percent of "
-        "each other though one is at least 1.8 times the size. The law was fitted on these runs, "
-        "so this is the mild form of the test. The widest:"
+        f"{observed.height} pairs among the sweep's own runs are predicted within half a percent "
+        "of each other though one is at least 1.8 times the size. The law was fitted on these "
+        "runs, so this is the mild form of the test. The widest:"
     )
     page.table(
         (
@@ -147,13 +148,13 @@ def falsifier(page: Page, own: OwnSweep | None) -> None:
                 f"{row['miss_loss']:+.4f}",
                 f"{row['miss_tokens']:+.0%}",
             )
-            for row in pairs.head(6).iter_rows(named=True)
+            for row in observed.head(6).iter_rows(named=True)
         ],
     )
-    surprises = int(pairs["surprising"].sum())
+    surprises = int(observed["surprising"].sum())
     if surprises:
         page.text(
-            f"{surprises} of {pairs.height} pairs miss by more than twice what two runs' scatter "
-            "around the law explains: the contour is not to be trusted there.",
+            f"{surprises} of {observed.height} pairs miss by more than twice what two runs' "
+            "scatter around the law explains: do not trust the contour there.",
             role="warn",
         )

@@ -8,8 +8,8 @@ from analysis.page import Page
 from analysis.retrodict.answer import range_over_laws
 from analysis.retrodict.dollars import MODEL, model, results, serving
 from analysis.retrodict.figures import bill_data, contour_data, draw_bill, draw_contour
-from analysis.retrodict.own_sweep import OwnSweep, add_own_sweep, falsifier
-from analysis.words import short
+from analysis.retrodict.own_sweep import OwnSweep, add_own_sweep, pairs
+from analysis.words import between, short
 
 LIFE_DAYS = 730
 
@@ -28,7 +28,7 @@ def retrodict_page(rows: pl.DataFrame, *, level: float, own: OwnSweep | None = N
     _break_even(page, rows)
     serving(page, device)
     add_own_sweep(page, own)
-    falsifier(page, own)
+    pairs(page, own)
     results(page, device)
     _doubts(page)
     return page
@@ -48,8 +48,8 @@ def _answer(page: Page, rows: pl.DataFrame, level: float) -> None:
         "A model can be made as good by making it larger or by training it longer. Training alone "
         "prefers one balance; every token served afterwards pushes towards a smaller model trained "
         "on more data, because a smaller model is cheaper to run. The LLaMA paper chose small "
-        "models for that reason and gave no sum. This page does the sum, for LLaMA and for the "
-        "models around it.",
+        "models for that reason and gave no numbers. This page computes them, for LLaMA and for "
+        "other models of its time.",
         role="lead",
     )
     page.key_figures(
@@ -62,8 +62,7 @@ def _answer(page: Page, rows: pl.DataFrame, level: float) -> None:
                 f"{spread['spend_ratio_most']:.2f})",
             ),
             (
-                f"{short(spread['break_even_tokens_least'])}–"
-                f"{short(spread['break_even_tokens_most'])}",
+                between(spread["break_even_tokens_least"], spread["break_even_tokens_most"]),
                 f"served tokens repay its extra training, under any of six laws "
                 f"({model['training_overhead']:.0%} more than needed under the first of them)",
             ),
@@ -83,7 +82,7 @@ def _bill(page: Page, rows: pl.DataFrame, level: float) -> None:
         "For each model: how large the inference bill must be, as a multiple of the training "
         "bill, for its N and D to be the cheapest way to its loss. Zero is the compute-optimal "
         "(Chinchilla) balance. Left of zero the model is larger than training alone wants, and "
-        "no demand makes up for that. No price enters this number."
+        "no demand justifies that. The number does not depend on prices."
     )
     page.figure(draw_bill(bill_data(rows)), name="bill", height=640)
     page.text(
@@ -108,10 +107,10 @@ def _bill(page: Page, rows: pl.DataFrame, level: float) -> None:
             "Inside a family the implied bill falls with size under every law "
             f"({falls}). That is not one demand forecast applied to several sizes: it is one stock "
             "of data given to all of them.",
-            "GPT-3, Gopher and PaLM-540B lie left of zero: no served token justifies their size at "
+            "GPT-3, Gopher and PaLM-540B lie left of zero: no demand justifies their size at "
             "their loss. All three were planned before the Chinchilla result.",
             "Whether LLaMA 33B and 65B were over- or under-trained is open: the laws disagree on "
-            "the sign. The marks of one row spread wider than its bar; believe the spread.",
+            "the sign. The marks of a row spread wider than its bar; trust the spread.",
         ]
     )
 
@@ -125,8 +124,8 @@ def _contour(page: Page) -> None:
     page.text(
         f"Every point of the curve is a model of {MODEL}'s quality. Top left is training alone: "
         f"{short(start['N'])} parameters on {short(start['D'])} tokens. Going down makes every "
-        "served token cheaper and training dearer. The labels tell for how many served tokens a "
-        "point is the best choice."
+        "served token cheaper and training more expensive. The labels say for how many served "
+        "tokens a point is the best choice."
     )
     page.figure(draw_contour(data, MODEL), name="contour")
     page.text(
@@ -141,8 +140,8 @@ def _break_even(page: Page, rows: pl.DataFrame) -> None:
     page.text(
         "Break-even is the number of served tokens after which the model is cheaper than the "
         f"compute-optimal one of its loss. A day's tokens are over a life of {LIFE_DAYS} days. "
-        "The range is over six laws; where a law says never, the model is not smaller than that "
-        "law's compute-optimal one."
+        "The range is over six laws; under a law that gives never the model is not smaller than "
+        "the compute-optimal one."
     )
     spread = {row["model"]: row for row in range_over_laws(rows).to_dicts()}
     table = []
@@ -151,17 +150,17 @@ def _break_even(page: Page, rows: pl.DataFrame) -> None:
         never = int(laws["break_even_tokens_none"])
         known = rows.filter((pl.col("model") == name) & pl.col("break_even_tokens").is_not_null())
         pays = sorted(known["break_even_tokens"].to_list())
-        said = f"{short(pays[0])} to {short(pays[-1])}" if pays else "never"
+        over_laws = between(pays[0], pays[-1]) if pays else "never"
         if pays and never:
-            said += f" ({never} say never)"
+            over_laws += f" ({never} of them never)"
         table.append(
             (
                 name,
-                _ratio(row["tokens"] / row["n_params"]),
+                short(row["tokens"] / row["n_params"]),
                 short(row["compute_optimal_N"]),
                 f"{row['training_overhead']:+.1%}",
                 short(row["break_even_tokens"]) if row["break_even_tokens"] else "never",
-                said,
+                over_laws,
                 short(pays[-1] / LIFE_DAYS) if pays else "–",
             )
         )
@@ -197,15 +196,11 @@ def _doubts(page: Page) -> None:
             "Best for a demand is an interpretation, not a claim about intent: LLaMA's stock of "
             "1.4T tokens bound its choice.",
             "LLaMA-7B's 148 tokens per parameter are at the edge of the data behind the laws, and "
-            "Llama-3-8B's 1,868 five times outside: those rows are extrapolation.",
+            "Llama-3-8B's 1.87k five times outside: those rows are extrapolation.",
             "At LLaMA's scale the 47-run law's own compute-optimal ratio is below 4 tokens per "
-            "parameter, which is hard to believe; leaving it out would understate the doubt.",
+            "parameter, which is implausible; leaving it out would understate the uncertainty.",
         ]
     )
     page.heading("Sources")
     sources = [f"{law.name}: {law.source}." for law in published.six_laws()]
     page.points(sources)
-
-
-def _ratio(value: float) -> str:
-    return f"{value:.3g}" if value < 100 else f"{value:,.0f}"

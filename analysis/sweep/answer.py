@@ -1,4 +1,4 @@
-"""What a sweep found: isoflop, law and frontier in one frozen answer and a few sentences."""
+"""The answer of a sweep: its fit in one frozen record, and in a few sentences."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from analysis.fit.isoflop import Valley
 from analysis.fit.power_law import PowerLaw
 from analysis.fit.records import GroupFit
 from analysis.observations import TableError
-from analysis.words import short
+from analysis.words import flops, short
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a sweep's observations carry.
+    """A sweep's observations and the fit to them.
 
     Attributes:
         table: every observation, those left out with their reason.
@@ -29,7 +29,7 @@ class Findings:
 
 
 def find(observations: pl.DataFrame, *, source: str, bootstrap: int = 1000) -> Findings:
-    """Fit a sweep's observations; a table that cannot be fitted is a finding, not an error."""
+    """Fit a sweep's observations; a table too small for a law gives a refusal, not an error."""
     frame = table.check(observations)
     try:
         [group] = fit_table(frame, bootstrap=bootstrap, source=source)
@@ -54,42 +54,44 @@ def verdict(findings: Findings) -> str:
 
 
 def numbers(findings: Findings) -> dict[str, float]:
-    """The numbers a tracker keeps beside the report."""
+    """The numbers that MLflow keeps beside the report."""
     group = findings.group
     if group is None:
         return {}
     law = group.fit.law
-    kept = {name: getattr(law, name) for name in ("E", "A", "B", "alpha", "beta")}
-    kept["exponent_N_parametric"] = law.exponent_N
-    kept["leave_one_out_percent"] = group.leave_one_out_percent
+    constants = {name: getattr(law, name) for name in ("E", "A", "B", "alpha", "beta")}
+    constants["exponent_N_parametric"] = law.exponent_N
+    constants["leave_one_out_percent"] = group.leave_one_out_percent
     if group.isoflop.N is not None:
-        kept["exponent_N_isoflop"] = group.isoflop.N.exponent
-    return kept
+        constants["exponent_N_isoflop"] = group.isoflop.N.exponent
+    return constants
 
 
 def isoflop_sentence(group: GroupFit) -> str:
+    """Approach 2 in a sentence."""
     isoflop = group.isoflop
     good = [valley for valley in isoflop.valleys if valley.status == "ok"]
-    of = f"{len(good)} of {len(isoflop.valleys)} budgets have their minimum inside the grid"
+    share = f"{len(good)} of {len(isoflop.valleys)} budgets have their minimum inside the grid"
     if isoflop.N is None or isoflop.D is None:
         return f"IsoFLOP: no power law. {isoflop.reason}."
     low, high = good[0], good[-1]
     return (
         f"IsoFLOP: the best size grows as N* ~ C^{_exponent(isoflop.N, isoflop.level)}, the best "
-        f"token count as D* ~ C^{_exponent(isoflop.D, isoflop.level)}; {of}. At {low.flops:.2g} "
-        f"FLOPs the best model has {short(low.n_opt)} parameters on {short(low.d_opt)} tokens "
-        f"({ratio(low):.3g} per parameter), at {high.flops:.2g} FLOPs {short(high.n_opt)} on "
-        f"{short(high.d_opt)} ({ratio(high):.3g})."
+        f"token count as D* ~ C^{_exponent(isoflop.D, isoflop.level)}; {share}. At "
+        f"{flops(low.flops)} FLOPs the best model has {short(low.n_opt)} parameters on "
+        f"{short(low.d_opt)} tokens ({short(ratio(low))} per parameter), at {flops(high.flops)} "
+        f"FLOPs {short(high.n_opt)} on {short(high.d_opt)} ({short(ratio(high))})."
     )
 
 
 def law_sentence(group: GroupFit) -> str:
+    """Approach 3 in a sentence."""
     law = group.fit.law
     interval = group.fit.intervals.values.get("exponent_N")
-    sure = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+    spread = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
     return (
         f"Parametric law: L = {law.E:.3f} + {law.A:.4g}/N^{law.alpha:.3f} + "
-        f"{law.B:.4g}/D^{law.beta:.3f} nats per token, N* ~ C^{law.exponent_N:.2f}{sure} "
+        f"{law.B:.4g}/D^{law.beta:.3f} nats per token, N* ~ C^{law.exponent_N:.2f}{spread} "
         f"for C = 6ND. Each point is predicted from the others to "
         f"{group.leave_one_out_percent:.2f} % rms ({len(group.fit.rows_used)} points)."
     )
@@ -103,6 +105,7 @@ def _exponent(law: PowerLaw, level: float) -> str:
 
 
 def ratio(valley: Valley) -> float:
+    """D*/N* of a valley that has a minimum."""
     assert valley.n_opt is not None
     assert valley.d_opt is not None
     return valley.d_opt / valley.n_opt

@@ -1,4 +1,4 @@
-"""A sweep's report: what was found, how sure it is, what is doubtful; and its numbers."""
+"""A sweep's report: the answer, how certain and how doubtful it is, and its numbers."""
 
 from collections.abc import Sequence
 
@@ -12,8 +12,9 @@ from analysis.fit.records import GroupFit
 from analysis.frontier.figures import draw_frontier, frontier_data
 from analysis.page import Page
 from analysis.sweep.answer import Findings, isoflop_sentence, law_sentence, ratio
+from analysis.words import between, flops, short
 
-# Demands of the frontier figure: tokens served over the tokens trained on.
+# Demands of the frontier figure: tokens served over compute-optimal training tokens.
 DEMANDS = (0.0, 1.0, 3.0, 10.0)
 
 
@@ -55,7 +56,7 @@ def _answer(page: Page, group: GroupFit) -> None:
     for doubt in group.doubts:
         page.text(doubt, role="warn")
     if not group.doubts:
-        page.text("Nothing in the table speaks against these numbers.", role="soft")
+        page.text("No check of the table found a reason to doubt these numbers.", role="soft")
 
 
 def _valleys(page: Page, group: GroupFit) -> None:
@@ -76,14 +77,14 @@ def _valleys(page: Page, group: GroupFit) -> None:
 
 def _valley_row(valley: Valley) -> list[str]:
     if valley.n_opt is None or valley.d_opt is None or valley.loss is None:
-        return [f"{valley.flops:.3g}", "–", "–", "–", "–", "–", f"{valley.status}: {valley.advice}"]
+        return [flops(valley.flops), "–", "–", "–", "–", "–", f"{valley.status}: {valley.advice}"]
     interval = valley.n_interval
     return [
-        f"{valley.flops:.3g}",
-        f"{valley.n_opt:,.0f}",
-        f"{interval[0]:,.0f} to {interval[1]:,.0f}" if interval else "not bounded",
-        f"{valley.d_opt:,.0f}",
-        f"{ratio(valley):.1f}",
+        flops(valley.flops),
+        short(valley.n_opt),
+        between(*interval) if interval else "not bounded",
+        short(valley.d_opt),
+        short(ratio(valley)),
         f"{valley.loss:.4f}",
         valley.status,
     ]
@@ -106,15 +107,17 @@ def _law(page: Page, group: GroupFit) -> None:
         rows.append([name, f"{getattr(law, name):.5g}", span])
     method = intervals.method.replace("_", " over ")
     page.table(["constant", "value", f"{intervals.level:.0%} {method}"], rows)
-    target = f"{group.optimal[-1].flops:.2g} FLOPs" if group.optimal else "the target"
-    words = {"n_opt": f"N* at {target}", "d_opt": f"D* at {target}"}
+    target = f"{flops(group.optimal[-1].flops)} FLOPs" if group.optimal else "the target"
+    names_at_target = {"n_opt": f"N* at {target}", "d_opt": f"D* at {target}"}
     page.text(
         "Whether this table determines them, by their profiles: how far each can be moved before "
         "the fit suffers. The bootstrap above, of whole trainings, is wider; trust the wider one."
     )
     for name, judgement in group.verdicts.items():
         verdict_words = judgement.verdict.replace("_", " ")
-        page.text(f"{words.get(name, name)}: {verdict_words}. {judgement.reason}", role="soft")
+        page.text(
+            f"{names_at_target.get(name, name)}: {verdict_words}. {judgement.reason}", role="soft"
+        )
 
 
 def _conventions(page: Page, group: GroupFit) -> None:
@@ -128,12 +131,12 @@ def _conventions(page: Page, group: GroupFit) -> None:
             convention.n_counts,
             convention.c_counts,
             f"{convention.exponent_N:.3f}",
-            f"{convention.n_opt:,.0f}",
-            f"{convention.tokens_per_param:.1f}",
+            short(convention.n_opt),
+            short(convention.tokens_per_param),
         ]
         for convention in group.conventions
     ]
-    at = f"{group.conventions[0].flops:.2g} FLOPs" if group.conventions else ""
+    at = f"{flops(group.conventions[0].flops)} FLOPs" if group.conventions else ""
     page.table(["N", "C", "N* ~ C^", f"N* at {at}", "D*/N*"], rows)
 
 
@@ -147,8 +150,8 @@ def _frontier(page: Page, group: GroupFit) -> None:
     )
     if group.verdicts["exponent_N"].verdict == "not_identified":
         page.text(
-            "There is no frontier to draw: this table does not identify how N* grows, so any "
-            "trade of size against tokens read off its law would be invented.",
+            "There is no frontier: this table does not identify how N* grows, so its law says "
+            "nothing about the trade of size against tokens.",
             role="warn",
         )
         return
@@ -166,8 +169,8 @@ def _observations(page: Page, frame: pl.DataFrame) -> None:
             row["name"],
             f"{row['n_params']:,.0f}",
             f"{row['tokens']:,.0f}",
-            f"{row['tokens'] / row['n_params']:.1f}",
-            f"{row['train_flops']:.3g}",
+            short(row["tokens"] / row["n_params"]),
+            flops(row["train_flops"]),
             "–" if row["val_loss"] is None else f"{row['val_loss']:.4f}",
             "–" if row["val_bpb"] is None else f"{row['val_bpb']:.4f}",
             f"{row['lr']:.2e}",

@@ -11,6 +11,7 @@ from analysis.tuning.figures import draw_importances, draw_law, draw_surface, la
 from analysis.tuning.law import TunedLaw
 from analysis.tuning.rules import predictions, published_exponents
 from analysis.tuning.surface import Optimum
+from analysis.words import between, short
 
 
 def fit_lines(fit: LrFit) -> list[str]:
@@ -74,11 +75,11 @@ def _laws(page: Page, fit: LrFit) -> None:
     page.figure(draw_law(law_data(fit)), name="law", wide=True)
     page.heading("Beside published rules")
     page.text(
-        "The same question to rules fitted elsewhere, on other text and at a thousand times the "
-        "size. Rules in compute are asked with C = 6·N·D; all are asked with the same N, also "
-        "Step Law, which leaves the embeddings and the head out."
+        "Rules fitted elsewhere, on other text and at a thousand times the size, for the same N "
+        "and D. Rules in compute take C = 6·N·D; all take the same N, also Step Law, which counts "
+        "neither embeddings nor head."
     )
-    header = ["N", "D tokens", "quantity", "surface", f"{fit.level:.0%} interval", "rule", "says"]
+    header = ["N", "D tokens", "quantity", "surface", f"{fit.level:.0%} interval", "rule", "value"]
     page.table(header, _comparison(fit))
     for rule, source in lr_rules().select("rule", "source").unique(maintain_order=True).rows():
         page.text(f"{rule}: {source}.", role="soft")
@@ -97,16 +98,11 @@ def _surfaces(page: Page, fit: LrFit) -> None:
         page.figure(draw_surface(point, trials), name=f"surface-{number}", height=440)
 
 
-def _interval(found: Optimum) -> str:
-    low, high = found.low, found.high
+def _interval(optimum: Optimum) -> str:
+    low, high = optimum.low, optimum.high
     if low is None:
-        return "not bounded" if high is None else f"up to {_number(high)}"
-    return f"from {_number(low)}" if high is None else f"{_number(low)} to {_number(high)}"
-
-
-def _number(value: float) -> str:
-    """Three digits, and thousands written out."""
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
+        return "not bounded" if high is None else f"up to {short(high)}"
+    return f"from {short(low)}" if high is None else between(low, high)
 
 
 def _comparison(fit: LrFit) -> list[list[str]]:
@@ -115,18 +111,18 @@ def _comparison(fit: LrFit) -> list[list[str]]:
         for rule in predictions(
             n_params=point.N, n_params_non_embedding=point.N, tokens=point.D
         ).iter_rows(named=True):
-            found = point.surface.optima.get(rule["quantity"])
-            if found is None:
+            optimum = point.surface.optima.get(rule["quantity"])
+            if optimum is None:
                 continue
             rows.append(
                 [
-                    f"{point.N:,.0f}",
-                    f"{point.D:,.0f}",
+                    short(point.N),
+                    short(point.D),
                     rule["quantity"],
-                    _number(found.value),
-                    _interval(found),
+                    short(optimum.value),
+                    _interval(optimum),
                     rule["rule"],
-                    _number(rule["value"]),
+                    short(rule["value"]),
                 ]
             )
     return rows
@@ -144,8 +140,8 @@ def _trials(page: Page, table: pl.DataFrame) -> None:
 def _known_words() -> str:
     known = published_exponents()
     return (
-        "It starts from the exponents of published rules and goes where the trials tell more: for "
-        f"lr {known['lr'].words}; for the batch {known['batch_tokens'].words}."
+        "It starts from the exponents of published rules and moves with the trials: for lr "
+        f"{known['lr'].words}; for the batch {known['batch_tokens'].words}."
     )
 
 

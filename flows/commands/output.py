@@ -1,6 +1,7 @@
 """How commands answer: a table for people, or one JSON document."""
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 _WIDE = 140
+# 1,234; 11B; $12; 1.00e+23; 16.3%; with an interval or a range behind it.
+_NUMBER = re.compile(r"[+−×-]?\$?\d[\d,.]*(e[+-]\d+)?[kMBT%]?( .*)?|–")
 
 
 def emit(document: Any, destination: str) -> None:
@@ -51,9 +54,7 @@ def width() -> int:
 
 
 def _numeric(value: object) -> bool:
-    return isinstance(value, int | float) or (
-        isinstance(value, str) and value[:1].isdigit() and not any(c.isalpha() for c in value[:2])
-    )
+    return isinstance(value, int | float) or _NUMBER.fullmatch(str(value)) is not None
 
 
 def _cell(value: object) -> str:
