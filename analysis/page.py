@@ -60,7 +60,7 @@ class Page:
         self._parts.append(f"<ul>{rows}</ul>")
 
     def key_figures(self, items: Sequence[tuple[str, str]]) -> None:
-        """A row of large numbers, each with what it says."""
+        """A row of large numbers, each with its meaning."""
         cells = "".join(
             f'<div class="key"><b>{escape(value)}</b><span>{escape(words)}</span></div>'
             for value, words in items

@@ -14,7 +14,7 @@ import polars as pl
 
 from analysis.law import LossLaw, Repetition, Support
 
-# The laws a retrodiction is spread over: three fits to Chinchilla's runs, three to others.
+# The laws that a retrodiction compares: three fits to Chinchilla's runs, three to others.
 SIX_LAWS = (
     "besiroglu",
     "hoffmann_tex",
@@ -87,10 +87,10 @@ def lr_exponents() -> pl.DataFrame:
 
 
 def training_rules(C: float) -> pl.DataFrame:
-    """What others would train at a budget when training is all that costs.
+    """N and D by other rules at a training budget, serving left out.
 
     Hoffmann's approaches 1 and 2 give no loss law, only sizes and tokens by budget; their tables
-    are interpolated in logarithms and asked nothing outside. Llama 3's rule is D = 0.299·C^0.537
+    are interpolated in logarithms and give nothing outside. Llama 3's rule is D = 0.299·C^0.537
     (arXiv:2407.21783, figure 3), which its authors fitted from 6e18 to 1e22 FLOPs.
 
     Returns:

@@ -97,8 +97,8 @@ def how(comparison: Comparison) -> str:
         else "each table was resampled by itself"
     )
     return (
-        f"{comparison.level:.0%} intervals from bootstrap draws of both laws; {drawn}. C = 6·N·D in "
-        "N*. A change is shown where its interval excludes no change."
+        f"{comparison.level:.0%} intervals from bootstrap draws of both laws; {drawn}. C = 6·N·D "
+        "in N*. A change is shown where its interval excludes no change."
     )
 
 

@@ -12,13 +12,14 @@ from numpy.typing import ArrayLike
 
 from analysis.frontier.contour import Contour
 from analysis.law import Array, Constants, Law
+from analysis.words import flops, short
 
 # An inference token costs 2·N FLOPs, a training token 6·N (Sardana et al. 2024, section 2).
 FLOPS_RATIO = 1 / 3
 
 
 class FrontierError(ValueError):
-    """The question has no answer; the message says what would have one."""
+    """The question has no answer; the message says how to change it."""
 
 
 class UnreachableLoss(FrontierError):
@@ -30,7 +31,7 @@ class TooSmall(FrontierError):
 
 
 class NegativeDemand(FrontierError):
-    """Fewer than zero tokens to serve."""
+    """The demand is below zero."""
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,8 @@ def compute_optimal_counted(
     edge = (log_N - low < 1e-3) | (high - log_N < 1e-3)
     if np.any(edge):
         raise FrontierError(
-            f"the best size for {np.max(budget[edge]):.3g} FLOPs is not between "
-            f"{sizes[0]:.3g} and {sizes[1]:.3g} parameters. Widen `sizes`."
+            f"the best size for {flops(float(np.max(budget[edge])))} FLOPs is not between "
+            f"{short(sizes[0])} and {short(sizes[1])} parameters. Widen `sizes`."
         )
     N = np.exp(log_N)
     return N, budget / train_flops_per_token(N)
@@ -265,10 +266,10 @@ def contour_above_E(law: Law, loss: ArrayLike) -> Contour:
 
 
 def zoom_minimum(f: Callable[[Array], Array], low: Array, high: Array) -> Array:
-    """Where a function of one valley is least between `low` and `high`, for many at once.
+    """Minima between `low` and `high` of functions that have one valley, many at once.
 
     Takes the best of 33 points and zooms into its neighbours until the interval is below 1e-9
-    of its place; one point of every grid is the best one found before.
+    of its place; every grid contains the best point of the one before.
 
     Args:
         f: maps an array of shape (points, *low.shape) to values of that shape.
@@ -281,11 +282,11 @@ def zoom_minimum(f: Callable[[Array], Array], low: Array, high: Array) -> Array:
     return np.asarray(np.take_along_axis(grid, best, axis=0)[0])
 
 
-def _budget(flops: ArrayLike) -> Array:
-    flops = np.asarray(flops, float)
-    if not np.all(flops > 0):
-        raise FrontierError(f"a budget of {np.min(flops):.3g} FLOPs is not above zero.")
-    return flops
+def _budget(C: ArrayLike) -> Array:
+    budget = np.asarray(C, float)
+    if not np.all(budget > 0):
+        raise FrontierError(f"a budget of {np.min(budget):.3g} FLOPs is not above zero.")
+    return budget
 
 
 def _demand(inference_tokens: ArrayLike) -> Array:
@@ -301,7 +302,7 @@ def _demand(inference_tokens: ArrayLike) -> Array:
 def _price_ratio(ratio: float) -> float:
     if not (np.isfinite(ratio) and ratio > 0):
         raise FrontierError(
-            f"an inference token at {ratio:.3g} times the price of a training token per "
-            "parameter is not a price: it must be above zero (1/3 counts FLOPs)."
+            f"price_ratio is {ratio:.3g}: the price of an inference token over that of a training "
+            "token must be above zero and finite (1/3 counts FLOPs)."
         )
     return ratio

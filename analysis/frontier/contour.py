@@ -3,7 +3,7 @@
 The exponent gamma of a law drops out: with r = (loss - E)^(1/gamma) the contour of a loss is
 A/N^alpha + B/D^beta = r for the whole family. Along it the lifetime optimum has a closed form
 in ρ, the inference bill over the training bill. So a whole frontier is an array expression,
-and the optimum for one given demand is one safe solve in log ρ.
+and the optimum for a given demand is one safe solve in log ρ.
 """
 
 from dataclasses import dataclass

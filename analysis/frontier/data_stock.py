@@ -1,7 +1,7 @@
-"""What repeated data is worth, and the frontier when unique data runs out.
+"""The value of repeated data, and the frontier when unique data runs out.
 
 Muennighoff et al. 2023 (arXiv:2305.16264): tokens beyond the stock U of unique ones, and
-parameters beyond what U can feed, lose value exponentially. Their half-lives R_D and R_N were
+parameters beyond what U can train, lose value exponentially. Their half-lives R_D and R_N were
 fitted on C4; under a law without its own they are borrowed, and the answer says so.
 """
 
@@ -21,6 +21,7 @@ from analysis.frontier.allocation import (
 )
 from analysis.law import Array, LossLaw, Repetition
 from analysis.repeated_data import effective, optimal_size_for_tokens
+from analysis.words import short
 
 
 class DataRunsOut(FrontierError):
@@ -45,7 +46,7 @@ class Stock:
 
     @property
     def borrowed(self) -> bool:
-        """Whether the half-lives are another law's."""
+        """Whether the half-lives come from another law."""
         return self.law.repetition is None
 
     @property
@@ -97,7 +98,7 @@ def inference_optimal_with_stock(
 ) -> Allocation:
     """The cheapest model of a loss over its life when only U tokens are unique.
 
-    Off the smooth law no closed form holds: a scan over N, an inner solve for D, and a zoom.
+    There is no closed form: a scan over N, an inner solve for D, and a zoom.
 
     Raises:
         UnreachableLoss: the loss is not above E.
@@ -115,15 +116,15 @@ def inference_optimal_with_stock(
         N = np.exp(log_N)
         return np.asarray(N * (stock.tokens(N, loss) + price_ratio * inference_tokens))
 
-    # With too little data the best model grows past N0, not far: excess parameters fade too.
+    # With too little data the best N is above N0, but not far: excess parameters fade too.
     scan = np.log(np.geomspace(contour.N_min, 1e3 * contour.N(0.0), 4001))
     bill = total(scan)
     best = int(np.argmin(bill))
     if not np.isfinite(bill[best]):
         raise DataRunsOut(
-            f"{stock.U:.3g} unique tokens do not reach loss {loss:.6g} at any size, however often "
-            f"they repeat; fresh data would take {float(plain.D):.3g} tokens. Add data or accept a "
-            "higher loss."
+            f"{short(stock.U)} unique tokens do not reach loss {loss:.6g} at any size, however "
+            f"often they repeat; fresh data would take {short(float(plain.D))} tokens. Add data or "
+            "accept a higher loss."
         )
     edges = scan[max(best - 1, 0)], scan[min(best + 1, scan.size - 1)]
     N = np.exp(zoom_minimum(total, *(np.atleast_1d(edge) for edge in edges)))[0]

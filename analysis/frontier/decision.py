@@ -1,8 +1,8 @@
-"""The answer to a person's question: which N and D, how sure, and what a wrong guess costs.
+"""The frontier of a goal: which N and D, how certain, and what a wrong guess of demand costs.
 
-A goal fixes the quality: a loss, a training budget, or a model to match. Under every bootstrap
-draw the goal is met again, so an interval tells how much the choice moves with the data the
-law was fitted on.
+A goal fixes the quality: a loss, a training budget, or a model to match. Every bootstrap draw
+meets the goal again, so an interval shows how much the choice moves with the data that the law
+was fitted on.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class AtLoss:
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.loss):
-            raise FrontierError(f"a loss of {self.loss} is no goal: give a finite one above E.")
+            raise FrontierError(f"a loss of {self.loss} is not a goal: give a finite one above E.")
 
     def loss_under(self, law: Law) -> Array:
         """The loss, whatever the law."""
@@ -52,7 +52,7 @@ class AtBudget:
             raise FrontierError(f"a budget of {self.train_flops:g} FLOPs is not above zero.")
 
     def loss_under(self, law: Law) -> Array:
-        """The loss that budget buys under the law."""
+        """The loss that the budget reaches under the law."""
         law = Constants.of(law)
         return law.loss(*compute_optimal(law, self.train_flops))
 
@@ -66,7 +66,9 @@ class Like:
 
     def __post_init__(self) -> None:
         if not (self.N > 0 and self.D > 0):
-            raise FrontierError(f"a model of {self.N:g} parameters on {self.D:g} tokens is none.")
+            raise FrontierError(
+                f"a model of {self.N:g} parameters on {self.D:g} tokens: both must be above zero."
+            )
 
     def loss_under(self, law: Law) -> Array:
         """The model's loss under the law."""
@@ -89,7 +91,7 @@ class Frontier:
         drawn_baseline: the compute-optimal choice under those draws.
         unreachable: share of the draws under which the goal lies at or below E.
         extrapolated: for each demand whether the optimum lies outside the law's support;
-            None when the law does not tell its support.
+            None when the law has no support.
     """
 
     law: LossLaw
@@ -165,7 +167,7 @@ def frontier(
 
 
 def extrapolated(law: LossLaw, N: ArrayLike, D: ArrayLike) -> NDArray[np.bool_] | None:
-    """Whether (6·N·D, D/N) lies outside the data of the law; None when it does not tell."""
+    """Whether (6·N·D, D/N) lies outside the law's support; None when it has none."""
     if law.support is None:
         return None
     N, D = np.asarray(N, float), np.asarray(D, float)
@@ -175,9 +177,9 @@ def extrapolated(law: LossLaw, N: ArrayLike, D: ArrayLike) -> NDArray[np.bool_] 
 def spread_over_laws(
     laws: Sequence[LossLaw], goal: Goal, inference_tokens: float, **prices: float
 ) -> pl.DataFrame:
-    """The choice under each law, one row each, for a goal every law can state in its own loss.
+    """The choice under each law, one row each, for a goal that every law states in its own loss.
 
-    A loss means something else under another tokenizer, so a goal given as a loss belongs to one
+    A loss has another meaning under another tokenizer, so a goal given as a loss belongs to one
     law: pass `AtBudget` or `Like`.
 
     Raises:
@@ -219,7 +221,7 @@ def regret(
     true: ArrayLike,
     price_ratio: float = FLOPS_RATIO,
 ) -> Array:
-    """Extra lifetime bill of planning for one demand and meeting another, as a fraction.
+    """Extra lifetime bill when demand differs from the plan, as a fraction.
 
     Returns:
         Shape (true, planned).
@@ -234,7 +236,7 @@ def regret(
 def least_regret_demand(
     law: Law, loss: float, low: float, high: float, *, price_ratio: float = FLOPS_RATIO
 ) -> float:
-    """The demand to plan for when all that is known is that it lies between two bounds.
+    """The demand to plan for when only its bounds are known: the one of least worst regret.
 
     Regret at `low` rises with the plan and regret at `high` falls, so the worst case is least
     where they meet: one bisection in log demand.

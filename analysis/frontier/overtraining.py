@@ -1,7 +1,7 @@
 """A model that exists against the cheapest one of the same loss.
 
-What did its size cost in training, after how many served tokens does that pay, and for which
-demand would its N and D have been the best choice? All functions take a law or its draws.
+The extra training that its size costs, the served tokens that repay it, and the demand for which
+its N and D are the best choice. All functions take a law or its draws.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from analysis.law import Array, Constants, Law
 
 
 def elasticity_ratio(law: Law, N: ArrayLike, D: ArrayLike) -> Array:
-    """eps_N/eps_D: what an e-fold of N takes off the loss over what an e-fold of D does.
+    """eps_N/eps_D: the fall of the loss with ln N over its fall with ln D.
 
     One at the compute-optimal point of every budget; above one where D is ahead of N.
     """
@@ -26,7 +26,8 @@ def elasticity_ratio(law: Law, N: ArrayLike, D: ArrayLike) -> Array:
 def implied_spend_ratio(law: Law, N: ArrayLike, D: ArrayLike) -> Array:
     """Inference bill over training bill that makes (N, D) the cheapest of its loss.
 
-    No price enters. Below zero no demand does: the model is larger than compute-optimal.
+    It does not depend on prices. Below zero no demand does: the model is larger than
+    compute-optimal.
     """
     return elasticity_ratio(law, N, D) - 1
 

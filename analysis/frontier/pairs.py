@@ -1,7 +1,7 @@
-"""What would prove a frontier wrong: two sizes that the law says end at the same loss.
+"""Pairs of sizes that a law predicts to end at the same loss: the test of its frontier.
 
-Moving along an iso-loss contour is all the frontier does. A pair of trainings on one contour
-tests it; the miss is a loss, and the tokens that would make up for it.
+A frontier moves along iso-loss contours. Two trainings on one contour test it; the miss is a
+loss, and the tokens that would make up for it.
 """
 
 from dataclasses import dataclass
@@ -39,18 +39,18 @@ def equal_loss_pair(law: Law, C: float, *, size_ratio: float = 0.5) -> Pair:
 def observed_pairs(
     law: Law, observations: pl.DataFrame, *, least_ratio: float = 1.8, alike: float = 5e-3
 ) -> pl.DataFrame:
-    """Runs of unlike size that the law predicts to end alike, widest first.
+    """Runs of different size that the law predicts to end alike, the widest pair first.
 
     The law was fitted on these runs, so this is a milder test than a pair trained for it.
 
     Args:
-        observations: columns n_params, tokens, val_loss; rows without a loss are passed over.
+        observations: columns n_params, tokens, val_loss; rows without a loss are skipped.
         least_ratio: of the larger size to the smaller.
-        alike: most relative difference between the two predicted losses.
+        alike: largest relative difference between the two predicted losses.
 
     Returns:
         N_large, D_large, loss_large, the same for small; miss_loss, the small model's observed
-        loss above what the law expects of it given the large one; miss_tokens, the extra
+        loss above the one that the law and the large model imply; miss_tokens, the extra
         tokens as a fraction that would make up for it; surprising, whether the miss is more
         than twice what two runs' scatter around the law explains.
     """

@@ -1,11 +1,11 @@
-"""What serving a decoder costs: a roofline over weights, key-value cache and arithmetic.
+"""The cost of serving a decoder: a roofline over weights, key-value cache and arithmetic.
 
 One decoding step reads all weights once and every sequence's cache; prefill is arithmetic.
-How much of the peak a decoding step uses is a result here, never an input: it follows from
-batch, context and the number of key-value heads.
+The share of the peak that decoding reaches is a result, never an input: it follows from batch,
+context and the number of key-value heads.
 
 Not modelled: prefix caching, speculative decoding, communication between GPUs, queueing and
-idle capacity, mixtures of experts. Divide by occupancy for capacity that waits.
+idle capacity, mixtures of experts. Divide by occupancy for idle capacity.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from analysis import published
 from analysis.frontier.allocation import FrontierError
 from analysis.law import Array
+from analysis.words import short
 
 # One measured point: 13B on one A100-40GB, context 512, batch 1: 63.17 ms of prefill and
 # 22.0 ms a generated token (kipp.ly, as tabulated in cli99/llm-analysis). With 2·N FLOPs a
@@ -23,9 +24,9 @@ from analysis.law import Array
 MEASURED_MFU, MEASURED_MBU = 0.675, 0.76
 # LLaMA trained at 0.44 to 0.51 of an A100's peak (from Touvron et al. 2023, Table 15).
 TRAIN_MFU = 0.45
-# Of a GPU's memory, after CUDA context, activations and fragmentation.
+# Share of a GPU's memory left by CUDA context, activations and fragmentation.
 USABLE_MEMORY = 0.9
-# One node; more would need a model of its interconnect.
+# One node; several would need a model of their interconnect.
 MOST_GPUS = 8
 
 
@@ -64,11 +65,11 @@ class Device:
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a decoder decides its serving cost. Fields may be arrays of one shape.
+    """The sizes of a decoder that decide its serving cost. Fields may be arrays of one shape.
 
     Attributes:
         n_params: every parameter that is read to decode one token.
-        width_layers: n_layers·d_model, which attention's arithmetic goes by.
+        width_layers: n_layers·d_model, to which attention's arithmetic is proportional.
         kv_values: keys and values cached for a token: 2·n_layers·n_kv_heads·head_dim.
     """
 
@@ -108,7 +109,7 @@ class Shape:
 
     @classmethod
     def llama_like(cls, N: ArrayLike, *, kv_share: float = 1.0) -> "Shape":
-        """Shapes between and beyond LLaMA's four, for sizes that nobody has built.
+        """Shapes for sizes between and beyond LLaMA's four.
 
         n_layers·d_model follows N by a power law through LLaMA 7B and 65B.
 
@@ -189,7 +190,7 @@ class Serving:
         return np.asarray(flops / self._speed)
 
     def decode_mfu(self, shape: Shape) -> Array:
-        """Share of the peak that decoding's 2·N FLOPs a token reach; an outcome."""
+        """Share of the peak that decoding's 2·N FLOPs a token reach."""
         useful = 2 * shape.n_params * self.batch
         return np.asarray(useful / (self.step_gpu_seconds(shape) * self.device.flops))
 
@@ -224,8 +225,8 @@ class Serving:
                 "GB: use fewer bits per weight, or a smaller model."
             )
             raise DoesNotFit(
-                f"{shape.name} of {float(shape.n_params):.3g} parameters at {self.weight_bits:g} "
-                f"bits, batch {self.batch}, context {self.context:g} needs "
+                f"{shape.name} of {short(float(shape.n_params))} parameters at "
+                f"{self.weight_bits:g} bits, batch {self.batch}, context {self.context:g} needs "
                 f"{float(self.memory_bytes(shape)) / 1e9:.3g} GB, {needed} × {self.device.name}; "
                 f"there are {self.gpus}. {advice}"
             )

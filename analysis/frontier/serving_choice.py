@@ -1,8 +1,7 @@
 """The cheapest model in dollars, with serving priced by the roofline of `frontier.serving`.
 
-Two ways to choose. Among sizes that nobody has built, the bill is smooth and the optimum is
-found by search. Among shapes that exist, whole GPUs and memory make the bill jump, so every
-shape is priced and the cheapest wins.
+There are two ways to choose. Over all sizes the bill is smooth, and a search finds the optimum.
+Over published shapes whole GPUs and memory make the bill jump, so every shape is priced.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from analysis.frontier.allocation import FrontierError, contour_above_E, inferen
 from analysis.frontier.overtraining import elasticity_ratio
 from analysis.frontier.serving import TRAIN_MFU, Device, DoesNotFit, Serving, Shape
 from analysis.law import Array, Law
+from analysis.words import short
 
 # Step in log N of numerical slopes.
 NUDGE = 1e-4
@@ -27,7 +27,7 @@ class Workload:
     """Tokens over the model's life, prompt and generated apart, and the price of training.
 
     Attributes:
-        train_device: what the training runs on, at its price.
+        train_device: the GPU of the training, at its price.
         train_mfu: share of its peak that training reaches.
     """
 
@@ -52,10 +52,10 @@ class ServedChoice:
     """The cheapest size in dollars, beside the compute-optimal one.
 
     Attributes:
-        eta: elasticity of the serving bill in N; one if every dollar went with 2·N FLOPs.
+        eta: elasticity of the serving bill in N; 1 if all of it were proportional to 2·N FLOPs.
         capped: the GPUs' memory, not the price, set the size.
-        usd_per_gb: what one more GB of GPU memory would take off the lifetime bill; zero
-            unless `capped`.
+        usd_per_gb: fall of the lifetime bill with one more GB of GPU memory; zero unless
+            `capped`.
         baseline_usd: lifetime bill of the compute-optimal model of the same loss.
     """
 
@@ -135,9 +135,9 @@ def smooth_choice(
     if capped:
         if cap <= float(contour.N_min):
             raise DoesNotFit(
-                f"loss {loss:.6g} needs more than {float(contour.N_min):.3g} parameters; "
+                f"loss {loss:.6g} needs more than {short(float(contour.N_min))} parameters; "
                 f"{serving.gpus} × {serving.device.name} at {serving.weight_bits:g} bits hold "
-                f"{cap:.3g}. Use more GPUs, fewer bits, a smaller batch, or accept a higher loss."
+                f"{short(cap)}. Use more GPUs, fewer bits, a smaller batch, or a higher loss."
             )
         N, D = cap, float(contour.tokens(cap))
     shape = Shape.llama_like(N, kv_share=kv_share)
@@ -172,7 +172,7 @@ def smooth_bill(
 
 
 def general_condition_residual(law: Law, choice: ServedChoice) -> float:
-    """How far a choice is from eps_N/eps_D = 1 + eta·(serving bill)/(training bill)."""
+    """Distance of a choice from eps_N/eps_D = 1 + eta·(serving bill)/(training bill)."""
     ratio = float(elasticity_ratio(law, choice.N, choice.D))
     return ratio / (1 + choice.eta * choice.spend_ratio) - 1
 
@@ -197,7 +197,7 @@ def menu(
     *,
     days: float | None = None,
 ) -> pl.DataFrame:
-    """Every shape priced for the same loss, cheapest first, the impossible ones with a reason.
+    """Every shape priced for the same loss, cheapest first; impossible ones last, with a reason.
 
     Args:
         days: rent whole replicas around the clock for this long; None buys GPU time by the
@@ -208,7 +208,7 @@ def menu(
         FrontierError: `days` is not above zero.
     """
     if days is not None and not days > 0:
-        raise FrontierError(f"a rent of {days:g} days is none: give more than zero.")
+        raise FrontierError(f"days is {days:g}; it must be above zero.")
     contour = contour_above_E(law, loss)
     rows = []
     for shape in shapes:
@@ -216,8 +216,8 @@ def menu(
         D = float(contour.tokens(N))
         row: dict[str, object] = {"model": shape.name, "N": N, "reason": None}
         if not np.isfinite(D):
-            least = float(contour.N_min)
-            row["reason"] = f"too small: the loss needs more than {least:.3g} parameters"
+            least = short(float(contour.N_min))
+            row["reason"] = f"too small: the loss needs more than {least} parameters"
         elif int(serving.gpus_needed(shape)) > serving.gpus:
             row["reason"] = (
                 f"does not fit: {int(serving.gpus_needed(shape))} × {serving.device.name}"
@@ -253,7 +253,7 @@ def _around(N: float) -> Array:
 def _shadow_price(
     total: Callable[[Array], Array], N: float, serving: Serving, kv_share: float
 ) -> float:
-    """Dollars off the bill for a GB more, from slopes of bill and memory at the cap."""
+    """Dollars saved by one more GB, from the slopes of bill and memory at the cap."""
     bills = total(_around(N))
     needed = serving.memory_bytes(Shape.llama_like(_around(N), kv_share=kv_share))
     return float((bills[0] - bills[1]) / (needed[1] - needed[0]) * 1e9)

@@ -1,4 +1,4 @@
-"""From a table of (N, D, lr, batch, loss) to surfaces and laws; our own trials or a paper's."""
+"""From a table of (N, D, lr, batch, loss) to surfaces and laws."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,28 +13,28 @@ from analysis.tuning.law import TunedLaw, TunedPoint, fit_laws
 from analysis.tuning.rules import published_exponents
 from analysis.tuning.surface import Axis, SurfaceError, Trials, check_trials, fit_surfaces
 
-# Searched parameters that a table may tell, learning rate and batch first.
+# Searched parameters that a table may hold, learning rate and batch first.
 AXES = ("lr", "batch_tokens", "warmup_fraction", "beta2_gap", "weight_decay")
 _SPELLINGS = {
     "lr": ("learning_rate", "peak_lr", "max_lr", "eta"),
     "batch_tokens": ("batch", "batch_size", "batch_size_tokens", "tokens_per_batch", "bs"),
 }
-# Budgets closer than this factor are one budget, rounded to whole steps of different batches.
+# Budgets within this factor are one budget, rounded to whole steps of different batches.
 _SAME_BUDGET = 1.05
 
 
 @dataclass(frozen=True, slots=True)
 class LrFit:
-    """What a table of trials says about learning rate and batch.
+    """The laws of learning rate and batch from a table of trials.
 
     Attributes:
         table: the rows used, with `budget`, the mean tokens of the budget each belongs to.
         points: a surface for each size and budget that has one.
-        lr, batch: the laws that the trials alone tell.
-        recipe_lr, recipe_batch: the laws of the trials and of published exponents together, which
-            go on where the trials leave an exponent open. What a sweep is given.
-        refusals: why the others have none.
-        advice: which ranges to widen, and what is not identified.
+        lr, batch: the laws of the trials alone.
+        recipe_lr, recipe_batch: the laws of the trials and published exponents together, complete
+            also where the trials do not identify an exponent. Sweeps train by them.
+        refusals: reasons why other sizes and budgets have no surface.
+        advice: ranges to widen, and constants that are not identified.
     """
 
     table: pl.DataFrame
@@ -48,7 +48,7 @@ class LrFit:
     level: float
 
     def as_json(self) -> dict[str, Any]:
-        """The laws and the optima they go through."""
+        """The laws and the optima they were fitted through."""
         return {
             "lr": self.lr.as_json(("coef", "exponent_N", "exponent_D")),
             "batch": self.batch.as_json(("coef", "exponent_D")),
@@ -66,32 +66,32 @@ class LrFit:
 
     def support(self) -> dict[str, list[float]]:
         """Ranges of N and D that the laws were fitted on."""
-        found = {"N": [p.N for p in self.points], "D": [p.D for p in self.points]}
-        return {name: [min(values), max(values)] for name, values in found.items() if values}
+        sizes = {"N": [p.N for p in self.points], "D": [p.D for p in self.points]}
+        return {name: [min(values), max(values)] for name, values in sizes.items() if values}
 
 
 def read_lr_table(path: Path, *, mapping: Mapping[str, str] | None = None) -> pl.DataFrame:
     """Read a table of trials from a file as `analysis.observations.read_table` does.
 
     Raises:
-        TableError: as there; or no column tells the learning rate.
+        TableError: as there; or no column holds the learning rate.
     """
     frame = check(read_table(path, mapping=mapping))
-    for house, spellings in _SPELLINGS.items():
-        if house in frame.columns:
+    for column, spellings in _SPELLINGS.items():
+        if column in frame.columns:
             continue
         hits = [name for name in frame.columns if name.lower().replace(" ", "_") in spellings]
         if len(hits) > 1:
             raise TableError(
-                f"columns {', '.join(map(repr, hits))} could all be {house}; "
-                f"say which with --map {house}={hits[0]}."
+                f"columns {', '.join(map(repr, hits))} could all be {column}; "
+                f"choose one with --map {column}={hits[0]}."
             )
         if hits:
-            frame = frame.rename({hits[0]: house})
+            frame = frame.rename({hits[0]: column})
     if "lr" not in frame.columns:
         raise TableError(
-            f"no column tells lr. There are {', '.join(frame.columns)}. "
-            "Name it with --map lr=THEIRS."
+            f"no column holds lr. There are {', '.join(frame.columns)}. "
+            "Name it with --map lr=COLUMN."
         )
     return _numeric(frame)
 
@@ -107,8 +107,8 @@ def fit_lr(
 
     Args:
         frame: n_params, tokens, val_loss and `AXES` as far as known; rows with an
-            `excluded_reason` are passed over.
-        ranges: searched ranges by N; without them a range is what the rows span.
+            `excluded_reason` are skipped.
+        ranges: searched ranges by N; None takes the range that the rows span.
 
     Raises:
         TableError: no size has enough trials for a surface.
@@ -118,7 +118,7 @@ def fit_lr(
         used = frame.filter(pl.col("excluded_reason").is_null())
     used = _with_budgets(used.filter(pl.col("val_loss").is_not_null()))
     refusals: list[str] = []
-    # What was searched alike is fitted together: the same axes, the same number of budgets.
+    # Sizes searched alike are fitted together: the same axes, the same number of budgets.
     alike: dict[tuple[tuple[str, ...], int], list[tuple[float, list[pl.DataFrame], Trials]]] = {}
     for (N,), rows in used.group_by("n_params", maintain_order=True):
         axes = _axes(rows, (ranges or {}).get(int(N)))
@@ -173,7 +173,7 @@ def _numeric(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _with_budgets(frame: pl.DataFrame) -> pl.DataFrame:
-    """Add `budget`: the mean tokens of rows whose budgets are one but for rounding."""
+    """Add `budget`: the mean tokens of rows whose budgets differ by rounding only."""
     parts = []
     for rows in frame.sort("n_params", "tokens").partition_by("n_params", maintain_order=True):
         logs = np.log(rows["tokens"].to_numpy().astype(float))
@@ -191,16 +191,16 @@ def _with_budgets(frame: pl.DataFrame) -> pl.DataFrame:
 def _axes(rows: pl.DataFrame, ranges: Sequence[Axis] | None) -> list[Axis]:
     if ranges is not None:
         return list(ranges)
-    found = []
+    axes = []
     for name in AXES:
         if name in rows.columns and rows[name].n_unique() > 1:
             low, high = rows[name].min(), rows[name].max()
-            found.append(Axis(name, float(low), float(high)))  # type: ignore[arg-type]
-    return found
+            axes.append(Axis(name, float(low), float(high)))  # type: ignore[arg-type]
+    return axes
 
 
 def _together(rows: pl.DataFrame, names: Sequence[str]) -> list[list[pl.DataFrame]]:
-    """Budgets of one size, those tried at the same points as one group, whose luck is shared."""
+    """Budgets of one size; those tried at the same points in one group, whose noise is shared."""
     budgets = [part.sort(names) for part in rows.partition_by("budget", maintain_order=True)]
     first = budgets[0].select(names)
     if all(part.select(names).equals(first) for part in budgets):
@@ -216,7 +216,7 @@ def _trials(budgets: Sequence[pl.DataFrame], axes: Sequence[Axis]) -> Trials:
 
 def _widen(points: Sequence[TunedPoint]) -> list[str]:
     """A sentence for each minimum that lies at the end of the searched range."""
-    found = []
+    sentences = []
     for point in points:
         for axis in point.surface.axes:
             edge = point.surface.optima[axis.name].edge
@@ -224,11 +224,11 @@ def _widen(points: Sequence[TunedPoint]) -> list[str]:
                 continue
             end = axis.low if edge == "low" else axis.high
             further = end / 4 if edge == "low" else end * 4
-            found.append(
+            sentences.append(
                 f"At N = {point.N:,.0f} and D = {point.D:,.0f} the best {axis.name} lies at the "
                 f"{edge} end of the searched range, {end:.3g}: widen it to {further:.2g}."
             )
-    return found
+    return sentences
 
 
 def _capital(reasons: Sequence[str]) -> list[str]:
@@ -247,10 +247,10 @@ def _optimum_json(point: TunedPoint) -> dict[str, Any]:
         "curvature": surface.curvature.tolist(),
         **{
             name: {
-                "value": found.value,
-                "interval": [found.low, found.high],
-                "edge": found.edge,
+                "value": optimum.value,
+                "interval": [optimum.low, optimum.high],
+                "edge": optimum.edge,
             }
-            for name, found in surface.optima.items()
+            for name, optimum in surface.optima.items()
         },
     }

@@ -1,4 +1,4 @@
-"""The words of a tuned recipe: a few lines for a terminal, and the page of a study."""
+"""A tuned recipe in a few lines for a terminal, and the page of a study."""
 
 from collections.abc import Mapping
 
@@ -15,7 +15,7 @@ from analysis.words import between, short
 
 
 def fit_lines(fit: LrFit) -> list[str]:
-    """The laws, their intervals and what to do next, for a terminal."""
+    """The laws, their intervals and advice, for a terminal."""
     sizes = len({point.N for point in fit.points})
     lines = [
         f"lr*    = {_law_words(fit.lr, fit.level)}",
@@ -41,7 +41,7 @@ def study_page(
 
     Args:
         table: every trial and budget, those left out with their reason.
-        importances: by size, Optuna's judgement of each parameter; empty where it has none.
+        importances: Optuna's importance of each parameter, by size; empty where it has none.
     """
     page = Page(f"Tuning {name}")
     if fit is None:

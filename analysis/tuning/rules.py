@@ -1,4 +1,4 @@
-"""What published rules say of the best learning rate and batch, and of their exponents."""
+"""The best learning rate and batch by published rules, and their exponents."""
 
 import numpy as np
 import polars as pl
@@ -8,9 +8,9 @@ from analysis.tuning.law import Exponents
 
 
 def predictions(*, n_params: float, n_params_non_embedding: float, tokens: float) -> pl.DataFrame:
-    """The peak learning rate and batch in tokens that each rule gives a size at a budget.
+    """The peak learning rate and batch in tokens by each rule, at a size and a budget.
 
-    Rules in compute are asked with C = 6·N·D.
+    Rules in compute take C = 6·N·D.
 
     Returns:
         rule, quantity (`lr` or `batch_tokens`), value, source.
@@ -30,14 +30,14 @@ def predictions(*, n_params: float, n_params_non_embedding: float, tokens: float
 
 
 def published_exponents() -> dict[str, Exponents]:
-    """What published rules let expect of our laws' exponents, by `lr` and `batch_tokens`.
+    """Priors of our laws' exponents from published rules, by `lr` and `batch_tokens`.
 
-    Rules for the learning rate differ in how they share its fall between N and D and agree on the
-    fall itself where both grow together, so the mean and spread are taken along that ray and along
-    D. A spread is that of one more rule like these: s·sqrt(1 + 1/n).
+    Rules for the learning rate disagree on the shares of N and D in its fall and agree on the fall
+    where both grow together, so mean and spread are taken along that ray and along D. The spread
+    is that of one more rule like these: s·sqrt(1 + 1/n).
     """
     (ray, ray_sd, rules), (along, along_sd, _) = _expected("lr", "ray"), _expected("lr", "D")
-    # exponent_N is what is left of the ray when exponent_D is taken off.
+    # exponent_N is the ray's exponent less exponent_D.
     turn = np.array([[1.0, -1.0], [0.0, 1.0]])
     batch, batch_sd, batch_rules = _expected("batch_tokens", "D")
     return {
@@ -56,8 +56,8 @@ def published_exponents() -> dict[str, Exponents]:
 
 
 def _expected(quantity: str, along: str) -> tuple[float, float, str]:
-    """Mean of the published exponents, spread of one more, and the rules they are from."""
+    """Mean of the published exponents, spread of one more, and the names of their rules."""
     rows = lr_exponents().filter((pl.col("quantity") == quantity) & (pl.col("along") == along))
-    found = rows["exponent"].to_numpy()
-    spread = found.std(ddof=1) * np.sqrt(1 + 1 / len(found))
-    return float(found.mean()), float(spread), ", ".join(rows["rule"])
+    exponents = rows["exponent"].to_numpy()
+    spread = exponents.std(ddof=1) * np.sqrt(1 + 1 / len(exponents))
+    return float(exponents.mean()), float(spread), ", ".join(rows["rule"])

@@ -13,7 +13,7 @@ Range = tuple[float, float]
 
 
 class StudyLawError(ValueError):
-    """A study's law.json cannot be used; the message names the study and how to mend it."""
+    """A study's law.json cannot be used; the message names the study and the remedy."""
 
 
 class PowerLaw(Frozen):

@@ -1,7 +1,7 @@
 """A smooth surface of loss over learning rate and batch at one model size, and its minimum.
 
 The lowest trial of a coarse search is a biased choice: it is the luckiest of many, and lies on
-the search's own points. A quadratic in logs through the trials near the minimum uses them all.
+the search's own points. A quadratic in logs uses all trials near the minimum.
 """
 
 from collections.abc import Sequence
@@ -16,18 +16,18 @@ Array = NDArray[np.float64]
 # demo's corpus a factor three to five in learning rate (docs/benchmarks/demo_lr_scan.md).
 WITHIN = 0.03
 _DRAWS = 2000
-# Residual degrees of freedom below which a standard error means nothing.
+# Fewest residual degrees of freedom for a standard error.
 _LEAST_FREE = 2
-# Sizes have curvatures of their own when chance would make them differ so much this rarely.
+# P-value of the F test below which sizes get curvatures of their own.
 _DIFFER = 0.05
-# Residuals of this share of the variance are rounding: there is no noise to test against.
+# Below this share of the variance residuals are rounding, not noise to test against.
 _EXACT = 1e-12
-# A draw counts as at the edge when it is this close to it, in logs.
+# A draw this close to an edge, in logs, counts as at the edge.
 _AT_EDGE = 1e-9
 
 
 class SurfaceError(ValueError):
-    """The trials do not carry a surface; the message says how many more it takes."""
+    """The trials do not determine a surface; the message says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Optimum:
-    """Where the loss is least along one axis.
+    """The minimum of the loss along one axis.
 
     Attributes:
         value: the minimum within the searched range.
@@ -61,14 +61,14 @@ class Surface:
 
     Attributes:
         axes: the searched parameters, learning rate first.
-        centre: ln of the point that x is counted from, (d,).
-        coef: constant, d slopes, d squares, then the product of the first two axes if there are.
+        centre: ln of the origin of x, (d,).
+        coef: constant, d slopes, d squares, then the product of the first two axes if d > 1.
         minimum: ln of the minimum within the searched box, (d,).
-        optima: the same with intervals, by axis name.
+        optima: the minimum with intervals, by axis name.
         loss: of the surface at its minimum.
         noise: standard deviation of the trials around it, nats per token.
-        rows: places of the trials that were used.
-        coef_draws: coefficients that the trials leave possible, (draws, p).
+        rows: positions of the trials used.
+        coef_draws: posterior draws of the coefficients, (draws, p).
         minimum_draws: their minima, (draws, d).
     """
 
@@ -109,12 +109,12 @@ class Surface:
 
 @dataclass(frozen=True, slots=True)
 class Trials:
-    """What was tried at one model size.
+    """The trials at one model size.
 
     Attributes:
         axes: the searched parameters, learning rate first, batch second if it was searched.
         points: their values, (n, d), all positive.
-        losses: a column for each budget that all of these points were tried at, (n, h), finite.
+        losses: a column for each budget, (n, h), finite; every point was tried at every budget.
     """
 
     axes: tuple[Axis, ...]
@@ -134,15 +134,15 @@ def fit_surfaces(
 
     Ordinary least squares on the trials whose loss, averaged over the budgets, is within a share
     `within` of their size's lowest. The only product is that of the first two axes, learning rate
-    and batch; companions enter by themselves. Sizes share their curvature, which a dozen trials
-    tell badly and two dozen better, unless an F test at 5 % says that theirs differ.
+    and batch. Sizes share their curvature, which a dozen trials determine badly and two dozen
+    better, unless an F test at 5 % finds that it differs.
 
-    What the trials leave possible is drawn from the posterior under a flat prior, a matrix t (Box
-    and Tiao 1973, section 8.4), budgets together because a trial's luck is the same at each;
-    intervals are percentiles of the draws' minima.
+    Coefficients are drawn from the posterior under a flat prior, a matrix t (Box and Tiao 1973,
+    section 8.4), budgets together because they share a trial's noise; intervals are percentiles
+    of the draws' minima.
 
     Args:
-        sizes: with the same axes, whose ranges may differ, and the same number of budgets.
+        sizes: all with the same axes and number of budgets; ranges may differ.
 
     Raises:
         SurfaceError: too few trials at a size, or trials that do not spread over every axis.
@@ -151,7 +151,7 @@ def fit_surfaces(
     if len(near) == 1 or _alike(near):
         return _fit(near, level, draws, seed)
     own = seed if isinstance(seed, tuple) else (seed,)
-    return [_fit([one], level, draws, (*own, place))[0] for place, one in enumerate(near)]
+    return [_fit([part], level, draws, (*own, place))[0] for place, part in enumerate(near)]
 
 
 def check_trials(trials: Trials) -> None:
@@ -195,25 +195,25 @@ def _near(trials: Trials, within: float) -> _Near:
 def _joint(near: Sequence[_Near]) -> Array:
     """The design of all trials: a constant and slopes for each size, then one curvature."""
     own = 1 + len(near[0].axes)
-    trials = sum(len(one.design) for one in near)
+    trials = sum(len(part.design) for part in near)
     joint = np.zeros((trials, own * len(near) + near[0].design.shape[1] - own))
     row = 0
-    for place, one in enumerate(near):
-        rows = slice(row, row + len(one.design))
-        joint[rows, place * own : (place + 1) * own] = one.design[:, :own]
-        joint[rows, own * len(near) :] = one.design[:, own:]
-        row += len(one.design)
+    for place, part in enumerate(near):
+        rows = slice(row, row + len(part.design))
+        joint[rows, place * own : (place + 1) * own] = part.design[:, :own]
+        joint[rows, own * len(near) :] = part.design[:, own:]
+        row += len(part.design)
     return joint
 
 
 def _alike(near: Sequence[_Near]) -> bool:
-    """Whether one curvature does for all sizes, by the trials' mean over the budgets."""
-    joint, losses = _joint(near), np.concatenate([one.losses.mean(axis=1) for one in near])
+    """Whether all sizes share one curvature, by an F test on the mean over the budgets."""
+    joint, losses = _joint(near), np.concatenate([part.losses.mean(axis=1) for part in near])
     together = _squares(joint, losses)
-    apart = sum(_squares(one.design, one.losses.mean(axis=1)) for one in near)
+    apart = sum(_squares(part.design, part.losses.mean(axis=1)) for part in near)
     if together <= _EXACT * float(np.var(losses)) * len(losses):
         return True
-    constants = sum(one.design.shape[1] for one in near)
+    constants = sum(part.design.shape[1] for part in near)
     more, free = constants - joint.shape[1], len(losses) - constants
     ratio = (together - apart) / more / max(apart / free, np.finfo(float).tiny)
     return bool(fisher.sf(ratio, more, free) > _DIFFER)
@@ -228,7 +228,7 @@ def _squares(design: Array, losses: Array) -> float:
 def _fit(
     near: Sequence[_Near], level: float, draws: int, seed: int | tuple[int, ...]
 ) -> list[list[Surface]]:
-    design, losses = _joint(near), np.concatenate([one.losses for one in near])
+    design, losses = _joint(near), np.concatenate([part.losses for part in near])
     n, p = design.shape
     unscaled = np.asarray(np.linalg.inv(design.T @ design), np.float64)
     coef = unscaled @ design.T @ losses
@@ -237,42 +237,42 @@ def _fit(
     drawn = _draw(coef, unscaled, covariance, n - p, draws, seed)
     own = 1 + len(near[0].axes)
     shared = np.arange(own * len(near), p)
-    found = []
-    for place, one in enumerate(near):
+    surfaces = []
+    for place, part in enumerate(near):
         columns = np.concatenate([np.arange(place * own, (place + 1) * own), shared])
-        found.append(
+        surfaces.append(
             [
-                _surface(one, coef[columns, k], drawn[:, columns, k], covariance[k, k], level)
+                _surface(part, coef[columns, k], drawn[:, columns, k], covariance[k, k], level)
                 for k in range(losses.shape[1])
             ]
         )
-    return found
+    return surfaces
 
 
-def _surface(one: _Near, coef: Array, drawn: Array, variance: float, level: float) -> Surface:
-    low, high = _box(one.axes, one.centre)
+def _surface(part: _Near, coef: Array, drawn: Array, variance: float, level: float) -> Surface:
+    low, high = _box(part.axes, part.centre)
     minimum = _box_minimum(coef[None], low, high)[0]
     minima = _box_minimum(drawn, low, high)
     return Surface(
-        axes=one.axes,
-        centre=one.centre,
+        axes=part.axes,
+        centre=part.centre,
         coef=coef,
-        minimum=minimum + one.centre,
+        minimum=minimum + part.centre,
         optima={
-            axis.name: _optimum(minimum[k], minima[:, k], low[k], high[k], one.centre[k], level)
-            for k, axis in enumerate(one.axes)
+            axis.name: _optimum(minimum[k], minima[:, k], low[k], high[k], part.centre[k], level)
+            for k, axis in enumerate(part.axes)
         },
         loss=float(_design(minimum[None])[0] @ coef),
         noise=float(np.sqrt(variance)),
-        rows=tuple(int(row) for row in one.rows),
+        rows=tuple(int(row) for row in part.rows),
         coef_draws=drawn,
-        minimum_draws=minima + one.centre,
+        minimum_draws=minima + part.centre,
         level=level,
     )
 
 
 def near_minimum(losses: Array, constants: int, within: float) -> NDArray[np.intp]:
-    """Places of the trials near the lowest loss, in their order; as many as a fit needs at least.
+    """Positions of the trials near the lowest loss, in order; at least as many as a fit needs.
 
     Args:
         losses: (n, h); a trial's height is its mean over the columns, each over its lowest.
@@ -319,10 +319,10 @@ def _box(axes: Sequence[Axis], centre: Array) -> tuple[Array, Array]:
 
 
 def _box_minimum(coef: Array, low: Array, high: Array) -> Array:
-    """Where each quadratic (s, p) is least within the box, (s, d).
+    """The minimum of each quadratic (s, p) within the box, (s, d).
 
-    Companions stand alone; of the first two axes the minimum is the stationary point if that is
-    one and inside, else it lies on one of the four sides.
+    Other axes are separate; over the first two the minimum is the stationary point if that is a
+    minimum and inside, else it lies on one of the four sides.
     """
     d = len(low)
     slope, square = coef[:, 1 : 1 + d], coef[:, 1 + d : 1 + 2 * d]
@@ -362,7 +362,7 @@ def _box_minimum(coef: Array, low: Array, high: Array) -> Array:
 
 
 def _line(slope: Array, square: Array, low: float, high: float) -> Array:
-    """Where slope·x + square·x² is least between two ends."""
+    """The x of least slope·x + square·x² between two ends."""
     inner = np.clip(-slope / np.where(square > 0, 2 * square, 1.0), low, high)
     ends = np.where(slope * low + square * low**2 <= slope * high + square * high**2, low, high)
     return np.asarray(np.where(square > 0, inner, ends))

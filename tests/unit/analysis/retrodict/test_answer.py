@@ -9,18 +9,15 @@ from analysis.frontier.overtraining import tokens_multiple
 from analysis.frontier.serving import Device
 from analysis.law import Support
 from analysis.retrodict.answer import range_over_laws, retrodict
-from analysis.retrodict.figures import (
+from analysis.retrodict.dollar_figures import (
     TASKS,
-    bill_data,
-    contour_data,
-    draw_bill,
-    draw_contour,
     draw_results,
     draw_serving,
     price_of_a_point,
     results_data,
     serving_data,
 )
+from analysis.retrodict.figures import bill_data, contour_data, draw_bill, draw_contour
 from analysis.retrodict.own_sweep import OwnSweep, counted_flops_per_token
 from analysis.retrodict.page import retrodict_page
 
