@@ -15,6 +15,7 @@ from analysis.observations import check
 from analysis.solver.problem import Problem
 from analysis.solver.profile import Profile
 from analysis.solver.search import Optimum, find_optimum
+from analysis.words import short
 from tests.simulated import CHINCHILLA, grid, isoflops, law_of, table
 
 Ends = tuple[float | None, float | None]
@@ -93,7 +94,7 @@ def test_wide_profiles_of_sizes_are_judged_by_their_ratio(
 ) -> None:
     verdicts = _judged(good, _profiles(size=(1e9, factor * 1e9)))
     assert [verdicts[q].verdict for q in ("n_opt", "d_opt")] == [verdict] * 2
-    assert f"1.00e+09 to {factor * 1e9:.2e}" in verdicts["d_opt"].reason
+    assert f"1B to {short(factor * 1e9)}" in verdicts["d_opt"].reason
     assert verdicts["exponent_N"].verdict == "identified"
 
 

@@ -12,6 +12,7 @@ from analysis.fit.isoflop import budgets, fit_isoflop, parabola, parabola_bias
 from analysis.fit.power_law import power_law
 from analysis.frontier.allocation import compute_optimal
 from analysis.observations import TableError, check
+from analysis.words import short
 from tests.simulated import CHINCHILLA, grid, isoflops, law_of, table
 
 
@@ -179,7 +180,7 @@ def test_a_minimum_at_the_edge_is_refused_with_the_size_to_add() -> None:
     assert fit.valleys[0].status == "edge"
     assert fit.valleys[0].n_opt is None
     step = np.exp(np.log(16) / 6)
-    assert f"add a size below it, N = {best / step:.2e} for a start" in fit.valleys[0].advice
+    assert f"add a size below it, N = {short(best / step)} for a start" in fit.valleys[0].advice
     assert fit.N is not None
     assert fit.N.budgets == 4
 

@@ -70,7 +70,7 @@ def test_a_budget_of_nothing_is_refused(law: LossLaw, budget: float) -> None:
 
 @pytest.mark.parametrize("ratio", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_price_that_is_none_is_refused(law: LossLaw, ratio: float) -> None:
-    with pytest.raises(FrontierError, match="not a price"):
+    with pytest.raises(FrontierError, match="above zero and finite"):
         inference_optimal(law, loss=2.1, inference_tokens=1e12, price_ratio=ratio)
 
 
