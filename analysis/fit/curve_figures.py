@@ -51,17 +51,12 @@ def draw_loss_curves(data: pl.DataFrame) -> go.Figure:
     for run in data.partition_by("run_id", maintain_order=True):
         N = run["n_params"][0]
         figure.add_scatter(
-            x=run["train_flops"],
-            y=run["loss"],
-            mode="lines",
-            line={"color": colours[N], "width": 1.5},
-            name=f"N = {short(N)}",
-            legendgroup=str(N),
-            showlegend=False,
-            text=shorts(run["tokens"]),
+            x=run["train_flops"], y=run["loss"], mode="lines",
+            line={"color": colours[N], "width": 1.5}, name=f"N = {short(N)}", legendgroup=str(N),
+            showlegend=False, text=shorts(run["tokens"]),
             hovertemplate=f"{escape(str(run['name'][0]))}<br>N = {short(N)}"
             "<br>C = %{x:.2e}<br>D = %{text}<br>loss %{y:.4f}<extra></extra>",
-        )
+        )  # fmt: skip
     runs, sizes = data["run_id"].n_unique(), data["n_params"].n_unique()
     size_legend(figure, colours)
     return styled(

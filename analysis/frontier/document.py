@@ -1,7 +1,7 @@
 """The advice as plain data: the contract of `isoflop frontier --json`."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -46,8 +46,8 @@ def advice_json(advice: Advice) -> dict[str, Any]:
 
 
 def _allocation(choice: Allocation, loss: float) -> dict[str, float]:
-    names = ("N", "D", "train_flops", "inference_flops", "total", "tokens_per_param")
-    return {name: np.asarray(getattr(choice, name)).item() for name in names} | {"loss": loss}
+    values = {name: np.asarray(getattr(choice, name)).item() for name in get_args(Quantity)}
+    return values | {"loss": loss}
 
 
 def _intervals(advice: Advice) -> dict[str, Any] | None:
@@ -61,10 +61,7 @@ def _intervals(advice: Advice) -> dict[str, Any] | None:
         "unreachable": answer.unreachable,
         "saving": [end.item() for end in saving],
     }
-    names: tuple[Quantity, ...] = (
-        "N", "D", "train_flops", "inference_flops", "total", "tokens_per_param"
-    )  # fmt: skip
-    for name in names:
+    for name in get_args(Quantity):
         interval = answer.interval(name, advice.level)
         assert interval is not None
         ends[name] = [end.item() for end in interval]

@@ -98,31 +98,20 @@ def draw_frontier(data: pl.DataFrame) -> go.Figure:
         if line["N_low"].null_count() == 0:
             figure.add_scatter(
                 x=[*line["train_flops"], *line["train_flops"].reverse()],
-                y=[*line["N_high"], *line["N_low"].reverse()],
-                fill="toself",
-                fillcolor=faded(shade),
-                line={"width": 0},
-                hoverinfo="skip",
-                showlegend=False,
-            )
+                y=[*line["N_high"], *line["N_low"].reverse()], fill="toself",
+                fillcolor=faded(shade), line={"width": 0}, hoverinfo="skip", showlegend=False,
+            )  # fmt: skip
         width = 3 if ratio == 0 else 2
         inside = line.filter(~pl.col("extrapolated").fill_null(False))
         figure.add_scatter(
-            x=line["train_flops"],
-            y=line["N"],
-            line={"color": shade, "width": width, "dash": "dot"},
-            hoverinfo="skip",
-            showlegend=False,
-            legendgroup=f"{ratio:g}",
-            mode="lines",
-        )
+            x=line["train_flops"], y=line["N"],
+            line={"color": shade, "width": width, "dash": "dot"}, hoverinfo="skip",
+            showlegend=False, legendgroup=f"{ratio:g}", mode="lines",
+        )  # fmt: skip
         figure.add_scatter(
-            x=inside["train_flops"],
-            y=inside["N"],
+            x=inside["train_flops"], y=inside["N"],
             name="training alone" if ratio == 0 else f"serve {ratio:g} × D₀",
-            line={"color": shade, "width": width},
-            mode="lines",
-            legendgroup=f"{ratio:g}",
+            line={"color": shade, "width": width}, mode="lines", legendgroup=f"{ratio:g}",
             text=_sizes(inside),
             customdata=inside.select("loss", "tokens_per_param", "saving").to_numpy(),
             hovertemplate=(
@@ -130,7 +119,7 @@ def draw_frontier(data: pl.DataFrame) -> go.Figure:
                 "<br>training %{x:.2e} FLOPs, loss %{customdata[0]:.4f}"
                 "<br>saves %{customdata[2]:.1%} of the lifetime bill<extra>%{fullData.name}</extra>"
             ),
-        )
+        )  # fmt: skip
     figure.update_xaxes(dtick=1)
     figure.update_yaxes(dtick=1)
     flops, sizes = axis("training FLOPs", log=True, flops=True), axis("N, parameters", log=True)
@@ -190,24 +179,17 @@ def draw_life(data: pl.DataFrame) -> go.Figure:
         ("inference_flops", "serving", CATEGORIES[4]),
     ):
         figure.add_scatter(
-            x=data["N"],
-            y=data[column],
-            name=words,
-            stackgroup="bill",
-            line={"width": 0.5, "color": colour},
-            text=_sizes(data),
+            x=data["N"], y=data[column], name=words, stackgroup="bill",
+            line={"width": 0.5, "color": colour}, text=_sizes(data),
             hovertemplate="%{text} tokens<br>%{y:.2e} FLOPs",
-        )
+        )  # fmt: skip
     best = data.sort("total").row(0, named=True)
     figure.add_scatter(
-        x=[best["N"]],
-        y=[best["total"]],
-        mode="markers",
-        name="cheapest",
+        x=[best["N"]], y=[best["total"]], mode="markers", name="cheapest",
         marker={"color": WARN, "size": 12, "symbol": "diamond"},
         text=[f"N {short(best['N'])} on {short(best['D'])}"],
         hovertemplate="%{text} tokens<br>%{y:.2e} FLOPs",
-    )
+    )  # fmt: skip
     figure.update_yaxes(rangemode="tozero")
     share = best["inference_flops"] / best["total"]
     return styled(

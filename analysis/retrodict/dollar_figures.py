@@ -61,13 +61,8 @@ def draw_serving(data: pl.DataFrame) -> go.Figure:
     """A bar for each way of serving: the best size, against training alone."""
     figure = go.Figure()
     figure.add_bar(
-        y=data["serving"],
-        x=data["N"],
-        orientation="h",
-        marker={"color": MARK},
-        text=shorts(data["N"]),
-        textposition="inside",
-        insidetextanchor="end",
+        y=data["serving"], x=data["N"], orientation="h", marker={"color": MARK},
+        text=shorts(data["N"]), textposition="inside", insidetextanchor="end",
         customdata=data.select(
             "usd_per_million_generated", "decode_mfu", "eta", "saving"
         ).to_numpy(),
@@ -77,14 +72,13 @@ def draw_serving(data: pl.DataFrame) -> go.Figure:
             "<br>saves %{customdata[3]:.1%}<extra></extra>"
         ),
         showlegend=False,
-    )
+    )  # fmt: skip
     baseline = data["baseline_N"][0]
     figure.add_vline(
-        x=baseline,
-        line={"color": INK, "dash": "dot"},
+        x=baseline, line={"color": INK, "dash": "dot"},
         annotation={"text": f"training alone: {short(baseline)}", "font": {"size": 11}},
         annotation_position="top left",
-    )
+    )  # fmt: skip
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(rangemode="tozero")
     spread = data["N"].max() / data["N"].min()  # type: ignore[operator]
@@ -162,13 +156,9 @@ def draw_results(data: pl.DataFrame) -> go.Figure:
     """One row for each task family: score against training, and against serving."""
     tasks = list(TASKS)
     figure = make_subplots(
-        rows=len(tasks),
-        cols=2,
-        shared_yaxes=True,
-        shared_xaxes=True,
-        horizontal_spacing=0.04,
+        rows=len(tasks), cols=2, shared_yaxes=True, shared_xaxes=True, horizontal_spacing=0.04,
         vertical_spacing=0.035,
-    )
+    )  # fmt: skip
     shown: set[str] = set()
     for row, task in enumerate(tasks, start=1):
         for family in data["family"].unique(maintain_order=True):
@@ -179,20 +169,14 @@ def draw_results(data: pl.DataFrame) -> go.Figure:
                 (("train_flops", _training), ("usd_per_million", _serving)), start=1
             ):
                 figure.add_scatter(
-                    x=line[cost],
-                    y=line["score"],
-                    mode="lines+markers",
-                    name=family,
-                    legendgroup=family,
-                    showlegend=family not in shown,
+                    x=line[cost], y=line["score"], mode="lines+markers", name=family,
+                    legendgroup=family, showlegend=family not in shown,
                     marker={"color": FAMILY_COLOURS[family], "size": 8},
-                    line={"color": FAMILY_COLOURS[family], "width": 1.5},
-                    text=line["model"],
+                    line={"color": FAMILY_COLOURS[family], "width": 1.5}, text=line["model"],
                     customdata=[show(value) for value in line[cost]],
                     hovertemplate="<b>%{text}</b><br>score %{y:.1f}, %{customdata}<extra></extra>",
-                    row=row,
-                    col=column,
-                )
+                    row=row, col=column,
+                )  # fmt: skip
                 shown.add(family)
         figure.update_yaxes(title={"text": TASKS[task][0], "font": {"size": 11}}, row=row, col=1)
     figure.update_xaxes(type="log", exponentformat="power")

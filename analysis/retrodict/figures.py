@@ -50,24 +50,16 @@ def draw_bill(data: pl.DataFrame) -> go.Figure:
     figure = go.Figure()
     figure.add_vrect(x0=-1, x1=0, fillcolor="#f3efe6", line_width=0, layer="below")
     figure.add_annotation(
-        text="no demand<br>explains<br>these",
-        x=-0.5,
-        y=1,
-        yref="paper",
-        yanchor="top",
-        showarrow=False,
-        font={"size": 11, "color": "#8a7a52"},
-    )
+        text="no demand<br>explains<br>these", x=-0.5, y=1, yref="paper", yanchor="top",
+        showarrow=False, font={"size": 11, "color": "#8a7a52"},
+    )  # fmt: skip
     for law in data["law"].unique(maintain_order=True):
         line = data.filter(pl.col("law") == law)
         symbol, words = LAW_MARKS.get(law, ("circle-open", law))
         drawn = line["draws"].null_count() == 0
         colours = [FAMILY_COLOURS.get(family, INK) for family in line["family"]]
         figure.add_scatter(
-            x=line["spend_ratio"],
-            y=line["model"],
-            mode="markers",
-            name=words,
+            x=line["spend_ratio"], y=line["model"], mode="markers", name=words,
             marker={
                 "symbol": symbol,
                 "size": 11 if drawn else 9,
@@ -80,7 +72,7 @@ def draw_bill(data: pl.DataFrame) -> go.Figure:
                 "<b>%{y}</b> under " + words + "<br>inference bill %{x:.2f} × training bill"
                 "<br>%{text}<extra></extra>"
             ),
-        )
+        )  # fmt: skip
     figure.update_yaxes(
         categoryorder="array", categoryarray=data["model"].unique(maintain_order=True)
     )
@@ -158,10 +150,7 @@ def draw_contour(data: pl.DataFrame, model: str) -> go.Figure:
     figure = go.Figure()
     line = data.filter(pl.col("kind") == "contour")
     figure.add_scatter(
-        x=line["train_flops"],
-        y=line["gflops_per_served_token"],
-        mode="lines",
-        name="same loss",
+        x=line["train_flops"], y=line["gflops_per_served_token"], mode="lines", name="same loss",
         line={"color": MARK, "width": 3},
         customdata=np.stack(
             [shorts(line[name]) for name in ("N", "D", "inference_tokens")], axis=1
@@ -170,12 +159,10 @@ def draw_contour(data: pl.DataFrame, model: str) -> go.Figure:
             "N %{customdata[0]} on %{customdata[1]} tokens<br>"
             "best for %{customdata[2]} served tokens<extra></extra>"
         ),
-    )
+    )  # fmt: skip
     marks = data.filter(~pl.col("kind").is_in(["contour", "actual"]))
     figure.add_scatter(
-        x=marks["train_flops"],
-        y=marks["gflops_per_served_token"],
-        mode="markers+text",
+        x=marks["train_flops"], y=marks["gflops_per_served_token"], mode="markers+text",
         text=[
             "  training alone" if kind == "compute-optimal" else f"  {kind} served"
             for kind in marks["kind"]
@@ -183,23 +170,18 @@ def draw_contour(data: pl.DataFrame, model: str) -> go.Figure:
         textposition=["middle right"] * 3 + ["top right"] * (marks.height - 3),
         marker={"color": "white", "size": 10, "line": {"color": MARK, "width": 2}},
         name="best for this many served tokens",
-    )
+    )  # fmt: skip
     actual = data.filter(pl.col("kind") == "actual")
     figure.add_scatter(
-        x=actual["train_flops"],
-        y=actual["gflops_per_served_token"],
-        mode="markers+text",
-        text=[f"  <b>{model}</b>"],
-        textposition="middle right",
-        marker={"color": WARN, "size": 13, "symbol": "diamond"},
-        name=model,
-    )
+        x=actual["train_flops"], y=actual["gflops_per_served_token"], mode="markers+text",
+        text=[f"  <b>{model}</b>"], textposition="middle right",
+        marker={"color": WARN, "size": 13, "symbol": "diamond"}, name=model,
+    )  # fmt: skip
     figure.add_hline(
-        y=2e-9 * data["N_min"][0],
-        line={"color": SOFT, "dash": "dot"},
+        y=2e-9 * data["N_min"][0], line={"color": SOFT, "dash": "dot"},
         annotation={"text": "no smaller model reaches this loss", "font": {"size": 11}},
         annotation_position="bottom right",
-    )
+    )  # fmt: skip
     figure.update_yaxes(rangemode="tozero")
     start = data.filter(pl.col("kind") == "compute-optimal")
     extra = actual["train_flops"][0] / start["train_flops"][0] - 1

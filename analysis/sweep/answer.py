@@ -10,7 +10,7 @@ from analysis.fit.isoflop import Valley
 from analysis.fit.power_law import PowerLaw
 from analysis.fit.records import GroupFit
 from analysis.observations import TableError
-from analysis.words import flops, short
+from analysis.words import flops, formula, short
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +90,7 @@ def law_sentence(group: GroupFit) -> str:
     interval = group.fit.intervals.values.get("exponent_N")
     spread = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
     return (
-        f"Parametric law: L = {law.E:.3f} + {law.A:.4g}/N^{law.alpha:.3f} + "
-        f"{law.B:.4g}/D^{law.beta:.3f} nats per token, N* ~ C^{law.exponent_N:.2f}{spread} "
+        f"Parametric law: {formula(law)} nats per token, N* ~ C^{law.exponent_N:.2f}{spread} "
         f"for C = 6ND. Each point is predicted from the others to "
         f"{group.leave_one_out_percent:.2f} % rms ({len(group.fit.rows_used)} points)."
     )

@@ -60,16 +60,12 @@ def draw_surface(point: TunedPoint, trials: pl.DataFrame) -> go.Figure:
     z = data["excess"].to_numpy().reshape(_GRID, _GRID).T
     batches = data["batch_tokens"].unique(maintain_order=True)
     figure.add_contour(
-        x=data["lr"].unique(maintain_order=True),
-        y=batches,
-        z=z,
-        contours={"start": 0, "end": 0.1, "size": 0.01},
-        colorscale="Viridis",
-        reversescale=True,
+        x=data["lr"].unique(maintain_order=True), y=batches, z=z,
+        contours={"start": 0, "end": 0.1, "size": 0.01}, colorscale="Viridis", reversescale=True,
         colorbar={"title": {"text": "above the<br>minimum,<br>nats/token"}},
         text=[[batch] * _GRID for batch in shorts(batches)],
         hovertemplate="lr %{x:.2e}<br>batch %{text}<br>+%{z:.4f}<extra></extra>",
-    )
+    )  # fmt: skip
     figure.add_scatter(
         x=trials["lr"], y=trials["batch_tokens"], mode="markers", name="trials",
         marker={"color": "white", "size": 8, "line": {"color": INK, "width": 1}},
@@ -167,10 +163,8 @@ def draw_importances(importances: Mapping[str, Mapping[str, float]]) -> go.Figur
     for size, shares in importances.items():
         figure.add_bar(
             y=[_WORDS.get(name, name) for name in names],
-            x=[shares.get(name, 0.0) for name in names],
-            orientation="h",
-            name=size,
-        )
+            x=[shares.get(name, 0.0) for name in names], orientation="h", name=size,
+        )  # fmt: skip
     best = max(
         names, key=lambda name: sum(shares.get(name, 0.0) for shares in importances.values())
     )
