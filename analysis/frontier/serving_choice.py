@@ -208,7 +208,7 @@ def menu(
         FrontierError: `days` is not above zero.
     """
     if days is not None and not days > 0:
-        raise FrontierError(f"days is {days:g}; it must be above zero.")
+        raise FrontierError(f"a rent of {days:g} days is too short: --days must be above zero.")
     contour = contour_above_E(law, loss)
     rows = []
     for shape in shapes:

@@ -94,7 +94,7 @@ def test_a_person_reads_the_answer_first(browser: Any, page: Path) -> None:
     )
     assert keys[0].startswith("1.06×")
     assert "80% interval 0.81 to 1.44" in keys[0]
-    assert keys[1].startswith("426B–695B")
+    assert keys[1].startswith("426B to 695B")
     sections = window.execute_script(
         "return [...document.querySelectorAll('h2')].map(heading => heading.innerText)"
     )
