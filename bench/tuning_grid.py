@@ -63,7 +63,7 @@ def main() -> None:
     with ThreadPoolExecutor(given.slots) as pool:
         list(pool.map(lambda run: train(run, home), runs))
     columns = ["n_params", "tokens", "lr", "batch_tokens", "seed", "val_loss"]
-    table = pl.DataFrame(observations(runs, home))
+    table = observations(runs, home)
     seeds = pl.Series("seed", [run.run.train.seed for run in runs])
     table.with_columns(seeds).select(columns).write_csv(given.table)
 

@@ -71,8 +71,7 @@ def tuned(plan: Plan, home: Home) -> Tuned:
     rows = pl.DataFrame()
     if law is not None:
         kept = ("name", "n_params", "tokens", "lr", "batch_tokens")
-        table = [{key: row[key] for key in kept} for row in observations(plan.runs, home)]
-        rows = left_on_table(pl.DataFrame(table), law)
+        rows = left_on_table(observations(plan.runs, home).select(kept), law)
     study = "" if law is None else str(law["study"])
     return Tuned(study, rows, tuple(warnings), tuple(commands), tuple(checked))
 

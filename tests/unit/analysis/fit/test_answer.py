@@ -10,19 +10,23 @@ from analysis.fit import curve_figures, figures, isoflop_figures
 from analysis.fit.answer import fit_table
 from analysis.fit.document import group_json
 from analysis.fit.envelope import fit_envelope
+from analysis.fit.options import FitOptions
 from analysis.fit.page import fit_page
 from analysis.fit.parametric import fit_parametric
 from analysis.fit.records import GroupFit
 from analysis.fit.text import group_lines
+from analysis.foreign_table import normalise
 from analysis.observations import TableError
 from analysis.words import formula
 from tests.simulated import CHINCHILLA, grid, isoflops, law_of, table
+
+UNSURE = FitOptions(bootstrap=0)
 
 
 @pytest.fixture(scope="module")
 def group() -> GroupFit:
     frame = table(*isoflops(), noise=0.002).with_columns(name=pl.lit("<b>run</b>"))
-    return fit_table(frame, bootstrap=100)[0]
+    return fit_table(normalise(frame), FitOptions(bootstrap=100))[0]
 
 
 def test_the_optimum_is_given_inside_at_the_edge_and_beyond_the_table(group: GroupFit) -> None:
@@ -46,11 +50,11 @@ def test_conventions_stand_side_by_side_with_counted_flops() -> None:
         n_params_total=N + embedding, n_params_non_embedding=N - 0.9 * embedding,
         train_flops=6 * N**1.05 / 1e9**0.05 * D,
     )  # fmt: skip
-    group = fit_table(frame, bootstrap=0)[0]
+    group = fit_table(normalise(frame), UNSURE)[0]
     shown = {(c.n_counts, c.c_counts): c for c in group.conventions}
     assert len(shown) == 6
-    plain = shown["without the input embedding", "6ND"]
-    counted = shown["without the input embedding", "counted"]
+    plain = shown["n_params", "flops_6nd"]
+    counted = shown["n_params", "train_flops"]
     alpha, beta = group.fit.law.alpha, group.fit.law.beta
     assert plain.exponent_N == pytest.approx(group.fit.law.exponent_N)
     assert counted.exponent_N == pytest.approx(beta / (1.05 * beta + alpha), rel=1e-3)
@@ -61,7 +65,7 @@ def test_conventions_stand_side_by_side_with_counted_flops() -> None:
 
 def test_a_misfitting_form_is_doubted() -> None:
     frame = table(*isoflops(), law_of("gamma", gamma=0.4), noise=0.0005)
-    doubts = fit_table(frame, bootstrap=20)[0].doubts
+    doubts = fit_table(normalise(frame), FitOptions(bootstrap=20))[0].doubts
     assert any("--form gamma" in doubt for doubt in doubts)
 
 
@@ -71,7 +75,7 @@ def test_disagreeing_approaches_are_doubted(group: GroupFit) -> None:
 
 def test_rows_out_of_the_filter_keep_it_as_their_reason() -> None:
     frame = table(*grid(), noise=0.001)
-    [group] = fit_table(frame, where="n_params > 1e8", bootstrap=0)
+    [group] = fit_table(normalise(frame), UNSURE, where="n_params > 1e8")
     assert {row.reason for row in group.fit.rows_excluded} == {"not where n_params > 1e8"}
     assert len(group.fit.rows_used) + len(group.fit.rows_excluded) == frame.height
 
@@ -79,7 +83,7 @@ def test_rows_out_of_the_filter_keep_it_as_their_reason() -> None:
 def test_an_error_in_one_group_names_the_group() -> None:
     frame = table(*grid(), noise=0.001).with_columns(part=pl.Series(["a"] * 33 + ["b"] * 3))
     with pytest.raises(TableError, match="group part = b"):
-        fit_table(frame, by="part", bootstrap=0)
+        fit_table(normalise(frame), UNSURE, by="part")
 
 
 def test_the_json_is_json_without_nan(group: GroupFit) -> None:
@@ -160,11 +164,13 @@ def test_names_are_escaped_in_figures_and_page(group: GroupFit) -> None:
 def test_the_order_of_groups_is_the_tables() -> None:
     frame = table(*grid(), noise=0.001)
     both = pl.concat([frame.with_columns(part=pl.lit(name)) for name in ("z", "a")])
-    assert [g.group for g in fit_table(both, by="part", bootstrap=0)] == ["z", "a"]
+    assert [g.group for g in fit_table(normalise(both), UNSURE, by="part")] == ["z", "a"]
 
 
 def test_a_weighted_tables_objective_is_under_its_own_weights() -> None:
     frame = table(*grid(), noise=0.002)
-    plain = fit_parametric(frame, bootstrap=0).objective.value
-    tripled = fit_parametric(frame.with_columns(weight=pl.lit(3.0)), bootstrap=0).objective.value
-    assert tripled == pytest.approx(3 * plain, rel=1e-9)
+    plain, tripled = (
+        fit_parametric(normalise(frame.with_columns(weight=pl.lit(weight))), UNSURE)
+        for weight in (1.0, 3.0)
+    )
+    assert tripled.objective.value == pytest.approx(3 * plain.objective.value, rel=1e-9)

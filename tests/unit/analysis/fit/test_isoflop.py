@@ -7,12 +7,13 @@ import pytest
 from analysis.fit.envelope import fit_envelope
 from analysis.fit.isoflop import budgets, fit_isoflop, parabola_bias
 from analysis.fit.power_law import power_law
-from analysis.observations import TableError, check
+from analysis.foreign_table import normalise
+from analysis.observations import TableError
 from tests.simulated import CHINCHILLA, grid, isoflops, law_of, table
 
 
 def _valleys(**kwargs: object) -> pl.DataFrame:
-    return check(table(*isoflops(**kwargs)))  # type: ignore[arg-type]
+    return normalise(table(*isoflops(**kwargs))).used  # type: ignore[arg-type]
 
 
 def test_centred_valleys_give_the_laws_exponents() -> None:
@@ -32,7 +33,7 @@ def test_budgets_are_found_without_a_budget_column() -> None:
     assert len(found) == 5
     assert [part.height for _, part in found] == [7] * 5
     N, D = grid(9, 7)
-    scattered = check(table(N * np.exp(np.linspace(0, 1, len(N))), D))
+    scattered = normalise(table(N * np.exp(np.linspace(0, 1, len(N))), D)).used
     assert budgets(scattered) == []
 
 
@@ -54,9 +55,9 @@ def test_a_minimum_at_the_edge_is_refused_with_the_size_to_add() -> None:
 def test_two_sizes_and_downward_curves_are_refused() -> None:
     C, N = 6e18, np.array([1e8, 2e8, 4e8, 8e8])
     base = {"tokens": C / 6 / N, "n_params": N, "flops_budget": [C] * 4}
-    hill = check(pl.DataFrame({**base, "val_loss": [3.1, 3.0, 3.3, 3.05]}))
+    hill = normalise(pl.DataFrame({**base, "val_loss": [3.1, 3.0, 3.3, 3.05]})).used
     assert fit_isoflop(hill).valleys[0].status in ("no_minimum", "edge")
-    two = check(pl.DataFrame({**base, "val_loss": [3.1, 3.0, 3.1, 3.2]}))[:2]
+    two = normalise(pl.DataFrame({**base, "val_loss": [3.1, 3.0, 3.1, 3.2]})).used[:2]
     valley = fit_isoflop(two).valleys[0]
     assert valley.status == "too_few_sizes"
     assert "train 1 more" in valley.advice
@@ -64,11 +65,12 @@ def test_two_sizes_and_downward_curves_are_refused() -> None:
 
 def test_the_vertex_interval_covers_the_minimum_at_its_level() -> None:
     N, D = isoflops(budgets=1, reach=2.0)
-    exact = fit_isoflop(check(table(N, D))).valleys[0].n_opt
+    exact = fit_isoflop(normalise(table(N, D)).used).valleys[0].n_opt
     assert exact is not None
     hits = 0
     for seed in range(300):
-        interval = fit_isoflop(check(table(N, D, noise=3e-4, seed=seed))).valleys[0].n_interval
+        runs = normalise(table(N, D, noise=3e-4, seed=seed))
+        interval = fit_isoflop(runs.used).valleys[0].n_interval
         # None is an unbounded interval, which covers.
         hits += interval is None or interval[0] <= exact <= interval[1]
     # 300 draws of a 90 % interval scatter by 1.7 %: three of them each way.
@@ -78,7 +80,7 @@ def test_the_vertex_interval_covers_the_minimum_at_its_level() -> None:
 def test_the_weighted_law_trusts_the_precise_budgets() -> None:
     N, D = isoflops(budgets=6)
     noise = np.where(6 * N * D < 5e18, 0.003, 1e-5)
-    frame = check(table(N, D))
+    frame = normalise(table(N, D)).used
     rng = np.random.default_rng(1)
     frame = frame.with_columns(val_loss=frame["val_loss"] * np.exp(noise * rng.standard_normal(42)))
     fit = fit_isoflop(frame)
@@ -92,7 +94,7 @@ def test_off_centre_grids_are_shown_to_bend_the_parabola() -> None:
     law = law_of("chinchilla", alpha=0.7, A=4e5, beta=0.4, B=4000.0)
     N, D = isoflops(law, sizes=9)
     drift = np.repeat(np.geomspace(3, 1 / 3, 5), 9)
-    frame = check(table(N * drift, D / drift, law))
+    frame = normalise(table(N * drift, D / drift, law)).used
     fit = fit_isoflop(frame)
     bias = parabola_bias(fit, frame, law)
     assert fit.N is not None

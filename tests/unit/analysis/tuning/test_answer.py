@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.observations import TableError, check
+from analysis.foreign_table import normalise
+from analysis.observations import TableError
 from analysis.tuning.answer import fit_lr, read_lr_table
 from analysis.tuning.surface import Axis, Trials, fit_surfaces
 from tests.conftest import ROOT
@@ -35,7 +36,7 @@ def table(sizes=(1e5, 4e5, 1.6e6), budgets=(1e7, 4e7), *, noise=0.0, seed=0, ste
 
 
 def test_known_laws_come_back():
-    fit = fit_lr(check(table()))
+    fit = fit_lr(normalise(table()).frame)
     assert fit.lr.coef == pytest.approx(2, rel=1e-5)
     assert fit.lr.exponent_N == pytest.approx(-0.4, abs=1e-6)
     assert fit.lr.exponent_D == pytest.approx(0.1, abs=1e-6)
@@ -48,7 +49,7 @@ def test_intervals_of_exponents_hold_the_truth_in_about_nine_of_ten():
     truths = {"exponent_N": -0.4, "exponent_D": 0.1}
     hits = []
     for seed in range(60):
-        law = fit_lr(check(table(noise=0.005, seed=seed))).lr
+        law = fit_lr(normalise(table(noise=0.005, seed=seed)).frame).lr
         ends = [law.intervals[name] for name in truths]
         held = zip(ends, truths.values(), strict=True)
         hits.append([low <= truth <= high for (low, high), truth in held])
@@ -57,7 +58,7 @@ def test_intervals_of_exponents_hold_the_truth_in_about_nine_of_ten():
 
 
 def test_one_budget_leaves_the_exponent_of_tokens_open():
-    fit = fit_lr(check(table(budgets=(1e7,))))
+    fit = fit_lr(normalise(table(budgets=(1e7,))).frame)
     assert fit.lr.exponent_D is None
     assert fit.lr.exponent_N == pytest.approx(-0.4, abs=1e-6)
     assert fit.batch.exponent_D is None
@@ -66,7 +67,7 @@ def test_one_budget_leaves_the_exponent_of_tokens_open():
 
 def test_sizes_and_budgets_that_rise_together_are_not_told_apart():
     parts = [table(sizes=(N,), budgets=(20 * N,)) for N in (1e5, 4e5, 1.6e6)]
-    fit = fit_lr(check(pl.concat(parts)))
+    fit = fit_lr(normalise(pl.concat(parts)).frame)
     assert fit.lr.coef is None
     assert any("N and D rise together" in sentence for sentence in fit.advice)
 
@@ -74,7 +75,7 @@ def test_sizes_and_budgets_that_rise_together_are_not_told_apart():
 def test_a_minimum_at_the_edge_is_left_out_of_the_law_and_told_which_way_to_widen():
     best = 2 * 1e5**-0.4 * 1e7**0.1
     cut = table(steps=9).filter((pl.col("n_params") > 1e5) | (pl.col("lr") < 0.95 * best))
-    fit = fit_lr(check(cut))
+    fit = fit_lr(normalise(cut).frame)
     assert any("lr lies at the high end of the searched range" in s for s in fit.advice)
     assert fit.lr.points == 4
     assert fit.lr.exponent_N == pytest.approx(-0.4, abs=1e-4)
@@ -95,7 +96,7 @@ def test_foreign_names_are_understood_and_mapped(tmp_path):
 
 def test_a_table_without_batches_still_tells_the_learning_rate():
     frame = table().group_by("n_params", "tokens", "lr").agg(pl.col("val_loss").min())
-    fit = fit_lr(check(frame))
+    fit = fit_lr(normalise(frame).frame)
     assert fit.lr.exponent_N == pytest.approx(-0.4, abs=0.02)
     assert fit.batch.coef is None
 
@@ -115,19 +116,19 @@ def test_trials_that_did_not_finish_are_passed_over():
         .then(pl.lit("diverged: loss is nan"))
         .alias("excluded_reason")
     )
-    fit = fit_lr(check(frame))
+    fit = fit_lr(normalise(frame).frame)
     assert fit.table.height < frame.height
     assert fit.lr.exponent_N == pytest.approx(-0.4, abs=1e-6)
 
 
 def test_too_few_trials_are_refused_in_words():
     with pytest.raises(TableError, match=r"no size can be fitted.*needs 8 trials"):
-        fit_lr(check(table().group_by("n_params", "tokens", maintain_order=True).head(5)))
+        fit_lr(normalise(table().group_by("n_params", "tokens", maintain_order=True).head(5)).frame)
 
 
 def test_sixteen_real_trials_put_the_best_rate_near_the_demos_rule():
     """The first round of `isoflop tune lr-batch`, eight trials a width, November 2026."""
-    fit = fit_lr(check(pl.read_csv(TUNING / "first_round.csv")))
+    fit = fit_lr(normalise(pl.read_csv(TUNING / "first_round.csv")).frame)
     found = {
         (point.N, round(point.D, -5)): point.surface.optima["lr"].value for point in fit.points
     }
@@ -140,10 +141,10 @@ def test_sixteen_real_trials_put_the_best_rate_near_the_demos_rule():
 
 
 def test_a_recipe_goes_where_many_trials_tell_it_and_by_published_exponents_where_they_do_not():
-    told = fit_lr(check(table(noise=0.001)))
+    told = fit_lr(normalise(table(noise=0.001)).frame)
     assert told.recipe_lr.exponent_N == pytest.approx(told.lr.exponent_N, abs=0.01)
     assert told.recipe_lr.exponent_D == pytest.approx(told.lr.exponent_D, abs=0.01)
-    one = fit_lr(check(table(sizes=(1e5,), budgets=(1e7,))))
+    one = fit_lr(normalise(table(sizes=(1e5,), budgets=(1e7,))).frame)
     assert one.lr.exponent_N is None
     # Mean of -0.25, -0.36 and -0.406 (DeepSeek, Porian, Step Law), D growing with N.
     assert one.recipe_lr.exponent_N + one.recipe_lr.exponent_D == pytest.approx(-0.339, abs=0.02)
@@ -157,7 +158,7 @@ def test_a_recipe_goes_where_many_trials_tell_it_and_by_published_exponents_wher
 def test_a_recipe_from_noisy_trials_loses_less_at_a_size_beyond_them():
     lost = {"trials": [], "recipe": []}
     for seed in range(20):
-        fit = fit_lr(check(table(sizes=(1e5, 3e5), noise=0.015, seed=seed)))
+        fit = fit_lr(normalise(table(sizes=(1e5, 3e5), noise=0.015, seed=seed)).frame)
         N, D = 1e6, 6e7
         for name, lr, batch in (
             ("trials", fit.lr, fit.batch),
@@ -174,7 +175,7 @@ def test_a_real_studys_recipe_is_within_half_a_percent_of_a_dense_grid_at_a_size
     study, grid, runs = (
         pl.read_csv(TUNING / f"{name}.csv") for name in ("study", "grid_d48", "recipe_d48")
     )
-    fit = fit_lr(check(study))
+    fit = fit_lr(normalise(study).frame)
     N, D = float(runs["n_params"][0]), float(runs["tokens"][0])
     assert 1.5 * study["n_params"].max() < N
     # What was trained is what this study asks for; batches are whole sequences of 128.
