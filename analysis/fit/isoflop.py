@@ -1,7 +1,7 @@
 """Approach 2 of Hoffmann et al. 2022: a valley of loss for each budget, then power laws.
 
 On one budget loss against ln N is close to a parabola near its minimum; the minima of several
-budgets give N*(C) and D*(C). An Akima spline through the same points stands beside it.
+budgets give N*(C) and D*(C). An Akima spline through the same points is reported beside it.
 """
 
 from collections.abc import Sequence

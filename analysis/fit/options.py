@@ -1,4 +1,4 @@
-"""What a fit is asked to do."""
+"""How a table is fitted."""
 
 from dataclasses import dataclass
 

@@ -53,7 +53,7 @@ def _answer(page: Page, group: GroupFit) -> None:
     page.table(["C, FLOPs", "N*, parameters", "D*, tokens", "D*/N*", "loss"], optimal_rows(group))
     level = f"{fit.intervals.level:.0%} intervals: {fit.intervals.method.replace('_', ' over ')}. "
     page.text(
-        (level if fit.intervals.values else "No intervals were asked for. ")
+        (level if fit.intervals.values else "No intervals were computed. ")
         + f"C = 6·N·D. {search_line(group)}. Leaving each row out in turn, it is predicted "
         f"to {group.leave_one_out_percent:.2g} % (rms).",
         role="soft",

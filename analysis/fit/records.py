@@ -39,7 +39,7 @@ class Influence:
     """The effect of leaving a row out on the exponent of N*.
 
     Attributes:
-        effect_on_exponent_N: averaged over resampled tables; see `uncertainty.influence`.
+        effect_on_exponent_N: averaged over resampled tables; see `solver.uncertainty.influence`.
         effect_alone: with all other rows present.
     """
 

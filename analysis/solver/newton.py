@@ -16,7 +16,7 @@ from analysis.law import Array
 # Value (s,), gradient (s, p) and Hessian (s, p, p) of the objective, for internal parameters
 # theta (s, p) and row weights (s or 1, rows).
 Derivatives = Callable[[Array, Array], tuple[Array, Array, Array]]
-# Internal parameters stand in this order: ln E, ln A, ln B, alpha, beta, and then gamma, or
+# Internal parameters are in this order: ln E, ln A, ln B, alpha, beta, and then gamma, or
 # ln R_D and ln R_N; alpha and beta multiply centred logs.
 _BATCH_ELEMENTS = 2**15  # problems x rows a chunk may hold, so that its arrays stay in cache
 

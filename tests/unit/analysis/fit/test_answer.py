@@ -91,6 +91,30 @@ def test_the_json_is_json_without_nan(group: GroupFit) -> None:
     assert json.loads(text)["law"]["alpha"] == group.fit.law.alpha
 
 
+def test_counts_are_keys_in_the_json_and_words_in_the_text() -> None:
+    N, D = grid()
+    frame = table(N, D, noise=0.001).with_columns(n_params_total=N + 3e7)
+    [group] = fit_table(normalise(frame), UNSURE)
+    document = group_json(group)
+    assert [c["n_counts"] for c in document["conventions"]] == [
+        document["n_counts"],
+        "n_params_total",
+    ]
+    assert {c["c_counts"] for c in document["conventions"]} == {document["c_counts"]}
+    text = "\n".join(group_lines(group))
+    assert "every parameter" in text
+    assert "n_params_total" not in text
+
+
+def test_units_mixed_over_groups_are_fitted_apart() -> None:
+    frame = table(*grid(), noise=0.001)
+    both = pl.concat([frame.with_columns(loss_unit=pl.lit(unit)) for unit in ("nats", "bpb")])
+    with pytest.raises(TableError, match="several units"):
+        fit_table(normalise(both), UNSURE)
+    groups = fit_table(normalise(both), UNSURE, by="loss_unit")
+    assert [g.fit.law.loss_unit for g in groups] == ["nats_per_token", "bits_per_byte"]
+
+
 def test_the_text_holds_the_law_and_every_doubt(group: GroupFit) -> None:
     text = "\n".join(group_lines(group))
     assert formula(group.fit.law) in text

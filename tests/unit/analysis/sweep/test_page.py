@@ -104,6 +104,16 @@ def test_a_run_that_failed_stays_in_the_table_with_its_reason():
     assert len(found.group.fit.rows_used) == 47
 
 
+def test_a_loss_that_no_fit_can_use_is_a_finding_and_no_error():
+    frame = observations().with_columns(
+        pl.when(pl.int_range(pl.len()) == 5).then(0.0).otherwise("val_loss").alias("val_loss")
+    )
+    found = find(own_table(frame), source="simulated", bootstrap=0)
+    assert found.group is None
+    assert "val_loss is not positive" in found.refusal
+    assert "There is no law yet" in sweep_page("zero", found, pl.DataFrame(), facts=[]).html()
+
+
 def test_names_out_of_runs_are_escaped():
     found = find(
         own_table(observations(name="<script>alert({})</script>")), source="x", bootstrap=0
