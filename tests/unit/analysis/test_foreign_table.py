@@ -127,3 +127,58 @@ def test_a_mapped_column_goes_before_one_of_that_name() -> None:
 def test_a_column_called_row_gives_way_to_the_position() -> None:
     table = normalise(_frame(row=[9, 8, 7, 6, 5, 4]))
     assert table.frame["row"].to_list() == [0, 1, 2, 3, 4, 5]
+
+
+def test_n_is_computed_from_c_and_d() -> None:
+    table = normalise(_frame(C=[1.2e18] * 6).drop("N"))
+    N = [1.2e18 / 6 / D for D in _frame()["D"]]
+    assert table.frame["n_params"].to_list() == pytest.approx(N)
+    assert table.derived == "n_params = train_flops/(6·tokens)"
+    assert table.frame["flops_6nd"].to_list() == pytest.approx([1.2e18] * 6)
+
+
+def test_counted_flops_come_before_6nd_and_the_budget() -> None:
+    frame = _frame(C=[2.4e18] * 6, flops_6nd=[1.2e18] * 6, budget=[1e18] * 6)
+    assert normalise(frame.drop("D")).frame["tokens"][0] == pytest.approx(2.4e18 / 6 / 1e8)
+    assert normalise(frame.drop("D", "C")).frame["tokens"][0] == pytest.approx(1.2e18 / 6 / 1e8)
+
+
+def test_a_tables_own_6nd_is_kept_only_where_n_is_ours() -> None:
+    theirs = _frame(flops_6nd=[1.0] * 6)
+    assert normalise(theirs).frame["flops_6nd"][0] == pytest.approx(6 * 1e8 * 2e9)
+    assert normalise(theirs.rename({"N": "n_params"})).frame["flops_6nd"][0] == 1.0
+
+
+def test_n_above_the_count_without_input_embedding_in_every_row_is_the_total() -> None:
+    N = _frame()["N"].to_list()
+    for smaller, counts in (
+        ([0.9 * n for n in N], "n_params_total"),
+        ([N[0], *(0.9 * n for n in N[1:])], "unknown"),
+    ):
+        table = normalise(_frame(params_no_input_embed=smaller))
+        assert table.n_counts == counts
+
+
+def test_c_counts_what_its_column_says_and_6nd_without_one() -> None:
+    frame = _frame(C=[1.2e18] * 6)
+    assert normalise(_frame()).c_counts == "flops_6nd"
+    assert normalise(frame).c_counts == "flops_6nd"
+    assert normalise(frame.rename({"C": "train_flops"})).c_counts == "train_flops"
+
+
+def test_a_count_without_the_input_embedding_is_our_n() -> None:
+    for theirs, counts in (
+        ("params_no_input_embed", "n_params"),
+        ("params_no_embed", "n_params_non_embedding"),
+        ("total_params", "n_params_total"),
+    ):
+        table = normalise(_frame().rename({"N": theirs}))
+        assert table.n_counts == counts
+        assert table.frame["n_params"].to_list() == _frame()["N"].to_list()
+
+
+def test_bits_per_byte_are_a_loss_in_their_own_unit() -> None:
+    table = normalise(_frame().rename({"loss": "bpb"}))
+    assert table.frame["val_loss"].to_list() == _frame()["loss"].to_list()
+    assert table.loss_unit == "bits_per_byte"
+    assert normalise(_frame()).loss_unit == "unknown"

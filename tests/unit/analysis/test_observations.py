@@ -10,6 +10,7 @@ from analysis.observations import (
     TableError,
     check,
     duplicates,
+    name_rows,
     own_table,
     pooled_groups,
 )
@@ -89,3 +90,42 @@ def test_the_unit_of_a_column_goes_before_the_tables_own() -> None:
 def test_values_are_refused_only_in_used_rows() -> None:
     frame = _frame(loss=[None, 3.2, 3.0, 2.9, 2.8, 2.7], excluded_reason=["lost"] + [None] * 5)
     assert check(normalise(frame)).used["row"].to_list() == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["C", "budget", "weight"])
+def test_a_number_that_no_fit_can_use_is_refused_in_optional_columns_too(name: str) -> None:
+    with pytest.raises(TableError, match="not positive") as caught:
+        check(normalise(_frame(**{name: [1e18, 1e18, 0.0, 1e18, 1e18, 1e18]})))
+    assert caught.value.rows == (2,)
+
+
+@pytest.mark.parametrize("column", ["N", "D", "loss"])
+@pytest.mark.parametrize(("off", "found"), [(0.9e-4, 1), (1.2e-4, 0)])
+def test_rows_are_one_run_read_twice_when_n_d_and_loss_agree_to_a_ten_thousandth(
+    column: str, off: float, found: int
+) -> None:
+    frame = _frame()
+    values = {name: frame[name].to_list() for name in frame.columns}
+    for name in values:
+        values[name][1] = values[name][0] * (1 + off if name == column else 1)
+    hits = duplicates(normalise(pl.DataFrame(values)).used)
+    assert hits == [Duplicate(1, 0, False)][:found]
+
+
+def test_a_status_counts_as_finished_in_any_case_and_an_excluded_row_may_hold_anything() -> None:
+    table = check(
+        normalise(
+            _frame(
+                status=["Finished", "DONE", None, "ok", "running", "finished"],
+                loss=[3.4, 3.2, 3.0, 2.9, float("nan"), 2.7],
+            )
+        )
+    )
+    reasons = table.frame["excluded_reason"].to_list()
+    assert reasons == [None, None, None, None, "status is running", None]
+
+
+def test_twelve_rows_are_named_and_the_rest_counted() -> None:
+    assert name_rows([4]) == "Row 4 (counted from 0)"
+    assert name_rows(range(12)).startswith("Rows 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 (")
+    assert name_rows(range(15)).endswith("10, 11 and 3 more (counted from 0)")
