@@ -265,12 +265,12 @@ def runs(sweep: str | None = None, *, json: Json = None) -> None:
     from flows.plans.plan import read_plans
     from flows.runs.directory import RunDir
     from flows.runs.state import run_state
-    from flows.runs.table import observation_rows
+    from flows.runs.table import observations
 
     with refusals():
         _, home = open_all()
         plans = [find_plan(sweep, home)] if sweep is not None else read_plans(home)
-    rows = [row for planned in plans for row in observation_rows(planned.runs, home)]
+    rows = [row for planned in plans for row in observations(planned.runs, home)]
     if json is not None:
         emit(rows, json)
         return

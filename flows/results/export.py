@@ -7,7 +7,7 @@ from typing import Literal
 
 import polars as pl
 
-from flows.runs.table import curves, observations
+from flows.runs.table import curves, observations_frame
 from flows.settings import Home
 from sweeps.plan import Plan
 
@@ -26,7 +26,7 @@ def export_sweep(plan: Plan, home: Home, folder: Path, kind: Format) -> list[Pat
     """
     folder.mkdir(parents=True, exist_ok=True)
     frames = {
-        "observations": observations(plan.runs, home),
+        "observations": observations_frame(plan.runs, home),
         "curves": curves(plan.runs, home),
     }
     written = []

@@ -13,7 +13,7 @@ from flows.files import write_whole
 from flows.mirror.contract import Publisher
 from flows.plans.plan import sweep_folder
 from flows.runs.directory import RunDir
-from flows.runs.table import curves, observations
+from flows.runs.table import curves, observations_frame
 from flows.settings import Home
 from flows.tuning.check import add_tuned, tuned
 from llama_core.corpus.prepared import find_corpus
@@ -51,7 +51,7 @@ def finish_sweep(planned: Plan, home: Home, mirror: Publisher) -> SweepReport:
 
 def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
     """Write observations.parquet, curves.parquet, law.json and report.html into the folder."""
-    frame = observations(planned.runs, home)
+    frame = observations_frame(planned.runs, home)
     _write_parquet(frame, folder / "observations.parquet")
     lines = curves(planned.runs, home)
     _write_parquet(lines, folder / "curves.parquet")

@@ -12,21 +12,21 @@ from llama_core.counting import count_params, flops_6nd
 from sweeps.spec import Cell, PlannedRun
 
 
-def observations(runs: Iterable[PlannedRun], home: Home) -> pl.DataFrame:
+def observations(runs: Iterable[PlannedRun], home: Home) -> list[dict[str, Any]]:
     """One row for each planned cell, in the columns of `analysis.observations.SCHEMA`.
 
     A cell without a loss stays, with the reason why every fit leaves it out.
     """
-    return pl.DataFrame(observation_rows(runs, home), schema_overrides=SCHEMA)
-
-
-def observation_rows(runs: Iterable[PlannedRun], home: Home) -> list[dict[str, Any]]:
-    """The rows of `observations`."""
     return [
         _row(planned, cell, RunDir(home.runs / planned.id).result())
         for planned in runs
         for cell in planned.cells
     ]
+
+
+def observations_frame(runs: Iterable[PlannedRun], home: Home) -> pl.DataFrame:
+    """`observations` as a data frame."""
+    return pl.DataFrame(observations(runs, home), schema_overrides=SCHEMA)
 
 
 def _row(planned: PlannedRun, cell: Cell, result: RunResult | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from analysis.tuning.surface import Axis
 from flows.files import write_whole
 from flows.mirror.contract import Publisher
 from flows.runs.directory import RunDir
-from flows.runs.table import observation_rows
+from flows.runs.table import observations
 from flows.settings import Home
 from llama_core.counting import count_params
 from sweeps.spec import DataRef, PlannedRun
@@ -95,7 +95,7 @@ def trial_table(runs: Sequence[tuple[FrozenTrial, PlannedRun]], home: Home) -> p
     """
     rows = []
     for trial, run in runs:
-        for row in observation_rows([run], home):
+        for row in observations([run], home):
             tried = {name: trial.params.get(name) for name in AXES}
             tried |= {"lr": row["lr"], "batch_tokens": float(row["batch_tokens"])}
             kept = ("n_params", "tokens", "val_loss", "status", "excluded_reason", "name")

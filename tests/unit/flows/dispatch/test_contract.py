@@ -11,7 +11,7 @@ from flows.dispatch.work_pool import WorkPool
 from flows.files import write_whole
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.state import missing
-from flows.runs.table import observation_rows
+from flows.runs.table import observations
 from flows.settings import Home
 from llama_core.config import Placement
 from tests.fakes import finished_run, planned_run
@@ -97,7 +97,7 @@ def test_every_planned_cell_has_a_row_with_its_loss_or_its_reason(tmp_path):
     run = RunDir(home.runs / failed.id)
     run.create(failed)
     ended(run, "out_of_memory")
-    rows = observation_rows([done, waiting, failed], home)
+    rows = observations([done, waiting, failed], home)
     assert len(rows) == 6
     assert [row["excluded_reason"] for row in rows[::2]] == [
         None,
