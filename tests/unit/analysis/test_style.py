@@ -20,6 +20,8 @@ from analysis.fit.figures import (
     profile_data,
 )
 from analysis.fit.isoflop_figures import draw_isoflop, isoflop_data
+from analysis.fit.options import FitOptions
+from analysis.foreign_table import normalise
 from analysis.frontier.figures import (
     draw_frontier,
     draw_life,
@@ -29,7 +31,6 @@ from analysis.frontier.figures import (
     regret_data,
 )
 from analysis.frontier.serving import Device
-from analysis.observations import check
 from analysis.retrodict.answer import retrodict
 from analysis.retrodict.dollar_figures import draw_results, draw_serving, results_data, serving_data
 from analysis.retrodict.figures import bill_data, draw_bill, draw_contour
@@ -45,7 +46,7 @@ LAW = published.law("besiroglu")
 
 def figures() -> dict[str, go.Figure]:
     """Every figure of the analysis, from small tables."""
-    [group] = fit_table(check(table(*isoflops(), noise=0.005)), bootstrap=20)
+    [group] = fit_table(normalise(table(*isoflops(), noise=0.005)), FitOptions(bootstrap=20))
     valleys = isoflop_data(group.used, group.isoflop)
     study = fit_lr(read_lr_table(ROOT / "tests" / "data" / "tuning" / "study.csv"))
     point = study.points[0]
