@@ -94,7 +94,7 @@ def _law(page: Page, group: GroupFit) -> None:
     page.heading("The parametric law and its residuals")
     page.text(
         "One formula for all points at once (Hoffmann et al. 2022, approach 3): Huber loss of "
-        "log residuals, minimised from many starts. The lower panels show what it misses; a trend "
+        "log residuals, minimised from many starts. The right panels show what it misses; a trend "
         "there means the formula is too simple for these data, and its exponents are biased."
     )
     page.figure(draw_fit(fit_data(group)), name="fit", height=620, wide=True)
