@@ -9,6 +9,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+# The folder that holds our packages: a checkout's, or site-packages.
+ROOT = Path(__file__).resolve().parents[1]
 # Work pools of prefect.yaml.
 CONTROL_POOL, TRAIN_POOL = "control", "trainers"
 # Where a stack that is up answers, noted in its home.
@@ -158,6 +160,12 @@ def masked(address: str) -> str:
     """An address for people and files: its password, if there is one, as three stars."""
     hidden = re.sub(r"(://[^/@:]*:).*@", r"\1***@", address)
     return re.sub(r"(?i)([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&]*", r"\1***", hidden)
+
+
+def checkout(root: Path = ROOT) -> Path | None:
+    """The checkout that this code runs from; None where it was installed from a wheel."""
+    # A wheel carries the file only inside `flows`.
+    return root if (root / "prefect.yaml").exists() else None
 
 
 def cpu_slots() -> int:

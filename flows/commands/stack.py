@@ -1,6 +1,7 @@
 """Commands up, down, status, doctor."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -19,7 +20,7 @@ def up(
 ) -> None:
     """Start Prefect, MLflow, pools and workers on this machine, and deploy prefect.yaml."""
     from flows.commands.common import fail
-    from flows.settings import Settings, cpu_slots
+    from flows.settings import Settings, checkout, cpu_slots
     from flows.stack.processes import running
     from flows.stack.servers import PortTakenError, StackError
     from flows.stack.up import up as start
@@ -40,10 +41,11 @@ def up(
         raise SystemExit(1) from error
     print(f"Prefect  {settings.prefect_address}")
     print(f"MLflow   {settings.mlflow_address}")
-    # pyproject.toml tells `prefect` the default address; any other must be told.
-    other = settings.prefect_port != 4200 or settings.host != "127.0.0.1"
-    told = f"PREFECT_API_URL={settings.prefect_api} " if other else ""
-    print(f"next:    {told}prefect deployment run sweep/chinchilla     (stop all: isoflop down)")
+    # In a checkout pyproject.toml gives `prefect` the default address; otherwise a variable must.
+    known = settings.prefect_port == 4200 and settings.host == "127.0.0.1"
+    known = known and checkout() == Path.cwd()
+    api = "" if known else f"PREFECT_API_URL={settings.prefect_api} "
+    print(f"next:    {api}prefect deployment run sweep/chinchilla     (stop all: isoflop down)")
 
 
 def _pinned(gpus: str, ranks: int) -> list[str | None]:

@@ -17,8 +17,7 @@ from flows.health.finding import Finding
 from flows.plans.plan import read_plans
 from flows.runs.directory import RunDir
 from flows.runs.state import missing
-from flows.settings import Home, Settings, cpu_slots
-from flows.stack.deployments import ROOT
+from flows.settings import Home, Settings, checkout, cpu_slots
 from flows.stack.processes import noted
 from llama_core.counting import count_params
 from sweeps.spec import PlannedRun
@@ -54,9 +53,9 @@ def check_versions(settings: Settings, home: Home, mend: bool) -> Iterator[Findi
 
 def _requirements() -> list[Requirement]:
     """What isoflop needs: by pyproject.toml, which may be newer than what pip once noted."""
-    path = ROOT / "pyproject.toml"
-    if path.exists():
-        told = tomllib.loads(path.read_text())["project"]["dependencies"]
+    root = checkout()
+    if root is not None:
+        told = tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]
     else:
         told = requires("isoflop") or []
     parsed = map(Requirement, told)

@@ -13,8 +13,9 @@ from flows.health.finding import Finding
 from flows.plans.plan import read_plans
 from flows.runs.directory import RunDir
 from flows.settings import TRAIN_POOL, Home, Settings
+from flows.stack.deployments import is_deployed
 from flows.stack.flow_runs import crash_flow_runs, flow_runs_in_flight, prefect_client
-from flows.stack.processes import alive, noted
+from flows.stack.processes import alive, noted, running
 from flows.stack.servers import StackError, healthy, prefect_environment, server_answers, stop
 from flows.stack.temporary_server import process_tag
 from flows.stack.up import restart_server
@@ -72,6 +73,15 @@ def _mend_database(database: Database, what: str, settings: Settings, home: Home
         except StackError as error:
             return Finding(what, done, remedy=str(error))
     return Finding(what, done)
+
+
+def check_deployments(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+    """A stack that another version of isoflop started: its commands may name modules that moved."""
+    if running(home) and not is_deployed(home):
+        yield Finding(
+            "the stack was started by another version of isoflop, or from another folder",
+            remedy="isoflop up deploys this version and starts the workers again",
+        )
 
 
 def check_servers(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:

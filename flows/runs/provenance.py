@@ -10,12 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from flows.settings import Home
+from flows.settings import Home, checkout
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.prepared import find_corpus
 from sweeps.spec import PlannedRun
-
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 class Environment(BaseModel):
@@ -134,10 +132,13 @@ def _device_name(device: str | None) -> str | None:
 
 
 def _git(*arguments: str) -> str:
-    """Output of git in the source tree; empty where there is no git or no repository."""
+    """Output of git in the checkout; empty without git, a repository or a checkout."""
+    root = checkout()
+    if root is None:
+        return ""
     try:
         done = subprocess.run(
-            ["git", "-C", str(_ROOT), *arguments],  # noqa: S607 - git is where the user has it
+            ["git", "-C", str(root), *arguments],  # noqa: S607 - git is where the user has it
             capture_output=True,
             text=True,
             errors="replace",

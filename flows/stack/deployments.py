@@ -1,15 +1,14 @@
-"""What `isoflop up` deploys, and when it must be deployed again."""
+"""What `isoflop up` deploys, and when it has to be deployed again."""
 
 import hashlib
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flows.files import write_whole
-from flows.settings import CONTROL_POOL, TRAIN_POOL, Home, Settings
+from flows.settings import CONTROL_POOL, ROOT, TRAIN_POOL, Home, Settings, checkout
 from flows.stack.flow_runs import prefect_client
 from flows.stack.servers import StackError, prefect_environment
 
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.events.schemas.automations import AutomationCore
 
-
-ROOT = Path(__file__).resolve().parents[2]
+_FILE = ROOT / "flows" / "deploy" / "prefect.yaml"
 _ZOMBIES = "isoflop: crash runs without a heartbeat"
 _ZOMBIE_AFTER_S = 90
 _STUCK = "isoflop: crash runs that were picked up and not started"
@@ -27,7 +25,7 @@ _STUCK_AFTER_S = 300
 
 
 def deploy(settings: Settings, home: Home) -> None:
-    """Make the pools, the automation and the deployments of prefect.yaml."""
+    """Make the pools, the automations and the deployments of prefect.yaml."""
     environment = {**os.environ, **prefect_environment(settings, home)}
     os.environ.update(prefect_environment(settings, home))
     from prefect.client.schemas.actions import WorkPoolCreate
@@ -38,12 +36,15 @@ def deploy(settings: Settings, home: Home) -> None:
         for automation in (_zombie_automation(), _stuck_automation()):
             if not client.read_automations_by_name(automation.name):
                 client.create_automation(automation)
-        note_path, wanted = home.root / "deployed.json", _deployed()
-        if _read_json(note_path) == wanted and _stands(client):
+        if is_deployed(home) and _on_server(client):
             return
     done = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"],
-        cwd=ROOT,
+        [
+            *(sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"),
+            *("--prefect-file", _FILE),
+        ],
+        # Also the working directory of every sweep and training.
+        cwd=checkout() or home.root,
         env=environment,
         capture_output=True,
         text=True,
@@ -51,20 +52,28 @@ def deploy(settings: Settings, home: Home) -> None:
     )
     if done.returncode:
         raise StackError(f"prefect deploy failed: {(done.stderr or done.stdout).strip()[-500:]}")
-    write_whole(note_path, json.dumps(wanted))
+    write_whole(home.root / "deployed.json", json.dumps(_version()))
 
 
-def _deployed() -> dict[str, str]:
-    """What a deployment is made of: the code's place, version and every file with a parameter."""
-    digest = hashlib.sha256((ROOT / "prefect.yaml").read_bytes())
+def is_deployed(home: Home) -> bool:
+    """Whether the deployments of this home's server were made by this code."""
+    try:
+        return bool(json.loads((home.root / "deployed.json").read_text()) == _version())
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+def _version() -> dict[str, str]:
+    """Where this code lies, and a digest of prefect.yaml and of every module a flow imports."""
+    digest = hashlib.sha256(_FILE.read_bytes())
     for package in ("flows", "sweeps", "llama_core"):
         for path in sorted((ROOT / package).rglob("*.py")):
             digest.update(path.read_bytes())
     return {"root": str(ROOT), "sha256": digest.hexdigest()}
 
 
-def _stands(client: "SyncPrefectClient") -> bool:
-    """Whether the server has both deployments, on the pools of prefect.yaml."""
+def _on_server(client: "SyncPrefectClient") -> bool:
+    """Whether the server has the deployments, on the pools of prefect.yaml."""
     from prefect.exceptions import ObjectNotFound
 
     try:
@@ -76,15 +85,8 @@ def _stands(client: "SyncPrefectClient") -> bool:
         return False
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-
-
 def _zombie_automation() -> "AutomationCore":
-    """Crash a run that sent no heartbeat for 90 s: its worker or machine died."""
+    """Crash a run that sends no heartbeat for 90 s: its worker or machine has died."""
     from datetime import timedelta
 
     from prefect.client.schemas.objects import StateType
@@ -112,7 +114,7 @@ def _zombie_automation() -> "AutomationCore":
 
 
 def _stuck_automation() -> "AutomationCore":
-    """Crash a run that a worker picked up and never started: the worker died in between."""
+    """Crash a run that a worker picked up and did not start: the worker has died."""
     from datetime import timedelta
 
     from prefect.client.schemas.objects import StateType

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from flows.settings import ADDRESSES, Home, Settings, note_addresses
-from flows.stack.deployments import deploy
+from flows.stack.deployments import deploy, is_deployed
 from flows.stack.flow_runs import crash_flow_runs, flow_runs_in_flight, prefect_client
 from flows.stack.processes import Process, alive, note, noted, process_of, running
 from flows.stack.servers import (
+    StackError,
     prefect_environment,
     require_free,
     server_answers,
@@ -30,19 +31,23 @@ def up(
     Args:
         slots: a training worker each: the GPUs it is pinned to, as in `0` or `0,1`; None is a CPU.
 
-    A stack that is up stays. One of which a part has died is stopped and started whole.
-    Anything that fails here stops the rest again.
+    A stack that is up stays. One that another version started, or of which a part has died, is
+    stopped and started whole. If anything fails here, the rest is stopped again.
 
     Raises:
-        PortTakenError: a stranger listens on a port we need.
-        StackError: something did not start.
+        PortTakenError: another program listens on a port we need.
+        StackError: something did not start, or another version's stack is busy.
     """
     with (home.root / "stack.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if _whole(home):
-            say("the stack is already up")
-            return
-        if running(home):
+            if is_deployed(home):
+                say("the stack is already up")
+                return
+            _require_idle(settings)
+            say("another version of isoflop started this stack; starting all of it again")
+            down(settings, home)
+        elif running(home):
             say("a part of the stack has died; starting all of it again")
             down(settings, home)
         require_free(
@@ -92,6 +97,20 @@ def down(settings: Settings, home: Home) -> list[Process]:
     for left_behind in ("stack.json", ADDRESSES):
         (home.root / left_behind).unlink(missing_ok=True)
     return living
+
+
+def _require_idle(settings: Settings) -> None:
+    """Refuse to stop another version's stack under flow runs; stopped, a sweep does not go on."""
+    if not server_answers(settings):
+        return
+    with prefect_client(settings) as client:
+        names = [flow_run.name for flow_run in flow_runs_in_flight(client)]
+    if names:
+        raise StackError(
+            "another version of isoflop started this stack, and it must be started again, but "
+            f"{len(names)} flow runs are in flight: {', '.join(names[:5])}. "
+            "Wait until they end, or stop them (isoflop down); then isoflop up."
+        )
 
 
 def _whole(home: Home) -> bool:
