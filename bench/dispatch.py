@@ -32,7 +32,7 @@ from flows.plans.plan import make_plan, sweep_folder
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import RunDir
 from flows.settings import Home, Settings, open_home
-from flows.stack.processes import noted
+from flows.stack.processes import registered
 from flows.stack.servers import free_port
 from flows.training.execute import execute
 from flows.watch.curves import CurveReader
@@ -198,7 +198,7 @@ def by_worker(home: Home) -> tuple[list[float], float]:
     )
     try:
         worker = psutil.Process(
-            next(one.pid for one in noted(home) if one.name == "train-worker-0")
+            next(one.pid for one in registered(home) if one.name == "train-worker-0")
         )
         before = sum(worker.cpu_times()[:4])
         subprocess.run(

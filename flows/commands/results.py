@@ -225,7 +225,7 @@ def _provenance_lines(found: dict[str, Any] | None) -> list[str]:
     main = ("torch", "numpy", "isoflop")
     versions = [f"{name} {found['packages'][name]}" for name in main if name in found["packages"]]
     return [
-        f"commit       {found['git_commit'] or 'none: not run from a git repository'}{dirty}",
+        f"commit       {found['git_commit'] or 'none: not run from a git checkout'}{dirty}",
         f"packages     {len(found['packages'])}, lock {_short(found['lock_sha256'])}; "
         f"Python {found['python']}, {', '.join(versions)}",
         f"data         {_short(found['data_sha256'])}, tokenizer "

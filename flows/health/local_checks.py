@@ -18,7 +18,7 @@ from flows.plans.plan import read_plans
 from flows.runs.directory import RunDir
 from flows.runs.state import missing
 from flows.settings import Home, Settings, checkout, cpu_slots
-from flows.stack.processes import noted
+from flows.stack.processes import registered
 from llama_core.counting import count_params
 from sweeps.spec import PlannedRun
 
@@ -96,7 +96,7 @@ def space_needed(runs: list[PlannedRun], home: Home, *, at_once: int) -> float:
 
 
 def _at_once(home: Home) -> int:
-    workers = [process for process in noted(home) if process.name.startswith("train-worker")]
+    workers = [process for process in registered(home) if process.name.startswith("train-worker")]
     return len(workers) or cpu_slots()
 
 

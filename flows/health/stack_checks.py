@@ -15,7 +15,7 @@ from flows.runs.directory import RunDir
 from flows.settings import TRAIN_POOL, Home, Settings
 from flows.stack.deployments import is_deployed
 from flows.stack.flow_runs import crash_flow_runs, flow_runs_in_flight, prefect_client
-from flows.stack.processes import alive, noted, running
+from flows.stack.processes import alive, registered, running
 from flows.stack.servers import StackError, healthy, prefect_environment, server_answers, stop
 from flows.stack.temporary_server import process_tag
 from flows.stack.up import restart_server
@@ -56,7 +56,7 @@ def check_databases(settings: Settings, home: Home, mend: bool) -> Iterator[Find
 
 def _mend_database(database: Database, what: str, settings: Settings, home: Home) -> Finding:
     assert database.path is not None
-    ours = [process for process in noted(home) if process.name == database.server]
+    ours = [process for process in registered(home) if process.name == database.server]
     stop(ours, alive)
     if others := users(database.path):
         named = ", ".join(f"{other.pid} ({other.name()})" for other in others)
@@ -90,7 +90,7 @@ def check_servers(settings: Settings, home: Home, mend: bool) -> Iterator[Findin
         "prefect-server": f"{settings.prefect_api}/health",
         "mlflow-server": f"{settings.mlflow_address}/health",
     }
-    for process in noted(home):
+    for process in registered(home):
         page = pages.get(process.name)
         if page is None or (alive(process) and _answers(page)):
             continue
@@ -119,7 +119,7 @@ def _answers(page: str) -> bool:
 
 def check_workers(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
     """Workers of `isoflop up` that died, or that the server has not heard for minutes."""
-    workers = [process for process in noted(home) if "worker" in process.name]
+    workers = [process for process in registered(home) if "worker" in process.name]
     if not workers or not server_answers(settings):
         return
     os.environ.update(prefect_environment(settings, home))
@@ -170,7 +170,7 @@ def check_flow_runs(settings: Settings, home: Home, mend: bool) -> Iterator[Find
 
 def _only_our_workers(client: "SyncPrefectClient", home: Home) -> bool:
     """Whether every worker that trains for this server is on this machine."""
-    known = {process.name for process in noted(home)}
+    known = {process.name for process in registered(home)}
     heard = client.read_workers_for_work_pool(TRAIN_POOL)
     living = {
         worker.name

@@ -10,7 +10,7 @@ from flows.plans.plan import read_plans
 from flows.runs.directory import RunDir
 from flows.runs.state import run_state
 from flows.settings import Home, Settings
-from flows.stack.processes import Process, alive, noted
+from flows.stack.processes import Process, alive, registered
 from flows.stack.servers import healthy, prefect_environment, server_answers
 from flows.stack.workers import worker_heartbeats
 from flows.watch.progress import read_run
@@ -54,7 +54,7 @@ def read_status(settings: Settings, home: Home) -> dict[str, Any]:
 
 
 def _processes(settings: Settings, home: Home) -> list[dict[str, Any]]:
-    known = noted(home)
+    known = registered(home)
     heard: dict[str, datetime] = {}
     if known and server_answers(settings):
         os.environ.update(prefect_environment(settings, home))

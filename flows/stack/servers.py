@@ -1,4 +1,4 @@
-"""Start and stop the processes of the local stack: Prefect server, MLflow server, workers."""
+"""Start, await and stop the processes of the local stack."""
 
 import ctypes
 import os
@@ -15,9 +15,10 @@ from pathlib import Path
 from flows.settings import Home, Settings
 from flows.stack.processes import Process
 
-# A server that ends is noticed at once; one on a machine with much else to do gets its time.
+# A server that exits is noticed at once; this is for a busy machine.
 _START_S = 180.0
 _STOP_S = 15.0
+# Services of the Prefect server that only matter with workers.
 _FOR_WORKERS = (
     "CANCELLATION_CLEANUP",
     "FOREMAN",
@@ -40,9 +41,9 @@ class PortTakenError(ValueError):
 def prefect_environment(
     settings: Settings, home: Home, *, port: int | None = None
 ) -> dict[str, str]:
-    """Environment of every process that talks to, or is, the Prefect server of this home.
+    """Environment of this home's Prefect server and of every process that talks to it.
 
-    Only the server itself gets the database's address, see `start_prefect_server`.
+    The database's address is the server's alone, see `start_prefect_server`.
     """
     port = port or settings.prefect_port
     return {
@@ -50,7 +51,7 @@ def prefect_environment(
         "PREFECT_API_URL": f"http://{settings.host}:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
-        # A run whose worker died is found by its missing heartbeats; 30 s is the least allowed.
+        # Missing heartbeats show that a run's worker died; Prefect allows no less than 30 s.
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "DO_NOT_TRACK": "1",
@@ -71,8 +72,8 @@ def start_prefect_server(
         "PREFECT_API_DATABASE_CONNECTION_URL": settings.prefect_database(home),
     }
     if tied:
-        # It only records: with no workers there is nothing to schedule, find late or clean up,
-        # and what it does not do the trainings get of the CPU.
+        # It only records: without workers nothing has to be scheduled or cleaned up, and the CPU
+        # time goes to the trainings.
         environment |= {
             f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false" for service in _FOR_WORKERS
         }
@@ -80,9 +81,9 @@ def start_prefect_server(
 
 
 def start_mlflow_server(settings: Settings, home: Home) -> subprocess.Popen[bytes]:
-    """Start an MLflow server on the tracking database; one worker, no job processes.
+    """Start an MLflow server on the tracking database, with one worker and no job processes.
 
-    With its defaults it takes three times as long to start and five times the memory.
+    MLflow's defaults take three times as long to start and five times the memory.
     """
     command = [
         *("-m", "mlflow", "server", "--host", settings.host, "--port", str(settings.mlflow_port)),
@@ -90,7 +91,7 @@ def start_mlflow_server(settings: Settings, home: Home) -> subprocess.Popen[byte
         *("--artifacts-destination", home.artifacts.as_uri()),
     ]
     environment = {
-        # Not on the command line, which everybody on the machine can read: it may hold a password.
+        # Not on the command line, which every user can read: the address may hold a password.
         "MLFLOW_BACKEND_STORE_URI": settings.mlflow_database(home),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -102,11 +103,11 @@ def start_mlflow_server(settings: Settings, home: Home) -> subprocess.Popen[byte
 def start(
     arguments: list[str], environment: dict[str, str], log: Path, *, tied: bool = False
 ) -> subprocess.Popen[bytes]:
-    """Start this Python on a module, in a session of its own, its output appended to a log."""
+    """Start this Python with arguments, in a session of its own; its output goes to a log."""
 
     def prepare() -> None:
-        # Started from a non-interactive shell a process ignores SIGINT, and Prefect then turns
-        # the first SIGTERM into that ignored SIGINT: stopping it would take a SIGKILL.
+        # A process started from a non-interactive shell ignores SIGINT. Prefect turns the first
+        # SIGTERM into SIGINT, which would be ignored too: only SIGKILL would stop it.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         if tied and sys.platform.startswith("linux"):
             set_parent_death_signal = 1
@@ -128,7 +129,7 @@ def wait_healthy(address: str, process: subprocess.Popen[bytes], log: Path) -> N
     """Wait until the address answers.
 
     Raises:
-        StackError: the process ended, or three minutes passed.
+        StackError: the process exited, or did not answer for three minutes.
     """
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
@@ -141,7 +142,7 @@ def wait_healthy(address: str, process: subprocess.Popen[bytes], log: Path) -> N
 
 
 def healthy(address: str) -> bool:
-    """Whether a GET of the address gives a success."""
+    """Whether a GET of the address succeeds."""
     try:
         with urllib.request.urlopen(address, timeout=2) as answer:  # noqa: S310 - our own address
             return bool(answer.status < 400)
@@ -150,10 +151,10 @@ def healthy(address: str) -> bool:
 
 
 def require_free(host: str, port: int, *, what: str, setting: str) -> None:
-    """Refuse a port somebody listens on.
+    """Check that no program listens on a port.
 
     Raises:
-        PortTakenError: naming the setting that moves the server elsewhere.
+        PortTakenError: one does; the message names the setting that chooses another port.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -162,23 +163,23 @@ def require_free(host: str, port: int, *, what: str, setting: str) -> None:
         except OSError as error:
             raise PortTakenError(
                 f"port {port} for {what} is in use ({error.strerror}). "
-                f"Stop what listens there, or set {setting} to another port."
+                f"Stop the program that listens there, or set {setting} to another port."
             ) from error
 
 
 def free_port(host: str) -> int:
-    """A port nobody listens on now."""
+    """A port that no program listens on now."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 
 def stop(processes: list[Process], alive: Callable[[Process], bool]) -> None:
-    """Stop process groups, politely, then by SIGKILL."""
+    """Stop process groups with SIGINT, and those that go on with SIGKILL."""
     for signal_number in (signal.SIGINT, signal.SIGKILL):
         living = [process for process in processes if alive(process)]
         for process in living:
-            # It may have ended since we looked; what else is in its group must go all the same.
+            # It may have ended since the check above.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal_number)
         deadline = time.monotonic() + _STOP_S

@@ -1,4 +1,4 @@
-"""The local stack as a whole: up, down, status. What runs is noted in HOME/stack.json."""
+"""The local stack as a whole: start it, stop it, restart a server."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from flows.settings import ADDRESSES, Home, Settings, note_addresses
 from flows.stack.deployments import deploy, is_deployed
 from flows.stack.flow_runs import crash_flow_runs, flow_runs_in_flight, prefect_client
-from flows.stack.processes import Process, alive, note, noted, process_of, running
+from flows.stack.processes import Process, alive, process_of, register, registered, running
 from flows.stack.servers import (
     StackError,
     prefect_environment,
@@ -29,7 +29,7 @@ def up(
     """Start server, MLflow, pools and workers, and deploy prefect.yaml.
 
     Args:
-        slots: a training worker each: the GPUs it is pinned to, as in `0` or `0,1`; None is a CPU.
+        slots: for each training worker its GPUs, as in `0` or `0,1`; None is a CPU.
 
     A stack that is up stays. One that another version started, or of which a part has died, is
     stopped and started whole. If anything fails here, the rest is stopped again.
@@ -57,7 +57,7 @@ def up(
             settings.host, settings.mlflow_port, what="MLflow", setting="ISOFLOP_MLFLOW_PORT"
         )
         try:
-            # Nobody else may make the tables of a fresh tracking database meanwhile.
+            # No other process may create the tables of a fresh tracking database meanwhile.
             with (home.root / "mlflow.lock").open("w") as tables:
                 fcntl.flock(tables, fcntl.LOCK_EX)
                 _start_all(settings, home, slots, say)
@@ -69,7 +69,7 @@ def up(
 def _start_all(
     settings: Settings, home: Home, slots: Sequence[str | None], say: Callable[[str], None]
 ) -> None:
-    """Everything at once, as far as nobody must wait for another: it takes as long as MLflow."""
+    """Start both servers at once, deploy and start workers meanwhile: MLflow takes the longest."""
     say("starting the Prefect and MLflow servers")
     note_addresses(settings, home)
     prefect = start_server(settings, home, "prefect-server")
@@ -87,15 +87,15 @@ def _start_all(
 
 
 def down(settings: Settings, home: Home) -> list[Process]:
-    """Stop what `up` started; returns what was still running."""
+    """Stop what `up` started; return the processes that were still running."""
     living = running(home)
-    # Workers first, so that no server is missing while they say goodbye.
+    # Workers first: they report to the servers as they end.
     stop([process for process in living if "worker" in process.name], alive)
     if server_answers(settings):
         _crash_runs_in_flight(settings, home)
     stop([process for process in living if "worker" not in process.name], alive)
-    for left_behind in ("stack.json", ADDRESSES):
-        (home.root / left_behind).unlink(missing_ok=True)
+    for name in ("stack.json", ADDRESSES):
+        (home.root / name).unlink(missing_ok=True)
     return living
 
 
@@ -114,26 +114,26 @@ def _require_idle(settings: Settings) -> None:
 
 
 def _whole(home: Home) -> bool:
-    known = noted(home)
-    return bool(known) and all(alive(process) for process in known)
+    processes = registered(home)
+    return bool(processes) and all(alive(process) for process in processes)
 
 
 def start_server(settings: Settings, home: Home, name: str) -> "subprocess.Popen[bytes]":
-    """Start one of the two servers, `prefect-server` or `mlflow-server`, and note it."""
+    """Start one of the two servers, `prefect-server` or `mlflow-server`, and register it."""
     if name == "prefect-server":
         process = start_prefect_server(settings, home, port=settings.prefect_port, tied=False)
     else:
         process = start_mlflow_server(settings, home)
-    note(home, process_of(name, process.pid))
+    register(home, process_of(name, process.pid))
     return process
 
 
 def restart_server(settings: Settings, home: Home, name: str) -> None:
-    """Start a server that has died again, on its records, and wait until it answers.
+    """Start a server that died again, on the same database, and wait until it answers.
 
     Raises:
-        PortTakenError: a stranger listens on its port.
-        StackError: it does not start.
+        PortTakenError: another program listens on its port.
+        StackError: it did not start.
     """
     if name == "prefect-server":
         port, what, page = settings.prefect_port, "Prefect", f"{settings.prefect_api}/health"
@@ -142,7 +142,7 @@ def restart_server(settings: Settings, home: Home, name: str) -> None:
     require_free(settings.host, port, what=what, setting=f"ISOFLOP_{what.upper()}_PORT")
     wait_healthy(page, start_server(settings, home, name), home.logs / f"{name}.log")
     if name == "prefect-server":
-        # Its database may be a new one.
+        # Its database may be new.
         deploy(settings, home)
 
 
