@@ -1,4 +1,4 @@
-"""Answers of a model under evaluation, kept as they come."""
+"""A cache on disk of the answers a model gives in an evaluation."""
 
 import hashlib
 import json
@@ -12,9 +12,9 @@ from flows.files import whole_line
 
 
 class Answers:
-    """An append-only file of answers by what was asked; a killed process loses none it has written.
+    """An append-only file of answers by request; a killed process loses none it has written.
 
-    Use as a context.
+    Use it as a context manager.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,18 +31,18 @@ class Answers:
                     break
                 self._known[pair[0]] = pair[1]
                 whole += len(line)
-        # What follows the last whole line was torn by a kill, or a power cut, and is asked again.
+        # A kill or a power cut tears the last line; its request is asked again.
         os.ftruncate(self._file, whole)
         return self
 
     def __exit__(self, *raised: object) -> None:
         os.close(self._file)
 
-    def keys(self, kind: str, asked: Iterable[Any]) -> list[str]:
-        """A key for each thing asked; the same thing asked again has another."""
+    def keys(self, kind: str, requests: Iterable[Any]) -> list[str]:
+        """A key for each request; repeats of a request get keys of their own."""
         times: Counter[str] = Counter()
         keys = []
-        for arguments in asked:
+        for arguments in requests:
             text = json.dumps([kind, arguments], sort_keys=True)
             times[text] += 1
             keys.append(hashlib.sha256(f"{times[text]} {text}".encode()).hexdigest())
@@ -55,7 +55,7 @@ class Answers:
         return self._known[key]
 
     def add(self, key: str, answer: Any) -> None:
-        """Keep an answer, in this process and for those after it."""
+        """Store an answer, for this process and for later ones."""
         self._known[key] = answer
         data = (json.dumps([key, answer]) + "\n").encode()
         while data:

@@ -101,6 +101,6 @@ def test_a_sweep_is_trained_in_this_process_and_by_workers_in_an_empty_folder(co
     [run] = json.loads(command(isoflop, "runs", "by-workers", "--json", "-"))
     assert run["status"] == "finished"
     # The environment lies in somebody's repository, whose commit says nothing of isoflop.
-    shown = json.loads(command(isoflop, "show", run["run_id"], "--json", "-"))["provenance"]
+    shown = json.loads(command(isoflop, "show", run["parent_run_id"], "--json", "-"))["provenance"]
     assert shown["git_commit"] is None
     assert shown["packages"]["isoflop"]
