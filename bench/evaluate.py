@@ -69,7 +69,7 @@ def main() -> None:
     """Print a table; write JSON to --json."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=SIZES)
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="batch sizes of transformers")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="of transformers")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
