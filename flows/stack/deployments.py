@@ -5,35 +5,34 @@ import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from datetime import timedelta
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.exceptions import ObjectNotFound
 
 from flows.files import write_whole
 from flows.settings import CONTROL_POOL, ROOT, TRAIN_POOL, Home, Settings, checkout
 from flows.stack.flow_runs import prefect_client
 from flows.stack.servers import StackError, prefect_environment
 
-if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
-    from prefect.events.schemas.automations import AutomationCore
-
 _FILE = ROOT / "flows" / "deploy" / "prefect.yaml"
-_ZOMBIES = "isoflop: crash runs without a heartbeat"
 _ZOMBIE_AFTER_S = 90
-_STUCK = "isoflop: crash runs that were picked up and not started"
 # Importing torch on a machine that is short of memory takes minutes.
 _STUCK_AFTER_S = 300
 
 
 def deploy(settings: Settings, home: Home) -> None:
     """Make the pools, the automations and the deployments of prefect.yaml."""
-    environment = {**os.environ, **prefect_environment(settings, home)}
     os.environ.update(prefect_environment(settings, home))
-    from prefect.client.schemas.actions import WorkPoolCreate
-
     with prefect_client(settings) as client:
         for pool in (CONTROL_POOL, TRAIN_POOL):
             client.create_work_pool(WorkPoolCreate(name=pool, type="process"), overwrite=True)
-        for automation in (_zombie_automation(), _stuck_automation()):
+        for automation in _automations():
             if not client.read_automations_by_name(automation.name):
                 client.create_automation(automation)
         if is_deployed(home) and _on_server(client):
@@ -45,7 +44,6 @@ def deploy(settings: Settings, home: Home) -> None:
         ],
         # Also the working directory of every sweep and training.
         cwd=checkout() or home.root,
-        env=environment,
         capture_output=True,
         text=True,
         check=False,
@@ -64,7 +62,7 @@ def is_deployed(home: Home) -> bool:
 
 
 def _version() -> dict[str, str]:
-    """Where this code lies, and a digest of prefect.yaml and of every module a flow imports."""
+    """Where this code lies, and a digest of what flows and their parameters are made of."""
     digest = hashlib.sha256(_FILE.read_bytes())
     for package in ("flows", "sweeps", "llama_core"):
         for path in sorted((ROOT / package).rglob("*.py")):
@@ -72,10 +70,8 @@ def _version() -> dict[str, str]:
     return {"root": str(ROOT), "sha256": digest.hexdigest()}
 
 
-def _on_server(client: "SyncPrefectClient") -> bool:
+def _on_server(client: SyncPrefectClient) -> bool:
     """Whether the server has the deployments, on the pools of prefect.yaml."""
-    from prefect.exceptions import ObjectNotFound
-
     try:
         return all(
             client.read_deployment_by_name(name).work_pool_name == pool
@@ -85,58 +81,41 @@ def _on_server(client: "SyncPrefectClient") -> bool:
         return False
 
 
-def _zombie_automation() -> "AutomationCore":
-    """Crash a run that sends no heartbeat for 90 s: its worker or machine has died."""
-    from datetime import timedelta
+def _automations() -> list[AutomationCore]:
+    """End runs whose worker died: before it started them, or while they ran."""
+    later = ("Running", "Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Scheduled")
+    return [
+        _crash(
+            "isoflop: crash runs without a heartbeat",
+            after="heartbeat",
+            unless=["*"],
+            seconds=_ZOMBIE_AFTER_S,
+            message=f"no heartbeat for {_ZOMBIE_AFTER_S} s: its worker is gone",
+        ),
+        _crash(
+            "isoflop: crash runs that were picked up and not started",
+            after="Pending",
+            unless=later,
+            seconds=_STUCK_AFTER_S,
+            message=f"picked up and not started for {_STUCK_AFTER_S} s: its worker is gone",
+        ),
+    ]
 
-    from prefect.client.schemas.objects import StateType
-    from prefect.events.actions import ChangeFlowRunState
-    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
+def _crash(
+    name: str, *, after: str, unless: Sequence[str], seconds: int, message: str
+) -> AutomationCore:
+    """Crash a flow run if none of the events `unless` follows the event `after` in time."""
     return AutomationCore(
-        name=_ZOMBIES,
+        name=name,
         trigger=EventTrigger(
-            after={"prefect.flow-run.heartbeat"},
-            expect={"prefect.flow-run.*"},
+            after={f"prefect.flow-run.{after}"},
+            expect={f"prefect.flow-run.{event}" for event in unless},
             match={"prefect.resource.id": "prefect.flow-run.*"},
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,
-            within=timedelta(seconds=_ZOMBIE_AFTER_S),
+            within=timedelta(seconds=seconds),
         ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED,
-                message=f"no heartbeat for {_ZOMBIE_AFTER_S} s: its worker is gone",
-            )
-        ],
-    )
-
-
-def _stuck_automation() -> "AutomationCore":
-    """Crash a run that a worker picked up and did not start: the worker has died."""
-    from datetime import timedelta
-
-    from prefect.client.schemas.objects import StateType
-    from prefect.events.actions import ChangeFlowRunState
-    from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-
-    onward = ("Running", "Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Scheduled")
-    return AutomationCore(
-        name=_STUCK,
-        trigger=EventTrigger(
-            after={"prefect.flow-run.Pending"},
-            expect={f"prefect.flow-run.{state}" for state in onward},
-            match={"prefect.resource.id": "prefect.flow-run.*"},
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=timedelta(seconds=_STUCK_AFTER_S),
-        ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED,
-                message=f"picked up and not started for {_STUCK_AFTER_S} s: its worker is gone",
-            )
-        ],
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=message)],
     )
