@@ -16,7 +16,14 @@ from flows.settings import TRAIN_POOL, Home, Settings
 from flows.stack.deployments import is_deployed
 from flows.stack.flow_runs import crash_flow_runs, flow_runs_in_flight, prefect_client
 from flows.stack.processes import alive, registered, running
-from flows.stack.servers import StackError, healthy, prefect_environment, server_answers, stop
+from flows.stack.servers import (
+    StackError,
+    health_pages,
+    healthy,
+    prefect_environment,
+    server_answers,
+    stop,
+)
 from flows.stack.temporary_server import process_tag
 from flows.stack.up import restart_server
 from flows.stack.workers import start_worker, wait_for_workers, worker_heartbeats
@@ -86,12 +93,8 @@ def check_deployments(settings: Settings, home: Home, mend: bool) -> Iterator[Fi
 
 def check_servers(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
     """Servers of `isoflop up` that died or hang. A stack that is down is none."""
-    pages = {
-        "prefect-server": f"{settings.prefect_api}/health",
-        "mlflow-server": f"{settings.mlflow_address}/health",
-    }
     for process in registered(home):
-        page = pages.get(process.name)
+        page = health_pages(settings).get(process.name)
         if page is None or (alive(process) and _answers(page)):
             continue
         fault = "hangs" if alive(process) else "died"

@@ -11,7 +11,7 @@ from flows.runs.directory import RunDir
 from flows.runs.state import run_state
 from flows.settings import Home, Settings
 from flows.stack.processes import Process, alive, registered
-from flows.stack.servers import healthy, prefect_environment, server_answers
+from flows.stack.servers import health_pages, healthy, prefect_environment, server_answers
 from flows.stack.workers import worker_heartbeats
 from flows.watch.progress import read_run
 from sweeps.plan import Plan
@@ -74,13 +74,9 @@ def _processes(settings: Settings, home: Home) -> list[dict[str, Any]]:
 
 
 def _state(process: Process, settings: Settings) -> str:
-    pages = {
-        "prefect-server": f"{settings.prefect_api}/health",
-        "mlflow-server": f"{settings.mlflow_address}/health",
-    }
     if not alive(process):
         return "dead"
-    page = pages.get(process.name)
+    page = health_pages(settings).get(process.name)
     return "running" if page is None or healthy(page) else "not answering"
 
 

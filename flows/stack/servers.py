@@ -1,6 +1,5 @@
 """Start, await and stop the processes of the local stack."""
 
-import ctypes
 import os
 import signal
 import socket
@@ -12,9 +11,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from flows.processes import die_with_parent
 from flows.settings import Home, Settings
 from flows.stack.processes import Process
 
+_PROGRAMS = {"prefect-server": "Prefect", "mlflow-server": "MLflow"}
 # A server that exits is noticed at once; this is for a busy machine.
 _START_S = 180.0
 _STOP_S = 15.0
@@ -104,14 +105,14 @@ def start(
     arguments: list[str], environment: dict[str, str], log: Path, *, tied: bool = False
 ) -> subprocess.Popen[bytes]:
     """Start this Python with arguments, in a session of its own; its output goes to a log."""
+    parent = os.getpid()
 
     def prepare() -> None:
         # A process started from a non-interactive shell ignores SIGINT. Prefect turns the first
         # SIGTERM into SIGINT, which would be ignored too: only SIGKILL would stop it.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if tied and sys.platform.startswith("linux"):
-            set_parent_death_signal = 1
-            ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+        if tied:
+            die_with_parent(parent)
 
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -150,20 +151,21 @@ def healthy(address: str) -> bool:
         return False
 
 
-def require_free(host: str, port: int, *, what: str, setting: str) -> None:
-    """Check that no program listens on a port.
+def require_free(settings: Settings, name: str) -> None:
+    """Check that no program listens on the port of a server, by its name in stack.json.
 
     Raises:
         PortTakenError: one does; the message names the setting that chooses another port.
     """
+    program, port = _PROGRAMS[name], getattr(settings, f"{_PROGRAMS[name].lower()}_port")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            probe.bind((settings.host, port))
         except OSError as error:
             raise PortTakenError(
-                f"port {port} for {what} is in use ({error.strerror}). "
-                f"Stop the program that listens there, or set {setting} to another port."
+                f"port {port} for {program} is in use ({error.strerror}). Stop the program that "
+                f"listens there, or set ISOFLOP_{program.upper()}_PORT to another port."
             ) from error
 
 
@@ -187,6 +189,14 @@ def stop(processes: list[Process], alive: Callable[[Process], bool]) -> None:
             time.sleep(0.1)
 
 
+def health_pages(settings: Settings) -> dict[str, str]:
+    """Address that answers while a server is well, by the server's name in stack.json."""
+    return {
+        "prefect-server": f"{settings.prefect_api}/health",
+        "mlflow-server": f"{settings.mlflow_address}/health",
+    }
+
+
 def server_answers(settings: Settings) -> bool:
     """Whether the Prefect server of the settings answers."""
-    return healthy(f"{settings.prefect_api}/health")
+    return healthy(health_pages(settings)["prefect-server"])

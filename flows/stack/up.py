@@ -12,6 +12,7 @@ from flows.stack.flow_runs import crash_flow_runs, flow_runs_in_flight, prefect_
 from flows.stack.processes import Process, alive, process_of, register, registered, running
 from flows.stack.servers import (
     StackError,
+    health_pages,
     prefect_environment,
     require_free,
     server_answers,
@@ -50,12 +51,8 @@ def up(
         elif running(home):
             say("a part of the stack has died; starting all of it again")
             down(settings, home)
-        require_free(
-            settings.host, settings.prefect_port, what="Prefect", setting="ISOFLOP_PREFECT_PORT"
-        )
-        require_free(
-            settings.host, settings.mlflow_port, what="MLflow", setting="ISOFLOP_MLFLOW_PORT"
-        )
+        for name in health_pages(settings):
+            require_free(settings, name)
         try:
             # No other process may create the tables of a fresh tracking database meanwhile.
             with (home.root / "mlflow.lock").open("w") as tables:
@@ -72,9 +69,10 @@ def _start_all(
     """Start both servers at once, deploy and start workers meanwhile: MLflow takes the longest."""
     say("starting the Prefect and MLflow servers")
     note_addresses(settings, home)
+    pages = health_pages(settings)
     prefect = start_server(settings, home, "prefect-server")
     mlflow = start_server(settings, home, "mlflow-server")
-    wait_healthy(f"{settings.prefect_api}/health", prefect, home.logs / "prefect-server.log")
+    wait_healthy(pages["prefect-server"], prefect, home.logs / "prefect-server.log")
     say("making pools and deployments")
     deploy(settings, home)
     say(f"starting {len(slots)} training workers, and one for sweeps")
@@ -82,7 +80,7 @@ def _start_all(
     wanted: dict[str, str | None] = {"control-worker": None}
     wanted |= {f"train-worker-{number}": gpus for number, gpus in enumerate(slots)}
     started = {name: start_worker(settings, home, name, gpus) for name, gpus in wanted.items()}
-    wait_healthy(f"{settings.mlflow_address}/health", mlflow, home.logs / "mlflow-server.log")
+    wait_healthy(pages["mlflow-server"], mlflow, home.logs / "mlflow-server.log")
     wait_for_workers(settings, home, started, since)
 
 
@@ -135,12 +133,9 @@ def restart_server(settings: Settings, home: Home, name: str) -> None:
         PortTakenError: another program listens on its port.
         StackError: it did not start.
     """
-    if name == "prefect-server":
-        port, what, page = settings.prefect_port, "Prefect", f"{settings.prefect_api}/health"
-    else:
-        port, what, page = settings.mlflow_port, "MLflow", f"{settings.mlflow_address}/health"
-    require_free(settings.host, port, what=what, setting=f"ISOFLOP_{what.upper()}_PORT")
-    wait_healthy(page, start_server(settings, home, name), home.logs / f"{name}.log")
+    require_free(settings, name)
+    server = start_server(settings, home, name)
+    wait_healthy(health_pages(settings)[name], server, home.logs / f"{name}.log")
     if name == "prefect-server":
         # Its database may be new.
         deploy(settings, home)
