@@ -18,7 +18,11 @@ app = App(
 for _name, _target, _help in (
     ("plan", "plan:plan", "Show every run of a sweep with its cost; nothing is spent."),
     ("sweep", "sweep:sweep", "Plan, train what is missing, fit and report, in this process."),
-    ("cancel", "sweep:cancel", "Stop a sweep that runs elsewhere; called again it goes on."),
+    (
+        "cancel",
+        "sweep:cancel",
+        "Stop a sweep or a study; the command that started it goes on with it.",
+    ),
     ("report", "results:report", "Write a sweep's report again from what is there."),
     ("watch", "watch:watch", "Show a sweep as it trains."),
     ("runs", "results:runs", "List the runs of a sweep, or of all."),

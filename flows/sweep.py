@@ -9,7 +9,7 @@ from pydantic import NonNegativeInt
 
 from flows.cost.ledger import CappedSweep, Ledger, capped
 from flows.dispatch.contract import Dispatcher, SweepFailedError
-from flows.dispatch.underway import noted
+from flows.dispatch.underway import registered
 from flows.dispatch.work_pool import WorkPool
 from flows.files import write_whole
 from flows.mirror.contract import Publisher
@@ -25,7 +25,7 @@ from flows.training.failures import no_room
 from flows.training.slots import slot_environments
 from flows.watch.in_prefect import ArtifactWatcher, LogWatcher
 from flows.watch.page import LivePage
-from flows.watch.watcher import Together, Watcher
+from flows.watch.watcher import Watcher, Watchers
 from sweeps.load import load_spec
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
@@ -64,7 +64,7 @@ def sweep(
     live = sweep_folder(planned, home) / "live.html"
     get_run_logger().info("live page: %s", live.as_uri())
     with LivePage(home) as page, ArtifactWatcher(home) as artifact:
-        watcher = Together(LogWatcher(), page, artifact)
+        watcher = Watchers(LogWatcher(), page, artifact)
         report = run_sweep(
             planned,
             home,
@@ -105,7 +105,7 @@ def run_sweep(
         SweepFailedError: the first trainings all failed, or too many did, or the disk is full.
     """
     try:
-        with noted(sweep_folder(planned, home)):
+        with registered(sweep_folder(planned, home)):
             return _run_sweep(planned, home, mirror, dispatcher, watcher, cap, max_failures)
     except OSError as error:
         if not no_room(error):

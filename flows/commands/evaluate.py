@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.common import Json, busy, failures, open_all, refusals, say
+from flows.commands.common import Json, busy, check_destinations, failures, open_all, refusals, say
 
 if TYPE_CHECKING:
     from flows.evaluation.benchmarks import Benchmark
@@ -42,7 +42,7 @@ def evaluate(
         limit: only so many questions of each task, for a first look.
         device: auto, cpu, cuda or cuda:0.
     """
-    from flows.commands.output import check_destination, emit
+    from flows.commands.output import emit
     from flows.evaluation.benchmarks import chosen_benchmarks
     from flows.evaluation.evaluator import Evaluator
     from flows.evaluation.table import document
@@ -55,8 +55,7 @@ def evaluate(
             raise ValueError(f"--shots {shots} is less than none.")
         if limit is not None and limit < 1:
             raise ValueError(f"--limit {limit} leaves no question.")
-        if json is not None:
-            check_destination(json)
+        check_destinations(json)
         chosen = chosen_benchmarks(benchmarks, run_code=run_code, shots=shots)
         settings, home = open_all()
         trained = find_trained(run, horizon, home)

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from flows.commands.common import Json, busy, find_plan, open_all, refusals, say
+from flows.commands.common import (
+    Json,
+    Level,
+    Report,
+    busy,
+    check_destinations,
+    find_plan,
+    open_all,
+    refusals,
+    write_report,
+)
 
 if TYPE_CHECKING:
     from analysis.compare.answer import Comparison
@@ -43,9 +53,9 @@ def compare(
     second: str,
     *,
     bootstrap: int = 1000,
-    level: float = 0.9,
+    level: Level = 0.9,
     json: Json = None,
-    report: Annotated[Path | None, Parameter(help="write an HTML page")] = None,
+    report: Report = None,
 ) -> None:
     """Say what differs between two sweeps, and what it did to the law, with intervals.
 
@@ -53,22 +63,17 @@ def compare(
         first: name of a sweep.
         second: name of the sweep compared with it.
         bootstrap: resamples of each table.
-        level: of every interval.
     """
     from analysis.compare.answer import compare as compare_tables
-    from flows.commands.output import check_destination, emit
+    from flows.commands.output import emit
     from flows.results.compare import differing, table_of
 
     with refusals():
-        if not 0 < level < 1:
-            raise ValueError(f"--level {level} must lie between 0 and 1, for example 0.9.")
         if bootstrap < 1:
             raise ValueError(f"--bootstrap {bootstrap} gives no intervals: take 1000.")
         if first == second:
             raise ValueError(f"{first!r} was named twice: name two sweeps.")
-        for destination in (json, str(report) if report is not None else None):
-            if destination is not None:
-                check_destination(destination)
+        check_destinations(json, report)
         _, home = open_all()
         plans = find_plan(first, home), find_plan(second, home)
         what = differing(*plans, home)
@@ -81,8 +86,7 @@ def compare(
         from analysis.compare.page import compare_page
 
         page = compare_page(found, differences=what.rows(), facts=what.facts(), doubts=what.doubts)
-        page.write(report)
-        say(f"report: {report}")
+        write_report(page, report)
     if json is not None:
         from analysis.compare.text import comparison_json
 

@@ -15,7 +15,7 @@ from analysis.tuning.page import fit_lines, study_page
 from analysis.tuning.surface import Axis
 from flows.files import write_whole
 from flows.mirror.contract import Publisher
-from flows.runs.directory import RunDir
+from flows.runs.directory import RunDir, RunResult
 from flows.runs.table import observations
 from flows.settings import Home
 from llama_core.counting import count_params
@@ -108,3 +108,13 @@ def trial_table(runs: Sequence[tuple[FrozenTrial, PlannedRun]], home: Home) -> p
     }
     table = pl.DataFrame(rows, schema_overrides=columns, infer_schema_length=None)
     return table.drop(name for name in AXES if table[name].is_null().all())
+
+
+def trial_line(planned: PlannedRun, result: RunResult) -> str:
+    """One line with a trial's settings and its losses, or its failure."""
+    train = planned.run.train
+    losses = ", ".join(f"{end.val_loss:.4f}" for end in result.observations)
+    return (
+        f"{planned.name}: lr {train.optimizer.lr:.2e}, batch {train.batch_tokens:,}: "
+        f"{losses or f'{result.status}, {result.reason}'}"
+    )
