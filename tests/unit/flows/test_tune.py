@@ -1,11 +1,14 @@
 """A study asks the same trials whatever happens to it, repeats none, and grows."""
 
+import os
+
 import numpy as np
 import pytest
 import yaml
 from prefect.flows import load_flow_from_entrypoint
 
 from flows.dispatch.contract import SweepFailedError
+from flows.dispatch.underway import controllers
 from flows.files import write_whole
 from flows.runs.directory import Observation, RunDir, RunResult
 from flows.settings import Home, Settings
@@ -71,17 +74,6 @@ class SurfaceDispatcher:
         )  # fmt: skip
 
 
-class Silent:
-    def round(self, trials, missing):
-        pass
-
-    def tick(self):
-        pass
-
-    def finished(self, planned, result):
-        pass
-
-
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     folder = tmp_path_factory.mktemp("text")
@@ -114,9 +106,10 @@ def tune(home, text, dispatcher, **changes):
     home.runs.mkdir(parents=True, exist_ok=True)
     settings = Settings(optuna_uri=changes.pop("uri", None))
     tracker = changes.pop("tracker", FakeTracker())
+    say = changes.pop("say", lambda line: None)
     spec = spec_of(text, **changes)
     data = prepare_tune(spec, home)
-    return run_tune(spec, data, settings, home, tracker, dispatcher, Silent())
+    return run_tune(spec, data, settings, home, tracker, dispatcher, say)
 
 
 def trials(home):
@@ -198,6 +191,23 @@ def test_trials_are_children_of_the_study_in_the_tracker(home, text):
     dispatcher = SurfaceDispatcher(home)
     tune(home, text, dispatcher, trials=8, tracker=tracker)
     assert set(tracker.parents) == set(dispatcher.trained)
+
+
+def test_a_study_says_what_it_trains_and_registers_the_process_to_stop(home, text):
+    lines, running = [], []
+
+    def say(line):
+        lines.append(line)
+        running.extend(controllers(home.tunes / "lr-batch"))
+
+    tune(home, text, SurfaceDispatcher(home), trials=8, say=say)
+    assert lines[0] == "16 trials, 16 to train"
+    assert len(lines) == 17
+    assert lines[1].startswith("  d24-t007: lr ")
+    assert {(one.process.pid, one.alive, one.deployed) for one in running} == {
+        (os.getpid(), True, False)
+    }
+    assert controllers(home.tunes / "lr-batch") == []
 
 
 def test_a_round_in_which_everything_fails_stops_and_is_tried_again(home, text):
