@@ -1,4 +1,4 @@
-"""The tune flow: ask, train what is missing, tell, until every width has its trials."""
+"""The tune flow: propose trials, train them, record their losses, then fit the laws."""
 
 import fcntl
 import math
@@ -78,14 +78,14 @@ def run_tune(
     """
     folder = home.tunes / spec.name
     folder.mkdir(parents=True, exist_ok=True)
-    with registered(folder), _held(folder):
+    with registered(folder), _locked(folder):
         write_whole(folder / "spec.json", spec.model_dump_json(indent=1))
         storage = open_storage(settings.optuna_uri, folder)
         widths = [_width(spec, width, data, storage) for width in spec.ladder.widths]
-        while opened := [
+        while open_trials := [
             (width, trial) for width in widths for trial in width.study.open_trials(spec.trials)
         ]:
-            _round(spec, data, opened, home, mirror, dispatcher, say)
+            _round(spec, data, open_trials, home, mirror, dispatcher, say)
         runs = [
             (trial, trial_run(spec, width.model, data, trial.number, trial.params))
             for width in widths
@@ -97,7 +97,7 @@ def run_tune(
 def _round(
     spec: TuneSpec,
     data: DataRef,
-    opened: Sequence[tuple[Width, FrozenTrial]],
+    open_trials: Sequence[tuple[Width, FrozenTrial]],
     home: Home,
     mirror: Publisher,
     dispatcher: Dispatcher,
@@ -105,7 +105,8 @@ def _round(
 ) -> None:
     """Train the open trials that are not finished, then record all of them in order of number."""
     runs = [
-        trial_run(spec, width.model, data, trial.number, trial.params) for width, trial in opened
+        trial_run(spec, width.model, data, trial.number, trial.params)
+        for width, trial in open_trials
     ]
     # Two trials may round to the same batch and be one run.
     todo = missing({run.id: run for run in runs}.values(), home)
@@ -125,18 +126,17 @@ def _round(
     ):
         reason = next((result.reason for result in results if result is not None), "no result")
         raise SweepFailedError(f"all {len(todo)} trainings failed, so no more is tried: {reason}")
-    for (width, trial), run, result in zip(opened, runs, results, strict=True):
+    for (width, trial), run, result in zip(open_trials, runs, results, strict=True):
         width.study.tell(trial.number, objective(run, result))
 
 
 def objective(run: PlannedRun, result: RunResult | None) -> float | None:
     """What the search minimises: the loss, averaged over the budgets.
 
-    A training that diverged is no better than guessing every token alike; one that the machine
-    failed says nothing.
+    A diverged training gets the loss of a uniform guess; one that failed otherwise gets None.
     """
     if result is not None and result.status == "finished":
-        return sum(found.val_loss for found in result.observations) / len(result.observations)
+        return sum(end.val_loss for end in result.observations) / len(result.observations)
     if result is not None and result.status == "diverged":
         return math.log(run.run.model.vocab_size)
     return None
@@ -150,8 +150,8 @@ def _width(spec: TuneSpec, width: int, data: DataRef, storage: BaseStorage) -> W
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold the study: only one controller may ask and tell. The kernel lets go when it dies."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock the study for one controller; the kernel releases the lock when its process dies."""
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -14,7 +14,7 @@ from flows.runs.directory import Observation, RunDir, RunResult
 from flows.settings import Home, Settings
 from flows.tune import run_tune
 from flows.tuning.plan import prepare_tune, search_box
-from flows.tuning.study import Told, propose
+from flows.tuning.study import TrialOutcome, propose
 from llama_core.config import CorpusConfig, FileText
 from sweeps.grid import shape
 from sweeps.load import load_tune_spec
@@ -225,11 +225,11 @@ def test_what_is_asked_depends_on_the_seed_and_on_what_was_told(text):
     first = propose(spec, searched, [], 8)
     assert first == propose(spec, searched, [], 8)
     assert first != propose(spec.model_copy(update={"seed": 1}), searched, [], 8)
-    told = [Told(params, 3.0 + number / 10) for number, params in enumerate(first)]
+    told = [TrialOutcome(params, 3.0 + number / 10) for number, params in enumerate(first)]
     second = propose(spec, searched, told, 4)
     assert second == propose(spec, searched, told, 4)
-    assert second != propose(spec, searched, [*told[:-1], Told(told[-1].params, 1.0)], 4)
-    assert second != propose(spec, searched, [*told[:-1], Told(told[-1].params, None)], 4)
+    assert second != propose(spec, searched, [*told[:-1], TrialOutcome(told[-1].params, 1.0)], 4)
+    assert second != propose(spec, searched, [*told[:-1], TrialOutcome(told[-1].params, None)], 4)
 
 
 def test_every_deployment_of_prefect_yaml_names_a_flow_that_takes_its_parameters():
