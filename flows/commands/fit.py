@@ -1,4 +1,4 @@
-"""`isoflop fit`: a law, its intervals and its verdicts from a table of finished runs."""
+"""Command fit: a law, its intervals and its verdicts from a table of finished runs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -113,7 +113,7 @@ def _sweep(file: str) -> Path | None:
 
 
 def _envelope(sweep: Path | None, level: float) -> "tuple[pl.DataFrame, EnvelopeFit] | None":
-    """Approach 1, where there are training curves."""
+    """Approach 1; None without training curves."""
     import polars as pl
 
     from analysis.fit.envelope import fit_envelope

@@ -1,4 +1,4 @@
-"""How commands answer: a table for people, or one JSON document."""
+"""Output of commands: a table, or one JSON document."""
 
 import json
 import sys

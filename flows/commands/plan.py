@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Overrides = Annotated[
     tuple[str, ...],
-    Parameter(name="--set", help="override of a setting, as in grid.budgets=[1e12]"),
+    Parameter(name="--set", help="override of a setting, for example grid.budgets=[1e12]"),
 ]
 Corpus = Annotated[str | None, Parameter(help="file or folder of text, JSONL or Parquet")]
 Slots = Annotated[int | None, Parameter(help="trainings that run at the same time")]

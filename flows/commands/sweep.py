@@ -46,7 +46,7 @@ def sweep(
     """Plan a sweep, train what is missing in child processes, fit its law and write its report.
 
     SPEC is a preset's name or a YAML file. Interrupted and called again, it goes on where it was.
-    Under a cap no run is started that would exceed it; with a larger one it goes on.
+    No run starts that would exceed the cap; called again with a larger cap, the sweep goes on.
     """
     from flows.commands.output import emit
     from flows.commands.plan_text import print_plan
@@ -91,9 +91,10 @@ def sweep(
 
 
 def cancel(name: str) -> None:
-    """Stop a sweep or study that runs in another terminal or on workers; called again it goes on.
+    """Stop a sweep or study that runs in another terminal or on workers.
 
-    Queued runs end first; running ones write a checkpoint.
+    Queued runs end first; running ones write a checkpoint. The command that started it goes on
+    where it was.
 
     Args:
         name: of the sweep or study.

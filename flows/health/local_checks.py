@@ -39,9 +39,8 @@ def check_versions(settings: Settings, home: Home, mend: bool) -> Iterator[Findi
             installed = ""
         if installed and requirement.specifier.contains(installed, prereleases=True):
             continue
-        what = (
-            f"{requirement.name} {installed or 'is not installed'}, and isoflop needs {requirement}"
-        )
+        state = installed or "is not installed"
+        what = f"{requirement.name} {state}, and isoflop needs {requirement}"
         if requirement.name == "fastapi" and installed:
             what += ": prefect allows it, but its server does not start with 0.155 and newer"
         command = f"{sys.executable} -m pip install -c constraints.txt '{requirement}'"
