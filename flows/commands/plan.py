@@ -78,7 +78,7 @@ def corpus_override(corpus: str | None) -> tuple[str, ...]:
 def chosen_slots(
     spec: "SweepSpec | TuneSpec", slots: int | None, limits: Limits = UNLIMITED
 ) -> list[dict[str, str]]:
-    """The environment of each slot; for a GPU that is not here, empty ones, one by default."""
+    """The environment of each slot; empty ones where the plan is for a GPU by its name."""
     from flows.training.slots import slot_environments
 
     if slots is not None and slots < 1:

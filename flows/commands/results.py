@@ -233,16 +233,16 @@ def _provenance_lines(provenance: dict[str, Any] | None) -> list[str]:
         else ""
     )
     main = ("torch", "numpy", "isoflop")
-    versions = [
-        f"{name} {provenance['packages'][name]}" for name in main if name in provenance["packages"]
-    ]
+    packages = provenance["packages"]
+    versions = [f"{name} {packages[name]}" for name in main if name in packages]
     return [
         f"commit       {provenance['git_commit'] or 'none: not run from a git repository'}{dirty}",
-        f"packages     {len(provenance['packages'])}, lock {_short(provenance['lock_sha256'])}; "
+        f"packages     {len(packages)}, lock {_short(provenance['lock_sha256'])}; "
         f"Python {provenance['python']}, {', '.join(versions)}",
         f"data         {_short(provenance['data_sha256'])}, tokenizer "
         f"{_short(provenance['tokenizer_sha256'])}",
-        f"machine      {provenance['host']}, {provenance['device_name'] or provenance['processor']}",
+        f"machine      {provenance['host']}, "
+        f"{provenance['device_name'] or provenance['processor']}",
     ]
 
 

@@ -118,7 +118,7 @@ def check_workers(settings: Settings, home: Home, mend: bool) -> Iterator[Findin
         silent_s = _age(heartbeats.get(process.name))
         if alive(process) and (silent_s is None or silent_s < _SILENT_S):
             continue
-        fault = f"has said nothing for {silent_s:.0f} s" if alive(process) else "died"
+        fault = f"has sent no heartbeat for {silent_s:.0f} s" if alive(process) else "died"
         what = f"{process.name} (pid {process.pid}) {fault}"
         if not mend:
             yield Finding(what, remedy=f"{_DOCTOR} starts it again")
