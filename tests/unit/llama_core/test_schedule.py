@@ -79,3 +79,10 @@ def test_branches_leave_the_trunk_where_the_plan_counts_them(fraction):
         schedule = Wsd(horizons=(tokens,), cooldown_fraction=fraction)
         planned = branch_tokens(schedule, tokens, BATCH_TOKENS)
         assert cooldown_start(schedule, tokens, BATCH_TOKENS) * BATCH_TOKENS == planned
+
+
+def test_a_cosine_that_is_all_warm_up_still_has_a_last_step():
+    cfg = recipe(10, cosine=True, warmup_tokens=10 * BATCH_TOKENS)
+    rates = [lr_multiplier(cfg, step, cfg.schedule.tokens) for step in range(10)]
+    assert rates[:9] == pytest.approx([step / 10 for step in range(1, 10)])
+    assert rates[9] == pytest.approx(0.1)

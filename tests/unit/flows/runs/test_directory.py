@@ -8,6 +8,7 @@ from flows.files import write_whole
 from flows.runs.curve import CurveBehindError, CurveWriter
 from flows.runs.directory import RunBusyError, RunDir
 from llama_core.config import Placement
+from tests.disk import DiskOrder
 from tests.fakes import evaluation, finished_run, planned_run, step
 
 
@@ -103,3 +104,36 @@ def test_a_file_is_written_whole_and_leaves_no_draft(tmp_path):
     write_whole(path, "two")
     assert path.read_text() == "two"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_so_is_the_name(tmp_path, monkeypatch):
+    disk, path = DiskOrder(monkeypatch), tmp_path / "result.json"
+    for text in ("first", "second, which is longer"):
+        write_whole(path, text)
+        assert disk.durable_from_its_renaming_on(path)
+
+
+def test_spec_and_placement_are_durable_once_they_are_there(run, monkeypatch):
+    disk = DiskOrder(monkeypatch)
+    run.spec_path.unlink()
+    run.create(planned_run())
+    run.place(Placement(threads=2))
+    assert disk.durable_from_its_renaming_on(run.spec_path)
+    assert disk.durable_from_its_renaming_on(run.placement_path)
+
+
+@pytest.mark.parametrize("ending", ["sync", "close"])
+def test_rows_are_durable_when_the_curve_is_synced_or_closed(run, monkeypatch, ending):
+    disk, curve = DiskOrder(monkeypatch), CurveWriter(run.curve_path)
+    curve.append(step(1))
+    assert not disk.durable(run.curve_path)
+    getattr(curve, ending)()
+    assert disk.durable(run.curve_path)
+
+
+def test_rows_of_another_process_are_made_durable_too(run, monkeypatch):
+    disk = DiskOrder(monkeypatch)
+    run.sync_curve()  # no curve yet
+    CurveWriter(run.curve_path).append(step(1))
+    run.sync_curve()
+    assert disk.durable(run.curve_path)
