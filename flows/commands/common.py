@@ -115,9 +115,11 @@ def check_destinations(json: str | None, report: Path | None = None) -> None:
 
 
 def write_report(page: "Page", report: Path) -> None:
-    """Write the page that `--report` asked for."""
+    """Write the page to the file of `--report`."""
+    from flows.files import write_whole
+
     try:
-        page.write(report)
+        write_whole(report, page.html())
     except OSError as error:
         fail(f"cannot write {report}: {error.strerror or error}.")
     say(f"report: {report}")
