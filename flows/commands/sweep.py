@@ -1,6 +1,5 @@
 """Commands sweep and cancel."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -106,10 +105,15 @@ def cancel(name: str) -> None:
     with refusals():
         settings, home = open_all()
         server = server_answers(settings)
-        folders = (home.sweeps / name, home.tunes / name)
-        if not (any(map(Path.is_dir, folders)) or (server and is_requested(name, settings))):
-            raise ValueError(_nothing_called(name, home))
+        sweeps = sorted(path.parent.name for path in home.sweeps.glob("*/plan.json"))
+        studies = sorted(path.parent.name for path in home.tunes.glob("*/spec.json"))
+        if name not in (*sweeps, *studies) and not (server and is_requested(name, settings)):
+            raise ValueError(
+                f"no sweep {name!r} and no study of that name in {home.root}. Sweeps there: "
+                f"{', '.join(sweeps) or 'none yet'}. Studies: {', '.join(studies) or 'none yet'}."
+            )
     with busy(f"stopping {name}"):
+        folders = (home.sweeps / name, home.tunes / name)
         stopped = stop(name, folders, settings, server=server)
     if stopped.left:
         say(f"isoflop: still there after a minute: {', '.join(stopped.left)}")
@@ -119,17 +123,6 @@ def cancel(name: str) -> None:
     else:
         counts = f"processes here: {stopped.processes}, flow runs: {stopped.flow_runs}"
         print(f"stopped {name} ({counts})")
-
-
-def _nothing_called(name: str, home: "Home") -> str:
-    sweeps, studies = (
-        ", ".join(sorted(path.parent.name for path in folder.glob(f"*/{file}"))) or "none yet"
-        for folder, file in ((home.sweeps, "plan.json"), (home.tunes, "spec.json"))
-    )
-    return (
-        f"no sweep {name!r} and no study of that name in {home.root}. "
-        f"Sweeps there: {sweeps}. Studies: {studies}."
-    )
 
 
 def _train_here(

@@ -52,6 +52,7 @@ def running():
 def test_a_running_sweep_or_study_is_interrupted_by_its_name(home, running, kind, capsys):
     folder = home.root / kind / "mine"
     process = running(folder)
+    (folder / {"sweeps": "plan.json", "tunes": "spec.json"}[kind]).write_text("{}")
     cancel_command("mine")
     assert process.wait(20) == -signal.SIGINT or process.returncode == 1
     assert capsys.readouterr().out == "stopped mine (processes here: 1, flow runs: 0)\n"
@@ -60,14 +61,15 @@ def test_a_running_sweep_or_study_is_interrupted_by_its_name(home, running, kind
     assert capsys.readouterr().out == "nothing of mine was running\n"
 
 
-def test_a_name_that_is_unknown_is_refused_with_the_known_ones(home, capsys):
+@pytest.mark.parametrize("name", ["mine", "", ".."])
+def test_a_name_that_is_unknown_is_refused_with_the_known_ones(home, capsys, name):
     (home.tunes / "lr-batch").mkdir(parents=True)
     (home.tunes / "lr-batch" / "spec.json").write_text("{}")
     with pytest.raises(SystemExit) as refused:
-        cancel_command("mine")
+        cancel_command(name)
     assert refused.value.code == 2
     errors = capsys.readouterr().err
-    assert "no sweep 'mine' and no study of that name" in errors
+    assert f"no sweep '{name}' and no study of that name" in errors
     assert errors.endswith("Sweeps there: none yet. Studies: lr-batch.\n")
 
 
