@@ -59,7 +59,9 @@ def fit(
     """
     from analysis.fit.answer import fit_table
     from analysis.fit.document import envelope_json, group_json
-    from analysis.observations import read_table
+    from analysis.fit.options import FitOptions
+    from analysis.foreign_table import read_table
+    from analysis.solver.objective import Objective
     from flows.commands.output import emit
 
     if bootstrap < 0 or seed < 0:
@@ -74,15 +76,10 @@ def fit(
         table = file if sweep is None else str(sweep / "observations.parquet")
         groups = fit_table(
             read_table(Path(table), mapping=column_mapping(mapping or [])),
+            FitOptions(form, Objective(objective, delta), bootstrap, seed, level),
             by=by,
             where=where,
             pool=pool,
-            form=form,
-            objective=objective,
-            delta=delta,
-            bootstrap=bootstrap,
-            seed=seed,
-            level=level,
             target_flops=target_flops,
             source=file,
         )
