@@ -20,7 +20,7 @@ from flows.stack.servers import (
 
 
 @contextmanager
-def prefect_here(settings: Settings, home: Home, say: Callable[[str], None]) -> Iterator[None]:
+def prefect_server(settings: Settings, home: Home, say: Callable[[str], None]) -> Iterator[None]:
     """Use the server of PREFECT_API_URL, else that of `isoflop up`, else start a temporary one.
 
     Sets the environment, so it must run before Prefect is imported. A temporary server uses a free
