@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from flows.cost.timing import Timing
 from llama_core.config import TrainConfig
 from llama_core.counting import forward_flops_per_sequence, train_flops
-from llama_core.schedule import segments, tokens_spent
+from llama_core.schedule import segments
 from sweeps.cap import AssumedSpeed
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
@@ -152,8 +152,7 @@ def flops_left(run: PlannedRun, steps_kept: int | None) -> float:
     """Counted FLOPs that a run still costs when so many of its steps are kept."""
     if steps_kept is None:
         return 0.0
-    total = tokens_spent(run.run.train) // run.run.train.batch_tokens
-    return run.flops_spent * (total - steps_kept) / total
+    return float((run.steps - steps_kept) * run.flops_per_step)
 
 
 def evals_left(train: TrainConfig, steps_kept: int) -> int:
@@ -170,7 +169,7 @@ def _run_time(
     run: PlannedRun, speed: Speed, steps_kept: int | None, checkpoint_every_s: float
 ) -> RunTime:
     timing, train = speed.timing(run), run.run.train
-    total = tokens_spent(train) // train.batch_tokens
+    total = run.steps
 
     def seconds(steps: int, evals: int, step_s: float) -> float:
         training = steps * step_s + evals * train.eval_tokens * timing.eval_s_per_token

@@ -12,7 +12,6 @@ from flows.runs.attempts import Spent, spent
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.state import missing
 from flows.settings import Home
-from llama_core.schedule import tokens_spent
 from sweeps.cap import Cap, FlopsCap, HoursCap, MoneyCap, amount, in_words, option
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
@@ -142,9 +141,7 @@ class CappedSweep:
 
     def _spent(self, run_id: str) -> float:
         run, spent = self._runs[run_id], self._ledger.spent(run_id)
-        steps = tokens_spent(run.run.train) // run.run.train.batch_tokens
-        flops = run.flops_spent * spent.steps / steps
-        return _priced(self.cap, flops, spent.seconds * self._ranks)
+        return _priced(self.cap, spent.steps * run.flops_per_step, spent.seconds * self._ranks)
 
 
 def _priced(cap: Cap, flops: float, device_s: float) -> float:

@@ -2,12 +2,10 @@
 
 from llama_core.config import Placement
 from llama_core.machine import attention_backend, micro_batch_rows, resolve_device
-from llama_core.memory import rows_that_fit, step_memory
+from llama_core.memory import MEMORY_SHARE, rows_that_fit, step_memory
 from sweeps.spec import PlannedRun
 
 _GIB = 2**30
-# Of a GPU's memory, as `llama_core.machine` plans with.
-USABLE = 0.85
 
 
 def memory_gib(run: PlannedRun, placement: Placement, gpu_bytes: float | None = None) -> float:
@@ -26,6 +24,6 @@ def memory_gib(run: PlannedRun, placement: Placement, gpu_bytes: float | None = 
         asked = train.batch_tokens // train.seq_len
         if placement.micro_batch_rows is not None:
             asked = min(asked, placement.micro_batch_rows)
-        budget = gpu_bytes * USABLE
+        budget = gpu_bytes * MEMORY_SHARE
         rows = rows_that_fit(model, train, placement, rows=asked, eager=eager, budget=budget)
     return step_memory(model, train, placement, rows=rows, eager=eager).peak / _GIB

@@ -8,8 +8,9 @@ import psutil
 from flows.cost.calibrate import estimate_plan, gpu
 from flows.cost.estimate import Estimate
 from flows.cost.ledger import capped
-from flows.cost.memory import USABLE, memory_gib
+from flows.cost.memory import memory_gib
 from flows.settings import Home
+from llama_core.memory import MEMORY_SHARE
 from sweeps.cap import AssumedSpeed, HoursCap, MoneyCap
 from sweeps.plan import Plan
 
@@ -86,7 +87,7 @@ def _warnings(
 ) -> list[str]:
     found = []
     if gpu_bytes is not None:
-        room, where = gpu_bytes * USABLE / _GIB, "the GPU's"
+        room, where = gpu_bytes * MEMORY_SHARE / _GIB, "the GPU's"
     else:
         room, where = _room_here(plan, slots), "a slot's share of the"
     large = [run.name for run in plan.runs if memory[run.id] > room]
@@ -111,5 +112,5 @@ def _room_here(plan: Plan, slots: int) -> float:
     if resolve_device(plan.spec.placement.device).type == "cuda":
         import torch
 
-        return torch.cuda.mem_get_info()[1] * USABLE / _GIB
+        return torch.cuda.mem_get_info()[1] * MEMORY_SHARE / _GIB
     return psutil.virtual_memory().available / slots / _GIB

@@ -76,7 +76,7 @@ def run_params(planned: PlannedRun) -> dict[str, str]:
     counts = count_params(planned.run.model)
     train = planned.run.train
     return {
-        "n_params": str(counts.multiplying),
+        "n_params": str(counts.n_params),
         "n_params_total": str(counts.total),
         "n_params_non_embedding": str(counts.non_embedding),
         "d_model": str(planned.run.model.d_model),

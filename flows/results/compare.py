@@ -12,7 +12,6 @@ from flows.runs.directory import RunDir
 from flows.runs.state import run_state
 from flows.runs.table import observations
 from flows.settings import Home
-from llama_core.schedule import tokens_spent
 from sweeps.plan import Plan
 
 # Labels, not settings: they never make a difference.
@@ -142,9 +141,8 @@ def _side(plan: Plan, home: Home) -> Side:
         state = run_state(directory)
         states[state] = states.get(state, 0) + 1
         if directory.spec_path.exists():
-            cost, train = spent(directory), run.run.train
-            steps = tokens_spent(train) // train.batch_tokens
-            flops += run.flops_spent * cost.steps / steps
+            cost = spent(directory)
+            flops += cost.steps * run.flops_per_step
             seconds += cost.seconds * directory.placement().ranks
     return Side(states, flops, seconds)
 

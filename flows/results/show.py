@@ -10,7 +10,6 @@ from flows.runs.evaluations import evaluations
 from flows.runs.state import run_state
 from flows.settings import Home
 from llama_core.counting import count_params
-from llama_core.schedule import tokens_spent
 from sweeps.spec import PlannedRun
 
 
@@ -26,21 +25,21 @@ def run_document(run: RunDir, home: Home) -> dict[str, Any]:
         "sweeps": _sweeps(run.id, home) or [planned.sweep],
         "state": run_state(run),
         "reason": result.reason if result is not None else "",
-        "n_params": counts.multiplying,
+        "n_params": counts.n_params,
         "n_params_total": counts.total,
         "n_params_non_embedding": counts.non_embedding,
         "lr": train.optimizer.lr,
         "lr_source": planned.lr_source,
         "batch_tokens": train.batch_tokens,
         "seed": train.seed,
-        "steps": tokens_spent(train) // train.batch_tokens,
+        "steps": planned.steps,
         "steps_done": steps_seen(run),
         "steps_kept": steps_kept(run),
         "train_flops": planned.flops_spent,
         "losses": _losses(run, planned),
         "evaluations": [one.model_dump(mode="json") for one in evaluations(run)],
         "spent": {
-            "flops": cost.steps * _flops_per_step(planned),
+            "flops": float(cost.steps * planned.flops_per_step),
             "device_s": cost.seconds * run.placement().ranks,
         },
         "attempts": [attempt.model_dump(mode="json") for attempt in read_attempts(run)],
@@ -53,7 +52,7 @@ def run_document(run: RunDir, home: Home) -> dict[str, Any]:
 
 def _losses(run: RunDir, planned: PlannedRun) -> list[dict[str, Any]]:
     """One row for each horizon; from the curve, so that a run under way shows those it has."""
-    N = count_params(planned.run.model).multiplying
+    N = planned.n_params
     evals = {row["horizon"]: row for row in run.rows() if row["kind"] == "eval"}
     return [
         {
@@ -66,11 +65,6 @@ def _losses(run: RunDir, planned: PlannedRun) -> list[dict[str, Any]]:
         }
         for cell in planned.cells
     ]
-
-
-def _flops_per_step(planned: PlannedRun) -> float:
-    train = planned.run.train
-    return planned.flops_spent / (tokens_spent(train) // train.batch_tokens)
 
 
 def _sweeps(run_id: str, home: Home) -> list[str]:

@@ -56,7 +56,7 @@ def finish_tune(
     table.write_csv(draft)
     draft.replace(folder / "trials.csv")
     ranges = {
-        count_params(width.model).multiplying: [
+        count_params(width.model).n_params: [
             Axis(found.name, found.low, found.high) for found in width.box
         ]
         for width in widths
@@ -73,8 +73,7 @@ def finish_tune(
         # A law of an earlier table must not stand beside a report that has none.
         (folder / "law.json").unlink(missing_ok=True)
     importances = {
-        f"N = {count_params(width.model).multiplying:,}": width.study.importances()
-        for width in widths
+        f"N = {count_params(width.model).n_params:,}": width.study.importances() for width in widths
     }
     page = study_page(spec.name, fit, verdict, table, importances)
     page.write(folder / "report.html")

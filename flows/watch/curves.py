@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flows.runs.directory import RunDir
-from llama_core.counting import count_params
 from sweeps.spec import PlannedRun
 
 log = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ class CurveReader:
         self._val_losses: dict[int, float] = {}
         cell = planned.cells[0]
         self._flops_per_token = cell.train_flops / cell.tokens
-        self._n_params = count_params(planned.run.model).multiplying
+        self._n_params = planned.n_params
 
     def read(self) -> None:
         """Take in the rows that are new."""

@@ -7,8 +7,7 @@ from typing import Any
 
 from flows.runs.directory import RunDir
 from flows.settings import Home
-from llama_core.counting import count_params
-from llama_core.schedule import steps_done, tokens_spent
+from llama_core.schedule import steps_done
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
@@ -132,7 +131,7 @@ class SweepGauge:
 def read_run(planned: PlannedRun, directory: RunDir, *, found: bool = False) -> RunProgress:
     """One run as its directory tells it."""
     train = planned.run.train
-    steps = tokens_spent(train) // train.batch_tokens
+    steps = planned.steps
     rows = directory.tail()
     last = rows[-1] if rows else {}
     done = steps_done(train, last["horizon"], last["step"]) if rows else 0
@@ -151,7 +150,7 @@ def read_run(planned: PlannedRun, directory: RunDir, *, found: bool = False) -> 
     return RunProgress(
         run_id=planned.id,
         name=planned.name,
-        n_params=count_params(planned.run.model).multiplying,
+        n_params=planned.n_params,
         state=state,
         step=done,
         steps=steps,

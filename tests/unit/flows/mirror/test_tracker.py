@@ -10,7 +10,6 @@ from flows.runs.curve import CurveWriter
 from flows.runs.directory import RunDir
 from flows.settings import Home, Settings, open_home
 from llama_core.config import Placement
-from llama_core.counting import count_params
 from sweeps.spec import RunSpec
 from tests.fakes import FakeTracker, finished_run, planned_run, step
 
@@ -39,7 +38,7 @@ def test_every_integer_comes_back_exactly(tracker, sweep, tmp_path):
     run = finished_run(tmp_path, planned)
     tracker.publish(run, planned)
     params = tracker.params(sweep, run.id)
-    assert int(params["n_params"]) == count_params(planned.run.model).multiplying
+    assert int(params["n_params"]) == planned.n_params
     assert params["horizons"] == "20480,40960"
     points = tracker.curve(sweep, run.id, "loss/train_loss")
     assert [point.step for point in points] == list(range(1, 41))
