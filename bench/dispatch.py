@@ -267,7 +267,7 @@ def hundred_runs(first: Home, folder: Path) -> list[dict[str, Any]]:
     for one in planned.runs:
         run = RunDir(home.runs / one.id)
         run.create(one)
-        execute(run, home, PLACED)
+        execute(run, home)
     command = [ISOFLOP, "sweep", "smoke", *(p for one in overrides for p in ("--set", one))]
 
     def resume() -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from flows.files import write_whole
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -162,7 +164,7 @@ def _write_report(
     if envelope is not None:
         add_envelope(page, *envelope)
     try:
-        page.write(path)
+        write_whole(path, page.html())
     except OSError as error:
         fail(f"cannot write {path}: {error.strerror}.")
     print(f"report: {path}", file=sys.stderr)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from flows.files import write_whole
+
 if TYPE_CHECKING:
     from analysis.frontier.answer import Demand
     from analysis.frontier.decision import Goal
@@ -90,7 +92,7 @@ def frontier(
         from analysis.frontier.page import frontier_page
 
         with writing(report):
-            frontier_page(advice).write(report)
+            write_whole(report, frontier_page(advice).html())
         print(f"report: {report}", file=sys.stderr)
     if json is not None:
         with writing(json):
@@ -122,7 +124,7 @@ def retrodict(
         from analysis.retrodict.page import retrodict_page
 
         with writing(report):
-            retrodict_page(rows, level=level, own=own).write(report)
+            write_whole(report, retrodict_page(rows, level=level, own=own).html())
         print(f"report: {report}", file=sys.stderr)
     if json is not None:
         with writing(json):

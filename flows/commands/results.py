@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from flows.commands.common import Json, busy, find_plan, open_all, refusals, say
+from flows.files import write_whole
 
 if TYPE_CHECKING:
     from analysis.compare.answer import Comparison
-    from flows.results.compare import Differing
+    from flows.results.compare import SweepDifferences
     from flows.results.report import SweepReport
     from flows.settings import Home, Settings
     from sweeps.plan import Plan
@@ -57,7 +58,7 @@ def compare(
     """
     from analysis.compare.answer import compare as compare_tables
     from flows.commands.output import check_destination, emit
-    from flows.results.compare import differing, table_of
+    from flows.results.compare import sweep_differences, table_of
 
     with refusals():
         if not 0 < level < 1:
@@ -71,7 +72,7 @@ def compare(
                 check_destination(destination)
         _, home = open_all()
         plans = find_plan(first, home), find_plan(second, home)
-        what = differing(*plans, home)
+        what = sweep_differences(*plans, home)
         tables = [table_of(plan, home) for plan in plans]
         with busy("fitting both laws"):
             found = compare_tables(
@@ -81,7 +82,7 @@ def compare(
         from analysis.compare.page import compare_page
 
         page = compare_page(found, differences=what.rows(), facts=what.facts(), doubts=what.doubts)
-        page.write(report)
+        write_whole(report, page.html())
         say(f"report: {report}")
     if json is not None:
         from analysis.compare.text import comparison_json
@@ -117,7 +118,7 @@ def export(
             print(path)
 
 
-def _print_comparison(found: "Comparison", what: "Differing") -> None:
+def _print_comparison(found: "Comparison", what: "SweepDifferences") -> None:
     from analysis.compare.text import LAW_HEADER, PAIR_HEADER, how, law_rows, pair_rows, verdict
     from flows.commands.output import table
 

@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from flows.commands.common import Json, busy, failures, open_all, refusals, say
 from flows.commands.plan import Corpus, Overrides, Slots
+from flows.files import write_whole
 
 if TYPE_CHECKING:
     from flows.runs.directory import RunResult
@@ -100,7 +101,8 @@ def fit_lr(
         fail(str(error))
     lines = fit_lines(found)
     if report is not None:
-        study_page(Path(file).stem, found, "\n".join(lines), found.table, {}).write(report)
+        page = study_page(Path(file).stem, found, "\n".join(lines), found.table, {})
+        write_whole(report, page.html())
         say(f"report: {report}")
     if json is not None:
         emit(found.as_json(), json)

@@ -1,4 +1,4 @@
-"""Everything known of one run, as plain data."""
+"""All facts of one run as plain data."""
 
 from pathlib import Path
 from typing import Any
@@ -7,14 +7,14 @@ from flows.plans.plan import read_plans
 from flows.runs.attempts import read_attempts, read_provenance, spent, steps_kept, steps_seen
 from flows.runs.directory import RunDir
 from flows.runs.evaluations import evaluations
-from flows.runs.state import run_state
+from flows.runs.state import TO_DO, run_state
 from flows.settings import Home
 from llama_core.counting import count_params
 from sweeps.spec import PlannedRun
 
 
 def run_document(run: RunDir, home: Home) -> dict[str, Any]:
-    """What a run is, where it stands, what it reached and cost, what made it, where it lies."""
+    """A run's spec, state, losses, cost, provenance and files."""
     planned, result = run.planned(), run.result()
     train, counts = planned.run.train, count_params(planned.run.model)
     cost = spent(run)
@@ -37,7 +37,7 @@ def run_document(run: RunDir, home: Home) -> dict[str, Any]:
         "steps_kept": steps_kept(run),
         "train_flops": planned.flops_spent,
         "losses": _losses(run, planned),
-        "evaluations": [one.model_dump(mode="json") for one in evaluations(run)],
+        "evaluations": [result.model_dump(mode="json") for result in evaluations(run)],
         "spent": {
             "flops": float(cost.steps * planned.flops_per_step),
             "device_s": cost.seconds * run.placement().ranks,
@@ -51,9 +51,9 @@ def run_document(run: RunDir, home: Home) -> dict[str, Any]:
 
 
 def _losses(run: RunDir, planned: PlannedRun) -> list[dict[str, Any]]:
-    """One row for each horizon; from the curve, so that a run under way shows those it has."""
+    """One row for each horizon, from the curve: a run in training has its first ones."""
     N = planned.n_params
-    evals = {row["horizon"]: row for row in run.rows() if row["kind"] == "eval"}
+    evals = run.curve.evals()
     return [
         {
             "tokens": cell.tokens,
@@ -96,6 +96,6 @@ def _next(run: RunDir, planned: PlannedRun) -> list[str]:
             f"isoflop export-hf {run.id} DIR",
             f"isoflop fit {planned.sweep}",
         ]
-    if state in ("planned", "interrupted", "failed", "out_of_memory"):
-        return [f"isoflop sweep {planned.sweep}    (trains what is missing, this run among it)"]
+    if state in (*TO_DO, "failed", "out_of_memory"):
+        return [f"isoflop sweep {planned.sweep}    (trains the missing runs, this one included)"]
     return [f"isoflop runs {planned.sweep}"]

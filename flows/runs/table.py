@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 
 from flows.runs.directory import RunDir, RunResult
+from flows.runs.state import run_state
 from flows.settings import Home
 from llama_core.counting import count_params, flops_6nd
 from sweeps.spec import Cell, PlannedRun
@@ -17,20 +18,20 @@ def observations(runs: Iterable[PlannedRun], home: Home) -> list[dict[str, Any]]
     A cell without a loss stays, with the reason it is left out of every fit.
     """
     return [
-        _row(planned, cell, RunDir(home.runs / planned.id).result())
+        _row(planned, cell, RunDir(home.runs / planned.id))
         for planned in runs
         for cell in planned.cells
     ]
 
 
-def _row(planned: PlannedRun, cell: Cell, result: RunResult | None) -> dict[str, Any]:
+def _row(planned: PlannedRun, cell: Cell, run: RunDir) -> dict[str, Any]:
+    result = run.result()
     model, train = planned.run.model, planned.run.train
     counts = count_params(model)
     found = {
         observation.tokens: observation
         for observation in (result.observations if result is not None else ())
     }.get(cell.tokens)
-    status = result.status if result is not None else "missing"
     return {
         "run_id": f"{planned.id}@{cell.tokens}",
         "parent_run_id": planned.id,
@@ -50,13 +51,13 @@ def _row(planned: PlannedRun, cell: Cell, result: RunResult | None) -> dict[str,
         "lr": train.optimizer.lr,
         "batch_tokens": train.batch_tokens,
         "seed": train.seed,
-        "status": status,
-        "excluded_reason": None if found else _why(status, result),
+        "status": run_state(run),
+        "excluded_reason": None if found else _why(result),
     }
 
 
-def _why(status: str, result: RunResult | None) -> str:
-    return f"{status}: {result.reason}" if result is not None else "not trained yet"
+def _why(result: RunResult | None) -> str:
+    return f"{result.status}: {result.reason}" if result is not None else "not trained yet"
 
 
 def curves(runs: Iterable[PlannedRun], home: Home) -> pl.DataFrame:
@@ -68,7 +69,7 @@ def curves(runs: Iterable[PlannedRun], home: Home) -> pl.DataFrame:
     """
     frames = []
     for planned in runs:
-        curve = RunDir(home.runs / planned.id).curve()
+        curve = RunDir(home.runs / planned.id).curve.steps()
         if curve.is_empty():
             continue
         curve = curve.cast({"horizon": pl.Int64})

@@ -52,9 +52,7 @@ def finish_tune(
 ) -> TuneReport:
     """Write trials.csv, law.json and report.html into the study's folder, and mirror them."""
     table = trial_table(runs, home)
-    draft = folder / ".trials.csv.part"
-    table.write_csv(draft)
-    draft.replace(folder / "trials.csv")
+    write_whole(folder / "trials.csv", table.write_csv())
     ranges = {
         count_params(width.model).n_params: [
             Axis(found.name, found.low, found.high) for found in width.box
@@ -76,7 +74,7 @@ def finish_tune(
         f"N = {count_params(width.model).n_params:,}": width.study.importances() for width in widths
     }
     page = study_page(spec.name, fit, verdict, table, importances)
-    page.write(folder / "report.html")
+    write_whole(folder / "report.html", page.html())
     planned = {run.id: run for _, run in runs}
     for run in planned.values():
         directory = RunDir(home.runs / run.id)

@@ -1,15 +1,12 @@
 """Read a sweep's curves as they grow."""
 
-import json
-import logging
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from flows.files import read_lines
 from flows.runs.directory import RunDir
 from sweeps.spec import PlannedRun
-
-log = logging.getLogger(__name__)
 
 # A point is the mean over so many times more tokens than the point before.
 _BIN = math.log(1.03)
@@ -42,22 +39,14 @@ class CurveReader:
     def read(self) -> None:
         """Take in the rows that are new."""
         try:
-            size = self._path.stat().st_size
-            if size < self._read_to:
-                # Set aside and begun again.
+            if self._path.stat().st_size < self._read_to:
+                # The curve was set aside, and training began again.
                 self._read_to, self._lines, self._val_losses = 0, {}, {}
-            with self._path.open("rb") as handle:
-                handle.seek(self._read_to)
-                new = handle.read()
         except FileNotFoundError:
             return
-        whole = new[: new.rfind(b"\n") + 1]
-        self._read_to += len(whole)
-        for line in whole.splitlines():
-            try:
-                self._take(json.loads(line))
-            except ValueError:
-                log.warning("%s holds a line that is none of a curve", self._path)
+        for row, end in read_lines(self._path, self._read_to):
+            self._take(row)
+            self._read_to = end
 
     def _take(self, row: dict[str, Any]) -> None:
         if row["kind"] == "eval":

@@ -3,11 +3,10 @@
 import pytest
 
 from flows.cost.ledger import CappedSweep, Ledger
-from flows.runs.attempts import Spent, attempted
+from flows.runs.attempts import Spent, recording_attempt
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import RunDir, RunResult
 from flows.settings import Home
-from llama_core.config import Placement
 from sweeps.cap import FlopsCap, HoursCap, MoneyCap
 from sweeps.load import load_spec
 from sweeps.plan import Plan
@@ -33,7 +32,7 @@ def train(home, planned, first, last):
     """Some steps, as an attempt that is then stopped."""
     run = RunDir(home.runs / planned.id)
     run.create(planned)
-    with attempted(run, home, Placement(device="cpu")):
+    with recording_attempt(run, home):
         curve = CurveWriter(run.curve_path)
         for number in range(first, last + 1):
             curve.append(step(number))

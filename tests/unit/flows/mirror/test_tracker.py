@@ -5,11 +5,10 @@ import pytest
 from flows.mirror import publish as mirror_module
 from flows.mirror import sync as sync_module
 from flows.mirror.tracker import MlflowTracker
-from flows.runs.attempts import attempted, read_provenance
+from flows.runs.attempts import read_provenance, recording_attempt
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import RunDir
 from flows.settings import Home, Settings, open_home
-from llama_core.config import Placement
 from sweeps.spec import RunSpec
 from tests.fakes import FakeTracker, finished_run, planned_run, step
 
@@ -99,7 +98,7 @@ def test_the_same_run_is_mirrored_for_every_sweep_it_belongs_to(tracker, sweep, 
 def test_mlflow_keeps_the_full_curve_as_an_artifact(mlflow_tracker, tmp_path):
     planned = planned_run(sweep="artifacts")
     run = finished_run(tmp_path, planned)
-    with attempted(run, Home(tmp_path), Placement(device="cpu")):
+    with recording_attempt(run, Home(tmp_path)):
         pass
     mlflow_tracker.publish(run, planned)
     client = mlflow_tracker._client

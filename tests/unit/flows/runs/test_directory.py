@@ -1,10 +1,7 @@
 """The run directory keeps every step once, whatever kills the process that writes it."""
 
-import os
-
 import pytest
 
-from flows.files import write_whole
 from flows.runs.curve import CurveBehindError, CurveWriter
 from flows.runs.directory import RunBusyError, RunDir
 from llama_core.config import Placement
@@ -20,14 +17,14 @@ def run(tmp_path):
 
 
 def steps(run):
-    return [(row["horizon"], row["step"]) for row in run.rows() if row["kind"] == "step"]
+    return [(row["horizon"], row["step"]) for row in run.curve.rows() if row["kind"] == "step"]
 
 
 def test_steps_repeated_after_a_resume_are_written_once(run):
     curve = CurveWriter(run.curve_path)
     for number in range(1, 11):
         curve.append(step(number))
-    os.close(curve._file)  # killed: neither synced nor closed
+    curve._lines.close()  # killed: neither synced nor closed
     resumed = CurveWriter(run.curve_path)
     for number in range(6, 16):
         resumed.append(step(number))
@@ -44,7 +41,7 @@ def test_a_branch_repeated_after_a_resume_is_written_once(run):
         resumed.append(record)
     resumed.close()
     assert steps(run) == [(None, 1), (None, 2), (4096, 3), (4096, 4), (None, 3)]
-    assert sum(row["kind"] == "eval" for row in run.rows()) == 1
+    assert sum(row["kind"] == "eval" for row in run.curve.rows()) == 1
 
 
 def test_a_torn_last_line_is_cut_off_and_written_again(run):
@@ -54,7 +51,7 @@ def test_a_torn_last_line_is_cut_off_and_written_again(run):
     curve.close()
     whole = run.curve_path.read_bytes()
     run.curve_path.write_bytes(whole[:-20])
-    assert run.last_row()["step"] == 2
+    assert run.curve.last()["step"] == 2
     resumed = CurveWriter(run.curve_path)
     for number in range(1, 5):
         resumed.append(step(number))
@@ -88,18 +85,10 @@ def test_a_finished_run_tells_its_observations(tmp_path):
     run = finished_run(tmp_path, planned_run())
     assert run.finished()
     assert [found.tokens for found in run.result().observations] == [20_480, 40_960]
-    assert run.curve().height == 14 + 6 + 14 + 12
+    assert run.curve.steps().height == 14 + 6 + 14 + 12
 
 
 def test_the_placement_is_remembered_and_defaults_without_a_file(run):
     assert run.placement() == Placement()
     run.place(Placement(threads=2))
     assert run.placement() == Placement(threads=2)
-
-
-def test_a_file_is_written_whole_and_leaves_no_draft(tmp_path):
-    path = tmp_path / "file.json"
-    write_whole(path, "one")
-    write_whole(path, "two")
-    assert path.read_text() == "two"
-    assert list(tmp_path.iterdir()) == [path]

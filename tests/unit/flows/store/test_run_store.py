@@ -16,7 +16,7 @@ from flows.stack.servers import free_port, healthy, start_mlflow_server, stop, w
 from flows.store.contract import StoreError
 from flows.store.fsspec_store import FsspecStore
 from flows.store.mlflow_store import MlflowArtifacts
-from flows.store.push import pushed
+from flows.store.push import pushing_checkpoints
 from flows.store.run_store import RunStore, open_store
 from llama_core.config import Placement
 from llama_core.corpus.preparation import prepare
@@ -223,7 +223,7 @@ def test_a_path_from_the_store_that_is_no_runs_file_is_refused(name, tmp_path):
     told = json.loads(store.get(f"runs/{run.id}/{index}"))
     told["files"][name] = told["files"]["spec.json"]
     store.put(f"runs/{run.id}/{index}", json.dumps(told).encode())
-    with pytest.raises(StoreError, match="no run's file"):
+    with pytest.raises(StoreError, match="which runs do not have"):
         RunStore(store).pull(RunDir(tmp_path / "b" / "runs" / run.id))
     assert not (tmp_path / "escaped").exists()
 
@@ -256,7 +256,7 @@ def test_training_goes_on_without_the_store_and_catches_up(tmp_path, caplog, mon
     store = Breaking(memory_store(tmp_path), at=2)
     run = RunDir(tmp_path / "a" / "runs" / planned_run().id)
     run.create(planned_run())
-    with caplog.at_level(logging.INFO), pushed(RunStore(store), run):
+    with caplog.at_level(logging.INFO), pushing_checkpoints(RunStore(store), run):
         checkpoint(run, "000000001-000")
         wait_for(lambda: "trains on, the store is behind" in caplog.text)
         store._left = 1000

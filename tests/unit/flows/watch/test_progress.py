@@ -60,7 +60,7 @@ def test_a_sweep_counts_only_what_was_missing_when_it_began(tmp_path):
     gauge = SweepGauge(planned, Home(tmp_path), planned.runs[1:])
     assert gauge.read().share == 0
     assert gauge.read().left_s is None
-    assert [run.state for run in gauge.read().runs[1:]] == ["waiting"] * (len(planned.runs) - 1)
+    assert [run.state for run in gauge.read().runs[1:]] == ["planned"] * (len(planned.runs) - 1)
     assert SweepGauge(planned, Home(tmp_path), []).read().share == 1
 
 
@@ -72,7 +72,7 @@ def test_a_span_is_told_in_the_units_people_use(seconds, text):
     assert span(seconds) == text
 
 
-def many(count, state="waiting"):
+def many(count, state="planned"):
     run = RunProgress("id", "d64", 1_000_000, state, 5, 10, 3.2, None)
     return [replace(run, name=f"d{number}") for number in range(count)]
 
@@ -104,7 +104,7 @@ def test_what_does_not_fit_is_counted_and_what_trains_is_seen():
     text = "\n".join(lines)
     assert text.count("training") == 3
     assert text.count(" failed ") == 1
-    assert "waiting" in lines[-1]
+    assert "planned" in lines[-1]
     assert "40 found" in lines[-1]
 
 
@@ -175,7 +175,7 @@ def test_the_table_watcher_draws_what_is_on_disk(tmp_path):
     out = io.StringIO()
     with TableWatcher(Console(file=out, width=100), Home(tmp_path)) as watcher:
         watcher.begin(planned, list(planned.runs))
-    assert out.getvalue().count("waiting") == len(planned.runs)
+    assert out.getvalue().count("planned") == len(planned.runs)
     assert ago(None) == "–"
 
 
@@ -190,4 +190,4 @@ def test_a_log_gets_a_line_a_minute_and_the_table_at_the_end(tmp_path, monkeypat
         lines = out.getvalue().splitlines()
         assert len(lines) == 2
         assert all(line.startswith("sweep smoke: ") for line in lines)
-    assert "waiting" in out.getvalue()
+    assert "planned" in out.getvalue()
