@@ -71,7 +71,8 @@ class LineWriter:
         os.fsync(self._file)
 
     def close(self) -> None:
-        """Close the file."""
+        """Make durable and close."""
+        self.sync()
         os.close(self._file)
 
 
@@ -80,7 +81,6 @@ def append_line(path: Path, row: Any) -> None:
     writer = LineWriter(path, max((end for _, end in read_lines(path)), default=0))
     try:
         writer.append(row)
-        writer.sync()
     finally:
         writer.close()
 

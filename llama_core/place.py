@@ -31,11 +31,7 @@ class Place:
 
     @classmethod
     def from_header(cls, header: dict[str, Any]) -> "Place":
-        """The place in a checkpoint's header.
-
-        Raises:
-            KeyError, TypeError: the header has none.
-        """
+        """The place in a checkpoint's header; KeyError or TypeError where it has none."""
         place = header["place"]
         return cls(place["segment"], place["step"], place["walked"])
 

@@ -17,7 +17,7 @@ _Numbers = TypeVar("_Numbers", bound=tuple[float, ...])
 
 
 def different(values: _Numbers) -> _Numbers:
-    """The values, unless one stands twice among them."""
+    """The values; ValueError if one occurs twice."""
     if len(set(values)) < len(values):
         raise ValueError(f"{values} names a value twice; it would be the same run again.")
     return values
@@ -223,8 +223,7 @@ class PlannedRun(Frozen):
     @property
     def flops_per_step(self) -> int:
         """Counted FLOPs of one optimizer step."""
-        train = self.run.train
-        return train_flops(self.run.model, train.seq_len, train.batch_tokens)
+        return train_flops(self.run.model, self.run.train.seq_len, self.run.train.batch_tokens)
 
     @property
     def flops_spent(self) -> int:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -156,25 +157,19 @@ def _measure(
     slots: Sequence[dict[str, str]],
 ) -> list[_Slot]:
     """The measurements of each slot, all working at once; a slot that fails is left out."""
-    results: list[_Slot | BaseException] = []
 
-    def work(number: int, slot: dict[str, str]) -> None:
+    def work(number: int, slot: dict[str, str]) -> _Slot | Exception:
         # Each slot starts at another shape, so that a shape does not run only beside itself.
         turned = [*trainings[number % len(trainings) :], *trainings[: number % len(trainings)]]
         try:
             answer = _ask(home, corpus, placement, turned, slot)
         except (CalibrationError, OSError) as error:
-            results.append(error)
-            return
+            return error
         back = len(trainings) - number % len(trainings)
-        timings = [*answer.timings[back:], *answer.timings[:back]]
-        results.append(replace(answer, timings=timings))
+        return replace(answer, timings=[*answer.timings[back:], *answer.timings[:back]])
 
-    threads = [threading.Thread(target=work, args=pair) for pair in enumerate(slots)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(slots)) as pool:
+        results = list(pool.map(work, range(len(slots)), slots))
     done = [result for result in results if isinstance(result, _Slot)]
     if not done:
         raise CalibrationError(str(results[0]))

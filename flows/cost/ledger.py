@@ -53,7 +53,6 @@ class Ledger:
 
     def __init__(self, plan: Plan, home: Home) -> None:
         self._home = home
-        self._runs = {run.id: run for run in plan.runs}
         # Made when a run starts: a dry run leaves the sweep's folder alone. Lines of a sweep of
         # the same name on another corpus are of other runs.
         self._path = home.sweeps / plan.spec.name / "ledger.jsonl"

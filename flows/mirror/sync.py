@@ -17,13 +17,9 @@ log = logging.getLogger(__name__)
 
 
 def sync_all(settings: Settings, home: Home) -> int:
-    """Write to MLflow whatever its mirror lacks.
+    """Write to MLflow whatever its mirror lacks; the number of runs checked.
 
-    Returns:
-        the number of runs checked.
-
-    Raises:
-        flows.mirror.client.mirror_error: MLflow cannot be written.
+    Raises MLflow's errors where it cannot be written, see `flows.mirror.client.mirror_error`.
     """
     tracker = open_tracker(settings, home)
     count = 0

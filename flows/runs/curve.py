@@ -63,7 +63,7 @@ class Curve:
                 os.fsync(file.fileno())
 
 
-class CurveWriter:
+class CurveWriter(LineWriter):
     """Appends to a curve that is never rewritten: a record whose row is there is skipped.
 
     A resumed training repeats the steps after its checkpoint. They are the same steps, so
@@ -85,7 +85,7 @@ class CurveWriter:
                 self.steps += 1
             elif row["kind"] == "eval":
                 self._evaluated.add(row["horizon"])
-        self._lines = LineWriter(path, end)
+        super().__init__(path, end)
 
     def append(self, record: CurveRecord) -> None:
         """Write one record as a line, unless its row is there.
@@ -113,16 +113,7 @@ class CurveWriter:
         row = {"kind": _KINDS[type(record)]}
         # Not `asdict`, which copies every value: half of the time of a step's row.
         row |= {name: getattr(record, name) for name in _NAMES[type(record)]}
-        self._lines.append(row)
-
-    def sync(self) -> None:
-        """Make the rows written so far durable."""
-        self._lines.sync()
-
-    def close(self) -> None:
-        """Make durable and close."""
-        self._lines.sync()
-        self._lines.close()
+        super().append(row)
 
 
 class CurveBehindError(RuntimeError):

@@ -11,10 +11,7 @@ ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "
 
 
 def slot_environments(spec: SweepSpec | TuneSpec, slots: int | None) -> list[dict[str, str]]:
-    """The environment of each slot.
-
-    Args:
-        slots: how many; None: the spec's number, or as many as CPUs or GPUs allow.
+    """The environment of each slot: `slots` of them, or the spec's, or as CPUs or GPUs allow.
 
     Raises:
         ValueError: a training needs more GPUs than there are.

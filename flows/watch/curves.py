@@ -38,12 +38,9 @@ class CurveReader:
 
     def read(self) -> None:
         """Take in the rows that are new."""
-        try:
-            if self._path.stat().st_size < self._read_to:
-                # The curve was set aside, and training began again.
-                self._read_to, self._lines, self._val_losses = 0, {}, {}
-        except FileNotFoundError:
-            return
+        if self._read_to and (not self._path.exists() or self._path.stat().st_size < self._read_to):
+            # The curve was set aside, and training began again.
+            self._read_to, self._lines, self._val_losses = 0, {}, {}
         for row, end in read_lines(self._path, self._read_to):
             self._take(row)
             self._read_to = end
