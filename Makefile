@@ -1,17 +1,20 @@
 # make demo   sweep, fit and report on this machine, from text that is already on it
 # make test   the test suite: no GPU, no network beyond the package index, no server left running
 # make test-long  what injects faults into real stacks one by one: half an hour and more
+# make mutants ROOM=analysis/fit   what one-line faults the room's fast tests notice; COUNT=20 SEED=0
 # make chaos  kill, fill, cut and flip whatever a sweep stands on, and print what it cost
 #
 # PYTHON=python3.12        another interpreter (3.11 or newer)
 # TORCH_INDEX=URL          take torch from this package index, for example PyTorch's CPU index
 PYTHON ?= python3
 TORCH_INDEX ?=
+COUNT ?= 20
+SEED ?= 0
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test test-long test-all lint types bench chaos clean
+.PHONY: setup demo test test-long test-all lint types bench chaos mutants clean
 
 setup: .venv/ready
 
@@ -42,6 +45,9 @@ test: setup
 
 chaos: setup
 	@$(BIN)/python -m tests.chaos.table --times 3
+
+mutants: setup
+	@$(BIN)/python -m tests.mutants $(ROOM) --count $(COUNT) --seed $(SEED)
 
 test-long: setup
 	@$(BIN)/python -m pytest -m long
