@@ -19,15 +19,15 @@ FORMS: tuple[Form, ...] = ("chinchilla", "gamma", "tied", "kaplan")
 def laws(draw: st.DrawFn, form: Form = "chinchilla") -> LossLaw:
     """Laws whose two terms both matter at 10^9 parameters and 10^10 tokens."""
     alpha = draw(st.floats(0.15, 0.8))
-    beta = 1.0 if form == "kaplan" else draw(st.floats(0.15, 0.8))
+    beta = alpha if form == "tied" else draw(st.floats(0.15, 0.8))
     if form == "kaplan":
-        alpha = draw(st.floats(0.4, 1.2))
+        alpha, beta = draw(st.floats(0.4, 1.2)), 1.0
     constants = {
         "E": 0.0 if form == "kaplan" else draw(st.floats(0.3, 3.0)),
         "A": draw(st.floats(0.1, 1.5)) * 1e9**alpha,
         "B": draw(st.floats(0.1, 1.5)) * 1e10**beta,
         "alpha": alpha,
-        "beta": alpha if form == "tied" else beta,
+        "beta": beta,
     }
     if form == "kaplan":
         constants["gamma"] = draw(st.floats(0.06, 0.2))

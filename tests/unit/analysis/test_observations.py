@@ -11,6 +11,7 @@ from analysis.observations import (
     TableError,
     check,
     duplicates,
+    name_rows,
     normalise,
     pooled_groups,
     read_table,
@@ -59,6 +60,42 @@ def test_the_third_of_n_d_and_c_is_computed_and_said() -> None:
     table = normalise(_frame(C=[1.2e18] * 6).drop("D"))
     assert table["tokens"][0] == pytest.approx(2e9)
     assert "tokens = train_flops" in table["derived"][0]
+
+
+def test_n_is_computed_from_c_and_d() -> None:
+    table = normalise(_frame(C=[1.2e18] * 6).drop("N"))
+    assert table["n_params"].to_list() == pytest.approx([1.2e18 / 6 / D for D in _frame()["D"]])
+    assert table["derived"][0] == "n_params = train_flops/(6·tokens)"
+    assert table["flops_6nd"].to_list() == pytest.approx([1.2e18] * 6)
+
+
+def test_counted_flops_come_before_6nd_and_the_budget() -> None:
+    frame = _frame(C=[2.4e18] * 6, flops_6nd=[1.2e18] * 6, budget=[1e18] * 6)
+    assert normalise(frame.drop("D"))["tokens"][0] == pytest.approx(2.4e18 / 6 / 1e8)
+    assert normalise(frame.drop("D", "C"))["tokens"][0] == pytest.approx(1.2e18 / 6 / 1e8)
+
+
+def test_a_tables_own_6nd_is_kept_only_where_n_is_ours() -> None:
+    theirs = _frame(flops_6nd=[1.0] * 6)
+    assert normalise(theirs)["flops_6nd"][0] == pytest.approx(6 * 1e8 * 2e9)
+    assert normalise(theirs.rename({"N": "n_params"}))["flops_6nd"][0] == 1.0
+
+
+def test_n_above_the_count_without_input_embedding_in_every_row_is_the_total() -> None:
+    N = _frame()["N"].to_list()
+    for smaller, counts in (
+        ([0.9 * n for n in N], "n_params_total"),
+        ([N[0], *(0.9 * n for n in N[1:])], "unknown"),
+    ):
+        table = normalise(_frame(params_no_input_embed=smaller))
+        assert table["n_counts"][0] == counts
+
+
+@pytest.mark.parametrize("name", ["C", "budget", "weight"])
+def test_a_number_that_no_fit_can_use_is_refused_in_optional_columns_too(name: str) -> None:
+    with pytest.raises(TableError, match="not positive") as caught:
+        check(normalise(_frame(**{name: [1e18, 1e18, 0.0, 1e18, 1e18, 1e18]})))
+    assert caught.value.rows == (2,)
 
 
 def test_a_misspelt_column_gets_the_nearest_name() -> None:
@@ -120,6 +157,19 @@ def test_duplicates_are_named_and_kept() -> None:
     assert duplicates(check(normalise(frame))) == [Duplicate(1, 0, True), Duplicate(3, 2, False)]
 
 
+@pytest.mark.parametrize("column", ["N", "D", "loss"])
+@pytest.mark.parametrize(("off", "found"), [(0.9e-4, 1), (1.2e-4, 0)])
+def test_rows_are_one_run_read_twice_when_n_d_and_loss_agree_to_a_ten_thousandth(
+    column: str, off: float, found: int
+) -> None:
+    frame = _frame()
+    values = {name: frame[name].to_list() for name in frame.columns}
+    for name in values:
+        values[name][1] = values[name][0] * (1 + off if name == column else 1)
+    hits = duplicates(check(normalise(pl.DataFrame(values))))
+    assert hits == [Duplicate(1, 0, False)][:found]
+
+
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet", "json"])
 def test_files_of_each_kind_hold_the_same_table(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"runs.{suffix}"
@@ -162,3 +212,47 @@ def test_semicolons_and_blank_lines_are_read(tmp_path: Path) -> None:
     path = tmp_path / "runs.csv"
     path.write_text(_frame().write_csv(separator=";") + "\n\n")
     assert read_table(path).height == 6
+
+
+def test_c_counts_what_its_column_says_and_6nd_without_one() -> None:
+    frame = _frame(C=[1.2e18] * 6)
+    assert normalise(_frame())["c_counts"][0] == "flops_6nd"
+    assert normalise(frame)["c_counts"][0] == "unknown"
+    assert normalise(frame.rename({"C": "train_flops"}))["c_counts"][0] == "train_flops"
+
+
+def test_a_count_without_the_input_embedding_is_our_n() -> None:
+    for theirs, counts in (
+        ("params_no_input_embed", "n_params"),
+        ("params_no_embed", "n_params_non_embedding"),
+        ("total_params", "n_params_total"),
+    ):
+        table = normalise(_frame().rename({"N": theirs}))
+        assert table["n_counts"][0] == counts
+        assert table["n_params"].to_list() == _frame()["N"].to_list()
+
+
+def test_bits_per_byte_are_a_loss_in_their_own_unit() -> None:
+    table = normalise(_frame().rename({"loss": "bpb"}))
+    assert table["val_loss"].to_list() == _frame()["loss"].to_list()
+    assert table["loss_unit"].unique().to_list() == ["bits_per_byte"]
+    assert normalise(_frame())["loss_unit"].unique().to_list() == ["unknown"]
+
+
+def test_a_status_counts_as_finished_in_any_case_and_an_excluded_row_may_hold_anything() -> None:
+    table = check(
+        normalise(
+            _frame(
+                status=["Finished", "DONE", None, "ok", "running", "finished"],
+                loss=[3.4, 3.2, 3.0, 2.9, float("nan"), 2.7],
+            )
+        )
+    )
+    reasons = table["excluded_reason"].to_list()
+    assert reasons == [None, None, None, None, "status is running", None]
+
+
+def test_twelve_rows_are_named_and_the_rest_counted() -> None:
+    assert name_rows([4]) == "Row 4 (counted from 0)"
+    assert name_rows(range(12)).startswith("Rows 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 (")
+    assert name_rows(range(15)).endswith("10, 11 and 3 more (counted from 0)")

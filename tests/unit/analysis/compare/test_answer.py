@@ -4,10 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.compare.answer import common_budgets, compare, match
+from analysis.compare.answer import common_budgets, compare, match, optimum_band
 from analysis.compare.figures import best_size_data
 from analysis.compare.page import compare_page
 from analysis.compare.text import comparison_json, law_rows, pair_rows, verdict
+from analysis.frontier.allocation import compute_optimal
 from analysis.law import LossLaw
 from analysis.observations import check
 
@@ -81,6 +82,125 @@ def test_another_exponent_is_found_with_the_truth_in_its_interval(better):
     assert change.shown
     assert change.interval[0] <= true <= change.interval[1]
     assert "a real change" in verdict(better)[0]
+
+
+def test_every_change_is_the_second_over_or_less_the_first_with_its_draws(better):
+    first, second = (law.fit for law in better.laws)
+    tails = [0.05, 0.95]
+    for name in ("E", "A", "B", "alpha", "beta", "exponent_N"):
+        found = contrast(better, name)
+        one, two = getattr(first.law, name), getattr(second.law, name)
+        drawn = first.draws[name], second.draws[name]
+        over = name in ("A", "B")
+        assert found.change == pytest.approx(two / one if over else two - one, rel=1e-9)
+        change = drawn[1] / drawn[0] if over else drawn[1] - drawn[0]
+        assert found.interval == pytest.approx(tuple(np.quantile(change, tails)), rel=1e-9)
+        assert found.first_interval == pytest.approx(tuple(np.quantile(drawn[0], tails)), rel=1e-9)
+        assert found.second_interval == pytest.approx(tuple(np.quantile(drawn[1], tails)), rel=1e-9)
+
+
+def test_sizes_and_losses_are_compared_at_the_common_budgets(better):
+    fits = [law.fit for law in better.laws]
+    budgets = common_budgets(*fits)
+    sizes = [c for c in better.contrasts if c.name == "n_opt"]
+    losses = [c for c in better.contrasts if c.name == "loss"]
+    assert len(sizes) == len(losses) == len(budgets) == 3
+    for C, size, loss in zip(budgets, sizes, losses, strict=True):
+        best = [float(compute_optimal(fit.law, C)[0]) for fit in fits]
+        assert (size.first, size.second) == pytest.approx(tuple(best), rel=1e-9)
+        assert size.kind == "ratio"
+        assert size.change == pytest.approx(best[1] / best[0], rel=1e-9)
+        drawn = [best_sizes(fit.draws, C) for fit in fits]
+        ends = np.quantile(drawn[1] / drawn[0], [0.05, 0.95])
+        assert size.interval == pytest.approx(tuple(ends), rel=1e-9)
+        # Both tables hold 5 to 80 tokens a parameter, whose middle is 20.
+        N = np.sqrt(C / 6 / 20)
+        there = [float(fit.law.loss(N, 20 * N)) for fit in fits]
+        assert (loss.first, loss.second) == pytest.approx(tuple(there), rel=1e-9)
+        drawn = [
+            fit.draws["E"]
+            + fit.draws["A"] / N ** fit.draws["alpha"]
+            + fit.draws["B"] / (20 * N) ** fit.draws["beta"]
+            for fit in fits
+        ]
+        ends = np.quantile(drawn[1] - drawn[0], [0.05, 0.95])
+        assert loss.interval == pytest.approx(tuple(ends), rel=1e-9)
+
+
+def best_sizes(draws, C):
+    """N* of every draw under C = 6·N·D (Hoffmann et al. 2022, eq. 4)."""
+    alpha, beta = draws["alpha"], draws["beta"]
+    ratio = (alpha * draws["A"] / (beta * draws["B"])) ** (1 / (alpha + beta))
+    return ratio * (C / 6) ** (beta / (alpha + beta))
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9])
+def test_a_band_of_best_sizes_holds_the_middle_of_its_draws(better, level):
+    fit = better.laws[0].fit
+    rows = optimum_band(fit, np.array([1e16, 1e18]), level)
+    for row in rows.iter_rows(named=True):
+        assert row["n_opt"] == pytest.approx(float(compute_optimal(fit.law, row["flops"])[0]))
+        ends = np.quantile(best_sizes(fit.draws, row["flops"]), [(1 - level) / 2, (1 + level) / 2])
+        assert (row["low"], row["high"]) == pytest.approx(tuple(ends), rel=1e-9)
+
+
+def trainings(count, *, each, seed):
+    """Tables of trainings that end apart by one number, and horizons that add little to it."""
+    rng = np.random.default_rng(seed)
+    N = np.repeat(np.arange(1, count + 1) * 1_000_000, each)
+    frame = pl.DataFrame(
+        {
+            "run_id": [f"{n}@{k % each}" for k, n in enumerate(N)],
+            "parent_run_id": [str(n) for n in N],
+            "n_params": N,
+            "tokens": np.tile(np.arange(1, each + 1) * 10_000_000, count),
+            "val_loss": 3.0,
+        }
+    )
+    apart = np.repeat(0.01 * rng.standard_normal(count), each)
+    other = frame.with_columns(
+        pl.Series("val_loss", 3.0 + apart), pl.col("parent_run_id") + pl.lit("other")
+    )
+    return frame, other, apart[::each]
+
+
+def test_horizons_of_a_training_count_as_one_luck():
+    first, second, apart = trainings(60, each=4, seed=0)
+    mean = apart.mean()
+    error = apart.std() / np.sqrt(60)
+    for level, width in ((0.5, 0.674), (0.9, 1.645)):
+        found = match(first, second, draws=8000, level=level)
+        assert found.mean == pytest.approx(mean, abs=1e-12)
+        # 8000 draws of a mean of 60 tell an end to 3 %, skewness moves it by as much.
+        low, high = found.interval
+        assert (high - low) / 2 == pytest.approx(width * error, rel=0.07)
+        assert (high + low) / 2 == pytest.approx(mean, abs=0.1 * error)
+
+
+def test_three_trainings_have_an_interval_and_two_have_none():
+    for count in (2, 3):
+        first, second, _ = trainings(count, each=4, seed=0)
+        assert (match(first, second, draws=100, level=0.9).interval is None) == (count == 2)
+
+
+def test_trainings_of_unlike_length_weigh_by_their_horizons():
+    first, second, apart = trainings(3, each=4, seed=0)
+    keep = pl.int_range(pl.len()) >= 3
+    first, second = first.filter(keep), second.filter(keep)
+    found = match(first, second, draws=2000, level=0.98)
+    assert found.mean == pytest.approx((apart[0] + 4 * apart[1] + 4 * apart[2]) / 9)
+    # A resample may hold one training alone, so the ends are the extreme trainings'.
+    assert found.interval == pytest.approx((apart.min(), apart.max()), abs=1e-12)
+
+
+def test_tables_of_one_grid_are_resampled_alike_and_others_apart():
+    tables = observed(LAW, name="a"), observed(LAW, name="b")
+    found = compare(*tables, ("a", "b"), bootstrap=50)
+    # The same losses drawn alike: nothing differs in any draw.
+    assert contrast(found, "alpha").interval == pytest.approx((0.0, 0.0), abs=1e-9)
+    fewer = compare(tables[0], tables[1].head(29), ("a", "b"), bootstrap=50)
+    low, high = contrast(fewer, "alpha").interval
+    assert high - low > 1e-4
 
 
 def test_a_constant_shift_moves_every_matched_loss_and_the_predicted_one():

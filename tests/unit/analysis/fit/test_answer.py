@@ -5,16 +5,19 @@ import json
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import f as fisher
 
 from analysis.fit import curve_figures, figures, isoflop_figures
 from analysis.fit.answer import fit_table
 from analysis.fit.document import group_json
 from analysis.fit.envelope import fit_envelope
 from analysis.fit.page import fit_page
-from analysis.fit.parametric import fit_parametric
+from analysis.fit.parametric import fit_parametric, pose
 from analysis.fit.records import GroupFit
 from analysis.fit.text import group_lines
 from analysis.observations import TableError
+from analysis.solver.search import find_optimum
+from analysis.solver.uncertainty import influence
 from analysis.words import formula
 from tests.simulated import CHINCHILLA, grid, isoflops, law_of, table
 
@@ -32,6 +35,105 @@ def test_the_optimum_is_given_inside_at_the_edge_and_beyond_the_table(group: Gro
         low, high = point.intervals["n_opt"]
         assert low < point.n_opt < high
         assert point.loss == pytest.approx(float(group.fit.law.loss(point.n_opt, point.d_opt)))
+
+
+def test_each_effect_is_the_exponent_without_the_row_minus_the_exponent(group: GroupFit) -> None:
+    frame = table(*isoflops(), noise=0.002)
+    for left in group.influence[:3]:
+        kept = frame.filter(pl.int_range(pl.len()) != left.row)
+        without = fit_parametric(kept, bootstrap=0).law.exponent_N
+        # Refits stop at relative steps of 1e-8.
+        effect = without - group.fit.law.exponent_N
+        assert left.effect_alone == pytest.approx(effect, abs=1e-6)
+
+
+def test_the_ten_rows_of_most_influence_either_way_are_listed(group: GroupFit) -> None:
+    problem, _, _ = pose(
+        table(*isoflops(), noise=0.002), form="chinchilla", objective="huber_log", delta=1e-3
+    )
+    problem, optimum = find_optimum(problem)
+    effects = influence(problem, optimum.x)
+    expected = np.argsort(-np.abs(effects))[:10]
+    assert [row.row for row in group.influence] == expected.tolist()
+    listed = [row.effect_on_exponent_N for row in group.influence]
+    assert listed == pytest.approx(effects[expected])
+    assert min(listed) < 0 < max(listed)
+
+
+def test_the_interval_of_the_least_loss_holds_it_under_a_free_gamma() -> None:
+    frame = table(*isoflops(), law_of("gamma", gamma=0.6), noise=0.001)
+    [group] = fit_table(frame, form="gamma", bootstrap=50)
+    for point in group.optimal[:2]:
+        low, high = point.intervals["loss"]
+        assert low < point.loss < high
+        # Inside the table the loss is known to about the noise.
+        assert high / low < 1.01
+
+
+def test_leave_one_out_is_the_root_mean_square_of_the_press_residuals() -> None:
+    frame = table(*grid(), noise=1e-4)
+    [group] = fit_table(frame, objective="mse_log", bootstrap=0)
+    law, (N, D) = group.fit.law, grid()
+    loss, on_N, on_D = law.loss(N, D), law.A * N**-law.alpha, law.B * D**-law.beta
+    columns = [law.E + 0 * N, on_N, on_D, on_N * np.log(N / 5e8), on_D * np.log(D / 1e10)]
+    slope = np.stack(columns, axis=1) / loss[:, None]
+    leverage = np.diag(slope @ np.linalg.pinv(slope))
+    residual = np.log(frame["val_loss"].to_numpy() / loss)
+    np.testing.assert_allclose(group.used["residual"], residual, atol=1e-12)
+    press = 100 * np.sqrt(np.mean((residual / (1 - leverage)) ** 2))
+    # Noise of 1e-4 leaves the law's own bend, of about as much.
+    assert group.leave_one_out_percent == pytest.approx(press, rel=1e-2)
+
+
+def test_every_interval_is_at_the_level_asked_for() -> None:
+    frame = table(*isoflops(), noise=0.002)
+    half, most = (fit_table(frame, bootstrap=100, level=level)[0] for level in (0.5, 0.9))
+    for group, level in ((half, 0.5), (most, 0.9)):
+        law, point = group.fit.law, group.optimal[1]
+        share = np.divide(law.draws["beta"], np.add(law.draws["alpha"], law.draws["beta"]))
+        ends = np.quantile(share, [0.5 - level / 2, 0.5 + level / 2])
+        assert group.fit.intervals.values["exponent_N"] == pytest.approx(tuple(ends))
+        sizes = [
+            (a * A / (b * B)) ** (1 / (a + b)) * (point.flops / 6) ** (b / (a + b))
+            for A, B, a, b in zip(*(law.draws[n] for n in ("A", "B", "alpha", "beta")), strict=True)
+        ]
+        ends = np.quantile(sizes, [0.5 - level / 2, 0.5 + level / 2])
+        assert point.intervals["n_opt"] == pytest.approx(tuple(ends))
+        tokens = point.flops / 6 / np.array(sizes)
+        ends = np.quantile(tokens / sizes, [0.5 - level / 2, 0.5 + level / 2])
+        assert point.intervals["tokens_per_param"] == pytest.approx(tuple(ends))
+        loss = [
+            E + A * N**-a + B * D**-b
+            for E, A, B, a, b, N, D in zip(
+                *(law.draws[n] for n in ("E", "A", "B", "alpha", "beta")), sizes, tokens,
+                strict=True,
+            )
+        ]  # fmt: skip
+        ends = np.quantile(loss, [0.5 - level / 2, 0.5 + level / 2])
+        assert point.intervals["loss"] == pytest.approx(tuple(ends))
+        assert group.isoflop.level == level
+        for profile in group.profiles.values():
+            assert profile.threshold == pytest.approx(fisher.ppf(level, 1, 35 - 5))
+
+
+def test_profiles_of_sizes_are_at_the_target_or_ten_times_the_largest(group: GroupFit) -> None:
+    largest = group.optimal[1].flops
+    assert group.profiles["n_opt"].flops == pytest.approx(10 * largest)
+    assert group.profiles["n_opt"].estimate == pytest.approx(group.optimal[2].n_opt)
+    assert group.profiles["d_opt"].estimate == pytest.approx(group.optimal[2].d_opt)
+    [asked] = fit_table(table(*isoflops(), noise=0.002), bootstrap=0, target_flops=3e22)
+    assert asked.profiles["d_opt"].flops == asked.optimal[2].flops == 3e22
+
+
+def test_checkpoints_of_one_training_widen_the_profiles_of_a_fit() -> None:
+    N, D = grid()
+    runs = np.searchsorted(np.unique(N), N)
+    common = 0.002 * np.random.default_rng(1).standard_normal(6)[runs]
+    frame = table(N, D).with_columns(pl.col("val_loss") * pl.Series(np.exp(common)))
+    named = frame.with_columns(run_id=pl.Series([f"r{k}" for k in runs]))
+    profiles = [fit_table(f, bootstrap=0)[0].profiles["exponent_N"] for f in (frame, named)]
+    apart, together = (np.diff(np.array(p.interval, float))[0] for p in profiles)
+    assert together > 1.2 * apart
 
 
 def test_leave_one_out_is_near_the_noise(group: GroupFit) -> None:

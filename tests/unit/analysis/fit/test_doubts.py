@@ -1,78 +1,171 @@
-"""A plan tells what makes its answer doubtful, and says nothing where nothing is."""
+"""What is doubtful about a fit, and from where on it is said."""
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
 import pytest
 
-from sweeps.load import load_spec
-from sweeps.plan import plan
-from sweeps.spec import DataRef
+from analysis.fit.answer import fit_table
+from analysis.fit.conventions import Convention
+from analysis.fit.doubts import doubts
+from analysis.fit.isoflop import ParabolaBias
+from analysis.fit.parametric import pose
+from analysis.fit.records import GroupFit, Influence
+from analysis.observations import Duplicate
+from analysis.solver.search import find_optimum
+from tests.simulated import grid, isoflops, law_of, table
 
-DATA = DataRef(digest="x")
-
-
-def told(*overrides, source_tokens=None, preset="demo"):
-    return " ".join(plan(load_spec(preset, overrides), DATA, source_tokens=source_tokens).warnings)
-
-
-def test_a_row_of_sizes_all_above_the_optimum_asks_for_smaller_ones():
-    warnings = told("ladder.widths=[80, 96, 112, 128]", "grid.budgets=[1.7e12, 2.2e12, 3e12]")
-    assert "no size clearly below the expected optimum" in warnings
-    assert "(add smaller ones)" in warnings
-    assert "4 sizes where" not in warnings
+Say = Callable[..., str]
 
 
-def test_a_row_of_sizes_all_below_the_optimum_asks_for_larger_ones():
-    warnings = told("ladder.widths=[16, 24, 32, 40]", "grid.budgets=[5e11, 7e11, 1e12]",
-                    "grid.tokens_per_param=[1, 2000]")  # fmt: skip
-    assert "no size clearly above the expected optimum" in warnings
-    assert "(add larger ones)" in warnings
+@pytest.fixture(scope="module")
+def group() -> GroupFit:
+    return fit_table(table(*isoflops(), noise=0.002), bootstrap=100)[0]
 
 
-def test_a_rate_beyond_the_sizes_its_rule_was_measured_on_is_told_with_the_range():
-    warnings = told("ladder.widths=[48, 64, 80, 256]", "grid={kind: tokens, tokens: [2000000]}")
-    assert "learning rate of d256: the rule was measured from N = 1.4e+04 to 7.2e+05" in warnings
+@pytest.fixture
+def said(group: GroupFit) -> Say:
+    """Every doubt in one string, with parts of the answer replaced."""
+    frame = table(*isoflops(), noise=0.002)
+    problem, _, _ = pose(frame, form="chinchilla", objective="huber_log", delta=1e-3)
+    problem, optimum = find_optimum(problem)
+
+    def say(optimum_changes: dict[str, Any] | None = None, **changes: Any) -> str:
+        parts = {
+            "fit": group.fit,
+            "isoflop": group.isoflop,
+            "bias": None,
+            "used": group.used.with_columns(n_counts=pl.lit("n_params"), derived=pl.lit("")),
+            "influence": (),
+            "conventions": (),
+            "duplicates": (),
+        } | changes
+        return "\n".join(doubts(problem, replace(optimum, **optimum_changes or {}), **parts))
+
+    return say
 
 
-def test_a_batch_beyond_those_its_rule_was_measured_at_is_told():
-    assert "batch of 8,192 tokens" in told("recipe.batch_tokens=8192", "grid.min_tokens=0")
-
-
-def test_llamas_rates_are_for_llamas_sizes():
-    grid = "grid={kind: tokens, tokens: [8388608]}"
-    assert "Touvron et al. 2023" in told("recipe={kind: llama}", grid)
-
-
-def test_one_rate_for_very_different_sizes_is_doubted_and_for_like_sizes_not():
-    fixed = "recipe={kind: fixed, lr: 0.004, batch_tokens: 1024}"
-    assert "one learning rate for sizes a factor" in told(fixed)
-    grid = "grid={kind: tokens, tokens: [2000000]}"
-    assert "one learning rate" not in told(fixed, "ladder.widths=[64, 80]", grid)
-
-
-def test_ratios_where_no_published_law_has_data_are_told():
-    warnings = told("grid={kind: tokens, tokens: [51200]}", "ladder.widths=[16, 160]")
-    assert "d160: 1 losses at D/N 0.073 to 0.073, outside 0.456 to 10,000" in warnings
-
-
-def test_a_long_warm_up_is_told_with_its_share():
-    assert "warm-up takes up to 100% of the shortest horizon" in told(
-        "grid={kind: tokens, tokens: [10240, 2048000]}"
-    )
+def test_nothing_is_doubted_where_nothing_is_wrong(said: Say) -> None:
+    assert said() == ""
 
 
 @pytest.mark.parametrize(
-    ("tokens", "word"), [(2_000_000, "nearly as much as"), (100_000, "much less than")]
+    ("share", "named"), [(0.26, True), (-0.26, True), (0.24, False), (-0.24, False)]
 )
-def test_repetition_is_told_with_its_epochs_and_worth(tokens, word):
-    warnings = told(source_tokens={"environment": tokens})
-    assert f"times the corpus of {tokens:,}" in warnings
-    assert word in warnings
+def test_a_row_that_moves_the_exponent_either_way_by_a_quarter_of_its_interval_is_named(
+    said: Say, group: GroupFit, share: float, named: bool
+) -> None:
+    low, high = group.fit.intervals.values["exponent_N"]
+    effect = share * (high - low)
+    words = said(influence=[Influence(17, effect, effect), Influence(3, effect / 2, effect)])
+    assert (f"Row 17 alone moves exponent_N by {effect:+.3f}" in words) == named
+    assert "Row 3" not in words
 
 
-def test_a_small_source_of_a_mixture_is_read_over_and_over():
-    sources = (
-        "corpus.sources=[{kind: environment, weight: 1},"
-        " {kind: files, path: x, name: small, weight: 1}]"
-    )
-    warnings = told(sources, source_tokens={"environment": 10**9, "small": 10**6})
-    assert "its source 'small' of 1,000,000" in warnings
-    assert "'environment'" not in warnings
+@pytest.mark.parametrize(("times", "named"), [(8.1, True), (-8.1, True), (7.9, False)])
+def test_rows_beyond_eight_median_deviations_are_named(
+    said: Say, group: GroupFit, times: float, named: bool
+) -> None:
+    residual = np.where(np.arange(35) % 2 == 0, 0.002, -0.002)
+    residual[4] = 0.002 * times
+    words = said(used=group.used.with_columns(
+        n_counts=pl.lit("n_params"), derived=pl.lit(""), residual=pl.Series(residual)
+    ))  # fmt: skip
+    assert ("8 times the median deviation of 0.2 %" in words) == named
+    assert ("Row 4 " in words) == named
+
+
+@pytest.mark.parametrize(("trainings", "told"), [(11, True), (12, False)])
+def test_fewer_than_twelve_trainings_make_intervals_rough(
+    said: Say, group: GroupFit, trainings: int, told: bool
+) -> None:
+    runs = pl.Series([f"r{k % trainings}" for k in range(35)])
+    used = group.used.with_columns(run_id=runs, n_counts=pl.lit("n_params"), derived=pl.lit(""))
+    words = said(used=used)
+    assert ("come from 11 trainings" in words) == told
+    assert ("make intervals rough" in words) == told
+
+
+def test_the_search_is_doubted_for_what_it_did(said: Say) -> None:
+    assert "did not converge" in said({"converged": False})
+    assert "alpha sits at the edge" in said({"at_bound": ("alpha",)})
+    assert "beta did not move" in said({"unmoved": ("beta",)})
+    assert "Only 5 of 12 starts" in said({"starts": 12, "agree": 5})
+    assert "starts ended" not in said({"starts": 12, "agree": 6})
+
+
+def test_a_second_basin_is_told_with_both_values(said: Say, group: GroupFit) -> None:
+    report = replace(group.fit.objective, second_best=0.25, second_best_exponent_N=0.625)
+    words = said(fit=replace(group.fit, objective=report))
+    assert f"objective 0.25 against {group.fit.objective.value:.6g}" in words
+    assert f"exponent_N 0.625 against {group.fit.law.exponent_N:.3f}" in words
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+@pytest.mark.parametrize(("gap", "told"), [(0.01, True), (-0.01, False)])
+def test_approaches_disagree_when_their_intervals_do_not_meet(
+    said: Say, group: GroupFit, side: int, gap: float, told: bool
+) -> None:
+    low, high = group.fit.intervals.values["exponent_N"]
+    assert group.isoflop.N is not None
+    near = high + gap if side > 0 else low - gap
+    ends = (near, near + 0.1) if side > 0 else (near - 0.1, near)
+    valleys = replace(group.isoflop.N, exponent_interval=ends)
+    assert ("disagree" in said(isoflop=replace(group.isoflop, N=valleys))) == told
+
+
+@pytest.mark.parametrize(
+    ("parabola", "told"), [(0.521, True), (0.479, True), (0.519, False), (0.481, False)]
+)
+def test_a_bent_parabola_is_told_either_way(said: Say, parabola: float, told: bool) -> None:
+    assert ("bends the parabolas" in said(bias=ParabolaBias(0.5, parabola, ()))) == told
+
+
+@pytest.mark.parametrize(("k", "told"), [(6.36, True), (5.64, True), (6.24, False), (5.76, False)])
+def test_counted_flops_five_percent_from_6nd_are_told(
+    said: Say, group: GroupFit, k: float, told: bool
+) -> None:
+    used = group.used.with_columns(
+        n_counts=pl.lit("n_params"), derived=pl.lit(""),
+        train_flops=k * pl.col("n_params") * pl.col("tokens"),
+    )  # fmt: skip
+    assert (f"{k / 6:.2f} to {k / 6:.2f} times 6·N·D" in said(used=used)) == told
+
+
+@pytest.mark.parametrize(("gap", "told"), [(0.021, True), (0.019, False)])
+def test_counts_that_move_the_exponent_by_two_hundredths_are_told(
+    said: Say, gap: float, told: bool
+) -> None:
+    counts = [
+        Convention("n_params", "", "6ND", share, 1 - share, 1e9, 20.0, 1e21)
+        for share in (0.5 + gap, 0.5, 0.5 + gap / 2)
+    ]
+    words = said(conventions=counts)
+    assert (f"from 0.500 to {0.5 + gap:.3f} over the 3 conventions" in words) == told
+
+
+def test_duplicates_exact_and_near_are_apart(said: Say) -> None:
+    words = said(duplicates=[Duplicate(5, 2, True), Duplicate(9, 8, False)])
+    assert "Exact duplicates are counted twice: row 5 repeats 2." in words
+    assert "Near duplicates are counted twice: row 9 repeats 8." in words
+    many = [Duplicate(k + 1, k, True) for k in range(10)]
+    assert "8 repeats 7 and 2 more." in said(duplicates=many)
+
+
+@pytest.mark.parametrize(
+    ("rows", "gamma", "told"), [(12, 0.3, True), (11, 0.3, False), (12, 1.0, False)]
+)
+def test_a_misfit_is_told_from_twelve_rows_on(
+    group: GroupFit, rows: int, gamma: float, told: bool
+) -> None:
+    N, D = grid(4, 3)
+    law = law_of("gamma", gamma=gamma, A=3e4, B=2e5)
+    frame = table(N, D, law, noise=1e-5)[:rows]
+    problem, used, _ = pose(frame, form="chinchilla", objective="mse_log", delta=1e-3)
+    problem, optimum = find_optimum(problem)
+    used = used.with_columns(residual=pl.lit(0.0))
+    words = "\n".join(doubts(problem, optimum, group.fit, group.isoflop, None, used, (), (), ()))
+    assert ("The form misfits" in words) == told

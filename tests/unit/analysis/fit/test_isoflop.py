@@ -3,10 +3,14 @@
 import numpy as np
 import polars as pl
 import pytest
+from scipy.optimize import curve_fit
+from scipy.stats import linregress
+from scipy.stats import t as student
 
 from analysis.fit.envelope import fit_envelope
-from analysis.fit.isoflop import budgets, fit_isoflop, parabola_bias
+from analysis.fit.isoflop import budgets, fit_isoflop, parabola, parabola_bias
 from analysis.fit.power_law import power_law
+from analysis.frontier.allocation import compute_optimal
 from analysis.observations import TableError, check
 from tests.simulated import CHINCHILLA, grid, isoflops, law_of, table
 
@@ -36,6 +40,134 @@ def test_budgets_are_found_without_a_budget_column() -> None:
     assert budgets(scattered) == []
 
 
+@pytest.mark.parametrize(("scattered", "found"), [(3, 1), (6, 0)])
+def test_a_budget_is_one_when_six_of_ten_rows_lie_on_budgets_of_three_sizes(
+    scattered: int, found: int
+) -> None:
+    N = np.array([1e8, 2e8, 4e8, *np.geomspace(1e8, 4e8, scattered)])
+    C = np.array([1e18] * 3 + [2e18 * 1.5**k for k in range(scattered)])
+    # Of 3 + 1 + 1 rows on the budget 5 of 8 are 62 %, and 5 of 11 are 45 %.
+    N, C = np.append(N, [1e8, 2e8]), np.append(C, [1e18, 1e18])
+    assert len(budgets(check(table(N, C / 6 / N)))) == found
+
+
+def test_two_usable_budgets_make_a_law_without_interval_and_one_makes_none() -> None:
+    two = fit_isoflop(_valleys(budgets=2))
+    assert two.N is not None
+    assert two.N.exponent_interval is None
+    assert two.N_weighted is None
+    one = fit_isoflop(_valleys(budgets=1))
+    assert one.N is None
+    assert one.reason == "1 of 1 budgets has a usable minimum; two are needed"
+
+
+def test_the_spline_takes_five_sizes_and_averages_repeats() -> None:
+    N, D = isoflops(budgets=1, sizes=5)
+    [plain] = fit_isoflop(check(table(N, D))).valleys
+    assert plain.n_akima == pytest.approx(compute_optimal(CHINCHILLA, 1e18)[0], rel=0.05)
+    [four] = fit_isoflop(check(table(*isoflops(budgets=1, sizes=4)))).valleys
+    assert four.n_akima is None
+    frame = table(N, D)
+    spread = np.array([0.0, 0.01, 0.0, 0.0, 0.02])
+    twice = pl.concat(
+        [frame.with_columns(val_loss=pl.col("val_loss") + sign * spread) for sign in (-1, 1)]
+    )
+    [double] = fit_isoflop(check(pl.concat([twice, frame[1:2]]))).valleys
+    assert double.n_akima == pytest.approx(plain.n_akima, rel=1e-9)
+
+
+def test_the_splines_law_goes_through_the_splines_minima() -> None:
+    frame = _scattered()
+    fit = fit_isoflop(frame)
+    log_N = np.log([v.n_akima for v in fit.valleys if v.n_akima])
+    line = linregress(np.log([v.flops for v in fit.valleys]), log_N)
+    assert fit.N_akima is not None
+    assert fit.N is not None
+    assert fit.N_akima.exponent == pytest.approx(line.slope, rel=1e-9)
+    assert abs(fit.N.exponent - line.slope) > 1e-4
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9])
+def test_at_the_ends_of_a_minimums_interval_the_slope_is_t_standard_errors(level: float) -> None:
+    frame = _scattered()
+    for valley, (_, part) in zip(
+        fit_isoflop(frame, level=level).valleys, budgets(frame), strict=True
+    ):
+        u = np.log(part["n_params"].to_numpy())
+        c, V = np.polyfit(u - u.mean(), part["val_loss"].to_numpy(), 2, cov=True)
+        assert valley.n_interval is not None
+        for end, sign in zip(np.log(valley.n_interval) - u.mean(), (-1, 1), strict=True):
+            se = np.sqrt(V[1, 1] + 4 * end * V[0, 1] + 4 * end**2 * V[0, 0])
+            # ln N keeps about thirteen digits of its own, and noise is a ten-thousandth of it.
+            slope = c[1] + 2 * c[0] * end
+            assert slope == pytest.approx(sign * student.ppf(0.5 + level / 2, 4) * se, rel=1e-6)
+
+
+def test_a_curvature_that_may_be_zero_bounds_no_minimum() -> None:
+    u = np.linspace(-1.2, 1.2, 7)
+    # Orthogonal to every parabola on seven points: noise that moves no coefficient.
+    noise = np.array([-1, 1, 1, 0, -1, -1, 1]) / np.sqrt(6)
+    for size, bounded in ((0.04, True), (0.05, False)):
+        frame = pl.DataFrame(
+            {
+                "n_params": 1e8 * np.exp(u),
+                "tokens": 1e10 * np.exp(-u),
+                "val_loss": 3 + 0.03 * u**2 + size * noise,
+                "flops_budget": [6e18] * 7,
+            }
+        )
+        [valley] = fit_isoflop(check(frame)).valleys
+        assert valley.status == "ok"
+        assert (valley.n_interval is not None) == bounded
+
+
+def test_a_valley_is_what_lies_within_six_times_its_minimum_or_four_points() -> None:
+    [wide] = fit_isoflop(check(table(*isoflops(budgets=1, sizes=13, reach=30.0)))).valleys
+    N, D = isoflops(budgets=1, sizes=13, reach=30.0)
+    assert wide.n_opt is not None
+    within = np.abs(np.log(N / wide.n_opt)) <= np.log(6)
+    assert wide.rows == tuple(np.flatnonzero(within).tolist())
+    assert len(wide.rows_all) == 13
+    N, D = isoflops(budgets=1, sizes=6, reach=5.0**2.5)
+    [sparse] = fit_isoflop(check(table(N, D))).valleys
+    assert len(sparse.rows) == 4
+
+
+def test_the_parabola_that_is_drawn_is_the_one_through_the_points() -> None:
+    N = np.geomspace(1e7, 1e9, 5)
+    u, loss = parabola(N, 3 + 0.05 * np.log(N / 2e8) ** 2, points=9)
+    assert u == pytest.approx(np.geomspace(1e7, 1e9, 9), rel=1e-9)
+    assert loss == pytest.approx(3 + 0.05 * np.log(u / 2e8) ** 2, rel=1e-9)
+
+
+def test_three_budgets_are_enough_to_weigh_them() -> None:
+    fit = fit_isoflop(_valleys(budgets=3))
+    assert fit.N_weighted is not None
+    assert fit.N_weighted.budgets == 3
+
+
+def test_rows_left_out_of_the_fit_are_in_no_valley() -> None:
+    frame = _valleys()
+    spoilt = frame.with_columns(val_loss=pl.col("val_loss") - 1.0).with_columns(
+        row=pl.col("row") + 100, excluded_reason=pl.lit("diverged")
+    )
+    together = pl.concat([frame, spoilt])
+    assert fit_isoflop(together).N == fit_isoflop(frame).N
+
+
+def test_budgets_are_of_counted_flops_where_the_table_has_them() -> None:
+    N = np.tile(np.geomspace(1e8, 1.6e9, 5), 2)
+    C = np.repeat([1e18, 1e19], 5)
+    frame = table(N, C / 50 / N**0.9).with_columns(train_flops=C)
+    assert [flops for flops, _ in budgets(check(frame))] == pytest.approx([1e18, 1e19])
+
+
+def test_a_row_of_small_steps_in_compute_is_no_budget() -> None:
+    C = 1e18 * 1.05 ** np.arange(12)
+    N = np.tile([1e8, 2e8, 4e8], 4)
+    assert budgets(check(table(N, C / 6 / N))) == []
+
+
 def test_a_minimum_at_the_edge_is_refused_with_the_size_to_add() -> None:
     frame = _valleys()
     cut = frame.filter(
@@ -46,7 +178,8 @@ def test_a_minimum_at_the_edge_is_refused_with_the_size_to_add() -> None:
     fit = fit_isoflop(cut)
     assert fit.valleys[0].status == "edge"
     assert fit.valleys[0].n_opt is None
-    assert "add a size below" in fit.valleys[0].advice
+    step = np.exp(np.log(16) / 6)
+    assert f"add a size below it, N = {best / step:.2e} for a start" in fit.valleys[0].advice
     assert fit.N is not None
     assert fit.N.budgets == 4
 
@@ -88,6 +221,101 @@ def test_the_weighted_law_trusts_the_precise_budgets() -> None:
     assert abs(fit.N_weighted.exponent - CHINCHILLA.exponent_N) < off
 
 
+def _scattered() -> pl.DataFrame:
+    """Parabolas whose minima scatter about C^0.5 by 0.1, known well at two budgets only."""
+    rng = np.random.default_rng(2)
+    parts = []
+    for place, C in enumerate(np.geomspace(1e18, 1e21, 6)):
+        log_N = np.log(1e8) + 0.5 * np.log(C / 1e18) + 0.1 * rng.standard_normal()
+        # Uneven, so that errors of slope and curvature go together.
+        u = log_N + np.array([-1.2, -1.1, -0.7, 0.0, 0.3, 0.5, 1.2])
+        noise = (1e-5 if place in (0, 1) else 3e-3) * rng.standard_normal(7)
+        # Counted FLOPs, of which every other budget's attention takes its own share.
+        log_D = np.log(C / 6) - log_N - (1.0 if place % 2 else 0.6) * (u - log_N)
+        parts.append(
+            pl.DataFrame(
+                {
+                    "n_params": np.exp(u),
+                    "tokens": np.exp(log_D),
+                    "val_loss": 3 + 0.05 * (u - log_N) ** 2 + noise,
+                    "flops_budget": C,
+                }
+            )
+        )
+    return check(pl.concat(parts))
+
+
+@pytest.mark.parametrize("name", ["n", "d"])
+def test_a_budget_weighs_by_its_own_and_the_common_variance(name: str) -> None:
+    fit = fit_isoflop(_scattered())
+    law = fit.N_weighted if name == "n" else fit.D_weighted
+    assert law is not None
+    X = np.stack([np.ones(6), np.log([v.flops for v in fit.valleys])], axis=1)
+    X[:, 1] -= X[:, 1].mean()
+    y = np.log([getattr(v, f"{name}_opt") for v in fit.valleys])
+    own = np.array([getattr(v, f"{name}_se_log") for v in fit.valleys]) ** 2
+    # DerSimonian and Laird 1986: the sum of squares that the own errors leave is n - p on
+    # average, and rises with the common variance by the trace of what takes residuals.
+    W = np.diag(1 / own)
+    left = W - W @ X @ np.linalg.inv(X.T @ W @ X) @ X.T @ W
+    common = (y @ left @ y - 4) / np.trace(left)
+    assert common > 10 * own.min()
+    weights = 1 / (own + common)
+    # polyfit scales its covariance by the residuals, too, and wants roots of weights.
+    line, covariance = np.polyfit(X[:, 1], y, 1, w=np.sqrt(weights), cov=True)
+    # Both sides solve the same six equations; only rounding may differ.
+    assert law.exponent == pytest.approx(line[0], rel=1e-6)
+    half = student.ppf(0.95, 4) * np.sqrt(covariance[0, 0])
+    assert law.exponent_interval == pytest.approx((line[0] - half, line[0] + half), rel=1e-6)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9])
+def test_a_power_laws_intervals_are_those_of_simple_regression(level: float) -> None:
+    rng = np.random.default_rng(0)
+    log_C = np.log(np.geomspace(1e18, 1e21, 6))
+    log_N = np.log(0.3) + 0.53 * log_C + 0.1 * rng.standard_normal(6)
+    law = power_law(log_C, log_N, level)
+    line = linregress(log_C, log_N)
+    width = student.ppf(0.5 + level / 2, 4)
+    ends = [line.slope - width * line.stderr, line.slope + width * line.stderr]
+    # ln C is near 45, so a coefficient at C = 1 keeps about ten of sixteen digits.
+    assert law.exponent_interval == pytest.approx(tuple(ends), rel=1e-8)
+    assert law.coef_interval is not None
+    middle, half = line.intercept, width * line.intercept_stderr
+    assert np.log(law.coef_interval) == pytest.approx([middle - half, middle + half], rel=1e-8)
+
+
+def test_a_valley_is_the_least_squares_parabola_with_its_standard_errors() -> None:
+    frame = _scattered()
+    for valley, (_, part) in zip(fit_isoflop(frame).valleys, budgets(frame), strict=True):
+        for name, column in (("n", "n_params"), ("d", "tokens")):
+            u = np.log(part[column].to_numpy())
+
+            def curve(u, place, height, bend):  # type: ignore[no-untyped-def]
+                return height + bend * (u - place) ** 2
+
+            start = (u.mean(), 3.0, 0.05)
+            best, covariance = curve_fit(curve, u, part["val_loss"].to_numpy(), start)
+            # curve_fit stops at about 1e-8 of its place, from differences of 1e-8.
+            assert np.log(getattr(valley, f"{name}_opt")) == pytest.approx(best[0], abs=1e-5)
+            se = getattr(valley, f"{name}_se_log")
+            assert se == pytest.approx(covariance[0, 0] ** 0.5, rel=1e-3)
+            if name == "n":
+                assert valley.loss == pytest.approx(best[1], abs=1e-6)
+                assert valley.curvature == pytest.approx(best[2], rel=1e-3)
+
+
+def test_intervals_of_n_and_d_are_one_another_seen_along_the_budget() -> None:
+    for place, valley in enumerate(fit_isoflop(_scattered(), level=0.8).valleys):
+        assert valley.n_interval is not None
+        assert valley.d_interval is not None
+        slope = 1.0 if place % 2 else 0.6
+        n_low, n_high = np.log(valley.n_interval) - np.log(valley.n_opt)
+        d_low, d_high = np.log(valley.d_interval) - np.log(valley.d_opt)
+        # ln D is linear in ln N; six digits are left of places near 20.
+        assert (d_low, d_high) == pytest.approx((-slope * n_high, -slope * n_low), rel=1e-5)
+
+
 def test_off_centre_grids_are_shown_to_bend_the_parabola() -> None:
     law = law_of("chinchilla", alpha=0.7, A=4e5, beta=0.4, B=4000.0)
     N, D = isoflops(law, sizes=9)
@@ -99,6 +327,10 @@ def test_off_centre_grids_are_shown_to_bend_the_parabola() -> None:
     assert bias is not None
     assert bias.exponent_N_law == law.exponent_N
     assert abs(bias.exponent_N_parabola - law.exponent_N) > 0.005
+    # The grid that is searched for the law's own minimum is 0.3 % fine.
+    shifts = [v.n_opt / compute_optimal(law, v.flops)[0] for v in fit.valleys if v.n_opt]
+    assert bias.shift_N_factors == pytest.approx(shifts, rel=3e-3)
+    assert max(shifts) > 1.03
     # The losses are the law's own, so the fitted valleys must be bent just as foretold.
     assert bias.exponent_N_parabola == pytest.approx(fit.N.exponent, rel=1e-9)
 
@@ -140,6 +372,63 @@ def test_the_envelope_of_exact_curves_has_the_laws_exponents() -> None:
     assert fit.N.exponent_interval[0] <= CHINCHILLA.exponent_N <= fit.N.exponent_interval[1]
 
 
+@pytest.mark.parametrize("level", [0.5, 0.9])
+def test_the_envelopes_interval_is_the_jackknife_over_runs(level: float) -> None:
+    # Counted FLOPs, under which the exponents of N and D do not move as one.
+    curves = _curves().filter(pl.col("n_params") < 3e8)
+    curves = curves.with_columns(train_flops=50 * pl.col("n_params") ** 0.9 * pl.col("tokens"))
+    fit = fit_envelope(curves, level=level)
+    runs = curves["run_id"].unique(maintain_order=True)
+    without = [fit_envelope(curves.filter(pl.col("run_id") != run)) for run in runs]
+    for name in ("N", "D"):
+        law = getattr(fit, name)
+        left = np.array([getattr(other, name).exponent for other in without])
+        # Efron and Tibshirani 1993, eq. 11.5.
+        n = len(left)
+        se = np.sqrt((n - 1) / n * np.sum((left - left.mean()) ** 2))
+        half = student.ppf(0.5 + level / 2, n - 1) * se
+        ends = (law.exponent - half, law.exponent + half)
+        assert law.exponent_interval == pytest.approx(ends, rel=1e-9)
+
+
+def test_a_vertex_of_the_hull_weighs_by_the_stretch_of_compute_around_it() -> None:
+    fit = fit_envelope(_curves())
+    used = fit.hull.filter("used")
+    x = np.log(used["train_flops"].to_numpy())
+    stretch = np.concatenate([[x[1] - x[0]], (x[2:] - x[:-2]) / 2, [x[-1] - x[-2]]])
+    for law, column in ((fit.N, "n_params"), (fit.D, "tokens")):
+        line = np.polyfit(x, np.log(used[column].to_numpy()), 1, w=np.sqrt(stretch))
+        assert law is not None
+        # Both solve the same two equations; only rounding may differ.
+        assert law.exponent == pytest.approx(line[0], rel=1e-9)
+        even = np.polyfit(x, np.log(used[column].to_numpy()), 1)
+        assert abs(even[0] - line[0]) > 1e-3
+
+
+def test_the_end_sizes_of_the_hull_give_one_vertex_each() -> None:
+    hull = fit_envelope(_curves()).hull
+    sizes, used = hull["n_params"].to_numpy(), hull["used"].to_numpy()
+    for end in (sizes[0], sizes[-1]):
+        assert (sizes == end).sum() > 1
+        assert used[sizes == end].sum() == 1
+    # Of the smallest its last vertex, of the largest its first.
+    assert used[(sizes == sizes[0]).sum() - 1]
+    assert used[len(sizes) - (sizes == sizes[-1]).sum()]
+    assert used[(sizes != sizes[0]) & (sizes != sizes[-1])].all()
+
+
+def test_one_lucky_point_of_a_curve_does_not_make_the_envelope() -> None:
+    curves = pl.concat(
+        part.with_columns(pl.lit(k).alias("k"))
+        for k in range(8)
+        for part in [_curves().with_columns(train_flops=pl.col("train_flops") * (1 + 1e-5 * k))]
+    )
+    lucky = curves.with_columns(
+        train_loss=pl.when(pl.col("k") == 3).then(1.0).otherwise("train_loss")
+    )
+    assert fit_envelope(lucky.drop("k")).hull["loss"].min() > 1.9
+
+
 def test_no_curve_point_lies_below_the_hull() -> None:
     curves = _curves()
     hull = fit_envelope(curves).hull
@@ -166,3 +455,17 @@ def test_curves_with_bad_values_or_columns_are_refused() -> None:
     bad = _curves().with_columns(train_loss=pl.lit(float("nan")))
     with pytest.raises(TableError, match="not finite"):
         fit_envelope(bad)
+
+
+def test_a_hull_ends_at_its_lowest_loss() -> None:
+    curves = _curves()
+    last = curves.filter(pl.col("train_flops") == pl.col("train_flops").max())
+    rising = pl.concat(
+        last.with_columns(
+            train_flops=pl.col("train_flops") * factor, train_loss=pl.col("train_loss") + 0.1
+        )
+        for factor in (2.0, 4.0)
+    )
+    hull = fit_envelope(pl.concat([curves, rising])).hull
+    assert hull["loss"].is_sorted(descending=True)
+    assert hull["loss"][-1] == pytest.approx(curves["train_loss"].min(), rel=1e-9)

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.fit.parametric import fit_parametric, pose
+from analysis.fit.parametric import clusters_of, fit_parametric, pose
 from analysis.law import Form, LossLaw
 from analysis.observations import TableError
 from analysis.solver.objective import Objective, ObjectiveName
@@ -136,6 +136,138 @@ def test_checkpoints_of_one_run_are_resampled_together() -> None:
     assert fit.intervals.method == "bootstrap_runs"
     apart = frame.with_columns(run_id=pl.Series([f"r{k}" for k in range(36)]))
     assert fit_parametric(apart, bootstrap=50).intervals.method == "bootstrap_rows"
+
+
+def test_branches_of_one_trunk_are_resampled_together() -> None:
+    N, D = grid(8, 5)
+    trunk = np.searchsorted(np.unique(N), N)
+    common = 0.003 * np.random.default_rng(0).standard_normal(8)[trunk]
+    frame = table(N, D).with_columns(pl.col("val_loss") * pl.Series(np.exp(common)))
+    # As the sweep writes them: each branch has an id of its own and its trunk's beside it.
+    branches = frame.with_columns(
+        run_id=pl.Series([f"r{k}@{d:.0f}" for k, d in zip(trunk, D, strict=True)]),
+        parent_run_id=pl.Series([f"r{k}" for k in trunk]),
+    )
+    numbers = clusters_of(branches)
+    assert numbers is not None
+    assert [len(set(numbers[trunk == k])) for k in range(8)] == [1] * 8
+    assert sorted(set(numbers)) == list(range(8))
+    together = fit_parametric(branches, bootstrap=200).intervals
+    apart = fit_parametric(branches.drop("parent_run_id"), bootstrap=200).intervals
+    assert (together.method, apart.method) == ("bootstrap_runs", "bootstrap_rows")
+    wide, narrow = (float(np.diff(i.values["alpha"])[0]) for i in (together, apart))
+    # Five rows that err alike are one: about the root of 5 for what they err in.
+    assert wide > 1.3 * narrow
+    wide, narrow = (i.beside["sandwich"]["alpha"] for i in (together, apart))
+    assert np.diff(wide) > 1.2 * np.diff(narrow)
+
+
+def test_a_trunk_without_a_parent_keeps_its_own_id() -> None:
+    frame = table(*grid(2, 3)).with_columns(
+        run_id=pl.Series(["a", "a@1", "a@2", "b", "b@1", "c"]),
+        parent_run_id=pl.Series([None, "a", "a", None, "b", None]),
+    )
+    numbers = clusters_of(frame)
+    assert numbers is not None
+    assert numbers.tolist() == [0, 0, 0, 1, 1, 2]
+    one = frame.with_columns(run_id=pl.lit("a"), parent_run_id=pl.lit("a"))
+    assert clusters_of(one) is None
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9])
+def test_intervals_are_quantiles_of_the_draws_at_the_level_asked_for(level: float) -> None:
+    frame = table(*grid(8, 8), noise=0.005)
+    fit = fit_parametric(frame, objective="mse_log", bootstrap=200, level=level)
+    assert fit.intervals.level == level
+    for name in ("E", "A", "alpha", "exponent_N"):
+        ends = np.quantile(fit.draws[name], [0.5 - level / 2, 0.5 + level / 2])
+        assert fit.intervals.values[name] == pytest.approx(tuple(ends))
+        assert fit.intervals.standard_errors[name] == pytest.approx(np.std(fit.draws[name]))
+    assert fit.law.draws["A"] == tuple(fit.draws["A"])
+    for method in ("information", "sandwich"):
+        low, high = fit.intervals.beside[method]["alpha"]
+        # Three ways to one interval: 64 rows and 200 draws place its width within a fifth.
+        assert np.log(high / low) == pytest.approx(
+            np.log(np.divide(*fit.intervals.values["alpha"][::-1])), rel=0.3
+        )
+
+
+@pytest.mark.parametrize(("rows", "method"), [(5, "none"), (6, "bootstrap_rows")])
+def test_a_table_without_a_spare_row_has_no_intervals(rows: int, method: str) -> None:
+    N, D = (column[[0, 1, 2, 3, 6, 8]][:rows] for column in grid(3, 3))
+    assert fit_parametric(table(N, D), bootstrap=20).intervals.method == method
+
+
+@pytest.mark.parametrize("objective", ["huber_log", "lad_log"])
+def test_a_weighted_row_counts_in_every_objective(objective: ObjectiveName) -> None:
+    frame = table(*grid(), noise=0.005)
+    weights = np.where(np.arange(frame.height) < 10, 3.0, 1.0)
+    repeated = fit_parametric(
+        pl.concat([frame, frame[:10], frame[:10]]), objective=objective, bootstrap=0
+    )
+    weighted = fit_parametric(frame.with_columns(weight=weights), objective=objective, bootstrap=0)
+    assert weighted.law.alpha == pytest.approx(repeated.law.alpha, rel=1e-8)
+    assert weighted.objective.value == pytest.approx(repeated.objective.value, rel=1e-9)
+
+
+def test_least_absolute_deviations_pass_through_as_many_rows_as_constants() -> None:
+    problem, _, _ = pose(
+        table(*grid(), noise=0.005), form="chinchilla", objective="lad_log", delta=1e-3
+    )
+    problem, optimum = find_optimum(problem)
+    residual = problem.residuals(optimum.x[None])[0]
+    # A vertex: doubles resolve a log-loss to 1e-16, the linear programs stop at steps of 1e-11.
+    assert (np.abs(residual) < 1e-10).sum() == 5
+    # The signs of the rest balance within what the five zeros can carry: |multiplier| <= 1.
+    slope = problem.slope(optimum.x)
+    zero = np.abs(residual) < 1e-10
+    pull = slope[~zero].T @ np.sign(residual[~zero])
+    multipliers = np.linalg.solve(slope[zero].T, -pull)
+    assert np.abs(multipliers).max() <= 1 + 1e-6
+    assert optimum.gradient_norm < 1e-5
+
+
+def test_a_small_e_is_found_and_not_taken_for_none() -> None:
+    N, D = grid()
+    law = law_of("chinchilla", E=0.001)
+    assert law.loss(N, D).min() > 0.001 * np.exp(5)  # where E = 0 is tried
+    fit = fit_parametric(table(N, D, law), bootstrap=0)
+    assert fit.status == "converged"
+    assert pytest.approx(0.001, rel=1e-4) == fit.law.E
+
+
+def test_the_support_is_the_tables_counted_compute_and_ratio() -> None:
+    frame = table(*grid())
+    six = fit_parametric(frame, bootstrap=0).law
+    N, D = grid()
+    assert six.support is not None
+    assert six.support.flops == pytest.approx((6 * N.min() * D.min(), 6 * N.max() * D.max()))
+    ratio = D / N
+    assert six.support.tokens_per_param == pytest.approx((ratio.min(), ratio.max()))
+    assert six.c_counts == "flops_6nd"
+    counted = fit_parametric(frame.with_columns(train_flops=7 * N * D), bootstrap=0).law
+    assert counted.support is not None
+    assert counted.support.flops == pytest.approx((7 * N.min() * D.min(), 7 * N.max() * D.max()))
+
+
+def test_another_count_of_n_is_fitted_and_named() -> None:
+    N, D = grid()
+    frame = table(N, D).with_columns(n_params_non_embedding=N / 2)
+    law = fit_parametric(frame, bootstrap=0, n_column="n_params_non_embedding").law
+    assert law.n_counts == "n_params_non_embedding"
+    assert pytest.approx(CHINCHILLA.A * 0.5**CHINCHILLA.alpha, rel=1e-5) == law.A
+    assert law.support is not None
+    assert law.support.tokens_per_param[0] == pytest.approx((2 * D / N).min())
+
+
+@pytest.mark.parametrize(
+    ("unit", "meant"),
+    [("nats per token", "nats_per_token"), ("bits/byte", "bits_per_byte"), ("BPB", "bits_per_byte"),
+     ("nats", "nats_per_token"), ("perplexity", "unknown")],
+)  # fmt: skip
+def test_the_losss_unit_is_read_in_its_spellings(unit: str, meant: str) -> None:
+    frame = table(*grid()).with_columns(loss_unit=pl.lit(unit))
+    assert fit_parametric(frame, bootstrap=0).law.loss_unit == meant
 
 
 def test_a_saved_law_comes_back_to_the_last_bit(tmp_path: Path) -> None:

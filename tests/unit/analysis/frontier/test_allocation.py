@@ -16,7 +16,14 @@ from analysis.frontier.allocation import (
     inference_optimal_with_bill,
 )
 from analysis.frontier.contour import Contour
-from analysis.frontier.overtraining import size_break_even, size_overhead, tokens_multiple
+from analysis.frontier.overtraining import (
+    break_even_tokens,
+    implied_inference_tokens,
+    same_loss_optimum,
+    size_break_even,
+    size_overhead,
+    tokens_multiple,
+)
 from analysis.law import Constants, LossLaw
 
 # ruff: noqa: SIM300 - N and D are symbols here, not constants
@@ -172,6 +179,82 @@ def test_bills_add_up() -> None:
     assert choice.total == pytest.approx(1.2e20 + 1.2e20)
     assert choice.tokens_per_param == 20
     assert choice.spend_ratio == pytest.approx(1.0)
+
+
+def test_an_answer_keeps_the_prices_it_was_asked_at(law: LossLaw) -> None:
+    # Five FLOPs a training token, and a served token at twice a training token's price.
+    prices = {"price_ratio": 2.0, "k": 5.0}
+    best = inference_optimal(law, loss=2.1, inference_tokens=1e12, **prices)
+    assert best.total == pytest.approx(5 * best.N * (best.D + 2 * 1e12), rel=1e-12)
+    assert best.inference_flops == pytest.approx(10 * best.N * 1e12, rel=1e-12)
+    assert best.spend_ratio == pytest.approx(2 * 1e12 / best.D, rel=1e-12)
+    other = best.serving(3e12)
+    assert other.total == pytest.approx(5 * best.N * (best.D + 2 * 3e12), rel=1e-12)
+    dual = best_loss_for_bill(law, total_flops=best.total, inference_tokens=1e12, **prices)
+    assert dual.total == pytest.approx(float(best.total), rel=1e-9)
+    assert dual.loss == pytest.approx(2.1, rel=1e-9)
+
+
+def test_a_budget_buys_fewer_tokens_where_each_costs_more(law: LossLaw) -> None:
+    N, D = compute_optimal(law, 1e21, k=8.0)
+    assert 8 * N * D == pytest.approx(1e21, rel=1e-12)
+    for step in (0.99, 1.01):
+        assert law.loss(N, D) < law.loss(N * step, D / step)
+
+
+def test_a_bill_in_dollars_weighs_against_training_in_dollars(law: LossLaw) -> None:
+    # The same question in FLOPs and at three dollars a FLOP.
+    flops = inference_optimal_with_bill(law, loss=2.1, bill=lambda N: 2e12 * N)
+    money = inference_optimal_with_bill(law, loss=2.1, bill=lambda N: 3 * 2e12 * N, train_price=3.0)
+    best = inference_optimal(law, loss=2.1, inference_tokens=1e12)
+    # A search on totals that are flat to rounding finds N to about 1e-8.
+    assert flops[0] == pytest.approx(float(best.N), rel=1e-6)
+    assert money[0] == pytest.approx(float(best.N), rel=1e-6)
+
+
+def test_one_bad_number_among_many_is_refused(law: LossLaw) -> None:
+    with pytest.raises(NegativeDemand, match="-1 tokens"):
+        inference_optimal(law, loss=2.1, inference_tokens=[1e12, -1.0])
+    with pytest.raises(FrontierError, match="budget of 0 FLOPs"):
+        compute_optimal(law, [1e20, 0.0])
+    with pytest.raises(TooSmall):
+        tokens_multiple(law, [0.5, 0.1])
+    with pytest.raises(FrontierError, match="below 1"):
+        size_break_even(law, [0.5, 1.0])
+    with pytest.raises(FrontierError, match="not above zero"):
+        tokens_multiple(law, [0.5, 0.0])
+
+
+def test_a_best_size_below_the_search_is_refused(law: LossLaw) -> None:
+    with pytest.raises(FrontierError, match="Widen"):
+        compute_optimal_counted(law, 1e18, lambda N: 6 * N, sizes=(1e10, 1e14))
+
+
+def test_a_model_that_exists_is_judged_at_the_price_asked(law: LossLaw) -> None:
+    N, D = 7e9, 1e12
+    N0, D0 = same_loss_optimum(law, N, D)
+    for ratio in (1 / 3, 2.0):
+        even = float(break_even_tokens(law, N, D, price_ratio=ratio))
+        assert N * (D + ratio * even) == pytest.approx(float(N0 * (D0 + ratio * even)), rel=1e-9)
+        implied = float(implied_inference_tokens(law, N, D, price_ratio=ratio))
+        best = inference_optimal(
+            law, loss=law.loss(N, D), inference_tokens=implied, price_ratio=ratio
+        )
+        assert best.N == pytest.approx(N, rel=1e-9)
+        small = 0.5
+        tokens = float(size_break_even(law, small, price_ratio=ratio))
+        # In units of N0 and D0: half the size on more tokens, against one on one.
+        assert small * (tokens_multiple(law, small) + ratio * tokens) == pytest.approx(
+            1 + ratio * tokens, rel=1e-9
+        )
+
+
+def test_a_model_as_large_as_the_optimum_never_pays_and_explains_no_demand(law: LossLaw) -> None:
+    N0, D0 = compute_optimal(law, 1e22)
+    assert np.isinf(break_even_tokens(law, 2 * N0, D0))
+    assert np.isnan(implied_inference_tokens(law, 2 * N0, D0))
+    # A model a hundredth smaller explains a demand, though a small one.
+    assert 0 < implied_inference_tokens(law, 0.99 * N0, D0) < 0.1 * D0
 
 
 def test_kaplans_law_has_a_frontier_too() -> None:

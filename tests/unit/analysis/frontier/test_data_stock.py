@@ -1,8 +1,15 @@
+import numpy as np
 import pytest
 
 from analysis import published
-from analysis.frontier.allocation import FrontierError, NegativeDemand, UnreachableLoss
+from analysis.frontier.allocation import (
+    FrontierError,
+    NegativeDemand,
+    UnreachableLoss,
+    compute_optimal,
+)
 from analysis.frontier.data_stock import DataRunsOut, Stock, inference_optimal_with_stock
+from analysis.repeated_data import optimal_size_for_tokens, predict
 
 # ruff: noqa: SIM300 - N and D are symbols here, not constants
 
@@ -74,3 +81,74 @@ def test_questions_without_an_answer_are_refused() -> None:
 def test_half_lives_are_borrowed_in_the_open() -> None:
     assert Stock(published.law("besiroglu"), 1e11).borrowed
     assert not Stock(C4, 1e11).borrowed
+
+
+def test_a_size_grown_for_scarce_data_is_the_cheapest_at_the_price_asked() -> None:
+    stock = Stock(C4, 1e11)
+    best = inference_optimal_with_stock(
+        stock, loss=LOSS, inference_tokens=1e12, price_ratio=2.0, k=5.0
+    )
+    assert best.total == pytest.approx(5 * best.N * (best.D + 2e12), rel=1e-12)
+    sizes = float(best.N) * np.array([0.97, 0.99, 1.01, 1.03])
+    cost = 5 * sizes * (stock.tokens(sizes, LOSS) + 2e12)
+    assert (cost > best.total).all()
+
+
+def test_ten_half_lives_of_repetition_can_be_what_a_loss_takes() -> None:
+    stock = Stock(C4, 1e11)
+    D = 1e11 * (1 + 10 * stock.half_lives.R_D)
+    # The last half-lives lower the loss by little, so D comes back to fewer digits.
+    assert stock.tokens(9e9, stock.loss(9e9, D)) == pytest.approx(D, rel=1e-6)
+
+
+def test_a_stock_that_just_suffices_is_fresh_data() -> None:
+    fresh = inference_optimal_with_stock(Stock(C4, 1e13), loss=LOSS, inference_tokens=2e12)
+    U = float(fresh.D) / 1.5
+    scarce = inference_optimal_with_stock(Stock(C4, U), loss=LOSS, inference_tokens=2e12)
+    assert scarce.total > fresh.total
+    assert Stock(C4, U).loss(scarce.N, scarce.D) == pytest.approx(LOSS, rel=1e-9)
+
+
+def test_the_size_that_data_feed_is_the_compute_optimal_one() -> None:
+    # C4's exponents are alike, Chinchilla's are not.
+    for law in (C4, published.law("besiroglu")):
+        N, D = compute_optimal(law, np.array([1e20, 1e23]))
+        constants = {name: getattr(law, name) for name in ("A", "B", "alpha", "beta")}
+        assert optimal_size_for_tokens(constants, D) == pytest.approx(N, rel=1e-9)
+
+
+def test_parameters_beyond_what_data_feed_lose_worth_by_their_own_half_life() -> None:
+    assert C4.repetition is not None
+    R_N = C4.repetition.R_N
+    fed = float(optimal_size_for_tokens(C4.model_dump(), np.asarray(1e10)))
+    stock = Stock(C4, 1e10)
+    # Muennighoff et al. 2023, eq. 6, at three times the size that the stock feeds.
+    worth = fed * (1 + R_N * (1 - np.exp(-2 / R_N)))
+    assert stock.effective_params(3 * fed, 1e12) == pytest.approx(worth, rel=1e-9)
+    assert stock.effective_params(0.5 * fed, 1e12) == pytest.approx(0.5 * fed, rel=1e-12)
+    # Fewer tokens seen than in stock feed fewer parameters.
+    assert stock.effective_params(3 * fed, 1e9) < worth
+
+
+def test_a_law_with_repetition_predicts_what_its_stock_does() -> None:
+    assert C4.repetition is not None
+    R_D, R_N = C4.repetition.R_D, C4.repetition.R_N
+    constants = {name: getattr(C4, name) for name in ("A", "B", "alpha", "beta")}
+    for N, D, U in ((1e9, 1e11, 1e10), (5e10, 1e11, 1e10), (1e9, 1e10, 1e11)):
+        unique = min(U, D)
+        fed = float(optimal_size_for_tokens(constants, np.asarray(unique)))
+        N_worth = min(N, fed) + fed * R_N * (1 - np.exp(-max(N / fed - 1, 0) / R_N))
+        D_worth = unique + unique * R_D * (1 - np.exp(-max(D / unique - 1, 0) / R_D))
+        expected = C4.E + C4.A / N_worth**C4.alpha + C4.B / D_worth**C4.beta
+        found = predict(C4, np.asarray(N), np.asarray(D), np.asarray(U))
+        assert found == pytest.approx(expected, rel=1e-12)
+        assert Stock(C4, U).loss(N, D) == pytest.approx(expected, rel=1e-12)
+
+
+def test_without_demand_scarce_data_ask_for_more_than_the_fresh_optimums_size() -> None:
+    stock = Stock(C4, 3e10)
+    best = inference_optimal_with_stock(stock, loss=LOSS, inference_tokens=0.0)
+    # LOSS is that of the compute-optimal 13B on fresh data.
+    assert best.N > 1.4 * 13e9
+    sizes = float(best.N) * np.array([0.97, 1.03])
+    assert (6 * sizes * stock.tokens(sizes, LOSS) > best.total).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis import published
-from analysis.frontier.allocation import FrontierError
+from analysis.frontier.allocation import FrontierError, compute_optimal_at_loss
 from analysis.frontier.serving import Device, DoesNotFit, Serving, Shape
 from analysis.frontier.serving_choice import (
     ServedChoice,
@@ -78,6 +78,128 @@ def test_the_measured_point_is_given_back() -> None:
     serving = Serving(Device.named("a100-40"), batch=1, context=512, prompt=512)
     assert 1e3 * serving.prefill_gpu_seconds(shape) == pytest.approx(63.17, rel=0.03)
     assert 1e3 * serving.step_gpu_seconds(shape) == pytest.approx(22.0, rel=0.03)
+
+
+# 1e14 FLOP/s, 1e12 bytes/s, 16 GB, a tenth of a cent a second; 1e9 parameters whose layers times
+# width and whose cached values a token are both 1e4.
+TOY = Device("toy", 1e14, 1e12, 16e9, 3.6)
+SMALL = Shape.of("small", 1e9, n_layers=10, d_model=1000, n_kv_heads=5, head_dim=100)
+
+
+def toy_serving(batch: int) -> Serving:
+    return Serving(
+        TOY, batch=batch, context=500, prompt=200, weight_bits=8, kv_bits=4, mfu=0.5, mbu=0.8
+    )
+
+
+def test_a_step_and_a_prompt_cost_what_a_hand_calculation_says() -> None:
+    serving = toy_serving(4)
+    # A byte a weight, and four sequences of 500 tokens at half a byte a value.
+    assert serving.memory_bytes(SMALL) == pytest.approx(1e9 + 4 * 500 * 1e4 * 0.5, rel=1e-12)
+    step = 1.01e9 / 0.8e12
+    assert serving.step_gpu_seconds(SMALL) == pytest.approx(step, rel=1e-12)
+    # 2·N a token, and 2·layers·width for every pair of the prompt's tokens, half of them masked.
+    prefill = (2e9 * 200 + 2 * 1e4 * 200**2) / 0.5e14
+    assert serving.prefill_gpu_seconds(SMALL) == pytest.approx(prefill, rel=1e-12)
+    assert serving.usd_per_generated_token(SMALL) == pytest.approx(1e-3 * step / 4, rel=1e-12)
+    assert serving.usd_per_prompt_token(SMALL) == pytest.approx(1e-3 * prefill / 200, rel=1e-12)
+    bill = 3e9 * 1e-3 * prefill / 200 + 7e9 * 1e-3 * step / 4
+    assert serving.bill(SMALL, prompt_tokens=3e9, generated_tokens=7e9) == pytest.approx(bill)
+    # A byte a weight is read where 2 FLOPs are done.
+    assert serving.ridge_batch == pytest.approx(50)
+
+
+def test_a_batch_beyond_the_ridge_is_bound_by_arithmetic_and_attention_counts() -> None:
+    serving = toy_serving(400)
+    # 2·N, and for each of 500 tokens of context two products of 2·layers·width.
+    step = (2e9 + 4 * 1e4 * 500) * 400 / 0.5e14
+    assert serving.step_gpu_seconds(SMALL) == pytest.approx(step, rel=1e-12)
+    assert serving.decode_mfu(SMALL) == pytest.approx(2e9 * 400 / (step * 1e14), rel=1e-12)
+
+
+def test_memory_of_all_gpus_holds_the_batch() -> None:
+    serving = toy_serving(4)
+    for gpus in (1, 2):
+        # 90 % of 16 GB each, a gigabyte of weights, 2.5 MB a sequence.
+        room = gpus * 14.4e9 - 1e9
+        assert serving.largest_batch(SMALL, gpus=gpus) == int(room / 2.5e6)
+    full = toy_serving(serving.largest_batch(SMALL, gpus=1))
+    assert full.gpus_needed(SMALL) == 1
+    assert toy_serving(full.batch + 1).gpus_needed(SMALL) == 2
+
+
+def test_shapes_between_llamas_pass_through_the_two_they_are_drawn_from() -> None:
+    for name in ("LLaMA-7B", "LLaMA-65B"):
+        real = Shape.published(name)
+        like = Shape.llama_like(real.n_params)
+        assert like.width_layers == pytest.approx(float(real.width_layers), rel=1e-9)
+        assert Shape.llama_like(real.n_params, kv_share=1 / 8).kv_values == pytest.approx(
+            float(real.kv_values) / 8, rel=1e-9
+        )
+
+
+def test_a_choice_is_priced_by_its_parts() -> None:
+    serving = Serving(A100, batch=8, prompt=70)
+    workload = Workload(70e9, 215e9, A100)
+    choice = smooth_choice(BESIROGLU, LOSS, serving, workload)
+    flop = 1.5 / 3600 / (0.45 * 312e12)
+    assert workload.usd_per_train_flop == pytest.approx(flop, rel=1e-12)
+    assert workload.inference_tokens == 285e9
+    assert BESIROGLU.loss(choice.N, choice.D) == pytest.approx(LOSS, rel=1e-9)
+    assert choice.train_usd == pytest.approx(6 * choice.N * choice.D * flop, rel=1e-12)
+
+    def served(N: float) -> float:
+        shape = Shape.llama_like(N)
+        return 70e9 * float(serving.usd_per_prompt_token(shape)) + 215e9 * float(
+            serving.usd_per_generated_token(shape)
+        )
+
+    shape = Shape.llama_like(choice.N)
+    assert choice.inference_usd == pytest.approx(served(choice.N), rel=1e-12)
+    assert choice.usd_per_million_prompt == pytest.approx(
+        1e6 * float(serving.usd_per_prompt_token(shape)), rel=1e-12
+    )
+    assert choice.usd_per_million_generated == pytest.approx(
+        1e6 * float(serving.usd_per_generated_token(shape)), rel=1e-12
+    )
+    N0, D0 = (float(value) for value in compute_optimal_at_loss(BESIROGLU, LOSS))
+    assert choice.baseline_N == pytest.approx(N0, rel=1e-9)
+    assert choice.baseline_usd == pytest.approx(6 * N0 * D0 * flop + served(N0), rel=1e-9)
+    assert choice.saving == pytest.approx(1 - choice.total_usd / choice.baseline_usd, rel=1e-9)
+    assert choice.spend_ratio == pytest.approx(choice.inference_usd / choice.train_usd, rel=1e-9)
+    eta = np.log(served(1.01 * choice.N) / served(choice.N / 1.01)) / (2 * np.log(1.01))
+    # Slopes over steps of 1 % and of a hundredth of that.
+    assert choice.eta == pytest.approx(eta, rel=1e-4)
+
+
+def test_the_menu_adds_training_and_serving_and_puts_the_cheapest_first() -> None:
+    names = ("LLaMA-33B", "LLaMA-13B", "LLaMA-65B")
+    serving, flop = Serving(A100), 1.5 / 3600 / (0.45 * 312e12)
+    # So little to serve that a model's training decides, which is dearest for the smallest.
+    table = menu(
+        BESIROGLU, 1.99, serving, Workload(1e9, 2e9, A100), [Shape.published(n) for n in names]
+    )
+    assert table["total_usd"].is_sorted()
+    assert not table["inference_usd"].is_sorted()
+    for row in table.iter_rows(named=True):
+        shape = Shape.published(row["model"])
+        assert BESIROGLU.loss(row["N"], row["D"]) == pytest.approx(1.99, rel=1e-9)
+        assert row["train_usd"] == pytest.approx(6 * row["N"] * row["D"] * flop, rel=1e-12)
+        served = serving.bill(shape, prompt_tokens=1e9, generated_tokens=2e9)
+        assert row["inference_usd"] == pytest.approx(float(served), rel=1e-12)
+        assert row["total_usd"] == pytest.approx(row["train_usd"] + row["inference_usd"])
+        assert row["gpus"] == serving.gpus_needed(shape)
+
+
+@pytest.mark.parametrize(("share", "replicas"), [(0.3, 1), (0.99, 1), (1.1, 2), (2.6, 3)])
+def test_a_rent_is_of_whole_replicas_of_all_their_gpus(share: float, replicas: int) -> None:
+    shape, serving = Shape.published("LLaMA-65B"), Serving(A100)
+    # Three A100s around the clock for thirty days at $1.50.
+    rent = 3 * 30 * 24 * 1.5
+    tokens = share * rent / float(serving.usd_per_generated_token(shape))
+    [row] = menu(BESIROGLU, 2.0, serving, Workload(0.0, tokens, A100), [shape], days=30).to_dicts()
+    assert row["inference_usd"] == pytest.approx(replicas * rent, rel=1e-12)
+    assert row["gpus"] == 3 * replicas
 
 
 @pytest.mark.parametrize(
@@ -158,6 +280,18 @@ def test_the_menu_prices_every_shape_or_says_why_not() -> None:
     assert reasons["LLaMA-13B"] is None
 
 
+def test_a_shape_that_needs_every_gpu_there_is_fits() -> None:
+    shapes = [Shape.published("LLaMA-65B")]
+    workload = Workload(70e9, 215e9, A100)
+    [exact] = menu(BESIROGLU, 2.0, Serving(A100, gpus=3), workload, shapes).to_dicts()
+    assert exact["gpus"] == 3
+    assert exact["reason"] is None
+    assert exact["total_usd"] > exact["train_usd"] > 0
+    [short] = menu(BESIROGLU, 2.0, Serving(A100, gpus=2), workload, shapes).to_dicts()
+    assert short["reason"] == "does not fit: 3 × A100-80GB"
+    assert short["total_usd"] is None
+
+
 def test_whole_gpus_make_small_demands_dearer() -> None:
     shapes = [Shape.published(name) for name in ("LLaMA-7B", "LLaMA-13B")]
     workload = Workload(0.0, 1e8, A100)
@@ -186,6 +320,8 @@ def test_devices_without_a_price_ask_for_one() -> None:
         Device.named("l4")
     with pytest.raises(FrontierError, match="not above zero"):
         Device.named("h100", usd_per_hour=-1)
+    with pytest.raises(FrontierError, match="not above zero"):
+        Device.named("h100", usd_per_hour=0)
     with pytest.raises(published.UnknownName, match="Did you mean h100"):
         Device.named("h10")
 
@@ -226,3 +362,11 @@ def test_a_choice_adds_up() -> None:
     assert isinstance(choice, ServedChoice)
     assert choice.total_usd == choice.train_usd + choice.inference_usd
     assert choice.total_usd < choice.baseline_usd
+
+
+@pytest.mark.parametrize("gpus", [1, 3])
+def test_the_largest_size_fills_all_the_gpus_there_are(gpus: int) -> None:
+    serving = Serving(A100, gpus=gpus)
+    shape = Shape.llama_like(largest_size(serving, kv_share=1 / 8), kv_share=1 / 8)
+    # 90 % of 80 GB each.
+    assert serving.memory_bytes(shape) == pytest.approx(gpus * 72e9, rel=1e-9)

@@ -5,9 +5,9 @@ import pytest
 from analysis import published
 from analysis.frontier.allocation import compute_optimal
 from analysis.frontier.figures import draw_frontier, frontier_data
-from analysis.frontier.overtraining import tokens_multiple
+from analysis.frontier.overtraining import implied_spend_ratio, same_loss_optimum, tokens_multiple
 from analysis.frontier.serving import Device
-from analysis.law import Support
+from analysis.law import Constants, Support
 from analysis.retrodict.answer import range_over_laws, retrodict
 from analysis.retrodict.figures import (
     TASKS,
@@ -96,6 +96,48 @@ def test_only_the_law_with_draws_has_intervals(rows: pl.DataFrame) -> None:
     assert drawn["law"].unique().to_list() == ["besiroglu"]
     assert drawn.height == published.models().height
     assert rows.height == 6 * published.models().height
+
+
+def test_prices_and_levels_reach_every_column() -> None:
+    law = published.law("besiroglu")
+    models = published.models().filter(pl.col("model") == "LLaMA-7B")
+    [row] = retrodict([law], models, level=0.5, price_ratio=2.0).to_dicts()
+    N, D = row["n_params"], row["tokens"]
+    N0, D0 = same_loss_optimum(law, N, D)
+    assert row["compute_optimal_N"] == pytest.approx(float(N0), rel=1e-9)
+    assert row["compute_optimal_D"] == pytest.approx(float(D0), rel=1e-9)
+    ratio = float(implied_spend_ratio(law, N, D))
+    assert row["implied_inference_tokens"] == pytest.approx(ratio * D / 2, rel=1e-9)
+    assert row["break_even_tokens"] == pytest.approx(
+        float((N * D - N0 * D0) / (2 * (N0 - N))), rel=1e-9
+    )
+    draws = Constants.of_draws(law)
+    N1, D1 = same_loss_optimum(draws, N, D)
+    ratios = implied_spend_ratio(draws, N, D)
+    drawn = {
+        "spend_ratio": ratios,
+        "implied_inference_tokens": ratios * D / 2,
+        "break_even_tokens": (N * D - N1 * D1) / (2 * (N1 - N)),
+        "training_overhead": N * D / (N1 * D1) - 1,
+    }
+    for name, column in drawn.items():
+        ends = np.quantile(column, [0.25, 0.75])
+        # 2000 draws: their quantiles by two definitions differ by one draw at most.
+        found = (row[f"{name}_low"], row[f"{name}_high"])
+        assert found == pytest.approx(tuple(ends), rel=3e-3), name
+    assert row["draws"] == 2000
+
+
+def test_a_range_over_laws_has_no_least_where_a_law_gives_none(rows: pl.DataFrame) -> None:
+    spread = range_over_laws(rows)
+    for row in spread.iter_rows(named=True):
+        own = rows.filter(pl.col("model") == row["model"])
+        for name in ("implied_inference_tokens", "break_even_tokens", "training_overhead"):
+            none = own[name].null_count()
+            assert row[f"{name}_none"] == none
+            assert row[f"{name}_least"] == (None if none else own[name].min())
+            assert row[f"{name}_most"] == own[name].max()
+    assert 0 < spread.filter(pl.col("break_even_tokens_none") > 0).height < spread.height
 
 
 def test_models_outside_the_data_are_labelled(rows: pl.DataFrame) -> None:

@@ -3,16 +3,28 @@
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import t as student
 
 from analysis.fit.answer import fit_table
 from analysis.fit.parametric import pose
 from analysis.fit.records import GroupFit
 from analysis.law import Array, Form, constants_and_exponents, optimal_size
 from analysis.observations import check
-from analysis.solver.objective import Rows
+from analysis.solver.objective import ObjectiveName, Rows
+from analysis.solver.problem import Problem
 from analysis.solver.profile import Quantity, profile
 from analysis.solver.search import find_optimum
-from analysis.solver.uncertainty import bootstrap, covariances, leave_one_out, resample
+from analysis.solver.uncertainty import (
+    bootstrap,
+    covariances,
+    delta_intervals,
+    influence,
+    inverse_curvature,
+    leave_one_out,
+    percentile_intervals,
+    resample,
+    score,
+)
 from tests.simulated import CHINCHILLA, grid, isoflops, law_of, table
 
 
@@ -70,6 +82,178 @@ def test_information_and_sandwich_agree_where_residuals_are_alike() -> None:
     ratio = np.sqrt(np.diag(both["sandwich"]) / np.diag(both["information"]))
     # 400 rows estimate a variance to 7 %, their leverage-weighted sums to about twice that.
     np.testing.assert_allclose(ratio, 1.0, atol=0.15)
+
+
+def _posed(
+    frame: pl.DataFrame, objective: ObjectiveName = "mse_log", delta: float = 1e-3
+) -> tuple[Problem, Array]:
+    problem, _, _ = pose(frame, form="chinchilla", objective=objective, delta=delta)
+    problem, optimum = find_optimum(problem)
+    return problem, optimum.x
+
+
+def _log_slopes(problem: Problem, x: Array) -> Array:
+    """d ln L in (ln E, ln A, ln B, alpha, beta), logs centred: each term's share of the loss."""
+    e, a, b, alpha, beta = x
+    n, d = problem.rows.n, problem.rows.d
+    E, on_N, on_D = np.exp(e), np.exp(a - alpha * n), np.exp(b - beta * d)
+    columns = [E + 0 * n, on_N, on_D, -n * on_N, -d * on_D]
+    return np.asarray(np.stack(columns, axis=1) / (E + on_N + on_D)[:, None])
+
+
+def test_the_information_of_squared_errors_is_the_textbooks_least_squares() -> None:
+    problem, x = _posed(table(*grid(3, 4), noise=0.002))
+    slope, residual = _log_slopes(problem, x), problem.residuals(x[None])[0]
+    # s² (X'X)^-1 with s² the sum of squares over n - p = 12 - 5.
+    expected = (residual**2).sum() / 7 * np.linalg.inv(slope.T @ slope)
+    ours = covariances(problem, x)["information"]
+    # Slopes are central differences; an inverse of a bent matrix magnifies their error.
+    np.testing.assert_allclose(ours, expected, rtol=1e-4)
+    np.testing.assert_allclose(inverse_curvature(problem, x), np.linalg.inv(slope.T @ slope), 1e-4)
+
+
+def test_the_sandwich_sums_scores_row_by_row_or_run_by_run_under_their_weights() -> None:
+    w = np.tile([0.5, 1.5], 18)
+    problem, x = _posed(table(*grid(), noise=0.004).with_columns(weight=pl.Series(w)))
+    slope, residual = _log_slopes(problem, x), problem.residuals(x[None])[0]
+    bread = np.linalg.inv((slope * w[:, None]).T @ slope)
+    scores = slope * (w * residual)[:, None]
+    rows = 36 / 31 * bread @ scores.T @ scores @ bread
+    # Slopes are central differences; see above.
+    np.testing.assert_allclose(covariances(problem, x)["sandwich"], rows, rtol=1e-4)
+    runs = np.arange(36) // 6
+    summed = scores.reshape(6, 6, 5).sum(axis=1)
+    by_run = 36 / 31 * bread @ summed.T @ summed @ bread
+    found = covariances(problem, x, runs)
+    np.testing.assert_allclose(found["sandwich"], by_run, rtol=1e-4, atol=1e-6 * by_run.max())
+    squares = (residual**2).mean() * (slope * (w**2)[:, None]).T @ slope
+    np.testing.assert_allclose(found["information"], 36 / 31 * bread @ squares @ bread, rtol=1e-4)
+
+
+def test_the_window_of_hubers_slope_is_silvermans() -> None:
+    problem, _ = _posed(table(*grid(4, 8)), "huber_log", delta=0.01)
+    # 32 residuals whose median size is that of a standard normal: the window is 1.06 · 32^(-1/5).
+    residual = 0.6745 * np.tile([-0.01, 0.5, -0.77, 0.79, -1.21, 1.5, 4.0, -6.0], 4)
+    psi, bend = score(problem, residual)
+    np.testing.assert_allclose(psi, np.clip(residual, -0.01, 0.01))
+    inside, window = np.abs(residual) <= 1.06 / 2, 1.06 / 2
+    assert inside.reshape(4, 8).tolist() == [[True] * 3 + [False] * 5] * 4
+    np.testing.assert_allclose(bend[inside], 0.01 / window, rtol=1e-9)
+    np.testing.assert_allclose(bend[~inside], 1e-3 * 0.01 / window, rtol=1e-9)
+
+
+def test_a_delta_wider_than_the_window_is_the_window() -> None:
+    problem, _ = _posed(table(*grid(4, 8)), "huber_log", delta=2.0)
+    psi, bend = score(problem, np.linspace(-3, 3, 32))
+    assert psi.min() == -2.0
+    np.testing.assert_allclose(bend, np.where(np.abs(np.linspace(-3, 3, 32)) <= 2, 1.0, 1e-3))
+
+
+def test_absolute_deviations_have_signs_for_scores_and_a_density_for_slope() -> None:
+    problem, _ = _posed(table(*grid(4, 8), noise=0.01), "lad_log")
+    residual = np.random.default_rng(0).standard_normal(100_000)
+    psi, bend = score(problem, residual)
+    assert set(psi) == {-1.0, 1.0}
+    # The slope of E sign(r + t) at 0 is twice the density there. A window of 0.11 deviations
+    # has 8,500 rows in it (1 %) and flattens the density by 0.2 %.
+    assert bend.mean() == pytest.approx(2 / np.sqrt(2 * np.pi), rel=0.04)
+
+
+def test_intervals_by_the_delta_method_have_students_width_at_n_minus_p() -> None:
+    N, D = (column[[0, 1, 2, 3, 5, 7, 10, 14]] for column in grid(4, 4))
+    problem, x = _posed(table(N, D, noise=0.001))
+    covariance = np.diag([0.01, 0.02, 0.03, 0.002, 0.003]) ** 2
+    for level in (0.5, 0.9):
+        ends = delta_intervals(problem, x, covariance, constants_and_exponents, level)
+        t = student.ppf(0.5 + level / 2, 3)
+        # On logs: E's coordinate is ln E, alpha's is alpha itself.
+        half = {"E": 0.01 * t, "alpha": 0.002 * t / x[3], "beta": 0.003 * t / x[4]}
+        for name, size in half.items():
+            value = problem.constants(x[None])[name][0]
+            # Differences of a step of 1e-5 err by its square.
+            expected = (value * np.exp(-size), value * np.exp(size))
+            assert ends[name] == pytest.approx(expected, rel=1e-7), name
+
+
+def test_percentiles_leave_half_of_the_rest_at_each_end() -> None:
+    draws = {"a": np.random.default_rng(0).permutation(np.arange(1001.0))}
+    assert percentile_intervals(draws, 0.9)["a"] == pytest.approx((50, 950))
+    assert percentile_intervals(draws, 0.5)["a"] == pytest.approx((250, 750))
+
+
+def test_a_draw_keeps_the_better_of_two_basins() -> None:
+    problem, x = _posed(table(*grid(), noise=0.005))
+    # A start at alpha's upper edge, so far off that the search stops short of the optimum.
+    far = x + np.array([0.0, -30.0, 0.0, 3.0, 0.0])
+    alone = bootstrap(problem, x, draws=20, seed=1)
+    for both in (np.stack([x, far]), np.stack([far, x])):
+        np.testing.assert_allclose(bootstrap(problem, both, draws=20, seed=1), alone, atol=1e-5)
+
+
+def test_a_bootstrap_draws_from_the_weights_of_the_table() -> None:
+    frame = table(*grid(), noise=0.005)
+    # Rows that weigh next to nothing do not move a draw, whatever they say.
+    weight = pl.Series(np.where(np.arange(36) < 6, 1e-9, 1.0))
+    wild = pl.when(pl.int_range(pl.len()) < 6).then(1.1 * pl.col("val_loss"))
+    drawn = []
+    for loss in (pl.col("val_loss"), wild.otherwise(pl.col("val_loss"))):
+        problem, x = _posed(frame.with_columns(loss.alias("val_loss"), weight=weight))
+        drawn.append(problem.constants(bootstrap(problem, x, draws=10, seed=2))["alpha"])
+    # A weight of 1e-9 on an error of 10 % against 0.5 % everywhere else.
+    np.testing.assert_allclose(drawn[0], drawn[1], rtol=1e-5)
+
+
+def test_influence_is_the_effect_of_leaving_out_where_rows_act_alone() -> None:
+    problem, x = _posed(table(*isoflops(budgets=6, sizes=8), noise=0.002))
+    whole = constants_and_exponents(problem.constants(x[None]))["exponent_N"][0]
+    alone = constants_and_exponents(problem.constants(leave_one_out(problem, x)))["exponent_N"]
+    averaged, effect = influence(problem, x), alone - whole
+    slope = float(averaged @ effect / (effect @ effect))
+    # 4,000 resamples leave an error of 1/63 of the exponent's own deviation in each of 48 rows;
+    # leverage makes leaving out move the fit a little more than a covariance says.
+    assert 0.8 < slope < 1.05
+    assert np.corrcoef(averaged, effect)[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9])
+@pytest.mark.parametrize("objective", ["mse_log", "huber_log"])
+@pytest.mark.parametrize("quantity", ["exponent_N", "n_opt", "d_opt"])
+def test_a_profile_closes_where_students_interval_does(
+    quantity: Quantity, objective: ObjectiveName, level: float
+) -> None:
+    """Near a well determined optimum the profile is a parabola, and F(1, n - p) is t squared."""
+    problem, x = _posed(table(*isoflops(budgets=3, sizes=4), noise=1e-5), objective)
+    found = profile(problem, x, quantity, flops=1e20, level=level)
+    assert np.sqrt(found.threshold) == pytest.approx(student.ppf(0.5 + level / 2, 12 - 5))
+
+    def asked(constants: dict[str, Array]) -> dict[str, Array]:
+        N, D = optimal_size(constants, 1e20)
+        share = constants_and_exponents(constants)["exponent_N"]
+        return {"exponent_N": share, "n_opt": N, "d_opt": D}
+
+    sandwich = covariances(problem, x)["sandwich"]
+    expected = delta_intervals(problem, x, sandwich, asked, level)[quantity]  # type: ignore[arg-type]
+    # Noise of 1e-5 leaves a bend of about as much; the crossing is read off 25 points.
+    width = np.log(expected[1] / expected[0])
+    assert np.log(found.interval) == pytest.approx(np.log(expected), abs=0.01 * width)
+
+
+def test_checkpoints_that_err_together_widen_the_profile() -> None:
+    N, D = isoflops(budgets=6, sizes=6)
+    runs = np.arange(36) // 3
+    common = np.random.default_rng(3).standard_normal(12)[runs]
+    frame = pl.DataFrame({"n_params": N, "tokens": D, "val_loss": 0.0})
+    frame = frame.with_columns(val_loss=CHINCHILLA.loss(N, D) * np.exp(1e-3 * common))
+    problem, x = _posed(frame)
+    apart = profile(problem, x, "exponent_N")
+    together = profile(problem, x, "exponent_N", clusters=runs)
+    variances = [covariances(problem, x, clusters)["sandwich"] for clusters in (None, runs)]
+    step = np.array([0, 0, 0, -x[4], x[3]]) / (x[3] + x[4]) ** 2  # d exponent_N / dx
+    ratio = np.sqrt((step @ variances[1] @ step) / (step @ variances[0] @ step))
+    widths = [float(np.diff(found.interval)[0]) for found in (apart, together)]
+    assert ratio > 1.2
+    # The profile is nearly a parabola: its width follows the deviation.
+    assert widths[1] / widths[0] == pytest.approx(ratio, rel=0.05)
 
 
 @pytest.mark.parametrize("form", ["chinchilla", "gamma", "tied", "kaplan"])
