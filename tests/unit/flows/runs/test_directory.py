@@ -94,3 +94,29 @@ def test_the_placement_is_remembered_and_defaults_without_a_file(run):
     assert run.placement() == Placement()
     run.place(Placement(threads=2))
     assert run.placement() == Placement(threads=2)
+
+
+def test_rows_behind_a_damaged_one_are_cut_off_and_written_again(run, caplog):
+    curve = CurveWriter(run.curve_path)
+    for number in range(1, 5):
+        curve.append(step(number))
+    curve.close()
+    lines = run.curve_path.read_bytes().splitlines(keepends=True)
+    run.curve_path.write_bytes(b"".join([*lines[:2], b"\0" * 20 + b"\n", lines[3]]))
+    resumed = CurveWriter(run.curve_path)
+    assert resumed.steps == 2
+    assert "is damaged" in caplog.text
+    for number in range(1, 6):
+        resumed.append(step(number))
+    resumed.close()
+    assert [number for _, number in steps(run)] == [1, 2, 3, 4, 5]
+
+
+def test_the_tail_of_a_long_curve_holds_whole_rows_up_to_the_newest(run):
+    curve = CurveWriter(run.curve_path)
+    for number in range(1, 101):
+        curve.append(step(number))
+    curve.close()
+    rows = run.curve.tail()
+    assert [row["step"] for row in rows] == list(range(101 - len(rows), 101))
+    assert 5 < len(rows) < 50
