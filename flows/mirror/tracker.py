@@ -1,12 +1,12 @@
 """The MLflow mirror of run directories."""
 
 import fcntl
-import json
 import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 from flows.files import write_whole
 from flows.mirror.client import client, entities, mlflow_exception
@@ -52,7 +52,8 @@ class MlflowTracker:
         with (run.path / "mirror.lock").open("w") as lock:
             # Two sweeps that share a run must not both create it.
             fcntl.flock(lock, fcntl.LOCK_EX)
-            note = _Note.load(run.path / f"mirror-{planned.sweep}.json", self._uri)
+            note_path = run.path / f"mirror-{planned.sweep}.json"
+            note = _read_note(note_path, self._uri)
             mirrored, running = self._look_up(planned.sweep, run.id)
             if mirrored is None or mirrored != note.run or (note.status is not None and running):
                 # The mirror is new, restored from a copy, or has no note: send all rows again.
@@ -73,7 +74,7 @@ class MlflowTracker:
             if result is not None and note.status != result.status:
                 self._close(note.run, run, result)
                 note.status = result.status
-            note.save()
+            write_whole(note_path, note.model_dump_json())
 
     def curve(self, sweep: str, run_id: str, metric: str) -> list[Point]:
         """Points of a metric in rising order of step."""
@@ -223,30 +224,23 @@ class MlflowTracker:
         )
 
 
-class _Note:
-    """What this machine has sent; losing the note costs time, and never makes a duplicate."""
+class _Note(BaseModel):
+    """What this machine has sent to a tracking server; losing it never makes a duplicate."""
 
-    def __init__(self, path: Path, uri: str, data: dict[str, Any]) -> None:
-        self._path = path
-        self._uri = uri
-        self.run: str | None = data.get("run")
-        self.sent: int = data.get("sent", 0)
-        self.scores: int = data.get("scores", 0)
-        self.status: str | None = data.get("status")
+    uri: str
+    run: str | None = None
+    sent: int = 0
+    scores: int = 0
+    status: str | None = None
 
-    @classmethod
-    def load(cls, path: Path, uri: str) -> "_Note":
-        """The note for this tracking server, empty if there is none."""
-        try:
-            data = json.loads(path.read_text())
-        except (FileNotFoundError, ValueError):
-            data = {}
-        return cls(path, uri, data if data.get("uri") == uri else {})
 
-    def save(self) -> None:
-        """Write the note."""
-        note = {"uri": self._uri, "run": self.run, "sent": self.sent, "scores": self.scores}
-        write_whole(self._path, json.dumps(note | {"status": self.status}))
+def _read_note(path: Path, uri: str) -> _Note:
+    """The note for this tracking server, empty if there is none."""
+    try:
+        note = _Note.model_validate_json(path.read_text())
+    except (FileNotFoundError, ValidationError):
+        return _Note(uri=uri)
+    return note if note.uri == uri else _Note(uri=uri)
 
 
 def open_tracker(settings: Settings, home: Home) -> MlflowTracker:
