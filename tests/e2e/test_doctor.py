@@ -221,7 +221,7 @@ def test_runs_of_a_worker_that_died_are_ended_and_the_worker_comes_back(stack, o
 def test_a_run_that_was_picked_up_and_never_started_is_ended(stack, ours, place):
     code = """
 import json, os, sys
-from flows.servers import prefect_environment
+from flows.stack.servers import prefect_environment
 from flows.settings import Settings, open_home
 settings = Settings(); home = open_home(settings)
 os.environ.update(prefect_environment(settings, home))

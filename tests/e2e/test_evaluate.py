@@ -126,7 +126,7 @@ def test_more_questions_cost_only_those_that_were_not_asked(evaluate, place):
 def test_right_written_answers_score_100_and_wrong_ones_0(name, place, tmp_path, monkeypatch):
     from lm_eval.api.model import LM
 
-    from flows.evaluation import harness
+    from flows.evaluation import harness, harness_tasks
 
     class Writer(LM):
         """Answers every question rightly, or none."""
@@ -161,7 +161,7 @@ def test_right_written_answers_score_100_and_wrong_ones_0(name, place, tmp_path,
     monkeypatch.delenv("HF_ALLOW_CODE_EVAL", raising=False)
     benchmark = benchmark_named(name)
     for right in (True, False):
-        questions = harness.load_benchmark(benchmark)
+        questions = harness_tasks.load_benchmark(benchmark)
         marks = harness.ask(benchmark, questions, Writer(right), shots=benchmark.shots, limit=3)
         assert marks.score == 100 * right
         assert len(marks.rows) == (21 if name == "MATH" else 3)

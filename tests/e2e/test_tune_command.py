@@ -8,9 +8,9 @@ import time
 
 import polars as pl
 import pytest
-from tests.unit.test_lr_fit import table
 
 from tests.conftest import COMMAND, bare_environment
+from tests.unit.analysis.tuning.test_answer import table
 
 TINY = (
     *("tune", "lr-batch", "--trials", "9", "--set", "ladder.widths=[16]"),

@@ -19,7 +19,7 @@ import pytest
 from flows.mirror.tracker import open_tracker
 from flows.runs.directory import RunDir
 from flows.settings import TRAIN_POOL, Settings, open_home
-from flows.stack import up as stack
+from flows.stack import deployments
 from flows.stack.servers import (
     free_port,
     prefect_environment,
@@ -102,7 +102,7 @@ def servers(network, home, tmp_path, monkeypatch):
     central = open_home(settings)
     (central.root / "corpora").symlink_to(corpora(home))
     # A dead host is given up as early as Prefect's heartbeats of 30 s allow.
-    monkeypatch.setattr(stack, "_ZOMBIE_AFTER_S", 40)
+    monkeypatch.setattr(deployments, "_ZOMBIE_AFTER_S", 40)
     for name, value in prefect_environment(settings, central).items():
         monkeypatch.setenv(name, value)
     open_tracker(settings, central)
@@ -117,7 +117,7 @@ def servers(network, home, tmp_path, monkeypatch):
             strict=True,
         ):
             wait_healthy(page, server, central.logs)
-        stack._deploy(settings, central)
+        deployments.deploy(settings, central)
         yield settings, central
     finally:
         for server in started:

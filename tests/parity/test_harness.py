@@ -38,12 +38,12 @@ def setting(tmp_path_factory):
 
 
 def samples(benchmark, lm, shots=None):
-    from flows.evaluation import harness
+    from flows.evaluation import harness, harness_tasks
 
-    questions = harness.load_benchmark(benchmark)
-    tasks = harness._leaves(questions)
+    questions = harness_tasks.load_benchmark(benchmark)
+    tasks = harness_tasks.leaves(questions)
     for task in tasks:
-        harness._set_shots(task, benchmark.shots if shots is None else shots)
+        harness_tasks.set_shots(task, benchmark.shots if shots is None else shots)
     tree = {"tasks": {task.task_name: task for task in tasks}, "groups": {}}
     return harness.run_harness(lm=lm, task_dict=tree, limit=4)["samples"]
 

@@ -7,6 +7,7 @@ import pytest
 
 from flows.files import LineWriter, append_line, read_lines, write_whole
 from llama_core.files import replacing, scratch_folder
+from tests.disk import DiskOrder
 
 
 def rows(path):
@@ -87,3 +88,10 @@ def test_rows_are_there_for_others_before_the_writer_is_closed(tmp_path):
     assert len(rows(path)[0]["text"]) == 100_000
     writer.close()
     assert json.loads(path.read_text())
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_so_is_the_name(tmp_path, monkeypatch):
+    disk, path = DiskOrder(monkeypatch), tmp_path / "result.json"
+    for text in ("first", "second, which is longer"):
+        write_whole(path, text)
+        assert disk.durable_from_its_renaming_on(path)

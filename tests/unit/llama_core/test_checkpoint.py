@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import save
 
 from llama_core.checkpoint import Checkpoint, CheckpointStore
+from llama_core.files import write_durably
 from llama_core.place import Place, newest_place
+from tests.disk import DiskOrder
 
 WHOLE = {"weight.a": torch.arange(15.0).view(5, 3), "weight.b": torch.ones(1, 2)}
 
@@ -120,3 +122,40 @@ def test_the_newest_place_is_that_of_the_newest_header_that_can_be_read(tmp_path
     assert newest_place(tmp_path) == Place(0, 9, 9)
     (tmp_path / f"{part(0, 9).name}.json").write_text('{"place": {"seg')
     assert newest_place(tmp_path) == Place(0, 3, 3)
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_so_is_the_name(tmp_path, monkeypatch):
+    disk, path = DiskOrder(monkeypatch), tmp_path / "final_20480.safetensors"
+    for content in (b"first", b"second, which is longer"):
+        write_durably(path, content)
+        assert disk.durable_from_its_renaming_on(path)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_checkpoint_and_its_name_are_durable_before_an_older_one_goes(tmp_path, monkeypatch):
+    disk = DiskOrder(monkeypatch)
+    store = CheckpointStore(tmp_path, identity="run", keep=1)
+    store.write(part(0, 1))
+    store.commit(part(0, 1).name)
+    header = store.write(part(0, 2))
+    unlinked, unlink = [], Path.unlink
+
+    def checked_unlink(path, *arguments, **settings):
+        unlinked.append(disk.durable_from_its_renaming_on(header))
+        unlink(path, *arguments, **settings)
+
+    monkeypatch.setattr(Path, "unlink", checked_unlink)
+    assert disk.durable_from_its_renaming_on(header.with_suffix(".safetensors"))
+    store.commit(part(0, 2).name)
+    assert unlinked == [True, True]
+
+
+def test_the_last_checkpoints_are_kept_and_as_many_as_asked(tmp_path):
+    for keep in (1, 3):
+        store = CheckpointStore(tmp_path / str(keep), identity="run", keep=keep)
+        for walked in range(1, 6):
+            store.write(part(0, walked))
+            store.commit(part(0, walked).name)
+        kept = sorted(path.stem for path in store.folder.glob("*.json"))
+        assert kept == [part(0, walked).name for walked in range(6 - keep, 6)]

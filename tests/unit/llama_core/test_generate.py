@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from llama_core.attention import KvCache
-from llama_core.generate import generate, generate_rows
+from llama_core.generate import _choose, generate, generate_rows
 from llama_core.model import Llama
 from tests.core_tools import tiny
 
@@ -70,3 +70,31 @@ def test_rows_of_several_lengths_continue_as_they_would_alone(net):
     alone = [tuple(generate(net, prompt, max_new_tokens=12)) for prompt in prompts]
     assert together == alone
     assert len(set(alone)) == 3
+
+
+def chosen(probabilities, *, temperature=1.0, top_p=1.0, draws=2_000):
+    """Shares in which ids are drawn from logits of such probabilities."""
+    logits = torch.tensor(probabilities).log().expand(draws, -1)
+    ids = _choose(logits, temperature, top_p, torch.Generator().manual_seed(0))
+    return (torch.bincount(ids[:, 0], minlength=len(probabilities)) / draws).tolist()
+
+
+# Three standard deviations of a share of 2,000 draws are at most 0.034.
+CLOSE = {"abs": 0.034}
+
+
+def test_ids_are_drawn_with_their_probabilities():
+    assert chosen([0.5, 0.25, 0.25]) == pytest.approx([0.5, 0.25, 0.25], **CLOSE)
+
+
+def test_top_p_keeps_the_token_that_reaches_it_and_none_after():
+    assert chosen([0.5, 0.25, 0.25], top_p=0.49) == [1.0, 0.0, 0.0]
+    assert chosen([0.2, 0.5, 0.3], top_p=0.6) == pytest.approx([0, 0.625, 0.375], **CLOSE)
+    # Powers of two, so that the sum is exact: half is reached by the first alone.
+    assert chosen([0.5, 0.25, 0.25], top_p=0.5) == [1.0, 0.0, 0.0]
+
+
+def test_a_high_temperature_evens_probabilities_out_and_a_low_one_sharpens_them():
+    # At temperature 2 probabilities of 0.8 and 0.2 become as 2 to 1, at a half as 16 to 1.
+    assert chosen([0.8, 0.2], temperature=2.0) == pytest.approx([2 / 3, 1 / 3], **CLOSE)
+    assert chosen([0.8, 0.2], temperature=0.5) == pytest.approx([16 / 17, 1 / 17], **CLOSE)

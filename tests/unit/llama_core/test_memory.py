@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from llama_core.config import Placement
+from llama_core.counting import count_params
 from llama_core.family import small_shape
 from llama_core.memory import rows_that_fit, step_memory
 from tests.core_tools import recipe
@@ -128,3 +129,25 @@ def test_recomputing_more_keeps_less():
         for mode in modes
     ]
     assert kept[0] > kept[1] > kept[2]
+
+
+def test_weights_moments_and_the_trunks_copy_of_both_are_counted_in_fp32():
+    model = small_shape(256, 4096)
+    params = count_params(model).total
+    for cfg, snapshot in ((recipe(10), 0), (recipe(10, 20), 12 * params)):
+        found = step_memory(model, cfg, Placement(), rows=1, eager=False)
+        assert found.weights == found.gradients == 4 * params
+        assert found.optimizer == 8 * params
+        assert found.snapshot == snapshot
+        # All that stands through a step, and the larger of what comes and goes.
+        standing = 12 * params + snapshot
+        assert found.peak == standing + max(found.activations, found.gradients)
+
+
+def test_gradients_wait_beside_activations_when_a_batch_goes_in_parts():
+    model, cfg = small_shape(256, 4096), long_rows()
+    whole, part = (
+        step_memory(model, cfg, Placement(), rows=rows, eager=False).activations
+        for rows in (64, 32)
+    )
+    assert part - 4 * count_params(model).total == whole / 2

@@ -116,3 +116,13 @@ def test_recomputing_keeps_less_for_the_backward_pass(recompute):
         return sum(storages.values())
 
     assert kept(recompute) < 0.8 * kept("off")
+
+
+def test_the_optimizer_has_the_settings_of_the_recipe():
+    settings = AdamW(lr=0.5, beta1=0.8, beta2=0.7, eps=1e-3, weight_decay=0.25)
+    groups = adamw(Llama(tiny()), settings).param_groups
+    for group, decay in zip(groups, (0.25, 0.0), strict=True):
+        assert (group["lr"], group["betas"], group["eps"]) == (0.5, (0.8, 0.7), 1e-3)
+        assert group["weight_decay"] == decay
+    assert {weight.ndim for weight in groups[0]["params"]} == {2}
+    assert {weight.ndim for weight in groups[1]["params"]} == {1}

@@ -96,3 +96,10 @@ def test_steps_done_count_every_step_of_the_path_once_in_the_order_of_training()
 def test_a_step_that_is_not_on_the_path_is_refused():
     with pytest.raises(ValueError, match="step 41 with horizon None is not on the path"):
         steps_done(recipe(10, 40), None, 41)
+
+
+def test_a_cosine_that_is_all_warm_up_still_has_a_last_step():
+    cfg = recipe(10, cosine=True, warmup_tokens=10 * BATCH_TOKENS)
+    rates = [lr_multiplier(cfg, step, cfg.schedule.tokens) for step in range(10)]
+    assert rates[:9] == pytest.approx([step / 10 for step in range(1, 10)])
+    assert rates[9] == pytest.approx(0.1)

@@ -1,3 +1,4 @@
+import json
 import math
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from safetensors.torch import load_file
 
 from llama_core.config import AdamW, Placement
 from llama_core.counting import count_params
+from llama_core.guard import LossGuard
 from llama_core.records import (
     CheckpointRecord,
     DivergedRecord,
@@ -232,3 +234,37 @@ def test_a_training_asked_to_stop_goes_on_from_that_very_step(tmp_path):
         assert steps() == stop
     assert not isinstance(sitting(None), StoppedRecord)
     assert curve(held) == curve(run(cfg))
+
+
+def kept_guard(folder):
+    """What the newest checkpoint tells of the losses."""
+    return LossGuard.from_notes(
+        json.loads(max(folder.glob("*.json")).read_text())["notes"]["guard"]
+    )
+
+
+def test_after_a_branch_the_guard_goes_on_from_the_losses_of_the_trunk(tmp_path):
+    cfg, watched = recipe(12, 20), LossGuard()
+    for record in run(cfg, checkpoints=tmp_path / "c"):
+        # The last branch ends the trunk's path; nothing goes back from it.
+        if isinstance(record, StepRecord) and record.horizon != 12 * BATCH_TOKENS:
+            watched.trouble(record.loss, record.grad_norm)
+    kept = kept_guard(tmp_path / "c")
+    assert (kept.smoothed, kept.lowest) == (watched.smoothed, watched.lowest)
+
+
+@pytest.mark.parametrize("stop", [4, 10, 15])
+def test_a_resumed_training_remembers_the_losses_before_it(tmp_path, stop):
+    cfg, steps = recipe(12, 20), []
+    run(cfg, checkpoints=tmp_path / "whole")
+    sitting = train(
+        *(tiny(), cfg, batches(cfg)),
+        placement=LAZY,
+        checkpoints=tmp_path / "c",
+        stop=lambda: len(steps) == stop,
+    )
+    for record in sitting:
+        if isinstance(record, StepRecord):
+            steps.append(record)
+    run(cfg, checkpoints=tmp_path / "c")
+    assert kept_guard(tmp_path / "c") == kept_guard(tmp_path / "whole")

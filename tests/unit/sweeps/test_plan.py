@@ -2,12 +2,22 @@
 
 import pytest
 
-from llama_core.counting import train_flops
-from sweeps.grid import shape
+from llama_core.config import ModelConfig
+from llama_core.counting import count_params, train_flops
+from sweeps.grid import cells, shape
 from sweeps.load import SpecError, load_spec, parse_spec, presets
 from sweeps.plan import plan
 from sweeps.recipe import rates, warmup_tokens
-from sweeps.spec import DataRef, FixedRecipe, Ladder, LlamaRecipe, WidthRecipe
+from sweeps.spec import (
+    DataRef,
+    FittedLaw,
+    FixedRecipe,
+    IsoflopGrid,
+    Ladder,
+    LawRecipe,
+    LlamaRecipe,
+    WidthRecipe,
+)
 
 DATA = DataRef(digest="x")
 
@@ -159,3 +169,80 @@ def test_a_spec_that_is_no_mapping_is_refused(tmp_path):
         load_spec(str(path))
     with pytest.raises(SpecError, match="Field required"):
         parse_spec({"name": "x"}, origin="test")
+
+
+def test_bounds_of_a_grid_are_still_within_it():
+    model = shape(Ladder(widths=(32,)), 32, 512)
+    N, step = count_params(model).n_params, train_flops(model, 128, 1024)
+    tokens, budget = 100 * 1024, 100.0 * step
+    exact = {"tokens_per_param": (tokens / N, tokens / N), "min_tokens": tokens}
+    for changes, kept in (({}, 1), ({"min_tokens": tokens + 1}, 0)):
+        grid = IsoflopGrid(budgets=(budget,), **(exact | changes))
+        found = cells(grid, model, seq_len=128, batch_tokens=1024)
+        assert [cell.tokens for cell in found] == [tokens] * kept
+    for low, high in ((tokens / N * 1.0001, 1e6), (1e-6, tokens / N * 0.9999)):
+        grid = IsoflopGrid(budgets=(budget,), tokens_per_param=(low, high))
+        assert cells(grid, model, seq_len=128, batch_tokens=1024) == []
+
+
+@pytest.mark.parametrize(("steps", "rounded"), [(100.4, 100), (100.6, 101), (0.4, None), (0.6, 1)])
+def test_a_budget_is_rounded_to_the_nearest_step(steps, rounded):
+    model = shape(Ladder(widths=(32,)), 32, 512)
+    budget = steps * train_flops(model, 128, 1024)
+    grid = IsoflopGrid(budgets=(budget,), tokens_per_param=(1e-9, 1e9))
+    found = cells(grid, model, seq_len=128, batch_tokens=1024)
+    assert [cell.tokens for cell in found] == ([rounded * 1024] if rounded else [])
+
+
+def test_what_a_spec_says_of_training_is_what_its_runs_train():
+    spec = load_spec(
+        "smoke", ["weight_decay=0.3", "cooldown_fraction=0.4", "eval_tokens=2048", "seq_len=64"]
+    )
+    for run in plan(spec, DATA).runs:
+        train = run.run.train
+        assert train.optimizer.weight_decay == 0.3
+        assert train.schedule.cooldown_fraction == 0.4
+        assert (train.eval_tokens, train.seq_len) == (2048, 64)
+        # One trunk serves all horizons, so the shortest decides.
+        assert train.warmup_tokens == warmup_tokens(run.cells[0].tokens, train.batch_tokens)
+        assert [cell.tokens for cell in run.cells] == list(train.schedule.horizons)
+
+
+def test_llamas_rate_halves_between_its_13b_and_its_33b():
+    small = ModelConfig(
+        vocab_size=32_000, d_model=5_120, n_layers=40, n_heads=40, n_kv_heads=40, head_dim=128,
+        d_ffn=13_824,
+    )  # fmt: skip
+    large = small.model_copy(update={"n_layers": 60, "d_model": 6_656, "d_ffn": 17_920})
+    assert count_params(small).total == pytest.approx(13.0e9, rel=0.01)
+    assert rates(LlamaRecipe(), small, tokens=1, seq_len=2048).lr == 3e-4
+    assert rates(LlamaRecipe(), large, tokens=1, seq_len=2048).lr == 1.5e-4
+
+
+def law(**changes):
+    fitted = FittedLaw(
+        lr_coef=2.0, lr_exponent_N=-0.25, lr_exponent_D=-0.125, batch_coef=0.5,
+        batch_exponent_D=0.5, N=(1e4, 1e7), D=(1e6, 1e9), **changes,
+    )  # fmt: skip
+    return LawRecipe(study="s", fitted=fitted)
+
+
+def test_a_fitted_law_gives_rate_and_batch_by_its_own_exponents():
+    model = shape(Ladder(widths=(32,)), 32, 512)
+    N = count_params(model).n_params
+    found = rates(law(), model, tokens=2.0**24, seq_len=128)
+    assert found.lr == pytest.approx(2.0 * N**-0.25 * 2.0 ** (-24 / 8))
+    # Half of 4,096 is 16 sequences of 128.
+    assert found.batch_tokens == 2048
+    # 2,204 tokens are 17.2 sequences of 128, and 2,245 are 17.5.
+    for tokens, sequences in (((2 * 2204) ** 2, 17), ((2 * 2245) ** 2, 18), (1.0, 1)):
+        assert rates(law(), model, tokens=tokens, seq_len=128).batch_tokens == sequences * 128
+
+
+def test_a_law_is_asked_at_the_geometric_middle_of_a_runs_budgets():
+    spec = load_spec("smoke", ["grid={kind: tokens, tokens: [1048576, 16777216]}"])
+    spec = spec.model_copy(update={"recipe": law()})
+    for run in plan(spec, DATA).runs:
+        wanted = rates(law(), run.run.model, tokens=2.0**22, seq_len=spec.seq_len)
+        assert run.run.train.optimizer.lr == pytest.approx(wanted.lr)
+        assert run.run.train.batch_tokens == wanted.batch_tokens == 1024

@@ -84,3 +84,21 @@ def test_budgets_that_round_together_are_refused():
 
 def test_a_spec_comes_back_from_json():
     assert TuneSpec.model_validate_json(spec().model_dump_json()) == spec()
+
+
+def test_a_budget_of_a_trial_is_rounded_to_the_nearest_step_and_has_one_at_least():
+    tune = spec("search.batch_tokens=1024", "tokens=[100, 3500, 6700]")
+    train = trial_run(tune, model_of(tune), DATA, 0, {"lr": 0.01}).run.train
+    assert train.schedule.horizons == (1024, 3 * 1024, 7 * 1024)
+
+
+def test_a_warm_up_has_one_step_at_least():
+    tune = spec("search.batch_tokens=1024", "search.warmup_fraction=published")
+    params = {"lr": 0.01, "warmup_fraction": 1e-4}
+    assert trial_run(tune, model_of(tune), DATA, 0, params).run.train.warmup_tokens == 1024
+
+
+def test_what_is_not_searched_is_what_the_search_says():
+    tune = spec("search.batch_tokens=1024", "search.beta2=0.9", "search.weight_decay=0.05")
+    optimizer = trial_run(tune, model_of(tune), DATA, 0, {"lr": 0.01}).run.train.optimizer
+    assert (optimizer.beta2, optimizer.weight_decay, optimizer.lr) == (0.9, 0.05, 0.01)

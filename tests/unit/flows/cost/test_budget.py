@@ -115,3 +115,44 @@ def test_no_order_of_asking_and_ending_passes_the_cap(costs, share, slots, seed)
     if waiting:
         assert budget.spent + min(estimates[run] for run in waiting) > cap
     assert set(budget.left_out) == set(waiting)
+
+
+def test_a_cap_that_is_met_exactly_is_kept():
+    meter = Meter()
+    budget = Budget(3, {"a": 1, "b": 2}, meter)
+    assert [budget.admit("b"), budget.admit("a")] == [True, True]
+    # Asked again, as a run that is tried again does: still met exactly.
+    assert budget.admit("a")
+    meter.costs["a"] = 1.25
+    assert not budget.admit("a")
+
+
+def test_what_is_under_way_is_taken_to_be_as_much_dearer_as_what_has_finished():
+    meter = Meter()
+    budget = Budget(13, {"a": 1, "b": 2, "c": 4}, meter)
+    assert [budget.admit("a"), budget.admit("b")] == [True, True]
+    meter.costs["a"] = 2.0
+    budget.settle("a", finished=True)
+    # 2 spent, b taken to cost 4 and c to cost 8: not within 13, though 2 + 2 + 8 would be.
+    assert not budget.admit("c")
+    assert budget.left_out == {"c": 8.0}
+
+
+def test_runs_cheaper_than_estimated_make_no_other_cheaper():
+    meter = Meter()
+    budget = Budget(5, {"a": 2, "b": 4}, meter)
+    assert budget.admit("a")
+    meter.costs["a"] = 0.5
+    budget.settle("a", finished=True)
+    assert budget.left_out == {"b": 4}
+
+
+def test_a_run_that_has_ended_is_spent_once_and_no_longer_under_way():
+    meter = Meter()
+    budget = Budget(10, {"a": 3}, meter)
+    assert budget.admit("a")
+    meter.costs["a"] = 2.0
+    assert budget.spent == 2.0
+    for _ in range(2):
+        budget.settle("a", finished=True)
+        assert budget.spent == 2.0

@@ -2,15 +2,20 @@
 
 import pytest
 
+from flows.cost import calibrate
 from flows.cost.estimate import Speed, assumed, estimate, evals_left, makespan, shared_by
 from flows.cost.timing import Timing
+from flows.files import write_whole
+from flows.runs.directory import RunDir
+from flows.settings import Home
+from llama_core.config import Placement
 from llama_core.counting import train_flops
 from llama_core.schedule import tokens_spent
 from sweeps.cap import AssumedSpeed
 from sweeps.load import load_spec
 from sweeps.plan import Plan
 from sweeps.spec import DataRef
-from tests.fakes import planned_run
+from tests.fakes import commit_checkpoint, finished_run, planned_run
 
 TIMING = Timing(
     step_s=0.01, blocks=(0.009, 0.01, 0.012), warm_s=0.5, eval_s_per_token=1e-5, checkpoint_s=0.0
@@ -86,3 +91,77 @@ def test_ranks_share_the_work_and_are_paid_for_each():
     found = estimate(wide, slow, {run.id: 0}, slots=1)
     assert found.runs[run.id].whole_s == pytest.approx(4.5 + 46 * 0.0025 + 2 * 4096 * 2.5e-6)
     assert found.device_s == pytest.approx(4 * found.runs[run.id].whole_s)
+
+
+def test_the_range_of_an_estimate_is_by_the_quartiles_of_the_timed_steps():
+    run = planned_run(steps=(20, 40))
+    timing = TIMING.model_copy(update={"blocks": (0.001, 0.008, 0.01, 0.012, 0.9)})
+    speed = Speed(timing=lambda run: timing, start_s=0.0, around_s=0.0, basis="")
+    low, high = estimate(plan_of(run), speed, {run.id: 0}, slots=1).runs[run.id].left_range_s
+    rest = 0.5 + 2 * 4096 * 1e-5
+    assert (low, high) == (pytest.approx(rest + 46 * 0.008), pytest.approx(rest + 46 * 0.012))
+
+
+def test_checkpoints_take_their_time_once_an_interval():
+    run = planned_run(steps=(20, 40))
+    timing = TIMING.model_copy(update={"step_s": 60.0, "checkpoint_s": 3.0})
+    speed = Speed(timing=lambda run: timing, start_s=0.0, around_s=0.0, basis="")
+    placement = Placement(checkpoint_every_s=600.0)
+    plan = plan_of(run)
+    plan = plan.model_copy(update={"spec": plan.spec.model_copy(update={"placement": placement})})
+    found = estimate(plan, speed, {run.id: 0}, slots=1).runs[run.id].whole_s
+    training = 46 * 60.0 + 2 * 4096 * 1e-5
+    assert found == pytest.approx(0.5 + training * (1 + 3.0 / 600.0))
+
+
+def test_the_dearest_of_what_is_left_goes_first():
+    runs = [planned_run(width=width, steps=(10, steps)) for width, steps in
+            ((16, 20), (32, 30), (48, 60))]  # fmt: skip
+    speed = Speed(timing=lambda run: TIMING, start_s=0.0, around_s=0.0, basis="")
+    found = estimate(plan_of(*runs), speed, {run.id: 0 for run in runs}, slots=2)
+    small, middle, large = (found.runs[run.id].left_s for run in runs)
+    # Dearest last, the largest would begin after the smallest.
+    assert found.elapsed_s == pytest.approx(max(large, middle + small))
+    assert found.device_s == pytest.approx(small + middle + large)
+
+
+def test_a_timing_is_good_for_six_hours(tmp_path, monkeypatch):
+    kept = calibrate._StoredTiming(timing=TIMING, load_s=1.0, start_s=2.0, measured_at=1_000.0)
+    path = tmp_path / "timing.json"
+    path.write_text(kept.model_dump_json())
+    hours_s = 6 * 3600.0
+    for age_s, good in ((0.0, True), (hours_s - 1, True), (hours_s + 1, False), (-1.0, False)):
+        monkeypatch.setattr(calibrate, "now", lambda age_s=age_s: 1_000.0 + age_s)
+        assert (calibrate._read(path) == kept) is good
+
+
+def test_timings_of_several_slots_are_merged_by_their_medians():
+    slots = [
+        TIMING.model_copy(update={"blocks": blocks, "warm_s": warm_s})
+        for blocks, warm_s in (((0.01, 0.02), 1.0), ((0.03, 0.9), 2.0), ((0.005, 0.04), 9.0))
+    ]
+    merged = calibrate._merged(slots)
+    assert merged.blocks == (0.005, 0.01, 0.02, 0.03, 0.04, 0.9)
+    assert merged.step_s == pytest.approx(0.025)
+    assert merged.warm_s == 2.0
+
+
+def test_only_a_settled_run_is_left_out_of_an_estimate(tmp_path):
+    done, begun, failed = (planned_run(width=width) for width in (16, 32, 48))
+    finished_run(tmp_path, done)
+    run = finished_run(tmp_path, failed)
+    failure = run.result().model_copy(update={"status": "failed", "reason": "a bug"})
+    write_whole(run.result_path, failure.model_dump_json())
+    started = RunDir(tmp_path / "runs" / begun.id)
+    started.create(begun)
+    commit_checkpoint(started, 23)
+    found = calibrate.steps_kept_by_run(plan_of(done, begun, failed), Home(tmp_path))
+    assert found == {done.id: None, begun.id: 23, failed.id: 0}
+
+
+def test_two_ranks_at_an_assumed_speed_are_twice_as_fast_at_validation_too():
+    run = planned_run(width=64, steps=(100, 200))
+    alone, h100 = AssumedSpeed(gpu="h100", mfu=0.4), (989e12, "H100-80GB")
+    one, two = (assumed(alone, *h100, ranks=ranks).timing(run) for ranks in (1, 2))
+    assert two.step_s == pytest.approx(one.step_s / 2)
+    assert two.eval_s_per_token == pytest.approx(one.eval_s_per_token / 2)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from flows.cost.ledger import CappedSweep, Ledger
+from flows.cost.estimate import Estimate, RunTime
+from flows.cost.ledger import CappedSweep, Ledger, capped
 from flows.runs.attempts import Spent, recording_attempt
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import RunDir, RunResult
@@ -11,7 +12,8 @@ from sweeps.cap import FlopsCap, HoursCap, MoneyCap
 from sweeps.load import load_spec
 from sweeps.plan import Plan
 from sweeps.spec import DataRef
-from tests.fakes import finished_run, planned_run, step
+from tests.disk import DiskOrder
+from tests.fakes import commit_checkpoint, finished_run, planned_run, step
 
 SMALL, LARGE = planned_run(width=16), planned_run(width=48)
 
@@ -126,3 +128,89 @@ def test_every_rank_of_a_training_is_a_device_that_is_paid_for(home, monkeypatch
         monkeypatch.setattr(cap._ledger, "spent", lambda run_id: Spent(steps=3, seconds=36.0))
         spent[name] = cap._budget.spent
     assert spent == {"one": pytest.approx(0.01), "four": pytest.approx(0.04)}
+
+
+def test_a_run_half_trained_by_this_sweep_is_counted_once(home):
+    Ledger(sweep(), home).open(SMALL.id)
+    train(home, SMALL, 1, 14)
+    share = SMALL.flops_spent * 14 / 46
+    rest = {SMALL.id: SMALL.flops_spent - share, LARGE.id: float(LARGE.flops_spent)}
+    cap = CappedSweep(sweep(), home, FlopsCap(flops=1e12), rest)
+    assert cap._budget.spent == pytest.approx(share)
+    assert [cap.admit(SMALL), cap.admit(LARGE)] == [True, True]
+    assert cap._budget.spent == pytest.approx(share)
+    # A cap of all there is lets both go on, and a little less does not.
+    total = float(SMALL.flops_spent + LARGE.flops_spent)
+    for factor, admitted in ((1 + 1e-9, True), (1 - 1e-6, False)):
+        tight = CappedSweep(sweep(), home, FlopsCap(flops=factor * total), rest)
+        assert [tight.admit(SMALL), tight.admit(LARGE)] == [True, admitted]
+
+
+def test_what_this_sweep_spent_on_a_run_that_is_settled_still_counts(home):
+    Ledger(sweep(), home).open(SMALL.id)
+    train(home, SMALL, 1, 14)
+    cap = CappedSweep(sweep(), home, FlopsCap(flops=1e12), {LARGE.id: float(LARGE.flops_spent)})
+    assert cap._budget.spent == pytest.approx(SMALL.flops_spent * 14 / 46)
+
+
+def test_a_run_is_noted_on_the_disk_before_it_starts(home, monkeypatch):
+    disk = DiskOrder(monkeypatch)
+    Ledger(sweep(), home).open(SMALL.id)
+    assert disk.durable(home.sweeps / "test" / "ledger.jsonl")
+
+
+def test_a_run_that_the_cap_refuses_is_not_noted(home):
+    cap = CappedSweep(sweep(), home, FlopsCap(flops=1.0), left(1.0))
+    assert not cap.admit(SMALL)
+    assert not (home.sweeps / "test" / "ledger.jsonl").exists()
+
+
+def capped_sweep(cap, ranks=1):
+    spec = sweep().spec
+    placement = spec.placement.model_copy(update={"ranks": ranks})
+    spec = spec.model_copy(update={"cap": cap, "placement": placement})
+    return sweep().model_copy(update={"spec": spec})
+
+
+def test_a_cap_on_flops_asks_only_for_the_steps_that_are_not_kept(home):
+    train(home, SMALL, 1, 23)
+    run = RunDir(home.runs / SMALL.id)
+    commit_checkpoint(run, 23)
+    cap = capped(capped_sweep(FlopsCap(flops=1e12)), home, [])
+    assert cap._budget.left_out == {
+        SMALL.id: pytest.approx(SMALL.flops_spent / 2),
+        LARGE.id: float(LARGE.flops_spent),
+    }
+
+
+@pytest.mark.parametrize(
+    ("cap", "wanted"),
+    [(HoursCap(hours=1.0), 2.0), (MoneyCap(usd=1.0, usd_per_hour=2.5), 5.0)],
+)
+def test_hours_and_money_are_of_every_rank(home, cap, wanted):
+    times = {run.id: RunTime(9e9, 1800.0, (0, 0), 0.0) for run in (SMALL, LARGE)}
+    told = Estimate(times, 9e9, (0, 0), 9e9, slots=2, basis="a test")
+    found = capped(capped_sweep(cap, ranks=4), home, [], told)
+    assert found._budget.left_out == {
+        SMALL.id: pytest.approx(wanted),
+        LARGE.id: pytest.approx(wanted),
+    }
+
+
+def test_a_refusal_asks_for_what_was_spent_and_what_is_left(home):
+    cap = CappedSweep(sweep(), home, FlopsCap(flops=1.0 * LARGE.flops_spent), left(1.0))
+    assert cap.admit(SMALL)
+    finished_run(home.root, SMALL)
+    cap.ended(SMALL, result(SMALL))
+    assert not cap.admit(LARGE)
+    both = SMALL.flops_spent + LARGE.flops_spent
+    # A tenth more, in two digits.
+    assert f"--max-flops {1.1 * both:.2g} goes on with all of them" in cap.refusal()
+    assert f"Spent: {SMALL.flops_spent:.3g} FLOPs" in cap.refusal()
+
+
+def test_a_refusal_of_all_names_the_cheapest_and_the_sum(home):
+    hours = {SMALL.id: 0.1, LARGE.id: 0.2}
+    cap = CappedSweep(sweep(), home, HoursCap(hours=0.05), hours)
+    assert "the next would take 0.1 device-hours, all of them 0.3 device-hours" in cap.refusal()
+    assert "--max-hours 0.33 goes on" in cap.refusal()

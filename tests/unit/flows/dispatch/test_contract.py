@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 from prefect.states import Completed
 
-from flows.dispatch import contract as dispatch
+from flows.dispatch import work_pool
 from flows.dispatch.contract import Tries, give_up, longest_first
 from flows.dispatch.work_pool import WorkPool
 from flows.files import write_whole
@@ -84,6 +84,12 @@ def test_long_runs_start_first():
     assert [run.name for run in longest_first(runs)] == ["d48", "d32", "d16"]
 
 
+def test_tokens_of_a_small_model_cost_more_time_than_their_flops():
+    small, large = planned_run(width=16, steps=(40, 80)), planned_run(width=48)
+    assert small.flops_spent < large.flops_spent
+    assert longest_first([large, small]) == [small, large]
+
+
 def test_every_planned_cell_has_a_row_with_its_loss_or_its_reason(tmp_path):
     home = Home(tmp_path)
     done, waiting, failed = planned_run(width=32), planned_run(width=16), planned_run(width=48)
@@ -119,8 +125,8 @@ def pool(tmp_path, monkeypatch):
             ended(RunDir(tmp_path / "runs" / flow_runs[flow_run].id), "finished")
         return {flow_run: Completed() for flow_run in ids}
 
-    monkeypatch.setattr(dispatch, "read_states", read_states)
-    monkeypatch.setattr(dispatch, "_POLL_SERVER_S", 0.0)
+    monkeypatch.setattr(work_pool, "read_states", read_states)
+    monkeypatch.setattr(work_pool, "_POLL_SERVER_S", 0.0)
     return Pool(Home(tmp_path), Placement(), "train/run")
 
 

@@ -1,16 +1,21 @@
 """One contract for every tracker; the fake passes what MLflow passes."""
 
+import itertools
+import time
+
 import pytest
 
 from flows.mirror import publish as mirror_module
 from flows.mirror import sync as sync_module
+from flows.mirror.metrics import branch_metric, metric_points
 from flows.mirror.tracker import MlflowTracker
 from flows.runs.attempts import read_provenance, recording_attempt
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import RunDir
 from flows.settings import Home, Settings, open_home
 from sweeps.spec import RunSpec
-from tests.fakes import FakeTracker, finished_run, planned_run, step
+from tests.disk import DiskOrder
+from tests.fakes import FakeTracker, evaluation, finished_run, planned_run, step
 
 
 @pytest.fixture(scope="session")
@@ -221,3 +226,133 @@ def test_sync_brings_trials_and_their_study_which_have_no_plan(tmp_path, monkeyp
     assert sync_module.sync_all(Settings(home=tmp_path), home) == 1
     assert tracker.run_ids("lr-batch") == [planned.id, "study"]
     assert tracker.parents == {planned.id: "study"}
+
+
+def long_run(folder, planned):
+    """The trunk of a run, and its last cooldown, as far as it goes."""
+    run = RunDir(folder / "runs" / planned.id)
+    run.create(planned)
+    curve, last = CurveWriter(run.curve_path), planned.run.train.total_steps
+    for number in range(1, last + 1):
+        curve.append(step(number))
+    curve.append(evaluation(last))
+    curve.close()
+    return run
+
+
+@pytest.mark.parametrize("total", [499, 500, 501, 777, 4_000])
+def test_a_long_run_is_thinned_and_keeps_its_first_and_last_step(tmp_path, total):
+    planned = planned_run(steps=(total,))
+    points = list(metric_points(long_run(tmp_path, planned), planned))
+    steps = [point.step for name, point in points if name == "loss/train_loss"]
+    assert len(steps) == len(set(steps))
+    # Of 500 points those that are dense at the start may coincide with the even ones.
+    assert len(steps) == total if total <= 500 else 400 < len(steps) <= 500
+    assert steps[:10] == list(range(1, 11))
+    assert steps[-1] == total
+    # Some 130 of the 500 go to the start, and what is left is even.
+    gaps = [after - before for before, after in itertools.pairwise(steps)]
+    assert max(gaps) <= total / 370 + 1
+    assert [point.step for name, point in points if name == "loss/val_loss"] == [total]
+
+
+def test_a_run_of_more_points_than_one_request_takes_arrives_whole(
+    mlflow_tracker, tmp_path, sweep, monkeypatch
+):
+    planned = planned_run(sweep=sweep)
+    run = finished_run(tmp_path, planned)
+    points = list(metric_points(run, planned))
+    # One point is left for the last request.
+    monkeypatch.setattr("flows.mirror.tracker._BATCH", 13)
+    assert len(points) == 13 * 13 + 1
+    mlflow_tracker.publish(run, planned)
+    for metric in {name for name, _ in points}:
+        wanted = [point for name, point in points if name == metric]
+        assert mlflow_tracker.curve(sweep, run.id, metric) == wanted
+
+
+def test_no_row_is_mirrored_that_a_power_cut_could_still_take(
+    mlflow_tracker, tmp_path, sweep, monkeypatch
+):
+    planned = planned_run(sweep=sweep)
+    run = finished_run(tmp_path, planned)
+    disk, send, sent = DiskOrder(monkeypatch), mlflow_tracker._client.log_batch, []
+
+    def log_batch(mlflow_run, metrics=(), **others):
+        if metrics:
+            sent.append(disk.durable(run.curve_path))
+        send(mlflow_run, metrics=metrics, **others)
+
+    monkeypatch.setattr(mlflow_tracker._client, "log_batch", log_batch)
+    mlflow_tracker.publish(run, planned)
+    assert sent
+    assert all(sent)
+
+
+def test_what_was_sent_is_not_sent_again(mlflow_tracker, tmp_path, sweep, monkeypatch):
+    planned = planned_run(sweep=sweep)
+    run = RunDir(tmp_path / "runs" / planned.id)
+    run.create(planned)
+    send, sent = mlflow_tracker._client.log_batch, []
+
+    def log_batch(mlflow_run, metrics=(), **others):
+        sent.extend((metric.key, metric.step) for metric in metrics)
+        send(mlflow_run, metrics=metrics, **others)
+
+    monkeypatch.setattr(mlflow_tracker._client, "log_batch", log_batch)
+    curve = CurveWriter(run.curve_path)
+    for last in (3, 4, 4, 9):
+        for number in range(1, last + 1):
+            curve.append(step(number))
+        mlflow_tracker.publish(run, planned)
+    curve.close()
+    assert len(sent) == len(set(sent)) == 4 * 9
+
+
+def test_a_curve_in_the_mirror_ends_when_the_training_did(mlflow_tracker, tmp_path, sweep):
+    planned = planned_run(sweep=sweep)
+    run = finished_run(tmp_path, planned)
+    mlflow_tracker.publish(run, planned)
+    info = mlflow_tracker._client.get_run(mlflow_tracker._find(sweep, run.id)).info
+    first, last = next(run.curve.rows()), run.curve.last()
+    assert (info.start_time, info.end_time) == (int(first["at"] * 1000), int(last["at"] * 1000))
+
+
+def test_what_went_through_is_not_published_again(tmp_path, monkeypatch):
+    planned, sent = planned_run(), []
+    run, alive = finished_run(tmp_path, planned), FakeTracker()
+    monkeypatch.setattr(alive, "publish", lambda run, one: sent.append(one.id))
+    monkeypatch.setattr(mirror_module, "open_tracker", lambda settings, home: alive)
+    mirror = mirror_module.Mirror(Settings(home=tmp_path), Home(tmp_path))
+    mirror.publish(run, planned)
+    mirror.catch_up()
+    mirror.catch_up()
+    assert sent == [planned.id]
+
+
+def test_all_is_published_when_publishing_ends_and_what_went_wrong_is_raised(tmp_path):
+    planned = [planned_run(width=width) for width in (16, 32, 64)]
+
+    class Slow(FakeTracker):
+        def publish(self, run, one):
+            time.sleep(0.02)
+            super().publish(run, one)
+
+    tracker = Slow()
+    with mirror_module.publishing(tracker) as send:
+        for one in planned:
+            send(finished_run(tmp_path, one), one)
+    assert tracker.run_ids("test") == sorted(one.id for one in planned)
+
+    class Broken(FakeTracker):
+        def publish(self, run, one):
+            raise KeyError("a bug")
+
+    with pytest.raises(KeyError), mirror_module.publishing(Broken()) as send:
+        send(RunDir(tmp_path / "runs" / planned[0].id), planned[0])
+
+
+@pytest.mark.parametrize(("budget", "name"), [(1.6e11, "C_1.60e11"), (None, "D_20480")])
+def test_a_branchs_metric_is_named_after_its_isoflop_or_its_tokens(budget, name):
+    cell = planned_run().cells[0].model_copy(update={"flops_budget": budget})
+    assert branch_metric(cell) == f"loss_cooldown/{name}"

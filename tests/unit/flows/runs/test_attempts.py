@@ -7,6 +7,7 @@ import pytest
 
 from flows.runs import attempts as module
 from flows.runs.attempts import (
+    Spent,
     read_attempts,
     read_provenance,
     recording_attempt,
@@ -19,8 +20,8 @@ from flows.runs.directory import RunDir
 from flows.runs.provenance import lock_sha256, packages
 from flows.settings import Home
 from llama_core.config import Placement
-from llama_core.place import Place
-from tests.fakes import finished_run, planned_run, step
+from tests.disk import DiskOrder
+from tests.fakes import commit_checkpoint, finished_run, planned_run, step
 
 CPU = Placement(device="cpu")
 
@@ -39,13 +40,6 @@ def train(run, first, last):
     for number in range(first, last + 1):
         curve.append(step(number))
     curve.close()
-
-
-def commit_checkpoint(run, steps):
-    run.checkpoints.mkdir(exist_ok=True)
-    place = Place(segment=0, step=steps, steps_taken=steps)
-    header = run.checkpoints / f"{place.checkpoint_name}.json"
-    header.write_text(json.dumps({"place": place.to_header()}))
 
 
 def test_an_attempt_is_noted_from_start_to_end(run, tmp_path):
@@ -143,3 +137,74 @@ def test_an_attempt_that_cannot_be_noted_does_not_stop_the_training(run, tmp_pat
     with recording_attempt(run, Home(tmp_path)):
         train(run, 1, 2)
     assert steps_seen(run) == 2
+
+
+def test_a_start_is_on_the_disk_before_the_training_begins(run, tmp_path, monkeypatch):
+    disk = DiskOrder(monkeypatch)
+    with recording_attempt(run, Home(tmp_path)):
+        assert disk.durable(run.attempts_path)
+        assert disk.durable_from_its_renaming_on(run.provenance_path)
+    assert disk.durable(run.attempts_path)
+
+
+def noted(run, *rows):
+    """Attempts as they were noted: a start as (at, steps, steps before), an end as (at, steps)."""
+    here = module.environment("cpu").model_dump()
+    lines, number = [], 0
+    for row in rows:
+        if len(row) == 3:
+            number += 1
+            start = {"at": row[0], "steps": row[1], "steps_before": row[2]}
+            start |= {"kind": "start", "environment": here, "packages": None}
+            lines.append(start | {"number": number})
+        else:
+            end = {"kind": "end", "at": row[0], "how": "stopped", "steps": row[1]}
+            lines.append(end | {"number": number})
+    run.attempts_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_seconds_and_steps_of_all_attempts_are_added_up(run):
+    noted(run, (100.0, 0, 0), (130.0, 9), (200.0, 6, 9), (260.0, 12))
+    assert spent(run) == Spent(steps=9 + 6, seconds=30.0 + 60.0)
+    assert spent(run) - Spent(steps=9, seconds=30.0) == Spent(steps=6, seconds=60.0)
+
+
+def test_an_attempt_under_way_costs_until_now(run, monkeypatch):
+    train(run, 1, 4)
+    noted(run, (100.0, 0, 0))
+    monkeypatch.setattr(module, "now", lambda: 142.0)
+    with run.locked():
+        assert spent(run) == Spent(steps=4, seconds=42.0)
+
+
+def test_a_killed_attempt_ends_at_its_last_sign_of_life(run, monkeypatch):
+    train(run, 1, 4)
+    noted(run, (100.0, 0, 0), (900.0, 0, 4), (960.0, 4))
+    for written, ended in ((130.0, 130.0), (50.0, 100.0), (950.0, 900.0)):
+        os.utime(run.curve_path, (written, written))
+        killed, _ = read_attempts(run)
+        assert (killed.how, killed.ended_at, killed.steps_to) == ("killed", ended, 4)
+    # Of the last one nothing after it tells; a checkpoint is a sign, too.
+    noted(run, (100.0, 0, 0))
+    monkeypatch.setattr(module, "now", lambda: 1_000.0)
+    commit_checkpoint(run, 4)
+    os.utime(run.checkpoints / "000000004-000.json", (140.0, 140.0))
+    os.utime(run.curve_path, (130.0, 130.0))
+    [killed] = read_attempts(run)
+    assert killed.ended_at == 140.0
+
+
+def test_an_attempt_that_lost_its_curve_trained_no_steps_rather_than_fewer_than_none(run):
+    noted(run, (100.0, 6, 9), (130.0, 0))
+    [attempt] = read_attempts(run)
+    assert (attempt.steps_from, attempt.steps_to) == (6, 6)
+    assert spent(run).steps == 0
+
+
+def test_only_a_committed_checkpoint_keeps_steps(run):
+    commit_checkpoint(run, 6)
+    (run.checkpoints / "000000009-000.json.pending").write_text("{}")
+    (run.checkpoints / "000000009-000.safetensors").write_bytes(b"")
+    assert steps_kept(run) == 6
+    commit_checkpoint(run, 12)
+    assert steps_kept(run) == 12

@@ -7,6 +7,7 @@ import pytest
 from flows.runs.curve import CurveBehindError, CurveWriter
 from flows.runs.directory import RunBusyError, RunDir
 from llama_core.config import Placement
+from tests.disk import DiskOrder
 from tests.fakes import evaluation, finished_run, planned_run, step
 
 
@@ -120,3 +121,29 @@ def test_the_tail_of_a_long_curve_holds_whole_rows_up_to_the_newest(run):
     rows = run.curve.tail()
     assert [row["step"] for row in rows] == list(range(101 - len(rows), 101))
     assert 5 < len(rows) < 50
+
+
+def test_spec_and_placement_are_durable_once_they_are_there(run, monkeypatch):
+    disk = DiskOrder(monkeypatch)
+    run.spec_path.unlink()
+    run.create(planned_run())
+    run.place(Placement(threads=2))
+    assert disk.durable_from_its_renaming_on(run.spec_path)
+    assert disk.durable_from_its_renaming_on(run.placement_path)
+
+
+@pytest.mark.parametrize("ending", ["sync", "close"])
+def test_rows_are_durable_when_the_curve_is_synced_or_closed(run, monkeypatch, ending):
+    disk, curve = DiskOrder(monkeypatch), CurveWriter(run.curve_path)
+    curve.append(step(1))
+    assert not disk.durable(run.curve_path)
+    getattr(curve, ending)()
+    assert disk.durable(run.curve_path)
+
+
+def test_rows_of_another_process_are_made_durable_too(run, monkeypatch):
+    disk = DiskOrder(monkeypatch)
+    run.curve.sync()  # no curve yet
+    CurveWriter(run.curve_path).append(step(1))
+    run.curve.sync()
+    assert disk.durable(run.curve_path)

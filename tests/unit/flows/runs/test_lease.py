@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -88,3 +89,18 @@ def test_a_lease_is_written_and_removed(run):
             pass
         assert json.loads(run.lease_path.read_text())["pid"] == lease.os.getpid()
     assert not run.lease_path.exists()
+
+
+def test_a_lease_changes_while_it_is_held(run, monkeypatch):
+    monkeypatch.setattr(lease, "_BEAT_S", 0.001)
+    beats = set()
+    with heartbeat(run):
+        deadline = time.monotonic() + 5
+        while len(beats) < 3 and time.monotonic() < deadline:
+            if run.lease_path.exists():
+                beats.add(json.loads(run.lease_path.read_text())["beat"])
+    assert len(beats) == 3
+
+
+def test_a_holder_is_silent_for_several_beats_before_it_is_dead():
+    assert lease.SILENT_S >= 5 * lease._BEAT_S

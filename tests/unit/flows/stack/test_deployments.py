@@ -67,7 +67,9 @@ def test_every_deployment_names_a_flow_and_renders_to_a_job(file, name, monkeypa
     module = module.removesuffix(".py").replace("/", ".")
     assert isinstance(getattr(importlib.import_module(module), flow), Flow)
     made = rendered(file, name, monkeypatch)
-    assert re.search(r"(prefect flow-run execute|prefect\.engine|flows\.attend)", str(made.command))
+    assert re.search(
+        r"(prefect flow-run execute|prefect\.engine|flows\.training\.attend)", str(made.command)
+    )
     assert not re.search(r"\{\{", made.model_dump_json()), "a placeholder is left"
 
 

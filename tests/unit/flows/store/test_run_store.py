@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,7 @@ from llama_core.corpus.preparation import prepare
 from llama_core.corpus.prepared import find_corpus
 from sweeps.load import load_spec
 from tests.core_tools import story
+from tests.disk import DiskOrder
 from tests.fakes import finished_run, planned_run
 
 
@@ -330,3 +332,103 @@ def test_the_result_of_a_failure_does_not_count_as_farther(tmp_path):
     checkpoint(again, "000000050-003")
     store.pull(again)
     assert again.result() is None
+
+
+def test_what_arrives_is_on_the_disk_before_it_counts(tmp_path, monkeypatch):
+    store = RunStore(memory_store(tmp_path))
+    run = trained(tmp_path / "a", planned_run())
+    store.push(run)
+    disk, other = DiskOrder(monkeypatch), RunDir(tmp_path / "b" / "runs" / run.id)
+    order, replace = [], Path.replace
+
+    def noted(path, target):
+        order.append(Path(target).name)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", noted)
+    store.pull(other)
+    assert all(disk.durable(other.path / name) for name in contents(other))
+    # Tensors before the header that commits them, and the result after all it speaks of.
+    assert order.index("000000040-003.safetensors") < order.index("000000040-003.json")
+    assert order.index("curve.jsonl") < order.index("result.json") == len(order) - 1
+
+
+def test_a_large_file_travels_in_parts_and_arrives_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("flows.store.folder._PART_BYTES", 1_000)
+    store = memory_store(tmp_path)
+    run = trained(tmp_path / "a", planned_run())
+    assert run.curve_path.stat().st_size > 5_000
+    RunStore(store).push(run)
+    other = RunDir(tmp_path / "b" / "runs" / run.id)
+    RunStore(store).pull(other)
+    assert contents(other) == contents(run)
+    # A curve that grew costs its last part, not all of it.
+    before = len(store.names(f"runs/{run.id}/parts"))
+    with run.curve_path.open("a") as curve:
+        curve.write('{"kind":"diverged"}\n')
+    RunStore(store).push(run)
+    assert len(store.names(f"runs/{run.id}/parts")) == before + 1
+
+
+def test_a_folder_as_far_as_the_store_is_left_alone(tmp_path):
+    store = RunStore(memory_store(tmp_path))
+    run = trained(tmp_path / "a", planned_run())
+    store.push(run)
+    before = {path: path.stat().st_ino for path in run.path.rglob("*") if path.is_file()}
+    with run.curve_path.open("a") as curve:
+        curve.write('{"kind":"step","step":1}\n')
+    store.pull(run)
+    after = {path: path.stat().st_ino for path in before}
+    assert after == before
+    assert not list(run.path.glob("curve-set-aside-*"))
+
+
+def test_the_index_to_fall_back_on_keeps_its_parts(tmp_path):
+    store = memory_store(tmp_path)
+    run = trained(tmp_path / "a", planned_run())
+    run.result_path.unlink()
+    RunStore(store).push(run)
+    run.place(Placement(threads=2))
+    RunStore(store).push(run)
+    before = set(store.names(f"runs/{run.id}/parts"))
+    checkpoint(run, "000000050-003")
+    RunStore(store).push(run)
+    # The newest is damaged; what the first two shared is still needed by the second.
+    for part in set(store.names(f"runs/{run.id}/parts")) - before:
+        store.put(f"runs/{run.id}/parts/{part}", b"flipped")
+    other = RunDir(tmp_path / "b" / "runs" / run.id)
+    RunStore(store).pull(other)
+    assert other.newest_checkpoint() == "000000040-003"
+
+
+def test_the_last_push_comes_after_those_of_the_checkpoints(tmp_path, monkeypatch):
+    order = []
+
+    def push_checkpoints(store, run, over):
+        over.wait()
+        time.sleep(0.05)
+        order.append("checkpoint")
+
+    class Noting:
+        def push(self, run):
+            order.append("end")
+
+    monkeypatch.setattr("flows.store.push._push_checkpoints", push_checkpoints)
+    with pushing_checkpoints(Noting(), RunDir(tmp_path / "run")):
+        pass
+    assert order == ["checkpoint", "end"]
+
+
+def test_a_checkpoint_that_is_being_written_is_not_pushed(tmp_path):
+    store = memory_store(tmp_path)
+    run = trained(tmp_path / "a", planned_run())
+    run.result_path.unlink()
+    (run.checkpoints / ".000000050-003.safetensors.77.part").write_bytes(b"half")
+    (run.checkpoints / "000000050-003.json.pending").write_text("{}")
+    RunStore(store).push(run)
+    other = RunDir(tmp_path / "b" / "runs" / run.id)
+    RunStore(store).pull(other)
+    assert {path.name for path in other.checkpoints.iterdir()} == {
+        "000000040-003.json",
+        "000000040-003.safetensors",
+    }

@@ -122,3 +122,35 @@ def test_a_bug_is_not_tried_again(run, tmp_path, monkeypatch):
     with pytest.raises(KeyError):
         execute.execute(run, Home(tmp_path))
     assert len(tries) == 1
+
+
+def test_room_is_waited_for_twice_the_largest_file_and_a_mebibyte(run, monkeypatch):
+    (run.path / "checkpoints").mkdir()
+    (run.path / "checkpoints" / "large.safetensors").write_bytes(b"x" * 100_000)
+    monkeypatch.setattr(failures, "_LOOK_S", 0.001)
+    monkeypatch.setattr(failures, "_PATIENCE_S", 0.0025)
+    needed = 2 * 100_000 + 2**20
+    for free, waited in ((needed - 1, False), (needed, True)):
+        monkeypatch.setattr(
+            failures.shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free)
+        )
+        assert DiskPatience(run).wait(FULL) is waited
+
+
+def test_patience_is_ten_minutes_over_all_waits_together(run, monkeypatch):
+    slept, free = [], iter([0] * 400 + [2**40] + [0] * 1_000)
+    monkeypatch.setattr(failures.time, "sleep", slept.append)
+    monkeypatch.setattr(
+        failures.shutil, "disk_usage", lambda path: SimpleNamespace(free=next(free))
+    )
+    patience = DiskPatience(run)
+    assert [patience.wait(FULL), patience.wait(FULL)] == [True, False]
+    assert sum(slept) == 600.0
+
+
+def test_rows_are_halved_down_to_one(run):
+    for rows, smaller in ((8, 4), (3, 1), (2, 1)):
+        run.place(CPU.model_copy(update={"micro_batch_rows": rows}))
+        assert failures.smaller_batches(run).micro_batch_rows == smaller
+    run.place(CPU.model_copy(update={"micro_batch_rows": 1}))
+    assert failures.smaller_batches(run) is None

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from flows.files import write_whole
 from flows.runs.curve import CurveWriter
-from flows.runs.directory import RunDir
+from flows.runs.directory import RunDir, RunResult
 from flows.settings import Home
 from flows.watch.curves import CurveReader
 from flows.watch.page import LivePage, write_live_page
@@ -191,3 +192,59 @@ def test_a_log_gets_a_line_a_minute_and_the_table_at_the_end(tmp_path, monkeypat
         assert len(lines) == 2
         assert all(line.startswith("sweep smoke: ") for line in lines)
     assert "planned" in out.getvalue()
+
+
+def half_done(tmp_path, monkeypatch):
+    """A gauge over two runs, one of which was found finished, and the other then trains."""
+    clock = [100.0]
+    monkeypatch.setattr("flows.watch.progress.time.monotonic", lambda: clock[0])
+    planned = plan(load_spec("smoke", ("grid.budgets=[2e10]",)), DataRef(digest="none"))
+    old, new = planned_run(width=16), planned_run(width=48)
+    planned = planned.model_copy(update={"runs": (old, new)})
+    finished_run(tmp_path, old)
+    run = begun(tmp_path, new, [step(number) for number in range(1, 5)])
+    gauge = SweepGauge(planned, Home(tmp_path), [new])
+    return gauge, run, new, clock
+
+
+def test_time_left_is_that_of_what_is_left_at_the_pace_since_the_start(tmp_path, monkeypatch):
+    gauge, run, _, clock = half_done(tmp_path, monkeypatch)
+    curve = CurveWriter(run.curve_path)
+    for number in range(5, 15):
+        curve.append(step(number))
+    curve.close()
+    clock[0] += 20.0
+    found = gauge.read()
+    # Ten of 46 steps in 20 s, after four that were there at the start.
+    assert found.share == pytest.approx(14 / 46)
+    assert found.left_s == pytest.approx(20.0 * 32 / 10)
+    assert (found.count("found"), found.count("interrupted", "planned")) == (1, 1)
+
+
+@pytest.mark.parametrize("status", ["failed", "diverged", "out_of_memory"])
+def test_a_run_that_failed_has_nothing_left_to_spend(tmp_path, monkeypatch, status):
+    gauge, run, new, clock = half_done(tmp_path, monkeypatch)
+    clock[0] += 20.0
+    ended = RunResult(run_id=new.id, status=status, train_s=1, device="cpu", finished_at=1.0)
+    write_whole(run.result_path, ended.model_dump_json())
+    found = gauge.read()
+    assert (found.share, found.left_s) == (1.0, 0.0)
+    assert [(one.state, one.step) for one in found.runs] == [("found", 46), (status, 4)]
+
+
+def test_pace_is_over_the_intervals_between_rows(tmp_path):
+    planned = planned_run()
+    rows = [replace(step(number), at=100.0 + 2 * number) for number in (1, 2, 3)]
+    run = begun(tmp_path, planned, rows)
+    with run.locked():
+        assert read_run(planned, run).tokens_per_s == 1024 / 2
+    single = begun(tmp_path / "one", planned, rows[:1])
+    with single.locked():
+        # Of one row there is no interval; it says its own pace.
+        assert read_run(planned, single).tokens_per_s == rows[0].tokens_per_s
+
+
+def test_the_newest_loss_is_that_of_validation_where_a_horizon_has_ended(tmp_path):
+    planned = planned_run()
+    run = begun(tmp_path, planned, [*(step(number) for number in range(1, 21)), evaluation(20)])
+    assert read_run(planned, run).loss == 3.0 + 1 / 20

@@ -109,3 +109,30 @@ def test_validation_is_the_same_for_every_seed_and_of_the_length_asked():
 def test_a_corpus_too_small_is_refused_with_numbers(changes, said):
     with pytest.raises(CorpusError, match=said):
         mixture(recipe(10), [1.0], [1_000], **changes)
+
+
+def test_a_corpus_that_holds_exactly_what_is_asked_is_taken():
+    cfg = recipe(10)
+    made = mixture(
+        cfg,
+        [1.0],
+        [ROWS * SEQ_LEN + 1],
+        validation_shards=[tokens(8 * SEQ_LEN + 1)],
+    )
+    assert sorted(made.at(0)[:, 0]) == [SEQ_LEN * row for row in range(ROWS)]
+    assert len(made.validation()) == 8
+
+
+def test_sources_alike_in_length_are_read_in_orders_of_their_own():
+    made = mixture(recipe(10), [1.0, 1.0], [5_000, 5_000])
+    seen = np.concatenate([made.at(step)[:, 0] for step in range(MIXTURE_BLOCK // ROWS)])
+    first, second = seen[seen < 1_000_000], seen[seen >= 1_000_000] - 1_000_000
+    assert sorted(first[:300]) != sorted(second[:300])
+    assert not np.array_equal(first, second)
+
+
+def test_what_is_left_of_a_mixture_goes_to_the_largest_remainders():
+    # 1,024 rows in shares of 5 to 3 to 2 are 512, 307.2 and 204.8.
+    made = mixture(recipe(10), [5.0, 3.0, 2.0], [50_000] * 3)
+    rows = np.concatenate([made.at(step)[:, 0] for step in range(MIXTURE_BLOCK // ROWS)])
+    assert np.bincount(rows // 1_000_000).tolist() == [512, 307, 205]

@@ -8,13 +8,15 @@ import pytest
 import zstandard
 
 from llama_core.config import CorpusConfig, FileText, HubText
-from llama_core.corpus.cleaning import Deduplicator, near_duplicates, normalise
+from llama_core.corpus.cleaning import Deduplicator, in_validation, near_duplicates, normalise
 from llama_core.corpus.docstrings import prose
 from llama_core.corpus.documents import CorpusError, Document, hub_documents, read_documents
 from llama_core.corpus.preparation import prepare
 from llama_core.corpus.prepared import find_corpus
-from llama_core.corpus.tokenizer import Tokenizer
+from llama_core.corpus.shards import ShardWriter, SplitEntry, open_shards
+from llama_core.corpus.tokenizer import BOS, EOS, Tokenizer
 from tests.core_tools import recipe, story
+from tests.disk import DiskOrder
 
 
 @pytest.fixture
@@ -290,3 +292,146 @@ def test_a_hub_dataset_without_the_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(CorpusError, match="pip install datasets"):
         list(hub_documents(HubText(dataset="some/text")))
+
+
+def held_out(seed):
+    """Whether a corpus with the settings of these tests holds a text out."""
+    return in_validation(normalise(story(seed), ascii_only=True), 0.2, 0)
+
+
+def retold(seed):
+    """A story whose every paragraph is a little other, on the training side of the split."""
+    for word in ("Then", "Thus", "Here", "Now", "Still", "Again"):
+        text = "\n\n".join(f"{word} {part}" for part in story(seed).split("\n\n"))
+        if not in_validation(normalise(text, ascii_only=True), 0.2, 0):
+            return text
+    raise AssertionError(seed)
+
+
+@pytest.mark.parametrize("leaking", ["books", "letters"])
+def test_validation_text_of_one_source_that_trains_in_another_is_dropped_and_counted(
+    tmp_path, books, leaking
+):
+    letters = tmp_path / "letters"
+    letters.mkdir()
+    for number in range(1_000, 1_030):
+        (letters / f"{number}.txt").write_text(story(number))
+    sources = tuple(FileText(path=str(path), name=path.name) for path in (books, letters))
+    before = prepare(config(books, sources=sources), tmp_path / "before").manifest.sources
+    seeds, other = (range(60), letters) if leaking == "books" else (range(1_000, 1_030), books)
+    leaked = [seed for seed in seeds if held_out(seed)][:2]
+    for seed in leaked:
+        (other / f"retold-{seed}.txt").write_text(retold(seed))
+    after = prepare(config(books, sources=sources), tmp_path / "after").manifest.sources
+    for was, now in zip(before, after, strict=True):
+        dropped = 2 if was.name == leaking else 0
+        assert now.near_duplicates_dropped == dropped
+        assert now.val.documents == was.val.documents - dropped
+        assert now.train.documents == was.train.documents + (0 if was.name == leaking else 2)
+
+
+def test_a_document_is_held_out_by_its_own_text_and_the_seed(tmp_path, books):
+    (entry,) = prepare(config(books), tmp_path).manifest.sources
+    assert entry.val.documents == sum(map(held_out, range(60)))
+    assert entry.train.documents == 60 - entry.val.documents
+    text = normalise(story(0), ascii_only=True)
+    assert len({in_validation(text, 0.5, seed) for seed in range(20)}) == 2
+
+
+def test_a_fifth_of_many_documents_is_held_out():
+    held = sum(in_validation(str(number), 0.2, 0) for number in range(5_000))
+    # Three standard deviations of a count of 5,000 draws at 0.2 are 85.
+    assert held == pytest.approx(1_000, abs=85)
+
+
+def test_the_tokenizer_learns_from_training_text_alone(tmp_path, books, monkeypatch):
+    read, learn = [], Tokenizer.train
+
+    def train(texts, **settings):
+        read.extend(texts)
+        return learn(iter(read), **settings)
+
+    monkeypatch.setattr(Tokenizer, "train", train)
+    prepare(config(books), tmp_path)
+    trained = [seed for seed in range(60) if not held_out(seed)]
+    assert sorted(read) == sorted(normalise(story(seed), ascii_only=True) for seed in trained)
+
+
+def test_every_source_gives_the_tokenizer_an_equal_share(tmp_path, books, monkeypatch):
+    letters = tmp_path / "letters"
+    letters.mkdir()
+    for number in range(1_000, 1_030):
+        (letters / f"{number}.txt").write_text(story(number))
+    read, learn = [], Tokenizer.train
+
+    def train(texts, **settings):
+        read.extend(texts)
+        return learn(iter(read), **settings)
+
+    monkeypatch.setattr(Tokenizer, "train", train)
+    monkeypatch.setattr("llama_core.corpus.preparation.TOKENIZER_BYTES", 100_000)
+    sources = tuple(FileText(path=str(path), name=path.name) for path in (books, letters))
+    prepare(config(books, sources=sources), tmp_path)
+    of_books = {normalise(story(seed), ascii_only=True) for seed in range(60)}
+    shares = [0, 0]
+    for text in read:
+        shares[text not in of_books] += len(text)
+    longest = max(map(len, read))
+    # The text that fills a share is read to its end.
+    assert all(50_000 <= share < 50_000 + longest for share in shares)
+
+
+def test_a_tenth_of_a_text_in_training_is_no_near_duplicate_and_a_third_is():
+    whole, other = story(0, 60).split("\n\n"), story(9, 60).split("\n\n")
+    for copied, found in ((6, set()), (20, {0})):
+        mixed = "\n\n".join([*whole[:copied], *other[copied:]])
+        assert near_duplicates([mixed], iter([story(0, 60)])) == found
+
+
+def test_a_prepared_corpus_is_on_the_disk_before_it_has_its_name(tmp_path, books, monkeypatch):
+    disk = DiskOrder(monkeypatch)
+    corpus = prepare(config(books), tmp_path)
+    files = list(corpus.path.iterdir())
+    assert len(files) == 5
+    assert all(disk.durable_before(file, corpus.path) for file in files)
+
+
+def test_a_documents_end_is_kept_when_tokens_fill_several_files(tmp_path, monkeypatch):
+    monkeypatch.setattr("llama_core.corpus.shards.SHARD_TOKENS", 10)
+    writer = ShardWriter(tmp_path, "s", 2)
+    documents = [np.arange(count) + 100 * count for count in (4, 6, 1, 12, 3)]
+    for document in documents:
+        writer.append(document)
+    shards = writer.close()
+    assert [shard.tokens for shard in shards] == [10, 1, 12, 3]
+    split = SplitEntry(documents=5, bytes=1, tokens=26, shards=shards)
+    read = np.concatenate(open_shards(tmp_path, split, 2))
+    assert read.tolist() == np.concatenate(documents).tolist()
+
+
+@pytest.mark.parametrize(("size", "width"), [(2**16, 2), (2**16 + 1, 4)])
+def test_ids_above_two_bytes_are_written_with_four(tmp_path, books, monkeypatch, size, width):
+    learn = Tokenizer.train
+
+    def train(texts, **settings):
+        made = learn(texts, **settings)
+        made.vocab_size, made.piece_bytes = size, lambda: np.ones(size, np.int64)
+        return made
+
+    monkeypatch.setattr(Tokenizer, "train", train)
+    corpus = prepare(config(books), tmp_path)
+    assert corpus.manifest.token_bytes == width
+    (source,) = corpus.open(recipe(4)).sources
+    assert [shard.dtype.itemsize for shard in source.shards] == [width]
+    assert source.shards[0][0] == BOS
+
+
+def test_the_last_documents_of_a_source_are_encoded_too(tmp_path, books, monkeypatch):
+    whole = prepare(config(books), tmp_path / "whole")
+    monkeypatch.setattr("llama_core.corpus.preparation._ENCODE_DOCUMENTS", 7)
+    assert prepare(config(books), tmp_path / "groups").digest == whole.digest
+    (entry,) = whole.manifest.sources
+    ids = np.fromfile(whole.path / entry.train.shards[0].file, dtype="<u2")
+    # Each between begin and end.
+    assert (ids == BOS).sum() == (ids == EOS).sum() == entry.train.documents
+    assert (ids[0], ids[-1]) == (BOS, EOS)
