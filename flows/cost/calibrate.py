@@ -69,9 +69,9 @@ def calibrated(plan: Plan, home: Home, slots: Sequence[dict[str, str]]) -> Speed
     shapes = {shape_of(run.run.model, run.run.train): run.run for run in plan.runs}
     keys = {shape: _key(shape, plan.spec.placement, slots) for shape in shapes}
     folder = home.root / "timings"
-    kept = {shape: _read(folder / f"{keys[shape]}.json") for shape in shapes}
-    missing = [shape for shape, timing in kept.items() if timing is None]
-    if missing:
+    stored = {shape: _read(folder / f"{keys[shape]}.json") for shape in shapes}
+    timed = {shape: timing for shape, timing in stored.items() if timing is not None}
+    if missing := [shape for shape in shapes if shape not in timed]:
         trainings = [(shapes[shape].model, shapes[shape].train) for shape in missing]
         measured = _measure(home, plan.data.digest, plan.spec.placement, trainings, slots)
         folder.mkdir(exist_ok=True)
@@ -81,8 +81,7 @@ def calibrated(plan: Plan, home: Home, slots: Sequence[dict[str, str]]) -> Speed
             timing = _merged([slot.timings[index] for slot in measured])
             fresh = _StoredTiming(timing=timing, load_s=load_s, start_s=start_s, measured_at=now())
             write_whole(folder / f"{keys[shape]}.json", fresh.model_dump_json())
-            kept[shape] = fresh
-    timed = {shape: timing for shape, timing in kept.items() if timing is not None}
+            timed[shape] = fresh
     age_s = now() - min(timing.measured_at for timing in timed.values())
     when = "just now" if age_s < 120 else f"{age_s / 60:.0f} minutes ago"
     ranks = plan.spec.placement.ranks

@@ -74,16 +74,8 @@ def _sweeps(run_id: str, home: Home) -> list[str]:
 
 
 def _files(run: RunDir) -> list[Path]:
-    paths = [
-        run.path,
-        run.spec_path,
-        run.curve_path,
-        run.result_path,
-        run.provenance_path,
-        run.attempts_path,
-        run.checkpoints,
-        run.path / "output.log",
-    ]
+    paths = [run.path, run.spec_path, run.curve_path, run.result_path, run.provenance_path]
+    paths += [run.attempts_path, run.checkpoints, run.path / "output.log"]
     return [path for path in paths if path.exists()] + sorted(run.path.glob("final_*.safetensors"))
 
 
