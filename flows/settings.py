@@ -5,8 +5,9 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from llama_core.files import write_durably
@@ -27,7 +28,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ISOFLOP_", frozen=True)
 
-    home: Path = Field(default=Path(".isoflop"), description="folder for everything isoflop writes")
+    home: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
+        default=Path(".isoflop"), description="folder for everything isoflop writes"
+    )
     host: str = Field(default="127.0.0.1", description="address the servers bind to")
     prefect_port: int = Field(default=4200, ge=1, le=65535)
     mlflow_port: int = Field(default=5000, ge=1, le=65535)
@@ -125,7 +128,7 @@ def open_settings() -> Settings:
     """
     settings = Settings()
     try:
-        stored = json.loads((settings.home.expanduser() / ADDRESSES).read_text())
+        stored = json.loads((settings.home / ADDRESSES).read_text())
     except (OSError, ValueError):
         return settings
     unset = [name for name in _ADDRESSED if name not in settings.model_fields_set]
@@ -138,14 +141,19 @@ def note_addresses(settings: Settings, home: Home) -> None:
     write_durably(home.root / ADDRESSES, json.dumps(addresses).encode())
 
 
+def home_of(settings: Settings) -> Home:
+    """The folders of a home; none is made."""
+    return Home(settings.home.absolute())
+
+
 def open_home(settings: Settings | None = None) -> Home:
     """The home, its folders made where missing.
 
     Raises:
         HomeError: the home cannot be written.
     """
-    root = (settings or Settings()).home.expanduser().absolute()
-    home = Home(root)
+    home = home_of(settings or Settings())
+    root = home.root
     try:
         for folder in (home.runs, home.sweeps, home.logs, home.artifacts):
             folder.mkdir(parents=True, exist_ok=True)

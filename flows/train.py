@@ -26,9 +26,8 @@ def train(planned: PlannedRun) -> State[Any]:
     """Train a run to its end. The sweep that started it mirrors it, as `isoflop sync` does.
 
     A training that diverged ends as Failed with its reason: its result is on disk, and the
-    sweep keeps it out of the fit. Prefect retries nothing; the sweep starts a flow run again
-    where it ended as Crashed: its worker ended, or the machine failed. With its worker it stops
-    too, after a checkpoint.
+    sweep excludes it from the fit. A flow run whose worker stopped or whose machine failed ends
+    as Crashed, behind a checkpoint; the sweep then starts it again. Prefect itself retries nothing.
     """
     settings = Settings()
     home = open_home(settings)
@@ -38,7 +37,7 @@ def train(planned: PlannedRun) -> State[Any]:
     try:
         result = execute(run, home) if store is None else _execute_from(store, run, home)
     except Interrupted as stopped:
-        # Prefect records whether the run was cancelled or its worker ended.
+        # Prefect knows whether the run was cancelled or its worker stopped, and sets the state.
         raise TerminationSignal(signal.SIGTERM) from stopped
     except Exception as error:
         if not may_pass(error):
@@ -51,11 +50,11 @@ def train(planned: PlannedRun) -> State[Any]:
 
 
 def _execute_from(store: RunStore, run: RunDir, home: Home) -> RunResult:
-    """Train a run on a host with a home of its own: fetch it from the store, push checkpoints."""
+    """Train a run on a host with a home of its own: fetch its files, push what it writes."""
     digest = run.planned().run.data.digest
     retry(lambda: store.pull_corpus(home, digest), f"fetching corpus {digest[:12]}")
     retry(lambda: store.pull(run), f"fetching run {run.id}")
-    # An earlier failure, here or elsewhere, is retried: that is why this was started.
+    # The sweep that started this flow run wants an earlier failure retried.
     run.retire_result()
     with pushing_checkpoints(store, run):
         return execute(run, home)

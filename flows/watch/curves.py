@@ -8,7 +8,7 @@ from flows.files import read_lines
 from flows.runs.directory import RunDir
 from sweeps.spec import PlannedRun
 
-# A point is the mean over so many times more tokens than the point before.
+# Width of a bin in log tokens: a bin ends at 3 % more tokens than it begins.
 _BIN = math.log(1.03)
 
 
@@ -21,9 +21,9 @@ class _Line:
 
 
 class CurveReader:
-    """Follows one run's curve and keeps of it what a picture can show.
+    """Follows one run's curve and averages it to the resolution of a figure.
 
-    Memory and time do not grow with the square of the curve: every row is read once.
+    Every row is read once, so time grows with the curve's length and memory with its logarithm.
     """
 
     def __init__(self, planned: PlannedRun, run: RunDir) -> None:
@@ -37,9 +37,9 @@ class CurveReader:
         self._n_params = planned.n_params
 
     def read(self) -> None:
-        """Take in the rows that are new."""
+        """Read the rows written since the last call."""
         if self._read_to and (not self._path.exists() or self._path.stat().st_size < self._read_to):
-            # The curve was set aside, and training began again.
+            # The curve was set aside, and starts again.
             self._read_to, self._lines, self._val_losses = 0, {}, {}
         for row, end in read_lines(self._path, self._read_to):
             self._take(row)
@@ -75,7 +75,7 @@ class CurveReader:
         ]
 
     def observation_rows(self) -> list[dict[str, Any]]:
-        """What is known by now of the cells planned: the horizons that have been evaluated."""
+        """Observations of the planned cells whose horizons have been evaluated."""
         return [
             {
                 "run_id": f"{self._planned.id}@{cell.tokens}",
