@@ -267,7 +267,7 @@ def hundred_runs(first: Home, folder: Path) -> list[dict[str, Any]]:
     for planned_run in planned.runs:
         run = RunDir(home.runs / planned_run.id)
         run.create(planned_run)
-        execute(run, home, PLACED)
+        execute(run, home)
     command = [ISOFLOP, "sweep", "smoke", *(part for one in overrides for part in ("--set", one))]
 
     def resume() -> None:

@@ -138,7 +138,7 @@ def main() -> None:
         mfu = flops / peak if peak else None
         shown = f"{mfu:.1%}" if mfu else "unknown peak"
         print(
-            f"{size:5s} N={count_params(model).multiplying:,} {contender:13s} "
+            f"{size:5s} N={count_params(model).n_params:,} {contender:13s} "
             f"{min(speeds):,.0f} {statistics.median(speeds):,.0f} {max(speeds):,.0f} tok/s, "
             f"{flops / 1e12:.1f} TFLOP/s, MFU {shown}"
         )

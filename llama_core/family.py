@@ -98,4 +98,4 @@ def small_shape(width: int, vocab_size: int) -> ModelConfig:
 def nearest_small_shape(params: int, vocab_size: int) -> ModelConfig:
     """The ladder's model whose parameter count (N, head included) is nearest to `params`."""
     ladder = (small_shape(64 * step, vocab_size) for step in range(1, 33))
-    return min(ladder, key=lambda model: abs(count_params(model).multiplying - params))
+    return min(ladder, key=lambda model: abs(count_params(model).n_params - params))

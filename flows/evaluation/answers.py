@@ -2,13 +2,12 @@
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
-from flows.files import whole_line
+from flows.files import LineWriter, read_lines
 
 
 class Answers:
@@ -22,21 +21,14 @@ class Answers:
         self._known: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        whole = 0
-        with self._path.open("rb") as handle:
-            for line in handle:
-                pair = whole_line(line)
-                if not isinstance(pair, list):
-                    break
-                self._known[pair[0]] = pair[1]
-                whole += len(line)
-        # A kill or a power cut tears the last line; its request is asked again.
-        os.ftruncate(self._file, whole)
+        end = 0
+        for (key, answer), line_end in read_lines(self._path):
+            self._known[key], end = answer, line_end
+        self._lines = LineWriter(self._path, end)
         return self
 
     def __exit__(self, *raised: object) -> None:
-        os.close(self._file)
+        self._lines.close()
 
     def keys(self, kind: str, requests: Iterable[Any]) -> list[str]:
         """A key for each request; repeats of a request get keys of their own."""
@@ -57,6 +49,4 @@ class Answers:
     def add(self, key: str, answer: Any) -> None:
         """Store an answer, for this process and for later ones."""
         self._known[key] = answer
-        data = (json.dumps([key, answer]) + "\n").encode()
-        while data:
-            data = data[os.write(self._file, data) :]
+        self._lines.append([key, answer])

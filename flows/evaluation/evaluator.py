@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from flows.evaluation.answers import Answers
 from flows.evaluation.benchmarks import Benchmark
-from flows.files import now, write_whole
+from flows.files import flock, now, write_whole
 from flows.runs.directory import RunBusyError
 from flows.runs.evaluations import FOLDER, Evaluation, read
 from llama_core.config import Placement
@@ -54,12 +54,8 @@ class Evaluator:
         """
         self._folder.mkdir(exist_ok=True)
         with (self._folder / "lock").open("a") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunBusyError(
-                    f"run {self._run.id} is being evaluated by another process"
-                ) from error
+            if not flock(handle, fcntl.LOCK_EX):
+                raise RunBusyError(f"run {self._run.id} is being evaluated by another process")
             yield
 
     def evaluate(

@@ -8,7 +8,7 @@ from typing import Any
 
 from flows.plans.plan import read_plans
 from flows.runs.directory import RunDir
-from flows.runs.state import run_state
+from flows.runs.state import TO_DO, run_state
 from flows.settings import Home, Settings
 from flows.stack.processes import Process, alive, registered
 from flows.stack.servers import health_pages, healthy, prefect_environment, server_answers
@@ -86,5 +86,5 @@ def _count(plan: Plan, home: Home) -> tuple[int, int, int, int]:
     """Numbers of a plan's runs that are finished, failed, training, and still to do."""
     states = [run_state(RunDir(home.runs / planned.id)) for planned in plan.runs]
     finished, training = states.count("finished"), states.count("training")
-    to_do = states.count("interrupted") + states.count("planned")
+    to_do = sum(map(states.count, TO_DO))
     return finished, len(states) - finished - training - to_do, training, to_do

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from llama_core.corpus.prepared import (
 )
 from llama_core.corpus.shards import Manifest, ShardWriter, SourceEntry, SplitEntry, request_key
 from llama_core.corpus.tokenizer import Tokenizer
+from llama_core.files import scratch_folder, write_durably
 
 log = logging.getLogger(__name__)
 
@@ -59,16 +59,13 @@ def prepare(config: CorpusConfig, home: Path, progress: Progress | None = None) 
             return find_corpus(home, digest)
     scratch_root = home / "corpora"
     scratch_root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".preparing-", dir=scratch_root) as scratch:
-        built = Path(scratch) / "corpus"
+    with scratch_folder(scratch_root) as scratch:
+        built = scratch / "corpus"
         built.mkdir()
-        digest = _Preparation(config, Path(scratch), built, tell).run()
+        digest = _Preparation(config, scratch, built, tell).run()
         _publish(built, folder_of(home, digest))
     request.parent.mkdir(exist_ok=True)
-    # Another process may be reading it: there whole or not at all.
-    aside = request.with_name(f"{request.name}.{os.getpid()}")
-    aside.write_text(digest)
-    aside.replace(request)
+    write_durably(request, digest.encode())
     return find_corpus(home, digest)
 
 

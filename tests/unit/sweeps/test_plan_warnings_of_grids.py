@@ -21,7 +21,7 @@ def spec_of(*, budgets=(), **changes):
 def run_at(width, ratios, **train):
     """A run with a cell for each ratio of tokens to parameters, on the budgets in turn."""
     run = planned_run(width=width)
-    N = count_params(run.run.model).multiplying
+    N = count_params(run.run.model).n_params
     cells = tuple(
         Cell(tokens=round(ratio * N), flops_budget=budget, train_flops=1)
         for ratio, budget in zip(ratios, BUDGETS, strict=False)
@@ -99,7 +99,7 @@ def test_a_size_outside_those_the_rule_was_measured_at_is_told():
 
 def test_one_rate_is_doubted_for_sizes_over_a_factor_of_four_apart():
     fixed = FixedRecipe(lr=0.01, batch_tokens=1024)
-    sizes = {run.name: count_params(run.run.model).multiplying for run in valley(20, 20, 20, 20)}
+    sizes = {run.name: count_params(run.run.model).n_params for run in valley(20, 20, 20, 20)}
     for widths in ((16, 48), (16, 64), (32, 64)):
         runs = [run_at(width, [20]) for width in widths]
         apart = sizes[runs[1].name] / sizes[runs[0].name]
@@ -112,7 +112,7 @@ def test_one_rate_is_doubted_for_sizes_over_a_factor_of_four_apart():
 )
 def test_a_size_over_a_fifth_beyond_a_law_is_told(low, high, beyond):
     run = run_at(32, [20])
-    N = count_params(run.run.model).multiplying
+    N = count_params(run.run.model).n_params
     law = FittedLaw(lr_coef=1.0, N=(low * N, high * N), D=(1.0, 1e15))
     found = told([run], words="lie outside", recipe=LawRecipe(study="s", fitted=law))
     assert bool(found) is beyond
