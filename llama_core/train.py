@@ -88,7 +88,7 @@ def train(
         device = stack.enter_context(torchrun_group(device))
         stack.enter_context(machine_settings(placement, device, cfg.dtype))
         ranks = Ranks(placement)
-        stack.callback(ranks.part)
+        stack.callback(ranks.release)
         store = None
         if checkpoints is not None:
             store = CheckpointStore(
@@ -161,7 +161,7 @@ def _train(
             loss_sum = _gradients(module, torch.split(batch, rows), cfg, ranks)
             grad_norm = float(whole(torch.nn.utils.clip_grad_norm_(weights, cfg.clip_norm)))
             loss = ranks.sum(loss_sum) / cfg.batch_tokens
-            trouble = guard.trouble(loss, grad_norm)
+            trouble = guard.failure_reason(loss, grad_norm)
             if trouble:
                 yield from outbox.flush()
                 tokens = (place.step + 1) * cfg.batch_tokens
@@ -245,7 +245,7 @@ def _gradients(
     device = parts[0].device
     loss_sum = torch.zeros((), device=device)
     for number, part in enumerate(parts, start=1):
-        with ranks.quiet(module, last=number == len(parts)):
+        with ranks.gradient_sync(module, last=number == len(parts)):
             with torch.autocast(device.type, torch.bfloat16, enabled=cfg.dtype == "bfloat16"):
                 logits = module(part[:, :-1])
             objective, nats = losses(logits, part[:, 1:], cfg.z_loss)

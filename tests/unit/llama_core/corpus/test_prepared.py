@@ -62,7 +62,7 @@ def test_a_long_text_is_cut_at_blank_lines_without_losing_any(tmp_path):
         ("a.txt", b"\xff\xfe\x00", "not UTF-8"),
         ("a.jsonl.gz", b"not gzip", "cannot be read"),
         ("a.parquet", b"not parquet", "not Parquet"),
-        ("a.pdf", b"%PDF", "holds no text that can be read"),
+        ("a.pdf", b"%PDF", "has no readable file"),
     ],
 )
 def test_an_unreadable_file_is_refused_in_one_line(tmp_path, name, content, said):
