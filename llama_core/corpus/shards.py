@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
-from llama_core.config import CorpusConfig, Frozen
+from llama_core.config import Frozen
 from llama_core.corpus.documents import CorpusError
 
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
@@ -139,9 +139,3 @@ def check_sha256(path: Path, expected: str) -> None:
             f"{path} was changed since it was written: its SHA-256 is {actual[:12]}…, not "
             f"{expected[:12]}…. Delete its folder to have the corpus prepared again."
         )
-
-
-def request_key(config: CorpusConfig, fingerprints: list[str]) -> str:
-    """Digest of a request: the configuration and the state of its sources."""
-    parts = [config.model_dump_json(), *fingerprints]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

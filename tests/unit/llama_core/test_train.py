@@ -203,7 +203,7 @@ def test_torch_is_left_as_it_was_found():
 def test_bf16_where_the_processor_has_none_is_warned_about(monkeypatch, caplog, dtype, warns):
     monkeypatch.setattr("llama_core.machine._multiplies_bf16", lambda: False)
     run(recipe(2, dtype=dtype))
-    assert ("no bf16 products" in caplog.text) is warns
+    assert ("no bf16 matmuls" in caplog.text) is warns
 
 
 def replace_threads(threads):
