@@ -17,6 +17,7 @@ COUNTS = {
     "n_params_non_embedding": "without embeddings and head",
     "unknown": "unknown",
 }
+FLOPS = {"flops_6nd": "6ND", "train_flops": "counted"}
 
 
 def frontier_counts(law: LossLaw) -> str:

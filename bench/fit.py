@@ -24,9 +24,11 @@ import scipy
 from scipy.optimize import minimize
 from scipy.special import huber, logsumexp
 
+from analysis.fit.options import DEFAULT
 from analysis.fit.parametric import pose
+from analysis.foreign_table import normalise, read_table
 from analysis.law import Array
-from analysis.observations import read_table
+from analysis.observations import Table
 from analysis.solver.problem import Problem
 from analysis.solver.search import find_optimum
 from analysis.solver.uncertainty import bootstrap, resample
@@ -51,8 +53,9 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=12, help="L-BFGS-B starts to time")
     parser.add_argument("--resamples", type=int, default=12, help="BFGS resamples to time")
     arguments = parser.parse_args()
-    frame, name = _table(arguments.csv)
-    problem, used, _ = pose(frame, form="chinchilla", objective="huber_log", delta=1e-3)
+    table, name = _table(arguments.csv)
+    problem, table = pose(table, DEFAULT)
+    used = table.used
     print(
         f"{name}: {used.height} rows; {platform.processor() or platform.machine()}, "
         f"Python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}"
@@ -131,19 +134,19 @@ def _minimise(
     return float(result.fun) / scale, np.asarray(result.x)
 
 
-def _table(csv: Path | None) -> tuple[pl.DataFrame, str]:
+def _table(csv: Path | None) -> tuple[Table, str]:
     folder = os.environ.get("ISOFLOP_PUBLISHED")
     if csv is not None:
         return read_table(csv), csv.name
     if folder:
-        found = [p for p in Path(folder).rglob("chinchilla_epoch.csv")]
-        if found:
-            return read_table(found[0]).filter(~pl.col("excluded_besiroglu")), "Besiroglu's rows"
+        for path in Path(folder).rglob("chinchilla_epoch.csv"):
+            return read_table(path).filter(~pl.col("excluded_besiroglu")), "Besiroglu's rows"
     rng = np.random.default_rng(0)
     N = np.exp(rng.uniform(np.log(4e7), np.log(1.5e10), 240))
     D = N * np.exp(rng.uniform(np.log(2), np.log(200), 240))
     loss = (1.8 + 480 / N**0.35 + 2000 / D**0.37) * np.exp(0.004 * rng.standard_normal(240))
-    return pl.DataFrame({"n_params": N, "tokens": D, "val_loss": loss}), "simulated"
+    frame = pl.DataFrame({"n_params": N, "tokens": D, "val_loss": loss})
+    return normalise(frame), "simulated"
 
 
 def _times(call: Callable[[], object], repeats: int) -> list[float]:

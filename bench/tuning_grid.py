@@ -18,7 +18,7 @@ import polars as pl
 
 from flows.plans.plan import make_plan
 from flows.runs.directory import RunDir
-from flows.runs.table import observations
+from flows.runs.table import observations_frame
 from flows.settings import Home, open_home
 from llama_core.config import Placement
 from sweeps.grid import shape
@@ -63,7 +63,7 @@ def main() -> None:
     with ThreadPoolExecutor(given.slots) as pool:
         list(pool.map(lambda run: train(run, home), runs))
     columns = ["n_params", "tokens", "lr", "batch_tokens", "seed", "val_loss"]
-    table = pl.DataFrame(observations(runs, home))
+    table = observations_frame(runs, home)
     seeds = pl.Series("seed", [run.run.train.seed for run in runs])
     table.with_columns(seeds).select(columns).write_csv(given.table)
 

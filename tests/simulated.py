@@ -3,8 +3,10 @@
 import numpy as np
 import polars as pl
 
+from analysis.fit.options import FitOptions
 from analysis.law import Array, Form, LossLaw, Repetition
 from analysis.repeated_data import predict
+from analysis.solver.objective import Objective, ObjectiveName
 
 # Constants near the published fits of Chinchilla's runs.
 CHINCHILLA = LossLaw(
@@ -33,6 +35,18 @@ def law_of(form: Form, **changes: float) -> LossLaw:
     return LossLaw.model_validate(
         CHINCHILLA.model_dump() | {"form": form} | fixed.get(form, {}) | changes
     )
+
+
+def options(
+    form: Form = "chinchilla",
+    objective: ObjectiveName = "huber_log",
+    delta: float = 1e-3,
+    bootstrap: int = 0,
+    seed: int = 0,
+    level: float = 0.9,
+) -> FitOptions:
+    """Options of a fit that resamples only where a test asks for it."""
+    return FitOptions(form, Objective(objective, delta), bootstrap, seed, level)
 
 
 def grid(sizes: int = 6, horizons: int = 6) -> tuple[Array, Array]:

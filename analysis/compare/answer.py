@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from analysis import observations as table
 from analysis.fit.answer import fit_table
+from analysis.fit.options import FitOptions
 from analysis.fit.records import GroupFit
 from analysis.law import Array, LawFit, optimal_size
-from analysis.observations import TableError
+from analysis.observations import Table, TableError
 
 _CONSTANTS = ("E", "A", "B", "alpha", "beta", "exponent_N")
 # A and B alone say little: they move with alpha and beta by orders of magnitude.
@@ -82,8 +82,8 @@ class Comparison:
 
 
 def compare(
-    first: pl.DataFrame,
-    second: pl.DataFrame,
+    first: Table,
+    second: Table,
     names: tuple[str, str],
     *,
     bootstrap: int = 1000,
@@ -95,18 +95,16 @@ def compare(
     otherwise each is resampled by itself (Efron and Tibshirani 1993, sections 8.3 and 8.4).
 
     Args:
-        first, second: observations as the tracker writes them.
         level: of every interval.
     """
-    frames = [table.check(frame) for frame in (first, second)]
-    used = [frame.filter(pl.col("excluded_reason").is_null()) for frame in frames]
+    used = [first.used, second.used]
     paired = _cells(used[0]) == _cells(used[1])
     laws: list[GroupFit | None] = []
     refusals = []
-    for place, (name, frame) in enumerate(zip(names, frames, strict=True)):
-        seed = 0 if paired else place
+    for place, (name, table) in enumerate(zip(names, (first, second), strict=True)):
+        options = FitOptions(bootstrap=bootstrap, seed=0 if paired else place, level=level)
         try:
-            [fit] = fit_table(frame, bootstrap=bootstrap, seed=seed, level=level, source=name)
+            [fit] = fit_table(table, options, source=name)
             laws.append(fit)
         except TableError as error:
             laws.append(None)

@@ -1,43 +1,40 @@
-"""The same rows under every count of N and C a table offers.
+"""The same rows fitted under every count of N and C that a table has.
 
 At small sizes the choice decides the answer: the embeddings are a large part of N there, and
-6·N·D is a poor estimate of the FLOPs. So the counts stand side by side.
+6·N·D is a poor estimate of the FLOPs. So the counts are shown side by side.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
-from analysis.law import Array, Form, optimal_size
-from analysis.observations import COUNTS
-from analysis.solver.objective import Objective, ObjectiveName, Rows
+from analysis.fit.options import FitOptions
+from analysis.fit.parametric import weights_of
+from analysis.law import Array, CCounts, Form, NCounts, optimal_size
+from analysis.observations import COUNTS, Table
+from analysis.solver.objective import Rows
 from analysis.solver.problem import make_problem
 from analysis.solver.search import find_optimum
 
 _SAME = 1e-3  # counts that agree to this are one count
 FAR_FROM_6ND = 0.05
-_WORDS = {
-    "n_params_total": "total",
-    "n_params_no_input_embedding": "without the input embedding",
-    "n_params_non_embedding": "non-embedding",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Convention:
-    """One count of N and of C, and what approach 3 makes of the rows under it.
+    """Approach 3's answer under one count of N and of C.
 
     Attributes:
         column: of the observations table.
-        n_counts: in words.
-        c_counts: `6ND`, or `counted` when the table's FLOPs differ from 6·N·D.
+        c_counts: `train_flops` only where the table's FLOPs differ from 6·N·D.
         n_opt, tokens_per_param: at `flops`.
     """
 
     column: str
-    n_counts: str
-    c_counts: str
+    n_counts: NCounts
+    c_counts: CCounts
     exponent_N: float
     exponent_D: float
     n_opt: float
@@ -45,57 +42,52 @@ class Convention:
     flops: float
 
 
-def conventions(
-    used: pl.DataFrame,
-    *,
-    form: Form = "chinchilla",
-    objective: ObjectiveName = "huber_log",
-    delta: float = 1e-3,
-) -> list[Convention]:
+def conventions(table: Table, options: FitOptions) -> Iterator[Convention]:
     """Approach 3 under each count; N* at the largest compute of the table."""
-    form = "chinchilla" if form == "data_constrained" else form
+    used = table.used
+    form: Form = "chinchilla" if options.form == "data_constrained" else options.form
     counted = used["train_flops"] if "train_flops" in used.columns else used["flops_6nd"]
     flops = float(counted.drop_nulls().max() or used["flops_6nd"].max())  # type: ignore[arg-type]
     D, loss = (used[c].to_numpy().astype(float) for c in ("tokens", "val_loss"))
-    weights = used["weight"].to_numpy() if "weight" in used.columns else np.ones(len(D))
-    table = []
-    for column, words in columns_of(used).items():
+    for column in count_columns(used):
         N = used[column].to_numpy().astype(float)
-        problem = make_problem(form, Objective(objective, delta), Rows.of(N, D, loss), weights)
-        problem, optimum = find_optimum(problem)
-        constants = problem.constants(optimum.x[None])
-        law = {name: float(value[0]) for name, value in constants.items()}
-        n_opt, d_opt = (float(value[0]) for value in optimal_size(constants, flops))
-        share = law["beta"] / (law["alpha"] + law["beta"])
-        table.append(
-            Convention(column, words, "6ND", share, 1 - share, n_opt, d_opt / n_opt, flops)
+        rows = Rows.of(N, D, loss)
+        problem, optimum = find_optimum(
+            make_problem(form, options.objective, rows, weights_of(used))
         )
+        constants = problem.constants(optimum.x[None])
+        n_opt, d_opt = (float(value[0]) for value in optimal_size(constants, flops))
+        law = {name: float(value[0]) for name, value in constants.items()}
+        share = law["beta"] / (law["alpha"] + law["beta"])
+        plain = Convention(
+            column=column,
+            n_counts=table.n_counts if column == "n_params" else COUNTS[column],
+            c_counts="flops_6nd",
+            exponent_N=share,
+            exponent_D=1 - share,
+            n_opt=n_opt,
+            tokens_per_param=d_opt / n_opt,
+            flops=flops,
+        )
+        yield plain
         if "train_flops" in used.columns and not used["train_flops"].null_count():
             C = used["train_flops"].to_numpy().astype(float)
             if np.abs(C / (6 * N * D) - 1).max() > _SAME:
-                table.append(_counted(column, words, law, N, D, C, flops))
-    return table
+                yield _counted(plain, law, N, C / (N * D))
 
 
-def columns_of(used: pl.DataFrame) -> dict[str, str]:
-    """Columns of the table that count N, each different count once, with its name in words."""
-    found: dict[str, str] = {}
-    known = str(used["n_counts"][0])
+def count_columns(used: pl.DataFrame) -> list[str]:
+    """Columns of the table that count N, each different count once."""
+    columns: list[str] = []
     for column in COUNTS:
         if column not in used.columns or used[column].null_count():
             continue
-        values = used[column].to_numpy().astype(float)
-        if not (values > 0).all():
-            continue
-        same = [c for c in found if np.abs(used[c].to_numpy() / values - 1).max() < _SAME]
-        words = _WORDS.get(column, "")
-        if column == "n_params":
-            words = {"n_params": "without the input embedding", "unknown": "as given"}.get(
-                known, _WORDS.get(known, "as given")
-            )
-        if not same:
-            found[column] = words
-    return found
+        N = used[column].to_numpy().astype(float)
+        if (N > 0).all() and not any(
+            np.abs(used[other].to_numpy() / N - 1).max() < _SAME for other in columns
+        ):
+            columns.append(column)
+    return columns
 
 
 def flops_ratio(used: pl.DataFrame) -> tuple[float, float] | None:
@@ -110,29 +102,26 @@ def flops_ratio(used: pl.DataFrame) -> tuple[float, float] | None:
     return float(ratio.min()), float(ratio.max())
 
 
-def _counted(
-    column: str, words: str, law: dict[str, float], N: Array, D: Array, C: Array, flops: float
-) -> Convention:
-    """The optimum under counted FLOPs, taken as C = k·N^(1 + s)·D with k and s from the table.
+def _counted(plain: Convention, law: dict[str, float], N: Array, per_token: Array) -> Convention:
+    """The convention under counted FLOPs, taken as C = k·N^(1 + s)·D with k and s from the table.
 
     Then N* grows as C to the beta/((1 + s)·beta + alpha).
+
+    Args:
+        per_token: counted FLOPs a parameter and token, C/(N·D).
     """
     design = np.stack([np.ones_like(N), np.log(N)], axis=1)
-    fitted = np.linalg.lstsq(design, np.log(C / (N * D)), rcond=None)[0]
-    log_k, s = float(fitted[0]), float(fitted[1])
+    log_k, s = map(float, np.linalg.lstsq(design, np.log(per_token), rcond=None)[0])
     alpha, beta = law["alpha"], law["beta"]
     grid = np.linspace(np.log(N).min() - 8, np.log(N).max() + 12, 20001)
-    log_D = np.log(flops) - log_k - (1 + s) * grid
+    log_D = np.log(plain.flops) - log_k - (1 + s) * grid
     inner = law["A"] * np.exp(-alpha * grid) + law["B"] * np.exp(-beta * log_D)
     best = int(np.argmin(inner))
-    exponent = beta / ((1 + s) * beta + alpha)
-    return Convention(
-        column,
-        words,
-        "counted",
-        exponent,
-        alpha / ((1 + s) * beta + alpha),
-        float(np.exp(grid[best])),
-        float(np.exp(log_D[best] - grid[best])),
-        flops,
+    return replace(
+        plain,
+        c_counts="train_flops",
+        exponent_N=beta / ((1 + s) * beta + alpha),
+        exponent_D=alpha / ((1 + s) * beta + alpha),
+        n_opt=float(np.exp(grid[best])),
+        tokens_per_param=float(np.exp(log_D[best] - grid[best])),
     )

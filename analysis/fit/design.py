@@ -1,4 +1,4 @@
-"""What the design of a table lets a fit determine: spans, levels, spare rows."""
+"""Limits that a table's design sets to a fit: spans, levels, spare rows."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -19,21 +19,21 @@ _NO_SPAN, _THIN_SPAN = 1.3, 3.0
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict with its reason, which names the runs that would help where some would."""
+    """A verdict with its reason, which names the runs that would help."""
 
     verdict: Verdict
     reason: str
 
 
-def design_findings(used: pl.DataFrame, n_column: str = "n_params") -> list[Judgement]:
-    """What the places of the rows in the plane of ln N and ln D cannot show."""
-    N, D = (used[c].to_numpy().astype(float) for c in (n_column, "tokens"))
-    found = []
+def design_findings(used: pl.DataFrame) -> list[Judgement]:
+    """What the places of the rows in the plane of ln N and ln D leave undetermined."""
+    N, D = (used[c].to_numpy().astype(float) for c in ("n_params", "tokens"))
+    findings = []
     C_span, ratio_span = _span(N * D), _span(D / N)
     for name, values, symbol in (("model size", N, "N"), ("token count", D, "D")):
         count = _levels(values)
         if count < 3:
-            found.append(
+            findings.append(
                 Judgement(
                     "not_identified",
                     f"only {count} {name}{'s' if count > 1 else ''}: a power of {symbol} and a "
@@ -41,7 +41,7 @@ def design_findings(used: pl.DataFrame, n_column: str = "n_params") -> list[Judg
                 )
             )
     if C_span < _NO_SPAN:
-        found.append(
+        findings.append(
             Judgement(
                 "not_identified",
                 f"all rows lie on one budget (compute spans a factor {C_span:.2f}): how N* grows "
@@ -49,14 +49,14 @@ def design_findings(used: pl.DataFrame, n_column: str = "n_params") -> list[Judg
             )
         )
     elif C_span < _THIN_SPAN:
-        found.append(
+        findings.append(
             Judgement(
                 "weak",
                 f"compute spans only a factor {C_span:.1f}: extend it tenfold at either end.",
             )
         )
     if ratio_span < _NO_SPAN:
-        found.append(
+        findings.append(
             Judgement(
                 "not_identified",
                 f"D/N is constant at {np.median(D / N):.3g} (it spans a factor "
@@ -65,12 +65,12 @@ def design_findings(used: pl.DataFrame, n_column: str = "n_params") -> list[Judg
             )
         )
     elif ratio_span < _THIN_SPAN:
-        found.append(
+        findings.append(
             Judgement("weak", f"D/N spans only a factor {ratio_span:.1f}: add rows at both sides.")
         )
     across = _narrowest(np.log(N), np.log(D))
-    if not found and across < np.log(_NO_SPAN):
-        found.append(
+    if not findings and across < np.log(_NO_SPAN):
+        findings.append(
             Judgement(
                 "not_identified",
                 "all rows lie on one line in the plane of ln N and ln D, so one of them stands "
@@ -79,15 +79,15 @@ def design_findings(used: pl.DataFrame, n_column: str = "n_params") -> list[Judg
         )
     levels = budgets(used)
     if len(levels) == 2 and C_span >= _NO_SPAN:
-        found.append(
+        findings.append(
             Judgement("weak", "two budgets: nothing tests the power law between them. Add a third.")
         )
-    return found
+    return findings
 
 
-def loss_findings(used: pl.DataFrame, n_column: str) -> list[Judgement]:
+def loss_findings(used: pl.DataFrame) -> list[Judgement]:
     """Whether loss curves upwards along a budget: without that there is no optimum to find."""
-    N, D, loss = (used[c].to_numpy().astype(float) for c in (n_column, "tokens", "val_loss"))
+    N, D, loss = (used[c].to_numpy().astype(float) for c in ("n_params", "tokens", "val_loss"))
     c, r, y = np.log(N * D), np.log(D / N), np.log(loss)
     if np.ptp(y) < 1e-9:
         return [Judgement("not_identified", "every row has the same loss.")]

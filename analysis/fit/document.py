@@ -3,18 +3,16 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.isoflop import IsoflopFit
+from analysis.fit.records import GroupFit, OptimalPoint
 from analysis.solver.problem import FREE
 
-if TYPE_CHECKING:
-    from analysis.fit.envelope import EnvelopeFit
-    from analysis.fit.records import GroupFit, OptimalPoint
 
-
-def group_json(group: "GroupFit") -> dict[str, Any]:
-    """The object; its keys are explained in docs/fitting/output.md. Not finite becomes null."""
+def group_json(group: GroupFit) -> dict[str, Any]:
+    """The keys are explained in docs/fitting/output.md; what is not finite becomes null."""
     fit, law = group.fit, group.fit.law
     names = ["E", "A", "B", "alpha", "beta"]
     if law.form in ("gamma", "kaplan"):
@@ -74,7 +72,7 @@ def group_json(group: "GroupFit") -> dict[str, Any]:
     return finite
 
 
-def envelope_json(fit: "EnvelopeFit") -> dict[str, Any]:
+def envelope_json(fit: EnvelopeFit) -> dict[str, Any]:
     """Approach 1: exponents along the envelope of training curves, and the reason for none."""
     document = {
         "exponent_N": fit.N.exponent if fit.N else None,
@@ -91,7 +89,7 @@ def envelope_json(fit: "EnvelopeFit") -> dict[str, Any]:
     return finite
 
 
-def _optimal(point: "OptimalPoint") -> dict[str, Any]:
+def _optimal(point: OptimalPoint) -> dict[str, Any]:
     return {
         "flops": point.flops,
         "n_opt": point.n_opt,

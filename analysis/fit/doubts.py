@@ -1,22 +1,17 @@
-"""What is doubtful about a fit, in sentences; each with its number and what to do."""
+"""Doubts about a fit, in sentences: each with its number and a way out."""
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
 
-from analysis.fit.conventions import FAR_FROM_6ND, Convention, flops_ratio
-from analysis.fit.isoflop import IsoflopFit, ParabolaBias
+from analysis.fit.conventions import FAR_FROM_6ND, flops_ratio
 from analysis.fit.parametric import clusters_of
+from analysis.fit.records import GroupFit
 from analysis.law import LawFit
-from analysis.observations import Duplicate, name_rows
+from analysis.observations import name_rows
 from analysis.solver.problem import Problem, make_problem
 from analysis.solver.search import Optimum, find_optimum
-
-if TYPE_CHECKING:
-    from analysis.fit.records import Influence
-
 
 _OUTLIER = 8.0  # median absolute deviations
 _FEW_RUNS = 12  # resampled as wholes, fewer trainings give too few different tables
@@ -25,23 +20,20 @@ _BENT = 0.02  # shift of an exponent worth a sentence
 _MISFIT = 0.2
 
 
-def doubts(
-    problem: Problem,
-    optimum: Optimum,
-    fit: LawFit,
-    isoflop: IsoflopFit,
-    bias: ParabolaBias | None,
-    used: pl.DataFrame,
-    influence: "Sequence[Influence]",
-    conventions: Sequence[Convention],
-    duplicates: Sequence[Duplicate],
-) -> Iterator[str]:
-    """Sentences in the order in which a reader should worry."""
-    yield from _search(problem, optimum, fit)
-    yield from _rows(fit, used, influence, duplicates)
+def doubts(problem: Problem, optimum: Optimum, group: GroupFit, derived: str) -> Iterator[str]:
+    """Sentences in the order in which a reader should worry.
+
+    Args:
+        group: the fit, its own doubts not yet filled in.
+        derived: how a missing column of the table was computed, or empty.
+    """
+    yield from _search(problem, optimum, group.fit)
+    yield from _rows(group)
+    if derived:
+        yield f"The table lacks a column, computed as {derived}."
     yield from _shape(problem, optimum)
-    yield from _approaches(fit, isoflop, bias)
-    yield from _counts(used, conventions)
+    yield from _approaches(group)
+    yield from _counts(group)
 
 
 def _search(problem: Problem, optimum: Optimum, fit: LawFit) -> Iterator[str]:
@@ -64,12 +56,8 @@ def _search(problem: Problem, optimum: Optimum, fit: LawFit) -> Iterator[str]:
         )
 
 
-def _rows(
-    fit: LawFit,
-    used: pl.DataFrame,
-    influence: "Sequence[Influence]",
-    duplicates: Sequence[Duplicate],
-) -> Iterator[str]:
+def _rows(group: GroupFit) -> Iterator[str]:
+    used = group.used
     size = np.abs(used["residual"].to_numpy())
     scatter = float(np.median(size))
     far = used.filter(pl.Series(size > _OUTLIER * max(scatter, 1e-12)))
@@ -78,9 +66,9 @@ def _rows(
             f"{name_rows(far['row'])} {'lies' if far.height == 1 else 'lie'} more than "
             f"{_OUTLIER:.0f} times the median deviation of {100 * scatter:.2g} % from the law."
         )
-    interval = fit.intervals.values.get("exponent_N")
-    if influence and interval:
-        top = influence[0]
+    interval = group.fit.intervals.values.get("exponent_N")
+    if group.influence and interval:
+        top = group.influence[0]
         if abs(top.effect_on_exponent_N) > 0.25 * (interval[1] - interval[0]):
             yield (
                 f"Row {top.row} alone moves exponent_N by {top.effect_on_exponent_N:+.3f} when "
@@ -92,16 +80,12 @@ def _rows(
             f"The rows come from {clusters.max() + 1} trainings, which are resampled as wholes: "
             "so few make intervals rough."
         )
-    exact = [d for d in duplicates if d.exact]
-    near = [d for d in duplicates if not d.exact]
-    for kind, pairs in (("Exact", exact), ("Near", near)):
+    for kind, exact in (("Exact", True), ("Near", False)):
+        pairs = [pair for pair in group.duplicates if pair.exact == exact]
         if pairs:
-            named = ", ".join(f"{d.row} repeats {d.of}" for d in pairs[:8])
+            named = ", ".join(f"{pair.row} repeats {pair.of}" for pair in pairs[:8])
             more = f" and {len(pairs) - 8} more" if len(pairs) > 8 else ""
             yield f"{kind} duplicates are counted twice: row {named}{more}."
-    derived = str(used["derived"][0])
-    if derived:
-        yield f"The table lacks a column, computed as {derived}."
 
 
 def _shape(problem: Problem, optimum: Optimum) -> Iterator[str]:
@@ -122,7 +106,8 @@ def _shape(problem: Problem, optimum: Optimum) -> Iterator[str]:
         )
 
 
-def _approaches(fit: LawFit, isoflop: IsoflopFit, bias: ParabolaBias | None) -> Iterator[str]:
+def _approaches(group: GroupFit) -> Iterator[str]:
+    fit, isoflop, bias = group.fit, group.isoflop, group.parabola_bias
     for valley in isoflop.valleys:
         if valley.status != "ok":
             yield f"Budget {valley.flops:.2e} is left out of approach 2: {valley.advice}"
@@ -144,20 +129,20 @@ def _approaches(fit: LawFit, isoflop: IsoflopFit, bias: ParabolaBias | None) -> 
         )
 
 
-def _counts(used: pl.DataFrame, conventions: Sequence[Convention]) -> Iterator[str]:
-    ratio = flops_ratio(used)
+def _counts(group: GroupFit) -> Iterator[str]:
+    ratio = flops_ratio(group.used)
     if ratio and max(abs(ratio[0] - 1), abs(ratio[1] - 1)) > FAR_FROM_6ND:
         yield (
             f"Counted FLOPs are {ratio[0]:.2f} to {ratio[1]:.2f} times 6·N·D, so N* at a budget "
             "depends on which C is meant; see the table of conventions."
         )
-    exponents = [c.exponent_N for c in conventions]
+    exponents = [c.exponent_N for c in group.conventions]
     if exponents and max(exponents) - min(exponents) > _BENT:
         yield (
             f"The count of N and C decides the answer: exponent_N runs from {min(exponents):.3f} "
             f"to {max(exponents):.3f} over the {len(exponents)} conventions of this table."
         )
-    if str(used["n_counts"][0]) == "unknown":
+    if group.fit.law.n_counts == "unknown":
         yield (
             "The table does not say what its N counts (embeddings, head). Say it with --map, for "
             "example --map n_params_total=COLUMN."

@@ -1,7 +1,7 @@
 """Approach 1 of Hoffmann et al. 2022: the lower envelope of all training curves.
 
-Every point of every curve is a candidate (C, loss). The lower convex hull keeps those
-no mixture of others beats; which model holds the hull at a compute gives N*(C) and D*(C).
+Every point of every curve is a candidate (C, loss). The lower convex hull keeps those that
+no mixture of others beats; the model that holds the hull at a compute gives N*(C) and D*(C).
 A point in mid-training was reached with a learning rate meant for a longer run, so the envelope
 lies above what runs of matched length reach: compare it with approaches 2 and 3.
 """
@@ -16,7 +16,7 @@ from analysis.fit.power_law import PowerLaw, power_law
 from analysis.law import Array
 from analysis.observations import TableError
 
-CURVE_COLUMNS = ("run_id", "n_params", "tokens", "train_flops")
+_COLUMNS = ("run_id", "n_params", "tokens", "train_flops")
 _BINS = 120  # log-spaced bins of a curve; each is represented by its median
 
 
@@ -47,12 +47,12 @@ def fit_envelope(
     Raises:
         TableError: a column is missing, or a value is missing, not finite or not positive.
     """
-    for name in (*CURVE_COLUMNS, loss):
+    for name in (*_COLUMNS, loss):
         if name not in curves.columns:
             raise TableError(
                 f"the curves have no column {name}; they have {', '.join(curves.columns)}."
             )
-    points = curves.select(*CURVE_COLUMNS, pl.col(loss).alias("loss"))
+    points = curves.select(*_COLUMNS, pl.col(loss).alias("loss"))
     for name in points.columns[1:]:
         values = points[name].cast(pl.Float64)
         bad = np.flatnonzero(~(np.isfinite(values.to_numpy()) & (values.to_numpy() > 0)))
@@ -127,7 +127,7 @@ def _laws(hull: pl.DataFrame, level: float) -> tuple[PowerLaw, PowerLaw] | str:
             "two sizes. Train sizes further apart, or longer."
         )
     log_C = np.log(used["train_flops"].to_numpy())
-    # A vertex stands for the stretch of compute around it.
+    # A vertex weighs by the stretch of compute around it.
     weights = np.gradient(log_C)
     return (
         power_law(log_C, np.log(used["n_params"].to_numpy()), level, weights),

@@ -1,4 +1,4 @@
-"""Whether a table can carry the question asked of it, quantity by quantity.
+"""Whether the data determine each quantity.
 
 A fit always returns numbers. A verdict says whether the table determines them: first by its
 design (one budget, constant D/N, too few sizes), then by the loss itself (no curvature along a
@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from analysis.fit.design import Judgement, Verdict, design_findings, loss_findings, run_findings
-from analysis.law import Form, Intervals
+from analysis.law import Intervals
 from analysis.solver.problem import Problem
 from analysis.solver.profile import Profile
 from analysis.solver.search import Optimum
@@ -30,9 +30,6 @@ def judge(
     used: pl.DataFrame,
     profiles: Mapping[str, Profile],
     intervals: Intervals,
-    *,
-    form: Form,
-    n_column: str = "n_params",
 ) -> dict[str, Judgement]:
     """Verdicts on exponent_N, exponent_D, n_opt, d_opt and E.
 
@@ -41,8 +38,8 @@ def judge(
             they were profiled for.
     """
     findings = [
-        *design_findings(used, n_column),
-        *loss_findings(used, n_column),
+        *design_findings(used),
+        *loss_findings(used),
         *_fit_findings(problem, optimum),
         *run_findings(problem, used),
     ]
@@ -54,9 +51,9 @@ def judge(
         ("d_opt", "d_opt"),
     ):
         own: list[Judgement] = []
-        if form == "tied" and name.startswith("exponent"):
+        if problem.form == "tied" and name.startswith("exponent"):
             own = [Judgement("not_identified", "form tied sets it to 0.5; the table is not asked.")]
-        elif form == "data_constrained":
+        elif problem.form == "data_constrained":
             own = [_interval_finding(intervals)]
         elif profile_name in profiles:
             own = [_profile_finding(profiles[profile_name], mirrored=name == "exponent_D")]
@@ -74,11 +71,11 @@ def judge(
 
 
 def _fit_findings(problem: Problem, optimum: Optimum) -> list[Judgement]:
-    """What the optimum itself gives away."""
-    found = []
+    """Weaknesses that the optimum itself shows."""
+    findings = []
     stuck = [name for name in optimum.at_bound if name != "E"]
     if stuck:
-        found.append(
+        findings.append(
             Judgement(
                 "not_identified",
                 f"the fit drives {', '.join(stuck)} to the edge of what is searched: the table "
@@ -86,7 +83,7 @@ def _fit_findings(problem: Problem, optimum: Optimum) -> list[Judgement]:
             )
         )
     if "E" in optimum.at_bound and problem.form != "kaplan":
-        found.append(
+        findings.append(
             Judgement(
                 "weak",
                 "E is driven to 0, so power laws alone describe the table and the exponents carry "
@@ -94,21 +91,21 @@ def _fit_findings(problem: Problem, optimum: Optimum) -> list[Judgement]:
             )
         )
     if not optimum.converged:
-        found.append(
+        findings.append(
             Judgement("weak", "the search did not converge; treat every number as a sketch.")
         )
     if optimum.second_best is not None:
         theta = problem.constants(np.stack([optimum.x, optimum.second_best[1]]))
         share = theta["beta"] / (theta["alpha"] + theta["beta"])
         if abs(share[1] - share[0]) > _BASIN_GAP:
-            found.append(
+            findings.append(
                 Judgement(
                     "weak",
                     f"a second basin fits within 5 % and has exponent {share[1]:.3f} instead of "
                     f"{share[0]:.3f}.",
                 )
             )
-    found += _faint_terms(problem, optimum)
+    findings += _faint_terms(problem, optimum)
     theta = problem.chart.to_theta(optimum.x[None])[0]
     terms = (
         np.log(theta[3]) + theta[1] - theta[3] * problem.rows.n,
@@ -117,7 +114,7 @@ def _fit_findings(problem: Problem, optimum: Optimum) -> list[Judgement]:
     too_small = float((terms[0] > terms[1]).mean())
     if too_small in (0.0, 1.0):
         side = "smaller" if too_small else "larger"
-        found.append(
+        findings.append(
             Judgement(
                 "weak",
                 f"every model is {side} than the fitted optimum for its compute, which is "
@@ -126,14 +123,14 @@ def _fit_findings(problem: Problem, optimum: Optimum) -> list[Judgement]:
         )
     spare = len(problem.rows.loss) - len(problem.free)
     if spare < 3:
-        found.append(
+        findings.append(
             Judgement(
                 "weak",
                 f"{len(problem.rows.loss)} rows for {len(problem.free)} constants leave "
                 f"{spare} to judge by.",
             )
         )
-    return found
+    return findings
 
 
 def _faint_terms(problem: Problem, optimum: Optimum) -> list[Judgement]:
@@ -149,13 +146,13 @@ def _faint_terms(problem: Problem, optimum: Optimum) -> list[Judgement]:
         "D": constants["B"] * D ** -constants["beta"],
     }
     inner = terms["N"] + terms["D"]
-    found = []
+    findings = []
     for symbol, term in terms.items():
         # What the loss would do if only this term varied as it does over the table.
         held = np.median(inner - term)
         moved = np.ptp(np.log(constants["E"] + (term + held) ** constants["gamma"]))
         if moved < max(_FAINT * scatter, _UNSEEN):
-            found.append(
+            findings.append(
                 Judgement(
                     "not_identified",
                     f"over this table the term of {symbol} moves the loss by "
@@ -163,11 +160,11 @@ def _faint_terms(problem: Problem, optimum: Optimum) -> list[Judgement]:
                     f"widen the range of {symbol}, or reduce the noise.",
                 )
             )
-    return found
+    return findings
 
 
 def _profile_finding(profile: Profile, *, mirrored: bool) -> Judgement:
-    """What a profile says; `mirrored` reads the exponent of D* as one minus that of N*."""
+    """The verdict of a profile; `mirrored` reads the exponent of D* as one minus that of N*."""
     low, high = profile.interval
     if mirrored:
         low, high = (None if end is None else 1 - end for end in (high, low))

@@ -1,7 +1,7 @@
 """Approach 2 of Hoffmann et al. 2022: a valley of loss for each budget, then power laws.
 
 On one budget loss against ln N is close to a parabola near its minimum; the minima of several
-budgets give N*(C) and D*(C). An Akima spline through the same points stands beside it.
+budgets give N*(C) and D*(C). An Akima spline through the same points is reported beside it.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Valley:
             points than coefficients or its curvature may be zero.
         n_akima: minimum of the spline, None when it is not inside the grid.
         rows: table rows near the valley that the parabola used.
-        advice: what would mend a refused valley; empty when it is ok.
+        advice: how to repair a refused valley; empty when it is ok.
     """
 
     flops: float
@@ -83,7 +83,7 @@ class IsoflopFit:
 class ParabolaBias:
     """Approach 2 applied to an approach 3 law's own losses on the same grid.
 
-    What differs from the law's exponent is the parabola's doing: wide, off-centre and
+    The difference from the law's exponent is the parabola's error: wide, off-centre and
     asymmetric grids shift its minimum.
     """
 
@@ -92,19 +92,13 @@ class ParabolaBias:
     shift_N_factors: tuple[float, ...]
 
 
-def fit_isoflop(
-    observations: pl.DataFrame, *, n_column: str = "n_params", level: float = 0.9
-) -> IsoflopFit:
-    """Valleys of every budget of the table, and N*(C), D*(C) through them.
+def fit_isoflop(used: pl.DataFrame, *, level: float = 0.9) -> IsoflopFit:
+    """Valleys of every budget of the rows, and N*(C), D*(C) through them.
 
-    Rows with an `excluded_reason` are left out. A table without budgets, or with fewer than
-    two usable valleys, gives a fit without power laws and the reason.
+    Rows without budgets, or with fewer than two usable valleys, give a fit without power laws
+    and the reason.
     """
-    used = observations
-    if "excluded_reason" in used.columns:
-        used = used.filter(pl.col("excluded_reason").is_null())
-    groups = budgets(used)
-    valleys = tuple(_valley(flops, group, n_column, level) for flops, group in groups)
+    valleys = tuple(_valley(flops, group, level) for flops, group in budgets(used))
     return _through(valleys, level)
 
 
@@ -124,14 +118,14 @@ def budgets(used: pl.DataFrame) -> list[tuple[float, pl.DataFrame]]:
     ordered = used.sort(column)
     logs = np.log(ordered[column].to_numpy())
     group = np.concatenate([[0], np.cumsum(np.diff(logs) > np.log(_SAME_BUDGET))])
-    found, covered = [], 0
+    levels, covered = [], 0
     for label in np.unique(group):
         part = ordered.filter(pl.Series(group == label))
         inside = logs[group == label]
         if part["n_params"].n_unique() >= 3 and np.ptp(inside) <= 2 * np.log(_SAME_BUDGET):
-            found.append((float(np.exp(np.median(inside))), part))
+            levels.append((float(np.exp(np.median(inside))), part))
             covered += part.height
-    return found if covered >= 0.6 * used.height else []
+    return levels if covered >= 0.6 * used.height else []
 
 
 def parabola(N: Array, loss: Array, points: int = 60) -> tuple[Array, Array]:
@@ -142,15 +136,14 @@ def parabola(N: Array, loss: Array, points: int = 60) -> tuple[Array, Array]:
     return np.exp(fine), np.asarray(coefficients(fine))
 
 
-def parabola_bias(fit: IsoflopFit, observations: pl.DataFrame, law: LossLaw) -> ParabolaBias | None:
-    """What approach 2 makes of the law's own noise-free losses; None without power laws.
+def parabola_bias(fit: IsoflopFit, used: pl.DataFrame, law: LossLaw) -> ParabolaBias | None:
+    """Approach 2 on the law's own noise-free losses; None without power laws.
 
     Args:
-        observations: the table both were fitted on; N as the law counts it in `n_params`.
+        used: the rows both were fitted on.
     """
-    by_row = {int(row): k for k, row in enumerate(observations["row"])}
-    N = observations["n_params"].to_numpy().astype(float)
-    D = observations["tokens"].to_numpy().astype(float)
+    by_row = {int(row): k for k, row in enumerate(used["row"])}
+    N, D = (used[c].to_numpy().astype(float) for c in ("n_params", "tokens"))
     shifts, logs_C, logs_N = [], [], []
     for valley in fit.valleys:
         if valley.status != "ok":
@@ -216,7 +209,7 @@ def _fieller(c: Array, covariance: Array, width: float) -> tuple[float, float] |
 
 
 def _near(u: Array, loss: Array) -> NDArray[np.bool_]:
-    """Which points lie near the valley: a window around the minimum, moved until it stays."""
+    """The points near the valley: a window around the minimum, moved until it stays."""
     keep = np.ones(len(u), bool)
     centre = float(u[np.argmin(loss)])
     for _ in range(20):
@@ -231,10 +224,10 @@ def _near(u: Array, loss: Array) -> NDArray[np.bool_]:
     return keep
 
 
-def _valley(flops: float, group: pl.DataFrame, n_column: str, level: float) -> Valley:
-    group = group.sort(n_column)
+def _valley(flops: float, group: pl.DataFrame, level: float) -> Valley:
+    group = group.sort("n_params")
     rows = tuple(int(row) for row in group["row"])
-    u = np.log(group[n_column].to_numpy().astype(float))
+    u = np.log(group["n_params"].to_numpy().astype(float))
     d = np.log(group["tokens"].to_numpy().astype(float))
     loss = group["val_loss"].to_numpy().astype(float)
     empty = Valley(

@@ -1,21 +1,18 @@
 """The page of a fit: the answer first, then what carries it, then every figure."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from analysis.fit import curve_figures, figures, isoflop_figures
 from analysis.fit.envelope import EnvelopeFit
+from analysis.fit.records import GroupFit
 from analysis.fit.text import convention_rows, optimal_rows, search_line, verdict_rows
 from analysis.page import Page
 from analysis.words import formula
 
-if TYPE_CHECKING:
-    from analysis.fit.records import GroupFit
 
-
-def fit_page(groups: "Sequence[GroupFit]", *, title: str) -> Page:
+def fit_page(groups: Sequence[GroupFit], *, title: str) -> Page:
     """One self-contained page for all groups of a table."""
     page = Page(title)
     for place, group in enumerate(groups):
@@ -23,7 +20,7 @@ def fit_page(groups: "Sequence[GroupFit]", *, title: str) -> Page:
     return page
 
 
-def add_fit(page: Page, group: "GroupFit", *, prefix: str) -> None:
+def add_fit(page: Page, group: GroupFit, *, prefix: str) -> None:
     """A group's part of a page; `prefix` keeps the figures' names apart."""
     _answer(page, group)
     _figures(page, group, prefix)
@@ -42,7 +39,7 @@ def add_envelope(page: Page, curves: pl.DataFrame, fit: EnvelopeFit) -> None:
     )
 
 
-def _answer(page: Page, group: "GroupFit") -> None:
+def _answer(page: Page, group: GroupFit) -> None:
     fit, law = group.fit, group.fit.law
     if group.group is not None:
         page.heading(str(group.group))
@@ -56,7 +53,7 @@ def _answer(page: Page, group: "GroupFit") -> None:
     page.table(["C, FLOPs", "N*, parameters", "D*, tokens", "D*/N*", "loss"], optimal_rows(group))
     level = f"{fit.intervals.level:.0%} intervals: {fit.intervals.method.replace('_', ' over ')}. "
     page.text(
-        (level if fit.intervals.values else "No intervals were asked for. ")
+        (level if fit.intervals.values else "No intervals were computed. ")
         + f"C = 6·N·D. {search_line(group)}. Leaving each row out in turn, it is predicted "
         f"to {group.leave_one_out_percent:.2g} % (rms).",
         role="soft",
@@ -67,7 +64,7 @@ def _answer(page: Page, group: "GroupFit") -> None:
         page.text(doubt, role="warn")
 
 
-def _figures(page: Page, group: "GroupFit", prefix: str) -> None:
+def _figures(page: Page, group: GroupFit, prefix: str) -> None:
     page.heading("The law and the runs")
     page.figure(
         figures.draw_contours(figures.contour_data(group), group), name=f"{prefix}-contours"
@@ -89,7 +86,7 @@ def _figures(page: Page, group: "GroupFit", prefix: str) -> None:
         page.figure(figures.draw_cloud(cloud, group), name=f"{prefix}-cloud")
 
 
-def _small_print(page: Page, group: "GroupFit") -> None:
+def _small_print(page: Page, group: GroupFit) -> None:
     fit = group.fit
     page.heading("Which N, which C")
     page.table(

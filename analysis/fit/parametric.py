@@ -1,142 +1,94 @@
 """Approach 3 of Hoffmann et al. 2022: fit a parametric loss law to every run at once."""
 
-from typing import Literal
-
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis import observations as table
+from analysis.fit.options import DEFAULT, FitOptions
 from analysis.law import (
     Array,
-    CCounts,
     Excluded,
     FitStatus,
     Form,
-    IntervalMethod,
     Intervals,
     LawFit,
     LossLaw,
-    NCounts,
     ObjectiveReport,
     Repetition,
     Support,
     constants_and_exponents,
 )
-from analysis.observations import TableError
-from analysis.solver.objective import Objective, ObjectiveName, Rows
+from analysis.observations import Table, TableError, check
+from analysis.solver.objective import Rows
 from analysis.solver.problem import FREE, Problem, make_problem
 from analysis.solver.search import Optimum, find_optimum
-from analysis.solver.uncertainty import bootstrap as bootstrap_draws
-from analysis.solver.uncertainty import covariances, delta_intervals, percentile_intervals
-
-_COUNTS_LABEL: dict[str, NCounts] = {
-    "n_params_total": "n_params_total",
-    "n_params_non_embedding": "n_params_non_embedding",
-    "n_params_no_input_embedding": "n_params",
-}
+from analysis.solver.uncertainty import (
+    bootstrap,
+    covariances,
+    delta_intervals,
+    percentile_intervals,
+)
 
 
 def fit_parametric(
-    observations: pl.DataFrame,
-    *,
-    form: Form = "chinchilla",
-    objective: ObjectiveName = "huber_log",
-    delta: float = 1e-3,
-    bootstrap: int = 1000,
-    seed: int = 0,
-    level: float = 0.9,
-    n_column: str = "n_params",
-    name: str = "fit",
-    source: str = "",
+    table: Table, options: FitOptions = DEFAULT, *, name: str = "fit", source: str = ""
 ) -> LawFit:
-    """Fit one law to the used rows of an observations table.
+    """Fit one law to the used rows of a table; a column `weight` weighs them.
 
     The default is the procedure of Hoffmann et al. 2022, eq. 3: Huber's penalty, delta 1e-3,
     of log-loss, summed. Several checkpoints of one run are resampled together.
 
-    Args:
-        observations: any frame `observations.check` accepts; a column `weight` weighs rows.
-        bootstrap: number of resamples; 0 for none.
-        n_column: which parameter count is N.
-
     Raises:
         TableError: bad values, or fewer rows than free constants.
     """
-    problem, used, excluded = pose(
-        observations, form=form, objective=objective, delta=delta, n_column=n_column
-    )
+    problem, table = pose(table, options)
     problem, optimum = find_optimum(problem)
-    return finish(
-        problem,
-        optimum,
-        used,
-        excluded,
-        form=form,
-        resamples=bootstrap,
-        seed=seed,
-        level=level,
-        n_column=n_column,
-        name=name,
-        source=source,
-    )
+    return finish(problem, optimum, table, options, name=name, source=source)
 
 
-def pose(
-    observations: pl.DataFrame,
-    *,
-    form: Form,
-    objective: ObjectiveName,
-    delta: float,
-    n_column: str = "n_params",
-) -> tuple[Problem, pl.DataFrame, tuple[Excluded, ...]]:
-    """The problem a table poses, the rows it uses and those it leaves out.
+def pose(table: Table, options: FitOptions) -> tuple[Problem, Table]:
+    """The problem of fitting a table, and the table checked.
 
     Raises:
         TableError: see `fit_parametric`.
-        ValueError: delta is not positive.
     """
-    if not delta > 0:
-        raise ValueError(f"delta={delta} must be positive: it is where Huber's penalty turns.")
-    frame = table.check(observations)
-    used = frame.filter(pl.col("excluded_reason").is_null())
-    left_out = frame.filter(pl.col("excluded_reason").is_not_null())
-    excluded = tuple(
-        Excluded(int(row), str(reason))
-        for row, reason in left_out.select("row", "excluded_reason").iter_rows()
-    )
-    needed = len(FREE[form])
+    table = check(table)
+    used, form = table.used, options.form
     if not used.height:
         raise TableError("no row is left to fit: all are excluded, by --where or by their reason.")
-    if used.height < needed:
+    if used.height < len(FREE[form]):
         raise TableError(
-            f"form {form} has {needed} free constants {', '.join(FREE[form])} but the table has "
-            f"only {used.height} to fit. Add runs, or choose a form with fewer constants.",
+            f"form {form} has {len(FREE[form])} free constants {', '.join(FREE[form])} but the "
+            f"table has only {used.height} to fit. Add runs, or choose a form with fewer "
+            "constants.",
             used["row"].to_list(),
         )
     unique = _unique_tokens(used) if form == "data_constrained" else None
-    N, D, loss = (used[c].to_numpy().astype(float) for c in (n_column, "tokens", "val_loss"))
-    weights = used["weight"].to_numpy() if "weight" in used.columns else np.ones(len(N))
+    N, D, loss = (used[c].to_numpy().astype(float) for c in ("n_params", "tokens", "val_loss"))
     rows = Rows.of(N, D, loss, unique)
-    problem = make_problem(form, Objective(objective, delta), rows, weights)
-    return problem, used, excluded
+    return make_problem(form, options.objective, rows, weights_of(used)), table
+
+
+def weights_of(used: pl.DataFrame) -> Array:
+    """The rows' weights; 1 for each where the table has none."""
+    return used["weight"].to_numpy() if "weight" in used.columns else np.ones(used.height)
 
 
 def _unique_tokens(used: pl.DataFrame) -> Array:
-    """Unique tokens behind each row; some row must repeat them.
+    """The unique tokens of each row; some row must repeat them.
 
     Raises:
         TableError: no such column, or no row with tokens above it.
     """
     if "unique_tokens" not in used.columns:
         raise TableError(
-            "form data_constrained needs the number of unique tokens behind each run: a column "
+            "form data_constrained needs the number of unique tokens of each run: a column "
             "unique_tokens, or --map unique_tokens=COLUMN."
         )
     if not (used["tokens"] > used["unique_tokens"]).any():
         raise TableError(
-            "no row has tokens above unique_tokens, so nothing tells what repeating costs. Fit "
-            "form chinchilla instead."
+            "no row has tokens above unique_tokens, so the cost of repeating cannot be fitted. "
+            "Use --form chinchilla."
         )
     return used["unique_tokens"].to_numpy().astype(float)
 
@@ -144,40 +96,16 @@ def _unique_tokens(used: pl.DataFrame) -> Array:
 def finish(
     problem: Problem,
     optimum: Optimum,
-    used: pl.DataFrame,
-    excluded: tuple[Excluded, ...],
+    table: Table,
+    options: FitOptions,
     *,
-    form: Form,
-    resamples: int,
-    seed: int,
-    level: float,
-    n_column: str = "n_params",
-    name: str = "fit",
-    source: str = "",
+    name: str,
+    source: str,
 ) -> LawFit:
-    """Intervals and provenance around an optimum already found."""
+    """The law at an optimum of a checked table, with its intervals and provenance."""
     point = constants_and_exponents(problem.constants(optimum.x[None]))
-    clusters = clusters_of(used)
-    draws: dict[str, Array] = {}
-    intervals = Intervals(level, "none", {}, {})
-    rows, free = len(problem.rows.loss), len(problem.free)
-    if resamples and rows > free:
-        basins = [optimum.x] + ([optimum.second_best[1]] if optimum.second_best else [])
-        points = bootstrap_draws(
-            problem, np.stack(basins), draws=resamples, seed=seed, clusters=clusters
-        )
-        draws = constants_and_exponents(problem.constants(points))
-        method: IntervalMethod = "bootstrap_rows" if clusters is None else "bootstrap_runs"
-        intervals = Intervals(
-            level,
-            method,
-            percentile_intervals(draws, level),
-            {key: float(column.std()) for key, column in draws.items()},
-            {
-                key: delta_intervals(problem, optimum.x, covariance, constants_and_exponents, level)
-                for key, covariance in covariances(problem, optimum.x, clusters).items()
-            },
-        )
+    used, form = table.used, problem.form
+    intervals, draws = _intervals(problem, optimum, clusters_of(used), options)
     repetition = None
     if form == "data_constrained":
         repetition = Repetition(R_D=float(point["R_D"][0]), R_N=float(point["R_N"][0]))
@@ -186,16 +114,17 @@ def finish(
         form=form,
         **{key: float(point[key][0]) for key in ("E", "A", "B", "alpha", "beta", "gamma")},
         repetition=repetition,
-        n_counts=_counts(used, n_column),
-        c_counts=_flops_counted(used),
-        loss_unit=_unit(used),
+        n_counts=table.n_counts,
+        c_counts=table.c_counts,
+        loss_unit=table.loss_unit,
         source=source,
-        support=_support(used, n_column),
+        support=_support(used),
         draws={key: tuple(map(float, draws[key])) for key in _drawn(form) if key in draws},
     )
     # Values are kept under weights of mean 1; the report is under the table's own.
-    scale = float(used["weight"].to_numpy().mean()) if "weight" in used.columns else 1.0
+    scale = float(weights_of(used).mean())
     second = optimum.second_best
+    excluded = table.frame.filter(pl.col("excluded_reason").is_not_null())
     return LawFit(
         law=law,
         status=_status(optimum),
@@ -213,14 +142,42 @@ def finish(
         ),
         at_bound=optimum.at_bound,
         rows_used=tuple(used["row"].to_list()),
-        rows_excluded=excluded,
+        rows_excluded=tuple(
+            Excluded(row, reason)
+            for row, reason in excluded.select("row", "excluded_reason").iter_rows()
+        ),
         intervals=intervals,
         draws=draws,
     )
 
 
+def _intervals(
+    problem: Problem, optimum: Optimum, clusters: NDArray[np.intp] | None, options: FitOptions
+) -> tuple[Intervals, dict[str, Array]]:
+    """Intervals and bootstrap draws of the constants; both empty without a bootstrap."""
+    level = options.level
+    if not options.bootstrap or len(problem.rows.loss) <= len(problem.free):
+        return Intervals(level, "none", {}, {}), {}
+    basins = [optimum.x] + ([optimum.second_best[1]] if optimum.second_best else [])
+    points = bootstrap(
+        problem, np.stack(basins), draws=options.bootstrap, seed=options.seed, clusters=clusters
+    )
+    draws = constants_and_exponents(problem.constants(points))
+    intervals = Intervals(
+        level,
+        "bootstrap_rows" if clusters is None else "bootstrap_runs",
+        percentile_intervals(draws, level),
+        {key: float(column.std()) for key, column in draws.items()},
+        {
+            key: delta_intervals(problem, optimum.x, covariance, constants_and_exponents, level)
+            for key, covariance in covariances(problem, optimum.x, clusters).items()
+        },
+    )
+    return intervals, draws
+
+
 def clusters_of(used: pl.DataFrame) -> NDArray[np.intp] | None:
-    """For each row the number of the training it comes from; None when all are different."""
+    """For each row the number of its training; None when every row is a training of its own."""
     names = [name for name in ("parent_run_id", "run_id") if name in used.columns]
     if not names:
         return None
@@ -244,29 +201,10 @@ def _exponent(problem: Problem, x: Array) -> float:
     return float(constants_and_exponents(problem.constants(x[None]))["exponent_N"][0])
 
 
-def _counts(used: pl.DataFrame, n_column: str) -> NCounts:
-    if n_column in _COUNTS_LABEL:
-        return _COUNTS_LABEL[n_column]
-    told = str(used["n_counts"][0])
-    return told if told in ("n_params", "n_params_total", "n_params_non_embedding") else "unknown"  # type: ignore[return-value]
-
-
-def _flops_counted(used: pl.DataFrame) -> CCounts:
-    """The law's own arithmetic is C = 6·N·D; counted FLOPs enter only through the table."""
-    return "train_flops" if used["c_counts"][0] == "train_flops" else "flops_6nd"
-
-
-def _unit(used: pl.DataFrame) -> Literal["nats_per_token", "bits_per_byte", "unknown"]:
-    unit = str(used["loss_unit"][0] or "unknown").lower().replace(" ", "_").replace("/", "_per_")
-    if unit in ("nats", "nats_per_token", "nat_per_token"):
-        return "nats_per_token"
-    return "bits_per_byte" if unit in ("bits_per_byte", "bpb") else "unknown"
-
-
-def _support(used: pl.DataFrame, n_column: str) -> Support:
+def _support(used: pl.DataFrame) -> Support:
     flops = used["train_flops"] if "train_flops" in used.columns else used["flops_6nd"]
     flops = flops.drop_nulls() if flops.null_count() < len(flops) else used["flops_6nd"]
-    ratio = used["tokens"] / used[n_column]
+    ratio = used["tokens"] / used["n_params"]
     return Support(
         flops=(float(flops.min()), float(flops.max())),  # type: ignore[arg-type]
         tokens_per_param=(float(ratio.min()), float(ratio.max())),  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What a group's fit holds: law, verdicts, optimal points, influence."""
+"""The records of a group's fit: law, verdicts, optimal points, influence."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from analysis.solver.profile import Profile
 
 @dataclass(frozen=True, slots=True)
 class OptimalPoint:
-    """What the law would train at a budget under C = 6·N·D; intervals by name, or empty.
+    """The law's optimum at a budget under C = 6·N·D; intervals by name, or empty.
 
     `extrapolation` is the budget over the largest compute of the table.
     """
@@ -36,10 +36,10 @@ class OptimalPoint:
 
 @dataclass(frozen=True, slots=True)
 class Influence:
-    """A row's effect on the exponent of N*: of leaving it out.
+    """The effect of leaving a row out on the exponent of N*.
 
     Attributes:
-        effect_on_exponent_N: averaged over resampled tables; see `uncertainty.influence`.
+        effect_on_exponent_N: averaged over resampled tables; see `solver.uncertainty.influence`.
         effect_alone: with all other rows present.
     """
 
@@ -50,7 +50,7 @@ class Influence:
 
 @dataclass(frozen=True, slots=True)
 class GroupFit:
-    """All of one group's answer. `used` are the rows of the fit, with a column `residual`.
+    """The whole answer on a group. `used` holds the rows of the fit and their `residual`.
 
     `leave_one_out_percent` is the root mean square error of predicting each row from the others.
     """

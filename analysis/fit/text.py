@@ -2,14 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
-from typing import TYPE_CHECKING
 
-from analysis.words import COUNTS, formula
-
-if TYPE_CHECKING:
-    from analysis.fit.envelope import EnvelopeFit
-    from analysis.fit.records import GroupFit
-
+from analysis.fit.envelope import EnvelopeFit
+from analysis.fit.records import GroupFit
+from analysis.words import COUNTS, FLOPS, formula
 
 _VERDICT = {"identified": "identified", "weak": "weak", "not_identified": "NOT IDENTIFIED"}
 _NAMES = {
@@ -21,7 +17,7 @@ _NAMES = {
 }
 
 
-def optimal_rows(group: "GroupFit") -> list[list[str]]:
+def optimal_rows(group: GroupFit) -> list[list[str]]:
     """Budget, N*, D*, tokens per parameter and loss, each with its interval."""
     rows = []
     for point in group.optimal:
@@ -41,7 +37,7 @@ def optimal_rows(group: "GroupFit") -> list[list[str]]:
     return rows
 
 
-def verdict_rows(group: "GroupFit") -> list[list[str]]:
+def verdict_rows(group: GroupFit) -> list[list[str]]:
     """Quantity, verdict, reason; exponent_D mirrors exponent_N and is left out."""
     return [
         [_NAMES[name], _VERDICT[judgement.verdict], judgement.reason]
@@ -50,12 +46,12 @@ def verdict_rows(group: "GroupFit") -> list[list[str]]:
     ]
 
 
-def convention_rows(group: "GroupFit") -> list[list[str]]:
+def convention_rows(group: GroupFit) -> list[list[str]]:
     """What N and C count, exponent of N*, N* and D/N at the table's largest compute."""
     return [
         [
-            c.n_counts,
-            c.c_counts,
+            COUNTS[c.n_counts],
+            FLOPS[c.c_counts],
             f"{c.exponent_N:.3f}",
             f"{c.n_opt:.3g}",
             f"{c.tokens_per_param:.3g}",
@@ -64,7 +60,7 @@ def convention_rows(group: "GroupFit") -> list[list[str]]:
     ]
 
 
-def search_line(group: "GroupFit") -> str:
+def search_line(group: GroupFit) -> str:
     """How the optimum was found."""
     objective, fit = group.fit.objective, group.fit
     delta = f", delta {objective.delta:g}" if objective.delta is not None else ""
@@ -75,7 +71,7 @@ def search_line(group: "GroupFit") -> str:
     )
 
 
-def envelope_line(fit: "EnvelopeFit") -> str:
+def envelope_line(fit: EnvelopeFit) -> str:
     """Approach 1 in a line."""
     if fit.N is None:
         return f"approach 1: {fit.reason}"
@@ -84,7 +80,7 @@ def envelope_line(fit: "EnvelopeFit") -> str:
     return f"N* grows as C^{fit.N.exponent:.3f}{spread}, approach 1 (envelope of the curves)"
 
 
-def group_lines(group: "GroupFit") -> Iterator[str]:
+def group_lines(group: GroupFit) -> Iterator[str]:
     """The answer, what carries it, and what is doubtful."""
     fit, law = group.fit, group.fit.law
     if group.group is not None:

@@ -1,10 +1,22 @@
-"""The laws' predictions with gradient and curvature, in parameters the solver steps in."""
+"""The laws' predictions, and the objective's derivatives in the solver's parameters."""
+
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.law import Array
 from analysis.solver.objective import Objective, Rows
+
+
+class Kernel(Protocol):
+    """The derivatives of a form's objective in its internal parameters."""
+
+    def __call__(
+        self, rows: Rows, objective: Objective, theta: Array, weights: Array
+    ) -> tuple[Array, Array, Array]:
+        """For theta (s, p) and weights (s or 1, rows): value (s,), gradient (s, p), Hessian."""
+        ...
 
 
 def predict_log(rows: Rows, theta: Array) -> Array:
@@ -155,7 +167,7 @@ def _repeated_log(rows: Rows, theta: NDArray[np.inexact]) -> NDArray[np.inexact]
 
 
 def _worth(log_ratio: NDArray[np.inexact], log_R: NDArray[np.inexact]) -> NDArray[np.inexact]:
-    """ln of (1 + R (1 - exp(-(ratio - 1)/R))): what `ratio` times the fresh stock is worth."""
+    """ln of (1 + R (1 - exp(-(ratio - 1)/R))): the worth of `ratio` times the fresh stock."""
     R = np.exp(log_R)
     # Beyond e^40 repeats the worth has long been its limit.
     ratio = np.exp(np.where(log_ratio.real < 40, log_ratio, 40.0))

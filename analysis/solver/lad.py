@@ -7,7 +7,6 @@ linear programs do: each minimises the linearised sum within a trust region
 """
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import linprog
@@ -15,18 +14,15 @@ from scipy.sparse import csr_array, eye_array, hstack
 
 from analysis.law import Array
 from analysis.solver.newton import Solution
-
-if TYPE_CHECKING:
-    from analysis.solver.problem import Problem
-
+from analysis.solver.problem import Problem
 
 _MOST_PROGRAMS = 60
 
 
-def polish_lad(problem: "Problem", solution: Solution, *, most: int = 3) -> Solution:
-    """Take the lowest `most` distinct ends of a smoothed search to their exact optimum.
+def polish_lad(problem: Problem, solution: Solution, *, most: int = 3) -> Solution:
+    """Move the lowest `most` distinct ends of a smoothed search to their exact optimum.
 
-    Ends that are not polished keep their place, marked as not converged.
+    The other ends stay, marked as not converged.
     """
     order = np.argsort(problem.value(solution.x), kind="stable")
     x, gradient = solution.x.copy(), solution.gradient.copy()
@@ -50,8 +46,8 @@ def polish_lad(problem: "Problem", solution: Solution, *, most: int = 3) -> Solu
     )
 
 
-def _descend(problem: "Problem", x: Array) -> tuple[Array, Array, bool]:
-    """Point, gradient of the Lagrangian there (zero at an optimum), and whether it is one."""
+def _descend(problem: Problem, x: Array) -> tuple[Array, Array, bool]:
+    """A point, the Lagrangian's gradient there (zero at an optimum), and whether it is one."""
     weights, chart = problem.weights, problem.chart
     radius = 0.1
     value = float(problem.value(x[None])[0])
@@ -86,7 +82,7 @@ def _program(
     """Minimise sum w |residual + slope step| within the trust region and the box.
 
     Written with positive and negative parts of each residual. The multipliers of the rows lie
-    in [-w, w]; slope' multipliers is the gradient that is left, carried by the region's edge.
+    in [-w, w]; slope' multipliers is the remaining gradient, held by the region's edge.
     """
     rows, size = slope.shape
     scale = np.abs(residual).mean() + 1e-300

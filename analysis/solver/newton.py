@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.law import Array
-from analysis.solver.objective import Kernel, Objective, Rows
 
-# Internal parameters stand in this order: ln E, ln A, ln B, alpha, beta, and then gamma, or
+# Value (s,), gradient (s, p) and Hessian (s, p, p) of the objective, for internal parameters
+# theta (s, p) and row weights (s or 1, rows).
+Derivatives = Callable[[Array, Array], tuple[Array, Array, Array]]
+# Internal parameters are in this order: ln E, ln A, ln B, alpha, beta, and then gamma, or
 # ln R_D and ln R_N; alpha and beta multiply centred logs.
 _BATCH_ELEMENTS = 2**15  # problems x rows a chunk may hold, so that its arrays stay in cache
 
@@ -48,26 +50,20 @@ class Solution:
         x: coordinates (s, q).
         value: objective (s,).
         gradient: in the coordinates (s, q); zero at an interior optimum.
-        hessian: (s, q, q).
         converged: the last Newton step was negligible (s,).
         at_bound: which coordinates ended on their box (s, q).
-        iterations: of the slowest problem.
     """
 
     x: Array
     value: Array
     gradient: Array
-    hessian: Array
     converged: NDArray[np.bool_]
     at_bound: NDArray[np.bool_]
-    iterations: int
 
 
 def solve(
-    rows: Rows,
-    objective: Objective,
+    derivatives: Derivatives,
     chart: Chart,
-    kernel: Kernel,
     x: Array,
     weights: Array,
     *,
@@ -83,42 +79,36 @@ def solve(
             relative to 1 + its size, by less than this. Steps shrink quadratically, so what is
             left after the last one is far smaller.
     """
-    size = max(1, _BATCH_ELEMENTS // max(1, len(rows.loss)))
+    size = max(1, _BATCH_ELEMENTS // max(1, weights.shape[1]))
     parts = []
     for start in range(0, len(x), size):
         part = slice(start, start + size)
         part_weights = weights if len(weights) == 1 else weights[part]
         # A wild trial step may overflow; its value is then not lower, and the step is refused.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            solved = _solve_chunk(
-                rows, objective, chart, kernel, x[part], part_weights, max_iterations, tolerance
+            parts.append(
+                _solve_chunk(derivatives, chart, x[part], part_weights, max_iterations, tolerance)
             )
-        parts.append(solved)
     if len(parts) == 1:
         return parts[0]
     return Solution(
-        x=np.concatenate([part.x for part in parts]),
-        value=np.concatenate([part.value for part in parts]),
-        gradient=np.concatenate([part.gradient for part in parts]),
-        hessian=np.concatenate([part.hessian for part in parts]),
-        converged=np.concatenate([part.converged for part in parts]),
-        at_bound=np.concatenate([part.at_bound for part in parts]),
-        iterations=max(part.iterations for part in parts),
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("x", "value", "gradient", "converged", "at_bound")
+        )
     )
 
 
 def _solve_chunk(
-    rows: Rows,
-    objective: Objective,
+    derivatives: Derivatives,
     chart: Chart,
-    kernel: Kernel,
     x: Array,
     weights: Array,
     max_iterations: int,
     tolerance: float,
 ) -> Solution:
     def evaluate(x: Array, weights: Array) -> tuple[Array, Array, Array]:
-        value, gradient, hessian = kernel(rows, objective, chart.to_theta(x), weights)
+        value, gradient, hessian = derivatives(chart.to_theta(x), weights)
         jacobian = chart.jacobian(x)
         reduced = np.swapaxes(jacobian, 1, 2) @ hessian @ jacobian
         if chart.curvature is not None:
@@ -130,9 +120,9 @@ def _solve_chunk(
     damping = np.full(len(x), 1e-4)
     done = np.zeros(len(x), bool)
     open_ = np.arange(len(x))
-    iterations = 0
-    while len(open_) and iterations < max_iterations:
-        iterations += 1
+    for _ in range(max_iterations):
+        if not len(open_):
+            break
         step = _step(x[open_], gradient[open_], hessian[open_], damping[open_], chart)
         trial = np.clip(x[open_] + step, chart.lower, chart.upper)
         moved = np.abs(trial - x[open_]) / (1.0 + np.abs(x[open_]))
@@ -150,7 +140,7 @@ def _solve_chunk(
         done[open_[small]] = True
         open_ = open_[~small]
     at_bound = (x <= chart.lower) | (x >= chart.upper)
-    return Solution(x, value, gradient, hessian, done, at_bound, iterations)
+    return Solution(x, value, gradient, done, at_bound)
 
 
 def _step(x: Array, gradient: Array, hessian: Array, damping: Array, chart: Chart) -> Array:

@@ -1,7 +1,7 @@
 """Rows and objectives: what a fit minimises."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
@@ -44,10 +44,19 @@ class Objective:
     lad_log: its absolute value, as the limit of huber_log/delta (`delta` is then the
         smoothing, small enough not to show in the digits printed).
     mse_log, mse: half the squared residual, of log-loss or of loss.
+
+    Raises:
+        ValueError: delta is not positive.
     """
 
     name: ObjectiveName
     delta: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not self.delta > 0:
+            raise ValueError(
+                f"delta={self.delta} must be positive: it is where Huber turns linear."
+            )
 
     @property
     def on_log(self) -> bool:
@@ -81,11 +90,5 @@ class Objective:
         return value * scale, first * scale, second * scale
 
 
-class Kernel(Protocol):
-    """Value, gradient and Hessian of the objective in the internal parameters."""
-
-    def __call__(
-        self, rows: Rows, objective: Objective, theta: Array, weights: Array
-    ) -> tuple[Array, Array, Array]:
-        """For theta (s, p) and weights (s or 1, rows): value (s,), gradient (s, p), Hessian."""
-        ...
+# Hoffmann et al. 2022, eq. 3.
+HUBER = Objective("huber_log")

@@ -1,18 +1,20 @@
-"""The forms of the loss law as coordinates of one problem, and the search for its optimum.
-
-Starts come from variable projection: for fixed exponents the law is linear in E, A and B, so a
-grid of exponents and one small linear solve for each cover the whole landscape
-(Golub and Pereyra 1973).
-"""
+"""The forms of the loss law as coordinates of one minimisation problem."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from analysis.law import Array, Form
-from analysis.solver.kernels import chinchilla_kernel, power_kernel, predict_log, repetition_kernel
+from analysis.solver.kernels import (
+    Kernel,
+    chinchilla_kernel,
+    power_kernel,
+    predict_log,
+    repetition_kernel,
+)
 from analysis.solver.newton import Chart, Solution, solve
-from analysis.solver.objective import Kernel, Objective, Rows
+from analysis.solver.objective import Objective, Rows
 
 # How far E may fall below the smallest loss before it counts as zero, in e-folds.
 _E_DEPTH = 14.0
@@ -27,7 +29,7 @@ FREE: dict[Form, tuple[str, ...]] = {
     "kaplan": ("A", "B", "alpha", "gamma"),
     "data_constrained": ("E", "A", "B", "alpha", "beta", "R_D", "R_N"),
 }
-# Derivatives of each form, and how many internal parameters they are in.
+# The kernel of each form but the plain one, and its number of internal parameters.
 _KERNELS: dict[Form, tuple[Kernel, int]] = {
     "gamma": (power_kernel, 6),
     "kaplan": (power_kernel, 6),
@@ -37,7 +39,7 @@ _KERNELS: dict[Form, tuple[Kernel, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A form, an objective and rows; everything a solve needs but the start.
+    """Everything a solve needs but the start.
 
     Attributes:
         weights: one positive weight for each row, mean 1.
@@ -65,10 +67,8 @@ class Problem:
         """Minimise from each start x (s, q), with weights (s, rows) or the problem's own."""
         weights = self.weights[None] if weights is None else weights
         return solve(
-            self.rows,
-            self.objective,
+            partial(self.kernel, self.rows, self.objective),
             self.chart,
-            self.kernel,
             x,
             weights,
             max_iterations=max_iterations,
@@ -155,15 +155,11 @@ def _chart(form: Form, rows: Rows, *, zero_E: bool) -> tuple[Chart, Kernel, tupl
     if form == "kaplan":
         offset[4] = 1.0
     lower, upper = np.array([box[name] for name in free]).T
-    return linear_chart(matrix, offset, lower, upper), kernel, free
-
-
-def linear_chart(matrix: Array, offset: Array, lower: Array, upper: Array) -> Chart:
-    """theta = matrix x + offset."""
-    return Chart(
+    linear = Chart(
         to_theta=lambda x: x @ matrix.T + offset,
         jacobian=lambda x: np.broadcast_to(matrix, (len(x), *matrix.shape)),
         curvature=None,
         lower=lower,
         upper=upper,
     )
+    return linear, kernel, free

@@ -1,4 +1,4 @@
-"""Profile likelihoods of what a person decides by: the exponent of N*, and N* or D* at a budget.
+"""Profile likelihoods of the quantities people decide by: the exponent of N*, N* and D*.
 
 A profile holds the quantity at a value and minimises over everything else. Each quantity gets
 coordinates in which it is one coordinate, so a profile is one batch of ordinary solves.
@@ -14,9 +14,8 @@ from scipy.stats import f as fisher
 
 from analysis.law import Array, constants_and_exponents, optimal_size
 from analysis.solver.newton import Chart
-from analysis.solver.objective import Objective
 from analysis.solver.problem import EXPONENT_BOX, Problem
-from analysis.solver.uncertainty import covariances, inverse_curvature
+from analysis.solver.uncertainty import covariances, inverse_curvature, smoothed
 
 Quantity = Literal["exponent_N", "n_opt", "d_opt"]
 _POINTS = 25
@@ -57,7 +56,7 @@ def profile(
     Args:
         flops: the budget of n_opt and d_opt, under C = 6·N·D.
     """
-    problem = _solvable(problem, x)
+    problem = smoothed(problem, x, parts=30)
     estimate = float(_quantity(problem, x[None], quantity, flops)[0])
     scale, deviation = _scale(problem, x, quantity, flops, clusters)
     freedom = max(len(problem.rows.loss) - len(x), 1)
@@ -74,8 +73,8 @@ def profile(
         offsets = np.linspace(-reach, reach, _POINTS)
         places = np.unique(np.clip(centre + offsets, *limits))
         held = places if quantity == "exponent_N" else np.log(estimate) + places
-        found = _along(problem, held, start, quantity, flops)
-        done |= {p: pair for p, pair in zip(places, found, strict=True)}
+        ends = _along(problem, held, start, quantity, flops)
+        done |= dict(zip(places, ends, strict=True))
         ordered = np.array(sorted(done))
         rise = np.array([2 * (done[p][0] - base) / scale for p in ordered])
         left, right = rise[0] > threshold, rise[-1] > threshold
@@ -85,19 +84,11 @@ def profile(
     rise = np.maximum(rise, 0.0)
     low, high = _crossings(ordered, rise, threshold, centre)
     values = ordered if quantity == "exponent_N" else estimate * np.exp(ordered)
-    ends = [
-        None if e is None else float(e if quantity == "exponent_N" else estimate * np.exp(e))
-        for e in (low, high)
-    ]
-    return Profile(quantity, flops, estimate, values, rise, threshold, (ends[0], ends[1]))
-
-
-def _solvable(problem: Problem, x: Array) -> Problem:
-    """lad_log with a delta a Newton step can see, far below the scatter."""
-    if problem.objective.name != "lad_log":
-        return problem
-    scatter = float(np.median(np.abs(problem.residuals(x[None])[0])))
-    return replace(problem, objective=Objective("lad_log", max(scatter / 30, 1e-12)))
+    low, high = (
+        None if end is None else float(end if quantity == "exponent_N" else estimate * np.exp(end))
+        for end in (low, high)
+    )
+    return Profile(quantity, flops, estimate, values, rise, threshold, (low, high))
 
 
 def _quantity(problem: Problem, x: Array, quantity: Quantity, flops: float | None) -> Array:
@@ -116,7 +107,7 @@ def _scale(
     flops: float | None,
     clusters: NDArray[np.intp] | None,
 ) -> tuple[float, float]:
-    """What one unit of the objective is worth, and the sandwich's standard error.
+    """The objective's scale along the quantity, and the sandwich's standard error.
 
     Along the profile the objective rises as (q - q0)² / (2 v), with v the quantity's variance
     were the objective a log-likelihood. The sandwich says its variance is V, so the rise over
@@ -137,7 +128,7 @@ def _scale(
 def _along(
     problem: Problem, held: Array, start: Array, quantity: Quantity, flops: float | None
 ) -> list[tuple[float, Array]]:
-    """Objective and coordinates at each held value, the better of two ways to get there."""
+    """Objective and coordinates at each held value, the better of two searches."""
     chart = _chart(problem, quantity, flops)
     posed = replace(problem, chart=chart)
     place = int(np.flatnonzero(chart.held)[0]) if chart.held is not None else 0
@@ -145,7 +136,7 @@ def _along(
     x[:, place] = held
     first = posed.solve(x)
     value, best = posed.value(first.x), first.x
-    # Once more from the neighbours' ends, inner to outer: a basin found nearby is followed.
+    # Again from the neighbours' ends, inner to outer: a basin found nearby is followed.
     for shift in (1, -1):
         again = np.roll(best, shift, axis=0)
         again[:, place] = held
@@ -159,7 +150,7 @@ def _along(
 def _crossings(
     places: Array, rise: Array, threshold: float, centre: float
 ) -> tuple[float | None, float | None]:
-    """Where the profile first passes the threshold on each side of the estimate."""
+    """The profile's first crossing of the threshold on each side of the estimate."""
     ends: list[float | None] = []
     for side in (-1, 1):
         order = np.flatnonzero((places - centre) * side >= 0)

@@ -1,4 +1,4 @@
-"""The best optimum of many starts, and how far it can be believed."""
+"""The best optimum of many starts, and how many of them agree on it."""
 
 from dataclasses import dataclass, replace
 
@@ -37,14 +37,12 @@ class Optimum:
     x: Array
     value: float
     gradient_norm: float
-    hessian: Array
     converged: bool
     starts: int
     agree: int
     second_best: tuple[float, Array] | None
     at_bound: tuple[str, ...]
     unmoved: tuple[str, ...]
-    iterations: int
 
 
 def find_optimum(problem: Problem) -> tuple[Problem, Optimum]:
@@ -101,7 +99,7 @@ def _continued(problem: Problem, x: Array, scale: float) -> Array:
 
 
 def _distinct(x: Array) -> tuple[Array, NDArray[np.intp]]:
-    """The different points among x, and for each of x which of them it is."""
+    """The different points among x, and for each x the index of its point."""
     chosen: list[int] = []
     member = np.zeros(len(x), np.intp)
     for i, point in enumerate(x):
@@ -116,11 +114,11 @@ def _distinct(x: Array) -> tuple[Array, NDArray[np.intp]]:
 def _judge(
     problem: Problem, starts: Array, solution: Solution, member: NDArray[np.intp] | None = None
 ) -> Optimum:
-    """Choose the lowest end and count who else arrived there.
+    """Choose the lowest end and count the starts that arrived there.
 
     Args:
-        member: for each start which problem of the solution continued it; each its own
-            without. Starts that were run in two ways count twice.
+        member: for each start the problem of the solution that continued it; by default its
+            own. Starts that were run in two ways count twice.
     """
     member = np.arange(len(starts)) if member is None else member
     value = problem.value(solution.x)
@@ -137,12 +135,10 @@ def _judge(
         x=x,
         value=float(value[best]),
         gradient_norm=float(np.linalg.norm(solution.gradient[best][~on_bound])),
-        hessian=solution.hessian[best],
         converged=bool(solution.converged[best]),
         starts=len(member),
         agree=int(same[member].sum()),
         second_best=None if second is None else (float(value[second]), solution.x[second]),
         at_bound=tuple(n for n, on in zip(problem.free, on_bound, strict=True) if on),
         unmoved=tuple(n for n, on in zip(problem.free, unmoved, strict=True) if on),
-        iterations=solution.iterations,
     )

@@ -1,4 +1,8 @@
-"""Starting points of a fit: grids over exponents, amplitudes by least squares."""
+"""Starting points of a fit, by variable projection (Golub and Pereyra 1973).
+
+For fixed exponents the law is linear in E, A and B, so a grid of exponents and one small linear
+solve for each cover the whole landscape.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -104,7 +108,7 @@ def _grid_power(problem: Problem) -> Array:
 
 
 def _grid_repeated(problem: Problem) -> Array:
-    """The plain law's best start, tokens counted as each R_D says, for a grid of R_D and R_N."""
+    """The plain law's best start, with effective tokens, for a grid of R_D and R_N."""
     rows = problem.rows
     assert rows.unique is not None
     repeats = np.exp(np.maximum(rows.d - rows.unique, 0.0)) - 1

@@ -1,4 +1,4 @@
-"""How far a fitted law can be trusted: resampling, and the curvature of its objective."""
+"""The uncertainty of a fitted law: resampling, and the curvature of its objective."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -11,7 +11,7 @@ from analysis.law import FARTHEST, Array, constants_and_exponents
 from analysis.solver.objective import Objective
 from analysis.solver.problem import Problem
 
-# Names to functions of the constants; every interval and standard error is of one of these.
+# A function of the constants, to named values; every interval is of one of these.
 Quantities = Callable[[Mapping[str, Array]], dict[str, Array]]
 # Iterations of a solve that starts from the whole table's optimum. Good tables need about 30; on
 # a table that determines nothing more steps would walk along a flat valley without end.
@@ -39,7 +39,7 @@ def bootstrap(
         coordinates (draws, q).
     """
     weights = resample(len(problem.rows.loss), draws, seed, clusters) * problem.weights
-    smooth = _smoothed(problem, np.atleast_2d(x)[0])
+    smooth = smoothed(problem, np.atleast_2d(x)[0])
     best = None
     for start in np.atleast_2d(x):
         solution = smooth.solve(
@@ -56,7 +56,7 @@ def bootstrap(
 
 
 def resample(rows: int, draws: int, seed: int, clusters: NDArray[np.intp] | None = None) -> Array:
-    """How often each row enters each of the resampled tables, (draws, rows)."""
+    """The count of each row in each resampled table, (draws, rows)."""
     rng = np.random.default_rng(seed)
     units = rows if clusters is None else int(clusters.max()) + 1
     picks = rng.integers(units, size=(draws, units)) + units * np.arange(draws)[:, None]
@@ -156,7 +156,7 @@ def percentile_intervals(
 
 
 def influence(problem: Problem, x: Array, *, seed: int = 0) -> Array:
-    """How much leaving out each row moves the exponent of N*, averaged over resampled tables.
+    """The effect of leaving out each row on the exponent of N*, averaged over resampled tables.
 
     Minus the covariance of the row's count with the exponent (the infinitesimal jackknife of
     a bagged estimate, Efron 2014). Leaving rows out one by one misses rows that stand in for
@@ -167,7 +167,7 @@ def influence(problem: Problem, x: Array, *, seed: int = 0) -> Array:
     counts = resample(len(problem.rows.loss), resamples, seed)
     start = np.repeat(x[None], resamples, axis=0)
     weights = counts * problem.weights
-    optima = _smoothed(problem, x).solve(start, weights, max_iterations=_WARM, tolerance=1e-8).x
+    optima = smoothed(problem, x).solve(start, weights, max_iterations=_WARM, tolerance=1e-8).x
     exponent = constants_and_exponents(problem.constants(optima))["exponent_N"]
     centred = counts - counts.mean(axis=0)
     return np.asarray(-(exponent - exponent.mean()) @ centred / resamples)
@@ -179,15 +179,18 @@ def leave_one_out(problem: Problem, x: Array) -> Array:
     weights = np.repeat(problem.weights[None], n, axis=0)
     np.fill_diagonal(weights, 0.0)
     start = np.repeat(x[None], n, axis=0)
-    return _smoothed(problem, x).solve(start, weights, max_iterations=_WARM, tolerance=1e-8).x
+    return smoothed(problem, x).solve(start, weights, max_iterations=_WARM, tolerance=1e-8).x
 
 
-def _smoothed(problem: Problem, x: Array) -> Problem:
-    """The problem itself; for lad_log with a delta a Newton step can see.
+def smoothed(problem: Problem, x: Array, *, parts: int = 100) -> Problem:
+    """The problem itself; for lad_log with a delta that a Newton step can resolve.
 
-    A hundredth of the scatter moves an optimum by far less than a resample does.
+    A delta of a hundredth of the scatter moves an optimum by far less than a resample does.
+
+    Args:
+        parts: the scatter over delta.
     """
     if problem.objective.name != "lad_log":
         return problem
     scatter = float(np.median(np.abs(problem.residuals(x[None])[0])))
-    return replace(problem, objective=Objective("lad_log", max(scatter / 100, 1e-12)))
+    return replace(problem, objective=Objective("lad_log", max(scatter / parts, 1e-12)))

@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass
 
-import polars as pl
-
-from analysis import observations as table
 from analysis.fit.answer import fit_table
 from analysis.fit.isoflop import Valley
+from analysis.fit.options import FitOptions
 from analysis.fit.power_law import PowerLaw
 from analysis.fit.records import GroupFit
-from analysis.observations import TableError
+from analysis.observations import Table, TableError
 from analysis.words import count
 
 
@@ -23,19 +21,18 @@ class Findings:
         refusal: why there is no fit; empty when there is one.
     """
 
-    table: pl.DataFrame
+    table: Table
     group: GroupFit | None
     refusal: str
 
 
-def find(observations: pl.DataFrame, *, source: str, bootstrap: int = 1000) -> Findings:
+def find(table: Table, *, source: str, bootstrap: int = 1000) -> Findings:
     """Fit a sweep's observations; a table that cannot be fitted is a finding, not an error."""
-    frame = table.check(observations)
     try:
-        [group] = fit_table(frame, bootstrap=bootstrap, source=source)
+        [group] = fit_table(table, FitOptions(bootstrap=bootstrap), source=source)
     except TableError as error:
-        return Findings(frame, None, str(error))
-    return Findings(frame, group, "")
+        return Findings(table, None, str(error))
+    return Findings(table, group, "")
 
 
 def verdict(findings: Findings) -> str:

@@ -12,6 +12,7 @@ from analysis.fit.records import GroupFit
 from analysis.frontier.figures import draw_frontier, frontier_data
 from analysis.page import Page
 from analysis.sweep.answer import Findings, isoflop_sentence, law_sentence, ratio
+from analysis.words import COUNTS, FLOPS
 
 # Demands of the frontier figure: tokens served over the tokens trained on.
 DEMANDS = (0.0, 1.0, 3.0, 10.0)
@@ -42,7 +43,7 @@ def sweep_page(
             "budget can buy; a size leaves it where it is too small for the budget."
         )
         page.figure(draw_loss_curves(loss_curves_data(curves)), name="loss-curves")
-    _observations(page, findings.table)
+    _observations(page, findings.table.frame)
     page.heading("How it was made")
     for fact in facts:
         page.text(fact)
@@ -125,8 +126,8 @@ def _conventions(page: Page, group: GroupFit) -> None:
     )
     rows = [
         [
-            convention.n_counts,
-            convention.c_counts,
+            COUNTS[convention.n_counts],
+            FLOPS[convention.c_counts],
             f"{convention.exponent_N:.3f}",
             f"{convention.n_opt:,.0f}",
             f"{convention.tokens_per_param:.1f}",

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.observations import TableError, check, read_table
+from analysis.foreign_table import read_table
+from analysis.observations import TableError, check
 from analysis.tuning.law import TunedLaw, TunedPoint, fit_laws
 from analysis.tuning.rules import published_exponents
 from analysis.tuning.surface import Axis, SurfaceError, Trials, check_trials, fit_surfaces
@@ -71,12 +72,12 @@ class LrFit:
 
 
 def read_lr_table(path: Path, *, mapping: Mapping[str, str] | None = None) -> pl.DataFrame:
-    """Read a table of trials from a file as `analysis.observations.read_table` does.
+    """Read a table of trials from a file as `analysis.foreign_table.read_table` does.
 
     Raises:
         TableError: as there; or no column tells the learning rate.
     """
-    frame = check(read_table(path, mapping=mapping))
+    frame = check(read_table(path, mapping=mapping)).frame
     for house, spellings in _SPELLINGS.items():
         if house in frame.columns:
             continue

@@ -52,7 +52,10 @@ def fit(
     """
     from analysis.fit.answer import fit_table
     from analysis.fit.document import envelope_json, group_json
-    from analysis.observations import TableError, read_table
+    from analysis.fit.options import FitOptions
+    from analysis.foreign_table import read_table
+    from analysis.observations import TableError
+    from analysis.solver.objective import Objective
     from flows.commands.common import fail
 
     if not 0 < level < 1:
@@ -68,15 +71,10 @@ def fit(
     try:
         groups = fit_table(
             read_table(Path(table), mapping=column_mapping(mapping or [])),
+            FitOptions(form, Objective(objective, delta), bootstrap, seed, level),
             by=by,
             where=where,
             pool=pool,
-            form=form,
-            objective=objective,
-            delta=delta,
-            bootstrap=bootstrap,
-            seed=seed,
-            level=level,
             target_flops=target_flops,
             source=file,
         )

@@ -4,13 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import polars as pl
-
-from analysis.observations import SCHEMA
+from analysis.observations import Table, own_table
 from flows.runs.attempts import read_attempts, read_provenance, spent
 from flows.runs.directory import RunDir
 from flows.runs.state import run_state
-from flows.runs.table import observations
+from flows.runs.table import observations_frame
 from flows.settings import Home
 from llama_core.schedule import tokens_spent
 from sweeps.plan import Plan
@@ -128,9 +126,9 @@ def provenance_differences(first: Plan, second: Plan, home: Home) -> list[Differ
     ]
 
 
-def table_of(plan: Plan, home: Home) -> pl.DataFrame:
-    """A sweep's observations as they stand now."""
-    return pl.DataFrame(observations(plan.runs, home), schema_overrides=SCHEMA)
+def table_of(plan: Plan, home: Home) -> Table:
+    """A sweep's observations as they are now."""
+    return own_table(observations_frame(plan.runs, home))
 
 
 def _side(plan: Plan, home: Home) -> Side:

@@ -7,8 +7,7 @@ from typing import Literal
 
 import polars as pl
 
-from analysis.observations import SCHEMA
-from flows.runs.table import curves, observations
+from flows.runs.table import curves, observations_frame
 from flows.settings import Home
 from sweeps.plan import Plan
 
@@ -16,7 +15,7 @@ Format = Literal["parquet", "csv", "json"]
 
 
 def export_sweep(plan: Plan, home: Home, folder: Path, kind: Format) -> list[Path]:
-    """Write observations.KIND and curves.KIND, each whole or not at all.
+    """Write observations.KIND and curves.KIND; each file appears whole or not at all.
 
     Counts are 64-bit integers, everything else that is a number a 64-bit float; text formats
     hold the shortest digits that read back as the same float. docs/orchestration/provenance.md
@@ -27,7 +26,7 @@ def export_sweep(plan: Plan, home: Home, folder: Path, kind: Format) -> list[Pat
     """
     folder.mkdir(parents=True, exist_ok=True)
     frames = {
-        "observations": pl.DataFrame(observations(plan.runs, home), schema_overrides=SCHEMA),
+        "observations": observations_frame(plan.runs, home),
         "curves": curves(plan.runs, home),
     }
     written = []
@@ -59,5 +58,5 @@ def _write(frame: pl.DataFrame, path: Path, kind: Format) -> None:
 
 
 def _finite(value: object) -> object:
-    """JSON has no NaN and no infinity: a loss that is none becomes null."""
+    """JSON has no NaN and no infinity: such a loss becomes null."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

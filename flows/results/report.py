@@ -1,4 +1,4 @@
-"""From run directories to a sweep's table, law and page on disk; no training."""
+"""Write a sweep's table, law and page from its run directories; no training."""
 
 import os
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from pathlib import Path
 
 import polars as pl
 
-from analysis.observations import SCHEMA
+from analysis.observations import own_table
 from analysis.sweep.answer import find, numbers, verdict
 from analysis.sweep.page import sweep_page
 from flows.files import write_whole
 from flows.mirror.contract import Publisher
 from flows.plans.plan import sweep_folder
 from flows.runs.directory import RunDir
-from flows.runs.table import curves, observations
+from flows.runs.table import curves, observations_frame
 from flows.settings import Home
 from flows.tuning.check import add_tuned, tuned
 from llama_core.corpus.prepared import find_corpus
@@ -22,7 +22,7 @@ from sweeps.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
-    """What a sweep came to.
+    """The results of a sweep.
 
     Attributes:
         page: the HTML file.
@@ -51,16 +51,16 @@ def finish_sweep(planned: Plan, home: Home, mirror: Publisher) -> SweepReport:
 
 def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
     """Write observations.parquet, curves.parquet, law.json and report.html into the folder."""
-    table = pl.DataFrame(observations(planned.runs, home), schema_overrides=SCHEMA)
-    _write_parquet(table, folder / "observations.parquet")
+    frame = observations_frame(planned.runs, home)
+    _write_parquet(frame, folder / "observations.parquet")
     lines = curves(planned.runs, home)
     _write_parquet(lines, folder / "curves.parquet")
-    findings = find(table, source=f"sweep {planned.spec.name}")
+    findings = find(own_table(frame), source=f"sweep {planned.spec.name}")
     if findings.group is not None:
         law = findings.group.fit.law.model_copy(update={"name": planned.spec.name})
         write_whole(folder / "law.json", law.model_dump_json(indent=1))
     else:
-        # A law of an earlier table must not stand beside a report that has none.
+        # A report without a law must not lie beside the law of an earlier table.
         (folder / "law.json").unlink(missing_ok=True)
     page = sweep_page(planned.spec.name, findings, lines, facts=_facts(planned, home))
     add_tuned(page, tuned(planned, home))

@@ -1,10 +1,11 @@
-"""From run directories to the observations table and the curves, and from a plan to its state."""
+"""Read run directories as observations and curves."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import polars as pl
 
+from analysis.observations import SCHEMA
 from flows.runs.directory import RunDir, RunResult
 from flows.settings import Home
 from llama_core.counting import count_params, flops_6nd
@@ -12,9 +13,9 @@ from sweeps.spec import Cell, PlannedRun
 
 
 def observations(runs: Iterable[PlannedRun], home: Home) -> list[dict[str, Any]]:
-    """One row for each cell planned, in the columns of `analysis.observations`.
+    """One row for each planned cell, in the columns of `analysis.observations.SCHEMA`.
 
-    A cell without a loss stays, with the reason it is left out of every fit.
+    A cell without a loss stays, with the reason why every fit leaves it out.
     """
     return [
         _row(planned, cell, RunDir(home.runs / planned.id).result())
@@ -23,10 +24,15 @@ def observations(runs: Iterable[PlannedRun], home: Home) -> list[dict[str, Any]]
     ]
 
 
+def observations_frame(runs: Iterable[PlannedRun], home: Home) -> pl.DataFrame:
+    """`observations` as a data frame."""
+    return pl.DataFrame(observations(runs, home), schema_overrides=SCHEMA)
+
+
 def _row(planned: PlannedRun, cell: Cell, result: RunResult | None) -> dict[str, Any]:
     model, train = planned.run.model, planned.run.train
     counts = count_params(model)
-    found = {
+    reached = {
         observation.tokens: observation
         for observation in (result.observations if result is not None else ())
     }.get(cell.tokens)
@@ -44,27 +50,27 @@ def _row(planned: PlannedRun, cell: Cell, result: RunResult | None) -> dict[str,
         "train_flops": cell.train_flops,
         "flops_6nd": flops_6nd(model, cell.tokens),
         "flops_budget": cell.flops_budget,
-        "val_loss": found.val_loss if found else None,
-        "val_bpb": found.val_bpb if found else None,
+        "val_loss": reached.val_loss if reached else None,
+        "val_bpb": reached.val_bpb if reached else None,
         "loss_unit": "nats_per_token",
         "lr": train.optimizer.lr,
         "batch_tokens": train.batch_tokens,
         "seed": train.seed,
         "status": status,
-        "excluded_reason": None if found else _why(status, result),
+        "excluded_reason": None if reached else _reason(status, result),
     }
 
 
-def _why(status: str, result: RunResult | None) -> str:
+def _reason(status: str, result: RunResult | None) -> str:
     return f"{status}: {result.reason}" if result is not None else "not trained yet"
 
 
 def curves(runs: Iterable[PlannedRun], home: Home) -> pl.DataFrame:
-    """Training curves of the runs, a row a step.
+    """Training curves of the runs, one row a step.
 
     Columns: run_id, name, n_params, horizon (null on the trunk), step, tokens, train_flops
-    (counted), train_loss (nats per token). A cooldown branch is a line of its own, with
-    `/D_<tokens>` behind the run's id and name; the last one ends the trunk's line.
+    (counted), train_loss (nats per token). A cooldown branch is a curve of its own, with
+    `/D_<tokens>` after the run's id and name; the last branch continues the trunk's curve.
     """
     frames = []
     for planned in runs:

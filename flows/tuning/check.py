@@ -9,7 +9,7 @@ from analysis.page import Page
 from analysis.tuning.regret import left_on_table
 from flows.plans.fitted_law import fitted_laws
 from flows.runs.directory import RunDir
-from flows.runs.table import observations
+from flows.runs.table import observations_frame
 from flows.settings import Home
 from llama_core.counting import count_params
 from sweeps.plan import Plan
@@ -71,8 +71,7 @@ def tuned(plan: Plan, home: Home) -> Tuned:
     rows = pl.DataFrame()
     if law is not None:
         kept = ("name", "n_params", "tokens", "lr", "batch_tokens")
-        table = [{key: row[key] for key in kept} for row in observations(plan.runs, home)]
-        rows = left_on_table(pl.DataFrame(table), law)
+        rows = left_on_table(observations_frame(plan.runs, home).select(kept), law)
     study = "" if law is None else str(law["study"])
     return Tuned(study, rows, tuple(warnings), tuple(commands), tuple(checked))
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from analysis.fit.answer import fit_table
+from analysis.fit.options import FitOptions
 from analysis.fit.page import fit_page
+from analysis.foreign_table import normalise
 from tests.simulated import isoflops, table
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -18,7 +20,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 def test_the_report_draws_every_figure_without_a_network(tmp_path: Path) -> None:
     page = tmp_path / "fit.html"
-    fit_page(fit_table(table(*isoflops(), noise=0.002), bootstrap=50), title="Fit").write(page)
+    runs = normalise(table(*isoflops(), noise=0.002))
+    fit_page(fit_table(runs, FitOptions(bootstrap=50)), title="Fit").write(page)
     assert CHROMIUM is not None
     dom = subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~0",

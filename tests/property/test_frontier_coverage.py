@@ -4,7 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from analysis.fit.options import FitOptions
 from analysis.fit.parametric import fit_parametric
+from analysis.foreign_table import normalise
 from analysis.frontier.allocation import compute_optimal
 from analysis.frontier.decision import AtBudget, AtLoss, Goal, Like, frontier
 from analysis.law import LossLaw
@@ -43,7 +45,7 @@ def test_the_interval_of_the_best_size_covers_the_truth_at_its_rate() -> None:
     for repeat in range(REPEATS):
         noisy = TRUTH.loss(N, D) * np.exp(rng.normal(0, 0.002, N.size))
         runs = pl.DataFrame({"n_params": N.astype(int), "tokens": D.astype(int), "val_loss": noisy})
-        law = fit_parametric(runs, bootstrap=300, seed=repeat).law
+        law = fit_parametric(normalise(runs), FitOptions(bootstrap=300, seed=repeat)).law
         for column, (goal, size) in enumerate(zip(goals, true_sizes, strict=True)):
             interval = frontier(law, goal, demand).interval("N", 0.9)
             assert interval is not None

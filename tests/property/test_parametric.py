@@ -7,11 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.fit.isoflop import fit_isoflop
+from analysis.fit.options import FitOptions
 from analysis.fit.parametric import fit_parametric
+from analysis.foreign_table import normalise
 from analysis.law import Array, Form, LossLaw
-from analysis.observations import check
+from analysis.solver.objective import HUBER, Objective
 from tests.simulated import CHINCHILLA, law_of, table
 
+UNSURE = FitOptions(bootstrap=0)
 FORMS: tuple[Form, ...] = ("chinchilla", "gamma", "tied", "kaplan")
 
 
@@ -57,7 +60,7 @@ def designs(draw: st.DrawFn) -> tuple[Array, Array]:
 @given(data=st.data())
 def test_noise_free_data_of_any_law_give_it_back(form: Form, data: st.DataObject) -> None:
     law, (N, D) = data.draw(laws(form)), data.draw(designs())
-    fit = fit_parametric(table(N, D, law), form=form, bootstrap=0)
+    fit = fit_parametric(normalise(table(N, D, law)), FitOptions(form, bootstrap=0))
     for name in ("E", "A", "B", "alpha", "beta", "gamma"):
         assert getattr(fit.law, name) == pytest.approx(getattr(law, name), rel=1e-6), name
 
@@ -71,7 +74,7 @@ def test_units_of_n_and_d_do_not_move_the_exponents(
     frame = table(N, D, law, noise=0.002, seed=seed)
     k = 10**log_k
     scaled = frame.with_columns(pl.col("n_params") * k, pl.col("tokens") / k)
-    plain, moved = (fit_parametric(f, bootstrap=0).law for f in (frame, scaled))
+    plain, moved = (fit_parametric(normalise(f), UNSURE).law for f in (frame, scaled))
     assert moved.alpha == pytest.approx(plain.alpha, rel=1e-6)
     assert moved.beta == pytest.approx(plain.beta, rel=1e-6)
     assert pytest.approx(plain.E, rel=1e-6, abs=1e-6) == moved.E
@@ -84,7 +87,9 @@ def test_the_order_of_rows_does_not_matter(
 ) -> None:
     frame = table(*design, law, noise=0.002, seed=seed)
     shuffled = frame.sample(fraction=1.0, shuffle=True, seed=seed)
-    first, second = (fit_parametric(f, bootstrap=0).objective.value for f in (frame, shuffled))
+    first, second = (
+        fit_parametric(normalise(f), UNSURE).objective.value for f in (frame, shuffled)
+    )
     assert second == pytest.approx(first, rel=1e-9)
 
 
@@ -106,21 +111,23 @@ def test_valleys_move_with_the_units_and_not_with_a_constant(log_k: float, shift
     from tests.simulated import isoflops
 
     N, D = isoflops()
-    frame = check(table(N, D))
+    runs = normalise(table(N, D))
     k = 10**log_k
-    moved = check(
+    moved = normalise(
         table(N, D).with_columns(
             pl.col("n_params") * k, pl.col("tokens") / k, pl.col("val_loss") + shift
         )
     )
-    for ours, theirs in zip(fit_isoflop(frame).valleys, fit_isoflop(moved).valleys, strict=True):
+    for ours, theirs in zip(
+        fit_isoflop(runs.used).valleys, fit_isoflop(moved.used).valleys, strict=True
+    ):
         assert ours.n_opt is not None
         assert theirs.n_opt == pytest.approx(k * ours.n_opt, rel=1e-6)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", ["huber_log", "mse_log"])
-def test_ninety_percent_intervals_cover_as_often_as_they_say(objective: str) -> None:
+@pytest.mark.parametrize("objective", [HUBER, Objective("mse_log")])
+def test_ninety_percent_intervals_cover_as_often_as_they_say(objective: Objective) -> None:
     """240 tables of 120 runs with 0.3 % noise; 90 % intervals of constants and exponent."""
     rng = np.random.default_rng(7)
     names = ("E", "A", "B", "alpha", "beta", "exponent_N")
@@ -129,12 +136,8 @@ def test_ninety_percent_intervals_cover_as_often_as_they_say(objective: str) -> 
     for seed in range(tables):
         N = np.exp(rng.uniform(np.log(5e7), np.log(1e10), 120))
         D = N * np.exp(rng.uniform(np.log(2), np.log(200), 120))
-        fit = fit_parametric(
-            table(N, D, noise=0.003, seed=seed),
-            objective=objective,  # type: ignore[arg-type]
-            bootstrap=400,
-            seed=seed,
-        )
+        options = FitOptions(objective=objective, bootstrap=400, seed=seed)
+        fit = fit_parametric(normalise(table(N, D, noise=0.003, seed=seed)), options)
         for name in names:
             low, high = fit.intervals.values[name]
             hits[name] += low <= getattr(CHINCHILLA, name) <= high

@@ -10,7 +10,7 @@ from analysis.compare.page import compare_page
 from analysis.compare.text import comparison_json, law_rows, pair_rows, verdict
 from analysis.frontier.allocation import compute_optimal
 from analysis.law import LossLaw
-from analysis.observations import check
+from analysis.observations import own_table
 
 LAW = LossLaw(
     name="true",
@@ -49,7 +49,7 @@ def observed(law, *, name, seed=0, noise=1e-3, sizes=SIZES, shift=0.0):
                     "status": "finished",
                 }
             )
-    return pl.DataFrame(rows)
+    return own_table(pl.DataFrame(rows))
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +198,7 @@ def test_tables_of_one_grid_are_resampled_alike_and_others_apart():
     found = compare(*tables, ("a", "b"), bootstrap=50)
     # The same losses drawn alike: nothing differs in any draw.
     assert contrast(found, "alpha").interval == pytest.approx((0.0, 0.0), abs=1e-9)
-    fewer = compare(tables[0], tables[1].head(29), ("a", "b"), bootstrap=50)
+    fewer = compare(tables[0], tables[1].filter(pl.col("row") < 29), ("a", "b"), bootstrap=50)
     low, high = contrast(fewer, "alpha").interval
     assert high - low > 1e-4
 
@@ -221,21 +221,21 @@ def test_tables_of_other_sizes_are_resampled_each_by_itself():
 
 
 def test_runs_of_both_are_matched_but_say_nothing():
-    table = check(observed(LAW, name="a"))
+    table = observed(LAW, name="a").used
     found = match(table, table, draws=100, level=0.9)
     assert found.pairs["same_run"].all()
     assert found.mean is None
 
 
 def test_a_repeated_size_is_matched_once_each():
-    table = check(observed(LAW, name="a"))
-    seeds = check(pl.concat([observed(LAW, name=name) for name in ("b", "c")]))
+    table = observed(LAW, name="a").used
+    seeds = pl.concat([observed(LAW, name=name).used for name in ("b", "c")])
     assert match(table, seeds, draws=0, level=0.9).pairs.height == 30
     assert match(seeds, seeds, draws=0, level=0.9).pairs.height == 60
 
 
 def test_a_table_too_small_for_a_law_still_has_its_losses_compared():
-    small = observed(LAW, name="b", shift=-0.01).head(3)
+    small = observed(LAW, name="b", shift=-0.01).filter(pl.col("row") < 3)
     found = compare(observed(LAW, name="a"), small, ("a", "b"), bootstrap=50)
     assert found.contrasts == ()
     assert found.refusals[0].startswith("no law of b")

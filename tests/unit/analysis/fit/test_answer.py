@@ -11,21 +11,25 @@ from analysis.fit import curve_figures, figures, isoflop_figures
 from analysis.fit.answer import fit_table
 from analysis.fit.document import group_json
 from analysis.fit.envelope import fit_envelope
+from analysis.fit.options import FitOptions
 from analysis.fit.page import fit_page
 from analysis.fit.parametric import fit_parametric, pose
 from analysis.fit.records import GroupFit
 from analysis.fit.text import group_lines
+from analysis.foreign_table import normalise
 from analysis.observations import TableError
 from analysis.solver.search import find_optimum
 from analysis.solver.uncertainty import influence
 from analysis.words import formula
-from tests.simulated import CHINCHILLA, grid, isoflops, law_of, table
+from tests.simulated import CHINCHILLA, grid, isoflops, law_of, options, table
+
+UNSURE = FitOptions(bootstrap=0)
 
 
 @pytest.fixture(scope="module")
 def group() -> GroupFit:
     frame = table(*isoflops(), noise=0.002).with_columns(name=pl.lit("<b>run</b>"))
-    return fit_table(frame, bootstrap=100)[0]
+    return fit_table(normalise(frame), FitOptions(bootstrap=100))[0]
 
 
 def test_the_optimum_is_given_inside_at_the_edge_and_beyond_the_table(group: GroupFit) -> None:
@@ -41,15 +45,16 @@ def test_each_effect_is_the_exponent_without_the_row_minus_the_exponent(group: G
     frame = table(*isoflops(), noise=0.002)
     for left in group.influence[:3]:
         kept = frame.filter(pl.int_range(pl.len()) != left.row)
-        without = fit_parametric(kept, bootstrap=0).law.exponent_N
+        without = fit_parametric(normalise(kept), options(bootstrap=0)).law.exponent_N
         # Refits stop at relative steps of 1e-8.
         effect = without - group.fit.law.exponent_N
         assert left.effect_alone == pytest.approx(effect, abs=1e-6)
 
 
 def test_the_ten_rows_of_most_influence_either_way_are_listed(group: GroupFit) -> None:
-    problem, _, _ = pose(
-        table(*isoflops(), noise=0.002), form="chinchilla", objective="huber_log", delta=1e-3
+    problem, _ = pose(
+        normalise(table(*isoflops(), noise=0.002)),
+        options(),
     )
     problem, optimum = find_optimum(problem)
     effects = influence(problem, optimum.x)
@@ -62,7 +67,7 @@ def test_the_ten_rows_of_most_influence_either_way_are_listed(group: GroupFit) -
 
 def test_the_interval_of_the_least_loss_holds_it_under_a_free_gamma() -> None:
     frame = table(*isoflops(), law_of("gamma", gamma=0.6), noise=0.001)
-    [group] = fit_table(frame, form="gamma", bootstrap=50)
+    [group] = fit_table(normalise(frame), options(form="gamma", bootstrap=50))
     for point in group.optimal[:2]:
         low, high = point.intervals["loss"]
         assert low < point.loss < high
@@ -72,7 +77,7 @@ def test_the_interval_of_the_least_loss_holds_it_under_a_free_gamma() -> None:
 
 def test_leave_one_out_is_the_root_mean_square_of_the_press_residuals() -> None:
     frame = table(*grid(), noise=1e-4)
-    [group] = fit_table(frame, objective="mse_log", bootstrap=0)
+    [group] = fit_table(normalise(frame), options(objective="mse_log", bootstrap=0))
     law, (N, D) = group.fit.law, grid()
     loss, on_N, on_D = law.loss(N, D), law.A * N**-law.alpha, law.B * D**-law.beta
     columns = [law.E + 0 * N, on_N, on_D, on_N * np.log(N / 5e8), on_D * np.log(D / 1e10)]
@@ -87,7 +92,9 @@ def test_leave_one_out_is_the_root_mean_square_of_the_press_residuals() -> None:
 
 def test_every_interval_is_at_the_level_asked_for() -> None:
     frame = table(*isoflops(), noise=0.002)
-    half, most = (fit_table(frame, bootstrap=100, level=level)[0] for level in (0.5, 0.9))
+    half, most = (
+        fit_table(normalise(frame), options(bootstrap=100, level=level))[0] for level in (0.5, 0.9)
+    )
     for group, level in ((half, 0.5), (most, 0.9)):
         law, point = group.fit.law, group.optimal[1]
         share = np.divide(law.draws["beta"], np.add(law.draws["alpha"], law.draws["beta"]))
@@ -121,7 +128,9 @@ def test_profiles_of_sizes_are_at_the_target_or_ten_times_the_largest(group: Gro
     assert group.profiles["n_opt"].flops == pytest.approx(10 * largest)
     assert group.profiles["n_opt"].estimate == pytest.approx(group.optimal[2].n_opt)
     assert group.profiles["d_opt"].estimate == pytest.approx(group.optimal[2].d_opt)
-    [asked] = fit_table(table(*isoflops(), noise=0.002), bootstrap=0, target_flops=3e22)
+    [asked] = fit_table(
+        normalise(table(*isoflops(), noise=0.002)), options(bootstrap=0), target_flops=3e22
+    )
     assert asked.profiles["d_opt"].flops == asked.optimal[2].flops == 3e22
 
 
@@ -131,7 +140,10 @@ def test_checkpoints_of_one_training_widen_the_profiles_of_a_fit() -> None:
     common = 0.002 * np.random.default_rng(1).standard_normal(6)[runs]
     frame = table(N, D).with_columns(pl.col("val_loss") * pl.Series(np.exp(common)))
     named = frame.with_columns(run_id=pl.Series([f"r{k}" for k in runs]))
-    profiles = [fit_table(f, bootstrap=0)[0].profiles["exponent_N"] for f in (frame, named)]
+    profiles = [
+        fit_table(normalise(f), options(bootstrap=0))[0].profiles["exponent_N"]
+        for f in (frame, named)
+    ]
     apart, together = (np.diff(np.array(p.interval, float))[0] for p in profiles)
     assert together > 1.2 * apart
 
@@ -148,11 +160,11 @@ def test_conventions_stand_side_by_side_with_counted_flops() -> None:
         n_params_total=N + embedding, n_params_non_embedding=N - 0.9 * embedding,
         train_flops=6 * N**1.05 / 1e9**0.05 * D,
     )  # fmt: skip
-    group = fit_table(frame, bootstrap=0)[0]
+    group = fit_table(normalise(frame), UNSURE)[0]
     shown = {(c.n_counts, c.c_counts): c for c in group.conventions}
     assert len(shown) == 6
-    plain = shown["without the input embedding", "6ND"]
-    counted = shown["without the input embedding", "counted"]
+    plain = shown["n_params", "flops_6nd"]
+    counted = shown["n_params", "train_flops"]
     alpha, beta = group.fit.law.alpha, group.fit.law.beta
     assert plain.exponent_N == pytest.approx(group.fit.law.exponent_N)
     assert counted.exponent_N == pytest.approx(beta / (1.05 * beta + alpha), rel=1e-3)
@@ -163,7 +175,7 @@ def test_conventions_stand_side_by_side_with_counted_flops() -> None:
 
 def test_a_misfitting_form_is_doubted() -> None:
     frame = table(*isoflops(), law_of("gamma", gamma=0.4), noise=0.0005)
-    doubts = fit_table(frame, bootstrap=20)[0].doubts
+    doubts = fit_table(normalise(frame), FitOptions(bootstrap=20))[0].doubts
     assert any("--form gamma" in doubt for doubt in doubts)
 
 
@@ -173,7 +185,7 @@ def test_disagreeing_approaches_are_doubted(group: GroupFit) -> None:
 
 def test_rows_out_of_the_filter_keep_it_as_their_reason() -> None:
     frame = table(*grid(), noise=0.001)
-    [group] = fit_table(frame, where="n_params > 1e8", bootstrap=0)
+    [group] = fit_table(normalise(frame), UNSURE, where="n_params > 1e8")
     assert {row.reason for row in group.fit.rows_excluded} == {"not where n_params > 1e8"}
     assert len(group.fit.rows_used) + len(group.fit.rows_excluded) == frame.height
 
@@ -181,12 +193,36 @@ def test_rows_out_of_the_filter_keep_it_as_their_reason() -> None:
 def test_an_error_in_one_group_names_the_group() -> None:
     frame = table(*grid(), noise=0.001).with_columns(part=pl.Series(["a"] * 33 + ["b"] * 3))
     with pytest.raises(TableError, match="group part = b"):
-        fit_table(frame, by="part", bootstrap=0)
+        fit_table(normalise(frame), UNSURE, by="part")
 
 
 def test_the_json_is_json_without_nan(group: GroupFit) -> None:
     text = json.dumps(group_json(group), allow_nan=False)
     assert json.loads(text)["law"]["alpha"] == group.fit.law.alpha
+
+
+def test_counts_are_keys_in_the_json_and_words_in_the_text() -> None:
+    N, D = grid()
+    frame = table(N, D, noise=0.001).with_columns(n_params_total=N + 3e7)
+    [group] = fit_table(normalise(frame), UNSURE)
+    document = group_json(group)
+    assert [c["n_counts"] for c in document["conventions"]] == [
+        document["n_counts"],
+        "n_params_total",
+    ]
+    assert {c["c_counts"] for c in document["conventions"]} == {document["c_counts"]}
+    text = "\n".join(group_lines(group))
+    assert "every parameter" in text
+    assert "n_params_total" not in text
+
+
+def test_units_mixed_over_groups_are_fitted_apart() -> None:
+    frame = table(*grid(), noise=0.001)
+    both = pl.concat([frame.with_columns(loss_unit=pl.lit(unit)) for unit in ("nats", "bpb")])
+    with pytest.raises(TableError, match="several units"):
+        fit_table(normalise(both), UNSURE)
+    groups = fit_table(normalise(both), UNSURE, by="loss_unit")
+    assert [g.fit.law.loss_unit for g in groups] == ["nats_per_token", "bits_per_byte"]
 
 
 def test_the_text_holds_the_law_and_every_doubt(group: GroupFit) -> None:
@@ -262,11 +298,13 @@ def test_names_are_escaped_in_figures_and_page(group: GroupFit) -> None:
 def test_the_order_of_groups_is_the_tables() -> None:
     frame = table(*grid(), noise=0.001)
     both = pl.concat([frame.with_columns(part=pl.lit(name)) for name in ("z", "a")])
-    assert [g.group for g in fit_table(both, by="part", bootstrap=0)] == ["z", "a"]
+    assert [g.group for g in fit_table(normalise(both), UNSURE, by="part")] == ["z", "a"]
 
 
 def test_a_weighted_tables_objective_is_under_its_own_weights() -> None:
     frame = table(*grid(), noise=0.002)
-    plain = fit_parametric(frame, bootstrap=0).objective.value
-    tripled = fit_parametric(frame.with_columns(weight=pl.lit(3.0)), bootstrap=0).objective.value
-    assert tripled == pytest.approx(3 * plain, rel=1e-9)
+    plain, tripled = (
+        fit_parametric(normalise(frame.with_columns(weight=pl.lit(weight))), UNSURE)
+        for weight in (1.0, 3.0)
+    )
+    assert tripled.objective.value == pytest.approx(3 * plain.objective.value, rel=1e-9)

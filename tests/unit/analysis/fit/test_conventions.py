@@ -4,12 +4,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.fit.conventions import columns_of, conventions, flops_ratio
-from analysis.observations import normalise
+from analysis.fit.conventions import conventions, count_columns, flops_ratio
+from analysis.fit.options import DEFAULT
+from analysis.foreign_table import normalise
+from analysis.observations import Table
 from tests.simulated import CHINCHILLA, grid, table
 
 
-def _counted(k: float, s: float) -> pl.DataFrame:
+def _counted(k: float, s: float) -> Table:
     """Noise-free rows whose FLOPs are k·N^(1 + s)·D."""
     N, D = grid()
     return normalise(table(N, D).with_columns(train_flops=k * N ** (1 + s) * D))
@@ -19,10 +21,10 @@ def _counted(k: float, s: float) -> pl.DataFrame:
 def test_the_optimum_under_counted_flops_is_the_least_loss_on_their_own_budget_line(
     k: float, s: float
 ) -> None:
-    frame = _counted(k, s)
-    six, counted = conventions(frame)
-    assert (six.c_counts, counted.c_counts) == ("6ND", "counted")
-    flops = frame["train_flops"].max()
+    runs = _counted(k, s)
+    six, counted = conventions(runs, DEFAULT)
+    assert (six.c_counts, counted.c_counts) == ("flops_6nd", "train_flops")
+    flops = runs.frame["train_flops"].max()
     assert six.flops == counted.flops == flops
     N = np.geomspace(1e6, 1e13, 400_001)
     D = flops / (k * N ** (1 + s))
@@ -39,10 +41,10 @@ def test_the_optimum_under_counted_flops_is_the_least_loss_on_their_own_budget_l
 
 
 def test_the_optimum_under_6nd_is_the_least_loss_on_that_line() -> None:
-    frame = _counted(9.0, 0.0)
-    six = conventions(frame)[0]
+    runs = _counted(9.0, 0.0)
+    six = next(conventions(runs, DEFAULT))
     N = np.geomspace(1e6, 1e13, 400_001)
-    D = frame["train_flops"].max() / (6 * N)
+    D = runs.frame["train_flops"].max() / (6 * N)
     best = int(np.argmin(CHINCHILLA.loss(N, D)))
     # Steps of the search by hand are 4e-5.
     assert six.n_opt == pytest.approx(N[best], rel=1e-4)
@@ -53,13 +55,13 @@ def test_the_optimum_under_6nd_is_the_least_loss_on_that_line() -> None:
 
 @pytest.mark.parametrize(("k", "rows"), [(6.0, 1), (6.003, 1), (6.012, 2), (5.988, 2)])
 def test_counts_that_agree_to_a_thousandth_are_one(k: float, rows: int) -> None:
-    assert len(conventions(_counted(k, 0.0))) == rows
+    assert len(list(conventions(_counted(k, 0.0), DEFAULT))) == rows
 
 
 def test_each_count_of_n_is_fitted_on_its_own_column() -> None:
     N, D = grid()
     loss = table(N, D).with_columns(n_params_total=2 * N, n_params_non_embedding=N / 3)
-    found = {c.column: c for c in conventions(normalise(loss)) if c.c_counts == "6ND"}
+    found = {c.column: c for c in conventions(normalise(loss), DEFAULT)}
     assert len(found) == 3
     plain = found["n_params"]
     for column, factor in (("n_params_total", 2), ("n_params_non_embedding", 1 / 3)):
@@ -72,10 +74,12 @@ def test_each_count_of_n_is_fitted_on_its_own_column() -> None:
 
 
 def test_weights_of_the_table_weigh_here_too() -> None:
-    frame = normalise(table(*grid(), noise=0.004))
+    frame = table(*grid(), noise=0.004)
     weighted = frame.with_columns(weight=pl.Series(np.where(np.arange(36) < 10, 2.0, 1.0)))
     doubled = pl.concat([frame, frame[:10]])
-    plain, by_weight, twice = (conventions(f)[0] for f in (frame, weighted, doubled))
+    plain, by_weight, twice = (
+        next(conventions(normalise(f), DEFAULT)) for f in (frame, weighted, doubled)
+    )
     # The largest compute is the same, and a weight of two is a row twice.
     assert by_weight.exponent_N == pytest.approx(twice.exponent_N, rel=1e-7)
     assert abs(plain.exponent_N - twice.exponent_N) > 1e-5
@@ -83,17 +87,17 @@ def test_weights_of_the_table_weigh_here_too() -> None:
 
 def test_equal_columns_are_shown_once_and_broken_ones_not_at_all() -> None:
     N, D = grid()
-    frame = normalise(table(N, D)).with_columns(
+    frame = normalise(table(N, D)).used.with_columns(
         n_params_total=pl.lit(N[0] * 0.0), n_params_non_embedding=pl.Series(N * 1.0005)
     )
-    assert list(columns_of(frame)) == ["n_params"]
+    assert count_columns(frame) == ["n_params"]
     apart = frame.with_columns(n_params_non_embedding=pl.Series(N * 1.0015))
-    assert columns_of(apart)["n_params_non_embedding"] == "non-embedding"
+    assert count_columns(apart) == ["n_params", "n_params_non_embedding"]
 
 
 def test_the_ratio_to_6nd_is_counted_over_6nd() -> None:
-    assert flops_ratio(_counted(9.0, 0.0)) == pytest.approx((1.5, 1.5))
+    assert flops_ratio(_counted(9.0, 0.0).used) == pytest.approx((1.5, 1.5))
     N, _ = grid()
-    low, high = flops_ratio(_counted(6.0, 0.1)) or (0.0, 0.0)
+    low, high = flops_ratio(_counted(6.0, 0.1).used) or (0.0, 0.0)
     assert (low, high) == pytest.approx((N.min() ** 0.1, N.max() ** 0.1))
-    assert flops_ratio(normalise(table(*grid()))) is None
+    assert flops_ratio(normalise(table(*grid())).used) is None

@@ -14,36 +14,41 @@ from analysis.fit.doubts import doubts
 from analysis.fit.isoflop import ParabolaBias
 from analysis.fit.parametric import pose
 from analysis.fit.records import GroupFit, Influence
+from analysis.foreign_table import normalise
 from analysis.observations import Duplicate
 from analysis.solver.search import find_optimum
-from tests.simulated import grid, isoflops, law_of, table
+from tests.simulated import grid, isoflops, law_of, options, table
 
 Say = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
 def group() -> GroupFit:
-    return fit_table(table(*isoflops(), noise=0.002), bootstrap=100)[0]
+    return fit_table(normalise(table(*isoflops(), noise=0.002)), options(bootstrap=100))[0]
 
 
 @pytest.fixture
 def said(group: GroupFit) -> Say:
     """Every doubt in one string, with parts of the answer replaced."""
     frame = table(*isoflops(), noise=0.002)
-    problem, _, _ = pose(frame, form="chinchilla", objective="huber_log", delta=1e-3)
+    problem, _ = pose(normalise(frame), options())
     problem, optimum = find_optimum(problem)
 
-    def say(optimum_changes: dict[str, Any] | None = None, **changes: Any) -> str:
-        parts = {
-            "fit": group.fit,
-            "isoflop": group.isoflop,
-            "bias": None,
-            "used": group.used.with_columns(n_counts=pl.lit("n_params"), derived=pl.lit("")),
-            "influence": (),
-            "conventions": (),
-            "duplicates": (),
-        } | changes
-        return "\n".join(doubts(problem, replace(optimum, **optimum_changes or {}), **parts))
+    law = group.fit.law.model_copy(update={"n_counts": "n_params"})
+    silent = replace(
+        group,
+        fit=replace(group.fit, law=law),
+        parabola_bias=None,
+        influence=(),
+        conventions=(),
+        duplicates=(),
+    )
+
+    def say(
+        optimum_changes: dict[str, Any] | None = None, derived: str = "", **changes: Any
+    ) -> str:
+        changed = replace(optimum, **optimum_changes or {})
+        return "\n".join(doubts(problem, changed, replace(silent, **changes), derived))
 
     return say
 
@@ -71,9 +76,7 @@ def test_rows_beyond_eight_median_deviations_are_named(
 ) -> None:
     residual = np.where(np.arange(35) % 2 == 0, 0.002, -0.002)
     residual[4] = 0.002 * times
-    words = said(used=group.used.with_columns(
-        n_counts=pl.lit("n_params"), derived=pl.lit(""), residual=pl.Series(residual)
-    ))  # fmt: skip
+    words = said(used=group.used.with_columns(residual=pl.Series(residual)))
     assert ("8 times the median deviation of 0.2 %" in words) == named
     assert ("Row 4 " in words) == named
 
@@ -83,7 +86,7 @@ def test_fewer_than_twelve_trainings_make_intervals_rough(
     said: Say, group: GroupFit, trainings: int, told: bool
 ) -> None:
     runs = pl.Series([f"r{k % trainings}" for k in range(35)])
-    used = group.used.with_columns(run_id=runs, n_counts=pl.lit("n_params"), derived=pl.lit(""))
+    used = group.used.with_columns(run_id=runs)
     words = said(used=used)
     assert ("come from 11 trainings" in words) == told
     assert ("make intervals rough" in words) == told
@@ -121,17 +124,14 @@ def test_approaches_disagree_when_their_intervals_do_not_meet(
     ("parabola", "told"), [(0.521, True), (0.479, True), (0.519, False), (0.481, False)]
 )
 def test_a_bent_parabola_is_told_either_way(said: Say, parabola: float, told: bool) -> None:
-    assert ("bends the parabolas" in said(bias=ParabolaBias(0.5, parabola, ()))) == told
+    assert ("bends the parabolas" in said(parabola_bias=ParabolaBias(0.5, parabola, ()))) == told
 
 
 @pytest.mark.parametrize(("k", "told"), [(6.36, True), (5.64, True), (6.24, False), (5.76, False)])
 def test_counted_flops_five_percent_from_6nd_are_told(
     said: Say, group: GroupFit, k: float, told: bool
 ) -> None:
-    used = group.used.with_columns(
-        n_counts=pl.lit("n_params"), derived=pl.lit(""),
-        train_flops=k * pl.col("n_params") * pl.col("tokens"),
-    )  # fmt: skip
+    used = group.used.with_columns(train_flops=k * pl.col("n_params") * pl.col("tokens"))
     assert (f"{k / 6:.2f} to {k / 6:.2f} times 6·N·D" in said(used=used)) == told
 
 
@@ -140,7 +140,7 @@ def test_counts_that_move_the_exponent_by_two_hundredths_are_told(
     said: Say, gap: float, told: bool
 ) -> None:
     counts = [
-        Convention("n_params", "", "6ND", share, 1 - share, 1e9, 20.0, 1e21)
+        Convention("n_params", "unknown", "flops_6nd", share, 1 - share, 1e9, 20.0, 1e21)
         for share in (0.5 + gap, 0.5, 0.5 + gap / 2)
     ]
     words = said(conventions=counts)
@@ -164,8 +164,8 @@ def test_a_misfit_is_told_from_twelve_rows_on(
     N, D = grid(4, 3)
     law = law_of("gamma", gamma=gamma, A=3e4, B=2e5)
     frame = table(N, D, law, noise=1e-5)[:rows]
-    problem, used, _ = pose(frame, form="chinchilla", objective="mse_log", delta=1e-3)
+    problem, runs = pose(normalise(frame), options(objective="mse_log"))
     problem, optimum = find_optimum(problem)
-    used = used.with_columns(residual=pl.lit(0.0))
-    words = "\n".join(doubts(problem, optimum, group.fit, group.isoflop, None, used, (), (), ()))
+    used = runs.used.with_columns(residual=pl.lit(0.0))
+    words = "\n".join(doubts(problem, optimum, replace(group, used=used), ""))
     assert ("The form misfits" in words) == told

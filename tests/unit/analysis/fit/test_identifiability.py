@@ -10,12 +10,12 @@ import pytest
 from analysis.fit.design import Judgement, design_findings
 from analysis.fit.identifiability import judge
 from analysis.fit.parametric import pose
+from analysis.foreign_table import normalise
 from analysis.law import Array, Form, Intervals
-from analysis.observations import check
 from analysis.solver.problem import Problem
 from analysis.solver.profile import Profile
 from analysis.solver.search import Optimum, find_optimum
-from tests.simulated import CHINCHILLA, grid, isoflops, law_of, table
+from tests.simulated import CHINCHILLA, grid, isoflops, law_of, options, table
 
 Ends = tuple[float | None, float | None]
 NO_INTERVALS = Intervals(0.9, "none", {}, {})
@@ -28,9 +28,9 @@ class Fitted(NamedTuple):
 
 
 def _fitted(frame: pl.DataFrame, form: Form = "chinchilla") -> Fitted:
-    problem, used, _ = pose(frame, form=form, objective="mse_log", delta=1e-3)
+    problem, runs = pose(normalise(frame), options(form=form, objective="mse_log"))
     problem, optimum = find_optimum(problem)
-    return Fitted(problem, optimum, used)
+    return Fitted(problem, optimum, runs.used)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def _judged(
     optimum = replace(fitted.optimum, **changes)  # type: ignore[arg-type]
     return judge(
         fitted.problem, optimum, fitted.used, _profiles() if profiles is None else profiles,
-        intervals, form=fitted.problem.form,
+        intervals,
     )  # fmt: skip
 
 
@@ -248,7 +248,7 @@ def test_a_term_below_three_times_the_scatter_is_too_faint(
 def _line(C: Array, ratio: Array) -> pl.DataFrame:
     """Rows at compute N·D and ratio D/N, every C with every ratio."""
     C, ratio = (g.ravel() for g in np.meshgrid(C, ratio))
-    return check(table(np.sqrt(C / ratio), np.sqrt(C * ratio)))
+    return normalise(table(np.sqrt(C / ratio), np.sqrt(C * ratio))).used
 
 
 def _said(frame: pl.DataFrame) -> str:
@@ -289,10 +289,10 @@ def test_a_design_just_wide_enough_says_nothing() -> None:
 @pytest.mark.parametrize(("apart", "count"), [(1.015, 2), (1.025, 3)])
 def test_sizes_within_two_percent_are_one(apart: float, count: int) -> None:
     N = np.repeat([1e8, 1e8 * apart, 1e9], 5)
-    frame = check(table(N, np.tile(np.geomspace(1e9, 1e11, 5), 3)))
+    frame = normalise(table(N, np.tile(np.geomspace(1e9, 1e11, 5), 3))).used
     told = "only 2 model sizes: a power of N and a constant need three. Train at 1 more"
     assert (told in _said(frame)) == (count == 2)
-    turned = check(table(np.tile(np.geomspace(1e8, 1e10, 5), 3), 20 * N))
+    turned = normalise(table(np.tile(np.geomspace(1e8, 1e10, 5), 3), 20 * N)).used
     assert ("only 2 token counts" in _said(turned)) == (count == 2)
 
 
@@ -303,7 +303,7 @@ def test_rows_in_a_strip_narrower_than_a_third_are_one_line(across: float, told:
     off = np.tile([-0.5, 0.5], 8) * np.log(across)
     N = along * np.exp(-off / np.sqrt(5))
     D = 1e5 * along**0.5 * np.exp(2 * off / np.sqrt(5))
-    assert ("one line" in _said(check(table(N, D)))) == told
+    assert ("one line" in _said(normalise(table(N, D)).used)) == told
 
 
 @pytest.mark.parametrize(("side", "most"), [(3, 0.16), (5, 0.10)])

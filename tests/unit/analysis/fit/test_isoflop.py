@@ -10,13 +10,14 @@ from scipy.stats import t as student
 from analysis.fit.envelope import fit_envelope
 from analysis.fit.isoflop import budgets, fit_isoflop, parabola, parabola_bias
 from analysis.fit.power_law import power_law
+from analysis.foreign_table import normalise
 from analysis.frontier.allocation import compute_optimal
-from analysis.observations import TableError, check
+from analysis.observations import TableError
 from tests.simulated import CHINCHILLA, grid, isoflops, law_of, table
 
 
 def _valleys(**kwargs: object) -> pl.DataFrame:
-    return check(table(*isoflops(**kwargs)))  # type: ignore[arg-type]
+    return normalise(table(*isoflops(**kwargs))).used  # type: ignore[arg-type]
 
 
 def test_centred_valleys_give_the_laws_exponents() -> None:
@@ -36,7 +37,7 @@ def test_budgets_are_found_without_a_budget_column() -> None:
     assert len(found) == 5
     assert [part.height for _, part in found] == [7] * 5
     N, D = grid(9, 7)
-    scattered = check(table(N * np.exp(np.linspace(0, 1, len(N))), D))
+    scattered = normalise(table(N * np.exp(np.linspace(0, 1, len(N))), D)).used
     assert budgets(scattered) == []
 
 
@@ -48,7 +49,7 @@ def test_a_budget_is_one_when_six_of_ten_rows_lie_on_budgets_of_three_sizes(
     C = np.array([1e18] * 3 + [2e18 * 1.5**k for k in range(scattered)])
     # Of 3 + 1 + 1 rows on the budget 5 of 8 are 62 %, and 5 of 11 are 45 %.
     N, C = np.append(N, [1e8, 2e8]), np.append(C, [1e18, 1e18])
-    assert len(budgets(check(table(N, C / 6 / N)))) == found
+    assert len(budgets(normalise(table(N, C / 6 / N)).used)) == found
 
 
 def test_two_usable_budgets_make_a_law_without_interval_and_one_makes_none() -> None:
@@ -63,16 +64,16 @@ def test_two_usable_budgets_make_a_law_without_interval_and_one_makes_none() -> 
 
 def test_the_spline_takes_five_sizes_and_averages_repeats() -> None:
     N, D = isoflops(budgets=1, sizes=5)
-    [plain] = fit_isoflop(check(table(N, D))).valleys
+    [plain] = fit_isoflop(normalise(table(N, D)).used).valleys
     assert plain.n_akima == pytest.approx(compute_optimal(CHINCHILLA, 1e18)[0], rel=0.05)
-    [four] = fit_isoflop(check(table(*isoflops(budgets=1, sizes=4)))).valleys
+    [four] = fit_isoflop(normalise(table(*isoflops(budgets=1, sizes=4))).used).valleys
     assert four.n_akima is None
     frame = table(N, D)
     spread = np.array([0.0, 0.01, 0.0, 0.0, 0.02])
     twice = pl.concat(
         [frame.with_columns(val_loss=pl.col("val_loss") + sign * spread) for sign in (-1, 1)]
     )
-    [double] = fit_isoflop(check(pl.concat([twice, frame[1:2]]))).valleys
+    [double] = fit_isoflop(normalise(pl.concat([twice, frame[1:2]])).used).valleys
     assert double.n_akima == pytest.approx(plain.n_akima, rel=1e-9)
 
 
@@ -116,20 +117,20 @@ def test_a_curvature_that_may_be_zero_bounds_no_minimum() -> None:
                 "flops_budget": [6e18] * 7,
             }
         )
-        [valley] = fit_isoflop(check(frame)).valleys
+        [valley] = fit_isoflop(normalise(frame).used).valleys
         assert valley.status == "ok"
         assert (valley.n_interval is not None) == bounded
 
 
 def test_a_valley_is_what_lies_within_six_times_its_minimum_or_four_points() -> None:
-    [wide] = fit_isoflop(check(table(*isoflops(budgets=1, sizes=13, reach=30.0)))).valleys
+    [wide] = fit_isoflop(normalise(table(*isoflops(budgets=1, sizes=13, reach=30.0))).used).valleys
     N, D = isoflops(budgets=1, sizes=13, reach=30.0)
     assert wide.n_opt is not None
     within = np.abs(np.log(N / wide.n_opt)) <= np.log(6)
     assert wide.rows == tuple(np.flatnonzero(within).tolist())
     assert len(wide.rows_all) == 13
     N, D = isoflops(budgets=1, sizes=6, reach=5.0**2.5)
-    [sparse] = fit_isoflop(check(table(N, D))).valleys
+    [sparse] = fit_isoflop(normalise(table(N, D)).used).valleys
     assert len(sparse.rows) == 4
 
 
@@ -152,20 +153,20 @@ def test_rows_left_out_of_the_fit_are_in_no_valley() -> None:
         row=pl.col("row") + 100, excluded_reason=pl.lit("diverged")
     )
     together = pl.concat([frame, spoilt])
-    assert fit_isoflop(together).N == fit_isoflop(frame).N
+    assert fit_isoflop(normalise(together).used).N == fit_isoflop(frame).N
 
 
 def test_budgets_are_of_counted_flops_where_the_table_has_them() -> None:
     N = np.tile(np.geomspace(1e8, 1.6e9, 5), 2)
     C = np.repeat([1e18, 1e19], 5)
     frame = table(N, C / 50 / N**0.9).with_columns(train_flops=C)
-    assert [flops for flops, _ in budgets(check(frame))] == pytest.approx([1e18, 1e19])
+    assert [flops for flops, _ in budgets(normalise(frame).used)] == pytest.approx([1e18, 1e19])
 
 
 def test_a_row_of_small_steps_in_compute_is_no_budget() -> None:
     C = 1e18 * 1.05 ** np.arange(12)
     N = np.tile([1e8, 2e8, 4e8], 4)
-    assert budgets(check(table(N, C / 6 / N))) == []
+    assert budgets(normalise(table(N, C / 6 / N)).used) == []
 
 
 def test_a_minimum_at_the_edge_is_refused_with_the_size_to_add() -> None:
@@ -187,9 +188,9 @@ def test_a_minimum_at_the_edge_is_refused_with_the_size_to_add() -> None:
 def test_two_sizes_and_downward_curves_are_refused() -> None:
     C, N = 6e18, np.array([1e8, 2e8, 4e8, 8e8])
     base = {"tokens": C / 6 / N, "n_params": N, "flops_budget": [C] * 4}
-    hill = check(pl.DataFrame({**base, "val_loss": [3.1, 3.0, 3.3, 3.05]}))
+    hill = normalise(pl.DataFrame({**base, "val_loss": [3.1, 3.0, 3.3, 3.05]})).used
     assert fit_isoflop(hill).valleys[0].status in ("no_minimum", "edge")
-    two = check(pl.DataFrame({**base, "val_loss": [3.1, 3.0, 3.1, 3.2]}))[:2]
+    two = normalise(pl.DataFrame({**base, "val_loss": [3.1, 3.0, 3.1, 3.2]})).used[:2]
     valley = fit_isoflop(two).valleys[0]
     assert valley.status == "too_few_sizes"
     assert "train 1 more" in valley.advice
@@ -197,11 +198,12 @@ def test_two_sizes_and_downward_curves_are_refused() -> None:
 
 def test_the_vertex_interval_covers_the_minimum_at_its_level() -> None:
     N, D = isoflops(budgets=1, reach=2.0)
-    exact = fit_isoflop(check(table(N, D))).valleys[0].n_opt
+    exact = fit_isoflop(normalise(table(N, D)).used).valleys[0].n_opt
     assert exact is not None
     hits = 0
     for seed in range(300):
-        interval = fit_isoflop(check(table(N, D, noise=3e-4, seed=seed))).valleys[0].n_interval
+        runs = normalise(table(N, D, noise=3e-4, seed=seed))
+        interval = fit_isoflop(runs.used).valleys[0].n_interval
         # None is an unbounded interval, which covers.
         hits += interval is None or interval[0] <= exact <= interval[1]
     # 300 draws of a 90 % interval scatter by 1.7 %: three of them each way.
@@ -211,7 +213,7 @@ def test_the_vertex_interval_covers_the_minimum_at_its_level() -> None:
 def test_the_weighted_law_trusts_the_precise_budgets() -> None:
     N, D = isoflops(budgets=6)
     noise = np.where(6 * N * D < 5e18, 0.003, 1e-5)
-    frame = check(table(N, D))
+    frame = normalise(table(N, D)).used
     rng = np.random.default_rng(1)
     frame = frame.with_columns(val_loss=frame["val_loss"] * np.exp(noise * rng.standard_normal(42)))
     fit = fit_isoflop(frame)
@@ -242,7 +244,7 @@ def _scattered() -> pl.DataFrame:
                 }
             )
         )
-    return check(pl.concat(parts))
+    return normalise(pl.concat(parts)).used
 
 
 @pytest.mark.parametrize("name", ["n", "d"])
@@ -320,7 +322,7 @@ def test_off_centre_grids_are_shown_to_bend_the_parabola() -> None:
     law = law_of("chinchilla", alpha=0.7, A=4e5, beta=0.4, B=4000.0)
     N, D = isoflops(law, sizes=9)
     drift = np.repeat(np.geomspace(3, 1 / 3, 5), 9)
-    frame = check(table(N * drift, D / drift, law))
+    frame = normalise(table(N * drift, D / drift, law)).used
     fit = fit_isoflop(frame)
     bias = parabola_bias(fit, frame, law)
     assert fit.N is not None

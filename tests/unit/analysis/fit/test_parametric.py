@@ -6,14 +6,17 @@ import numpy as np
 import polars as pl
 import pytest
 
+from analysis.fit.options import FitOptions
 from analysis.fit.parametric import clusters_of, fit_parametric, pose
+from analysis.foreign_table import normalise
 from analysis.law import Form, LossLaw
 from analysis.observations import TableError
 from analysis.solver.objective import Objective, ObjectiveName
 from analysis.solver.search import find_optimum
-from tests.simulated import CHINCHILLA, grid, isoflops, law_of, table
+from tests.simulated import CHINCHILLA, grid, isoflops, law_of, options, table
 
 FORMS: tuple[Form, ...] = ("chinchilla", "gamma", "tied", "kaplan", "data_constrained")
+UNSURE = FitOptions(bootstrap=0)
 OBJECTIVES: tuple[ObjectiveName, ...] = ("huber_log", "lad_log", "mse_log", "mse")
 
 
@@ -22,7 +25,8 @@ OBJECTIVES: tuple[ObjectiveName, ...] = ("huber_log", "lad_log", "mse_log", "mse
 def test_noise_free_data_give_every_constant_back(form: Form, objective: ObjectiveName) -> None:
     law = law_of(form)
     N, D = grid(6, 8)
-    fit = fit_parametric(table(N, D, law), form=form, objective=objective, bootstrap=0)
+    options = FitOptions(form, Objective(objective), bootstrap=0)
+    fit = fit_parametric(normalise(table(N, D, law)), options)
     for name in ("E", "A", "B", "alpha", "beta", "gamma"):
         assert getattr(fit.law, name) == pytest.approx(getattr(law, name), rel=1e-6), name
     if law.repetition is not None:
@@ -33,9 +37,8 @@ def test_noise_free_data_give_every_constant_back(form: Form, objective: Objecti
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_no_small_move_of_any_constant_lowers_the_objective(objective: ObjectiveName) -> None:
-    problem, _, _ = pose(
-        table(*isoflops(), noise=0.01), form="chinchilla", objective=objective, delta=1e-3
-    )
+    runs = normalise(table(*isoflops(), noise=0.01))
+    problem, _ = pose(runs, FitOptions(objective=Objective(objective)))
     problem, optimum = find_optimum(problem)
     rng = np.random.default_rng(0)
     for size in (1e-2, 1e-4, 1e-6):
@@ -51,10 +54,9 @@ def test_scaling_the_objective_does_not_move_the_law(
     objective: ObjectiveName, scale: float
 ) -> None:
     frame = table(*isoflops(), noise=0.005)
-    plain = fit_parametric(frame, objective=objective, bootstrap=0)
-    scaled = fit_parametric(
-        frame.with_columns(weight=pl.lit(scale)), objective=objective, bootstrap=0
-    )
+    options = FitOptions(objective=Objective(objective), bootstrap=0)
+    plain = fit_parametric(normalise(frame), options)
+    scaled = fit_parametric(normalise(frame.with_columns(weight=pl.lit(scale))), options)
     for name in ("E", "A", "B", "alpha", "beta"):
         # A vertex or a smooth minimum is the same point; only rounding may differ.
         assert getattr(scaled.law, name) == pytest.approx(getattr(plain.law, name), rel=1e-9)
@@ -64,15 +66,17 @@ def test_scaling_the_objective_does_not_move_the_law(
 def test_a_weight_of_two_is_a_row_twice() -> None:
     frame = table(*grid(), noise=0.005)
     weights = np.where(np.arange(frame.height) < 10, 2.0, 1.0)
-    doubled = fit_parametric(pl.concat([frame, frame[:10]]), bootstrap=0)
-    weighted = fit_parametric(frame.with_columns(weight=weights), bootstrap=0)
+    doubled = fit_parametric(normalise(pl.concat([frame, frame[:10]])), UNSURE)
+    weighted = fit_parametric(normalise(frame.with_columns(weight=weights)), UNSURE)
     assert weighted.law.alpha == pytest.approx(doubled.law.alpha, rel=1e-9)
     assert weighted.objective.value == pytest.approx(doubled.objective.value, rel=1e-9)
 
 
 def test_the_objective_is_hubers_sum() -> None:
     frame = table(*grid(), noise=0.005)
-    fit = fit_parametric(frame, delta=2e-3, bootstrap=0)
+    fit = fit_parametric(
+        normalise(frame), FitOptions(objective=Objective("huber_log", 2e-3), bootstrap=0)
+    )
     r = np.abs(
         np.log(fit.law.loss(frame["n_params"], frame["tokens"]) / frame["val_loss"].to_numpy())
     )
@@ -82,7 +86,7 @@ def test_the_objective_is_hubers_sum() -> None:
 
 def test_e_driven_to_zero_is_a_bound_and_zero() -> None:
     frame = table(*grid(), law_of("chinchilla", E=0.0)).with_columns(pl.col("val_loss") - 0.1)
-    fit = fit_parametric(frame, bootstrap=0)
+    fit = fit_parametric(normalise(frame), UNSURE)
     assert fit.law.E == 0.0
     assert fit.status == "at_bound"
     assert "E" in fit.at_bound
@@ -91,30 +95,31 @@ def test_e_driven_to_zero_is_a_bound_and_zero() -> None:
 def test_fewer_rows_than_constants_name_the_rows() -> None:
     N, D = grid(2, 2)
     with pytest.raises(TableError, match="5 free constants") as caught:
-        fit_parametric(table(N, D), bootstrap=0)
+        fit_parametric(normalise(table(N, D)), UNSURE)
     assert caught.value.rows == (0, 1, 2, 3)
 
 
 def test_repetition_needs_unique_tokens_and_repeats() -> None:
     frame = table(*grid())
     with pytest.raises(TableError, match="unique_tokens"):
-        fit_parametric(frame, form="data_constrained", bootstrap=0)
+        fit_parametric(normalise(frame), FitOptions("data_constrained"))
     with pytest.raises(TableError, match="no row has tokens above"):
         fit_parametric(
-            frame.with_columns(unique_tokens=pl.lit(1e15)), form="data_constrained", bootstrap=0
+            normalise(frame.with_columns(unique_tokens=pl.lit(1e15))),
+            FitOptions("data_constrained"),
         )
 
 
 def test_a_negative_delta_is_refused() -> None:
     with pytest.raises(ValueError, match="delta"):
-        fit_parametric(table(*grid()), delta=-1.0)
+        Objective("huber_log", delta=-1.0)
 
 
 def test_excluded_rows_stay_with_their_reason() -> None:
     frame = table(*grid()).with_columns(
         excluded_reason=pl.Series(["bad seed"] + [None] * 35, dtype=pl.String)
     )
-    fit = fit_parametric(frame, bootstrap=0)
+    fit = fit_parametric(normalise(frame), UNSURE)
     assert [(row.row, row.reason) for row in fit.rows_excluded] == [(0, "bad seed")]
     assert len(fit.rows_used) == 35
 
@@ -122,7 +127,8 @@ def test_excluded_rows_stay_with_their_reason() -> None:
 def test_the_same_seed_draws_the_same_and_another_does_not() -> None:
     frame = table(*isoflops(), noise=0.005)
     first, again, other = (
-        fit_parametric(frame, bootstrap=50, seed=seed).draws["alpha"] for seed in (3, 3, 4)
+        fit_parametric(normalise(frame), FitOptions(bootstrap=50, seed=seed)).draws["alpha"]
+        for seed in (3, 3, 4)
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
@@ -132,10 +138,11 @@ def test_checkpoints_of_one_run_are_resampled_together() -> None:
     N, D = grid(6, 6)
     runs = np.searchsorted(np.unique(N), N)
     frame = table(N, D, noise=0.003).with_columns(run_id=pl.Series([f"r{k}" for k in runs]))
-    fit = fit_parametric(frame, bootstrap=50)
+    fit = fit_parametric(normalise(frame), FitOptions(bootstrap=50))
     assert fit.intervals.method == "bootstrap_runs"
     apart = frame.with_columns(run_id=pl.Series([f"r{k}" for k in range(36)]))
-    assert fit_parametric(apart, bootstrap=50).intervals.method == "bootstrap_rows"
+    fit = fit_parametric(normalise(apart), FitOptions(bootstrap=50))
+    assert fit.intervals.method == "bootstrap_rows"
 
 
 def test_branches_of_one_trunk_are_resampled_together() -> None:
@@ -152,8 +159,10 @@ def test_branches_of_one_trunk_are_resampled_together() -> None:
     assert numbers is not None
     assert [len(set(numbers[trunk == k])) for k in range(8)] == [1] * 8
     assert sorted(set(numbers)) == list(range(8))
-    together = fit_parametric(branches, bootstrap=200).intervals
-    apart = fit_parametric(branches.drop("parent_run_id"), bootstrap=200).intervals
+    together = fit_parametric(normalise(branches), options(bootstrap=200)).intervals
+    apart = fit_parametric(
+        normalise(branches.drop("parent_run_id")), options(bootstrap=200)
+    ).intervals
     assert (together.method, apart.method) == ("bootstrap_runs", "bootstrap_rows")
     wide, narrow = (float(np.diff(i.values["alpha"])[0]) for i in (together, apart))
     # Five rows that err alike are one: about the root of 5 for what they err in.
@@ -177,7 +186,7 @@ def test_a_trunk_without_a_parent_keeps_its_own_id() -> None:
 @pytest.mark.parametrize("level", [0.5, 0.9])
 def test_intervals_are_quantiles_of_the_draws_at_the_level_asked_for(level: float) -> None:
     frame = table(*grid(8, 8), noise=0.005)
-    fit = fit_parametric(frame, objective="mse_log", bootstrap=200, level=level)
+    fit = fit_parametric(normalise(frame), options(objective="mse_log", bootstrap=200, level=level))
     assert fit.intervals.level == level
     for name in ("E", "A", "alpha", "exponent_N"):
         ends = np.quantile(fit.draws[name], [0.5 - level / 2, 0.5 + level / 2])
@@ -195,7 +204,7 @@ def test_intervals_are_quantiles_of_the_draws_at_the_level_asked_for(level: floa
 @pytest.mark.parametrize(("rows", "method"), [(5, "none"), (6, "bootstrap_rows")])
 def test_a_table_without_a_spare_row_has_no_intervals(rows: int, method: str) -> None:
     N, D = (column[[0, 1, 2, 3, 6, 8]][:rows] for column in grid(3, 3))
-    assert fit_parametric(table(N, D), bootstrap=20).intervals.method == method
+    assert fit_parametric(normalise(table(N, D)), options(bootstrap=20)).intervals.method == method
 
 
 @pytest.mark.parametrize("objective", ["huber_log", "lad_log"])
@@ -203,16 +212,20 @@ def test_a_weighted_row_counts_in_every_objective(objective: ObjectiveName) -> N
     frame = table(*grid(), noise=0.005)
     weights = np.where(np.arange(frame.height) < 10, 3.0, 1.0)
     repeated = fit_parametric(
-        pl.concat([frame, frame[:10], frame[:10]]), objective=objective, bootstrap=0
+        normalise(pl.concat([frame, frame[:10], frame[:10]])),
+        options(objective=objective, bootstrap=0),
     )
-    weighted = fit_parametric(frame.with_columns(weight=weights), objective=objective, bootstrap=0)
+    weighted = fit_parametric(
+        normalise(frame.with_columns(weight=weights)), options(objective=objective, bootstrap=0)
+    )
     assert weighted.law.alpha == pytest.approx(repeated.law.alpha, rel=1e-8)
     assert weighted.objective.value == pytest.approx(repeated.objective.value, rel=1e-9)
 
 
 def test_least_absolute_deviations_pass_through_as_many_rows_as_constants() -> None:
-    problem, _, _ = pose(
-        table(*grid(), noise=0.005), form="chinchilla", objective="lad_log", delta=1e-3
+    problem, _ = pose(
+        normalise(table(*grid(), noise=0.005)),
+        options(objective="lad_log"),
     )
     problem, optimum = find_optimum(problem)
     residual = problem.residuals(optimum.x[None])[0]
@@ -231,29 +244,31 @@ def test_a_small_e_is_found_and_not_taken_for_none() -> None:
     N, D = grid()
     law = law_of("chinchilla", E=0.001)
     assert law.loss(N, D).min() > 0.001 * np.exp(5)  # where E = 0 is tried
-    fit = fit_parametric(table(N, D, law), bootstrap=0)
+    fit = fit_parametric(normalise(table(N, D, law)), options(bootstrap=0))
     assert fit.status == "converged"
     assert pytest.approx(0.001, rel=1e-4) == fit.law.E
 
 
 def test_the_support_is_the_tables_counted_compute_and_ratio() -> None:
     frame = table(*grid())
-    six = fit_parametric(frame, bootstrap=0).law
+    six = fit_parametric(normalise(frame), options(bootstrap=0)).law
     N, D = grid()
     assert six.support is not None
     assert six.support.flops == pytest.approx((6 * N.min() * D.min(), 6 * N.max() * D.max()))
     ratio = D / N
     assert six.support.tokens_per_param == pytest.approx((ratio.min(), ratio.max()))
     assert six.c_counts == "flops_6nd"
-    counted = fit_parametric(frame.with_columns(train_flops=7 * N * D), bootstrap=0).law
+    counted = fit_parametric(
+        normalise(frame.with_columns(train_flops=7 * N * D)), options(bootstrap=0)
+    ).law
     assert counted.support is not None
     assert counted.support.flops == pytest.approx((7 * N.min() * D.min(), 7 * N.max() * D.max()))
 
 
 def test_another_count_of_n_is_fitted_and_named() -> None:
     N, D = grid()
-    frame = table(N, D).with_columns(n_params_non_embedding=N / 2)
-    law = fit_parametric(frame, bootstrap=0, n_column="n_params_non_embedding").law
+    frame = table(N, D).with_columns(n_params_non_embedding=N / 2).drop("n_params")
+    law = fit_parametric(normalise(frame), UNSURE).law
     assert law.n_counts == "n_params_non_embedding"
     assert pytest.approx(CHINCHILLA.A * 0.5**CHINCHILLA.alpha, rel=1e-5) == law.A
     assert law.support is not None
@@ -267,11 +282,12 @@ def test_another_count_of_n_is_fitted_and_named() -> None:
 )  # fmt: skip
 def test_the_losss_unit_is_read_in_its_spellings(unit: str, meant: str) -> None:
     frame = table(*grid()).with_columns(loss_unit=pl.lit(unit))
-    assert fit_parametric(frame, bootstrap=0).law.loss_unit == meant
+    assert fit_parametric(normalise(frame), options(bootstrap=0)).law.loss_unit == meant
 
 
 def test_a_saved_law_comes_back_to_the_last_bit(tmp_path: Path) -> None:
-    law = fit_parametric(table(*isoflops(), noise=0.005), bootstrap=20).law
+    runs = normalise(table(*isoflops(), noise=0.005))
+    law = fit_parametric(runs, FitOptions(bootstrap=20)).law
     law.save(tmp_path / "law.json")
     assert LossLaw.load(tmp_path / "law.json") == law
 
@@ -282,8 +298,12 @@ def test_outliers_move_huber_less_than_squares() -> None:
         .then(pl.col("val_loss") * 1.2)
         .otherwise(pl.col("val_loss"))
     )
-    huber = fit_parametric(frame, bootstrap=0).law.exponent_N
-    squares = fit_parametric(frame, objective="mse_log", bootstrap=0).law.exponent_N
+    huber, squares = (
+        fit_parametric(
+            normalise(frame), FitOptions(objective=Objective(name), bootstrap=0)
+        ).law.exponent_N
+        for name in OBJECTIVES[::2]
+    )
     assert abs(huber - CHINCHILLA.exponent_N) < abs(squares - CHINCHILLA.exponent_N) / 3
 
 

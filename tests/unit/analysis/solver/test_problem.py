@@ -7,20 +7,22 @@ import polars as pl
 import pytest
 
 from analysis.fit.parametric import pose
+from analysis.foreign_table import normalise
 from analysis.law import Array, Form
 from analysis.solver.lad import polish_lad
 from analysis.solver.newton import Solution
 from analysis.solver.objective import Objective, ObjectiveName
 from analysis.solver.problem import Problem, make_problem
 from analysis.solver.search import _distinct, _judge, find_optimum
-from tests.simulated import grid, law_of, table
+from tests.simulated import grid, law_of, options, table
 
 FORMS: tuple[Form, ...] = ("chinchilla", "gamma", "tied", "kaplan", "data_constrained")
 
 
 def _problem(objective: ObjectiveName = "mse_log", noise: float = 0.005) -> tuple[Problem, Array]:
-    problem, _, _ = pose(
-        table(*grid(), noise=noise), form="chinchilla", objective=objective, delta=1e-3
+    problem, _ = pose(
+        normalise(table(*grid(), noise=noise)),
+        options(objective=objective),
     )
     problem, optimum = find_optimum(problem)
     return problem, optimum.x
@@ -28,10 +30,7 @@ def _problem(objective: ObjectiveName = "mse_log", noise: float = 0.005) -> tupl
 
 def _ends(problem: Problem, x: Array, converged: list[bool]) -> Solution:
     at_bound = np.zeros(x.shape, bool)
-    hessian = np.zeros((*x.shape, x.shape[1]))
-    return Solution(
-        x, problem.value(x), np.zeros_like(x), hessian, np.array(converged), at_bound, 9
-    )
+    return Solution(x, problem.value(x), np.zeros_like(x), np.array(converged), at_bound)
 
 
 def _away(problem: Problem, x: Array, rise: float) -> Array:
@@ -104,8 +103,9 @@ def test_points_closer_than_a_thousandth_are_one() -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_slopes_of_residuals_are_those_of_log_loss(form: Form) -> None:
-    problem, _, _ = pose(
-        table(*grid(), law_of(form), noise=0.01), form=form, objective="mse_log", delta=1e-3
+    problem, _ = pose(
+        normalise(table(*grid(), law_of(form), noise=0.01)),
+        options(form=form, objective="mse_log"),
     )
     problem, optimum = find_optimum(problem)
     step = 1e-3 * np.random.default_rng(0).standard_normal(len(optimum.x))
@@ -131,11 +131,9 @@ def test_a_problems_weights_have_mean_one() -> None:
 
 def test_e_is_given_up_only_when_that_fits_as_well() -> None:
     N, D = grid()
-    none, _, _ = pose(
-        table(N, D, law_of("chinchilla", E=1e-9)),
-        form="chinchilla",
-        objective="mse_log",
-        delta=1e-3,
+    none, _ = pose(
+        normalise(table(N, D, law_of("chinchilla", E=1e-9))),
+        options(objective="mse_log"),
     )
     reduced, optimum = find_optimum(none)
     # E of 1e-9 in losses of 0.4 is below their box of e^-14.
@@ -144,7 +142,7 @@ def test_e_is_given_up_only_when_that_fits_as_well() -> None:
     assert reduced.constants(optimum.x[None])["E"][0] == 0.0
     # An E of 1e-3 moves the least losses by 0.3 %, noise by 0.01 %: giving it up fits worse.
     small = table(N, D, law_of("chinchilla", E=1e-3), noise=1e-4)
-    some, _, _ = pose(small, form="chinchilla", objective="mse_log", delta=1e-3)
+    some, _ = pose(normalise(small), options(objective="mse_log"))
     kept, optimum = find_optimum(some)
     assert not kept.zero_E
     assert kept.constants(optimum.x[None])["E"][0] == pytest.approx(1e-3, rel=0.3)
@@ -169,8 +167,9 @@ def test_only_the_lowest_ends_are_polished_and_those_near_them_follow() -> None:
 def test_linear_programs_find_the_weighted_optimum_from_afar(far: float) -> None:
     frame = table(*grid(), noise=0.005)
     weights = pl.Series(np.random.default_rng(4).uniform(0.2, 3.0, 36))
-    problem, _, _ = pose(
-        frame.with_columns(weight=weights), form="chinchilla", objective="lad_log", delta=1e-3
+    problem, _ = pose(
+        normalise(frame.with_columns(weight=weights)),
+        options(objective="lad_log"),
     )
     problem, optimum = find_optimum(problem)
     start = optimum.x + far * np.array([1.0, -1.0, 1.0, 0.3, -0.3])

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from analysis.fit.parametric import pose
+from analysis.foreign_table import normalise
 from analysis.law import Array, Form, constants_and_exponents, optimal_size
 from analysis.solver.objective import ObjectiveName
 from analysis.solver.problem import Problem
-from analysis.solver.profile import _crossings, _solvable, profile
+from analysis.solver.profile import _crossings, profile
 from analysis.solver.search import find_optimum
-from analysis.solver.uncertainty import _smoothed, leave_one_out
-from tests.simulated import isoflops, law_of, table
+from analysis.solver.uncertainty import leave_one_out, smoothed
+from tests.simulated import isoflops, law_of, options, table
 
 
 def _posed(
@@ -22,7 +23,7 @@ def _posed(
     design: tuple[Array, Array] | None = None,
 ) -> tuple[Problem, Array]:
     frame = table(*(design or isoflops()), law_of(form), noise=noise)
-    problem, _, _ = pose(frame, form=form, objective=objective, delta=1e-3)
+    problem, _ = pose(normalise(frame), options(form=form, objective=objective))
     problem, optimum = find_optimum(problem)
     return problem, optimum.x
 
@@ -78,12 +79,12 @@ def test_tied_exponents_share_a_half_and_their_sizes_still_have_profiles() -> No
 def test_the_smoothing_of_absolute_deviations_is_far_below_their_scatter() -> None:
     problem, x = _posed(objective="lad_log")
     scatter = np.median(np.abs(problem.residuals(x[None])))
-    for smooth in (_solvable(problem, x), _smoothed(problem, x)):
+    for smooth in (smoothed(problem, x), smoothed(problem, x, parts=30)):
         assert 1e-12 < smooth.objective.delta < scatter / 10
         # The objective itself is the same to about the rows within delta.
         assert smooth.value(x[None])[0] == pytest.approx(problem.value(x[None])[0])
     squares, x = _posed()
-    assert _solvable(squares, x) is squares
+    assert smoothed(squares, x) is squares
     found = profile(problem, _posed(objective="lad_log")[1], "exponent_N")
     low, high = found.interval
     assert low is not None

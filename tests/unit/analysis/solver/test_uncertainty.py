@@ -1,16 +1,19 @@
 """Resampling, profiles, verdicts and influence: honest about when not to believe a fit."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 from scipy.stats import t as student
 
 from analysis.fit.answer import fit_table
+from analysis.fit.options import FitOptions
 from analysis.fit.parametric import pose
 from analysis.fit.records import GroupFit
+from analysis.foreign_table import normalise
 from analysis.law import Array, Form, constants_and_exponents, optimal_size
-from analysis.observations import check
-from analysis.solver.objective import ObjectiveName, Rows
+from analysis.solver.objective import Objective, ObjectiveName, Rows
 from analysis.solver.problem import Problem
 from analysis.solver.profile import Quantity, profile
 from analysis.solver.search import find_optimum
@@ -25,12 +28,14 @@ from analysis.solver.uncertainty import (
     resample,
     score,
 )
-from tests.simulated import CHINCHILLA, grid, isoflops, law_of, table
+from tests.simulated import CHINCHILLA, grid, isoflops, law_of, options, table
+
+SQUARES = FitOptions(objective=Objective("mse_log"))
 
 
 def _fit(N: Array, D: Array, loss: Array) -> GroupFit:
     frame = pl.DataFrame({"n_params": N, "tokens": D, "val_loss": loss})
-    return fit_table(frame, bootstrap=50)[0]
+    return fit_table(normalise(frame), FitOptions(bootstrap=50))[0]
 
 
 def _noise(n: int, size: float, seed: int = 0) -> Array:
@@ -46,14 +51,13 @@ def test_resamples_hold_as_many_rows_as_the_table() -> None:
 
 
 def test_a_resample_of_weights_is_the_fit_of_those_rows() -> None:
-    problem, used, _ = pose(
-        table(*isoflops(), noise=0.005), form="chinchilla", objective="mse_log", delta=1e-3
-    )
+    problem, runs = pose(normalise(table(*isoflops(), noise=0.005)), SQUARES)
+    used = runs.used
     problem, optimum = find_optimum(problem)
     drawn = bootstrap(problem, optimum.x, draws=3, seed=5)
     counts = resample(used.height, 3, seed=5)[1].astype(int)
     rows = used[np.repeat(np.arange(used.height), counts)]
-    again, _, _ = pose(rows, form="chinchilla", objective="mse_log", delta=1e-3)
+    again, _ = pose(replace(runs, frame=rows), SQUARES)
     again, refit = find_optimum(again)
     ours = problem.constants(drawn[1:2])
     theirs = again.constants(refit.x[None])
@@ -62,21 +66,17 @@ def test_a_resample_of_weights_is_the_fit_of_those_rows() -> None:
 
 
 def test_leaving_a_row_out_is_the_fit_without_it() -> None:
-    frame = check(table(*isoflops(), noise=0.005))
-    problem, _, _ = pose(frame, form="chinchilla", objective="huber_log", delta=1e-3)
+    runs = normalise(table(*isoflops(), noise=0.005))
+    problem, _ = pose(runs, FitOptions())
     problem, optimum = find_optimum(problem)
     left = problem.constants(leave_one_out(problem, optimum.x))
-    without, _, _ = pose(
-        frame.filter(pl.col("row") != 11), form="chinchilla", objective="huber_log", delta=1e-3
-    )
+    without, _ = pose(runs.filter(pl.col("row") != 11), FitOptions())
     without, refit = find_optimum(without)
     assert left["alpha"][11] == pytest.approx(without.constants(refit.x[None])["alpha"][0], 1e-6)
 
 
 def test_information_and_sandwich_agree_where_residuals_are_alike() -> None:
-    problem, _, _ = pose(
-        table(*grid(20, 20), noise=0.005), form="chinchilla", objective="mse_log", delta=1e-3
-    )
+    problem, _ = pose(normalise(table(*grid(20, 20), noise=0.005)), SQUARES)
     problem, optimum = find_optimum(problem)
     both = covariances(problem, optimum.x)
     ratio = np.sqrt(np.diag(both["sandwich"]) / np.diag(both["information"]))
@@ -87,7 +87,7 @@ def test_information_and_sandwich_agree_where_residuals_are_alike() -> None:
 def _posed(
     frame: pl.DataFrame, objective: ObjectiveName = "mse_log", delta: float = 1e-3
 ) -> tuple[Problem, Array]:
-    problem, _, _ = pose(frame, form="chinchilla", objective=objective, delta=delta)
+    problem, _ = pose(normalise(frame), options(objective=objective, delta=delta))
     problem, optimum = find_optimum(problem)
     return problem, optimum.x
 
@@ -262,7 +262,7 @@ def test_a_profile_touches_zero_at_the_estimate_and_rises(form: Form, quantity: 
     if form == "tied" and quantity == "exponent_N":
         return
     frame = table(*isoflops(), law_of(form), noise=0.003)
-    problem, _, _ = pose(frame, form=form, objective="huber_log", delta=1e-3)
+    problem, _ = pose(normalise(frame), FitOptions(form))
     problem, optimum = find_optimum(problem)
     found = profile(problem, optimum.x, quantity, flops=1e22)
     nearest = int(np.argmin(np.abs(np.log(found.values / found.estimate))))
@@ -276,7 +276,7 @@ def test_a_profile_touches_zero_at_the_estimate_and_rises(form: Form, quantity: 
 
 def test_a_profile_point_is_the_optimum_of_a_search_over_the_rest() -> None:
     frame = table(*isoflops(), noise=0.003)
-    problem, _, _ = pose(frame, form="chinchilla", objective="mse_log", delta=1e-3)
+    problem, _ = pose(normalise(frame), SQUARES)
     problem, optimum = find_optimum(problem)
     found = profile(problem, optimum.x, "n_opt", flops=1e22)
     held, rise = found.values[3], found.rise[3]
@@ -366,7 +366,7 @@ def test_checkpoints_of_two_trainings_are_weak() -> None:
     frame = table(N, D, noise=0.002).with_columns(
         run_id=pl.Series([f"r{k // 18}" for k in range(36)])
     )
-    judgement = fit_table(frame, bootstrap=50)[0].verdicts["exponent_N"]
+    judgement = fit_table(normalise(frame), FitOptions(bootstrap=50))[0].verdicts["exponent_N"]
     assert judgement.verdict == "weak"
     assert "checkpoints of 2 trainings" in judgement.reason
 

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.observations import SCHEMA
+from analysis.observations import SCHEMA, own_table
 from analysis.page import Page
 from analysis.sweep.answer import find, numbers, verdict
 from analysis.sweep.page import sweep_page
@@ -46,7 +46,7 @@ def observations(noise=0.002, budgets=(1e12, 2e12, 4e12, 8e12), sizes=12, name="
 
 @pytest.fixture(scope="module")
 def findings():
-    return find(observations(), source="simulated", bootstrap=100)
+    return find(own_table(observations()), source="simulated", bootstrap=100)
 
 
 def curves():
@@ -83,7 +83,7 @@ def test_every_doubt_of_the_fit_stands_in_the_page(findings):
 
 
 def test_a_table_too_small_for_a_law_gets_a_page_that_says_so():
-    few = find(observations().head(3), source="simulated")
+    few = find(own_table(observations().head(3)), source="simulated")
     assert few.group is None
     assert "No law" in verdict(few)
     assert numbers(few) == {}
@@ -97,15 +97,27 @@ def test_a_run_that_failed_stays_in_the_table_with_its_reason():
         .otherwise(None)
         .alias("excluded_reason")
     )
-    found = find(frame, source="simulated", bootstrap=0)
+    found = find(own_table(frame), source="simulated", bootstrap=0)
     html = sweep_page("failed", found, pl.DataFrame(), facts=[]).html()
     assert "48 observations, 1 left out of the fits." in html
     assert "diverged: loss is nan" in html
     assert len(found.group.fit.rows_used) == 47
 
 
+def test_a_loss_that_no_fit_can_use_is_a_finding_and_no_error():
+    frame = observations().with_columns(
+        pl.when(pl.int_range(pl.len()) == 5).then(0.0).otherwise("val_loss").alias("val_loss")
+    )
+    found = find(own_table(frame), source="simulated", bootstrap=0)
+    assert found.group is None
+    assert "val_loss is not positive" in found.refusal
+    assert "There is no law yet" in sweep_page("zero", found, pl.DataFrame(), facts=[]).html()
+
+
 def test_names_out_of_runs_are_escaped():
-    found = find(observations(name="<script>alert({})</script>"), source="x", bootstrap=0)
+    found = find(
+        own_table(observations(name="<script>alert({})</script>")), source="x", bootstrap=0
+    )
     html = sweep_page("<b>bold</b>", found, curves(), facts=["<i>"]).html()
     assert "<script>alert" not in html
     assert "<b>bold" not in html

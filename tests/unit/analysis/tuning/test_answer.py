@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.observations import TableError, check
+from analysis.foreign_table import normalise
+from analysis.observations import TableError
 from analysis.tuning.answer import fit_lr, read_lr_table
 from analysis.tuning.law import Exponents, TunedPoint, fit_laws
 from analysis.tuning.surface import Axis, Optimum, Surface, Trials, fit_surfaces
@@ -38,7 +39,7 @@ def table(sizes=(1e5, 4e5, 1.6e6), budgets=(1e7, 4e7), *, noise=0.0, seed=0, ste
 
 
 def test_known_laws_come_back():
-    fit = fit_lr(check(table()))
+    fit = fit_lr(normalise(table()).frame)
     assert fit.lr.coef == pytest.approx(2, rel=1e-5)
     assert fit.lr.exponent_N == pytest.approx(-0.4, abs=1e-6)
     assert fit.lr.exponent_D == pytest.approx(0.1, abs=1e-6)
@@ -51,7 +52,7 @@ def test_intervals_of_exponents_hold_the_truth_in_about_nine_of_ten():
     truths = {"exponent_N": -0.4, "exponent_D": 0.1}
     hits = []
     for seed in range(60):
-        law = fit_lr(check(table(noise=0.005, seed=seed))).lr
+        law = fit_lr(normalise(table(noise=0.005, seed=seed)).frame).lr
         ends = [law.intervals[name] for name in truths]
         held = zip(ends, truths.values(), strict=True)
         hits.append([low <= truth <= high for (low, high), truth in held])
@@ -60,7 +61,7 @@ def test_intervals_of_exponents_hold_the_truth_in_about_nine_of_ten():
 
 
 def test_one_budget_leaves_the_exponent_of_tokens_open():
-    fit = fit_lr(check(table(budgets=(1e7,))))
+    fit = fit_lr(normalise(table(budgets=(1e7,))).frame)
     assert fit.lr.exponent_D is None
     assert fit.lr.exponent_N == pytest.approx(-0.4, abs=1e-6)
     assert fit.batch.exponent_D is None
@@ -69,7 +70,7 @@ def test_one_budget_leaves_the_exponent_of_tokens_open():
 
 def test_sizes_and_budgets_that_rise_together_are_not_told_apart():
     parts = [table(sizes=(N,), budgets=(20 * N,)) for N in (1e5, 4e5, 1.6e6)]
-    fit = fit_lr(check(pl.concat(parts)))
+    fit = fit_lr(normalise(pl.concat(parts)).frame)
     assert fit.lr.coef is None
     assert any("N and D rise together" in sentence for sentence in fit.advice)
 
@@ -77,7 +78,7 @@ def test_sizes_and_budgets_that_rise_together_are_not_told_apart():
 def test_a_minimum_at_the_edge_is_left_out_of_the_law_and_told_which_way_to_widen():
     best = 2 * 1e5**-0.4 * 1e7**0.1
     cut = table(steps=9).filter((pl.col("n_params") > 1e5) | (pl.col("lr") < 0.95 * best))
-    fit = fit_lr(check(cut))
+    fit = fit_lr(normalise(cut).frame)
     assert any("lr lies at the high end of the searched range" in s for s in fit.advice)
     assert fit.lr.points == 4
     assert fit.lr.exponent_N == pytest.approx(-0.4, abs=1e-4)
@@ -88,7 +89,7 @@ def test_a_noisy_minimum_at_the_edge_is_left_out_though_some_of_its_draws_are_in
     cut = table(steps=9, noise=0.02, seed=3).filter(
         (pl.col("n_params") > 1e5) | (pl.col("lr") < 0.95 * best)
     )
-    fit = fit_lr(check(cut))
+    fit = fit_lr(normalise(cut).frame)
     edges = [point.surface.optima["lr"].edge for point in fit.points]
     assert edges == ["high", None, None, None, None, None]
     drawn = fit.points[0].surface.minimum_draws[:, 0]
@@ -195,7 +196,7 @@ def test_a_minimum_counts_by_the_inverse_of_its_variance():
 
 def test_two_minima_do_not_tell_both_exponents():
     parts = [table(sizes=(1e5,), budgets=(1e7,)), table(sizes=(1e6,), budgets=(4e7,))]
-    fit = fit_lr(check(pl.concat(parts)))
+    fit = fit_lr(normalise(pl.concat(parts)).frame)
     assert fit.lr.coef is None
     assert any("N and D rise together over the 2 minima" in reason for reason in fit.lr.reasons)
 
@@ -233,7 +234,7 @@ def test_a_range_to_widen_is_named_with_a_quarter_or_four_times_its_end():
     ):
         at = getattr(rows["lr"], end)()
         words = f"the {edge} end of the searched range, {at:.3g}: widen it to {factor * at:.2g}."
-        [sentence] = [s for s in fit_lr(check(rows)).advice if "best lr lies at" in s]
+        [sentence] = [s for s in fit_lr(normalise(rows).frame).advice if "best lr lies at" in s]
         assert sentence.endswith(words)
 
 
@@ -243,7 +244,7 @@ def test_budgets_within_a_twentieth_are_one_at_their_mean_and_others_are_not():
         near = frame.with_columns(
             tokens=pl.when(pl.int_range(pl.len()) % 4 == 0).then(second).otherwise("tokens")
         )
-        return fit_lr(check(near)).table["budget"].unique().sort().to_list()
+        return fit_lr(normalise(near).frame).table["budget"].unique().sort().to_list()
 
     assert budgets(1.04e7) == pytest.approx([1.01e7])
     # A gap of 6 % makes two budgets, one of which is too few trials for a surface.
@@ -251,7 +252,7 @@ def test_budgets_within_a_twentieth_are_one_at_their_mean_and_others_are_not():
 
 
 def test_the_document_holds_the_support_and_every_optimum_low_end_first():
-    fit = fit_lr(check(table(noise=0.002)))
+    fit = fit_lr(normalise(table(noise=0.002)).frame)
     document = fit.as_json()
     assert document["support"] == {"N": [1e5, 1.6e6], "D": [1e7, 4e7]}
     for point, told in zip(fit.points, document["optima"], strict=True):
@@ -278,7 +279,7 @@ def test_foreign_names_are_understood_and_mapped(tmp_path):
 
 def test_a_table_without_batches_still_tells_the_learning_rate():
     frame = table().group_by("n_params", "tokens", "lr").agg(pl.col("val_loss").min())
-    fit = fit_lr(check(frame))
+    fit = fit_lr(normalise(frame).frame)
     assert fit.lr.exponent_N == pytest.approx(-0.4, abs=0.02)
     assert fit.batch.coef is None
 
@@ -298,19 +299,19 @@ def test_trials_that_did_not_finish_are_passed_over():
         .then(pl.lit("diverged: loss is nan"))
         .alias("excluded_reason")
     )
-    fit = fit_lr(check(frame))
+    fit = fit_lr(normalise(frame).frame)
     assert fit.table.height < frame.height
     assert fit.lr.exponent_N == pytest.approx(-0.4, abs=1e-6)
 
 
 def test_too_few_trials_are_refused_in_words():
     with pytest.raises(TableError, match=r"no size can be fitted.*needs 8 trials"):
-        fit_lr(check(table().group_by("n_params", "tokens", maintain_order=True).head(5)))
+        fit_lr(normalise(table().group_by("n_params", "tokens", maintain_order=True).head(5)).frame)
 
 
 def test_sixteen_real_trials_put_the_best_rate_near_the_demos_rule():
     """The first round of `isoflop tune lr-batch`, eight trials a width, November 2026."""
-    fit = fit_lr(check(pl.read_csv(TUNING / "first_round.csv")))
+    fit = fit_lr(normalise(pl.read_csv(TUNING / "first_round.csv")).frame)
     found = {
         (point.N, round(point.D, -5)): point.surface.optima["lr"].value for point in fit.points
     }
@@ -323,10 +324,10 @@ def test_sixteen_real_trials_put_the_best_rate_near_the_demos_rule():
 
 
 def test_a_recipe_goes_where_many_trials_tell_it_and_by_published_exponents_where_they_do_not():
-    told = fit_lr(check(table(noise=0.001)))
+    told = fit_lr(normalise(table(noise=0.001)).frame)
     assert told.recipe_lr.exponent_N == pytest.approx(told.lr.exponent_N, abs=0.01)
     assert told.recipe_lr.exponent_D == pytest.approx(told.lr.exponent_D, abs=0.01)
-    one = fit_lr(check(table(sizes=(1e5,), budgets=(1e7,))))
+    one = fit_lr(normalise(table(sizes=(1e5,), budgets=(1e7,))).frame)
     assert one.lr.exponent_N is None
     # Mean of -0.25, -0.36 and -0.406 (DeepSeek, Porian, Step Law), D growing with N.
     assert one.recipe_lr.exponent_N + one.recipe_lr.exponent_D == pytest.approx(-0.339, abs=0.02)
@@ -340,7 +341,7 @@ def test_a_recipe_goes_where_many_trials_tell_it_and_by_published_exponents_wher
 def test_a_recipe_from_noisy_trials_loses_less_at_a_size_beyond_them():
     lost = {"trials": [], "recipe": []}
     for seed in range(20):
-        fit = fit_lr(check(table(sizes=(1e5, 3e5), noise=0.015, seed=seed)))
+        fit = fit_lr(normalise(table(sizes=(1e5, 3e5), noise=0.015, seed=seed)).frame)
         N, D = 1e6, 6e7
         for name, lr, batch in (
             ("trials", fit.lr, fit.batch),
@@ -357,7 +358,7 @@ def test_a_real_studys_recipe_is_within_half_a_percent_of_a_dense_grid_at_a_size
     study, grid, runs = (
         pl.read_csv(TUNING / f"{name}.csv") for name in ("study", "grid_d48", "recipe_d48")
     )
-    fit = fit_lr(check(study))
+    fit = fit_lr(normalise(study).frame)
     N, D = float(runs["n_params"][0]), float(runs["tokens"][0])
     assert 1.5 * study["n_params"].max() < N
     # What was trained is what this study asks for; batches are whole sequences of 128.
@@ -383,6 +384,6 @@ def _grid_trials(grid):
 
 
 def test_minima_that_all_enter_leave_nothing_to_say():
-    fit = fit_lr(check(table(noise=0.001)))
+    fit = fit_lr(normalise(table(noise=0.001)).frame)
     assert fit.lr.reasons == fit.batch.reasons == fit.advice == ()
     assert fit.lr.points == 6

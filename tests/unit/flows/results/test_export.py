@@ -4,11 +4,10 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from analysis.observations import SCHEMA
 from flows.files import write_whole
 from flows.results.export import export_sweep
 from flows.runs.directory import RunResult
-from flows.runs.table import curves, observations
+from flows.runs.table import curves, observations_frame
 from flows.settings import Home
 from sweeps.load import load_spec
 from sweeps.plan import Plan
@@ -40,7 +39,7 @@ def test_every_format_reads_back_as_it_was(sweep, tmp_path, kind):
     written = export_sweep(sweep, home, folder, kind)
     assert [path.name for path in written] == [f"observations.{kind}", f"curves.{kind}"]
     originals = (
-        pl.DataFrame(observations(sweep.runs, home), schema_overrides=SCHEMA),
+        observations_frame(sweep.runs, home),
         curves(sweep.runs, home),
     )
     for path, frame in zip(written, originals, strict=True):

@@ -1,0 +1,28 @@
+"""How a table is fitted."""
+
+from dataclasses import dataclass
+
+from analysis.law import Form
+from analysis.solver.objective import HUBER, Objective
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """The form and objective of a fit, and its intervals.
+
+    Attributes:
+        objective: what is summed over rows and minimised.
+        bootstrap: number of resamples; 0 for none.
+        seed: of the resampling.
+        level: of every interval.
+    """
+
+    form: Form = "chinchilla"
+    objective: Objective = HUBER
+    bootstrap: int = 1000
+    seed: int = 0
+    level: float = 0.9
+
+
+# The procedure of Hoffmann et al. 2022, eq. 3.
+DEFAULT = FitOptions()

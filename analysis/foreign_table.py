@@ -1,0 +1,216 @@
+"""Read somebody else's file as an observations table: aliases, and columns it lacks."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import polars as pl
+
+from analysis.law import LossUnit, NCounts
+from analysis.observations import COUNTS, SCHEMA, Table, TableError, numbered, plain
+
+# House name: the field's other spellings, compared without case, spaces and punctuation.
+ALIASES: dict[str, tuple[str, ...]] = {
+    "n_params": ("params", "N", "parameters", "num_params", "model_size", "n_parameters"),
+    "n_params_total": ("params_total", "total_params"),
+    "n_params_no_input_embedding": ("params_no_input_embed", "params_no_input_embedding"),
+    "n_params_non_embedding": (
+        "params_no_embed",
+        "params_non_embedding",
+        "non_embedding_params",
+        "n_params_no_embed",
+    ),
+    "tokens": ("D", "n_tokens", "num_tokens", "training_tokens", "train_tokens"),
+    "train_flops": ("flops", "C", "compute", "training_flops", "flop", "training_flop"),
+    "flops_6nd": ("6nd",),
+    "flops_budget": ("budget", "compute_budget", "isoflop", "isoflop_budget"),
+    "val_loss": ("loss", "L", "validation_loss", "eval_loss", "final_loss"),
+    "val_bpb": ("bpb", "bits_per_byte"),
+    "unique_tokens": ("U", "n_unique_tokens"),
+    "weight": ("weights",),
+    "loss_unit": ("unit",),
+    "run_id": ("run",),
+}
+NUMERIC = (
+    *COUNTS,
+    "tokens",
+    "train_flops",
+    "flops_6nd",
+    "flops_budget",
+    "val_loss",
+    "val_bpb",
+    "unique_tokens",
+    "weight",
+)
+
+
+def read_table(path: Path, *, mapping: Mapping[str, str] | None = None) -> Table:
+    """Read CSV, TSV, Parquet or JSON as an observations table; see `normalise`.
+
+    Args:
+        mapping: house name to the file's name for it; goes before any alias.
+
+    Raises:
+        TableError: the file is missing, unreadable, empty, or `normalise` refuses it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise TableError(f"{path} is not a file.")
+    suffix = path.suffix.lower()
+    try:
+        if suffix in (".parquet", ".pq"):
+            frame = pl.read_parquet(path)
+        elif suffix == ".json":
+            frame = pl.read_json(path, infer_schema_length=None)
+        else:
+            frame = pl.read_csv(
+                path,
+                separator=_separator(path),
+                infer_schema_length=None,
+                null_values=["", "NA", "null", "None"],
+            )
+    except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise TableError(f"{path} cannot be read as a table: {reason}") from error
+    return normalise(frame, mapping=mapping)
+
+
+def normalise(frame: pl.DataFrame, *, mapping: Mapping[str, str] | None = None) -> Table:
+    """Give a frame the house names and the columns a fit needs; other columns stay.
+
+    N and C count what their column's name says where it is the house name, or mapped to it; an
+    alias leaves N's count unknown. A missing one of N and D is computed from C = 6·N·D.
+
+    Raises:
+        TableError: a mapped or needed column is missing, a name is ambiguous, or a number
+            column holds text.
+    """
+    frame = frame.rename({name: name.strip() for name in frame.columns})
+    # Blank lines are no rows.
+    frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
+    if frame.height == 0:
+        raise TableError("the table has no rows.")
+    columns = frame.columns
+    names = _resolve(columns, mapping or {})
+    exact = set(mapping or {}) | {house for house, theirs in names.items() if house == theirs}
+    frame = numbered(frame.with_columns(pl.col(names[house]).alias(house) for house in names))
+    for name in NUMERIC:
+        if name in frame.columns:
+            frame = frame.with_columns(_numbers(frame, name).alias(name))
+    n_column = next((name for name in COUNTS if name in frame.columns), "")
+    n_counts = _n_counts(frame, n_column, exact)
+    if n_column:
+        frame = frame.with_columns(pl.col(n_column).alias("n_params"))
+    unit: LossUnit = "unknown"
+    if "val_loss" not in frame.columns and "val_bpb" in frame.columns:
+        frame, unit = frame.with_columns(pl.col("val_bpb").alias("val_loss")), "bits_per_byte"
+    if "val_loss" not in frame.columns:
+        raise TableError(_missing("val_loss", columns))
+    frame, derived = _with_n_and_d(frame, columns)
+    if "flops_6nd" not in frame.columns or n_counts != "n_params":
+        six = 6.0 * pl.col("n_params") * pl.col("tokens")
+        frame = frame.with_columns(six.alias("flops_6nd"))
+    return Table(
+        frame, n_counts, "train_flops" if "train_flops" in exact else "flops_6nd", unit, derived
+    )
+
+
+def _n_counts(frame: pl.DataFrame, n_column: str, exact: set[str]) -> NCounts:
+    """What the column taken for N counts; `exact` are the house names that need no alias."""
+    if n_column != "n_params" or n_column in exact:
+        return COUNTS.get(n_column, "unknown")
+    smaller = "n_params_no_input_embedding"
+    # More than the count without the input embedding can only be the total.
+    total = smaller in frame.columns and (frame["n_params"] > frame[smaller]).all()
+    return "n_params_total" if total else "unknown"
+
+
+def _with_n_and_d(frame: pl.DataFrame, columns: list[str]) -> tuple[pl.DataFrame, str]:
+    """The frame with the missing one of N and D, and how it was computed."""
+    flops = next(
+        (c for c in ("train_flops", "flops_6nd", "flops_budget") if c in frame.columns), ""
+    )
+    for name, other in (("tokens", "n_params"), ("n_params", "tokens")):
+        if name not in frame.columns:
+            if other not in frame.columns or not flops:
+                raise TableError(_missing(name, columns))
+            frame = frame.with_columns((pl.col(flops) / (6 * pl.col(other))).alias(name))
+            return frame, f"{name} = {flops}/(6·{other})"
+    return frame, ""
+
+
+def _separator(path: Path) -> str:
+    """Comma, semicolon or tab: whichever is most frequent in the header."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        header = file.readline()
+    return max(",;\t", key=header.count)
+
+
+def _resolve(columns: list[str], mapping: Mapping[str, str]) -> dict[str, str]:
+    """The file's column for each house name."""
+    known = {*SCHEMA, *ALIASES}
+    names: dict[str, str] = {}
+    for house, theirs in mapping.items():
+        if house not in known:
+            raise TableError(
+                f"{house!r} is not one of isoflop's column names.{_nearest(house, known)}"
+            )
+        if theirs not in columns:
+            raise TableError(f"there is no column {theirs!r} to map.{_nearest(theirs, columns)}")
+        names[house] = theirs
+    for house in ALIASES:
+        if house in names or house in columns:
+            names.setdefault(house, house)
+            continue
+        spellings = {plain(alias) for alias in (house, *ALIASES[house])}
+        # One-letter symbols keep their case: N, D, L and C, never n, d, l or c.
+        candidates = [
+            column
+            for column in columns
+            if (plain(column) in spellings and len(column) > 1) or column in ALIASES[house]
+        ]
+        candidates = [column for column in candidates if column not in names.values()]
+        if len(candidates) > 1:
+            raise TableError(
+                f"columns {', '.join(map(repr, candidates))} could all be {house}; "
+                f"choose one with --map {house}={candidates[0]}."
+            )
+        if candidates:
+            names[house] = candidates[0]
+    return names
+
+
+def _numbers(frame: pl.DataFrame, name: str) -> pl.Series:
+    """The column as floats; text that is no number is refused with its rows."""
+    column = frame[name]
+    if column.dtype.is_numeric():
+        return column.cast(pl.Float64)
+    if column.dtype != pl.String:
+        raise TableError(f"column {name!r} holds {column.dtype}, not numbers.")
+    numbers = column.str.strip_chars().cast(pl.Float64, strict=False)
+    bad = frame.filter(column.is_not_null() & numbers.is_null())
+    if bad.height:
+        raise TableError(
+            f"column {name!r} should hold plain numbers, not {bad[name][0]!r}.", bad["row"]
+        )
+    return numbers
+
+
+def _missing(house: str, columns: Iterable[str]) -> str:
+    """The message about a needed column that is not there."""
+    spellings = (house, *ALIASES.get(house, ()))
+    close = [m for s in spellings for m in difflib.get_close_matches(s, columns, 1, 0.7)]
+    hint = (
+        f" Did you mean {close[0]!r}? Then --map {house}={close[0]}."
+        if close
+        else f" Name it with --map {house}=COLUMN."
+    )
+    return (
+        f"no column for {house} (also accepted: {', '.join(spellings[1:])}); "
+        f"the table has {', '.join(columns)}.{hint}"
+    )
+
+
+def _nearest(name: str, among: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(among), 1, 0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""

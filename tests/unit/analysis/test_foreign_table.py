@@ -1,0 +1,184 @@
+"""What of a file becomes an observations table, and what is refused with which rows."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from analysis.foreign_table import normalise, read_table
+from analysis.observations import TableError
+
+
+def _frame(**columns: object) -> pl.DataFrame:
+    base: dict[str, object] = {
+        "N": [1e8, 2e8, 4e8, 8e8, 16e8, 32e8],
+        "D": [2e9, 4e9, 8e9, 16e9, 32e9, 64e9],
+        "loss": [3.4, 3.2, 3.0, 2.9, 2.8, 2.7],
+    }
+    return pl.DataFrame({**base, **columns})
+
+
+@pytest.mark.parametrize(
+    ("names"),
+    [
+        ("params", "tokens", "loss"),
+        ("n_params", "tokens", "val_loss"),
+        ("N", "D", "L"),
+        ("Parameters", "Training Tokens", "Validation Loss"),
+    ],
+)
+def test_the_fields_usual_spellings_are_understood(names: tuple[str, str, str]) -> None:
+    frame = _frame().rename(dict(zip(("N", "D", "loss"), names, strict=True)))
+    rows = normalise(frame).frame
+    assert rows["n_params"].to_list() == frame[names[0]].to_list()
+    assert rows["val_loss"].to_list() == frame[names[2]].to_list()
+    assert rows["flops_6nd"][0] == 6 * 1e8 * 2e9
+
+
+def test_small_letters_are_not_the_symbols() -> None:
+    with pytest.raises(TableError, match="no column for val_loss"):
+        normalise(_frame().rename({"loss": "l"}))
+
+
+def test_house_names_say_what_n_counts_and_aliases_do_not() -> None:
+    assert normalise(_frame()).n_counts == "unknown"
+    assert normalise(_frame().rename({"N": "n_params"})).n_counts == "n_params"
+    assert normalise(_frame(), mapping={"n_params_total": "N"}).n_counts == "n_params_total"
+    assert normalise(_frame(params_no_input_embed=[1e7] * 6)).n_counts == "n_params_total"
+
+
+def test_the_third_of_n_d_and_c_is_computed_and_said() -> None:
+    table = normalise(_frame(C=[1.2e18] * 6).drop("D"))
+    assert table.frame["tokens"][0] == pytest.approx(2e9)
+    assert table.derived == "tokens = train_flops/(6·n_params)"
+
+
+def test_a_misspelt_column_gets_the_nearest_name() -> None:
+    with pytest.raises(TableError, match="Did you mean 'tokns'"):
+        normalise(_frame().rename({"D": "tokns"}))
+    with pytest.raises(TableError, match="Did you mean 'loss'"):
+        normalise(_frame(), mapping={"val_loss": "los"})
+    with pytest.raises(TableError, match="Did you mean 'val_loss'"):
+        normalise(_frame(), mapping={"val_los": "loss"})
+
+
+def test_text_in_a_number_column_is_named_with_its_row() -> None:
+    with pytest.raises(TableError, match="'7B'") as caught:
+        normalise(_frame(N=["1e8", "7B", "4e8", "8e8", "16e8", "32e8"]))
+    assert caught.value.rows == (1,)
+
+
+def test_an_ambiguous_name_asks_which() -> None:
+    with pytest.raises(TableError, match="--map"):
+        normalise(_frame(params=[1.0] * 6))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet", "json"])
+def test_files_of_each_kind_hold_the_same_table(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"runs.{suffix}"
+    frame = _frame()
+    if suffix == "parquet":
+        frame.write_parquet(path)
+    elif suffix == "json":
+        frame.write_json(path)
+    else:
+        frame.write_csv(path, separator="\t" if suffix == "tsv" else ",")
+    assert read_table(path).frame["val_loss"].to_list() == frame["loss"].to_list()
+
+
+def test_unreadable_files_are_table_errors(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="is not a file"):
+        read_table(tmp_path / "none.csv")
+    broken = tmp_path / "broken.parquet"
+    broken.write_bytes(b"not parquet")
+    with pytest.raises(TableError, match="cannot be read"):
+        read_table(broken)
+    empty = tmp_path / "empty.csv"
+    empty.write_text("N,D,loss\n")
+    with pytest.raises(TableError, match="no rows"):
+        read_table(empty)
+
+
+def test_semicolons_and_blank_lines_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    path.write_text(_frame().write_csv(separator=";") + "\n\n")
+    assert read_table(path).frame.height == 6
+
+
+def test_a_frames_facts_are_no_columns_of_it() -> None:
+    table = normalise(_frame(C=[1.2e18] * 6, bpb=[1.0] * 6).drop("loss"))
+    assert not {"n_counts", "c_counts", "derived", "loss_unit"} & set(table.frame.columns)
+    assert (table.c_counts, table.loss_unit, table.derived) == ("flops_6nd", "bits_per_byte", "")
+
+
+def test_only_the_house_name_says_that_flops_are_counted() -> None:
+    frame = _frame(train_flops=[1.2e18] * 6)
+    assert normalise(frame).c_counts == "train_flops"
+    assert normalise(frame.rename({"train_flops": "C"})).c_counts == "flops_6nd"
+    mapped = normalise(frame.rename({"train_flops": "C"}), mapping={"train_flops": "C"})
+    assert mapped.c_counts == "train_flops"
+
+
+def test_a_mapped_column_goes_before_one_of_that_name() -> None:
+    table = normalise(_frame(val_loss=[9.0] * 6), mapping={"val_loss": "loss"})
+    assert table.frame["val_loss"].to_list() == _frame()["loss"].to_list()
+
+
+def test_a_column_called_row_gives_way_to_the_position() -> None:
+    table = normalise(_frame(row=[9, 8, 7, 6, 5, 4]))
+    assert table.frame["row"].to_list() == [0, 1, 2, 3, 4, 5]
+
+
+def test_n_is_computed_from_c_and_d() -> None:
+    table = normalise(_frame(C=[1.2e18] * 6).drop("N"))
+    N = [1.2e18 / 6 / D for D in _frame()["D"]]
+    assert table.frame["n_params"].to_list() == pytest.approx(N)
+    assert table.derived == "n_params = train_flops/(6·tokens)"
+    assert table.frame["flops_6nd"].to_list() == pytest.approx([1.2e18] * 6)
+
+
+def test_counted_flops_come_before_6nd_and_the_budget() -> None:
+    frame = _frame(C=[2.4e18] * 6, flops_6nd=[1.2e18] * 6, budget=[1e18] * 6)
+    assert normalise(frame.drop("D")).frame["tokens"][0] == pytest.approx(2.4e18 / 6 / 1e8)
+    assert normalise(frame.drop("D", "C")).frame["tokens"][0] == pytest.approx(1.2e18 / 6 / 1e8)
+
+
+def test_a_tables_own_6nd_is_kept_only_where_n_is_ours() -> None:
+    theirs = _frame(flops_6nd=[1.0] * 6)
+    assert normalise(theirs).frame["flops_6nd"][0] == pytest.approx(6 * 1e8 * 2e9)
+    assert normalise(theirs.rename({"N": "n_params"})).frame["flops_6nd"][0] == 1.0
+
+
+def test_n_above_the_count_without_input_embedding_in_every_row_is_the_total() -> None:
+    N = _frame()["N"].to_list()
+    for smaller, counts in (
+        ([0.9 * n for n in N], "n_params_total"),
+        ([N[0], *(0.9 * n for n in N[1:])], "unknown"),
+    ):
+        table = normalise(_frame(params_no_input_embed=smaller))
+        assert table.n_counts == counts
+
+
+def test_c_counts_what_its_column_says_and_6nd_without_one() -> None:
+    frame = _frame(C=[1.2e18] * 6)
+    assert normalise(_frame()).c_counts == "flops_6nd"
+    assert normalise(frame).c_counts == "flops_6nd"
+    assert normalise(frame.rename({"C": "train_flops"})).c_counts == "train_flops"
+
+
+def test_a_count_without_the_input_embedding_is_our_n() -> None:
+    for theirs, counts in (
+        ("params_no_input_embed", "n_params"),
+        ("params_no_embed", "n_params_non_embedding"),
+        ("total_params", "n_params_total"),
+    ):
+        table = normalise(_frame().rename({"N": theirs}))
+        assert table.n_counts == counts
+        assert table.frame["n_params"].to_list() == _frame()["N"].to_list()
+
+
+def test_bits_per_byte_are_a_loss_in_their_own_unit() -> None:
+    table = normalise(_frame().rename({"loss": "bpb"}))
+    assert table.frame["val_loss"].to_list() == _frame()["loss"].to_list()
+    assert table.loss_unit == "bits_per_byte"
+    assert normalise(_frame()).loss_unit == "unknown"
