@@ -26,7 +26,11 @@ class Ranks:
     Every rank yields the same records; keep only those of the leader, rank 0.
     """
 
-    def __init__(self, placement: Placement) -> None:
+    def __init__(self, placement: Placement, device: torch.device) -> None:
+        """Args:
+        device: the one this rank trains on.
+        """
+        self.device = device
         distributed = dist.is_initialized()
         self.count = dist.get_world_size() if distributed else 1
         self.rank = dist.get_rank() if distributed else 0
@@ -56,7 +60,7 @@ class Ranks:
             return DistributedDataParallel(net)
         from torch.distributed.fsdp import fully_shard  # slow, and few trainings need it
 
-        self._mesh = init_device_mesh(net.embed_tokens.weight.device.type, (self.count,))
+        self._mesh = init_device_mesh(self.device.type, (self.count,))
         for layer in net.layers:
             fully_shard(layer, mesh=self._mesh)
         # Reshard after an evaluation too, where no backward pass does it.
