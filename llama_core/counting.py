@@ -75,9 +75,9 @@ def _matmul_params_per_layer(model: ModelConfig) -> int:
 
 
 def query_blocks(length: int) -> tuple[int, ...]:
-    """Where the blocks of queries begin and end that attention by products goes in.
+    """Boundaries of the query blocks of eager attention.
 
-    Each meets the keys up to its own end. Below 192 tokens two blocks cost more than they save.
-    Counted FLOPs, which are of the causal half alone, do not depend on it.
+    A block sees the keys up to its own end. Below 192 tokens two blocks cost more than they save.
+    Counted FLOPs do not depend on them: they count the causal half alone.
     """
     return (0, length) if length < 192 else (0, length // 2, length)

@@ -155,7 +155,7 @@ def open_storage(uri: str | None, folder: Path) -> BaseStorage:
 
 def study_name(spec: TuneSpec, data_digest: str, width: int, box: Sequence[Dimension]) -> str:
     """Name in Optuna: another spec, or another corpus, is another study."""
-    body = f"{spec.asked}\n{data_digest}\n{list(box)}"
+    body = f"{spec.identity}\n{data_digest}\n{list(box)}"
     return f"{spec.name}-d{width}-{hashlib.sha256(body.encode()).hexdigest()[:12]}"
 
 

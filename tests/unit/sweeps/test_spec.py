@@ -60,7 +60,7 @@ def test_where_a_sweep_is_placed_does_not_change_its_runs():
 
 
 def test_horizons_that_are_not_whole_steps_are_refused_with_the_nearest_ones():
-    with pytest.raises(ValidationError, match=r"102,400 and 103,424"):
+    with pytest.raises(ValidationError, match=r"Use 102,400 or 103,424"):
         run_spec(schedule=Wsd(horizons=(102_500,)))
 
 

@@ -91,7 +91,7 @@ def test_a_study_that_is_not_there_is_refused_with_those_that_are(home):
 def test_a_law_that_tells_no_batch_asks_for_one():
     law = FittedLaw(lr_coef=1.0, N=(1e4, 1e5), D=(1e5, 1e6))
     model = plan(load_spec("smoke"), DATA).runs[0].run.model
-    with pytest.raises(ValueError, match=r"does not tell the batch. Set recipe.batch_tokens"):
+    with pytest.raises(ValueError, match=r"has no law for the batch. Set recipe.batch_tokens"):
         rates(LawRecipe(study="s", fitted=law), model, tokens=1e5, seq_len=128)
     given = LawRecipe(study="s", fitted=law, batch_tokens=512)
     assert rates(given, model, tokens=1e5, seq_len=128).batch_tokens == 512
