@@ -28,9 +28,9 @@ class KvCache:
     ) -> None:
         """Args:
         like: a tensor whose device and type the cache takes.
-        padding: how many of each row's first tokens are none, where prompts of several lengths
-            end together. Rotary attention sees distances only, so what follows is as it would be
-            without them.
+        padding: number of padding tokens at the start of each row, where prompts of different
+            lengths end together. Rotary attention depends on distances only, so the tokens
+            after the padding are computed as they would be without it.
         """
         shape = (config.n_layers, 2, rows, config.n_kv_heads, max_length, config.head_dim)
         self._store = like.new_zeros(shape)
@@ -40,14 +40,17 @@ class KvCache:
         self.length = 0
 
     def slot(self, layer: int) -> "CacheSlot":
-        """Where one layer writes."""
+        """The part of the cache that one layer reads and extends."""
         return CacheSlot(self._store[layer], self.length, self._first)
 
 
 class CacheSlot(NamedTuple):
-    """One layer's part of the cache: (2, b, n_kv_heads, max_length, d), and tokens in it.
+    """One layer's part of the cache.
 
-    `first` is the position of each row's first token that is not padding, where there is some.
+    Attributes:
+        store: keys and values, (2, b, n_kv_heads, max_length, d).
+        length: tokens in the cache.
+        first: (b,), position of each row's first token after the padding; None without padding.
     """
 
     store: Tensor
@@ -55,10 +58,17 @@ class CacheSlot(NamedTuple):
     first: Tensor | None
 
     def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add keys and values of new tokens; those of all tokens, (b, n_kv_heads, t, d) each."""
+        """Append keys and values of new tokens.
+
+        Returns:
+            keys and values of all tokens, (b, n_kv_heads, t, d) each.
+        """
         end = self.length + k.shape[2]
         if end > self.store.shape[3]:
-            raise ValueError(f"the cache holds {self.store.shape[3]} tokens, {end} were asked for.")
+            raise ValueError(
+                f"the cache has room for {self.store.shape[3]} tokens, not for {end}. "
+                f"Raise max_length."
+            )
         self.store[0, :, :, self.length : end] = k
         self.store[1, :, :, self.length : end] = v
         return self.store[0, :, :, :end], self.store[1, :, :, :end]
@@ -82,14 +92,14 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, slot: CacheSlot | None = None) -> Tensor:
         b, t, _ = x.shape
-        n_turned = self.n_heads + self.n_kv_heads
-        heads = self.qkv_proj(x).view(b, t, n_turned + self.n_kv_heads, self.head_dim)
-        # Queries and keys are normed and turned together: half as many small operations.
-        turned, v = torch.split(heads, [n_turned, self.n_kv_heads], dim=2)
+        n_rotated = self.n_heads + self.n_kv_heads
+        heads = self.qkv_proj(x).view(b, t, n_rotated + self.n_kv_heads, self.head_dim)
+        # Queries and keys are normalised and rotated together: half as many small operations.
+        qk, v = torch.split(heads, [n_rotated, self.n_kv_heads], dim=2)
         if self.qk_norm:
-            turned = self._norm_heads(turned)
-        turned = rotate(turned, cos, sin).transpose(1, 2)
-        q, k = torch.split(turned, [self.n_heads, self.n_kv_heads], dim=1)
+            qk = self._norm_heads(qk)
+        qk = rotate(qk, cos, sin).transpose(1, 2)
+        q, k = torch.split(qk, [self.n_heads, self.n_kv_heads], dim=1)
         v = v.transpose(1, 2)
         if slot is not None:
             mixed = cached_attention(q, *slot.extend(k, v), slot.first)
@@ -112,9 +122,9 @@ class Attention(nn.Module):
 
 
 class Rope(nn.Module):
-    """Tables of cosine and of sine, its first half negated, kept for the longest length seen.
+    """Tables of cosine and sine, (t, 1, head_dim) each, cached for the longest length so far.
 
-    (t, 1, head_dim) each.
+    The first half of the sine is negated, as `rotate` expects.
     """
 
     def __init__(self, head_dim: int, theta: float) -> None:
@@ -135,16 +145,16 @@ class Rope(nn.Module):
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn pairs (i, i + head_dim/2) of x (b, t, h, d) by the angles of `Rope`'s tables."""
+    """Rotate pairs (i, i + head_dim/2) of x (b, t, h, d) by the angles of `Rope`'s tables."""
     first, second = x.chunk(2, dim=-1)
     return x * cos.to(x.dtype) + torch.cat((second, first), dim=-1) * sin.to(x.dtype)
 
 
 def eager_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Causal attention by batched products: on a CPU up to 6 times faster than SDPA.
+    """Causal attention by batched matmuls: on a CPU up to 6 times faster than SDPA.
 
-    Longer sequences go in two blocks of queries, of which the first has no scores with the second
-    half of the keys: a quarter of all scores. Query heads that share a key-value head are stacked
+    Longer sequences are split into two blocks of queries. The first skips the second half of the
+    keys, which saves a quarter of all scores. Query heads that share a key-value head are stacked
     along time, so keys and values are never copied.
 
     Args:
@@ -158,36 +168,37 @@ def eager_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     shared = (b * k.shape[1], -1, t, d)
     queries, keys, values = q.reshape(shared), k.reshape(shared)[:, 0], v.reshape(shared)[:, 0]
     edges = query_blocks(t)
-    mixed = [_mixed(queries, keys, values, *block) for block in itertools.pairwise(edges)]
+    mixed = [_attend(queries, keys, values, *block) for block in itertools.pairwise(edges)]
     return (mixed[0] if len(mixed) == 1 else torch.cat(mixed, dim=2)).view(b, n_heads, t, d)
 
 
-def _mixed(queries: Tensor, keys: Tensor, values: Tensor, first: int, end: int) -> Tensor:
+def _attend(queries: Tensor, keys: Tensor, values: Tensor, first: int, end: int) -> Tensor:
     """Attention of the queries from `first` to `end`; (b · n_kv_heads, group, end - first, d)."""
     group, d = queries.shape[1], queries.shape[3]
-    asked = queries[:, :, first:end].reshape(queries.shape[0], -1, d)
+    block = queries[:, :, first:end].reshape(queries.shape[0], -1, d)
     mask = causal_mask(first, end, group, queries.dtype, queries.device)
-    scores = torch.baddbmm(mask, asked, keys[:, :end].transpose(1, 2), alpha=d**-0.5)
-    # Autocast would copy scores to fp32 and back. Softmax of bf16 scores adds up in fp32 anyway
+    scores = torch.baddbmm(mask, block, keys[:, :end].transpose(1, 2), alpha=d**-0.5)
+    # Autocast would copy scores to fp32 and back. Softmax of bf16 scores sums in fp32 anyway
     # and rounds once, as the copy back would.
     with torch.autocast(queries.device.type, enabled=False):
-        shares = scores.softmax(dim=-1)
-    return torch.bmm(shares, values[:, :end]).view(-1, group, end - first, d)
+        weights = scores.softmax(dim=-1)
+    return torch.bmm(weights, values[:, :end]).view(-1, group, end - first, d)
 
 
 def cached_attention(q: Tensor, k: Tensor, v: Tensor, first: Tensor | None = None) -> Tensor:
-    """Attention of the last tokens to all: the last query sees every key, the one before one less.
+    """Causal attention of the newest tokens to all tokens.
 
     Args:
         q: (b, n_heads, new, d).
         k, v: (b, n_kv_heads, all, d).
-        first: (b,), the first key of each row that is seen by others.
+        first: (b,), position of each row's first key after the padding.
     """
     new, total = q.shape[2], k.shape[2]
     visible = torch.ones(new, total, dtype=torch.bool, device=q.device).tril(total - new)
     if first is not None:
         keys = torch.arange(total, device=q.device)
-        # A query that saw nothing would be NaN, and so would all that add it with weight 0.
+        # A query without a key would be NaN, and so would every sum that has it with weight 0:
+        # so padding attends to itself.
         itself = keys == keys[total - new :, None]
         visible = (visible & (keys >= first[:, None, None]) | itself)[:, None]
     return F.scaled_dot_product_attention(
@@ -199,6 +210,6 @@ def cached_attention(q: Tensor, k: Tensor, v: Tensor, first: Tensor | None = Non
 def causal_mask(
     first: int, end: int, group: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """Zero where queries `first` to `end` may look and -inf beyond, for `group` stacked heads."""
+    """0 at the keys that queries `first` to `end` may see, else -inf; repeated `group` times."""
     mask = torch.full((end - first, end), -torch.inf, dtype=dtype, device=device)
     return mask.triu(first + 1).repeat(group, 1)

@@ -1,4 +1,4 @@
-"""What a training is: the model's shape, the recipe, and where it runs. No torch here."""
+"""Settings of a training: model shape, recipe, corpus and placement. No torch here."""
 
 from typing import Annotated, Literal, Self
 
@@ -58,7 +58,7 @@ class ModelConfig(Frozen):
             )
         if self.head_dim % 2:
             raise ValueError(
-                f"head_dim={self.head_dim} is odd. Rotary embeddings turn pairs: make it even."
+                f"head_dim={self.head_dim} is odd. Rotary embeddings rotate pairs: make it even."
             )
         return self
 
@@ -74,7 +74,7 @@ class AdamW(Frozen):
 
 
 class Wsd(Frozen):
-    """Warm up, stay, and cool down once per horizon: one trunk, several finished models.
+    """Warm up, hold, and cool down once per horizon: one trunk, several finished models.
 
     The trunk keeps the peak learning rate. For every horizon D a branch leaves the trunk
     at (1 - cooldown_fraction)·D tokens and cools to zero at D (Hu et al. 2024,
@@ -90,7 +90,8 @@ class Wsd(Frozen):
     def _horizons_increase(self) -> Self:
         if list(self.horizons) != sorted(set(self.horizons)):
             raise ValueError(
-                f"horizons {self.horizons} must be different token counts in rising order."
+                f"horizons {self.horizons} are not different token counts in rising order. "
+                f"Sort them and remove repeats."
             )
         return self
 
@@ -112,7 +113,7 @@ Schedule = Annotated[Wsd | Cosine, Field(discriminator="kind")]
 
 
 class TrainConfig(Frozen):
-    """The recipe: all that can move a loss beyond rounding, apart from shape and data.
+    """The recipe: everything that can change a loss beyond rounding, apart from shape and data.
 
     Horizons and warm-up are in tokens; horizons are whole numbers of steps.
     """
@@ -126,26 +127,14 @@ class TrainConfig(Frozen):
     z_loss: NonNegativeFloat = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"
     seed: NonNegativeInt = 0
-    eval_tokens: PositiveInt = Field(description="length of the fixed validation set that is read")
+    eval_tokens: PositiveInt = Field(description="tokens in the fixed validation set")
 
     @model_validator(mode="after")
     def _whole_steps(self) -> Self:
-        if self.batch_tokens % self.seq_len:
-            raise ValueError(
-                f"batch_tokens={self.batch_tokens} is not a multiple of seq_len={self.seq_len}."
-            )
+        _require_multiple("batch_tokens", self.batch_tokens, "seq_len", self.seq_len)
         for tokens in self.schedule.horizons:
-            if tokens % self.batch_tokens:
-                raise ValueError(
-                    f"horizon of {tokens:,} tokens is not a whole number of steps of "
-                    f"batch_tokens={self.batch_tokens:,}. The nearest are "
-                    f"{tokens // self.batch_tokens * self.batch_tokens:,} and "
-                    f"{(tokens // self.batch_tokens + 1) * self.batch_tokens:,}."
-                )
-        if self.eval_tokens % self.seq_len:
-            raise ValueError(
-                f"eval_tokens={self.eval_tokens} is not a multiple of seq_len={self.seq_len}."
-            )
+            _require_multiple("horizon", tokens, "batch_tokens", self.batch_tokens)
+        _require_multiple("eval_tokens", self.eval_tokens, "seq_len", self.seq_len)
         return self
 
     @property
@@ -154,15 +143,24 @@ class TrainConfig(Frozen):
         return self.schedule.horizons[-1] // self.batch_tokens
 
 
-class Placement(Frozen):
-    """Where and how fast; never part of a run's identity.
+def _require_multiple(name: str, tokens: int, unit_name: str, unit: int) -> None:
+    if tokens % unit:
+        below = tokens // unit * unit
+        nearest = f"{below:,} or {below + unit:,}" if below else f"{unit:,}"
+        raise ValueError(
+            f"{name}={tokens:,} is not a multiple of {unit_name}={unit:,}. Use {nearest}."
+        )
 
-    Only what leaves every loss alone up to rounding belongs here.
+
+class Placement(Frozen):
+    """Where a run trains and how fast; never part of its identity.
+
+    Only settings that leave every loss the same up to rounding belong here.
     """
 
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:1")
-    threads: PositiveInt | None = Field(default=None, description="CPU threads; torch's own choice")
-    micro_batch_rows: PositiveInt | None = Field(default=None, description="None: as fits memory")
+    threads: PositiveInt | None = Field(default=None, description="CPU threads; None: torch's own")
+    micro_batch_rows: PositiveInt | None = Field(default=None, description="None: as many as fit")
     attention: Literal["auto", "eager", "sdpa"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     activation_checkpointing: Literal["off", "selective", "full"] = "off"
@@ -180,8 +178,8 @@ class Placement(Frozen):
 class EnvironmentText(Frozen):
     """The docstring prose of Python's library and of the packages isoflop needs.
 
-    Always there, a few seconds to collect, about 19 MB. Its content follows the versions
-    installed, so its digest differs between environments.
+    Always available, collected in a few seconds, about 19 MB. Its content depends on the
+    installed versions, so its digest differs between environments.
     """
 
     kind: Literal["environment"] = "environment"
@@ -230,8 +228,7 @@ class CorpusConfig(Frozen):
     )
     near_duplicates: Literal["keep", "drop"] = Field(
         default="keep",
-        description="drop: of documents alike in four fifths of their passages one stays; "
-        "for text from the web",
+        description="drop: keep one of the documents that are 80 % alike; for text from the web",
     )
     val_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.05
     seed: NonNegativeInt = 0
@@ -240,10 +237,10 @@ class CorpusConfig(Frozen):
     def _sources_and_vocabulary(self) -> Self:
         names = [source.name for source in self.sources]
         if len(set(names)) != len(names):
-            raise ValueError(f"sources are named {names}: give each a name of its own.")
+            raise ValueError(f"sources are named {names}: give each a different name.")
         if self.characters == "unicode" and self.vocab_size < 512:
             raise ValueError(
-                f"vocab_size={self.vocab_size} leaves too little beside the 256 byte pieces of "
-                f"characters='unicode'. Take 512 or more."
+                f"vocab_size={self.vocab_size} leaves too few pieces beside the 256 byte pieces "
+                f"of characters='unicode'. Use 512 or more."
             )
         return self

@@ -19,7 +19,7 @@ class Published:
         model: its shape.
         params: its exact parameter count.
         seq_len: length it was trained on.
-        source: where the shape stands.
+        source: where the shape is published.
     """
 
     model: ModelConfig
@@ -77,13 +77,13 @@ def small_shape(width: int, vocab_size: int) -> ModelConfig:
     """The ladder's model of a width, a multiple of 64, up to about a billion parameters.
 
     Heads of 64, depth width/64 but at least 2, SwiGLU 8/3 wide rounded up to 64. So the aspect
-    ratio d_model/n_layers is 64 at every size, and one number says the whole shape.
+    ratio d_model/n_layers is 64 from width 128 on, and one number gives the whole shape.
 
     Raises:
         ValueError: the width is not a multiple of 64.
     """
     if width < 64 or width % 64:
-        raise ValueError(f"width {width} is not a positive multiple of the head dimension, 64.")
+        raise ValueError(f"width {width} is not a positive multiple of 64, the size of a head.")
     return ModelConfig(
         vocab_size=vocab_size,
         d_model=width,
@@ -98,4 +98,4 @@ def small_shape(width: int, vocab_size: int) -> ModelConfig:
 def nearest_small_shape(params: int, vocab_size: int) -> ModelConfig:
     """The ladder's model whose parameter count (N, head included) is nearest to `params`."""
     ladder = (small_shape(64 * step, vocab_size) for step in range(1, 33))
-    return min(ladder, key=lambda model: abs(count_params(model).multiplying - params))
+    return min(ladder, key=lambda model: abs(count_params(model).n_params - params))

@@ -26,7 +26,7 @@ def generate(
         temperature: 0 takes the likeliest token each time; else logits are divided by it.
         top_p: sample among the likeliest tokens that together have this probability.
         seed: of the sampling; the same seed gives the same text.
-        stop: an id at which to end; it is not yielded.
+        stop: end before this id.
 
     Raises:
         ValueError: an empty prompt, or a setting out of range.
@@ -51,16 +51,16 @@ def generate_rows(
     top_p: float = 1.0,
     seed: int = 0,
 ) -> Iterator[list[int]]:
-    """Yield, step by step, the id that comes next in each of several texts.
+    """Yield, step by step, the next id of each of several texts.
 
-    Whoever asks stops when every text has ended; prompts may differ in length. The arguments are
-    those of `generate`. A row is what it would be by itself to within rounding.
+    Prompts may differ in length. The caller stops when every text has ended. The arguments are
+    those of `generate`. A row equals the same text generated alone, up to rounding.
 
     Raises:
         ValueError: an empty prompt, or a setting out of range.
     """
     if not all(prompts):
-        raise ValueError("the prompt has no tokens; begin with the tokenizer's begin token.")
+        raise ValueError("a prompt has no tokens. Start it with the tokenizer's begin token.")
     if temperature < 0 or not 0 < top_p <= 1:
         raise ValueError(
             f"temperature={temperature} must be 0 or more, top_p={top_p} above 0 and at most 1."
@@ -83,7 +83,7 @@ def _choose(logits: Tensor, temperature: float, top_p: float, generator: torch.G
     if temperature == 0:
         return logits.argmax(-1, keepdim=True)
     probabilities, order = (logits / temperature).softmax(-1).sort(descending=True, stable=True)
-    # A token is in if those before it have not yet reached top_p: the first always is.
+    # A token is kept while those before it sum to less than top_p: the first always is.
     before = probabilities.cumsum(-1) - probabilities
     probabilities = probabilities.where(before < top_p, 0.0)
     return order.gather(-1, torch.multinomial(probabilities, 1, generator=generator))

@@ -1,4 +1,4 @@
-"""Tell a training that went wrong from one that is only noisy."""
+"""Detect a training that has diverged, not one that is merely noisy."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -6,22 +6,22 @@ from typing import Any, Self
 
 # The smoothed loss looks back over about this many steps.
 SMOOTHING_STEPS = 32
-# A smoothed loss this far above its own minimum, in nats per token, does not come back in the
-# budgets of a sweep: it has forgotten what it learnt.
+# A smoothed loss this far above its own minimum, in nats per token, does not recover within the
+# budgets of a sweep: the model has forgotten what it learnt.
 EXPLOSION_NATS = 1.0
 
 
 @dataclass
 class LossGuard:
-    """Watches loss and gradient norm; goes back with the trunk when a branch is left."""
+    """Watches loss and gradient norm; after a branch it continues from the trunk's losses."""
 
     smoothed: float | None = None
     lowest: float = math.inf
     trunk_smoothed: float | None = None
     trunk_lowest: float = math.inf
 
-    def trouble(self, loss: float, grad_norm: float) -> str:
-        """Why training must end at this step, or an empty string."""
+    def failure_reason(self, loss: float, grad_norm: float) -> str:
+        """Why training must end at this step; empty if it need not."""
         if not math.isfinite(loss):
             return f"loss is {loss}"
         if not math.isfinite(grad_norm):
@@ -41,14 +41,14 @@ class LossGuard:
         self.trunk_smoothed, self.trunk_lowest = self.smoothed, self.lowest
 
     def leave_branch(self) -> None:
-        """Go back to the trunk's losses."""
+        """Return to the trunk's losses."""
         self.smoothed, self.lowest = self.trunk_smoothed, self.trunk_lowest
 
     def to_notes(self) -> dict[str, Any]:
-        """For a checkpoint's header."""
+        """The guard's state, for a checkpoint's header."""
         return asdict(self)
 
     @classmethod
     def from_notes(cls, notes: dict[str, Any]) -> Self:
-        """What `to_notes` gave."""
+        """The guard whose state `to_notes` saved."""
         return cls(**notes)

@@ -1,4 +1,4 @@
-"""Two derivatives written out by hand, where autograd's own take more passes over memory."""
+"""Two hand-written derivatives that pass over memory less often than autograd's."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from torch.autograd.function import once_differentiable
 def rms_norm(x: Tensor, scale: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean(x²) + eps) · scale (Zhang and Sennrich 2019, arXiv:1910.07467, equation 4).
 
-    `F.rms_norm`, save on a CPU in fp32: there torch has no kernel of its own, differentiates seven
-    small operations one by one, and takes twice as long.
+    `F.rms_norm`, except on a CPU in fp32: there torch has no kernel, differentiates seven small
+    operations one by one, and takes twice as long.
 
     Args:
         x: (..., d).
@@ -39,7 +39,7 @@ def cross_entropy_sum(logits: Tensor, targets: Tensor) -> Tensor:
 class _RmsNorm(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, eps: float) -> Tensor:
-        # The norm makes no squares in memory, as their mean would.
+        # The norm writes no squares to memory; a mean of squares would.
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         inverse = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         unit = x * inverse
@@ -52,23 +52,22 @@ class _RmsNorm(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         unit, inverse, scale = ctx.saved_tensors
         scaled = grad * scale
-        # Growing along x changes nothing, so that part of the gradient goes.
+        # Scaling x does not change the output, so the gradient has no part along x.
         along = (scaled * unit).sum(-1, keepdim=True).div_(unit.shape[-1])
         to_scale = (grad * unit).flatten(0, -2).sum(0)
         return torch.addcmul(scaled, unit, along, value=-1.0).mul_(inverse), to_scale, None
 
 
 class _CrossEntropySum(Function):
-    # Autograd's own keeps log-probabilities, fills a gradient with zeros and passes over both
-    # again: a fifth of the step of a tiny model on a CPU. The gradient is the softmax, less one
-    # at the target.
+    # Autograd keeps log-probabilities, fills a gradient with zeros and passes over both again:
+    # a fifth of a tiny model's step on a CPU. The gradient is the softmax, minus one at the target.
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        # A CPU's softmax makes this copy itself, and finds the largest bf16 number slowly.
+        # Softmax on a CPU makes this copy anyway, and `amax` is slow in bf16.
         wide = logits.float() if logits.device.type == "cpu" else logits
         gradient = torch.softmax(wide, dim=-1, dtype=torch.float32)
         at_target = targets.unsqueeze(1)
-        # The normaliser through each row's largest entry, since the target's may have vanished.
+        # The normaliser follows from each row's largest entry; the target's may underflow to 0.
         normaliser = wide.amax(-1, keepdim=True).float() - gradient.amax(-1, keepdim=True).log()
         nats = (normaliser - wide.gather(1, at_target).float()).sum()
         gradient.scatter_add_(1, at_target, torch.full_like(normaliser, -1.0))

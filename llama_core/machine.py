@@ -1,4 +1,4 @@
-"""The machine under a training: device, threads, memory, and what each choice is good for."""
+"""The machine a training runs on: device, threads, memory, arithmetic."""
 
 import ctypes
 import logging
@@ -14,51 +14,52 @@ import torch
 
 from llama_core.attention import AttentionBackend
 from llama_core.config import ModelConfig, Placement, TrainConfig
-from llama_core.memory import rows_that_fit
+from llama_core.memory import MEMORY_SHARE, rows_that_fit
 
 log = logging.getLogger(__name__)
 
 # Dense bf16 matmul peaks, FLOP/s, by a part of the device's name, from NVIDIA's data sheets
-# (sparsity off). A device that is not here has no MFU rather than a wrong one.
+# (sparsity off). An unknown device gets no MFU rather than a wrong one.
 _BF16_PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12}
 # On a CPU throughput is level from 2,048 tokens on; more only takes memory.
 _CPU_MICRO_BATCH_TOKENS = 4_096
-# Of a GPU's free memory; the rest is for what the estimate may miss, 15 %.
-_MEMORY_SHARE = 0.85
-# From here the square of the scores costs more than SDPA's slower kernels.
+# For longer sequences the quadratic scores cost more than SDPA's slower kernels.
 _CPU_EAGER_SEQ_LEN = 1_024
-# Relative error of a product: fp32 leaves about 3e-7, bf16 2e-3. Shapes from a head's products
-# to the output layer's, as (batch, rows, inner, columns).
+# Largest relative error of an fp32 matmul: fp32 leaves about 3e-7, bf16 2e-3. Shapes from those of
+# a head to those of the output layer, as (batch, rows, inner, columns).
 _FP32_ERROR = 3e-6
 _PROBED_SHAPES = ((1, 256, 256, 256), (1, 1024, 64, 512), (1, 64, 1024, 48), (8, 128, 16, 128))
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device a placement means; `auto` is CUDA where there is one.
+    """The device a placement names; `auto` is CUDA if there is a GPU, else the CPU.
 
     Raises:
-        ValueError: no such device here.
+        ValueError: there is no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise ValueError(f"device {name!r} is none: take auto, cpu, cuda or cuda:0.") from error
+        raise ValueError(f"there is no device {name!r}: use auto, cpu, cuda or cuda:0.") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name!r}: this machine has {torch.cuda.device_count()} GPUs.")
+        raise ValueError(
+            f"there is no device {name!r}: this machine has {torch.cuda.device_count()} GPUs. "
+            f"Use auto to train on what it has."
+        )
     return device
 
 
 def attention_backend(placement: Placement, device: torch.device, seq_len: int) -> AttentionBackend:
-    """Eager products where they win, on CPUs up to 1,024 tokens; SDPA elsewhere."""
+    """Eager attention where it is faster, on CPUs up to 1,024 tokens; SDPA elsewhere."""
     if placement.attention != "auto":
         return placement.attention
     return "eager" if device.type == "cpu" and seq_len <= _CPU_EAGER_SEQ_LEN else "sdpa"
 
 
 def compiles(placement: Placement, device: torch.device) -> bool:
-    """Whether blocks are compiled: `auto` does on CUDA only, as a CPU run rarely earns it back."""
+    """Whether blocks are compiled: `auto` only on CUDA, as few CPU runs are long enough to gain."""
     return placement.compile == "on" or (placement.compile == "auto" and device.type == "cuda")
 
 
@@ -74,7 +75,8 @@ def micro_batch_rows(
     if left:
         raise ValueError(
             f"batch_tokens={cfg.batch_tokens:,} is {cfg.batch_tokens // cfg.seq_len} rows of "
-            f"seq_len={cfg.seq_len}, which {ranks} ranks cannot share equally."
+            f"seq_len={cfg.seq_len}, which {ranks} ranks cannot share equally. "
+            f"Make it a multiple of {ranks * cfg.seq_len:,}, or change placement.ranks."
         )
     if placement.micro_batch_rows is not None:
         return min(placement.micro_batch_rows, rows)
@@ -82,11 +84,11 @@ def micro_batch_rows(
         return min(rows, max(1, _CPU_MICRO_BATCH_TOKENS // cfg.seq_len))
     eager = attention_backend(placement, device, cfg.seq_len) == "eager"
     free, _ = torch.cuda.mem_get_info(device)
-    return rows_that_fit(model, cfg, placement, rows=rows, eager=eager, budget=free * _MEMORY_SHARE)
+    return rows_that_fit(model, cfg, placement, rows=rows, eager=eager, budget=free * MEMORY_SHARE)
 
 
 def peak_flops(device: torch.device, dtype: str) -> float | None:
-    """Dense peak of the device in FLOP/s for bf16; None where it is not known."""
+    """Dense peak of the device in FLOP/s for bf16; None if it is unknown."""
     if device.type != "cuda" or dtype != "bfloat16":
         return None
     name = torch.cuda.get_device_name(device)
@@ -101,10 +103,10 @@ def memory_gib(device: torch.device) -> float:
 
 
 def _peak_resident() -> int:
-    """Bytes that this process had resident at most."""
+    """Peak resident set of this process in bytes."""
     peak = _max_rss()
-    if peak <= _AT_IMPORT and sys.platform == "linux":
-        # In getrusage's number, not in this one, Linux hands a parent's peak on to its child.
+    if peak <= _RSS_AT_IMPORT and sys.platform == "linux":
+        # In getrusage, but not here, a process on Linux inherits its parent's peak.
         status = Path("/proc/self/status").read_text()
         return 1024 * int(status.partition("VmHWM:")[2].split()[0])
     return peak
@@ -115,12 +117,12 @@ def _max_rss() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-_AT_IMPORT = _max_rss()
+_RSS_AT_IMPORT = _max_rss()
 
 
 @contextmanager
 def machine_settings(placement: Placement, device: torch.device, dtype: str) -> Iterator[None]:
-    """Threads, determinism and CPU arithmetic as placed; all put back afterwards."""
+    """Set threads, determinism and CPU arithmetic; restore them on exit."""
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     matmul = _matmul_switch()
     precision = matmul.fp32_precision
@@ -130,13 +132,13 @@ def machine_settings(placement: Placement, device: torch.device, dtype: str) -> 
         torch.use_deterministic_algorithms(True)
     if device.type == "cpu":
         _keep_pages()
-        # Attention's gradients reach numbers below 1e-38, on which a CPU is ten times slower.
+        # Gradients of attention reach numbers below 1e-38, on which a CPU is ten times slower.
         torch.set_flush_denormal(True)
         if fp32_matmul(device) == "onednn":
             matmul.fp32_precision = "bf16"
         if dtype == "bfloat16" and not _multiplies_bf16():
             log.warning(
-                "this processor has no bf16 products: dtype bfloat16 is many times slower here "
+                "this processor has no bf16 matmuls: dtype bfloat16 is many times slower here "
                 "than float32. Set dtype to float32, or train elsewhere."
             )
     try:
@@ -153,12 +155,12 @@ def machine_settings(placement: Placement, device: torch.device, dtype: str) -> 
 
 @lru_cache(maxsize=1)
 def fp32_matmul(device: torch.device) -> Literal["torch", "onednn"]:
-    """Which library multiplies fp32 matrices: oneDNN on a CPU where it is exact, else torch's own.
+    """The library for fp32 matmuls: oneDNN on a CPU where it is exact, else torch's own.
 
-    torch sends fp32 products to oneDNN when it is allowed to round them to bf16. On AMD
+    torch sends fp32 matmuls to oneDNN when it is allowed to round them to bf16. On AMD
     processors oneDNN has no such kernel: it keeps full fp32 and is 1.3 to 2.2 times faster than
-    MKL. On some Intel processors it really rounds. So it is tried, and used only if its errors
-    are those of fp32.
+    MKL. On some Intel processors it does round. So oneDNN is tested first, and used only if its
+    errors are those of fp32.
     """
     if device.type != "cpu" or not torch._C._has_mkldnn:
         return "torch"
@@ -173,7 +175,7 @@ def fp32_matmul(device: torch.device) -> Literal["torch", "onednn"]:
 
 
 def _multiplies_bf16() -> bool:
-    """Whether the processor has bf16 products; true where torch cannot tell."""
+    """Whether the processor has bf16 matmuls; true if torch does not know."""
     return not torch._C._has_mkldnn or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
@@ -187,15 +189,15 @@ def _fp32_error(batch: int, rows: int, inner: int, columns: int) -> float:
     left = torch.randn(batch, rows, inner, generator=generator)
     right = torch.randn(batch, inner, columns, generator=generator)
     exact = left.double() @ right.double()
-    found = torch.bmm(left, right) if batch > 1 else (left[0] @ right[0]).unsqueeze(0)
-    return float((found - exact).norm() / exact.norm())
+    product = torch.bmm(left, right) if batch > 1 else (left[0] @ right[0]).unsqueeze(0)
+    return float((product - exact).norm() / exact.norm())
 
 
 def _keep_pages() -> None:
-    """Have glibc keep freed memory instead of returning it after every step.
+    """Make glibc keep freed memory instead of returning it after every step.
 
-    Activations come and go each step; unmapping and faulting their pages in again cost tiny
-    models 10 to 20 % of the step.
+    Activations are allocated and freed in every step; unmapping their pages and faulting them in
+    again cost tiny models 10 to 20 % of the step.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from llama_core.config import ModelConfig, Placement, TrainConfig
 from llama_core.counting import count_params, query_blocks
 
+# Of a GPU's memory, what an estimate may fill; it may be 15 % too low.
+MEMORY_SHARE = 0.85
+
 
 @dataclass(frozen=True, slots=True)
 class StepMemory:
@@ -27,11 +30,11 @@ class StepMemory:
 
     @property
     def peak(self) -> int:
-        """Bytes at the fullest moment.
+        """Bytes at the peak.
 
-        With one micro-batch gradients appear while activations go, so the two never stand
-        together in full; with several the earlier ones' gradients wait beside the next
-        activations. The optimizer sees all gradients and no activations.
+        With one micro-batch, activations are freed while gradients appear, so both are never
+        complete at once. With several, the activations of the next one include the gradients of
+        those before. The optimizer needs all gradients and no activations.
         """
         return self.weights + self.optimizer + self.snapshot + max(self.activations, self.gradients)
 
@@ -39,7 +42,7 @@ class StepMemory:
 def step_memory(
     model: ModelConfig, cfg: TrainConfig, placement: Placement, *, rows: int, eager: bool
 ) -> StepMemory:
-    """Memory of a step that sends `rows` rows at a time through the model.
+    """Memory of a step whose micro-batch is `rows` rows.
 
     Args:
         eager: attention keeps its scores; SDPA keeps two rows of statistics instead.
@@ -48,7 +51,7 @@ def step_memory(
     branches = len(cfg.schedule.horizons) > 1
     tokens = rows * cfg.seq_len
     activations = tokens * _bytes_per_token(model, cfg, placement, eager=eager)
-    if rows * cfg.seq_len < cfg.batch_tokens:
+    if tokens < cfg.batch_tokens:
         activations += 4 * params
     return StepMemory(
         weights=4 * params,
@@ -79,7 +82,7 @@ def rows_that_fit(
 def _bytes_per_token(
     model: ModelConfig, cfg: TrainConfig, placement: Placement, *, eager: bool
 ) -> int:
-    """Kept for the backward pass, counted through the forward pass of `model.Llama`."""
+    """Bytes kept for the backward pass, in the order of `model.Llama`'s forward pass."""
     narrow = 2 if cfg.dtype == "bfloat16" else 4
     stream = 4 * model.d_model
     block = _block_bytes(model, cfg.seq_len, narrow, eager=eager)
@@ -87,10 +90,10 @@ def _bytes_per_token(
         # The inputs of all blocks, and one block at a time in full.
         layers = model.n_layers * stream + block
     elif placement.activation_checkpointing == "selective":
-        layers = model.n_layers * (stream + _product_bytes(model, cfg.seq_len, narrow)) + block
+        layers = model.n_layers * (stream + _matmul_bytes(model, narrow)) + block
     else:
         layers = model.n_layers * block
-    # Logits, the softmax that becomes their gradient, and where types differ that gradient again.
+    # Logits, the softmax that becomes their gradient, and a copy of it if types differ.
     logits = model.vocab_size * (narrow + 4 + (narrow if narrow == 2 else 0))
     return layers + 2 * stream + logits
 
@@ -101,23 +104,23 @@ def _block_bytes(model: ModelConfig, seq_len: int, narrow: int, *, eager: bool) 
     norms = 2 * model.d_model * 4 + 2 * model.d_model * narrow
     if narrow == 2:
         norms += 2 * model.d_model * 4  # a norm's fp32 output beside its bf16 copy
-    heads = queries + 2 * keys  # turned queries and keys, and values, as attention reads them
+    heads = queries + 2 * keys  # rotated queries and keys, and values, as attention reads them
     if model.qk_norm:
         heads += queries + 2 * keys + queries + keys  # before the norm, and before its scale
     scores = model.n_heads * (_keys_per_query(seq_len) if eager else 1)
     mixed = queries if eager else 2 * queries
-    feed_forward = 4 * model.d_ffn  # gate and up, silu of gate, their product
+    feed_forward = 4 * model.d_ffn  # gate, up, silu(gate), silu(gate) · up
     return norms + narrow * (heads + scores + mixed + feed_forward)
 
 
 def _keys_per_query(seq_len: int) -> int:
-    """Scores that attention by products makes of a query, on average."""
+    """Mean number of keys each query is scored against in eager attention."""
     blocks = itertools.pairwise(query_blocks(seq_len))
     return sum((end - first) * end for first, end in blocks) // seq_len
 
 
-def _product_bytes(model: ModelConfig, seq_len: int, narrow: int) -> int:
-    """What selective recomputation keeps of a block: results of products and attention."""
+def _matmul_bytes(model: ModelConfig, narrow: int) -> int:
+    """Bytes of a block that selective recomputation keeps: results of matmuls and attention."""
     queries = model.n_heads * model.head_dim
     heads = queries + 2 * model.n_kv_heads * model.head_dim
     return narrow * (heads + queries + 2 * model.d_model + 2 * model.d_ffn)

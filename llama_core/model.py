@@ -1,4 +1,4 @@
-"""The transformer of LLaMA: RMSNorm first, rotary positions, grouped queries, SwiGLU."""
+"""The LLaMA transformer: pre-RMSNorm, rotary positions, grouped queries, SwiGLU."""
 
 import math
 from functools import partial
@@ -14,7 +14,7 @@ from llama_core.config import ModelConfig
 from llama_core.kernels import rms_norm
 
 Recompute = Literal["off", "selective", "full"]
-# Selective recomputation keeps what is dear to compute for its size: products and attention.
+# Selective recomputation keeps what is expensive to recompute: matmuls and attention.
 _KEPT = [
     torch.ops.aten.mm.default,
     torch.ops.aten.bmm.default,
@@ -27,10 +27,10 @@ _KEPT = [
 class Llama(nn.Module):
     """Decoder-only transformer (Touvron et al. 2023, section 2.2).
 
-    Parameters bear the names of Hugging Face's Llama, except that the three projections into
-    attention are one matrix `qkv_proj` (queries, keys, values stacked) for one larger product, and
-    the two into the feed-forward one `gate_up_proj`, whose halves are multiplied apart. Rotary
-    halves are Hugging Face's (the first half of a head's dimensions turns against the second).
+    Parameters have the names of Hugging Face's Llama, with two exceptions. The three projections
+    into attention are one matrix `qkv_proj` (queries, keys, values stacked), multiplied at once;
+    the two into the feed-forward are one `gate_up_proj`, whose halves are multiplied separately.
+    Rotary pairs are Hugging Face's: dimension i of a head rotates with i + head_dim/2.
 
     Initialisation: every matrix normal with `init_std`, those that write into the residual
     stream (`o_proj`, `down_proj`) divided by sqrt(2·n_layers) so that the stream's variance
@@ -57,10 +57,10 @@ class Llama(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, seed: int) -> None:
-        """Draw all weights from `seed` alone, whatever the device or the global generator.
+        """Draw all weights from `seed` alone.
 
-        Drawn on the CPU in the order of `named_parameters`, so a seed means the same weights
-        everywhere.
+        They are drawn on the CPU in the order of `named_parameters`, so a seed gives the same
+        weights on every device.
         """
         generator = torch.Generator().manual_seed(seed)
         residual_std = self.config.init_std / math.sqrt(2 * self.config.n_layers)
@@ -72,16 +72,16 @@ class Llama(nn.Module):
             std = residual_std if writes_residual else self.config.init_std
             weight.copy_(torch.empty(weight.shape).normal_(0.0, std, generator=generator))
 
-    def forward(self, ids: Tensor, cache: "KvCache | None" = None) -> Tensor:
+    def forward(self, ids: Tensor, cache: KvCache | None = None) -> Tensor:
         """Logits of shape (b, t, vocab) for token ids of shape (b, t).
 
-        With a cache, `ids` continue the tokens it holds, and are added to it.
+        With a cache, `ids` continue the tokens in it, and are added to it.
         """
         logits: Tensor = self.lm_head(self.hidden(ids, cache))
         return logits
 
-    def hidden(self, ids: Tensor, cache: "KvCache | None" = None) -> Tensor:
-        """What the output layer reads, (b, t, d_model): `forward` without its largest product."""
+    def hidden(self, ids: Tensor, cache: KvCache | None = None) -> Tensor:
+        """Input of the output layer, (b, t, d_model): `forward` without its largest matmul."""
         x = self.embed_tokens(ids)
         seen = 0 if cache is None else cache.length
         cos, sin = self.rope(seen + ids.shape[1], ids.device)
@@ -100,17 +100,17 @@ class Llama(nn.Module):
 def _recomputed(
     layer: nn.Module, recompute: Recompute, x: Tensor, cos: Tensor, sin: Tensor
 ) -> Tensor:
-    """Run a block and keep only its input, or that and its products, for the backward pass."""
+    """Run a block; keep only its input for the backward pass, or also the results of `_KEPT`."""
     if recompute == "full":
-        kept: Tensor = checkpoint(layer, x, cos, sin, use_reentrant=False)
+        out: Tensor = checkpoint(layer, x, cos, sin, use_reentrant=False)
     else:
         contexts = partial(create_selective_checkpoint_contexts, _KEPT)
-        kept = checkpoint(layer, x, cos, sin, use_reentrant=False, context_fn=contexts)
-    return kept
+        out = checkpoint(layer, x, cos, sin, use_reentrant=False, context_fn=contexts)
+    return out
 
 
 class Block(nn.Module):
-    """Attention and feed-forward, each normed before and added to the stream."""
+    """Attention and feed-forward; each reads the normalised stream and adds to it."""
 
     def __init__(self, config: ModelConfig, attention: AttentionBackend) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class SwiGlu(nn.Module):
         self.down_proj = nn.Linear(d_ffn, d_model, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Two products: halves of one would not be contiguous, which costs more than it saves.
+        # Two matmuls: halves of one would not be contiguous, which costs more than it saves.
         gate, up = (F.linear(x, half) for half in self.gate_up_proj.weight.chunk(2))
         out: Tensor = self.down_proj(F.silu(gate) * up)
         return out

@@ -12,8 +12,7 @@ from llama_core.config import AdamW
 def adamw(model: nn.Module, cfg: AdamW) -> torch.optim.AdamW:
     """Fused AdamW over two groups: matrices decay, norms do not.
 
-    Tied weights appear once. The learning rate stands in each group as `lr` and is the
-    caller's to set before every step.
+    Tied weights appear once. The caller sets `lr` of each group before every step.
     """
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     groups = [
@@ -22,7 +21,7 @@ def adamw(model: nn.Module, cfg: AdamW) -> torch.optim.AdamW:
     ]
     optimizer = _AdamW(groups, lr=cfg.lr, betas=(cfg.beta1, cfg.beta2), eps=cfg.eps, fused=True)
     for weight in weights:
-        # As torch would at the first step; made now so that a copy taken before it is whole.
+        # torch would create this state at the first step; a copy taken before needs it too.
         optimizer.state[weight] = {
             "step": torch.zeros((), dtype=torch.float32, device=weight.device),
             "exp_avg": torch.zeros_like(weight),
@@ -36,10 +35,10 @@ _step = inspect.unwrap(torch.optim.AdamW.step)
 
 
 class _AdamW(torch.optim.AdamW):
-    """torch's own without the wrappers that keep its compiler away.
+    """torch's AdamW without the wrappers that exclude it from compilation.
 
-    They import all of it to do so, which takes longer than a short training. A step that is not
-    compiled has no need of them.
+    They import torch's whole compiler, which takes longer than a short training. A step that is
+    not compiled does not need them.
     """
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:

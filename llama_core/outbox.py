@@ -1,4 +1,4 @@
-"""Records on their way out while a checkpoint is being written behind them."""
+"""Records in order, while a thread writes a checkpoint."""
 
 import time
 from collections.abc import Iterator
@@ -10,12 +10,11 @@ from llama_core.records import CheckpointRecord, Record
 
 
 class Outbox:
-    """Hands records on in order, each checkpoint's record where its copy of the state was taken.
+    """Yields records in order, a checkpoint's record at the step whose state was copied.
 
-    A checkpoint is written by a thread. Until it is durable the records that come after it are
-    held back; then its own goes first, and it is committed when the listener, having dealt with
-    that, asks for more. So a checkpoint that counts always has its record, and everything
-    before it, in the listener's hands.
+    A thread writes the checkpoint. Until it is durable, later records are held back. Then its
+    record is yielded first, and it is committed when the listener asks for the next one. So the
+    listener has the record of every committed checkpoint, and every record before it.
     """
 
     def __init__(self, store: CheckpointStore | None) -> None:
@@ -29,11 +28,11 @@ class Outbox:
 
     @property
     def busy(self) -> bool:
-        """Whether a checkpoint is on its way to disk."""
+        """Whether a checkpoint is being written."""
         return self._writing is not None
 
     def put(self, record: Record) -> Iterator[Record]:
-        """Hand on a record, or hold it while a checkpoint is being written."""
+        """Yield a record, or hold it back while a checkpoint is being written."""
         if self._writing is None:
             yield record
             return
@@ -44,7 +43,7 @@ class Outbox:
     def begin(
         self, checkpoint: Checkpoint, *, tokens: int, horizon: int | None
     ) -> Iterator[Record]:
-        """Start writing; waits for the one before it. Nothing happens without a store."""
+        """Start writing, after the previous checkpoint is done. Without a store, do nothing."""
         yield from self.flush()
         if self.store is None:
             return
@@ -52,7 +51,7 @@ class Outbox:
         self._writing = self._thread.submit(self.store.write, checkpoint)
 
     def flush(self) -> Iterator[Record]:
-        """Wait for a checkpoint being written, then hand on its record and those held."""
+        """Wait for the checkpoint being written, then yield its record and those held back."""
         if self._writing is None or self._checkpoint is None or self.store is None:
             return
         path = self._writing.result()
@@ -69,7 +68,7 @@ class Outbox:
         yield from held
 
     def close(self) -> None:
-        """End the thread. What is not committed by now never counts."""
+        """End the thread. A checkpoint not committed by now is lost."""
         if self.store is not None:
             self.store.abandon()
         self._thread.shutdown(wait=True)

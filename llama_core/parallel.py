@@ -23,25 +23,28 @@ if TYPE_CHECKING:
 class Ranks:
     """The processes that train one model together. Every rank reads its own rows of each batch.
 
-    `leads` is true on the rank that writes files. Every rank yields the same records; only
-    the leader's are to be kept.
+    Every rank yields the same records; keep only those of the leader, rank 0.
     """
 
-    def __init__(self, placement: Placement) -> None:
-        together = dist.is_initialized()
-        self.count = dist.get_world_size() if together else 1
-        self.rank = dist.get_rank() if together else 0
+    def __init__(self, placement: Placement, device: torch.device) -> None:
+        """Args:
+        device: the one this rank trains on.
+        """
+        self.device = device
+        distributed = dist.is_initialized()
+        self.count = dist.get_world_size() if distributed else 1
+        self.rank = dist.get_rank() if distributed else 0
         self.sharding = placement.sharding
         self._mesh: DeviceMesh | None = None
 
     @property
     def writers(self) -> int:
-        """How many ranks write a checkpoint together."""
+        """Number of ranks that write a checkpoint together."""
         return self.count if self.sharding == "shard" else 1
 
     @property
     def writes(self) -> bool:
-        """Whether this rank writes checkpoints, its own shards or all of them."""
+        """Whether this rank writes part of a checkpoint."""
         return self.leads or self.writers > 1
 
     @property
@@ -57,27 +60,27 @@ class Ranks:
             return DistributedDataParallel(net)
         from torch.distributed.fsdp import fully_shard  # slow, and few trainings need it
 
-        self._mesh = init_device_mesh(net.embed_tokens.weight.device.type, (self.count,))
+        self._mesh = init_device_mesh(self.device.type, (self.count,))
         for layer in net.layers:
             fully_shard(layer, mesh=self._mesh)
-        # Sharded again after an evaluation too, when no backward pass does it.
+        # Reshard after an evaluation too, where no backward pass does it.
         fully_shard(net, mesh=self._mesh, reshard_after_forward=True)
         return net
 
-    def part(self) -> None:
-        """Let go of the group, so that it can end; nothing may be asked of the ranks after."""
-        # DTensor's caches keep every mesh there was, and since torch 2.13 a mesh keeps its group.
+    def release(self) -> None:
+        """Release the process group so that it can be destroyed; call nothing here afterwards."""
+        # DTensor's caches keep every mesh, and since torch 2.13 a mesh keeps its group.
         getattr(self._mesh, "_pg_registry", {}).clear()
 
     def share(self, rows: Tensor) -> Tensor:
         """This rank's rows of a batch."""
         return rows[self.rank :: self.count]
 
-    def quiet(self, module: nn.Module, *, last: bool) -> AbstractContextManager[None]:
-        """Hold gradients back from the other ranks until a step's last micro-batch."""
+    def gradient_sync(self, module: nn.Module, *, last: bool) -> AbstractContextManager[None]:
+        """Exchange gradients between ranks only at the last micro-batch of a step."""
         if isinstance(module, DistributedDataParallel) and not last:
-            held: AbstractContextManager[None] = module.no_sync()
-            return held
+            no_sync: AbstractContextManager[None] = module.no_sync()
+            return no_sync
         return nullcontext()
 
     def sum(self, value: Tensor) -> float:
@@ -87,31 +90,31 @@ class Ranks:
         return float(value)
 
     def agree(self, flag: bool) -> bool:
-        """What the leader says; clocks differ between ranks."""
+        """The leader's flag, on every rank; each has its own clock."""
         if self.count == 1:
             return flag
-        said = [flag]
-        dist.broadcast_object_list(said, src=0)
-        return said[0]
+        flags = [flag]
+        dist.broadcast_object_list(flags, src=0)
+        return flags[0]
 
     def wait(self) -> None:
-        """Until all ranks are here."""
+        """Wait until all ranks have called this."""
         if self.count > 1:
             dist.barrier()
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor with all its shards; every rank must ask."""
+    """The whole tensor, gathered from its shards; every rank must call this."""
     return tensor.full_tensor() if _is_sharded(tensor) else tensor
 
 
 def own_shard(tensor: Tensor) -> Tensor:
-    """The part of a tensor that this rank holds; the tensor itself where it is not sharded."""
+    """This rank's shard of a tensor; the tensor itself if it is not sharded."""
     return tensor.to_local() if _is_sharded(tensor) else tensor
 
 
 def sharded_like(tensor: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor cut up as another is."""
+    """A whole tensor sharded like another; unchanged if the other is not sharded."""
     if _is_sharded(like) and not _is_sharded(tensor):
         from torch.distributed.tensor import distribute_tensor
 
@@ -120,23 +123,23 @@ def sharded_like(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def _is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
-    # Importing DTensors takes as long as a short training; without that there are none.
+    # Importing DTensor takes as long as a short training; until it is imported there are none.
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)
 
 
 @contextmanager
 def torchrun_group(device: torch.device) -> Iterator[torch.device]:
-    """Join the other processes where torchrun started this one; the device this rank uses.
+    """Join the other processes if torchrun started this one; yields the device of this rank.
 
-    On leaving, the group is gone and so are its threads. A thread of gloo's that lets go of a
-    collective's tensors while the interpreter ends aborts the process.
+    On exit the group and its threads are destroyed: a gloo thread that releases the tensors of
+    a collective while the interpreter exits aborts the process.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield device
         return
-    # Imported while there is no group: functions of torch.distributed.nn, which this loads, take
-    # the group of the moment as a default argument and would keep it for ever.
+    # Imported before there is a group: it loads torch.distributed.nn, whose functions take the
+    # current group as a default argument and would keep it forever.
     import torch.distributed.fsdp
 
     if device.type == "cuda":
@@ -147,5 +150,5 @@ def torchrun_group(device: torch.device) -> Iterator[torch.device]:
         yield device
     finally:
         dist.destroy_process_group()
-        # Modules that were wrapped for several ranks hold the group, and stand in cycles.
+        # Modules wrapped for several ranks hold the group in reference cycles.
         gc.collect()

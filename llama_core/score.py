@@ -1,4 +1,4 @@
-"""How likely a trained model finds given text."""
+"""The probability a trained model gives to text."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ _LOGIT_ROWS = 1_024
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What a model makes of a continuation.
+    """A model's score of a continuation.
 
     Attributes:
         log_probability: of the whole continuation given its context, in nats.
-        greedy: whether taking the likeliest token each time would have written it.
+        greedy: whether the continuation has the likeliest token at every place.
     """
 
     log_probability: float
@@ -29,42 +29,40 @@ class Score:
 def score_continuations(
     net: Llama, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], *, batch_tokens: int
 ) -> Iterator[tuple[int, Score]]:
-    """Score continuations of contexts, longest first, as batches are done.
+    """Score continuations of contexts, batch by batch, longest first.
 
-    Pairs that read the same tokens go through the model once: choices of one token each after the
-    same question, as most are in MMLU.
+    Pairs with the same input go through the model once, such as one-token answers to the same
+    question, which most of MMLU's are.
 
     Args:
-        pairs: ids of a context and of what follows it, at least one of each.
+        pairs: ids of a context and of its continuation, at least one of each.
         batch_tokens: tokens that go through the model at once, padding included; a longer text
             goes alone.
 
     Yields:
-        the place of a pair in `pairs`, and its score; every pair once.
+        the index of a pair in `pairs`, and its score; every pair once.
 
     Raises:
         ValueError: an empty context or continuation.
     """
     if not all(context and continuation for context, continuation in pairs):
         raise ValueError("a context or a continuation has no tokens; each needs at least one.")
-    readers: dict[tuple[int, ...], list[int]] = {}
-    for place, (context, continuation) in enumerate(pairs):
-        readers.setdefault((*context, *continuation[:-1]), []).append(place)
-    for texts in _batches(sorted(readers, key=len, reverse=True), batch_tokens):
-        asked = [
-            (row, place) for row, text in enumerate(texts) for place in readers[text]
-        ]  # fmt: skip
-        wanted = [list(pairs[place][1]) for _, place in asked]
-        at = [
+    indices: dict[tuple[int, ...], list[int]] = {}
+    for index, (context, continuation) in enumerate(pairs):
+        indices.setdefault((*context, *continuation[:-1]), []).append(index)
+    for texts in _batches(sorted(indices, key=len, reverse=True), batch_tokens):
+        scored = [(row, index) for row, text in enumerate(texts) for index in indices[text]]
+        targets = [list(pairs[index][1]) for _, index in scored]
+        places = [
             (row, len(texts[row]) - len(ids) + i)
-            for (row, _), ids in zip(asked, wanted, strict=True)
+            for (row, _), ids in zip(scored, targets, strict=True)
             for i in range(len(ids))
         ]
-        logs, greedy = _score_tokens(net, texts, at, [i for ids in wanted for i in ids])
-        sizes = [len(ids) for ids in wanted]
+        logs, greedy = _score_tokens(net, texts, places, [i for ids in targets for i in ids])
+        sizes = [len(ids) for ids in targets]
         parts = torch.split(logs, sizes), torch.split(greedy, sizes)
-        for (_, place), log, hit in zip(asked, *parts, strict=True):
-            yield place, Score(float(log.double().sum()), bool(hit.all()))
+        for (_, index), log, hit in zip(scored, *parts, strict=True):
+            yield index, Score(float(log.double().sum()), bool(hit.all()))
 
 
 def _batches(
@@ -72,7 +70,7 @@ def _batches(
 ) -> Iterator[Sequence[tuple[int, ...]]]:
     start = 0
     while start < len(texts):
-        # The first is the longest, so it says how many columns the batch has.
+        # The first text is the longest, so it sets the number of columns.
         rows = max(1, batch_tokens // len(texts[start]))
         yield texts[start : start + rows]
         start += rows
@@ -81,20 +79,20 @@ def _batches(
 def _score_tokens(
     net: Llama,
     texts: Sequence[tuple[int, ...]],
-    at: Sequence[tuple[int, int]],
-    wanted: Sequence[int],
+    places: Sequence[tuple[int, int]],
+    targets: Sequence[int],
 ) -> tuple[Tensor, Tensor]:
-    """Log-probability of each wanted id after place (row, column) of the texts, and if it leads."""
+    """Log-probability of each target after its place (row, column), and if it is the likeliest."""
     device = net.lm_head.weight.device
     ids = torch.zeros(len(texts), len(texts[0]), dtype=torch.long)
     for row, text in enumerate(texts):
         ids[row, : len(text)] = torch.tensor(text)
-    rows, columns = torch.tensor(at, device=device).unbind(1)
-    # What stands behind a text's end is seen by nothing before it.
+    rows, columns = torch.tensor(places, device=device).unbind(1)
+    # Attention is causal, so no token of a text sees the padding behind it.
     hidden = net.hidden(ids.to(device))[rows, columns]
-    targets = torch.split(torch.tensor(wanted, device=device), _LOGIT_ROWS)
+    chunks = torch.split(torch.tensor(targets, device=device), _LOGIT_ROWS)
     logs, greedy = [], []
-    for part, target in zip(torch.split(hidden, _LOGIT_ROWS), targets, strict=True):
+    for part, target in zip(torch.split(hidden, _LOGIT_ROWS), chunks, strict=True):
         logits = net.lm_head(part).float()
         logs.append(logits.log_softmax(-1).gather(1, target[:, None])[:, 0].cpu())
         greedy.append((logits.argmax(-1) == target).cpu())

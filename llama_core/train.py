@@ -1,4 +1,4 @@
-"""The training loop: one flat generator of records. Who listens is not its business."""
+"""The training loop: one flat generator of records."""
 
 import hashlib
 import math
@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from llama_core.checkpoint import Checkpoint, CheckpointStore, Place
+from llama_core.checkpoint import Checkpoint, CheckpointStore
 from llama_core.config import ModelConfig, Placement, TrainConfig
 from llama_core.corpus.batches import Batches
 from llama_core.counting import train_flops
@@ -31,6 +31,7 @@ from llama_core.model import Llama
 from llama_core.optim import adamw
 from llama_core.outbox import Outbox
 from llama_core.parallel import Ranks, torchrun_group, whole
+from llama_core.place import Place
 from llama_core.records import (
     DivergedRecord,
     EvalRecord,
@@ -44,7 +45,7 @@ from llama_core.state import Tensors, capture, restore, stored_state, tensors_sh
 
 __all__ = ["build", "evaluate", "losses", "resolve_device", "train"]
 
-# Validation rows go through the model in groups of about this many tokens.
+# Validation rows go through the model in groups of about this many tokens per rank.
 _EVAL_TOKENS = 8_192
 _ANYWHERE = Placement()
 
@@ -62,33 +63,33 @@ def train(
     checkpoints: Path | None = None,
     stop: Callable[[], bool] = _never,
 ) -> Iterator[Record]:
-    """Train along `schedule.segments(cfg)` and yield what happens.
+    """Train along `schedule.segments(cfg)` and yield a record of each event.
 
-    Resuming: if `checkpoints` holds a sound checkpoint of this run, the first record is a
-    `ResumeRecord` and training goes on from there, bit for bit as if it had never stopped; a run
-    already finished yields that record alone. A `CheckpointRecord` is yielded when its files are
-    durable but before the checkpoint counts: it is committed when the next record is asked for.
-    So a listener that makes its own rows durable on receiving it always holds every record before
-    the checkpoint a later resume names.
+    Resuming: if `checkpoints` has a sound checkpoint of this run, the first record is a
+    `ResumeRecord` and training continues from there, bit for bit as if it had never stopped; a
+    finished run yields that record alone. A `CheckpointRecord` is yielded when the checkpoint's
+    files are durable, and the checkpoint is committed when the caller asks for the next record.
+    So a caller that makes its own rows durable on receiving it has every record before the
+    checkpoint from which a later run resumes.
 
-    Under torchrun every process calls this and yields the same records; rank 0's are to be kept.
-    Rank 0 writes files; where the model is sharded every rank writes its shards of a checkpoint.
+    Under torchrun every process calls this and yields the same records; keep those of rank 0.
+    Rank 0 writes all files, except that every rank writes its shards of a sharded checkpoint.
 
     With `checkpoints`, the weights of each finished horizon are kept as
-    `final_<tokens>.safetensors` beside that folder. `stop` is then asked after every step: once
-    it says yes, a checkpoint of that step is written and a `StoppedRecord` is the last record.
+    `final_<tokens>.safetensors` beside that folder. `stop` is called after every step: once it
+    returns true, a checkpoint of that step is written and a `StoppedRecord` is the last record.
 
     Raises:
-        ValueError: model, recipe and batches do not belong together, or the checkpoints are
-            another run's.
+        ValueError: the batches do not fit the recipe or the model, or the checkpoints belong to
+            another run.
     """
     _check(model, cfg, batches)
     device = resolve_device(placement.device)
     with ExitStack() as stack:
         device = stack.enter_context(torchrun_group(device))
         stack.enter_context(machine_settings(placement, device, cfg.dtype))
-        ranks = Ranks(placement)
-        stack.callback(ranks.part)
+        ranks = Ranks(placement, device)
+        stack.callback(ranks.release)
         store = None
         if checkpoints is not None:
             store = CheckpointStore(
@@ -100,7 +101,7 @@ def train(
             )
         outbox = Outbox(store)
         stack.callback(outbox.close)
-        yield from _train(model, cfg, batches, placement, store, outbox, ranks, device, stop)
+        yield from _train(model, cfg, batches, placement, outbox, ranks, stop)
 
 
 def _train(
@@ -108,33 +109,33 @@ def _train(
     cfg: TrainConfig,
     batches: Batches,
     placement: Placement,
-    store: CheckpointStore | None,
     outbox: Outbox,
     ranks: Ranks,
-    device: torch.device,
     stop: Callable[[], bool],
 ) -> Iterator[Record]:
+    device, store = ranks.device, outbox.store
     net = build(model, cfg, placement, device)
     module = ranks.wrap(net)
     optimizer = adamw(net, cfg.optimizer)
     path = segments(cfg)
-    place = Place(segment=0, step=0, walked=0)
+    place = Place(segment=0, step=0, steps_taken=0)
     trunk: Tensors = {}
     guard = LossGuard()
 
-    found = store.newest(tidy=ranks.leads) if store is not None else None
+    newest = store.newest(tidy=ranks.leads) if store is not None else None
     ranks.wait()
-    if found is not None and found.checkpoint is not None:
-        place = found.checkpoint.place
+    if newest is not None and newest.checkpoint is not None:
+        place = newest.checkpoint.place
         if place.segment < len(path):
-            restore(found.checkpoint.tensors, net, optimizer)
-            trunk = trunk_of(found.checkpoint.tensors, net, optimizer)
-        guard = LossGuard.from_notes(found.checkpoint.notes["guard"])
+            restore(newest.checkpoint.tensors, net, optimizer)
+            trunk = trunk_of(newest.checkpoint.tensors, net, optimizer)
+        guard = LossGuard.from_notes(newest.checkpoint.notes["guard"])
         yield ResumeRecord(
             step=place.step,
+            steps_taken=place.steps_taken,
             horizon=path[min(place.segment, len(path) - 1)].horizon,
-            checkpoint=found.checkpoint.name,
-            skipped=found.skipped,
+            checkpoint=newest.checkpoint.name,
+            skipped=newest.skipped,
             at=time.time(),
         )
         if place.segment == len(path):
@@ -161,15 +162,15 @@ def _train(
             loss_sum = _gradients(module, torch.split(batch, rows), cfg, ranks)
             grad_norm = float(whole(torch.nn.utils.clip_grad_norm_(weights, cfg.clip_norm)))
             loss = ranks.sum(loss_sum) / cfg.batch_tokens
-            trouble = guard.trouble(loss, grad_norm)
-            if trouble:
+            reason = guard.failure_reason(loss, grad_norm)
+            if reason:
                 yield from outbox.flush()
                 tokens = (place.step + 1) * cfg.batch_tokens
-                yield DivergedRecord(place.step + 1, tokens, segment.horizon, trouble, time.time())
+                yield DivergedRecord(place.step + 1, tokens, segment.horizon, reason, time.time())
                 return
             optimizer.step()
             net.zero_grad()
-            place = Place(place.segment, place.step + 1, place.walked + 1)
+            place = Place(place.segment, place.step + 1, place.steps_taken + 1)
             elapsed = time.perf_counter() - started
             yield from outbox.put(
                 StepRecord(
@@ -203,14 +204,14 @@ def _train(
 
         if segment.horizon is not None:
             tokens = place.step * cfg.batch_tokens
-            val_loss, val_bpb = evaluate(module, batches, cfg, device, ranks)
+            val_loss, val_bpb = evaluate(module, batches, cfg, ranks)
             if not math.isfinite(val_loss):
                 reason = f"validation loss is {val_loss}"
                 yield from outbox.flush()
                 yield DivergedRecord(place.step, tokens, segment.horizon, reason, time.time())
                 return
-            keep = store.folder.parent if store is not None and ranks.leads else None
-            digest = _final_weights(net, segment.horizon, keep)
+            folder = store.folder.parent if store is not None and ranks.leads else None
+            digest = _final_weights(net, segment.horizon, folder)
             yield from outbox.put(
                 EvalRecord(
                     step=place.step,
@@ -226,12 +227,12 @@ def _train(
             restore(trunk, net, optimizer)
             guard.leave_branch()
             trunk = {}
-            place = Place(place.segment + 1, segment.first_step, place.walked)
+            place = Place(place.segment + 1, segment.first_step, place.steps_taken)
         else:
-            place = Place(place.segment + 1, place.step, place.walked)
+            place = Place(place.segment + 1, place.step, place.steps_taken)
 
     if ranks.leads:
-        # Nothing is left to train, so the last checkpoint is a mark without tensors.
+        # Nothing is left to train, so the last checkpoint marks the end without tensors.
         done = Checkpoint(place, {}, {"guard": guard.to_notes()})
         tokens, horizon = place.step * cfg.batch_tokens, path[-1].horizon
         yield from outbox.begin(done, tokens=tokens, horizon=horizon)
@@ -241,22 +242,22 @@ def _train(
 def _gradients(
     module: nn.Module, parts: Sequence[Tensor], cfg: TrainConfig, ranks: Ranks
 ) -> Tensor:
-    """Add up a batch's gradients, micro-batch by micro-batch; the sum of its losses in nats."""
+    """Sum the gradients of a batch over its micro-batches; return the sum of its losses in nats."""
     device = parts[0].device
     loss_sum = torch.zeros((), device=device)
     for number, part in enumerate(parts, start=1):
-        with ranks.quiet(module, last=number == len(parts)):
+        with ranks.gradient_sync(module, last=number == len(parts)):
             with torch.autocast(device.type, torch.bfloat16, enabled=cfg.dtype == "bfloat16"):
                 logits = module(part[:, :-1])
             objective, nats = losses(logits, part[:, 1:], cfg.z_loss)
-            # Gradients are averaged over ranks, the loss is a sum over all their rows.
+            # Gradients are averaged over ranks, the loss is summed over their rows.
             torch.autograd.backward(objective * (ranks.count / cfg.batch_tokens))
         loss_sum += nats.detach()
     return loss_sum
 
 
 def _final_weights(net: Llama, horizon: int, folder: Path | None) -> str:
-    """Hash of the weights at a horizon; every rank asks, the one that has a folder writes them."""
+    """Hash of the weights at a horizon; written to `folder` if given. Every rank must call this."""
     finished = {name: whole(weight.detach()) for name, weight in net.named_parameters()}
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -267,7 +268,7 @@ def _final_weights(net: Llama, horizon: int, folder: Path | None) -> str:
 def build(
     model: ModelConfig, cfg: TrainConfig, placement: Placement, device: torch.device
 ) -> Llama:
-    """The model with its initial weights, on its device, placed as asked."""
+    """The model with its initial weights on a device, set up for a placement."""
     net = Llama(
         model,
         attention=attention_backend(placement, device, cfg.seq_len),
@@ -275,14 +276,14 @@ def build(
     ).to(device)
     net.init_weights(cfg.seed)
     if compiles(placement, device):
-        # Block by block: the blocks are alike, so one compilation serves all.
+        # Blocks are compiled one by one: they are alike, so one compilation serves all.
         for layer in net.layers:
             layer.compile(dynamic=False)
     return net
 
 
 def losses(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tensor]:
-    """What is minimised and the cross-entropy in nats, both summed over tokens, in fp32."""
+    """The objective and the cross-entropy in nats, both summed over tokens, in fp32."""
     flat = logits.flatten(0, 1)
     nats = cross_entropy_sum(flat, targets.flatten())
     if not z_loss:
@@ -293,20 +294,19 @@ def losses(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tens
 
 @torch.no_grad()
 def evaluate(
-    module: nn.Module, batches: Batches, cfg: TrainConfig, device: torch.device, ranks: Ranks
+    module: nn.Module, batches: Batches, cfg: TrainConfig, ranks: Ranks
 ) -> tuple[float, float]:
     """Loss on the fixed validation set: nats per token, and bits per byte of its text."""
+    device = ranks.device
     rows = torch.from_numpy(batches.validation())
     nats = torch.zeros((), dtype=torch.float64, device=device)
-    # Every rank must come as often to a sharded model: the last group goes to all alike.
     for group in torch.split(rows, ranks.count * max(1, _EVAL_TOKENS // cfg.seq_len)):
-        part = ranks.share(group).to(device)
-        counted = len(part)
-        if not counted:
-            part = group[:1].to(device)
+        own = ranks.share(group)
+        # Every rank must call a sharded model equally often: one without rows repeats another's.
+        part = (own if len(own) else group[:1]).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=cfg.dtype == "bfloat16"):
             logits = module(part[:, :-1])
-        if counted:
+        if len(own):
             nats += losses(logits, part[:, 1:], 0.0)[1]
     total = ranks.sum(nats)
     text_bytes = int(batches.piece_bytes[rows[:, 1:].numpy()].sum())
@@ -314,7 +314,7 @@ def evaluate(
 
 
 def _tied(net: Llama) -> Tensors:
-    """The head under its own name where it is the embedding, as `state_dict` has it."""
+    """The head under its own name if it is the embedding, as in `state_dict`."""
     if not net.config.tie_embeddings:
         return {}
     return {"lm_head.weight": whole(net.embed_tokens.weight.detach()).clone()}
@@ -326,15 +326,15 @@ def _identity(model: ModelConfig, cfg: TrainConfig, batches: Batches) -> str:
 
 
 def _check(model: ModelConfig, cfg: TrainConfig, batches: Batches) -> None:
-    asked = (cfg.seq_len, cfg.batch_tokens, cfg.seed, cfg.eval_tokens)
+    expected = (cfg.seq_len, cfg.batch_tokens, cfg.seed, cfg.eval_tokens)
     given = (batches.seq_len, batches.batch_tokens, batches.seed, batches.eval_tokens)
-    if asked != given:
+    if given != expected:
         raise ValueError(
             f"batches were opened for another recipe: (seq_len, batch_tokens, seed, eval_tokens) "
-            f"is {given}, the recipe says {asked}. Open them with this TrainConfig."
+            f"is {given}, this recipe has {expected}. Open them with this TrainConfig."
         )
     if batches.vocab_size > model.vocab_size:
         raise ValueError(
-            f"the tokenizer has {batches.vocab_size} pieces, the model's vocab_size is "
-            f"{model.vocab_size}. Raise vocab_size to at least that."
+            f"the tokenizer has {batches.vocab_size} pieces, the model's vocab_size is only "
+            f"{model.vocab_size}. Raise vocab_size to {batches.vocab_size} or more."
         )

@@ -1,4 +1,4 @@
-"""What a sweep may cost at most: FLOPs, hours of its devices, or money."""
+"""The cap on what a sweep may spend: FLOPs, device-hours, or money."""
 
 from typing import Annotated, Literal
 
@@ -10,7 +10,7 @@ _Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class AssumedSpeed(Frozen):
-    """A share of a GPU's dense bf16 peak, for a sweep planned where that GPU is not."""
+    """A share of a GPU's dense bf16 peak, for a sweep planned on a machine without that GPU."""
 
     gpu: str
     mfu: Annotated[float, Field(gt=0, le=1)] = 0.4
@@ -24,7 +24,7 @@ class FlopsCap(Frozen):
 
 
 class HoursCap(Frozen):
-    """Hours of devices: two slots busy for an hour are two hours."""
+    """Device-hours: two slots busy for an hour are two hours."""
 
     kind: Literal["hours"] = "hours"
     hours: _Amount
@@ -34,7 +34,7 @@ class HoursCap(Frozen):
 
 
 class MoneyCap(Frozen):
-    """Dollars, at the price of one device for an hour."""
+    """Dollars, at a price per device-hour."""
 
     kind: Literal["money"] = "money"
     usd: _Amount
@@ -59,7 +59,7 @@ def amount(cap: Cap) -> float:
 
 
 def in_words(cap: Cap, value: float) -> str:
-    """An amount in the cap's unit, for a person."""
+    """An amount with the cap's unit, for people to read."""
     match cap:
         case FlopsCap():
             return f"{value:.3g} FLOPs"

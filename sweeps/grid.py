@@ -1,4 +1,4 @@
-"""Model shapes of a ladder, and the token counts a grid asks of each."""
+"""Model shapes of a ladder, and the token counts each is trained to on a grid."""
 
 import math
 
@@ -11,7 +11,7 @@ def shape(ladder: Ladder, width: int, vocab_size: int) -> ModelConfig:
     """The model of one width: as many heads as cover it, in whole groups.
 
     Raises:
-        ValueError: the width is not a multiple of 8, as fast matrix products want.
+        ValueError: the width is not a multiple of 8, which fast matmuls need.
     """
     if width % 8:
         lower, upper = width // 8 * 8, (width // 8 + 1) * 8
@@ -37,29 +37,29 @@ def cells(grid: Grid, model: ModelConfig, *, seq_len: int, batch_tokens: int) ->
     """The horizons one model is trained to, in rising order of tokens, in whole steps.
 
     On an IsoFLOP grid D is the budget over the model's counted FLOPs per token, rounded to the
-    nearest step; a budget whose D or D/N leaves the grid's bounds is not asked of this model.
+    nearest step; a budget whose D or D/N is outside the grid's bounds is skipped for this model.
 
     Raises:
         ValueError: two budgets round to the same number of steps.
     """
     if isinstance(grid, IsoflopGrid):
-        N = count_params(model).multiplying
+        N = count_params(model).n_params
         per_step = train_flops(model, seq_len, batch_tokens)
         low, high = grid.tokens_per_param
-        wanted: list[tuple[int, float | None]] = []
+        planned: list[tuple[int, float | None]] = []
         for budget in sorted(grid.budgets):
             tokens = round(budget / per_step) * batch_tokens
             if tokens and tokens >= grid.min_tokens and low <= tokens / N <= high:
-                wanted.append((tokens, budget))
+                planned.append((tokens, budget))
     else:
-        wanted = [
+        planned = [
             (max(1, round(tokens / batch_tokens)) * batch_tokens, None)
             for tokens in sorted(grid.tokens)
         ]
-    _refuse_equal([tokens for tokens, _ in wanted], model, batch_tokens)
+    _refuse_equal([tokens for tokens, _ in planned], model, batch_tokens)
     return [
         Cell(tokens=tokens, flops_budget=budget, train_flops=train_flops(model, seq_len, tokens))
-        for tokens, budget in wanted
+        for tokens, budget in planned
     ]
 
 

@@ -17,26 +17,27 @@ _Spec = TypeVar("_Spec", SweepSpec, TuneSpec)
 
 
 class SpecError(ValueError):
-    """A sweep spec that cannot be used; the message says what to change."""
+    """A sweep spec cannot be used; the message says what to change."""
 
 
 def presets(kind: str = "") -> list[str]:
-    """Names of the presets that are shipped: of sweeps, or of studies when the kind is `tune`."""
-    found = _folder(kind).iterdir()
-    return sorted(entry.name[:-5] for entry in found if entry.name.endswith(".yaml"))
+    """Names of the shipped presets: of sweeps, or of studies if the kind is `tune`."""
+    entries = _folder(kind).iterdir()
+    return sorted(entry.name[:-5] for entry in entries if entry.name.endswith(".yaml"))
 
 
 def load_spec(spec: str, overrides: Iterable[str] = ()) -> SweepSpec:
-    """A preset by name, or a YAML file by path; then overrides such as `grid.budgets=[1e12]`.
+    """Read a preset by name, or a YAML file by path; apply overrides like `grid.budgets=[1e12]`.
 
     Raises:
-        SpecError: no such preset or file, not YAML, an unknown key, a value out of range.
+        SpecError: there is no such preset or file, it is not YAML, a key is unknown, or a value
+            is out of range.
     """
     return _load(SweepSpec, "", spec, overrides)
 
 
 def load_tune_spec(spec: str, overrides: Iterable[str] = ()) -> TuneSpec:
-    """The same for a TuneSpec, with presets of its own.
+    """Read a TuneSpec as `load_spec` reads a SweepSpec; presets are those of studies.
 
     Raises:
         SpecError: as in `load_spec`.
@@ -48,7 +49,7 @@ def parse_spec(data: Any, *, origin: str) -> SweepSpec:
     """A SweepSpec from plain data.
 
     Raises:
-        SpecError: as in `load_spec`; one line for each fault, unknown keys with the nearest known.
+        SpecError: as in `load_spec`; names every fault, unknown keys with the nearest known one.
     """
     return _parse(SweepSpec, data, origin)
 
@@ -59,7 +60,10 @@ def _load(model: type[_Spec], kind: str, spec: str, overrides: Iterable[str]) ->
     elif Path(spec).is_file():
         text = Path(spec).read_text()
     else:
-        raise SpecError(f"no preset and no file {spec!r}. Presets: {', '.join(presets(kind))}.")
+        raise SpecError(
+            f"there is no preset or file {spec!r}. Give a path to a YAML file, or one of the "
+            f"presets: {', '.join(presets(kind))}."
+        )
     try:
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -67,7 +71,7 @@ def _load(model: type[_Spec], kind: str, spec: str, overrides: Iterable[str]) ->
     if not isinstance(data, dict):
         raise SpecError(f"{spec} holds {type(data).__name__}, not a mapping of settings.")
     base = _parse(model, data, spec)
-    # Overrides fall on the whole spec, defaults included, so that `recipe.coef=…` finds its recipe.
+    # Overrides change the whole spec, defaults included: `recipe.coef=…` needs the default recipe.
     data = base.model_dump(mode="json")
     for override in overrides:
         _override(data, override)
@@ -91,20 +95,20 @@ def _override(data: dict[str, Any], override: str) -> None:
     if not equals or not path:
         raise SpecError(f"--set {override!r} is not of the form a.b=c.")
     *parents, last = path.split(".")
-    here = data
+    group = data
     for key in parents:
-        below = here.setdefault(key, {})
-        if not isinstance(below, dict):
-            raise SpecError(f"--set {override!r}: {key} is {below!r}, not a group of settings.")
-        here = below
+        child = group.setdefault(key, {})
+        if not isinstance(child, dict):
+            raise SpecError(f"--set {override!r}: {key} is {child!r}, not a group of settings.")
+        group = child
     try:
-        here[last] = yaml.safe_load(value)
+        group[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise SpecError(f"--set {override!r}: {value} is not YAML: {_one_line(error)}") from error
 
 
 def _numbers(data: Any) -> Any:
-    """YAML 1.1 reads 2e11 as a string for want of a dot; people write it, so we read it."""
+    """Turn strings like 2e11 into numbers: YAML 1.1 needs a dot in them, people leave it out."""
     if isinstance(data, dict):
         return {key: _numbers(value) for key, value in data.items()}
     if isinstance(data, list):
@@ -118,7 +122,7 @@ def _numbers(data: Any) -> Any:
 
 
 def _fault(model: type[BaseModel], fault: Any) -> str:
-    # Union tags ("isoflop") stand in the location between field names; they help to read it.
+    # The location has union tags ("isoflop") between field names, which help the reader.
     where = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         key = str(fault["loc"][-1])

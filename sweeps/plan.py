@@ -12,7 +12,7 @@ from sweeps.spec import Cell, DataRef, IsoflopGrid, PlannedRun, RunSpec, SweepSp
 
 
 class Plan(Frozen):
-    """The runs of a sweep, and what a person should know before starting it."""
+    """The runs of a sweep, with warnings to read before starting it."""
 
     spec: SweepSpec
     data: DataRef
@@ -26,7 +26,7 @@ class Plan(Frozen):
 
     @property
     def observations(self) -> int:
-        """How many (N, D, loss) points the sweep will give."""
+        """Number of (N, D, loss) points the sweep will give."""
         return sum(len(planned.cells) for planned in self.runs)
 
 
@@ -38,8 +38,8 @@ def plan(spec: SweepSpec, data: DataRef, *, source_tokens: Mapping[str, int] | N
         source_tokens: training tokens of each of its sources; None leaves repetition unchecked.
 
     Raises:
-        ValueError: a width that is no multiple of 8, a budget that no model of
-            the ladder can meet, or a batch that is not whole sequences.
+        ValueError: a width is not a multiple of 8, no model of the ladder can meet a budget, or
+            a batch is not whole sequences.
     """
     runs: list[PlannedRun] = []
     for width, seed in product(spec.ladder.widths, spec.seeds):
@@ -53,9 +53,9 @@ def plan(spec: SweepSpec, data: DataRef, *, source_tokens: Mapping[str, int] | N
 
 
 def _groups(spec: SweepSpec, model: ModelConfig) -> Iterator[tuple[Rates, list[Cell]]]:
-    """The trainings of one model: rates, and the cells of each."""
+    """The trainings of one model: the rates and the cells of each."""
     law = spec.recipe.kind == "law"
-    # A law asks for the budget before it tells the batch that budgets are rounded to.
+    # A law's batch depends on the budget, so budgets are first rounded to sequences, then to steps.
     first = rates(spec.recipe, model, tokens=1, seq_len=spec.seq_len)
     unit = spec.seq_len if law else first.batch_tokens
     grid = cells(spec.grid, model, seq_len=spec.seq_len, batch_tokens=unit)

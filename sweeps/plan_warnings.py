@@ -1,9 +1,8 @@
-"""What a person should know of a plan before paying for it: warnings, each with its way out."""
+"""Warnings about a plan, to read before paying for it; each says what to change."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from llama_core.counting import count_params
 from sweeps.recipe import measured_range
 from sweeps.spec import IsoflopGrid, LawRecipe, PlannedRun, SweepSpec
 
@@ -12,31 +11,32 @@ _POINTS_FOR_A_VALLEY = 4
 # Tokens per parameter of the compute-optimal model, by Hoffmann et al. 2022, table 3; sweeps of
 # our own gave 14 to 27 (docs/benchmarks/demo_sweep.md).
 _EXPECTED_OPTIMUM = 20.0
-# A size counts as lying on one side of the optimum when it is so far from it.
+# A size counts as below or above the optimum from this factor away from it.
 _CLEARLY = math.sqrt(2)
-# D/N of the runs that published laws were fitted on: 0.46 is the least of Hoffmann's that
-# Besiroglu et al. 2024 digitised, 10,000 the most of Sardana et al. 2024.
+# D/N of the runs that published laws were fitted on: 0.46 is the smallest of Hoffmann's that
+# Besiroglu et al. 2024 digitised, 10,000 the largest of Sardana et al. 2024.
 _RATIOS_SEEN = (0.456, 10_000.0)
-# Repeated up to about four times tokens are nearly worth fresh ones (Muennighoff et al. 2023).
+# Up to about four epochs, repeated tokens are worth nearly as much as fresh ones
+# (Muennighoff et al. 2023).
 _HARMLESS_EPOCHS = 4.0
 _LONG_WARM_UP = 0.2
-# A size this near a law's range, as a factor, counts as inside.
+# A value within this factor of a range counts as inside it.
 _NEAR = 1.2
 
 
 def doubts(
     spec: SweepSpec, runs: Sequence[PlannedRun], source_tokens: Mapping[str, int] | None
 ) -> tuple[str, ...]:
-    """Everything doubtful about the runs of a spec.
+    """Warnings about the runs of a spec.
 
     Args:
         source_tokens: training tokens of each source of the corpus; None leaves repetition
             unchecked.
     """
-    found = [*_valleys(spec, runs), *_ratios(runs), *_rates(spec, runs), *_warm_ups(runs)]
+    warnings = [*_valleys(spec, runs), *_ratios(runs), *_rates(spec, runs), *_warm_ups(runs)]
     if source_tokens is not None:
-        found += _repetition(spec, runs, source_tokens)
-    return tuple(found)
+        warnings += _repetition(spec, runs, source_tokens)
+    return tuple(warnings)
 
 
 def _valleys(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
@@ -44,21 +44,23 @@ def _valleys(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
         return
     for budget in sorted(spec.grid.budgets):
         cells = {
-            count_params(run.run.model).multiplying: cell.tokens
+            run.n_params: cell.tokens
             for run in runs
             for cell in run.cells
             if cell.flops_budget == budget
         }
         ratios = [tokens / N for N, tokens in cells.items()]
-        spans = f"D/N from {min(ratios):.3g} to {max(ratios):.3g}"
+        # A budget that no run meets lacks sizes, whatever the optimum.
+        low, high = min(ratios, default=0.0), max(ratios, default=math.inf)
+        spans = f"D/N from {low:.3g} to {high:.3g}"
         faults = []
         if len(cells) < _POINTS_FOR_A_VALLEY:
             faults.append(
                 f"{len(cells)} sizes where a valley needs {_POINTS_FOR_A_VALLEY} (add widths)"
             )
-        if max(ratios) < _EXPECTED_OPTIMUM * _CLEARLY:
+        if high < _EXPECTED_OPTIMUM * _CLEARLY:
             faults.append(f"{spans}, no size clearly below the expected optimum (add smaller ones)")
-        if min(ratios) > _EXPECTED_OPTIMUM / _CLEARLY:
+        if low > _EXPECTED_OPTIMUM / _CLEARLY:
             faults.append(f"{spans}, no size clearly above the expected optimum (add larger ones)")
         if faults:
             yield (
@@ -72,10 +74,10 @@ def _valleys(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
 def _ratios(runs: Sequence[PlannedRun]) -> Iterator[str]:
     low, high = _RATIOS_SEEN
     outside = [
-        (run.name, cell.tokens / count_params(run.run.model).multiplying)
+        (run.name, cell.tokens / run.n_params)
         for run in runs
         for cell in run.cells
-        if not low <= cell.tokens / count_params(run.run.model).multiplying <= high
+        if not low <= cell.tokens / run.n_params <= high
     ]
     if outside:
         ratios = [ratio for _, ratio in outside]
@@ -92,7 +94,7 @@ def _rates(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
         return
     measured = measured_range(spec.recipe)
     if measured is None:
-        sizes = [count_params(run.run.model).multiplying for run in runs]
+        sizes = [run.n_params for run in runs]
         if sizes and max(sizes) > 4 * min(sizes):
             yield (
                 f"one learning rate for sizes a factor {max(sizes) / min(sizes):.3g} apart: the "
@@ -101,29 +103,27 @@ def _rates(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
             )
         return
     low, high = measured.n_params
-    outside = [
-        run.name for run in runs if not low <= count_params(run.run.model).multiplying <= high
-    ]
+    outside = [run.name for run in runs if not low <= run.n_params <= high]
     if outside:
         yield (
             f"learning rate of {_listed(outside)}: the rule was measured from N = {low:.3g} to "
             f"{high:.3g} ({measured.source}), and these lie outside. "
-            "Check it there with a scan of rates at one size."
+            "Check the rate at one of them with a scan."
         )
     fewest, most = measured.batch_tokens
     far = {run.run.train.batch_tokens for run in runs} - set(range(fewest, most + 1))
     if far:
         yield (
             f"batch of {min(far):,} tokens: the rule for the learning rate was measured at "
-            f"{fewest:,} to {most:,} ({measured.source})."
+            f"{fewest:,} to {most:,} ({measured.source}). Set recipe.batch_tokens."
         )
 
 
 def _beyond_law(recipe: LawRecipe, runs: Sequence[PlannedRun]) -> Iterator[str]:
-    """Runs that lie outside what the recipe's study was fitted on."""
+    """Warnings about sizes and budgets outside those the recipe's study was fitted on."""
     law = recipe.fitted
     assert law is not None
-    sizes = {count_params(run.run.model).multiplying for run in runs}
+    sizes = {run.n_params for run in runs}
     budgets = {cell.tokens for run in runs for cell in run.cells}
     for word, values, (low, high) in (("sizes N", sizes, law.N), ("budgets D", budgets, law.D)):
         beyond = [value for value in values if not low / _NEAR <= value <= high * _NEAR]
@@ -156,16 +156,16 @@ def _repetition(
         share = weights.get(name, 1.0) / sum(weights.values()) if len(source_tokens) > 1 else 1.0
         epochs = longest * share / tokens
         if epochs > 1:
-            what = "the corpus" if len(source_tokens) == 1 else f"its source {name!r}"
+            text = "the corpus" if len(source_tokens) == 1 else f"its source {name!r}"
             worth = "nearly as much as" if epochs <= _HARMLESS_EPOCHS else "much less than"
             yield (
-                f"the longest run reads {longest * share:,.0f} tokens, {epochs:.2f} times {what} "
-                f"of {tokens:,}: so often repeated, tokens are worth {worth} fresh ones "
+                f"the longest run reads {longest * share:,.0f} tokens, {epochs:.2f} times {text} "
+                f"of {tokens:,}: tokens repeated this often are worth {worth} fresh ones "
                 "(Muennighoff et al. 2023). Add text, or lower the largest budget."
             )
 
 
 def _listed(names: Sequence[str]) -> str:
-    different = list(dict.fromkeys(names))
-    shown = ", ".join(different[:6])
-    return shown if len(different) <= 6 else f"{shown} and {len(different) - 6} more"
+    distinct = list(dict.fromkeys(names))
+    shown = ", ".join(distinct[:6])
+    return shown if len(distinct) <= 6 else f"{shown} and {len(distinct) - 6} more"

@@ -1,4 +1,4 @@
-"""The two cheap runs that would show whether a size's learning rate is near its best."""
+"""Two cheap runs that show whether the learning rate of a size is near its best."""
 
 import shlex
 
@@ -7,12 +7,12 @@ from sweeps.load import load_spec, presets
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
-# Half and twice: on the demo's corpus that costs 0.01 to 0.04 nats, above the noise of a seed.
+# Half and twice the rate cost 0.01 to 0.04 nats on the demo's corpus, above the noise of a seed.
 FACTORS = (0.5, 2.0)
 
 
 def extremes(plan: Plan) -> list[PlannedRun]:
-    """The run of the smallest and of the largest model; its shortest training, of several."""
+    """The run of the smallest and of the largest model; the shortest, if a model has several."""
     by_width: dict[int, PlannedRun] = {}
     for run in plan.runs:
         width = run.run.model.d_model
@@ -23,16 +23,16 @@ def extremes(plan: Plan) -> list[PlannedRun]:
 
 
 def check_runs(run: PlannedRun) -> list[PlannedRun]:
-    """The run at its shortest budget alone, with half and with twice its learning rate."""
+    """The run, only to its shortest budget, with half and with twice its learning rate."""
     train, cell = run.run.train, run.cells[0]
     schedule = train.schedule
     if isinstance(schedule, Wsd):
         schedule = schedule.model_copy(update={"horizons": (cell.tokens,)})
-    found = []
+    checks = []
     for factor in FACTORS:
         optimizer = train.optimizer.model_copy(update={"lr": train.optimizer.lr * factor})
         changed = train.model_copy(update={"optimizer": optimizer, "schedule": schedule})
-        found.append(
+        checks.append(
             run.model_copy(
                 update={
                     "name": f"{run.name}-lr-x{factor:g}",
@@ -41,14 +41,13 @@ def check_runs(run: PlannedRun) -> list[PlannedRun]:
                 }
             )
         )
-    return found
+    return checks
 
 
 def check_command(plan: Plan, check: PlannedRun) -> str:
-    """What to type to train a check run; it has the same id.
+    """The command that trains a check run, with the same id.
 
-    `SPEC` stands for whatever the sweep was planned from, with its overrides, where that is not a
-    preset as it is shipped.
+    If the sweep is not a shipped preset, the command says `SPEC` for its spec and overrides.
     """
     spec, train = plan.spec, check.run.train
     settings = [

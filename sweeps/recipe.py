@@ -1,4 +1,4 @@
-"""Learning rate, batch and warm-up from the shape, each with its source in words."""
+"""Learning rate, batch and warm-up of a model, with the source of each rule."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ _WARMUP_STEPS = (10, 100)
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What the recipe gives one model.
+    """Learning rate and batch of one model.
 
     Attributes:
         lr: peak learning rate.
         batch_tokens: tokens per optimizer step.
-        source: where the rule comes from, for a person to read.
+        source: where the rule comes from, for people to read.
     """
 
     lr: float
@@ -30,8 +30,8 @@ class MeasuredRange:
     """Where a recipe's rule was measured; outside it is extrapolated.
 
     Attributes:
-        n_params: least and most N.
-        batch_tokens: least and most tokens per step.
+        n_params: smallest and largest N.
+        batch_tokens: fewest and most tokens per step.
     """
 
     n_params: tuple[float, float]
@@ -42,7 +42,7 @@ class MeasuredRange:
 def measured_range(recipe: Recipe) -> MeasuredRange | None:
     """Where the recipe's learning rates were measured.
 
-    None for a rate that follows no rule, and for a fitted law, which brings its own range.
+    None for a fixed rate, and for a fitted law, which has its own range.
     """
     match recipe:
         case WidthRecipe():
@@ -59,15 +59,15 @@ def rates(recipe: Recipe, model: ModelConfig, *, tokens: float, seq_len: int) ->
     """Learning rate and batch of one model under a recipe.
 
     Args:
-        tokens: the budget it trains to; only fitted laws ask for it.
+        tokens: the budget it trains to; only fitted laws use it.
         seq_len: a law's batch is a whole number of sequences.
 
     Raises:
-        ValueError: the recipe names a study whose numbers are not in the spec.
+        ValueError: the recipe names a study, and the spec lacks its law or its law of the batch.
     """
     match recipe:
         case LawRecipe():
-            return _law_rates(recipe, count_params(model).multiplying, tokens, seq_len)
+            return _law_rates(recipe, count_params(model).n_params, tokens, seq_len)
         case WidthRecipe():
             rule = recipe.coef / model.d_model
             capped = f"capped at {recipe.cap:g}" if rule > recipe.cap else "measured"
@@ -86,25 +86,26 @@ def _law_rates(recipe: LawRecipe, N: float, D: float, seq_len: int) -> Rates:
     law = recipe.fitted
     if law is None:
         raise ValueError(
-            f"recipe.study={recipe.study!r} is a name without numbers: fit it with "
-            f"isoflop tune {recipe.study}, or give recipe.fitted."
+            f"recipe.study={recipe.study!r} has no fitted law. Fit one with "
+            f"isoflop tune {recipe.study}, or set recipe.fitted."
         )
     batch = recipe.batch_tokens
     if batch is None:
         if law.batch_coef is None:
             raise ValueError(
-                f"study {recipe.study!r} does not tell the batch. Set recipe.batch_tokens."
+                f"study {recipe.study!r} has no law for the batch. Set recipe.batch_tokens, "
+                f"or tune it: isoflop tune {recipe.study}."
             )
         batch = max(1, round(law.batch_coef * D**law.batch_exponent_D / seq_len)) * seq_len
     lr = law.lr_coef * N**law.lr_exponent_N * D**law.lr_exponent_D
-    words = f"{law.lr_coef:.3g} N^{law.lr_exponent_N:.3g} D^{law.lr_exponent_D:.3g}"
-    return Rates(lr, batch, f"{words}, fitted by study {recipe.study}")
+    formula = f"{law.lr_coef:.3g} N^{law.lr_exponent_N:.3g} D^{law.lr_exponent_D:.3g}"
+    return Rates(lr, batch, f"{formula}, fitted by study {recipe.study}")
 
 
 def warmup_tokens(shortest_horizon: int, batch_tokens: int) -> int:
     """Linear warm-up: 5 % of the shortest horizon, between 10 and 100 steps.
 
-    One trunk serves every horizon, so the shortest decides. A warm-up that is a large share
+    One trunk serves every horizon, so the shortest sets it. A warm-up that takes a large share
     of a small budget bends the law (Porian et al. 2024, section 3.2).
     """
     steps = round(_WARMUP_FRACTION * shortest_horizon / batch_tokens)

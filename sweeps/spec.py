@@ -1,4 +1,4 @@
-"""What a person writes (SweepSpec) and what a worker receives (PlannedRun)."""
+"""The spec of a sweep (SweepSpec), and what a worker receives (PlannedRun)."""
 
 import hashlib
 import json
@@ -7,19 +7,19 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from llama_core.config import CorpusConfig, Frozen, ModelConfig, Placement, TrainConfig
-from llama_core.counting import train_flops
+from llama_core.counting import count_params, train_flops
 from llama_core.schedule import tokens_spent
 from sweeps.cap import Cap
 
-# Version of the digest. It changes only when old ids must not be found any more.
+# Version of the digest. Changing it makes every finished run train again under a new id.
 _DIGEST = "isoflop-run-1"
 _Numbers = TypeVar("_Numbers", bound=tuple[float, ...])
 
 
 def different(values: _Numbers) -> _Numbers:
-    """The values, unless one stands twice among them."""
+    """The values; ValueError if one occurs twice."""
     if len(set(values)) < len(values):
-        raise ValueError(f"{values} names a value twice; it would be the same run again.")
+        raise ValueError(f"{values} names a value twice. Remove one: both would be the same run.")
     return values
 
 
@@ -44,8 +44,8 @@ class Ladder(Frozen):
 class IsoflopGrid(Frozen):
     """Every width at every budget of counted FLOPs, as long as D/N and D stay within bounds.
 
-    `min_tokens` keeps out models that a budget ends before they have left the first steps,
-    where loss falls by another law than later.
+    `min_tokens` leaves out models that would see fewer tokens: in its first steps a loss falls by
+    another law than later.
     """
 
     kind: Literal["isoflop"] = "isoflop"
@@ -118,8 +118,8 @@ class LawRecipe(Frozen):
     middle of its token budgets.
 
     Attributes:
-        fitted: the numbers; None: read from the study when a sweep is planned.
-        batch_tokens: in place of the law's.
+        fitted: the fitted numbers; None: read from the study when a sweep is planned.
+        batch_tokens: used instead of the law's batch.
     """
 
     kind: Literal["law"] = "law"
@@ -134,7 +134,7 @@ Recipe = Annotated[WidthRecipe | FixedRecipe | LlamaRecipe | LawRecipe, Field(di
 class SweepSpec(Frozen):
     """A sweep as a person writes it. `sweeps.plan.plan` turns it into runs.
 
-    `name`, `description`, `slots`, `placement` and `cap` never touch a run's identity.
+    `name`, `description`, `slots`, `placement` and `cap` are not part of a run's identity.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -166,7 +166,7 @@ class DataRef(Frozen):
 
 
 class RunSpec(Frozen):
-    """All that can move a loss beyond rounding. Equal specs are the same run."""
+    """Everything that can change a loss beyond rounding. Equal specs are the same run."""
 
     model: ModelConfig
     train: TrainConfig
@@ -184,10 +184,10 @@ class RunSpec(Frozen):
 
 
 class Cell(Frozen):
-    """One observation to come: a horizon of a run and the isoflop it was planned on.
+    """A planned observation: a horizon of a run and the isoflop it was planned on.
 
     Attributes:
-        flops_budget: the isoflop aimed at, counted FLOPs; None on an N × D grid.
+        flops_budget: the isoflop in counted FLOPs; None on an N × D grid.
         train_flops: counted FLOPs of this horizon trained alone.
     """
 
@@ -211,6 +211,21 @@ class PlannedRun(Frozen):
         return self.run.id
 
     @property
+    def n_params(self) -> int:
+        """N, see `llama_core.counting.ParamCounts`."""
+        return count_params(self.run.model).n_params
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole training, branches included."""
+        return tokens_spent(self.run.train) // self.run.train.batch_tokens
+
+    @property
+    def flops_per_step(self) -> int:
+        """Counted FLOPs of one optimizer step."""
+        return train_flops(self.run.model, self.run.train.seq_len, self.run.train.batch_tokens)
+
+    @property
     def flops_spent(self) -> int:
-        """Counted FLOPs this training really costs: the trunk once, every cooldown once."""
-        return train_flops(self.run.model, self.run.train.seq_len, tokens_spent(self.run.train))
+        """Counted FLOPs of the whole training: the trunk once, every cooldown once."""
+        return self.steps * self.flops_per_step

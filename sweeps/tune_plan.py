@@ -1,18 +1,18 @@
-"""From asked parameters to an ordinary run: what one trial trains."""
+"""A trial of a study as an ordinary run."""
 
 from collections.abc import Mapping
 
 from llama_core.config import AdamW, ModelConfig, TrainConfig, Wsd
-from llama_core.counting import train_flops
+from sweeps.grid import cells
 from sweeps.recipe import warmup_tokens
-from sweeps.spec import Cell, DataRef, PlannedRun, RunSpec
+from sweeps.spec import DataRef, PlannedRun, RunSpec, TokensGrid
 from sweeps.tune_spec import TuneSpec
 
 
 def trial_run(
     spec: TuneSpec, model: ModelConfig, data: DataRef, number: int, params: Mapping[str, float]
 ) -> PlannedRun:
-    """The training of one trial; the batch in whole sequences, the budgets in whole steps.
+    """The training of one trial; its batch is whole sequences, its budgets are whole steps.
 
     Args:
         params: a value for each searched parameter, by the names of `sweeps.tune_spec.box`.
@@ -23,13 +23,9 @@ def trial_run(
     search = spec.search
     batch = search.batch_tokens if isinstance(search.batch_tokens, int) else params["batch_tokens"]
     batch_tokens = max(1, round(batch / spec.seq_len)) * spec.seq_len
-    steps = [max(1, round(tokens / batch_tokens)) for tokens in sorted(spec.tokens)]
-    if len(set(steps)) < len(steps):
-        raise ValueError(
-            f"budgets {sorted(spec.tokens)} are not whole steps apart at {batch_tokens:,} tokens "
-            "a step. Space them wider, or lower the largest batch of the search."
-        )
-    horizons = tuple(count * batch_tokens for count in steps)
+    grid = TokensGrid(tokens=spec.tokens)
+    budgets = tuple(cells(grid, model, seq_len=spec.seq_len, batch_tokens=batch_tokens))
+    horizons = tuple(cell.tokens for cell in budgets)
     train = TrainConfig(
         seq_len=spec.seq_len,
         batch_tokens=batch_tokens,
@@ -44,25 +40,17 @@ def trial_run(
         seed=spec.train_seed,
         eval_tokens=spec.eval_tokens,
     )
-    cells = tuple(
-        Cell(
-            tokens=tokens,
-            flops_budget=None,
-            train_flops=train_flops(model, spec.seq_len, tokens),
-        )
-        for tokens in horizons
-    )
     return PlannedRun(
         sweep=spec.name,
         name=trial_name(model, number),
         run=RunSpec(model=model, train=train, data=data),
-        cells=cells,
+        cells=budgets,
         lr_source=f"trial {number} of study {spec.name}",
     )
 
 
 def trial_name(model: ModelConfig, number: int) -> str:
-    """Name of a trial for people: its width and its number in the study."""
+    """A trial's name for people: its width and its number in the study."""
     return f"d{model.d_model}-t{number:03d}"
 
 

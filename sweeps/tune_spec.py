@@ -1,4 +1,4 @@
-"""What a person writes to tune a recipe (TuneSpec), and the box of values it searches."""
+"""The spec of a study that tunes a recipe (TuneSpec), and the ranges it searches."""
 
 import json
 from collections.abc import Sequence
@@ -18,10 +18,12 @@ from pydantic import (
 from llama_core.config import CorpusConfig, Frozen, Placement
 from sweeps.spec import Ladder, different
 
-# How far around the lowest of the published rules a range reaches, as a factor. At 1e9 parameters
-# the rules agree within two; at 1e5, far below their data, those in N give ten times too much.
-# Of the others LLaMA's value, or this project's rule, is the centre.
-_LLAMA_BETA2_GAP, _LLAMA_WEIGHT_DECAY, _WARMUP_FRACTION, _AROUND = 0.05, 0.1, 0.05, 4.0
+# A published range reaches this factor either side of its centre. For learning rate and batch the
+# centre is the lowest of the published rules: at 1e9 parameters they agree within a factor of two;
+# at 1e5, far below their data, those in N give ten times too much.
+_AROUND = 4.0
+# Other ranges are centred on LLaMA's value, or this project's rule.
+_LLAMA_BETA2_GAP, _LLAMA_WEIGHT_DECAY, _WARMUP_FRACTION = 0.05, 0.1, 0.05
 
 
 class Range(Frozen):
@@ -33,19 +35,19 @@ class Range(Frozen):
     @model_validator(mode="after")
     def _rises(self) -> Self:
         if not self.low < self.high:
-            raise ValueError(f"low={self.low:g} is not below high={self.high:g}.")
+            raise ValueError(f"low={self.low:g} is not below high={self.high:g}. Swap them.")
         return self
 
 
 class Search(Frozen):
-    """What is searched: a range, or a number that is kept.
+    """The parameters of the recipe: a range is searched, a number is fixed.
 
-    `published`: times and over 4 around a published value. For `lr` and `batch_tokens` that is
-    the lowest of the rules in `analysis/tables/lr_rules.csv` at this size; for the others LLaMA's
-    (Touvron et al. 2023, section 2.3), for the warm-up this project's.
+    `published`: a factor of 4 either side of a published value. For `lr` and `batch_tokens` that
+    is the lowest of the rules in `analysis/tables/lr_rules.csv` at this size; for the others
+    LLaMA's (Touvron et al. 2023, section 2.3), for the warm-up this project's.
 
     Attributes:
-        warmup_fraction: of the shortest budget; `recipe` is the rule of every sweep.
+        warmup_fraction: of the shortest budget; `recipe` is the rule that sweeps use.
         beta2: searched on a log scale of 1 - beta2.
     """
 
@@ -60,24 +62,24 @@ class Search(Frozen):
     def _below_one(cls, value: Range | float | str) -> Range | float | str:
         highest = value.high if isinstance(value, Range) else value
         if isinstance(highest, float) and highest >= 1:
-            raise ValueError(f"{highest:g} is not below 1.")
+            raise ValueError(f"{highest:g} is not below 1. Give a fraction between 0 and 1.")
         return value
 
 
 class TuneSpec(Frozen):
-    """Studies of learning rate, batch and their companions, one for each width.
+    """Studies of learning rate, batch and related parameters, one for each width.
 
     Every trial trains one trunk with a cooldown at each of `tokens`, so it gives a loss at every
-    budget. `name`, `description`, `trials`, `slots` and `placement` never touch what is asked:
-    a study grows by asking for more trials.
+    budget. `name`, `description`, `trials`, `slots` and `placement` do not affect which
+    parameters a trial gets; a study grows when `trials` is raised.
 
     Attributes:
-        trials: for each width.
-        startup: the first trials of a width, spread evenly; those after them go where a model of
-            the losses expects the least.
-        generation: trials asked at once, whose losses the next ones learn from. Fixed, so that
-            what is asked does not depend on which training ends first.
-        seed: of the search; `train_seed` is the trainings'.
+        trials: number of trials for each width.
+        startup: the first trials of a width, spread evenly; later ones go where a model of the
+            losses predicts the lowest.
+        generation: trials proposed at once; the next ones learn from their losses. It is fixed,
+            so that proposals do not depend on which training ends first.
+        seed: of the search; `train_seed` is the seed of the trainings.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -99,17 +101,17 @@ class TuneSpec(Frozen):
     slots: PositiveInt | None = None
 
     @property
-    def asked(self) -> str:
-        """All that decides which trials are asked and what they train, as canonical JSON."""
+    def identity(self) -> str:
+        """Everything that decides which trials are proposed and trained, as canonical JSON."""
         free = {"name", "description", "trials", "placement", "slots"}
-        asked = self.model_dump(mode="json", exclude=free)
-        del asked["ladder"]["widths"]
-        return json.dumps(asked, sort_keys=True, separators=(",", ":"))
+        settings = self.model_dump(mode="json", exclude=free)
+        del settings["ladder"]["widths"]
+        return json.dumps(settings, sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """One searched parameter: its range, and whether it is `1 - value` that is searched."""
+    """One searched parameter and its range, both ends included."""
 
     name: str
     low: float
@@ -128,23 +130,23 @@ def box(
         batch_rules: their batches in tokens.
     """
     search = spec.search
-    found = [_dimension("lr", search.lr, min(lr_rules))]
+    dimensions = [_dimension("lr", search.lr, min(lr_rules))]
     if not isinstance(search.batch_tokens, int):
         batch = _dimension("batch_tokens", search.batch_tokens, min(batch_rules))
-        found.append(Dimension("batch_tokens", max(batch.low, spec.seq_len), batch.high))
-    for name, asked, rule in (
+        dimensions.append(Dimension("batch_tokens", max(batch.low, spec.seq_len), batch.high))
+    for name, setting, centre in (
         ("warmup_fraction", search.warmup_fraction, _WARMUP_FRACTION),
         ("beta2_gap", _gap(search.beta2), _LLAMA_BETA2_GAP),
         ("weight_decay", search.weight_decay, _LLAMA_WEIGHT_DECAY),
     ):
-        if isinstance(asked, Range) or asked == "published":
-            found.append(_dimension(name, asked, rule))
-    return found
+        if isinstance(setting, Range) or setting == "published":
+            dimensions.append(_dimension(name, setting, centre))
+    return dimensions
 
 
-def _dimension(name: str, asked: object, centre: float) -> Dimension:
-    if isinstance(asked, Range):
-        return Dimension(name, asked.low, asked.high)
+def _dimension(name: str, setting: object, centre: float) -> Dimension:
+    if isinstance(setting, Range):
+        return Dimension(name, setting.low, setting.high)
     return Dimension(name, centre / _AROUND, centre * _AROUND)
 
 

@@ -21,14 +21,17 @@ class DiskOrder:
         """Whether all of a file was synced before it got its name, and its folder after that."""
         inode = path.stat().st_ino
         named = [when for when, moved, target in self._renamed if moved == inode and target == path]
-        folder = path.parent.stat().st_ino
-        return bool(
-            named
-            and any(
-                synced == inode and when < named[-1] and size == path.stat().st_size
-                for when, synced, size in self._synced
-            )
-            and any(synced == folder and when > named[-1] for when, synced, _ in self._synced)
+        return self.name_durable(path) and any(
+            synced == inode and when < named[-1] and size == path.stat().st_size
+            for when, synced, size in self._synced
+        )
+
+    def name_durable(self, path: Path) -> bool:
+        """Whether a file or folder was renamed to this path, and the folder around it synced."""
+        inode, folder = path.stat().st_ino, path.parent.stat().st_ino
+        named = [when for when, moved, target in self._renamed if moved == inode and target == path]
+        return bool(named) and any(
+            synced == folder and when > named[-1] for when, synced, _ in self._synced
         )
 
     def durable_before(self, path: Path, renamed: Path) -> bool:

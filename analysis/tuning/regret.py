@@ -6,6 +6,9 @@ import polars as pl
 from analysis.tuning.study_law import StudyLaw, StudyRange, SurfaceOptimum
 from analysis.tuning.surface import Array
 
+# N or D within this factor of a law's range counts as inside it.
+NEAR = 1.2
+
 
 def left_on_table(runs: pl.DataFrame, law: StudyLaw) -> pl.DataFrame:
     """Distance of each run from the recipe's optimum, and the loss it is predicted to cost.
@@ -65,4 +68,4 @@ def _convex(curvature: Array) -> Array:
 
 def _outside(support: StudyRange, N: float, D: float) -> bool:
     ranges = ((N, support.N), (D, support.D))
-    return any(not low / 1.2 <= value <= high * 1.2 for value, (low, high) in ranges)
+    return any(not low / NEAR <= value <= high * NEAR for value, (low, high) in ranges)

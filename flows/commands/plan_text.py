@@ -12,8 +12,6 @@ from flows.runs.state import run_state
 from flows.settings import Home
 from flows.tuning.check import tuned, tuned_lines
 from llama_core.corpus.prepared import PreparedCorpus
-from llama_core.counting import count_params
-from llama_core.schedule import tokens_spent
 from sweeps.cap import amount, in_words
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
@@ -33,13 +31,13 @@ def print_plan(plan: Plan, corpus: PreparedCorpus, home: Home, *, cost: Cost | N
         console.print(line, markup=False, soft_wrap=True)
     for warning in (*plan.warnings, *(cost.warnings if cost is not None else ())):
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
-    # A sweep that starts now has a report to say this; a dry run has not.
+    # A sweep prints this in its report; `isoflop plan` writes no report.
     for line in tuned_lines(tuned(plan, home)) if cost is not None else ():
         console.print(line, style="yellow", markup=False, soft_wrap=True)
 
 
 def plan_json(plan: Plan, corpus: PreparedCorpus, cost: Cost, home: Home) -> dict[str, Any]:
-    """The plan with everything the table shows."""
+    """The plan as JSON: everything the table shows, and more."""
     estimate = cost.estimate
     return {
         "sweep": plan.spec.name,
@@ -63,7 +61,7 @@ def plan_json(plan: Plan, corpus: PreparedCorpus, cost: Cost, home: Home) -> dic
 
 
 def _run_json(planned: PlannedRun, home: Home, cost: Cost) -> dict[str, Any]:
-    N, train = count_params(planned.run.model).multiplying, planned.run.train
+    N, train = planned.n_params, planned.run.train
     time = cost.estimate.runs[planned.id]
     return {
         "id": planned.id,
@@ -71,7 +69,7 @@ def _run_json(planned: PlannedRun, home: Home, cost: Cost) -> dict[str, Any]:
         "state": run_state(RunDir(home.runs / planned.id)),
         "n_params": N,
         "tokens_per_param": [cell.tokens / N for cell in planned.cells],
-        "steps": tokens_spent(train) // train.batch_tokens,
+        "steps": planned.steps,
         "batch_tokens": train.batch_tokens,
         "warmup_tokens": train.warmup_tokens,
         "lr": train.optimizer.lr,
@@ -104,13 +102,13 @@ def _summary(plan: Plan, corpus: PreparedCorpus, cost: Cost | None) -> list[str]
 
 
 def _rates(plan: Plan) -> list[str]:
-    """Each source of a learning rate, with the runs it is for."""
+    """A line for each source of a learning rate, with the runs that use it."""
     names: dict[str, list[str]] = {}
     for planned in plan.runs:
         names.setdefault(planned.lr_source, []).append(planned.name)
     if len(names) == 1:
         return [f"peak learning rate: {next(iter(names))}"]
-    return [f"peak learning rate of {', '.join(who)}: {source}" for source, who in names.items()]
+    return [f"peak learning rate of {', '.join(runs)}: {source}" for source, runs in names.items()]
 
 
 def _time_lines(cost: Cost) -> list[str]:
@@ -133,7 +131,7 @@ def _time_lines(cost: Cost) -> list[str]:
 
 
 def _row(planned: PlannedRun, home: Home, cost: Cost | None) -> list[object]:
-    N = count_params(planned.run.model).multiplying
+    N = planned.n_params
     tokens = [cell.tokens for cell in planned.cells]
     row: list[object] = [
         planned.name,
@@ -141,7 +139,7 @@ def _row(planned: PlannedRun, home: Home, cost: Cost | None) -> list[object]:
         _span([f"{count / 1e6:.2f}" for count in tokens]),
         _span([f"{count / N:.3g}" for count in tokens]),
         len(tokens),
-        tokens_spent(planned.run.train) // planned.run.train.batch_tokens,
+        planned.steps,
         f"{planned.flops_spent:.3g}",
         f"{planned.run.train.optimizer.lr:.2e}",
         run_state(RunDir(home.runs / planned.id)),
@@ -157,7 +155,7 @@ def _row(planned: PlannedRun, home: Home, cost: Cost | None) -> list[object]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 42 s, 5.1 min, 3.2 h, 12 days."""
+    """A duration in one unit: 42 s, 5.1 min, 3.2 h, 12 days."""
     for limit, unit, name in ((100, 1, "s"), (6000, 60, "min"), (360_000, 3600, "h")):
         if seconds < limit:
             return f"{seconds / unit:.0f} s" if unit == 1 else f"{seconds / unit:.3g} {name}"

@@ -6,19 +6,15 @@ from typing import Any
 import polars as pl
 
 from analysis.page import Page
-from analysis.tuning.regret import left_on_table
+from analysis.tuning.regret import NEAR, left_on_table
 from analysis.tuning.study_law import StudyLaw
 from flows.plans.fitted_law import fitted_laws
 from flows.runs.directory import RunDir
 from flows.runs.table import observations_frame
 from flows.settings import Home
-from llama_core.counting import count_params
 from sweeps.plan import Plan
 from sweeps.rate_checks import FACTORS, check_command, check_runs, extremes
 from sweeps.spec import LawRecipe, PlannedRun
-
-# A size within this factor of a study's range counts as tuned.
-_NEAR = 1.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +56,8 @@ def tuned(plan: Plan, home: Home) -> Tuned:
         checks = check_runs(run)
         missing = [check for check in checks if not RunDir(home.runs / check.id).finished()]
         if missing:
-            N = count_params(run.run.model).multiplying
             warnings.append(
-                f"the learning rate of {run.name} (N = {N:,}), {run.run.train.optimizer.lr:.2e}, "
+                f"the learning rate of {run.name} (N = {run.n_params:,}), {run.run.train.optimizer.lr:.2e}, "
                 "was not checked at an end of the sweep. Two cheap runs at its shortest budget "
                 "would, with half and twice that rate."
             )
@@ -126,7 +121,7 @@ def _law_for(plan: Plan, home: Home) -> StudyLaw | None:
 
 def _inside(run: PlannedRun, law: StudyLaw) -> bool:
     low, high = law.support.N
-    return bool(low / _NEAR <= count_params(run.run.model).multiplying <= high * _NEAR)
+    return bool(low / NEAR <= run.n_params <= high * NEAR)
 
 
 def _judged(run: PlannedRun, checks: list[PlannedRun], home: Home) -> str:

@@ -1,14 +1,14 @@
-"""How far a sweep is, run by run: read from the run directories, asking nobody."""
+"""Progress of a sweep, run by run, read from the run directories alone."""
 
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from flows.runs.directory import RunDir
+from flows.runs.state import TO_DO, RunState, run_state
 from flows.settings import Home
-from llama_core.counting import count_params
-from llama_core.schedule import steps_done, tokens_spent
+from llama_core.schedule import steps_done
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
@@ -18,8 +18,7 @@ class RunProgress:
     """One run at one moment.
 
     Attributes:
-        state: `found` (finished by an earlier sweep), `finished`, `training`, `waiting`,
-            `interrupted`, or the failure's name.
+        state: as `flows.runs.state` has it, or `found`: its result was there before the sweep.
         step: optimizer steps done, cooldown branches included, of `steps`.
         loss: newest loss, nats per token: of validation where a horizon has just ended, else of
             the last step's batch.
@@ -32,7 +31,7 @@ class RunProgress:
     run_id: str
     name: str
     n_params: int
-    state: str
+    state: RunState | Literal["found"]
     step: int
     steps: int
     loss: float | None
@@ -47,9 +46,9 @@ class SweepProgress:
     """All runs of a sweep at one moment.
 
     Attributes:
-        elapsed_s: since the sweep was started, or since somebody began to look.
-        share: of the FLOPs that were missing at the start, those spent; 1 when nothing was.
-        left_s: seconds to the end at the pace since the start; None before there is a pace.
+        elapsed_s: since the sweep or its observer started.
+        share: fraction spent of the FLOPs that were missing at the start; 1 if none were.
+        left_s: seconds to the end at the pace since the start; None before the first step.
     """
 
     name: str
@@ -68,7 +67,7 @@ class SweepProgress:
         return sum(run.tokens_per_s or 0.0 for run in self.runs)
 
     def title(self) -> str:
-        """One line that says how far the sweep is."""
+        """The sweep's progress in one line."""
         parts = [f"sweep {self.name}: {span(self.elapsed_s)}"]
         if self.share < 1:
             parts.append(f"{self.share:.0%} of the FLOPs")
@@ -80,7 +79,7 @@ class SweepProgress:
 
 
 class SweepGauge:
-    """Reads a sweep's progress again and again, each time only the ends of its curves.
+    """Reads a sweep's progress repeatedly, each time only the ends of its curves.
 
     Args:
         todo: the runs that are missing now; the others count as found.
@@ -96,7 +95,7 @@ class SweepGauge:
         self._began = self._spent(tuple(map(self._run, plan.runs)))
 
     def read(self) -> SweepProgress:
-        """The sweep as it stands now."""
+        """The sweep's progress now."""
         runs = tuple(map(self._run, self._plan.runs))
         elapsed = time.monotonic() - self._began_at
         total = sum(run.flops_spent for run in self._plan.runs if run.id not in self._found)
@@ -111,12 +110,12 @@ class SweepGauge:
         )
 
     def _spent(self, runs: tuple[RunProgress, ...]) -> float:
-        """FLOPs of the runs that were missing; one that failed has nothing left to spend."""
+        """FLOPs spent on the runs that were missing; a failed run counts as spent."""
         spent = 0.0
         for planned, run in zip(self._plan.runs, runs, strict=True):
             if planned.id not in self._found:
-                over = run.state not in ("training", "waiting", "interrupted")
-                spent += planned.flops_spent * (1.0 if over else run.step / run.steps)
+                ended = run.state not in ("training", *TO_DO)
+                spent += planned.flops_spent * (1.0 if ended else run.step / run.steps)
         return spent
 
     def _run(self, planned: PlannedRun) -> RunProgress:
@@ -130,28 +129,25 @@ class SweepGauge:
 
 
 def read_run(planned: PlannedRun, directory: RunDir, *, found: bool = False) -> RunProgress:
-    """One run as its directory tells it."""
+    """One run's progress from its directory."""
     train = planned.run.train
-    steps = tokens_spent(train) // train.batch_tokens
-    rows = directory.tail()
+    steps = planned.steps
+    rows = directory.curve.tail()
     last = rows[-1] if rows else {}
     done = steps_done(train, last["horizon"], last["step"]) if rows else 0
-    result = directory.result()
     tokens_per_s = mfu = left_s = None
-    state: str
-    if result is not None:
-        state = "found" if found else result.status
-        done = steps if result.status == "finished" else done
-    elif directory.busy():
-        state = "training" if rows else "waiting"
+    state: RunState | Literal["found"] = run_state(directory)
+    if state == "finished":
+        done = steps
+    elif state == "training":
         tokens_per_s, mfu = _pace(rows, train.batch_tokens)
         left_s = (steps - done) * train.batch_tokens / tokens_per_s if tokens_per_s else None
-    else:
-        state = "interrupted" if rows else "waiting"
+    if found and state not in ("training", *TO_DO):
+        state = "found"
     return RunProgress(
         run_id=planned.id,
         name=planned.name,
-        n_params=count_params(planned.run.model).multiplying,
+        n_params=planned.n_params,
         state=state,
         step=done,
         steps=steps,
@@ -164,7 +160,7 @@ def read_run(planned: PlannedRun, directory: RunDir, *, found: bool = False) -> 
 
 
 def span(seconds: float) -> str:
-    """A length of time for people: 42 s, 3 min 5 s, 2 h 10 min."""
+    """A duration as text: 42 s, 3 min 5 s, 2 h 10 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -174,17 +170,17 @@ def span(seconds: float) -> str:
 
 
 def ago(seconds: float | None) -> str:
-    """The age of a sign of life for people; a dash where there was none."""
+    """The age of a heartbeat as text; a dash where there was none."""
     return "–" if seconds is None else f"{span(seconds)} ago"
 
 
 def _pace(rows: list[dict[str, Any]], batch_tokens: int) -> tuple[float | None, float | None]:
-    """Tokens a second and MFU over the newest steps; of one step alone, what it says itself."""
+    """Tokens per second and MFU over the newest steps; a single step reports its own."""
     steps = [row for row in rows if row["kind"] == "step"]
     if not steps:
         return None, None
-    utilised = [row["mfu"] for row in steps if row["mfu"] is not None]
-    mfu = sum(utilised) / len(utilised) if utilised else None
+    mfus = [row["mfu"] for row in steps if row["mfu"] is not None]
+    mfu = sum(mfus) / len(mfus) if mfus else None
     elapsed = steps[-1]["at"] - steps[0]["at"]
     if len(steps) == 1 or elapsed <= 0:
         return steps[-1]["tokens_per_s"], mfu
@@ -192,7 +188,7 @@ def _pace(rows: list[dict[str, Any]], batch_tokens: int) -> tuple[float | None, 
 
 
 def progress_cells(run: RunProgress) -> list[str]:
-    """Loss, tokens a second, MFU and time left, as text; a dash for an MFU nobody can know."""
+    """Loss, tokens per second, MFU and time left as text; a dash for an unknown MFU."""
     training = run.state == "training"
     return [
         "" if run.loss is None else f"{run.loss:.4f}",

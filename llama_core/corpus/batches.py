@@ -86,11 +86,11 @@ class Batches:
 
     @property
     def vocab_size(self) -> int:
-        """Ids are below this."""
+        """Pieces of the tokenizer; every id is below this."""
         return len(self.piece_bytes)
 
     def at(self, step: int) -> NDArray[np.int64]:
-        """Rows of the step that follows `step` finished ones, (rows, seq_len + 1)."""
+        """Rows of the step after `step` finished ones, (rows, seq_len + 1)."""
         rows = np.arange(step * self.rows, (step + 1) * self.rows)
         if len(self.sources) == 1:
             return self._read(0, rows)
@@ -121,7 +121,7 @@ class Batches:
         return self._validation.read(np.sort(chosen[: self.eval_tokens // self.seq_len]))
 
     def _read(self, source: int, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Rows of a source by their place in its endless sequence of epochs."""
+        """Rows of a source, by index into its endless sequence of epochs."""
         stream = self._streams[source]
         epoch, place = np.divmod(index, stream.count)
         window = np.empty_like(place)
@@ -154,7 +154,7 @@ class Batches:
 
 
 class _Windows:
-    """Windows of seq_len + 1 tokens over several arrays, by one running number."""
+    """Windows of seq_len + 1 tokens over several arrays, numbered from the first to the last."""
 
     def __init__(self, shards: Sequence[Tokens], seq_len: int) -> None:
         self.shards, self.seq_len = shards, seq_len
@@ -172,8 +172,8 @@ class _Windows:
 
 
 def _permutation(count: int, seed: int, stream: int, turn: int) -> NDArray[np.int64]:
-    # Sorting raw draws, not Generator.permutation: numpy promises that raw draws stay the same
-    # from version to version, and the order of the data is part of a run.
+    # Raw draws are sorted, instead of Generator.permutation: numpy promises that raw draws stay
+    # the same from version to version, and the order of the data is part of a run.
     entropy = (seed, stream + 1, turn)
     draws = np.random.PCG64(np.random.SeedSequence(entropy)).random_raw(count)
     return np.argsort(draws, kind="stable")

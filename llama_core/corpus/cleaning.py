@@ -1,4 +1,4 @@
-"""Text made clean: one form, no passage twice, nothing of validation in training."""
+"""Clean text: normalise it, drop repeats, drop validation text that occurs in training."""
 
 import hashlib
 import re
@@ -12,23 +12,23 @@ from llama_core.corpus.documents import Document
 
 # Paragraphs at least this long are kept once in a corpus; shorter ones repeat naturally.
 DUPLICATE_CHARACTERS = 80
-# A validation document is a near duplicate when this share of its passages stands in training.
+# A validation document is a near duplicate when this share of its passages occurs in training.
 NEAR_DUPLICATE_SHARE = 0.2
 # A passage is this many bytes, about a dozen words (a power of two, see `passages`).
 PASSAGE_BYTES = 64
-# One passage in this many is looked at; which ones depends on their bytes alone.
+# One passage in this many is sampled; its bytes alone decide.
 PASSAGE_SAMPLING = 16
 
 
 class Deduplicator:
-    """Normalises documents and drops what it has seen: whole documents, then paragraphs."""
+    """Normalises documents and drops repeats: whole documents, then paragraphs."""
 
     def __init__(self, *, ascii_only: bool) -> None:
         self.ascii_only = ascii_only
         self._seen: set[bytes] = set()
 
     def clean(self, documents: Iterator[Document]) -> Iterator[Document]:
-        """What is left of each document; one without anything new is dropped."""
+        """Yield each document without its repeats; skip one without anything new."""
         for document in documents:
             text = normalise(document.text, ascii_only=self.ascii_only)
             if not text or self._is_repeated(text):
@@ -37,10 +37,11 @@ class Deduplicator:
             kept = [
                 p
                 for p in paragraphs
-                # A document of one paragraph was asked about just now.
+                # A document's only paragraph is the whole text, which is already marked as seen.
                 if p == text or len(p) < DUPLICATE_CHARACTERS or not self._is_repeated(p)
             ]
-            if any(len(p) >= DUPLICATE_CHARACTERS for p in kept) or len(text) < 80:
+            is_short = len(text) < DUPLICATE_CHARACTERS
+            if is_short or any(len(p) >= DUPLICATE_CHARACTERS for p in kept):
                 yield Document(document.name, "\n\n".join(kept))
 
     def _is_repeated(self, text: str) -> bool:
@@ -52,7 +53,7 @@ class Deduplicator:
 
 
 def normalise(text: str, *, ascii_only: bool) -> str:
-    """One form of line ends, no trailing blanks, at most one blank line; NFC, or ASCII."""
+    """Newlines as `\\n`, no trailing blanks, at most one blank line in a row; NFC or ASCII."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
     text = fold(text) if ascii_only else unicodedata.normalize("NFC", text)
     text = re.sub(r"[ \t]+\n", "\n", text)
@@ -60,22 +61,22 @@ def normalise(text: str, *, ascii_only: bool) -> str:
 
 
 def fold(text: str) -> str:
-    """Accented letters without their accent, and what has no ASCII likeness as `?`."""
+    """Text in ASCII: accents removed, typographic marks replaced, any other character `?`."""
     if text.isascii():
         return text
-    decomposed = unicodedata.normalize("NFKD", text.translate(_ASCII_LIKENESS))
+    decomposed = unicodedata.normalize("NFKD", text.translate(_ASCII_EQUIVALENTS))
     bare = "".join(c for c in decomposed if not unicodedata.combining(c))
-    # Marks that stand alone have no letter to leave.
+    # A text of accents alone has no letter left.
     return bare.encode("ascii", "replace").decode("ascii") or "?"
 
 
-_ASCII_LIKENESS = str.maketrans(
+_ASCII_EQUIVALENTS = str.maketrans(
     {"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "...", "•": "*", "×": "x"}
 )
 
 
 def in_validation(text: str, fraction: float, seed: int) -> bool:
-    """Whether a document belongs to validation: by its own text, whatever stands beside it."""
+    """Whether a document belongs to validation; its own text alone decides."""
     digest = hashlib.blake2b(text.encode(), digest_size=8, key=seed.to_bytes(8, "little")).digest()
     return int.from_bytes(digest, "little") < fraction * 2**64
 
@@ -83,7 +84,7 @@ def in_validation(text: str, fraction: float, seed: int) -> bool:
 def passages(text: str) -> NDArray[np.uint64]:
     """Hashes of a sample of the text's overlapping passages, sorted, each once.
 
-    The sample is chosen by the hash itself, so two texts that share a passage either both
+    The hash decides whether a passage is sampled, so of two texts that share a passage both
     sample it or neither does.
     """
     hashes = np.frombuffer(text.encode(), np.uint8).astype(np.uint64) + np.uint64(1)
@@ -100,22 +101,22 @@ def passages(text: str) -> NDArray[np.uint64]:
 
 
 def near_duplicates(validation: list[str], training: Iterator[str]) -> set[int]:
-    """Indices of validation texts of which too much stands in training.
+    """Indices of the validation texts that are near duplicates of training text.
 
-    Reads training once and remembers only the validation passages it met.
+    Reads training once and keeps only the hashes of validation's passages.
     """
     sampled = [passages(text) for text in validation]
-    wanted = np.unique(np.concatenate(sampled)) if sampled else np.empty(0, np.uint64)
-    if not len(wanted):
+    held_out = np.unique(np.concatenate(sampled)) if sampled else np.empty(0, np.uint64)
+    if not len(held_out):
         return set()
-    met = np.zeros(len(wanted), bool)
+    leaked = np.zeros(len(held_out), bool)
     for text in training:
-        found = passages(text)
-        places = np.searchsorted(wanted, found)
-        places[places == len(wanted)] = 0
-        met[places[wanted[places] == found]] = True
+        hashes = passages(text)
+        places = np.searchsorted(held_out, hashes)
+        places[places == len(held_out)] = 0
+        leaked[places[held_out[places] == hashes]] = True
     return {
         index
-        for index, own in enumerate(sampled)
-        if len(own) and met[np.searchsorted(wanted, own)].mean() >= NEAR_DUPLICATE_SHARE
+        for index, hashes in enumerate(sampled)
+        if len(hashes) and leaked[np.searchsorted(held_out, hashes)].mean() >= NEAR_DUPLICATE_SHARE
     }

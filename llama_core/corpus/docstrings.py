@@ -1,7 +1,7 @@
 """English prose from Python source: the paragraphs of docstrings. Also a worker process.
 
-The default corpus reads some 7,000 files; parsing them takes a core twenty seconds. So
-`extract` starts one process per core on this module, which touches neither torch nor numpy.
+The default corpus reads some 7,000 files; parsing them takes one core twenty seconds. So
+`extract` runs this module in one process per core; it imports neither torch nor numpy.
 """
 
 import ast
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-# Shorter paragraphs are mostly headings, and below this share of letters mostly code,
+# Shorter paragraphs are mostly headings; those with a smaller share of letters are mostly code,
 # tables and signatures.
 MIN_CHARACTERS = 60
 MIN_LETTERS = 0.86
@@ -38,11 +38,11 @@ def extract(files: Sequence[Path], on_done: Callable[[float], None]) -> list[lis
         return paragraphs
 
     with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
-        return [found for chunk in pool.map(work, chunks) for found in chunk]
+        return [paragraphs for chunk in pool.map(work, chunks) for paragraphs in chunk]
 
 
 def usable_cores() -> int:
-    """Cores this process may use, which in a container are fewer than the machine's."""
+    """Cores this process may use; in a container, fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -64,7 +64,7 @@ def prose(source: bytes) -> Iterator[str]:
 
 
 def is_prose(paragraph: str) -> bool:
-    """Long enough, and mostly letters and spaces."""
+    """Whether a paragraph is long enough, and mostly letters and spaces."""
     if len(paragraph) < MIN_CHARACTERS:
         return False
     if paragraph.isascii():  # the same count, fifty times faster
@@ -78,7 +78,7 @@ def _in_process(files: Sequence[Path]) -> list[list[str]]:
     # Not multiprocessing: `spawn` would run the caller's main script again, and `fork` is
     # unsafe once torch has started threads.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    answer = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "llama_core.corpus.docstrings"],
         input=json.dumps([str(path) for path in files]),
         capture_output=True,
@@ -86,7 +86,7 @@ def _in_process(files: Sequence[Path]) -> list[list[str]]:
         env=environment,
         check=True,
     )
-    paragraphs: list[list[str]] = json.loads(answer.stdout)
+    paragraphs: list[list[str]] = json.loads(completed.stdout)
     return paragraphs
 
 

@@ -20,7 +20,7 @@ _READABLE = (*_PLAIN, *_LINES, *_ROWS)
 
 
 class CorpusError(ValueError):
-    """Text or token shards that cannot be used; the message is one line."""
+    """Text or token shards cannot be used; the message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def read_documents(source: Path, *, text_field: str = "text") -> Iterator[Docume
     `SECTION_CHARACTERS`); JSONL one a line, Parquet one a row, both in `text_field`.
 
     Raises:
-        CorpusError: nothing readable there, or a file is not what its name says.
+        CorpusError: there is no readable file, or the content of one does not fit its name.
     """
     for path in source_files(source):
         name = path.name if path == source else str(path.relative_to(source))
@@ -59,19 +59,19 @@ def source_files(source: Path) -> list[Path]:
     """The files `read_documents` reads, sorted.
 
     Raises:
-        CorpusError: none.
+        CorpusError: there is no readable file.
     """
     if not source.exists():
         raise CorpusError(f"{source} does not exist.")
     files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
     readable = [path for path in files if path.name.endswith(_READABLE)]
     if not readable:
-        raise CorpusError(f"{source} holds no text that can be read: {', '.join(_READABLE)}.")
+        raise CorpusError(f"{source} has no readable file. Readable are {', '.join(_READABLE)}.")
     return readable
 
 
 def files_fingerprint(source: Path) -> str:
-    """Names, sizes and change times of a source's files: enough to know it unchanged."""
+    """Digest of the names, sizes and modification times of a source's files."""
     lines = []
     for path in source_files(source):
         stat = path.stat()
@@ -152,7 +152,9 @@ def _parquet_rows(name: str, path: Path, text_field: str) -> Iterator[Document]:
     except pl.exceptions.PolarsError as error:
         raise CorpusError(f"{path} is not Parquet: {error}") from error
     if text_field not in columns:
-        raise CorpusError(f"{path} has columns {', '.join(columns)}, no {text_field!r}.")
+        raise CorpusError(
+            f"{path} has no column {text_field!r}. Set text_field to one of {', '.join(columns)}."
+        )
     for start in range(0, pl.scan_parquet(path).select(pl.len()).collect().item(), 10_000):
         rows = pl.scan_parquet(path).select(text_field).slice(start, 10_000).collect()
         for offset, text in enumerate(rows[text_field]):
@@ -163,5 +165,5 @@ def _parquet_rows(name: str, path: Path, text_field: str) -> Iterator[Document]:
 def _text_of(row: Any, text_field: str, where: str) -> str:
     text = row.get(text_field) if isinstance(row, dict) else None
     if not isinstance(text, str):
-        raise CorpusError(f"{where} has no text in {text_field!r}; set text_field.")
+        raise CorpusError(f"{where} has no text in {text_field!r}. Set text_field.")
     return text

@@ -1,4 +1,4 @@
-"""The default corpus: prose that came with the environment, so that no download is needed."""
+"""The default corpus: docstring prose of the installed packages, so no download is needed."""
 
 import hashlib
 import importlib.util
@@ -12,8 +12,8 @@ from llama_core.corpus.docstrings import extract
 from llama_core.corpus.documents import Document
 
 # Import name, distribution. All come with isoflop's own dependencies (sympy and networkx through
-# torch; pandas, sklearn, matplotlib and sqlalchemy through mlflow); one that is absent is left
-# out. plotly is not here: its docstrings are one template thousands of times.
+# torch; pandas, sklearn, matplotlib and sqlalchemy through mlflow); a missing one is skipped.
+# plotly is not listed: its docstrings repeat one template thousands of times.
 PACKAGES = (
     ("torch", "torch"),
     ("numpy", "numpy"),
@@ -34,7 +34,7 @@ _SKIPPED_FOLDERS = {"tests", "test", "testing", "site-packages", "idle_test", "l
 
 
 def environment_documents(on_done: Callable[[float], None]) -> Iterator[Document]:
-    """One document per source file that holds docstring prose, sorted by package and path.
+    """One document per source file with docstring prose, sorted by package and path.
 
     Args:
         on_done: called with the share of files read.
@@ -45,14 +45,14 @@ def environment_documents(on_done: Callable[[float], None]) -> Iterator[Document
         if root is not None:
             files = _sources(root)
             named += [(f"{name}/{path.relative_to(root)}", path) for path in files]
-    found = extract([path for _, path in named], on_done)
-    for (name, _), paragraphs in zip(named, found, strict=True):
+    extracted = extract([path for _, path in named], on_done)
+    for (name, _), paragraphs in zip(named, extracted, strict=True):
         if paragraphs:
             yield Document(name, "\n\n".join(paragraphs))
 
 
 def environment_fingerprint() -> str:
-    """What decides the default corpus: versions of Python and of the packages read."""
+    """Digest of the versions of Python and of the packages, which decide the default corpus."""
     versions = [f"python {'.'.join(map(str, sys.version_info[:3]))}"]
     for _, distribution in PACKAGES:
         try:

@@ -1,25 +1,25 @@
-"""Documents that are nearly another: the same page with a new date, an edition, a mirror."""
+"""Drop documents nearly equal to another: a page with a new date, another edition, a mirror."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from llama_core.corpus.documents import CorpusError, Document
 
-# Jaccard similarity of two documents' shingles from which one of them is enough
-# (Lee et al. 2022, arXiv:2107.06499, section 4.2, take the same).
+# Documents are near duplicates from this Jaccard similarity of their shingles on, as in
+# Lee et al. 2022, arXiv:2107.06499, section 4.2.
 SIMILARITY = 0.8
-# A shingle is this many words, as there.
+# Words of a shingle, as in Lee et al.
 SHINGLE_WORDS = 5
 # Estimates of a similarity near 0.8 scatter by sqrt(0.8 · 0.2 / 256) = 0.025.
 _PERMUTATIONS = 256
 
 
 class NearDuplicates:
-    """Passes on documents unlike all it has passed on before, and counts the others.
+    """Keeps documents that are unlike all kept before, and counts those it drops.
 
-    MinHash signatures in a locality-sensitive index, both datasketch's: what it proposes is
-    compared by signature before a document is dropped. Nothing depends on the process: the
-    permutations come from a fixed seed.
+    MinHash signatures in a locality-sensitive index, both from datasketch. The signatures of the
+    index's candidates are compared before a document is dropped. The result is the same in every
+    process: the permutations have a fixed seed.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class NearDuplicates:
         self.dropped = 0
 
     def distinct(self, documents: Iterator[Document]) -> Iterator[Document]:
-        """The documents without near duplicates; the first of its kind stays."""
+        """Yield documents without near duplicates; of several the first is kept."""
         from datasketch import MinHash
 
         for document in documents:
@@ -48,8 +48,8 @@ class NearDuplicates:
             shingles = {" ".join(words[i : i + SHINGLE_WORDS]).encode() for i in starts}
             signature = MinHash(num_perm=_PERMUTATIONS)
             signature.update_batch(sorted(shingles))
-            proposed = self._index.query(signature)
-            if any(signature.jaccard(self._signatures[at]) >= SIMILARITY for at in proposed):
+            candidates = self._index.query(signature)
+            if any(signature.jaccard(self._signatures[i]) >= SIMILARITY for i in candidates):
                 self.dropped += 1
                 continue
             self._index.insert(len(self._signatures), signature)

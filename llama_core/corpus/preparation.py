@@ -1,10 +1,9 @@
-"""Prepare a corpus: read, clean, split, tokenize, publish."""
+"""Prepare a corpus: read, clean, split, tokenise, publish."""
 
 import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,14 +27,16 @@ from llama_core.corpus.prepared import (
     find_corpus,
     folder_of,
 )
-from llama_core.corpus.shards import Manifest, ShardWriter, SourceEntry, SplitEntry, request_key
+from llama_core.corpus.shards import Manifest, ShardWriter, SourceEntry, SplitEntry
 from llama_core.corpus.tokenizer import Tokenizer
+from llama_core.files import scratch_folder, sync_folder, write_durably
 
 log = logging.getLogger(__name__)
 
 # Enough to settle the merges of any vocabulary we train; more only takes longer.
 TOKENIZER_BYTES = 32_000_000
 _ENCODE_DOCUMENTS = 512
+_DIGEST_LENGTH = 2 * hashlib.sha256().digest_size
 
 
 def prepare(config: CorpusConfig, home: Path, progress: Progress | None = None) -> PreparedCorpus:
@@ -46,29 +47,25 @@ def prepare(config: CorpusConfig, home: Path, progress: Progress | None = None) 
     not at all.
 
     Args:
-        progress: told in a few words what is being done.
+        progress: called with a few words on the current step; None logs them.
 
     Raises:
         CorpusError: the text cannot be used.
     """
-    tell = progress or log.info
-    request = home / "corpora" / "requests" / request_key(config, _fingerprints(config))
-    if request.exists():
-        digest = request.read_text()
-        if folder_of(home, digest).exists():
-            return find_corpus(home, digest)
+    request = home / "corpora" / "requests" / _request_key(config)
+    digest = request.read_text() if request.exists() else ""
+    # Older versions did not sync a request: a power cut may have left it empty or cut short.
+    if len(digest) == _DIGEST_LENGTH and folder_of(home, digest).exists():
+        return find_corpus(home, digest)
     scratch_root = home / "corpora"
     scratch_root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".preparing-", dir=scratch_root) as scratch:
-        built = Path(scratch) / "corpus"
+    with scratch_folder(scratch_root) as scratch:
+        built = scratch / "corpus"
         built.mkdir()
-        digest = _Preparation(config, Path(scratch), built, tell).run()
+        digest = _Preparation(config, scratch, built, progress or log.info).run()
         _publish(built, folder_of(home, digest))
     request.parent.mkdir(exist_ok=True)
-    # Another process may be reading it: there whole or not at all.
-    aside = request.with_name(f"{request.name}.{os.getpid()}")
-    aside.write_text(digest)
-    aside.replace(request)
+    write_durably(request, digest.encode())
     return find_corpus(home, digest)
 
 
@@ -76,16 +73,20 @@ def _publish(built: Path, folder: Path) -> None:
     for file in built.iterdir():
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
+    sync_folder(built)
     try:
         built.rename(folder)
     except OSError:
-        # Another process prepared the same content meanwhile, and its folder is as good.
+        # Another process has prepared the same content in the meantime.
         if not folder.exists():
             raise
+    sync_folder(folder.parent)
 
 
-def _fingerprints(config: CorpusConfig) -> list[str]:
-    return [_fingerprint(source) for source in config.sources]
+def _request_key(config: CorpusConfig) -> str:
+    """Digest of a request: the configuration and the state of its sources."""
+    parts = [config.model_dump_json(), *map(_fingerprint, config.sources)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _fingerprint(source: TextSource) -> str:
@@ -95,39 +96,39 @@ def _fingerprint(source: TextSource) -> str:
         case FileText():
             return files_fingerprint(Path(source.path))
         case _:
-            # A hub dataset is taken to be the one prepared before, as its own cache does.
+            # A hub dataset is assumed not to change, as in the cache of `datasets`.
             return "hub"
 
 
 class _Preparation:
-    """One corpus in the making: spool clean text, drop leaks, train the tokenizer, encode."""
+    """One preparation: spool clean text, drop leaks, train the tokenizer, encode."""
 
-    def __init__(self, config: CorpusConfig, scratch: Path, out: Path, tell: Progress) -> None:
-        self.config, self.scratch, self.out, self.tell = config, scratch, out, tell
+    def __init__(self, config: CorpusConfig, scratch: Path, out: Path, progress: Progress) -> None:
+        self.config, self.scratch, self.out, self.progress = config, scratch, out, progress
         self.read: dict[str, tuple[int, int]] = {}
         self.dropped: dict[str, int] = {}
 
     def run(self) -> str:
-        """Fill the folder; the manifest's digest."""
+        """Fill the folder; return the digest of its manifest."""
         cleaner = Deduplicator(ascii_only=self.config.characters == "ascii")
-        alike = NearDuplicates() if self.config.near_duplicates == "drop" else None
+        filtering = NearDuplicates() if self.config.near_duplicates == "drop" else None
         for source in self.config.sources:
-            self._spool(source, cleaner, alike)
+            self._spool(source, cleaner, filtering)
         for source in self.config.sources:
             self._drop_near_duplicates(source)
         tokenizer = self._train_tokenizer()
         return self._encode(tokenizer)
 
     def _spool(
-        self, source: TextSource, cleaner: Deduplicator, alike: NearDuplicates | None
+        self, source: TextSource, cleaner: Deduplicator, filtering: NearDuplicates | None
     ) -> None:
-        self.tell(f"reading {source.name}")
+        self.progress(f"reading {source.name}")
         documents = bytes_read = 0
-        dropped_before = alike.dropped if alike else 0
+        dropped_before = filtering.dropped if filtering else 0
 
         def counted() -> Iterator[Document]:
             nonlocal documents, bytes_read
-            for document in _documents(source, self.tell):
+            for document in _documents(source, self.progress):
                 documents += 1
                 bytes_read += len(document.text.encode())
                 yield document
@@ -135,8 +136,8 @@ class _Preparation:
         held_out: list[str] = []
         first: str | None = None
         with self._text(source, "train").open("w") as train:
-            # Near duplicates first: once repeated paragraphs are out, they look unlike.
-            distinct = alike.distinct(counted()) if alike else counted()
+            # Near duplicates are dropped first: without repeated paragraphs they look different.
+            distinct = filtering.distinct(counted()) if filtering else counted()
             for document in cleaner.clean(distinct):
                 if in_validation(document.text, self.config.val_fraction, self.config.seed):
                     held_out.append(document.text)
@@ -147,11 +148,11 @@ class _Preparation:
             if first is not None and held_out:
                 train.write(json.dumps(first) + "\n")
             elif first is not None:
-                # A source of few documents may hash none into validation: one always goes.
+                # No document of a small source may hash into validation: hold out the first.
                 held_out.append(first)
         self._write(source, "val", held_out)
         self.read[source.name] = (documents, bytes_read)
-        self.dropped[source.name] = alike.dropped - dropped_before if alike else 0
+        self.dropped[source.name] = filtering.dropped - dropped_before if filtering else 0
         if self._text(source, "train").stat().st_size == 0:
             raise CorpusError(
                 f"source {source.name!r} has {documents} documents ({bytes_read:,} bytes), too "
@@ -159,7 +160,7 @@ class _Preparation:
             )
 
     def _drop_near_duplicates(self, source: TextSource) -> None:
-        self.tell(f"looking for validation text of {source.name} in training")
+        self.progress(f"looking for validation text of {source.name} in training")
         held_out = list(self._stored(source, "val"))
         everything = (
             text for other in self.config.sources for text in self._stored(other, "train")
@@ -169,13 +170,13 @@ class _Preparation:
         kept = [text for index, text in enumerate(held_out) if index not in leaked]
         if not kept:
             raise CorpusError(
-                f"every validation document of source {source.name!r} stands in training too. "
-                f"The text repeats itself: add other text."
+                f"every validation document of source {source.name!r} occurs in training too: the "
+                f"text repeats itself. Add other text."
             )
         self._write(source, "val", kept)
 
     def _train_tokenizer(self) -> Tokenizer:
-        self.tell(f"training the tokenizer, {self.config.vocab_size} pieces")
+        self.progress(f"training the tokenizer, {self.config.vocab_size} pieces")
         try:
             return Tokenizer.train(
                 self._sample(),
@@ -185,7 +186,7 @@ class _Preparation:
         except RuntimeError as error:
             raise CorpusError(
                 f"the training text is too small or too uniform for vocab_size="
-                f"{self.config.vocab_size}: {str(error).splitlines()[0]}"
+                f"{self.config.vocab_size}. Lower it or add text: {str(error).splitlines()[0]}"
             ) from error
 
     def _sample(self) -> Iterator[str]:
@@ -204,7 +205,7 @@ class _Preparation:
         (self.out / PIECE_BYTES).write_bytes(piece_bytes)
         manifest = Manifest(
             vocab_size=tokenizer.vocab_size,
-            token_bytes=2 if tokenizer.vocab_size <= 2**16 else 4,
+            token_bytes=_token_bytes(tokenizer),
             tokenizer_sha256=hashlib.sha256(tokenizer.model).hexdigest(),
             piece_bytes_sha256=hashlib.sha256(piece_bytes).hexdigest(),
             characters=self.config.characters,
@@ -217,7 +218,7 @@ class _Preparation:
         return hashlib.sha256(content).hexdigest()
 
     def _encode_source(self, source: TextSource, tokenizer: Tokenizer) -> SourceEntry:
-        self.tell(f"encoding {source.name}")
+        self.progress(f"encoding {source.name}")
         documents, bytes_read = self.read[source.name]
         return SourceEntry(
             name=source.name,
@@ -230,8 +231,7 @@ class _Preparation:
         )
 
     def _encode_split(self, source: TextSource, split: str, tokenizer: Tokenizer) -> SplitEntry:
-        token_bytes = 2 if tokenizer.vocab_size <= 2**16 else 4
-        writer = ShardWriter(self.out, f"{source.name}-{split}", token_bytes)
+        writer = ShardWriter(self.out, f"{source.name}-{split}", _token_bytes(tokenizer))
         documents = size = 0
         batch: list[str] = []
 
@@ -264,10 +264,14 @@ class _Preparation:
             file.writelines(json.dumps(text) + "\n" for text in texts)
 
 
-def _documents(source: TextSource, tell: Progress) -> Iterator[Document]:
+def _token_bytes(tokenizer: Tokenizer) -> int:
+    return 2 if tokenizer.vocab_size <= 2**16 else 4
+
+
+def _documents(source: TextSource, progress: Progress) -> Iterator[Document]:
     match source:
         case EnvironmentText():
-            return environment_documents(lambda done: tell(f"reading {source.name} {done:.0%}"))
+            return environment_documents(lambda done: progress(f"reading {source.name} {done:.0%}"))
         case FileText():
             return read_documents(Path(source.path), text_field=source.text_field)
         case _:

@@ -1,6 +1,5 @@
-"""A corpus made ready to train on: found if it is there, else prepared, never half there."""
+"""A prepared corpus: a folder of token shards, opened for training."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +52,7 @@ class PreparedCorpus:
         """The tokenizer, checked against the manifest.
 
         Raises:
-            CorpusError: it was changed.
+            CorpusError: its file was changed.
         """
         path = self.path / TOKENIZER
         check_sha256(path, self.manifest.tokenizer_sha256)
@@ -63,7 +62,7 @@ class PreparedCorpus:
         """Compare every file with the manifest.
 
         Raises:
-            CorpusError: one is missing or was changed.
+            CorpusError: a file is missing or was changed.
         """
         check_sha256(self.path / TOKENIZER, self.manifest.tokenizer_sha256)
         check_sha256(self.path / PIECE_BYTES, self.manifest.piece_bytes_sha256)
@@ -102,14 +101,12 @@ def find_corpus(home: Path, digest: str) -> PreparedCorpus:
     """The prepared corpus of a digest.
 
     Raises:
-        CorpusError: it is not there, or its manifest is another.
+        CorpusError: it is missing, or its manifest was changed.
     """
     folder = folder_of(home, digest)
     if not folder.exists():
         raise CorpusError(f"corpus {digest[:12]} is not in {folder.parent}. Prepare it first.")
-    found = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
-    if found != digest:
-        raise CorpusError(f"{folder / MANIFEST} was changed: SHA-256 is {found}, not {digest}.")
+    check_sha256(folder / MANIFEST, digest)
     return PreparedCorpus(folder, digest, Manifest.load(folder / MANIFEST))
 
 

@@ -1,4 +1,4 @@
-"""Token shards on disk and their manifest: written whole, refused by name when altered."""
+"""Token shards on disk and their manifest; a changed file is refused by name."""
 
 import hashlib
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
 
-from llama_core.config import CorpusConfig, Frozen
+from llama_core.config import Frozen
 from llama_core.corpus.documents import CorpusError
 
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
@@ -33,7 +33,7 @@ class SplitEntry(Frozen):
 
 
 class SourceEntry(Frozen):
-    """What a source gave, and what was left out of it."""
+    """Counts of a source: read, dropped, and kept in each split."""
 
     name: str
     weight: PositiveFloat
@@ -45,9 +45,9 @@ class SourceEntry(Frozen):
 
 
 class Manifest(Frozen):
-    """All there is to know of a prepared corpus; its bytes' SHA-256 is the data's identity.
+    """The description of a prepared corpus; the SHA-256 of its JSON identifies the data.
 
-    Holds no path, time or machine, so the same text prepared elsewhere is the same data.
+    It holds no path, time or machine, so the same text prepared elsewhere is the same data.
     """
 
     version: PositiveInt = 1
@@ -65,7 +65,7 @@ class Manifest(Frozen):
         """Read a manifest.
 
         Raises:
-            CorpusError: missing, or not a manifest of this version.
+            CorpusError: the file is missing, or not a manifest of this version.
         """
         try:
             return cls.model_validate_json(path.read_bytes())
@@ -73,8 +73,8 @@ class Manifest(Frozen):
             raise CorpusError(f"{path} cannot be read: {error}") from error
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(map(str, first["loc"])) or "the file"
-            raise CorpusError(f"{path} is not a manifest: {place}: {first['msg']}") from error
+            where = ".".join(map(str, first["loc"])) or "the file"
+            raise CorpusError(f"{path} is not a manifest: {where}: {first['msg']}") from error
 
 
 class ShardWriter:
@@ -88,14 +88,14 @@ class ShardWriter:
         self._done: list[ShardEntry] = []
 
     def append(self, tokens: NDArray[np.int64]) -> None:
-        """Add tokens; documents are never cut between shards unless larger than one."""
+        """Add the tokens of documents, which are not split between shards."""
         if self._pending_tokens and self._pending_tokens + len(tokens) > SHARD_TOKENS:
             self._flush()
         self._pending.append(tokens)
         self._pending_tokens += len(tokens)
 
     def close(self) -> tuple[ShardEntry, ...]:
-        """Write what is left; entries of all shards."""
+        """Write the remaining tokens; return the entries of all shards."""
         if self._pending_tokens:
             self._flush()
         return tuple(self._done)
@@ -113,45 +113,29 @@ def open_shards(folder: Path, split: SplitEntry, token_bytes: int) -> list[Token
     """Memory maps of a split's shards, each checked against the manifest.
 
     Raises:
-        CorpusError: a shard is missing, truncated or edited; names it.
+        CorpusError: a shard is missing, truncated or edited; the message names it.
     """
     maps: list[Tokens] = []
     for shard in split.shards:
         path = folder / shard.file
-        _check_length(path, shard.tokens * token_bytes)
         check_sha256(path, shard.sha256)
         maps.append(np.memmap(path, dtype=f"<u{token_bytes}", mode="r"))
     return maps
 
 
 def check_sha256(path: Path, expected: str) -> None:
-    """Refuse a file whose content is not what the manifest says.
+    """Refuse a file whose content has changed.
 
     Raises:
-        CorpusError: missing or different.
+        CorpusError: the file is missing or has another SHA-256.
     """
     try:
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            actual = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise CorpusError(f"{path} cannot be read: {error}") from error
-    if found != expected:
+    if actual != expected:
         raise CorpusError(
-            f"{path} was changed since it was written: SHA-256 is {found[:12]}…, the manifest "
-            f"says {expected[:12]}…. Delete its folder to have the corpus prepared again."
+            f"{path} was changed since it was written: its SHA-256 is {actual[:12]}…, not "
+            f"{expected[:12]}…. Delete its folder to have the corpus prepared again."
         )
-
-
-def _check_length(path: Path, expected: int) -> None:
-    found = path.stat().st_size if path.exists() else 0
-    if found != expected:
-        raise CorpusError(
-            f"{path} holds {found:,} bytes, the manifest says {expected:,}. "
-            f"Delete its folder to have the corpus prepared again."
-        )
-
-
-def request_key(config: CorpusConfig, fingerprints: list[str]) -> str:
-    """Digest of a request: the configuration and the state of its sources."""
-    parts = [config.model_dump_json(), *fingerprints]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -32,7 +32,7 @@ class Tokenizer:
 
     def __init__(self, model: bytes, *, ascii_only: bool = False) -> None:
         """Args:
-        ascii_only: fold other characters before they are looked up, as its corpus was folded.
+        ascii_only: fold other characters before encoding, as the corpus was folded.
         """
         self.model = model
         self._ascii_only = ascii_only
@@ -41,7 +41,7 @@ class Tokenizer:
 
     @classmethod
     def train(cls, texts: Iterator[str], *, vocab_size: int, byte_fallback: bool) -> Self:
-        """Train BPE: identity normalisation, digits split, white space kept as it stands.
+        """Train BPE: no normalisation, digits split, whitespace kept.
 
         Raises:
             RuntimeError: the text has too few different pieces for `vocab_size`.
@@ -71,7 +71,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path, *, ascii_only: bool = False) -> Self:
-        """Read a SentencePiece model file, LLaMA's own for one."""
+        """Read a SentencePiece model file, such as LLaMA's."""
         return cls(path.read_bytes(), ascii_only=ascii_only)
 
     def encode(self, text: str) -> list[int]:
@@ -80,7 +80,7 @@ class Tokenizer:
         return ids
 
     def as_read(self, text: str) -> str:
-        """The characters of a text that are encoded."""
+        """A text as it is encoded, which may be folded to ASCII."""
         return fold(text) if self._ascii_only else text
 
     def encode_documents(self, texts: Sequence[str]) -> NDArray[np.int64]:
@@ -91,11 +91,11 @@ class Tokenizer:
         return np.fromiter((i for ids in encoded for i in ids), np.int64)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids; begin and end are silent."""
+        """Text of ids; begin and end tokens give no text."""
         text: str = self._processor.decode(list(ids))
         return text
 
-    def pieces(self) -> list["Piece"]:
+    def pieces(self) -> list[Piece]:
         """Every piece in order of its id."""
         sp = self._processor
         return [
@@ -109,12 +109,12 @@ class Tokenizer:
         ]
 
     def piece_bytes(self) -> NDArray[np.int64]:
-        """UTF-8 bytes each id stands for, for bits per byte; begin and end stand for none."""
+        """UTF-8 bytes of each id's text, for bits per byte; begin and end have none."""
         lengths = [
             len(piece.text.replace("\u2581", " ").encode()) if piece.is_text else piece.is_byte
             for piece in self.pieces()
         ]
-        # What the unknown piece stood for is not known; folded text is ASCII, so a byte.
+        # Only folded text has unknown pieces; it is ASCII, so they are counted as one byte.
         lengths[UNKNOWN] = 1
         return np.array(lengths, np.int64)
 

@@ -1,7 +1,7 @@
 """Hugging Face checkpoints in and out, and Meta's original layout in.
 
-A model with QK-norm is exported as Qwen3, whose attention norms each head's queries and keys
-before turning them, as ours does; everything else is Llama.
+A model with QK-norm is exported as Qwen3, whose attention normalises each head's queries and keys
+before rotating them, as ours does; everything else is Llama.
 """
 
 import json
@@ -22,7 +22,7 @@ State = dict[str, Tensor]
 
 
 class CheckpointError(ValueError):
-    """A foreign checkpoint that cannot be used; the message is one line."""
+    """A foreign checkpoint cannot be used; the message is one line."""
 
 
 def export_hf(
@@ -66,7 +66,7 @@ def import_hf(folder: Path) -> tuple[ModelConfig, State]:
     try:
         return model, from_hf(model, weights)
     except KeyError as error:
-        raise CheckpointError(f"{folder} has no weight {error}") from error
+        raise CheckpointError(f"{folder} has no weight {error}.") from error
 
 
 def hf_config(model: ModelConfig, seq_len: int) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def from_hf_config(config: dict[str, Any]) -> ModelConfig:
         unsupported.append("sliding window")
     if unsupported:
         raise CheckpointError(
-            f"the checkpoint has {', '.join(unsupported)}, which llama_core lacks."
+            f"the checkpoint has {', '.join(unsupported)}, which llama_core does not support."
         )
     try:
         heads = config["num_attention_heads"]
@@ -137,7 +137,7 @@ def from_hf_config(config: dict[str, Any]) -> ModelConfig:
 
 
 def to_hf(model: ModelConfig, state: State) -> State:
-    """Our weights under Hugging Face's names, stacked projections taken apart."""
+    """Our weights under Hugging Face's names, stacked projections split."""
     queries, keys = model.n_heads * model.head_dim, model.n_kv_heads * model.head_dim
     parts: State = {}
     for name, weight in state.items():
@@ -156,7 +156,7 @@ def to_hf(model: ModelConfig, state: State) -> State:
 
 
 def from_hf(model: ModelConfig, weights: State) -> State:
-    """Weights under Hugging Face's names as ours.
+    """Hugging Face's weights under our names, projections stacked.
 
     Raises:
         KeyError: one is missing.

@@ -63,13 +63,13 @@ def _merges(tokenizer: Tokenizer) -> list[list[str]]:
     """
     pieces = [piece for piece in tokenizer.pieces() if piece.is_text]
     score = {piece.text: piece.score for piece in pieces}
-    found = [
+    merges = [
         (-score[text], text[:cut], text[cut:])
         for text in score
         for cut in range(1, len(text))
         if text[:cut] in score and text[cut:] in score
     ]
-    return [[left, right] for _, left, right in sorted(found, key=lambda merge: merge[0])]
+    return [[left, right] for _, left, right in sorted(merges, key=lambda merge: merge[0])]
 
 
 def _special(number: int, text: str) -> dict[str, Any]:

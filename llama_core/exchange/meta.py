@@ -1,4 +1,4 @@
-"""Meta's original checkpoints: params.json and consolidated.NN.pth, whole or in parallel parts."""
+"""Meta's original checkpoints: params.json and consolidated.NN.pth, in one or several parts."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from torch import Tensor
 from llama_core.config import ModelConfig, llama_ffn_width
 from llama_core.exchange.hf import CheckpointError, State
 
-# How each weight was cut among parallel parts: the dimension to join along, None if repeated.
+# The dimension along which each weight is split among parts; None if every part has all of it.
 _JOINED = {
     "attention.wq": 0,
     "attention.wk": 0,
@@ -45,14 +45,16 @@ def import_meta(folder: Path) -> tuple[ModelConfig, State]:
     try:
         return _assemble(params, parts)
     except KeyError as error:
-        raise CheckpointError(f"{folder} is no Llama release: {error} is missing.") from error
+        raise CheckpointError(f"{folder} is not a Llama release: {error} is missing.") from error
 
 
 def _assemble(params: dict[str, float], parts: list[State]) -> tuple[ModelConfig, State]:
     d_model, heads = int(params["dim"]), int(params["n_heads"])
     kv_heads = int(params.get("n_kv_heads") or heads)
     if params.get("use_scaled_rope"):
-        raise CheckpointError("the release has scaled rotary positions, which llama_core lacks.")
+        raise CheckpointError(
+            "the release has scaled rotary positions, which llama_core does not support."
+        )
     embedding = _join_embedding(parts, d_model)
     model = ModelConfig(
         vocab_size=embedding.shape[0],
@@ -75,18 +77,18 @@ def _assemble(params: dict[str, float], parts: list[State]) -> tuple[ModelConfig
         "lm_head.weight": _join(parts, "output"),
     }
     for layer in range(model.n_layers):
-        theirs, ours = f"layers.{layer}.", f"layers.{layer}."
-        q = _halves_from_pairs(_join(parts, f"{theirs}attention.wq"), heads)
-        k = _halves_from_pairs(_join(parts, f"{theirs}attention.wk"), kv_heads)
-        v = _join(parts, f"{theirs}attention.wv")
-        gate_up = [_join(parts, f"{theirs}feed_forward.{name}") for name in ("w1", "w3")]
+        prefix = f"layers.{layer}."
+        q = _halves_from_pairs(_join(parts, f"{prefix}attention.wq"), heads)
+        k = _halves_from_pairs(_join(parts, f"{prefix}attention.wk"), kv_heads)
+        v = _join(parts, f"{prefix}attention.wv")
+        gate_up = [_join(parts, f"{prefix}feed_forward.{name}") for name in ("w1", "w3")]
         state |= {
-            f"{ours}self_attn.qkv_proj.weight": torch.cat((q, k, v)),
-            f"{ours}self_attn.o_proj.weight": _join(parts, f"{theirs}attention.wo"),
-            f"{ours}mlp.gate_up_proj.weight": torch.cat(gate_up),
-            f"{ours}mlp.down_proj.weight": _join(parts, f"{theirs}feed_forward.w2"),
-            f"{ours}input_layernorm.weight": _join(parts, f"{theirs}attention_norm"),
-            f"{ours}post_attention_layernorm.weight": _join(parts, f"{theirs}ffn_norm"),
+            f"{prefix}self_attn.qkv_proj.weight": torch.cat((q, k, v)),
+            f"{prefix}self_attn.o_proj.weight": _join(parts, f"{prefix}attention.wo"),
+            f"{prefix}mlp.gate_up_proj.weight": torch.cat(gate_up),
+            f"{prefix}mlp.down_proj.weight": _join(parts, f"{prefix}feed_forward.w2"),
+            f"{prefix}input_layernorm.weight": _join(parts, f"{prefix}attention_norm"),
+            f"{prefix}post_attention_layernorm.weight": _join(parts, f"{prefix}ffn_norm"),
         }
     return model, state
 
@@ -99,13 +101,13 @@ def _join(parts: list[State], name: str) -> Tensor:
 
 
 def _join_embedding(parts: list[State], d_model: int) -> Tensor:
-    # LLaMA and Llama 2 cut the embedding by width, Llama 3 by vocabulary.
+    # LLaMA and Llama 2 split the embedding by width, Llama 3 by vocabulary.
     pieces = [part["tok_embeddings.weight"] for part in parts]
     return torch.cat(pieces, dim=0 if pieces[0].shape[1] == d_model else 1)
 
 
 def _halves_from_pairs(weight: Tensor, heads: int) -> Tensor:
-    """Meta turns neighbouring dimensions (2i, 2i+1) against each other, we (i, i + d/2)."""
+    """Reorder a head's rows: Meta rotates dimensions (2i, 2i + 1) as a pair, we (i, i + d/2)."""
     rows, d_model = weight.shape
     pairs = weight.view(heads, rows // heads // 2, 2, d_model)
     return pairs.transpose(1, 2).reshape(rows, d_model)

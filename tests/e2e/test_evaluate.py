@@ -162,7 +162,7 @@ def test_right_written_answers_score_100_and_wrong_ones_0(name, place, tmp_path,
     benchmark = benchmark_named(name)
     for right in (True, False):
         questions = harness_tasks.load_benchmark(benchmark)
-        marks = harness.ask(benchmark, questions, Writer(right), shots=benchmark.shots, limit=3)
+        marks = harness.run(benchmark, questions, Writer(right), shots=benchmark.shots, limit=3)
         assert marks.score == 100 * right
         assert len(marks.rows) == (21 if name == "MATH" else 3)
 
@@ -245,7 +245,7 @@ def test_questions_that_are_not_there_are_named_and_the_rest_is_asked(evaluate, 
     )  # fmt: skip
     assert done.returncode == 1
     assert json.loads(done.stdout)["results"] == []
-    assert "PIQA cannot be asked" in done.stderr
+    assert "PIQA cannot be run" in done.stderr
     assert "HF_HOME" in done.stderr
     assert "not evaluated: PIQA" in done.stderr
 

@@ -19,7 +19,7 @@ def test_a_family_members_count_is_the_published_one_and_the_modules(name):
 
 def test_the_ladder_grows_and_keeps_its_aspect():
     shapes = [small_shape(64 * step, 32_000) for step in range(1, 33)]
-    counts = [count_params(shape).multiplying for shape in shapes]
+    counts = [count_params(shape).n_params for shape in shapes]
     assert counts == sorted(counts)
     assert all(shape.d_model == 64 * shape.n_layers for shape in shapes[1:])
     assert counts[0] < 3_000_000
@@ -29,9 +29,9 @@ def test_the_ladder_grows_and_keeps_its_aspect():
 def test_the_nearest_rung_is_nearer_than_its_neighbours():
     wanted = 124_000_000
     chosen = nearest_small_shape(wanted, 32_000)
-    off = abs(count_params(chosen).multiplying - wanted)
+    off = abs(count_params(chosen).n_params - wanted)
     for width in (chosen.d_model - 64, chosen.d_model + 64):
-        assert off <= abs(count_params(small_shape(width, 32_000)).multiplying - wanted)
+        assert off <= abs(count_params(small_shape(width, 32_000)).n_params - wanted)
 
 
 def test_a_width_off_the_ladder_is_refused():

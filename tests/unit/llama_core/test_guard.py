@@ -10,7 +10,7 @@ from llama_core.guard import EXPLOSION_NATS, SMOOTHING_STEPS, LossGuard
 def fed(*losses):
     guard = LossGuard()
     for loss in losses:
-        assert guard.trouble(loss, 1.0) == ""
+        assert guard.failure_reason(loss, 1.0) == ""
     return guard
 
 
@@ -20,12 +20,12 @@ def test_losses_that_fall_and_scatter_are_no_trouble():
 
 @pytest.mark.parametrize("loss", [math.inf, -math.inf, math.nan])
 def test_a_loss_that_is_no_number_is_trouble_at_once(loss):
-    assert f"loss is {loss}" in fed(2.0).trouble(loss, 1.0)
+    assert f"loss is {loss}" in fed(2.0).failure_reason(loss, 1.0)
 
 
 @pytest.mark.parametrize("norm", [math.inf, math.nan])
 def test_a_gradient_norm_that_is_no_number_is_trouble_whatever_the_loss(norm):
-    assert f"gradient norm is {norm} at loss 2.0000" in fed(2.0).trouble(2.0, norm)
+    assert f"gradient norm is {norm} at loss 2.0000" in fed(2.0).failure_reason(2.0, norm)
 
 
 def test_one_step_counts_with_a_share_of_the_steps_looked_back_on():
@@ -36,8 +36,8 @@ def test_one_step_counts_with_a_share_of_the_steps_looked_back_on():
 
 def test_a_rise_above_the_lowest_is_trouble_beyond_a_nat_and_not_at_it():
     # Powers of two, so that no sum is rounded.
-    assert fed(2.0).trouble(2.0 + SMOOTHING_STEPS * EXPLOSION_NATS, 1.0) == ""
-    said = fed(2.0).trouble(2.5 + SMOOTHING_STEPS * EXPLOSION_NATS, 1.0)
+    assert fed(2.0).failure_reason(2.0 + SMOOTHING_STEPS * EXPLOSION_NATS, 1.0) == ""
+    said = fed(2.0).failure_reason(2.5 + SMOOTHING_STEPS * EXPLOSION_NATS, 1.0)
     assert said == "loss rose to 3.016 (mean of about 32 steps) from 2.000"
 
 
@@ -45,7 +45,7 @@ def test_a_rise_is_measured_from_the_lowest_and_not_from_the_first_loss():
     falling = fed(*[4.0] * 10, *[2.0] * 300)
     said = ""
     for _ in range(2 * SMOOTHING_STEPS):
-        said = said or falling.trouble(4.0, 1.0)
+        said = said or falling.failure_reason(4.0, 1.0)
     assert "loss rose to 3.0" in said
 
 
@@ -54,19 +54,19 @@ def test_leaving_a_branch_forgets_its_losses_the_lowest_among_them():
     before = trunk.smoothed, trunk.lowest
     trunk.enter_branch()
     for _ in range(300):
-        trunk.trouble(1.0, 1.0)
+        trunk.failure_reason(1.0, 1.0)
     assert trunk.lowest < before[1] - EXPLOSION_NATS
     trunk.leave_branch()
     assert (trunk.smoothed, trunk.lowest) == before
     # Else the trunk would look exploded where it goes on.
-    assert trunk.trouble(3.8, 1.0) == ""
+    assert trunk.failure_reason(3.8, 1.0) == ""
 
 
 def test_a_guard_kept_in_a_branch_still_knows_its_trunk():
     guard = fed(4.0, 3.9)
     trunk = guard.smoothed, guard.lowest
     guard.enter_branch()
-    guard.trouble(1.0, 1.0)
+    guard.failure_reason(1.0, 1.0)
     kept = LossGuard.from_notes(guard.to_notes())
     assert kept == guard
     kept.leave_branch()

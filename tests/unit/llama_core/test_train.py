@@ -203,7 +203,7 @@ def test_torch_is_left_as_it_was_found():
 def test_bf16_where_the_processor_has_none_is_warned_about(monkeypatch, caplog, dtype, warns):
     monkeypatch.setattr("llama_core.machine._multiplies_bf16", lambda: False)
     run(recipe(2, dtype=dtype))
-    assert ("no bf16 products" in caplog.text) is warns
+    assert ("no bf16 matmuls" in caplog.text) is warns
 
 
 def replace_threads(threads):
@@ -248,7 +248,7 @@ def test_after_a_branch_the_guard_goes_on_from_the_losses_of_the_trunk(tmp_path)
     for record in run(cfg, checkpoints=tmp_path / "c"):
         # The last branch ends the trunk's path; nothing goes back from it.
         if isinstance(record, StepRecord) and record.horizon != 12 * BATCH_TOKENS:
-            watched.trouble(record.loss, record.grad_norm)
+            watched.failure_reason(record.loss, record.grad_norm)
     kept = kept_guard(tmp_path / "c")
     assert (kept.smoothed, kept.lowest) == (watched.smoothed, watched.lowest)
 

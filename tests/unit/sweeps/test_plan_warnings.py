@@ -1,78 +1,169 @@
-"""A plan tells what makes its answer doubtful, and says nothing where nothing is."""
+"""A plan warns of what makes its answer doubtful, from the stated limits on."""
 
 import pytest
 
+from llama_core.counting import count_params
 from sweeps.load import load_spec
-from sweeps.plan import plan
-from sweeps.spec import DataRef
+from sweeps.plan_warnings import doubts
+from sweeps.spec import Cell, FittedLaw, FixedRecipe, LawRecipe, LlamaRecipe
+from tests.fakes import planned_run
 
-DATA = DataRef(digest="x")
-
-
-def told(*overrides, source_tokens=None, preset="demo"):
-    return " ".join(plan(load_spec(preset, overrides), DATA, source_tokens=source_tokens).warnings)
+BUDGETS = (1e10, 2e10, 4e10)
+WIDTHS = (16, 32, 48, 64)
 
 
-def test_a_row_of_sizes_all_above_the_optimum_asks_for_smaller_ones():
-    warnings = told("ladder.widths=[80, 96, 112, 128]", "grid.budgets=[1.7e12, 2.2e12, 3e12]")
-    assert "no size clearly below the expected optimum" in warnings
-    assert "(add smaller ones)" in warnings
-    assert "4 sizes where" not in warnings
+def spec_of(*, budgets=(), **changes):
+    """A spec on an IsoFLOP grid with these budgets, else on a token grid."""
+    grid = f"grid.budgets={list(budgets)}" if budgets else "grid={kind: tokens, tokens: [1024]}"
+    return load_spec("smoke", [grid]).model_copy(update=changes)
 
 
-def test_a_row_of_sizes_all_below_the_optimum_asks_for_larger_ones():
-    warnings = told("ladder.widths=[16, 24, 32, 40]", "grid.budgets=[5e11, 7e11, 1e12]",
-                    "grid.tokens_per_param=[1, 2000]")  # fmt: skip
-    assert "no size clearly above the expected optimum" in warnings
-    assert "(add larger ones)" in warnings
-
-
-def test_a_rate_beyond_the_sizes_its_rule_was_measured_on_is_told_with_the_range():
-    warnings = told("ladder.widths=[48, 64, 80, 256]", "grid={kind: tokens, tokens: [2000000]}")
-    assert "learning rate of d256: the rule was measured from N = 1.4e+04 to 7.2e+05" in warnings
-
-
-def test_a_batch_beyond_those_its_rule_was_measured_at_is_told():
-    assert "batch of 8,192 tokens" in told("recipe.batch_tokens=8192", "grid.min_tokens=0")
-
-
-def test_llamas_rates_are_for_llamas_sizes():
-    grid = "grid={kind: tokens, tokens: [8388608]}"
-    assert "Touvron et al. 2023" in told("recipe={kind: llama}", grid)
-
-
-def test_one_rate_for_very_different_sizes_is_doubted_and_for_like_sizes_not():
-    fixed = "recipe={kind: fixed, lr: 0.004, batch_tokens: 1024}"
-    assert "one learning rate for sizes a factor" in told(fixed)
-    grid = "grid={kind: tokens, tokens: [2000000]}"
-    assert "one learning rate" not in told(fixed, "ladder.widths=[64, 80]", grid)
-
-
-def test_ratios_where_no_published_law_has_data_are_told():
-    warnings = told("grid={kind: tokens, tokens: [51200]}", "ladder.widths=[16, 160]")
-    assert "d160: 1 losses at D/N 0.073 to 0.073, outside 0.456 to 10,000" in warnings
-
-
-def test_a_long_warm_up_is_told_with_its_share():
-    assert "warm-up takes up to 100% of the shortest horizon" in told(
-        "grid={kind: tokens, tokens: [10240, 2048000]}"
+def run_at(width, ratios, **train):
+    """A run with a cell for each ratio of tokens to parameters, each on the next budget."""
+    run = planned_run(width=width)
+    N = count_params(run.run.model).multiplying
+    cells = tuple(
+        Cell(tokens=round(ratio * N), flops_budget=budget, train_flops=1)
+        for ratio, budget in zip(ratios, BUDGETS, strict=False)
     )
+    changed = run.run.train.model_copy(update={"warmup_tokens": 1_024} | train)
+    return run.model_copy(
+        update={"cells": cells, "run": run.run.model_copy(update={"train": changed})}
+    )
+
+
+def valley(*ratios):
+    """Runs of rising size with these D/N on every budget; the expected optimum is 20."""
+    return [run_at(width, [ratio] * 3) for width, ratio in zip(WIDTHS, ratios, strict=False)]
+
+
+def warnings_with(words, runs, *, source_tokens=None, **changes):
+    """The warnings about these runs that contain the words, joined."""
+    warnings = doubts(spec_of(**changes), runs, source_tokens)
+    return " ".join(warning for warning in warnings if words in warning)
+
+
+def test_four_sizes_on_both_sides_of_the_optimum_are_a_valley():
+    assert not warnings_with("no minimum", valley(10, 15, 25, 40), budgets=BUDGETS)
+    three = warnings_with("no minimum", valley(10, 20, 40), budgets=BUDGETS)
+    assert "3 sizes where a valley needs 4" in three
+
+
+def test_a_valley_needs_a_size_clearly_on_either_side():
+    # The square root of two is 1.414: sizes from D/N 28.3 on are clearly below the optimum, those
+    # up to 14.1 clearly above.
+    assert not warnings_with("no minimum", valley(14.1, 20, 20, 28.4), budgets=BUDGETS)
+    too_large = warnings_with("no minimum", valley(10, 12, 20, 28.1), budgets=BUDGETS)
+    assert "no size clearly below the expected optimum (add smaller ones)" in too_large
+    assert "no size clearly above" not in too_large
+    too_small = warnings_with("no minimum", valley(14.3, 20, 25, 40), budgets=BUDGETS)
+    assert "no size clearly above the expected optimum (add larger ones)" in too_small
+    assert "no size clearly below" not in too_small
+
+
+def test_a_budget_that_no_run_meets_is_warned_about():
+    warnings = warnings_with("no minimum", valley(10, 15, 25, 40), budgets=(*BUDGETS, 9e10))
+    assert "isoflop 9.00e+10 may show no minimum: 0 sizes where a valley needs 4" in warnings
+    assert warnings.count("no minimum") == 1
+
+
+def test_fewer_than_three_budgets_do_not_show_growth():
+    assert not warnings_with("cannot show how", valley(10, 15, 25, 40), budgets=BUDGETS)
+    two = warnings_with("cannot show how", valley(10, 15, 25, 40), budgets=BUDGETS[:2])
+    assert "2 budgets cannot show" in two
 
 
 @pytest.mark.parametrize(
-    ("tokens", "word"), [(2_000_000, "nearly as much as"), (100_000, "much less than")]
+    ("ratio", "outside"), [(0.44, True), (0.47, False), (9_990, False), (10_100, True)]
 )
-def test_repetition_is_told_with_its_epochs_and_worth(tokens, word):
-    warnings = told(source_tokens={"environment": tokens})
-    assert f"times the corpus of {tokens:,}" in warnings
-    assert word in warnings
+def test_ratios_beyond_those_of_published_laws_are_warned_about(ratio, outside):
+    warnings = warnings_with("published laws have data", [run_at(32, [ratio])])
+    assert ("d32: 1 losses at D/N" in warnings) is outside
+    assert ("outside 0.456 to 10,000" in warnings) is outside
 
 
-def test_a_small_source_of_a_mixture_is_read_over_and_over():
-    sources = (
-        "corpus.sources=[{kind: environment, weight: 1},"
-        " {kind: files, path: x, name: small, weight: 1}]"
+@pytest.mark.parametrize(("share", "long"), [(0.19, False), (0.21, True)])
+def test_a_warm_up_of_over_a_fifth_of_the_shortest_horizon_is_warned_about(share, long):
+    run = run_at(32, [20, 40])
+    warmup = round(share * run.cells[0].tokens)
+    warnings = warnings_with("warm-up takes", [run_at(32, [20, 40], warmup_tokens=warmup)])
+    assert ("up to 21% of the shortest horizon" in warnings) is long
+
+
+@pytest.mark.parametrize(
+    ("batch", "outside"), [(511, True), (512, False), (2048, False), (2049, True)]
+)
+def test_a_batch_outside_those_of_its_rule_is_warned_about(batch, outside):
+    warnings = warnings_with("batch of", [run_at(32, [20], batch_tokens=batch)])
+    assert (f"batch of {batch:,} tokens" in warnings) is outside
+
+
+def test_a_size_outside_those_of_its_rule_is_warned_about():
+    runs = [run_at(width, [20]) for width in (16, 32, 512)]
+    warnings = warnings_with("rule was measured from", runs)
+    assert "learning rate of d512: the rule was measured from N = 1.4e+04 to 7.2e+05" in warnings
+    llama = warnings_with("rule was measured from", runs, recipe=LlamaRecipe())
+    assert "d16, d32, d512" in llama
+    assert "Touvron et al. 2023" in llama
+
+
+def test_one_rate_is_doubted_for_sizes_over_a_factor_of_four_apart():
+    fixed = FixedRecipe(lr=0.01, batch_tokens=1024)
+    sizes = {run.name: count_params(run.run.model).multiplying for run in valley(20, 20, 20, 20)}
+    for widths in ((16, 48), (16, 64), (32, 64)):
+        runs = [run_at(width, [20]) for width in widths]
+        apart = sizes[runs[1].name] / sizes[runs[0].name]
+        assert bool(warnings_with("one learning rate", runs, recipe=fixed)) is (apart > 4)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "beyond"),
+    [(1.19, 9.0, False), (1.21, 9.0, True), (0.1, 1 / 1.19, False), (0.1, 1 / 1.21, True)],
+)
+def test_a_size_over_a_fifth_beyond_a_law_is_warned_about(low, high, beyond):
+    run = run_at(32, [20])
+    N = count_params(run.run.model).multiplying
+    law = FittedLaw(lr_coef=1.0, N=(low * N, high * N), D=(1.0, 1e15))
+    warnings = warnings_with("lie outside", [run], recipe=LawRecipe(study="s", fitted=law))
+    assert bool(warnings) is beyond
+    assert ("1 of 1 sizes N" in warnings) is beyond
+
+
+@pytest.mark.parametrize("below", [True, False])
+def test_the_farthest_beyond_a_law_is_named_on_either_side(below):
+    runs = [run_at(32, [10, 20, 40])]
+    D = [cell.tokens for cell in runs[0].cells]
+    reach = (D[2] * 2, D[2] * 3) if below else (D[0] / 3, D[0] / 2)
+    law = FittedLaw(lr_coef=1.0, N=(1.0, 1e12), D=reach)
+    recipe = LawRecipe(study="s", fitted=law)
+    warnings = warnings_with("budgets D lie outside", runs, recipe=recipe)
+    assert "3 of 3" in warnings
+    assert f"the farthest at {D[0] if below else D[2]:,}" in warnings
+
+
+@pytest.mark.parametrize(
+    ("epochs", "worth"), [(0.99, ""), (1.01, "nearly as much as"), (4.1, "much less than")]
+)
+def test_a_corpus_read_more_than_once_is_warned_about_with_the_worth_of_repeats(epochs, worth):
+    runs = [run_at(16, [10, 20]), run_at(32, [20, 40])]
+    corpus = {"environment": round(runs[1].cells[-1].tokens / epochs)}
+    warnings = warnings_with("the longest run reads", runs, source_tokens=corpus)
+    assert worth in warnings
+    assert bool(warnings) is bool(worth)
+    assert not worth or f"{epochs:.2f} times the corpus" in warnings
+
+
+def test_a_source_is_repeated_by_its_share_of_the_mixture():
+    runs = [run_at(32, [40])]
+    spec = load_spec(
+        "smoke",
+        [
+            "grid={kind: tokens, tokens: [1024]}",
+            "corpus.sources=[{kind: files, path: a, name: a, weight: 3}, "
+            "{kind: files, path: b, name: b, weight: 1}]",
+        ],
     )
-    warnings = told(sources, source_tokens={"environment": 10**9, "small": 10**6})
-    assert "its source 'small' of 1,000,000" in warnings
-    assert "'environment'" not in warnings
+    D = runs[0].cells[0].tokens
+    warnings = " ".join(doubts(spec, runs, {"a": D // 2, "b": D // 2}))
+    assert "1.50 times its source 'a'" in warnings
+    assert "source 'b'" not in warnings

@@ -56,10 +56,10 @@ def test_a_searched_warm_up_is_a_share_of_the_shortest_budget():
 def test_growing_or_moving_a_study_asks_the_same():
     plain = spec()
     moved = plain.model_copy(update={"trials": 40, "slots": 7, "name": "other"})
-    assert moved.asked == plain.asked
-    assert spec("ladder.widths=[16, 32, 48]").asked == plain.asked
-    assert spec("seed=1").asked != plain.asked
-    assert spec("ladder.n_layers=3").asked != plain.asked
+    assert moved.identity == plain.identity
+    assert spec("ladder.widths=[16, 32, 48]").identity == plain.identity
+    assert spec("seed=1").identity != plain.identity
+    assert spec("ladder.n_layers=3").identity != plain.identity
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_what_cannot_be_searched_is_refused(override, said):
 
 def test_budgets_that_round_together_are_refused():
     tune = spec("tokens=[200000, 200100]")
-    with pytest.raises(ValueError, match="not whole steps apart at 2,048 tokens a step"):
+    with pytest.raises(ValueError, match="same number of steps of 2,048 tokens"):
         trial_run(tune, model_of(tune), DATA, 0, {"lr": 0.01, "batch_tokens": 2048.0})
 
 

@@ -14,7 +14,6 @@ from flows.plans.fitted_law import fitted_laws, with_fitted_law
 from flows.runs.directory import Observation, RunDir, RunResult
 from flows.settings import Home
 from flows.tuning.check import add_tuned, tuned, tuned_lines
-from llama_core.counting import count_params
 from sweeps.load import load_spec
 from sweeps.plan import plan
 from sweeps.rate_checks import check_command, check_runs, extremes
@@ -65,7 +64,7 @@ def by_law(home, *overrides):
 def test_a_run_holds_the_laws_numbers_at_the_middle_of_its_budgets(home):
     planned = by_law(home)
     for run in planned.runs:
-        N = count_params(run.run.model).multiplying
+        N = run.n_params
         assert run.run.train.optimizer.lr == pytest.approx(2 * N**-0.5)
         middle = (run.cells[0].tokens * run.cells[-1].tokens) ** 0.5
         # The batch is rounded to whole sequences of 128, budgets afterwards to whole batches.
@@ -128,7 +127,7 @@ def test_a_study_from_before_recipes_is_refused_with_the_command_that_adds_one(h
 def test_a_law_that_tells_no_batch_asks_for_one():
     law = FittedLaw(lr_coef=1.0, N=(1e4, 1e5), D=(1e5, 1e6))
     model = plan(load_spec("smoke"), DATA).runs[0].run.model
-    with pytest.raises(ValueError, match=r"does not tell the batch. Set recipe.batch_tokens"):
+    with pytest.raises(ValueError, match=r"has no law for the batch. Set recipe.batch_tokens"):
         rates(LawRecipe(study="s", fitted=law), model, tokens=1e5, seq_len=128)
     given = LawRecipe(study="s", fitted=law, batch_tokens=512)
     assert rates(given, model, tokens=1e5, seq_len=128).batch_tokens == 512

@@ -62,7 +62,7 @@ def test_a_long_text_is_cut_at_blank_lines_without_losing_any(tmp_path):
         ("a.txt", b"\xff\xfe\x00", "not UTF-8"),
         ("a.jsonl.gz", b"not gzip", "cannot be read"),
         ("a.parquet", b"not parquet", "not Parquet"),
-        ("a.pdf", b"%PDF", "holds no text that can be read"),
+        ("a.pdf", b"%PDF", "has no readable file"),
     ],
 )
 def test_an_unreadable_file_is_refused_in_one_line(tmp_path, name, content, said):
@@ -394,6 +394,30 @@ def test_a_prepared_corpus_is_on_the_disk_before_it_has_its_name(tmp_path, books
     files = list(corpus.path.iterdir())
     assert len(files) == 5
     assert all(disk.durable_before(file, corpus.path) for file in files)
+
+
+def test_a_corpus_and_the_request_for_it_are_durable_with_their_names(tmp_path, books, monkeypatch):
+    disk = DiskOrder(monkeypatch)
+    corpus = prepare(config(books), tmp_path)
+    assert disk.name_durable(corpus.path)
+    (request,) = (tmp_path / "corpora" / "requests").iterdir()
+    assert disk.durable_from_its_renaming_on(request)
+
+
+@pytest.mark.parametrize("kept", [0, 3, 40])
+def test_a_request_cut_short_by_a_power_cut_is_prepared_again(tmp_path, books, kept):
+    corpus = prepare(config(books), tmp_path)
+    (request,) = (tmp_path / "corpora" / "requests").iterdir()
+    request.write_text(corpus.digest[:kept])
+    assert prepare(config(books), tmp_path) == corpus
+    assert request.read_text() == corpus.digest
+
+
+def test_a_corpus_without_its_manifest_is_refused_by_name(tmp_path, books):
+    corpus = prepare(config(books), tmp_path)
+    (corpus.path / "manifest.json").unlink()
+    with pytest.raises(CorpusError, match=r"manifest\.json cannot be read"):
+        find_corpus(tmp_path, corpus.digest)
 
 
 def test_a_documents_end_is_kept_when_tokens_fill_several_files(tmp_path, monkeypatch):
