@@ -57,9 +57,9 @@ def tuned(plan: Plan, home: Home) -> Tuned:
         missing = [check for check in checks if not RunDir(home.runs / check.id).finished()]
         if missing:
             warnings.append(
-                f"the learning rate of {run.name} (N = {run.n_params:,}), {run.run.train.optimizer.lr:.2e}, "
-                "was not checked at an end of the sweep. Two cheap runs at its shortest budget "
-                "would, with half and twice that rate."
+                f"the learning rate of {run.name} (N = {run.n_params:,}), "
+                f"{run.run.train.optimizer.lr:.2e}, was not checked at an end of the sweep. Two "
+                "cheap runs at its shortest budget would, with half and twice that rate."
             )
             commands += [check_command(plan, check) for check in missing]
         else:
