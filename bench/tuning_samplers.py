@@ -13,7 +13,7 @@ from optuna.samplers import BaseSampler, GPSampler, TPESampler
 
 from analysis.tuning.surface import Axis, SurfaceError, Trials, fit_surfaces
 from flows.tuning import study
-from flows.tuning.study import Told, propose
+from flows.tuning.study import TrialOutcome, propose
 from sweeps.load import load_tune_spec
 from sweeps.tune_spec import Dimension
 
@@ -39,7 +39,7 @@ def trial_by_trial(spec, loss, count, rng):
     while len(told) < count:
         size = spec.startup if not told else spec.generation
         told += [
-            Told(params, 3.4 + loss(params) + NOISE * rng.standard_normal())
+            TrialOutcome(params, 3.4 + loss(params) + NOISE * rng.standard_normal())
             for params in propose(spec, BOX, told, size)
         ]
     return told[:count]

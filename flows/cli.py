@@ -18,34 +18,38 @@ app = App(
 for _name, _target, _help in (
     ("plan", "plan:plan", "Show every run of a sweep with its cost; nothing is spent."),
     ("sweep", "sweep:sweep", "Plan, train what is missing, fit and report, in this process."),
-    ("cancel", "sweep:cancel", "Stop a sweep that runs elsewhere; called again it goes on."),
-    ("report", "results:report", "Write a sweep's report again from what is there."),
+    (
+        "cancel",
+        "sweep:cancel",
+        "Stop a sweep or a study; the command that started it goes on with it.",
+    ),
+    ("report", "results:report", "Write a sweep's report again from its run directories."),
     ("watch", "watch:watch", "Show a sweep as it trains."),
     ("runs", "results:runs", "List the runs of a sweep, or of all."),
-    ("show", "results:show", "Print all that is known of a run."),
-    ("compare", "results:compare", "What differs between two sweeps, and what it did to the law."),
+    ("show", "results:show", "Print everything known of a run."),
+    ("compare", "results:compare", "Differences of two sweeps, and their effect on the law."),
     ("export", "results:export", "Write a sweep's observations and curves as files."),
     ("up", "stack:up", "Start Prefect, MLflow, pools and workers, and deploy."),
     ("down", "stack:down", "Stop them."),
     ("status", "stack:status", "Show servers, workers, sweeps and runs."),
-    ("doctor", "stack:doctor", "Find what is wrong with them, and mend it."),
+    ("doctor", "stack:doctor", "Find faults of servers, workers and files, and repair them."),
     ("sync", "stack:sync", "Bring the MLflow mirror up to date."),
     ("fit", "fit:fit", "Fit a loss law to a table of runs or a sweep."),
     ("tune", "tune:tune", "Search learning rate and batch at small sizes; fit their laws."),
     ("fit-lr", "tune:fit_lr", "Fit the laws of learning rate and batch to a table of trials."),
     ("frontier", "frontier:frontier", "Compute-optimal and inference-optimal N and D."),
     ("retrodict", "frontier:retrodict", "The inference bill behind published models."),
-    ("evaluate", "evaluate:evaluate", "Put the benchmarks of the LLaMA paper to a trained model."),
+    ("evaluate", "evaluate:evaluate", "Run the benchmarks of the LLaMA paper on a trained model."),
     ("generate", "trained:generate", "Continue a prompt with a trained model."),
-    ("export-hf", "trained:export_hf", "Write a trained model as transformers reads it."),
+    ("export-hf", "trained:export_hf", "Write a trained model in the format of transformers."),
 ):
     app.command(f"flows.commands.{_target}", name=_name, help=_help)
 
 
 def main() -> None:
-    """Run the command line; exit status 0 an answer, 1 a failure, 2 unusable input."""
+    """Run the command line; exit status 0 for an answer, 1 a failure, 2 unusable input."""
     try:
         sys.exit(app())
     except BrokenPipeError:
-        # Whoever read our output has seen enough, as `head` does; nothing is left to say.
+        # The reader of our output has closed it, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

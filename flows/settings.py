@@ -5,8 +5,9 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # Work pools of prefect.yaml.
@@ -25,7 +26,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ISOFLOP_", frozen=True)
 
-    home: Path = Field(default=Path(".isoflop"), description="all that isoflop writes")
+    home: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
+        default=Path(".isoflop"), description="folder that holds everything isoflop writes"
+    )
     host: str = Field(default="127.0.0.1", description="what the servers bind to")
     prefect_port: int = Field(default=4200, ge=1, le=65535)
     mlflow_port: int = Field(default=5000, ge=1, le=65535)
@@ -123,7 +126,7 @@ def open_settings() -> Settings:
     """
     settings = Settings()
     try:
-        noted = json.loads((settings.home.expanduser() / ADDRESSES).read_text())
+        noted = json.loads((settings.home / ADDRESSES).read_text())
     except (OSError, ValueError):
         return settings
     told = {name: noted[name] for name in _ADDRESSED if name not in settings.model_fields_set}
@@ -136,14 +139,19 @@ def note_addresses(settings: Settings, home: Home) -> None:
     (home.root / ADDRESSES).write_text(json.dumps(noted))
 
 
+def home_of(settings: Settings) -> Home:
+    """The folders of a home; none is made."""
+    return Home(settings.home.absolute())
+
+
 def open_home(settings: Settings | None = None) -> Home:
     """The home's folders, made where missing.
 
     Raises:
         HomeError: the home cannot be written.
     """
-    root = (settings or Settings()).home.expanduser().absolute()
-    home = Home(root)
+    home = home_of(settings or Settings())
+    root = home.root
     try:
         for folder in (home.runs, home.sweeps, home.logs, home.artifacts):
             folder.mkdir(parents=True, exist_ok=True)

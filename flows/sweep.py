@@ -9,7 +9,7 @@ from pydantic import NonNegativeInt
 
 from flows.cost.ledger import CappedSweep, Ledger, capped
 from flows.dispatch.contract import Dispatcher, SweepFailedError
-from flows.dispatch.underway import noted
+from flows.dispatch.underway import registered
 from flows.dispatch.work_pool import WorkPool
 from flows.files import write_whole
 from flows.mirror.contract import Publisher
@@ -25,13 +25,13 @@ from flows.training.failures import no_room
 from flows.training.slots import slot_environments
 from flows.watch.in_prefect import ArtifactWatcher, LogWatcher
 from flows.watch.page import LivePage
-from flows.watch.watcher import Together, Watcher
+from flows.watch.watcher import Watcher, Watchers
 from sweeps.load import load_spec
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
-# So many failures in a row from the start are a bug and not bad luck.
-_FAILED_ALIKE = 3
+# This many failures in a row at the start mean a bug, not bad luck.
+_FAILED_AT_START = 3
 
 
 @flow(name="sweep", flow_run_name="{spec}", persist_result=False)
@@ -48,8 +48,8 @@ def sweep(
         max_failures: stop when more trainings than this have failed or diverged; 0 is fail-fast.
 
     Returns:
-        Completed with the path of the report; Failed with the runs that did not finish, whose
-        report is written all the same.
+        Completed with the path of the report; Failed with the runs that did not finish, after
+        the report of the others is written.
 
     Raises:
         sweeps.load.SpecError: the spec cannot be used.
@@ -59,12 +59,12 @@ def sweep(
     planned, _ = make_plan(load_spec(spec, overrides), home)
     rename(planned.spec.name)
     dispatcher = WorkPool(home, planned.spec.placement, "train/run", open_store(settings))
-    # A worker's speed is not known here: one slot of this machine stands for it.
+    # The workers' speed is unknown here: the cap reckons with one slot of this machine.
     cap = capped(planned, home, slot_environments(planned.spec, 1))
     live = sweep_folder(planned, home) / "live.html"
     get_run_logger().info("live page: %s", live.as_uri())
     with LivePage(home) as page, ArtifactWatcher(home) as artifact:
-        watcher = Together(LogWatcher(), page, artifact)
+        watcher = Watchers(LogWatcher(), page, artifact)
         report = run_sweep(
             planned,
             home,
@@ -94,18 +94,18 @@ def run_sweep(
     cap: CappedSweep | None = None,
     max_failures: int | None = None,
 ) -> SweepReport:
-    """Train what is missing of a plan, mirror every run, fit and report.
+    """Train the missing runs of a plan, mirror every run, fit and report.
 
     Args:
-        cap: what the sweep may cost; runs it refuses are not trained, and the report is of the
-            others.
-        max_failures: stop when more trainings than this did not finish; None: never.
+        cap: limits what the sweep costs; runs it refuses are not trained, and the report covers
+            the others.
+        max_failures: stop when more trainings than this did not finish; None for no limit.
 
     Raises:
-        SweepFailedError: the first trainings all failed, or too many did, or the disk is full.
+        SweepFailedError: the first trainings all failed, too many failed, or the disk is full.
     """
     try:
-        with noted(sweep_folder(planned, home)):
+        with registered(sweep_folder(planned, home)):
             return _run_sweep(planned, home, mirror, dispatcher, watcher, cap, max_failures)
     except OSError as error:
         if not no_room(error):
@@ -128,20 +128,21 @@ def _run_sweep(
     todo = missing(planned.runs, home)
     watcher.begin(planned, todo)
 
-    seen: list[RunResult] = []
+    results: list[RunResult] = []
 
     def finished(run: PlannedRun, result: RunResult) -> None:
         watcher.finished(run, result)
         if cap is not None:
             cap.ended(run, result)
         publish(RunDir(home.runs / run.id), run)
-        seen.append(result)
-        enough = len(seen) == min(_FAILED_ALIKE, len(todo))
-        if enough and all(found.status in ("failed", "out_of_memory") for found in seen):
+        results.append(result)
+        at_start = len(results) == min(_FAILED_AT_START, len(todo))
+        if at_start and all(each.status in ("failed", "out_of_memory") for each in results):
             raise SweepFailedError(
-                f"the first {len(seen)} trainings all failed, so no more is tried: {result.reason}"
+                f"the first {len(results)} trainings all failed, so no more is tried: "
+                f"{result.reason}"
             )
-        failed = sum(found.status != "finished" for found in seen)
+        failed = sum(each.status != "finished" for each in results)
         if max_failures is not None and failed > max_failures:
             raise SweepFailedError(
                 f"{failed} trainings did not finish and {max_failures} may, so no more is tried; "

@@ -26,9 +26,8 @@ def train(planned: PlannedRun) -> State[Any]:
     """Train a run to its end. The sweep that started it mirrors it, as `isoflop sync` does.
 
     A training that diverged ends as Failed with its reason: its result is on disk, and the
-    sweep keeps it out of the fit. Nothing here is retried by Prefect; the sweep starts a flow
-    run again where that can help, which is where it ends as Crashed: its worker went, or the
-    machine failed it. It stops with its worker, behind a checkpoint.
+    sweep excludes it from the fit. A flow run whose worker stopped or whose machine failed ends
+    as Crashed, behind a checkpoint; the sweep then starts it again. Prefect itself retries nothing.
     """
     settings = Settings()
     home = open_home(settings)
@@ -41,7 +40,7 @@ def train(planned: PlannedRun) -> State[Any]:
         else:
             result = _execute_from(store, run, home)
     except Interrupted as stopped:
-        # Prefect knows whether somebody cancelled the run or its worker went, and says so.
+        # Prefect knows whether the run was cancelled or its worker stopped, and sets the state.
         raise TerminationSignal(signal.SIGTERM) from stopped
     except Exception as error:
         if not may_pass(error):
@@ -54,11 +53,11 @@ def train(planned: PlannedRun) -> State[Any]:
 
 
 def _execute_from(store: RunStore, run: RunDir, home: Home) -> RunResult:
-    """Train a run on a host whose home is its own: fetch what is there, push what comes of it."""
+    """Train a run on a host with a home of its own: fetch its files, push what it writes."""
     digest = run.planned().run.data.digest
     insist(lambda: store.pull_corpus(home, digest), f"fetching corpus {digest[:12]}")
     insist(lambda: store.pull(run), f"fetching run {run.id}")
-    # A failure of before, here or elsewhere: whoever started this wants it tried again.
+    # The sweep that started this flow run wants an earlier failure retried.
     run.retire_result()
     with pushed(store, run):
         return execute(run, home, run.placement())

@@ -1,8 +1,8 @@
-"""The tune flow: ask, train what is missing, tell, until every width has its trials."""
+"""The tune flow: propose trials, train them, record their losses, then fit the laws."""
 
 import fcntl
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows.dispatch.contract import Dispatcher, SweepFailedError
+from flows.dispatch.underway import registered
 from flows.dispatch.work_pool import WorkPool
 from flows.files import write_whole
 from flows.mirror.contract import Publisher
@@ -24,9 +25,8 @@ from flows.settings import Home, Settings, open_home
 from flows.stack.flow_runs import rename
 from flows.store.run_store import open_store
 from flows.tuning.plan import prepare_tune, search_box
-from flows.tuning.report import TuneReport, finish_tune
+from flows.tuning.report import TuneReport, finish_tune, trial_line
 from flows.tuning.study import Width, WidthStudy, open_storage, study_name
-from flows.tuning.watcher import LogTrials, TrialWatcher
 from sweeps.grid import shape
 from sweeps.load import load_tune_spec
 from sweeps.spec import DataRef, PlannedRun
@@ -52,7 +52,7 @@ def tune(spec: str = "lr-batch", overrides: tuple[str, ...] = ()) -> State[Any]:
     data = prepare_tune(parsed, home)
     dispatcher = WorkPool(home, parsed.placement, "train/run", open_store(settings))
     mirror = Mirror(settings, home)
-    report = run_tune(parsed, data, settings, home, mirror, dispatcher, LogTrials())
+    report = run_tune(parsed, data, settings, home, mirror, dispatcher, get_run_logger().info)
     get_run_logger().info("%s", report.verdict)
     return Completed(message=str(report.page))
 
@@ -64,25 +64,28 @@ def run_tune(
     home: Home,
     mirror: Publisher,
     dispatcher: Dispatcher,
-    watcher: TrialWatcher,
+    say: Callable[[str], None],
 ) -> TuneReport:
     """Bring every width to its number of trials, then fit and report.
 
-    A study that another process has in hand is waited for.
+    Waits for another process that runs the same study.
+
+    Args:
+        say: gets a line for each round and each trial that ends.
 
     Raises:
         SweepFailedError: every training of a round failed.
     """
     folder = home.tunes / spec.name
     folder.mkdir(parents=True, exist_ok=True)
-    with _held(folder):
+    with registered(folder), _locked(folder):
         write_whole(folder / "spec.json", spec.model_dump_json(indent=1))
         storage = open_storage(settings.optuna_uri, folder)
         widths = [_width(spec, width, data, storage) for width in spec.ladder.widths]
-        while opened := [
+        while open_trials := [
             (width, trial) for width in widths for trial in width.study.open_trials(spec.trials)
         ]:
-            _round(spec, data, opened, home, mirror, dispatcher, watcher)
+            _round(spec, data, open_trials, home, mirror, dispatcher, say)
         runs = [
             (trial, trial_run(spec, width.model, data, trial.number, trial.params))
             for width in widths
@@ -94,45 +97,46 @@ def run_tune(
 def _round(
     spec: TuneSpec,
     data: DataRef,
-    opened: Sequence[tuple[Width, FrozenTrial]],
+    open_trials: Sequence[tuple[Width, FrozenTrial]],
     home: Home,
     mirror: Publisher,
     dispatcher: Dispatcher,
-    watcher: TrialWatcher,
+    say: Callable[[str], None],
 ) -> None:
-    """Train the open trials that are not finished, then tell all of them in order of number."""
+    """Train the open trials that are not finished, then record all of them in order of number."""
     runs = [
-        trial_run(spec, width.model, data, trial.number, trial.params) for width, trial in opened
+        trial_run(spec, width.model, data, trial.number, trial.params)
+        for width, trial in open_trials
     ]
     # Two trials may round to the same batch and be one run.
     todo = missing({run.id: run for run in runs}.values(), home)
-    watcher.round(len(runs), len(todo))
+    known = f", {len(runs) - len(todo)} found finished" if len(todo) < len(runs) else ""
+    say(f"{len(runs)} trials, {len(todo)} to train{known}")
 
     def finished(run: PlannedRun, result: RunResult) -> None:
-        watcher.finished(run, result)
+        say(f"  {trial_line(run, result)}")
         publish(RunDir(home.runs / run.id), run)
 
     if todo:
         with publishing(mirror) as publish:
-            dispatcher.train_all(todo, on_finished=finished, on_tick=watcher.tick)
+            dispatcher.train_all(todo, on_finished=finished, on_tick=lambda: None)
     results = [RunDir(home.runs / run.id).result() for run in runs]
     if not any(
         result is not None and RunDir(home.runs / result.run_id).settled() for result in results
     ):
         reason = next((result.reason for result in results if result is not None), "no result")
         raise SweepFailedError(f"all {len(todo)} trainings failed, so no more is tried: {reason}")
-    for (width, trial), run, result in zip(opened, runs, results, strict=True):
+    for (width, trial), run, result in zip(open_trials, runs, results, strict=True):
         width.study.tell(trial.number, objective(run, result))
 
 
 def objective(run: PlannedRun, result: RunResult | None) -> float | None:
     """What the search minimises: the loss, averaged over the budgets.
 
-    A training that diverged is no better than guessing every token alike; one that the machine
-    failed says nothing.
+    A diverged training gets the loss of a uniform guess; one that failed otherwise gets None.
     """
     if result is not None and result.status == "finished":
-        return sum(found.val_loss for found in result.observations) / len(result.observations)
+        return sum(end.val_loss for end in result.observations) / len(result.observations)
     if result is not None and result.status == "diverged":
         return math.log(run.run.model.vocab_size)
     return None
@@ -146,8 +150,8 @@ def _width(spec: TuneSpec, width: int, data: DataRef, storage: BaseStorage) -> W
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold the study: only one controller may ask and tell. The kernel lets go when it dies."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock the study for one controller; the kernel releases the lock when its process dies."""
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,31 +1,80 @@
-"""What commands share: the home they open, and how they refuse, fail and wait."""
+"""What commands share: options, the home they open, and how they refuse, fail and wait."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
+    from analysis.page import Page
     from flows.settings import Home, Settings
     from sweeps.plan import Plan
+
+
+def fail(message: str) -> NoReturn:
+    """Refuse unusable input: one line on standard error, exit status 2."""
+    say(f"isoflop: {message}")
+    raise SystemExit(2)
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _check_level(kind: type, level: float) -> None:
+    if not 0 < level < 1:
+        fail(f"--level {level} must lie between 0 and 1, for example 0.9.")
 
 
 Json = Annotated[
     str | None,
     Parameter(allow_leading_hyphen=True, help="write JSON to this file; - for standard output"),
 ]
+Report = Annotated[Path | None, Parameter(help="write a self-contained HTML page")]
+Level = Annotated[float, Parameter(help="of every interval", validator=_check_level)]
 
 
 def open_all() -> "tuple[Settings, Home]":
-    from flows.settings import open_home, open_settings
+    """The settings, and the home with its folders made.
 
-    settings = open_settings()
+    Raises:
+        ValueError: a setting is out of range, or the home cannot be written.
+    """
+    from flows.settings import open_home
+
+    settings = _settings()
     return settings, open_home(settings)
 
 
+def open_to_read() -> "Home":
+    """The home as it is, for commands that work without one: no folder is made."""
+    from flows.settings import home_of
+
+    return home_of(_settings())
+
+
+def _settings() -> "Settings":
+    from pydantic import ValidationError
+
+    from flows.settings import open_settings
+
+    try:
+        return open_settings()
+    except ValidationError as error:
+        [fault, *_] = error.errors()
+        setting = f"ISOFLOP_{str(fault['loc'][0]).upper()}={fault['input']}"
+        raise ValueError(f"{setting}: {fault['msg']}") from error
+
+
 def find_plan(name: str, home: "Home") -> "Plan":
+    """The plan of a sweep in this home.
+
+    Raises:
+        ValueError: there is none of that name; the message names those there are.
+    """
     from flows.plans.plan import read_plans
 
     plans = {planned.spec.name: planned for planned in read_plans(home)}
@@ -37,7 +86,7 @@ def find_plan(name: str, home: "Home") -> "Plan":
 
 @contextmanager
 def failures(*kinds: type[Exception]) -> Iterator[None]:
-    """What fails for reasons of the machine, in one line; exit status 1."""
+    """Turn exceptions that are no bugs and no unusable input into one line and exit status 1."""
     try:
         yield
     except kinds as error:
@@ -47,29 +96,39 @@ def failures(*kinds: type[Exception]) -> Iterator[None]:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Unusable input is told in one line; a bug keeps its traceback."""
-    from flows.commands.common import fail
-
+    """Turn a refusal of the input into one line and exit status 2; a bug keeps its traceback."""
     try:
         yield
     except (ValueError, FileNotFoundError, PermissionError) as error:
         fail(" ".join(str(error).split()))
 
 
+def check_destinations(json: str | None, report: Path | None = None) -> None:
+    """Refuse a file that cannot be written, before the work for it is done.
+
+    Raises:
+        ValueError: its folder does not exist.
+    """
+    for option, path in (("--json", json if json != "-" else None), ("--report", report)):
+        if path is not None and not (folder := Path(path).absolute().parent).is_dir():
+            raise ValueError(f"{option} {path}: there is no folder {folder}.")
+
+
+def write_report(page: "Page", report: Path) -> None:
+    """Write the page to the file of `--report`."""
+    from flows.files import write_whole
+
+    try:
+        write_whole(report, page.html())
+    except OSError as error:
+        fail(f"cannot write {report}: {error.strerror or error}.")
+    say(f"report: {report}")
+
+
 @contextmanager
 def busy(doing: str) -> Iterator[Callable[[str], None]]:
-    """A turning line on standard error for what takes seconds; what it yields renames it."""
+    """Show a spinner on standard error; the function it yields changes its text."""
     from rich.console import Console
 
     with Console(stderr=True).status(doing) as status:
         yield status.update
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
-def fail(message: str) -> NoReturn:
-    """Refuse unusable input: one clear line on standard error, exit status 2."""
-    print(f"isoflop: {message}", file=sys.stderr)
-    raise SystemExit(2)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.common import Json, busy, failures, open_all, refusals, say
+from flows.commands.common import Json, busy, check_destinations, failures, open_all, refusals, say
 
 if TYPE_CHECKING:
     from flows.evaluation.benchmarks import Benchmark
@@ -29,20 +29,20 @@ def evaluate(
     ] = False,
     json: Json = None,
 ) -> None:
-    """Put the benchmarks of the LLaMA paper to a trained model.
+    """Run the benchmarks of the LLaMA paper on a trained model.
 
-    Prompts and scoring are lm-evaluation-harness's. What was asked before is not asked again;
-    interrupted and called again, it goes on where it was.
+    Prompts and scoring are lm-evaluation-harness's. Answers are cached; interrupted and called
+    again, it goes on where it was.
 
     Args:
         run: id of a run, the beginning of one, its name, or SWEEP/NAME.
         benchmarks: names of benchmarks or of families (common-sense, closed-book-qa, reading,
             mathematics, code, mmlu); all but code if none.
         shots: solved examples before each question; each benchmark's own number if unset.
-        limit: only so many questions of each task, for a first look.
+        limit: number of questions of each task, for a first look; all if unset.
         device: auto, cpu, cuda or cuda:0.
     """
-    from flows.commands.output import check_destination, emit
+    from flows.commands.output import emit
     from flows.evaluation.benchmarks import chosen_benchmarks
     from flows.evaluation.evaluator import Evaluator
     from flows.evaluation.table import document
@@ -55,20 +55,19 @@ def evaluate(
             raise ValueError(f"--shots {shots} is less than none.")
         if limit is not None and limit < 1:
             raise ValueError(f"--limit {limit} leaves no question.")
-        if json is not None:
-            check_destination(json)
+        check_destinations(json)
         chosen = chosen_benchmarks(benchmarks, run_code=run_code, shots=shots)
         settings, home = open_all()
         trained = find_trained(run, horizon, home)
         with busy("loading the model"):
             evaluator = Evaluator(trained, device)
     with failures(RunBusyError, ModuleNotFoundError), evaluator.alone():
-        found, missed = _ask_all(evaluator, chosen, shots, limit)
+        scores, missed = _evaluate_all(evaluator, chosen, shots, limit)
     Mirror(settings, home).publish(trained.run, trained.planned)
     if json is not None:
-        emit(document(trained, found), json)
-    elif found:
-        _print(f"{trained.planned.name} at {trained.tokens:,} tokens", found)
+        emit(document(trained, scores), json)
+    elif scores:
+        _print(f"{trained.planned.name} at {trained.tokens:,} tokens", scores)
     if missed:
         say(
             f"isoflop: not evaluated: {', '.join(missed)}. Questions come from the Hugging Face "
@@ -78,10 +77,10 @@ def evaluate(
         raise SystemExit(1)
 
 
-def _ask_all(
+def _evaluate_all(
     evaluator: "Evaluator", chosen: "tuple[Benchmark, ...]", shots: int | None, limit: int | None
 ) -> "tuple[list[Evaluation], list[str]]":
-    """Results, and names of what could not be asked, which has been said by then."""
+    """The scores, and the names of benchmarks without questions, already reported to the user."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -91,7 +90,7 @@ def _ask_all(
         TimeRemainingColumn,
     )
 
-    found, missed = [], []
+    scores, missed = [], []
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -110,7 +109,7 @@ def _ask_all(
                 progress.update(bar, completed=done, total=total, description=where)
 
             try:
-                found.append(
+                scores.append(
                     evaluator.evaluate(benchmark, shots=shots, limit=limit, advance=advance)
                 )
             except QuestionsMissing as error:
@@ -118,28 +117,28 @@ def _ask_all(
                     f"isoflop: {error}", markup=False, highlight=False, soft_wrap=True
                 )
                 missed.append(benchmark.name)
-    return found, missed
+    return scores, missed
 
 
-def print_doubts(found: "list[Evaluation]") -> None:
-    """What the readers of these scores must know."""
-    for one in found:
-        for doubt in one.doubts():
-            print(f"{one.benchmark}: {doubt}")
+def print_doubts(scores: "list[Evaluation]") -> None:
+    """Print the caveats of these scores."""
+    for score in scores:
+        for doubt in score.doubts():
+            print(f"{score.benchmark}: {doubt}")
 
 
-def _print(title: str, found: "list[Evaluation]") -> None:
+def _print(title: str, scores: "list[Evaluation]") -> None:
     from flows.commands.output import table, width
     from flows.evaluation.table import HEADER, published, row_of
 
     # Four more columns would break numbers in two on a narrow terminal.
     models = _BESIDE if width() >= _ROOM else _BESIDE[:1]
     rows = []
-    for one in found:
-        beside = published(one)
+    for score in scores:
+        beside = published(score)
         others = (f"{beside[model]:.1f}" if model in beside else "" for model in models)
-        rows.append([*row_of(one), *others])
+        rows.append([*row_of(score), *others])
     table(title, [*HEADER, *models], rows)
     print("±: one standard error over the questions; bits/byte: of right answers given their")
     print("questions; the others' scores are as published.")
-    print_doubts(found)
+    print_doubts(scores)

@@ -1,17 +1,27 @@
-"""`isoflop fit`: a law, its intervals and its verdicts from a table of finished runs."""
+"""Command fit: a law, its intervals and its verdicts from a table of finished runs."""
 
-import json as jsonlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
+
+from flows.commands.common import (
+    Json,
+    Level,
+    Report,
+    check_destinations,
+    fail,
+    open_to_read,
+    refusals,
+    write_report,
+)
 
 if TYPE_CHECKING:
     import polars as pl
 
     from analysis.fit.envelope import EnvelopeFit
     from analysis.fit.records import GroupFit
+    from analysis.page import Page
 
 
 def fit(
@@ -26,10 +36,10 @@ def fit(
     pool: Annotated[bool, Parameter(negative="")] = False,
     bootstrap: int = 1000,
     seed: int = 0,
-    level: float = 0.9,
+    level: Level = 0.9,
     target_flops: float | None = None,
-    json: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
-    report: Path | None = None,
+    json: Json = None,
+    report: Report = None,
 ) -> None:
     """Fit a loss law to a table of runs or a sweep.
 
@@ -45,30 +55,25 @@ def fit(
         pool: fit rows of several experiments together.
         bootstrap: resamples; 0 for none.
         seed: of the resampling.
-        level: of every interval.
         target_flops: budget for the profiles of N* and D*; ten times the table's largest.
-        json: write JSON to this file, - for standard output.
-        report: write an HTML page with every figure.
     """
     from analysis.fit.answer import fit_table
     from analysis.fit.document import envelope_json, group_json
     from analysis.fit.options import FitOptions
     from analysis.foreign_table import read_table
-    from analysis.observations import TableError
     from analysis.solver.objective import Objective
-    from flows.commands.common import fail
+    from flows.commands.output import emit
 
-    if not 0 < level < 1:
-        fail(f"--level {level} must lie between 0 and 1, for example 0.9.")
     if bootstrap < 0 or seed < 0:
         fail(f"--bootstrap {bootstrap} and --seed {seed} must not be negative.")
     if not delta > 0:
         fail(f"--delta {delta} must be positive.")
     if target_flops is not None and not 0 < target_flops < float("inf"):
         fail(f"--target-flops {target_flops} must be positive.")
-    sweep = _sweep(file)
-    table = file if sweep is None else str(sweep / "observations.parquet")
-    try:
+    with refusals():
+        check_destinations(json, report)
+        sweep = _sweep(file)
+        table = file if sweep is None else str(sweep / "observations.parquet")
         groups = fit_table(
             read_table(Path(table), mapping=column_mapping(mapping or [])),
             FitOptions(form, Objective(objective, delta), bootstrap, seed, level),
@@ -79,29 +84,22 @@ def fit(
             source=file,
         )
         envelope = _envelope(sweep, level)
-    except TableError as error:
-        fail(str(error))
     document: dict[str, Any] = {"groups": [group_json(group) for group in groups]}
     if envelope is not None:
         document["envelope"] = envelope_json(envelope[1])
     if report is not None:
-        _write_report(groups, envelope, file, report)
-    if json == "-":
-        print(jsonlib.dumps(document, allow_nan=False))
-        return
+        write_report(_page(groups, envelope, file), report)
     if json is not None:
-        _write(Path(json), jsonlib.dumps(document, allow_nan=False))
-    _print(groups, envelope)
+        emit(document, json)
+    if json != "-":
+        _print(groups, envelope)
 
 
 def _sweep(file: str) -> Path | None:
     """The folder of the sweep of that name; None when the argument is a file."""
-    from flows.commands.common import fail
-    from flows.settings import Home, Settings
-
     if Path(file).exists() or Path(file).suffix:
         return None
-    home = Home(Settings().home.expanduser().absolute())
+    home = open_to_read()
     folder = home.sweeps / file
     if not (folder / "observations.parquet").is_file():
         fail(
@@ -112,7 +110,7 @@ def _sweep(file: str) -> Path | None:
 
 
 def _envelope(sweep: Path | None, level: float) -> "tuple[pl.DataFrame, EnvelopeFit] | None":
-    """Approach 1, where there are training curves."""
+    """Approach 1; None without training curves."""
     import polars as pl
 
     from analysis.fit.envelope import fit_envelope
@@ -124,9 +122,7 @@ def _envelope(sweep: Path | None, level: float) -> "tuple[pl.DataFrame, Envelope
 
 
 def column_mapping(pairs: list[str]) -> dict[str, str]:
-    """House names to a file's, from HOUSE=THEIRS; refuses what is not of that form."""
-    from flows.commands.common import fail
-
+    """House names to a file's, from HOUSE=THEIRS; refuses any other form."""
     mapping: dict[str, str] = {}
     for pair in pairs:
         house, separator, theirs = pair.partition("=")
@@ -138,32 +134,15 @@ def column_mapping(pairs: list[str]) -> dict[str, str]:
     return mapping
 
 
-def _write(path: Path, text: str) -> None:
-    from flows.commands.common import fail
-
-    try:
-        path.write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        fail(f"cannot write {path}: {error.strerror}.")
-
-
-def _write_report(
-    groups: "list[GroupFit]",
-    envelope: "tuple[pl.DataFrame, EnvelopeFit] | None",
-    file: str,
-    path: Path,
-) -> None:
+def _page(
+    groups: "list[GroupFit]", envelope: "tuple[pl.DataFrame, EnvelopeFit] | None", file: str
+) -> "Page":
     from analysis.fit.page import add_envelope, fit_page
-    from flows.commands.common import fail
 
     page = fit_page(groups, title=f"Loss law of {Path(file).name}")
     if envelope is not None:
         add_envelope(page, *envelope)
-    try:
-        page.write(path)
-    except OSError as error:
-        fail(f"cannot write {path}: {error.strerror}.")
-    print(f"report: {path}", file=sys.stderr)
+    return page
 
 
 def _print(groups: "list[GroupFit]", envelope: "tuple[pl.DataFrame, EnvelopeFit] | None") -> None:

@@ -1,13 +1,21 @@
 """`isoflop frontier` and `isoflop retrodict`: choose N and D, and read others' choices."""
 
 import json as jsonlib
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+
+from flows.commands.common import (
+    Json,
+    Level,
+    Report,
+    check_destinations,
+    fail,
+    open_to_read,
+    refusals,
+    write_report,
+)
 
 if TYPE_CHECKING:
     from analysis.frontier.answer import Demand
@@ -21,12 +29,6 @@ def _help(text: str) -> Parameter:
     return Parameter(help=text)
 
 
-Json = Annotated[
-    str | None,
-    Parameter(help="write JSON to this file; - for standard output", allow_leading_hyphen=True),
-]
-Report = Annotated[Path | None, _help("write a self-contained HTML page")]
-Level = Annotated[float, _help("of the bootstrap intervals")]
 Tokens = str | None
 
 
@@ -59,13 +61,11 @@ def frontier(
     """
     from analysis.frontier.answer import advise
     from analysis.frontier.document import advice_json
-    from flows.commands.common import fail
     from flows.commands.frontier_text import print_advice
     from flows.commands.output import emit
 
-    if not 0 < level < 1:
-        fail(f"--level {level:g} is not between 0 and 1.")
     with refusals():
+        check_destinations(json, report)
         goal = _goal(loss, flops, like)
         demand = _demand(inference_tokens, prompt_tokens, generated_tokens)
         advice = advise(
@@ -89,12 +89,9 @@ def frontier(
     if report is not None:
         from analysis.frontier.page import frontier_page
 
-        with writing(report):
-            frontier_page(advice).write(report)
-        print(f"report: {report}", file=sys.stderr)
+        write_report(frontier_page(advice), report)
     if json is not None:
-        with writing(json):
-            emit(advice_json(advice), json)
+        emit(advice_json(advice), json)
     if json != "-":
         print_advice(advice)
 
@@ -109,55 +106,21 @@ def retrodict(
     """The inference bill that would make each published model the best choice of its loss."""
     from analysis.published import six_laws
     from analysis.retrodict.answer import retrodict as rows_for
-    from flows.commands.common import fail
     from flows.commands.frontier_text import print_retrodiction
     from flows.commands.output import emit
 
-    if not 0 < level < 1:
-        fail(f"--level {level:g} is not between 0 and 1.")
     with refusals():
+        check_destinations(json, report)
         own = _experiment(experiment) if experiment is not None else None
         rows = rows_for(six_laws(), level=level)
     if report is not None:
         from analysis.retrodict.page import retrodict_page
 
-        with writing(report):
-            retrodict_page(rows, level=level, own=own).write(report)
-        print(f"report: {report}", file=sys.stderr)
+        write_report(retrodict_page(rows, level=level, own=own), report)
     if json is not None:
-        with writing(json):
-            emit([_nested(row) for row in rows.to_dicts()], json)
+        emit([_nested(row) for row in rows.to_dicts()], json)
     if json != "-":
         print_retrodiction(rows)
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """Turn what the library refuses into one line and exit status 2."""
-    from pydantic import ValidationError
-
-    from analysis.frontier.allocation import FrontierError
-    from analysis.published import UnknownName
-    from flows.commands.common import fail
-
-    try:
-        yield
-    except ValidationError as error:
-        first = error.errors()[0]
-        fail(f"not a law: {'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}")
-    except (FrontierError, UnknownName) as error:
-        fail(str(error))
-
-
-@contextmanager
-def writing(destination: Path | str) -> Iterator[None]:
-    """Turn a destination that cannot be written into one line and exit status 2."""
-    from flows.commands.common import fail
-
-    try:
-        yield
-    except OSError as error:
-        fail(f"cannot write {destination}: {error.strerror or error}.")
 
 
 def read_law(name: str) -> "LossLaw":
@@ -165,17 +128,18 @@ def read_law(name: str) -> "LossLaw":
 
     A file holds what `LossLaw.save` wrote, or what `isoflop fit --json` wrote for one group.
     """
+    from pydantic import ValidationError
+
     from analysis.law import LossLaw
     from analysis.published import law
-    from flows.commands.common import fail
-    from flows.settings import Settings
 
     path = Path(name)
     if not path.is_file():
         if path.suffix == ".json":
             fail(f"there is no file {name}.")
-        own = Settings().home / "sweeps" / name / "law.json"
-        return LossLaw.load(own) if own.is_file() else law(name)
+        path = open_to_read().sweeps / name / "law.json"
+        if not path.is_file():
+            return law(name)
     try:
         content = jsonlib.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -183,11 +147,13 @@ def read_law(name: str) -> "LossLaw":
     if not isinstance(content, dict):
         fail(f"{name} holds no law: expected an object with a law's constants.")
     groups = content.get("groups")
-    if groups is None:
-        return LossLaw.model_validate(content)
-    if len(groups) != 1:
+    if groups is not None and len(groups) != 1:
         fail(f"{name} holds {len(groups)} laws; a frontier needs one: fit one group at a time.")
-    return LossLaw.model_validate(_fitted(groups[0], path.stem))
+    try:
+        return LossLaw.model_validate(content if groups is None else _fitted(groups[0], path.stem))
+    except ValidationError as error:
+        first = error.errors()[0]
+        fail(f"{name} is not a law: {'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}")
 
 
 def _fitted(group: dict[str, Any], name: str) -> dict[str, Any]:
@@ -207,7 +173,6 @@ def _fitted(group: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _goal(loss: float | None, flops: float | None, like: str | None) -> "Goal":
     from analysis.frontier.decision import AtBudget, AtLoss, Like
-    from flows.commands.common import fail
 
     given = [
         name
@@ -231,7 +196,6 @@ def _goal(loss: float | None, flops: float | None, like: str | None) -> "Goal":
 
 def _demand(total: str | None, prompt: str | None, generated: str | None) -> "Demand":
     from analysis.frontier.answer import Demand
-    from flows.commands.common import fail
 
     if total is not None and (prompt is not None or generated is not None):
         fail("give --inference-tokens, or --prompt-tokens and --generated-tokens, not both.")
@@ -249,7 +213,6 @@ def _serving(
 ) -> "Serving | None":
     """The serving described by the options that were given; the others keep their defaults."""
     from analysis.frontier.serving import Device, Serving
-    from flows.commands.common import fail
 
     given = {name: value for name, value in options.items() if value is not None}
     if gpu is None:
@@ -275,8 +238,6 @@ def _interval(option: str, text: str) -> tuple[float, float]:
 def _number(option: str, text: str) -> float:
     from math import isfinite
 
-    from flows.commands.common import fail
-
     try:
         value = float(text)
     except ValueError:
@@ -292,10 +253,8 @@ def _experiment(name: str) -> "OwnSweep":
 
     from analysis.law import LossLaw
     from analysis.retrodict.own_sweep import OwnSweep
-    from flows.commands.common import fail
-    from flows.settings import Settings
 
-    sweeps = Settings().home / "sweeps"
+    sweeps = open_to_read().sweeps
     law, table = sweeps / name / "law.json", sweeps / name / "observations.parquet"
     if not (law.is_file() and table.is_file()):
         there = sorted(found.parent.name for found in sweeps.glob("*/law.json"))

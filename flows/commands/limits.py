@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Limits:
-    """What a sweep may cost at most; replaces the spec's own cap.
+    """Limits of a sweep's cost; they replace the spec's own cap.
 
     Attributes:
         max_flops: counted FLOPs the sweep may spend.
         max_hours: hours of devices it may spend, all slots together.
         max_cost: dollars it may spend; needs --price, or --gpu with a listed price.
-        price: dollars one device costs for an hour.
-        gpu: plan for this GPU instead of timing this machine, such as h100.
+        price: dollars per hour of one device.
+        gpu: plan for this GPU, such as h100, instead of timing this machine.
         mfu: share of that GPU's dense bf16 peak that training reaches.
     """
 
@@ -35,7 +35,7 @@ UNLIMITED = Limits()
 
 
 def cap_of(limits: Limits) -> "Cap | None":
-    """The cap that the options ask for.
+    """The cap that the options set; None without one.
 
     Raises:
         ValueError: several caps, no price for one in dollars, or a number out of range.
@@ -45,18 +45,18 @@ def cap_of(limits: Limits) -> "Cap | None":
     from sweeps.cap import FlopsCap, HoursCap, MoneyCap
 
     speed = speed_of(limits)
-    asked = {
+    limits_given = {
         name: value
         for name in ("max_flops", "max_hours", "max_cost")
         if (value := getattr(limits, name)) is not None
     }
-    if len(asked) > 1:
-        options = " and ".join(f"--{name.replace('_', '-')}" for name in asked)
+    if len(limits_given) > 1:
+        options = " and ".join(f"--{name.replace('_', '-')}" for name in limits_given)
         raise ValueError(f"{options} were given: a sweep has one cap, choose one.")
     if limits.price is not None and not 0 < limits.price < float("inf"):
         raise ValueError(f"--price {limits.price:g} is not above zero dollars an hour.")
     try:
-        match asked:
+        match limits_given:
             case {"max_flops": flops}:
                 return FlopsCap(flops=flops)
             case {"max_hours": hours}:
@@ -64,21 +64,23 @@ def cap_of(limits: Limits) -> "Cap | None":
             case {"max_cost": usd}:
                 return MoneyCap(usd=usd, usd_per_hour=_price(limits), speed=speed)
     except ValidationError as error:
-        [(name, value)] = asked.items()
+        [(name, value)] = limits_given.items()
         reason = error.errors()[0]["msg"].lower()
         raise ValueError(f"--{name.replace('_', '-')} {value:g}: {reason}.") from error
     return None
 
 
 def _price(limits: Limits) -> float:
-    """Dollars an hour, as given or as listed for the GPU."""
+    """Dollars per hour: as given, or as listed for the GPU."""
     from flows.cost.calibrate import gpu
 
     if limits.price is not None:
         return limits.price
     listed = gpu(limits.gpu)["usd_per_hour"] if limits.gpu is not None else None
     if listed is None:
-        raise ValueError("--max-cost needs the price of one device for an hour, as --price 2.5.")
+        raise ValueError(
+            "--max-cost needs the price of one device per hour, for example --price 2.5."
+        )
     return float(listed)
 
 
@@ -97,7 +99,7 @@ def speed_of(limits: Limits) -> "AssumedSpeed | None":
 
 
 def refuse_idle(limits: Limits) -> None:
-    """Options that price a cap say nothing to a sweep without one in hours or dollars.
+    """Refuse options that price a cap where no cap in hours or dollars is set.
 
     Raises:
         ValueError: such an option was given.
@@ -106,5 +108,5 @@ def refuse_idle(limits: Limits) -> None:
     if idle and limits.max_hours is None and limits.max_cost is None:
         raise ValueError(
             f"{' and '.join(idle)} would change nothing: a sweep trains on this machine, and only "
-            "--max-hours and --max-cost go by a GPU's speed or price. isoflop plan takes them."
+            "--max-hours and --max-cost use a GPU's speed or price. isoflop plan takes them."
         )

@@ -1,4 +1,4 @@
-"""How commands answer: a table for people, or one JSON document."""
+"""Output of commands: a table, or one JSON document."""
 
 import json
 import sys
@@ -9,30 +9,25 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from flows.commands.common import fail
+
 _WIDE = 140
 
 
 def emit(document: Any, destination: str) -> None:
     """Write one JSON document to a file, or to standard output when the destination is `-`."""
-    text = json.dumps(document, indent=1, allow_nan=False)
+    text = json.dumps(document, indent=1, allow_nan=False) + "\n"
     if destination == "-":
-        sys.stdout.write(text + "\n")
-    else:
-        Path(destination).write_text(text + "\n")
-
-
-def check_destination(destination: str) -> None:
-    """Refuse a place no answer can be written to, before the work for it is done.
-
-    Raises:
-        ValueError: its folder is not there.
-    """
-    if destination != "-" and not Path(destination).absolute().parent.is_dir():
-        raise ValueError(f"--json {destination}: there is no folder {Path(destination).parent}.")
+        sys.stdout.write(text)
+        return
+    try:
+        Path(destination).write_text(text, encoding="utf-8")
+    except OSError as error:
+        fail(f"cannot write --json {destination}: {error.strerror or error}.")
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a small table; numbers right, words left."""
+    """Print a small table; numbers to the right, words to the left."""
     shown = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
     for index, name in enumerate(header):
         column = [row[index] for row in rows if row[index] != ""]
@@ -44,7 +39,7 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -
 
 
 def width() -> int:
-    """Columns there are for a table."""
+    """Columns available to a table."""
     console = Console()
     # A pipe or a log has no width; 80 columns would break numbers in two.
     return console.width if console.is_terminal else _WIDE

@@ -4,19 +4,20 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.common import Json, busy, failures, open_all, refusals
+from flows.commands.common import Json, busy, check_destinations, failures, open_all, refusals
 from flows.commands.limits import UNLIMITED, Limits, cap_of, speed_of
 
 if TYPE_CHECKING:
     from sweeps.spec import SweepSpec
+    from sweeps.tune_spec import TuneSpec
 
 
 Overrides = Annotated[
     tuple[str, ...],
-    Parameter(name="--set", help="override of a setting, as in grid.budgets=[1e12]"),
+    Parameter(name="--set", help="override of a setting, for example grid.budgets=[1e12]"),
 ]
 Corpus = Annotated[str | None, Parameter(help="file or folder of text, JSONL or Parquet")]
-Slots = Annotated[int | None, Parameter(help="trainings at once")]
+Slots = Annotated[int | None, Parameter(help="trainings that run at the same time")]
 
 
 def plan(
@@ -32,7 +33,7 @@ def plan(
 
     SPEC is a preset's name or a YAML file. The first plan on a corpus prepares it.
     """
-    from flows.commands.output import check_destination, emit
+    from flows.commands.output import emit
     from flows.commands.plan_text import plan_json, print_plan
     from flows.cost.calibrate import CalibrationError
     from flows.cost.quote import quote
@@ -42,10 +43,9 @@ def plan(
         _, home = open_all()
         parsed = load(spec, set, corpus, limits)
         environments = chosen_slots(parsed, slots, limits)
-        if json is not None:
-            check_destination(json)
-        with busy("looking for the corpus") as tell:
-            planned, prepared = make_plan(parsed, home, tell)
+        check_destinations(json)
+        with busy("looking for the corpus") as report_progress:
+            planned, prepared = make_plan(parsed, home, report_progress)
         doing = "timing every shape on this machine" if limits.gpu is None else "adding up"
         with busy(doing), failures(CalibrationError):
             cost = quote(
@@ -58,24 +58,31 @@ def plan(
 
 
 def load(spec: str, overrides: tuple[str, ...], corpus: str | None, limits: Limits) -> "SweepSpec":
-    import json as encoder
-
+    """The spec of a sweep with what the options change of it."""
     from sweeps.load import load_spec
 
-    if corpus is not None:
-        source = {"kind": "files", "path": corpus}
-        overrides = (f"corpus.sources={encoder.dumps([source])}", *overrides)
-    parsed = load_spec(spec, overrides)
+    parsed = load_spec(spec, (*corpus_override(corpus), *overrides))
     cap = cap_of(limits)
     return parsed if cap is None else parsed.model_copy(update={"cap": cap})
 
 
-def chosen_slots(spec: "SweepSpec", asked: int | None, limits: Limits) -> list[dict[str, str]]:
-    """The environment of each slot; one, unless asked for more, of a GPU that is not here."""
+def corpus_override(corpus: str | None) -> tuple[str, ...]:
+    """The override that `--corpus` stands for."""
+    import json as encoder
+
+    if corpus is None:
+        return ()
+    return (f"corpus.sources={encoder.dumps([{'kind': 'files', 'path': corpus}])}",)
+
+
+def chosen_slots(
+    spec: "SweepSpec | TuneSpec", slots: int | None, limits: Limits = UNLIMITED
+) -> list[dict[str, str]]:
+    """The environment of each slot; empty ones where the plan is for a GPU by its name."""
     from flows.training.slots import slot_environments
 
-    if asked is not None and asked < 1:
-        raise ValueError(f"--slots {asked} is less than one.")
+    if slots is not None and slots < 1:
+        raise ValueError(f"--slots {slots} is less than one.")
     if limits.gpu is not None:
-        return [{}] * (asked or spec.slots or 1)
-    return slot_environments(spec, asked)
+        return [{}] * (slots or spec.slots or 1)
+    return slot_environments(spec, slots)

@@ -33,13 +33,13 @@ def print_plan(plan: Plan, corpus: PreparedCorpus, home: Home, *, cost: Cost | N
         console.print(line, markup=False, soft_wrap=True)
     for warning in (*plan.warnings, *(cost.warnings if cost is not None else ())):
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
-    # A sweep that starts now has a report to say this; a dry run has not.
+    # A sweep prints this in its report; `isoflop plan` writes no report.
     for line in tuned_lines(tuned(plan, home)) if cost is not None else ():
         console.print(line, style="yellow", markup=False, soft_wrap=True)
 
 
 def plan_json(plan: Plan, corpus: PreparedCorpus, cost: Cost, home: Home) -> dict[str, Any]:
-    """The plan with everything the table shows."""
+    """The plan as JSON: everything the table shows, and more."""
     estimate = cost.estimate
     return {
         "sweep": plan.spec.name,
@@ -104,13 +104,13 @@ def _summary(plan: Plan, corpus: PreparedCorpus, cost: Cost | None) -> list[str]
 
 
 def _rates(plan: Plan) -> list[str]:
-    """Each source of a learning rate, with the runs it is for."""
+    """A line for each source of a learning rate, with the runs that use it."""
     names: dict[str, list[str]] = {}
     for planned in plan.runs:
         names.setdefault(planned.lr_source, []).append(planned.name)
     if len(names) == 1:
         return [f"peak learning rate: {next(iter(names))}"]
-    return [f"peak learning rate of {', '.join(who)}: {source}" for source, who in names.items()]
+    return [f"peak learning rate of {', '.join(runs)}: {source}" for source, runs in names.items()]
 
 
 def _time_lines(cost: Cost) -> list[str]:
@@ -157,7 +157,7 @@ def _row(planned: PlannedRun, home: Home, cost: Cost | None) -> list[object]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 42 s, 5.1 min, 3.2 h, 12 days."""
+    """A duration in one unit: 42 s, 5.1 min, 3.2 h, 12 days."""
     for limit, unit, name in ((100, 1, "s"), (6000, 60, "min"), (360_000, 3600, "h")):
         if seconds < limit:
             return f"{seconds / unit:.0f} s" if unit == 1 else f"{seconds / unit:.3g} {name}"

@@ -1,4 +1,4 @@
-"""Commands show, compare, export: look at what there is."""
+"""Commands show, compare, export, report, runs."""
 
 import time
 from pathlib import Path
@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from flows.commands.common import Json, busy, find_plan, open_all, refusals, say
+from flows.commands.common import (
+    Json,
+    Level,
+    Report,
+    busy,
+    check_destinations,
+    find_plan,
+    open_all,
+    refusals,
+    write_report,
+)
 
 if TYPE_CHECKING:
     from analysis.compare.answer import Comparison
@@ -43,52 +53,51 @@ def compare(
     second: str,
     *,
     bootstrap: int = 1000,
-    level: float = 0.9,
+    level: Level = 0.9,
     json: Json = None,
-    report: Annotated[Path | None, Parameter(help="write an HTML page")] = None,
+    report: Report = None,
 ) -> None:
-    """Say what differs between two sweeps, and what it did to the law, with intervals.
+    """Print the differences of two sweeps and their effect on the law, with intervals.
 
     Args:
         first: name of a sweep.
         second: name of the sweep compared with it.
         bootstrap: resamples of each table.
-        level: of every interval.
     """
     from analysis.compare.answer import compare as compare_tables
-    from flows.commands.output import check_destination, emit
+    from flows.commands.output import emit
     from flows.results.compare import differing, table_of
 
     with refusals():
-        if not 0 < level < 1:
-            raise ValueError(f"--level {level} must lie between 0 and 1, for example 0.9.")
         if bootstrap < 1:
             raise ValueError(f"--bootstrap {bootstrap} gives no intervals: take 1000.")
         if first == second:
             raise ValueError(f"{first!r} was named twice: name two sweeps.")
-        for destination in (json, str(report) if report is not None else None):
-            if destination is not None:
-                check_destination(destination)
+        check_destinations(json, report)
         _, home = open_all()
         plans = find_plan(first, home), find_plan(second, home)
-        what = differing(*plans, home)
+        differences = differing(*plans, home)
         tables = [table_of(plan, home) for plan in plans]
         with busy("fitting both laws"):
-            found = compare_tables(
+            comparison = compare_tables(
                 tables[0], tables[1], (first, second), bootstrap=bootstrap, level=level
             )
     if report is not None:
         from analysis.compare.page import compare_page
 
-        page = compare_page(found, differences=what.rows(), facts=what.facts(), doubts=what.doubts)
-        page.write(report)
-        say(f"report: {report}")
+        page = compare_page(
+            comparison,
+            differences=differences.rows(),
+            facts=differences.facts(),
+            doubts=differences.doubts,
+        )
+        write_report(page, report)
     if json is not None:
         from analysis.compare.text import comparison_json
 
-        emit({**what.as_json(), **comparison_json(found)}, json)
+        emit({**differences.as_json(), **comparison_json(comparison)}, json)
     else:
-        _print_comparison(found, what)
+        _print_comparison(comparison, differences)
 
 
 def export(
@@ -117,30 +126,30 @@ def export(
             print(path)
 
 
-def _print_comparison(found: "Comparison", what: "Differing") -> None:
+def _print_comparison(comparison: "Comparison", differences: "Differing") -> None:
     from analysis.compare.text import LAW_HEADER, PAIR_HEADER, how, law_rows, pair_rows, verdict
     from flows.commands.output import table
 
-    first, second = found.names
-    for line in verdict(found):
+    first, second = comparison.names
+    for line in verdict(comparison):
         print(line)
-    for doubt in (*found.refusals, *what.doubts):
+    for doubt in (*comparison.refusals, *differences.doubts):
         print(f"Doubtful: {doubt}")
-    for name, rows in what.rows().items():
+    for name, rows in differences.rows().items():
         print()
         if rows:
             table(name, [name, first, second], rows)
         else:
             print(f"no difference in {name}")
-    if found.contrasts:
+    if comparison.contrasts:
         print()
-        table(f"law, first {first}, second {second}", LAW_HEADER, law_rows(found))
-        print(how(found))
-    if found.matched.pairs.height:
+        table(f"law, first {first}, second {second}", LAW_HEADER, law_rows(comparison))
+        print(how(comparison))
+    if comparison.matched.pairs.height:
         print()
-        table("losses at the same N and D, nats per token", PAIR_HEADER, pair_rows(found))
+        table("losses at the same N and D, nats per token", PAIR_HEADER, pair_rows(comparison))
     print()
-    table("runs", ["", first, second], what.facts())
+    table("runs", ["", first, second], differences.facts())
 
 
 def _print_run(document: dict[str, Any]) -> None:
@@ -179,9 +188,10 @@ def _print_run(document: dict[str, Any]) -> None:
         from flows.runs.evaluations import Evaluation
 
         print()
-        found = [Evaluation(**one) for one in document["evaluations"]]
-        table("benchmarks", ["D tokens", *HEADER], [[one.tokens, *row_of(one)] for one in found])
-        print_doubts(found)
+        scores = [Evaluation(**row) for row in document["evaluations"]]
+        rows = [[score.tokens, *row_of(score)] for score in scores]
+        table("benchmarks", ["D tokens", *HEADER], rows)
+        print_doubts(scores)
     if document["attempts"]:
         print()
         table("attempts", _ATTEMPT_HEADER, [_attempt(row) for row in document["attempts"]])
@@ -200,7 +210,7 @@ _ATTEMPT_HEADER = ["", "started", "s", "steps", "ended", "host", "device", "comm
 
 
 def _attempt(row: dict[str, Any]) -> list[object]:
-    where = row["environment"]
+    environment = row["environment"]
     seconds = (row["ended_at"] or time.time()) - row["started_at"]
     return [
         row["number"],
@@ -208,29 +218,31 @@ def _attempt(row: dict[str, Any]) -> list[object]:
         f"{seconds:.0f}",
         f"{row['steps_from']:,}–{row['steps_to']:,}",
         row["how"],
-        where["host"],
-        where["device_name"] or where["processor"],
-        _short(where["git_commit"]) + ("+" if where["git_dirty_sha256"] else ""),
+        environment["host"],
+        environment["device_name"] or environment["processor"],
+        _short(environment["git_commit"]) + ("+" if environment["git_dirty_sha256"] else ""),
     ]
 
 
-def _provenance_lines(found: dict[str, Any] | None) -> list[str]:
-    if found is None:
+def _provenance_lines(provenance: dict[str, Any] | None) -> list[str]:
+    if provenance is None:
         return ["provenance   was not recorded"]
     dirty = (
-        f", with uncommitted changes {_short(found['git_dirty_sha256'])}"
-        if found["git_dirty_sha256"]
+        f", with uncommitted changes {_short(provenance['git_dirty_sha256'])}"
+        if provenance["git_dirty_sha256"]
         else ""
     )
     main = ("torch", "numpy", "isoflop")
-    versions = [f"{name} {found['packages'][name]}" for name in main if name in found["packages"]]
+    packages = provenance["packages"]
+    versions = [f"{name} {packages[name]}" for name in main if name in packages]
     return [
-        f"commit       {found['git_commit'] or 'none: not run from a git repository'}{dirty}",
-        f"packages     {len(found['packages'])}, lock {_short(found['lock_sha256'])}; "
-        f"Python {found['python']}, {', '.join(versions)}",
-        f"data         {_short(found['data_sha256'])}, tokenizer "
-        f"{_short(found['tokenizer_sha256'])}",
-        f"machine      {found['host']}, {found['device_name'] or found['processor']}",
+        f"commit       {provenance['git_commit'] or 'none: not run from a git repository'}{dirty}",
+        f"packages     {len(packages)}, lock {_short(provenance['lock_sha256'])}; "
+        f"Python {provenance['python']}, {', '.join(versions)}",
+        f"data         {_short(provenance['data_sha256'])}, tokenizer "
+        f"{_short(provenance['tokenizer_sha256'])}",
+        f"machine      {provenance['host']}, "
+        f"{provenance['device_name'] or provenance['processor']}",
     ]
 
 
@@ -260,7 +272,7 @@ def report(sweep: str, *, json: Json = None) -> None:
 
 
 def runs(sweep: str | None = None, *, json: Json = None) -> None:
-    """List the runs of a sweep, or of all sweeps, with what they reached."""
+    """List the runs of a sweep, or of all sweeps, with their losses."""
     from flows.commands.output import emit, table
     from flows.plans.plan import read_plans
     from flows.runs.directory import RunDir

@@ -1,18 +1,25 @@
-"""Commands plan, sweep, cancel, report, runs, sync."""
+"""Commands sweep and cancel."""
 
-import os
-import signal
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.common import Json, busy, failures, find_plan, open_all, refusals, say
+from flows.commands.common import (
+    Json,
+    busy,
+    check_destinations,
+    failures,
+    open_all,
+    refusals,
+    say,
+)
 from flows.commands.limits import UNLIMITED, Limits, refuse_idle
 from flows.commands.plan import Corpus, Overrides, Slots, chosen_slots, load
 from flows.commands.results import print_verdict
 
 if TYPE_CHECKING:
     from flows.cost.ledger import CappedSweep
+    from flows.dispatch.children import ChildProcesses
     from flows.results.report import SweepReport
     from flows.settings import Home, Settings
     from sweeps.plan import Plan
@@ -38,9 +45,9 @@ def sweep(
     """Plan a sweep, train what is missing in child processes, fit its law and write its report.
 
     SPEC is a preset's name or a YAML file. Interrupted and called again, it goes on where it was.
-    Under a cap no run is started that would exceed it; with a larger one it goes on.
+    No run starts that would exceed the cap; called again with a larger cap, the sweep goes on.
     """
-    from flows.commands.output import check_destination, emit
+    from flows.commands.output import emit
     from flows.commands.plan_text import print_plan
     from flows.cost.calibrate import CalibrationError
     from flows.cost.ledger import capped
@@ -53,11 +60,10 @@ def sweep(
         refuse_idle(limits)
         settings, home = open_all()
         parsed = load(spec, set, corpus, limits)
-        with busy("looking for the corpus") as tell:
-            planned, prepared = make_plan(parsed, home, tell)
-        environments = chosen_slots(parsed, slots, UNLIMITED)
-        if json is not None:
-            check_destination(json)
+        with busy("looking for the corpus") as report_progress:
+            planned, prepared = make_plan(parsed, home, report_progress)
+        environments = chosen_slots(parsed, slots)
+        check_destinations(json)
         most = _most_failures(max_failures, fail_fast)
         with busy("adding up what the sweep may cost"), failures(CalibrationError):
             cap = capped(planned, home, environments)
@@ -83,29 +89,40 @@ def sweep(
         raise SystemExit(1)
 
 
-def cancel(sweep: str) -> None:
-    """Stop a sweep that runs in another terminal or on workers; called again it goes on.
+def cancel(name: str) -> None:
+    """Stop a sweep or study that runs in another terminal or on workers.
 
-    Queued runs end first; running ones write a checkpoint.
+    Queued runs end first; running ones write a checkpoint. The command that started it goes on
+    where it was.
+
+    Args:
+        name: of the sweep or study.
     """
-    from flows.dispatch.cancel import asked_for
     from flows.dispatch.cancel import cancel as stop
+    from flows.dispatch.cancel import is_requested
     from flows.stack.servers import server_answers
 
     with refusals():
         settings, home = open_all()
         server = server_answers(settings)
-        if not (server and asked_for(sweep, settings)):
-            find_plan(sweep, home)
-    with busy(f"stopping {sweep}"):
-        done = stop(sweep, home.sweeps / sweep, settings, server=server)
-    if done.left:
-        say(f"isoflop: still there after a minute: {', '.join(done.left)}")
+        sweeps = sorted(path.parent.name for path in home.sweeps.glob("*/plan.json"))
+        studies = sorted(path.parent.name for path in home.tunes.glob("*/spec.json"))
+        if name not in (*sweeps, *studies) and not (server and is_requested(name, settings)):
+            raise ValueError(
+                f"no sweep {name!r} and no study of that name in {home.root}. Sweeps there: "
+                f"{', '.join(sweeps) or 'none yet'}. Studies: {', '.join(studies) or 'none yet'}."
+            )
+    with busy(f"stopping {name}"):
+        folders = (home.sweeps / name, home.tunes / name)
+        stopped = stop(name, folders, settings, server=server)
+    if stopped.left:
+        say(f"isoflop: still there after a minute: {', '.join(stopped.left)}")
         raise SystemExit(1)
-    if not done.processes and not done.flow_runs:
-        print(f"nothing of {sweep} was running")
+    if not stopped.processes and not stopped.flow_runs:
+        print(f"nothing of {name} was running")
     else:
-        print(f"stopped {sweep} (processes here: {done.processes}, flow runs: {done.flow_runs})")
+        counts = f"processes here: {stopped.processes}, flow runs: {stopped.flow_runs}"
+        print(f"stopped {name} ({counts})")
 
 
 def _train_here(
@@ -117,65 +134,44 @@ def _train_here(
     cap: "CappedSweep | None",
     max_failures: int | None,
 ) -> "tuple[SweepReport, str]":
-    """Run the sweep as a Prefect flow of this process; the trainings are its tasks."""
     from flows.dispatch.contract import SweepFailedError
+    from flows.dispatch.in_this_process import run_in_this_process
     from flows.stack.servers import StackError
-    from flows.stack.temporary_server import prefect_here, process_tag
-    from flows.watch.terminal import TableWatcher
-    from flows.watch.watcher import Together
 
-    say(f"live     {(home.sweeps / planned.spec.name / 'live.html').as_uri()}")
-    with failures(StackError, SweepFailedError), prefect_here(settings, home, say):
-        from prefect import flow, tags
-        from prefect.runtime import flow_run
-        from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+    def body(trainings: "ChildProcesses") -> "SweepReport":
         from rich.console import Console
 
-        from flows.dispatch.children import ChildProcesses
         from flows.mirror.publish import Mirror
         from flows.sweep import run_sweep
         from flows.watch.in_prefect import ArtifactWatcher
         from flows.watch.page import LivePage
+        from flows.watch.terminal import TableWatcher
+        from flows.watch.watcher import Watchers
 
-        # A thread waits for each training, so as many train at once as there are threads.
-        tasks: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=len(slots))
-        mirror = Mirror(settings, home)
+        table = TableWatcher(Console(stderr=True), home)
+        with table, LivePage(home) as page, ArtifactWatcher(home) as artifact:
+            return run_sweep(
+                planned,
+                home,
+                Mirror(settings, home),
+                trainings,
+                Watchers(table, page, artifact),
+                cap=cap,
+                max_failures=max_failures,
+            )
 
-        @flow(
-            name="sweep",
-            flow_run_name=planned.spec.name,
-            task_runner=tasks,
-            persist_result=False,
+    say(f"live     {(home.sweeps / planned.spec.name / 'live.html').as_uri()}")
+    with failures(StackError, SweepFailedError):
+        return run_in_this_process(
+            "sweep", planned.spec, slots, body, settings=settings, home=home, say=say
         )
-        def sweep_here() -> "tuple[SweepReport, str]":
-            table = TableWatcher(Console(stderr=True), home)
-            trainings = ChildProcesses(home, planned.spec.placement, slots)
-            with table, LivePage(home) as page, ArtifactWatcher(home) as artifact, trainings:
-                watcher = Together(table, page, artifact)
-                report = run_sweep(
-                    planned,
-                    home,
-                    mirror,
-                    trainings,
-                    watcher,
-                    cap=cap,
-                    max_failures=max_failures,
-                )
-            return report, str(flow_run.id)
-
-        # A node that is taken away says so by SIGTERM; it stops a sweep as Ctrl-C does.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            with tags(process_tag(os.getpid())):
-                return sweep_here()
-        except KeyboardInterrupt:
-            say("stopped; the same command goes on where it was")
-            raise SystemExit(130) from None
 
 
-def _most_failures(most: int | None, fail_fast: bool) -> int | None:
-    if most is not None and most < 0:
-        raise ValueError(f"--max-failures {most} is less than zero.")
-    if fail_fast and most:
-        raise ValueError(f"--fail-fast allows no failure, --max-failures {most} does; give one.")
-    return 0 if fail_fast else most
+def _most_failures(max_failures: int | None, fail_fast: bool) -> int | None:
+    if max_failures is not None and max_failures < 0:
+        raise ValueError(f"--max-failures {max_failures} is less than zero.")
+    if fail_fast and max_failures:
+        raise ValueError(
+            f"--fail-fast allows no failure, --max-failures {max_failures} does; give one."
+        )
+    return 0 if fail_fast else max_failures

@@ -27,9 +27,9 @@ def generate(
     Args:
         run: id of a run, the beginning of one, its name, or SWEEP/NAME.
         prompt: text to continue.
-        tokens: at most so many new tokens.
+        tokens: the largest number of new tokens.
         temperature: 0 takes the likeliest token each time.
-        top_p: sample among the likeliest tokens of this joint probability.
+        top_p: sample among the likeliest tokens whose joint probability is this.
         seed: of the sampling.
     """
     from flows.commands.output import emit

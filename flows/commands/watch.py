@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sweeps.plan import Plan
 
 _EVERY_S = 0.5
-# A worker takes up a sweep within seconds, and prepares its corpus before there is a plan.
+# A worker starts a sweep within seconds, but prepares its corpus before it writes a plan.
 _PATIENCE_S = 300.0
 
 
@@ -18,7 +18,7 @@ def watch(sweep: str) -> None:
     """Show a sweep as it trains, from any terminal, until every run has ended or Ctrl-C.
 
     Args:
-        sweep: its name; one that a worker has yet to plan is waited for.
+        sweep: its name; a sweep that a worker has yet to plan is waited for.
     """
     from rich.console import Console
 
@@ -40,13 +40,13 @@ def watch(sweep: str) -> None:
 
 
 def _planned(sweep: str, settings: "Settings", home: "Home") -> "Plan":
-    from flows.dispatch.cancel import asked_for
+    from flows.dispatch.cancel import is_requested
     from flows.stack.servers import server_answers
 
     try:
         return find_plan(sweep, home)
     except ValueError:
-        if not server_answers(settings) or not asked_for(sweep, settings):
+        if not server_answers(settings) or not is_requested(sweep, settings):
             raise
     with busy(f"waiting for a worker to plan {sweep}"):
         deadline = time.monotonic() + _PATIENCE_S

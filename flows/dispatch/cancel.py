@@ -1,8 +1,9 @@
-"""Stop a sweep: queued runs first, then running ones, which write a checkpoint."""
+"""Stop a sweep or a study: queued runs first, then running ones, which write a checkpoint."""
 
 import os
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +23,11 @@ from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, Stat
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Crashed
 
-from flows.dispatch.underway import Controller, controllers, forget
+from flows.dispatch.underway import Controller, controllers
 from flows.settings import Settings
 from flows.stack.flow_runs import cancel_flow_runs, prefect_client, read_states
 
-# Prefect gives a process 30 s after SIGTERM; its worker looks every few seconds.
+# Prefect gives a process 30 s after SIGTERM; its worker polls every few seconds.
 _PATIENCE_S = 60.0
 _POLL_S = 0.5
 
@@ -36,9 +37,9 @@ class Stopped:
     """What was stopped.
 
     Attributes:
-        processes: sweeps in processes of this host that ended.
-        flow_runs: flow runs, of the sweep and its trainings, that were ended in Prefect.
-        left: what is still there, in words; empty when all has ended.
+        processes: number of processes of this host that ran it and have ended.
+        flow_runs: number of flow runs, its own and its trainings', that were ended in Prefect.
+        left: descriptions of what still runs; empty when all has ended.
     """
 
     processes: int
@@ -46,37 +47,45 @@ class Stopped:
     left: tuple[str, ...]
 
 
-def cancel(sweep: str, folder: Path, settings: Settings, *, server: bool) -> Stopped:
-    """End everything that works for a sweep; returns when it has ended, or patience has.
+def cancel(name: str, folders: Sequence[Path], settings: Settings, *, server: bool) -> Stopped:
+    """Stop processes and flow runs of this name; return when they have ended, or after a minute.
 
     Args:
-        folder: the sweep's; need not be there, where a worker has yet to plan it.
+        folders: of the sweep and of the study; missing where a worker has yet to plan it.
         server: whether the Prefect server of the settings answers.
     """
-    found = controllers(folder)
-    here = [one for one in found if one.alive and not one.deployed]
-    for controller in here:
+    known = [controller for folder in folders for controller in controllers(folder)]
+    local = [controller for controller in known if controller.alive and not controller.deployed]
+    for controller in local:
         with suppress(ProcessLookupError):
             os.kill(controller.process.pid, signal.SIGINT)
     flow_runs, left = 0, []
     if server:
         with prefect_client(settings) as client:
-            flow_runs = _end_flow_runs(client, sweep, [one for one in found if one not in here])
-            left = _wait_for_flow_runs(client, sweep, found)
-    elif any(one.deployed for one in found):
+            others = [controller for controller in known if controller not in local]
+            flow_runs = _end_flow_runs(client, name, others)
+            left = _wait_for_flow_runs(client, name, known)
+    elif any(controller.deployed for controller in known):
         left.append("its flow runs: the Prefect server does not answer")
     deadline = time.monotonic() + _PATIENCE_S
-    while any(one.alive for one in here) and time.monotonic() < deadline:
+    while any(controller.alive for controller in local) and time.monotonic() < deadline:
         time.sleep(_POLL_S)
-    for controller in found:
+    for controller in known:
         if not controller.alive:
-            forget(folder, controller)
-    left += [f"process {one.process.pid}" for one in here if one.alive]
-    return Stopped(sum(not one.alive for one in here), flow_runs, tuple(left))
+            controller.forget()
+    running = [controller for controller in local if controller.alive]
+    left += [f"process {controller.process.pid}" for controller in running]
+    return Stopped(len(local) - len(running), flow_runs, tuple(left))
 
 
-def _end_flow_runs(client: SyncPrefectClient, sweep: str, others: list[Controller]) -> int:
-    """Tell the sweep's own flow runs, so that they start nothing more, then its trainings."""
+def is_requested(name: str, settings: Settings) -> bool:
+    """Whether a flow run of a sweep or study of this name is queued or running on the workers."""
+    with prefect_client(settings) as client:
+        return bool(_requested(client, name))
+
+
+def _end_flow_runs(client: SyncPrefectClient, name: str, others: list[Controller]) -> int:
+    """End the controllers' flow runs, so that they start nothing more, then the trainings."""
     count = 0
     for controller in others:
         if controller.flow_run is None:
@@ -86,58 +95,51 @@ def _end_flow_runs(client: SyncPrefectClient, sweep: str, others: list[Controlle
             state = client.read_flow_run(flow_run).state
             if state is None or state.is_final():
                 continue
-            # Nobody is left to end the flow run of a process that was killed.
-            dead: State[Any] = Crashed(message="its process is gone")
-            asked: State[Any] = Cancelling()
+            # Where its process was killed, only a forced state ends a flow run.
+            crashed: State[Any] = Crashed(message="its process is gone")
+            cancelling: State[Any] = Cancelling()
             client.set_flow_run_state(
-                flow_run, asked if controller.alive else dead, force=not controller.alive
+                flow_run, cancelling if controller.alive else crashed, force=not controller.alive
             )
             count += 1
-    return count + cancel_flow_runs(
-        lambda: {**_asked_for(client, sweep), **_trainings(client, sweep)}
-    )
+    return count + cancel_flow_runs(lambda: _states(client, name))
 
 
-def _wait_for_flow_runs(
-    client: SyncPrefectClient, sweep: str, found: list[Controller]
-) -> list[str]:
-    own = [UUID(one.flow_run) for one in found if one.flow_run is not None]
+def _wait_for_flow_runs(client: SyncPrefectClient, name: str, known: list[Controller]) -> list[str]:
+    own = [UUID(controller.flow_run) for controller in known if controller.flow_run is not None]
     deadline = time.monotonic() + _PATIENCE_S
     while True:
-        states = {**read_states(own), **_asked_for(client, sweep), **_trainings(client, sweep)}
-        living = [state for state in states.values() if not state.is_final()]
-        if not living or time.monotonic() > deadline:
-            return [f"{len(living)} flow runs"] if living else []
+        states = {**read_states(own), **_states(client, name)}
+        count = sum(not state.is_final() for state in states.values())
+        if not count or time.monotonic() > deadline:
+            return [f"{count} flow runs"] if count else []
         time.sleep(_POLL_S)
 
 
-def _trainings(client: SyncPrefectClient, sweep: str) -> dict[UUID, State[Any]]:
-    """States of the flow runs of a sweep's trainings that have not ended, by id."""
-    found = _living(client, FlowRunFilter(tags=FlowRunFilterTags(all_=[sweep])))
-    return {one.id: one.state for one in found if one.state is not None}
-
-
-def asked_for(sweep: str, settings: Settings) -> bool:
-    """Whether a worker has been asked for a sweep, or is at it."""
-    with prefect_client(settings) as client:
-        return bool(_asked_for(client, sweep))
-
-
-def _asked_for(client: SyncPrefectClient, sweep: str) -> dict[UUID, State[Any]]:
-    """States of the deployed flow runs of a sweep that have not ended, also before it is planned.
-
-    Until then a flow run is known by the preset it was asked for; afterwards by its name.
-    """
-    found = _living(client, FlowRunFilter(), flow="sweep")
+def _states(client: SyncPrefectClient, name: str) -> dict[UUID, State[Any]]:
+    """States of the flow runs of this name on the workers that have not ended, by id."""
+    trainings = _not_ended(client, FlowRunFilter(tags=FlowRunFilterTags(all_=[name])))
     return {
-        one.id: one.state
-        for one in found
-        if one.deployment_id is not None and one.state is not None and sweep == _meant(one)
+        flow_run.id: flow_run.state
+        for flow_run in (*_requested(client, name), *trainings)
+        if flow_run.state is not None
     }
 
 
-def _meant(flow_run: FlowRun) -> str:
-    """The sweep's name where the parameters tell; a file on the worker's machine does not."""
+def _requested(client: SyncPrefectClient, name: str) -> list[FlowRun]:
+    """The deployed flow runs of a sweep or study that have not ended, also before it is planned.
+
+    Until then a flow run is known by the preset it was created for; afterwards by its name.
+    """
+    return [
+        flow_run
+        for flow_run in _not_ended(client, FlowRunFilter(), flows=["sweep", "tune"])
+        if flow_run.deployment_id is not None and name == _name_of(flow_run)
+    ]
+
+
+def _name_of(flow_run: FlowRun) -> str:
+    """Name of the sweep or study by the parameters, which name a preset or a file."""
     for override in reversed(flow_run.parameters.get("overrides", ())):
         key, _, value = str(override).partition("=")
         if key.strip() == "name":
@@ -145,15 +147,15 @@ def _meant(flow_run: FlowRun) -> str:
     return str(flow_run.parameters.get("spec", flow_run.name))
 
 
-def _living(
-    client: SyncPrefectClient, which: FlowRunFilter, *, flow: str | None = None
+def _not_ended(
+    client: SyncPrefectClient, which: FlowRunFilter, *, flows: list[str] | None = None
 ) -> list[FlowRun]:
     living = [kind for kind in StateType if kind not in TERMINAL_STATES]
     which.state = FlowRunFilterState(type=FlowRunFilterStateType(any_=living))
-    flows = FlowFilter(name=FlowFilterName(any_=[flow])) if flow is not None else None
-    found: list[FlowRun] = []
+    named = FlowFilter(name=FlowFilterName(any_=flows)) if flows is not None else None
+    flow_runs: list[FlowRun] = []
     while page := client.read_flow_runs(
-        flow_filter=flows, flow_run_filter=which, offset=len(found)
+        flow_filter=named, flow_run_filter=which, offset=len(flow_runs)
     ):
-        found += page
-    return found
+        flow_runs += page
+    return flow_runs

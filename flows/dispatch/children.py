@@ -38,12 +38,12 @@ _POLL_CHILDREN_S = 0.2
 
 
 class ChildProcesses:
-    """One child process a run, as many at once as there are slots. Needs a flow around it.
+    """Trains each run in a child process, one in each slot at a time. Needs a flow around it.
 
-    A context; when it is left no process of it is left either.
+    A context; leaving it stops every child process.
 
     Args:
-        slots: the environment that pins a training to its CPU or GPU, one for each slot.
+        slots: for each slot, the environment that pins a training to its CPU or GPU.
     """
 
     def __init__(self, home: Home, placement: Placement, slots: Sequence[dict[str, str]]) -> None:
@@ -69,9 +69,9 @@ class ChildProcesses:
         on_tick: Callable[[], None],
         admit: Admit = always,
     ) -> None:
-        """Train the runs. Whatever ends this early, Ctrl-C too, stops the children first."""
+        """Train the runs. An exception or Ctrl-C stops the children first."""
 
-        # A task for each training puts it on the sweep's timeline in Prefect.
+        # As a task, each training appears on the sweep's timeline in Prefect.
         @task(name="train", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
         def train(name: str, run_id: str) -> State[Any]:
             slot = self._free.get()
@@ -85,19 +85,19 @@ class ChildProcesses:
                 return Completed(message=f"{name} finished in {result.train_s:.0f} s")
             return Failed(message=f"{name} {result.status}: {result.reason}")
 
-        waiting, flying = longest_first(runs), dict[PrefectFuture[Any], PlannedRun]()
+        waiting, in_flight = longest_first(runs), dict[PrefectFuture[Any], PlannedRun]()
         try:
             while True:
-                for planned in admitted(waiting, admit, len(self._slots) - len(flying)):
+                for planned in admitted(waiting, admit, len(self._slots) - len(in_flight)):
                     make_ready(RunDir(self._home.runs / planned.id), planned, self._placement)
-                    flying[train.submit(planned.name, planned.id)] = planned
-                if not flying:
+                    in_flight[train.submit(planned.name, planned.id)] = planned
+                if not in_flight:
                     return
-                while not (ended := [future for future in flying if future.state.is_final()]):
+                while not (ended := [future for future in in_flight if future.state.is_final()]):
                     on_tick()
                     time.sleep(_POLL_CHILDREN_S)
                 for future in ended:
-                    planned = flying.pop(future)
+                    planned = in_flight.pop(future)
                     on_finished(planned, result_of(RunDir(self._home.runs / planned.id)))
                 on_tick()
         except BaseException:
@@ -115,9 +115,10 @@ class ChildProcesses:
             if self._stopping.is_set():
                 break
             log.warning("run %s ended with status %d; see %s", run.id, status, log_path)
-            # An exception of the code would come again; a signal or the machine's fault may not.
-            passing = status < 0 or status in (INTERRUPTED, MAY_PASS)
-            if not passing or not tries.another():
+            # The code would raise the same exception again; a signal or a fault of the machine
+            # may not recur.
+            transient = status < 0 or status in (INTERRUPTED, MAY_PASS)
+            if not transient or not tries.another():
                 return give_up(run, f"{_last_line(log_path)}; see {log_path}")
         return None
 
@@ -134,7 +135,7 @@ class ChildProcesses:
 
 
 def _last_line(path: Path) -> str:
-    """The last line a child wrote, which is its exception; nothing where there is no file."""
+    """The last line a child wrote, which is its exception, or `no output`."""
     if not path.is_file():
         return "no output"
     lines = path.read_text(errors="replace").split("\n")

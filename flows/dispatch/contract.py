@@ -9,18 +9,18 @@ from llama_core.config import Placement
 from llama_core.schedule import tokens_spent
 from sweeps.spec import PlannedRun
 
-# A training that is killed goes on from its checkpoint; one that is killed three times without
-# having come any farther stops.
+# A killed training resumes from its checkpoint, and stops when it is killed this many times
+# without progress.
 _ATTEMPTS = 3
-# Seconds a training gets to end its step and write a checkpoint before it is killed.
+# Seconds for a training to end its step and write a checkpoint before it is killed.
 GRACE_S = 30.0
-# What a token of the smallest models costs beside its FLOPs, as FLOPs: about 10 µs on a core.
+# Overhead of a token of the smallest models, as FLOPs: about 10 µs on a core.
 _FLOPS_A_TOKEN = 1e6
 Admit = Callable[[PlannedRun], bool]
 
 
 def always(planned: PlannedRun) -> bool:
-    """Without a cap every run may start."""
+    """Admit every run, for a sweep without a cap."""
     return True
 
 
@@ -38,15 +38,15 @@ class Dispatcher(Protocol):
         """Train the runs, longest first.
 
         Args:
-            admit: asked before a run starts, and again after each `on_finished` for a run it
-                refused; what is refused to the end is not trained.
+            admit: called before a run starts, and again after each `on_finished` for a run it
+                refused; a run it always refuses is not trained.
             on_finished: called once for each run when its result is there.
-            on_tick: called about every second or faster while something is under way.
+            on_tick: called about every second or more often while a run is in flight.
         """
 
 
 def longest_first(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-    """Runs in falling order of expected time, so that no long one starts last and alone."""
+    """Runs in falling order of expected time, so that no long run starts last and alone."""
     return sorted(
         runs,
         key=lambda run: run.flops_spent + _FLOPS_A_TOKEN * tokens_spent(run.run.train),
@@ -55,7 +55,7 @@ def longest_first(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
 
 
 def admitted(waiting: list[PlannedRun], admit: Admit, most: int) -> Iterator[PlannedRun]:
-    """Take out of `waiting` what may start now, in its order and at most so many."""
+    """Remove and yield up to `most` runs of `waiting` that may start now, in order."""
     for planned in list(waiting):
         if most <= 0:
             return
@@ -65,11 +65,11 @@ def admitted(waiting: list[PlannedRun], admit: Admit, most: int) -> Iterator[Pla
             yield planned
 
 
-def give_up(run: RunDir, said: str) -> RunResult:
-    """Record a run that could not be trained, so that the sweep can go on without it.
+def give_up(run: RunDir, reason: str) -> RunResult:
+    """Record a run as failed, so that the sweep can go on without it.
 
     Args:
-        said: what its last attempt said, for a person.
+        reason: the last words of its last attempt.
     """
     with run.waited_for():
         result = run.result()
@@ -77,7 +77,7 @@ def give_up(run: RunDir, said: str) -> RunResult:
             result = RunResult(
                 run_id=run.id,
                 status="failed",
-                reason=f"no result: {said}",
+                reason=f"no result: {reason}",
                 train_s=0.0,
                 device="",
                 finished_at=now(),
@@ -87,7 +87,7 @@ def give_up(run: RunDir, said: str) -> RunResult:
 
 
 class Tries:
-    """Counts the failures of a run since it last came farther."""
+    """Counts failures of a run without progress."""
 
     def __init__(self, run: RunDir) -> None:
         self._run = run
@@ -95,7 +95,7 @@ class Tries:
         self._failed = 0
 
     def another(self) -> bool:
-        """Whether a run that has just failed is worth another try."""
+        """Count a failure; whether the run should be tried again."""
         standing = self._run.standing()
         self._failed = 1 if standing > self._standing else self._failed + 1
         self._standing = standing
@@ -116,4 +116,4 @@ def result_of(run: RunDir) -> RunResult:
 
 
 class SweepFailedError(RuntimeError):
-    """The first trainings of a sweep all failed; the rest is not tried."""
+    """Too many trainings of a sweep or study failed; no more are started."""

@@ -1,4 +1,4 @@
-"""Which processes run a sweep at this moment, noted in the sweep's folder for `isoflop cancel`."""
+"""The processes that run a sweep or a study now, registered in its folder for `isoflop cancel`."""
 
 import json
 import os
@@ -14,13 +14,15 @@ from flows.stack.processes import Process, alive, process_of
 
 @dataclass(frozen=True, slots=True)
 class Controller:
-    """A process that runs a sweep.
+    """A process that runs a sweep or a study.
 
     Attributes:
+        path: the file that registers it.
         flow_run: id of its Prefect flow run; None outside of Prefect.
-        deployed: whether a worker started it, so that Prefect is who stops it.
+        deployed: whether a worker started it, so that Prefect must stop it.
     """
 
+    path: Path
     host: str
     process: Process
     flow_run: str | None
@@ -28,24 +30,29 @@ class Controller:
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs; of another host's nobody here can tell, so yes."""
+        """Whether it is still running; assumed so for another host's process."""
         return self.host != socket.gethostname() or alive(self.process)
+
+    def forget(self) -> None:
+        """Remove the registration of a process that has ended."""
+        self.path.unlink(missing_ok=True)
 
 
 @contextmanager
-def noted(folder: Path) -> Iterator[None]:
-    """Note that this process runs the sweep of the folder, as long as it does."""
+def registered(folder: Path) -> Iterator[None]:
+    """Register this process as one that runs the sweep or study of the folder."""
     from prefect.runtime import deployment, flow_run
 
-    controller = Controller(
-        host=socket.gethostname(),
-        process=process_of("sweep", os.getpid()),
-        flow_run=flow_run.id,
-        deployed=deployment.id is not None,
-    )
-    path = folder / "underway" / f"{controller.host}-{os.getpid()}.json"
+    host = socket.gethostname()
+    content = {
+        "host": host,
+        "process": asdict(process_of("sweep", os.getpid())),
+        "flow_run": flow_run.id,
+        "deployed": deployment.id is not None,
+    }
+    path = folder / "underway" / f"{host}-{os.getpid()}.json"
     path.parent.mkdir(exist_ok=True)
-    write_whole(path, json.dumps(asdict(controller), indent=1))
+    write_whole(path, json.dumps(content, indent=1))
     try:
         yield
     finally:
@@ -53,18 +60,13 @@ def noted(folder: Path) -> Iterator[None]:
 
 
 def controllers(folder: Path) -> list[Controller]:
-    """Who noted that it runs the sweep: living ones, and dead ones that left their note."""
-    found = []
+    """The registered processes: running ones, and dead ones that left their file."""
+    registrations = []
     for path in sorted(folder.glob("underway/*.json")):
         try:
-            data = json.loads(path.read_text())
+            content = json.loads(path.read_text())
         except (FileNotFoundError, ValueError):
             continue  # it has just ended
-        found.append(Controller(**{**data, "process": Process(**data["process"])}))
-    return found
-
-
-def forget(folder: Path, controller: Controller) -> None:
-    """Remove the note of a process that is gone."""
-    path = folder / "underway" / f"{controller.host}-{controller.process.pid}.json"
-    path.unlink(missing_ok=True)
+        process = Process(**content.pop("process"))
+        registrations.append(Controller(path=path, process=process, **content))
+    return registrations

@@ -38,7 +38,7 @@ class WorkPool:
     """One flow run of a deployment for each training; workers pick them up.
 
     Args:
-        store: what the workers read from and write to; None when they share this home.
+        store: where the workers read and write; None when they share this home.
     """
 
     def __init__(
@@ -68,57 +68,58 @@ class WorkPool:
         self._push(runs)
         tries = {run_id: Tries(RunDir(self._home.runs / run_id)) for run_id in by_id}
         leases = {run_id: LeaseWatch(RunDir(self._home.runs / run_id)) for run_id in by_id}
-        waiting, flying, asking = longest_first(runs), dict[UUID, str](), True
+        waiting, in_flight, starting = longest_first(runs), dict[UUID, str](), True
         try:
-            while flying or asking:
-                if asking:
-                    # One creator, one after the other: on SQLite concurrent creation stalls for
-                    # half a minute. A few at a time: a busy server takes a second for each, and
-                    # what is under way wants to be looked at.
+            while in_flight or starting:
+                if starting:
+                    # One after the other: on SQLite concurrent creation stalls for half a minute.
+                    # A few at a time: a busy server takes a second for each, and the runs in
+                    # flight must be checked meanwhile.
                     left = len(waiting)
                     for planned in admitted(waiting, admit, _CREATED_AT_ONCE):
-                        flying[self._start(planned, 0)] = planned.id
-                    asking = left - len(waiting) == _CREATED_AT_ONCE
-                states = read_states(list(flying))
-                for flow_run_id in list(flying):
-                    # A flow run somebody deleted has no state any more, and will not end.
+                        in_flight[self._start(planned, 0)] = planned.id
+                    starting = left - len(waiting) == _CREATED_AT_ONCE
+                states = read_states(list(in_flight))
+                for flow_run_id in list(in_flight):
+                    # A deleted flow run has no state and will never end.
                     state = states.get(flow_run_id)
                     if state is not None and (state.is_cancelling() or state.is_cancelled()):
                         cancelling.add(flow_run_id)
-                    if state is not None and state.is_running():
-                        state = crash(flow_run_id) if leases[flying[flow_run_id]].dead() else state
+                    lease = leases[in_flight[flow_run_id]]
+                    if state is not None and state.is_running() and lease.dead():
+                        state = crash(flow_run_id)
                     if state is not None and not state.is_final():
                         continue
                     if flow_run_id in cancelling and is_ending():
-                        # The whole sweep is cancelled, and this process about to be stopped.
+                        # The whole sweep is cancelled; this process is about to be stopped.
                         continue
-                    run_id = flying.pop(flow_run_id)
+                    run_id = in_flight.pop(flow_run_id)
                     run = RunDir(self._home.runs / run_id)
                     self._pull(run)
                     attempts[run_id] += 1
-                    # A deleted flow run and a crashed one say nothing against another try.
-                    passing = state is None or state.is_crashed()
-                    passing = passing and flow_run_id not in cancelling
-                    if run.result() is None and passing and tries[run_id].another():
+                    # A deleted or crashed flow run may succeed when started again.
+                    transient = state is None or state.is_crashed()
+                    transient = transient and flow_run_id not in cancelling
+                    if run.result() is None and transient and tries[run_id].another():
                         log.warning("run %s: %s; starting it again", run_id, state)
                         leases[run_id] = LeaseWatch(run)
-                        flying[self._start(by_id[run_id], attempts[run_id])] = run_id
+                        in_flight[self._start(by_id[run_id], attempts[run_id])] = run_id
                         continue
-                    said = "its flow run was deleted" if state is None else str(state)
-                    on_finished(by_id[run_id], run.result() or give_up(run, said))
-                    asking = True
+                    reason = "its flow run was deleted" if state is None else str(state)
+                    on_finished(by_id[run_id], run.result() or give_up(run, reason))
+                    starting = True
                 on_tick()
-                if not asking:
+                if not starting:
                     time.sleep(_POLL_SERVER_S)
         except BaseException:
             try:
-                cancel_flow_runs(partial(read_states, list(flying)))
+                cancel_flow_runs(partial(read_states, list(in_flight)))
             except httpx.HTTPError as error:
-                log.warning("Prefect cannot be told to stop the runs in flight: %s", error)
+                log.warning("Prefect did not stop the runs in flight: %s", error)
             raise
 
     def _push(self, runs: Sequence[PlannedRun]) -> None:
-        """Put there what workers need: the corpus, and each run as it stands here."""
+        """Push what workers need: the corpus, and each run as it is here."""
         if self._store is None:
             return
         store, home = self._store, self._home
@@ -129,12 +130,12 @@ class WorkPool:
             insist(partial(store.push, run), f"pushing run {run.id}")
 
     def _pull(self, run: RunDir) -> None:
-        """Bring home what a worker has pushed of a run."""
+        """Fetch what a worker has pushed of a run."""
         if self._store is not None:
             insist(partial(self._store.pull, run), f"fetching run {run.id}")
 
     def _start(self, planned: PlannedRun, attempt: int) -> UUID:
-        """Create the flow run, or join the one under way for the same training."""
+        """Create the flow run, or join one that already trains the same run."""
         while True:
             create = partial(
                 run_deployment,
@@ -150,5 +151,5 @@ class WorkPool:
             done = flow_run.state is not None and flow_run.state.is_final()
             if not done or RunDir(self._home.runs / planned.id).result() is not None:
                 return flow_run.id
-            # That key belongs to a flow run of the past that left no result.
+            # An earlier flow run without a result has used this key.
             attempt += 1

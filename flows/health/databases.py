@@ -1,7 +1,7 @@
-"""The SQLite files of Prefect and MLflow: whether their tables are whole, and making them so.
+"""Check and repair the SQLite files of Prefect and MLflow.
 
-A database that was killed while its tables were made opens no more. Nothing that was paid for is
-in it: it is set aside, never deleted, and `isoflop sync` fills MLflow's anew.
+A server that is killed while it makes its tables leaves a database that it cannot open. No result
+is in it: the file is set aside, never deleted, and `isoflop sync` fills a new one for MLflow.
 """
 
 import os
@@ -25,7 +25,7 @@ _SIDECARS = ("", "-wal", "-shm", "-journal")
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """One of the two.
+    """Prefect's or MLflow's database.
 
     Attributes:
         server: the process of the stack that uses it.
@@ -39,7 +39,7 @@ class Database:
     migrations: Path
 
     def upgrade(self, path: Path, home: Home) -> str:
-        """Bring the file's tables to the newest revision; what went wrong, or nothing."""
+        """Bring the tables to the newest revision; returns the error, empty without one."""
         command, environment = {
             "MLflow": (["mlflow", "db", "upgrade", f"sqlite:///{path}"], {}),
             "Prefect": (
@@ -57,19 +57,19 @@ class Database:
             text=True,
             check=False,
         )
-        state, said = inspect(self, path)
+        state, description = inspect(self, path)
         if done.returncode == 0 and state == "whole":
             return ""
-        told = [line.strip() for line in (done.stderr + done.stdout).splitlines()]
-        errors = [line for line in told if "rror" in line and not line.startswith("(Background")]
-        return errors[-1][:200] if done.returncode and errors else said
+        lines = [line.strip() for line in (done.stderr + done.stdout).splitlines()]
+        errors = [line for line in lines if "rror" in line and not line.startswith("(Background")]
+        return errors[-1][:200] if done.returncode and errors else description
 
 
 State = Literal["absent", "whole", "old", "newer", "broken"]
 
 
 def databases(settings: Settings, home: Home) -> list[Database]:
-    """Prefect's and MLflow's, where the settings put them."""
+    """Prefect's and MLflow's databases by the settings."""
     prefect = Path(str(find_spec("prefect").submodule_search_locations[0]))  # type: ignore[union-attr, index]
     mlflow = Path(str(find_spec("mlflow").submodule_search_locations[0]))  # type: ignore[union-attr, index]
     return [
@@ -89,10 +89,10 @@ def databases(settings: Settings, home: Home) -> list[Database]:
 
 
 def inspect(database: Database, path: Path) -> tuple[State, str]:
-    """How the tables stand, and a sentence about it. Changes nothing in them."""
+    """The state of the tables, and a description of it. Changes nothing in them."""
     if not path.exists() or not path.stat().st_size:
         return "absent", "not made yet"
-    # Where a writer was killed, SQLite first takes back what it had begun, as for every reader.
+    # SQLite first rolls back what a killed writer had begun, as for every reader.
     try:
         with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=10)) as connection:
             [verdict] = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -118,21 +118,21 @@ def inspect(database: Database, path: Path) -> tuple[State, str]:
 
 def users(path: Path) -> list[psutil.Process]:
     """Processes of this user that have the file open."""
-    found = []
+    processes = []
     for process in psutil.process_iter():
         try:
             if any(opened.path == str(path) for opened in process.open_files()):
-                found.append(process)
+                processes.append(process)
         except (psutil.AccessDenied, psutil.NoSuchProcess, OSError):
             continue
-    return found
+    return processes
 
 
 def upgrade_or_set_aside(database: Database, home: Home) -> tuple[str, bool]:
-    """Make a database usable that nobody has open: what was done, and whether it lost its rows.
+    """Repair a database that no process has open; returns what was done and whether rows were lost.
 
-    It is tried on a copy first: where its tables can be brought up, the copy takes its place.
-    Otherwise the file is set aside for the server to make a new one.
+    A copy is upgraded first and replaces the file if that succeeds. Otherwise the file is set
+    aside, and the server makes a new one.
     """
     assert database.path is not None
     path = database.path
@@ -151,24 +151,24 @@ def upgrade_or_set_aside(database: Database, home: Home) -> tuple[str, bool]:
 
 
 def _sqlite_path(address: str) -> Path | None:
-    found = re.match(r"sqlite(?:\+\w+)?:///(.+)$", address)
-    return Path(found.group(1)) if found else None
+    match = re.match(r"sqlite(?:\+\w+)?:///(.+)$", address)
+    return Path(match.group(1)) if match else None
 
 
 def _revisions(migrations: Path) -> tuple[set[str], str]:
-    """All revisions of a folder of alembic scripts, and the one that no other follows."""
+    """All revisions of a folder of alembic scripts, and the newest."""
     pattern = re.compile(r"^(down_)?revision(?:\s*:[^=]+)?\s*=\s*['\"]([^'\"]+)['\"]", re.MULTILINE)
-    found: set[str] = set()
+    revisions: set[str] = set()
     followed: set[str] = set()
     for script in migrations.glob("*.py"):
         for down, revision in pattern.findall(script.read_text()):
-            (followed if down else found).add(revision)
-    [head] = found - followed
-    return found, head
+            (followed if down else revisions).add(revision)
+    [head] = revisions - followed
+    return revisions, head
 
 
 def _copy(path: Path, copy: Path) -> None:
-    """A copy with what is still in the write-ahead log."""
+    """Copy the file, including what is still in the write-ahead log."""
     _remove(copy)
     with sqlite3.connect(path) as source, sqlite3.connect(copy) as target:
         source.backup(target)

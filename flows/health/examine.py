@@ -1,4 +1,4 @@
-"""What is wrong with a home and its stack, and mending it: the checks and their order."""
+"""The checks of a home and its stack, in order."""
 
 from flows.health.finding import Check, Finding
 from flows.health.local_checks import check_disk, check_leftovers, check_versions
@@ -6,10 +6,10 @@ from flows.settings import Home, Settings
 
 
 def examine(settings: Settings, home: Home, *, mend: bool) -> list[tuple[str, list[Finding]]]:
-    """Every check by name with its findings, in the order in which one fault explains the next.
+    """Findings of every check by name, ordered so that earlier faults explain later ones.
 
     Args:
-        mend: put right what can be; otherwise nothing is touched.
+        mend: repair what can be repaired; otherwise nothing is changed.
     """
     from flows.health import stack_checks as stack
 

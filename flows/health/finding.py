@@ -1,4 +1,4 @@
-"""What a check of `isoflop doctor` reports."""
+"""A fault that a check of `isoflop doctor` reports."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from flows.settings import Home, Settings
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is wrong.
+    """A fault.
 
     Attributes:
-        what: was found.
-        done: about it; empty when nothing was.
-        remedy: what to do by hand; empty when it is mended.
+        what: the fault.
+        done: the repair; empty when there was none.
+        remedy: what to do by hand; empty when it is repaired.
     """
 
     what: str
@@ -21,5 +21,5 @@ class Finding:
     remedy: str = ""
 
 
-# A check looks, mends if it is told to, and yields what it found.
+# A check yields the faults it finds; where its last argument is true, it repairs them.
 Check = Callable[[Settings, Home, bool], Iterator[Finding]]

@@ -24,23 +24,24 @@ from llama_core.counting import count_params
 from sweeps.spec import PlannedRun
 
 _GIB = 2**30
-# Databases, logs, curves and reports of any sweep want some room too.
+# For databases, logs, curves and reports.
 _LEAST_FREE = 0.2 * _GIB
 # Weights and AdamW's two moments, fp32.
 _STATE_BYTES = 3 * 4
 
 
 def check_versions(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
-    """Installed packages against the ranges isoflop was tested with, and against each other."""
+    """Check installed packages against the ranges isoflop was tested with, and each other."""
     for requirement in _requirements():
         try:
-            found = version(requirement.name)
+            installed = version(requirement.name)
         except PackageNotFoundError:
-            found = ""
-        if found and requirement.specifier.contains(found, prereleases=True):
+            installed = ""
+        if installed and requirement.specifier.contains(installed, prereleases=True):
             continue
-        what = f"{requirement.name} {found or 'is not installed'}, and isoflop needs {requirement}"
-        if requirement.name == "fastapi" and found:
+        state = installed or "is not installed"
+        what = f"{requirement.name} {state}, and isoflop needs {requirement}"
+        if requirement.name == "fastapi" and installed:
             what += ": prefect allows it, but its server does not start with 0.155 and newer"
         command = f"{sys.executable} -m pip install -c constraints.txt '{requirement}'"
         yield Finding(what, remedy=command)
@@ -53,18 +54,21 @@ def check_versions(settings: Settings, home: Home, mend: bool) -> Iterator[Findi
 
 
 def _requirements() -> list[Requirement]:
-    """What isoflop needs: by pyproject.toml, which may be newer than what pip once noted."""
+    """isoflop's requirements: from pyproject.toml, which may be newer than pip's record."""
     path = ROOT / "pyproject.toml"
     if path.exists():
-        told = tomllib.loads(path.read_text())["project"]["dependencies"]
+        dependencies = tomllib.loads(path.read_text())["project"]["dependencies"]
     else:
-        told = requires("isoflop") or []
-    parsed = map(Requirement, told)
-    return [one for one in parsed if one.marker is None or one.marker.evaluate({"extra": ""})]
+        dependencies = requires("isoflop") or []
+    return [
+        requirement
+        for requirement in map(Requirement, dependencies)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+    ]
 
 
 def check_disk(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
-    """Free space against what the checkpoints and weights of unfinished runs will take."""
+    """Check that checkpoints and weights of unfinished runs fit on the disk."""
     free = shutil.disk_usage(home.root).free
     todo = [run for plan in read_plans(home) for run in missing(plan.runs, home)]
     needed = int(_LEAST_FREE + space_needed(todo, home, at_once=_at_once(home)))
@@ -76,15 +80,15 @@ def check_disk(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
         f"{free / _GIB:.2f} GiB are free, and {len(todo)} runs to be trained need "
         f"{needed / _GIB:.2f} GiB; largest in {home.root}: {places}",
         remedy="free some, or move the folder and set ISOFLOP_HOME; nothing was removed: runs and "
-        "sweeps were paid for, logs and *.set-aside-* may go",
+        "sweeps hold results, logs and *.set-aside-* can be deleted",
     )
 
 
 def space_needed(runs: list[PlannedRun], home: Home, *, at_once: int) -> float:
     """Bytes that training these runs will take on disk.
 
-    Final weights of every horizon of all; checkpoints of the largest that train at once, each as
-    many as are kept and the one being written, with the trunk beside a cooldown branch.
+    Final weights of all horizons of all runs, and the checkpoints of the largest runs that train at
+    once: those kept and the one being written, of the trunk and of a cooldown branch.
     """
     finals, states = 0.0, []
     for planned in runs:
@@ -107,7 +111,7 @@ def _size(path: Path) -> int:
 
 
 def check_leftovers(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
-    """Drafts of files whose writer is gone. Locks leave none: the kernel frees them."""
+    """Check for drafts of files whose writer has ended. The kernel frees locks itself."""
     stale = []
     for path in home.root.rglob(".*.part"):
         writer = re.search(r"\.(\d+)\.part$", path.name)

@@ -1,4 +1,4 @@
-"""The doctor's checks of databases, servers, workers and of runs that nobody trains any more."""
+"""The doctor's checks of databases, servers, workers, and runs that no process trains."""
 
 import os
 import time
@@ -25,30 +25,30 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
 
-# A server that is busy answers late; one that hangs does not.
+# A busy server answers late; one that hangs does not answer.
 _ANSWERS_S = 10.0
-# Workers tell every 30 s that they live.
+# Workers send a heartbeat every 30 s.
 _SILENT_S = 180.0
-# Runs tell every 30 s; three missed ones are what the automation of `isoflop up` waits for too.
+# Runs send a heartbeat every 30 s; the automation of `isoflop up` waits for three missed ones too.
 _DEAD_S = 90.0
-# Between pick-up and start lie seconds, on a process worker.
+# On a process worker a run starts within seconds of being picked up.
 _PENDING_S = 60.0
-_LOOK = "isoflop doctor"
+_DOCTOR = "isoflop doctor"
 
 
 def check_databases(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
-    """Tables that are half made or damaged."""
+    """Check for tables that are incomplete or damaged."""
     for database in databases(settings, home):
         if database.path is None:
             continue
-        state, said = inspect(database, database.path)
+        state, description = inspect(database, database.path)
         if state in ("absent", "whole"):
             continue
-        what = f"{database.name}'s database {database.path.name} {said}"
+        what = f"{database.name}'s database {database.path.name} {description}"
         if state == "newer":
             yield Finding(what, remedy=f"install that version of {database.name.lower()} again")
         elif not mend:
-            yield Finding(what, remedy=f"{_LOOK} completes its tables, or sets it aside")
+            yield Finding(what, remedy=f"{_DOCTOR} completes its tables, or sets it aside")
         else:
             yield _mend_database(database, what, settings, home)
 
@@ -59,13 +59,13 @@ def _mend_database(database: Database, what: str, settings: Settings, home: Home
     stop(ours, alive)
     if others := users(database.path):
         named = ", ".join(f"{other.pid} ({other.name()})" for other in others)
-        return Finding(what, remedy=f"stop process {named}, which uses it, then {_LOOK}")
+        return Finding(what, remedy=f"stop process {named}, which uses it, then {_DOCTOR}")
     done, lost = upgrade_or_set_aside(database, home)
     if lost and database.name == "MLflow":
         from flows.mirror.sync import sync_all
 
         try:
-            # Where it is a server's, the server comes first and makes the tables.
+            # A server's own database: the server is started first and makes the tables.
             if ours:
                 restart_server(settings, home, database.server)
             done += f"; {sync_all(settings, home)} runs were written to it anew"
@@ -75,7 +75,7 @@ def _mend_database(database: Database, what: str, settings: Settings, home: Home
 
 
 def check_servers(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
-    """Servers of `isoflop up` that died or hang. A stack that is down is none."""
+    """Check for servers of `isoflop up` that died or hang. A stack that is down is no fault."""
     pages = {
         "prefect-server": f"{settings.prefect_api}/health",
         "mlflow-server": f"{settings.mlflow_address}/health",
@@ -87,7 +87,7 @@ def check_servers(settings: Settings, home: Home, mend: bool) -> Iterator[Findin
         fault = "hangs" if alive(process) else "died"
         what = f"{process.name} (pid {process.pid}) {fault}"
         if not mend:
-            yield Finding(what, remedy=f"{_LOOK} starts it again")
+            yield Finding(what, remedy=f"{_DOCTOR} starts it again")
             continue
         stop([process], alive)
         try:
@@ -108,20 +108,20 @@ def _answers(page: str) -> bool:
 
 
 def check_workers(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
-    """Workers of `isoflop up` that died, or that the server has not heard for minutes."""
+    """Check for workers of `isoflop up` that died or sent no heartbeat for minutes."""
     workers = [process for process in noted(home) if "worker" in process.name]
     if not workers or not server_answers(settings):
         return
     os.environ.update(prefect_environment(settings, home))
-    heard = worker_heartbeats(settings)
+    heartbeats = worker_heartbeats(settings)
     for process in workers:
-        silent_s = _age(heard.get(process.name))
+        silent_s = _age(heartbeats.get(process.name))
         if alive(process) and (silent_s is None or silent_s < _SILENT_S):
             continue
-        fault = f"has said nothing for {silent_s:.0f} s" if alive(process) else "died"
+        fault = f"has sent no heartbeat for {silent_s:.0f} s" if alive(process) else "died"
         what = f"{process.name} (pid {process.pid}) {fault}"
         if not mend:
-            yield Finding(what, remedy=f"{_LOOK} starts it again")
+            yield Finding(what, remedy=f"{_DOCTOR} starts it again")
             continue
         stop([process], alive)
         since = datetime.now(UTC)
@@ -135,9 +135,9 @@ def check_workers(settings: Settings, home: Home, mend: bool) -> Iterator[Findin
 
 
 def check_flow_runs(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
-    """Flow runs that Prefect believes in and nobody executes.
+    """Check for flow runs in flight in Prefect that no process executes.
 
-    Told that such a run has crashed, a sweep that waits for it starts it again.
+    When such a run is marked as crashed, the sweep that waits for it starts it again.
     """
     if not server_answers(settings):
         return
@@ -152,39 +152,38 @@ def check_flow_runs(settings: Settings, home: Home, mend: bool) -> Iterator[Find
     for flow_run, why in dead:
         what = f"flow run {flow_run.name} is {flow_run.state_name} in Prefect, and {why}"
         if not mend:
-            yield Finding(what, remedy=f"{_LOOK} ends it; its sweep then starts it again")
+            yield Finding(what, remedy=f"{_DOCTOR} ends it; its sweep then starts it again")
             continue
         crash_flow_runs(settings, [flow_run.id], f"isoflop doctor: {why}")
         yield Finding(what, done="ended as crashed; a sweep that waits for it starts it again")
 
 
 def _only_our_workers(client: "SyncPrefectClient", home: Home) -> bool:
-    """Whether every worker that trains for this server is on this machine."""
+    """Whether every training worker of this server is on this machine."""
     known = {process.name for process in noted(home)}
-    heard = client.read_workers_for_work_pool(TRAIN_POOL)
     living = {
         worker.name
-        for worker in heard
+        for worker in client.read_workers_for_work_pool(TRAIN_POOL)
         if (age := _age(worker.last_heartbeat_time)) is not None and age < _SILENT_S
     }
     return living <= known
 
 
 def _why_dead(client: "SyncPrefectClient", flow_run: "FlowRun", *, only_ours: bool) -> str:
-    """Why nobody can be executing this run; empty if somebody may be."""
+    """Why no process can be executing this run; empty if one may be."""
     assert flow_run.state is not None
     pid, state = flow_run.infrastructure_pid, flow_run.state
     since = _age(state.timestamp) or 0.0
     for tag in flow_run.tags:
-        # A sweep in a process of this machine, see `process_tag`.
+        # A sweep or study in a process of this machine, see `process_tag`.
         if tag == process_tag(_pid_of(tag)):
             return "" if psutil.pid_exists(_pid_of(tag)) else f"process {_pid_of(tag)} is gone"
-    gone = bool(pid and pid.isdigit() and only_ours and not psutil.pid_exists(int(pid)))
+    dead = bool(pid and pid.isdigit() and only_ours and not psutil.pid_exists(int(pid)))
     if state.is_pending():
-        if (gone or pid is None) and since > _PENDING_S:
+        if (dead or pid is None) and since > _PENDING_S:
             return f"was picked up {since:.0f} s ago and never started"
         return ""
-    if gone:
+    if dead:
         return f"its process {pid} is gone"
     quiet = min(since, _heartbeat_age(client, flow_run))
     return f"sent no heartbeat for {quiet:.0f} s" if quiet > _DEAD_S else ""
@@ -196,7 +195,7 @@ def _pid_of(tag: str) -> int:
 
 
 def _heartbeat_age(client: "SyncPrefectClient", flow_run: "FlowRun") -> float:
-    """Seconds since a run's last heartbeat; infinite when it never sent one."""
+    """0 if a run sent a heartbeat within the limit, else infinity."""
     from prefect.events.filters import (
         EventFilter,
         EventNameFilter,
@@ -221,7 +220,7 @@ def _age(moment: Any) -> float | None:
 
 
 def check_mirror(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
-    """Runs that MLflow shows as running and nobody trains."""
+    """Check for runs that are running in MLflow and that no process trains."""
     from flows.mirror.client import mirror_error
     from flows.mirror.tracker import open_tracker
 
@@ -240,7 +239,7 @@ def check_mirror(settings: Settings, home: Home, mend: bool) -> Iterator[Finding
             what = f"run {run_id} of sweep {sweep} is running in MLflow, and nobody trains it"
             known = planned.get((sweep, run_id))
             if not mend:
-                yield Finding(what, remedy=f"{_LOOK} ends it there")
+                yield Finding(what, remedy=f"{_DOCTOR} ends it there")
             elif known is not None and run.result() is not None:
                 tracker.publish(run, known)
                 yield Finding(what, done="brought up to its result")

@@ -1,4 +1,4 @@
-"""What there is: processes of the stack, sweeps, runs in flight, disk."""
+"""Status of a home: processes of the stack, sweeps, runs in flight, disk."""
 
 import os
 import shutil
@@ -22,8 +22,8 @@ _GIB = 2**30
 def read_status(settings: Settings, home: Home) -> dict[str, Any]:
     """Processes, sweeps, runs in flight and disk as plain data.
 
-    `heartbeat_s` is the age in seconds of the last sign of life: of a worker, what the Prefect
-    server heard; of a run, the newest row of its curve. None where there is none yet.
+    `heartbeat_s` is the age of the last heartbeat in seconds: for a worker by the Prefect server,
+    for a run by the newest row of its curve; None where there is none yet.
     """
     plans = read_plans(home)
     disk = shutil.disk_usage(home.root)
@@ -55,10 +55,10 @@ def read_status(settings: Settings, home: Home) -> dict[str, Any]:
 
 def _processes(settings: Settings, home: Home) -> list[dict[str, Any]]:
     known = noted(home)
-    heard: dict[str, datetime] = {}
+    heartbeats: dict[str, datetime] = {}
     if known and server_answers(settings):
         os.environ.update(prefect_environment(settings, home))
-        heard = worker_heartbeats(settings)
+        heartbeats = worker_heartbeats(settings)
     now = datetime.now(UTC)
     return [
         {
@@ -66,7 +66,9 @@ def _processes(settings: Settings, home: Home) -> list[dict[str, Any]]:
             "pid": process.pid,
             "state": _state(process, settings),
             "heartbeat_s": (
-                (now - heard[process.name]).total_seconds() if process.name in heard else None
+                (now - heartbeats[process.name]).total_seconds()
+                if process.name in heartbeats
+                else None
             ),
         }
         for process in known
@@ -85,7 +87,7 @@ def _state(process: Process, settings: Settings) -> str:
 
 
 def _count(plan: Plan, home: Home) -> tuple[int, int, int, int]:
-    """Runs of a plan that are finished, failed, training, and still to do."""
+    """Numbers of a plan's runs that are finished, failed, training, and still to do."""
     states = [run_state(RunDir(home.runs / planned.id)) for planned in plan.runs]
     finished, training = states.count("finished"), states.count("training")
     to_do = states.count("interrupted") + states.count("planned")

@@ -1,4 +1,4 @@
-"""A study on this machine: its ranges, and the corpus prepared for it. No Prefect here."""
+"""A study on this machine: its search ranges and its prepared corpus. No Prefect here."""
 
 from collections.abc import Callable
 
@@ -16,15 +16,15 @@ from sweeps.tune_spec import Dimension, TuneSpec, box
 def prepare_tune(
     spec: TuneSpec, home: Home, progress: Callable[[str], None] | None = None
 ) -> DataRef:
-    """Prepare the corpus, or find it prepared, and see that every trial can be trained on it.
+    """Prepare the corpus, or find it prepared, and check that every trial can be trained on it.
 
     Raises:
-        ValueError: a width, a budget or the corpus cannot be used; nothing is asked yet.
+        ValueError: a width, a budget or the corpus cannot be used.
     """
     largest = []
     for width in spec.ladder.widths:
         model = shape(spec.ladder, width, spec.corpus.vocab_size)
-        corner = {found.name: found.high for found in search_box(spec, model)}
+        corner = {dimension.name: dimension.high for dimension in search_box(spec, model)}
         largest.append(trial_run(spec, model, DataRef(digest=""), 0, corner))
     corpus = prepare(spec.corpus, home.root, progress)
     for run in largest:
@@ -33,15 +33,15 @@ def prepare_tune(
 
 
 def search_box(spec: TuneSpec, model: ModelConfig) -> list[Dimension]:
-    """What is searched at one width, with the published rules asked at each of its budgets."""
+    """The search ranges at one width, from the published rules at each of its budgets."""
     counts = count_params(model)
     rules: dict[str, list[float]] = {"lr": [], "batch_tokens": []}
     for tokens in spec.tokens:
-        said = predictions(
+        predicted = predictions(
             n_params=counts.multiplying,
             n_params_non_embedding=counts.non_embedding,
             tokens=tokens,
         )
-        for quantity, value in said.select("quantity", "value").iter_rows():
+        for quantity, value in predicted.select("quantity", "value").iter_rows():
             rules[quantity].append(value)
     return box(spec, lr_rules=rules["lr"], batch_rules=rules["batch_tokens"])

@@ -1,4 +1,4 @@
-"""From a study's trials to its table, laws and page on disk, and to MLflow; no training."""
+"""Write a study's table, laws and page from its trials, and mirror them to MLflow."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from analysis.tuning.page import fit_lines, study_page
 from analysis.tuning.surface import Axis
 from flows.files import write_whole
 from flows.mirror.contract import Publisher
-from flows.runs.directory import RunDir
+from flows.runs.directory import RunDir, RunResult
 from flows.runs.table import observations
 from flows.settings import Home
 from llama_core.counting import count_params
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TuneReport:
-    """What a study came to.
+    """Result of a study.
 
     Attributes:
         page: the HTML file.
         verdict: a few lines for a terminal.
-        document: the laws as `fit-lr` gives them, with the study's name; None without a fit.
+        document: what `fit-lr --json` writes, with the study's name; None without a fit.
     """
 
     page: Path
@@ -57,7 +57,7 @@ def finish_tune(
     draft.replace(folder / "trials.csv")
     ranges = {
         count_params(width.model).multiplying: [
-            Axis(found.name, found.low, found.high) for found in width.box
+            Axis(dimension.name, dimension.low, dimension.high) for dimension in width.box
         ]
         for width in widths
     }
@@ -89,18 +89,18 @@ def finish_tune(
 
 
 def trial_table(runs: Sequence[tuple[FrozenTrial, PlannedRun]], home: Home) -> pl.DataFrame:
-    """One row for each trial and budget: what was tried, what was reached, why it is left out.
+    """One row for each trial and budget: parameters, loss, and why it is excluded from the fit.
 
-    `lr` and `batch_tokens` are what was trained, after rounding to whole sequences.
+    `lr` and `batch_tokens` are the trained values, after rounding to whole sequences.
     """
     rows = []
     for trial, run in runs:
         for row in observations([run], home):
-            tried = {name: trial.params.get(name) for name in AXES}
-            tried |= {"lr": row["lr"], "batch_tokens": float(row["batch_tokens"])}
+            params = {name: trial.params.get(name) for name in AXES}
+            params |= {"lr": row["lr"], "batch_tokens": float(row["batch_tokens"])}
             kept = ("n_params", "tokens", "val_loss", "status", "excluded_reason", "name")
             rows.append(
-                {"trial": trial.number, "run": run.id, **{key: row[key] for key in kept}, **tried}
+                {"trial": trial.number, "run": run.id, **{key: row[key] for key in kept}, **params}
             )
     columns = dict.fromkeys(AXES, pl.Float64) | {
         "val_loss": pl.Float64,
@@ -108,3 +108,13 @@ def trial_table(runs: Sequence[tuple[FrozenTrial, PlannedRun]], home: Home) -> p
     }
     table = pl.DataFrame(rows, schema_overrides=columns, infer_schema_length=None)
     return table.drop(name for name in AXES if table[name].is_null().all())
+
+
+def trial_line(planned: PlannedRun, result: RunResult) -> str:
+    """One line with a trial's settings and its losses, or its failure."""
+    train = planned.run.train
+    losses = ", ".join(f"{end.val_loss:.4f}" for end in result.observations)
+    return (
+        f"{planned.name}: lr {train.optimizer.lr:.2e}, batch {train.batch_tokens:,}: "
+        f"{losses or f'{result.status}, {result.reason}'}"
+    )

@@ -1,7 +1,7 @@
-"""One width's study in Optuna: what is asked, what was told. Only the controller calls this.
+"""One width's study in Optuna: trials proposed and their outcomes. Only the controller calls this.
 
-What is asked is a pure function of the spec's seed and of what earlier generations were told, in
-order of number, so that a study killed at any moment ends as one that was left alone.
+Proposals are a pure function of the spec's seed and of the outcomes of earlier generations in
+order of number, so a study that is killed at any moment ends like one that was not.
 """
 
 import hashlib
@@ -27,8 +27,8 @@ _LOCK = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What became of a trial: its parameters, and its loss; None for one that was given up."""
+class TrialOutcome:
+    """A trial's parameters and its loss; None for a failed trial."""
 
     params: dict[str, float]
     loss: float | None
@@ -47,38 +47,38 @@ class WidthStudy:
         )
 
     def trials(self) -> list[FrozenTrial]:
-        """Every trial in order of number."""
-        found: list[FrozenTrial] = self._study.get_trials(deepcopy=False)
-        return found
+        """All trials in order of number."""
+        trials: list[FrozenTrial] = self._study.get_trials(deepcopy=False)
+        return trials
 
     def open_trials(self, wanted: int) -> list[FrozenTrial]:
-        """Trials without an outcome: left by a killed controller, or else asked now.
+        """Trials without an outcome: those of a killed controller, else new proposals.
 
-        A new generation is asked when every trial before it has its outcome.
+        A new generation is proposed when all earlier trials have an outcome.
 
         Args:
-            wanted: trials the study is to have in all.
+            wanted: number of trials of the whole study.
         """
         trials = self.trials()
         first, last = self._generation(len(trials))
         settled = all(trial.state.is_finished() for trial in trials[:first])
         if settled and len(trials) < min(last, wanted):
-            told = [told_of(trial) for trial in trials[:first]]
-            asked = propose(self._spec, self._box, told, last - first)
-            for params in asked[len(trials) - first : min(last, wanted) - first]:
+            outcomes = [outcome_of(trial) for trial in trials[:first]]
+            proposed = propose(self._spec, self._box, outcomes, last - first)
+            for params in proposed[len(trials) - first : min(last, wanted) - first]:
                 self._study.add_trial(self._running(params))
             trials = self.trials()
         return [trial for trial in trials if not trial.state.is_finished()]
 
     def tell(self, number: int, loss: float | None) -> None:
-        """Record a trial's loss; None gives it up."""
+        """Record a trial's loss; None records a failure."""
         if loss is None:
             self._study.tell(number, state=TrialState.FAIL)
         else:
             self._study.tell(number, loss)
 
     def importances(self) -> dict[str, float]:
-        """Optuna's own judgement of which parameter matters most; empty where it has none."""
+        """Optuna's importance of each parameter; empty where it cannot be computed."""
         try:
             return dict(optuna.importance.get_param_importances(self._study))
         except (ValueError, RuntimeError):
@@ -99,15 +99,15 @@ class WidthStudy:
 
 
 def propose(
-    spec: TuneSpec, box: Sequence[Dimension], told: Sequence[Told], count: int
+    spec: TuneSpec, box: Sequence[Dimension], outcomes: Sequence[TrialOutcome], count: int
 ) -> list[dict[str, float]]:
-    """Parameters of the generation that follows the trials told, a pure function of all four.
+    """Parameters of the generation that follows these outcomes, a pure function of all four.
 
-    The first are points of a scrambled Sobol sequence; later ones are Optuna's GPSampler's, which
-    sees its own open trials and so does not ask for one point twice. Measured against TPE in
+    The first generation is a scrambled Sobol sequence; later ones come from Optuna's GPSampler,
+    which sees its own open trials and so proposes no point twice. Measured against TPE in
     docs/benchmarks/tuning_cpu_202611.md.
     """
-    if not told:
+    if not outcomes:
         unit = qmc.Sobol(len(box), rng=spec.seed).random(_power_of_two(count))[:count]
         return [
             {
@@ -116,28 +116,30 @@ def propose(
             }
             for point in unit
         ]
-    study = optuna.create_study(sampler=_sampler(spec.seed, len(told)), direction="minimize")
+    study = optuna.create_study(sampler=_sampler(spec.seed, len(outcomes)), direction="minimize")
     distributions = _distributions(box)
     study.add_trials(
         [
             create_trial(value=trial.loss, params=trial.params, distributions=distributions)
-            for trial in told
+            for trial in outcomes
             if trial.loss is not None
         ]
     )
     return [study.ask(distributions).params for _ in range(count)]
 
 
-def told_of(trial: FrozenTrial) -> Told:
-    """What became of a finished trial."""
-    return Told(dict(trial.params), trial.value if trial.state == TrialState.COMPLETE else None)
+def outcome_of(trial: FrozenTrial) -> TrialOutcome:
+    """The outcome of a finished trial."""
+    return TrialOutcome(
+        dict(trial.params), trial.value if trial.state == TrialState.COMPLETE else None
+    )
 
 
 def open_storage(uri: str | None, folder: Path) -> BaseStorage:
     """The database of the settings, or a journal file in the study's folder.
 
-    The caller holds the folder, so a lock found here was left by a process that was killed, as
-    was a last line without its end.
+    The caller has locked the folder, so a lock file or an unfinished last line in it was left by a
+    killed process.
     """
     if uri is not None:
         return RDBStorage(uri)
@@ -152,7 +154,7 @@ def open_storage(uri: str | None, folder: Path) -> BaseStorage:
 
 
 def study_name(spec: TuneSpec, data_digest: str, width: int, box: Sequence[Dimension]) -> str:
-    """Name in Optuna: what is asked under another spec or on other text is another study."""
+    """Name in Optuna: another spec, or another corpus, is another study."""
     body = f"{spec.identity}\n{data_digest}\n{list(box)}"
     return f"{spec.name}-d{width}-{hashlib.sha256(body.encode()).hexdigest()[:12]}"
 
@@ -164,22 +166,22 @@ def _distributions(box: Sequence[Dimension]) -> dict[str, FloatDistribution]:
     }
 
 
-def _sampler(seed: int, told: int) -> BaseSampler:
-    # A new seed for each generation: what is asked must not depend on how often we were started.
-    digest = hashlib.sha256(f"{seed}/{told}".encode()).digest()
+def _sampler(seed: int, count: int) -> BaseSampler:
+    # Each generation has its own seed: proposals must not depend on how often we were started.
+    digest = hashlib.sha256(f"{seed}/{count}".encode()).digest()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return GPSampler(seed=int.from_bytes(digest[:4], "big"), n_startup_trials=1)
 
 
 def _power_of_two(count: int) -> int:
-    """Sobol's sequence is balanced in powers of two only."""
+    """Next power of two, at which Sobol's sequence is balanced."""
     return 1 << (count - 1).bit_length()
 
 
 @dataclass(frozen=True, slots=True)
 class Width:
-    """One width of a study: its model, what is searched, and the study itself."""
+    """One width of a study: its model, its search ranges, and its trials."""
 
     model: ModelConfig
     box: tuple[Dimension, ...]

@@ -12,7 +12,7 @@ from sweeps.spec import PlannedRun
 
 log = logging.getLogger(__name__)
 
-# A point is the mean over so many times more tokens than the point before.
+# Width of a bin in log tokens: a bin ends at 3 % more tokens than it begins.
 _BIN = math.log(1.03)
 
 
@@ -25,9 +25,9 @@ class _Line:
 
 
 class CurveReader:
-    """Follows one run's curve and keeps of it what a picture can show.
+    """Follows one run's curve and averages it to the resolution of a figure.
 
-    Memory and time do not grow with the square of the curve: every row is read once.
+    Every row is read once, so time grows with the curve's length and memory with its logarithm.
     """
 
     def __init__(self, planned: PlannedRun, run: RunDir) -> None:
@@ -41,11 +41,11 @@ class CurveReader:
         self._n_params = count_params(planned.run.model).multiplying
 
     def read(self) -> None:
-        """Take in the rows that are new."""
+        """Read the rows written since the last call."""
         try:
             size = self._path.stat().st_size
             if size < self._read_to:
-                # Set aside and begun again.
+                # The curve was set aside and starts again.
                 self._read_to, self._lines, self._val_losses = 0, {}, {}
             with self._path.open("rb") as handle:
                 handle.seek(self._read_to)
@@ -58,7 +58,7 @@ class CurveReader:
             try:
                 self._take(json.loads(line))
             except ValueError:
-                log.warning("%s holds a line that is none of a curve", self._path)
+                log.warning("%s holds a line that is no row of a curve", self._path)
 
     def _take(self, row: dict[str, Any]) -> None:
         if row["kind"] == "eval":
@@ -90,7 +90,7 @@ class CurveReader:
         ]
 
     def observation_rows(self) -> list[dict[str, Any]]:
-        """What is known by now of the cells planned: the horizons that have been evaluated."""
+        """Observations of the planned cells whose horizons have been evaluated."""
         return [
             {
                 "run_id": f"{self._planned.id}@{cell.tokens}",

@@ -1,9 +1,9 @@
 """The page of a sweep while it trains: HOME/sweeps/<name>/live.html.
 
-Rewritten about every ten seconds from what is new on the curves, so that looking on takes next to
-nothing from the trainings: plotly.js is written once beside it, curves are averaged as they are
-read, and a page that was costly to make is made less often. When the sweep has ended the page is
-written a last time, with plotly.js inside and without refreshing itself.
+Rewritten about every ten seconds from the new rows of the curves, at next to no cost to the
+trainings: plotly.js is written once beside the page, curves are averaged as they are read, and a
+page that takes long to make is made less often. When the sweep ends, the page is written a last
+time, with plotly.js inside and without reloading itself.
 """
 
 import logging
@@ -11,8 +11,6 @@ import time
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import polars as pl
 from plotly.offline import get_plotlyjs
@@ -21,19 +19,20 @@ from analysis.fit.curve_figures import draw_loss_curves, loss_curves_data
 from analysis.fit.isoflop import fit_isoflop
 from analysis.fit.isoflop_figures import draw_isoflop, isoflop_data
 from analysis.page import Page
-from flows.runs.directory import RunDir, RunResult
+from flows.runs.directory import RunDir
 from flows.settings import Home
 from flows.watch.curves import CurveReader
-from flows.watch.progress import SweepGauge, SweepProgress, progress_cells
+from flows.watch.progress import SweepProgress, progress_cells
+from flows.watch.watcher import Periodic
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
 log = logging.getLogger(__name__)
 
 _EVERY_S = 10.0
-# Of one core's time, what making the page may take.
+# Share of one core's time that making the page may take.
 _SHARE = 0.02
-# Reloads only while somebody looks, and no more when nothing has been written for a while.
+# Reloads only while the page is visible, and stops when nothing has been written for a while.
 _RELOAD = """
 const written=%d,every=%d;
 const timer=setInterval(()=>{
@@ -45,61 +44,35 @@ const timer=setInterval(()=>{
 """
 
 
-class LivePage:
+class LivePage(Periodic):
     """Writes the page of a sweep while it trains."""
 
     def __init__(self, home: Home) -> None:
-        self._home = home
-        self._gauge: SweepGauge | None = None
+        super().__init__(home)
         self._curves: list[CurveReader] = []
-        self._folder = Path()
-        self._due = 0.0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._gauge is not None:
-            self._write(ended="stopped" if kind is not None else "ended")
 
     def begin(self, plan: Plan, todo: list[PlannedRun]) -> None:
-        """Write the first page; runs that are finished are on it."""
-        self._folder = self._home.sweeps / plan.spec.name
-        self._gauge = SweepGauge(plan, self._home, todo)
+        """Write the first page, which shows the runs that are finished."""
         self._curves = [
             CurveReader(planned, RunDir(self._home.runs / planned.id)) for planned in plan.runs
         ]
-        self._write()
+        super().begin(plan, todo)
 
-    def tick(self) -> None:
-        """Write again when it is time."""
-        if time.monotonic() >= self._due:
-            self._write()
-
-    def finished(self, planned: PlannedRun, result: RunResult) -> None:
-        """Nothing: its curve is on disk."""
-
-    def _write(self, *, ended: str | None = None) -> None:
-        assert self._gauge is not None
-        began = time.process_time()
+    def show(self, progress: SweepProgress, *, ended: str | None = None) -> float:
+        """Write the page."""
+        started = time.process_time()
         try:
-            write_live_page(self._folder, self._gauge.read(), self._curves, ended=ended)
+            write_live_page(self._home.sweeps / progress.name, progress, self._curves, ended=ended)
         except OSError as error:
             # A full disk stops no training that can still write its own rows.
             log.warning("the live page is not written: %s", error)
-        cost = time.process_time() - began
-        self._due = time.monotonic() + max(_EVERY_S, cost / _SHARE)
+        return max(_EVERY_S, (time.process_time() - started) / _SHARE)
 
 
 def write_live_page(
     folder: Path, progress: SweepProgress, curves: list[CurveReader], *, ended: str | None = None
 ) -> None:
-    """Write the page; the file appears whole or not at all.
+    """Write the page, whole or not at all.
 
     Args:
         ended: how the sweep ended, `ended` or `stopped`; None while it trains.
@@ -132,12 +105,12 @@ def write_live_page(
 
 
 def _headline(page: Page, progress: SweepProgress, now: float, ended: str | None) -> None:
-    over = progress.count("finished", "found")
-    failed = len(progress.runs) - over - progress.count("training", "waiting", "interrupted")
+    finished = progress.count("finished", "found")
+    failed = len(progress.runs) - finished - progress.count("training", "waiting", "interrupted")
     page.text(progress.title(), role="lead")
     page.key_figures(
         [
-            (f"{over} of {len(progress.runs)}", "runs finished"),
+            (f"{finished} of {len(progress.runs)}", "runs finished"),
             (str(progress.count("training")), "training now"),
             (str(progress.count("waiting", "interrupted")), "to do"),
             (str(failed), "failed"),
@@ -157,9 +130,9 @@ def _headline(page: Page, progress: SweepProgress, now: float, ended: str | None
 
 def _figures(page: Page, curves: list[CurveReader]) -> None:
     rows = [row for curve in curves for row in curve.curve_rows()]
-    found = [row for curve in curves for row in curve.observation_rows()]
-    if any(row["flops_budget"] is not None for row in found):
-        table = pl.DataFrame(found, infer_schema_length=None).with_row_index("row")
+    observations = [row for curve in curves for row in curve.observation_rows()]
+    if any(row["flops_budget"] is not None for row in observations):
+        table = pl.DataFrame(observations, infer_schema_length=None).with_row_index("row")
         fit = fit_isoflop(table)
         page.heading("The valleys as they grow")
         page.figure(draw_isoflop(isoflop_data(table, fit), fit), name="isoflop", wide=True)
@@ -172,7 +145,7 @@ def _figures(page: Page, curves: list[CurveReader]) -> None:
 
 
 def _plotly_beside(folder: Path) -> str:
-    """Write plotly.js beside the page, once; its name."""
+    """Write plotly.js beside the page, once; returns its name."""
     path = folder / f"plotly-{version('plotly')}.js"
     if not path.exists():
         draft = path.with_suffix(".part")

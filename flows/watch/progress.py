@@ -1,4 +1,4 @@
-"""How far a sweep is, run by run: read from the run directories, asking nobody."""
+"""Progress of a sweep, run by run, read from the run directories alone."""
 
 import time
 from collections.abc import Iterable
@@ -47,9 +47,9 @@ class SweepProgress:
     """All runs of a sweep at one moment.
 
     Attributes:
-        elapsed_s: since the sweep was started, or since somebody began to look.
-        share: of the FLOPs that were missing at the start, those spent; 1 when nothing was.
-        left_s: seconds to the end at the pace since the start; None before there is a pace.
+        elapsed_s: since the sweep or its observer started.
+        share: fraction spent of the FLOPs that were missing at the start; 1 if none were.
+        left_s: seconds to the end at the pace since the start; None before the first step.
     """
 
     name: str
@@ -68,7 +68,7 @@ class SweepProgress:
         return sum(run.tokens_per_s or 0.0 for run in self.runs)
 
     def title(self) -> str:
-        """One line that says how far the sweep is."""
+        """The sweep's progress in one line."""
         parts = [f"sweep {self.name}: {span(self.elapsed_s)}"]
         if self.share < 1:
             parts.append(f"{self.share:.0%} of the FLOPs")
@@ -80,7 +80,7 @@ class SweepProgress:
 
 
 class SweepGauge:
-    """Reads a sweep's progress again and again, each time only the ends of its curves.
+    """Reads a sweep's progress repeatedly, each time only the ends of its curves.
 
     Args:
         todo: the runs that are missing now; the others count as found.
@@ -96,7 +96,7 @@ class SweepGauge:
         self._began = self._spent(tuple(map(self._run, plan.runs)))
 
     def read(self) -> SweepProgress:
-        """The sweep as it stands now."""
+        """The sweep's progress now."""
         runs = tuple(map(self._run, self._plan.runs))
         elapsed = time.monotonic() - self._began_at
         total = sum(run.flops_spent for run in self._plan.runs if run.id not in self._found)
@@ -111,12 +111,12 @@ class SweepGauge:
         )
 
     def _spent(self, runs: tuple[RunProgress, ...]) -> float:
-        """FLOPs of the runs that were missing; one that failed has nothing left to spend."""
+        """FLOPs spent on the runs that were missing; a failed run counts as spent."""
         spent = 0.0
         for planned, run in zip(self._plan.runs, runs, strict=True):
             if planned.id not in self._found:
-                over = run.state not in ("training", "waiting", "interrupted")
-                spent += planned.flops_spent * (1.0 if over else run.step / run.steps)
+                ended = run.state not in ("training", "waiting", "interrupted")
+                spent += planned.flops_spent * (1.0 if ended else run.step / run.steps)
         return spent
 
     def _run(self, planned: PlannedRun) -> RunProgress:
@@ -130,7 +130,7 @@ class SweepGauge:
 
 
 def read_run(planned: PlannedRun, directory: RunDir, *, found: bool = False) -> RunProgress:
-    """One run as its directory tells it."""
+    """One run's progress from its directory."""
     train = planned.run.train
     steps = tokens_spent(train) // train.batch_tokens
     rows = directory.tail()
@@ -164,7 +164,7 @@ def read_run(planned: PlannedRun, directory: RunDir, *, found: bool = False) -> 
 
 
 def span(seconds: float) -> str:
-    """A length of time for people: 42 s, 3 min 5 s, 2 h 10 min."""
+    """A duration as text: 42 s, 3 min 5 s, 2 h 10 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -174,17 +174,17 @@ def span(seconds: float) -> str:
 
 
 def ago(seconds: float | None) -> str:
-    """The age of a sign of life for people; a dash where there was none."""
+    """The age of a heartbeat as text; a dash where there was none."""
     return "–" if seconds is None else f"{span(seconds)} ago"
 
 
 def _pace(rows: list[dict[str, Any]], batch_tokens: int) -> tuple[float | None, float | None]:
-    """Tokens a second and MFU over the newest steps; of one step alone, what it says itself."""
+    """Tokens per second and MFU over the newest steps; a single step reports its own."""
     steps = [row for row in rows if row["kind"] == "step"]
     if not steps:
         return None, None
-    utilised = [row["mfu"] for row in steps if row["mfu"] is not None]
-    mfu = sum(utilised) / len(utilised) if utilised else None
+    mfus = [row["mfu"] for row in steps if row["mfu"] is not None]
+    mfu = sum(mfus) / len(mfus) if mfus else None
     elapsed = steps[-1]["at"] - steps[0]["at"]
     if len(steps) == 1 or elapsed <= 0:
         return steps[-1]["tokens_per_s"], mfu
@@ -192,7 +192,7 @@ def _pace(rows: list[dict[str, Any]], batch_tokens: int) -> tuple[float | None, 
 
 
 def progress_cells(run: RunProgress) -> list[str]:
-    """Loss, tokens a second, MFU and time left, as text; a dash for an MFU nobody can know."""
+    """Loss, tokens per second, MFU and time left as text; a dash for an unknown MFU."""
     training = run.state == "training"
     return [
         "" if run.loss is None else f"{run.loss:.4f}",

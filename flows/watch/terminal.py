@@ -1,6 +1,5 @@
-"""Who looks on while a sweep trains: the table of a terminal, and several watchers as one."""
+"""The table of a running sweep in a terminal."""
 
-import time
 from types import TracebackType
 from typing import Self
 
@@ -10,14 +9,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from flows.runs.directory import RunResult
 from flows.settings import Home
-from flows.watch.progress import RunProgress, SweepGauge, SweepProgress, progress_cells
-from sweeps.plan import Plan
-from sweeps.spec import PlannedRun
+from flows.watch.progress import RunProgress, SweepProgress, progress_cells
+from flows.watch.watcher import Periodic
 
 _REFRESH_S = 0.5
-# A log gets a line this often, and the table at the end.
 _LOG_S = 60.0
 _STYLES = {
     "finished": "green",
@@ -26,21 +22,22 @@ _STYLES = {
     "interrupted": "yellow",
     "found": "green dim",
 }
-# From this many columns on there is room for a bar and the size.
+# A terminal of this width has room for a bar and the size.
 _WIDE = 110
-# Lines around the rows: title, header, and what is folded.
+# Lines around the rows: title, header, and the count of rows left out.
 _AROUND = 4
 
 
-class TableWatcher:
-    """Shows every run in a terminal: state, step, loss, speed, MFU, time left."""
+class TableWatcher(Periodic):
+    """Shows every run in a terminal: state, step, loss, speed, MFU, time left.
+
+    Into a log it writes a line a minute, and the table at the end.
+    """
 
     def __init__(self, console: Console, home: Home) -> None:
+        super().__init__(home)
         self._console = console
-        self._home = home
         self._live = Live(console=console, auto_refresh=False)
-        self._gauge: SweepGauge | None = None
-        self._drawn_at = 0.0
 
     def __enter__(self) -> Self:
         self._live.__enter__()
@@ -52,36 +49,22 @@ class TableWatcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._draw()
+        super().__exit__(kind, error, trace)
         self._live.__exit__(kind, error, trace)
 
-    def begin(self, plan: Plan, todo: list[PlannedRun]) -> None:
-        """Start the clock."""
-        self._gauge = SweepGauge(plan, self._home, todo)
-        self._drawn_at = time.monotonic()
-
-    def tick(self) -> None:
-        """Draw again, at most twice a second; into a log, a line a minute."""
-        waited = time.monotonic() - self._drawn_at
-        if self._console.is_terminal and waited > _REFRESH_S:
-            self._draw()
-        elif not self._console.is_terminal and waited > _LOG_S and self._gauge is not None:
-            self._drawn_at = time.monotonic()
-            self._console.print(self._gauge.read().title(), soft_wrap=True, highlight=False)
-
-    def finished(self, planned: PlannedRun, result: RunResult) -> None:
-        """Nothing: its result is on disk, which the next drawing reads."""
-
-    def _draw(self) -> None:
-        if self._gauge is not None:
-            self._drawn_at = time.monotonic()
-            self._live.update(progress_table(self._gauge.read(), self._console), refresh=True)
+    def show(self, progress: SweepProgress, *, ended: str | None = None) -> float:
+        """Draw the table, or write the line, of which a sweep that has just begun gets none."""
+        if self._console.is_terminal or ended is not None:
+            self._live.update(progress_table(progress, self._console), refresh=True)
+        elif progress.elapsed_s >= _LOG_S:
+            self._console.print(progress.title(), soft_wrap=True, highlight=False)
+        return _REFRESH_S if self._console.is_terminal else _LOG_S
 
 
 def progress_table(progress: SweepProgress, console: Console) -> Table:
-    """A sweep as a table that fits the terminal; what does not fit is counted in a last line."""
+    """A sweep as a table that fits the terminal; a last line counts the runs that do not fit."""
     wide = console.width >= _WIDE
-    # A title that rich wraps at the table's width rather than the terminal's is no title.
+    # Rich would wrap the title at the table's width, not the terminal's.
     title = Text(progress.title(), no_wrap=True, overflow="ellipsis", style="italic")
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, min_width=70)
     table.add_column("run", no_wrap=True, overflow="ellipsis")
@@ -118,16 +101,16 @@ def _row(run: RunProgress, *, wide: bool) -> list[str | Text | ProgressBar]:
 
 
 def _fold(runs: tuple[RunProgress, ...], room: int) -> tuple[list[RunProgress], list[RunProgress]]:
-    """The runs to show, in the plan's order, and those there is no room for.
+    """The runs to show, in the plan's order, and those left out for lack of room.
 
-    What trains or has failed is seen first; runs that wait or were found can be counted.
+    Runs that train or have failed are shown first; runs that wait or were found are left out first.
     """
     if len(runs) <= room:
         return list(runs), []
     rank = {"training": 0, "waiting": 3, "finished": 2, "found": 4}
     order = sorted(range(len(runs)), key=lambda at: rank.get(runs[at].state, 1))
-    seen = set(order[:room])
+    chosen = set(order[:room])
     return (
-        [run for at, run in enumerate(runs) if at in seen],
-        [run for at, run in enumerate(runs) if at not in seen],
+        [run for at, run in enumerate(runs) if at in chosen],
+        [run for at, run in enumerate(runs) if at not in chosen],
     )

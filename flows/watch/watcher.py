@@ -1,42 +1,95 @@
 """Observers of a running sweep."""
 
-from typing import Protocol
+import time
+from types import TracebackType
+from typing import Protocol, Self
 
 from flows.runs.directory import RunResult
+from flows.settings import Home
+from flows.watch.progress import SweepGauge, SweepProgress
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
 
 class Watcher(Protocol):
-    """Who looks on while a sweep trains."""
+    """Observes a sweep while it trains."""
 
     def begin(self, plan: Plan, todo: list[PlannedRun]) -> None:
-        """The runs that are missing are about to be dispatched."""
+        """The missing runs are about to be dispatched."""
 
     def tick(self) -> None:
-        """Something may have moved."""
+        """Something may have changed."""
 
     def finished(self, planned: PlannedRun, result: RunResult) -> None:
         """A run has its result."""
 
 
-class Together:
+class Watchers:
     """Several watchers as one."""
 
-    def __init__(self, *watchers: "Watcher") -> None:
+    def __init__(self, *watchers: Watcher) -> None:
         self._watchers = watchers
 
     def begin(self, plan: Plan, todo: list[PlannedRun]) -> None:
-        """Tell all of them."""
+        """Pass it on to all."""
         for watcher in self._watchers:
             watcher.begin(plan, todo)
 
     def tick(self) -> None:
-        """Tell all of them."""
+        """Pass it on to all."""
         for watcher in self._watchers:
             watcher.tick()
 
     def finished(self, planned: PlannedRun, result: RunResult) -> None:
-        """Tell all of them."""
+        """Pass it on to all."""
         for watcher in self._watchers:
             watcher.finished(planned, result)
+
+
+class Periodic:
+    """A watcher that shows a sweep's progress at its start, every few seconds, and at its end.
+
+    A context; leaving it is the end.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._gauge: SweepGauge | None = None
+        self._due = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._gauge is not None:
+            self.show(self._gauge.read(), ended="ended" if kind is None else "stopped")
+
+    def begin(self, plan: Plan, todo: list[PlannedRun]) -> None:
+        """Show the progress for the first time."""
+        self._gauge = SweepGauge(plan, self._home, todo)
+        self.tick()
+
+    def tick(self) -> None:
+        """Show the progress when it is due."""
+        if self._gauge is not None and time.monotonic() >= self._due:
+            pause_s = self.show(self._gauge.read())
+            self._due = time.monotonic() + pause_s
+
+    def finished(self, planned: PlannedRun, result: RunResult) -> None:
+        """Nothing: the progress is read from disk."""
+
+    def show(self, progress: SweepProgress, *, ended: str | None = None) -> float:
+        """Show the progress.
+
+        Args:
+            ended: how the sweep ended, `ended` or `stopped`; None while it trains.
+
+        Returns:
+            Seconds until it is due again.
+        """
+        raise NotImplementedError

@@ -228,7 +228,7 @@ os.environ.update(prefect_environment(settings, home))
 from prefect.client.orchestration import get_client
 from prefect.states import Pending, Scheduled
 from datetime import UTC, datetime, timedelta
-import time, flows.doctor_stack as doctor
+import time, flows.health.stack_checks as doctor
 with get_client(sync_client=True) as client:
     deployment = client.read_deployment_by_name("train/run")
     later = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=1))

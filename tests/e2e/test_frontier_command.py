@@ -222,7 +222,7 @@ def test_what_fit_writes_is_read_by_frontier(run: Run, tmp_path: Path) -> None:
         (["--loss", "inf"], "finite"),
         (["--like", "1e9,nan"], "not finite"),
         (["--loss", "2.1", "--gpu", "a100", "--days", "0", "--inference-tokens", "1"], "0 days"),
-        (["--loss", "2.1", "--level", "1.5"], "not between 0 and 1"),
+        (["--loss", "2.1", "--level", "1.5"], "--level 1.5 must lie between 0 and 1"),
     ],
 )
 def test_unusable_input_is_refused_in_one_line(run: Run, arguments: list[str], said: str) -> None:
@@ -249,7 +249,7 @@ def test_a_file_that_is_no_law_is_refused(
 def test_a_page_that_cannot_be_written_is_said_in_one_line(run: Run) -> None:
     result = run("frontier", "--flops", "1e21", "--report", "no/such/folder/page.html")
     assert result.returncode == 2
-    assert "cannot write no/such/folder/page.html" in result.stderr
+    assert "--report no/such/folder/page.html: there is no folder" in result.stderr
 
 
 def test_one_answer_becomes_one_page(run: Run, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import pytest
 from flows.stack.servers import free_port, healthy
 from tests.conftest import ROOT, bare_environment
 
+SWEEP = ("sweep/chinchilla", "smoke")
+STUDY = ("tune/lr-batch", "lr-batch")
 OVERRIDES = ["name=by-workers", "seeds=[3]", "ladder.widths=[16, 32]", "grid.budgets=[2e10]"]
 
 
@@ -35,7 +37,7 @@ def stack(isoflop, home):
 @pytest.mark.timeout(600)
 def test_prefect_deployment_run_trains_a_sweep_on_the_workers(stack, home, isoflop):
     assert "running" in isoflop("status", **stack).stdout
-    with started_sweep(stack, home, OVERRIDES) as sweep:
+    with started(stack, home, OVERRIDES, *SWEEP) as sweep:
         said = sweep.communicate(timeout=400)[0]
     assert sweep.returncode == 0, said
     table = pl.read_parquet(home / "sweeps" / "by-workers" / "observations.parquet")
@@ -54,34 +56,50 @@ def test_prefect_deployment_run_trains_a_sweep_on_the_workers(stack, home, isofl
 @pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_a_cancelled_sweep_leaves_nothing_running_and_goes_on(stack, home, isoflop):
+@pytest.mark.parametrize(
+    ("asked", "overrides"),
+    [
+        (SWEEP, ["seeds=[4]", "ladder.widths=[16, 32]", "grid.budgets=[2e11]"]),
+        (
+            STUDY,
+            [
+                *("train_seed=4", "ladder.widths=[16]", "tokens=[20480, 409600]"),
+                *("eval_tokens=4096", "trials=9"),
+            ],
+        ),
+    ],
+    ids=["sweep", "study"],
+)
+def test_a_cancelled_sweep_or_study_leaves_nothing_running_and_goes_on(
+    stack, home, isoflop, asked, overrides
+):
     """Cancelled while it trains; the run that another sweep finished is not what is trained."""
-    overrides = ["name=cancelled", "seeds=[4]", *OVERRIDES[2:-1], "grid.budgets=[2e11]"]
     # Called off as soon as it is asked for, before there is a plan.
-    with started_sweep(stack, home, ["name=called-off", *overrides[1:]]) as sweep:
+    early, late = (f"{word}-{asked[1]}" for word in ("called-off", "cancelled"))
+    with started(stack, home, [f"name={early}", *overrides], *asked) as flow:
         deadline = time.monotonic() + 120
-        while (early := isoflop("cancel", "called-off", **stack)).returncode == 2:
+        while (done := isoflop("cancel", early, **stack)).returncode == 2:
             assert time.monotonic() < deadline
-            assert "no sweep 'called-off'" in early.stderr
-        assert early.returncode == 0, early.stderr
-        assert "stopped called-off" in early.stdout
-        sweep.communicate(timeout=120)
-    with started_sweep(stack, home, overrides) as sweep:
+            assert f"no sweep '{early}'" in done.stderr
+        assert done.returncode == 0, done.stderr
+        assert f"stopped {early}" in done.stdout
+        flow.communicate(timeout=120)
+    with started(stack, home, [f"name={late}", *overrides], *asked) as flow:
         deadline = time.monotonic() + 400
         while not list(home.glob("runs/*/lease.json")):
             assert time.monotonic() < deadline
-            assert sweep.poll() is None, sweep.communicate()[0]
+            assert flow.poll() is None, flow.communicate()[0]
             time.sleep(0.1)
-        cancelled = isoflop("cancel", "cancelled", **stack)
+        cancelled = isoflop("cancel", late, **stack)
         assert cancelled.returncode == 0, cancelled.stderr
-        assert "stopped cancelled" in cancelled.stdout
-        sweep.communicate(timeout=120)
+        assert f"stopped {late}" in cancelled.stdout
+        flow.communicate(timeout=120)
     found = httpx.post(f"{api_of(stack)}/flow_runs/filter", json={}).json()
     assert {run["state"]["type"] for run in found} <= {"CANCELLED", "CRASHED", "COMPLETED"}
     assert not list(home.glob("runs/*/lease.json"))
-    with started_sweep(stack, home, overrides) as sweep:
-        said = sweep.communicate(timeout=400)[0]
-    assert sweep.returncode == 0, said
+    with started(stack, home, [f"name={late}", *overrides], *asked) as flow:
+        said = flow.communicate(timeout=400)[0]
+    assert flow.returncode == 0, said
 
 
 def api_of(stack):
@@ -89,12 +107,12 @@ def api_of(stack):
 
 
 @contextmanager
-def started_sweep(stack, home, overrides):
+def started(stack, home, overrides, deployment, spec):
     """The canonical trigger, under way; it ends with the test, however that ends."""
     process = subprocess.Popen(
         [
-            *(Path(sys.executable).with_name("prefect"), "deployment", "run", "sweep/chinchilla"),
-            *("--watch", "-p", "spec=smoke", "-p", f"overrides={json.dumps(overrides)}"),
+            *(Path(sys.executable).with_name("prefect"), "deployment", "run", deployment),
+            *("--watch", "-p", f"spec={spec}", "-p", f"overrides={json.dumps(overrides)}"),
         ],
         cwd=ROOT,
         env={
@@ -121,22 +139,8 @@ def test_prefect_deployment_run_tunes_on_the_workers(stack, home):
         *("name=tuned-by-workers", "ladder.widths=[16]", "tokens=[20480, 40960]"),
         *("eval_tokens=4096", "trials=9"),
     ]
-    done = subprocess.run(
-        [
-            *(Path(sys.executable).with_name("prefect"), "deployment", "run", "tune/lr-batch"),
-            *("--watch", "-p", f"overrides={json.dumps(overrides)}"),
-        ],
-        cwd=ROOT,
-        env={
-            **bare_environment(),
-            "PREFECT_API_URL": api_of(stack),
-            "PREFECT_HOME": str(home / "prefect-client"),
-        },
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    with started(stack, home, overrides, *STUDY) as study:
+        said = study.communicate(timeout=600)[0]
+    assert study.returncode == 0, said
     trials = pl.read_csv(home / "tunes" / "tuned-by-workers" / "trials.csv")
     assert trials["trial"].unique().sort().to_list() == list(range(9))

@@ -5,10 +5,12 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing, contextmanager
 
 import psutil
 import pytest
@@ -241,55 +243,101 @@ def test_a_finished_training_is_returned_and_not_trained_again(home, undisturbed
 
 
 def test_a_sweep_killed_with_sigkill_leaves_no_orphan_and_goes_on(home, isoflop):
-    check_interrupted_sweep(home, isoflop, signal.SIGKILL, seed=7)
+    check_interrupted(home, isoflop, sweep_command(7), signal.SIGKILL)
 
 
 @pytest.mark.slow
 def test_ctrl_c_stops_a_sweep_that_goes_on_later(home, isoflop):
-    status = check_interrupted_sweep(home, isoflop, signal.SIGINT, seed=8)
-    assert status == 130
+    check_interrupted(home, isoflop, sweep_command(8), signal.SIGINT)
+
+
+def sweep_command(seed):
+    return ("sweep", "smoke", "--set", f"name=seed-{seed}", "--set", f"seeds=[{seed}]")
+
+
+def study_command(seed):
+    return (
+        *("tune", "lr-batch", "--set", f"name=seed-{seed}", "--set", f"train_seed={seed}"),
+        *("--set", "ladder.widths=[16]", "--set", "tokens=[20480,204800]"),
+        *("--trials", "9", "--set", "eval_tokens=4096"),
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_sigterm_stops_a_sweep_as_ctrl_c_does(home, isoflop):
-    status = check_interrupted_sweep(home, isoflop, signal.SIGTERM, seed=9)
-    assert status == 130
+@pytest.mark.parametrize("command", [sweep_command(9), study_command(9)], ids=["sweep", "study"])
+def test_sigterm_stops_a_sweep_and_a_study_as_ctrl_c_does(home, isoflop, command):
+    check_interrupted(home, isoflop, command, signal.SIGTERM)
 
 
 @pytest.mark.slow
 @pytest.mark.long
-def test_a_sweep_is_stopped_from_another_terminal(home, isoflop):
-    def cancel(sweep):
-        done = isoflop("cancel", "seed-10")
+@pytest.mark.parametrize("command", [sweep_command(10), study_command(11)], ids=["sweep", "study"])
+def test_a_sweep_and_a_study_are_stopped_from_another_terminal(home, isoflop, command):
+    name = command[3].partition("=")[2]
+
+    def cancel(process):
+        done = isoflop("cancel", name)
         assert done.returncode == 0, done.stderr
-        assert done.stdout == "stopped seed-10 (processes here: 1, flow runs: 0)\n"
+        assert done.stdout == f"stopped {name} (processes here: 1, flow runs: 0)\n"
 
-    status = check_interrupted_sweep(home, isoflop, cancel, seed=10)
-    assert status == 130
-    assert isoflop("cancel", "seed-10").stdout == "nothing of seed-10 was running\n"
+    check_interrupted(home, isoflop, command, cancel)
+    assert isoflop("cancel", name).stdout == f"nothing of {name} was running\n"
 
 
-def check_interrupted_sweep(home, isoflop, how, *, seed):
-    """Start a sweep, end it when it trains, see that nothing is left of it, and finish it."""
-    arguments = ["sweep", "smoke", "--set", f"name=seed-{seed}", "--set", f"seeds=[{seed}]"]
+def check_interrupted(home, isoflop, arguments, how):
+    """Start a sweep or a study, end it while it trains, check what is left of it, and finish it."""
     environment = {**bare_environment(), "ISOFLOP_HOME": str(home)}
-    with (home / "interrupted.log").open("wb") as log:
-        sweep = subprocess.Popen([COMMAND, *arguments], env=environment, stdout=log, stderr=log)
-    assert wait_until(lambda: list(home.glob("runs/*/lease.json")), 120)
-    assert processes(home, "flows.training.warm")
-    if isinstance(how, signal.Signals):
-        sweep.send_signal(how)
-    else:
-        how(sweep)
-    status = sweep.wait(60)
+    known, log = set(home.glob("runs/*")), home / "interrupted.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [COMMAND, *arguments], env=environment, stdout=output, stderr=output
+        )
+    with killed_at_the_end(process):
+        trains = wait_until(lambda: steps_taken(set(home.glob("runs/*")) - known), 300)
+        assert trains, log.read_text()
+        assert processes(home, "flows.training.warm")
+        if isinstance(how, signal.Signals):
+            process.send_signal(how)
+        else:
+            how(process)
+        status = process.wait(60)
     assert wait_until(lambda: not processes(home, "flows.training.warm"), 20)
     assert wait_until(lambda: not processes(home, "prefect"), 20)
+    if how != signal.SIGKILL:
+        assert status == 130, log.read_text()
+        assert "stopped; the same command goes on where it was" in log.read_text()
+        assert all(list(run.glob("checkpoints/*")) for run in begun(set(home.glob("runs/*"))))
+        # The doctor knows by the tag whose flow run this is.
+        tag = f"process {os.uname().nodename}:{process.pid}"
+        assert states_of_flow_runs(home, tag) == ["CRASHED"]
     finished = {path: path.stat().st_mtime_ns for path in home.glob("runs/*/result.json")}
     again = isoflop(*arguments)
     assert again.returncode == 0, again.stderr
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
-    return status
+
+
+@contextmanager
+def killed_at_the_end(process):
+    try:
+        yield
+    finally:
+        process.kill()
+
+
+def steps_taken(runs):
+    return any((run / "curve.jsonl").exists() and any(RunDir(run).rows()) for run in runs)
+
+
+def begun(runs):
+    return [run for run in runs if steps_taken([run]) and not (run / "result.json").exists()]
+
+
+def states_of_flow_runs(home, tag):
+    """States of the flow runs with this tag, as the last server of this home left them."""
+    with closing(sqlite3.connect(home / "prefect.db")) as database:
+        rows = database.execute("SELECT state_type, tags FROM flow_run").fetchall()
+    return [state for state, tags in rows if tag in json.loads(tags)]
 
 
 def processes(home, word):

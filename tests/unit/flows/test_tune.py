@@ -1,17 +1,20 @@
 """A study asks the same trials whatever happens to it, repeats none, and grows."""
 
+import os
+
 import numpy as np
 import pytest
 import yaml
 from prefect.flows import load_flow_from_entrypoint
 
 from flows.dispatch.contract import SweepFailedError
+from flows.dispatch.underway import controllers
 from flows.files import write_whole
 from flows.runs.directory import Observation, RunDir, RunResult
 from flows.settings import Home, Settings
 from flows.tune import run_tune
 from flows.tuning.plan import prepare_tune, search_box
-from flows.tuning.study import Told, propose
+from flows.tuning.study import TrialOutcome, propose
 from llama_core.config import CorpusConfig, FileText
 from sweeps.grid import shape
 from sweeps.load import load_tune_spec
@@ -71,17 +74,6 @@ class SurfaceDispatcher:
         )  # fmt: skip
 
 
-class Silent:
-    def round(self, trials, missing):
-        pass
-
-    def tick(self):
-        pass
-
-    def finished(self, planned, result):
-        pass
-
-
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     folder = tmp_path_factory.mktemp("text")
@@ -114,9 +106,10 @@ def tune(home, text, dispatcher, **changes):
     home.runs.mkdir(parents=True, exist_ok=True)
     settings = Settings(optuna_uri=changes.pop("uri", None))
     tracker = changes.pop("tracker", FakeTracker())
+    say = changes.pop("say", lambda line: None)
     spec = spec_of(text, **changes)
     data = prepare_tune(spec, home)
-    return run_tune(spec, data, settings, home, tracker, dispatcher, Silent())
+    return run_tune(spec, data, settings, home, tracker, dispatcher, say)
 
 
 def trials(home):
@@ -200,6 +193,23 @@ def test_trials_are_children_of_the_study_in_the_tracker(home, text):
     assert set(tracker.parents) == set(dispatcher.trained)
 
 
+def test_a_study_says_what_it_trains_and_registers_the_process_to_stop(home, text):
+    lines, running = [], []
+
+    def say(line):
+        lines.append(line)
+        running.extend(controllers(home.tunes / "lr-batch"))
+
+    tune(home, text, SurfaceDispatcher(home), trials=8, say=say)
+    assert lines[0] == "16 trials, 16 to train"
+    assert len(lines) == 17
+    assert lines[1].startswith("  d24-t007: lr ")
+    assert {(one.process.pid, one.alive, one.deployed) for one in running} == {
+        (os.getpid(), True, False)
+    }
+    assert controllers(home.tunes / "lr-batch") == []
+
+
 def test_a_round_in_which_everything_fails_stops_and_is_tried_again(home, text):
     with pytest.raises(SweepFailedError, match=r"all 16 trainings failed.*told to"):
         tune(home, text, SurfaceDispatcher(home, status="failed"), trials=8)
@@ -215,11 +225,11 @@ def test_what_is_asked_depends_on_the_seed_and_on_what_was_told(text):
     first = propose(spec, searched, [], 8)
     assert first == propose(spec, searched, [], 8)
     assert first != propose(spec.model_copy(update={"seed": 1}), searched, [], 8)
-    told = [Told(params, 3.0 + number / 10) for number, params in enumerate(first)]
+    told = [TrialOutcome(params, 3.0 + number / 10) for number, params in enumerate(first)]
     second = propose(spec, searched, told, 4)
     assert second == propose(spec, searched, told, 4)
-    assert second != propose(spec, searched, [*told[:-1], Told(told[-1].params, 1.0)], 4)
-    assert second != propose(spec, searched, [*told[:-1], Told(told[-1].params, None)], 4)
+    assert second != propose(spec, searched, [*told[:-1], TrialOutcome(told[-1].params, 1.0)], 4)
+    assert second != propose(spec, searched, [*told[:-1], TrialOutcome(told[-1].params, None)], 4)
 
 
 def test_every_deployment_of_prefect_yaml_names_a_flow_that_takes_its_parameters():

@@ -3,7 +3,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from llama_core.counting import count_params, forward_flops_per_sequence, train_flops
-from llama_core.family import FAMILY, nearest_small_shape, small_shape
+from llama_core.family import FAMILY, small_shape
 from llama_core.model import Llama
 from tests.core_tools import tiny
 
@@ -24,14 +24,6 @@ def test_the_ladder_grows_and_keeps_its_aspect():
     assert all(shape.d_model == 64 * shape.n_layers for shape in shapes[1:])
     assert counts[0] < 3_000_000
     assert counts[-1] > 1_000_000_000
-
-
-def test_the_nearest_rung_is_nearer_than_its_neighbours():
-    wanted = 124_000_000
-    chosen = nearest_small_shape(wanted, 32_000)
-    off = abs(count_params(chosen).multiplying - wanted)
-    for width in (chosen.d_model - 64, chosen.d_model + 64):
-        assert off <= abs(count_params(small_shape(width, 32_000)).multiplying - wanted)
 
 
 def test_a_width_off_the_ladder_is_refused():

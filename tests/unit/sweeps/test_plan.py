@@ -5,7 +5,7 @@ import pytest
 from llama_core.config import ModelConfig
 from llama_core.counting import count_params, train_flops
 from sweeps.grid import cells, shape
-from sweeps.load import SpecError, load_spec, parse_spec, presets
+from sweeps.load import SpecError, load_spec, presets
 from sweeps.plan import plan
 from sweeps.recipe import rates, warmup_tokens
 from sweeps.spec import (
@@ -162,13 +162,14 @@ def test_exponents_without_a_dot_are_numbers():
     assert spec.grid.budgets == (2e11, 4e11)
 
 
-def test_a_spec_that_is_no_mapping_is_refused(tmp_path):
+def test_a_spec_that_is_not_a_mapping_or_lacks_a_field_is_refused(tmp_path):
     path = tmp_path / "spec.yaml"
     path.write_text("- 1\n")
     with pytest.raises(SpecError, match="not a mapping"):
         load_spec(str(path))
+    path.write_text("name: x\n")
     with pytest.raises(SpecError, match="Field required"):
-        parse_spec({"name": "x"}, origin="test")
+        load_spec(str(path))
 
 
 def test_bounds_of_a_grid_are_still_within_it():

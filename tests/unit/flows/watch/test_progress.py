@@ -183,7 +183,7 @@ def test_the_table_watcher_draws_what_is_on_disk(tmp_path):
 
 def test_a_log_gets_a_line_a_minute_and_the_table_at_the_end(tmp_path, monkeypatch):
     planned, clock, out = plan(load_spec("smoke"), DataRef(digest="d")), [1000.0], io.StringIO()
-    monkeypatch.setattr("flows.watch.terminal.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
     with TableWatcher(Console(file=out, width=100), Home(tmp_path)) as watcher:
         watcher.begin(planned, list(planned.runs))
         for _ in range(150):

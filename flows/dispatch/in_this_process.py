@@ -1,0 +1,67 @@
+"""A sweep or a study as a Prefect flow of this process, its trainings child processes."""
+
+import os
+import signal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from flows.settings import Home, Settings
+from flows.stack.temporary_server import prefect_here, process_tag
+from sweeps.spec import SweepSpec
+from sweeps.tune_spec import TuneSpec
+
+if TYPE_CHECKING:
+    from flows.dispatch.children import ChildProcesses
+
+_T = TypeVar("_T")
+
+
+def run_in_this_process(
+    kind: Literal["sweep", "tune"],
+    spec: SweepSpec | TuneSpec,
+    slots: Sequence[dict[str, str]],
+    body: "Callable[[ChildProcesses], _T]",
+    *,
+    settings: Settings,
+    home: Home,
+    say: Callable[[str], None],
+) -> tuple[_T, str]:
+    """Run the body as a flow named after the spec; its result and the flow run's id.
+
+    SIGTERM, which announces that a node is taken away, stops it as Ctrl-C does: trainings write a
+    checkpoint and the flow run ends as Crashed. `isoflop doctor` knows the flow run by its tag.
+
+    Args:
+        kind: name of the flow.
+        slots: the environment of each training that runs at the same time.
+        body: gets the dispatcher of the trainings.
+
+    Raises:
+        StackError: the Prefect server did not start.
+        SystemExit: with status 130, once stopped.
+    """
+    default = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with prefect_here(settings, home, say):
+            # Imported only now: Prefect reads its server's address when it is imported.
+            from prefect import flow, tags
+            from prefect.runtime import flow_run
+            from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+            from flows.dispatch.children import ChildProcesses
+
+            # A thread waits for each training, so as many train at once as there are threads.
+            tasks: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=len(slots))
+
+            @flow(name=kind, flow_run_name=spec.name, task_runner=tasks, persist_result=False)
+            def flow_here() -> tuple[_T, str]:
+                with ChildProcesses(home, spec.placement, slots) as trainings:
+                    return body(trainings), str(flow_run.id)
+
+            with tags(process_tag(os.getpid())):
+                return flow_here()
+    except KeyboardInterrupt:
+        say("stopped; the same command goes on where it was")
+        raise SystemExit(130) from None
+    finally:
+        signal.signal(signal.SIGTERM, default)

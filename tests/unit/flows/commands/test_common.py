@@ -1,0 +1,94 @@
+"""Options and the home are the same in every command, and refusals are one line that names them."""
+
+import pytest
+
+from analysis.law import LossLaw
+from flows.cli import app
+from tests.simulated import isoflops, table
+
+LEVELS = [
+    ("fit", "table.csv"),
+    ("fit-lr", "table.csv"),
+    ("compare", "one", "two"),
+    ("frontier", "--loss", "2.1"),
+    ("retrodict",),
+]
+
+
+@pytest.fixture
+def isoflop(capsys, monkeypatch, tmp_path):
+    """A command in this process: exit status, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ISOFLOP_HOME", str(tmp_path / "home"))
+    for port in ("PREFECT", "MLFLOW"):
+        monkeypatch.setenv(f"ISOFLOP_{port}_PORT", "1")
+
+    def run(*arguments):
+        status = 0
+        try:
+            app(arguments, result_action="return_value")
+        except SystemExit as ended:
+            status = ended.code
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def swept(monkeypatch, tmp_path):
+    """A sweep `mine` in a home that the environment names by ~."""
+    folder = tmp_path / "x" / "sweeps" / "mine"
+    folder.mkdir(parents=True)
+    law = LossLaw(
+        name="mine", form="chinchilla", E=1.1, A=30, B=80, alpha=0.33, beta=0.34, source="a test",
+        n_counts="n_params", c_counts="train_flops", loss_unit="nats_per_token",
+    )  # fmt: skip
+    law.save(folder / "law.json")
+    table(*isoflops(), noise=0.002).write_parquet(folder / "observations.parquet")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ISOFLOP_HOME", "~/x")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("frontier", "--law", "mine", "--flops", "1e12"),
+        ("retrodict", "--experiment", "mine"),
+        ("fit", "mine", "--bootstrap", "0"),
+    ],
+)
+def test_a_home_named_by_a_tilde_is_read_where_a_sweep_writes_it(isoflop, swept, arguments):
+    status, _, errors = isoflop(*arguments)
+    assert status == 0, errors
+
+
+@pytest.mark.parametrize("command", LEVELS)
+def test_a_level_out_of_range_is_refused_in_the_same_words(isoflop, command):
+    status, out, errors = isoflop(*command, "--level", "1.5")
+    refusal = "isoflop: --level 1.5 must lie between 0 and 1, for example 0.9.\n"
+    assert (status, out, errors) == (2, "", refusal)
+
+
+@pytest.mark.parametrize("option", ["--json", "--report"])
+@pytest.mark.parametrize("command", LEVELS)
+def test_a_folder_that_is_missing_is_refused_by_the_name_of_its_option(
+    isoflop, command, option, tmp_path
+):
+    status, _, errors = isoflop(*command, option, "none/answer")
+    assert status == 2
+    assert errors == f"isoflop: {option} none/answer: there is no folder {tmp_path / 'none'}.\n"
+
+
+def test_a_command_that_only_reads_makes_no_home(isoflop, tmp_path):
+    status, _, errors = isoflop("frontier", "--flops", "1e21")
+    assert status == 0, errors
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("command", [("runs",), ("frontier", "--law", "mine", "--loss", "2")])
+def test_a_setting_out_of_range_is_refused_by_its_name(isoflop, monkeypatch, command):
+    monkeypatch.setenv("ISOFLOP_PREFECT_PORT", "70000")
+    status, _, errors = isoflop(*command)
+    assert status == 2
+    assert errors.startswith("isoflop: ISOFLOP_PREFECT_PORT=70000: ")
+    assert errors.count("\n") == 1
