@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
@@ -142,12 +141,6 @@ class Page:
             + "\n".join(self._parts)
             + f"{own}{figures}</body></html>"
         )
-
-    def write(self, path: Path) -> None:
-        """Write the page; the file appears whole or not at all."""
-        draft = path.with_name(path.name + ".part")
-        draft.write_text(self.html(), encoding="utf-8")
-        draft.replace(path)
 
 
 def _cell(value: Any) -> str:

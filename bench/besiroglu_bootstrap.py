@@ -2,9 +2,9 @@
 
 Besiroglu et al. (2024, arXiv:2404.10102) publish the constants of their fit and its standard
 errors, not its draws. This script makes draws of our own: it resamples the 240 points they
-keep and fits each resample with their objective, the Huber loss (delta 1e-3) of the residual
-of log L, summed, from the published optimum as the start. Only the fitted constants are
-kept; the points stay where they are. Over eight seeds the 80 % interval of LLaMA-7B's spend
+keep and fits each resample with their objective, the summed Huber loss (delta 1e-3) of the
+residual of log L, starting from the published optimum. Only the fitted constants are written, not
+the points. Over eight seeds the 80 % interval of LLaMA-7B's spend
 ratio had its ends at 0.81 to 0.82 and 1.43 to 1.48; seed 0 gives 0.809 and 1.443.
 
     ISOFLOP_PUBLISHED=FOLDER python bench/besiroglu_bootstrap.py analysis/tables/besiroglu_draws.csv
@@ -57,12 +57,12 @@ def objective(theta, log_N, log_D, log_L):
 def fit(log_N, log_D, log_L, start=PUBLISHED):
     """The optimum from a start, in coordinates centred on the data's middle.
 
-    Centring decorrelates the offsets from the exponents; without it the search stops in the
-    long valley along which A and alpha move together.
+    Centring decorrelates the offsets from the exponents; without it the search stops in the long
+    valley where A and alpha move together.
     """
     centre_N, centre_D = log_N.mean(), log_D.mean()
     begin = start - np.array([start[3] * centre_N, start[4] * centre_D, 0, 0, 0])
-    found = minimize(
+    result = minimize(
         objective,
         begin,
         args=(log_N - centre_N, log_D - centre_D, log_L),
@@ -70,7 +70,7 @@ def fit(log_N, log_D, log_L, start=PUBLISHED):
         method="L-BFGS-B",
         options={"maxiter": 5000, "maxfun": 10000, "ftol": 1e-13, "gtol": 1e-8},
     )
-    return found.x + np.array([found.x[3] * centre_N, found.x[4] * centre_D, 0, 0, 0])
+    return result.x + np.array([result.x[3] * centre_N, result.x[4] * centre_D, 0, 0, 0])
 
 
 def draws(count: int, folder: Path) -> NDArray[np.float64]:
@@ -86,7 +86,7 @@ def draws(count: int, folder: Path) -> NDArray[np.float64]:
 
 
 def main() -> None:
-    """Write the draws with seven significant digits, or fewer where they end."""
+    """Write the draws with six decimals, and print medians and standard deviations."""
     table = draws(DRAWS, Path(os.environ["ISOFLOP_PUBLISHED"]))
     names = ("log_A", "log_B", "log_E", "alpha", "beta")
     lines = [",".join(names)] + [",".join(f"{value:.6f}" for value in row) for row in table]

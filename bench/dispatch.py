@@ -1,10 +1,10 @@
-"""What dispatch, tracking and looking on cost beside the training itself.
+"""Cost of dispatch, tracking and watching on top of the training itself.
 
-    python bench/dispatch.py --json out.json          # some ten minutes on two cores
+    python bench/dispatch.py --json out.json          # about ten minutes on two cores
 
-Seconds a run are those between the ends of consecutive runs on one slot, less what the bare
-training loop takes for the same run in a process that has torch loaded. CPU seconds are measured
-beside them, since they do not depend on what else the machine does.
+Seconds per run are the time between the ends of consecutive runs on one slot, minus the time of the
+bare training loop for the same run in a process that has torch loaded. CPU seconds are measured
+too: they do not depend on the machine's other work.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from flows.plans.plan import make_plan, sweep_folder
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import RunDir
 from flows.settings import Home, Settings, open_home
-from flows.stack.processes import noted
+from flows.stack.processes import registered
 from flows.stack.servers import free_port
 from flows.training.execute import execute
 from flows.watch.curves import CurveReader
@@ -49,7 +49,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PLACED = Placement(threads=1)
 ISOFLOP, PREFECT = (Path(sys.executable).with_name(name) for name in ("isoflop", "prefect"))
 RUNS = 5
-# What issue 4 asks for.
+# Required by issue 4.
 LIMITS = {
     "in this process, s a run": 3.0,
     "by a worker, s a run": 8.0,
@@ -67,7 +67,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        # Only its corpus is used.
+        # Only for its corpus.
         first = open_home()
         make_plan(load_spec("smoke", ()), first)
         rows += dispatch(first, Path(folder))
@@ -110,7 +110,7 @@ def isoflop_help() -> None:
 
 
 def spec(name: str, seeds: int) -> list[str]:
-    """Overrides of `smoke`: runs alike of some seconds."""
+    """Overrides of `smoke`: equal runs of a few seconds."""
     return [
         f"name={name}",
         f"seeds={list(range(seeds))}",
@@ -121,30 +121,30 @@ def spec(name: str, seeds: int) -> list[str]:
 
 
 def own_home(folder: Path, first: Home) -> Home:
-    """A home with the corpus of another."""
+    """A new home that shares the corpus of another."""
     home = open_home(Settings(home=folder))
     (home.root / "corpora").symlink_to(first.root / "corpora")
     return home
 
 
 def environment(home: Home) -> dict[str, str]:
-    """Of commands on a home, with ports of its own."""
+    """Environment of commands on a home, with ports of their own."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("ISOFLOP_", "PREFECT_"))}
     ports = {f"ISOFLOP_{name}_PORT": str(free_port("127.0.0.1")) for name in ("PREFECT", "MLFLOW")}
     return {**kept, **ports, "ISOFLOP_HOME": str(home.root)}
 
 
 def dispatch(first: Home, folder: Path) -> list[dict[str, Any]]:
-    """Seconds a run of both ways, over the bare loop."""
+    """Seconds per run in this process and by a worker, minus the bare loop."""
     planned, _ = make_plan(load_spec("smoke", tuple(spec("bare", RUNS))), first)
     bare_loop(first, planned, 0)
     bare = [timed(lambda at=at: bare_loop(first, planned, at)) for at in range(RUNS)]
     bare_cpu = [cpu_of(lambda at=at: bare_loop(first, planned, at)) for at in range(RUNS)]
-    alone, alone_cpu = statistics.median(bare), statistics.median(bare_cpu)
+    loop_s, loop_cpu_s = statistics.median(bare), statistics.median(bare_cpu)
 
-    home = own_home(folder / "here", first)
+    home = own_home(folder / "in_process", first)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    overrides = [part for one in spec("here", RUNS) for part in ("--set", one)]
+    overrides = [part for one in spec("in-process", RUNS) for part in ("--set", one)]
     subprocess.run(
         [ISOFLOP, "sweep", "smoke", *overrides, "--slots", "1"],
         env=environment(home),
@@ -153,22 +153,22 @@ def dispatch(first: Home, folder: Path) -> list[dict[str, Any]]:
         check=True,
     )
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    whole = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
-    here = gaps(home)
+    cpu_s = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    in_process = gaps(home)
 
     home = own_home(folder / "workers", first)
-    workers, worker_cpu = by_worker(home)
+    workers, worker_cpu_s = by_worker(home)
     return [
         row("bare training loop, s a run", bare),
-        row("in this process, s a run", [gap - alone for gap in here]),
-        row("  CPU s a run, sweep and server included", [whole / RUNS - alone_cpu]),
-        row("by a worker, s a run", [gap - alone for gap in workers]),
-        row("  CPU s a run, in worker and training", [worker_cpu / RUNS - alone_cpu]),
+        row("in this process, s a run", [gap - loop_s for gap in in_process]),
+        row("  CPU s a run, sweep and server included", [cpu_s / RUNS - loop_cpu_s]),
+        row("by a worker, s a run", [gap - loop_s for gap in workers]),
+        row("  CPU s a run, in worker and training", [worker_cpu_s / RUNS - loop_cpu_s]),
     ]
 
 
 def bare_loop(home: Home, planned: Plan, at: int) -> None:
-    """The training loop on a corpus that is open, nothing written."""
+    """The training loop on an open corpus, writing nothing."""
     run = planned.runs[at].run
     batches = find_corpus(home.root, run.data.digest).open(run.train)
     for _ in train(run.model, run.train, batches, placement=PLACED):
@@ -191,14 +191,14 @@ def gaps(home: Home) -> list[float]:
 
 
 def by_worker(home: Home) -> tuple[list[float], float]:
-    """Seconds between ends with one worker, and CPU seconds of the worker and its trainings."""
+    """Seconds between the ends of runs with one worker; its CPU seconds, trainings included."""
     place = environment(home)
     subprocess.run(
         [ISOFLOP, "up", "--workers", "1"], env=place, cwd=ROOT, capture_output=True, check=True
     )
     try:
         worker = psutil.Process(
-            next(one.pid for one in noted(home) if one.name == "train-worker-0")
+            next(entry.pid for entry in registered(home) if entry.name == "train-worker-0")
         )
         before = sum(worker.cpu_times()[:4])
         subprocess.run(
@@ -221,7 +221,7 @@ def by_worker(home: Home) -> tuple[list[float], float]:
 
 
 def tracking(first: Home, folder: Path) -> list[dict[str, Any]]:
-    """What a step costs beside its arithmetic: its row on disk, and its share of the mirror."""
+    """Cost of a step besides its arithmetic: its row on disk, its share of the mirror."""
     steps = 10_000
     home = open_home(Settings(home=folder / "tracking"))
     overrides = (
@@ -248,12 +248,12 @@ def tracking(first: Home, folder: Path) -> list[dict[str, Any]]:
     mirrored = timed(lambda: tracker.publish(run, planned.runs[0])) / steps * 1e6
     return [
         row("curve, µs a step", appended),
-        row("curve and mirror, µs a step", [one + mirrored for one in appended]),
+        row("curve and mirror, µs a step", [append + mirrored for append in appended]),
     ]
 
 
 def hundred_runs(first: Home, folder: Path) -> list[dict[str, Any]]:
-    """A finished sweep of 100 runs started again, and what looking on at it costs."""
+    """A finished sweep of 100 runs started again, and the cost of watching it."""
     home = own_home(folder / "hundred", first)
     overrides = (
         "name=hundred",
@@ -264,11 +264,11 @@ def hundred_runs(first: Home, folder: Path) -> list[dict[str, Any]]:
     )
     planned, _ = make_plan(load_spec("smoke", overrides), home)
     assert len(planned.runs) == 100, f"the plan has {len(planned.runs)} runs, not 100"
-    for one in planned.runs:
-        run = RunDir(home.runs / one.id)
-        run.create(one)
-        execute(run, home, PLACED)
-    command = [ISOFLOP, "sweep", "smoke", *(p for one in overrides for p in ("--set", one))]
+    for planned_run in planned.runs:
+        run = RunDir(home.runs / planned_run.id)
+        run.create(planned_run)
+        execute(run, home)
+    command = [ISOFLOP, "sweep", "smoke", *(part for one in overrides for part in ("--set", one))]
 
     def resume() -> None:
         subprocess.run(command, env=environment(home), cwd=ROOT, capture_output=True, check=True)
@@ -277,20 +277,20 @@ def hundred_runs(first: Home, folder: Path) -> list[dict[str, Any]]:
     again = [timed(resume) for _ in range(3)]
     folder = sweep_folder(planned, home)
     gauge = SweepGauge(planned, home, planned.runs)
-    curves = [CurveReader(one, RunDir(home.runs / one.id)) for one in planned.runs]
+    curves = [CurveReader(run, RunDir(home.runs / run.id)) for run in planned.runs]
     write_live_page(folder, gauge.read(), curves)
     pages = [cpu_of(lambda: write_live_page(folder, gauge.read(), curves)) * 1e3 for _ in range(7)]
-    looks = [cpu_of(gauge.read) * 1e3 for _ in range(20)]
+    reads = [cpu_of(gauge.read) * 1e3 for _ in range(20)]
     return [
         row("first mirror of 100 runs, s", [mirrored]),
         row("resuming 100 finished runs, s", again),
         row("live page of 100 runs, CPU ms every 10 s", pages),
-        row("progress of 100 runs, CPU ms a look", looks),
+        row("progress of 100 runs, CPU ms a read", reads),
     ]
 
 
 def machine() -> str:
-    """Where and with what."""
+    """Processor, load, versions and commit."""
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],
         cwd=ROOT, capture_output=True, text=True, check=False,

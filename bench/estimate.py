@@ -1,7 +1,7 @@
-"""How well `isoflop plan demo` foresees what the demo's trainings take, in CPU seconds.
+"""Predicted against actual CPU seconds of the trainings of `isoflop plan demo`.
 
-CPU seconds of a training on one thread are its wall seconds on an idle core, and they can be
-measured on a machine that others use. Trains the whole demo in a home of its own.
+A training on one thread takes as many CPU seconds as wall seconds on an idle core, and CPU seconds
+can be measured on a busy machine. Trains the whole demo in a home of its own.
 
     python bench/estimate.py [HOME]
 """
@@ -23,7 +23,7 @@ from flows.training.slots import child_environment
 from sweeps.load import load_spec
 from sweeps.plan import Plan
 
-# The timing child with its clock exchanged for that of its own CPU time.
+# The timing child, with its clock replaced by its CPU time.
 _ON_CPU_CLOCK = (
     "import time; time.time = time.process_time; from flows.cost.timing import main; main()"
 )
@@ -31,7 +31,7 @@ _SLOT = {"OMP_NUM_THREADS": "1"}
 
 
 def timings(plan: Plan, home: Home) -> tuple[list[Timing], float]:
-    """CPU seconds of every run's shape and of starting a training in a fresh process."""
+    """CPU seconds of every run's shape, and of starting a training in a fresh process."""
     request = Request(
         home=home.root,
         corpus=plan.data.digest,
@@ -51,8 +51,8 @@ def timings(plan: Plan, home: Home) -> tuple[list[Timing], float]:
 
 
 def train(plan: Plan, home: Home, predicted: Estimate) -> dict[str, float]:
-    """CPU seconds of every run, each in a fresh process; a line for each that has ended."""
-    # Cheapest first, so that whoever stops it half-way has learned of several sizes.
+    """CPU seconds of every run, each in a fresh process; prints a line as each ends."""
+    # Cheapest first, so that half a run of this script covers several sizes.
     waiting, spent, guard = list(plan.runs), dict[str, float](), threading.Lock()
 
     def work() -> None:
@@ -73,7 +73,7 @@ def train(plan: Plan, home: Home, predicted: Estimate) -> dict[str, float]:
             assert run.finished(), f"{planned.name} has no result in {run.path}"
             with guard:
                 spent[planned.id] = usage.ru_utime + usage.ru_stime
-                tell(planned.name, predicted.runs[planned.id].whole_s, spent[planned.id])
+                print_row(planned.name, predicted.runs[planned.id].whole_s, spent[planned.id])
 
     threads = [threading.Thread(target=work) for _ in range(predicted.slots)]
     for thread in threads:
@@ -83,8 +83,8 @@ def train(plan: Plan, home: Home, predicted: Estimate) -> dict[str, float]:
     return spent
 
 
-def tell(name: str, predicted_s: float, actual_s: float) -> None:
-    """A line of predicted and actual CPU seconds."""
+def print_row(name: str, predicted_s: float, actual_s: float) -> None:
+    """Print predicted and actual CPU seconds."""
     ratio = predicted_s / actual_s
     print(f"{name:<6}{predicted_s:>8.1f} s predicted{actual_s:>8.1f} s actual{ratio:>7.2f}")
 
@@ -96,11 +96,11 @@ def main() -> None:
     home.runs.mkdir(parents=True, exist_ok=True)
     plan, _ = make_plan(load_spec("demo"), home, print)
     began = time.time()
-    found, start_s = timings(plan, home)
+    measured, start_s = timings(plan, home)
     print(f"timed in {time.time() - began:.1f} s, start-up {start_s:.1f} s of CPU")
     by_shape = {
         shape_of(run.run.model, run.run.train): timing
-        for run, timing in zip(plan.runs, found, strict=True)
+        for run, timing in zip(plan.runs, measured, strict=True)
     }
     speed = Speed(
         timing=lambda run: by_shape[shape_of(run.run.model, run.run.train)],
@@ -111,13 +111,13 @@ def main() -> None:
     predicted = estimate(plan, speed, {run.id: 0 for run in plan.runs}, slots=2)
     low, high = predicted.elapsed_range_s
     print(
-        f"foreseen: {predicted.device_s:.0f} s of CPU, {predicted.elapsed_s:.0f} s on two idle "
+        f"predicted: {predicted.device_s:.0f} s of CPU, {predicted.elapsed_s:.0f} s on two idle "
         f"cores ({low:.0f} to {high:.0f})"
     )
     for run in plan.runs:
         print(f"{run.name:<6}{predicted.runs[run.id].whole_s:>8.1f} s predicted")
     actual = train(plan, home, predicted)
-    tell("all", predicted.device_s, sum(actual.values()))
+    print_row("all", predicted.device_s, sum(actual.values()))
 
 
 if __name__ == "__main__":

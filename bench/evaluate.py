@@ -1,7 +1,8 @@
-"""Requests of an evaluation answered in a second, against the harness's backend for transformers.
+"""Evaluation requests per second, ours against the harness's backend for transformers.
 
-Same weights, same tokenizer, same requests, fp32, in turn in one process. Three kinds: choices of
-a few words after a question, choices of one letter after solved examples, and written answers.
+Same weights, tokenizer and requests, fp32, taking turns in one process. Three kinds of request:
+choices of a few words after a question, choices of one letter after solved examples, and generated
+answers.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ SIZES = {"0.5M": (128, 2, 4), "8M": (320, 6, 5)}
 
 
 def requests(words: Sequence[str], draw: random.Random) -> dict[str, list[Instance]]:
-    """The three kinds, made of a text's words."""
+    """Requests of the three kinds, of random words of a text."""
 
     def some(count: int) -> str:
         return " ".join(draw.choices(words, k=count))
@@ -46,28 +48,28 @@ def requests(words: Sequence[str], draw: random.Random) -> dict[str, list[Instan
 
     few = [choices(some(draw.randint(20, 60)), [some(6) for _ in range(4)]) for _ in range(60)]
     letters = [choices(some(draw.randint(120, 160)), "ABCD") for _ in range(40)]
-    # Stops that do not come: every answer takes all of its tokens, whoever writes it.
+    # A stop that never comes: every answer takes all of its tokens, from either model.
     rules = {"until": ["\0"], "max_gen_toks": 32, "do_sample": False}
     return {
-        "choices of six words": [one for four in few for one in four],
-        "choices of a letter": [one for four in letters for one in four],
+        "choices of six words": [choice for question in few for choice in question],
+        "choices of a letter": [choice for question in letters for choice in question],
         "written answers": [ask("generate_until", (some(40), rules)) for _ in range(32)],
     }
 
 
-def answered(model: Any, asked: list[Instance]) -> float:
-    """Seconds for all of them."""
+def answer_all(model: Any, instances: list[Instance]) -> float:
+    """Seconds to answer requests of one kind."""
     started = time.perf_counter()
-    kind = asked[0].request_type
-    getattr(model, kind)(asked, disable_tqdm=True)
+    kind = instances[0].request_type
+    getattr(model, kind)(instances, disable_tqdm=True)
     return time.perf_counter() - started
 
 
 def main() -> None:
-    """Print a table; write JSON if asked."""
+    """Print a table; write JSON to --json."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=SIZES)
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="of the other")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="of transformers")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
@@ -78,7 +80,7 @@ def main() -> None:
     tokenizer = Tokenizer.train(iter(texts), vocab_size=VOCAB, byte_fallback=True)
     draw = random.Random(0)
     words = " ".join(texts).split()
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     print(f"{device}, torch {torch.__version__}, requests a second, median of {options.rounds}")
     for size in options.sizes:
         width, layers, heads = SIZES[size]
@@ -89,7 +91,7 @@ def main() -> None:
         net = Llama(config, attention=attention_backend(Placement(), device, SEQ_LEN))
         net.init_weights(0)
         net.to(device)
-        asked = requests(words, draw)
+        by_kind = requests(words, draw)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             state = {key: value.cpu() for key, value in net.state_dict().items()}
@@ -102,7 +104,7 @@ def main() -> None:
                 for batch in options.batch
             }  # fmt: skip
 
-            def ours(asked: list[Instance], folder: Path = folder, net: Llama = net) -> float:
+            def ours(instances: list[Instance], folder: Path = folder, net: Llama = net) -> float:
                 path = folder / "answers"
                 path.unlink(missing_ok=True)
                 with Answers(path) as answers, machine_settings(Placement(), device, "float32"):
@@ -110,37 +112,37 @@ def main() -> None:
                     model = HarnessModel(
                         net, tokenizer, answers, seq_len=SEQ_LEN, batch_tokens=tokens
                     )
-                    return answered(model, asked)
+                    return answer_all(model, instances)
 
-            for kind, some in asked.items():
+            for kind, instances in by_kind.items():
                 runs: dict[str, Callable[[list[Instance]], float]] = {"ours": ours}
                 for other, model in others.items():
-                    runs[other] = lambda asked, model=model: answered(model, asked)
-                found[f"{size}, {kind}"] = race(f"{size}, {kind}", runs, some, options.rounds)
+                    runs[other] = partial(answer_all, model)
+                title = f"{size}, {kind}"
+                results[title] = race(title, runs, instances, options.rounds)
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def race(
     title: str,
     runs: dict[str, Callable[[list[Instance]], float]],
-    asked: list[Instance],
+    instances: list[Instance],
     rounds: int,
 ) -> dict[str, Any]:
-    """Rates of each, taken in turn after one round to warm up."""
+    """Requests per second of each contender, taking turns after a round to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
         for name, run in runs.items():
-            taken = run(asked)
+            elapsed = run(instances)
             if number:
-                seconds[name].append(taken)
-    print(f"\n{title} ({len(asked)})")
+                seconds[name].append(elapsed)
+    print(f"\n{title} ({len(instances)})")
     rows = {}
-    for name, taken in seconds.items():
-        ratio = statistics.median(
-            one / other for one, other in zip(taken, seconds["ours"], strict=True)
-        )
-        rates = sorted(len(asked) / one for one in taken)
+    for name, theirs in seconds.items():
+        pairs = zip(theirs, seconds["ours"], strict=True)
+        ratio = statistics.median(their_s / our_s for their_s, our_s in pairs)
+        rates = sorted(len(instances) / elapsed for elapsed in theirs)
         rows[name] = {"rates": rates, "ours_over_it": ratio}
         low, middle, high = rates[0], statistics.median(rates), rates[-1]
         print(f"  {name:<28}{low:9.1f}{middle:9.1f}{high:9.1f} /s   ours x{ratio:.2f}")

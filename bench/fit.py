@@ -1,10 +1,10 @@
-"""How fast the fits are, against the loops they replace. Reports, never fails.
+"""Speed of the fits, against the loops they replace.
 
     OMP_NUM_THREADS=1 python bench/fit.py [CSV]
 
-Everything is timed in one run on one core, so only ratios are to be quoted. The table is
-Besiroglu's 240 rows where ISOFLOP_PUBLISHED names the folder that holds them, or CSV; else 240
-simulated rows. The loops are those of the published notebooks: scipy's L-BFGS-B from Hoffmann's
+Everything is timed in one run on one core, so quote only ratios. The table is CSV, else
+Besiroglu's 240 rows if ISOFLOP_PUBLISHED names the folder with them, else 240 simulated rows. The
+loops are those of the published notebooks: scipy's L-BFGS-B from Hoffmann's
 4500 starting points (Hoffmann et al. 2022, appendix D.2), and scipy's BFGS for every resample.
 """
 
@@ -47,7 +47,7 @@ RESAMPLES = 4000
 
 
 def main() -> None:
-    """Time the global fit and the bootstrap, ours and the loops'."""
+    """Time the global fit and the bootstrap, by us and by the loops."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("csv", nargs="?", type=Path)
     parser.add_argument("--starts", type=int, default=12, help="L-BFGS-B starts to time")
@@ -106,8 +106,8 @@ def _minimise(
 ) -> tuple[float, Array]:
     """Minimise the sum as the notebooks write it: logsumexp of uncentred parameters.
 
-    Scaled to get past scipy's absolute tolerances: with 1e6 the loop ends at the optimum, and
-    unscaled it stops early (Besiroglu et al. 2024 on the fit of eq. 3).
+    Scaled for scipy's absolute tolerances: times 1e6 the loop ends at the optimum, unscaled it
+    stops early (Besiroglu et al. 2024 on the fit of eq. 3).
     """
     scale, delta = 1e6, problem.objective.delta
     log_N = problem.rows.n + problem.rows.n_mean

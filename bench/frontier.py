@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python bench/frontier.py
 
-Reports minimum, median and maximum of five runs, and ratios within this one run. The point by
-point methods are timed on a sample and scaled to the whole, which is said in the output.
+Reports minimum, median and maximum of five runs, and ratios within this one run. The point-by-point
+methods are timed on a sample and scaled to the whole, as the output states.
 """
 
 import platform
@@ -22,7 +22,7 @@ from analysis.law import Constants
 DEMANDS = np.geomspace(1e10, 1e15, 1000)
 BUDGET = 1e22
 REPEATS = 5
-# Point-by-point solves that are timed, of the two million there are.
+# Point-by-point solves that are timed, of two million.
 SAMPLE = 4000
 
 
@@ -63,7 +63,7 @@ def newton(A: float, B: float, alpha: float, beta: float, r: float, demand: floa
 
 
 def timed(run: Callable[[], object], repeats: int = REPEATS) -> list[float]:
-    """Seconds of each repeat, after one to warm up."""
+    """Seconds of each repeat, after a call to warm up."""
     run()
     seconds = []
     for _ in range(repeats):
@@ -93,8 +93,8 @@ def main() -> None:
     assert drawn is not None
     columns = np.searchsorted(DEMANDS, demands)
     for solve in (brent, newton):
-        found = np.array([solve(*point) for point in points])
-        worst = np.max(np.abs(found / drawn.D[rows, columns] - 1))
+        solved = np.array([solve(*point) for point in points])
+        worst = np.max(np.abs(solved / drawn.D[rows, columns] - 1))
         print(f"{solve.__name__}: agrees with the array to {worst:.1e} in D")
 
     total = draws.E.size * DEMANDS.size

@@ -2,11 +2,11 @@
 
     taskset -c 0 python bench/train_cpu.py --threads 1 --json out.json
 
-Every contender has a process of its own and they take turns, slice by slice, so that a noisy
-machine is noisy for all; every ratio is the median over rounds of ours against the contender in
-the same round. Peers run as they come, and with everything our loop sets in its process: exact
-fp32 products by oneDNN, an allocator that keeps its pages, denormals flushed. litgpt takes part
-where it can be imported.
+Every contender has a process of its own. They take turns, slice by slice, so that a noisy machine
+is noisy for all; a ratio is the median over rounds of ours against the contender in the same round.
+Peers run as they come, and with everything our loop sets in its process: exact fp32 matmuls by
+oneDNN, an allocator that keeps its pages, denormals flushed. litgpt takes part if it can be
+imported.
 """
 
 import argparse
@@ -47,11 +47,11 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Contender:
-    """Something that trains.
+    """An implementation of training and its settings.
 
     Attributes:
         what: "ours" or one of `PEERS`.
-        settings: whether the process has the settings of our loop.
+        settings: whether its process has our loop's settings.
     """
 
     what: str
@@ -60,13 +60,13 @@ class Contender:
 
     @property
     def name(self) -> str:
-        """As it stands in the table."""
+        """Its name in the table."""
         extra = ", our settings" if self.settings and self.what != "ours" else ""
         return f"{self.what}, {self.dtype}{extra}"
 
 
 def shape(size: str) -> ModelConfig:
-    """The model of a size, LLaMA's proportions."""
+    """The model of a size, with LLaMA's proportions."""
     width, layers, heads = SHAPES[size]
     return ModelConfig(
         vocab_size=VOCAB, d_model=width, n_layers=layers, n_heads=heads, n_kv_heads=heads,
@@ -91,7 +91,7 @@ def ours(model: ModelConfig, dtype: str, data: np.ndarray) -> Callable[[Tensor],
 
 
 def plain(net: nn.Module, dtype: str, logits_of: Callable[[object], Tensor]):
-    """A usual loop: forward, loss, backward, clip, fused AdamW with the same groups."""
+    """A step of a plain loop: forward, loss, backward, clip, fused AdamW with the same groups."""
     optimizer = adamw(net, AdamW(lr=1e-3))
     weights = list(net.parameters())
 
@@ -120,7 +120,7 @@ def huggingface(model: ModelConfig, attention: str) -> nn.Module:
 
 
 def litgpt(model: ModelConfig) -> nn.Module:
-    """litgpt's GPT with Llama's parts."""
+    """litgpt's GPT with Llama's components."""
     from litgpt.config import Config
     from litgpt.model import GPT
 
@@ -180,30 +180,30 @@ def contenders(dtypes: list[str]) -> Iterator[Contender]:
     """Ours first, then every peer bare and with our settings."""
     for dtype in dtypes:
         yield Contender("ours", dtype, settings=True)
-    here = [what for what in PEERS if what != "litgpt" or importlib.util.find_spec("litgpt")]
+    peers = [what for what in PEERS if what != "litgpt" or importlib.util.find_spec("litgpt")]
     for dtype in dtypes:
-        for what in here:
+        for what in peers:
             yield Contender(what, dtype, settings=False)
             yield Contender(what, dtype, settings=True)
 
 
-def serve(one: Contender, size: str, threads: int, turns: Connection) -> None:
-    """A contender's process: take as many steps as asked for, answer with the seconds."""
+def serve(contender: Contender, size: str, threads: int, turns: Connection) -> None:
+    """A contender's process: receive a number of steps, take them, send the seconds."""
     warnings.filterwarnings("ignore")
     torch.set_num_threads(threads)
     clock = seconds(threads)
     model = shape(size)
     draws = np.random.default_rng(0)
     rows = torch.from_numpy(draws.integers(0, VOCAB, (ROWS, SEQ_LEN + 1)))
-    if one.what == "ours":
+    if contender.what == "ours":
         data = draws.integers(0, VOCAB, 2_000_000).astype(np.uint16)
-        step = ours(model, one.dtype, data)
+        step = ours(model, contender.dtype, data)
     else:
-        step = peer(one.what, model, one.dtype)
+        step = peer(contender.what, model, contender.dtype)
     placed = Placement(device="cpu", threads=threads)
-    # Our loop sets its own.
-    bare = one.what == "ours" or not one.settings
-    with nullcontext() if bare else machine_settings(placed, CPU, one.dtype):
+    # Our loop makes these settings itself.
+    bare = contender.what == "ours" or not contender.settings
+    with nullcontext() if bare else machine_settings(placed, CPU, contender.dtype):
         while count := turns.recv():
             started = clock()
             for _ in range(count):
@@ -212,7 +212,7 @@ def serve(one: Contender, size: str, threads: int, turns: Connection) -> None:
 
 
 def seconds(threads: int) -> Callable[[], float]:
-    """One thread's CPU time does not see what else the machine does; several need the wall."""
+    """The clock: CPU time of one thread, which other work does not change; wall time of several."""
     return time.thread_time if threads == 1 else time.perf_counter
 
 
@@ -222,34 +222,34 @@ def race(
     """Tokens per second of every contender in every round."""
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["transformers.models.llama.modeling_llama", "__main__"])
-    speeds: dict[Contender, list[float]] = {one: [] for one in field}
+    speeds: dict[Contender, list[float]] = {contender: [] for contender in field}
     with ExitStack() as stack:
         lines: dict[Contender, Connection] = {}
         steps: dict[Contender, int] = {}
-        for one in field:
-            lines[one], theirs = processes.Pipe()
-            child = processes.Process(target=serve, args=(one, size, threads, theirs), daemon=True)
+        for each in field:
+            lines[each], theirs = processes.Pipe()
+            child = processes.Process(target=serve, args=(each, size, threads, theirs), daemon=True)
             child.start()
-            theirs.close()  # so that a process that died ends the wait for it
+            theirs.close()  # so that receiving from a dead process fails at once
             stack.callback(child.join)
-            stack.callback(lines[one].send, 0)
-            took(lines[one], 2)
-            steps[one] = max(2, round(slice_s / (took(lines[one], 2) / 2)))
+            stack.callback(lines[each].send, 0)
+            took(lines[each], 2)
+            steps[each] = max(2, round(slice_s / (took(lines[each], 2) / 2)))
         for _ in range(rounds):
-            for one in field:
-                spent = took(lines[one], steps[one])
-                speeds[one].append(steps[one] * BATCH_TOKENS / spent)
+            for each in field:
+                elapsed = took(lines[each], steps[each])
+                speeds[each].append(steps[each] * BATCH_TOKENS / elapsed)
     return speeds
 
 
 def took(line: Connection, steps: int) -> float:
-    """Seconds of so many steps in a contender's process."""
+    """Seconds of this many steps in a contender's process."""
     line.send(steps)
     return float(line.recv())
 
 
 def matmul_peak(dtype: torch.dtype, clock: Callable[[], float]) -> float:
-    """Best FLOP/s of square products."""
+    """Best FLOP/s of square matmuls."""
     best = 0.0
     for size in (1024, 2048):
         left, right = torch.randn(2, size, size).to(dtype)
@@ -268,36 +268,36 @@ def over(mine: list[float], theirs: list[float]) -> float:
 def report(
     size: str, threads: int, speeds: dict[Contender, list[float]], peaks: dict[str, float]
 ) -> list[dict[str, object]]:
-    """Rows for people and for JSON."""
+    """Print the table of a size; return its rows for JSON."""
     model = shape(size)
     flops = train_flops(model, SEQ_LEN, SEQ_LEN) / SEQ_LEN
-    mine = {one.dtype: rates for one, rates in speeds.items() if one.what == "ours"}
+    mine = {each.dtype: rates for each, rates in speeds.items() if each.what == "ours"}
     print(f"\n{size} ({count_params(model).non_embedding:,}), {threads} thread(s)")
-    found: list[dict[str, object]] = []
-    for one, theirs in speeds.items():
+    rows: list[dict[str, object]] = []
+    for each, theirs in speeds.items():
         median = statistics.median(theirs)
-        ratio = over(mine[one.dtype], theirs)
-        share = median * flops / peaks[one.dtype] if one.what == "ours" else None
+        ratio = over(mine[each.dtype], theirs)
+        share = median * flops / peaks[each.dtype] if each.what == "ours" else None
         ending = f"ours x{ratio:.2f}" if share is None else f"{share:.0%} of matmul peak"
         spread = f"{min(theirs):9,.0f} {median:9,.0f} {max(theirs):9,.0f}"
-        print(f"  {one.name:44s} {spread} tok/s   {ending}")
-        found.append({
-            "size": size, "threads": threads, "contender": one.what, "dtype": one.dtype,
-            "our_settings": one.settings, "tokens_per_s": theirs,
+        print(f"  {each.name:44s} {spread} tok/s   {ending}")
+        rows.append({
+            "size": size, "threads": threads, "contender": each.what, "dtype": each.dtype,
+            "our_settings": each.settings, "tokens_per_s": theirs,
             "ours_over_this": ratio, "share_of_matmul_peak": share,
         })  # fmt: skip
     best = max(mine.values(), key=statistics.median)
-    peers = {one: rates for one, rates in speeds.items() if one.what != "ours"}
-    fastest = max(peers, key=lambda one: statistics.median(peers[one]))
+    peers = {each: rates for each, rates in speeds.items() if each.what != "ours"}
+    fastest = max(peers, key=lambda each: statistics.median(peers[each]))
     print(f"  our best over the fastest, {fastest.name}: x{over(best, peers[fastest]):.2f}")
-    shipped = [one for one in peers if one.dtype == "float32" and not one.settings]
-    listed = ", ".join(f"{one.what} x{over(best, peers[one]):.2f}" for one in shipped)
+    shipped = [each for each in peers if each.dtype == "float32" and not each.settings]
+    listed = ", ".join(f"{each.what} x{over(best, peers[each]):.2f}" for each in shipped)
     print(f"  our best over each as shipped: {listed}")
-    return found
+    return rows
 
 
 def main() -> None:
-    """Race every size asked for."""
+    """Race every size that is named."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
@@ -305,24 +305,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--slice-s", type=float, default=1.0, help="seconds a turn")
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     exact = fp32_matmul(CPU)
     processor = platform.processor() or platform.machine()
     print(f"{processor}, torch {torch.__version__}, fp32 by {exact}")
     peaks = {}
-    for dtype in asked.dtypes:
-        with machine_settings(Placement(threads=asked.threads), CPU, "float32"):
-            peaks[dtype] = matmul_peak(getattr(torch, dtype), seconds(asked.threads))
+    for dtype in options.dtypes:
+        with machine_settings(Placement(threads=options.threads), CPU, "float32"):
+            peaks[dtype] = matmul_peak(getattr(torch, dtype), seconds(options.threads))
         print(f"matmul peak {dtype}: {peaks[dtype] / 1e9:.0f} GFLOP/s")
     results: list[dict[str, object]] = []
-    for size in asked.sizes:
-        field = list(contenders(asked.dtypes))
-        speeds = race(field, size, asked.threads, asked.rounds, asked.slice_s)
-        results += report(size, asked.threads, speeds, peaks)
-    if asked.json:
+    for size in options.sizes:
+        field = list(contenders(options.dtypes))
+        speeds = race(field, size, options.threads, options.rounds, options.slice_s)
+        results += report(size, options.threads, speeds, peaks)
+    if options.json:
         document = {"torch": torch.__version__, "fp32_matmul": exact, "results": results}
-        asked.json.write_text(json.dumps(document, indent=1))
+        options.json.write_text(json.dumps(document, indent=1))
 
 
 if __name__ == "__main__":

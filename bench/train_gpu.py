@@ -2,7 +2,7 @@
 
     python bench/train_gpu.py --json out.json
 
-Needs torch with CUDA, numpy, pydantic and safetensors; transformers takes part where it can be
+Needs torch with CUDA, numpy, pydantic and safetensors; transformers takes part if it can be
 imported, with PyTorch's flash attention and torch.compile. Prints tokens/s, MFU (counted FLOPs
 over the dense bf16 peak) and peak memory.
 """
@@ -30,7 +30,7 @@ from llama_core.machine import peak_flops
 from llama_core.optim import adamw
 from llama_core.train import train
 
-# Width, layers, heads, SwiGLU width, vocabulary, sequence, rows a step.
+# Width, layers, heads, SwiGLU width, vocabulary, sequence length, rows a step.
 SHAPES = {
     "124M": (768, 12, 12, 2048, 32_000, 2048, 32),
     "1B": (2048, 18, 16, 5632, 32_000, 2048, 16),
@@ -114,31 +114,31 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    cuda = asked.device != "cpu"
+    options = parser.parse_args()
+    cuda = options.device != "cpu"
     if cuda and not torch.cuda.is_available():
         parser.error("no CUDA device here; `--device cpu --shapes tiny` tries the script itself.")
-    device = torch.device(asked.device)
+    device = torch.device(options.device)
     name = torch.cuda.get_device_name(device) if cuda else "cpu"
     print(f"{name}, torch {torch.__version__}, bf16")
     field = {"ours": ours}
     if importlib.util.find_spec("transformers"):
         field["transformers"] = huggingface
     results = []
-    for size, (contender, make) in itertools.product(asked.shapes, field.items()):
+    for size, (contender, make) in itertools.product(options.shapes, field.items()):
         model, seq_len, rows = shape(size)
         if cuda:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-        speeds = measure(make(model, seq_len, rows, asked.device), seq_len * rows, asked.device,
-                         asked.rounds)  # fmt: skip
+        speeds = measure(make(model, seq_len, rows, options.device), seq_len * rows, options.device,
+                         options.rounds)  # fmt: skip
         flops = statistics.median(speeds) * train_flops(model, seq_len, seq_len) / seq_len
         peak = peak_flops(device, "bfloat16")
         memory = torch.cuda.max_memory_allocated() / 2**30 if cuda else None
         mfu = flops / peak if peak else None
         shown = f"{mfu:.1%}" if mfu else "unknown peak"
         print(
-            f"{size:5s} N={count_params(model).multiplying:,} {contender:13s} "
+            f"{size:5s} N={count_params(model).n_params:,} {contender:13s} "
             f"{min(speeds):,.0f} {statistics.median(speeds):,.0f} {max(speeds):,.0f} tok/s, "
             f"{flops / 1e12:.1f} TFLOP/s, MFU {shown}"
         )
@@ -146,9 +146,9 @@ def main() -> None:
             "size": size, "contender": contender, "tokens_per_s": speeds, "flops_per_s": flops,
             "mfu": mfu, "memory_gib": memory,
         })  # fmt: skip
-    if asked.json:
+    if options.json:
         document = {"device": name, "torch": torch.__version__, "results": results}
-        asked.json.write_text(json.dumps(document, indent=1))
+        options.json.write_text(json.dumps(document, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""A dense grid of learning rate and batch at one size, as ordinary runs; what a law is held to.
+"""A dense grid of learning rate and batch at one size, as ordinary runs, to check a law against.
 
     python bench/tuning_grid.py d48.csv --width 48 --tokens 409600
 
-Needs a home whose corpus is prepared (`isoflop plan smoke`). Finished runs are found again, so the
-grid may be stopped at any moment. tests/data/tuning holds one that was recorded.
+Needs a home with a prepared corpus (`isoflop plan smoke`). Finished runs are reused, so the grid
+may be stopped at any moment. tests/data/tuning holds a recorded one.
 """
 
 import argparse
@@ -32,40 +32,40 @@ STEPS = (0, 1, -1, 2, -2, 3, -3)
 
 
 def main() -> None:
-    """Train what is missing, two at a time, and write the table."""
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("table", type=Path)
-    asked.add_argument("--width", type=int, default=48)
-    asked.add_argument("--tokens", type=int, default=409_600)
-    asked.add_argument("--seeds", type=int, default=1, help="trainings of each point")
-    asked.add_argument("--at", metavar="LR,BATCH", help="train this one point instead of a grid")
-    asked.add_argument("--slots", type=int, default=2)
-    given = asked.parse_args()
+    """Train the missing runs, two at a time, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--width", type=int, default=48)
+    parser.add_argument("--tokens", type=int, default=409_600)
+    parser.add_argument("--seeds", type=int, default=1, help="trainings of each point")
+    parser.add_argument("--at", metavar="LR,BATCH", help="train this one point instead of a grid")
+    parser.add_argument("--slots", type=int, default=2)
+    options = parser.parse_args()
     home = open_home()
     plan, _ = make_plan(load_spec("smoke"), home)
     specs = [
-        load_tune_spec("lr-batch", [f"tokens=[{given.tokens}]", f"train_seed={seed}"])
-        for seed in range(given.seeds)
+        load_tune_spec("lr-batch", [f"tokens=[{options.tokens}]", f"train_seed={seed}"])
+        for seed in range(options.seeds)
     ]
-    model = shape(specs[0].ladder, given.width, specs[0].corpus.vocab_size)
+    model = shape(specs[0].ladder, options.width, specs[0].corpus.vocab_size)
     grid = [
-        {"lr": 0.256 / given.width * 2 ** (step / 2), "batch_tokens": float(batch)}
+        {"lr": 0.256 / options.width * 2 ** (step / 2), "batch_tokens": float(batch)}
         for batch, step in itertools.product(BATCHES, STEPS)
     ]
-    if given.at:
-        lr, batch = map(float, given.at.split(","))
+    if options.at:
+        lr, batch = map(float, options.at.split(","))
         grid = [{"lr": lr, "batch_tokens": batch}]
     runs = [
         trial_run(spec, model, plan.data, number, point)
         for spec in specs
         for number, point in enumerate(grid)
     ]
-    with ThreadPoolExecutor(given.slots) as pool:
+    with ThreadPoolExecutor(options.slots) as pool:
         list(pool.map(lambda run: train(run, home), runs))
     columns = ["n_params", "tokens", "lr", "batch_tokens", "seed", "val_loss"]
     table = observations_frame(runs, home)
     seeds = pl.Series("seed", [run.run.train.seed for run in runs])
-    table.with_columns(seeds).select(columns).write_csv(given.table)
+    table.with_columns(seeds).select(columns).write_csv(options.table)
 
 
 def train(run: PlannedRun, home: Home) -> None:

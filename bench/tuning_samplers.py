@@ -1,7 +1,7 @@
-"""Which sampler finds a surface's minimum: Sobol alone, then GPSampler, or then multivariate TPE.
+"""Which sampler finds a surface's minimum: Sobol alone, or then GPSampler or multivariate TPE.
 
 Simulated surfaces of learning rate and batch with the curvature and the noise of the demo's
-corpus, steeper towards high rates. Trials are asked in the generations of `flows.tuning.study`.
+corpus, steeper towards high rates. Trials come in the generations of `flows.tuning.study`.
 """
 
 import sys
@@ -22,7 +22,7 @@ NOISE, REPEATS = 0.008, 20
 
 
 def surface(rng):
-    """A loss over (lr, batch) with its minimum somewhere in the middle of the box."""
+    """A loss over (lr, batch) with its minimum at a random place in the middle of the box."""
     best = np.log([rng.uniform(6e-3, 3e-2), rng.uniform(350, 1800)])
 
     def loss(params):
@@ -34,40 +34,40 @@ def surface(rng):
 
 
 def trial_by_trial(spec, loss, count, rng):
-    """What a study asks, and the noisy losses it is told."""
-    told = []
-    while len(told) < count:
-        size = spec.startup if not told else spec.generation
-        told += [
+    """The trials of a study with their noisy losses."""
+    trials = []
+    while len(trials) < count:
+        size = spec.startup if not trials else spec.generation
+        trials += [
             TrialOutcome(params, 3.4 + loss(params) + NOISE * rng.standard_normal())
-            for params in propose(spec, BOX, told, size)
+            for params in propose(spec, BOX, trials, size)
         ]
-    return told[:count]
+    return trials[:count]
 
 
-def regrets(told, loss):
+def regrets(trials, loss):
     """True loss above the minimum at the lowest trial, and at the fitted surface's minimum."""
-    lowest = loss(min(told, key=lambda trial: trial.loss).params)
-    axes = tuple(Axis(found.name, found.low, found.high) for found in BOX)
-    points = np.array([[trial.params[axis.name] for axis in axes] for trial in told])
-    losses = np.array([[trial.loss] for trial in told])
+    lowest = loss(min(trials, key=lambda trial: trial.loss).params)
+    axes = tuple(Axis(side.name, side.low, side.high) for side in BOX)
+    points = np.array([[trial.params[axis.name] for axis in axes] for trial in trials])
+    losses = np.array([[trial.loss] for trial in trials])
     try:
-        [[found]] = fit_surfaces([Trials(axes, points, losses)], draws=50)
+        [[fit]] = fit_surfaces([Trials(axes, points, losses)], draws=50)
     except SurfaceError:
         return lowest, lowest
-    fitted = loss({name: optimum.value for name, optimum in found.optima.items()})
+    fitted = loss({name: optimum.value for name, optimum in fit.optima.items()})
     return lowest, fitted
 
 
 def samplers(name):
-    """Make `flows.tuning.study` ask another sampler."""
+    """Make `flows.tuning.study` use another sampler."""
     kinds: dict[str, type[BaseSampler]] = {"gp": GPSampler, "tpe": TPESampler}
 
-    def make(seed: int, told: int) -> BaseSampler:
+    def make(seed: int, trials: int) -> BaseSampler:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             arguments = {"multivariate": True} if name == "tpe" else {}
-            return kinds[name](seed=1000 * seed + told, n_startup_trials=1, **arguments)
+            return kinds[name](seed=1000 * seed + trials, n_startup_trials=1, **arguments)
 
     study._sampler = make
 
@@ -80,13 +80,13 @@ def main() -> None:
             spec = load_tune_spec("lr-batch", [f"startup={count if name == 'sobol' else 8}"])
             if name != "sobol":
                 samplers(name)
-            found = []
+            rows = []
             for repeat in range(REPEATS):
                 rng = np.random.default_rng(repeat)
                 loss = surface(rng)
                 seeded = spec.model_copy(update={"seed": repeat})
-                found.append(regrets(trial_by_trial(seeded, loss, count, rng), loss))
-            lowest, fitted = 1e3 * np.array(found).T
+                rows.append(regrets(trial_by_trial(seeded, loss, count, rng), loss))
+            lowest, fitted = 1e3 * np.array(rows).T
             print(
                 f"{name:8} {count:7}   {np.median(lowest):20.2f} {np.quantile(lowest, 0.9):5.2f}"
                 f"   {np.median(fitted):15.2f} {np.quantile(fitted, 0.9):5.2f}"

@@ -2,25 +2,87 @@
 
 import fcntl
 import json
+import logging
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from llama_core.files import write_durably
+
+log = logging.getLogger(__name__)
 
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all, also after a power cut."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with draft.open("w") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    write_durably(path, text.encode())
+
+
+def read_lines(
+    path: Path, start: int = 0, *, stop_at_damage: bool = False
+) -> Iterator[tuple[Any, int]]:
+    """Rows of an append-only file of JSON lines, each with the offset at which it ends.
+
+    A last line without its line feed is still being written, or was torn by a kill: it is
+    skipped. A damaged line before the end is reported in the log, and skipped too unless the
+    reading is to stop there. A file that does not exist has no rows.
+    """
     try:
-        os.fsync(folder)
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        file.seek(start)
+        end = start
+        for line in file:
+            end += len(line)
+            if not line.endswith(b"\n"):
+                return
+            try:
+                row = json.loads(line)
+            except ValueError:
+                log.warning("%s: the line that ends at byte %d is damaged", path, end)
+                if stop_at_damage:
+                    return
+                continue
+            yield row, end
+
+
+class LineWriter:
+    """Appends JSON lines to a file that one process writes, unbuffered: a kill loses none of them.
+
+    Args:
+        end: where the last whole line ends; what follows was torn by a kill and is cut off.
+    """
+
+    def __init__(self, path: Path, end: int) -> None:
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        os.ftruncate(self._file, end)
+
+    def append(self, row: Any) -> None:
+        """Write one row."""
+        data = (json.dumps(row, separators=(",", ":")) + "\n").encode()
+        while data:
+            data = data[os.write(self._file, data) :]
+
+    def sync(self) -> None:
+        """Make the rows written so far durable."""
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        """Make durable and close."""
+        self.sync()
+        os.close(self._file)
+
+
+def append_line(path: Path, row: Any) -> None:
+    """Append one row durably."""
+    writer = LineWriter(path, max((end for _, end in read_lines(path)), default=0))
+    try:
+        writer.append(row)
     finally:
-        os.close(folder)
+        writer.close()
 
 
 def now() -> float:
@@ -29,19 +91,9 @@ def now() -> float:
 
 
 def flock(handle: IO[str], kind: int) -> bool:
-    """Take a lock that ends with the handle, or say at once that somebody has it."""
+    """Take a lock that ends with the handle; False at once if another process holds it."""
     try:
         fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
-
-
-def whole_line(line: bytes) -> Any:
-    """What a line of an append-only file holds; None when it is torn, as a kill leaves the last."""
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None

@@ -1,12 +1,12 @@
-"""Processes of ours: exit statuses of a training, and dying with the parent."""
+"""Processes: exit statuses of a training, and ending with the parent process."""
 
 import ctypes
 import os
 import signal
 import sys
 
-# Exit status of a training that was asked to stop and can go on later, and of one that the
-# machine failed, not the code.
+# Exit statuses of a training: told to stop, to be resumed later; and failed by the machine, not
+# by the code, so that a retry may pass.
 INTERRUPTED = 75
 MAY_PASS = 74
 

@@ -1,4 +1,4 @@
-"""Settings from the environment, and where things lie in ISOFLOP_HOME."""
+"""Settings from the environment, and the folders of ISOFLOP_HOME."""
 
 import json
 import os
@@ -10,9 +10,13 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from llama_core.files import write_durably
+
+# The folder that holds our packages: a checkout's, or site-packages.
+ROOT = Path(__file__).resolve().parents[1]
 # Work pools of prefect.yaml.
 CONTROL_POOL, TRAIN_POOL = "control", "trainers"
-# Where a stack that is up answers, noted in its home.
+# A file in the home with the addresses of a stack that is up.
 ADDRESSES = "addresses.json"
 _ADDRESSED = ("host", "prefect_port", "mlflow_port")
 
@@ -22,17 +26,17 @@ class HomeError(ValueError):
 
 
 class Settings(BaseSettings):
-    """Environment variables ISOFLOP_*; every one has a default that works on one machine."""
+    """Environment variables ISOFLOP_*; every default works on one machine."""
 
     model_config = SettingsConfigDict(env_prefix="ISOFLOP_", frozen=True)
 
     home: Annotated[Path, AfterValidator(Path.expanduser)] = Field(
-        default=Path(".isoflop"), description="folder that holds everything isoflop writes"
+        default=Path(".isoflop"), description="folder for everything isoflop writes"
     )
-    host: str = Field(default="127.0.0.1", description="what the servers bind to")
+    host: str = Field(default="127.0.0.1", description="address the servers bind to")
     prefect_port: int = Field(default=4200, ge=1, le=65535)
     mlflow_port: int = Field(default=5000, ge=1, le=65535)
-    # Addresses of databases may hold passwords: they stay out of what is printed of settings.
+    # Addresses of databases may hold passwords: `repr` of the settings leaves them out.
     mlflow_uri: str | None = Field(
         default=None,
         repr=False,
@@ -74,16 +78,16 @@ class Settings(BaseSettings):
         return self.mlflow_uri or self.mlflow_database(home)
 
     def mlflow_database(self, home: "Home") -> str:
-        """Where the MLflow server of the local stack keeps what it is told."""
+        """The database of the local stack's MLflow server."""
         if self.mlflow_db is None and self.mlflow_uri and not _is_http(self.mlflow_uri):
             return self.mlflow_uri
         return self.mlflow_db or f"sqlite:///{home.root / 'mlflow.db'}"
 
     def prefect_database(self, home: "Home") -> str:
-        """Where the Prefect server of the local stack keeps its runs."""
+        """The database of the local stack's Prefect server."""
         if self.prefect_db is None:
             return f"sqlite+aiosqlite:///{home.root / 'prefect.db'}"
-        # Prefect needs the driver named; the other two take the address as PostgreSQL writes it.
+        # Prefect needs the driver named; MLflow and Optuna take PostgreSQL's own form.
         return re.sub(r"^postgres(ql)?://", "postgresql+asyncpg://", self.prefect_db)
 
 
@@ -95,7 +99,7 @@ class Home:
 
     @property
     def runs(self) -> Path:
-        """One folder a training, named by the run's id. The truth."""
+        """One folder a training, named by the run's id; all else can be made from these."""
         return self.root / "runs"
 
     @property
@@ -105,7 +109,7 @@ class Home:
 
     @property
     def tunes(self) -> Path:
-        """One folder a study of learning rate and batch: plan, journal, table, law, report."""
+        """One folder a study of learning rate and batch: spec, journal, table, law, report."""
         return self.root / "tunes"
 
     @property
@@ -120,23 +124,23 @@ class Home:
 
 
 def open_settings() -> Settings:
-    """The settings, with the addresses of a stack that is up in their home where none are set.
+    """The settings; addresses that are not set are those of the stack that is up in the home.
 
-    `isoflop up` notes them, so that a shell that does not know its ports finds it.
+    `isoflop up` writes them there, so that a shell without its ports finds the stack.
     """
     settings = Settings()
     try:
-        noted = json.loads((settings.home / ADDRESSES).read_text())
+        stored = json.loads((settings.home / ADDRESSES).read_text())
     except (OSError, ValueError):
         return settings
-    told = {name: noted[name] for name in _ADDRESSED if name not in settings.model_fields_set}
-    return settings.model_copy(update=told)
+    unset = [name for name in _ADDRESSED if name not in settings.model_fields_set]
+    return settings.model_copy(update={name: stored[name] for name in unset})
 
 
 def note_addresses(settings: Settings, home: Home) -> None:
-    """Say where the stack of a home answers, until `down` removes the note."""
-    noted = {name: getattr(settings, name) for name in _ADDRESSED}
-    (home.root / ADDRESSES).write_text(json.dumps(noted))
+    """Write the addresses of a home's stack to a file that `isoflop down` removes."""
+    addresses = {name: getattr(settings, name) for name in _ADDRESSED}
+    write_durably(home.root / ADDRESSES, json.dumps(addresses).encode())
 
 
 def home_of(settings: Settings) -> Home:
@@ -145,7 +149,7 @@ def home_of(settings: Settings) -> Home:
 
 
 def open_home(settings: Settings | None = None) -> Home:
-    """The home's folders, made where missing.
+    """The home, its folders made where missing.
 
     Raises:
         HomeError: the home cannot be written.
@@ -163,9 +167,15 @@ def open_home(settings: Settings | None = None) -> Home:
 
 
 def masked(address: str) -> str:
-    """An address for people and files: its password, if there is one, as three stars."""
+    """An address to print or store, its passwords as three stars."""
     hidden = re.sub(r"(://[^/@:]*:).*@", r"\1***@", address)
     return re.sub(r"(?i)([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&]*", r"\1***", hidden)
+
+
+def checkout(root: Path = ROOT) -> Path | None:
+    """The checkout that this code runs from; None where it was installed from a wheel."""
+    # A wheel carries the file only inside `flows`.
+    return root if (root / "prefect.yaml").exists() else None
 
 
 def cpu_slots() -> int:

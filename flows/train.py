@@ -11,7 +11,7 @@ from prefect.states import Completed, Crashed, Failed
 
 from flows.runs.directory import RunDir, RunResult
 from flows.settings import Home, Settings, open_home
-from flows.store.push import insist, pushed
+from flows.store.push import pushing_checkpoints, retry
 from flows.store.run_store import RunStore, open_store
 from flows.training.execute import execute
 from flows.training.failures import may_pass
@@ -35,10 +35,7 @@ def train(planned: PlannedRun) -> State[Any]:
     run = RunDir(home.runs / planned.id)
     run.create(planned)
     try:
-        if store is None:
-            result = execute(run, home, run.placement())
-        else:
-            result = _execute_from(store, run, home)
+        result = execute(run, home) if store is None else _execute_from(store, run, home)
     except Interrupted as stopped:
         # Prefect knows whether the run was cancelled or its worker stopped, and sets the state.
         raise TerminationSignal(signal.SIGTERM) from stopped
@@ -55,9 +52,9 @@ def train(planned: PlannedRun) -> State[Any]:
 def _execute_from(store: RunStore, run: RunDir, home: Home) -> RunResult:
     """Train a run on a host with a home of its own: fetch its files, push what it writes."""
     digest = run.planned().run.data.digest
-    insist(lambda: store.pull_corpus(home, digest), f"fetching corpus {digest[:12]}")
-    insist(lambda: store.pull(run), f"fetching run {run.id}")
+    retry(lambda: store.pull_corpus(home, digest), f"fetching corpus {digest[:12]}")
+    retry(lambda: store.pull(run), f"fetching run {run.id}")
     # The sweep that started this flow run wants an earlier failure retried.
     run.retire_result()
-    with pushed(store, run):
-        return execute(run, home, run.placement())
+    with pushing_checkpoints(store, run):
+        return execute(run, home)

@@ -1,10 +1,10 @@
-"""Checkpoints: written aside, made durable, then committed; damaged ones are passed over.
+"""Checkpoints: written aside, made durable, then committed; damaged ones are skipped.
 
 A checkpoint is two files: `NAME.safetensors` holds tensors, `NAME.json` the place in the run and
-the tensors' SHA-256. It exists once the JSON bears its final name. Of a model sharded over ranks
+the tensors' SHA-256. It exists once the JSON has its final name. Of a model sharded over ranks
 each rank writes the shards it holds, `NAME.RANK-of-COUNT.safetensors`, into the same folder; a
-tensor that several files hold is cut along its first dimension, in the order of ranks. Any
-number of ranks reads either form.
+tensor in several files is cut along its first dimension, in the order of ranks. Any number of
+ranks reads either form.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +21,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from llama_core.files import sync_folder, write_durably
+from llama_core.files import DRAFTS, sync_folder, write_durably
+from llama_core.place import Place, checkpoint_names
 
-# Ranks write as much as each other, so one that is this late is not coming.
+# All ranks write the same amount; one this late has failed.
 _SHARDS_TIMEOUT_S = 600.0
 _POLL_S = 0.02
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a run stands on its path.
-
-    Attributes:
-        segment: index into `schedule.segments`; their number when the run is done.
-        step: steps done on this path, from the start of the trunk.
-        walked: optimizer steps taken in all, branches included; never falls.
-    """
-
-    segment: int
-    step: int
-    walked: int
-
-
 @dataclass(frozen=True)
 class Checkpoint:
-    """What resuming needs: a place, tensors, and small numbers that go with them."""
+    """What resuming needs: a place, tensors, and small numbers beside them."""
 
     place: Place
     tensors: Mapping[str, Tensor]
@@ -53,13 +39,13 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """Sorts by age."""
-        return f"{self.place.walked:09d}-{self.place.segment:03d}"
+        """The name of its files."""
+        return self.place.checkpoint_name
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """The newest sound checkpoint, and what was wrong with newer ones."""
+class NewestCheckpoint:
+    """The newest sound checkpoint, and what is wrong with newer ones."""
 
     checkpoint: Checkpoint | None
     skipped: tuple[str, ...]
@@ -72,27 +58,31 @@ class CheckpointStore:
         self, folder: Path, *, identity: str, keep: int, rank: int = 0, writers: int = 1
     ) -> None:
         """Args:
-        identity: digest of what the run is; checkpoints of another run are refused.
-        keep: how many to leave in the folder.
-        rank: which of the writers this is; the first one commits.
-        writers: ranks that write a checkpoint together, each what it holds.
+        identity: digest of model, recipe and data; checkpoints of another run are refused.
+        keep: how many checkpoints stay in the folder.
+        rank: which of the writers this is; rank 0 commits.
+        writers: ranks that write a checkpoint together, each its own shards.
         """
         self.folder, self.identity, self.keep = folder, identity, keep
         self.rank, self.writers = rank, writers
         self._abandoned = threading.Event()
 
     def write(self, checkpoint: Checkpoint) -> Path:
-        """Make a checkpoint durable without committing it; the path it will be known by.
+        """Make a checkpoint durable without committing it.
 
-        Of several writers the first returns when all have written.
+        Of several writers rank 0 returns when all have written.
+
+        Returns:
+            the path of its header once it is committed.
 
         Raises:
-            TimeoutError: another rank's shards do not come.
+            TimeoutError: another rank has not written its shards.
+            InterruptedError: `abandon` was called while waiting for them.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         name, content = checkpoint.name, save(dict(checkpoint.tensors))
         digest = hashlib.sha256(content).hexdigest()
-        # The mark of a finished run has no tensors, and the first rank writes it alone.
+        # The mark of a finished run has no tensors, and rank 0 writes it alone.
         if self.writers == 1 or not checkpoint.tensors:
             write_durably(self._tensors(name), content)
             hashes: dict[str, Any] = {"sha256": digest}
@@ -106,7 +96,7 @@ class CheckpointStore:
         header = {
             "version": 1,
             "identity": self.identity,
-            "place": asdict(checkpoint.place),
+            "place": checkpoint.place.to_header(),
             "notes": checkpoint.notes,
             **hashes,
         }
@@ -114,28 +104,27 @@ class CheckpointStore:
         return self._header(name)
 
     def commit(self, name: str) -> None:
-        """Make a written checkpoint the newest, and remove the oldest ones; the first rank's."""
+        """Make a written checkpoint the newest, and remove the oldest ones; only rank 0 does."""
         if self.rank:
             return
         self._pending(name).rename(self._header(name))
         sync_folder(self.folder)
         for digest in self.folder.glob(f"{name}.*.digest"):
             digest.unlink()
-        names = self._names()
-        for old in names[: -self.keep]:
+        for old in checkpoint_names(self.folder)[: -self.keep]:
             self._header(old).unlink()
             for tensors in self.folder.glob(f"{old}.*safetensors"):
                 tensors.unlink()
 
     def abandon(self) -> None:
-        """Wait for other ranks' shards no longer."""
+        """Stop waiting for other ranks' shards."""
         self._abandoned.set()
 
-    def newest(self, *, tidy: bool = True) -> Found:
+    def newest(self, *, tidy: bool = True) -> NewestCheckpoint:
         """The newest checkpoint that is whole.
 
         Args:
-            tidy: remove what unfinished writes left.
+            tidy: remove what unfinished writes left behind.
 
         Raises:
             ValueError: the folder's checkpoints belong to another run.
@@ -143,18 +132,18 @@ class CheckpointStore:
         if tidy:
             self._remove_unfinished()
         skipped: list[str] = []
-        for name in reversed(self._names()):
+        for name in reversed(checkpoint_names(self.folder)):
             checkpoint = self._load(name)
             if isinstance(checkpoint, Checkpoint):
-                return Found(checkpoint, tuple(skipped))
+                return NewestCheckpoint(checkpoint, tuple(skipped))
             skipped.append(f"checkpoint {name} is damaged: {checkpoint}")
-        return Found(None, tuple(skipped))
+        return NewestCheckpoint(None, tuple(skipped))
 
     def _load(self, name: str) -> Checkpoint | str:
         """The checkpoint, or what is wrong with it."""
         try:
             header = json.loads(self._header(name).read_bytes())
-            place, notes = Place(**header["place"]), header["notes"]
+            place, notes = Place.from_header(header), header["notes"]
             identity, digests = header["identity"], _digests(header)
         except (ValueError, KeyError, TypeError) as error:
             return f"its header cannot be read ({error})"
@@ -169,21 +158,19 @@ class CheckpointStore:
         try:
             for path, expected in zip(files, digests, strict=True):
                 with path.open("rb") as file:
-                    found = hashlib.file_digest(file, "sha256").hexdigest()
-                if found != expected:
-                    return f"SHA-256 of {path.name} is {found[:12]}…, not {expected[:12]}…"
+                    actual = hashlib.file_digest(file, "sha256").hexdigest()
+                if actual != expected:
+                    return f"SHA-256 of {path.name} is {actual[:12]}…, not {expected[:12]}…"
             return Checkpoint(place, StoredTensors(files), notes)
         except (OSError, SafetensorError) as error:
             return f"its tensors cannot be read ({error})"
 
-    def _names(self) -> list[str]:
-        return sorted(path.stem for path in self.folder.glob("*.json"))
-
     def _remove_unfinished(self) -> None:
-        for leavings in ("*.pending", "*.writing", "*.digest"):
+        # Drafts of older versions end in `.writing`.
+        for leavings in (DRAFTS, "*.pending", "*.digest", "*.writing"):
             for path in self.folder.glob(leavings):
                 path.unlink()
-        committed = set(self._names())
+        committed = set(checkpoint_names(self.folder))
         for path in self.folder.glob("*.safetensors"):
             if path.name.partition(".")[0] not in committed:
                 path.unlink()
@@ -194,7 +181,7 @@ class CheckpointStore:
         path = self._digest(name, rank)
         while not path.exists():
             if self._abandoned.wait(_POLL_S):
-                raise InterruptedError(f"checkpoint {name} was given up before it was whole.")
+                raise InterruptedError(f"checkpoint {name} was abandoned before it was whole.")
             if time.monotonic() > deadline:
                 raise TimeoutError(
                     f"rank {rank} has not written its shards of checkpoint {name} into "
@@ -220,10 +207,10 @@ class CheckpointStore:
 
 
 class StoredTensors(Mapping[str, Tensor]):
-    """Tensors of a checkpoint's files, each read and put together when it is asked for."""
+    """Tensors of a checkpoint's files, each read and joined on access."""
 
     def __init__(self, files: list[Path]) -> None:
-        # safetensors has no types for these.
+        # safetensors has no types for its handles.
         self._holders: dict[str, list[Any]] = {}
         for path in files:
             file: Any = safe_open(path, framework="pt")

@@ -11,13 +11,13 @@ class ParamCounts:
 
     Attributes:
         total: every parameter, tied weights once.
-        multiplying: N of this project: parameters that multiply a token. All but the input
+        n_params: N of this project: parameters that multiply a token. All but the input
             embedding; the head counts, also when it is tied (Porian et al. 2024).
         non_embedding: without the head too (Kaplan et al. 2020).
     """
 
     total: int
-    multiplying: int
+    n_params: int
     non_embedding: int
 
 
@@ -28,9 +28,9 @@ def count_params(model: ModelConfig) -> ParamCounts:
         per_layer += 2 * model.head_dim
     non_embedding = model.n_layers * per_layer + model.d_model
     embedding = model.vocab_size * model.d_model
-    multiplying = non_embedding + embedding
-    total = multiplying if model.tie_embeddings else multiplying + embedding
-    return ParamCounts(total=total, multiplying=multiplying, non_embedding=non_embedding)
+    n_params = non_embedding + embedding
+    total = n_params if model.tie_embeddings else n_params + embedding
+    return ParamCounts(total=total, n_params=n_params, non_embedding=non_embedding)
 
 
 def forward_flops_per_sequence(model: ModelConfig, seq_len: int) -> int:
@@ -63,8 +63,8 @@ def train_flops(model: ModelConfig, seq_len: int, tokens: int) -> int:
 
 
 def flops_6nd(model: ModelConfig, tokens: int) -> int:
-    """The usual estimate 6·N·D with N = `ParamCounts.multiplying`. Never called train_flops."""
-    return 6 * count_params(model).multiplying * tokens
+    """The usual estimate 6·N·D with N = `ParamCounts.n_params`. Never called train_flops."""
+    return 6 * count_params(model).n_params * tokens
 
 
 def _matmul_params_per_layer(model: ModelConfig) -> int:

@@ -1,18 +1,50 @@
-"""Files replaced durably: fsync, rename, fsync of the folder."""
+"""Files replaced whole: written beside, made durable, renamed."""
 
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
+
+# Drafts and scratch folders are called `.NAME.PID.part`, by the process that writes them.
+DRAFTS = ".*.part"
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
+    """A file that takes the place of `path` when the block ends; an exception leaves `path` alone.
+
+    Args:
+        durable: whether it survives a power cut, which takes two fsyncs.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with draft.open("wb") as file:
+            yield file
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(path.parent)
 
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Write a file so that after a crash it is there whole or not at all."""
-    aside = path.with_name(path.name + ".writing")
-    with aside.open("wb") as file:
+    """Write a file so that it is there whole or not at all, also after a power cut."""
+    with replacing(path) as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    sync_folder(path.parent)
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """A folder that is removed when the block ends."""
+    with tempfile.TemporaryDirectory(f".{os.getpid()}.part", ".scratch-", parent) as folder:
+        yield Path(folder)
 
 
 def sync_folder(folder: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from llama_core.attention import AttentionBackend
 from llama_core.config import ModelConfig, Placement, TrainConfig
-from llama_core.memory import rows_that_fit
+from llama_core.memory import MEMORY_SHARE, rows_that_fit
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +23,6 @@ log = logging.getLogger(__name__)
 _BF16_PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12}
 # On a CPU throughput is level from 2,048 tokens on; more only takes memory.
 _CPU_MICRO_BATCH_TOKENS = 4_096
-# Of a GPU's free memory; the rest is for what the estimate may miss, 15 %.
-_MEMORY_SHARE = 0.85
 # For longer sequences the quadratic scores cost more than SDPA's slower kernels.
 _CPU_EAGER_SEQ_LEN = 1_024
 # Largest relative error of an fp32 matmul: fp32 leaves about 3e-7, bf16 2e-3. Shapes from those of
@@ -86,7 +84,7 @@ def micro_batch_rows(
         return min(rows, max(1, _CPU_MICRO_BATCH_TOKENS // cfg.seq_len))
     eager = attention_backend(placement, device, cfg.seq_len) == "eager"
     free, _ = torch.cuda.mem_get_info(device)
-    return rows_that_fit(model, cfg, placement, rows=rows, eager=eager, budget=free * _MEMORY_SHARE)
+    return rows_that_fit(model, cfg, placement, rows=rows, eager=eager, budget=free * MEMORY_SHARE)
 
 
 def peak_flops(device: torch.device, dtype: str) -> float | None:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from llama_core.config import ModelConfig, Placement, TrainConfig
 from llama_core.counting import count_params, query_blocks
 
+# Of a GPU's memory, what an estimate may fill; it may be 15 % too low.
+MEMORY_SHARE = 0.85
+
 
 @dataclass(frozen=True, slots=True)
 class StepMemory:

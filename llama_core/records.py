@@ -1,4 +1,4 @@
-"""What the training loop yields. Plain frozen data; who listens is not the loop's business."""
+"""The records that the training loop yields: plain frozen data."""
 
 from dataclasses import dataclass
 
@@ -68,12 +68,15 @@ class ResumeRecord:
     """First record of a resumed run. Records yielded after the checkpoint named are void.
 
     Attributes:
-        checkpoint: name of the checkpoint resumed from; a listener keeps exactly what it had
+        step: steps done on this path, counted from the start of the trunk.
+        steps_taken: optimizer steps taken in all, branches included.
+        checkpoint: name of the checkpoint resumed from; a listener keeps exactly the records it
             received up to that checkpoint's CheckpointRecord.
-        skipped: names of newer checkpoints that were damaged, with the reason.
+        skipped: names of newer checkpoints that are damaged, each with the reason.
     """
 
     step: int
+    steps_taken: int
     horizon: int | None
     checkpoint: str
     skipped: tuple[str, ...]
@@ -93,7 +96,7 @@ class DivergedRecord:
 
 @dataclass(frozen=True, slots=True)
 class StoppedRecord:
-    """The caller asked training to stop, and it goes on later from the checkpoint of this step."""
+    """The caller asked training to stop; it resumes from the checkpoint of this step."""
 
     step: int
     tokens: int

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from llama_core.config import Cosine, Schedule, TrainConfig, Wsd
+from llama_core.config import Cosine, TrainConfig, Wsd
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,10 +11,10 @@ class Segment:
     """A stretch of steps with one schedule.
 
     Attributes:
-        horizon: None on the trunk; else the token budget this cooldown (or cosine) ends at.
-        first_step: steps done when it begins.
+        horizon: None on the trunk; else the token budget at which this cooldown (or cosine) ends.
+        first_step: steps done when it begins, from the start of the trunk.
         last_step: steps done when it ends.
-        rejoins: whether training goes back afterwards to the state it began from.
+        rejoins: whether training then returns to the state it began from.
     """
 
     horizon: int | None
@@ -29,10 +29,10 @@ class Segment:
 
 
 def segments(cfg: TrainConfig) -> tuple[Segment, ...]:
-    """The run's path in the order it is walked.
+    """The run's path, in the order of training.
 
     A WSD run alternates trunk and branch: each branch leaves the trunk where its cooldown
-    begins, and the trunk goes on from there. Nothing follows the last branch, so it alone does
+    begins, and the trunk continues from there. Nothing follows the last branch, so it alone does
     not rejoin. A cosine run is one segment.
     """
     schedule = cfg.schedule
@@ -51,17 +51,17 @@ def segments(cfg: TrainConfig) -> tuple[Segment, ...]:
 
 
 def cooldown_start(schedule: Wsd, horizon: int, batch_tokens: int) -> int:
-    """Steps on the trunk before the cooldown that ends at `horizon` tokens; it has at least one."""
+    """Steps on the trunk before the cooldown to `horizon` tokens, which has at least one step."""
     cooldown_steps = max(1, round(schedule.cooldown_fraction * horizon / batch_tokens))
     return horizon // batch_tokens - cooldown_steps
 
 
 def lr_multiplier(cfg: TrainConfig, step: int, horizon: int | None) -> float:
-    """Share of the peak learning rate at the step that follows `step` finished ones.
+    """Fraction of the peak learning rate at the step after `step` finished ones.
 
     Args:
         step: optimizer steps done before this one, from the start of the trunk.
-        horizon: the branch's token budget, None on the trunk. A cosine run has its own.
+        horizon: the branch's token budget, None on the trunk; ignored by a cosine run.
     """
     return _warmup(cfg, step) * _decay(cfg, step, horizon)
 
@@ -88,32 +88,23 @@ def _decay(cfg: TrainConfig, step: int, horizon: int | None) -> float:
     return 1 - share if schedule.shape == "linear" else 1 - math.sqrt(share)
 
 
-def tokens_spent(train: TrainConfig) -> int:
+def tokens_spent(cfg: TrainConfig) -> int:
     """Tokens processed by a training with all its branches, in whole steps."""
-    spent = train.schedule.horizons[-1]
-    for horizon in train.schedule.horizons[:-1]:
-        spent += horizon - branch_tokens(train.schedule, horizon, train.batch_tokens)
-    return spent
+    return sum(segment.steps for segment in segments(cfg)) * cfg.batch_tokens
 
 
-def steps_done(train: TrainConfig, horizon: int | None, step: int) -> int:
-    """Optimizer steps processed, branches included, when a path has come to `step`.
+def steps_done(cfg: TrainConfig, horizon: int | None, step: int) -> int:
+    """Optimizer steps taken, branches included, when a path has come to `step`.
 
     Args:
-        horizon: None on the trunk, else the budget of the cooldown branch.
+        horizon: None on the trunk, else the budget of the cooldown branch or of the cosine.
+
+    Raises:
+        ValueError: the run's path has no such step.
     """
-    batch = train.batch_tokens
-    done = step
-    for other in train.schedule.horizons[:-1]:
-        leaves = branch_tokens(train.schedule, other, batch)
-        behind = leaves < step * batch if horizon is None else other < horizon
-        done += (other - leaves) // batch if behind else 0
-    return done
-
-
-def branch_tokens(schedule: Schedule, horizon: int, batch_tokens: int) -> int:
-    """Token count at which the cooldown to `horizon` leaves the trunk, in whole steps."""
-    if schedule.kind == "cosine":
-        return 0
-    cooldown_steps = max(1, round(schedule.cooldown_fraction * horizon / batch_tokens))
-    return horizon - cooldown_steps * batch_tokens
+    done = 0
+    for segment in segments(cfg):
+        if segment.horizon == horizon and segment.first_step <= step <= segment.last_step:
+            return done + step - segment.first_step
+        done += segment.steps
+    raise ValueError(f"step {step} with horizon {horizon} is not on the path of this recipe.")

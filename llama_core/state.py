@@ -12,7 +12,7 @@ Tensors = dict[str, Tensor]
 
 
 def capture(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Tensors:
-    """A copy of weights and moments, by name; the step count as a tensor among them."""
+    """A copy of weights, moments and the step count, by name."""
     return {name: tensor.clone() for name, tensor in _state(model, optimizer)}
 
 
@@ -20,7 +20,7 @@ def capture(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Tensors
 def restore(
     tensors: Mapping[str, Tensor], model: torch.nn.Module, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Put back in place what `capture` copied, or a checkpoint holds."""
+    """Restore what `capture` copied, or what a checkpoint holds, in place."""
     for name, tensor in _state(model, optimizer):
         tensor.copy_(sharded_like(tensors[name], tensor))
 
@@ -37,7 +37,7 @@ def trunk_of(
 
 
 def stored_state(state: Tensors, trunk: Tensors, *, leads: bool) -> Tensors:
-    """What this rank writes of a checkpoint, on the CPU: its shards, and if it leads the rest."""
+    """The tensors this rank writes of a checkpoint, on the CPU: its shards; rank 0 the rest too."""
     both = state | {f"trunk.{name}": tensor for name, tensor in trunk.items()}
     mine = {name: own_shard(tensor) for name, tensor in both.items()}
     return {

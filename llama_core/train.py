@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from llama_core.checkpoint import Checkpoint, CheckpointStore, Place
+from llama_core.checkpoint import Checkpoint, CheckpointStore
 from llama_core.config import ModelConfig, Placement, TrainConfig
 from llama_core.corpus.batches import Batches
 from llama_core.counting import train_flops
@@ -31,6 +31,7 @@ from llama_core.model import Llama
 from llama_core.optim import adamw
 from llama_core.outbox import Outbox
 from llama_core.parallel import Ranks, torchrun_group, whole
+from llama_core.place import Place
 from llama_core.records import (
     DivergedRecord,
     EvalRecord,
@@ -115,7 +116,7 @@ def _train(
     module = ranks.wrap(net)
     optimizer = adamw(net, cfg.optimizer)
     path = segments(cfg)
-    place = Place(segment=0, step=0, walked=0)
+    place = Place(segment=0, step=0, steps_taken=0)
     trunk: Tensors = {}
     guard = LossGuard()
 
@@ -129,6 +130,7 @@ def _train(
         guard = LossGuard.from_notes(newest.checkpoint.notes["guard"])
         yield ResumeRecord(
             step=place.step,
+            steps_taken=place.steps_taken,
             horizon=path[min(place.segment, len(path) - 1)].horizon,
             checkpoint=newest.checkpoint.name,
             skipped=newest.skipped,
@@ -166,7 +168,7 @@ def _train(
                 return
             optimizer.step()
             net.zero_grad()
-            place = Place(place.segment, place.step + 1, place.walked + 1)
+            place = Place(place.segment, place.step + 1, place.steps_taken + 1)
             elapsed = time.perf_counter() - started
             yield from outbox.put(
                 StepRecord(
@@ -223,9 +225,9 @@ def _train(
             restore(trunk, net, optimizer)
             guard.leave_branch()
             trunk = {}
-            place = Place(place.segment + 1, segment.first_step, place.walked)
+            place = Place(place.segment + 1, segment.first_step, place.steps_taken)
         else:
-            place = Place(place.segment + 1, place.step, place.walked)
+            place = Place(place.segment + 1, place.step, place.steps_taken)
 
     if ranks.leads:
         # Nothing is left to train, so the last checkpoint marks the end without tensors.

@@ -43,7 +43,7 @@ def cells(grid: Grid, model: ModelConfig, *, seq_len: int, batch_tokens: int) ->
         ValueError: two budgets round to the same number of steps.
     """
     if isinstance(grid, IsoflopGrid):
-        N = count_params(model).multiplying
+        N = count_params(model).n_params
         per_step = train_flops(model, seq_len, batch_tokens)
         low, high = grid.tokens_per_param
         planned: list[tuple[int, float | None]] = []

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from llama_core.counting import count_params
 from sweeps.recipe import measured_range
 from sweeps.spec import IsoflopGrid, LawRecipe, PlannedRun, SweepSpec
 
@@ -21,7 +20,7 @@ _RATIOS_SEEN = (0.456, 10_000.0)
 # (Muennighoff et al. 2023).
 _HARMLESS_EPOCHS = 4.0
 _LONG_WARM_UP = 0.2
-# A size this near a law's range, as a factor, counts as inside.
+# A value within this factor of a range counts as inside it.
 _NEAR = 1.2
 
 
@@ -45,7 +44,7 @@ def _valleys(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
         return
     for budget in sorted(spec.grid.budgets):
         cells = {
-            count_params(run.run.model).multiplying: cell.tokens
+            run.n_params: cell.tokens
             for run in runs
             for cell in run.cells
             if cell.flops_budget == budget
@@ -75,10 +74,10 @@ def _valleys(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
 def _ratios(runs: Sequence[PlannedRun]) -> Iterator[str]:
     low, high = _RATIOS_SEEN
     outside = [
-        (run.name, cell.tokens / count_params(run.run.model).multiplying)
+        (run.name, cell.tokens / run.n_params)
         for run in runs
         for cell in run.cells
-        if not low <= cell.tokens / count_params(run.run.model).multiplying <= high
+        if not low <= cell.tokens / run.n_params <= high
     ]
     if outside:
         ratios = [ratio for _, ratio in outside]
@@ -95,7 +94,7 @@ def _rates(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
         return
     measured = measured_range(spec.recipe)
     if measured is None:
-        sizes = [count_params(run.run.model).multiplying for run in runs]
+        sizes = [run.n_params for run in runs]
         if sizes and max(sizes) > 4 * min(sizes):
             yield (
                 f"one learning rate for sizes a factor {max(sizes) / min(sizes):.3g} apart: the "
@@ -104,9 +103,7 @@ def _rates(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
             )
         return
     low, high = measured.n_params
-    outside = [
-        run.name for run in runs if not low <= count_params(run.run.model).multiplying <= high
-    ]
+    outside = [run.name for run in runs if not low <= run.n_params <= high]
     if outside:
         yield (
             f"learning rate of {_listed(outside)}: the rule was measured from N = {low:.3g} to "
@@ -126,7 +123,7 @@ def _beyond_law(recipe: LawRecipe, runs: Sequence[PlannedRun]) -> Iterator[str]:
     """Warnings about sizes and budgets outside those the recipe's study was fitted on."""
     law = recipe.fitted
     assert law is not None
-    sizes = {count_params(run.run.model).multiplying for run in runs}
+    sizes = {run.n_params for run in runs}
     budgets = {cell.tokens for run in runs for cell in run.cells}
     for word, values, (low, high) in (("sizes N", sizes, law.N), ("budgets D", budgets, law.D)):
         beyond = [value for value in values if not low / _NEAR <= value <= high * _NEAR]

@@ -67,7 +67,7 @@ def rates(recipe: Recipe, model: ModelConfig, *, tokens: float, seq_len: int) ->
     """
     match recipe:
         case LawRecipe():
-            return _law_rates(recipe, count_params(model).multiplying, tokens, seq_len)
+            return _law_rates(recipe, count_params(model).n_params, tokens, seq_len)
         case WidthRecipe():
             rule = recipe.coef / model.d_model
             capped = f"capped at {recipe.cap:g}" if rule > recipe.cap else "measured"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from llama_core.config import CorpusConfig, Frozen, ModelConfig, Placement, TrainConfig
-from llama_core.counting import train_flops
+from llama_core.counting import count_params, train_flops
 from llama_core.schedule import tokens_spent
 from sweeps.cap import Cap
 
@@ -17,7 +17,7 @@ _Numbers = TypeVar("_Numbers", bound=tuple[float, ...])
 
 
 def different(values: _Numbers) -> _Numbers:
-    """The values, unless one stands twice among them."""
+    """The values; ValueError if one occurs twice."""
     if len(set(values)) < len(values):
         raise ValueError(f"{values} names a value twice. Remove one: both would be the same run.")
     return values
@@ -211,6 +211,21 @@ class PlannedRun(Frozen):
         return self.run.id
 
     @property
+    def n_params(self) -> int:
+        """N, see `llama_core.counting.ParamCounts`."""
+        return count_params(self.run.model).n_params
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole training, branches included."""
+        return tokens_spent(self.run.train) // self.run.train.batch_tokens
+
+    @property
+    def flops_per_step(self) -> int:
+        """Counted FLOPs of one optimizer step."""
+        return train_flops(self.run.model, self.run.train.seq_len, self.run.train.batch_tokens)
+
+    @property
     def flops_spent(self) -> int:
-        """Counted FLOPs this training really costs: the trunk once, every cooldown once."""
-        return train_flops(self.run.model, self.run.train.seq_len, tokens_spent(self.run.train))
+        """Counted FLOPs of the whole training: the trunk once, every cooldown once."""
+        return self.steps * self.flops_per_step

@@ -1,5 +1,6 @@
 """Stand-ins that pass the contract tests of what they stand for, and runs made by hand."""
 
+import json
 from pathlib import Path
 
 from flows.files import write_whole
@@ -8,6 +9,7 @@ from flows.runs.curve import CurveWriter
 from flows.runs.directory import Observation, RunDir, RunResult
 from llama_core.config import AdamW, ModelConfig, TrainConfig, Wsd
 from llama_core.counting import train_flops
+from llama_core.place import Place
 from llama_core.records import EvalRecord, StepRecord
 from sweeps.spec import Cell, DataRef, PlannedRun, RunSpec
 
@@ -136,3 +138,11 @@ def finished_run(home: Path, planned: PlannedRun) -> RunDir:
     )
     write_whole(run.result_path, result.model_dump_json())
     return run
+
+
+def commit_checkpoint(run: RunDir, steps: int) -> None:
+    """The header of a checkpoint after so many steps, without tensors."""
+    run.checkpoints.mkdir(exist_ok=True)
+    place = Place(segment=0, step=steps, steps_taken=steps)
+    header = run.checkpoints / f"{place.checkpoint_name}.json"
+    header.write_text(json.dumps({"place": place.to_header()}))

@@ -7,6 +7,9 @@ import polars as pl
 
 from analysis.tuning.surface import Array
 
+# N or D within this factor of a law's range counts as inside it.
+NEAR = 1.2
+
 
 def left_on_table(runs: pl.DataFrame, document: dict[str, Any]) -> pl.DataFrame:
     """Distance of each run from the laws' optimum, and what it is predicted to cost.
@@ -71,4 +74,4 @@ def _convex(curvature: Array) -> Array:
 
 def _outside(support: dict[str, list[float]], N: float, D: float) -> bool:
     ends = ((N, support["N"]), (D, support["D"]))
-    return any(not low / 1.2 <= value <= high * 1.2 for value, (low, high) in ends)
+    return any(not low / NEAR <= value <= high * NEAR for value, (low, high) in ends)

@@ -12,8 +12,6 @@ from flows.runs.state import run_state
 from flows.settings import Home
 from flows.tuning.check import tuned, tuned_lines
 from llama_core.corpus.prepared import PreparedCorpus
-from llama_core.counting import count_params
-from llama_core.schedule import tokens_spent
 from sweeps.cap import amount, in_words
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
@@ -63,7 +61,7 @@ def plan_json(plan: Plan, corpus: PreparedCorpus, cost: Cost, home: Home) -> dic
 
 
 def _run_json(planned: PlannedRun, home: Home, cost: Cost) -> dict[str, Any]:
-    N, train = count_params(planned.run.model).multiplying, planned.run.train
+    N, train = planned.n_params, planned.run.train
     time = cost.estimate.runs[planned.id]
     return {
         "id": planned.id,
@@ -71,7 +69,7 @@ def _run_json(planned: PlannedRun, home: Home, cost: Cost) -> dict[str, Any]:
         "state": run_state(RunDir(home.runs / planned.id)),
         "n_params": N,
         "tokens_per_param": [cell.tokens / N for cell in planned.cells],
-        "steps": tokens_spent(train) // train.batch_tokens,
+        "steps": planned.steps,
         "batch_tokens": train.batch_tokens,
         "warmup_tokens": train.warmup_tokens,
         "lr": train.optimizer.lr,
@@ -133,7 +131,7 @@ def _time_lines(cost: Cost) -> list[str]:
 
 
 def _row(planned: PlannedRun, home: Home, cost: Cost | None) -> list[object]:
-    N = count_params(planned.run.model).multiplying
+    N = planned.n_params
     tokens = [cell.tokens for cell in planned.cells]
     row: list[object] = [
         planned.name,
@@ -141,7 +139,7 @@ def _row(planned: PlannedRun, home: Home, cost: Cost | None) -> list[object]:
         _span([f"{count / 1e6:.2f}" for count in tokens]),
         _span([f"{count / N:.3g}" for count in tokens]),
         len(tokens),
-        tokens_spent(planned.run.train) // planned.run.train.batch_tokens,
+        planned.steps,
         f"{planned.flops_spent:.3g}",
         f"{planned.run.train.optimizer.lr:.2e}",
         run_state(RunDir(home.runs / planned.id)),

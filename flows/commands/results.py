@@ -20,7 +20,7 @@ from flows.commands.common import (
 
 if TYPE_CHECKING:
     from analysis.compare.answer import Comparison
-    from flows.results.compare import Differing
+    from flows.results.compare import SweepDifferences
     from flows.results.report import SweepReport
     from flows.settings import Home, Settings
     from sweeps.plan import Plan
@@ -66,7 +66,7 @@ def compare(
     """
     from analysis.compare.answer import compare as compare_tables
     from flows.commands.output import emit
-    from flows.results.compare import differing, table_of
+    from flows.results.compare import sweep_differences, table_of
 
     with refusals():
         if bootstrap < 1:
@@ -76,7 +76,7 @@ def compare(
         check_destinations(json, report)
         _, home = open_all()
         plans = find_plan(first, home), find_plan(second, home)
-        differences = differing(*plans, home)
+        differences = sweep_differences(*plans, home)
         tables = [table_of(plan, home) for plan in plans]
         with busy("fitting both laws"):
             comparison = compare_tables(
@@ -126,7 +126,7 @@ def export(
             print(path)
 
 
-def _print_comparison(comparison: "Comparison", differences: "Differing") -> None:
+def _print_comparison(comparison: "Comparison", differences: "SweepDifferences") -> None:
     from analysis.compare.text import LAW_HEADER, PAIR_HEADER, how, law_rows, pair_rows, verdict
     from flows.commands.output import table
 
@@ -236,7 +236,7 @@ def _provenance_lines(provenance: dict[str, Any] | None) -> list[str]:
     packages = provenance["packages"]
     versions = [f"{name} {packages[name]}" for name in main if name in packages]
     return [
-        f"commit       {provenance['git_commit'] or 'none: not run from a git repository'}{dirty}",
+        f"commit       {provenance['git_commit'] or 'none: not run from a git checkout'}{dirty}",
         f"packages     {len(packages)}, lock {_short(provenance['lock_sha256'])}; "
         f"Python {provenance['python']}, {', '.join(versions)}",
         f"data         {_short(provenance['data_sha256'])}, tokenizer "

@@ -1,5 +1,6 @@
 """Commands up, down, status, doctor, sync."""
 
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -14,7 +15,7 @@ def up(
     ranks: Annotated[int, Parameter(help="GPUs of each worker, for placement.ranks")] = 1,
 ) -> None:
     """Start Prefect, MLflow, pools and workers on this machine, and deploy prefect.yaml."""
-    from flows.settings import Settings, cpu_slots
+    from flows.settings import Settings, checkout, cpu_slots
     from flows.stack.processes import running
     from flows.stack.servers import StackError
     from flows.stack.up import up as start
@@ -30,9 +31,10 @@ def up(
         start(settings, home, slots=pinned, say=say)
     print(f"Prefect  {settings.prefect_address}")
     print(f"MLflow   {settings.mlflow_address}")
-    # `prefect` reads the default address from pyproject.toml, any other from its environment.
-    other = settings.prefect_port != 4200 or settings.host != "127.0.0.1"
-    address = f"PREFECT_API_URL={settings.prefect_api} " if other else ""
+    # `prefect` reads the default address from a checkout's pyproject.toml, else its environment.
+    default = settings.prefect_port == 4200 and settings.host == "127.0.0.1"
+    known = default and checkout() == Path.cwd()
+    address = "" if known else f"PREFECT_API_URL={settings.prefect_api} "
     print(f"next:    {address}prefect deployment run sweep/chinchilla     (stop all: isoflop down)")
 
 

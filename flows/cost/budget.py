@@ -1,4 +1,4 @@
-"""Which runs may start under a cap. Arithmetic only; `flows.cost.ledger` brings the measurements.
+"""Which runs may start under a cap. Arithmetic only; `flows.cost.ledger` has the measurements.
 
 Amounts are in the cap's own unit: FLOPs, device-hours or dollars.
 """
@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 
 
 class Budget:
-    """Admits runs while everything spent, under way and about to start stays within the cap.
+    """Admits runs while the cost of ended, running and admitted runs stays within the cap.
 
-    A run may start when it and every cheaper run that waits fit together. So the cap buys as many
-    runs as it can, and a dispatcher may still start the longest of them first. Whoever was
-    refused may ask again when a run has ended: what it did not use is free then.
+    A run may start when it fits together with every cheaper run that waits. So the cap buys as
+    many runs as possible, and a dispatcher may still start the longest of them first. A refused
+    run may ask again when another has ended and left part of its estimate unused.
 
-    What is under way counts with its estimate, or with what it has cost by now if that is more.
-    Where finished runs cost more than estimated, what has not finished is taken to do so too.
+    A running run counts with its estimate, or with its cost until now if that is more. If finished
+    runs cost more than estimated, the estimates of the others are raised by the same factor.
     """
 
     def __init__(
@@ -27,25 +27,24 @@ class Budget:
         spent_before: float = 0.0,
     ) -> None:
         """Args:
-        estimates: by run id, what each run that is to be trained still costs.
-        measure: what this sweep has spent on a run until now.
-        spent_before: by this sweep on runs that will not train again.
+        estimates: by run id, the remaining cost of each run to be trained.
+        measure: the cost of a run to this sweep until now.
+        spent_before: the cost to this sweep of runs that will not train again.
         """
         self.cap = cap
         self._waiting = dict(sorted(estimates.items(), key=lambda item: (item[1], item[0])))
         self._measure = measure
         self._spent_before = spent_before + sum(measure(run) for run in estimates)
-        # By run under way: its estimate, and what had been spent on it when it started.
+        # By running run: its estimate, and its cost when it started.
         self._running: dict[str, tuple[float, float]] = {}
         self._settled: dict[str, float] = {}
         self._finished_cost = self._finished_estimate = 0.0
         self._lock = threading.Lock()
 
     def admit(self, run: str) -> bool:
-        """Whether the run may start now; if so it counts as under way until `settle`.
+        """Whether the run may start now; if so it counts as running until `settle`.
 
-        A run under way that asks again, as one that is tried again does, hears whether what is
-        under way still fits.
+        For a run that is running already, as at a retry: whether all that runs still fits.
         """
         with self._lock:
             committed = self._committed()
@@ -61,10 +60,10 @@ class Budget:
             return True
 
     def settle(self, run: str, *, finished: bool) -> None:
-        """The run has ended; what it did not use is free. One never admitted changes nothing.
+        """Count the cost of a run that has ended; nothing for a run never admitted.
 
         Args:
-            finished: it came to its end, so its cost says how good estimates are.
+            finished: whether it trained to its end, so that its cost can correct the estimates.
         """
         with self._lock:
             if run not in self._running:
@@ -78,7 +77,7 @@ class Budget:
 
     @property
     def spent(self) -> float:
-        """What the sweep has spent until now, runs under way as measured."""
+        """The cost to the sweep until now, running runs as measured."""
         with self._lock:
             running = sum(self._measure(run) - before for run, (_, before) in self._running.items())
             return self._spent_before + sum(self._settled.values()) + running

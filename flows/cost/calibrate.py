@@ -1,4 +1,4 @@
-"""How fast this machine trains a plan's shapes: every slot tries each of them for a moment."""
+"""How fast this machine trains a plan's shapes: every slot times each of them briefly."""
 
 import hashlib
 import json
@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +32,7 @@ from sweeps.plan import Plan
 # A machine's other load changes within hours, its speed does not.
 _GOOD_FOR_S = 6 * 3600.0
 _LONGEST_S = 600.0
-# How long a dispatcher takes to see that a training has ended, and to start the next.
+# Time in which a dispatcher sees the end of a training and starts the next.
 _BETWEEN_S = 0.3
 
 
@@ -39,8 +40,8 @@ class CalibrationError(RuntimeError):
     """The timing processes ended without an answer."""
 
 
-class _Kept(Frozen):
-    """A timing as it is kept in the home."""
+class _StoredTiming(Frozen):
+    """A timing as it is stored in the home."""
 
     timing: Timing
     load_s: float
@@ -50,7 +51,7 @@ class _Kept(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """What one child measured: its imports, its start with a corpus, the shapes in its order."""
+    """The measurements of one child: its imports, its start with a corpus, the shapes in order."""
 
     load_s: float
     start_s: float
@@ -58,7 +59,7 @@ class _Slot:
 
 
 def calibrated(plan: Plan, home: Home, slots: Sequence[dict[str, str]]) -> Speed:
-    """Speed of a plan's shapes in children as they train, all slots busy at once.
+    """Speed of a plan's shapes in child processes, with all slots busy at once.
 
     Timings are kept in the home for some hours, by shape, device and number of slots.
 
@@ -68,21 +69,20 @@ def calibrated(plan: Plan, home: Home, slots: Sequence[dict[str, str]]) -> Speed
     shapes = {shape_of(run.run.model, run.run.train): run.run for run in plan.runs}
     keys = {shape: _key(shape, plan.spec.placement, slots) for shape in shapes}
     folder = home.root / "timings"
-    kept = {shape: _read(folder / f"{keys[shape]}.json") for shape in shapes}
-    missing = [shape for shape, found in kept.items() if found is None]
-    if missing:
+    stored = {shape: _read(folder / f"{keys[shape]}.json") for shape in shapes}
+    timed = {shape: timing for shape, timing in stored.items() if timing is not None}
+    if missing := [shape for shape in shapes if shape not in timed]:
         trainings = [(shapes[shape].model, shapes[shape].train) for shape in missing]
-        found = _measure(home, plan.data.digest, plan.spec.placement, trainings, slots)
+        measured = _measure(home, plan.data.digest, plan.spec.placement, trainings, slots)
         folder.mkdir(exist_ok=True)
-        load_s = statistics.median(slot.load_s for slot in found)
-        start_s = statistics.median(slot.start_s for slot in found)
+        load_s = statistics.median(slot.load_s for slot in measured)
+        start_s = statistics.median(slot.start_s for slot in measured)
         for index, shape in enumerate(missing):
-            timing = _merged([slot.timings[index] for slot in found])
-            fresh = _Kept(timing=timing, load_s=load_s, start_s=start_s, measured_at=now())
+            timing = _merged([slot.timings[index] for slot in measured])
+            fresh = _StoredTiming(timing=timing, load_s=load_s, start_s=start_s, measured_at=now())
             write_whole(folder / f"{keys[shape]}.json", fresh.model_dump_json())
-            kept[shape] = fresh
-    timed = {shape: found for shape, found in kept.items() if found is not None}
-    age_s = now() - min(found.measured_at for found in timed.values())
+            timed[shape] = fresh
+    age_s = now() - min(timing.measured_at for timing in timed.values())
     when = "just now" if age_s < 120 else f"{age_s / 60:.0f} minutes ago"
     ranks = plan.spec.placement.ranks
     basis = f"every shape timed on {device_name(plan.spec.placement)} {when}, {len(slots)} at once"
@@ -90,8 +90,8 @@ def calibrated(plan: Plan, home: Home, slots: Sequence[dict[str, str]]) -> Speed
         basis += f", one rank alone; {ranks} are taken to share its work evenly"
     return Speed(
         timing=lambda run: shared_by(ranks, timed[shape_of(run.run.model, run.run.train)].timing),
-        start_s=statistics.median(found.start_s for found in timed.values()) + _BETWEEN_S,
-        around_s=AROUND_S + statistics.median(found.load_s for found in timed.values()),
+        start_s=statistics.median(timing.start_s for timing in timed.values()) + _BETWEEN_S,
+        around_s=AROUND_S + statistics.median(timing.load_s for timing in timed.values()),
         basis=basis,
     )
 
@@ -102,13 +102,13 @@ def estimate_plan(
     slots: Sequence[dict[str, str]],
     speed: AssumedSpeed | None = None,
 ) -> Estimate:
-    """What is left of a plan takes: timed here, or at a share of a GPU's peak.
+    """Time left for a plan: timed here, or at a fraction of a GPU's peak.
 
     Raises:
         CalibrationError: a timing process failed.
-        published.UnknownName: that GPU is not in the table.
+        published.UnknownName: the GPU is not in the table.
     """
-    kept = standing(plan, home)
+    kept = steps_kept_by_run(plan, home)
     if speed is None:
         return estimate(plan, calibrated(plan, home, slots), kept, len(slots))
     device = gpu(speed.gpu)
@@ -117,8 +117,8 @@ def estimate_plan(
     return estimate(plan, fast, kept, len(slots))
 
 
-def standing(plan: Plan, home: Home) -> dict[str, int | None]:
-    """By run id, the steps that a resumed training does not repeat; None for a settled run."""
+def steps_kept_by_run(plan: Plan, home: Home) -> dict[str, int | None]:
+    """Steps that a resumed training does not repeat, by run id; None for a settled run."""
     directories = {run.id: RunDir(home.runs / run.id) for run in plan.runs}
     return {
         run: None if directory.settled() else steps_kept(directory)
@@ -139,7 +139,7 @@ def gpu(name: str) -> dict[str, Any]:
 
 
 def device_name(placement: Placement) -> str:
-    """The processor or GPU that a placement means here."""
+    """Name of the processor or GPU that a placement means here."""
     if placement.device != "cpu":
         import torch
 
@@ -155,26 +155,20 @@ def _measure(
     trainings: Sequence[tuple[object, object]],
     slots: Sequence[dict[str, str]],
 ) -> list[_Slot]:
-    """What each slot measured; they work side by side. One that fails is left out."""
-    results: list[_Slot | BaseException] = []
+    """The measurements of each slot, all working at once; a slot that fails is left out."""
 
-    def work(number: int, slot: dict[str, str]) -> None:
-        # Each begins elsewhere, so that a shape does not only meet itself.
+    def work(number: int, slot: dict[str, str]) -> _Slot | Exception:
+        # Each slot starts at another shape, so that a shape does not run only beside itself.
         turned = [*trainings[number % len(trainings) :], *trainings[: number % len(trainings)]]
         try:
             answer = _ask(home, corpus, placement, turned, slot)
         except (CalibrationError, OSError) as error:
-            results.append(error)
-            return
+            return error
         back = len(trainings) - number % len(trainings)
-        timings = [*answer.timings[back:], *answer.timings[:back]]
-        results.append(replace(answer, timings=timings))
+        return replace(answer, timings=[*answer.timings[back:], *answer.timings[:back]])
 
-    threads = [threading.Thread(target=work, args=pair) for pair in enumerate(slots)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(slots)) as pool:
+        results = list(pool.map(work, range(len(slots)), slots))
     done = [result for result in results if isinstance(result, _Slot)]
     if not done:
         raise CalibrationError(str(results[0]))
@@ -188,7 +182,7 @@ def _ask(
     trainings: Sequence[tuple[object, object]],
     slot: dict[str, str],
 ) -> _Slot:
-    """One child from its start to its end."""
+    """Run one child and read its measurements."""
     request = Request.model_validate(
         {"home": home.root, "corpus": corpus, "placement": placement, "trainings": trainings}
     )
@@ -210,12 +204,12 @@ def _ask(
             child.stdin.write(request.model_dump_json())
             child.stdin.close()
             answers = [Answer.model_validate_json(line) for line in child.stdout]
-            said = child.stderr.read()
+            errors = child.stderr.read()
             child.wait()
         finally:
             watchdog.cancel()
     if len(answers) < len(trainings):
-        lines = said.strip().splitlines()
+        lines = errors.strip().splitlines()
         raise CalibrationError(f"timing failed: {lines[-1] if lines else 'no output'}")
     first = answers[0]
     return _Slot(
@@ -247,9 +241,9 @@ def _key(shape: Shape, placement: Placement, slots: Sequence[dict[str, str]]) ->
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _read(path: Path) -> _Kept | None:
+def _read(path: Path) -> _StoredTiming | None:
     try:
-        kept = _Kept.model_validate_json(path.read_text())
+        kept = _StoredTiming.model_validate_json(path.read_text())
     except (OSError, ValidationError):
         return None
     return kept if 0 <= now() - kept.measured_at < _GOOD_FOR_S else None

@@ -1,4 +1,4 @@
-"""What a plan takes: seconds of each run and of the sweep, from timings or from an assumed MFU."""
+"""Time that a plan takes: of each run and of the sweep, from timings or from an assumed MFU."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from flows.cost.timing import Timing
 from llama_core.config import TrainConfig
 from llama_core.counting import forward_flops_per_sequence, train_flops
-from llama_core.schedule import segments, tokens_spent
+from llama_core.schedule import segments
 from sweeps.cap import AssumedSpeed
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
@@ -21,10 +21,10 @@ class Speed:
     """How fast runs train.
 
     Attributes:
-        timing: of a run's shape.
-        start_s: a training before its first step and after its last, torch being loaded.
-        around_s: a sweep before its first training and after its last.
-        basis: where the numbers come from, for a person.
+        timing: the timing of a run's shape.
+        start_s: seconds of a training before its first step and after its last, torch loaded.
+        around_s: seconds of a sweep before its first training and after its last.
+        basis: source of the numbers, for a person.
     """
 
     timing: Callable[[PlannedRun], Timing]
@@ -38,10 +38,10 @@ class RunTime:
     """Seconds of one training alone on its slot.
 
     Attributes:
-        whole_s: from nothing.
-        left_s: from where it stands; 0 when it is settled.
-        left_range_s: `left_s` by the lower and by the upper quartile of the timed steps.
-        left_flops: counted FLOPs still to spend.
+        whole_s: from the first step.
+        left_s: from its newest checkpoint; 0 when it is settled.
+        left_range_s: `left_s` at the lower and at the upper quartile of the timed steps.
+        left_flops: counted FLOPs still to be spent.
     """
 
     whole_s: float
@@ -52,13 +52,13 @@ class RunTime:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What is left of a plan takes.
+    """Time left for a plan.
 
     Attributes:
         runs: by run id.
-        elapsed_s: all that is left on the slots given, dearest first, and what stands around it.
-        elapsed_range_s: the same by the quartiles of the timed steps.
-        device_s: the sum over runs and over the ranks of each; what money goes by.
+        elapsed_s: seconds to the end of the sweep on these slots, longest run first.
+        elapsed_range_s: the same at the quartiles of the timed steps.
+        device_s: the sum over runs and their ranks, which is what is paid for.
     """
 
     runs: Mapping[str, RunTime]
@@ -72,7 +72,7 @@ class Estimate:
 def estimate(
     plan: Plan, speed: Speed, steps_kept: Mapping[str, int | None], slots: int
 ) -> Estimate:
-    """Add up what is left of a plan.
+    """Add up the time left for a plan.
 
     Args:
         steps_kept: by run id, optimizer steps that a resumed training does not repeat; None for
@@ -99,7 +99,7 @@ def estimate(
 
 
 def makespan(durations: Sequence[float], slots: int) -> float:
-    """Seconds until the last of the durations ends when each goes to the first free slot."""
+    """Seconds until the last duration ends when each goes to the first free slot."""
     free = [0.0] * slots
     for duration in durations:
         soonest = free.index(min(free))
@@ -108,7 +108,7 @@ def makespan(durations: Sequence[float], slots: int) -> float:
 
 
 def shared_by(ranks: int, timing: Timing) -> Timing:
-    """What one process takes, done by several that lose nothing to each other."""
+    """The timing of one process shared evenly by several ranks."""
     if ranks == 1:
         return timing
     return timing.model_copy(
@@ -121,7 +121,7 @@ def shared_by(ranks: int, timing: Timing) -> Timing:
 
 
 def assumed(speed: AssumedSpeed, peak: float, device: str, *, ranks: int = 1) -> Speed:
-    """Speed from a share of a peak: what a device would do that is not here.
+    """Speed of a device that is not here, at a fraction of its peak.
 
     Args:
         peak: the device's dense bf16 FLOP/s.
@@ -143,26 +143,25 @@ def assumed(speed: AssumedSpeed, peak: float, device: str, *, ranks: int = 1) ->
 
     basis = (
         f"assuming MFU {speed.mfu:g} of the {device}'s dense bf16 peak of "
-        f"{peak / 1e12:,.0f} TFLOP/s; start-up, compilation and checkpoints are not in it"
+        f"{peak / 1e12:,.0f} TFLOP/s; start-up, compilation and checkpoints are not included"
     )
     return Speed(timing=timing, start_s=0.0, around_s=0.0, basis=basis)
 
 
 def flops_left(run: PlannedRun, steps_kept: int | None) -> float:
-    """Counted FLOPs that a run still costs when so many of its steps are kept."""
+    """Counted FLOPs that a run still costs when its first `steps_kept` steps are kept."""
     if steps_kept is None:
         return 0.0
-    total = tokens_spent(run.run.train) // run.run.train.batch_tokens
-    return run.flops_spent * (total - steps_kept) / total
+    return float((run.steps - steps_kept) * run.flops_per_step)
 
 
 def evals_left(train: TrainConfig, steps_kept: int) -> int:
-    """Horizons whose validation still comes, when so many steps of the run's path are kept."""
-    walked = left = 0
+    """Horizons still to be validated when the first `steps_kept` steps are kept."""
+    done = left = 0
     for segment in segments(train):
-        walked += segment.steps
-        # At equality the steps are kept but the validation after them may not be.
-        left += segment.horizon is not None and walked >= steps_kept
+        done += segment.steps
+        # At equality the steps are kept, but perhaps not the validation after them.
+        left += segment.horizon is not None and done >= steps_kept
     return left
 
 
@@ -170,7 +169,7 @@ def _run_time(
     run: PlannedRun, speed: Speed, steps_kept: int | None, checkpoint_every_s: float
 ) -> RunTime:
     timing, train = speed.timing(run), run.run.train
-    total = tokens_spent(train) // train.batch_tokens
+    total = run.steps
 
     def seconds(steps: int, evals: int, step_s: float) -> float:
         training = steps * step_s + evals * train.eval_tokens * timing.eval_s_per_token

@@ -1,18 +1,16 @@
-"""What a sweep has spent on its runs, kept beside its plan."""
+"""The cost of a sweep's runs, recorded beside its plan."""
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from flows.cost.budget import Budget
-from flows.cost.calibrate import estimate_plan, standing
+from flows.cost.calibrate import estimate_plan, steps_kept_by_run
 from flows.cost.estimate import Estimate, flops_left
+from flows.files import append_line, read_lines
 from flows.runs.attempts import Spent, spent
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.state import missing
 from flows.settings import Home
-from llama_core.schedule import tokens_spent
 from sweeps.cap import Cap, FlopsCap, HoursCap, MoneyCap, amount, in_words, option
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
@@ -21,22 +19,22 @@ from sweeps.spec import PlannedRun
 def capped(
     plan: Plan, home: Home, slots: Sequence[dict[str, str]], estimate: Estimate | None = None
 ) -> "CappedSweep | None":
-    """The cap of a plan's spec, ready to be asked; None where it has none.
+    """The cap of a plan's spec with its runs' estimates; None where it has no cap.
 
     Args:
-        slots: what trainings are timed on where the cap is in hours or money.
+        slots: trainings are timed on these if the cap is in hours or money.
         estimate: of this plan, if it has been made already.
 
     Raises:
         CalibrationError: a timing process failed.
-        published.UnknownName: the cap names a GPU that is not in the table.
+        published.UnknownName: the cap's GPU is not in the table.
     """
     cap = plan.spec.cap
     if cap is None:
         return None
     todo = missing(plan.runs, home)
     if isinstance(cap, FlopsCap):
-        kept = standing(plan, home)
+        kept = steps_kept_by_run(plan, home)
         return CappedSweep(plan, home, cap, {run.id: flops_left(run, kept[run.id]) for run in todo})
     if estimate is None:
         estimate = estimate_plan(plan, home, slots, cap.speed)
@@ -47,60 +45,51 @@ def capped(
 
 
 class Ledger:
-    """Remembers what had been spent on a run, by whatever sweep, when this one first started it.
+    """Records what a run had cost, to any sweep, when this one first started it.
 
-    One line is appended before a run starts. What has been spent on the run since is this
-    sweep's, also when it is stopped, killed, and called again.
+    One line is appended before a run starts. The cost of the run since then is this sweep's,
+    also after it was stopped or killed and started again.
     """
 
     def __init__(self, plan: Plan, home: Home) -> None:
         self._home = home
-        self._runs = {run.id: run for run in plan.runs}
-        # Made when a run starts: a dry run leaves the sweep's folder alone. What a sweep of the
-        # same name on another corpus noted there is of other runs.
+        # Made when a run starts: a dry run leaves the sweep's folder alone. Lines of a sweep of
+        # the same name on another corpus are of other runs.
         self._path = home.sweeps / plan.spec.name / "ledger.jsonl"
         self._before: dict[str, Spent] = {}
-        if self._path.exists():
-            for line in self._path.read_text().splitlines():
-                try:
-                    row = json.loads(line)
-                except ValueError:
-                    continue  # torn by a kill: its run had not started
-                self._before.setdefault(row["run"], Spent(row["steps"], row["seconds"]))
+        for row, _ in read_lines(self._path):
+            self._before.setdefault(row["run"], Spent(row["steps"], row["seconds"]))
 
     def open(self, run_id: str) -> None:
-        """Note a run that is about to start, unless it was started by this sweep before."""
+        """Record a run that is about to start, unless this sweep has started it before."""
         if run_id in self._before:
             return
         self._before[run_id] = spent(RunDir(self._home.runs / run_id))
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a") as file:
-            file.write(json.dumps({"run": run_id, **asdict(self._before[run_id])}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self._path, {"run": run_id, **asdict(self._before[run_id])})
 
     def admit(self, run: PlannedRun) -> bool:
-        """Let a run start, and note it: a cap that is set later counts what was spent before."""
+        """Let a run start, and record it: a cap set later counts what was spent before."""
         self.open(run.id)
         return True
 
     def spent(self, run_id: str) -> Spent:
-        """What this sweep has spent on the run."""
+        """The cost of the run to this sweep."""
         if run_id not in self._before:
             return Spent(0, 0.0)
         return spent(RunDir(self._home.runs / run_id)) - self._before[run_id]
 
 
 class CappedSweep:
-    """A sweep's cap at work: asked by dispatchers, told by results, explained to people.
+    """A sweep's cap: admits runs, counts results, and explains which runs it leaves out.
 
     Args:
-        left: by run id, what the runs that are to train still cost, in the cap's unit.
+        left: by run id, the remaining cost of the runs to be trained, in the cap's unit.
     """
 
     def __init__(self, plan: Plan, home: Home, cap: Cap, left: Mapping[str, float]) -> None:
         self.cap = cap
-        # Attempts are noted by the clock; every rank is a device that is paid for.
+        # Attempts are recorded by the clock; every rank is a device that is paid for.
         self._ranks = plan.spec.placement.ranks
         self._ledger = Ledger(plan, home)
         self._runs = {run.id: run for run in plan.runs}
@@ -108,24 +97,24 @@ class CappedSweep:
         self._budget = Budget(amount(cap), left, self._spent, spent_before=settled)
 
     def admit(self, run: PlannedRun) -> bool:
-        """Whether the run may start; if so it is under way until `ended`."""
+        """Whether the run may start; if so it counts as running until `ended`."""
         if not self._budget.admit(run.id):
             return False
         self._ledger.open(run.id)
         return True
 
     def ended(self, run: PlannedRun, result: RunResult) -> None:
-        """A run has its result."""
+        """Count the cost of a run that has its result."""
         self._budget.settle(run.id, finished=result.status == "finished")
 
     def foresee(self) -> str | None:
-        """As `refusal`, before anything has started, if every run took what is estimated."""
+        """`refusal` before anything has started, if every run costs its estimate."""
         for run in self._budget.left_out:
             self._budget.admit(run)
         return self.refusal()
 
     def refusal(self) -> str | None:
-        """Which runs the cap left out and what would let them train; None when it left out none."""
+        """Which runs the cap leaves out, and the cap that admits them; None without any."""
         left = self._budget.left_out
         if not left:
             return None
@@ -142,9 +131,7 @@ class CappedSweep:
 
     def _spent(self, run_id: str) -> float:
         run, spent = self._runs[run_id], self._ledger.spent(run_id)
-        steps = tokens_spent(run.run.train) // run.run.train.batch_tokens
-        flops = run.flops_spent * spent.steps / steps
-        return _priced(self.cap, flops, spent.seconds * self._ranks)
+        return _priced(self.cap, spent.steps * run.flops_per_step, spent.seconds * self._ranks)
 
 
 def _priced(cap: Cap, flops: float, device_s: float) -> float:
@@ -158,5 +145,5 @@ def _priced(cap: Cap, flops: float, device_s: float) -> float:
 
 
 def _rounded_up(total: float) -> str:
-    """Two digits, a tenth above: an estimate is no promise."""
+    """Two digits, a tenth above: an estimate may be too low."""
     return f"{1.1 * total:.2g}"

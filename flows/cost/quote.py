@@ -1,4 +1,4 @@
-"""What a plan would cost, put together: time, memory, money, and what its cap leaves out."""
+"""The cost of a plan: time, memory, money, and the runs its cap leaves out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,22 +8,23 @@ import psutil
 from flows.cost.calibrate import estimate_plan, gpu
 from flows.cost.estimate import Estimate
 from flows.cost.ledger import capped
-from flows.cost.memory import USABLE, memory_gib
+from flows.cost.memory import memory_gib
 from flows.settings import Home
+from llama_core.memory import MEMORY_SHARE
 from sweeps.cap import AssumedSpeed, HoursCap, MoneyCap
 from sweeps.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a plan costs, for the table.
+    """The cost of a plan.
 
     Attributes:
-        memory_gib: by run id.
-        usd_per_hour: of one device; None where no price is known.
-        price_source: who says so.
-        refusal: which runs the sweep's cap leaves out; None when it leaves out none.
-        warnings: of what only the device shows, such as memory.
+        memory_gib: peak of a training step, by run id.
+        usd_per_hour: price of one device; None where it is not known.
+        price_source: source of the price.
+        refusal: which runs the sweep's cap leaves out; None if it leaves out none.
+        warnings: problems that depend on the device, such as too little memory.
     """
 
     estimate: Estimate
@@ -34,7 +35,7 @@ class Cost:
     warnings: tuple[str, ...]
 
     def usd(self, seconds: float) -> float | None:
-        """Dollars for so long on one device."""
+        """Dollars for these seconds on one device."""
         return None if self.usd_per_hour is None else seconds / 3600 * self.usd_per_hour
 
 
@@ -49,17 +50,17 @@ def quote(
     speed: AssumedSpeed | None,
     usd_per_hour: float | None,
 ) -> Cost:
-    """What is left of a plan costs on this machine, or on a GPU at an assumed MFU.
+    """The remaining cost of a plan on this machine, or on a GPU at an assumed MFU.
 
     Args:
-        usd_per_hour: of one device; None takes the price listed for the GPU, if any.
+        usd_per_hour: price of one device; None: the price listed for the GPU, if any.
 
     Raises:
         CalibrationError: a timing process failed.
-        published.UnknownName: that GPU is not in the table.
+        published.UnknownName: the GPU is not in the table.
     """
     if speed is None and isinstance(plan.spec.cap, HoursCap | MoneyCap):
-        # What the cap will go by.
+        # The cap is measured by this speed.
         speed = plan.spec.cap.speed
     estimate = estimate_plan(plan, home, slots, speed)
     device = gpu(speed.gpu) if speed is not None else None
@@ -84,32 +85,32 @@ def quote(
 def _warnings(
     plan: Plan, memory: dict[str, float], gpu_bytes: float | None, slots: int
 ) -> list[str]:
-    found = []
+    warnings = []
     if gpu_bytes is not None:
-        room, where = gpu_bytes * USABLE / _GIB, "the GPU's"
+        room, where = gpu_bytes * MEMORY_SHARE / _GIB, "the GPU's"
     else:
         room, where = _room_here(plan, slots), "a slot's share of the"
     large = [run.name for run in plan.runs if memory[run.id] > room]
     if large:
-        found.append(
+        warnings.append(
             f"{', '.join(large)}: up to {max(memory.values()):.3g} GiB, more than {where} "
             f"{room:.3g} GiB of memory. Fewer slots, placement.activation_checkpointing=full or "
             "sharding would help."
         )
     if gpu_bytes is not None and plan.spec.dtype == "float32":
-        found.append(
+        warnings.append(
             "the spec trains in float32, and the MFU is of the bf16 peak, which float32 cannot "
             "reach. Set dtype=bfloat16."
         )
-    return found
+    return warnings
 
 
 def _room_here(plan: Plan, slots: int) -> float:
-    """GiB that one slot has on this machine."""
+    """GiB of memory for one slot of this machine."""
     from llama_core.machine import resolve_device
 
     if resolve_device(plan.spec.placement.device).type == "cuda":
         import torch
 
-        return torch.cuda.mem_get_info()[1] * USABLE / _GIB
+        return torch.cuda.mem_get_info()[1] * MEMORY_SHARE / _GIB
     return psutil.virtual_memory().available / slots / _GIB

@@ -1,24 +1,24 @@
-"""Time steps of training shapes on real batches: python -m flows.cost.timing, a child of a slot.
+"""Time training steps of shapes on real batches: python -m flows.cost.timing, a child of a slot.
 
 Reads a `Request` from standard input, writes one line of JSON for each shape and stops.
 """
 
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llama_core.config import Cosine, Frozen, ModelConfig, Placement, TrainConfig
+from llama_core.files import scratch_folder
 
 if TYPE_CHECKING:
     from llama_core.records import Record
 
 
 _WARM_STEPS = 3
-# A block's mean is what a run's thousands of steps add up to, which a median is not.
+# A run's thousands of steps add up to their mean, not to their median: so means of blocks.
 _BLOCK_STEPS = 4
 _BLOCKS = 10
 _FEWEST_BLOCKS = 3
@@ -28,7 +28,7 @@ _CHECKPOINTED_STEPS = 4
 
 
 class Shape(Frozen):
-    """What decides the speed of a training beside the machine."""
+    """The part of a run that decides its speed on a machine."""
 
     model: ModelConfig
     batch_tokens: int
@@ -37,7 +37,7 @@ class Shape(Frozen):
 
 
 class Request(Frozen):
-    """Shapes to time, each by the recipe of a run that has it."""
+    """Shapes to time, each with the recipe of a run of that shape."""
 
     home: Path
     corpus: str
@@ -46,14 +46,14 @@ class Request(Frozen):
 
 
 class Timing(Frozen):
-    """What a training of one shape takes, in seconds.
+    """Seconds of the parts of a training of one shape.
 
     Attributes:
         step_s: an optimizer step; the median of `blocks`.
         blocks: means over some steps each, in rising order.
-        warm_s: what the first steps take beyond that, compilation included.
-        eval_s_per_token: validation at a horizon's end, for a token of the validation set.
-        checkpoint_s: what a checkpoint adds.
+        warm_s: what the first steps take in addition, compilation included.
+        eval_s_per_token: validation at the end of a horizon, per token of the validation set.
+        checkpoint_s: a checkpoint, in addition to the steps meanwhile.
     """
 
     step_s: float
@@ -64,10 +64,10 @@ class Timing(Frozen):
 
 
 class Answer(Frozen):
-    """One line of a child: the timing of a shape, and of the child.
+    """One line of a child's output: the timing of a shape, and of the child.
 
     Attributes:
-        loaded_at: when it had imported what a training needs.
+        loaded_at: when it had imported the libraries of a training.
         ready_at: when it had opened the corpus too.
     """
 
@@ -86,7 +86,7 @@ def shape_of(model: ModelConfig, train: TrainConfig) -> Shape:
 def main() -> int:
     """Answer the request on standard input."""
     request = Request.model_validate_json(sys.stdin.read())
-    # As a slot does once, and then every training before its first step.
+    # A slot imports once; every training opens the corpus before its first step.
     import torch  # noqa: F401
 
     import llama_core.train  # noqa: F401
@@ -125,7 +125,7 @@ def _time(request: Request, model: ModelConfig, train: TrainConfig) -> Timing:
 
 
 def _step_seconds(request: Request, model: ModelConfig, train: TrainConfig) -> list[float]:
-    """Seconds of each step, from the first on, until there are enough."""
+    """Seconds of each step, from the first, until there are enough."""
     from llama_core.records import StepRecord
 
     seconds: list[float] = []
@@ -156,15 +156,15 @@ def _eval_seconds_per_token(request: Request, model: ModelConfig, train: TrainCo
 def _checkpoint_seconds(
     request: Request, model: ModelConfig, train: TrainConfig, step_s: float
 ) -> float:
-    """What checkpoints add to steps after each of which one is due."""
+    """Seconds that a checkpoint adds to a step, from steps that each have one."""
     from llama_core.records import CheckpointRecord, StepRecord
 
     eager = request.placement.model_copy(update={"checkpoint_every_s": 1e-9})
     first = last = 0.0
     checkpoints = 0
-    with tempfile.TemporaryDirectory(dir=request.home) as scratch:
+    with scratch_folder(request.home) as scratch:
         records = _train(
-            request, model, train, steps=_CHECKPOINTED_STEPS, placement=eager, folder=Path(scratch)
+            request, model, train, steps=_CHECKPOINTED_STEPS, placement=eager, folder=scratch
         )
         for record in records:
             if isinstance(record, StepRecord):

@@ -91,14 +91,14 @@ class Tries:
 
     def __init__(self, run: RunDir) -> None:
         self._run = run
-        self._standing = run.standing()
+        self._checkpoint = run.newest_checkpoint()
         self._failed = 0
 
     def another(self) -> bool:
         """Count a failure; whether the run should be tried again."""
-        standing = self._run.standing()
-        self._failed = 1 if standing > self._standing else self._failed + 1
-        self._standing = standing
+        checkpoint = self._run.newest_checkpoint()
+        self._failed = 1 if checkpoint > self._checkpoint else self._failed + 1
+        self._checkpoint = checkpoint
         return self._failed < _ATTEMPTS
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from flows.settings import Home, Settings
-from flows.stack.temporary_server import prefect_here, process_tag
+from flows.stack.temporary_server import prefect_server, process_tag
 from sweeps.spec import SweepSpec
 from sweeps.tune_spec import TuneSpec
 
@@ -42,7 +42,7 @@ def run_in_this_process(
     """
     default = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with prefect_here(settings, home, say):
+        with prefect_server(settings, home, say):
             # Imported only now: Prefect reads its server's address when it is imported.
             from prefect import flow, tags
             from prefect.runtime import flow_run

@@ -23,7 +23,7 @@ from flows.runs.directory import RunDir, RunResult
 from flows.runs.lease import LeaseWatch
 from flows.settings import Home
 from flows.stack.flow_runs import cancel_flow_runs, crash, is_ending, read_states, when_it_answers
-from flows.store.push import insist
+from flows.store.push import retry
 from flows.store.run_store import RunStore
 from llama_core.config import Placement
 from sweeps.spec import PlannedRun
@@ -124,15 +124,15 @@ class WorkPool:
             return
         store, home = self._store, self._home
         for digest in {planned.run.data.digest for planned in runs}:
-            insist(partial(store.push_corpus, home, digest), f"pushing corpus {digest[:12]}")
+            retry(partial(store.push_corpus, home, digest), f"pushing corpus {digest[:12]}")
         for planned in runs:
             run = RunDir(home.runs / planned.id)
-            insist(partial(store.push, run), f"pushing run {run.id}")
+            retry(partial(store.push, run), f"pushing run {run.id}")
 
     def _pull(self, run: RunDir) -> None:
         """Fetch what a worker has pushed of a run."""
         if self._store is not None:
-            insist(partial(self._store.pull, run), f"fetching run {run.id}")
+            retry(partial(self._store.pull, run), f"fetching run {run.id}")
 
     def _start(self, planned: PlannedRun, attempt: int) -> UUID:
         """Create the flow run, or join one that already trains the same run."""

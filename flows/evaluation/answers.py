@@ -1,20 +1,19 @@
-"""Answers of a model under evaluation, kept as they come."""
+"""A cache on disk of the answers a model gives in an evaluation."""
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
-from flows.files import whole_line
+from flows.files import LineWriter, read_lines
 
 
 class Answers:
-    """An append-only file of answers by what was asked; a killed process loses none it has written.
+    """An append-only file of answers by request; a killed process loses none it has written.
 
-    Use as a context.
+    Use it as a context manager.
     """
 
     def __init__(self, path: Path) -> None:
@@ -22,27 +21,20 @@ class Answers:
         self._known: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        whole = 0
-        with self._path.open("rb") as handle:
-            for line in handle:
-                pair = whole_line(line)
-                if not isinstance(pair, list):
-                    break
-                self._known[pair[0]] = pair[1]
-                whole += len(line)
-        # What follows the last whole line was torn by a kill, or a power cut, and is asked again.
-        os.ftruncate(self._file, whole)
+        end = 0
+        for (key, answer), line_end in read_lines(self._path):
+            self._known[key], end = answer, line_end
+        self._lines = LineWriter(self._path, end)
         return self
 
     def __exit__(self, *raised: object) -> None:
-        os.close(self._file)
+        self._lines.close()
 
-    def keys(self, kind: str, asked: Iterable[Any]) -> list[str]:
-        """A key for each thing asked; the same thing asked again has another."""
+    def keys(self, kind: str, requests: Iterable[Any]) -> list[str]:
+        """A key for each request; repeats of a request get keys of their own."""
         times: Counter[str] = Counter()
         keys = []
-        for arguments in asked:
+        for arguments in requests:
             text = json.dumps([kind, arguments], sort_keys=True)
             times[text] += 1
             keys.append(hashlib.sha256(f"{times[text]} {text}".encode()).hexdigest())
@@ -55,8 +47,6 @@ class Answers:
         return self._known[key]
 
     def add(self, key: str, answer: Any) -> None:
-        """Keep an answer, in this process and for those after it."""
+        """Store an answer, for this process and for later ones."""
         self._known[key] = answer
-        data = (json.dumps([key, answer]) + "\n").encode()
-        while data:
-            data = data[os.write(self._file, data) :]
+        self._lines.append([key, answer])

@@ -1,4 +1,4 @@
-"""The benchmarks of Touvron et al. 2023, section 3, as the evaluation harness knows them."""
+"""The benchmarks of Touvron et al. 2023, section 3, as tasks of the evaluation harness."""
 
 import difflib
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ class Benchmark:
     Attributes:
         name: as the LLaMA paper prints it.
         task: the harness's task or group, or one of `flows.evaluation.harness`.
-        score: the harness's name of the number that the paper prints.
-        folders: where the harness keeps it; its whole index takes ten seconds to read.
-        metric: the paper's name of it.
-        shots: solved examples before the question. The paper does not print how many for
-            mathematics and took Minerva's setting, as the harness does.
-        most_shots: as many as there are solved examples; None where they come from training data.
-        chance: score of a guess, in percent.
-        published: name of its rows in `analysis.published.results`, when not its own.
-        runs_code: whether scoring executes what the model wrote.
+        score: the harness's name for the number that the paper prints.
+        folders: the harness's folders with the task; reading its whole index takes ten seconds.
+        metric: the paper's name for the score.
+        shots: solved examples before the question. For mathematics the paper uses Minerva's
+            setting without printing the number, and so does the harness.
+        most_shots: number of solved examples there are; None if they come from training data.
+        chance: score of random guessing, in percent.
+        published: name of its rows in `analysis.published.results`, if it differs.
+        runs_code: whether scoring executes code that the model wrote.
     """
 
     name: str
@@ -38,9 +38,10 @@ class Benchmark:
     runs_code: bool = False
 
 
-# Accuracy by likelihood per character (`acc_norm`), and for some by likelihood over that of the
-# answer after "Answer:" alone (`acc_mutual_info`), as section 3.1 says; the likelihood alone where
-# choices differ in the question and not in the answer (WinoGrande), or are letters (MMLU).
+# Section 3.1: choices are ranked by likelihood per character (`acc_norm`), in some benchmarks by
+# likelihood over that of the answer after "Answer:" alone (`acc_mutual_info`). Plain likelihood
+# (`acc`) where choices differ in the question and not in the answer (WinoGrande), or are letters
+# (MMLU).
 BENCHMARKS = (
     Benchmark(
         "BoolQ", "common-sense", task="boolq_over_answer", folders=("super_glue/boolq",),
@@ -108,42 +109,42 @@ BENCHMARKS = (
 
 
 def benchmark_named(name: str) -> Benchmark:
-    """The benchmark of this name, which must be one."""
+    """The benchmark of this name, which must exist."""
     return next(benchmark for benchmark in BENCHMARKS if benchmark.name == name)
 
 
 def chosen_benchmarks(
     names: Sequence[str], *, run_code: bool, shots: int | None = None
 ) -> tuple[Benchmark, ...]:
-    """The benchmarks that families' and benchmarks' names mean; all of the safe ones for none.
+    """The benchmarks that are named or whose family is; without names all that run no code.
 
     Args:
         shots: solved examples before each question; each benchmark's own number if None.
 
     Raises:
-        ValueError: an unknown name, one whose answers are code without leave to run it, or one
-            that has fewer solved examples.
+        ValueError: a name is unknown, a benchmark runs code and `run_code` is false, or it has
+            fewer than `shots` solved examples.
     """
     chosen = _named(names) if names else tuple(b for b in BENCHMARKS if run_code or not b.runs_code)
     unsafe = [b.name for b in chosen if b.runs_code]
     if unsafe and not run_code:
         raise ValueError(
             f"{' and '.join(unsafe)}: scoring runs the code that a model writes, with your rights "
-            "and on your files. Where that can do no harm, in a container for one, add --run-code."
+            "and on your files. Add --run-code where that can do no harm, as in a container."
         )
     for benchmark in chosen:
         most = benchmark.most_shots
         if shots is not None and most is not None and shots > most:
             raise ValueError(
                 f"{benchmark.name} has {most} solved examples, --shots asks for {shots}. "
-                "Name the benchmarks that it is meant for."
+                "Lower --shots, or name the benchmarks that it is meant for."
             )
     return chosen
 
 
 def _named(names: Sequence[str]) -> tuple[Benchmark, ...]:
     known = {name.lower(): name for name in (*FAMILIES, *(b.name for b in BENCHMARKS))}
-    asked = set()
+    chosen = set()
     for name in names:
         plain = name.lower().replace("_", "-")
         if plain not in known:
@@ -153,5 +154,5 @@ def _named(names: Sequence[str]) -> tuple[Benchmark, ...]:
                 f"there is no benchmark {name!r}.{hint} Families: {', '.join(FAMILIES)}. "
                 f"Benchmarks: {', '.join(b.name for b in BENCHMARKS)}."
             )
-        asked.add(known[plain])
-    return tuple(b for b in BENCHMARKS if b.name in asked or b.family in asked)
+        chosen.add(known[plain])
+    return tuple(b for b in BENCHMARKS if b.name in chosen or b.family in chosen)

@@ -1,4 +1,4 @@
-"""Benchmarks put to a trained model; every answer paid for is kept beside the run."""
+"""Benchmarks run on a trained model; every answer is cached beside the run."""
 
 import fcntl
 import hashlib
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from flows.evaluation.answers import Answers
 from flows.evaluation.benchmarks import Benchmark
-from flows.files import now, write_whole
+from flows.files import flock, now, write_whole
 from flows.runs.directory import RunBusyError
 from flows.runs.evaluations import FOLDER, Evaluation, read
 from llama_core.config import Placement
@@ -19,15 +19,12 @@ if TYPE_CHECKING:
     from flows.results.trained import Trained
 
 
-# Tokens through the model at once: a GPU is busy from here on; more only takes memory.
+# Tokens through the model at once. More does not keep a GPU busier and takes memory.
 _BATCH_TOKENS = {"cuda": 32_768, "cpu": 4_096}
 
 
 class Evaluator:
-    """One horizon of a run, its weights loaded, ready to be asked.
-
-    Use as a context: a run is evaluated by one process at a time.
-    """
+    """Runs benchmarks on one horizon of a run, its weights loaded."""
 
     def __init__(self, trained: "Trained", device: str = "auto") -> None:
         """Args:
@@ -50,19 +47,15 @@ class Evaluator:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Hold the run's evaluations.
+        """Lock the run's evaluations: one process evaluates a run at a time.
 
         Raises:
-            RunBusyError: another process holds them.
+            RunBusyError: another process has the lock.
         """
         self._folder.mkdir(exist_ok=True)
         with (self._folder / "lock").open("a") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunBusyError(
-                    f"run {self._run.id} is being evaluated by another process"
-                ) from error
+            if not flock(handle, fcntl.LOCK_EX):
+                raise RunBusyError(f"run {self._run.id} is being evaluated by another process")
             yield
 
     def evaluate(
@@ -73,42 +66,42 @@ class Evaluator:
         limit: int | None = None,
         advance: Callable[[int, int], None] = lambda done, total: None,
     ) -> Evaluation:
-        """A benchmark's result: the one that is there, or asked now.
+        """A benchmark's result: read if there is one, otherwise computed.
 
-        A kill loses none of the answers given before it, and more questions of a benchmark cost
-        only those that were not asked yet.
+        Answers given before a kill are kept, and a higher limit costs only the questions that are
+        new.
 
         Args:
             shots: solved examples before each question; the benchmark's own number if None.
-            limit: ask only so many questions of each of its tasks.
-            advance: told how many requests are answered, and of how many.
+            limit: most questions of each of its tasks.
+            advance: called with the number of requests answered and their total.
 
         Raises:
             flows.evaluation.harness_tasks.QuestionsMissing: the questions cannot be read.
         """
-        from flows.evaluation.harness import ask, harness_version
+        from flows.evaluation.harness import harness_version, run
         from flows.evaluation.harness_model import HarnessModel
         from flows.evaluation.harness_tasks import load_benchmark
         from llama_core.machine import machine_settings
 
         shots = benchmark.shots if shots is None else shots
-        kept = self._answers_path(benchmark, shots)
+        cache = self._answers_path(benchmark, shots)
         first = "" if limit is None else f"-first{limit}"
-        path = kept.with_name(f"{kept.stem}{first}.json")
-        found = read(path)
-        if found is not None:
-            return found
+        path = cache.with_name(f"{cache.stem}{first}.json")
+        known = read(path)
+        if known is not None:
+            return known
         questions = load_benchmark(benchmark)
         started = now()
         with (
-            Answers(kept) as answers,
+            Answers(cache) as answers,
             machine_settings(self._placement, self._device, "float32"),
         ):
             model = HarnessModel(
                 self._net, self._tokenizer, answers, seq_len=self._train.seq_len,
                 batch_tokens=_BATCH_TOKENS[self._device.type], half=self._half, advance=advance,
             )  # fmt: skip
-            marks = ask(benchmark, questions, model, shots=shots, limit=limit)
+            score = run(benchmark, questions, model, shots=shots, limit=limit)
         result = Evaluation(
             benchmark=benchmark.name,
             family=benchmark.family,
@@ -118,13 +111,13 @@ class Evaluator:
             weights_sha256=self._sha256,
             shots=shots,
             limit=limit,
-            questions=len(marks.rows),
-            questions_sha256=marks.questions_sha256,
-            score=marks.score,
-            score_stderr=marks.score_stderr,
+            questions=len(score.rows),
+            questions_sha256=score.questions_sha256,
+            score=score.score,
+            score_stderr=score.score_stderr,
             chance=benchmark.chance,
-            answer_bpb=marks.answer_bpb,
-            answer_bpb_stderr=marks.answer_bpb_stderr,
+            answer_bpb=score.answer_bpb,
+            answer_bpb_stderr=score.answer_bpb_stderr,
             requests=model.requests,
             cut=model.cut,
             unknown=model.unknown,
@@ -135,7 +128,7 @@ class Evaluator:
             elapsed_s=now() - started,
             at=now(),
         )
-        lines = (json.dumps(row, default=str) + "\n" for row in marks.rows)
+        lines = (json.dumps(row, default=str) + "\n" for row in score.rows)
         write_whole(path.with_suffix(".jsonl"), "".join(lines))
         write_whole(path, result.model_dump_json(indent=1))
         return result
@@ -149,10 +142,10 @@ class Evaluator:
         return "bfloat16" if self._half else "float32"
 
     def _answers_path(self, benchmark: Benchmark, shots: int) -> Path:
-        """Where answers are kept that may stand for one another, however many were asked."""
+        """Where the answers are cached that every limit of this benchmark shares."""
         from flows.evaluation.harness import ADAPTER_VERSION, harness_version
 
-        asked = [benchmark.task, benchmark.score, shots, self._sha256, self._dtype]
-        asked += [harness_version(), ADAPTER_VERSION]
-        key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
+        identity = [benchmark.task, benchmark.score, shots, self._sha256, self._dtype]
+        identity += [harness_version(), ADAPTER_VERSION]
+        key = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
         return self._folder / f"{self._tokens}-{benchmark.name}-{key}.answers"

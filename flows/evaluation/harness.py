@@ -1,4 +1,4 @@
-"""Our models under EleutherAI's lm-evaluation-harness. The only module that imports it."""
+"""A benchmark run by EleutherAI's lm-evaluation-harness."""
 
 import hashlib
 import importlib.util
@@ -21,33 +21,29 @@ from flows.evaluation.benchmarks import Benchmark
 from flows.evaluation.harness_model import HarnessModel
 from flows.evaluation.harness_tasks import leaves, set_shots
 
-# Our progress bar stands in for those of the harness and of what it loads.
+# Our progress bar replaces those of the harness and its libraries.
 os.environ.setdefault("TQDM_DISABLE", "1")
-
-
 datasets.disable_progress_bars()
-
-
-# Of its retries; what comes of them is told.
+# The harness shows this one whatever the variable says.
+lm_eval.api.task.tqdm = lambda rows, **_: rows
+# No warnings about retries; `QuestionsMissing` reports a failure.
 logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
-# It asks its bars to show whatever that variable says.
-lm_eval.api.task.tqdm = lambda rows, **_: rows
-# Of what is ours in a question and its scoring; a change makes old results another thing.
+# Version of our part in prompts and scoring; after a change nothing cached is used.
 ADAPTER_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
-    """What the harness made of a benchmark.
+class BenchmarkScore:
+    """A model's score on a benchmark, by the harness.
 
     Attributes:
         score: in percent, with its standard error over the questions.
         answer_bpb: bits per byte of the right answers given their questions, with its standard
-            error; None where answers are written and not chosen. Falls smoothly long before
-            accuracy leaves chance.
-        questions_sha256: hash of the questions' own hashes, in order.
-        rows: one for each question: its number, the right answer, what the model made of it.
+            error; None if answers are generated, not chosen. Falls smoothly long before accuracy
+            leaves chance.
+        questions_sha256: hash of the questions' hashes, in order.
+        rows: for each question its number, the right answer, the model's answers and points.
     """
 
     score: float
@@ -59,23 +55,23 @@ class Marks:
 
 
 def harness_version() -> str:
-    """Version of the harness: prompts and scores are its own."""
+    """Version of the harness; prompts and scores depend on it."""
     return version("lm_eval")
 
 
-def ask(
+def run(
     benchmark: Benchmark,
     questions: Task | Group,
     model: HarnessModel,
     *,
     shots: int,
     limit: int | None,
-) -> Marks:
-    """Put a benchmark's questions to a model.
+) -> BenchmarkScore:
+    """Run a benchmark on a model.
 
     Args:
         shots: solved examples before each question.
-        limit: only so many questions of each of its tasks.
+        limit: most questions of each of its tasks; None for all.
     """
     tasks = leaves(questions)
     for task in tasks:
@@ -96,7 +92,7 @@ def ask(
             if task.OUTPUT_TYPE == "multiple_choice":
                 bits.append(_answer_bits_per_byte(task, sample, model))
             rows.append(_row(task.task_name, sample, points[-1]))
-    return Marks(
+    return BenchmarkScore(
         score=float(np.mean(points)),
         score_stderr=_stderr(points),
         answer_bpb=float(np.mean(bits)) if bits else None,
@@ -109,8 +105,8 @@ def ask(
 
 
 def _answer_bits_per_byte(task: Task, sample: dict[str, Any], model: HarnessModel) -> float:
-    """Bits per byte of the right choice as the model read it, its leading space included."""
-    # Where choices differ in the question, that is where the task keeps the right one.
+    """Bits per byte of the right choice as the tokenizer encodes it, with its leading space."""
+    # If choices differ in the question, `doc_to_text` gives the index of the right one.
     right = task.doc_to_text(sample["doc"]) if task.multiple_input else sample["target"]
     if not isinstance(right, int):
         right = task.doc_to_choice(sample["doc"]).index(right)

@@ -1,4 +1,4 @@
-"""A trained model as lm-evaluation-harness calls it."""
+"""A trained model behind the interface of lm-evaluation-harness."""
 
 import json
 from collections import Counter
@@ -16,21 +16,20 @@ from llama_core.generate import generate_rows
 from llama_core.model import Llama
 from llama_core.score import Score, score_continuations
 
-# A task that does not say how long an answer may be gets the harness's usual length.
+# Length of an answer if the task sets none; the harness's default.
 _ANSWER_TOKENS = 256
 _SETTINGS = {"do_sample", "until", "max_gen_toks", "temperature"}
 
 
 class HarnessModel(TemplateLM):  # type: ignore[misc]
-    """One of our models as the harness asks it: texts in, likelihoods and texts out.
+    """One of our models for the harness: texts in, likelihoods and texts out.
 
     Attributes:
-        requests: texts it was asked about.
-        cut: those that lost the beginning of their prompt, not fitting into what the model was
-            trained on together with the room for an answer.
-        unknown: those with characters that the tokenizer has no piece for, or that were folded to
-            a question mark.
-        shortened: the most tokens an answer may have, where that is less than the task asks for.
+        requests: number of requests so far.
+        cut: requests whose prompt lost its beginning, as prompt and answer exceed `seq_len`.
+        unknown: requests with characters that the tokenizer has no piece for, or replaced by a
+            question mark.
+        shortened: limit on an answer's tokens, if it is below the task's.
     """
 
     def __init__(
@@ -45,11 +44,11 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         advance: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """Args:
-        answers: where answers are kept as they come, and looked for first.
-        seq_len: the longest text the model was trained on.
+        answers: the cache; read first, written after every answer.
+        seq_len: the length the model was trained on.
         batch_tokens: tokens that go through the model at once.
         half: multiply in bf16.
-        advance: told how many requests are answered, and of how many.
+        advance: called with the number of requests answered and their total.
         """
         super().__init__()
         self._net, self._tokenizer, self._answers = net, tokenizer, answers
@@ -67,13 +66,13 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
 
     @property
     def prefix_token_id(self) -> int:
-        """The token that a text without context follows."""
+        """The token before a text without context."""
         return BOS
 
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **kwargs: object
     ) -> list[int]:
-        """Ids of a text; it begins a document unless told otherwise."""
+        """Ids of a text, after a BOS unless `add_special_tokens` is False."""
         ids = self._tokenizer.encode(string)
         return ids if add_special_tokens is False else [BOS, *ids]
 
@@ -84,7 +83,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[tuple[str, str], list[int], list[int]]], **kwargs: object
     ) -> list[tuple[float, bool]]:
-        keys = self._ask("loglikelihood", [texts for texts, _, _ in requests])
+        keys = self._keys("loglikelihood", [texts for texts, _, _ in requests])
         pieces: list[tuple[list[int], list[int]]] = []
         owners: list[int] = []
         for place, (texts, context, continuation) in enumerate(requests):
@@ -106,7 +105,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
     def _pieces(
         self, context: list[int], continuation: list[int]
     ) -> Iterator[tuple[list[int], list[int]]]:
-        """A continuation with as much before it as the model can see; a long one in parts."""
+        """Pairs of visible context and continuation; a continuation over `seq_len` in parts."""
         size = len(continuation) if len(continuation) <= self._seq_len else self._seq_len // 2
         whole = [*context, *continuation]
         for start in range(len(context), len(whole), size):
@@ -114,24 +113,25 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
             yield whole[max(0, start + len(part) - self._seq_len - 1) : start], part
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = True) -> list[float]:
-        """Asked by no benchmark of ours: training tells the loss on held-out text."""
+        """Not needed by our benchmarks: training evaluates the loss on held-out text."""
         raise NotImplementedError("perplexity of whole texts")
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
-        """Continue each prompt until one of its stop texts, the document's end, or the limit."""
-        keys = self._ask("generate_until", [request.args for request in requests])
+        """Continue each prompt until a stop text, the end of the document, or the limit."""
+        keys = self._keys("generate_until", [request.args for request in requests])
         alike: dict[str, list[int]] = {}
         for place, request in enumerate(requests):
             alike.setdefault(json.dumps(request.args[1], sort_keys=True), []).append(place)
         for places in alike.values():
-            asked = normalize_gen_kwargs(requests[places[0]].args[1], _ANSWER_TOKENS)
-            if unheard := sorted(set(asked) - _SETTINGS):
+            settings = normalize_gen_kwargs(requests[places[0]].args[1], _ANSWER_TOKENS)
+            if unsupported := sorted(set(settings) - _SETTINGS):
                 raise ValueError(
-                    f"the task sets {', '.join(unheard)}, which generation lacks here."
+                    f"the task sets {', '.join(unsupported)}; generation supports only "
+                    f"{', '.join(sorted(_SETTINGS))}."
                 )
-            # A prompt keeps at least half of what the model can see.
-            limit = min(asked["max_gen_toks"], self._seq_len // 2)
-            if limit < asked["max_gen_toks"]:
+            # At least half of the sequence is left to the prompt.
+            limit = min(settings["max_gen_toks"], self._seq_len // 2)
+            if limit < settings["max_gen_toks"]:
                 self.shortened = min(limit, self.shortened or limit)
             room = self._seq_len - limit
             missing = []
@@ -140,19 +140,19 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
                 self._count(requests[place].args[:1], prompt, cut=room)
                 if keys[place] not in self._answers:
                     missing.append((prompt[-room:], keys[place]))
-            self._write(missing, asked["until"], limit)
+            self._generate(missing, settings["until"], limit)
         return [self._answers[key] for key in keys]
 
-    def _write(
+    def _generate(
         self, missing: list[tuple[list[int], str]], until: Sequence[str], limit: int
     ) -> None:
-        """Answer prompts in batches of like length, longest first."""
-        missing.sort(key=lambda one: len(one[0]), reverse=True)
+        """Answer prompts in batches of similar length, longest first."""
+        missing.sort(key=lambda pair: len(pair[0]), reverse=True)
         while missing:
             rows = max(1, self._batch_tokens // (len(missing[0][0]) + limit))
-            now, missing = missing[:rows], missing[rows:]
-            texts = self._continued([prompt for prompt, _ in now], until, limit)
-            for (_, key), text in zip(now, texts, strict=True):
+            batch, missing = missing[:rows], missing[rows:]
+            texts = self._continued([prompt for prompt, _ in batch], until, limit)
+            for (_, key), text in zip(batch, texts, strict=True):
                 self._answer(key, text)
 
     def _continued(
@@ -163,9 +163,9 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         texts: list[str | None] = [None] * len(prompts)
         with self._precision():
             for chosen in generate_rows(self._net, prompts, max_new_tokens=limit):
-                for row, one in enumerate(chosen):
+                for row, token in enumerate(chosen):
                     if texts[row] is None:
-                        texts[row] = self._ended(ids[row], one, stops)
+                        texts[row] = self._ended(ids[row], token, stops)
                 if all(text is not None for text in texts):
                     break
         return [
@@ -173,11 +173,11 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
             for text, row in zip(texts, ids, strict=True)
         ]
 
-    def _ended(self, ids: list[int], chosen: int, stops: Sequence[str]) -> str | None:
-        """The answer, if it ends with this token; else None, and the token is added."""
-        if chosen == EOS:
+    def _ended(self, ids: list[int], token: int, stops: Sequence[str]) -> str | None:
+        """Add a token; the answer if that ends it, else None."""
+        if token == EOS:
             return self._tokenizer.decode(ids)
-        ids.append(chosen)
+        ids.append(token)
         text = self._tokenizer.decode(ids)
         ends = [at for stop in stops if (at := text.find(stop)) >= 0]
         return text[: min(ends)] if ends else None
@@ -186,8 +186,8 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         with self._precision():
             yield from score_continuations(self._net, pairs, batch_tokens=self._batch_tokens)
 
-    def _ask(self, kind: str, asked: Sequence[Any]) -> list[str]:
-        keys = self._answers.keys(kind, asked)
+    def _keys(self, kind: str, requests: Sequence[Any]) -> list[str]:
+        keys = self._answers.keys(kind, requests)
         self.requests += len(keys)
         self._done += sum(key in self._answers for key in keys)
         self._advance(self._done, self.requests)
@@ -204,7 +204,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         self.unknown += lost or UNKNOWN in ids
 
     def as_read(self, text: str) -> str:
-        """The characters of a text that the model is given."""
+        """A text as the tokenizer encodes it, characters it lacks replaced."""
         return self._tokenizer.as_read(text)
 
     def _precision(self) -> AbstractContextManager[object]:

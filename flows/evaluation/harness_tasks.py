@@ -29,10 +29,10 @@ _RACE = {
 
 
 class OverAnswer(ConfigurableTask):  # type: ignore[misc]
-    """A task whose `acc_mutual_info` divides by the likelihood of a choice after a few words.
+    """A task whose `acc_mutual_info` divides by the likelihood of a choice after `words` alone.
 
-    The harness divides by its likelihood after nothing. Brown et al. 2020 (section 2.4) and, for
-    BoolQ and OpenBookQA, Touvron et al. 2023 (section 3.1) divide by that after "Answer:".
+    The harness divides by the likelihood after an empty context. Brown et al. 2020 (section 2.4)
+    and, for BoolQ and OpenBookQA, Touvron et al. 2023 (section 3.1) use "Answer:".
     """
 
     def __init__(self, config: dict[str, Any], words: str) -> None:
@@ -40,7 +40,7 @@ class OverAnswer(ConfigurableTask):  # type: ignore[misc]
         super().__init__(config={**config, "metric_list": _metrics("acc", "acc_mutual_info")})
 
     def construct_requests(self, doc: Any, ctx: Any, **kwargs: Any) -> Any:
-        """The harness's requests, those without context after the few words."""
+        """The harness's requests, with `words` for an empty context."""
         requests = super().construct_requests(doc, ctx, **kwargs)
         for request in requests:
             context, choice = request.arguments
@@ -49,17 +49,17 @@ class OverAnswer(ConfigurableTask):  # type: ignore[misc]
 
 
 class QuestionsMissing(RuntimeError):
-    """A benchmark's questions, or what scores them, could not be read."""
+    """A benchmark's questions, or the code that scores them, could not be read."""
 
 
 def load_benchmark(benchmark: Benchmark) -> Task | Group:
-    """A benchmark with its questions, from the Hub, its cache, or a folder of that name here.
+    """A benchmark with its questions, from the Hub, its cache, or a local folder of that name.
 
     Raises:
-        QuestionsMissing: none of them has it.
+        QuestionsMissing: no source has it.
     """
     if benchmark.runs_code:
-        # Asked for by the metric as soon as it is loaded; the leave is `--run-code`.
+        # The metric checks this when it is loaded; the user agrees by `--run-code`.
         os.environ["HF_ALLOW_CODE_EVAL"] = "1"
     try:
         return _load(benchmark)
@@ -68,11 +68,11 @@ def load_benchmark(benchmark: Benchmark) -> Task | Group:
         if isinstance(error, KeyError):
             reason = f"its data set has no {reason}"
         if isinstance(error, ConnectionError):
-            # It took half a minute of retries to learn that; the next benchmark need not.
+            # Spare the next benchmark the half minute of retries.
             huggingface_hub.constants.HF_HUB_OFFLINE = True
             datasets.config.HF_HUB_OFFLINE = True
             reason = "the Hugging Face Hub cannot be reached, and its cache does not have it"
-        raise QuestionsMissing(f"{benchmark.name} cannot be asked: {reason}.") from error
+        raise QuestionsMissing(f"{benchmark.name} cannot be run: {reason}.") from error
 
 
 def _load(benchmark: Benchmark) -> Task | Group:
@@ -90,8 +90,8 @@ def _load(benchmark: Benchmark) -> Task | Group:
             )
         case name:
             loaded = _manager(benchmark).load([name])
-            found: Task | Group = loaded["groups"].get(name) or loaded["tasks"][name]
-            return found
+            task: Task | Group = loaded["groups"].get(name) or loaded["tasks"][name]
+            return task
 
 
 def _manager(benchmark: Benchmark) -> TaskManager:
@@ -100,7 +100,7 @@ def _manager(benchmark: Benchmark) -> TaskManager:
 
 
 def _config(benchmark: Benchmark, task: str) -> dict[str, Any]:
-    """The harness's own settings of a task; its tags are for its index."""
+    """The harness's settings of a task, without the tags of its index."""
     config = dict(_manager(benchmark).task_index[task].cfg)
     config.pop("tag", None)
     return config
@@ -111,10 +111,11 @@ def _metrics(*names: str) -> list[dict[str, Any]]:
 
 
 def leaves(questions: Task | Group) -> list[Task]:
+    """The tasks of a benchmark."""
     return questions.get_all_tasks() if isinstance(questions, Group) else [questions]
 
 
 def set_shots(task: Task, shots: int) -> None:
-    """Solved examples before each question, drawn as the harness draws them."""
+    """Set the number of solved examples before each question, drawn with the harness's seed."""
     task.set_config(key="num_fewshot", value=shots)
     task.set_fewshot_seed(seed=_SEED)

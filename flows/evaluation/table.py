@@ -1,4 +1,4 @@
-"""Evaluations as rows beside published scores, and as JSON."""
+"""Evaluations as table rows and as JSON, with published scores beside them."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ HEADER = ("benchmark", "shots", "questions", "score %", "guess", "bits/byte")
 
 
 def published(result: Evaluation) -> dict[str, float]:
-    """Scores of other models on the same benchmark with as many shots, by model, in percent."""
+    """Other models' scores on the same benchmark with the same shots, by model, in percent."""
     import polars as pl
 
     from analysis.published import results
@@ -43,14 +43,15 @@ def row_of(result: Evaluation) -> list[object]:
     ]
 
 
-def document(trained: "Trained", found: Sequence[Evaluation]) -> dict[str, Any]:
-    """Results of one horizon as plain data, others' beside them."""
+def document(trained: "Trained", evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    """Results of one horizon as plain data, with other models' scores."""
     return {
         "run": trained.run.id,
         "horizon": trained.tokens,
         "results": [
-            one.model_dump(mode="json") | {"doubts": one.doubts(), "published": published(one)}
-            for one in found
+            result.model_dump(mode="json")
+            | {"doubts": result.doubts(), "published": published(result)}
+            for result in evaluations
         ],
     }
 

@@ -18,6 +18,7 @@ def examine(settings: Settings, home: Home, *, mend: bool) -> list[tuple[str, li
         ("disk", check_disk),
         ("leftovers", check_leftovers),
         ("databases", stack.check_databases),
+        ("deployments", stack.check_deployments),
         ("servers", stack.check_servers),
         ("workers", stack.check_workers),
         ("runs in Prefect", stack.check_flow_runs),

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -17,15 +18,16 @@ from flows.health.finding import Finding
 from flows.plans.plan import read_plans
 from flows.runs.directory import RunDir
 from flows.runs.state import missing
-from flows.settings import Home, Settings, cpu_slots
-from flows.stack.deployments import ROOT
-from flows.stack.processes import noted
+from flows.settings import Home, Settings, checkout, cpu_slots
+from flows.stack.processes import registered
 from llama_core.counting import count_params
 from sweeps.spec import PlannedRun
 
 _GIB = 2**30
 # For databases, logs, curves and reports.
 _LEAST_FREE = 0.2 * _GIB
+# Age from which an unchanged draft without a writer's name has none.
+_FORGOTTEN_S = 24 * 3600.0
 # Weights and AdamW's two moments, fp32.
 _STATE_BYTES = 3 * 4
 
@@ -55,9 +57,10 @@ def check_versions(settings: Settings, home: Home, mend: bool) -> Iterator[Findi
 
 def _requirements() -> list[Requirement]:
     """isoflop's requirements: from pyproject.toml, which may be newer than pip's record."""
-    path = ROOT / "pyproject.toml"
-    if path.exists():
-        dependencies = tomllib.loads(path.read_text())["project"]["dependencies"]
+    root = checkout()
+    if root is not None:
+        project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+        dependencies = project["dependencies"]
     else:
         dependencies = requires("isoflop") or []
     return [
@@ -101,7 +104,7 @@ def space_needed(runs: list[PlannedRun], home: Home, *, at_once: int) -> float:
 
 
 def _at_once(home: Home) -> int:
-    workers = [process for process in noted(home) if process.name.startswith("train-worker")]
+    workers = [process for process in registered(home) if process.name.startswith("train-worker")]
     return len(workers) or cpu_slots()
 
 
@@ -111,12 +114,8 @@ def _size(path: Path) -> int:
 
 
 def check_leftovers(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
-    """Check for drafts of files whose writer has ended. The kernel frees locks itself."""
-    stale = []
-    for path in home.root.rglob(".*.part"):
-        writer = re.search(r"\.(\d+)\.part$", path.name)
-        if writer and not psutil.pid_exists(int(writer.group(1))):
-            stale.append(path)
+    """Check for drafts and scratch folders whose writer has ended. The kernel frees locks."""
+    stale = [path for path in home.root.rglob("*") if _is_leaving(path)]
     if not stale:
         return
     what = f"{len(stale)} half-written files whose writers are gone, as {_within(stale[0], home)}"
@@ -124,8 +123,20 @@ def check_leftovers(settings: Settings, home: Home, mend: bool) -> Iterator[Find
         yield Finding(what, remedy="isoflop doctor removes them")
         return
     for path in stale:
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     yield Finding(what, done="removed; what they would have replaced is whole")
+
+
+def _is_leaving(path: Path) -> bool:
+    """Whether a path is a draft whose writer is gone; drafts of older versions name no writer."""
+    writer = re.search(r"^\..+\.(\d+)\.part$", path.name)
+    if writer:
+        return not psutil.pid_exists(int(writer.group(1)))
+    old = re.search(r"\.(part|writing)$|^\.(preparing|arriving)-", path.name)
+    return old is not None and time.time() - path.lstat().st_mtime > _FORGOTTEN_S
 
 
 def _within(path: Path, home: Home) -> str:

@@ -13,9 +13,17 @@ from flows.health.finding import Finding
 from flows.plans.plan import read_plans
 from flows.runs.directory import RunDir
 from flows.settings import TRAIN_POOL, Home, Settings
+from flows.stack.deployments import is_deployed
 from flows.stack.flow_runs import crash_flow_runs, flow_runs_in_flight, prefect_client
-from flows.stack.processes import alive, noted
-from flows.stack.servers import StackError, healthy, prefect_environment, server_answers, stop
+from flows.stack.processes import alive, registered, running
+from flows.stack.servers import (
+    StackError,
+    health_pages,
+    healthy,
+    prefect_environment,
+    server_answers,
+    stop,
+)
 from flows.stack.temporary_server import process_tag
 from flows.stack.up import restart_server
 from flows.stack.workers import start_worker, wait_for_workers, worker_heartbeats
@@ -55,7 +63,7 @@ def check_databases(settings: Settings, home: Home, mend: bool) -> Iterator[Find
 
 def _mend_database(database: Database, what: str, settings: Settings, home: Home) -> Finding:
     assert database.path is not None
-    ours = [process for process in noted(home) if process.name == database.server]
+    ours = [process for process in registered(home) if process.name == database.server]
     stop(ours, alive)
     if others := users(database.path):
         named = ", ".join(f"{other.pid} ({other.name()})" for other in others)
@@ -74,14 +82,19 @@ def _mend_database(database: Database, what: str, settings: Settings, home: Home
     return Finding(what, done)
 
 
+def check_deployments(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+    """Check for a stack of another version, whose commands may name modules that moved."""
+    if running(home) and not is_deployed(home):
+        yield Finding(
+            "the stack was started by another version of isoflop, or from another folder",
+            remedy="isoflop up deploys this version and starts the workers again",
+        )
+
+
 def check_servers(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
     """Check for servers of `isoflop up` that died or hang. A stack that is down is no fault."""
-    pages = {
-        "prefect-server": f"{settings.prefect_api}/health",
-        "mlflow-server": f"{settings.mlflow_address}/health",
-    }
-    for process in noted(home):
-        page = pages.get(process.name)
+    for process in registered(home):
+        page = health_pages(settings).get(process.name)
         if page is None or (alive(process) and _answers(page)):
             continue
         fault = "hangs" if alive(process) else "died"
@@ -109,7 +122,7 @@ def _answers(page: str) -> bool:
 
 def check_workers(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
     """Check for workers of `isoflop up` that died or sent no heartbeat for minutes."""
-    workers = [process for process in noted(home) if "worker" in process.name]
+    workers = [process for process in registered(home) if "worker" in process.name]
     if not workers or not server_answers(settings):
         return
     os.environ.update(prefect_environment(settings, home))
@@ -160,7 +173,7 @@ def check_flow_runs(settings: Settings, home: Home, mend: bool) -> Iterator[Find
 
 def _only_our_workers(client: "SyncPrefectClient", home: Home) -> bool:
     """Whether every training worker of this server is on this machine."""
-    known = {process.name for process in noted(home)}
+    known = {process.name for process in registered(home)}
     living = {
         worker.name
         for worker in client.read_workers_for_work_pool(TRAIN_POOL)

@@ -8,10 +8,10 @@ from typing import Any
 
 from flows.plans.plan import read_plans
 from flows.runs.directory import RunDir
-from flows.runs.state import run_state
+from flows.runs.state import TO_DO, run_state
 from flows.settings import Home, Settings
-from flows.stack.processes import Process, alive, noted
-from flows.stack.servers import healthy, prefect_environment, server_answers
+from flows.stack.processes import Process, alive, registered
+from flows.stack.servers import health_pages, healthy, prefect_environment, server_answers
 from flows.stack.workers import worker_heartbeats
 from flows.watch.progress import read_run
 from sweeps.plan import Plan
@@ -54,7 +54,7 @@ def read_status(settings: Settings, home: Home) -> dict[str, Any]:
 
 
 def _processes(settings: Settings, home: Home) -> list[dict[str, Any]]:
-    known = noted(home)
+    known = registered(home)
     heartbeats: dict[str, datetime] = {}
     if known and server_answers(settings):
         os.environ.update(prefect_environment(settings, home))
@@ -76,13 +76,9 @@ def _processes(settings: Settings, home: Home) -> list[dict[str, Any]]:
 
 
 def _state(process: Process, settings: Settings) -> str:
-    pages = {
-        "prefect-server": f"{settings.prefect_api}/health",
-        "mlflow-server": f"{settings.mlflow_address}/health",
-    }
     if not alive(process):
         return "dead"
-    page = pages.get(process.name)
+    page = health_pages(settings).get(process.name)
     return "running" if page is None or healthy(page) else "not answering"
 
 
@@ -90,5 +86,5 @@ def _count(plan: Plan, home: Home) -> tuple[int, int, int, int]:
     """Numbers of a plan's runs that are finished, failed, training, and still to do."""
     states = [run_state(RunDir(home.runs / planned.id)) for planned in plan.runs]
     finished, training = states.count("finished"), states.count("training")
-    to_do = states.count("interrupted") + states.count("planned")
+    to_do = sum(map(states.count, TO_DO))
     return finished, len(states) - finished - training - to_do, training, to_do

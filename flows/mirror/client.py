@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 
 def client(uri: str) -> "MlflowClient":
+    """MLflow's client for a tracking server or database."""
     load_mlflow()
     from mlflow import MlflowClient
 
@@ -16,17 +17,17 @@ def client(uri: str) -> "MlflowClient":
 
 
 def load_mlflow() -> None:
-    """Import MLflow, with few words."""
+    """Import MLflow, with its output turned down."""
     # Read when mlflow is imported.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    # A server that is down is found out in seconds, not in minutes.
+    # A server that is down shows in seconds, not in minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     import mlflow  # noqa: F401
 
-    # Importing it turns these up; their lines would run through a live table.
+    # Importing MLflow turns these up, and their lines would break a live table.
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
@@ -47,13 +48,14 @@ def artifact_files(address: str, tracking_uri: str) -> Any:
 
 
 def mlflow_exception() -> type[Exception]:
+    """MLflow's own exception."""
     from mlflow.exceptions import MlflowException
 
     return cast(type[Exception], MlflowException)
 
 
 def mirror_error() -> tuple[type[Exception], ...]:
-    """What MLflow's troubles are raised as."""
+    """The exceptions that MLflow raises."""
     from sqlalchemy.exc import SQLAlchemyError
 
     return mlflow_exception(), SQLAlchemyError, OSError

@@ -1,4 +1,4 @@
-"""What publishes runs, and what a tracker is."""
+"""The contracts of a publisher of runs and of a tracker."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,24 +13,24 @@ class Publisher(Protocol):
     """Where run directories are mirrored. Publishing twice changes nothing."""
 
     def load(self) -> None:
-        """Import what publishing takes, before a thread publishes.
+        """Import the libraries that publishing needs, before a thread publishes.
 
-        Libraries that look for one another in `sys.modules` fail over one that is half imported.
+        Libraries that look for one another in `sys.modules` fail if one is half imported.
         """
 
     def publish(self, run: RunDir, planned: PlannedRun) -> None:
-        """Bring the mirror of one run up to what its directory holds."""
+        """Bring the mirror of one run up to date with its directory."""
 
     def catch_up(self) -> None:
-        """Publish again what did not go through, now that nothing waits for it."""
+        """Publish again what failed, now that nothing waits for it."""
 
     def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
-        """Keep a sweep's report and its law's numbers beside its runs."""
+        """Add a sweep's report and its law's numbers beside its runs."""
 
     def log_study(
         self, study: str, report: Path, summary: dict[str, float], trials: Sequence[str]
     ) -> None:
-        """Make a study the parent of its trials' runs, and keep its report and numbers there."""
+        """Make a study the parent of its trials' runs, and add its report and numbers."""
 
 
 class Tracker(Publisher, Protocol):
@@ -40,7 +40,7 @@ class Tracker(Publisher, Protocol):
         """Points of a metric in rising order of step, exactly as published."""
 
     def params(self, sweep: str, run_id: str) -> dict[str, str]:
-        """What the run was, as text."""
+        """The parameters of the run, as text."""
 
     def run_ids(self, sweep: str) -> list[str]:
         """Ids of the runs mirrored for a sweep, and `report` when its report is there."""

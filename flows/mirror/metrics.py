@@ -11,14 +11,14 @@ from llama_core.counting import count_params
 from sweeps.spec import Cell, PlannedRun
 
 # About how many points of a metric MLflow gets; its charts draw some 300. The full curve
-# goes along as an artifact.
+# is logged as an artifact.
 _POINTS = 500
 _TRUNK_METRICS = (("optimizer", "lr"), ("optimizer", "grad_norm"), ("speed", "tokens_per_s"))
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One value of a metric as a tracker returns it."""
+    """One value of a metric, as a tracker returns it."""
 
     step: int
     value: float
@@ -28,13 +28,13 @@ class Point:
 def metric_points(run: RunDir, planned: PlannedRun) -> Iterator[tuple[str, Point]]:
     """The points of a run that a tracker receives, thinned the same way every time.
 
-    MLflow's page sorts its sections by what stands before the slash, so losses come first. The
-    last cooldown ends the trunk's curve. Every other branch has a metric of its own, named after
+    MLflow's page sorts its sections by the part before the slash, so losses come first. The last
+    cooldown continues the trunk's curve. Every other branch has a metric of its own, named after
     its isoflop so that one chart shows all sizes of a budget.
     """
     kept = _kept_steps(planned.run.train.total_steps)
     branches = {cell.tokens: branch_metric(cell) for cell in planned.cells[:-1]}
-    for row in run.rows():
+    for row in run.curve.rows():
         stamp = int(row["at"] * 1000)
         if row["kind"] == "eval":
             yield "loss/val_loss", Point(row["step"], row["val_loss"], stamp)
@@ -48,18 +48,19 @@ def metric_points(run: RunDir, planned: PlannedRun) -> Iterator[tuple[str, Point
 
 
 def benchmark_points(run: RunDir) -> list[tuple[str, Point]]:
-    """Scores of whole benchmarks, in percent, at the step whose weights were asked.
+    """Scores of whole benchmarks, in percent, at the step of the weights evaluated.
 
     `tasks/BoolQ_0shot`, and with `_bpb` the bits per byte of its right answers.
     """
-    steps = {row["horizon"]: row["step"] for row in run.rows() if row["kind"] == "eval"}
+    evals = run.curve.evals()
     points = []
-    for one in evaluations(run):
-        if one.limit is None and one.tokens in steps:
-            name, at = f"tasks/{one.benchmark}_{one.shots}shot", int(1000 * one.at)
-            points.append((name, Point(steps[one.tokens], one.score, at)))
-            if one.answer_bpb is not None:
-                points.append((f"{name}_bpb", Point(steps[one.tokens], one.answer_bpb, at)))
+    for result in evaluations(run):
+        if result.limit is None and result.tokens in evals:
+            name, at = f"tasks/{result.benchmark}_{result.shots}shot", int(1000 * result.at)
+            step = evals[result.tokens]["step"]
+            points.append((name, Point(step, result.score, at)))
+            if result.answer_bpb is not None:
+                points.append((f"{name}_bpb", Point(step, result.answer_bpb, at)))
     return points
 
 
@@ -72,11 +73,11 @@ def branch_metric(cell: Cell) -> str:
 
 
 def run_params(planned: PlannedRun) -> dict[str, str]:
-    """The facts of a run that people filter and group by."""
+    """Parameters of a run to filter and group by."""
     counts = count_params(planned.run.model)
     train = planned.run.train
     return {
-        "n_params": str(counts.multiplying),
+        "n_params": str(counts.n_params),
         "n_params_total": str(counts.total),
         "n_params_non_embedding": str(counts.non_embedding),
         "d_model": str(planned.run.model.d_model),
@@ -93,27 +94,27 @@ def run_params(planned: PlannedRun) -> dict[str, str]:
 
 
 def provenance_tags(run: RunDir) -> dict[str, str]:
-    """What made a run, as tags to filter by; MLflow shows the commit as the run's source."""
-    found, attempts = read_provenance(run), read_attempts(run)
-    if found is None:
+    """The provenance of a run as tags to filter by; MLflow shows the commit as its source."""
+    made_by, attempts = read_provenance(run), read_attempts(run)
+    if made_by is None:
         return {}
     tags = {
-        "mlflow.source.git.commit": found.git_commit,
-        "isoflop.git_dirty_sha256": found.git_dirty_sha256,
-        "isoflop.lock_sha256": found.lock_sha256,
-        "isoflop.data_sha256": found.data_sha256,
-        "isoflop.tokenizer_sha256": found.tokenizer_sha256,
-        "isoflop.seed": None if found.seed is None else str(found.seed),
-        "isoflop.device": found.device_name or found.processor,
-        "isoflop.host": found.host,
+        "mlflow.source.git.commit": made_by.git_commit,
+        "isoflop.git_dirty_sha256": made_by.git_dirty_sha256,
+        "isoflop.lock_sha256": made_by.lock_sha256,
+        "isoflop.data_sha256": made_by.data_sha256,
+        "isoflop.tokenizer_sha256": made_by.tokenizer_sha256,
+        "isoflop.seed": None if made_by.seed is None else str(made_by.seed),
+        "isoflop.device": made_by.device_name or made_by.processor,
+        "isoflop.host": made_by.host,
         "isoflop.attempts": str(len(attempts)) if attempts else None,
-        "isoflop.spec": None if found.spec is None else json.dumps(found.spec, sort_keys=True),
+        "isoflop.spec": None if made_by.spec is None else json.dumps(made_by.spec, sort_keys=True),
     }
     return {key: value for key, value in tags.items() if value}
 
 
 def _kept_steps(total: int) -> frozenset[int]:
-    """Steps whose rows are mirrored: dense at the start, then even; the last always.
+    """Steps whose rows are mirrored: dense at the start, then even; always the last.
 
     A pure function of the run's length, so that a resumed run thins as an undisturbed one.
     """

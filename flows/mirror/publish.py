@@ -1,4 +1,4 @@
-"""MLflow as sweeps and studies use it: beside the training, and never in its way."""
+"""MLflow as sweeps and studies use it: beside the training, which never waits for it."""
 
 import logging
 import time
@@ -17,16 +17,16 @@ from sweeps.spec import PlannedRun
 
 log = logging.getLogger(__name__)
 
-# A mirror that failed is left alone for so long.
+# How long a mirror that failed is not tried again.
 _REST_S = 30.0
 _T = TypeVar("_T")
 
 
 class Mirror:
-    """MLflow as a sweep uses it: its troubles are told and passed over.
+    """MLflow as a sweep uses it: its failures are logged and skipped.
 
-    Training does not wait for a mirror. The run directories hold the truth, and the next
-    `publish` or `isoflop sync` makes up for everything that was missed.
+    Training does not wait for a mirror. The run directories have everything, and the next
+    `publish` or `isoflop sync` adds what was missed.
     """
 
     def __init__(self, settings: Settings, home: Home) -> None:
@@ -41,7 +41,7 @@ class Mirror:
         load_mlflow()
 
     def publish(self, run: RunDir, planned: PlannedRun) -> None:
-        """Publish a run, or say that the mirror is behind."""
+        """Publish a run, or log that the mirror is behind."""
         key = (planned.sweep, run.id)
         self._missed[key] = (run, planned)
 
@@ -52,26 +52,26 @@ class Mirror:
         self._try(f"run {run.id}", send)
 
     def catch_up(self) -> None:
-        """Publish again the runs that failed or were passed over: a full disk may have room now."""
+        """Publish the runs that failed or were skipped: a full disk may have room now."""
         if self._missed:
             self._resting_until = 0.0
         for run, planned in list(self._missed.values()):
             self.publish(run, planned)
 
     def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
-        """Keep a report, or say that the mirror is behind."""
+        """Add a report, or log that the mirror is behind."""
         self._try(f"report of {sweep}", lambda tracker: tracker.log_report(sweep, report, summary))
 
     def log_study(
         self, study: str, report: Path, summary: dict[str, float], trials: Sequence[str]
     ) -> None:
-        """Keep a study, or say that the mirror is behind."""
+        """Add a study, or log that the mirror is behind."""
         self._try(
             f"study {study}", lambda tracker: tracker.log_study(study, report, summary, trials)
         )
 
     def chart_path(self, sweep: str) -> str:
-        """Path of the page that compares the runs; the front page when MLflow cannot say."""
+        """Path of the page that compares the runs; the front page when MLflow does not answer."""
         return self._try(f"chart of {sweep}", lambda tracker: tracker.chart_path(sweep)) or "/"
 
     def _try(self, what: str, action: Callable[[MlflowTracker], _T]) -> _T | None:
@@ -91,20 +91,20 @@ class Mirror:
 
 @contextmanager
 def publishing(mirror: Publisher) -> Iterator[Callable[[RunDir, PlannedRun], None]]:
-    """Publish runs one after the other beside what trains them; on leaving all are published.
+    """Publish runs one after the other beside their training; at the end, wait for all.
 
-    What has not begun when an exception passes through is left to the next sweep, or to sync.
+    After an exception, runs whose publishing has not begun are left to the next sweep, or to sync.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix="mirror")
-    begun: list[Future[None]] = []
+    publications: list[Future[None]] = []
 
     def publish(run: RunDir, planned: PlannedRun) -> None:
         mirror.load()
-        begun.append(pool.submit(mirror.publish, run, planned))
+        publications.append(pool.submit(mirror.publish, run, planned))
 
     try:
         yield publish
-        for one in begun:
-            one.result()
+        for publication in publications:
+            publication.result()
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Everything in a home brought to its MLflow mirror."""
+"""Bring the MLflow mirror up to date with a home."""
 
 import json
 import logging
@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 
 
 def sync_all(settings: Settings, home: Home) -> int:
-    """Write to MLflow whatever its mirror lacks; the number of runs looked at.
+    """Write to MLflow whatever its mirror lacks; the number of runs checked.
 
-    Raises what MLflow raises when it cannot be written, see `flows.mirror.client.mirror_error`.
+    Raises MLflow's errors where it cannot be written, see `flows.mirror.client.mirror_error`.
     """
     tracker = open_tracker(settings, home)
     count = 0
@@ -37,7 +37,7 @@ def sync_all(settings: Settings, home: Home) -> int:
 
 
 def _planned(home: Home) -> Iterator[PlannedRun]:
-    """Runs of every sweep, which may share them, and those of studies, which have no plan."""
+    """Runs of every sweep, which may share runs, and of studies, which have no plan."""
     plans = read_plans(home)
     for plan in plans:
         yield from plan.runs
@@ -46,7 +46,7 @@ def _planned(home: Home) -> Iterator[PlannedRun]:
         try:
             planned = RunDir(path.parent).planned()
         except ValueError:
-            log.warning("%s is damaged or of another version: its run is passed over", path)
+            log.warning("%s is damaged or of another version: its run is skipped", path)
             continue
         if planned.sweep not in sweeps:
             yield planned

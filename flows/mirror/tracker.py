@@ -1,12 +1,12 @@
-"""The MLflow mirror of run directories. The only module that imports mlflow."""
+"""The MLflow mirror of run directories."""
 
 import fcntl
-import json
 import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 from flows.files import write_whole
 from flows.mirror.client import client, entities, mlflow_exception
@@ -21,46 +21,48 @@ _BATCH = 1000
 
 
 class MlflowTracker:
-    """Mirrors into one MLflow experiment a sweep, runs flat: nested runs show no charts."""
+    """One MLflow experiment for each sweep, its runs flat: nested runs show no charts."""
 
     def __init__(self, uri: str, artifacts: Path) -> None:
-        # Written into notes beside the runs, where a password has no business.
+        # Written into notes beside the runs, so without its password.
         self._uri = masked(uri)
-        # Through a server artifacts go where it keeps them; a path here means nothing there.
+        # A server decides where its artifacts are; a path of this machine means nothing there.
         self._artifacts = None if uri.startswith("http") else artifacts
         self._experiments: dict[str, str] = {}
         self._client = client(uri)
 
     def load(self) -> None:
-        """All there: a tracker was made."""
+        """Nothing: making the tracker has loaded MLflow."""
 
     def catch_up(self) -> None:
-        """Nothing: here `publish` raises what does not go through."""
+        """Nothing: here `publish` raises what fails."""
 
     def initialise(self) -> None:
         """Make the tables of a fresh database."""
         self._client.search_experiments(max_results=1)
 
     def publish(self, run: RunDir, planned: PlannedRun) -> None:
-        """Write what the mirror lacks. Rows keep the times stored on disk, so a row sent twice
-        is the same row to MLflow, and a crash between sending and noting it does no harm. A run
-        that was never trained is nothing to mirror.
+        """Write what the mirror lacks; nothing of a run that was never trained.
+
+        Rows keep the times stored on disk, so a row sent twice is the same row to MLflow, and a
+        crash between sending it and recording that does no harm.
         """
         if not run.curve_path.exists() and run.result() is None:
             return
         with (run.path / "mirror.lock").open("w") as lock:
-            # Two sweeps that share a run must not both find it missing and create it.
+            # Two sweeps that share a run must not both create it.
             fcntl.flock(lock, fcntl.LOCK_EX)
-            note = _Note.load(run.path / f"mirror-{planned.sweep}.json", self._uri)
-            found, running = self._look_up(planned.sweep, run.id)
-            if found is None or found != note.run or (note.status is not None and running):
-                # The mirror was made anew, put back, or not noted: what is sent twice is sent once.
-                note.run, note.sent, note.scores = found or self._create(run, planned), 0, 0
+            note_path = run.path / f"mirror-{planned.sweep}.json"
+            note = _read_note(note_path, self._uri)
+            mirrored, running = self._look_up(planned.sweep, run.id)
+            if mirrored is None or mirrored != note.run or (note.status is not None and running):
+                # The mirror is new, restored from a copy, or has no note: send all rows again.
+                note.run, note.sent, note.scores = mirrored or self._create(run, planned), 0, 0
                 note.status = None
                 self._send_params(note.run, planned)
                 self._send_tags(note.run, provenance_tags(run))
-            # A row must not be mirrored and then lost to a power cut.
-            run.sync_curve()
+            # No row may be mirrored and then lost in a power cut.
+            run.curve.sync()
             points = list(metric_points(run, planned))
             self._send(note.run, points[note.sent :])
             note.sent = len(points)
@@ -72,21 +74,21 @@ class MlflowTracker:
             if result is not None and note.status != result.status:
                 self._close(note.run, run, result)
                 note.status = result.status
-            note.save()
+            write_whole(note_path, note.model_dump_json())
 
     def curve(self, sweep: str, run_id: str, metric: str) -> list[Point]:
         """Points of a metric in rising order of step."""
-        found = self._find(sweep, run_id)
-        if found is None:
+        mirrored = self._find(sweep, run_id)
+        if mirrored is None:
             return []
-        history = self._client.get_metric_history(found, metric)
+        history = self._client.get_metric_history(mirrored, metric)
         points = [Point(entry.step, entry.value, entry.timestamp) for entry in history]
         return sorted(points, key=lambda point: (point.step, point.timestamp_ms))
 
     def params(self, sweep: str, run_id: str) -> dict[str, str]:
-        """What the run was, as text."""
-        found = self._find(sweep, run_id)
-        return dict(self._client.get_run(found).data.params) if found else {}
+        """The parameters of the run, as text."""
+        mirrored = self._find(sweep, run_id)
+        return dict(self._client.get_run(mirrored).data.params) if mirrored else {}
 
     def run_ids(self, sweep: str) -> list[str]:
         """Ids of the runs mirrored for a sweep."""
@@ -95,7 +97,7 @@ class MlflowTracker:
         return sorted(run.data.tags["isoflop.run_id"] for run in runs)
 
     def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
-        """Keep a sweep's report and its law's numbers as the run `report` of the experiment."""
+        """Log a sweep's report and its law's numbers as the run `report` of the experiment."""
         self._log_page(sweep, "report", report, summary)
 
     def log_study(
@@ -110,11 +112,11 @@ class MlflowTracker:
 
     def _log_page(self, sweep: str, kind: str, page: Path, summary: dict[str, float]) -> str:
         experiment = self._experiment(sweep)
-        found = self._client.search_runs([experiment], f"tags.`isoflop.kind` = '{kind}'")
+        pages = self._client.search_runs([experiment], f"tags.`isoflop.kind` = '{kind}'")
         tags = {"isoflop.kind": kind, "isoflop.run_id": kind, "mlflow.runName": kind}
         run_id = str(
-            found[0].info.run_id
-            if found
+            pages[0].info.run_id
+            if pages
             else self._client.create_run(experiment, tags=tags).info.run_id
         )
         for key, value in summary.items():
@@ -126,7 +128,8 @@ class MlflowTracker:
     def open_runs(self) -> list[tuple[str, str, str]]:
         """Runs that MLflow shows as running: sweep, our id, MLflow's id."""
         experiments = {
-            str(found.experiment_id): str(found.name) for found in self._client.search_experiments()
+            str(experiment.experiment_id): str(experiment.name)
+            for experiment in self._client.search_experiments()
         }
         running = self._client.search_runs(
             list(experiments), "attributes.status = 'RUNNING'", max_results=5000
@@ -138,13 +141,13 @@ class MlflowTracker:
         ]
 
     def end(self, mlflow_run: str) -> None:
-        """Say of a run that it was killed; publishing it again goes on with it."""
+        """Mark a run as killed; publishing it again continues it."""
         self._client.set_terminated(mlflow_run, "KILLED")
 
     def chart_path(self, sweep: str) -> str:
         """Path and fragment of the page that compares the curves of a sweep's runs.
 
-        `workflowType` keeps MLflow out of its GenAI mode, where runs hide under evaluations.
+        `workflowType` keeps MLflow out of its GenAI mode, which lists runs under evaluations.
         """
         experiment = self._experiment(sweep)
         view = "workflowType=machine_learning&compareRunsMode=CHART"
@@ -152,28 +155,28 @@ class MlflowTracker:
 
     def _experiment(self, sweep: str) -> str:
         if sweep not in self._experiments:
-            found = self._client.get_experiment_by_name(sweep)
-            if found is None:
+            experiment = self._client.get_experiment_by_name(sweep)
+            if experiment is None:
                 try:
-                    place = (self._artifacts / sweep).as_uri() if self._artifacts else None
-                    self._client.create_experiment(sweep, place)
+                    folder = (self._artifacts / sweep).as_uri() if self._artifacts else None
+                    self._client.create_experiment(sweep, folder)
                 except mlflow_exception():
                     # Another worker may have made it at the same moment; else this raises again.
                     log.info("experiment %s exists by now", sweep)
-                found = self._client.get_experiment_by_name(sweep)
-            if found.lifecycle_stage == "deleted":
-                self._client.restore_experiment(found.experiment_id)
-            self._experiments[sweep] = str(found.experiment_id)
+                experiment = self._client.get_experiment_by_name(sweep)
+            if experiment.lifecycle_stage == "deleted":
+                self._client.restore_experiment(experiment.experiment_id)
+            self._experiments[sweep] = str(experiment.experiment_id)
         return self._experiments[sweep]
 
     def _find(self, sweep: str, run_id: str) -> str | None:
         return self._look_up(sweep, run_id)[0]
 
     def _look_up(self, sweep: str, run_id: str) -> tuple[str | None, bool]:
-        """MLflow's id of a run, and whether it stands there as running."""
+        """MLflow's id of a run, and whether MLflow shows it as running."""
         query = f"tags.`isoflop.run_id` = '{run_id}'"
-        found = self._client.search_runs([self._experiment(sweep)], query, max_results=1)
-        return (found[0].info.run_id, found[0].info.status == "RUNNING") if found else (None, False)
+        runs = self._client.search_runs([self._experiment(sweep)], query, max_results=1)
+        return (runs[0].info.run_id, runs[0].info.status == "RUNNING") if runs else (None, False)
 
     def _create(self, run: RunDir, planned: PlannedRun) -> str:
         tags = {
@@ -182,8 +185,8 @@ class MlflowTracker:
             "isoflop.run_id": run.id,
             "sweep": planned.sweep,
         }
-        # The start is the first row's time, so that a mirror made later tells the same story.
-        first = next(run.rows(), None)
+        # The start is the first row's time, so that a mirror made later shows the same times.
+        first = next(run.curve.rows(), None)
         started = int(first["at"] * 1000) if first else None
         created = self._client.create_run(self._experiment(planned.sweep), started, tags)
         return str(created.info.run_id)
@@ -201,7 +204,7 @@ class MlflowTracker:
             batch = [
                 metric(key, point.value, point.timestamp_ms, point.step)
                 for key, point in points[start : start + _BATCH]
-                # SQL stores no NaN; a diverged step is told by the run's status and reason.
+                # SQL stores no NaN; the run's status and reason tell of a diverged step.
                 if math.isfinite(point.value)
             ]
             self._client.log_batch(mlflow_run, metrics=batch)
@@ -212,45 +215,38 @@ class MlflowTracker:
             if path.exists():
                 self._client.log_artifact(mlflow_run, str(path))
         ended = {"isoflop.status": result.status, "isoflop.reason": result.reason}
-        # Attempts have been added since the run was made here.
+        # Attempts may have been added since the run was created in MLflow.
         self._send_tags(mlflow_run, provenance_tags(run) | ended)
-        last = run.last_row()
+        last = run.curve.last()
         ended_ms = int(last["at"] * 1000) if last else None
         self._client.set_terminated(
             mlflow_run, "FINISHED" if result.status == "finished" else "FAILED", ended_ms
         )
 
 
-class _Note:
-    """What this machine knows it has sent; losing it costs time, never a duplicate."""
+class _Note(BaseModel):
+    """What this machine has sent to a tracking server; losing it never makes a duplicate."""
 
-    def __init__(self, path: Path, uri: str, data: dict[str, Any]) -> None:
-        self._path = path
-        self._uri = uri
-        self.run: str | None = data.get("run")
-        self.sent: int = data.get("sent", 0)
-        self.scores: int = data.get("scores", 0)
-        self.status: str | None = data.get("status")
+    uri: str
+    run: str | None = None
+    sent: int = 0
+    scores: int = 0
+    status: str | None = None
 
-    @classmethod
-    def load(cls, path: Path, uri: str) -> "_Note":
-        """The note for this tracking server; an empty one when there is none."""
-        try:
-            data = json.loads(path.read_text())
-        except (FileNotFoundError, ValueError):
-            data = {}
-        return cls(path, uri, data if data.get("uri") == uri else {})
 
-    def save(self) -> None:
-        """Write the note."""
-        note = {"uri": self._uri, "run": self.run, "sent": self.sent, "scores": self.scores}
-        write_whole(self._path, json.dumps(note | {"status": self.status}))
+def _read_note(path: Path, uri: str) -> _Note:
+    """The note for this tracking server, empty if there is none."""
+    try:
+        note = _Note.model_validate_json(path.read_text())
+    except (FileNotFoundError, ValidationError):
+        return _Note(uri=uri)
+    return note if note.uri == uri else _Note(uri=uri)
 
 
 def open_tracker(settings: Settings, home: Home) -> MlflowTracker:
     """The tracker of the settings, its database initialised.
 
-    One process must come first: a fresh database opened by several at once is left half made.
+    Under a lock: a fresh database opened by several processes at once is left half made.
     """
     with (home.root / "mlflow.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""A plan on this machine: the corpus prepared, the runs planned on it. No Prefect here."""
+"""A plan on this machine: the prepared corpus and the runs planned on it."""
 
 import logging
 from collections.abc import Callable
@@ -21,31 +21,31 @@ log = logging.getLogger(__name__)
 def make_plan(
     spec: SweepSpec, home: Home, progress: Callable[[str], None] | None = None
 ) -> tuple[Plan, PreparedCorpus]:
-    """Prepare the corpus, or find it prepared, and plan the runs on it.
+    """Prepare the corpus unless it is prepared, and plan the runs on it.
 
     Raises:
         ValueError: the corpus or the spec cannot be used; nothing is left half-written.
     """
     spec = with_fitted_law(spec, home)
-    # A spec that cannot be planned is refused before the corpus is prepared for it.
+    # A spec that cannot be planned is refused before the corpus is prepared.
     plan(spec, DataRef(digest=""))
     corpus = prepare(spec.corpus, home.root, progress)
     source_tokens = {source.name: source.train.tokens for source in corpus.manifest.sources}
     planned = plan(spec, DataRef(digest=corpus.digest), source_tokens=source_tokens)
-    # Opening checks the shards, and that they hold a batch and the validation set.
+    # Opening checks the shards, and that they have a batch and the validation set.
     for train in {run.run.train.batch_tokens: run.run.train for run in planned.runs}.values():
         try:
             corpus.open(train)
         except CorpusError as error:
-            raise CorpusError(f"{error} {_way_out(corpus, spec)}".strip()) from error
+            raise CorpusError(f"{error} {_remedy(corpus, spec)}".strip()) from error
     return planned, corpus
 
 
 def sweep_folder(planned: Plan, home: Home) -> Path:
-    """Where a sweep's plan, table, law and report lie.
+    """The folder of a sweep's plan, table, law and report.
 
-    A sweep of the same name on another corpus is set aside first, as NAME-<its corpus>: the same
-    name with other text is another experiment, and both were paid for.
+    A sweep of the same name on another corpus is renamed to NAME-<its corpus> first: with other
+    text it is another experiment, and both were paid for.
     """
     folder = home.sweeps / planned.spec.name
     old = _plan_in(folder)
@@ -66,25 +66,25 @@ def sweep_folder(planned: Plan, home: Home) -> Path:
 
 def read_plans(home: Home) -> list[Plan]:
     """The plans of all sweeps in this home, in order of name."""
-    found = (_plan_in(folder) for folder in sorted(home.sweeps.iterdir()))
-    return [plan for plan in found if plan is not None]
+    plans = (_plan_in(folder) for folder in sorted(home.sweeps.iterdir()))
+    return [plan for plan in plans if plan is not None]
 
 
 def _plan_in(folder: Path) -> Plan | None:
-    """The plan in a sweep's folder; none, and a line in the log, where it is damaged."""
+    """The plan in a sweep's folder; None, and a line in the log, where it is damaged."""
     path = folder / "plan.json"
     try:
         return Plan.model_validate_json(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValidationError:
-        log.warning("%s is damaged or of another version: its sweep is passed over", path)
+        log.warning("%s is damaged or of another version: its sweep is skipped", path)
         return None
 
 
-def _way_out(corpus: PreparedCorpus, spec: SweepSpec) -> str:
-    """What to type when the validation split is the trouble."""
-    # No window of seq_len + 1 tokens crosses two shards, so a little is lost at their ends.
+def _remedy(corpus: PreparedCorpus, spec: SweepSpec) -> str:
+    """The options to give when the validation split is too small."""
+    # No window of seq_len + 1 tokens crosses two shards, so a few tokens are lost at their ends.
     windows = corpus.val_tokens * 9 // 10 // spec.seq_len
     if windows * spec.seq_len >= spec.eval_tokens or not windows:
         return ""

@@ -10,12 +10,11 @@ from flows.runs.directory import RunDir
 from flows.runs.state import run_state
 from flows.runs.table import observations_frame
 from flows.settings import Home
-from llama_core.schedule import tokens_spent
 from sweeps.plan import Plan
 
-# Labels, not settings: they never make a difference.
+# Labels, not settings: never compared.
 _LABELS = ("name", "description")
-# What of an environment is compared, and what people call it.
+# The compared fields of an environment, and their names for people.
 _ENVIRONMENT = {
     "git_commit": "commit",
     "git_dirty_sha256": "uncommitted changes",
@@ -28,7 +27,7 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A setting by its path, as both have it; None where one has no such setting."""
+    """A setting by its path and both its values; None where a sweep lacks the setting."""
 
     path: str
     first: Any
@@ -37,7 +36,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One sweep's runs: how many are in which state, and what they cost, by whatever sweep."""
+    """One sweep's runs: how many are in each state, and their cost to all sweeps."""
 
     states: dict[str, int]
     flops: float
@@ -45,12 +44,12 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Differing:
-    """What differs between two sweeps beside their losses.
+class SweepDifferences:
+    """Differences between two sweeps other than their losses.
 
     Attributes:
-        doubts: why their losses may not be comparable.
-        shared: names of the runs that are one and the same in both.
+        doubts: reasons why their losses may not be comparable.
+        shared: names of the runs that are the same in both.
     """
 
     spec: tuple[Difference, ...]
@@ -60,15 +59,15 @@ class Differing:
     doubts: tuple[str, ...]
 
     def rows(self) -> dict[str, list[list[str]]]:
-        """For tables: by what they are of, the path and both values."""
+        """Rows for tables, by kind of difference: the path and both values."""
         kinds = {"spec": self.spec, "provenance": self.provenance}
         return {
-            kind: [[d.path, _shown(d.first), _shown(d.second)] for d in found]
-            for kind, found in kinds.items()
+            kind: [[d.path, _shown(d.first), _shown(d.second)] for d in differences]
+            for kind, differences in kinds.items()
         }
 
     def facts(self) -> list[list[str]]:
-        """For a table: what, first, second."""
+        """Rows for a table: quantity, first, second."""
         states = [
             ", ".join(f"{count} {state}" for state, count in side.states.items())
             for side in self.sides
@@ -80,11 +79,11 @@ class Differing:
             ["runs", *states],
             ["counted FLOPs spent on them", *flops],
             ["device-hours spent on them", *hours],
-            ["runs of both", shared, shared],
+            ["runs in both", shared, shared],
         ]
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as plain data."""
+        """All of this as plain data."""
         return {
             "spec": [asdict(difference) for difference in self.spec],
             "provenance": [asdict(difference) for difference in self.provenance],
@@ -94,10 +93,10 @@ class Differing:
         }
 
 
-def differing(first: Plan, second: Plan, home: Home) -> Differing:
-    """Everything that differs between two sweeps, and what both share."""
+def sweep_differences(first: Plan, second: Plan, home: Home) -> SweepDifferences:
+    """The differences between two sweeps, and the runs they share."""
     ids = {run.id for run in second.runs}
-    return Differing(
+    return SweepDifferences(
         spec=tuple(spec_differences(first, second)),
         provenance=tuple(provenance_differences(first, second, home)),
         sides=(_side(first, home), _side(second, home)),
@@ -109,14 +108,16 @@ def differing(first: Plan, second: Plan, home: Home) -> Differing:
 def spec_differences(first: Plan, second: Plan) -> list[Difference]:
     """Settings that differ, defaults included, and the data if it does."""
     specs = [plan.spec.model_dump(mode="json", exclude=set(_LABELS)) for plan in (first, second)]
-    found = list(_differences("", specs[0], specs[1]))
+    differences = list(_differences("", specs[0], specs[1]))
     if first.data != second.data:
-        found.append(Difference("data digest", first.data.digest[:12], second.data.digest[:12]))
-    return found
+        differences.append(
+            Difference("data digest", first.data.digest[:12], second.data.digest[:12])
+        )
+    return differences
 
 
 def provenance_differences(first: Plan, second: Plan, home: Home) -> list[Difference]:
-    """What of code, packages and machines differs, over all attempts of all runs of each."""
+    """Differences in code, packages and machines, over all attempts of all runs."""
     sides = [_provenance(plan, home) for plan in (first, second)]
     names = [*_ENVIRONMENT.values(), *sorted({*sides[0], *sides[1]} - {*_ENVIRONMENT.values()})]
     return [
@@ -132,7 +133,7 @@ def table_of(plan: Plan, home: Home) -> Table:
 
 
 def _side(plan: Plan, home: Home) -> Side:
-    """A sweep's runs in short."""
+    """The states and the cost of a sweep's runs."""
     states: dict[str, int] = {}
     flops = seconds = 0.0
     for run in plan.runs:
@@ -140,9 +141,8 @@ def _side(plan: Plan, home: Home) -> Side:
         state = run_state(directory)
         states[state] = states.get(state, 0) + 1
         if directory.spec_path.exists():
-            cost, train = spent(directory), run.run.train
-            steps = tokens_spent(train) // train.batch_tokens
-            flops += run.flops_spent * cost.steps / steps
+            cost = spent(directory)
+            flops += cost.steps * run.flops_per_step
             seconds += cost.seconds * directory.placement().ranks
     return Side(states, flops, seconds)
 
@@ -151,17 +151,17 @@ def _doubts(first: Plan, second: Plan) -> Iterable[str]:
     if first.data != second.data:
         yield (
             "The sweeps trained and were validated on different text: a difference in loss is "
-            "first of all one of the text."
+            "first of all a difference of text."
         )
     if first.spec.corpus.vocab_size != second.spec.corpus.vocab_size:
-        yield "Their tokens are not the same: nats per token of one say nothing about the other."
+        yield "Their vocabularies differ: losses per token cannot be compared."
     if first.spec.eval_tokens != second.spec.eval_tokens:
         yield "Their losses are means over validation sets of different length."
 
 
 def _differences(path: str, first: Any, second: Any) -> Iterable[Difference]:
     if first != second and (isinstance(first, dict) or isinstance(second, dict)):
-        # A group that one side lacks differs in each of its settings.
+        # If one side lacks a group, each of its settings differs.
         first, second = first or {}, second or {}
         for key in [*first, *(key for key in second if key not in first)]:
             below = f"{path}.{key}" if path else key
@@ -171,8 +171,8 @@ def _differences(path: str, first: Any, second: Any) -> Iterable[Difference]:
 
 
 def _provenance(plan: Plan, home: Home) -> dict[str, set[str]]:
-    """Every value that occurs, by what it is of; packages as `package NAME`."""
-    found: dict[str, set[str]] = {}
+    """Every value that occurs, by field; packages as `package NAME`."""
+    values: dict[str, set[str]] = {}
     for planned in plan.runs:
         run = RunDir(home.runs / planned.id)
         first = read_provenance(run)
@@ -183,11 +183,11 @@ def _provenance(plan: Plan, home: Home) -> dict[str, set[str]]:
             for field, name in _ENVIRONMENT.items():
                 value = getattr(environment, field)
                 shown = "none" if value is None else str(value)
-                found.setdefault(name, set()).add(shown[:12] if _is_digest(field) else shown)
+                values.setdefault(name, set()).add(shown[:12] if _is_digest(field) else shown)
         for packages in [first.packages, *(attempt.packages or {} for attempt in attempts)]:
             for name, version in packages.items():
-                found.setdefault(f"package {name}", set()).add(version)
-    return found
+                values.setdefault(f"package {name}", set()).add(version)
+    return values
 
 
 def _is_digest(field: str) -> bool:
@@ -195,7 +195,7 @@ def _is_digest(field: str) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A setting's value for a table."""
+    """A value as text for a table."""
     if value is None:
         return "–"
     if isinstance(value, Sequence) and not isinstance(value, str):

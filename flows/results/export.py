@@ -3,12 +3,13 @@
 import json
 import math
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import polars as pl
 
 from flows.runs.table import curves, observations_frame
 from flows.settings import Home
+from llama_core.files import replacing
 from sweeps.plan import Plan
 
 Format = Literal["parquet", "csv", "json"]
@@ -34,19 +35,18 @@ def export_sweep(plan: Plan, home: Home, folder: Path, kind: Format) -> list[Pat
         if frame.is_empty():
             continue
         path = folder / f"{name}.{kind}"
-        draft = path.with_name(f".{path.name}.part")
-        _write(frame, draft, kind)
-        draft.replace(path)
+        with replacing(path) as file:
+            _write(frame, file, kind)
         written.append(path)
     return written
 
 
-def _write(frame: pl.DataFrame, path: Path, kind: Format) -> None:
+def _write(frame: pl.DataFrame, file: IO[bytes], kind: Format) -> None:
     match kind:
         case "parquet":
-            frame.write_parquet(path)
+            frame.write_parquet(file)
         case "csv":
-            frame.write_csv(path)
+            frame.write_csv(file)
         case "json":
             # One row a line, so that a person can read it and a diff shows what moved.
             rows = [
@@ -54,7 +54,7 @@ def _write(frame: pl.DataFrame, path: Path, kind: Format) -> None:
                 for row in frame.iter_rows(named=True)
             ]
             body = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
-            path.write_text(f"[\n{body}\n]\n")
+            file.write(f"[\n{body}\n]\n".encode())
 
 
 def _finite(value: object) -> object:

@@ -1,6 +1,5 @@
 """Write a sweep's table, law and page from its run directories; no training."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from flows.runs.table import curves, observations_frame
 from flows.settings import Home
 from flows.tuning.check import add_tuned, tuned
 from llama_core.corpus.prepared import find_corpus
+from llama_core.files import replacing
 from sweeps.plan import Plan
 
 
@@ -64,14 +64,13 @@ def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
         (folder / "law.json").unlink(missing_ok=True)
     page = sweep_page(planned.spec.name, findings, lines, facts=_facts(planned, home))
     add_tuned(page, tuned(planned, home))
-    page.write(folder / "report.html")
+    write_whole(folder / "report.html", page.html())
     return SweepReport(folder / "report.html", verdict(findings), numbers(findings))
 
 
 def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-    frame.write_parquet(draft)
-    draft.replace(path)
+    with replacing(path) as file:
+        frame.write_parquet(file)
 
 
 def _facts(planned: Plan, home: Home) -> list[str]:

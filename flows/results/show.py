@@ -1,4 +1,4 @@
-"""Everything known of one run, as plain data."""
+"""All facts of one run as plain data."""
 
 from pathlib import Path
 from typing import Any
@@ -7,15 +7,14 @@ from flows.plans.plan import read_plans
 from flows.runs.attempts import read_attempts, read_provenance, spent, steps_kept, steps_seen
 from flows.runs.directory import RunDir
 from flows.runs.evaluations import evaluations
-from flows.runs.state import run_state
+from flows.runs.state import TO_DO, run_state
 from flows.settings import Home
 from llama_core.counting import count_params
-from llama_core.schedule import tokens_spent
 from sweeps.spec import PlannedRun
 
 
 def run_document(run: RunDir, home: Home) -> dict[str, Any]:
-    """What a run is, where it stands, what it reached and cost, what made it, where it lies."""
+    """A run's spec, state, losses, cost, provenance and files."""
     planned, result = run.planned(), run.result()
     train, counts = planned.run.train, count_params(planned.run.model)
     cost = spent(run)
@@ -26,21 +25,21 @@ def run_document(run: RunDir, home: Home) -> dict[str, Any]:
         "sweeps": _sweeps(run.id, home) or [planned.sweep],
         "state": run_state(run),
         "reason": result.reason if result is not None else "",
-        "n_params": counts.multiplying,
+        "n_params": counts.n_params,
         "n_params_total": counts.total,
         "n_params_non_embedding": counts.non_embedding,
         "lr": train.optimizer.lr,
         "lr_source": planned.lr_source,
         "batch_tokens": train.batch_tokens,
         "seed": train.seed,
-        "steps": tokens_spent(train) // train.batch_tokens,
+        "steps": planned.steps,
         "steps_done": steps_seen(run),
         "steps_kept": steps_kept(run),
         "train_flops": planned.flops_spent,
         "losses": _losses(run, planned),
-        "evaluations": [one.model_dump(mode="json") for one in evaluations(run)],
+        "evaluations": [result.model_dump(mode="json") for result in evaluations(run)],
         "spent": {
-            "flops": cost.steps * _flops_per_step(planned),
+            "flops": float(cost.steps * planned.flops_per_step),
             "device_s": cost.seconds * run.placement().ranks,
         },
         "attempts": [attempt.model_dump(mode="json") for attempt in read_attempts(run)],
@@ -52,9 +51,9 @@ def run_document(run: RunDir, home: Home) -> dict[str, Any]:
 
 
 def _losses(run: RunDir, planned: PlannedRun) -> list[dict[str, Any]]:
-    """One row for each horizon; from the curve, so that a run under way shows those it has."""
-    N = count_params(planned.run.model).multiplying
-    evals = {row["horizon"]: row for row in run.rows() if row["kind"] == "eval"}
+    """One row for each horizon, from the curve: a run in training has its first ones."""
+    N = planned.n_params
+    evals = run.curve.evals()
     return [
         {
             "tokens": cell.tokens,
@@ -68,11 +67,6 @@ def _losses(run: RunDir, planned: PlannedRun) -> list[dict[str, Any]]:
     ]
 
 
-def _flops_per_step(planned: PlannedRun) -> float:
-    train = planned.run.train
-    return planned.flops_spent / (tokens_spent(train) // train.batch_tokens)
-
-
 def _sweeps(run_id: str, home: Home) -> list[str]:
     return [
         plan.spec.name for plan in read_plans(home) if any(run.id == run_id for run in plan.runs)
@@ -80,16 +74,8 @@ def _sweeps(run_id: str, home: Home) -> list[str]:
 
 
 def _files(run: RunDir) -> list[Path]:
-    paths = [
-        run.path,
-        run.spec_path,
-        run.curve_path,
-        run.result_path,
-        run.provenance_path,
-        run.attempts_path,
-        run.checkpoints,
-        run.path / "output.log",
-    ]
+    paths = [run.path, run.spec_path, run.curve_path, run.result_path, run.provenance_path]
+    paths += [run.attempts_path, run.checkpoints, run.path / "output.log"]
     return [path for path in paths if path.exists()] + sorted(run.path.glob("final_*.safetensors"))
 
 
@@ -102,6 +88,6 @@ def _next(run: RunDir, planned: PlannedRun) -> list[str]:
             f"isoflop export-hf {run.id} DIR",
             f"isoflop fit {planned.sweep}",
         ]
-    if state in ("planned", "interrupted", "failed", "out_of_memory"):
-        return [f"isoflop sweep {planned.sweep}    (trains what is missing, this run among it)"]
+    if state in (*TO_DO, "failed", "out_of_memory"):
+        return [f"isoflop sweep {planned.sweep}    (trains the missing runs, this one included)"]
     return [f"isoflop runs {planned.sweep}"]

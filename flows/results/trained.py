@@ -1,4 +1,4 @@
-"""A finished training read back: its model, its tokenizer, and which horizon they are of."""
+"""The weights of a finished horizon, read back with model, tokenizer and plan."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The weights of one horizon of a run, and what is needed to use them.
+    """The weights of one horizon of a run, with what their use needs.
 
     Attributes:
         tokens: the horizon.
@@ -30,10 +30,10 @@ class Trained:
     weights_path: Path
 
     def load(self, attention: "AttentionBackend" = "sdpa") -> "tuple[Llama, str]":
-        """The model, and the hash of its weights, which is that of the loss training noted.
+        """The model and its weights' hash, checked against the one recorded with the loss.
 
         Raises:
-            ValueError: the file is damaged.
+            ValueError: the file is damaged or was changed.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -46,28 +46,27 @@ class Trained:
             net.load_state_dict(load_file(self.weights_path))
         except (SafetensorError, RuntimeError) as error:
             raise ValueError(f"{self.weights_path} cannot be read: {error}") from error
-        found = tensors_sha256(dict(net.named_parameters()))
-        for row in self.run.rows():
-            noted = row["kind"] == "eval" and row["horizon"] == self.tokens
-            if noted and row["weights_sha256"] != found:
-                raise ValueError(
-                    f"{self.weights_path} was changed: SHA-256 of its weights is {found}, and "
-                    f"training noted {row['weights_sha256']}. Move {self.run.path} away and call "
-                    f"`isoflop sweep {self.planned.sweep}` to train it again."
-                )
-        return net, found
+        digest = tensors_sha256(dict(net.named_parameters()))
+        recorded = self.run.curve.evals().get(self.tokens, {}).get("weights_sha256", digest)
+        if digest != recorded:
+            raise ValueError(
+                f"{self.weights_path} was changed: SHA-256 of its weights is {digest}, and the "
+                f"training recorded {recorded}. Move {self.run.path} away and call "
+                f"`isoflop sweep {self.planned.sweep}` to train it again."
+            )
+        return net, digest
 
 
-def find_trained(asked: str, horizon: int | None, home: Home) -> Trained:
-    """The run of an id, the beginning of one, or a name, at a horizon it has finished.
+def find_trained(reference: str, horizon: int | None, home: Home) -> Trained:
+    """A finished horizon of the run with an id, the beginning of one, or a name.
 
     Args:
-        horizon: a token budget; the largest that is finished if None.
+        horizon: a token budget; None: the largest finished one.
 
     Raises:
         ValueError: no such run, or no such horizon of it.
     """
-    run = find_run(asked, home)
+    run = find_run(reference, home)
     planned = run.planned()
     corpus = find_corpus(home.root, planned.run.data.digest)
     finished = {

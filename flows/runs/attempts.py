@@ -1,25 +1,23 @@
-"""The history of a run's attempts: who trained which steps, where, for how long, to what end.
+"""The attempts at training a run: which process trained which steps, where, and how it ended.
 
-One line when an attempt starts and one when it ends, appended to `attempts.jsonl`. A killed
-attempt leaves no end; how far it came is read off the curve.
+An attempt appends a line to `attempts.jsonl` when it starts and one when it ends. A killed
+attempt has no end; how far it came is read from the curve.
 """
 
-import json
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from flows.files import now, write_whole
+from flows.files import append_line, now, read_lines, write_whole
 from flows.runs.directory import RunDir
 from flows.runs.provenance import Environment, Provenance, environment, packages, provenance
 from flows.settings import Home
-from llama_core.config import Frozen, Placement
+from llama_core.config import Frozen
+from llama_core.place import newest_place
 from llama_core.schedule import steps_done
 
 log = logging.getLogger(__name__)
@@ -29,11 +27,11 @@ class Attempt(Frozen):
     """One process that trained a run.
 
     Attributes:
-        ended_at: None while it trains; of a killed one the time of its last sign of life.
-        how: how it ended, `training` while it has not, `killed` when nothing tells.
-        steps_from, steps_to: optimizer steps of the run's path, branches included, that it began
-            and ended with. Between them lies what it trained, repeated steps included.
-        packages: only where they differ from those of the provenance.
+        ended_at: None while it trains; for a killed one the time of its last write.
+        how: how it ended; `training` before that, `killed` when it recorded no end.
+        steps_from, steps_to: optimizer steps, branches included, at its start and end. It
+            trained those between, some of them perhaps a second time.
+        packages: None where they are those of the provenance.
     """
 
     number: int
@@ -48,7 +46,7 @@ class Attempt(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What trainings of a run have cost: optimizer steps, repeated ones too, and seconds."""
+    """The cost of training a run: optimizer steps, repeated ones included, and seconds."""
 
     steps: int
     seconds: float
@@ -58,17 +56,17 @@ class Spent:
 
 
 @contextmanager
-def attempted(run: RunDir, home: Home, placement: Placement) -> Iterator[None]:
-    """Note the start of an attempt, and its end however it ends; whoever calls holds the run."""
+def recording_attempt(run: RunDir, home: Home) -> Iterator[None]:
+    """Record the start of an attempt and its end, however it ends. The caller holds the run."""
     from llama_core.machine import resolve_device
 
-    planned, device = run.planned(), str(resolve_device(placement.device))
+    planned, device = run.planned(), str(resolve_device(run.placement().device))
     if not run.provenance_path.exists():
-        written = provenance(planned, home, device, now())
-        write_whole(run.provenance_path, written.model_dump_json(indent=1))
-    here = environment(device)
+        document = provenance(planned, home, device, now())
+        write_whole(run.provenance_path, document.model_dump_json(indent=1))
+    current = environment(device)
     first = read_provenance(run)
-    known = first is not None and first.lock_sha256 == here.lock_sha256
+    same_packages = first is not None and first.lock_sha256 == current.lock_sha256
     number = len(_rows(run, "start")) + 1
     _append(
         run,
@@ -78,8 +76,8 @@ def attempted(run: RunDir, home: Home, placement: Placement) -> Iterator[None]:
             "at": now(),
             "steps": steps_kept(run),
             "steps_before": steps_seen(run),
-            "environment": here.model_dump(),
-            "packages": None if known else packages(),
+            "environment": current.model_dump(),
+            "packages": None if same_packages else packages(),
         },
     )
     how = "failed"
@@ -99,15 +97,15 @@ def attempted(run: RunDir, home: Home, placement: Placement) -> Iterator[None]:
 
 
 def read_attempts(run: RunDir) -> list[Attempt]:
-    """Every attempt of a run in order; none for a run of before they were kept."""
+    """All attempts of a run, oldest first; empty for runs older than this record."""
     starts = _rows(run, "start")
     ends = {row["number"]: row for row in _rows(run, "end")}
     seen = steps_seen(run)
-    found = []
+    attempts = []
     for place, start in enumerate(starts):
         end = ends.get(start["number"])
         last = place == len(starts) - 1
-        # What a killed attempt reached is what the next one found on the curve.
+        # A killed attempt reached the steps that the next one found on the curve.
         reached = seen if last else starts[place + 1]["steps_before"]
         if end is not None:
             ended_at, how, reached = end["at"], end["how"], end["steps"]
@@ -115,8 +113,8 @@ def read_attempts(run: RunDir) -> list[Attempt]:
             ended_at, how = None, "training"
         else:
             limit = now() if last else starts[place + 1]["at"]
-            ended_at, how = min(limit, max(start["at"], _last_sign(run))), "killed"
-        found.append(
+            ended_at, how = min(limit, max(start["at"], _last_write(run))), "killed"
+        attempts.append(
             Attempt(
                 number=start["number"],
                 started_at=start["at"],
@@ -128,11 +126,11 @@ def read_attempts(run: RunDir) -> list[Attempt]:
                 packages=start["packages"],
             )
         )
-    return found
+    return attempts
 
 
 def read_provenance(run: RunDir) -> Provenance | None:
-    """What made the run; None where it was not recorded or is damaged."""
+    """What made the run; None where it was not recorded or the file is damaged."""
     try:
         return Provenance.model_validate_json(run.provenance_path.read_text())
     except (OSError, ValidationError):
@@ -140,7 +138,7 @@ def read_provenance(run: RunDir) -> Provenance | None:
 
 
 def spent(run: RunDir) -> Spent:
-    """What the run has cost until now. A run without attempts is taken by its result."""
+    """The cost of the run until now. Without attempts, it is read from the result."""
     attempts = read_attempts(run)
     if not attempts:
         result = run.result()
@@ -153,58 +151,34 @@ def spent(run: RunDir) -> Spent:
 
 def steps_kept(run: RunDir) -> int:
     """Optimizer steps that a resumed training does not repeat: those of the newest checkpoint."""
-    # A checkpoint's name begins with the steps walked; see `llama_core.checkpoint`.
-    return max(
-        (int(path.name[:9]) for path in run.checkpoints.glob("?????????-???.json")), default=0
-    )
+    place = newest_place(run.checkpoints)
+    return place.steps_taken if place is not None else 0
 
 
 def steps_seen(run: RunDir) -> int:
-    """Optimizer steps of the run's path that its curve tells of."""
-    last = run.last_row()
+    """Optimizer steps on the run's curve, branches included, each counted once."""
+    last = run.curve.last()
     if last is None:
         return 0
     return steps_done(run.planned().run.train, last["horizon"], last["step"])
 
 
-def _last_sign(run: RunDir) -> float:
-    """When something was last written by whoever trained the run."""
+def _last_write(run: RunDir) -> float:
+    """When a training of the run last wrote a row or a checkpoint."""
     paths = [run.curve_path, *run.checkpoints.glob("*.json")]
     return max((path.stat().st_mtime for path in paths if path.exists()), default=0.0)
 
 
 def _append(run: RunDir, row: dict[str, Any]) -> None:
-    line = json.dumps(row, separators=(",", ":")) + "\n"
     try:
-        with run.attempts_path.open("ab+") as file:
-            if file.tell() and not _ends_whole(run.attempts_path):
-                line = "\n" + line
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(run.attempts_path, row)
     except OSError as error:
-        # A training is worth more than the note of it.
-        log.warning("run %s: an attempt could not be noted: %s", run.id, error)
-
-
-def _ends_whole(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+        # The training is worth more than the record of it.
+        log.warning("run %s: an attempt could not be recorded: %s", run.id, error)
 
 
 def _rows(run: RunDir, kind: str) -> list[dict[str, Any]]:
     try:
-        lines = run.attempts_path.read_bytes().split(b"\n")
+        return [row for row, _ in read_lines(run.attempts_path) if row["kind"] == kind]
     except OSError:
         return []
-    rows = []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            # Torn by a kill, or what follows the last line feed.
-            continue
-        if row["kind"] == kind:
-            rows.append(row)
-    return rows

@@ -1,35 +1,91 @@
 """The curve of a run: an append-only file, written and read by line."""
 
-import json
 import os
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flows.files import whole_line
+from flows.files import LineWriter, read_lines
 from llama_core.records import DivergedRecord, EvalRecord, StepRecord
+
+if TYPE_CHECKING:
+    import polars as pl
 
 CurveRecord = StepRecord | EvalRecord | DivergedRecord
 _KINDS: dict[type[Any], str] = {StepRecord: "step", EvalRecord: "eval", DivergedRecord: "diverged"}
 _NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in _KINDS}
+_TAIL_BYTES = 4096
 
 
-class CurveWriter:
-    """Appends to a curve that is never rewritten: a record whose row is there is passed over.
+class Curve:
+    """Reads a curve; nothing is cached, the training appends to the file meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Every whole row, in the order of training."""
+        return (row for row, _ in read_lines(self.path))
+
+    def tail(self) -> list[dict[str, Any]]:
+        """The newest rows, a dozen or so, read from the end of the file."""
+        try:
+            with self.path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - _TAIL_BYTES))
+                if size > _TAIL_BYTES:
+                    file.readline()
+                return [row for row, _ in read_lines(self.path, file.tell())]
+        except FileNotFoundError:
+            return []
+
+    def last(self) -> dict[str, Any] | None:
+        """The newest row."""
+        rows = self.tail()
+        return rows[-1] if rows else None
+
+    def evals(self) -> dict[int, dict[str, Any]]:
+        """The rows with a validation loss, by horizon."""
+        return {row["horizon"]: row for row in self.rows() if row["kind"] == "eval"}
+
+    def steps(self) -> "pl.DataFrame":
+        """The step rows as a frame: step, tokens, horizon, loss, lr, grad_norm, …, at."""
+        import polars as pl  # trainings do not need it
+
+        rows = [row for row in self.rows() if row.pop("kind") == "step"]
+        return pl.DataFrame(rows, infer_schema_length=None)
+
+    def sync(self) -> None:
+        """Make every row written so far durable, whichever process wrote it."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+class CurveWriter(LineWriter):
+    """Appends to a curve that is never rewritten: a record whose row is there is skipped.
 
     A resumed training repeats the steps after its checkpoint. They are the same steps, so
-    the rows of the first time stay, with their times; what was mirrored once stays true.
-    Rows are written unbuffered, so a killed process loses none that came before a checkpoint.
-    `steps` counts the optimizer steps that the curve tells of, branches included.
+    the rows of the first time stay, with their times, and so does what was mirrored of them.
+    `steps` counts the optimizer steps on the curve, branches included.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         self._last_step: dict[int | None, int] = {}
         self._evaluated: set[int] = set()
         self.steps = 0
-        self._read_what_is_there()
+        end = 0
+        # A row that is missing would be a hole in the curve; what follows it is trained again.
+        for row, row_end in read_lines(path, stop_at_damage=True):
+            end = row_end
+            if row["kind"] == "step":
+                self._last_step[row["horizon"]] = row["step"]
+                self.steps += 1
+            elif row["kind"] == "eval":
+                self._evaluated.add(row["horizon"])
+        super().__init__(path, end)
 
     def append(self, record: CurveRecord) -> None:
         """Write one record as a line, unless its row is there.
@@ -55,42 +111,10 @@ class CurveWriter:
                     return
                 self._evaluated.add(record.horizon)
         row = {"kind": _KINDS[type(record)]}
-        # Not `asdict`, which copies every value: half of what a step's row takes.
+        # Not `asdict`, which copies every value: half of the time of a step's row.
         row |= {name: getattr(record, name) for name in _NAMES[type(record)]}
-        data = (json.dumps(row, separators=(",", ":")) + "\n").encode()
-        while data:
-            data = data[os.write(self._file, data) :]
-
-    def sync(self) -> None:
-        """Make what was written durable."""
-        os.fsync(self._file)
-
-    def close(self) -> None:
-        """Make durable and close."""
-        os.fsync(self._file)
-        os.close(self._file)
-
-    def _read_what_is_there(self) -> None:
-        whole = 0
-        with self._path.open("rb") as handle:
-            for line in handle:
-                row = parse(line)
-                if row is None:
-                    break
-                whole += len(line)
-                if row["kind"] == "step":
-                    self._last_step[row["horizon"]] = row["step"]
-                    self.steps += 1
-                elif row["kind"] == "eval":
-                    self._evaluated.add(row["horizon"])
-        # What follows the last whole row was torn by a kill and never was a row.
-        os.ftruncate(self._file, whole)
+        super().append(row)
 
 
 class CurveBehindError(RuntimeError):
     """A checkpoint is newer than the curve that belongs to it, as after a power cut."""
-
-
-def parse(line: bytes) -> dict[str, Any] | None:
-    row = whole_line(line)
-    return row if isinstance(row, dict) else None

@@ -17,17 +17,17 @@ class Evaluation(Frozen):
     """A benchmark's result.
 
     Attributes:
-        tokens: the horizon whose weights were asked.
+        tokens: the horizon of the weights evaluated.
         shots: solved examples before each question.
-        limit: only so many questions of each of its tasks were asked; all if None.
+        limit: number of questions used from each task; None: all.
         questions_sha256: hash of the questions' own hashes, in order.
-        score: percent of `metric`; `score_stderr` is over the questions, `chance` what guesses get.
-        answer_bpb: bits per byte of the right answers given their questions; None where answers
-            are written.
-        requests: texts put to the model, of which `cut` lost the beginning of their prompt and
-            `unknown` held characters its tokenizer does not know.
-        answer_tokens: the most tokens a written answer could have, where less than asked.
-        harness: version of lm-evaluation-harness, whose prompts and scoring these are.
+        score: percent of `metric`; `score_stderr` is over the questions, `chance` that of guessing.
+        answer_bpb: bits per byte of the right answers given their questions; None where the model
+            writes its answers.
+        requests: prompts given to the model; `cut` of them lost their beginning, and `unknown`
+            of them have characters that the tokenizer lacks.
+        answer_tokens: the limit on written answers, where it is below the benchmark's.
+        harness: version of lm-evaluation-harness, which gives prompts and scoring.
     """
 
     benchmark: str
@@ -56,43 +56,43 @@ class Evaluation(Frozen):
     at: float
 
     def doubts(self) -> list[str]:
-        """What a reader of the score must know."""
-        told = []
+        """Warnings for a reader of the score."""
+        warnings = []
         if self.limit is not None:
-            told.append(f"only the first {self.limit:,} questions of each task were asked.")
+            warnings.append(f"only the first {self.limit:,} questions of each task were asked.")
         if self.cut:
-            told.append(
-                f"{self.cut:,} of {self.requests:,} prompts did not fit into what the model was "
-                "trained on, with the room for an answer, and lost their beginning; fewer --shots "
-                "are shorter."
+            warnings.append(
+                f"{self.cut:,} of {self.requests:,} prompts and their answers were longer than the "
+                "sequences of the training and lost their beginning; fewer --shots are shorter."
             )
         if self.unknown:
-            told.append(
-                f"{self.unknown:,} of {self.requests:,} texts hold characters that the run's "
-                "tokenizer does not know, or folds to a question mark."
+            warnings.append(
+                f"{self.unknown:,} of {self.requests:,} prompts have characters that the run's "
+                "tokenizer lacks, or folds to a question mark."
             )
         if self.answer_tokens is not None:
-            told.append(
-                f"answers ended at {self.answer_tokens} tokens, half of what the model was "
-                "trained on; the benchmark allows more."
+            warnings.append(
+                f"answers ended at {self.answer_tokens} tokens, half the sequences of the "
+                "training; the benchmark allows more."
             )
-        return told
+        return warnings
 
 
 def evaluations(run: RunDir) -> list[Evaluation]:
     """A run's results, in order of horizon and benchmark."""
-    found = (read(path) for path in sorted((run.path / FOLDER).glob("*.json")))
+    results = (read(path) for path in sorted((run.path / FOLDER).glob("*.json")))
     return sorted(
-        (result for result in found if result is not None),
+        (result for result in results if result is not None),
         key=lambda result: (result.tokens, result.family, result.benchmark, result.at),
     )
 
 
 def read(path: Path) -> Evaluation | None:
+    """The result in a file; None, and a line in the log if it is damaged."""
     try:
         return Evaluation.model_validate_json(path.read_text())
     except FileNotFoundError:
         return None
     except ValidationError:
-        log.warning("%s is damaged or of another version: it is passed over", path)
+        log.warning("%s is damaged or of another version: skipped", path)
         return None

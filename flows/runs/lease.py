@@ -1,8 +1,8 @@
-"""A sign of life beside a run's lock: who trains it, and a count that rises while it does.
+"""A heartbeat beside a run's lock: which process trains it, and a count that rises while it does.
 
 The lock holds on one machine and dies with its process. Another host cannot see it, so the holder
-also writes its heartbeat into the run's folder. Whoever waits looks whether the file changes, by
-a clock of its own: two hosts' clocks, or one set back, do not matter.
+also writes a heartbeat into the run's folder. A waiting process checks whether the file changes,
+by its own clock: clocks that differ between hosts, or one set back, do not matter.
 """
 
 import json
@@ -16,17 +16,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from flows.runs.directory import RunDir
+from llama_core.files import replacing
 
 log = logging.getLogger(__name__)
 
 _BEAT_S = 5.0
-# A holder silent for six beats is dead.
+# A holder that misses six beats is dead.
 SILENT_S = 30.0
 
 
 @contextmanager
-def beating(run: RunDir) -> Iterator[None]:
-    """Give a sign of life while this process holds the run."""
+def heartbeat(run: RunDir) -> Iterator[None]:
+    """Write a heartbeat while this process holds the run."""
     over = threading.Event()
     holder = {"host": socket.gethostname(), "pid": os.getpid(), "mark": secrets.token_hex(4)}
 
@@ -34,12 +35,11 @@ def beating(run: RunDir) -> Iterator[None]:
         count = 0
         while True:
             try:
-                # Nobody needs it after a power cut, so it is not made durable.
-                draft = run.lease_path.with_suffix(".part")
-                draft.write_text(json.dumps({**holder, "beat": count}))
-                draft.replace(run.lease_path)
+                # Nobody reads it after a power cut.
+                with replacing(run.lease_path, durable=False) as file:
+                    file.write(json.dumps({**holder, "beat": count}).encode())
             except OSError as error:
-                log.debug("run %s: no sign of life could be written: %s", run.id, error)
+                log.debug("run %s: the heartbeat could not be written: %s", run.id, error)
             count += 1
             if over.wait(_BEAT_S):
                 return
@@ -56,26 +56,26 @@ def beating(run: RunDir) -> Iterator[None]:
 
 
 class LeaseWatch:
-    """Looks whether the process that took a run is still alive."""
+    """Tells whether the process that holds a run is still alive."""
 
     def __init__(self, run: RunDir) -> None:
-        # What an earlier process left behind says nothing; a living one writes it again.
+        # A file that an earlier process left says nothing; a living process writes it again.
         run.lease_path.unlink(missing_ok=True)
         self._run = run
         self._seen: bytes | None = None
         self._since = 0.0
 
     def dead(self) -> bool:
-        """Whether somebody took the run and is gone without letting go of it."""
+        """Whether a process took the run and died without releasing it."""
         try:
-            found = self._run.lease_path.read_bytes()
+            lease = self._run.lease_path.read_bytes()
         except FileNotFoundError:
             self._seen = None
             return False
-        if found != self._seen:
-            self._seen, self._since = found, time.monotonic()
-        if _is_here(found) and not self._run.busy():
-            # Its lock fell; it lets go of the lock after the lease, so look twice.
+        if lease != self._seen:
+            self._seen, self._since = lease, time.monotonic()
+        if _is_here(lease) and not self._run.busy():
+            # Its lock is free. A holder removes the lease before it frees the lock, so look twice.
             return self._run.lease_path.exists() and not self._run.busy()
         return time.monotonic() - self._since > SILENT_S
 

@@ -10,22 +10,20 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from flows.settings import Home
+from flows.settings import Home, checkout
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.prepared import find_corpus
 from sweeps.spec import PlannedRun
 
-_ROOT = Path(__file__).resolve().parents[2]
-
 
 class Environment(BaseModel):
-    """Code, packages and machine of one process. Fields of later versions are passed over.
+    """Code, packages and machine of one process. Fields of later versions are ignored.
 
     Attributes:
-        git_dirty_sha256: of the uncommitted changes to tracked files; None when there are none.
-        lock_sha256: of the sorted NAME==VERSION lines of every installed package.
-        device: as torch names it; None where torch was not asked.
-        device_name: the GPU's, or the processor's.
+        git_dirty_sha256: hash of the uncommitted changes to tracked files; None without any.
+        lock_sha256: hash of the sorted NAME==VERSION lines of all installed packages.
+        device: torch's name for it; None where torch is not loaded.
+        device_name: name of the GPU or of the processor.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -42,7 +40,7 @@ class Environment(BaseModel):
 
 
 class Provenance(Environment):
-    """Of a run: where it was first started, and all that it was made from.
+    """Where a run was first started, and what it was made from.
 
     Attributes:
         data_sha256: digest of the prepared corpus.
@@ -59,7 +57,7 @@ class Provenance(Environment):
 
 
 def provenance(planned: PlannedRun, home: Home, device: str, recorded_at: float) -> Provenance:
-    """Of a run that is about to train here."""
+    """The provenance of a run that is about to train here."""
     try:
         tokenizer = find_corpus(home.root, planned.run.data.digest).manifest.tokenizer_sha256
     except CorpusError:
@@ -76,7 +74,7 @@ def provenance(planned: PlannedRun, home: Home, device: str, recorded_at: float)
 
 
 def environment(device: str | None) -> Environment:
-    """Of this process; the code's state is that of the first time this was asked."""
+    """The environment of this process, with the code as it was at the first call."""
     commit, diff_sha256 = _code()
     return Environment(
         git_commit=commit,
@@ -93,7 +91,7 @@ def environment(device: str | None) -> Environment:
 
 @cache
 def _code() -> tuple[str | None, str | None]:
-    """Commit, and hash of what differs from it."""
+    """The commit, and the hash of the difference from it."""
     diff = _git("diff", "HEAD")
     dirty = hashlib.sha256(diff.encode()).hexdigest() if diff else None
     return _git("rev-parse", "HEAD") or None, dirty
@@ -102,21 +100,21 @@ def _code() -> tuple[str | None, str | None]:
 @cache
 def packages() -> dict[str, str]:
     """Every installed package and its version."""
-    # Off the folders' names: reading what stands in them takes most of a second.
-    found = (folder for place in reversed(sys.path) for folder in Path(place).glob("*.dist-info"))
-    named = (folder.stem.rpartition("-") for folder in found)
+    # From the folders' names: reading their contents takes most of a second.
+    folders = (folder for path in reversed(sys.path) for folder in Path(path).glob("*.dist-info"))
+    named = (folder.stem.rpartition("-") for folder in folders)
     return dict(sorted((name, version) for name, _, version in named))
 
 
 def lock_sha256(versions: dict[str, str]) -> str:
-    """One hash for a set of package versions, as of a lock file of NAME==VERSION lines."""
+    """Hash of a set of package versions: of a lock file with NAME==VERSION lines."""
     lines = "\n".join(f"{name}=={version}" for name, version in sorted(versions.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 @cache
 def processor() -> str:
-    """The processor's name, as the machine tells it."""
+    """The processor's name, from the operating system."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -134,10 +132,13 @@ def _device_name(device: str | None) -> str | None:
 
 
 def _git(*arguments: str) -> str:
-    """Output of git in the source tree; empty where there is no git or no repository."""
+    """Output of git in the checkout; empty without git, a repository or a checkout."""
+    root = checkout()
+    if root is None:
+        return ""
     try:
         done = subprocess.run(
-            ["git", "-C", str(_ROOT), *arguments],  # noqa: S607 - git is where the user has it
+            ["git", "-C", str(root), *arguments],  # noqa: S607 - git is where PATH has it
             capture_output=True,
             text=True,
             errors="replace",

@@ -1,17 +1,32 @@
 """The state of a run, read from its directory."""
 
 from collections.abc import Iterable
+from typing import Literal
 
-from flows.runs.directory import RunDir
+from flows.runs.directory import Ending, RunDir
 from flows.settings import Home
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
+
+RunState = Literal["planned", "training", "interrupted"] | Ending
+# States of a run that has no result and no process.
+TO_DO: tuple[RunState, ...] = ("planned", "interrupted")
+
+
+def run_state(run: RunDir) -> RunState:
+    """How the run ended, or before that whether it trains now, was interrupted or never began."""
+    result = run.result()
+    if result is not None:
+        return result.status
+    if run.busy():
+        return "training"
+    return "interrupted" if run.curve_path.exists() else "planned"
 
 
 def missing(runs: Iterable[PlannedRun], home: Home) -> list[PlannedRun]:
     """The runs still to be trained; finished work of any sweep counts.
 
-    A run that failed or ran out of memory is tried again; one that diverged would diverge again.
+    A run that failed or ran out of memory is trained again; one that diverged would diverge again.
     """
     return [planned for planned in runs if not RunDir(home.runs / planned.id).settled()]
 
@@ -26,13 +41,3 @@ def not_finished(planned: Plan, home: Home) -> list[str]:
         elif result.status != "finished":
             sentences.append(f"{run.name} {result.status}: {result.reason}")
     return sentences
-
-
-def run_state(run: RunDir) -> str:
-    """The result's status, or `training`, `interrupted`, `planned` while there is no result."""
-    result = run.result()
-    if result is not None:
-        return result.status
-    if run.busy():
-        return "training"
-    return "interrupted" if run.curve_path.exists() else "planned"

@@ -7,6 +7,7 @@ import polars as pl
 
 from analysis.observations import SCHEMA
 from flows.runs.directory import RunDir, RunResult
+from flows.runs.state import run_state
 from flows.settings import Home
 from llama_core.counting import count_params, flops_6nd
 from sweeps.spec import Cell, PlannedRun
@@ -18,7 +19,7 @@ def observations(runs: Iterable[PlannedRun], home: Home) -> list[dict[str, Any]]
     A cell without a loss stays, with the reason why every fit leaves it out.
     """
     return [
-        _row(planned, cell, RunDir(home.runs / planned.id).result())
+        _row(planned, cell, RunDir(home.runs / planned.id))
         for planned in runs
         for cell in planned.cells
     ]
@@ -29,20 +30,20 @@ def observations_frame(runs: Iterable[PlannedRun], home: Home) -> pl.DataFrame:
     return pl.DataFrame(observations(runs, home), schema_overrides=SCHEMA)
 
 
-def _row(planned: PlannedRun, cell: Cell, result: RunResult | None) -> dict[str, Any]:
+def _row(planned: PlannedRun, cell: Cell, run: RunDir) -> dict[str, Any]:
+    result = run.result()
     model, train = planned.run.model, planned.run.train
     counts = count_params(model)
     reached = {
         observation.tokens: observation
         for observation in (result.observations if result is not None else ())
     }.get(cell.tokens)
-    status = result.status if result is not None else "missing"
     return {
         "run_id": f"{planned.id}@{cell.tokens}",
         "parent_run_id": planned.id,
         "sweep": planned.sweep,
         "name": planned.name,
-        "n_params": counts.multiplying,
+        "n_params": counts.n_params,
         "n_params_total": counts.total,
         "n_params_non_embedding": counts.non_embedding,
         "tokens": cell.tokens,
@@ -56,13 +57,13 @@ def _row(planned: PlannedRun, cell: Cell, result: RunResult | None) -> dict[str,
         "lr": train.optimizer.lr,
         "batch_tokens": train.batch_tokens,
         "seed": train.seed,
-        "status": status,
-        "excluded_reason": None if reached else _reason(status, result),
+        "status": run_state(run),
+        "excluded_reason": None if reached else _reason(result),
     }
 
 
-def _reason(status: str, result: RunResult | None) -> str:
-    return f"{status}: {result.reason}" if result is not None else "not trained yet"
+def _reason(result: RunResult | None) -> str:
+    return f"{result.status}: {result.reason}" if result is not None else "not trained yet"
 
 
 def curves(runs: Iterable[PlannedRun], home: Home) -> pl.DataFrame:
@@ -74,7 +75,7 @@ def curves(runs: Iterable[PlannedRun], home: Home) -> pl.DataFrame:
     """
     frames = []
     for planned in runs:
-        curve = RunDir(home.runs / planned.id).curve()
+        curve = RunDir(home.runs / planned.id).curve.steps()
         if curve.is_empty():
             continue
         curve = curve.cast({"horizon": pl.Int64})
@@ -86,7 +87,7 @@ def curves(runs: Iterable[PlannedRun], home: Home) -> pl.DataFrame:
             curve.select(
                 (pl.lit(planned.id) + path).alias("run_id"),
                 (pl.lit(planned.name) + path).alias("name"),
-                pl.lit(count_params(planned.run.model).multiplying).alias("n_params"),
+                pl.lit(planned.n_params).alias("n_params"),
                 "horizon",
                 pl.col("step"),
                 pl.col("tokens"),

@@ -1,6 +1,5 @@
-"""Start and stop the processes of the local stack: Prefect server, MLflow server, workers."""
+"""Start, await and stop the processes of the local stack."""
 
-import ctypes
 import os
 import signal
 import socket
@@ -12,12 +11,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from flows.processes import die_with_parent
 from flows.settings import Home, Settings
 from flows.stack.processes import Process
 
-# A server that ends is noticed at once; one on a machine with much else to do gets its time.
+_PROGRAMS = {"prefect-server": "Prefect", "mlflow-server": "MLflow"}
+# A server that exits is noticed at once; this is for a busy machine.
 _START_S = 180.0
 _STOP_S = 15.0
+# Services of the Prefect server that only matter with workers.
 _FOR_WORKERS = (
     "CANCELLATION_CLEANUP",
     "FOREMAN",
@@ -40,9 +42,9 @@ class PortTakenError(ValueError):
 def prefect_environment(
     settings: Settings, home: Home, *, port: int | None = None
 ) -> dict[str, str]:
-    """Environment of every process that talks to, or is, the Prefect server of this home.
+    """Environment of this home's Prefect server and of every process that talks to it.
 
-    Only the server itself gets the database's address, see `start_prefect_server`.
+    The database's address is the server's alone, see `start_prefect_server`.
     """
     port = port or settings.prefect_port
     return {
@@ -50,7 +52,7 @@ def prefect_environment(
         "PREFECT_API_URL": f"http://{settings.host}:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
-        # A run whose worker died is found by its missing heartbeats; 30 s is the least allowed.
+        # Missing heartbeats show that a run's worker died; Prefect allows no less than 30 s.
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "DO_NOT_TRACK": "1",
@@ -71,8 +73,8 @@ def start_prefect_server(
         "PREFECT_API_DATABASE_CONNECTION_URL": settings.prefect_database(home),
     }
     if tied:
-        # It only records: with no workers there is nothing to schedule, find late or clean up,
-        # and what it does not do the trainings get of the CPU.
+        # It only records: without workers nothing has to be scheduled or cleaned up, and the CPU
+        # time goes to the trainings.
         environment |= {
             f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false" for service in _FOR_WORKERS
         }
@@ -80,9 +82,9 @@ def start_prefect_server(
 
 
 def start_mlflow_server(settings: Settings, home: Home) -> subprocess.Popen[bytes]:
-    """Start an MLflow server on the tracking database; one worker, no job processes.
+    """Start an MLflow server on the tracking database, with one worker and no job processes.
 
-    With its defaults it takes three times as long to start and five times the memory.
+    MLflow's defaults take three times as long to start and five times the memory.
     """
     command = [
         *("-m", "mlflow", "server", "--host", settings.host, "--port", str(settings.mlflow_port)),
@@ -90,7 +92,7 @@ def start_mlflow_server(settings: Settings, home: Home) -> subprocess.Popen[byte
         *("--artifacts-destination", home.artifacts.as_uri()),
     ]
     environment = {
-        # Not on the command line, which everybody on the machine can read: it may hold a password.
+        # Not on the command line, which every user can read: the address may hold a password.
         "MLFLOW_BACKEND_STORE_URI": settings.mlflow_database(home),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -102,15 +104,15 @@ def start_mlflow_server(settings: Settings, home: Home) -> subprocess.Popen[byte
 def start(
     arguments: list[str], environment: dict[str, str], log: Path, *, tied: bool = False
 ) -> subprocess.Popen[bytes]:
-    """Start this Python on a module, in a session of its own, its output appended to a log."""
+    """Start this Python with arguments, in a session of its own; its output goes to a log."""
+    parent = os.getpid()
 
     def prepare() -> None:
-        # Started from a non-interactive shell a process ignores SIGINT, and Prefect then turns
-        # the first SIGTERM into that ignored SIGINT: stopping it would take a SIGKILL.
+        # A process started from a non-interactive shell ignores SIGINT. Prefect turns the first
+        # SIGTERM into SIGINT, which would be ignored too: only SIGKILL would stop it.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if tied and sys.platform.startswith("linux"):
-            set_parent_death_signal = 1
-            ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+        if tied:
+            die_with_parent(parent)
 
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -128,7 +130,7 @@ def wait_healthy(address: str, process: subprocess.Popen[bytes], log: Path) -> N
     """Wait until the address answers.
 
     Raises:
-        StackError: the process ended, or three minutes passed.
+        StackError: the process exited, or did not answer for three minutes.
     """
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
@@ -141,7 +143,7 @@ def wait_healthy(address: str, process: subprocess.Popen[bytes], log: Path) -> N
 
 
 def healthy(address: str) -> bool:
-    """Whether a GET of the address gives a success."""
+    """Whether a GET of the address succeeds."""
     try:
         with urllib.request.urlopen(address, timeout=2) as answer:  # noqa: S310 - our own address
             return bool(answer.status < 400)
@@ -149,36 +151,37 @@ def healthy(address: str) -> bool:
         return False
 
 
-def require_free(host: str, port: int, *, what: str, setting: str) -> None:
-    """Refuse a port somebody listens on.
+def require_free(settings: Settings, name: str) -> None:
+    """Check that no program listens on the port of a server, by its name in stack.json.
 
     Raises:
-        PortTakenError: naming the setting that moves the server elsewhere.
+        PortTakenError: one does; the message names the setting that chooses another port.
     """
+    program, port = _PROGRAMS[name], getattr(settings, f"{_PROGRAMS[name].lower()}_port")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, port))
+            probe.bind((settings.host, port))
         except OSError as error:
             raise PortTakenError(
-                f"port {port} for {what} is in use ({error.strerror}). "
-                f"Stop what listens there, or set {setting} to another port."
+                f"port {port} for {program} is in use ({error.strerror}). Stop the program that "
+                f"listens there, or set ISOFLOP_{program.upper()}_PORT to another port."
             ) from error
 
 
 def free_port(host: str) -> int:
-    """A port nobody listens on now."""
+    """A port that no program listens on now."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 
 def stop(processes: list[Process], alive: Callable[[Process], bool]) -> None:
-    """Stop process groups, politely, then by SIGKILL."""
+    """Stop process groups with SIGINT, and those that go on with SIGKILL."""
     for signal_number in (signal.SIGINT, signal.SIGKILL):
         living = [process for process in processes if alive(process)]
         for process in living:
-            # It may have ended since we looked; what else is in its group must go all the same.
+            # It may have ended since the check above.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal_number)
         deadline = time.monotonic() + _STOP_S
@@ -186,6 +189,14 @@ def stop(processes: list[Process], alive: Callable[[Process], bool]) -> None:
             time.sleep(0.1)
 
 
+def health_pages(settings: Settings) -> dict[str, str]:
+    """Address that answers while a server is well, by the server's name in stack.json."""
+    return {
+        "prefect-server": f"{settings.prefect_api}/health",
+        "mlflow-server": f"{settings.mlflow_address}/health",
+    }
+
+
 def server_answers(settings: Settings) -> bool:
     """Whether the Prefect server of the settings answers."""
-    return healthy(f"{settings.prefect_api}/health")
+    return healthy(health_pages(settings)["prefect-server"])

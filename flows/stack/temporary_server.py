@@ -1,4 +1,4 @@
-"""A Prefect server for as long as a sweep runs in this process."""
+"""A Prefect server that lives as long as a sweep in this process."""
 
 import fcntl
 import logging
@@ -20,22 +20,20 @@ from flows.stack.servers import (
 
 
 @contextmanager
-def prefect_here(settings: Settings, home: Home, say: Callable[[str], None]) -> Iterator[None]:
-    """Point Prefect at the server of `isoflop up`, or at one of our own on this home's database.
+def prefect_server(settings: Settings, home: Home, say: Callable[[str], None]) -> Iterator[None]:
+    """Use the server of PREFECT_API_URL, else that of `isoflop up`, else start a temporary one.
 
-    A server named by PREFECT_API_URL is used as it is.
-
-    The environment is set before Prefect is imported. Our own server uses a free port, ends with
-    this process, also when that is killed (Linux), and what it recorded is shown by the next
-    `isoflop up`.
+    Sets the environment, so it must run before Prefect is imported. A temporary server uses a free
+    port and this home's database, so that the next `isoflop up` shows what it recorded. It ends
+    with this process, even if that is killed (Linux).
 
     Raises:
         StackError: the server did not start.
     """
-    # The live table has the terminal; Prefect's own log lines go to its server only.
+    # The live table uses the terminal; Prefect's own log lines go to its server only.
     os.environ["PREFECT_LOGGING_LEVEL"] = "ERROR"
-    theirs = os.environ.get("PREFECT_API_URL")
-    if theirs and healthy(f"{theirs}/health"):
+    given = os.environ.get("PREFECT_API_URL")
+    if given and healthy(f"{given}/health"):
         yield
         return
     if running(home) and server_answers(settings):
@@ -46,7 +44,7 @@ def prefect_here(settings: Settings, home: Home, say: Callable[[str], None]) -> 
     port = free_port(settings.host)
     os.environ.update(prefect_environment(settings, home, port=port))
     with (home.root / "prefect.lock").open("w") as lock:
-        # A fresh database must not be made by two servers at once.
+        # Two servers must not create the tables of a fresh database at once.
         fcntl.flock(lock, fcntl.LOCK_EX)
         server = start_prefect_server(settings, home, port=port, tied=True)
         address = f"http://{settings.host}:{port}/api/health"
@@ -54,7 +52,7 @@ def prefect_here(settings: Settings, home: Home, say: Callable[[str], None]) -> 
     try:
         yield
     finally:
-        # Log lines still queued would be sent, in vain and for a minute, after the server is gone.
+        # Queued log lines would be retried for a minute after the server is gone.
         for name in ("prefect.flow_runs", "prefect.task_runs"):
             for handler in logging.getLogger(name).handlers:
                 handler.flush()
@@ -62,5 +60,5 @@ def prefect_here(settings: Settings, home: Home, say: Callable[[str], None]) -> 
 
 
 def process_tag(pid: int) -> str:
-    """The tag of a sweep that runs in a process of its own, by which its death can be seen."""
+    """The tag of a sweep run by `isoflop sweep`; shows the doctor whether its process is alive."""
     return f"process {os.uname().nodename}:{pid}"

@@ -1,4 +1,4 @@
-"""The local stack as a whole: up, down, status. What runs is noted in HOME/stack.json."""
+"""The local stack as a whole: start it, stop it, restart a server."""
 
 import fcntl
 import os
@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from flows.settings import ADDRESSES, Home, Settings, note_addresses
-from flows.stack.deployments import deploy
+from flows.stack.deployments import deploy, is_deployed
 from flows.stack.flow_runs import crash_flow_runs, flow_runs_in_flight, prefect_client
-from flows.stack.processes import Process, alive, note, noted, process_of, running
+from flows.stack.processes import Process, alive, process_of, register, registered, running
 from flows.stack.servers import (
+    StackError,
+    health_pages,
     prefect_environment,
     require_free,
     server_answers,
@@ -28,31 +30,31 @@ def up(
     """Start server, MLflow, pools and workers, and deploy prefect.yaml.
 
     Args:
-        slots: a training worker each: the GPUs it is pinned to, as in `0` or `0,1`; None is a CPU.
+        slots: for each training worker its GPUs, as in `0` or `0,1`; None is a CPU.
 
-    A stack that is up stays. One of which a part has died is stopped and started whole.
-    Anything that fails here stops the rest again.
+    A stack that is up stays. One that another version started, or of which a part has died, is
+    stopped and started whole. If anything fails here, the rest is stopped again.
 
     Raises:
-        PortTakenError: a stranger listens on a port we need.
-        StackError: something did not start.
+        PortTakenError: another program listens on a port we need.
+        StackError: something did not start, or another version's stack is busy.
     """
     with (home.root / "stack.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if _whole(home):
-            say("the stack is already up")
-            return
-        if running(home):
+            if is_deployed(home):
+                say("the stack is already up")
+                return
+            _require_idle(settings)
+            say("another version of isoflop started this stack; starting all of it again")
+            down(settings, home)
+        elif running(home):
             say("a part of the stack has died; starting all of it again")
             down(settings, home)
-        require_free(
-            settings.host, settings.prefect_port, what="Prefect", setting="ISOFLOP_PREFECT_PORT"
-        )
-        require_free(
-            settings.host, settings.mlflow_port, what="MLflow", setting="ISOFLOP_MLFLOW_PORT"
-        )
+        for name in health_pages(settings):
+            require_free(settings, name)
         try:
-            # Nobody else may make the tables of a fresh tracking database meanwhile.
+            # No other process may create the tables of a fresh tracking database meanwhile.
             with (home.root / "mlflow.lock").open("w") as tables:
                 fcntl.flock(tables, fcntl.LOCK_EX)
                 _start_all(settings, home, slots, say)
@@ -64,12 +66,13 @@ def up(
 def _start_all(
     settings: Settings, home: Home, slots: Sequence[str | None], say: Callable[[str], None]
 ) -> None:
-    """Everything at once, as far as nobody must wait for another: it takes as long as MLflow."""
+    """Start both servers at once, deploy and start workers meanwhile: MLflow takes the longest."""
     say("starting the Prefect and MLflow servers")
     note_addresses(settings, home)
+    pages = health_pages(settings)
     prefect = start_server(settings, home, "prefect-server")
     mlflow = start_server(settings, home, "mlflow-server")
-    wait_healthy(f"{settings.prefect_api}/health", prefect, home.logs / "prefect-server.log")
+    wait_healthy(pages["prefect-server"], prefect, home.logs / "prefect-server.log")
     say("making pools and deployments")
     deploy(settings, home)
     say(f"starting {len(slots)} training workers, and one for sweeps")
@@ -77,53 +80,64 @@ def _start_all(
     wanted: dict[str, str | None] = {"control-worker": None}
     wanted |= {f"train-worker-{number}": gpus for number, gpus in enumerate(slots)}
     started = {name: start_worker(settings, home, name, gpus) for name, gpus in wanted.items()}
-    wait_healthy(f"{settings.mlflow_address}/health", mlflow, home.logs / "mlflow-server.log")
+    wait_healthy(pages["mlflow-server"], mlflow, home.logs / "mlflow-server.log")
     wait_for_workers(settings, home, started, since)
 
 
 def down(settings: Settings, home: Home) -> list[Process]:
-    """Stop what `up` started; returns what was still running."""
+    """Stop what `up` started; return the processes that were still running."""
     living = running(home)
-    # Workers first, so that no server is missing while they say goodbye.
+    # Workers first: they report to the servers as they end.
     stop([process for process in living if "worker" in process.name], alive)
     if server_answers(settings):
         _crash_runs_in_flight(settings, home)
     stop([process for process in living if "worker" not in process.name], alive)
-    for left_behind in ("stack.json", ADDRESSES):
-        (home.root / left_behind).unlink(missing_ok=True)
+    for name in ("stack.json", ADDRESSES):
+        (home.root / name).unlink(missing_ok=True)
     return living
 
 
+def _require_idle(settings: Settings) -> None:
+    """Refuse to stop another version's stack under flow runs; stopped, a sweep does not go on."""
+    if not server_answers(settings):
+        return
+    with prefect_client(settings) as client:
+        names = [flow_run.name for flow_run in flow_runs_in_flight(client)]
+    if names:
+        raise StackError(
+            "another version of isoflop started this stack, and it must be started again, but "
+            f"{len(names)} flow runs are in flight: {', '.join(names[:5])}. "
+            "Wait until they end, or stop them (isoflop down); then isoflop up."
+        )
+
+
 def _whole(home: Home) -> bool:
-    known = noted(home)
-    return bool(known) and all(alive(process) for process in known)
+    processes = registered(home)
+    return bool(processes) and all(alive(process) for process in processes)
 
 
 def start_server(settings: Settings, home: Home, name: str) -> "subprocess.Popen[bytes]":
-    """Start one of the two servers, `prefect-server` or `mlflow-server`, and note it."""
+    """Start one of the two servers, `prefect-server` or `mlflow-server`, and register it."""
     if name == "prefect-server":
         process = start_prefect_server(settings, home, port=settings.prefect_port, tied=False)
     else:
         process = start_mlflow_server(settings, home)
-    note(home, process_of(name, process.pid))
+    register(home, process_of(name, process.pid))
     return process
 
 
 def restart_server(settings: Settings, home: Home, name: str) -> None:
-    """Start a server that has died again, on its records, and wait until it answers.
+    """Start a server that died again, on the same database, and wait until it answers.
 
     Raises:
-        PortTakenError: a stranger listens on its port.
-        StackError: it does not start.
+        PortTakenError: another program listens on its port.
+        StackError: it did not start.
     """
+    require_free(settings, name)
+    server = start_server(settings, home, name)
+    wait_healthy(health_pages(settings)[name], server, home.logs / f"{name}.log")
     if name == "prefect-server":
-        port, what, page = settings.prefect_port, "Prefect", f"{settings.prefect_api}/health"
-    else:
-        port, what, page = settings.mlflow_port, "MLflow", f"{settings.mlflow_address}/health"
-    require_free(settings.host, port, what=what, setting=f"ISOFLOP_{what.upper()}_PORT")
-    wait_healthy(page, start_server(settings, home, name), home.logs / f"{name}.log")
-    if name == "prefect-server":
-        # Its database may be a new one.
+        # Its database may be new.
         deploy(settings, home)
 
 

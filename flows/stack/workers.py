@@ -1,4 +1,4 @@
-"""Workers of the local stack: started, awaited, and their heartbeats."""
+"""Workers of the local stack: start them, wait for them, read their heartbeats."""
 
 import os
 import subprocess
@@ -10,10 +10,10 @@ from pathlib import Path
 
 from flows.settings import CONTROL_POOL, TRAIN_POOL, Home, Settings
 from flows.stack.flow_runs import prefect_client
-from flows.stack.processes import note, process_of
+from flows.stack.processes import process_of, register
 from flows.stack.servers import StackError, prefect_environment, start
 
-# A sweep only waits, so several fit one worker.
+# A sweep only waits for its trainings, so one worker takes several.
 _SWEEPS_AT_ONCE = 4
 _WORKERS_START_S = 30.0
 
@@ -21,22 +21,22 @@ _WORKERS_START_S = 30.0
 def start_worker(
     settings: Settings, home: Home, name: str, gpus: str | None
 ) -> "subprocess.Popen[bytes]":
-    """Start the worker of this name, pinned to its GPUs, and note it.
+    """Start the worker of this name, pinned to its GPUs, and register it.
 
     `control-worker` takes sweeps; every other takes one training at a time.
     """
     sweeps = name == "control-worker"
-    # Prefect keeps the runs' files in a folder of the temporary directory that only the first
-    # user of a machine may write to.
+    # Prefect keeps files of runs in a folder of the temporary directory that belongs to the first
+    # user of the machine.
     scratch = home.root / "tmp"
     scratch.mkdir(exist_ok=True)
     environment = {
         **prefect_environment(settings, home),
         "ISOFLOP_HOME": str(home.root),
         "TMPDIR": str(scratch),
-        # A training's command is `python`: this one.
+        # The command of a training starts with `python`: it must be this one.
         "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
-        # What our modules log is shown beside the flow run.
+        # Show the log lines of our modules beside the flow run.
         "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,llama_core",
         "PREFECT_LOGGING_ROOT_LEVEL": "INFO",
         **({"OMP_NUM_THREADS": "1"} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}),
@@ -47,17 +47,17 @@ def start_worker(
         *("--limit", str(_SWEEPS_AT_ONCE if sweeps else 1)),
     ]
     process = start(command, environment, home.logs / f"{name}.log")
-    note(home, replace(process_of(name, process.pid), gpus=gpus))
+    register(home, replace(process_of(name, process.pid), gpus=gpus))
     return process
 
 
 def wait_for_workers(
     settings: Settings, home: Home, started: dict[str, "subprocess.Popen[bytes]"], since: datetime
 ) -> None:
-    """Wait until the server has heard from every worker.
+    """Wait until every worker has sent a heartbeat.
 
     Raises:
-        StackError: a worker ended, or said nothing for half a minute.
+        StackError: a worker exited, or sent none for half a minute.
     """
     deadline = time.monotonic() + _WORKERS_START_S
     silent = set(started)
@@ -67,13 +67,16 @@ def wait_for_workers(
                 log = home.logs / f"{name}.log"
                 raise StackError(f"{name} did not start (exit {process.returncode}); see {log}")
         if time.monotonic() > deadline:
-            raise StackError(f"{', '.join(sorted(silent))} did not report; see {home.logs}")
+            raise StackError(
+                f"{', '.join(sorted(silent))} sent no heartbeat for {_WORKERS_START_S:.0f} s; "
+                f"see {home.logs}"
+            )
         time.sleep(0.2)
-        silent -= {name for name, heard in worker_heartbeats(settings).items() if heard >= since}
+        silent -= {name for name, last in worker_heartbeats(settings).items() if last >= since}
 
 
 def worker_heartbeats(settings: Settings) -> dict[str, datetime]:
-    """When the server last heard from each worker of the two pools."""
+    """Time of the last heartbeat of each worker of the two pools."""
     with prefect_client(settings) as client:
         return {
             worker.name: worker.last_heartbeat_time

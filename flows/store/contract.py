@@ -1,4 +1,4 @@
-"""What a store is: named objects that appear whole."""
+"""The contract of a store: named objects that appear whole."""
 
 from typing import Protocol
 
@@ -8,20 +8,20 @@ class StoreError(RuntimeError):
 
 
 class StoreContentError(StoreError):
-    """What the store holds is missing, damaged or not what it says; waiting does not mend it."""
+    """What the store holds is missing, damaged or another run's; a retry would fail again."""
 
 
 class Store(Protocol):
-    """Files by name; every method raises StoreError for whatever goes wrong."""
+    """Files by name; every method raises StoreError for any failure."""
 
     def put(self, name: str, content: bytes) -> None:
-        """Write a file whole; there is nothing to append or to lock."""
+        """Write a file whole."""
 
     def get(self, name: str) -> bytes:
         """The content of a file."""
 
     def names(self, folder: str) -> list[str]:
-        """Names of the files in a folder, without it; none where there is no such folder."""
+        """Names of the files in a folder, without its path; empty if there is no such folder."""
 
     def remove(self, name: str) -> None:
         """Remove a file."""

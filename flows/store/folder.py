@@ -15,20 +15,20 @@ from llama_core.config import Frozen
 
 log = logging.getLogger(__name__)
 
-# Large files travel in pieces, so that a broken connection costs one of them.
+# Large files travel in pieces, so that a broken connection costs one piece.
 _PART_BYTES = 64 * 2**20
-# Indexes left in the store for a folder: the newest, and one to fall back on.
+# Indexes kept in the store for a folder: the newest, and one to fall back on.
 _KEEP = 2
 _INDEX = re.compile(r"index-(\d{6})\.json")
 
 
 class Index(Frozen):
-    """What a folder held when it was pushed.
+    """The content of a folder when it was pushed.
 
     Attributes:
         settled: whether training again would change nothing.
-        checkpoint: name of the newest checkpoint; names sort by age; empty when there is none.
-        files: the parts of every file, in order, by their SHA-256.
+        checkpoint: name of the newest checkpoint, which sorts by age; empty without one.
+        files: the SHA-256 of the parts of every file, in order.
     """
 
     version: Literal[1] = 1
@@ -37,13 +37,13 @@ class Index(Frozen):
     files: dict[str, tuple[Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")], ...]]
 
     @property
-    def standing(self) -> tuple[bool, str]:
-        """How far the run had come; the larger, the farther."""
+    def progress(self) -> tuple[bool, str]:
+        """How far the run had come; a larger value is farther."""
         return self.settled, self.checkpoint
 
     @property
     def parts(self) -> set[str]:
-        """All parts it names."""
+        """All parts of all files."""
         return {part for parts in self.files.values() for part in parts}
 
 
@@ -55,34 +55,34 @@ class Folder:
 
     def indexes(self) -> list[tuple[int, Index]]:
         """Indexes that can be read, with their numbers, newest first."""
-        found = []
+        indexes = []
         for number in sorted(self._numbers(), reverse=True):
             try:
                 content = self._store.get(self._index(number))
-                found.append((number, Index.model_validate_json(content)))
+                indexes.append((number, Index.model_validate_json(content)))
             except ValidationError:
-                log.warning("index %d of %s is torn and passed over", number, self._name)
-        return found
+                log.warning("index %d of %s is torn: skipped", number, self._name)
+        return indexes
 
     def push(self, files: Mapping[str, Path], *, settled: bool, checkpoint: str) -> None:
-        """Put the parts that are missing there, then an index of all."""
+        """Push the parts that the store lacks, then an index of all."""
         kept = self.indexes()
-        # What no index names may be torn, so it is put there again.
-        there = {part for _, index in kept for part in index.parts}
-        named: dict[str, tuple[str, ...]] = {}
+        # A part that no index names may be torn, so it is pushed again.
+        stored = {part for _, index in kept for part in index.parts}
+        parts_of: dict[str, tuple[str, ...]] = {}
         for name, path in files.items():
             parts = []
             for content in _pieces(path):
                 part = hashlib.sha256(content).hexdigest()
-                if part not in there:
+                if part not in stored:
                     self._store.put(f"{self._name}/parts/{part}", content)
-                    there.add(part)
+                    stored.add(part)
                 parts.append(part)
-            named[name] = tuple(parts)
-        index = Index(settled=settled, checkpoint=checkpoint, files=named)
+            parts_of[name] = tuple(parts)
+        index = Index(settled=settled, checkpoint=checkpoint, files=parts_of)
         if kept and kept[0][1] == index:
             return
-        # A torn index has its number too.
+        # A torn index keeps its number.
         number = max(self._numbers(), default=0) + 1
         self._store.put(self._index(number), index.model_dump_json(indent=1).encode())
         self._prune([(number, index), *kept])
@@ -92,7 +92,7 @@ class Folder:
         return b"".join(self._part(part) for part in parts)
 
     def fetch(self, index: Index, target: Path) -> None:
-        """Write the files of an index below a folder, each part verified.
+        """Write the files of an index into a folder, each part verified.
 
         Raises:
             StoreContentError: a part is missing or damaged.
@@ -117,8 +117,8 @@ class Folder:
 
     def _prune(self, indexes: list[tuple[int, Index]]) -> None:
         """Remove older indexes, then the parts that only they named."""
-        # The one that is farthest on stays, also when a host that was behind pushed after it.
-        best = max(indexes, key=lambda found: (found[1].standing, found[0]))
+        # The farthest index stays, even if a host that was behind pushed after it.
+        best = max(indexes, key=lambda numbered: (numbered[1].progress, numbered[0]))
         kept = [*indexes[:_KEEP], best]
         needed = {part for _, index in kept for part in index.parts}
         for number, index in indexes[_KEEP:]:

@@ -13,7 +13,7 @@ class FsspecStore:
 
     def __init__(self, url: str) -> None:
         """Raises:
-        StoreError: no such kind of URL, or a package for it is missing.
+        StoreError: fsspec knows no such URL, or lacks the package for it.
         """
         from fsspec.core import url_to_fs
 
@@ -28,20 +28,20 @@ class FsspecStore:
 
     def put(self, name: str, content: bytes) -> None:
         """Write a file."""
-        with self._telling(name):
+        with self._store_errors(name):
             path = self._path(name)
             self._files.makedirs(self._files._parent(path), exist_ok=True)
             self._files.pipe_file(path, content)
 
     def get(self, name: str) -> bytes:
         """Read a file."""
-        with self._telling(name):
+        with self._store_errors(name):
             return bytes(self._files.cat_file(self._path(name)))
 
     def names(self, folder: str) -> list[str]:
         """List the files of a folder."""
-        with self._telling(folder):
-            # Other hosts write here too, and fsspec remembers what it has listed.
+        with self._store_errors(folder):
+            # Other hosts write here too, and fsspec caches listings.
             self._files.invalidate_cache()
             if not self._files.exists(self._path(folder)):
                 return []
@@ -49,15 +49,15 @@ class FsspecStore:
 
     def remove(self, name: str) -> None:
         """Remove a file."""
-        with self._telling(name):
+        with self._store_errors(name):
             self._files.rm_file(self._path(name))
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
 
     @contextmanager
-    def _telling(self, name: str) -> Iterator[None]:
+    def _store_errors(self, name: str) -> Iterator[None]:
         try:
             yield
-        except Exception as error:  # each of fsspec's file systems raises what its library does
+        except Exception as error:  # each of fsspec's file systems raises its library's errors
             raise StoreError(f"{self._url}: {name}: {error or type(error).__name__}") from error

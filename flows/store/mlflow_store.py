@@ -17,7 +17,7 @@ class MlflowArtifacts:
     def __init__(self, address: str, tracking_uri: str | None) -> None:
         """Args:
         address: mlflow-artifacts://HOST:PORT/FOLDER.
-        tracking_uri: where runs are written; tells http from https when it is a server.
+        tracking_uri: where runs are written; if a server, its scheme (http or https) is used.
         """
         host, folder = urlsplit(address).netloc, urlsplit(address).path.strip("/")
         if not host or not folder:
@@ -32,28 +32,28 @@ class MlflowArtifacts:
     def put(self, name: str, content: bytes) -> None:
         """Write a file."""
         folder, _, last = name.rpartition("/")
-        with self._telling(name), TemporaryDirectory() as scratch:
+        with self._store_errors(name), TemporaryDirectory() as scratch:
             (Path(scratch) / last).write_bytes(content)
             self._files.log_artifact(str(Path(scratch) / last), folder)
 
     def get(self, name: str) -> bytes:
         """Read a file."""
-        with self._telling(name), TemporaryDirectory() as scratch:
+        with self._store_errors(name), TemporaryDirectory() as scratch:
             return Path(self._files.download_artifacts(name, scratch)).read_bytes()
 
     def names(self, folder: str) -> list[str]:
         """List the files of a folder."""
-        with self._telling(folder):
-            found = self._files.list_artifacts(folder)
-            return [PurePosixPath(entry.path).name for entry in found if not entry.is_dir]
+        with self._store_errors(folder):
+            entries = self._files.list_artifacts(folder)
+            return [PurePosixPath(entry.path).name for entry in entries if not entry.is_dir]
 
     def remove(self, name: str) -> None:
         """Remove a file."""
-        with self._telling(name):
+        with self._store_errors(name):
             self._files.delete_artifacts(name)
 
     @contextmanager
-    def _telling(self, name: str) -> Iterator[None]:
+    def _store_errors(self, name: str) -> Iterator[None]:
         try:
             yield
         except (mlflow_exception(), OSError) as error:

@@ -1,4 +1,4 @@
-"""Push checkpoints to a store while a run trains; retry until it answers."""
+"""Push checkpoints to a store while a run trains; retry until the store answers."""
 
 import logging
 import threading
@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from flows.runs.directory import RunDir
 from flows.store.contract import StoreContentError, StoreError
-from flows.store.run_store import RunStore, standing
+from flows.store.run_store import RunStore, progress
 
 log = logging.getLogger(__name__)
 
@@ -19,31 +19,31 @@ _T = TypeVar("_T")
 
 
 @contextmanager
-def pushed(store: RunStore, run: RunDir) -> Iterator[None]:
-    """Push a run after each of its checkpoints while it is trained here, and at the end.
+def pushing_checkpoints(store: RunStore, run: RunDir) -> Iterator[None]:
+    """Push a run after each of its checkpoints while it trains here, and at the end.
 
-    Training does not wait for the store. At the end the store is waited for, since what is not
-    there nobody else has; a training that was stopped gets one try.
+    Training does not wait for the store. The last push is retried until it succeeds, since no
+    other host has the result; a training that was stopped pushes once.
     """
-    over = threading.Event()
-    thread = threading.Thread(target=_push_checkpoints, args=(store, run, over), daemon=True)
+    ended = threading.Event()
+    thread = threading.Thread(target=_push_checkpoints, args=(store, run, ended), daemon=True)
     thread.start()
     try:
         yield
     except BaseException:
-        over.set()
+        ended.set()
         try:
             store.push(run)
         except (StoreError, OSError) as error:
-            log.warning("run %s stops without the store (%s)", run.id, error)
+            log.warning("run %s stops, and the store is behind (%s)", run.id, error)
         raise
-    over.set()
+    ended.set()
     thread.join()
-    insist(lambda: store.push(run), f"pushing run {run.id}")
+    retry(lambda: store.push(run), f"pushing run {run.id}")
 
 
-def insist(action: Callable[[], _T], what: str) -> _T:
-    """Do it as soon as the store can; says once that it is waiting.
+def retry(action: Callable[[], _T], what: str) -> _T:
+    """Retry until the store answers; log the wait once.
 
     Raises:
         StoreContentError: what the store holds cannot be used.
@@ -61,16 +61,16 @@ def insist(action: Callable[[], _T], what: str) -> _T:
             wait = min(2 * wait, _LONGEST_WAIT_S)
 
 
-def _push_checkpoints(store: RunStore, run: RunDir, over: threading.Event) -> None:
-    done, behind = "", False
-    while not over.wait(_LOOK_S):
-        _, checkpoint = standing(run)
-        if checkpoint == done:
+def _push_checkpoints(store: RunStore, run: RunDir, ended: threading.Event) -> None:
+    pushed, behind = "", False
+    while not ended.wait(_LOOK_S):
+        _, checkpoint = progress(run)
+        if checkpoint == pushed:
             continue
         try:
             store.push(run)
         except FileNotFoundError:
-            continue  # the checkpoint made room for the next one meanwhile
+            continue  # a newer checkpoint has replaced this one meanwhile
         except (StoreError, OSError) as error:
             if not behind:
                 log.warning("run %s trains on, the store is behind (%s)", run.id, error)
@@ -78,4 +78,4 @@ def _push_checkpoints(store: RunStore, run: RunDir, over: threading.Event) -> No
             continue
         if behind:
             log.info("the store has caught up with run %s", run.id)
-        done, behind = checkpoint, False
+        pushed, behind = checkpoint, False

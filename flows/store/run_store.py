@@ -1,15 +1,14 @@
-"""Corpora and runs on their way between hosts that share no disk.
+"""Corpora and runs exchanged between hosts that share no disk.
 
-A store holds small files by name. A folder, such as a run's, is kept in it as parts named by
-their SHA-256 and an index that is written after them. Indexes are numbered and never rewritten,
-so a push that was torn leaves the one before it in force.
+A store holds small files by name. A folder, such as a run's, is stored as parts named by their
+SHA-256 and an index written after them. Indexes are numbered and never rewritten, so a torn push
+leaves the index before it valid.
 """
 
 import fcntl
 import logging
 import re
 import shutil
-import tempfile
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -22,6 +21,7 @@ from flows.store.fsspec_store import FsspecStore
 from llama_core.config import Placement
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.prepared import find_corpus
+from llama_core.files import scratch_folder
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +31,13 @@ _RUN_FILES = re.compile(
 
 
 class RunStore:
-    """Corpora and runs in a store. Safe to be used by several threads and hosts at once."""
+    """Corpora and runs in a store; several threads and hosts may use it at once."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def push_corpus(self, home: Home, digest: str) -> None:
-        """Put a prepared corpus there, unless it is."""
+        """Push a prepared corpus, unless the store has it."""
         folder = Folder(self._store, f"corpora/{digest}")
         if not folder.indexes():
             corpus = find_corpus(home.root, digest)
@@ -46,7 +46,7 @@ class RunStore:
             folder.push(files, settled=True, checkpoint="")
 
     def pull_corpus(self, home: Home, digest: str) -> None:
-        """Fetch a corpus that this home lacks: whole, verified, and once for all who ask.
+        """Fetch a corpus that this home lacks: whole, verified, and once for all processes.
 
         Raises:
             StoreContentError: the store does not hold it whole.
@@ -58,12 +58,12 @@ class RunStore:
             if (corpora / digest[:16]).exists():
                 return
             log.info("fetching corpus %s", digest[:12])
-            with tempfile.TemporaryDirectory(prefix=".arriving-", dir=corpora) as scratch:
-                # A home of its own, so that it is looked at before it counts as this one's.
-                arriving = Path(scratch) / "corpora" / digest[:16]
+            with scratch_folder(corpora) as scratch:
+                # A home of its own, so that the corpus is verified before it is part of this one.
+                arriving = scratch / "corpora" / digest[:16]
                 self._fetch_corpus(digest, arriving)
                 try:
-                    find_corpus(Path(scratch), digest).check()
+                    find_corpus(scratch, digest).check()
                 except CorpusError as error:
                     raise StoreContentError(f"the store's corpus {digest[:12]}: {error}") from error
                 arriving.rename(corpora / digest[:16])
@@ -75,21 +75,21 @@ class RunStore:
                 folder.fetch(index, target)
                 return
         raise StoreContentError(
-            f"corpus {digest[:12]} is not in the store; the sweep puts it there"
+            f"corpus {digest[:12]} is not in the store; the sweep that uses it pushes it"
         )
 
     def push(self, run: RunDir) -> None:
-        """Put there what a run's folder holds now: all but its older checkpoints."""
-        settled, checkpoint = standing(run)
-        # The curve is read after the checkpoint was chosen, so it is never the shorter one.
+        """Push the content of a run's folder, without its older checkpoints."""
+        settled, checkpoint = progress(run)
+        # The curve is read after the checkpoint was chosen, so it never ends before it.
         Folder(self._store, f"runs/{run.id}").push(
             _files(run, checkpoint), settled=settled, checkpoint=checkpoint
         )
 
     def pull(self, run: RunDir) -> None:
-        """Bring a run's folder up to what the store holds, where that is farther on.
+        """Bring a run's folder up to the store's copy, if that has come farther.
 
-        The placement is always the one pushed last: it says how the run is to be trained now.
+        The placement is always the one pushed last: it says how the run is to train now.
 
         Raises:
             StoreError: the store cannot be reached.
@@ -100,14 +100,9 @@ class RunStore:
         if not indexes:
             return
         run.path.mkdir(parents=True, exist_ok=True)
-        with (
-            run.waited_for(),
-            tempfile.TemporaryDirectory(prefix=".arriving-", dir=run.path) as scratch,
-        ):
-            for _, index in sorted(indexes, key=lambda found: found[1].standing, reverse=True):
-                if index.standing <= standing(run):
-                    break
-                if _take(folder, index, Path(scratch), run):
+        with run.waited_for(), scratch_folder(run.path) as scratch:
+            for _, index in sorted(indexes, key=lambda pair: pair[1].progress, reverse=True):
+                if index.progress <= progress(run) or _fetch(folder, index, scratch, run):
                     break
             _, newest = indexes[0]
             if "placement.json" in newest.files:
@@ -116,10 +111,10 @@ class RunStore:
 
 
 def open_store(settings: Settings) -> RunStore | None:
-    """The store of the settings; None when all share a home.
+    """The store of the settings; None when all hosts share a home.
 
     Raises:
-        StoreError: ISOFLOP_STORE names none.
+        StoreError: ISOFLOP_STORE is not a store's address.
     """
     if settings.store is None:
         return None
@@ -130,72 +125,69 @@ def open_store(settings: Settings) -> RunStore | None:
     return RunStore(FsspecStore(settings.store))
 
 
-def standing(run: RunDir) -> tuple[bool, str]:
-    """How far the folder has come; see `Index.standing`."""
-    return run.settled(), run.standing()
+def progress(run: RunDir) -> tuple[bool, str]:
+    """How far the run in a folder has come; see `Index.progress`."""
+    return run.settled(), run.newest_checkpoint()
 
 
 def _files(run: RunDir, checkpoint: str) -> dict[str, Path]:
-    """What is pushed of a run, by name."""
+    """The files of a run to push, by name."""
     paths = [run.spec_path, run.placement_path, run.provenance_path, run.curve_path]
     paths.append(run.attempts_path)
     if checkpoint:
         paths += sorted(
-            path
-            for path in run.checkpoints.glob(f"{checkpoint}.*")
-            if not path.name.endswith((".pending", ".writing"))
+            path for path in run.checkpoints.glob(f"{checkpoint}.*") if path.suffix != ".pending"
         )
     paths.append(run.result_path)
     return {str(path.relative_to(run.path)): path for path in paths if path.exists()}
 
 
-def _take(folder: Folder, index: Index, scratch: Path, run: RunDir) -> bool:
-    """Fetch a run, look at it, and move it into its folder, what commits it last.
+def _fetch(folder: Folder, index: Index, scratch: Path, run: RunDir) -> bool:
+    """Fetch a run, verify it, then move its files into place, the committing ones last.
 
     Returns:
-        Whether it could be fetched whole.
+        whether it could be fetched whole.
 
     Raises:
         StoreContentError: it is another run.
     """
-    strange = [name for name in index.files if not _RUN_FILES.fullmatch(name)]
-    if strange:
+    unknown = [name for name in index.files if not _RUN_FILES.fullmatch(name)]
+    if unknown:
         raise StoreContentError(
-            f"run {run.id} in the store holds {strange[0]!r}, which is no run's file"
+            f"run {run.id} in the store has a file {unknown[0]!r}, which runs do not have"
         )
-    arrived = RunDir(scratch / run.id)
+    fetched = RunDir(scratch / run.id)
     try:
-        folder.fetch(index, arrived.path)
+        folder.fetch(index, fetched.path)
     except StoreContentError as error:
-        log.warning("run %s: %s; looking for an older copy", run.id, error)
-        shutil.rmtree(arrived.path)
+        log.warning("run %s: %s; trying an older copy", run.id, error)
+        shutil.rmtree(fetched.path)
         return False
-    _check(arrived)
-    _keep_other_curve(run, arrived)
+    _check(fetched)
+    _keep_other_curve(run, fetched)
     run.checkpoints.mkdir(exist_ok=True)
-    # Tensors before their header, and the result after everything it speaks of.
+    # Tensors before their header, and the result after all else.
     for name in sorted(index.files, key=lambda name: (name == "result.json", name[-5:] == ".json")):
-        (arrived.path / name).replace(run.path / name)
+        (fetched.path / name).replace(run.path / name)
     return True
 
 
-def _check(arrived: RunDir) -> None:
-    """Refuse a run that is not the one whose name it bears."""
+def _check(fetched: RunDir) -> None:
+    """Refuse a run whose id is not its name."""
     try:
-        ids = {arrived.planned().id}
-        if arrived.result_path.exists():
-            ids.add(RunResult.model_validate_json(arrived.result_path.read_bytes()).run_id)
+        ids = {fetched.planned().id}
+        if fetched.result_path.exists():
+            ids.add(RunResult.model_validate_json(fetched.result_path.read_bytes()).run_id)
     except (OSError, ValidationError) as error:
-        raise StoreContentError(f"run {arrived.id} in the store cannot be read: {error}") from error
-    if ids != {arrived.id}:
-        raise StoreContentError(f"the store holds run {', '.join(sorted(ids))} as {arrived.id}")
+        raise StoreContentError(f"run {fetched.id} in the store cannot be read: {error}") from error
+    if ids != {fetched.id}:
+        raise StoreContentError(f"the store holds run {', '.join(sorted(ids))} as {fetched.id}")
 
 
-def _keep_other_curve(run: RunDir, arrived: RunDir) -> None:
-    """Set a curve aside that the arriving one does not go on from: it was paid for."""
+def _keep_other_curve(run: RunDir, fetched: RunDir) -> None:
+    """Set a curve aside that the fetched one does not continue: it was paid for."""
     if not run.curve_path.exists():
         return
-    here, there = run.curve_path.read_bytes(), arrived.curve_path.read_bytes()
-    if not there.startswith(here):
+    if not fetched.curve_path.read_bytes().startswith(run.curve_path.read_bytes()):
         number = len(list(run.path.glob("curve-set-aside-*.jsonl")))
         run.curve_path.rename(run.path / f"curve-set-aside-{number}.jsonl")

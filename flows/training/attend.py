@@ -1,7 +1,7 @@
-"""Stands between a worker and its training: python -m flows.training.attend.
+"""A process between a worker and its training: python -m flows.training.attend.
 
-A Prefect worker that ends kills its child at once. This is that child and has nothing to lose:
-the training behind it then gets SIGTERM from the kernel, and writes its checkpoint.
+A Prefect worker that ends kills its child at once. This process is that child and has nothing to
+save: the training, its own child, then gets SIGTERM from the kernel and writes its checkpoint.
 """
 
 import os
@@ -14,18 +14,18 @@ from flows.processes import die_with_parent
 
 
 def main() -> int:
-    """Run Prefect's engine for the flow run that the environment names, and end as it does."""
+    """Run Prefect's engine for the flow run named in the environment, and end as it does."""
     die_with_parent(os.getppid())
     engine = subprocess.Popen(
         [sys.executable, "-m", "prefect.engine"],
         preexec_fn=partial(die_with_parent, os.getpid()),
     )
-    # The engine decides when this ends: SIGTERM is passed on, and a terminal tells it of Ctrl-C.
+    # The engine decides when this ends: SIGTERM is passed on, and a terminal sends it Ctrl-C.
     signal.signal(signal.SIGTERM, lambda number, frame: engine.terminate())
     signal.signal(signal.SIGINT, lambda number, frame: None)
     status = engine.wait()
     if status < 0:
-        # As Prefect would see it without this process.
+        # What Prefect would see without this process.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), -status)

@@ -12,7 +12,7 @@ from flows.processes import INTERRUPTED, MAY_PASS, die_with_parent
 
 
 def main(arguments: list[str]) -> int:
-    """Train the run; 0 when its result is on disk, whatever that result says."""
+    """Train the run; 0 when its result is on disk, a failure's result too."""
     home_path, run_id, parent = arguments
     die_with_parent(int(parent))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     home = Home(Path(home_path))
     run = RunDir(home.runs / run_id)
     try:
-        execute(run, home, run.placement())
+        execute(run, home)
     except Interrupted as stopped:
         logging.info("stopped: %s", stopped)
         return INTERRUPTED

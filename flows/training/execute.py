@@ -4,26 +4,25 @@ import logging
 import shutil
 from pathlib import Path
 
-from flows.runs.attempts import attempted
+from flows.runs.attempts import recording_attempt
 from flows.runs.curve import CurveBehindError
 from flows.runs.directory import RunDir, RunResult
-from flows.runs.lease import beating
+from flows.runs.lease import heartbeat
 from flows.settings import Home
 from flows.training import ranks
 from flows.training.failures import DiskPatience, no_room, smaller_batches
 from flows.training.loop import train_in_process
 from flows.training.signals import interruptible
-from llama_core.config import Placement
 
 log = logging.getLogger(__name__)
 
 
-def execute(run: RunDir, home: Home, placement: Placement) -> RunResult:
-    """Train a run to its end, from wherever it stands.
+def execute(run: RunDir, home: Home) -> RunResult:
+    """Train a run as it is placed, from its newest checkpoint to its end.
 
-    A run that another process trains is waited for and not doubled; a settled one is returned
-    as it is. The curve holds every step once, also after kills. Out of memory it goes on with
-    smaller micro-batches, on a full disk when there is room again.
+    If another process trains the run, wait for it; return the result of a settled run as it is.
+    The curve holds every step once, also after kills. Out of memory, the run resumes with smaller
+    micro-batches; on a full disk, when there is room again.
 
     Raises:
         Interrupted: SIGTERM or SIGINT came; a training under way has written a checkpoint.
@@ -34,44 +33,43 @@ def execute(run: RunDir, home: Home, placement: Placement) -> RunResult:
         result = run.result()
         if result is not None and run.settled():
             return result
-        with interruptible(), beating(run), attempted(run, home, placement):
-            return _insist(run, home, placement)
+        with interruptible(), heartbeat(run), recording_attempt(run, home):
+            return _train_and_retry(run, home)
 
 
-def _insist(run: RunDir, home: Home, placement: Placement) -> RunResult:
-    """Train, and try again here where that can help."""
-    patience, anew = DiskPatience(run), False
+def _train_and_retry(run: RunDir, home: Home) -> RunResult:
+    """Train, and retry here where that can help."""
+    patience, restarted = DiskPatience(run), False
     while True:
         try:
-            result = _train(run, home, placement)
+            result = _train(run, home)
         except CurveBehindError as error:
-            if anew:
+            if restarted:
                 raise
             # Steps without rows would be a hole in the curve: train from the start.
             log.warning("%s: checkpoints set aside, training starts again", error)
             _set_aside(run.checkpoints)
-            anew = True
+            restarted = True
             continue
         except OSError as error:
             if no_room(error) and patience.wait(error):
                 continue
             raise
-        smaller = smaller_batches(run, placement) if result.status == "out_of_memory" else None
+        smaller = smaller_batches(run) if result.status == "out_of_memory" else None
         if smaller is None:
             return result
         log.warning(
-            "run %s is out of memory (%s); going on with %s rows at once",
+            "run %s is out of memory (%s); it resumes with micro-batches of %s rows",
             *(run.id, result.reason, smaller.micro_batch_rows),
         )
         run.set_result_aside()
         run.place(smaller)
-        placement = smaller
 
 
-def _train(run: RunDir, home: Home, placement: Placement) -> RunResult:
-    if placement.ranks > 1 and not ranks.is_rank():
-        return ranks.train_together(run, home, placement)
-    return train_in_process(run, home, placement)
+def _train(run: RunDir, home: Home) -> RunResult:
+    if run.placement().ranks > 1 and not ranks.is_rank():
+        return ranks.train_together(run, home)
+    return train_in_process(run, home)
 
 
 def _set_aside(checkpoints: Path) -> None:

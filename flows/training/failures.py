@@ -1,4 +1,4 @@
-"""What a failed training deserves: smaller micro-batches, room on the disk, a new try, or none."""
+"""Responses to a failed training: smaller micro-batches, waiting for disk space, a retry, none."""
 
 import errno
 import logging
@@ -11,11 +11,11 @@ from llama_core.config import Placement
 
 log = logging.getLogger(__name__)
 
-# A full disk is waited for this long; somebody has to make room.
+# How long a full disk is waited for; a person has to make room.
 _PATIENCE_S = 600.0
 _LOOK_S = 1.0
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-# What torch says in a plain RuntimeError when the machine, not the GPU, has no memory.
+# torch's words in a plain RuntimeError when the machine, not the GPU, has no memory.
 _CPU_ALLOCATION = "can't allocate memory"
 
 
@@ -34,14 +34,14 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether the same training can succeed when tried again: the machine failed, not the code."""
+    """Whether a retry of the same training can succeed: the machine failed, not the code."""
     import torch
 
     return isinstance(error, OSError | torch.AcceleratorError)
 
 
-def smaller_batches(run: RunDir, placement: Placement) -> Placement | None:
-    """The placement with half the rows at once; None when a single row does not fit.
+def smaller_batches(run: RunDir) -> Placement | None:
+    """The run's placement with micro-batches of half the rows; None below a single row.
 
     Gradients are summed over a step's micro-batches, so only rounding changes.
     """
@@ -51,10 +51,10 @@ def smaller_batches(run: RunDir, placement: Placement) -> Placement | None:
 
     from llama_core.machine import micro_batch_rows, resolve_device
 
-    # What failed still holds the memory.
+    # The failed training still holds its memory.
     gc.collect()
     torch.cuda.empty_cache()
-    spec = run.planned().run
+    spec, placement = run.planned().run, run.placement()
     device = resolve_device(placement.device)
     rows = micro_batch_rows(spec.model, spec.train, placement, device, 1)
     if rows == 1:
@@ -63,14 +63,14 @@ def smaller_batches(run: RunDir, placement: Placement) -> Placement | None:
 
 
 class DiskPatience:
-    """Waits for room on the disk of a run, together at most ten minutes."""
+    """Waits for room on the disk of a run, at most ten minutes in all."""
 
     def __init__(self, run: RunDir) -> None:
         self._run = run
         self._left_s = _PATIENCE_S
 
     def wait(self, error: OSError) -> bool:
-        """Return True when there is room for a checkpoint again, False when patience has ended."""
+        """Wait until there is room for a checkpoint again; False after the ten minutes."""
         needed = 2 * max(_sizes(self._run.path), default=0) + 2**20
         log.warning("run %s: %s; waiting for %.0f MiB", self._run.id, error, needed / 2**20)
         while self._left_s > 0:

@@ -1,15 +1,13 @@
-"""The training loop of one run in this process: records to curve and checkpoints."""
+"""The training of one run in this process: from the loop's records to curve and result."""
 
 import logging
-from typing import Literal
 
 from flows.files import now, write_whole
 from flows.runs.curve import CurveBehindError, CurveWriter
-from flows.runs.directory import Observation, RunDir, RunResult
+from flows.runs.directory import Ending, Observation, RunDir, RunResult
 from flows.settings import Home
 from flows.training.failures import out_of_memory
-from flows.training.signals import Interrupted, stop_asked
-from llama_core.config import Placement
+from flows.training.signals import Interrupted, stop_requested
 from llama_core.records import (
     CheckpointRecord,
     DivergedRecord,
@@ -22,21 +20,21 @@ from llama_core.records import (
 log = logging.getLogger(__name__)
 
 
-def train_in_process(run: RunDir, home: Home, placement: Placement) -> RunResult:
-    """Train a run here, writing its curve and its result; the caller holds the run."""
+def train_in_process(run: RunDir, home: Home) -> RunResult:
+    """Train a run here and write its curve and its result; the caller holds the run."""
     from llama_core.corpus.prepared import find_corpus
     from llama_core.machine import resolve_device
     from llama_core.train import train
 
-    spec = run.planned().run
+    spec, placement = run.planned().run, run.placement()
     batches = find_corpus(home.root, spec.data.digest).open(spec.train)
     device = str(resolve_device(placement.device))
     curve = CurveWriter(run.curve_path)
     started = now()
-    if curve.steps and not run.standing():
-        log.info("run %s begins again: %d steps are trained again", run.id, curve.steps)
+    if curve.steps and not run.newest_checkpoint():
+        log.info("run %s starts again: %d steps are trained again", run.id, curve.steps)
     try:
-        with stop_asked() as stop:
+        with stop_requested() as stop:
             for record in train(
                 spec.model,
                 spec.train,
@@ -53,8 +51,7 @@ def train_in_process(run: RunDir, home: Home, placement: Placement) -> RunResult
                     case ResumeRecord():
                         for damage in record.skipped:
                             log.warning("run %s: %s", run.id, damage)
-                        # A checkpoint's name begins with the steps walked until it.
-                        again = curve.steps - int(record.checkpoint.partition("-")[0])
+                        again = curve.steps - record.steps_taken
                         log.info(
                             "run %s resumes from step %d: %d steps are trained again",
                             *(run.id, record.step, again),
@@ -63,7 +60,7 @@ def train_in_process(run: RunDir, home: Home, placement: Placement) -> RunResult
                         curve.append(record)
                         return _finish(run, "diverged", started, device, reason=record.reason)
                     case StoppedRecord():
-                        raise Interrupted(f"at step {record.step}, which is kept")
+                        raise Interrupted(f"at step {record.step}, with a checkpoint")
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
@@ -76,14 +73,13 @@ def train_in_process(run: RunDir, home: Home, placement: Placement) -> RunResult
 
 def _finish(
     run: RunDir,
-    status: Literal["finished", "diverged", "out_of_memory"],
+    status: Ending,
     started: float,
     device: str,
     *,
     reason: str = "",
 ) -> RunResult:
-    # Horizons evaluated in an earlier sitting are on the curve, not in this one's records.
-    evals = {row["horizon"]: row for row in run.rows() if row["kind"] == "eval"}
+    # Horizons that an earlier attempt evaluated are on the curve, not among these records.
     result = RunResult(
         run_id=run.id,
         status=status,
@@ -95,17 +91,17 @@ def _finish(
                 val_bpb=row["val_bpb"],
                 weights_sha256=row["weights_sha256"],
             )
-            for horizon, row in sorted(evals.items())
+            for horizon, row in sorted(run.curve.evals().items())
         ),
         train_s=now() - started,
         device=device,
         finished_at=now(),
     )
     planned = [cell.tokens for cell in run.planned().cells]
-    found = [observation.tokens for observation in result.observations]
-    if status == "finished" and found != planned:
+    evaluated = [observation.tokens for observation in result.observations]
+    if status == "finished" and evaluated != planned:
         raise CurveBehindError(
-            f"{run.curve_path} tells the losses of horizons {found}, and {planned} were trained"
+            f"{run.curve_path} has the losses of horizons {evaluated}, and {planned} were trained"
         )
     write_whole(run.result_path, result.model_dump_json(indent=1))
     return result

@@ -1,8 +1,8 @@
 """One training on several processes: started by torchrun, watched by the process that holds it.
 
-The process that was told to train a run holds its lock and starts torchrun, which starts this
-module once for each rank. Rank 0 writes the curve and the result as a training alone would; the
-others compute and write nothing. So both ways of dispatch have it without knowing.
+The process that trains a run holds its lock and starts torchrun, which starts this module once
+for each rank. Rank 0 writes the curve and the result as a training on one process would; the
+others compute and write nothing. So neither way of dispatch needs to know of ranks.
 """
 
 import logging
@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.processes import die_with_parent
-from llama_core.config import Placement
 
 if TYPE_CHECKING:
     from flows.runs.directory import RunDir, RunResult
     from flows.settings import Home
+    from llama_core.config import Placement
 
 log = logging.getLogger(__name__)
 
-# Seconds the ranks get to stop; torchrun passes the signal on and waits for them.
+# Seconds the ranks have to stop; torchrun passes the signal on and waits for them.
 _GRACE_S = 30.0
 
 
@@ -35,13 +35,14 @@ def is_rank() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def train_together(run: "RunDir", home: "Home", placement: Placement) -> "RunResult":
+def train_together(run: "RunDir", home: "Home") -> "RunResult":
     """Train a run on `placement.ranks` processes of this machine. The caller holds the run.
 
     Raises:
         ValueError: there are fewer GPUs than ranks.
-        RanksError: a rank failed; what it said is in the output of this process.
+        RanksError: a rank failed; its message is in the output of this process.
     """
+    placement = run.placement()
     _check_gpus(placement)
     process = subprocess.Popen(
         [
@@ -66,7 +67,7 @@ def train_together(run: "RunDir", home: "Home", placement: Placement) -> "RunRes
 
 
 def main(arguments: list[str]) -> int:
-    """Be one rank of a run that the process above holds."""
+    """Train as one rank of a run that the parent process holds."""
     home_path, run_id = arguments
     _tied()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
@@ -80,7 +81,7 @@ def main(arguments: list[str]) -> int:
     log.info("rank %s of %s trains run %s", os.environ["RANK"], os.environ["WORLD_SIZE"], run_id)
     if os.environ["RANK"] == "0":
         # torchrun passes SIGTERM to every rank; this one writes a checkpoint and stops them all.
-        train_in_process(run, home, run.placement())
+        train_in_process(run, home)
     else:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _follow(run, home)
@@ -88,7 +89,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _follow(run: "RunDir", home: "Home") -> None:
-    """Compute this rank's share; every record is the leader's to keep."""
+    """Compute this rank's share; rank 0 keeps the records."""
     import torch
 
     from flows.files import now, write_whole
@@ -104,7 +105,7 @@ def _follow(run: "RunDir", home: "Home") -> None:
         ):
             pass
     except torch.OutOfMemoryError as error:
-        # Its leader waits for it in vain and is ended by torchrun, so this rank tells the reason.
+        # Rank 0 waits for this one and is then ended by torchrun, so this rank writes the reason.
         result = RunResult(
             run_id=run.id,
             status="out_of_memory",
@@ -117,15 +118,15 @@ def _follow(run: "RunDir", home: "Home") -> None:
         raise
 
 
-def _check_gpus(placement: Placement) -> None:
+def _check_gpus(placement: "Placement") -> None:
     import torch
 
-    there = torch.cuda.device_count()
-    if placement.device == "cpu" or (placement.device == "auto" and not there):
+    gpus = torch.cuda.device_count()
+    if placement.device == "cpu" or (placement.device == "auto" and not gpus):
         return
-    if there < placement.ranks:
+    if gpus < placement.ranks:
         raise ValueError(
-            f"placement.ranks={placement.ranks}, but this process sees {there} GPUs. "
+            f"placement.ranks={placement.ranks}, but this process sees {gpus} GPUs. "
             f"Start its worker with as many: isoflop up --gpus 0,1,… --ranks {placement.ranks}."
         )
 

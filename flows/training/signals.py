@@ -11,7 +11,7 @@ _SAME_REQUEST_S = 3.0
 
 
 class Interrupted(BaseException):
-    """The process was asked to stop; called again, the run goes on from its last checkpoint."""
+    """The process was told to stop; started again, the run resumes from its newest checkpoint."""
 
 
 @contextmanager
@@ -26,27 +26,27 @@ def interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def stop_asked() -> Iterator[threading.Event]:
-    """An event that SIGTERM or SIGINT sets; one much later does not wait for the step to end."""
-    asked, asked_at = threading.Event(), 0.0
+def stop_requested() -> Iterator[threading.Event]:
+    """An event set by SIGTERM or SIGINT; a second signal seconds later interrupts at once."""
+    requested, requested_at = threading.Event(), 0.0
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal asked_at
-        if not asked.is_set():
-            asked_at = time.monotonic()
-        # Whoever ends a whole service signals this process and the one that started it, too.
-        elif time.monotonic() - asked_at > _SAME_REQUEST_S:
+        nonlocal requested_at
+        if not requested.is_set():
+            requested_at = time.monotonic()
+        # A service that ends signals this process and its parent, which then signals it too.
+        elif time.monotonic() - requested_at > _SAME_REQUEST_S:
             raise Interrupted(f"{signal.Signals(number).name} twice")
-        asked.set()
+        requested.set()
 
     with _handling(stop):
-        yield asked
+        yield requested
 
 
 @contextmanager
 def _handling(stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
-        # Python allows handlers in the main thread only; the caller there has its own.
+        # Python allows handlers in the main thread only, whose caller has its own.
         yield
         return
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}

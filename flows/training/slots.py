@@ -10,11 +10,11 @@ from sweeps.tune_spec import TuneSpec
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824"}
 
 
-def slot_environments(spec: SweepSpec | TuneSpec, asked: int | None) -> list[dict[str, str]]:
-    """The environment of each slot: as many as asked or specified, else as CPUs or GPUs allow.
+def slot_environments(spec: SweepSpec | TuneSpec, slots: int | None) -> list[dict[str, str]]:
+    """The environment of each slot: `slots` of them, or the spec's, or as CPUs or GPUs allow.
 
     Raises:
-        ValueError: a training asks for more GPUs than there are.
+        ValueError: a training needs more GPUs than there are.
     """
     from flows.settings import cpu_slots
 
@@ -26,7 +26,7 @@ def slot_environments(spec: SweepSpec | TuneSpec, asked: int | None) -> list[dic
     if gpus and gpus < ranks:
         raise ValueError(f"placement.ranks={ranks}, but this machine has {gpus} GPUs.")
     groups = gpus // ranks
-    count = asked or spec.slots or groups or max(1, cpu_slots() // ranks)
+    count = slots or spec.slots or groups or max(1, cpu_slots() // ranks)
     if groups:
         # Each training gets as many GPUs as it has ranks.
         pinned = [range(first * ranks, (first + 1) * ranks) for first in range(groups)]
@@ -38,5 +38,5 @@ def slot_environments(spec: SweepSpec | TuneSpec, asked: int | None) -> list[dic
 
 
 def child_environment(slot: dict[str, str]) -> dict[str, str]:
-    """What a child process of a slot gets."""
+    """The environment of a child process of a slot."""
     return {**ALLOCATOR, **os.environ, **slot}

@@ -6,18 +6,14 @@ from typing import Any
 import polars as pl
 
 from analysis.page import Page
-from analysis.tuning.regret import left_on_table
+from analysis.tuning.regret import NEAR, left_on_table
 from flows.plans.fitted_law import fitted_laws
 from flows.runs.directory import RunDir
 from flows.runs.table import observations_frame
 from flows.settings import Home
-from llama_core.counting import count_params
 from sweeps.plan import Plan
 from sweeps.rate_checks import FACTORS, check_command, check_runs, extremes
 from sweeps.spec import LawRecipe, PlannedRun
-
-# A size this near a study's range, as a factor, counts as tuned.
-_NEAR = 1.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +55,7 @@ def tuned(plan: Plan, home: Home) -> Tuned:
         checks = check_runs(run)
         missing = [check for check in checks if not RunDir(home.runs / check.id).finished()]
         if missing:
-            N = count_params(run.run.model).multiplying
+            N = run.n_params
             warnings.append(
                 f"the learning rate of {run.name} (N = {N:,}), {run.run.train.optimizer.lr:.2e}, "
                 "was not checked at an end of the sweep. Two cheap runs at its shortest budget "
@@ -128,7 +124,7 @@ def _law_for(plan: Plan, home: Home) -> dict[str, Any] | None:
 
 def _inside(run: PlannedRun, law: dict[str, Any]) -> bool:
     low, high = law["support"]["N"]
-    return bool(low / _NEAR <= count_params(run.run.model).multiplying <= high * _NEAR)
+    return bool(low / NEAR <= run.n_params <= high * NEAR)
 
 
 def _judged(run: PlannedRun, checks: list[PlannedRun], home: Home) -> str:

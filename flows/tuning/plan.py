@@ -38,7 +38,7 @@ def search_box(spec: TuneSpec, model: ModelConfig) -> list[Dimension]:
     rules: dict[str, list[float]] = {"lr": [], "batch_tokens": []}
     for tokens in spec.tokens:
         predicted = predictions(
-            n_params=counts.multiplying,
+            n_params=counts.n_params,
             n_params_non_embedding=counts.non_embedding,
             tokens=tokens,
         )

@@ -52,11 +52,9 @@ def finish_tune(
 ) -> TuneReport:
     """Write trials.csv, law.json and report.html into the study's folder, and mirror them."""
     table = trial_table(runs, home)
-    draft = folder / ".trials.csv.part"
-    table.write_csv(draft)
-    draft.replace(folder / "trials.csv")
+    write_whole(folder / "trials.csv", table.write_csv())
     ranges = {
-        count_params(width.model).multiplying: [
+        count_params(width.model).n_params: [
             Axis(dimension.name, dimension.low, dimension.high) for dimension in width.box
         ]
         for width in widths
@@ -73,11 +71,10 @@ def finish_tune(
         # A law of an earlier table must not stand beside a report that has none.
         (folder / "law.json").unlink(missing_ok=True)
     importances = {
-        f"N = {count_params(width.model).multiplying:,}": width.study.importances()
-        for width in widths
+        f"N = {count_params(width.model).n_params:,}": width.study.importances() for width in widths
     }
     page = study_page(spec.name, fit, verdict, table, importances)
-    page.write(folder / "report.html")
+    write_whole(folder / "report.html", page.html())
     planned = {run.id: run for _, run in runs}
     for run in planned.values():
         directory = RunDir(home.runs / run.id)

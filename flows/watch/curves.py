@@ -1,16 +1,12 @@
 """Read a sweep's curves as they grow."""
 
-import json
-import logging
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
+from flows.files import read_lines
 from flows.runs.directory import RunDir
-from llama_core.counting import count_params
 from sweeps.spec import PlannedRun
-
-log = logging.getLogger(__name__)
 
 # Width of a bin in log tokens: a bin ends at 3 % more tokens than it begins.
 _BIN = math.log(1.03)
@@ -38,27 +34,16 @@ class CurveReader:
         self._val_losses: dict[int, float] = {}
         cell = planned.cells[0]
         self._flops_per_token = cell.train_flops / cell.tokens
-        self._n_params = count_params(planned.run.model).multiplying
+        self._n_params = planned.n_params
 
     def read(self) -> None:
         """Read the rows written since the last call."""
-        try:
-            size = self._path.stat().st_size
-            if size < self._read_to:
-                # The curve was set aside and starts again.
-                self._read_to, self._lines, self._val_losses = 0, {}, {}
-            with self._path.open("rb") as handle:
-                handle.seek(self._read_to)
-                new = handle.read()
-        except FileNotFoundError:
-            return
-        whole = new[: new.rfind(b"\n") + 1]
-        self._read_to += len(whole)
-        for line in whole.splitlines():
-            try:
-                self._take(json.loads(line))
-            except ValueError:
-                log.warning("%s holds a line that is no row of a curve", self._path)
+        if self._read_to and (not self._path.exists() or self._path.stat().st_size < self._read_to):
+            # The curve was set aside, and starts again.
+            self._read_to, self._lines, self._val_losses = 0, {}, {}
+        for row, end in read_lines(self._path, self._read_to):
+            self._take(row)
+            self._read_to = end
 
     def _take(self, row: dict[str, Any]) -> None:
         if row["kind"] == "eval":

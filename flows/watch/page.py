@@ -19,7 +19,9 @@ from analysis.fit.curve_figures import draw_loss_curves, loss_curves_data
 from analysis.fit.isoflop import fit_isoflop
 from analysis.fit.isoflop_figures import draw_isoflop, isoflop_data
 from analysis.page import Page
+from flows.files import write_whole
 from flows.runs.directory import RunDir
+from flows.runs.state import TO_DO
 from flows.settings import Home
 from flows.watch.curves import CurveReader
 from flows.watch.progress import SweepProgress, progress_cells
@@ -99,20 +101,18 @@ def write_live_page(
         text = page.html(plotly=_plotly_beside(folder), script=script)
     else:
         text = page.html()
-    draft = folder / ".live.html.part"
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(folder / "live.html")
+    write_whole(folder / "live.html", text)
 
 
 def _headline(page: Page, progress: SweepProgress, now: float, ended: str | None) -> None:
     finished = progress.count("finished", "found")
-    failed = len(progress.runs) - finished - progress.count("training", "waiting", "interrupted")
+    failed = len(progress.runs) - finished - progress.count("training", *TO_DO)
     page.text(progress.title(), role="lead")
     page.key_figures(
         [
             (f"{finished} of {len(progress.runs)}", "runs finished"),
             (str(progress.count("training")), "training now"),
-            (str(progress.count("waiting", "interrupted")), "to do"),
+            (str(progress.count(*TO_DO)), "to do"),
             (str(failed), "failed"),
         ]
     )
@@ -148,7 +148,5 @@ def _plotly_beside(folder: Path) -> str:
     """Write plotly.js beside the page, once; returns its name."""
     path = folder / f"plotly-{version('plotly')}.js"
     if not path.exists():
-        draft = path.with_suffix(".part")
-        draft.write_text(get_plotlyjs(), encoding="utf-8")
-        draft.replace(path)
+        write_whole(path, get_plotlyjs())
     return path.name

@@ -3,12 +3,12 @@
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from flows.runs.directory import RunDir
+from flows.runs.state import TO_DO, RunState, run_state
 from flows.settings import Home
-from llama_core.counting import count_params
-from llama_core.schedule import steps_done, tokens_spent
+from llama_core.schedule import steps_done
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
@@ -18,8 +18,7 @@ class RunProgress:
     """One run at one moment.
 
     Attributes:
-        state: `found` (finished by an earlier sweep), `finished`, `training`, `waiting`,
-            `interrupted`, or the failure's name.
+        state: as `flows.runs.state` has it, or `found`: its result was there before the sweep.
         step: optimizer steps done, cooldown branches included, of `steps`.
         loss: newest loss, nats per token: of validation where a horizon has just ended, else of
             the last step's batch.
@@ -32,7 +31,7 @@ class RunProgress:
     run_id: str
     name: str
     n_params: int
-    state: str
+    state: RunState | Literal["found"]
     step: int
     steps: int
     loss: float | None
@@ -115,7 +114,7 @@ class SweepGauge:
         spent = 0.0
         for planned, run in zip(self._plan.runs, runs, strict=True):
             if planned.id not in self._found:
-                ended = run.state not in ("training", "waiting", "interrupted")
+                ended = run.state not in ("training", *TO_DO)
                 spent += planned.flops_spent * (1.0 if ended else run.step / run.steps)
         return spent
 
@@ -132,26 +131,23 @@ class SweepGauge:
 def read_run(planned: PlannedRun, directory: RunDir, *, found: bool = False) -> RunProgress:
     """One run's progress from its directory."""
     train = planned.run.train
-    steps = tokens_spent(train) // train.batch_tokens
-    rows = directory.tail()
+    steps = planned.steps
+    rows = directory.curve.tail()
     last = rows[-1] if rows else {}
     done = steps_done(train, last["horizon"], last["step"]) if rows else 0
-    result = directory.result()
     tokens_per_s = mfu = left_s = None
-    state: str
-    if result is not None:
-        state = "found" if found else result.status
-        done = steps if result.status == "finished" else done
-    elif directory.busy():
-        state = "training" if rows else "waiting"
+    state: RunState | Literal["found"] = run_state(directory)
+    if state == "finished":
+        done = steps
+    elif state == "training":
         tokens_per_s, mfu = _pace(rows, train.batch_tokens)
         left_s = (steps - done) * train.batch_tokens / tokens_per_s if tokens_per_s else None
-    else:
-        state = "interrupted" if rows else "waiting"
+    if found and state not in ("training", *TO_DO):
+        state = "found"
     return RunProgress(
         run_id=planned.id,
         name=planned.name,
-        n_params=count_params(planned.run.model).multiplying,
+        n_params=planned.n_params,
         state=state,
         step=done,
         steps=steps,

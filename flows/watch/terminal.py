@@ -18,7 +18,7 @@ _LOG_S = 60.0
 _STYLES = {
     "finished": "green",
     "training": "cyan",
-    "waiting": "dim",
+    "planned": "dim",
     "interrupted": "yellow",
     "found": "green dim",
 }
@@ -107,7 +107,7 @@ def _fold(runs: tuple[RunProgress, ...], room: int) -> tuple[list[RunProgress], 
     """
     if len(runs) <= room:
         return list(runs), []
-    rank = {"training": 0, "waiting": 3, "finished": 2, "found": 4}
+    rank = {"training": 0, "planned": 3, "finished": 2, "found": 4}
     order = sorted(range(len(runs)), key=lambda at: rank.get(runs[at].state, 1))
     chosen = set(order[:room])
     return (

@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +29,7 @@ from llama_core.corpus.prepared import (
 )
 from llama_core.corpus.shards import Manifest, ShardWriter, SourceEntry, SplitEntry
 from llama_core.corpus.tokenizer import Tokenizer
-from llama_core.files import sync_folder, write_durably
+from llama_core.files import scratch_folder, sync_folder, write_durably
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +59,10 @@ def prepare(config: CorpusConfig, home: Path, progress: Progress | None = None) 
         return find_corpus(home, digest)
     scratch_root = home / "corpora"
     scratch_root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".preparing-", dir=scratch_root) as scratch:
-        built = Path(scratch) / "corpus"
+    with scratch_folder(scratch_root) as scratch:
+        built = scratch / "corpus"
         built.mkdir()
-        digest = _Preparation(config, Path(scratch), built, progress or log.info).run()
+        digest = _Preparation(config, scratch, built, progress or log.info).run()
         _publish(built, folder_of(home, digest))
     request.parent.mkdir(exist_ok=True)
     write_durably(request, digest.encode())

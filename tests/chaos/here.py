@@ -138,7 +138,7 @@ def _damaged(
         if not begun:
             break
         for run in begun[: times - injected]:
-            damage(run.checkpoints / f"{run.standing()}.safetensors")
+            damage(run.checkpoints / f"{run.newest_checkpoint()}.safetensors")
             injected += 1
     with stage.sweep(home) as sweep:
         stage.finish(sweep)
@@ -152,7 +152,7 @@ def loss_nan(stage: Stage, undisturbed: Path, plan: Plan, times: int) -> Outcome
     home = stage.new_home()
     begun = _interrupt_with_checkpoint(stage, home)[:times]
     for run in begun:
-        tensors = run.checkpoints / f"{run.standing()}.safetensors"
+        tensors = run.checkpoints / f"{run.newest_checkpoint()}.safetensors"
         state = load_file(tensors)
         for name, tensor in state.items():
             if "weight." in name:
@@ -182,7 +182,7 @@ def _interrupt_with_checkpoint(stage: Stage, home: Path) -> list[RunDir]:
     wait_for(lambda: nobody_trains(home), 60)
     runs = [RunDir(path) for path in _runs(home)]
     # The mark of a run that is done has no tensors that matter.
-    return [run for run in runs if run.result() is None and run.standing()]
+    return [run for run in runs if run.result() is None and run.newest_checkpoint()]
 
 
 def twins(stage: Stage, undisturbed: Path, plan: Plan, times: int) -> Outcome:
@@ -206,7 +206,7 @@ def clock_set_back(stage: Stage, undisturbed: Path, plan: Plan, times: int) -> O
             injected += 1
             clock.write_text(str(injected * DAY_S))
         stage.finish(sweep)
-    stamps = [row["at"] for run in _runs(home) for row in RunDir(run).rows()]
+    stamps = [row["at"] for run in _runs(home) for row in RunDir(run).curve.rows()]
     assert max(stamps) - min(stamps) > DAY_S / 2, "no training saw the clock move"
     return judge("the clock set back a day", injected, [home], undisturbed, plan)
 

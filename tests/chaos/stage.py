@@ -177,7 +177,7 @@ def truth(run: RunDir) -> tuple[Any, ...]:
     result = run.result()
     curve = [
         (row["kind"], row["step"], row["horizon"], row.get("loss"), row.get("val_loss"))
-        for row in run.rows()
+        for row in run.curve.rows()
     ]
     return result.status if result else None, result.observations if result else (), curve
 

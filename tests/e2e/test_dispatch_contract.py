@@ -99,7 +99,7 @@ def run_contents(path):
     run = RunDir(path)
     files = {"spec.json": run.spec_path.read_text(), "placement.json": run.placement().model_dump()}
     files |= {file.name: file.read_bytes() for file in path.glob("final_*.safetensors")}
-    files["curve"] = [without(row) for row in run.rows()]
+    files["curve"] = [without(row) for row in run.curve.rows()]
     files["result"] = without(json.loads(run.result_path.read_text()))
     files["checkpoints"] = sorted(file.name for file in run.checkpoints.iterdir())
     return files

@@ -16,7 +16,7 @@ import pytest
 from flows.health.databases import databases, inspect
 from flows.runs.directory import RunDir
 from flows.settings import Settings, open_home
-from flows.stack.processes import noted
+from flows.stack.processes import registered
 from flows.stack.servers import free_port, healthy
 from tests.conftest import ROOT, bare_environment
 
@@ -124,7 +124,7 @@ def metrics(path):
 
 
 def named(ours, name):
-    return next(process for process in noted(ours[1]) if process.name == name)
+    return next(process for process in registered(ours[1]) if process.name == name)
 
 
 def test_a_home_that_is_well_is_left_as_it_is(swept, doctor):
@@ -183,6 +183,20 @@ def test_a_damaged_database_of_prefect_is_set_aside_under_its_server(stack, ours
     deployed = prefect(ours, "deployment", "ls")
     assert "train/run" in deployed
     assert "sweep/chinchilla" in deployed
+
+
+def test_a_stack_of_another_version_is_found_and_up_starts_it_again(stack, ours, doctor, command):
+    (ours[1].root / "deployed.json").write_text('{"root": "/elsewhere", "sha256": "older"}')
+    before = {process.name: process.pid for process in registered(ours[1])}
+    found, status = doctor()
+    assert (list(found), status) == (["deployments"], 1)
+    done = command("up", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert "another version" in done.stderr
+    after = {process.name: process.pid for process in registered(ours[1])}
+    assert set(after) == set(before)
+    assert not set(after.values()) & set(before.values())
+    assert doctor() == ({}, 0)
 
 
 def test_a_dead_and_a_hanging_server_are_started_again(stack, ours, doctor):

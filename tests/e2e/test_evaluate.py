@@ -245,7 +245,7 @@ def test_questions_that_are_not_there_are_named_and_the_rest_is_asked(evaluate, 
     )  # fmt: skip
     assert done.returncode == 1
     assert json.loads(done.stdout)["results"] == []
-    assert "PIQA cannot be asked" in done.stderr
+    assert "PIQA cannot be run" in done.stderr
     assert "HF_HOME" in done.stderr
     assert "not evaluated: PIQA" in done.stderr
 

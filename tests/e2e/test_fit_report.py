@@ -21,7 +21,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 def test_the_report_draws_every_figure_without_a_network(tmp_path: Path) -> None:
     page = tmp_path / "fit.html"
     runs = normalise(table(*isoflops(), noise=0.002))
-    fit_page(fit_table(runs, FitOptions(bootstrap=50)), title="Fit").write(page)
+    page.write_text(fit_page(fit_table(runs, FitOptions(bootstrap=50)), title="Fit").html())
     assert CHROMIUM is not None
     dom = subprocess.run(
         [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~0",

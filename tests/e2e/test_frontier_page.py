@@ -39,7 +39,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "retrodiction.html"
-    retrodict_page(retrodict(published.six_laws()), level=0.8).write(path)
+    path.write_text(retrodict_page(retrodict(published.six_laws()), level=0.8).html())
     return path
 
 

@@ -59,7 +59,7 @@ def test_8_workers_train_100_runs_with_0_errors_0_lost_and_0_doubled(stack, clus
     assert len(runs) == RUNS
     assert all(run.finished() for run in runs)
     for run in runs:
-        steps = [row["step"] for row in run.rows() if row["kind"] == "step"]
+        steps = [row["step"] for row in run.curve.rows() if row["kind"] == "step"]
         assert steps == list(range(1, len(steps) + 1))
     states = query(cluster, "prefect", "SELECT name, state_type FROM flow_run")
     assert Counter(state for _, state in states) == {"COMPLETED": RUNS + 1}

@@ -21,6 +21,7 @@ from flows.runs.directory import RunDir
 from flows.settings import Home
 from flows.training.warm import WarmSlot
 from llama_core.config import Placement
+from llama_core.place import newest_place
 from sweeps.load import load_spec
 from tests.conftest import COMMAND, bare_environment
 
@@ -59,23 +60,23 @@ def twin(home, run, tmp_path):
 
 
 def wait_for_rows(run, process, count):
-    while process.poll() is None and sum(1 for _ in run.rows()) < count:
+    while process.poll() is None and sum(1 for _ in run.curve.rows()) < count:
         time.sleep(0.02)
 
 
 def stop_behind_a_checkpoint(home, run):
-    """SIGTERM in the middle keeps every step: a checkpoint is named by how many there were."""
+    """SIGTERM in the middle keeps every step: the checkpoint has all of them."""
     process = start(home, run)
     wait_for_rows(run, process, 60)
     process.send_signal(signal.SIGTERM)
     assert process.wait() == INTERRUPTED
-    steps = sum(row["kind"] == "step" for row in run.rows())
-    assert int(run.standing().partition("-")[0]) == steps
+    steps = sum(row["kind"] == "step" for row in run.curve.rows())
+    assert newest_place(run.checkpoints).steps_taken == steps
     assert not run.lease_path.exists()
 
 
 def same_training(run, other):
-    rows = [list(found.rows()) for found in (run, other)]
+    rows = [list(found.curve.rows()) for found in (run, other)]
     for found in rows:
         for row in found:
             # Times and speeds are the machine's, all else is the run's.
@@ -110,7 +111,7 @@ def trained_meanwhile(slot, copy):
     log = copy.path / "output.log"
     waiting = threading.Thread(target=lambda: ends.append(slot.train(copy.id, log)))
     waiting.start()
-    assert wait_until(lambda: copy.curve_path.exists() and any(copy.rows()), 60)
+    assert wait_until(lambda: copy.curve_path.exists() and any(copy.curve.rows()), 60)
     return psutil.Process(json.loads(copy.lease_path.read_bytes())["pid"]), waiting, ends
 
 
@@ -150,7 +151,7 @@ def test_a_slot_that_is_stopped_takes_its_training_along_behind_a_checkpoint(slo
     assert ends == [INTERRUPTED]
     assert not training.is_running()
     assert copy.result() is None
-    assert copy.standing()
+    assert copy.newest_checkpoint()
     # A stopped slot trains nothing more.
     assert slot.train(copy.id, copy.path / "output.log") == INTERRUPTED
 
@@ -195,7 +196,7 @@ def test_a_slot_tells_why_a_training_failed(slot):
 
 def test_sigkill_at_random_moments_leaves_no_trace_in_curve_or_weights(home, undisturbed, tmp_path):
     other, copy = twin(home, undisturbed, tmp_path)
-    total = sum(1 for _ in undisturbed.rows())
+    total = sum(1 for _ in undisturbed.curve.rows())
     moments = sorted(random.Random(0).sample(range(20, total - 20), 3))
     for count in moments:
         process = start(other, copy)
@@ -222,7 +223,9 @@ def test_sigterm_stops_two_ranks_that_go_on_later(home, undisturbed, tmp_path):
     stop_behind_a_checkpoint(other, copy)
     assert not processes(other, "flows.training.ranks")
     assert start(other, copy).wait() == 0
-    told = [[(row["step"], row["horizon"]) for row in run.rows()] for run in (undisturbed, copy)]
+    told = [
+        [(row["step"], row["horizon"]) for row in run.curve.rows()] for run in (undisturbed, copy)
+    ]
     assert told[0] == told[1]
     for one, two in zip(undisturbed.result().observations, copy.result().observations, strict=True):
         # Two ranks add up in another order than one.

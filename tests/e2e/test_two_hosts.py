@@ -149,7 +149,7 @@ def test_a_run_begun_on_a_host_that_dies_is_finished_by_another_to_the_bit(
         end(dying)
         begun = RunDir(first.home / "runs" / run_id)
         assert not begun.settled()
-        rows = sum(1 for _ in begun.rows())
+        rows = sum(1 for _ in begun.curve.rows())
         assert rows > 0
         living = worker(second, common, tmp_path)
         undo.callback(end, living)
@@ -227,7 +227,7 @@ def table(home):
 
 def losses(folder):
     run = RunDir(folder)
-    curve = [(row["kind"], row["step"], row.get("loss")) for row in run.rows()]
+    curve = [(row["kind"], row["step"], row.get("loss")) for row in run.curve.rows()]
     return curve, [found.weights_sha256 for found in run.result().observations]
 
 

@@ -40,7 +40,7 @@ def test_counts_are_the_modules_for_any_shape(model):
     counts = count_params(model)
     assert sum(w.numel() for w in weights.values()) == counts.total
     embedding = weights["embed_tokens.weight"].numel()
-    assert counts.multiplying == counts.non_embedding + embedding
+    assert counts.n_params == counts.non_embedding + embedding
 
 
 @given(model=models())

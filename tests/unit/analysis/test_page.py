@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import plotly.graph_objects as go
 import polars as pl
 import pytest
@@ -59,10 +57,3 @@ def test_a_frame_shows_four_digits_and_none() -> None:
     html = page.html()
     for cell in ("1.235", "–", "12,345"):
         assert cell in html
-
-
-def test_the_file_appears_whole(tmp_path: Path) -> None:
-    path = tmp_path / "page.html"
-    Page("p").write(path)
-    assert path.read_text(encoding="utf-8").endswith("</html>")
-    assert list(tmp_path.iterdir()) == [path]

@@ -3,7 +3,17 @@
 import pytest
 from pydantic import ValidationError
 
-from flows.settings import HomeError, Settings, masked, note_addresses, open_home, open_settings
+from flows import settings as module
+from flows.settings import (
+    HomeError,
+    Settings,
+    checkout,
+    masked,
+    note_addresses,
+    open_home,
+    open_settings,
+)
+from tests.conftest import ROOT
 
 
 def test_servers_bind_to_loopback_by_default(monkeypatch):
@@ -32,6 +42,12 @@ def test_a_shell_that_does_not_know_the_ports_finds_the_stack(monkeypatch, tmp_p
     assert (open_settings().prefect_port, open_settings().mlflow_port) == (4444, 5333)
     (tmp_path / "addresses.json").write_text("{torn")
     assert open_settings().mlflow_port == 5000
+
+
+def test_the_root_is_the_folder_of_the_packages_and_without_prefect_yaml_no_checkout(tmp_path):
+    assert module.ROOT == ROOT
+    assert checkout() == ROOT
+    assert checkout(tmp_path) is None
 
 
 def test_a_port_out_of_range_is_refused(monkeypatch):

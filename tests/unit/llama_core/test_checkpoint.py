@@ -1,13 +1,17 @@
 """Checkpoints of several writers; those of one are tested with the loop that writes them."""
 
+import hashlib
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save
 
-from llama_core.checkpoint import Checkpoint, CheckpointStore, Place
+from llama_core.checkpoint import Checkpoint, CheckpointStore
 from llama_core.files import write_durably
+from llama_core.place import Place, newest_place
 from tests.disk import DiskOrder
 
 WHOLE = {"weight.a": torch.arange(15.0).view(5, 3), "weight.b": torch.ones(1, 2)}
@@ -19,25 +23,25 @@ def stores(folder: Path) -> list[CheckpointStore]:
     ]
 
 
-def part(rank: int, walked: int) -> Checkpoint:
+def part(rank: int, steps: int) -> Checkpoint:
     """Rank 0 holds three rows of five and all of one; and, alone, what is not sharded."""
     rows = slice(None, 3) if rank == 0 else slice(3, None)
     tensors = {"weight.a": WHOLE["weight.a"][rows].clone()}
     tensors["weight.b"] = WHOLE["weight.b"] if rank == 0 else torch.ones(0, 2)
     if rank == 0:
-        tensors["step"] = torch.tensor(float(walked))
-    return Checkpoint(Place(0, walked, walked), tensors, {})
+        tensors["step"] = torch.tensor(float(steps))
+    return Checkpoint(Place(0, steps, steps), tensors, {})
 
 
-def write(folder: Path, walked: int) -> str:
+def write(folder: Path, steps: int) -> str:
     """Both ranks at once, as they do; the name."""
     leader, other = stores(folder)
     with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(leader.write, part(0, walked))
-        other.write(part(1, walked))
+        waiting = pool.submit(leader.write, part(0, steps))
+        other.write(part(1, steps))
         waiting.result()
-    leader.commit(part(0, walked).name)
-    return part(0, walked).name
+    leader.commit(part(0, steps).name)
+    return part(0, steps).name
 
 
 def test_shards_of_two_ranks_are_one_checkpoint_to_a_single_reader(tmp_path):
@@ -49,7 +53,7 @@ def test_shards_of_two_ranks_are_one_checkpoint_to_a_single_reader(tmp_path):
         assert torch.equal(found.tensors[name], tensor)
 
 
-def test_a_damaged_shard_of_any_rank_is_passed_over_by_name(tmp_path):
+def test_a_damaged_shard_of_any_rank_is_skipped_by_name(tmp_path):
     older = write(tmp_path, 1)
     newest = write(tmp_path, 2)
     shard = tmp_path / f"{newest}.1-of-2.safetensors"
@@ -65,8 +69,8 @@ def test_a_damaged_shard_of_any_rank_is_passed_over_by_name(tmp_path):
 
 
 def test_only_the_last_checkpoints_leave_files(tmp_path):
-    for walked in range(1, 5):
-        write(tmp_path, walked)
+    for steps in range(1, 5):
+        write(tmp_path, steps)
     files = {path.name.partition(".")[0] for path in tmp_path.iterdir()}
     assert files == {part(0, 3).name, part(0, 4).name}
     assert len(list(tmp_path.iterdir())) == 2 * 3
@@ -77,7 +81,7 @@ def test_a_leader_whose_other_rank_never_writes_can_be_told_to_wait_no_longer(tm
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(leader.write, part(0, 1))
         leader.abandon()
-        with pytest.raises(InterruptedError, match="given up"):
+        with pytest.raises(InterruptedError, match="abandoned"):
             waiting.result(timeout=30)
     assert leader.newest().checkpoint is None
     assert not list(tmp_path.iterdir())
@@ -87,6 +91,37 @@ def test_shards_that_do_not_come_are_an_error_that_says_where_they_belong(tmp_pa
     monkeypatch.setattr("llama_core.checkpoint._SHARDS_TIMEOUT_S", 0.0)
     with pytest.raises(TimeoutError, match="a checkpoint folder they all see"):
         stores(tmp_path)[0].write(part(0, 1))
+
+
+def test_a_checkpoint_of_the_format_before_places_had_names_is_still_read(tmp_path):
+    """The header of v1.3, whose place calls the steps taken `walked`."""
+    tensors = save({"weight.a": WHOLE["weight.a"]})
+    (tmp_path / "000000046-002.safetensors").write_bytes(tensors)
+    header = {
+        "version": 1,
+        "identity": "run",
+        "place": {"segment": 2, "step": 40, "walked": 46},
+        "notes": {"guard": {}},
+        "sha256": hashlib.sha256(tensors).hexdigest(),
+    }
+    (tmp_path / "000000046-002.json").write_text(json.dumps(header))
+    # A kill of that version left a draft, which is removed.
+    (tmp_path / "000000050-002.safetensors.writing").write_bytes(b"")
+    found = CheckpointStore(tmp_path, identity="run", keep=2).newest()
+    assert found.skipped == ()
+    assert found.checkpoint.place == Place(segment=2, step=40, steps_taken=46)
+    assert found.checkpoint.name == "000000046-002"
+    assert torch.equal(found.checkpoint.tensors["weight.a"], WHOLE["weight.a"])
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_newest_place_is_that_of_the_newest_header_that_can_be_read(tmp_path):
+    assert newest_place(tmp_path / "nowhere") is None
+    for steps in (3, 9):
+        write(tmp_path, steps)
+    assert newest_place(tmp_path) == Place(0, 9, 9)
+    (tmp_path / f"{part(0, 9).name}.json").write_text('{"place": {"seg')
+    assert newest_place(tmp_path) == Place(0, 3, 3)
 
 
 def test_a_file_is_on_the_disk_before_it_has_its_name_and_so_is_the_name(tmp_path, monkeypatch):

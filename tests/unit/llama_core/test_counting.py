@@ -56,15 +56,15 @@ def test_training_costs_three_forward_passes_of_every_sequence():
 
 def test_the_usual_estimate_is_of_the_parameters_that_multiply_a_token():
     model = tiny()
-    assert flops_6nd(model, 1_000) == 6_000 * count_params(model).multiplying
+    assert flops_6nd(model, 1_000) == 6_000 * count_params(model).n_params
 
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_the_three_counts_differ_by_the_embedding_and_the_head(tied):
     model = tiny(tie_embeddings=tied)
     counts, table = count_params(model), model.vocab_size * model.d_model
-    assert counts.multiplying - counts.non_embedding == table
-    assert counts.total - counts.multiplying == (0 if tied else table)
+    assert counts.n_params - counts.non_embedding == table
+    assert counts.total - counts.n_params == (0 if tied else table)
 
 
 @pytest.mark.parametrize(("length", "blocks"), [(1, 1), (191, 1), (192, 2), (193, 2), (1024, 2)])

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from llama_core.config import Wsd
-from llama_core.schedule import branch_tokens, cooldown_start, lr_multiplier, segments
+from llama_core.schedule import lr_multiplier, segments, steps_done, tokens_spent
 from tests.core_tools import BATCH_TOKENS, recipe
 
 
@@ -73,12 +73,29 @@ def test_a_run_of_one_step_is_all_cooldown():
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.25, 0.3, 0.5, 0.9])
-def test_branches_leave_the_trunk_where_the_plan_counts_them(fraction):
-    for steps in range(1, 200):
-        tokens = steps * BATCH_TOKENS
-        schedule = Wsd(horizons=(tokens,), cooldown_fraction=fraction)
-        planned = branch_tokens(schedule, tokens, BATCH_TOKENS)
-        assert cooldown_start(schedule, tokens, BATCH_TOKENS) * BATCH_TOKENS == planned
+def test_every_branch_is_paid_once_beside_the_trunk(fraction):
+    for short in range(1, 60):
+        schedule = Wsd(
+            horizons=(short * BATCH_TOKENS, 60 * BATCH_TOKENS), cooldown_fraction=fraction
+        )
+        cfg = recipe(1).model_copy(update={"schedule": schedule})
+        cooldown = max(1, round(fraction * short))
+        assert tokens_spent(cfg) == (60 + cooldown) * BATCH_TOKENS
+
+
+def test_steps_done_count_every_step_of_the_path_once_in_the_order_of_training():
+    cfg = recipe(10, 11, 40)
+    walked = [
+        steps_done(cfg, segment.horizon, step)
+        for segment in segments(cfg)
+        for step in range(segment.first_step + 1, segment.last_step + 1)
+    ]
+    assert walked == list(range(1, tokens_spent(cfg) // BATCH_TOKENS + 1))
+
+
+def test_a_step_that_is_not_on_the_path_is_refused():
+    with pytest.raises(ValueError, match="step 41 with horizon None is not on the path"):
+        steps_done(recipe(10, 40), None, 41)
 
 
 def test_a_cosine_that_is_all_warm_up_still_has_a_last_step():

@@ -47,7 +47,7 @@ def test_cells_out_of_the_ratio_bounds_are_left_to_other_sizes():
     spec = load_spec("demo")
     low, high = spec.grid.tokens_per_param
     for run in plan(spec, DATA).runs:
-        N = count_params(run.run.model).multiplying
+        N = run.n_params
         assert all(low <= cell.tokens / N <= high for cell in run.cells)
 
 
@@ -174,7 +174,7 @@ def test_a_spec_that_is_not_a_mapping_or_lacks_a_field_is_refused(tmp_path):
 
 def test_bounds_of_a_grid_are_still_within_it():
     model = shape(Ladder(widths=(32,)), 32, 512)
-    N, step = count_params(model).multiplying, train_flops(model, 128, 1024)
+    N, step = count_params(model).n_params, train_flops(model, 128, 1024)
     tokens, budget = 100 * 1024, 100.0 * step
     exact = {"tokens_per_param": (tokens / N, tokens / N), "min_tokens": tokens}
     for changes, kept in (({}, 1), ({"min_tokens": tokens + 1}, 0)):
@@ -230,7 +230,7 @@ def law(**changes):
 
 def test_a_fitted_law_gives_rate_and_batch_by_its_own_exponents():
     model = shape(Ladder(widths=(32,)), 32, 512)
-    N = count_params(model).multiplying
+    N = count_params(model).n_params
     found = rates(law(), model, tokens=2.0**24, seq_len=128)
     assert found.lr == pytest.approx(2.0 * N**-0.25 * 2.0 ** (-24 / 8))
     # Half of 4,096 is 16 sequences of 128.

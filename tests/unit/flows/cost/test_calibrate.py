@@ -15,7 +15,7 @@ from sweeps.cap import AssumedSpeed
 from sweeps.load import load_spec
 from sweeps.plan import Plan
 from sweeps.spec import DataRef
-from tests.fakes import finished_run, planned_run
+from tests.fakes import commit_checkpoint, finished_run, planned_run
 
 TIMING = Timing(
     step_s=0.01, blocks=(0.009, 0.01, 0.012), warm_s=0.5, eval_s_per_token=1e-5, checkpoint_s=0.0
@@ -126,7 +126,7 @@ def test_the_dearest_of_what_is_left_goes_first():
 
 
 def test_a_timing_is_good_for_six_hours(tmp_path, monkeypatch):
-    kept = calibrate._Kept(timing=TIMING, load_s=1.0, start_s=2.0, measured_at=1_000.0)
+    kept = calibrate._StoredTiming(timing=TIMING, load_s=1.0, start_s=2.0, measured_at=1_000.0)
     path = tmp_path / "timing.json"
     path.write_text(kept.model_dump_json())
     hours_s = 6 * 3600.0
@@ -154,9 +154,8 @@ def test_only_a_settled_run_is_left_out_of_an_estimate(tmp_path):
     write_whole(run.result_path, failure.model_dump_json())
     started = RunDir(tmp_path / "runs" / begun.id)
     started.create(begun)
-    started.checkpoints.mkdir()
-    (started.checkpoints / "000000023-002.json").write_text("{}")
-    found = calibrate.standing(plan_of(done, begun, failed), Home(tmp_path))
+    commit_checkpoint(started, 23)
+    found = calibrate.steps_kept_by_run(plan_of(done, begun, failed), Home(tmp_path))
     assert found == {done.id: None, begun.id: 23, failed.id: 0}
 
 

@@ -4,17 +4,16 @@ import pytest
 
 from flows.cost.estimate import Estimate, RunTime
 from flows.cost.ledger import CappedSweep, Ledger, capped
-from flows.runs.attempts import Spent, attempted
+from flows.runs.attempts import Spent, recording_attempt
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import RunDir, RunResult
 from flows.settings import Home
-from llama_core.config import Placement
 from sweeps.cap import FlopsCap, HoursCap, MoneyCap
 from sweeps.load import load_spec
 from sweeps.plan import Plan
 from sweeps.spec import DataRef
 from tests.disk import DiskOrder
-from tests.fakes import finished_run, planned_run, step
+from tests.fakes import commit_checkpoint, finished_run, planned_run, step
 
 SMALL, LARGE = planned_run(width=16), planned_run(width=48)
 
@@ -35,7 +34,7 @@ def train(home, planned, first, last):
     """Some steps, as an attempt that is then stopped."""
     run = RunDir(home.runs / planned.id)
     run.create(planned)
-    with attempted(run, home, Placement(device="cpu")):
+    with recording_attempt(run, home):
         curve = CurveWriter(run.curve_path)
         for number in range(first, last + 1):
             curve.append(step(number))
@@ -176,8 +175,7 @@ def capped_sweep(cap, ranks=1):
 def test_a_cap_on_flops_asks_only_for_the_steps_that_are_not_kept(home):
     train(home, SMALL, 1, 23)
     run = RunDir(home.runs / SMALL.id)
-    run.checkpoints.mkdir()
-    (run.checkpoints / "000000023-002.json").write_text("{}")
+    commit_checkpoint(run, 23)
     cap = capped(capped_sweep(FlopsCap(flops=1e12)), home, [])
     assert cap._budget.left_out == {
         SMALL.id: pytest.approx(SMALL.flops_spent / 2),
@@ -202,8 +200,7 @@ def test_hours_and_money_are_of_every_rank(home, cap, wanted):
 def test_a_refusal_asks_for_what_was_spent_and_what_is_left(home):
     cap = CappedSweep(sweep(), home, FlopsCap(flops=1.0 * LARGE.flops_spent), left(1.0))
     assert cap.admit(SMALL)
-    # Forty steps of the trunk stand for the whole path of 46, the first branch included.
-    train(home, SMALL, 1, 40)
+    finished_run(home.root, SMALL)
     cap.ended(SMALL, result(SMALL))
     assert not cap.admit(LARGE)
     both = SMALL.flops_spent + LARGE.flops_spent

@@ -3,7 +3,7 @@
 import pytest
 
 from flows.cost import quote as module
-from flows.cost.memory import USABLE, memory_gib
+from flows.cost.memory import MEMORY_SHARE, memory_gib
 from flows.cost.quote import quote
 from flows.settings import Home
 from llama_core.config import Placement
@@ -52,8 +52,8 @@ def test_memory_is_the_peak_of_a_step_in_gib():
 
 def test_on_a_small_gpu_as_many_rows_go_at_once_as_the_usable_share_holds():
     run = planned_run(width=64)
-    assert memory_gib(run, Placement(), peak(run, 8) / USABLE * 1.001) == peak(run, 8) / 2**30
-    assert memory_gib(run, Placement(), peak(run, 8) / USABLE * 0.999) == peak(run, 4) / 2**30
+    assert memory_gib(run, Placement(), peak(run, 8) / MEMORY_SHARE * 1.001) == peak(run, 8) / 2**30
+    assert memory_gib(run, Placement(), peak(run, 8) / MEMORY_SHARE * 0.999) == peak(run, 4) / 2**30
 
 
 def test_a_price_that_is_given_goes_before_the_caps_and_that_before_the_listed(asked):
@@ -82,7 +82,7 @@ def test_a_quote_foresees_what_the_cap_leaves_out(asked):
 
 
 def test_a_run_that_needs_more_than_the_gpu_has_is_warned_about(asked, monkeypatch):
-    room = 80e9 * USABLE / 2**30
+    room = 80e9 * MEMORY_SHARE / 2**30
     needs = {RUNS[0].id: room * 0.999, RUNS[1].id: room * 1.001}
     monkeypatch.setattr(module, "memory_gib", lambda run, *_: needs[run.id])
     warnings = asked(plan_of(dtype="bfloat16")).warnings

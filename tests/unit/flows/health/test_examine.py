@@ -4,6 +4,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -106,6 +107,25 @@ def test_only_drafts_of_dead_writers_go(home):
     assert not stale.exists()
     assert fresh.exists()
     assert list(check_leftovers(Settings(), Home(home.root), True)) == []
+
+
+def test_what_killed_writers_of_any_version_left_is_found_and_removed(home):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    run = home.runs / "0123"
+    run.mkdir(parents=True)
+    (run / f".scratch-ab12.{gone.pid}.part").mkdir()
+    (run / f".scratch-ab12.{gone.pid}.part" / "spec.json").touch()
+    # Older versions did not name the writer; two days without a change tell that it is gone.
+    old = [".arriving-x1y2", "lease.part", ".live.html.part", "000000001-000.safetensors.writing"]
+    for name in old:
+        (run / name).touch()
+        os.utime(run / name, (time.time() - 2 * 86_400,) * 2)
+    (run / "report.html.part").touch()
+    (run / "curve.jsonl").touch()
+    [finding] = check_leftovers(Settings(), home, True)
+    assert finding.done
+    assert sorted(path.name for path in run.iterdir()) == ["curve.jsonl", "report.html.part"]
 
 
 def test_the_tag_of_a_process_names_machine_and_pid():

@@ -9,12 +9,10 @@ from flows.mirror import publish as mirror_module
 from flows.mirror import sync as sync_module
 from flows.mirror.metrics import branch_metric, metric_points
 from flows.mirror.tracker import MlflowTracker
-from flows.runs.attempts import attempted, read_provenance
+from flows.runs.attempts import read_provenance, recording_attempt
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import RunDir
 from flows.settings import Home, Settings, open_home
-from llama_core.config import Placement
-from llama_core.counting import count_params
 from sweeps.spec import RunSpec
 from tests.disk import DiskOrder
 from tests.fakes import FakeTracker, evaluation, finished_run, planned_run, step
@@ -44,7 +42,7 @@ def test_every_integer_comes_back_exactly(tracker, sweep, tmp_path):
     run = finished_run(tmp_path, planned)
     tracker.publish(run, planned)
     params = tracker.params(sweep, run.id)
-    assert int(params["n_params"]) == count_params(planned.run.model).multiplying
+    assert int(params["n_params"]) == planned.n_params
     assert params["horizons"] == "20480,40960"
     points = tracker.curve(sweep, run.id, "loss/train_loss")
     assert [point.step for point in points] == list(range(1, 41))
@@ -105,7 +103,7 @@ def test_the_same_run_is_mirrored_for_every_sweep_it_belongs_to(tracker, sweep, 
 def test_mlflow_keeps_the_full_curve_as_an_artifact(mlflow_tracker, tmp_path):
     planned = planned_run(sweep="artifacts")
     run = finished_run(tmp_path, planned)
-    with attempted(run, Home(tmp_path), Placement(device="cpu")):
+    with recording_attempt(run, Home(tmp_path)):
         pass
     mlflow_tracker.publish(run, planned)
     client = mlflow_tracker._client
@@ -316,7 +314,7 @@ def test_a_curve_in_the_mirror_ends_when_the_training_did(mlflow_tracker, tmp_pa
     run = finished_run(tmp_path, planned)
     mlflow_tracker.publish(run, planned)
     info = mlflow_tracker._client.get_run(mlflow_tracker._find(sweep, run.id)).info
-    first, last = next(run.rows()), run.last_row()
+    first, last = next(run.curve.rows()), run.curve.last()
     assert (info.start_time, info.end_time) == (int(first["at"] * 1000), int(last["at"] * 1000))
 
 

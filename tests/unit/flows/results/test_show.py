@@ -6,10 +6,9 @@ from flows.files import write_whole
 from flows.plans.find import find_run
 from flows.plans.plan import sweep_folder
 from flows.results.show import run_document
-from flows.runs.attempts import attempted
+from flows.runs.attempts import recording_attempt
 from flows.runs.directory import RunDir
 from flows.settings import Home
-from llama_core.config import Placement
 from sweeps.load import load_spec
 from sweeps.plan import Plan
 from sweeps.spec import DataRef
@@ -80,7 +79,7 @@ def test_a_half_finished_run_tells_what_it_has_and_how_to_go_on(home):
     whole.result_path.unlink()
     lines = whole.curve_path.read_text().splitlines(keepends=True)
     whole.curve_path.write_text("".join(lines[:25]))
-    with attempted(whole, home, Placement(device="cpu")):
+    with recording_attempt(whole, home):
         pass
     told = run_document(whole, home)
     assert told["state"] == "interrupted"

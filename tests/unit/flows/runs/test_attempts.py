@@ -8,9 +8,9 @@ import pytest
 from flows.runs import attempts as module
 from flows.runs.attempts import (
     Spent,
-    attempted,
     read_attempts,
     read_provenance,
+    recording_attempt,
     spent,
     steps_kept,
     steps_seen,
@@ -21,7 +21,7 @@ from flows.runs.provenance import lock_sha256, packages
 from flows.settings import Home
 from llama_core.config import Placement
 from tests.disk import DiskOrder
-from tests.fakes import finished_run, planned_run, step
+from tests.fakes import commit_checkpoint, finished_run, planned_run, step
 
 CPU = Placement(device="cpu")
 
@@ -31,6 +31,7 @@ def run(tmp_path):
     planned = planned_run()
     directory = RunDir(tmp_path / "runs" / planned.id)
     directory.create(planned)
+    directory.place(CPU)
     return directory
 
 
@@ -41,13 +42,8 @@ def train(run, first, last):
     curve.close()
 
 
-def commit_checkpoint(run, walked):
-    run.checkpoints.mkdir(exist_ok=True)
-    (run.checkpoints / f"{walked:09d}-000.json").write_text("{}")
-
-
 def test_an_attempt_is_noted_from_start_to_end(run, tmp_path):
-    with attempted(run, Home(tmp_path), CPU):
+    with recording_attempt(run, Home(tmp_path)):
         [going] = read_attempts(run)
         train(run, 1, 10)
     [ended] = read_attempts(run)
@@ -64,14 +60,14 @@ def test_a_resumed_attempt_keeps_the_one_before_and_pays_for_what_it_repeats(run
     home = Home(tmp_path)
 
     def interrupted():
-        with attempted(run, home, CPU):
+        with recording_attempt(run, home):
             train(run, 1, 9)
             commit_checkpoint(run, 6)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    with attempted(run, home, CPU):
+    with recording_attempt(run, home):
         train(run, 10, 12)
     first, second = read_attempts(run)
     assert first.how.startswith("stopped: KeyboardInterrupt")
@@ -84,13 +80,13 @@ def test_a_resumed_attempt_keeps_the_one_before_and_pays_for_what_it_repeats(run
 
 
 def test_a_killed_attempt_ends_where_the_next_one_found_the_curve(run, tmp_path):
-    with attempted(run, Home(tmp_path), CPU):
+    with recording_attempt(run, Home(tmp_path)):
         train(run, 1, 7)
     lines = run.attempts_path.read_text().splitlines()
     # A kill leaves no end, and perhaps a torn line.
     run.attempts_path.write_text(lines[0] + "\n" + lines[1][:20])
     os.utime(run.curve_path, (2e9, 2e9))
-    with attempted(run, Home(tmp_path), CPU):
+    with recording_attempt(run, Home(tmp_path)):
         train(run, 8, 9)
     first, second = read_attempts(run)
     assert (first.how, first.steps_to) == ("killed", 7)
@@ -100,13 +96,13 @@ def test_a_killed_attempt_ends_where_the_next_one_found_the_curve(run, tmp_path)
 
 def test_other_packages_are_written_where_they_differ(run, tmp_path, monkeypatch):
     home = Home(tmp_path)
-    with attempted(run, home, CPU):
+    with recording_attempt(run, home):
         pass
     other = {**packages(), "torch": "9.9"}
     monkeypatch.setattr(module, "packages", lambda: other)
     changed = module.environment("cpu").model_copy(update={"lock_sha256": lock_sha256(other)})
     monkeypatch.setattr(module, "environment", lambda device: changed)
-    with attempted(run, home, CPU):
+    with recording_attempt(run, home):
         pass
     first, second = read_attempts(run)
     assert first.packages is None
@@ -115,7 +111,7 @@ def test_other_packages_are_written_where_they_differ(run, tmp_path, monkeypatch
 
 
 def test_the_provenance_names_all_that_made_the_run(run, tmp_path):
-    with attempted(run, Home(tmp_path), CPU):
+    with recording_attempt(run, Home(tmp_path)):
         pass
     found, spec = read_provenance(run), run.planned().run
     assert found.data_sha256 == spec.data.digest
@@ -138,14 +134,14 @@ def test_a_run_of_before_attempts_were_kept_is_read_all_the_same(tmp_path):
 
 def test_an_attempt_that_cannot_be_noted_does_not_stop_the_training(run, tmp_path):
     run.attempts_path.mkdir()
-    with attempted(run, Home(tmp_path), CPU):
+    with recording_attempt(run, Home(tmp_path)):
         train(run, 1, 2)
     assert steps_seen(run) == 2
 
 
 def test_a_start_is_on_the_disk_before_the_training_begins(run, tmp_path, monkeypatch):
     disk = DiskOrder(monkeypatch)
-    with attempted(run, Home(tmp_path), CPU):
+    with recording_attempt(run, Home(tmp_path)):
         assert disk.durable(run.attempts_path)
         assert disk.durable_from_its_renaming_on(run.provenance_path)
     assert disk.durable(run.attempts_path)

@@ -4,7 +4,6 @@ import os
 
 import pytest
 
-from flows.files import write_whole
 from flows.runs.curve import CurveBehindError, CurveWriter
 from flows.runs.directory import RunBusyError, RunDir
 from llama_core.config import Placement
@@ -21,7 +20,7 @@ def run(tmp_path):
 
 
 def steps(run):
-    return [(row["horizon"], row["step"]) for row in run.rows() if row["kind"] == "step"]
+    return [(row["horizon"], row["step"]) for row in run.curve.rows() if row["kind"] == "step"]
 
 
 def test_steps_repeated_after_a_resume_are_written_once(run):
@@ -45,7 +44,7 @@ def test_a_branch_repeated_after_a_resume_is_written_once(run):
         resumed.append(record)
     resumed.close()
     assert steps(run) == [(None, 1), (None, 2), (4096, 3), (4096, 4), (None, 3)]
-    assert sum(row["kind"] == "eval" for row in run.rows()) == 1
+    assert sum(row["kind"] == "eval" for row in run.curve.rows()) == 1
 
 
 def test_a_torn_last_line_is_cut_off_and_written_again(run):
@@ -55,7 +54,7 @@ def test_a_torn_last_line_is_cut_off_and_written_again(run):
     curve.close()
     whole = run.curve_path.read_bytes()
     run.curve_path.write_bytes(whole[:-20])
-    assert run.last_row()["step"] == 2
+    assert run.curve.last()["step"] == 2
     resumed = CurveWriter(run.curve_path)
     for number in range(1, 5):
         resumed.append(step(number))
@@ -89,7 +88,7 @@ def test_a_finished_run_tells_its_observations(tmp_path):
     run = finished_run(tmp_path, planned_run())
     assert run.finished()
     assert [found.tokens for found in run.result().observations] == [20_480, 40_960]
-    assert run.curve().height == 14 + 6 + 14 + 12
+    assert run.curve.steps().height == 14 + 6 + 14 + 12
 
 
 def test_the_placement_is_remembered_and_defaults_without_a_file(run):
@@ -98,19 +97,30 @@ def test_the_placement_is_remembered_and_defaults_without_a_file(run):
     assert run.placement() == Placement(threads=2)
 
 
-def test_a_file_is_written_whole_and_leaves_no_draft(tmp_path):
-    path = tmp_path / "file.json"
-    write_whole(path, "one")
-    write_whole(path, "two")
-    assert path.read_text() == "two"
-    assert list(tmp_path.iterdir()) == [path]
+def test_rows_behind_a_damaged_one_are_cut_off_and_written_again(run, caplog):
+    curve = CurveWriter(run.curve_path)
+    for number in range(1, 5):
+        curve.append(step(number))
+    curve.close()
+    lines = run.curve_path.read_bytes().splitlines(keepends=True)
+    run.curve_path.write_bytes(b"".join([*lines[:2], b"\0" * 20 + b"\n", lines[3]]))
+    resumed = CurveWriter(run.curve_path)
+    assert resumed.steps == 2
+    assert "is damaged" in caplog.text
+    for number in range(1, 6):
+        resumed.append(step(number))
+    resumed.close()
+    assert [number for _, number in steps(run)] == [1, 2, 3, 4, 5]
 
 
-def test_a_file_is_on_the_disk_before_it_has_its_name_and_so_is_the_name(tmp_path, monkeypatch):
-    disk, path = DiskOrder(monkeypatch), tmp_path / "result.json"
-    for text in ("first", "second, which is longer"):
-        write_whole(path, text)
-        assert disk.durable_from_its_renaming_on(path)
+def test_the_tail_of_a_long_curve_holds_whole_rows_up_to_the_newest(run):
+    curve = CurveWriter(run.curve_path)
+    for number in range(1, 101):
+        curve.append(step(number))
+    curve.close()
+    rows = run.curve.tail()
+    assert [row["step"] for row in rows] == list(range(101 - len(rows), 101))
+    assert 5 < len(rows) < 50
 
 
 def test_spec_and_placement_are_durable_once_they_are_there(run, monkeypatch):
@@ -133,7 +143,7 @@ def test_rows_are_durable_when_the_curve_is_synced_or_closed(run, monkeypatch, e
 
 def test_rows_of_another_process_are_made_durable_too(run, monkeypatch):
     disk = DiskOrder(monkeypatch)
-    run.sync_curve()  # no curve yet
+    run.curve.sync()  # no curve yet
     CurveWriter(run.curve_path).append(step(1))
-    run.sync_curve()
+    run.curve.sync()
     assert disk.durable(run.curve_path)

@@ -9,16 +9,16 @@ import pytest
 
 from flows.runs import lease
 from flows.runs.directory import RunDir
-from flows.runs.lease import LeaseWatch, beating
+from flows.runs.lease import LeaseWatch, heartbeat
 from tests.fakes import planned_run
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from flows.runs.lease import beating
+from flows.runs.lease import heartbeat
 from flows.runs.directory import RunDir
 run = RunDir(Path(sys.argv[1]))
-with run.locked(), beating(run):
+with run.locked(), heartbeat(run):
     while not run.lease_path.exists():
         time.sleep(0.01)
     print("held", flush=True)
@@ -84,7 +84,7 @@ def test_what_an_earlier_holder_left_says_nothing(run):
 
 
 def test_a_lease_is_written_and_removed(run):
-    with beating(run):
+    with heartbeat(run):
         while not run.lease_path.exists():
             pass
         assert json.loads(run.lease_path.read_text())["pid"] == lease.os.getpid()
@@ -94,7 +94,7 @@ def test_a_lease_is_written_and_removed(run):
 def test_a_lease_changes_while_it_is_held(run, monkeypatch):
     monkeypatch.setattr(lease, "_BEAT_S", 0.001)
     beats = set()
-    with beating(run):
+    with heartbeat(run):
         deadline = time.monotonic() + 5
         while len(beats) < 3 and time.monotonic() < deadline:
             if run.lease_path.exists():

@@ -1,7 +1,7 @@
 """Every deployment shipped, rendered as its worker would: processes, Docker, Kubernetes."""
 
 import asyncio
-import importlib
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -63,14 +63,28 @@ def rendered(file, name, monkeypatch):
 
 @pytest.mark.parametrize(("file", "name"), DEPLOYMENTS)
 def test_every_deployment_names_a_flow_and_renders_to_a_job(file, name, monkeypatch):
-    module, _, flow = deployment(file, name)["entrypoint"].partition(":")
-    module = module.removesuffix(".py").replace("/", ".")
+    module, _, flow = deployment(file, name)["entrypoint"].rpartition(".")
     assert isinstance(getattr(importlib.import_module(module), flow), Flow)
     made = rendered(file, name, monkeypatch)
     assert re.search(
         r"(prefect flow-run execute|prefect\.engine|flows\.training\.attend)", str(made.command)
     )
     assert not re.search(r"\{\{", made.model_dump_json()), "a placeholder is left"
+
+
+def test_every_module_that_a_command_names_is_there():
+    folders = ("flows", "llama_core", "sweeps", "bench", "tests")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.*")]
+    names = {
+        (name, path.name)
+        for path in [*files, ROOT / "pyproject.toml", ROOT / "Makefile"]
+        if path.suffix in ("", ".py", ".yaml", ".json", ".toml")
+        for name in re.findall(r"-m[\s\"',]+((?:flows|llama_core)[.\w]+)", path.read_text())
+    }
+    assert ("flows.training.attend", "prefect.yaml") in names
+    assert ("flows.training.child", "tuning_grid.py") in names
+    for name, file in names:
+        assert importlib.util.find_spec(name.rstrip(".")), f"{file} runs -m {name}"
 
 
 @pytest.mark.parametrize(("kind", "path"), [pair for pair in FILES.values() if pair[1]])

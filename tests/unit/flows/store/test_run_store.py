@@ -17,7 +17,7 @@ from flows.stack.servers import free_port, healthy, start_mlflow_server, stop, w
 from flows.store.contract import StoreError
 from flows.store.fsspec_store import FsspecStore
 from flows.store.mlflow_store import MlflowArtifacts
-from flows.store.push import pushed
+from flows.store.push import pushing_checkpoints
 from flows.store.run_store import RunStore, open_store
 from llama_core.config import Placement
 from llama_core.corpus.preparation import prepare
@@ -225,7 +225,7 @@ def test_a_path_from_the_store_that_is_no_runs_file_is_refused(name, tmp_path):
     told = json.loads(store.get(f"runs/{run.id}/{index}"))
     told["files"][name] = told["files"]["spec.json"]
     store.put(f"runs/{run.id}/{index}", json.dumps(told).encode())
-    with pytest.raises(StoreError, match="no run's file"):
+    with pytest.raises(StoreError, match="which runs do not have"):
         RunStore(store).pull(RunDir(tmp_path / "b" / "runs" / run.id))
     assert not (tmp_path / "escaped").exists()
 
@@ -258,7 +258,7 @@ def test_training_goes_on_without_the_store_and_catches_up(tmp_path, caplog, mon
     store = Breaking(memory_store(tmp_path), at=2)
     run = RunDir(tmp_path / "a" / "runs" / planned_run().id)
     run.create(planned_run())
-    with caplog.at_level(logging.INFO), pushed(RunStore(store), run):
+    with caplog.at_level(logging.INFO), pushing_checkpoints(RunStore(store), run):
         checkpoint(run, "000000001-000")
         wait_for(lambda: "trains on, the store is behind" in caplog.text)
         store._left = 1000
@@ -398,7 +398,7 @@ def test_the_index_to_fall_back_on_keeps_its_parts(tmp_path):
         store.put(f"runs/{run.id}/parts/{part}", b"flipped")
     other = RunDir(tmp_path / "b" / "runs" / run.id)
     RunStore(store).pull(other)
-    assert other.standing() == "000000040-003"
+    assert other.newest_checkpoint() == "000000040-003"
 
 
 def test_the_last_push_comes_after_those_of_the_checkpoints(tmp_path, monkeypatch):
@@ -414,7 +414,7 @@ def test_the_last_push_comes_after_those_of_the_checkpoints(tmp_path, monkeypatc
             order.append("end")
 
     monkeypatch.setattr("flows.store.push._push_checkpoints", push_checkpoints)
-    with pushed(Noting(), RunDir(tmp_path / "run")):
+    with pushing_checkpoints(Noting(), RunDir(tmp_path / "run")):
         pass
     assert order == ["checkpoint", "end"]
 
@@ -423,7 +423,7 @@ def test_a_checkpoint_that_is_being_written_is_not_pushed(tmp_path):
     store = memory_store(tmp_path)
     run = trained(tmp_path / "a", planned_run())
     run.result_path.unlink()
-    (run.checkpoints / "000000050-003.safetensors.writing").write_bytes(b"half")
+    (run.checkpoints / ".000000050-003.safetensors.77.part").write_bytes(b"half")
     (run.checkpoints / "000000050-003.json.pending").write_text("{}")
     RunStore(store).push(run)
     other = RunDir(tmp_path / "b" / "runs" / run.id)

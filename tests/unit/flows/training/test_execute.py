@@ -28,6 +28,7 @@ def run(tmp_path):
     planned = planned_run()
     directory = RunDir(tmp_path / "runs" / planned.id)
     directory.create(planned)
+    directory.place(CPU)
     return directory
 
 
@@ -61,14 +62,14 @@ def test_rows_before_a_checkpoint_are_durable_when_it_is_committed(run, training
         yield DivergedRecord(3, 3072, None, "loss is nan", 1.0)
 
     training.append(records())
-    train_in_process(run, Home(run.path.parent.parent), CPU)
+    train_in_process(run, Home(run.path.parent.parent))
     assert seen == [False, True]
     assert disk.durable_from_its_renaming_on(run.result_path)
 
 
 def test_a_finished_training_has_the_loss_of_every_horizon_in_its_result(run, training):
     training.append(path())
-    result = execute(run, Home(run.path.parent.parent), CPU)
+    result = execute(run, Home(run.path.parent.parent))
     assert (result.status, result.reason) == ("finished", "")
     assert [(seen.tokens, seen.val_loss) for seen in result.observations] == [
         (20_480, 3.0 + 1 / 20),
@@ -76,7 +77,7 @@ def test_a_finished_training_has_the_loss_of_every_horizon_in_its_result(run, tr
     ]
     assert run.result() == result
     # Settled: nothing is trained again.
-    assert execute(run, Home(run.path.parent.parent), CPU) == result
+    assert execute(run, Home(run.path.parent.parent)) == result
 
 
 def test_losses_of_an_earlier_sitting_are_in_the_result_too(run, training):
@@ -85,23 +86,23 @@ def test_losses_of_an_earlier_sitting_are_in_the_result_too(run, training):
     for record in records[:25]:
         curve.append(record)
     curve.close()
-    resumed = ResumeRecord(19, None, "000000025-002", (), 1.0)
+    resumed = ResumeRecord(19, 25, None, "000000025-002", (), 1.0)
     training.append([resumed, *records[24:]])
-    result = execute(run, Home(run.path.parent.parent), CPU)
+    result = execute(run, Home(run.path.parent.parent))
     assert [seen.tokens for seen in result.observations] == [20_480, 40_960]
-    assert sum(row["kind"] == "step" for row in run.rows()) == 46
+    assert sum(row["kind"] == "step" for row in run.curve.rows()) == 46
 
 
 def test_a_training_that_ends_without_a_horizons_loss_has_no_result(run, training):
     training.append([record for record in path() if record != evaluation(20)])
     with pytest.raises(CurveBehindError, match=r"\[40960\], and \[20480, 40960\]"):
-        train_in_process(run, Home(run.path.parent.parent), CPU)
+        train_in_process(run, Home(run.path.parent.parent))
     assert run.result() is None
 
 
 def test_a_diverged_training_says_why_and_has_the_losses_of_before(run, training):
     training.append([*path()[:21], DivergedRecord(15, 15_360, None, "loss is nan", 1.0)])
-    result = execute(run, Home(run.path.parent.parent), CPU)
+    result = execute(run, Home(run.path.parent.parent))
     assert (result.status, result.reason) == ("diverged", "loss is nan")
     assert [seen.tokens for seen in result.observations] == [20_480]
     assert run.settled()
@@ -114,8 +115,8 @@ def test_a_curve_behind_its_checkpoint_sets_the_checkpoints_aside_and_trains_ane
     curve = CurveWriter(run.curve_path)
     curve.append(step(1))
     curve.close()
-    training += [[ResumeRecord(5, None, "000000005-000", (), 1.0), step(6)], path()]
-    assert execute(run, Home(run.path.parent.parent), CPU).status == "finished"
+    training += [[ResumeRecord(5, 5, None, "000000005-000", (), 1.0), step(6)], path()]
+    assert execute(run, Home(run.path.parent.parent)).status == "finished"
     assert (run.path / "checkpoints-set-aside-0" / "000000005-000.json").exists()
     assert not training
 
@@ -124,15 +125,15 @@ def test_a_curve_that_is_behind_twice_is_an_error(run, training):
     run.checkpoints.mkdir()
     training += [[step(5)], [step(5)]]
     with pytest.raises(CurveBehindError, match="step 5 comes next"):
-        execute(run, Home(run.path.parent.parent), CPU)
+        execute(run, Home(run.path.parent.parent))
 
 
 def test_a_training_that_was_stopped_is_not_settled(run, training):
     training.append([step(1), StoppedRecord(1, 1024, None, 1.0)])
     with pytest.raises(Interrupted, match="at step 1"):
-        execute(run, Home(run.path.parent.parent), CPU)
+        execute(run, Home(run.path.parent.parent))
     assert run.result() is None
-    assert run.last_row()["step"] == 1
+    assert run.curve.last()["step"] == 1
 
 
 def test_memory_that_ran_out_is_a_result_and_a_bug_is_not(run, training):
@@ -141,8 +142,8 @@ def test_memory_that_ran_out_is_a_result_and_a_bug_is_not(run, training):
         raise error
 
     training.append(records(MemoryError("no room for logits\nand more")))
-    result = train_in_process(run, Home(run.path.parent.parent), CPU)
+    result = train_in_process(run, Home(run.path.parent.parent))
     assert (result.status, result.reason) == ("out_of_memory", "no room for logits")
     training.append(records(RuntimeError("shapes do not match")))
     with pytest.raises(RuntimeError, match="shapes"):
-        train_in_process(run, Home(run.path.parent.parent), CPU)
+        train_in_process(run, Home(run.path.parent.parent))

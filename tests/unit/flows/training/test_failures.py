@@ -24,6 +24,7 @@ def run(tmp_path):
     planned = planned_run()
     directory = RunDir(tmp_path / "runs" / planned.id)
     directory.create(planned)
+    directory.place(CPU)
     return directory
 
 
@@ -62,13 +63,14 @@ def test_a_full_disk_is_told_from_other_troubles():
 def test_out_of_memory_goes_on_with_half_the_rows_until_it_fits(run, tmp_path, monkeypatch):
     tried = []
 
-    def train(run, home, placement):
-        tried.append(placement.micro_batch_rows)
-        fits = placement.micro_batch_rows is not None and placement.micro_batch_rows <= 2
+    def train(run, home):
+        rows = run.placement().micro_batch_rows
+        tried.append(rows)
+        fits = rows is not None and rows <= 2
         return result(run, "finished" if fits else "out_of_memory")
 
     monkeypatch.setattr(execute, "_train", train)
-    ended = execute.execute(run, Home(tmp_path), CPU)
+    ended = execute.execute(run, Home(tmp_path))
     assert ended.status == "finished"
     # 1,024 tokens of 128 are 8 rows.
     assert tried == [None, 4, 2]
@@ -77,8 +79,9 @@ def test_out_of_memory_goes_on_with_half_the_rows_until_it_fits(run, tmp_path, m
 
 
 def test_out_of_memory_with_a_single_row_is_the_result(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(execute, "_train", lambda run, *_: result(run, "out_of_memory"))
-    ended = execute.execute(run, Home(tmp_path), CPU.model_copy(update={"micro_batch_rows": 1}))
+    run.place(CPU.model_copy(update={"micro_batch_rows": 1}))
+    monkeypatch.setattr(execute, "_train", lambda run, home: result(run, "out_of_memory"))
+    ended = execute.execute(run, Home(tmp_path))
     assert ended.status == "out_of_memory"
     assert run.result().status == "out_of_memory"
 
@@ -86,7 +89,7 @@ def test_out_of_memory_with_a_single_row_is_the_result(run, tmp_path, monkeypatc
 def test_a_full_disk_is_waited_for_and_then_gone_on_with(run, tmp_path, monkeypatch):
     free, tries = iter([0, 2**10, 2**40]), []
 
-    def train(run, home, placement):
+    def train(run, home):
         tries.append(1)
         if len(tries) == 1:
             raise FULL
@@ -97,7 +100,7 @@ def test_a_full_disk_is_waited_for_and_then_gone_on_with(run, tmp_path, monkeypa
     monkeypatch.setattr(
         failures.shutil, "disk_usage", lambda path: SimpleNamespace(free=next(free))
     )
-    assert execute.execute(run, Home(tmp_path), CPU).status == "finished"
+    assert execute.execute(run, Home(tmp_path)).status == "finished"
     assert next(free, None) is None
 
 
@@ -111,13 +114,13 @@ def test_a_disk_that_stays_full_ends_the_patience(run, monkeypatch):
 def test_a_bug_is_not_tried_again(run, tmp_path, monkeypatch):
     tries = []
 
-    def train(run, home, placement):
+    def train(run, home):
         tries.append(1)
         raise KeyError("matmul")
 
     monkeypatch.setattr(execute, "_train", train)
     with pytest.raises(KeyError):
-        execute.execute(run, Home(tmp_path), CPU)
+        execute.execute(run, Home(tmp_path))
     assert len(tries) == 1
 
 
@@ -146,6 +149,8 @@ def test_patience_is_ten_minutes_over_all_waits_together(run, monkeypatch):
 
 
 def test_rows_are_halved_down_to_one(run):
-    placements = [Placement(device="cpu", micro_batch_rows=rows) for rows in (8, 3, 2, 1)]
-    found = [failures.smaller_batches(run, placement) for placement in placements]
-    assert [one and one.micro_batch_rows for one in found] == [4, 1, 1, None]
+    for rows, smaller in ((8, 4), (3, 1), (2, 1)):
+        run.place(CPU.model_copy(update={"micro_batch_rows": rows}))
+        assert failures.smaller_batches(run).micro_batch_rows == smaller
+    run.place(CPU.model_copy(update={"micro_batch_rows": 1}))
+    assert failures.smaller_batches(run) is None

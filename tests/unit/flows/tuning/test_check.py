@@ -13,7 +13,6 @@ from flows.plans.fitted_law import with_fitted_law
 from flows.runs.directory import Observation, RunDir, RunResult
 from flows.settings import Home
 from flows.tuning.check import add_tuned, tuned, tuned_lines
-from llama_core.counting import count_params
 from sweeps.load import load_spec
 from sweeps.plan import plan
 from sweeps.rate_checks import check_command, check_runs, extremes
@@ -56,7 +55,7 @@ def by_law(home, *overrides):
 def test_a_run_holds_the_laws_numbers_at_the_middle_of_its_budgets(home):
     planned = by_law(home)
     for run in planned.runs:
-        N = count_params(run.run.model).multiplying
+        N = run.n_params
         assert run.run.train.optimizer.lr == pytest.approx(2 * N**-0.5)
         middle = (run.cells[0].tokens * run.cells[-1].tokens) ** 0.5
         # The batch is rounded to whole sequences of 128, budgets afterwards to whole batches.

@@ -15,7 +15,6 @@ from flows.watch.curves import CurveReader
 from flows.watch.page import LivePage, write_live_page
 from flows.watch.progress import RunProgress, SweepGauge, SweepProgress, ago, read_run, span
 from flows.watch.terminal import TableWatcher, progress_table
-from llama_core.counting import count_params
 from sweeps.load import load_spec
 from sweeps.plan import plan
 from sweeps.spec import DataRef
@@ -62,7 +61,7 @@ def test_a_sweep_counts_only_what_was_missing_when_it_began(tmp_path):
     gauge = SweepGauge(planned, Home(tmp_path), planned.runs[1:])
     assert gauge.read().share == 0
     assert gauge.read().left_s is None
-    assert [run.state for run in gauge.read().runs[1:]] == ["waiting"] * (len(planned.runs) - 1)
+    assert [run.state for run in gauge.read().runs[1:]] == ["planned"] * (len(planned.runs) - 1)
     assert SweepGauge(planned, Home(tmp_path), []).read().share == 1
 
 
@@ -74,7 +73,7 @@ def test_a_span_is_told_in_the_units_people_use(seconds, text):
     assert span(seconds) == text
 
 
-def many(count, state="waiting"):
+def many(count, state="planned"):
     run = RunProgress("id", "d64", 1_000_000, state, 5, 10, 3.2, None)
     return [replace(run, name=f"d{number}") for number in range(count)]
 
@@ -106,7 +105,7 @@ def test_what_does_not_fit_is_counted_and_what_trains_is_seen():
     text = "\n".join(lines)
     assert text.count("training") == 3
     assert text.count(" failed ") == 1
-    assert "waiting" in lines[-1]
+    assert "planned" in lines[-1]
     assert "40 found" in lines[-1]
 
 
@@ -159,7 +158,7 @@ def test_the_valleys_grow_while_a_run_still_trains(tmp_path):
     reader.read()
     [row] = reader.observation_rows()
     assert row["val_loss"] == pytest.approx(3.05)
-    assert row["n_params"] == count_params(planned.run.model).multiplying
+    assert row["n_params"] == planned.n_params
 
 
 def test_a_full_disk_stops_no_sweep_by_its_page(tmp_path, monkeypatch, caplog):
@@ -177,7 +176,7 @@ def test_the_table_watcher_draws_what_is_on_disk(tmp_path):
     out = io.StringIO()
     with TableWatcher(Console(file=out, width=100), Home(tmp_path)) as watcher:
         watcher.begin(planned, list(planned.runs))
-    assert out.getvalue().count("waiting") == len(planned.runs)
+    assert out.getvalue().count("planned") == len(planned.runs)
     assert ago(None) == "–"
 
 
@@ -192,7 +191,7 @@ def test_a_log_gets_a_line_a_minute_and_the_table_at_the_end(tmp_path, monkeypat
         lines = out.getvalue().splitlines()
         assert len(lines) == 2
         assert all(line.startswith("sweep smoke: ") for line in lines)
-    assert "waiting" in out.getvalue()
+    assert "planned" in out.getvalue()
 
 
 def half_done(tmp_path, monkeypatch):
@@ -219,7 +218,7 @@ def test_time_left_is_that_of_what_is_left_at_the_pace_since_the_start(tmp_path,
     # Ten of 46 steps in 20 s, after four that were there at the start.
     assert found.share == pytest.approx(14 / 46)
     assert found.left_s == pytest.approx(20.0 * 32 / 10)
-    assert (found.count("found"), found.count("interrupted", "waiting")) == (1, 1)
+    assert (found.count("found"), found.count("interrupted", "planned")) == (1, 1)
 
 
 @pytest.mark.parametrize("status", ["failed", "diverged", "out_of_memory"])

@@ -1,0 +1,97 @@
+"""Files are replaced whole, and append-only files survive a torn line."""
+
+import json
+import logging
+
+import pytest
+
+from flows.files import LineWriter, append_line, read_lines, write_whole
+from llama_core.files import replacing, scratch_folder
+from tests.disk import DiskOrder
+
+
+def rows(path):
+    return [row for row, _ in read_lines(path)]
+
+
+def test_a_file_is_written_whole_and_leaves_no_draft(tmp_path):
+    path = tmp_path / "file.json"
+    write_whole(path, "one")
+    write_whole(path, "zwei – ü")
+    assert path.read_text(encoding="utf-8") == "zwei – ü"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_file_that_could_not_be_written_keeps_its_old_content(tmp_path, durable):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def write():
+        with replacing(path, durable=durable) as file:
+            file.write(b"half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_scratch_folder_is_gone_after_its_block(tmp_path):
+    with scratch_folder(tmp_path) as folder:
+        (folder / "file").write_text("x")
+        assert list(tmp_path.iterdir()) == [folder]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_does_not_exist_has_no_rows(tmp_path):
+    assert rows(tmp_path / "none.jsonl") == []
+
+
+def test_a_torn_last_line_is_skipped_in_silence_and_cut_off_by_the_next(tmp_path, caplog):
+    path = tmp_path / "rows.jsonl"
+    append_line(path, {"n": 1})
+    with path.open("ab") as file:
+        file.write(b'{"n": 2')
+    assert rows(path) == [{"n": 1}]
+    append_line(path, {"n": 3})
+    assert rows(path) == [{"n": 1}, {"n": 3}]
+    assert path.read_bytes().count(b"\n") == 2
+    assert not caplog.records
+
+
+def test_a_damaged_line_in_the_middle_is_reported_and_skipped_or_ends_the_reading(tmp_path, caplog):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"n":1}\n{"n":\n{"n":3}\n')
+    with caplog.at_level(logging.WARNING):
+        assert rows(path) == [{"n": 1}, {"n": 3}]
+    assert f"{path}: the line that ends at byte 14 is damaged" in caplog.text
+    assert [row for row, _ in read_lines(path, stop_at_damage=True)] == [{"n": 1}]
+    # An append keeps what follows the damage.
+    append_line(path, {"n": 4})
+    assert rows(path) == [{"n": 1}, {"n": 3}, {"n": 4}]
+
+
+def test_reading_goes_on_from_the_offset_of_the_last_row(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    for n in range(3):
+        append_line(path, [n])
+    _, end = next(read_lines(path))
+    assert [row for row, _ in read_lines(path, end)] == [[1], [2]]
+
+
+def test_rows_are_there_for_others_before_the_writer_is_closed(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    writer = LineWriter(path, 0)
+    writer.append({"text": "x" * 100_000})
+    assert len(rows(path)[0]["text"]) == 100_000
+    writer.close()
+    assert json.loads(path.read_text())
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_so_is_the_name(tmp_path, monkeypatch):
+    disk, path = DiskOrder(monkeypatch), tmp_path / "result.json"
+    for text in ("first", "second, which is longer"):
+        write_whole(path, text)
+        assert disk.durable_from_its_renaming_on(path)
