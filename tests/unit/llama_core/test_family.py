@@ -9,7 +9,7 @@ from tests.core_tools import tiny
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_a_family_members_count_is_the_published_one_and_the_modules(name):
+def test_the_parameter_count_of_a_released_model_is_the_published_one(name):
     published = FAMILY[name]
     assert count_params(published.model).total == published.params
     with torch.device("meta"):
@@ -32,7 +32,7 @@ def test_a_width_off_the_ladder_is_refused():
 
 
 @pytest.mark.parametrize("changes", [{}, {"n_kv_heads": 2}, {"tie_embeddings": True}])
-def test_counted_flops_are_torchs_count_less_the_squares_upper_half(changes):
+def test_counted_flops_equal_torchs_without_the_masked_half_of_attention(changes):
     """torch counts full squares of attention; ours counts the causal half with its diagonal."""
     model, seq_len, rows = tiny(**changes), 24, 3
     net = Llama(model, attention="eager")
