@@ -162,7 +162,7 @@ def test_right_written_answers_score_100_and_wrong_ones_0(name, place, tmp_path,
     benchmark = benchmark_named(name)
     for right in (True, False):
         questions = harness_tasks.load_benchmark(benchmark)
-        marks = harness.ask(benchmark, questions, Writer(right), shots=benchmark.shots, limit=3)
+        marks = harness.run(benchmark, questions, Writer(right), shots=benchmark.shots, limit=3)
         assert marks.score == 100 * right
         assert len(marks.rows) == (21 if name == "MATH" else 3)
 
