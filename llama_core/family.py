@@ -8,7 +8,6 @@ card gives the sizes; the parameter totals agree).
 from dataclasses import dataclass
 
 from llama_core.config import ModelConfig, llama_ffn_width
-from llama_core.counting import count_params
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +92,3 @@ def small_shape(width: int, vocab_size: int) -> ModelConfig:
         head_dim=64,
         d_ffn=llama_ffn_width(width, multiple_of=64),
     )
-
-
-def nearest_small_shape(params: int, vocab_size: int) -> ModelConfig:
-    """The ladder's model whose parameter count (N, head included) is nearest to `params`."""
-    ladder = (small_shape(64 * step, vocab_size) for step in range(1, 33))
-    return min(ladder, key=lambda model: abs(count_params(model).n_params - params))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from llama_core.config import ModelConfig, Placement, TrainConfig
 from llama_core.counting import count_params, query_blocks
 
-# Of a GPU's memory, what an estimate may fill; it may be 15 % too low.
+# Share of a GPU's memory that an estimate may fill; estimates are up to 15 % too low.
 MEMORY_SHARE = 0.85
 
 
@@ -18,8 +18,8 @@ class StepMemory:
         weights: fp32 weights.
         gradients: fp32 gradients.
         optimizer: AdamW's two moments.
-        activations: what one micro-batch keeps for its backward pass, and its logits.
-        snapshot: the trunk's copy of weights and moments while a branch cools.
+        activations: of one micro-batch, kept for its backward pass, logits included.
+        snapshot: the trunk's copy of weights and moments while a branch cools down.
     """
 
     weights: int

@@ -43,8 +43,6 @@ from llama_core.records import (
 from llama_core.schedule import lr_multiplier, segments
 from llama_core.state import Tensors, capture, restore, stored_state, tensors_sha256, trunk_of
 
-__all__ = ["build", "evaluate", "losses", "resolve_device", "train"]
-
 # Validation rows go through the model in groups of about this many tokens per rank.
 _EVAL_TOKENS = 8_192
 _ANYWHERE = Placement()

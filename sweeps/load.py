@@ -31,7 +31,7 @@ def load_spec(spec: str, overrides: Iterable[str] = ()) -> SweepSpec:
 
     Raises:
         SpecError: there is no such preset or file, it is not YAML, a key is unknown, or a value
-            is out of range.
+            is out of range. The message names every fault, an unknown key with the nearest known.
     """
     return _load(SweepSpec, "", spec, overrides)
 
@@ -43,15 +43,6 @@ def load_tune_spec(spec: str, overrides: Iterable[str] = ()) -> TuneSpec:
         SpecError: as in `load_spec`.
     """
     return _load(TuneSpec, "tune", spec, overrides)
-
-
-def parse_spec(data: Any, *, origin: str) -> SweepSpec:
-    """A SweepSpec from plain data.
-
-    Raises:
-        SpecError: as in `load_spec`; names every fault, unknown keys with the nearest known one.
-    """
-    return _parse(SweepSpec, data, origin)
 
 
 def _load(model: type[_Spec], kind: str, spec: str, overrides: Iterable[str]) -> _Spec:

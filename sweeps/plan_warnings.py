@@ -50,7 +50,7 @@ def _valleys(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
             if cell.flops_budget == budget
         }
         ratios = [tokens / N for N, tokens in cells.items()]
-        # A budget that no run meets lacks sizes, whatever the optimum.
+        # A budget that no run meets is only short of sizes.
         low, high = min(ratios, default=0.0), max(ratios, default=math.inf)
         spans = f"D/N from {low:.3g} to {high:.3g}"
         faults = []

@@ -52,14 +52,14 @@ def prepare(config: CorpusConfig, home: Path, progress: Progress | None = None) 
     Raises:
         CorpusError: the text cannot be used.
     """
-    request = home / "corpora" / "requests" / _request_key(config)
+    corpora = home / "corpora"
+    request = corpora / "requests" / _request_key(config)
     digest = request.read_text() if request.exists() else ""
     # Older versions did not sync a request: a power cut may have left it empty or cut short.
     if len(digest) == _DIGEST_LENGTH and folder_of(home, digest).exists():
         return find_corpus(home, digest)
-    scratch_root = home / "corpora"
-    scratch_root.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(scratch_root) as scratch:
+    corpora.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(corpora) as scratch:
         built = scratch / "corpus"
         built.mkdir()
         digest = _Preparation(config, scratch, built, progress or log.info).run()

@@ -35,17 +35,17 @@ class PreparedCorpus:
 
     @property
     def train_tokens(self) -> int:
-        """Different tokens to train on, all sources together."""
+        """Training tokens of all sources together, each counted once."""
         return sum(source.train.tokens for source in self.manifest.sources)
 
     @property
     def val_tokens(self) -> int:
-        """Tokens held out, all sources together."""
+        """Validation tokens of all sources together."""
         return sum(source.val.tokens for source in self.manifest.sources)
 
     @property
     def val_bytes_per_token(self) -> float:
-        """UTF-8 bytes a validation token stands for, on average."""
+        """Mean UTF-8 bytes of text per validation token."""
         return sum(source.val.bytes for source in self.manifest.sources) / self.val_tokens
 
     def tokenizer(self) -> Tokenizer:

@@ -167,12 +167,12 @@ def from_hf(model: ModelConfig, weights: State) -> State:
     }
     tied = model.tie_embeddings
     state["lm_head.weight"] = weights["model.embed_tokens.weight" if tied else "lm_head.weight"]
-    alike = ["input_layernorm", "post_attention_layernorm", "self_attn.o_proj", "mlp.down_proj"]
+    unchanged = ["input_layernorm", "post_attention_layernorm", "self_attn.o_proj", "mlp.down_proj"]
     if model.qk_norm:
-        alike += ["self_attn.q_norm", "self_attn.k_norm"]
+        unchanged += ["self_attn.q_norm", "self_attn.k_norm"]
     for layer in range(model.n_layers):
         ours, theirs = f"layers.{layer}.", f"model.layers.{layer}."
-        for name in alike:
+        for name in unchanged:
             state[f"{ours}{name}.weight"] = weights[f"{theirs}{name}.weight"]
         qkv = [weights[f"{theirs}self_attn.{part}_proj.weight"] for part in "qkv"]
         state[f"{ours}self_attn.qkv_proj.weight"] = torch.cat(qkv)

@@ -1,4 +1,4 @@
-"""Checkpoints of several writers; those of one are tested with the loop that writes them."""
+"""Checkpoints of several writers; test_train.py tests those of one."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ def stores(folder: Path) -> list[CheckpointStore]:
 
 
 def part(rank: int, steps: int) -> Checkpoint:
-    """Rank 0 holds three rows of five and all of one; and, alone, what is not sharded."""
+    """Rank 0 has the first three of five rows, all of one row, and whatever is not sharded."""
     rows = slice(None, 3) if rank == 0 else slice(3, None)
     tensors = {"weight.a": WHOLE["weight.a"][rows].clone()}
     tensors["weight.b"] = WHOLE["weight.b"] if rank == 0 else torch.ones(0, 2)
@@ -34,7 +34,7 @@ def part(rank: int, steps: int) -> Checkpoint:
 
 
 def write(folder: Path, steps: int) -> str:
-    """Both ranks at once, as they do; the name."""
+    """Both ranks write at once, as in a training; returns the checkpoint's name."""
     leader, other = stores(folder)
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(leader.write, part(0, steps))
@@ -46,11 +46,11 @@ def write(folder: Path, steps: int) -> str:
 
 def test_shards_of_two_ranks_are_one_checkpoint_to_a_single_reader(tmp_path):
     write(tmp_path, 1)
-    found = CheckpointStore(tmp_path, identity="run", keep=2).newest().checkpoint
-    assert found is not None
-    assert set(found.tensors) == {*WHOLE, "step"}
+    checkpoint = CheckpointStore(tmp_path, identity="run", keep=2).newest().checkpoint
+    assert checkpoint is not None
+    assert set(checkpoint.tensors) == {*WHOLE, "step"}
     for name, tensor in WHOLE.items():
-        assert torch.equal(found.tensors[name], tensor)
+        assert torch.equal(checkpoint.tensors[name], tensor)
 
 
 def test_a_damaged_shard_of_any_rank_is_skipped_by_name(tmp_path):
@@ -60,10 +60,10 @@ def test_a_damaged_shard_of_any_rank_is_skipped_by_name(tmp_path):
     content = bytearray(shard.read_bytes())
     content[-1] ^= 1
     shard.write_bytes(bytes(content))
-    found = stores(tmp_path)[0].newest()
-    assert found.checkpoint is not None
-    assert found.checkpoint.name == older
-    assert shard.name in found.skipped[0]
+    newest = stores(tmp_path)[0].newest()
+    assert newest.checkpoint is not None
+    assert newest.checkpoint.name == older
+    assert shard.name in newest.skipped[0]
     shard.unlink()
     assert "cannot be read" in stores(tmp_path)[0].newest().skipped[0]
 
@@ -76,7 +76,7 @@ def test_only_the_last_checkpoints_leave_files(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2 * 3
 
 
-def test_a_leader_whose_other_rank_never_writes_can_be_told_to_wait_no_longer(tmp_path):
+def test_a_leader_stops_waiting_for_another_rank_once_abandoned(tmp_path):
     leader, _ = stores(tmp_path)
     with ThreadPoolExecutor() as pool:
         waiting = pool.submit(leader.write, part(0, 1))
@@ -87,7 +87,7 @@ def test_a_leader_whose_other_rank_never_writes_can_be_told_to_wait_no_longer(tm
     assert not list(tmp_path.iterdir())
 
 
-def test_shards_that_do_not_come_are_an_error_that_says_where_they_belong(tmp_path, monkeypatch):
+def test_missing_shards_are_an_error_that_names_their_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("llama_core.checkpoint._SHARDS_TIMEOUT_S", 0.0)
     with pytest.raises(TimeoutError, match="a checkpoint folder they all see"):
         stores(tmp_path)[0].write(part(0, 1))
@@ -107,11 +107,11 @@ def test_a_checkpoint_of_the_format_before_places_had_names_is_still_read(tmp_pa
     (tmp_path / "000000046-002.json").write_text(json.dumps(header))
     # A kill of that version left a draft, which is removed.
     (tmp_path / "000000050-002.safetensors.writing").write_bytes(b"")
-    found = CheckpointStore(tmp_path, identity="run", keep=2).newest()
-    assert found.skipped == ()
-    assert found.checkpoint.place == Place(segment=2, step=40, steps_taken=46)
-    assert found.checkpoint.name == "000000046-002"
-    assert torch.equal(found.checkpoint.tensors["weight.a"], WHOLE["weight.a"])
+    newest = CheckpointStore(tmp_path, identity="run", keep=2).newest()
+    assert newest.skipped == ()
+    assert newest.checkpoint.place == Place(segment=2, step=40, steps_taken=46)
+    assert newest.checkpoint.name == "000000046-002"
+    assert torch.equal(newest.checkpoint.tensors["weight.a"], WHOLE["weight.a"])
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -151,7 +151,7 @@ def test_a_checkpoint_and_its_name_are_durable_before_an_older_one_goes(tmp_path
     assert unlinked == [True, True]
 
 
-def test_the_last_checkpoints_are_kept_and_as_many_as_asked(tmp_path):
+def test_as_many_of_the_newest_checkpoints_are_kept_as_configured(tmp_path):
     for keep in (1, 3):
         store = CheckpointStore(tmp_path / str(keep), identity="run", keep=keep)
         for walked in range(1, 6):

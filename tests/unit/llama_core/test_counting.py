@@ -36,7 +36,7 @@ def test_forward_flops_are_two_for_each_weight_and_token_and_for_each_pair_that_
 
 
 @SHAPES
-def test_counted_flops_are_torchs_but_for_the_half_that_attention_masks(shape):
+def test_counted_flops_equal_torchs_except_for_the_masked_half_of_attention(shape):
     model = tiny(**shape)
     net = Llama(model, attention="eager")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -54,7 +54,7 @@ def test_training_costs_three_forward_passes_of_every_sequence():
         train_flops(model, SEQ_LEN, 5 * SEQ_LEN + 1)
 
 
-def test_the_usual_estimate_is_of_the_parameters_that_multiply_a_token():
+def test_the_estimate_6nd_uses_the_parameters_that_multiply_a_token():
     model = tiny()
     assert flops_6nd(model, 1_000) == 6_000 * count_params(model).n_params
 

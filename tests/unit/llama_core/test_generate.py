@@ -73,7 +73,7 @@ def test_rows_of_several_lengths_continue_as_they_would_alone(net):
 
 
 def chosen(probabilities, *, temperature=1.0, top_p=1.0, draws=2_000):
-    """Shares in which ids are drawn from logits of such probabilities."""
+    """How often each id is drawn from logits of these probabilities, as a share."""
     logits = torch.tensor(probabilities).log().expand(draws, -1)
     ids = _choose(logits, temperature, top_p, torch.Generator().manual_seed(0))
     return (torch.bincount(ids[:, 0], minlength=len(probabilities)) / draws).tolist()

@@ -1,4 +1,4 @@
-"""What only a GPU can show. Skipped by name without one."""
+"""Tests that need a GPU; skipped without one."""
 
 import pytest
 import torch
@@ -40,14 +40,14 @@ def test_scores_and_greedy_answers_are_those_of_the_cpu():
     pairs = [([1, 2, 3], [4, 5]), ([1], [7]), ([1, 9, 9, 9, 9], [2, 2, 2])]
     prompts = [[1, 5, 9, 2], [1], [1, 7, 7]]
 
-    def asked():
+    def answers():
         scores = dict(score_continuations(net, pairs, batch_tokens=16))
         texts = list(generate_rows(net, prompts, max_new_tokens=12))
         return [scores[place].log_probability for place in range(3)], texts
 
-    on_cpu = asked()
+    on_cpu = answers()
     net.cuda()
-    on_gpu = asked()
+    on_gpu = answers()
     # fp32, another order of summation.
     assert on_gpu[0] == pytest.approx(on_cpu[0], abs=1e-4)
     assert on_gpu[1] == on_cpu[1]

@@ -11,11 +11,11 @@ def test_cross_entropy_and_its_gradient_are_torchs(dtype):
     logits = (5 * torch.randn(20, 50, generator=generator)).to(dtype)
     targets = torch.randint(0, 50, (20,), generator=generator)
     ours, theirs = (logits.clone().requires_grad_() for _ in range(2))
-    found = cross_entropy_sum(ours, targets)
+    loss = cross_entropy_sum(ours, targets)
     expected = F.cross_entropy(theirs.float(), targets, reduction="sum")
     # A sum of twenty terms near ten, in fp32.
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-5)
-    (found / 3).backward()
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-5)
+    (loss / 3).backward()
     (expected / 3).backward()
     assert ours.grad.dtype == dtype
     torch.testing.assert_close(
@@ -42,9 +42,9 @@ def test_rms_norm_and_its_gradients_are_those_of_fp64(size):
         out.backward(draws[1].to(dtype))
         return out.detach().double(), size * x.grad.double(), weight.grad.double()
 
-    found = run(lambda x, weight: rms_norm(x, weight, 1e-5), torch.float32)
+    computed = run(lambda x, weight: rms_norm(x, weight, 1e-5), torch.float32)
     exact = run(lambda x, weight: F.rms_norm(x, (24,), weight, 1e-5), torch.float64)
-    for ours, theirs in zip(found, exact, strict=True):
+    for ours, theirs in zip(computed, exact, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6 * float(theirs.abs().max()))
 
 

@@ -50,11 +50,11 @@ def step(count):
 step(1)  # libraries' own buffers
 before = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 step(rows)
-# Not getrusage: Linux hands a parent's peak on to the process it starts.
+# Not getrusage: on Linux a process inherits its parent's peak there.
 peak = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
-found = step_memory(model, cfg, placement, rows=rows, eager=attention == "eager")
-standing = found.weights + found.optimizer
-print(standing + peak - before, found.peak)
+estimate = step_memory(model, cfg, placement, rows=rows, eager=attention == "eager")
+resident = estimate.weights + estimate.optimizer
+print(resident + peak - before, estimate.peak)
 """
 
 
@@ -81,7 +81,7 @@ def test_a_steps_peak_is_within_fifteen_percent_of_the_estimate(dtype, mode, att
     assert estimated == pytest.approx(measured, rel=0.15), f"{measured / 2**20:.0f} MiB"
 
 
-# A process that was large itself starts one that is not.
+# A process that uses much memory starts one that does not.
 PARENT = """
 import subprocess, sys
 filled = b"x" * 2**31
@@ -92,11 +92,11 @@ subprocess.run([sys.executable, "-c", child], check=True)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux hands a peak on")
 def test_a_process_does_not_report_its_parents_memory():
-    said = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", PARENT],
         capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parents[3],
     )  # fmt: skip
-    assert 0.05 < float(said.stdout) < 1.5
+    assert 0.05 < float(completed.stdout) < 1.5
 
 
 def long_rows():
@@ -135,16 +135,16 @@ def test_weights_moments_and_the_trunks_copy_of_both_are_counted_in_fp32():
     model = small_shape(256, 4096)
     params = count_params(model).total
     for cfg, snapshot in ((recipe(10), 0), (recipe(10, 20), 12 * params)):
-        found = step_memory(model, cfg, Placement(), rows=1, eager=False)
-        assert found.weights == found.gradients == 4 * params
-        assert found.optimizer == 8 * params
-        assert found.snapshot == snapshot
-        # All that stands through a step, and the larger of what comes and goes.
-        standing = 12 * params + snapshot
-        assert found.peak == standing + max(found.activations, found.gradients)
+        estimate = step_memory(model, cfg, Placement(), rows=1, eager=False)
+        assert estimate.weights == estimate.gradients == 4 * params
+        assert estimate.optimizer == 8 * params
+        assert estimate.snapshot == snapshot
+        # What stays for the whole step, and the larger of what is allocated and freed.
+        resident = 12 * params + snapshot
+        assert estimate.peak == resident + max(estimate.activations, estimate.gradients)
 
 
-def test_gradients_wait_beside_activations_when_a_batch_goes_in_parts():
+def test_gradients_add_to_activations_with_several_micro_batches():
     model, cfg = small_shape(256, 4096), long_rows()
     whole, part = (
         step_memory(model, cfg, Placement(), rows=rows, eager=False).activations

@@ -31,11 +31,11 @@ def test_eager_attention_equals_scaled_dot_product_attention(n_kv_heads, length)
     q = torch.randn(3, 4, length, 8, requires_grad=True)
     k, v = (torch.randn(3, n_kv_heads, length, 8, requires_grad=True) for _ in "kv")
     weights = torch.randn(q.shape)
-    found = eager_attention(q, k, v)
+    mixed = eager_attention(q, k, v)
     expected = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
     # Orders of summation in fp32 over values near one.
-    torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
-    ours = torch.autograd.grad((found * weights).sum(), (q, k, v))
+    torch.testing.assert_close(mixed, expected, rtol=0, atol=2e-6)
+    ours = torch.autograd.grad((mixed * weights).sum(), (q, k, v))
     theirs = torch.autograd.grad((expected * weights).sum(), (q, k, v))
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-5)
 
@@ -91,13 +91,13 @@ def test_only_matrices_decay_and_tied_weights_are_updated_once():
 @pytest.mark.parametrize("recompute", ["selective", "full"])
 def test_recomputing_activations_leaves_loss_and_gradients_as_they_are(recompute):
     ids = torch.randint(0, 32, (2, 17), generator=torch.Generator().manual_seed(0))
-    found = []
+    gradients = []
     for mode in ("off", recompute):
         net = Llama(tiny(), attention="eager", recompute=mode)
         net.init_weights(0)
         F.cross_entropy(net(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten()).backward()
-        found.append([weight.grad for weight in net.parameters()])
-    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+        gradients.append([weight.grad for weight in net.parameters()])
+    assert all(torch.equal(left, right) for left, right in zip(*gradients, strict=True))
 
 
 @pytest.mark.parametrize("recompute", ["selective", "full"])

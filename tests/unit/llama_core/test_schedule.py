@@ -46,7 +46,7 @@ def test_cosine_ends_at_a_tenth_and_passes_its_middle_halfway():
     assert lr_multiplier(cfg, 0, horizon) == pytest.approx(1.0)
 
 
-def test_trunk_is_walked_once_and_every_branch_but_the_last_rejoins():
+def test_the_trunk_is_trained_once_and_every_branch_but_the_last_rejoins():
     path = segments(recipe(10, 20, 40))
     walked = [(s.horizon, s.first_step, s.last_step, s.rejoins) for s in path]
     tokens = BATCH_TOKENS

@@ -26,7 +26,7 @@ def pairs_of(seed, count=40):
 
 
 def by_hand(net, context, continuation):
-    """One text at a time, from the logits of the whole of it."""
+    """The score of one text alone, from all its logits."""
     with torch.no_grad():
         logs = net(torch.tensor([[*context, *continuation]]))[0].double().log_softmax(-1)
     start = len(context) - 1
@@ -36,20 +36,20 @@ def by_hand(net, context, continuation):
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 64, 10_000])
-def test_a_score_is_that_of_the_text_by_itself_whatever_the_batch(net, batch_tokens):
+def test_a_score_is_that_of_the_text_alone_for_any_batch_size(net, batch_tokens):
     pairs = pairs_of(seed=1)
-    # What the model would write itself is greedy, so that both answers occur.
+    # One pair is the model's own continuation, so that both values of `greedy` occur.
     with torch.no_grad():
         likeliest = int(net(torch.tensor([pairs[0][0]]))[0, -1].argmax())
     pairs.append((pairs[0][0], [likeliest]))
-    found = dict(score_continuations(net, pairs, batch_tokens=batch_tokens))
-    assert sorted(found) == list(range(len(pairs)))
+    scores = dict(score_continuations(net, pairs, batch_tokens=batch_tokens))
+    assert sorted(scores) == list(range(len(pairs)))
     for place, pair in enumerate(pairs):
         expected, greedy = by_hand(net, *pair)
         # fp32, another order of summation.
-        assert found[place].log_probability == pytest.approx(expected, abs=2e-5)
-        assert found[place].greedy == greedy
-    assert {score.greedy for score in found.values()} == {True, False}
+        assert scores[place].log_probability == pytest.approx(expected, abs=2e-5)
+        assert scores[place].greedy == greedy
+    assert {score.greedy for score in scores.values()} == {True, False}
 
 
 def test_choices_of_one_token_read_their_question_once(net, monkeypatch):
@@ -59,8 +59,8 @@ def test_choices_of_one_token_read_their_question_once(net, monkeypatch):
         Llama, "hidden", lambda self, ids, cache=None: rows.append(len(ids)) or hidden(self, ids)
     )
     choices = [([1, 4, 9], [choice]) for choice in (2, 3, 5, 7)]
-    found = dict(score_continuations(net, choices, batch_tokens=1_000))
-    assert len(found) == 4
+    scores = dict(score_continuations(net, choices, batch_tokens=1_000))
+    assert len(scores) == 4
     assert rows == [1]
 
 

@@ -22,7 +22,7 @@ from tests.core_tools import BATCH_TOKENS, batches, recipe, tiny
 
 # A checkpoint after every step.
 EAGER = Placement(checkpoint_every_s=1e-9, threads=1)
-# None before the end.
+# No checkpoint before the end.
 LAZY = Placement(checkpoint_every_s=1e9, threads=1)
 
 
@@ -32,7 +32,7 @@ def run(cfg, *, model=None, placement=LAZY, checkpoints=None):
 
 
 def curve(records):
-    """What must not depend on time or machine."""
+    """The values of records that must not depend on time or machine."""
     rows = []
     for record in records:
         if isinstance(record, StepRecord):
@@ -43,7 +43,7 @@ def curve(records):
 
 
 def stopped_and_resumed(cfg, folder, stops):
-    """The records a careful listener holds after the run was stopped after each count of them."""
+    """The records a careful listener has when the run is stopped after each of these counts."""
     rows = []
     for stop in (*stops, None):
         records = train(tiny(), cfg, batches(cfg), placement=EAGER, checkpoints=folder)
@@ -76,7 +76,7 @@ def test_training_lowers_the_loss_and_ends_with_one_evaluation_for_each_horizon(
 
 def test_bits_per_byte_follow_from_nats_and_the_bytes_of_a_token():
     (last,) = [r for r in run(recipe(5)) if isinstance(r, EvalRecord)]
-    # Every token of the made stream stands for two bytes.
+    # Every token of the generated stream counts as two bytes.
     assert last.val_bpb == pytest.approx(last.val_loss / math.log(2) / 2)
 
 
@@ -86,7 +86,7 @@ def test_a_branch_leaves_the_trunk_as_it_was():
     assert curve(whole) == curve(alone)
 
 
-def test_a_horizon_has_the_same_loss_whatever_other_horizons_the_run_has():
+def test_a_horizons_loss_does_not_depend_on_the_other_horizons_of_its_run():
     several, single = run(recipe(20, 30, 40)), run(recipe(30))
     of_30 = [row for row in curve(several) if row[0] == 30 * BATCH_TOKENS]
     assert of_30 == [row for row in curve(single) if row[0] == 30 * BATCH_TOKENS]
@@ -100,10 +100,10 @@ def test_the_same_seed_gives_the_same_curve_and_another_seed_another():
 def test_micro_batches_change_the_loss_by_rounding_alone():
     whole = run(recipe(10), placement=LAZY)
     parts = run(recipe(10), placement=LAZY.model_copy(update={"micro_batch_rows": 1}))
-    for one, other in zip(whole, parts, strict=True):
-        if isinstance(one, StepRecord):
+    for first, second in zip(whole, parts, strict=True):
+        if isinstance(first, StepRecord):
             # Another order of summation in fp32, carried through ten steps.
-            assert one.loss == pytest.approx(other.loss, abs=2e-5)
+            assert first.loss == pytest.approx(second.loss, abs=2e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -115,7 +115,7 @@ def test_stopped_anywhere_and_resumed_the_curve_is_the_same(tmp_path, dtype):
     assert curve(rows) == expected
 
 
-def test_a_finished_run_yields_only_that_it_is_finished(tmp_path):
+def test_a_finished_run_yields_only_a_resume_record(tmp_path):
     cfg = recipe(4)
     run(cfg, checkpoints=tmp_path / "c")
     (only,) = run(cfg, checkpoints=tmp_path / "c")
@@ -123,7 +123,7 @@ def test_a_finished_run_yields_only_that_it_is_finished(tmp_path):
     assert only.step == 4
 
 
-def test_a_checkpoint_counts_only_once_the_listener_asked_for_more(tmp_path):
+def test_a_checkpoint_is_committed_only_when_the_next_record_is_requested(tmp_path):
     cfg = recipe(10)
     records = train(tiny(), cfg, batches(cfg), placement=EAGER, checkpoints=tmp_path / "c")
     while not isinstance(next(records), CheckpointRecord):
@@ -143,7 +143,7 @@ def test_weights_of_every_horizon_are_kept_beside_the_checkpoints(tmp_path):
     assert evals[0].weights_sha256 != evals[1].weights_sha256
 
 
-def test_a_damaged_checkpoint_is_passed_over_by_name(tmp_path):
+def test_a_damaged_checkpoint_is_skipped_and_named(tmp_path):
     cfg = recipe(2_000)
     records = train(tiny(), cfg, batches(cfg), placement=EAGER, checkpoints=tmp_path)
     for _ in range(3):
@@ -193,14 +193,14 @@ def test_a_vocabulary_smaller_than_the_tokenizers_is_refused():
         next(train(tiny(vocab_size=8), cfg, batches(cfg)))
 
 
-def test_torch_is_left_as_it_was_found():
+def test_torchs_settings_are_restored_after_training():
     before = (torch.get_num_threads(), torch.backends.mkldnn.matmul.fp32_precision)
     run(recipe(2), placement=replace_threads(1))
     assert (torch.get_num_threads(), torch.backends.mkldnn.matmul.fp32_precision) == before
 
 
 @pytest.mark.parametrize(("dtype", "warns"), [("float32", False), ("bfloat16", True)])
-def test_bf16_where_the_processor_has_none_is_warned_about(monkeypatch, caplog, dtype, warns):
+def test_bf16_on_a_processor_without_it_is_warned_about(monkeypatch, caplog, dtype, warns):
     monkeypatch.setattr("llama_core.machine._multiplies_bf16", lambda: False)
     run(recipe(2, dtype=dtype))
     assert ("no bf16 matmuls" in caplog.text) is warns
@@ -210,7 +210,7 @@ def replace_threads(threads):
     return LAZY.model_copy(update={"threads": threads})
 
 
-def test_a_training_asked_to_stop_goes_on_from_that_very_step(tmp_path):
+def test_a_stopped_training_resumes_at_the_same_step(tmp_path):
     cfg = recipe(12, 20)
     folder, held = tmp_path / "checkpoints", []
 
@@ -237,16 +237,16 @@ def test_a_training_asked_to_stop_goes_on_from_that_very_step(tmp_path):
 
 
 def kept_guard(folder):
-    """What the newest checkpoint tells of the losses."""
+    """The guard in the newest checkpoint."""
     return LossGuard.from_notes(
         json.loads(max(folder.glob("*.json")).read_text())["notes"]["guard"]
     )
 
 
-def test_after_a_branch_the_guard_goes_on_from_the_losses_of_the_trunk(tmp_path):
+def test_after_a_branch_the_guard_continues_from_the_losses_of_the_trunk(tmp_path):
     cfg, watched = recipe(12, 20), LossGuard()
     for record in run(cfg, checkpoints=tmp_path / "c"):
-        # The last branch ends the trunk's path; nothing goes back from it.
+        # The last branch ends the path; training does not return from it.
         if isinstance(record, StepRecord) and record.horizon != 12 * BATCH_TOKENS:
             watched.failure_reason(record.loss, record.grad_norm)
     kept = kept_guard(tmp_path / "c")

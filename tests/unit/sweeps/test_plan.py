@@ -5,7 +5,7 @@ import pytest
 from llama_core.config import ModelConfig
 from llama_core.counting import count_params, train_flops
 from sweeps.grid import cells, shape
-from sweeps.load import SpecError, load_spec, parse_spec, presets
+from sweeps.load import SpecError, load_spec, presets
 from sweeps.plan import plan
 from sweeps.recipe import rates, warmup_tokens
 from sweeps.spec import (
@@ -43,7 +43,7 @@ def test_a_real_preset_plans_what_an_isoflop_fit_needs(preset):
     assert planned.warnings == ()
 
 
-def test_cells_out_of_the_ratio_bounds_are_left_to_other_sizes():
+def test_cells_outside_the_bounds_of_the_ratio_are_skipped():
     spec = load_spec("demo")
     low, high = spec.grid.tokens_per_param
     for run in plan(spec, DATA).runs:
@@ -51,13 +51,13 @@ def test_cells_out_of_the_ratio_bounds_are_left_to_other_sizes():
         assert all(low <= cell.tokens / N <= high for cell in run.cells)
 
 
-def test_a_budget_no_model_can_meet_is_refused_with_the_ways_out():
+def test_a_budget_no_model_can_meet_is_refused_with_remedies():
     spec = load_spec("demo", ["grid.budgets=[1e12, 1e18]"])
     with pytest.raises(ValueError, match=r"1e\+18 FLOPs.*add widths"):
         plan(spec, DATA)
 
 
-def test_a_width_that_is_no_multiple_of_eight_is_refused_with_the_nearest():
+def test_a_width_that_is_not_a_multiple_of_eight_is_refused_with_the_nearest():
     with pytest.raises(ValueError, match="Use 40 or 48"):
         shape(Ladder(widths=(44,)), 44, 512)
 
@@ -75,14 +75,14 @@ def test_a_value_named_twice_is_refused(override):
         load_spec("demo", [override])
 
 
-def test_cells_below_the_least_token_count_are_left_out():
+def test_cells_below_the_minimum_token_count_are_skipped():
     spec = load_spec("demo")
     least = min(cell.tokens for run in plan(spec, DATA).runs for cell in run.cells)
     assert least >= spec.grid.min_tokens > 0
 
 
 @pytest.mark.parametrize("override", ["grid.budgets=[1e12", "grid.budgets=[.inf]"])
-def test_an_override_that_is_no_number_is_refused_in_words(override):
+def test_an_override_that_is_not_a_number_is_refused_in_words(override):
     with pytest.raises(SpecError, match="budgets"):
         load_spec("demo", [override])
 
@@ -109,7 +109,7 @@ def test_seeds_repeat_every_run_under_its_own_id():
     assert len({run.id for run in twice.runs}) == len(twice.runs)
 
 
-def test_repeated_data_and_thin_valleys_are_told():
+def test_repeated_data_and_thin_valleys_are_warned_about():
     spec = load_spec("demo", ["ladder.widths=[32, 48]"])
     warnings = " ".join(plan(spec, DATA, source_tokens={"environment": 1_000_000}).warnings)
     assert "a valley needs" in warnings
@@ -125,7 +125,7 @@ def test_width_recipe_falls_as_one_over_width_below_its_cap():
     assert wide.lr == 0.256 / 64
 
 
-def test_fixed_and_llama_recipes_give_what_they_name():
+def test_fixed_and_llama_recipes_give_their_own_rates():
     model = shape(Ladder(widths=(64,)), 64, 512)
     assert rates(FixedRecipe(lr=1e-3, batch_tokens=2048), model, tokens=1, seq_len=128).lr == 1e-3
     assert rates(LlamaRecipe(), model, tokens=1, seq_len=128).lr == 3e-4
@@ -162,13 +162,14 @@ def test_exponents_without_a_dot_are_numbers():
     assert spec.grid.budgets == (2e11, 4e11)
 
 
-def test_a_spec_that_is_no_mapping_is_refused(tmp_path):
+def test_a_spec_that_is_not_a_mapping_or_lacks_a_field_is_refused(tmp_path):
     path = tmp_path / "spec.yaml"
     path.write_text("- 1\n")
     with pytest.raises(SpecError, match="not a mapping"):
         load_spec(str(path))
+    path.write_text("name: x\n")
     with pytest.raises(SpecError, match="Field required"):
-        parse_spec({"name": "x"}, origin="test")
+        load_spec(str(path))
 
 
 def test_bounds_of_a_grid_are_still_within_it():
@@ -178,8 +179,8 @@ def test_bounds_of_a_grid_are_still_within_it():
     exact = {"tokens_per_param": (tokens / N, tokens / N), "min_tokens": tokens}
     for changes, kept in (({}, 1), ({"min_tokens": tokens + 1}, 0)):
         grid = IsoflopGrid(budgets=(budget,), **(exact | changes))
-        found = cells(grid, model, seq_len=128, batch_tokens=1024)
-        assert [cell.tokens for cell in found] == [tokens] * kept
+        planned = cells(grid, model, seq_len=128, batch_tokens=1024)
+        assert [cell.tokens for cell in planned] == [tokens] * kept
     for low, high in ((tokens / N * 1.0001, 1e6), (1e-6, tokens / N * 0.9999)):
         grid = IsoflopGrid(budgets=(budget,), tokens_per_param=(low, high))
         assert cells(grid, model, seq_len=128, batch_tokens=1024) == []
@@ -190,11 +191,11 @@ def test_a_budget_is_rounded_to_the_nearest_step(steps, rounded):
     model = shape(Ladder(widths=(32,)), 32, 512)
     budget = steps * train_flops(model, 128, 1024)
     grid = IsoflopGrid(budgets=(budget,), tokens_per_param=(1e-9, 1e9))
-    found = cells(grid, model, seq_len=128, batch_tokens=1024)
-    assert [cell.tokens for cell in found] == ([rounded * 1024] if rounded else [])
+    planned = cells(grid, model, seq_len=128, batch_tokens=1024)
+    assert [cell.tokens for cell in planned] == ([rounded * 1024] if rounded else [])
 
 
-def test_what_a_spec_says_of_training_is_what_its_runs_train():
+def test_runs_train_with_the_settings_of_their_spec():
     spec = load_spec(
         "smoke", ["weight_decay=0.3", "cooldown_fraction=0.4", "eval_tokens=2048", "seq_len=64"]
     )
@@ -230,16 +231,16 @@ def law(**changes):
 def test_a_fitted_law_gives_rate_and_batch_by_its_own_exponents():
     model = shape(Ladder(widths=(32,)), 32, 512)
     N = count_params(model).n_params
-    found = rates(law(), model, tokens=2.0**24, seq_len=128)
-    assert found.lr == pytest.approx(2.0 * N**-0.25 * 2.0 ** (-24 / 8))
+    rate = rates(law(), model, tokens=2.0**24, seq_len=128)
+    assert rate.lr == pytest.approx(2.0 * N**-0.25 * 2.0 ** (-24 / 8))
     # Half of 4,096 is 16 sequences of 128.
-    assert found.batch_tokens == 2048
+    assert rate.batch_tokens == 2048
     # 2,204 tokens are 17.2 sequences of 128, and 2,245 are 17.5.
     for tokens, sequences in (((2 * 2204) ** 2, 17), ((2 * 2245) ** 2, 18), (1.0, 1)):
         assert rates(law(), model, tokens=tokens, seq_len=128).batch_tokens == sequences * 128
 
 
-def test_a_law_is_asked_at_the_geometric_middle_of_a_runs_budgets():
+def test_a_law_is_evaluated_at_the_geometric_middle_of_a_runs_budgets():
     spec = load_spec("smoke", ["grid={kind: tokens, tokens: [1048576, 16777216]}"])
     spec = spec.model_copy(update={"recipe": law()})
     for run in plan(spec, DATA).runs:

@@ -2,7 +2,6 @@
 
 import pytest
 
-from llama_core.counting import count_params
 from sweeps.load import load_spec
 from sweeps.plan_warnings import doubts
 from sweeps.spec import Cell, FittedLaw, FixedRecipe, LawRecipe, LlamaRecipe
@@ -21,7 +20,7 @@ def spec_of(*, budgets=(), **changes):
 def run_at(width, ratios, **train):
     """A run with a cell for each ratio of tokens to parameters, each on the next budget."""
     run = planned_run(width=width)
-    N = count_params(run.run.model).multiplying
+    N = run.n_params
     cells = tuple(
         Cell(tokens=round(ratio * N), flops_budget=budget, train_flops=1)
         for ratio, budget in zip(ratios, BUDGETS, strict=False)
@@ -109,7 +108,7 @@ def test_a_size_outside_those_of_its_rule_is_warned_about():
 
 def test_one_rate_is_doubted_for_sizes_over_a_factor_of_four_apart():
     fixed = FixedRecipe(lr=0.01, batch_tokens=1024)
-    sizes = {run.name: count_params(run.run.model).multiplying for run in valley(20, 20, 20, 20)}
+    sizes = {run.name: run.n_params for run in valley(20, 20, 20, 20)}
     for widths in ((16, 48), (16, 64), (32, 64)):
         runs = [run_at(width, [20]) for width in widths]
         apart = sizes[runs[1].name] / sizes[runs[0].name]
@@ -122,7 +121,7 @@ def test_one_rate_is_doubted_for_sizes_over_a_factor_of_four_apart():
 )
 def test_a_size_over_a_fifth_beyond_a_law_is_warned_about(low, high, beyond):
     run = run_at(32, [20])
-    N = count_params(run.run.model).multiplying
+    N = run.n_params
     law = FittedLaw(lr_coef=1.0, N=(low * N, high * N), D=(1.0, 1e15))
     warnings = warnings_with("lie outside", [run], recipe=LawRecipe(study="s", fitted=law))
     assert bool(warnings) is beyond

@@ -1,4 +1,4 @@
-"""A run is known by what can move its loss, and by nothing else."""
+"""A run's id depends on everything that can change its loss, and on nothing else."""
 
 import pytest
 from pydantic import ValidationError
@@ -43,16 +43,16 @@ def test_the_golden_id_never_changes():
         {"z_loss": 1e-4},
     ],
 )
-def test_whatever_can_move_a_loss_changes_the_id(change):
+def test_every_setting_that_can_change_a_loss_changes_the_id(change):
     assert run_spec(**change).id != run_spec().id
 
 
-def test_equal_specs_have_equal_ids_after_a_journey_as_json():
+def test_a_spec_read_back_from_json_has_the_same_id():
     spec = run_spec()
     assert RunSpec.model_validate_json(spec.model_dump_json()).id == spec.id
 
 
-def test_where_a_sweep_is_placed_does_not_change_its_runs():
+def test_the_placement_of_a_sweep_does_not_change_its_runs():
     spec = load_spec("smoke")
     moved = spec.model_copy(update={"placement": Placement(threads=2, compile="on"), "slots": 7})
     data = DataRef(digest="x")
@@ -69,7 +69,7 @@ def test_horizons_out_of_order_are_refused():
         Wsd(horizons=(2048, 1024))
 
 
-def test_branches_are_paid_once_each_beside_the_trunk():
+def test_trunk_and_branches_are_each_counted_once():
     train = run_spec().train
     # 30 % of the first horizon is its cooldown; the last horizon cools on the trunk itself.
     assert tokens_spent(train) == 204_800 + 30 * 1024

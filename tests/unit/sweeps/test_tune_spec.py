@@ -1,4 +1,4 @@
-"""What a study searches, and what one trial trains."""
+"""The ranges a study searches, and the run of one trial."""
 
 import pytest
 
@@ -28,9 +28,9 @@ def test_ranges_lie_four_times_around_the_lowest_published_rule():
     assert lr.high / lr.low == pytest.approx(16)
 
 
-def test_only_what_is_searched_has_a_dimension():
+def test_only_searched_settings_have_a_dimension():
     tune = spec("search.batch_tokens=1024", "search.beta2=published")
-    names = [found.name for found in search_box(tune, model_of(tune))]
+    names = [dimension.name for dimension in search_box(tune, model_of(tune))]
     assert names == ["lr", "beta2_gap"]
     run = trial_run(tune, model_of(tune), DATA, 0, {"lr": 0.01, "beta2_gap": 0.02})
     assert run.run.train.optimizer.beta2 == pytest.approx(0.98)
@@ -53,7 +53,7 @@ def test_a_searched_warm_up_is_a_share_of_the_shortest_budget():
     assert train.warmup_tokens == 20 * 1024
 
 
-def test_growing_or_moving_a_study_asks_the_same():
+def test_name_trials_and_slots_do_not_change_a_studys_identity():
     plain = spec()
     moved = plain.model_copy(update={"trials": 40, "slots": 7, "name": "other"})
     assert moved.identity == plain.identity
@@ -63,7 +63,7 @@ def test_growing_or_moving_a_study_asks_the_same():
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("search.lr={low: 0.1, high: 0.01}", "low=0.1 is not below high=0.01"),
         ("search.beta2=1.5", "1.5 is not below 1"),
@@ -71,8 +71,8 @@ def test_growing_or_moving_a_study_asks_the_same():
         ("trails=3", "did you mean trials"),
     ],
 )
-def test_what_cannot_be_searched_is_refused(override, said):
-    with pytest.raises(SpecError, match=said):
+def test_a_search_out_of_range_is_refused(override, message):
+    with pytest.raises(SpecError, match=message):
         spec(override)
 
 
@@ -98,7 +98,7 @@ def test_a_warm_up_has_one_step_at_least():
     assert trial_run(tune, model_of(tune), DATA, 0, params).run.train.warmup_tokens == 1024
 
 
-def test_what_is_not_searched_is_what_the_search_says():
+def test_settings_that_are_not_searched_have_the_specs_values():
     tune = spec("search.batch_tokens=1024", "search.beta2=0.9", "search.weight_decay=0.05")
     optimizer = trial_run(tune, model_of(tune), DATA, 0, {"lr": 0.01}).run.train.optimizer
     assert (optimizer.beta2, optimizer.weight_decay, optimizer.lr) == (0.9, 0.05, 0.01)

@@ -51,7 +51,7 @@ def test_order_is_a_function_of_seed_and_step_alone():
     assert not np.array_equal(other.at(0), wanted[0])
 
 
-def test_rows_do_not_depend_on_the_batch_size_but_on_their_running_number():
+def test_rows_depend_on_their_number_and_not_on_the_batch_size():
     small, large = batches(recipe(10)), batches(recipe(10, batch_tokens=2 * BATCH_TOKENS))
     joined = np.concatenate([small.at(4), small.at(5)])
     assert np.array_equal(large.at(2), joined)
@@ -92,26 +92,26 @@ def test_windows_do_not_cross_shards():
             assert row.tolist() == list(range(row[0], row[0] + SEQ_LEN + 1))
 
 
-def test_validation_is_the_same_for_every_seed_and_of_the_length_asked():
-    one, two = batches(recipe(10)), batches(recipe(10, seed=5))
-    assert np.array_equal(one.validation(), two.validation())
-    assert one.validation().shape == (8, SEQ_LEN + 1)
+def test_validation_has_eval_tokens_and_is_the_same_for_every_seed():
+    first, second = batches(recipe(10)), batches(recipe(10, seed=5))
+    assert np.array_equal(first.validation(), second.validation())
+    assert first.validation().shape == (8, SEQ_LEN + 1)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"sources": [TokenSource("short", [tokens(SEQ_LEN)])]}, "short"),
         ({"sources": [TokenSource("few", [tokens(2 * SEQ_LEN + 1)])]}, "less than one batch"),
         ({"validation_shards": [tokens(40)]}, "eval_tokens=128"),
     ],
 )
-def test_a_corpus_too_small_is_refused_with_numbers(changes, said):
-    with pytest.raises(CorpusError, match=said):
+def test_a_corpus_too_small_is_refused_with_numbers(changes, message):
+    with pytest.raises(CorpusError, match=message):
         mixture(recipe(10), [1.0], [1_000], **changes)
 
 
-def test_a_corpus_that_holds_exactly_what_is_asked_is_taken():
+def test_a_corpus_with_exactly_enough_tokens_is_accepted():
     cfg = recipe(10)
     made = mixture(
         cfg,
@@ -123,7 +123,7 @@ def test_a_corpus_that_holds_exactly_what_is_asked_is_taken():
     assert len(made.validation()) == 8
 
 
-def test_sources_alike_in_length_are_read_in_orders_of_their_own():
+def test_sources_of_equal_length_are_read_in_different_orders():
     made = mixture(recipe(10), [1.0, 1.0], [5_000, 5_000])
     seen = np.concatenate([made.at(step)[:, 0] for step in range(MIXTURE_BLOCK // ROWS)])
     first, second = seen[seen < 1_000_000], seen[seen >= 1_000_000] - 1_000_000
@@ -131,7 +131,7 @@ def test_sources_alike_in_length_are_read_in_orders_of_their_own():
     assert not np.array_equal(first, second)
 
 
-def test_what_is_left_of_a_mixture_goes_to_the_largest_remainders():
+def test_rows_left_over_in_a_mixture_go_to_the_largest_remainders():
     # 1,024 rows in shares of 5 to 3 to 2 are 512, 307.2 and 204.8.
     made = mixture(recipe(10), [5.0, 3.0, 2.0], [50_000] * 3)
     rows = np.concatenate([made.at(step)[:, 0] for step in range(MIXTURE_BLOCK // ROWS)])

@@ -55,7 +55,7 @@ def test_a_long_text_is_cut_at_blank_lines_without_losing_any(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.jsonl", b'{"text": "x"}\nnot json\n', "line 2 is not JSON"),
         ("a.jsonl", b'{"body": "x"}\n', "text_field"),
@@ -65,9 +65,9 @@ def test_a_long_text_is_cut_at_blank_lines_without_losing_any(tmp_path):
         ("a.pdf", b"%PDF", "has no readable file"),
     ],
 )
-def test_an_unreadable_file_is_refused_in_one_line(tmp_path, name, content, said):
+def test_an_unreadable_file_is_refused_in_one_line(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(CorpusError, match=said) as refusal:
+    with pytest.raises(CorpusError, match=message) as refusal:
         list(read_documents(tmp_path))
     assert "\n" not in str(refusal.value)
 
@@ -76,7 +76,7 @@ def test_a_tokenizer_reads_text_as_its_corpus_was_written(books, tmp_path):
     folding = prepare(config(books), tmp_path / "ascii").tokenizer()
     assert folding.encode("lóss – falls") == folding.encode("loss - falls")
     assert folding.as_read("λoss\u0301 数") == "?oss ?"
-    # A mark without a letter is something, too.
+    # An accent without a letter is encoded, too.
     assert folding.as_read("\u0301") == "?"
     settings = config(books, characters="unicode", vocab_size=512)
     keeping = prepare(settings, tmp_path / "unicode").tokenizer()
@@ -98,7 +98,7 @@ def test_a_document_or_a_long_paragraph_seen_before_is_dropped():
     assert mixed.text == new
 
 
-def test_of_documents_that_are_nearly_alike_the_first_stays_where_asked(tmp_path, books):
+def test_of_near_duplicates_the_first_is_kept_if_configured(tmp_path, books):
     for number in range(0, 60, 2):
         edition = story(number).replace("Seven lamps", "Eight lamps", 1) + "\n\nSecond edition."
         (books / f"{number:02d}-again.txt").write_text(edition)
@@ -112,7 +112,7 @@ def test_of_documents_that_are_nearly_alike_the_first_stays_where_asked(tmp_path
     assert dropped.digest == prepare(config(books, near_duplicates="drop"), tmp_path / "x").digest
 
 
-def test_documents_of_one_kind_that_differ_are_all_kept(tmp_path, books):
+def test_similar_documents_that_differ_enough_are_all_kept(tmp_path, books):
     kept, dropped = (prepare(config(books, near_duplicates=n), tmp_path) for n in ("keep", "drop"))
     assert dropped.digest == kept.digest
 
@@ -144,7 +144,7 @@ def test_only_prose_of_docstrings_is_taken():
 
 
 @pytest.mark.parametrize("characters", ["ascii", "unicode"])
-def test_tokens_decode_to_the_very_text(characters):
+def test_tokens_decode_to_the_same_text(characters):
     train = [story(seed) for seed in range(30)]
     byte_fallback = characters == "unicode"
     size = 600 if byte_fallback else 350
@@ -165,10 +165,10 @@ def test_digits_are_split():
     assert len(made.encode("9876")) >= 4
 
 
-def test_a_prepared_corpus_is_found_again_and_never_prepared_twice(tmp_path, books):
-    said = []
-    first = prepare(config(books), tmp_path, said.append)
-    assert any("training the tokenizer" in message for message in said)
+def test_a_corpus_is_prepared_only_once(tmp_path, books):
+    progress = []
+    first = prepare(config(books), tmp_path, progress.append)
+    assert any("training the tokenizer" in message for message in progress)
     again = prepare(config(books), tmp_path, pytest.fail)
     assert again == first == find_corpus(tmp_path, first.digest)
 
@@ -182,7 +182,7 @@ def test_the_digest_is_of_the_content_not_of_its_place(tmp_path, books):
     assert prepare(config(tmp_path / "moved"), tmp_path / "two").digest != first.digest
 
 
-def test_no_validation_document_stands_in_training(tmp_path, books):
+def test_no_validation_document_occurs_in_training(tmp_path, books):
     (books / "copy.txt").write_text(story(7).replace("model", "modell", 2))
     corpus = prepare(config(books), tmp_path)
     made = corpus.tokenizer()
@@ -206,14 +206,14 @@ def test_bytes_of_the_validation_tokens_are_those_of_the_text(tmp_path, books):
     assert corpus.val_bytes_per_token == entry.val.bytes / corpus.val_tokens
 
 
-@pytest.mark.parametrize("harm", ["truncate", "edit", "remove"])
-def test_a_harmed_shard_is_refused_by_name(tmp_path, books, harm):
+@pytest.mark.parametrize("damage", ["truncate", "edit", "remove"])
+def test_a_damaged_shard_is_refused_by_name(tmp_path, books, damage):
     corpus = prepare(config(books), tmp_path)
     shard = corpus.path / "files-train-00000.bin"
     content = bytearray(shard.read_bytes())
-    if harm == "truncate":
+    if damage == "truncate":
         shard.write_bytes(content[:-2])
-    elif harm == "edit":
+    elif damage == "edit":
         content[10] ^= 1
         shard.write_bytes(content)
     else:
@@ -264,7 +264,7 @@ def test_sources_of_a_mixture_keep_their_names_and_weights(tmp_path, books):
 
 
 def test_a_hub_dataset_is_streamed_row_by_row(tmp_path, monkeypatch):
-    # `datasets` takes a folder of that name here for the one on the Hub.
+    # `datasets` reads a local folder of this name instead of the dataset on the Hub.
     folder = tmp_path / "some" / "text"
     folder.mkdir(parents=True)
     (folder / "README.md").write_text(
@@ -295,12 +295,12 @@ def test_a_hub_dataset_without_the_package_says_what_to_install(monkeypatch):
 
 
 def held_out(seed):
-    """Whether a corpus with the settings of these tests holds a text out."""
+    """Whether a corpus with these tests' settings puts a story into validation."""
     return in_validation(normalise(story(seed), ascii_only=True), 0.2, 0)
 
 
 def retold(seed):
-    """A story whose every paragraph is a little other, on the training side of the split."""
+    """A story with every paragraph slightly changed, which the split puts into training."""
     for word in ("Then", "Thus", "Here", "Now", "Still", "Again"):
         text = "\n\n".join(f"{word} {part}" for part in story(seed).split("\n\n"))
         if not in_validation(normalise(text, ascii_only=True), 0.2, 0):
@@ -381,14 +381,14 @@ def test_every_source_gives_the_tokenizer_an_equal_share(tmp_path, books, monkey
     assert all(50_000 <= share < 50_000 + longest for share in shares)
 
 
-def test_a_tenth_of_a_text_in_training_is_no_near_duplicate_and_a_third_is():
+def test_a_text_with_a_third_in_training_is_a_near_duplicate_and_with_a_tenth_is_not():
     whole, other = story(0, 60).split("\n\n"), story(9, 60).split("\n\n")
-    for copied, found in ((6, set()), (20, {0})):
+    for copied, duplicates in ((6, set()), (20, {0})):
         mixed = "\n\n".join([*whole[:copied], *other[copied:]])
-        assert near_duplicates([mixed], iter([story(0, 60)])) == found
+        assert near_duplicates([mixed], iter([story(0, 60)])) == duplicates
 
 
-def test_a_prepared_corpus_is_on_the_disk_before_it_has_its_name(tmp_path, books, monkeypatch):
+def test_a_prepared_corpus_is_durable_before_it_has_its_name(tmp_path, books, monkeypatch):
     disk = DiskOrder(monkeypatch)
     corpus = prepare(config(books), tmp_path)
     files = list(corpus.path.iterdir())
@@ -456,6 +456,6 @@ def test_the_last_documents_of_a_source_are_encoded_too(tmp_path, books, monkeyp
     assert prepare(config(books), tmp_path / "groups").digest == whole.digest
     (entry,) = whole.manifest.sources
     ids = np.fromfile(whole.path / entry.train.shards[0].file, dtype="<u2")
-    # Each between begin and end.
+    # Each document is between begin and end.
     assert (ids == BOS).sum() == (ids == EOS).sum() == entry.train.documents
     assert (ids[0], ids[-1]) == (BOS, EOS)
