@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import torch
 
-from llama_core.attention import AttentionBackend
 from llama_core.config import ModelConfig, Placement, TrainConfig
+from llama_core.layers.attention import AttentionBackend
 from llama_core.memory import MEMORY_SHARE, rows_that_fit
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
-from llama_core.attention import Attention, AttentionBackend, CacheSlot, KvCache, Rope
 from llama_core.config import ModelConfig
-from llama_core.kernels import rms_norm
+from llama_core.layers.attention import Attention, AttentionBackend, CacheSlot, KvCache, Rope
+from llama_core.layers.kernels import rms_norm
 
 Recompute = Literal["off", "selective", "full"]
 # Selective recomputation keeps what is expensive to recompute: matmuls and attention.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from llama_core.checkpoint import Checkpoint, CheckpointStore
+from llama_core.checkpoints.store import Checkpoint, CheckpointStore
 from llama_core.records import CheckpointRecord, Record
 
 

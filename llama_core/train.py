@@ -11,13 +11,22 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from llama_core.checkpoint import Checkpoint, CheckpointStore
+from llama_core.checkpoints.place import Place
+from llama_core.checkpoints.state import (
+    Tensors,
+    capture,
+    restore,
+    stored_state,
+    tensors_sha256,
+    trunk_of,
+)
+from llama_core.checkpoints.store import Checkpoint, CheckpointStore
 from llama_core.config import ModelConfig, Placement, TrainConfig
 from llama_core.corpus.batches import Batches
 from llama_core.counting import train_flops
 from llama_core.files import write_durably
 from llama_core.guard import LossGuard
-from llama_core.kernels import cross_entropy_sum
+from llama_core.layers.kernels import cross_entropy_sum
 from llama_core.machine import (
     attention_backend,
     compiles,
@@ -31,7 +40,6 @@ from llama_core.model import Llama
 from llama_core.optim import adamw
 from llama_core.outbox import Outbox
 from llama_core.parallel import Ranks, torchrun_group, whole
-from llama_core.place import Place
 from llama_core.records import (
     DivergedRecord,
     EvalRecord,
@@ -41,7 +49,6 @@ from llama_core.records import (
     StoppedRecord,
 )
 from llama_core.schedule import lr_multiplier, segments
-from llama_core.state import Tensors, capture, restore, stored_state, tensors_sha256, trunk_of
 
 # Validation rows go through the model in groups of about this many tokens per rank.
 _EVAL_TOKENS = 8_192

@@ -7,9 +7,9 @@ from flows.files import write_whole
 from flows.mirror.metrics import Point, metric_points, run_params
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import Observation, RunDir, RunResult
+from llama_core.checkpoints.place import Place
 from llama_core.config import AdamW, ModelConfig, TrainConfig, Wsd
 from llama_core.counting import train_flops
-from llama_core.place import Place
 from llama_core.records import EvalRecord, StepRecord
 from sweeps.spec import Cell, DataRef, PlannedRun, RunSpec
 

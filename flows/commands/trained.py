@@ -35,7 +35,7 @@ def generate(
     from flows.commands.output import emit
     from flows.results.trained import find_trained
     from llama_core.corpus.tokenizer import BOS, EOS
-    from llama_core.generate import generate as continue_ids
+    from llama_core.inference.generate import generate as continue_ids
 
     with refusals():
         if tokens < 1:

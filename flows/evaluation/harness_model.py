@@ -12,9 +12,9 @@ from lm_eval.models.utils import normalize_gen_kwargs
 
 from flows.evaluation.answers import Answers
 from llama_core.corpus.tokenizer import BOS, EOS, UNKNOWN, Tokenizer
-from llama_core.generate import generate_rows
+from llama_core.inference.generate import generate_rows
+from llama_core.inference.score import Score, score_continuations
 from llama_core.model import Llama
-from llama_core.score import Score, score_continuations
 
 # Length of an answer if the task sets none; the harness's default.
 _ANSWER_TOKENS = 256

@@ -11,7 +11,7 @@ from llama_core.corpus.prepared import PreparedCorpus, find_corpus
 from sweeps.spec import PlannedRun
 
 if TYPE_CHECKING:
-    from llama_core.attention import AttentionBackend
+    from llama_core.layers.attention import AttentionBackend
     from llama_core.model import Llama
 
 
@@ -38,8 +38,8 @@ class Trained:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
+        from llama_core.checkpoints.state import tensors_sha256
         from llama_core.model import Llama
-        from llama_core.state import tensors_sha256
 
         net = Llama(self.planned.run.model, attention=attention)
         try:

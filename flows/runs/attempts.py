@@ -16,8 +16,8 @@ from flows.files import append_line, now, read_lines, write_whole
 from flows.runs.directory import RunDir
 from flows.runs.provenance import Environment, Provenance, environment, packages, provenance
 from flows.settings import Home
+from llama_core.checkpoints.place import newest_place
 from llama_core.config import Frozen
-from llama_core.place import newest_place
 from llama_core.schedule import steps_done
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from flows.files import flock, write_whole
 from flows.runs.curve import Curve
+from llama_core.checkpoints.place import checkpoint_names
 from llama_core.config import Frozen, Placement
-from llama_core.place import checkpoint_names
 from sweeps.spec import PlannedRun
 
 log = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ from flows.processes import INTERRUPTED
 from flows.runs.directory import RunDir
 from flows.settings import Home
 from flows.training.warm import WarmSlot
+from llama_core.checkpoints.place import newest_place
 from llama_core.config import Placement
-from llama_core.place import newest_place
 from sweeps.load import load_spec
 from tests.conftest import COMMAND, bare_environment
 
@@ -329,7 +329,7 @@ def killed_at_the_end(process):
 
 
 def steps_taken(runs):
-    return any((run / "curve.jsonl").exists() and any(RunDir(run).rows()) for run in runs)
+    return any((run / "curve.jsonl").exists() and any(RunDir(run).curve.rows()) for run in runs)
 
 
 def begun(runs):

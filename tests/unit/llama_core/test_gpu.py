@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from llama_core.config import Placement
-from llama_core.generate import generate_rows
+from llama_core.inference.generate import generate_rows
+from llama_core.inference.score import score_continuations
 from llama_core.model import Llama
 from llama_core.records import EvalRecord, StepRecord
-from llama_core.score import score_continuations
 from llama_core.train import train
 from tests.core_tools import batches, recipe, tiny
 

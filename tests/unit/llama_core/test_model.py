@@ -2,9 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from llama_core.attention import Rope, eager_attention, rotate
 from llama_core.config import AdamW
 from llama_core.counting import count_params
+from llama_core.layers.attention import Rope, eager_attention, rotate
 from llama_core.model import Llama
 from llama_core.optim import adamw
 from tests.core_tools import tiny

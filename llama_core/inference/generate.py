@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from llama_core.attention import KvCache
+from llama_core.layers.attention import KvCache
 from llama_core.model import Llama
 
 

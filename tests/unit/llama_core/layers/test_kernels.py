@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from llama_core.kernels import cross_entropy_sum, rms_norm
+from llama_core.layers.kernels import cross_entropy_sum, rms_norm
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from llama_core.inference.score import score_continuations
 from llama_core.model import Llama
-from llama_core.score import score_continuations
 from tests.core_tools import tiny
 
 

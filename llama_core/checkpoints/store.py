@@ -21,8 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from llama_core.checkpoints.place import Place, checkpoint_names
 from llama_core.files import DRAFTS, sync_folder, write_durably
-from llama_core.place import Place, checkpoint_names
 
 # All ranks write the same amount; one this late has failed.
 _SHARDS_TIMEOUT_S = 600.0

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from llama_core.checkpoint import Checkpoint, CheckpointStore
+from llama_core.checkpoints.place import Place, newest_place
+from llama_core.checkpoints.store import Checkpoint, CheckpointStore
 from llama_core.files import write_durably
-from llama_core.place import Place, newest_place
 from tests.disk import DiskOrder
 
 WHOLE = {"weight.a": torch.arange(15.0).view(5, 3), "weight.b": torch.ones(1, 2)}
@@ -88,7 +88,7 @@ def test_a_leader_stops_waiting_for_another_rank_once_abandoned(tmp_path):
 
 
 def test_missing_shards_are_an_error_that_names_their_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("llama_core.checkpoint._SHARDS_TIMEOUT_S", 0.0)
+    monkeypatch.setattr("llama_core.checkpoints.store._SHARDS_TIMEOUT_S", 0.0)
     with pytest.raises(TimeoutError, match="a checkpoint folder they all see"):
         stores(tmp_path)[0].write(part(0, 1))
 

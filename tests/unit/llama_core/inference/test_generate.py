@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from llama_core.attention import KvCache
-from llama_core.generate import _choose, generate, generate_rows
+from llama_core.inference.generate import _choose, generate, generate_rows
+from llama_core.layers.attention import KvCache
 from llama_core.model import Llama
 from tests.core_tools import tiny
 
