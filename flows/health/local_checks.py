@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -45,14 +46,21 @@ def check_versions(settings: Settings, home: Home, mend: bool) -> Iterator[Findi
         what = f"{requirement.name} {state}, and isoflop needs {requirement}"
         if requirement.name == "fastapi" and installed:
             what += ": prefect allows it, but its server does not start with 0.155 and newer"
-        command = f"{sys.executable} -m pip install -c constraints.txt '{requirement}'"
-        yield Finding(what, remedy=command)
+        yield Finding(what, remedy=_pip_install(str(requirement)))
     done = subprocess.run(
         [sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False
     )
     if done.returncode and "No module named pip" not in done.stderr:
         for line in done.stdout.splitlines():
-            yield Finding(line, remedy=f"{sys.executable} -m pip install -c constraints.txt -e .")
+            # Of an installed package pip installs what it requires and lacks.
+            yield Finding(line, remedy=_pip_install(line.split()[0]))
+
+
+def _pip_install(requirement: str) -> str:
+    """The command that installs it; from a checkout, in a version that was tested."""
+    root = checkout()
+    tested = [] if root is None else ["-c", str(root / "constraints.txt")]
+    return shlex.join([sys.executable, "-m", "pip", "install", *tested, requirement])
 
 
 def _requirements() -> list[Requirement]:
