@@ -13,7 +13,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.dispatch.contract import Dispatcher, SweepFailedError
+from flows.dispatch.contract import Dispatcher, SweepFailedError, full_disk_fails
 from flows.dispatch.underway import registered
 from flows.dispatch.work_pool import WorkPool
 from flows.files import write_whole
@@ -57,6 +57,7 @@ def tune(spec: str = "lr-batch", overrides: tuple[str, ...] = ()) -> State[Any]:
     return Completed(message=str(report.page))
 
 
+@full_disk_fails()
 def run_tune(
     spec: TuneSpec,
     data: DataRef,
@@ -74,7 +75,7 @@ def run_tune(
         say: gets a line for each round and each trial that ends.
 
     Raises:
-        SweepFailedError: every training of a round failed.
+        SweepFailedError: every training of a round failed, or the disk is full.
     """
     folder = home.tunes / spec.name
     folder.mkdir(parents=True, exist_ok=True)
