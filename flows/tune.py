@@ -2,9 +2,7 @@
 
 import fcntl
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from optuna.storages import BaseStorage
@@ -79,7 +77,9 @@ def run_tune(
     """
     folder = home.tunes / spec.name
     folder.mkdir(parents=True, exist_ok=True)
-    with registered(folder), _locked(folder):
+    with registered(folder), (folder / "lock").open("w") as lock:
+        # The kernel releases the lock when this process dies.
+        fcntl.flock(lock, fcntl.LOCK_EX)
         write_whole(folder / "spec.json", spec.model_dump_json(indent=1))
         storage = open_storage(settings.optuna_uri, folder)
         widths = [_width(spec, width, data, storage) for width in spec.ladder.widths]
@@ -148,11 +148,3 @@ def _width(spec: TuneSpec, width: int, data: DataRef, storage: BaseStorage) -> W
     searched = tuple(search_box(spec, model))
     name = study_name(spec, data.digest, width, searched)
     return Width(model, searched, WidthStudy(name, spec, searched, storage))
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lock the study for one controller; the kernel releases the lock when its process dies."""
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

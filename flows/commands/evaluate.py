@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from flows.commands.common import Json, busy, check_destinations, failures, open_all, refusals, say
+from flows.commands.trained import Horizon
 
 if TYPE_CHECKING:
     from flows.evaluation.benchmarks import Benchmark
@@ -18,9 +19,7 @@ _ROOM = 115
 def evaluate(
     run: str,
     *benchmarks: str,
-    horizon: Annotated[
-        int | None, Parameter(help="token budget of the branch; the largest if unset")
-    ] = None,
+    horizon: Horizon = None,
     shots: int | None = None,
     limit: int | None = None,
     device: str = "auto",

@@ -72,7 +72,7 @@ def cancel(name: str, folders: Sequence[Path], settings: Settings, *, server: bo
         time.sleep(_POLL_S)
     for controller in known:
         if not controller.alive:
-            controller.forget()
+            controller.path.unlink(missing_ok=True)
     running = [controller for controller in local if controller.alive]
     left += [f"process {controller.process.pid}" for controller in running]
     return Stopped(len(local) - len(running), flow_runs, tuple(left))

@@ -1,5 +1,6 @@
 """The checks of a home and its stack, in order."""
 
+from flows.health import stack_checks as stack
 from flows.health.finding import Check, Finding
 from flows.health.local_checks import check_disk, check_leftovers, check_versions
 from flows.settings import Home, Settings
@@ -11,8 +12,6 @@ def examine(settings: Settings, home: Home, *, mend: bool) -> list[tuple[str, li
     Args:
         mend: repair what can be repaired; otherwise nothing is changed.
     """
-    from flows.health import stack_checks as stack
-
     checks: list[tuple[str, Check]] = [
         ("versions", check_versions),
         ("disk", check_disk),

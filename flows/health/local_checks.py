@@ -1,6 +1,5 @@
 """Checks that need no server: versions, disk, leftovers."""
 
-import os
 import re
 import shlex
 import shutil
@@ -126,7 +125,8 @@ def check_leftovers(settings: Settings, home: Home, mend: bool) -> Iterator[Find
     stale = [path for path in home.root.rglob("*") if _is_leaving(path)]
     if not stale:
         return
-    what = f"{len(stale)} half-written files whose writers are gone, as {_within(stale[0], home)}"
+    example = stale[0].relative_to(home.root)
+    what = f"{len(stale)} half-written files whose writers are gone, as {example}"
     if not mend:
         yield Finding(what, remedy="isoflop doctor removes them")
         return
@@ -145,7 +145,3 @@ def _is_leaving(path: Path) -> bool:
         return not psutil.pid_exists(int(writer.group(1)))
     old = re.search(r"\.(part|writing)$|^\.(preparing|arriving)-", path.name)
     return old is not None and time.time() - path.lstat().st_mtime > _FORGOTTEN_S
-
-
-def _within(path: Path, home: Home) -> str:
-    return os.fspath(path.relative_to(home.root))

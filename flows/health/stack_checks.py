@@ -4,12 +4,23 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.events.filters import (
+    EventFilter,
+    EventNameFilter,
+    EventOccurredFilter,
+    EventResourceFilter,
+)
 
 from flows.health.databases import Database, databases, inspect, upgrade_or_set_aside, users
 from flows.health.finding import Finding
+from flows.mirror.client import mirror_error
+from flows.mirror.sync import sync_all
+from flows.mirror.tracker import open_tracker
 from flows.plans.plan import read_plans
 from flows.runs.directory import RunDir
 from flows.settings import TRAIN_POOL, Home, Settings
@@ -27,11 +38,6 @@ from flows.stack.servers import (
 from flows.stack.temporary_server import process_tag
 from flows.stack.up import restart_server
 from flows.stack.workers import start_worker, wait_for_workers, worker_heartbeats
-
-if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.objects import FlowRun
-
 
 # A busy server answers late; one that hangs does not answer.
 _ANSWERS_S = 10.0
@@ -70,8 +76,6 @@ def _mend_database(database: Database, what: str, settings: Settings, home: Home
         return Finding(what, remedy=f"stop process {named}, which uses it, then {_DOCTOR}")
     done, lost = upgrade_or_set_aside(database, home)
     if lost and database.name == "MLflow":
-        from flows.mirror.sync import sync_all
-
         try:
             # A server's own database: the server is started first and makes the tables.
             if ours:
@@ -171,7 +175,7 @@ def check_flow_runs(settings: Settings, home: Home, mend: bool) -> Iterator[Find
         yield Finding(what, done="ended as crashed; a sweep that waits for it starts it again")
 
 
-def _only_our_workers(client: "SyncPrefectClient", home: Home) -> bool:
+def _only_our_workers(client: SyncPrefectClient, home: Home) -> bool:
     """Whether every training worker of this server is on this machine."""
     known = {process.name for process in registered(home)}
     living = {
@@ -182,7 +186,7 @@ def _only_our_workers(client: "SyncPrefectClient", home: Home) -> bool:
     return living <= known
 
 
-def _why_dead(client: "SyncPrefectClient", flow_run: "FlowRun", *, only_ours: bool) -> str:
+def _why_dead(client: SyncPrefectClient, flow_run: FlowRun, *, only_ours: bool) -> str:
     """Why no process can be executing this run; empty if one may be."""
     assert flow_run.state is not None
     pid, state = flow_run.infrastructure_pid, flow_run.state
@@ -207,15 +211,8 @@ def _pid_of(tag: str) -> int:
     return int(number) if number.isdigit() else -1
 
 
-def _heartbeat_age(client: "SyncPrefectClient", flow_run: "FlowRun") -> float:
+def _heartbeat_age(client: SyncPrefectClient, flow_run: FlowRun) -> float:
     """0 if a run sent a heartbeat within the limit, else infinity."""
-    from prefect.events.filters import (
-        EventFilter,
-        EventNameFilter,
-        EventOccurredFilter,
-        EventResourceFilter,
-    )
-
     now = datetime.now(UTC)
     page = client.read_events(
         EventFilter(
@@ -234,9 +231,6 @@ def _age(moment: Any) -> float | None:
 
 def check_mirror(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
     """Check for runs that are running in MLflow and that no process trains."""
-    from flows.mirror.client import mirror_error
-    from flows.mirror.tracker import open_tracker
-
     planned = {(plan.spec.name, run.id): run for plan in read_plans(home) for run in plan.runs}
     if not planned:
         return

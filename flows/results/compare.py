@@ -1,14 +1,12 @@
-"""Two sweeps of a home: what differs in specs, runs and provenance; tables for the law."""
+"""Two sweeps of a home: what differs in specs, runs and provenance."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from analysis.observations import Table, own_table
 from flows.runs.attempts import read_attempts, read_provenance, spent
 from flows.runs.directory import RunDir
 from flows.runs.state import run_state
-from flows.runs.table import observations_frame
 from flows.settings import Home
 from sweeps.plan import Plan
 
@@ -125,11 +123,6 @@ def provenance_differences(first: Plan, second: Plan, home: Home) -> list[Differ
         for name in names
         if sides[0].get(name, set()) != sides[1].get(name, set())
     ]
-
-
-def table_of(plan: Plan, home: Home) -> Table:
-    """A sweep's observations as they are now."""
-    return own_table(observations_frame(plan.runs, home))
 
 
 def _side(plan: Plan, home: Home) -> Side:
