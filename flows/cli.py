@@ -22,7 +22,7 @@ for _name, _target, _help in (
     ("report", "results:report", "Write a sweep's report again from its run directories."),
     ("watch", "watch:watch", "Show a sweep as it trains."),
     ("runs", "results:runs", "List the runs of a sweep, or of all."),
-    ("show", "results:show", "Print everything known of a run."),
+    ("show", "results:show", "Print everything known about a run."),
     ("compare", "results:compare", "Differences of two sweeps, and their effect on the law."),
     ("export", "results:export", "Write a sweep's observations and curves as files."),
     ("up", "stack:up", "Start Prefect, MLflow, pools and workers, and deploy."),

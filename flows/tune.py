@@ -122,9 +122,7 @@ def _round(
         with publishing(mirror) as publish:
             dispatcher.train_all(todo, on_finished=finished, on_tick=lambda: None)
     results = [RunDir(home.runs / run.id).result() for run in runs]
-    if not any(
-        result is not None and RunDir(home.runs / result.run_id).settled() for result in results
-    ):
+    if not any(RunDir(home.runs / run.id).settled() for run in runs):
         reason = next((result.reason for result in results if result is not None), "no result")
         raise SweepFailedError(f"all {len(todo)} trainings failed, so no more is tried: {reason}")
     for (width, trial), run, result in zip(open_trials, runs, results, strict=True):

@@ -80,23 +80,17 @@ def _evaluate_all(
     evaluator: "Evaluator", chosen: "tuple[Benchmark, ...]", shots: int | None, limit: int | None
 ) -> "tuple[list[Evaluation], list[str]]":
     """The scores, and the names of benchmarks without questions, already reported to the user."""
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
 
     scores, missed = [], []
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("reading lm-evaluation-harness", total=None)
         from flows.evaluation.harness_tasks import QuestionsMissing
 

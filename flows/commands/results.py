@@ -30,7 +30,7 @@ _HERE = Path()
 
 
 def show(run: str, *, json: Json = None) -> None:
-    """Print everything known of a run: state, losses, attempts, provenance, files, next commands.
+    """Print everything known about a run: state, losses, attempts, provenance, files, next commands.
 
     Args:
         run: its id or the beginning of it, its name, or SWEEP/NAME.
@@ -273,8 +273,6 @@ def runs(sweep: str | None = None, *, json: Json = None) -> None:
     """List the runs of a sweep, or of all sweeps, with their losses."""
     from flows.commands.output import emit, table
     from flows.plans.plan import read_plans
-    from flows.runs.directory import RunDir
-    from flows.runs.state import run_state
     from flows.runs.table import observations
 
     with refusals():
@@ -290,7 +288,7 @@ def runs(sweep: str | None = None, *, json: Json = None) -> None:
             *(row[key] for key in ("sweep", "name", "parent_run_id", "n_params", "tokens")),
             f"{row['train_flops']:.3g}",
             "–" if row["val_loss"] is None else f"{row['val_loss']:.4f}",
-            run_state(RunDir(home.runs / row["parent_run_id"])),
+            row["status"],
         ]
         for row in rows
     ]

@@ -95,12 +95,10 @@ def _end_flow_runs(client: SyncPrefectClient, name: str, others: list[Controller
             state = client.read_flow_run(flow_run).state
             if state is None or state.is_final():
                 continue
+            gone = not controller.alive
+            ended: State[Any] = Crashed(message="its process is gone") if gone else Cancelling()
             # Where its process was killed, only a forced state ends a flow run.
-            crashed: State[Any] = Crashed(message="its process is gone")
-            cancelling: State[Any] = Cancelling()
-            client.set_flow_run_state(
-                flow_run, cancelling if controller.alive else crashed, force=not controller.alive
-            )
+            client.set_flow_run_state(flow_run, ended, force=gone)
             count += 1
     return count + cancel_flow_runs(lambda: _states(client, name))
 

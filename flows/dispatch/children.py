@@ -134,7 +134,5 @@ class ChildProcesses:
 
 def _last_line(path: Path) -> str:
     """The last line a child wrote, which is its exception, or `no output`."""
-    if not path.is_file():
-        return "no output"
-    lines = path.read_text(errors="replace").split("\n")
+    lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
     return next((line.strip()[:200] for line in reversed(lines) if line.strip()), "no output")

@@ -32,7 +32,7 @@ _FORGOTTEN_S = 24 * 3600.0
 _STATE_BYTES = 3 * 4
 
 
-def check_versions(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+def check_versions(settings: Settings, home: Home, repair: bool) -> Iterator[Finding]:
     """Check installed packages against the ranges isoflop was tested with, and each other."""
     for requirement in _requirements():
         try:
@@ -77,7 +77,7 @@ def _requirements() -> list[Requirement]:
     ]
 
 
-def check_disk(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+def check_disk(settings: Settings, home: Home, repair: bool) -> Iterator[Finding]:
     """Check that checkpoints and weights of unfinished runs fit on the disk."""
     free = shutil.disk_usage(home.root).free
     todo = [run for plan in read_plans(home) for run in missing(plan.runs, home)]
@@ -120,14 +120,14 @@ def _size(path: Path) -> int:
     return sum(file.lstat().st_size for file in files if file.is_file())
 
 
-def check_leftovers(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+def check_leftovers(settings: Settings, home: Home, repair: bool) -> Iterator[Finding]:
     """Check for drafts and scratch folders whose writer has ended. The kernel frees locks."""
     stale = [path for path in home.root.rglob("*") if _is_leaving(path)]
     if not stale:
         return
     example = stale[0].relative_to(home.root)
     what = f"{len(stale)} half-written files whose writers are gone, as {example}"
-    if not mend:
+    if not repair:
         yield Finding(what, remedy="isoflop doctor removes them")
         return
     for path in stale:

@@ -50,7 +50,7 @@ _PENDING_S = 60.0
 _DOCTOR = "isoflop doctor"
 
 
-def check_databases(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+def check_databases(settings: Settings, home: Home, repair: bool) -> Iterator[Finding]:
     """Check for tables that are incomplete or damaged."""
     for database in databases(settings, home):
         if database.path is None:
@@ -61,13 +61,13 @@ def check_databases(settings: Settings, home: Home, mend: bool) -> Iterator[Find
         what = f"{database.name}'s database {database.path.name} {description}"
         if state == "newer":
             yield Finding(what, remedy=f"install that version of {database.name.lower()} again")
-        elif not mend:
+        elif not repair:
             yield Finding(what, remedy=f"{_DOCTOR} completes its tables, or sets it aside")
         else:
-            yield _mend_database(database, what, settings, home)
+            yield _repair_database(database, what, settings, home)
 
 
-def _mend_database(database: Database, what: str, settings: Settings, home: Home) -> Finding:
+def _repair_database(database: Database, what: str, settings: Settings, home: Home) -> Finding:
     assert database.path is not None
     ours = [process for process in registered(home) if process.name == database.server]
     stop(ours, alive)
@@ -80,13 +80,13 @@ def _mend_database(database: Database, what: str, settings: Settings, home: Home
             # A server's own database: the server is started first and makes the tables.
             if ours:
                 restart_server(settings, home, database.server)
-            done += f"; {sync_all(settings, home)} runs were written to it anew"
+            done += f"; {sync_all(settings, home)} runs were written to it again"
         except StackError as error:
             return Finding(what, done, remedy=str(error))
     return Finding(what, done)
 
 
-def check_deployments(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+def check_deployments(settings: Settings, home: Home, repair: bool) -> Iterator[Finding]:
     """Check for a stack of another version, whose commands may name modules that moved."""
     if running(home) and not is_deployed(home):
         yield Finding(
@@ -95,7 +95,7 @@ def check_deployments(settings: Settings, home: Home, mend: bool) -> Iterator[Fi
         )
 
 
-def check_servers(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+def check_servers(settings: Settings, home: Home, repair: bool) -> Iterator[Finding]:
     """Check for servers of `isoflop up` that died or hang. A stack that is down is no fault."""
     for process in registered(home):
         page = health_pages(settings).get(process.name)
@@ -103,7 +103,7 @@ def check_servers(settings: Settings, home: Home, mend: bool) -> Iterator[Findin
             continue
         fault = "hangs" if alive(process) else "died"
         what = f"{process.name} (pid {process.pid}) {fault}"
-        if not mend:
+        if not repair:
             yield Finding(what, remedy=f"{_DOCTOR} starts it again")
             continue
         stop([process], alive)
@@ -124,7 +124,7 @@ def _answers(page: str) -> bool:
     return True
 
 
-def check_workers(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+def check_workers(settings: Settings, home: Home, repair: bool) -> Iterator[Finding]:
     """Check for workers of `isoflop up` that died or sent no heartbeat for minutes."""
     workers = [process for process in registered(home) if "worker" in process.name]
     if not workers or not server_answers(settings):
@@ -137,7 +137,7 @@ def check_workers(settings: Settings, home: Home, mend: bool) -> Iterator[Findin
             continue
         fault = f"has sent no heartbeat for {silent_s:.0f} s" if alive(process) else "died"
         what = f"{process.name} (pid {process.pid}) {fault}"
-        if not mend:
+        if not repair:
             yield Finding(what, remedy=f"{_DOCTOR} starts it again")
             continue
         stop([process], alive)
@@ -151,7 +151,7 @@ def check_workers(settings: Settings, home: Home, mend: bool) -> Iterator[Findin
             yield Finding(what, done="started again")
 
 
-def check_flow_runs(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+def check_flow_runs(settings: Settings, home: Home, repair: bool) -> Iterator[Finding]:
     """Check for flow runs in flight in Prefect that no process executes.
 
     When such a run is marked as crashed, the sweep that waits for it starts it again.
@@ -168,7 +168,7 @@ def check_flow_runs(settings: Settings, home: Home, mend: bool) -> Iterator[Find
         ]
     for flow_run, why in dead:
         what = f"flow run {flow_run.name} is {flow_run.state_name} in Prefect, and {why}"
-        if not mend:
+        if not repair:
             yield Finding(what, remedy=f"{_DOCTOR} ends it; its sweep then starts it again")
             continue
         crash_flow_runs(settings, [flow_run.id], f"isoflop doctor: {why}")
@@ -229,7 +229,7 @@ def _age(moment: Any) -> float | None:
     return None if moment is None else (datetime.now(UTC) - moment).total_seconds()
 
 
-def check_mirror(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+def check_mirror(settings: Settings, home: Home, repair: bool) -> Iterator[Finding]:
     """Check for runs that are running in MLflow and that no process trains."""
     planned = {(plan.spec.name, run.id): run for plan in read_plans(home) for run in plan.runs}
     if not planned:
@@ -243,16 +243,16 @@ def check_mirror(settings: Settings, home: Home, mend: bool) -> Iterator[Finding
         ]
         for sweep, run_id, mlflow_run in left:
             run = RunDir(home.runs / run_id)
-            what = f"run {run_id} of sweep {sweep} is running in MLflow, and nobody trains it"
+            what = f"run {run_id} of sweep {sweep} is running in MLflow, and no process trains it"
             known = planned.get((sweep, run_id))
-            if not mend:
+            if not repair:
                 yield Finding(what, remedy=f"{_DOCTOR} ends it there")
             elif known is not None and run.result() is not None:
                 tracker.publish(run, known)
                 yield Finding(what, done="brought up to its result")
             else:
                 tracker.end(mlflow_run)
-                yield Finding(what, done="ended as killed; it goes on when its sweep does")
+                yield Finding(what, done="ended as killed; it resumes with its sweep")
     except mirror_error() as error:
         reason = str(error).partition("\n")[0]
         yield Finding(f"MLflow does not answer: {reason}", remedy="isoflop up, then isoflop sync")

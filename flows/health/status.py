@@ -46,21 +46,17 @@ def read_status(settings: Settings, home: Home) -> dict[str, Any]:
 
 def _processes(settings: Settings, home: Home) -> list[dict[str, Any]]:
     known = registered(home)
-    heartbeats: dict[str, datetime] = {}
+    ages: dict[str, float] = {}
     if known and server_answers(settings):
         os.environ.update(prefect_environment(settings, home))
-        heartbeats = worker_heartbeats(settings)
-    now = datetime.now(UTC)
+        heartbeats, now = worker_heartbeats(settings), datetime.now(UTC)
+        ages = {name: (now - last).total_seconds() for name, last in heartbeats.items()}
     return [
         {
             "process": process.name,
             "pid": process.pid,
             "state": _state(process, settings),
-            "heartbeat_s": (
-                (now - heartbeats[process.name]).total_seconds()
-                if process.name in heartbeats
-                else None
-            ),
+            "heartbeat_s": ages.get(process.name),
         }
         for process in known
     ]

@@ -176,15 +176,12 @@ def _provenance(plan: Plan, home: Home) -> dict[str, set[str]]:
             for field, name in _ENVIRONMENT.items():
                 value = getattr(environment, field)
                 shown = "none" if value is None else str(value)
-                values.setdefault(name, set()).add(shown[:12] if _is_digest(field) else shown)
+                is_digest = field.startswith(("git_", "lock_"))
+                values.setdefault(name, set()).add(shown[:12] if is_digest else shown)
         for packages in [first.packages, *(attempt.packages or {} for attempt in attempts)]:
             for name, version in packages.items():
                 values.setdefault(f"package {name}", set()).add(version)
     return values
-
-
-def _is_digest(field: str) -> bool:
-    return field.startswith(("git_", "lock_"))
 
 
 def _shown(value: Any) -> str:

@@ -63,7 +63,7 @@ class WidthStudy:
         first, last = self._generation(len(trials))
         settled = all(trial.state.is_finished() for trial in trials[:first])
         if settled and len(trials) < min(last, wanted):
-            outcomes = [outcome_of(trial) for trial in trials[:first]]
+            outcomes = [TrialOutcome(trial.params, trial.value) for trial in trials[:first]]
             proposed = propose(self._spec, self._box, outcomes, last - first)
             running, distributions = TrialState.RUNNING, _distributions(self._box)
             self._study.add_trials(
@@ -125,13 +125,6 @@ def propose(
         ]
     )
     return [study.ask(distributions).params for _ in range(count)]
-
-
-def outcome_of(trial: FrozenTrial) -> TrialOutcome:
-    """The outcome of a finished trial."""
-    return TrialOutcome(
-        dict(trial.params), trial.value if trial.state == TrialState.COMPLETE else None
-    )
 
 
 def open_storage(uri: str | None, folder: Path) -> BaseStorage:

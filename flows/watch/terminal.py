@@ -95,8 +95,6 @@ def _fold(runs: tuple[RunProgress, ...], room: int) -> tuple[list[RunProgress], 
 
     Runs that train or have failed are shown first; runs that wait or were found are left out first.
     """
-    if len(runs) <= room:
-        return list(runs), []
     rank = {"training": 0, "planned": 3, "finished": 2, "found": 4}
     order = sorted(range(len(runs)), key=lambda at: rank.get(runs[at].state, 1))
     chosen = set(order[:room])
