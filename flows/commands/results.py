@@ -30,7 +30,7 @@ _HERE = Path()
 
 
 def show(run: str, *, json: Json = None) -> None:
-    """Print everything known about a run: state, losses, attempts, provenance, files, next commands.
+    """Print everything known about a run: state, losses, attempts, provenance, files.
 
     Args:
         run: its id or the beginning of it, its name, or SWEEP/NAME.
