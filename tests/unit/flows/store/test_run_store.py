@@ -177,6 +177,26 @@ def test_a_damaged_part_is_told_and_the_older_copy_taken(tmp_path, caplog):
     assert other.curve_path.read_bytes() == run.curve_path.read_bytes()
 
 
+def test_the_older_copy_is_taken_when_the_newest_index_names_a_part_that_is_missing(
+    tmp_path, caplog
+):
+    store = memory_store(tmp_path)
+    run = trained(tmp_path / "a", planned_run())
+    run.result_path.unlink()
+    RunStore(store).push(run)
+    before = set(store.names(f"runs/{run.id}/parts"))
+    checkpoint(run, "000000050-004")
+    RunStore(store).push(run)
+    [part] = set(store.names(f"runs/{run.id}/parts")) - before
+    store.remove(f"runs/{run.id}/parts/{part}")
+    other = RunDir(tmp_path / "b" / "runs" / run.id)
+    with caplog.at_level(logging.WARNING):
+        RunStore(store).pull(other)
+    assert "1 parts are not in the store" in caplog.text
+    assert other.newest_checkpoint() == "000000040-003"
+    assert not list(other.path.glob(".*"))
+
+
 def test_a_host_that_is_behind_takes_nothing_from_one_that_is_ahead(tmp_path):
     store = RunStore(memory_store(tmp_path))
     ahead = trained(tmp_path / "a", planned_run())
