@@ -1,10 +1,7 @@
 """The tune flow: propose trials, train them, record their losses, then fit the laws."""
 
-import fcntl
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from optuna.storages import BaseStorage
@@ -16,9 +13,8 @@ from prefect.states import Completed
 from flows.dispatch.contract import Dispatcher, SweepFailedError
 from flows.dispatch.underway import registered
 from flows.dispatch.work_pool import WorkPool
-from flows.files import write_whole
-from flows.mirror.contract import Publisher
-from flows.mirror.publish import Mirror, publishing
+from flows.files import file_lock, write_whole
+from flows.mirror.publish import Mirror, Publisher, publishing
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.state import missing
 from flows.settings import Home, Settings, open_home
@@ -78,7 +74,7 @@ def run_tune(
     """
     folder = home.tunes / spec.name
     folder.mkdir(parents=True, exist_ok=True)
-    with registered(folder), _locked(folder):
+    with registered(folder), file_lock(folder / "lock"):
         write_whole(folder / "spec.json", spec.model_dump_json(indent=1))
         storage = open_storage(settings.optuna_uri, folder)
         widths = [_width(spec, width, data, storage) for width in spec.ladder.widths]
@@ -147,11 +143,3 @@ def _width(spec: TuneSpec, width: int, data: DataRef, storage: BaseStorage) -> W
     searched = tuple(search_box(spec, model))
     name = study_name(spec, data.digest, width, searched)
     return Width(model, searched, WidthStudy(name, spec, searched, storage))
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lock the study for one controller; the kernel releases the lock when its process dies."""
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -119,10 +119,11 @@ class CappedSweep:
         if not left:
             return None
         names = ", ".join(self._runs[run].name for run in left)
+        spent = in_words(self.cap, self._budget.spent)
         total = self._budget.committed + sum(left.values())
         return (
             f"the cap of {in_words(self.cap, amount(self.cap))} leaves out {len(left)} of "
-            f"{len(self._runs)} runs: {names}. Spent: {in_words(self.cap, self._budget.spent)}; the next would "
+            f"{len(self._runs)} runs: {names}. Spent: {spent}; the next would "
             f"take {in_words(self.cap, min(left.values()))}, all of them "
             f"{in_words(self.cap, sum(left.values()))}. The same command with {option(self.cap)} "
             f"{_rounded_up(total)} goes on with all of them."

@@ -1,23 +1,18 @@
 """Benchmarks run on a trained model; every answer is cached beside the run."""
 
-import fcntl
 import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flows.evaluation.answers import Answers
 from flows.evaluation.benchmarks import Benchmark
-from flows.files import flock, now, write_whole
+from flows.files import now, try_lock, write_whole
+from flows.results.trained import Trained
 from flows.runs.directory import RunBusyError
 from flows.runs.evaluations import FOLDER, Evaluation, read
 from llama_core.config import Placement
-
-if TYPE_CHECKING:
-    from flows.results.trained import Trained
-
 
 # Tokens through the model at once. More does not keep a GPU busier and takes memory.
 _BATCH_TOKENS = {"cuda": 32_768, "cpu": 4_096}
@@ -26,7 +21,7 @@ _BATCH_TOKENS = {"cuda": 32_768, "cpu": 4_096}
 class Evaluator:
     """Runs benchmarks on one horizon of a run, its weights loaded."""
 
-    def __init__(self, trained: "Trained", device: str = "auto") -> None:
+    def __init__(self, trained: Trained, device: str = "auto") -> None:
         """Args:
         device: as in a placement.
 
@@ -54,7 +49,7 @@ class Evaluator:
         """
         self._folder.mkdir(exist_ok=True)
         with (self._folder / "lock").open("a") as handle:
-            if not flock(handle, fcntl.LOCK_EX):
+            if not try_lock(handle):
                 raise RunBusyError(f"run {self._run.id} is being evaluated by another process")
             yield
 

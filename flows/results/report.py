@@ -9,7 +9,7 @@ from analysis.observations import own_table
 from analysis.sweep.answer import find, numbers, verdict
 from analysis.sweep.page import sweep_page
 from flows.files import write_whole
-from flows.mirror.contract import Publisher
+from flows.mirror.publish import Publisher
 from flows.plans.plan import sweep_folder
 from flows.runs.directory import RunDir
 from flows.runs.table import curves, observations_frame

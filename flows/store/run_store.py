@@ -5,13 +5,13 @@ SHA-256 and an index written after them. Indexes are numbered and never rewritte
 leaves the index before it valid.
 """
 
-import fcntl
 import logging
 import re
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from flows.files import file_lock
 from flows.runs.directory import RunDir, RunResult
 from flows.settings import Home, Settings
 from flows.store.contract import Store, StoreContentError
@@ -52,8 +52,7 @@ class RunStore:
         """
         corpora = home.root / "corpora"
         corpora.mkdir(exist_ok=True)
-        with (corpora / f".{digest[:16]}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with file_lock(corpora / f".{digest[:16]}.lock"):
             if (corpora / digest[:16]).exists():
                 return
             log.info("fetching corpus %s", digest[:12])

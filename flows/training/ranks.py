@@ -11,14 +11,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from flows.files import now, write_whole
 from flows.processes import die_with_parent
-
-if TYPE_CHECKING:
-    from flows.runs.directory import RunDir, RunResult
-    from flows.settings import Home
-    from llama_core.config import Placement
+from flows.runs.directory import RunDir, RunResult
+from flows.settings import Home
+from flows.training.loop import train_in_process
+from llama_core.config import Placement
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +34,7 @@ def is_rank() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def train_together(run: "RunDir", home: "Home") -> "RunResult":
+def train_together(run: RunDir, home: Home) -> RunResult:
     """Train a run on `placement.ranks` processes of this machine. The caller holds the run.
 
     Raises:
@@ -72,10 +71,6 @@ def main(arguments: list[str]) -> int:
     _tied()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
 
-    from flows.runs.directory import RunDir
-    from flows.settings import Home
-    from flows.training.loop import train_in_process
-
     home = Home(Path(home_path))
     run = RunDir(home.runs / run_id)
     log.info("rank %s of %s trains run %s", os.environ["RANK"], os.environ["WORLD_SIZE"], run_id)
@@ -88,12 +83,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _follow(run: "RunDir", home: "Home") -> None:
+def _follow(run: RunDir, home: Home) -> None:
     """Compute this rank's share; rank 0 keeps the records."""
     import torch
 
-    from flows.files import now, write_whole
-    from flows.runs.directory import RunResult
     from llama_core.corpus.prepared import find_corpus
     from llama_core.train import train
 
@@ -118,7 +111,7 @@ def _follow(run: "RunDir", home: "Home") -> None:
         raise
 
 
-def _check_gpus(placement: "Placement") -> None:
+def _check_gpus(placement: Placement) -> None:
     import torch
 
     gpus = torch.cuda.device_count()
@@ -131,7 +124,7 @@ def _check_gpus(placement: "Placement") -> None:
         )
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(_GRACE_S)

@@ -8,20 +8,19 @@ import pytest
 from flows.mirror import publish as mirror_module
 from flows.mirror import sync as sync_module
 from flows.mirror.metrics import branch_metric, metric_points
-from flows.mirror.tracker import MlflowTracker
 from flows.runs.attempts import read_provenance, recording_attempt
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import RunDir
 from flows.settings import Home, Settings, open_home
 from sweeps.spec import RunSpec
 from tests.disk import DiskOrder
-from tests.fakes import FakeTracker, evaluation, finished_run, planned_run, step
+from tests.fakes import FakeTracker, ReadableTracker, evaluation, finished_run, planned_run, step
 
 
 @pytest.fixture(scope="session")
 def mlflow_tracker(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mlflow")
-    tracker = MlflowTracker(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts")
+    tracker = ReadableTracker(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts")
     tracker.initialise()
     return tracker
 
