@@ -1,10 +1,8 @@
 """A benchmark run by EleutherAI's lm-evaluation-harness."""
 
 import hashlib
-import importlib.util
 import logging
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,10 +19,8 @@ from flows.evaluation.benchmarks import Benchmark
 from flows.evaluation.harness_model import HarnessModel
 from flows.evaluation.harness_tasks import leaves, set_shots
 
-# Our progress bar replaces those of the harness and its libraries.
-os.environ.setdefault("TQDM_DISABLE", "1")
 datasets.disable_progress_bars()
-# The harness shows this one whatever the variable says.
+# The harness shows this bar whatever TQDM_DISABLE says.
 lm_eval.api.task.tqdm = lambda rows, **_: rows
 # No warnings about retries; `QuestionsMissing` reports a failure.
 logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
@@ -128,10 +124,3 @@ def _row(task: str, sample: dict[str, Any], points: float) -> dict[str, Any]:
 
 def _stderr(values: Sequence[float]) -> float | None:
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
-
-
-if importlib.util.find_spec("lm_eval") is None:
-    raise ModuleNotFoundError(
-        "benchmarks are scored with lm-evaluation-harness, which is not installed. "
-        "Install it: make setup in the clone, or pip install 'isoflop[eval]'"
-    )
