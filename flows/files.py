@@ -50,6 +50,12 @@ def read_lines(
             yield row, end
 
 
+def set_aside(path: Path) -> None:
+    """Rename a file or a folder to NAME-set-aside-NUMBER."""
+    number = len(list(path.parent.glob(f"{path.stem}-set-aside-*")))
+    path.rename(path.with_name(f"{path.stem}-set-aside-{number}{path.suffix}"))
+
+
 class LineWriter:
     """Appends JSON lines to a file that one process writes, unbuffered: a kill loses none of them.
 

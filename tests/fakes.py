@@ -20,7 +20,7 @@ class ReadableTracker(MlflowTracker):
 
     def curve(self, sweep: str, run_id: str, metric: str) -> list[Point]:
         """Points of a metric in rising order of step."""
-        mirrored = self._find(sweep, run_id)
+        mirrored, _ = self._look_up(sweep, run_id)
         if mirrored is None:
             return []
         history = self._client.get_metric_history(mirrored, metric)
@@ -29,7 +29,7 @@ class ReadableTracker(MlflowTracker):
 
     def params(self, sweep: str, run_id: str) -> dict[str, str]:
         """The parameters of the run, as text."""
-        mirrored = self._find(sweep, run_id)
+        mirrored, _ = self._look_up(sweep, run_id)
         return dict(self._client.get_run(mirrored).data.params) if mirrored else {}
 
     def run_ids(self, sweep: str) -> list[str]:

@@ -78,7 +78,7 @@ class MlflowTracker:
         """Make the run `study` the parent of the trials' runs, with the report and the numbers."""
         parent = self._log_page(study, "study", report, summary)
         for run_id in trials:
-            child = self._find(study, run_id)
+            child, _ = self._look_up(study, run_id)
             if child is not None:
                 self._client.set_tag(child, "mlflow.parentRunId", parent)
 
@@ -140,9 +140,6 @@ class MlflowTracker:
                 self._client.restore_experiment(experiment.experiment_id)
             self._experiments[sweep] = str(experiment.experiment_id)
         return self._experiments[sweep]
-
-    def _find(self, sweep: str, run_id: str) -> str | None:
-        return self._look_up(sweep, run_id)[0]
 
     def _look_up(self, sweep: str, run_id: str) -> tuple[str | None, bool]:
         """MLflow's id of a run, and whether MLflow shows it as running."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from flows.files import file_lock
 from flows.settings import Home, Settings
-from flows.stack.processes import alive, process_of, running
+from flows.stack.processes import process_of, running
 from flows.stack.servers import (
     free_port,
     healthy,
@@ -55,7 +55,7 @@ def prefect_server(settings: Settings, home: Home, say: Callable[[str], None]) -
         for name in ("prefect.flow_runs", "prefect.task_runs"):
             for handler in logging.getLogger(name).handlers:
                 handler.flush()
-        stop([process_of("prefect-server", server.pid)], alive)
+        stop([process_of("prefect-server", server.pid)])
 
 
 def process_tag(pid: int) -> str:

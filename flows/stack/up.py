@@ -87,10 +87,10 @@ def down(settings: Settings, home: Home) -> list[Process]:
     """Stop what `up` started; return the processes that were still running."""
     living = running(home)
     # Workers first: they report to the servers as they end.
-    stop([process for process in living if "worker" in process.name], alive)
+    stop([process for process in living if "worker" in process.name])
     if server_answers(settings):
         _crash_runs_in_flight(settings, home)
-    stop([process for process in living if "worker" not in process.name], alive)
+    stop([process for process in living if "worker" not in process.name])
     for name in ("stack.json", ADDRESSES):
         (home.root / name).unlink(missing_ok=True)
     return living

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from flows.files import file_lock
+from flows.files import file_lock, set_aside
 from flows.runs.directory import RunDir, RunResult
 from flows.settings import Home, Settings
 from flows.store.contract import Store, StoreContentError
@@ -189,5 +189,4 @@ def _keep_other_curve(run: RunDir, fetched: RunDir) -> None:
     if not run.curve_path.exists():
         return
     if not fetched.curve_path.read_bytes().startswith(run.curve_path.read_bytes()):
-        number = len(list(run.path.glob("curve-set-aside-*.jsonl")))
-        run.curve_path.rename(run.path / f"curve-set-aside-{number}.jsonl")
+        set_aside(run.curve_path)

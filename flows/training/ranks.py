@@ -10,13 +10,14 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-from flows.files import now, write_whole
+from flows.files import now
 from flows.processes import die_with_parent
 from flows.runs.directory import RunDir, RunResult
 from flows.settings import Home
-from flows.training.loop import train_in_process
+from flows.training.loop import finish, train_in_process
 from llama_core.config import Placement
 
 log = logging.getLogger(__name__)
@@ -27,11 +28,6 @@ _GRACE_S = 30.0
 
 class RanksError(RuntimeError):
     """The ranks ended without a result."""
-
-
-def is_rank() -> bool:
-    """Whether torchrun started this process as one rank of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def train_together(run: RunDir, home: Home) -> RunResult:
@@ -50,7 +46,7 @@ def train_together(run: RunDir, home: Home) -> RunResult:
             *("-m", "flows.training.ranks", str(home.root), run.id),
         ],
         env={**os.environ, "OMP_NUM_THREADS": str(placement.threads or 1)},
-        preexec_fn=_tied,
+        preexec_fn=partial(die_with_parent, os.getpid()),
     )
     try:
         status = process.wait()
@@ -68,7 +64,7 @@ def train_together(run: RunDir, home: Home) -> RunResult:
 def main(arguments: list[str]) -> int:
     """Train as one rank of a run that the parent process holds."""
     home_path, run_id = arguments
-    _tied()
+    die_with_parent(os.getppid())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
 
     home = Home(Path(home_path))
@@ -99,15 +95,8 @@ def _follow(run: RunDir, home: Home) -> None:
             pass
     except torch.OutOfMemoryError as error:
         # Rank 0 waits for this one and is then ended by torchrun, so this rank writes the reason.
-        result = RunResult(
-            run_id=run.id,
-            status="out_of_memory",
-            reason=f"rank {os.environ['RANK']}: {str(error).partition(chr(10))[0]}",
-            train_s=now() - started,
-            device=placement.device,
-            finished_at=now(),
-        )
-        write_whole(run.result_path, result.model_dump_json(indent=1))
+        reason = f"rank {os.environ['RANK']}: {str(error).partition(chr(10))[0]}"
+        finish(run, "out_of_memory", started, placement.device, reason)
         raise
 
 
@@ -131,10 +120,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _tied() -> None:
-    die_with_parent(os.getppid())
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ def test_a_run_that_mlflow_takes_for_running_is_brought_up_whatever_was_noted(
     [_] = mlflow_tracker._client.search_runs([mlflow_tracker._experiment(sweep)])
     before = mlflow_tracker.curve(sweep, run.id, "loss/train_loss")
     # As a database does that was put back from a copy.
-    mlflow_tracker._client.update_run(mlflow_tracker._find(sweep, run.id), status="RUNNING")
+    mlflow_tracker._client.update_run(mlflow_tracker._look_up(sweep, run.id)[0], status="RUNNING")
     assert [found[1] for found in mlflow_tracker.open_runs() if found[0] == sweep] == [run.id]
     mlflow_tracker.publish(run, planned)
     assert not [found for found in mlflow_tracker.open_runs() if found[0] == sweep]
@@ -312,7 +312,7 @@ def test_a_curve_in_the_mirror_ends_when_the_training_did(mlflow_tracker, tmp_pa
     planned = planned_run(sweep=sweep)
     run = finished_run(tmp_path, planned)
     mlflow_tracker.publish(run, planned)
-    info = mlflow_tracker._client.get_run(mlflow_tracker._find(sweep, run.id)).info
+    info = mlflow_tracker._client.get_run(mlflow_tracker._look_up(sweep, run.id)[0]).info
     first, last = next(run.curve.rows()), run.curve.last()
     assert (info.start_time, info.end_time) == (int(first["at"] * 1000), int(last["at"] * 1000))
 

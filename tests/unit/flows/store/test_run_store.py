@@ -12,7 +12,7 @@ from flows.files import write_whole
 from flows.mirror.tracker import open_tracker
 from flows.runs.directory import RunDir, RunResult
 from flows.settings import Settings, open_home
-from flows.stack.processes import alive, process_of
+from flows.stack.processes import process_of
 from flows.stack.servers import free_port, healthy, start_mlflow_server, stop, wait_healthy
 from flows.store.contract import StoreError
 from flows.store.fsspec_store import FsspecStore
@@ -38,7 +38,7 @@ def mlflow_address(tmp_path_factory):
     server = start_mlflow_server(settings, home)
     wait_healthy(f"{settings.mlflow_address}/health", server, home.logs / "mlflow-server.log")
     yield f"127.0.0.1:{settings.mlflow_port}"
-    stop([process_of("mlflow-server", server.pid)], alive)
+    stop([process_of("mlflow-server", server.pid)])
     server.wait()
     assert not healthy(f"{settings.mlflow_address}/health")
 
