@@ -39,8 +39,7 @@ def capped(
     if estimate is None:
         estimate = estimate_plan(plan, home, slots, cap.speed)
     ranks = plan.spec.placement.ranks
-    times = {run.id: estimate.runs[run.id].left_s * ranks for run in todo}
-    left = {run: _priced(cap, 0.0, seconds) for run, seconds in times.items()}
+    left = {run.id: _priced(cap, 0.0, estimate.runs[run.id].left_s * ranks) for run in todo}
     return CappedSweep(plan, home, cap, left)
 
 

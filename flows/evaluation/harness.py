@@ -87,7 +87,16 @@ def run(
             points.append(100 * float(sample[metric]))
             if task.OUTPUT_TYPE == "multiple_choice":
                 bits.append(_answer_bits_per_byte(task, sample, model))
-            rows.append(_row(task.task_name, sample, points[-1]))
+            rows.append(
+                {
+                    "task": task.task_name,
+                    "question": sample["doc_id"],
+                    "question_sha256": sample["doc_hash"],
+                    "right": sample["target"],
+                    "answers": sample["resps"],
+                    "points": points[-1],
+                }
+            )
     return BenchmarkScore(
         score=float(np.mean(points)),
         score_stderr=_stderr(points),
@@ -109,17 +118,6 @@ def _answer_bits_per_byte(task: Task, sample: dict[str, Any], model: HarnessMode
     log_probability = sample["filtered_resps"][right][0]
     read = model.as_read(sample["arguments"][right][1])
     return float(-log_probability / math.log(2) / len(read.encode()))
-
-
-def _row(task: str, sample: dict[str, Any], points: float) -> dict[str, Any]:
-    return {
-        "task": task,
-        "question": sample["doc_id"],
-        "question_sha256": sample["doc_hash"],
-        "right": sample["target"],
-        "answers": sample["resps"],
-        "points": points,
-    }
 
 
 def _stderr(values: Sequence[float]) -> float | None:

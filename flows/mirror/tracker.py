@@ -173,7 +173,7 @@ class MlflowTracker:
             batch = [
                 metric(key, point.value, point.timestamp_ms, point.step)
                 for key, point in points[start : start + _BATCH]
-                # SQL stores no NaN; the run's status and reason tell of a diverged step.
+                # SQL stores no NaN; the run's status and reason show a diverged step.
                 if math.isfinite(point.value)
             ]
             self._client.log_batch(mlflow_run, metrics=batch)
