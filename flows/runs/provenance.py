@@ -120,7 +120,7 @@ def processor() -> str:
     except OSError:
         return platform.processor()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor())
+    return next(names, None) or platform.processor()
 
 
 def _device_name(device: str | None) -> str | None:

@@ -89,7 +89,10 @@ def down(settings: Settings, home: Home) -> list[Process]:
     # Workers first: they report to the servers as they end.
     stop([process for process in living if "worker" in process.name])
     if server_answers(settings):
-        _crash_runs_in_flight(settings, home)
+        os.environ.update(prefect_environment(settings, home))
+        with prefect_client(settings) as client:
+            ids = [flow_run.id for flow_run in flow_runs_in_flight(client)]
+        crash_flow_runs(settings, ids, "its worker was stopped by isoflop down")
     stop([process for process in living if "worker" not in process.name])
     for name in ("stack.json", ADDRESSES):
         (home.root / name).unlink(missing_ok=True)
@@ -133,10 +136,3 @@ def restart_server(settings: Settings, home: Home, name: str) -> None:
     if name == "prefect-server":
         # Its database may be new.
         deploy(settings, home)
-
-
-def _crash_runs_in_flight(settings: Settings, home: Home) -> None:
-    os.environ.update(prefect_environment(settings, home))
-    with prefect_client(settings) as client:
-        ids = [flow_run.id for flow_run in flow_runs_in_flight(client)]
-    crash_flow_runs(settings, ids, "its worker was stopped by isoflop down")
