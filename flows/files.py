@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -49,6 +50,12 @@ def read_lines(
             yield row, end
 
 
+def set_aside(path: Path) -> None:
+    """Rename a file or a folder to NAME-set-aside-NUMBER."""
+    number = len(list(path.parent.glob(f"{path.stem}-set-aside-*")))
+    path.rename(path.with_name(f"{path.stem}-set-aside-{number}{path.suffix}"))
+
+
 class LineWriter:
     """Appends JSON lines to a file that one process writes, unbuffered: a kill loses none of them.
 
@@ -90,10 +97,18 @@ def now() -> float:
     return time.time()
 
 
-def flock(handle: IO[str], kind: int) -> bool:
+@contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold a lock file once no other process does; the kernel frees it when the process dies."""
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def try_lock(handle: IO[str], *, shared: bool = False) -> bool:
     """Take a lock that ends with the handle; False at once if another process holds it."""
     try:
-        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -5,8 +5,8 @@ import os
 import signal
 import sys
 
-# Exit statuses of a training: told to stop, to be resumed later; and failed by the machine, not
-# by the code, so that a retry may pass.
+# Exit statuses of a training: stopped by a signal, to be resumed later; and failed by the
+# machine, not by the code, so that a retry may succeed.
 INTERRUPTED = 75
 MAY_PASS = 74
 

@@ -13,8 +13,7 @@ from flows.dispatch.contract import Dispatcher, SweepFailedError, full_disk_fail
 from flows.dispatch.underway import registered
 from flows.dispatch.work_pool import WorkPool
 from flows.files import write_whole
-from flows.mirror.contract import Publisher
-from flows.mirror.publish import Mirror, publishing
+from flows.mirror.publish import Mirror, Publisher, publishing
 from flows.plans.plan import make_plan, sweep_folder
 from flows.results.report import SweepReport, finish_sweep, not_trained
 from flows.runs.directory import RunDir, RunResult

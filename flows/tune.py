@@ -1,6 +1,5 @@
 """The tune flow: propose trials, train them, record their losses, then fit the laws."""
 
-import fcntl
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,9 +13,8 @@ from prefect.states import Completed
 from flows.dispatch.contract import Dispatcher, SweepFailedError, full_disk_fails
 from flows.dispatch.underway import registered
 from flows.dispatch.work_pool import WorkPool
-from flows.files import write_whole
-from flows.mirror.contract import Publisher
-from flows.mirror.publish import Mirror, publishing
+from flows.files import file_lock, write_whole
+from flows.mirror.publish import Mirror, Publisher, publishing
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.state import missing
 from flows.settings import Home, Settings, open_home
@@ -77,9 +75,7 @@ def run_tune(
     """
     folder = home.tunes / spec.name
     folder.mkdir(parents=True, exist_ok=True)
-    with registered(folder), (folder / "lock").open("w") as lock:
-        # The kernel releases the lock when this process dies.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with registered(folder), file_lock(folder / "lock"):
         write_whole(folder / "spec.json", spec.model_dump_json(indent=1))
         storage = open_storage(settings.optuna_uri, folder)
         widths = [_width(spec, width, data, storage) for width in spec.ladder.widths]

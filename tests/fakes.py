@@ -5,6 +5,7 @@ from pathlib import Path
 
 from flows.files import write_whole
 from flows.mirror.metrics import Point, metric_points, run_params
+from flows.mirror.tracker import MlflowTracker
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import Observation, RunDir, RunResult
 from llama_core.checkpoints.place import Place
@@ -12,6 +13,30 @@ from llama_core.config import AdamW, ModelConfig, TrainConfig, Wsd
 from llama_core.counting import train_flops
 from llama_core.records import EvalRecord, StepRecord
 from sweeps.spec import Cell, DataRef, PlannedRun, RunSpec
+
+
+class ReadableTracker(MlflowTracker):
+    """The MLflow tracker, with what it wrote read back from MLflow."""
+
+    def curve(self, sweep: str, run_id: str, metric: str) -> list[Point]:
+        """Points of a metric in rising order of step."""
+        mirrored, _ = self._look_up(sweep, run_id)
+        if mirrored is None:
+            return []
+        history = self._client.get_metric_history(mirrored, metric)
+        points = [Point(entry.step, entry.value, entry.timestamp) for entry in history]
+        return sorted(points, key=lambda point: (point.step, point.timestamp_ms))
+
+    def params(self, sweep: str, run_id: str) -> dict[str, str]:
+        """The parameters of the run, as text."""
+        mirrored, _ = self._look_up(sweep, run_id)
+        return dict(self._client.get_run(mirrored).data.params) if mirrored else {}
+
+    def run_ids(self, sweep: str) -> list[str]:
+        """Ids of the runs mirrored for a sweep."""
+        experiment = self._experiment(sweep)
+        runs = self._client.search_runs([experiment], max_results=5000)
+        return sorted(run.data.tags["isoflop.run_id"] for run in runs)
 
 
 class FakeTracker:

@@ -83,6 +83,12 @@ class Budget:
             return self._spent_before + sum(self._settled.values()) + running
 
     @property
+    def committed(self) -> float:
+        """`spent`, with a running run's estimate where that is more."""
+        with self._lock:
+            return self._committed()
+
+    @property
     def left_out(self) -> dict[str, float]:
         """Estimates of the runs that were not admitted, cheapest first."""
         with self._lock:

@@ -5,7 +5,6 @@ import json
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -187,29 +186,21 @@ def _ask(
         {"home": home.root, "corpus": corpus, "placement": placement, "trainings": trainings}
     )
     started = time.time()
-    with subprocess.Popen(
-        [sys.executable, "-m", "flows.cost.timing"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=child_environment(slot),
-        text=True,
-    ) as child:
-        watchdog = threading.Timer(_LONGEST_S, child.kill)
-        watchdog.start()
-        try:
-            assert child.stdin is not None
-            assert child.stdout is not None
-            assert child.stderr is not None
-            child.stdin.write(request.model_dump_json())
-            child.stdin.close()
-            answers = [Answer.model_validate_json(line) for line in child.stdout]
-            errors = child.stderr.read()
-            child.wait()
-        finally:
-            watchdog.cancel()
+    try:
+        child = subprocess.run(
+            [sys.executable, "-m", "flows.cost.timing"],
+            input=request.model_dump_json(),
+            capture_output=True,
+            env=child_environment(slot),
+            text=True,
+            timeout=_LONGEST_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CalibrationError(f"timing failed: no end after {_LONGEST_S:.0f} s") from error
+    answers = [Answer.model_validate_json(line) for line in child.stdout.splitlines()]
     if len(answers) < len(trainings):
-        lines = errors.strip().splitlines()
+        lines = child.stderr.strip().splitlines()
         raise CalibrationError(f"timing failed: {lines[-1] if lines else 'no output'}")
     first = answers[0]
     return _Slot(

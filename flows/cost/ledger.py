@@ -39,8 +39,7 @@ def capped(
     if estimate is None:
         estimate = estimate_plan(plan, home, slots, cap.speed)
     ranks = plan.spec.placement.ranks
-    times = {run.id: estimate.runs[run.id].left_s * ranks for run in todo}
-    left = {run: _priced(cap, 0.0, seconds) for run, seconds in times.items()}
+    left = {run.id: _priced(cap, 0.0, estimate.runs[run.id].left_s * ranks) for run in todo}
     return CappedSweep(plan, home, cap, left)
 
 
@@ -119,11 +118,11 @@ class CappedSweep:
         if not left:
             return None
         names = ", ".join(self._runs[run].name for run in left)
-        spent = self._budget.spent
-        total = spent + sum(left.values())
+        spent = in_words(self.cap, self._budget.spent)
+        total = self._budget.committed + sum(left.values())
         return (
             f"the cap of {in_words(self.cap, amount(self.cap))} leaves out {len(left)} of "
-            f"{len(self._runs)} runs: {names}. Spent: {in_words(self.cap, spent)}; the next would "
+            f"{len(self._runs)} runs: {names}. Spent: {spent}; the next would "
             f"take {in_words(self.cap, min(left.values()))}, all of them "
             f"{in_words(self.cap, sum(left.values()))}. The same command with {option(self.cap)} "
             f"{_rounded_up(total)} goes on with all of them."

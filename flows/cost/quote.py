@@ -8,11 +8,15 @@ import psutil
 from flows.cost.calibrate import estimate_plan, gpu
 from flows.cost.estimate import Estimate
 from flows.cost.ledger import capped
-from flows.cost.memory import memory_gib
 from flows.settings import Home
-from llama_core.memory import MEMORY_SHARE
+from llama_core.config import Placement
+from llama_core.machine import attention_backend, micro_batch_rows, resolve_device
+from llama_core.memory import MEMORY_SHARE, rows_that_fit, step_memory
 from sweeps.cap import AssumedSpeed, HoursCap, MoneyCap
 from sweeps.plan import Plan
+from sweeps.spec import PlannedRun
+
+_GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +41,6 @@ class Cost:
     def usd(self, seconds: float) -> float | None:
         """Dollars for these seconds on one device."""
         return None if self.usd_per_hour is None else seconds / 3600 * self.usd_per_hour
-
-
-_GIB = 2**30
 
 
 def quote(
@@ -82,6 +83,27 @@ def quote(
     )
 
 
+def memory_gib(run: PlannedRun, placement: Placement, gpu_bytes: float | None = None) -> float:
+    """Estimated peak of weights, gradients, moments and activations, without the libraries.
+
+    Args:
+        gpu_bytes: memory of the GPU planned for; None: the device that the placement means here.
+    """
+    model, train = run.run.model, run.run.train
+    if gpu_bytes is None:
+        device = resolve_device(placement.device)
+        eager = attention_backend(placement, device, train.seq_len) == "eager"
+        rows = micro_batch_rows(model, train, placement, device, 1)
+    else:
+        eager = placement.attention == "eager"
+        rows = train.batch_tokens // train.seq_len
+        if placement.micro_batch_rows is not None:
+            rows = min(rows, placement.micro_batch_rows)
+        budget = gpu_bytes * MEMORY_SHARE
+        rows = rows_that_fit(model, train, placement, rows=rows, eager=eager, budget=budget)
+    return step_memory(model, train, placement, rows=rows, eager=eager).peak / _GIB
+
+
 def _warnings(
     plan: Plan, memory: dict[str, float], gpu_bytes: float | None, slots: int
 ) -> list[str]:
@@ -107,8 +129,6 @@ def _warnings(
 
 def _room_here(plan: Plan, slots: int) -> float:
     """GiB of memory for one slot of this machine."""
-    from llama_core.machine import resolve_device
-
     if resolve_device(plan.spec.placement.device).type == "cuda":
         import torch
 

@@ -8,14 +8,10 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llama_core.config import Cosine, Frozen, ModelConfig, Placement, TrainConfig
 from llama_core.files import scratch_folder
-
-if TYPE_CHECKING:
-    from llama_core.records import Record
-
+from llama_core.records import CheckpointRecord, EvalRecord, Record, StepRecord
 
 _WARM_STEPS = 3
 # A run's thousands of steps add up to their mean, not to their median: so means of blocks.
@@ -126,8 +122,6 @@ def _time(request: Request, model: ModelConfig, train: TrainConfig) -> Timing:
 
 def _step_seconds(request: Request, model: ModelConfig, train: TrainConfig) -> list[float]:
     """Seconds of each step, from the first, until there are enough."""
-    from llama_core.records import StepRecord
-
     seconds: list[float] = []
     last = time.time()
     for record in _train(request, model, train, steps=_WARM_STEPS + _BLOCKS * _BLOCK_STEPS):
@@ -141,8 +135,6 @@ def _step_seconds(request: Request, model: ModelConfig, train: TrainConfig) -> l
 
 
 def _eval_seconds_per_token(request: Request, model: ModelConfig, train: TrainConfig) -> float:
-    from llama_core.records import EvalRecord
-
     tokens = min(train.eval_tokens, max(1, _EVAL_TOKENS // train.seq_len) * train.seq_len)
     short = train.model_copy(update={"eval_tokens": tokens})
     last = time.time()
@@ -157,8 +149,6 @@ def _checkpoint_seconds(
     request: Request, model: ModelConfig, train: TrainConfig, step_s: float
 ) -> float:
     """Seconds that a checkpoint adds to a step, from steps that each have one."""
-    from llama_core.records import CheckpointRecord, StepRecord
-
     eager = request.placement.model_copy(update={"checkpoint_every_s": 1e-9})
     first = last = 0.0
     checkpoints = 0
@@ -184,7 +174,7 @@ def _train(
     steps: int,
     placement: Placement | None = None,
     folder: Path | None = None,
-) -> "Iterator[Record]":
+) -> Iterator[Record]:
     from llama_core.corpus.prepared import find_corpus
     from llama_core.train import train as run
 

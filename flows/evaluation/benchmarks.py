@@ -15,7 +15,8 @@ class Benchmark:
         name: as the LLaMA paper prints it.
         task: the harness's task or group, or one of `flows.evaluation.harness`.
         score: the harness's name for the number that the paper prints.
-        folders: the harness's folders with the task; reading its whole index takes ten seconds.
+        folders: the harness's folders with the task, if not one named after it; reading the
+            harness's whole index takes ten seconds.
         metric: the paper's name for the score.
         shots: solved examples before the question. For mathematics the paper uses Minerva's
             setting without printing the number, and so does the harness.
@@ -47,21 +48,13 @@ BENCHMARKS = (
         "BoolQ", "common-sense", task="boolq_over_answer", folders=("super_glue/boolq",),
         score="acc_mutual_info,none", chance=50,
     ),
-    Benchmark(
-        "PIQA", "common-sense", task="piqa", folders=("piqa",), score="acc_norm,none", chance=50
-    ),
+    Benchmark("PIQA", "common-sense", task="piqa", score="acc_norm,none", chance=50),
     Benchmark(
         "SIQA", "common-sense", task="siqa_per_character", folders=("siqa",),
         score="acc_norm,none", chance=100 / 3,
     ),
-    Benchmark(
-        "HellaSwag", "common-sense", task="hellaswag", folders=("hellaswag",),
-        score="acc_norm,none", chance=25,
-    ),
-    Benchmark(
-        "WinoGrande", "common-sense", task="winogrande", folders=("winogrande",),
-        score="acc,none", chance=50,
-    ),
+    Benchmark("HellaSwag", "common-sense", task="hellaswag", score="acc_norm,none", chance=25),
+    Benchmark("WinoGrande", "common-sense", task="winogrande", score="acc,none", chance=50),
     Benchmark(
         "ARC-e", "common-sense", task="arc_easy", folders=("arc",), score="acc_norm,none", chance=25
     ),
@@ -74,11 +67,11 @@ BENCHMARKS = (
         score="acc_mutual_info,none", chance=25,
     ),
     Benchmark(
-        "NaturalQuestions", "closed-book-qa", task="nq_open", folders=("nq_open",),
+        "NaturalQuestions", "closed-book-qa", task="nq_open",
         score="exact_match,remove_whitespace", metric="exact match", shots=5,
     ),
     Benchmark(
-        "TriviaQA", "closed-book-qa", task="triviaqa", folders=("triviaqa",),
+        "TriviaQA", "closed-book-qa", task="triviaqa",
         score="exact_match,remove_whitespace", metric="exact match", shots=5,
     ),
     Benchmark(
@@ -94,11 +87,11 @@ BENCHMARKS = (
         score="exact_match,strict-match", shots=8, most_shots=8,
     ),
     Benchmark(
-        "HumanEval", "code", task="humaneval", folders=("humaneval",),
+        "HumanEval", "code", task="humaneval",
         score="pass@1,create_test", metric="pass@1", most_shots=0, runs_code=True,
     ),
     Benchmark(
-        "MBPP", "code", task="mbpp", folders=("mbpp",),
+        "MBPP", "code", task="mbpp",
         score="pass_at_1,none", metric="pass@1", shots=3, most_shots=3, runs_code=True,
     ),
     Benchmark(

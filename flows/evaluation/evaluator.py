@@ -1,32 +1,44 @@
 """Benchmarks run on a trained model; every answer is cached beside the run."""
 
-import fcntl
 import hashlib
+import importlib.util
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flows.evaluation.answers import Answers
 from flows.evaluation.benchmarks import Benchmark
-from flows.files import flock, now, write_whole
+from flows.files import now, try_lock, write_whole
+from flows.results.trained import Trained
 from flows.runs.directory import RunBusyError
 from flows.runs.evaluations import FOLDER, Evaluation, read
 from llama_core.config import Placement
-
-if TYPE_CHECKING:
-    from flows.results.trained import Trained
-
 
 # Tokens through the model at once. More does not keep a GPU busier and takes memory.
 _BATCH_TOKENS = {"cuda": 32_768, "cpu": 4_096}
 
 
+def require_harness() -> None:
+    """Check that lm-evaluation-harness is installed, and silence the bars of what it imports.
+
+    Raises:
+        ModuleNotFoundError: it is not installed; the message says how to install it.
+    """
+    if importlib.util.find_spec("lm_eval") is None:
+        raise ModuleNotFoundError(
+            "benchmarks are scored with lm-evaluation-harness, which is not installed. "
+            "Install it: make setup in the clone, or pip install 'isoflop[eval]'"
+        )
+    # Our progress bar replaces theirs; tqdm reads this when it is imported.
+    os.environ.setdefault("TQDM_DISABLE", "1")
+
+
 class Evaluator:
     """Runs benchmarks on one horizon of a run, its weights loaded."""
 
-    def __init__(self, trained: "Trained", device: str = "auto") -> None:
+    def __init__(self, trained: Trained, device: str = "auto") -> None:
         """Args:
         device: as in a placement.
 
@@ -42,6 +54,8 @@ class Evaluator:
         backend = attention_backend(self._placement, self._device, self._train.seq_len)
         self._net, self._sha256 = trained.load(backend)
         self._net.to(self._device).eval()
+        self._half = self._device.type == "cuda" and self._train.dtype == "bfloat16"
+        self._dtype = "bfloat16" if self._half else "float32"
         self._tokenizer = trained.corpus.tokenizer()
         self._folder = trained.run.path / FOLDER
 
@@ -54,7 +68,7 @@ class Evaluator:
         """
         self._folder.mkdir(exist_ok=True)
         with (self._folder / "lock").open("a") as handle:
-            if not flock(handle, fcntl.LOCK_EX):
+            if not try_lock(handle):
                 raise RunBusyError(f"run {self._run.id} is being evaluated by another process")
             yield
 
@@ -79,6 +93,7 @@ class Evaluator:
         Raises:
             flows.evaluation.harness_tasks.QuestionsMissing: the questions cannot be read.
         """
+        require_harness()
         from flows.evaluation.harness import harness_version, run
         from flows.evaluation.harness_model import HarnessModel
         from flows.evaluation.harness_tasks import load_benchmark
@@ -132,14 +147,6 @@ class Evaluator:
         write_whole(path.with_suffix(".jsonl"), "".join(lines))
         write_whole(path, result.model_dump_json(indent=1))
         return result
-
-    @property
-    def _half(self) -> bool:
-        return self._device.type == "cuda" and self._train.dtype == "bfloat16"
-
-    @property
-    def _dtype(self) -> str:
-        return "bfloat16" if self._half else "float32"
 
     def _answers_path(self, benchmark: Benchmark, shots: int) -> Path:
         """Where the answers are cached that every limit of this benchmark shares."""

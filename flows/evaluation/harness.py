@@ -1,10 +1,8 @@
 """A benchmark run by EleutherAI's lm-evaluation-harness."""
 
 import hashlib
-import importlib.util
 import logging
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,10 +19,8 @@ from flows.evaluation.benchmarks import Benchmark
 from flows.evaluation.harness_model import HarnessModel
 from flows.evaluation.harness_tasks import leaves, set_shots
 
-# Our progress bar replaces those of the harness and its libraries.
-os.environ.setdefault("TQDM_DISABLE", "1")
 datasets.disable_progress_bars()
-# The harness shows this one whatever the variable says.
+# The harness shows this bar whatever TQDM_DISABLE says.
 lm_eval.api.task.tqdm = lambda rows, **_: rows
 # No warnings about retries; `QuestionsMissing` reports a failure.
 logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
@@ -91,7 +87,16 @@ def run(
             points.append(100 * float(sample[metric]))
             if task.OUTPUT_TYPE == "multiple_choice":
                 bits.append(_answer_bits_per_byte(task, sample, model))
-            rows.append(_row(task.task_name, sample, points[-1]))
+            rows.append(
+                {
+                    "task": task.task_name,
+                    "question": sample["doc_id"],
+                    "question_sha256": sample["doc_hash"],
+                    "right": sample["target"],
+                    "answers": sample["resps"],
+                    "points": points[-1],
+                }
+            )
     return BenchmarkScore(
         score=float(np.mean(points)),
         score_stderr=_stderr(points),
@@ -115,23 +120,5 @@ def _answer_bits_per_byte(task: Task, sample: dict[str, Any], model: HarnessMode
     return float(-log_probability / math.log(2) / len(read.encode()))
 
 
-def _row(task: str, sample: dict[str, Any], points: float) -> dict[str, Any]:
-    return {
-        "task": task,
-        "question": sample["doc_id"],
-        "question_sha256": sample["doc_hash"],
-        "right": sample["target"],
-        "answers": sample["resps"],
-        "points": points,
-    }
-
-
 def _stderr(values: Sequence[float]) -> float | None:
     return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
-
-
-if importlib.util.find_spec("lm_eval") is None:
-    raise ModuleNotFoundError(
-        "benchmarks are scored with lm-evaluation-harness, which is not installed. "
-        "Install it: make setup in the clone, or pip install 'isoflop[eval]'"
-    )

@@ -94,12 +94,14 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
                     owners.append(place)
         logs: dict[int, list[Score]] = {}
         left = Counter(owners)
-        for at, score in self._scored(pieces):
-            place = owners[at]
-            logs.setdefault(place, []).append(score)
-            if len(logs[place]) == left[place]:
-                total = sum(score.log_probability for score in logs[place])
-                self._answer(keys[place], (total, all(score.greedy for score in logs[place])))
+        with self._precision():
+            scores = score_continuations(self._net, pieces, batch_tokens=self._batch_tokens)
+            for at, score in scores:
+                place = owners[at]
+                logs.setdefault(place, []).append(score)
+                if len(logs[place]) == left[place]:
+                    total = sum(score.log_probability for score in logs[place])
+                    self._answer(keys[place], (total, all(score.greedy for score in logs[place])))
         return [(self._answers[key][0], self._answers[key][1]) for key in keys]
 
     def _pieces(
@@ -181,10 +183,6 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
         text = self._tokenizer.decode(ids)
         ends = [at for stop in stops if (at := text.find(stop)) >= 0]
         return text[: min(ends)] if ends else None
-
-    def _scored(self, pairs: Sequence[tuple[list[int], list[int]]]) -> Iterator[tuple[int, Score]]:
-        with self._precision():
-            yield from score_continuations(self._net, pairs, batch_tokens=self._batch_tokens)
 
     def _keys(self, kind: str, requests: Sequence[Any]) -> list[str]:
         keys = self._answers.keys(kind, requests)

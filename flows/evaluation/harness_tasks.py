@@ -95,7 +95,7 @@ def _load(benchmark: Benchmark) -> Task | Group:
 
 
 def _manager(benchmark: Benchmark) -> TaskManager:
-    folders = [_TASKS / folder for folder in benchmark.folders]
+    folders = [_TASKS / folder for folder in benchmark.folders or (benchmark.task,)]
     return TaskManager(include_path=folders, include_defaults=False)
 
 

@@ -1,14 +1,11 @@
 """Evaluations as table rows and as JSON, with published scores beside them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flows.evaluation.benchmarks import benchmark_named
+from flows.results.trained import Trained
 from flows.runs.evaluations import Evaluation
-
-if TYPE_CHECKING:
-    from flows.results.trained import Trained
-
 
 HEADER = ("benchmark", "shots", "questions", "score %", "guess", "bits/byte")
 
@@ -43,7 +40,7 @@ def row_of(result: Evaluation) -> list[object]:
     ]
 
 
-def document(trained: "Trained", evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+def document(trained: Trained, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     """Results of one horizon as plain data, with other models' scores."""
     return {
         "run": trained.run.id,

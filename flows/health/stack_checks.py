@@ -70,7 +70,7 @@ def check_databases(settings: Settings, home: Home, repair: bool) -> Iterator[Fi
 def _repair_database(database: Database, what: str, settings: Settings, home: Home) -> Finding:
     assert database.path is not None
     ours = [process for process in registered(home) if process.name == database.server]
-    stop(ours, alive)
+    stop(ours)
     if others := users(database.path):
         named = ", ".join(f"{other.pid} ({other.name()})" for other in others)
         return Finding(what, remedy=f"stop process {named}, which uses it, then {_DOCTOR}")
@@ -106,7 +106,7 @@ def check_servers(settings: Settings, home: Home, repair: bool) -> Iterator[Find
         if not repair:
             yield Finding(what, remedy=f"{_DOCTOR} starts it again")
             continue
-        stop([process], alive)
+        stop([process])
         try:
             restart_server(settings, home, process.name)
         except (StackError, ValueError) as error:
@@ -140,7 +140,7 @@ def check_workers(settings: Settings, home: Home, repair: bool) -> Iterator[Find
         if not repair:
             yield Finding(what, remedy=f"{_DOCTOR} starts it again")
             continue
-        stop([process], alive)
+        stop([process])
         since = datetime.now(UTC)
         started = start_worker(settings, home, process.name, process.gpus)
         try:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from flows.mirror.client import load_mlflow, mirror_error
-from flows.mirror.contract import Publisher
 from flows.mirror.tracker import MlflowTracker, open_tracker
 from flows.runs.directory import RunDir
 from flows.settings import Home, Settings
@@ -20,6 +19,30 @@ log = logging.getLogger(__name__)
 # How long a mirror that failed is not tried again.
 _REST_S = 30.0
 _T = TypeVar("_T")
+
+
+class Publisher(Protocol):
+    """Where run directories are mirrored. Publishing twice changes nothing."""
+
+    def load(self) -> None:
+        """Import the libraries that publishing needs, before a thread publishes.
+
+        Libraries that look for one another in `sys.modules` fail if one is half imported.
+        """
+
+    def publish(self, run: RunDir, planned: PlannedRun) -> None:
+        """Bring the mirror of one run up to date with its directory."""
+
+    def catch_up(self) -> None:
+        """Publish again what failed, now that nothing waits for it."""
+
+    def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
+        """Add a sweep's report and its law's numbers beside its runs."""
+
+    def log_study(
+        self, study: str, report: Path, summary: dict[str, float], trials: Sequence[str]
+    ) -> None:
+        """Make a study the parent of its trials' runs, and add its report and numbers."""
 
 
 class Mirror:

@@ -1,6 +1,5 @@
 """The MLflow mirror of run directories."""
 
-import fcntl
 import logging
 import math
 from collections.abc import Sequence
@@ -8,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from flows.files import write_whole
+from flows.files import file_lock, write_whole
 from flows.mirror.client import client, entities, mlflow_exception
 from flows.mirror.metrics import Point, benchmark_points, metric_points, provenance_tags, run_params
 from flows.runs.directory import RunDir, RunResult
@@ -31,12 +30,6 @@ class MlflowTracker:
         self._experiments: dict[str, str] = {}
         self._client = client(uri)
 
-    def load(self) -> None:
-        """Nothing: making the tracker has loaded MLflow."""
-
-    def catch_up(self) -> None:
-        """Nothing: here `publish` raises what fails."""
-
     def initialise(self) -> None:
         """Make the tables of a fresh database."""
         self._client.search_experiments(max_results=1)
@@ -49,9 +42,8 @@ class MlflowTracker:
         """
         if not run.curve_path.exists() and run.result() is None:
             return
-        with (run.path / "mirror.lock").open("w") as lock:
-            # Two sweeps that share a run must not both create it.
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        # Two sweeps that share a run must not both create it.
+        with file_lock(run.path / "mirror.lock"):
             note_path = run.path / f"mirror-{planned.sweep}.json"
             note = _read_note(note_path, self._uri)
             mirrored, running = self._look_up(planned.sweep, run.id)
@@ -76,26 +68,6 @@ class MlflowTracker:
                 note.status = result.status
             write_whole(note_path, note.model_dump_json())
 
-    def curve(self, sweep: str, run_id: str, metric: str) -> list[Point]:
-        """Points of a metric in rising order of step."""
-        mirrored = self._find(sweep, run_id)
-        if mirrored is None:
-            return []
-        history = self._client.get_metric_history(mirrored, metric)
-        points = [Point(entry.step, entry.value, entry.timestamp) for entry in history]
-        return sorted(points, key=lambda point: (point.step, point.timestamp_ms))
-
-    def params(self, sweep: str, run_id: str) -> dict[str, str]:
-        """The parameters of the run, as text."""
-        mirrored = self._find(sweep, run_id)
-        return dict(self._client.get_run(mirrored).data.params) if mirrored else {}
-
-    def run_ids(self, sweep: str) -> list[str]:
-        """Ids of the runs mirrored for a sweep."""
-        experiment = self._experiment(sweep)
-        runs = self._client.search_runs([experiment], max_results=5000)
-        return sorted(run.data.tags["isoflop.run_id"] for run in runs)
-
     def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
         """Log a sweep's report and its law's numbers as the run `report` of the experiment."""
         self._log_page(sweep, "report", report, summary)
@@ -106,7 +78,7 @@ class MlflowTracker:
         """Make the run `study` the parent of the trials' runs, with the report and the numbers."""
         parent = self._log_page(study, "study", report, summary)
         for run_id in trials:
-            child = self._find(study, run_id)
+            child, _ = self._look_up(study, run_id)
             if child is not None:
                 self._client.set_tag(child, "mlflow.parentRunId", parent)
 
@@ -169,9 +141,6 @@ class MlflowTracker:
             self._experiments[sweep] = str(experiment.experiment_id)
         return self._experiments[sweep]
 
-    def _find(self, sweep: str, run_id: str) -> str | None:
-        return self._look_up(sweep, run_id)[0]
-
     def _look_up(self, sweep: str, run_id: str) -> tuple[str | None, bool]:
         """MLflow's id of a run, and whether MLflow shows it as running."""
         query = f"tags.`isoflop.run_id` = '{run_id}'"
@@ -204,7 +173,7 @@ class MlflowTracker:
             batch = [
                 metric(key, point.value, point.timestamp_ms, point.step)
                 for key, point in points[start : start + _BATCH]
-                # SQL stores no NaN; the run's status and reason tell of a diverged step.
+                # SQL stores no NaN; the run's status and reason show a diverged step.
                 if math.isfinite(point.value)
             ]
             self._client.log_batch(mlflow_run, metrics=batch)
@@ -248,8 +217,7 @@ def open_tracker(settings: Settings, home: Home) -> MlflowTracker:
 
     Under a lock: a fresh database opened by several processes at once is left half made.
     """
-    with (home.root / "mlflow.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file_lock(home.root / "mlflow.lock"):
         tracker = MlflowTracker(settings.tracking_uri(home), home.artifacts)
         tracker.initialise()
     return tracker

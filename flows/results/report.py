@@ -10,7 +10,7 @@ from analysis.sweep.answer import find, numbers, verdict
 from analysis.sweep.page import sweep_page
 from flows.cost.ledger import CappedSweep
 from flows.files import write_whole
-from flows.mirror.contract import Publisher
+from flows.mirror.publish import Publisher
 from flows.plans.plan import sweep_folder
 from flows.runs.directory import RunDir
 from flows.runs.state import not_finished

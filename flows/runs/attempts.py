@@ -27,7 +27,7 @@ class Attempt(Frozen):
     """One process that trained a run.
 
     Attributes:
-        ended_at: None while it trains; for a killed one the time of its last write.
+        ended_at: None while it trains; for a killed one the time of its last row or checkpoint.
         how: how it ended; `training` before that, `killed` when it recorded no end.
         steps_from, steps_to: optimizer steps, branches included, at its start and end. It
             trained those between, some of them perhaps a second time.
@@ -113,7 +113,7 @@ def read_attempts(run: RunDir) -> list[Attempt]:
             ended_at, how = None, "training"
         else:
             limit = now() if last else starts[place + 1]["at"]
-            ended_at, how = min(limit, max(start["at"], _last_write(run))), "killed"
+            ended_at, how = max(start["at"], _last_write(run, limit)), "killed"
         attempts.append(
             Attempt(
                 number=start["number"],
@@ -163,10 +163,12 @@ def steps_seen(run: RunDir) -> int:
     return steps_done(run.planned().run.train, last["horizon"], last["step"])
 
 
-def _last_write(run: RunDir) -> float:
-    """When a training of the run last wrote a row or a checkpoint."""
-    paths = [run.curve_path, *run.checkpoints.glob("*.json")]
-    return max((path.stat().st_mtime for path in paths if path.exists()), default=0.0)
+def _last_write(run: RunDir, limit: float) -> float:
+    """When a training of the run last wrote a row or a checkpoint until `limit`; 0 if never."""
+    times = [row["at"] for row in run.curve.rows()]
+    paths = run.checkpoints.glob("*.json")
+    times += [path.stat().st_mtime for path in paths if path.exists()]
+    return max((time for time in times if time <= limit), default=0.0)
 
 
 def _append(run: RunDir, row: dict[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """The directory of one run, the record of it: spec, curve, checkpoints, result."""
 
-import fcntl
 import logging
 import time
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from flows.files import flock, write_whole
+from flows.files import try_lock, write_whole
 from flows.runs.curve import Curve
 from llama_core.checkpoints.place import checkpoint_names
 from llama_core.config import Frozen, Placement
@@ -143,7 +142,7 @@ class RunDir:
         with (self.path / "lock").open("a+") as handle:
             # `busy` holds the lock for a moment, a training for longer.
             deadline = time.monotonic() + _WAIT_S
-            while not flock(handle, fcntl.LOCK_EX):
+            while not try_lock(handle):
                 if time.monotonic() > deadline:
                     raise RunBusyError(f"run {self.id} is being trained by another process")
                 time.sleep(_WAIT_S / 20)
@@ -168,4 +167,4 @@ class RunDir:
         if not (self.path / "lock").exists():
             return False
         with (self.path / "lock").open() as handle:
-            return not flock(handle, fcntl.LOCK_SH)
+            return not try_lock(handle, shared=True)

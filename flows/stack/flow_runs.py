@@ -4,27 +4,23 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 import httpx
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import State, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Cancelling, Crashed
 
 from flows.settings import Settings
-
-if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.objects import FlowRun
 
 log = logging.getLogger(__name__)
 
@@ -41,19 +37,18 @@ _T = TypeVar("_T")
 def read_states(ids: list[UUID]) -> dict[UUID, State[Any]]:
     """States of those flow runs that exist, by id."""
 
-    def read() -> dict[UUID, State[Any]]:
-        with get_client(sync_client=True) as client:
-            pages = [ids[start : start + _PAGE] for start in range(0, len(ids), _PAGE)]
-            return {
-                run.id: run.state
-                for page in pages
-                for run in client.read_flow_runs(
-                    flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=page))
-                )
-                if run.state is not None
-            }
+    def read(client: SyncPrefectClient) -> dict[UUID, State[Any]]:
+        pages = [ids[start : start + _PAGE] for start in range(0, len(ids), _PAGE)]
+        return {
+            run.id: run.state
+            for page in pages
+            for run in client.read_flow_runs(
+                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=page))
+            )
+            if run.state is not None
+        }
 
-    return when_it_answers(read)
+    return _ask(read)
 
 
 def when_it_answers(call: Callable[[], _T]) -> _T:
@@ -86,25 +81,23 @@ def is_ending() -> bool:
 def rename(name: str) -> None:
     """Rename the flow run around this code, if there is one."""
     own = flow_run.id
-
-    def set_name() -> None:
-        with get_client(sync_client=True) as client:
-            client.set_flow_run_name(UUID(own), name)
-
     if own is not None:
-        when_it_answers(set_name)
+        _ask(lambda client: client.set_flow_run_name(UUID(own), name))
 
 
 def crash(flow_run_id: UUID) -> State[Any]:
     """Set a run whose process is gone to Crashed; Prefect would notice much later."""
     state: State[Any] = Crashed(message="its training sends no sign of life")
-
-    def set_state() -> None:
-        with get_client(sync_client=True) as client:
-            client.set_flow_run_state(flow_run_id, state, force=True)
-
-    when_it_answers(set_state)
+    _ask(lambda client: client.set_flow_run_state(flow_run_id, state, force=True))
     return state
+
+
+def _ask(request: Callable[[SyncPrefectClient], _T]) -> _T:
+    def ask() -> _T:
+        with get_client(sync_client=True) as client:
+            return request(client)
+
+    return when_it_answers(ask)
 
 
 def cancel_flow_runs(read: Callable[[], Mapping[UUID, State[Any]]]) -> int:
@@ -135,7 +128,7 @@ def cancel_flow_runs(read: Callable[[], Mapping[UUID, State[Any]]]) -> int:
 
 
 @contextmanager
-def prefect_client(settings: Settings) -> Iterator["SyncPrefectClient"]:
+def prefect_client(settings: Settings) -> Iterator[SyncPrefectClient]:
     """A client of the settings' server.
 
     Prefect reads PREFECT_API_URL once, at its import; setting the variable later has no effect.
@@ -147,14 +140,14 @@ def prefect_client(settings: Settings) -> Iterator["SyncPrefectClient"]:
         yield client
 
 
-def flow_runs_in_flight(client: "SyncPrefectClient") -> "list[FlowRun]":
+def flow_runs_in_flight(client: SyncPrefectClient) -> list[FlowRun]:
     """Flow runs that are running, pending or being cancelled, by Prefect's records."""
     in_flight = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
     state = FlowRunFilterState(type=FlowRunFilterStateType(any_=in_flight))
     return client.read_flow_runs(flow_run_filter=FlowRunFilter(state=state))
 
 
-def crash_flow_runs(settings: Settings, ids: "Sequence[UUID]", message: str) -> None:
+def crash_flow_runs(settings: Settings, ids: Sequence[UUID], message: str) -> None:
     """Set flow runs and their tasks to Crashed; Prefect would show them as running for ever."""
     with prefect_client(settings) as client:
         for flow_run_id in ids:

@@ -14,7 +14,7 @@ class Process:
     """A process of the stack.
 
     Attributes:
-        started_at: Unix time; tells a reused pid apart.
+        started_at: Unix time; shows whether the pid has been reused.
         gpus: the GPUs a training worker is pinned to, as in `0` or `0,1`; None without a GPU.
     """
 

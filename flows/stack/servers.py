@@ -7,13 +7,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from flows.processes import die_with_parent
 from flows.settings import Home, Settings
-from flows.stack.processes import Process
+from flows.stack.processes import Process, alive
 
 _PROGRAMS = {"prefect-server": "Prefect", "mlflow-server": "MLflow"}
 # A server that exits is noticed at once; this is for a busy machine.
@@ -176,7 +175,7 @@ def free_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def stop(processes: list[Process], alive: Callable[[Process], bool]) -> None:
+def stop(processes: list[Process]) -> None:
     """Stop process groups with SIGINT, and those that go on with SIGKILL."""
     for signal_number in (signal.SIGINT, signal.SIGKILL):
         living = [process for process in processes if alive(process)]

@@ -1,13 +1,13 @@
 """A Prefect server that lives as long as a sweep in this process."""
 
-import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from flows.files import file_lock
 from flows.settings import Home, Settings
-from flows.stack.processes import alive, process_of, running
+from flows.stack.processes import process_of, running
 from flows.stack.servers import (
     free_port,
     healthy,
@@ -43,9 +43,8 @@ def prefect_server(settings: Settings, home: Home, say: Callable[[str], None]) -
     say("starting Prefect")
     port = free_port(settings.host)
     os.environ.update(prefect_environment(settings, home, port=port))
-    with (home.root / "prefect.lock").open("w") as lock:
-        # Two servers must not create the tables of a fresh database at once.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    # Two servers must not create the tables of a fresh database at once.
+    with file_lock(home.root / "prefect.lock"):
         server = start_prefect_server(settings, home, port=port, tied=True)
         address = f"http://{settings.host}:{port}/api/health"
         wait_healthy(address, server, home.logs / "prefect-server.log")
@@ -56,7 +55,7 @@ def prefect_server(settings: Settings, home: Home, say: Callable[[str], None]) -
         for name in ("prefect.flow_runs", "prefect.task_runs"):
             for handler in logging.getLogger(name).handlers:
                 handler.flush()
-        stop([process_of("prefect-server", server.pid)], alive)
+        stop([process_of("prefect-server", server.pid)])
 
 
 def process_tag(pid: int) -> str:

@@ -1,11 +1,11 @@
 """The local stack as a whole: start it, stop it, restart a server."""
 
-import fcntl
 import os
 import subprocess
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from flows.files import file_lock
 from flows.settings import ADDRESSES, Home, Settings, note_addresses
 from flows.stack.deployments import deploy, is_deployed, record_version
 from flows.stack.flow_runs import crash_flow_runs, flow_runs_in_flight, prefect_client
@@ -39,9 +39,9 @@ def up(
         PortTakenError: another program listens on a port we need.
         StackError: something did not start, or another version's stack is busy.
     """
-    with (home.root / "stack.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if _whole(home):
+    with file_lock(home.root / "stack.lock"):
+        processes = registered(home)
+        if processes and all(alive(process) for process in processes):
             if is_deployed(home):
                 say("the stack is already up")
                 return
@@ -55,8 +55,7 @@ def up(
             require_free(settings, name)
         try:
             # No other process may create the tables of a fresh tracking database meanwhile.
-            with (home.root / "mlflow.lock").open("w") as tables:
-                fcntl.flock(tables, fcntl.LOCK_EX)
+            with file_lock(home.root / "mlflow.lock"):
                 _start_all(settings, home, slots, say)
         except BaseException:
             down(settings, home)
@@ -89,10 +88,13 @@ def down(settings: Settings, home: Home) -> list[Process]:
     """Stop what `up` started; return the processes that were still running."""
     living = running(home)
     # Workers first: they report to the servers as they end.
-    stop([process for process in living if "worker" in process.name], alive)
+    stop([process for process in living if "worker" in process.name])
     if server_answers(settings):
-        _crash_runs_in_flight(settings, home)
-    stop([process for process in living if "worker" not in process.name], alive)
+        os.environ.update(prefect_environment(settings, home))
+        with prefect_client(settings) as client:
+            ids = [flow_run.id for flow_run in flow_runs_in_flight(client)]
+        crash_flow_runs(settings, ids, "its worker was stopped by isoflop down")
+    stop([process for process in living if "worker" not in process.name])
     for name in ("stack.json", ADDRESSES):
         (home.root / name).unlink(missing_ok=True)
     return living
@@ -110,11 +112,6 @@ def _require_idle(settings: Settings) -> None:
             f"{len(names)} flow runs are in flight: {', '.join(names[:5])}. "
             "Wait until they end, or stop them (isoflop down); then isoflop up."
         )
-
-
-def _whole(home: Home) -> bool:
-    processes = registered(home)
-    return bool(processes) and all(alive(process) for process in processes)
 
 
 def start_server(settings: Settings, home: Home, name: str) -> "subprocess.Popen[bytes]":
@@ -140,10 +137,3 @@ def restart_server(settings: Settings, home: Home, name: str) -> None:
     if name == "prefect-server":
         # Its database may be new.
         deploy(settings, home)
-
-
-def _crash_runs_in_flight(settings: Settings, home: Home) -> None:
-    os.environ.update(prefect_environment(settings, home))
-    with prefect_client(settings) as client:
-        ids = [flow_run.id for flow_run in flow_runs_in_flight(client)]
-    crash_flow_runs(settings, ids, "its worker was stopped by isoflop down")

@@ -5,14 +5,13 @@ SHA-256 and an index written after them. Indexes are numbered and never rewritte
 leaves the index before it valid.
 """
 
-import fcntl
 import logging
 import re
-import shutil
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from flows.files import file_lock, set_aside
 from flows.runs.directory import RunDir, RunResult
 from flows.settings import Home, Settings
 from flows.store.contract import Store, StoreContentError
@@ -53,8 +52,7 @@ class RunStore:
         """
         corpora = home.root / "corpora"
         corpora.mkdir(exist_ok=True)
-        with (corpora / f".{digest[:16]}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with file_lock(corpora / f".{digest[:16]}.lock"):
             if (corpora / digest[:16]).exists():
                 return
             log.info("fetching corpus %s", digest[:12])
@@ -100,9 +98,9 @@ class RunStore:
         if not indexes:
             return
         run.path.mkdir(parents=True, exist_ok=True)
-        with run.waited_for(), scratch_folder(run.path) as scratch:
+        with run.waited_for():
             for _, index in sorted(indexes, key=lambda pair: pair[1].progress, reverse=True):
-                if index.progress <= progress(run) or _fetch(folder, index, scratch, run):
+                if index.progress <= progress(run) or _fetch(folder, index, run):
                     break
             _, newest = indexes[0]
             if "placement.json" in newest.files:
@@ -142,7 +140,7 @@ def _files(run: RunDir, checkpoint: str) -> dict[str, Path]:
     return {str(path.relative_to(run.path)): path for path in paths if path.exists()}
 
 
-def _fetch(folder: Folder, index: Index, scratch: Path, run: RunDir) -> bool:
+def _fetch(folder: Folder, index: Index, run: RunDir) -> bool:
     """Fetch a run, verify it, then move its files into place, the committing ones last.
 
     Returns:
@@ -156,19 +154,21 @@ def _fetch(folder: Folder, index: Index, scratch: Path, run: RunDir) -> bool:
         raise StoreContentError(
             f"run {run.id} in the store has a file {unknown[0]!r}, which runs do not have"
         )
-    fetched = RunDir(scratch / run.id)
-    try:
-        folder.fetch(index, fetched.path)
-    except StoreContentError as error:
-        log.warning("run %s: %s; trying an older copy", run.id, error)
-        shutil.rmtree(fetched.path)
-        return False
-    _check(fetched)
-    _keep_other_curve(run, fetched)
-    run.checkpoints.mkdir(exist_ok=True)
-    # Tensors before their header, and the result after all else.
-    for name in sorted(index.files, key=lambda name: (name == "result.json", name[-5:] == ".json")):
-        (fetched.path / name).replace(run.path / name)
+    with scratch_folder(run.path) as scratch:
+        fetched = RunDir(scratch / run.id)
+        try:
+            folder.fetch(index, fetched.path)
+        except StoreContentError as error:
+            log.warning("run %s: %s; trying an older copy", run.id, error)
+            return False
+        _check(fetched)
+        _keep_other_curve(run, fetched)
+        run.checkpoints.mkdir(exist_ok=True)
+        # Tensors before their header, and the result after all else.
+        for name in sorted(
+            index.files, key=lambda name: (name == "result.json", name[-5:] == ".json")
+        ):
+            (fetched.path / name).replace(run.path / name)
     return True
 
 
@@ -189,5 +189,4 @@ def _keep_other_curve(run: RunDir, fetched: RunDir) -> None:
     if not run.curve_path.exists():
         return
     if not fetched.curve_path.read_bytes().startswith(run.curve_path.read_bytes()):
-        number = len(list(run.path.glob("curve-set-aside-*.jsonl")))
-        run.curve_path.rename(run.path / f"curve-set-aside-{number}.jsonl")
+        set_aside(run.curve_path)

@@ -1,17 +1,16 @@
 """Train one planned run in its directory: lock, resume, append, finish."""
 
 import logging
-import shutil
-from pathlib import Path
 
+from flows.files import set_aside
 from flows.runs.attempts import recording_attempt
 from flows.runs.curve import CurveBehindError
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.lease import heartbeat
 from flows.settings import Home
-from flows.training import ranks
 from flows.training.failures import DiskPatience, no_room, smaller_batches
 from flows.training.loop import train_in_process
+from flows.training.ranks import train_together
 from flows.training.signals import interruptible
 
 log = logging.getLogger(__name__)
@@ -42,13 +41,14 @@ def _train_and_retry(run: RunDir, home: Home) -> RunResult:
     patience, restarted = DiskPatience(run), False
     while True:
         try:
-            result = _train(run, home)
+            together = run.placement().ranks > 1
+            result = train_together(run, home) if together else train_in_process(run, home)
         except CurveBehindError as error:
             if restarted:
                 raise
             # Steps without rows would be a hole in the curve: train from the start.
             log.warning("%s: checkpoints set aside, training starts again", error)
-            _set_aside(run.checkpoints)
+            set_aside(run.checkpoints)
             restarted = True
             continue
         except OSError as error:
@@ -64,14 +64,3 @@ def _train_and_retry(run: RunDir, home: Home) -> RunResult:
         )
         run.set_result_aside()
         run.place(smaller)
-
-
-def _train(run: RunDir, home: Home) -> RunResult:
-    if run.placement().ranks > 1 and not ranks.is_rank():
-        return ranks.train_together(run, home)
-    return train_in_process(run, home)
-
-
-def _set_aside(checkpoints: Path) -> None:
-    number = len(list(checkpoints.parent.glob("checkpoints-set-aside-*")))
-    shutil.move(checkpoints, checkpoints.with_name(f"checkpoints-set-aside-{number}"))

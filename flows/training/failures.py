@@ -1,6 +1,7 @@
 """Responses to a failed training: smaller micro-batches, waiting for disk space, a retry, none."""
 
 import errno
+import gc
 import logging
 import shutil
 import time
@@ -45,8 +46,6 @@ def smaller_batches(run: RunDir) -> Placement | None:
 
     Gradients are summed over a step's micro-batches, so only rounding changes.
     """
-    import gc
-
     import torch
 
     from llama_core.machine import micro_batch_rows, resolve_device

@@ -58,27 +58,25 @@ def train_in_process(run: RunDir, home: Home) -> RunResult:
                         )
                     case DivergedRecord():
                         curve.append(record)
-                        return _finish(run, "diverged", started, device, reason=record.reason)
+                        return finish(run, "diverged", started, device, reason=record.reason)
                     case StoppedRecord():
                         raise Interrupted(f"at step {record.step}, with a checkpoint")
     except (RuntimeError, MemoryError) as error:
         if not out_of_memory(error):
             raise
         reason = str(error).partition("\n")[0] or type(error).__name__
-        return _finish(run, "out_of_memory", started, device, reason=reason)
+        return finish(run, "out_of_memory", started, device, reason=reason)
     finally:
         curve.close()
-    return _finish(run, "finished", started, device)
+    return finish(run, "finished", started, device)
 
 
-def _finish(
-    run: RunDir,
-    status: Ending,
-    started: float,
-    device: str,
-    *,
-    reason: str = "",
-) -> RunResult:
+def finish(run: RunDir, status: Ending, started: float, device: str, reason: str = "") -> RunResult:
+    """Write the result of a run, with the losses on its curve.
+
+    Raises:
+        CurveBehindError: it finished, and the curve lacks the loss of a horizon.
+    """
     # Horizons that an earlier attempt evaluated are on the curve, not among these records.
     result = RunResult(
         run_id=run.id,

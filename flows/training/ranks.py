@@ -10,15 +10,15 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from flows.files import now
 from flows.processes import die_with_parent
-
-if TYPE_CHECKING:
-    from flows.runs.directory import RunDir, RunResult
-    from flows.settings import Home
-    from llama_core.config import Placement
+from flows.runs.directory import RunDir, RunResult
+from flows.settings import Home
+from flows.training.loop import finish, train_in_process
+from llama_core.config import Placement
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +30,7 @@ class RanksError(RuntimeError):
     """The ranks ended without a result."""
 
 
-def is_rank() -> bool:
-    """Whether torchrun started this process as one rank of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def train_together(run: "RunDir", home: "Home") -> "RunResult":
+def train_together(run: RunDir, home: Home) -> RunResult:
     """Train a run on `placement.ranks` processes of this machine. The caller holds the run.
 
     Raises:
@@ -51,7 +46,7 @@ def train_together(run: "RunDir", home: "Home") -> "RunResult":
             *("-m", "flows.training.ranks", str(home.root), run.id),
         ],
         env={**os.environ, "OMP_NUM_THREADS": str(placement.threads or 1)},
-        preexec_fn=_tied,
+        preexec_fn=partial(die_with_parent, os.getpid()),
     )
     try:
         status = process.wait()
@@ -69,12 +64,8 @@ def train_together(run: "RunDir", home: "Home") -> "RunResult":
 def main(arguments: list[str]) -> int:
     """Train as one rank of a run that the parent process holds."""
     home_path, run_id = arguments
-    _tied()
+    die_with_parent(os.getppid())
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-
-    from flows.runs.directory import RunDir
-    from flows.settings import Home
-    from flows.training.loop import train_in_process
 
     home = Home(Path(home_path))
     run = RunDir(home.runs / run_id)
@@ -88,12 +79,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _follow(run: "RunDir", home: "Home") -> None:
+def _follow(run: RunDir, home: Home) -> None:
     """Compute this rank's share; rank 0 keeps the records."""
     import torch
 
-    from flows.files import now, write_whole
-    from flows.runs.directory import RunResult
     from llama_core.corpus.prepared import find_corpus
     from llama_core.train import train
 
@@ -106,19 +95,12 @@ def _follow(run: "RunDir", home: "Home") -> None:
             pass
     except torch.OutOfMemoryError as error:
         # Rank 0 waits for this one and is then ended by torchrun, so this rank writes the reason.
-        result = RunResult(
-            run_id=run.id,
-            status="out_of_memory",
-            reason=f"rank {os.environ['RANK']}: {str(error).partition(chr(10))[0]}",
-            train_s=now() - started,
-            device=placement.device,
-            finished_at=now(),
-        )
-        write_whole(run.result_path, result.model_dump_json(indent=1))
+        reason = f"rank {os.environ['RANK']}: {str(error).partition(chr(10))[0]}"
+        finish(run, "out_of_memory", started, placement.device, reason)
         raise
 
 
-def _check_gpus(placement: "Placement") -> None:
+def _check_gpus(placement: Placement) -> None:
     import torch
 
     gpus = torch.cuda.device_count()
@@ -131,17 +113,13 @@ def _check_gpus(placement: "Placement") -> None:
         )
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(_GRACE_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _tied() -> None:
-    die_with_parent(os.getppid())
 
 
 if __name__ == "__main__":

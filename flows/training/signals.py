@@ -11,7 +11,7 @@ _SAME_REQUEST_S = 3.0
 
 
 class Interrupted(BaseException):
-    """The process was told to stop; started again, the run resumes from its newest checkpoint."""
+    """A signal stopped the training; started again, it resumes from its newest checkpoint."""
 
 
 @contextmanager

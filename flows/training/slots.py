@@ -2,6 +2,7 @@
 
 import os
 
+from flows.settings import cpu_slots
 from sweeps.spec import SweepSpec
 from sweeps.tune_spec import TuneSpec
 
@@ -16,8 +17,6 @@ def slot_environments(spec: SweepSpec | TuneSpec, slots: int | None) -> list[dic
     Raises:
         ValueError: a training needs more GPUs than there are.
     """
-    from flows.settings import cpu_slots
-
     gpus, ranks = 0, spec.placement.ranks
     if spec.placement.device != "cpu":
         import torch

@@ -14,7 +14,7 @@ from analysis.tuning.page import fit_lines, study_page
 from analysis.tuning.study_law import StudyLaw
 from analysis.tuning.surface import Axis
 from flows.files import write_whole
-from flows.mirror.contract import Publisher
+from flows.mirror.publish import Publisher
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.table import observations
 from flows.settings import Home

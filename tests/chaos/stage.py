@@ -16,13 +16,13 @@ from typing import Any
 import psutil
 
 from flows.mirror.metrics import metric_points
-from flows.mirror.tracker import open_tracker
 from flows.plans.plan import make_plan
 from flows.runs.directory import RunDir
 from flows.settings import Settings, open_home
 from sweeps.load import load_spec
 from sweeps.plan import Plan
 from tests.conftest import COMMAND, ROOT, bare_environment
+from tests.fakes import ReadableTracker
 
 # Two sizes, each with a cooldown branch; seconds a training on a quiet machine.
 SPEC = (
@@ -211,7 +211,8 @@ def judge(
 def mirrored_wrongly(home: Path, plan: Plan, **environment: Any) -> int:
     """Points and runs that MLflow lacks, or holds twice, against the curves on disk."""
     settings = Settings(home=home, **environment)
-    tracker = open_tracker(settings, open_home(settings))
+    folders = open_home(settings)
+    tracker = ReadableTracker(settings.tracking_uri(folders), folders.artifacts)
     wrong = 0
     ids = [run_id for run_id in tracker.run_ids("chaos") if run_id != "report"]
     wrong += len(ids) - len(set(ids)) + len({run.id for run in plan.runs} ^ set(ids))

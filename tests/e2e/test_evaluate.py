@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from flows.evaluation.benchmarks import benchmark_named
-from flows.mirror.tracker import open_tracker
 from flows.settings import Settings, open_home
 from tests.conftest import COMMAND, bare_environment
+from tests.fakes import ReadableTracker
 from tests.questions import solved, write_mmlu, write_questions
 from tests.trained import trained_run
 
@@ -68,7 +68,7 @@ def test_scores_are_kept_shown_mirrored_and_not_asked_for_again(evaluate, isoflo
     shown = json.loads(isoflop("show", run.id, "--json", "-", home=home).stdout)
     assert [one["benchmark"] for one in shown["evaluations"]] == ["TriviaQA", "BoolQ", "HellaSwag"]
     assert "TriviaQA: answers ended at 128 tokens" in isoflop("show", run.id, home=home).stdout
-    tracker = open_tracker(Settings(home=home), open_home(Settings(home=home)))
+    tracker = ReadableTracker(f"sqlite:///{home / 'mlflow.db'}", home / "artifacts")
     (point,) = tracker.curve("test", run.id, "tasks/HellaSwag_0shot_bpb")
     assert point.value == pytest.approx(hellaswag["answer_bpb"], rel=1e-12)
     assert point.step == 20

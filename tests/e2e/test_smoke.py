@@ -5,9 +5,9 @@ import json
 import polars as pl
 
 from analysis.law import LossLaw
-from flows.mirror.tracker import MlflowTracker
 from flows.plans.plan import read_plans
 from flows.settings import Home
+from tests.fakes import ReadableTracker
 
 
 def test_smoke_goes_from_spec_to_report_and_is_not_trained_twice(isoflop, home):
@@ -29,7 +29,7 @@ def test_smoke_goes_from_spec_to_report_and_is_not_trained_twice(isoflop, home):
     assert LossLaw.load(folder / "law.json").n_counts == "n_params"
 
     # The mirror holds every run, whole.
-    tracker = MlflowTracker(f"sqlite:///{home / 'mlflow.db'}", home / "artifacts")
+    tracker = ReadableTracker(f"sqlite:///{home / 'mlflow.db'}", home / "artifacts")
     assert set(tracker.run_ids("smoke")) == {run.id for run in plan.runs} | {"report"}
     for run in plan.runs:
         steps = [point.step for point in tracker.curve("smoke", run.id, "loss/train_loss")]

@@ -110,6 +110,13 @@ def test_what_a_foreseen_cap_leaves_out_is_what_it_would_leave_out(home):
     assert not (home.sweeps / "test" / "ledger.jsonl").exists()
 
 
+def test_the_cap_named_before_the_start_admits_every_run(home):
+    hours = {SMALL.id: 0.1, LARGE.id: 0.2}
+    foreseen = CappedSweep(sweep(), home, HoursCap(hours=0.25), hours).foresee()
+    assert "--max-hours 0.33 goes on with all of them" in foreseen
+    assert CappedSweep(sweep(), home, HoursCap(hours=0.33), hours).foresee() is None
+
+
 def test_runs_that_are_finished_cost_a_new_sweep_nothing(home):
     finished_run(home.root, SMALL)
     cap = FlopsCap(flops=1.0 * LARGE.flops_spent)

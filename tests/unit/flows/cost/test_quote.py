@@ -3,11 +3,10 @@
 import pytest
 
 from flows.cost import quote as module
-from flows.cost.memory import MEMORY_SHARE, memory_gib
-from flows.cost.quote import quote
+from flows.cost.quote import memory_gib, quote
 from flows.settings import Home
 from llama_core.config import Placement
-from llama_core.memory import step_memory
+from llama_core.memory import MEMORY_SHARE, step_memory
 from sweeps.cap import AssumedSpeed, FlopsCap, HoursCap, MoneyCap
 from sweeps.load import load_spec
 from sweeps.plan import Plan

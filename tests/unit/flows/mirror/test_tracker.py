@@ -8,20 +8,19 @@ import pytest
 from flows.mirror import publish as mirror_module
 from flows.mirror import sync as sync_module
 from flows.mirror.metrics import branch_metric, metric_points
-from flows.mirror.tracker import MlflowTracker
 from flows.runs.attempts import read_provenance, recording_attempt
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import RunDir
 from flows.settings import Home, Settings, open_home
 from sweeps.spec import RunSpec
 from tests.disk import DiskOrder
-from tests.fakes import FakeTracker, evaluation, finished_run, planned_run, step
+from tests.fakes import FakeTracker, ReadableTracker, evaluation, finished_run, planned_run, step
 
 
 @pytest.fixture(scope="session")
 def mlflow_tracker(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mlflow")
-    tracker = MlflowTracker(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts")
+    tracker = ReadableTracker(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts")
     tracker.initialise()
     return tracker
 
@@ -134,7 +133,7 @@ def test_a_run_that_mlflow_takes_for_running_is_brought_up_whatever_was_noted(
     [_] = mlflow_tracker._client.search_runs([mlflow_tracker._experiment(sweep)])
     before = mlflow_tracker.curve(sweep, run.id, "loss/train_loss")
     # As a database does that was put back from a copy.
-    mlflow_tracker._client.update_run(mlflow_tracker._find(sweep, run.id), status="RUNNING")
+    mlflow_tracker._client.update_run(mlflow_tracker._look_up(sweep, run.id)[0], status="RUNNING")
     assert [found[1] for found in mlflow_tracker.open_runs() if found[0] == sweep] == [run.id]
     mlflow_tracker.publish(run, planned)
     assert not [found for found in mlflow_tracker.open_runs() if found[0] == sweep]
@@ -313,7 +312,7 @@ def test_a_curve_in_the_mirror_ends_when_the_training_did(mlflow_tracker, tmp_pa
     planned = planned_run(sweep=sweep)
     run = finished_run(tmp_path, planned)
     mlflow_tracker.publish(run, planned)
-    info = mlflow_tracker._client.get_run(mlflow_tracker._find(sweep, run.id)).info
+    info = mlflow_tracker._client.get_run(mlflow_tracker._look_up(sweep, run.id)[0]).info
     first, last = next(run.curve.rows()), run.curve.last()
     assert (info.start_time, info.end_time) == (int(first["at"] * 1000), int(last["at"] * 1000))
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -35,10 +36,10 @@ def run(tmp_path):
     return directory
 
 
-def train(run, first, last):
+def train(run, first, last, at=1.7e9):
     curve = CurveWriter(run.curve_path)
     for number in range(first, last + 1):
-        curve.append(step(number))
+        curve.append(replace(step(number), at=at))
     curve.close()
 
 
@@ -85,7 +86,6 @@ def test_a_killed_attempt_ends_where_the_next_one_found_the_curve(run, tmp_path)
     lines = run.attempts_path.read_text().splitlines()
     # A kill leaves no end, and perhaps a torn line.
     run.attempts_path.write_text(lines[0] + "\n" + lines[1][:20])
-    os.utime(run.curve_path, (2e9, 2e9))
     with recording_attempt(run, Home(tmp_path)):
         train(run, 8, 9)
     first, second = read_attempts(run)
@@ -177,19 +177,27 @@ def test_an_attempt_under_way_costs_until_now(run, monkeypatch):
         assert spent(run) == Spent(steps=4, seconds=42.0)
 
 
-def test_a_killed_attempt_ends_at_its_last_sign_of_life(run, monkeypatch):
-    train(run, 1, 4)
+@pytest.mark.parametrize(("written", "ended"), [(130.0, 130.0), (50.0, 100.0), (950.0, 100.0)])
+def test_a_killed_attempt_ends_at_its_last_row_before_the_next_attempt(run, written, ended):
+    train(run, 1, 4, at=written)
     noted(run, (100.0, 0, 0), (900.0, 0, 4), (960.0, 4))
-    for written, ended in ((130.0, 130.0), (50.0, 100.0), (950.0, 900.0)):
-        os.utime(run.curve_path, (written, written))
-        killed, _ = read_attempts(run)
-        assert (killed.how, killed.ended_at, killed.steps_to) == ("killed", ended, 4)
-    # Of the last one nothing after it tells; a checkpoint is a sign, too.
+    killed, _ = read_attempts(run)
+    assert (killed.how, killed.ended_at, killed.steps_to) == ("killed", ended, 4)
+
+
+def test_idle_hours_between_a_kill_and_the_next_attempt_cost_nothing(run):
+    train(run, 1, 4, at=130.0)
+    train(run, 5, 9, at=36_050.0)
+    noted(run, (100.0, 0, 0), (36_000.0, 4, 4), (36_060.0, 9))
+    assert spent(run) == Spent(steps=9, seconds=30.0 + 60.0)
+
+
+def test_a_checkpoint_is_a_sign_of_life_of_a_killed_attempt(run, monkeypatch):
+    train(run, 1, 4, at=130.0)
     noted(run, (100.0, 0, 0))
     monkeypatch.setattr(module, "now", lambda: 1_000.0)
     commit_checkpoint(run, 4)
     os.utime(run.checkpoints / "000000004-000.json", (140.0, 140.0))
-    os.utime(run.curve_path, (130.0, 130.0))
     [killed] = read_attempts(run)
     assert killed.ended_at == 140.0
 

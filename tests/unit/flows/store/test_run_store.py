@@ -12,7 +12,7 @@ from flows.files import write_whole
 from flows.mirror.tracker import open_tracker
 from flows.runs.directory import RunDir, RunResult
 from flows.settings import Settings, open_home
-from flows.stack.processes import alive, process_of
+from flows.stack.processes import process_of
 from flows.stack.servers import free_port, healthy, start_mlflow_server, stop, wait_healthy
 from flows.store.contract import StoreError
 from flows.store.fsspec_store import FsspecStore
@@ -38,7 +38,7 @@ def mlflow_address(tmp_path_factory):
     server = start_mlflow_server(settings, home)
     wait_healthy(f"{settings.mlflow_address}/health", server, home.logs / "mlflow-server.log")
     yield f"127.0.0.1:{settings.mlflow_port}"
-    stop([process_of("mlflow-server", server.pid)], alive)
+    stop([process_of("mlflow-server", server.pid)])
     server.wait()
     assert not healthy(f"{settings.mlflow_address}/health")
 
@@ -175,6 +175,26 @@ def test_a_damaged_part_is_told_and_the_older_copy_taken(tmp_path, caplog):
     assert "is damaged" in caplog.text
     assert not other.finished()
     assert other.curve_path.read_bytes() == run.curve_path.read_bytes()
+
+
+def test_the_older_copy_is_taken_when_the_newest_index_names_a_part_that_is_missing(
+    tmp_path, caplog
+):
+    store = memory_store(tmp_path)
+    run = trained(tmp_path / "a", planned_run())
+    run.result_path.unlink()
+    RunStore(store).push(run)
+    before = set(store.names(f"runs/{run.id}/parts"))
+    checkpoint(run, "000000050-004")
+    RunStore(store).push(run)
+    [part] = set(store.names(f"runs/{run.id}/parts")) - before
+    store.remove(f"runs/{run.id}/parts/{part}")
+    other = RunDir(tmp_path / "b" / "runs" / run.id)
+    with caplog.at_level(logging.WARNING):
+        RunStore(store).pull(other)
+    assert "1 parts are not in the store" in caplog.text
+    assert other.newest_checkpoint() == "000000040-003"
+    assert not list(other.path.glob(".*"))
 
 
 def test_a_host_that_is_behind_takes_nothing_from_one_that_is_ahead(tmp_path):

@@ -69,7 +69,7 @@ def test_out_of_memory_goes_on_with_half_the_rows_until_it_fits(run, tmp_path, m
         fits = rows is not None and rows <= 2
         return result(run, "finished" if fits else "out_of_memory")
 
-    monkeypatch.setattr(execute, "_train", train)
+    monkeypatch.setattr(execute, "train_in_process", train)
     ended = execute.execute(run, Home(tmp_path))
     assert ended.status == "finished"
     # 1,024 tokens of 128 are 8 rows.
@@ -80,7 +80,7 @@ def test_out_of_memory_goes_on_with_half_the_rows_until_it_fits(run, tmp_path, m
 
 def test_out_of_memory_with_a_single_row_is_the_result(run, tmp_path, monkeypatch):
     run.place(CPU.model_copy(update={"micro_batch_rows": 1}))
-    monkeypatch.setattr(execute, "_train", lambda run, home: result(run, "out_of_memory"))
+    monkeypatch.setattr(execute, "train_in_process", lambda run, home: result(run, "out_of_memory"))
     ended = execute.execute(run, Home(tmp_path))
     assert ended.status == "out_of_memory"
     assert run.result().status == "out_of_memory"
@@ -95,7 +95,7 @@ def test_a_full_disk_is_waited_for_and_then_gone_on_with(run, tmp_path, monkeypa
             raise FULL
         return result(run, "finished")
 
-    monkeypatch.setattr(execute, "_train", train)
+    monkeypatch.setattr(execute, "train_in_process", train)
     monkeypatch.setattr(failures, "_LOOK_S", 0.01)
     monkeypatch.setattr(
         failures.shutil, "disk_usage", lambda path: SimpleNamespace(free=next(free))
@@ -118,7 +118,7 @@ def test_a_bug_is_not_tried_again(run, tmp_path, monkeypatch):
         tries.append(1)
         raise KeyError("matmul")
 
-    monkeypatch.setattr(execute, "_train", train)
+    monkeypatch.setattr(execute, "train_in_process", train)
     with pytest.raises(KeyError):
         execute.execute(run, Home(tmp_path))
     assert len(tries) == 1
