@@ -108,6 +108,7 @@ def run_sweep(
     """Train the missing runs of a plan, mirror every run, fit and report.
 
     Args:
+        dispatcher: `flows.dispatch.children.ChildProcesses` here, `WorkPool` on workers.
         cap: limits what the sweep costs; runs it refuses are not trained, and the report covers
             the others.
         max_failures: stop when more trainings than this did not finish; None for no limit.

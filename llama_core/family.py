@@ -1,4 +1,4 @@
-"""Models by name: the LLaMA family as published, and a ladder of small shapes by rule.
+"""The LLaMA family as published, by name.
 
 Shapes of LLaMA: Touvron et al. 2023, table 2; feed-forward rule from the released code (branch
 llama_v1 of meta-llama/llama, commit 1076b9c). Llama 2 7B and 13B have LLaMA's shapes (their model
@@ -12,14 +12,7 @@ from llama_core.config import ModelConfig, llama_ffn_width
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A released model.
-
-    Attributes:
-        model: its shape.
-        params: its exact parameter count.
-        seq_len: length it was trained on.
-        source: where the shape is published.
-    """
+    """A released model, its exact parameter count, and the length it was trained on."""
 
     model: ModelConfig
     params: int
@@ -70,25 +63,3 @@ FAMILY = {
     "llama-3-8b": Published(_grouped(4096, 32, 32), 8_030_261_248, 8192, _CARD_3),
     "llama-3-70b": Published(_grouped(8192, 80, 64), 70_553_706_496, 8192, _CARD_3),
 }
-
-
-def small_shape(width: int, vocab_size: int) -> ModelConfig:
-    """The ladder's model of a width, a multiple of 64, up to about a billion parameters.
-
-    Heads of 64, depth width/64 but at least 2, SwiGLU 8/3 wide rounded up to 64. So the aspect
-    ratio d_model/n_layers is 64 from width 128 on, and one number gives the whole shape.
-
-    Raises:
-        ValueError: the width is not a multiple of 64.
-    """
-    if width < 64 or width % 64:
-        raise ValueError(f"width {width} is not a positive multiple of 64, the size of a head.")
-    return ModelConfig(
-        vocab_size=vocab_size,
-        d_model=width,
-        n_layers=max(2, width // 64),
-        n_heads=width // 64,
-        n_kv_heads=width // 64,
-        head_dim=64,
-        d_ffn=llama_ffn_width(width, multiple_of=64),
-    )

@@ -12,11 +12,9 @@ MEMORY_SHARE = 0.85
 
 @dataclass(frozen=True, slots=True)
 class StepMemory:
-    """Bytes of one training step on one device.
+    """Bytes of one training step on one device; all but activations are in fp32.
 
     Attributes:
-        weights: fp32 weights.
-        gradients: fp32 gradients.
         optimizer: AdamW's two moments.
         activations: of one micro-batch, kept for its backward pass, logits included.
         snapshot: the trunk's copy of weights and moments while a branch cools down.

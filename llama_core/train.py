@@ -55,10 +55,6 @@ _EVAL_TOKENS = 8_192
 _ANYWHERE = Placement()
 
 
-def _never() -> bool:
-    return False
-
-
 def train(
     model: ModelConfig,
     cfg: TrainConfig,
@@ -66,7 +62,7 @@ def train(
     *,
     placement: Placement = _ANYWHERE,
     checkpoints: Path | None = None,
-    stop: Callable[[], bool] = _never,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Record]:
     """Train along `schedule.segments(cfg)` and yield a record of each event.
 

@@ -16,6 +16,11 @@ class AssumedSpeed(Frozen):
     mfu: Annotated[float, Field(gt=0, le=1)] = 0.4
 
 
+_Speed = Annotated[
+    AssumedSpeed | None, Field(description="None: timed on the machine that dispatches")
+]
+
+
 class FlopsCap(Frozen):
     """Counted training FLOPs, repeated steps of a killed training included."""
 
@@ -28,9 +33,7 @@ class HoursCap(Frozen):
 
     kind: Literal["hours"] = "hours"
     hours: _Amount
-    speed: AssumedSpeed | None = Field(
-        default=None, description="None: timed on the machine that dispatches"
-    )
+    speed: _Speed = None
 
 
 class MoneyCap(Frozen):
@@ -39,9 +42,7 @@ class MoneyCap(Frozen):
     kind: Literal["money"] = "money"
     usd: _Amount
     usd_per_hour: _Amount
-    speed: AssumedSpeed | None = Field(
-        default=None, description="None: timed on the machine that dispatches"
-    )
+    speed: _Speed = None
 
 
 Cap = Annotated[FlopsCap | HoursCap | MoneyCap, Field(discriminator="kind")]

@@ -117,26 +117,18 @@ def _fault(model: type[BaseModel], fault: Any) -> str:
     where = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         key = str(fault["loc"][-1])
-        near = difflib.get_close_matches(key, sorted(_known_keys(model)), n=1)
+        near = difflib.get_close_matches(key, sorted(_keys(model)), n=1)
         return f"unknown key {where}" + (f" (did you mean {near[0]}?)" if near else "")
     message = fault["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" if where else message
 
 
-def _known_keys(model: type[BaseModel]) -> set[str]:
-    known: set[str] = set()
-    pending = [model]
-    while pending:
-        for name, field in pending.pop().model_fields.items():
-            known.add(name)
-            pending.extend(_models_in(field.annotation))
-    return known
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
+def _keys(annotation: Any) -> set[str]:
+    """Every setting of a model, and of the models in its fields."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
+        fields = annotation.model_fields
+        return set(fields).union(*(_keys(field.annotation) for field in fields.values()))
+    return set[str]().union(*map(_keys, getattr(annotation, "__args__", ())))
 
 
 def _one_line(error: Exception) -> str:

@@ -69,10 +69,8 @@ def _groups(spec: SweepSpec, model: ModelConfig) -> Iterator[tuple[Rates, list[C
             continue
         middle = math.sqrt(group[0].tokens * group[-1].tokens)
         rate = rates(spec.recipe, model, tokens=middle, seq_len=spec.seq_len)
-        yield (
-            rate,
-            in_steps(group, model, seq_len=spec.seq_len, batch_tokens=rate.batch_tokens),
-        )
+        unit = rate.batch_tokens
+        yield rate, in_steps(group, model, seq_len=spec.seq_len, batch_tokens=unit)
 
 
 def _planned(

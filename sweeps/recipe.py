@@ -12,13 +12,7 @@ _WARMUP_STEPS = (10, 100)
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Learning rate and batch of one model.
-
-    Attributes:
-        lr: peak learning rate.
-        batch_tokens: tokens per optimizer step.
-        source: where the rule comes from, for people to read.
-    """
+    """Peak learning rate and tokens per step of one model, and where the rule comes from."""
 
     lr: float
     batch_tokens: int
@@ -27,12 +21,7 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class MeasuredRange:
-    """Where a recipe's rule was measured; outside it is extrapolated.
-
-    Attributes:
-        n_params: smallest and largest N.
-        batch_tokens: fewest and most tokens per step.
-    """
+    """Lowest and highest N and batch a recipe's rule was measured at, and where."""
 
     n_params: tuple[float, float]
     batch_tokens: tuple[int, int]

@@ -42,16 +42,11 @@ def trial_run(
     )
     return PlannedRun(
         sweep=spec.name,
-        name=trial_name(model, number),
+        name=f"d{model.d_model}-t{number:03d}",
         run=RunSpec(model=model, train=train, data=data),
         cells=budgets,
         lr_source=f"trial {number} of study {spec.name}",
     )
-
-
-def trial_name(model: ModelConfig, number: int) -> str:
-    """A trial's name for people: its width and its number in the study."""
-    return f"d{model.d_model}-t{number:03d}"
 
 
 def _warmup(spec: TuneSpec, params: Mapping[str, float], shortest: int, batch_tokens: int) -> int:

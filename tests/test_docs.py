@@ -1,6 +1,7 @@
 """What README and docs name exists: files, folders, modules, links, and every room of the house."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,32 @@ def test_the_architecture_page_names_every_room():
         for path in (ROOT / package).rglob("*.py")
     }
     assert not [room for room in sorted(rooms) if f"{room}/" not in text]
+
+
+def test_readme_and_the_architecture_page_show_the_same_paths():
+    assert _readme_paths() == _architecture_paths()
+    assert all(len(files) <= 6 for files in _readme_paths().values())
+
+
+def test_each_file_of_a_path_names_the_next():
+    for files in _readme_paths().values():
+        for file, following in pairwise(files):
+            module = following.removesuffix(".py").replace("/", ".")
+            assert module in (ROOT / file).read_text(), f"{file} does not lead to {following}"
+
+
+def _readme_paths() -> dict[str, list[str]]:
+    text = (ROOT / "README.md").read_text()
+    return {
+        title: _LINK.findall(files)
+        for title, files in re.findall(r"- \*\*(From .*):\*\*(.*)", text)
+    }
+
+
+def _architecture_paths() -> dict[str, list[str]]:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    sections = re.findall(r"^### (From [^\n]*)$(.*?)(?=^##)", text, re.M | re.S)
+    return {title: re.findall(r"^\| \d \| \[([^]]+)\]", table, re.M) for title, table in sections}
 
 
 def test_a_unit_test_lies_at_the_path_of_a_room():

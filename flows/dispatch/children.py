@@ -1,4 +1,4 @@
-"""Trainings as child processes of this one."""
+"""Trainings as child processes of this one; each runs `flows.training.execute.execute`."""
 
 import logging
 import threading

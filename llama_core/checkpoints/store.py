@@ -144,7 +144,8 @@ class CheckpointStore:
         try:
             header = json.loads(self._header(name).read_bytes())
             place, notes = Place.from_header(header), header["notes"]
-            identity, digests = header["identity"], _digests(header)
+            identity = header["identity"]
+            digests = list(header["shards"]) if "shards" in header else [header["sha256"]]
         except (ValueError, KeyError, TypeError) as error:
             return f"its header cannot be read ({error})"
         if identity != self.identity:
@@ -226,7 +227,3 @@ class StoredTensors(Mapping[str, Tensor]):
 
     def __len__(self) -> int:
         return len(self._holders)
-
-
-def _digests(header: dict[str, Any]) -> list[str]:
-    return list(header["shards"]) if "shards" in header else [header["sha256"]]

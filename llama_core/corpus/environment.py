@@ -39,12 +39,13 @@ def environment_documents(on_done: Callable[[float], None]) -> Iterator[Document
     Args:
         on_done: called with the share of files read.
     """
-    named = [(f"python/{path.relative_to(_stdlib())}", path) for path in _sources(_stdlib())]
-    for name, _ in PACKAGES:
-        root = _root(name)
-        if root is not None:
-            files = _sources(root)
-            named += [(f"{name}/{path.relative_to(root)}", path) for path in files]
+    roots = [("python", Path(sysconfig.get_paths()["stdlib"]))]
+    roots += [(name, root) for name, _ in PACKAGES if (root := _root(name)) is not None]
+    named = [
+        (f"{name}/{path.relative_to(root)}", path)
+        for name, root in roots
+        for path in _sources(root)
+    ]
     extracted = extract([path for _, path in named], on_done)
     for (name, _), paragraphs in zip(named, extracted, strict=True):
         if paragraphs:
@@ -60,10 +61,6 @@ def environment_fingerprint() -> str:
         except PackageNotFoundError:
             versions.append(f"{distribution} absent")
     return hashlib.sha256("\n".join(versions).encode()).hexdigest()
-
-
-def _stdlib() -> Path:
-    return Path(sysconfig.get_paths()["stdlib"])
 
 
 def _root(name: str) -> Path | None:

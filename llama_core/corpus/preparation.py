@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from llama_core.config import CorpusConfig, EnvironmentText, FileText, TextSource
@@ -233,20 +234,11 @@ class _Preparation:
     def _encode_split(self, source: TextSource, split: str, tokenizer: Tokenizer) -> SplitEntry:
         writer = ShardWriter(self.out, f"{source.name}-{split}", _token_bytes(tokenizer))
         documents = size = 0
-        batch: list[str] = []
-
-        def flush() -> None:
-            if batch:
-                writer.append(tokenizer.encode_documents(batch))
-                batch.clear()
-
-        for text in self._stored(source, split):
-            documents += 1
-            size += len(text.encode())
-            batch.append(text)
-            if len(batch) == _ENCODE_DOCUMENTS:
-                flush()
-        flush()
+        texts = self._stored(source, split)
+        while batch := list(islice(texts, _ENCODE_DOCUMENTS)):
+            documents += len(batch)
+            size += sum(len(text.encode()) for text in batch)
+            writer.append(tokenizer.encode_documents(batch))
         shards = writer.close()
         tokens = sum(shard.tokens for shard in shards)
         return SplitEntry(documents=documents, bytes=size, tokens=tokens, shards=shards)

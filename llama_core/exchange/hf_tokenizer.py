@@ -19,6 +19,10 @@ def tokenizer_files(tokenizer: Tokenizer, seq_len: int) -> dict[str, dict[str, A
     if byte_fallback:
         decoders.insert(1, {"type": "ByteFallback"})
     begin = pieces[BOS].text
+    single = [
+        {"SpecialToken": {"id": begin, "type_id": 0}},
+        {"Sequence": {"id": "A", "type_id": 0}},
+    ]
     tokenizer_json = {
         "version": "1.0",
         "truncation": None,
@@ -28,8 +32,8 @@ def tokenizer_files(tokenizer: Tokenizer, seq_len: int) -> dict[str, dict[str, A
         "pre_tokenizer": None,
         "post_processor": {
             "type": "TemplateProcessing",
-            "single": [_template_token(begin), _template_text("A", 0)],
-            "pair": [_template_token(begin), _template_text("A", 0), _template_text("B", 1)],
+            "single": single,
+            "pair": [*single, {"Sequence": {"id": "B", "type_id": 1}}],
             "special_tokens": {begin: {"id": begin, "ids": [BOS], "tokens": [begin]}},
         },
         "decoder": {"type": "Sequence", "decoders": decoders},
@@ -76,17 +80,6 @@ def _special(number: int, text: str) -> dict[str, Any]:
     return {
         "id": number,
         "content": text,
-        "single_word": False,
-        "lstrip": False,
-        "rstrip": False,
-        "normalized": False,
+        **dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False),
         "special": True,
     }
-
-
-def _template_token(text: str) -> dict[str, Any]:
-    return {"SpecialToken": {"id": text, "type_id": 0}}
-
-
-def _template_text(name: str, type_id: int) -> dict[str, Any]:
-    return {"Sequence": {"id": name, "type_id": type_id}}

@@ -10,20 +10,8 @@ from torch import Tensor
 from llama_core.config import ModelConfig, llama_ffn_width
 from llama_core.exchange.hf import CheckpointError, State
 
-# The dimension along which each weight is split among parts; None if every part has all of it.
-_JOINED = {
-    "attention.wq": 0,
-    "attention.wk": 0,
-    "attention.wv": 0,
-    "attention.wo": 1,
-    "feed_forward.w1": 0,
-    "feed_forward.w2": 1,
-    "feed_forward.w3": 0,
-    "output": 0,
-    "attention_norm": None,
-    "ffn_norm": None,
-    "norm": None,
-}
+# Weights that are split among parts by columns. Norms are in every part; others are split by rows.
+_SPLIT_BY_COLUMNS = ("attention.wo", "feed_forward.w2")
 
 
 def import_meta(folder: Path) -> tuple[ModelConfig, State]:
@@ -95,9 +83,9 @@ def _assemble(params: dict[str, float], parts: list[State]) -> tuple[ModelConfig
 
 def _join(parts: list[State], name: str) -> Tensor:
     pieces = [part[f"{name}.weight"] for part in parts]
-    kind = name.split(".", 2)[2] if name.startswith("layers.") else name
-    dim = _JOINED[kind]
-    return pieces[0] if dim is None else torch.cat(pieces, dim=dim)
+    if name.endswith("norm"):
+        return pieces[0]
+    return torch.cat(pieces, dim=1 if name.endswith(_SPLIT_BY_COLUMNS) else 0)
 
 
 def _join_embedding(parts: list[State], d_model: int) -> Tensor:

@@ -112,13 +112,10 @@ class Attention(nn.Module):
         return out
 
     def _norm_heads(self, heads: Tensor) -> Tensor:
-        scales = torch.cat(
-            (
-                self.q_norm.weight.expand(self.n_heads, -1),
-                self.k_norm.weight.expand(self.n_kv_heads, -1),
-            )
-        )
-        return F.rms_norm(heads, (self.head_dim,), eps=self.q_norm.eps) * scales
+        q_scale = self.q_norm.weight.expand(self.n_heads, -1)
+        k_scale = self.k_norm.weight.expand(self.n_kv_heads, -1)
+        normed = F.rms_norm(heads, (self.head_dim,), eps=self.q_norm.eps)
+        return normed * torch.cat((q_scale, k_scale))
 
 
 class Rope(nn.Module):

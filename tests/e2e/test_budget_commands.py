@@ -1,4 +1,4 @@
-"""A capped sweep, and what is said of its runs, through the real command."""
+"""A capped sweep and commands that show its runs."""
 
 import json
 
@@ -13,7 +13,7 @@ SEVENTH = ("--set", "seeds=[7]")
 HOTTER = ("--set", "name=hotter", "--set", "recipe.coef=0.5", "--set", "recipe.cap=0.04")
 
 
-def test_a_sweep_stops_before_its_cap_and_a_larger_one_goes_on(isoflop, home):
+def test_a_sweep_stops_before_its_cap_and_a_larger_cap_resumes(isoflop, home):
     name = ("--set", "name=capped")
     planned = isoflop("plan", "smoke", *SEVENTH, *name, "--json", "-", "--max-flops", "1.5e11")
     assert planned.returncode == 0, planned.stderr
@@ -46,7 +46,7 @@ def test_a_sweep_stops_before_its_cap_and_a_larger_one_goes_on(isoflop, home):
     assert other.returncode == 0, other.stderr
 
 
-def test_show_tells_attempts_losses_and_provenance(isoflop, home):
+def test_show_prints_attempts_losses_and_provenance(isoflop, home):
     shown = json.loads(isoflop("show", "capped/d48", "--json", "-").stdout)
     assert shown["state"] == "finished"
     assert [attempt["how"] for attempt in shown["attempts"]] == ["finished"]
@@ -62,7 +62,7 @@ def test_show_tells_attempts_losses_and_provenance(isoflop, home):
     assert "no run 'nobody'" in unknown.stderr
 
 
-def test_compare_names_what_was_changed_and_weighs_what_it_did(isoflop, home, tmp_path):
+def test_compare_names_the_changes_and_their_effect(isoflop, home, tmp_path):
     page = tmp_path / "compare.html"
     done = isoflop("compare", "capped", "hotter", "--json", "-", "--report", str(page))
     assert done.returncode == 0, done.stderr
@@ -79,7 +79,7 @@ def test_compare_names_what_was_changed_and_weighs_what_it_did(isoflop, home, tm
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "json"])
-def test_what_is_exported_gives_the_same_law(isoflop, home, tmp_path, kind):
+def test_exported_observations_give_the_same_law(isoflop, home, tmp_path, kind):
     done = isoflop("export", "capped", "--format", kind, "--to", str(tmp_path), "--json", "-")
     assert done.returncode == 0, done.stderr
     files = json.loads(done.stdout)["files"]

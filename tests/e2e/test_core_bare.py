@@ -1,4 +1,4 @@
-"""The core trains where nothing is installed but what it names."""
+"""The core trains with only the packages it names installed."""
 
 import os
 import subprocess
@@ -73,7 +73,7 @@ def test_the_core_prepares_text_and_trains_with_nothing_but_what_it_names(tmp_pa
 
 
 def test_a_package_that_is_not_named_cannot_be_imported_there(tmp_path):
-    """Or the test above would not show anything."""
+    """Otherwise the test above would prove nothing."""
     probe = TRAINER.partition("from llama_core.config")[0] + "import polars"
     said = subprocess.run(
         [sys.executable, "-c", probe, str(tmp_path), ",".join(sorted(NAMED | BELOW))],

@@ -14,7 +14,7 @@ def trained(tmp_path_factory):
     return home, trained_run(home).id
 
 
-def test_generate_continues_the_prompt_and_the_same_seed_says_the_same(isoflop, trained):
+def test_generate_continues_the_prompt_and_repeats_for_the_same_seed(isoflop, trained):
     home, run = trained
     first = isoflop("generate", run, "Loss falls", "--tokens", "8", home=home)
     assert first.returncode == 0, first.stderr

@@ -15,7 +15,7 @@ from tests.conftest import ROOT, bare_environment
 ALONE = ["name=alone", "seeds=[5]", "ladder.widths=[16, 32]", "grid.budgets=[1e10, 2e10]"]
 SHARED = ["name=shared", "seeds=[6]", "ladder.widths=[32]", "grid.budgets=[1e10, 2e10]"]
 TWO_RANKS = [*SHARED, "placement.ranks=2"]
-# Told by a clock or the machine; all else in a run's folder must be the same.
+# From a clock or the machine; everything else in a run's folder must be the same.
 MEASURED = {"at", "tokens_per_s", "mfu", "memory_gib", "train_s", "finished_at"}
 # Gradients summed in another order in fp32, see test_core_ranks.
 TOLERANCE = 1e-5
@@ -91,7 +91,7 @@ def by_workers(tmp_path_factory, corpora):
 
 
 def contents(folder):
-    """What the runs of a home are, by id: every file that is not a lock, a log or a note."""
+    """Files of the runs of a home, by id, without locks, logs and records of the mirror."""
     return {path.name: run_contents(path) for path in sorted((folder / "runs").iterdir())}
 
 

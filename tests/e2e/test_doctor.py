@@ -114,7 +114,7 @@ def database(ours, name):
 
 
 def execute(path, statement):
-    """Run a statement and let go of the file: a database that somebody has open is not mended."""
+    """Run a statement and close the file: an open database is not repaired."""
     with closing(sqlite3.connect(path)) as connection, connection:
         return connection.execute(statement).fetchall()
 
@@ -127,13 +127,11 @@ def named(ours, name):
     return next(process for process in registered(ours[1]) if process.name == name)
 
 
-def test_a_home_that_is_well_is_left_as_it_is(swept, doctor):
+def test_a_home_without_faults_is_not_changed(swept, doctor):
     assert doctor() == ({}, 0)
 
 
-def test_tables_whose_migration_was_killed_are_completed_or_made_anew_with_every_point(
-    swept, ours, doctor
-):
+def test_tables_of_a_killed_migration_are_completed_or_remade_with_every_point(swept, ours, doctor):
     kept = database(ours, "MLflow").path
     whole = metrics(kept)
     assert whole
@@ -185,7 +183,7 @@ def test_a_damaged_database_of_prefect_is_set_aside_under_its_server(stack, ours
     assert "sweep/chinchilla" in deployed
 
 
-def test_a_stack_of_another_version_is_found_and_up_starts_it_again(stack, ours, doctor, command):
+def test_a_stack_of_another_version_is_reported_and_up_restarts_it(stack, ours, doctor, command):
     (ours[1].root / "deployed.json").write_text('{"root": "/elsewhere", "sha256": "older"}')
     before = {process.name: process.pid for process in registered(ours[1])}
     found, status = doctor()
@@ -223,7 +221,7 @@ def test_runs_of_a_worker_that_died_are_ended_and_the_worker_comes_back(stack, o
     found, status = doctor()
     assert status == 0, found
     assert [finding["what"].split()[0] for finding in found["workers"]] == ["train-worker-0"]
-    # Unless the sweep, which looks for a sign of life itself, was quicker.
+    # Unless the sweep, which watches the lease itself, was quicker.
     assert all(finding["done"] for finding in found.get("runs in Prefect", []))
     assert named(ours, "train-worker-0").pid != worker.pid
     # The sweep that waited for it starts it again, and the worker goes on with it.
@@ -271,7 +269,7 @@ with get_client(sync_client=True) as client:
     assert done.returncode == 0, done.stderr
 
 
-def test_runs_that_mlflow_believes_in_are_ended(swept, ours, doctor):
+def test_runs_that_mlflow_shows_as_running_are_ended(swept, ours, doctor):
     path = database(ours, "MLflow").path
     # A mirror that died before it closed its runs; one of them has lost its result, too.
     execute(path, "UPDATE runs SET status = 'RUNNING', end_time = NULL")
@@ -281,7 +279,7 @@ def test_runs_that_mlflow_believes_in_are_ended(swept, ours, doctor):
     assert "runs in MLflow" not in doctor()[0]
 
 
-def test_a_disk_too_full_for_the_checkpoints_is_told(home, doctor, tmp_path):
+def test_a_disk_too_full_for_the_checkpoints_is_reported(home, doctor, tmp_path):
     """A file system of 4 MiB."""
     small = tmp_path / "small"
     small.mkdir()
@@ -299,7 +297,7 @@ def test_a_disk_too_full_for_the_checkpoints_is_told(home, doctor, tmp_path):
         subprocess.run(["umount", str(small)], check=True)
 
 
-def test_a_fastapi_that_prefect_cannot_start_with_is_told(doctor, tmp_path):
+def test_a_fastapi_that_prefect_cannot_start_with_is_reported(doctor, tmp_path):
     noted_by_pip = tmp_path / "fastapi-0.165.0.dist-info"
     noted_by_pip.mkdir()
     (noted_by_pip / "METADATA").write_text(
@@ -311,7 +309,7 @@ def test_a_fastapi_that_prefect_cannot_start_with_is_told(doctor, tmp_path):
     assert "fastapi<0.151,>=0.139" in found["versions"][0]["remedy"]
 
 
-def test_what_a_killed_writer_left_is_removed_and_a_living_one_keeps_its_draft(swept, ours, doctor):
+def test_drafts_of_killed_writers_are_removed_and_of_living_ones_kept(swept, ours, doctor):
     folder = ours[1].sweeps / "doctored"
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
@@ -329,7 +327,7 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_one_keeps_its_draft(s
 
 
 @pytest.mark.parametrize("arguments", [("sync",), ("status",), ("down",), ("doctor",)])
-def test_a_server_that_is_not_there_is_told_in_a_line_with_the_remedy(command, arguments, tmp_path):
+def test_a_missing_server_is_one_line_with_the_remedy(command, arguments, tmp_path):
     nowhere = f"http://127.0.0.1:{free_port('127.0.0.1')}"
     done = command(*arguments, ISOFLOP_MLFLOW_URI=nowhere, ISOFLOP_HOME=str(tmp_path))
     told = done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""evaluate: the harness's own tasks on questions of ours, with a model trained here."""
+"""evaluate: the harness's tasks on our own questions, with a model trained here."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def evaluate(isoflop, place):
 
 
 @pytest.mark.slow
-def test_scores_are_kept_shown_mirrored_and_not_asked_for_again(evaluate, isoflop, place):
+def test_scores_are_kept_shown_mirrored_and_not_computed_again(evaluate, isoflop, place):
     home, _, run = place
     found, _ = evaluate("BoolQ", "hellaswag", "TriviaQA", "--shots", "0")
     boolq, hellaswag, triviaqa = found["results"]
@@ -74,7 +74,7 @@ def test_scores_are_kept_shown_mirrored_and_not_asked_for_again(evaluate, isoflo
     assert point.step == 20
 
 
-def test_a_killed_evaluation_goes_on_and_asks_nothing_twice(evaluate, place):
+def test_a_killed_evaluation_resumes_without_repeating_a_question(evaluate, place):
     home, folder, run = place
     environment = {
         **bare_environment(), "ISOFLOP_HOME": str(home), "HF_HOME": str(folder / "cache"),
@@ -109,7 +109,7 @@ def test_a_killed_evaluation_goes_on_and_asks_nothing_twice(evaluate, place):
 
 
 @pytest.mark.slow
-def test_more_questions_cost_only_those_that_were_not_asked(evaluate, place):
+def test_a_larger_limit_evaluates_only_the_new_questions(evaluate, place):
     first, _ = evaluate("WinoGrande", "--limit", "5")
     (kept,) = (place[2].path / "evaluations").glob("*WinoGrande*.answers")
     before = kept.read_bytes()
@@ -193,7 +193,7 @@ def test_an_answer_longer_than_the_model_can_see_is_scored_in_parts(place, tmp_p
 
 
 @pytest.mark.slow
-def test_code_is_run_only_with_leave(evaluate):
+def test_code_is_run_only_with_run_code(evaluate):
     _, said = evaluate("MBPP", status=2)
     assert "--run-code" in said
     found, _ = evaluate("code", "--run-code", "--limit", "2")
@@ -203,7 +203,7 @@ def test_code_is_run_only_with_leave(evaluate):
 
 
 @pytest.mark.slow
-def test_all_57_subjects_of_mmlu_count_alike_by_question(evaluate, place):
+def test_all_questions_of_the_57_subjects_of_mmlu_weigh_the_same(evaluate, place):
     from flows.evaluation.harness_tasks import _manager
 
     index = _manager(benchmark_named("MMLU")).task_index.values()
@@ -237,7 +237,7 @@ def test_a_model_that_has_learnt_the_answers_chooses_them(isoflop, place, tmp_pa
 
 
 @pytest.mark.slow
-def test_questions_that_are_not_there_are_named_and_the_rest_is_asked(evaluate, isoflop, place):
+def test_missing_questions_are_named_and_the_others_evaluated(evaluate, isoflop, place):
     home, _, run = place
     done = isoflop(
         *("evaluate", run.id, "PIQA", "--limit", "3", "--json", "-"),

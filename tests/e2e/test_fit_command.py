@@ -145,7 +145,7 @@ def test_every_form_answers(isoflop: Isoflop, tmp_path: Path, form: str) -> None
     assert "Plotly.newPlot" in page.read_text()
 
 
-def test_a_table_that_cannot_carry_it_is_an_answer(isoflop: Isoflop, tmp_path: Path) -> None:
+def test_a_table_that_identifies_nothing_is_an_answer(isoflop: Isoflop, tmp_path: Path) -> None:
     N, _ = grid(16, 1)
     path = tmp_path / "line.csv"
     table(N, 20 * N, noise=0.001).write_csv(path)

@@ -246,7 +246,7 @@ def test_a_file_that_is_no_law_is_refused(
     assert said in result.stderr
 
 
-def test_a_page_that_cannot_be_written_is_said_in_one_line(run: Run) -> None:
+def test_a_page_that_cannot_be_written_is_refused_in_one_line(run: Run) -> None:
     result = run("frontier", "--flops", "1e21", "--report", "no/such/folder/page.html")
     assert result.returncode == 2
     assert "--report no/such/folder/page.html: there is no folder" in result.stderr
@@ -278,7 +278,7 @@ def test_one_answer_becomes_one_page(run: Run, tmp_path: Path) -> None:
         assert words in page
 
 
-def test_a_person_reads_the_choice_and_the_doubt(run: Run) -> None:
+def test_the_text_has_the_choice_and_its_interval(run: Run) -> None:
     result = run("frontier", "--like", "7e9,1.4e11", "--inference-tokens", "1e11:1e13")
     assert result.returncode == 0
     for words in (
@@ -305,7 +305,7 @@ def test_retrodiction_is_a_list_with_intervals(run: Run) -> None:
     assert gpt3["implied_inference_tokens"] is None
 
 
-def test_a_sweep_of_ours_stands_beside_the_published(run: Run, tmp_path: Path) -> None:
+def test_a_sweep_of_ours_appears_beside_the_published(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / ".isoflop" / "sweeps" / "mine"
     folder.mkdir(parents=True)
     law = toy_law()

@@ -127,7 +127,7 @@ def test_a_law_can_be_hidden_by_its_legend(browser: Any, page: Path) -> None:
     WebDriverWait(window, 10).until(lambda page: page.execute_script(shown) == before - 1)
 
 
-def test_hovering_a_model_tells_its_numbers(browser: Any, page: Path) -> None:
+def test_hovering_over_a_model_shows_its_numbers(browser: Any, page: Path) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.support.ui import WebDriverWait
 

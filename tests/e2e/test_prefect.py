@@ -70,11 +70,11 @@ def test_prefect_deployment_run_trains_a_sweep_on_the_workers(stack, home, isofl
     ],
     ids=["sweep", "study"],
 )
-def test_a_cancelled_sweep_or_study_leaves_nothing_running_and_goes_on(
+def test_a_cancelled_sweep_or_study_leaves_nothing_running_and_resumes(
     stack, home, isoflop, asked, overrides
 ):
     """Cancelled while it trains; the run that another sweep finished is not what is trained."""
-    # Called off as soon as it is asked for, before there is a plan.
+    # Cancelled as soon as it is started, before it has a plan.
     early, late = (f"{word}-{asked[1]}" for word in ("called-off", "cancelled"))
     with started(stack, home, [f"name={early}", *overrides], *asked) as flow:
         deadline = time.monotonic() + 120

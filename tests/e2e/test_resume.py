@@ -116,7 +116,7 @@ def trained_meanwhile(slot, copy):
 
 
 @pytest.mark.slow
-def test_a_slot_outlives_its_trainings_and_what_happens_to_them(slot, undisturbed):
+def test_a_slot_survives_the_faults_of_its_trainings(slot, undisturbed):
     slot, copy = slot
     training, waiting, ends = trained_meanwhile(slot, copy)
     warm = training.parent()
@@ -126,7 +126,7 @@ def test_a_slot_outlives_its_trainings_and_what_happens_to_them(slot, undisturbe
     assert slot.train(copy.id, copy.path / "output.log") == 0
     assert warm.is_running()
     assert copy.result().observations == undisturbed.result().observations
-    # Asked again, it finds that nothing is left to do.
+    # Started again, it has nothing left to do.
     assert slot.train(copy.id, copy.path / "output.log") == 0
 
 
@@ -142,7 +142,7 @@ def test_a_training_outlives_its_slot_until_a_checkpoint(slot, undisturbed):
     assert ": 0 steps are trained again" in (copy.path / "output.log").read_text()
 
 
-def test_a_slot_that_is_stopped_takes_its_training_along_behind_a_checkpoint(slot):
+def test_stopping_a_slot_stops_its_training_after_a_checkpoint(slot):
     slot, copy = slot
     training, waiting, ends = trained_meanwhile(slot, copy)
     slot.stop()
@@ -168,11 +168,11 @@ def test_a_training_that_does_not_stop_is_killed_with_its_slot(slot, alone):
     waiting.join(20)
     assert ends == [-signal.SIGKILL]
     assert wait_until(lambda: gone(training), 10)
-    # Nobody is left to be told, and nobody complains of it.
+    # No process is left to signal, which is no error.
     assert "Traceback" not in (copy.path / "output.log").read_text()
 
 
-def test_a_slot_killed_while_it_waits_is_started_again(slot):
+def test_a_slot_killed_while_it_waits_is_restarted(slot):
     slot, copy = slot
     training, waiting, _ = trained_meanwhile(slot, copy)
     warm = training.parent()
@@ -186,7 +186,7 @@ def test_a_slot_killed_while_it_waits_is_started_again(slot):
     assert slot.train(copy.id, copy.path / "output.log") == 1
 
 
-def test_a_slot_tells_why_a_training_failed(slot):
+def test_a_slot_logs_why_a_training_failed(slot):
     slot, copy = slot
     copy.spec_path.write_text("{")
     log = copy.path / "output.log"
@@ -208,7 +208,7 @@ def test_sigkill_at_random_moments_leaves_no_trace_in_curve_or_weights(home, und
     same_training(undisturbed, copy)
 
 
-def test_sigterm_stops_a_training_that_goes_on_later(home, undisturbed, tmp_path):
+def test_sigterm_stops_a_training_that_resumes_later(home, undisturbed, tmp_path):
     other, copy = twin(home, undisturbed, tmp_path)
     stop_behind_a_checkpoint(other, copy)
     assert start(other, copy).wait() == 0
@@ -217,7 +217,7 @@ def test_sigterm_stops_a_training_that_goes_on_later(home, undisturbed, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_sigterm_stops_two_ranks_that_go_on_later(home, undisturbed, tmp_path):
+def test_sigterm_stops_two_ranks_that_resume_later(home, undisturbed, tmp_path):
     other, copy = twin(home, undisturbed, tmp_path)
     copy.place(Placement(threads=1, ranks=2, checkpoint_every_s=600))
     stop_behind_a_checkpoint(other, copy)
@@ -245,12 +245,12 @@ def test_a_finished_training_is_returned_and_not_trained_again(home, undisturbed
     assert undisturbed.curve_path.read_bytes() == before
 
 
-def test_a_sweep_killed_with_sigkill_leaves_no_orphan_and_goes_on(home, isoflop):
+def test_a_sweep_killed_with_sigkill_leaves_no_orphan_and_resumes(home, isoflop):
     check_interrupted(home, isoflop, sweep_command(7), signal.SIGKILL)
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_a_sweep_that_goes_on_later(home, isoflop):
+def test_ctrl_c_stops_a_sweep_that_resumes_later(home, isoflop):
     check_interrupted(home, isoflop, sweep_command(8), signal.SIGINT)
 
 
@@ -311,7 +311,7 @@ def check_interrupted(home, isoflop, arguments, how):
         assert status == 130, log.read_text()
         assert "stopped; the same command goes on where it was" in log.read_text()
         assert all(list(run.glob("checkpoints/*")) for run in begun(set(home.glob("runs/*"))))
-        # The doctor knows by the tag whose flow run this is.
+        # By the tag the doctor knows the process of this flow run.
         tag = f"process {os.uname().nodename}:{process.pid}"
         assert states_of_flow_runs(home, tag) == ["CRASHED"]
     finished = {path: path.stat().st_mtime_ns for path in home.glob("runs/*/result.json")}

@@ -1,4 +1,4 @@
-"""From spec to report through the real command, and again from where it was."""
+"""From spec to report through the real command, and again without training."""
 
 import json
 
@@ -23,7 +23,7 @@ def test_smoke_goes_from_spec_to_report_and_is_not_trained_twice(isoflop, home):
     table = pl.read_parquet(folder / "observations.parquet")
     assert table.height == plan.observations == 10
     assert table["excluded_reason"].null_count() == 10
-    # Any of these models knows more than the frequency of 512 pieces (6.24 nats) would tell.
+    # Each of these models beats a uniform guess among 512 pieces (6.24 nats).
     assert table["val_loss"].max() < 6.0
     assert table["val_loss"].min() > 1.0
     assert LossLaw.load(folder / "law.json").n_counts == "n_params"
@@ -49,7 +49,7 @@ def test_smoke_goes_from_spec_to_report_and_is_not_trained_twice(isoflop, home):
     assert "10 observations" in isoflop("runs", "smoke").stdout
 
 
-def test_plan_tells_every_run_its_cost_and_what_is_done(isoflop):
+def test_plan_lists_every_run_with_its_cost_and_state(isoflop):
     done = isoflop("plan", "smoke", "--json", "-")
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)

@@ -80,7 +80,7 @@ def test_a_study_killed_twice_ends_with_the_same_trials_as_one_left_alone(
 
 
 def kill_when(home, finished):
-    """Start the study and kill it, with SIGKILL, as soon as so many runs are finished."""
+    """Start the study and kill it, with SIGKILL, as soon as this many runs are finished."""
     environment = {**bare_environment(), "ISOFLOP_HOME": str(home)}
     with (home / "output.log").open("ab") as log:
         study = subprocess.Popen([COMMAND, *TINY], env=environment, stdout=log, stderr=log)

@@ -37,7 +37,7 @@ SWEEP = "import sys; from flows.sweep import sweep; sweep('smoke', tuple(sys.arg
 
 @dataclass
 class Host:
-    """A machine as far as a worker can tell."""
+    """A machine of its own, as seen by a worker."""
 
     home: Path
     prefix: list[str] = field(default_factory=list)
@@ -154,7 +154,7 @@ def test_a_run_begun_on_a_host_that_dies_is_finished_by_another_to_the_bit(
         living = worker(second, common, tmp_path)
         undo.callback(end, living)
         assert sweep.wait(500) == 0, (tmp_path / "sweep.log").read_text()
-    # The other host went on and did not begin again: its first steps bear the first one's times.
+    # The other host resumed: its first steps have the times of the first host.
     taken = (second.home / "runs" / run_id / "curve.jsonl").read_bytes().splitlines()
     told = begun.curve_path.read_bytes().splitlines()
     same = sum(1 for here, there in zip(taken, told, strict=False) if here == there)

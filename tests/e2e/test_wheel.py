@@ -1,4 +1,4 @@
-"""Installed from a wheel, in a folder that is no checkout, isoflop does what it does in one."""
+"""isoflop works the same from a wheel, in a folder that is no checkout."""
 
 import json
 import shutil
@@ -100,7 +100,7 @@ def test_a_sweep_is_trained_in_this_process_and_by_workers_in_an_empty_folder(co
         assert "stopped 5 processes" in command(isoflop, "down")
     [run] = json.loads(command(isoflop, "runs", "by-workers", "--json", "-"))
     assert run["status"] == "finished"
-    # The environment lies in somebody's repository, whose commit says nothing of isoflop.
+    # The environment is inside another repository, whose commit is not isoflop's.
     shown = json.loads(command(isoflop, "show", run["parent_run_id"], "--json", "-"))["provenance"]
     assert shown["git_commit"] is None
     assert shown["packages"]["isoflop"]

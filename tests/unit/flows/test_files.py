@@ -14,7 +14,7 @@ def rows(path):
     return [row for row, _ in read_lines(path)]
 
 
-def test_a_file_is_written_whole_and_leaves_no_draft(tmp_path):
+def test_a_written_file_is_complete_and_leaves_no_draft(tmp_path):
     path = tmp_path / "file.json"
     write_whole(path, "one")
     write_whole(path, "zwei – ü")
@@ -73,7 +73,7 @@ def test_a_damaged_line_in_the_middle_is_reported_and_skipped_or_ends_the_readin
     assert rows(path) == [{"n": 1}, {"n": 3}, {"n": 4}]
 
 
-def test_reading_goes_on_from_the_offset_of_the_last_row(tmp_path):
+def test_reading_continues_from_the_offset_of_the_last_row(tmp_path):
     path = tmp_path / "rows.jsonl"
     for n in range(3):
         append_line(path, [n])
@@ -81,7 +81,7 @@ def test_reading_goes_on_from_the_offset_of_the_last_row(tmp_path):
     assert [row for row, _ in read_lines(path, end)] == [[1], [2]]
 
 
-def test_rows_are_there_for_others_before_the_writer_is_closed(tmp_path):
+def test_others_can_read_rows_before_the_writer_is_closed(tmp_path):
     path = tmp_path / "rows.jsonl"
     writer = LineWriter(path, 0)
     writer.append({"text": "x" * 100_000})

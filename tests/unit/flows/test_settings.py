@@ -37,7 +37,7 @@ def test_a_shell_that_does_not_know_the_ports_finds_the_stack(monkeypatch, tmp_p
     assert open_settings().prefect_port == 4200
     note_addresses(Settings(prefect_port=4333, mlflow_port=5333), open_home())
     assert (open_settings().prefect_port, open_settings().mlflow_port) == (4333, 5333)
-    # What the shell says itself stands.
+    # The shell's own settings stay.
     monkeypatch.setenv("ISOFLOP_PREFECT_PORT", "4444")
     assert (open_settings().prefect_port, open_settings().mlflow_port) == (4444, 5333)
     (tmp_path / "addresses.json").write_text("{torn")
@@ -71,7 +71,7 @@ def test_one_form_of_address_serves_prefect_mlflow_and_optuna(monkeypatch, tmp_p
     assert "secret" not in repr(settings)
 
 
-def test_the_mlflow_server_is_not_told_to_keep_its_runs_on_itself(tmp_path):
+def test_the_mlflow_server_gets_no_tracking_uri_of_itself(tmp_path):
     home = open_home(Settings(home=tmp_path))
     settings = Settings(mlflow_uri="http://server:5000")
     assert settings.tracking_uri(home) == "http://server:5000"

@@ -23,7 +23,7 @@ from tests.fakes import FakeTracker, evaluation
 
 
 class FakeDispatcher:
-    """Gives every run the status it is told, with losses of a known law."""
+    """Gives every run a chosen status, and losses of a known law."""
 
     def __init__(self, home, status="finished"):
         self.home, self.status, self.trained = home, status, []
@@ -134,13 +134,13 @@ def test_a_bug_that_fails_the_first_trainings_stops_the_sweep(planned, tmp_path)
     assert len(dispatcher.trained) == 3
 
 
-def test_a_diverged_run_does_not_stop_the_sweep_and_is_told(planned, tmp_path):
+def test_a_diverged_run_does_not_stop_the_sweep_and_is_reported(planned, tmp_path):
     home = Home(tmp_path)
     run_sweep(planned, home, FakeTracker(), FakeDispatcher(home, "diverged"), [SilentWatcher()])
     assert not_finished(planned, home)[0].endswith("diverged: a bug")
 
 
-def test_a_cap_leaves_out_the_dearest_run_and_a_larger_one_goes_on(text, tmp_path):
+def test_a_cap_skips_the_most_expensive_run_and_a_larger_cap_resumes(text, tmp_path):
     home = Home(tmp_path)
     whole = plan_on(text, home)
     costs = sorted((run.flops_spent, run.id) for run in whole.runs)

@@ -1,4 +1,4 @@
-"""A study asks the same trials whatever happens to it, repeats none, and grows."""
+"""A study proposes the same trials after any fault, repeats none, and grows."""
 
 import errno
 import os
@@ -34,7 +34,7 @@ class SurfaceDispatcher:
         self.home, self.kill_after, self.status, self.trained = home, kill_after, status, []
 
     def train_all(self, runs, *, on_finished, on_tick):
-        # The order of ending is not the order of asking.
+        # Trials end in another order than they were proposed in.
         for planned in reversed(list(runs)):
             if self.kill_after is not None and len(self.trained) == self.kill_after:
                 raise Killed
@@ -134,7 +134,7 @@ def test_a_study_killed_twice_ends_with_the_same_trials_as_one_left_alone(home, 
     assert len(set(trained) & set(last.trained)) == 0
 
 
-def test_a_finished_study_trains_nothing_again_and_grows_by_what_is_asked_for(home, text):
+def test_a_finished_study_trains_only_additional_trials(home, text):
     first = SurfaceDispatcher(home)
     tune(home, text, first, trials=10)
     assert len(first.trained) == 20
@@ -169,7 +169,7 @@ def test_a_database_holds_the_same_trials_as_the_journal(home, text, tmp_path):
     assert not (other.tunes / "lr-batch" / "optuna.journal").exists()
 
 
-def test_a_journal_torn_by_a_kill_and_its_lock_are_mended(home, text):
+def test_a_journal_torn_by_a_kill_and_its_lock_are_repaired(home, text):
     tune(home, text, SurfaceDispatcher(home), trials=8)
     journal = home.tunes / "lr-batch" / "optuna.journal"
     with journal.open("ab") as file:
@@ -194,7 +194,7 @@ def test_trials_are_children_of_the_study_in_the_tracker(home, text):
     assert set(tracker.parents) == set(dispatcher.trained)
 
 
-def test_a_study_says_what_it_trains_and_registers_the_process_to_stop(home, text):
+def test_a_study_reports_its_rounds_and_registers_its_process(home, text):
     lines, running = [], []
 
     def say(line):
@@ -211,7 +211,7 @@ def test_a_study_says_what_it_trains_and_registers_the_process_to_stop(home, tex
     assert controllers(home.tunes / "lr-batch") == []
 
 
-def test_a_round_in_which_everything_fails_stops_and_is_tried_again(home, text):
+def test_a_round_in_which_every_trial_fails_stops_and_is_retried(home, text):
     with pytest.raises(SweepFailedError, match=r"all 16 trainings failed.*told to"):
         tune(home, text, SurfaceDispatcher(home, status="failed"), trials=8)
     again = SurfaceDispatcher(home)
@@ -229,7 +229,7 @@ def test_a_full_disk_ends_a_study_with_one_line_and_leaves_no_note(home, text):
     assert controllers(home.tunes / "lr-batch") == []
 
 
-def test_what_is_asked_depends_on_the_seed_and_on_what_was_told(text):
+def test_proposals_depend_on_the_seed_and_on_earlier_losses(text):
     spec = spec_of(text)
     model = shape(spec.ladder, 16, 512)
     searched = search_box(spec, model)

@@ -3,7 +3,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from llama_core.counting import count_params, forward_flops_per_sequence, train_flops
-from llama_core.family import FAMILY, small_shape
+from llama_core.family import FAMILY
 from llama_core.model import Llama
 from tests.core_tools import tiny
 
@@ -15,20 +15,6 @@ def test_the_parameter_count_of_a_released_model_is_the_published_one(name):
     with torch.device("meta"):
         module = Llama(published.model)
     assert sum(weight.numel() for weight in module.parameters()) == published.params
-
-
-def test_the_ladder_grows_and_keeps_its_aspect():
-    shapes = [small_shape(64 * step, 32_000) for step in range(1, 33)]
-    counts = [count_params(shape).n_params for shape in shapes]
-    assert counts == sorted(counts)
-    assert all(shape.d_model == 64 * shape.n_layers for shape in shapes[1:])
-    assert counts[0] < 3_000_000
-    assert counts[-1] > 1_000_000_000
-
-
-def test_a_width_off_the_ladder_is_refused():
-    with pytest.raises(ValueError, match="multiple"):
-        small_shape(100, 32_000)
 
 
 @pytest.mark.parametrize("changes", [{}, {"n_kv_heads": 2}, {"tie_embeddings": True}])

@@ -4,12 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from llama_core.config import Placement
+from llama_core.config import ModelConfig, Placement
 from llama_core.counting import count_params
-from llama_core.family import small_shape
 from llama_core.memory import rows_that_fit, step_memory
 from tests.core_tools import recipe
 
+MODEL = ModelConfig(
+    vocab_size=4096, d_model=256, n_layers=4, n_heads=4, n_kv_heads=4, head_dim=64, d_ffn=704
+)
 # A step's peak resident set over what the process had with weights and moments in place.
 MEASURE = """
 import resource, sys
@@ -105,7 +107,7 @@ def long_rows():
 
 
 def test_as_many_rows_as_fit_go_through_at_once():
-    model, cfg = small_shape(256, 4096), long_rows()
+    model, cfg = MODEL, long_rows()
 
     def peak(rows):
         return step_memory(model, cfg, Placement(), rows=rows, eager=False).peak
@@ -120,7 +122,7 @@ def test_as_many_rows_as_fit_go_through_at_once():
 
 
 def test_recomputing_more_keeps_less():
-    model, cfg = small_shape(256, 4096), recipe(10)
+    model, cfg = MODEL, recipe(10)
     modes = ("off", "selective", "full")
     kept = [
         step_memory(
@@ -132,7 +134,7 @@ def test_recomputing_more_keeps_less():
 
 
 def test_weights_moments_and_the_trunks_copy_of_both_are_counted_in_fp32():
-    model = small_shape(256, 4096)
+    model = MODEL
     params = count_params(model).total
     for cfg, snapshot in ((recipe(10), 0), (recipe(10, 20), 12 * params)):
         estimate = step_memory(model, cfg, Placement(), rows=1, eager=False)
@@ -145,7 +147,7 @@ def test_weights_moments_and_the_trunks_copy_of_both_are_counted_in_fp32():
 
 
 def test_gradients_add_to_activations_with_several_micro_batches():
-    model, cfg = small_shape(256, 4096), long_rows()
+    model, cfg = MODEL, long_rows()
     whole, part = (
         step_memory(model, cfg, Placement(), rows=rows, eager=False).activations
         for rows in (64, 32)

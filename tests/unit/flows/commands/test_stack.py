@@ -8,7 +8,7 @@ from tests.conftest import ROOT
 
 @pytest.fixture
 def next_line(monkeypatch, tmp_path, capsys):
-    """The line that says what to do next, with a stack that is up at once."""
+    """The line with the next command, for a stack that is up at once."""
     monkeypatch.setattr("flows.stack.up.up", lambda *arguments, **options: None)
     monkeypatch.setenv("ISOFLOP_HOME", str(tmp_path / "home"))
     for name in ("HOST", "PREFECT_PORT", "MLFLOW_PORT"):

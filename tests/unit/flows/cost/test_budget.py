@@ -1,4 +1,4 @@
-"""A cap is never passed by a run that was let start, and buys as many runs as it can."""
+"""No admitted run exceeds a cap, and a cap admits as many runs as it can."""
 
 import pytest
 from hypothesis import given
@@ -17,13 +17,13 @@ class Meter:
         return self.costs.get(run, 0.0)
 
 
-def test_the_dearest_run_starts_first_when_all_fit():
+def test_the_most_expensive_run_starts_first_when_all_fit():
     budget = Budget(10, {"a": 1, "b": 2, "c": 3}, Meter())
     assert [budget.admit(run) for run in ("c", "b", "a")] == [True, True, True]
     assert budget.left_out == {}
 
 
-def test_a_dear_run_is_refused_where_cheaper_ones_would_not_fit_beside_it():
+def test_an_expensive_run_is_refused_if_cheaper_ones_would_not_fit_with_it():
     budget = Budget(5, {"a": 1, "b": 2, "c": 4}, Meter())
     assert [budget.admit(run) for run in ("c", "b", "a")] == [False, True, True]
     assert budget.left_out == {"c": 4}
@@ -39,7 +39,7 @@ def test_what_a_run_did_not_use_lets_another_start():
     assert budget.spent == 1.0
 
 
-def test_runs_dearer_than_estimated_make_the_others_dearer_too():
+def test_runs_above_their_estimate_raise_the_estimates_of_others():
     meter = Meter()
     budget = Budget(5, {"a": 1, "b": 2}, meter)
     assert budget.admit("a")
@@ -50,7 +50,7 @@ def test_runs_dearer_than_estimated_make_the_others_dearer_too():
     assert budget.left_out == {"b": 4.0}
 
 
-def test_a_failure_tells_nothing_about_estimates_but_its_cost_counts():
+def test_a_failure_does_not_change_estimates_but_its_cost_counts():
     meter = Meter()
     budget = Budget(5, {"a": 1, "b": 3}, meter)
     assert budget.admit("a")
@@ -65,7 +65,7 @@ def test_what_is_under_way_counts_as_measured_once_that_is_more():
     assert budget.admit("a")
     meter.costs["a"] = 3.5
     assert not budget.admit("b")
-    # Tried again after a crash: what is under way still fits.
+    # Retried after a crash: the runs under way still fit.
     assert budget.admit("a")
     meter.costs["a"] = 5.5
     assert not budget.admit("a")
@@ -93,7 +93,7 @@ def test_a_run_that_was_never_admitted_settles_nothing():
     slots=st.integers(1, 4),
     seed=st.randoms(use_true_random=False),
 )
-def test_no_order_of_asking_and_ending_passes_the_cap(costs, share, slots, seed):
+def test_no_order_of_starts_and_ends_exceeds_the_cap(costs, share, slots, seed):
     estimates = {f"r{number}": cost for number, cost in enumerate(costs)}
     cap, meter = share * sum(costs), Meter()
     budget, flying, trained = Budget(cap, estimates, meter), [], []
@@ -106,7 +106,7 @@ def test_no_order_of_asking_and_ending_passes_the_cap(costs, share, slots, seed)
         if not flying:
             break
         ended = flying.pop(seed.randrange(len(flying)))
-        # Never dearer than estimated: as FLOPs are.
+        # Never above the estimate, as with FLOPs.
         meter.costs[ended] = estimates[ended] * seed.uniform(0.2, 1)
         budget.settle(ended, finished=True)
         trained.append(ended)
@@ -121,13 +121,13 @@ def test_a_cap_that_is_met_exactly_is_kept():
     meter = Meter()
     budget = Budget(3, {"a": 1, "b": 2}, meter)
     assert [budget.admit("b"), budget.admit("a")] == [True, True]
-    # Asked again, as a run that is tried again does: still met exactly.
+    # Admitted again, as after a retry: still met exactly.
     assert budget.admit("a")
     meter.costs["a"] = 1.25
     assert not budget.admit("a")
 
 
-def test_what_is_under_way_is_taken_to_be_as_much_dearer_as_what_has_finished():
+def test_runs_under_way_are_scaled_like_the_finished_ones():
     meter = Meter()
     budget = Budget(13, {"a": 1, "b": 2, "c": 4}, meter)
     assert [budget.admit("a"), budget.admit("b")] == [True, True]
@@ -138,7 +138,7 @@ def test_what_is_under_way_is_taken_to_be_as_much_dearer_as_what_has_finished():
     assert budget.left_out == {"c": 8.0}
 
 
-def test_runs_cheaper_than_estimated_make_no_other_cheaper():
+def test_runs_below_their_estimate_lower_no_other_estimate():
     meter = Meter()
     budget = Budget(5, {"a": 2, "b": 4}, meter)
     assert budget.admit("a")

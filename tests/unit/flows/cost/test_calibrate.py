@@ -1,4 +1,4 @@
-"""An estimate adds up what was timed, on the slots there are, and only what is left."""
+"""An estimate adds up timings of the remaining steps over the slots."""
 
 import pytest
 
@@ -114,13 +114,13 @@ def test_checkpoints_take_their_time_once_an_interval():
     assert found == pytest.approx(0.5 + training * (1 + 3.0 / 600.0))
 
 
-def test_the_dearest_of_what_is_left_goes_first():
+def test_the_most_expensive_remaining_run_goes_first():
     runs = [planned_run(width=width, steps=(10, steps)) for width, steps in
             ((16, 20), (32, 30), (48, 60))]  # fmt: skip
     speed = Speed(timing=lambda run: TIMING, start_s=0.0, around_s=0.0, basis="")
     found = estimate(plan_of(*runs), speed, {run.id: 0 for run in runs}, slots=2)
     small, middle, large = (found.runs[run.id].left_s for run in runs)
-    # Dearest last, the largest would begin after the smallest.
+    # If the most expensive came last, it would begin after the smallest.
     assert found.elapsed_s == pytest.approx(max(large, middle + small))
     assert found.device_s == pytest.approx(small + middle + large)
 

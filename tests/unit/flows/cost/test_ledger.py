@@ -64,7 +64,7 @@ def test_a_sweep_of_another_name_has_a_ledger_of_its_own(home):
     assert Ledger(sweep("other"), home).spent(SMALL.id).steps == 0
 
 
-def test_a_torn_line_of_the_ledger_is_passed_over(home):
+def test_a_torn_line_of_the_ledger_is_skipped(home):
     ledger = Ledger(sweep(), home)
     ledger.open(SMALL.id)
     path = home.sweeps / "test" / "ledger.jsonl"
@@ -97,7 +97,7 @@ def test_hours_and_money_go_by_the_seconds_of_attempts(home, monkeypatch):
     assert money.refusal() is None
 
 
-def test_a_run_that_failed_leaves_its_money_to_the_next(home):
+def test_the_unspent_estimate_of_a_failed_run_goes_to_the_next(home):
     cap = CappedSweep(sweep(), home, FlopsCap(flops=1.0 * LARGE.flops_spent), left(1.0))
     assert [cap.admit(LARGE), cap.admit(SMALL)] == [False, True]
     cap.ended(SMALL, result(SMALL, "failed"))
@@ -146,7 +146,7 @@ def test_a_run_half_trained_by_this_sweep_is_counted_once(home):
     assert cap._budget.spent == pytest.approx(share)
     assert [cap.admit(SMALL), cap.admit(LARGE)] == [True, True]
     assert cap._budget.spent == pytest.approx(share)
-    # A cap of all there is lets both go on, and a little less does not.
+    # A cap of exactly the total admits both, and a little less does not.
     total = float(SMALL.flops_spent + LARGE.flops_spent)
     for factor, admitted in ((1 + 1e-9, True), (1 - 1e-6, False)):
         tight = CappedSweep(sweep(), home, FlopsCap(flops=factor * total), rest)
@@ -160,13 +160,13 @@ def test_what_this_sweep_spent_on_a_run_that_is_settled_still_counts(home):
     assert cap._budget.spent == pytest.approx(SMALL.flops_spent * 14 / 46)
 
 
-def test_a_run_is_noted_on_the_disk_before_it_starts(home, monkeypatch):
+def test_a_run_is_in_the_ledger_before_it_starts(home, monkeypatch):
     disk = DiskOrder(monkeypatch)
     Ledger(sweep(), home).open(SMALL.id)
     assert disk.durable(home.sweeps / "test" / "ledger.jsonl")
 
 
-def test_a_run_that_the_cap_refuses_is_not_noted(home):
+def test_a_run_that_the_cap_refuses_is_not_in_the_ledger(home):
     cap = CappedSweep(sweep(), home, FlopsCap(flops=1.0), left(1.0))
     assert not cap.admit(SMALL)
     assert not (home.sweeps / "test" / "ledger.jsonl").exists()

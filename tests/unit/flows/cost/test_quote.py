@@ -1,4 +1,4 @@
-"""A quote's memory, money and warnings are of the machine that was asked about."""
+"""A quote's memory, money and warnings are those of the chosen machine."""
 
 import pytest
 
@@ -55,7 +55,7 @@ def test_on_a_small_gpu_as_many_rows_go_at_once_as_the_usable_share_holds():
     assert memory_gib(run, Placement(), peak(run, 8) / MEMORY_SHARE * 0.999) == peak(run, 4) / 2**30
 
 
-def test_a_price_that_is_given_goes_before_the_caps_and_that_before_the_listed(asked):
+def test_a_given_price_overrides_the_caps_which_overrides_the_listed_one(asked):
     priced = plan_of(cap=MoneyCap(usd=9.0, usd_per_hour=3.0))
     given = asked(priced, usd_per_hour=7.0)
     assert (given.usd_per_hour, given.price_source) == (7.0, "as given")
@@ -67,7 +67,7 @@ def test_a_price_that_is_given_goes_before_the_caps_and_that_before_the_listed(a
     assert listed.usd(1800.0) == 1.0
 
 
-def test_a_cap_in_hours_is_quoted_by_the_speed_it_goes_by(asked):
+def test_a_cap_in_hours_is_quoted_at_its_own_speed(asked):
     slow = AssumedSpeed(gpu="h100", mfu=0.1)
     found = asked(plan_of(cap=HoursCap(hours=1.0, speed=slow)), speed=None)
     assert found.estimate.device_s == pytest.approx(4 * asked(plan_of()).estimate.device_s)

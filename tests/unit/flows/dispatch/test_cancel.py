@@ -62,7 +62,7 @@ def test_a_running_sweep_or_study_is_interrupted_by_its_name(home, running, kind
 
 
 @pytest.mark.parametrize("name", ["mine", "", ".."])
-def test_a_name_that_is_unknown_is_refused_with_the_known_ones(home, capsys, name):
+def test_an_unknown_name_is_refused_with_the_known_ones(home, capsys, name):
     (home.tunes / "lr-batch").mkdir(parents=True)
     (home.tunes / "lr-batch" / "spec.json").write_text("{}")
     with pytest.raises(SystemExit) as refused:
@@ -73,7 +73,7 @@ def test_a_name_that_is_unknown_is_refused_with_the_known_ones(home, capsys, nam
     assert errors.endswith("Sweeps there: none yet. Studies: lr-batch.\n")
 
 
-def test_a_killed_process_is_no_more_than_a_file_to_remove(home, running):
+def test_a_killed_process_leaves_only_a_file_to_remove(home, running):
     folder = home.tunes / "mine"
     process = running(folder)
     process.kill()

@@ -1,4 +1,4 @@
-"""What is tried again and what is not."""
+"""Which runs are retried, and which are not."""
 
 from uuid import uuid4
 
@@ -40,7 +40,7 @@ def test_finished_and_diverged_runs_are_not_trained_again_but_failures_are(tmp_p
     assert missing(everything, home) == [runs["failed"], runs["out_of_memory"]]
 
 
-def test_a_failure_tried_again_is_set_aside_and_kept(tmp_path):
+def test_a_retried_failure_is_set_aside_and_kept(tmp_path):
     planned = planned_run()
     run = RunDir(tmp_path / "runs" / planned.id)
     run.create(planned)
@@ -66,7 +66,7 @@ def test_giving_up_records_why_and_never_overwrites_a_result(tmp_path):
     assert give_up(other, "killed").status == "finished"
 
 
-def test_a_run_that_comes_farther_each_time_is_started_again_for_ever(tmp_path):
+def test_a_run_that_progresses_each_time_is_always_restarted(tmp_path):
     planned = planned_run()
     run = RunDir(tmp_path / planned.id)
     run.create(planned)
@@ -111,7 +111,7 @@ def test_every_planned_cell_has_a_row_with_its_loss_or_its_reason(tmp_path):
 
 @pytest.fixture
 def pool(tmp_path, monkeypatch):
-    """A work pool whose flow runs finish as soon as they are looked at."""
+    """A work pool whose flow runs finish as soon as their state is read."""
     flow_runs = {}
 
     class Pool(WorkPool):

@@ -1,7 +1,7 @@
 from flows.evaluation.answers import Answers
 
 
-def test_answers_are_there_for_the_next_process_and_a_torn_one_never_was(tmp_path):
+def test_the_next_process_reads_all_answers_but_a_torn_one(tmp_path):
     path = tmp_path / "answers"
     with Answers(path) as answers:
         first, second = answers.keys("loglikelihood", [("Q: é?", " yes"), ("Q: é?", " no")])
@@ -17,7 +17,7 @@ def test_answers_are_there_for_the_next_process_and_a_torn_one_never_was(tmp_pat
         assert answers[second] == [-2.0, False]
 
 
-def test_the_same_question_asked_again_is_another(tmp_path):
+def test_a_repeated_question_has_an_answer_of_its_own(tmp_path):
     with Answers(tmp_path / "answers") as answers:
         keys = answers.keys("generate_until", [("Q", {"until": ["\n"]})] * 3)
         assert len(set(keys)) == 3

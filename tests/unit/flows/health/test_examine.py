@@ -1,4 +1,4 @@
-"""What the doctor reads without a server: databases as they lie, and the disk that runs need."""
+"""Checks without a server: database files, and the disk space that runs need."""
 
 import os
 import shlex
@@ -71,7 +71,7 @@ def test_tables_without_the_newest_revision_are_old_and_an_unknown_one_is_newer(
     assert "no-such-revision" in said
 
 
-def test_whoever_has_a_database_open_is_found(database):
+def test_processes_with_a_database_open_are_found(database):
     stamp(database.path)
     connection = sqlite3.connect(database.path)
     connection.execute("SELECT * FROM runs").fetchall()
@@ -79,7 +79,7 @@ def test_whoever_has_a_database_open_is_found(database):
     connection.close()
 
 
-def test_a_database_elsewhere_has_no_file_to_mend(home):
+def test_a_database_elsewhere_has_no_file_to_repair(home):
     settings = Settings(prefect_db="postgresql://u:p@h/prefect", mlflow_db="postgresql://h/mlflow")
     assert [one.path for one in databases(settings, home)] == [None, None]
 
@@ -113,14 +113,14 @@ def test_only_drafts_of_dead_writers_go(home):
     assert list(check_leftovers(Settings(), Home(home.root), True)) == []
 
 
-def test_what_killed_writers_of_any_version_left_is_found_and_removed(home):
+def test_leftovers_of_killed_writers_of_any_version_are_removed(home):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     run = home.runs / "0123"
     run.mkdir(parents=True)
     (run / f".scratch-ab12.{gone.pid}.part").mkdir()
     (run / f".scratch-ab12.{gone.pid}.part" / "spec.json").touch()
-    # Older versions did not name the writer; two days without a change tell that it is gone.
+    # Older versions did not name the writer; two days without a change mean that it is gone.
     old = [".arriving-x1y2", "lease.part", ".live.html.part", "000000001-000.safetensors.writing"]
     for name in old:
         (run / name).touch()

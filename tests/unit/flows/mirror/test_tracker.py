@@ -57,7 +57,7 @@ def test_publishing_twice_changes_nothing(tracker, sweep, tmp_path):
         metric: tracker.curve(sweep, run.id, metric)
         for metric in ("loss/train_loss", "loss/val_loss", "optimizer/lr", "loss_cooldown/D_20480")
     }
-    # Losing the note is what a crash between sending and noting looks like.
+    # A crash between sending and recording leaves no record.
     for note in run.path.glob("mirror-*.json"):
         note.unlink()
     tracker.publish(run, planned)
@@ -74,7 +74,7 @@ def test_a_branch_and_the_horizons_have_their_own_points(tracker, sweep, tmp_pat
     assert [point.step for point in tracker.curve(sweep, run.id, "loss/val_loss")] == [20, 40]
 
 
-def test_a_run_published_while_it_trains_ends_up_whole(tracker, sweep, tmp_path):
+def test_a_run_published_while_it_trains_is_complete_at_the_end(tracker, sweep, tmp_path):
     planned = planned_run(sweep=sweep)
     run = RunDir(tmp_path / "runs" / planned.id)
     run.create(planned)
@@ -124,7 +124,7 @@ def test_mlflow_keeps_the_full_curve_as_an_artifact(mlflow_tracker, tmp_path):
     assert RunSpec.model_validate_json(tags["isoflop.spec"]).id == run.id
 
 
-def test_a_run_that_mlflow_takes_for_running_is_brought_up_whatever_was_noted(
+def test_a_run_that_mlflow_shows_as_running_is_updated_despite_the_mirror_record(
     mlflow_tracker, sweep, tmp_path
 ):
     planned = planned_run(sweep=sweep)
@@ -161,7 +161,7 @@ def test_a_mirror_that_failed_is_left_alone_for_a_while_and_then_catches_up(tmp_
     assert alive.run_ids("test") == [planned.id]
 
 
-def test_what_a_mirror_in_trouble_missed_is_published_when_all_else_is_done(tmp_path, monkeypatch):
+def test_runs_missed_by_a_failing_mirror_are_published_at_the_end(tmp_path, monkeypatch):
     planned = [planned_run(width=width) for width in (16, 32, 64)]
     runs = [finished_run(tmp_path, one) for one in planned]
     alive, trouble = FakeTracker(), [OSError("No space left on device")]
@@ -177,7 +177,7 @@ def test_what_a_mirror_in_trouble_missed_is_published_when_all_else_is_done(tmp_
     with mirror_module.publishing(mirror) as send:
         for run, one in zip(runs, planned, strict=True):
             send(run, one)
-    # The first failed, and the others were passed over while the mirror rested.
+    # The first failed, and the others were skipped while the mirror rested.
     assert alive.run_ids("test") == []
     mirror.catch_up()
     assert alive.run_ids("test") == sorted(one.id for one in planned)

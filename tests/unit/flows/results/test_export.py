@@ -1,4 +1,4 @@
-"""What is exported reads back to the same numbers, to the last bit."""
+"""Exported tables read back to the same numbers, to the bit."""
 
 import polars as pl
 import pytest
@@ -34,7 +34,7 @@ def sweep(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv", "json"])
-def test_every_format_reads_back_as_it_was(sweep, tmp_path, kind):
+def test_every_format_reads_back_unchanged(sweep, tmp_path, kind):
     home, folder = Home(tmp_path), tmp_path / "deep" / "out"
     written = export_sweep(sweep, home, folder, kind)
     assert [path.name for path in written] == [f"observations.{kind}", f"curves.{kind}"]

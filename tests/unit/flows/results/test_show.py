@@ -1,4 +1,4 @@
-"""A run is found by what people call it, and everything known of it is told."""
+"""A run is found by id or name, and shown with everything known of it."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def run(home):
 
 
 @pytest.mark.parametrize("asked", ["{id}", "{id:.6}", "d32", "one/d32"])
-def test_a_run_is_found_by_id_beginning_and_name(run, home, asked):
+def test_a_run_is_named_by_id_beginning_of_the_id_or_name(run, home, asked):
     assert find_run(asked.format(id=run.id), home).id == run.id
 
 
@@ -50,17 +50,17 @@ def test_a_name_of_several_runs_asks_for_the_id(run, home):
 
 
 @pytest.mark.parametrize("asked", ["nothing", "two/d32", "", "../runs"])
-def test_an_unknown_run_is_refused_with_the_way_to_find_one(run, home, asked):
+def test_an_unknown_run_is_refused_with_the_command_that_lists_runs(run, home, asked):
     with pytest.raises(ValueError, match="isoflop runs lists them"):
         find_run(asked, home)
 
 
-def test_a_run_that_is_only_planned_is_told_as_such(run, home):
+def test_a_run_without_files_is_shown_as_planned(run, home):
     with pytest.raises(ValueError, match="one/d16 is planned and was never started"):
         find_run("d16", home)
 
 
-def test_a_finished_run_tells_its_losses_cost_files_and_what_to_do_with_it(run, home):
+def test_a_finished_run_shows_losses_cost_files_and_next_commands(run, home):
     told = run_document(run, home)
     assert told["state"] == "finished"
     assert told["sweeps"] == ["one"]
@@ -72,7 +72,7 @@ def test_a_finished_run_tells_its_losses_cost_files_and_what_to_do_with_it(run, 
     assert told["provenance"] is None
 
 
-def test_a_half_finished_run_tells_what_it_has_and_how_to_go_on(home):
+def test_a_half_finished_run_shows_its_losses_and_how_to_resume(home):
     planned = planned_run()
     keep_plan(home, "one", planned)
     whole = finished_run(home.root, planned)

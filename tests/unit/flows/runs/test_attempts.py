@@ -43,7 +43,7 @@ def train(run, first, last, at=1.7e9):
     curve.close()
 
 
-def test_an_attempt_is_noted_from_start_to_end(run, tmp_path):
+def test_an_attempt_is_recorded_from_start_to_end(run, tmp_path):
     with recording_attempt(run, Home(tmp_path)):
         [going] = read_attempts(run)
         train(run, 1, 10)
@@ -121,7 +121,7 @@ def test_the_provenance_names_all_that_made_the_run(run, tmp_path):
     assert "torch" in found.packages
 
 
-def test_a_run_of_before_attempts_were_kept_is_read_all_the_same(tmp_path):
+def test_a_run_older_than_the_record_of_attempts_can_be_read(tmp_path):
     planned = planned_run()
     run = finished_run(tmp_path, planned)
     old = {"git_commit": "c0ffee", "packages": {"torch": "2.11"}, "recorded_at": 1.0}
@@ -132,7 +132,7 @@ def test_a_run_of_before_attempts_were_kept_is_read_all_the_same(tmp_path):
     assert spent(run).steps == 46
 
 
-def test_an_attempt_that_cannot_be_noted_does_not_stop_the_training(run, tmp_path):
+def test_an_attempt_that_cannot_be_recorded_does_not_stop_the_training(run, tmp_path):
     run.attempts_path.mkdir()
     with recording_attempt(run, Home(tmp_path)):
         train(run, 1, 2)
@@ -148,7 +148,7 @@ def test_a_start_is_on_the_disk_before_the_training_begins(run, tmp_path, monkey
 
 
 def noted(run, *rows):
-    """Attempts as they were noted: a start as (at, steps, steps before), an end as (at, steps)."""
+    """Attempts as recorded: a start as (at, steps, steps before), an end as (at, steps)."""
     here = module.environment("cpu").model_dump()
     lines, number = [], 0
     for row in rows:

@@ -84,7 +84,7 @@ def test_a_damaged_result_is_no_result(run):
     assert not run.finished()
 
 
-def test_a_finished_run_tells_its_observations(tmp_path):
+def test_a_finished_run_has_its_observations(tmp_path):
     run = finished_run(tmp_path, planned_run())
     assert run.finished()
     assert [found.tokens for found in run.result().observations] == [20_480, 40_960]

@@ -56,7 +56,7 @@ def test_a_holder_killed_on_this_machine_is_dead_at_once(run, holder):
     assert watch.dead()
 
 
-def test_a_holder_that_lets_go_is_not_dead(run, holder):
+def test_a_holder_that_releases_the_run_is_not_dead(run, holder):
     watch = LeaseWatch(run)
     holder.communicate(b"")
     assert holder.returncode == 0
@@ -78,7 +78,7 @@ def test_a_holder_elsewhere_is_dead_when_it_has_been_silent_for_long(run, monkey
     assert watch.dead()
 
 
-def test_what_an_earlier_holder_left_says_nothing(run):
+def test_the_lease_of_an_earlier_holder_does_not_count(run):
     run.lease_path.write_text(json.dumps({"host": lease.socket.gethostname(), "beat": 7}))
     assert not LeaseWatch(run).dead()
 

@@ -1,4 +1,4 @@
-"""What runs gave, row by row, and what is still missing."""
+"""Rows of finished runs, and what is still missing."""
 
 import pytest
 
@@ -77,7 +77,7 @@ def test_a_branch_is_a_line_of_its_own_and_the_last_cooldown_ends_the_trunk(home
     assert curves([NEW], home).is_empty()
 
 
-def test_what_is_not_finished_is_told_by_name_and_reason(home):
+def test_unfinished_runs_are_listed_by_name_and_reason(home):
     planned = Plan(
         spec=load_spec("smoke"),
         data=DataRef(digest="x"),
@@ -118,7 +118,7 @@ def test_a_status_counts_every_run_of_a_sweep_once(home, tmp_path):
     assert run_state(run) == "interrupted"
 
 
-def test_disks_are_told_in_gib(home, tmp_path, monkeypatch):
+def test_disk_sizes_are_in_gib(home, tmp_path, monkeypatch):
     sizes = type("Usage", (), {"total": 3 * 2**30, "free": 2**29})
     monkeypatch.setattr("flows.health.status.shutil.disk_usage", lambda path: sizes)
     found = read_status(Settings(home=tmp_path), home)

@@ -34,7 +34,7 @@ DEPLOYMENTS = [
     for file in FILES
     for deployment in yaml.safe_load((ROOT / file).read_text())["deployments"]
 ]
-# The worker of prefect-kubernetes insists on these in the pod, where Kubernetes ignores them.
+# The worker of prefect-kubernetes requires these in the pod, where Kubernetes ignores them.
 TOLERATED = {"completions", "parallelism"}
 
 
@@ -72,7 +72,7 @@ def test_every_deployment_names_a_flow_and_renders_to_a_job(file, name, monkeypa
     assert not re.search(r"\{\{", made.model_dump_json()), "a placeholder is left"
 
 
-def test_every_module_that_a_command_names_is_there():
+def test_every_module_that_a_command_names_exists():
     folders = ("flows", "llama_core", "sweeps", "bench", "tests")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.*")]
     names = {
@@ -150,7 +150,7 @@ def unknown(value, kind):
     return found
 
 
-def test_the_dockerfile_copies_what_is_there_and_nothing_is_hidden_from_it():
+def test_the_dockerfile_copies_existing_files_that_dockerignore_keeps():
     instructions = (ROOT / "flows" / "deploy" / "Dockerfile").read_text()
     copied = [
         source

@@ -1,4 +1,4 @@
-"""What `isoflop up` does about a stack that is up already, and what the doctor says of it."""
+"""What `isoflop up` does if a stack is up already, and what the doctor reports of it."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ def home(settings):
 
 @pytest.fixture
 def worker(home):
-    """A process that stands for a worker of a stack that is up."""
+    """A process in the place of a worker of a stack that is up."""
     process = subprocess.Popen(
         [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"],
         stdout=subprocess.PIPE,
@@ -53,7 +53,7 @@ def deployed_by(home, **version):
     (home.root / "deployed.json").write_text(json.dumps(deployments._version() | version))
 
 
-def test_a_stack_of_this_version_is_left_as_it_is(settings, home, worker, started):
+def test_a_stack_of_this_version_is_not_restarted(settings, home, worker, started):
     deployed_by(home)
     assert list(check_deployments(settings, home, True)) == []
     up.up(settings, home, slots=[None], say=lambda line: None)
@@ -62,9 +62,7 @@ def test_a_stack_of_this_version_is_left_as_it_is(settings, home, worker, starte
 
 
 @pytest.mark.parametrize("version", [{"sha256": "of other code"}, {"root": "/another/checkout"}])
-def test_a_stack_of_another_version_is_found_and_started_again(
-    settings, home, worker, started, version
-):
+def test_a_stack_of_another_version_is_restarted(settings, home, worker, started, version):
     deployed_by(home, **version)
     [finding] = check_deployments(settings, home, True)
     assert "another version" in finding.what

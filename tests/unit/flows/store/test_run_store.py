@@ -1,4 +1,4 @@
-"""One contract for every store, and what is kept in them: runs and corpora, whole or not at all."""
+"""One contract for every store; runs and corpora arrive complete or not at all."""
 
 import json
 import logging
@@ -94,7 +94,7 @@ def contents(run):
     }
 
 
-def test_what_was_put_is_got_listed_and_removed(store):
+def test_a_stored_file_can_be_read_listed_and_removed(store):
     content = bytes(range(256)) * 10
     store.put("runs/a/one", content)
     store.put("runs/a/two", b"")
@@ -108,7 +108,7 @@ def test_what_was_put_is_got_listed_and_removed(store):
         store.get("runs/a/one")
 
 
-def test_a_folder_that_is_not_there_is_empty(store):
+def test_a_missing_folder_is_empty(store):
     assert store.names("runs/none") == []
 
 
@@ -129,7 +129,7 @@ def test_a_run_arrives_on_another_host_byte_for_byte(store, tmp_path):
 
 
 @pytest.mark.parametrize("at", range(1, 7))
-def test_a_push_torn_at_any_write_leaves_the_one_before_it_in_force(at, tmp_path):
+def test_a_push_interrupted_at_any_write_leaves_the_previous_one_valid(at, tmp_path):
     store = memory_store(tmp_path)
     run = trained(tmp_path / "a", planned_run())
     result = run.result_path.read_text()
@@ -158,7 +158,7 @@ def test_a_push_torn_at_any_write_leaves_the_one_before_it_in_force(at, tmp_path
     assert other.finished()
 
 
-def test_a_damaged_part_is_told_and_the_older_copy_taken(tmp_path, caplog):
+def test_a_damaged_part_is_logged_and_the_older_copy_used(tmp_path, caplog):
     store = memory_store(tmp_path)
     run = trained(tmp_path / "a", planned_run())
     result = run.result_path.read_text()
@@ -197,7 +197,7 @@ def test_the_older_copy_is_taken_when_the_newest_index_names_a_part_that_is_miss
     assert not list(other.path.glob(".*"))
 
 
-def test_a_host_that_is_behind_takes_nothing_from_one_that_is_ahead(tmp_path):
+def test_a_push_from_a_host_behind_does_not_replace_newer_work(tmp_path):
     store = RunStore(memory_store(tmp_path))
     ahead = trained(tmp_path / "a", planned_run())
     store.push(ahead)
@@ -273,7 +273,7 @@ def test_only_the_parts_that_an_index_needs_stay_in_the_store(tmp_path):
     assert len(store.names(f"runs/{run.id}/parts")) == 5
 
 
-def test_training_goes_on_without_the_store_and_catches_up(tmp_path, caplog, monkeypatch):
+def test_training_continues_without_the_store_and_catches_up(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("flows.store.push._LOOK_S", 0.02)
     store = Breaking(memory_store(tmp_path), at=2)
     run = RunDir(tmp_path / "a" / "runs" / planned_run().id)
@@ -311,7 +311,7 @@ def corpus(tmp_path_factory):
     return home, prepare(config, home.root).digest
 
 
-def test_a_corpus_arrives_whole_and_verified(store, corpus, tmp_path):
+def test_a_corpus_arrives_complete_and_verified(store, corpus, tmp_path):
     home, digest = corpus
     RunStore(store).push_corpus(home, digest)
     other = open_home(Settings(home=tmp_path / "other"))
@@ -368,7 +368,7 @@ def test_what_arrives_is_on_the_disk_before_it_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "replace", noted)
     store.pull(other)
     assert all(disk.durable(other.path / name) for name in contents(other))
-    # Tensors before the header that commits them, and the result after all it speaks of.
+    # Tensors before the header that commits them, and the result after all files it refers to.
     assert order.index("000000040-003.safetensors") < order.index("000000040-003.json")
     assert order.index("curve.jsonl") < order.index("result.json") == len(order) - 1
 

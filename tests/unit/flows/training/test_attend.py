@@ -1,4 +1,4 @@
-"""What stands between a worker and its training, with an engine that only tells of signals."""
+"""The process between a worker and its training, with an engine that only logs signals."""
 
 import os
 import signal
@@ -38,14 +38,14 @@ def attended(tmp_path):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux tells of a parent's death")
-def test_a_training_is_asked_to_stop_when_a_worker_kills_its_child(attended):
+def test_a_training_gets_sigterm_when_a_worker_kills_its_child(attended):
     process, folder = attended
     process.kill()
     _wait_for(folder / "told")
     assert (folder / "told").read_text() == "SIGTERM"
 
 
-def test_a_request_to_stop_is_passed_on_and_the_engine_says_how_it_ends(attended):
+def test_a_request_to_stop_reaches_the_engine_whose_status_is_returned(attended):
     process, folder = attended
     process.send_signal(signal.SIGINT)  # a terminal's, which reaches the engine by itself
     process.send_signal(signal.SIGTERM)

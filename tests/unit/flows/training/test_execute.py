@@ -1,4 +1,4 @@
-"""One sitting of a training: what is on the disk when, and how it ends."""
+"""One attempt of a training: what is durable when, and how it ends."""
 
 import pytest
 
@@ -17,7 +17,7 @@ CPU = Placement(device="cpu")
 
 
 class Corpus:
-    """Stands in for a corpus that is there; the trainings of these tests read none of it."""
+    """A corpus that these tests never read."""
 
     def open(self, train):
         return None
@@ -34,7 +34,7 @@ def run(tmp_path):
 
 @pytest.fixture
 def training(monkeypatch):
-    """Puts the records of each sitting in the place of a training's."""
+    """Replaces the training loop by given records of each attempt."""
     sittings = []
     monkeypatch.setattr("llama_core.corpus.prepared.find_corpus", lambda home, digest: Corpus())
     monkeypatch.setattr("llama_core.train.train", lambda *_, **settings: iter(sittings.pop(0)))
@@ -80,7 +80,7 @@ def test_a_finished_training_has_the_loss_of_every_horizon_in_its_result(run, tr
     assert execute(run, Home(run.path.parent.parent)) == result
 
 
-def test_losses_of_an_earlier_sitting_are_in_the_result_too(run, training):
+def test_the_result_has_the_losses_from_before_a_resume(run, training):
     records = path()
     curve = CurveWriter(run.curve_path)
     for record in records[:25]:
@@ -100,7 +100,7 @@ def test_a_training_that_ends_without_a_horizons_loss_has_no_result(run, trainin
     assert run.result() is None
 
 
-def test_a_diverged_training_says_why_and_has_the_losses_of_before(run, training):
+def test_a_diverged_training_has_its_reason_and_earlier_losses(run, training):
     training.append([*path()[:21], DivergedRecord(15, 15_360, None, "loss is nan", 1.0)])
     result = execute(run, Home(run.path.parent.parent))
     assert (result.status, result.reason) == ("diverged", "loss is nan")
@@ -109,7 +109,7 @@ def test_a_diverged_training_says_why_and_has_the_losses_of_before(run, training
     assert not run.finished()
 
 
-def test_a_curve_behind_its_checkpoint_sets_the_checkpoints_aside_and_trains_anew(run, training):
+def test_a_curve_behind_its_checkpoint_sets_checkpoints_aside_and_restarts(run, training):
     run.checkpoints.mkdir()
     (run.checkpoints / "000000005-000.json").write_text("{}")
     curve = CurveWriter(run.curve_path)

@@ -1,4 +1,4 @@
-"""What a failed training deserves."""
+"""Which failed trainings are retried, and how."""
 
 import errno
 import os
@@ -36,7 +36,7 @@ def result(run, status):
     return found
 
 
-def test_an_allocation_that_really_failed_is_told_from_a_bug():
+def test_a_real_out_of_memory_error_is_distinguished_from_a_bug():
     # More than any machine addresses.
     with pytest.raises(RuntimeError) as failed:
         torch.empty(2**60, dtype=torch.uint8)
@@ -47,20 +47,20 @@ def test_an_allocation_that_really_failed_is_told_from_a_bug():
     assert not out_of_memory(bug.value)
 
 
-def test_only_what_the_machine_did_is_tried_again():
+def test_only_faults_of_the_machine_are_retried():
     assert may_pass(FULL)
     assert may_pass(ConnectionError("reset"))
     assert not may_pass(KeyError("matmul"))
     assert not may_pass(RuntimeError("shapes do not match"))
 
 
-def test_a_full_disk_is_told_from_other_troubles():
+def test_a_full_disk_is_distinguished_from_other_errors():
     assert no_room(FULL)
     assert no_room(OSError(errno.EDQUOT, "quota"))
     assert not no_room(PermissionError(errno.EACCES, "no"))
 
 
-def test_out_of_memory_goes_on_with_half_the_rows_until_it_fits(run, tmp_path, monkeypatch):
+def test_out_of_memory_halves_the_rows_until_they_fit(run, tmp_path, monkeypatch):
     tried = []
 
     def train(run, home):
@@ -86,7 +86,7 @@ def test_out_of_memory_with_a_single_row_is_the_result(run, tmp_path, monkeypatc
     assert run.result().status == "out_of_memory"
 
 
-def test_a_full_disk_is_waited_for_and_then_gone_on_with(run, tmp_path, monkeypatch):
+def test_a_training_resumes_when_a_full_disk_has_room_again(run, tmp_path, monkeypatch):
     free, tries = iter([0, 2**10, 2**40]), []
 
     def train(run, home):
@@ -104,14 +104,14 @@ def test_a_full_disk_is_waited_for_and_then_gone_on_with(run, tmp_path, monkeypa
     assert next(free, None) is None
 
 
-def test_a_disk_that_stays_full_ends_the_patience(run, monkeypatch):
+def test_a_disk_that_stays_full_ends_the_training(run, monkeypatch):
     monkeypatch.setattr(failures, "_LOOK_S", 0.01)
     monkeypatch.setattr(failures, "_PATIENCE_S", 0.03)
     monkeypatch.setattr(failures.shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
     assert not DiskPatience(run).wait(FULL)
 
 
-def test_a_bug_is_not_tried_again(run, tmp_path, monkeypatch):
+def test_a_bug_is_not_retried(run, tmp_path, monkeypatch):
     tries = []
 
     def train(run, home):

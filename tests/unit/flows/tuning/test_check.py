@@ -91,7 +91,7 @@ def test_sizes_outside_the_study_are_named_in_a_warning(home):
     assert sizes.startswith("5 of 8 sizes N lie outside the 15,000 to 42,000 that study lr-batch")
 
 
-def test_a_study_that_is_not_there_is_refused_with_those_that_are(home):
+def test_an_unknown_study_is_refused_with_the_known_ones(home):
     spec = load_spec("demo", ["recipe={kind: law, study: other}"])
     with pytest.raises(ValueError, match=r"no fitted study of that name.*Studies there: lr-batch"):
         with_fitted_law(spec, home)
@@ -100,7 +100,7 @@ def test_a_study_that_is_not_there_is_refused_with_those_that_are(home):
 @pytest.mark.parametrize(
     "content", ["{", '{"study": "lr-batch"}', json.dumps(LAW | {"level": "x"})]
 )
-def test_a_damaged_law_names_its_study_and_the_command_that_mends_it(home, content):
+def test_a_damaged_law_is_refused_with_its_study_and_the_command_that_repairs_it(home, content):
     (home.tunes / "lr-batch" / "law.json").write_text(content)
     with pytest.raises(StudyLawError, match=r"study lr-batch.*isoflop tune lr-batch"):
         by_law(home)
@@ -124,7 +124,7 @@ def test_a_study_from_before_recipes_is_refused_with_the_command_that_adds_one(h
     assert "isoflop tune lr-batch" in caplog.text
 
 
-def test_a_law_that_tells_no_batch_asks_for_one():
+def test_a_law_without_a_batch_is_refused_unless_the_recipe_sets_one():
     law = FittedLaw(lr_coef=1.0, N=(1e4, 1e5), D=(1e5, 1e6))
     model = plan(load_spec("smoke"), DATA).runs[0].run.model
     with pytest.raises(ValueError, match=r"has no law for the batch. Set recipe.batch_tokens"):

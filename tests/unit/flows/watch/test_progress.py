@@ -31,7 +31,7 @@ def begun(home, planned, records):
     return run
 
 
-def test_a_run_that_trains_tells_step_loss_pace_and_time_left(tmp_path):
+def test_a_training_run_shows_step_loss_pace_and_time_left(tmp_path):
     planned = planned_run()
     now = time.time()
     rows = [replace(step(number), at=now - 10 + number, mfu=0.4) for number in range(1, 9)]
@@ -69,7 +69,7 @@ def test_a_sweep_counts_only_what_was_missing_when_it_began(tmp_path):
     ("seconds", "text"),
     [(0.4, "0 s"), (59.6, "1 min 0 s"), (125, "2 min 5 s"), (7800, "2 h 10 min")],
 )
-def test_a_span_is_told_in_the_units_people_use(seconds, text):
+def test_a_duration_is_printed_in_readable_units(seconds, text):
     assert span(seconds) == text
 
 
@@ -98,7 +98,7 @@ def test_the_table_fits_the_terminal_with_every_column(width):
         assert cell in row
 
 
-def test_what_does_not_fit_is_counted_and_what_trains_is_seen():
+def test_runs_that_do_not_fit_are_counted_and_training_ones_are_shown():
     runs = (*many(90), *many(3, "training"), *many(40, "found"), *many(1, "failed"))
     lines = shown(SweepProgress("big", runs, 60, 0.5, 60), 120, height=24)
     assert len(lines) <= 24
@@ -121,7 +121,7 @@ def test_the_live_page_escapes_what_came_from_a_run_and_shows_the_curves(tmp_pat
     assert "<script>alert" not in html
     assert "location.reload" in html
     assert 'id="loss-curves"' in html
-    # Small enough to write every ten seconds: the library lies beside it.
+    # Small enough to write every ten seconds: the library is a file beside it.
     assert len(html) < 50_000
     [library] = folder.glob("plotly-*.js")
     assert f'src="{library.name}"' in html
@@ -161,10 +161,10 @@ def test_the_valleys_grow_while_a_run_still_trains(tmp_path):
     assert row["n_params"] == planned.n_params
 
 
-def test_a_full_disk_stops_no_sweep_by_its_page(tmp_path, monkeypatch, caplog):
+def test_a_live_page_that_cannot_be_written_stops_no_sweep(tmp_path, monkeypatch, caplog):
     planned = plan(load_spec("smoke", ("grid.budgets=[2e10]",)), DataRef(digest="none"))
     page = LivePage(Home(tmp_path))
-    # Its folder is not there, as good as full.
+    # Its folder does not exist, so writing fails as on a full disk.
     with page:
         page.begin(planned, list(planned.runs))
         page.tick()
@@ -207,7 +207,7 @@ def half_done(tmp_path, monkeypatch):
     return gauge, run, new, clock
 
 
-def test_time_left_is_that_of_what_is_left_at_the_pace_since_the_start(tmp_path, monkeypatch):
+def test_time_left_is_remaining_work_at_the_pace_since_the_start(tmp_path, monkeypatch):
     gauge, run, _, clock = half_done(tmp_path, monkeypatch)
     curve = CurveWriter(run.curve_path)
     for number in range(5, 15):
@@ -240,11 +240,11 @@ def test_pace_is_over_the_intervals_between_rows(tmp_path):
         assert read_run(planned, run).tokens_per_s == 1024 / 2
     single = begun(tmp_path / "one", planned, rows[:1])
     with single.locked():
-        # Of one row there is no interval; it says its own pace.
+        # One row has no interval, so its own pace counts.
         assert read_run(planned, single).tokens_per_s == rows[0].tokens_per_s
 
 
-def test_the_newest_loss_is_that_of_validation_where_a_horizon_has_ended(tmp_path):
+def test_the_newest_loss_at_the_end_of_a_horizon_is_the_validation_loss(tmp_path):
     planned = planned_run()
     run = begun(tmp_path, planned, [*(step(number) for number in range(1, 21)), evaluation(20)])
     assert read_run(planned, run).loss == 3.0 + 1 / 20
