@@ -257,6 +257,12 @@ class Intervals:
     beside: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
 
 
+def central(draws: Array, level: float) -> tuple[float, float]:
+    """The middle `level` of the draws, equal shares left out at both ends."""
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 @dataclass(frozen=True, slots=True)
 class LawFit:
     """A fitted law with everything needed to judge it.

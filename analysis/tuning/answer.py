@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -47,28 +46,6 @@ class LrFit:
     refusals: tuple[str, ...]
     advice: tuple[str, ...]
     level: float
-
-    def as_json(self) -> dict[str, Any]:
-        """The laws and the optima they were fitted through."""
-        return {
-            "lr": self.lr.as_json(("coef", "exponent_N", "exponent_D")),
-            "batch": self.batch.as_json(("coef", "exponent_D")),
-            "recipe": {
-                "lr": self.recipe_lr.as_json(("coef", "exponent_N", "exponent_D")),
-                "batch": self.recipe_batch.as_json(("coef", "exponent_D")),
-                "published": {name: known.words for name, known in published_exponents().items()},
-            },
-            "level": self.level,
-            "optima": [_optimum_json(point) for point in self.points],
-            "support": self.support(),
-            "refusals": list(self.refusals),
-            "advice": list(self.advice),
-        }
-
-    def support(self) -> dict[str, list[float]]:
-        """Ranges of N and D that the laws were fitted on."""
-        sizes = {"N": [p.N for p in self.points], "D": [p.D for p in self.points]}
-        return {name: [min(values), max(values)] for name, values in sizes.items() if values}
 
 
 def read_lr_table(path: Path, *, mapping: Mapping[str, str] | None = None) -> pl.DataFrame:
@@ -234,24 +211,3 @@ def _widen(points: Sequence[TunedPoint]) -> list[str]:
 
 def _capital(reasons: Sequence[str]) -> list[str]:
     return [f"{reason[0].upper()}{reason[1:]}." for reason in reasons]
-
-
-def _optimum_json(point: TunedPoint) -> dict[str, Any]:
-    surface = point.surface
-    return {
-        "N": point.N,
-        "D": point.D,
-        "loss": surface.loss,
-        "noise": surface.noise,
-        "trials": len(surface.rows),
-        "axes": [axis.name for axis in surface.axes],
-        "curvature": surface.curvature.tolist(),
-        **{
-            name: {
-                "value": optimum.value,
-                "interval": [optimum.low, optimum.high],
-                "edge": optimum.edge,
-            }
-            for name, optimum in surface.optima.items()
-        },
-    }
