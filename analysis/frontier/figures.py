@@ -25,7 +25,6 @@ def frontier_data(
     demand_ratios: Sequence[float] = (0.0, 1.0, 3.0, 10.0),
     budgets: tuple[float, float] | None = None,
     level: float = 0.8,
-    price_ratio: float = FLOPS_RATIO,
 ) -> pl.DataFrame:
     """The best size for every quality and several demands.
 
@@ -53,8 +52,8 @@ def frontier_data(
     frames = []
     for ratio in demand_ratios:
         demand = ratio * D0
-        best = inference_optimal(law, loss=loss, inference_tokens=demand, price_ratio=price_ratio)
-        start = inference_optimal(law, loss=loss, inference_tokens=0.0, price_ratio=price_ratio)
+        best = inference_optimal(law, loss=loss, inference_tokens=demand)
+        start = inference_optimal(law, loss=loss, inference_tokens=0.0)
         unknown = np.full(C.size, None, dtype=object)
         N_low, N_high = unknown, unknown
         if draws is not None:
@@ -62,7 +61,6 @@ def frontier_data(
                 draws,
                 loss=draws.loss(*compute_optimal(draws, C)),
                 inference_tokens=demand,
-                price_ratio=price_ratio,
             )
             N_low, N_high = quantiles(drawn.N, level)
         outside = extrapolated(law, best.N, best.D)
@@ -145,9 +143,7 @@ def _frontier_title(data: pl.DataFrame) -> str:
     )
 
 
-def life_data(
-    law: LossLaw, loss: float, inference_tokens: float, *, price_ratio: float = FLOPS_RATIO
-) -> pl.DataFrame:
+def life_data(law: LossLaw, loss: float, inference_tokens: float) -> pl.DataFrame:
     """The lifetime bill of every size that reaches a loss, for one demand.
 
     Returns:
@@ -157,7 +153,7 @@ def life_data(
     sizes = np.geomspace(float(contour.N_min) * 1.05, float(contour.N(0.0)) * 2.5, 200)
     tokens = contour.tokens(sizes)
     training = 6 * sizes * tokens
-    serving = 6 * price_ratio * sizes * inference_tokens
+    serving = 6 * FLOPS_RATIO * sizes * inference_tokens
     frame = pl.DataFrame(
         {
             "N": sizes,

@@ -159,11 +159,6 @@ class Serving:
         """Of one GPU."""
         return self.device.memory_bytes * USABLE_MEMORY
 
-    @property
-    def ridge_batch(self) -> float:
-        """Batch above which decoding is bound by arithmetic, cache left out."""
-        return self.device.flops * self.weight_bits / 8 / (2 * self.device.bandwidth)
-
     def memory_bytes(self, shape: Shape) -> Array:
         """Weights, and the cache of a full batch at this context."""
         return np.asarray(

@@ -94,22 +94,6 @@ def flop_price(device: Device, utilisation: float) -> float:
     return device.usd_per_hour / (3600 * device.flops * utilisation)
 
 
-def flop_price_ratio(
-    *,
-    prompt_tokens: float,
-    generated_tokens: float,
-    usd_per_prompt_flop: float,
-    usd_per_generated_flop: float,
-    usd_per_train_flop: float,
-) -> float:
-    """Price of an inference token over a training token when every token costs 2·N FLOPs.
-
-    The price model of Sardana et al. (2024, eq. 5), in which one scalar carries all prices.
-    """
-    served = prompt_tokens * usd_per_prompt_flop + generated_tokens * usd_per_generated_flop
-    return 2 * served / ((prompt_tokens + generated_tokens) * 6 * usd_per_train_flop)
-
-
 def smooth_choice(
     law: Law, loss: float, serving: Serving, workload: Workload, *, kv_share: float = 1.0
 ) -> ServedChoice:

@@ -21,6 +21,8 @@ from analysis.frontier.overtraining import (
 )
 from analysis.law import Array, Constants, LossLaw
 
+# What a law says of a model, with an interval where it has draws.
+QUANTITIES = ("spend_ratio", "implied_inference_tokens", "break_even_tokens", "training_overhead")
 SCHEMA = {
     "model": pl.String,
     "family": pl.String,
@@ -35,16 +37,7 @@ SCHEMA = {
     "training_overhead": pl.Float64,
     "extrapolated": pl.Boolean,
     "draws": pl.Int64,
-} | {
-    f"{quantity}_{end}": pl.Float64
-    for quantity in (
-        "spend_ratio",
-        "implied_inference_tokens",
-        "break_even_tokens",
-        "training_overhead",
-    )
-    for end in ("low", "high")
-}
+} | {f"{name}_{end}": pl.Float64 for name in QUANTITIES for end in ("low", "high")}
 
 
 def retrodict(
@@ -52,7 +45,6 @@ def retrodict(
     models: pl.DataFrame | None = None,
     *,
     level: float = 0.8,
-    price_ratio: float = FLOPS_RATIO,
 ) -> pl.DataFrame:
     """One row for each model and law, with the law's bootstrap interval where it has draws.
 
@@ -75,15 +67,15 @@ def retrodict(
             "compute_optimal_N": N0,
             "compute_optimal_D": D0,
             "spend_ratio": ratio,
-            "implied_inference_tokens": _tokens(ratio, D, price_ratio),
-            "break_even_tokens": _finite(break_even_tokens(law, N, D, price_ratio=price_ratio)),
+            "implied_inference_tokens": _tokens(ratio, D),
+            "break_even_tokens": _finite(break_even_tokens(law, N, D)),
             "training_overhead": training_overhead(law, N, D),
         }
         outside = extrapolated(law, N, D)
         if outside is not None:
             columns["extrapolated"] = outside.astype(float)
         if law.draws:
-            columns |= _intervals(law, N, D, level, price_ratio)
+            columns |= _intervals(law, N, D, level)
         frames.append(named.with_columns(pl.lit(law.name).alias("law"), **_series(columns)))
     return pl.concat(
         [
@@ -99,10 +91,9 @@ def retrodict(
 
 def range_over_laws(rows: pl.DataFrame) -> pl.DataFrame:
     """Least and most over the laws for each model; null where any law gives none."""
-    quantities = ("spend_ratio", "implied_inference_tokens", "break_even_tokens")
     return rows.group_by("model", maintain_order=True).agg(
         expression
-        for name in (*quantities, "training_overhead")
+        for name in QUANTITIES
         for expression in (
             pl.when(pl.col(name).null_count() == 0).then(pl.col(name).min()).alias(f"{name}_least"),
             pl.col(name).max().alias(f"{name}_most"),
@@ -111,12 +102,10 @@ def range_over_laws(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _intervals(
-    law: LossLaw, N: Array, D: Array, level: float, price_ratio: float
-) -> dict[str, Array]:
+def _intervals(law: LossLaw, N: Array, D: Array, level: float) -> dict[str, Array]:
     draws = Constants.of_draws(law)
     ratio = quantiles(implied_spend_ratio(draws, N, D), level)
-    even = quantiles(break_even_tokens(draws, N, D, price_ratio=price_ratio), level)
+    even = quantiles(break_even_tokens(draws, N, D), level)
     overhead = quantiles(training_overhead(draws, N, D), level)
     columns: dict[str, Array] = {"draws": np.full(N.shape, float(draws.E.size))}
     for end, at_ratio, at_even, at_overhead in zip(
@@ -124,15 +113,16 @@ def _intervals(
     ):
         columns |= {
             f"spend_ratio_{end}": at_ratio,
-            f"implied_inference_tokens_{end}": _tokens(at_ratio, D, price_ratio),
+            f"implied_inference_tokens_{end}": _tokens(at_ratio, D),
             f"break_even_tokens_{end}": _finite(at_even),
             f"training_overhead_{end}": at_overhead,
         }
     return columns
 
 
-def _tokens(ratio: Array, D: Array, price_ratio: float) -> Array:
-    return np.where(ratio >= 0, ratio * D / price_ratio, np.nan)
+def _tokens(ratio: Array, D: Array) -> Array:
+    """Served tokens that make a spend ratio; NaN where no demand does."""
+    return np.where(ratio >= 0, ratio * D / FLOPS_RATIO, np.nan)
 
 
 def _finite(values: Array) -> Array:

@@ -267,6 +267,7 @@ def _experiment(name: str) -> "OwnSweep":
 
 def _nested(row: dict[str, Any]) -> dict[str, Any]:
     """A row with its intervals as pairs; null where the law has no bootstrap."""
-    names = ("spend_ratio", "implied_inference_tokens", "break_even_tokens", "training_overhead")
-    pairs = {name: [row.pop(f"{name}_low"), row.pop(f"{name}_high")] for name in names}
+    from analysis.retrodict.answer import QUANTITIES
+
+    pairs = {name: [row.pop(f"{name}_low"), row.pop(f"{name}_high")] for name in QUANTITIES}
     return row | {"intervals": pairs if row["draws"] else None}
