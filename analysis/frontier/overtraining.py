@@ -76,12 +76,3 @@ def tokens_multiple(law: Law, size_ratio: ArrayLike) -> Array:
             f"same loss. Under this law the size must be above {least:.4g} times the optimum."
         )
     return np.asarray(left ** (-1 / law.beta))
-
-
-def size_overhead(law: Law, size_ratio: ArrayLike) -> Array:
-    """Extra training FLOPs of the same loss at N = size_ratio·N0, as a fraction.
-
-    Raises:
-        TooSmall: at this ratio no amount of data reaches the loss.
-    """
-    return np.asarray(np.asarray(size_ratio, float) * tokens_multiple(law, size_ratio) - 1)

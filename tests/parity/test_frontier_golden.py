@@ -12,7 +12,7 @@ from analysis import published
 from analysis.frontier.allocation import Allocation, compute_optimal, inference_optimal
 from analysis.frontier.contour import Contour
 from analysis.frontier.data_stock import Stock
-from analysis.frontier.overtraining import size_overhead, tokens_multiple
+from analysis.frontier.overtraining import tokens_multiple
 from analysis.law import LossLaw
 from analysis.retrodict.answer import retrodict
 from llama_core.config import ModelConfig, llama_ffn_width
@@ -127,9 +127,9 @@ def test_the_thirty_billion_dollar_example_agrees_with_the_authors_code() -> Non
 def test_de_vries_table_comes_out() -> None:
     # de Vries 2023, "Go smol or go home": 2.8 %, 20 %, 188 % and the table for C = 1e23.
     law = published.law("sardana")
-    assert size_overhead(law, 0.75) == pytest.approx(0.02846, rel=1e-3)
-    assert size_overhead(law, 0.5) == pytest.approx(0.20782, rel=1e-3)
-    assert size_overhead(law, 0.25) == pytest.approx(1.88883, rel=1e-4)
+    assert 0.75 * tokens_multiple(law, 0.75) - 1 == pytest.approx(0.02846, rel=1e-3)
+    assert 0.5 * tokens_multiple(law, 0.5) - 1 == pytest.approx(0.20782, rel=1e-3)
+    assert 0.25 * tokens_multiple(law, 0.25) - 1 == pytest.approx(1.88883, rel=1e-4)
     N0, D0 = compute_optimal(law, 1e23)
     assert N0 == pytest.approx(1.873e10, rel=1e-3)
     assert D0 == pytest.approx(8.8963e11, rel=1e-3)

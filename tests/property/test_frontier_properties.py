@@ -20,7 +20,6 @@ from analysis.frontier.overtraining import (
     break_even_tokens,
     elasticity_ratio,
     implied_spend_ratio,
-    size_overhead,
     tokens_multiple,
     training_overhead,
 )
@@ -234,7 +233,7 @@ def test_size_overhead_and_break_even_agree_with_the_models_themselves(
     if not D < 1e60:  # close to the least size D leaves the range of sensible numbers
         return
     # Overhead near zero is a difference of nearly equal bills, and r a difference of losses.
-    overhead = float(size_overhead(law, ratio))
+    overhead = ratio * float(tokens_multiple(law, ratio)) - 1
     digits = 1e-13 / ((loss - law.E) / loss) * (1 + 1 / law.alpha + 1 / law.beta)
     lost = digits * (1 + overhead) / overhead
     assert training_overhead(law, N, D) == pytest.approx(overhead, rel=1e-9 + lost)

@@ -19,7 +19,6 @@ from analysis.frontier.overtraining import (
     break_even_tokens,
     implied_spend_ratio,
     same_loss_optimum,
-    size_overhead,
     tokens_multiple,
 )
 from analysis.law import Constants, LossLaw
@@ -96,7 +95,7 @@ def test_a_size_at_or_under_the_least_is_refused_with_the_least(law: LossLaw) ->
 )
 def test_size_against_overhead(name: str, ratio: float, overhead: float, break_even: float) -> None:
     law = published.law(name)
-    assert size_overhead(law, ratio) == pytest.approx(overhead, rel=0.01)
+    assert ratio * tokens_multiple(law, ratio) - 1 == pytest.approx(overhead, rel=0.01)
     N0, D0 = (float(value) for value in compute_optimal(law, 1e22))
     D = D0 * float(tokens_multiple(law, ratio))
     assert break_even_tokens(law, ratio * N0, D) / D0 == pytest.approx(break_even, rel=0.015)
