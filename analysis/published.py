@@ -48,7 +48,6 @@ def six_laws() -> tuple[LossLaw, ...]:
     return tuple(law(name) for name in SIX_LAWS)
 
 
-@cache
 def models() -> pl.DataFrame:
     """Published models: model, family, n_params, tokens, shape, GPU-hours, source.
 
@@ -57,19 +56,16 @@ def models() -> pl.DataFrame:
     return _table("models")
 
 
-@cache
 def results() -> pl.DataFrame:
     """Benchmark results as printed in Touvron et al. 2023: family, benchmark, model, value."""
     return _table("results").with_columns(pl.col("shots").cast(pl.String))
 
 
-@cache
 def devices() -> pl.DataFrame:
     """Accelerators: dense bf16 FLOP/s, bytes/s, bytes, and a price where one is known."""
     return _table("devices")
 
 
-@cache
 def lr_rules() -> pl.DataFrame:
     """Power laws of the peak learning rate and of the batch in tokens, as published.
 
@@ -146,6 +142,7 @@ def _besiroglu_draws() -> dict[str, tuple[float, ...]]:
     return logs | {name: tuple(table[name].to_list()) for name in ("alpha", "beta")}
 
 
+@cache
 def _table(name: str) -> pl.DataFrame:
     path = files("analysis").joinpath("tables", f"{name}.csv")
     return pl.read_csv(Path(str(path)), infer_schema_length=None)

@@ -115,12 +115,12 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
                 "name": c.name,
                 "at": c.where,
                 "first": c.first,
-                "first_interval": _list(c.first_interval),
+                "first_interval": c.first_interval,
                 "second": c.second,
-                "second_interval": _list(c.second_interval),
+                "second_interval": c.second_interval,
                 "kind": c.kind,
                 "change": c.change,
-                "interval": _list(c.interval),
+                "interval": c.interval,
                 "shown": c.shown,
             }
             for c in comparison.contrasts
@@ -128,7 +128,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
         "matched": {
             "pairs": comparison.matched.pairs.to_dicts(),
             "mean": comparison.matched.mean,
-            "interval": _list(comparison.matched.interval),
+            "interval": comparison.matched.interval,
         },
     }
 
@@ -157,7 +157,3 @@ def _words(contrast: Contrast) -> str:
 
 def _bracket(interval: tuple[float, float] | None, show: Callable[[float], str]) -> str:
     return "" if interval is None else f" [{', '.join(map(show, interval))}]"
-
-
-def _list(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else list(interval)

@@ -134,13 +134,7 @@ def frontier(law: LossLaw, goal: Goal, inference_tokens: ArrayLike) -> Frontier:
     drawn = drawn_baseline = None
     unreachable = 0.0
     if law.draws:
-        draws = Constants.of_draws(law)
-        losses = np.broadcast_to(goal.loss_under(draws), draws.E.shape)
-        reached = (losses > draws.E)[:, 0]
-        unreachable = float(1 - reached.mean())
-        if not reached.any():
-            contour_above_E(draws, losses)
-        draws, losses = draws.rows(reached), losses[reached]
+        draws, losses, unreachable = reaching_draws(law, goal)
         drawn = inference_optimal(draws, loss=losses, inference_tokens=demand)
         drawn_baseline = inference_optimal(draws, loss=losses, inference_tokens=0.0).serving(demand)
     return Frontier(
@@ -153,6 +147,20 @@ def frontier(law: LossLaw, goal: Goal, inference_tokens: ArrayLike) -> Frontier:
         unreachable=unreachable,
         extrapolated=extrapolated(law, optimum.N, optimum.D),
     )
+
+
+def reaching_draws(law: LossLaw, goal: Goal) -> tuple[Constants, Array, float]:
+    """The draws that can reach the goal, the loss of each, and the share that cannot.
+
+    Raises:
+        UnreachableLoss: no draw can.
+    """
+    draws = Constants.of_draws(law)
+    losses = np.broadcast_to(goal.loss_under(draws), draws.E.shape)
+    reached = (losses > draws.E)[:, 0]
+    if not reached.any():
+        contour_above_E(draws, losses)
+    return draws.rows(reached), losses[reached], float(1 - reached.mean())
 
 
 def extrapolated(law: LossLaw, N: ArrayLike, D: ArrayLike) -> NDArray[np.bool_] | None:

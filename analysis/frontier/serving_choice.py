@@ -28,13 +28,11 @@ class Workload:
 
     Attributes:
         train_device: the GPU of the training, at its price.
-        train_mfu: share of its peak that training reaches.
     """
 
     prompt_tokens: float
     generated_tokens: float
     train_device: Device
-    train_mfu: float = TRAIN_MFU
 
     @property
     def inference_tokens(self) -> float:
@@ -44,7 +42,8 @@ class Workload:
     @property
     def usd_per_train_flop(self) -> float:
         """Dollars for one training FLOP."""
-        return flop_price(self.train_device, self.train_mfu)
+        device = self.train_device
+        return device.usd_per_hour / (3600 * device.flops * TRAIN_MFU)
 
 
 @dataclass(frozen=True)
@@ -87,11 +86,6 @@ class ServedChoice:
     def saving(self) -> float:
         """Share of the compute-optimal model's lifetime bill that is saved."""
         return 1 - self.total_usd / self.baseline_usd
-
-
-def flop_price(device: Device, utilisation: float) -> float:
-    """Dollars for one FLOP at a share of the device's peak."""
-    return device.usd_per_hour / (3600 * device.flops * utilisation)
 
 
 def smooth_choice(

@@ -79,7 +79,6 @@ def fit_lr(
     *,
     ranges: Mapping[int, Sequence[Axis]] | None = None,
     level: float = 0.9,
-    seed: int = 0,
 ) -> LrFit:
     """Surfaces for every size and budget, and the laws through their minima.
 
@@ -111,7 +110,7 @@ def fit_lr(
             alike.setdefault(key, []).append((float(N), budgets, trials))
     points: list[TunedPoint] = []
     for number, group in enumerate(alike.values()):
-        fitted = fit_surfaces([trials for *_, trials in group], level=level, seed=(seed, number))
+        fitted = fit_surfaces([trials for *_, trials in group], level=level, seed=(0, number))
         for (N, budgets, _), surfaces in zip(group, fitted, strict=True):
             points += [
                 TunedPoint(N, float(part["budget"][0]), surface)

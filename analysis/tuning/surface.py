@@ -128,7 +128,7 @@ def fit_surfaces(
     level: float = 0.9,
     within: float = WITHIN,
     draws: int = _DRAWS,
-    seed: int | tuple[int, ...] = 0,
+    seed: tuple[int, ...] = (0,),
 ) -> list[list[Surface]]:
     """Surfaces of model sizes that were searched alike: one for each size and budget.
 
@@ -150,8 +150,7 @@ def fit_surfaces(
     near = [_near(trials, within) for trials in sizes]
     if len(near) == 1 or _alike(near):
         return _fit(near, level, draws, seed)
-    own = seed if isinstance(seed, tuple) else (seed,)
-    return [_fit([part], level, draws, (*own, place))[0] for place, part in enumerate(near)]
+    return [_fit([part], level, draws, (*seed, place))[0] for place, part in enumerate(near)]
 
 
 def check_trials(trials: Trials) -> None:
@@ -226,7 +225,7 @@ def _squares(design: Array, losses: Array) -> float:
 
 
 def _fit(
-    near: Sequence[_Near], level: float, draws: int, seed: int | tuple[int, ...]
+    near: Sequence[_Near], level: float, draws: int, seed: tuple[int, ...]
 ) -> list[list[Surface]]:
     design, losses = _joint(near), np.concatenate([part.losses for part in near])
     n, p = design.shape
@@ -301,7 +300,7 @@ def _draw(
     covariance: Array,
     free: int,
     draws: int,
-    seed: int | tuple[int, ...],
+    seed: tuple[int, ...],
 ) -> Array:
     rng = np.random.default_rng(seed)
     left = np.linalg.cholesky(unscaled)

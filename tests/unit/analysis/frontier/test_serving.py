@@ -9,7 +9,6 @@ from analysis.frontier.serving import Device, DoesNotFit, Serving, Shape
 from analysis.frontier.serving_choice import (
     ServedChoice,
     Workload,
-    flop_price,
     general_condition_residual,
     largest_size,
     menu,
@@ -340,7 +339,9 @@ def test_shapes_between_llamas_follow_llama() -> None:
 
 
 def test_a_flop_costs_what_an_hour_divided_by_its_flops_costs() -> None:
-    assert flop_price(A100, 0.5) == pytest.approx(1.5 / 3600 / (0.5 * 312e12))
+    price = Workload(1e9, 2e9, A100).usd_per_train_flop
+    # At 45 % of the peak.
+    assert price == pytest.approx(1.5 / 3600 / (0.45 * 312e12))
 
 
 def test_bills_of_many_sizes_come_at_once() -> None:
