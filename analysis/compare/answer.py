@@ -103,7 +103,7 @@ def compare(
         level: of every interval.
     """
     used = [first.used, second.used]
-    paired = _cells(used[0]) == _cells(used[1])
+    paired = _cells(used[0]).equals(_cells(used[1]))
     laws: list[GroupFit | None] = []
     refusals = []
     for place, (name, table) in enumerate(zip(names, (first, second), strict=True)):
@@ -192,8 +192,8 @@ def optimum_band(fit: LawFit, flops: Array, level: float) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def _cells(used: pl.DataFrame) -> list[tuple[float, float]]:
-    return [(float(N), float(D)) for N, D in used.select("n_params", "tokens").iter_rows()]
+def _cells(used: pl.DataFrame) -> pl.DataFrame:
+    return used.select(pl.col("n_params", "tokens").cast(pl.Float64))
 
 
 def _contrasts(first: LawFit, second: LawFit, level: float, *, sizes_known: bool) -> list[Contrast]:

@@ -7,16 +7,7 @@ from analysis.compare.answer import Comparison, Contrast
 from analysis.fit.document import group_json
 from analysis.words import flops, short
 
-_NAMES = {
-    "E": "E",
-    "A": "A",
-    "B": "B",
-    "alpha": "alpha",
-    "beta": "beta",
-    "exponent_N": "exponent of N*",
-    "n_opt": "N*",
-    "loss": "predicted loss",
-}
+_NAMES = {"exponent_N": "exponent of N*", "n_opt": "N*", "loss": "predicted loss"}
 LAW_HEADER = ("quantity", "at", "first", "second", "change", "shown?")
 PAIR_HEADER = ("N", "D tokens", "first", "second", "second − first")
 _ratio, _difference = "{:.3g}".format, "{:+.4f}".format
@@ -64,7 +55,7 @@ def law_rows(comparison: Comparison) -> list[list[str]]:
         shown = {True: "yes", False: "no", None: "no interval"}[contrast.shown]
         rows.append(
             [
-                _NAMES[contrast.name],
+                _NAMES.get(contrast.name, contrast.name),
                 contrast.where,
                 show(contrast.first) + _bracket(contrast.first_interval, show),
                 show(contrast.second) + _bracket(contrast.second_interval, show),

@@ -35,11 +35,6 @@ class Workload:
     train_device: Device
 
     @property
-    def inference_tokens(self) -> float:
-        """D_inf."""
-        return self.prompt_tokens + self.generated_tokens
-
-    @property
     def usd_per_train_flop(self) -> float:
         """Dollars for one training FLOP."""
         device = self.train_device
@@ -142,11 +137,8 @@ def smooth_bill(
     N: ArrayLike, serving: Serving, workload: Workload, *, kv_share: float = 1.0
 ) -> Array:
     """Lifetime serving bill in dollars of LLaMA-like models of N parameters."""
-    return serving.bill(
-        Shape.llama_like(N, kv_share=kv_share),
-        prompt_tokens=workload.prompt_tokens,
-        generated_tokens=workload.generated_tokens,
-    )
+    shape = Shape.llama_like(N, kv_share=kv_share)
+    return serving.bill(shape, workload.prompt_tokens, workload.generated_tokens)
 
 
 def general_condition_residual(law: Law, choice: ServedChoice) -> float:
@@ -241,13 +233,7 @@ def _rented(
     shape: Shape, serving: Serving, workload: Workload, days: float | None
 ) -> tuple[float, int]:
     """Serving bill and GPUs held at once."""
-    bill = float(
-        serving.bill(
-            shape,
-            prompt_tokens=workload.prompt_tokens,
-            generated_tokens=workload.generated_tokens,
-        )
-    )
+    bill = float(serving.bill(shape, workload.prompt_tokens, workload.generated_tokens))
     gpus = int(serving.gpus_needed(shape))
     if days is None:
         return bill, gpus

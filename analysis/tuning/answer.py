@@ -20,7 +20,7 @@ _SPELLINGS = {
     "batch_tokens": ("batch", "batch_size", "batch_size_tokens", "tokens_per_batch", "bs"),
 }
 # Budgets within this factor are one budget, rounded to whole steps of different batches.
-_SAME_BUDGET = 1.05
+SAME_BUDGET = 1.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def fit_lr(
     alike: dict[tuple[tuple[str, ...], int], list[tuple[float, list[pl.DataFrame], Trials]]] = {}
     for (N,), rows in used.group_by("n_params", maintain_order=True):
         axes = _axes(rows, (ranges or {}).get(int(N)))
-        for budgets in _together(rows, [axis.name for axis in axes]):
+        for budgets in _tried_alike(rows, [axis.name for axis in axes]):
             trials = _trials(budgets, axes)
             try:
                 check_trials(trials)
@@ -154,7 +154,7 @@ def _with_budgets(frame: pl.DataFrame) -> pl.DataFrame:
     parts = []
     for rows in frame.sort("n_params", "tokens").partition_by("n_params", maintain_order=True):
         logs = np.log(rows["tokens"].to_numpy().astype(float))
-        group = np.concatenate([[0], np.cumsum(np.diff(logs) > np.log(_SAME_BUDGET))])
+        group = np.concatenate([[0], np.cumsum(np.diff(logs) > np.log(SAME_BUDGET))])
         parts.append(rows.with_columns(pl.Series("group", group)))
     if not parts:
         raise TableError("the table has no finished trial.")
@@ -176,7 +176,7 @@ def _axes(rows: pl.DataFrame, ranges: Sequence[Axis] | None) -> list[Axis]:
     return axes
 
 
-def _together(rows: pl.DataFrame, names: Sequence[str]) -> list[list[pl.DataFrame]]:
+def _tried_alike(rows: pl.DataFrame, names: Sequence[str]) -> list[list[pl.DataFrame]]:
     """Budgets of one size; those tried at the same points in one group, whose noise is shared."""
     budgets = [part.sort(names) for part in rows.partition_by("budget", maintain_order=True)]
     first = budgets[0].select(names)

@@ -8,7 +8,7 @@ import polars as pl
 from plotly.subplots import make_subplots
 
 from analysis.style import CATEGORIES, INK, WARN, axis, shorts, styled
-from analysis.tuning.answer import LrFit
+from analysis.tuning.answer import SAME_BUDGET, LrFit
 from analysis.tuning.law import TunedPoint
 from analysis.words import short
 
@@ -188,6 +188,6 @@ def _same_but_rounded(budgets: list[float]) -> dict[float, int]:
     numbers: dict[float, int] = {}
     number, last = -1, 0.0
     for D in budgets:
-        number += last * 1.05 < D
+        number += last * SAME_BUDGET < D
         numbers[D], last = number, D
     return numbers

@@ -97,17 +97,17 @@ class Exponents:
 
 
 def fit_laws(
-    points: Sequence[TunedPoint], level: float, known: Mapping[str, Exponents] | None = None
+    points: Sequence[TunedPoint], level: float, prior: Mapping[str, Exponents] | None = None
 ) -> tuple[TunedLaw, TunedLaw]:
     """The laws of learning rate and batch through the minima that are not at an edge.
 
     Args:
-        known: prior exponents by `lr` and `batch_tokens`; None fits the trials alone.
+        prior: exponents by `lr` and `batch_tokens`; None fits the trials alone.
     """
-    known = known or {}
+    prior = prior or {}
     return (
-        _fit(points, "lr", ("N", "D"), level, known.get("lr")),
-        _fit(points, "batch_tokens", ("D",), level, known.get("batch_tokens")),
+        _fit(points, "lr", ("N", "D"), level, prior.get("lr")),
+        _fit(points, "batch_tokens", ("D",), level, prior.get("batch_tokens")),
     )
 
 
@@ -116,7 +116,7 @@ def _fit(
     axis: str,
     variables: tuple[str, ...],
     level: float,
-    known: Exponents | None,
+    prior: Exponents | None,
 ) -> TunedLaw:
     constants = dict.fromkeys(("coef", *(f"exponent_{name}" for name in variables)))
     no_law: dict[str, Any] = {**constants, "intervals": constants, "draws": np.empty((0, 3))}
@@ -133,13 +133,13 @@ def _fit(
         "N": np.log([point.N for point in usable]),
         "D": np.log([point.D for point in usable]),
     }
-    if known is None and _confounded(logs, variables):
+    if prior is None and _confounded(logs, variables):
         reasons.append(
             "the exponents of N and D are not identified: N and D rise together over "
             f"the {len(usable)} minima. Tune one size at two budgets"
         )
         return TunedLaw(**no_law, status="confounded", points=len(usable), reasons=tuple(reasons))
-    identified = [name for name in variables if known is not None or _varies(logs[name])]
+    identified = [name for name in variables if prior is not None or _varies(logs[name])]
     reasons += [
         f"the exponent of {name} is not identified: every minimum is at {name} = "
         f"{np.exp(logs[name].mean()):.3g}; the law holds there and omits {name}"
@@ -147,13 +147,13 @@ def _fit(
         if name not in identified
     ]
     design = np.stack([np.ones(len(usable)), *(logs[name] for name in identified)], axis=1)
-    free = len(usable) + (len(known.mean) if known else 0) - design.shape[1]
+    free = len(usable) + (len(prior.mean) if prior else 0) - design.shape[1]
     if not free:
         reasons.append(
             f"{len(usable)} minima and as many constants: the scatter of sizes about the law is "
             "unknown and not in its intervals"
         )
-    solved, solved_draws = _solve(usable, axis, design, known)
+    solved, solved_draws = _solve(usable, axis, design, prior)
     draws = np.zeros((len(solved_draws), 3))
     draws[:, [0, *("ND".index(name) + 1 for name in identified)]] = solved_draws
     names = ["coef", *(f"exponent_{name}" for name in identified)]
@@ -171,7 +171,7 @@ def _fit(
 
 
 def _solve(
-    points: Sequence[TunedPoint], axis: str, design: Array, known: Exponents | None
+    points: Sequence[TunedPoint], axis: str, design: Array, prior: Exponents | None
 ) -> tuple[Array, Array]:
     """The law's constants, coef as its logarithm, by weighted least squares: (p,), (draws, p).
 
@@ -186,13 +186,13 @@ def _solve(
     right = np.stack([point.surface.minimum[k] for point in points]) / spread
     right_draws = np.stack([point.surface.minimum_draws[:, k] for point in points])
     right_draws = right_draws / spread[:, None]
-    if known is not None:
+    if prior is not None:
         # Prior exponents enter as further measurements, drawn like the minima.
-        root = np.linalg.inv(np.linalg.cholesky(known.covariance))
+        root = np.linalg.inv(np.linalg.cholesky(prior.covariance))
         weighted = np.vstack([weighted, np.column_stack([np.zeros(len(root)), root])])
-        right = np.concatenate([right, root @ known.mean])
+        right = np.concatenate([right, root @ prior.mean])
         noise = np.random.default_rng(0).standard_normal((len(root), right_draws.shape[1]))
-        right_draws = np.vstack([right_draws, (root @ known.mean)[:, None] + noise])
+        right_draws = np.vstack([right_draws, (root @ prior.mean)[:, None] + noise])
     solve = np.linalg.pinv(weighted)
     coef, draws = solve @ right, (solve @ right_draws).T
     if free := len(right) - len(coef):

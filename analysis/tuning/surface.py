@@ -171,7 +171,7 @@ class _Near:
 
 def _near(trials: Trials, within: float) -> _Near:
     if not trials.axes or trials.axes[0].name != "lr":
-        raise SurfaceError("every trial has the same learning rate.")
+        raise SurfaceError("every trial has the same learning rate: try several.")
     logs = np.log(np.asarray(trials.points, float))
     losses = np.asarray(trials.losses, float)
     rows = near_minimum(losses, _columns(len(trials.axes)), within)

@@ -80,7 +80,8 @@ def test_the_measured_point_is_given_back() -> None:
 # 1e14 FLOP/s, 1e12 bytes/s, 16 GB, a tenth of a cent a second; 1e9 parameters whose layers times
 # width and whose cached values a token are both 1e4.
 TOY = Device("toy", 1e14, 1e12, 16e9, 3.6)
-SMALL = Shape.of("small", 1e9, n_layers=10, d_model=1000, n_kv_heads=5, head_dim=100)
+# 10 layers 1000 wide, 5 key-value heads of 100.
+SMALL = Shape("small", np.array(1e9), np.array(1e4), np.array(1e4))
 
 
 def toy_serving(batch: int) -> Serving:
@@ -139,7 +140,6 @@ def test_a_choice_is_priced_by_its_parts() -> None:
     choice = smooth_choice(BESIROGLU, LOSS, serving, workload)
     flop = 1.5 / 3600 / (0.45 * 312e12)
     assert workload.usd_per_train_flop == pytest.approx(flop, rel=1e-12)
-    assert workload.inference_tokens == 285e9
     assert BESIROGLU.loss(choice.N, choice.D) == pytest.approx(LOSS, rel=1e-9)
     assert choice.train_usd == pytest.approx(6 * choice.N * choice.D * flop, rel=1e-12)
 
