@@ -168,16 +168,16 @@ class Constants:
         N, D = np.asarray(N, float), np.asarray(D, float)
         return np.asarray(self.E + (self.A * N**-self.alpha + self.B * D**-self.beta) ** self.gamma)
 
-    def compute_optimal(self, C: ArrayLike, *, k: float = 6.0) -> tuple[Array, Array]:
-        """Parameters and tokens of least loss under C = k·N·D, in closed form.
+    def compute_optimal(self, C: ArrayLike) -> tuple[Array, Array]:
+        """Parameters and tokens of least loss under C = 6·N·D, in closed form.
 
-        N* = G·(C/k)^(beta/(alpha + beta)) with G = (alpha·A/(beta·B))^(1/(alpha + beta)), and
-        D* = C/(k·N*) (Hoffmann et al. 2022, eq. 4); every gamma shares them.
+        N* = G·(C/6)^(beta/(alpha + beta)) with G = (alpha·A/(beta·B))^(1/(alpha + beta)), and
+        D* = C/(6·N*) (Hoffmann et al. 2022, eq. 4); every gamma shares them.
 
         Args:
             C: training FLOPs above zero, broadcast against the constants.
         """
-        log_product = np.log(np.asarray(C, float) / k)
+        log_product = np.log(np.asarray(C, float) / 6)
         log_ratio = np.log(self.alpha) + np.log(self.A) - np.log(self.beta) - np.log(self.B)
         log_N = log_ratio / (self.alpha + self.beta) + self.exponent_N * log_product
         # A law of vanishing exponents has no finite optimum: keep it within floating point.
@@ -255,6 +255,12 @@ class Intervals:
     values: Mapping[str, tuple[float, float]]
     standard_errors: Mapping[str, float]
     beside: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+
+
+def central(draws: Array, level: float) -> tuple[float, float]:
+    """The middle `level` of the draws, equal shares left out at both ends."""
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import difflib
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,6 +24,9 @@ SIX_LAWS = (
     "gadre_rpj",
     "sardana_fit_all",
 )
+
+
+_LAW = ("name", "form", "E", "A", "B", "alpha", "beta", "gamma", "n_counts", "loss_unit", "source")
 
 
 class UnknownName(ValueError):
@@ -48,7 +52,6 @@ def six_laws() -> tuple[LossLaw, ...]:
     return tuple(law(name) for name in SIX_LAWS)
 
 
-@cache
 def models() -> pl.DataFrame:
     """Published models: model, family, n_params, tokens, shape, GPU-hours, source.
 
@@ -57,19 +60,16 @@ def models() -> pl.DataFrame:
     return _table("models")
 
 
-@cache
 def results() -> pl.DataFrame:
     """Benchmark results as printed in Touvron et al. 2023: family, benchmark, model, value."""
     return _table("results").with_columns(pl.col("shots").cast(pl.String))
 
 
-@cache
 def devices() -> pl.DataFrame:
     """Accelerators: dense bf16 FLOP/s, bytes/s, bytes, and a price where one is known."""
     return _table("devices")
 
 
-@cache
 def lr_rules() -> pl.DataFrame:
     """Power laws of the peak learning rate and of the batch in tokens, as published.
 
@@ -115,28 +115,21 @@ def _laws() -> dict[str, LossLaw]:
     return {row["name"]: _law(row) for row in _table("laws").iter_rows(named=True)}
 
 
-def _law(row: dict[str, float | str | None]) -> LossLaw:
-    constants = {name: row[name] for name in ("E", "A", "B", "alpha", "beta", "gamma")}
+def _law(row: dict[str, Any]) -> LossLaw:
     support = repetition = None
     if row["flops_low"] is not None:
-        support = Support.model_validate(
-            {
-                "flops": (row["flops_low"], row["flops_high"]),
-                "tokens_per_param": (row["ratio_low"], row["ratio_high"]),
-            }
+        support = Support(
+            flops=(row["flops_low"], row["flops_high"]),
+            tokens_per_param=(row["ratio_low"], row["ratio_high"]),
         )
     if row["R_D"] is not None:
-        repetition = Repetition.model_validate({"R_D": row["R_D"], "R_N": row["R_N"]})
-    provenance = {name: row[name] for name in ("name", "form", "n_counts", "loss_unit", "source")}
-    return LossLaw.model_validate(
-        {
-            **constants,
-            **provenance,
-            "c_counts": "flops_6nd",
-            "support": support,
-            "repetition": repetition,
-            "draws": _besiroglu_draws() if row["name"] == "besiroglu" else {},
-        }
+        repetition = Repetition(R_D=row["R_D"], R_N=row["R_N"])
+    return LossLaw(
+        **{name: row[name] for name in _LAW},
+        c_counts="flops_6nd",
+        support=support,
+        repetition=repetition,
+        draws=_besiroglu_draws() if row["name"] == "besiroglu" else {},
     )
 
 
@@ -146,6 +139,7 @@ def _besiroglu_draws() -> dict[str, tuple[float, ...]]:
     return logs | {name: tuple(table[name].to_list()) for name in ("alpha", "beta")}
 
 
+@cache
 def _table(name: str) -> pl.DataFrame:
     path = files("analysis").joinpath("tables", f"{name}.csv")
     return pl.read_csv(Path(str(path)), infer_schema_length=None)

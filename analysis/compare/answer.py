@@ -12,7 +12,7 @@ from analysis import words
 from analysis.fit.answer import fit_table
 from analysis.fit.options import FitOptions
 from analysis.fit.records import GroupFit
-from analysis.law import Array, Constants, LawFit
+from analysis.law import Array, Constants, LawFit, central
 from analysis.observations import Table, TableError
 
 _CONSTANTS = ("E", "A", "B", "alpha", "beta", "exponent_N")
@@ -103,7 +103,7 @@ def compare(
         level: of every interval.
     """
     used = [first.used, second.used]
-    paired = _cells(used[0]) == _cells(used[1])
+    paired = _cells(used[0]).equals(_cells(used[1]))
     laws: list[GroupFit | None] = []
     refusals = []
     for place, (name, table) in enumerate(zip(names, (first, second), strict=True)):
@@ -171,16 +171,13 @@ def match(first: pl.DataFrame, second: pl.DataFrame, *, draws: int, level: float
     if sums.height >= 3 and draws:
         picks = np.random.default_rng(0).integers(sums.height, size=(draws, sums.height))
         totals, counts = sums["difference"].to_numpy()[picks], sums["len"].to_numpy()[picks]
-        interval = _interval(totals.sum(axis=1) / counts.sum(axis=1), level)
+        interval = central(totals.sum(axis=1) / counts.sum(axis=1), level)
     return Matched(pairs.drop("training"), mean, interval)
 
 
 def common_budgets(first: LawFit, second: LawFit) -> tuple[float, ...]:
     """Least, middle and largest training FLOPs that both tables cover; else one budget between."""
-    assert first.law.support is not None
-    assert second.law.support is not None
-    low = max(first.law.support.flops[0], second.law.support.flops[0])
-    high = min(first.law.support.flops[1], second.law.support.flops[1])
+    low, high = _shared(first, second, "flops")
     middle = float(np.sqrt(low * high))
     return (low, middle, high) if low < high else (middle,)
 
@@ -190,13 +187,13 @@ def optimum_band(fit: LawFit, flops: Array, level: float) -> pl.DataFrame:
     rows = []
     for budget in flops:
         n_opt = float(_size(Constants.of(fit.law), budget))
-        low, high = _interval(_size(fit.draws, budget), level) if fit.draws else (n_opt, n_opt)
+        low, high = central(_size(fit.draws, budget), level) if fit.draws else (n_opt, n_opt)
         rows.append({"flops": float(budget), "n_opt": n_opt, "low": low, "high": high})
     return pl.DataFrame(rows)
 
 
-def _cells(used: pl.DataFrame) -> list[tuple[float, float]]:
-    return [(float(N), float(D)) for N, D in used.select("n_params", "tokens").iter_rows()]
+def _cells(used: pl.DataFrame) -> pl.DataFrame:
+    return used.select(pl.col("n_params", "tokens").cast(pl.Float64))
 
 
 def _contrasts(first: LawFit, second: LawFit, level: float, *, sizes_known: bool) -> list[Contrast]:
@@ -206,7 +203,8 @@ def _contrasts(first: LawFit, second: LawFit, level: float, *, sizes_known: bool
     for name in _CONSTANTS:
         kind = "ratio" if name in _RATIOS else "difference"
         contrasts.append(_contrast(name, laws, attrgetter(name), level, kind=kind))
-    ratio = _common_ratio(first, second)
+    # The middle of the tokens per parameter that both tables cover, or of what lies between.
+    ratio = float(np.sqrt(np.prod(_shared(first, second, "tokens_per_param"))))
     for budget in common_budgets(first, second):
         if sizes_known:
             size = partial(_size, flops=budget)
@@ -226,13 +224,12 @@ def _size(constants: Constants, flops: float) -> Array:
     return constants.compute_optimal(flops)[0]
 
 
-def _common_ratio(first: LawFit, second: LawFit) -> float:
-    """The middle of the tokens per parameter that both tables cover, or of what lies between."""
-    assert first.law.support is not None
-    assert second.law.support is not None
-    first_low, first_high = first.law.support.tokens_per_param
-    second_low, second_high = second.law.support.tokens_per_param
-    return float(np.sqrt(max(first_low, second_low) * min(first_high, second_high)))
+def _shared(first: LawFit, second: LawFit, name: str) -> tuple[float, float]:
+    """The range of `flops` or `tokens_per_param` both tables cover; low above high for none."""
+    (first_low, first_high), (second_low, second_high) = (
+        getattr(fit.law.support, name) for fit in (first, second)
+    )
+    return max(first_low, second_low), min(first_high, second_high)
 
 
 def _contrast(
@@ -256,7 +253,7 @@ def _contrast(
         before, after = (quantity(draws) for draws in (laws[0].draws, laws[1].draws))
         count = min(len(before), len(after))
         changes = change(before[:count], after[:count])
-        intervals = tuple(_interval(values, level) for values in (before, after, changes))
+        intervals = tuple(central(values, level) for values in (before, after, changes))
     return Contrast(
         name=name,
         flops=flops,
@@ -269,8 +266,3 @@ def _contrast(
         change=float(change(first, second)),
         interval=intervals[2],
     )
-
-
-def _interval(values: Array, level: float) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

@@ -7,16 +7,7 @@ from analysis.compare.answer import Comparison, Contrast
 from analysis.fit.document import group_json
 from analysis.words import flops, short
 
-_NAMES = {
-    "E": "E",
-    "A": "A",
-    "B": "B",
-    "alpha": "alpha",
-    "beta": "beta",
-    "exponent_N": "exponent of N*",
-    "n_opt": "N*",
-    "loss": "predicted loss",
-}
+_NAMES = {"exponent_N": "exponent of N*", "n_opt": "N*", "loss": "predicted loss"}
 LAW_HEADER = ("quantity", "at", "first", "second", "change", "shown?")
 PAIR_HEADER = ("N", "D tokens", "first", "second", "second − first")
 _ratio, _difference = "{:.3g}".format, "{:+.4f}".format
@@ -64,7 +55,7 @@ def law_rows(comparison: Comparison) -> list[list[str]]:
         shown = {True: "yes", False: "no", None: "no interval"}[contrast.shown]
         rows.append(
             [
-                _NAMES[contrast.name],
+                _NAMES.get(contrast.name, contrast.name),
                 contrast.where,
                 show(contrast.first) + _bracket(contrast.first_interval, show),
                 show(contrast.second) + _bracket(contrast.second_interval, show),
@@ -115,12 +106,12 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
                 "name": c.name,
                 "at": c.where,
                 "first": c.first,
-                "first_interval": _list(c.first_interval),
+                "first_interval": c.first_interval,
                 "second": c.second,
-                "second_interval": _list(c.second_interval),
+                "second_interval": c.second_interval,
                 "kind": c.kind,
                 "change": c.change,
-                "interval": _list(c.interval),
+                "interval": c.interval,
                 "shown": c.shown,
             }
             for c in comparison.contrasts
@@ -128,7 +119,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
         "matched": {
             "pairs": comparison.matched.pairs.to_dicts(),
             "mean": comparison.matched.mean,
-            "interval": _list(comparison.matched.interval),
+            "interval": comparison.matched.interval,
         },
     }
 
@@ -157,7 +148,3 @@ def _words(contrast: Contrast) -> str:
 
 def _bracket(interval: tuple[float, float] | None, show: Callable[[float], str]) -> str:
     return "" if interval is None else f" [{', '.join(map(show, interval))}]"
-
-
-def _list(interval: tuple[float, float] | None) -> list[float] | None:
-    return None if interval is None else list(interval)

@@ -12,7 +12,7 @@ import polars as pl
 from plotly.subplots import make_subplots
 
 from analysis.law import Constants
-from analysis.style import INK, MARK, SOFT, WARN, axis, ends, shorts, styled
+from analysis.style import INK, MARK, SOFT, WARN, axis, ends, log_ticks, shorts, styled
 from analysis.words import short
 
 if TYPE_CHECKING:
@@ -218,8 +218,8 @@ def draw_profiles(data: pl.DataFrame) -> go.Figure:
         )  # fmt: skip
         figure.add_hline(y=1.0, line={"color": WARN, "dash": "dot"}, row=1, col=col)
         figure.update_yaxes(range=[0, 4], row=1, col=col)
-        figure.update_xaxes(
-            **axis(names[name], log=name != "exponent_N"), tickangle=0, nticks=4, row=1, col=col,
-        )  # fmt: skip
+        log = name != "exponent_N"
+        ticks = log_ticks(*ends(part["value"])) if log else {"nticks": 4}
+        figure.update_xaxes(**axis(names[name], log=log), **ticks, tickangle=0, row=1, col=col)
     figure.update_yaxes(title="rise / threshold", row=1, col=1)
     return styled(figure, f"{closed} of {len(parts)} profiles close on both sides")

@@ -5,7 +5,7 @@ of it; every served token moves the cheapest point towards smaller N and larger 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -40,7 +40,6 @@ class Allocation:
 
     Attributes:
         price_ratio: price of an inference token over a training token, per parameter.
-        k: training FLOPs per parameter and token.
     """
 
     N: Array
@@ -48,17 +47,16 @@ class Allocation:
     inference_tokens: Array
     loss: Array
     price_ratio: float = FLOPS_RATIO
-    k: float = 6.0
 
     @property
     def train_flops(self) -> Array:
-        """k·N·D."""
-        return np.asarray(self.k * self.N * self.D)
+        """6·N·D."""
+        return np.asarray(6 * self.N * self.D)
 
     @property
     def inference_flops(self) -> Array:
         """Serving bill in training FLOPs; at FLOP prices that is 2·N·D_inf."""
-        return np.asarray(self.k * self.price_ratio * self.N * self.inference_tokens)
+        return np.asarray(6 * self.price_ratio * self.N * self.inference_tokens)
 
     @property
     def total(self) -> Array:
@@ -77,19 +75,17 @@ class Allocation:
 
     def serving(self, inference_tokens: ArrayLike) -> "Allocation":
         """The same models under another demand."""
-        demand = _demand(inference_tokens)
-        return Allocation(self.N, self.D, demand, self.loss, self.price_ratio, self.k)
+        return replace(self, inference_tokens=_demand(inference_tokens))
 
 
-def compute_optimal(law: Law, C: ArrayLike, *, k: float = 6.0) -> tuple[Array, Array]:
+def compute_optimal(law: Law, C: ArrayLike) -> tuple[Array, Array]:
     """Parameters and tokens that minimise loss at a training budget.
 
-    Closed form under C = k·N·D (Hoffmann et al. 2022, eq. 4), which every gamma shares. For
+    Closed form under C = 6·N·D (Hoffmann et al. 2022, eq. 4), which every gamma shares. For
     counted FLOPs use `compute_optimal_counted`, which searches.
 
     Args:
         C: training FLOPs, any shape.
-        k: FLOPs per parameter and token.
 
     Returns:
         N and D, each shaped like C, not rounded to a trainable model.
@@ -97,17 +93,7 @@ def compute_optimal(law: Law, C: ArrayLike, *, k: float = 6.0) -> tuple[Array, A
     Raises:
         FrontierError: some C is not positive.
     """
-    return Constants.of(law).compute_optimal(_budget(C), k=k)
-
-
-def compute_optimal_at_loss(law: Law, loss: ArrayLike) -> tuple[Array, Array]:
-    """The cheapest N and D that reach a loss when training is all that costs.
-
-    Raises:
-        UnreachableLoss: some loss is not above E.
-    """
-    contour = contour_above_E(law, loss)
-    return contour.N(0.0), contour.D(0.0)
+    return Constants.of(law).compute_optimal(_budget(C))
 
 
 def compute_optimal_counted(
@@ -155,11 +141,10 @@ def inference_optimal(
     loss: ArrayLike,
     inference_tokens: ArrayLike,
     price_ratio: float = FLOPS_RATIO,
-    k: float = 6.0,
 ) -> Allocation:
     """The cheapest model of a given loss over its life: training and serving together.
 
-    Minimises k·N·(D + price_ratio·D_inf) at fixed loss (Sardana et al. 2024, eq. 3 in FLOPs,
+    Minimises 6·N·(D + price_ratio·D_inf) at fixed loss (Sardana et al. 2024, eq. 3 in FLOPs,
     eq. 5 in money). The optimum satisfies eps_N/eps_D = 1 + price_ratio·D_inf/D with the
     elasticities eps_N = alpha·A/N^alpha and eps_D = beta·B/D^beta.
 
@@ -172,25 +157,25 @@ def inference_optimal(
         UnreachableLoss: some loss is not above E.
         NegativeDemand: some demand is below zero.
     """
+    if not (np.isfinite(price_ratio) and price_ratio > 0):
+        raise FrontierError(
+            f"price_ratio is {price_ratio:.3g}: the price of an inference token over that of a "
+            "training token must be above zero and finite (1/3 counts FLOPs)."
+        )
     demand = _demand(inference_tokens)
     contour = contour_above_E(law, loss)
-    rho = contour.rho(_price_ratio(price_ratio) * demand)
+    rho = contour.rho(price_ratio * demand)
     N, D = contour.N(rho), contour.D(rho)
-    return Allocation(N, D, demand, np.broadcast_to(loss, N.shape), price_ratio, k)
+    return Allocation(N, D, demand, np.broadcast_to(loss, N.shape), price_ratio)
 
 
 def best_loss_for_bill(
-    law: Law,
-    *,
-    total_flops: ArrayLike,
-    inference_tokens: ArrayLike,
-    price_ratio: float = FLOPS_RATIO,
-    k: float = 6.0,
+    law: Law, *, total_flops: ArrayLike, inference_tokens: ArrayLike
 ) -> Allocation:
     """The dual: the model of least loss whose lifetime bill is `total_flops`.
 
     The optimum satisfies the same condition as `inference_optimal`. In z = log D it reads
-    (alpha + beta)·z - (1 - alpha)·log(1 + price_ratio·D_inf/e^z) = constant: monotone, and
+    (alpha + beta)·z - (1 - alpha)·log(1 + D_inf/(3·e^z)) = constant: monotone, and
     bent one way only, so Newton's method overshoots at most once.
 
     Raises:
@@ -198,8 +183,8 @@ def best_loss_for_bill(
         FrontierError: some bill is not positive.
     """
     law, demand = Constants.of(law), _demand(inference_tokens)
-    log_product = np.log(_budget(total_flops) / k)
-    weighted = _price_ratio(price_ratio) * demand
+    log_product = np.log(_budget(total_flops) / 6)
+    weighted = FLOPS_RATIO * demand
     slope = law.alpha + law.beta
     target = law.alpha * log_product - np.log(law.alpha * law.A / (law.beta * law.B))
     z = np.broadcast_to(target / slope, np.broadcast(target, weighted).shape)
@@ -214,7 +199,7 @@ def best_loss_for_bill(
         raise AssertionError("Newton on a monotone, once-bent function did not converge")
     D = np.exp(z)
     N = np.exp(log_product) / (D + weighted)
-    return Allocation(N, D, demand, law.loss(N, D), price_ratio, k)
+    return Allocation(N, D, demand, law.loss(N, D))
 
 
 def inference_optimal_with_bill(
@@ -223,7 +208,6 @@ def inference_optimal_with_bill(
     loss: ArrayLike,
     bill: Callable[[Array], Array],
     train_price: float = 1.0,
-    k: float = 6.0,
 ) -> tuple[Array, Array]:
     """N and D for any smooth serving bill that rises with N.
 
@@ -243,7 +227,7 @@ def inference_optimal_with_bill(
 
     def total(log_N: Array) -> Array:
         N = np.exp(log_N)
-        return np.asarray(train_price * k * N * contour.tokens(N) + bill(N))
+        return np.asarray(train_price * 6 * N * contour.tokens(N) + bill(N))
 
     N = np.exp(zoom_minimum(total, np.log(contour.N_min) + 1e-9, np.log(contour.N(0.0))))
     return N, contour.tokens(N)
@@ -297,12 +281,3 @@ def _demand(inference_tokens: ArrayLike) -> Array:
             "only trains, or the tokens served over its life."
         )
     return demand
-
-
-def _price_ratio(ratio: float) -> float:
-    if not (np.isfinite(ratio) and ratio > 0):
-        raise FrontierError(
-            f"price_ratio is {ratio:.3g}: the price of an inference token over that of a training "
-            "token must be above zero and finite (1/3 counts FLOPs)."
-        )
-    return ratio

@@ -22,6 +22,7 @@ from analysis.frontier.decision import (
     frontier,
     least_regret_demand,
     quantiles,
+    reaching_draws,
     regret,
     spread_over_laws,
 )
@@ -35,7 +36,7 @@ from analysis.frontier.serving_choice import (
     smooth_bill,
     smooth_choice,
 )
-from analysis.law import Constants, LossLaw
+from analysis.law import LossLaw
 
 # Published shapes to price when a GPU is named.
 MENU = (
@@ -226,12 +227,10 @@ def _served(
     intervals: dict[str, tuple[float, float]] = {}
     choice = smooth_choice(law, loss, serving, workload)
     if law.draws and not choice.capped:
-        draws = Constants.of_draws(law)
-        losses = np.broadcast_to(goal.loss_under(draws), draws.E.shape)
-        reached = (losses > draws.E)[:, 0]
+        draws, losses, _ = reaching_draws(law, goal)
         N, D = inference_optimal_with_bill(
-            draws.rows(reached),
-            loss=losses[reached],
+            draws,
+            loss=losses,
             bill=lambda size: smooth_bill(size, serving, workload),
             train_price=workload.usd_per_train_flop,
         )

@@ -89,12 +89,7 @@ class Stock:
 
 
 def inference_optimal_with_stock(
-    stock: Stock,
-    *,
-    loss: float,
-    inference_tokens: float,
-    price_ratio: float = FLOPS_RATIO,
-    k: float = 6.0,
+    stock: Stock, *, loss: float, inference_tokens: float
 ) -> Allocation:
     """The cheapest model of a loss over its life when only U tokens are unique.
 
@@ -106,15 +101,13 @@ def inference_optimal_with_stock(
         DataRunsOut: no size and no number of epochs reach the loss.
     """
     contour = contour_above_E(stock.law, loss)
-    plain = inference_optimal(
-        stock.law, loss=loss, inference_tokens=inference_tokens, price_ratio=price_ratio, k=k
-    )
+    plain = inference_optimal(stock.law, loss=loss, inference_tokens=inference_tokens)
     if plain.D <= stock.U:
         return plain
 
     def total(log_N: Array) -> Array:
         N = np.exp(log_N)
-        return np.asarray(N * (stock.tokens(N, loss) + price_ratio * inference_tokens))
+        return np.asarray(N * (stock.tokens(N, loss) + FLOPS_RATIO * inference_tokens))
 
     # With too little data the best N is above N0, but not far: excess parameters fade too.
     scan = np.log(np.geomspace(contour.N_min, 1e3 * contour.N(0.0), 4001))
@@ -128,6 +121,5 @@ def inference_optimal_with_stock(
         )
     edges = scan[max(best - 1, 0)], scan[min(best + 1, scan.size - 1)]
     N = np.exp(zoom_minimum(total, *(np.atleast_1d(edge) for edge in edges)))[0]
-    D = stock.tokens(N, loss)
-    demand = np.asarray(inference_tokens, float)
-    return Allocation(np.asarray(N), D, demand, np.asarray(loss), price_ratio, k)
+    D, demand = stock.tokens(N, loss), np.asarray(inference_tokens, float)
+    return Allocation(np.asarray(N), D, demand, np.asarray(loss))

@@ -14,7 +14,6 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.frontier.allocation import (
-    FLOPS_RATIO,
     Allocation,
     FrontierError,
     compute_optimal,
@@ -121,13 +120,7 @@ class Frontier:
         return quantiles(1 - self.drawn.total / self.drawn_baseline.total, level)
 
 
-def frontier(
-    law: LossLaw,
-    goal: Goal,
-    inference_tokens: ArrayLike,
-    *,
-    price_ratio: float = FLOPS_RATIO,
-) -> Frontier:
+def frontier(law: LossLaw, goal: Goal, inference_tokens: ArrayLike) -> Frontier:
     """The frontier of one goal over several demands, with the law's bootstrap where it has one.
 
     Raises:
@@ -136,24 +129,14 @@ def frontier(
     """
     demand = np.atleast_1d(np.asarray(inference_tokens, float))
     loss = goal.loss_under(law)
-    optimum = inference_optimal(law, loss=loss, inference_tokens=demand, price_ratio=price_ratio)
-    baseline = inference_optimal(law, loss=loss, inference_tokens=0.0, price_ratio=price_ratio)
+    optimum = inference_optimal(law, loss=loss, inference_tokens=demand)
+    baseline = inference_optimal(law, loss=loss, inference_tokens=0.0)
     drawn = drawn_baseline = None
     unreachable = 0.0
     if law.draws:
-        draws = Constants.of_draws(law)
-        losses = np.broadcast_to(goal.loss_under(draws), draws.E.shape)
-        reached = (losses > draws.E)[:, 0]
-        unreachable = float(1 - reached.mean())
-        if not reached.any():
-            contour_above_E(draws, losses)
-        draws, losses = draws.rows(reached), losses[reached]
-        drawn = inference_optimal(
-            draws, loss=losses, inference_tokens=demand, price_ratio=price_ratio
-        )
-        drawn_baseline = inference_optimal(
-            draws, loss=losses, inference_tokens=0.0, price_ratio=price_ratio
-        ).serving(demand)
+        draws, losses, unreachable = reaching_draws(law, goal)
+        drawn = inference_optimal(draws, loss=losses, inference_tokens=demand)
+        drawn_baseline = inference_optimal(draws, loss=losses, inference_tokens=0.0).serving(demand)
     return Frontier(
         law=law,
         loss=float(loss),
@@ -166,6 +149,20 @@ def frontier(
     )
 
 
+def reaching_draws(law: LossLaw, goal: Goal) -> tuple[Constants, Array, float]:
+    """The draws that can reach the goal, the loss of each, and the share that cannot.
+
+    Raises:
+        UnreachableLoss: no draw can.
+    """
+    draws = Constants.of_draws(law)
+    losses = np.broadcast_to(goal.loss_under(draws), draws.E.shape)
+    reached = (losses > draws.E)[:, 0]
+    if not reached.any():
+        contour_above_E(draws, losses)
+    return draws.rows(reached), losses[reached], float(1 - reached.mean())
+
+
 def extrapolated(law: LossLaw, N: ArrayLike, D: ArrayLike) -> NDArray[np.bool_] | None:
     """Whether (6·N·D, D/N) lies outside the law's support; None when it has none."""
     if law.support is None:
@@ -174,9 +171,7 @@ def extrapolated(law: LossLaw, N: ArrayLike, D: ArrayLike) -> NDArray[np.bool_] 
     return np.asarray(~law.support.contains(N, D, 6 * N * D))
 
 
-def spread_over_laws(
-    laws: Sequence[LossLaw], goal: Goal, inference_tokens: float, **prices: float
-) -> pl.DataFrame:
+def spread_over_laws(laws: Sequence[LossLaw], goal: Goal, inference_tokens: float) -> pl.DataFrame:
     """The choice under each law, one row each, for a goal that every law states in its own loss.
 
     A loss has another meaning under another tokenizer, so a goal given as a loss belongs to one
@@ -192,7 +187,7 @@ def spread_over_laws(
         )
     rows = []
     for law in laws:
-        answer = frontier(law.model_copy(update={"draws": {}}), goal, inference_tokens, **prices)
+        answer = frontier(law.model_copy(update={"draws": {}}), goal, inference_tokens)
         optimum = answer.optimum
         rows.append(
             {
@@ -213,29 +208,20 @@ def spread_over_laws(
     return pl.DataFrame(rows)
 
 
-def regret(
-    law: Law,
-    loss: float,
-    *,
-    planned: ArrayLike,
-    true: ArrayLike,
-    price_ratio: float = FLOPS_RATIO,
-) -> Array:
+def regret(law: Law, loss: float, *, planned: ArrayLike, true: ArrayLike) -> Array:
     """Extra lifetime bill when demand differs from the plan, as a fraction.
 
     Returns:
         Shape (true, planned).
     """
     planned, true = np.atleast_1d(planned), np.atleast_1d(true)
-    plan = inference_optimal(law, loss=loss, inference_tokens=planned, price_ratio=price_ratio)
-    best = inference_optimal(law, loss=loss, inference_tokens=true, price_ratio=price_ratio)
+    plan = inference_optimal(law, loss=loss, inference_tokens=planned)
+    best = inference_optimal(law, loss=loss, inference_tokens=true)
     met = plan.serving(np.asarray(true, float)[:, np.newaxis])
     return np.asarray(met.total / best.total[:, np.newaxis] - 1)
 
 
-def least_regret_demand(
-    law: Law, loss: float, low: float, high: float, *, price_ratio: float = FLOPS_RATIO
-) -> float:
+def least_regret_demand(law: Law, loss: float, low: float, high: float) -> float:
     """The demand to plan for when only its bounds are known: the one of least worst regret.
 
     Regret at `low` rises with the plan and regret at `high` falls, so the worst case is least
@@ -245,9 +231,7 @@ def least_regret_demand(
     bounds = np.log([floor, high])
     for _ in range(60):
         middle = bounds.mean()
-        at_low, at_high = regret(
-            law, loss, planned=np.exp(middle), true=[low, high], price_ratio=price_ratio
-        )[:, 0]
+        at_low, at_high = regret(law, loss, planned=np.exp(middle), true=[low, high])[:, 0]
         bounds = (
             np.array([bounds[0], middle]) if at_low > at_high else np.array([middle, bounds[1]])
         )

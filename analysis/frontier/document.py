@@ -8,7 +8,6 @@ import numpy as np
 from analysis.frontier.allocation import Allocation
 from analysis.frontier.answer import Advice, ServedAdvice, StockedAdvice
 from analysis.frontier.decision import Quantity
-from analysis.law import LossLaw
 
 
 def advice_json(advice: Advice) -> dict[str, Any]:
@@ -16,8 +15,9 @@ def advice_json(advice: Advice) -> dict[str, Any]:
     answer = advice.frontier
     optimum, baseline = answer.optimum, answer.compute_optimal
     low, high = advice.demand.bounds
+    draws = len(next(iter(advice.law.draws.values()), ()))
     return {
-        "law": advice.law.model_dump(exclude={"draws"}) | {"draws": _rows(advice.law)},
+        "law": advice.law.model_dump(exclude={"draws"}) | {"draws": draws},
         "goal": {"kind": type(advice.goal).__name__} | asdict(advice.goal),
         "loss": answer.loss,
         "demand": {
@@ -105,7 +105,3 @@ def _serving(served: ServedAdvice | None) -> dict[str, Any] | None:
         "intervals": {name: list(ends) for name, ends in served.intervals.items()} or None,
         "menu": served.menu.to_dicts(),
     }
-
-
-def _rows(law: LossLaw) -> int:
-    return len(next(iter(law.draws.values()), ()))

@@ -18,43 +18,32 @@ from analysis.law import Constants, LossLaw
 from analysis.style import CATEGORIES, MARK, WARN, axis, faded, shades, shorts, styled
 from analysis.words import short
 
+# Demands of the frontier figure: tokens served over compute-optimal training tokens.
+DEMANDS = (0.0, 1.0, 3.0, 10.0)
 
-def frontier_data(
-    law: LossLaw,
-    *,
-    demand_ratios: Sequence[float] = (0.0, 1.0, 3.0, 10.0),
-    budgets: tuple[float, float] | None = None,
-    level: float = 0.8,
-    price_ratio: float = FLOPS_RATIO,
-) -> pl.DataFrame:
-    """The best size for every quality and several demands.
 
-    A quality is named by the least training budget that reaches it; a demand by served tokens
-    over the training tokens of that compute-optimal model, so that one choice of demands fits
-    toy models and large ones.
+def frontier_data(law: LossLaw) -> pl.DataFrame:
+    """The best size for every quality and several demands, with 80 % bootstrap intervals.
 
-    Args:
-        demand_ratios: D_inf/D0, zero for training alone.
-        budgets: range of compute-optimal budgets, FLOPs; three decades around the support, or
-            1e18 to 1e24, when left out.
-        level: of the bootstrap interval; its columns are null without draws.
+    A quality is named by the least training budget that reaches it, from half a decade below the
+    support to one and a half above; a demand by served tokens over the training tokens of that
+    compute-optimal model, so that one choice of demands fits toy models and large ones.
 
     Returns:
-        One row for each demand and budget: demand_ratio, budget_flops, loss, N, D,
+        One row for each of `DEMANDS` and budget; N_low and N_high are null without draws, and
+        extrapolated without a support: demand_ratio, budget_flops, loss, N, D,
         tokens_per_param, train_flops, inference_tokens, saving, N_low, N_high, extrapolated.
     """
-    if budgets is None:
-        low, high = law.support.flops if law.support else (1e19, 1e23)
-        budgets = (low / 10**0.5, high * 10**1.5)
-    C = np.geomspace(*budgets, 61)
+    low, high = law.support.flops if law.support else (1e19, 1e23)
+    C = np.geomspace(low / 10**0.5, high * 10**1.5, 61)
     N0, D0 = compute_optimal(law, C)
     loss = law.loss(N0, D0)
     draws = Constants.of_draws(law) if law.draws else None
     frames = []
-    for ratio in demand_ratios:
+    for ratio in DEMANDS:
         demand = ratio * D0
-        best = inference_optimal(law, loss=loss, inference_tokens=demand, price_ratio=price_ratio)
-        start = inference_optimal(law, loss=loss, inference_tokens=0.0, price_ratio=price_ratio)
+        best = inference_optimal(law, loss=loss, inference_tokens=demand)
+        start = inference_optimal(law, loss=loss, inference_tokens=0.0)
         unknown = np.full(C.size, None, dtype=object)
         N_low, N_high = unknown, unknown
         if draws is not None:
@@ -62,14 +51,13 @@ def frontier_data(
                 draws,
                 loss=draws.loss(*compute_optimal(draws, C)),
                 inference_tokens=demand,
-                price_ratio=price_ratio,
             )
-            N_low, N_high = quantiles(drawn.N, level)
+            N_low, N_high = quantiles(drawn.N, 0.8)
         outside = extrapolated(law, best.N, best.D)
         frames.append(
             pl.DataFrame(
                 {
-                    "demand_ratio": np.full(C.size, float(ratio)),
+                    "demand_ratio": np.full(C.size, ratio),
                     "budget_flops": C,
                     "loss": loss,
                     "N": best.N,
@@ -145,9 +133,7 @@ def _frontier_title(data: pl.DataFrame) -> str:
     )
 
 
-def life_data(
-    law: LossLaw, loss: float, inference_tokens: float, *, price_ratio: float = FLOPS_RATIO
-) -> pl.DataFrame:
+def life_data(law: LossLaw, loss: float, inference_tokens: float) -> pl.DataFrame:
     """The lifetime bill of every size that reaches a loss, for one demand.
 
     Returns:
@@ -157,7 +143,7 @@ def life_data(
     sizes = np.geomspace(float(contour.N_min) * 1.05, float(contour.N(0.0)) * 2.5, 200)
     tokens = contour.tokens(sizes)
     training = 6 * sizes * tokens
-    serving = 6 * price_ratio * sizes * inference_tokens
+    serving = 6 * FLOPS_RATIO * sizes * inference_tokens
     frame = pl.DataFrame(
         {
             "N": sizes,

@@ -32,14 +32,6 @@ def implied_spend_ratio(law: Law, N: ArrayLike, D: ArrayLike) -> Array:
     return elasticity_ratio(law, N, D) - 1
 
 
-def implied_inference_tokens(
-    law: Law, N: ArrayLike, D: ArrayLike, *, price_ratio: float = FLOPS_RATIO
-) -> Array:
-    """Served tokens that make (N, D) the cheapest of its loss; NaN where no demand does."""
-    ratio = implied_spend_ratio(law, N, D)
-    return np.where(ratio >= 0, ratio * np.asarray(D, float) / price_ratio, np.nan)
-
-
 def same_loss_optimum(law: Law, N: ArrayLike, D: ArrayLike) -> tuple[Array, Array]:
     """N and D that reach the loss of (N, D) with the least training."""
     law = Constants.of(law)
@@ -53,16 +45,14 @@ def training_overhead(law: Law, N: ArrayLike, D: ArrayLike) -> Array:
     return np.asarray(np.asarray(N, float) / N0 * (np.asarray(D, float) / D0) - 1)
 
 
-def break_even_tokens(
-    law: Law, N: ArrayLike, D: ArrayLike, *, price_ratio: float = FLOPS_RATIO
-) -> Array:
+def break_even_tokens(law: Law, N: ArrayLike, D: ArrayLike) -> Array:
     """Served tokens after which (N, D) is cheaper than the compute-optimal model of its loss.
 
     Infinite where N is not below the compute-optimal size: it costs more to train and to serve.
     """
     N, D = np.asarray(N, float), np.asarray(D, float)
     N0, D0 = same_loss_optimum(law, N, D)
-    saved_per_token = price_ratio * (N0 - N)
+    saved_per_token = FLOPS_RATIO * (N0 - N)
     pays = saved_per_token > 0
     return np.where(pays, (N * D - N0 * D0) / np.where(pays, saved_per_token, 1.0), np.inf)
 
@@ -86,28 +76,3 @@ def tokens_multiple(law: Law, size_ratio: ArrayLike) -> Array:
             f"same loss. Under this law the size must be above {least:.4g} times the optimum."
         )
     return np.asarray(left ** (-1 / law.beta))
-
-
-def size_overhead(law: Law, size_ratio: ArrayLike) -> Array:
-    """Extra training FLOPs of the same loss at N = size_ratio·N0, as a fraction.
-
-    Raises:
-        TooSmall: at this ratio no amount of data reaches the loss.
-    """
-    return np.asarray(np.asarray(size_ratio, float) * tokens_multiple(law, size_ratio) - 1)
-
-
-def size_break_even(law: Law, size_ratio: ArrayLike, *, price_ratio: float = FLOPS_RATIO) -> Array:
-    """Served tokens over D0 after which N = size_ratio·N0 pays, for ratios below one.
-
-    Raises:
-        FrontierError: some ratio is not below one.
-        TooSmall: at this ratio no amount of data reaches the loss.
-    """
-    k_N = np.asarray(size_ratio, float)
-    if not np.all(k_N < 1):
-        raise FrontierError(
-            f"a model of {np.max(k_N):g} times the compute-optimal size saves nothing when "
-            "served: give a ratio below 1."
-        )
-    return np.asarray(size_overhead(law, k_N) / (price_ratio * (1 - k_N)))

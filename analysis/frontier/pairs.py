@@ -13,6 +13,9 @@ from analysis.frontier.allocation import compute_optimal
 from analysis.frontier.overtraining import tokens_multiple
 from analysis.law import Constants, Law
 
+# Largest relative difference between the predicted losses of a pair of runs.
+_ALIKE = 5e-3
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -25,19 +28,19 @@ class Pair:
     loss: float
 
 
-def equal_loss_pair(law: Law, C: float, *, size_ratio: float = 0.5) -> Pair:
-    """The pair to train: compute-optimal for C, and `size_ratio` times its size.
+def equal_loss_pair(law: Law, C: float) -> Pair:
+    """The pair to train: compute-optimal for C, and half its size.
 
     Raises:
         TooSmall: no amount of data brings the smaller one to the loss.
     """
     N0, D0 = (float(value) for value in compute_optimal(law, C))
-    D = D0 * float(tokens_multiple(law, size_ratio))
-    return Pair(N0, D0, size_ratio * N0, D, float(Constants.of(law).loss(N0, D0)))
+    D = D0 * float(tokens_multiple(law, 0.5))
+    return Pair(N0, D0, 0.5 * N0, D, float(Constants.of(law).loss(N0, D0)))
 
 
 def observed_pairs(
-    law: Law, observations: pl.DataFrame, *, least_ratio: float = 1.8, alike: float = 5e-3
+    law: Law, observations: pl.DataFrame, *, least_ratio: float = 1.8
 ) -> pl.DataFrame:
     """Runs of different size that the law predicts to end alike, the widest pair first.
 
@@ -46,7 +49,6 @@ def observed_pairs(
     Args:
         observations: columns n_params, tokens, val_loss; rows without a loss are skipped.
         least_ratio: of the larger size to the smaller.
-        alike: largest relative difference between the two predicted losses.
 
     Returns:
         N_large, D_large, loss_large, the same for small; miss_loss, the small model's observed
@@ -61,7 +63,7 @@ def observed_pairs(
     constants = Constants.of(law)
     predicted = constants.loss(N, D)
     wide = N[:, np.newaxis] >= least_ratio * N
-    close = np.abs(predicted[:, np.newaxis] / predicted - 1) < alike
+    close = np.abs(predicted[:, np.newaxis] / predicted - 1) < _ALIKE
     large, small = np.nonzero(wide & close)
     miss = (loss[small] - predicted[small]) - (loss[large] - predicted[large])
     # Loss against log D, by a step of 1 % either way.

@@ -11,6 +11,7 @@ idle capacity, mixtures of experts. Divide by occupancy for idle capacity.
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from numpy.typing import ArrayLike
 
 from analysis import published
@@ -79,14 +80,6 @@ class Shape:
     kv_values: Array
 
     @classmethod
-    def of(
-        cls, name: str, n_params: float, n_layers: int, d_model: int, n_kv_heads: int, head_dim: int
-    ) -> "Shape":
-        """The shape of a named model."""
-        values = (n_params, n_layers * d_model, 2 * n_layers * n_kv_heads * head_dim)
-        return cls(name, *(np.asarray(value, float) for value in values))
-
-    @classmethod
     def published(cls, model: str) -> "Shape":
         """The shape of a published model.
 
@@ -94,18 +87,12 @@ class Shape:
             published.UnknownName: no such model.
         """
         table = published.models()
-        row = table.row(
-            table["model"].to_list().index(published.known("model", model, tuple(table["model"]))),
-            named=True,
-        )
-        return cls.of(
-            model,
-            row["n_params"],
-            row["n_layers"],
-            row["d_model"],
-            row["n_kv_heads"],
-            row["head_dim"],
-        )
+        published.known("model", model, tuple(table["model"]))
+        row = table.row(by_predicate=pl.col("model") == model, named=True)
+        width_layers = row["n_layers"] * row["d_model"]
+        kv_values = 2 * row["n_layers"] * row["n_kv_heads"] * row["head_dim"]
+        values = (row["n_params"], width_layers, kv_values)
+        return cls(model, *(np.asarray(value, float) for value in values))
 
     @classmethod
     def llama_like(cls, N: ArrayLike, *, kv_share: float = 1.0) -> "Shape":
@@ -159,11 +146,6 @@ class Serving:
         """Of one GPU."""
         return self.device.memory_bytes * USABLE_MEMORY
 
-    @property
-    def ridge_batch(self) -> float:
-        """Batch above which decoding is bound by arithmetic, cache left out."""
-        return self.device.flops * self.weight_bits / 8 / (2 * self.device.bandwidth)
-
     def memory_bytes(self, shape: Shape) -> Array:
         """Weights, and the cache of a full batch at this context."""
         return np.asarray(
@@ -202,7 +184,7 @@ class Serving:
         """Dollars for one prompt token."""
         return np.asarray(self._usd_per_s * self.prefill_gpu_seconds(shape) / self.prompt)
 
-    def bill(self, shape: Shape, *, prompt_tokens: float, generated_tokens: float) -> Array:
+    def bill(self, shape: Shape, prompt_tokens: float, generated_tokens: float) -> Array:
         """Dollars over the model's life, GPU time bought by the second."""
         return np.asarray(
             prompt_tokens * self.usd_per_prompt_token(shape)

@@ -28,23 +28,17 @@ class Workload:
 
     Attributes:
         train_device: the GPU of the training, at its price.
-        train_mfu: share of its peak that training reaches.
     """
 
     prompt_tokens: float
     generated_tokens: float
     train_device: Device
-    train_mfu: float = TRAIN_MFU
-
-    @property
-    def inference_tokens(self) -> float:
-        """D_inf."""
-        return self.prompt_tokens + self.generated_tokens
 
     @property
     def usd_per_train_flop(self) -> float:
         """Dollars for one training FLOP."""
-        return flop_price(self.train_device, self.train_mfu)
+        device = self.train_device
+        return device.usd_per_hour / (3600 * device.flops * TRAIN_MFU)
 
 
 @dataclass(frozen=True)
@@ -87,27 +81,6 @@ class ServedChoice:
     def saving(self) -> float:
         """Share of the compute-optimal model's lifetime bill that is saved."""
         return 1 - self.total_usd / self.baseline_usd
-
-
-def flop_price(device: Device, utilisation: float) -> float:
-    """Dollars for one FLOP at a share of the device's peak."""
-    return device.usd_per_hour / (3600 * device.flops * utilisation)
-
-
-def flop_price_ratio(
-    *,
-    prompt_tokens: float,
-    generated_tokens: float,
-    usd_per_prompt_flop: float,
-    usd_per_generated_flop: float,
-    usd_per_train_flop: float,
-) -> float:
-    """Price of an inference token over a training token when every token costs 2·N FLOPs.
-
-    The price model of Sardana et al. (2024, eq. 5), in which one scalar carries all prices.
-    """
-    served = prompt_tokens * usd_per_prompt_flop + generated_tokens * usd_per_generated_flop
-    return 2 * served / ((prompt_tokens + generated_tokens) * 6 * usd_per_train_flop)
 
 
 def smooth_choice(
@@ -164,11 +137,8 @@ def smooth_bill(
     N: ArrayLike, serving: Serving, workload: Workload, *, kv_share: float = 1.0
 ) -> Array:
     """Lifetime serving bill in dollars of LLaMA-like models of N parameters."""
-    return serving.bill(
-        Shape.llama_like(N, kv_share=kv_share),
-        prompt_tokens=workload.prompt_tokens,
-        generated_tokens=workload.generated_tokens,
-    )
+    shape = Shape.llama_like(N, kv_share=kv_share)
+    return serving.bill(shape, workload.prompt_tokens, workload.generated_tokens)
 
 
 def general_condition_residual(law: Law, choice: ServedChoice) -> float:
@@ -263,13 +233,7 @@ def _rented(
     shape: Shape, serving: Serving, workload: Workload, days: float | None
 ) -> tuple[float, int]:
     """Serving bill and GPUs held at once."""
-    bill = float(
-        serving.bill(
-            shape,
-            prompt_tokens=workload.prompt_tokens,
-            generated_tokens=workload.generated_tokens,
-        )
-    )
+    bill = float(serving.bill(shape, workload.prompt_tokens, workload.generated_tokens))
     gpus = int(serving.gpus_needed(shape))
     if days is None:
         return bill, gpus

@@ -19,8 +19,10 @@ from analysis.frontier.overtraining import (
     same_loss_optimum,
     training_overhead,
 )
-from analysis.law import Array, Constants, LossLaw
+from analysis.law import Array, Constants, Law, LossLaw
 
+# What a law says of a model, with an interval where it has draws.
+QUANTITIES = ("spend_ratio", "implied_inference_tokens", "break_even_tokens", "training_overhead")
 SCHEMA = {
     "model": pl.String,
     "family": pl.String,
@@ -35,16 +37,7 @@ SCHEMA = {
     "training_overhead": pl.Float64,
     "extrapolated": pl.Boolean,
     "draws": pl.Int64,
-} | {
-    f"{quantity}_{end}": pl.Float64
-    for quantity in (
-        "spend_ratio",
-        "implied_inference_tokens",
-        "break_even_tokens",
-        "training_overhead",
-    )
-    for end in ("low", "high")
-}
+} | {f"{name}_{end}": pl.Float64 for name in QUANTITIES for end in ("low", "high")}
 
 
 def retrodict(
@@ -52,7 +45,6 @@ def retrodict(
     models: pl.DataFrame | None = None,
     *,
     level: float = 0.8,
-    price_ratio: float = FLOPS_RATIO,
 ) -> pl.DataFrame:
     """One row for each model and law, with the law's bootstrap interval where it has draws.
 
@@ -69,40 +61,28 @@ def retrodict(
     named = models.select("model", "family", pl.col("n_params", "tokens").cast(pl.Float64))
     frames = []
     for law in laws:
-        ratio = implied_spend_ratio(law, N, D)
         N0, D0 = same_loss_optimum(law, N, D)
-        columns: dict[str, Array] = {
-            "compute_optimal_N": N0,
-            "compute_optimal_D": D0,
-            "spend_ratio": ratio,
-            "implied_inference_tokens": _tokens(ratio, D, price_ratio),
-            "break_even_tokens": _finite(break_even_tokens(law, N, D, price_ratio=price_ratio)),
-            "training_overhead": training_overhead(law, N, D),
-        }
+        columns = {"compute_optimal_N": N0, "compute_optimal_D": D0}
+        columns |= _with_tokens(_judged(law, N, D), D)
         outside = extrapolated(law, N, D)
         if outside is not None:
             columns["extrapolated"] = outside.astype(float)
         if law.draws:
-            columns |= _intervals(law, N, D, level, price_ratio)
+            draws = Constants.of_draws(law)
+            columns["draws"] = np.full(N.shape, float(draws.E.size))
+            ends = {name: quantiles(drawn, level) for name, drawn in _judged(draws, N, D).items()}
+            for place, end in enumerate(("low", "high")):
+                side = _with_tokens({name: pair[place] for name, pair in ends.items()}, D)
+                columns |= {f"{name}_{end}": values for name, values in side.items()}
         frames.append(named.with_columns(pl.lit(law.name).alias("law"), **_series(columns)))
-    return pl.concat(
-        [
-            frame.with_columns(
-                pl.lit(None, dtype).alias(name)
-                for name, dtype in SCHEMA.items()
-                if name not in frame.columns
-            ).select(*SCHEMA)
-            for frame in frames
-        ]
-    )
+    return pl.concat([pl.DataFrame(schema=SCHEMA), *frames], how="diagonal")
 
 
 def range_over_laws(rows: pl.DataFrame) -> pl.DataFrame:
     """Least and most over the laws for each model; null where any law gives none."""
-    quantities = ("spend_ratio", "implied_inference_tokens", "break_even_tokens")
     return rows.group_by("model", maintain_order=True).agg(
         expression
-        for name in (*quantities, "training_overhead")
+        for name in QUANTITIES
         for expression in (
             pl.when(pl.col(name).null_count() == 0).then(pl.col(name).min()).alias(f"{name}_least"),
             pl.col(name).max().alias(f"{name}_most"),
@@ -111,32 +91,22 @@ def range_over_laws(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _intervals(
-    law: LossLaw, N: Array, D: Array, level: float, price_ratio: float
-) -> dict[str, Array]:
-    draws = Constants.of_draws(law)
-    ratio = quantiles(implied_spend_ratio(draws, N, D), level)
-    even = quantiles(break_even_tokens(draws, N, D, price_ratio=price_ratio), level)
-    overhead = quantiles(training_overhead(draws, N, D), level)
-    columns: dict[str, Array] = {"draws": np.full(N.shape, float(draws.E.size))}
-    for end, at_ratio, at_even, at_overhead in zip(
-        ("low", "high"), ratio, even, overhead, strict=True
-    ):
-        columns |= {
-            f"spend_ratio_{end}": at_ratio,
-            f"implied_inference_tokens_{end}": _tokens(at_ratio, D, price_ratio),
-            f"break_even_tokens_{end}": _finite(at_even),
-            f"training_overhead_{end}": at_overhead,
-        }
-    return columns
+def _judged(law: Law, N: Array, D: Array) -> dict[str, Array]:
+    """What a law, or each draw, says of models in terms that do not depend on a demand."""
+    return {
+        "spend_ratio": implied_spend_ratio(law, N, D),
+        "break_even_tokens": break_even_tokens(law, N, D),
+        "training_overhead": training_overhead(law, N, D),
+    }
 
 
-def _tokens(ratio: Array, D: Array, price_ratio: float) -> Array:
-    return np.where(ratio >= 0, ratio * D / price_ratio, np.nan)
-
-
-def _finite(values: Array) -> Array:
-    return np.where(np.isfinite(values), values, np.nan)
+def _with_tokens(judged: dict[str, Array], D: Array) -> dict[str, Array]:
+    """The same with the served tokens that make the ratio; NaN where no demand makes or pays it."""
+    ratio, even = judged["spend_ratio"], judged["break_even_tokens"]
+    return judged | {
+        "implied_inference_tokens": np.where(ratio >= 0, ratio * D / FLOPS_RATIO, np.nan),
+        "break_even_tokens": np.where(np.isfinite(even), even, np.nan),
+    }
 
 
 def _series(columns: dict[str, Array]) -> dict[str, pl.Series]:

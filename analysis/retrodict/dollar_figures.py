@@ -90,7 +90,7 @@ def draw_serving(data: pl.DataFrame) -> go.Figure:
     )
 
 
-def results_data(device: Device, *, batch: int = 8, context: float = 1024) -> pl.DataFrame:
+def results_data(device: Device) -> pl.DataFrame:
     """Scores by task family against what a model cost to train and costs to serve.
 
     A model enters a family when it has all of its benchmarks and its training tokens are known.
@@ -98,7 +98,7 @@ def results_data(device: Device, *, batch: int = 8, context: float = 1024) -> pl
     Returns:
         task, model, family, score, train_flops, usd_per_million.
     """
-    serving = Serving(device, batch=batch, context=context)
+    serving = Serving(device)
     models = published.models().with_columns(
         (6.0 * pl.col("n_params") * pl.col("tokens")).alias("train_flops")
     )
@@ -135,15 +135,15 @@ def results_data(device: Device, *, batch: int = 8, context: float = 1024) -> pl
     return pl.concat(frames)
 
 
-def price_of_a_point(data: pl.DataFrame, family: str = "LLaMA") -> pl.DataFrame:
-    """Extra cost of one more point of score, from a log-linear fit over one family's sizes.
+def price_of_a_point(data: pl.DataFrame) -> pl.DataFrame:
+    """Extra cost of one more point of score, from a log-linear fit over LLaMA's sizes.
 
     Returns:
         task, more_training, more_serving: fractions of the cost.
     """
     rows = []
     for task in data["task"].unique(maintain_order=True):
-        line = data.filter((pl.col("task") == task) & (pl.col("family") == family))
+        line = data.filter((pl.col("task") == task) & (pl.col("family") == "LLaMA"))
         costs = {}
         for name, column in (("more_training", "train_flops"), ("more_serving", "usd_per_million")):
             slope = np.polyfit(np.log(line[column].to_numpy()), line["score"].to_numpy(), 1)[0]

@@ -1,6 +1,5 @@
 """Figures of the retrodiction: the implied bill, and the contour of one model's quality."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -66,7 +65,7 @@ def draw_bill(data: pl.DataFrame) -> go.Figure:
                 "color": colours if drawn else SOFT,
                 "line": {"width": 1.6, "color": colours if drawn else SOFT},
             },
-            error_x=_bars(line, colours) if drawn else None,
+            error_x=_bars(line) if drawn else None,
             text=[_demands(row) for row in line.iter_rows(named=True)],
             hovertemplate=(
                 "<b>%{y}</b> under " + words + "<br>inference bill %{x:.2f} × training bill"
@@ -93,7 +92,7 @@ def _demands(row: dict[str, Any]) -> str:
     )
 
 
-def _bars(line: pl.DataFrame, colours: Sequence[str]) -> dict[str, object]:
+def _bars(line: pl.DataFrame) -> dict[str, object]:
     return {
         "type": "data",
         "symmetric": False,

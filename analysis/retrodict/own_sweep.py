@@ -13,7 +13,7 @@ from analysis.frontier.allocation import (
     compute_optimal_counted,
     inference_optimal,
 )
-from analysis.frontier.figures import draw_frontier, frontier_data
+from analysis.frontier.figures import DEMANDS, draw_frontier, frontier_data
 from analysis.frontier.pairs import equal_loss_pair, observed_pairs
 from analysis.law import Array, LossLaw
 from analysis.page import Page
@@ -39,12 +39,11 @@ def add_own_sweep(page: Page, own: OwnSweep | None) -> None:
         )
         return
     law = own.law
-    data = frontier_data(law)
     page.text(
         f"Sweep {own.name}: {own.observations.height} observations, {formula(law)} ({law.form}). "
         f"{frontier_counts(law)}"
     )
-    page.figure(draw_frontier(data), name="own")
+    page.figure(draw_frontier(frontier_data(law)), name="own")
     if law.support is not None:
         low, high = law.support.flops
         page.text(
@@ -56,7 +55,7 @@ def add_own_sweep(page: Page, own: OwnSweep | None) -> None:
     C = law.support.flops[1] if law.support else 1e21
     N0, D0 = (float(value) for value in compute_optimal(law, C))
     table = []
-    for ratio in (0.0, 1.0, 3.0, 10.0):
+    for ratio in DEMANDS:
         best = inference_optimal(law, loss=float(law.loss(N0, D0)), inference_tokens=ratio * D0)
         compute_optimal_bill = 6 * N0 * D0 + 2 * N0 * ratio * D0
         table.append(

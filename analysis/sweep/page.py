@@ -14,9 +14,6 @@ from analysis.page import Page
 from analysis.sweep.answer import Findings, isoflop_sentence, law_sentence, ratio
 from analysis.words import COUNTS, FLOPS, between, flops, short
 
-# Demands of the frontier figure: tokens served over compute-optimal training tokens.
-DEMANDS = (0.0, 1.0, 3.0, 10.0)
-
 
 def sweep_page(
     name: str, findings: Findings, curves: pl.DataFrame, *, facts: Sequence[str]
@@ -155,8 +152,7 @@ def _frontier(page: Page, group: GroupFit) -> None:
             role="warn",
         )
         return
-    data = frontier_data(group.fit.law, demand_ratios=DEMANDS)
-    page.figure(draw_frontier(data), name="frontier", height=520)
+    page.figure(draw_frontier(frontier_data(group.fit.law)), name="frontier", height=520)
 
 
 def _observations(page: Page, frame: pl.DataFrame) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,7 +20,7 @@ _SPELLINGS = {
     "batch_tokens": ("batch", "batch_size", "batch_size_tokens", "tokens_per_batch", "bs"),
 }
 # Budgets within this factor are one budget, rounded to whole steps of different batches.
-_SAME_BUDGET = 1.05
+SAME_BUDGET = 1.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +46,6 @@ class LrFit:
     refusals: tuple[str, ...]
     advice: tuple[str, ...]
     level: float
-
-    def as_json(self) -> dict[str, Any]:
-        """The laws and the optima they were fitted through."""
-        return {
-            "lr": self.lr.as_json(("coef", "exponent_N", "exponent_D")),
-            "batch": self.batch.as_json(("coef", "exponent_D")),
-            "recipe": {
-                "lr": self.recipe_lr.as_json(("coef", "exponent_N", "exponent_D")),
-                "batch": self.recipe_batch.as_json(("coef", "exponent_D")),
-                "published": {name: known.words for name, known in published_exponents().items()},
-            },
-            "level": self.level,
-            "optima": [_optimum_json(point) for point in self.points],
-            "support": self.support(),
-            "refusals": list(self.refusals),
-            "advice": list(self.advice),
-        }
-
-    def support(self) -> dict[str, list[float]]:
-        """Ranges of N and D that the laws were fitted on."""
-        sizes = {"N": [p.N for p in self.points], "D": [p.D for p in self.points]}
-        return {name: [min(values), max(values)] for name, values in sizes.items() if values}
 
 
 def read_lr_table(path: Path, *, mapping: Mapping[str, str] | None = None) -> pl.DataFrame:
@@ -102,7 +79,6 @@ def fit_lr(
     *,
     ranges: Mapping[int, Sequence[Axis]] | None = None,
     level: float = 0.9,
-    seed: int = 0,
 ) -> LrFit:
     """Surfaces for every size and budget, and the laws through their minima.
 
@@ -123,7 +99,7 @@ def fit_lr(
     alike: dict[tuple[tuple[str, ...], int], list[tuple[float, list[pl.DataFrame], Trials]]] = {}
     for (N,), rows in used.group_by("n_params", maintain_order=True):
         axes = _axes(rows, (ranges or {}).get(int(N)))
-        for budgets in _together(rows, [axis.name for axis in axes]):
+        for budgets in _tried_alike(rows, [axis.name for axis in axes]):
             trials = _trials(budgets, axes)
             try:
                 check_trials(trials)
@@ -134,7 +110,7 @@ def fit_lr(
             alike.setdefault(key, []).append((float(N), budgets, trials))
     points: list[TunedPoint] = []
     for number, group in enumerate(alike.values()):
-        fitted = fit_surfaces([trials for *_, trials in group], level=level, seed=(seed, number))
+        fitted = fit_surfaces([trials for *_, trials in group], level=level, seed=(0, number))
         for (N, budgets, _), surfaces in zip(group, fitted, strict=True):
             points += [
                 TunedPoint(N, float(part["budget"][0]), surface)
@@ -178,7 +154,7 @@ def _with_budgets(frame: pl.DataFrame) -> pl.DataFrame:
     parts = []
     for rows in frame.sort("n_params", "tokens").partition_by("n_params", maintain_order=True):
         logs = np.log(rows["tokens"].to_numpy().astype(float))
-        group = np.concatenate([[0], np.cumsum(np.diff(logs) > np.log(_SAME_BUDGET))])
+        group = np.concatenate([[0], np.cumsum(np.diff(logs) > np.log(SAME_BUDGET))])
         parts.append(rows.with_columns(pl.Series("group", group)))
     if not parts:
         raise TableError("the table has no finished trial.")
@@ -200,7 +176,7 @@ def _axes(rows: pl.DataFrame, ranges: Sequence[Axis] | None) -> list[Axis]:
     return axes
 
 
-def _together(rows: pl.DataFrame, names: Sequence[str]) -> list[list[pl.DataFrame]]:
+def _tried_alike(rows: pl.DataFrame, names: Sequence[str]) -> list[list[pl.DataFrame]]:
     """Budgets of one size; those tried at the same points in one group, whose noise is shared."""
     budgets = [part.sort(names) for part in rows.partition_by("budget", maintain_order=True)]
     first = budgets[0].select(names)
@@ -234,24 +210,3 @@ def _widen(points: Sequence[TunedPoint]) -> list[str]:
 
 def _capital(reasons: Sequence[str]) -> list[str]:
     return [f"{reason[0].upper()}{reason[1:]}." for reason in reasons]
-
-
-def _optimum_json(point: TunedPoint) -> dict[str, Any]:
-    surface = point.surface
-    return {
-        "N": point.N,
-        "D": point.D,
-        "loss": surface.loss,
-        "noise": surface.noise,
-        "trials": len(surface.rows),
-        "axes": [axis.name for axis in surface.axes],
-        "curvature": surface.curvature.tolist(),
-        **{
-            name: {
-                "value": optimum.value,
-                "interval": [optimum.low, optimum.high],
-                "edge": optimum.edge,
-            }
-            for name, optimum in surface.optima.items()
-        },
-    }

@@ -8,7 +8,7 @@ import polars as pl
 from plotly.subplots import make_subplots
 
 from analysis.style import CATEGORIES, INK, WARN, axis, shorts, styled
-from analysis.tuning.answer import LrFit
+from analysis.tuning.answer import SAME_BUDGET, LrFit
 from analysis.tuning.law import TunedPoint
 from analysis.words import short
 
@@ -76,8 +76,9 @@ def draw_surface(point: TunedPoint, trials: pl.DataFrame) -> go.Figure:
     axes = {axis.name: axis for axis in surface.axes}
     bars = {}
     for letter, name, optimum in (("x", "lr", lr), ("y", "batch_tokens", batch)):
-        low = axes[name].low if optimum.low is None else optimum.low
-        high = axes[name].high if optimum.high is None else optimum.high
+        low, high = optimum.interval
+        low = axes[name].low if low is None else low
+        high = axes[name].high if high is None else high
         bars["error_" + letter] = {
             "type": "data", "symmetric": False, "color": WARN,
             "array": [max(high - optimum.value, 0)], "arrayminus": [max(optimum.value - low, 0)],
@@ -104,9 +105,10 @@ def law_data(fit: LrFit) -> pl.DataFrame:
         for point in fit.points:
             optimum = point.surface.optima.get(quantity)
             if optimum is not None:
+                low, high = optimum.interval
                 rows.append(
                     {"quantity": quantity, "kind": "minimum", "N": point.N, "D": point.D,
-                     "value": optimum.value, "low": optimum.low, "high": optimum.high}
+                     "value": optimum.value, "low": low, "high": high}
                 )  # fmt: skip
         for D in budgets if law.coef is not None else ():
             for N in line:
@@ -186,6 +188,6 @@ def _same_but_rounded(budgets: list[float]) -> dict[float, int]:
     numbers: dict[float, int] = {}
     number, last = -1, 0.0
     for D in budgets:
-        number += last * 1.05 < D
+        number += last * SAME_BUDGET < D
         numbers[D], last = number, D
     return numbers

@@ -99,7 +99,7 @@ def _surfaces(page: Page, fit: LrFit) -> None:
 
 
 def _interval(optimum: Optimum) -> str:
-    low, high = optimum.low, optimum.high
+    low, high = optimum.interval
     if low is None:
         return "not bounded" if high is None else f"up to {short(high)}"
     return f"from {short(low)}" if high is None else between(low, high)
@@ -150,7 +150,7 @@ def _law_words(law: TunedLaw, level: float) -> str:
         return f"not identified ({law.reasons[0] if law.reasons else 'no minimum'})"
     words = f"{law.coef:.4g}"
     for name, value in (("N", law.exponent_N), ("D", law.exponent_D)):
-        if value is not None:
-            low, high = law.intervals[f"exponent_{name}"]
-            words += f" · {name}^{value:.3f} [{low:.2f}, {high:.2f}, {level:.0%}]"
+        interval = law.intervals.get(f"exponent_{name}")
+        if interval is not None:
+            words += f" · {name}^{value:.3f} [{interval[0]:.2f}, {interval[1]:.2f}, {level:.0%}]"
     return words

@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 
+from analysis.law import Array
 from analysis.tuning.study_law import StudyLaw, StudyRange, SurfaceOptimum
-from analysis.tuning.surface import Array
 
 # N or D within this factor of a law's range counts as inside it.
 NEAR = 1.2

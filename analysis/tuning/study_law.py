@@ -1,4 +1,4 @@
-"""The laws of a finished study as its `law.json` holds them."""
+"""The document of fitted laws, and a study's, which its `law.json` holds."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,9 @@ from pydantic import ValidationError
 
 from analysis.law import Frozen
 from analysis.tuning.answer import LrFit
+from analysis.tuning.law import PowerLaw, TunedPoint
+from analysis.tuning.rules import published_exponents
+from analysis.tuning.surface import Optimum
 
 Range = tuple[float, float]
 
@@ -16,37 +19,12 @@ class StudyLawError(ValueError):
     """A study's law.json cannot be used; the message names the study and the remedy."""
 
 
-class PowerLaw(Frozen):
-    """coef · N^exponent_N · D^exponent_D; None where the trials do not identify a constant."""
-
-    coef: float | None
-    exponent_N: float | None = None
-    exponent_D: float | None
-    intervals: dict[str, Range | None]
-    points: int
-    reasons: tuple[str, ...]
-
-    def at(self, N: float, D: float) -> float | None:
-        """The value at N and D; None without a coefficient."""
-        if self.coef is None:
-            return None
-        return float(self.coef * N ** (self.exponent_N or 0.0) * D ** (self.exponent_D or 0.0))
-
-
 class Recipe(Frozen):
     """The laws of the trials and published exponents together; what a sweep trains by."""
 
     lr: PowerLaw
     batch: PowerLaw
     published: dict[str, str]
-
-
-class AxisOptimum(Frozen):
-    """The best value of one searched parameter; an interval's end is None where open."""
-
-    value: float
-    interval: tuple[float | None, float | None]
-    edge: str | None
 
 
 class SurfaceOptimum(Frozen):
@@ -59,11 +37,26 @@ class SurfaceOptimum(Frozen):
     trials: int
     axes: tuple[str, ...] = ()
     curvature: tuple[tuple[float, ...], ...] = ()
-    lr: AxisOptimum | None = None
-    batch_tokens: AxisOptimum | None = None
-    warmup_fraction: AxisOptimum | None = None
-    beta2_gap: AxisOptimum | None = None
-    weight_decay: AxisOptimum | None = None
+    lr: Optimum | None = None
+    batch_tokens: Optimum | None = None
+    warmup_fraction: Optimum | None = None
+    beta2_gap: Optimum | None = None
+    weight_decay: Optimum | None = None
+
+    @classmethod
+    def of(cls, point: TunedPoint) -> Self:
+        """The minimum of the surface of one size and budget."""
+        surface = point.surface
+        return cls(
+            N=point.N,
+            D=point.D,
+            loss=surface.loss,
+            noise=surface.noise,
+            trials=len(surface.rows),
+            axes=tuple(axis.name for axis in surface.axes),
+            curvature=surface.curvature.tolist(),
+            **surface.optima,
+        )
 
 
 class StudyRange(Frozen):
@@ -73,16 +66,13 @@ class StudyRange(Frozen):
     D: Range
 
 
-class StudyLaw(Frozen):
-    """A study's laws, the minima behind them, and the corpus they hold for.
+class FittedLaws(Frozen):
+    """The laws of a fit and the minima behind them.
 
     Attributes:
-        data: digest of the corpus.
         recipe: None in files written before recipes started from published exponents.
     """
 
-    study: str
-    data: str
     lr: PowerLaw
     batch: PowerLaw
     recipe: Recipe | None = None
@@ -93,9 +83,36 @@ class StudyLaw(Frozen):
     advice: tuple[str, ...]
 
     @classmethod
-    def of(cls, study: str, data: str, fit: LrFit) -> Self:
-        """The laws of a fit."""
-        return cls.model_validate({"study": study, "data": data, **fit.as_json()})
+    def of(cls, fit: LrFit, **study: str) -> Self:
+        """The laws of a fit, and what else a study knows."""
+        sizes, budgets = [point.N for point in fit.points], [point.D for point in fit.points]
+        published = {name: known.words for name, known in published_exponents().items()}
+        laws = {
+            "lr": fit.lr,
+            "batch": fit.batch,
+            "recipe": Recipe(lr=fit.recipe_lr, batch=fit.recipe_batch, published=published),
+            "level": fit.level,
+            "optima": [SurfaceOptimum.of(point) for point in fit.points],
+            "support": {"N": (min(sizes), max(sizes)), "D": (min(budgets), max(budgets))},
+            "refusals": fit.refusals,
+            "advice": fit.advice,
+        }
+        return cls.model_validate(laws | study)
+
+    def document(self) -> dict[str, Any]:
+        """Plain data: what --json prints."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class StudyLaw(FittedLaws):
+    """A study's laws and the corpus they hold for.
+
+    Attributes:
+        data: digest of the corpus.
+    """
+
+    study: str
+    data: str
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -119,7 +136,7 @@ class StudyLaw(Frozen):
 
     def document(self) -> dict[str, Any]:
         """Plain data: what `isoflop tune --json` prints and `law.json` holds."""
-        return self.model_dump(mode="json", exclude_unset=True)
+        return {"study": self.study, "data": self.data, **super().document()}
 
     def text(self) -> str:
         """The content of law.json; floats keep every digit."""

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import f as fisher
 
-Array = NDArray[np.float64]
+from analysis.law import Array, Frozen, central
+
 # Trials within this share of the lowest loss are near enough for a quadratic: 0.1 nats, on the
 # demo's corpus a factor three to five in learning rate (docs/benchmarks/demo_lr_scan.md).
 WITHIN = 0.03
@@ -39,19 +40,17 @@ class Axis:
     high: float
 
 
-@dataclass(frozen=True, slots=True)
-class Optimum:
+class Optimum(Frozen):
     """The minimum of the loss along one axis.
 
     Attributes:
         value: the minimum within the searched range.
-        low, high: ends of the interval; None where the trials do not bound it within the range.
+        interval: an end is None where the trials do not bound it within the range.
         edge: `low` or `high` when the minimum lies at that end, so that the range must be widened.
     """
 
     value: float
-    low: float | None
-    high: float | None
+    interval: tuple[float | None, float | None]
     edge: str | None
 
 
@@ -100,11 +99,12 @@ class Surface:
     def lost(self, logs: Array) -> tuple[float, tuple[float, float]]:
         """Loss above the minimum at one point given by its logs (d,), with its interval."""
         row = _design((logs - self.centre)[None])[0]
-        here = self.coef_draws @ row
-        best = np.einsum("np,np->n", _design(self.minimum_draws - self.centre), self.coef_draws)
-        low, high = np.quantile(here - best, _tails(self.level))
+        at_point = self.coef_draws @ row
+        minima = _design(self.minimum_draws - self.centre)
+        at_minimum = np.einsum("np,np->n", minima, self.coef_draws)
+        low, high = central(at_point - at_minimum, self.level)
         value = float(self.at(logs[None])[0] - self.loss)
-        return max(value, 0.0), (max(float(low), 0.0), max(float(high), 0.0))
+        return max(value, 0.0), (max(low, 0.0), max(high, 0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def fit_surfaces(
     level: float = 0.9,
     within: float = WITHIN,
     draws: int = _DRAWS,
-    seed: int | tuple[int, ...] = 0,
+    seed: tuple[int, ...] = (0,),
 ) -> list[list[Surface]]:
     """Surfaces of model sizes that were searched alike: one for each size and budget.
 
@@ -150,8 +150,7 @@ def fit_surfaces(
     near = [_near(trials, within) for trials in sizes]
     if len(near) == 1 or _alike(near):
         return _fit(near, level, draws, seed)
-    own = seed if isinstance(seed, tuple) else (seed,)
-    return [_fit([part], level, draws, (*own, place))[0] for place, part in enumerate(near)]
+    return [_fit([part], level, draws, (*seed, place))[0] for place, part in enumerate(near)]
 
 
 def check_trials(trials: Trials) -> None:
@@ -172,7 +171,7 @@ class _Near:
 
 def _near(trials: Trials, within: float) -> _Near:
     if not trials.axes or trials.axes[0].name != "lr":
-        raise SurfaceError("every trial has the same learning rate.")
+        raise SurfaceError("every trial has the same learning rate: try several.")
     logs = np.log(np.asarray(trials.points, float))
     losses = np.asarray(trials.losses, float)
     rows = near_minimum(losses, _columns(len(trials.axes)), within)
@@ -226,7 +225,7 @@ def _squares(design: Array, losses: Array) -> float:
 
 
 def _fit(
-    near: Sequence[_Near], level: float, draws: int, seed: int | tuple[int, ...]
+    near: Sequence[_Near], level: float, draws: int, seed: tuple[int, ...]
 ) -> list[list[Surface]]:
     design, losses = _joint(near), np.concatenate([part.losses for part in near])
     n, p = design.shape
@@ -301,7 +300,7 @@ def _draw(
     covariance: Array,
     free: int,
     draws: int,
-    seed: int | tuple[int, ...],
+    seed: tuple[int, ...],
 ) -> Array:
     rng = np.random.default_rng(seed)
     left = np.linalg.cholesky(unscaled)
@@ -371,17 +370,14 @@ def _line(slope: Array, square: Array, low: float, high: float) -> Array:
 def _optimum(
     minimum: float, minima: Array, low: float, high: float, centre: float, level: float
 ) -> Optimum:
-    ends: list[float | None] = []
-    for quantile, end in zip(np.quantile(minima, _tails(level)), (low, high), strict=True):
-        open_end = abs(quantile - end) < _AT_EDGE
-        ends.append(None if open_end else float(np.exp(quantile + centre)))
+    low_end, high_end = (
+        None if abs(draw - end) < _AT_EDGE else float(np.exp(draw + centre))
+        for draw, end in zip(central(minima, level), (low, high), strict=True)
+    )
     edge = None
     if minimum - low < _AT_EDGE:
         edge = "low"
     elif high - minimum < _AT_EDGE:
         edge = "high"
-    return Optimum(float(np.exp(minimum + centre)), ends[0], ends[1], edge)
-
-
-def _tails(level: float) -> list[float]:
-    return [(1 - level) / 2, (1 + level) / 2]
+    value = float(np.exp(minimum + centre))
+    return Optimum(value=value, interval=(low_end, high_end), edge=edge)

@@ -73,14 +73,7 @@ def frontier(
             goal,
             demand,
             serving=_serving(
-                gpu,
-                price,
-                demand,
-                gpus=gpus,
-                batch=batch,
-                context=context,
-                bits=bits,
-                days=days,
+                gpu, price, demand, gpus=gpus, batch=batch, context=context, bits=bits, days=days
             ),
             days=days,
             unique_tokens=unique_tokens,
@@ -174,11 +167,8 @@ def _fitted(group: dict[str, Any], name: str) -> dict[str, Any]:
 def _goal(loss: float | None, flops: float | None, like: str | None) -> "Goal":
     from analysis.frontier.decision import AtBudget, AtLoss, Like
 
-    given = [
-        name
-        for name, value in (("--loss", loss), ("--flops", flops), ("--like", like))
-        if value is not None
-    ]
+    goals = {"--loss": loss, "--flops": flops, "--like": like}
+    given = [option for option, value in goals.items() if value is not None]
     if len(given) != 1:
         fail(
             "say what quality you want with one of --loss L, --flops C or --like N,D"
@@ -231,8 +221,7 @@ def _serving(
 
 def _interval(option: str, text: str) -> tuple[float, float]:
     low, colon, high = text.partition(":")
-    bounds = _number(option, low), _number(option, high if colon else low)
-    return bounds
+    return _number(option, low), _number(option, high if colon else low)
 
 
 def _number(option: str, text: str) -> float:
@@ -257,16 +246,17 @@ def _experiment(name: str) -> "OwnSweep":
     sweeps = open_to_read().sweeps
     law, table = sweeps / name / "law.json", sweeps / name / "observations.parquet"
     if not (law.is_file() and table.is_file()):
-        there = sorted(found.parent.name for found in sweeps.glob("*/law.json"))
+        fitted = sorted(path.parent.name for path in sweeps.glob("*/law.json"))
         fail(
             f"sweep {name} has no law in {sweeps}. "
-            + (f"Sweeps with one: {', '.join(there)}." if there else "No sweep has one yet.")
+            + (f"Sweeps with one: {', '.join(fitted)}." if fitted else "No sweep has one yet.")
         )
     return OwnSweep(name, LossLaw.load(law), pl.read_parquet(table))
 
 
 def _nested(row: dict[str, Any]) -> dict[str, Any]:
     """A row with its intervals as pairs; null where the law has no bootstrap."""
-    names = ("spend_ratio", "implied_inference_tokens", "break_even_tokens", "training_overhead")
-    pairs = {name: [row.pop(f"{name}_low"), row.pop(f"{name}_high")] for name in names}
+    from analysis.retrodict.answer import QUANTITIES
+
+    pairs = {name: [row.pop(f"{name}_low"), row.pop(f"{name}_high")] for name in QUANTITIES}
     return row | {"intervals": pairs if row["draws"] else None}

@@ -30,7 +30,9 @@ def print_advice(advice: Advice) -> None:
     answer = advice.frontier
     title = f"{advice.law.name}: loss {answer.loss:.4f}, {short(advice.planned)} tokens served"
     table(title, *choice_table(advice))
-    print(f"\nSaves {answer.saving.item():.1%} of the lifetime bill{_saving_interval(advice)}.")
+    ends = answer.saving_interval(advice.level)
+    interval = f" [{ends[0].item():.1%}, {ends[1].item():.1%}]" if ends else ""
+    print(f"\nSaves {answer.saving.item():.1%} of the lifetime bill{interval}.")
     print(frontier_counts(advice.law))
     low, high = advice.demand.bounds
     if high > 0:
@@ -52,25 +54,21 @@ def print_advice(advice: Advice) -> None:
     if rules := rule_rows(advice):
         without_source = [row[:3] for row in rules]
         table("\nTraining alone, by other rules", RULE_HEADER[:3], without_source)
-    _print_regret(advice)
+    demands = advice.regret_demands
+    if len(demands) > 1:
+        table(
+            "\nExtra lifetime FLOPs when demand differs from the plan",
+            ("true \\ planned", *map(short, demands)),
+            [
+                (short(true), *(f"{extra:.1%}" for extra in row))
+                for true, row in zip(demands, advice.regret, strict=True)
+            ],
+        )
     if sentence := stock_sentence(advice):
         print(f"\n{fill(sentence, _WIDE)}")
     if advice.served is not None:
         print(f"\n{fill(served_sentences(advice.served), _WIDE)}")
         table("\nPublished shapes for the same loss", MENU_HEADER, menu_rows(advice.served))
-
-
-def _print_regret(advice: Advice) -> None:
-    if len(advice.regret_demands) == 1:
-        return
-    table(
-        "\nExtra lifetime FLOPs when demand differs from the plan",
-        ("true \\ planned", *(short(demand) for demand in advice.regret_demands)),
-        [
-            (short(true), *(f"{extra:.1%}" for extra in row))
-            for true, row in zip(advice.regret_demands, advice.regret, strict=True)
-        ],
-    )
 
 
 def print_retrodiction(rows: pl.DataFrame) -> None:
@@ -98,10 +96,3 @@ def print_retrodiction(rows: pl.DataFrame) -> None:
         f"\nBill, tokens and break-even under {drawn['law'][0]}. Below zero no demand explains the "
         "model.\nThe spread over laws is wider than any bootstrap interval: read it first."
     )
-
-
-def _saving_interval(advice: Advice) -> str:
-    ends = advice.frontier.saving_interval(advice.level)
-    if ends is None:
-        return ""
-    return f" [{ends[0].item():.1%}, {ends[1].item():.1%}]"

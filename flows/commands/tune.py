@@ -92,6 +92,7 @@ def fit_lr(
     from analysis.tuning.answer import fit_lr as fit
     from analysis.tuning.answer import read_lr_table
     from analysis.tuning.page import fit_lines, study_page
+    from analysis.tuning.study_law import FittedLaws
     from flows.commands.output import emit
 
     with refusals():
@@ -101,6 +102,6 @@ def fit_lr(
     if report is not None:
         write_report(study_page(Path(file).stem, laws, "\n".join(lines), laws.table, {}), report)
     if json is not None:
-        emit(laws.as_json(), json)
+        emit(FittedLaws.of(laws).document(), json)
     else:
         print("\n".join(lines))

@@ -67,7 +67,7 @@ def finish_tune(
     try:
         fit = fit_lr(table, ranges=ranges)
         verdict = "\n".join(fit_lines(fit))
-        law = StudyLaw.of(spec.name, data.digest, fit)
+        law = StudyLaw.of(fit, study=spec.name, data=data.digest)
         write_whole(folder / "law.json", law.text())
     except TableError as error:
         verdict = f"No law: {error}"

@@ -12,9 +12,9 @@ from analysis import published
 from analysis.frontier.allocation import Allocation, compute_optimal, inference_optimal
 from analysis.frontier.contour import Contour
 from analysis.frontier.data_stock import Stock
-from analysis.frontier.overtraining import implied_inference_tokens, size_overhead, tokens_multiple
-from analysis.frontier.serving_choice import flop_price_ratio
+from analysis.frontier.overtraining import tokens_multiple
 from analysis.law import LossLaw
+from analysis.retrodict.answer import retrodict
 from llama_core.config import ModelConfig, llama_ffn_width
 from llama_core.counting import count_params
 
@@ -79,15 +79,26 @@ def dollars(usd_per_hour: float, peak: float, utilisation: float) -> float:
     return usd_per_hour / (3600 * peak * utilisation)
 
 
+def price_ratio(
+    prompt_tokens: float, generated_tokens: float, *, prompt: float, generated: float, train: float
+) -> float:
+    """Price of an inference token over a training token (Sardana et al. 2024, eq. 5).
+
+    Prices are of one FLOP; a served token takes 2·N of them, a training token 6·N.
+    """
+    served = 2 * (prompt_tokens * prompt + generated_tokens * generated)
+    return served / ((prompt_tokens + generated_tokens) * 6 * train)
+
+
 def test_the_dollar_example_of_the_authors_readme_comes_out() -> None:
     # Same README; the bills are the authors' code re-run. 1e10 requests of 1000 + 250 tokens.
     train = dollars(1.40, A100_BF16, 0.5)
-    ratio = flop_price_ratio(
-        prompt_tokens=1e13,
-        generated_tokens=2.5e12,
-        usd_per_prompt_flop=dollars(0.60, A100_INT8, 0.4),
-        usd_per_generated_flop=dollars(0.60, A100_INT8, 0.2),
-        usd_per_train_flop=train,
+    ratio = price_ratio(
+        1e13,
+        2.5e12,
+        prompt=dollars(0.60, A100_INT8, 0.4),
+        generated=dollars(0.60, A100_INT8, 0.2),
+        train=train,
     )
     best, plain = served(published.law("sardana"), 1.947, 1.25e13, price_ratio=ratio)
     assert best.N == pytest.approx(2.053e10, rel=5e-4)
@@ -100,12 +111,12 @@ def test_the_dollar_example_of_the_authors_readme_comes_out() -> None:
 def test_the_thirty_billion_dollar_example_agrees_with_the_authors_code() -> None:
     # Their code at $1.10 an hour; the paper's printed 16B fits $1.00. 1.5e9 requests of 70 + 215.
     train = dollars(1.50, A100_BF16, 0.5)
-    ratio = flop_price_ratio(
-        prompt_tokens=1.5e9 * 70,
-        generated_tokens=1.5e9 * 215,
-        usd_per_prompt_flop=dollars(1.10, A100_INT8, 0.5),
-        usd_per_generated_flop=dollars(1.10, A100_INT8, 0.01),
-        usd_per_train_flop=train,
+    ratio = price_ratio(
+        1.5e9 * 70,
+        1.5e9 * 215,
+        prompt=dollars(1.10, A100_INT8, 0.5),
+        generated=dollars(1.10, A100_INT8, 0.01),
+        train=train,
     )
     best, _ = served(published.law("sardana"), 1.958253360475841, 1.5e9 * 285, price_ratio=ratio)
     assert best.N == pytest.approx(1.567e10, rel=5e-4)
@@ -116,9 +127,9 @@ def test_the_thirty_billion_dollar_example_agrees_with_the_authors_code() -> Non
 def test_de_vries_table_comes_out() -> None:
     # de Vries 2023, "Go smol or go home": 2.8 %, 20 %, 188 % and the table for C = 1e23.
     law = published.law("sardana")
-    assert size_overhead(law, 0.75) == pytest.approx(0.02846, rel=1e-3)
-    assert size_overhead(law, 0.5) == pytest.approx(0.20782, rel=1e-3)
-    assert size_overhead(law, 0.25) == pytest.approx(1.88883, rel=1e-4)
+    assert 0.75 * tokens_multiple(law, 0.75) - 1 == pytest.approx(0.02846, rel=1e-3)
+    assert 0.5 * tokens_multiple(law, 0.5) - 1 == pytest.approx(0.20782, rel=1e-3)
+    assert 0.25 * tokens_multiple(law, 0.25) - 1 == pytest.approx(1.88883, rel=1e-4)
     N0, D0 = compute_optimal(law, 1e23)
     assert N0 == pytest.approx(1.873e10, rel=1e-3)
     assert D0 == pytest.approx(8.8963e11, rel=1e-3)
@@ -154,18 +165,19 @@ def test_the_least_size_is_a_fixed_share_of_the_compute_optimal_one(
 
 
 @pytest.mark.parametrize(
-    ("N", "D", "demand"),
+    ("model", "demand"),
     [
-        (6738415616, 1.0e12, 3.1768e12),
-        (13015864320, 1.0e12, 1.91268e12),
-        (32528943616, 1.4e12, 1.45652e12),
-        (65285660672, 1.4e12, 2.39349e11),
+        ("LLaMA-7B", 3.1768e12),
+        ("LLaMA-13B", 1.91268e12),
+        ("LLaMA-33B", 1.45652e12),
+        ("LLaMA-65B", 2.39349e11),
     ],
 )
-def test_llamas_implied_demand_under_besiroglu(N: int, D: float, demand: float) -> None:
-    # Computed from the constants and LLaMA's exact parameter counts.
-    implied = implied_inference_tokens(published.law("besiroglu"), N, D)
-    assert implied == pytest.approx(demand, rel=1e-4)
+def test_llamas_implied_demand_under_besiroglu(model: str, demand: float) -> None:
+    # Computed from the constants, LLaMA's exact parameter counts and 1T or 1.4T tokens.
+    rows = retrodict([published.law("besiroglu")])
+    row = rows.row(by_predicate=pl.col("model") == model, named=True)
+    assert row["implied_inference_tokens"] == pytest.approx(demand, rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from analysis.frontier.allocation import (
     FLOPS_RATIO,
     best_loss_for_bill,
     compute_optimal,
-    compute_optimal_at_loss,
     compute_optimal_counted,
     inference_optimal,
     inference_optimal_with_bill,
@@ -20,9 +19,7 @@ from analysis.frontier.decision import regret
 from analysis.frontier.overtraining import (
     break_even_tokens,
     elasticity_ratio,
-    implied_inference_tokens,
-    size_break_even,
-    size_overhead,
+    implied_spend_ratio,
     tokens_multiple,
     training_overhead,
 )
@@ -93,11 +90,11 @@ def test_the_optimum_has_the_loss_asked_for(law: LossLaw, C: float, demand: floa
 
 @given(law=laws(), C=budgets)
 def test_no_demand_gives_the_training_optimum(law: LossLaw, C: float) -> None:
-    loss, _, _ = best_loss(law, C)
+    loss, N0, D0 = best_loss(law, C)
     best = inference_optimal(law, loss=loss, inference_tokens=0.0)
-    N0, D0 = compute_optimal_at_loss(law, loss)
-    assert best.N == pytest.approx(float(N0), rel=1e-9)
-    assert best.D == pytest.approx(float(D0), rel=1e-9)
+    digits = 1e-13 / ((loss - law.E) / loss) * (1 + 1 / law.alpha + 1 / law.beta)
+    assert best.N == pytest.approx(N0, rel=1e-9 + digits)
+    assert best.D == pytest.approx(D0, rel=1e-9 + digits)
 
 
 @given(law=laws(), C=budgets, demand=demands, more=st.floats(1.05, 10))
@@ -160,7 +157,7 @@ def test_the_demand_can_be_read_back_from_the_optimum(
 ) -> None:
     loss, _, D0 = best_loss(law, C)
     best = inference_optimal(law, loss=loss, inference_tokens=demand * D0)
-    implied = float(implied_inference_tokens(law, best.N, best.D))
+    implied = 3 * float(implied_spend_ratio(law, best.N, best.D) * best.D)
     # The ratio minus one loses digits where demand is small.
     assert implied == pytest.approx(demand * D0, rel=1e-9 / min(demand, 1))
 
@@ -236,11 +233,12 @@ def test_size_overhead_and_break_even_agree_with_the_models_themselves(
     if not D < 1e60:  # close to the least size D leaves the range of sensible numbers
         return
     # Overhead near zero is a difference of nearly equal bills, and r a difference of losses.
-    overhead = float(size_overhead(law, ratio))
+    overhead = ratio * float(tokens_multiple(law, ratio)) - 1
     digits = 1e-13 / ((loss - law.E) / loss) * (1 + 1 / law.alpha + 1 / law.beta)
     lost = digits * (1 + overhead) / overhead
     assert training_overhead(law, N, D) == pytest.approx(overhead, rel=1e-9 + lost)
-    expected = float(size_break_even(law, ratio)) * D0
+    # Served tokens at which the extra training is paid back, a third of it a token and parameter.
+    expected = 3 * overhead / (1 - ratio) * D0
     assert break_even_tokens(law, N, D) == pytest.approx(expected, rel=1e-9 + 3 * lost)
 
 

@@ -90,12 +90,12 @@ def test_constants_are_the_laws_and_its_draws() -> None:
     assert pytest.approx(1e20**law.exponent_D / G, rel=1e-12) == D
 
 
-def test_one_formula_serves_a_law_its_draws_and_any_price_of_a_step() -> None:
+def test_one_formula_serves_a_law_and_its_draws() -> None:
     law = law_of("chinchilla").model_copy(update={"draws": {"A": (400.0, 500.0)}})
     budgets = np.array([1e19, 1e21, 1e23])
-    N, D = Constants.of_draws(law).compute_optimal(budgets, k=8.0)
+    N, D = Constants.of_draws(law).compute_optimal(budgets)
     assert N.shape == (2, 3)
-    np.testing.assert_allclose(8 * N * D, np.broadcast_to(budgets, (2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(6 * N * D, np.broadcast_to(budgets, (2, 3)), rtol=1e-12)
     for row, A in enumerate((400.0, 500.0)):
         drawn = Constants.of(law.model_copy(update={"A": A}))
         for step in (0.99, 1.01):

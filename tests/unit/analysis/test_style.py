@@ -1,5 +1,6 @@
 """Every figure has the same fonts, title and axes, and no axis counts in giga."""
 
+import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 import pytest
@@ -35,9 +36,10 @@ from analysis.retrodict.answer import retrodict
 from analysis.retrodict.dollar_figures import draw_results, draw_serving, results_data, serving_data
 from analysis.retrodict.figures import bill_data, draw_bill, draw_contour
 from analysis.retrodict.figures import contour_data as contour_of
-from analysis.style import axis, styled
+from analysis.style import axis, log_ticks, styled
 from analysis.tuning.answer import fit_lr, read_lr_table
 from analysis.tuning.figures import draw_importances, draw_law, draw_surface, law_data
+from analysis.words import short
 from tests.conftest import ROOT
 from tests.simulated import isoflops, table
 
@@ -103,6 +105,27 @@ def test_no_axis_and_no_hover_label_counts_in_giga(drawn: dict[str, go.Figure]) 
         for trace in figure.data:
             assert ".3s" not in (trace.hovertemplate or ""), name
             assert ".4s" not in (trace.hovertemplate or ""), name
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(9e10, 1.3e11), (1e9, 1.02e9), (1.4e9, 1.5e10), (3e6, 8e14)]
+)
+def test_ticks_of_a_log_axis_lie_inside_and_apart(low: float, high: float) -> None:
+    ticks = log_ticks(low, high)
+    places = np.log(np.array(ticks["tickvals"]) / low) / np.log(high / low)
+    # Rounded to one digit a tick moves by a tenth of two decades at most.
+    assert len(places) == 3
+    assert (np.diff(places) > 0.2).all()
+    assert 0 <= places[0] < places[-1] <= 1
+    assert ticks["ticktext"] == [short(tick) for tick in ticks["tickvals"]]
+
+
+def test_sizes_on_a_profile_have_ticks_that_keep_apart(drawn: dict[str, go.Figure]) -> None:
+    axes = drawn["profiles"].layout
+    for name in ("xaxis2", "xaxis3"):
+        assert axes[name].type == "log"
+        assert 1 < len(axes[name].tickvals) <= 3
+        assert len(set(axes[name].ticktext)) == len(axes[name].tickvals)
 
 
 def test_an_axis_of_flops_is_in_powers_and_one_of_counts_in_letters() -> None:

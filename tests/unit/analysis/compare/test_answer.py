@@ -199,17 +199,17 @@ def test_trainings_of_unlike_length_weigh_by_their_horizons():
 
 def test_tables_of_one_grid_are_resampled_alike_and_others_apart():
     tables = observed(LAW, name="a"), observed(LAW, name="b")
-    found = compare(*tables, ("a", "b"), bootstrap=50)
+    found = compare(*tables, ("a", "b"), bootstrap=20)
     # The same losses drawn alike: nothing differs in any draw.
     assert contrast(found, "alpha").interval == pytest.approx((0.0, 0.0), abs=1e-9)
-    fewer = compare(tables[0], tables[1].filter(pl.col("row") < 29), ("a", "b"), bootstrap=50)
+    fewer = compare(tables[0], tables[1].filter(pl.col("row") < 29), ("a", "b"), bootstrap=20)
     low, high = contrast(fewer, "alpha").interval
     assert high - low > 1e-4
 
 
 def test_a_constant_shift_moves_every_matched_loss_and_the_predicted_one():
     tables = observed(LAW, name="a"), observed(LAW, name="b", shift=0.05)
-    found = compare(*tables, ("a", "b"), bootstrap=300)
+    found = compare(*tables, ("a", "b"), bootstrap=100)
     assert found.matched.pairs["difference"].to_list() == pytest.approx([0.05] * 30, abs=1e-12)
     assert found.matched.mean == pytest.approx(0.05)
     low, high = contrast(found, "loss").interval
@@ -219,7 +219,7 @@ def test_a_constant_shift_moves_every_matched_loss_and_the_predicted_one():
 
 def test_tables_of_other_sizes_are_resampled_each_by_itself():
     tables = observed(LAW, name="a"), observed(LAW, name="b", sizes=SIZES[1:])
-    found = compare(*tables, ("a", "b"), bootstrap=100)
+    found = compare(*tables, ("a", "b"), bootstrap=10)
     assert not found.paired
     assert found.matched.pairs.height == 25
 
@@ -240,7 +240,7 @@ def test_a_repeated_size_is_matched_once_each():
 
 def test_a_table_too_small_for_a_law_still_has_its_losses_compared():
     small = observed(LAW, name="b", shift=-0.01).filter(pl.col("row") < 3)
-    found = compare(observed(LAW, name="a"), small, ("a", "b"), bootstrap=50)
+    found = compare(observed(LAW, name="a"), small, ("a", "b"), bootstrap=10)
     assert found.contrasts == ()
     assert found.refusals[0].startswith("no law of b")
     assert found.matched.mean == pytest.approx(-0.01)
@@ -251,7 +251,7 @@ def test_a_table_too_small_for_a_law_still_has_its_losses_compared():
 def test_a_table_that_does_not_identify_the_growth_of_N_gives_no_N_to_compare():
     # One ratio only: along it N and D cannot be told apart.
     thin = observed(LAW, name="b", noise=0.02, sizes=SIZES[:3]).filter(pl.col("tokens") < 3e7)
-    found = compare(observed(LAW, name="a"), thin, ("a", "b"), bootstrap=100)
+    found = compare(observed(LAW, name="a"), thin, ("a", "b"), bootstrap=10)
     assert "does not identify how N* grows" in found.refusals[0]
     assert not [c for c in found.contrasts if c.name == "n_opt"]
     losses = [c for c in found.contrasts if c.name == "loss"]

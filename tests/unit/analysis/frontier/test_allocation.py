@@ -10,7 +10,6 @@ from analysis.frontier.allocation import (
     UnreachableLoss,
     best_loss_for_bill,
     compute_optimal,
-    compute_optimal_at_loss,
     compute_optimal_counted,
     inference_optimal,
     inference_optimal_with_bill,
@@ -18,10 +17,8 @@ from analysis.frontier.allocation import (
 from analysis.frontier.contour import Contour
 from analysis.frontier.overtraining import (
     break_even_tokens,
-    implied_inference_tokens,
+    implied_spend_ratio,
     same_loss_optimum,
-    size_break_even,
-    size_overhead,
     tokens_multiple,
 )
 from analysis.law import Constants, LossLaw
@@ -38,7 +35,6 @@ def law() -> LossLaw:
 def test_a_loss_at_or_under_E_is_refused_with_what_would_work(law: LossLaw, loss: float) -> None:
     for ask in (
         lambda: inference_optimal(law, loss=loss, inference_tokens=1e12),
-        lambda: compute_optimal_at_loss(law, loss),
         lambda: inference_optimal_with_bill(law, loss=loss, bill=lambda N: N),
     ):
         with pytest.raises(UnreachableLoss, match=r"above 1\.81686"):
@@ -81,11 +77,6 @@ def test_a_size_at_or_under_the_least_is_refused_with_the_least(law: LossLaw) ->
     assert np.isinf(Contour.of(law, 2.1).tokens(1e9))
 
 
-def test_a_size_that_saves_nothing_has_no_break_even(law: LossLaw) -> None:
-    with pytest.raises(FrontierError, match="below 1"):
-        size_break_even(law, 1.0)
-
-
 # de Vries 2023 for his constants; the rest computed the same way from each law's.
 @pytest.mark.parametrize(
     ("name", "ratio", "overhead", "break_even"),
@@ -104,8 +95,10 @@ def test_a_size_that_saves_nothing_has_no_break_even(law: LossLaw) -> None:
 )
 def test_size_against_overhead(name: str, ratio: float, overhead: float, break_even: float) -> None:
     law = published.law(name)
-    assert size_overhead(law, ratio) == pytest.approx(overhead, rel=0.01)
-    assert size_break_even(law, ratio) == pytest.approx(break_even, rel=0.015)
+    assert ratio * tokens_multiple(law, ratio) - 1 == pytest.approx(overhead, rel=0.01)
+    N0, D0 = (float(value) for value in compute_optimal(law, 1e22))
+    D = D0 * float(tokens_multiple(law, ratio))
+    assert break_even_tokens(law, ratio * N0, D) / D0 == pytest.approx(break_even, rel=0.015)
 
 
 # Along the contour: tokens-per-parameter multiple, N/N0, extra training, lifetime saving.
@@ -182,24 +175,20 @@ def test_bills_add_up() -> None:
 
 
 def test_an_answer_keeps_the_prices_it_was_asked_at(law: LossLaw) -> None:
-    # Five FLOPs a training token, and a served token at twice a training token's price.
-    prices = {"price_ratio": 2.0, "k": 5.0}
-    best = inference_optimal(law, loss=2.1, inference_tokens=1e12, **prices)
-    assert best.total == pytest.approx(5 * best.N * (best.D + 2 * 1e12), rel=1e-12)
-    assert best.inference_flops == pytest.approx(10 * best.N * 1e12, rel=1e-12)
+    # A served token at twice a training token's price.
+    best = inference_optimal(law, loss=2.1, inference_tokens=1e12, price_ratio=2.0)
+    assert best.total == pytest.approx(6 * best.N * (best.D + 2 * 1e12), rel=1e-12)
+    assert best.inference_flops == pytest.approx(12 * best.N * 1e12, rel=1e-12)
     assert best.spend_ratio == pytest.approx(2 * 1e12 / best.D, rel=1e-12)
     other = best.serving(3e12)
-    assert other.total == pytest.approx(5 * best.N * (best.D + 2 * 3e12), rel=1e-12)
-    dual = best_loss_for_bill(law, total_flops=best.total, inference_tokens=1e12, **prices)
+    assert other.total == pytest.approx(6 * best.N * (best.D + 2 * 3e12), rel=1e-12)
+
+
+def test_the_best_loss_for_an_optimums_bill_is_its_loss(law: LossLaw) -> None:
+    best = inference_optimal(law, loss=2.1, inference_tokens=1e12)
+    dual = best_loss_for_bill(law, total_flops=best.total, inference_tokens=1e12)
     assert dual.total == pytest.approx(float(best.total), rel=1e-9)
     assert dual.loss == pytest.approx(2.1, rel=1e-9)
-
-
-def test_a_budget_buys_fewer_tokens_where_each_costs_more(law: LossLaw) -> None:
-    N, D = compute_optimal(law, 1e21, k=8.0)
-    assert 8 * N * D == pytest.approx(1e21, rel=1e-12)
-    for step in (0.99, 1.01):
-        assert law.loss(N, D) < law.loss(N * step, D / step)
 
 
 def test_a_bill_in_dollars_weighs_against_training_in_dollars(law: LossLaw) -> None:
@@ -219,8 +208,6 @@ def test_one_bad_number_among_many_is_refused(law: LossLaw) -> None:
         compute_optimal(law, [1e20, 0.0])
     with pytest.raises(TooSmall):
         tokens_multiple(law, [0.5, 0.1])
-    with pytest.raises(FrontierError, match="below 1"):
-        size_break_even(law, [0.5, 1.0])
     with pytest.raises(FrontierError, match="not above zero"):
         tokens_multiple(law, [0.5, 0.0])
 
@@ -233,28 +220,22 @@ def test_a_best_size_below_the_search_is_refused(law: LossLaw) -> None:
 def test_a_model_that_exists_is_judged_at_the_price_asked(law: LossLaw) -> None:
     N, D = 7e9, 1e12
     N0, D0 = same_loss_optimum(law, N, D)
+    even = float(break_even_tokens(law, N, D))
+    assert N * (D + even / 3) == pytest.approx(float(N0 * (D0 + even / 3)), rel=1e-9)
     for ratio in (1 / 3, 2.0):
-        even = float(break_even_tokens(law, N, D, price_ratio=ratio))
-        assert N * (D + ratio * even) == pytest.approx(float(N0 * (D0 + ratio * even)), rel=1e-9)
-        implied = float(implied_inference_tokens(law, N, D, price_ratio=ratio))
+        implied = float(implied_spend_ratio(law, N, D)) * D / ratio
         best = inference_optimal(
             law, loss=law.loss(N, D), inference_tokens=implied, price_ratio=ratio
         )
         assert best.N == pytest.approx(N, rel=1e-9)
-        small = 0.5
-        tokens = float(size_break_even(law, small, price_ratio=ratio))
-        # In units of N0 and D0: half the size on more tokens, against one on one.
-        assert small * (tokens_multiple(law, small) + ratio * tokens) == pytest.approx(
-            1 + ratio * tokens, rel=1e-9
-        )
 
 
 def test_a_model_as_large_as_the_optimum_never_pays_and_explains_no_demand(law: LossLaw) -> None:
     N0, D0 = compute_optimal(law, 1e22)
     assert np.isinf(break_even_tokens(law, 2 * N0, D0))
-    assert np.isnan(implied_inference_tokens(law, 2 * N0, D0))
+    assert implied_spend_ratio(law, 2 * N0, D0) < 0
     # A model a hundredth smaller explains a demand, though a small one.
-    assert 0 < implied_inference_tokens(law, 0.99 * N0, D0) < 0.1 * D0
+    assert 0 < 3 * implied_spend_ratio(law, 0.99 * N0, D0) < 0.1
 
 
 def test_kaplans_law_has_a_frontier_too() -> None:

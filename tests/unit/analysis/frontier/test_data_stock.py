@@ -83,14 +83,12 @@ def test_half_lives_are_borrowed_in_the_open() -> None:
     assert not Stock(C4, 1e11).borrowed
 
 
-def test_a_size_grown_for_scarce_data_is_the_cheapest_at_the_price_asked() -> None:
+def test_a_size_grown_for_scarce_data_is_the_cheapest() -> None:
     stock = Stock(C4, 1e11)
-    best = inference_optimal_with_stock(
-        stock, loss=LOSS, inference_tokens=1e12, price_ratio=2.0, k=5.0
-    )
-    assert best.total == pytest.approx(5 * best.N * (best.D + 2e12), rel=1e-12)
+    best = inference_optimal_with_stock(stock, loss=LOSS, inference_tokens=3e12)
+    assert best.total == pytest.approx(6 * best.N * (best.D + 1e12), rel=1e-12)
     sizes = float(best.N) * np.array([0.97, 0.99, 1.01, 1.03])
-    cost = 5 * sizes * (stock.tokens(sizes, LOSS) + 2e12)
+    cost = 6 * sizes * (stock.tokens(sizes, LOSS) + 1e12)
     assert (cost > best.total).all()
 
 

@@ -73,9 +73,9 @@ def test_every_draw_answers_as_a_law_of_its_own(goal: AtLoss | AtBudget | Like) 
         "B": tuple(np.linspace(70.0, 95.0, 21)),
     }
     demand = np.array([1e8, 1e10])
-    answer = frontier(toy(draws=draws), goal, demand, price_ratio=0.8)
+    answer = frontier(toy(draws=draws), goal, demand)
     alone = [
-        frontier(toy(E=E, alpha=alpha, B=B), goal, demand, price_ratio=0.8)
+        frontier(toy(E=E, alpha=alpha, B=B), goal, demand)
         for E, alpha, B in zip(draws["E"], draws["alpha"], draws["B"], strict=True)
     ]
     assert answer.drawn is not None
@@ -195,36 +195,36 @@ def test_the_price_of_a_wrong_guess(
 
 def test_regrets_of_many_plans_are_one_row_for_each_true_demand(law: LossLaw) -> None:
     planned, true = [0.0, 1e11, 1e13], [1e12, 1e13]
-    table = regret(law, 2.1, planned=planned, true=true, price_ratio=0.7)
+    table = regret(law, 2.1, planned=planned, true=true)
     assert table.shape == (2, 3)
     for row, met in enumerate(true):
         for column, plan in enumerate(planned):
-            one = regret(law, 2.1, planned=plan, true=met, price_ratio=0.7)
+            one = regret(law, 2.1, planned=plan, true=met)
             assert table[row, column] == pytest.approx(one[0, 0], rel=1e-9, abs=1e-12)
-    model = inference_optimal(law, loss=2.1, inference_tokens=1e11, price_ratio=0.7)
-    best = inference_optimal(law, loss=2.1, inference_tokens=1e12, price_ratio=0.7)
-    paid = model.N * (model.D + 0.7e12) / (best.N * (best.D + 0.7e12)) - 1
+    model = inference_optimal(law, loss=2.1, inference_tokens=1e11)
+    best = inference_optimal(law, loss=2.1, inference_tokens=1e12)
+    paid = model.N * (model.D + 1e12 / 3) / (best.N * (best.D + 1e12 / 3)) - 1
     assert table[0, 1] == pytest.approx(float(paid), rel=1e-9)
 
 
-def test_a_price_moves_the_plan_of_least_regret(law: LossLaw) -> None:
-    plan = least_regret_demand(law, 2.1, 1e11, 1e13, price_ratio=5.0)
-    low, high = regret(law, 2.1, planned=plan, true=[1e11, 1e13], price_ratio=5.0)[:, 0]
+def test_the_plan_of_least_regret_is_as_far_from_both_bounds(law: LossLaw) -> None:
+    plan = least_regret_demand(law, 2.1, 1e11, 1e13)
+    low, high = regret(law, 2.1, planned=plan, true=[1e11, 1e13])[:, 0]
     assert low == pytest.approx(high, rel=1e-6)
 
 
-def test_a_spread_is_each_laws_own_frontier_at_the_price_asked() -> None:
+def test_a_spread_is_each_laws_own_frontier() -> None:
     laws = published.six_laws()
-    rows = spread_over_laws(laws, AtBudget(1e22), 1e12, price_ratio=2.0)
+    rows = spread_over_laws(laws, AtBudget(1e22), 1e12)
     for law, row in zip(laws, rows.iter_rows(named=True), strict=True):
         N0, D0 = compute_optimal(law, 1e22)
-        best = inference_optimal(law, loss=law.loss(N0, D0), inference_tokens=1e12, price_ratio=2.0)
+        best = inference_optimal(law, loss=law.loss(N0, D0), inference_tokens=1e12)
         assert row["compute_optimal_N"] == pytest.approx(float(N0), rel=1e-9)
         assert row["compute_optimal_D"] == pytest.approx(float(D0), rel=1e-9)
         assert row["N"] == pytest.approx(float(best.N), rel=1e-9)
         assert row["tokens_per_param"] == pytest.approx(float(best.D / best.N), rel=1e-9)
         assert row["train_flops"] == pytest.approx(float(6 * best.N * best.D), rel=1e-9)
-        saving = 1 - best.N * (best.D + 2e12) / (N0 * (D0 + 2e12))
+        saving = 1 - best.N * (best.D + 1e12 / 3) / (N0 * (D0 + 1e12 / 3))
         assert row["saving"] == pytest.approx(float(saving), rel=1e-9)
 
 

@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 
 from analysis import published
-from analysis.frontier.allocation import TooSmall, compute_optimal
+from analysis.frontier.allocation import compute_optimal
 from analysis.frontier.overtraining import tokens_multiple
 from analysis.frontier.pairs import equal_loss_pair, observed_pairs
 
@@ -24,11 +24,6 @@ def test_the_pair_is_predicted_to_end_alike() -> None:
     assert pair.N_small == pair.N_large / 2
     assert LAW.loss(pair.N_small, pair.D_small) == pytest.approx(pair.loss, rel=1e-12)
     assert LAW.loss(pair.N_large, pair.D_large) == pytest.approx(pair.loss, rel=1e-12)
-
-
-def test_a_pair_below_the_least_size_is_refused() -> None:
-    with pytest.raises(TooSmall):
-        equal_loss_pair(LAW, 1e20, size_ratio=0.1)
 
 
 def test_runs_on_the_law_do_not_miss() -> None:

@@ -95,26 +95,26 @@ def test_only_the_law_with_draws_has_intervals(rows: pl.DataFrame) -> None:
     assert rows.height == 6 * published.models().height
 
 
-def test_prices_and_levels_reach_every_column() -> None:
+def test_the_level_reaches_every_column() -> None:
     law = published.law("besiroglu")
     models = published.models().filter(pl.col("model") == "LLaMA-7B")
-    [row] = retrodict([law], models, level=0.5, price_ratio=2.0).to_dicts()
+    [row] = retrodict([law], models, level=0.5).to_dicts()
     N, D = row["n_params"], row["tokens"]
     N0, D0 = same_loss_optimum(law, N, D)
     assert row["compute_optimal_N"] == pytest.approx(float(N0), rel=1e-9)
     assert row["compute_optimal_D"] == pytest.approx(float(D0), rel=1e-9)
     ratio = float(implied_spend_ratio(law, N, D))
-    assert row["implied_inference_tokens"] == pytest.approx(ratio * D / 2, rel=1e-9)
+    assert row["implied_inference_tokens"] == pytest.approx(3 * ratio * D, rel=1e-9)
     assert row["break_even_tokens"] == pytest.approx(
-        float((N * D - N0 * D0) / (2 * (N0 - N))), rel=1e-9
+        float(3 * (N * D - N0 * D0) / (N0 - N)), rel=1e-9
     )
     draws = Constants.of_draws(law)
     N1, D1 = same_loss_optimum(draws, N, D)
     ratios = implied_spend_ratio(draws, N, D)
     drawn = {
         "spend_ratio": ratios,
-        "implied_inference_tokens": ratios * D / 2,
-        "break_even_tokens": (N * D - N1 * D1) / (2 * (N1 - N)),
+        "implied_inference_tokens": 3 * ratios * D,
+        "break_even_tokens": 3 * (N * D - N1 * D1) / (N1 - N),
         "training_overhead": N * D / (N1 * D1) - 1,
     }
     for name, column in drawn.items():
@@ -213,7 +213,7 @@ def test_the_frontier_figure_suits_toy_laws_and_large_ones() -> None:
     assert (served["N"] < plain["N"]).all()
     assert plain["saving"].abs().max() < 1e-12
     toy = published.law("sardana").model_copy(update={"support": None})
-    assert frontier_data(toy, budgets=(1e11, 1e13))["extrapolated"].null_count() == 4 * 61
+    assert frontier_data(toy)["extrapolated"].null_count() == 4 * 61
 
 
 def own_sweep() -> OwnSweep:

@@ -10,6 +10,7 @@ from analysis.foreign_table import normalise
 from analysis.observations import TableError
 from analysis.tuning.answer import fit_lr, read_lr_table
 from analysis.tuning.law import Exponents, TunedPoint, fit_laws
+from analysis.tuning.study_law import FittedLaws
 from analysis.tuning.surface import Axis, Optimum, Surface, Trials, fit_surfaces
 from tests.conftest import ROOT
 
@@ -114,7 +115,7 @@ def minima_about_a_law(scatter):
                 centre=minimum,
                 coef=np.array([3.0, 0.0, 0.03]),
                 minimum=minimum,
-                optima={"lr": Optimum(float(np.exp(minimum[0])), None, None, None)},
+                optima={"lr": Optimum(value=np.exp(minimum[0]), interval=(None, None), edge=None)},
                 loss=3.0,
                 noise=0.01,
                 rows=(),
@@ -253,7 +254,7 @@ def test_budgets_within_a_twentieth_are_one_at_their_mean_and_others_are_not():
 
 def test_the_document_holds_the_support_and_every_optimum_low_end_first():
     fit = fit_lr(normalise(table(noise=0.002)).frame)
-    document = fit.as_json()
+    document = FittedLaws.of(fit).document()
     assert document["support"] == {"N": [1e5, 1.6e6], "D": [1e7, 4e7]}
     for point, told in zip(fit.points, document["optima"], strict=True):
         assert (told["N"], told["D"]) == (point.N, point.D)
@@ -271,7 +272,7 @@ def test_foreign_names_are_understood_and_mapped(tmp_path):
     with pytest.raises(TableError, match="no column holds lr"):
         read_lr_table(path)
     fit = fit_lr(read_lr_table(path, mapping={"lr": "eta_max"}))
-    document = fit.as_json()
+    document = FittedLaws.of(fit).document()
     assert set(document["lr"]) >= {"coef", "exponent_N", "exponent_D", "intervals"}
     assert set(document["batch"]) >= {"coef", "exponent_D", "intervals"}
     assert document["lr"]["exponent_N"] == pytest.approx(-0.4, abs=1e-6)

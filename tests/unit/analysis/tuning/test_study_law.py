@@ -5,7 +5,7 @@ import json
 import pytest
 
 from analysis.tuning.answer import fit_lr, read_lr_table
-from analysis.tuning.study_law import StudyLaw, StudyLawError
+from analysis.tuning.study_law import FittedLaws, StudyLaw, StudyLawError
 from tests.conftest import ROOT
 
 TUNING = ROOT / "tests" / "data" / "tuning"
@@ -32,8 +32,8 @@ def test_a_law_written_before_the_model_loads_and_is_written_again_alike(tmp_pat
 
 
 def test_a_fit_is_written_with_the_keys_of_the_old_file(fit):
-    document = StudyLaw.of("lr-batch", "d" * 64, fit).document()
-    assert document == {"study": "lr-batch", "data": "d" * 64, **fit.as_json()}
+    document = StudyLaw.of(fit, study="lr-batch", data="d" * 64).document()
+    assert document == {"study": "lr-batch", "data": "d" * 64, **FittedLaws.of(fit).document()}
     assert list(document) == list(json.loads(WRITTEN))
     assert [list(row) for row in document["optima"]] == [
         list(row) for row in json.loads(WRITTEN)["optima"]
@@ -53,13 +53,13 @@ def test_a_study_of_before_recipes_loads_and_is_told_how_to_get_one(tmp_path):
 
 
 def test_the_law_of_the_file_is_the_law_of_the_fit(fit):
-    law = StudyLaw.of("lr-batch", "d" * 64, fit)
+    law = StudyLaw.of(fit, study="lr-batch", data="d" * 64)
     for ours, theirs in ((law.lr, fit.lr), (law.recipe.lr, fit.recipe_lr), (law.batch, fit.batch)):
         assert ours.at(2e4, 4e5) == theirs.at(2e4, 4e5)
 
 
 def test_numbers_are_the_constants_that_are_identified(fit):
-    law = StudyLaw.of("s", "d", fit)
+    law = StudyLaw.of(fit, study="s", data="d")
     numbers = law.numbers()
     assert numbers["lr_coef"] == fit.lr.coef
     without = law.model_copy(update={"lr": law.lr.model_copy(update={"exponent_N": None})})
@@ -68,7 +68,7 @@ def test_numbers_are_the_constants_that_are_identified(fit):
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [("{", "file: Invalid JSON"), ("[]", "file: "), ('{"study": 1}', "study: "), (None, "No such")],
+    [("{", "file: Invalid JSON"), ("[]", "file: "), ('{"study": 1}', "lr: "), (None, "No such")],
 )
 def test_a_damaged_file_names_study_reason_and_mend(tmp_path, content, reason):
     path = tmp_path / "s1" / "law.json"
