@@ -165,20 +165,20 @@ def _faint_terms(problem: Problem, optimum: Optimum) -> list[Judgement]:
 
 def _profile_finding(profile: Profile, *, mirrored: bool) -> Judgement:
     """The verdict of a profile; `mirrored` reads the exponent of D* as one minus that of N*."""
-    low, high = profile.interval
+    (low, high), (first, last) = profile.interval, profile.values[[0, -1]].tolist()
     if mirrored:
         low, high = (None if end is None else 1 - end for end in (high, low))
-    if low is None or high is None:
-        side = (
-            "either side" if low is None and high is None else "below" if low is None else "above"
-        )
-        return Judgement(
-            "not_identified",
-            f"its profile never rises enough on {side}: other values fit as well."
-            if side == "either side"
-            else f"its profile never rises enough {side} the estimate: values there fit as well.",
-        )
+        first, last = 1 - last, 1 - first
     exponent = profile.quantity == "exponent_N"
+    show = "{:.3f}".format if exponent else words.short
+    if low is None or high is None:
+        where = f"above the estimate, up to {show(last)}"
+        if low is None:
+            where = f"below the estimate, down to {show(first)}"
+            if high is None:
+                where = f"on either side, from {show(first)} to {show(last)}"
+        reason = f"its profile never rises enough {where}: values there fit as well."
+        return Judgement("not_identified", reason)
     size = high - low if exponent else high / low
     good, poor = _EXPONENT_WIDTHS if exponent else _SIZE_FACTORS
     spread = f"{low:.3f} to {high:.3f}" if exponent else words.between(low, high)
