@@ -18,15 +18,11 @@ app = App(
 for _name, _target, _help in (
     ("plan", "plan:plan", "Show every run of a sweep with its cost; nothing is spent."),
     ("sweep", "sweep:sweep", "Plan, train what is missing, fit and report, in this process."),
-    (
-        "cancel",
-        "sweep:cancel",
-        "Stop a sweep or a study; the command that started it goes on with it.",
-    ),
+    ("cancel", "sweep:cancel", "Stop a sweep or a study; started again, it goes on."),
     ("report", "results:report", "Write a sweep's report again from its run directories."),
     ("watch", "watch:watch", "Show a sweep as it trains."),
     ("runs", "results:runs", "List the runs of a sweep, or of all."),
-    ("show", "results:show", "Print everything known of a run."),
+    ("show", "results:show", "Print everything known about a run."),
     ("compare", "results:compare", "Differences of two sweeps, and their effect on the law."),
     ("export", "results:export", "Write a sweep's observations and curves as files."),
     ("up", "stack:up", "Start Prefect, MLflow, pools and workers, and deploy."),

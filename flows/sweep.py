@@ -1,5 +1,6 @@
 """The sweep flow: plan, skip what is finished, dispatch, wait, report."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from prefect import flow, get_run_logger
@@ -8,24 +9,23 @@ from prefect.states import Completed, Failed
 from pydantic import NonNegativeInt
 
 from flows.cost.ledger import CappedSweep, Ledger, capped
-from flows.dispatch.contract import Dispatcher, SweepFailedError
+from flows.dispatch.contract import Dispatcher, SweepFailedError, full_disk_fails
 from flows.dispatch.underway import registered
 from flows.dispatch.work_pool import WorkPool
 from flows.files import write_whole
 from flows.mirror.contract import Publisher
 from flows.mirror.publish import Mirror, publishing
 from flows.plans.plan import make_plan, sweep_folder
-from flows.results.report import SweepReport, finish_sweep
+from flows.results.report import SweepReport, finish_sweep, not_trained
 from flows.runs.directory import RunDir, RunResult
-from flows.runs.state import missing, not_finished
+from flows.runs.state import missing
 from flows.settings import Home, Settings, open_home
 from flows.stack.flow_runs import rename
 from flows.store.run_store import open_store
-from flows.training.failures import no_room
 from flows.training.slots import slot_environments
 from flows.watch.in_prefect import ArtifactWatcher, LogWatcher
 from flows.watch.page import LivePage
-from flows.watch.watcher import Watcher, Watchers
+from flows.watch.watcher import Watcher
 from sweeps.load import load_spec
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
@@ -63,33 +63,45 @@ def sweep(
     cap = capped(planned, home, slot_environments(planned.spec, 1))
     live = sweep_folder(planned, home) / "live.html"
     get_run_logger().info("live page: %s", live.as_uri())
-    with LivePage(home) as page, ArtifactWatcher(home) as artifact:
-        watcher = Watchers(LogWatcher(), page, artifact)
-        report = run_sweep(
-            planned,
-            home,
-            Mirror(settings, home),
-            dispatcher,
-            watcher,
-            cap=cap,
-            max_failures=max_failures,
-        )
+    report = watched_sweep(
+        planned, settings, home, dispatcher, [LogWatcher()], cap=cap, max_failures=max_failures
+    )
     get_run_logger().info("%s", report.verdict)
-    unfinished = not_finished(planned, home)
-    refusal = cap.refusal() if cap is not None else None
-    if refusal is not None:
-        unfinished.insert(0, refusal)
-    if unfinished:
+    if unfinished := not_trained(planned, home, cap):
         return Failed(message="; ".join(unfinished))
     return Completed(message=str(report.page))
 
 
+def watched_sweep(
+    planned: Plan,
+    settings: Settings,
+    home: Home,
+    dispatcher: Dispatcher,
+    watchers: Sequence[Watcher],
+    *,
+    cap: CappedSweep | None,
+    max_failures: int | None,
+) -> SweepReport:
+    """`run_sweep` with the live page and the artifacts in Prefect, mirrored to MLflow."""
+    with LivePage(home) as page, ArtifactWatcher(home) as artifact:
+        return run_sweep(
+            planned,
+            home,
+            Mirror(settings, home),
+            dispatcher,
+            [*watchers, page, artifact],
+            cap=cap,
+            max_failures=max_failures,
+        )
+
+
+@full_disk_fails()
 def run_sweep(
     planned: Plan,
     home: Home,
     mirror: Publisher,
     dispatcher: Dispatcher,
-    watcher: Watcher,
+    watchers: Sequence[Watcher],
     *,
     cap: CappedSweep | None = None,
     max_failures: int | None = None,
@@ -104,34 +116,16 @@ def run_sweep(
     Raises:
         SweepFailedError: the first trainings all failed, too many failed, or the disk is full.
     """
-    try:
-        with registered(sweep_folder(planned, home)):
-            return _run_sweep(planned, home, mirror, dispatcher, watcher, cap, max_failures)
-    except OSError as error:
-        if not no_room(error):
-            raise
-        raise SweepFailedError(
-            f"the disk is full ({error}). Make room; the same command goes on where it was."
-        ) from error
-
-
-def _run_sweep(
-    planned: Plan,
-    home: Home,
-    mirror: Publisher,
-    dispatcher: Dispatcher,
-    watcher: Watcher,
-    cap: CappedSweep | None,
-    max_failures: int | None,
-) -> SweepReport:
-    write_whole(sweep_folder(planned, home) / "plan.json", planned.model_dump_json(indent=1))
-    todo = missing(planned.runs, home)
-    watcher.begin(planned, todo)
-
+    folder = sweep_folder(planned, home)
     results: list[RunResult] = []
 
+    def tick() -> None:
+        for watcher in watchers:
+            watcher.tick()
+
     def finished(run: PlannedRun, result: RunResult) -> None:
-        watcher.finished(run, result)
+        for watcher in watchers:
+            watcher.finished(run, result)
         if cap is not None:
             cap.ended(run, result)
         publish(RunDir(home.runs / run.id), run)
@@ -149,8 +143,13 @@ def _run_sweep(
                 f"the last one, {run.name}, {result.status}: {result.reason}"
             )
 
-    if todo:
-        admit = cap.admit if cap is not None else Ledger(planned, home).admit
-        with publishing(mirror) as publish:
-            dispatcher.train_all(todo, on_finished=finished, on_tick=watcher.tick, admit=admit)
-    return finish_sweep(planned, home, mirror)
+    with registered(folder):
+        write_whole(folder / "plan.json", planned.model_dump_json(indent=1))
+        todo = missing(planned.runs, home)
+        for watcher in watchers:
+            watcher.begin(planned, todo)
+        if todo:
+            admit = cap.admit if cap is not None else Ledger(planned, home).admit
+            with publishing(mirror) as publish:
+                dispatcher.train_all(todo, on_finished=finished, on_tick=tick, admit=admit)
+        return finish_sweep(planned, home, mirror)

@@ -2,9 +2,7 @@
 
 import fcntl
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from optuna.storages import BaseStorage
@@ -13,7 +11,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.dispatch.contract import Dispatcher, SweepFailedError
+from flows.dispatch.contract import Dispatcher, SweepFailedError, full_disk_fails
 from flows.dispatch.underway import registered
 from flows.dispatch.work_pool import WorkPool
 from flows.files import write_whole
@@ -57,6 +55,7 @@ def tune(spec: str = "lr-batch", overrides: tuple[str, ...] = ()) -> State[Any]:
     return Completed(message=str(report.page))
 
 
+@full_disk_fails()
 def run_tune(
     spec: TuneSpec,
     data: DataRef,
@@ -74,11 +73,13 @@ def run_tune(
         say: gets a line for each round and each trial that ends.
 
     Raises:
-        SweepFailedError: every training of a round failed.
+        SweepFailedError: every training of a round failed, or the disk is full.
     """
     folder = home.tunes / spec.name
     folder.mkdir(parents=True, exist_ok=True)
-    with registered(folder), _locked(folder):
+    with registered(folder), (folder / "lock").open("w") as lock:
+        # The kernel releases the lock when this process dies.
+        fcntl.flock(lock, fcntl.LOCK_EX)
         write_whole(folder / "spec.json", spec.model_dump_json(indent=1))
         storage = open_storage(settings.optuna_uri, folder)
         widths = [_width(spec, width, data, storage) for width in spec.ladder.widths]
@@ -121,9 +122,7 @@ def _round(
         with publishing(mirror) as publish:
             dispatcher.train_all(todo, on_finished=finished, on_tick=lambda: None)
     results = [RunDir(home.runs / run.id).result() for run in runs]
-    if not any(
-        result is not None and RunDir(home.runs / result.run_id).settled() for result in results
-    ):
+    if not any(RunDir(home.runs / run.id).settled() for run in runs):
         reason = next((result.reason for result in results if result is not None), "no result")
         raise SweepFailedError(f"all {len(todo)} trainings failed, so no more is tried: {reason}")
     for (width, trial), run, result in zip(open_trials, runs, results, strict=True):
@@ -147,11 +146,3 @@ def _width(spec: TuneSpec, width: int, data: DataRef, storage: BaseStorage) -> W
     searched = tuple(search_box(spec, model))
     name = study_name(spec, data.digest, width, searched)
     return Width(model, searched, WidthStudy(name, spec, searched, storage))
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lock the study for one controller; the kernel releases the lock when its process dies."""
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -138,15 +138,15 @@ def _as_mutant(path: Path, source: str, old: ast.stmt, new: ast.stmt) -> Mutant:
 
 
 def tests_of(path: Path) -> list[str]:
-    """Fast tests at the mirrored path, and every other test file that imports the module."""
+    """Fast tests of a module, its own first: then those that import it, then those of its room."""
     module = ".".join(path.with_suffix("").parts)
-    tests = {*ROOT.glob(f"tests/unit/{path.parent}/test_{path.stem}*.py")}
-    for test in [*ROOT.glob("tests/unit/**/*.py"), *ROOT.glob("tests/property/**/*.py")]:
-        text = test.read_text()
-        if module in text or f"from {module.rpartition('.')[0]} import {path.stem}" in text:
-            tests.add(test)
-    tests |= {*(ROOT / "tests/unit" / path.parent).glob("test_*.py")}
-    return sorted(str(test.relative_to(ROOT)) for test in tests)
+    imported = (module, f"from {module.rpartition('.')[0]} import {path.stem}")
+    everything = [*ROOT.glob("tests/unit/**/*.py"), *ROOT.glob("tests/property/**/*.py")]
+    own = ROOT.glob(f"tests/unit/{path.parent}/test_{path.stem}*.py")
+    users = [test for test in everything if any(name in test.read_text() for name in imported)]
+    room = ROOT.glob(f"tests/unit/{path.parent}/test_*.py")
+    tests = [*sorted(own), *sorted(users), *sorted(room)]
+    return list(dict.fromkeys(str(test.relative_to(ROOT)) for test in tests))
 
 
 def noticed(mutant: Mutant, tree: Path) -> bool:

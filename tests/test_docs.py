@@ -14,6 +14,7 @@ PAGES = [
 TOP = ("analysis", "bench", "docs", "flows", "llama_core", "sweeps", "tests")
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 _PATH = re.compile(rf"(?<![\w./-])(?:{'|'.join(TOP)})/[\w./-]*[\w/]")
+_QUALIFIED = re.compile(r"(?<![\w./-])((?:flows|llama_core)(?:\.[a-z_]+)+(?:\.[A-Z]\w*)?)")
 _PLACEHOLDER = re.compile(r"/(NAME|RUN|STUDY|SWEEP)\b")  # a path in a home, not in the repository
 _MODULE = re.compile(r"`((?:analysis|flows|llama_core|sweeps)(?:\.[a-z_]\w*)+)(?:\.[A-Z]\w*)*`")
 
@@ -28,13 +29,24 @@ def test_every_path_and_module_that_a_page_names_exists(page):
     assert not missing
 
 
+@pytest.mark.parametrize("package", ["analysis", "flows", "llama_core", "sweeps"])
+def test_every_module_that_a_docstring_or_comment_names_exists(package):
+    missing = [
+        (path.name, name)
+        for path in (ROOT / package).rglob("*.py")
+        for name in _QUALIFIED.findall(path.read_text())
+        if not _is_ours(name)
+    ]
+    assert not missing
+
+
 def _is_ours(name: str) -> bool:
-    """Whether a dotted name is a module or package of ours, or a name defined in one."""
+    """Whether a dotted name is a module or package of ours, or a name in a module."""
     path = ROOT.joinpath(*name.split("."))
     if path.is_dir() or path.with_suffix(".py").is_file():
         return True
     module, last = path.parent.with_suffix(".py"), path.name
-    return module.is_file() and re.search(rf"^(def |class )?{last}\b", module.read_text(), re.M)
+    return module.is_file() and re.search(rf"\b{last}\b", module.read_text()) is not None
 
 
 def test_the_architecture_page_names_every_room():

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from flows.commands.common import Json, busy, check_destinations, failures, open_all, refusals, say
+from flows.commands.trained import Horizon
 
 if TYPE_CHECKING:
     from flows.evaluation.benchmarks import Benchmark
@@ -18,9 +19,7 @@ _ROOM = 115
 def evaluate(
     run: str,
     *benchmarks: str,
-    horizon: Annotated[
-        int | None, Parameter(help="token budget of the branch; the largest if unset")
-    ] = None,
+    horizon: Horizon = None,
     shots: int | None = None,
     limit: int | None = None,
     device: str = "auto",
@@ -81,23 +80,17 @@ def _evaluate_all(
     evaluator: "Evaluator", chosen: "tuple[Benchmark, ...]", shots: int | None, limit: int | None
 ) -> "tuple[list[Evaluation], list[str]]":
     """The scores, and the names of benchmarks without questions, already reported to the user."""
+    from rich import progress as bars
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
 
     scores, missed = [], []
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task("reading lm-evaluation-harness", total=None)
         from flows.evaluation.harness_tasks import QuestionsMissing
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from analysis.fit.envelope import EnvelopeFit
     from analysis.fit.records import GroupFit
-    from analysis.page import Page
+
+Mapping = Annotated[list[str] | None, Parameter(name="--map", negative="")]
 
 
 def fit(
@@ -32,7 +33,7 @@ def fit(
     delta: float = 1e-3,
     by: str | None = None,
     where: str | None = None,
-    mapping: Annotated[list[str] | None, Parameter(name="--map", negative="")] = None,
+    mapping: Mapping = None,
     pool: Annotated[bool, Parameter(negative="")] = False,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -88,7 +89,12 @@ def fit(
     if envelope is not None:
         document["envelope"] = envelope_json(envelope[1])
     if report is not None:
-        write_report(_page(groups, envelope, file), report)
+        from analysis.fit.page import add_envelope, fit_page
+
+        page = fit_page(groups, title=f"Loss law of {Path(file).name}")
+        if envelope is not None:
+            add_envelope(page, *envelope)
+        write_report(page, report)
     if json is not None:
         emit(document, json)
     if json != "-":
@@ -132,17 +138,6 @@ def column_mapping(pairs: list[str]) -> dict[str, str]:
             fail(f"--map names {house!r} twice: {mapping[house]!r} and {theirs!r}.")
         mapping[house.strip()] = theirs.strip()
     return mapping
-
-
-def _page(
-    groups: "list[GroupFit]", envelope: "tuple[pl.DataFrame, EnvelopeFit] | None", file: str
-) -> "Page":
-    from analysis.fit.page import add_envelope, fit_page
-
-    page = fit_page(groups, title=f"Loss law of {Path(file).name}")
-    if envelope is not None:
-        add_envelope(page, *envelope)
-    return page
 
 
 def _print(groups: "list[GroupFit]", envelope: "tuple[pl.DataFrame, EnvelopeFit] | None") -> None:

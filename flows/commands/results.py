@@ -30,7 +30,7 @@ _HERE = Path()
 
 
 def show(run: str, *, json: Json = None) -> None:
-    """Print everything known of a run: state, losses, attempts, provenance, files, next commands.
+    """Print everything known about a run: state, losses, attempts, provenance, files.
 
     Args:
         run: its id or the beginning of it, its name, or SWEEP/NAME.
@@ -65,8 +65,10 @@ def compare(
         bootstrap: resamples of each table.
     """
     from analysis.compare.answer import compare as compare_tables
+    from analysis.observations import own_table
     from flows.commands.output import emit
-    from flows.results.compare import sweep_differences, table_of
+    from flows.results.compare import sweep_differences
+    from flows.runs.table import observations_frame
 
     with refusals():
         if bootstrap < 1:
@@ -77,10 +79,10 @@ def compare(
         _, home = open_all()
         plans = find_plan(first, home), find_plan(second, home)
         differences = sweep_differences(*plans, home)
-        tables = [table_of(plan, home) for plan in plans]
+        table, other = (own_table(observations_frame(plan.runs, home)) for plan in plans)
         with busy("fitting both laws"):
             comparison = compare_tables(
-                tables[0], tables[1], (first, second), bootstrap=bootstrap, level=level
+                table, other, (first, second), bootstrap=bootstrap, level=level
             )
     if report is not None:
         from analysis.compare.page import compare_page
@@ -214,7 +216,7 @@ def _attempt(row: dict[str, Any]) -> list[object]:
     seconds = (row["ended_at"] or time.time()) - row["started_at"]
     return [
         row["number"],
-        _instant(row["started_at"]),
+        time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["started_at"])),
         f"{seconds:.0f}",
         f"{row['steps_from']:,}–{row['steps_to']:,}",
         row["how"],
@@ -246,10 +248,6 @@ def _provenance_lines(provenance: dict[str, Any] | None) -> list[str]:
     ]
 
 
-def _instant(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-
-
 def _short(digest: str | None) -> str:
     return digest[:12] if digest else "unknown"
 
@@ -275,8 +273,6 @@ def runs(sweep: str | None = None, *, json: Json = None) -> None:
     """List the runs of a sweep, or of all sweeps, with their losses."""
     from flows.commands.output import emit, table
     from flows.plans.plan import read_plans
-    from flows.runs.directory import RunDir
-    from flows.runs.state import run_state
     from flows.runs.table import observations
 
     with refusals():
@@ -286,23 +282,16 @@ def runs(sweep: str | None = None, *, json: Json = None) -> None:
     if json is not None:
         emit(rows, json)
         return
-    for row in rows:
-        row["state"] = run_state(RunDir(home.runs / row["parent_run_id"]))
     header = ["sweep", "run", "id", "N", "D tokens", "C FLOPs", "loss nats/token", "state"]
-    keys = [
-        "sweep",
-        "name",
-        "parent_run_id",
-        "n_params",
-        "tokens",
-        "train_flops",
-        "val_loss",
-        "state",
+    shown = [
+        [
+            *(row[key] for key in ("sweep", "name", "parent_run_id", "n_params", "tokens")),
+            f"{row['train_flops']:.3g}",
+            "–" if row["val_loss"] is None else f"{row['val_loss']:.4f}",
+            row["status"],
+        ]
+        for row in rows
     ]
-    shown = [[row[key] for key in keys] for row in rows]
-    for line in shown:
-        line[5] = f"{line[5]:.3g}"
-        line[6] = "–" if line[6] is None else f"{line[6]:.4f}"
     table(f"{len(shown)} observations", header, shown)
 
 

@@ -80,7 +80,7 @@ def status(*, json: Json = None) -> None:
     if document["processes"]:
         table(
             "processes",
-            ["process", "pid", "state", "heard of"],
+            ["process", "pid", "state", "last heard of"],
             [
                 [
                     *(process["process"], str(process["pid"]), process["state"]),
@@ -120,7 +120,7 @@ def status(*, json: Json = None) -> None:
         f"in {document['home']}"
     )
     if any(process["state"] != "running" for process in document["processes"]):
-        print("Something of the stack is not well: isoflop doctor")
+        print("A part of the stack is not well. To find out which: isoflop doctor")
 
 
 def doctor(
@@ -140,7 +140,7 @@ def doctor(
 
     with refusals():
         settings, home = open_all()
-    checks = examine(settings, home, mend=not dry_run)
+    checks = examine(settings, home, repair=not dry_run)
     left = sum(bool(finding.remedy) for _, findings in checks for finding in findings)
     if json is not None:
         named = {name: [asdict(finding) for finding in findings] for name, findings in checks}
@@ -148,9 +148,9 @@ def doctor(
     else:
         for name, findings in checks:
             if not findings:
-                print(f"well     {name}")
+                print(f"ok       {name}")
             for finding in findings:
-                print(f"{'to do' if finding.remedy else 'mended':8} {name}: {finding.what}")
+                print(f"{'to do   ' if finding.remedy else 'repaired'} {name}: {finding.what}")
                 for words in (finding.done, finding.remedy):
                     if words:
                         print(f"         {words}")

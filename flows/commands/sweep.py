@@ -53,8 +53,8 @@ def sweep(
     from flows.cost.ledger import capped
     from flows.mirror.publish import Mirror
     from flows.plans.plan import make_plan
-    from flows.results.report import finish_sweep
-    from flows.runs.state import missing, not_finished
+    from flows.results.report import finish_sweep, not_trained
+    from flows.runs.state import missing
 
     with refusals():
         refuse_idle(limits)
@@ -81,9 +81,8 @@ def sweep(
         emit(report.numbers, json)
     else:
         print_verdict(planned, report, settings, home, flow_run)
-    unfinished = not_finished(planned, home)
-    refusal = cap.refusal() if cap is not None else None
-    for sentence in unfinished if refusal is None else [*unfinished, refusal]:
+    unfinished = not_trained(planned, home, cap)
+    for sentence in unfinished:
         say(f"isoflop: {sentence}")
     if unfinished:
         raise SystemExit(1)
@@ -141,23 +140,12 @@ def _train_here(
     def body(trainings: "ChildProcesses") -> "SweepReport":
         from rich.console import Console
 
-        from flows.mirror.publish import Mirror
-        from flows.sweep import run_sweep
-        from flows.watch.in_prefect import ArtifactWatcher
-        from flows.watch.page import LivePage
+        from flows.sweep import watched_sweep
         from flows.watch.terminal import TableWatcher
-        from flows.watch.watcher import Watchers
 
-        table = TableWatcher(Console(stderr=True), home)
-        with table, LivePage(home) as page, ArtifactWatcher(home) as artifact:
-            return run_sweep(
-                planned,
-                home,
-                Mirror(settings, home),
-                trainings,
-                Watchers(table, page, artifact),
-                cap=cap,
-                max_failures=max_failures,
+        with TableWatcher(Console(stderr=True), home) as table:
+            return watched_sweep(
+                planned, settings, home, trainings, [table], cap=cap, max_failures=max_failures
             )
 
     say(f"live     {(home.sweeps / planned.spec.name / 'live.html').as_uri()}")

@@ -17,6 +17,7 @@ from flows.commands.common import (
     say,
     write_report,
 )
+from flows.commands.fit import Mapping, column_mapping
 from flows.commands.plan import Corpus, Overrides, Slots, chosen_slots, corpus_override
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def tune(
 def fit_lr(
     file: str,
     *,
-    mapping: Annotated[list[str] | None, Parameter(name="--map", negative="")] = None,
+    mapping: Mapping = None,
     level: Level = 0.9,
     json: Json = None,
     report: Report = None,
@@ -91,7 +92,6 @@ def fit_lr(
     from analysis.tuning.answer import fit_lr as fit
     from analysis.tuning.answer import read_lr_table
     from analysis.tuning.page import fit_lines, study_page
-    from flows.commands.fit import column_mapping
     from flows.commands.output import emit
 
     with refusals():

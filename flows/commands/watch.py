@@ -15,10 +15,10 @@ _PATIENCE_S = 300.0
 
 
 def watch(sweep: str) -> None:
-    """Show a sweep as it trains, from any terminal, until every run has ended or Ctrl-C.
+    """Show a sweep as it trains, from any terminal, until every run has ended or you press Ctrl-C.
 
     Args:
-        sweep: its name; a sweep that a worker has yet to plan is waited for.
+        sweep: its name; waits for a worker to plan it.
     """
     from rich.console import Console
 

@@ -72,7 +72,7 @@ def cancel(name: str, folders: Sequence[Path], settings: Settings, *, server: bo
         time.sleep(_POLL_S)
     for controller in known:
         if not controller.alive:
-            controller.forget()
+            controller.path.unlink(missing_ok=True)
     running = [controller for controller in local if controller.alive]
     left += [f"process {controller.process.pid}" for controller in running]
     return Stopped(len(local) - len(running), flow_runs, tuple(left))
@@ -95,12 +95,10 @@ def _end_flow_runs(client: SyncPrefectClient, name: str, others: list[Controller
             state = client.read_flow_run(flow_run).state
             if state is None or state.is_final():
                 continue
+            gone = not controller.alive
+            ended: State[Any] = Crashed(message="its process is gone") if gone else Cancelling()
             # Where its process was killed, only a forced state ends a flow run.
-            crashed: State[Any] = Crashed(message="its process is gone")
-            cancelling: State[Any] = Cancelling()
-            client.set_flow_run_state(
-                flow_run, cancelling if controller.alive else crashed, force=not controller.alive
-            )
+            client.set_flow_run_state(flow_run, ended, force=gone)
             count += 1
     return count + cancel_flow_runs(lambda: _states(client, name))
 

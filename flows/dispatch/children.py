@@ -23,7 +23,6 @@ from flows.dispatch.contract import (
     give_up,
     longest_first,
     make_ready,
-    result_of,
 )
 from flows.processes import INTERRUPTED, MAY_PASS
 from flows.runs.directory import RunDir, RunResult
@@ -98,7 +97,9 @@ class ChildProcesses:
                     time.sleep(_POLL_CHILDREN_S)
                 for future in ended:
                     planned = in_flight.pop(future)
-                    on_finished(planned, result_of(RunDir(self._home.runs / planned.id)))
+                    result = RunDir(self._home.runs / planned.id).result()
+                    assert result is not None, f"run {planned.id} ended without a result"
+                    on_finished(planned, result)
                 on_tick()
         except BaseException:
             self._stop()
@@ -106,7 +107,7 @@ class ChildProcesses:
 
     def _train(self, run: RunDir, slot: WarmSlot) -> RunResult | None:
         tries = Tries(run)
-        log_path = self._log_path(run)
+        log_path = run.path / "output.log"
         while not self._stopping.is_set():
             status = slot.train(run.id, log_path)
             result = run.result()
@@ -130,13 +131,8 @@ class ChildProcesses:
         for slot in self._slots:
             slot.wait(max(0.0, deadline - time.monotonic()))
 
-    def _log_path(self, run: RunDir) -> Path:
-        return run.path / "output.log"
-
 
 def _last_line(path: Path) -> str:
     """The last line a child wrote, which is its exception, or `no output`."""
-    if not path.is_file():
-        return "no output"
-    lines = path.read_text(errors="replace").split("\n")
+    lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
     return next((line.strip()[:200] for line in reversed(lines) if line.strip()), "no output")

@@ -1,10 +1,12 @@
 """Two ways to have runs trained, one contract: child processes here, or a work pool."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from flows.files import now, write_whole
 from flows.runs.directory import RunDir, RunResult
+from flows.training.failures import no_room
 from llama_core.config import Placement
 from llama_core.schedule import tokens_spent
 from sweeps.spec import PlannedRun
@@ -108,12 +110,18 @@ def make_ready(run: RunDir, planned: PlannedRun, placement: Placement) -> None:
     run.retire_result()
 
 
-def result_of(run: RunDir) -> RunResult:
-    result = run.result()
-    if result is None:
-        raise RuntimeError(f"run {run.id} ended, but there is no result in {run.path}")
-    return result
-
-
 class SweepFailedError(RuntimeError):
-    """Too many trainings of a sweep or study failed; no more are started."""
+    """A sweep or study cannot go on: too many trainings failed, or the disk is full."""
+
+
+@contextmanager
+def full_disk_fails() -> Iterator[None]:
+    """Turn the error of a full disk into a `SweepFailedError` that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if not no_room(error):
+            raise
+        raise SweepFailedError(
+            f"the disk is full ({error}). Make room; the same command goes on where it was."
+        ) from error

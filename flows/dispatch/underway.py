@@ -33,10 +33,6 @@ class Controller:
         """Whether it is still running; assumed so for another host's process."""
         return self.host != socket.gethostname() or alive(self.process)
 
-    def forget(self) -> None:
-        """Remove the registration of a process that has ended."""
-        self.path.unlink(missing_ok=True)
-
 
 @contextmanager
 def registered(folder: Path) -> Iterator[None]:

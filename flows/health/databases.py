@@ -136,7 +136,7 @@ def upgrade_or_set_aside(database: Database, home: Home) -> tuple[str, bool]:
     """
     assert database.path is not None
     path = database.path
-    copy = path.with_name(f".{path.name}.mending")
+    copy = path.with_name(f".{path.name}.repairing")
     reason = inspect(database, path)[1]
     if inspect(database, path)[0] == "old":
         _copy(path, copy)

@@ -1,18 +1,17 @@
 """The checks of a home and its stack, in order."""
 
+from flows.health import stack_checks as stack
 from flows.health.finding import Check, Finding
 from flows.health.local_checks import check_disk, check_leftovers, check_versions
 from flows.settings import Home, Settings
 
 
-def examine(settings: Settings, home: Home, *, mend: bool) -> list[tuple[str, list[Finding]]]:
+def examine(settings: Settings, home: Home, *, repair: bool) -> list[tuple[str, list[Finding]]]:
     """Findings of every check by name, ordered so that earlier faults explain later ones.
 
     Args:
-        mend: repair what can be repaired; otherwise nothing is changed.
+        repair: repair what can be repaired; otherwise nothing is changed.
     """
-    from flows.health import stack_checks as stack
-
     checks: list[tuple[str, Check]] = [
         ("versions", check_versions),
         ("disk", check_disk),
@@ -24,4 +23,4 @@ def examine(settings: Settings, home: Home, *, mend: bool) -> list[tuple[str, li
         ("runs in Prefect", stack.check_flow_runs),
         ("runs in MLflow", stack.check_mirror),
     ]
-    return [(name, list(check(settings, home, mend))) for name, check in checks]
+    return [(name, list(check(settings, home, repair))) for name, check in checks]

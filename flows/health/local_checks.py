@@ -1,7 +1,7 @@
 """Checks that need no server: versions, disk, leftovers."""
 
-import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -32,7 +32,7 @@ _FORGOTTEN_S = 24 * 3600.0
 _STATE_BYTES = 3 * 4
 
 
-def check_versions(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+def check_versions(settings: Settings, home: Home, repair: bool) -> Iterator[Finding]:
     """Check installed packages against the ranges isoflop was tested with, and each other."""
     for requirement in _requirements():
         try:
@@ -45,14 +45,21 @@ def check_versions(settings: Settings, home: Home, mend: bool) -> Iterator[Findi
         what = f"{requirement.name} {state}, and isoflop needs {requirement}"
         if requirement.name == "fastapi" and installed:
             what += ": prefect allows it, but its server does not start with 0.155 and newer"
-        command = f"{sys.executable} -m pip install -c constraints.txt '{requirement}'"
-        yield Finding(what, remedy=command)
+        yield Finding(what, remedy=_pip_install(str(requirement)))
     done = subprocess.run(
         [sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False
     )
     if done.returncode and "No module named pip" not in done.stderr:
         for line in done.stdout.splitlines():
-            yield Finding(line, remedy=f"{sys.executable} -m pip install -c constraints.txt -e .")
+            # Of an installed package pip installs what it requires and lacks.
+            yield Finding(line, remedy=_pip_install(line.split()[0]))
+
+
+def _pip_install(requirement: str) -> str:
+    """The command that installs it; from a checkout, in a version that was tested."""
+    root = checkout()
+    tested = [] if root is None else ["-c", str(root / "constraints.txt")]
+    return shlex.join([sys.executable, "-m", "pip", "install", *tested, requirement])
 
 
 def _requirements() -> list[Requirement]:
@@ -70,7 +77,7 @@ def _requirements() -> list[Requirement]:
     ]
 
 
-def check_disk(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+def check_disk(settings: Settings, home: Home, repair: bool) -> Iterator[Finding]:
     """Check that checkpoints and weights of unfinished runs fit on the disk."""
     free = shutil.disk_usage(home.root).free
     todo = [run for plan in read_plans(home) for run in missing(plan.runs, home)]
@@ -113,13 +120,14 @@ def _size(path: Path) -> int:
     return sum(file.lstat().st_size for file in files if file.is_file())
 
 
-def check_leftovers(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+def check_leftovers(settings: Settings, home: Home, repair: bool) -> Iterator[Finding]:
     """Check for drafts and scratch folders whose writer has ended. The kernel frees locks."""
     stale = [path for path in home.root.rglob("*") if _is_leaving(path)]
     if not stale:
         return
-    what = f"{len(stale)} half-written files whose writers are gone, as {_within(stale[0], home)}"
-    if not mend:
+    example = stale[0].relative_to(home.root)
+    what = f"{len(stale)} half-written files whose writers are gone, as {example}"
+    if not repair:
         yield Finding(what, remedy="isoflop doctor removes them")
         return
     for path in stale:
@@ -137,7 +145,3 @@ def _is_leaving(path: Path) -> bool:
         return not psutil.pid_exists(int(writer.group(1)))
     old = re.search(r"\.(part|writing)$|^\.(preparing|arriving)-", path.name)
     return old is not None and time.time() - path.lstat().st_mtime > _FORGOTTEN_S
-
-
-def _within(path: Path, home: Home) -> str:
-    return os.fspath(path.relative_to(home.root))

@@ -4,12 +4,23 @@ import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.events.filters import (
+    EventFilter,
+    EventNameFilter,
+    EventOccurredFilter,
+    EventResourceFilter,
+)
 
 from flows.health.databases import Database, databases, inspect, upgrade_or_set_aside, users
 from flows.health.finding import Finding
+from flows.mirror.client import mirror_error
+from flows.mirror.sync import sync_all
+from flows.mirror.tracker import open_tracker
 from flows.plans.plan import read_plans
 from flows.runs.directory import RunDir
 from flows.settings import TRAIN_POOL, Home, Settings
@@ -28,11 +39,6 @@ from flows.stack.temporary_server import process_tag
 from flows.stack.up import restart_server
 from flows.stack.workers import start_worker, wait_for_workers, worker_heartbeats
 
-if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.objects import FlowRun
-
-
 # A busy server answers late; one that hangs does not answer.
 _ANSWERS_S = 10.0
 # Workers send a heartbeat every 30 s.
@@ -44,7 +50,7 @@ _PENDING_S = 60.0
 _DOCTOR = "isoflop doctor"
 
 
-def check_databases(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+def check_databases(settings: Settings, home: Home, repair: bool) -> Iterator[Finding]:
     """Check for tables that are incomplete or damaged."""
     for database in databases(settings, home):
         if database.path is None:
@@ -55,13 +61,13 @@ def check_databases(settings: Settings, home: Home, mend: bool) -> Iterator[Find
         what = f"{database.name}'s database {database.path.name} {description}"
         if state == "newer":
             yield Finding(what, remedy=f"install that version of {database.name.lower()} again")
-        elif not mend:
+        elif not repair:
             yield Finding(what, remedy=f"{_DOCTOR} completes its tables, or sets it aside")
         else:
-            yield _mend_database(database, what, settings, home)
+            yield _repair_database(database, what, settings, home)
 
 
-def _mend_database(database: Database, what: str, settings: Settings, home: Home) -> Finding:
+def _repair_database(database: Database, what: str, settings: Settings, home: Home) -> Finding:
     assert database.path is not None
     ours = [process for process in registered(home) if process.name == database.server]
     stop(ours, alive)
@@ -70,19 +76,17 @@ def _mend_database(database: Database, what: str, settings: Settings, home: Home
         return Finding(what, remedy=f"stop process {named}, which uses it, then {_DOCTOR}")
     done, lost = upgrade_or_set_aside(database, home)
     if lost and database.name == "MLflow":
-        from flows.mirror.sync import sync_all
-
         try:
             # A server's own database: the server is started first and makes the tables.
             if ours:
                 restart_server(settings, home, database.server)
-            done += f"; {sync_all(settings, home)} runs were written to it anew"
+            done += f"; {sync_all(settings, home)} runs were written to it again"
         except StackError as error:
             return Finding(what, done, remedy=str(error))
     return Finding(what, done)
 
 
-def check_deployments(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+def check_deployments(settings: Settings, home: Home, repair: bool) -> Iterator[Finding]:
     """Check for a stack of another version, whose commands may name modules that moved."""
     if running(home) and not is_deployed(home):
         yield Finding(
@@ -91,7 +95,7 @@ def check_deployments(settings: Settings, home: Home, mend: bool) -> Iterator[Fi
         )
 
 
-def check_servers(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+def check_servers(settings: Settings, home: Home, repair: bool) -> Iterator[Finding]:
     """Check for servers of `isoflop up` that died or hang. A stack that is down is no fault."""
     for process in registered(home):
         page = health_pages(settings).get(process.name)
@@ -99,7 +103,7 @@ def check_servers(settings: Settings, home: Home, mend: bool) -> Iterator[Findin
             continue
         fault = "hangs" if alive(process) else "died"
         what = f"{process.name} (pid {process.pid}) {fault}"
-        if not mend:
+        if not repair:
             yield Finding(what, remedy=f"{_DOCTOR} starts it again")
             continue
         stop([process], alive)
@@ -120,7 +124,7 @@ def _answers(page: str) -> bool:
     return True
 
 
-def check_workers(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+def check_workers(settings: Settings, home: Home, repair: bool) -> Iterator[Finding]:
     """Check for workers of `isoflop up` that died or sent no heartbeat for minutes."""
     workers = [process for process in registered(home) if "worker" in process.name]
     if not workers or not server_answers(settings):
@@ -133,7 +137,7 @@ def check_workers(settings: Settings, home: Home, mend: bool) -> Iterator[Findin
             continue
         fault = f"has sent no heartbeat for {silent_s:.0f} s" if alive(process) else "died"
         what = f"{process.name} (pid {process.pid}) {fault}"
-        if not mend:
+        if not repair:
             yield Finding(what, remedy=f"{_DOCTOR} starts it again")
             continue
         stop([process], alive)
@@ -147,7 +151,7 @@ def check_workers(settings: Settings, home: Home, mend: bool) -> Iterator[Findin
             yield Finding(what, done="started again")
 
 
-def check_flow_runs(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+def check_flow_runs(settings: Settings, home: Home, repair: bool) -> Iterator[Finding]:
     """Check for flow runs in flight in Prefect that no process executes.
 
     When such a run is marked as crashed, the sweep that waits for it starts it again.
@@ -164,14 +168,14 @@ def check_flow_runs(settings: Settings, home: Home, mend: bool) -> Iterator[Find
         ]
     for flow_run, why in dead:
         what = f"flow run {flow_run.name} is {flow_run.state_name} in Prefect, and {why}"
-        if not mend:
+        if not repair:
             yield Finding(what, remedy=f"{_DOCTOR} ends it; its sweep then starts it again")
             continue
         crash_flow_runs(settings, [flow_run.id], f"isoflop doctor: {why}")
         yield Finding(what, done="ended as crashed; a sweep that waits for it starts it again")
 
 
-def _only_our_workers(client: "SyncPrefectClient", home: Home) -> bool:
+def _only_our_workers(client: SyncPrefectClient, home: Home) -> bool:
     """Whether every training worker of this server is on this machine."""
     known = {process.name for process in registered(home)}
     living = {
@@ -182,7 +186,7 @@ def _only_our_workers(client: "SyncPrefectClient", home: Home) -> bool:
     return living <= known
 
 
-def _why_dead(client: "SyncPrefectClient", flow_run: "FlowRun", *, only_ours: bool) -> str:
+def _why_dead(client: SyncPrefectClient, flow_run: FlowRun, *, only_ours: bool) -> str:
     """Why no process can be executing this run; empty if one may be."""
     assert flow_run.state is not None
     pid, state = flow_run.infrastructure_pid, flow_run.state
@@ -207,15 +211,8 @@ def _pid_of(tag: str) -> int:
     return int(number) if number.isdigit() else -1
 
 
-def _heartbeat_age(client: "SyncPrefectClient", flow_run: "FlowRun") -> float:
+def _heartbeat_age(client: SyncPrefectClient, flow_run: FlowRun) -> float:
     """0 if a run sent a heartbeat within the limit, else infinity."""
-    from prefect.events.filters import (
-        EventFilter,
-        EventNameFilter,
-        EventOccurredFilter,
-        EventResourceFilter,
-    )
-
     now = datetime.now(UTC)
     page = client.read_events(
         EventFilter(
@@ -232,11 +229,8 @@ def _age(moment: Any) -> float | None:
     return None if moment is None else (datetime.now(UTC) - moment).total_seconds()
 
 
-def check_mirror(settings: Settings, home: Home, mend: bool) -> Iterator[Finding]:
+def check_mirror(settings: Settings, home: Home, repair: bool) -> Iterator[Finding]:
     """Check for runs that are running in MLflow and that no process trains."""
-    from flows.mirror.client import mirror_error
-    from flows.mirror.tracker import open_tracker
-
     planned = {(plan.spec.name, run.id): run for plan in read_plans(home) for run in plan.runs}
     if not planned:
         return
@@ -249,16 +243,16 @@ def check_mirror(settings: Settings, home: Home, mend: bool) -> Iterator[Finding
         ]
         for sweep, run_id, mlflow_run in left:
             run = RunDir(home.runs / run_id)
-            what = f"run {run_id} of sweep {sweep} is running in MLflow, and nobody trains it"
+            what = f"run {run_id} of sweep {sweep} is running in MLflow, and no process trains it"
             known = planned.get((sweep, run_id))
-            if not mend:
+            if not repair:
                 yield Finding(what, remedy=f"{_DOCTOR} ends it there")
             elif known is not None and run.result() is not None:
                 tracker.publish(run, known)
                 yield Finding(what, done="brought up to its result")
             else:
                 tracker.end(mlflow_run)
-                yield Finding(what, done="ended as killed; it goes on when its sweep does")
+                yield Finding(what, done="ended as killed; it resumes with its sweep")
     except mirror_error() as error:
         reason = str(error).partition("\n")[0]
         yield Finding(f"MLflow does not answer: {reason}", remedy="isoflop up, then isoflop sync")

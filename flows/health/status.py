@@ -32,16 +32,7 @@ def read_status(settings: Settings, home: Home) -> dict[str, Any]:
         "prefect": settings.prefect_address,
         "mlflow": settings.mlflow_address,
         "processes": _processes(settings, home),
-        "sweeps": [
-            dict(
-                zip(
-                    ("sweep", "finished", "failed", "running", "to_do"),
-                    (plan.spec.name, *_count(plan, home)),
-                    strict=True,
-                )
-            )
-            for plan in plans
-        ],
+        "sweeps": [_count(plan, home) for plan in plans],
         "runs": [
             {"sweep": plan.spec.name, **asdict(read_run(planned, directory))}
             for plan in plans
@@ -55,21 +46,17 @@ def read_status(settings: Settings, home: Home) -> dict[str, Any]:
 
 def _processes(settings: Settings, home: Home) -> list[dict[str, Any]]:
     known = registered(home)
-    heartbeats: dict[str, datetime] = {}
+    ages: dict[str, float] = {}
     if known and server_answers(settings):
         os.environ.update(prefect_environment(settings, home))
-        heartbeats = worker_heartbeats(settings)
-    now = datetime.now(UTC)
+        heartbeats, now = worker_heartbeats(settings), datetime.now(UTC)
+        ages = {name: (now - last).total_seconds() for name, last in heartbeats.items()}
     return [
         {
             "process": process.name,
             "pid": process.pid,
             "state": _state(process, settings),
-            "heartbeat_s": (
-                (now - heartbeats[process.name]).total_seconds()
-                if process.name in heartbeats
-                else None
-            ),
+            "heartbeat_s": ages.get(process.name),
         }
         for process in known
     ]
@@ -82,9 +69,11 @@ def _state(process: Process, settings: Settings) -> str:
     return "running" if page is None or healthy(page) else "not answering"
 
 
-def _count(plan: Plan, home: Home) -> tuple[int, int, int, int]:
-    """Numbers of a plan's runs that are finished, failed, training, and still to do."""
+def _count(plan: Plan, home: Home) -> dict[str, Any]:
+    """How many of a sweep's runs are finished, failed, training, and still to do."""
     states = [run_state(RunDir(home.runs / planned.id)) for planned in plan.runs]
-    finished, training = states.count("finished"), states.count("training")
+    finished, running = states.count("finished"), states.count("training")
     to_do = sum(map(states.count, TO_DO))
-    return finished, len(states) - finished - training - to_do, training, to_do
+    failed = len(states) - finished - running - to_do
+    counts = {"finished": finished, "failed": failed, "running": running, "to_do": to_do}
+    return {"sweep": plan.spec.name, **counts}

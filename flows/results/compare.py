@@ -1,14 +1,12 @@
-"""Two sweeps of a home: what differs in specs, runs and provenance; tables for the law."""
+"""Two sweeps of a home: what differs in specs, runs and provenance."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from analysis.observations import Table, own_table
 from flows.runs.attempts import read_attempts, read_provenance, spent
 from flows.runs.directory import RunDir
 from flows.runs.state import run_state
-from flows.runs.table import observations_frame
 from flows.settings import Home
 from sweeps.plan import Plan
 
@@ -127,11 +125,6 @@ def provenance_differences(first: Plan, second: Plan, home: Home) -> list[Differ
     ]
 
 
-def table_of(plan: Plan, home: Home) -> Table:
-    """A sweep's observations as they are now."""
-    return own_table(observations_frame(plan.runs, home))
-
-
 def _side(plan: Plan, home: Home) -> Side:
     """The states and the cost of a sweep's runs."""
     states: dict[str, int] = {}
@@ -183,15 +176,12 @@ def _provenance(plan: Plan, home: Home) -> dict[str, set[str]]:
             for field, name in _ENVIRONMENT.items():
                 value = getattr(environment, field)
                 shown = "none" if value is None else str(value)
-                values.setdefault(name, set()).add(shown[:12] if _is_digest(field) else shown)
+                is_digest = field.startswith(("git_", "lock_"))
+                values.setdefault(name, set()).add(shown[:12] if is_digest else shown)
         for packages in [first.packages, *(attempt.packages or {} for attempt in attempts)]:
             for name, version in packages.items():
                 values.setdefault(f"package {name}", set()).add(version)
     return values
-
-
-def _is_digest(field: str) -> bool:
-    return field.startswith(("git_", "lock_"))
 
 
 def _shown(value: Any) -> str:

@@ -8,10 +8,12 @@ import polars as pl
 from analysis.observations import own_table
 from analysis.sweep.answer import find, numbers, verdict
 from analysis.sweep.page import sweep_page
+from flows.cost.ledger import CappedSweep
 from flows.files import write_whole
 from flows.mirror.contract import Publisher
 from flows.plans.plan import sweep_folder
 from flows.runs.directory import RunDir
+from flows.runs.state import not_finished
 from flows.runs.table import curves, observations_frame
 from flows.settings import Home
 from flows.tuning.check import add_tuned, tuned
@@ -66,6 +68,12 @@ def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
     add_tuned(page, tuned(planned, home))
     write_whole(folder / "report.html", page.html())
     return SweepReport(folder / "report.html", verdict(findings), numbers(findings))
+
+
+def not_trained(planned: Plan, home: Home, cap: CappedSweep | None) -> list[str]:
+    """Why runs have no loss: a sentence for the cap, if it refused any, and one for each run."""
+    refusal = cap.refusal() if cap is not None else None
+    return [*([] if refusal is None else [refusal]), *not_finished(planned, home)]
 
 
 def _write_parquet(frame: pl.DataFrame, path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
@@ -35,8 +36,12 @@ def deploy(settings: Settings, home: Home) -> None:
         for automation in _automations():
             if not client.read_automations_by_name(automation.name):
                 client.create_automation(automation)
-        if is_deployed(home) and _on_server(client):
-            return
+        if is_deployed(home):
+            if _on_server(client):
+                return
+        else:
+            # Workers that run may be those of another version, also once this is deployed.
+            _stamp(home).unlink(missing_ok=True)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"),
@@ -50,15 +55,23 @@ def deploy(settings: Settings, home: Home) -> None:
     )
     if done.returncode:
         raise StackError(f"prefect deploy failed: {(done.stderr or done.stdout).strip()[-500:]}")
-    write_whole(home.root / "deployed.json", json.dumps(_version()))
+
+
+def record_version(home: Home) -> None:
+    """Record that this code made the deployments and started all workers."""
+    write_whole(_stamp(home), json.dumps(_version()))
 
 
 def is_deployed(home: Home) -> bool:
-    """Whether the deployments of this home's server were made by this code."""
+    """Whether this code made the deployments and started the workers of this home's stack."""
     try:
-        return bool(json.loads((home.root / "deployed.json").read_text()) == _version())
+        return bool(json.loads(_stamp(home).read_text()) == _version())
     except (FileNotFoundError, ValueError):
         return False
+
+
+def _stamp(home: Home) -> Path:
+    return home.root / "deployed.json"
 
 
 def _version() -> dict[str, str]:

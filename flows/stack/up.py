@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from flows.settings import ADDRESSES, Home, Settings, note_addresses
-from flows.stack.deployments import deploy, is_deployed
+from flows.stack.deployments import deploy, is_deployed, record_version
 from flows.stack.flow_runs import crash_flow_runs, flow_runs_in_flight, prefect_client
 from flows.stack.processes import Process, alive, process_of, register, registered, running
 from flows.stack.servers import (
@@ -82,6 +82,7 @@ def _start_all(
     started = {name: start_worker(settings, home, name, gpus) for name, gpus in wanted.items()}
     wait_healthy(pages["mlflow-server"], mlflow, home.logs / "mlflow-server.log")
     wait_for_workers(settings, home, started, since)
+    record_version(home)
 
 
 def down(settings: Settings, home: Home) -> list[Process]:

@@ -27,7 +27,7 @@ def execute(run: RunDir, home: Home) -> RunResult:
     Raises:
         Interrupted: SIGTERM or SIGINT came; a training under way has written a checkpoint.
         OSError: among others, the disk stayed full.
-        llama_core.corpus.CorpusError: the corpus is not in this home, or is damaged.
+        llama_core.corpus.documents.CorpusError: the corpus is not in this home, or is damaged.
     """
     with run.waited_for():
         result = run.result()

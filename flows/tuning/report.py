@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
 from optuna.trial import FrozenTrial
@@ -18,12 +18,10 @@ from flows.mirror.contract import Publisher
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.table import observations
 from flows.settings import Home
+from flows.tuning.study import Width
 from llama_core.counting import count_params
 from sweeps.spec import DataRef, PlannedRun
 from sweeps.tune_spec import TuneSpec
-
-if TYPE_CHECKING:
-    from flows.tuning.study import Width
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,7 @@ class TuneReport:
 def finish_tune(
     spec: TuneSpec,
     data: DataRef,
-    widths: "Sequence[Width]",
+    widths: Sequence[Width],
     runs: Sequence[tuple[FrozenTrial, PlannedRun]],
     home: Home,
     mirror: Publisher,

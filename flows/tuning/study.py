@@ -63,10 +63,13 @@ class WidthStudy:
         first, last = self._generation(len(trials))
         settled = all(trial.state.is_finished() for trial in trials[:first])
         if settled and len(trials) < min(last, wanted):
-            outcomes = [outcome_of(trial) for trial in trials[:first]]
+            outcomes = [TrialOutcome(trial.params, trial.value) for trial in trials[:first]]
             proposed = propose(self._spec, self._box, outcomes, last - first)
-            for params in proposed[len(trials) - first : min(last, wanted) - first]:
-                self._study.add_trial(self._running(params))
+            running, distributions = TrialState.RUNNING, _distributions(self._box)
+            self._study.add_trials(
+                create_trial(state=running, params=params, distributions=distributions)
+                for params in proposed[len(trials) - first : min(last, wanted) - first]
+            )
             trials = self.trials()
         return [trial for trial in trials if not trial.state.is_finished()]
 
@@ -92,11 +95,6 @@ class WidthStudy:
         first = startup + (count - startup) // size * size
         return first, first + size
 
-    def _running(self, params: dict[str, float]) -> FrozenTrial:
-        return create_trial(
-            state=TrialState.RUNNING, params=params, distributions=_distributions(self._box)
-        )
-
 
 def propose(
     spec: TuneSpec, box: Sequence[Dimension], outcomes: Sequence[TrialOutcome], count: int
@@ -108,7 +106,8 @@ def propose(
     docs/benchmarks/tuning_cpu_202611.md.
     """
     if not outcomes:
-        unit = qmc.Sobol(len(box), rng=spec.seed).random(_power_of_two(count))[:count]
+        # Sobol's sequence is balanced at a power of two.
+        unit = qmc.Sobol(len(box), rng=spec.seed).random_base2((count - 1).bit_length())[:count]
         return [
             {
                 dimension.name: float(dimension.low * (dimension.high / dimension.low) ** share)
@@ -126,13 +125,6 @@ def propose(
         ]
     )
     return [study.ask(distributions).params for _ in range(count)]
-
-
-def outcome_of(trial: FrozenTrial) -> TrialOutcome:
-    """The outcome of a finished trial."""
-    return TrialOutcome(
-        dict(trial.params), trial.value if trial.state == TrialState.COMPLETE else None
-    )
 
 
 def open_storage(uri: str | None, folder: Path) -> BaseStorage:
@@ -172,11 +164,6 @@ def _sampler(seed: int, count: int) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return GPSampler(seed=int.from_bytes(digest[:4], "big"), n_startup_trials=1)
-
-
-def _power_of_two(count: int) -> int:
-    """Next power of two, at which Sobol's sequence is balanced."""
-    return 1 << (count - 1).bit_length()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from prefect.exceptions import PrefectException
 from flows.runs.directory import RunResult
 from flows.settings import Home
 from flows.watch.progress import SweepProgress, progress_cells
-from flows.watch.watcher import Periodic
+from flows.watch.watcher import Periodic, Watcher
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
@@ -79,7 +79,7 @@ def _send(progress: SweepProgress, bar: UUID | None, table: UUID | None) -> tupl
     return bar, table
 
 
-class LogWatcher:
+class LogWatcher(Watcher):
     """Writes to the flow run's log, which Prefect shows beside it."""
 
     def __init__(self) -> None:
@@ -93,9 +93,6 @@ class LogWatcher:
         )
         for warning in plan.warnings:
             self._log.warning("%s", warning)
-
-    def tick(self) -> None:
-        """Nothing: a log shows no progress."""
 
     def finished(self, planned: PlannedRun, result: RunResult) -> None:
         """Log the run's losses or its failure."""

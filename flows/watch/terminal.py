@@ -1,6 +1,5 @@
 """The table of a running sweep in a terminal."""
 
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
@@ -43,14 +42,9 @@ class TableWatcher(Periodic):
         self._live.__enter__()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        super().__exit__(kind, error, trace)
-        self._live.__exit__(kind, error, trace)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        super().__exit__(kind)
+        self._live.stop()
 
     def show(self, progress: SweepProgress, *, ended: str | None = None) -> float:
         """Draw the table, or write the line, of which a sweep that has just begun gets none."""
@@ -93,11 +87,7 @@ def _row(run: RunProgress, *, wide: bool) -> list[str | Text | ProgressBar]:
     cells.append(Text(run.state, style=_STYLES.get(run.state, "red")))
     if wide:
         cells.append(ProgressBar(total=run.steps, completed=run.step, width=18))
-    return [
-        *cells,
-        f"{run.step:,}/{run.steps:,}",
-        *progress_cells(run),
-    ]
+    return [*cells, f"{run.step:,}/{run.steps:,}", *progress_cells(run)]
 
 
 def _fold(runs: tuple[RunProgress, ...], room: int) -> tuple[list[RunProgress], list[RunProgress]]:
@@ -105,8 +95,6 @@ def _fold(runs: tuple[RunProgress, ...], room: int) -> tuple[list[RunProgress], 
 
     Runs that train or have failed are shown first; runs that wait or were found are left out first.
     """
-    if len(runs) <= room:
-        return list(runs), []
     rank = {"training": 0, "planned": 3, "finished": 2, "found": 4}
     order = sorted(range(len(runs)), key=lambda at: rank.get(runs[at].state, 1))
     chosen = set(order[:room])

@@ -1,8 +1,7 @@
 """Observers of a running sweep."""
 
 import time
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from flows.runs.directory import RunResult
 from flows.settings import Home
@@ -11,8 +10,8 @@ from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
 
-class Watcher(Protocol):
-    """Observes a sweep while it trains."""
+class Watcher:
+    """Observes a sweep while it trains; does nothing until a subclass says what."""
 
     def begin(self, plan: Plan, todo: list[PlannedRun]) -> None:
         """The missing runs are about to be dispatched."""
@@ -24,29 +23,7 @@ class Watcher(Protocol):
         """A run has its result."""
 
 
-class Watchers:
-    """Several watchers as one."""
-
-    def __init__(self, *watchers: Watcher) -> None:
-        self._watchers = watchers
-
-    def begin(self, plan: Plan, todo: list[PlannedRun]) -> None:
-        """Pass it on to all."""
-        for watcher in self._watchers:
-            watcher.begin(plan, todo)
-
-    def tick(self) -> None:
-        """Pass it on to all."""
-        for watcher in self._watchers:
-            watcher.tick()
-
-    def finished(self, planned: PlannedRun, result: RunResult) -> None:
-        """Pass it on to all."""
-        for watcher in self._watchers:
-            watcher.finished(planned, result)
-
-
-class Periodic:
+class Periodic(Watcher):
     """A watcher that shows a sweep's progress at its start, every few seconds, and at its end.
 
     A context; leaving it is the end.
@@ -60,12 +37,7 @@ class Periodic:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._gauge is not None:
             self.show(self._gauge.read(), ended="ended" if kind is None else "stopped")
 
@@ -79,9 +51,6 @@ class Periodic:
         if self._gauge is not None and time.monotonic() >= self._due:
             pause_s = self.show(self._gauge.read())
             self._due = time.monotonic() + pause_s
-
-    def finished(self, planned: PlannedRun, result: RunResult) -> None:
-        """Nothing: the progress is read from disk."""
 
     def show(self, progress: SweepProgress, *, ended: str | None = None) -> float:
         """Show the progress.

@@ -97,7 +97,7 @@ def plan_on(text, home, *overrides):
 def test_a_sweep_trains_mirrors_and_reports_every_run(planned, tmp_path):
     home, tracker = Home(tmp_path), FakeTracker()
     dispatcher = FakeDispatcher(home)
-    report = run_sweep(planned, home, tracker, dispatcher, SilentWatcher())
+    report = run_sweep(planned, home, tracker, dispatcher, [SilentWatcher()])
     assert sorted(dispatcher.trained) == sorted(run.id for run in planned.runs)
     assert set(tracker.run_ids("smoke")) == {*dispatcher.trained, "report"}
     assert report.page.exists()
@@ -107,19 +107,19 @@ def test_a_sweep_trains_mirrors_and_reports_every_run(planned, tmp_path):
 
 def test_a_second_sweep_trains_nothing_that_is_finished(planned, text, tmp_path):
     home = Home(tmp_path)
-    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), SilentWatcher())
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), [SilentWatcher()])
     wider = plan_on(text, home, "name=wider", "ladder.widths=[16, 24, 32, 48, 64]")
     dispatcher = FakeDispatcher(home)
-    run_sweep(wider, home, FakeTracker(), dispatcher, SilentWatcher())
+    run_sweep(wider, home, FakeTracker(), dispatcher, [SilentWatcher()])
     assert dispatcher.trained == [run.id for run in wider.runs if run.name == "d24"]
     assert len(dispatcher.trained) == 1
 
 
 def test_the_same_name_on_another_corpus_sets_the_first_sweep_aside(planned, text, tmp_path):
     home = Home(tmp_path)
-    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), SilentWatcher())
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), [SilentWatcher()])
     other = plan_on(text, home, "corpus.val_fraction=0.1")
-    run_sweep(other, home, FakeTracker(), FakeDispatcher(home), SilentWatcher())
+    run_sweep(other, home, FakeTracker(), FakeDispatcher(home), [SilentWatcher()])
     names = [plan.spec.name for plan in read_plans(home)]
     assert names == ["smoke", f"smoke-{planned.data.digest[:8]}"]
     assert (home.sweeps / names[1] / "report.html").exists()
@@ -130,13 +130,13 @@ def test_a_bug_that_fails_the_first_trainings_stops_the_sweep(planned, tmp_path)
     home = Home(tmp_path)
     dispatcher = FakeDispatcher(home, status="failed")
     with pytest.raises(SweepFailedError, match=r"first 3 trainings all failed.*a bug"):
-        run_sweep(planned, home, FakeTracker(), dispatcher, SilentWatcher())
+        run_sweep(planned, home, FakeTracker(), dispatcher, [SilentWatcher()])
     assert len(dispatcher.trained) == 3
 
 
 def test_a_diverged_run_does_not_stop_the_sweep_and_is_told(planned, tmp_path):
     home = Home(tmp_path)
-    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home, "diverged"), SilentWatcher())
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home, "diverged"), [SilentWatcher()])
     assert not_finished(planned, home)[0].endswith("diverged: a bug")
 
 
@@ -148,39 +148,39 @@ def test_a_cap_leaves_out_the_dearest_run_and_a_larger_one_goes_on(text, tmp_pat
     small = plan_on(text, home, f"cap={{kind: flops, flops: {affordable}}}")
     assert [run.id for run in small.runs] == [run.id for run in whole.runs]
     dispatcher, cap = FakeDispatcher(home), capped(small, home, [{}])
-    run_sweep(small, home, FakeTracker(), dispatcher, SilentWatcher(), cap=cap)
+    run_sweep(small, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=cap)
     assert set(dispatcher.trained) == {run for _, run in costs[:-1]}
     assert "leaves out 1 of 4 runs" in cap.refusal()
     assert "--max-flops" in cap.refusal()
 
     larger = plan_on(text, home, f"cap={{kind: flops, flops: {whole.flops_spent}}}")
     dispatcher, cap = FakeDispatcher(home), capped(larger, home, [{}])
-    run_sweep(larger, home, FakeTracker(), dispatcher, SilentWatcher(), cap=cap)
+    run_sweep(larger, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=cap)
     assert dispatcher.trained == [costs[-1][1]]
     assert cap.refusal() is None
 
 
 def test_a_cap_set_later_counts_what_the_sweep_spent_without_one(planned, text, tmp_path):
     home = Home(tmp_path)
-    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), SilentWatcher())
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), [SilentWatcher()])
     widths = "ladder.widths=[16, 24, 32, 48, 64]"
     cap = f"cap={{kind: flops, flops: {planned.flops_spent}}}"
     wider = plan_on(text, home, widths, cap)
     dispatcher, cap = FakeDispatcher(home), capped(wider, home, [{}])
-    run_sweep(wider, home, FakeTracker(), dispatcher, SilentWatcher(), cap=cap)
+    run_sweep(wider, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=cap)
     assert dispatcher.trained == []
     assert "Spent: 0 FLOPs" not in cap.refusal()
 
 
 def test_runs_that_another_sweep_paid_for_cost_a_capped_one_nothing(planned, text, tmp_path):
     home = Home(tmp_path)
-    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), SilentWatcher())
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), [SilentWatcher()])
     widths = "ladder.widths=[16, 24, 32, 48, 64]"
     [wide] = [run for run in plan_on(text, home, widths).runs if run.name == "d24"]
     cap = f"cap={{kind: flops, flops: {wide.flops_spent}}}"
     other = plan_on(text, home, "name=wider", widths, cap)
     dispatcher, cap = FakeDispatcher(home), capped(other, home, [{}])
-    run_sweep(other, home, FakeTracker(), dispatcher, SilentWatcher(), cap=cap)
+    run_sweep(other, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=cap)
     assert dispatcher.trained == [wide.id]
     assert cap.refusal() is None
 
@@ -190,7 +190,7 @@ def test_a_sweep_stops_at_the_failure_that_is_one_too_many(planned, tmp_path, al
     home = Home(tmp_path)
     dispatcher = FakeDispatcher(home, status="diverged")
     with pytest.raises(SweepFailedError, match=rf"{trained} trainings did not.* {allowed} may"):
-        run_sweep(planned, home, FakeTracker(), dispatcher, SilentWatcher(), max_failures=allowed)
+        run_sweep(planned, home, FakeTracker(), dispatcher, [SilentWatcher()], max_failures=allowed)
     assert len(dispatcher.trained) == trained
 
 
@@ -201,7 +201,7 @@ def test_a_full_disk_ends_a_sweep_with_one_line_and_leaves_no_note(planned, tmp_
 
     home = Home(tmp_path)
     with pytest.raises(SweepFailedError, match=r"disk is full.*No space left.*same command"):
-        run_sweep(planned, home, FakeTracker(), Full(home), SilentWatcher())
+        run_sweep(planned, home, FakeTracker(), Full(home), [SilentWatcher()])
     assert controllers(home.sweeps / "smoke") == []
 
 
@@ -212,7 +212,7 @@ def test_a_sweep_under_way_notes_the_process_to_stop(planned, tmp_path):
         def tick(self):
             seen.extend(controllers(home.sweeps / "smoke"))
 
-    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), Looks())
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), [Looks()])
     assert {(one.process.pid, one.alive, one.deployed) for one in seen} == {
         (os.getpid(), True, False)
     }

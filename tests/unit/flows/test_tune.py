@@ -1,5 +1,6 @@
 """A study asks the same trials whatever happens to it, repeats none, and grows."""
 
+import errno
 import os
 
 import numpy as np
@@ -216,6 +217,16 @@ def test_a_round_in_which_everything_fails_stops_and_is_tried_again(home, text):
     again = SurfaceDispatcher(home)
     tune(home, text, again, trials=8)
     assert len(again.trained) == 16
+
+
+def test_a_full_disk_ends_a_study_with_one_line_and_leaves_no_note(home, text):
+    class Full(SurfaceDispatcher):
+        def train_all(self, runs, *, on_finished, on_tick):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(SweepFailedError, match=r"disk is full.*No space left.*same command"):
+        tune(home, text, Full(home), trials=8)
+    assert controllers(home.tunes / "lr-batch") == []
 
 
 def test_what_is_asked_depends_on_the_seed_and_on_what_was_told(text):

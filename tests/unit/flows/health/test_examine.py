@@ -1,15 +1,19 @@
 """What the doctor reads without a server: databases as they lie, and the disk that runs need."""
 
 import os
+import shlex
 import sqlite3
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
+from flows.health import local_checks
 from flows.health.databases import databases, inspect, users
-from flows.health.local_checks import check_leftovers, space_needed
+from flows.health.local_checks import check_leftovers, check_versions, space_needed
 from flows.settings import Home, Settings, open_home
 from flows.stack.temporary_server import process_tag
 from llama_core.config import Placement
@@ -131,3 +135,17 @@ def test_what_killed_writers_of_any_version_left_is_found_and_removed(home):
 def test_the_tag_of_a_process_names_machine_and_pid():
     assert process_tag(7).endswith(":7")
     assert os.uname().nodename in process_tag(7)
+
+
+@pytest.mark.parametrize("root", [None, Path("/home/ada/isoflop")])
+def test_constraints_are_named_only_where_their_file_is(home, monkeypatch, root):
+    requirement = "no-such-package>=2"
+    monkeypatch.setattr(local_checks, "checkout", lambda: root)
+    monkeypatch.setattr(local_checks, "_requirements", lambda: [Requirement(requirement)])
+    broken = "mlflow 3.0 has requirement pandas<3, but you have pandas 3.0."
+    done = subprocess.CompletedProcess([], 1, stdout=broken, stderr="")
+    monkeypatch.setattr(local_checks.subprocess, "run", lambda *_, **__: done)
+    remedies = [shlex.split(found.remedy) for found in check_versions(Settings(), home, False)]
+    tested = [] if root is None else ["-c", "/home/ada/isoflop/constraints.txt"]
+    start = [sys.executable, "-m", "pip", "install", *tested]
+    assert remedies == [[*start, requirement], [*start, "mlflow"]]

@@ -87,6 +87,32 @@ def test_flow_runs_in_flight_are_not_stopped_for_another_version(
     assert started == []
 
 
+def test_deploying_other_code_for_a_restarted_server_does_not_hide_its_old_workers(
+    settings, home, worker, started, monkeypatch
+):
+    """The doctor deploys when it restarts a server; the workers stay as they were."""
+    deployed_by(home, sha256="of other code")
+    client = SimpleNamespace(
+        create_work_pool=lambda pool, overwrite: None, read_automations_by_name=lambda name: ["one"]
+    )
+    monkeypatch.setattr(deployments, "prefect_client", lambda settings: nullcontext(client))
+    deployed = subprocess.CompletedProcess([], 0)
+    monkeypatch.setattr(deployments.subprocess, "run", lambda *_, **__: deployed)
+    monkeypatch.setattr(deployments.os, "environ", {})
+    deployments.deploy(settings, home)
+    [finding] = check_deployments(settings, home, True)
+    assert "another version" in finding.what
+    up.up(settings, home, slots=[None], say=lambda line: None)
+    assert started == [[None]]
+
+
+def test_a_stack_that_has_started_is_of_this_version(settings, home, monkeypatch):
+    for name in ("start_server", "wait_healthy", "deploy", "start_worker", "wait_for_workers"):
+        monkeypatch.setattr(up, name, lambda *_, **__: None)
+    up.up(settings, home, slots=[None], say=lambda line: None)
+    assert deployments.is_deployed(home)
+
+
 def test_a_stack_that_is_down_has_no_version(settings, home):
     deployed_by(home, sha256="of other code")
     assert running(home) == []
