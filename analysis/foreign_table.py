@@ -31,17 +31,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "loss_unit": ("unit",),
     "run_id": ("run",),
 }
-NUMERIC = (
-    *COUNTS,
-    "tokens",
-    "train_flops",
-    "flops_6nd",
-    "flops_budget",
-    "val_loss",
-    "val_bpb",
-    "unique_tokens",
-    "weight",
-)
+_TEXT = ("loss_unit", "run_id")
 
 
 def read_table(path: Path, *, mapping: Mapping[str, str] | None = None) -> Table:
@@ -94,8 +84,8 @@ def normalise(frame: pl.DataFrame, *, mapping: Mapping[str, str] | None = None) 
     names = _resolve(columns, mapping or {})
     exact = set(mapping or {}) | {house for house, theirs in names.items() if house == theirs}
     frame = numbered(frame.with_columns(pl.col(names[house]).alias(house) for house in names))
-    for name in NUMERIC:
-        if name in frame.columns:
+    for name in ALIASES:
+        if name in frame.columns and name not in _TEXT:
             frame = frame.with_columns(_numbers(frame, name).alias(name))
     n_column = next((name for name in COUNTS if name in frame.columns), "")
     n_counts = _n_counts(frame, n_column, exact)

@@ -1,19 +1,15 @@
 """Figures of loss curves and of their envelope (approach 1)."""
 
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
+from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.isoflop_figures import power
 from analysis.style import GRID, INK, axis, colour_scale, shorts, size_legend, styled
 from analysis.words import short
-
-if TYPE_CHECKING:
-    from analysis.fit.envelope import EnvelopeFit
-
 
 _STEP = 1.03  # factor in tokens between the points of a curve
 
@@ -67,7 +63,7 @@ def draw_loss_curves(data: pl.DataFrame) -> go.Figure:
     )
 
 
-def envelope_data(curves: pl.DataFrame, fit: "EnvelopeFit") -> pl.DataFrame:
+def envelope_data(curves: pl.DataFrame, fit: EnvelopeFit) -> pl.DataFrame:
     """The thinned curves with the hull's vertices: kind `curve` or `hull`."""
     lines = loss_curves_data(curves).with_columns(pl.lit("curve").alias("kind"))
     hull = fit.hull.select(
@@ -80,7 +76,7 @@ def envelope_data(curves: pl.DataFrame, fit: "EnvelopeFit") -> pl.DataFrame:
     return pl.concat([lines, hull])
 
 
-def draw_envelope(data: pl.DataFrame, fit: "EnvelopeFit") -> go.Figure:
+def draw_envelope(data: pl.DataFrame, fit: EnvelopeFit) -> go.Figure:
     """All curves in grey, and the hull coloured by the model that holds it."""
     figure = go.Figure()
     for run in data.filter(pl.col("kind") == "curve").partition_by("run_id"):

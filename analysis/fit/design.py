@@ -1,5 +1,6 @@
 """Limits that a table's design sets to a fit: spans, levels, spare rows."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,78 +26,67 @@ class Judgement:
     reason: str
 
 
-def design_findings(used: pl.DataFrame) -> list[Judgement]:
+def design_findings(used: pl.DataFrame) -> Iterator[Judgement]:
     """What the places of the rows in the plane of ln N and ln D leave undetermined."""
     N, D = (used[c].to_numpy().astype(float) for c in ("n_params", "tokens"))
-    findings = []
     C_span, ratio_span = _span(N * D), _span(D / N)
-    for name, values, symbol in (("model size", N, "N"), ("token count", D, "D")):
-        count = _levels(values)
+    counts = {"N": _levels(N), "D": _levels(D)}
+    for name, symbol in (("model size", "N"), ("token count", "D")):
+        count = counts[symbol]
         if count < 3:
-            findings.append(
-                Judgement(
-                    "not_identified",
-                    f"only {count} {name}{'s' if count > 1 else ''}: a power of {symbol} and a "
-                    f"constant need three. Train at {3 - count} more, a factor 4 apart.",
-                )
+            yield Judgement(
+                "not_identified",
+                f"only {count} {name}{'s' if count > 1 else ''}: a power of {symbol} and a "
+                f"constant need three. Train at {3 - count} more, a factor 4 apart.",
             )
     if C_span < _NO_SPAN:
-        findings.append(
-            Judgement(
-                "not_identified",
-                f"all rows lie on one budget (compute spans a factor {C_span:.2f}): how N* grows "
-                "with C was not observed. Add rows at ten times this compute.",
-            )
+        yield Judgement(
+            "not_identified",
+            f"all rows lie on one budget (compute spans a factor {C_span:.2f}): how N* grows "
+            "with C was not observed. Add rows at ten times this compute.",
         )
     elif C_span < _THIN_SPAN:
-        findings.append(
-            Judgement(
-                "weak",
-                f"compute spans only a factor {C_span:.1f}: extend it tenfold at either end.",
-            )
+        yield Judgement(
+            "weak",
+            f"compute spans only a factor {C_span:.1f}: extend it tenfold at either end.",
         )
     if ratio_span < _NO_SPAN:
-        findings.append(
-            Judgement(
-                "not_identified",
-                f"D/N is constant at {np.median(D / N):.3g} (it spans a factor "
-                f"{ratio_span:.2f}): the shares of N and D in the loss cannot be told apart. Add "
-                "rows with a quarter and with four times this ratio.",
-            )
+        yield Judgement(
+            "not_identified",
+            f"D/N is constant at {np.median(D / N):.3g} (it spans a factor "
+            f"{ratio_span:.2f}): the shares of N and D in the loss cannot be told apart. Add "
+            "rows with a quarter and with four times this ratio.",
         )
     elif ratio_span < _THIN_SPAN:
-        findings.append(
-            Judgement("weak", f"D/N spans only a factor {ratio_span:.1f}: add rows at both sides.")
+        yield Judgement(
+            "weak", f"D/N spans only a factor {ratio_span:.1f}: add rows at both sides."
         )
-    across = _narrowest(np.log(N), np.log(D))
-    if not findings and across < np.log(_NO_SPAN):
-        findings.append(
-            Judgement(
-                "not_identified",
-                "all rows lie on one line in the plane of ln N and ln D, so one of them stands "
-                "for both. Add rows off that line.",
-            )
+    wide = min(counts.values()) >= 3 and min(C_span, ratio_span) >= _THIN_SPAN
+    if wide and _narrowest(np.log(N), np.log(D)) < np.log(_NO_SPAN):
+        yield Judgement(
+            "not_identified",
+            "all rows lie on one line in the plane of ln N and ln D, so one of them stands "
+            "for both. Add rows off that line.",
         )
-    levels = budgets(used)
-    if len(levels) == 2 and C_span >= _NO_SPAN:
-        findings.append(
-            Judgement("weak", "two budgets: nothing tests the power law between them. Add a third.")
+    if len(budgets(used)) == 2 and C_span >= _NO_SPAN:
+        yield Judgement(
+            "weak", "two budgets: nothing tests the power law between them. Add a third."
         )
-    return findings
 
 
-def loss_findings(used: pl.DataFrame) -> list[Judgement]:
+def loss_findings(used: pl.DataFrame) -> Iterator[Judgement]:
     """Whether loss curves upwards along a budget: without that there is no optimum to find."""
     N, D, loss = (used[c].to_numpy().astype(float) for c in ("n_params", "tokens", "val_loss"))
     c, r, y = np.log(N * D), np.log(D / N), np.log(loss)
     if np.ptp(y) < 1e-9:
-        return [Judgement("not_identified", "every row has the same loss.")]
+        yield Judgement("not_identified", "every row has the same loss.")
+        return
     half_c, half_r = max(np.ptp(c) / 2, 1e-9), max(np.ptp(r) / 2, 1e-9)
     c, r = (c - c.mean()) / half_c, (r - r.mean()) / half_r
     design = np.stack([np.ones_like(c), c, r, c * c, c * r, r * r], axis=1)
     freedom = len(y) - 6
     if freedom < 1 or np.linalg.matrix_rank(design, tol=1e-8) < 6:
-        return []
+        return
     # Reweighted, so that a few wild rows do not hide the valley (Huber 1981, section 7.8).
     weight = np.ones_like(y)
     for _ in range(20):
@@ -108,30 +98,24 @@ def loss_findings(used: pl.DataFrame) -> list[Judgement]:
     variance = float((weight * residual**2).sum()) / freedom
     # The surface is not exactly quadratic; what rounding leaves is no evidence either.
     error = max(float(np.sqrt(variance * inverse[5, 5])), 1e-9)
-    if coefficient[5] / error > float(student.ppf(0.95, freedom)):
-        return []
-    return [
-        Judgement(
+    if not coefficient[5] / error > float(student.ppf(0.95, freedom)):
+        yield Judgement(
             "not_identified",
             "loss does not curve upwards along a budget, so the table shows no optimum: add "
             "sizes well below and well above the present ones at the same compute, or reduce "
             "the noise.",
         )
-    ]
 
 
-def run_findings(problem: Problem, used: pl.DataFrame) -> list[Judgement]:
+def run_findings(problem: Problem, used: pl.DataFrame) -> Iterator[Judgement]:
     """Checkpoints of a handful of trainings are not as many independent rows."""
     clusters = clusters_of(used)
-    if clusters is None or clusters.max() >= len(problem.free):
-        return []
-    return [
-        Judgement(
+    if clusters is not None and clusters.max() < len(problem.free):
+        yield Judgement(
             "weak",
             f"the rows are checkpoints of {clusters.max() + 1} trainings, no more than there are "
             "constants, so their common errors cannot be told from the law. Add trainings.",
         )
-    ]
 
 
 def _span(values: Array) -> float:

@@ -5,32 +5,38 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.isoflop import IsoflopFit
-from analysis.fit.records import GroupFit, OptimalPoint
+from analysis.fit.records import GroupFit
 from analysis.solver.problem import FREE
 
 
 def group_json(group: GroupFit) -> dict[str, Any]:
     """The keys are explained in docs/fitting/output.md; what is not finite becomes null."""
     fit, law = group.fit, group.fit.law
-    names = ["E", "A", "B", "alpha", "beta"]
-    if law.form in ("gamma", "kaplan"):
-        names.append("gamma")
-    constants: dict[str, float] = {name: getattr(law, name) for name in names}
-    if law.repetition is not None:
-        constants |= {"R_D": law.repetition.R_D, "R_N": law.repetition.R_N}
-    document = {
+    names = (
+        "E",
+        "A",
+        "B",
+        "alpha",
+        "beta",
+        *(("gamma",) if law.form in ("gamma", "kaplan") else ()),
+    )
+    constants = {name: getattr(law, name) for name in names}
+    constants |= law.repetition.model_dump() if law.repetition else {}
+    document: dict[str, Any] = {
         "group": group.group,
         "form": law.form,
         "law": constants,
-        "free": list(FREE[law.form]),
+        "free": FREE[law.form],
         "n_counts": law.n_counts,
         "c_counts": law.c_counts,
         "loss_unit": law.loss_unit,
         "objective": asdict(fit.objective),
         "status": fit.status,
-        "at_bound": list(fit.at_bound),
+        "at_bound": fit.at_bound,
         "rows": {
             "used": len(fit.rows_used),
             "excluded": [asdict(row) for row in fit.rows_excluded],
@@ -40,23 +46,16 @@ def group_json(group: GroupFit) -> dict[str, Any]:
         "intervals": {
             "level": fit.intervals.level,
             "method": fit.intervals.method,
-            **_lists(fit.intervals.values),
+            **fit.intervals.values,
         },
-        "standard_errors": dict(fit.intervals.standard_errors),
-        "intervals_beside": {
-            method: _lists(values) for method, values in fit.intervals.beside.items()
-        },
+        "standard_errors": fit.intervals.standard_errors,
+        "intervals_beside": fit.intervals.beside,
         "verdicts": {name: asdict(judgement) for name, judgement in group.verdicts.items()},
-        "optimal": [_optimal(point) for point in group.optimal],
+        "optimal": [
+            {**asdict(point), "tokens_per_param": point.tokens_per_param} for point in group.optimal
+        ],
         "profiles": {
-            name: {
-                "flops": profile.flops,
-                "estimate": profile.estimate,
-                "interval": list(profile.interval),
-                "threshold": profile.threshold,
-                "values": profile.values.tolist(),
-                "rise": profile.rise.tolist(),
-            }
+            name: {key: value for key, value in asdict(profile).items() if key != "quantity"}
             for name, profile in group.profiles.items()
         },
         "isoflop": _isoflop(group.isoflop),
@@ -64,17 +63,15 @@ def group_json(group: GroupFit) -> dict[str, Any]:
         "conventions": [asdict(convention) for convention in group.conventions],
         "influence": [asdict(row) for row in group.influence],
         "leave_one_out_percent": group.leave_one_out_percent,
-        "doubts": list(group.doubts),
+        "doubts": group.doubts,
         "loss_law": law.model_dump(mode="json"),
     }
-    finite = _finite(document)
-    assert isinstance(finite, dict)
-    return finite
+    return {key: _finite(value) for key, value in document.items()}
 
 
 def envelope_json(fit: EnvelopeFit) -> dict[str, Any]:
     """Approach 1: exponents along the envelope of training curves, and the reason for none."""
-    document = {
+    document: dict[str, Any] = {
         "exponent_N": fit.N.exponent if fit.N else None,
         "exponent_D": fit.D.exponent if fit.D else None,
         "power_laws": {
@@ -84,26 +81,13 @@ def envelope_json(fit: EnvelopeFit) -> dict[str, Any]:
         "vertices": fit.hull.height,
         "reason": fit.reason,
     }
-    finite = _finite(document)
-    assert isinstance(finite, dict)
-    return finite
-
-
-def _optimal(point: OptimalPoint) -> dict[str, Any]:
-    return {
-        "flops": point.flops,
-        "n_opt": point.n_opt,
-        "d_opt": point.d_opt,
-        "tokens_per_param": point.tokens_per_param,
-        "loss": point.loss,
-        "extrapolation": point.extrapolation,
-        "intervals": _lists(point.intervals),
-    }
+    return {key: _finite(value) for key, value in document.items()}
 
 
 def _isoflop(fit: IsoflopFit) -> dict[str, Any]:
+    fields = asdict(fit)
     return {
-        "budgets": [asdict(valley) for valley in fit.valleys],
+        "budgets": fields["valleys"],
         "exponent_N": fit.N.exponent if fit.N else None,
         "coef_N": fit.N.coef if fit.N else None,
         "exponent_D": fit.D.exponent if fit.D else None,
@@ -111,30 +95,19 @@ def _isoflop(fit: IsoflopFit) -> dict[str, Any]:
         "reason": fit.reason,
         "level": fit.level,
         "power_laws": {
-            name: asdict(law) if law else None
-            for name, law in (
-                ("N", fit.N),
-                ("D", fit.D),
-                ("N_weighted", fit.N_weighted),
-                ("D_weighted", fit.D_weighted),
-                ("N_akima", fit.N_akima),
-            )
+            name: fields[name] for name in ("N", "D", "N_weighted", "D_weighted", "N_akima")
         },
     }
 
 
-def _lists(intervals: Mapping[str, tuple[float, float]]) -> dict[str, list[float]]:
-    return {name: list(interval) for name, interval in intervals.items()}
-
-
 def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity, and numpy's scalars are not its numbers."""
+    """JSON has no NaN and no infinity, and numpy's arrays and scalars are not its numbers."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
     if isinstance(value, Mapping):
         return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

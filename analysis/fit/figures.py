@@ -4,22 +4,19 @@ Titles say what follows from the picture.
 """
 
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
+from analysis.fit.records import GroupFit
 from analysis.law import Constants
 from analysis.style import INK, MARK, SOFT, WARN, axis, ends, log_ticks, shorts, styled
 from analysis.words import short
 
-if TYPE_CHECKING:
-    from analysis.fit.records import GroupFit
 
-
-def fit_data(group: "GroupFit") -> pl.DataFrame:
+def fit_data(group: GroupFit) -> pl.DataFrame:
     """Every used row with its fitted loss: row, label, n_params, tokens, observed, fitted,
     residual_percent."""
     used = group.used
@@ -76,7 +73,7 @@ def draw_fit(data: pl.DataFrame) -> go.Figure:
     return figure
 
 
-def contour_data(group: "GroupFit", points: int = 80) -> pl.DataFrame:
+def contour_data(group: GroupFit, points: int = 80) -> pl.DataFrame:
     """The law's loss on a grid around the rows: n_params, tokens, loss; and the frontier.
 
     Rows of kind `frontier` hold N*, D* and the loss from the smallest compute of the table to
@@ -99,7 +96,7 @@ def contour_data(group: "GroupFit", points: int = 80) -> pl.DataFrame:
     return pl.concat([grid, frontier])
 
 
-def draw_contours(data: pl.DataFrame, group: "GroupFit") -> go.Figure:
+def draw_contours(data: pl.DataFrame, group: GroupFit) -> go.Figure:
     """Loss contours over N and D with the runs and the efficient frontier."""
     grid = data.filter(pl.col("kind") == "grid")
     side = grid["n_params"].n_unique()
@@ -141,7 +138,7 @@ def _sizes(rows: pl.DataFrame) -> list[str]:
     return [f"N = {N}<br>D = {D}" for N, D in pairs]
 
 
-def cloud_data(group: "GroupFit") -> pl.DataFrame:
+def cloud_data(group: GroupFit) -> pl.DataFrame:
     """Bootstrap draws of the two constants that shape the frontier, and of exponent_N.
 
     alpha and beta; where the form fixes beta, alpha and the constant it trades with. Empty
@@ -153,7 +150,7 @@ def cloud_data(group: "GroupFit") -> pl.DataFrame:
     return pl.DataFrame({name: getattr(draws, name) for name in names})
 
 
-def draw_cloud(data: pl.DataFrame, group: "GroupFit") -> go.Figure:
+def draw_cloud(data: pl.DataFrame, group: GroupFit) -> go.Figure:
     """The constants of the resampled tables, coloured by the exponent of N*."""
     first, second, _ = data.columns
     figure = go.Figure()
@@ -180,7 +177,7 @@ def draw_cloud(data: pl.DataFrame, group: "GroupFit") -> go.Figure:
     return styled(figure, title, axis(first), axis(second))
 
 
-def profile_data(group: "GroupFit") -> pl.DataFrame:
+def profile_data(group: GroupFit) -> pl.DataFrame:
     """Profiles: quantity, value, rise over its threshold, and the interval's ends."""
     frames = [
         pl.DataFrame(

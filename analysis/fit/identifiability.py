@@ -5,7 +5,7 @@ design (one budget, constant D/N, too few sizes), then by the loss itself (no cu
 budget), then by the profile (an interval open on one side), and last by the interval's width.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import polars as pl
@@ -45,67 +45,51 @@ def judge(
         *run_findings(problem, used),
     ]
     verdicts: dict[str, Judgement] = {}
-    for name, profile_name in (
-        ("exponent_N", "exponent_N"),
-        ("exponent_D", "exponent_N"),
-        ("n_opt", "n_opt"),
-        ("d_opt", "d_opt"),
-    ):
-        own: list[Judgement] = []
+    for name in ("exponent_N", "exponent_D", "n_opt", "d_opt"):
+        profile = profiles.get("exponent_N" if name == "exponent_D" else name)
         if problem.form == "tied" and name.startswith("exponent"):
-            own = [Judgement("not_identified", "form tied sets it to 0.5; the table is not asked.")]
+            own = Judgement("not_identified", "form tied sets it to 0.5, whatever the table.")
         elif problem.form == "data_constrained":
-            own = [_interval_finding(intervals)]
-        elif profile_name in profiles:
-            own = [_profile_finding(profiles[profile_name], mirrored=name == "exponent_D")]
+            own = _interval_finding(intervals)
+        elif profile is not None:
+            own = _profile_finding(profile, mirrored=name == "exponent_D")
         else:
-            own = [Judgement("not_identified", "the fitted value is beyond any model: no optimum.")]
-        verdicts[name] = _worst([*findings, *own])
+            own = Judgement("not_identified", "the fitted value is beyond any model: no optimum.")
+        verdicts[name] = _worst([*findings, own])
     if "E" in problem.free or "E" in optimum.at_bound:
         verdicts["E"] = _judge_E(optimum, intervals)
-        if verdicts["E"].verdict == "identified" and verdicts["exponent_N"].verdict == (
-            "not_identified"
-        ):
-            reason = "it rests on a law this table does not determine."
-            verdicts["E"] = Judgement("weak", reason)
+        sure = verdicts["E"].verdict == "identified"
+        if sure and verdicts["exponent_N"].verdict == "not_identified":
+            verdicts["E"] = Judgement("weak", "it rests on a law this table does not determine.")
     return verdicts
 
 
-def _fit_findings(problem: Problem, optimum: Optimum) -> list[Judgement]:
+def _fit_findings(problem: Problem, optimum: Optimum) -> Iterator[Judgement]:
     """Weaknesses that the optimum itself shows."""
-    findings = []
     stuck = [name for name in optimum.at_bound if name != "E"]
     if stuck:
-        findings.append(
-            Judgement(
-                "not_identified",
-                f"the fit drives {', '.join(stuck)} to the edge of what is searched: the table "
-                "does not show that term. Widen the range of N and D.",
-            )
+        yield Judgement(
+            "not_identified",
+            f"the fit drives {', '.join(stuck)} to the edge of what is searched: the table "
+            "does not show that term. Widen the range of N and D.",
         )
     if "E" in optimum.at_bound and problem.form != "kaplan":
-        findings.append(
-            Judgement(
-                "weak",
-                "E is driven to 0, so power laws alone describe the table and the exponents carry "
-                "what E should. Add runs at larger compute, where E shows.",
-            )
+        yield Judgement(
+            "weak",
+            "E is driven to 0, so power laws alone describe the table and the exponents carry "
+            "what E should. Add runs at larger compute, where E shows.",
         )
     if not optimum.converged:
-        findings.append(
-            Judgement("weak", "the search did not converge; treat every number as a sketch.")
-        )
+        yield Judgement("weak", "the search did not converge; treat every number as a sketch.")
     if optimum.second_best is not None:
         share = problem.constants(np.stack([optimum.x, optimum.second_best[1]])).exponent_N
         if abs(share[1] - share[0]) > _BASIN_GAP:
-            findings.append(
-                Judgement(
-                    "weak",
-                    f"a second basin fits within 5 % and has exponent {share[1]:.3f} instead of "
-                    f"{share[0]:.3f}.",
-                )
+            yield Judgement(
+                "weak",
+                f"a second basin fits within 5 % and has exponent {share[1]:.3f} instead of "
+                f"{share[0]:.3f}.",
             )
-    findings += _faint_terms(problem, optimum)
+    yield from _faint_terms(problem, optimum)
     theta = problem.chart.to_theta(optimum.x[None])[0]
     terms = (
         np.log(theta[3]) + theta[1] - theta[3] * problem.rows.n,
@@ -114,26 +98,21 @@ def _fit_findings(problem: Problem, optimum: Optimum) -> list[Judgement]:
     too_small = float((terms[0] > terms[1]).mean())
     if too_small in (0.0, 1.0):
         side = "smaller" if too_small else "larger"
-        findings.append(
-            Judgement(
-                "weak",
-                f"every model is {side} than the fitted optimum for its compute, which is "
-                f"extrapolated: add {'larger' if too_small else 'smaller'} models.",
-            )
+        yield Judgement(
+            "weak",
+            f"every model is {side} than the fitted optimum for its compute, which is "
+            f"extrapolated: add {'larger' if too_small else 'smaller'} models.",
         )
     spare = len(problem.rows.loss) - len(problem.free)
     if spare < 3:
-        findings.append(
-            Judgement(
-                "weak",
-                f"{len(problem.rows.loss)} rows for {len(problem.free)} constants leave "
-                f"{spare} to judge by.",
-            )
+        yield Judgement(
+            "weak",
+            f"{len(problem.rows.loss)} rows for {len(problem.free)} constants leave "
+            f"{spare} to judge by.",
         )
-    return findings
 
 
-def _faint_terms(problem: Problem, optimum: Optimum) -> list[Judgement]:
+def _faint_terms(problem: Problem, optimum: Optimum) -> Iterator[Judgement]:
     """Terms that vary over the table by less than three times the scatter around the law."""
     constants = problem.constants(optimum.x[None])
     rows, loss = problem.rows, problem.rows.loss
@@ -141,44 +120,37 @@ def _faint_terms(problem: Problem, optimum: Optimum) -> list[Judgement]:
     if not problem.objective.on_log:
         scatter /= float(np.median(loss))
     N, D = np.exp(rows.n + rows.n_mean), np.exp(rows.d + rows.d_mean)
-    terms = {
-        "N": constants.A * N**-constants.alpha,
-        "D": constants.B * D**-constants.beta,
-    }
+    terms = {"N": constants.A * N**-constants.alpha, "D": constants.B * D**-constants.beta}
     inner = terms["N"] + terms["D"]
-    findings = []
     for symbol, term in terms.items():
         # What the loss would do if only this term varied as it does over the table.
         held = np.median(inner - term)
         moved = np.ptp(np.log(constants.E + (term + held) ** constants.gamma))
         if moved < max(_FAINT * scatter, _UNSEEN):
-            findings.append(
-                Judgement(
-                    "not_identified",
-                    f"over this table the term of {symbol} moves the loss by "
-                    f"{100 * float(moved):.2g} %, and runs scatter by {100 * scatter:.2g} %: "
-                    f"widen the range of {symbol}, or reduce the noise.",
-                )
+            yield Judgement(
+                "not_identified",
+                f"over this table the term of {symbol} moves the loss by "
+                f"{100 * float(moved):.2g} %, and runs scatter by {100 * scatter:.2g} %: "
+                f"widen the range of {symbol}, or reduce the noise.",
             )
-    return findings
 
 
 def _profile_finding(profile: Profile, *, mirrored: bool) -> Judgement:
     """The verdict of a profile; `mirrored` reads the exponent of D* as one minus that of N*."""
-    low, high = profile.interval
+    (low, high), (first, last) = profile.interval, profile.values[[0, -1]].tolist()
     if mirrored:
         low, high = (None if end is None else 1 - end for end in (high, low))
-    if low is None or high is None:
-        side = (
-            "either side" if low is None and high is None else "below" if low is None else "above"
-        )
-        return Judgement(
-            "not_identified",
-            f"its profile never rises enough on {side}: other values fit as well."
-            if side == "either side"
-            else f"its profile never rises enough {side} the estimate: values there fit as well.",
-        )
+        first, last = 1 - last, 1 - first
     exponent = profile.quantity == "exponent_N"
+    show = "{:.3f}".format if exponent else words.short
+    if low is None or high is None:
+        where = f"above the estimate, up to {show(last)}"
+        if low is None:
+            where = f"below the estimate, down to {show(first)}"
+            if high is None:
+                where = f"on either side, from {show(first)} to {show(last)}"
+        reason = f"its profile never rises enough {where}: values there fit as well."
+        return Judgement("not_identified", reason)
     size = high - low if exponent else high / low
     good, poor = _EXPONENT_WIDTHS if exponent else _SIZE_FACTORS
     spread = f"{low:.3f} to {high:.3f}" if exponent else words.between(low, high)

@@ -48,42 +48,42 @@ def polish_lad(problem: Problem, solution: Solution, *, most: int = 3) -> Soluti
 
 def _descend(problem: Problem, x: Array) -> tuple[Array, Array, bool]:
     """A point, the Lagrangian's gradient there (zero at an optimum), and whether it is one."""
-    weights, chart = problem.weights, problem.chart
+    chart = problem.chart
     radius = 0.1
     value = float(problem.value(x[None])[0])
     lagrangian = np.full(len(x), np.inf)
     for _ in range(_MOST_PROGRAMS):
-        residual, slope = problem.residuals(x[None])[0], problem.slope(x)
-        step, lagrangian = _program(residual, slope, weights, radius, x, chart.lower, chart.upper)
+        program = _program(problem, x, radius)
+        if program is None:
+            break
+        step, lagrangian = program
+        size = np.abs(step).max()
+        if size < 1e-11:
+            return x, lagrangian, True
         trial = np.clip(x + step, chart.lower, chart.upper)
         trial_value = float(problem.value(trial[None])[0])
-        if np.abs(step).max() < 1e-11:
-            return x, lagrangian, True
         if trial_value < value:
             x, value = trial, trial_value
             radius = min(2 * radius, 1.0)
         else:
             # No further descent that doubles can resolve: the linearised optimum is here.
-            if np.abs(step).max() < 1e-8:
+            if size < 1e-8:
                 return x, lagrangian, True
-            radius = np.abs(step).max() / 4
+            radius = size / 4
     return x, lagrangian, False
 
 
-def _program(
-    residual: Array,
-    slope: Array,
-    weights: Array,
-    radius: float,
-    x: Array,
-    lower: Array,
-    upper: Array,
-) -> tuple[Array, Array]:
+def _program(problem: Problem, x: Array, radius: float) -> tuple[Array, Array] | None:
     """Minimise sum w |residual + slope step| within the trust region and the box.
 
     Written with positive and negative parts of each residual. The multipliers of the rows lie
     in [-w, w]; slope' multipliers is the remaining gradient, held by the region's edge.
+
+    Returns:
+        step and remaining gradient; None when the program has no solution.
     """
+    residual, slope, weights = problem.residuals(x[None])[0], problem.slope(x), problem.weights
+    lower, upper = problem.chart.lower, problem.chart.upper
     rows, size = slope.shape
     scale = np.abs(residual).mean() + 1e-300
     identity = eye_array(rows, format="csr")
@@ -95,6 +95,6 @@ def _program(
     cost = np.concatenate([np.zeros(size), weights, weights])
     result = linprog(cost, A_eq=equal, b_eq=-residual, bounds=bounds, method="highs")
     if result.x is None:
-        return np.zeros(size), np.full(size, np.inf)
+        return None
     multipliers = np.asarray(result.eqlin.marginals) * scale
     return np.asarray(result.x[:size]), np.asarray(slope.T @ multipliers)

@@ -1,5 +1,6 @@
 """The forms of the loss law as coordinates of one minimisation problem."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,11 +30,16 @@ FREE: dict[Form, tuple[str, ...]] = {
     "kaplan": ("A", "B", "alpha", "gamma"),
     "data_constrained": ("E", "A", "B", "alpha", "beta", "R_D", "R_N"),
 }
-# The kernel of each form but the plain one, and its number of internal parameters.
-_KERNELS: dict[Form, tuple[Kernel, int]] = {
-    "gamma": (power_kernel, 6),
-    "kaplan": (power_kernel, 6),
-    "data_constrained": (repetition_kernel, 7),
+# Internal parameters after E, A, B, alpha and beta, and the kernel where it is not the plain one.
+_MORE: dict[Form, tuple[str, ...]] = {
+    "gamma": ("gamma",),
+    "kaplan": ("gamma",),
+    "data_constrained": ("R_D", "R_N"),
+}
+_KERNELS: dict[Form, Kernel] = {
+    "gamma": power_kernel,
+    "kaplan": power_kernel,
+    "data_constrained": repetition_kernel,
 }
 
 
@@ -137,20 +143,8 @@ def _chart(form: Form, rows: Rows, *, zero_E: bool) -> tuple[Chart, Kernel, tupl
         "R_D": _R_BOX,
         "R_N": _R_BOX,
     }
-    order = ["E", "A", "B", "alpha", "beta"]
-    order += ["R_D", "R_N"] if form == "data_constrained" else ["gamma"]
     free = tuple(n for n in FREE[form] if not (zero_E and n == "E"))
-    kernel, size = _KERNELS.get(form, (chinchilla_kernel, 5))
-    matrix = np.zeros((size, len(free)))
-    offset = np.zeros(size)
-    for k, name in enumerate(free):
-        matrix[order.index(name), k] = 1.0
-    if "E" not in free:
-        offset[0] = -np.inf
-    if form == "tied":
-        matrix[4, free.index("alpha")] = 1.0
-    if form == "kaplan":
-        offset[4] = 1.0
+    matrix, offset = linear_map(form, free)
     lower, upper = np.array([box[name] for name in free]).T
     linear = Chart(
         to_theta=lambda x: x @ matrix.T + offset,
@@ -159,4 +153,22 @@ def _chart(form: Form, rows: Rows, *, zero_E: bool) -> tuple[Chart, Kernel, tupl
         lower=lower,
         upper=upper,
     )
-    return linear, kernel, free
+    return linear, _KERNELS.get(form, chinchilla_kernel), free
+
+
+def linear_map(form: Form, names: Sequence[str]) -> tuple[Array, Array]:
+    """Matrix (p, q) and offset (p,) from coordinates to the internal parameters of their names.
+
+    Names of no internal parameter get a column of zeros, E without a coordinate is 0, and the
+    form's own restrictions hold.
+    """
+    order = ["E", "A", "B", "alpha", "beta", *_MORE.get(form, ())]
+    matrix = np.array([[float(row == name) for name in names] for row in order])
+    offset = np.zeros(len(order))
+    if "E" not in names:
+        offset[0] = -np.inf
+    if form == "tied":
+        matrix[4] = matrix[3]
+    if form == "kaplan":
+        offset[4] = 1.0
+    return matrix, offset

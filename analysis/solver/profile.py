@@ -4,7 +4,7 @@ A profile holds the quantity at a value and minimises over everything else. Each
 coordinates in which it is one coordinate, so a profile is one batch of ordinary solves.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,7 +14,7 @@ from scipy.stats import f as fisher
 
 from analysis.law import Array
 from analysis.solver.newton import Chart
-from analysis.solver.problem import EXPONENT_BOX, Problem
+from analysis.solver.problem import EXPONENT_BOX, Problem, linear_map
 from analysis.solver.uncertainty import covariances, inverse_curvature, smoothed
 
 Quantity = Literal["exponent_N", "n_opt", "d_opt"]
@@ -23,10 +23,11 @@ _POINTS = 25
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The objective's rise along a quantity, in units of its own threshold.
+    """The objective's rise along a quantity.
 
     Attributes:
-        values: of the quantity, rising.
+        values: of the quantity, rising, to beyond the threshold or to the limits: exponents
+            from 0.01 to 0.99, sizes to a factor 1e6 either side of the estimate.
         rise: twice the objective's increase over its scale; chi-square of one freedom at the
             truth. The scale is the sandwich's, so misfit and correlation within runs count.
         threshold: what `rise` must pass for a value to be outside the interval.
@@ -57,54 +58,58 @@ def profile(
         flops: the budget of n_opt and d_opt, under C = 6·N·D.
     """
     problem = smoothed(problem, x, parts=30)
-    estimate = float(_quantity(problem, x[None], quantity, flops)[0])
-    scale, deviation = _scale(problem, x, quantity, flops, clusters)
+    exponent = quantity == "exponent_N"
+
+    def value(x: Array) -> Array:
+        constants = problem.constants(x)
+        if exponent:
+            return constants.exponent_N
+        assert flops is not None
+        N, D = constants.compute_optimal(flops)
+        return N if quantity == "n_opt" else D
+
+    def place(x: Array) -> Array:
+        """The coordinate that is held: an exponent, or the log of a size."""
+        return value(x) if exponent else np.log(value(x))
+
+    estimate, base = float(value(x[None])[0]), float(problem.value(x[None])[0])
+    scale, deviation = _scale(problem, x, place, clusters)
     freedom = max(len(problem.rows.loss) - len(x), 1)
     threshold = float(fisher.ppf(level, 1, freedom))
-    limits = (0.01, 0.99) if quantity == "exponent_N" else (np.log(1e-6), np.log(1e6))
-    base = float(problem.value(x[None])[0])
-    if quantity == "exponent_N":
-        centre, reach = estimate, min(max(4 * deviation, 0.01), 0.5)
+    if exponent:
+        chart, start = _exponent_chart(problem, x)
+        centre, shift, limits = estimate, 0.0, (0.01, 0.99)
+        reach = min(max(4 * deviation, 0.01), 0.5)
     else:
-        centre, reach = 0.0, min(max(4 * deviation, 0.05), 10.0)
-    done: dict[float, tuple[float, Array]] = {}
-    start = _to_profile(problem, x, quantity, flops)
-    for _ in range(4):
-        offsets = np.linspace(-reach, reach, _POINTS)
-        places = np.unique(np.clip(centre + offsets, *limits))
-        held = places if quantity == "exponent_N" else np.log(estimate) + places
-        ends = _along(problem, held, start, quantity, flops)
-        done |= dict(zip(places, ends, strict=True))
-        ordered = np.array(sorted(done))
-        rise = np.array([2 * (done[p][0] - base) / scale for p in ordered])
+        shift = float(place(x[None])[0])
+        log_product = float(np.log((flops or 0.0) / 6))
+        chart, start = _size_chart(problem, x, shift, log_product, mirrored=quantity == "d_opt")
+        centre, limits = 0.0, (float(np.log(1e-6)), float(np.log(1e6)))
+        reach = min(max(4 * deviation, 0.05), 10.0)
+    posed = replace(problem, chart=chart)
+    minima: dict[float, float] = {}
+    while True:
+        places = np.unique(np.clip(centre + np.linspace(-reach, reach, _POINTS), *limits))
+        minima |= zip(places, _along(posed, shift + places, start), strict=True)
+        ordered = np.array(sorted(minima))
+        rise = np.array([2 * (minima[p] - base) / scale for p in ordered])
         left, right = rise[0] > threshold, rise[-1] > threshold
         if (left or ordered[0] <= limits[0]) and (right or ordered[-1] >= limits[1]):
             break
         reach *= 3
     rise = np.maximum(rise, 0.0)
-    low, high = _crossings(ordered, rise, threshold, centre)
-    values = ordered if quantity == "exponent_N" else estimate * np.exp(ordered)
-    low, high = (
-        None if end is None else float(end if quantity == "exponent_N" else estimate * np.exp(end))
-        for end in (low, high)
-    )
+    ends = _crossings(ordered, rise, threshold, centre)
+    if exponent:
+        return Profile(quantity, flops, estimate, ordered, rise, threshold, ends)
+    low, high = (None if end is None else float(estimate * np.exp(end)) for end in ends)
+    values = estimate * np.exp(ordered)
     return Profile(quantity, flops, estimate, values, rise, threshold, (low, high))
-
-
-def _quantity(problem: Problem, x: Array, quantity: Quantity, flops: float | None) -> Array:
-    constants = problem.constants(x)
-    if quantity == "exponent_N":
-        return constants.exponent_N
-    assert flops is not None
-    N, D = constants.compute_optimal(flops)
-    return N if quantity == "n_opt" else D
 
 
 def _scale(
     problem: Problem,
     x: Array,
-    quantity: Quantity,
-    flops: float | None,
+    place: Callable[[Array], Array],
     clusters: NDArray[np.intp] | None,
 ) -> tuple[float, float]:
     """The objective's scale along the quantity, and the sandwich's standard error.
@@ -115,36 +120,29 @@ def _scale(
     """
     step = 1e-5
     shifts = np.eye(len(x)) * step
-    value = _quantity(problem, np.concatenate([x + shifts, x - shifts]), quantity, flops)
-    if quantity != "exponent_N":
-        value = np.log(value)
-    up, down = np.split(value, 2)
+    up, down = np.split(place(np.concatenate([x + shifts, x - shifts])), 2)
     gradient = (up - down) / (2 * step)
     variance = float(gradient @ covariances(problem, x, clusters)["sandwich"] @ gradient)
     unit = float(gradient @ inverse_curvature(problem, x) @ gradient)
     return max(variance / max(unit, 1e-300), 1e-300), float(np.sqrt(max(variance, 0.0)))
 
 
-def _along(
-    problem: Problem, held: Array, start: Array, quantity: Quantity, flops: float | None
-) -> list[tuple[float, Array]]:
-    """Objective and coordinates at each held value, the better of two searches."""
-    chart = _chart(problem, quantity, flops)
-    posed = replace(problem, chart=chart)
-    place = int(np.flatnonzero(chart.held)[0]) if chart.held is not None else 0
+def _along(posed: Problem, held: Array, start: Array) -> list[float]:
+    """The objective's minimum at each held value, the best of three searches."""
+    assert posed.chart.held is not None
     x = np.repeat(start[None], len(held), axis=0)
-    x[:, place] = held
-    first = posed.solve(x)
-    value, best = posed.value(first.x), first.x
-    # Again from the neighbours' ends, inner to outer: a basin found nearby is followed.
+    x[:, posed.chart.held] = held[:, None]
+    best = posed.solve(x).x
+    value = posed.value(best)
+    # Again from the neighbours' ends: a basin found nearby is followed.
     for shift in (1, -1):
         again = np.roll(best, shift, axis=0)
-        again[:, place] = held
-        second = posed.solve(again)
-        lower = posed.value(second.x) < value
-        best = np.where(lower[:, None], second.x, best)
-        value = np.minimum(value, posed.value(second.x))
-    return list(zip(value.tolist(), best, strict=True))
+        again[:, posed.chart.held] = held[:, None]
+        ends = posed.solve(again).x
+        lower = posed.value(ends) < value
+        best = np.where(lower[:, None], ends, best)
+        value = np.minimum(value, posed.value(ends))
+    return [float(minimum) for minimum in value]
 
 
 def _crossings(
@@ -167,138 +165,106 @@ def _crossings(
     return ends[0], ends[1]
 
 
-def _to_profile(problem: Problem, x: Array, quantity: Quantity, flops: float | None) -> Array:
-    """The optimum in the profile's coordinates."""
-    theta = problem.chart.to_theta(x[None])[0]
-    alpha, beta = theta[3], theta[4]
-    kaplan, tied = problem.form == "kaplan", problem.form == "tied"
-    gamma = [theta[5]] if len(theta) == 6 else []
-    E = [] if np.isneginf(theta[0]) else [theta[0]]
-    if quantity == "exponent_N":
-        total = [] if kaplan else [alpha + beta]
-        return np.array([*E, theta[1], theta[2], *total, beta / (alpha + beta), *gamma])
-    log_N = np.log(_quantity(problem, x[None], quantity, flops)[0])
-    n_held = log_N if quantity == "n_opt" else np.log((flops or 0.0) / 6) - log_N
-    level = theta[1] + np.log(alpha) - alpha * (n_held - problem.rows.n_mean)
-    exponents = [alpha] if kaplan or tied else [alpha, beta]
-    return np.array([*E, level, *exponents, log_N, *gamma])
+def _exponent_chart(problem: Problem, x: Array) -> tuple[Chart, Array]:
+    """Coordinates ([E], A, B, [alpha + beta], share held, [gamma]), and the optimum in them.
 
-
-def _chart(problem: Problem, quantity: Quantity, flops: float | None) -> Chart:
-    return (
-        _exponent_chart(problem)
-        if quantity == "exponent_N"
-        else _size_chart(problem, quantity, flops or 0.0)
-    )
-
-
-def _exponent_chart(problem: Problem) -> Chart:
-    """Coordinates ([E], A, B, [alpha + beta], share held, [gamma]): beta = share · total.
-
-    kaplan holds beta = 1, so alpha = (1 - share)/share and there is no total.
+    beta = share · total. kaplan holds beta = 1, so alpha = (1 - share)/share and there is no
+    total.
     """
-    size = 6 if problem.form in ("gamma", "kaplan") else 5
-    with_E, kaplan = "E" in problem.free, problem.form == "kaplan"
-    names = [*(["E"] if with_E else []), "A", "B", *([] if kaplan else ["total"]), "share"]
-    names += ["gamma"] if size == 6 else []
-    at = {name: k for k, name in enumerate(names)}
+    kaplan = problem.form == "kaplan"
+    other = {"alpha": "share"} if kaplan else {"alpha": "total", "beta": "share"}
+    names = [other.get(name, name) for name in problem.free]
+    matrix, offset = linear_map(problem.form, names)
+    share_at, total_at = names.index("share"), -1 if kaplan else names.index("total")
 
     def to_theta(x: Array) -> Array:
-        theta = np.empty((len(x), size))
-        share = x[:, at["share"]]
-        total = 1 / share if kaplan else x[:, at["total"]]
-        theta[:, 0] = x[:, at["E"]] if with_E else -np.inf
-        theta[:, 1], theta[:, 2] = x[:, at["A"]], x[:, at["B"]]
+        theta = x @ matrix.T + offset
+        share = x[:, share_at]
+        total = 1 / share if kaplan else x[:, total_at]
         theta[:, 3], theta[:, 4] = (1 - share) * total, share * total
-        if size == 6:
-            theta[:, 5] = x[:, at["gamma"]]
         return theta
 
     def jacobian(x: Array) -> Array:
-        share = x[:, at["share"]]
-        columns = np.zeros((len(x), size, len(names)))
-        for row, name in ((0, "E"), (1, "A"), (2, "B"), (5, "gamma")):
-            if name in at:
-                columns[:, row, at[name]] = 1.0
+        columns = np.repeat(matrix[None], len(x), axis=0)
         if not kaplan:
-            columns[:, 3, at["total"]], columns[:, 4, at["total"]] = 1 - share, share
+            share = x[:, share_at]
+            columns[:, 3, total_at], columns[:, 4, total_at] = 1 - share, share
         return columns
 
-    box = {**_box(problem), "total": (2 * EXPONENT_BOX[0], 2 * EXPONENT_BOX[1]), "share": (0, 1)}
-    return _boxed(names, box, "share", to_theta, jacobian, None)
+    own = _optimum(problem, x)
+    total = own["alpha"] + own["beta"]
+    own |= {"total": total, "share": own["beta"] / total}
+    box = {"total": (2 * EXPONENT_BOX[0], 2 * EXPONENT_BOX[1]), "share": (0.0, 1.0)}
+    chart = Chart(to_theta, jacobian, None, *_box(problem, names, box), np.array(names) == "share")
+    return chart, np.array([own[name] for name in names])
 
 
-def _size_chart(problem: Problem, quantity: Quantity, flops: float) -> Chart:
-    """Coordinates ([E], k, alpha, [beta], ln N* or ln D* held, [gamma]).
+def _size_chart(
+    problem: Problem, x: Array, log_size: float, log_product: float, *, mirrored: bool
+) -> tuple[Chart, Array]:
+    """Coordinates ([E], k, alpha, [beta], ln N* or ln D* held, [gamma]), and the optimum in them.
 
     At the optimum of a budget alpha·A/N^alpha = beta·B/D^beta = exp(k), which gives A and B.
-    """
-    size = 6 if problem.form in ("gamma", "kaplan") else 5
-    with_E, kaplan, tied = "E" in problem.free, problem.form == "kaplan", problem.form == "tied"
-    names = [*(["E"] if with_E else []), "k", "alpha", *([] if kaplan or tied else ["beta"])]
-    names += ["size", *(["gamma"] if size == 6 else [])]
-    at = {name: k for k, name in enumerate(names)}
-    rows, log_product = problem.rows, np.log(flops / 6)
 
-    def places(x: Array) -> tuple[Array, Array, Array, Array]:
-        held = x[:, at["size"]]
-        log_N = held if quantity == "n_opt" else log_product - held
-        alpha = x[:, at["alpha"]]
-        beta = np.ones_like(alpha) if kaplan else alpha if tied else x[:, at["beta"]]
-        return alpha, beta, log_N - rows.n_mean, log_product - log_N - rows.d_mean
+    Args:
+        log_size: ln of the optimum's N* or D*.
+        log_product: ln of N*·D*.
+        mirrored: D* is held, not N*.
+    """
+    rows = problem.rows
+    names = [{"A": "k"}.get(name, name) for name in problem.free if name not in ("B", "gamma")]
+    names += ["size", *(["gamma"] if "gamma" in problem.free else [])]
+    matrix, offset = linear_map(problem.form, names)
+    k_at, size_at = names.index("k"), names.index("size")
+
+    def places(x: Array) -> tuple[Array, Array, Array]:
+        """Internal parameters without A and B, and the centred logs of N* and D*."""
+        log_N = log_product - x[:, size_at] if mirrored else x[:, size_at]
+        return x @ matrix.T + offset, log_N - rows.n_mean, log_product - log_N - rows.d_mean
 
     def to_theta(x: Array) -> Array:
-        alpha, beta, n, d = places(x)
-        theta = np.empty((len(x), size))
-        theta[:, 0] = x[:, at["E"]] if with_E else -np.inf
-        theta[:, 1] = x[:, at["k"]] - np.log(alpha) + alpha * n
-        theta[:, 2] = x[:, at["k"]] - np.log(beta) + beta * d
-        theta[:, 3], theta[:, 4] = alpha, beta
-        if size == 6:
-            theta[:, 5] = x[:, at["gamma"]]
+        theta, n, d = places(x)
+        alpha, beta = theta[:, 3], theta[:, 4]
+        theta[:, 1] = x[:, k_at] - np.log(alpha) + alpha * n
+        theta[:, 2] = x[:, k_at] - np.log(beta) + beta * d
         return theta
 
     def jacobian(x: Array) -> Array:
-        alpha, beta, n, d = places(x)
-        columns = np.zeros((len(x), size, len(names)))
-        if with_E:
-            columns[:, 0, at["E"]] = 1.0
-        columns[:, 1, at["k"]] = columns[:, 2, at["k"]] = 1.0
-        columns[:, 1, at["alpha"]], columns[:, 3, at["alpha"]] = n - 1 / alpha, 1.0
-        if not kaplan:
-            second = at["alpha"] if tied else at["beta"]
-            columns[:, 2, second], columns[:, 4, second] = d - 1 / beta, 1.0
-        if size == 6:
-            columns[:, 5, at["gamma"]] = 1.0
+        theta, n, d = places(x)
+        columns = np.repeat(matrix[None], len(x), axis=0)
+        columns[:, 1] = (n - 1 / theta[:, 3])[:, None] * matrix[3]
+        columns[:, 2] = (d - 1 / theta[:, 4])[:, None] * matrix[4]
+        columns[:, 1:3, k_at] = 1.0
         return columns
 
     def curvature(x: Array, gradient: Array) -> Array:
-        alpha, beta, _, _ = places(x)
-        second = np.zeros((len(x), len(names), len(names)))
-        second[:, at["alpha"], at["alpha"]] = gradient[:, 1] / alpha**2
-        if not kaplan:
-            k = at["alpha"] if tied else at["beta"]
-            second[:, k, k] += gradient[:, 2] / beta**2
-        return second
+        theta, _, _ = places(x)
+        bend = gradient[:, 1:3] / theta[:, 3:5] ** 2
+        return np.asarray(
+            bend[:, 0, None, None] * np.outer(matrix[3], matrix[3])
+            + bend[:, 1, None, None] * np.outer(matrix[4], matrix[4])
+        )
 
-    box = {**_box(problem), "k": (-60.0, 60.0), "size": (-np.inf, np.inf)}
-    return _boxed(names, box, "size", to_theta, jacobian, curvature)
+    own = _optimum(problem, x)
+    log_N = log_product - log_size if mirrored else log_size
+    level = own["A"] + np.log(own["alpha"]) - own["alpha"] * (log_N - rows.n_mean)
+    own |= {"k": level, "size": log_size}
+    box = _box(problem, names, {"k": (-60.0, 60.0), "size": (-np.inf, np.inf)})
+    chart = Chart(to_theta, jacobian, curvature, *box, np.array(names) == "size")
+    return chart, np.array([own[name] for name in names])
 
 
-def _box(problem: Problem) -> dict[str, tuple[float, float]]:
-    lower, upper = problem.chart.lower, problem.chart.upper
-    return {n: (lower[k], upper[k]) for k, n in enumerate(problem.free)}
+def _optimum(problem: Problem, x: Array) -> dict[str, float]:
+    """The internal parameters at x (q,), by name."""
+    theta = problem.chart.to_theta(x[None])[0]
+    return dict(zip(("E", "A", "B", "alpha", "beta", "gamma"), theta, strict=False))
 
 
-def _boxed(
-    names: list[str],
-    box: dict[str, tuple[float, float]],
-    held: str,
-    to_theta: Callable[[Array], Array],
-    jacobian: Callable[[Array], Array],
-    curvature: Callable[[Array, Array], Array] | None,
-) -> Chart:
+def _box(
+    problem: Problem, names: Sequence[str], other: Mapping[str, tuple[float, float]]
+) -> tuple[Array, Array]:
+    """Lower and upper ends of the coordinates: the problem's own, or those in `other`."""
+    ends = zip(problem.chart.lower, problem.chart.upper, strict=True)
+    box = dict(zip(problem.free, ends, strict=True)) | dict(other)
     lower, upper = np.array([box[name] for name in names]).T
-    return Chart(
-        to_theta, jacobian, curvature, lower, upper, np.array([name == held for name in names])
-    )
+    return lower, upper

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from analysis.law import FARTHEST, Array, Constants
+from analysis.solver.newton import Solution
 from analysis.solver.objective import Objective
 from analysis.solver.problem import Problem
 
@@ -39,20 +40,10 @@ def bootstrap(
         coordinates (draws, q).
     """
     weights = resample(len(problem.rows.loss), draws, seed, clusters) * problem.weights
-    smooth = smoothed(problem, np.atleast_2d(x)[0])
-    best = None
-    for start in np.atleast_2d(x):
-        solution = smooth.solve(
-            np.repeat(start[None], draws, axis=0), weights, max_iterations=_WARM, tolerance=1e-8
-        )
-        if best is None:
-            best, value = solution.x, solution.value
-        else:
-            better = solution.value < value
-            best = np.where(better[:, None], solution.x, best)
-            value = np.where(better, solution.value, value)
-    assert best is not None
-    return best
+    solutions = [_refit(problem, start, weights) for start in np.atleast_2d(x)]
+    best = np.argmin([solution.value for solution in solutions], axis=0)
+    x = np.stack([solution.x for solution in solutions])
+    return np.asarray(x[best, np.arange(draws)])
 
 
 def resample(rows: int, draws: int, seed: int, clusters: NDArray[np.intp] | None = None) -> Array:
@@ -77,17 +68,14 @@ def covariances(
     weights = problem.weights
     n, p = slope.shape
 
-    def inverse(weight: Array) -> Array:
-        return np.asarray(np.linalg.pinv((slope * weight[:, None]).T @ slope, hermitian=True))
-
-    alike = inverse(weights * bend.mean())
+    alike = _inverse(slope, weights * bend.mean())
     squares = (psi**2).mean() * (slope * (weights**2)[:, None]).T @ slope
     scores = slope * (weights * psi)[:, None]
     if clusters is not None:
         summed = np.zeros((int(clusters.max()) + 1, p))
         np.add.at(summed, clusters, scores)
         scores = summed
-    by_row = inverse(weights * bend)
+    by_row = _inverse(slope, weights * bend)
     correction = n / max(n - p, 1)
     return {
         "information": correction * alike @ squares @ alike,
@@ -99,8 +87,12 @@ def inverse_curvature(problem: Problem, x: Array) -> Array:
     """Inverse of the objective's smoothed Hessian, in the coordinates (q, q)."""
     slope = problem.slope(x)
     _, bend = score(problem, problem.residuals(x[None])[0])
-    hessian = (slope * (problem.weights * bend)[:, None]).T @ slope
-    return np.asarray(np.linalg.pinv(hessian, hermitian=True))
+    return _inverse(slope, problem.weights * bend)
+
+
+def _inverse(slope: Array, weights: Array) -> Array:
+    """Inverse of slope' diag(weights) slope."""
+    return np.asarray(np.linalg.pinv((slope * weights[:, None]).T @ slope, hermitian=True))
 
 
 def score(problem: Problem, residual: Array) -> tuple[Array, Array]:
@@ -165,10 +157,7 @@ def influence(problem: Problem, x: Array, *, seed: int = 0) -> Array:
     # The covariance needs many resamples; forms of more than five constants take long over each.
     resamples = 4000 if problem.form in ("chinchilla", "tied") else 1000
     counts = resample(len(problem.rows.loss), resamples, seed)
-    start = np.repeat(x[None], resamples, axis=0)
-    weights = counts * problem.weights
-    optima = smoothed(problem, x).solve(start, weights, max_iterations=_WARM, tolerance=1e-8).x
-    exponent = problem.constants(optima).exponent_N
+    exponent = problem.constants(_refit(problem, x, counts * problem.weights).x).exponent_N
     centred = counts - counts.mean(axis=0)
     return np.asarray(-(exponent - exponent.mean()) @ centred / resamples)
 
@@ -178,8 +167,14 @@ def leave_one_out(problem: Problem, x: Array) -> Array:
     n = len(problem.rows.loss)
     weights = np.repeat(problem.weights[None], n, axis=0)
     np.fill_diagonal(weights, 0.0)
-    start = np.repeat(x[None], n, axis=0)
-    return smoothed(problem, x).solve(start, weights, max_iterations=_WARM, tolerance=1e-8).x
+    return _refit(problem, x, weights).x
+
+
+def _refit(problem: Problem, x: Array, weights: Array) -> Solution:
+    """The optimum under each of the weights (s, rows), found from the optimum x (q,)."""
+    starts = np.repeat(x[None], len(weights), axis=0)
+    smooth = smoothed(problem, x)
+    return smooth.solve(starts, weights, max_iterations=_WARM, tolerance=1e-8)
 
 
 def smoothed(problem: Problem, x: Array, *, parts: int = 100) -> Problem:

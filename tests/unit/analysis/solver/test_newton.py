@@ -10,10 +10,9 @@ from analysis.foreign_table import normalise
 from analysis.law import Array
 from analysis.solver import kernels
 from analysis.solver import newton as solver
-from analysis.solver.newton import Chart
 from analysis.solver.objective import Objective, ObjectiveName, Rows
 from analysis.solver.problem import Problem, make_problem
-from analysis.solver.profile import Quantity, _chart, _to_profile
+from analysis.solver.profile import Quantity, _exponent_chart, _size_chart
 from analysis.solver.search import find_optimum
 from tests.simulated import grid, law_of, options, table
 
@@ -168,8 +167,16 @@ def test_charts_of_profiles_know_their_slopes_and_their_way_back(
     law = law_of(form)  # type: ignore[arg-type]
     problem, _ = pose(normalise(table(*grid(), law)), options(form=law.form, objective="mse_log"))
     problem, optimum = find_optimum(problem)
-    chart: Chart = _chart(problem, quantity, 1e21)
-    x = _to_profile(problem, optimum.x, quantity, 1e21)[None]
+    if quantity == "exponent_N":
+        chart, start = _exponent_chart(problem, optimum.x)
+    else:
+        sizes = problem.constants(optimum.x[None]).compute_optimal(1e21)
+        log_size = float(np.log(sizes[quantity == "d_opt"][0]))
+        chart, start = _size_chart(
+            problem, optimum.x, log_size, np.log(1e21 / 6), mirrored=quantity == "d_opt"
+        )
+        assert start[chart.held] == log_size
+    x = start[None]
     theta = problem.chart.to_theta(optimum.x[None])
     # The chart's image of the optimum is the optimum.
     np.testing.assert_allclose(chart.to_theta(x), theta, rtol=1e-9, atol=1e-9)

@@ -193,3 +193,14 @@ def test_least_absolute_deviations_stop_at_their_box(side: int) -> None:
     # One constant is held by the box, so one residual fewer vanishes.
     assert (np.abs(boxed.residuals(out.x)[0]) < 1e-10).sum() == 4
     assert problem.value(best[None])[0] < out.value[0]
+
+
+def test_a_start_for_which_the_linear_program_fails_has_not_converged() -> None:
+    problem, best = _problem("lad_log")
+    chart = problem.chart
+    # Outside the box by more than the trust region's radius, so no step is allowed.
+    start = np.where(np.arange(5) == 3, chart.upper + 0.5, best)
+    out = polish_lad(problem, _ends(problem, start[None], [True]))
+    assert not out.converged[0]
+    np.testing.assert_array_equal(out.x[0], start)
+    assert out.value[0] > 10 * problem.value(best[None])[0]

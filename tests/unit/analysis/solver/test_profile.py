@@ -44,6 +44,16 @@ def test_crossings_are_the_first_on_each_side_or_none() -> None:
     assert _crossings(places, flat[::-1], 2.25, 3.0) == (pytest.approx(1.5), None)
 
 
+def test_a_profile_that_never_rises_is_followed_to_its_limits() -> None:
+    line = np.geomspace(5e7, 5e9, 12)
+    problem, x = _posed(noise=0.003, design=(line, 20 * line))
+    exponent = profile(problem, x, "exponent_N")
+    assert exponent.interval == (None, None)
+    assert exponent.values[[0, -1]] == pytest.approx([0.01, 0.99])
+    size = profile(problem, x, "n_opt", flops=1e22)
+    assert size.values[[0, -1]] / size.estimate == pytest.approx([1e-6, 1e6])
+
+
 @pytest.mark.parametrize("noise", [0.005, 0.02])
 def test_a_profile_looks_until_it_passes_its_threshold_or_the_limits(noise: float) -> None:
     problem, x = _posed(noise=noise, design=isoflops(budgets=3, sizes=4))

@@ -7,12 +7,14 @@ import polars as pl
 import pytest
 from scipy.stats import t as student
 
-from analysis.fit.answer import fit_table
+from analysis.fit.answer import _profiles, fit_table
+from analysis.fit.design import Judgement
+from analysis.fit.identifiability import judge
 from analysis.fit.options import FitOptions
 from analysis.fit.parametric import pose
 from analysis.fit.records import GroupFit
 from analysis.foreign_table import normalise
-from analysis.law import Array, Constants, Form
+from analysis.law import Array, Constants, Form, Intervals
 from analysis.solver.objective import Objective, ObjectiveName, Rows
 from analysis.solver.problem import Problem
 from analysis.solver.profile import Quantity, profile
@@ -36,6 +38,15 @@ SQUARES = FitOptions(objective=Objective("mse_log"))
 def _fit(N: Array, D: Array, loss: Array) -> GroupFit:
     frame = pl.DataFrame({"n_params": N, "tokens": D, "val_loss": loss})
     return fit_table(normalise(frame), FitOptions(bootstrap=50))[0]
+
+
+def _verdicts(N: Array, D: Array, loss: Array) -> dict[str, Judgement]:
+    """The verdicts of `fit_table`, without the conventions, doubts and influence beside them."""
+    frame = pl.DataFrame({"n_params": N, "tokens": D, "val_loss": loss})
+    problem, runs = pose(normalise(frame), FitOptions())
+    problem, optimum = find_optimum(problem)
+    profiles = _profiles(problem, optimum, runs.used, 10 * 6 * float((N * D).max()), 0.9)
+    return judge(problem, optimum, runs.used, profiles, Intervals(0.9, "none", {}, {}))
 
 
 def _noise(n: int, size: float, seed: int = 0) -> Array:
@@ -329,11 +340,11 @@ def _degenerate() -> dict[str, tuple[Array, Array, Array, str]]:
 @pytest.mark.parametrize("noise", [0.003, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_degenerate_tables_are_called_not_identified(name: str, noise: float) -> None:
     N, D, loss, words = _degenerate()[name]
-    group = _fit(N, D, loss * _noise(len(N), noise))
+    verdicts = _verdicts(N, D, loss * _noise(len(N), noise))
     for quantity in ("exponent_N", "exponent_D", "n_opt", "d_opt"):
-        judgement = group.verdicts[quantity]
+        judgement = verdicts[quantity]
         assert judgement.verdict == "not_identified", (quantity, judgement)
-    assert words in group.verdicts["exponent_N"].reason
+    assert words in verdicts["exponent_N"].reason
 
 
 @pytest.mark.parametrize(
@@ -345,7 +356,7 @@ def test_degenerate_tables_are_called_not_identified(name: str, noise: float) ->
 )
 def test_thin_designs_are_weak_and_say_what_to_add(N_D: tuple[Array, Array], words: str) -> None:
     N, D = N_D
-    judgement = _fit(N, D, CHINCHILLA.loss(N, D)).verdicts["exponent_N"]
+    judgement = _verdicts(N, D, CHINCHILLA.loss(N, D))["exponent_N"]
     assert judgement.verdict == "weak"
     assert words in judgement.reason
     assert "dd" in judgement.reason
@@ -372,10 +383,10 @@ def test_checkpoints_of_two_trainings_are_weak() -> None:
 
 def test_e_driven_to_zero_caps_every_verdict() -> None:
     N, D = grid()
-    group = _fit(N, D, law_of("chinchilla", E=0.0).loss(N, D) - 0.1)
-    assert group.verdicts["E"].verdict == "not_identified"
-    assert group.verdicts["exponent_N"].verdict == "weak"
-    assert "driven to 0" in group.verdicts["exponent_N"].reason
+    verdicts = _verdicts(N, D, law_of("chinchilla", E=0.0).loss(N, D) - 0.1)
+    assert verdicts["E"].verdict == "not_identified"
+    assert verdicts["exponent_N"].verdict == "weak"
+    assert "driven to 0" in verdicts["exponent_N"].reason
 
 
 def test_the_influence_table_names_rows_that_hide_each_other() -> None:
