@@ -18,7 +18,8 @@ from analysis.solver.problem import EXPONENT_BOX, Problem, linear_map
 from analysis.solver.uncertainty import covariances, inverse_curvature, smoothed
 
 Quantity = Literal["exponent_N", "n_opt", "d_opt"]
-_POINTS = 25
+_POINTS = 25  # of a round
+_ROUNDS = 7  # each three times wider: the narrowest reach passes the limits by then
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ def profile(
     exponent = quantity == "exponent_N"
 
     def value(x: Array) -> Array:
+        """The quantity at coordinates (s, q), each (s,)."""
         constants = problem.constants(x)
         if exponent:
             return constants.exponent_N
@@ -88,7 +90,7 @@ def profile(
         reach = min(max(4 * deviation, 0.05), 10.0)
     posed = replace(problem, chart=chart)
     minima: dict[float, float] = {}
-    while True:
+    for _ in range(_ROUNDS):
         places = np.unique(np.clip(centre + np.linspace(-reach, reach, _POINTS), *limits))
         minima |= zip(places, _along(posed, shift + places, start), strict=True)
         ordered = np.array(sorted(minima))
