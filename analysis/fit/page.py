@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from analysis.fit import curve_figures, figures, isoflop_figures
+from analysis.fit import figures, run_figures
 from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.records import GroupFit
 from analysis.fit.text import convention_rows, optimal_rows, search_line, verdict_rows
@@ -30,7 +30,7 @@ def add_fit(page: Page, group: GroupFit, *, prefix: str) -> None:
 def add_envelope(page: Page, curves: pl.DataFrame, fit: EnvelopeFit) -> None:
     """Approach 1's part of a page, for tables that come with training curves."""
     page.heading("Envelope of the training curves")
-    figure = curve_figures.draw_envelope(curve_figures.envelope_data(curves, fit), fit)
+    figure = run_figures.draw_envelope(run_figures.envelope_data(curves, fit), fit)
     page.figure(figure, name="envelope", height=520)
     page.text(
         "A point in mid-training was reached at a learning rate meant for a longer run, so the "
@@ -72,9 +72,9 @@ def _figures(page: Page, group: GroupFit, prefix: str) -> None:
     page.figure(figures.draw_fit(figures.fit_data(group)), name=f"{prefix}-fit", height=520)
     page.heading("IsoFLOP valleys")
     if group.isoflop.valleys:
-        data = isoflop_figures.isoflop_data(group.used, group.isoflop)
+        data = run_figures.isoflop_data(group.used, group.isoflop)
         page.figure(
-            isoflop_figures.draw_isoflop(data, group.isoflop), name=f"{prefix}-isoflop", height=520
+            run_figures.draw_isoflop(data, group.isoflop), name=f"{prefix}-isoflop", height=520
         )
     if group.isoflop.reason:
         page.text(f"No power laws through valleys: {group.isoflop.reason}.", role="soft")

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from analysis.fit.curve_figures import draw_loss_curves, loss_curves_data
 from analysis.fit.figures import draw_fit, fit_data
 from analysis.fit.isoflop import Valley
-from analysis.fit.isoflop_figures import draw_isoflop, isoflop_data
 from analysis.fit.records import GroupFit
+from analysis.fit.run_figures import draw_isoflop, draw_loss_curves, isoflop_data, loss_curves_data
 from analysis.frontier.figures import draw_frontier, frontier_data
 from analysis.page import Page
 from analysis.sweep.answer import Findings, isoflop_sentence, law_sentence, ratio

@@ -15,9 +15,8 @@ from pathlib import Path
 import polars as pl
 from plotly.offline import get_plotlyjs
 
-from analysis.fit.curve_figures import draw_loss_curves, loss_curves_data
 from analysis.fit.isoflop import fit_isoflop
-from analysis.fit.isoflop_figures import draw_isoflop, isoflop_data
+from analysis.fit.run_figures import draw_isoflop, draw_loss_curves, isoflop_data, loss_curves_data
 from analysis.page import Page
 from flows.files import write_whole
 from flows.runs.directory import RunDir

@@ -9,7 +9,6 @@ from analysis import published
 from analysis.compare.answer import Comparison, Matched
 from analysis.compare.figures import draw_pairs
 from analysis.fit.answer import fit_table
-from analysis.fit.curve_figures import draw_loss_curves
 from analysis.fit.figures import (
     cloud_data,
     contour_data,
@@ -20,8 +19,8 @@ from analysis.fit.figures import (
     fit_data,
     profile_data,
 )
-from analysis.fit.isoflop_figures import draw_isoflop, isoflop_data
 from analysis.fit.options import FitOptions
+from analysis.fit.run_figures import draw_isoflop, draw_loss_curves, isoflop_data
 from analysis.foreign_table import normalise
 from analysis.frontier.figures import (
     draw_frontier,

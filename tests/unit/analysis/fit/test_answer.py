@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from scipy.stats import f as fisher
 
-from analysis.fit import curve_figures, figures, isoflop_figures
+from analysis.fit import figures, run_figures
 from analysis.fit.answer import fit_table
 from analysis.fit.document import group_json
 from analysis.fit.envelope import fit_envelope
@@ -233,13 +233,13 @@ def test_the_text_holds_the_law_and_every_doubt(group: GroupFit) -> None:
 
 
 def test_valley_data_hold_every_run_and_minimum(group: GroupFit) -> None:
-    data = isoflop_figures.isoflop_data(group.used, group.isoflop)
+    data = run_figures.isoflop_data(group.used, group.isoflop)
     assert data.filter(pl.col("kind") == "run").height == 35
     minima = data.filter(pl.col("kind") == "minimum")
     assert minima.height == 5
     assert (minima["low"] < minima["n_params"]).all()
     assert (minima["high"] > minima["n_params"]).all()
-    title = isoflop_figures.draw_isoflop(data, group.isoflop).layout.title.text
+    title = run_figures.draw_isoflop(data, group.isoflop).layout.title.text
     assert title.startswith("N* grows as C^0.5")
 
 
@@ -276,14 +276,14 @@ def test_curves_are_thinned_to_what_can_be_seen() -> None:
         {"run_id": "r", "name": "a", "n_params": 1e8, "tokens": D, "train_flops": 6e8 * D,
          "train_loss": CHINCHILLA.loss(1e8, D)}
     )  # fmt: skip
-    data = curve_figures.loss_curves_data(curves)
+    data = run_figures.loss_curves_data(curves)
     # A point for each 3 % more tokens: ln(100)/ln(1.03), and a broken bin at either end.
     assert 155 <= data.height <= 158
     assert data["tokens"][-1] == D[-1]
     np.testing.assert_allclose(data["loss"], CHINCHILLA.loss(1e8, data["tokens"]), rtol=0.01)
     both = pl.concat([curves, curves.with_columns(n_params=3e8, run_id=pl.lit("s"))])
     fit = fit_envelope(both)
-    drawn = curve_figures.draw_envelope(curve_figures.envelope_data(both, fit), fit)
+    drawn = run_figures.draw_envelope(run_figures.envelope_data(both, fit), fit)
     assert drawn.layout.title.text == fit.reason
 
 
