@@ -26,7 +26,7 @@ def styled(
     x: dict[str, object] | None = None,
     y: dict[str, object] | None = None,
 ) -> go.Figure:
-    """The house look: title on the left says what follows, quiet grid, legend below.
+    """Style a figure: a title on the left that says what follows, a quiet grid, the legend below.
 
     Args:
         x, y: settings of the first pair of axes, as `axis` makes them.

@@ -21,7 +21,7 @@ def loss_curves_data(curves: pl.DataFrame) -> pl.DataFrame:
     single batches does not hide the curve.
 
     Args:
-        curves: with `train_loss`, or `val_loss` where there is none; rows without a loss go.
+        curves: with `train_loss`, else with `val_loss`; rows without a loss are dropped.
     """
     loss = "train_loss" if "train_loss" in curves.columns else "val_loss"
     name = pl.col("name") if "name" in curves.columns else pl.col("run_id")

@@ -65,8 +65,8 @@ def design_findings(used: pl.DataFrame) -> Iterator[Judgement]:
     if wide and _narrowest(np.log(N), np.log(D)) < np.log(_NO_SPAN):
         yield Judgement(
             "not_identified",
-            "all rows lie on one line in the plane of ln N and ln D, so one of them stands "
-            "for both. Add rows off that line.",
+            "all rows lie on one line in the plane of ln N and ln D, so their effects cannot be "
+            "separated. Add rows off that line.",
         )
     if len(budgets(used)) == 2 and C_span >= _NO_SPAN:
         yield Judgement(

@@ -42,7 +42,7 @@ class PowerLaw(Frozen):
     """coef · N^exponent_N · D^exponent_D; None where the trials do not identify a constant.
 
     Attributes:
-        intervals: by constant of the law; None where there is none.
+        intervals: by constant of the law; None where it has no interval.
         points: number of minima it was fitted through.
         reasons: what is not identified, and why; for people, never searched.
     """

@@ -30,8 +30,8 @@ def evaluate(
 ) -> None:
     """Run the benchmarks of the LLaMA paper on a trained model.
 
-    Prompts and scoring are lm-evaluation-harness's. Answers are cached; interrupted and called
-    again, it goes on where it was.
+    Prompts and scoring are lm-evaluation-harness's. Answers are cached; the same
+    command resumes an interrupted evaluation.
 
     Args:
         run: id of a run, the beginning of one, its name, or SWEEP/NAME.

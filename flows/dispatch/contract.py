@@ -123,5 +123,5 @@ def full_disk_fails() -> Iterator[None]:
         if not no_room(error):
             raise
         raise SweepFailedError(
-            f"the disk is full ({error}). Make room; the same command goes on where it was."
+            f"the disk is full ({error}). Make room; the same command resumes."
         ) from error
