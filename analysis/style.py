@@ -91,7 +91,7 @@ def shades(count: int) -> list[str]:
 
 
 def faded(colour: str) -> str:
-    """A colour of the house for the band around a line."""
+    """A palette colour for the band around a line."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.13)"
 

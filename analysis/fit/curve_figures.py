@@ -15,7 +15,7 @@ _STEP = 1.03  # factor in tokens between the points of a curve
 
 
 def loss_curves_data(curves: pl.DataFrame) -> pl.DataFrame:
-    """Curves averaged to what can be seen: run_id, name, n_params, tokens, train_flops, loss.
+    """Curves averaged to a figure's resolution: run_id, name, n_params, tokens, train_flops, loss.
 
     A point is the mean loss over 3 % more tokens than the point before, so that the noise of
     single batches does not hide the curve.

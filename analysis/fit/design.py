@@ -108,7 +108,7 @@ def loss_findings(used: pl.DataFrame) -> Iterator[Judgement]:
 
 
 def run_findings(problem: Problem, used: pl.DataFrame) -> Iterator[Judgement]:
-    """Checkpoints of a handful of trainings are not as many independent rows."""
+    """Whether the rows come from too few trainings: their checkpoints are not independent."""
     clusters = clusters_of(used)
     if clusters is not None and clusters.max() < len(problem.free):
         yield Judgement(

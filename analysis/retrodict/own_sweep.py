@@ -1,4 +1,4 @@
-"""The section on a sweep of one's own: its frontier, counted FLOPs and pairs of equal loss."""
+"""The section on the reader's own sweep: its frontier, counted FLOPs and pairs of equal loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -226,7 +226,7 @@ def _varies(logs: Array) -> bool:
 
 
 def _confounded(logs: dict[str, Array], variables: tuple[str, ...]) -> bool:
-    """Whether N and D vary too much alike over the minima to tell their exponents apart."""
+    """Whether N and D are too correlated over the minima to separate their exponents."""
     points = len(logs["N"])
     if len(variables) < 2 or points < 2 or not all(_varies(logs[name]) for name in variables):
         return False

@@ -101,7 +101,7 @@ def down(settings: Settings, home: Home) -> list[Process]:
 
 
 def _require_idle(settings: Settings) -> None:
-    """Refuse to stop another version's stack under flow runs; stopped, a sweep does not go on."""
+    """Refuse to stop another version's stack while flow runs need it: they would not resume."""
     if not server_answers(settings):
         return
     with prefect_client(settings) as client:
