@@ -43,7 +43,8 @@ def _search(problem: Problem, optimum: Optimum, fit: LawFit) -> Iterator[str]:
             "constants are the best point seen."
         )
     if optimum.at_bound and problem.form != "kaplan":
-        yield f"{', '.join(optimum.at_bound)} is at the edge of the search range."
+        verb = "is" if len(optimum.at_bound) == 1 else "are"
+        yield f"{', '.join(optimum.at_bound)} {verb} at the edge of the search range."
     if optimum.unmoved:
         yield f"{', '.join(optimum.unmoved)} did not move from where the search started."
     if optimum.agree < optimum.starts / 2:
