@@ -9,7 +9,8 @@ import polars as pl
 from analysis.law import LossUnit, NCounts
 from analysis.observations import COUNTS, SCHEMA, Table, TableError, numbered, plain
 
-# House name: the field's other spellings, compared without case, spaces and punctuation.
+# isoflop's name for a column: the field's other spellings, compared without case, spaces
+# and punctuation.
 ALIASES: dict[str, tuple[str, ...]] = {
     "n_params": ("params", "N", "parameters", "num_params", "model_size", "n_parameters"),
     "n_params_total": ("params_total", "total_params"),
@@ -38,7 +39,7 @@ def read_table(path: Path, *, mapping: Mapping[str, str] | None = None) -> Table
     """Read CSV, TSV, Parquet or JSON as an observations table; see `normalise`.
 
     Args:
-        mapping: house name to the file's name for it; goes before any alias.
+        mapping: isoflop's name for a column to the file's; it takes precedence over aliases.
 
     Raises:
         TableError: the file is missing, unreadable, empty, or `normalise` refuses it.
@@ -66,24 +67,26 @@ def read_table(path: Path, *, mapping: Mapping[str, str] | None = None) -> Table
 
 
 def normalise(frame: pl.DataFrame, *, mapping: Mapping[str, str] | None = None) -> Table:
-    """Give a frame the house names and the columns a fit needs; other columns stay.
+    """Rename columns to isoflop's names and add those a fit needs; other columns stay.
 
-    N and C count what their column's name says where it is the house name, or mapped to it; an
-    alias leaves N's count unknown. A missing one of N and D is computed from C = 6·N·D.
+    N and C count what isoflop's name of their column says, in the file or by `mapping`; an alias
+    leaves N's count unknown. A missing one of N and D is computed from C = 6·N·D.
 
     Raises:
         TableError: a mapped or needed column is missing, a name is ambiguous, or a number
             column holds text.
     """
     frame = frame.rename({name: name.strip() for name in frame.columns})
-    # Blank lines are no rows.
+    # Blank lines are not rows.
     frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
     if frame.height == 0:
         raise TableError("the table has no rows.")
     columns = frame.columns
     names = _resolve(columns, mapping or {})
-    exact = set(mapping or {}) | {house for house, theirs in names.items() if house == theirs}
-    frame = numbered(frame.with_columns(pl.col(names[house]).alias(house) for house in names))
+    exact = set(mapping or {}) | {name for name, column in names.items() if name == column}
+    frame = numbered(
+        frame.with_columns(pl.col(column).alias(name) for name, column in names.items())
+    )
     for name in ALIASES:
         if name in frame.columns and name not in _TEXT:
             frame = frame.with_columns(_numbers(frame, name).alias(name))
@@ -106,7 +109,7 @@ def normalise(frame: pl.DataFrame, *, mapping: Mapping[str, str] | None = None) 
 
 
 def _n_counts(frame: pl.DataFrame, n_column: str, exact: set[str]) -> NCounts:
-    """What the column taken for N counts; `exact` are the house names that need no alias."""
+    """What the column taken for N counts; `exact` are names that needed no alias."""
     if n_column != "n_params" or n_column in exact:
         return COUNTS.get(n_column, "unknown")
     smaller = "n_params_no_input_embedding"
@@ -137,41 +140,41 @@ def _separator(path: Path) -> str:
 
 
 def _resolve(columns: list[str], mapping: Mapping[str, str]) -> dict[str, str]:
-    """The file's column for each house name."""
+    """The file's column for each of isoflop's names."""
     known = {*SCHEMA, *ALIASES}
     names: dict[str, str] = {}
-    for house, theirs in mapping.items():
-        if house not in known:
+    for name, column in mapping.items():
+        if name not in known:
             raise TableError(
-                f"{house!r} is not one of isoflop's column names.{_nearest(house, known)}"
+                f"{name!r} is not one of isoflop's column names.{_nearest(name, known)}"
             )
-        if theirs not in columns:
-            raise TableError(f"there is no column {theirs!r} to map.{_nearest(theirs, columns)}")
-        names[house] = theirs
-    for house in ALIASES:
-        if house in names or house in columns:
-            names.setdefault(house, house)
+        if column not in columns:
+            raise TableError(f"there is no column {column!r} to map.{_nearest(column, columns)}")
+        names[name] = column
+    for name in ALIASES:
+        if name in names or name in columns:
+            names.setdefault(name, name)
             continue
-        spellings = {plain(alias) for alias in (house, *ALIASES[house])}
+        spellings = {plain(alias) for alias in (name, *ALIASES[name])}
         # One-letter symbols keep their case: N, D, L and C, never n, d, l or c.
         candidates = [
             column
             for column in columns
-            if (plain(column) in spellings and len(column) > 1) or column in ALIASES[house]
+            if (plain(column) in spellings and len(column) > 1) or column in ALIASES[name]
         ]
         candidates = [column for column in candidates if column not in names.values()]
         if len(candidates) > 1:
             raise TableError(
-                f"columns {', '.join(map(repr, candidates))} could all be {house}; "
-                f"choose one with --map {house}={candidates[0]}."
+                f"columns {', '.join(map(repr, candidates))} could all be {name}; "
+                f"choose one with --map {name}={candidates[0]}."
             )
         if candidates:
-            names[house] = candidates[0]
+            names[name] = candidates[0]
     return names
 
 
 def _numbers(frame: pl.DataFrame, name: str) -> pl.Series:
-    """The column as floats; text that is no number is refused with its rows."""
+    """The column as floats; text that is not a number is refused with its rows."""
     column = frame[name]
     if column.dtype.is_numeric():
         return column.cast(pl.Float64)
@@ -186,17 +189,17 @@ def _numbers(frame: pl.DataFrame, name: str) -> pl.Series:
     return numbers
 
 
-def _missing(house: str, columns: Iterable[str]) -> str:
+def _missing(name: str, columns: Iterable[str]) -> str:
     """The message about a needed column that is not there."""
-    spellings = (house, *ALIASES.get(house, ()))
+    spellings = (name, *ALIASES.get(name, ()))
     close = [m for s in spellings for m in difflib.get_close_matches(s, columns, 1, 0.7)]
     hint = (
-        f" Did you mean {close[0]!r}? Then --map {house}={close[0]}."
+        f" Did you mean {close[0]!r}? Then --map {name}={close[0]}."
         if close
-        else f" Name it with --map {house}=COLUMN."
+        else f" Name it with --map {name}=COLUMN."
     )
     return (
-        f"no column for {house} (also accepted: {', '.join(spellings[1:])}); "
+        f"no column for {name} (also accepted: {', '.join(spellings[1:])}); "
         f"the table has {', '.join(columns)}.{hint}"
     )
 

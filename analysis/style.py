@@ -26,7 +26,7 @@ def styled(
     x: dict[str, object] | None = None,
     y: dict[str, object] | None = None,
 ) -> go.Figure:
-    """The house look: title on the left says what follows, quiet grid, legend below.
+    """Style a figure: a title on the left that says what follows, a quiet grid, the legend below.
 
     Args:
         x, y: settings of the first pair of axes, as `axis` makes them.
@@ -91,7 +91,7 @@ def shades(count: int) -> list[str]:
 
 
 def faded(colour: str) -> str:
-    """A colour of the house for the band around a line."""
+    """A palette colour for the band around a line."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.13)"
 

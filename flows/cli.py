@@ -18,7 +18,7 @@ app = App(
 for _name, _target, _help in (
     ("plan", "plan:plan", "Show every run of a sweep with its cost; nothing is spent."),
     ("sweep", "sweep:sweep", "Plan, train what is missing, fit and report, in this process."),
-    ("cancel", "sweep:cancel", "Stop a sweep or a study; started again, it goes on."),
+    ("cancel", "sweep:cancel", "Stop a sweep or a study; the command that started it resumes it."),
     ("report", "results:report", "Write a sweep's report again from its run directories."),
     ("watch", "watch:watch", "Show a sweep as it trains."),
     ("runs", "results:runs", "List the runs of a sweep, or of all."),
@@ -26,7 +26,7 @@ for _name, _target, _help in (
     ("compare", "results:compare", "Differences of two sweeps, and their effect on the law."),
     ("export", "results:export", "Write a sweep's observations and curves as files."),
     ("up", "stack:up", "Start Prefect, MLflow, pools and workers, and deploy."),
-    ("down", "stack:down", "Stop them."),
+    ("down", "stack:down", "Stop what isoflop up started."),
     ("status", "stack:status", "Show servers, workers, sweeps and runs."),
     ("doctor", "stack:doctor", "Find faults of servers, workers and files, and repair them."),
     ("sync", "stack:sync", "Bring the MLflow mirror up to date."),

@@ -144,7 +144,7 @@ def note_addresses(settings: Settings, home: Home) -> None:
 
 
 def home_of(settings: Settings) -> Home:
-    """The folders of a home; none is made."""
+    """The folders of a home; does not create them."""
     return Home(settings.home.absolute())
 
 

@@ -1,4 +1,4 @@
-"""What README and docs name exists: files, folders, modules, links, and every room of the house."""
+"""What README and docs name exists: files, folders, modules, links, and every room."""
 
 import re
 from itertools import pairwise

@@ -22,7 +22,7 @@ _RATIOS = ("A", "B")
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """A quantity under both laws, and the second less (or over) the first.
+    """A quantity under both laws, and the second minus (or over) the first.
 
     Attributes:
         flops: the budget it is taken at; None for a constant.
@@ -57,7 +57,7 @@ class Matched:
 
     Attributes:
         pairs: n_params, tokens, loss_first, loss_second, difference, same_run.
-        mean: of the second less the first, over pairs of different trainings; None without one.
+        mean: of the second minus the first, over pairs of different trainings; None without one.
         interval: of the mean, resampling trainings; None with fewer than three.
     """
 

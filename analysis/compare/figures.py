@@ -62,7 +62,7 @@ def draw_best_size(data: pl.DataFrame, comparison: Comparison) -> go.Figure:
 
 
 def draw_pairs(pairs: pl.DataFrame, comparison: Comparison) -> go.Figure:
-    """Second less first at every matched N and D, over tokens, one line a size."""
+    """Second minus first at every matched N and D, over tokens, one line a size."""
     figure = go.Figure()
     for part in pairs.partition_by("n_params", maintain_order=True):
         ordered = part.sort("tokens")

@@ -4,7 +4,14 @@ from collections.abc import Mapping, Sequence
 
 from analysis.compare.answer import Comparison
 from analysis.compare.figures import best_size_data, draw_best_size, draw_pairs
-from analysis.compare.text import LAW_HEADER, PAIR_HEADER, how, law_rows, pair_rows, verdict
+from analysis.compare.text import (
+    LAW_HEADER,
+    PAIR_HEADER,
+    interval_method,
+    law_rows,
+    pair_rows,
+    verdict,
+)
 from analysis.page import Page
 
 Rows = Sequence[Sequence[str]]
@@ -37,7 +44,7 @@ def compare_page(
     if comparison.contrasts:
         page.heading("What it did to the law")
         page.table(_headed(LAW_HEADER, first, second), law_rows(comparison))
-        page.text(how(comparison), role="soft")
+        page.text(interval_method(comparison), role="soft")
     if any(contrast.name == "n_opt" for contrast in comparison.contrasts):
         page.figure(draw_best_size(best_size_data(comparison), comparison), name="best-size")
     if comparison.matched.pairs.height:

@@ -27,7 +27,7 @@ def verdict(comparison: Comparison) -> list[str]:
     if exponent is not None and sizes:
         lines.append(
             f"N* grows as C^{exponent.first:.3f} in {first} and as C^{exponent.second:.3f} in "
-            f"{second}: {_words(exponent)}."
+            f"{second}: {_change_in_words(exponent)}."
         )
     if sizes:
         middle = sizes[len(sizes) // 2]
@@ -40,7 +40,9 @@ def verdict(comparison: Comparison) -> list[str]:
     losses = [c for c in comparison.contrasts if c.name == "loss"]
     if losses:
         middle = losses[len(losses) // 2]
-        lines.append(f"At {middle.where} the laws predict losses that differ by {_words(middle)}.")
+        lines.append(
+            f"At {middle.where} the laws predict losses that differ by {_change_in_words(middle)}."
+        )
     return [*lines, _matched(comparison)]
 
 
@@ -80,7 +82,7 @@ def pair_rows(comparison: Comparison) -> list[list[str]]:
     ]
 
 
-def how(comparison: Comparison) -> str:
+def interval_method(comparison: Comparison) -> str:
     """How the intervals were made."""
     drawn = (
         "both tables hold the same N and D and were resampled alike"
@@ -127,19 +129,19 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
 def _matched(comparison: Comparison) -> str:
     pairs, first, second = comparison.matched.pairs, *comparison.names
     if not pairs.height:
-        return "No run of one has the N and D of a run of the other."
+        return f"No run of {first} has the N and D of a run of {second}."
     shared = int(pairs["same_run"].sum())
     same = f" {shared} losses are of runs that both share." if shared else ""
     if comparison.matched.mean is None:
         return f"All {pairs.height} matched losses are of runs that both share."
     return (
-        f"{pairs.height - shared} losses at the same N and D: {second} less {first} is "
+        f"{pairs.height - shared} losses at the same N and D: {second} minus {first} is "
         f"{comparison.matched.mean:+.4f} nats per token on average"
         f"{_bracket(comparison.matched.interval, _difference)}.{same}"
     )
 
 
-def _words(contrast: Contrast) -> str:
+def _change_in_words(contrast: Contrast) -> str:
     change = _difference(contrast.change) + _bracket(contrast.interval, _difference)
     if contrast.shown is None:
         return f"{change}, without an interval"

@@ -26,7 +26,7 @@ from analysis.solver.search import Optimum, find_optimum
 from analysis.solver.uncertainty import influence, leave_one_out, percentile_intervals
 
 _INFLUENTIAL = 10
-# N* outside these bounds is no model, and gets no profile.
+# N* outside these bounds is not a plausible model, and gets no profile.
 _BELIEVABLE = (1.0, 1e30)
 
 

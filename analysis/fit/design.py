@@ -65,8 +65,8 @@ def design_findings(used: pl.DataFrame) -> Iterator[Judgement]:
     if wide and _narrowest(np.log(N), np.log(D)) < np.log(_NO_SPAN):
         yield Judgement(
             "not_identified",
-            "all rows lie on one line in the plane of ln N and ln D, so one of them stands "
-            "for both. Add rows off that line.",
+            "all rows lie on one line in the plane of ln N and ln D, so their effects cannot be "
+            "separated. Add rows off that line.",
         )
     if len(budgets(used)) == 2 and C_span >= _NO_SPAN:
         yield Judgement(
@@ -108,7 +108,7 @@ def loss_findings(used: pl.DataFrame) -> Iterator[Judgement]:
 
 
 def run_findings(problem: Problem, used: pl.DataFrame) -> Iterator[Judgement]:
-    """Checkpoints of a handful of trainings are not as many independent rows."""
+    """Whether the rows come from too few trainings: their checkpoints are not independent."""
     clusters = clusters_of(used)
     if clusters is not None and clusters.max() < len(problem.free):
         yield Judgement(

@@ -14,7 +14,7 @@ from analysis.solver.problem import FREE
 
 
 def group_json(group: GroupFit) -> dict[str, Any]:
-    """The keys are explained in docs/fitting/output.md; what is not finite becomes null."""
+    """A fit as JSON; docs/fitting/output.md explains the keys. Non-finite numbers become null."""
     fit, law = group.fit, group.fit.law
     names = (
         "E",
@@ -101,7 +101,7 @@ def _isoflop(fit: IsoflopFit) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity, and numpy's arrays and scalars are not its numbers."""
+    """A value with null for NaN and infinity, and plain numbers for numpy's."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, Mapping):

@@ -24,7 +24,7 @@ def doubts(problem: Problem, optimum: Optimum, group: GroupFit, derived: str) ->
     """Sentences in the order in which a reader should worry.
 
     Args:
-        group: the fit, its own doubts not yet filled in.
+        group: the fit; its `doubts` are still empty.
         derived: how a missing column of the table was computed, or empty.
     """
     yield from _search(problem, optimum, group.fit)
@@ -43,7 +43,8 @@ def _search(problem: Problem, optimum: Optimum, fit: LawFit) -> Iterator[str]:
             "constants are the best point seen."
         )
     if optimum.at_bound and problem.form != "kaplan":
-        yield f"{', '.join(optimum.at_bound)} sits at the edge of what is searched."
+        verb = "is" if len(optimum.at_bound) == 1 else "are"
+        yield f"{', '.join(optimum.at_bound)} {verb} at the edge of the search range."
     if optimum.unmoved:
         yield f"{', '.join(optimum.unmoved)} did not move from where the search started."
     if optimum.agree < optimum.starts / 2:
@@ -58,12 +59,12 @@ def _search(problem: Problem, optimum: Optimum, fit: LawFit) -> Iterator[str]:
 
 def _rows(group: GroupFit) -> Iterator[str]:
     used = group.used
-    size = np.abs(used["residual"].to_numpy())
-    scatter = float(np.median(size))
-    far = used.filter(pl.Series(size > _OUTLIER * max(scatter, 1e-12)))
-    if scatter > 1e-9 and far.height:
+    deviation = np.abs(used["residual"].to_numpy())
+    scatter = float(np.median(deviation))
+    outliers = used.filter(pl.Series(deviation > _OUTLIER * max(scatter, 1e-12)))
+    if scatter > 1e-9 and outliers.height:
         yield (
-            f"{name_rows(far['row'])} {'lies' if far.height == 1 else 'lie'} more than "
+            f"{name_rows(outliers['row'])} {'lies' if outliers.height == 1 else 'lie'} more than "
             f"{_OUTLIER:.0f} times the median deviation of {100 * scatter:.2g} % from the law."
         )
     interval = group.fit.intervals.values.get("exponent_N")
@@ -93,16 +94,16 @@ def _shape(problem: Problem, optimum: Optimum) -> Iterator[str]:
     if problem.form != "chinchilla" or len(problem.rows.loss) < 12 or optimum.value < 1e-20:
         return
     wider = make_problem("gamma", problem.objective, problem.rows, problem.weights)
-    wider, bent = find_optimum(wider)
-    constants = wider.constants(bent.x[None])
+    wider, wider_optimum = find_optimum(wider)
+    constants = wider.constants(wider_optimum.x[None])
     plain = problem.constants(optimum.x[None])
-    gain = 1 - bent.value / optimum.value
-    if gain > _MISFIT and bent.converged:
-        shares = [float(c.exponent_N[0]) for c in (plain, constants)]
+    gain = 1 - wider_optimum.value / optimum.value
+    if gain > _MISFIT and wider_optimum.converged:
+        exponents = [float(c.exponent_N[0]) for c in (plain, constants)]
         yield (
             f"The form misfits: a free gamma ({float(constants.gamma[0]):.2f}) lowers the "
-            f"objective by {100 * gain:.0f} % and moves exponent_N from {shares[0]:.3f} to "
-            f"{shares[1]:.3f}. Compare --form gamma."
+            f"objective by {100 * gain:.0f} % and moves exponent_N from {exponents[0]:.3f} to "
+            f"{exponents[1]:.3f}. Compare --form gamma."
         )
 
 

@@ -196,7 +196,7 @@ def profile_data(group: GroupFit) -> pl.DataFrame:
 
 
 def draw_profiles(data: pl.DataFrame) -> go.Figure:
-    """Each profile with the level it must pass; where it does not, the table cannot tell."""
+    """Each profile with the level it must pass; if it never does, the quantity is unbounded."""
     names = {
         "exponent_N": "exponent of N*",
         "n_opt": "N* at the target",

@@ -70,7 +70,7 @@ def _fit_findings(problem: Problem, optimum: Optimum) -> Iterator[Judgement]:
     if stuck:
         yield Judgement(
             "not_identified",
-            f"the fit drives {', '.join(stuck)} to the edge of what is searched: the table "
+            f"the fit drives {', '.join(stuck)} to the edge of the search range: the table "
             "does not show that term. Widen the range of N and D.",
         )
     if "E" in optimum.at_bound and problem.form != "kaplan":
@@ -161,10 +161,13 @@ def _profile_finding(profile: Profile, *, mirrored: bool) -> Judgement:
 
 
 def _interval_finding(intervals: Intervals) -> Judgement:
-    """For the form without profiles: the width of the exponent's interval."""
+    """For a form without profiles: the width of the exponent's interval."""
     interval = intervals.values.get("exponent_N")
     if interval is None:
-        return Judgement("weak", "this form is judged by its bootstrap, and there is none.")
+        return Judgement(
+            "weak",
+            "this form is judged by its bootstrap, and none was drawn: set --bootstrap above 0.",
+        )
     low, high = interval
     good, poor = _EXPONENT_WIDTHS
     reason = f"the exponent's interval is {low:.3f} to {high:.3f}."

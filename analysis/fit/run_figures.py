@@ -130,13 +130,13 @@ def power(law: PowerLaw | None) -> str:
 
 
 def loss_curves_data(curves: pl.DataFrame) -> pl.DataFrame:
-    """Curves averaged to what can be seen: run_id, name, n_params, tokens, train_flops, loss.
+    """Curves averaged to a figure's resolution: run_id, name, n_params, tokens, train_flops, loss.
 
     A point is the mean loss over 3 % more tokens than the point before, so that the noise of
     single batches does not hide the curve.
 
     Args:
-        curves: with `train_loss`, or `val_loss` where there is none; rows without a loss go.
+        curves: with `train_loss`, else with `val_loss`; rows without a loss are dropped.
     """
     loss = "train_loss" if "train_loss" in curves.columns else "val_loss"
     name = pl.col("name") if "name" in curves.columns else pl.col("run_id")

@@ -76,7 +76,7 @@ def envelope_line(fit: EnvelopeFit) -> str:
 
 
 def group_lines(group: GroupFit) -> Iterator[str]:
-    """The answer, what carries it, and what is doubtful."""
+    """The law, the evidence for it, and its doubts."""
     fit, law = group.fit, group.fit.law
     if group.group is not None:
         yield f"== {group.group}"

@@ -74,7 +74,7 @@ class Demand:
         return low, high
 
     def split(self, total: float) -> tuple[float, float]:
-        """Prompt and generated tokens when `total` tokens come, between the bounds' shares."""
+        """Split `total` tokens into prompt and generated, interpolating between the bounds."""
         low, high = self.bounds
         if high == 0:
             return 0.0, 0.0

@@ -11,7 +11,7 @@ from analysis.frontier.decision import Quantity
 
 
 def advice_json(advice: Advice) -> dict[str, Any]:
-    """The answer as plain numbers, FLOPs and tokens unscaled; null where there is none."""
+    """The answer as plain numbers, FLOPs and tokens unscaled; null where a part has no answer."""
     answer = advice.frontier
     optimum, baseline = answer.optimum, answer.compute_optimal
     low, high = advice.demand.bounds

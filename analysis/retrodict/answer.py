@@ -58,23 +58,25 @@ def retrodict(
     models = published.models() if models is None else models
     N = models["n_params"].cast(pl.Float64).to_numpy()
     D = models["tokens"].cast(pl.Float64).to_numpy()
-    named = models.select("model", "family", pl.col("n_params", "tokens").cast(pl.Float64))
+    sizes = models.select("model", "family", pl.col("n_params", "tokens").cast(pl.Float64))
     frames = []
     for law in laws:
         N0, D0 = same_loss_optimum(law, N, D)
         columns = {"compute_optimal_N": N0, "compute_optimal_D": D0}
-        columns |= _with_tokens(_judged(law, N, D), D)
+        columns |= _with_tokens(_quantities(law, N, D), D)
         outside = extrapolated(law, N, D)
         if outside is not None:
             columns["extrapolated"] = outside.astype(float)
         if law.draws:
             draws = Constants.of_draws(law)
             columns["draws"] = np.full(N.shape, float(draws.E.size))
-            ends = {name: quantiles(drawn, level) for name, drawn in _judged(draws, N, D).items()}
-            for place, end in enumerate(("low", "high")):
-                side = _with_tokens({name: pair[place] for name, pair in ends.items()}, D)
+            ends = {
+                name: quantiles(drawn, level) for name, drawn in _quantities(draws, N, D).items()
+            }
+            for index, end in enumerate(("low", "high")):
+                side = _with_tokens({name: pair[index] for name, pair in ends.items()}, D)
                 columns |= {f"{name}_{end}": values for name, values in side.items()}
-        frames.append(named.with_columns(pl.lit(law.name).alias("law"), **_series(columns)))
+        frames.append(sizes.with_columns(pl.lit(law.name).alias("law"), **_series(columns)))
     return pl.concat([pl.DataFrame(schema=SCHEMA), *frames], how="diagonal")
 
 
@@ -91,8 +93,8 @@ def range_over_laws(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _judged(law: Law, N: Array, D: Array) -> dict[str, Array]:
-    """What a law, or each draw, says of models in terms that do not depend on a demand."""
+def _quantities(law: Law, N: Array, D: Array) -> dict[str, Array]:
+    """Quantities of models under a law, or under each draw, that do not depend on a demand."""
     return {
         "spend_ratio": implied_spend_ratio(law, N, D),
         "break_even_tokens": break_even_tokens(law, N, D),
@@ -100,10 +102,10 @@ def _judged(law: Law, N: Array, D: Array) -> dict[str, Array]:
     }
 
 
-def _with_tokens(judged: dict[str, Array], D: Array) -> dict[str, Array]:
-    """The same with the served tokens that make the ratio; NaN where no demand makes or pays it."""
-    ratio, even = judged["spend_ratio"], judged["break_even_tokens"]
-    return judged | {
+def _with_tokens(quantities: dict[str, Array], D: Array) -> dict[str, Array]:
+    """Add the served tokens that make the spend ratio; NaN where no demand makes or repays it."""
+    ratio, even = quantities["spend_ratio"], quantities["break_even_tokens"]
+    return quantities | {
         "implied_inference_tokens": np.where(ratio >= 0, ratio * D / FLOPS_RATIO, np.nan),
         "break_even_tokens": np.where(np.isfinite(even), even, np.nan),
     }

@@ -21,9 +21,9 @@ from analysis.words import dollars, short
 MODEL = "LLaMA-7B"
 
 
-def serving(page: Page, device: Device) -> None:
-    """Add the section on the bill in dollars, by way of serving."""
-    N, D = model(MODEL)
+def add_serving(page: Page, device: Device) -> None:
+    """Add the section on the inference bill in dollars, by how the model is served."""
+    N, D = published_size(MODEL)
     law = published.law("besiroglu")
     loss = float(law.loss(N, D))
     hours = published.models().filter(pl.col("model") == MODEL)["gpu_hours"][0]
@@ -37,11 +37,11 @@ def serving(page: Page, device: Device) -> None:
         "generated tokens that buys depends on how they are served. One sequence at a time, a GPU "
         "mostly waits for weights; together, sequences share them."
     )
-    cells = []
+    table = []
     for batch in (1, 8, 32):
         serving = Serving(device, batch=batch)
         price = float(serving.usd_per_generated_token(shape))
-        cells.append(
+        table.append(
             (
                 f"{batch}",
                 dollars(1e6 * price),
@@ -58,7 +58,7 @@ def serving(page: Page, device: Device) -> None:
             "share of peak while decoding",
             "tokens the bill buys",
         ),
-        cells,
+        table,
     )
     page.text(
         f"And which size is best? Below, for {MODEL}'s loss and 1T tokens served, a quarter of "
@@ -85,7 +85,7 @@ def serving(page: Page, device: Device) -> None:
     page.text(NOT_MODELLED, role="soft")
 
 
-def results(page: Page, device: Device) -> None:
+def add_results(page: Page, device: Device) -> None:
     """Add the section on the price of a point of accuracy."""
     data = results_data(device)
     page.heading("7  What a point of accuracy costs to train, and to serve")
@@ -120,7 +120,7 @@ def results(page: Page, device: Device) -> None:
     )
 
 
-def model(name: str) -> tuple[float, float]:
+def published_size(name: str) -> tuple[float, float]:
     """N and D of a published model."""
     row = published.models().row(by_predicate=pl.col("model") == name, named=True)
     return float(row["n_params"]), float(row["tokens"])

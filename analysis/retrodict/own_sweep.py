@@ -1,4 +1,4 @@
-"""The section on a sweep of one's own: its frontier, counted FLOPs and pairs of equal loss."""
+"""The section on the reader's own sweep: its frontier, counted FLOPs and pairs of equal loss."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -100,15 +100,15 @@ def counted_flops_per_token(
     N, tokens, flops = (
         frame[name].cast(pl.Float64).to_numpy() for name in ("n_params", "tokens", "train_flops")
     )
-    slope, level = np.polyfit(np.log(N), np.log(flops / tokens), 1)
+    slope, intercept = np.polyfit(np.log(N), np.log(flops / tokens), 1)
 
     def per_token(size: Array) -> Array:
-        return np.asarray(np.exp(level + slope * np.log(size)))
+        return np.asarray(np.exp(intercept + slope * np.log(size)))
 
     return per_token, (float(N.min()) / 10, float(N.max()) * 10)
 
 
-def pairs(page: Page, own: OwnSweep | None) -> None:
+def add_pairs(page: Page, own: OwnSweep | None) -> None:
     """Add the section on pairs of runs that would prove the frontier wrong."""
     page.heading("6  What would prove this wrong")
     law = own.law if own else published.law("besiroglu")

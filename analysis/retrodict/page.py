@@ -6,9 +6,9 @@ from analysis import published
 from analysis.frontier.serving import Device
 from analysis.page import Page
 from analysis.retrodict.answer import range_over_laws
-from analysis.retrodict.dollars import MODEL, model, results, serving
+from analysis.retrodict.dollars import MODEL, add_results, add_serving, published_size
 from analysis.retrodict.figures import bill_data, contour_data, draw_bill, draw_contour
-from analysis.retrodict.own_sweep import OwnSweep, add_own_sweep, pairs
+from analysis.retrodict.own_sweep import OwnSweep, add_own_sweep, add_pairs
 from analysis.words import between, short
 
 LIFE_DAYS = 730
@@ -26,10 +26,10 @@ def retrodict_page(rows: pl.DataFrame, *, level: float, own: OwnSweep | None = N
     _bill(page, rows, level)
     _contour(page)
     _break_even(page, rows)
-    serving(page, device)
+    add_serving(page, device)
     add_own_sweep(page, own)
-    pairs(page, own)
-    results(page, device)
+    add_pairs(page, own)
+    add_results(page, device)
     _doubts(page)
     return page
 
@@ -116,7 +116,7 @@ def _bill(page: Page, rows: pl.DataFrame, level: float) -> None:
 
 
 def _contour(page: Page) -> None:
-    N, D = model(MODEL)
+    N, D = published_size(MODEL)
     law = published.law("besiroglu")
     data = contour_data(law, N, D)
     start = data.filter(pl.col("kind") == "compute-optimal").row(0, named=True)

@@ -30,8 +30,8 @@ FREE: dict[Form, tuple[str, ...]] = {
     "kaplan": ("A", "B", "alpha", "gamma"),
     "data_constrained": ("E", "A", "B", "alpha", "beta", "R_D", "R_N"),
 }
-# Internal parameters after E, A, B, alpha and beta, and the kernel where it is not the plain one.
-_MORE: dict[Form, tuple[str, ...]] = {
+# Internal parameters after E, A, B, alpha and beta, and kernels other than the plain one.
+_EXTRA: dict[Form, tuple[str, ...]] = {
     "gamma": ("gamma",),
     "kaplan": ("gamma",),
     "data_constrained": ("R_D", "R_N"),
@@ -45,7 +45,7 @@ _KERNELS: dict[Form, Kernel] = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Everything a solve needs but the start.
+    """Everything a solve needs except its starting points.
 
     Attributes:
         weights: one positive weight for each row, mean 1.
@@ -157,12 +157,12 @@ def _chart(form: Form, rows: Rows, *, zero_E: bool) -> tuple[Chart, Kernel, tupl
 
 
 def linear_map(form: Form, names: Sequence[str]) -> tuple[Array, Array]:
-    """Matrix (p, q) and offset (p,) from coordinates to the internal parameters of their names.
+    """Matrix (p, q) and offset (p,) that map coordinates to the internal parameters.
 
-    Names of no internal parameter get a column of zeros, E without a coordinate is 0, and the
-    form's own restrictions hold.
+    A coordinate not named after an internal parameter gets a column of zeros; E without a
+    coordinate is 0; the form's restrictions, such as tied exponents, hold.
     """
-    order = ["E", "A", "B", "alpha", "beta", *_MORE.get(form, ())]
+    order = ["E", "A", "B", "alpha", "beta", *_EXTRA.get(form, ())]
     matrix = np.array([[float(row == name) for name in names] for row in order])
     offset = np.zeros(len(order))
     if "E" not in names:

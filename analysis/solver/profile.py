@@ -18,7 +18,7 @@ from analysis.solver.problem import EXPONENT_BOX, Problem, linear_map
 from analysis.solver.uncertainty import covariances, inverse_curvature, smoothed
 
 Quantity = Literal["exponent_N", "n_opt", "d_opt"]
-_POINTS = 25  # of a round
+_POINTS = 25  # held values in a round
 _ROUNDS = 7  # each three times wider: the narrowest reach passes the limits by then
 
 
@@ -27,10 +27,11 @@ class Profile:
     """The objective's rise along a quantity.
 
     Attributes:
-        values: of the quantity, rising, to beyond the threshold or to the limits: exponents
+        values: of the quantity, ascending, until past the threshold or at the limits: exponents
             from 0.01 to 0.99, sizes to a factor 1e6 either side of the estimate.
-        rise: twice the objective's increase over its scale; chi-square of one freedom at the
-            truth. The scale is the sandwich's, so misfit and correlation within runs count.
+        rise: twice the objective's increase over its scale; chi-square with one
+            degree of freedom at the true value. The scale comes from the sandwich covariance,
+            so misfit and correlation within runs count.
         threshold: what `rise` must pass for a value to be outside the interval.
         interval: None on a side where the profile never passes the threshold.
     """
@@ -117,8 +118,8 @@ def _scale(
     """The objective's scale along the quantity, and the sandwich's standard error.
 
     Along the profile the objective rises as (q - q0)² / (2 v), with v the quantity's variance
-    were the objective a log-likelihood. The sandwich says its variance is V, so the rise over
-    V/v is the chi-square (Godambe 1960; Royall 1986).
+    were the objective a log-likelihood. The sandwich covariance gives it the
+    variance V, so the rise over V/v is the chi-square (Godambe 1960; Royall 1986).
     """
     step = 1e-5
     shifts = np.eye(len(x)) * step
@@ -136,7 +137,7 @@ def _along(posed: Problem, held: Array, start: Array) -> list[float]:
     x[:, posed.chart.held] = held[:, None]
     best = posed.solve(x).x
     value = posed.value(best)
-    # Again from the neighbours' ends: a basin found nearby is followed.
+    # Search again from the minima of both neighbours, in case their basin is lower.
     for shift in (1, -1):
         again = np.roll(best, shift, axis=0)
         again[:, posed.chart.held] = held[:, None]
@@ -193,12 +194,12 @@ def _exponent_chart(problem: Problem, x: Array) -> tuple[Chart, Array]:
             columns[:, 3, total_at], columns[:, 4, total_at] = 1 - share, share
         return columns
 
-    own = _optimum(problem, x)
-    total = own["alpha"] + own["beta"]
-    own |= {"total": total, "share": own["beta"] / total}
+    optimum = _optimum(problem, x)
+    total = optimum["alpha"] + optimum["beta"]
+    optimum |= {"total": total, "share": optimum["beta"] / total}
     box = {"total": (2 * EXPONENT_BOX[0], 2 * EXPONENT_BOX[1]), "share": (0.0, 1.0)}
     chart = Chart(to_theta, jacobian, None, *_box(problem, names, box), np.array(names) == "share")
-    return chart, np.array([own[name] for name in names])
+    return chart, np.array([optimum[name] for name in names])
 
 
 def _size_chart(
@@ -247,13 +248,13 @@ def _size_chart(
             + bend[:, 1, None, None] * np.outer(matrix[4], matrix[4])
         )
 
-    own = _optimum(problem, x)
+    optimum = _optimum(problem, x)
     log_N = log_product - log_size if mirrored else log_size
-    level = own["A"] + np.log(own["alpha"]) - own["alpha"] * (log_N - rows.n_mean)
-    own |= {"k": level, "size": log_size}
+    level = optimum["A"] + np.log(optimum["alpha"]) - optimum["alpha"] * (log_N - rows.n_mean)
+    optimum |= {"k": level, "size": log_size}
     box = _box(problem, names, {"k": (-60.0, 60.0), "size": (-np.inf, np.inf)})
     chart = Chart(to_theta, jacobian, curvature, *box, np.array(names) == "size")
-    return chart, np.array([own[name] for name in names])
+    return chart, np.array([optimum[name] for name in names])
 
 
 def _optimum(problem: Problem, x: Array) -> dict[str, float]:

@@ -117,8 +117,8 @@ def _judge(
     """Choose the lowest end and count the starts that arrived there.
 
     Args:
-        member: for each start the problem of the solution that continued it; by default its
-            own. Starts that were run in two ways count twice.
+        member: for each start, the row of `solution` that continued it; by default its own.
+            A start that was searched in two ways counts twice.
     """
     member = np.arange(len(starts)) if member is None else member
     value = problem.value(solution.x)

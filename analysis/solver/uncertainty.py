@@ -60,7 +60,7 @@ def covariances(
 ) -> dict[str, Array]:
     """Covariance of the coordinates by two ways, both with the factor n/(n - p).
 
-    `information`: residuals are taken to be alike for every row (Huber 1981, section 7.6).
+    `information`: residuals of every row are alike in distribution (Huber 1981, section 7.6).
     `sandwich`: they may differ by row, and be correlated within a cluster (White 1982).
     """
     slope = problem.slope(x)
@@ -68,7 +68,7 @@ def covariances(
     weights = problem.weights
     n, p = slope.shape
 
-    alike = _inverse(slope, weights * bend.mean())
+    pooled = _inverse(slope, weights * bend.mean())
     squares = (psi**2).mean() * (slope * (weights**2)[:, None]).T @ slope
     scores = slope * (weights * psi)[:, None]
     if clusters is not None:
@@ -78,7 +78,7 @@ def covariances(
     by_row = _inverse(slope, weights * bend)
     correction = n / max(n - p, 1)
     return {
-        "information": correction * alike @ squares @ alike,
+        "information": correction * pooled @ squares @ pooled,
         "sandwich": correction * by_row @ (scores.T @ scores) @ by_row,
     }
 

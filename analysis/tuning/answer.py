@@ -96,7 +96,7 @@ def fit_lr(
     used = _with_budgets(used.filter(pl.col("val_loss").is_not_null()))
     refusals: list[str] = []
     # Sizes searched alike are fitted together: the same axes, the same number of budgets.
-    alike: dict[tuple[tuple[str, ...], int], list[tuple[float, list[pl.DataFrame], Trials]]] = {}
+    groups: dict[tuple[tuple[str, ...], int], list[tuple[float, list[pl.DataFrame], Trials]]] = {}
     for (N,), rows in used.group_by("n_params", maintain_order=True):
         axes = _axes(rows, (ranges or {}).get(int(N)))
         for budgets in _tried_alike(rows, [axis.name for axis in axes]):
@@ -107,9 +107,9 @@ def fit_lr(
                 refusals.append(f"N = {N:,.0f}: {error}")
                 continue
             key = tuple(axis.name for axis in axes), len(budgets)
-            alike.setdefault(key, []).append((float(N), budgets, trials))
+            groups.setdefault(key, []).append((float(N), budgets, trials))
     points: list[TunedPoint] = []
-    for number, group in enumerate(alike.values()):
+    for number, group in enumerate(groups.values()):
         fitted = fit_surfaces([trials for *_, trials in group], level=level, seed=(0, number))
         for (N, budgets, _), surfaces in zip(group, fitted, strict=True):
             points += [

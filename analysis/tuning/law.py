@@ -42,7 +42,7 @@ class PowerLaw(Frozen):
     """coef · N^exponent_N · D^exponent_D; None where the trials do not identify a constant.
 
     Attributes:
-        intervals: by constant of the law; None where there is none.
+        intervals: by constant of the law; None where it has no interval.
         points: number of minima it was fitted through.
         reasons: what is not identified, and why; for people, never searched.
     """
@@ -226,7 +226,7 @@ def _varies(logs: Array) -> bool:
 
 
 def _confounded(logs: dict[str, Array], variables: tuple[str, ...]) -> bool:
-    """Whether N and D vary too much alike over the minima to tell their exponents apart."""
+    """Whether N and D are too correlated over the minima to separate their exponents."""
     points = len(logs["N"])
     if len(variables) < 2 or points < 2 or not all(_varies(logs[name]) for name in variables):
         return False

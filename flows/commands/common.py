@@ -73,7 +73,7 @@ def find_plan(name: str, home: "Home") -> "Plan":
     """The plan of a sweep in this home.
 
     Raises:
-        ValueError: there is none of that name; the message names those there are.
+        ValueError: the home has no sweep of that name; the message lists its sweeps.
     """
     from flows.plans.plan import read_plans
 
@@ -86,7 +86,7 @@ def find_plan(name: str, home: "Home") -> "Plan":
 
 @contextmanager
 def failures(*kinds: type[Exception]) -> Iterator[None]:
-    """Turn exceptions that are no bugs and no unusable input into one line and exit status 1."""
+    """Turn exceptions that are neither bugs nor unusable input into one line and exit status 1."""
     try:
         yield
     except kinds as error:

@@ -30,8 +30,8 @@ def evaluate(
 ) -> None:
     """Run the benchmarks of the LLaMA paper on a trained model.
 
-    Prompts and scoring are lm-evaluation-harness's. Answers are cached; interrupted and called
-    again, it goes on where it was.
+    Prompts and scoring are lm-evaluation-harness's. Answers are cached; the same
+    command resumes an interrupted evaluation.
 
     Args:
         run: id of a run, the beginning of one, its name, or SWEEP/NAME.
@@ -128,8 +128,11 @@ def _print(title: str, scores: "list[Evaluation]") -> None:
     models = _BESIDE if width() >= _ROOM else _BESIDE[:1]
     rows = []
     for score in scores:
-        beside = published(score)
-        others = (f"{beside[model]:.1f}" if model in beside else "" for model in models)
+        published_scores = published(score)
+        others = (
+            f"{published_scores[model]:.1f}" if model in published_scores else ""
+            for model in models
+        )
         rows.append([*row_of(score), *others])
     table(title, [*HEADER, *models], rows)
     print("±: one standard error over the questions; bits/byte: of right answers given their")

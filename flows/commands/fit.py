@@ -52,7 +52,8 @@ def fit(
         delta: where Huber's penalty turns from squares to absolute values.
         by: column; one law for each of its values.
         where: polars SQL filter, for example "tokens > 1e9 AND NOT outlier".
-        mapping: HOUSE=THEIRS names a column, for example --map val_loss=eval_nll. Repeatable.
+        mapping: NAME=COLUMN, isoflop's name for the column and the file's; for example
+            --map val_loss=eval_nll. Repeatable.
         pool: fit rows of several experiments together.
         bootstrap: resamples; 0 for none.
         seed: of the resampling.
@@ -128,15 +129,15 @@ def _envelope(sweep: Path | None, level: float) -> "tuple[pl.DataFrame, Envelope
 
 
 def column_mapping(pairs: list[str]) -> dict[str, str]:
-    """House names to a file's, from HOUSE=THEIRS; refuses any other form."""
+    """isoflop's names to the file's columns, from NAME=COLUMN; refuses any other form."""
     mapping: dict[str, str] = {}
     for pair in pairs:
-        house, separator, theirs = pair.partition("=")
-        if not (separator and house and theirs):
-            fail(f"--map {pair!r} should read HOUSE=THEIRS, for example --map val_loss=eval_nll.")
-        if house in mapping:
-            fail(f"--map names {house!r} twice: {mapping[house]!r} and {theirs!r}.")
-        mapping[house.strip()] = theirs.strip()
+        name, separator, column = pair.partition("=")
+        if not (separator and name and column):
+            fail(f"--map {pair!r} should read NAME=COLUMN, for example --map val_loss=eval_nll.")
+        if name in mapping:
+            fail(f"--map names {name!r} twice: {mapping[name]!r} and {column!r}. Keep one.")
+        mapping[name.strip()] = column.strip()
     return mapping
 
 

@@ -190,7 +190,7 @@ def _demand(total: str | None, prompt: str | None, generated: str | None) -> "De
     if total is not None and (prompt is not None or generated is not None):
         fail("give --inference-tokens, or --prompt-tokens and --generated-tokens, not both.")
     if total is not None:
-        # Without a split every token counts as generated, the dearer kind.
+        # Without a split every token counts as generated, the more expensive kind.
         return Demand(generated=_interval("--inference-tokens", total))
     return Demand(
         prompt=_interval("--prompt-tokens", prompt or "0"),

@@ -67,7 +67,7 @@ def load(spec: str, overrides: tuple[str, ...], corpus: str | None, limits: Limi
 
 
 def corpus_override(corpus: str | None) -> tuple[str, ...]:
-    """The override that `--corpus` stands for."""
+    """The override that `--corpus` means."""
     import json as encoder
 
     if corpus is None:

@@ -129,7 +129,14 @@ def export(
 
 
 def _print_comparison(comparison: "Comparison", differences: "SweepDifferences") -> None:
-    from analysis.compare.text import LAW_HEADER, PAIR_HEADER, how, law_rows, pair_rows, verdict
+    from analysis.compare.text import (
+        LAW_HEADER,
+        PAIR_HEADER,
+        interval_method,
+        law_rows,
+        pair_rows,
+        verdict,
+    )
     from flows.commands.output import table
 
     first, second = comparison.names
@@ -146,7 +153,7 @@ def _print_comparison(comparison: "Comparison", differences: "SweepDifferences")
     if comparison.contrasts:
         print()
         table(f"law, first {first}, second {second}", LAW_HEADER, law_rows(comparison))
-        print(how(comparison))
+        print(interval_method(comparison))
     if comparison.matched.pairs.height:
         print()
         table("losses at the same N and D, nats per token", PAIR_HEADER, pair_rows(comparison))

@@ -44,8 +44,8 @@ def sweep(
 ) -> None:
     """Plan a sweep, train what is missing in child processes, fit its law and write its report.
 
-    SPEC is a preset's name or a YAML file. Interrupted and called again, it goes on where it was.
-    No run starts that would exceed the cap; called again with a larger cap, the sweep goes on.
+    SPEC is a preset's name or a YAML file. The same command resumes an interrupted sweep.
+    No run starts that would exceed the cap; the same command with a larger cap trains the rest.
     """
     from flows.commands.output import emit
     from flows.commands.plan_text import print_plan
@@ -91,8 +91,8 @@ def sweep(
 def cancel(name: str) -> None:
     """Stop a sweep or study that runs in another terminal or on workers.
 
-    Queued runs end first; running ones write a checkpoint. The command that started it goes on
-    where it was.
+    Queued runs end first; running ones write a checkpoint. The command that started it
+    resumes it.
 
     Args:
         name: of the sweep or study.

@@ -36,8 +36,8 @@ def tune(
 ) -> None:
     """Search learning rate and batch at small sizes, and fit their growth laws.
 
-    SPEC is a preset's name or a YAML file. Interrupted and called again, it goes on where it was;
-    called with more trials, the study grows.
+    SPEC is a preset's name or a YAML file. The same command resumes an interrupted study; with
+    more trials, the study grows.
     """
     from flows.commands.output import emit
     from flows.dispatch.contract import SweepFailedError
@@ -87,7 +87,8 @@ def fit_lr(
 
     Args:
         file: CSV, TSV, Parquet or JSON with N, D, lr, batch and loss, one row a finished trial.
-        mapping: HOUSE=THEIRS names a column, for example --map lr=peak_lr. Repeatable.
+        mapping: NAME=COLUMN, isoflop's name for the column and the file's; for example
+            --map lr=peak_lr. Repeatable.
     """
     from analysis.tuning.answer import fit_lr as fit
     from analysis.tuning.answer import read_lr_table

@@ -125,7 +125,7 @@ class CappedSweep:
             f"{len(self._runs)} runs: {names}. Spent: {spent}; the next would "
             f"take {in_words(self.cap, min(left.values()))}, all of them "
             f"{in_words(self.cap, sum(left.values()))}. The same command with {option(self.cap)} "
-            f"{_rounded_up(total)} goes on with all of them."
+            f"{_rounded_up(total)} trains all of them."
         )
 
     def _spent(self, run_id: str) -> float:

@@ -68,7 +68,7 @@ def admitted(waiting: list[PlannedRun], admit: Admit, most: int) -> Iterator[Pla
 
 
 def give_up(run: RunDir, reason: str) -> RunResult:
-    """Record a run as failed, so that the sweep can go on without it.
+    """Record a run as failed, so that the sweep can continue without it.
 
     Args:
         reason: the last words of its last attempt.
@@ -111,7 +111,7 @@ def make_ready(run: RunDir, planned: PlannedRun, placement: Placement) -> None:
 
 
 class SweepFailedError(RuntimeError):
-    """A sweep or study cannot go on: too many trainings failed, or the disk is full."""
+    """A sweep or study cannot continue: too many trainings failed, or the disk is full."""
 
 
 @contextmanager
@@ -123,5 +123,5 @@ def full_disk_fails() -> Iterator[None]:
         if not no_room(error):
             raise
         raise SweepFailedError(
-            f"the disk is full ({error}). Make room; the same command goes on where it was."
+            f"the disk is full ({error}). Make room; the same command resumes."
         ) from error

@@ -61,7 +61,7 @@ def run_in_this_process(
             with tags(process_tag(os.getpid())):
                 return flow_here()
     except KeyboardInterrupt:
-        say("stopped; the same command goes on where it was")
+        say("stopped; the same command resumes it")
         raise SystemExit(130) from None
     finally:
         signal.signal(signal.SIGTERM, default)

@@ -121,10 +121,10 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]
     def generate_until(self, requests: list[Any], disable_tqdm: bool = True) -> list[str]:
         """Continue each prompt until a stop text, the end of the document, or the limit."""
         keys = self._keys("generate_until", [request.args for request in requests])
-        alike: dict[str, list[int]] = {}
+        by_settings: dict[str, list[int]] = {}
         for place, request in enumerate(requests):
-            alike.setdefault(json.dumps(request.args[1], sort_keys=True), []).append(place)
-        for places in alike.values():
+            by_settings.setdefault(json.dumps(request.args[1], sort_keys=True), []).append(place)
+        for places in by_settings.values():
             settings = normalize_gen_kwargs(requests[places[0]].args[1], _ANSWER_TOKENS)
             if unsupported := sorted(set(settings) - _SETTINGS):
                 raise ValueError(

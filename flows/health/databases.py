@@ -113,7 +113,7 @@ def inspect(database: Database, path: Path) -> tuple[State, str]:
     if len(stamped) == 1 and stamped[0] not in known:
         return "newer", f"was made by a newer {database.name} (revision {stamped[0]})"
     at = f"revision {stamped[0]}" if len(stamped) == 1 else f"{len(stamped)} revisions"
-    return "old", f"stands at {at} of {head}, with {len(tables)} tables"
+    return "old", f"is at {at} of {head}, with {len(tables)} tables"
 
 
 def users(path: Path) -> list[psutil.Process]:

@@ -51,7 +51,7 @@ def check_versions(settings: Settings, home: Home, repair: bool) -> Iterator[Fin
     )
     if done.returncode and "No module named pip" not in done.stderr:
         for line in done.stdout.splitlines():
-            # Of an installed package pip installs what it requires and lacks.
+            # Installing a package again also installs the requirements that it lacks.
             yield Finding(line, remedy=_pip_install(line.split()[0]))
 
 

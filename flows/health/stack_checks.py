@@ -96,7 +96,7 @@ def check_deployments(settings: Settings, home: Home, repair: bool) -> Iterator[
 
 
 def check_servers(settings: Settings, home: Home, repair: bool) -> Iterator[Finding]:
-    """Check for servers of `isoflop up` that died or hang. A stack that is down is no fault."""
+    """Check for servers of `isoflop up` that died or hang. A stack that is down is not a fault."""
     for process in registered(home):
         page = health_pages(settings).get(process.name)
         if page is None or (alive(process) and _answers(page)):

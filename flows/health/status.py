@@ -23,7 +23,7 @@ def read_status(settings: Settings, home: Home) -> dict[str, Any]:
     """Processes, sweeps, runs in flight and disk as plain data.
 
     `heartbeat_s` is the age of the last heartbeat in seconds: for a worker by the Prefect server,
-    for a run by the newest row of its curve; None where there is none yet.
+    for a run by the newest row of its curve; None before the first.
     """
     plans = read_plans(home)
     disk = shutil.disk_usage(home.root)

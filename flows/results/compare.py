@@ -81,7 +81,7 @@ class SweepDifferences:
         ]
 
     def as_json(self) -> dict[str, Any]:
-        """All of this as plain data."""
+        """The differences as plain data."""
         return {
             "spec": [asdict(difference) for difference in self.spec],
             "provenance": [asdict(difference) for difference in self.provenance],

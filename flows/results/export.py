@@ -58,5 +58,5 @@ def _write(frame: pl.DataFrame, file: IO[bytes], kind: Format) -> None:
 
 
 def _finite(value: object) -> object:
-    """JSON has no NaN and no infinity: such a loss becomes null."""
+    """A value with null for NaN and infinity, which JSON lacks."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

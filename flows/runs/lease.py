@@ -35,7 +35,7 @@ def heartbeat(run: RunDir) -> Iterator[None]:
         count = 0
         while True:
             try:
-                # Nobody reads it after a power cut.
+                # A heartbeat is worthless after a power cut, so it need not be durable.
                 with replacing(run.lease_path, durable=False) as file:
                     file.write(json.dumps({**holder, "beat": count}).encode())
             except OSError as error:
@@ -56,10 +56,10 @@ def heartbeat(run: RunDir) -> Iterator[None]:
 
 
 class LeaseWatch:
-    """Tells whether the process that holds a run is still alive."""
+    """Checks whether the process that holds a run is still alive."""
 
     def __init__(self, run: RunDir) -> None:
-        # A file that an earlier process left says nothing; a living process writes it again.
+        # Remove a file that an earlier process left; a living one writes it again.
         run.lease_path.unlink(missing_ok=True)
         self._run = run
         self._seen: bytes | None = None

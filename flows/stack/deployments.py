@@ -40,7 +40,7 @@ def deploy(settings: Settings, home: Home) -> None:
             if _on_server(client):
                 return
         else:
-            # Workers that run may be those of another version, also once this is deployed.
+            # Running workers may be another version's, even after this deployment.
             _stamp(home).unlink(missing_ok=True)
     done = subprocess.run(
         [
@@ -75,7 +75,7 @@ def _stamp(home: Home) -> Path:
 
 
 def _version() -> dict[str, str]:
-    """Where this code lies, and a digest of what flows and their parameters are made of."""
+    """The path of this code, and a digest of the files that define flows and their parameters."""
     digest = hashlib.sha256(_FILE.read_bytes())
     for package in ("flows", "sweeps", "llama_core"):
         for path in sorted((ROOT / package).rglob("*.py")):
@@ -95,30 +95,30 @@ def _on_server(client: SyncPrefectClient) -> bool:
 
 
 def _automations() -> list[AutomationCore]:
-    """End runs whose worker died: before it started them, or while they ran."""
-    later = ("Running", "Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Scheduled")
+    """Crash runs whose worker died, before it started them or while they ran."""
+    progress = ("Running", "Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Scheduled")
     return [
-        _crash(
+        _crash_unless(
             "isoflop: crash runs without a heartbeat",
             after="heartbeat",
             unless=["*"],
             seconds=_ZOMBIE_AFTER_S,
             message=f"no heartbeat for {_ZOMBIE_AFTER_S} s: its worker is gone",
         ),
-        _crash(
+        _crash_unless(
             "isoflop: crash runs that were picked up and not started",
             after="Pending",
-            unless=later,
+            unless=progress,
             seconds=_STUCK_AFTER_S,
             message=f"picked up and not started for {_STUCK_AFTER_S} s: its worker is gone",
         ),
     ]
 
 
-def _crash(
+def _crash_unless(
     name: str, *, after: str, unless: Sequence[str], seconds: int, message: str
 ) -> AutomationCore:
-    """Crash a flow run if none of the events `unless` follows the event `after` in time."""
+    """Crash a flow run when no event of `unless` follows the event `after` within `seconds`."""
     return AutomationCore(
         name=name,
         trigger=EventTrigger(

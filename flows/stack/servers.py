@@ -176,7 +176,7 @@ def free_port(host: str) -> int:
 
 
 def stop(processes: list[Process]) -> None:
-    """Stop process groups with SIGINT, and those that go on with SIGKILL."""
+    """Stop process groups with SIGINT; kill those that keep running."""
     for signal_number in (signal.SIGINT, signal.SIGKILL):
         living = [process for process in processes if alive(process)]
         for process in living:

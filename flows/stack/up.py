@@ -32,8 +32,8 @@ def up(
     Args:
         slots: for each training worker its GPUs, as in `0` or `0,1`; None is a CPU.
 
-    A stack that is up stays. One that another version started, or of which a part has died, is
-    stopped and started whole. If anything fails here, the rest is stopped again.
+    A stack that is up stays. A stack that another version started, or a part of which has died,
+    is stopped and started whole. If a start fails, what had started is stopped again.
 
     Raises:
         PortTakenError: another program listens on a port we need.
@@ -101,7 +101,7 @@ def down(settings: Settings, home: Home) -> list[Process]:
 
 
 def _require_idle(settings: Settings) -> None:
-    """Refuse to stop another version's stack under flow runs; stopped, a sweep does not go on."""
+    """Refuse to stop another version's stack while flow runs need it: they would not resume."""
     if not server_answers(settings):
         return
     with prefect_client(settings) as client:

@@ -38,7 +38,7 @@ class Index(Frozen):
 
     @property
     def progress(self) -> tuple[bool, str]:
-        """How far the run had come; a larger value is farther."""
+        """Progress of the run; a larger value is further along."""
         return self.settled, self.checkpoint
 
     @property

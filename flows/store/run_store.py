@@ -85,7 +85,7 @@ class RunStore:
         )
 
     def pull(self, run: RunDir) -> None:
-        """Bring a run's folder up to the store's copy, if that has come farther.
+        """Bring a run's folder up to the store's copy, if that is further along.
 
         The placement is always the one pushed last: it says how the run is to train now.
 
@@ -124,7 +124,7 @@ def open_store(settings: Settings) -> RunStore | None:
 
 
 def progress(run: RunDir) -> tuple[bool, str]:
-    """How far the run in a folder has come; see `Index.progress`."""
+    """Progress of the run in a folder; see `Index.progress`."""
     return run.settled(), run.newest_checkpoint()
 
 

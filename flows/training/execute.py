@@ -24,7 +24,7 @@ def execute(run: RunDir, home: Home) -> RunResult:
     micro-batches; on a full disk, when there is room again.
 
     Raises:
-        Interrupted: SIGTERM or SIGINT came; a training under way has written a checkpoint.
+        Interrupted: SIGTERM or SIGINT arrived; a training under way has written a checkpoint.
         OSError: among others, the disk stayed full.
         llama_core.corpus.documents.CorpusError: the corpus is not in this home, or is damaged.
     """

@@ -36,7 +36,7 @@ class Tuned:
     checked: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The same as plain data."""
+        """A `Tuned` as plain data."""
         return {
             "study": self.study or None,
             "runs": self.rows.to_dicts(),
@@ -99,7 +99,7 @@ def add_tuned(page: Page, tuning: Tuned) -> None:
 
 
 def tuned_lines(tuning: Tuned) -> list[str]:
-    """The same for a terminal: warnings, commands, verdicts and the worst run."""
+    """A `Tuned` for a terminal: warnings, commands, verdicts and the worst run."""
     lines = [f"warning: {warning}" for warning in tuning.warnings]
     lines += [f"  {command}" for command in tuning.checks]
     lines += list(tuning.checked)

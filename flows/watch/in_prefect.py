@@ -39,7 +39,7 @@ class ArtifactWatcher(Periodic):
         try:
             self._bar, self._table = _send(progress, self._bar, self._table)
         except (PrefectException, httpx.HTTPError, OSError) as error:
-            # A sweep goes on while its server is away; the next update makes up for this one.
+            # A sweep continues while its server is down; the next update replaces this one.
             log.warning("progress is not shown in Prefect: %s", error)
         return _EVERY_S
 

@@ -121,7 +121,7 @@ def _headline(page: Page, progress: SweepProgress, now: float, ended: str | None
         page.hidden(
             "stale",
             "Nothing has been written for two minutes: the sweep was killed, or its machine is "
-            "down. The same command goes on where it was; then open this page again.",
+            "down. The same command resumes it; then open this page again.",
         )
     else:
         page.text(f"The sweep {ended} at {at}.", role="soft")

@@ -82,14 +82,14 @@ class SweepGauge:
     """Reads a sweep's progress repeatedly, each time only the ends of its curves.
 
     Args:
-        todo: the runs that are missing now; the others count as found.
+        todo: the runs without a result now; the others count as found.
     """
 
     def __init__(self, plan: Plan, home: Home, todo: Iterable[PlannedRun]) -> None:
         self._plan = plan
         self._home = home
         missing = {planned.id for planned in todo}
-        self._found = {planned.id for planned in plan.runs} - missing
+        self._finished_before = {planned.id for planned in plan.runs} - missing
         self._settled: dict[str, RunProgress] = {}
         self._began_at = time.monotonic()
         self._began = self._spent(tuple(map(self._run, plan.runs)))
@@ -98,7 +98,9 @@ class SweepGauge:
         """The sweep's progress now."""
         runs = tuple(map(self._run, self._plan.runs))
         elapsed = time.monotonic() - self._began_at
-        total = sum(run.flops_spent for run in self._plan.runs if run.id not in self._found)
+        total = sum(
+            run.flops_spent for run in self._plan.runs if run.id not in self._finished_before
+        )
         spent = self._spent(runs)
         gained = spent - self._began
         return SweepProgress(
@@ -113,7 +115,7 @@ class SweepGauge:
         """FLOPs spent on the runs that were missing; a failed run counts as spent."""
         spent = 0.0
         for planned, run in zip(self._plan.runs, runs, strict=True):
-            if planned.id not in self._found:
+            if planned.id not in self._finished_before:
                 ended = run.state not in ("training", *TO_DO)
                 spent += planned.flops_spent * (1.0 if ended else run.step / run.steps)
         return spent
@@ -122,13 +124,15 @@ class SweepGauge:
         if planned.id in self._settled:
             return self._settled[planned.id]
         directory = RunDir(self._home.runs / planned.id)
-        run = read_run(planned, directory, found=planned.id in self._found)
+        run = read_run(planned, directory, finished_before=planned.id in self._finished_before)
         if run.state in ("found", "finished", "diverged"):
             self._settled[planned.id] = run
         return run
 
 
-def read_run(planned: PlannedRun, directory: RunDir, *, found: bool = False) -> RunProgress:
+def read_run(
+    planned: PlannedRun, directory: RunDir, *, finished_before: bool = False
+) -> RunProgress:
     """One run's progress from its directory."""
     train = planned.run.train
     steps = planned.steps
@@ -142,7 +146,7 @@ def read_run(planned: PlannedRun, directory: RunDir, *, found: bool = False) -> 
     elif state == "training":
         tokens_per_s, mfu = _pace(rows, train.batch_tokens)
         left_s = (steps - done) * train.batch_tokens / tokens_per_s if tokens_per_s else None
-    if found and state not in ("training", *TO_DO):
+    if finished_before and state not in ("training", *TO_DO):
         state = "found"
     return RunProgress(
         run_id=planned.id,

@@ -47,7 +47,7 @@ class TableWatcher(Periodic):
         self._live.stop()
 
     def show(self, progress: SweepProgress, *, ended: str | None = None) -> float:
-        """Draw the table, or write the line, of which a sweep that has just begun gets none."""
+        """Draw the table; off a terminal, write a line once the sweep has run for a while."""
         if self._console.is_terminal or ended is not None:
             self._live.update(progress_table(progress, self._console), refresh=True)
         elif progress.elapsed_s >= _LOG_S:

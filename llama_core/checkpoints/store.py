@@ -168,8 +168,8 @@ class CheckpointStore:
 
     def _remove_unfinished(self) -> None:
         # Drafts of older versions end in `.writing`.
-        for leavings in (DRAFTS, "*.pending", "*.digest", "*.writing"):
-            for path in self.folder.glob(leavings):
+        for pattern in (DRAFTS, "*.pending", "*.digest", "*.writing"):
+            for path in self.folder.glob(pattern):
                 path.unlink()
         committed = set(checkpoint_names(self.folder))
         for path in self.folder.glob("*.safetensors"):

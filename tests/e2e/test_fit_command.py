@@ -167,7 +167,7 @@ def test_a_table_that_identifies_nothing_is_an_answer(isoflop: Isoflop, tmp_path
         ("N,D,loss\n1e8,1e9,3\n", ("--by", "family"), "'family'"),
         ("N,D,loss\n1e8,1e9,3\n", ("--where", "nope > 1"), "--where"),
         ("N,D,loss\n1e8,1e9,3\n", ("--where", "N"), "true or false"),
-        ("N,D,loss\n1e8,1e9,3\n", ("--map", "val_loss"), "HOUSE=THEIRS"),
+        ("N,D,loss\n1e8,1e9,3\n", ("--map", "val_loss"), "NAME=COLUMN"),
         ("N,D,loss\n1e8,1e9,3\n", ("--map", "val_loss=nope"), "no column 'nope'"),
         ("N,D,loss\n1e8,1e9,3\n", ("--delta", "0"), "--delta"),
         ("N,D,loss\n1e8,1e9,3\n", ("--level", "90"), "--level"),

@@ -309,7 +309,7 @@ def check_interrupted(home, isoflop, arguments, how):
     assert wait_until(lambda: not processes(home, "prefect"), 20)
     if how != signal.SIGKILL:
         assert status == 130, log.read_text()
-        assert "stopped; the same command goes on where it was" in log.read_text()
+        assert "stopped; the same command resumes it" in log.read_text()
         assert all(list(run.glob("checkpoints/*")) for run in begun(set(home.glob("runs/*"))))
         # By the tag the doctor knows the process of this flow run.
         tag = f"process {os.uname().nodename}:{process.pid}"

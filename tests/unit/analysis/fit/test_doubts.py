@@ -94,7 +94,7 @@ def test_fewer_than_twelve_trainings_make_intervals_rough(
 
 def test_the_search_is_doubted_for_what_it_did(said: Say) -> None:
     assert "did not converge" in said({"converged": False})
-    assert "alpha sits at the edge" in said({"at_bound": ("alpha",)})
+    assert "alpha is at the edge" in said({"at_bound": ("alpha",)})
     assert "beta did not move" in said({"unmoved": ("beta",)})
     assert "Only 5 of 12 starts" in said({"starts": 12, "agree": 5})
     assert "starts ended" not in said({"starts": 12, "agree": 6})

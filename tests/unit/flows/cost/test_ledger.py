@@ -113,7 +113,7 @@ def test_what_a_foreseen_cap_leaves_out_is_what_it_would_leave_out(home):
 def test_the_cap_named_before_the_start_admits_every_run(home):
     hours = {SMALL.id: 0.1, LARGE.id: 0.2}
     foreseen = CappedSweep(sweep(), home, HoursCap(hours=0.25), hours).foresee()
-    assert "--max-hours 0.33 goes on with all of them" in foreseen
+    assert "--max-hours 0.33 trains all of them" in foreseen
     assert CappedSweep(sweep(), home, HoursCap(hours=0.33), hours).foresee() is None
 
 
@@ -212,7 +212,7 @@ def test_a_refusal_asks_for_what_was_spent_and_what_is_left(home):
     assert not cap.admit(LARGE)
     both = SMALL.flops_spent + LARGE.flops_spent
     # A tenth more, in two digits.
-    assert f"--max-flops {1.1 * both:.2g} goes on with all of them" in cap.refusal()
+    assert f"--max-flops {1.1 * both:.2g} trains all of them" in cap.refusal()
     assert f"Spent: {SMALL.flops_spent:.3g} FLOPs" in cap.refusal()
 
 
@@ -220,4 +220,4 @@ def test_a_refusal_of_all_names_the_cheapest_and_the_sum(home):
     hours = {SMALL.id: 0.1, LARGE.id: 0.2}
     cap = CappedSweep(sweep(), home, HoursCap(hours=0.05), hours)
     assert "the next would take 0.1 device-hours, all of them 0.3 device-hours" in cap.refusal()
-    assert "--max-hours 0.33 goes on" in cap.refusal()
+    assert "--max-hours 0.33 trains" in cap.refusal()
