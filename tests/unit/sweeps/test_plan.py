@@ -247,3 +247,10 @@ def test_a_law_is_evaluated_at_the_geometric_middle_of_a_runs_budgets():
         wanted = rates(law(), run.run.model, tokens=2.0**22, seq_len=spec.seq_len)
         assert run.run.train.optimizer.lr == pytest.approx(wanted.lr)
         assert run.run.train.batch_tokens == wanted.batch_tokens == 1024
+
+
+def test_seeds_are_named_where_there_are_several():
+    assert all("-s" not in run.name for run in plan(load_spec("smoke"), DATA).runs)
+    names = [run.name for run in plan(load_spec("smoke", ["seeds=[0, 1]"]), DATA).runs]
+    assert {name.rpartition("-")[2] for name in names} == {"s0", "s1"}
+    assert len(set(names)) == len(names)

@@ -216,3 +216,8 @@ def test_only_a_committed_checkpoint_keeps_steps(run):
     assert steps_kept(run) == 6
     commit_checkpoint(run, 12)
     assert steps_kept(run) == 12
+
+
+def test_each_killed_attempt_reached_what_its_successor_found(run):
+    noted(run, (100.0, 0, 0), (200.0, 2, 5), (300.0, 5, 9), (400.0, 12))
+    assert [attempt.steps_to for attempt in read_attempts(run)] == [5, 9, 12]
