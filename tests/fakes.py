@@ -166,7 +166,7 @@ def finished_run(home: Path, planned: PlannedRun) -> RunDir:
 
 
 def commit_checkpoint(run: RunDir, steps: int) -> None:
-    """The header of a checkpoint after so many steps, without tensors."""
+    """The header of a checkpoint after `steps` steps, without tensors."""
     run.checkpoints.mkdir(exist_ok=True)
     place = Place(segment=0, step=steps, steps_taken=steps)
     header = run.checkpoints / f"{place.checkpoint_name}.json"

@@ -15,7 +15,8 @@ def fed(*losses):
 
 
 def test_falling_and_noisy_losses_are_not_a_failure():
-    fed(*(5 - number / 100 + 0.5 * (-1) ** number for number in range(300)))
+    guard = fed(*(5 - number / 100 + 0.5 * (-1) ** number for number in range(300)))
+    assert guard.failure_reason(2.0, 1.0) == ""
 
 
 @pytest.mark.parametrize("loss", [math.inf, -math.inf, math.nan])
