@@ -1,4 +1,4 @@
-"""Two hand-written derivatives that pass over memory less often than autograd's."""
+"""Two hand-written derivatives that read memory less often than autograd's."""
 
 from typing import Any
 

@@ -205,7 +205,7 @@ def test_the_vertex_interval_covers_the_minimum_at_its_level() -> None:
     for seed in range(300):
         runs = normalise(table(N, D, noise=3e-4, seed=seed))
         interval = fit_isoflop(runs.used).valleys[0].n_interval
-        # None is an unbounded interval, which covers.
+        # An interval of None is unbounded, so it covers the truth.
         hits += interval is None or interval[0] <= exact <= interval[1]
     # 300 draws of a 90 % interval scatter by 1.7 %: three of them each way.
     assert 0.85 <= hits / 300 <= 0.95

@@ -203,7 +203,7 @@ def test_a_draw_keeps_the_better_of_two_basins() -> None:
 
 def test_a_bootstrap_draws_from_the_weights_of_the_table() -> None:
     frame = table(*grid(), noise=0.005)
-    # Rows that weigh next to nothing do not move a draw, whatever they say.
+    # Rows of negligible weight do not move a draw, however large their loss.
     weight = pl.Series(np.where(np.arange(36) < 6, 1e-9, 1.0))
     wild = pl.when(pl.int_range(pl.len()) < 6).then(1.1 * pl.col("val_loss"))
     drawn = []

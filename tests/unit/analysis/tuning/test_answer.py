@@ -166,7 +166,7 @@ def test_every_interval_of_a_law_is_the_middle_of_its_draws(level):
     # Interpolated between neighbouring draws in logs, not in values.
     ends = np.quantile(drawn, tails)
     assert law.interval_at(1e7, 1e9, level) == pytest.approx(tuple(ends), rel=1e-4)
-    # The draws lie about the law itself, whatever it is.
+    # The draws are centred on the law.
     assert np.median(drawn) == pytest.approx(law.at(1e7, 1e9), rel=0.05)
 
 
