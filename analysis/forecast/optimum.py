@@ -1,0 +1,105 @@
+"""N*(C) under a forecast: the bottom of the forecast valley at a budget, with its interval.
+
+The constraint is C = 6·N·D.
+"""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from analysis.fit.isoflop import budgets
+from analysis.forecast.curve import optimal_n
+from analysis.forecast.posterior import Posterior
+from analysis.law import Array
+from analysis.table.observations import Table
+
+# Half the width of the parabola, in e-folds of N, and its points.
+_REACH, _POINTS = 1.5, 7
+# On public tables the vertex scatters this much more than its standard deviation says.
+_WIDENING = 1.4
+# Points of a measured valley within this of its lowest loss, and how many it takes.
+_VALLEY, _FEWEST = 0.06, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Optimum:
+    """N* and D* at a budget of `flops`, each with its interval, and the loss of a run there.
+
+    `regret` holds the rise of ln L from N* to either end of the interval of N, by the forecast.
+    """
+
+    flops: float
+    n_opt: float
+    n_interval: tuple[float, float]
+    loss: float
+    loss_interval: tuple[float, float]
+    regret: tuple[float, float]
+
+    @property
+    def d_opt(self) -> float:
+        """D* = C/(6·N*)."""
+        return self.flops / 6 / self.n_opt
+
+    @property
+    def d_interval(self) -> tuple[float, float]:
+        """The interval of D*: the ends of N*'s in turn."""
+        low, high = self.n_interval
+        return self.flops / 6 / high, self.flops / 6 / low
+
+
+def optimum(
+    posterior: Posterior, flops: float, level: float, valleys: tuple[Array, Array] | None = None
+) -> Optimum:
+    """N*, D* and the loss there at a budget.
+
+    The vertex of the least-squares parabola through the forecast at seven sizes around the law's
+    own N*. Where the table's own valleys give two minima or more, the estimate is the mean of
+    the vertex and of the power law through them: their errors have little in common.
+
+    Args:
+        valleys: ln C and ln N of the minima that `measured_valleys` found.
+    """
+    half = np.log(flops / 6)
+    steps = np.linspace(-_REACH, _REACH, _POINTS)
+    centre = float(optimal_n(posterior.phi, half, posterior.reference))
+    forecast = posterior.predict(np.exp(centre + steps), np.exp(half - centre - steps))
+    design = np.linalg.pinv(np.vander(steps, 3, increasing=True))
+    _, slope, curvature = design @ forecast.mean
+    slope_sd = float(np.sqrt(design[1] @ forecast.covariance @ design[1]))
+    vertex = centre - slope / (2 * curvature)
+    sd = _WIDENING * slope_sd / (2 * curvature)
+    if valleys is not None:
+        line = np.polynomial.Polynomial.fit(*valleys, 1)
+        vertex = (vertex + float(line(np.log(flops)))) / 2
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    sizes = np.array([vertex, vertex - z * sd, vertex + z * sd])
+    there = posterior.predict(np.exp(sizes), np.exp(half - sizes))
+    loss, spread = there.mean[0], z * there.sd[0]
+    ends = np.exp(sizes)
+    return Optimum(
+        flops,
+        float(ends[0]),
+        (float(ends[1]), float(ends[2])),
+        float(np.exp(loss)),
+        (float(np.exp(loss - spread)), float(np.exp(loss + spread))),
+        (float(there.mean[1] - loss), float(there.mean[2] - loss)),
+    )
+
+
+def measured_valleys(table: Table) -> tuple[Array, Array] | None:
+    """ln C and ln N of the minima of the table's own budgets; None with fewer than two."""
+    places = []
+    for flops, rows in budgets(table.used):
+        u, y = np.log(rows["n_params"].to_numpy()), np.log(rows["val_loss"].to_numpy())
+        near = y <= y.min() + np.log1p(_VALLEY)
+        if len(np.unique(u[near])) < _FEWEST:
+            continue
+        c = np.polynomial.Polynomial.fit(u[near], y[near], 2).convert().coef
+        vertex = -c[1] / (2 * c[2])
+        if c[2] > 0 and u[near].min() < vertex < u[near].max():
+            places.append((np.log(flops), vertex))
+    if len(places) < 2:
+        return None
+    log_C, log_N = np.array(places).T
+    return log_C, log_N
