@@ -68,7 +68,7 @@ class FakeTracker:
     def run_ids(self, sweep: str) -> list[str]:
         return sorted(run_id for name, run_id in self._params if name == sweep)
 
-    def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
+    def log_report(self, sweep, report, summary, verdict) -> None:
         self._params[(sweep, "report")] = {"page": report.name}
 
     def log_study(self, study, report, summary, trials) -> None:
