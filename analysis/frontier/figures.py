@@ -141,8 +141,10 @@ def life_data(law: LossLaw, loss: float, inference_tokens: float) -> pl.DataFram
     """
     contour = contour_above_E(law, loss)
     sizes = np.geomspace(float(contour.N_min) * 1.05, float(contour.N(0.0)) * 2.5, 200)
-    tokens = contour.tokens(sizes)
-    training = 6 * sizes * tokens
+    # Under a law of a vanishing beta tokens and FLOPs are beyond any number: such sizes drop out.
+    with np.errstate(over="ignore"):
+        tokens = contour.tokens(sizes)
+        training = 6 * sizes * tokens
     serving = 6 * FLOPS_RATIO * sizes * inference_tokens
     frame = pl.DataFrame(
         {

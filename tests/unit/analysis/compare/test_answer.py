@@ -252,7 +252,9 @@ def test_a_table_that_does_not_identify_the_growth_of_N_gives_no_N_to_compare():
     # One ratio only: along it N and D cannot be told apart.
     thin = observed(LAW, name="b", noise=0.02, sizes=SIZES[:3]).filter(pl.col("tokens") < 3e7)
     found = compare(observed(LAW, name="a"), thin, ("a", "b"), bootstrap=10)
-    assert found.refusals[0].startswith("N* is not compared, for the law of b supports none. NOT ID")
+    assert found.refusals[0].startswith(
+        "N* is not compared, for the law of b supports none. NOT ID"
+    )
     assert found.warnings[0] == found.refusals[0]
     assert not [c for c in found.contrasts if c.name == "n_opt"]
     losses = [c for c in found.contrasts if c.name == "loss"]
