@@ -43,6 +43,10 @@ def verdict(findings: Findings) -> str:
     group = findings.group
     lines = [*group.warnings, isoflop_sentence(group), law_sentence(group)]
     doubts = remaining_doubts(group)
+    if not group.optimal:
+        # Without an answer, the runs to add are what a reader needs next.
+        advice = [valley.advice for valley in group.isoflop.valleys if valley.advice]
+        doubts.sort(key=lambda doubt: not any(each in doubt for each in advice))
     lines += [f"Doubtful: {doubt}" for doubt in doubts[:3]]
     if len(doubts) > 3:
         more = len(doubts) - 3
