@@ -80,7 +80,7 @@ def fit(
         table = file if sweep is None else str(sweep / "observations.parquet")
         groups = fit_table(
             read_table(Path(table), mapping=column_mapping(mapping or [])),
-            FitOptions(form, Objective(objective, delta), bootstrap, seed, level, anyway),
+            FitOptions(form, Objective(objective, delta), bootstrap, seed, level, anyway=anyway),
             by=by,
             where=where,
             pool=pool,

@@ -256,6 +256,9 @@ def test_a_table_that_does_not_identify_the_growth_of_N_gives_no_N_to_compare():
         "N* is not compared, for the law of b supports none. NOT ID"
     )
     assert found.warnings[0] == found.refusals[0]
+    html = compare_page(found, differences={}, facts=[["runs", "6", "1"]], doubts=[]).html()
+    assert html.index("N* is not compared") < html.index("the laws predict losses")
+    assert comparison_json(found)["warnings"] == list(found.warnings)
     assert not [c for c in found.contrasts if c.name == "n_opt"]
     losses = [c for c in found.contrasts if c.name == "loss"]
     assert all(1.0 < c.first < 10.0 and 1.0 < c.second < 10.0 for c in losses)
