@@ -70,9 +70,7 @@ def fit_table(
     return groups
 
 
-def _fit_group(
-    value: Any, table: Table, options: FitOptions, source: str
-) -> GroupFit:
+def _fit_group(value: Any, table: Table, options: FitOptions, source: str) -> GroupFit:
     problem, table = pose(table, options)
     problem, optimum = find_optimum(problem)
     name = "fit" if value is None else str(value)

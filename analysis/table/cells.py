@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import polars as pl
 
 from analysis.table.near import near_groups
-from analysis.table.observations import Doubt, Table, TableError, name_words
+from analysis.table.observations import Doubt, Table, TableError, name_words, words_of
 from analysis.table.runs import runs_of
 
 # Tokens that round to whole batches; rates and batches written with a few digits.
@@ -19,7 +20,7 @@ _SETTINGS = (
     *("dropout", "clip", "grad norm", "ema", "init std", "init scale"),
 )
 # What a run measures beside its settings: the rate at the last step, seconds of a batch.
-_MEASURED = frozenset("loss time seconds hours sec s ms throughput per last current micro".split())
+_MEASURED = words_of("loss time seconds hours sec s ms throughput per last current micro")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,9 @@ def tried_settings(used: pl.DataFrame) -> list[Tried]:
     runs = runs_of(used)
     if runs is not None:
         # A run's own rate changes from one checkpoint to the next.
-        rows = rows.with_columns(runs.alias("run of row")).unique(["cell", "run of row"], keep="any")
+        rows = rows.with_columns(runs.alias("run of row")).unique(
+            ["cell", "run of row"], keep="any"
+        )
     tried = []
     for name in names:
         steps = rows.select("cell", _steps(rows[name]).alias("step")).drop_nulls()
@@ -156,7 +159,7 @@ def _steps(column: pl.Series) -> pl.Series:
 
 def _is_setting(name: str) -> bool:
     words = name_words(name)
-    phrases = {*words, *(" ".join(pair) for pair in zip(words, words[1:], strict=False))}
+    phrases = {*words, *(" ".join(pair) for pair in pairwise(words))}
     return not phrases.isdisjoint(_SETTINGS) and phrases.isdisjoint(_MEASURED)
 
 

@@ -6,6 +6,7 @@ losses: a law with a factor for each value explains them much better than one la
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -16,7 +17,7 @@ from scipy.stats import kruskal
 
 from analysis.law import Array
 from analysis.table.near import near_groups
-from analysis.table.observations import SCHEMA, TableError, name_words, plain
+from analysis.table.observations import SCHEMA, TableError, name_words, plain, words_of
 from analysis.table.runs import run_column, runs_of
 from analysis.table.states import is_state_column
 
@@ -27,26 +28,25 @@ _NAMED = (
 )
 # Words of columns that set what a law is of. They may change with the budget, as a vocabulary that
 # grew, and are tested all the same; any other column that follows N, D or C is not.
-_OF_AN_EXPERIMENT = frozenset(
-    """
+_OF_AN_EXPERIMENT = words_of("""
     vocab vocabulary vocabsize tokenizer tokeniser dataset datasets data corpus mixture mix
     optimizer optimiser arch architecture family context ctx seq seqlen sequence precision dtype
     norm activation mup objective experiment sweep suite series group
-    """.split()
-)
-_OF_A_SIZE = frozenset("heads head layers layer depth width dim hidden size_m seed".split())
+    """)
+_OF_A_SIZE = words_of("heads head layers layer depth width dim hidden ffn mlp")
 # Results, marks on rows, and repeats: they change with the loss, or must not matter.
-_OF_A_ROW = frozenset(
-    """
+_OF_A_ROW = words_of("""
     loss losses nll ppl perplexity bpb bpc acc accuracy score metric eval val test error grad rank
     outlier outliers exclude excluded include qc reason flag flagged note notes comment weight
     weights seed seeds replicate rep unique epoch epochs repetition repeats
-    """.split()
-)
+    """)
 _MOST_VALUES, _FEWEST_ROWS = 8, 3
-# A meaningless column is refused once in some thousand tables, and never for a difference of loss
-# that does not matter.
-_P, _P_NAMED, _EFFECT, _EFFECT_NAMED = 1e-4, 1e-3, 0.005, 0.01
+# A meaningless column is refused once in a thousand tables, and never for a difference of loss that
+# does not matter. Along N, D or C a real table's misfit makes larger ones by itself.
+_CHANCE, _EFFECT, _EFFECT_NAMED = 1e-3, 0.005, 0.01
+_RANKS = 0.01
+# Fewer rows cannot tell a bend of the law from chance.
+_FEWEST_TO_BEND = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +106,13 @@ def refuse(experiments: list[Experiments]) -> None:
     first = experiments[0]
     name, count = first.column, len(first.values)
     shown = ", ".join(map(str, first.values[:6])) + (", …" if count > 6 else "")
-    effect = ""
+    what = "that would be pooled into one law"
     if first.effect is not None:
-        effect = f", whose losses differ by {100 * first.effect:.2g} % at equal N and D, and"
+        what = f"whose losses differ by {100 * first.effect:.2g} % at equal N and D"
     raise TableError(
-        f"column {name!r} holds {count} groups ({shown}){effect or ' that'} would be pooled into "
-        f"one law. Fit them apart with --by {_shell(name)}, pick one with --where "
-        f'"{_equals(name, first.values[0])}", or say --pool if they are one experiment.'
+        f"column {name!r} holds {count} groups ({shown}) {what}. Fit them apart with "
+        f'--by {_shell(name)}, pick one with --where "{_equals(name, first.values[0])}", or say '
+        "--pool if they are one experiment."
     )
 
 
@@ -139,27 +139,30 @@ def _effect(used: pl.DataFrame, name: str, candidates: int) -> float | None:
         return None
     # A real table is no law exactly. Where a column does not follow N and D, a law that may also
     # bend takes the misfit out of the comparison.
-    smooth = np.empty((len(N), 0)) if is_named else _bends(N, D)
+    bends = not is_named and len(N) >= _FEWEST_TO_BEND
+    smooth = _bends(N, D) if bends else np.empty((len(N), 0))
     factors = np.eye(groups.max() + 1)[groups][:, 1:]
     free = len(N) - 5 - smooth.shape[1] - factors.shape[1]
     if free < 4:
         return None
     start, residual = _fit(N, D, loss, smooth, None)
-    if not is_named and _rank_test(residual, groups) > 0.01:
+    if not is_named and _rank_test(residual, groups) > _RANKS:
         return None
     x, apart = _fit(N, D, loss, np.hstack([smooth, factors]), start)
     before, after = float(residual @ residual), max(float(apart @ apart), 1e-20)
     F = (before - after) / factors.shape[1] / (after / free)
     effect = float(np.ptp([0.0, *x[-factors.shape[1] :]]))
-    chance = float(fisher.sf(F, factors.shape[1], free)) * (1 if is_named else candidates)
+    # One of many columns is likelier to differ by chance.
+    columns = 1 if is_named else candidates
+    chance = float(fisher.sf(F, factors.shape[1], free)) * columns
     enough = _EFFECT_NAMED if is_named else _EFFECT
-    return effect if chance < (_P_NAMED if is_named else _P) and effect > enough else None
+    return effect if chance < _CHANCE and effect > enough else None
 
 
 def _follows(groups: NDArray[np.intp], x: Array) -> bool:
     """Whether a column's values are steps along x, or its own value belongs to each repeated x."""
     parts = sorted((float(x[groups == k].min()), float(x[groups == k].max())) for k in set(groups))
-    if all(high < low for (_, high), (low, _) in zip(parts, parts[1:], strict=False)):
+    if all(high < low for (_, high), (low, _) in pairwise(parts)):
         return True
     places = near_groups(x, 1.02)
     pairs = np.unique(np.stack([places, groups]), axis=1)

@@ -7,19 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from analysis.table.observations import Table, name_words
+from analysis.table.observations import Table, name_words, words_of
 from analysis.table.states import exclude_unfinished
 
 # A column that names runs has one of these words, and else only the other ones.
-_RUN_WORDS = frozenset(
-    "run runs runid runname name id uuid guid exp experiment job trial training trajectory".split()
+_RUN_WORDS = words_of(
+    "run runs runid runname name id uuid guid exp experiment job trial training trajectory"
 )
-_OTHER_WORDS = frozenset(
-    """
+_OTHER_WORDS = words_of("""
     key number no nr num index idx slug title wandb mlflow neptune comet slurm optuna sys info
     tags tag attributes params config display full unique path dir folder group base parent
-    """.split()
-)
+    """)
 _COUNTS = {"k": 1e3, "m": 1e6, "b": 1e9}
 NEAR = 1e-4  # relative difference below which two rows count as the same run read twice
 

@@ -5,28 +5,24 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from analysis.table.observations import TableError, name_words
+from analysis.table.observations import TableError, name_words, words_of
 
-_FINISHED = frozenset(
-    "finished finish completed complete done ok success succeeded successful passed published".split()
+_FINISHED = words_of(
+    "finished finish completed complete done ok success succeeded successful passed published"
 )
-_UNFINISHED = frozenset(
-    """
+_UNFINISHED = words_of("""
     running started starting initializing training active created planned unfinished incomplete
     partial scheduled waiting pending queued submitted paused suspended requeued
     crashed crash failed fail failure error errored broken killed cancelled canceled aborted
     interrupted stopped preempted preempting evicted revoked timeout pruned diverged nan inf oom
     oomkilled
-    """.split()
-) | {"in progress", "timed out", "out of memory", "node fail", "boot fail", "not finished"}
+    """) | {"in progress", "timed out", "out of memory", "node fail", "boot fail", "not finished"}
 # Before "status" or "state" these say whose state it is.
-_OWNERS = frozenset(
-    """
+_OWNERS = words_of("""
     run runs job trial training train final last current task experiment exp model slurm wandb
     mlflow optuna ray sys system info attributes process execution sweep end finish completion
     attempt flow prefect exit
-    """.split()
-)
+    """)
 _ENDINGS = ("status", "state", "outcome")
 # A flag's name, without is, has and the like: whether true means finished.
 _FLAGS = dict.fromkeys(
@@ -39,7 +35,7 @@ _FLAGS = dict.fromkeys(
     ),
     False,
 )
-_FLAG_PREFIXES = frozenset("is has was did run job trial sys training train".split())
+_FLAG_PREFIXES = words_of("is has was did run job trial sys training train")
 _TRUTH = {"true": True, "yes": True, "y": True, "t": True, "1": True} | {
     "false": False,
     "no": False,
@@ -102,11 +98,19 @@ def exclude_unfinished(frame: pl.DataFrame, include: Sequence[str] = ()) -> pl.D
     return frame
 
 
+def left_out(frame: pl.DataFrame) -> list[tuple[str, int]]:
+    """Each reason for which rows are left out, in order of rows, and how many."""
+    out = frame.filter(pl.col("excluded_reason").is_not_null())
+    return out.group_by("excluded_reason", maintain_order=True).len().rows()
+
+
 def nothing_left(frame: pl.DataFrame) -> str:
     """Why a table without a used row has none, and the options that bring rows back."""
-    counts = frame.group_by("excluded_reason", maintain_order=True).len().rows()
+    counts = left_out(frame)
     reasons = "; ".join(f"{count} because {reason}" for reason, count in counts)
-    states = [reason[len("status is ") :] for reason, _ in counts if reason.startswith("status is ")]
+    states = [
+        reason[len("status is ") :] for reason, _ in counts if reason.startswith("status is ")
+    ]
     options = " ".join(f"--include-status {_quoted(state)}" for state in states)
     advice = f" Take such rows all the same with {options}." if options else ""
     return f"no row is left to fit. Left out: {reasons}.{advice}"

@@ -10,7 +10,7 @@ import polars as pl
 from analysis.table.near import near_groups
 from analysis.table.observations import TableError, check
 from analysis.table.read import read_table
-from analysis.table.states import nothing_left
+from analysis.table.states import left_out, nothing_left
 from analysis.tuning.law import TunedLaw, TunedPoint, fit_laws
 from analysis.tuning.rules import published_exponents
 from analysis.tuning.surface import Axis, SurfaceError, Trials, check_trials, fit_surfaces
@@ -37,6 +37,7 @@ class LrFit:
             also where the trials do not identify an exponent. Sweeps train by them.
         refusals: reasons why other sizes and budgets have no surface.
         advice: ranges to widen, and constants that are not identified.
+        left_out: reasons for which trials are not used, and how many.
     """
 
     table: pl.DataFrame
@@ -47,6 +48,7 @@ class LrFit:
     recipe_batch: TunedLaw
     refusals: tuple[str, ...]
     advice: tuple[str, ...]
+    left_out: tuple[tuple[str, int], ...]
     level: float
 
 
@@ -141,6 +143,7 @@ def fit_lr(
         recipe_batch=recipe_batch,
         refusals=tuple(refusals),
         advice=tuple(advice),
+        left_out=tuple(left_out(frame)) if "excluded_reason" in frame.columns else (),
         level=level,
     )
 
