@@ -52,8 +52,8 @@ def tried_settings(used: pl.DataFrame) -> list[Tried]:
     tried = []
     for name in names:
         steps = rows.select("cell", _steps(rows[name]).alias("step")).drop_nulls()
-        counts = steps.group_by("cell").agg(pl.col("step").n_unique())
-        counts = counts.filter(pl.col("step") > 1)["step"].to_list()
+        values = steps.group_by("cell").agg(pl.col("step").n_unique())
+        counts = values.filter(pl.col("step") > 1)["step"].to_list()
         if counts:
             tried.append(Tried(name, len(counts), max(counts)))
     return tried
@@ -70,10 +70,11 @@ def refuse_tried_settings(table: Table) -> None:
         return
     names = ",".join(setting.column for setting in tried)
     most = max(tried, key=lambda setting: setting.cells)
+    pairs = "1 pair of N and D has" if most.cells == 1 else f"{most.cells} pairs of N and D have"
     raise TableError(
-        f"{most.cells} pairs of N and D have up to {most.values} values of {most.column} each, "
-        "which would be pooled into one law. Take the best of each with "
-        f"--best-of {_quoted(names)}, pick rows with --where, or say --pool."
+        f"{pairs} up to {most.values} values of {most.column}, which would be pooled into one "
+        f"law. Take the best of each pair with --best-of {_quoted(names)}, pick rows with --where, "
+        "or say --pool."
     )
 
 

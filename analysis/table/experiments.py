@@ -41,6 +41,8 @@ _OF_A_ROW = words_of("""
     weights seed seeds replicate rep unique epoch epochs repetition repeats
     """)
 _MOST_VALUES, _FEWEST_ROWS = 8, 3
+# As many rows, drawn at random, show any difference that matters.
+_MOST_ROWS = 2000
 # A meaningless column is refused once in a thousand tables, and never for a difference of loss that
 # does not matter. Along N, D or C a real table's misfit makes larger ones by itself.
 _CHANCE, _EFFECT, _EFFECT_NAMED = 1e-3, 0.005, 0.01
@@ -85,12 +87,14 @@ def shown_experiments(used: pl.DataFrame) -> list[Experiments]:
         (pl.col(name) > 0) & pl.col(name).is_finite() for name in ("n_params", "tokens", "val_loss")
     )
     used = used.filter(usable.fill_null(False))
+    if used.height > _MOST_ROWS:
+        used = used.sample(_MOST_ROWS, seed=0)
     names = [name for name in used.columns if _is_candidate(used[name])]
     shown = []
     for name in names:
         effect = _effect(used, name, len(names))
         if effect is not None:
-            values = used[name].drop_nulls().unique().sort()
+            values = used[name].unique().sort(nulls_last=True)
             shown.append(Experiments(name, tuple(values), effect))
     return shown
 
@@ -104,15 +108,16 @@ def refuse(experiments: list[Experiments]) -> None:
     if not experiments:
         return
     first = experiments[0]
-    name, count = first.column, len(first.values)
-    shown = ", ".join(map(str, first.values[:6])) + (", …" if count > 6 else "")
+    name, values = first.column, first.values
+    shown = ", ".join("empty" if value is None else str(value) for value in values[:6])
     what = "that would be pooled into one law"
     if first.effect is not None:
         what = f"whose losses differ by {100 * first.effect:.2g} % at equal N and D"
+    apart = "" if None in values else f"Fit them apart with --by {_shell(name)}, pick"
     raise TableError(
-        f"column {name!r} holds {count} groups ({shown}) {what}. Fit them apart with "
-        f'--by {_shell(name)}, pick one with --where "{_equals(name, first.values[0])}", or say '
-        "--pool if they are one experiment."
+        f"column {name!r} holds {len(values)} groups ({shown}{', …' if len(values) > 6 else ''}) "
+        f'{what}. {apart or "Pick"} one with --where "{_equals(name, values[0])}", or say --pool '
+        "if they are one experiment."
     )
 
 
@@ -120,16 +125,17 @@ def _is_candidate(column: pl.Series) -> bool:
     name, words = column.name, set(name_words(column.name))
     if (name in SCHEMA and name not in ("lr", "batch_tokens")) or words & _OF_A_ROW:
         return False
-    if column.dtype.is_nested() or not 2 <= column.drop_nulls().n_unique() <= _MOST_VALUES:
+    if column.dtype.is_nested() or not 2 <= column.n_unique() <= _MOST_VALUES:
         return False
     return not is_state_column(column)
 
 
 def _effect(used: pl.DataFrame, name: str, candidates: int) -> float | None:
     """By which share losses differ between the column's values; None where it may be chance."""
-    often = pl.col(name).is_not_null() & (pl.len().over(name) >= _FEWEST_ROWS)
-    rows = used.filter(often)
-    groups = rows[name].rank("dense").to_numpy().astype(np.intp) - 1
+    rows = used.filter(pl.len().over(name) >= _FEWEST_ROWS)
+    # An empty cell is a value too: of a setting that older runs do not have.
+    values = rows[name].unique(maintain_order=True).to_list()
+    groups = np.array([values.index(value) for value in rows[name]], np.intp)
     if not len(groups) or not groups.max():
         return None
     words = set(name_words(name))

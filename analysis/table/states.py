@@ -65,7 +65,8 @@ def exclude_unfinished(frame: pl.DataFrame, include: Sequence[str] = ()) -> pl.D
     taken = {_word(state) for state in include}
     seen: dict[str, str] = {}
     for name in frame.columns:
-        states = _states(frame.filter(pl.col("excluded_reason").is_null())[name])
+        rows = frame.select(pl.col(name).filter(pl.col("excluded_reason").is_null()))
+        states = _states(rows[name])
         if states is None:
             continue
         seen |= {_word(state): state for state in states.values()}
@@ -83,8 +84,8 @@ def exclude_unfinished(frame: pl.DataFrame, include: Sequence[str] = ()) -> pl.D
             if _word(state) not in taken | _FINISHED
         }
         if reasons:
-            state = pl.col(name).cast(pl.String)
-            reason = state.replace_strict(reasons, default=None, return_dtype=pl.String)
+            text = pl.col(name).cast(pl.String)
+            reason = text.replace_strict(reasons, default=None, return_dtype=pl.String)
             frame = frame.with_columns(
                 pl.coalesce("excluded_reason", reason).alias("excluded_reason")
             )
@@ -146,6 +147,9 @@ def _worded(values: Sequence[str], words: Sequence[str]) -> dict[str, str] | Non
     # "TrialState.PRUNED" is PRUNED.
     states = {value: re.sub(r"^\w+\.(?=\w+$)", "", value.strip()) for value in values}
     known = [_known(_word(state)) for state in states.values()]
+    if not all(known) and all(len(state) == 2 for state in states.values()):
+        # Of a country's states OK is one.
+        return None
     is_of_run = set(words[:-1]) <= _OWNERS
     return states if (any(known) if is_of_run else all(known)) else None
 

@@ -62,6 +62,15 @@ def test_a_vocabulary_that_grew_with_the_budget_is_seen() -> None:
     assert [shown.column for shown in shown_experiments(used)] == ["vocab_size"]
 
 
+def test_an_empty_cell_is_a_value_of_its_own() -> None:
+    which = _random((0, 1))
+    mup = pl.Series([True if value else None for value in which])
+    [shown] = shown_experiments(_used(effect=np.where(which, 0.97, 1.0), mup=mup))
+    assert shown.values == (True, None)
+    with pytest.raises(TableError, match=r"\(True, empty\) .* Pick one with --where .mup = true"):
+        refuse([shown])
+
+
 def test_columns_without_an_effect_are_silent() -> None:
     columns = {
         f"{name}{seed}": _random(values, seed)

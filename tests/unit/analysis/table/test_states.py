@@ -76,6 +76,7 @@ def test_flags_and_numbers(name: str, values: list, reasons: list) -> None:
     ("name", "values"),
     [
         ("state", ["Ohio", "Texas", "Utah"]),
+        ("state", ["CA", "OK", "NY"]),
         ("status", ["red", "blue", "red"]),
         ("completed", [0.2, 1.0, 0.7]),
         ("status", [1, 1, 1]),
