@@ -93,7 +93,8 @@ def group_lines(group: GroupFit) -> Iterator[str]:
     )
     column, runs = run_column(group.used), runs_of(group.used)
     if runs is not None:
-        yield f"   resampled by run, from column {column}: {runs.n_unique()} runs"
+        how = "resampled" if fit.intervals.method == "bootstrap_runs" else "grouped"
+        yield f"   {how} by run, from column {column}: {runs.n_unique()} runs"
     if fit.rows_excluded:
         reasons: dict[str, list[int]] = {}
         for row in fit.rows_excluded:

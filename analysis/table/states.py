@@ -29,7 +29,7 @@ _FLAGS = dict.fromkeys(
     ("finished", "completed", "complete", "done", "success", "succeeded", "successful", "ok"), True
 ) | dict.fromkeys(
     (
-        *("failed", "failure", "crashed", "diverged", "killed", "oom", "nan", "pruned"),
+        *("failed", "failure", "error", "crashed", "diverged", "killed", "oom", "nan", "pruned"),
         *("preempted", "aborted", "cancelled", "canceled", "errored", "interrupted", "running"),
         *("timeout", "timed out", "out of memory", "unfinished", "incomplete"),
     ),
@@ -63,10 +63,10 @@ def exclude_unfinished(frame: pl.DataFrame, include: Sequence[str] = ()) -> pl.D
         TableError: a state is unknown and `include` is empty, or no row has an included state.
     """
     taken = {_word(state) for state in include}
+    open_rows = frame["excluded_reason"].is_null()
     seen: dict[str, str] = {}
     for name in frame.columns:
-        rows = frame.select(pl.col(name).filter(pl.col("excluded_reason").is_null()))
-        states = _states(rows[name])
+        states = _states(frame[name].filter(open_rows))
         if states is None:
             continue
         seen |= {_word(state): state for state in states.values()}

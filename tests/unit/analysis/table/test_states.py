@@ -128,6 +128,9 @@ def test_of_two_columns_either_excludes_and_an_earlier_reason_stays() -> None:
     )
     reasons = exclude_unfinished(frame)["excluded_reason"].to_list()
     assert reasons == [None, "status is diverged", "status is failed", "not trained yet"]
+    # A row is used once none of its columns excludes it.
+    reasons = exclude_unfinished(frame, ["diverged"])["excluded_reason"].to_list()
+    assert reasons == [None, None, "status is failed", "not trained yet"]
 
 
 def test_a_table_without_a_row_left_says_why_and_how_to_take_them() -> None:
