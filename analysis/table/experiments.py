@@ -30,15 +30,18 @@ _NAMED = (
 # grew, and are tested all the same; any other column that follows N, D or C is not.
 _OF_AN_EXPERIMENT = words_of("""
     vocab vocabulary vocabsize tokenizer tokeniser dataset datasets data corpus mixture mix
-    optimizer optimiser arch architecture family context ctx seq seqlen sequence precision dtype
-    norm activation mup objective experiment sweep suite series group
+    optimizer optimiser arch architecture context ctx seq seqlen sequence precision dtype
+    norm activation mup
     """)
 _OF_A_SIZE = words_of("heads head layers layer depth width dim hidden ffn mlp")
-# Results, marks on rows, and repeats: they change with the loss, or must not matter.
+# Marks on rows change with the loss and repeats must not matter; epochs are for the form with them.
 _OF_A_ROW = words_of("""
+    outlier outliers exclude excluded include qc reason flag flagged note notes comment
+    seed seeds replicate rep unique epoch epochs repetition repeats
+    """)
+# Numbers under these are results.
+_MEASURED = words_of("""
     loss losses nll ppl perplexity bpb bpc acc accuracy score metric eval val test error grad rank
-    outlier outliers exclude excluded include qc reason flag flagged note notes comment weight
-    weights seed seeds replicate rep unique epoch epochs repetition repeats
     """)
 _MOST_VALUES, _FEWEST_ROWS = 8, 3
 # As many rows, drawn at random, show any difference that matters.
@@ -124,6 +127,8 @@ def refuse(experiments: list[Experiments]) -> None:
 def _is_candidate(column: pl.Series) -> bool:
     name, words = column.name, set(name_words(column.name))
     if (name in SCHEMA and name not in ("lr", "batch_tokens")) or words & _OF_A_ROW:
+        return False
+    if column.dtype.is_numeric() and (words & _MEASURED or words <= {"weight", "weights"}):
         return False
     if column.dtype.is_nested() or not 2 <= column.n_unique() <= _MOST_VALUES:
         return False

@@ -102,6 +102,13 @@ def test_repeats_marks_and_results_are_silent() -> None:
     assert shown_experiments(_used(effect=np.where(which, 0.97, 1.0), **columns)) == []
 
 
+def test_two_validation_sets_are_seen_though_their_column_is_named_as_a_result() -> None:
+    which = _random((0, 1))
+    names = np.where(which, "c4", "pile")
+    used = _used(effect=np.where(which, 0.97, 1.0), eval_set=names)
+    assert [shown.column for shown in shown_experiments(used)] == ["eval_set"]
+
+
 def test_a_single_outlier_makes_no_experiment() -> None:
     which = np.zeros(30, int)
     which[[3, 11, 20]] = 1
