@@ -8,6 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from analysis.fit.answer import fit_table
+from analysis.fit.options import FitOptions
+from analysis.table.columns import normalise
 from tests.cases.conftest import Run
 from tests.others_tables import BASE, loss, write_table
 
@@ -29,10 +32,12 @@ def _refusal(run: Run, command: str, table: Path, *options: object) -> str:
     return done.stderr
 
 
-@pytest.fixture
-def plain(run: Run, tmp_path: Path) -> float:
+@pytest.fixture(scope="module")
+def plain() -> float:
     """The exponent of the fifteen good rows."""
-    return _answer(run, write_table(tmp_path / "plain.csv", HEADER, BASE))["exponents"]["N"]
+    frame = pl.DataFrame(BASE, schema=list(HEADER), orient="row")
+    [group] = fit_table(normalise(frame), FitOptions(bootstrap=0))
+    return group.fit.law.exponent_N
 
 
 @pytest.mark.parametrize(
@@ -52,8 +57,10 @@ def test_runs_that_died_are_left_out_and_the_answer_says_so(
 ) -> None:
     rows = [(*row, good) for row in BASE] + [(*row, bad) for row in DEAD]
     table = write_table(tmp_path / "table.csv", (*HEADER, column), rows)
-    assert _answer(run, table)["exponents"]["N"] == plain
-    assert f"left out 3 rows: {reason}" in run("fit", table, "--bootstrap", 0).stdout
+    done = run("fit", table, "--bootstrap", 0, "--json", tmp_path / "fit.json")
+    [group] = json.loads((tmp_path / "fit.json").read_text())["groups"]
+    assert group["exponents"]["N"] == plain
+    assert f"left out 3 rows: {reason}" in done.stdout
 
 
 def test_a_state_is_read_from_categories_as_from_text(
@@ -99,9 +106,8 @@ def test_pruned_trials_do_not_move_the_best_learning_rate(run: Run, tmp_path: Pa
     rows += [(20_000_000, 400_000_000, 1.17e-2, b, 3.36, "PRUNED") for b in (26000, 60000, 117000)]
     header = ("n_params", "tokens", "lr", "batch_tokens", "val_loss", "state")
     table = write_table(tmp_path / "trials.csv", header, rows)
-    done = run("fit-lr", table, "--json", tmp_path / "law.json")
-    assert done.status == 0, done.stderr
     done = run("fit-lr", table)
+    assert done.status == 0, done.stderr
     assert "left out 3 rows: status is PRUNED" in done.stdout
     lr = float(done.stdout.split("lr*    = ")[1].split()[0])
     assert lr == pytest.approx(3e-3, rel=0.05)
@@ -124,8 +130,10 @@ def test_several_rates_at_one_n_and_d_are_refused_and_the_best_of_them_is_the_la
     message = _refusal(run, "fit", table)
     for words in ("15 pairs of N and D", "peak_lr", "--best-of peak_lr", "--where", "--pool"):
         assert words in message
-    assert _answer(run, table, "--best-of", "peak_lr")["exponents"]["N"] == plain
-    text = run("fit", table, "--bootstrap", 0, "--best-of", "peak_lr").stdout
+    options = ("--bootstrap", 0, "--best-of", "peak_lr", "--json", tmp_path / "fit.json")
+    text = run("fit", table, *options).stdout
+    [group] = json.loads((tmp_path / "fit.json").read_text())["groups"]
+    assert group["exponents"]["N"] == plain
     assert "left out 30 rows: not the best peak_lr of its N and D" in text
     assert "At 15 of 15 pairs of N and D the best peak_lr is the least" in text
     assert run("fit", table, "--bootstrap", 0, "--pool").status == 0
