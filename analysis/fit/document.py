@@ -11,6 +11,7 @@ from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.isoflop import IsoflopFit
 from analysis.fit.records import GroupFit
 from analysis.solver.problem import FREE
+from analysis.table.sources import read_json
 
 
 def group_json(group: GroupFit) -> dict[str, Any]:
@@ -28,6 +29,7 @@ def group_json(group: GroupFit) -> dict[str, Any]:
     constants |= law.repetition.model_dump() if law.repetition else {}
     document: dict[str, Any] = {
         "group": group.group,
+        "read": read_json(group.read),
         "form": law.form,
         "law": constants,
         "free": FREE[law.form],

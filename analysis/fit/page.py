@@ -7,7 +7,14 @@ import polars as pl
 from analysis.fit import figures, run_figures
 from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.records import GroupFit
-from analysis.fit.text import convention_rows, optimal_rows, search_line, verdict_rows
+from analysis.fit.text import (
+    convention_rows,
+    optimal_rows,
+    read_line,
+    search_line,
+    units_line,
+    verdict_rows,
+)
 from analysis.page import Page
 from analysis.words import formula
 
@@ -47,6 +54,7 @@ def _answer(page: Page, group: GroupFit) -> None:
     spread = f" (between {interval[0]:.2f} and {interval[1]:.2f})" if interval else ""
     verdict = group.verdicts["exponent_N"]
     page.text(f"N* grows as C^{law.exponent_N:.2f}{spread}: {formula(law)}", role="lead")
+    page.text(f"Read: {read_line(group)}. {units_line(group)}.", role="soft")
     if verdict.verdict != "identified":
         word = "not identified" if verdict.verdict == "not_identified" else "weakly identified"
         page.text(f"The exponent is {word} by this table: {verdict.reason}", role="warn")
@@ -54,7 +62,7 @@ def _answer(page: Page, group: GroupFit) -> None:
     level = f"{fit.intervals.level:.0%} intervals: {fit.intervals.method.replace('_', ' over ')}. "
     page.text(
         (level if fit.intervals.values else "No intervals were computed. ")
-        + f"C = 6·N·D. {search_line(group)}. Leaving each row out in turn, it is predicted "
+        + f"{search_line(group)}. Leaving each row out in turn, it is predicted "
         f"to {group.leave_one_out_percent:.2g} % (rms).",
         role="soft",
     )

@@ -12,6 +12,7 @@ from analysis.fit.isoflop import IsoflopFit, ParabolaBias
 from analysis.law import LawFit
 from analysis.solver.profile import Profile
 from analysis.table.runs import Duplicate
+from analysis.table.sources import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,8 @@ class Influence:
 
 @dataclass(frozen=True, slots=True)
 class GroupFit:
-    """The whole answer on a group. `used` holds the rows of the fit and their `residual`.
+    """The whole answer on a group. `used` holds the rows of the fit and their `residual`, `read`
+    where their columns come from.
 
     `leave_one_out_percent` is the root mean square error of predicting each row from the others.
     """
@@ -68,3 +70,4 @@ class GroupFit:
     doubts: tuple[str, ...]
     leave_one_out_percent: float
     used: pl.DataFrame
+    read: tuple[Source, ...] = ()

@@ -5,16 +5,23 @@ from pathlib import Path
 
 from analysis.table.columns import normalise
 from analysis.table.files import read_frame
+from analysis.table.names import ALIASES
 from analysis.table.observations import Table
 
 
-def read_table(path: Path, *, mapping: Mapping[str, str] | None = None) -> Table:
+def read_table(
+    path: Path,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    aliases: Mapping[str, tuple[str, ...]] = ALIASES,
+) -> Table:
     """Read CSV, TSV, Parquet or JSON as an observations table; see `normalise`.
 
     Args:
-        mapping: isoflop's name for a column to the file's; it takes precedence over aliases.
+        mapping: isoflop's name for a column to the file's, or to arithmetic of the file's; it
+            takes precedence over aliases.
 
     Raises:
         TableError: the file is missing, unreadable, empty, or `normalise` refuses it.
     """
-    return normalise(read_frame(path), mapping=mapping)
+    return normalise(read_frame(path), mapping=mapping, aliases=aliases)

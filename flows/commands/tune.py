@@ -90,15 +90,16 @@ def fit_lr(
         mapping: NAME=COLUMN, isoflop's name for the column and the file's; for example
             --map lr=peak_lr. Repeatable.
     """
-    from analysis.tuning.answer import fit_lr as fit
-    from analysis.tuning.answer import read_lr_table
+    from analysis.tuning.answer import fit_lr_table
     from analysis.tuning.page import fit_lines, study_page
     from analysis.tuning.study_law import FittedLaws
+    from analysis.tuning.trials import read_lr_table
     from flows.commands.output import emit
 
     with refusals():
         check_destinations(json, report)
-        laws = fit(read_lr_table(Path(file), mapping=column_mapping(mapping or [])), level=level)
+        trials = read_lr_table(Path(file), mapping=column_mapping(mapping or []))
+        laws = fit_lr_table(trials, level=level)
     lines = fit_lines(laws)
     if report is not None:
         write_report(study_page(Path(file).stem, laws, "\n".join(lines), laws.table, {}), report)
