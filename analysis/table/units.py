@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from math import inf
+from math import inf, log10
 
 import numpy as np
 import polars as pl
@@ -23,10 +23,15 @@ _D_OVER_N = (0.01, 1e6)
 # Counted FLOPs over 6·N·D. The row nearest to 1 counts: where the embeddings are most of a small
 # model the ratio is large, and falls as models grow; a wrong unit shifts every row.
 _FAR_FROM_6ND = 30.0
+# Decades between a row and the median that a unit explains sooner than an experiment.
+_FAR_FROM_OTHERS = 4.0
 # ln of any vocabulary: a model that guesses costs no more nats a token.
 _MOST_NATS = 12.6
 # Corrected medians should lie within these, narrower than the bounds above.
 _USUAL = {"N": (1e3, 1e14), "D": (1e5, 1e16), "D/N": (0.05, 1e5), "C/6ND": (0.1, 10.0)}
+# What is most common, and how many decades from it weigh how much.
+_COMMON = {"N": 2e8, "D": 1e10, "D/N": 20.0, "C/6ND": 1.0}
+_TRUST = {"N": 1.0, "D": 1.0, "D/N": 1.0, "C/6ND": 10.0}
 
 _COUNT_UNITS = {"1e3": "thousands", "1e6": "millions", "1e9": "billions", "1e12": "trillions"}
 _FLOPS_UNITS = {
@@ -146,7 +151,8 @@ def _distance(medians: dict[str, float], scales: dict[str, float], computed: str
         low, high = _USUAL[name]
         if not low <= value <= high:
             return inf
-    return float(abs(np.log(values["D/N"] / 20)) + 10 * abs(np.log(values.get("C/6ND", 1.0))))
+    decades = {name: abs(log10(value / _COMMON[name])) for name, value in values.items()}
+    return sum(_TRUST[name] * distance for name, distance in decades.items())
 
 
 def _budgets(used: pl.DataFrame, by_name: dict[str, Source], computed: str) -> Iterator[Doubt]:
@@ -167,11 +173,13 @@ def _mixed(used: pl.DataFrame, by_name: dict[str, Source]) -> Iterator[Doubt]:
     """Rows in another unit than most."""
     sources = {"n_params": ("N", _n_source(by_name), _N), "tokens": ("D", by_name["tokens"], _D)}
     for name, (symbol, source, (low, high)) in sources.items():
-        apart = used.filter(~pl.col(name).is_between(low, high))
+        median = float(np.median(used[name].to_numpy()))
+        far = (pl.col(name) / median).log10().abs() > _FAR_FROM_OTHERS
+        apart = used.filter(far & ~pl.col(name).is_between(low, high))
         if apart.height:
             yield Doubt(
                 f"{symbol} ({source.words()}) mixes units: {apart[name][0]:g} beside a median of "
-                f"{np.median(used[name].to_numpy()):.3g}. {name_rows(apart['row'])}.",
+                f"{median:.3g}. {name_rows(apart['row'])}.",
                 True,
             )
 
