@@ -52,8 +52,9 @@ def fit(
         delta: where Huber's penalty turns from squares to absolute values.
         by: column; one law for each of its values.
         where: polars SQL filter, for example "tokens > 1e9 AND NOT outlier".
-        mapping: NAME=COLUMN, isoflop's name for the column and the file's; for example
-            --map val_loss=eval_nll. Repeatable.
+        mapping: NAME=COLUMN, isoflop's name for the column and the file's, or arithmetic of
+            columns; for example --map val_loss=eval_nll or --map 'tokens=steps*batch*2048'.
+            Repeatable.
         pool: fit rows of several experiments together.
         bootstrap: resamples; 0 for none.
         seed: of the resampling.

@@ -87,8 +87,8 @@ def fit_lr(
 
     Args:
         file: CSV, TSV, Parquet or JSON with N, D, lr, batch and loss, one row a finished trial.
-        mapping: NAME=COLUMN, isoflop's name for the column and the file's; for example
-            --map lr=peak_lr. Repeatable.
+        mapping: NAME=COLUMN, isoflop's name for the column and the file's, or arithmetic of
+            columns; for example --map lr=peak_lr or --map 'batch_tokens=bs*seq_len'. Repeatable.
     """
     from analysis.tuning.answer import fit_lr_table
     from analysis.tuning.page import fit_lines, study_page
