@@ -54,7 +54,8 @@ def _answer(page: Page, group: GroupFit) -> None:
     spread = f" (between {interval[0]:.2f} and {interval[1]:.2f})" if interval else ""
     verdict = group.verdicts["exponent_N"]
     page.text(f"N* grows as C^{law.exponent_N:.2f}{spread}: {formula(law)}", role="lead")
-    page.text(f"Read: {read_line(group)}. {units_line(group)}.", role="soft")
+    source = f"Read: {read_line(group)}. " if group.read else ""
+    page.text(f"{source}{units_line(group)}.", role="soft")
     if verdict.verdict != "identified":
         word = "not identified" if verdict.verdict == "not_identified" else "weakly identified"
         page.text(f"The exponent is {word} by this table: {verdict.reason}", role="warn")

@@ -86,7 +86,7 @@ def _with_names(
 ) -> tuple[pl.DataFrame, dict[str, Source]]:
     """The numbered frame with the columns of `names`, and their sources."""
     columns = frame.columns
-    positions = pl.Series("row", range(frame.height))
+    rows = pl.DataFrame({"row": range(frame.height)})
     sources, read = {}, []
     for name, text in names.items():
         written, arithmetic = "", text not in columns
@@ -96,9 +96,9 @@ def _with_names(
                 f"{option(name, text)}: there is no column {text!r}.{nearest(text, columns)}"
             )
         if arithmetic:
-            column = evaluate(option(name, text), text, frame, rows=positions, kind=_kind(name))
+            column = evaluate(option(name, text), text, frame, rows=rows, kind=_kind(name))
         elif number:
-            column, written = read_numbers(frame[text], positions, kind=_kind(name))
+            column, written = read_numbers(frame[text], rows, kind=_kind(name))
         else:
             column = frame[text]
         sources[name] = Source(name, text, arithmetic, written)

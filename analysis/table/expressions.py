@@ -27,13 +27,13 @@ _TOKEN = re.compile(
 
 
 def evaluate(
-    option: str, text: str, frame: pl.DataFrame, *, rows: pl.Series, kind: Kind
+    option: str, text: str, frame: pl.DataFrame, *, rows: pl.DataFrame, kind: Kind
 ) -> pl.Series:
     """The value of arithmetic in each row; see `read_numbers` for the columns' own numbers.
 
     Args:
         option: as the user gave it, for messages.
-        rows: the rows' positions, for messages.
+        rows: as `read_numbers` takes them.
 
     Raises:
         TableError: it is no arithmetic of columns, or a column holds no numbers.

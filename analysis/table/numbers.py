@@ -27,13 +27,13 @@ _GROUPS = r"\d{1,3}(?:%s\d{3})+"
 _QUOTES = "\"'`“”‘’"
 
 
-def read_numbers(column: pl.Series, rows: pl.Series, *, kind: Kind) -> tuple[pl.Series, str]:
+def read_numbers(column: pl.Series, rows: pl.DataFrame, *, kind: Kind) -> tuple[pl.Series, str]:
     """A column as floats, and one of its numbers as written; empty where all are plain.
 
     The whole column decides whether a comma or a point marks decimals or thousands.
 
     Args:
-        rows: the rows' positions, for messages.
+        rows: the column's rows, for messages: their `row`.
 
     Raises:
         TableError: the column holds no numbers, or numbers that can be read in two ways.
@@ -60,7 +60,7 @@ def read_numbers(column: pl.Series, rows: pl.Series, *, kind: Kind) -> tuple[pl.
     if bad_rows.any():
         raise TableError(
             f"column {column.name!r} should hold numbers, not {column.filter(bad_rows)[0]!r}.",
-            rows.filter(bad_rows),
+            rows.filter(bad_rows)["row"],
         )
     digits = [match["digits"] for match in parsed if match is not None]
     decimal = _decimal_mark(column.name, digits, kind)
@@ -73,7 +73,7 @@ def read_numbers(column: pl.Series, rows: pl.Series, *, kind: Kind) -> tuple[pl.
         raise TableError(
             f"column {column.name!r} mixes ways of writing: {column.filter(wrong)[0]!r} does not "
             f"fit {'1.234,5' if decimal == ',' else '1,234.5'}.",
-            rows.filter(wrong),
+            rows.filter(wrong)["row"],
         )
     return pl.Series(column.name, values, dtype=pl.Float64), str(column.filter(odd)[0]).strip()
 

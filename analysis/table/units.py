@@ -34,6 +34,8 @@ _COMMON = {"N": 2e8, "D": 1e10, "D/N": 20.0, "C/6ND": 1.0}
 _TRUST = {"N": 1.0, "D": 1.0, "D/N": 1.0, "C/6ND": 10.0}
 
 _COUNT_UNITS = {"1e3": "thousands", "1e6": "millions", "1e9": "billions", "1e12": "trillions"}
+# Of a length near a thousand, as many are.
+_SEQUENCES = {"1e3": "thousands or in sequences"}
 _FLOPS_UNITS = {
     "1e9": "GFLOPs",
     "1e12": "TFLOPs",
@@ -106,7 +108,7 @@ def _cause(used: pl.DataFrame, by_name: dict[str, Source], computed: str) -> str
     """The fewest units that would make N, D and C agree, with the --map for each."""
     quantities = [
         _Quantity("N", _n_source(by_name), _COUNT_UNITS | _TOO_LARGE),
-        _Quantity("D", by_name["tokens"], _COUNT_UNITS | _TOO_LARGE),
+        _Quantity("D", by_name["tokens"], _COUNT_UNITS | _SEQUENCES | _TOO_LARGE),
     ]
     quantities = [quantity for quantity in quantities if quantity.source.name != computed]
     flops = [name for name in _flops_names(computed) if name in by_name]

@@ -32,7 +32,7 @@ _STEPS = (
     *("total_steps", "iterations", "iters", "updates"),
 )
 # No training takes so many steps.
-_MOST_STEPS = 3e6
+_MOST_STEPS = 2e6
 # A batch of fewer tokens is no batch; a column whose name does not say tokens is asked sooner.
 _LEAST_TOKENS, _LEAST_UNSAID = 64, 512
 # Rates that no training survives or notices.

@@ -21,7 +21,7 @@ FRAME = pl.DataFrame(
 
 
 def _evaluate(text: str) -> list[float]:
-    rows = pl.Series(range(FRAME.height))
+    rows = pl.DataFrame({"row": range(FRAME.height)})
     return evaluate(f"--map tokens={text}", text, FRAME, rows=rows, kind="count").to_list()
 
 

@@ -9,7 +9,7 @@ from analysis.table.observations import TableError
 
 def _read(*texts: object, kind: Kind = "count") -> list[float | None]:
     column = pl.Series("theirs", texts)
-    return read_numbers(column, pl.Series(range(len(texts))), kind=kind)[0].to_list()
+    return read_numbers(column, pl.DataFrame({"row": range(len(texts))}), kind=kind)[0].to_list()
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_what_is_no_number_is_refused_with_its_row(text: str) -> None:
 
 
 def test_plain_numbers_are_not_remarked_on_and_others_are_shown_as_written() -> None:
-    rows = pl.Series(range(2))
+    rows = pl.DataFrame({"row": [0, 1]})
     assert read_numbers(pl.Series(["1", "2e9"]), rows, kind="count")[1] == ""
     assert read_numbers(pl.Series(["1", "2B"]), rows, kind="count")[1] == "2B"
     assert read_numbers(pl.Series(["nan", "2B"]), rows, kind="count")[1] == "2B"
