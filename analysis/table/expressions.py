@@ -13,6 +13,8 @@ from analysis.table.numbers import Kind, read_numbers
 from analysis.table.observations import TableError, nearest
 
 FUNCTIONS = ("ln", "log2", "log10", "exp", "sqrt", "pow", "abs")
+# Polars' parser takes seconds for thousands of pieces.
+_MOST_PIECES = 200
 # How close the whole text must be to a column's name to be one misspelt.
 _WHOLE = 0.8
 _TOKEN = re.compile(
@@ -73,7 +75,7 @@ def _sql(option: str, text: str, columns: Sequence[str]) -> tuple[str, list[str]
         after_operand = True
         if number:
             # With an exponent polars reads a float; 2048 would be an integer, which overflows.
-            pieces.append(f"{float(number):.17e}")
+            pieces.append(f"{float(number.replace('_', '')):.17e}")
             continue
         column = word or token["ticked"] or token["quoted"].replace('""', '"')
         if column not in columns:
@@ -83,7 +85,7 @@ def _sql(option: str, text: str, columns: Sequence[str]) -> tuple[str, list[str]
             needed.append(column)
         # Polars' SQL has no way to write a quote within a name.
         pieces.append(f'"{_alias(needed.index(column))}"')
-    if not needed:
+    if not needed or len(pieces) > _MOST_PIECES:
         raise _no_arithmetic(option, text, "", columns)
     return " ".join(pieces), needed
 

@@ -23,6 +23,8 @@ _NUMBER = re.compile(
     r"\s*(?P<suffix>[a-z]*?)\s*(?:tokens?|params?|parameters?|flops?)?",
     re.IGNORECASE,
 )
+# Text of more letters is no number, and would take long to match.
+_LONGEST = 64
 _GROUPS = r"\d{1,3}(?:%s\d{3})+"
 _QUOTES = "\"'`“”‘’"
 
@@ -49,7 +51,10 @@ def read_numbers(column: pl.Series, rows: pl.DataFrame, *, kind: Kind) -> tuple[
     odd = text.is_not_null() & numbers.is_null()
     if not odd.any():
         return numbers, ""
-    parsed = [_NUMBER.fullmatch(value) if value is not None else None for value in text]
+    parsed = [
+        _NUMBER.fullmatch(value) if value is not None and len(value) <= _LONGEST else None
+        for value in text
+    ]
     powers = {"count": _POWERS, "flops": _FLOPS_POWERS, "plain": {}}[kind]
     bad = [
         match is None or (match["suffix"].lower() not in powers and match["suffix"] != "")

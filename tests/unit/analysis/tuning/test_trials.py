@@ -31,7 +31,7 @@ def _write(path: Path, batch: str, low: int, **columns: object) -> Path:
         ("bs", 256, {"seq_len": 4096}, "less than one sequence of 4,096"),
         ("batch size", 256, {"context": 2048}, "less than one sequence of 2,048"),
         ("gbs", 1024, {"steps": 2048}, "steps times it is 1/2048 of the tokens"),
-        ("batch", 512, {}, "a training would take 2.6e+06 steps"),
+        ("batch", 512, {}, "a training would take 2.9e+06 steps"),
         ("batch_size_seqs", 65536, {}, "as its name says"),
     ],
 )
