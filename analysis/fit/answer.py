@@ -98,6 +98,7 @@ def _fit_group(value: Any, table: Table, options: FitOptions, source: str) -> Gr
         doubts=(),
         leave_one_out_percent=_prediction_error_percent(problem, without),
         used=used.with_columns(residual=pl.Series(_log_residuals(fit, used))),
+        read=table.read,
     )
     group = replace(group, doubts=tuple(doubts(problem, optimum, group, table)))
     return group if options.anyway else group.withheld()

@@ -139,8 +139,9 @@ def _approaches(group: GroupFit) -> Iterator[str]:
 def _counts(group: GroupFit) -> Iterator[str]:
     ratio = flops_ratio(group.used)
     if ratio and max(abs(ratio[0] - 1), abs(ratio[1] - 1)) > FAR_FROM_6ND:
+        low, high = (f"{r:.2f}" if r < 1000 else f"{r:.2g}" for r in ratio)
         yield (
-            f"Counted FLOPs are {ratio[0]:.2f} to {ratio[1]:.2f} times 6·N·D, so N* at a budget "
+            f"Counted FLOPs are {low} to {high} times 6·N·D, so N* at a budget "
             "depends on which C is meant; see the table of conventions."
         )
     exponents = [c.exponent_N for c in group.conventions]

@@ -35,7 +35,7 @@ from analysis.table.states import nothing_left
 def fit_parametric(
     table: Table, options: FitOptions = DEFAULT, *, name: str = "fit", source: str = ""
 ) -> LawFit:
-    """Fit one law to the used rows of a table; a column `weight` weighs them.
+    """Fit one law to the used rows of a table; a column `row_weight` weighs them.
 
     The default is the procedure of Hoffmann et al. 2022, eq. 3: Huber's penalty, delta 1e-3,
     of log-loss, summed. Several checkpoints of one run are resampled together.
@@ -73,7 +73,7 @@ def pose(table: Table, options: FitOptions) -> tuple[Problem, Table]:
 
 def weights_of(used: pl.DataFrame) -> Array:
     """The rows' weights; 1 for each where the table has none."""
-    return used["weight"].to_numpy() if "weight" in used.columns else np.ones(used.height)
+    return used["row_weight"].to_numpy() if "row_weight" in used.columns else np.ones(used.height)
 
 
 def _unique_tokens(used: pl.DataFrame) -> Array:

@@ -57,8 +57,9 @@ def fit(
         delta: where Huber's penalty turns from squares to absolute values.
         by: column; one law for each of its values.
         where: polars SQL filter, for example "tokens > 1e9 AND NOT outlier".
-        mapping: NAME=COLUMN, isoflop's name for the column and the file's; for example
-            --map val_loss=eval_nll. Repeatable.
+        mapping: NAME=COLUMN, isoflop's name for the column and the file's, or arithmetic of
+            columns; for example --map val_loss=eval_nll or --map 'tokens=steps*batch*2048'.
+            Repeatable.
         include_status: take rows of this status too, for example --include-status crashed.
             Repeatable.
         best_of: columns; of models with one N and D only those with the best value are used, for

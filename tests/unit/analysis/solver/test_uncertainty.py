@@ -125,7 +125,7 @@ def test_the_information_of_squared_errors_is_the_textbooks_least_squares() -> N
 
 def test_the_sandwich_sums_scores_row_by_row_or_run_by_run_under_their_weights() -> None:
     w = np.tile([0.5, 1.5], 18)
-    problem, x = _posed(table(*grid(), noise=0.004).with_columns(weight=pl.Series(w)))
+    problem, x = _posed(table(*grid(), noise=0.004).with_columns(row_weight=pl.Series(w)))
     slope, residual = _log_slopes(problem, x), problem.residuals(x[None])[0]
     bread = np.linalg.inv((slope * w[:, None]).T @ slope)
     scores = slope * (w * residual)[:, None]
@@ -208,7 +208,7 @@ def test_a_bootstrap_draws_from_the_weights_of_the_table() -> None:
     wild = pl.when(pl.int_range(pl.len()) < 6).then(1.1 * pl.col("val_loss"))
     drawn = []
     for loss in (pl.col("val_loss"), wild.otherwise(pl.col("val_loss"))):
-        problem, x = _posed(frame.with_columns(loss.alias("val_loss"), weight=weight))
+        problem, x = _posed(frame.with_columns(loss.alias("val_loss"), row_weight=weight))
         drawn.append(problem.constants(bootstrap(problem, x, draws=10, seed=2)).alpha)
     # A weight of 1e-9 on an error of 10 % against 0.5 % everywhere else.
     np.testing.assert_allclose(drawn[0], drawn[1], rtol=1e-5)
