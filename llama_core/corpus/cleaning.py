@@ -82,17 +82,20 @@ def _is_repeated(text: str, seen: set[bytes]) -> bool:
 def normalise(text: str, *, ascii_only: bool) -> str:
     """Newlines as `\\n`, no trailing blanks, at most one blank line in a row; NFC or ASCII."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
-    text = text.replace(BYTE_ORDER_MARK, "")
     text = fold(text) if ascii_only else unicodedata.normalize("NFC", text)
     text = re.sub(r"[ \t]+\n", "\n", text)
     return re.sub(r"\n{3,}", "\n\n", text).strip()
 
 
-def without_surrogates(text: str) -> str:
-    """A text with U+FFFD for halves of a surrogate pair, which JSON can hold and UTF-8 cannot."""
+def well_formed(text: str) -> str:
+    """A text without byte-order marks, and with U+FFFD for halves of a surrogate pair.
+
+    JSON can hold such halves; UTF-8 cannot.
+    """
     if text.isascii():
         return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return whole.replace(BYTE_ORDER_MARK, "")
 
 
 def in_validation(text: str, fraction: float, seed: int) -> bool:

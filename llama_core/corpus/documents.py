@@ -53,14 +53,24 @@ def row_documents(
         if not texts and number == most:
             break
     if number and not texts:
-        keys = list(without[0]) if isinstance(without[0], dict) else []
-        holds = f"; they have {', '.join(map(repr, keys[:8]))}" if keys else ""
         raise NoTextError(
-            f"{name} has no text in {counts.text_field!r}: {number:,} rows were read{holds}. Set "
-            f"the source's text_field to the name of the text."
+            f"{name} has no text in {counts.text_field!r}, in {number:,} rows. "
+            f"{_remedy(without[0])}"
         )
     counts.rows += number
     counts.rows_without_text += number - texts
+
+
+def _remedy(row: Any) -> str:
+    """The text field to set, judged by a row: the key of its longest text."""
+    texts = {k: v for k, v in row.items() if isinstance(v, str)} if isinstance(row, dict) else {}
+    if not texts:
+        return "Set text_field of the source to the key that has it."
+    longest = max(texts, key=lambda key: len(texts[key]))
+    return (
+        f"They have {', '.join(map(repr, list(row)[:8]))}: set text_field, for example "
+        f"--set 'corpus.sources=[{{kind: files, path: PATH, text_field: {longest}}}]'"
+    )
 
 
 def hub_documents(source: HubText, counts: LeftOut) -> Iterator[Document]:

@@ -18,7 +18,7 @@ from llama_core.corpus.cleaning import (
     Deduplicator,
     in_validation,
     near_duplicates,
-    without_surrogates,
+    well_formed,
 )
 from llama_core.corpus.documents import CorpusError, Document, hub_documents
 from llama_core.corpus.environment import environment_documents, environment_fingerprint
@@ -33,10 +33,10 @@ from llama_core.corpus.prepared import (
     find_corpus,
     folder_of,
 )
-from llama_core.corpus.reading import read_documents
+from llama_core.corpus.reading import read_documents, sections
 from llama_core.corpus.shards import Manifest, ShardWriter, SourceEntry, SplitEntry
 from llama_core.corpus.text_files import files_fingerprint, source_files
-from llama_core.corpus.tokenizer import Tokenizer
+from llama_core.corpus.tokenizer import RESERVED, Tokenizer
 from llama_core.files import scratch_folder, sync_folder, write_durably
 
 log = logging.getLogger(__name__)
@@ -199,8 +199,12 @@ class _Preparation:
             if first is not None and held_out:
                 train.write(json.dumps(first) + "\n")
             elif first is not None:
-                # No document of a small source may hash into validation: hold out the first.
-                held_out.append(first)
+                # No document of a small source may hash into validation: hold out the first, or
+                # the first part of the only one.
+                alone = train.tell() == 0
+                parts = [d.text.strip() for d in sections("", first, counts)] if alone else [first]
+                held_out.append(parts[0])
+                train.writelines(json.dumps(part) + "\n" for part in parts[1:])
         self._write(source, "val", held_out)
         counts.near_duplicates = filtering.dropped - dropped_before if filtering else 0
         if self._text(source, "train").stat().st_size == 0:
@@ -216,11 +220,11 @@ class _Preparation:
         counts = self.counts[source.name]
         folding = self.config.characters == "ascii" and not isinstance(source, EnvironmentText)
         for document in _documents(source, counts, self.progress):
-            text = without_surrogates(document.text)
+            text = well_formed(document.text)
             counts.documents += 1
             counts.bytes += len(text.encode())
             counts.characters += len(text)
-            counts.later_rule |= BYTE_ORDER_MARK in text
+            counts.later_rule |= BYTE_ORDER_MARK in document.text
             if folding:
                 counts.count_folding(text)
             yield Document(document.name, text)
@@ -252,6 +256,8 @@ class _Preparation:
         if not byte_fallback and (missing := tokenizer.unknown(self.characters)):
             self.later_rule = True
             tokenizer = train(self._sample(), alphabet=missing)
+        # The first version encoded these as other characters, or left out text that had them.
+        self.later_rule |= not self.characters.isdisjoint(tokenizer.in_bytes + RESERVED)
         return tokenizer
 
     def _sample(self) -> Iterator[str]:

@@ -52,6 +52,18 @@ def read_documents(source: Path, counts: LeftOut) -> Iterator[Document]:
             raise CorpusError(f"{path} cannot be read: {error}") from error
 
 
+def sections(name: str, text: str, counts: LeftOut) -> Iterator[Document]:
+    """A plain text, cut where it is longer than `SECTION_CHARACTERS`."""
+    if len(text) <= SECTION_CHARACTERS:
+        yield Document(name, text)
+        return
+    start = number = 0
+    while start < len(text):
+        end = _section_end(text, start, counts)
+        yield Document(f"{name}#{number}", text[start:end])
+        start, number = end, number + 1
+
+
 def _documents(name: str, path: Path, counts: LeftOut) -> Iterator[Document]:
     match form_of(path):
         case "rows":
@@ -65,18 +77,7 @@ def _documents(name: str, path: Path, counts: LeftOut) -> Iterator[Document]:
                 text = file.read()
             if form is None and "\0" in text:
                 raise CorpusError(f"{path} is no text: it has zero bytes.")
-            yield from _sections(name, text, counts)
-
-
-def _sections(name: str, text: str, counts: LeftOut) -> Iterator[Document]:
-    if len(text) <= SECTION_CHARACTERS:
-        yield Document(name, text)
-        return
-    start = number = 0
-    while start < len(text):
-        end = _section_end(text, start, counts)
-        yield Document(f"{name}#{number}", text[start:end])
-        start, number = end, number + 1
+            yield from sections(name, text, counts)
 
 
 def _section_end(text: str, start: int, counts: LeftOut) -> int:

@@ -18,6 +18,8 @@ from llama_core.corpus.folding import fold
 UNKNOWN, BOS, EOS = 0, 1, 2
 # SentencePiece writes a space as this, so that it cannot tell one in the text from a space.
 SPACE = "\u2581"
+# SentencePiece learns nothing from text that has this, its own mark for what it does not know.
+RESERVED = "\u2585"
 _CHUNK_CHARACTERS = 2_000
 
 
@@ -47,10 +49,10 @@ class Tokenizer:
         self.vocab_size: int = self._processor.get_piece_size()
         # What SentencePiece would not encode as itself is written in byte pieces: a literal ▁, and
         # a space where the training text had so few that the vocabulary has none.
-        self._in_bytes = ""
+        self.in_bytes = ""
         self.has_spaces = self._is_known(" ")
         if self._processor.is_byte(self._processor.piece_to_id("<0x20>")):
-            self._in_bytes = SPACE if self.has_spaces else f"{SPACE} "
+            self.in_bytes = SPACE if self.has_spaces else f"{SPACE} "
 
     @classmethod
     def train(
@@ -114,7 +116,7 @@ class Tokenizer:
             list(texts), num_threads=usable_cores(), add_bos=True, add_eos=True
         )
         for index, text in enumerate(texts):
-            if any(character in text for character in self._in_bytes):
+            if any(character in text for character in self.in_bytes):
                 encoded[index] = [BOS, *self._encode(text), EOS]
         return np.fromiter((i for ids in encoded for i in ids), np.int64)
 
@@ -156,9 +158,9 @@ class Tokenizer:
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = []
-        parts = re.split(f"([{self._in_bytes}])", text) if self._in_bytes else [text]
+        parts = re.split(f"([{self.in_bytes}])", text) if self.in_bytes else [text]
         for part in parts:
-            if part and part in self._in_bytes:
+            if part and part in self.in_bytes:
                 ids += (self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in part.encode())
             else:
                 ids += self._processor.encode(part)
@@ -168,6 +170,7 @@ class Tokenizer:
 def _chunks(texts: Iterator[str]) -> Iterator[str]:
     # SentencePiece reads sentences; short chunks with their newlines teach it newlines too.
     for text in texts:
+        text = text.replace(RESERVED, "")
         for start in range(0, len(text), _CHUNK_CHARACTERS):
             yield text[start : start + _CHUNK_CHARACTERS]
 
