@@ -14,11 +14,14 @@ EQUIVALENTS = {
     "•": "*",
     "×": "x",
 }
+# The one ASCII character that SentencePiece keeps for itself: it cannot have a piece.
+SEPARATOR = "\x1f"
 _TABLE = str.maketrans(EQUIVALENTS)
 
 
 def fold(text: str) -> str:
     """Text in ASCII: accents removed, typographic marks replaced, any other character `?`."""
+    text = text.replace(SEPARATOR, "?")
     if text.isascii():
         return text
     decomposed = unicodedata.normalize("NFKD", text.translate(_TABLE))

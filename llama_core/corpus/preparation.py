@@ -22,6 +22,7 @@ from llama_core.corpus.cleaning import (
 )
 from llama_core.corpus.documents import CorpusError, Document, hub_documents
 from llama_core.corpus.environment import environment_documents, environment_fingerprint
+from llama_core.corpus.folding import SEPARATOR
 from llama_core.corpus.left_out import COUNTS, LeftOut, Note
 from llama_core.corpus.near_duplicates import NearDuplicates
 from llama_core.corpus.prepared import (
@@ -226,6 +227,7 @@ class _Preparation:
             counts.characters += len(text)
             counts.later_rule |= BYTE_ORDER_MARK in document.text
             if folding:
+                counts.later_rule |= SEPARATOR in text
                 counts.count_folding(text)
             yield Document(document.name, text)
 

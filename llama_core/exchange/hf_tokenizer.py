@@ -89,7 +89,7 @@ def _folding() -> list[dict[str, Any]]:
         {"type": "NFKD"},
         _replace_all(rf"\A[{marks}]+\z", "?"),
         _replace_all(f"[{marks}]", ""),
-        _replace_all(r"[^\x{0}-\x{7F}]", "?"),
+        _replace_all(r"[^\x{0}-\x{1E}\x{20}-\x{7F}]", "?"),
     ]
 
 
