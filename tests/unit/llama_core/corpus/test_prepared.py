@@ -104,6 +104,61 @@ def test_a_document_or_a_long_paragraph_seen_before_is_dropped():
     assert mixed.text == new
 
 
+def test_a_document_of_short_paragraphs_is_kept_while_one_of_them_is_new():
+    verses = [f"A line of verse, the number {number}." for number in range(6)]
+    cleaner, counts = Deduplicator(ascii_only=True), LeftOut(source="files")
+
+    def kept(*lines, **rule):
+        document = Document("a", "\n\n".join(lines))
+        return [each.text for each in cleaner.clean(iter([document]), counts, **rule)]
+
+    assert kept(*verses[:4]) == ["\n\n".join(verses[:4])]
+    assert counts.later_rule
+    assert kept(*verses[1:5]) == ["\n\n".join(verses[1:5])]
+    # In another order they are nothing new.
+    assert kept(*reversed(verses[:5])) == []
+    assert counts.repeats == 1
+    # The default corpus is cleaned by the first version's rule.
+    assert kept(*verses, short_is_new=False) == []
+
+
+def test_a_corpus_that_the_first_version_would_have_made_says_so(tmp_path, books):
+    assert prepare(config(books), tmp_path).manifest.version == 1
+    (books / "verse.txt").write_text("\n\n".join(f"Short and new, line {n}." for n in range(9)))
+    assert prepare(config(books), tmp_path).manifest.version == 2
+
+
+def test_what_was_left_out_is_told_again_when_the_corpus_is_found(tmp_path, books):
+    (books / "00.txt").write_text(story(0) + " αβγδ" * 60)
+    (books / "scan.pdf").write_text("%PDF")
+    first = prepare(config(books), tmp_path)
+    again = prepare(config(books), tmp_path)
+    assert [note.text for note in first.notes] == [note.text for note in again.notes]
+    assert ["letters" in note.text for note in again.notes] == [True, False]
+    assert "scan.pdf" in again.notes[1].text
+    assert first.notes[0].serious is False
+
+
+def test_a_corpus_of_an_earlier_version_keeps_its_digest_and_says_what_is_unknown(tmp_path, books):
+    before = prepare(config(books), tmp_path)
+    (counts,) = (tmp_path / "corpora" / "left_out").iterdir()
+    counts.unlink()
+    found = prepare(config(books), tmp_path, pytest.fail)
+    assert found.digest == before.digest
+    (note,) = found.notes
+    assert "earlier version" in note.text
+    assert not note.serious
+
+
+def test_a_single_document_is_cut_so_that_a_part_can_be_held_out(tmp_path):
+    book = "\n\n".join(story(seed, 30) for seed in range(40))
+    (tmp_path / "book.jsonl").write_text(json.dumps({"text": book}))
+    (entry,) = prepare(config(tmp_path / "book.jsonl"), tmp_path).manifest.sources
+    assert entry.documents_read == 1
+    assert entry.train.documents >= 1
+    assert entry.val.documents == 1
+
+
 def test_of_near_duplicates_the_first_is_kept_if_configured(tmp_path, books):
     for number in range(0, 60, 2):
         edition = story(number).replace("Seven lamps", "Eight lamps", 1) + "\n\nSecond edition."
