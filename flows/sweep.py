@@ -55,8 +55,10 @@ def sweep(
     """
     settings = Settings()
     home = open_home(settings)
-    planned, _ = make_plan(load_spec(spec, overrides), home)
+    planned, corpus = make_plan(load_spec(spec, overrides), home)
     rename(planned.spec.name)
+    for note in corpus.notes:
+        get_run_logger().warning("%s", note.text)
     dispatcher = WorkPool(home, planned.spec.placement, "train/run", open_store(settings))
     # The workers' speed is unknown here: the cap reckons with one slot of this machine.
     cap = capped(planned, home, slot_environments(planned.spec, 1))

@@ -16,7 +16,7 @@ Overrides = Annotated[
     tuple[str, ...],
     Parameter(name="--set", help="override of a setting, for example grid.budgets=[1e12]"),
 ]
-Corpus = Annotated[str | None, Parameter(help="file or folder of text, JSONL or Parquet")]
+Corpus = Annotated[str | None, Parameter(help="file or folder of text, JSON or Parquet")]
 Slots = Annotated[int | None, Parameter(help="trainings that run at the same time")]
 
 
