@@ -464,4 +464,7 @@ def test_a_bootstrap_in_parts_is_the_bootstrap_in_one(monkeypatch: pytest.Monkey
     runs = np.arange(35) // 5
     whole = bootstrap(problem, x, draws=10, seed=3, clusters=runs)
     monkeypatch.setattr(uncertainty, "_DRAWN_ELEMENTS", 4 * 35)
-    np.testing.assert_array_equal(bootstrap(problem, x, draws=10, seed=3, clusters=runs), whole)
+    # The same tables; sums over a batch of another size round differently, and refits stop at
+    # relative steps of 1e-8.
+    parts = bootstrap(problem, x, draws=10, seed=3, clusters=runs)
+    np.testing.assert_allclose(parts, whole, atol=1e-6)
