@@ -12,7 +12,7 @@ import polars as pl
 
 from analysis.fit.conventions import conventions
 from analysis.fit.doubts import doubts
-from analysis.fit.identifiability import judge
+from analysis.fit.identifiability import judge, trust
 from analysis.fit.isoflop import fit_isoflop, parabola_bias
 from analysis.fit.options import DEFAULT, FitOptions
 from analysis.fit.parametric import clusters_of, finish, pose
@@ -90,9 +90,11 @@ def _fit_group(
     assert fit.law.support is not None
     used, level = table.used, options.level
     log.info("profiling the exponent, N* and D* of %s", rows)
-    profiles = _profiles(
-        problem, optimum, used, target_flops or 10 * fit.law.support.flops[1], level
-    )
+    target = target_flops or 10 * fit.law.support.flops[1]
+    profiles = _profiles(problem, optimum, used, target, level)
+    verdicts = judge(problem, optimum, used, profiles, fit.intervals)
+    trusted = trust(fit, verdicts, table.doubts, target_flops=target)
+    fit = replace(fit, law=fit.law.model_copy(update={"trust": trusted}))
     isoflop = fit_isoflop(used, level=level)
     log.info("leaving out each of %s, and counting N otherwise", rows)
     without = leave_one_out(problem, optimum.x)
@@ -102,7 +104,7 @@ def _fit_group(
         isoflop=isoflop,
         parabola_bias=parabola_bias(isoflop, used, fit.law),
         optimal=tuple(_optimal(fit, flops, level) for flops in _budgets(fit, target_flops)),
-        verdicts=judge(problem, optimum, used, profiles, fit.intervals),
+        verdicts=verdicts,
         profiles=profiles,
         influence=_influence(problem, optimum, used, without),
         conventions=tuple(conventions(table, options)),
@@ -112,7 +114,8 @@ def _fit_group(
         used=used.with_columns(residual=pl.Series(_log_residuals(fit, used))),
     )
     log.info("looking for doubts about the law of %s", rows)
-    return replace(group, doubts=tuple(doubts(problem, optimum, group, table)))
+    group = replace(group, doubts=tuple(doubts(problem, optimum, group, table)))
+    return group if options.anyway else group.withheld()
 
 
 def _restrict(table: Table, where: str) -> Table:
