@@ -1,5 +1,7 @@
 """Approach 3 of Hoffmann et al. 2022: fit a parametric loss law to every run at once."""
 
+import logging
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -30,6 +32,8 @@ from analysis.solver.uncertainty import (
 from analysis.table.observations import Table, TableError, check
 from analysis.table.runs import runs_of
 from analysis.table.states import nothing_left
+
+log = logging.getLogger(__name__)
 
 
 def fit_parametric(
@@ -160,6 +164,7 @@ def _intervals(
     level = options.level
     if not options.bootstrap or len(problem.rows.loss) <= len(problem.free):
         return Intervals(level, "none", {}, {}), None
+    log.info("fitting %s resampled tables", f"{options.bootstrap:,}")
     basins = [optimum.x] + ([optimum.second_best[1]] if optimum.second_best else [])
     points = bootstrap(
         problem, np.stack(basins), draws=options.bootstrap, seed=options.seed, clusters=clusters

@@ -1,6 +1,8 @@
 """What commands share: options, the home they open, and how they refuse, fail and wait."""
 
+import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,3 +137,30 @@ def busy(doing: str) -> Iterator[Callable[[str], None]]:
 
     with Console(stderr=True).status(doing) as status:
         yield status.update
+
+
+@contextmanager
+def shown_from_log(logger: str, *, after_s: float = 2.0) -> Iterator[None]:
+    """Show what a logger says is being done, on a terminal's standard error, if it takes long."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    status = console.status("")
+    handler, source = logging.Handler(), logging.getLogger(logger)
+    handler.emit = lambda record: status.update(record.getMessage())  # type: ignore[method-assign]
+    timer = threading.Timer(after_s, status.start)
+    level = source.level
+    source.addHandler(handler)
+    source.setLevel(logging.INFO)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        status.stop()
+        source.removeHandler(handler)
+        source.setLevel(level)

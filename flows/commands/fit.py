@@ -14,6 +14,7 @@ from flows.commands.common import (
     fail,
     open_to_read,
     refusals,
+    shown_from_log,
     write_report,
 )
 
@@ -82,7 +83,7 @@ def fit(
         fail(f"--delta {delta} must be positive.")
     if target_flops is not None and not 0 < target_flops < float("inf"):
         fail(f"--target-flops {target_flops} must be positive.")
-    with refusals():
+    with refusals(), shown_from_log("analysis.fit"):
         check_destinations(json, report)
         sweep = _sweep(file)
         table = file if sweep is None else str(sweep / "observations.parquet")
