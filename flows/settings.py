@@ -178,13 +178,6 @@ def checkout(root: Path = ROOT) -> Path | None:
     return root if (root / "prefect.yaml").exists() else None
 
 
-def cpu_slots() -> int:
-    """CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _unwritable(root: Path, reason: str | None) -> str:
     return (
         f"cannot write to the home {root}: {(reason or 'unknown reason').lower()}. "

@@ -15,14 +15,15 @@ def up(
     ranks: Annotated[int, Parameter(help="GPUs of each worker, for placement.ranks")] = 1,
 ) -> None:
     """Start Prefect, MLflow, pools and workers on this machine, and deploy prefect.yaml."""
-    from flows.settings import Settings, checkout, cpu_slots
+    from flows.settings import Settings, checkout
     from flows.stack.processes import running
     from flows.stack.servers import StackError
     from flows.stack.up import up as start
+    from llama_core.cores import usable_cores
 
     if workers is not None and workers < 1:
         fail(f"--workers {workers} is less than one.")
-    pinned = _pinned(gpus, ranks) if gpus else [None] * (workers or cpu_slots())
+    pinned = _pinned(gpus, ranks) if gpus else [None] * (workers or usable_cores())
     with refusals(), failures(StackError):
         settings, home = open_all()
         if not running(home):

@@ -10,8 +10,8 @@ import numpy as np
 import sentencepiece as spm
 from numpy.typing import NDArray
 
+from llama_core.cores import usable_cores
 from llama_core.corpus.cleaning import fold
-from llama_core.corpus.docstrings import usable_cores
 
 UNKNOWN, BOS, EOS = 0, 1, 2
 _CHUNK_CHARACTERS = 2_000
