@@ -251,7 +251,7 @@ def _experiment(name: str) -> "OwnSweep":
             f"sweep {name} has no law in {sweeps}. "
             + (f"Sweeps with one: {', '.join(fitted)}." if fitted else "No sweep has one yet.")
         )
-    return OwnSweep(name, LossLaw.load(law), pl.read_parquet(table))
+    return OwnSweep(name, LossLaw.load(law), pl.read_parquet(table, glob=False))
 
 
 def _nested(row: dict[str, Any]) -> dict[str, Any]:

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
-from flows.settings import Home, Settings
+from flows.settings import Home, Settings, sqlite_url
 
 _SIDECARS = ("", "-wal", "-shm", "-journal")
 
@@ -41,11 +43,11 @@ class Database:
     def upgrade(self, path: Path, home: Home) -> str:
         """Bring the tables to the newest revision; returns the error, empty without one."""
         command, environment = {
-            "MLflow": (["mlflow", "db", "upgrade", f"sqlite:///{path}"], {}),
+            "MLflow": (["mlflow", "db", "upgrade", sqlite_url(path)], {}),
             "Prefect": (
                 ["prefect", "server", "database", "upgrade", "--yes"],
                 {
-                    "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{path}",
+                    "PREFECT_API_DATABASE_CONNECTION_URL": sqlite_url(path, "aiosqlite"),
                     "PREFECT_HOME": str(home.root / "prefect"),
                 },
             ),
@@ -94,7 +96,9 @@ def inspect(database: Database, path: Path) -> tuple[State, str]:
         return "absent", "not made yet"
     # SQLite first rolls back what a killed writer had begun, as for every reader.
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=10)) as connection:
+        with closing(
+            sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=10)
+        ) as connection:
             [verdict] = connection.execute("PRAGMA quick_check(1)").fetchone()
             named = "SELECT name FROM sqlite_master WHERE type='table'"
             tables = {name for (name,) in connection.execute(named)}
@@ -151,8 +155,11 @@ def upgrade_or_set_aside(database: Database, home: Home) -> tuple[str, bool]:
 
 
 def _sqlite_path(address: str) -> Path | None:
-    match = re.match(r"sqlite(?:\+\w+)?:///(.+)$", address)
-    return Path(match.group(1)) if match else None
+    try:
+        url = make_url(address)
+    except ArgumentError:
+        return None
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
 def _revisions(migrations: Path) -> tuple[set[str], str]:

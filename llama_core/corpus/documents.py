@@ -155,8 +155,10 @@ def _parquet_rows(name: str, path: Path, text_field: str) -> Iterator[Document]:
         raise CorpusError(
             f"{path} has no column {text_field!r}. Set text_field to one of {', '.join(columns)}."
         )
-    for start in range(0, pl.scan_parquet(path).select(pl.len()).collect().item(), 10_000):
-        rows = pl.scan_parquet(path).select(text_field).slice(start, 10_000).collect()
+    for start in range(
+        0, pl.scan_parquet(path, glob=False).select(pl.len()).collect().item(), 10_000
+    ):
+        rows = pl.scan_parquet(path, glob=False).select(text_field).slice(start, 10_000).collect()
         for offset, text in enumerate(rows[text_field]):
             where = f"{name}:{start + offset}"
             yield Document(where, _text_of({text_field: text}, text_field, where))
