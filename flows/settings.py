@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -184,6 +184,9 @@ def sqlite_url(path: Path, driver: str | None = None) -> str:
     """
     from sqlalchemy import URL, make_url
 
+    if driver is None and quote(str(path)) != str(path):
+        # MLflow makes a folder of the quoted name, unless a driver is named.
+        driver = "pysqlite"
     name = "sqlite" if driver is None else f"sqlite+{driver}"
     url = URL.create(name, database=str(path)).render_as_string(hide_password=False)
     if make_url(url).database != str(path):

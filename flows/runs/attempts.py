@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flows.files import append_line, now, read_lines, write_whole
+from flows.files import append_line, has_fields, now, read_lines, write_whole
 from flows.runs.directory import RunDir
 from flows.runs.provenance import Environment, Provenance, environment, packages, provenance
 from flows.settings import Home
@@ -67,7 +67,7 @@ def recording_attempt(run: RunDir, home: Home) -> Iterator[None]:
     current = environment(device)
     first = read_provenance(run)
     same_packages = first is not None and first.lock_sha256 == current.lock_sha256
-    number = len(_rows(run, "start")) + 1
+    number = max((row["number"] for row in _rows(run, "start")), default=0) + 1
     _append(
         run,
         {
@@ -181,6 +181,20 @@ def _append(run: RunDir, row: dict[str, Any]) -> None:
 
 def _rows(run: RunDir, kind: str) -> list[dict[str, Any]]:
     try:
-        return [row for row, _ in read_lines(run.attempts_path) if row["kind"] == kind]
+        rows = [row for row, _ in read_lines(run.attempts_path, is_row=_is_entry)]
     except OSError:
         return []
+    return [row for row in rows if row["kind"] == kind]
+
+
+def _is_entry(row: Any) -> bool:
+    """Whether a line records the start or the end of an attempt."""
+    if not has_fields(row, "kind", "number", "at", "steps"):
+        return False
+    if row["kind"] == "end":
+        return "how" in row
+    try:
+        Environment.model_validate(row.get("environment"))
+    except ValidationError:
+        return False
+    return has_fields(row, "steps_before", "packages")
