@@ -1,5 +1,6 @@
 """Files of a home: replaced whole, appended by line, locked."""
 
+import errno
 import fcntl
 import json
 import logging
@@ -68,6 +69,11 @@ def has_fields(row: Any, *names: str) -> bool:
     return isinstance(row, dict) and row.keys() >= set(names)
 
 
+def existing(path: Path) -> Path:
+    """The folder itself, or else the nearest one around it that exists."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
 def set_aside(path: Path) -> None:
     """Rename a file or a folder to NAME-set-aside-NUMBER."""
     path.rename(_aside(path))
@@ -120,6 +126,11 @@ def append_line(path: Path, row: Any) -> None:
         writer.append(row)
     finally:
         writer.close()
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether a disk or a quota is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def now() -> float:

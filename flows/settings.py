@@ -171,9 +171,17 @@ def open_home(settings: Settings | None = None) -> Home:
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HomeError(_unwritable(root, error.strerror)) from error
-    if not os.access(root, os.W_OK | os.X_OK):
-        raise HomeError(_unwritable(root, "permission denied"))
+    if not is_writable(home):
+        read_only = os.statvfs(root).f_flag & os.ST_RDONLY
+        raise HomeError(
+            _unwritable(root, "read-only file system" if read_only else "permission denied")
+        )
     return home
+
+
+def is_writable(home: Home) -> bool:
+    """Whether this process may write to a home that is there."""
+    return os.access(home.root, os.W_OK | os.X_OK)
 
 
 def sqlite_url(path: Path, driver: str | None = None) -> str:

@@ -49,11 +49,21 @@ def open_all() -> "tuple[Settings, Home]":
     return settings, open_home(settings)
 
 
-def open_to_read() -> "Home":
-    """The home as it is, for commands that work without one: no folder is made."""
+def open_all_to_read() -> "tuple[Settings, Home]":
+    """The settings and the home as it is: missing, or read-only, for commands that only read.
+
+    Raises:
+        ValueError: a setting is out of range.
+    """
     from flows.settings import home_of
 
-    return home_of(_settings())
+    settings = _settings()
+    return settings, home_of(settings)
+
+
+def open_to_read() -> "Home":
+    """The home as it is, see `open_all_to_read`."""
+    return open_all_to_read()[1]
 
 
 def _settings() -> "Settings":

@@ -205,6 +205,9 @@ def _serving(
     from analysis.frontier.serving import Device, Serving
 
     given = {name: value for name, value in options.items() if value is not None}
+    for name, value in given.items():
+        if not value > 0:
+            fail(f"--{name} {value:g} must be above zero.")
     if gpu is None:
         if price is not None or given:
             fail("--price, --gpus, --batch, --context, --bits and --days need --gpu: of which GPU?")

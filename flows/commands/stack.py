@@ -5,7 +5,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.common import Json, fail, failures, open_all, refusals, say
+from flows.commands.common import (
+    Json,
+    fail,
+    failures,
+    open_all,
+    open_all_to_read,
+    refusals,
+    say,
+)
 
 
 def up(
@@ -73,7 +81,7 @@ def status(*, json: Json = None) -> None:
     from flows.watch.progress import ago
 
     with refusals():
-        settings, home = open_all()
+        settings, home = open_all_to_read()
     document = read_status(settings, home)
     if json is not None:
         emit(document, json)
@@ -138,10 +146,16 @@ def doctor(
 
     from flows.commands.output import emit
     from flows.health.examine import examine
+    from flows.settings import is_writable
 
     with refusals():
-        settings, home = open_all()
-    checks = examine(settings, home, repair=not dry_run)
+        settings, home = open_all_to_read()
+        if not home.root.exists():
+            settings, home = open_all()
+    writable = is_writable(home)
+    if not writable:
+        say(f"isoflop: {home.root} cannot be written: nothing is repaired, MLflow not checked")
+    checks = examine(settings, home, repair=writable and not dry_run)
     left = sum(bool(finding.remedy) for _, findings in checks for finding in findings)
     if json is not None:
         named = {name: [asdict(finding) for finding in findings] for name, findings in checks}

@@ -67,7 +67,9 @@ class Database:
         return errors[-1][:200] if done.returncode and errors else description
 
 
-State = Literal["absent", "whole", "old", "newer", "broken"]
+# `closed`: SQLite cannot open it now, as on a full disk, and what it holds is unknown.
+State = Literal["absent", "whole", "old", "newer", "broken", "closed"]
+_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def databases(settings: Settings, home: Home) -> list[Database]:
@@ -106,7 +108,9 @@ def inspect(database: Database, path: Path) -> tuple[State, str]:
             if "alembic_version" in tables:
                 stamped = [row[0] for row in connection.execute("SELECT * FROM alembic_version")]
     except sqlite3.DatabaseError as error:
-        return "broken", f"cannot be read ({error})"
+        # The low byte of an extended code is its kind.
+        broken = getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN
+        return "broken" if broken else "closed", f"cannot be read ({error})"
     if verdict != "ok":
         return "broken", f"is damaged ({verdict})"
     if not tables:

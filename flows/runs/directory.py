@@ -66,6 +66,7 @@ class RunDir:
         self.provenance_path = path / "provenance.json"
         self.attempts_path = path / "attempts.jsonl"
         self.lease_path = path / "lease.json"
+        self.left_lease_path = path / "lease-left.json"
         self.checkpoints = path / "checkpoints"
 
     @property

@@ -91,7 +91,7 @@ class RunStore:
 
         Raises:
             StoreError: the store cannot be reached.
-            StoreContentError: it holds another run under this name.
+            StoreContentError: it holds another run under this name, or lacks the placement.
         """
         folder = Folder(self._store, f"runs/{run.id}")
         indexes = folder.indexes()

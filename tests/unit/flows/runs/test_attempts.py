@@ -236,3 +236,25 @@ def test_a_damaged_line_of_an_attempt_costs_that_line_alone(run, tmp_path, caplo
     with recording_attempt(run, Home(tmp_path)):
         pass
     assert [attempt.number for attempt in read_attempts(run)] == [1, 3, 4]
+
+
+def test_an_attempt_killed_while_it_repeats_steps_is_paid_until_its_last_heartbeat(run, tmp_path):
+    with recording_attempt(run, Home(tmp_path)):
+        train(run, 1, 10)
+        commit_checkpoint(run, 6)
+    os.utime(run.checkpoints / f"{run.newest_checkpoint()}.json", (1.7e9, 1.7e9))
+    # The second repeats steps 7 to 9, whose rows are there, and leaves a heartbeat.
+    with recording_attempt(run, Home(tmp_path)):
+        pass
+    *before, start, _ = run.attempts_path.read_text().splitlines()
+    began = json.loads(start)["at"] - 100
+    killed = json.dumps({**json.loads(start), "at": began})
+    run.attempts_path.write_text("\n".join([*before, killed]) + "\n")
+    run.lease_path.write_text("{}")
+    os.utime(run.lease_path, (began + 60, began + 60))
+    assert read_attempts(run)[1].ended_at == pytest.approx(began + 60)
+    # The third writes heartbeats of its own.
+    with recording_attempt(run, Home(tmp_path)):
+        run.lease_path.unlink()
+    second = read_attempts(run)[1]
+    assert (second.how, second.ended_at) == ("killed", pytest.approx(began + 60))
