@@ -1,5 +1,6 @@
 """What commands share: options, the home they open, and how they refuse, fail and wait."""
 
+import errno
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,7 +77,8 @@ def _settings() -> "Settings":
     except ValidationError as error:
         [fault, *_] = error.errors()
         setting = f"ISOFLOP_{str(fault['loc'][0]).upper()}={fault['input']}"
-        raise ValueError(f"{setting}: {fault['msg']}") from error
+        message = fault["msg"].replace("Input should be", "this should be")
+        raise ValueError(f"{setting}: {message}.") from error
 
 
 def find_plan(name: str, home: "Home") -> "Plan":
@@ -111,6 +113,11 @@ def refusals() -> Iterator[None]:
         yield
     except (ValueError, FileNotFoundError, PermissionError) as error:
         fail(" ".join(str(error).split()))
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP):
+            raise
+        # A text given for a file's name may be of any length.
+        fail(f"{str(error.filename)[:80]}: {str(error.strerror).lower()}.")
 
 
 def check_destinations(json: str | None, report: Path | None = None) -> None:

@@ -12,6 +12,7 @@ from flows.commands.common import (
     Report,
     busy,
     check_destinations,
+    failures,
     find_plan,
     open_all_to_read,
     open_to_read,
@@ -270,6 +271,7 @@ def report(sweep: str, *, json: Json = None) -> None:
     from flows.mirror.publish import Mirror
     from flows.results.report import find_law, finish_sweep
     from flows.settings import is_writable
+    from llama_core.corpus.documents import CorpusError
 
     with refusals():
         settings, home = open_all_to_read()
@@ -282,7 +284,7 @@ def report(sweep: str, *, json: Json = None) -> None:
         else:
             print(verdict)
         return
-    with busy("fitting the law and writing the report"):
+    with busy("fitting the law and writing the report"), failures(CorpusError):
         written = finish_sweep(planned, home, Mirror(settings, home))
     if json is not None:
         emit(written.numbers, json)
