@@ -4,7 +4,9 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
+from io import UnsupportedOperation
 
 from cyclopts import App
 
@@ -75,7 +77,9 @@ def _say_what_the_disk_refused(error: OSError) -> None:
 
 def _drop_output() -> None:
     """Keep Python from writing once more, as it exits, what could not be written."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    # A caller in this process may have an output without a file.
+    with suppress(UnsupportedOperation):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -143,7 +143,8 @@ _WORDS = {
 
 def _fault(model: type[BaseModel], fault: Any) -> str:
     # The location has union tags ("isoflop") between field names, which help the reader.
-    where = ".".join(str(part) for part in fault["loc"])
+    parts = map(str, fault["loc"])
+    where = ".".join(part if part.isprintable() else repr(part) for part in parts)
     if fault["type"] == "extra_forbidden":
         return f"unknown key {where}{_did_you_mean(model, where)}"
     message = _WORDS.get(fault["type"], fault["msg"])

@@ -77,8 +77,9 @@ def _settings() -> "Settings":
     except ValidationError as error:
         [fault, *_] = error.errors()
         setting = f"ISOFLOP_{str(fault['loc'][0]).upper()}={fault['input']}"
-        message = fault["msg"].replace("Input should be", "this should be")
-        raise ValueError(f"{setting}: {message}.") from error
+        message = fault["msg"].removeprefix("Input ").partition(", unable")[0]
+        message = message.replace("a valid integer", "a whole number")
+        raise ValueError(f"{setting} {message}.") from error
 
 
 def find_plan(name: str, home: "Home") -> "Plan":

@@ -205,8 +205,8 @@ def _serving(
     from analysis.frontier.serving import Device, Serving
 
     given = {name: value for name, value in options.items() if value is not None}
-    for name, value in given.items():
-        if not value > 0:
+    for name, value in {**given, "price": price}.items():
+        if value is not None and not value > 0:
             fail(f"--{name} {value:g} must be above zero.")
     if gpu is None:
         if price is not None or given:
