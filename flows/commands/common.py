@@ -79,7 +79,7 @@ def _settings() -> "Settings":
         setting = f"ISOFLOP_{str(fault['loc'][0]).upper()}={fault['input']}"
         message = fault["msg"].removeprefix("Input ").partition(", unable")[0]
         message = message.replace("a valid integer", "a whole number")
-        raise ValueError(f"{setting} {message}.") from error
+        raise ValueError(f"{setting}: {message}.") from error
 
 
 def find_plan(name: str, home: "Home") -> "Plan":
@@ -113,12 +113,26 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except (ValueError, FileNotFoundError, PermissionError) as error:
-        fail(" ".join(str(error).split()))
+        fail(" ".join(_plain(error).split()))
     except OSError as error:
         if error.errno not in (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP):
             raise
         # A text given for a file's name may be of any length.
         fail(f"{str(error.filename)[:80]}: {str(error.strerror).lower()}.")
+
+
+def _plain(error: Exception) -> str:
+    """A refusal in its own words: pydantic's is several lines with types and links."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    faults = []
+    for fault in error.errors():
+        where = ".".join(map(str, fault["loc"]))
+        message = fault["msg"].removeprefix("Value error, ")
+        faults.append(f"{where}: {message}" if where else message)
+    return "; ".join(faults)
 
 
 def check_destinations(json: str | None, report: Path | None = None) -> None:

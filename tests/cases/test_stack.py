@@ -162,7 +162,7 @@ def test_a_setting_out_of_range_is_named(
     monkeypatch.setenv(name, value)
     done = run("runs")
     assert done.status == 2
-    assert done.stderr.startswith(f"isoflop: {name}={value} should be ")
+    assert done.stderr.startswith(f"isoflop: {name}={value}: should be ")
     assert words in done.stderr
 
 
@@ -172,3 +172,21 @@ def test_a_serving_option_is_named_as_it_was_given(run: Run, option: str) -> Non
     done = run(*line, f"--{option}", 0)
     assert done.status == 2
     assert f"--{option} 0" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("eval_tokens=1", "eval_tokens"),
+        ("ladder.widths=16,32", "'16,32' should be a list, as in [16, 32]"),
+        ("grid.budgets=[a]", "grid.isoflop.budgets.0: 'a' should be a number"),
+        ("grid.kind=isoflops", "kind 'isoflops' is none of 'isoflop', 'tokens'"),
+        ("lr=3", "unknown key lr (did you mean recipe.lr?)"),
+    ],
+)
+def test_a_fault_of_a_spec_is_told_in_its_words(run: Run, setting: str, words: str) -> None:
+    done = run("plan", "smoke", "--gpu", "h100", "--set", setting)
+    assert done.status == 2
+    assert words in done.stderr
+    for raw in ("pydantic", "validation error", "type="):
+        assert raw not in done.stderr
