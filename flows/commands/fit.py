@@ -141,7 +141,7 @@ def _envelope(sweep: Path | None, level: float) -> "tuple[pl.DataFrame, Envelope
 
     if sweep is None or not (sweep / "curves.parquet").is_file():
         return None
-    curves = pl.read_parquet(sweep / "curves.parquet")
+    curves = pl.read_parquet(sweep / "curves.parquet", glob=False)
     return (curves, fit_envelope(curves, level=level)) if curves.height else None
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import sentencepiece as spm
 from numpy.typing import NDArray
 
-from llama_core.corpus.docstrings import usable_cores
+from llama_core.cores import usable_cores
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.folding import fold
 
