@@ -23,7 +23,7 @@ from analysis.solver.problem import Problem
 from analysis.solver.profile import Profile, profile
 from analysis.solver.search import Optimum, find_optimum
 from analysis.solver.uncertainty import influence, leave_one_out, percentile_intervals
-from analysis.table.observations import Table, TableError
+from analysis.table.observations import LINE, Table, TableError
 from analysis.table.runs import duplicates, pooled_groups
 
 _INFLUENTIAL = 10
@@ -134,13 +134,14 @@ def _split(table: Table, by: str) -> list[tuple[Any, Table]]:
     frame, used = table.frame, table.used
     if by not in frame.columns:
         raise TableError(
-            f"there is no column {by!r} to fit by; the table has {', '.join(frame.columns)}."
+            f"there is no column {by!r} to fit by; the table has "
+            f"{', '.join(name for name in frame.columns if name != LINE)}."
         )
     if not used.height:
         raise TableError("no row is left after --where.")
     missing = used.filter(pl.col(by).is_null())
     if missing.height:
-        raise TableError(f"column {by!r} is empty in some rows.", missing["row"])
+        raise TableError(f"column {by!r} is empty in some rows.", missing)
     values = used[by].unique(maintain_order=True).to_list()
     return [(value, table.filter(pl.col(by) == value)) for value in values]
 

@@ -11,7 +11,7 @@ from analysis.fit.records import GroupFit
 from analysis.law import LawFit
 from analysis.solver.problem import Problem, make_problem
 from analysis.solver.search import Optimum, find_optimum
-from analysis.table.observations import Table, name_rows
+from analysis.table.observations import Table, name_rows, numbers_for_people
 
 _OUTLIER = 8.0  # median absolute deviations
 _FEW_RUNS = 12  # resampled as wholes, fewer trainings give too few different tables
@@ -59,12 +59,13 @@ def _search(problem: Problem, optimum: Optimum, fit: LawFit) -> Iterator[str]:
 
 def _rows(group: GroupFit) -> Iterator[str]:
     used = group.used
+    word, numbers = numbers_for_people(used)
     deviation = np.abs(used["residual"].to_numpy())
     scatter = float(np.median(deviation))
     outliers = used.filter(pl.Series(deviation > _OUTLIER * max(scatter, 1e-12)))
     if scatter > 1e-9 and outliers.height:
         yield (
-            f"{name_rows(outliers['row'])} {'lies' if outliers.height == 1 else 'lie'} more than "
+            f"{name_rows(outliers)} {'lies' if outliers.height == 1 else 'lie'} more than "
             f"{_OUTLIER:.0f} times the median deviation of {100 * scatter:.2g} % from the law."
         )
     interval = group.fit.intervals.values.get("exponent_N")
@@ -72,8 +73,8 @@ def _rows(group: GroupFit) -> Iterator[str]:
         top = group.influence[0]
         if abs(top.effect_on_exponent_N) > 0.25 * (interval[1] - interval[0]):
             yield (
-                f"Row {top.row} alone moves exponent_N by {top.effect_on_exponent_N:+.3f} when "
-                "left out, a quarter of its interval or more."
+                f"{word.capitalize()} {numbers[top.row]} alone moves exponent_N by "
+                f"{top.effect_on_exponent_N:+.3f} when left out, a quarter of its interval or more."
             )
     clusters = clusters_of(used)
     if clusters is not None and clusters.max() + 1 < _FEW_RUNS:
@@ -84,9 +85,11 @@ def _rows(group: GroupFit) -> Iterator[str]:
     for kind, exact in (("Exact", True), ("Near", False)):
         pairs = [pair for pair in group.duplicates if pair.exact == exact]
         if pairs:
-            named = ", ".join(f"{pair.row} repeats {pair.of}" for pair in pairs[:8])
+            named = ", ".join(
+                f"{numbers[pair.row]} repeats {numbers[pair.of]}" for pair in pairs[:8]
+            )
             more = f" and {len(pairs) - 8} more" if len(pairs) > 8 else ""
-            yield f"{kind} duplicates are counted twice: row {named}{more}."
+            yield f"{kind} duplicates are counted twice: {word} {named}{more}."
 
 
 def _shape(problem: Problem, optimum: Optimum) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 import polars as pl
 
 from analysis.law import LossUnit, NCounts
-from analysis.table.observations import COUNTS, SCHEMA, Table, TableError, plain
+from analysis.table.observations import COUNTS, LINE, SCHEMA, Table, TableError, plain
 from analysis.table.runs import numbered
 
 # isoflop's name for a column: the field's other spellings, compared without case, spaces
@@ -47,10 +47,10 @@ def normalise(frame: pl.DataFrame, *, mapping: Mapping[str, str] | None = None) 
     """
     frame = frame.rename({name: name.strip() for name in frame.columns})
     # Blank lines are not rows.
-    frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
+    frame = frame.filter(~pl.all_horizontal(pl.all().exclude(LINE).is_null()))
     if frame.height == 0:
         raise TableError("the table has no rows.")
-    columns = frame.columns
+    columns = [name for name in frame.columns if name != LINE]
     names = _resolve(columns, mapping or {})
     exact = set(mapping or {}) | {name for name, column in names.items() if name == column}
     frame = numbered(
@@ -145,9 +145,7 @@ def _numbers(frame: pl.DataFrame, name: str) -> pl.Series:
     numbers = column.str.strip_chars().cast(pl.Float64, strict=False)
     bad = frame.filter(column.is_not_null() & numbers.is_null())
     if bad.height:
-        raise TableError(
-            f"column {name!r} should hold plain numbers, not {bad[name][0]!r}.", bad["row"]
-        )
+        raise TableError(f"column {name!r} should hold plain numbers, not {bad[name][0]!r}.", bad)
     return numbers
 
 

@@ -145,7 +145,7 @@ def _numeric(frame: pl.DataFrame) -> pl.DataFrame:
         used = frame.filter(pl.col("excluded_reason").is_null())
         bad = used.filter(~(pl.col(name) > 0) | ~pl.col(name).is_finite() | pl.col(name).is_null())
         if bad.height:
-            raise TableError(f"{name} must be positive.", bad["row"])
+            raise TableError(f"{name} must be positive.", bad)
     return frame
 
 
