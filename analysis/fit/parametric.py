@@ -52,8 +52,9 @@ def pose(table: Table, options: FitOptions) -> tuple[Problem, Table]:
     Raises:
         TableError: see `fit_parametric`.
     """
-    table = check(table)
-    used, form = table.used, options.form
+    form = options.form
+    table = check(table, ("unique_tokens",) if form == "data_constrained" else ())
+    used = table.used
     if not used.height:
         raise TableError("no row is left to fit: all are excluded, by --where or by their reason.")
     if used.height < len(FREE[form]):

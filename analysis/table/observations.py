@@ -4,6 +4,7 @@ A row is a finished model: parameters, tokens, compute and the loss it reached.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -99,14 +100,17 @@ class Table:
         return replace(self, frame=self.frame.filter(rows))
 
 
-def check(table: Table) -> Table:
+def check(table: Table, also: Sequence[str] = ()) -> Table:
     """Refuse used rows that no fit can use; the table with their loss unit.
+
+    Args:
+        also: columns that this fit needs besides N, D, the loss and weights.
 
     Raises:
         TableError: NaN, infinite or non-positive values, mixed loss units.
     """
     used = table.used
-    for name in ("n_params", "tokens", "val_loss", "weight", "unique_tokens"):
+    for name in ("n_params", "tokens", "val_loss", "weight", *also):
         _refuse_bad_numbers(used, name, nullable=False)
     for name in ("train_flops", "flops_budget"):
         _refuse_bad_numbers(used, name, nullable=True)

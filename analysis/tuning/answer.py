@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from analysis.table.files import Contents
 from analysis.table.observations import TableError, check
 from analysis.table.read import read_table
 from analysis.tuning.law import TunedLaw, TunedPoint, fit_laws
@@ -48,13 +49,15 @@ class LrFit:
     level: float
 
 
-def read_lr_table(path: Path, *, mapping: Mapping[str, str] | None = None) -> pl.DataFrame:
-    """Read a table of trials from a file as `analysis.table.read.read_table` does.
+def read_lr_table(
+    source: Path | Contents, *, mapping: Mapping[str, str] | None = None
+) -> pl.DataFrame:
+    """Read a table of trials as `analysis.table.read.read_table` does.
 
     Raises:
         TableError: as there; or no column holds the learning rate.
     """
-    frame = check(read_table(path, mapping=mapping)).frame
+    frame = check(read_table(source, mapping=mapping)).frame
     for column, spellings in _SPELLINGS.items():
         if column in frame.columns:
             continue

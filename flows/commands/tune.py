@@ -13,6 +13,7 @@ from flows.commands.common import (
     check_destinations,
     failures,
     open_all,
+    open_table,
     refusals,
     say,
     write_report,
@@ -86,7 +87,8 @@ def fit_lr(
     """Fit the laws of learning rate and batch to a table of trials.
 
     Args:
-        file: CSV, TSV, Parquet or JSON with N, D, lr, batch and loss, one row a finished trial.
+        file: CSV, TSV, JSON, Parquet or Excel with N, D, lr, batch and loss, one row a finished
+            trial; optuna:STUDY@STORAGE; mlflow:EXPERIMENT; or a folder of TensorBoard.
         mapping: NAME=COLUMN, isoflop's name for the column and the file's; for example
             --map lr=peak_lr. Repeatable.
     """
@@ -98,7 +100,9 @@ def fit_lr(
 
     with refusals():
         check_destinations(json, report)
-        laws = fit(read_lr_table(Path(file), mapping=column_mapping(mapping or [])), level=level)
+        laws = fit(
+            read_lr_table(open_table(file), mapping=column_mapping(mapping or [])), level=level
+        )
     lines = fit_lines(laws)
     if report is not None:
         write_report(study_page(Path(file).stem, laws, "\n".join(lines), laws.table, {}), report)
