@@ -14,9 +14,9 @@ from pathlib import Path
 
 import polars as pl
 
-from analysis.table.json_text import read_json
+from analysis.table.json_text import WITHIN, read_json, short_names
 from analysis.table.lines import Cells, read_cells, read_lines
-from analysis.table.observations import Doubt, TableError
+from analysis.table.observations import LINE, Doubt, TableError
 
 _ZIP = b"PK\x03\x04"
 _OLD_EXCEL = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -67,7 +67,7 @@ def read_contents(path: Path) -> Contents:
     try:
         return described(*_read(path.read_bytes()))
     except TableError as error:
-        raise TableError(f"{path} cannot be read as a table: {error}") from error
+        raise TableError(f"{path}: {error}") from error
     except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TableError(f"{path} cannot be read as a table: {reason}") from error
@@ -86,17 +86,14 @@ def described(frame: pl.DataFrame, doubts: tuple[Doubt, ...] = ()) -> Contents:
             f"two columns are named {twice[0].strip()!r}, one of them {twice[0]!r}. Rename one."
         )
     frame = frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
-    _refuse_curves(frame.columns)
+    _refuse_curves([name for name in frame.columns if name != LINE])
     empty = [name for name in frame.columns if frame[name].null_count() == frame.height]
     hints = []
     if empty and frame.height:
         frame = frame.drop(empty)
         hints.append(f"Without any value: {', '.join(map(repr, empty))}.")
     if "_step" in frame.columns and {"_runtime", "_timestamp"} & set(frame.columns):
-        hints.append(
-            "The rows look like the history of W&B runs, one row a step: a fit needs N, D and the "
-            "loss in each, or one row a finished run."
-        )
+        hints.append("Its rows look like steps of W&B runs, not like finished runs.")
     return Contents(frame, doubts, hints=tuple(hints))
 
 
@@ -222,32 +219,19 @@ def _read_workbook(content: bytes) -> tuple[pl.DataFrame, tuple[Doubt, ...]]:
 
 
 def _flat(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with the fields of its structs as columns.
-
-    A field has its own name where that is the only one, else the path: `config.lr`.
-    """
-    flat = any(isinstance(dtype, pl.Struct) for dtype in frame.dtypes)
+    """The frame with the fields of its structs as columns."""
     while any(isinstance(dtype, pl.Struct) for dtype in frame.dtypes):
         columns: list[pl.Expr] = []
         for name, dtype in frame.schema.items():
             if isinstance(dtype, pl.Struct):
                 columns += [
-                    pl.col(name).struct.field(part.name).alias(f"{name}.{part.name}")
-                    for part in dtype.fields
+                    pl.col(name).struct.field(field.name).alias(f"{name}{WITHIN}{field.name}")
+                    for field in dtype.fields
                 ]
             else:
                 columns.append(pl.col(name))
         frame = frame.select(columns)
-    if not flat:
-        return frame
-    fields = [name.rpartition(".")[2] for name in frame.columns]
-    return frame.rename(
-        {
-            name: field
-            for name, field in zip(frame.columns, fields, strict=True)
-            if fields.count(field) == 1
-        }
-    )
+    return frame.rename(short_names(frame.columns))
 
 
 # What a chart of W&B has on its x axis.
@@ -262,13 +246,12 @@ def _refuse_curves(columns: list[str]) -> None:
     """
     curves = [name for name in columns if f"{name}__MIN" in columns and f"{name}__MAX" in columns]
     others = [name for name in columns[1:] if not name.endswith(("__MIN", "__MAX"))]
-    if not curves and columns and columns[0].strip('"').lower() in _CHART_AXES:
+    if not curves and columns and columns[0].lower() in _CHART_AXES:
         metrics = {name.rpartition(" - ")[2] for name in others}
         if len(metrics) == 1 and all(" - " in name for name in others):
             curves = others
     if curves:
         raise TableError(
-            f"its columns are curves of a W&B chart ({', '.join(map(repr, curves[:3]))}"
-            f"{', …' if len(curves) > 3 else ''}), one row a step. A fit needs one row a finished "
-            "run: export the project's table of runs with N, D and the last loss as columns."
+            f"curves of a W&B chart ({curves[0]!r}{', …' if len(curves) > 1 else ''}), a row for "
+            "each step. Export the table of runs instead, with N, D and the last loss."
         )

@@ -8,6 +8,8 @@ import polars as pl
 
 from analysis.table.observations import LINE, TableError
 
+# Between the names of a path, so that a name may hold a dot.
+WITHIN = "\x1f"
 _FORMS = (
     "It should be a list of objects, one a run; an object of columns; or JSON lines "
     "(pandas: orient='records')."
@@ -100,6 +102,8 @@ def _records(document: Any) -> Sequence[Mapping[str, Any]]:
 def _columns(document: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """The rows of an object of columns: lists, or objects of rows as pandas writes by default."""
     values = list(document.values())
+    if len(values) == 1 and isinstance(values[0], dict):
+        return _records(values[0])
     if values and all(isinstance(value, list) for value in values):
         lengths = {name: len(value) for name, value in document.items()}
         if len(set(lengths.values())) > 1:
@@ -114,10 +118,7 @@ def _columns(document: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         if by_row:
             return [{"index": name, **value} for name, value in document.items()]
         return [{name: document[name].get(key) for name in document} for key in inner]
-    if len(values) == 1 or any(isinstance(value, list) for value in values):
-        nested = [value for value in values if isinstance(value, dict)]
-        if len(nested) == 1:
-            return _records(nested[0])
+    if any(isinstance(value, list) for value in values):
         raise TableError(f"it is an object of {', '.join(document)}. {_FORMS}")
     return [document]
 
@@ -135,7 +136,29 @@ def _under_header(rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def _frame(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    return pl.from_dicts(records, infer_schema_length=None, strict=False)
+    if not any(records):
+        raise TableError("it has no rows.")
+    rows = [dict(_cells("", record)) for record in records]
+    frame = pl.from_dicts(rows, infer_schema_length=None, strict=False)
+    return frame.rename(short_names(frame.columns))
+
+
+def _cells(path: str, record: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The values of an object and of those within it; lists as text."""
+    for name, value in record.items():
+        if isinstance(value, dict):
+            yield from _cells(f"{path}{name}{WITHIN}", value)
+        else:
+            yield path + name, json.dumps(value) if isinstance(value, list) else value
+
+
+def short_names(paths: Sequence[str]) -> dict[str, str]:
+    """Names for values within values: their own where that is the only one, else the path."""
+    own = [path.rpartition(WITHIN)[2] for path in paths]
+    return {
+        path: name if own.count(name) == 1 else path.replace(WITHIN, ".")
+        for path, name in zip(paths, own, strict=True)
+    }
 
 
 def _kind(value: Any) -> str:

@@ -44,8 +44,11 @@ def read_cells(rows: Sequence[Cells]) -> tuple[pl.DataFrame, tuple[Doubt, ...]]:
     Raises:
         TableError: there is no header, two of its names are equal, or a row is longer or shorter.
     """
-    rows = [(line, [cell.strip() for cell in cells]) for line, cells in rows]
-    header, rows, comments = _header([row for row in rows if any(row[1])])
+    stripped = [(line, [cell.strip() for cell in cells]) for line, cells in rows]
+    filled = [row for row in stripped if any(row[1])]
+    if not filled:
+        raise TableError("it is empty.")
+    header, rows, comments = _header(filled)
     names = _names(header, rows)
     _refuse_ragged(header, names, rows)
     frame = typed([names, *(cells[: len(names)] for _, cells in rows)])
@@ -65,7 +68,9 @@ def _rows(text: str, separator: str) -> Iterator[Cells]:
             yield begin, cells
             begin = reader.line_num + 1
     except csv.Error as error:
-        raise TableError(f"line {begin}: {error}.") from error
+        unclosed = str(error) == "unexpected end of data"
+        reason = "its quote is never closed" if unclosed else str(error)
+        raise TableError(f"line {begin}: {reason}.") from error
 
 
 def _separator(text: str) -> str:
@@ -109,15 +114,16 @@ def _header(rows: list[Cells]) -> tuple[Cells, list[Cells], list[Cells]]:
     if not _all_numbers(header[1]):
         return header, rest, [row for row in comments if row[0] > header[0]]
     # NumPy writes the header as a comment.
-    above = [row for row in comments if row[0] < header[0] and len(row[1]) == len(header[1])]
-    if not above:
-        raise TableError(
-            f"line {header[0]} holds numbers ({', '.join(header[1][:3])}), so the columns have no "
-            "names. Add a first line with them, for example N,D,loss."
-        )
-    line, cells = above[-1]
-    names = [cells[0].lstrip("#").strip(), *cells[1:]]
-    return (line, names), body, [row for row in comments if row[0] > header[0]]
+    for line, cells in reversed(comments):
+        names = [cells[0].lstrip("#").strip(), *cells[1:]]
+        # With blanks between the cells, # is one itself.
+        names = names if names[0] or len(names) == len(header[1]) else names[1:]
+        if line < header[0] and len(names) == len(header[1]):
+            return (line, names), body, [row for row in comments if row[0] > line]
+    raise TableError(
+        f"line {header[0]} holds numbers ({', '.join(header[1][:3])}), so the columns have no "
+        "names. Add a first line with them, for example N,D,loss."
+    )
 
 
 def _all_numbers(cells: Sequence[str]) -> bool:
@@ -161,8 +167,8 @@ def _refuse_ragged(header: Cells, names: Sequence[str], rows: Sequence[Cells]) -
     ]
     if ragged:
         raise TableError(
-            f"the header in line {header[0]} names {width} columns, but line {ragged[0][1]} has "
-            f"{ragged[0][2]} cells. Every row needs a cell for each column.",
+            f"every row needs the {width} cells of the header (line {header[0]}), not "
+            f"{ragged[0][2]}.",
             pl.DataFrame({"row": [row[0] for row in ragged], LINE: [row[1] for row in ragged]}),
         )
 

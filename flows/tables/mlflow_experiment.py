@@ -25,11 +25,17 @@ def read_experiment(name: str, our_uri: Callable[[], str]) -> Contents:
         TableError: there is no such experiment, it has no run, or MLflow cannot be reached.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or our_uri()
-    _refuse_missing_database(uri)
+    _refuse_missing_store(uri)
+    # MLflow closes its old store of folders to writers; we only read.
+    os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
     try:
         tracking = client(uri)
         runs = list(_runs(tracking, name, uri))
     except mirror_error() as error:
+        if uri.startswith("http") and "Max retries" in str(error):
+            raise TableError(
+                f"MLflow at {uri} does not answer. Start it, or set MLFLOW_TRACKING_URI."
+            ) from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TableError(f"MLflow at {uri} cannot be read: {reason}") from error
     if not runs:
@@ -37,17 +43,21 @@ def read_experiment(name: str, our_uri: Callable[[], str]) -> Contents:
     return described(typed(_cells(runs)))
 
 
-def _refuse_missing_database(uri: str) -> None:
-    """Refuse an SQLite file that does not exist: MLflow would make it."""
+def _refuse_missing_store(uri: str) -> None:
+    """Refuse a database or folder that does not exist: MLflow would make it."""
     from sqlalchemy.engine import make_url
 
     if uri.startswith("sqlite:"):
-        database = make_url(uri).database
-        if database and not Path(database).is_file():
-            raise TableError(
-                f"there is no MLflow database {database}. Set MLFLOW_TRACKING_URI to where the "
-                "experiment is."
-            )
+        path = Path(make_url(uri).database or "")
+    elif uri.startswith("file:") or "://" not in uri:
+        path = Path(uri.removeprefix("file://").removeprefix("file:"))
+    else:
+        return
+    if not path.exists():
+        raise TableError(
+            f"there is no MLflow store {path}. Set MLFLOW_TRACKING_URI to the server, database or "
+            "folder of the experiment."
+        )
 
 
 def _runs(tracking: Any, name: str, uri: str) -> Iterator[Any]:

@@ -35,10 +35,14 @@ def read_folder(folder: Path) -> Contents:
         if _OF_HPARAMS.fullmatch(place.name) and place.parent in runs:
             runs[place.parent] |= values
         else:
-            runs[place] = {"run": place.relative_to(folder).as_posix(), **values}
+            runs[place] = {"run": _name(place, folder), **values}
     if not any(len(values) > 1 for values in runs.values()):
         raise TableError(f"the event files in {folder} hold no scalars.")
     return described(pl.from_dicts(list(runs.values()), infer_schema_length=None, strict=False))
+
+
+def _name(place: Path, folder: Path) -> str:
+    return place.relative_to(folder).as_posix() if place != folder else place.absolute().name
 
 
 def _values(folder: Path) -> Iterator[tuple[str, Any]]:
