@@ -1,6 +1,7 @@
 """JSON in its usual forms: documents of a table, and JSON lines."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -111,16 +112,25 @@ def _columns(document: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
             raise TableError(f"its columns hold unequal numbers of values: {counts}.")
         return [dict(zip(document, row, strict=True)) for row in zip(*values, strict=True)]
     if values and all(isinstance(value, dict) for value in values):
-        inner = list(dict.fromkeys(key for value in values for key in value))
-        by_row = all(key.isdigit() for key in document) or (
-            len(document) > len(inner) and not all(key.isdigit() for key in inner)
-        )
-        if by_row:
+        labels = list(dict.fromkeys(key for value in values for key in value))
+        by_label = [{name: document[name].get(label) for name in document} for label in labels]
+        numbered = all(label.isdigit() for label in labels)
+        # A row holds values of all magnitudes, N and the loss; a column of one.
+        if not numbered and _spread(values) > _spread(by_label):
             return [{"index": name, **value} for name, value in document.items()]
-        return [{name: document[name].get(key) for name in document} for key in inner]
+        return by_label
     if any(isinstance(value, list) for value in values):
         raise TableError(f"it is an object of {', '.join(document)}. {_FORMS}")
     return [document]
+
+
+def _spread(objects: Sequence[Mapping[str, Any]]) -> float:
+    """The mean orders of magnitude that the numbers of an object span."""
+    spans = []
+    for values in objects:
+        numbers = [v for v in values.values() if isinstance(v, int | float) and v > 0]
+        spans.append(math.log10(max(numbers) / min(numbers)) if numbers else 0.0)
+    return sum(spans) / len(spans)
 
 
 def _under_header(rows: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:

@@ -47,9 +47,10 @@ def read_study(name: str) -> Contents:
         if not study and len(known) == 1:
             [study] = known
         if study not in known:
+            lacking = f"no study {study!r}" if study or not known else "several studies"
             raise TableError(
-                f"{where} has {'no study ' + repr(study) if study else 'several studies'}; it has "
-                f"{', '.join(known) or 'none'}. Choose one: optuna:STUDY@{where}"
+                f"{where} has {lacking}: {', '.join(known) or 'none at all'}. Name one: "
+                f"optuna:STUDY@{where}"
             )
         loaded = optuna.load_study(study_name=study, storage=storage)
         return _contents(loaded)
@@ -74,6 +75,8 @@ def _storage(where: str) -> Any:
         with path.open("rb") as file:
             if file.read(len(_SQLITE)) == _SQLITE:
                 url = url or f"sqlite:///{path}"
+        if url is None and not is_journal(path):
+            raise TableError(f"{path} is neither a database nor a journal of Optuna. {_HOW}")
     if url is not None:
         return RDBStorage(url, skip_table_creation=True)
     return JournalStorage(JournalFileBackend(str(path)))
