@@ -13,6 +13,7 @@ from analysis.table.observations import TableError
 
 _JOURNAL = b'{"op_code":'
 _SQLITE = b"SQLite format 3\x00"
+_UNREADABLE = (RuntimeError, ValueError, KeyError, AssertionError, OSError)
 _HOW = "Write optuna:STUDY@URL, for example optuna:lr@sqlite:///study.db, or @ and a journal file."
 
 
@@ -35,6 +36,7 @@ def read_study(name: str) -> Contents:
         TableError: there is no such storage or study, it cannot be read, or it has no trial.
     """
     import optuna
+    from optuna.exceptions import OptunaError
     from sqlalchemy.exc import SQLAlchemyError
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -57,9 +59,11 @@ def read_study(name: str) -> Contents:
     except TableError:
         raise
     # What a torn journal, and a database of other software or another version, raise.
-    except (SQLAlchemyError, RuntimeError, ValueError, KeyError, AssertionError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TableError(f"{where} cannot be read as a storage of Optuna: {reason}") from error
+    except (OptunaError, SQLAlchemyError, *_UNREADABLE) as error:
+        reason = str(error.__cause__ or error) or type(error).__name__
+        raise TableError(
+            f"{where} cannot be read as a storage of Optuna: {reason.splitlines()[0]}"
+        ) from error
 
 
 def _storage(where: str) -> Any:
