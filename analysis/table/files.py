@@ -32,7 +32,7 @@ _OTHERS = {
     b"%PDF": "a PDF. Save the table as CSV",
 }
 _UNREADABLE = (
-    *(pl.exceptions.PolarsError, OSError, EOFError, ValueError),
+    *(pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, EOFError, ValueError),
     *(zlib.error, lzma.LZMAError, zipfile.BadZipFile),
 )
 
@@ -234,10 +234,6 @@ def _flat(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.rename(short_names(frame.columns))
 
 
-# What a chart of W&B has on its x axis.
-_CHART_AXES = ("step", "_step", "relative time (process)", "relative time (wall)", "wall time")
-
-
 def _refuse_curves(columns: list[str]) -> None:
     """Refuse the export of a W&B chart: a column `RUN - metric` for each run, a row for each step.
 
@@ -245,11 +241,10 @@ def _refuse_curves(columns: list[str]) -> None:
         TableError: the columns are such curves.
     """
     curves = [name for name in columns if f"{name}__MIN" in columns and f"{name}__MAX" in columns]
-    others = [name for name in columns[1:] if not name.endswith(("__MIN", "__MAX"))]
-    if not curves and columns and columns[0].lower() in _CHART_AXES:
+    others = columns[1:]
+    if not curves and others and all(" - " in name for name in others):
         metrics = {name.rpartition(" - ")[2] for name in others}
-        if len(metrics) == 1 and all(" - " in name for name in others):
-            curves = others
+        curves = others if len(metrics) == 1 else []
     if curves:
         raise TableError(
             f"curves of a W&B chart ({curves[0]!r}{', …' if len(curves) > 1 else ''}), a row for "

@@ -15,7 +15,8 @@ Cells = tuple[int, list[str]]
 
 _SEPARATORS = ",;\t|"
 _SAMPLE = 50  # lines that choose the separator
-_NULLS = ["", "NA", "null", "None"]
+# How spreadsheets, R and pandas write that there is no value.
+_NULLS = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL", "None", "-", "–", "—"]
 _NUMBER = re.compile(r"[+-]?(\d[\d_',.]*|\.\d+)([eE][+-]?\d+)?")
 # Integers of this many digits may be larger than 64 bits hold.
 _LONG = r"^[+-]?\d{19,}$"
@@ -105,8 +106,9 @@ def _without_frame(row: Cells) -> Cells:
 
 def _header(rows: list[Cells]) -> tuple[Cells, list[Cells], list[Cells]]:
     """The header, the rows under it, and those that are comments."""
-    comments = [row for row in rows if row[1][0].startswith("#")]
-    body = [row for row in rows if not row[1][0].startswith("#")]
+    comments = [row for row in rows if row[1][0].startswith("#") and row[1][0] not in _NULLS]
+    lines = {line for line, _ in comments}
+    body = [row for row in rows if row[0] not in lines]
     if len(body) <= 1 < len(rows):
         # All rows begin so: it belongs to their names.
         body, comments = rows, []

@@ -184,6 +184,7 @@ def test_a_column_without_a_value_is_absent(tmp_path: Path) -> None:
         ["train/global_step", "a - loss", "a - loss__MIN", "a - loss__MAX", "b - loss"],
         ["Step", "a - val/loss", "b - lr 3 - val/loss"],
         ["Relative Time (Process)", "a - loss"],
+        ["train/global_step", "a - loss", "b - loss"],
     ],
 )
 def test_curves_of_a_chart_are_named_as_such(tmp_path: Path, columns: list[str]) -> None:

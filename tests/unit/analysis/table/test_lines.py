@@ -139,6 +139,12 @@ def test_ids_that_a_float_cannot_tell_apart_stay_text() -> None:
     assert frame["id"].to_list() == ids
 
 
+@pytest.mark.parametrize("empty", ["", "NA", "N/A", "#N/A", "<NA>", "NULL", "-", "—"])
+def test_every_usual_spelling_of_no_value_is_none(empty: str) -> None:
+    frame = _frame(_text() + f"{empty},1e9,3.1\n")
+    assert frame["N"].to_list() == [1e8, 2e8, 4e8, None]
+
+
 def test_cells_of_a_sheet_are_typed_like_text() -> None:
     frame, _ = read_cells([(3, ["N", "ok"]), (5, ["12", ""]), (6, ["14", "yes"])])
     assert frame.to_dict(as_series=False) == {"N": [12, 14], "ok": [None, "yes"], LINE: [5, 6]}
