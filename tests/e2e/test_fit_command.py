@@ -131,7 +131,7 @@ def test_groups_are_fitted_apart_and_pooling_is_refused(isoflop: Isoflop, tmp_pa
     assert rows["excluded"][0] == {
         "row": 0,
         "reason": "not where experiment = 'b'",
-        "line": 2,
+        "line": None,
     }
 
 
