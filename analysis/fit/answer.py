@@ -11,7 +11,7 @@ import polars as pl
 
 from analysis.fit.conventions import conventions
 from analysis.fit.doubts import doubts
-from analysis.fit.identifiability import judge
+from analysis.fit.identifiability import judge, trust
 from analysis.fit.isoflop import fit_isoflop, parabola_bias
 from analysis.fit.options import DEFAULT, FitOptions
 from analysis.fit.parametric import clusters_of, finish, pose
@@ -79,9 +79,11 @@ def _fit_group(
     fit = finish(problem, optimum, table, options, name=name, source=source)
     assert fit.law.support is not None
     used, level = table.used, options.level
-    profiles = _profiles(
-        problem, optimum, used, target_flops or 10 * fit.law.support.flops[1], level
-    )
+    target = target_flops or 10 * fit.law.support.flops[1]
+    profiles = _profiles(problem, optimum, used, target, level)
+    verdicts = judge(problem, optimum, used, profiles, fit.intervals)
+    trusted = trust(fit, verdicts, table.doubts, target_flops=target)
+    fit = replace(fit, law=fit.law.model_copy(update={"trust": trusted}))
     isoflop = fit_isoflop(used, level=level)
     without = leave_one_out(problem, optimum.x)
     group = GroupFit(
@@ -90,7 +92,7 @@ def _fit_group(
         isoflop=isoflop,
         parabola_bias=parabola_bias(isoflop, used, fit.law),
         optimal=tuple(_optimal(fit, flops, level) for flops in _budgets(fit, target_flops)),
-        verdicts=judge(problem, optimum, used, profiles, fit.intervals),
+        verdicts=verdicts,
         profiles=profiles,
         influence=_influence(problem, optimum, used, without),
         conventions=tuple(conventions(table, options)),
@@ -99,7 +101,8 @@ def _fit_group(
         leave_one_out_percent=_prediction_error_percent(problem, without),
         used=used.with_columns(residual=pl.Series(_log_residuals(fit, used))),
     )
-    return replace(group, doubts=tuple(doubts(problem, optimum, group, table)))
+    group = replace(group, doubts=tuple(doubts(problem, optimum, group, table)))
+    return group if options.anyway else group.withheld()
 
 
 def _restrict(table: Table, where: str) -> Table:

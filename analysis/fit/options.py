@@ -15,6 +15,7 @@ class FitOptions:
         bootstrap: number of resamples; 0 for none.
         seed: of the resampling.
         level: of every interval.
+        anyway: give N* and D* also under a law whose `trust` bars them.
     """
 
     form: Form = "chinchilla"
@@ -22,6 +23,7 @@ class FitOptions:
     bootstrap: int = 1000
     seed: int = 0
     level: float = 0.9
+    anyway: bool = False
 
 
 # The procedure of Hoffmann et al. 2022, eq. 3.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from flows.commands.common import (
+    Anyway,
     Json,
     Level,
     Report,
@@ -40,6 +41,7 @@ def fit(
     seed: int = 0,
     level: Level = 0.9,
     target_flops: float | None = None,
+    anyway: Anyway = False,
     json: Json = None,
     report: Report = None,
 ) -> None:
@@ -80,7 +82,7 @@ def fit(
         source = open_table(file) if sweep is None else sweep / "observations.parquet"
         groups = fit_table(
             read_table(source, mapping=column_mapping(mapping or [])),
-            FitOptions(form, Objective(objective, delta), bootstrap, seed, level),
+            FitOptions(form, Objective(objective, delta), bootstrap, seed, level, anyway=anyway),
             by=by,
             where=where,
             pool=pool,

@@ -355,3 +355,11 @@ def test_all_is_published_when_publishing_ends_and_what_went_wrong_is_raised(tmp
 def test_a_branchs_metric_is_named_after_its_isoflop_or_its_tokens(budget, name):
     cell = planned_run().cells[0].model_copy(update={"flops_budget": budget})
     assert branch_metric(cell) == f"loss_cooldown/{name}"
+
+
+def test_the_verdict_on_a_law_is_the_description_of_its_report(mlflow_tracker, sweep, tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text("<p>a report</p>")
+    verdict = "NOT IDENTIFIED (exponent of N*): all rows lie on one budget."
+    mlflow_tracker.log_report(sweep, page, {"E": 1.8}, verdict)
+    assert mlflow_tracker.description(sweep, "report") == verdict
