@@ -16,6 +16,7 @@ class FitOptions:
         seed: of the resampling.
         level: of every interval.
         anyway: give N* and D* also under a law whose `trust` bars them.
+        target_flops: budget of the profiles of N* and D*; None for ten times the table's largest.
     """
 
     form: Form = "chinchilla"
@@ -24,6 +25,7 @@ class FitOptions:
     seed: int = 0
     level: float = 0.9
     anyway: bool = False
+    target_flops: float | None = None
 
 
 # The procedure of Hoffmann et al. 2022, eq. 3.

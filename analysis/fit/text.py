@@ -6,6 +6,7 @@ from textwrap import wrap
 from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.records import GroupFit
 from analysis.table.observations import numbers_for_people
+from analysis.table.runs import run_column, runs_of
 from analysis.words import COUNTS, FLOPS, flops, formula, short
 
 _VERDICT = {"identified": "identified", "weak": "weak", "not_identified": "NOT IDENTIFIED"}
@@ -111,6 +112,10 @@ def group_lines(group: GroupFit) -> Iterator[str]:
         f"   leaving each row out in turn, it is predicted to "
         f"{group.leave_one_out_percent:.2g} % (rms)"
     )
+    column, runs = run_column(group.used), runs_of(group.used)
+    if runs is not None:
+        how = "resampled" if fit.intervals.method == "bootstrap_runs" else "grouped"
+        yield f"   {how} by run, from column {column}: {runs.n_unique()} runs"
     if fit.rows_excluded:
         reasons: dict[str, list[int]] = {}
         for row in fit.rows_excluded:

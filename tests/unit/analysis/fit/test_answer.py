@@ -129,7 +129,7 @@ def test_profiles_of_sizes_are_at_the_target_or_ten_times_the_largest(group: Gro
     assert group.profiles["n_opt"].estimate == pytest.approx(group.optimal[2].n_opt)
     assert group.profiles["d_opt"].estimate == pytest.approx(group.optimal[2].d_opt)
     [asked] = fit_table(
-        normalise(table(*isoflops(), noise=0.002)), options(bootstrap=0), target_flops=3e22
+        normalise(table(*isoflops(), noise=0.002)), FitOptions(bootstrap=0, target_flops=3e22)
     )
     assert asked.profiles["d_opt"].flops == asked.optimal[2].flops == 3e22
 
