@@ -227,10 +227,11 @@ IntervalMethod = Literal["bootstrap_rows", "bootstrap_runs", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Excluded:
-    """A row of the table that a fit left out, and why."""
+    """A row of the table that a fit left out, and why; its line where the source has lines."""
 
     row: int
     reason: str
+    line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

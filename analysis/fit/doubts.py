@@ -15,7 +15,7 @@ from analysis.solver.objective import Objective
 from analysis.solver.outliers import MULTIPLE, find_outliers
 from analysis.solver.problem import Problem, make_problem
 from analysis.solver.search import Optimum, find_optimum
-from analysis.table.observations import Table, name_rows
+from analysis.table.observations import Table, name_rows, numbers_for_people
 
 _NO_SCATTER = 1e-9  # of a table without noise
 _FEW_RUNS = 12  # resampled as wholes, fewer trainings give too few different tables
@@ -74,24 +74,25 @@ def _outliers(problem: Problem, optimum: Optimum, used: pl.DataFrame) -> Iterato
     distance = f"more than {MULTIPLE:.0f} times the median deviation of {100 * scatter:.2g} % from"
     if plain.any():
         verb = "lies" if plain.sum() == 1 else "lie"
-        yield f"{name_rows(used['row'].filter(pl.Series(plain)))} {verb} {distance} the law."
+        yield f"{name_rows(used.filter(pl.Series(plain)))} {verb} {distance} the law."
     if hidden.any():
         verb, other = ("pulls", "it") if hidden.sum() == 1 else ("pull", "each of them")
         yield (
-            f"{name_rows(used['row'].filter(pl.Series(hidden)))} {verb} the law near: {distance} "
+            f"{name_rows(used.filter(pl.Series(hidden)))} {verb} the law near: {distance} "
             f"the law fitted without {other}."
         )
 
 
 def _rows(group: GroupFit) -> Iterator[str]:
     used = group.used
+    word, numbers = numbers_for_people(used)
     interval = group.fit.intervals.values.get("exponent_N")
     if group.influence and interval:
         top = group.influence[0]
         if abs(top.effect_on_exponent_N) > 0.25 * (interval[1] - interval[0]):
             yield (
-                f"Row {top.row} alone moves exponent_N by {top.effect_on_exponent_N:+.3f} when "
-                "left out, a quarter of its interval or more."
+                f"{word.capitalize()} {numbers[top.row]} alone moves exponent_N by "
+                f"{top.effect_on_exponent_N:+.3f} when left out, a quarter of its interval or more."
             )
     clusters = clusters_of(used)
     if clusters is not None and clusters.max() + 1 < _FEW_RUNS:
@@ -107,9 +108,11 @@ def _rows(group: GroupFit) -> Iterator[str]:
     for kind, exact in (("Exact", True), ("Near", False)):
         pairs = [pair for pair in group.duplicates if pair.exact == exact]
         if pairs:
-            named = ", ".join(f"{pair.row} repeats {pair.of}" for pair in pairs[:8])
+            named = ", ".join(
+                f"{numbers[pair.row]} repeats {numbers[pair.of]}" for pair in pairs[:8]
+            )
             more = f" and {len(pairs) - 8} more" if len(pairs) > 8 else ""
-            yield f"{kind} duplicates are counted twice: row {named}{more}."
+            yield f"{kind} duplicates are counted twice: {word} {named}{more}."
 
 
 def _shape(problem: Problem, optimum: Optimum) -> Iterator[str]:

@@ -13,17 +13,20 @@ from plotly.subplots import make_subplots
 from analysis.fit.records import GroupFit
 from analysis.law import Constants
 from analysis.style import INK, MARK, SOFT, WARN, axis, ends, log_ticks, shorts, styled
+from analysis.table.observations import numbers_for_people
 from analysis.words import short
 
 
 def fit_data(group: GroupFit) -> pl.DataFrame:
-    """Every used row with its fitted loss: row, label, n_params, tokens, observed, fitted,
+    """Every used row with its fitted loss: row, place, label, n_params, tokens, observed, fitted,
     residual_percent."""
     used = group.used
-    name = pl.col("name") if "name" in used.columns else pl.col("row")
-    return used.select(
+    word, numbers = numbers_for_people(used)
+    places = pl.Series("place", [f"{word} {numbers[row]}" for row in used["row"]])
+    return used.with_columns(places).select(
         "row",
-        name.cast(pl.String).alias("label"),
+        "place",
+        pl.col("name" if "name" in used.columns else "place").cast(pl.String).alias("label"),
         pl.col("n_params").cast(pl.Float64),
         pl.col("tokens").cast(pl.Float64),
         pl.col("val_loss").alias("observed"),
@@ -39,8 +42,8 @@ def draw_fit(data: pl.DataFrame) -> go.Figure:
         vertical_spacing=0.2,
     )  # fmt: skip
     text = [
-        f"row {row}: {escape(label)}<br>N = {short(N)}, D = {short(D)}"
-        for row, label, N, D in data.select("row", "label", "n_params", "tokens").iter_rows()
+        f"{place}: {escape(label)}<br>N = {short(N)}, D = {short(D)}"
+        for place, label, N, D in data.select("place", "label", "n_params", "tokens").iter_rows()
     ]
     mark = {"color": MARK, "size": 6, "opacity": 0.75}
     for row, col, x, y in (

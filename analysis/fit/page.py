@@ -17,6 +17,7 @@ from analysis.fit.text import (
     verdict_rows,
 )
 from analysis.page import Page
+from analysis.table.observations import numbers_for_people
 from analysis.words import formula
 
 
@@ -117,13 +118,15 @@ def _small_print(page: Page, group: GroupFit) -> None:
         rows.append(cells)
     page.table(["constant", "value", *(m.replace("_", " over ") for m in methods)], rows)
     page.heading("Rows that move the answer most")
+    word, numbers = numbers_for_people(group.used)
     page.table(
-        ["row", "effect of leaving it out on the exponent of N*", "alone"],
+        [word, "effect of leaving it out on the exponent of N*", "alone"],
         [
-            [str(i.row), f"{i.effect_on_exponent_N:+.4f}", f"{i.effect_alone:+.4f}"]
+            [str(numbers[i.row]), f"{i.effect_on_exponent_N:+.4f}", f"{i.effect_alone:+.4f}"]
             for i in group.influence
         ],
     )
     if fit.rows_excluded:
         page.heading("Rows left out")
-        page.table(["row", "reason"], [[str(r.row), r.reason] for r in fit.rows_excluded])
+        left_out = [[str(r.line or r.row + 1), r.reason] for r in fit.rows_excluded]
+        page.table([word, "reason"], left_out)

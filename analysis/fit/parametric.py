@@ -29,7 +29,7 @@ from analysis.solver.uncertainty import (
     delta_intervals,
     percentile_intervals,
 )
-from analysis.table.observations import Table, TableError, check
+from analysis.table.observations import LINE, Table, TableError, check
 from analysis.table.runs import runs_of
 from analysis.table.states import nothing_left
 
@@ -58,8 +58,9 @@ def pose(table: Table, options: FitOptions) -> tuple[Problem, Table]:
     Raises:
         TableError: see `fit_parametric`.
     """
-    table = check(table)
-    used, form = table.used, options.form
+    form = options.form
+    table = check(table, ("unique_tokens",) if form == "data_constrained" else ())
+    used = table.used
     if not used.height:
         raise TableError(nothing_left(table.frame))
     if used.height < len(FREE[form]):
@@ -67,7 +68,7 @@ def pose(table: Table, options: FitOptions) -> tuple[Problem, Table]:
             f"form {form} has {len(FREE[form])} free constants {', '.join(FREE[form])} but the "
             f"table has only {used.height} to fit. Add runs, or choose a form with fewer "
             "constants.",
-            used["row"].to_list(),
+            used,
         )
     unique = _unique_tokens(used) if form == "data_constrained" else None
     N, D, loss = (used[c].to_numpy().astype(float) for c in ("n_params", "tokens", "val_loss"))
@@ -149,8 +150,8 @@ def finish(
         at_bound=optimum.at_bound,
         rows_used=tuple(used["row"].to_list()),
         rows_excluded=tuple(
-            Excluded(row, reason)
-            for row, reason in excluded.select("row", "excluded_reason").iter_rows()
+            Excluded(row["row"], row["excluded_reason"], row.get(LINE))
+            for row in excluded.iter_rows(named=True)
         ),
         intervals=intervals,
         draws=draws,

@@ -5,6 +5,7 @@ from textwrap import wrap
 
 from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.records import GroupFit
+from analysis.table.observations import numbers_for_people
 from analysis.table.runs import run_column, runs_of
 from analysis.table.sources import read_words
 from analysis.words import COUNTS, FLOPS, flops, formula, short
@@ -164,8 +165,11 @@ def group_lines(group: GroupFit) -> Iterator[str]:
             yield from _hanging("- ", doubt)
     if group.influence and group.influence[0].effect_on_exponent_N:
         yield ""
-        moved = ", ".join(f"{i.row} ({i.effect_on_exponent_N:+.3f})" for i in group.influence[:5])
-        yield f"Leaving out one row moves the exponent of N* most for rows {moved}"
+        word, numbers = numbers_for_people(group.used)
+        moved = ", ".join(
+            f"{numbers[i.row]} ({i.effect_on_exponent_N:+.3f})" for i in group.influence[:5]
+        )
+        yield f"Leaving out one row moves the exponent of N* most for {word}s {moved}"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -8,7 +8,16 @@ from analysis.law import LossUnit, NCounts
 from analysis.table.expressions import evaluate
 from analysis.table.names import ALIASES, TEXT, WEIGHT, missing, option, resolve
 from analysis.table.numbers import Kind, read_numbers
-from analysis.table.observations import COUNTS, SCHEMA, Doubt, Table, TableError, nearest, plain
+from analysis.table.observations import (
+    COUNTS,
+    LINE,
+    SCHEMA,
+    Doubt,
+    Table,
+    TableError,
+    nearest,
+    plain,
+)
 from analysis.table.runs import numbered
 from analysis.table.sources import Source
 from analysis.table.units import unit_doubts
@@ -40,10 +49,10 @@ def normalise(
     frame = frame.rename({name: name.strip() for name in frame.columns})
     frame = frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
     # Blank lines are not rows.
-    frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
+    frame = frame.filter(~pl.all_horizontal(pl.all().exclude(LINE).is_null()))
     if frame.height == 0:
         raise TableError("the table has no rows.")
-    columns, mapping = frame.columns, mapping or {}
+    columns, mapping = [name for name in frame.columns if name != LINE], mapping or {}
     names = resolve(columns, mapping, aliases)
     frame, sources = _with_names(frame, names)
     frame = numbered(frame, include_status)
@@ -89,8 +98,8 @@ def _with_names(
     frame: pl.DataFrame, names: Mapping[str, str]
 ) -> tuple[pl.DataFrame, dict[str, Source]]:
     """The frame with the columns of `names`, and their sources."""
-    columns = frame.columns
-    rows = pl.DataFrame({"row": range(frame.height)})
+    columns = [name for name in frame.columns if name != LINE]
+    rows = frame.select(pl.int_range(pl.len()).alias("row"), *({LINE} & {*frame.columns}))
     sources, read = {}, []
     for name, text in names.items():
         written, arithmetic = "", text not in columns

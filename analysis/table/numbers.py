@@ -65,7 +65,7 @@ def read_numbers(column: pl.Series, rows: pl.DataFrame, *, kind: Kind) -> tuple[
     if bad_rows.any():
         raise TableError(
             f"column {column.name!r} should hold numbers, not {column.filter(bad_rows)[0]!r}.",
-            rows.filter(bad_rows)["row"],
+            rows.filter(bad_rows),
         )
     digits = [match["digits"] for match in parsed if match is not None]
     decimal = _decimal_mark(column.name, digits, kind)
@@ -78,7 +78,7 @@ def read_numbers(column: pl.Series, rows: pl.DataFrame, *, kind: Kind) -> tuple[
         raise TableError(
             f"column {column.name!r} mixes ways of writing: {column.filter(wrong)[0]!r} does not "
             f"fit {'1.234,5' if decimal == ',' else '1,234.5'}.",
-            rows.filter(wrong)["row"],
+            rows.filter(wrong),
         )
     return pl.Series(column.name, values, dtype=pl.Float64), str(column.filter(odd)[0]).strip()
 

@@ -5,7 +5,7 @@ A row is a finished model: parameters, tokens, compute and the loss it reached.
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -45,12 +45,21 @@ COUNTS: dict[str, NCounts] = {
 }
 
 
-class TableError(ValueError):
-    """A table cannot be used. `rows` are counted from 0, the header not included."""
+# The line of the source in which a row begins, for sources that have lines.
+LINE = "source_line"
 
-    def __init__(self, message: str, rows: Iterable[int] = ()) -> None:
-        self.rows = tuple(int(row) for row in rows)
-        super().__init__(message + (f" {name_rows(self.rows)}." if self.rows else ""))
+
+class TableError(ValueError):
+    """A table cannot be used; the message ends with the lines at fault, if any are given.
+
+    Attributes:
+        rows: their `row`, counted from 0.
+    """
+
+    def __init__(self, message: str, rows: pl.DataFrame | None = None) -> None:
+        self.rows = () if rows is None else tuple(rows["row"].to_list())
+        place = "" if rows is None or rows.height == 0 else f" {name_rows(rows)}."
+        super().__init__(message + place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +76,8 @@ class Table:
 
     Attributes:
         frame: `row` (position in the source, from 0), n_params, tokens, val_loss, flops_6nd and
-            `excluded_reason` (null where the row is used); every other column of the source.
+            `excluded_reason` (null where the row is used); every other column of the source;
+            `LINE` where the source has lines.
         n_counts: what n_params counts.
         c_counts: `train_flops` where the source gives counted FLOPs under that name.
         loss_unit: of val_loss; a column of that name goes before it.
@@ -102,14 +112,17 @@ class Table:
         return replace(self, frame=self.frame.filter(rows))
 
 
-def check(table: Table) -> Table:
+def check(table: Table, also: Sequence[str] = ()) -> Table:
     """Refuse used rows that no fit can use; the table with their loss unit.
+
+    Args:
+        also: columns that this fit needs besides N, D, the loss and weights.
 
     Raises:
         TableError: NaN, infinite or non-positive values, mixed loss units.
     """
     used = table.used
-    for name in ("n_params", "tokens", "val_loss", "row_weight", "unique_tokens"):
+    for name in ("n_params", "tokens", "val_loss", "row_weight", *also):
         _refuse_bad_numbers(used, name, nullable=False)
     for name in ("train_flops", "flops_budget"):
         _refuse_bad_numbers(used, name, nullable=True)
@@ -124,12 +137,23 @@ def check(table: Table) -> Table:
     return replace(table, loss_unit=_loss_unit(units[0])) if units else table
 
 
-def name_rows(rows: Iterable[int], most: int = 12) -> str:
-    """Rows for a message: "Rows 3, 7 and 9"."""
-    rows = list(rows)
-    shown = ", ".join(str(row) for row in rows[:most])
-    more = f" and {len(rows) - most} more" if len(rows) > most else ""
-    return f"{'Row' if len(rows) == 1 else 'Rows'} {shown}{more} (counted from 0)"
+def name_rows(rows: pl.DataFrame, most: int = 12) -> str:
+    """Rows for a message, as their source counts them: "Lines 3, 7 and 2 more"."""
+    word, numbers = numbers_for_people(rows)
+    shown = ", ".join(str(number) for number in list(numbers.values())[:most])
+    more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
+    from_1 = " (counted from 1)" if word == "row" else ""
+    return f"{word.capitalize()}{'' if len(numbers) == 1 else 's'} {shown}{more}{from_1}"
+
+
+def numbers_for_people(rows: pl.DataFrame) -> tuple[str, dict[int, int]]:
+    """What people call a row of this table, `line` or `row`, and the number of each `row`.
+
+    Lines are those of the file, the header included; rows are counted from 1.
+    """
+    if LINE in rows.columns:
+        return "line", dict(rows.select("row", LINE).iter_rows())
+    return "row", {row: row + 1 for row in rows["row"]}
 
 
 def plain(name: str) -> str:
@@ -168,7 +192,7 @@ def _refuse_bad_numbers(used: pl.DataFrame, name: str, *, nullable: bool) -> Non
             raise TableError(
                 f"{name.removeprefix('row_')} {what}; a fit needs positive numbers. Correct the "
                 "table, or leave the rows out with --where.",
-                bad["row"],
+                bad,
             )
 
 

@@ -7,7 +7,7 @@ import polars as pl
 
 from analysis.table.cells import refuse_tried_settings
 from analysis.table.experiments import named_experiments, refuse, shown_experiments
-from analysis.table.observations import Table, TableError
+from analysis.table.observations import LINE, Table, TableError
 from analysis.table.states import nothing_left
 
 
@@ -27,13 +27,14 @@ def split(table: Table, *, where: str | None, by: str | None) -> list[tuple[Any,
     frame, used = table.frame, table.used
     if by not in frame.columns:
         raise TableError(
-            f"there is no column {by!r} to fit by; the table has {', '.join(frame.columns)}."
+            f"there is no column {by!r} to fit by; the table has "
+            f"{', '.join(name for name in frame.columns if name != LINE)}."
         )
     if not used.height:
         raise TableError(nothing_left(frame))
     missing = used.filter(pl.col(by).is_null())
     if missing.height:
-        raise TableError(f"column {by!r} is empty in some rows.", missing["row"])
+        raise TableError(f"column {by!r} is empty in some rows.", missing)
     values = used[by].unique(maintain_order=True).to_list()
     return [(value, table.filter(pl.col(by) == value)) for value in values]
 

@@ -181,7 +181,7 @@ def _mixed(used: pl.DataFrame, by_name: dict[str, Source]) -> Iterator[Doubt]:
         if apart.height:
             yield Doubt(
                 f"{symbol} ({source.words()}) mixes units: {apart[name][0]:g} beside a median of "
-                f"{median:.3g}. {name_rows(apart['row'])}.",
+                f"{median:.3g}. {name_rows(apart)}.",
                 True,
             )
 

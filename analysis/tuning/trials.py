@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from analysis.table.files import Contents
 from analysis.table.names import ALIASES
 from analysis.table.observations import Doubt, Table, TableError, check, plain
 from analysis.table.read import read_table
@@ -41,7 +42,7 @@ _LR = (1e-8, 1.0)
 
 
 def read_lr_table(
-    path: Path,
+    source: Path | Contents,
     *,
     mapping: Mapping[str, str] | None = None,
     include_status: Sequence[str] = (),
@@ -53,7 +54,7 @@ def read_lr_table(
             batch may count sequences.
     """
     table = check(
-        read_table(path, mapping=mapping, include_status=include_status, aliases=_ALIASES)
+        read_table(source, mapping=mapping, include_status=include_status, aliases=_ALIASES)
     )
     frame, used = table.frame, table.used
     if not used.height:
@@ -77,7 +78,7 @@ def _refuse_bad_numbers(used: pl.DataFrame, name: str) -> None:
     bad = used.filter(~(column > 0) | ~column.is_finite() | column.is_null())
     if bad.height:
         log = " If it is a logarithm: --map 'lr=pow(10,COLUMN)'." if name == "lr" else ""
-        raise TableError(f"{name} must be positive.{log}", bad["row"])
+        raise TableError(f"{name} must be positive.{log}", bad)
 
 
 def _refuse_sequences(table: Table, mapping: Mapping[str, str]) -> None:

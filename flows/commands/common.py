@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from analysis.page import Page
+    from analysis.table.files import Contents
     from flows.settings import Home, Settings
     from sweeps.plan import Plan
 
@@ -70,6 +71,22 @@ def open_all_to_read() -> "tuple[Settings, Home]":
 def open_to_read() -> "Home":
     """The home as it is, see `open_all_to_read`."""
     return open_all_to_read()[1]
+
+
+def open_table(name: str) -> "Path | Contents":
+    """What TABLE names, other than a sweep; see `table_source`.
+
+    Raises:
+        ValueError: there is no such source, or it cannot be read.
+    """
+    from flows.settings import home_of
+    from flows.tables.source import table_source
+
+    def our_uri() -> str:
+        settings = _settings()
+        return settings.tracking_uri(home_of(settings))
+
+    return table_source(name, our_uri)
 
 
 def _settings() -> "Settings":

@@ -12,6 +12,7 @@ from flows.commands.common import (
     Report,
     check_destinations,
     fail,
+    open_table,
     open_to_read,
     refusals,
     shown_from_log,
@@ -51,7 +52,8 @@ def fit(
     """Fit a loss law to a table of runs or a sweep.
 
     Args:
-        file: CSV, TSV, Parquet or JSON, one row a finished run; or the name of a sweep.
+        file: CSV, TSV, JSON, Parquet or Excel, one row a finished run; the name of a sweep;
+            mlflow:EXPERIMENT; optuna:STUDY@STORAGE; or a folder of TensorBoard.
         form: chinchilla E + A/N^alpha + B/D^beta; gamma raises the sum of powers to gamma; tied
             sets alpha = beta; kaplan has no E; data_constrained needs unique_tokens.
         objective: what is summed over rows.
@@ -86,10 +88,10 @@ def fit(
     with refusals(), shown_from_log("analysis.fit"):
         check_destinations(json, report)
         sweep = _sweep(file)
-        table = file if sweep is None else str(sweep / "observations.parquet")
+        source = open_table(file) if sweep is None else sweep / "observations.parquet"
         groups = fit_table(
             read_table(
-                Path(table),
+                source,
                 mapping=column_mapping(mapping or []),
                 include_status=include_status or [],
             ),
@@ -120,17 +122,21 @@ def fit(
 
 
 def _sweep(file: str) -> Path | None:
-    """The folder of the sweep of that name; None when the argument is a file."""
-    if Path(file).exists() or Path(file).suffix:
+    """The folder of the sweep of that name; None when the argument is another source."""
+    from flows.tables.source import is_service
+
+    if is_service(file) or Path(file).is_file():
         return None
     home = open_to_read()
     folder = home.sweeps / file
-    if not (folder / "observations.parquet").is_file():
+    if (folder / "observations.parquet").is_file():
+        return folder
+    if not (Path(file).is_dir() or Path(file).suffix):
         fail(
             f"{file} is neither a file nor a sweep with observations in {home.root}. "
             f"Train it with: isoflop sweep {file}"
         )
-    return folder
+    return None
 
 
 def _envelope(sweep: Path | None, level: float) -> "tuple[pl.DataFrame, EnvelopeFit] | None":

@@ -13,6 +13,7 @@ from flows.commands.common import (
     check_destinations,
     failures,
     open_all,
+    open_table,
     refusals,
     say,
     write_report,
@@ -87,7 +88,8 @@ def fit_lr(
     """Fit the laws of learning rate and batch to a table of trials.
 
     Args:
-        file: CSV, TSV, Parquet or JSON with N, D, lr, batch and loss, one row a finished trial.
+        file: CSV, TSV, JSON, Parquet or Excel with N, D, lr, batch and loss, one row a finished
+            trial; optuna:STUDY@STORAGE; mlflow:EXPERIMENT; or a folder of TensorBoard.
         include_status: take trials of this status too, for example --include-status PRUNED.
             Repeatable.
         mapping: NAME=COLUMN, isoflop's name for the column and the file's, or arithmetic of
@@ -102,7 +104,7 @@ def fit_lr(
     with refusals():
         check_destinations(json, report)
         trials = read_lr_table(
-            Path(file),
+            open_table(file),
             mapping=column_mapping(mapping or []),
             include_status=include_status or [],
         )

@@ -309,7 +309,7 @@ def test_names_are_escaped_in_figures_and_page(group: GroupFit) -> None:
     assert "<b>run" not in page
     assert "<i>runs" not in page
     hover = figures.draw_fit(figures.fit_data(group)).data[0].text[0]
-    assert hover.startswith("row 0: &lt;b&gt;run&lt;/b&gt;<br>N = ")
+    assert hover.startswith("row 1: &lt;b&gt;run&lt;/b&gt;<br>N = ")
 
 
 def test_the_order_of_groups_is_the_tables() -> None:

@@ -72,8 +72,8 @@ def test_a_row_that_moves_the_exponent_either_way_by_a_quarter_of_its_interval_i
     low, high = group.fit.intervals.values["exponent_N"]
     effect = share * (high - low)
     words = said(influence=[Influence(17, effect, effect), Influence(3, effect / 2, effect)])
-    assert (f"Row 17 alone moves exponent_N by {effect:+.3f}" in words) == named
-    assert "Row 3" not in words
+    assert (f"Row 18 alone moves exponent_N by {effect:+.3f}" in words) == named
+    assert "Row 4" not in words
 
 
 @pytest.mark.parametrize(("times", "named"), [(8.3, True), (-8.3, True), (8.1, False)])
@@ -85,7 +85,7 @@ def test_rows_beyond_eight_median_deviations_are_named(
     residual[10] = 0.002 * times
     words = said(used=group.used.with_columns(residual=pl.Series(residual)))
     assert ("8 times the median deviation of 0.2 %" in words) == named
-    assert ("Row 10 " in words) == named
+    assert ("Row 11 " in words) == named
 
 
 def test_a_row_that_hides_by_pulling_the_law_is_named_with_the_law_without_it(
@@ -97,7 +97,7 @@ def test_a_row_that_hides_by_pulling_the_law_is_named_with_the_law_without_it(
 
     monkeypatch.setattr(doubts_module, "find_outliers", hidden)
     words = said()
-    assert words.startswith("Row 6 (counted from 0) pulls the law near: more than 8 times")
+    assert words.startswith("Row 7 (counted from 1) pulls the law near: more than 8 times")
     assert words.endswith("% from the law fitted without it.")
 
 
@@ -186,10 +186,10 @@ def test_counts_that_move_the_exponent_by_two_hundredths_are_told(
 
 def test_duplicates_exact_and_near_are_apart(said: Say) -> None:
     words = said(duplicates=[Duplicate(5, 2, True), Duplicate(9, 8, False)])
-    assert "Exact duplicates are counted twice: row 5 repeats 2." in words
-    assert "Near duplicates are counted twice: row 9 repeats 8." in words
+    assert "Exact duplicates are counted twice: row 6 repeats 3." in words
+    assert "Near duplicates are counted twice: row 10 repeats 9." in words
     many = [Duplicate(k + 1, k, True) for k in range(10)]
-    assert "8 repeats 7 and 2 more." in said(duplicates=many)
+    assert "9 repeats 8 and 2 more." in said(duplicates=many)
 
 
 @pytest.mark.parametrize(

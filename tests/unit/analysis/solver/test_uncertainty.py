@@ -372,7 +372,7 @@ def test_one_wild_row_does_not_hide_the_valley() -> None:
     loss[3] = 1e6
     group = _fit(N, D, loss)
     assert group.verdicts["exponent_N"].verdict == "identified"
-    assert any("Row 3 " in doubt for doubt in group.doubts)
+    assert any("Row 4 " in doubt for doubt in group.doubts)
 
 
 def test_checkpoints_of_two_trainings_are_weak() -> None:

@@ -97,7 +97,7 @@ def test_a_row_in_another_unit_than_the_others_is_named() -> None:
     rows = [(N / 1e6 if k == 3 else N, D, loss) for k, (N, D, loss) in enumerate(BASE)]
     [doubt] = _doubts(("N", "D", "loss"), rows)
     assert doubt.sentence == (
-        "N ('N') mixes units: 50 beside a median of 8e+07. Row 3 (counted from 0)."
+        "N ('N') mixes units: 50 beside a median of 8e+07. Row 4 (counted from 1)."
     )
 
 

@@ -291,7 +291,7 @@ def test_a_negative_learning_rate_is_refused_with_its_row(tmp_path):
     table().with_columns(
         pl.when(pl.int_range(pl.len()) == 3).then(-1.0).otherwise("lr").alias("lr")
     ).write_csv(path)
-    with pytest.raises(TableError, match=r"lr must be positive.*Row 3"):
+    with pytest.raises(TableError, match=r"lr must be positive.*Line 5"):
         read_lr_table(path)
 
 
