@@ -67,6 +67,12 @@ def test_steps_are_timed_in_blocks_of_four_until_there_are_enough(time):
     assert timing.step_s == pytest.approx(0.3)
 
 
+def test_steps_that_fill_no_block_are_left_out(time):
+    # Enough after 14 steady steps of 0.03 s: three blocks, and two steps more.
+    steps = [1.0, 1.0, 1.0, *(12 * [0.03]), 0.02, 0.03]
+    assert time(steps, eval_s=1e-4, checkpoint_s=0.05).blocks == pytest.approx((0.03,) * 3)
+
+
 def test_very_short_steps_are_timed_for_longer(time):
     assert len(time([0.001], eval_s=1e-4, checkpoint_s=0.05).blocks) == 10
 
