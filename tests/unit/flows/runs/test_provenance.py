@@ -55,7 +55,7 @@ def test_installed_code_has_no_commit(repository, monkeypatch):
 
 
 def test_packages_are_those_that_are_imported_in_order_of_name(tmp_path, monkeypatch):
-    for name in ("first/zeta-1.0", "first/my_lib-2.0.post1", "second/zeta-0.9", "second/alpha-3"):
+    for name in ("first/zeta-1.0", "first/my_lib-2.0.post1", "second/zeta-1.1", "second/alpha-3"):
         (tmp_path / f"{name}.dist-info").mkdir(parents=True)
     monkeypatch.setattr(module.sys, "path", [str(tmp_path / "first"), str(tmp_path / "second")])
     module.packages.cache_clear()
