@@ -114,3 +114,13 @@ def test_a_slot_on_a_gpu_has_the_usable_share_of_its_memory(asked, monkeypatch):
     warnings = module._warnings(plan_of(), needs, None, slots=4)
     assert len(warnings) == 1
     assert warnings[0].startswith("d48: up to ")
+
+
+def test_memory_here_is_of_the_rows_that_one_rank_computes_at_once_here(monkeypatch):
+    run = planned_run(width=64)
+    cpu = Placement(device="cpu", micro_batch_rows=2, attention="eager")
+    assert memory_gib(run, cpu) == peak(run, 2, attention="eager") / 2**30
+    ranks = []
+    monkeypatch.setattr(module, "micro_batch_rows", lambda *given: ranks.append(given[4]) or 4)
+    assert memory_gib(run, cpu) == peak(run, 4, attention="eager") / 2**30
+    assert ranks == [1]
