@@ -202,6 +202,14 @@ def test_two_minima_do_not_tell_both_exponents():
     assert any("N and D rise together over the 2 minima" in reason for reason in fit.lr.reasons)
 
 
+def test_as_many_minima_as_constants_leave_the_scatter_unknown():
+    exact = fit_lr(normalise(table(sizes=(1e5, 4e5), budgets=(1e7,))).frame).lr
+    spare = fit_lr(normalise(table(budgets=(1e7,))).frame).lr
+    words = "2 minima and as many constants: the scatter of sizes about the law is unknown"
+    assert any(reason.startswith(words) for reason in exact.reasons)
+    assert not any("as many constants" in reason for reason in spare.reasons)
+
+
 def test_published_exponents_enter_as_minima_with_their_own_errors():
     known = Exponents(np.array([-0.2, 0.3]), np.array([[0.05, -0.02], [-0.02, 0.03]]) / 100, "")
     points = minima_about_a_law(0.0)
