@@ -293,6 +293,14 @@ def test_a_table_without_batches_still_tells_the_learning_rate():
     assert fit.batch.coef is None
 
 
+def test_a_batch_that_never_varies_is_no_axis():
+    frame = table(budgets=(1e7,)).filter(pl.col("batch_tokens") > 1e3).group_by(
+        "n_params", "tokens", "lr"
+    ).agg(pl.col("val_loss").min()).with_columns(batch_tokens=pl.lit(1024.0))  # fmt: skip
+    fit = fit_lr(normalise(pl.concat([frame, frame.with_columns(lr=pl.col("lr") * 1.1)])).frame)
+    assert [axis.name for axis in fit.points[0].surface.axes] == ["lr"]
+
+
 def test_a_negative_learning_rate_is_refused_with_its_row(tmp_path):
     path = tmp_path / "bad.csv"
     table().with_columns(

@@ -140,6 +140,9 @@ def test_a_page_has_its_figures_sources_and_trials_in_order(monkeypatch):
     assert names == ["law", "surface-0", "surface-1", "surface-2", "importances"]
     assert titles == [["t0"], ["t1"], ["t2"]]
     assert "6 losses, 3 left out of the fits." in html
+    headings = ("The laws", "Beside published rules", "Surfaces", "What mattered", "Trials")
+    places = [html.index(f">{heading}") for heading in headings]
+    assert places == sorted(places)
     [frame] = frames
     assert frame.columns == [
         "name", "n_params", "tokens", "lr", "batch_tokens", "val_loss", "excluded_reason",
