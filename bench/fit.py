@@ -26,12 +26,13 @@ from scipy.special import huber, logsumexp
 
 from analysis.fit.options import DEFAULT
 from analysis.fit.parametric import pose
-from analysis.foreign_table import normalise, read_table
 from analysis.law import Array
-from analysis.observations import Table
 from analysis.solver.problem import Problem
 from analysis.solver.search import find_optimum
 from analysis.solver.uncertainty import bootstrap, resample
+from analysis.table.columns import normalise
+from analysis.table.observations import Table
+from analysis.table.read import read_table
 
 # Hoffmann et al. 2022, appendix D.2: starts of alpha, beta, ln E, ln A, ln B.
 STARTS = tuple(

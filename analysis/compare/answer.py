@@ -13,7 +13,7 @@ from analysis.fit.answer import fit_table
 from analysis.fit.options import FitOptions
 from analysis.fit.records import GroupFit
 from analysis.law import Array, Constants, LawFit, central
-from analysis.observations import Table, TableError
+from analysis.table.observations import Table, TableError
 
 _CONSTANTS = ("E", "A", "B", "alpha", "beta", "exponent_N")
 # A and B alone say little: they move with alpha and beta by orders of magnitude.

@@ -17,13 +17,14 @@ from analysis.fit.options import DEFAULT, FitOptions
 from analysis.fit.parametric import clusters_of, finish, pose
 from analysis.fit.records import GroupFit, Influence, OptimalPoint
 from analysis.law import Array, Constants, LawFit
-from analysis.observations import Table, TableError, duplicates, pooled_groups
 from analysis.repeated_data import predict
 from analysis.solver.kernels import predict_log
 from analysis.solver.problem import Problem
 from analysis.solver.profile import Profile, profile
 from analysis.solver.search import Optimum, find_optimum
 from analysis.solver.uncertainty import influence, leave_one_out, percentile_intervals
+from analysis.table.observations import Table, TableError
+from analysis.table.runs import duplicates, pooled_groups
 
 _INFLUENTIAL = 10
 # N* outside these bounds is not a plausible model, and gets no profile.
@@ -98,7 +99,7 @@ def _fit_group(
         leave_one_out_percent=_prediction_error_percent(problem, without),
         used=used.with_columns(residual=pl.Series(_log_residuals(fit, used))),
     )
-    return replace(group, doubts=tuple(doubts(problem, optimum, group, table.derived)))
+    return replace(group, doubts=tuple(doubts(problem, optimum, group, table)))
 
 
 def _restrict(table: Table, where: str) -> Table:

@@ -13,10 +13,10 @@ import polars as pl
 from analysis.fit.options import FitOptions
 from analysis.fit.parametric import weights_of
 from analysis.law import Array, CCounts, Constants, Form, NCounts
-from analysis.observations import COUNTS, Table
 from analysis.solver.objective import Rows
 from analysis.solver.problem import make_problem
 from analysis.solver.search import find_optimum
+from analysis.table.observations import COUNTS, Table
 
 _SAME = 1e-3  # counts that agree to this are one count
 FAR_FROM_6ND = 0.05

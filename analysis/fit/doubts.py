@@ -9,9 +9,9 @@ from analysis.fit.conventions import FAR_FROM_6ND, flops_ratio
 from analysis.fit.parametric import clusters_of
 from analysis.fit.records import GroupFit
 from analysis.law import LawFit
-from analysis.observations import name_rows
 from analysis.solver.problem import Problem, make_problem
 from analysis.solver.search import Optimum, find_optimum
+from analysis.table.observations import Table, name_rows
 
 _OUTLIER = 8.0  # median absolute deviations
 _FEW_RUNS = 12  # resampled as wholes, fewer trainings give too few different tables
@@ -20,17 +20,17 @@ _BENT = 0.02  # shift of an exponent worth a sentence
 _MISFIT = 0.2
 
 
-def doubts(problem: Problem, optimum: Optimum, group: GroupFit, derived: str) -> Iterator[str]:
+def doubts(problem: Problem, optimum: Optimum, group: GroupFit, table: Table) -> Iterator[str]:
     """Sentences in the order in which a reader should worry.
 
     Args:
         group: the fit; its `doubts` are still empty.
-        derived: how a missing column of the table was computed, or empty.
     """
+    yield from (doubt.sentence for doubt in table.doubts)
     yield from _search(problem, optimum, group.fit)
     yield from _rows(group)
-    if derived:
-        yield f"The table lacks a column, computed as {derived}."
+    if table.derived:
+        yield f"The table lacks a column, computed as {table.derived}."
     yield from _shape(problem, optimum)
     yield from _approaches(group)
     yield from _counts(group)

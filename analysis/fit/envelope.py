@@ -14,7 +14,7 @@ from scipy.stats import t as student
 
 from analysis.fit.power_law import PowerLaw, power_law
 from analysis.law import Array
-from analysis.observations import TableError
+from analysis.table.observations import TableError
 
 _COLUMNS = ("run_id", "n_params", "tokens", "train_flops")
 _BINS = 120  # log-spaced bins of a curve; each is represented by its median

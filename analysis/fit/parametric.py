@@ -18,7 +18,6 @@ from analysis.law import (
     Repetition,
     Support,
 )
-from analysis.observations import Table, TableError, check
 from analysis.solver.objective import Rows
 from analysis.solver.problem import FREE, Problem, make_problem
 from analysis.solver.search import Optimum, find_optimum
@@ -28,6 +27,7 @@ from analysis.solver.uncertainty import (
     delta_intervals,
     percentile_intervals,
 )
+from analysis.table.observations import Table, TableError, check
 
 
 def fit_parametric(

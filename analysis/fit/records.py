@@ -10,8 +10,8 @@ from analysis.fit.conventions import Convention
 from analysis.fit.design import Judgement
 from analysis.fit.isoflop import IsoflopFit, ParabolaBias
 from analysis.law import LawFit
-from analysis.observations import Duplicate
 from analysis.solver.profile import Profile
+from analysis.table.runs import Duplicate
 
 
 @dataclass(frozen=True, slots=True)

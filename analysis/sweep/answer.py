@@ -7,7 +7,7 @@ from analysis.fit.isoflop import Valley
 from analysis.fit.options import FitOptions
 from analysis.fit.power_law import PowerLaw
 from analysis.fit.records import GroupFit
-from analysis.observations import Table, TableError
+from analysis.table.observations import Table, TableError
 from analysis.words import flops, formula, short
 
 

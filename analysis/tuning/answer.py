@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from analysis.foreign_table import read_table
-from analysis.observations import TableError, check
+from analysis.table.observations import TableError, check
+from analysis.table.read import read_table
 from analysis.tuning.law import TunedLaw, TunedPoint, fit_laws
 from analysis.tuning.rules import published_exponents
 from analysis.tuning.surface import Axis, SurfaceError, Trials, check_trials, fit_surfaces
@@ -49,7 +49,7 @@ class LrFit:
 
 
 def read_lr_table(path: Path, *, mapping: Mapping[str, str] | None = None) -> pl.DataFrame:
-    """Read a table of trials from a file as `analysis.foreign_table.read_table` does.
+    """Read a table of trials from a file as `analysis.table.read.read_table` does.
 
     Raises:
         TableError: as there; or no column holds the learning rate.

@@ -62,8 +62,8 @@ def fit(
     from analysis.fit.answer import fit_table
     from analysis.fit.document import envelope_json, group_json
     from analysis.fit.options import FitOptions
-    from analysis.foreign_table import read_table
     from analysis.solver.objective import Objective
+    from analysis.table.read import read_table
     from flows.commands.output import emit
 
     if bootstrap < 0 or seed < 0:

@@ -65,7 +65,7 @@ def compare(
         bootstrap: resamples of each table.
     """
     from analysis.compare.answer import compare as compare_tables
-    from analysis.observations import own_table
+    from analysis.table.runs import own_table
     from flows.commands.output import emit
     from flows.results.compare import sweep_differences
     from flows.runs.table import observations_frame

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import polars as pl
 
-from analysis.observations import own_table
 from analysis.sweep.answer import find, numbers, verdict
 from analysis.sweep.page import sweep_page
+from analysis.table.runs import own_table
 from flows.cost.ledger import CappedSweep
 from flows.files import write_whole
 from flows.mirror.publish import Publisher

@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from analysis.observations import SCHEMA
+from analysis.table.observations import SCHEMA
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.state import run_state
 from flows.settings import Home
@@ -14,7 +14,7 @@ from sweeps.spec import Cell, PlannedRun
 
 
 def observations(runs: Iterable[PlannedRun], home: Home) -> list[dict[str, Any]]:
-    """One row for each planned cell, in the columns of `analysis.observations.SCHEMA`.
+    """One row for each planned cell, in the columns of `analysis.table.observations.SCHEMA`.
 
     A cell without a loss stays, with the reason why every fit leaves it out.
     """

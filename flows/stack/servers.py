@@ -12,7 +12,7 @@ from pathlib import Path
 
 from flows.processes import die_with_parent
 from flows.settings import Home, Settings
-from flows.stack.processes import Process, alive
+from flows.stack.processes import Process, group_members
 
 _PROGRAMS = {"prefect-server": "Prefect", "mlflow-server": "MLflow"}
 # A server that exits is noticed at once; this is for a busy machine.
@@ -176,15 +176,18 @@ def free_port(host: str) -> int:
 
 
 def stop(processes: list[Process]) -> None:
-    """Stop process groups with SIGINT; kill those that keep running."""
+    """Stop process groups with SIGINT; kill those that keep running.
+
+    It returns when no member runs: the child of a killed server holds its port a moment longer.
+    """
     for signal_number in (signal.SIGINT, signal.SIGKILL):
-        living = [process for process in processes if alive(process)]
-        for process in living:
+        groups = [process.pid for process in processes if group_members(process)]
+        for group in groups:
             # It may have ended since the check above.
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal_number)
+                os.killpg(group, signal_number)
         deadline = time.monotonic() + _STOP_S
-        while any(alive(process) for process in living) and time.monotonic() < deadline:
+        while any(map(group_members, processes)) and time.monotonic() < deadline:
             time.sleep(0.1)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 from optuna.trial import FrozenTrial
 
-from analysis.observations import TableError
+from analysis.table.observations import TableError
 from analysis.tuning.answer import AXES, LrFit, fit_lr
 from analysis.tuning.page import fit_lines, study_page
 from analysis.tuning.study_law import StudyLaw

@@ -10,7 +10,7 @@ import pytest
 from analysis.fit.answer import fit_table
 from analysis.fit.options import FitOptions
 from analysis.fit.page import fit_page
-from analysis.foreign_table import normalise
+from analysis.table.columns import normalise
 from tests.simulated import isoflops, table
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

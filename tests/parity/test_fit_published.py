@@ -12,11 +12,11 @@ from analysis.fit.isoflop import fit_isoflop
 from analysis.fit.options import FitOptions
 from analysis.fit.parametric import fit_parametric
 from analysis.fit.records import GroupFit
-from analysis.foreign_table import read_table
 from analysis.law import LossLaw, Repetition
-from analysis.observations import Table
 from analysis.repeated_data import predict
 from analysis.solver.objective import Objective
+from analysis.table.observations import Table
+from analysis.table.read import read_table
 
 WITHOUT_FIVE = "NOT excluded_besiroglu"
 UNSURE, SURE = FitOptions(bootstrap=0), FitOptions(bootstrap=200)

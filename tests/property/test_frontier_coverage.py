@@ -6,10 +6,10 @@ import pytest
 
 from analysis.fit.options import FitOptions
 from analysis.fit.parametric import fit_parametric
-from analysis.foreign_table import normalise
 from analysis.frontier.allocation import compute_optimal
 from analysis.frontier.decision import AtBudget, AtLoss, Goal, Like, frontier
 from analysis.law import LossLaw
+from analysis.table.columns import normalise
 
 TRUTH = LossLaw(
     name="truth",

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from analysis.fit.isoflop import fit_isoflop
 from analysis.fit.options import FitOptions
 from analysis.fit.parametric import fit_parametric
-from analysis.foreign_table import normalise
 from analysis.law import Array, Constants, Form, LossLaw
 from analysis.solver.objective import HUBER, Objective
+from analysis.table.columns import normalise
 from tests.simulated import CHINCHILLA, law_of, table
 
 UNSURE = FitOptions(bootstrap=0)

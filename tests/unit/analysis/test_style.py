@@ -21,7 +21,6 @@ from analysis.fit.figures import (
 )
 from analysis.fit.options import FitOptions
 from analysis.fit.run_figures import draw_isoflop, draw_loss_curves, isoflop_data
-from analysis.foreign_table import normalise
 from analysis.frontier.figures import (
     draw_frontier,
     draw_life,
@@ -36,6 +35,7 @@ from analysis.retrodict.dollar_figures import draw_results, draw_serving, result
 from analysis.retrodict.figures import bill_data, draw_bill, draw_contour
 from analysis.retrodict.figures import contour_data as contour_of
 from analysis.style import axis, log_ticks, styled
+from analysis.table.columns import normalise
 from analysis.tuning.answer import fit_lr, read_lr_table
 from analysis.tuning.figures import draw_importances, draw_law, draw_surface, law_data
 from analysis.words import short

@@ -12,7 +12,7 @@ from analysis.compare.page import compare_page
 from analysis.compare.text import comparison_json, law_rows, pair_rows, verdict
 from analysis.frontier.allocation import compute_optimal
 from analysis.law import LossLaw
-from analysis.observations import own_table
+from analysis.table.runs import own_table
 from analysis.words import flops, short
 
 LAW = LossLaw(

@@ -16,10 +16,10 @@ from analysis.fit.page import fit_page
 from analysis.fit.parametric import fit_parametric, pose
 from analysis.fit.records import GroupFit
 from analysis.fit.text import group_lines
-from analysis.foreign_table import normalise
-from analysis.observations import TableError
 from analysis.solver.search import find_optimum
 from analysis.solver.uncertainty import influence
+from analysis.table.columns import normalise
+from analysis.table.observations import TableError
 from analysis.words import formula
 from tests.simulated import CHINCHILLA, grid, isoflops, law_of, options, table
 

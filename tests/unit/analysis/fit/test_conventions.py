@@ -6,8 +6,8 @@ import pytest
 
 from analysis.fit.conventions import conventions, count_columns, flops_ratio
 from analysis.fit.options import DEFAULT
-from analysis.foreign_table import normalise
-from analysis.observations import Table
+from analysis.table.columns import normalise
+from analysis.table.observations import Table
 from tests.simulated import CHINCHILLA, grid, table
 
 

@@ -14,9 +14,9 @@ from analysis.fit.doubts import doubts
 from analysis.fit.isoflop import ParabolaBias
 from analysis.fit.parametric import pose
 from analysis.fit.records import GroupFit, Influence
-from analysis.foreign_table import normalise
-from analysis.observations import Duplicate
 from analysis.solver.search import find_optimum
+from analysis.table.columns import normalise
+from analysis.table.runs import Duplicate
 from tests.simulated import grid, isoflops, law_of, options, table
 
 Say = Callable[..., str]
@@ -31,7 +31,8 @@ def group() -> GroupFit:
 def said(group: GroupFit) -> Say:
     """Every doubt in one string, with parts of the answer replaced."""
     frame = table(*isoflops(), noise=0.002)
-    problem, _ = pose(normalise(frame), options())
+    runs = normalise(frame)
+    problem, _ = pose(runs, options())
     problem, optimum = find_optimum(problem)
 
     law = group.fit.law.model_copy(update={"n_counts": "n_params"})
@@ -48,7 +49,9 @@ def said(group: GroupFit) -> Say:
         optimum_changes: dict[str, Any] | None = None, derived: str = "", **changes: Any
     ) -> str:
         changed = replace(optimum, **optimum_changes or {})
-        return "\n".join(doubts(problem, changed, replace(silent, **changes), derived))
+        return "\n".join(
+            doubts(problem, changed, replace(silent, **changes), replace(runs, derived=derived))
+        )
 
     return say
 
@@ -167,5 +170,5 @@ def test_a_misfit_is_told_from_twelve_rows_on(
     problem, runs = pose(normalise(frame), options(objective="mse_log"))
     problem, optimum = find_optimum(problem)
     used = runs.used.with_columns(residual=pl.lit(0.0))
-    words = "\n".join(doubts(problem, optimum, replace(group, used=used), ""))
+    words = "\n".join(doubts(problem, optimum, replace(group, used=used), runs))
     assert ("The form misfits" in words) == told

@@ -10,11 +10,11 @@ import pytest
 from analysis.fit.design import Judgement, design_findings, loss_findings
 from analysis.fit.identifiability import judge
 from analysis.fit.parametric import pose
-from analysis.foreign_table import normalise
 from analysis.law import Array, Form, Intervals
 from analysis.solver.problem import Problem
 from analysis.solver.profile import Profile
 from analysis.solver.search import Optimum, find_optimum
+from analysis.table.columns import normalise
 from analysis.words import short
 from tests.simulated import CHINCHILLA, grid, isoflops, law_of, options, table
 

@@ -10,9 +10,9 @@ from scipy.stats import t as student
 from analysis.fit.envelope import fit_envelope
 from analysis.fit.isoflop import budgets, fit_isoflop, parabola, parabola_bias
 from analysis.fit.power_law import power_law
-from analysis.foreign_table import normalise
 from analysis.frontier.allocation import compute_optimal
-from analysis.observations import TableError
+from analysis.table.columns import normalise
+from analysis.table.observations import TableError
 from analysis.words import short
 from tests.simulated import CHINCHILLA, grid, isoflops, law_of, table
 

@@ -8,11 +8,11 @@ import pytest
 
 from analysis.fit.options import FitOptions
 from analysis.fit.parametric import clusters_of, fit_parametric, pose
-from analysis.foreign_table import normalise
 from analysis.law import Form, LossLaw
-from analysis.observations import TableError
 from analysis.solver.objective import Objective, ObjectiveName
 from analysis.solver.search import find_optimum
+from analysis.table.columns import normalise
+from analysis.table.observations import TableError
 from tests.simulated import CHINCHILLA, grid, isoflops, law_of, options, table
 
 FORMS: tuple[Form, ...] = ("chinchilla", "gamma", "tied", "kaplan", "data_constrained")

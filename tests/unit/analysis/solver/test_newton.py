@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from analysis.fit.parametric import pose
-from analysis.foreign_table import normalise
 from analysis.law import Array
 from analysis.solver import kernels
 from analysis.solver import newton as solver
@@ -14,6 +13,7 @@ from analysis.solver.objective import Objective, ObjectiveName, Rows
 from analysis.solver.problem import Problem, make_problem
 from analysis.solver.profile import Quantity, _exponent_chart, _size_chart
 from analysis.solver.search import find_optimum
+from analysis.table.columns import normalise
 from tests.simulated import grid, law_of, options, table
 
 OBJECTIVES: tuple[ObjectiveName, ...] = ("huber_log", "lad_log", "mse_log", "mse")

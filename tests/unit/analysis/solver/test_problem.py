@@ -7,13 +7,13 @@ import polars as pl
 import pytest
 
 from analysis.fit.parametric import pose
-from analysis.foreign_table import normalise
 from analysis.law import Array, Form
 from analysis.solver.lad import polish_lad
 from analysis.solver.newton import Solution
 from analysis.solver.objective import Objective, ObjectiveName
 from analysis.solver.problem import Problem, make_problem
 from analysis.solver.search import _distinct, _judge, find_optimum
+from analysis.table.columns import normalise
 from tests.simulated import grid, law_of, options, table
 
 FORMS: tuple[Form, ...] = ("chinchilla", "gamma", "tied", "kaplan", "data_constrained")

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from analysis.fit.parametric import pose
-from analysis.foreign_table import normalise
 from analysis.law import Array, Constants, Form
 from analysis.solver.objective import ObjectiveName
 from analysis.solver.problem import Problem
 from analysis.solver.profile import _crossings, profile
 from analysis.solver.search import find_optimum
 from analysis.solver.uncertainty import leave_one_out, smoothed
+from analysis.table.columns import normalise
 from tests.simulated import isoflops, law_of, options, table
 
 

@@ -13,7 +13,6 @@ from analysis.fit.identifiability import judge
 from analysis.fit.options import FitOptions
 from analysis.fit.parametric import pose
 from analysis.fit.records import GroupFit
-from analysis.foreign_table import normalise
 from analysis.law import Array, Constants, Form, Intervals
 from analysis.solver.objective import Objective, ObjectiveName, Rows
 from analysis.solver.problem import Problem
@@ -30,6 +29,7 @@ from analysis.solver.uncertainty import (
     resample,
     score,
 )
+from analysis.table.columns import normalise
 from tests.simulated import CHINCHILLA, grid, isoflops, law_of, options, table
 
 SQUARES = FitOptions(objective=Objective("mse_log"))

@@ -4,10 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.observations import SCHEMA, own_table
 from analysis.page import Page
 from analysis.sweep.answer import find, numbers, verdict
 from analysis.sweep.page import sweep_page
+from analysis.table.observations import SCHEMA
+from analysis.table.runs import own_table
 
 
 def observations(noise=0.002, budgets=(1e12, 2e12, 4e12, 8e12), sizes=12, name="d{}"):

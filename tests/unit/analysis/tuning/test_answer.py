@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.foreign_table import normalise
-from analysis.observations import TableError
+from analysis.table.columns import normalise
+from analysis.table.observations import TableError
 from analysis.tuning.answer import fit_lr, read_lr_table
 from analysis.tuning.law import Exponents, TunedPoint, fit_laws
 from analysis.tuning.study_law import FittedLaws

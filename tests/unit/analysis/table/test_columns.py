@@ -1,12 +1,10 @@
 """What of a file becomes an observations table, and what is refused with which rows."""
 
-from pathlib import Path
-
 import polars as pl
 import pytest
 
-from analysis.foreign_table import normalise, read_table
-from analysis.observations import TableError
+from analysis.table.columns import normalise
+from analysis.table.observations import TableError
 
 
 def _frame(**columns: object) -> pl.DataFrame:
@@ -71,38 +69,6 @@ def test_text_in_a_number_column_is_named_with_its_row() -> None:
 def test_an_ambiguous_name_asks_which() -> None:
     with pytest.raises(TableError, match="--map"):
         normalise(_frame(params=[1.0] * 6))
-
-
-@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet", "json"])
-def test_files_of_each_kind_hold_the_same_table(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"runs.{suffix}"
-    frame = _frame()
-    if suffix == "parquet":
-        frame.write_parquet(path)
-    elif suffix == "json":
-        frame.write_json(path)
-    else:
-        frame.write_csv(path, separator="\t" if suffix == "tsv" else ",")
-    assert read_table(path).frame["val_loss"].to_list() == frame["loss"].to_list()
-
-
-def test_unreadable_files_are_table_errors(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match="is not a file"):
-        read_table(tmp_path / "none.csv")
-    broken = tmp_path / "broken.parquet"
-    broken.write_bytes(b"not parquet")
-    with pytest.raises(TableError, match="cannot be read"):
-        read_table(broken)
-    empty = tmp_path / "empty.csv"
-    empty.write_text("N,D,loss\n")
-    with pytest.raises(TableError, match="no rows"):
-        read_table(empty)
-
-
-def test_semicolons_and_blank_lines_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "runs.csv"
-    path.write_text(_frame().write_csv(separator=";") + "\n\n")
-    assert read_table(path).frame.height == 6
 
 
 def test_a_frames_facts_are_no_columns_of_it() -> None:

@@ -1,13 +1,13 @@
-"""Read somebody else's file as an observations table: aliases, and columns it lacks."""
+"""Somebody else's columns as isoflop's: aliases, and columns the table lacks."""
 
 import difflib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import polars as pl
 
 from analysis.law import LossUnit, NCounts
-from analysis.observations import COUNTS, SCHEMA, Table, TableError, numbered, plain
+from analysis.table.observations import COUNTS, SCHEMA, Table, TableError, plain
+from analysis.table.runs import numbered
 
 # isoflop's name for a column: the field's other spellings, compared without case, spaces
 # and punctuation.
@@ -33,37 +33,6 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "run_id": ("run",),
 }
 _TEXT = ("loss_unit", "run_id")
-
-
-def read_table(path: Path, *, mapping: Mapping[str, str] | None = None) -> Table:
-    """Read CSV, TSV, Parquet or JSON as an observations table; see `normalise`.
-
-    Args:
-        mapping: isoflop's name for a column to the file's; it takes precedence over aliases.
-
-    Raises:
-        TableError: the file is missing, unreadable, empty, or `normalise` refuses it.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise TableError(f"{path} is not a file.")
-    suffix = path.suffix.lower()
-    try:
-        if suffix in (".parquet", ".pq"):
-            frame = pl.read_parquet(path)
-        elif suffix == ".json":
-            frame = pl.read_json(path, infer_schema_length=None)
-        else:
-            frame = pl.read_csv(
-                path,
-                separator=_separator(path),
-                infer_schema_length=None,
-                null_values=["", "NA", "null", "None"],
-            )
-    except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TableError(f"{path} cannot be read as a table: {reason}") from error
-    return normalise(frame, mapping=mapping)
 
 
 def normalise(frame: pl.DataFrame, *, mapping: Mapping[str, str] | None = None) -> Table:
@@ -130,13 +99,6 @@ def _with_n_and_d(frame: pl.DataFrame, columns: list[str]) -> tuple[pl.DataFrame
             frame = frame.with_columns((pl.col(flops) / (6 * pl.col(other))).alias(name))
             return frame, f"{name} = {flops}/(6·{other})"
     return frame, ""
-
-
-def _separator(path: Path) -> str:
-    """Comma, semicolon or tab: whichever is most frequent in the header."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        header = file.readline()
-    return max(",;\t", key=header.count)
 
 
 def _resolve(columns: list[str], mapping: Mapping[str, str]) -> dict[str, str]:

@@ -1,0 +1,20 @@
+"""Read somebody else's table, from the file to the observations that a fit takes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from analysis.table.columns import normalise
+from analysis.table.files import read_frame
+from analysis.table.observations import Table
+
+
+def read_table(path: Path, *, mapping: Mapping[str, str] | None = None) -> Table:
+    """Read CSV, TSV, Parquet or JSON as an observations table; see `normalise`.
+
+    Args:
+        mapping: isoflop's name for a column to the file's; it takes precedence over aliases.
+
+    Raises:
+        TableError: the file is missing, unreadable, empty, or `normalise` refuses it.
+    """
+    return normalise(read_frame(path), mapping=mapping)
