@@ -26,7 +26,7 @@ from analysis.fit.run_figures import (
     loss_curves_data,
     power,
 )
-from analysis.foreign_table import normalise
+from analysis.table.columns import normalise
 from analysis.law import Constants
 from tests.simulated import isoflops, table
 
