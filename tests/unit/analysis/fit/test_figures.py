@@ -26,8 +26,8 @@ from analysis.fit.run_figures import (
     loss_curves_data,
     power,
 )
-from analysis.table.columns import normalise
 from analysis.law import Constants
+from analysis.table.columns import normalise
 from tests.simulated import isoflops, table
 
 
