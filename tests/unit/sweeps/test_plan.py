@@ -383,3 +383,19 @@ def test_a_check_of_a_spec_of_ones_own_says_so():
         assert command.startswith(
             f"isoflop sweep {spec} --set name={planned.spec.name}-d16-lr-x0_5"
         )
+
+
+def test_llamas_rate_halves_at_twenty_billion_parameters():
+    shape_of = {
+        layers: ModelConfig(
+            vocab_size=32_000, d_model=8_192, n_layers=layers, n_heads=64, n_kv_heads=64,
+            head_dim=128, d_ffn=28_672,
+        )
+        for layers in (19, 20, 21, 22, 23)
+    }  # fmt: skip
+    for model in shape_of.values():
+        lr = rates(LlamaRecipe(), model, tokens=1, seq_len=2048).lr
+        assert lr == (3e-4 if count_params(model).total < 20e9 else 1.5e-4)
+    totals = [count_params(model).total for model in shape_of.values()]
+    assert totals[0] < 20e9 < totals[-1]
+    assert totals[-1] - totals[0] < 4.5e9
