@@ -87,6 +87,15 @@ def test_the_tokenizer_is_known_only_where_the_corpus_is(tmp_path, monkeypatch):
     assert (found.tokenizer_sha256, found.recorded_at, found.device) == ("abc", 5.0, "cpu")
 
 
+def test_a_folder_that_is_no_repository_has_no_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "checkout", lambda: tmp_path)
+    module._code.cache_clear()
+    try:
+        assert module.environment(None).git_commit is None
+    finally:
+        module._code.cache_clear()
+
+
 def test_git_that_fails_or_hangs_names_no_commit(repository, monkeypatch):
     for error in (OSError, subprocess.TimeoutExpired("git", 10)):
         monkeypatch.setattr(module.subprocess, "run", Mock(side_effect=error))

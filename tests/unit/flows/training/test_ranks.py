@@ -1,7 +1,9 @@
 """A rank that fails leaves the result that rank 0 cannot write any more."""
 
+import runpy
 import signal
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -134,3 +136,23 @@ def test_only_the_first_rank_keeps_the_records(run, tmp_path, monkeypatch, rank)
         signal.signal(signal.SIGTERM, handler)
     assert trained == [rank]
     assert ignored is (rank == "1")
+
+
+def test_the_module_follows_as_the_rank_of_its_environment(run, tmp_path, monkeypatch):
+    trained, handler = [], signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("flows.processes.die_with_parent", lambda parent: None)
+    monkeypatch.setattr(
+        "flows.training.loop.train_in_process",
+        lambda run, home: trained.append((run.id, home.root)),
+    )
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("sys.argv", ["ranks", str(tmp_path), run.id])
+    monkeypatch.delitem(sys.modules, "flows.training.ranks")
+    try:
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_module("flows.training.ranks", run_name="__main__")
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    assert ended.value.code == 0
+    assert trained == [(run.id, tmp_path)]

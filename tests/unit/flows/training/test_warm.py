@@ -38,6 +38,7 @@ from flows.training import child, warm
 def train(arguments):
     home, run_id, parent = arguments
     print("trains", home, run_id, int(parent) == os.getppid())
+    print("holds", len(os.listdir("/dev/fd")), "files")
     if run_id == "raise":
         raise KeyError("a bug")
     if run_id == "kill":
@@ -139,6 +140,9 @@ def test_every_training_is_forked_with_a_log_of_its_own(process, tmp_path):
         # A killed process has not written what it printed.
         assert run_id == "kill" or f"trains home {run_id} True" in (tmp_path / run_id).read_text()
     assert "KeyError: 'a bug'" in (tmp_path / "raise").read_text()
+    # No log stays open in the process that all are forked from.
+    held = {(tmp_path / run_id).read_text().split("holds ")[1].split()[0] for run_id in ("0", "75")}
+    assert len(held) == 1
     process.stdin.close()
     assert process.wait(10) == 0
 
