@@ -1,5 +1,8 @@
 """What each rank reads, writes and waits for, by its number and the number of ranks."""
 
+import sys
+from types import ModuleType
+
 import pytest
 import torch
 from torch import nn
@@ -93,8 +96,14 @@ def test_a_tensor_that_is_not_sharded_is_its_own_whole_and_shard():
     assert sharded_like(tensor, like) is tensor
 
 
+@pytest.fixture
+def no_fsdp(monkeypatch):
+    """Its import takes seconds."""
+    monkeypatch.setitem(sys.modules, "torch.distributed.fsdp", ModuleType("fsdp"))
+
+
 @pytest.mark.parametrize("size", [None, "1", "2"])
-def test_only_a_process_of_several_joins_a_group_and_leaves_it(monkeypatch, size):
+def test_only_a_process_of_several_joins_a_group_and_leaves_it(monkeypatch, no_fsdp, size):
     told = []
     monkeypatch.setattr(module.dist, "is_initialized", lambda: False)
     monkeypatch.setattr(module.dist, "init_process_group", told.append)
@@ -109,7 +118,7 @@ def test_only_a_process_of_several_joins_a_group_and_leaves_it(monkeypatch, size
     assert told == (["gloo", "left"] if size == "2" else [])
 
 
-def test_a_rank_on_a_gpu_takes_the_one_of_its_number(monkeypatch):
+def test_a_rank_on_a_gpu_takes_the_one_of_its_number(monkeypatch, no_fsdp):
     told = []
     monkeypatch.setattr(module.dist, "is_initialized", lambda: False)
     monkeypatch.setattr(module.dist, "init_process_group", told.append)
