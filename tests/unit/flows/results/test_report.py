@@ -107,6 +107,8 @@ def test_the_facts_of_a_page_are_those_of_corpus_plan_and_recipe(home):
         "tokens."
     )
     assert warning == "Planned with a warning: thin valleys"
+    alone = planned("ladder.widths=[32]", "grid={kind: tokens, tokens: [102400]}")
+    assert module._facts(alone, home)[1].startswith("1 trainings were planned for 1 observations")
     assert "one for each (cosine); " in module._facts(planned("schedule=cosine"), home)[1]
 
 

@@ -4,9 +4,18 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from llama_core.config import llama_ffn_width
-from llama_core.exchange.hf import CheckpointError, from_hf, from_hf_config, hf_config, to_hf
+from llama_core.exchange.hf import (
+    CheckpointError,
+    export_hf,
+    from_hf,
+    from_hf_config,
+    hf_config,
+    import_hf,
+    to_hf,
+)
 from llama_core.exchange.meta import _halves_from_pairs, import_meta
 from llama_core.model import Llama
 from tests.fakes import planned_run
@@ -161,3 +170,47 @@ def test_a_config_of_an_older_transformers_has_its_defaults():
         del config[key]
     model = from_hf_config(config)
     assert (model.n_kv_heads, model.head_dim, model.rope_theta) == (2, 16, 10_000.0)
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_an_exported_model_is_read_back_from_its_files(tmp_path, sharded):
+    model = planned_run().run.model
+    net = Llama(model)
+    net.init_weights(0)
+    folder = tmp_path / "deep" / "model"
+    export_hf(folder, model, net.state_dict(), seq_len=128, tokenizer=None)
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+    }
+    if sharded:
+        weights = load_file(folder / "model.safetensors")
+        names = sorted(weights)
+        (folder / "model.safetensors").unlink()
+        places = {name: f"model-{number % 2}.safetensors" for number, name in enumerate(names)}
+        for file in set(places.values()):
+            save_file({n: weights[n] for n in names if places[n] == file}, folder / file)
+        index = json.dumps({"weight_map": places})
+        (folder / "model.safetensors.index.json").write_text(index)
+    shape, state = import_hf(folder)
+    assert shape == model
+    assert state.keys() == net.state_dict().keys()
+    assert all(torch.equal(state[name], weight) for name, weight in net.state_dict().items())
+
+
+def test_a_checkpoint_without_a_file_or_a_weight_is_refused_by_its_name(tmp_path):
+    with pytest.raises(CheckpointError, match=r"config.json cannot be read"):
+        import_hf(tmp_path)
+    model = planned_run().run.model
+    (tmp_path / "config.json").write_text(json.dumps(hf_config(model, 128)))
+    with pytest.raises(CheckpointError, match=r"model.safetensors cannot be read"):
+        import_hf(tmp_path)
+    weights = to_hf(model, Llama(model).state_dict())
+    del weights["model.norm.weight"]
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"has no weight 'model.norm.weight'"):
+        import_hf(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(CheckpointError, match="is not a JSON object"):
+        import_hf(tmp_path)
