@@ -47,8 +47,8 @@ def sweep(
         max_failures: stop when more trainings than this have failed or diverged; 0 is fail-fast.
 
     Returns:
-        Completed with the path of the report; Failed with the runs that did not finish, after
-        the report of the others is written.
+        Completed with the law's warnings and the path of the report; Failed with the runs that
+        did not finish, after the report of the others is written.
 
     Raises:
         sweeps.load.SpecError: the spec cannot be used.
@@ -68,7 +68,7 @@ def sweep(
     get_run_logger().info("%s", report.verdict)
     if unfinished := not_trained(planned, home, cap):
         return Failed(message="; ".join(unfinished))
-    return Completed(message=str(report.page))
+    return Completed(message=" ".join([*report.warnings, str(report.page)]))
 
 
 def watched_sweep(

@@ -10,6 +10,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from analysis.tuning.surface import least_trials
 from flows.dispatch.contract import Dispatcher, SweepFailedError, full_disk_fails
 from flows.dispatch.underway import registered
 from flows.dispatch.work_pool import WorkPool
@@ -79,6 +80,13 @@ def run_tune(
         write_whole(folder / "spec.json", spec.model_dump_json(indent=1))
         storage = open_storage(settings.optuna_uri, folder)
         widths = [_width(spec, width, data, storage) for width in spec.ladder.widths]
+        least = least_trials(len(widths[0].box))
+        if spec.trials < least:
+            names = ", ".join(dimension.name for dimension in widths[0].box)
+            say(
+                f"{spec.trials} trials of a width give no law: a surface over {names} needs "
+                f"{least} or more (--trials {least})"
+            )
         while open_trials := [
             (width, trial) for width in widths for trial in width.study.open_trials(spec.trials)
         ]:

@@ -3,6 +3,7 @@
 `isoflop fit` prints it.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import polars as pl
 
 from analysis.fit.conventions import conventions
 from analysis.fit.doubts import doubts
-from analysis.fit.identifiability import judge
+from analysis.fit.identifiability import judge, trust
 from analysis.fit.isoflop import fit_isoflop, parabola_bias
 from analysis.fit.options import DEFAULT, FitOptions
 from analysis.fit.parametric import clusters_of, finish, pose
@@ -23,8 +24,10 @@ from analysis.solver.problem import Problem
 from analysis.solver.profile import Profile, profile
 from analysis.solver.search import Optimum, find_optimum
 from analysis.solver.uncertainty import influence, leave_one_out, percentile_intervals
+from analysis.table.cells import best_of as take_best
 from analysis.table.observations import Table, TableError
-from analysis.table.runs import duplicates, pooled_groups
+from analysis.table.runs import duplicates
+from analysis.table.selection import refuse_mixtures, split
 
 _INFLUENTIAL = 10
 # N* outside these bounds is not a plausible model, and gets no profile.
@@ -38,31 +41,28 @@ def fit_table(
     by: str | None = None,
     where: str | None = None,
     pool: bool = False,
-    target_flops: float | None = None,
+    best_of: Sequence[str] = (),
     source: str = "",
 ) -> list[GroupFit]:
     """Fit one law to a table, or one to each value of column `by`.
 
     Args:
         where: polars SQL; rows for which it is not true are left out with that reason.
-        pool: fit several experiments together.
-        target_flops: budget of the profiles of N* and D*; ten times the table's largest.
+        pool: fit several experiments, and several settings of one N and D, together.
+        best_of: settings of which only the best is used for each N and D.
 
     Raises:
-        TableError: bad values, an unknown column, several groups without `by` or `pool`,
-            fewer rows than free constants.
+        TableError: bad values, an unknown column, several groups without `by` or `pool`, several
+            settings without `best_of` or `pool`, fewer rows than free constants.
     """
-    if where is not None:
-        table = _restrict(table, where)
-    parts: list[tuple[Any, Table]] = [(None, table)]
-    if by is not None:
-        parts = _split(table, by)
-    elif not pool:
-        _refuse_several_experiments(table)
     groups = []
-    for value, part in parts:
+    for value, part in split(table, where=where, by=by):
         try:
-            groups.append(_fit_group(value, part, options, target_flops, source))
+            if best_of:
+                part = take_best(part, best_of)
+            if not pool:
+                refuse_mixtures(part, named=by is None)
+            groups.append(_fit_group(value, part, options, source))
         except TableError as error:
             if by is None:
                 raise
@@ -70,18 +70,18 @@ def fit_table(
     return groups
 
 
-def _fit_group(
-    value: Any, table: Table, options: FitOptions, target_flops: float | None, source: str
-) -> GroupFit:
+def _fit_group(value: Any, table: Table, options: FitOptions, source: str) -> GroupFit:
     problem, table = pose(table, options)
     problem, optimum = find_optimum(problem)
     name = "fit" if value is None else str(value)
     fit = finish(problem, optimum, table, options, name=name, source=source)
     assert fit.law.support is not None
     used, level = table.used, options.level
-    profiles = _profiles(
-        problem, optimum, used, target_flops or 10 * fit.law.support.flops[1], level
-    )
+    target = options.target_flops or 10 * fit.law.support.flops[1]
+    profiles = _profiles(problem, optimum, used, target, level)
+    verdicts = judge(problem, optimum, used, profiles, fit.intervals)
+    trusted = trust(fit, verdicts, table.doubts, target_flops=target)
+    fit = replace(fit, law=fit.law.model_copy(update={"trust": trusted}))
     isoflop = fit_isoflop(used, level=level)
     without = leave_one_out(problem, optimum.x)
     group = GroupFit(
@@ -89,8 +89,8 @@ def _fit_group(
         fit=fit,
         isoflop=isoflop,
         parabola_bias=parabola_bias(isoflop, used, fit.law),
-        optimal=tuple(_optimal(fit, flops, level) for flops in _budgets(fit, target_flops)),
-        verdicts=judge(problem, optimum, used, profiles, fit.intervals),
+        optimal=tuple(_optimal(fit, flops, level) for flops in _budgets(fit, options.target_flops)),
+        verdicts=verdicts,
         profiles=profiles,
         influence=_influence(problem, optimum, used, without),
         conventions=tuple(conventions(table, options)),
@@ -99,50 +99,8 @@ def _fit_group(
         leave_one_out_percent=_prediction_error_percent(problem, without),
         used=used.with_columns(residual=pl.Series(_log_residuals(fit, used))),
     )
-    return replace(group, doubts=tuple(doubts(problem, optimum, group, table)))
-
-
-def _restrict(table: Table, where: str) -> Table:
-    """The table with the filter as the reason of all rows outside it."""
-    frame = table.frame
-    try:
-        kept = frame.select(pl.sql_expr(where).alias("kept"))["kept"]
-    except pl.exceptions.PolarsError as error:
-        raise TableError(
-            f"--where {where!r} does not work: {str(error).splitlines()[0]}"
-        ) from error
-    if kept.dtype != pl.Boolean or len(kept) != frame.height:
-        raise TableError(f"--where {where!r} is not true or false for each row.")
-    reason = pl.when(kept.fill_null(False)).then(None).otherwise(pl.lit(f"not where {where}"))
-    reasons = pl.coalesce(pl.col("excluded_reason"), reason).alias("excluded_reason")
-    return replace(table, frame=frame.with_columns(reasons))
-
-
-def _refuse_several_experiments(table: Table) -> None:
-    groups = pooled_groups(table.used)
-    if groups:
-        name, values = groups[0]
-        raise TableError(
-            f"column {name!r} holds {len(values)} groups ({', '.join(map(str, values[:6]))}"
-            f"{', …' if len(values) > 6 else ''}) that would be pooled into one law. Fit them "
-            f"apart with --by {name}, pick one with --where \"{name} = '{values[0]}'\", or say "
-            "--pool if they are one experiment."
-        )
-
-
-def _split(table: Table, by: str) -> list[tuple[Any, Table]]:
-    frame, used = table.frame, table.used
-    if by not in frame.columns:
-        raise TableError(
-            f"there is no column {by!r} to fit by; the table has {', '.join(frame.columns)}."
-        )
-    if not used.height:
-        raise TableError("no row is left after --where.")
-    missing = used.filter(pl.col(by).is_null())
-    if missing.height:
-        raise TableError(f"column {by!r} is empty in some rows.", missing["row"])
-    values = used[by].unique(maintain_order=True).to_list()
-    return [(value, table.filter(pl.col(by) == value)) for value in values]
+    group = replace(group, doubts=tuple(doubts(problem, optimum, group, table)))
+    return group if options.anyway else group.withheld()
 
 
 def _profiles(

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from analysis.fit.conventions import FAR_FROM_6ND, flops_ratio
+from analysis.fit.curves import looks_like_curves
 from analysis.fit.parametric import clusters_of
 from analysis.fit.records import GroupFit
 from analysis.law import LawFit
@@ -80,6 +81,11 @@ def _rows(group: GroupFit) -> Iterator[str]:
         yield (
             f"The rows come from {clusters.max() + 1} trainings, which are resampled as wholes: "
             "so few make intervals rough."
+        )
+    if clusters is None and looks_like_curves(used):
+        yield (
+            "Rows of one N lie above or below the law together, as checkpoints of one run do, and "
+            "no column names runs: intervals are too narrow. Name it with --map run_id=COLUMN."
         )
     for kind, exact in (("Exact", True), ("Near", False)):
         pairs = [pair for pair in group.duplicates if pair.exact == exact]

@@ -77,7 +77,7 @@ def contour_data(group: GroupFit, points: int = 80) -> pl.DataFrame:
     """The law's loss on a grid around the rows: n_params, tokens, loss; and the frontier.
 
     Rows of kind `frontier` hold N*, D* and the loss from the smallest compute of the table to
-    ten times the largest.
+    ten times the largest; there are none where N* is withheld.
     """
     law, used = group.fit.law, group.used
     (low_N, high_N), (low_D, high_D) = ends(used["n_params"]), ends(used["tokens"])
@@ -87,6 +87,8 @@ def contour_data(group: GroupFit, points: int = 80) -> pl.DataFrame:
     grid = pl.DataFrame(
         {"kind": "grid", "n_params": grid_N, "tokens": grid_D, "loss": law.loss(grid_N, grid_D)}
     )
+    if not group.optimal:
+        return grid
     assert law.support is not None
     C = np.geomspace(law.support.flops[0], 10 * law.support.flops[1], 60)
     best_N, best_D = Constants.of(law).compute_optimal(C)
@@ -121,9 +123,10 @@ def draw_contours(data: pl.DataFrame, group: GroupFit) -> go.Figure:
     )  # fmt: skip
     interval = group.fit.intervals.values.get("exponent_N")
     spread = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+    title = f"Along the frontier N* grows as C^{law.exponent_N:.2f}{spread}"
     styled(
         figure,
-        f"Along the frontier N* grows as C^{law.exponent_N:.2f}{spread}",
+        title if frontier.height else "The law's loss around the runs",
         axis("N, parameters", log=True),
         axis("D, tokens", log=True),
     )

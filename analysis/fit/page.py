@@ -7,7 +7,13 @@ import polars as pl
 from analysis.fit import figures, run_figures
 from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.records import GroupFit
-from analysis.fit.text import convention_rows, optimal_rows, search_line, verdict_rows
+from analysis.fit.text import (
+    convention_rows,
+    optimal_rows,
+    remaining_doubts,
+    search_line,
+    verdict_rows,
+)
 from analysis.page import Page
 from analysis.words import formula
 
@@ -45,12 +51,12 @@ def _answer(page: Page, group: GroupFit) -> None:
         page.heading(str(group.group))
     interval = fit.intervals.values.get("exponent_N")
     spread = f" (between {interval[0]:.2f} and {interval[1]:.2f})" if interval else ""
-    verdict = group.verdicts["exponent_N"]
+    for warning in group.warnings:
+        page.text(warning, role="warn")
     page.text(f"N* grows as C^{law.exponent_N:.2f}{spread}: {formula(law)}", role="lead")
-    if verdict.verdict != "identified":
-        word = "not identified" if verdict.verdict == "not_identified" else "weakly identified"
-        page.text(f"The exponent is {word} by this table: {verdict.reason}", role="warn")
-    page.table(["C, FLOPs", "N*, parameters", "D*, tokens", "D*/N*", "loss"], optimal_rows(group))
+    if group.optimal:
+        header = ["C, FLOPs", "N*, parameters", "D*, tokens", "D*/N*", "loss"]
+        page.table(header, optimal_rows(group))
     level = f"{fit.intervals.level:.0%} intervals: {fit.intervals.method.replace('_', ' over ')}. "
     page.text(
         (level if fit.intervals.values else "No intervals were computed. ")
@@ -60,7 +66,7 @@ def _answer(page: Page, group: GroupFit) -> None:
     )
     page.heading("Can the table carry it?")
     page.table(["quantity", "verdict", "reason"], verdict_rows(group))
-    for doubt in group.doubts:
+    for doubt in remaining_doubts(group):
         page.text(doubt, role="warn")
 
 

@@ -28,6 +28,8 @@ from analysis.solver.uncertainty import (
     percentile_intervals,
 )
 from analysis.table.observations import Table, TableError, check
+from analysis.table.runs import runs_of
+from analysis.table.states import nothing_left
 
 
 def fit_parametric(
@@ -55,7 +57,7 @@ def pose(table: Table, options: FitOptions) -> tuple[Problem, Table]:
     table = check(table)
     used, form = table.used, options.form
     if not used.height:
-        raise TableError("no row is left to fit: all are excluded, by --where or by their reason.")
+        raise TableError(nothing_left(table.frame))
     if used.height < len(FREE[form]):
         raise TableError(
             f"form {form} has {len(FREE[form])} free constants {', '.join(FREE[form])} but the "
@@ -179,13 +181,8 @@ def _intervals(
 
 def clusters_of(used: pl.DataFrame) -> NDArray[np.intp] | None:
     """For each row the number of its training; None when every row is a training of its own."""
-    names = [name for name in ("parent_run_id", "run_id") if name in used.columns]
-    if not names:
-        return None
-    runs = used.select(pl.coalesce(names).alias("run"))["run"]
-    if runs.null_count() or runs.n_unique() == used.height or runs.n_unique() < 2:
-        return None
-    return runs.rank("dense").to_numpy().astype(np.intp) - 1
+    runs = runs_of(used)
+    return None if runs is None else runs.rank("dense").to_numpy().astype(np.intp) - 1
 
 
 def _status(optimum: Optimum) -> FitStatus:

@@ -1,7 +1,7 @@
 """Somebody else's columns as isoflop's: aliases, and columns the table lacks."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
 
@@ -30,22 +30,31 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "unique_tokens": ("U", "n_unique_tokens"),
     "weight": ("weights",),
     "loss_unit": ("unit",),
-    "run_id": ("run",),
+    "run_id": (),
 }
 _TEXT = ("loss_unit", "run_id")
 
 
-def normalise(frame: pl.DataFrame, *, mapping: Mapping[str, str] | None = None) -> Table:
+def normalise(
+    frame: pl.DataFrame,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    include_status: Sequence[str] = (),
+) -> Table:
     """Rename columns to isoflop's names and add those a fit needs; other columns stay.
 
     N and C count what isoflop's name of their column says, in the file or by `mapping`; an alias
     leaves N's count unknown. A missing one of N and D is computed from C = 6·N·D.
 
+    Args:
+        include_status: states of runs whose rows are used, besides finished ones.
+
     Raises:
-        TableError: a mapped or needed column is missing, a name is ambiguous, or a number
-            column holds text.
+        TableError: a mapped or needed column is missing, a name is ambiguous, a number
+            column holds text, or a run's state is unknown.
     """
     frame = frame.rename({name: name.strip() for name in frame.columns})
+    frame = frame.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
     # Blank lines are not rows.
     frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
     if frame.height == 0:
@@ -54,7 +63,8 @@ def normalise(frame: pl.DataFrame, *, mapping: Mapping[str, str] | None = None) 
     names = _resolve(columns, mapping or {})
     exact = set(mapping or {}) | {name for name, column in names.items() if name == column}
     frame = numbered(
-        frame.with_columns(pl.col(column).alias(name) for name, column in names.items())
+        frame.with_columns(pl.col(column).alias(name) for name, column in names.items()),
+        include_status,
     )
     for name in ALIASES:
         if name in frame.columns and name not in _TEXT:

@@ -125,6 +125,17 @@ def plain(name: str) -> str:
     return re.sub(r"[\s.\-/]+", "_", name.strip()).lower()
 
 
+def words_of(text: str) -> frozenset[str]:
+    """The words of a text, for a list of names."""
+    return frozenset(text.split())
+
+
+def name_words(name: str) -> list[str]:
+    """The words of a column's name, in lower case: "runName", "Run Name" and "run_name" alike."""
+    apart = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
+    return re.findall(r"[a-z0-9]+", apart.lower())
+
+
 def _refuse_bad_numbers(used: pl.DataFrame, name: str, *, nullable: bool) -> None:
     if name not in used.columns:
         return

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from analysis.table.near import near_groups
 from analysis.table.observations import TableError, check
 from analysis.table.read import read_table
+from analysis.table.states import left_out, nothing_left
 from analysis.tuning.law import TunedLaw, TunedPoint, fit_laws
 from analysis.tuning.rules import published_exponents
 from analysis.tuning.surface import Axis, SurfaceError, Trials, check_trials, fit_surfaces
@@ -35,6 +37,7 @@ class LrFit:
             also where the trials do not identify an exponent. Sweeps train by them.
         refusals: reasons why other sizes and budgets have no surface.
         advice: ranges to widen, and constants that are not identified.
+        left_out: reasons for which trials are not used, and how many.
     """
 
     table: pl.DataFrame
@@ -45,16 +48,25 @@ class LrFit:
     recipe_batch: TunedLaw
     refusals: tuple[str, ...]
     advice: tuple[str, ...]
+    left_out: tuple[tuple[str, int], ...]
     level: float
 
 
-def read_lr_table(path: Path, *, mapping: Mapping[str, str] | None = None) -> pl.DataFrame:
+def read_lr_table(
+    path: Path,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    include_status: Sequence[str] = (),
+) -> pl.DataFrame:
     """Read a table of trials from a file as `analysis.table.read.read_table` does.
 
     Raises:
-        TableError: as there; or no column holds the learning rate.
+        TableError: as there; every trial is left out, or no column holds the learning rate.
     """
-    frame = check(read_table(path, mapping=mapping)).frame
+    table = check(read_table(path, mapping=mapping, include_status=include_status))
+    frame = table.frame
+    if not table.used.height:
+        raise TableError(nothing_left(frame))
     for column, spellings in _SPELLINGS.items():
         if column in frame.columns:
             continue
@@ -131,6 +143,7 @@ def fit_lr(
         recipe_batch=recipe_batch,
         refusals=tuple(refusals),
         advice=tuple(advice),
+        left_out=tuple(left_out(frame)) if "excluded_reason" in frame.columns else (),
         level=level,
     )
 
@@ -151,16 +164,14 @@ def _numeric(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _with_budgets(frame: pl.DataFrame) -> pl.DataFrame:
     """Add `budget`: the mean tokens of rows whose budgets differ by rounding only."""
-    parts = []
-    for rows in frame.sort("n_params", "tokens").partition_by("n_params", maintain_order=True):
-        logs = np.log(rows["tokens"].to_numpy().astype(float))
-        group = np.concatenate([[0], np.cumsum(np.diff(logs) > np.log(SAME_BUDGET))])
-        parts.append(rows.with_columns(pl.Series("group", group)))
-    if not parts:
+    if not frame.height:
         raise TableError("the table has no finished trial.")
+    frame = frame.sort("n_params", "tokens")
+    sizes, tokens = frame["n_params"].to_numpy(), frame["tokens"].to_numpy()
+    group = pl.Series("group", near_groups(tokens, SAME_BUDGET, within=sizes))
     return (
-        pl.concat(parts)
-        .with_columns(pl.col("tokens").mean().over("n_params", "group").alias("budget"))
+        frame.with_columns(group)
+        .with_columns(pl.col("tokens").mean().over("group").alias("budget"))
         .drop("group")
     )
 

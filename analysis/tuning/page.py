@@ -25,6 +25,7 @@ def fit_lines(fit: LrFit) -> list[str]:
         f"through {len(fit.points)} minima of {sizes} sizes, N in parameters that multiply a "
         "token, D and batch in tokens",
     ]
+    lines += [f"left out {count} rows: {reason}" for reason, count in fit.left_out]
     lines += [f"No surface: {refusal}" for refusal in fit.refusals]
     lines += [f"Doubtful: {advice}" for advice in fit.advice]
     return lines

@@ -34,6 +34,9 @@ Json = Annotated[
     Parameter(allow_leading_hyphen=True, help="write JSON to this file; - for standard output"),
 ]
 Report = Annotated[Path | None, Parameter(help="write a self-contained HTML page")]
+Anyway = Annotated[
+    bool, Parameter(negative="", help="give N* under a law that does not support one")
+]
 Level = Annotated[float, Parameter(help="of every interval", validator=_check_level)]
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from flows.commands.common import (
+    Anyway,
     Json,
     Level,
     Report,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from analysis.fit.records import GroupFit
 
 Mapping = Annotated[list[str] | None, Parameter(name="--map", negative="")]
+Statuses = Annotated[list[str] | None, Parameter(negative="")]
 
 
 def fit(
@@ -34,11 +36,14 @@ def fit(
     by: str | None = None,
     where: str | None = None,
     mapping: Mapping = None,
+    include_status: Statuses = None,
+    best_of: str | None = None,
     pool: Annotated[bool, Parameter(negative="")] = False,
     bootstrap: int = 1000,
     seed: int = 0,
     level: Level = 0.9,
     target_flops: float | None = None,
+    anyway: Anyway = False,
     json: Json = None,
     report: Report = None,
 ) -> None:
@@ -54,7 +59,11 @@ def fit(
         where: polars SQL filter, for example "tokens > 1e9 AND NOT outlier".
         mapping: NAME=COLUMN, isoflop's name for the column and the file's; for example
             --map val_loss=eval_nll. Repeatable.
-        pool: fit rows of several experiments together.
+        include_status: take rows of this status too, for example --include-status crashed.
+            Repeatable.
+        best_of: columns; of models with one N and D only those with the best value are used, for
+            example --best-of lr,batch.
+        pool: fit rows of several experiments, or of several settings for one N and D, together.
         bootstrap: resamples; 0 for none.
         seed: of the resampling.
         target_flops: budget for the profiles of N* and D*; ten times the table's largest.
@@ -77,12 +86,18 @@ def fit(
         sweep = _sweep(file)
         table = file if sweep is None else str(sweep / "observations.parquet")
         groups = fit_table(
-            read_table(Path(table), mapping=column_mapping(mapping or [])),
-            FitOptions(form, Objective(objective, delta), bootstrap, seed, level),
+            read_table(
+                Path(table),
+                mapping=column_mapping(mapping or []),
+                include_status=include_status or [],
+            ),
+            FitOptions(
+                form, Objective(objective, delta), bootstrap, seed, level, anyway, target_flops
+            ),
             by=by,
             where=where,
             pool=pool,
-            target_flops=target_flops,
+            best_of=[name.strip() for name in (best_of or "").split(",") if name.strip()],
             source=file,
         )
         envelope = _envelope(sweep, level)

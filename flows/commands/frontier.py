@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from flows.commands.common import (
+    Anyway,
     Json,
     Level,
     Report,
@@ -52,6 +53,7 @@ def frontier(
     ] = None,
     unique_tokens: Annotated[float | None, _help("unique training tokens; else all fresh")] = None,
     level: Level = 0.8,
+    anyway: Anyway = False,
     json: Json = None,
     report: Report = None,
 ) -> None:
@@ -68,8 +70,11 @@ def frontier(
         check_destinations(json, report)
         goal = _goal(loss, flops, like)
         demand = _demand(inference_tokens, prompt_tokens, generated_tokens)
+        chosen = read_law(law)
+        if chosen.trust.bars and not anyway:
+            fail(f"{law}: {' '.join(chosen.trust.bars)} --anyway answers under this law.")
         advice = advise(
-            read_law(law),
+            chosen,
             goal,
             demand,
             serving=_serving(

@@ -97,7 +97,8 @@ def compare(
     if json is not None:
         from analysis.compare.text import comparison_json
 
-        emit({**differences.as_json(), **comparison_json(comparison)}, json)
+        document = comparison_json(comparison)
+        emit({"warnings": document["warnings"], **differences.as_json(), **document}, json)
     else:
         _print_comparison(comparison, differences)
 
@@ -140,9 +141,9 @@ def _print_comparison(comparison: "Comparison", differences: "SweepDifferences")
     from flows.commands.output import table
 
     first, second = comparison.names
-    for line in verdict(comparison):
+    for line in (*comparison.warnings, *verdict(comparison)):
         print(line)
-    for doubt in (*comparison.refusals, *differences.doubts):
+    for doubt in differences.doubts:
         print(f"Doubtful: {doubt}")
     for name, rows in differences.rows().items():
         print()
@@ -271,7 +272,7 @@ def report(sweep: str, *, json: Json = None) -> None:
     with busy("fitting the law and writing the report"):
         written = finish_sweep(planned, home, Mirror(settings, home))
     if json is not None:
-        emit(written.numbers, json)
+        emit(written.document, json)
     else:
         print_verdict(planned, written, settings, home, None)
 

@@ -78,7 +78,7 @@ def sweep(
         with busy("fitting the law and writing the report"):
             report, flow_run = finish_sweep(planned, home, Mirror(settings, home)), None
     if json is not None:
-        emit(report.numbers, json)
+        emit(report.document, json)
     else:
         print_verdict(planned, report, settings, home, flow_run)
     unfinished = not_trained(planned, home, cap)

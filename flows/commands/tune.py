@@ -17,7 +17,7 @@ from flows.commands.common import (
     say,
     write_report,
 )
-from flows.commands.fit import Mapping, column_mapping
+from flows.commands.fit import Mapping, Statuses, column_mapping
 from flows.commands.plan import Corpus, Overrides, Slots, chosen_slots, corpus_override
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def fit_lr(
     file: str,
     *,
     mapping: Mapping = None,
+    include_status: Statuses = None,
     level: Level = 0.9,
     json: Json = None,
     report: Report = None,
@@ -89,6 +90,8 @@ def fit_lr(
         file: CSV, TSV, Parquet or JSON with N, D, lr, batch and loss, one row a finished trial.
         mapping: NAME=COLUMN, isoflop's name for the column and the file's; for example
             --map lr=peak_lr. Repeatable.
+        include_status: take trials of this status too, for example --include-status PRUNED.
+            Repeatable.
     """
     from analysis.tuning.answer import fit_lr as fit
     from analysis.tuning.answer import read_lr_table
@@ -98,7 +101,12 @@ def fit_lr(
 
     with refusals():
         check_destinations(json, report)
-        laws = fit(read_lr_table(Path(file), mapping=column_mapping(mapping or [])), level=level)
+        trials = read_lr_table(
+            Path(file),
+            mapping=column_mapping(mapping or []),
+            include_status=include_status or [],
+        )
+        laws = fit(trials, level=level)
     lines = fit_lines(laws)
     if report is not None:
         write_report(study_page(Path(file).stem, laws, "\n".join(lines), laws.table, {}), report)

@@ -68,9 +68,13 @@ class MlflowTracker:
                 note.status = result.status
             write_whole(note_path, note.model_dump_json())
 
-    def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
-        """Log a sweep's report and its law's numbers as the run `report` of the experiment."""
-        self._log_page(sweep, "report", report, summary)
+    def log_report(self, sweep: str, report: Path, summary: dict[str, float], verdict: str) -> None:
+        """Log a sweep's report and its law's numbers as the run `report` of the experiment.
+
+        The verdict is the run's description, which MLflow shows above the numbers.
+        """
+        run_id = self._log_page(sweep, "report", report, summary)
+        self._client.set_tag(run_id, "mlflow.note.content", verdict)
 
     def log_study(
         self, study: str, report: Path, summary: dict[str, float], trials: Sequence[str]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -29,12 +30,19 @@ class SweepReport:
     Attributes:
         page: the HTML file.
         verdict: a few lines for a terminal.
-        numbers: the law's, for the tracker and `--json`.
+        warnings: what must be read before the numbers; the verdict begins with them.
+        numbers: the law's, for the tracker.
     """
 
     page: Path
     verdict: str
+    warnings: tuple[str, ...]
     numbers: dict[str, float]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The numbers as `--json` prints them, under their warnings."""
+        return {"warnings": self.warnings, **self.numbers}
 
 
 def finish_sweep(planned: Plan, home: Home, mirror: Publisher) -> SweepReport:
@@ -47,7 +55,7 @@ def finish_sweep(planned: Plan, home: Home, mirror: Publisher) -> SweepReport:
         if directory.path.exists():
             mirror.publish(directory, run)
     mirror.catch_up()
-    mirror.log_report(planned.spec.name, report.page, report.numbers)
+    mirror.log_report(planned.spec.name, report.page, report.numbers, report.verdict)
     return report
 
 
@@ -67,7 +75,12 @@ def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
     page = sweep_page(planned.spec.name, findings, lines, facts=_facts(planned, home))
     add_tuned(page, tuned(planned, home))
     write_whole(folder / "report.html", page.html())
-    return SweepReport(folder / "report.html", verdict(findings), numbers(findings))
+    return SweepReport(
+        folder / "report.html",
+        verdict(findings),
+        findings.group.warnings if findings.group is not None else (),
+        numbers(findings),
+    )
 
 
 def not_trained(planned: Plan, home: Home, cap: CappedSweep | None) -> list[str]:

@@ -211,6 +211,16 @@ def test_a_study_reports_its_rounds_and_registers_its_process(home, text):
     assert controllers(home.tunes / "lr-batch") == []
 
 
+def test_too_few_trials_for_a_law_are_announced_before_the_first_is_trained(home, text):
+    lines = []
+    tune(home, text, SurfaceDispatcher(home), trials=3, say=lines.append)
+    assert lines[0] == (
+        "3 trials of a width give no law: a surface over lr, batch_tokens needs 8 or more "
+        "(--trials 8)"
+    )
+    assert lines[1] == "6 trials, 6 to train"
+
+
 def test_a_round_in_which_every_trial_fails_stops_and_is_retried(home, text):
     with pytest.raises(SweepFailedError, match=r"all 16 trainings failed.*told to"):
         tune(home, text, SurfaceDispatcher(home, status="failed"), trials=8)

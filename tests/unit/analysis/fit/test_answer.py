@@ -129,7 +129,7 @@ def test_profiles_of_sizes_are_at_the_target_or_ten_times_the_largest(group: Gro
     assert group.profiles["n_opt"].estimate == pytest.approx(group.optimal[2].n_opt)
     assert group.profiles["d_opt"].estimate == pytest.approx(group.optimal[2].d_opt)
     [asked] = fit_table(
-        normalise(table(*isoflops(), noise=0.002)), options(bootstrap=0), target_flops=3e22
+        normalise(table(*isoflops(), noise=0.002)), FitOptions(bootstrap=0, target_flops=3e22)
     )
     assert asked.profiles["d_opt"].flops == asked.optimal[2].flops == 3e22
 
@@ -241,6 +241,23 @@ def test_valley_data_hold_every_run_and_minimum(group: GroupFit) -> None:
     assert (minima["high"] > minima["n_params"]).all()
     title = run_figures.draw_isoflop(data, group.isoflop).layout.title.text
     assert title.startswith("N* grows as C^0.5")
+
+
+def test_a_minimum_without_an_interval_does_not_look_like_the_surest(group: GroupFit) -> None:
+    data = run_figures.isoflop_data(group.used, group.isoflop)
+    first = (pl.col("kind") == "minimum") & (pl.col("flops_budget") == data["flops_budget"].min())
+    unbounded = data.with_columns(pl.when(first).then(None).otherwise("high").alias("high"))
+    for frame, symbol in ((data, "diamond"), (unbounded, "diamond-open")):
+        marks = [
+            trace
+            for trace in run_figures.draw_isoflop(frame, group.isoflop).data
+            if trace.legendgroup == "minimum"
+        ]
+        assert len(marks) == 2
+        for trace in marks:
+            assert trace.marker.symbol == (symbol, *["diamond"] * 4)
+            assert ("not bounded" in trace.name) == (symbol == "diamond-open")
+            assert ("not bounded" in trace.text[0]) == (symbol == "diamond-open")
 
 
 def test_fit_data_are_observation_and_law(group: GroupFit) -> None:

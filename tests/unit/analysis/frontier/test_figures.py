@@ -94,10 +94,10 @@ def test_a_regret_table_is_read_by_rows_of_truth_and_titled_by_its_worst_cells()
     data = regret_data(demands, extra)
     assert data.filter(pl.col("true") == 1e13)["extra"].to_list() == [2.0, 0.4, 0.06, 0.0]
     figure = draw_regret(data)
-    # Factors 3 and 3.3 are near; no demand at all is not a guess of it.
+    # Factors 3 and 3.3 are near; the worst of all is to plan for no demand.
     assert figure.layout.title.text == (
         "A guess of demand within a factor 3 costs at most 6.0% more; the worst guess here costs "
-        "40.0%"
+        "200.0%"
     )
     heat = figure.data[0]
     assert np.array(heat.z)[3].tolist() == [1.0, 0.4, 0.06, 0.0]

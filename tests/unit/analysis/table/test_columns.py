@@ -148,3 +148,11 @@ def test_bits_per_byte_are_a_loss_in_their_own_unit() -> None:
     assert table.frame["val_loss"].to_list() == _frame()["loss"].to_list()
     assert table.loss_unit == "bits_per_byte"
     assert normalise(_frame()).loss_unit == "unknown"
+
+
+@pytest.mark.parametrize("kind", [pl.Categorical, pl.Enum(["1e8", "2e8"])])
+def test_categories_are_text(kind: pl.DataType) -> None:
+    frame = pl.DataFrame({"N": ["1e8", "2e8"], "D": [1e9, 2e9], "loss": [3.0, 2.9]})
+    table = normalise(frame.with_columns(pl.col("N").cast(kind)))
+    assert table.frame["n_params"].to_list() == [1e8, 2e8]
+    assert table.frame.schema["N"] == pl.String

@@ -68,6 +68,7 @@ class Fit:
         ]
         self.lr, self.batch, self.recipe_lr, self.recipe_batch = law(), NONE, law(), law(coef=0.5)
         self.refusals, self.advice, self.level = ("too few",), ("widen it",), 0.9
+        self.left_out = (("it diverged", 3),)
         rows = [
             {"name": f"t{number}", "n_params": point.N, "tokens": point.D, "budget": point.D,
              "lr": 0.01, "batch_tokens": 512.0, "val_loss": 3.5 - number, "excluded_reason": None}
@@ -84,6 +85,7 @@ def test_a_terminal_gets_the_laws_their_source_and_every_doubt():
         f"recipe: lr = {words}",
         f"recipe: batch = 0.5{words[1:]}",
         "through 3 minima of 2 sizes, N in parameters that multiply a token, D and batch in tokens",
+        "left out 3 rows: it diverged",
         "No surface: too few",
         "Doubtful: widen it",
     ]

@@ -448,7 +448,7 @@ def test_a_report_is_one_run_however_often_it_is_written(mlflow_tracker, tmp_pat
     page = tmp_path / "report.html"
     page.write_text("<html></html>")
     for alpha in (0.3, 0.4):
-        mlflow_tracker.log_report(sweep, page, {"alpha": alpha})
+        mlflow_tracker.log_report(sweep, page, {"alpha": alpha}, "a law")
     assert mlflow_tracker.run_ids(sweep) == ["report"]
     [found] = mlflow_tracker._client.search_runs([mlflow_tracker._experiment(sweep)])
     assert found.data.metrics == {"report/alpha": 0.4}
@@ -521,3 +521,11 @@ def test_a_thinned_run_is_dense_at_its_start():
     assert kept[:16] == list(range(1, 17))
     assert all(after / before < 1.12 for before, after in itertools.pairwise(kept[9:]))
     assert _kept_steps(500) == frozenset(range(1, 501))
+
+
+def test_the_verdict_on_a_law_is_the_description_of_its_report(mlflow_tracker, sweep, tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text("<p>a report</p>")
+    verdict = "NOT IDENTIFIED (exponent of N*): all rows lie on one budget."
+    mlflow_tracker.log_report(sweep, page, {"E": 1.8}, verdict)
+    assert mlflow_tracker.description(sweep, "report") == verdict

@@ -43,8 +43,8 @@ class Mirror:
     def catch_up(self):
         self.done.append(("catch up",))
 
-    def log_report(self, sweep, page, numbers):
-        self.done.append(("report", sweep, page.name, page.exists(), numbers))
+    def log_report(self, sweep, page, numbers, verdict):
+        self.done.append(("report", sweep, page.name, page.exists(), numbers, verdict))
 
 
 def test_a_finished_sweep_has_its_files_and_mirrors_the_runs_that_have_one(home):
@@ -61,7 +61,7 @@ def test_a_finished_sweep_has_its_files_and_mirrors_the_runs_that_have_one(home)
     assert mirror.done == [
         ("publish", sweep.runs[1].name),
         ("catch up",),
-        ("report", "mine", "report.html", True, {}),
+        ("report", "mine", "report.html", True, {}, report.verdict),
     ]
 
 
@@ -74,7 +74,9 @@ def test_a_report_without_a_law_removes_that_of_an_earlier_table(home, monkeypat
     law = SimpleNamespace(
         model_copy=lambda update: SimpleNamespace(model_dump_json=lambda indent: str(update))
     )
-    findings = SimpleNamespace(group=SimpleNamespace(fit=SimpleNamespace(law=law)))
+    findings = SimpleNamespace(
+        group=SimpleNamespace(fit=SimpleNamespace(law=law), warnings=("read first",))
+    )
     sources = []
     monkeypatch.setattr(module, "find", lambda table, source: sources.append(source) or findings)
     monkeypatch.setattr(
@@ -87,6 +89,7 @@ def test_a_report_without_a_law_removes_that_of_an_earlier_table(home, monkeypat
     assert (folder / "law.json").read_text() == "{'name': 'mine'}"
     assert sources == ["sweep mine"]
     assert (report.verdict, report.numbers) == ("a law", {"E": 1.0})
+    assert report.document == {"warnings": ("read first",), "E": 1.0}
 
 
 def test_the_facts_of_a_page_are_those_of_corpus_plan_and_recipe(home):
