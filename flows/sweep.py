@@ -18,7 +18,7 @@ from flows.plans.plan import make_plan, sweep_folder
 from flows.results.report import SweepReport, finish_sweep, not_trained
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.state import missing
-from flows.settings import Home, Settings, open_home
+from flows.settings import Home, Settings, open_home, open_settings
 from flows.stack.flow_runs import rename
 from flows.store.run_store import open_store
 from flows.training.slots import slot_environments
@@ -53,10 +53,12 @@ def sweep(
     Raises:
         sweeps.load.SpecError: the spec cannot be used.
     """
-    settings = Settings()
+    settings = open_settings()
     home = open_home(settings)
-    planned, _ = make_plan(load_spec(spec, overrides), home)
+    planned, corpus = make_plan(load_spec(spec, overrides), home)
     rename(planned.spec.name)
+    for note in corpus.notes:
+        get_run_logger().warning("%s", note.text)
     dispatcher = WorkPool(home, planned.spec.placement, "train/run", open_store(settings))
     # The workers' speed is unknown here: the cap reckons with one slot of this machine.
     cap = capped(planned, home, slot_environments(planned.spec, 1))

@@ -18,7 +18,7 @@ from flows.files import file_lock, write_whole
 from flows.mirror.publish import Mirror, Publisher, publishing
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.state import missing
-from flows.settings import Home, Settings, open_home
+from flows.settings import Home, Settings, open_home, open_settings
 from flows.stack.flow_runs import rename
 from flows.store.run_store import open_store
 from flows.tuning.plan import prepare_tune, search_box
@@ -42,7 +42,7 @@ def tune(spec: str = "lr-batch", overrides: tuple[str, ...] = ()) -> State[Any]:
     Raises:
         sweeps.load.SpecError: the spec cannot be used.
     """
-    settings = Settings()
+    settings = open_settings()
     home = open_home(settings)
     parsed = load_tune_spec(spec, overrides)
     rename(parsed.name)

@@ -3,6 +3,7 @@
 `isoflop fit` prints it.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,16 +20,23 @@ from analysis.fit.parametric import clusters_of, finish, pose
 from analysis.fit.records import GroupFit, Influence, OptimalPoint
 from analysis.law import Array, Constants, LawFit
 from analysis.repeated_data import predict
-from analysis.solver.kernels import predict_log
+from analysis.solver.kernels import predict_own_log
 from analysis.solver.problem import Problem
 from analysis.solver.profile import Profile, profile
 from analysis.solver.search import Optimum, find_optimum
-from analysis.solver.uncertainty import influence, leave_one_out, percentile_intervals
+from analysis.solver.uncertainty import (
+    EXACT_ROWS,
+    influence,
+    leave_one_out,
+    percentile_intervals,
+    refit_without,
+)
 from analysis.table.cells import best_of as take_best
 from analysis.table.observations import Table, TableError
 from analysis.table.runs import duplicates
 from analysis.table.selection import refuse_mixtures, split
 
+log = logging.getLogger(__name__)
 _INFLUENTIAL = 10
 # N* outside these bounds is not a plausible model, and gets no profile.
 _BELIEVABLE = (1.0, 1e30)
@@ -72,17 +80,21 @@ def fit_table(
 
 def _fit_group(value: Any, table: Table, options: FitOptions, source: str) -> GroupFit:
     problem, table = pose(table, options)
+    rows = f"{len(problem.rows.loss):,} rows" + ("" if value is None else f" of {value}")
+    log.info("searching the law of %s", rows)
     problem, optimum = find_optimum(problem)
     name = "fit" if value is None else str(value)
     fit = finish(problem, optimum, table, options, name=name, source=source)
     assert fit.law.support is not None
     used, level = table.used, options.level
+    log.info("profiling the exponent, N* and D* of %s", rows)
     target = options.target_flops or 10 * fit.law.support.flops[1]
     profiles = _profiles(problem, optimum, used, target, level)
     verdicts = judge(problem, optimum, used, profiles, fit.intervals)
     trusted = trust(fit, verdicts, table.doubts, target_flops=target)
     fit = replace(fit, law=fit.law.model_copy(update={"trust": trusted}))
     isoflop = fit_isoflop(used, level=level)
+    log.info("leaving out each of %s, and counting N otherwise", rows)
     without = leave_one_out(problem, optimum.x)
     group = GroupFit(
         group=value,
@@ -98,7 +110,9 @@ def _fit_group(value: Any, table: Table, options: FitOptions, source: str) -> Gr
         doubts=(),
         leave_one_out_percent=_prediction_error_percent(problem, without),
         used=used.with_columns(residual=pl.Series(_log_residuals(fit, used))),
+        read=table.read,
     )
+    log.info("looking for doubts about the law of %s", rows)
     group = replace(group, doubts=tuple(doubts(problem, optimum, group, table)))
     return group if options.anyway else group.withheld()
 
@@ -152,11 +166,16 @@ def _influence(
 ) -> tuple[Influence, ...]:
     """The rows that move the exponent of N* most; `without` are the optima without each row."""
     rows = used["row"].to_numpy()
-    whole = problem.constants(optimum.x[None]).exponent_N[0]
-    alone = problem.constants(without).exponent_N - whole
     averaged = influence(problem, optimum.x)
     order = np.argsort(-np.abs(averaged), kind="stable")[:_INFLUENTIAL]
-    return tuple(Influence(int(rows[k]), float(averaged[k]), float(alone[k])) for k in order)
+    exact = len(rows) <= EXACT_ROWS
+    ends = without[order] if exact else refit_without(problem, optimum.x, order)
+    whole = problem.constants(optimum.x[None]).exponent_N[0]
+    alone = problem.constants(ends).exponent_N - whole
+    return tuple(
+        Influence(int(rows[k]), float(averaged[k]), float(effect))
+        for k, effect in zip(order, alone, strict=True)
+    )
 
 
 def _log_residuals(fit: LawFit, used: pl.DataFrame) -> Array:
@@ -169,6 +188,6 @@ def _log_residuals(fit: LawFit, used: pl.DataFrame) -> Array:
 
 def _prediction_error_percent(problem: Problem, without: Array) -> float:
     """Root mean square error of predicting each row by the optimum without it."""
-    predictions = predict_log(problem.rows, problem.chart.to_theta(without))
-    errors = np.diag(predictions) - np.log(problem.rows.loss)
+    predictions = predict_own_log(problem.rows, problem.chart.to_theta(without))
+    errors = predictions - np.log(problem.rows.loss)
     return float(100 * np.sqrt((errors**2).mean()))

@@ -11,6 +11,7 @@ from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.isoflop import IsoflopFit
 from analysis.fit.records import GroupFit
 from analysis.solver.problem import FREE
+from analysis.table.sources import read_json
 
 
 def group_json(group: GroupFit) -> dict[str, Any]:
@@ -29,6 +30,7 @@ def group_json(group: GroupFit) -> dict[str, Any]:
     document: dict[str, Any] = {
         "group": group.group,
         "warnings": group.warnings,
+        "read": read_json(group.read),
         "form": law.form,
         "law": constants,
         "free": FREE[law.form],

@@ -10,8 +10,10 @@ from analysis.fit.records import GroupFit
 from analysis.fit.text import (
     convention_rows,
     optimal_rows,
+    read_line,
     remaining_doubts,
     search_line,
+    units_line,
     verdict_rows,
 )
 from analysis.page import Page
@@ -54,13 +56,15 @@ def _answer(page: Page, group: GroupFit) -> None:
     for warning in group.warnings:
         page.text(warning, role="warn")
     page.text(f"N* grows as C^{law.exponent_N:.2f}{spread}: {formula(law)}", role="lead")
+    source = f"Read: {read_line(group)}. " if group.read else ""
+    page.text(f"{source}{units_line(group)}.", role="soft")
     if group.optimal:
         header = ["C, FLOPs", "N*, parameters", "D*, tokens", "D*/N*", "loss"]
         page.table(header, optimal_rows(group))
     level = f"{fit.intervals.level:.0%} intervals: {fit.intervals.method.replace('_', ' over ')}. "
     page.text(
         (level if fit.intervals.values else "No intervals were computed. ")
-        + f"C = 6·N·D. {search_line(group)}. Leaving each row out in turn, it is predicted "
+        + f"{search_line(group)}. Leaving each row out in turn, it is predicted "
         f"to {group.leave_one_out_percent:.2g} % (rms).",
         role="soft",
     )

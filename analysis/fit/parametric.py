@@ -1,5 +1,7 @@
 """Approach 3 of Hoffmann et al. 2022: fit a parametric loss law to every run at once."""
 
+import logging
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -31,11 +33,13 @@ from analysis.table.observations import Table, TableError, check
 from analysis.table.runs import runs_of
 from analysis.table.states import nothing_left
 
+log = logging.getLogger(__name__)
+
 
 def fit_parametric(
     table: Table, options: FitOptions = DEFAULT, *, name: str = "fit", source: str = ""
 ) -> LawFit:
-    """Fit one law to the used rows of a table; a column `weight` weighs them.
+    """Fit one law to the used rows of a table; a column `row_weight` weighs them.
 
     The default is the procedure of Hoffmann et al. 2022, eq. 3: Huber's penalty, delta 1e-3,
     of log-loss, summed. Several checkpoints of one run are resampled together.
@@ -73,7 +77,7 @@ def pose(table: Table, options: FitOptions) -> tuple[Problem, Table]:
 
 def weights_of(used: pl.DataFrame) -> Array:
     """The rows' weights; 1 for each where the table has none."""
-    return used["weight"].to_numpy() if "weight" in used.columns else np.ones(used.height)
+    return used["row_weight"].to_numpy() if "row_weight" in used.columns else np.ones(used.height)
 
 
 def _unique_tokens(used: pl.DataFrame) -> Array:
@@ -160,6 +164,7 @@ def _intervals(
     level = options.level
     if not options.bootstrap or len(problem.rows.loss) <= len(problem.free):
         return Intervals(level, "none", {}, {}), None
+    log.info("fitting %s resampled tables", f"{options.bootstrap:,}")
     basins = [optimum.x] + ([optimum.second_best[1]] if optimum.second_best else [])
     points = bootstrap(
         problem, np.stack(basins), draws=options.bootstrap, seed=options.seed, clusters=clusters

@@ -12,6 +12,7 @@ from analysis.fit.isoflop import IsoflopFit, ParabolaBias
 from analysis.law import LawFit
 from analysis.solver.profile import Profile
 from analysis.table.runs import Duplicate
+from analysis.table.sources import Source
 from analysis.words import flops, short
 
 # Times the table's largest compute; a target that nobody chose lies ten times above it.
@@ -60,6 +61,7 @@ class GroupFit:
         optimal: empty where N* and D* are withheld.
         leave_one_out_percent: root mean square error of predicting each row from the others.
         used: the rows of the fit with their `residual`.
+        read: where their columns come from.
     """
 
     group: Any
@@ -75,6 +77,7 @@ class GroupFit:
     doubts: tuple[str, ...]
     leave_one_out_percent: float
     used: pl.DataFrame
+    read: tuple[Source, ...] = ()
 
     def withheld(self) -> "GroupFit":
         """The answer without N* and D* where the law's `trust` bars them."""

@@ -6,6 +6,7 @@ from textwrap import wrap
 from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.records import GroupFit
 from analysis.table.runs import run_column, runs_of
+from analysis.table.sources import read_words
 from analysis.words import COUNTS, FLOPS, flops, formula, short
 
 _VERDICT = {"identified": "identified", "weak": "weak", "not_identified": "NOT IDENTIFIED"}
@@ -86,6 +87,19 @@ def search_line(group: GroupFit) -> str:
     )
 
 
+def read_line(group: GroupFit) -> str:
+    """Which columns hold N, D, C and the loss, and whether rows are weighted."""
+    weighted = any(source.name == "weight" for source in group.read)
+    return read_words(group.read) + ("; rows are weighted" if weighted else "")
+
+
+def units_line(group: GroupFit) -> str:
+    """What N, C and the loss are."""
+    law = group.fit.law
+    unit = "of unknown unit" if law.loss_unit == "unknown" else f"in {law.loss_unit}"
+    return f"N counts {COUNTS[law.n_counts]}; C = 6ND in N* and D*; loss {unit.replace('_', ' ')}"
+
+
 def envelope_line(fit: EnvelopeFit) -> str:
     """Approach 1 in a line."""
     if fit.N is None:
@@ -102,11 +116,9 @@ def group_lines(group: GroupFit) -> Iterator[str]:
         yield f"== {group.group}"
     yield from warning_lines(group.warnings)
     yield formula(law)
+    yield from _hanging("read: ", read_line(group), width=80)
+    yield f"   {units_line(group)}"
     yield f"   {search_line(group)}"
-    yield (
-        f"   N counts {COUNTS[law.n_counts]}; C = 6ND in N* and D*; "
-        f"loss in {law.loss_unit.replace('_', ' ')}"
-    )
     yield (
         f"   leaving each row out in turn, it is predicted to "
         f"{group.leave_one_out_percent:.2g} % (rms)"

@@ -3,6 +3,7 @@
 A row is a finished model: parameters, tokens, compute and the loss it reached.
 """
 
+import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from analysis.law import CCounts, LossUnit, NCounts
+from analysis.table.sources import Source
 
 # The columns of our own runs.
 SCHEMA: dict[str, pl.DataType] = {
@@ -70,6 +72,7 @@ class Table:
         c_counts: `train_flops` where the source gives counted FLOPs under that name.
         loss_unit: of val_loss; a column of that name goes before it.
         derived: how a missing column was computed; empty when none was.
+        read: where the columns of an answer come from; of several counts of N the fit's first.
         doubts: what reading the source left open.
     """
 
@@ -78,12 +81,21 @@ class Table:
     c_counts: CCounts
     loss_unit: LossUnit
     derived: str = ""
+    read: tuple[Source, ...] = ()
     doubts: tuple[Doubt, ...] = ()
 
     @property
     def used(self) -> pl.DataFrame:
         """The rows without an `excluded_reason`."""
         return self.frame.filter(pl.col("excluded_reason").is_null())
+
+    def source(self, name: str) -> Source:
+        """Where one of the columns read comes from."""
+        return next(source for source in self.read if source.name == name)
+
+    def with_doubts(self, doubts: Iterable[Doubt]) -> "Table":
+        """The table with these doubts after its own."""
+        return replace(self, doubts=(*self.doubts, *doubts))
 
     def filter(self, rows: pl.Expr) -> "Table":
         """The table with only the rows for which the expression is true."""
@@ -97,7 +109,7 @@ def check(table: Table) -> Table:
         TableError: NaN, infinite or non-positive values, mixed loss units.
     """
     used = table.used
-    for name in ("n_params", "tokens", "val_loss", "weight", "unique_tokens"):
+    for name in ("n_params", "tokens", "val_loss", "row_weight", "unique_tokens"):
         _refuse_bad_numbers(used, name, nullable=False)
     for name in ("train_flops", "flops_budget"):
         _refuse_bad_numbers(used, name, nullable=True)
@@ -136,6 +148,12 @@ def name_words(name: str) -> list[str]:
     return re.findall(r"[a-z0-9]+", apart.lower())
 
 
+def nearest(name: str, among: Iterable[str], cutoff: float = 0.6) -> str:
+    """A sentence with the name closest to a misspelt one; empty where none is close."""
+    close = difflib.get_close_matches(name, sorted(among), 1, cutoff)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
 def _refuse_bad_numbers(used: pl.DataFrame, name: str, *, nullable: bool) -> None:
     if name not in used.columns:
         return
@@ -148,8 +166,8 @@ def _refuse_bad_numbers(used: pl.DataFrame, name: str, *, nullable: bool) -> Non
     ):
         if bad.height:
             raise TableError(
-                f"{name} {what}; a fit needs positive numbers. Correct the table, or leave the "
-                "rows out with --where.",
+                f"{name.removeprefix('row_')} {what}; a fit needs positive numbers. Correct the "
+                "table, or leave the rows out with --where.",
                 bad["row"],
             )
 

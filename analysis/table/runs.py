@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from scipy.spatial import cKDTree
 
 from analysis.table.observations import Table, name_words, words_of
 from analysis.table.states import exclude_unfinished
@@ -83,19 +84,16 @@ def runs_of(used: pl.DataFrame) -> pl.Series | None:
 def duplicates(used: pl.DataFrame) -> list[Duplicate]:
     """Rows whose N, D and loss repeat an earlier row's, exactly or to within `NEAR`."""
     logs = np.log(used.select("n_params", "tokens", "val_loss").to_numpy().astype(float))
-    order = np.lexsort(logs.T)
-    rows = used["row"].to_numpy()
-    pairs: dict[int, Duplicate] = {}
-    for place, i in enumerate(order):
-        for j in order[place + 1 :]:
-            if logs[j, 2] - logs[i, 2] > NEAR:
-                break
-            if np.abs(logs[i] - logs[j]).max() <= NEAR:
-                late, early = max(rows[i], rows[j]), min(rows[i], rows[j])
-                exact = bool((logs[i] == logs[j]).all())
-                if late not in pairs or exact:
-                    pairs[int(late)] = Duplicate(int(late), int(early), exact)
-    return sorted(pairs.values(), key=lambda duplicate: duplicate.row)
+    rows = used["row"].to_list()
+    _, firsts, group = np.unique(logs, axis=0, return_index=True, return_inverse=True)
+    first = firsts[group.ravel()]
+    pairs = {k: Duplicate(rows[k], rows[i], True) for k, i in enumerate(first) if i != k}
+    # Equal rows are one point, so that a table of many copies has few pairs.
+    for a, b in cKDTree(logs[firsts]).query_pairs(NEAR, p=np.inf):
+        early, late = sorted((int(firsts[a]), int(firsts[b])))
+        if late not in pairs or rows[early] < pairs[late].of:
+            pairs[late] = Duplicate(rows[late], rows[early], False)
+    return [pairs[k] for k in sorted(pairs)]
 
 
 def _names_runs(name: str) -> bool:

@@ -14,6 +14,7 @@ from flows.commands.common import (
     fail,
     open_to_read,
     refusals,
+    shown_from_log,
     write_report,
 )
 
@@ -57,8 +58,9 @@ def fit(
         delta: where Huber's penalty turns from squares to absolute values.
         by: column; one law for each of its values.
         where: polars SQL filter, for example "tokens > 1e9 AND NOT outlier".
-        mapping: NAME=COLUMN, isoflop's name for the column and the file's; for example
-            --map val_loss=eval_nll. Repeatable.
+        mapping: NAME=COLUMN, isoflop's name for the column and the file's, or arithmetic of
+            columns; for example --map val_loss=eval_nll or --map 'tokens=steps*batch*2048'.
+            Repeatable.
         include_status: take rows of this status too, for example --include-status crashed.
             Repeatable.
         best_of: columns; of models with one N and D only those with the best value are used, for
@@ -81,7 +83,7 @@ def fit(
         fail(f"--delta {delta} must be positive.")
     if target_flops is not None and not 0 < target_flops < float("inf"):
         fail(f"--target-flops {target_flops} must be positive.")
-    with refusals():
+    with refusals(), shown_from_log("analysis.fit"):
         check_destinations(json, report)
         sweep = _sweep(file)
         table = file if sweep is None else str(sweep / "observations.parquet")
@@ -139,7 +141,7 @@ def _envelope(sweep: Path | None, level: float) -> "tuple[pl.DataFrame, Envelope
 
     if sweep is None or not (sweep / "curves.parquet").is_file():
         return None
-    curves = pl.read_parquet(sweep / "curves.parquet")
+    curves = pl.read_parquet(sweep / "curves.parquet", glob=False)
     return (curves, fit_envelope(curves, level=level)) if curves.height else None
 
 

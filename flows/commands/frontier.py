@@ -210,6 +210,9 @@ def _serving(
     from analysis.frontier.serving import Device, Serving
 
     given = {name: value for name, value in options.items() if value is not None}
+    for name, value in {**given, "price": price}.items():
+        if value is not None and not value > 0:
+            fail(f"--{name} {value:g} must be above zero.")
     if gpu is None:
         if price is not None or given:
             fail("--price, --gpus, --batch, --context, --bits and --days need --gpu: of which GPU?")
@@ -256,7 +259,7 @@ def _experiment(name: str) -> "OwnSweep":
             f"sweep {name} has no law in {sweeps}. "
             + (f"Sweeps with one: {', '.join(fitted)}." if fitted else "No sweep has one yet.")
         )
-    return OwnSweep(name, LossLaw.load(law), pl.read_parquet(table))
+    return OwnSweep(name, LossLaw.load(law), pl.read_parquet(table, glob=False))
 
 
 def _nested(row: dict[str, Any]) -> dict[str, Any]:

@@ -88,15 +88,15 @@ def fit_lr(
 
     Args:
         file: CSV, TSV, Parquet or JSON with N, D, lr, batch and loss, one row a finished trial.
-        mapping: NAME=COLUMN, isoflop's name for the column and the file's; for example
-            --map lr=peak_lr. Repeatable.
         include_status: take trials of this status too, for example --include-status PRUNED.
             Repeatable.
+        mapping: NAME=COLUMN, isoflop's name for the column and the file's, or arithmetic of
+            columns; for example --map lr=peak_lr or --map 'batch_tokens=bs*seq_len'. Repeatable.
     """
-    from analysis.tuning.answer import fit_lr as fit
-    from analysis.tuning.answer import read_lr_table
+    from analysis.tuning.answer import fit_lr_table
     from analysis.tuning.page import fit_lines, study_page
     from analysis.tuning.study_law import FittedLaws
+    from analysis.tuning.trials import read_lr_table
     from flows.commands.output import emit
 
     with refusals():
@@ -106,7 +106,7 @@ def fit_lr(
             mapping=column_mapping(mapping or []),
             include_status=include_status or [],
         )
-        laws = fit(trials, level=level)
+        laws = fit_lr_table(trials, level=level)
     lines = fit_lines(laws)
     if report is not None:
         write_report(study_page(Path(file).stem, laws, "\n".join(lines), laws.table, {}), report)

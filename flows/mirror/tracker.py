@@ -1,5 +1,6 @@
 """The MLflow mirror of run directories."""
 
+import hashlib
 import logging
 import math
 from collections.abc import Sequence
@@ -56,8 +57,11 @@ class MlflowTracker:
             # No row may be mirrored and then lost in a power cut.
             run.curve.sync()
             points = list(metric_points(run, planned))
+            if note.sent_sha256 != _digest(points[: note.sent]):
+                # The curve was mended, or an older version thinned it in another way.
+                note.sent = 0
             self._send(note.run, points[note.sent :])
-            note.sent = len(points)
+            note.sent, note.sent_sha256 = len(points), _digest(points)
             scores = benchmark_points(run)
             if len(scores) != note.scores:
                 self._send(note.run, scores)
@@ -203,8 +207,13 @@ class _Note(BaseModel):
     uri: str
     run: str | None = None
     sent: int = 0
+    sent_sha256: str = ""
     scores: int = 0
     status: str | None = None
+
+
+def _digest(points: list[tuple[str, Point]]) -> str:
+    return hashlib.sha256(repr(points).encode()).hexdigest()
 
 
 def _read_note(path: Path, uri: str) -> _Note:

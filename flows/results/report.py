@@ -6,20 +6,21 @@ from typing import Any
 
 import polars as pl
 
-from analysis.sweep.answer import find, numbers, verdict
+from analysis.sweep.answer import Findings, find, numbers, verdict
 from analysis.sweep.page import sweep_page
 from analysis.table.runs import own_table
 from flows.cost.ledger import CappedSweep
 from flows.files import write_whole
 from flows.mirror.publish import Publisher
 from flows.plans.plan import sweep_folder
+from flows.results.export import encoded
 from flows.runs.directory import RunDir
 from flows.runs.state import not_finished
 from flows.runs.table import curves, observations_frame
 from flows.settings import Home
 from flows.tuning.check import add_tuned, tuned
 from llama_core.corpus.prepared import find_corpus
-from llama_core.files import replacing
+from llama_core.files import write_durably
 from sweeps.plan import Plan
 
 
@@ -59,13 +60,19 @@ def finish_sweep(planned: Plan, home: Home, mirror: Publisher) -> SweepReport:
     return report
 
 
+def find_law(planned: Plan, home: Home) -> tuple[str, dict[str, float]]:
+    """A sweep's verdict and numbers, as in its report; nothing is written."""
+    findings = _findings(planned, observations_frame(planned.runs, home))
+    return verdict(findings), numbers(findings)
+
+
 def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
     """Write observations.parquet, curves.parquet, law.json and report.html into the folder."""
     frame = observations_frame(planned.runs, home)
-    _write_parquet(frame, folder / "observations.parquet")
+    write_durably(folder / "observations.parquet", encoded(frame, "parquet"))
     lines = curves(planned.runs, home)
-    _write_parquet(lines, folder / "curves.parquet")
-    findings = find(own_table(frame), source=f"sweep {planned.spec.name}")
+    write_durably(folder / "curves.parquet", encoded(lines, "parquet"))
+    findings = _findings(planned, frame)
     if findings.group is not None:
         law = findings.group.fit.law.model_copy(update={"name": planned.spec.name})
         write_whole(folder / "law.json", law.model_dump_json(indent=1))
@@ -89,9 +96,8 @@ def not_trained(planned: Plan, home: Home, cap: CappedSweep | None) -> list[str]
     return [*([] if refusal is None else [refusal]), *not_finished(planned, home)]
 
 
-def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
-    with replacing(path) as file:
-        frame.write_parquet(file)
+def _findings(planned: Plan, frame: pl.DataFrame) -> Findings:
+    return find(own_table(frame), source=f"sweep {planned.spec.name}")
 
 
 def _facts(planned: Plan, home: Home) -> list[str]:

@@ -1,6 +1,7 @@
 """Start, await and stop the processes of the local stack."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,8 @@ _PROGRAMS = {"prefect-server": "Prefect", "mlflow-server": "MLflow"}
 # A server that exits is noticed at once; this is for a busy machine.
 _START_S = 180.0
 _STOP_S = 15.0
+# Less than a server's database takes.
+_NO_ROOM_BYTES = 2**20
 # Services of the Prefect server that only matter with workers.
 _FOR_WORKERS = (
     "CANCELLATION_CLEANUP",
@@ -134,7 +137,9 @@ def wait_healthy(address: str, process: subprocess.Popen[bytes], log: Path) -> N
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise StackError(f"{address} did not start (exit {process.returncode}); see {log}")
+            full = shutil.disk_usage(log.parent).free < _NO_ROOM_BYTES
+            reason = "the disk is full" if full else f"exit {process.returncode}"
+            raise StackError(f"{address} did not start ({reason}); see {log}")
         if healthy(address):
             return
         time.sleep(0.1)

@@ -321,7 +321,7 @@ def test_the_order_of_groups_is_the_tables() -> None:
 def test_a_weighted_tables_objective_is_under_its_own_weights() -> None:
     frame = table(*grid(), noise=0.002)
     plain, tripled = (
-        fit_parametric(normalise(frame.with_columns(weight=pl.lit(weight))), UNSURE)
+        fit_parametric(normalise(frame.with_columns(row_weight=pl.lit(weight))), UNSURE)
         for weight in (1.0, 3.0)
     )
     assert tripled.objective.value == pytest.approx(3 * plain.objective.value, rel=1e-9)

@@ -8,10 +8,11 @@ import pytest
 
 from analysis.table.columns import normalise
 from analysis.table.observations import TableError
-from analysis.tuning.answer import fit_lr, read_lr_table
+from analysis.tuning.answer import fit_lr
 from analysis.tuning.law import Exponents, TunedPoint, fit_laws
 from analysis.tuning.study_law import FittedLaws
 from analysis.tuning.surface import Axis, Optimum, Surface, Trials, fit_surfaces
+from analysis.tuning.trials import read_lr_table
 from tests.conftest import ROOT
 
 TUNING = ROOT / "tests" / "data" / "tuning"
@@ -279,7 +280,7 @@ def test_foreign_names_are_understood_and_mapped(tmp_path):
     table().rename({**renames, "lr": "eta_max"}).write_csv(path)
     with pytest.raises(TableError, match="no column holds lr"):
         read_lr_table(path)
-    fit = fit_lr(read_lr_table(path, mapping={"lr": "eta_max"}))
+    fit = fit_lr(read_lr_table(path, mapping={"lr": "eta_max"}).frame)
     document = FittedLaws.of(fit).document()
     assert set(document["lr"]) >= {"coef", "exponent_N", "exponent_D", "intervals"}
     assert set(document["batch"]) >= {"coef", "exponent_D", "intervals"}

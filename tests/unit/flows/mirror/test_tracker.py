@@ -529,3 +529,37 @@ def test_the_verdict_on_a_law_is_the_description_of_its_report(mlflow_tracker, s
     verdict = "NOT IDENTIFIED (exponent of N*): all rows lie on one budget."
     mlflow_tracker.log_report(sweep, page, {"E": 1.8}, verdict)
     assert mlflow_tracker.description(sweep, "report") == verdict
+
+
+def test_the_last_step_of_every_cooldown_is_mirrored(tmp_path):
+    planned = planned_run(steps=(1_022, 2_048, 3_001))
+    run = RunDir(tmp_path / "runs" / planned.id)
+    run.create(planned)
+    horizons = planned.run.train.schedule.horizons
+    curve = CurveWriter(run.curve_path)
+    for number in range(1, 3_002):
+        curve.append(step(number))
+    for horizon in horizons:
+        for number in range(horizon // 1024 - 300, horizon // 1024 + 1):
+            curve.append(step(number, horizon=horizon))
+    curve.close()
+    points = list(metric_points(run, planned))
+    ends = {name: max(point.step for other, point in points if other == name) for name, _ in points}
+    assert ends["loss_cooldown/D_1046528"] == 1_022
+    assert ends["loss_cooldown/D_2097152"] == 2_048
+    assert ends["loss/train_loss"] == 3_001
+
+
+def test_points_that_another_thinning_left_out_are_sent_later(mlflow_tracker, tmp_path, sweep):
+    planned = planned_run(sweep=sweep)
+    run = finished_run(tmp_path, planned)
+    whole = run.curve_path.read_text()
+    lines = whole.splitlines(keepends=True)
+    run.curve_path.write_text("".join([*lines[:19], *lines[20:]]))
+    mlflow_tracker.publish(run, planned)
+    assert len(mlflow_tracker.curve(sweep, run.id, "loss_cooldown/D_20480")) == 5
+    run.curve_path.write_text(whole)
+    mlflow_tracker.publish(run, planned)
+    branch = mlflow_tracker.curve(sweep, run.id, "loss_cooldown/D_20480")
+    assert [point.step for point in branch] == list(range(15, 21))
+    assert len(mlflow_tracker.curve(sweep, run.id, "loss/train_loss")) == 40

@@ -119,6 +119,30 @@ def test_rows_behind_a_damaged_one_are_cut_off_and_written_again(run, caplog):
     assert [number for _, number in steps(run)] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize(
+    "damage", [b"\0" * 20 + b"\n", b'{"kind":"st{"kind"\n', b"7\n", b'{"kind":"eval"}\n']
+)
+def test_rows_of_a_checkpoint_behind_a_damaged_one_are_kept(run, caplog, damage):
+    curve = CurveWriter(run.curve_path)
+    for number in range(1, 7):
+        curve.append(step(number))
+    curve.close()
+    lines = run.curve_path.read_bytes().splitlines(keepends=True)
+    run.curve_path.write_bytes(b"".join([*lines[:2], damage, *lines[3:]]))
+    torn = run.curve_path.read_bytes()
+    # A checkpoint after five steps: steps 3 to 5 are not trained again.
+    resumed = CurveWriter(run.curve_path, kept=5)
+    for number in range(6, 9):
+        resumed.append(step(number))
+    resumed.close()
+    assert [number for _, number in steps(run)] == [1, 2, 4, 5, 6, 7, 8]
+    assert "1 damaged lines are left out and 3 rows behind them kept" in caplog.text
+    assert (run.path / "curve-set-aside-0.jsonl").read_bytes() == torn
+    caplog.clear()
+    CurveWriter(run.curve_path, kept=5).close()
+    assert not caplog.records
+
+
 def test_the_tail_of_a_long_curve_holds_whole_rows_up_to_the_newest(run):
     curve = CurveWriter(run.curve_path)
     for number in range(1, 101):
