@@ -68,7 +68,7 @@ class Fit:
         ]
         self.lr, self.batch, self.recipe_lr, self.recipe_batch = law(), NONE, law(), law(coef=0.5)
         self.refusals, self.advice, self.level = ("too few",), ("widen it",), 0.9
-        self.left_out = (("it diverged", 3),)
+        self.left_out, self.read, self.doubts = (("it diverged", 3),), (), ("one budget",)
         rows = [
             {"name": f"t{number}", "n_params": point.N, "tokens": point.D, "budget": point.D,
              "lr": 0.01, "batch_tokens": 512.0, "val_loss": 3.5 - number, "excluded_reason": None}
@@ -80,6 +80,7 @@ class Fit:
 def test_a_terminal_gets_the_laws_their_source_and_every_doubt():
     words = "2 · N^-0.500 [-0.60, -0.40, 90%]"
     assert fit_lines(Fit()) == [
+        "Doubtful: one budget",
         f"lr*    = {words}",
         "batch* = not identified (4 of 4 surfaces have no minimum)",
         f"recipe: lr = {words}",

@@ -17,7 +17,7 @@ from sweeps.plan import Plan
 from sweeps.spec import DataRef
 from tests.fakes import planned_run
 
-CORPUS = SimpleNamespace(digest="c0ffee", train_tokens=12_345_678)
+CORPUS = SimpleNamespace(digest="c0ffee", train_tokens=12_345_678, notes=[])
 SMALL, LARGE = planned_run(width=16), planned_run(width=48, steps=(40,))
 
 

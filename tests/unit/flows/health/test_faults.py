@@ -198,7 +198,7 @@ def test_a_disk_needs_a_fifth_of_a_gib_and_room_for_the_missing_runs(home, disk,
 
 
 def test_as_many_runs_train_at_once_as_there_are_workers_or_cpus(home, monkeypatch):
-    monkeypatch.setattr(local_checks, "cpu_slots", lambda: 7)
+    monkeypatch.setattr(local_checks, "usable_cores", lambda: 7)
     assert _at_once(home) == 7
     names = ["prefect-server", "train-worker-0", "train-worker-1", "sweep-worker"]
     processes = [Process(name=name, pid=1, started_at=1.0) for name in names]

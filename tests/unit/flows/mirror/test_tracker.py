@@ -517,10 +517,10 @@ def test_tags_have_what_is_known_and_no_empty_ones(tmp_path):
 
 def test_a_thinned_run_is_dense_at_its_start():
     # Powers of 1.06 in whole steps: all up to 16, then at most 6 % apart until the even ones.
-    kept = sorted(_kept_steps(100_000))
+    kept = sorted(_kept_steps(planned_run(steps=(100_000,))))
     assert kept[:16] == list(range(1, 17))
     assert all(after / before < 1.12 for before, after in itertools.pairwise(kept[9:]))
-    assert _kept_steps(500) == frozenset(range(1, 501))
+    assert _kept_steps(planned_run(steps=(500,))) == frozenset(range(1, 501))
 
 
 def test_the_verdict_on_a_law_is_the_description_of_its_report(mlflow_tracker, sweep, tmp_path):

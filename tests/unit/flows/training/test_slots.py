@@ -10,7 +10,7 @@ from sweeps.load import load_spec
 @pytest.fixture
 def machine(monkeypatch):
     def of(*, cpus=8, gpus=0):
-        monkeypatch.setattr(module, "cpu_slots", lambda: cpus)
+        monkeypatch.setattr(module, "usable_cores", lambda: cpus)
         monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
 
     return of

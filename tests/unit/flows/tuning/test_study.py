@@ -9,7 +9,7 @@ from flows.runs.directory import Observation, RunResult
 from flows.tune import objective
 from flows.tuning import study as module
 from flows.tuning.report import trial_line
-from flows.tuning.study import WidthStudy, open_storage, propose, study_name
+from flows.tuning.study import WidthStudy, propose, study_name
 from sweeps.load import load_tune_spec
 from sweeps.tune_spec import Dimension
 from tests.fakes import planned_run
@@ -106,17 +106,6 @@ def test_a_study_is_another_for_another_spec_corpus_width_or_box():
         study_name(spec_of(), "a", 16, BOX[:1]),
     }
     assert len(others | {name}) == 5
-
-
-def test_a_torn_line_of_a_journal_is_cut_off_and_a_whole_one_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(optuna.storages, "JournalStorage", lambda backend: backend)
-    journal = tmp_path / "optuna.journal"
-    for content, kept in ((b"one\ntwo\n", b"one\ntwo\n"), (b"one\ntw", b"one\n"), (b"on", b"")):
-        journal.write_bytes(content)
-        (tmp_path / "optuna.journal.lock").touch()
-        open_storage(None, tmp_path)
-        assert journal.read_bytes() == kept
-        assert not (tmp_path / "optuna.journal.lock").exists()
 
 
 def result(status, *losses):
