@@ -203,6 +203,14 @@ def test_two_minima_do_not_tell_both_exponents():
     assert any("N and D rise together over the 2 minima" in reason for reason in fit.lr.reasons)
 
 
+def test_as_many_minima_as_constants_leave_the_scatter_unknown():
+    exact = fit_lr(normalise(table(sizes=(1e5, 4e5), budgets=(1e7,))).frame).lr
+    spare = fit_lr(normalise(table(budgets=(1e7,))).frame).lr
+    words = "2 minima and as many constants: the scatter of sizes about the law is unknown"
+    assert any(reason.startswith(words) for reason in exact.reasons)
+    assert not any("as many constants" in reason for reason in spare.reasons)
+
+
 def test_published_exponents_enter_as_minima_with_their_own_errors():
     known = Exponents(np.array([-0.2, 0.3]), np.array([[0.05, -0.02], [-0.02, 0.03]]) / 100, "")
     points = minima_about_a_law(0.0)
@@ -284,6 +292,14 @@ def test_a_table_without_batches_still_tells_the_learning_rate():
     fit = fit_lr(normalise(frame).frame)
     assert fit.lr.exponent_N == pytest.approx(-0.4, abs=0.02)
     assert fit.batch.coef is None
+
+
+def test_a_batch_that_never_varies_is_no_axis():
+    frame = table(budgets=(1e7,)).filter(pl.col("batch_tokens") > 1e3).group_by(
+        "n_params", "tokens", "lr"
+    ).agg(pl.col("val_loss").min()).with_columns(batch_tokens=pl.lit(1024.0))  # fmt: skip
+    fit = fit_lr(normalise(pl.concat([frame, frame.with_columns(lr=pl.col("lr") * 1.1)])).frame)
+    assert [axis.name for axis in fit.points[0].surface.axes] == ["lr"]
 
 
 def test_a_negative_learning_rate_is_refused_with_its_row(tmp_path):
