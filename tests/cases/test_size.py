@@ -67,7 +67,7 @@ def test_influence_of_a_long_table_is_that_of_refits() -> None:
     effects = np.array([(i.effect_on_exponent_N, i.effect_alone) for i in group.influence]).T
     # Refits step over the kinks of Huber's penalty, so a single one is a little off the average.
     assert np.corrcoef(effects)[0, 1] > 0.9
-    assert any("Row 3 " in doubt for doubt in group.doubts)
+    assert any("Row 4 " in doubt for doubt in group.doubts)
     # Each prediction is off by the row's own noise and its run's, and one by 10 %.
     expected = np.sqrt(0.3**2 + 0.3**2 + 10**2 / rows)
     assert group.leave_one_out_percent == pytest.approx(expected, rel=0.15)
