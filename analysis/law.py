@@ -45,6 +45,23 @@ class Repetition(Frozen):
     R_N: PositiveFloat
 
 
+class Trust(Frozen):
+    """What a fit knew against its law's optima, in sentences that stand before any of them.
+
+    Attributes:
+        bars: no N* is given under such a law unless it is asked for with --anyway.
+        warnings: the optima may be read, with care.
+    """
+
+    bars: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Every sentence, the worst first."""
+        return (*self.bars, *self.warnings)
+
+
 class LossLaw(Frozen):
     """L(N, D) = E + (A/N^alpha + B/D^beta)^gamma, with its provenance.
 
@@ -56,6 +73,7 @@ class LossLaw(Frozen):
     Attributes:
         draws: bootstrap draws of the constants by name, equally long; empty without a bootstrap.
         support: where the data were; None when the source does not say.
+        trust: what its fit knew against it; nothing for a published law.
     """
 
     name: str
@@ -72,6 +90,7 @@ class LossLaw(Frozen):
     loss_unit: LossUnit
     source: str
     support: Support | None = None
+    trust: Trust = Trust()
     draws: dict[str, tuple[float, ...]] = Field(default_factory=dict, repr=False)
 
     @model_validator(mode="after")
@@ -208,10 +227,11 @@ IntervalMethod = Literal["bootstrap_rows", "bootstrap_runs", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Excluded:
-    """A row of the table that a fit left out, and why."""
+    """A row of the table that a fit left out, and why; its line where the source has lines."""
 
     row: int
     reason: str
+    line: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

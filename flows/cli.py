@@ -1,8 +1,12 @@
 """The command `isoflop`: names and where they live. Heavy imports happen inside commands."""
 
+import errno
 import os
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
+from io import UnsupportedOperation
 
 from cyclopts import App
 
@@ -42,10 +46,41 @@ for _name, _target, _help in (
     app.command(f"flows.commands.{_target}", name=_name, help=_help)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit status 0 for an answer, 1 a failure, 2 unusable input."""
     try:
-        sys.exit(app())
+        try:
+            app(arguments, result_action="return_value")
+        finally:
+            sys.stdout.flush()
     except BrokenPipeError:
         # The reader of our output has closed it, as `head` does.
+        _drop_output()
+    except OSError as error:
+        _say_what_the_disk_refused(error)
+        _drop_output()
+        sys.exit(1)
+
+
+def _say_what_the_disk_refused(error: OSError) -> None:
+    """Say in a line that a file cannot be read or written; any other error is a bug."""
+    from flows.files import no_room
+
+    if no_room(error):
+        message = f"the disk is full ({error}). Make room, then repeat the command."
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename is not None:
+        message = f"{error.filename}: {(error.strerror or str(error)).lower()}."
+    else:
+        raise error
+    print(f"isoflop: {message}", file=sys.stderr)
+
+
+def _drop_output() -> None:
+    """Keep Python from writing once more, as it exits, what could not be written."""
+    # A caller in this process may have an output without a file.
+    with suppress(UnsupportedOperation):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

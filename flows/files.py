@@ -1,16 +1,17 @@
 """Files of a home: replaced whole, appended by line, locked."""
 
+import errno
 import fcntl
 import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from llama_core.files import write_durably
+from llama_core.files import replacing, write_durably
 
 log = logging.getLogger(__name__)
 
@@ -21,13 +22,20 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def read_lines(
-    path: Path, start: int = 0, *, stop_at_damage: bool = False
+    path: Path,
+    start: int = 0,
+    *,
+    is_row: Callable[[Any], bool] = lambda row: True,
+    stop_at_damage: bool = False,
 ) -> Iterator[tuple[Any, int]]:
     """Rows of an append-only file of JSON lines, each with the offset at which it ends.
 
     A last line without its line feed is still being written, or was torn by a kill: it is
     skipped. A damaged line before the end is reported in the log, and skipped too unless the
     reading is to stop there. A file that does not exist has no rows.
+
+    Args:
+        is_row: whether what a line holds is a row of this file; otherwise the line is damaged.
     """
     try:
         file = path.open("rb")
@@ -40,9 +48,8 @@ def read_lines(
             end += len(line)
             if not line.endswith(b"\n"):
                 return
-            try:
-                row = json.loads(line)
-            except ValueError:
+            row = _parsed(line)
+            if row is None or not is_row(row):
                 log.warning("%s: the line that ends at byte %d is damaged", path, end)
                 if stop_at_damage:
                     return
@@ -50,10 +57,39 @@ def read_lines(
             yield row, end
 
 
+def _parsed(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def has_fields(row: Any, *names: str) -> bool:
+    """Whether a row is an object with these fields."""
+    return isinstance(row, dict) and row.keys() >= set(names)
+
+
+def existing(path: Path) -> Path:
+    """The folder itself, or else the nearest one around it that exists."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
 def set_aside(path: Path) -> None:
     """Rename a file or a folder to NAME-set-aside-NUMBER."""
+    path.rename(_aside(path))
+
+
+def copy_aside(path: Path) -> Path:
+    """Copy a file to NAME-set-aside-NUMBER, before what cannot be read of it is left out."""
+    copy = _aside(path)
+    with replacing(copy) as file:
+        file.write(path.read_bytes())
+    return copy
+
+
+def _aside(path: Path) -> Path:
     number = len(list(path.parent.glob(f"{path.stem}-set-aside-*")))
-    path.rename(path.with_name(f"{path.stem}-set-aside-{number}{path.suffix}"))
+    return path.with_name(f"{path.stem}-set-aside-{number}{path.suffix}")
 
 
 class LineWriter:
@@ -90,6 +126,11 @@ def append_line(path: Path, row: Any) -> None:
         writer.append(row)
     finally:
         writer.close()
+
+
+def no_room(error: BaseException) -> bool:
+    """Whether a disk or a quota is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def now() -> float:

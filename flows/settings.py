@@ -1,16 +1,21 @@
 """Settings from the environment, and the folders of ISOFLOP_HOME."""
 
 import json
+import logging
 import os
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote, urlsplit
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from llama_core.files import write_durably
+
+log = logging.getLogger(__name__)
 
 # The folder that holds our packages: a checkout's, or site-packages.
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,6 +24,8 @@ CONTROL_POOL, TRAIN_POOL = "control", "trainers"
 # A file in the home with the addresses of a stack that is up.
 ADDRESSES = "addresses.json"
 _ADDRESSED = ("host", "prefect_port", "mlflow_port")
+_PROXY = re.compile(r"(?i)(http|https|all)_proxy")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class HomeError(ValueError):
@@ -81,12 +88,12 @@ class Settings(BaseSettings):
         """The database of the local stack's MLflow server."""
         if self.mlflow_db is None and self.mlflow_uri and not _is_http(self.mlflow_uri):
             return self.mlflow_uri
-        return self.mlflow_db or f"sqlite:///{home.root / 'mlflow.db'}"
+        return self.mlflow_db or sqlite_url(home.root / "mlflow.db")
 
     def prefect_database(self, home: "Home") -> str:
         """The database of the local stack's Prefect server."""
         if self.prefect_db is None:
-            return f"sqlite+aiosqlite:///{home.root / 'prefect.db'}"
+            return sqlite_url(home.root / "prefect.db", driver="aiosqlite")
         # Prefect needs the driver named; MLflow and Optuna take PostgreSQL's own form.
         return re.sub(r"^postgres(ql)?://", "postgresql+asyncpg://", self.prefect_db)
 
@@ -126,15 +133,18 @@ class Home:
 def open_settings() -> Settings:
     """The settings; addresses that are not set are those of the stack that is up in the home.
 
-    `isoflop up` writes them there, so that a shell without its ports finds the stack.
+    `isoflop up` writes them there, so that a shell without its ports finds the stack. No proxy
+    gets between this process, or one it starts, and servers of this machine.
     """
     settings = Settings()
+    unset = [name for name in _ADDRESSED if name not in settings.model_fields_set]
     try:
         stored = json.loads((settings.home / ADDRESSES).read_text())
-    except (OSError, ValueError):
-        return settings
-    unset = [name for name in _ADDRESSED if name not in settings.model_fields_set]
-    return settings.model_copy(update={name: stored[name] for name in unset})
+        settings = settings.model_copy(update={name: stored[name] for name in unset})
+    except (OSError, ValueError, KeyError, TypeError):
+        log.debug("no stack has written its addresses in %s", settings.home)
+    _spare_from_proxies(settings.host)
+    return settings
 
 
 def note_addresses(settings: Settings, home: Home) -> None:
@@ -161,9 +171,39 @@ def open_home(settings: Settings | None = None) -> Home:
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HomeError(_unwritable(root, error.strerror)) from error
-    if not os.access(root, os.W_OK | os.X_OK):
-        raise HomeError(_unwritable(root, "permission denied"))
+    if not is_writable(home):
+        read_only = os.statvfs(root).f_flag & os.ST_RDONLY
+        raise HomeError(
+            _unwritable(root, "read-only file system" if read_only else "permission denied")
+        )
     return home
+
+
+def is_writable(home: Home) -> bool:
+    """Whether this process may write to a home that is there."""
+    return os.access(home.root, os.W_OK | os.X_OK)
+
+
+def sqlite_url(path: Path, driver: str | None = None) -> str:
+    """The address of an SQLite file for SQLAlchemy, whatever letters its path has.
+
+    Raises:
+        HomeError: this SQLAlchemy would open another file.
+    """
+    from sqlalchemy import URL, make_url
+
+    if driver is None and quote(str(path)) != str(path):
+        # MLflow makes a folder of the quoted name, unless a driver is named.
+        driver = "pysqlite"
+    name = "sqlite" if driver is None else f"sqlite+{driver}"
+    url = URL.create(name, database=str(path)).render_as_string(hide_password=False)
+    if make_url(url).database != str(path):
+        # SQLAlchemy 2.0 quotes nothing in the path of a database.
+        raise HomeError(
+            f"the home {path.parent} has a letter in its path that no database address may have, "
+            "such as ? or #. Set ISOFLOP_HOME to a folder without it, or update sqlalchemy."
+        )
+    return url
 
 
 def masked(address: str) -> str:
@@ -178,18 +218,46 @@ def checkout(root: Path = ROOT) -> Path | None:
     return root if (root / "prefect.yaml").exists() else None
 
 
-def cpu_slots() -> int:
-    """CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _unwritable(root: Path, reason: str | None) -> str:
     return (
         f"cannot write to the home {root}: {(reason or 'unknown reason').lower()}. "
         "Set ISOFLOP_HOME to a folder you may write to."
     )
+
+
+def _spare_from_proxies(host: str) -> None:
+    """Add this machine to NO_PROXY, for this process and every process it starts.
+
+    A proxy that Prefect's client cannot use is dropped: the client would fail on this machine too.
+    """
+    proxies = {name: value for name, value in os.environ.items() if _PROXY.fullmatch(name)}
+    for name, proxy in proxies.items():
+        if fault := _fault_of(proxy):
+            log.warning("%s=%s is not used: %s", name, masked(proxy), fault)
+            del os.environ[name]
+    if not proxies:
+        return
+    # Libraries look for either spelling, not all for the same one first.
+    given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    spared = [name for name in map(str.strip, given.split(",")) if name]
+    if "*" not in spared:
+        spared += [name for name in (*_LOOPBACK, host) if name not in spared]
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(spared)
+
+
+def _fault_of(proxy: str) -> str:
+    """Why Prefect's client cannot use a proxy; empty if it can."""
+    if not proxy:
+        return ""
+    try:
+        address = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        _ = address.port
+    except ValueError as error:
+        return str(error)
+    if address.scheme.startswith("socks") and find_spec("socksio") is None:
+        return "it needs the package socksio (pip install socksio)"
+    known = address.scheme in ("http", "https", "socks5", "socks5h")
+    return "" if known else "its scheme is none of http, https and socks5"
 
 
 def _is_http(address: str) -> bool:

@@ -18,7 +18,7 @@ from flows.plans.plan import make_plan, sweep_folder
 from flows.results.report import SweepReport, finish_sweep, not_trained
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.state import missing
-from flows.settings import Home, Settings, open_home
+from flows.settings import Home, Settings, open_home, open_settings
 from flows.stack.flow_runs import rename
 from flows.store.run_store import open_store
 from flows.training.slots import slot_environments
@@ -47,16 +47,18 @@ def sweep(
         max_failures: stop when more trainings than this have failed or diverged; 0 is fail-fast.
 
     Returns:
-        Completed with the path of the report; Failed with the runs that did not finish, after
-        the report of the others is written.
+        Completed with the law's warnings and the path of the report; Failed with the runs that
+        did not finish, after the report of the others is written.
 
     Raises:
         sweeps.load.SpecError: the spec cannot be used.
     """
-    settings = Settings()
+    settings = open_settings()
     home = open_home(settings)
-    planned, _ = make_plan(load_spec(spec, overrides), home)
+    planned, corpus = make_plan(load_spec(spec, overrides), home)
     rename(planned.spec.name)
+    for note in corpus.notes:
+        get_run_logger().warning("%s", note.text)
     dispatcher = WorkPool(home, planned.spec.placement, "train/run", open_store(settings))
     # The workers' speed is unknown here: the cap reckons with one slot of this machine.
     cap = capped(planned, home, slot_environments(planned.spec, 1))
@@ -68,7 +70,7 @@ def sweep(
     get_run_logger().info("%s", report.verdict)
     if unfinished := not_trained(planned, home, cap):
         return Failed(message="; ".join(unfinished))
-    return Completed(message=str(report.page))
+    return Completed(message=" ".join([*report.warnings, str(report.page)]))
 
 
 def watched_sweep(

@@ -10,7 +10,7 @@ from prefect.exceptions import TerminationSignal
 from prefect.states import Completed, Crashed, Failed
 
 from flows.runs.directory import RunDir, RunResult
-from flows.settings import Home, Settings, open_home
+from flows.settings import Home, open_home, open_settings
 from flows.store.push import pushing_checkpoints, retry
 from flows.store.run_store import RunStore, open_store
 from flows.training.execute import execute
@@ -29,7 +29,7 @@ def train(planned: PlannedRun) -> State[Any]:
     sweep excludes it from the fit. A flow run whose worker stopped or whose machine failed ends
     as Crashed, behind a checkpoint; the sweep then starts it again. Prefect itself retries nothing.
     """
-    settings = Settings()
+    settings = open_settings()
     home = open_home(settings)
     store = open_store(settings)
     run = RunDir(home.runs / planned.id)

@@ -10,6 +10,7 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from analysis.tuning.surface import least_trials
 from flows.dispatch.contract import Dispatcher, SweepFailedError, full_disk_fails
 from flows.dispatch.underway import registered
 from flows.dispatch.work_pool import WorkPool
@@ -17,7 +18,7 @@ from flows.files import file_lock, write_whole
 from flows.mirror.publish import Mirror, Publisher, publishing
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.state import missing
-from flows.settings import Home, Settings, open_home
+from flows.settings import Home, Settings, open_home, open_settings
 from flows.stack.flow_runs import rename
 from flows.store.run_store import open_store
 from flows.tuning.plan import prepare_tune, search_box
@@ -41,7 +42,7 @@ def tune(spec: str = "lr-batch", overrides: tuple[str, ...] = ()) -> State[Any]:
     Raises:
         sweeps.load.SpecError: the spec cannot be used.
     """
-    settings = Settings()
+    settings = open_settings()
     home = open_home(settings)
     parsed = load_tune_spec(spec, overrides)
     rename(parsed.name)
@@ -79,6 +80,13 @@ def run_tune(
         write_whole(folder / "spec.json", spec.model_dump_json(indent=1))
         storage = open_storage(settings.optuna_uri, folder)
         widths = [_width(spec, width, data, storage) for width in spec.ladder.widths]
+        least = least_trials(len(widths[0].box))
+        if spec.trials < least:
+            names = ", ".join(dimension.name for dimension in widths[0].box)
+            say(
+                f"{spec.trials} trials of a width give no law: a surface over {names} needs "
+                f"{least} or more (--trials {least})"
+            )
         while open_trials := [
             (width, trial) for width in widths for trial in width.study.open_trials(spec.trials)
         ]:

@@ -188,12 +188,12 @@ class EnvironmentText(Frozen):
 
 
 class FileText(Frozen):
-    """A file or folder of .txt, .md, .jsonl (also .gz, .zst) or .parquet."""
+    """A file or folder of .txt, .md, .jsonl, .json (also as .gz, .bz2, .xz, .zst) or .parquet."""
 
     kind: Literal["files"] = "files"
     path: str
     name: str = "files"
-    text_field: str = Field(default="text", description="column or key of JSONL and Parquet")
+    text_field: str = Field(default="text", description="column or key of JSON and Parquet")
     weight: PositiveFloat = 1.0
 
 

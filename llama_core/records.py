@@ -39,7 +39,7 @@ class EvalRecord:
     Attributes:
         horizon: the token budget just finished; one observation of the law.
         val_loss: nats per token.
-        val_bpb: bits per byte of the validation text.
+        val_bpb: bits per byte of the validation text, the nats of begin and end tokens included.
         weights_sha256: hash of the weights evaluated.
     """
 

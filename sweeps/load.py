@@ -16,6 +16,10 @@ from sweeps.tune_spec import TuneSpec
 _Spec = TypeVar("_Spec", SweepSpec, TuneSpec)
 
 
+# Characters of a value that a message repeats.
+_SHOWN = 40
+
+
 class SpecError(ValueError):
     """A sweep spec cannot be used; the message says what to change."""
 
@@ -49,7 +53,10 @@ def _load(model: type[_Spec], kind: str, spec: str, overrides: Iterable[str]) ->
     if spec in presets(kind):
         text = _folder(kind).joinpath(f"{spec}.yaml").read_text()
     elif Path(spec).is_file():
-        text = Path(spec).read_text()
+        try:
+            text = Path(spec).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise SpecError(f"{spec} is not a YAML file in UTF-8: {error}.") from error
     else:
         raise SpecError(
             f"there is no preset or file {spec!r}. Give a path to a YAML file, or one of the "
@@ -57,10 +64,11 @@ def _load(model: type[_Spec], kind: str, spec: str, overrides: Iterable[str]) ->
         )
     try:
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecError(f"{spec} is not YAML: {_one_line(error)}") from error
     if not isinstance(data, dict):
-        raise SpecError(f"{spec} holds {type(data).__name__}, not a mapping of settings.")
+        content = "is empty" if data is None else f"holds {_shown(data)}"
+        raise SpecError(f"{spec} {content}; it should hold settings, as in `name: mine`.")
     base = _parse(model, data, spec)
     # Overrides change the whole spec, defaults included: `recipe.coef=…` needs the default recipe.
     data = base.model_dump(mode="json")
@@ -77,7 +85,13 @@ def _parse(model: type[_Spec], data: Any, origin: str) -> _Spec:
     try:
         return model.model_validate(_numbers(data))
     except ValidationError as error:
-        faults = "; ".join(_fault(model, fault) for fault in error.errors())
+        listed = error.errors()
+        # A list whose values are all refused is also called empty.
+        faults = "; ".join(
+            _fault(model, fault)
+            for fault in listed
+            if fault["type"] != "too_short" or not any(_is_within(each, fault) for each in listed)
+        )
         raise SpecError(f"{origin}: {faults}") from error
 
 
@@ -94,7 +108,7 @@ def _override(data: dict[str, Any], override: str) -> None:
         group = child
     try:
         group[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecError(f"--set {override!r}: {value} is not YAML: {_one_line(error)}") from error
 
 
@@ -112,23 +126,72 @@ def _numbers(data: Any) -> Any:
     return data
 
 
+# What pydantic says of a fault, in the words of a spec; other messages are its own.
+_WORDS = {
+    **dict.fromkeys(("tuple_type", "list_type"), "should be a list, as in [16, 32]"),
+    **dict.fromkeys(
+        ("model_type", "model_attributes_type", "dict_type"), "should be a group of settings"
+    ),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "should be a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "should be a number"),
+    "string_type": "should be text",
+    "missing": "is missing",
+    "too_short": "should have at least one value",
+    "union_tag_not_found": "should name its kind, as in `kind: isoflop`",
+}
+
+
 def _fault(model: type[BaseModel], fault: Any) -> str:
     # The location has union tags ("isoflop") between field names, which help the reader.
-    where = ".".join(str(part) for part in fault["loc"])
+    parts = map(str, fault["loc"])
+    where = ".".join(part if part.isprintable() else repr(part) for part in parts)
     if fault["type"] == "extra_forbidden":
-        key = str(fault["loc"][-1])
-        near = difflib.get_close_matches(key, sorted(_keys(model)), n=1)
-        return f"unknown key {where}" + (f" (did you mean {near[0]}?)" if near else "")
-    message = fault["msg"].removeprefix("Value error, ")
+        return f"unknown key {where}{_did_you_mean(model, where)}"
+    message = _WORDS.get(fault["type"], fault["msg"])
+    for prefix in ("Value error, ", "Input ", "String "):
+        message = message.removeprefix(prefix)
+    if fault["type"] == "union_tag_invalid":
+        message = f"kind {fault['ctx']['tag']!r} is none of {fault['ctx']['expected_tags']}"
+    if message.startswith("should be"):
+        message = f"{_shown(fault['input'])} {message}"
     return f"{where}: {message}" if where else message
 
 
-def _keys(annotation: Any) -> set[str]:
-    """Every setting of a model, and of the models in its fields."""
+def _did_you_mean(model: type[BaseModel], where: str) -> str:
+    """The setting with the nearest name; with its groups, where those are others."""
+    group, _, key = where.rpartition(".")
+    paths = sorted(_paths(model))
+    near = difflib.get_close_matches(key, {path.rpartition(".")[2] for path in paths}, n=1)
+    if not near:
+        return ""
+    named = [path for path in paths if path.rpartition(".")[2] == near[0]]
+    here = f"{group}.{near[0]}".lstrip(".")
+    return f" (did you mean {near[0] if here in named and near[0] != key else named[0]}?)"
+
+
+def _is_within(fault: Any, other: Any) -> bool:
+    """Whether a fault is of a value in the list or group of another."""
+    return (
+        len(fault["loc"])
+        > len(other["loc"])
+        == len([1 for part, same in zip(fault["loc"], other["loc"], strict=False) if part == same])
+    )
+
+
+def _shown(value: Any) -> str:
+    """A value as a message repeats it, cut off where it is long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _paths(annotation: Any, group: str = "") -> set[str]:
+    """Every setting of a model, and of the models in its fields, with its groups."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         fields = annotation.model_fields
-        return set(fields).union(*(_keys(field.annotation) for field in fields.values()))
-    return set[str]().union(*map(_keys, getattr(annotation, "__args__", ())))
+        below = (_paths(field.annotation, f"{group}{name}.") for name, field in fields.items())
+        return {f"{group}{name}" for name in fields}.union(*below)
+    parts = getattr(annotation, "__args__", ())
+    return set[str]().union(*(_paths(part, group) for part in parts))
 
 
 def _one_line(error: Exception) -> str:

@@ -32,6 +32,11 @@ class ReadableTracker(MlflowTracker):
         mirrored, _ = self._look_up(sweep, run_id)
         return dict(self._client.get_run(mirrored).data.params) if mirrored else {}
 
+    def description(self, sweep: str, run_id: str) -> str:
+        """The text that MLflow shows above a run."""
+        mirrored, _ = self._look_up(sweep, run_id)
+        return str(self._client.get_run(mirrored).data.tags["mlflow.note.content"])
+
     def run_ids(self, sweep: str) -> list[str]:
         """Ids of the runs mirrored for a sweep."""
         experiment = self._experiment(sweep)
@@ -68,7 +73,7 @@ class FakeTracker:
     def run_ids(self, sweep: str) -> list[str]:
         return sorted(run_id for name, run_id in self._params if name == sweep)
 
-    def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
+    def log_report(self, sweep, report, summary, verdict) -> None:
         self._params[(sweep, "report")] = {"page": report.name}
 
     def log_study(self, study, report, summary, trials) -> None:

@@ -85,6 +85,17 @@ class Comparison:
     contrasts: tuple[Contrast, ...]
     matched: Matched
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What must be read before the answer, for its first lines; empty when nothing must."""
+        doubtful = [
+            f"{name}: {warning}"
+            for name, law in zip(self.names, self.laws, strict=True)
+            if law is not None
+            for warning in law.fit.law.trust.warnings
+        ]
+        return (*self.refusals, *doubtful)
+
 
 def compare(
     first: Table,
@@ -115,16 +126,12 @@ def compare(
             laws.append(None)
             refusals.append(f"no law of {name}: {error}")
     contrasts: list[Contrast] = []
-    unidentified = []
     for name, law in zip(names, laws, strict=True):
-        if law is not None and law.verdicts["exponent_N"].verdict == "not_identified":
-            unidentified.append(name)
-            refusals.append(
-                f"the table of {name} does not identify how N* grows, so N* is not compared: "
-                f"{law.verdicts['exponent_N'].reason}"
-            )
+        if law is not None and law.fit.law.trust.bars:
+            bars = " ".join(law.fit.law.trust.bars)
+            refusals.append(f"N* is not compared, for the law of {name} supports none. {bars}")
     if laws[0] is not None and laws[1] is not None:
-        contrasts = _contrasts(laws[0].fit, laws[1].fit, level, sizes_known=not unidentified)
+        contrasts = _contrasts(laws[0].fit, laws[1].fit, level, sizes_known=not refusals)
     return Comparison(
         names=names,
         laws=(laws[0], laws[1]),

@@ -29,11 +29,13 @@ def compare_page(
     """
     first, second = comparison.names
     page = Page(f"{second} against {first}")
+    for warning in comparison.warnings:
+        page.text(warning, role="warn")
     answer, *more = verdict(comparison)
     page.text(answer, role="lead")
     for line in more:
         page.text(line)
-    for doubt in (*comparison.refusals, *doubts):
+    for doubt in doubts:
         page.text(doubt, role="warn")
     page.heading("What differed")
     for name, rows in differences.items():

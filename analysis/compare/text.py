@@ -18,7 +18,7 @@ _SHOW: dict[str, Callable[[float], str]] = {"A": _ratio, "B": _ratio, "n_opt": s
 def verdict(comparison: Comparison) -> list[str]:
     """The answer: what the change did to the law, as far as the tables show it.
 
-    What they do not show is in `Comparison.refusals`.
+    What must be read before it is in `Comparison.warnings`.
     """
     lines: list[str] = []
     first, second = comparison.names
@@ -98,6 +98,7 @@ def interval_method(comparison: Comparison) -> str:
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
     """The laws, their contrasts and the matched runs, floats with every digit."""
     return {
+        "warnings": list(comparison.warnings),
         "names": list(comparison.names),
         "level": comparison.level,
         "paired": comparison.paired,

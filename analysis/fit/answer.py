@@ -3,6 +3,8 @@
 `isoflop fit` prints it.
 """
 
+import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,21 +13,30 @@ import polars as pl
 
 from analysis.fit.conventions import conventions
 from analysis.fit.doubts import doubts
-from analysis.fit.identifiability import judge
+from analysis.fit.identifiability import judge, trust
 from analysis.fit.isoflop import fit_isoflop, parabola_bias
 from analysis.fit.options import DEFAULT, FitOptions
 from analysis.fit.parametric import clusters_of, finish, pose
 from analysis.fit.records import GroupFit, Influence, OptimalPoint
 from analysis.law import Array, Constants, LawFit
 from analysis.repeated_data import predict
-from analysis.solver.kernels import predict_log
+from analysis.solver.kernels import predict_own_log
 from analysis.solver.problem import Problem
 from analysis.solver.profile import Profile, profile
 from analysis.solver.search import Optimum, find_optimum
-from analysis.solver.uncertainty import influence, leave_one_out, percentile_intervals
+from analysis.solver.uncertainty import (
+    EXACT_ROWS,
+    influence,
+    leave_one_out,
+    percentile_intervals,
+    refit_without,
+)
+from analysis.table.cells import best_of as take_best
 from analysis.table.observations import Table, TableError
-from analysis.table.runs import duplicates, pooled_groups
+from analysis.table.runs import duplicates
+from analysis.table.selection import refuse_mixtures, split
 
+log = logging.getLogger(__name__)
 _INFLUENTIAL = 10
 # N* outside these bounds is not a plausible model, and gets no profile.
 _BELIEVABLE = (1.0, 1e30)
@@ -38,31 +49,28 @@ def fit_table(
     by: str | None = None,
     where: str | None = None,
     pool: bool = False,
-    target_flops: float | None = None,
+    best_of: Sequence[str] = (),
     source: str = "",
 ) -> list[GroupFit]:
     """Fit one law to a table, or one to each value of column `by`.
 
     Args:
         where: polars SQL; rows for which it is not true are left out with that reason.
-        pool: fit several experiments together.
-        target_flops: budget of the profiles of N* and D*; ten times the table's largest.
+        pool: fit several experiments, and several settings of one N and D, together.
+        best_of: settings of which only the best is used for each N and D.
 
     Raises:
-        TableError: bad values, an unknown column, several groups without `by` or `pool`,
-            fewer rows than free constants.
+        TableError: bad values, an unknown column, several groups without `by` or `pool`, several
+            settings without `best_of` or `pool`, fewer rows than free constants.
     """
-    if where is not None:
-        table = _restrict(table, where)
-    parts: list[tuple[Any, Table]] = [(None, table)]
-    if by is not None:
-        parts = _split(table, by)
-    elif not pool:
-        _refuse_several_experiments(table)
     groups = []
-    for value, part in parts:
+    for value, part in split(table, where=where, by=by):
         try:
-            groups.append(_fit_group(value, part, options, target_flops, source))
+            if best_of:
+                part = take_best(part, best_of)
+            if not pool:
+                refuse_mixtures(part, named=by is None)
+            groups.append(_fit_group(value, part, options, source))
         except TableError as error:
             if by is None:
                 raise
@@ -70,27 +78,31 @@ def fit_table(
     return groups
 
 
-def _fit_group(
-    value: Any, table: Table, options: FitOptions, target_flops: float | None, source: str
-) -> GroupFit:
+def _fit_group(value: Any, table: Table, options: FitOptions, source: str) -> GroupFit:
     problem, table = pose(table, options)
+    rows = f"{len(problem.rows.loss):,} rows" + ("" if value is None else f" of {value}")
+    log.info("searching the law of %s", rows)
     problem, optimum = find_optimum(problem)
     name = "fit" if value is None else str(value)
     fit = finish(problem, optimum, table, options, name=name, source=source)
     assert fit.law.support is not None
     used, level = table.used, options.level
-    profiles = _profiles(
-        problem, optimum, used, target_flops or 10 * fit.law.support.flops[1], level
-    )
+    log.info("profiling the exponent, N* and D* of %s", rows)
+    target = options.target_flops or 10 * fit.law.support.flops[1]
+    profiles = _profiles(problem, optimum, used, target, level)
+    verdicts = judge(problem, optimum, used, profiles, fit.intervals)
+    trusted = trust(fit, verdicts, table.doubts, target_flops=target)
+    fit = replace(fit, law=fit.law.model_copy(update={"trust": trusted}))
     isoflop = fit_isoflop(used, level=level)
+    log.info("leaving out each of %s, and counting N otherwise", rows)
     without = leave_one_out(problem, optimum.x)
     group = GroupFit(
         group=value,
         fit=fit,
         isoflop=isoflop,
         parabola_bias=parabola_bias(isoflop, used, fit.law),
-        optimal=tuple(_optimal(fit, flops, level) for flops in _budgets(fit, target_flops)),
-        verdicts=judge(problem, optimum, used, profiles, fit.intervals),
+        optimal=tuple(_optimal(fit, flops, level) for flops in _budgets(fit, options.target_flops)),
+        verdicts=verdicts,
         profiles=profiles,
         influence=_influence(problem, optimum, used, without),
         conventions=tuple(conventions(table, options)),
@@ -98,51 +110,11 @@ def _fit_group(
         doubts=(),
         leave_one_out_percent=_prediction_error_percent(problem, without),
         used=used.with_columns(residual=pl.Series(_log_residuals(fit, used))),
+        read=table.read,
     )
-    return replace(group, doubts=tuple(doubts(problem, optimum, group, table)))
-
-
-def _restrict(table: Table, where: str) -> Table:
-    """The table with the filter as the reason of all rows outside it."""
-    frame = table.frame
-    try:
-        kept = frame.select(pl.sql_expr(where).alias("kept"))["kept"]
-    except pl.exceptions.PolarsError as error:
-        raise TableError(
-            f"--where {where!r} does not work: {str(error).splitlines()[0]}"
-        ) from error
-    if kept.dtype != pl.Boolean or len(kept) != frame.height:
-        raise TableError(f"--where {where!r} is not true or false for each row.")
-    reason = pl.when(kept.fill_null(False)).then(None).otherwise(pl.lit(f"not where {where}"))
-    reasons = pl.coalesce(pl.col("excluded_reason"), reason).alias("excluded_reason")
-    return replace(table, frame=frame.with_columns(reasons))
-
-
-def _refuse_several_experiments(table: Table) -> None:
-    groups = pooled_groups(table.used)
-    if groups:
-        name, values = groups[0]
-        raise TableError(
-            f"column {name!r} holds {len(values)} groups ({', '.join(map(str, values[:6]))}"
-            f"{', …' if len(values) > 6 else ''}) that would be pooled into one law. Fit them "
-            f"apart with --by {name}, pick one with --where \"{name} = '{values[0]}'\", or say "
-            "--pool if they are one experiment."
-        )
-
-
-def _split(table: Table, by: str) -> list[tuple[Any, Table]]:
-    frame, used = table.frame, table.used
-    if by not in frame.columns:
-        raise TableError(
-            f"there is no column {by!r} to fit by; the table has {', '.join(frame.columns)}."
-        )
-    if not used.height:
-        raise TableError("no row is left after --where.")
-    missing = used.filter(pl.col(by).is_null())
-    if missing.height:
-        raise TableError(f"column {by!r} is empty in some rows.", missing["row"])
-    values = used[by].unique(maintain_order=True).to_list()
-    return [(value, table.filter(pl.col(by) == value)) for value in values]
+    log.info("looking for doubts about the law of %s", rows)
+    group = replace(group, doubts=tuple(doubts(problem, optimum, group, table)))
+    return group if options.anyway else group.withheld()
 
 
 def _profiles(
@@ -194,11 +166,16 @@ def _influence(
 ) -> tuple[Influence, ...]:
     """The rows that move the exponent of N* most; `without` are the optima without each row."""
     rows = used["row"].to_numpy()
-    whole = problem.constants(optimum.x[None]).exponent_N[0]
-    alone = problem.constants(without).exponent_N - whole
     averaged = influence(problem, optimum.x)
     order = np.argsort(-np.abs(averaged), kind="stable")[:_INFLUENTIAL]
-    return tuple(Influence(int(rows[k]), float(averaged[k]), float(alone[k])) for k in order)
+    exact = len(rows) <= EXACT_ROWS
+    ends = without[order] if exact else refit_without(problem, optimum.x, order)
+    whole = problem.constants(optimum.x[None]).exponent_N[0]
+    alone = problem.constants(ends).exponent_N - whole
+    return tuple(
+        Influence(int(rows[k]), float(averaged[k]), float(effect))
+        for k, effect in zip(order, alone, strict=True)
+    )
 
 
 def _log_residuals(fit: LawFit, used: pl.DataFrame) -> Array:
@@ -211,6 +188,6 @@ def _log_residuals(fit: LawFit, used: pl.DataFrame) -> Array:
 
 def _prediction_error_percent(problem: Problem, without: Array) -> float:
     """Root mean square error of predicting each row by the optimum without it."""
-    predictions = predict_log(problem.rows, problem.chart.to_theta(without))
-    errors = np.diag(predictions) - np.log(problem.rows.loss)
+    predictions = predict_own_log(problem.rows, problem.chart.to_theta(without))
+    errors = predictions - np.log(problem.rows.loss)
     return float(100 * np.sqrt((errors**2).mean()))

@@ -29,7 +29,7 @@ class Convention:
     Attributes:
         column: of the observations table.
         c_counts: `train_flops` only where the table's FLOPs differ from 6·N·D.
-        n_opt, tokens_per_param: at `flops`.
+        n_opt, tokens_per_param: at `flops`; None where N* is withheld.
     """
 
     column: str
@@ -37,8 +37,8 @@ class Convention:
     c_counts: CCounts
     exponent_N: float
     exponent_D: float
-    n_opt: float
-    tokens_per_param: float
+    n_opt: float | None
+    tokens_per_param: float | None
     flops: float
 
 

@@ -20,10 +20,14 @@ _NO_SPAN, _THIN_SPAN = 1.3, 3.0
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict with its reason, which names the runs that would help."""
+    """A verdict with its reason, which names the runs that would help.
+
+    `cause` is the first of several reasons.
+    """
 
     verdict: Verdict
     reason: str
+    cause: str = ""
 
 
 def design_findings(used: pl.DataFrame) -> Iterator[Judgement]:

@@ -11,11 +11,12 @@ from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.isoflop import IsoflopFit
 from analysis.fit.records import GroupFit
 from analysis.solver.problem import FREE
+from analysis.table.sources import read_json
 
 
 def group_json(group: GroupFit) -> dict[str, Any]:
     """A fit as JSON; docs/fitting/output.md explains the keys. Non-finite numbers become null."""
-    fit, law = group.fit, group.fit.law
+    fit, law, isoflop = group.fit, group.fit.law, group.isoflop
     names = (
         "E",
         "A",
@@ -28,6 +29,8 @@ def group_json(group: GroupFit) -> dict[str, Any]:
     constants |= law.repetition.model_dump() if law.repetition else {}
     document: dict[str, Any] = {
         "group": group.group,
+        "warnings": group.warnings,
+        "read": read_json(group.read),
         "form": law.form,
         "law": constants,
         "free": FREE[law.form],
@@ -50,15 +53,24 @@ def group_json(group: GroupFit) -> dict[str, Any]:
         },
         "standard_errors": fit.intervals.standard_errors,
         "intervals_beside": fit.intervals.beside,
-        "verdicts": {name: asdict(judgement) for name, judgement in group.verdicts.items()},
+        "verdicts": {
+            name: {"verdict": judgement.verdict, "reason": judgement.reason}
+            for name, judgement in group.verdicts.items()
+        },
         "optimal": [
-            {**asdict(point), "tokens_per_param": point.tokens_per_param} for point in group.optimal
+            {
+                **asdict(point),
+                "tokens_per_param": point.tokens_per_param,
+                "n_opt_isoflop": isoflop.N.at(point.flops) if isoflop.N else None,
+                "d_opt_isoflop": isoflop.D.at(point.flops) if isoflop.D else None,
+            }
+            for point in group.optimal
         ],
         "profiles": {
             name: {key: value for key, value in asdict(profile).items() if key != "quantity"}
             for name, profile in group.profiles.items()
         },
-        "isoflop": _isoflop(group.isoflop),
+        "isoflop": _isoflop(isoflop),
         "parabola_bias": asdict(group.parabola_bias) if group.parabola_bias else None,
         "conventions": [asdict(convention) for convention in group.conventions],
         "influence": [asdict(row) for row in group.influence],

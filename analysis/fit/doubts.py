@@ -1,19 +1,23 @@
 """Doubts about a fit, in sentences: each with its number and a way out."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
 from analysis.fit.conventions import FAR_FROM_6ND, flops_ratio
+from analysis.fit.curves import looks_like_curves
 from analysis.fit.parametric import clusters_of
 from analysis.fit.records import GroupFit
 from analysis.law import LawFit
+from analysis.solver.objective import Objective
+from analysis.solver.outliers import MULTIPLE, find_outliers
 from analysis.solver.problem import Problem, make_problem
 from analysis.solver.search import Optimum, find_optimum
-from analysis.table.observations import Table, name_rows
+from analysis.table.observations import Table, name_rows, numbers_for_people
 
-_OUTLIER = 8.0  # median absolute deviations
+_NO_SCATTER = 1e-9  # of a table without noise
 _FEW_RUNS = 12  # resampled as wholes, fewer trainings give too few different tables
 _BENT = 0.02  # shift of an exponent worth a sentence
 # A free gamma that lowers the objective by this share says the plain form misfits.
@@ -28,6 +32,7 @@ def doubts(problem: Problem, optimum: Optimum, group: GroupFit, table: Table) ->
     """
     yield from (doubt.sentence for doubt in table.doubts)
     yield from _search(problem, optimum, group.fit)
+    yield from _outliers(problem, optimum, group.used)
     yield from _rows(group)
     if table.derived:
         yield f"The table lacks a column, computed as {table.derived}."
@@ -57,23 +62,37 @@ def _search(problem: Problem, optimum: Optimum, fit: LawFit) -> Iterator[str]:
         )
 
 
+def _outliers(problem: Problem, optimum: Optimum, used: pl.DataFrame) -> Iterator[str]:
+    residual = used["residual"].to_numpy()
+    scatter = float(np.median(np.abs(residual)))
+    if scatter < _NO_SCATTER:
+        return
+    x, chart = optimum.x, problem.chart
+    # Residuals are of logs, whatever the objective's are.
+    slope = replace(problem, objective=Objective("mse_log")).slope(x)
+    plain, hidden = find_outliers(residual, slope[:, (x > chart.lower) & (x < chart.upper)])
+    distance = f"more than {MULTIPLE:.0f} times the median deviation of {100 * scatter:.2g} % from"
+    if plain.any():
+        verb = "lies" if plain.sum() == 1 else "lie"
+        yield f"{name_rows(used.filter(pl.Series(plain)))} {verb} {distance} the law."
+    if hidden.any():
+        verb, other = ("pulls", "it") if hidden.sum() == 1 else ("pull", "each of them")
+        yield (
+            f"{name_rows(used.filter(pl.Series(hidden)))} {verb} the law near: {distance} "
+            f"the law fitted without {other}."
+        )
+
+
 def _rows(group: GroupFit) -> Iterator[str]:
     used = group.used
-    deviation = np.abs(used["residual"].to_numpy())
-    scatter = float(np.median(deviation))
-    outliers = used.filter(pl.Series(deviation > _OUTLIER * max(scatter, 1e-12)))
-    if scatter > 1e-9 and outliers.height:
-        yield (
-            f"{name_rows(outliers['row'])} {'lies' if outliers.height == 1 else 'lie'} more than "
-            f"{_OUTLIER:.0f} times the median deviation of {100 * scatter:.2g} % from the law."
-        )
+    word, numbers = numbers_for_people(used)
     interval = group.fit.intervals.values.get("exponent_N")
     if group.influence and interval:
         top = group.influence[0]
         if abs(top.effect_on_exponent_N) > 0.25 * (interval[1] - interval[0]):
             yield (
-                f"Row {top.row} alone moves exponent_N by {top.effect_on_exponent_N:+.3f} when "
-                "left out, a quarter of its interval or more."
+                f"{word.capitalize()} {numbers[top.row]} alone moves exponent_N by "
+                f"{top.effect_on_exponent_N:+.3f} when left out, a quarter of its interval or more."
             )
     clusters = clusters_of(used)
     if clusters is not None and clusters.max() + 1 < _FEW_RUNS:
@@ -81,12 +100,19 @@ def _rows(group: GroupFit) -> Iterator[str]:
             f"The rows come from {clusters.max() + 1} trainings, which are resampled as wholes: "
             "so few make intervals rough."
         )
+    if clusters is None and looks_like_curves(used):
+        yield (
+            "Rows of one N lie above or below the law together, as checkpoints of one run do, and "
+            "no column names runs: intervals are too narrow. Name it with --map run_id=COLUMN."
+        )
     for kind, exact in (("Exact", True), ("Near", False)):
         pairs = [pair for pair in group.duplicates if pair.exact == exact]
         if pairs:
-            named = ", ".join(f"{pair.row} repeats {pair.of}" for pair in pairs[:8])
+            named = ", ".join(
+                f"{numbers[pair.row]} repeats {numbers[pair.of]}" for pair in pairs[:8]
+            )
             more = f" and {len(pairs) - 8} more" if len(pairs) > 8 else ""
-            yield f"{kind} duplicates are counted twice: row {named}{more}."
+            yield f"{kind} duplicates are counted twice: {word} {named}{more}."
 
 
 def _shape(problem: Problem, optimum: Optimum) -> Iterator[str]:
@@ -116,12 +142,18 @@ def _approaches(group: GroupFit) -> Iterator[str]:
     law = isoflop.N
     if law is not None and interval is not None:
         low, high = law.exponent_interval or (law.exponent, law.exponent)
-        if low > interval[1] or high < interval[0]:
+        exponents = (
+            f"N* grows as C^{law.exponent:.3f} through the valleys and as "
+            f"C^{fit.law.exponent_N:.3f} by the law"
+        )
+        apart = low > interval[1] or high < interval[0]
+        if apart and law.exponent_interval is None:
             yield (
-                f"Approaches 2 and 3 disagree: N* grows as C^{law.exponent:.3f} through the "
-                f"valleys and as C^{fit.law.exponent_N:.3f} by the law, and their intervals do "
-                "not meet."
+                f"Approach 2 rests on two budgets, too few for an interval: {exponents}. Add a "
+                "third budget to compare them."
             )
+        elif apart:
+            yield f"Approaches 2 and 3 disagree: {exponents}, and their intervals do not meet."
     if bias is not None and abs(bias.exponent_N_parabola - bias.exponent_N_law) > _BENT:
         yield (
             "The grid bends the parabolas: on the law's own noise-free losses approach 2 gives "
@@ -133,8 +165,9 @@ def _approaches(group: GroupFit) -> Iterator[str]:
 def _counts(group: GroupFit) -> Iterator[str]:
     ratio = flops_ratio(group.used)
     if ratio and max(abs(ratio[0] - 1), abs(ratio[1] - 1)) > FAR_FROM_6ND:
+        low, high = (f"{r:.2f}" if r < 1000 else f"{r:.2g}" for r in ratio)
         yield (
-            f"Counted FLOPs are {ratio[0]:.2f} to {ratio[1]:.2f} times 6·N·D, so N* at a budget "
+            f"Counted FLOPs are {low} to {high} times 6·N·D, so N* at a budget "
             "depends on which C is meant; see the table of conventions."
         )
     exponents = [c.exponent_N for c in group.conventions]

@@ -55,8 +55,10 @@ def fit_envelope(
     points = curves.select(*_COLUMNS, pl.col(loss).alias("loss"))
     for name in points.columns[1:]:
         values = points[name].cast(pl.Float64)
-        bad = np.flatnonzero(~(np.isfinite(values.to_numpy()) & (values.to_numpy() > 0)))
-        if len(bad):
+        bad = points.with_row_index("row").filter(
+            ~pl.Series(np.isfinite(values.to_numpy()) & (values.to_numpy() > 0))
+        )
+        if bad.height:
             raise TableError(f"{name} of a curve is missing, not finite or not positive.", bad)
     points = _thinned(points)
     hull = _hull(points)

@@ -13,17 +13,20 @@ from plotly.subplots import make_subplots
 from analysis.fit.records import GroupFit
 from analysis.law import Constants
 from analysis.style import INK, MARK, SOFT, WARN, axis, ends, log_ticks, shorts, styled
+from analysis.table.observations import numbers_for_people
 from analysis.words import short
 
 
 def fit_data(group: GroupFit) -> pl.DataFrame:
-    """Every used row with its fitted loss: row, label, n_params, tokens, observed, fitted,
+    """Every used row with its fitted loss: row, place, label, n_params, tokens, observed, fitted,
     residual_percent."""
     used = group.used
-    name = pl.col("name") if "name" in used.columns else pl.col("row")
-    return used.select(
+    word, numbers = numbers_for_people(used)
+    places = pl.Series("place", [f"{word} {numbers[row]}" for row in used["row"]])
+    return used.with_columns(places).select(
         "row",
-        name.cast(pl.String).alias("label"),
+        "place",
+        pl.col("name" if "name" in used.columns else "place").cast(pl.String).alias("label"),
         pl.col("n_params").cast(pl.Float64),
         pl.col("tokens").cast(pl.Float64),
         pl.col("val_loss").alias("observed"),
@@ -39,8 +42,8 @@ def draw_fit(data: pl.DataFrame) -> go.Figure:
         vertical_spacing=0.2,
     )  # fmt: skip
     text = [
-        f"row {row}: {escape(label)}<br>N = {short(N)}, D = {short(D)}"
-        for row, label, N, D in data.select("row", "label", "n_params", "tokens").iter_rows()
+        f"{place}: {escape(label)}<br>N = {short(N)}, D = {short(D)}"
+        for place, label, N, D in data.select("place", "label", "n_params", "tokens").iter_rows()
     ]
     mark = {"color": MARK, "size": 6, "opacity": 0.75}
     for row, col, x, y in (
@@ -77,7 +80,7 @@ def contour_data(group: GroupFit, points: int = 80) -> pl.DataFrame:
     """The law's loss on a grid around the rows: n_params, tokens, loss; and the frontier.
 
     Rows of kind `frontier` hold N*, D* and the loss from the smallest compute of the table to
-    ten times the largest.
+    ten times the largest; there are none where N* is withheld.
     """
     law, used = group.fit.law, group.used
     (low_N, high_N), (low_D, high_D) = ends(used["n_params"]), ends(used["tokens"])
@@ -87,6 +90,8 @@ def contour_data(group: GroupFit, points: int = 80) -> pl.DataFrame:
     grid = pl.DataFrame(
         {"kind": "grid", "n_params": grid_N, "tokens": grid_D, "loss": law.loss(grid_N, grid_D)}
     )
+    if not group.optimal:
+        return grid
     assert law.support is not None
     C = np.geomspace(law.support.flops[0], 10 * law.support.flops[1], 60)
     best_N, best_D = Constants.of(law).compute_optimal(C)
@@ -121,9 +126,10 @@ def draw_contours(data: pl.DataFrame, group: GroupFit) -> go.Figure:
     )  # fmt: skip
     interval = group.fit.intervals.values.get("exponent_N")
     spread = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+    title = f"Along the frontier N* grows as C^{law.exponent_N:.2f}{spread}"
     styled(
         figure,
-        f"Along the frontier N* grows as C^{law.exponent_N:.2f}{spread}",
+        title if frontier.height else "The law's loss around the runs",
         axis("N, parameters", log=True),
         axis("D, tokens", log=True),
     )

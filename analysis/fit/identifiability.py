@@ -5,22 +5,24 @@ design (one budget, constant D/N, too few sizes), then by the loss itself (no cu
 budget), then by the profile (an interval open on one side), and last by the interval's width.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import polars as pl
 
 from analysis import words
 from analysis.fit.design import Judgement, Verdict, design_findings, loss_findings, run_findings
-from analysis.law import Intervals
+from analysis.law import Intervals, LawFit, Trust
 from analysis.solver.problem import Problem
 from analysis.solver.profile import Profile
 from analysis.solver.search import Optimum
+from analysis.table.observations import Doubt
 
 # Width 0.15 of the exponent is a factor 1.7 each way in N* three decades above the table.
 _EXPONENT_WIDTHS = (0.15, 0.5)
 _SIZE_FACTORS = (4.0, 100.0)
 _BASIN_GAP = 0.05
+_ORDER: tuple[Verdict, ...] = ("not_identified", "weak", "identified")
 _FAINT = 3.0
 _UNSEEN = 1e-6  # relative change of a loss below which no table shows it, noise or none
 
@@ -62,6 +64,35 @@ def judge(
         if sure and verdicts["exponent_N"].verdict == "not_identified":
             verdicts["E"] = Judgement("weak", "it rests on a law this table does not determine.")
     return verdicts
+
+
+def trust(
+    fit: LawFit, verdicts: Mapping[str, Judgement], doubts: Iterable[Doubt], *, target_flops: float
+) -> Trust:
+    """What the verdicts and the table's doubts say against the optima of a law.
+
+    N* rests on its exponent and on its own profile at the target budget; the form tied sets the
+    exponent, so there the profile alone counts. A weak verdict warns; one not identified, a
+    constant at a bound, a search that did not converge and a doubt that `bars_optimum` bar N*.
+    """
+    exponent, size = verdicts["exponent_N"], verdicts["n_opt"]
+    bars = [f"DOUBTFUL: {doubt.sentence}" for doubt in doubts if doubt.bars_optimum]
+    warnings = []
+    subject, judged = "exponent of N*", exponent
+    tied = fit.law.form == "tied"
+    if tied or _ORDER.index(size.verdict) < _ORDER.index(exponent.verdict):
+        subject, judged = f"N* at {words.flops(target_flops)} FLOPs", size
+    if judged.verdict == "not_identified":
+        bars.append(f"NOT IDENTIFIED ({subject}): {judged.cause}")
+    elif fit.status == "at_bound":
+        bars.append(f"AT A BOUND ({', '.join(fit.at_bound)}): {judged.reason}")
+    elif fit.status == "not_converged":
+        bars.append(f"NOT CONVERGED: {judged.reason}")
+    elif judged.verdict == "weak":
+        warnings.append(f"WEAK ({subject}): {judged.cause}")
+    if tied:
+        warnings.append(f"WEAK (exponent of N*): {exponent.cause}")
+    return Trust(bars=tuple(bars), warnings=tuple(warnings))
 
 
 def _fit_findings(problem: Problem, optimum: Optimum) -> Iterator[Judgement]:
@@ -150,7 +181,8 @@ def _profile_finding(profile: Profile, *, mirrored: bool) -> Judgement:
             if high is None:
                 where = f"on either side, from {show(first)} to {show(last)}"
         reason = f"its profile never rises enough {where}: values there fit as well."
-        return Judgement("not_identified", reason)
+        advice = "Add budgets further apart, with sizes on both sides of each minimum."
+        return Judgement("not_identified", f"{reason} {advice}")
     size = high - low if exponent else high / low
     good, poor = _EXPONENT_WIDTHS if exponent else _SIZE_FACTORS
     spread = f"{low:.3f} to {high:.3f}" if exponent else words.between(low, high)
@@ -193,9 +225,10 @@ def _judge_E(optimum: Optimum, intervals: Intervals) -> Judgement:
 
 def _worst(findings: list[Judgement]) -> Judgement:
     """The lowest verdict, with every reason at that level."""
-    order: tuple[Verdict, ...] = ("not_identified", "weak", "identified")
-    for verdict in order:
+    for verdict in _ORDER:
         reasons = [finding.reason for finding in findings if finding.verdict == verdict]
         if reasons:
-            return Judgement(verdict, " ".join(reasons))
+            first, *more = reasons
+            reason = " ".join([first, *(other[0].upper() + other[1:] for other in more)])
+            return Judgement(verdict, reason, cause=first)
     return Judgement("weak", "nothing speaks for or against it.")

@@ -16,6 +16,7 @@ from scipy.stats import t as student
 
 from analysis.fit.power_law import PowerLaw, power_law, weighted
 from analysis.law import Array, LossLaw
+from analysis.table.near import near_groups
 from analysis.words import short
 
 ValleyStatus = Literal["ok", "edge", "no_minimum", "too_few_sizes"]
@@ -25,6 +26,8 @@ NEAR_FACTOR = 6.0
 _FEWEST = 4
 # Without a budget column, rows whose compute agrees to this factor form one budget.
 _SAME_BUDGET = 1.08
+# With one, rows of one budget lie up to a hundredth above and below it, by rounding to whole steps.
+_SAME_NAMED_BUDGET = 1.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +109,24 @@ def fit_isoflop(used: pl.DataFrame, *, level: float = 0.9) -> IsoflopFit:
 def budgets(used: pl.DataFrame) -> list[tuple[float, pl.DataFrame]]:
     """The table's IsoFLOP budgets in rising order, each with its rows.
 
-    By `flops_budget` where the table has it. Otherwise rows of equal compute, if at least 60 %
-    of all rows then lie on a budget with three sizes or more.
+    By `flops_budget` where the table has it, to within rounding. Otherwise rows of equal compute,
+    if at least 60 % of all rows then lie on a budget with three sizes or more.
     """
     if "flops_budget" in used.columns and used["flops_budget"].null_count() < used.height:
-        named = used.drop_nulls("flops_budget")
-        parts = named.sort("flops_budget").partition_by("flops_budget", maintain_order=True)
-        return [(float(part["flops_budget"][0]), part) for part in parts]
+        named = used.drop_nulls("flops_budget").sort("flops_budget")
+        logs = np.log(named["flops_budget"].to_numpy())
+        group = near_groups(named["flops_budget"].to_numpy(), _SAME_NAMED_BUDGET)
+        labels = range(group.max() + 1)
+        # Wider than rounding makes it, a group is of many budgets, and the column names none.
+        if max(np.ptp(logs[group == k]) for k in labels) <= 2 * np.log(_SAME_NAMED_BUDGET):
+            parts = [named.filter(pl.Series(group == k)) for k in labels]
+            return [(float(np.median(part["flops_budget"])), part) for part in parts]
     column = "train_flops" if "train_flops" in used.columns else "flops_6nd"
     if column not in used.columns or used[column].null_count():
         column = "flops_6nd"
     ordered = used.sort(column)
     logs = np.log(ordered[column].to_numpy())
-    group = np.concatenate([[0], np.cumsum(np.diff(logs) > np.log(_SAME_BUDGET))])
+    group = near_groups(ordered[column].to_numpy(), _SAME_BUDGET)
     levels, covered = [], 0
     for label in np.unique(group):
         part = ordered.filter(pl.Series(group == label))

@@ -15,6 +15,8 @@ class FitOptions:
         bootstrap: number of resamples; 0 for none.
         seed: of the resampling.
         level: of every interval.
+        anyway: give N* and D* also under a law whose `trust` bars them.
+        target_flops: budget of the profiles of N* and D*; None for ten times the table's largest.
     """
 
     form: Form = "chinchilla"
@@ -22,6 +24,8 @@ class FitOptions:
     bootstrap: int = 1000
     seed: int = 0
     level: float = 0.9
+    anyway: bool = False
+    target_flops: float | None = None
 
 
 # The procedure of Hoffmann et al. 2022, eq. 3.

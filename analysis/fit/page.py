@@ -7,8 +7,17 @@ import polars as pl
 from analysis.fit import figures, run_figures
 from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.records import GroupFit
-from analysis.fit.text import convention_rows, optimal_rows, search_line, verdict_rows
+from analysis.fit.text import (
+    convention_rows,
+    optimal_rows,
+    read_line,
+    remaining_doubts,
+    search_line,
+    units_line,
+    verdict_rows,
+)
 from analysis.page import Page
+from analysis.table.observations import numbers_for_people
 from analysis.words import formula
 
 
@@ -45,22 +54,24 @@ def _answer(page: Page, group: GroupFit) -> None:
         page.heading(str(group.group))
     interval = fit.intervals.values.get("exponent_N")
     spread = f" (between {interval[0]:.2f} and {interval[1]:.2f})" if interval else ""
-    verdict = group.verdicts["exponent_N"]
+    for warning in group.warnings:
+        page.text(warning, role="warn")
     page.text(f"N* grows as C^{law.exponent_N:.2f}{spread}: {formula(law)}", role="lead")
-    if verdict.verdict != "identified":
-        word = "not identified" if verdict.verdict == "not_identified" else "weakly identified"
-        page.text(f"The exponent is {word} by this table: {verdict.reason}", role="warn")
-    page.table(["C, FLOPs", "N*, parameters", "D*, tokens", "D*/N*", "loss"], optimal_rows(group))
+    source = f"Read: {read_line(group)}. " if group.read else ""
+    page.text(f"{source}{units_line(group)}.", role="soft")
+    if group.optimal:
+        header = ["C, FLOPs", "N*, parameters", "D*, tokens", "D*/N*", "loss"]
+        page.table(header, optimal_rows(group))
     level = f"{fit.intervals.level:.0%} intervals: {fit.intervals.method.replace('_', ' over ')}. "
     page.text(
         (level if fit.intervals.values else "No intervals were computed. ")
-        + f"C = 6·N·D. {search_line(group)}. Leaving each row out in turn, it is predicted "
+        + f"{search_line(group)}. Leaving each row out in turn, it is predicted "
         f"to {group.leave_one_out_percent:.2g} % (rms).",
         role="soft",
     )
     page.heading("Can the table carry it?")
     page.table(["quantity", "verdict", "reason"], verdict_rows(group))
-    for doubt in group.doubts:
+    for doubt in remaining_doubts(group):
         page.text(doubt, role="warn")
 
 
@@ -107,13 +118,15 @@ def _small_print(page: Page, group: GroupFit) -> None:
         rows.append(cells)
     page.table(["constant", "value", *(m.replace("_", " over ") for m in methods)], rows)
     page.heading("Rows that move the answer most")
+    word, numbers = numbers_for_people(group.used)
     page.table(
-        ["row", "effect of leaving it out on the exponent of N*", "alone"],
+        [word, "effect of leaving it out on the exponent of N*", "alone"],
         [
-            [str(i.row), f"{i.effect_on_exponent_N:+.4f}", f"{i.effect_alone:+.4f}"]
+            [str(numbers[i.row]), f"{i.effect_on_exponent_N:+.4f}", f"{i.effect_alone:+.4f}"]
             for i in group.influence
         ],
     )
     if fit.rows_excluded:
         page.heading("Rows left out")
-        page.table(["row", "reason"], [[str(r.row), r.reason] for r in fit.rows_excluded])
+        left_out = [[str(r.line or r.row + 1), r.reason] for r in fit.rows_excluded]
+        page.table([word, "reason"], left_out)

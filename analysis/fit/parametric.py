@@ -1,5 +1,7 @@
 """Approach 3 of Hoffmann et al. 2022: fit a parametric loss law to every run at once."""
 
+import logging
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -27,13 +29,17 @@ from analysis.solver.uncertainty import (
     delta_intervals,
     percentile_intervals,
 )
-from analysis.table.observations import Table, TableError, check
+from analysis.table.observations import LINE, Table, TableError, check
+from analysis.table.runs import runs_of
+from analysis.table.states import nothing_left
+
+log = logging.getLogger(__name__)
 
 
 def fit_parametric(
     table: Table, options: FitOptions = DEFAULT, *, name: str = "fit", source: str = ""
 ) -> LawFit:
-    """Fit one law to the used rows of a table; a column `weight` weighs them.
+    """Fit one law to the used rows of a table; a column `row_weight` weighs them.
 
     The default is the procedure of Hoffmann et al. 2022, eq. 3: Huber's penalty, delta 1e-3,
     of log-loss, summed. Several checkpoints of one run are resampled together.
@@ -52,16 +58,17 @@ def pose(table: Table, options: FitOptions) -> tuple[Problem, Table]:
     Raises:
         TableError: see `fit_parametric`.
     """
-    table = check(table)
-    used, form = table.used, options.form
+    form = options.form
+    table = check(table, ("unique_tokens",) if form == "data_constrained" else ())
+    used = table.used
     if not used.height:
-        raise TableError("no row is left to fit: all are excluded, by --where or by their reason.")
+        raise TableError(nothing_left(table.frame))
     if used.height < len(FREE[form]):
         raise TableError(
             f"form {form} has {len(FREE[form])} free constants {', '.join(FREE[form])} but the "
             f"table has only {used.height} to fit. Add runs, or choose a form with fewer "
             "constants.",
-            used["row"].to_list(),
+            used,
         )
     unique = _unique_tokens(used) if form == "data_constrained" else None
     N, D, loss = (used[c].to_numpy().astype(float) for c in ("n_params", "tokens", "val_loss"))
@@ -71,7 +78,7 @@ def pose(table: Table, options: FitOptions) -> tuple[Problem, Table]:
 
 def weights_of(used: pl.DataFrame) -> Array:
     """The rows' weights; 1 for each where the table has none."""
-    return used["weight"].to_numpy() if "weight" in used.columns else np.ones(used.height)
+    return used["row_weight"].to_numpy() if "row_weight" in used.columns else np.ones(used.height)
 
 
 def _unique_tokens(used: pl.DataFrame) -> Array:
@@ -143,8 +150,8 @@ def finish(
         at_bound=optimum.at_bound,
         rows_used=tuple(used["row"].to_list()),
         rows_excluded=tuple(
-            Excluded(row, reason)
-            for row, reason in excluded.select("row", "excluded_reason").iter_rows()
+            Excluded(row["row"], row["excluded_reason"], row.get(LINE))
+            for row in excluded.iter_rows(named=True)
         ),
         intervals=intervals,
         draws=draws,
@@ -158,6 +165,7 @@ def _intervals(
     level = options.level
     if not options.bootstrap or len(problem.rows.loss) <= len(problem.free):
         return Intervals(level, "none", {}, {}), None
+    log.info("fitting %s resampled tables", f"{options.bootstrap:,}")
     basins = [optimum.x] + ([optimum.second_best[1]] if optimum.second_best else [])
     points = bootstrap(
         problem, np.stack(basins), draws=options.bootstrap, seed=options.seed, clusters=clusters
@@ -179,13 +187,8 @@ def _intervals(
 
 def clusters_of(used: pl.DataFrame) -> NDArray[np.intp] | None:
     """For each row the number of its training; None when every row is a training of its own."""
-    names = [name for name in ("parent_run_id", "run_id") if name in used.columns]
-    if not names:
-        return None
-    runs = used.select(pl.coalesce(names).alias("run"))["run"]
-    if runs.null_count() or runs.n_unique() == used.height or runs.n_unique() < 2:
-        return None
-    return runs.rank("dense").to_numpy().astype(np.intp) - 1
+    runs = runs_of(used)
+    return None if runs is None else runs.rank("dense").to_numpy().astype(np.intp) - 1
 
 
 def _status(optimum: Optimum) -> FitStatus:

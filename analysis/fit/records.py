@@ -1,7 +1,7 @@
 """The records of a group's fit: law, verdicts, optimal points, influence."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -12,6 +12,11 @@ from analysis.fit.isoflop import IsoflopFit, ParabolaBias
 from analysis.law import LawFit
 from analysis.solver.profile import Profile
 from analysis.table.runs import Duplicate
+from analysis.table.sources import Source
+from analysis.words import flops, short
+
+# Times the table's largest compute; a target that nobody chose lies ten times above it.
+_FAR = 10.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +55,13 @@ class Influence:
 
 @dataclass(frozen=True, slots=True)
 class GroupFit:
-    """The whole answer on a group. `used` holds the rows of the fit and their `residual`.
+    """The whole answer on a group.
 
-    `leave_one_out_percent` is the root mean square error of predicting each row from the others.
+    Attributes:
+        optimal: empty where N* and D* are withheld.
+        leave_one_out_percent: root mean square error of predicting each row from the others.
+        used: the rows of the fit with their `residual`.
+        read: where their columns come from.
     """
 
     group: Any
@@ -68,3 +77,25 @@ class GroupFit:
     doubts: tuple[str, ...]
     leave_one_out_percent: float
     used: pl.DataFrame
+    read: tuple[Source, ...] = ()
+
+    def withheld(self) -> "GroupFit":
+        """The answer without N* and D* where the law's `trust` bars them."""
+        if not self.fit.law.trust.bars:
+            return self
+        bare = (replace(each, n_opt=None, tokens_per_param=None) for each in self.conventions)
+        return replace(self, optimal=(), conventions=tuple(bare))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What must be read before the answer, for its first lines; empty when nothing must."""
+        lines = list(self.fit.law.trust.lines)
+        if not self.optimal:
+            lines.append("No N* or D* is given under such a law; isoflop fit --anyway gives them.")
+        elif self.optimal[-1].extrapolation > _FAR:
+            target = self.optimal[-1]
+            lines.append(
+                f"EXTRAPOLATION: the target of {flops(target.flops)} FLOPs is "
+                f"{short(target.extrapolation)} times the table's largest compute."
+            )
+        return tuple(lines)

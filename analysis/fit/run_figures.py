@@ -91,15 +91,23 @@ def draw_isoflop(data: pl.DataFrame, fit: IsoflopFit | None = None) -> go.Figure
     up = (minima["high"] - minima["n_params"]).fill_null(0)
     down = (minima["n_params"] - minima["low"]).fill_null(0)
     bars = {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "color": INK}
-    mark = {"color": INK, "symbol": "diamond", "size": 9}
+    # Without an interval a minimum is the least certain: it must not look like the surest.
+    bounded = minima["low"].is_not_null() & minima["high"].is_not_null()
+    symbols = ["diamond" if closed else "diamond-open" for closed in bounded]
+    mark = {"color": INK, "symbol": symbols, "size": 9}
+    notes = [
+        f"N* = {N}" if closed else f"N* = {N}, its interval is not bounded"
+        for N, closed in zip(shorts(minima["n_params"]), bounded, strict=True)
+    ]
+    name = "minimum" if bounded.all() else "minimum (open: interval not bounded)"
     for col, x, y, error in (
         (1, minima["n_params"], minima["loss"], "error_x"),
         (2, minima["flops_budget"], minima["n_params"], "error_y"),
     ):
         figure.add_scatter(
-            x=x, y=y, mode="markers", marker=mark, name="minimum", legendgroup="minimum",
-            showlegend=col == 1, row=1, col=col, **{error: bars}, text=shorts(minima["n_params"]),
-            hovertemplate="N* = %{text}<extra></extra>",
+            x=x, y=y, mode="markers", marker=mark, name=name, legendgroup="minimum",
+            showlegend=col == 1, row=1, col=col, **{error: bars}, text=notes,
+            hovertemplate="%{text}<extra></extra>",
         )  # fmt: skip
     title = "No budget shows a minimum inside its grid"
     if minima.height:

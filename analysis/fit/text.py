@@ -1,10 +1,13 @@
 """A fit in words and short tables, for the terminal and for the page."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap
 
 from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.records import GroupFit
+from analysis.table.observations import numbers_for_people
+from analysis.table.runs import run_column, runs_of
+from analysis.table.sources import read_words
 from analysis.words import COUNTS, FLOPS, flops, formula, short
 
 _VERDICT = {"identified": "identified", "weak": "weak", "not_identified": "NOT IDENTIFIED"}
@@ -18,7 +21,10 @@ _NAMES = {
 
 
 def optimal_rows(group: GroupFit) -> list[list[str]]:
-    """Budget, N*, D*, tokens per parameter and loss, each with its interval."""
+    """Budget, N*, D*, tokens per parameter and loss, each with its interval.
+
+    The last row holds what approach 2 gives at the last budget, where it has power laws.
+    """
     rows = []
     for point in group.optimal:
         cells = [flops(point.flops)]
@@ -29,7 +35,23 @@ def optimal_rows(group: GroupFit) -> list[list[str]]:
                 text += f" [{', '.join(map(show, point.intervals[name]))}]"
             cells.append(text)
         rows.append(cells)
+    N, D = group.isoflop.N, group.isoflop.D
+    if group.optimal and N and D:
+        C = group.optimal[-1].flops
+        sizes = (N.at(C), D.at(C), D.at(C) / N.at(C))
+        rows.append([flops(C), *map(short, sizes), "by approach 2"])
     return rows
+
+
+def warning_lines(warnings: Iterable[str], width: int = 80) -> Iterator[str]:
+    """What must be read before an answer, wrapped for a terminal."""
+    for warning in warnings:
+        yield from wrap(warning, width)
+
+
+def remaining_doubts(group: GroupFit) -> list[str]:
+    """The doubts that no warning has stated."""
+    return [doubt for doubt in group.doubts if not any(doubt in line for line in group.warnings)]
 
 
 def verdict_rows(group: GroupFit) -> list[list[str]]:
@@ -66,6 +88,19 @@ def search_line(group: GroupFit) -> str:
     )
 
 
+def read_line(group: GroupFit) -> str:
+    """Which columns hold N, D, C and the loss, and whether rows are weighted."""
+    weighted = any(source.name == "weight" for source in group.read)
+    return read_words(group.read) + ("; rows are weighted" if weighted else "")
+
+
+def units_line(group: GroupFit) -> str:
+    """What N, C and the loss are."""
+    law = group.fit.law
+    unit = "of unknown unit" if law.loss_unit == "unknown" else f"in {law.loss_unit}"
+    return f"N counts {COUNTS[law.n_counts]}; C = 6ND in N* and D*; loss {unit.replace('_', ' ')}"
+
+
 def envelope_line(fit: EnvelopeFit) -> str:
     """Approach 1 in a line."""
     if fit.N is None:
@@ -80,16 +115,19 @@ def group_lines(group: GroupFit) -> Iterator[str]:
     fit, law = group.fit, group.fit.law
     if group.group is not None:
         yield f"== {group.group}"
+    yield from warning_lines(group.warnings)
     yield formula(law)
+    yield from _hanging("read: ", read_line(group), width=80)
+    yield f"   {units_line(group)}"
     yield f"   {search_line(group)}"
-    yield (
-        f"   N counts {COUNTS[law.n_counts]}; C = 6ND in N* and D*; "
-        f"loss in {law.loss_unit.replace('_', ' ')}"
-    )
     yield (
         f"   leaving each row out in turn, it is predicted to "
         f"{group.leave_one_out_percent:.2g} % (rms)"
     )
+    column, runs = run_column(group.used), runs_of(group.used)
+    if runs is not None:
+        how = "resampled" if fit.intervals.method == "bootstrap_runs" else "grouped"
+        yield f"   {how} by run, from column {column}: {runs.n_unique()} runs"
     if fit.rows_excluded:
         reasons: dict[str, list[int]] = {}
         for row in fit.rows_excluded:
@@ -104,14 +142,15 @@ def group_lines(group: GroupFit) -> Iterator[str]:
     yield f"N* grows as C^{law.exponent_N:.3f}{spread}, approach 3 ({how})"
     if group.isoflop.N and group.isoflop.D:
         N, D = group.isoflop.N, group.isoflop.D
-        yield (
-            f"N* = {N.coef:.3g}·C^{N.exponent:.3f}, D* = {D.coef:.3g}·C^{D.exponent:.3f}, "
-            f"approach 2 ({N.budgets} of {len(group.isoflop.valleys)} budgets)"
-        )
+        laws = f"N* = {N.coef:.3g}·C^{N.exponent:.3f}, D* = {D.coef:.3g}·C^{D.exponent:.3f}"
+        if not group.optimal:
+            laws = f"N* grows as C^{N.exponent:.3f}"
+        yield f"{laws}, approach 2 ({N.budgets} of {len(group.isoflop.valleys)} budgets)"
     else:
         yield f"approach 2: {group.isoflop.reason}"
-    yield ""
-    yield from _table(["C", "N*", "D*", "D*/N*", "loss"], optimal_rows(group))
+    if group.optimal:
+        yield ""
+        yield from _table(["C", "N*", "D*", "D*/N*", "loss"], optimal_rows(group))
     yield ""
     yield "Can the table carry it?"
     for name, verdict, reason in verdict_rows(group):
@@ -119,15 +158,18 @@ def group_lines(group: GroupFit) -> Iterator[str]:
     if len(group.conventions) > 1:
         yield ""
         yield from _table(["N counts", "C", "exponent N*", "N*", "D/N"], convention_rows(group))
-    if group.doubts:
+    if doubts := remaining_doubts(group):
         yield ""
         yield "Doubtful:"
-        for doubt in group.doubts:
+        for doubt in doubts:
             yield from _hanging("- ", doubt)
     if group.influence and group.influence[0].effect_on_exponent_N:
         yield ""
-        moved = ", ".join(f"{i.row} ({i.effect_on_exponent_N:+.3f})" for i in group.influence[:5])
-        yield f"Leaving out one row moves the exponent of N* most for rows {moved}"
+        word, numbers = numbers_for_people(group.used)
+        moved = ", ".join(
+            f"{numbers[i.row]} ({i.effect_on_exponent_N:+.3f})" for i in group.influence[:5]
+        )
+        yield f"Leaving out one row moves the exponent of N* most for {word}s {moved}"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

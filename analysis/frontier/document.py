@@ -8,6 +8,7 @@ import numpy as np
 from analysis.frontier.allocation import Allocation
 from analysis.frontier.answer import Advice, ServedAdvice, StockedAdvice
 from analysis.frontier.decision import Quantity
+from analysis.frontier.text import warnings
 
 
 def advice_json(advice: Advice) -> dict[str, Any]:
@@ -17,6 +18,7 @@ def advice_json(advice: Advice) -> dict[str, Any]:
     low, high = advice.demand.bounds
     draws = len(next(iter(advice.law.draws.values()), ()))
     return {
+        "warnings": warnings(advice),
         "law": advice.law.model_dump(exclude={"draws"}) | {"draws": draws},
         "goal": {"kind": type(advice.goal).__name__} | asdict(advice.goal),
         "loss": answer.loss,

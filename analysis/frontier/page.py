@@ -7,12 +7,12 @@ from analysis.frontier.text import (
     RULE_HEADER,
     SPREAD_HEADER,
     choice_table,
-    extrapolation,
     menu_rows,
     rule_rows,
     served_sentences,
     spread_rows,
     stock_sentence,
+    warnings,
 )
 from analysis.page import Page
 from analysis.words import frontier_counts, short
@@ -29,6 +29,8 @@ def frontier_page(advice: Advice) -> Page:
     answer = advice.frontier
     best, baseline = answer.optimum, answer.compute_optimal
     page = Page(f"Which N and D for loss {answer.loss:.4f} and {short(advice.planned)} tokens")
+    for warning in warnings(advice):
+        page.text(warning, role="warn")
     page.text(
         f"Train {short(best.N.item())} parameters on {short(best.D.item())} tokens. Over its life "
         f"that takes {answer.saving.item():.1%} fewer FLOPs than the compute-optimal "
@@ -36,8 +38,6 @@ def frontier_page(advice: Advice) -> Page:
         "loss.",
         role="lead",
     )
-    if warning := extrapolation(advice):
-        page.text(warning, role="warn")
     page.table(*choice_table(advice))
     page.text(frontier_counts(advice.law))
     page.heading("Where the bill is least")

@@ -65,6 +65,12 @@ def menu_rows(served: ServedAdvice) -> list[list[str]]:
     ]
 
 
+def warnings(advice: Advice) -> tuple[str, ...]:
+    """What must be read before the answer, for its first lines; empty when nothing must."""
+    lines = [*advice.law.trust.lines, extrapolation(advice)]
+    return tuple(line for line in lines if line)
+
+
 def extrapolation(advice: Advice) -> str:
     """A warning where the optimum is not known to lie in the law's data; empty where it does."""
     outside = advice.frontier.extrapolated
@@ -73,7 +79,7 @@ def extrapolation(advice: Advice) -> str:
     if not outside[0]:
         return ""
     return (
-        "Extrapolation: the optimum lies outside the FLOPs and tokens per parameter of the law's "
+        "EXTRAPOLATION: the optimum lies outside the FLOPs and tokens per parameter of the law's "
         "data. Trust the spread over laws more than the interval."
     )
 

@@ -39,10 +39,19 @@ def add_own_sweep(page: Page, own: OwnSweep | None) -> None:
         )
         return
     law = own.law
+    for warning in law.trust.lines:
+        page.text(warning, role="warn")
     page.text(
         f"Sweep {own.name}: {own.observations.height} observations, {formula(law)} ({law.form}). "
         f"{frontier_counts(law)}"
     )
+    if law.trust.bars:
+        page.text(
+            "So no size is read off this law here; isoflop frontier --law "
+            f"{own.name} --anyway reads one.",
+            role="warn",
+        )
+        return
     page.figure(draw_frontier(frontier_data(law)), name="own")
     if law.support is not None:
         low, high = law.support.flops
@@ -111,6 +120,8 @@ def counted_flops_per_token(
 def add_pairs(page: Page, own: OwnSweep | None) -> None:
     """Add the section on pairs of runs that would prove the frontier wrong."""
     page.heading("6  What would prove this wrong")
+    if own is not None and own.law.trust.bars:
+        own = None
     law = own.law if own else published.law("besiroglu")
     pair = equal_loss_pair(law, law.support.flops[1] if law.support else 1e21)
     page.text(

@@ -1,5 +1,6 @@
 """The laws' predictions, and the objective's derivatives in the solver's parameters."""
 
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +29,13 @@ def predict_log(rows: Rows, theta: Array) -> Array:
     if theta.shape[1] == 6:
         inner = theta[:, 5, None] * inner
     return np.asarray(np.logaddexp(e, inner))
+
+
+def predict_own_log(rows: Rows, theta: Array) -> Array:
+    """Log of the predicted loss of each row under its own theta, (rows, 5, 6 or 7)."""
+    n, d = rows.n[:, None], rows.d[:, None]
+    unique = None if rows.unique is None else rows.unique[:, None]
+    return predict_log(replace(rows, n=n, d=d, unique=unique), theta)[:, 0]
 
 
 def chinchilla_kernel(

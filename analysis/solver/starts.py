@@ -13,6 +13,7 @@ from analysis.law import Array, Form
 from analysis.solver.problem import Problem, make_problem
 
 _STARTS = 12
+_ELEMENTS = 2**20  # points x rows that are held at once
 
 
 def starting_points(problem: Problem) -> Array:
@@ -24,11 +25,21 @@ def starting_points(problem: Problem) -> Array:
     }
     grid = grids.get(problem.form, _grid_linear)
     x = np.clip(grid(problem), problem.chart.lower, problem.chart.upper)
-    residual = problem.residuals(x)
+
+    def deviations(x: Array) -> Array:
+        return np.asarray((np.abs(problem.residuals(x)) * problem.weights).sum(-1))
+
     # Ranked by least absolute deviations: robust, and defined for every objective.
-    score = (np.abs(residual) * problem.weights).sum(-1)
+    score = _in_parts(deviations, problem, x)
     score = np.where(np.isfinite(score), score, np.inf)
     return np.asarray(x[np.argsort(score, kind="stable")[:_STARTS]])
+
+
+def _in_parts(function: Callable[..., Array], problem: Problem, *columns: Array) -> Array:
+    """The function of the columns, each (s, ...), for a part of the s points at a time."""
+    size = max(1, _ELEMENTS // len(problem.rows.loss))
+    parts = range(0, len(columns[0]), size)
+    return np.concatenate([function(*(c[k : k + size] for c in columns)) for k in parts])
 
 
 _EXPONENTS = np.array([0.04, 0.1, 0.18, 0.27, 0.36, 0.46, 0.58, 0.75, 1.0, 1.4])
@@ -47,23 +58,28 @@ def _grid_linear(problem: Problem) -> Array:
     else:
         alpha_grid, beta_grid = (g.ravel() for g in np.meshgrid(alpha, beta, indexing="ij"))
     weight = problem.weights / rows.loss**2
-    design = np.stack(
-        [
-            np.ones((len(alpha_grid), len(rows.n))),
-            np.exp(-alpha_grid[:, None] * rows.n),
-            np.exp(-beta_grid[:, None] * rows.d),
-        ],
-        axis=2,
-    )
-    if problem.zero_E:
-        design[..., 0] = 0.0
-    weighted = design * weight[:, None]
-    normal = np.swapaxes(weighted, 1, 2) @ design
-    # A ridge far below rounding of any useful fit keeps constant D/N and single sizes solvable.
-    ridge = 1e-10 * np.trace(normal, axis1=1, axis2=2)
-    normal += ridge[:, None, None] * np.eye(3)
-    right = np.swapaxes(weighted, 1, 2) @ rows.loss
-    constants = np.linalg.solve(normal, right[..., None])[..., 0]
+
+    def solved(alpha: Array, beta: Array) -> Array:
+        """E, A and B at exponents (s,), each a column of (s, 3)."""
+        design = np.stack(
+            [
+                np.ones((len(alpha), len(rows.n))),
+                np.exp(-alpha[:, None] * rows.n),
+                np.exp(-beta[:, None] * rows.d),
+            ],
+            axis=2,
+        )
+        if problem.zero_E:
+            design[..., 0] = 0.0
+        weighted = design * weight[:, None]
+        normal = np.swapaxes(weighted, 1, 2) @ design
+        # A ridge far below rounding of any useful fit keeps constant D/N and single sizes solvable.
+        ridge = 1e-10 * np.trace(normal, axis1=1, axis2=2)
+        normal += ridge[:, None, None] * np.eye(3)
+        right = np.swapaxes(weighted, 1, 2) @ rows.loss
+        return np.asarray(np.linalg.solve(normal, right[..., None])[..., 0])
+
+    constants = _in_parts(solved, problem, alpha_grid, beta_grid)
     logs = np.log(np.maximum(constants, 1e-3 * rows.loss.min()))
     columns = {
         "E": logs[:, 0],
@@ -87,15 +103,21 @@ def _grid_power(problem: Problem) -> Array:
     axes = np.meshgrid(levels, gammas, _EXPONENTS[1::2], betas, indexing="ij")
     level, gamma, alpha, beta = (axis.ravel()[:, None] for axis in axes)
     E = level * rows.loss.min()
-    target = (rows.loss - E) ** (1 / gamma)
-    first, second = np.exp(-alpha * rows.n), np.exp(-beta * rows.d)
-    weight = problem.weights / target**2
-    nn, nd, dd = ((weight * p).sum(-1) for p in (first**2, first * second, second**2))
-    n1, d1 = ((weight * target * p).sum(-1) for p in (first, second))
-    determinant = nn * dd * (1 + 1e-10) - nd**2
-    small = 1e-3 * target.min(axis=1)
-    A = np.maximum((n1 * dd - d1 * nd) / determinant, small)
-    B = np.maximum((d1 * nn - n1 * nd) / determinant, small)
+
+    def solved(E: Array, gamma: Array, alpha: Array, beta: Array) -> Array:
+        """A and B at the other constants (s, 1), each a column of (s, 2)."""
+        target = (rows.loss - E) ** (1 / gamma)
+        first, second = np.exp(-alpha * rows.n), np.exp(-beta * rows.d)
+        weight = problem.weights / target**2
+        nn, nd, dd = ((weight * p).sum(-1) for p in (first**2, first * second, second**2))
+        n1, d1 = ((weight * target * p).sum(-1) for p in (first, second))
+        determinant = nn * dd * (1 + 1e-10) - nd**2
+        small = 1e-3 * target.min(axis=1)
+        A = np.maximum((n1 * dd - d1 * nd) / determinant, small)
+        B = np.maximum((d1 * nn - n1 * nd) / determinant, small)
+        return np.stack([A, B], axis=1)
+
+    A, B = _in_parts(solved, problem, E, gamma, alpha, beta).T
     columns = {
         "E": np.log(np.maximum(E[:, 0], 1e-12)),
         "A": np.log(A),

@@ -17,6 +17,10 @@ Quantities = Callable[[Constants], dict[str, Array]]
 # Iterations of a solve that starts from the whole table's optimum. Good tables need about 30; on
 # a table that determines nothing more steps would walk along a flat valley without end.
 _WARM = 60
+# Rows up to which each is left out by a refit; beyond, by a step of the optimum's derivatives.
+# Refits cost rows x rows, and where rows are many one of them moves the optimum by little.
+EXACT_ROWS = 500
+_DRAWN_ELEMENTS = 2**22  # resamples x rows that are held at once
 
 
 def bootstrap(
@@ -39,14 +43,24 @@ def bootstrap(
     Returns:
         coordinates (draws, q).
     """
-    weights = resample(len(problem.rows.loss), draws, seed, clusters) * problem.weights
-    solutions = [_refit(problem, start, weights) for start in np.atleast_2d(x)]
-    best = np.argmin([solution.value for solution in solutions], axis=0)
-    x = np.stack([solution.x for solution in solutions])
-    return np.asarray(x[best, np.arange(draws)])
+    rows, rng = len(problem.rows.loss), np.random.default_rng(seed)
+    most = max(1, _DRAWN_ELEMENTS // rows)
+    parts = []
+    for start in range(0, draws, most):
+        part = min(most, draws - start)
+        weights = resample(rows, part, rng, clusters) * problem.weights
+        solutions = [_refit(problem, basin, weights) for basin in np.atleast_2d(x)]
+        best = np.argmin([solution.value for solution in solutions], axis=0)
+        parts.append(np.stack([solution.x for solution in solutions])[best, np.arange(part)])
+    return np.concatenate(parts)
 
 
-def resample(rows: int, draws: int, seed: int, clusters: NDArray[np.intp] | None = None) -> Array:
+def resample(
+    rows: int,
+    draws: int,
+    seed: int | np.random.Generator,
+    clusters: NDArray[np.intp] | None = None,
+) -> Array:
     """The count of each row in each resampled table, (draws, rows)."""
     rng = np.random.default_rng(seed)
     units = rows if clusters is None else int(clusters.max()) + 1
@@ -152,8 +166,12 @@ def influence(problem: Problem, x: Array, *, seed: int = 0) -> Array:
 
     Minus the covariance of the row's count with the exponent (the infinitesimal jackknife of
     a bagged estimate, Efron 2014). Leaving rows out one by one misses rows that stand in for
-    each other: here the others are absent in half of the tables.
+    each other: here the others are absent in half of the tables. Beyond `EXACT_ROWS`, where the
+    two no longer differ, by `leave_one_out`.
     """
+    if len(problem.rows.loss) > EXACT_ROWS:
+        whole = problem.constants(x[None]).exponent_N
+        return np.asarray(problem.constants(leave_one_out(problem, x)).exponent_N - whole)
     # The covariance needs many resamples; forms of more than five constants take long over each.
     resamples = 4000 if problem.form in ("chinchilla", "tied") else 1000
     counts = resample(len(problem.rows.loss), resamples, seed)
@@ -163,11 +181,33 @@ def influence(problem: Problem, x: Array, *, seed: int = 0) -> Array:
 
 
 def leave_one_out(problem: Problem, x: Array) -> Array:
-    """The optimum without each row in turn, (rows, q); exact refits, one batch."""
-    n = len(problem.rows.loss)
-    weights = np.repeat(problem.weights[None], n, axis=0)
-    np.fill_diagonal(weights, 0.0)
+    """The optimum without each row in turn, (rows, q): refits up to `EXACT_ROWS`, else steps."""
+    rows = np.arange(len(problem.rows.loss))
+    return refit_without(problem, x, rows) if len(rows) <= EXACT_ROWS else step_without(problem, x)
+
+
+def refit_without(problem: Problem, x: Array, rows: NDArray[np.intp]) -> Array:
+    """The optimum without each of the rows alone, (len(rows), q); exact refits, one batch."""
+    weights = np.repeat(problem.weights[None], len(rows), axis=0)
+    weights[np.arange(len(rows)), rows] = 0.0
     return _refit(problem, x, weights).x
+
+
+def step_without(problem: Problem, x: Array) -> Array:
+    """The optimum without each row in turn by one Newton step from x, (rows, q).
+
+    Without row i the gradient at the optimum is minus the row's own and the Hessian lacks the
+    row's own, which the formula of Sherman and Morrison (1950) takes out of the inverse (Cook
+    and Weisberg 1982, section 5.2). Coordinates at the edge of their box stay there.
+    """
+    psi, bend = score(problem, problem.residuals(x[None])[0])
+    slope = problem.slope(x) * ((x > problem.chart.lower) & (x < problem.chart.upper))
+    towards = slope @ _inverse(slope, problem.weights * bend)
+    leverage = problem.weights * bend * (towards * slope).sum(axis=1)
+    # A row that alone determines a coordinate leaves it undetermined: its step is bounded.
+    length = problem.weights * psi / np.maximum(1 - leverage, 0.1)
+    ends = x + towards * length[:, None]
+    return np.asarray(np.clip(ends, problem.chart.lower, problem.chart.upper))
 
 
 def _refit(problem: Problem, x: Array, weights: Array) -> Solution:

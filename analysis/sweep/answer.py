@@ -7,6 +7,7 @@ from analysis.fit.isoflop import Valley
 from analysis.fit.options import FitOptions
 from analysis.fit.power_law import PowerLaw
 from analysis.fit.records import GroupFit
+from analysis.fit.text import remaining_doubts
 from analysis.table.observations import Table, TableError
 from analysis.words import flops, formula, short
 
@@ -40,10 +41,15 @@ def verdict(findings: Findings) -> str:
     if findings.group is None:
         return f"No law: {findings.refusal}"
     group = findings.group
-    lines = [isoflop_sentence(group), law_sentence(group)]
-    lines += [f"Doubtful: {doubt}" for doubt in group.doubts[:3]]
-    if len(group.doubts) > 3:
-        more = len(group.doubts) - 3
+    lines = [*group.warnings, isoflop_sentence(group), law_sentence(group)]
+    doubts = remaining_doubts(group)
+    if not group.optimal:
+        # Without an answer, the runs to add are what a reader needs next.
+        advice = [valley.advice for valley in group.isoflop.valleys if valley.advice]
+        doubts.sort(key=lambda doubt: not any(each in doubt for each in advice))
+    lines += [f"Doubtful: {doubt}" for doubt in doubts[:3]]
+    if len(doubts) > 3:
+        more = len(doubts) - 3
         lines.append(
             "One more is in the report." if more == 1 else f"{more} more are in the report."
         )
@@ -72,10 +78,14 @@ def isoflop_sentence(group: GroupFit) -> str:
     if isoflop.N is None or isoflop.D is None:
         return f"IsoFLOP: no power law. {isoflop.reason}."
     low, high = good[0], good[-1]
-    return (
+    growth = (
         f"IsoFLOP: the best size grows as N* ~ C^{_exponent(isoflop.N, isoflop.level)}, the best "
-        f"token count as D* ~ C^{_exponent(isoflop.D, isoflop.level)}; {share}. At "
-        f"{flops(low.flops)} FLOPs the best model has {short(low.n_opt)} parameters on "
+        f"token count as D* ~ C^{_exponent(isoflop.D, isoflop.level)}; {share}."
+    )
+    if not group.optimal:
+        return growth
+    return (
+        f"{growth} At {flops(low.flops)} FLOPs the best model has {short(low.n_opt)} parameters on "
         f"{short(low.d_opt)} tokens ({short(ratio(low))} per parameter), at {flops(high.flops)} "
         f"FLOPs {short(high.n_opt)} on {short(high.d_opt)} ({short(ratio(high))})."
     )

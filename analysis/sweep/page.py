@@ -8,6 +8,7 @@ from analysis.fit.figures import draw_fit, fit_data
 from analysis.fit.isoflop import Valley
 from analysis.fit.records import GroupFit
 from analysis.fit.run_figures import draw_isoflop, draw_loss_curves, isoflop_data, loss_curves_data
+from analysis.fit.text import remaining_doubts
 from analysis.frontier.figures import draw_frontier, frontier_data
 from analysis.page import Page
 from analysis.sweep.answer import Findings, isoflop_sentence, law_sentence, ratio
@@ -47,11 +48,13 @@ def sweep_page(
 
 
 def _answer(page: Page, group: GroupFit) -> None:
+    for warning in group.warnings:
+        page.text(warning, role="warn")
     page.text(isoflop_sentence(group), role="lead")
     page.text(law_sentence(group))
-    for doubt in group.doubts:
+    for doubt in remaining_doubts(group):
         page.text(doubt, role="warn")
-    if not group.doubts:
+    if not group.doubts and not group.warnings:
         page.text("No check of the table found a reason to doubt these numbers.", role="soft")
 
 
@@ -64,6 +67,10 @@ def _valleys(page: Page, group: GroupFit) -> None:
     )
     data = isoflop_data(group.used, group.isoflop)
     page.figure(draw_isoflop(data, group.isoflop), name="isoflop", height=520, wide=True)
+    if not group.optimal:
+        rows = [[flops(v.flops), _status(v)] for v in group.isoflop.valleys]
+        page.table(["C counted FLOPs", "status"], rows)
+        return
     percent = f"{group.isoflop.level:.0%}"
     page.table(
         ["C counted FLOPs", "N*", f"{percent} interval", "D* tokens", "D*/N*", "loss", "status"],
@@ -73,7 +80,7 @@ def _valleys(page: Page, group: GroupFit) -> None:
 
 def _valley_row(valley: Valley) -> list[str]:
     if valley.n_opt is None or valley.d_opt is None or valley.loss is None:
-        return [flops(valley.flops), "–", "–", "–", "–", "–", f"{valley.status}: {valley.advice}"]
+        return [flops(valley.flops), "–", "–", "–", "–", "–", _status(valley)]
     interval = valley.n_interval
     return [
         flops(valley.flops),
@@ -82,8 +89,12 @@ def _valley_row(valley: Valley) -> list[str]:
         short(valley.d_opt),
         short(ratio(valley)),
         f"{valley.loss:.4f}",
-        valley.status,
+        _status(valley),
     ]
+
+
+def _status(valley: Valley) -> str:
+    return f"{valley.status}: {valley.advice}" if valley.advice else valley.status
 
 
 def _law(page: Page, group: GroupFit) -> None:
@@ -144,12 +155,8 @@ def _frontier(page: Page, group: GroupFit) -> None:
         "size for the same quality when the tokens served over the model's life are a multiple "
         "of the compute-optimal training tokens D₀. Costs here are 6·N·D and 2·N per token."
     )
-    if group.verdicts["exponent_N"].verdict == "not_identified":
-        page.text(
-            "There is no frontier: this table does not identify how N* grows, so its law says "
-            "nothing about the trade of size against tokens.",
-            role="warn",
-        )
+    if not group.optimal:
+        page.text(f"There is no frontier. {group.warnings[0]}", role="warn")
         return
     page.figure(draw_frontier(frontier_data(group.fit.law)), name="frontier", height=520)
 

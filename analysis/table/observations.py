@@ -3,13 +3,15 @@
 A row is a finished model: parameters, tokens, compute and the loss it reached.
 """
 
+import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
 
 from analysis.law import CCounts, LossUnit, NCounts
+from analysis.table.sources import Source
 
 # The columns of our own runs.
 SCHEMA: dict[str, pl.DataType] = {
@@ -43,12 +45,21 @@ COUNTS: dict[str, NCounts] = {
 }
 
 
-class TableError(ValueError):
-    """A table cannot be used. `rows` are counted from 0, the header not included."""
+# The line of the source in which a row begins, for sources that have lines.
+LINE = "source_line"
 
-    def __init__(self, message: str, rows: Iterable[int] = ()) -> None:
-        self.rows = tuple(int(row) for row in rows)
-        super().__init__(message + (f" {name_rows(self.rows)}." if self.rows else ""))
+
+class TableError(ValueError):
+    """A table cannot be used; the message ends with the lines at fault, if any are given.
+
+    Attributes:
+        rows: their `row`, counted from 0.
+    """
+
+    def __init__(self, message: str, rows: pl.DataFrame | None = None) -> None:
+        self.rows = () if rows is None else tuple(rows["row"].to_list())
+        place = "" if rows is None or rows.height == 0 else f" {name_rows(rows)}."
+        super().__init__(message + place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +76,13 @@ class Table:
 
     Attributes:
         frame: `row` (position in the source, from 0), n_params, tokens, val_loss, flops_6nd and
-            `excluded_reason` (null where the row is used); every other column of the source.
+            `excluded_reason` (null where the row is used); every other column of the source;
+            `LINE` where the source has lines.
         n_counts: what n_params counts.
         c_counts: `train_flops` where the source gives counted FLOPs under that name.
         loss_unit: of val_loss; a column of that name goes before it.
         derived: how a missing column was computed; empty when none was.
+        read: where the columns of an answer come from; of several counts of N the fit's first.
         doubts: what reading the source left open.
     """
 
@@ -78,6 +91,7 @@ class Table:
     c_counts: CCounts
     loss_unit: LossUnit
     derived: str = ""
+    read: tuple[Source, ...] = ()
     doubts: tuple[Doubt, ...] = ()
 
     @property
@@ -85,19 +99,30 @@ class Table:
         """The rows without an `excluded_reason`."""
         return self.frame.filter(pl.col("excluded_reason").is_null())
 
+    def source(self, name: str) -> Source:
+        """Where one of the columns read comes from."""
+        return next(source for source in self.read if source.name == name)
+
+    def with_doubts(self, doubts: Iterable[Doubt]) -> "Table":
+        """The table with these doubts after its own."""
+        return replace(self, doubts=(*self.doubts, *doubts))
+
     def filter(self, rows: pl.Expr) -> "Table":
         """The table with only the rows for which the expression is true."""
         return replace(self, frame=self.frame.filter(rows))
 
 
-def check(table: Table) -> Table:
+def check(table: Table, also: Sequence[str] = ()) -> Table:
     """Refuse used rows that no fit can use; the table with their loss unit.
+
+    Args:
+        also: columns that this fit needs besides N, D, the loss and weights.
 
     Raises:
         TableError: NaN, infinite or non-positive values, mixed loss units.
     """
     used = table.used
-    for name in ("n_params", "tokens", "val_loss", "weight", "unique_tokens"):
+    for name in ("n_params", "tokens", "val_loss", "row_weight", *also):
         _refuse_bad_numbers(used, name, nullable=False)
     for name in ("train_flops", "flops_budget"):
         _refuse_bad_numbers(used, name, nullable=True)
@@ -112,17 +137,45 @@ def check(table: Table) -> Table:
     return replace(table, loss_unit=_loss_unit(units[0])) if units else table
 
 
-def name_rows(rows: Iterable[int], most: int = 12) -> str:
-    """Rows for a message: "Rows 3, 7 and 9"."""
-    rows = list(rows)
-    shown = ", ".join(str(row) for row in rows[:most])
-    more = f" and {len(rows) - most} more" if len(rows) > most else ""
-    return f"{'Row' if len(rows) == 1 else 'Rows'} {shown}{more} (counted from 0)"
+def name_rows(rows: pl.DataFrame, most: int = 12) -> str:
+    """Rows for a message, as their source counts them: "Lines 3, 7 and 2 more"."""
+    word, numbers = numbers_for_people(rows)
+    shown = ", ".join(str(number) for number in list(numbers.values())[:most])
+    more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
+    from_1 = " (counted from 1)" if word == "row" else ""
+    return f"{word.capitalize()}{'' if len(numbers) == 1 else 's'} {shown}{more}{from_1}"
+
+
+def numbers_for_people(rows: pl.DataFrame) -> tuple[str, dict[int, int]]:
+    """What people call a row of this table, `line` or `row`, and the number of each `row`.
+
+    Lines are those of the file, the header included; rows are counted from 1.
+    """
+    if LINE in rows.columns:
+        return "line", dict(rows.select("row", LINE).iter_rows())
+    return "row", {row: row + 1 for row in rows["row"]}
 
 
 def plain(name: str) -> str:
     """A column's name without case, spaces and punctuation."""
     return re.sub(r"[\s.\-/]+", "_", name.strip()).lower()
+
+
+def words_of(text: str) -> frozenset[str]:
+    """The words of a text, for a list of names."""
+    return frozenset(text.split())
+
+
+def name_words(name: str) -> list[str]:
+    """The words of a column's name, in lower case: "runName", "Run Name" and "run_name" alike."""
+    apart = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
+    return re.findall(r"[a-z0-9]+", apart.lower())
+
+
+def nearest(name: str, among: Iterable[str], cutoff: float = 0.6) -> str:
+    """A sentence with the name closest to a misspelt one; empty where none is close."""
+    close = difflib.get_close_matches(name, sorted(among), 1, cutoff)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def _refuse_bad_numbers(used: pl.DataFrame, name: str, *, nullable: bool) -> None:
@@ -137,9 +190,9 @@ def _refuse_bad_numbers(used: pl.DataFrame, name: str, *, nullable: bool) -> Non
     ):
         if bad.height:
             raise TableError(
-                f"{name} {what}; a fit needs positive numbers. Correct the table, or leave the "
-                "rows out with --where.",
-                bad["row"],
+                f"{name.removeprefix('row_')} {what}; a fit needs positive numbers. Correct the "
+                "table, or leave the rows out with --where.",
+                bad,
             )
 
 

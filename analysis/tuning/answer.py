@@ -1,24 +1,20 @@
 """From a table of (N, D, lr, batch, loss) to surfaces and laws."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
-from analysis.table.observations import TableError, check
-from analysis.table.read import read_table
+from analysis.table.near import near_groups
+from analysis.table.observations import Table, TableError
+from analysis.table.sources import Source
+from analysis.table.states import left_out
 from analysis.tuning.law import TunedLaw, TunedPoint, fit_laws
 from analysis.tuning.rules import published_exponents
 from analysis.tuning.surface import Axis, SurfaceError, Trials, check_trials, fit_surfaces
+from analysis.tuning.trials import AXES
 
-# Searched parameters that a table may hold, learning rate and batch first.
-AXES = ("lr", "batch_tokens", "warmup_fraction", "beta2_gap", "weight_decay")
-_SPELLINGS = {
-    "lr": ("learning_rate", "peak_lr", "max_lr", "eta"),
-    "batch_tokens": ("batch", "batch_size", "batch_size_tokens", "tokens_per_batch", "bs"),
-}
 # Budgets within this factor are one budget, rounded to whole steps of different batches.
 SAME_BUDGET = 1.05
 
@@ -35,6 +31,9 @@ class LrFit:
             also where the trials do not identify an exponent. Sweeps train by them.
         refusals: reasons why other sizes and budgets have no surface.
         advice: ranges to widen, and constants that are not identified.
+        left_out: reasons for which trials are not used, and how many.
+        read: where the columns come from; empty for trials of our own.
+        doubts: about the table, in sentences.
     """
 
     table: pl.DataFrame
@@ -45,33 +44,23 @@ class LrFit:
     recipe_batch: TunedLaw
     refusals: tuple[str, ...]
     advice: tuple[str, ...]
+    left_out: tuple[tuple[str, int], ...]
     level: float
+    read: tuple[Source, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
-def read_lr_table(path: Path, *, mapping: Mapping[str, str] | None = None) -> pl.DataFrame:
-    """Read a table of trials from a file as `analysis.table.read.read_table` does.
+def fit_lr_table(table: Table, *, level: float = 0.9) -> LrFit:
+    """The laws of somebody's table of trials; see `fit_lr`.
 
     Raises:
-        TableError: as there; or no column holds the learning rate.
+        TableError: as there; or the table's units cannot be.
     """
-    frame = check(read_table(path, mapping=mapping)).frame
-    for column, spellings in _SPELLINGS.items():
-        if column in frame.columns:
-            continue
-        hits = [name for name in frame.columns if name.lower().replace(" ", "_") in spellings]
-        if len(hits) > 1:
-            raise TableError(
-                f"columns {', '.join(map(repr, hits))} could all be {column}; "
-                f"choose one with --map {column}={hits[0]}."
-            )
-        if hits:
-            frame = frame.rename({hits[0]: column})
-    if "lr" not in frame.columns:
-        raise TableError(
-            f"no column holds lr. There are {', '.join(frame.columns)}. "
-            "Name it with --map lr=COLUMN."
-        )
-    return _numeric(frame)
+    for doubt in table.doubts:
+        if doubt.bars_optimum:
+            raise TableError(doubt.sentence)
+    fit = fit_lr(table.frame, level=level)
+    return replace(fit, read=table.read, doubts=tuple(doubt.sentence for doubt in table.doubts))
 
 
 def fit_lr(
@@ -131,36 +120,21 @@ def fit_lr(
         recipe_batch=recipe_batch,
         refusals=tuple(refusals),
         advice=tuple(advice),
+        left_out=tuple(left_out(frame)) if "excluded_reason" in frame.columns else (),
         level=level,
     )
 
 
-def _numeric(frame: pl.DataFrame) -> pl.DataFrame:
-    present = [name for name in AXES if name in frame.columns]
-    try:
-        frame = frame.with_columns(pl.col(name).cast(pl.Float64) for name in present)
-    except pl.exceptions.PolarsError as error:
-        raise TableError(f"a column of {', '.join(present)} holds text: {error}") from error
-    for name in present:
-        used = frame.filter(pl.col("excluded_reason").is_null())
-        bad = used.filter(~(pl.col(name) > 0) | ~pl.col(name).is_finite() | pl.col(name).is_null())
-        if bad.height:
-            raise TableError(f"{name} must be positive.", bad["row"])
-    return frame
-
-
 def _with_budgets(frame: pl.DataFrame) -> pl.DataFrame:
     """Add `budget`: the mean tokens of rows whose budgets differ by rounding only."""
-    parts = []
-    for rows in frame.sort("n_params", "tokens").partition_by("n_params", maintain_order=True):
-        logs = np.log(rows["tokens"].to_numpy().astype(float))
-        group = np.concatenate([[0], np.cumsum(np.diff(logs) > np.log(SAME_BUDGET))])
-        parts.append(rows.with_columns(pl.Series("group", group)))
-    if not parts:
+    if not frame.height:
         raise TableError("the table has no finished trial.")
+    frame = frame.sort("n_params", "tokens")
+    sizes, tokens = frame["n_params"].to_numpy(), frame["tokens"].to_numpy()
+    group = pl.Series("group", near_groups(tokens, SAME_BUDGET, within=sizes))
     return (
-        pl.concat(parts)
-        .with_columns(pl.col("tokens").mean().over("n_params", "group").alias("budget"))
+        frame.with_columns(group)
+        .with_columns(pl.col("tokens").mean().over("group").alias("budget"))
         .drop("group")
     )
 

@@ -6,18 +6,21 @@ import polars as pl
 
 from analysis.page import Page
 from analysis.published import lr_rules
-from analysis.tuning.answer import AXES, LrFit
+from analysis.table.sources import read_words
+from analysis.tuning.answer import LrFit
 from analysis.tuning.figures import draw_importances, draw_law, draw_surface, law_data
 from analysis.tuning.law import TunedLaw
 from analysis.tuning.rules import predictions, published_exponents
 from analysis.tuning.surface import Optimum
+from analysis.tuning.trials import AXES
 from analysis.words import between, short
 
 
 def fit_lines(fit: LrFit) -> list[str]:
     """The laws, their intervals and advice, for a terminal."""
     sizes = len({point.N for point in fit.points})
-    lines = [
+    lines = [f"Doubtful: {doubt}" for doubt in fit.doubts]
+    lines += [
         f"lr*    = {_law_words(fit.lr, fit.level)}",
         f"batch* = {_law_words(fit.batch, fit.level)}",
         f"recipe: lr = {_law_words(fit.recipe_lr, fit.level)}",
@@ -25,6 +28,9 @@ def fit_lines(fit: LrFit) -> list[str]:
         f"through {len(fit.points)} minima of {sizes} sizes, N in parameters that multiply a "
         "token, D and batch in tokens",
     ]
+    lines += [f"left out {count} rows: {reason}" for reason, count in fit.left_out]
+    if fit.read:
+        lines.insert(len(fit.doubts), f"read: {read_words(fit.read)}")
     lines += [f"No surface: {refusal}" for refusal in fit.refusals]
     lines += [f"Doubtful: {advice}" for advice in fit.advice]
     return lines
@@ -59,7 +65,9 @@ def study_page(
             f"As a recipe for other sizes: lr = {_law_words(fit.recipe_lr, fit.level)}, batch = "
             f"{_law_words(fit.recipe_batch, fit.level)} tokens. {_known_words()}"
         )
-        for sentence in (*fit.refusals, *fit.advice):
+        if fit.read:
+            page.text(f"Read: {read_words(fit.read)}.", role="soft")
+        for sentence in (*fit.doubts, *fit.refusals, *fit.advice):
             page.text(sentence, role="warn")
         _laws(page, fit)
         _surfaces(page, fit)

@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from analysis.law import Frozen
+from analysis.table.sources import read_json
 from analysis.tuning.answer import LrFit
 from analysis.tuning.law import PowerLaw, TunedPoint
 from analysis.tuning.rules import published_exponents
@@ -71,6 +72,7 @@ class FittedLaws(Frozen):
 
     Attributes:
         recipe: None in files written before recipes started from published exponents.
+        read, doubts: of somebody else's table; see `LrFit`.
     """
 
     lr: PowerLaw
@@ -81,6 +83,8 @@ class FittedLaws(Frozen):
     support: StudyRange
     refusals: tuple[str, ...]
     advice: tuple[str, ...]
+    read: dict[str, dict[str, str]] | None = None
+    doubts: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, fit: LrFit, **study: str) -> Self:
@@ -97,6 +101,8 @@ class FittedLaws(Frozen):
             "refusals": fit.refusals,
             "advice": fit.advice,
         }
+        if fit.read:
+            laws |= {"read": read_json(fit.read), "doubts": fit.doubts}
         return cls.model_validate(laws | study)
 
     def document(self) -> dict[str, Any]:

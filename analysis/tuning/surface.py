@@ -153,6 +153,11 @@ def fit_surfaces(
     return [_fit([part], level, draws, (*seed, place))[0] for place, part in enumerate(near)]
 
 
+def least_trials(axes: int) -> int:
+    """Fewest trials that a surface over this many axes can be fitted to."""
+    return _columns(axes) + _LEAST_FREE
+
+
 def check_trials(trials: Trials) -> None:
     """Raise SurfaceError where `fit_surfaces` would for this size."""
     _near(trials, WITHIN)
@@ -179,10 +184,10 @@ def _near(trials: Trials, within: float) -> _Near:
     design = _design(logs[rows] - centre)
     n, p = design.shape
     names = ", ".join(axis.name for axis in trials.axes)
-    if n < p + _LEAST_FREE:
+    if n < least_trials(len(trials.axes)):
         raise SurfaceError(
             f"{n} trials that did not diverge are too few for a surface over {names}: it has "
-            f"{p} constants and needs {p + _LEAST_FREE} trials or more."
+            f"{p} constants and needs {least_trials(len(trials.axes))} trials or more."
         )
     if np.linalg.matrix_rank(design / np.abs(design).max(axis=0).clip(1e-300)) < p:
         raise SurfaceError(

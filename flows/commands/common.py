@@ -1,6 +1,9 @@
 """What commands share: options, the home they open, and how they refuse, fail and wait."""
 
+import errno
+import logging
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +13,7 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from analysis.page import Page
+    from analysis.table.files import Contents
     from flows.settings import Home, Settings
     from sweeps.plan import Plan
 
@@ -34,6 +38,9 @@ Json = Annotated[
     Parameter(allow_leading_hyphen=True, help="write JSON to this file; - for standard output"),
 ]
 Report = Annotated[Path | None, Parameter(help="write a self-contained HTML page")]
+Anyway = Annotated[
+    bool, Parameter(negative="", help="give N* under a law that does not support one")
+]
 Level = Annotated[float, Parameter(help="of every interval", validator=_check_level)]
 
 
@@ -49,11 +56,37 @@ def open_all() -> "tuple[Settings, Home]":
     return settings, open_home(settings)
 
 
-def open_to_read() -> "Home":
-    """The home as it is, for commands that work without one: no folder is made."""
+def open_all_to_read() -> "tuple[Settings, Home]":
+    """The settings and the home as it is: missing, or read-only, for commands that only read.
+
+    Raises:
+        ValueError: a setting is out of range.
+    """
     from flows.settings import home_of
 
-    return home_of(_settings())
+    settings = _settings()
+    return settings, home_of(settings)
+
+
+def open_to_read() -> "Home":
+    """The home as it is, see `open_all_to_read`."""
+    return open_all_to_read()[1]
+
+
+def open_table(name: str) -> "Path | Contents":
+    """What TABLE names, other than a sweep; see `table_source`.
+
+    Raises:
+        ValueError: there is no such source, or it cannot be read.
+    """
+    from flows.settings import home_of
+    from flows.tables.source import table_source
+
+    def our_uri() -> str:
+        settings = _settings()
+        return settings.tracking_uri(home_of(settings))
+
+    return table_source(name, our_uri)
 
 
 def _settings() -> "Settings":
@@ -66,7 +99,9 @@ def _settings() -> "Settings":
     except ValidationError as error:
         [fault, *_] = error.errors()
         setting = f"ISOFLOP_{str(fault['loc'][0]).upper()}={fault['input']}"
-        raise ValueError(f"{setting}: {fault['msg']}") from error
+        message = fault["msg"].removeprefix("Input ").partition(", unable")[0]
+        message = message.replace("a valid integer", "a whole number")
+        raise ValueError(f"{setting}: {message}.") from error
 
 
 def find_plan(name: str, home: "Home") -> "Plan":
@@ -100,7 +135,26 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except (ValueError, FileNotFoundError, PermissionError) as error:
-        fail(" ".join(str(error).split()))
+        fail(" ".join(_plain(error).split()))
+    except OSError as error:
+        if error.errno not in (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP):
+            raise
+        # A text given for a file's name may be of any length.
+        fail(f"{str(error.filename)[:80]}: {str(error.strerror).lower()}.")
+
+
+def _plain(error: Exception) -> str:
+    """A refusal in its own words: pydantic's is several lines with types and links."""
+    from pydantic import ValidationError
+
+    if not isinstance(error, ValidationError):
+        return str(error)
+    faults = []
+    for fault in error.errors():
+        where = ".".join(map(str, fault["loc"]))
+        message = fault["msg"].removeprefix("Value error, ")
+        faults.append(f"{where}: {message}" if where else message)
+    return "; ".join(faults)
 
 
 def check_destinations(json: str | None, report: Path | None = None) -> None:
@@ -132,3 +186,30 @@ def busy(doing: str) -> Iterator[Callable[[str], None]]:
 
     with Console(stderr=True).status(doing) as status:
         yield status.update
+
+
+@contextmanager
+def shown_from_log(logger: str, *, after_s: float = 2.0) -> Iterator[None]:
+    """Show what a logger says is being done, on a terminal's standard error, if it takes long."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    status = console.status("")
+    handler, source = logging.Handler(), logging.getLogger(logger)
+    handler.emit = lambda record: status.update(record.getMessage())  # type: ignore[method-assign]
+    timer = threading.Timer(after_s, status.start)
+    level = source.level
+    source.addHandler(handler)
+    source.setLevel(logging.INFO)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        status.stop()
+        source.removeHandler(handler)
+        source.setLevel(level)

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from flows.commands.common import (
+    Anyway,
     Json,
     Level,
     Report,
     check_destinations,
     fail,
+    open_table,
     open_to_read,
     refusals,
+    shown_from_log,
     write_report,
 )
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from analysis.fit.records import GroupFit
 
 Mapping = Annotated[list[str] | None, Parameter(name="--map", negative="")]
+Statuses = Annotated[list[str] | None, Parameter(negative="")]
 
 
 def fit(
@@ -34,27 +38,36 @@ def fit(
     by: str | None = None,
     where: str | None = None,
     mapping: Mapping = None,
+    include_status: Statuses = None,
+    best_of: str | None = None,
     pool: Annotated[bool, Parameter(negative="")] = False,
     bootstrap: int = 1000,
     seed: int = 0,
     level: Level = 0.9,
     target_flops: float | None = None,
+    anyway: Anyway = False,
     json: Json = None,
     report: Report = None,
 ) -> None:
     """Fit a loss law to a table of runs or a sweep.
 
     Args:
-        file: CSV, TSV, Parquet or JSON, one row a finished run; or the name of a sweep.
+        file: CSV, TSV, JSON, Parquet or Excel, one row a finished run; the name of a sweep;
+            mlflow:EXPERIMENT; optuna:STUDY@STORAGE; or a folder of TensorBoard.
         form: chinchilla E + A/N^alpha + B/D^beta; gamma raises the sum of powers to gamma; tied
             sets alpha = beta; kaplan has no E; data_constrained needs unique_tokens.
         objective: what is summed over rows.
         delta: where Huber's penalty turns from squares to absolute values.
         by: column; one law for each of its values.
         where: polars SQL filter, for example "tokens > 1e9 AND NOT outlier".
-        mapping: NAME=COLUMN, isoflop's name for the column and the file's; for example
-            --map val_loss=eval_nll. Repeatable.
-        pool: fit rows of several experiments together.
+        mapping: NAME=COLUMN, isoflop's name for the column and the file's, or arithmetic of
+            columns; for example --map val_loss=eval_nll or --map 'tokens=steps*batch*2048'.
+            Repeatable.
+        include_status: take rows of this status too, for example --include-status crashed.
+            Repeatable.
+        best_of: columns; of models with one N and D only those with the best value are used, for
+            example --best-of lr,batch.
+        pool: fit rows of several experiments, or of several settings for one N and D, together.
         bootstrap: resamples; 0 for none.
         seed: of the resampling.
         target_flops: budget for the profiles of N* and D*; ten times the table's largest.
@@ -72,17 +85,23 @@ def fit(
         fail(f"--delta {delta} must be positive.")
     if target_flops is not None and not 0 < target_flops < float("inf"):
         fail(f"--target-flops {target_flops} must be positive.")
-    with refusals():
+    with refusals(), shown_from_log("analysis.fit"):
         check_destinations(json, report)
         sweep = _sweep(file)
-        table = file if sweep is None else str(sweep / "observations.parquet")
+        source = open_table(file) if sweep is None else sweep / "observations.parquet"
         groups = fit_table(
-            read_table(Path(table), mapping=column_mapping(mapping or [])),
-            FitOptions(form, Objective(objective, delta), bootstrap, seed, level),
+            read_table(
+                source,
+                mapping=column_mapping(mapping or []),
+                include_status=include_status or [],
+            ),
+            FitOptions(
+                form, Objective(objective, delta), bootstrap, seed, level, anyway, target_flops
+            ),
             by=by,
             where=where,
             pool=pool,
-            target_flops=target_flops,
+            best_of=[name.strip() for name in (best_of or "").split(",") if name.strip()],
             source=file,
         )
         envelope = _envelope(sweep, level)
@@ -103,17 +122,21 @@ def fit(
 
 
 def _sweep(file: str) -> Path | None:
-    """The folder of the sweep of that name; None when the argument is a file."""
-    if Path(file).exists() or Path(file).suffix:
+    """The folder of the sweep of that name; None when the argument is another source."""
+    from flows.tables.source import is_service
+
+    if is_service(file) or Path(file).is_file():
         return None
     home = open_to_read()
     folder = home.sweeps / file
-    if not (folder / "observations.parquet").is_file():
+    if (folder / "observations.parquet").is_file():
+        return folder
+    if not (Path(file).is_dir() or Path(file).suffix):
         fail(
             f"{file} is neither a file nor a sweep with observations in {home.root}. "
             f"Train it with: isoflop sweep {file}"
         )
-    return folder
+    return None
 
 
 def _envelope(sweep: Path | None, level: float) -> "tuple[pl.DataFrame, EnvelopeFit] | None":
@@ -124,7 +147,7 @@ def _envelope(sweep: Path | None, level: float) -> "tuple[pl.DataFrame, Envelope
 
     if sweep is None or not (sweep / "curves.parquet").is_file():
         return None
-    curves = pl.read_parquet(sweep / "curves.parquet")
+    curves = pl.read_parquet(sweep / "curves.parquet", glob=False)
     return (curves, fit_envelope(curves, level=level)) if curves.height else None
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from flows.commands.common import (
+    Anyway,
     Json,
     Level,
     Report,
@@ -52,6 +53,7 @@ def frontier(
     ] = None,
     unique_tokens: Annotated[float | None, _help("unique training tokens; else all fresh")] = None,
     level: Level = 0.8,
+    anyway: Anyway = False,
     json: Json = None,
     report: Report = None,
 ) -> None:
@@ -68,8 +70,11 @@ def frontier(
         check_destinations(json, report)
         goal = _goal(loss, flops, like)
         demand = _demand(inference_tokens, prompt_tokens, generated_tokens)
+        chosen = read_law(law)
+        if chosen.trust.bars and not anyway:
+            fail(f"{law}: {' '.join(chosen.trust.bars)} --anyway answers under this law.")
         advice = advise(
-            read_law(law),
+            chosen,
             goal,
             demand,
             serving=_serving(
@@ -205,6 +210,9 @@ def _serving(
     from analysis.frontier.serving import Device, Serving
 
     given = {name: value for name, value in options.items() if value is not None}
+    for name, value in {**given, "price": price}.items():
+        if value is not None and not value > 0:
+            fail(f"--{name} {value:g} must be above zero.")
     if gpu is None:
         if price is not None or given:
             fail("--price, --gpus, --batch, --context, --bits and --days need --gpu: of which GPU?")
@@ -251,7 +259,7 @@ def _experiment(name: str) -> "OwnSweep":
             f"sweep {name} has no law in {sweeps}. "
             + (f"Sweeps with one: {', '.join(fitted)}." if fitted else "No sweep has one yet.")
         )
-    return OwnSweep(name, LossLaw.load(law), pl.read_parquet(table))
+    return OwnSweep(name, LossLaw.load(law), pl.read_parquet(table, glob=False))
 
 
 def _nested(row: dict[str, Any]) -> dict[str, Any]:

@@ -11,23 +11,26 @@ from analysis.frontier.text import (
     RULE_HEADER,
     SPREAD_HEADER,
     choice_table,
-    extrapolation,
     menu_rows,
     rule_rows,
     served_sentences,
     spread_rows,
     stock_sentence,
+    warnings,
 )
 from analysis.retrodict.answer import range_over_laws
 from analysis.words import between, frontier_counts, short
 from flows.commands.output import table
 
 _WIDE = 100
+_NARROW = 80
 
 
 def print_advice(advice: Advice) -> None:
     """The choice, how certain it is, other laws' choices, and what a wrong guess costs."""
     answer = advice.frontier
+    for warning in warnings(advice):
+        print(fill(warning, _NARROW))
     title = f"{advice.law.name}: loss {answer.loss:.4f}, {short(advice.planned)} tokens served"
     table(title, *choice_table(advice))
     ends = answer.saving_interval(advice.level)
@@ -46,8 +49,6 @@ def print_advice(advice: Advice) -> None:
             f"Demand {between(low, high)}: planned for {short(advice.planned)}, "
             "where the worst regret is least."
         )
-    if warning := extrapolation(advice):
-        print(fill(warning, _WIDE))
     if answer.unreachable:
         print(f"{answer.unreachable:.1%} of the bootstrap draws cannot reach this loss at all.")
     table("\nThe same question under other laws", SPREAD_HEADER, spread_rows(advice))

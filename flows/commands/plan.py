@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.common import Json, busy, check_destinations, failures, open_all, refusals
+from flows.commands.common import Json, busy, check_destinations, failures, open_to_read, refusals
 from flows.commands.limits import UNLIMITED, Limits, cap_of, speed_of
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ Overrides = Annotated[
     tuple[str, ...],
     Parameter(name="--set", help="override of a setting, for example grid.budgets=[1e12]"),
 ]
-Corpus = Annotated[str | None, Parameter(help="file or folder of text, JSONL or Parquet")]
+Corpus = Annotated[str | None, Parameter(help="file or folder of text, JSON or Parquet")]
 Slots = Annotated[int | None, Parameter(help="trainings that run at the same time")]
 
 
@@ -40,7 +40,7 @@ def plan(
     from flows.plans.plan import make_plan
 
     with refusals():
-        _, home = open_all()
+        home = open_to_read()
         parsed = load(spec, set, corpus, limits)
         environments = chosen_slots(parsed, slots, limits)
         check_destinations(json)

@@ -29,11 +29,20 @@ def print_plan(plan: Plan, corpus: PreparedCorpus, home: Home, *, cost: Cost | N
     console = Console(highlight=False)
     for line in _summary(plan, corpus, cost):
         console.print(line, markup=False, soft_wrap=True)
+    print_notes(corpus, console)
     for warning in (*plan.warnings, *(cost.warnings if cost is not None else ())):
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
     # A sweep prints this in its report; `isoflop plan` writes no report.
     for line in tuned_lines(tuned(plan, home)) if cost is not None else ():
         console.print(line, style="yellow", markup=False, soft_wrap=True)
+
+
+def print_notes(corpus: PreparedCorpus, console: Console) -> None:
+    """Print what preparation left out of the text, large shares as warnings."""
+    for note in corpus.notes:
+        style = "yellow" if note.serious else None
+        line = f"warning: {note.text}" if note.serious else note.text
+        console.print(line, style=style, markup=False, soft_wrap=True)
 
 
 def plan_json(plan: Plan, corpus: PreparedCorpus, cost: Cost, home: Home) -> dict[str, Any]:
@@ -42,7 +51,11 @@ def plan_json(plan: Plan, corpus: PreparedCorpus, cost: Cost, home: Home) -> dic
     return {
         "sweep": plan.spec.name,
         "spec": plan.spec.model_dump(mode="json"),
-        "corpus": {"digest": corpus.digest, "train_tokens": corpus.train_tokens},
+        "corpus": {
+            "digest": corpus.digest,
+            "train_tokens": corpus.train_tokens,
+            "notes": [note.text for note in corpus.notes],
+        },
         "runs": [_run_json(planned, home, cost) for planned in plan.runs],
         "flops_spent": plan.flops_spent,
         "flops_left": sum(time.left_flops for time in estimate.runs.values()),
@@ -55,7 +68,11 @@ def plan_json(plan: Plan, corpus: PreparedCorpus, cost: Cost, home: Home) -> dic
         "slots": estimate.slots,
         "basis": estimate.basis,
         "left_out_by_cap": cost.refusal,
-        "warnings": [*plan.warnings, *cost.warnings],
+        "warnings": [
+            *(note.text for note in corpus.notes if note.serious),
+            *plan.warnings,
+            *cost.warnings,
+        ],
         "tuned": tuned(plan, home).as_json(),
     }
 

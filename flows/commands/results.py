@@ -12,9 +12,12 @@ from flows.commands.common import (
     Report,
     busy,
     check_destinations,
+    failures,
     find_plan,
-    open_all,
+    open_all_to_read,
+    open_to_read,
     refusals,
+    say,
     write_report,
 )
 
@@ -40,7 +43,7 @@ def show(run: str, *, json: Json = None) -> None:
     from flows.results.show import run_document
 
     with refusals():
-        _, home = open_all()
+        home = open_to_read()
         document = run_document(find_run(run, home), home)
     if json is not None:
         emit(document, json)
@@ -76,7 +79,7 @@ def compare(
         if first == second:
             raise ValueError(f"{first!r} was named twice: name two sweeps.")
         check_destinations(json, report)
-        _, home = open_all()
+        home = open_to_read()
         plans = find_plan(first, home), find_plan(second, home)
         differences = sweep_differences(*plans, home)
         table, other = (own_table(observations_frame(plan.runs, home)) for plan in plans)
@@ -97,7 +100,8 @@ def compare(
     if json is not None:
         from analysis.compare.text import comparison_json
 
-        emit({**differences.as_json(), **comparison_json(comparison)}, json)
+        document = comparison_json(comparison)
+        emit({"warnings": document["warnings"], **differences.as_json(), **document}, json)
     else:
         _print_comparison(comparison, differences)
 
@@ -119,7 +123,7 @@ def export(
     from flows.results.export import export_sweep
 
     with refusals():
-        _, home = open_all()
+        home = open_to_read()
         written = export_sweep(find_plan(sweep, home), home, to, format)
     if json is not None:
         emit({"sweep": sweep, "files": [str(path) for path in written]}, json)
@@ -140,9 +144,9 @@ def _print_comparison(comparison: "Comparison", differences: "SweepDifferences")
     from flows.commands.output import table
 
     first, second = comparison.names
-    for line in verdict(comparison):
+    for line in (*comparison.warnings, *verdict(comparison)):
         print(line)
-    for doubt in (*comparison.refusals, *differences.doubts):
+    for doubt in differences.doubts:
         print(f"Doubtful: {doubt}")
     for name, rows in differences.rows().items():
         print()
@@ -260,18 +264,31 @@ def _short(digest: str | None) -> str:
 
 
 def report(sweep: str, *, json: Json = None) -> None:
-    """Write a sweep's observations, law and report again from its run directories."""
+    """Write a sweep's observations, law and report again from its run directories.
+
+    Where the home cannot be written, only the verdict is printed.
+    """
     from flows.commands.output import emit
     from flows.mirror.publish import Mirror
-    from flows.results.report import finish_sweep
+    from flows.results.report import find_law, finish_sweep
+    from flows.settings import is_writable
+    from llama_core.corpus.documents import CorpusError
 
     with refusals():
-        settings, home = open_all()
+        settings, home = open_all_to_read()
         planned = find_plan(sweep, home)
-    with busy("fitting the law and writing the report"):
+    if not is_writable(home):
+        verdict, numbers = find_law(planned, home)
+        say(f"isoflop: {home.root} cannot be written: no file of the report was made")
+        if json is not None:
+            emit(numbers, json)
+        else:
+            print(verdict)
+        return
+    with busy("fitting the law and writing the report"), failures(CorpusError):
         written = finish_sweep(planned, home, Mirror(settings, home))
     if json is not None:
-        emit(written.numbers, json)
+        emit(written.document, json)
     else:
         print_verdict(planned, written, settings, home, None)
 
@@ -283,7 +300,7 @@ def runs(sweep: str | None = None, *, json: Json = None) -> None:
     from flows.runs.table import observations
 
     with refusals():
-        _, home = open_all()
+        home = open_to_read()
         plans = [find_plan(sweep, home)] if sweep is not None else read_plans(home)
     rows = [row for planned in plans for row in observations(planned.runs, home)]
     if json is not None:

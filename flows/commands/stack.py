@@ -5,7 +5,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.common import Json, fail, failures, open_all, refusals, say
+from flows.commands.common import (
+    Json,
+    fail,
+    failures,
+    open_all,
+    open_all_to_read,
+    refusals,
+    say,
+)
 
 
 def up(
@@ -15,14 +23,15 @@ def up(
     ranks: Annotated[int, Parameter(help="GPUs of each worker, for placement.ranks")] = 1,
 ) -> None:
     """Start Prefect, MLflow, pools and workers on this machine, and deploy prefect.yaml."""
-    from flows.settings import Settings, checkout, cpu_slots
+    from flows.settings import Settings, checkout
     from flows.stack.processes import running
     from flows.stack.servers import StackError
     from flows.stack.up import up as start
+    from llama_core.cores import usable_cores
 
     if workers is not None and workers < 1:
         fail(f"--workers {workers} is less than one.")
-    pinned = _pinned(gpus, ranks) if gpus else [None] * (workers or cpu_slots())
+    pinned = _pinned(gpus, ranks) if gpus else [None] * (workers or usable_cores())
     with refusals(), failures(StackError):
         settings, home = open_all()
         if not running(home):
@@ -72,7 +81,7 @@ def status(*, json: Json = None) -> None:
     from flows.watch.progress import ago
 
     with refusals():
-        settings, home = open_all()
+        settings, home = open_all_to_read()
     document = read_status(settings, home)
     if json is not None:
         emit(document, json)
@@ -137,10 +146,16 @@ def doctor(
 
     from flows.commands.output import emit
     from flows.health.examine import examine
+    from flows.settings import is_writable
 
     with refusals():
-        settings, home = open_all()
-    checks = examine(settings, home, repair=not dry_run)
+        settings, home = open_all_to_read()
+        if not home.root.exists():
+            settings, home = open_all()
+    writable = is_writable(home)
+    if not writable:
+        say(f"isoflop: {home.root} cannot be written: nothing is repaired, MLflow not checked")
+    checks = examine(settings, home, repair=writable and not dry_run)
     left = sum(bool(finding.remedy) for _, findings in checks for finding in findings)
     if json is not None:
         named = {name: [asdict(finding) for finding in findings] for name, findings in checks}

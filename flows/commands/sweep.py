@@ -55,6 +55,7 @@ def sweep(
     from flows.plans.plan import make_plan
     from flows.results.report import finish_sweep, not_trained
     from flows.runs.state import missing
+    from llama_core.corpus.documents import CorpusError
 
     with refusals():
         refuse_idle(limits)
@@ -75,10 +76,10 @@ def sweep(
         )
     else:
         say("every run of this sweep is finished")
-        with busy("fitting the law and writing the report"):
+        with busy("fitting the law and writing the report"), failures(CorpusError):
             report, flow_run = finish_sweep(planned, home, Mirror(settings, home)), None
     if json is not None:
-        emit(report.numbers, json)
+        emit(report.document, json)
     else:
         print_verdict(planned, report, settings, home, flow_run)
     unfinished = not_trained(planned, home, cap)

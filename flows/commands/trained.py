@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.common import Json, open_all, refusals, say
+from flows.commands.common import Json, open_to_read, refusals, say
 
 Horizon = Annotated[int | None, Parameter(help="token budget of the branch; the largest if unset")]
 
@@ -40,7 +40,7 @@ def generate(
     with refusals():
         if tokens < 1:
             raise ValueError(f"--tokens {tokens} must be at least 1.")
-        _, home = open_all()
+        home = open_to_read()
         trained = find_trained(run, horizon, home)
         tokenizer = trained.corpus.tokenizer()
         net, _ = trained.load()
@@ -76,7 +76,7 @@ def export_hf(run: str, folder: Path, *, horizon: Horizon = None, json: Json = N
     with refusals():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ValueError(f"{folder} is not an empty folder. Name one that does not exist yet.")
-        _, home = open_all()
+        home = open_to_read()
         trained = find_trained(run, horizon, home)
         spec, tokenizer = trained.planned.run, trained.corpus.tokenizer()
         state = trained.load()[0].state_dict()

@@ -13,11 +13,12 @@ from flows.commands.common import (
     check_destinations,
     failures,
     open_all,
+    open_table,
     refusals,
     say,
     write_report,
 )
-from flows.commands.fit import Mapping, column_mapping
+from flows.commands.fit import Mapping, Statuses, column_mapping
 from flows.commands.plan import Corpus, Overrides, Slots, chosen_slots, corpus_override
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def fit_lr(
     file: str,
     *,
     mapping: Mapping = None,
+    include_status: Statuses = None,
     level: Level = 0.9,
     json: Json = None,
     report: Report = None,
@@ -86,19 +88,27 @@ def fit_lr(
     """Fit the laws of learning rate and batch to a table of trials.
 
     Args:
-        file: CSV, TSV, Parquet or JSON with N, D, lr, batch and loss, one row a finished trial.
-        mapping: NAME=COLUMN, isoflop's name for the column and the file's; for example
-            --map lr=peak_lr. Repeatable.
+        file: CSV, TSV, JSON, Parquet or Excel with N, D, lr, batch and loss, one row a finished
+            trial; optuna:STUDY@STORAGE; mlflow:EXPERIMENT; or a folder of TensorBoard.
+        include_status: take trials of this status too, for example --include-status PRUNED.
+            Repeatable.
+        mapping: NAME=COLUMN, isoflop's name for the column and the file's, or arithmetic of
+            columns; for example --map lr=peak_lr or --map 'batch_tokens=bs*seq_len'. Repeatable.
     """
-    from analysis.tuning.answer import fit_lr as fit
-    from analysis.tuning.answer import read_lr_table
+    from analysis.tuning.answer import fit_lr_table
     from analysis.tuning.page import fit_lines, study_page
     from analysis.tuning.study_law import FittedLaws
+    from analysis.tuning.trials import read_lr_table
     from flows.commands.output import emit
 
     with refusals():
         check_destinations(json, report)
-        laws = fit(read_lr_table(Path(file), mapping=column_mapping(mapping or [])), level=level)
+        trials = read_lr_table(
+            open_table(file),
+            mapping=column_mapping(mapping or []),
+            include_status=include_status or [],
+        )
+        laws = fit_lr_table(trials, level=level)
     lines = fit_lines(laws)
     if report is not None:
         write_report(study_page(Path(file).stem, laws, "\n".join(lines), laws.table, {}), report)

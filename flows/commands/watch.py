@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
-from flows.commands.common import busy, find_plan, open_all, refusals
+from flows.commands.common import busy, find_plan, open_all_to_read, refusals
 
 if TYPE_CHECKING:
     from flows.settings import Home, Settings
@@ -27,7 +27,7 @@ def watch(sweep: str) -> None:
     from flows.watch.terminal import TableWatcher
 
     with refusals():
-        settings, home = open_all()
+        settings, home = open_all_to_read()
         planned = _planned(sweep, settings, home)
     with TableWatcher(Console(), home) as watcher:
         watcher.begin(planned, missing(planned.runs, home))

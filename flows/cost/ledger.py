@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from flows.cost.budget import Budget
 from flows.cost.calibrate import estimate_plan, steps_kept_by_run
 from flows.cost.estimate import Estimate, flops_left
-from flows.files import append_line, read_lines
+from flows.files import append_line, has_fields, read_lines
 from flows.runs.attempts import Spent, spent
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.state import missing
@@ -56,7 +57,7 @@ class Ledger:
         # the same name on another corpus are of other runs.
         self._path = home.sweeps / plan.spec.name / "ledger.jsonl"
         self._before: dict[str, Spent] = {}
-        for row, _ in read_lines(self._path):
+        for row, _ in read_lines(self._path, is_row=_is_entry):
             self._before.setdefault(row["run"], Spent(row["steps"], row["seconds"]))
 
     def open(self, run_id: str) -> None:
@@ -77,6 +78,10 @@ class Ledger:
         if run_id not in self._before:
             return Spent(0, 0.0)
         return spent(RunDir(self._home.runs / run_id)) - self._before[run_id]
+
+
+def _is_entry(row: Any) -> bool:
+    return has_fields(row, "run", "steps", "seconds")
 
 
 class CappedSweep:

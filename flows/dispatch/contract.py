@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from flows.files import now, write_whole
+from flows.files import no_room, now, write_whole
 from flows.runs.directory import RunDir, RunResult
-from flows.training.failures import no_room
 from llama_core.config import Placement
 from llama_core.schedule import tokens_spent
 from sweeps.spec import PlannedRun

@@ -1,5 +1,6 @@
 """A sweep or a study as a Prefect flow of this process, its trainings child processes."""
 
+import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
@@ -55,6 +56,10 @@ def run_in_this_process(
 
             @flow(name=kind, flow_run_name=spec.name, task_runner=tasks, persist_result=False)
             def flow_here() -> tuple[_T, str]:
+                # Prefect has set up its loggers by now. Their errors are on its server, and the
+                # command says once what failed.
+                logger = logging.getLogger("prefect")
+                logger.propagate, logger.handlers = False, [logging.NullHandler()]
                 with ChildProcesses(home, spec.placement, slots) as trainings:
                     return body(trainings), str(flow_run.id)
 

@@ -22,7 +22,7 @@ class Answers:
 
     def __enter__(self) -> Self:
         end = 0
-        for (key, answer), line_end in read_lines(self._path):
+        for (key, answer), line_end in read_lines(self._path, is_row=_is_answer):
             self._known[key], end = answer, line_end
         self._lines = LineWriter(self._path, end)
         return self
@@ -50,3 +50,7 @@ class Answers:
         """Store an answer, for this process and for later ones."""
         self._known[key] = answer
         self._lines.append([key, answer])
+
+
+def _is_answer(row: Any) -> bool:
+    return isinstance(row, list) and len(row) == 2 and isinstance(row[0], str)

@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError
 
-from flows.settings import Home, Settings
+from flows.settings import Home, Settings, sqlite_url
 
 _SIDECARS = ("", "-wal", "-shm", "-journal")
 
@@ -41,11 +43,11 @@ class Database:
     def upgrade(self, path: Path, home: Home) -> str:
         """Bring the tables to the newest revision; returns the error, empty without one."""
         command, environment = {
-            "MLflow": (["mlflow", "db", "upgrade", f"sqlite:///{path}"], {}),
+            "MLflow": (["mlflow", "db", "upgrade", sqlite_url(path)], {}),
             "Prefect": (
                 ["prefect", "server", "database", "upgrade", "--yes"],
                 {
-                    "PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{path}",
+                    "PREFECT_API_DATABASE_CONNECTION_URL": sqlite_url(path, "aiosqlite"),
                     "PREFECT_HOME": str(home.root / "prefect"),
                 },
             ),
@@ -65,7 +67,9 @@ class Database:
         return errors[-1][:200] if done.returncode and errors else description
 
 
-State = Literal["absent", "whole", "old", "newer", "broken"]
+# `closed`: SQLite cannot open it now, as on a full disk, and what it holds is unknown.
+State = Literal["absent", "whole", "old", "newer", "broken", "closed"]
+_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def databases(settings: Settings, home: Home) -> list[Database]:
@@ -94,7 +98,9 @@ def inspect(database: Database, path: Path) -> tuple[State, str]:
         return "absent", "not made yet"
     # SQLite first rolls back what a killed writer had begun, as for every reader.
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=10)) as connection:
+        with closing(
+            sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=10)
+        ) as connection:
             [verdict] = connection.execute("PRAGMA quick_check(1)").fetchone()
             named = "SELECT name FROM sqlite_master WHERE type='table'"
             tables = {name for (name,) in connection.execute(named)}
@@ -102,7 +108,9 @@ def inspect(database: Database, path: Path) -> tuple[State, str]:
             if "alembic_version" in tables:
                 stamped = [row[0] for row in connection.execute("SELECT * FROM alembic_version")]
     except sqlite3.DatabaseError as error:
-        return "broken", f"cannot be read ({error})"
+        # The low byte of an extended code is its kind.
+        broken = getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN
+        return "broken" if broken else "closed", f"cannot be read ({error})"
     if verdict != "ok":
         return "broken", f"is damaged ({verdict})"
     if not tables:
@@ -151,8 +159,11 @@ def upgrade_or_set_aside(database: Database, home: Home) -> tuple[str, bool]:
 
 
 def _sqlite_path(address: str) -> Path | None:
-    match = re.match(r"sqlite(?:\+\w+)?:///(.+)$", address)
-    return Path(match.group(1)) if match else None
+    try:
+        url = make_url(address)
+    except ArgumentError:
+        return None
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
 def _revisions(migrations: Path) -> tuple[set[str], str]:

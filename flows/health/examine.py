@@ -3,7 +3,7 @@
 from flows.health import stack_checks as stack
 from flows.health.finding import Check, Finding
 from flows.health.local_checks import check_disk, check_leftovers, check_versions
-from flows.settings import Home, Settings
+from flows.settings import Home, Settings, is_writable
 
 
 def examine(settings: Settings, home: Home, *, repair: bool) -> list[tuple[str, list[Finding]]]:
@@ -21,6 +21,8 @@ def examine(settings: Settings, home: Home, *, repair: bool) -> list[tuple[str, 
         ("servers", stack.check_servers),
         ("workers", stack.check_workers),
         ("runs in Prefect", stack.check_flow_runs),
-        ("runs in MLflow", stack.check_mirror),
     ]
+    if is_writable(home):
+        # MLflow's client writes to its database even to read it.
+        checks.append(("runs in MLflow", stack.check_mirror))
     return [(name, list(check(settings, home, repair))) for name, check in checks]

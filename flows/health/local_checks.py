@@ -18,8 +18,9 @@ from flows.health.finding import Finding
 from flows.plans.plan import read_plans
 from flows.runs.directory import RunDir
 from flows.runs.state import missing
-from flows.settings import Home, Settings, checkout, cpu_slots
+from flows.settings import Home, Settings, checkout
 from flows.stack.processes import registered
+from llama_core.cores import usable_cores
 from llama_core.counting import count_params
 from sweeps.spec import PlannedRun
 
@@ -112,7 +113,7 @@ def space_needed(runs: list[PlannedRun], home: Home, *, at_once: int) -> float:
 
 def _at_once(home: Home) -> int:
     workers = [process for process in registered(home) if process.name.startswith("train-worker")]
-    return len(workers) or cpu_slots()
+    return len(workers) or usable_cores()
 
 
 def _size(path: Path) -> int:

@@ -61,6 +61,8 @@ def check_databases(settings: Settings, home: Home, repair: bool) -> Iterator[Fi
         what = f"{database.name}'s database {database.path.name} {description}"
         if state == "newer":
             yield Finding(what, remedy=f"install that version of {database.name.lower()} again")
+        elif state == "closed":
+            yield Finding(what, remedy=f"make room on its disk, or stop what locks it; {_DOCTOR}")
         elif not repair:
             yield Finding(what, remedy=f"{_DOCTOR} completes its tables, or sets it aside")
         else:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from flows.files import existing
 from flows.plans.plan import read_plans
 from flows.runs.directory import RunDir
 from flows.runs.state import TO_DO, run_state
@@ -26,7 +27,7 @@ def read_status(settings: Settings, home: Home) -> dict[str, Any]:
     for a run by the newest row of its curve; None before the first.
     """
     plans = read_plans(home)
-    disk = shutil.disk_usage(home.root)
+    disk = shutil.disk_usage(existing(home.root))
     return {
         "home": str(home.root),
         "prefect": settings.prefect_address,

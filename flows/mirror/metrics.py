@@ -32,7 +32,7 @@ def metric_points(run: RunDir, planned: PlannedRun) -> Iterator[tuple[str, Point
     cooldown continues the trunk's curve. Every other branch has a metric of its own, named after
     its isoflop so that one chart shows all sizes of a budget.
     """
-    kept = _kept_steps(planned.run.train.total_steps)
+    kept = _kept_steps(planned)
     branches = {cell.tokens: branch_metric(cell) for cell in planned.cells[:-1]}
     for row in run.curve.rows():
         stamp = int(row["at"] * 1000)
@@ -113,14 +113,17 @@ def provenance_tags(run: RunDir) -> dict[str, str]:
     return {key: value for key, value in tags.items() if value}
 
 
-def _kept_steps(total: int) -> frozenset[int]:
-    """Steps whose rows are mirrored: dense at the start, then even; always the last.
+def _kept_steps(planned: PlannedRun) -> frozenset[int]:
+    """Steps whose rows are mirrored: dense at the start, then even; the last of each cooldown.
 
-    A pure function of the run's length, so that a resumed run thins as an undisturbed one.
+    A pure function of the run's plan, so that a resumed run thins as an undisturbed one.
     """
+    train = planned.run.train
+    total = train.total_steps
     if total <= _POINTS:
         return frozenset(range(1, total + 1))
     early = {round(1.06**power) for power in range(200) if 1.06**power <= total}
     room = _POINTS - len(early)
     even = {round(1 + index * (total - 1) / (room - 1)) for index in range(room)}
-    return frozenset(early | even)
+    ends = {cell.tokens // train.batch_tokens for cell in planned.cells}
+    return frozenset(early | even | ends)

@@ -36,8 +36,8 @@ class Publisher(Protocol):
     def catch_up(self) -> None:
         """Publish again what failed, now that nothing waits for it."""
 
-    def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
-        """Add a sweep's report and its law's numbers beside its runs."""
+    def log_report(self, sweep: str, report: Path, summary: dict[str, float], verdict: str) -> None:
+        """Add a sweep's report, its law's numbers and the verdict on them beside its runs."""
 
     def log_study(
         self, study: str, report: Path, summary: dict[str, float], trials: Sequence[str]
@@ -81,9 +81,12 @@ class Mirror:
         for run, planned in list(self._missed.values()):
             self.publish(run, planned)
 
-    def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
+    def log_report(self, sweep: str, report: Path, summary: dict[str, float], verdict: str) -> None:
         """Add a report, or log that the mirror is behind."""
-        self._try(f"report of {sweep}", lambda tracker: tracker.log_report(sweep, report, summary))
+        self._try(
+            f"report of {sweep}",
+            lambda tracker: tracker.log_report(sweep, report, summary, verdict),
+        )
 
     def log_study(
         self, study: str, report: Path, summary: dict[str, float], trials: Sequence[str]

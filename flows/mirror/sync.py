@@ -30,7 +30,9 @@ def sync_all(settings: Settings, home: Home) -> int:
     for page in sorted(home.tunes.glob("*/report.html")):
         study, law = page.parent.name, page.parent / "law.json"
         numbers = StudyLaw.load(law).numbers() if law.exists() else {}
-        trials = pl.read_csv(page.parent / "trials.csv")["run"].unique(maintain_order=True)
+        trials = pl.read_csv(page.parent / "trials.csv", glob=False)["run"].unique(
+            maintain_order=True
+        )
         tracker.log_study(study, page, numbers, trials.to_list())
     return count
 

@@ -1,5 +1,6 @@
 """The MLflow mirror of run directories."""
 
+import hashlib
 import logging
 import math
 from collections.abc import Sequence
@@ -56,8 +57,11 @@ class MlflowTracker:
             # No row may be mirrored and then lost in a power cut.
             run.curve.sync()
             points = list(metric_points(run, planned))
+            if note.sent_sha256 != _digest(points[: note.sent]):
+                # The curve was mended, or an older version thinned it in another way.
+                note.sent = 0
             self._send(note.run, points[note.sent :])
-            note.sent = len(points)
+            note.sent, note.sent_sha256 = len(points), _digest(points)
             scores = benchmark_points(run)
             if len(scores) != note.scores:
                 self._send(note.run, scores)
@@ -68,9 +72,13 @@ class MlflowTracker:
                 note.status = result.status
             write_whole(note_path, note.model_dump_json())
 
-    def log_report(self, sweep: str, report: Path, summary: dict[str, float]) -> None:
-        """Log a sweep's report and its law's numbers as the run `report` of the experiment."""
-        self._log_page(sweep, "report", report, summary)
+    def log_report(self, sweep: str, report: Path, summary: dict[str, float], verdict: str) -> None:
+        """Log a sweep's report and its law's numbers as the run `report` of the experiment.
+
+        The verdict is the run's description, which MLflow shows above the numbers.
+        """
+        run_id = self._log_page(sweep, "report", report, summary)
+        self._client.set_tag(run_id, "mlflow.note.content", verdict)
 
     def log_study(
         self, study: str, report: Path, summary: dict[str, float], trials: Sequence[str]
@@ -199,8 +207,13 @@ class _Note(BaseModel):
     uri: str
     run: str | None = None
     sent: int = 0
+    sent_sha256: str = ""
     scores: int = 0
     status: str | None = None
+
+
+def _digest(points: list[tuple[str, Point]]) -> str:
+    return hashlib.sha256(repr(points).encode()).hexdigest()
 
 
 def _read_note(path: Path, uri: str) -> _Note:

@@ -13,7 +13,7 @@ def find_run(reference: str, home: Home) -> RunDir:
     Raises:
         ValueError: no run matches, or several do; the message lists them.
     """
-    by_id = sorted(path.name for path in home.runs.iterdir() if path.name.startswith(reference))
+    by_id = sorted(path.name for path in home.runs.glob("*") if path.name.startswith(reference))
     sweep, _, name = reference.rpartition("/")
     by_name = {
         run.id: f"{plan.spec.name}/{run.name}"

@@ -66,7 +66,7 @@ def sweep_folder(planned: Plan, home: Home) -> Path:
 
 def read_plans(home: Home) -> list[Plan]:
     """The plans of all sweeps in this home, in order of name."""
-    plans = (_plan_in(folder) for folder in sorted(home.sweeps.iterdir()))
+    plans = (_plan_in(folder) for folder in sorted(home.sweeps.glob("*")))
     return [plan for plan in plans if plan is not None]
 
 

@@ -1,15 +1,16 @@
 """A sweep's observations and curves as files that other programs read."""
 
+import io
 import json
 import math
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import polars as pl
 
 from flows.runs.table import curves, observations_frame
 from flows.settings import Home
-from llama_core.files import replacing
+from llama_core.files import write_durably
 from sweeps.plan import Plan
 
 Format = Literal["parquet", "csv", "json"]
@@ -35,18 +36,19 @@ def export_sweep(plan: Plan, home: Home, folder: Path, kind: Format) -> list[Pat
         if frame.is_empty():
             continue
         path = folder / f"{name}.{kind}"
-        with replacing(path) as file:
-            _write(frame, file, kind)
+        write_durably(path, encoded(frame, kind))
         written.append(path)
     return written
 
 
-def _write(frame: pl.DataFrame, file: IO[bytes], kind: Format) -> None:
+def encoded(frame: pl.DataFrame, kind: Format) -> bytes:
+    """The bytes of a frame's file. Polars writes to memory: it would hide that a disk is full."""
     match kind:
         case "parquet":
-            frame.write_parquet(file)
+            frame.write_parquet(buffer := io.BytesIO())
+            return buffer.getvalue()
         case "csv":
-            frame.write_csv(file)
+            return frame.write_csv().encode()
         case "json":
             # One row a line, so that a person can read it and a diff shows what moved.
             rows = [
@@ -54,7 +56,7 @@ def _write(frame: pl.DataFrame, file: IO[bytes], kind: Format) -> None:
                 for row in frame.iter_rows(named=True)
             ]
             body = ",\n".join(json.dumps(row, allow_nan=False) for row in rows)
-            file.write(f"[\n{body}\n]\n".encode())
+            return f"[\n{body}\n]\n".encode()
 
 
 def _finite(value: object) -> object:

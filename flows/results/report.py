@@ -2,23 +2,25 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
-from analysis.sweep.answer import find, numbers, verdict
+from analysis.sweep.answer import Findings, find, numbers, verdict
 from analysis.sweep.page import sweep_page
 from analysis.table.runs import own_table
 from flows.cost.ledger import CappedSweep
 from flows.files import write_whole
 from flows.mirror.publish import Publisher
 from flows.plans.plan import sweep_folder
+from flows.results.export import encoded
 from flows.runs.directory import RunDir
 from flows.runs.state import not_finished
 from flows.runs.table import curves, observations_frame
 from flows.settings import Home
 from flows.tuning.check import add_tuned, tuned
 from llama_core.corpus.prepared import find_corpus
-from llama_core.files import replacing
+from llama_core.files import write_durably
 from sweeps.plan import Plan
 
 
@@ -29,12 +31,19 @@ class SweepReport:
     Attributes:
         page: the HTML file.
         verdict: a few lines for a terminal.
-        numbers: the law's, for the tracker and `--json`.
+        warnings: what must be read before the numbers; the verdict begins with them.
+        numbers: the law's, for the tracker.
     """
 
     page: Path
     verdict: str
+    warnings: tuple[str, ...]
     numbers: dict[str, float]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The numbers as `--json` prints them, under their warnings."""
+        return {"warnings": self.warnings, **self.numbers}
 
 
 def finish_sweep(planned: Plan, home: Home, mirror: Publisher) -> SweepReport:
@@ -47,17 +56,23 @@ def finish_sweep(planned: Plan, home: Home, mirror: Publisher) -> SweepReport:
         if directory.path.exists():
             mirror.publish(directory, run)
     mirror.catch_up()
-    mirror.log_report(planned.spec.name, report.page, report.numbers)
+    mirror.log_report(planned.spec.name, report.page, report.numbers, report.verdict)
     return report
+
+
+def find_law(planned: Plan, home: Home) -> tuple[str, dict[str, float]]:
+    """A sweep's verdict and numbers, as in its report; nothing is written."""
+    findings = _findings(planned, observations_frame(planned.runs, home))
+    return verdict(findings), numbers(findings)
 
 
 def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
     """Write observations.parquet, curves.parquet, law.json and report.html into the folder."""
     frame = observations_frame(planned.runs, home)
-    _write_parquet(frame, folder / "observations.parquet")
+    write_durably(folder / "observations.parquet", encoded(frame, "parquet"))
     lines = curves(planned.runs, home)
-    _write_parquet(lines, folder / "curves.parquet")
-    findings = find(own_table(frame), source=f"sweep {planned.spec.name}")
+    write_durably(folder / "curves.parquet", encoded(lines, "parquet"))
+    findings = _findings(planned, frame)
     if findings.group is not None:
         law = findings.group.fit.law.model_copy(update={"name": planned.spec.name})
         write_whole(folder / "law.json", law.model_dump_json(indent=1))
@@ -67,7 +82,12 @@ def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
     page = sweep_page(planned.spec.name, findings, lines, facts=_facts(planned, home))
     add_tuned(page, tuned(planned, home))
     write_whole(folder / "report.html", page.html())
-    return SweepReport(folder / "report.html", verdict(findings), numbers(findings))
+    return SweepReport(
+        folder / "report.html",
+        verdict(findings),
+        findings.group.warnings if findings.group is not None else (),
+        numbers(findings),
+    )
 
 
 def not_trained(planned: Plan, home: Home, cap: CappedSweep | None) -> list[str]:
@@ -76,9 +96,8 @@ def not_trained(planned: Plan, home: Home, cap: CappedSweep | None) -> list[str]
     return [*([] if refusal is None else [refusal]), *not_finished(planned, home)]
 
 
-def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
-    with replacing(path) as file:
-        frame.write_parquet(file)
+def _findings(planned: Plan, frame: pl.DataFrame) -> Findings:
+    return find(own_table(frame), source=f"sweep {planned.spec.name}")
 
 
 def _facts(planned: Plan, home: Home) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flows.files import append_line, now, read_lines, write_whole
+from flows.files import append_line, has_fields, now, read_lines, write_whole
 from flows.runs.directory import RunDir
 from flows.runs.provenance import Environment, Provenance, environment, packages, provenance
 from flows.settings import Home
@@ -67,7 +67,7 @@ def recording_attempt(run: RunDir, home: Home) -> Iterator[None]:
     current = environment(device)
     first = read_provenance(run)
     same_packages = first is not None and first.lock_sha256 == current.lock_sha256
-    number = len(_rows(run, "start")) + 1
+    number = max((row["number"] for row in _rows(run, "start")), default=0) + 1
     _append(
         run,
         {
@@ -76,6 +76,7 @@ def recording_attempt(run: RunDir, home: Home) -> Iterator[None]:
             "at": now(),
             "steps": steps_kept(run),
             "steps_before": steps_seen(run),
+            "last_write": _last_write(run, now()),
             "environment": current.model_dump(),
             "packages": None if same_packages else packages(),
         },
@@ -112,8 +113,7 @@ def read_attempts(run: RunDir) -> list[Attempt]:
         elif last and run.busy():
             ended_at, how = None, "training"
         else:
-            limit = now() if last else starts[place + 1]["at"]
-            ended_at, how = max(start["at"], _last_write(run, limit)), "killed"
+            ended_at, how = max(start["at"], _last_sign(run, starts[place + 1 :])), "killed"
         attempts.append(
             Attempt(
                 number=start["number"],
@@ -163,10 +163,21 @@ def steps_seen(run: RunDir) -> int:
     return steps_done(run.planned().run.train, last["horizon"], last["step"])
 
 
+def _last_sign(run: RunDir, later: list[dict[str, Any]]) -> float:
+    """When a killed attempt, after which these started, last wrote anything."""
+    if not later:
+        return _last_write(run, now())
+    # Older versions did not record what the next attempt found.
+    return float(later[0].get("last_write") or _last_write(run, later[0]["at"]))
+
+
 def _last_write(run: RunDir, limit: float) -> float:
-    """When a training of the run last wrote a row or a checkpoint until `limit`; 0 if never."""
+    """When a training last wrote a row, a checkpoint or a heartbeat until `limit`; 0 if never.
+
+    One that repeats steps writes no rows.
+    """
     times = [row["at"] for row in run.curve.rows()]
-    paths = run.checkpoints.glob("*.json")
+    paths = [*run.checkpoints.glob("*.json"), run.lease_path, run.left_lease_path]
     times += [path.stat().st_mtime for path in paths if path.exists()]
     return max((time for time in times if time <= limit), default=0.0)
 
@@ -181,6 +192,20 @@ def _append(run: RunDir, row: dict[str, Any]) -> None:
 
 def _rows(run: RunDir, kind: str) -> list[dict[str, Any]]:
     try:
-        return [row for row, _ in read_lines(run.attempts_path) if row["kind"] == kind]
+        rows = [row for row, _ in read_lines(run.attempts_path, is_row=_is_entry)]
     except OSError:
         return []
+    return [row for row in rows if row["kind"] == kind]
+
+
+def _is_entry(row: Any) -> bool:
+    """Whether a line records the start or the end of an attempt."""
+    if not has_fields(row, "kind", "number", "at", "steps"):
+        return False
+    if row["kind"] == "end":
+        return "how" in row
+    try:
+        Environment.model_validate(row.get("environment"))
+    except ValidationError:
+        return False
+    return has_fields(row, "steps_before", "packages")

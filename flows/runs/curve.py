@@ -1,21 +1,37 @@
 """The curve of a run: an append-only file, written and read by line."""
 
+import json
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.files import LineWriter, read_lines
+from flows.files import LineWriter, copy_aside, has_fields, read_lines
+from llama_core.files import write_durably
 from llama_core.records import DivergedRecord, EvalRecord, StepRecord
 
 if TYPE_CHECKING:
     import polars as pl
 
+log = logging.getLogger(__name__)
+
 CurveRecord = StepRecord | EvalRecord | DivergedRecord
 _KINDS: dict[type[Any], str] = {StepRecord: "step", EvalRecord: "eval", DivergedRecord: "diverged"}
 _NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in _KINDS}
+# Fields without which no row of a kind was ever written.
+_NEEDED = {
+    "step": ("step", "tokens", "horizon", "loss", "lr", "grad_norm", "tokens_per_s", "mfu", "at"),
+    "eval": ("step", "tokens", "horizon", "val_loss", "val_bpb", "at"),
+    "diverged": ("step", "horizon", "at"),
+}
 _TAIL_BYTES = 4096
+
+
+def is_curve_row(row: Any) -> bool:
+    """Whether a line of a curve holds what one was written with."""
+    return has_fields(row, "kind") and has_fields(row, *_NEEDED.get(row["kind"], ("no kind",)))
 
 
 class Curve:
@@ -26,7 +42,7 @@ class Curve:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Every whole row, in the order of training."""
-        return (row for row, _ in read_lines(self.path))
+        return (row for row, _ in read_lines(self.path, is_row=is_curve_row))
 
     def tail(self) -> list[dict[str, Any]]:
         """The newest rows, a dozen or so, read from the end of the file."""
@@ -36,7 +52,7 @@ class Curve:
                 file.seek(max(0, size - _TAIL_BYTES))
                 if size > _TAIL_BYTES:
                     file.readline()
-                return [row for row, _ in read_lines(self.path, file.tell())]
+                return [row for row, _ in read_lines(self.path, file.tell(), is_row=is_curve_row)]
         except FileNotFoundError:
             return []
 
@@ -69,23 +85,52 @@ class CurveWriter(LineWriter):
     A resumed training repeats the steps after its checkpoint. They are the same steps, so
     the rows of the first time stay, with their times, and so does what was mirrored of them.
     `steps` counts the optimizer steps on the curve, branches included.
+
+    Args:
+        kept: optimizer steps that a resumed training does not repeat. If rows of these lie behind
+            a damaged line, the curve is mended: it lacks that line alone. Otherwise it is cut
+            off there, and what follows is trained and written again.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kept: int = 0) -> None:
         self._path = path
         self._last_step: dict[int | None, int] = {}
         self._evaluated: set[int] = set()
         self.steps = 0
-        end = 0
-        # A row that is missing would be a hole in the curve; what follows it is trained again.
-        for row, row_end in read_lines(path, stop_at_damage=True):
+        end = self._read(0, stop_at_damage=True)
+        if self.steps < kept:
+            end = self._mend(end)
+        super().__init__(path, end)
+
+    def _read(self, start: int, *, stop_at_damage: bool) -> int:
+        """Count the rows from an offset on; the end of the last of them."""
+        end = start
+        for row, row_end in read_lines(
+            self._path, start, is_row=is_curve_row, stop_at_damage=stop_at_damage
+        ):
             end = row_end
             if row["kind"] == "step":
                 self._last_step[row["horizon"]] = row["step"]
                 self.steps += 1
             elif row["kind"] == "eval":
                 self._evaluated.add(row["horizon"])
-        super().__init__(path, end)
+        return end
+
+    def _mend(self, end: int) -> int:
+        """Leave damaged lines behind this offset out of the curve; its new end."""
+        behind = [row for row, _ in read_lines(self._path, end, is_row=is_curve_row)]
+        if not behind:
+            return end
+        content = self._path.read_bytes()
+        lost = content[end:].count(b"\n") - len(behind)
+        copy = copy_aside(self._path)
+        lines = (json.dumps(row, separators=(",", ":")) + "\n" for row in behind)
+        write_durably(self._path, content[:end] + "".join(lines).encode())
+        log.warning(
+            "%s: %d damaged lines are left out and %d rows behind them kept; as it was: %s",
+            *(self._path, lost, len(behind), copy.name),
+        )
+        return self._read(end, stop_at_damage=False)
 
     def append(self, record: CurveRecord) -> None:
         """Write one record as a line, unless its row is there.

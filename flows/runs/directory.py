@@ -66,6 +66,7 @@ class RunDir:
         self.provenance_path = path / "provenance.json"
         self.attempts_path = path / "attempts.jsonl"
         self.lease_path = path / "lease.json"
+        self.left_lease_path = path / "lease-left.json"
         self.checkpoints = path / "checkpoints"
 
     @property
@@ -74,16 +75,21 @@ class RunDir:
         return self.path.name
 
     def create(self, planned: PlannedRun) -> None:
-        """Make the folder and write the spec, unless it is there."""
+        """Make the folder and write the spec, unless it is there and whole."""
         self.path.mkdir(parents=True, exist_ok=True)
-        if not self.spec_path.exists():
+        try:
+            self.planned()
+        except (FileNotFoundError, ValueError):
             write_whole(self.spec_path, planned.model_dump_json(indent=1))
 
     def placement(self) -> Placement:
         """Where and how fast the run trains; the default where nothing was written."""
         try:
-            return Placement.model_validate_json(self.placement_path.read_text())
+            return Placement.model_validate_json(self.placement_path.read_bytes())
         except FileNotFoundError:
+            return Placement()
+        except ValidationError:
+            log.warning("%s is damaged: the default placement is taken", self.placement_path)
             return Placement()
 
     def place(self, placement: Placement) -> None:
@@ -91,13 +97,23 @@ class RunDir:
         write_whole(self.placement_path, placement.model_dump_json(indent=1))
 
     def planned(self) -> PlannedRun:
-        """The run as it was first planned."""
-        return PlannedRun.model_validate_json(self.spec_path.read_text())
+        """The run as it was first planned.
+
+        Raises:
+            ValueError: its file is damaged; a sweep that plans the run writes it again.
+        """
+        try:
+            return PlannedRun.model_validate_json(self.spec_path.read_bytes())
+        except ValidationError as error:
+            raise ValueError(
+                f"{self.spec_path} is damaged or of another version. "
+                "The sweep that planned the run writes it again, if the file is moved away."
+            ) from error
 
     def result(self) -> RunResult | None:
         """How the run ended; None before that, or when the file is damaged."""
         try:
-            return RunResult.model_validate_json(self.result_path.read_text())
+            return RunResult.model_validate_json(self.result_path.read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
 

@@ -59,8 +59,9 @@ class LeaseWatch:
     """Checks whether the process that holds a run is still alive."""
 
     def __init__(self, run: RunDir) -> None:
-        # Remove a file that an earlier process left; a living one writes it again.
-        run.lease_path.unlink(missing_ok=True)
+        # Move away a file that an earlier process left; a living one writes it again.
+        with suppress(FileNotFoundError):
+            run.lease_path.replace(run.left_lease_path)
         self._run = run
         self._seen: bytes | None = None
         self._since = 0.0

@@ -103,7 +103,8 @@ def packages() -> dict[str, str]:
     # From the folders' names: reading their contents takes most of a second.
     folders = (folder for path in reversed(sys.path) for folder in Path(path).glob("*.dist-info"))
     named = (folder.stem.rpartition("-") for folder in folders)
-    return dict(sorted((name, version) for name, _, version in named))
+    # Where a name lies on the path twice, its first place counts, as it does for an import.
+    return dict(sorted({name: version for name, _, version in named}.items()))
 
 
 def lock_sha256(versions: dict[str, str]) -> str:

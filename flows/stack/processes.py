@@ -1,6 +1,8 @@
 """Server and worker processes of the local stack, registered in HOME/stack.json."""
 
 import json
+import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import psutil
@@ -41,11 +43,27 @@ def registered(home: Home) -> list[Process]:
 def alive(process: Process) -> bool:
     """Whether the process is still running."""
     try:
-        current = psutil.Process(process.pid)
-        same = abs(current.create_time() - process.started_at) < 1.0
-        return same and current.status() != psutil.STATUS_ZOMBIE
+        started_at = psutil.Process(process.pid).create_time()
+        return abs(started_at - process.started_at) < 1.0 and not _is_zombie(process.pid)
     except psutil.NoSuchProcess:
         return False
+
+
+def _is_zombie(pid: int) -> bool:
+    return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def group_members(process: Process) -> list[psutil.Process]:
+    """Running processes of the group that it leads or led; they can outlive it."""
+    members = []
+    for other in psutil.process_iter():
+        # It may end while it is looked at.
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            if os.getpgid(other.pid) == process.pid and not _is_zombie(other.pid):
+                members.append(other)
+    # The process id may have been given to the leader of another group since.
+    leads_another = any(member.pid == process.pid for member in members) and not alive(process)
+    return [] if leads_another else members
 
 
 def process_of(name: str, pid: int) -> Process:

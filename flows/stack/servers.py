@@ -1,6 +1,7 @@
 """Start, await and stop the processes of the local stack."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,12 +13,14 @@ from pathlib import Path
 
 from flows.processes import die_with_parent
 from flows.settings import Home, Settings
-from flows.stack.processes import Process, alive
+from flows.stack.processes import Process, group_members
 
 _PROGRAMS = {"prefect-server": "Prefect", "mlflow-server": "MLflow"}
 # A server that exits is noticed at once; this is for a busy machine.
 _START_S = 180.0
 _STOP_S = 15.0
+# Less than a server's database takes.
+_NO_ROOM_BYTES = 2**20
 # Services of the Prefect server that only matter with workers.
 _FOR_WORKERS = (
     "CANCELLATION_CLEANUP",
@@ -134,7 +137,9 @@ def wait_healthy(address: str, process: subprocess.Popen[bytes], log: Path) -> N
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise StackError(f"{address} did not start (exit {process.returncode}); see {log}")
+            full = shutil.disk_usage(log.parent).free < _NO_ROOM_BYTES
+            reason = "the disk is full" if full else f"exit {process.returncode}"
+            raise StackError(f"{address} did not start ({reason}); see {log}")
         if healthy(address):
             return
         time.sleep(0.1)
@@ -176,15 +181,18 @@ def free_port(host: str) -> int:
 
 
 def stop(processes: list[Process]) -> None:
-    """Stop process groups with SIGINT; kill those that keep running."""
+    """Stop process groups with SIGINT; kill those that keep running.
+
+    It returns when no member runs: the child of a killed server holds its port a moment longer.
+    """
     for signal_number in (signal.SIGINT, signal.SIGKILL):
-        living = [process for process in processes if alive(process)]
-        for process in living:
+        groups = [process.pid for process in processes if group_members(process)]
+        for group in groups:
             # It may have ended since the check above.
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal_number)
+                os.killpg(group, signal_number)
         deadline = time.monotonic() + _STOP_S
-        while any(alive(process) for process in living) and time.monotonic() < deadline:
+        while any(map(group_members, processes)) and time.monotonic() < deadline:
             time.sleep(0.1)
 
 

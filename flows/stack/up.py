@@ -86,15 +86,15 @@ def _start_all(
 
 def down(settings: Settings, home: Home) -> list[Process]:
     """Stop what `up` started; return the processes that were still running."""
-    living = running(home)
+    living, started = running(home), registered(home)
     # Workers first: they report to the servers as they end.
-    stop([process for process in living if "worker" in process.name])
+    stop([process for process in started if "worker" in process.name])
     if server_answers(settings):
         os.environ.update(prefect_environment(settings, home))
         with prefect_client(settings) as client:
             ids = [flow_run.id for flow_run in flow_runs_in_flight(client)]
         crash_flow_runs(settings, ids, "its worker was stopped by isoflop down")
-    stop([process for process in living if "worker" not in process.name])
+    stop([process for process in started if "worker" not in process.name])
     for name in ("stack.json", ADDRESSES):
         (home.root / name).unlink(missing_ok=True)
     return living

@@ -88,7 +88,12 @@ class Folder:
         self._prune([(number, index), *kept])
 
     def read(self, parts: tuple[str, ...]) -> bytes:
-        """The content of a small file."""
+        """The content of a small file.
+
+        Raises:
+            StoreContentError: a part is missing or damaged.
+        """
+        self._require(set(parts))
         return b"".join(self._part(part) for part in parts)
 
     def fetch(self, index: Index, target: Path) -> None:
@@ -97,9 +102,7 @@ class Folder:
         Raises:
             StoreContentError: a part is missing or damaged.
         """
-        missing = index.parts - set(self._store.names(f"{self._name}/parts"))
-        if missing:
-            raise StoreContentError(f"{self._name}: {len(missing)} parts are not in the store")
+        self._require(index.parts)
         for name, parts in index.files.items():
             path = target / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,6 +111,11 @@ class Folder:
                     file.write(self._part(part))
                 file.flush()
                 os.fsync(file.fileno())
+
+    def _require(self, parts: set[str]) -> None:
+        missing = parts - set(self._store.names(f"{self._name}/parts"))
+        if missing:
+            raise StoreContentError(f"{self._name}: {len(missing)} parts are not in the store")
 
     def _part(self, part: str) -> bytes:
         content = self._store.get(f"{self._name}/parts/{part}")

@@ -9,8 +9,6 @@ import logging
 import re
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from flows.files import file_lock, set_aside
 from flows.runs.directory import RunDir, RunResult
 from flows.settings import Home, Settings
@@ -91,7 +89,7 @@ class RunStore:
 
         Raises:
             StoreError: the store cannot be reached.
-            StoreContentError: it holds another run under this name.
+            StoreContentError: it holds another run under this name, or lacks the placement.
         """
         folder = Folder(self._store, f"runs/{run.id}")
         indexes = folder.indexes()
@@ -178,7 +176,7 @@ def _check(fetched: RunDir) -> None:
         ids = {fetched.planned().id}
         if fetched.result_path.exists():
             ids.add(RunResult.model_validate_json(fetched.result_path.read_bytes()).run_id)
-    except (OSError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         raise StoreContentError(f"run {fetched.id} in the store cannot be read: {error}") from error
     if ids != {fetched.id}:
         raise StoreContentError(f"the store holds run {', '.join(sorted(ids))} as {fetched.id}")

@@ -2,13 +2,13 @@
 
 import logging
 
-from flows.files import set_aside
+from flows.files import no_room, set_aside
 from flows.runs.attempts import recording_attempt
 from flows.runs.curve import CurveBehindError
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.lease import heartbeat
 from flows.settings import Home
-from flows.training.failures import DiskPatience, no_room, smaller_batches
+from flows.training.failures import DiskPatience, smaller_batches
 from flows.training.loop import train_in_process
 from flows.training.ranks import train_together
 from flows.training.signals import interruptible
@@ -32,7 +32,8 @@ def execute(run: RunDir, home: Home) -> RunResult:
         result = run.result()
         if result is not None and run.settled():
             return result
-        with interruptible(), heartbeat(run), recording_attempt(run, home):
+        # The heartbeat of a killed attempt tells the record when that ended.
+        with interruptible(), recording_attempt(run, home), heartbeat(run):
             return _train_and_retry(run, home)
 
 

@@ -1,6 +1,5 @@
 """Responses to a failed training: smaller micro-batches, waiting for disk space, a retry, none."""
 
-import errno
 import gc
 import logging
 import shutil
@@ -15,14 +14,8 @@ log = logging.getLogger(__name__)
 # How long a full disk is waited for; a person has to make room.
 _PATIENCE_S = 600.0
 _LOOK_S = 1.0
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 # torch's words in a plain RuntimeError when the machine, not the GPU, has no memory.
 _CPU_ALLOCATION = "can't allocate memory"
-
-
-def no_room(error: BaseException) -> bool:
-    """Whether a disk or a quota is full."""
-    return isinstance(error, OSError) and error.errno in _NO_ROOM
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -3,6 +3,7 @@
 import logging
 
 from flows.files import now, write_whole
+from flows.runs.attempts import steps_kept
 from flows.runs.curve import CurveBehindError, CurveWriter
 from flows.runs.directory import Ending, Observation, RunDir, RunResult
 from flows.settings import Home
@@ -29,7 +30,7 @@ def train_in_process(run: RunDir, home: Home) -> RunResult:
     spec, placement = run.planned().run, run.placement()
     batches = find_corpus(home.root, spec.data.digest).open(spec.train)
     device = str(resolve_device(placement.device))
-    curve = CurveWriter(run.curve_path)
+    curve = CurveWriter(run.curve_path, steps_kept(run))
     started = now()
     if curve.steps and not run.newest_checkpoint():
         log.info("run %s starts again: %d steps are trained again", run.id, curve.steps)

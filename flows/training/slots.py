@@ -2,7 +2,7 @@
 
 import os
 
-from flows.settings import cpu_slots
+from llama_core.cores import usable_cores
 from sweeps.spec import SweepSpec
 from sweeps.tune_spec import TuneSpec
 
@@ -25,7 +25,7 @@ def slot_environments(spec: SweepSpec | TuneSpec, slots: int | None) -> list[dic
     if gpus and gpus < ranks:
         raise ValueError(f"placement.ranks={ranks}, but this machine has {gpus} GPUs.")
     groups = gpus // ranks
-    count = slots or spec.slots or groups or max(1, cpu_slots() // ranks)
+    count = slots or spec.slots or groups or max(1, usable_cores() // ranks)
     if groups:
         # Each training gets as many GPUs as it has ranks.
         pinned = [range(first * ranks, (first + 1) * ranks) for first in range(groups)]

@@ -1,5 +1,6 @@
 """A study on this machine: its search ranges and its prepared corpus. No Prefect here."""
 
+import logging
 from collections.abc import Callable
 
 from analysis.tuning.rules import predictions
@@ -12,11 +13,15 @@ from sweeps.spec import DataRef
 from sweeps.tune_plan import trial_run
 from sweeps.tune_spec import Dimension, TuneSpec, box
 
+log = logging.getLogger(__name__)
+
 
 def prepare_tune(
     spec: TuneSpec, home: Home, progress: Callable[[str], None] | None = None
 ) -> DataRef:
     """Prepare the corpus, or find it prepared, and check that every trial can be trained on it.
+
+    What preparation left out of the text is logged.
 
     Raises:
         ValueError: a width, a budget or the corpus cannot be used.
@@ -27,6 +32,8 @@ def prepare_tune(
         corner = {dimension.name: dimension.high for dimension in search_box(spec, model)}
         largest.append(trial_run(spec, model, DataRef(digest=""), 0, corner))
     corpus = prepare(spec.corpus, home.root, progress)
+    for note in corpus.notes:
+        log.warning("%s", note.text)
     for run in largest:
         corpus.open(run.run.train)
     return DataRef(digest=corpus.digest)

@@ -9,10 +9,11 @@ import polars as pl
 from optuna.trial import FrozenTrial
 
 from analysis.table.observations import TableError
-from analysis.tuning.answer import AXES, LrFit, fit_lr
+from analysis.tuning.answer import LrFit, fit_lr
 from analysis.tuning.page import fit_lines, study_page
 from analysis.tuning.study_law import StudyLaw
 from analysis.tuning.surface import Axis
+from analysis.tuning.trials import AXES
 from flows.files import write_whole
 from flows.mirror.publish import Publisher
 from flows.runs.directory import RunDir, RunResult

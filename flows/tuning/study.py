@@ -5,25 +5,35 @@ order of number, so a study that is killed at any moment ends like one that was 
 """
 
 import hashlib
+import logging
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.distributions import FloatDistribution
 from optuna.samplers import BaseSampler, GPSampler
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from scipy.stats import qmc
 
+from flows.files import copy_aside, has_fields, read_lines
 from llama_core.config import ModelConfig
 from sweeps.tune_spec import Dimension, TuneSpec
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
+log = logging.getLogger(__name__)
+
 _LOCK = ".lock"
+_PROPOSED_AGAIN = (
+    "is damaged from line %d on. Its trials are proposed again from there, and those that were "
+    "trained are not trained again. The file as it was: %s"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +148,30 @@ def open_storage(uri: str | None, folder: Path) -> BaseStorage:
     path = folder / "optuna.journal"
     path.with_name(path.name + _LOCK).unlink(missing_ok=True)
     if path.exists():
-        content = path.read_bytes()
-        if not content.endswith(b"\n"):
-            with path.open("r+b") as journal:
-                journal.truncate(content.rfind(b"\n") + 1)
-    return optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+        _mend(path)
+    try:
+        return JournalStorage(JournalFileBackend(str(path)))
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError):
+        log.warning("%s %s", path, _PROPOSED_AGAIN % (1, copy_aside(path).name))
+        path.unlink()
+        return JournalStorage(JournalFileBackend(str(path)))
+
+
+def _mend(path: Path) -> None:
+    """Cut a journal off at its first damaged line.
+
+    Optuna numbers studies and trials by their lines, so no line behind that one can be trusted.
+    Their trials are proposed again, which gives the same runs, and those are not trained again.
+    """
+    rows = list(read_lines(path, is_row=_is_operation, stop_at_damage=True))
+    end = rows[-1][1] if rows else 0
+    if b"\n" in path.read_bytes()[end:]:
+        log.warning("%s %s", path, _PROPOSED_AGAIN % (len(rows) + 1, copy_aside(path).name))
+    os.truncate(path, end)
+
+
+def _is_operation(row: Any) -> bool:
+    return has_fields(row, "op_code", "worker_id")
 
 
 def study_name(spec: TuneSpec, data_digest: str, width: int, box: Sequence[Dimension]) -> str:

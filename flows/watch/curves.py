@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flows.files import read_lines
+from flows.runs.curve import is_curve_row
 from flows.runs.directory import RunDir
 from sweeps.spec import PlannedRun
 
@@ -41,7 +42,7 @@ class CurveReader:
         if self._read_to and (not self._path.exists() or self._path.stat().st_size < self._read_to):
             # The curve was set aside, and starts again.
             self._read_to, self._lines, self._val_losses = 0, {}, {}
-        for row, end in read_lines(self._path, self._read_to):
+        for row, end in read_lines(self._path, self._read_to, is_row=is_curve_row):
             self._take(row)
             self._read_to = end
 

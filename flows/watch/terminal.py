@@ -45,6 +45,9 @@ class TableWatcher(Periodic):
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         super().__exit__(kind)
         self._live.stop()
+        if not self._console.is_terminal:
+            # Rich ends the table's last line on a terminal only.
+            self._console.print()
 
     def show(self, progress: SweepProgress, *, ended: str | None = None) -> float:
         """Draw the table; off a terminal, write a line once the sweep has run for a while."""

@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llama_core.corpus.documents import Document
+from llama_core.corpus.folding import fold
+from llama_core.corpus.left_out import LeftOut
 
 # Paragraphs at least this long are kept once in a corpus; shorter ones repeat naturally.
 DUPLICATE_CHARACTERS = 80
 # A validation document is a near duplicate when this share of its passages occurs in training.
 NEAR_DUPLICATE_SHARE = 0.2
+BYTE_ORDER_MARK = "\ufeff"
 # A passage is this many bytes, about a dozen words (a power of two, see `passages`).
 PASSAGE_BYTES = 64
 # One passage in this many is sampled; its bytes alone decide.
@@ -26,30 +29,54 @@ class Deduplicator:
     def __init__(self, *, ascii_only: bool) -> None:
         self.ascii_only = ascii_only
         self._seen: set[bytes] = set()
+        self._seen_short: set[bytes] = set()
 
-    def clean(self, documents: Iterator[Document]) -> Iterator[Document]:
-        """Yield each document without its repeats; skip one without anything new."""
+    def clean(
+        self, documents: Iterator[Document], counts: LeftOut, *, short_is_new: bool = True
+    ) -> Iterator[Document]:
+        """Yield each document without its repeats; skip one without anything new, and count it.
+
+        Args:
+            short_is_new: whether a paragraph shorter than `DUPLICATE_CHARACTERS` can be what is
+                new in a document. The first version of preparation did not think so.
+        """
         for document in documents:
             text = normalise(document.text, ascii_only=self.ascii_only)
-            if not text or self._is_repeated(text):
+            if not text:
+                counts.empty += 1
                 continue
-            paragraphs = (p for p in text.split("\n\n") if p)
-            kept = [
-                p
-                for p in paragraphs
-                # A document's only paragraph is the whole text, which is already marked as seen.
-                if p == text or len(p) < DUPLICATE_CHARACTERS or not self._is_repeated(p)
-            ]
-            is_short = len(text) < DUPLICATE_CHARACTERS
-            if is_short or any(len(p) >= DUPLICATE_CHARACTERS for p in kept):
-                yield Document(document.name, "\n\n".join(kept))
+            if _is_repeated(text, self._seen):
+                counts.repeats += 1
+                counts.characters_repeated += len(text)
+                continue
+            paragraphs = [p for p in text.split("\n\n") if p]
+            # A document's only paragraph is the whole text, which is already marked as seen.
+            kept = [p for p in paragraphs if p == text or not self._is_repeated_and_long(p)]
+            # All of them are looked up: later documents are compared with each.
+            new_short = [not _is_repeated(p, self._seen_short) for p in kept if _is_short(p)]
+            if not _is_short(text) and all(map(_is_short, kept)):
+                if not (short_is_new and any(new_short)):
+                    counts.repeats += 1
+                    counts.characters_repeated += len(text)
+                    continue
+                counts.later_rule = True
+            counts.characters_repeated += sum(map(len, paragraphs)) - sum(map(len, kept))
+            yield Document(document.name, "\n\n".join(kept))
 
-    def _is_repeated(self, text: str) -> bool:
-        digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-        if digest in self._seen:
-            return True
-        self._seen.add(digest)
-        return False
+    def _is_repeated_and_long(self, paragraph: str) -> bool:
+        return not _is_short(paragraph) and _is_repeated(paragraph, self._seen)
+
+
+def _is_short(text: str) -> bool:
+    return len(text) < DUPLICATE_CHARACTERS
+
+
+def _is_repeated(text: str, seen: set[bytes]) -> bool:
+    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+    if digest in seen:
+        return True
+    seen.add(digest)
+    return False
 
 
 def normalise(text: str, *, ascii_only: bool) -> str:
@@ -60,19 +87,15 @@ def normalise(text: str, *, ascii_only: bool) -> str:
     return re.sub(r"\n{3,}", "\n\n", text).strip()
 
 
-def fold(text: str) -> str:
-    """Text in ASCII: accents removed, typographic marks replaced, any other character `?`."""
+def well_formed(text: str) -> str:
+    """A text without byte-order marks, and with U+FFFD for halves of a surrogate pair.
+
+    JSON can hold such halves; UTF-8 cannot.
+    """
     if text.isascii():
         return text
-    decomposed = unicodedata.normalize("NFKD", text.translate(_ASCII_EQUIVALENTS))
-    bare = "".join(c for c in decomposed if not unicodedata.combining(c))
-    # A text of accents alone has no letter left.
-    return bare.encode("ascii", "replace").decode("ascii") or "?"
-
-
-_ASCII_EQUIVALENTS = str.maketrans(
-    {"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "...", "•": "*", "×": "x"}
-)
+    whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return whole.replace(BYTE_ORDER_MARK, "")
 
 
 def in_validation(text: str, fraction: float, seed: int) -> bool:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from llama_core.cores import usable_cores
+
 # Shorter paragraphs are mostly headings; those with a smaller share of letters are mostly code,
 # tables and signatures.
 MIN_CHARACTERS = 60
@@ -39,13 +41,6 @@ def extract(files: Sequence[Path], on_done: Callable[[float], None]) -> list[lis
 
     with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
         return [paragraphs for chunk in pool.map(work, chunks) for paragraphs in chunk]
-
-
-def usable_cores() -> int:
-    """Cores this process may use; in a container, fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def prose(source: bytes) -> Iterator[str]:

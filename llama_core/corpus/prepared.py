@@ -1,7 +1,7 @@
 """A prepared corpus: a folder of token shards, opened for training."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from llama_core.config import TrainConfig
 from llama_core.corpus.batches import Batches, TokenSource
 from llama_core.corpus.documents import CorpusError
+from llama_core.corpus.left_out import LeftOut, Note
 from llama_core.corpus.shards import Manifest, check_sha256, open_shards
 from llama_core.corpus.tokenizer import Tokenizer
 
@@ -22,11 +23,14 @@ class PreparedCorpus:
 
     Attributes:
         digest: SHA-256 of the manifest, the identity of the data, tokenizer included.
+        left_out: what preparation left out of each source that a user named; None where it was
+            not counted. It is no part of the data.
     """
 
     path: Path
     digest: str
     manifest: Manifest
+    left_out: tuple[LeftOut, ...] | None = field(default=None, compare=False)
 
     @property
     def vocab_size(self) -> int:
@@ -47,6 +51,14 @@ class PreparedCorpus:
     def val_bytes_per_token(self) -> float:
         """Mean UTF-8 bytes of text per validation token."""
         return sum(source.val.bytes for source in self.manifest.sources) / self.val_tokens
+
+    @property
+    def notes(self) -> list[Note]:
+        """Sentences about what preparation left out of the text or changed in it."""
+        if self.left_out is None:
+            unknown = "an earlier version prepared this corpus and did not count what it left out."
+            return [Note(unknown, serious=False)]
+        return [note for counts in self.left_out for note in counts.notes(self.vocab_size)]
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer, checked against the manifest.

@@ -48,6 +48,10 @@ class Manifest(Frozen):
     """The description of a prepared corpus; the SHA-256 of its JSON identifies the data.
 
     It holds no path, time or machine, so the same text prepared elsewhere is the same data.
+
+    Attributes:
+        version: 2 where the rules of the first version would have given another corpus, so that
+            every other corpus keeps its digest.
     """
 
     version: PositiveInt = 1

@@ -1,10 +1,27 @@
 """A SentencePiece BPE model as the files a fast Hugging Face tokenizer reads."""
 
+import sys
+import unicodedata
+from functools import cache
+from itertools import groupby
 from typing import Any
 
-from llama_core.corpus.tokenizer import BOS, EOS, UNKNOWN, Tokenizer
+from llama_core.corpus.folding import EQUIVALENTS, fold
+from llama_core.corpus.tokenizer import BOS, EOS, SPACE, UNKNOWN, Tokenizer
 
-_SPACE = "\u2581"
+# Characters that Unicode decomposes since version 12.1; the package tokenizers knows version 12.
+_NEWER = (
+    range(0x32FF, 0x3300),
+    range(0xA7F1, 0xA7F5),
+    range(0x10780, 0x107C0),
+    range(0x11380, 0x113D0),
+    range(0x11938, 0x11939),
+    range(0x16120, 0x16130),
+    range(0x16D60, 0x16D70),
+    range(0x1CCD0, 0x1CD00),
+    range(0x1F16C, 0x1F16D),
+    range(0x1FBF0, 0x1FC00),
+)
 
 
 def tokenizer_files(tokenizer: Tokenizer, seq_len: int) -> dict[str, dict[str, Any]]:
@@ -12,12 +29,12 @@ def tokenizer_files(tokenizer: Tokenizer, seq_len: int) -> dict[str, dict[str, A
     pieces = tokenizer.pieces()
     named = {"unk_token": UNKNOWN, "bos_token": BOS, "eos_token": EOS}
     byte_fallback = any(piece.is_byte for piece in pieces)
-    decoders: list[dict[str, Any]] = [
-        {"type": "Replace", "pattern": {"String": _SPACE}, "content": " "},
-        {"type": "Fuse"},
-    ]
-    if byte_fallback:
-        decoders.insert(1, {"type": "ByteFallback"})
+    spaces = [_replace(SPACE, " ")] if tokenizer.has_spaces else []
+    bytes_back = [{"type": "ByteFallback"}] if byte_fallback else []
+    decoders = [*spaces, *bytes_back, {"type": "Fuse"}]
+    normalizers = _folding() if tokenizer.ascii_only else []
+    if tokenizer.has_spaces:
+        normalizers = [*normalizers, _replace(" ", SPACE)]
     begin = pieces[BOS].text
     single = [
         {"SpecialToken": {"id": begin, "type_id": 0}},
@@ -28,7 +45,7 @@ def tokenizer_files(tokenizer: Tokenizer, seq_len: int) -> dict[str, dict[str, A
         "truncation": None,
         "padding": None,
         "added_tokens": [_special(number, pieces[number].text) for number in named.values()],
-        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE},
+        "normalizer": {"type": "Sequence", "normalizers": normalizers},
         "pre_tokenizer": None,
         "post_processor": {
             "type": "TemplateProcessing",
@@ -57,6 +74,43 @@ def tokenizer_files(tokenizer: Tokenizer, seq_len: int) -> dict[str, dict[str, A
         **{name: pieces[number].text for name, number in named.items()},
     }
     return {"tokenizer.json": tokenizer_json, "tokenizer_config.json": config}
+
+
+def _folding() -> list[dict[str, Any]]:
+    """Normalizers that do what `fold` does.
+
+    Not StripAccents, which removes the marks of other scripts as well; `fold` writes `?` for them.
+    """
+    marks = _combining()
+    newer = (chr(code) for codes in _NEWER for code in codes)
+    return [
+        *(_replace(mark, plain) for mark, plain in EQUIVALENTS.items()),
+        *(_replace(c, fold(c)) for c in newer if fold(c) != "?"),
+        {"type": "NFKD"},
+        _replace_all(rf"\A[{marks}]+\z", "?"),
+        _replace_all(f"[{marks}]", ""),
+        _replace_all(r"[^\x{0}-\x{1E}\x{20}-\x{7F}]", "?"),
+    ]
+
+
+@cache
+def _combining() -> str:
+    """The characters with a combining class, as ranges of a regular expression."""
+    codes = (code for code in range(sys.maxunicode + 1) if unicodedata.combining(chr(code)))
+    # Consecutive codes have the same distance from their position.
+    runs = (
+        [code for _, code in run]
+        for _, run in groupby(enumerate(codes), lambda item: item[1] - item[0])
+    )
+    return "".join(f"\\x{{{run[0]:X}}}-\\x{{{run[-1]:X}}}" for run in runs)
+
+
+def _replace(text: str, content: str) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": {"String": text}, "content": content}
+
+
+def _replace_all(expression: str, content: str) -> dict[str, Any]:
+    return {"type": "Replace", "pattern": {"Regex": expression}, "content": content}
 
 
 def _merges(tokenizer: Tokenizer) -> list[list[str]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import app
+from flows.cli import main
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     def run(*arguments: object) -> Done:
         status = 0
         try:
-            app([str(argument) for argument in arguments], result_action="return_value")
+            main([str(argument) for argument in arguments])
         except SystemExit as stop:
             status = stop.code if isinstance(stop.code, int) else 1
         printed = capsys.readouterr()

@@ -128,7 +128,11 @@ def test_groups_are_fitted_apart_and_pooling_is_refused(isoflop: Isoflop, tmp_pa
     where = isoflop(path, "--where", "experiment = 'b'", "--pool", "--json", "-")
     rows = json.loads(where.stdout)["groups"][0]["rows"]
     assert rows["used"] == 36
-    assert rows["excluded"][0] == {"row": 0, "reason": "not where experiment = 'b'"}
+    assert rows["excluded"][0] == {
+        "row": 0,
+        "reason": "not where experiment = 'b'",
+        "line": None,
+    }
 
 
 @pytest.mark.parametrize("form", ["chinchilla", "gamma", "tied", "kaplan", "data_constrained"])
@@ -161,8 +165,8 @@ def test_a_table_that_identifies_nothing_is_an_answer(isoflop: Isoflop, tmp_path
     [
         ("N,D,loss\n", (), "no rows"),
         ("N,D,los\n1e8,1e9,3\n", (), "Did you mean 'los'"),
-        ("N,D,loss\n1e8,1e9,nan\n", (), "Row 0"),
-        ("N,D,loss\n1e8,1e9,3\n2e8,-1,3\n", (), "Row 1"),
+        ("N,D,loss\n1e8,1e9,nan\n", (), "Line 2."),
+        ("N,D,loss\n1e8,1e9,3\n2e8,-1,3\n", (), "Line 3."),
         ("N,D,loss\n1e8,1e9,3\n2e8,1e9,3\n", (), "5 free constants"),
         ("N,D,loss\n1e8,1e9,3\n", ("--by", "family"), "'family'"),
         ("N,D,loss\n1e8,1e9,3\n", ("--where", "nope > 1"), "--where"),

@@ -7,6 +7,7 @@ from llama_core.config import ModelConfig, Wsd
 from llama_core.corpus.batches import MIXTURE_BLOCK, Batches, TokenSource
 from llama_core.corpus.cleaning import Deduplicator, normalise, passages
 from llama_core.corpus.documents import Document
+from llama_core.corpus.left_out import LeftOut
 from llama_core.counting import count_params
 from llama_core.exchange.hf import from_hf, to_hf
 from llama_core.model import Llama
@@ -122,7 +123,8 @@ def test_a_shared_stretch_is_sampled_alike_wherever_it_stands(before, after, see
 @given(texts=st.lists(st.text(st.characters(codec="ascii"), max_size=300), max_size=8))
 def test_no_document_and_no_long_paragraph_leaves_the_cleaner_twice(texts):
     documents = [Document(str(i), text) for i, text in enumerate(texts + texts)]
-    cleaned = list(Deduplicator(ascii_only=True).clean(iter(documents)))
+    cleaner, counts = Deduplicator(ascii_only=True), LeftOut(source="files")
+    cleaned = list(cleaner.clean(iter(documents), counts))
     paragraphs = [p for doc in cleaned for p in doc.text.split("\n\n") if len(p) >= 80]
     assert len(paragraphs) == len(set(paragraphs))
     assert len({doc.text for doc in cleaned}) == len(cleaned)

@@ -36,8 +36,9 @@ from analysis.retrodict.figures import bill_data, draw_bill, draw_contour
 from analysis.retrodict.figures import contour_data as contour_of
 from analysis.style import axis, log_ticks, styled
 from analysis.table.columns import normalise
-from analysis.tuning.answer import fit_lr, read_lr_table
+from analysis.tuning.answer import fit_lr
 from analysis.tuning.figures import draw_importances, draw_law, draw_surface, law_data
+from analysis.tuning.trials import read_lr_table
 from analysis.words import short
 from tests.conftest import ROOT
 from tests.simulated import isoflops, table
@@ -49,7 +50,7 @@ def figures() -> dict[str, go.Figure]:
     """Every figure of the analysis, from small tables."""
     [group] = fit_table(normalise(table(*isoflops(), noise=0.005)), FitOptions(bootstrap=20))
     valleys = isoflop_data(group.used, group.isoflop)
-    study = fit_lr(read_lr_table(ROOT / "tests" / "data" / "tuning" / "study.csv"))
+    study = fit_lr(read_lr_table(ROOT / "tests" / "data" / "tuning" / "study.csv").frame)
     point = study.points[0]
     device = Device.named("a100")
     sold = {"prompt_tokens": 0.0, "generated_tokens": 1e12, "device": device}

@@ -1,7 +1,16 @@
 """Settings come from the environment and have safe defaults."""
 
+import os
+from types import SimpleNamespace
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
+
+import httpx
 import pytest
+import sqlalchemy
 from pydantic import ValidationError
+from requests.utils import should_bypass_proxies
+from sqlalchemy import create_engine
 
 from flows import settings as module
 from flows.settings import (
@@ -12,6 +21,7 @@ from flows.settings import (
     note_addresses,
     open_home,
     open_settings,
+    sqlite_url,
 )
 from tests.conftest import ROOT
 
@@ -89,3 +99,69 @@ def test_the_mlflow_server_gets_no_tracking_uri_of_itself(tmp_path):
 )
 def test_a_masked_address_shows_all_but_the_password(address, shown):
     assert masked(address) == shown
+
+
+@pytest.mark.parametrize(
+    "name", ["a?b", "a#b", "a%41b", "a b", "a'b", 'a"b', "aüb", "a&b=c", "日本"]
+)
+def test_a_database_lies_in_the_home_whatever_its_letters(tmp_path, name):
+    path = tmp_path / name / "mlflow.db"
+    path.parent.mkdir()
+    with create_engine(sqlite_url(path)).connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE t (x)")
+    assert path.is_file()
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
+
+
+def test_a_path_that_sqlalchemy_would_read_otherwise_is_refused_by_the_letter(
+    tmp_path, monkeypatch
+):
+    # As SQLAlchemy 2.0 reads it.
+    monkeypatch.setattr(sqlalchemy, "make_url", lambda url: SimpleNamespace(database="/a"))
+    with pytest.raises(HomeError, match=r"such as \? or #. Set ISOFLOP_HOME"):
+        sqlite_url(tmp_path / "a?b" / "mlflow.db")
+
+
+@pytest.fixture
+def proxies(monkeypatch):
+    def set_to(**variables):
+        for name in ("http", "https", "all", "no"):
+            for spelling in (f"{name}_proxy", f"{name}_proxy".upper()):
+                monkeypatch.delenv(spelling, raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        # Restored at the end, whatever is set meanwhile.
+        for spelling in ("no_proxy", "NO_PROXY"):
+            monkeypatch.setenv(spelling, os.environ.get(spelling, ""))
+        open_settings()
+
+    return set_to
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize("given", ["", "intranet, .example.org"])
+def test_this_machine_is_never_proxied(proxies, monkeypatch, name, given):
+    monkeypatch.setenv("ISOFLOP_HOST", "10.1.2.3")
+    proxies(**{name: "http://127.0.0.1:9", "NO_PROXY": given})
+    for address in ("http://127.0.0.1:4200/api", "http://localhost:5000", "http://10.1.2.3:4200"):
+        client = httpx.Client()
+        assert client._transport_for_url(httpx.URL(address)) is client._transport
+        assert should_bypass_proxies(address, no_proxy=None)
+        assert proxy_bypass(urlsplit(address).hostname)
+    assert not should_bypass_proxies("http://huggingface.co", no_proxy=None)
+    assert os.environ["no_proxy"].startswith(given.replace(" ", ""))
+
+
+def test_without_a_proxy_the_environment_stays(proxies):
+    proxies()
+    assert not os.environ["NO_PROXY"]
+
+
+@pytest.mark.parametrize(
+    ("proxy", "word"),
+    [("socks5://127.0.0.1:9", "socksio"), ("http://p:port", "port"), ("ftp://x", "scheme")],
+)
+def test_a_proxy_that_prefect_cannot_use_is_dropped_with_a_line(proxies, caplog, proxy, word):
+    proxies(ALL_PROXY=proxy)
+    assert "ALL_PROXY" not in os.environ
+    assert word in caplog.text

@@ -180,6 +180,41 @@ def test_a_journal_torn_by_a_kill_and_its_lock_are_repaired(home, text):
     assert len(grown.trained) == 2
 
 
+@pytest.mark.parametrize("line", [0, 3, 9, 20, -1])
+@pytest.mark.parametrize("damage", ["torn", "zeros", "not a line of a journal"])
+def test_a_journal_damaged_inside_costs_no_training(home, text, tmp_path, caplog, line, damage):
+    tune(home, text, SurfaceDispatcher(home), trials=9)
+    expected = trials(home)
+    journal = home.tunes / "lr-batch" / "optuna.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    whole = lines[line]
+    lines[line] = {
+        "torn": whole[: len(whole) // 2] + b"\n",
+        "zeros": b"\0" * (len(whole) - 1) + b"\n",
+        "not a line of a journal": b'["op_code"]\n',
+    }[damage]
+    journal.write_bytes(b"".join(lines))
+    again = SurfaceDispatcher(home)
+    tune(home, text, again, trials=9)
+    assert again.trained == []
+    assert trials(home) == expected
+    assert f"is damaged from line {line % len(lines) + 1} on" in caplog.text
+    assert (journal.parent / "optuna-set-aside-0.journal").read_bytes() == b"".join(lines)
+
+
+def test_a_journal_that_optuna_cannot_replay_is_begun_again(home, text, caplog):
+    tune(home, text, SurfaceDispatcher(home), trials=8)
+    expected = trials(home)
+    journal = home.tunes / "lr-batch" / "optuna.journal"
+    _, *others = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([b'{"op_code":99,"worker_id":"x"}\n', *others]))
+    again = SurfaceDispatcher(home)
+    tune(home, text, again, trials=8)
+    assert again.trained == []
+    assert trials(home) == expected
+    assert "is damaged from line 1 on" in caplog.text
+
+
 def test_the_law_finds_what_the_surface_was_made_with(home, text):
     report = tune(home, text, SurfaceDispatcher(home), trials=16)
     optima = report.document["optima"]
@@ -209,6 +244,16 @@ def test_a_study_reports_its_rounds_and_registers_its_process(home, text):
         (os.getpid(), True, False)
     }
     assert controllers(home.tunes / "lr-batch") == []
+
+
+def test_too_few_trials_for_a_law_are_announced_before_the_first_is_trained(home, text):
+    lines = []
+    tune(home, text, SurfaceDispatcher(home), trials=3, say=lines.append)
+    assert lines[0] == (
+        "3 trials of a width give no law: a surface over lr, batch_tokens needs 8 or more "
+        "(--trials 8)"
+    )
+    assert lines[1] == "6 trials, 6 to train"
 
 
 def test_a_round_in_which_every_trial_fails_stops_and_is_retried(home, text):

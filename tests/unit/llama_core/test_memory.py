@@ -153,3 +153,42 @@ def test_gradients_add_to_activations_with_several_micro_batches():
         for rows in (64, 32)
     )
     assert part - 4 * count_params(model).total == whole / 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "seq_len", "dtype", "mode", "eager", "per_token"),
+    [
+        # A block keeps 64 bytes of norms, queries, keys and values (24 numbers), two heads' scores
+        # of 8 keys, what they mix (12), and four times the feed-forward's 5: 64 + 4·72. Three
+        # blocks, the stream twice (32), and logits with their softmax (80).
+        ({}, 8, "float32", "off", True, 3 * (64 + 4 * 72) + 32 + 80),
+        # SDPA keeps a number a head instead of the scores, and its result twice.
+        ({}, 8, "float32", "off", False, 3 * (64 + 4 * 70) + 32 + 80),
+        # bf16 has half of it, norms in both types, and logits in bf16, fp32 and bf16 again.
+        ({}, 8, "bfloat16", "off", True, 3 * (80 + 2 * 72) + 32 + 80),
+        # QK-norm keeps 42 more numbers: before the norm, and before its scale.
+        ({"qk_norm": True}, 8, "float32", "off", True, 3 * (64 + 4 * 114) + 32 + 80),
+        # Two blocks of 96 queries see 96 and 192 keys, 144 in the mean.
+        ({}, 192, "float32", "off", True, 3 * (64 + 4 * 344) + 32 + 80),
+        # Full recomputation keeps the input of each block and one block.
+        ({}, 8, "float32", "full", True, 3 * 16 + (64 + 4 * 72) + 32 + 80),
+        # Selective recomputation keeps 54 results of matmuls and attention as well.
+        ({}, 8, "float32", "selective", True, 3 * (16 + 4 * 54) + (64 + 4 * 72) + 32 + 80),
+        ({}, 8, "bfloat16", "selective", True, 3 * (16 + 2 * 54) + (80 + 2 * 72) + 32 + 80),
+    ],
+)
+def test_activations_are_what_each_part_keeps_for_its_backward_pass(
+    changes, seq_len, dtype, mode, eager, per_token
+):
+    model = ModelConfig(
+        vocab_size=10, d_model=4, n_layers=3, n_heads=2, n_kv_heads=1, head_dim=6, d_ffn=5,
+        **changes,
+    )  # fmt: skip
+    cfg = recipe(10).model_copy(
+        update={"seq_len": seq_len, "batch_tokens": 7 * seq_len, "dtype": dtype}
+    )
+    placement = Placement(activation_checkpointing=mode)
+    whole = step_memory(model, cfg, placement, rows=7, eager=eager)
+    assert whole.activations == 7 * seq_len * per_token
+    part = step_memory(model, cfg, placement, rows=2, eager=eager)
+    assert part.activations == 2 * seq_len * per_token + 4 * count_params(model).total

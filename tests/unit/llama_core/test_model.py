@@ -4,7 +4,7 @@ import torch.nn.functional as F
 
 from llama_core.config import AdamW
 from llama_core.counting import count_params
-from llama_core.layers.attention import Rope, eager_attention, rotate
+from llama_core.layers.attention import Rope, cached_attention, eager_attention, rotate
 from llama_core.model import Llama
 from llama_core.optim import adamw
 from tests.core_tools import tiny
@@ -126,3 +126,20 @@ def test_the_optimizer_has_the_settings_of_the_recipe():
         assert group["weight_decay"] == decay
     assert {weight.ndim for weight in groups[0]["params"]} == {2}
     assert {weight.ndim for weight in groups[1]["params"]} == {1}
+
+
+@pytest.mark.parametrize("n_kv_heads", [1, 2, 4])
+def test_attention_of_the_newest_tokens_is_the_end_of_that_of_all(n_kv_heads):
+    torch.manual_seed(0)
+    q = torch.randn(2, 4, 10, 8)
+    k, v = (torch.randn(2, n_kv_heads, 10, 8) for _ in "kv")
+    whole = eager_attention(q, k, v)
+    for new in (10, 3, 1):
+        newest = cached_attention(q[:, :, -new:], k, v)
+        # Orders of summation in fp32.
+        torch.testing.assert_close(newest, whole[:, :, -new:], rtol=0, atol=2e-6)
+    # Padding before the first key of a row is as if it were not there.
+    padded = cached_attention(q[:, :, -3:], k, v, first=torch.tensor([0, 4]))
+    torch.testing.assert_close(padded[0], whole[0, :, -3:], rtol=0, atol=2e-6)
+    alone = eager_attention(q[1:, :, 4:], k[1:, :, 4:], v[1:, :, 4:])
+    torch.testing.assert_close(padded[1], alone[0, :, -3:], rtol=0, atol=2e-6)

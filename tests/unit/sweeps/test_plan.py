@@ -4,11 +4,14 @@ import pytest
 
 from llama_core.config import ModelConfig
 from llama_core.counting import count_params, train_flops
-from sweeps.grid import cells, shape
+from sweeps.cap import FlopsCap, HoursCap, MoneyCap, amount, in_words, option
+from sweeps.grid import cells, in_steps, shape
 from sweeps.load import SpecError, load_spec, presets
 from sweeps.plan import plan
-from sweeps.recipe import rates, warmup_tokens
+from sweeps.rate_checks import check_command, check_runs, extremes
+from sweeps.recipe import measured_range, rates, warmup_tokens
 from sweeps.spec import (
+    Cell,
     DataRef,
     FittedLaw,
     FixedRecipe,
@@ -57,14 +60,19 @@ def test_a_budget_no_model_can_meet_is_refused_with_remedies():
         plan(spec, DATA)
 
 
-def test_a_width_that_is_not_a_multiple_of_eight_is_refused_with_the_nearest():
-    with pytest.raises(ValueError, match="Use 40 or 48"):
-        shape(Ladder(widths=(44,)), 44, 512)
+@pytest.mark.parametrize(("width", "near"), [(44, "40 or 48"), (12, "8 or 16"), (7, "8")])
+def test_a_width_that_is_not_a_multiple_of_eight_is_refused_with_the_nearest(width, near):
+    with pytest.raises(ValueError, match=f"width {width} is not a multiple of 8. Use {near}.$"):
+        shape(Ladder(widths=(width,)), width, 512)
 
 
-def test_heads_cover_a_width_they_do_not_divide():
-    model = shape(Ladder(widths=(40,)), 40, 512)
-    assert (model.n_heads, model.head_dim) == (3, 16)
+@pytest.mark.parametrize(
+    ("width", "per_kv_head", "heads"), [(40, 1, (3, 3)), (48, 1, (3, 3)), (40, 2, (4, 2))]
+)
+def test_heads_cover_a_width_they_do_not_divide_in_whole_groups(width, per_kv_head, heads):
+    ladder = Ladder(widths=(width,), query_heads_per_kv_head=per_kv_head)
+    model = shape(ladder, width, 512)
+    assert (model.n_heads, model.n_kv_heads, model.head_dim) == (*heads, 16)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +109,10 @@ def test_cosine_trains_every_cell_on_its_own():
     planned = plan(spec, DATA)
     assert len(planned.runs) == planned.observations
     assert len({run.name for run in planned.runs}) == len(planned.runs)
+    for run in planned.runs:
+        [cell] = run.cells
+        assert run.run.train.schedule.tokens == cell.tokens
+        assert run.name == f"d{run.run.model.d_model}-D{cell.tokens}"
 
 
 def test_seeds_repeat_every_run_under_its_own_id():
@@ -121,8 +133,10 @@ def test_width_recipe_falls_as_one_over_width_below_its_cap():
     narrow, wide = (
         rates(WidthRecipe(), shape(ladder, width, 512), tokens=1, seq_len=128) for width in (16, 64)
     )
-    assert narrow.lr == 0.016
+    assert (narrow.lr, narrow.source) == (0.016, "0.256/d_model, measured")
     assert wide.lr == 0.256 / 64
+    capped = rates(WidthRecipe(cap=0.015), shape(ladder, 16, 512), tokens=1, seq_len=128)
+    assert (capped.lr, capped.source) == (0.015, "0.256/d_model, capped at 0.015")
 
 
 def test_fixed_and_llama_recipes_give_their_own_rates():
@@ -131,7 +145,10 @@ def test_fixed_and_llama_recipes_give_their_own_rates():
     assert rates(LlamaRecipe(), model, tokens=1, seq_len=128).lr == 3e-4
 
 
-@pytest.mark.parametrize(("steps", "expected"), [(50, 10), (1000, 50), (10_000, 100)])
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [(50, 10), (200, 10), (230, 12), (1000, 50), (1990, 100), (2020, 100), (10_000, 100)],
+)
 def test_warm_up_is_five_per_cent_within_ten_and_a_hundred_steps(steps, expected):
     assert warmup_tokens(steps * 1024, 1024) == expected * 1024
 
@@ -165,10 +182,10 @@ def test_exponents_without_a_dot_are_numbers():
 def test_a_spec_that_is_not_a_mapping_or_lacks_a_field_is_refused(tmp_path):
     path = tmp_path / "spec.yaml"
     path.write_text("- 1\n")
-    with pytest.raises(SpecError, match="not a mapping"):
+    with pytest.raises(SpecError, match=r"holds \[1\]; it should hold settings"):
         load_spec(str(path))
     path.write_text("name: x\n")
-    with pytest.raises(SpecError, match="Field required"):
+    with pytest.raises(SpecError, match="is missing"):
         load_spec(str(path))
 
 
@@ -220,6 +237,14 @@ def test_llamas_rate_halves_between_its_13b_and_its_33b():
     assert rates(LlamaRecipe(), large, tokens=1, seq_len=2048).lr == 1.5e-4
 
 
+def test_every_rule_names_where_it_was_measured():
+    width, llama = measured_range(WidthRecipe()), measured_range(LlamaRecipe())
+    assert (width.n_params, width.batch_tokens) == ((14_000, 720_000), (512, 2048))
+    assert (llama.n_params, llama.batch_tokens) == ((6.5e9, 66e9), (4_000_000, 4_194_304))
+    assert measured_range(FixedRecipe(lr=1e-3, batch_tokens=2048)) is None
+    assert measured_range(law()) is None
+
+
 def law(**changes):
     fitted = FittedLaw(
         lr_coef=2.0, lr_exponent_N=-0.25, lr_exponent_D=-0.125, batch_coef=0.5,
@@ -254,3 +279,123 @@ def test_seeds_are_named_where_there_are_several():
     names = [run.name for run in plan(load_spec("smoke", ["seeds=[0, 1]"]), DATA).runs]
     assert {name.rpartition("-")[2] for name in names} == {"s0", "s1"}
     assert len(set(names)) == len(names)
+
+
+def test_runs_are_planned_in_rising_order_of_cost_and_add_up():
+    planned = plan(load_spec("demo"), DATA)
+    # One trunk serves all budgets, so the largest model, at two of them, is not the dearest.
+    assert [run.name for run in planned.runs] == [
+        "d16", "d24", "d32", "d112", "d96", "d80", "d64", "d48",
+    ]  # fmt: skip
+    spent = [run.flops_spent for run in planned.runs]
+    assert spent == sorted(spent)
+    assert planned.flops_spent == sum(spent)
+    assert planned.observations == 2 + 4 + 5 + 2 + 3 + 4 + 5 + 6
+
+
+def test_budgets_in_any_order_give_the_same_runs():
+    budgets = load_spec("smoke").grid.budgets
+    for kind in ("grid.budgets={}", "grid={{kind: tokens, tokens: {}}}"):
+        values = [int(budget) // 100_000 for budget in budgets] if "tokens" in kind else budgets
+        one, other = (
+            plan(load_spec("smoke", [kind.format(list(order))]), DATA)
+            for order in (values, reversed(values))
+        )
+        assert [run.id for run in one.runs] == [run.id for run in other.runs]
+
+
+def test_every_unmet_budget_is_listed_with_the_bounds():
+    with pytest.raises(ValueError, match="meets the budget 1e\\+18, 2e\\+18 FLOPs") as refusal:
+        plan(load_spec("demo", ["grid.budgets=[1e12, 1e18, 2e18]"]), DATA)
+    assert "with 1.5 to 200 tokens per parameter" in str(refusal.value)
+
+
+def test_budgets_that_round_to_one_number_of_steps_are_refused():
+    model = shape(Ladder(widths=(32,)), 32, 512)
+    step = train_flops(model, 128, 1024)
+    grid = IsoflopGrid(budgets=(10.1 * step, 10.4 * step), tokens_per_param=(1e-9, 1e9))
+    with pytest.raises(ValueError, match="same number of steps of 1,024 tokens"):
+        cells(grid, model, seq_len=128, batch_tokens=1024)
+    apart = [Cell(tokens=tokens, flops_budget=None, train_flops=1) for tokens in (10_240, 10_752)]
+    with pytest.raises(ValueError, match="same number of steps of 2,048 tokens"):
+        in_steps(apart, model, seq_len=128, batch_tokens=2048)
+
+
+def test_cells_of_a_law_are_rounded_to_the_nearest_of_its_steps_with_their_flops():
+    model = shape(Ladder(widths=(32,)), 32, 512)
+    given = [Cell(tokens=tokens, flops_budget=7.0, train_flops=1) for tokens in (100, 3500, 6700)]
+    rounded = in_steps(given, model, seq_len=128, batch_tokens=1024)
+    assert [cell.tokens for cell in rounded] == [1024, 3072, 7168]
+    for cell in rounded:
+        assert cell.flops_budget == 7.0
+        assert cell.train_flops == train_flops(model, 128, cell.tokens)
+
+
+def test_a_law_for_the_rate_alone_keeps_the_batch_of_the_recipe():
+    model = shape(Ladder(widths=(32,)), 32, 512)
+    given = law().model_copy(update={"batch_tokens": 768})
+    rate = rates(given, model, tokens=2.0**24, seq_len=128)
+    assert (rate.batch_tokens, rate.lr) == (768, rates(law(), model, tokens=2**24, seq_len=128).lr)
+    assert rate.source == "2 N^-0.25 D^-0.125, fitted by study s"
+
+
+@pytest.mark.parametrize(
+    ("cap", "value", "words", "name"),
+    [
+        (FlopsCap(flops=3.0), 1.5e18, "1.5e+18 FLOPs", "--max-flops"),
+        (HoursCap(hours=3.0), 0.25, "0.25 device-hours", "--max-hours"),
+        (MoneyCap(usd=3.0, usd_per_hour=2.0), 1234.5, "$1,234.50", "--max-cost"),
+        (MoneyCap(usd=3.0, usd_per_hour=2.0), 0.01, "$0.01", "--max-cost"),
+        (MoneyCap(usd=3.0, usd_per_hour=2.0), 0.0042, "$0.0042", "--max-cost"),
+        (MoneyCap(usd=3.0, usd_per_hour=2.0), 0.0, "$0.00", "--max-cost"),
+    ],
+)
+def test_a_cap_is_read_in_its_own_unit(cap, value, words, name):
+    assert (in_words(cap, value), option(cap), amount(cap)) == (words, name, 3.0)
+
+
+def test_the_smallest_and_the_largest_model_are_checked_at_their_shortest_budget():
+    planned = plan(load_spec("demo", ["schedule=cosine"]), DATA)
+    found = extremes(planned)
+    assert [run.run.model.d_model for run in found] == [16, 112]
+    for run in found:
+        same = [other for other in planned.runs if other.n_params == run.n_params]
+        assert run.cells[0].tokens == min(other.cells[0].tokens for other in same)
+    one = plan(load_spec("smoke", ["ladder.widths=[32]"]), DATA)
+    assert extremes(one) == list(one.runs)
+
+
+def test_a_check_is_the_shortest_budget_at_half_and_at_twice_the_rate():
+    run = extremes(plan(load_spec("demo"), DATA))[0]
+    half, twice = check_runs(run)
+    lr = run.run.train.optimizer.lr
+    assert (half.run.train.optimizer.lr, twice.run.train.optimizer.lr) == (lr / 2, lr * 2)
+    assert (half.name, twice.name) == ("d16-lr-x0.5", "d16-lr-x2")
+    for check in (half, twice):
+        assert check.cells == run.cells[:1]
+        assert check.run.train.schedule.horizons == (run.cells[0].tokens,)
+
+
+def test_a_check_of_a_spec_of_ones_own_says_so():
+    for overrides, spec in (([], "demo"), (["weight_decay=0.2"], "SPEC"), (["name=mine"], "SPEC")):
+        planned = plan(load_spec("demo", overrides), DATA)
+        command = check_command(planned, check_runs(planned.runs[0])[0])
+        assert command.startswith(
+            f"isoflop sweep {spec} --set name={planned.spec.name}-d16-lr-x0_5"
+        )
+
+
+def test_llamas_rate_halves_at_twenty_billion_parameters():
+    shape_of = {
+        layers: ModelConfig(
+            vocab_size=32_000, d_model=8_192, n_layers=layers, n_heads=64, n_kv_heads=64,
+            head_dim=128, d_ffn=28_672,
+        )
+        for layers in (19, 20, 21, 22, 23)
+    }  # fmt: skip
+    for model in shape_of.values():
+        lr = rates(LlamaRecipe(), model, tokens=1, seq_len=2048).lr
+        assert lr == (3e-4 if count_params(model).total < 20e9 else 1.5e-4)
+    totals = [count_params(model).total for model in shape_of.values()]
+    assert totals[0] < 20e9 < totals[-1]
+    assert totals[-1] - totals[0] < 4.5e9

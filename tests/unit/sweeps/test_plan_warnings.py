@@ -108,11 +108,14 @@ def test_a_size_outside_those_of_its_rule_is_warned_about():
 
 def test_one_rate_is_doubted_for_sizes_over_a_factor_of_four_apart():
     fixed = FixedRecipe(lr=0.01, batch_tokens=1024)
-    sizes = {run.name: run.n_params for run in valley(20, 20, 20, 20)}
-    for widths in ((16, 48), (16, 64), (32, 64)):
+    for widths, apart, doubted in (
+        ((48, 128), 3.86, False),
+        ((48, 136), 4.10, True),
+        ((16, 64), 5.31, True),
+    ):
         runs = [run_at(width, [20]) for width in widths]
-        apart = sizes[runs[1].name] / sizes[runs[0].name]
-        assert bool(warnings_with("one learning rate", runs, recipe=fixed)) is (apart > 4)
+        assert runs[1].n_params / runs[0].n_params == pytest.approx(apart, abs=0.01)
+        assert bool(warnings_with("one learning rate", runs, recipe=fixed)) is doubted
 
 
 @pytest.mark.parametrize(
@@ -166,3 +169,41 @@ def test_a_source_is_repeated_by_its_share_of_the_mixture():
     warnings = " ".join(doubts(spec, runs, {"a": D // 2, "b": D // 2}))
     assert "1.50 times its source 'a'" in warnings
     assert "source 'b'" not in warnings
+
+
+def test_a_warning_names_six_runs_and_counts_the_rest():
+    few = [run_at(width, [20]) for width in (512, 528, 544, 560, 576, 592)]
+    many = [*few, run_at(608, [20]), run_at(624, [20]), few[0]]
+    listed = "learning rate of d512, d528, d544, d560, d576, d592"
+    assert f"{listed}: the rule" in warnings_with("rule was measured from", few)
+    assert f"{listed} and 2 more: the rule" in warnings_with("rule was measured from", many)
+
+
+def test_a_warning_has_the_range_of_what_it_is_about():
+    fixed = FixedRecipe(lr=0.01, batch_tokens=1024)
+    small, large = run_at(16, [0.1, 20]), run_at(64, [0.2, 20_000])
+    apart = large.n_params / small.n_params
+    rate = warnings_with("one learning rate", [small, large], recipe=fixed)
+    assert f"for sizes a factor {apart:.3g} apart" in rate
+    ratios = warnings_with("published laws have data", [small, large])
+    assert "d16, d64: 3 losses at D/N 0.1 to 2e+04, outside 0.456 to 10,000" in ratios
+    batches = [run_at(32, [20], batch_tokens=tokens) for tokens in (4096, 100, 200)]
+    assert "batch of 100 tokens" in warnings_with("batch of", batches)
+    spans = warnings_with("no minimum", valley(10, 12, 15, 20), budgets=BUDGETS)
+    assert spans.count("D/N from 10 to 20, no size clearly below") == 3
+
+
+def test_the_warm_up_named_is_the_longest_share_of_a_shortest_horizon():
+    def with_share(width, share):
+        run = run_at(width, [20, 40])
+        return run_at(width, [20, 40], warmup_tokens=round(share * run.cells[0].tokens))
+
+    runs = [with_share(16, 0.25), with_share(32, 0.5), with_share(48, 0.1)]
+    warnings = warnings_with("warm-up takes", runs)
+    assert warnings.startswith("d16, d32: warm-up takes up to 50% of the shortest horizon")
+
+
+def test_few_runs_without_a_warning_have_none():
+    assert doubts(spec_of(), [run_at(32, [20])], None) == ()
+    assert doubts(spec_of(), [], None) == ()
+    assert doubts(spec_of(recipe=FixedRecipe(lr=0.01, batch_tokens=1024)), [], None) == ()

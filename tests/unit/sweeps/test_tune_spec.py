@@ -7,7 +7,7 @@ from sweeps.grid import shape
 from sweeps.load import SpecError, load_tune_spec
 from sweeps.spec import DataRef
 from sweeps.tune_plan import trial_run
-from sweeps.tune_spec import TuneSpec
+from sweeps.tune_spec import Dimension, TuneSpec, box
 
 DATA = DataRef(digest="d" * 64)
 
@@ -102,3 +102,64 @@ def test_settings_that_are_not_searched_have_the_specs_values():
     tune = spec("search.batch_tokens=1024", "search.beta2=0.9", "search.weight_decay=0.05")
     optimizer = trial_run(tune, model_of(tune), DATA, 0, {"lr": 0.01}).run.train.optimizer
     assert (optimizer.beta2, optimizer.weight_decay, optimizer.lr) == (0.9, 0.05, 0.01)
+
+
+def boxed(*overrides, lr=(0.01, 0.02), batch=(4096.0, 2048.0)):
+    return box(spec(*overrides), lr_rules=lr, batch_rules=batch)
+
+
+def test_a_given_range_is_searched_as_it_is_and_a_published_one_four_times_around_its_centre():
+    assert boxed() == [Dimension("lr", 0.0025, 0.04), Dimension("batch_tokens", 512.0, 8192.0)]
+    assert boxed(
+        "search.lr={low: 0.1, high: 0.3}", "search.batch_tokens={low: 600, high: 900}"
+    ) == [
+        Dimension("lr", 0.1, 0.3),
+        Dimension("batch_tokens", 600.0, 900.0),
+    ]
+    others = boxed(
+        "search.batch_tokens=1024", "search.warmup_fraction=published", "search.beta2=published",
+        "search.weight_decay=published",
+    )[1:]  # fmt: skip
+    assert others == [
+        Dimension("warmup_fraction", 0.0125, 0.2),
+        Dimension("beta2_gap", 0.0125, 0.2),
+        Dimension("weight_decay", 0.025, 0.4),
+    ]
+
+
+def test_a_batch_is_searched_from_one_sequence_on():
+    [_, batch] = boxed(batch=(300.0,))
+    assert (batch.low, batch.high) == (128, 1200.0)
+    [_, batch] = boxed("search.batch_tokens={low: 64, high: 900}")
+    assert (batch.low, batch.high) == (128, 900.0)
+
+
+def test_a_range_of_beta2_is_searched_as_its_distance_from_one():
+    found = boxed("search.batch_tokens=1024", "search.beta2={low: 0.9, high: 0.99}")[1]
+    assert found.name == "beta2_gap"
+    assert (found.low, found.high) == (pytest.approx(0.01), pytest.approx(0.1))
+
+
+@pytest.mark.parametrize(
+    ("override", "refused"),
+    [
+        ("search.beta2=1.0", True),
+        ("search.beta2=0.999", False),
+        ("search.warmup_fraction={low: 0.1, high: 1.0}", True),
+        ("search.warmup_fraction={low: 0.1, high: 0.9}", False),
+        ("search.lr={low: 0.1, high: 0.1}", True),
+    ],
+)
+def test_a_share_is_below_one_and_a_range_is_not_a_point(override, refused):
+    if refused:
+        with pytest.raises(SpecError, match="is not below"):
+            spec(override)
+    else:
+        spec(override)
+
+
+def test_a_fixed_warm_up_is_a_share_of_the_shortest_budget_and_the_recipes_is_not():
+    for fraction, steps in (("0.05", 10), ("0.1", 20), ("recipe", 10)):
+        tune = spec("search.batch_tokens=1024", f"search.warmup_fraction={fraction}")
+        train = trial_run(tune, model_of(tune), DATA, 0, {"lr": 0.01}).run.train
+        assert train.warmup_tokens == steps * 1024

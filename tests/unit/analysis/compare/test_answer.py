@@ -252,7 +252,13 @@ def test_a_table_that_does_not_identify_the_growth_of_N_gives_no_N_to_compare():
     # One ratio only: along it N and D cannot be told apart.
     thin = observed(LAW, name="b", noise=0.02, sizes=SIZES[:3]).filter(pl.col("tokens") < 3e7)
     found = compare(observed(LAW, name="a"), thin, ("a", "b"), bootstrap=10)
-    assert "does not identify how N* grows" in found.refusals[0]
+    assert found.refusals[0].startswith(
+        "N* is not compared, for the law of b supports none. NOT ID"
+    )
+    assert found.warnings[0] == found.refusals[0]
+    html = compare_page(found, differences={}, facts=[["runs", "6", "1"]], doubts=[]).html()
+    assert html.index("N* is not compared") < html.index("the laws predict losses")
+    assert comparison_json(found)["warnings"] == list(found.warnings)
     assert not [c for c in found.contrasts if c.name == "n_opt"]
     losses = [c for c in found.contrasts if c.name == "loss"]
     assert all(1.0 < c.first < 10.0 and 1.0 < c.second < 10.0 for c in losses)

@@ -129,7 +129,7 @@ def test_profiles_of_sizes_are_at_the_target_or_ten_times_the_largest(group: Gro
     assert group.profiles["n_opt"].estimate == pytest.approx(group.optimal[2].n_opt)
     assert group.profiles["d_opt"].estimate == pytest.approx(group.optimal[2].d_opt)
     [asked] = fit_table(
-        normalise(table(*isoflops(), noise=0.002)), options(bootstrap=0), target_flops=3e22
+        normalise(table(*isoflops(), noise=0.002)), FitOptions(bootstrap=0, target_flops=3e22)
     )
     assert asked.profiles["d_opt"].flops == asked.optimal[2].flops == 3e22
 
@@ -243,6 +243,23 @@ def test_valley_data_hold_every_run_and_minimum(group: GroupFit) -> None:
     assert title.startswith("N* grows as C^0.5")
 
 
+def test_a_minimum_without_an_interval_does_not_look_like_the_surest(group: GroupFit) -> None:
+    data = run_figures.isoflop_data(group.used, group.isoflop)
+    first = (pl.col("kind") == "minimum") & (pl.col("flops_budget") == data["flops_budget"].min())
+    unbounded = data.with_columns(pl.when(first).then(None).otherwise("high").alias("high"))
+    for frame, symbol in ((data, "diamond"), (unbounded, "diamond-open")):
+        marks = [
+            trace
+            for trace in run_figures.draw_isoflop(frame, group.isoflop).data
+            if trace.legendgroup == "minimum"
+        ]
+        assert len(marks) == 2
+        for trace in marks:
+            assert trace.marker.symbol == (symbol, *["diamond"] * 4)
+            assert ("not bounded" in trace.name) == (symbol == "diamond-open")
+            assert ("not bounded" in trace.text[0]) == (symbol == "diamond-open")
+
+
 def test_fit_data_are_observation_and_law(group: GroupFit) -> None:
     data = figures.fit_data(group)
     fitted = group.fit.law.loss(data["n_params"], data["tokens"])
@@ -292,7 +309,7 @@ def test_names_are_escaped_in_figures_and_page(group: GroupFit) -> None:
     assert "<b>run" not in page
     assert "<i>runs" not in page
     hover = figures.draw_fit(figures.fit_data(group)).data[0].text[0]
-    assert hover.startswith("row 0: &lt;b&gt;run&lt;/b&gt;<br>N = ")
+    assert hover.startswith("row 1: &lt;b&gt;run&lt;/b&gt;<br>N = ")
 
 
 def test_the_order_of_groups_is_the_tables() -> None:
@@ -304,7 +321,7 @@ def test_the_order_of_groups_is_the_tables() -> None:
 def test_a_weighted_tables_objective_is_under_its_own_weights() -> None:
     frame = table(*grid(), noise=0.002)
     plain, tripled = (
-        fit_parametric(normalise(frame.with_columns(weight=pl.lit(weight))), UNSURE)
+        fit_parametric(normalise(frame.with_columns(row_weight=pl.lit(weight))), UNSURE)
         for weight in (1.0, 3.0)
     )
     assert tripled.objective.value == pytest.approx(3 * plain.objective.value, rel=1e-9)

@@ -75,7 +75,7 @@ def test_each_count_of_n_is_fitted_on_its_own_column() -> None:
 
 def test_weights_of_the_table_weigh_here_too() -> None:
     frame = table(*grid(), noise=0.004)
-    weighted = frame.with_columns(weight=pl.Series(np.where(np.arange(36) < 10, 2.0, 1.0)))
+    weighted = frame.with_columns(row_weight=pl.Series(np.where(np.arange(36) < 10, 2.0, 1.0)))
     doubled = pl.concat([frame, frame[:10]])
     plain, by_weight, twice = (
         next(conventions(normalise(f), DEFAULT)) for f in (frame, weighted, doubled)

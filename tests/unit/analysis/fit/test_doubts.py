@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
 
+from analysis.fit import doubts as doubts_module
 from analysis.fit.answer import fit_table
 from analysis.fit.conventions import Convention
 from analysis.fit.doubts import doubts
 from analysis.fit.isoflop import ParabolaBias
 from analysis.fit.parametric import pose
 from analysis.fit.records import GroupFit, Influence
+from analysis.law import Array
 from analysis.solver.search import find_optimum
 from analysis.table.columns import normalise
 from analysis.table.runs import Duplicate
@@ -69,19 +72,38 @@ def test_a_row_that_moves_the_exponent_either_way_by_a_quarter_of_its_interval_i
     low, high = group.fit.intervals.values["exponent_N"]
     effect = share * (high - low)
     words = said(influence=[Influence(17, effect, effect), Influence(3, effect / 2, effect)])
-    assert (f"Row 17 alone moves exponent_N by {effect:+.3f}" in words) == named
-    assert "Row 3" not in words
+    assert (f"Row 18 alone moves exponent_N by {effect:+.3f}" in words) == named
+    assert "Row 4" not in words
 
 
-@pytest.mark.parametrize(("times", "named"), [(8.1, True), (-8.1, True), (7.9, False)])
+@pytest.mark.parametrize(("times", "named"), [(8.3, True), (-8.3, True), (8.1, False)])
 def test_rows_beyond_eight_median_deviations_are_named(
     said: Say, group: GroupFit, times: float, named: bool
 ) -> None:
     residual = np.where(np.arange(35) % 2 == 0, 0.002, -0.002)
-    residual[4] = 0.002 * times
+    # 35 rows and 5 constants: 8 · (1 + 20/30²) = 8.18. Row 10 is in the middle of the grid.
+    residual[10] = 0.002 * times
     words = said(used=group.used.with_columns(residual=pl.Series(residual)))
     assert ("8 times the median deviation of 0.2 %" in words) == named
-    assert ("Row 4 " in words) == named
+    assert ("Row 11 " in words) == named
+
+
+def test_a_row_that_hides_by_pulling_the_law_is_named_with_the_law_without_it(
+    said: Say, group: GroupFit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hidden(residual: Array, slope: Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        assert slope.shape == (35, 5)
+        return residual > np.inf, np.arange(35) == 6
+
+    monkeypatch.setattr(doubts_module, "find_outliers", hidden)
+    words = said()
+    assert words.startswith("Row 7 (counted from 1) pulls the law near: more than 8 times")
+    assert words.endswith("% from the law fitted without it.")
+
+
+def test_a_table_without_noise_has_no_outliers(said: Say, group: GroupFit) -> None:
+    residual = np.where(np.arange(35) == 10, 1e-6, 1e-12)
+    assert said(used=group.used.with_columns(residual=pl.Series(residual))) == ""
 
 
 @pytest.mark.parametrize(("trainings", "told"), [(11, True), (12, False)])
@@ -123,6 +145,18 @@ def test_approaches_disagree_when_their_intervals_do_not_meet(
     assert ("disagree" in said(isoflop=replace(group.isoflop, N=valleys))) == told
 
 
+@pytest.mark.parametrize(("gap", "told"), [(0.01, True), (-0.01, False)])
+def test_two_budgets_are_named_in_place_of_an_interval_they_lack(
+    said: Say, group: GroupFit, gap: float, told: bool
+) -> None:
+    high = group.fit.intervals.values["exponent_N"][1]
+    assert group.isoflop.N is not None
+    valleys = replace(group.isoflop.N, exponent=high + gap, exponent_interval=None, budgets=2)
+    words = said(isoflop=replace(group.isoflop, N=valleys))
+    assert ("Approach 2 rests on two budgets, too few for an interval" in words) == told
+    assert "disagree" not in words
+
+
 @pytest.mark.parametrize(
     ("parabola", "told"), [(0.521, True), (0.479, True), (0.519, False), (0.481, False)]
 )
@@ -152,10 +186,10 @@ def test_counts_that_move_the_exponent_by_two_hundredths_are_told(
 
 def test_duplicates_exact_and_near_are_apart(said: Say) -> None:
     words = said(duplicates=[Duplicate(5, 2, True), Duplicate(9, 8, False)])
-    assert "Exact duplicates are counted twice: row 5 repeats 2." in words
-    assert "Near duplicates are counted twice: row 9 repeats 8." in words
+    assert "Exact duplicates are counted twice: row 6 repeats 3." in words
+    assert "Near duplicates are counted twice: row 10 repeats 9." in words
     many = [Duplicate(k + 1, k, True) for k in range(10)]
-    assert "8 repeats 7 and 2 more." in said(duplicates=many)
+    assert "9 repeats 8 and 2 more." in said(duplicates=many)
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ import polars as pl
 import pytest
 
 from analysis.fit.design import Judgement, design_findings, loss_findings
-from analysis.fit.identifiability import judge
-from analysis.fit.parametric import pose
-from analysis.law import Array, Form, Intervals
+from analysis.fit.identifiability import judge, trust
+from analysis.fit.parametric import finish, pose
+from analysis.law import Array, Form, Intervals, LawFit
 from analysis.solver.problem import Problem
 from analysis.solver.profile import Profile
 from analysis.solver.search import Optimum, find_optimum
 from analysis.table.columns import normalise
+from analysis.table.observations import Doubt
 from analysis.words import short
 from tests.simulated import CHINCHILLA, grid, isoflops, law_of, options, table
 
@@ -355,3 +356,72 @@ def test_the_form_without_profiles_is_judged_by_its_bootstrap(width: float, verd
     ends = Intervals(0.9, "bootstrap_rows", {"exponent_N": (0.3, 0.3 + width)}, {})
     assert _judged(fitted, {}, ends)["exponent_N"].verdict == verdict
     assert "none was drawn" in _judged(fitted, {})["exponent_N"].reason
+
+
+SURE = Judgement("identified", "its profile closes.", cause="its profile closes.")
+WIDE = Judgement("weak", "it is wide. Two budgets only.", cause="it is wide.")
+OPEN = Judgement("not_identified", "it is open.", cause="it is open.")
+
+
+@pytest.fixture(scope="module")
+def converged(good: Fitted) -> LawFit:
+    frame = normalise(table(*isoflops(), noise=0.001))
+    return finish(good.problem, good.optimum, frame, options(), name="fit", source="")
+
+
+@pytest.mark.parametrize(
+    ("exponent", "size", "changes", "bars", "warnings"),
+    [
+        (SURE, SURE, {}, [], []),
+        (OPEN, OPEN, {}, ["NOT IDENTIFIED (exponent of N*): it is open."], []),
+        (WIDE, OPEN, {}, ["NOT IDENTIFIED (N* at 1.00e+22 FLOPs): it is open."], []),
+        (WIDE, SURE, {}, [], ["WEAK (exponent of N*): it is wide."]),
+        (SURE, WIDE, {}, [], ["WEAK (N* at 1.00e+22 FLOPs): it is wide."]),
+        (
+            WIDE, SURE, {"status": "at_bound", "at_bound": ("E",)},
+            ["AT A BOUND (E): it is wide. Two budgets only."], [],
+        ),
+        (
+            WIDE, WIDE, {"status": "not_converged"},
+            ["NOT CONVERGED: it is wide. Two budgets only."], [],
+        ),
+        (
+            OPEN, OPEN, {"status": "at_bound", "at_bound": ("alpha",)},
+            ["NOT IDENTIFIED (exponent of N*): it is open."], [],
+        ),
+    ],
+)  # fmt: skip
+def test_the_worse_of_exponent_and_size_decides_whether_an_optimum_is_trusted(
+    converged: LawFit,
+    exponent: Judgement,
+    size: Judgement,
+    changes: dict[str, object],
+    bars: list[str],
+    warnings: list[str],
+) -> None:
+    fit = replace(converged, **changes)  # type: ignore[arg-type]
+    said = trust(fit, {"exponent_N": exponent, "n_opt": size}, (), target_flops=1e22)
+    assert (list(said.bars), list(said.warnings)) == (bars, warnings)
+
+
+def test_only_a_doubt_that_bars_the_optimum_is_held_against_a_law(converged: LawFit) -> None:
+    doubts = (Doubt("N is in millions.", bars_optimum=True), Doubt("One row is odd."))
+    said = trust(converged, {"exponent_N": SURE, "n_opt": WIDE}, doubts, target_flops=1e22)
+    assert said.bars == ("DOUBTFUL: N is in millions.",)
+    assert said.lines == (*said.bars, "WEAK (N* at 1.00e+22 FLOPs): it is wide.")
+
+
+def test_under_form_tied_the_size_alone_decides(good: Fitted) -> None:
+    tied = _fitted(table(*isoflops(), noise=0.001), form="tied")
+    frame = normalise(table(*isoflops(), noise=0.001))
+    fit = finish(tied.problem, tied.optimum, frame, options(form="tied"), name="fit", source="")
+    said = trust(fit, {"exponent_N": OPEN, "n_opt": SURE}, (), target_flops=1e22)
+    assert said.bars == ()
+    assert said.warnings == ("WEAK (exponent of N*): it is open.",)
+
+
+def test_every_reason_after_the_first_begins_with_a_capital(good: Fitted) -> None:
+    verdicts = _judged(good, _profiles(exponent=(0.3, 0.9)), at_bound=("alpha",))
+    reason = verdicts["exponent_N"].reason
+    assert reason.startswith(verdicts["exponent_N"].cause)
+    assert "D. Its profile closes but is wide" in reason

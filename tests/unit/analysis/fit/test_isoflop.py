@@ -472,3 +472,19 @@ def test_a_hull_ends_at_its_lowest_loss() -> None:
     hull = fit_envelope(pl.concat([curves, rising])).hull
     assert hull["loss"].is_sorted(descending=True)
     assert hull["loss"][-1] == pytest.approx(curves["train_loss"].min(), rel=1e-9)
+
+
+def test_named_budgets_that_differ_by_rounding_are_one_with_their_median() -> None:
+    N, D = isoflops(budgets=3)
+    named = np.repeat([1e18, 1e19, 1e20], 7) * np.tile(1 + 0.003 * np.arange(-3, 4), 3)
+    used = normalise(table(N, D).with_columns(flops_budget=named)).used
+    assert [flops for flops, _ in budgets(used)] == pytest.approx([1e18, 1e19, 1e20])
+    assert [part.height for _, part in budgets(used)] == [7, 7, 7]
+
+
+def test_a_budget_column_of_every_rows_own_compute_names_no_budgets() -> None:
+    # Two hundred rows over two decades leave no gap of 2 % where they lie close.
+    C = np.geomspace(1e18, 3e19, 200)
+    N = np.sqrt(C) / 20
+    used = normalise(table(N, C / 6 / N).with_columns(flops_budget=C)).used
+    assert budgets(used) == []

@@ -56,7 +56,7 @@ def test_scaling_the_objective_does_not_move_the_law(
     frame = table(*isoflops(), noise=0.005)
     options = FitOptions(objective=Objective(objective), bootstrap=0)
     plain = fit_parametric(normalise(frame), options)
-    scaled = fit_parametric(normalise(frame.with_columns(weight=pl.lit(scale))), options)
+    scaled = fit_parametric(normalise(frame.with_columns(row_weight=pl.lit(scale))), options)
     for name in ("E", "A", "B", "alpha", "beta"):
         # A vertex or a smooth minimum is the same point; only rounding may differ.
         assert getattr(scaled.law, name) == pytest.approx(getattr(plain.law, name), rel=1e-9)
@@ -67,7 +67,7 @@ def test_a_weight_of_two_is_a_row_twice() -> None:
     frame = table(*grid(), noise=0.005)
     weights = np.where(np.arange(frame.height) < 10, 2.0, 1.0)
     doubled = fit_parametric(normalise(pl.concat([frame, frame[:10]])), UNSURE)
-    weighted = fit_parametric(normalise(frame.with_columns(weight=weights)), UNSURE)
+    weighted = fit_parametric(normalise(frame.with_columns(row_weight=weights)), UNSURE)
     assert weighted.law.alpha == pytest.approx(doubled.law.alpha, rel=1e-9)
     assert weighted.objective.value == pytest.approx(doubled.objective.value, rel=1e-9)
 
@@ -216,7 +216,8 @@ def test_a_weighted_row_counts_in_every_objective(objective: ObjectiveName) -> N
         options(objective=objective, bootstrap=0),
     )
     weighted = fit_parametric(
-        normalise(frame.with_columns(weight=weights)), options(objective=objective, bootstrap=0)
+        normalise(frame.with_columns(row_weight=weights)),
+        options(objective=objective, bootstrap=0),
     )
     assert weighted.law.alpha == pytest.approx(repeated.law.alpha, rel=1e-8)
     assert weighted.objective.value == pytest.approx(repeated.objective.value, rel=1e-9)

@@ -7,6 +7,7 @@ import pytest
 from analysis import published
 from analysis.frontier.answer import Advice, Demand, advise
 from analysis.frontier.decision import AtBudget
+from analysis.frontier.figures import draw_regret, regret_data
 from analysis.frontier.page import frontier_page
 from analysis.frontier.serving import Device, Serving
 from analysis.frontier.text import choice_table, extrapolation, menu_rows, rule_rows, spread_rows
@@ -62,3 +63,11 @@ def test_an_answer_outside_the_data_is_marked_and_one_inside_is_not() -> None:
     assert "outside" in extrapolation(advise(law, AtBudget(1e24), demand))
     bare = law.model_copy(update={"support": None})
     assert "does not say" in extrapolation(advise(bare, AtBudget(1e21), demand))
+
+
+def test_the_worst_guess_in_the_title_is_the_worst_cell_of_the_figure(advice: Advice) -> None:
+    title = draw_regret(regret_data(advice.regret_demands, advice.regret)).layout.title.text
+    worst = advice.regret.max()
+    # Here it is to plan for no demand and meet ten times the expected one.
+    assert worst == advice.regret[-1, 0] > advice.regret[1:, 1:].max()
+    assert title.endswith(f"the worst guess here costs {worst:.1%}")

@@ -168,7 +168,7 @@ def test_linear_programs_find_the_weighted_optimum_from_afar(far: float) -> None
     frame = table(*grid(), noise=0.005)
     weights = pl.Series(np.random.default_rng(4).uniform(0.2, 3.0, 36))
     problem, _ = pose(
-        normalise(frame.with_columns(weight=weights)),
+        normalise(frame.with_columns(row_weight=weights)),
         options(objective="lad_log"),
     )
     problem, optimum = find_optimum(problem)

@@ -1,6 +1,7 @@
 """Profiles: where they cross their threshold, how far they look, what they hold."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from analysis.fit.parametric import pose
 from analysis.law import Array, Constants, Form
 from analysis.solver.objective import ObjectiveName
 from analysis.solver.problem import Problem
-from analysis.solver.profile import _crossings, profile
+from analysis.solver.profile import _along, _crossings, profile
 from analysis.solver.search import find_optimum
 from analysis.solver.uncertainty import leave_one_out, smoothed
 from analysis.table.columns import normalise
@@ -111,3 +112,24 @@ def test_smoothing_absolute_deviations_does_not_move_what_is_drawn_from_them() -
     ours = problem.constants(leave_one_out(problem, x)).alpha[[3, 20]]
     # A delta of a hundredth of the scatter moves an optimum by about as little.
     np.testing.assert_allclose(ours, exact, atol=2e-3)
+
+
+@pytest.mark.parametrize(("basin", "expected"), [(1.0, {2, 3, 4}), (9.0, {3})])
+def test_a_lower_basin_of_a_neighbour_is_searched_too_and_a_higher_one_not_taken(
+    basin: float, expected: set[int]
+) -> None:
+    """Every held value ends in one basin, of value 5, but the fourth, which ends in another."""
+
+    def solve(x: Array) -> SimpleNamespace:
+        other = (x[:, 1] > 0) | (x[:, 0] == 3)
+        return SimpleNamespace(x=np.stack([x[:, 0], np.where(other, 1.0, -1.0)], axis=1))
+
+    def value(x: Array) -> Array:
+        return np.asarray(x[:, 0] + np.where(x[:, 1] > 0, basin, 5.0))
+
+    held = np.arange(7.0)
+    posed = SimpleNamespace(
+        chart=SimpleNamespace(held=np.array([True, False])), solve=solve, value=value
+    )
+    found = _along(posed, held, np.array([0.0, -0.5]))  # type: ignore[arg-type]
+    assert found == [k + (basin if k in expected else 5.0) for k in range(7)]

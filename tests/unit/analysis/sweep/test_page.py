@@ -134,3 +134,22 @@ def test_a_page_needs_no_network(findings):
     html = sweep_page("simulated", findings, curves(), facts=[]).html()
     assert html.endswith("</html>")
     assert "src=" not in html.split("<body>")[0]
+
+
+def test_a_sweep_whose_law_is_not_identified_begins_with_that_and_names_no_size():
+    frame = observations(budgets=(1e12,), sizes=8)
+    found = find(own_table(frame), source="simulated", bootstrap=0)
+    first, second, *_ = verdict(found).splitlines()
+    assert first.startswith("NOT IDENTIFIED (exponent of N*): all rows lie on one budget")
+    assert "Add rows at ten times this compute." in first
+    assert "--anyway" in second
+    assert "the best model has" not in verdict(found)
+    html = sweep_page("one-budget", found, pl.DataFrame(), facts=[]).html()
+    assert html.index("NOT IDENTIFIED") < html.index("Parametric law")
+    assert 'id="frontier"' not in html
+    assert "D*/N*</th><th>loss" not in html
+
+
+def test_an_identified_sweep_has_no_warning_before_its_answer(findings):
+    assert findings.group.warnings == ()
+    assert "the best model has" in verdict(findings)

@@ -42,7 +42,21 @@ def test_house_names_say_what_n_counts_and_aliases_do_not() -> None:
     assert normalise(_frame()).n_counts == "unknown"
     assert normalise(_frame().rename({"N": "n_params"})).n_counts == "n_params"
     assert normalise(_frame(), mapping={"n_params_total": "N"}).n_counts == "n_params_total"
+    assert normalise(_frame(), mapping={"n_params_total": "N*1"}).n_counts == "n_params_total"
+    # Mapped to n_params, a column is only found; what it counts its own name may say.
+    assert normalise(_frame(), mapping={"n_params": "N"}).n_counts == "unknown"
+    total = _frame().rename({"N": "Total Params"})
+    assert normalise(total, mapping={"n_params": "Total Params"}).n_counts == "n_params_total"
+    no_input = {"n_params_no_input_embedding": "N"}
+    assert normalise(_frame(), mapping=no_input).n_counts == "n_params"
     assert normalise(_frame(params_no_input_embed=[1e7] * 6)).n_counts == "n_params_total"
+
+
+def test_a_mapped_count_is_the_fits_n_before_those_known_by_name() -> None:
+    frame = _frame(total_params=[9e9] * 6, body=[1e7] * 6).drop("N")
+    table = normalise(frame, mapping={"n_params_non_embedding": "body"})
+    assert table.n_counts == "n_params_non_embedding"
+    assert table.frame["n_params"].to_list() == [1e7] * 6
 
 
 def test_the_third_of_n_d_and_c_is_computed_and_said() -> None:
@@ -61,8 +75,8 @@ def test_a_misspelt_column_gets_the_nearest_name() -> None:
 
 
 def test_text_in_a_number_column_is_named_with_its_row() -> None:
-    with pytest.raises(TableError, match="'7B'") as caught:
-        normalise(_frame(N=["1e8", "7B", "4e8", "8e8", "16e8", "32e8"]))
+    with pytest.raises(TableError, match="'seven'") as caught:
+        normalise(_frame(N=["1e8", "seven", "4e8", "8e8", "16e8", "32e8"]))
     assert caught.value.rows == (1,)
 
 
@@ -148,3 +162,69 @@ def test_bits_per_byte_are_a_loss_in_their_own_unit() -> None:
     assert table.frame["val_loss"].to_list() == _frame()["loss"].to_list()
     assert table.loss_unit == "bits_per_byte"
     assert normalise(_frame()).loss_unit == "unknown"
+
+
+@pytest.mark.parametrize("kind", [pl.Categorical, pl.Enum(["1e8", "2e8"])])
+def test_categories_are_text(kind: pl.DataType) -> None:
+    frame = pl.DataFrame({"N": ["1e8", "2e8"], "D": [1e9, 2e9], "loss": [3.0, 2.9]})
+    table = normalise(frame.with_columns(pl.col("N").cast(kind)))
+    assert table.frame["n_params"].to_list() == [1e8, 2e8]
+    assert table.frame.schema["N"] == pl.String
+
+
+def test_weights_are_read_only_where_a_map_says_so() -> None:
+    frame = _frame(weights=[1e8, 2e8, 4e8, 8e8, 16e8, 32e8])
+    table = normalise(frame)
+    assert "row_weight" not in table.frame.columns
+    [doubt] = table.doubts
+    assert "--map weight=weights" in doubt.sentence
+    assert not doubt.bars_optimum
+    weighted = normalise(frame, mapping={"weight": "weights"})
+    assert weighted.frame["row_weight"].to_list() == frame["weights"].to_list()
+    assert not weighted.doubts
+
+
+def test_every_column_read_has_its_source() -> None:
+    table = normalise(_frame(C=[1.2e18] * 6).drop("D"))
+    assert [(s.name, s.given) for s in table.read] == [
+        ("n_params", "N"),
+        ("train_flops", "C"),
+        ("val_loss", "loss"),
+        ("tokens", "train_flops/(6·n_params)"),
+    ]
+
+
+def test_arithmetic_is_mapped_and_a_plain_column_of_that_name_goes_before_it() -> None:
+    table = normalise(
+        _frame(size=[100, 200, 400, 800, 1600, 3200]), mapping={"n_params": "size*1e6"}
+    )
+    assert table.frame["n_params"].to_list() == pytest.approx(_frame()["N"].to_list())
+    assert table.source("n_params").arithmetic
+    odd = _frame().rename({"N": "Params (M)"})
+    assert normalise(odd, mapping={"n_params": "Params (M)"}).source("n_params").written == ""
+
+
+def test_a_missing_column_that_names_its_unit_is_offered_with_the_factor() -> None:
+    for theirs, offer in (
+        ("Params (M)", """--map 'n_params="Params (M)"*1e6'"""),
+        ("params_millions", "--map 'n_params=params_millions*1e6'"),
+        ("N_b", "--map 'n_params=N_b*1e9'"),
+    ):
+        with pytest.raises(TableError) as caught:
+            normalise(_frame().rename({"N": theirs}))
+        assert offer in str(caught.value)
+
+
+def test_a_perplexity_is_offered_as_its_logarithm() -> None:
+    with pytest.raises(TableError, match=r"--map 'val_loss=ln\(eval_ppl\)'"):
+        normalise(_frame().rename({"loss": "eval_ppl"}))
+
+
+def test_arithmetic_is_no_name_of_a_run() -> None:
+    with pytest.raises(TableError, match="no column 'N\\*2'"):
+        normalise(_frame(), mapping={"run_id": "N*2"})
+
+
+def test_a_map_to_an_unknown_name_is_shown_as_it_was_typed() -> None:
+    with pytest.raises(TableError, match=r"^--map 'n_prams=N \+ 1': 'n_prams'.*'n_params'"):
+        normalise(_frame(), mapping={"n_prams": "N + 1"})

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from analysis.table.columns import normalise
-from analysis.table.observations import SCHEMA, TableError, check, name_rows
+from analysis.table.observations import LINE, SCHEMA, TableError, check, name_rows
 from analysis.table.runs import own_table
 
 
@@ -25,7 +25,7 @@ def test_a_bad_loss_is_named_with_its_row(value: float | None, words: str) -> No
     with pytest.raises(TableError, match=words) as caught:
         check(normalise(_frame(loss=[3.4, 3.2, value, 2.9, 2.8, 2.7])))
     assert caught.value.rows == (2,)
-    assert "Row 2" in str(caught.value)
+    assert "Row 3 (counted from 1)" in str(caught.value)
 
 
 def test_an_infinite_token_count_is_named() -> None:
@@ -67,12 +67,23 @@ def test_values_are_refused_only_in_used_rows() -> None:
 
 @pytest.mark.parametrize("name", ["C", "budget", "weight"])
 def test_a_number_that_no_fit_can_use_is_refused_in_optional_columns_too(name: str) -> None:
+    mapping = {"weight": name} if name == "weight" else {}
+    frame = _frame(**{name: [1e18, 1e18, 0.0, 1e18, 1e18, 1e18]})
     with pytest.raises(TableError, match="not positive") as caught:
-        check(normalise(_frame(**{name: [1e18, 1e18, 0.0, 1e18, 1e18, 1e18]})))
+        check(normalise(frame, mapping=mapping))
     assert caught.value.rows == (2,)
 
 
 def test_twelve_rows_are_named_and_the_rest_counted() -> None:
-    assert name_rows([4]) == "Row 4 (counted from 0)"
-    assert name_rows(range(12)).startswith("Rows 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 (")
-    assert name_rows(range(15)).endswith("10, 11 and 3 more (counted from 0)")
+    rows = pl.DataFrame({"row": range(15)})
+    assert name_rows(rows[4:5]) == "Row 5 (counted from 1)"
+    assert name_rows(rows[:12]).startswith("Rows 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 (")
+    assert name_rows(rows).endswith("11, 12 and 3 more (counted from 1)")
+
+
+def test_rows_of_a_source_with_lines_are_named_by_their_lines() -> None:
+    rows = pl.DataFrame({"row": [0, 3], LINE: [2, 7]})
+    assert name_rows(rows) == "Lines 2, 7"
+    with pytest.raises(TableError, match=r"bad\. Line 7\.$") as caught:
+        raise TableError("bad.", rows[1:])
+    assert caught.value.rows == (3,)

@@ -5,7 +5,7 @@ import pytest
 
 from analysis.table.columns import normalise
 from analysis.table.observations import check
-from analysis.table.runs import Duplicate, duplicates, pooled_groups
+from analysis.table.runs import Duplicate, duplicates, run_column, runs_of
 
 
 def _frame(**columns: object) -> pl.DataFrame:
@@ -23,11 +23,6 @@ def test_a_failed_run_stays_with_its_reason() -> None:
     )
     assert table.used.height == 5
     assert table.frame["excluded_reason"].to_list() == [None] * 5 + ["status is failed"]
-
-
-def test_experiments_are_seen_as_groups_and_run_names_are_not() -> None:
-    frame = _frame(experiment=["a", "a", "a", "b", "b", "b"], name=list("uvwxyz"))
-    assert pooled_groups(normalise(frame).used) == [("experiment", ["a", "b"])]
 
 
 def test_duplicates_are_named_and_kept() -> None:
@@ -60,3 +55,67 @@ def test_a_status_counts_as_finished_in_any_case_and_an_excluded_row_may_hold_an
     )
     reasons = table.frame["excluded_reason"].to_list()
     assert reasons == [None, None, None, None, "status is running", None]
+
+
+def _checkpoints(**columns: object) -> pl.DataFrame:
+    """Three runs of four checkpoints."""
+    N = [size for size in (1e7, 3e7, 9e7) for _ in range(4)]
+    D = [20 * n * step for n, step in zip(N, [1, 2, 3, 4] * 3, strict=True)]
+    return pl.DataFrame({"n_params": N, "tokens": D, **columns})
+
+
+@pytest.mark.parametrize(
+    ("name", "runs"),
+    [
+        ("run_name", ["a", "b", "c"]),
+        ("run", [0, 1, 2]),
+        ("Run Name", ["a", "b", "c"]),
+        ("runName", ["a", "b", "c"]),
+        ("Name", ["lively-sea-1", "dry-sun-2", "odd-moon-3"]),
+        ("id", [101, 102, 103]),
+        ("run uuid", ["8f", "9e", "aa"]),
+        ("exp", ["e1", "e2", "e3"]),
+        ("tags.mlflow.runName", ["a", "b", "c"]),
+        ("job_id", [7, 8, 9]),
+        ("run_name", ["10M", "30M", "90M"]),
+    ],
+)
+def test_a_name_that_repeats_with_one_n_and_several_d_is_a_runs(name: str, runs: list) -> None:
+    frame = _checkpoints(**{name: [run for run in runs for _ in range(4)]})
+    assert run_column(frame) == name
+    labels = runs_of(frame)
+    assert labels is not None
+    assert labels.to_list() == frame[name].to_list()
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("name", [f"run-{k}" for k in range(12)]),
+        ("name", ["a"] * 12),
+        ("name", ["a", "b", "c", "d"] * 3),  # several N under one name
+        ("run", [0, 1, 2, 3] * 3),  # the number of a repeat
+        ("name", ["10M"] * 4 + ["llama-30m"] * 4 + ["0.09B"] * 4),  # the size in words
+        ("name", [None] * 4 + ["b"] * 4 + ["c"] * 4),
+        ("model_name", ["a"] * 4 + ["b"] * 4 + ["c"] * 4),
+        ("optimizer", ["a"] * 4 + ["b"] * 4 + ["c"] * 4),
+    ],
+)
+def test_other_columns_name_no_runs(name: str, values: list) -> None:
+    assert run_column(_checkpoints(**{name: values})) is None
+    assert runs_of(_checkpoints(**{name: values})) is None
+
+
+def test_repeats_of_one_model_under_one_name_are_not_checkpoints() -> None:
+    frame = pl.DataFrame(
+        {"n_params": [1e7] * 3 + [3e7] * 3, "tokens": [1e9] * 6, "name": list("aaabbb")}
+    )
+    assert run_column(frame) is None
+
+
+def test_a_run_id_of_each_row_goes_before_a_name_that_repeats() -> None:
+    names = ["a"] * 4 + ["b"] * 4 + ["c"] * 4
+    frame = _checkpoints(name=names, run_id=[f"r{k}" for k in range(12)])
+    assert run_column(frame) is None
+    assert run_column(frame.drop("run_id")) == "name"
+    assert run_column(frame.rename({"run_id": "run uuid"})) is None

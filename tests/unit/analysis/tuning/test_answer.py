@@ -8,10 +8,11 @@ import pytest
 
 from analysis.table.columns import normalise
 from analysis.table.observations import TableError
-from analysis.tuning.answer import fit_lr, read_lr_table
+from analysis.tuning.answer import fit_lr
 from analysis.tuning.law import Exponents, TunedPoint, fit_laws
 from analysis.tuning.study_law import FittedLaws
 from analysis.tuning.surface import Axis, Optimum, Surface, Trials, fit_surfaces
+from analysis.tuning.trials import read_lr_table
 from tests.conftest import ROOT
 
 TUNING = ROOT / "tests" / "data" / "tuning"
@@ -202,6 +203,14 @@ def test_two_minima_do_not_tell_both_exponents():
     assert any("N and D rise together over the 2 minima" in reason for reason in fit.lr.reasons)
 
 
+def test_as_many_minima_as_constants_leave_the_scatter_unknown():
+    exact = fit_lr(normalise(table(sizes=(1e5, 4e5), budgets=(1e7,))).frame).lr
+    spare = fit_lr(normalise(table(budgets=(1e7,))).frame).lr
+    words = "2 minima and as many constants: the scatter of sizes about the law is unknown"
+    assert any(reason.startswith(words) for reason in exact.reasons)
+    assert not any("as many constants" in reason for reason in spare.reasons)
+
+
 def test_published_exponents_enter_as_minima_with_their_own_errors():
     known = Exponents(np.array([-0.2, 0.3]), np.array([[0.05, -0.02], [-0.02, 0.03]]) / 100, "")
     points = minima_about_a_law(0.0)
@@ -271,7 +280,7 @@ def test_foreign_names_are_understood_and_mapped(tmp_path):
     table().rename({**renames, "lr": "eta_max"}).write_csv(path)
     with pytest.raises(TableError, match="no column holds lr"):
         read_lr_table(path)
-    fit = fit_lr(read_lr_table(path, mapping={"lr": "eta_max"}))
+    fit = fit_lr(read_lr_table(path, mapping={"lr": "eta_max"}).frame)
     document = FittedLaws.of(fit).document()
     assert set(document["lr"]) >= {"coef", "exponent_N", "exponent_D", "intervals"}
     assert set(document["batch"]) >= {"coef", "exponent_D", "intervals"}
@@ -285,12 +294,20 @@ def test_a_table_without_batches_still_tells_the_learning_rate():
     assert fit.batch.coef is None
 
 
+def test_a_batch_that_never_varies_is_no_axis():
+    frame = table(budgets=(1e7,)).filter(pl.col("batch_tokens") > 1e3).group_by(
+        "n_params", "tokens", "lr"
+    ).agg(pl.col("val_loss").min()).with_columns(batch_tokens=pl.lit(1024.0))  # fmt: skip
+    fit = fit_lr(normalise(pl.concat([frame, frame.with_columns(lr=pl.col("lr") * 1.1)])).frame)
+    assert [axis.name for axis in fit.points[0].surface.axes] == ["lr"]
+
+
 def test_a_negative_learning_rate_is_refused_with_its_row(tmp_path):
     path = tmp_path / "bad.csv"
     table().with_columns(
         pl.when(pl.int_range(pl.len()) == 3).then(-1.0).otherwise("lr").alias("lr")
     ).write_csv(path)
-    with pytest.raises(TableError, match=r"lr must be positive.*Row 3"):
+    with pytest.raises(TableError, match=r"lr must be positive.*Line 5"):
         read_lr_table(path)
 
 

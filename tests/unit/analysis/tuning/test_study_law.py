@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from analysis.tuning.answer import fit_lr, read_lr_table
+from analysis.tuning.answer import fit_lr
 from analysis.tuning.study_law import FittedLaws, StudyLaw, StudyLawError
+from analysis.tuning.trials import read_lr_table
 from tests.conftest import ROOT
 
 TUNING = ROOT / "tests" / "data" / "tuning"
@@ -15,7 +16,7 @@ WRITTEN = (TUNING / "law.json").read_text()
 
 @pytest.fixture(scope="module")
 def fit():
-    return fit_lr(read_lr_table(TUNING / "study.csv"))
+    return fit_lr(read_lr_table(TUNING / "study.csv").frame)
 
 
 def save(folder, text):

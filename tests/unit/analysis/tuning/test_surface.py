@@ -5,7 +5,15 @@ import pytest
 from scipy.stats import qmc
 from scipy.stats import t as student
 
-from analysis.tuning.surface import Axis, SurfaceError, Trials, fit_surfaces, near_minimum
+from analysis.tuning.surface import (
+    Axis,
+    SurfaceError,
+    Trials,
+    _box_minimum,
+    _line,
+    fit_surfaces,
+    near_minimum,
+)
 
 AXES = (Axis("lr", 2e-3, 0.06), Axis("batch_tokens", 256, 4096))
 CURVATURE = np.array([[0.06, -0.012], [-0.012, 0.04]])
@@ -255,3 +263,34 @@ def test_one_curvature_is_taken_for_two_about_one_time_in_twenty():
         apart += not np.allclose(one.curvature, other.curvature)
     # 5 of 100 by the test's own level, with a standard error of 2; trials are picked by loss.
     assert 1 <= apart <= 13
+
+
+def test_the_least_point_of_a_parabola_between_two_ends_is_inside_or_at_the_lower_end():
+    slope, square = (
+        grid.ravel()
+        for grid in np.meshgrid([-3.0, -0.4, 0.0, 0.5, 2.0], [-2.0, -0.3, 0.0, 0.3, 2.0])
+    )
+    low, high = -0.5, 2.0
+    x = np.linspace(low, high, 2501)
+    found = _line(slope, square, low, high)
+    for a, b, at in zip(slope, square, found, strict=True):
+        assert low <= at <= high
+        # A step of the grid errs by its square.
+        assert a * at + b * at**2 == pytest.approx((a * x + b * x**2).min(), abs=1e-6)
+
+
+def test_the_least_point_of_a_quadratic_in_a_box_is_that_of_a_fine_grid():
+    rng = np.random.default_rng(0)
+    coef = rng.uniform(-1, 1, (200, 6))
+    low, high = np.array([-0.5, -1.0]), np.array([2.0, 0.7])
+    x, y = np.meshgrid(np.linspace(low[0], high[0], 101), np.linspace(low[1], high[1], 101))
+
+    def value(c, x, y):
+        return c[1] * x + c[2] * y + c[3] * x**2 + c[4] * y**2 + c[5] * x * y
+
+    for c, (a, b) in zip(coef, _box_minimum(coef, low, high), strict=True):
+        assert low[0] <= a <= high[0]
+        assert low[1] <= b <= high[1]
+        # The grid is never lower, and its step of a fiftieth errs by its square.
+        assert value(c, a, b) <= value(c, x, y).min() + 1e-12
+        assert value(c, a, b) == pytest.approx(value(c, x, y).min(), abs=2e-3)

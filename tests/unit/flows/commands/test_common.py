@@ -1,9 +1,13 @@
 """Options and the home are the same in every command, and refusals are one line that names them."""
 
+import logging
+import time
+
 import pytest
 
 from analysis.law import LossLaw
 from flows.cli import app
+from flows.commands.common import shown_from_log
 from tests.simulated import isoflops, table
 
 LEVELS = [
@@ -92,3 +96,24 @@ def test_a_setting_out_of_range_is_refused_by_its_name(isoflop, monkeypatch, com
     assert status == 2
     assert errors.startswith("isoflop: ISOFLOP_PREFECT_PORT=70000: ")
     assert errors.count("\n") == 1
+
+
+def _log_a_step(after_s: float) -> None:
+    with shown_from_log("somewhere.long", after_s=after_s):
+        time.sleep(0.05)
+        logging.getLogger("somewhere.long").info("resampling 20,000 rows")
+        time.sleep(0.3)  # two refreshes of the spinner
+
+
+def test_a_terminal_shows_what_the_log_says_once_it_takes_long(capfd, monkeypatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    _log_a_step(after_s=0.0)
+    assert "resampling 20,000 rows" in capfd.readouterr().err
+    _log_a_step(after_s=60.0)
+    assert "resampling" not in capfd.readouterr().err
+    assert logging.getLogger("somewhere.long").handlers == []
+
+
+def test_standard_error_that_is_no_terminal_shows_no_step(capfd) -> None:
+    _log_a_step(after_s=0.0)
+    assert capfd.readouterr() == ("", "")

@@ -156,3 +156,18 @@ def test_a_run_that_has_ended_is_spent_once_and_no_longer_under_way():
     for _ in range(2):
         budget.settle("a", finished=True)
         assert budget.spent == 2.0
+
+
+def test_runs_of_one_price_wait_in_order_of_their_ids():
+    budget = Budget(1, {"b": 1, "c": 0.5, "a": 1}, Meter())
+    assert list(budget.left_out) == ["c", "a", "b"]
+    assert [budget.admit(run) for run in ("b", "a", "c")] == [False, False, True]
+
+
+def test_a_resumed_run_counts_with_what_it_costs_from_now_on():
+    meter = Meter(a=3.0)
+    budget = Budget(5, {"a": 1.5}, meter)
+    assert budget.admit("a")
+    assert (budget.spent, budget.committed) == (3.0, 4.5)
+    meter.costs["a"] = 4.9
+    assert (budget.spent, budget.committed) == (pytest.approx(4.9), pytest.approx(4.9))

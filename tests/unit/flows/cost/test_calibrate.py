@@ -1,10 +1,14 @@
 """An estimate adds up timings of the remaining steps over the slots."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from analysis.published import UnknownName
 from flows.cost import calibrate
+from flows.cost.calibrate import CalibrationError, calibrated, estimate_plan
 from flows.cost.estimate import Speed, assumed, estimate, evals_left, makespan, shared_by
-from flows.cost.timing import Timing
+from flows.cost.timing import Answer, Timing
 from flows.files import write_whole
 from flows.runs.directory import RunDir
 from flows.settings import Home
@@ -42,8 +46,8 @@ def test_a_run_takes_its_start_its_steps_and_its_validations():
     assert found.runs[run.id].whole_s == pytest.approx(4.5 + 46 * 0.01 + 2 * 4096 * 1e-5)
     assert found.runs[run.id].left_s == found.runs[run.id].whole_s
     assert found.elapsed_s == pytest.approx(found.runs[run.id].whole_s + 10.0)
-    low, high = found.elapsed_range_s
-    assert low < found.elapsed_s < high
+    rest = 10.0 + 4.5 + 2 * 4096 * 1e-5
+    assert found.elapsed_range_s == pytest.approx((rest + 46 * 0.009, rest + 46 * 0.012))
 
 
 def test_a_half_finished_run_costs_only_what_is_left():
@@ -91,6 +95,8 @@ def test_ranks_share_the_work_and_are_paid_for_each():
     found = estimate(wide, slow, {run.id: 0}, slots=1)
     assert found.runs[run.id].whole_s == pytest.approx(4.5 + 46 * 0.0025 + 2 * 4096 * 2.5e-6)
     assert found.device_s == pytest.approx(4 * found.runs[run.id].whole_s)
+    assert shared_by(4, TIMING).blocks == pytest.approx((0.00225, 0.0025, 0.003))
+    assert shared_by(1, TIMING) == TIMING
 
 
 def test_the_range_of_an_estimate_is_by_the_quartiles_of_the_timed_steps():
@@ -165,3 +171,152 @@ def test_two_ranks_at_an_assumed_speed_are_twice_as_fast_at_validation_too():
     one, two = (assumed(alone, *h100, ranks=ranks).timing(run) for ranks in (1, 2))
     assert two.step_s == pytest.approx(one.step_s / 2)
     assert two.eval_s_per_token == pytest.approx(one.eval_s_per_token / 2)
+
+
+def timing_of(width, slot):
+    """A timing that shows the model it was made for and the slot that made it."""
+    step_s = width / 1000 + slot / 10
+    return TIMING.model_copy(update={"step_s": step_s, "blocks": (step_s,)})
+
+
+@pytest.fixture
+def slots(monkeypatch, tmp_path):
+    """Times plans on three slots that answer by `timing_of`; notes the models in their order."""
+    monkeypatch.setattr(calibrate, "now", lambda: clock[0])
+    monkeypatch.setattr(calibrate, "device_name", lambda placement: "a test's device")
+    clock, requests, broken = [5_000.0], {}, set()
+
+    def ask(home, corpus, placement, trainings, slot):
+        number = int(slot["SLOT"])
+        requests[number] = [model.d_model for model, _ in trainings]
+        if number in broken:
+            raise CalibrationError(f"slot {number} is broken")
+        timings = [timing_of(model.d_model, number) for model, _ in trainings]
+        return calibrate._Slot(1.0 + number, 10.0 + number, timings)
+
+    monkeypatch.setattr(calibrate, "_ask", ask)
+
+    def speed(plan, count=3):
+        return calibrated(plan, Home(tmp_path), [{"SLOT": str(n)} for n in range(count)])
+
+    return SimpleNamespace(speed=speed, clock=clock, requests=requests, broken=broken)
+
+
+SMALL, LARGE = planned_run(width=16), planned_run(width=48)
+
+
+def test_every_shape_is_timed_on_every_slot_each_starting_elsewhere(slots):
+    speed = slots.speed(plan_of(SMALL, LARGE))
+    assert slots.requests == {0: [16, 48], 1: [48, 16], 2: [16, 48]}
+    assert speed.timing(SMALL).blocks == pytest.approx((0.016, 0.116, 0.216))
+    assert speed.timing(LARGE).blocks == pytest.approx((0.048, 0.148, 0.248))
+    assert speed.timing(LARGE).step_s == pytest.approx(0.148)
+    # The dispatcher takes 0.3 s between two trainings, and a sweep 14 s before and after all.
+    assert speed.start_s == pytest.approx(11.0 + 0.3)
+    assert speed.around_s == pytest.approx(2.0 + 14.0)
+    assert speed.basis == "every shape timed on a test's device just now, 3 at once"
+
+
+def test_three_shapes_come_back_in_order_from_every_slot(slots):
+    middle = planned_run(width=32)
+    speed = slots.speed(plan_of(SMALL, middle, LARGE))
+    assert slots.requests == {0: [16, 32, 48], 1: [32, 48, 16], 2: [48, 16, 32]}
+    for run, width in ((SMALL, 16), (middle, 32), (LARGE, 48)):
+        assert speed.timing(run).step_s == pytest.approx(width / 1000 + 0.1)
+
+
+def test_a_timing_is_made_once_and_its_age_is_named(slots):
+    slots.speed(plan_of(SMALL))
+    slots.requests.clear()
+    slots.clock[0] += 119.0
+    assert "just now" in slots.speed(plan_of(SMALL)).basis
+    slots.clock[0] += 481.0
+    assert "10 minutes ago" in slots.speed(plan_of(SMALL)).basis
+    assert slots.requests == {}
+    # Only the shape that is new is timed, and the oldest timing gives the age.
+    speed = slots.speed(plan_of(SMALL, LARGE))
+    assert slots.requests == {0: [48], 1: [48], 2: [48]}
+    assert "10 minutes ago" in speed.basis
+    assert speed.timing(SMALL).step_s == pytest.approx(0.116)
+    slots.requests.clear()
+    slots.speed(plan_of(SMALL), count=2)
+    assert set(slots.requests) == {0, 1}
+
+
+def test_a_slot_that_fails_is_left_out_unless_all_fail(slots):
+    slots.broken.update({0, 1})
+    assert slots.speed(plan_of(SMALL)).timing(SMALL).step_s == pytest.approx(0.216)
+    slots.broken.add(2)
+    with pytest.raises(CalibrationError, match="slot 0 is broken"):
+        slots.speed(plan_of(LARGE))
+
+
+def wide(plan, **placement):
+    changed = plan.spec.placement.model_copy(update=placement)
+    return plan.model_copy(update={"spec": plan.spec.model_copy(update={"placement": changed})})
+
+
+def test_timed_ranks_share_what_one_of_them_does_alone(slots):
+    assert "rank" not in slots.speed(wide(plan_of(SMALL), ranks=1)).basis
+    speed = slots.speed(wide(plan_of(SMALL), ranks=2))
+    assert speed.timing(SMALL).step_s == pytest.approx(0.116 / 2)
+    assert "one rank alone; 2 are taken to share its work evenly" in speed.basis
+
+
+def test_a_timing_holds_for_what_decides_the_speed(slots):
+    slots.speed(plan_of(SMALL))
+    for changes, fresh in (
+        ({"checkpoint_every_s": 9.0, "keep_checkpoints": 7}, False),
+        ({"threads": 1}, True),
+    ):
+        slots.requests.clear()
+        slots.speed(wide(plan_of(SMALL), **changes))
+        assert bool(slots.requests) is fresh
+
+
+@pytest.fixture
+def child(monkeypatch, tmp_path):
+    """Asks a child whose output is given; the clock stands at 100 s when it starts."""
+    monkeypatch.setattr(calibrate, "time", SimpleNamespace(time=lambda: 100.0))
+
+    def ask(stdout, stderr="", trainings=2):
+        done = SimpleNamespace(stdout=stdout, stderr=stderr)
+        monkeypatch.setattr(calibrate.subprocess, "run", lambda *args, **options: done)
+        pairs = [(SMALL.run.model, SMALL.run.train)] * trainings
+        return calibrate._ask(Home(tmp_path), "c", Placement(), pairs, {})
+
+    return ask
+
+
+def test_a_child_is_timed_from_its_start_to_its_corpus(child):
+    lines = [
+        Answer(loaded_at=103.0, ready_at=103.5, timing=timing_of(width, 0)) for width in (16, 48)
+    ]
+    slot = child("".join(line.model_dump_json() + "\n" for line in lines))
+    assert (slot.load_s, slot.start_s) == (3.0, 0.5)
+    assert slot.timings == [timing_of(16, 0), timing_of(48, 0)]
+
+
+@pytest.mark.parametrize(
+    ("stderr", "told"), [("Traceback:\nKeyError: 1\n", "KeyError: 1"), ("", "no output")]
+)
+def test_a_child_that_answers_too_little_has_failed_with_its_last_line(child, stderr, told):
+    line = Answer(loaded_at=1.0, ready_at=2.0, timing=TIMING).model_dump_json()
+    with pytest.raises(CalibrationError, match=f"timing failed: {told}"):
+        child(line + "\n", stderr)
+
+
+def test_a_gpu_is_known_by_its_name_and_by_its_alias():
+    table = calibrate.published.devices()
+    for row in table.iter_rows(named=True):
+        assert calibrate.gpu(row["name"]) == calibrate.gpu(row["aliases"]) == row
+    with pytest.raises(UnknownName):
+        calibrate.gpu("no such thing")
+
+
+def test_an_assumed_gpu_is_not_timed(tmp_path, monkeypatch):
+    plan = wide(plan_of(SMALL), ranks=2)
+    found = estimate_plan(plan, Home(tmp_path), [{}] * 3, AssumedSpeed(gpu="h100", mfu=0.4))
+    fast = assumed(AssumedSpeed(gpu="h100", mfu=0.4), 989e12, "x", ranks=2)
+    assert found.device_s == pytest.approx(estimate(plan, fast, {SMALL.id: 0}, 3).device_s)
+    assert found.slots == 3

@@ -72,6 +72,17 @@ def test_a_torn_line_of_the_ledger_is_skipped(home):
     assert Ledger(sweep(), home).spent(LARGE.id).steps == 0
 
 
+@pytest.mark.parametrize("damage", ['{"run":"a","st{"run"', "7", "[]", '{"run":"a"}', "\0\0"])
+def test_a_damaged_line_of_the_ledger_costs_that_line_alone(home, damage, caplog):
+    ledger = Ledger(sweep(), home)
+    ledger.open(SMALL.id)
+    path = home.sweeps / "test" / "ledger.jsonl"
+    path.write_text(damage + "\n" + path.read_text())
+    train(home, SMALL, 1, 5)
+    assert Ledger(sweep(), home).spent(SMALL.id).steps == 5
+    assert "is damaged" in caplog.text
+
+
 def test_flops_spent_are_those_of_the_steps_trained(home):
     cap = CappedSweep(sweep(), home, FlopsCap(flops=2.0 * LARGE.flops_spent), left(1.0))
     assert cap.admit(LARGE)

@@ -103,3 +103,24 @@ def test_slots_of_this_machine_share_its_memory(asked, monkeypatch):
 def test_float32_at_a_share_of_the_bf16_peak_is_warned_about(asked):
     assert "dtype=bfloat16" in " ".join(asked(plan_of(dtype="float32")).warnings)
     assert asked(plan_of(dtype="bfloat16")).warnings == ()
+
+
+def test_a_slot_on_a_gpu_has_the_usable_share_of_its_memory(asked, monkeypatch):
+    cuda = type("Device", (), {"type": "cuda"})
+    monkeypatch.setattr(module, "resolve_device", lambda device: cuda)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (2**30, 10 * 2**30))
+    room = 10 * MEMORY_SHARE
+    needs = {RUNS[0].id: room * 0.999, RUNS[1].id: room * 1.001}
+    warnings = module._warnings(plan_of(), needs, None, slots=4)
+    assert len(warnings) == 1
+    assert warnings[0].startswith("d48: up to ")
+
+
+def test_memory_here_is_of_the_rows_that_one_rank_computes_at_once_here(monkeypatch):
+    run = planned_run(width=64)
+    cpu = Placement(device="cpu", micro_batch_rows=2, attention="eager")
+    assert memory_gib(run, cpu) == peak(run, 2, attention="eager") / 2**30
+    ranks = []
+    monkeypatch.setattr(module, "micro_batch_rows", lambda *given: ranks.append(given[4]) or 4)
+    assert memory_gib(run, cpu) == peak(run, 4, attention="eager") / 2**30
+    assert ranks == [1]

@@ -1,16 +1,25 @@
 """Cancelling by name stops the process that runs a study, as it does a sweep's."""
 
 import signal
+import socket
 import subprocess
 import sys
+from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
+from prefect.client.schemas.objects import StateType
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelling, Completed, Crashed, Pending, Running, Scheduled
 
 from flows.commands.sweep import cancel as cancel_command
+from flows.dispatch import cancel as module
 from flows.dispatch.cancel import _name_of, cancel
-from flows.dispatch.underway import controllers
+from flows.dispatch.underway import Controller, controllers
 from flows.settings import Settings, open_home
+from flows.stack.processes import Process
 
 CONTROLLER = """
 import sys, time
@@ -94,3 +103,138 @@ def test_a_killed_process_leaves_only_a_file_to_remove(home, running):
 )
 def test_a_deployed_flow_run_is_known_by_the_name_in_its_parameters(parameters, name):
     assert _name_of(SimpleNamespace(parameters=parameters, name="as shown")) == name
+
+
+class Server:
+    """A Prefect server: flow runs with a flow's name, tags and parameters, in pages of two."""
+
+    def __init__(self):
+        self.runs, self.set = [], []
+
+    def add(self, state, *, flow="train", tags=(), deployed=True, name="as shown", **parameters):
+        run = SimpleNamespace(
+            id=uuid4(), state=state, flow=flow, tags=tags, name=name, parameters=parameters,
+            deployment_id=uuid4() if deployed else None,
+        )  # fmt: skip
+        self.runs.append(run)
+        return run
+
+    def read_flow_run(self, flow_run_id):
+        for run in self.runs:
+            if run.id == flow_run_id:
+                return run
+        raise ObjectNotFound(http_exc=None)
+
+    def read_flow_runs(self, *, flow_filter, flow_run_filter, offset):
+        kinds = flow_run_filter.state.type.any_
+        found = [run for run in self.runs if run.state is None or run.state.type in kinds]
+        if flow_filter is not None:
+            found = [run for run in found if run.flow in flow_filter.name.any_]
+        if flow_run_filter.tags is not None:
+            found = [run for run in found if set(flow_run_filter.tags.all_) <= set(run.tags)]
+        return found[offset : offset + 2]
+
+    def set_flow_run_state(self, flow_run_id, state, force=False):
+        run = self.read_flow_run(flow_run_id)
+        run.state = state
+        self.set.append((run, state.type, force))
+
+
+@pytest.fixture
+def server(monkeypatch):
+    server = Server()
+
+    @contextmanager
+    def client(settings):
+        yield server
+
+    def cancel_all(read):
+        states = read()
+        for flow_run in states:
+            server.read_flow_run(flow_run).state = Completed()
+        return len(states)
+
+    def read_states(ids):
+        return {run.id: run.state for run in server.runs if run.id in ids}
+
+    monkeypatch.setattr(module, "prefect_client", client)
+    monkeypatch.setattr(module, "cancel_flow_runs", cancel_all)
+    monkeypatch.setattr(module, "read_states", read_states)
+    monkeypatch.setattr(module, "_POLL_S", 0.001)
+    return server
+
+
+def controller(run, *, host="elsewhere", deployed=True):
+    process = Process(name="sweep", pid=2**22 + 1, started_at=1.0)
+    flow_run = None if run is None else str(run.id)
+    return Controller(Path("/none"), host, process, flow_run, deployed)
+
+
+def test_every_page_of_flow_runs_of_the_name_is_ended_and_no_other(server):
+    trainings = [server.add(Running(), tags=("mine",)) for _ in range(5)]
+    sweep = server.add(Scheduled(), flow="sweep", spec="mine")
+    study = server.add(Pending(), flow="tune", spec="x", overrides=["name=mine"])
+    others = [
+        server.add(Running(), tags=("other",)),
+        server.add(Running(), flow="sweep", spec="other"),
+        # In the process that started it, which is interrupted instead.
+        server.add(Running(), flow="sweep", spec="mine", deployed=False),
+        server.add(Running(), flow="report", spec="mine"),
+    ]
+    server.add(Completed(), tags=("mine",))
+    assert module.is_requested("mine", Settings())
+    stopped = cancel("mine", [], Settings(), server=True)
+    assert (stopped.flow_runs, stopped.left) == (7, ())
+    assert all(run.state.is_completed() for run in (*trainings, sweep, study))
+    assert not any(run.state.is_completed() for run in others)
+    assert not module.is_requested("mine", Settings())
+
+
+def test_a_controllers_flow_run_is_ended_as_its_process_is(server, monkeypatch):
+    living, gone, ended = (server.add(state) for state in (Running(), Running(), Crashed()))
+    here = socket.gethostname()
+    known = [
+        controller(living),
+        controller(gone, host=here),
+        controller(ended),
+        controller(None),
+        controller(SimpleNamespace(id=uuid4())),
+    ]
+    assert module._end_flow_runs(server, "mine", known) == 2
+    assert server.set == [
+        (living, StateType.CANCELLING, False),
+        (gone, StateType.CRASHED, True),
+    ]
+
+
+def test_what_has_not_ended_after_a_minute_is_counted(server, monkeypatch):
+    seconds = iter(range(0, 1000, 25))
+    monkeypatch.setattr(
+        module, "time", SimpleNamespace(monotonic=lambda: next(seconds), sleep=lambda _: None)
+    )
+    own, training = server.add(Cancelling()), server.add(Cancelling(), tags=("mine",))
+    known = [controller(own), controller(None)]
+    assert module._wait_for_flow_runs(server, "mine", known) == ["2 flow runs"]
+    training.state = Completed()
+    assert module._wait_for_flow_runs(server, "mine", known) == ["1 flow runs"]
+    own.state = Crashed()
+    assert module._wait_for_flow_runs(server, "mine", known) == []
+
+
+def test_without_its_server_a_deployed_sweep_is_still_running(home, monkeypatch):
+    deployed = controller(SimpleNamespace(id=uuid4()))
+    monkeypatch.setattr(module, "controllers", lambda folder: [deployed])
+    stopped = cancel("mine", [home.sweeps / "mine"], Settings(), server=False)
+    assert stopped.left == ("its flow runs: the Prefect server does not answer",)
+    assert (stopped.processes, stopped.flow_runs) == (0, 0)
+
+
+def test_a_process_that_does_not_end_is_named(home, running, monkeypatch):
+    folder = home.sweeps / "mine"
+    process = running(folder)
+    monkeypatch.setattr(module, "os", SimpleNamespace(kill=lambda pid, number: None))
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.01)
+    stopped = cancel("mine", [folder], Settings(), server=False)
+    assert (stopped.processes, stopped.left) == (0, (f"process {process.pid}",))
+    # It is still registered, and so are those of other hosts.
+    assert len(controllers(folder)) == 1

@@ -5,13 +5,25 @@ import time
 
 import pytest
 
+from flows.files import write_whole
 from flows.mirror import publish as mirror_module
 from flows.mirror import sync as sync_module
-from flows.mirror.metrics import branch_metric, metric_points
+from flows.mirror.metrics import (
+    Point,
+    _kept_steps,
+    benchmark_points,
+    branch_metric,
+    metric_points,
+    provenance_tags,
+    run_params,
+)
 from flows.runs.attempts import read_provenance, recording_attempt
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import RunDir
+from flows.runs.evaluations import FOLDER, Evaluation
+from flows.runs.provenance import Provenance
 from flows.settings import Home, Settings, open_home
+from llama_core.counting import count_params
 from sweeps.spec import RunSpec
 from tests.disk import DiskOrder
 from tests.fakes import FakeTracker, ReadableTracker, evaluation, finished_run, planned_run, step
@@ -355,3 +367,199 @@ def test_all_is_published_when_publishing_ends_and_what_went_wrong_is_raised(tmp
 def test_a_branchs_metric_is_named_after_its_isoflop_or_its_tokens(budget, name):
     cell = planned_run().cells[0].model_copy(update={"flops_budget": budget})
     assert branch_metric(cell) == f"loss_cooldown/{name}"
+
+
+SCORE = Evaluation(
+    benchmark="arc", family="lm", task="t", metric="acc", tokens=20_480, weights_sha256="0",
+    shots=5, limit=None, questions=9, questions_sha256="0", score=50.0, score_stderr=1.0,
+    chance=25.0, answer_bpb=1.5, answer_bpb_stderr=None, requests=9, cut=0, unknown=0,
+    answer_tokens=None, harness="1", device="cpu", dtype="float32", elapsed_s=1.0, at=7.5,
+)  # fmt: skip
+
+
+def add_score(run, **changes):
+    score = SCORE.model_copy(update=changes)
+    (run.path / FOLDER).mkdir(exist_ok=True)
+    path = run.path / FOLDER / f"{len(list((run.path / FOLDER).iterdir()))}.json"
+    path.write_text(score.model_dump_json())
+
+
+def test_only_whole_benchmarks_of_known_horizons_are_points(tmp_path):
+    run = finished_run(tmp_path, planned_run())
+    add_score(run)
+    add_score(run, tokens=40_960, answer_bpb=None, score=60.0, shots=0)
+    add_score(run, limit=10)
+    add_score(run, tokens=7)
+    assert benchmark_points(run) == [
+        ("tasks/arc_5shot", Point(20, 50.0, 7500)),
+        ("tasks/arc_5shot_bpb", Point(20, 1.5, 7500)),
+        ("tasks/arc_0shot", Point(40, 60.0, 7500)),
+    ]
+
+
+def test_scores_are_sent_when_there_are_new_ones(mlflow_tracker, tmp_path, sweep, monkeypatch):
+    planned = planned_run(sweep=sweep)
+    run = finished_run(tmp_path, planned)
+    mlflow_tracker.publish(run, planned)
+    send, sent = mlflow_tracker._client.log_batch, []
+
+    def log_batch(mlflow_run, metrics=(), **others):
+        sent.extend(metric.key for metric in metrics)
+        send(mlflow_run, metrics=metrics, **others)
+
+    monkeypatch.setattr(mlflow_tracker._client, "log_batch", log_batch)
+    add_score(run)
+    for _ in range(2):
+        mlflow_tracker.publish(run, planned)
+    assert sent == ["tasks/arc_5shot", "tasks/arc_5shot_bpb"]
+    assert mlflow_tracker.curve(sweep, run.id, "tasks/arc_5shot") == [Point(20, 50.0, 7500)]
+
+
+def test_a_failed_run_is_failed_in_the_mirror_with_its_reason(mlflow_tracker, tmp_path, sweep):
+    planned = planned_run(sweep=sweep)
+    run = finished_run(tmp_path, planned)
+    failure = run.result().model_copy(update={"status": "diverged", "reason": "loss is nan"})
+    write_whole(run.result_path, failure.model_dump_json())
+    mlflow_tracker.publish(run, planned)
+    found = mlflow_tracker._client.get_run(mlflow_tracker._look_up(sweep, run.id)[0])
+    assert found.info.status == "FAILED"
+    assert found.data.tags["isoflop.status"] == "diverged"
+    assert found.data.tags["isoflop.reason"] == "loss is nan"
+    assert found.data.tags["mlflow.runName"] == "d32"
+
+
+def test_a_value_that_is_not_finite_is_left_out_of_the_mirror(mlflow_tracker, tmp_path, sweep):
+    planned = planned_run(sweep=sweep)
+    run = RunDir(tmp_path / "runs" / planned.id)
+    run.create(planned)
+    curve = CurveWriter(run.curve_path)
+    for number, loss in ((1, 3.0), (2, float("nan")), (3, 2.0)):
+        curve.append(step(number, loss=loss))
+    curve.close()
+    mlflow_tracker.publish(run, planned)
+    points = mlflow_tracker.curve(sweep, run.id, "loss/train_loss")
+    assert [(point.step, point.value) for point in points] == [(1, 3.0), (3, 2.0)]
+    # The rest of that step's row is there.
+    lr = mlflow_tracker.curve(sweep, run.id, "optimizer/lr")
+    assert [point.step for point in lr] == [1, 2, 3]
+
+
+def test_a_report_is_one_run_however_often_it_is_written(mlflow_tracker, tmp_path, sweep):
+    page = tmp_path / "report.html"
+    page.write_text("<html></html>")
+    for alpha in (0.3, 0.4):
+        mlflow_tracker.log_report(sweep, page, {"alpha": alpha}, "a law")
+    assert mlflow_tracker.run_ids(sweep) == ["report"]
+    [found] = mlflow_tracker._client.search_runs([mlflow_tracker._experiment(sweep)])
+    assert found.data.metrics == {"report/alpha": 0.4}
+    assert found.info.status == "FINISHED"
+    experiment = mlflow_tracker._experiment(sweep)
+    assert mlflow_tracker.chart_path(sweep) == (
+        f"/#/experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART"
+    )
+
+
+def test_a_run_that_was_killed_is_ended_and_goes_on_when_it_is_published(
+    mlflow_tracker, tmp_path, sweep
+):
+    planned = planned_run(sweep=sweep)
+    run = RunDir(tmp_path / "runs" / planned.id)
+    run.create(planned)
+    curve = CurveWriter(run.curve_path)
+    curve.append(step(1))
+    mlflow_tracker.publish(run, planned)
+    [(_, _, mlflow_run)] = [found for found in mlflow_tracker.open_runs() if found[0] == sweep]
+    mlflow_tracker.end(mlflow_run)
+    assert not [found for found in mlflow_tracker.open_runs() if found[0] == sweep]
+    assert mlflow_tracker._client.get_run(mlflow_run).info.status == "KILLED"
+    curve.append(step(2))
+    curve.close()
+    mlflow_tracker.publish(run, planned)
+    points = mlflow_tracker.curve(sweep, run.id, "loss/train_loss")
+    assert [point.step for point in points] == [1, 2]
+
+
+def test_parameters_are_those_of_the_run():
+    planned = planned_run()
+    counts = count_params(planned.run.model)
+    assert run_params(planned) == {
+        "n_params": str(counts.n_params),
+        "n_params_total": str(counts.total),
+        "n_params_non_embedding": str(counts.non_embedding),
+        "d_model": "32",
+        "n_layers": "2",
+        "horizons": "20480,40960",
+        "lr": "0.008",
+        "lr_source": "test",
+        "batch_tokens": "1024",
+        "warmup_tokens": "4096",
+        "schedule": "wsd",
+        "seed": "0",
+        "data_digest": "no such corpus",
+    }
+
+
+def test_tags_have_what_is_known_and_no_empty_ones(tmp_path):
+    run = finished_run(tmp_path, planned_run())
+    assert provenance_tags(run) == {}
+    made = Provenance(git_commit="c0ffee", processor="a CPU", seed=0, spec={"b": 1, "a": 2})
+    run.provenance_path.write_text(made.model_dump_json())
+    assert provenance_tags(run) == {
+        "mlflow.source.git.commit": "c0ffee",
+        "isoflop.device": "a CPU",
+        "isoflop.seed": "0",
+        "isoflop.spec": '{"a": 2, "b": 1}',
+    }
+    gpu = made.model_copy(update={"device_name": "a GPU"})
+    run.provenance_path.write_text(gpu.model_dump_json())
+    assert provenance_tags(run)["isoflop.device"] == "a GPU"
+
+
+def test_a_thinned_run_is_dense_at_its_start():
+    # Powers of 1.06 in whole steps: all up to 16, then at most 6 % apart until the even ones.
+    kept = sorted(_kept_steps(planned_run(steps=(100_000,))))
+    assert kept[:16] == list(range(1, 17))
+    assert all(after / before < 1.12 for before, after in itertools.pairwise(kept[9:]))
+    assert _kept_steps(planned_run(steps=(500,))) == frozenset(range(1, 501))
+
+
+def test_the_verdict_on_a_law_is_the_description_of_its_report(mlflow_tracker, sweep, tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text("<p>a report</p>")
+    verdict = "NOT IDENTIFIED (exponent of N*): all rows lie on one budget."
+    mlflow_tracker.log_report(sweep, page, {"E": 1.8}, verdict)
+    assert mlflow_tracker.description(sweep, "report") == verdict
+
+
+def test_the_last_step_of_every_cooldown_is_mirrored(tmp_path):
+    planned = planned_run(steps=(1_022, 2_048, 3_001))
+    run = RunDir(tmp_path / "runs" / planned.id)
+    run.create(planned)
+    horizons = planned.run.train.schedule.horizons
+    curve = CurveWriter(run.curve_path)
+    for number in range(1, 3_002):
+        curve.append(step(number))
+    for horizon in horizons:
+        for number in range(horizon // 1024 - 300, horizon // 1024 + 1):
+            curve.append(step(number, horizon=horizon))
+    curve.close()
+    points = list(metric_points(run, planned))
+    ends = {name: max(point.step for other, point in points if other == name) for name, _ in points}
+    assert ends["loss_cooldown/D_1046528"] == 1_022
+    assert ends["loss_cooldown/D_2097152"] == 2_048
+    assert ends["loss/train_loss"] == 3_001
+
+
+def test_points_that_another_thinning_left_out_are_sent_later(mlflow_tracker, tmp_path, sweep):
+    planned = planned_run(sweep=sweep)
+    run = finished_run(tmp_path, planned)
+    whole = run.curve_path.read_text()
+    lines = whole.splitlines(keepends=True)
+    run.curve_path.write_text("".join([*lines[:19], *lines[20:]]))
+    mlflow_tracker.publish(run, planned)
+    assert len(mlflow_tracker.curve(sweep, run.id, "loss_cooldown/D_20480")) == 5
+    run.curve_path.write_text(whole)
+    mlflow_tracker.publish(run, planned)
+    branch = mlflow_tracker.curve(sweep, run.id, "loss_cooldown/D_20480")
+    assert [point.step for point in branch] == list(range(15, 21))
+    assert len(mlflow_tracker.curve(sweep, run.id, "loss/train_loss")) == 40

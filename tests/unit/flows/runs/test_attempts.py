@@ -221,3 +221,40 @@ def test_only_a_committed_checkpoint_keeps_steps(run):
 def test_each_killed_attempt_reached_what_its_successor_found(run):
     noted(run, (100.0, 0, 0), (200.0, 2, 5), (300.0, 5, 9), (400.0, 12))
     assert [attempt.steps_to for attempt in read_attempts(run)] == [5, 9, 12]
+
+
+def test_a_damaged_line_of_an_attempt_costs_that_line_alone(run, tmp_path, caplog):
+    for last in (3, 6, 9):
+        with recording_attempt(run, Home(tmp_path)):
+            train(run, last - 2, last)
+    lines = run.attempts_path.read_text().splitlines()
+    # The start of the second is torn, and the end of the third is another file's line.
+    lines[2], lines[5] = lines[2][:40], '{"run":"other"}'
+    run.attempts_path.write_text("\n".join(lines) + "\n")
+    assert [attempt.number for attempt in read_attempts(run)] == [1, 3]
+    assert "is damaged" in caplog.text
+    with recording_attempt(run, Home(tmp_path)):
+        pass
+    assert [attempt.number for attempt in read_attempts(run)] == [1, 3, 4]
+
+
+def test_an_attempt_killed_while_it_repeats_steps_is_paid_until_its_last_heartbeat(run, tmp_path):
+    with recording_attempt(run, Home(tmp_path)):
+        train(run, 1, 10)
+        commit_checkpoint(run, 6)
+    os.utime(run.checkpoints / f"{run.newest_checkpoint()}.json", (1.7e9, 1.7e9))
+    # The second repeats steps 7 to 9, whose rows are there, and leaves a heartbeat.
+    with recording_attempt(run, Home(tmp_path)):
+        pass
+    *before, start, _ = run.attempts_path.read_text().splitlines()
+    began = json.loads(start)["at"] - 100
+    killed = json.dumps({**json.loads(start), "at": began})
+    run.attempts_path.write_text("\n".join([*before, killed]) + "\n")
+    run.lease_path.write_text("{}")
+    os.utime(run.lease_path, (began + 60, began + 60))
+    assert read_attempts(run)[1].ended_at == pytest.approx(began + 60)
+    # The third writes heartbeats of its own.
+    with recording_attempt(run, Home(tmp_path)):
+        run.lease_path.unlink()
+    second = read_attempts(run)[1]
+    assert (second.how, second.ended_at) == ("killed", pytest.approx(began + 60))

@@ -1,14 +1,20 @@
 """The run directory keeps every step once, whatever kills the process that writes it."""
 
+import logging
 import os
+import threading
+from dataclasses import asdict
 
 import pytest
 
+from flows.files import write_whole
+from flows.runs import directory
 from flows.runs.curve import CurveBehindError, CurveWriter
-from flows.runs.directory import RunBusyError, RunDir
+from flows.runs.directory import RunBusyError, RunDir, RunResult
 from llama_core.config import Placement
+from llama_core.records import DivergedRecord
 from tests.disk import DiskOrder
-from tests.fakes import evaluation, finished_run, planned_run, step
+from tests.fakes import commit_checkpoint, evaluation, finished_run, planned_run, step
 
 
 @pytest.fixture
@@ -113,6 +119,30 @@ def test_rows_behind_a_damaged_one_are_cut_off_and_written_again(run, caplog):
     assert [number for _, number in steps(run)] == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize(
+    "damage", [b"\0" * 20 + b"\n", b'{"kind":"st{"kind"\n', b"7\n", b'{"kind":"eval"}\n']
+)
+def test_rows_of_a_checkpoint_behind_a_damaged_one_are_kept(run, caplog, damage):
+    curve = CurveWriter(run.curve_path)
+    for number in range(1, 7):
+        curve.append(step(number))
+    curve.close()
+    lines = run.curve_path.read_bytes().splitlines(keepends=True)
+    run.curve_path.write_bytes(b"".join([*lines[:2], damage, *lines[3:]]))
+    torn = run.curve_path.read_bytes()
+    # A checkpoint after five steps: steps 3 to 5 are not trained again.
+    resumed = CurveWriter(run.curve_path, kept=5)
+    for number in range(6, 9):
+        resumed.append(step(number))
+    resumed.close()
+    assert [number for _, number in steps(run)] == [1, 2, 4, 5, 6, 7, 8]
+    assert "1 damaged lines are left out and 3 rows behind them kept" in caplog.text
+    assert (run.path / "curve-set-aside-0.jsonl").read_bytes() == torn
+    caplog.clear()
+    CurveWriter(run.curve_path, kept=5).close()
+    assert not caplog.records
+
+
 def test_the_tail_of_a_long_curve_holds_whole_rows_up_to_the_newest(run):
     curve = CurveWriter(run.curve_path)
     for number in range(1, 101):
@@ -147,3 +177,122 @@ def test_rows_of_another_process_are_made_durable_too(run, monkeypatch):
     CurveWriter(run.curve_path).append(step(1))
     run.curve.sync()
     assert disk.durable(run.curve_path)
+
+
+def end(run, status):
+    result = RunResult(run_id=run.id, status=status, train_s=1, device="cpu", finished_at=1.0)
+    write_whole(run.result_path, result.model_dump_json())
+
+
+@pytest.mark.parametrize(
+    ("status", "settled", "finished"),
+    [
+        ("finished", True, True),
+        ("diverged", True, False),
+        ("failed", False, False),
+        ("out_of_memory", False, False),
+    ],
+)
+def test_only_a_failure_is_set_aside_each_under_its_own_number(run, status, settled, finished):
+    assert not run.settled()
+    for number in range(2):
+        end(run, status)
+        assert (run.settled(), run.finished()) == (settled, finished)
+        run.retire_result()
+        assert run.result_path.exists() is settled
+        assert (run.path / f"result-{number}.json").exists() is not settled
+    # Nothing is left to set aside.
+    run.result_path.unlink(missing_ok=True)
+    run.retire_result()
+    assert len(list(run.path.glob("result-*.json"))) == (0 if settled else 2)
+
+
+def test_a_failure_of_a_run_that_trains_again_stays(run):
+    end(run, "failed")
+    with run.locked():
+        run.retire_result()
+    assert run.result_path.exists()
+
+
+def test_a_spec_that_is_there_is_not_written_again(run):
+    first = run.spec_path.read_bytes()
+    run.create(run.planned().model_copy(update={"name": "other"}))
+    assert run.spec_path.read_bytes() == first
+
+
+def test_looking_whether_a_run_is_busy_does_not_make_it_busy(run):
+    assert not run.busy()
+    assert not (run.path / "lock").exists()
+    with run.locked():
+        pass
+    with (run.path / "lock").open() as handle:
+        # Another process that looks at the same moment holds the lock as a reader does.
+        assert directory.try_lock(handle, shared=True)
+        assert not run.busy()
+
+
+def test_a_held_run_is_waited_for_and_said_once(run, caplog, monkeypatch):
+    monkeypatch.setattr(directory, "_WAIT_S", 0.02)
+    caplog.set_level(logging.INFO)
+    release, order = threading.Event(), []
+
+    def hold():
+        with run.locked():
+            held.set()
+            release.wait()
+            order.append("released")
+
+    held = threading.Event()
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    threading.Timer(0.15, release.set).start()
+    with run.waited_for():
+        order.append("held here")
+        assert run.busy()
+    holder.join()
+    assert order == ["released", "held here"]
+    assert caplog.text.count("waiting for it") == 1
+    assert not run.busy()
+
+
+def test_the_newest_checkpoint_is_the_last_by_step(run):
+    assert run.newest_checkpoint() == ""
+    for steps in (9, 100, 20):
+        commit_checkpoint(run, steps)
+    assert run.newest_checkpoint() == "000000100-000"
+
+
+def test_a_row_holds_every_value_of_its_record_and_its_kind(run):
+    diverged = DivergedRecord(step=3, tokens=3072, horizon=None, reason="loss is nan", at=9.0)
+    records = [("step", step(1)), ("step", step(2, horizon=2048)), ("eval", evaluation(2))]
+    records.append(("diverged", diverged))
+    curve = CurveWriter(run.curve_path)
+    for _, record in records:
+        curve.append(record)
+    assert curve.steps == 2
+    curve.close()
+    assert list(run.curve.rows()) == [{"kind": kind} | asdict(record) for kind, record in records]
+    assert run.curve.evals() == {2048: {"kind": "eval"} | asdict(evaluation(2))}
+    assert CurveWriter(run.curve_path).steps == 2
+
+
+def test_a_trunk_begins_at_its_first_step_and_a_branch_anywhere(run):
+    curve = CurveWriter(run.curve_path)
+    with pytest.raises(CurveBehindError, match="ends at step 0, and step 2 comes next"):
+        curve.append(step(2))
+    curve.append(step(7, horizon=8192))
+    with pytest.raises(CurveBehindError, match="ends at step 7, and step 9 comes next"):
+        curve.append(step(9, horizon=8192))
+    curve.append(step(8, horizon=8192))
+    curve.append(step(1))
+    assert curve.steps == 3
+
+
+def test_a_short_curve_is_read_whole_from_its_end(run):
+    assert (run.curve.tail(), run.curve.last()) == ([], None)
+    curve = CurveWriter(run.curve_path)
+    curve.append(step(1))
+    curve.append(step(2))
+    assert [row["step"] for row in run.curve.tail()] == [1, 2]
+    assert run.curve.last()["step"] == 2

@@ -123,3 +123,17 @@ def test_disk_sizes_are_in_gib(home, tmp_path, monkeypatch):
     monkeypatch.setattr("flows.health.status.shutil.disk_usage", lambda path: sizes)
     found = read_status(Settings(home=tmp_path), home)
     assert (found["disk_total_gib"], found["disk_free_gib"]) == (3.0, 0.5)
+
+
+def test_the_last_of_three_horizons_ends_the_trunk(home):
+    planned = planned_run(width=80, steps=(10, 20, 40))
+    run = RunDir(home.runs / planned.id)
+    run.create(planned)
+    curve = CurveWriter(run.curve_path)
+    for number in range(1, 9):
+        curve.append(step(number))
+    for horizon in (10, 20, 40):
+        curve.append(step(9, horizon=1024 * horizon))
+    curve.close()
+    names = {name for (name,), _ in curves([planned], home).group_by("name")}
+    assert names == {"d80", "d80/D_10240", "d80/D_20480"}

@@ -14,7 +14,7 @@ from flows.runs.directory import RunDir, RunResult
 from flows.settings import Settings, open_home
 from flows.stack.processes import process_of
 from flows.stack.servers import free_port, healthy, start_mlflow_server, stop, wait_healthy
-from flows.store.contract import StoreError
+from flows.store.contract import StoreContentError, StoreError
 from flows.store.fsspec_store import FsspecStore
 from flows.store.mlflow_store import MlflowArtifacts
 from flows.store.push import pushing_checkpoints
@@ -195,6 +195,20 @@ def test_the_older_copy_is_taken_when_the_newest_index_names_a_part_that_is_miss
     assert "1 parts are not in the store" in caplog.text
     assert other.newest_checkpoint() == "000000040-003"
     assert not list(other.path.glob(".*"))
+
+
+def test_a_placement_that_the_store_lacks_is_not_waited_for(tmp_path):
+    store = memory_store(tmp_path)
+    run = trained(tmp_path / "a", planned_run())
+    RunStore(store).push(run)
+    before = set(store.names(f"runs/{run.id}/parts"))
+    run.place(Placement(threads=3))
+    RunStore(store).push(run)
+    [part] = set(store.names(f"runs/{run.id}/parts")) - before
+    store.remove(f"runs/{run.id}/parts/{part}")
+    other = RunDir(tmp_path / "b" / "runs" / run.id)
+    with pytest.raises(StoreContentError, match="1 parts are not in the store"):
+        RunStore(store).pull(other)
 
 
 def test_a_push_from_a_host_behind_does_not_replace_newer_work(tmp_path):

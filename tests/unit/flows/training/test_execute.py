@@ -1,5 +1,7 @@
 """One attempt of a training: what is durable when, and how it ends."""
 
+import logging
+
 import pytest
 
 from flows.runs.curve import CurveBehindError, CurveWriter
@@ -147,3 +149,36 @@ def test_memory_that_ran_out_is_a_result_and_a_bug_is_not(run, training):
     training.append(records(RuntimeError("shapes do not match")))
     with pytest.raises(RuntimeError, match="shapes"):
         train_in_process(run, Home(run.path.parent.parent))
+
+
+def test_a_log_says_how_many_steps_are_trained_again(run, training, caplog):
+    caplog.set_level(logging.INFO)
+    records = path()
+    training += [[*records[:10], StoppedRecord(10, 10_240, None, 1.0)], records]
+    with pytest.raises(Interrupted):
+        execute(run, Home(run.path.parent.parent))
+    resumed = ResumeRecord(6, 6, None, "000000006-000", ("a torn checkpoint",), 1.0)
+    training[0] = [resumed, *records[6:]]
+    run.checkpoints.mkdir()
+    train_in_process(run, Home(run.path.parent.parent))
+    assert f"run {run.id}: a torn checkpoint" in caplog.text
+    assert f"run {run.id} resumes from step 6: 4 steps are trained again" in caplog.text
+
+
+def test_a_result_has_the_seconds_of_its_last_attempt(run, training, monkeypatch):
+    clock = iter([100.0, 142.0, 143.0])
+    monkeypatch.setattr("flows.training.loop.now", lambda: next(clock))
+    training.append(path())
+    result = train_in_process(run, Home(run.path.parent.parent))
+    assert (result.train_s, result.finished_at, result.device) == (42.0, 143.0, "cpu")
+
+
+def test_a_training_without_a_checkpoint_starts_again_from_its_first_step(run, training, caplog):
+    caplog.set_level(logging.INFO)
+    curve = CurveWriter(run.curve_path)
+    for number in range(1, 4):
+        curve.append(step(number))
+    curve.close()
+    training.append(path())
+    train_in_process(run, Home(run.path.parent.parent))
+    assert f"run {run.id} starts again: 3 steps are trained again" in caplog.text

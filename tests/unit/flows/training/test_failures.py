@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from flows.files import write_whole
+from flows.files import no_room, write_whole
 from flows.runs.directory import RunDir, RunResult
 from flows.settings import Home
 from flows.training import execute, failures
-from flows.training.failures import DiskPatience, may_pass, no_room, out_of_memory
+from flows.training.failures import DiskPatience, may_pass, out_of_memory
 from llama_core.config import Placement
 from tests.fakes import planned_run
 

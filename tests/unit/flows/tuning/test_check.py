@@ -13,7 +13,7 @@ from flows.files import write_whole
 from flows.plans.fitted_law import fitted_laws, with_fitted_law
 from flows.runs.directory import Observation, RunDir, RunResult
 from flows.settings import Home
-from flows.tuning.check import add_tuned, tuned, tuned_lines
+from flows.tuning.check import Tuned, _cells, _inside, add_tuned, tuned, tuned_lines
 from sweeps.load import load_spec
 from sweeps.plan import plan
 from sweeps.rate_checks import check_command, check_runs, extremes
@@ -210,3 +210,125 @@ def test_finished_checks_say_whether_the_rate_is_bracketed(home):
         f"d112 at D = {largest.cells[0].tokens:,}: x0.5 +0.0100, x2 +0.0200 nats per token; "
         "its learning rate is bracketed.",
     )
+
+
+def with_losses(home, run, loss, *, tokens=None):
+    """A result of the run with this loss at each of its horizons, or at one of them."""
+    directory = RunDir(home.runs / run.id)
+    directory.create(run)
+    result = RunResult(
+        run_id=run.id,
+        status="finished",
+        observations=tuple(
+            Observation(tokens=cell.tokens, val_loss=loss, val_bpb=2, weights_sha256="0")
+            for cell in run.cells
+            if tokens is None or cell.tokens == tokens
+        ),
+        train_s=1,
+        device="cpu",
+        finished_at=1,
+    )
+    write_whole(directory.result_path, result.model_dump_json())
+
+
+@pytest.mark.parametrize(
+    ("losses", "verdict"),
+    [
+        ((3.0, 3.01, 2.99), "x0.5 +0.0100, x2 -0.0100 nats per token; a better learning rate is"),
+        ((3.0, 2.9, 3.02), "x0.5 -0.1000, x2 +0.0200 nats per token; a better learning rate is"),
+        ((3.0, 3.0, 3.02), "x0.5 +0.0000, x2 +0.0200 nats per token; a better learning rate is"),
+        ((3.0, 3.01, None), "x0.5 +0.0100 nats per token; its learning rate is bracketed"),
+        ((None, 3.01, 3.02), "d112: its checks are finished, the run itself is not."),
+    ],
+)
+def test_a_rate_is_bracketed_where_half_and_twice_of_it_are_worse(home, losses, verdict):
+    planned = plan(load_spec("demo"), DATA)
+    largest = extremes(planned)[-1]
+    for run, loss in zip([largest, *check_runs(largest)], losses, strict=True):
+        if loss is not None:
+            with_losses(home, run, loss)
+        elif run is not largest:
+            # Finished without the loss that is compared.
+            with_losses(home, run, 3.0, tokens=0)
+    [told] = tuned(planned, home).checked
+    assert verdict in told
+
+
+def test_checks_that_are_not_finished_are_asked_for_one_by_one(home):
+    planned = plan(load_spec("demo"), DATA)
+    largest = extremes(planned)[-1]
+    half, twice = check_runs(largest)
+    with_losses(home, half, 3.0)
+    found = tuned(planned, home)
+    assert found.checks == (check_command(planned, twice),)
+    lr = largest.run.train.optimizer.lr
+    assert found.warnings[0].startswith(
+        f"the learning rate of d112 (N = {largest.n_params:,}), {lr:.2e}, was not checked"
+    )
+    document = found.as_json()
+    assert (document["study"], document["warnings"]) == ("lr-batch", list(found.warnings))
+    assert len(document["runs"]) == planned.observations
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "inside"),
+    [(1.19, 9.0, True), (1.21, 9.0, False), (0.1, 1 / 1.19, True), (0.1, 1 / 1.21, False)],
+)
+def test_a_size_counts_as_studied_up_to_a_fifth_beyond_the_study(low, high, inside):
+    run = extremes(plan(load_spec("demo"), DATA))[0]
+    N = run.n_params
+    law = StudyLaw.model_validate(LAW | {"support": {"N": [low * N, high * N], "D": [1.0, 2.0]}})
+    assert _inside(run, law) is inside
+
+
+def test_a_plan_is_compared_with_the_study_it_names_or_the_newest_on_its_corpus(home):
+    assert tuned(plan(load_spec("demo"), DATA), home).study == "lr-batch"
+    assert tuned(plan(load_spec("demo"), DataRef(digest="e" * 64)), home).study == ""
+    named = by_law(home)
+    elsewhere = named.model_copy(update={"data": DataRef(digest="e" * 64)})
+    assert tuned(elsewhere, home).study == "lr-batch"
+
+
+def rows_of(**columns):
+    rows = {
+        "name": ["a", "b", "c"],
+        "n_params": [1_000, 2_000, 3_000],
+        "tokens": [10_000, 20_000, 30_000],
+        "lr": [0.01, 0.02, 0.03],
+        "lr_ratio": [1.0, 2.0, None],
+        "batch_tokens": [1024, 1024, 2048],
+        "batch_ratio": [0.5, None, 1.25],
+        "loss_left": [0.001, 0.02, None],
+        "outside": [False, True, True],
+    }
+    return pl.DataFrame(rows | columns, schema_overrides={"loss_left": pl.Float64})
+
+
+def test_a_terminal_gets_the_worst_run_that_is_known():
+    found = Tuned("s", rows_of(), ("w",), ("isoflop sweep x",), ("checked",))
+    assert tuned_lines(found) == [
+        "warning: w",
+        "  isoflop sweep x",
+        "checked",
+        "study s predicts at most 0.0200 nats per token left on the table by learning rate and "
+        "batch (b at D = 20,000)",
+    ]
+    unknown = Tuned("s", rows_of(loss_left=[None] * 3), (), (), ())
+    assert tuned_lines(unknown) == []
+
+
+def test_a_page_has_a_row_for_every_run_with_dashes_for_what_is_unknown():
+    page = Page("x")
+    add_tuned(page, Tuned("s", rows_of(), ("the rate",), (), ()))
+    html = page.html()
+    assert "The rate" in html
+    assert "at most 0.0200 nats per token are predicted" in html
+    rows = [_cells(row) for row in rows_of().iter_rows(named=True)]
+    assert rows == [
+        ["a", "1,000", "10,000", "1.00e-02", "1.00", "1,024", "0.50", "0.0010", ""],
+        ["b", "2,000", "20,000", "2.00e-02", "2.00", "1,024", "–", "0.0200", "outside"],
+        ["c", "3,000", "30,000", "3.00e-02", "–", "2,048", "1.25", "–", "outside"],
+    ]
+    bare = Page("x")
+    add_tuned(bare, Tuned("s", rows_of(loss_left=[None] * 3), (), (), ()))
+    assert "at most" not in bare.html()

@@ -1,8 +1,9 @@
 """Progress from run directories, the table of it, and the page that follows a sweep."""
 
 import io
+import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from rich.console import Console
@@ -138,12 +139,13 @@ def test_a_curve_is_read_once_and_its_torn_end_later(tmp_path):
     reader = CurveReader(planned, run)
     reader.read()
     assert sum(row["tokens"] == 8192 for row in reader.curve_rows()) == 1
+    line = json.dumps({"kind": "step", **asdict(step(9))}).encode()
     with run.curve_path.open("ab") as handle:
-        handle.write(b'{"kind":"step","step":9,"tokens":9216,"horizon":null,"loss":0.5')
+        handle.write(line[:60])
     reader.read()
     assert max(row["tokens"] for row in reader.curve_rows()) == 8192
     with run.curve_path.open("ab") as handle:
-        handle.write(b',"at":1.0}\n')
+        handle.write(line[60:] + b"\n")
     reader.read()
     assert max(row["tokens"] for row in reader.curve_rows()) == 9216
 

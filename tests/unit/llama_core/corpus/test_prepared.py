@@ -4,15 +4,17 @@ import sys
 
 import numpy as np
 import polars as pl
+import pyarrow
 import pytest
-import zstandard
 
 from llama_core.config import CorpusConfig, FileText, HubText
 from llama_core.corpus.cleaning import Deduplicator, in_validation, near_duplicates, normalise
 from llama_core.corpus.docstrings import prose
-from llama_core.corpus.documents import CorpusError, Document, hub_documents, read_documents
+from llama_core.corpus.documents import CorpusError, Document, hub_documents
+from llama_core.corpus.left_out import LeftOut
 from llama_core.corpus.preparation import prepare
 from llama_core.corpus.prepared import find_corpus
+from llama_core.corpus.reading import read_documents
 from llama_core.corpus.shards import ShardWriter, SplitEntry, open_shards
 from llama_core.corpus.tokenizer import BOS, EOS, Tokenizer
 from tests.core_tools import recipe, story
@@ -38,17 +40,21 @@ def test_every_readable_format_gives_the_same_documents(tmp_path):
     lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
     (tmp_path / "a.jsonl").write_text(lines)
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
-    (tmp_path / "a.jsonl.zst").write_bytes(zstandard.compress(lines.encode()))
+    (tmp_path / "a.jsonl.zst").write_bytes(
+        pyarrow.Codec("zstd").compress(lines.encode(), asbytes=True)
+    )
     pl.DataFrame({"text": texts, "id": [1, 2]}).write_parquet(tmp_path / "a.parquet")
     for name in ("a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet"):
-        assert [doc.text for doc in read_documents(tmp_path / name)] == texts
-    assert len(list(read_documents(tmp_path))) == 8
+        assert [
+            doc.text for doc in read_documents(tmp_path / name, LeftOut(source="files"))
+        ] == texts
+    assert len(list(read_documents(tmp_path, LeftOut(source="files")))) == 8
 
 
 def test_a_long_text_is_cut_at_blank_lines_without_losing_any(tmp_path):
     text = story(3, 2_000)
     (tmp_path / "book.txt").write_text(text)
-    sections = list(read_documents(tmp_path / "book.txt"))
+    sections = list(read_documents(tmp_path / "book.txt", LeftOut(source="files")))
     assert len(sections) > 1
     assert "".join(section.text for section in sections) == text
     assert all(section.text.endswith("\n\n") for section in sections[:-1])
@@ -68,7 +74,7 @@ def test_a_long_text_is_cut_at_blank_lines_without_losing_any(tmp_path):
 def test_an_unreadable_file_is_refused_in_one_line(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CorpusError, match=message) as refusal:
-        list(read_documents(tmp_path))
+        list(read_documents(tmp_path, LeftOut(source="files")))
     assert "\n" not in str(refusal.value)
 
 
@@ -91,11 +97,66 @@ def test_normalising_folds_to_ascii_only_where_asked():
 
 def test_a_document_or_a_long_paragraph_seen_before_is_dropped():
     new, seen = story(0, 4), story(1, 4)
-    cleaner = Deduplicator(ascii_only=True)
-    first = list(cleaner.clean(iter([Document("a", seen), Document("b", seen)])))
+    cleaner, counts = Deduplicator(ascii_only=True), LeftOut(source="files")
+    first = list(cleaner.clean(iter([Document("a", seen), Document("b", seen)]), counts))
     assert [doc.name for doc in first] == ["a"]
-    (mixed,) = cleaner.clean(iter([Document("c", seen + "\n\n" + new)]))
+    (mixed,) = cleaner.clean(iter([Document("c", seen + "\n\n" + new)]), counts)
     assert mixed.text == new
+
+
+def test_a_document_of_short_paragraphs_is_kept_while_one_of_them_is_new():
+    verses = [f"A line of verse, the number {number}." for number in range(6)]
+    cleaner, counts = Deduplicator(ascii_only=True), LeftOut(source="files")
+
+    def kept(*lines, **rule):
+        document = Document("a", "\n\n".join(lines))
+        return [each.text for each in cleaner.clean(iter([document]), counts, **rule)]
+
+    assert kept(*verses[:4]) == ["\n\n".join(verses[:4])]
+    assert counts.later_rule
+    assert kept(*verses[1:5]) == ["\n\n".join(verses[1:5])]
+    # In another order they are nothing new.
+    assert kept(*reversed(verses[:5])) == []
+    assert counts.repeats == 1
+    # The default corpus is cleaned by the first version's rule.
+    assert kept(*verses, short_is_new=False) == []
+
+
+def test_a_corpus_that_the_first_version_would_have_made_says_so(tmp_path, books):
+    assert prepare(config(books), tmp_path).manifest.version == 1
+    (books / "verse.txt").write_text("\n\n".join(f"Short and new, line {n}." for n in range(9)))
+    assert prepare(config(books), tmp_path).manifest.version == 2
+
+
+def test_what_was_left_out_is_told_again_when_the_corpus_is_found(tmp_path, books):
+    (books / "00.txt").write_text(story(0) + " αβγδ" * 60)
+    (books / "scan.pdf").write_text("%PDF")
+    first = prepare(config(books), tmp_path)
+    again = prepare(config(books), tmp_path)
+    assert [note.text for note in first.notes] == [note.text for note in again.notes]
+    assert ["letters" in note.text for note in again.notes] == [True, False]
+    assert "scan.pdf" in again.notes[1].text
+    assert first.notes[0].serious is False
+
+
+def test_a_corpus_of_an_earlier_version_keeps_its_digest_and_says_what_is_unknown(tmp_path, books):
+    before = prepare(config(books), tmp_path)
+    (counts,) = (tmp_path / "corpora" / "left_out").iterdir()
+    counts.unlink()
+    found = prepare(config(books), tmp_path, pytest.fail)
+    assert found.digest == before.digest
+    (note,) = found.notes
+    assert "earlier version" in note.text
+    assert not note.serious
+
+
+def test_a_single_document_is_cut_so_that_a_part_can_be_held_out(tmp_path):
+    book = "\n\n".join(story(seed, 30) for seed in range(40))
+    (tmp_path / "book.jsonl").write_text(json.dumps({"text": book}))
+    (entry,) = prepare(config(tmp_path / "book.jsonl"), tmp_path).manifest.sources
+    assert entry.documents_read == 1
+    assert entry.train.documents >= 1
+    assert entry.val.documents == 1
 
 
 def test_of_near_duplicates_the_first_is_kept_if_configured(tmp_path, books):
@@ -274,9 +335,11 @@ def test_a_hub_dataset_is_streamed_row_by_row(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     source = HubText(dataset="some/text", subset="en", text_field="body")
-    assert [doc.text for doc in hub_documents(source)] == ["one", "two"]
+    assert [
+        doc.text for doc in hub_documents(source, LeftOut(source="hub", text_field="body"))
+    ] == ["one", "two"]
     with pytest.raises(CorpusError, match="words"):
-        list(hub_documents(HubText(dataset="some/text", subset="en", text_field="words")))
+        list(hub_documents(source, LeftOut(source="hub", text_field="words")))
 
 
 def test_a_hub_dataset_that_cannot_be_read_is_named(tmp_path, monkeypatch):
@@ -285,13 +348,13 @@ def test_a_hub_dataset_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     with pytest.raises(CorpusError, match=r"dataset 'some/text' cannot be read"):
-        list(hub_documents(HubText(dataset="some/text")))
+        list(hub_documents(HubText(dataset="some/text"), LeftOut(source="hub")))
 
 
 def test_a_hub_dataset_without_the_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(CorpusError, match="pip install datasets"):
-        list(hub_documents(HubText(dataset="some/text")))
+        list(hub_documents(HubText(dataset="some/text"), LeftOut(source="hub")))
 
 
 def held_out(seed):

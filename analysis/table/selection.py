@@ -1,0 +1,73 @@
+"""Which rows one law is fitted to: those of --where, of each value of --by, of one experiment."""
+
+from dataclasses import replace
+from typing import Any
+
+import polars as pl
+
+from analysis.table.cells import refuse_tried_settings
+from analysis.table.experiments import named_experiments, refuse, shown_experiments
+from analysis.table.observations import LINE, Table, TableError
+from analysis.table.states import nothing_left
+
+
+def split(table: Table, *, where: str | None, by: str | None) -> list[tuple[Any, Table]]:
+    """The table, or one for each value of the column `by`, with that value.
+
+    Args:
+        where: polars SQL; rows for which it is not true are left out with that reason.
+
+    Raises:
+        TableError: `where` is no filter, or there is no column `by`, or it is empty in a row.
+    """
+    if where is not None:
+        table = _restrict(table, where)
+    if by is None:
+        return [(None, table)]
+    frame, used = table.frame, table.used
+    if by not in frame.columns:
+        raise TableError(
+            f"there is no column {by!r} to fit by; the table has "
+            f"{', '.join(name for name in frame.columns if name != LINE)}."
+        )
+    if not used.height:
+        raise TableError(nothing_left(frame))
+    missing = used.filter(pl.col(by).is_null())
+    if missing.height:
+        raise TableError(f"column {by!r} is empty in some rows.", missing)
+    values = used[by].unique(maintain_order=True).to_list()
+    return [(value, table.filter(pl.col(by) == value)) for value in values]
+
+
+def refuse_mixtures(table: Table, *, named: bool) -> None:
+    """Refuse rows of several experiments, or of several settings at one N and D.
+
+    Args:
+        named: refuse text columns that name experiments, too.
+
+    Raises:
+        TableError: the rows are a mixture.
+    """
+    used = table.used
+    if not used.height:
+        return
+    if named:
+        refuse(named_experiments(used))
+    refuse_tried_settings(table)
+    refuse(shown_experiments(used))
+
+
+def _restrict(table: Table, where: str) -> Table:
+    """The table with the filter as the reason of all rows outside it."""
+    frame = table.frame
+    try:
+        kept = frame.select(pl.sql_expr(where).alias("kept"))["kept"]
+    except pl.exceptions.PolarsError as error:
+        raise TableError(
+            f"--where {where!r} does not work: {str(error).splitlines()[0]}"
+        ) from error
+    if kept.dtype != pl.Boolean or len(kept) != frame.height:
+        raise TableError(f"--where {where!r} is not true or false for each row.")
+    reason = pl.when(kept.fill_null(False)).then(None).otherwise(pl.lit(f"not where {where}"))
+    reasons = pl.coalesce(pl.col("excluded_reason"), reason).alias("excluded_reason")
+    return replace(table, frame=frame.with_columns(reasons))

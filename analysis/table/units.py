@@ -1,0 +1,239 @@
+"""Whether N, D, C and the loss can be what they are taken for, and the unit that explains it.
+
+Bounds are far outside what anybody trains, so that models of a few thousand parameters, tokens
+repeated many times and runs with fewer tokens than parameters pass.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from math import inf, log10
+
+import numpy as np
+import polars as pl
+
+from analysis.table.observations import COUNTS, Doubt, Table, name_rows
+from analysis.table.sources import Source, quoted
+
+# Medians of a table that can be.
+_N = (300.0, 1e14)
+_D = (1e4, 1e16)
+_D_OVER_N = (0.01, 1e6)
+# Counted FLOPs over 6·N·D. The row nearest to 1 counts: where the embeddings are most of a small
+# model the ratio is large, and falls as models grow; a wrong unit shifts every row.
+_FAR_FROM_6ND = 30.0
+# Decades between a row and the median that a unit explains sooner than an experiment.
+_FAR_FROM_OTHERS = 4.0
+# ln of any vocabulary: a model that guesses costs no more nats a token.
+_MOST_NATS = 12.6
+# Corrected medians should lie within these, narrower than the bounds above.
+_USUAL = {"N": (1e3, 1e14), "D": (1e5, 1e16), "D/N": (0.05, 1e5), "C/6ND": (0.1, 10.0)}
+# What is most common, and how many decades from it weigh how much.
+_COMMON = {"N": 2e8, "D": 1e10, "D/N": 20.0, "C/6ND": 1.0}
+_TRUST = {"N": 1.0, "D": 1.0, "D/N": 1.0, "C/6ND": 10.0}
+
+_COUNT_UNITS = {"1e3": "thousands", "1e6": "millions", "1e9": "billions", "1e12": "trillions"}
+# Of a length near a thousand, as many are.
+_SEQUENCES = {"1e3": "thousands or in sequences"}
+_FLOPS_UNITS = {
+    "1e9": "GFLOPs",
+    "1e12": "TFLOPs",
+    "1e15": "PFLOPs",
+    "1e18": "EFLOPs",
+    "8.64e19": "PF-days",
+    "1e21": "ZFLOPs",
+    "1e24": "YFLOPs",
+}
+# Arithmetic may have multiplied once too often.
+_TOO_LARGE = {f"1e-{power}": f"1e{power} too large" for power in (3, 6, 9, 12)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Quantity:
+    """N, D or C of a table: its source, and the units that it may be in."""
+
+    symbol: str
+    source: Source
+    units: dict[str, str]
+
+
+def unit_doubts(table: Table) -> Iterator[Doubt]:
+    """Doubts about units; under them no optimum can be trusted."""
+    used = _positive(table.used)
+    if not used.height:
+        return
+    by_name = {source.name: source for source in table.read}
+    computed = table.derived.partition(" ")[0]
+    fact = _impossible(used, by_name, computed)
+    if fact:
+        counts = [by_name[name] for name in (*COUNTS, "tokens") if name in by_name]
+        thousands = " ".join(_thousands_points(used, s) for s in counts if s.name != computed)
+        yield Doubt(f"{fact} {thousands.strip() or _cause(used, by_name, computed)}", True)
+    else:
+        yield from _budgets(used, by_name, computed)
+        yield from _mixed(used, by_name)
+    yield from _loss(used, by_name["val_loss"])
+
+
+def _impossible(used: pl.DataFrame, by_name: dict[str, Source], computed: str) -> str:
+    """The first thing about N, D and C that cannot be, in a sentence; or empty."""
+    ratio = _ratio(used, "train_flops")
+    if ratio is not None and not computed:
+        return f"C ({by_name['train_flops'].words()}) is {ratio:.2g} times 6·N·D."
+    medians = _medians(used)
+    n_words, d_words = _n_source(by_name).words(), by_name["tokens"].words()
+    for symbol, words, (low, high) in (("N", n_words, _N), ("D", d_words, _D)):
+        if not low <= medians[symbol] <= high:
+            return f"{symbol} ({words}) is {medians[symbol]:.3g} in the median row."
+    if not _D_OVER_N[0] <= medians["D/N"] <= _D_OVER_N[1]:
+        return f"D ({d_words}) is {medians['D/N']:.2g} times N ({n_words}) in the median row."
+    return ""
+
+
+def _ratio(used: pl.DataFrame, column: str) -> float | None:
+    """The median of FLOPs over 6·N·D where every row is far from 1."""
+    if column not in used.columns:
+        return None
+    counted = used.filter(pl.col(column) > 0)
+    # The largest count of N: FLOPs of the embeddings are no error of unit.
+    largest = pl.max_horizontal(name for name in COUNTS if name in used.columns)
+    ratios = counted.select(pl.col(column) / (6 * largest * pl.col("tokens"))).to_series()
+    if not len(ratios) or (ratios.log().abs() < np.log(_FAR_FROM_6ND)).any():
+        return None
+    return float(np.median(ratios.to_numpy()))
+
+
+def _cause(used: pl.DataFrame, by_name: dict[str, Source], computed: str) -> str:
+    """The fewest units that would make N, D and C agree, with the --map for each."""
+    quantities = [
+        _Quantity("N", _n_source(by_name), _COUNT_UNITS | _TOO_LARGE),
+        _Quantity("D", by_name["tokens"], _COUNT_UNITS | _SEQUENCES | _TOO_LARGE),
+    ]
+    quantities = [quantity for quantity in quantities if quantity.source.name != computed]
+    flops = [name for name in _flops_names(computed) if name in by_name]
+    if flops:
+        quantities.append(_Quantity("C", by_name[flops[0]], _FLOPS_UNITS))
+    medians = _medians(used)
+    best: list[tuple[_Quantity, str]] = []
+    least = (inf, inf)
+    for factors in product(*(["1", *quantity.units] for quantity in quantities)):
+        changed = [pair for pair in zip(quantities, factors, strict=True) if pair[1] != "1"]
+        scales = {quantity.symbol: float(factor) for quantity, factor in changed}
+        rated = (len(changed), _distance(medians, scales, computed))
+        if changed and rated[1] < inf and rated < least:
+            best, least = changed, rated
+    if not best:
+        return "Give N, D and C in parameters, tokens and FLOPs: --map 'NAME=COLUMN*FACTOR'."
+    causes = [
+        f"{quantity.symbol} {'in ' if float(factor) > 1 else ''}{quantity.units[factor]}"
+        for quantity, factor in best
+    ]
+    mends = " ".join(quantity.source.times(factor) for quantity, factor in best)
+    return f"Is {' and '.join(causes)}? Then {mends}"
+
+
+def _flops_names(computed: str) -> tuple[str, ...]:
+    """Columns of FLOPs that N and D can be held against, or that one of them came from."""
+    return ("train_flops", "flops_6nd", "flops_budget") if computed else ("train_flops",)
+
+
+def _distance(medians: dict[str, float], scales: dict[str, float], computed: str) -> float:
+    """How unusual the table is with N, D and C multiplied; infinite where it cannot be."""
+    n_scale, d_scale, c_scale = (scales.get(symbol, 1.0) for symbol in "NDC")
+    if computed == "tokens":
+        d_scale = c_scale / n_scale
+    elif computed == "n_params":
+        n_scale = c_scale / d_scale
+    N, D = medians["N"] * n_scale, medians["D"] * d_scale
+    values = {"N": N, "D": D, "D/N": D / N}
+    if "C/6ND" in medians and not computed:
+        values["C/6ND"] = medians["C/6ND"] * c_scale / (n_scale * d_scale)
+    for name, value in values.items():
+        low, high = _USUAL[name]
+        if not low <= value <= high:
+            return inf
+    decades = {name: abs(log10(value / _COMMON[name])) for name, value in values.items()}
+    return sum(_TRUST[name] * distance for name, distance in decades.items())
+
+
+def _budgets(used: pl.DataFrame, by_name: dict[str, Source], computed: str) -> Iterator[Doubt]:
+    """Budgets that are not in FLOPs, beside N and D that are right."""
+    ratio = _ratio(used, "flops_budget")
+    if ratio is None or computed:
+        return
+    budget = by_name["flops_budget"]
+    unit = min(_FLOPS_UNITS, key=lambda unit: abs(np.log(float(unit) * ratio)))
+    yield Doubt(
+        f"Budgets ({budget.words()}) are {ratio:.2g} times 6·N·D. Are they in "
+        f"{_FLOPS_UNITS[unit]}? Then {budget.times(unit)}",
+        True,
+    )
+
+
+def _mixed(used: pl.DataFrame, by_name: dict[str, Source]) -> Iterator[Doubt]:
+    """Rows in another unit than most."""
+    sources = {"n_params": ("N", _n_source(by_name), _N), "tokens": ("D", by_name["tokens"], _D)}
+    for name, (symbol, source, (low, high)) in sources.items():
+        median = float(np.median(used[name].to_numpy()))
+        far = (pl.col(name) / median).log10().abs() > _FAR_FROM_OTHERS
+        apart = used.filter(far & ~pl.col(name).is_between(low, high))
+        if apart.height:
+            yield Doubt(
+                f"{symbol} ({source.words()}) mixes units: {apart[name][0]:g} beside a median of "
+                f"{median:.3g}. {name_rows(apart)}.",
+                True,
+            )
+
+
+def _thousands_points(used: pl.DataFrame, source: Source) -> str:
+    """A sentence where 104 and 1.389 stand in one column: German points mark thousands."""
+    values = used[source.name].to_numpy()
+    whole = values == np.round(values)
+    broken = values[~whole]
+    thousandths = np.abs(broken * 1000 - np.round(broken * 1000)) < 1e-6
+    if not len(broken) or not thousandths.all() or not whole.any():
+        return ""
+    if values.max() >= 1000 or broken.min() < 1:
+        return ""
+    return (
+        f"{source.words()} holds {values[whole].max():g} and {broken[0]:.3f}: does the point mark "
+        "thousands? Write numbers without it."
+    )
+
+
+def _loss(used: pl.DataFrame, source: Source) -> Iterator[Doubt]:
+    median = float(np.median(used["val_loss"].to_numpy()))
+    named = not source.arithmetic and re.search(r"perplexity|ppl", source.given, re.IGNORECASE)
+    given = source.given if source.arithmetic else quoted(source.given)
+    mend = f"--map 'val_loss=ln({given})'"
+    if named:
+        yield Doubt(f"Loss is read from {source.words()}, a perplexity? Then {mend}", True)
+    elif median > _MOST_NATS:
+        yield Doubt(
+            f"Loss ({source.words()}) is {median:.3g} in the median row, more nats than a token "
+            f"of any vocabulary costs. Is it a perplexity? Then {mend}",
+            True,
+        )
+
+
+def _positive(used: pl.DataFrame) -> pl.DataFrame:
+    """Rows whose N, D and loss are positive and finite; the others are refused elsewhere."""
+    columns = [pl.col(name) for name in ("n_params", "tokens", "val_loss", "flops_6nd")]
+    return used.filter(pl.all_horizontal((c > 0) & c.is_finite() for c in columns))
+
+
+def _n_source(by_name: dict[str, Source]) -> Source:
+    """Of the fit's N, which comes before other counts."""
+    return next(source for name, source in by_name.items() if name in COUNTS)
+
+
+def _medians(used: pl.DataFrame) -> dict[str, float]:
+    """Medians of N, D and their ratio, and of C over 6·N·D where the table has C."""
+    N, D = (used[name].to_numpy().astype(float) for name in ("n_params", "tokens"))
+    medians = {"N": N, "D": D, "D/N": D / N}
+    if "train_flops" in used.columns:
+        ratios = (used["train_flops"] / (6 * used["n_params"] * used["tokens"])).drop_nulls()
+        if len(ratios):
+            medians["C/6ND"] = ratios.to_numpy()
+    return {name: float(np.median(values)) for name, values in medians.items()}

@@ -1,0 +1,165 @@
+"""Documents of files: plain text, JSON lines, JSON and Parquet."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from llama_core.corpus.documents import CorpusError, Document, NoTextError, row_documents
+from llama_core.corpus.left_out import LeftOut
+from llama_core.corpus.text_files import (
+    UNREADABLE,
+    form_of,
+    is_read_since_the_first_version,
+    open_text,
+    source_files,
+)
+
+# A longer plain text is cut at blank lines, so that a single book still has a validation part.
+SECTION_CHARACTERS = 65_536
+# Where no blank line is near: at one with blanks in it, the end of a line, or a space.
+_OTHER_CUTS = tuple(map(re.compile, (r"\n[^\S\n]+\n", r"\n", r"\s")))
+_PARQUET_ROWS = 10_000
+
+
+def read_documents(source: Path, counts: LeftOut) -> Iterator[Document]:
+    """Documents of a file, or of every readable file in a folder by sorted path.
+
+    Plain text is one document a file (cut at blank lines where longer than
+    `SECTION_CHARACTERS`); JSON one a row or line, Parquet one a row, both in `counts.text_field`.
+
+    Raises:
+        CorpusError: there is no readable file, or the content of one does not fit its name.
+    """
+    for path in source_files(source)[0]:
+        name = path.name if path == source else str(path.relative_to(source))
+        counts.later_rule |= not is_read_since_the_first_version(path)
+        try:
+            yield from _documents(name, path, counts)
+        except NoTextError:
+            # Beside the text lies many a JSON file with settings.
+            if form_of(path) != "json" or path == source:
+                raise
+            counts.files = (*counts.files, name)
+            counts.files_bytes += path.stat().st_size
+        except UnicodeDecodeError as error:
+            raise CorpusError(
+                f"{path} is not UTF-8 text: byte {error.start:,} cannot be decoded. Convert it, "
+                f"for example: iconv -f latin1 -t utf-8"
+            ) from error
+        except UNREADABLE as error:
+            raise CorpusError(f"{path} cannot be read: {error}") from error
+
+
+def sections(name: str, text: str, counts: LeftOut) -> Iterator[Document]:
+    """A plain text, cut where it is longer than `SECTION_CHARACTERS`."""
+    if len(text) <= SECTION_CHARACTERS:
+        yield Document(name, text)
+        return
+    start = number = 0
+    while start < len(text):
+        end = _section_end(text, start, counts)
+        yield Document(f"{name}#{number}", text[start:end])
+        start, number = end, number + 1
+
+
+def _documents(name: str, path: Path, counts: LeftOut) -> Iterator[Document]:
+    match form_of(path):
+        case "rows":
+            yield from row_documents(str(path), _line_rows(name, path), counts)
+        case "json":
+            yield from row_documents(str(path), _json_rows(name, path, counts), counts)
+        case "parquet":
+            yield from row_documents(str(path), _parquet_rows(name, path, counts), counts)
+        case form:
+            with open_text(path) as file:
+                text = file.read()
+            if form is None and "\0" in text:
+                raise CorpusError(f"{path} is no text: it has zero bytes.")
+            yield from sections(name, text, counts)
+
+
+def _section_end(text: str, start: int, counts: LeftOut) -> int:
+    least, most = start + SECTION_CHARACTERS, start + 2 * SECTION_CHARACTERS
+    blank_line = text.find("\n\n", least)
+    end = len(text) if blank_line < 0 else blank_line + 2
+    if end <= most:
+        return end
+    counts.later_rule = True
+    cuts = (pattern.search(text, least, most) for pattern in _OTHER_CUTS)
+    return next((cut.end() for cut in cuts if cut is not None), least)
+
+
+def _line_rows(name: str, path: Path) -> Iterator[tuple[str, Any]]:
+    with open_text(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            # A mark is at the head of every file of which this one was joined.
+            content = line.strip().lstrip("\ufeff")
+            if not content:
+                continue
+            try:
+                yield f"{name}:{number}", json.loads(content)
+            except (ValueError, RecursionError) as error:
+                raise CorpusError(f"{path} line {number} is not JSON: {error}") from error
+
+
+def _json_rows(name: str, path: Path, counts: LeftOut) -> Iterator[tuple[str, Any]]:
+    """Rows of JSON lines, of a list, of columns, or of a list within an object."""
+    with open_text(path) as file:
+        first, second = (next(filter(str.strip, file), "") for _ in range(2))
+        if second and _is_json(first):
+            yield from _line_rows(name, path)
+            return
+        rest = file.read()
+    try:
+        content = json.loads((first + second + rest).lstrip("\ufeff") or "[]")
+    except (ValueError, RecursionError) as error:
+        raise NoTextError(f"{path} is neither JSON nor JSON lines: {error}") from error
+    for number, row in enumerate(_rows_of(content, counts.text_field)):
+        yield f"{name}:{number}", row
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line.lstrip("\ufeff"))
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _rows_of(content: Any, text_field: str) -> list[Any]:
+    if isinstance(content, list):
+        return content
+    if not isinstance(content, dict):
+        return [content]
+    match content.get(text_field):
+        case dict() as column:
+            return list(column.values())
+        case list() as column:
+            return column
+        case str():
+            return [content]
+    tables = (v for v in content.values() if isinstance(v, list) and v and isinstance(v[0], dict))
+    return next(tables, [content])
+
+
+def _parquet_rows(name: str, path: Path, counts: LeftOut) -> Iterator[tuple[str, Any]]:
+    try:
+        import polars as pl
+    except ImportError as error:
+        raise CorpusError(f"{path} needs the package polars: pip install polars") from error
+    try:
+        columns = pl.read_parquet_schema(path)
+        if counts.text_field not in columns:
+            raise CorpusError(
+                f"{path} has no column {counts.text_field!r}. Set text_field to one of "
+                f"{', '.join(columns)}."
+            )
+        table = pl.scan_parquet(path, glob=False).select(counts.text_field)
+        for start in range(0, table.select(pl.len()).collect().item(), _PARQUET_ROWS):
+            rows = table.slice(start, _PARQUET_ROWS).collect()[counts.text_field]
+            yield from ((f"{name}:{start + offset}", text) for offset, text in enumerate(rows))
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        raise CorpusError(f"{path} is not Parquet that can be read: {reason}") from error

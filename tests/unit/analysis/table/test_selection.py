@@ -1,0 +1,61 @@
+"""The rows of one law: filters, parts and mixtures."""
+
+import polars as pl
+import pytest
+
+from analysis.table.columns import normalise
+from analysis.table.observations import Table, TableError
+from analysis.table.selection import refuse_mixtures, split
+
+
+def _table(**columns: list) -> Table:
+    base: dict[str, list] = {
+        "n_params": [1e8, 2e8, 4e8, 8e8],
+        "tokens": [2e9, 4e9, 8e9, 16e9],
+        "val_loss": [3.4, 3.2, 3.0, 2.9],
+    }
+    return normalise(pl.DataFrame(base | columns))
+
+
+def test_rows_outside_the_filter_stay_with_it_as_their_reason() -> None:
+    [(value, part)] = split(_table(), where="tokens > 3e9", by=None)
+    assert value is None
+    assert part.frame["excluded_reason"].to_list() == ["not where tokens > 3e9", None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [("nonsense >", "does not work"), ("tokens + 1", "is not true or false for each row")],
+)
+def test_a_filter_that_is_none_is_refused(where: str, words: str) -> None:
+    with pytest.raises(TableError, match=words):
+        split(_table(), where=where, by=None)
+
+
+def test_each_value_of_a_column_is_a_part_in_order() -> None:
+    parts = split(_table(group=["b", "b", "a", "a"]), where=None, by="group")
+    assert [(value, part.used.height) for value, part in parts] == [("b", 2), ("a", 2)]
+
+
+def test_a_column_to_fit_by_must_be_there_and_filled() -> None:
+    with pytest.raises(TableError, match="no column 'kind'"):
+        split(_table(), where=None, by="kind")
+    with pytest.raises(TableError, match="'kind' is empty"):
+        split(_table(kind=["a", None, "a", "a"]), where=None, by="kind")
+    failed = _table(kind=list("aaaa"), status=["failed"] * 4)
+    with pytest.raises(TableError, match="4 because status is failed"):
+        split(failed, where=None, by="kind")
+
+
+def test_a_named_experiment_is_refused_unless_the_parts_were_chosen() -> None:
+    table = _table(dataset=["a", "a", "b", "b"])
+    with pytest.raises(TableError, match=r"'dataset' holds 2 groups \(a, b\) that would be pooled"):
+        refuse_mixtures(table, named=True)
+    refuse_mixtures(table, named=False)
+    refuse_mixtures(table.filter(pl.col("dataset") == "a"), named=True)
+
+
+def test_several_settings_are_refused_in_a_part_too() -> None:
+    table = _table(n_params=[1e8] * 4, tokens=[2e9] * 4, lr=[1e-3, 2e-3, 1e-3, 2e-3])
+    with pytest.raises(TableError, match="--best-of lr"):
+        refuse_mixtures(table, named=False)

@@ -1,0 +1,125 @@
+"""A report's files, facts and sentences are those of the sweep as it is now."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from flows.results import report as module
+from flows.results.report import finish_sweep, not_trained, write_report
+from flows.runs.directory import RunDir
+from flows.settings import Home
+from sweeps.load import load_spec
+from sweeps.plan import plan
+from sweeps.spec import DataRef
+
+CORPUS = SimpleNamespace(
+    digest="c0ffee" * 10, train_tokens=1_234_567, val_tokens=98_765, vocab_size=512,
+    val_bytes_per_token=2.5,
+)  # fmt: skip
+
+
+def planned(*overrides):
+    return plan(load_spec("smoke", ("name=mine", *overrides)), DataRef(digest="d"))
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "find_corpus", lambda root, digest: CORPUS)
+    home = Home(tmp_path)
+    for folder in (home.runs, home.sweeps, home.tunes):
+        folder.mkdir()
+    return home
+
+
+class Mirror:
+    """Notes what is published, in order."""
+
+    def __init__(self):
+        self.done = []
+
+    def publish(self, run, planned):
+        self.done.append(("publish", planned.name))
+
+    def catch_up(self):
+        self.done.append(("catch up",))
+
+    def log_report(self, sweep, page, numbers, verdict):
+        self.done.append(("report", sweep, page.name, page.exists(), numbers, verdict))
+
+
+def test_a_finished_sweep_has_its_files_and_mirrors_the_runs_that_have_one(home):
+    sweep, mirror = planned(), Mirror()
+    RunDir(home.runs / sweep.runs[1].id).create(sweep.runs[1])
+    report = finish_sweep(sweep, home, mirror)
+    folder = home.sweeps / "mine"
+    assert {path.name for path in folder.iterdir()} == {
+        "plan.json", "observations.parquet", "curves.parquet", "report.html",
+    }  # fmt: skip
+    assert report.page == folder / "report.html"
+    assert report.verdict.startswith("No law: ")
+    assert report.numbers == {}
+    assert mirror.done == [
+        ("publish", sweep.runs[1].name),
+        ("catch up",),
+        ("report", "mine", "report.html", True, {}, report.verdict),
+    ]
+
+
+def test_a_report_without_a_law_removes_that_of_an_earlier_table(home, monkeypatch):
+    sweep, folder = planned(), home.sweeps / "mine"
+    folder.mkdir()
+    (folder / "law.json").write_text("{}")
+    write_report(sweep, home, folder)
+    assert not (folder / "law.json").exists()
+    law = SimpleNamespace(
+        model_copy=lambda update: SimpleNamespace(model_dump_json=lambda indent: str(update))
+    )
+    findings = SimpleNamespace(
+        group=SimpleNamespace(fit=SimpleNamespace(law=law), warnings=("read first",))
+    )
+    sources = []
+    monkeypatch.setattr(module, "find", lambda table, source: sources.append(source) or findings)
+    monkeypatch.setattr(
+        module, "sweep_page", lambda *_, **__: SimpleNamespace(html=lambda: "<html>")
+    )
+    monkeypatch.setattr(module, "add_tuned", lambda *_: None)
+    monkeypatch.setattr(module, "verdict", lambda findings: "a law")
+    monkeypatch.setattr(module, "numbers", lambda findings: {"E": 1.0})
+    report = write_report(sweep, home, folder)
+    assert (folder / "law.json").read_text() == "{'name': 'mine'}"
+    assert sources == ["sweep mine"]
+    assert (report.verdict, report.numbers) == ("a law", {"E": 1.0})
+    assert report.document == {"warnings": ("read first",), "E": 1.0}
+
+
+def test_the_facts_of_a_page_are_those_of_corpus_plan_and_recipe(home):
+    sweep = planned().model_copy(update={"warnings": ("thin valleys",)})
+    corpus, trainings, models, warning = module._facts(sweep, home)
+    assert corpus == (
+        "Corpus c0ffeec0ffee: 1,234,567 training and 98,765 validation tokens of a 512-piece "
+        "SentencePiece vocabulary, 2.50 bytes per token, split by document."
+    )
+    assert trainings == (
+        f"{len(sweep.runs)} trainings were planned for {sweep.observations} observations, one for "
+        "each size, with a cooldown branch to every budget (wsd); together "
+        f"{sweep.flops_spent:.3g} counted FLOPs."
+    )
+    assert models == (
+        "Every model has 2 layers and heads of 16; sequences of 128 tokens, 1,024 tokens a step, "
+        "float32. Peak learning rate: width rule. Losses are nats per token on 16,384 held-out "
+        "tokens."
+    )
+    assert warning == "Planned with a warning: thin valleys"
+    alone = planned("ladder.widths=[32]", "grid={kind: tokens, tokens: [102400]}")
+    assert module._facts(alone, home)[1].startswith("1 trainings were planned for 1 observations")
+    assert "one for each (cosine); " in module._facts(planned("schedule=cosine"), home)[1]
+
+
+def test_a_cap_is_named_before_the_runs_without_a_loss(home):
+    sweep = planned("ladder.widths=[16, 24, 32, 48]")
+    runs = [f"{run.name} is not trained" for run in sweep.runs]
+    assert not_trained(sweep, home, None) == runs
+    for refusal, first in ((None, []), ("the cap leaves out d48", ["the cap leaves out d48"])):
+        cap = SimpleNamespace(refusal=lambda refusal=refusal: refusal)
+        assert not_trained(sweep, home, cap) == [*first, *runs]
+    assert not RunDir(home.runs / sweep.runs[0].id).path.exists()

@@ -1,0 +1,78 @@
+"""A store that does not answer is asked again, ever less often, and what is damaged stays here."""
+
+import shutil
+
+import pytest
+
+from flows.settings import Settings, open_home
+from flows.store import push as module
+from flows.store.contract import StoreContentError, StoreError
+from flows.store.folder import Folder
+from flows.store.fsspec_store import FsspecStore
+from flows.store.push import retry
+from flows.store.run_store import RunStore
+from llama_core.corpus.documents import CorpusError
+from llama_core.corpus.preparation import prepare
+from sweeps.load import load_spec
+from tests.core_tools import story
+
+
+def test_waits_double_up_to_half_a_minute_and_are_logged_once(monkeypatch, caplog):
+    waits, errors = [], [StoreError(f"dead {number}") for number in range(8)]
+    monkeypatch.setattr(module.time, "sleep", waits.append)
+
+    def action():
+        if errors:
+            raise errors.pop(0)
+        return "done"
+
+    assert retry(action, "pushing run x") == "done"
+    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    assert caplog.messages == ["pushing run x: waiting for the store (dead 0)"]
+
+
+def test_content_that_cannot_be_used_is_not_asked_for_again(monkeypatch):
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: pytest.fail("waited"))
+
+    def action():
+        raise StoreContentError("damaged")
+
+    with pytest.raises(StoreContentError, match="damaged"):
+        retry(action, "fetching run x")
+
+
+def test_a_corpus_that_is_damaged_here_is_not_pushed(tmp_path):
+    text = tmp_path / "text"
+    text.mkdir()
+    for number in range(60):
+        (text / f"{number}.txt").write_text(story(number))
+    home = open_home(Settings(home=tmp_path / "home"))
+    source = {"kind": "files", "name": "words", "path": str(text)}
+    config = load_spec("smoke").corpus.model_validate({"vocab_size": 300, "sources": [source]})
+    corpus = prepare(config, home.root)
+    shard = next(corpus.path.glob("words-train-*.bin"))
+    shard.write_bytes(shard.read_bytes()[:-2] + b"\xff\x7f")
+    store = FsspecStore(f"memory://{tmp_path}")
+    with pytest.raises(CorpusError):
+        RunStore(store).push_corpus(home, corpus.digest)
+    assert Folder(store, f"corpora/{corpus.digest}").indexes() == []
+    shutil.rmtree(home.root)
+
+
+def test_indexes_are_numbered_on_and_an_equal_one_is_not_written_again(tmp_path):
+    store = FsspecStore(f"memory://{tmp_path}")
+    folder, file = Folder(store, "runs/x"), tmp_path / "file"
+    for content, checkpoint in (("a", "1"), ("a", "1"), ("b", "2"), ("c", "3"), ("c", "4")):
+        file.write_text(content)
+        folder.push({"file": file}, settled=False, checkpoint=checkpoint)
+    # The newest and one to fall back on, and only their parts.
+    assert [number for number, _ in folder.indexes()] == [4, 3]
+    assert len(store.names("runs/x/parts")) == 1
+    # One that is farther stays, though a host that was behind pushed after it.
+    file.write_text("d")
+    for checkpoint in ("0", "1", "2"):
+        folder.push({"file": file}, settled=False, checkpoint=checkpoint)
+    assert [number for number, _ in folder.indexes()] == [7, 6, 4]
+    file.write_text("e")
+    folder.push({"file": file}, settled=True, checkpoint="")
+    assert [number for number, _ in folder.indexes()] == [8, 7]
