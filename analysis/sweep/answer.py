@@ -1,5 +1,6 @@
 """The answer of a sweep: its fit in one frozen record, and in a few sentences."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from analysis.fit.answer import fit_table
@@ -8,6 +9,8 @@ from analysis.fit.options import FitOptions
 from analysis.fit.power_law import PowerLaw
 from analysis.fit.records import GroupFit
 from analysis.fit.text import remaining_doubts
+from analysis.forecast.largest_budget import LargestBudget, largest_budget, sentence
+from analysis.forecast.outcome import Interval
 from analysis.table.observations import Table, TableError
 from analysis.words import flops, formula, short
 
@@ -20,26 +23,40 @@ class Findings:
         table: every observation, those left out with their reason.
         group: the fit; None where the table is too small for one.
         refusal: why there is no fit; empty when there is one.
+        largest: how its largest budget was foretold; None without losses of two budgets.
     """
 
     table: Table
     group: GroupFit | None
     refusal: str
+    largest: LargestBudget | None = None
 
 
-def find(table: Table, *, source: str, bootstrap: int = 1000) -> Findings:
-    """Fit a sweep's observations; a table too small for a law gives a refusal, not an error."""
+def find(
+    table: Table,
+    *,
+    source: str,
+    bootstrap: int = 1000,
+    registered: Mapping[str, Interval] | None = None,
+) -> Findings:
+    """Fit a sweep's observations; a table too small for a law gives a refusal, not an error.
+
+    Args:
+        registered: forecasts written before their losses were recorded, by `run_id`.
+    """
+    largest = largest_budget(table, registered or {})
     try:
         [group] = fit_table(table, FitOptions(bootstrap=bootstrap), source=source)
     except TableError as error:
-        return Findings(table, None, str(error))
-    return Findings(table, group, "")
+        return Findings(table, None, str(error), largest)
+    return Findings(table, group, "", largest)
 
 
 def verdict(findings: Findings) -> str:
     """The answer in a few lines for a terminal."""
+    last = [sentence(findings.largest)] if findings.largest is not None else []
     if findings.group is None:
-        return f"No law: {findings.refusal}"
+        return "\n".join([f"No law: {findings.refusal}", *last])
     group = findings.group
     lines = [*group.warnings, isoflop_sentence(group), law_sentence(group)]
     doubts = remaining_doubts(group)
@@ -53,7 +70,7 @@ def verdict(findings: Findings) -> str:
         lines.append(
             "One more is in the report." if more == 1 else f"{more} more are in the report."
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *last])
 
 
 def numbers(findings: Findings) -> dict[str, float]:

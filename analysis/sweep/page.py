@@ -9,6 +9,7 @@ from analysis.fit.isoflop import Valley
 from analysis.fit.records import GroupFit
 from analysis.fit.run_figures import draw_isoflop, draw_loss_curves, isoflop_data, loss_curves_data
 from analysis.fit.text import remaining_doubts
+from analysis.forecast.largest_budget import LEVEL, LargestBudget, sentence
 from analysis.frontier.figures import draw_frontier, frontier_data
 from analysis.page import Page
 from analysis.sweep.answer import Findings, isoflop_sentence, law_sentence, ratio
@@ -33,6 +34,8 @@ def sweep_page(
         _law(page, findings.group)
         _conventions(page, findings.group)
         _frontier(page, findings.group)
+    if findings.largest is not None:
+        _largest(page, findings.largest)
     if not curves.is_empty():
         page.heading("Every loss curve")
         page.text(
@@ -159,6 +162,35 @@ def _frontier(page: Page, group: GroupFit) -> None:
         page.text(f"There is no frontier. {group.warnings[0]}", role="warn")
         return
     page.figure(draw_frontier(frontier_data(group.fit.law)), name="frontier", height=520)
+
+
+def _largest(page: Page, largest: LargestBudget) -> None:
+    page.heading("The largest budget, foretold")
+    page.text(sentence(largest))
+    if not largest.cells:
+        return
+    header = ["run", "N", "D tokens", "foretold", f"{LEVEL:.0%} interval", "loss", "error", "", ""]
+    rows = [
+        [
+            cell.name,
+            short(cell.n_params),
+            short(cell.tokens),
+            f"{cell.foretold.loss:.4f}",
+            f"{cell.foretold.lower:.4f} to {cell.foretold.upper:.4f}",
+            f"{cell.loss:.4f}",
+            f"{cell.outcome.error_percent:+.2f} %",
+            "hit" if cell.outcome.inside else "miss",
+            "said before" if cell.before else "said afterwards",
+        ]
+        for cell in largest.cells
+    ]
+    page.table(header, rows)
+    page.text(
+        "A forecast said before was written into the home before its run recorded the loss, from "
+        "losses of smaller budgets alone; isoflop forecast --list shows it. Said afterwards: from "
+        "the same budgets, once all had finished.",
+        role="soft",
+    )
 
 
 def _observations(page: Page, frame: pl.DataFrame) -> None:
