@@ -10,13 +10,15 @@ from typing import Literal
 
 import numpy as np
 
+from analysis.fit.design import design_findings, loss_findings
 from analysis.forecast.beside import Other, others
 from analysis.forecast.optimum import Optimum, measured_valleys, optimum
 from analysis.forecast.posterior import ForecastForm, Posterior, posterior
 from analysis.forecast.record import Cut, record
 from analysis.forecast.rows import rows_of
 from analysis.law import LossLaw, Trust
-from analysis.table.observations import Table
+from analysis.table.cells import tried_settings
+from analysis.table.observations import Table, check
 from analysis.words import flops, short
 
 # Calibrated: everything inside these limits. Doubtful: the table bars N*.
@@ -118,6 +120,11 @@ class ForecastOptimum:
     others: tuple[Other, ...] = ()
     doubts: tuple[str, ...] = ()
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether intervals so far from the data were tested."""
+        return self.reason is None
+
 
 @dataclass(frozen=True, slots=True)
 class Data:
@@ -191,13 +198,13 @@ def forecast(table: Table, question: Question) -> Answer:
     Raises:
         TableError: fewer than 10 rows or 3 sizes.
     """
+    table = check(table)
     learnt = posterior(rows_of(table), question.form)
     data = _data(table)
-    bars = tuple(f"DOUBTFUL: {each.sentence}" for each in table.doubts if each.bars_optimum)
-    doubts = [each.sentence for each in table.doubts if not each.bars_optimum]
+    bars = _bars(table)
     recipes = _recipes(learnt)
-    if recipes:
-        doubts.insert(0, f"NOT CALIBRATED: {recipes}")
+    doubts = [f"NOT CALIBRATED: {recipes}."] if recipes else []
+    doubts += _doubts(table, bars)
     budgets = question.budgets
     if not question.points and not budgets:
         budgets = (_FAR * data.flops[1],)
@@ -209,13 +216,42 @@ def forecast(table: Table, question: Question) -> Answer:
         )
     points = _points(learnt, question.points, question.level, data, recipes)
     status: Status = "doubtful" if bars else "calibrated"
-    if not bars and any(each.reason for each in (*points, *best)):
+    if not bars and any([each.reason for each in points] + [each.reason for each in best]):
         status = "not_calibrated"
-    trust = Trust(bars=bars, warnings=tuple(doubts))
+    law = _law(learnt, table, question.form, Trust(bars=bars, warnings=tuple(doubts)))
     return Answer(
-        points, best, (), _law(learnt, table, question.form, trust), data, learnt, question.level, question.form,
-        status, bars, tuple(doubts),
+        points, best, (), law, data, learnt, question.level, question.form, status, bars,
+        tuple(doubts),
     )  # fmt: skip
+
+
+def _bars(table: Table) -> tuple[str, ...]:
+    """What speaks against any N* of this table: doubts of its reading, then its design."""
+    findings = (*design_findings(table.used), *loss_findings(table.used))
+    return (
+        *(f"DOUBTFUL: {each.sentence}" for each in table.doubts if each.bars_optimum),
+        *(f"NOT IDENTIFIED (N*): {f.reason}" for f in findings if f.verdict == "not_identified"),
+    )
+
+
+def _doubts(table: Table, bars: tuple[str, ...]) -> list[str]:
+    used = table.used
+    doubts = [each.sentence for each in table.doubts if not each.bars_optimum]
+    if not bars:
+        findings = (f for f in design_findings(used) if f.verdict == "weak")
+        doubts += [f"WEAK (N*): {finding.reason}" for finding in findings]
+    if "row_weight" in used.columns:
+        doubts.append("A forecast counts every row alike; the weights are not used.")
+    tried = tried_settings(used)
+    if tried:
+        names = ", ".join(setting.column for setting in tried)
+        doubts.append(
+            f"Rows of one N and D differ in {names} and are averaged, so the forecast is of a run "
+            f"with their mean loss; --best-of {tried[0].column} takes the best."
+        )
+    if "unique_tokens" in used.columns and (used["tokens"] > used["unique_tokens"]).any():
+        doubts.append("Some rows repeat tokens; a forecast takes every token for a fresh one.")
+    return doubts
 
 
 def _points(
@@ -286,7 +322,8 @@ def _data(table: Table) -> Data:
 
 def _bytes_factor(table: Table) -> float | None:
     used = table.used
-    if "val_bpb" not in used.columns or used["val_bpb"].null_count():
+    known = "val_bpb" in used.columns and not used["val_bpb"].null_count()
+    if not known or table.loss_unit == "bits_per_byte":
         return None
     factor = (used["val_bpb"] / used["val_loss"]).to_numpy().astype(float)
     middle = float(np.median(factor))
