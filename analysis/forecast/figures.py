@@ -4,7 +4,6 @@ Titles say what follows from the picture.
 """
 
 from collections.abc import Sequence
-from html import escape
 from statistics import NormalDist
 
 import numpy as np
@@ -133,14 +132,14 @@ def draw_valley(data: pl.DataFrame, each: ForecastOptimum, level: float) -> go.F
         marker={"color": WARN, "symbol": "diamond", "size": 10}, text=[short(best.n_opt)],
         hovertemplate="N* = %{text}<extra></extra>",
     )  # fmt: skip
-    for place, other in enumerate(each.others):
-        inside = data["n_params"][0] <= other.n_opt <= data["n_params"][-1]
-        if inside:
-            figure.add_vline(
-                x=other.n_opt, line={"color": SOFT, "dash": "dot"},
-                annotation={"text": escape(other.name), "yanchor": "bottom",
-                            "y": 0.02 + 0.07 * place, "font": {"size": 11}, "textangle": 0},
-            )  # fmt: skip
+    bottom, top = data["lower"].min(), data["upper"].max()
+    inside = [o for o in each.others if data["n_params"][0] <= o.n_opt <= data["n_params"][-1]]
+    for other, dash in zip(inside, ("dot", "dash", "dashdot"), strict=False):
+        figure.add_scatter(
+            x=[other.n_opt, other.n_opt], y=[bottom, top], mode="lines",
+            line={"color": SOFT, "dash": dash}, name=f"{other.name}: {short(other.n_opt)}",
+            hovertemplate=f"{other.name}: N* = {short(other.n_opt)}<extra></extra>",
+        )  # fmt: skip
     title = (
         f"At {flops(best.flops)} FLOPs N* is {short(best.n_opt)}, between {short(low)} and "
         f"{short(high)}"
@@ -189,7 +188,7 @@ def draw_record(data: pl.DataFrame, level: float) -> go.Figure:
     return styled(
         figure,
         title,
-        axis("largest compute learnt from"),
+        axis("largest compute learnt from") | {"type": "category"},
         axis("Winkler score, % of the loss; less is better"),
     )
 

@@ -33,8 +33,8 @@ def add_forecast(page: Page, table: Table, answer: Answer, *, prefix: str) -> No
     ):
         if rows:
             page.table(header, rows)
-    words = f"{text.source_words(answer, table)}. {text.scale_words(answer)}."
-    page.text(words[0].upper() + words[1:], role="soft")
+    for words in (text.source_words(answer, table), text.scale_words(answer)):
+        page.text(f"{words[0].upper()}{words[1:]}.", role="soft")
     if answer.points or answer.optimum:
         page.heading("Data and forecast")
         path = figures.path_data(answer, table)
