@@ -1,8 +1,12 @@
-"""What `isoflop forecast` does with forecasts that are written down: register, check, list."""
+"""Options of `isoflop forecast` for forecasts that are written down: register, check, list."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
-from flows.commands.common import open_all, open_to_read, refusals, say
+from cyclopts import Parameter
+
+from flows.commands.common import open_all, open_to_read, say
 
 if TYPE_CHECKING:
     from analysis.forecast.answer import Answer
@@ -10,65 +14,123 @@ if TYPE_CHECKING:
     from flows.forecasts.registered import Registered, Scored
     from flows.settings import Home
 
+Names = Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)]
+Pairs = Sequence[tuple[float, float]]
 
-def check_register(name: str) -> None:
-    """Refuse a name that cannot be written, before anything is computed.
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Records:
+    """What is written down before a run, and scored after it.
+
+    Attributes:
+        register: name under which the foretold losses are written into the home, for good.
+        check: registered forecasts to score by --run or --loss; without a name those of the run,
+            or those that a sweep registered and whose runs have finished.
+        run: a finished run of this home, by id, name or SWEEP/NAME, for --check.
+        loss: the loss of a run that was trained elsewhere, for --check.
+        list: show every registered forecast with its outcome.
+    """
+
+    register: str | None = None
+    check: Names = None
+    run: str | None = None
+    loss: float | None = None
+    list: Annotated[bool, Parameter(negative="")] = False
+
+
+NO_RECORDS = Records()
+
+
+def answer_from_records(
+    records: Records, file: str | None, at: Sequence[str], json: str | None
+) -> None:
+    """Do what --check or --list asks; refuse a command without a table that asks neither.
 
     Raises:
-        ValueError: the name is taken, or is none.
+        ValueError: options that do not go together, or a forecast that cannot be scored.
+    """
+    if records.check is None and not records.list:
+        raise ValueError("give a table of finished runs, a sweep's name, --check or --list.")
+    option = "--list" if records.list else "--check"
+    others = {"--check": records.check is not None, "--register": records.register is not None}
+    for other in (name for name, given in others.items() if given and name != option):
+        raise ValueError(f"{option} and {other} are two questions: give one.")
+    if file is not None:
+        behind = f" Names stand behind it: --check {file}." if option == "--check" else ""
+        raise ValueError(f"{option} reads the home and takes no table.{behind}")
+    if records.list:
+        list_forecasts(json)
+    else:
+        check(records, at, json)
+
+
+def check_register(records: Records, pairs: Pairs, by: str | None) -> None:
+    """Refuse, before anything is computed, what cannot be registered.
+
+    Raises:
+        ValueError: no points, several groups, or a name that is taken or none; --run or --loss
+            without --check.
     """
     from flows.forecasts.registered import check_name
 
-    check_name(name, open_to_read())
+    for option, value in (("--run", records.run), ("--loss", records.loss)):
+        if value is not None:
+            raise ValueError(f"{option} {value} scores a forecast: add --check NAME.")
+    if records.register is None:
+        return
+    if not pairs:
+        raise ValueError(
+            f"--register {records.register} writes foretold losses: add --at N,D or --points FILE."
+        )
+    if by is not None:
+        raise ValueError(
+            f"--register {records.register} takes one forecast, --by {by} makes several: choose "
+            "one with --where."
+        )
+    check_name(records.register, open_to_read())
 
 
 def register(name: str, answer: "Answer", table: "Table", source: str) -> None:
-    """Write the answer's points into the home, and say where."""
+    """Write the answer's points into the home, and say how they are scored.
+
+    Raises:
+        ValueError: the name was taken meanwhile.
+    """
     from flows.forecasts.registered import new_forecast, write_forecast
 
-    with refusals():
-        if not answer.points:
-            raise ValueError(
-                f"--register {name} needs the runs to foretell: add --at N,D or --points FILE."
-            )
-        _, home = open_all()
-        write_forecast(new_forecast(name, answer, answer.points, table, source), home)
-    say(f"registered as {name}; once its run is trained: isoflop forecast --check {name} --run RUN")
+    _, home = open_all()
+    write_forecast(new_forecast(name, answer, answer.points, table, source), home)
+    say(f"registered {name}; when its run has finished: isoflop forecast --check {name} --run RUN")
 
 
-def check(
-    names: list[str],
-    run: str | None,
-    loss: float | None,
-    at: tuple[tuple[float, float], ...],
-    json: str | None,
-) -> None:
+def check(records: Records, at: Sequence[str], json: str | None) -> None:
     """Score forecasts and print their outcomes.
 
     Args:
-        names: of the forecasts; all that a run, or a sweep's own finished runs, can score if empty.
         at: the foretold point that reached the loss, where the forecast has several.
     """
     from flows.commands.output import emit
 
-    with refusals():
-        if run is not None and loss is not None:
-            raise ValueError("--run and --loss both give the loss: give one.")
-        _, home = open_all()
-        if loss is not None:
-            scored = [_by_loss(names, loss, at, home)]
-        elif run is not None:
-            scored = _by_run(names, run, home)
-        else:
-            scored = _by_themselves(names, home)
+    names, run, loss = records.check or [], records.run, records.loss
+    if run is not None and loss is not None:
+        raise ValueError("--run and --loss both give the loss: give one.")
+    _, home = open_all()
+    if loss is not None:
+        scored = [_by_loss(names, loss, at, home)]
+    elif run is not None:
+        scored = _by_run(names, run, home)
+    else:
+        scored = _by_themselves(names, home)
     if json is not None:
         emit([_row(forecast, each) for forecast, scores in scored for each in scores], json)
-    if json != "-":
-        for forecast, scores in scored:
-            for each in scores:
-                print(_outcome_line(forecast, each))
-        if not scored:
-            print("nothing to score: no run that a sweep foretold has finished since.")
+    if json == "-":
+        return
+    for forecast, scores in scored:
+        for each in scores:
+            print(_outcome_line(forecast, each))
+    if not scored:
+        print("nothing to score: no run that a sweep foretold has finished since.")
 
 
 def list_forecasts(json: str | None) -> None:
@@ -76,8 +138,7 @@ def list_forecasts(json: str | None) -> None:
     from flows.commands.output import emit, table
     from flows.forecasts.registered import read_forecasts, read_scores
 
-    with refusals():
-        home = open_to_read()
+    home = open_to_read()
     rows = []
     for forecast in read_forecasts(home):
         scores = read_scores(forecast.name, home)
@@ -96,8 +157,9 @@ def list_forecasts(json: str | None) -> None:
 
 
 def _by_loss(
-    names: list[str], loss: float, at: tuple[tuple[float, float], ...], home: "Home"
+    names: Sequence[str], loss: float, at: Sequence[str], home: "Home"
 ) -> "tuple[Registered, list[Scored]]":
+    from analysis.forecast.points import read_pair
     from flows.forecasts.registered import score
 
     if not 0 < loss < float("inf"):
@@ -105,10 +167,11 @@ def _by_loss(
     if len(names) != 1:
         raise ValueError(f"--loss {loss} needs one forecast: --check NAME --loss {loss}.")
     forecast = _named(names[0], home)
+    pairs = [read_pair(text) for text in at]
     places = [
         place
         for place, point in enumerate(forecast.points)
-        if not at or any(point.is_of(*each) for each in at)
+        if not pairs or any(point.is_of(*pair) for pair in pairs)
     ]
     if len(places) != 1:
         raise ValueError(
@@ -119,7 +182,7 @@ def _by_loss(
 
 
 def _by_run(
-    names: list[str], reference: str, home: "Home"
+    names: Sequence[str], reference: str, home: "Home"
 ) -> "list[tuple[Registered, list[Scored]]]":
     from flows.forecasts.ends import check_run, ends, matches
     from flows.forecasts.registered import read_forecasts
@@ -147,7 +210,7 @@ def _by_run(
     return [(forecast, check_run(forecast, run, home)) for forecast in early or forecasts[:1]]
 
 
-def _by_themselves(names: list[str], home: "Home") -> "list[tuple[Registered, list[Scored]]]":
+def _by_themselves(names: Sequence[str], home: "Home") -> "list[tuple[Registered, list[Scored]]]":
     from flows.forecasts.ends import check_pending, score_own
     from flows.forecasts.registered import read_scores
 
@@ -207,7 +270,7 @@ def _outcome_line(forecast: "Registered", scored: "Scored") -> str:
         f"{forecast.name}: N={short(point.n_params)}, D={short(point.tokens)} foretold "
         f"{point.loss:.4f} [{point.lower:.4f}, {point.upper:.4f}, {point.level:.0%}], reached "
         f"{scored.loss:.4f}: {'hit' if scored.inside else 'miss'}, error "
-        f"{scored.error_percent:+.2f} %, Winkler {scored.winkler:.2g} %"
+        f"{scored.error_percent:+.2f} %, Winkler {scored.winkler:.3g} %"
     )
 
 
