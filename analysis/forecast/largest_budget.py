@@ -13,7 +13,7 @@ import polars as pl
 from analysis.forecast.answer import Answer, Question, forecast
 from analysis.forecast.outcome import Interval, Outcome, outcome
 from analysis.forecast.rows import FEWEST_ROWS, FEWEST_SIZES
-from analysis.table.observations import Table
+from analysis.table.observations import Table, TableError
 from analysis.words import flops
 
 LEVEL = 0.9
@@ -66,7 +66,7 @@ class LargestBudget:
 
 
 def forecast_from_below(table: Table, points: tuple[tuple[float, float], ...]) -> Answer | str:
-    """Forecast points N, D from a table of the budgets below; else why there are too few rows."""
+    """Forecast points N, D from a table of the budgets below; else why it cannot be done."""
     used = table.used
     sizes = used["n_params"].n_unique()
     if used.height < FEWEST_ROWS or sizes < FEWEST_SIZES:
@@ -74,7 +74,10 @@ def forecast_from_below(table: Table, points: tuple[tuple[float, float], ...]) -
             f"a forecast needs {FEWEST_ROWS} finished runs of {FEWEST_SIZES} sizes or more, and "
             f"the budgets below have {used.height} of {sizes}"
         )
-    return forecast(table, Question(points=points, level=LEVEL))
+    try:
+        return forecast(table, Question(points=points, level=LEVEL))
+    except TableError as error:
+        return str(error).removesuffix(".")
 
 
 def largest_budget(table: Table, registered: Mapping[str, Interval]) -> LargestBudget | None:
@@ -88,7 +91,9 @@ def largest_budget(table: Table, registered: Mapping[str, Interval]) -> LargestB
         return None
     largest = frame["flops_budget"].max()
     assert isinstance(largest, float)
-    rows = table.used.filter(pl.col("flops_budget") == largest).to_dicts()
+    # A loss of 0 or NaN is named by the fit.
+    usable = (pl.col("val_loss") > 0) & pl.col("val_loss").is_finite()
+    rows = table.used.filter((pl.col("flops_budget") == largest) & usable).to_dicts()
     if not rows:
         return None
     late = [row for row in rows if row["run_id"] not in registered]
