@@ -18,7 +18,12 @@ from analysis.forecast.outcome import Interval
 from analysis.table.observations import Table
 from analysis.table.runs import own_table
 from flows.forecasts.ends import ends, score_own
-from flows.forecasts.registered import new_forecast, own_forecasts, write_forecast
+from flows.forecasts.registered import (
+    new_forecast,
+    own_forecasts,
+    read_scores,
+    write_forecast,
+)
 from flows.runs.directory import RunDir, RunResult
 from flows.settings import Home
 from flows.watch.curves import CurveReader
@@ -124,8 +129,9 @@ def score_sweep(plan: Plan, home: Home) -> None:
     """Score the forecasts of finished runs that have no score yet, as after a crash."""
     forecasts = own_forecasts(home)
     for planned in _at_largest(plan):
-        if planned.id in forecasts:
-            score_own(forecasts[planned.id], home)
+        forecast = forecasts.get(planned.id)
+        if forecast is not None and not read_scores(forecast.name, home):
+            score_own(forecast, home)
 
 
 def _at_largest(plan: Plan) -> list[PlannedRun]:
