@@ -10,6 +10,7 @@ from analysis.fit.power_law import PowerLaw
 from analysis.fit.records import GroupFit
 from analysis.fit.text import remaining_doubts
 from analysis.forecast.largest_budget import LargestBudget, largest_budget, sentence
+from analysis.forecast.lead import Lead, lead
 from analysis.forecast.outcome import Interval
 from analysis.table.observations import Table, TableError
 from analysis.words import flops, formula, short
@@ -17,18 +18,20 @@ from analysis.words import flops, formula, short
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """A sweep's observations and the fit to them.
+    """A sweep's observations, the fit to them, and the forecast that goes before it.
 
     Attributes:
         table: every observation, those left out with their reason.
         group: the fit; None where the table is too small for one.
         refusal: why there is no fit; empty when there is one.
+        lead: the forecast at the fit's target; None without a fit.
         largest: how its largest budget was foretold; None without losses of two budgets.
     """
 
     table: Table
     group: GroupFit | None
     refusal: str
+    lead: Lead | None = None
     largest: LargestBudget | None = None
 
 
@@ -48,8 +51,8 @@ def find(
     try:
         [group] = fit_table(table, FitOptions(bootstrap=bootstrap), source=source)
     except TableError as error:
-        return Findings(table, None, str(error), largest)
-    return Findings(table, group, "", largest)
+        return Findings(table, None, str(error), largest=largest)
+    return Findings(table, group, "", lead(group, record=True), largest)
 
 
 def verdict(findings: Findings) -> str:
@@ -58,7 +61,8 @@ def verdict(findings: Findings) -> str:
     if findings.group is None:
         return "\n".join([f"No law: {findings.refusal}", *last])
     group = findings.group
-    lines = [*group.warnings, isoflop_sentence(group), law_sentence(group)]
+    foretold = findings.lead.lines if findings.lead is not None else ()
+    lines = [*group.warnings, *foretold, isoflop_sentence(group), law_sentence(group)]
     doubts = remaining_doubts(group)
     if not group.optimal:
         # Without an answer, the runs to add are what a reader needs next.
