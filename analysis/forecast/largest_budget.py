@@ -117,7 +117,7 @@ def largest_budget(table: Table, registered: Mapping[str, Interval]) -> LargestB
     return LargestBudget(largest, cells, reason)
 
 
-def sentence(largest: LargestBudget) -> str:
+def largest_sentence(largest: LargestBudget) -> str:
     """How the largest budget was foretold, in a sentence for a terminal."""
     budget = f"The largest budget, {flops(largest.flops)} FLOPs,"
     if not largest.cells:
@@ -144,7 +144,7 @@ def sentence(largest: LargestBudget) -> str:
     return f"{text} Not foretold are the others: {largest.reason}." if largest.reason else text
 
 
-def document(largest: LargestBudget) -> dict[str, object]:
+def largest_json(largest: LargestBudget) -> dict[str, object]:
     """As `--json` prints it; `said` is before the loss was recorded, or afterwards."""
     return {
         "flops": largest.flops,

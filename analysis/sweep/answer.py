@@ -9,7 +9,7 @@ from analysis.fit.options import FitOptions
 from analysis.fit.power_law import PowerLaw
 from analysis.fit.records import GroupFit
 from analysis.fit.text import remaining_doubts
-from analysis.forecast.largest_budget import LargestBudget, largest_budget, sentence
+from analysis.forecast.largest_budget import LargestBudget, largest_budget, largest_sentence
 from analysis.forecast.lead import Lead, lead
 from analysis.forecast.outcome import Interval
 from analysis.table.observations import Table, TableError
@@ -57,7 +57,7 @@ def find(
 
 def verdict(findings: Findings) -> str:
     """The answer in a few lines for a terminal."""
-    last = [sentence(findings.largest)] if findings.largest is not None else []
+    last = [largest_sentence(findings.largest)] if findings.largest is not None else []
     if findings.group is None:
         return "\n".join([f"No law: {findings.refusal}", *last])
     group = findings.group

@@ -9,7 +9,7 @@ from analysis.fit.isoflop import Valley
 from analysis.fit.records import GroupFit
 from analysis.fit.run_figures import draw_isoflop, draw_loss_curves, isoflop_data, loss_curves_data
 from analysis.fit.text import remaining_doubts
-from analysis.forecast.largest_budget import LEVEL, LargestBudget, sentence
+from analysis.forecast.largest_budget import LEVEL, LargestBudget, largest_sentence
 from analysis.forecast.lead import Lead
 from analysis.forecast.page import add_evidence
 from analysis.frontier.figures import draw_frontier, frontier_data
@@ -173,7 +173,7 @@ def _frontier(page: Page, group: GroupFit) -> None:
 
 def _largest(page: Page, largest: LargestBudget) -> None:
     page.heading("The largest budget, foretold")
-    page.text(sentence(largest))
+    page.text(largest_sentence(largest))
     if not largest.cells:
         return
     header = ["run", "N", "D tokens", "foretold", f"{LEVEL:.0%} interval", "loss", "error", "", ""]

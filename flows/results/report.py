@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from analysis.forecast.largest_budget import LargestBudget, document
+from analysis.forecast.largest_budget import LargestBudget, largest_json
 from analysis.sweep.answer import Findings, find, numbers, verdict
 from analysis.sweep.page import sweep_page
 from analysis.table.runs import own_table
@@ -47,7 +47,7 @@ class SweepReport:
     @property
     def document(self) -> dict[str, Any]:
         """The numbers as `--json` prints them, under their warnings."""
-        foretold = {} if self.largest is None else {"largest_budget": document(self.largest)}
+        foretold = {} if self.largest is None else {"largest_budget": largest_json(self.largest)}
         return {"warnings": self.warnings, **self.numbers, **foretold}
 
 

@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from analysis.forecast.largest_budget import document, largest_budget, sentence
+from analysis.forecast.largest_budget import largest_budget, largest_json, largest_sentence
 from analysis.forecast.outcome import Interval
 from analysis.table.runs import own_table
 from tests.conftest import ROOT
@@ -20,7 +20,7 @@ def largest():
 def test_all_losses_lie_inside_and_within_half_a_per_cent(largest):
     assert (largest.inside, len(largest.cells)) == (5, 5)
     assert largest.error_percent < 0.5
-    assert sentence(largest) == (
+    assert largest_sentence(largest) == (
         "The largest budget, 3.00e+12 FLOPs, was foretold afterwards from the budgets below: "
         f"5 of 5 inside the 90% interval, error {largest.error_percent:.2g} %."
     )
@@ -36,7 +36,7 @@ def test_the_losses_of_the_largest_budget_teach_nothing(largest):
     assert [cell.foretold for cell in other.cells] == [cell.foretold for cell in largest.cells]
     assert other.inside == 0
     names = ", ".join(TOP["name"])
-    assert sentence(other).endswith(f" Outside: {names}.")
+    assert largest_sentence(other).endswith(f" Outside: {names}.")
 
 
 def test_a_registered_interval_stands_as_it_was_written(largest):
@@ -49,8 +49,8 @@ def test_a_registered_interval_stands_as_it_was_written(largest):
     expected = [pytest.approx(cell.foretold.loss, rel=1e-12) for cell in largest.cells[1:]]
     assert [cell.foretold.loss for cell in mixed.cells[1:]] == expected
     assert mixed.inside == 4
-    assert "4 of 5 inside" in sentence(mixed)
-    said = [cell["said"] for cell in document(mixed)["cells"]]
+    assert "4 of 5 inside" in largest_sentence(mixed)
+    said = [cell["said"] for cell in largest_json(mixed)["cells"]]
     assert said == ["before", *["afterwards"] * 4]
 
 
@@ -60,8 +60,8 @@ def test_registered_losses_are_scored_where_the_rest_cannot_be_foretold():
     known = Interval(row["val_loss"], row["val_loss"] - 0.1, row["val_loss"] + 0.1)
     largest = largest_budget(own_table(few), {row["run_id"]: known})
     assert len(largest.cells) == 1
-    assert "1 of 1 inside" in sentence(largest)
-    assert sentence(largest).endswith(
+    assert "1 of 1 inside" in largest_sentence(largest)
+    assert largest_sentence(largest).endswith(
         "Not foretold are the others: a forecast needs 10 finished runs of 3 sizes or more, and "
         "the budgets below have 9 of 2."
     )

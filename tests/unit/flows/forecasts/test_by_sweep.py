@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from analysis.forecast.largest_budget import largest_budget, sentence
+from analysis.forecast.largest_budget import largest_budget, largest_sentence
 from analysis.table.runs import own_table
 from flows.dispatch.contract import longest_first
 from flows.files import write_whole
@@ -104,7 +104,7 @@ def test_the_demo_foretells_its_largest_budget_in_the_order_in_which_it_trains(d
     assert [cell.before for cell in largest.cells] == [True] * 5
     assert largest.inside == 5
     assert largest.error_percent < 0.5
-    assert sentence(largest).startswith(
+    assert largest_sentence(largest).startswith(
         "The largest budget, 3.00e+12 FLOPs, was foretold from those below before its losses were "
         "there: 5 of 5 inside the 90% interval, error 0.3"
     )
@@ -186,7 +186,7 @@ def test_a_run_whose_end_is_recorded_is_not_foretold_any_more(demo, home):
         finish(run, home)
     largest = foretold(demo, home)
     assert [cell.before for cell in largest.cells] == [False] * 5
-    assert "was foretold afterwards from the budgets below: 5 of 5" in sentence(largest)
+    assert "was foretold afterwards from the budgets below: 5 of 5" in largest_sentence(largest)
     assert largest.error_percent < 0.5
 
 
@@ -201,7 +201,7 @@ def test_a_forecast_written_after_the_loss_counts_as_said_afterwards(demo, home)
     write_forecast(late.model_copy(update={"written_at": datetime.now(UTC) + hour}), home)
     largest = foretold(demo, home)
     assert sum(cell.before for cell in largest.cells) == len(others) == 4
-    assert "4 before their losses were there, d" in sentence(largest)
+    assert "4 before their losses were there, d" in largest_sentence(largest)
 
 
 def test_too_few_rows_below_are_named_and_nothing_is_written(home):
@@ -215,7 +215,7 @@ def test_too_few_rows_below_are_named_and_nothing_is_written(home):
     assert read_forecasts(home) == []
     largest = foretold(small, home)
     assert largest.cells == ()
-    assert sentence(largest) == (
+    assert largest_sentence(largest) == (
         "The largest budget, 3.00e+12 FLOPs, was not foretold: a forecast needs 10 finished runs "
         "of 3 sizes or more, and the budgets below have 9 of 2."
     )
