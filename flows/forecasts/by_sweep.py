@@ -96,17 +96,18 @@ class Foreteller(Watcher):
     def _register(self, ready: Sequence[PlannedRun], table: Table) -> bool:
         """Write a forecast for each of these runs; False if there are too few rows as yet."""
         points = tuple((float(run.n_params), float(run.cells[-1].tokens)) for run in ready)
+        answer = forecast_from_below(table, points)
+        if isinstance(answer, str):
+            return False
         source = f"sweep {self._sweep}"
-        try:
-            answer = forecast_from_below(table, points)
-            if isinstance(answer, str):
-                return False
-            for run, point in zip(ready, answer.points, strict=True):
-                forecast = new_forecast(_name(run), answer, (point,), table, source, run.id)
-                write_forecast(forecast, self._home)
-        except ValueError as error:
-            # A sweep trains on without its forecast, which is then made afterwards.
-            log.warning("the largest budget of %s is not foretold: %s", source, error)
+        for run, point in zip(ready, answer.points, strict=True):
+            try:
+                write_forecast(
+                    new_forecast(_name(run), answer, (point,), table, source, run.id), self._home
+                )
+            except ValueError as error:
+                # The sweep trains on, and its report foretells this loss afterwards.
+                log.warning("%s of %s is not foretold: %s", run.name, source, error)
         return True
 
 
