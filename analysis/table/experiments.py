@@ -16,7 +16,7 @@ from scipy.stats import f as fisher
 from scipy.stats import kruskal
 
 from analysis.law import Array
-from analysis.table.near import near_groups
+from analysis.table.numbers import near_groups
 from analysis.table.observations import SCHEMA, TableError, name_words, plain, words_of
 from analysis.table.runs import run_column, runs_of
 from analysis.table.states import is_state_column
@@ -59,11 +59,13 @@ class Experiments:
     """A column by whose values the rows are several experiments.
 
     Attributes:
+        largest: the value of most rows.
         effect: by which share losses differ between values; None where the name alone says it.
     """
 
     column: str
     values: tuple[object, ...]
+    largest: object
     effect: float | None
 
 
@@ -75,8 +77,8 @@ def named_experiments(used: pl.DataFrame) -> list[Experiments]:
         for name in used.columns
         if plain(name) in _NAMED and used.schema[name] == pl.String and name != runs
     ]
-    values = {name: used[name].drop_nulls().unique().sort() for name in columns}
-    return [Experiments(name, tuple(v), None) for name, v in values.items() if len(v) > 1]
+    groups = [_experiments(used[name].drop_nulls(), None) for name in columns]
+    return [group for group in groups if len(group.values) > 1]
 
 
 def shown_experiments(used: pl.DataFrame) -> list[Experiments]:
@@ -97,8 +99,7 @@ def shown_experiments(used: pl.DataFrame) -> list[Experiments]:
     for name in names:
         effect = _effect(used, name, len(names))
         if effect is not None:
-            values = used[name].unique().sort(nulls_last=True)
-            shown.append(Experiments(name, tuple(values), effect))
+            shown.append(_experiments(used[name], effect))
     return shown
 
 
@@ -113,15 +114,26 @@ def refuse(experiments: list[Experiments]) -> None:
     first = experiments[0]
     name, values = first.column, first.values
     shown = ", ".join("empty" if value is None else str(value) for value in values[:6])
-    what = "that would be pooled into one law"
+    what = ""
     if first.effect is not None:
-        what = f"whose losses differ by {100 * first.effect:.2g} % at equal N and D"
-    apart = "" if None in values else f"Fit them apart with --by {_shell(name)}, pick"
+        what = f" whose losses differ by {100 * first.effect:.2g} % at equal N and D"
+    apart = "" if None in values else f"Fit them apart with --by {_shell(name)}, one"
     raise TableError(
-        f"column {name!r} holds {len(values)} groups ({shown}{', …' if len(values) > 6 else ''}) "
-        f'{what}. {apart or "Pick"} one with --where "{_equals(name, values[0])}", or say --pool '
-        "if they are one experiment."
+        f"column {name!r} holds {len(values)} groups ({shown}{', …' if len(values) > 6 else ''})"
+        f'{what}. {apart or "Fit one"} with --where "{_equals(name, first.largest)}", or all as '
+        "one with --pool."
     )
+
+
+def _experiments(column: pl.Series, effect: float | None) -> Experiments:
+    values = column.unique().sort(nulls_last=True)
+    counts = column.value_counts(sort=True, name="rows")
+    largest = values.filter(
+        values.is_in(
+            counts.filter(pl.col("rows") == counts["rows"].max())[column.name], nulls_equal=True
+        )
+    )
+    return Experiments(column.name, tuple(values), largest[0], effect)
 
 
 def _is_candidate(column: pl.Series) -> bool:
@@ -222,6 +234,8 @@ def _rank_test(residual: Array, groups: NDArray[np.intp]) -> float:
 
 def _equals(name: str, value: object) -> str:
     column = name if name.isidentifier() else f'\\"{name}\\"'
+    if value is None:
+        return f"{column} IS NULL"
     return f"{column} = {str(value).lower() if isinstance(value, bool) else repr(value)}"
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from analysis.table.near import near_groups
+from analysis.table.numbers import near_groups
 from analysis.table.observations import Table, TableError
 from analysis.table.sources import Source
 from analysis.table.states import left_out

@@ -278,7 +278,7 @@ def test_foreign_names_are_understood_and_mapped(tmp_path):
     path = tmp_path / "theirs.csv"
     renames = {"n_params": "N", "tokens": "D", "batch_tokens": "batch", "val_loss": "loss"}
     table().rename({**renames, "lr": "eta_max"}).write_csv(path)
-    with pytest.raises(TableError, match="no column holds lr"):
+    with pytest.raises(TableError, match="no column for lr"):
         read_lr_table(path)
     fit = fit_lr(read_lr_table(path, mapping={"lr": "eta_max"}).frame)
     document = FittedLaws.of(fit).document()
