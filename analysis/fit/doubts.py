@@ -15,7 +15,7 @@ from analysis.solver.objective import Objective
 from analysis.solver.outliers import MULTIPLE, find_outliers
 from analysis.solver.problem import Problem, make_problem
 from analysis.solver.search import Optimum, find_optimum
-from analysis.table.observations import Table, name_rows, numbers_for_people
+from analysis.table.observations import COUNTS, Table, name_rows, numbers_for_people
 
 _NO_SCATTER = 1e-9  # of a table without noise
 _FEW_RUNS = 12  # resampled as wholes, fewer trainings give too few different tables
@@ -172,6 +172,12 @@ def _counts(group: GroupFit) -> Iterator[str]:
             f"Counted FLOPs are {low} to {high} times 6·N·D, so N* at a budget "
             "depends on which C is meant; see the table of conventions."
         )
+    for column in COUNTS:
+        empty = (
+            group.used.filter(pl.col(column).is_null()) if column in group.used.columns else None
+        )
+        if empty is not None and 0 < empty.height < group.used.height:
+            yield f"{column} is empty in some rows, so no law counts N by it. {name_rows(empty)}."
     exponents = [c.exponent_N for c in group.conventions]
     if exponents and max(exponents) - min(exponents) > _BENT:
         yield (

@@ -95,9 +95,9 @@ def shown_experiments(used: pl.DataFrame) -> list[Experiments]:
     if used.height > _MOST_ROWS:
         used = used.sample(_MOST_ROWS, seed=0)
     names = [name for name in used.columns if _is_candidate(used[name])]
-    shown = []
+    shown, pooled = [], dict[tuple[bytes, bool], tuple[Array, Array]]()
     for name in names:
-        effect = _effect(used, name, len(names))
+        effect = _effect(used, name, len(names), pooled)
         if effect is not None:
             shown.append(_experiments(used[name], effect))
     return shown
@@ -117,23 +117,18 @@ def refuse(experiments: list[Experiments]) -> None:
     what = ""
     if first.effect is not None:
         what = f" whose losses differ by {100 * first.effect:.2g} % at equal N and D"
-    apart = "" if None in values else f"Fit them apart with --by {_shell(name)}, one"
+    apart = "" if None in values else f"Fit each with --by {_shell(name)}, one"
     raise TableError(
         f"column {name!r} holds {len(values)} groups ({shown}{', …' if len(values) > 6 else ''})"
-        f'{what}. {apart or "Fit one"} with --where "{_equals(name, first.largest)}", or all as '
-        "one with --pool."
+        f'{what}. {apart or "Fit one"} with --where "{_equals(name, first.largest)}", or all '
+        "with --pool."
     )
 
 
 def _experiments(column: pl.Series, effect: float | None) -> Experiments:
-    values = column.unique().sort(nulls_last=True)
-    counts = column.value_counts(sort=True, name="rows")
-    largest = values.filter(
-        values.is_in(
-            counts.filter(pl.col("rows") == counts["rows"].max())[column.name], nulls_equal=True
-        )
-    )
-    return Experiments(column.name, tuple(values), largest[0], effect)
+    values = column.unique().sort(nulls_last=True).to_list()
+    largest = max(values, key=column.to_list().count, default=None)
+    return Experiments(column.name, tuple(values), largest, effect)
 
 
 def _is_candidate(column: pl.Series) -> bool:
@@ -147,9 +142,20 @@ def _is_candidate(column: pl.Series) -> bool:
     return not is_state_column(column)
 
 
-def _effect(used: pl.DataFrame, name: str, candidates: int) -> float | None:
-    """By which share losses differ between the column's values; None where it may be chance."""
-    rows = used.filter(pl.len().over(name) >= _FEWEST_ROWS)
+def _effect(
+    used: pl.DataFrame,
+    name: str,
+    candidates: int,
+    pooled: dict[tuple[bytes, bool], tuple[Array, Array]],
+) -> float | None:
+    """By which share losses differ between the column's values; None where it may be chance.
+
+    Args:
+        pooled: the fit of one law for all, by its rows and whether it bends; filled here, as most
+            columns share it.
+    """
+    enough_rows = used.select(pl.len().over(name) >= _FEWEST_ROWS).to_series()
+    rows = used.filter(enough_rows)
     # An empty cell is a value too: of a setting that older runs do not have.
     values = rows[name].unique(maintain_order=True).to_list()
     groups = np.array([values.index(value) for value in rows[name]], np.intp)
@@ -168,7 +174,10 @@ def _effect(used: pl.DataFrame, name: str, candidates: int) -> float | None:
     free = len(N) - 5 - smooth.shape[1] - factors.shape[1]
     if free < 4:
         return None
-    start, residual = _fit(N, D, loss, smooth, None)
+    key = (enough_rows.to_numpy().tobytes(), bends)
+    if key not in pooled:
+        pooled[key] = _fit(N, D, loss, smooth, None)
+    start, residual = pooled[key]
     if not is_named and _rank_test(residual, groups) > _RANKS:
         return None
     x, apart = _fit(N, D, loss, np.hstack([smooth, factors]), start)

@@ -33,6 +33,8 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "loss_unit": ("unit",),
     "run_id": (),
 }
+# For laws that do not tell new tokens from repeated ones.
+WITHOUT_REPETITION = {name: spelt for name, spelt in ALIASES.items() if name != "unique_tokens"}
 TEXT = ("loss_unit", "run_id")
 # Columns that tokens can be held against, or computed from.
 STEPS = (

@@ -119,7 +119,8 @@ def fit_lr(
         recipe_lr=recipe_lr,
         recipe_batch=recipe_batch,
         refusals=tuple(refusals),
-        advice=tuple(advice),
+        # A doubt that both laws have stands once.
+        advice=tuple(dict.fromkeys(advice)),
         left_out=tuple(left_out(frame)) if "excluded_reason" in frame.columns else (),
         level=level,
     )

@@ -8,10 +8,10 @@ import polars as pl
 
 from analysis.table.files import Contents
 from analysis.table.names import (
-    ALIASES,
     BATCH,
     SEQUENCE_LENGTH,
     STEPS,
+    WITHOUT_REPETITION,
     missing,
     numeric_column,
 )
@@ -32,7 +32,7 @@ from analysis.table.units import LEAST_BATCH
 # Searched parameters that a table may hold, learning rate and batch first.
 AXES = ("lr", "batch_tokens", "warmup_fraction", "beta2_gap", "weight_decay")
 _ALIASES = {
-    **ALIASES,
+    **WITHOUT_REPETITION,
     **dict.fromkeys(AXES, ()),
     "lr": ("learning_rate", "peak_lr", "max_lr", "eta"),
     "batch_tokens": BATCH,

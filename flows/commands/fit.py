@@ -76,6 +76,7 @@ def fit(
     from analysis.fit.document import envelope_json, group_json
     from analysis.fit.options import FitOptions
     from analysis.solver.objective import Objective
+    from analysis.table.names import ALIASES, WITHOUT_REPETITION
     from analysis.table.read import read_table
     from flows.commands.output import emit
 
@@ -94,6 +95,7 @@ def fit(
                 source,
                 mapping=column_mapping(mapping or []),
                 include_status=include_status or [],
+                aliases=ALIASES if form == "data_constrained" else WITHOUT_REPETITION,
             ),
             FitOptions(
                 form, Objective(objective, delta), bootstrap, seed, level, anyway, target_flops
