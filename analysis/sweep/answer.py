@@ -7,7 +7,7 @@ from analysis.fit.isoflop import Valley
 from analysis.fit.options import FitOptions
 from analysis.fit.power_law import PowerLaw
 from analysis.fit.records import GroupFit
-from analysis.fit.text import remaining_doubts, warning_lines
+from analysis.fit.text import remaining_doubts
 from analysis.table.observations import Table, TableError
 from analysis.words import flops, formula, short
 
@@ -53,7 +53,7 @@ def verdict(findings: Findings) -> str:
         lines.append(
             "One more is in the report." if more == 1 else f"{more} more are in the report."
         )
-    return "\n".join(warning_lines(lines))
+    return "\n".join(lines)
 
 
 def numbers(findings: Findings) -> dict[str, float]:

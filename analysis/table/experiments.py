@@ -59,13 +59,12 @@ class Experiments:
     """A column by whose values the rows are several experiments.
 
     Attributes:
-        largest: the value of most rows.
+        values: those of most rows first.
         effect: by which share losses differ between values; None where the name alone says it.
     """
 
     column: str
     values: tuple[object, ...]
-    largest: object
     effect: float | None
 
 
@@ -120,15 +119,15 @@ def refuse(experiments: list[Experiments]) -> None:
     apart = "" if None in values else f"Fit each with --by {_shell(name)}, one"
     raise TableError(
         f"column {name!r} holds {len(values)} groups ({shown}{', …' if len(values) > 6 else ''})"
-        f'{what}. {apart or "Fit one"} with --where "{_equals(name, first.largest)}", or all '
+        f'{what}. {apart or "Fit one"} with --where "{_equals(name, values[0])}", or all '
         "with --pool."
     )
 
 
 def _experiments(column: pl.Series, effect: float | None) -> Experiments:
     values = column.unique().sort(nulls_last=True).to_list()
-    largest = max(values, key=column.to_list().count, default=None)
-    return Experiments(column.name, tuple(values), largest, effect)
+    values.sort(key=column.to_list().count, reverse=True)
+    return Experiments(column.name, tuple(values), effect)
 
 
 def _is_candidate(column: pl.Series) -> bool:

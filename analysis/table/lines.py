@@ -168,7 +168,7 @@ def _refuse_ragged(header: Cells, names: Sequence[str], rows: Sequence[Cells]) -
         if len(cells) < width or any(cells[width:])
     ]
     widths = {len(cells) for _, cells in rows}
-    if len(ragged) == len(rows) > 1 and len(widths) == 1:
+    if len(ragged) == len(rows) > 1 and len(widths) == 1 and min(widths) > width:
         raise TableError(
             f"line {header[0]} has {width} cell{'' if width == 1 else 's'} and every row "
             f"{widths.pop()}. Delete what stands above the names of the columns."

@@ -37,11 +37,7 @@ _DIED = re.compile(
 )
 # A flag's name, without is, has and the like: whether true means finished.
 _FLAGS = dict.fromkeys(
-    (
-        *("finished", "completed", "complete", "done", "success", "succeeded", "successful", "ok"),
-        "converged",
-    ),
-    True,
+    ("finished", "completed", "complete", "done", "success", "succeeded", "successful", "ok"), True
 ) | dict.fromkeys(
     (
         *("failed", "failure", "error", "crashed", "diverged", "killed", "oom", "nan", "pruned"),

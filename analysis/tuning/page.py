@@ -1,7 +1,6 @@
 """A tuned recipe in a few lines for a terminal, and the page of a study."""
 
 from collections.abc import Mapping
-from textwrap import wrap
 
 import polars as pl
 
@@ -18,7 +17,7 @@ from analysis.words import between, short
 
 
 def fit_lines(fit: LrFit) -> list[str]:
-    """The laws, their intervals and advice, wrapped for a terminal."""
+    """The laws, their intervals and advice, for a terminal."""
     sizes = len({point.N for point in fit.points})
     minima = "1 minimum" if len(fit.points) == 1 else f"{len(fit.points)} minima"
     lines = [f"Doubtful: {doubt}" for doubt in fit.doubts]
@@ -35,7 +34,7 @@ def fit_lines(fit: LrFit) -> list[str]:
     lines += [f"left out {count} rows: {reason}" for reason, count in fit.left_out]
     lines += [f"No surface: {refusal}" for refusal in fit.refusals]
     lines += [f"Doubtful: {advice}" for advice in fit.advice]
-    return [part for line in lines for part in wrap(line, 80, subsequent_indent="   ")]
+    return lines
 
 
 def study_page(
