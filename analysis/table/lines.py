@@ -56,7 +56,7 @@ def read_cells(rows: Sequence[Cells]) -> tuple[pl.DataFrame, tuple[Doubt, ...]]:
     lines = pl.Series(LINE, [line for line, _ in rows], dtype=pl.Int64)
     # Columns that have neither a name nor a value.
     nameless = [name for name in names if not name.strip()]
-    return frame.drop(nameless).with_columns(lines), _said(comments, names)
+    return frame.drop(nameless).with_columns(lines), _comment_doubts(comments, names)
 
 
 def _rows(text: str, separator: str) -> Iterator[Cells]:
@@ -209,7 +209,7 @@ def _long_integers(written: pl.DataFrame) -> Iterator[tuple[str, type[pl.DataTyp
             yield name, pl.Float64 if numbers.n_unique() == column.n_unique() else pl.String
 
 
-def _said(comments: Sequence[Cells], names: Sequence[str]) -> tuple[Doubt, ...]:
+def _comment_doubts(comments: Sequence[Cells], names: Sequence[str]) -> tuple[Doubt, ...]:
     """A sentence about comments that look like rows."""
     lines = [str(line) for line, cells in comments if len(cells) == len(names) > 1]
     if not lines:
