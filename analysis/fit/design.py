@@ -127,8 +127,11 @@ def _span(values: Array) -> float:
 
 
 def _levels(values: Array) -> int:
-    """Different values, those within 2 % counted as one."""
-    return 1 + int((np.diff(np.log(np.sort(values))) > 0.02).sum())
+    """Different values, those within 2 % counted as one, and a dense range by its width."""
+    logs = np.log(np.sort(values))
+    apart = np.flatnonzero(np.diff(logs) > 0.02) + 1
+    groups = np.split(logs, apart)
+    return sum(1 + int(np.ptp(group) / np.log(_NO_SPAN)) for group in groups)
 
 
 def _narrowest(u: Array, v: Array) -> float:

@@ -73,20 +73,18 @@ def fit(
         target_flops: budget for the profiles of N* and D*; ten times the table's largest.
     """
     from analysis.fit.answer import fit_table
-    from analysis.fit.document import envelope_json, group_json
     from analysis.fit.options import FitOptions
     from analysis.solver.objective import Objective
+    from analysis.table.names import ALIASES, WITHOUT_REPETITION
     from analysis.table.read import read_table
     from flows.commands.output import emit
 
-    if bootstrap < 0 or seed < 0:
-        fail(f"--bootstrap {bootstrap} and --seed {seed} must not be negative.")
-    if not delta > 0:
-        fail(f"--delta {delta} must be positive.")
-    if target_flops is not None and not 0 < target_flops < float("inf"):
-        fail(f"--target-flops {target_flops} must be positive.")
+    _check_numbers(bootstrap, seed, delta, target_flops)
     with refusals(), shown_from_log("analysis.fit"):
         check_destinations(json, report)
+        options = FitOptions(
+            form, Objective(objective, delta), bootstrap, seed, level, anyway, target_flops
+        )
         sweep = _sweep(file)
         source = open_table(file) if sweep is None else sweep / "observations.parquet"
         groups = fit_table(
@@ -94,10 +92,9 @@ def fit(
                 source,
                 mapping=column_mapping(mapping or []),
                 include_status=include_status or [],
+                aliases=ALIASES if form == "data_constrained" else WITHOUT_REPETITION,
             ),
-            FitOptions(
-                form, Objective(objective, delta), bootstrap, seed, level, anyway, target_flops
-            ),
+            options,
             by=by,
             where=where,
             pool=pool,
@@ -105,20 +102,21 @@ def fit(
             source=file,
         )
         envelope = _envelope(sweep, level)
-    document: dict[str, Any] = {"groups": [group_json(group) for group in groups]}
-    if envelope is not None:
-        document["envelope"] = envelope_json(envelope[1])
     if report is not None:
-        from analysis.fit.page import add_envelope, fit_page
-
-        page = fit_page(groups, title=f"Loss law of {Path(file).name}")
-        if envelope is not None:
-            add_envelope(page, *envelope)
-        write_report(page, report)
+        _write_page(groups, envelope, report, title=f"Loss law of {Path(file).name}")
     if json is not None:
-        emit(document, json)
+        emit(_document(groups, envelope), json)
     if json != "-":
         _print(groups, envelope)
+
+
+def _check_numbers(bootstrap: int, seed: int, delta: float, target_flops: float | None) -> None:
+    if bootstrap < 0 or seed < 0:
+        fail(f"--bootstrap {bootstrap} and --seed {seed} must not be negative.")
+    if not delta > 0:
+        fail(f"--delta {delta} must be positive.")
+    if target_flops is not None and not 0 < target_flops < float("inf"):
+        fail(f"--target-flops {target_flops} must be positive.")
 
 
 def _sweep(file: str) -> Path | None:
@@ -162,6 +160,32 @@ def column_mapping(pairs: list[str]) -> dict[str, str]:
             fail(f"--map names {name!r} twice: {mapping[name]!r} and {column!r}. Keep one.")
         mapping[name.strip()] = column.strip()
     return mapping
+
+
+def _write_page(
+    groups: "list[GroupFit]",
+    envelope: "tuple[pl.DataFrame, EnvelopeFit] | None",
+    report: Path,
+    *,
+    title: str,
+) -> None:
+    from analysis.fit.page import add_envelope, fit_page
+
+    page = fit_page(groups, title=title)
+    if envelope is not None:
+        add_envelope(page, *envelope)
+    write_report(page, report)
+
+
+def _document(
+    groups: "list[GroupFit]", envelope: "tuple[pl.DataFrame, EnvelopeFit] | None"
+) -> dict[str, Any]:
+    from analysis.fit.document import envelope_json, group_json
+
+    document: dict[str, Any] = {"groups": [group_json(group) for group in groups]}
+    if envelope is not None:
+        document["envelope"] = envelope_json(envelope[1])
+    return document
 
 
 def _print(groups: "list[GroupFit]", envelope: "tuple[pl.DataFrame, EnvelopeFit] | None") -> None:
