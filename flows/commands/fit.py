@@ -12,21 +12,18 @@ from flows.commands.common import (
     Report,
     check_destinations,
     fail,
-    open_table,
-    open_to_read,
     refusals,
     shown_from_log,
     write_report,
 )
+from flows.commands.tables import Mapping, Statuses, names_in, read_runs, sweep_folder
 
 if TYPE_CHECKING:
     import polars as pl
 
     from analysis.fit.envelope import EnvelopeFit
     from analysis.fit.records import GroupFit
-
-Mapping = Annotated[list[str] | None, Parameter(name="--map", negative="")]
-Statuses = Annotated[list[str] | None, Parameter(negative="")]
+    from analysis.forecast.lead import Lead
 
 
 def fit(
@@ -74,40 +71,32 @@ def fit(
     """
     from analysis.fit.answer import fit_table
     from analysis.fit.options import FitOptions
+    from analysis.forecast.lead import lead
     from analysis.solver.objective import Objective
-    from analysis.table.names import ALIASES, WITHOUT_REPETITION
-    from analysis.table.read import read_table
     from flows.commands.output import emit
 
     _check_numbers(bootstrap, seed, delta, target_flops)
     with refusals(), shown_from_log("analysis.fit"):
         check_destinations(json, report)
-        options = FitOptions(
-            form, Objective(objective, delta), bootstrap, seed, level, anyway, target_flops
-        )
-        sweep = _sweep(file)
-        source = open_table(file) if sweep is None else sweep / "observations.parquet"
         groups = fit_table(
-            read_table(
-                source,
-                mapping=column_mapping(mapping or []),
-                include_status=include_status or [],
-                aliases=ALIASES if form == "data_constrained" else WITHOUT_REPETITION,
+            read_runs(file, mapping, include_status, repetition=form == "data_constrained"),
+            FitOptions(
+                form, Objective(objective, delta), bootstrap, seed, level, anyway, target_flops
             ),
-            options,
             by=by,
             where=where,
             pool=pool,
-            best_of=[name.strip() for name in (best_of or "").split(",") if name.strip()],
+            best_of=names_in(best_of),
             source=file,
         )
-        envelope = _envelope(sweep, level)
+        envelope = _envelope(sweep_folder(file), level)
+    leads = [lead(group) for group in groups]
     if report is not None:
-        _write_page(groups, envelope, report, title=f"Loss law of {Path(file).name}")
+        _write_page(groups, leads, envelope, report, title=f"Loss law of {Path(file).name}")
     if json is not None:
-        emit(_document(groups, envelope), json)
+        emit(_document(groups, leads, envelope), json)
     if json != "-":
-        _print(groups, envelope)
+        _print(groups, leads, envelope)
 
 
 def _check_numbers(bootstrap: int, seed: int, delta: float, target_flops: float | None) -> None:
@@ -117,24 +106,6 @@ def _check_numbers(bootstrap: int, seed: int, delta: float, target_flops: float 
         fail(f"--delta {delta} must be positive.")
     if target_flops is not None and not 0 < target_flops < float("inf"):
         fail(f"--target-flops {target_flops} must be positive.")
-
-
-def _sweep(file: str) -> Path | None:
-    """The folder of the sweep of that name; None when the argument is another source."""
-    from flows.tables.source import is_service
-
-    if is_service(file) or Path(file).is_file():
-        return None
-    home = open_to_read()
-    folder = home.sweeps / file
-    if (folder / "observations.parquet").is_file():
-        return folder
-    if not (Path(file).is_dir() or Path(file).suffix):
-        fail(
-            f"{file} is neither a file nor a sweep with observations in {home.root}. "
-            f"Train it with: isoflop sweep {file}"
-        )
-    return None
 
 
 def _envelope(sweep: Path | None, level: float) -> "tuple[pl.DataFrame, EnvelopeFit] | None":
@@ -149,21 +120,9 @@ def _envelope(sweep: Path | None, level: float) -> "tuple[pl.DataFrame, Envelope
     return (curves, fit_envelope(curves, level=level)) if curves.height else None
 
 
-def column_mapping(pairs: list[str]) -> dict[str, str]:
-    """isoflop's names to the file's columns, from NAME=COLUMN; refuses any other form."""
-    mapping: dict[str, str] = {}
-    for pair in pairs:
-        name, separator, column = pair.partition("=")
-        if not (separator and name and column):
-            fail(f"--map {pair!r} should read NAME=COLUMN, for example --map val_loss=eval_nll.")
-        if name in mapping:
-            fail(f"--map names {name!r} twice: {mapping[name]!r} and {column!r}. Keep one.")
-        mapping[name.strip()] = column.strip()
-    return mapping
-
-
 def _write_page(
     groups: "list[GroupFit]",
+    leads: "list[Lead]",
     envelope: "tuple[pl.DataFrame, EnvelopeFit] | None",
     report: Path,
     *,
@@ -171,30 +130,42 @@ def _write_page(
 ) -> None:
     from analysis.fit.page import add_envelope, fit_page
 
-    page = fit_page(groups, title=title)
+    page = fit_page(groups, title=title, leads=[each.lines for each in leads])
     if envelope is not None:
         add_envelope(page, *envelope)
     write_report(page, report)
 
 
 def _document(
-    groups: "list[GroupFit]", envelope: "tuple[pl.DataFrame, EnvelopeFit] | None"
+    groups: "list[GroupFit]",
+    leads: "list[Lead]",
+    envelope: "tuple[pl.DataFrame, EnvelopeFit] | None",
 ) -> dict[str, Any]:
     from analysis.fit.document import envelope_json, group_json
+    from analysis.forecast.lead import lead_json
 
-    document: dict[str, Any] = {"groups": [group_json(group) for group in groups]}
+    document: dict[str, Any] = {
+        "groups": [
+            {**group_json(group), "forecast": lead_json(each)}
+            for group, each in zip(groups, leads, strict=True)
+        ]
+    }
     if envelope is not None:
         document["envelope"] = envelope_json(envelope[1])
     return document
 
 
-def _print(groups: "list[GroupFit]", envelope: "tuple[pl.DataFrame, EnvelopeFit] | None") -> None:
+def _print(
+    groups: "list[GroupFit]",
+    leads: "list[Lead]",
+    envelope: "tuple[pl.DataFrame, EnvelopeFit] | None",
+) -> None:
     from analysis.fit.text import envelope_line, group_lines
 
-    for place, group in enumerate(groups):
+    for place, (group, each) in enumerate(zip(groups, leads, strict=True)):
         if place:
             print()
-        for line in group_lines(group):
+        for line in group_lines(group, each.lines):
             print(line)
     if envelope is not None:
         print(f"\n{envelope_line(envelope[1])}")

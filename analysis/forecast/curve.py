@@ -1,0 +1,80 @@
+"""The law under a forecast, written around a point inside the data, and its derivatives.
+
+    L = L0·[rho + (1 - rho)·(w·e^(-(a/g)·dn) + (1 - w)·e^(-(b/g)·dd))^g]
+
+with dn = ln N - n0 and dd = ln D - d0 from a reference point (n0, d0). E = rho·L0; w is N's share
+of what more N and D could still gain at the reference; a and b are the slopes of ln(L - E) in ln N
+alone and in ln D alone. g = 1 is Chinchilla's form (Hoffmann et al. 2022, eq. 2) with alpha = a and
+beta = b; a free g is the form with gamma (alpha = a/g, beta = b/g). Written so, no constant but L0
+has a unit, and one prior serves every table.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.law import Array
+
+# phi = (ln L0, logit rho, logit w, ln a, ln b, ln g)
+SIZE = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The point (ln N, ln D) around which a curve is written."""
+
+    n: float
+    d: float
+
+
+def log_loss(phi: Array, n: Array, d: Array, at: Reference) -> Array:
+    """ln L at ln N = n and ln D = d, shape (points,); `phi` (..., 6) gives (..., points)."""
+    return log_loss_and_jacobian(phi, n, d, at)[0]
+
+
+def log_loss_and_jacobian(phi: Array, n: Array, d: Array, at: Reference) -> tuple[Array, Array]:
+    """ln L, (..., points), and its derivatives by phi, (..., points, 6)."""
+    dn, dd = n - at.n, d - at.d
+    level, logit_rho, logit_w, ln_a, ln_b, ln_g = np.moveaxis(phi[..., np.newaxis, :], -1, 0)
+    a, b, g = np.exp(ln_a), np.exp(ln_b), np.exp(ln_g)
+    rho, w = _logistic(logit_rho), _logistic(logit_w)
+    by_N = -np.logaddexp(0, -logit_w) - a / g * dn
+    by_D = -np.logaddexp(0, logit_w) - b / g * dd
+    log_sum = np.logaddexp(by_N, by_D)
+    share = np.exp(by_N - log_sum)
+    reducible = -np.logaddexp(0, logit_rho) + g * log_sum
+    value = np.logaddexp(-np.logaddexp(0, -logit_rho), reducible)
+    # The share of the loss that more N and D can still take away.
+    h = np.exp(reducible - value)
+    pull_N, pull_D = share * a * dn, (1 - share) * b * dd
+    derivatives = (
+        np.ones_like(value),
+        (1 - h) * (1 - rho) - h * rho,
+        h * g * (share - w),
+        -h * pull_N,
+        -h * pull_D,
+        h * (g * log_sum + pull_N + pull_D),
+    )
+    return level + value, np.stack(derivatives, axis=-1)
+
+
+def optimal_n(phi: Array, log_product: Array, at: Reference) -> Array:
+    """ln N of least loss where ln N + ln D = log_product; broadcast shape.
+
+    In closed form: alpha·w·e^(-alpha·dn) = beta·(1 - w)·e^(-beta·dd) (Hoffmann et al. 2022,
+    eq. 4, in these coordinates).
+    """
+    logit_w, ln_a, ln_b, ln_g = (phi[..., k] for k in range(2, SIZE))
+    alpha, beta = np.exp(ln_a - ln_g), np.exp(ln_b - ln_g)
+    log_ratio = ln_a - ln_b + logit_w
+    return np.asarray(at.n + (log_ratio + beta * (log_product - at.n - at.d)) / (alpha + beta))
+
+
+def excess(phi: Array, n: Array, d: Array, at: Reference) -> Array:
+    """How far ln L lies above the law's least ln L at the same N·D; (points,)."""
+    best = optimal_n(phi, n + d, at)
+    return log_loss(phi, n, d, at) - log_loss(phi, best, n + d - best, at)
+
+
+def _logistic(x: Array) -> Array:
+    return 1 / (1 + np.exp(-x))

@@ -1,0 +1,118 @@
+"""How forecasts of this very table have done: cut it below its largest compute, foretell the rest.
+
+Only runs near the frontier are scored, within 15 % of the lowest loss in their quarter of a decade
+of C = 6·N·D: nobody plans the others.
+"""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from analysis.fit.options import FitOptions
+from analysis.fit.parametric import fit_parametric
+from analysis.forecast.posterior import ForecastForm, posterior
+from analysis.forecast.rows import FEWEST_ROWS, FEWEST_SIZES, rows_of
+from analysis.law import Array, Constants
+from analysis.table.observations import Table
+
+FACTORS = (2, 3, 5, 10)
+_NEAR, _QUARTER = 1.15, 0.25
+_RESAMPLES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How intervals of ln L did: in per cent of the loss, `coverage` as a share.
+
+    Attributes:
+        error_percent: mean distance of the losses from their forecasts.
+        winkler: mean width of the interval plus 2/(1 - level) times the distance of a loss
+            outside it (Gneiting and Raftery 2007, eq. 43).
+    """
+
+    coverage: float
+    error_percent: float
+    width_percent: float
+    winkler: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Runs from Cmax/`factor` on, `rows` of them near the frontier, foretold from those below.
+
+    `approach_3` is None where its law has more constants than there are runs.
+    """
+
+    factor: int
+    learnt: int
+    rows: int
+    forecast: Score
+    approach_3: Score | None
+
+
+def record(table: Table, form: ForecastForm, level: float) -> tuple[Cut, ...]:
+    """The record at each factor that leaves enough runs below and a run above."""
+    used = table.used
+    C = used["flops_6nd"].to_numpy()
+    near = near_frontier(C, used["val_loss"].to_numpy())
+    cuts = []
+    for factor in FACTORS:
+        below = C.max() / factor > C
+        learnt, foretold = used.filter(below), used.filter(~below & near)
+        if learnt.height < FEWEST_ROWS or learnt["n_params"].n_unique() < FEWEST_SIZES:
+            continue
+        cuts.append(_cut(factor, table, learnt, foretold, form, level))
+    return tuple(cuts)
+
+
+def near_frontier(C: Array, loss: Array) -> NDArray[np.bool_]:
+    """Whether each run lies within 15 % of the lowest loss in its quarter-decade of compute."""
+    frame = pl.DataFrame({"loss": loss, "bin": np.floor(np.log10(C) / _QUARTER)})
+    return frame.select(pl.col("loss") <= _NEAR * pl.col("loss").min().over("bin"))[
+        "loss"
+    ].to_numpy()
+
+
+def score(loss: Array, mean: Array, sd: Array, level: float) -> Score:
+    """Score normal forecasts of ln L against losses; (runs,) each."""
+    away = np.abs(np.log(loss) - mean)
+    half = NormalDist().inv_cdf(0.5 + level / 2) * sd
+    outside = np.maximum(away - half, 0)
+    return Score(
+        float((away <= half).mean()),
+        float(100 * away.mean()),
+        float(100 * (2 * half).mean()),
+        float(100 * (2 * half + 2 / (1 - level) * outside).mean()),
+    )
+
+
+def _cut(
+    factor: int,
+    table: Table,
+    learnt: pl.DataFrame,
+    foretold: pl.DataFrame,
+    form: ForecastForm,
+    level: float,
+) -> Cut:
+    part = table.filter(pl.col("row").is_in(learnt["row"].to_list()))
+    N, D, loss = (foretold[c].to_numpy() for c in ("n_params", "tokens", "val_loss"))
+    forecast = posterior(rows_of(part), form).predict(N, D)
+    fit = fit_parametric(part, FitOptions(bootstrap=_RESAMPLES, level=level))
+    approach_3 = None
+    if fit.draws is not None:
+        drawn = np.log(Constants.of_draws(fit.law).loss(N, D))
+        left = np.log(learnt["val_loss"].to_numpy()) - np.log(
+            fit.law.loss(learnt["n_params"].to_numpy(), learnt["tokens"].to_numpy())
+        )
+        sd = np.sqrt(drawn.var(axis=0) + (left**2).mean())
+        approach_3 = score(loss, np.log(fit.law.loss(N, D)), sd, level)
+    return Cut(
+        factor,
+        learnt.height,
+        foretold.height,
+        score(loss, forecast.mean, forecast.sd, level),
+        approach_3,
+    )
