@@ -18,51 +18,106 @@ COST_POWER = 0.4
 _AROUND = np.array([-1.5, 0.0, 1.5])  # e-folds of N around N* at the target
 # What the target is: the losses there, and twice the slope between them, which decides N*.
 _QUANTITIES = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [-2 / 3, 0, 2 / 3]])
+_LOSS, _SLOPE = 1, 3
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A run to train next; `candidate` is its place among the candidates.
+class Candidates:
+    """Runs that could be trained next: N, D and what each costs in FLOPs; (candidates,) each."""
 
-    `n_width` and `loss_width` are the widths that the target's intervals of ln N* and ln L will
-    have after this run and those chosen before it, as shares of today's.
+    N: Array
+    D: Array
+    flops: Array
+
+    def __len__(self) -> int:
+        return len(self.N)
+
+
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """Widths that the target's intervals of ln N* and ln L will have, as shares of today's.
+
+    The interval of ln L is that of a run there, its noise included.
     """
 
-    candidate: int
-    n_width: float
-    loss_width: float
+    n: Array
+    loss: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """The runs to train next, best first, and what the target's intervals will be.
+
+    Attributes:
+        chosen: places among the candidates.
+        alone: after each candidate alone; (candidates,).
+        together: after each chosen run and those before it; (chosen,).
+    """
+
+    chosen: tuple[int, ...]
+    alone: Widths
+    together: Widths
 
 
 def choose(
-    posterior: Posterior, N: Array, D: Array, target_flops: float, runs: int
-) -> tuple[Choice, ...]:
-    """The runs that teach most about loss and N* at the target per FLOP^0.4, best first.
+    posterior: Posterior,
+    candidates: Candidates,
+    target_flops: float,
+    runs: int,
+    budget: float = np.inf,
+) -> Design:
+    """The runs that teach most about loss and N* at the target per FLOP^0.4.
+
+    Each is chosen for what it adds to those before it, among the candidates that the rest of the
+    budget affords, and once at most.
 
     Args:
-        N, D: of the candidates; (candidates,). Each is chosen once at most.
+        budget: FLOPs that all chosen runs together may cost.
     """
-    half = np.log(target_flops / 6)
+    covariance, noise = _ahead(posterior, candidates, target_flops)
+    quantities = len(_QUANTITIES)
+    today = np.diag(covariance)[:quantities]
+    cost = candidates.flops**COST_POWER
+    free = np.ones(len(candidates), bool)
+    left = budget
+    chosen: list[int] = []
+    after = [today]
+    alone = _widths(today[:, None] - _taught(covariance, noise), today, noise)
+    while len(chosen) < runs and (free & (candidates.flops <= left)).any():
+        value = _taught(covariance, noise).sum(axis=0) / cost
+        best = int(np.argmax(np.where(free & (candidates.flops <= left), value, -np.inf)))
+        column = covariance[:, quantities + best]
+        covariance = covariance - np.outer(column, column) / (column[quantities + best] + noise)
+        chosen.append(best)
+        free[best] = False
+        left -= candidates.flops[best]
+        after.append(np.diag(covariance)[:quantities])
+    return Design(tuple(chosen), alone, _widths(np.array(after[1:]).reshape(-1, 4).T, today, noise))
+
+
+def _ahead(posterior: Posterior, candidates: Candidates, flops: float) -> tuple[Array, float]:
+    """Covariance of the target's quantities and the candidates' ln L, and the noise of a run."""
+    half = np.log(flops / 6)
     sizes = float(optimal_n(posterior.phi, half, posterior.reference)) + _AROUND
     points = posterior.predict(
-        np.concatenate([np.exp(sizes), N]), np.concatenate([np.exp(half - sizes), D])
+        np.concatenate([np.exp(sizes), candidates.N]),
+        np.concatenate([np.exp(half - sizes), candidates.D]),
     )
-    noise = float(points.noise[0])
     quantities = len(_QUANTITIES)
-    take = np.zeros((quantities + len(N), len(sizes) + len(N)))
+    take = np.zeros((quantities + len(candidates), len(sizes) + len(candidates)))
     take[:quantities, : len(sizes)] = _QUANTITIES
-    take[quantities:, len(sizes) :] = np.eye(len(N))
-    covariance = take @ points.covariance @ take.T
-    today = np.diag(covariance)[:quantities]
-    cost = (6 * N * D) ** COST_POWER
-    chosen: list[Choice] = []
-    for _ in range(min(runs, len(N))):
-        variance = np.diag(covariance)[quantities:] + noise
-        taught = (covariance[:quantities, quantities:] ** 2).sum(axis=0) / variance
-        value = taught / cost
-        value[[choice.candidate for choice in chosen]] = -1
-        best = int(np.argmax(value))
-        column = covariance[:, quantities + best]
-        covariance = covariance - np.outer(column, column) / variance[best]
-        left = np.sqrt(np.diag(covariance)[:quantities] / today)
-        chosen.append(Choice(best, float(left[-1]), float(left[1])))
-    return tuple(chosen)
+    take[quantities:, len(sizes) :] = np.eye(len(candidates))
+    return take @ points.covariance @ take.T, float(points.noise[0])
+
+
+def _taught(covariance: Array, noise: float) -> Array:
+    """By how much each candidate lowers the variance of each quantity."""
+    quantities = len(_QUANTITIES)
+    variance = np.diag(covariance)[quantities:] + noise
+    return np.asarray(covariance[:quantities, quantities:] ** 2 / variance)
+
+
+def _widths(variance: Array, today: Array, noise: float) -> Widths:
+    """Of variances, (quantities, any)."""
+    loss = np.sqrt((variance[_LOSS] + noise) / (today[_LOSS] + noise))
+    return Widths(np.sqrt(variance[_SLOPE] / today[_SLOPE]), loss)
