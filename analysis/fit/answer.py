@@ -31,10 +31,9 @@ from analysis.solver.uncertainty import (
     percentile_intervals,
     refit_without,
 )
-from analysis.table.cells import best_of as take_best
-from analysis.table.observations import Table, TableError
+from analysis.table.observations import Table
 from analysis.table.runs import duplicates
-from analysis.table.selection import refuse_mixtures, split
+from analysis.table.selection import of_group, one_law, split
 
 log = logging.getLogger(__name__)
 _INFLUENTIAL = 10
@@ -65,16 +64,9 @@ def fit_table(
     """
     groups = []
     for value, part in split(table, where=where, by=by):
-        try:
-            if best_of:
-                part = take_best(part, best_of)
-            if not pool:
-                refuse_mixtures(part, named=by is None)
+        with of_group(by, value):
+            part = one_law(part, best_of=best_of, pool=pool, named=by is None)
             groups.append(_fit_group(value, part, options, source))
-        except TableError as error:
-            if by is None:
-                raise
-            raise TableError(f"group {by} = {value}: {error}") from error
     return groups
 
 

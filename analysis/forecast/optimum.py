@@ -18,6 +18,8 @@ from analysis.table.observations import Table
 _REACH, _POINTS = 1.5, 7
 # On public tables the vertex scatters this much more than its standard deviation says.
 _WIDENING = 1.4
+# E-folds of D over which the gain from more compute is measured, and the least gain.
+_MORE, _FLAT = 0.01, 1e-9
 # Points of a measured valley within this of its lowest loss, and how many it takes.
 _VALLEY, _FEWEST = 0.06, 3
 
@@ -26,7 +28,10 @@ _VALLEY, _FEWEST = 0.06, 3
 class Optimum:
     """N* and D* at a budget of `flops`, each with its interval, and the loss of a run there.
 
-    `regret` holds the rise of ln L from N* to either end of the interval of N, by the forecast.
+    Attributes:
+        regret: the rise of ln L from the best N to either end of the interval of N.
+        regret_flops: the share of the budget that a run at either end wastes: with so much less
+            compute the best N reaches the same loss.
     """
 
     flops: float
@@ -35,6 +40,7 @@ class Optimum:
     loss: float
     loss_interval: tuple[float, float]
     regret: tuple[float, float]
+    regret_flops: tuple[float, float]
 
     @property
     def d_opt(self) -> float:
@@ -67,15 +73,19 @@ def optimum(
     design = np.linalg.pinv(np.vander(steps, 3, increasing=True))
     _, slope, curvature = design @ forecast.mean
     slope_sd = float(np.sqrt(design[1] @ forecast.covariance @ design[1]))
-    vertex = centre - slope / (2 * curvature)
+    own = vertex = centre - slope / (2 * curvature)
     sd = _WIDENING * slope_sd / (2 * curvature)
     if valleys is not None:
         line = np.polynomial.Polynomial.fit(*valleys, 1)
         vertex = (vertex + float(line(np.log(flops)))) / 2
     z = NormalDist().inv_cdf(0.5 + level / 2)
-    sizes = np.array([vertex, vertex - z * sd, vertex + z * sd])
-    there = posterior.predict(np.exp(sizes), np.exp(half - sizes))
+    sizes = np.array([vertex, vertex - z * sd, vertex + z * sd, own, own])
+    # The last with more tokens: at the best N, compute counts as much whichever way it is spent.
+    tokens = half - sizes + np.array([0, 0, 0, 0, _MORE])
+    there = posterior.predict(np.exp(sizes), np.exp(tokens))
     loss, spread = there.mean[0], z * there.sd[0]
+    rise = there.mean[1:3] - there.mean[:4].min()
+    wasted = -np.expm1(-rise * _MORE / max(there.mean[3] - there.mean[4], _FLAT))
     ends = np.exp(sizes)
     return Optimum(
         flops,
@@ -83,7 +93,8 @@ def optimum(
         (float(ends[1]), float(ends[2])),
         float(np.exp(loss)),
         (float(np.exp(loss - spread)), float(np.exp(loss + spread))),
-        (float(there.mean[1] - loss), float(there.mean[2] - loss)),
+        (float(rise[0]), float(rise[1])),
+        (float(wasted[0]), float(wasted[1])),
     )
 
 

@@ -7,7 +7,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from analysis.law import Array
+from analysis.table.cells import tried_settings
 from analysis.table.observations import Table, TableError
+from analysis.table.states import nothing_left
 
 FEWEST_ROWS, FEWEST_SIZES = 10, 3
 # The cost grows with the cube of the rows; beyond this many, neighbours are averaged.
@@ -45,6 +47,8 @@ def rows_of(table: Table) -> Rows:
         TableError: fewer than 10 rows or 3 sizes.
     """
     used = table.used
+    if not used.height:
+        raise TableError(nothing_left(table.frame))
     sizes = used["n_params"].n_unique()
     if used.height < FEWEST_ROWS or sizes < FEWEST_SIZES:
         raise TableError(
@@ -56,10 +60,14 @@ def rows_of(table: Table) -> Rows:
         d=pl.col("tokens").cast(pl.Float64).log(),
         y=pl.col("val_loss").cast(pl.Float64).log(),
     )
-    cells = logs.group_by("n", "d", maintain_order=True).agg(
-        pl.col("y").mean(), pl.col("y").var().alias("variance"), pl.len().alias("count")
+    # The same row twice is one run.
+    cells = (
+        logs.unique(maintain_order=True)
+        .group_by("n", "d", maintain_order=True)
+        .agg(pl.col("y").mean(), pl.col("y").var().alias("variance"), pl.len().alias("count"))
     )
-    return _averaged(cells, _replicated_sd(cells))
+    # Runs of other settings differ by more than noise.
+    return _averaged(cells, None if tried_settings(used) else _replicated_sd(cells))
 
 
 def _replicated_sd(cells: pl.DataFrame) -> float | None:

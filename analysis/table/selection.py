@@ -1,10 +1,13 @@
 """Which rows one law is fitted to: those of --where, of each value of --by, of one experiment."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import polars as pl
 
+from analysis.table.cells import best_of as take_best
 from analysis.table.cells import refuse_tried_settings
 from analysis.table.experiments import named_experiments, refuse, shown_experiments
 from analysis.table.observations import LINE, Table, TableError
@@ -37,6 +40,34 @@ def split(table: Table, *, where: str | None, by: str | None) -> list[tuple[Any,
         raise TableError(f"column {by!r} is empty in some rows.", missing)
     values = used[by].unique(maintain_order=True).to_list()
     return [(value, table.filter(pl.col(by) == value)) for value in values]
+
+
+def one_law(part: Table, *, best_of: Sequence[str], pool: bool, named: bool) -> Table:
+    """The rows of a part that follow one law: of `best_of`'s settings the best ones.
+
+    Args:
+        pool: take rows of several experiments, or of several settings for one N and D, together.
+        named: refuse text columns that name experiments, too.
+
+    Raises:
+        TableError: the rows are a mixture and `pool` is not said.
+    """
+    if best_of:
+        part = take_best(part, best_of)
+    if not pool:
+        refuse_mixtures(part, named=named)
+    return part
+
+
+@contextmanager
+def of_group(by: str | None, value: Any) -> Iterator[None]:
+    """Name the group in the refusal of one of several."""
+    try:
+        yield
+    except TableError as error:
+        if by is None:
+            raise
+        raise TableError(f"group {by} = {value}: {error}") from error
 
 
 def refuse_mixtures(table: Table, *, named: bool) -> None:

@@ -12,21 +12,17 @@ from flows.commands.common import (
     Report,
     check_destinations,
     fail,
-    open_table,
-    open_to_read,
     refusals,
     shown_from_log,
     write_report,
 )
+from flows.commands.tables import Mapping, Statuses, names_in, read_runs, sweep_folder
 
 if TYPE_CHECKING:
     import polars as pl
 
     from analysis.fit.envelope import EnvelopeFit
     from analysis.fit.records import GroupFit
-
-Mapping = Annotated[list[str] | None, Parameter(name="--map", negative="")]
-Statuses = Annotated[list[str] | None, Parameter(negative="")]
 
 
 def fit(
@@ -76,7 +72,6 @@ def fit(
     from analysis.fit.document import envelope_json, group_json
     from analysis.fit.options import FitOptions
     from analysis.solver.objective import Objective
-    from analysis.table.read import read_table
     from flows.commands.output import emit
 
     if bootstrap < 0 or seed < 0:
@@ -87,24 +82,18 @@ def fit(
         fail(f"--target-flops {target_flops} must be positive.")
     with refusals(), shown_from_log("analysis.fit"):
         check_destinations(json, report)
-        sweep = _sweep(file)
-        source = open_table(file) if sweep is None else sweep / "observations.parquet"
         groups = fit_table(
-            read_table(
-                source,
-                mapping=column_mapping(mapping or []),
-                include_status=include_status or [],
-            ),
+            read_runs(file, mapping, include_status),
             FitOptions(
                 form, Objective(objective, delta), bootstrap, seed, level, anyway, target_flops
             ),
             by=by,
             where=where,
             pool=pool,
-            best_of=[name.strip() for name in (best_of or "").split(",") if name.strip()],
+            best_of=names_in(best_of),
             source=file,
         )
-        envelope = _envelope(sweep, level)
+        envelope = _envelope(sweep_folder(file), level)
     document: dict[str, Any] = {"groups": [group_json(group) for group in groups]}
     if envelope is not None:
         document["envelope"] = envelope_json(envelope[1])
@@ -121,24 +110,6 @@ def fit(
         _print(groups, envelope)
 
 
-def _sweep(file: str) -> Path | None:
-    """The folder of the sweep of that name; None when the argument is another source."""
-    from flows.tables.source import is_service
-
-    if is_service(file) or Path(file).is_file():
-        return None
-    home = open_to_read()
-    folder = home.sweeps / file
-    if (folder / "observations.parquet").is_file():
-        return folder
-    if not (Path(file).is_dir() or Path(file).suffix):
-        fail(
-            f"{file} is neither a file nor a sweep with observations in {home.root}. "
-            f"Train it with: isoflop sweep {file}"
-        )
-    return None
-
-
 def _envelope(sweep: Path | None, level: float) -> "tuple[pl.DataFrame, EnvelopeFit] | None":
     """Approach 1; None without training curves."""
     import polars as pl
@@ -149,19 +120,6 @@ def _envelope(sweep: Path | None, level: float) -> "tuple[pl.DataFrame, Envelope
         return None
     curves = pl.read_parquet(sweep / "curves.parquet", glob=False)
     return (curves, fit_envelope(curves, level=level)) if curves.height else None
-
-
-def column_mapping(pairs: list[str]) -> dict[str, str]:
-    """isoflop's names to the file's columns, from NAME=COLUMN; refuses any other form."""
-    mapping: dict[str, str] = {}
-    for pair in pairs:
-        name, separator, column = pair.partition("=")
-        if not (separator and name and column):
-            fail(f"--map {pair!r} should read NAME=COLUMN, for example --map val_loss=eval_nll.")
-        if name in mapping:
-            fail(f"--map names {name!r} twice: {mapping[name]!r} and {column!r}. Keep one.")
-        mapping[name.strip()] = column.strip()
-    return mapping
 
 
 def _print(groups: "list[GroupFit]", envelope: "tuple[pl.DataFrame, EnvelopeFit] | None") -> None:

@@ -18,8 +18,8 @@ from flows.commands.common import (
     say,
     write_report,
 )
-from flows.commands.fit import Mapping, Statuses, column_mapping
 from flows.commands.plan import Corpus, Overrides, Slots, chosen_slots, corpus_override
+from flows.commands.tables import Mapping, Statuses, column_mapping
 
 if TYPE_CHECKING:
     from flows.dispatch.children import ChildProcesses

@@ -1,0 +1,355 @@
+"""The whole answer of a forecast: losses, N* and D*, how sure they are, and what stands beside.
+
+`isoflop forecast` prints it. C is 6·N·D throughout.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+
+from analysis.fit.design import design_findings, loss_findings
+from analysis.forecast.beside import Other, others
+from analysis.forecast.optimum import Optimum, measured_valleys, optimum
+from analysis.forecast.posterior import ForecastForm, Posterior, posterior
+from analysis.forecast.record import Cut, record
+from analysis.forecast.rows import rows_of
+from analysis.law import LossLaw, Trust
+from analysis.table.cells import tried_settings
+from analysis.table.observations import Table, check
+from analysis.words import flops, short
+
+# Calibrated: everything inside these limits. Doubtful: the table bars N*.
+Status = Literal["calibrated", "not_calibrated", "doubtful"]
+_FARTHEST_C = 100.0  # times the table's largest compute
+_FARTHEST_RATIO = 2.0  # e-folds outside the table's range of D/N
+_RECIPES_DIFFER = 0.5  # of the weight on the largest error of the law
+# A target that nobody chose, times the largest compute.
+_FAR = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a table.
+
+    Attributes:
+        points: N and D of the runs to foretell.
+        budgets: FLOPs at which N* is sought.
+        anyway: give N* also where the table bars it.
+    """
+
+    points: tuple[tuple[float, float], ...] = ()
+    budgets: tuple[float, ...] = ()
+    level: float = 0.9
+    form: ForecastForm = "gamma"
+    anyway: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Beyond:
+    """Distances outside the table's ranges of C and D/N in e-folds: 0 inside, negative below."""
+
+    flops_efolds: float
+    ratio_efolds: float
+
+    @property
+    def reason(self) -> str | None:
+        """Why a forecast there is not calibrated; None where it is."""
+        if self.flops_efolds > np.log(_FARTHEST_C):
+            return (
+                f"its compute is {short(float(np.exp(self.flops_efolds)))} times the table's "
+                f"largest, and intervals were tested up to {_FARTHEST_C:.0f} times: add larger runs"
+            )
+        if abs(self.ratio_efolds) > _FARTHEST_RATIO:
+            side = "above" if self.ratio_efolds > 0 else "below"
+            return (
+                f"its D/N lies {short(float(np.exp(abs(self.ratio_efolds))))} times {side} the "
+                f"table's: add small runs near that D/N"
+            )
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Where a forecast's variance comes from; the three add up to 1."""
+
+    law: float
+    discrepancy: float
+    noise: float
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastPoint:
+    """The loss that a run of N parameters and D tokens will reach.
+
+    `reason` says why the interval is not calibrated; None where it is.
+    """
+
+    n_params: float
+    tokens: float
+    loss: float
+    lower: float
+    upper: float
+    beyond: Beyond
+    shares: Shares
+    reason: str | None
+
+    @property
+    def flops(self) -> float:
+        """6·N·D."""
+        return 6 * self.n_params * self.tokens
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether intervals so far from the data were tested."""
+        return self.reason is None
+
+
+@dataclass(frozen=True, slots=True)
+class ForecastOptimum:
+    """N* and D* at a budget with the loss there, and what other methods say.
+
+    `doubts` are raised by the other methods' N*.
+    """
+
+    best: Optimum
+    beyond: Beyond
+    reason: str | None
+    others: tuple[Other, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What the forecast learnt from, and in which ranges.
+
+    Attributes:
+        rows: runs used.
+        flops, ratio: least and greatest 6·N·D and D/N.
+        bytes_factor: bits per byte over the loss; None where the table has none, or no constant.
+    """
+
+    rows: int
+    sizes: int
+    flops: tuple[float, float]
+    ratio: tuple[float, float]
+    bytes_factor: float | None
+
+    def beyond(self, N: float, D: float) -> Beyond:
+        """How far a run lies outside."""
+        return Beyond(_outside(6 * N * D, self.flops), _outside(D / N, self.ratio))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A table's forecast.
+
+    Attributes:
+        law: the forecast's own, without its discrepancy; its trust holds the table's bars.
+        record: how this method did on this table; empty where nobody asked, or it is too small.
+        bars: what speaks against N*; `optimum` is empty under them unless it was asked for.
+        doubts: what else must be read before the answer.
+    """
+
+    points: tuple[ForecastPoint, ...]
+    optimum: tuple[ForecastOptimum, ...]
+    record: tuple[Cut, ...]
+    law: LossLaw
+    data: Data
+    posterior: Posterior
+    level: float
+    form: ForecastForm
+    status: Status
+    bars: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The first lines of the answer, the worst first."""
+        withheld: tuple[str, ...] = ()
+        if self.bars and not self.optimum:
+            withheld = ("No N* or D* is given under such a table; isoflop forecast --anyway does.",)
+        return (*self.bars, *withheld, *self.doubts)
+
+
+def answer(table: Table, question: Question) -> Answer:
+    """The forecast with its record, and what other methods say; see `forecast`."""
+    plain = forecast(table, question)
+    beside = tuple(
+        replace(each, others=found, doubts=_disagreements(each.best, found))
+        for each in plain.optimum
+        for found in (others(table, each.best.flops),)
+    )
+    return replace(plain, optimum=beside, record=record(table, question.form, question.level))
+
+
+def forecast(table: Table, question: Question) -> Answer:
+    """Losses at the question's points, and N* at its budgets.
+
+    Without points and budgets, N* at ten times the table's largest compute.
+
+    Raises:
+        TableError: fewer than 10 rows or 3 sizes.
+    """
+    table = check(table)
+    learnt = posterior(rows_of(table), question.form)
+    data = _data(table)
+    bars = _bars(table)
+    recipes = _recipes(learnt)
+    doubts = [f"NOT CALIBRATED: {recipes}."] if recipes else []
+    doubts += _doubts(table, bars)
+    budgets = question.budgets
+    if not question.points and not budgets:
+        budgets = (_FAR * data.flops[1],)
+    best: tuple[ForecastOptimum, ...] = ()
+    if question.anyway or not bars:
+        valleys = measured_valleys(table)
+        best = tuple(
+            _optimum(optimum(learnt, C, question.level, valleys), data, recipes) for C in budgets
+        )
+    points = _points(learnt, question.points, question.level, data, recipes)
+    status: Status = "doubtful" if bars else "calibrated"
+    if not bars and any([each.reason for each in points] + [each.reason for each in best]):
+        status = "not_calibrated"
+    law = _law(learnt, table, question.form, Trust(bars=bars, warnings=tuple(doubts)))
+    return Answer(
+        points, best, (), law, data, learnt, question.level, question.form, status, bars,
+        tuple(doubts),
+    )  # fmt: skip
+
+
+def _bars(table: Table) -> tuple[str, ...]:
+    """What speaks against any N* of this table: doubts of its reading, then its design."""
+    findings = (*design_findings(table.used), *loss_findings(table.used))
+    return (
+        *(f"DOUBTFUL: {each.sentence}" for each in table.doubts if each.bars_optimum),
+        *(f"NOT IDENTIFIED (N*): {f.reason}" for f in findings if f.verdict == "not_identified"),
+    )
+
+
+def _doubts(table: Table, bars: tuple[str, ...]) -> list[str]:
+    used = table.used
+    doubts = [each.sentence for each in table.doubts if not each.bars_optimum]
+    if not bars:
+        findings = (f for f in design_findings(used) if f.verdict == "weak")
+        doubts += [f"WEAK (N*): {finding.reason}" for finding in findings]
+    if "row_weight" in used.columns:
+        doubts.append("A forecast counts every row alike; the weights are not used.")
+    tried = tried_settings(used)
+    if tried:
+        names = ", ".join(setting.column for setting in tried)
+        doubts.append(
+            f"Rows of one N and D differ in {names} and are averaged, so the forecast is of a run "
+            f"with their mean loss; --best-of {tried[0].column} takes the best."
+        )
+    if "unique_tokens" in used.columns and (used["tokens"] > used["unique_tokens"]).any():
+        doubts.append("Some rows repeat tokens; a forecast takes every token for a fresh one.")
+    return doubts
+
+
+def _points(
+    learnt: Posterior,
+    points: Sequence[tuple[float, float]],
+    level: float,
+    data: Data,
+    recipes: str | None,
+) -> tuple[ForecastPoint, ...]:
+    if not points:
+        return ()
+    N, D = np.array(points, float).T
+    foretold = learnt.predict(N, D)
+    half = NormalDist().inv_cdf(0.5 + level / 2) * foretold.sd
+    loss, low, high = (np.exp(foretold.mean + off) for off in (0, -half, half))
+    shares = np.stack([foretold.law, foretold.discrepancy, foretold.noise]) / foretold.sd**2
+    each = []
+    for k in range(len(N)):
+        beyond = data.beyond(N[k], D[k])
+        each.append(
+            ForecastPoint(
+                float(N[k]), float(D[k]), float(loss[k]), float(low[k]), float(high[k]), beyond,
+                Shares(*map(float, shares[:, k])), recipes or beyond.reason,
+            )
+        )  # fmt: skip
+    return tuple(each)
+
+
+def _optimum(best: Optimum, data: Data, recipes: str | None) -> ForecastOptimum:
+    beyond = data.beyond(best.n_opt, best.d_opt)
+    return ForecastOptimum(best, beyond, recipes or beyond.reason)
+
+
+def _recipes(learnt: Posterior) -> str | None:
+    """Why no forecast of such rows is calibrated; None where they follow one recipe."""
+    if learnt.weight_of_largest_tau <= _RECIPES_DIFFER:
+        return None
+    return (
+        "the rows stray from any law by more than its error was ever seen to be, as where small "
+        "runs had another recipe (warm-up, learning rate): forecast from runs of one recipe"
+    )
+
+
+def _disagreements(best: Optimum, found: Sequence[Other]) -> tuple[str, ...]:
+    low, high = best.n_interval
+    apart = [each for each in found if each.apart(best.n_opt) or not low <= each.n_opt <= high]
+    if not apart:
+        return ()
+    said = ", ".join(f"{each.name} {short(each.n_opt)}" for each in apart)
+    return (
+        f"Methods disagree on N* at {flops(best.flops)} FLOPs: the forecast says "
+        f"{short(best.n_opt)} [{short(low)}, {short(high)}], {said}.",
+    )
+
+
+def _data(table: Table) -> Data:
+    used = table.used
+    C = used["flops_6nd"].to_numpy().astype(float)
+    ratio = (used["tokens"] / used["n_params"]).to_numpy().astype(float)
+    return Data(
+        used.height,
+        used["n_params"].n_unique(),
+        (float(C.min()), float(C.max())),
+        (float(ratio.min()), float(ratio.max())),
+        _bytes_factor(table),
+    )
+
+
+def _bytes_factor(table: Table) -> float | None:
+    used = table.used
+    known = "val_bpb" in used.columns and not used["val_bpb"].null_count()
+    if not known or table.loss_unit == "bits_per_byte":
+        return None
+    factor = (used["val_bpb"] / used["val_loss"]).to_numpy().astype(float)
+    middle = float(np.median(factor))
+    # Losses and bits of one validation set, to the digits of a table.
+    same = bool(np.all(np.abs(factor / middle - 1) < 1e-3))
+    return middle if same and middle > 0 else None
+
+
+def _law(learnt: Posterior, table: Table, form: ForecastForm, trust: Trust) -> LossLaw:
+    """The forecast's constants as those of L = E + (A/N^alpha + B/D^beta)^gamma."""
+    level, logit_rho, logit_w, ln_a, ln_b, ln_g = map(float, learnt.phi)
+    g = np.exp(ln_g) if form == "gamma" else 1.0
+    alpha, beta = np.exp(ln_a) / g, np.exp(ln_b) / g
+    rho, w = 1 / (1 + np.exp(-logit_rho)), 1 / (1 + np.exp(-logit_w))
+    scale = (np.exp(level) * (1 - rho)) ** (1 / g)
+    return LossLaw(
+        name="forecast",
+        form=form,
+        E=float(rho * np.exp(level)),
+        A=float(scale * w * np.exp(alpha * learnt.reference.n)),
+        B=float(scale * (1 - w) * np.exp(beta * learnt.reference.d)),
+        alpha=float(alpha),
+        beta=float(beta),
+        gamma=float(g),
+        n_counts=table.n_counts,
+        c_counts="flops_6nd",
+        loss_unit=table.loss_unit,
+        source="forecast",
+        trust=trust,
+    )
+
+
+def _outside(value: float, ends: tuple[float, float]) -> float:
+    return float(np.log(value / np.clip(value, *ends)))
