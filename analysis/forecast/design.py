@@ -19,6 +19,7 @@ _AROUND = np.array([-1.5, 0.0, 1.5])  # e-folds of N around N* at the target
 # What the target is: the losses there, and twice the slope between them, which decides N*.
 _QUANTITIES = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [-2 / 3, 0, 2 / 3]])
 _LOSS, _SLOPE = 1, 3
+_REACH = 0.25  # e-folds of N and D over which the gain from compute is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,24 @@ class Design:
     together: Widths
 
 
+@dataclass(frozen=True, slots=True)
+class Stakes:
+    """What an error of ln N* costs at the target, and what compute is worth there.
+
+    Attributes:
+        curvature: of ln L in ln N at fixed compute.
+        slope: by how much ln L falls with ln C.
+    """
+
+    curvature: float
+    slope: float
+
+    def flops(self, sd: float, target_flops: float) -> float:
+        """FLOPs of the target that the expected loss of a size off by `sd` in ln N is worth."""
+        regret = self.curvature * sd**2 / 2
+        return float(target_flops * np.expm1(regret / self.slope))
+
+
 def choose(
     posterior: Posterior,
     candidates: Candidates,
@@ -93,6 +112,20 @@ def choose(
         left -= candidates.flops[best]
         after.append(np.diag(covariance)[:quantities])
     return Design(tuple(chosen), alone, _widths(np.array(after[1:]).reshape(-1, 4).T, today, noise))
+
+
+def stakes(posterior: Posterior, target_flops: float) -> Stakes | None:
+    """None where the forecast has no valley at the target, or no gain from more compute."""
+    half = np.log(target_flops / 6)
+    centre = float(optimal_n(posterior.phi, half, posterior.reference))
+    # Beside the valley, N and D larger and smaller together: at the best N, compute counts as
+    # much whichever way it is spent.
+    n = centre + np.array([*_AROUND, -_REACH, _REACH])
+    d = half - centre + np.array([*-_AROUND, -_REACH, _REACH])
+    low, middle, high, less, more = posterior.predict(np.exp(n), np.exp(d)).mean
+    curvature = (low - 2 * middle + high) / _AROUND[-1] ** 2
+    slope = (less - more) / (4 * _REACH)
+    return Stakes(float(curvature), float(slope)) if min(curvature, slope) > 0 else None
 
 
 def _ahead(posterior: Posterior, candidates: Candidates, flops: float) -> tuple[Array, float]:
