@@ -35,6 +35,7 @@ for _name, _target, _help in (
     ("doctor", "stack:doctor", "Find faults of servers, workers and files, and repair them."),
     ("sync", "stack:sync", "Bring the MLflow mirror up to date."),
     ("fit", "fit:fit", "Fit a loss law to a table of runs or a sweep."),
+    ("forecast", "forecast:forecast", "Foretell losses of larger runs and their best N and D."),
     ("tune", "tune:tune", "Search learning rate and batch at small sizes; fit their laws."),
     ("fit-lr", "tune:fit_lr", "Fit the laws of learning rate and batch to a table of trials."),
     ("frontier", "frontier:frontier", "Compute-optimal and inference-optimal N and D."),

@@ -117,7 +117,7 @@ def group_lines(group: GroupFit) -> Iterator[str]:
         yield f"== {group.group}"
     yield from warning_lines(group.warnings)
     yield formula(law)
-    yield from _hanging("read: ", read_line(group), width=80)
+    yield from hanging("read: ", read_line(group), width=80)
     yield f"   {units_line(group)}"
     yield f"   {search_line(group)}"
     yield (
@@ -150,19 +150,21 @@ def group_lines(group: GroupFit) -> Iterator[str]:
         yield f"approach 2: {group.isoflop.reason}"
     if group.optimal:
         yield ""
-        yield from _table(["C", "N*", "D*", "D*/N*", "loss"], optimal_rows(group))
+        yield from table_lines(["C", "N*", "D*", "D*/N*", "loss"], optimal_rows(group))
     yield ""
     yield "Can the table carry it?"
     for name, verdict, reason in verdict_rows(group):
-        yield from _hanging(f"{name:<17} {verdict:<15} ", reason)
+        yield from hanging(f"{name:<17} {verdict:<15} ", reason)
     if len(group.conventions) > 1:
         yield ""
-        yield from _table(["N counts", "C", "exponent N*", "N*", "D/N"], convention_rows(group))
+        yield from table_lines(
+            ["N counts", "C", "exponent N*", "N*", "D/N"], convention_rows(group)
+        )
     if doubts := remaining_doubts(group):
         yield ""
         yield "Doubtful:"
         for doubt in doubts:
-            yield from _hanging("- ", doubt)
+            yield from hanging("- ", doubt)
     if group.influence and group.influence[0].effect_on_exponent_N:
         yield ""
         word, numbers = numbers_for_people(group.used)
@@ -172,13 +174,14 @@ def group_lines(group: GroupFit) -> Iterator[str]:
         yield f"Leaving out one row moves the exponent of N* most for {word}s {moved}"
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def table_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A small table, its columns as wide as they must be."""
     widths = [max(len(row[k]) for row in (header, *rows)) for k in range(len(header))]
     for row in (header, *rows):
         yield "   " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
 
 
-def _hanging(lead: str, text: str, width: int = 100) -> Iterator[str]:
+def hanging(lead: str, text: str, width: int = 100) -> Iterator[str]:
     """The text wrapped beside its lead."""
     lines = wrap(text, width - len(lead) - 3) or [""]
     yield f"   {lead}{lines[0]}"

@@ -120,6 +120,11 @@ class ForecastOptimum:
     others: tuple[Other, ...] = ()
     doubts: tuple[str, ...] = ()
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether intervals so far from the data were tested."""
+        return self.reason is None
+
 
 @dataclass(frozen=True, slots=True)
 class Data:

@@ -43,6 +43,12 @@ class Optimum:
     regret_flops: tuple[float, float]
 
     @property
+    def rise(self) -> tuple[float, float]:
+        """`regret` as a share of the loss."""
+        low, high = np.expm1(self.regret)
+        return float(low), float(high)
+
+    @property
     def d_opt(self) -> float:
         """D* = C/(6·N*)."""
         return self.flops / 6 / self.n_opt
