@@ -70,7 +70,7 @@ def optimum(
     the vertex and of the power law through them: their errors have little in common.
 
     Args:
-        valleys: ln C and ln N of the minima that `measured_valleys` found.
+        valleys: ln 6ND and ln N of the minima that `measured_valleys` found.
     """
     half = np.log(flops / 6)
     steps = np.linspace(-_REACH, _REACH, _POINTS)
@@ -105,17 +105,21 @@ def optimum(
 
 
 def measured_valleys(table: Table) -> tuple[Array, Array] | None:
-    """ln C and ln N of the minima of the table's own budgets; None with fewer than two."""
+    """ln 6ND and ln N of the minima of the table's own budgets; None with fewer than two.
+
+    A budget of counted FLOPs has a 6·N·D of its own at each size: the one at the minimum counts.
+    """
     places = []
-    for flops, rows in budgets(table.used):
-        u, y = np.log(rows["n_params"].to_numpy()), np.log(rows["val_loss"].to_numpy())
+    for _, rows in budgets(table.used):
+        u, d, y = np.log(rows.select("n_params", "tokens", "val_loss").to_numpy().astype(float)).T
         near = y <= y.min() + np.log1p(_VALLEY)
         if len(np.unique(u[near])) < _FEWEST:
             continue
         c = np.polynomial.Polynomial.fit(u[near], y[near], 2).convert().coef
         vertex = -c[1] / (2 * c[2])
         if c[2] > 0 and u[near].min() < vertex < u[near].max():
-            places.append((np.log(flops), vertex))
+            tokens = np.polynomial.Polynomial.fit(u[near], d[near], 1)
+            places.append((np.log(6) + vertex + float(tokens(vertex)), vertex))
     if len(places) < 2:
         return None
     log_C, log_N = np.array(places).T

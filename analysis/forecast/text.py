@@ -90,20 +90,10 @@ def record_words(answer: Answer) -> str:
     )
 
 
-def reason_lines(answer: Answer) -> list[str]:
-    """Which numbers are not calibrated, and what would help; nothing the warnings have said."""
-    said = " ".join(answer.warnings)
-    lines = []
-    for point in answer.points:
-        if point.reason and point.reason not in said:
-            lines.append(
-                f"NOT CALIBRATED: N = {short(point.n_params)}, D = {short(point.tokens)}: "
-                f"{point.reason}."
-            )
-    for each in answer.optimum:
-        if each.reason and each.reason not in said:
-            lines.append(f"NOT CALIBRATED: N* at {flops(each.best.flops)} FLOPs: {each.reason}.")
-    return lines
+def first_lines(answer: Answer) -> list[str]:
+    """What must be read before the answer."""
+    doubts = [doubt for each in answer.optimum for doubt in each.doubts]
+    return [*answer.warnings, *_reasons(answer), *doubts]
 
 
 def source_words(answer: Answer, table: Table) -> str:
@@ -141,8 +131,7 @@ def lead_words(each: ForecastOptimum, level: float) -> str:
 
 def answer_lines(answer: Answer, table: Table) -> Iterator[str]:
     """The answer, what must be read before it, and the record."""
-    warnings = [*answer.warnings, *reason_lines(answer)]
-    warnings += [doubt for each in answer.optimum for doubt in each.doubts]
+    warnings = first_lines(answer)
     yield from warning_lines(warnings)
     if warnings:
         yield ""
@@ -189,4 +178,19 @@ def _scores(score: Score) -> list[str]:
         f"{score.coverage:.0%}",
         *(f"{percent:.2f} %" for percent in percents),
         f"{score.winkler:.1f}",
+    ]
+
+
+def _reasons(answer: Answer) -> list[str]:
+    """Which numbers are not calibrated, and what would help; nothing that the warnings say."""
+    reasons = {
+        f"N = {short(point.n_params)}, D = {short(point.tokens)}": point.reason
+        for point in answer.points
+    }
+    reasons |= {f"N* at {flops(each.best.flops)} FLOPs": each.reason for each in answer.optimum}
+    said = " ".join(answer.warnings)
+    return [
+        f"NOT CALIBRATED: {where}: {reason}."
+        for where, reason in reasons.items()
+        if reason and reason not in said
     ]

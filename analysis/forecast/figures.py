@@ -1,0 +1,232 @@
+"""Figures of a forecast. Each has a data function, which tests read, and a draw.
+
+Titles say what follows from the picture.
+"""
+
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+
+from analysis.forecast.answer import Answer, ForecastOptimum
+from analysis.forecast.curve import optimal_n
+from analysis.forecast.record import Cut, near_frontier
+from analysis.law import Array
+from analysis.style import INK, MARK, SOFT, WARN, axis, faded, shorts, styled
+from analysis.table.observations import Table
+from analysis.words import flops, short
+
+# Beyond the last target or run, so that the band is seen to widen.
+_MARGIN = 1.5
+# E-folds of N to either side of N* that a valley shows at least, and at most.
+_VALLEY = (2.0, 5.0)
+
+
+def path_data(answer: Answer, table: Table, points: int = 80) -> pl.DataFrame:
+    """Losses over compute: runs, the forecast along its own frontier, and what was asked for.
+
+    Returns:
+        kind (`run`, `far_run`, `band`, `target`), flops (6·N·D), n_params, tokens, loss, lower,
+        upper; a `far_run` lies more than 15 % above the best of its quarter-decade of compute.
+    """
+    used = table.used
+    N, D, loss = (used[c].to_numpy().astype(float) for c in ("n_params", "tokens", "val_loss"))
+    near = near_frontier(6 * N * D, loss)
+    kind = np.where(near, "run", "far_run")
+    nothing = np.full(len(N), np.nan)
+    frames = [_frame(kind, N, D, (loss, nothing, nothing))]
+    low, high = answer.data.flops
+    asked = [p.flops for p in answer.points] + [each.best.flops for each in answer.optimum]
+    half = np.log(np.geomspace(min(low, *asked), _MARGIN * max(high, *asked), points) / 6)
+    learnt = answer.posterior
+    sizes = optimal_n(learnt.phi, half, learnt.reference)
+    N, D = np.exp(sizes), np.exp(half - sizes)
+    frames.append(_frame(np.full(points, "band"), N, D, _foretold(answer, N, D)))
+    for point in answer.points:
+        frames.append(_one(point.n_params, point.tokens, point.loss, (point.lower, point.upper)))
+    for each in answer.optimum:
+        best = each.best
+        frames.append(_one(best.n_opt, best.d_opt, best.loss, best.loss_interval))
+    return pl.concat(frames)
+
+
+def draw_path(data: pl.DataFrame, answer: Answer) -> go.Figure:
+    """Runs and forecast over compute, with the interval as a band."""
+    figure = go.Figure()
+    band = data.filter(pl.col("kind") == "band")
+    percent = f"{answer.level:.0%} interval"
+    for column, fill in (("upper", None), ("lower", "tonexty")):
+        figure.add_scatter(
+            x=band["flops"], y=band[column], mode="lines", line={"width": 0}, fill=fill,
+            fillcolor=faded(MARK), hoverinfo="skip", showlegend=fill is not None, name=percent,
+        )  # fmt: skip
+    figure.add_scatter(
+        x=band["flops"], y=band["loss"], mode="lines", line={"color": MARK}, text=_sizes(band),
+        name="forecast at its best N and D",
+        hovertemplate="%{text}<br>forecast %{y:.4f}<extra></extra>",
+    )  # fmt: skip
+    for kind, name, colour in (
+        ("far_run", "runs far above the frontier", SOFT),
+        ("run", "runs", INK),
+    ):
+        runs = data.filter(pl.col("kind") == kind)
+        if runs.height:
+            figure.add_scatter(
+                x=runs["flops"], y=runs["loss"], mode="markers", name=name, text=_sizes(runs),
+                marker={"color": colour, "size": 5, "opacity": 0.35 if kind == "far_run" else 0.8},
+                hovertemplate="%{text}<br>observed %{y:.4f}<extra></extra>",
+            )  # fmt: skip
+    target = data.filter(pl.col("kind") == "target")
+    bars = {
+        "type": "data", "symmetric": False, "array": target["upper"] - target["loss"],
+        "arrayminus": target["loss"] - target["lower"], "color": WARN,
+    }  # fmt: skip
+    figure.add_scatter(
+        x=target["flops"], y=target["loss"], mode="markers", name="asked for", error_y=bars,
+        marker={"color": WARN, "symbol": "diamond", "size": 9}, text=_sizes(target),
+        hovertemplate="%{text}<br>forecast %{y:.4f}<extra></extra>",
+    )  # fmt: skip
+    last = target.sort("flops").row(-1, named=True)
+    title = (
+        f"At {flops(last['flops'])} FLOPs the loss will be {last['loss']:.4f}, between "
+        f"{last['lower']:.4f} and {last['upper']:.4f}"
+    )
+    figure.update_yaxes(range=np.log10(_reach(data)))
+    return styled(
+        figure, title, axis("C = 6ND, FLOPs", log=True, flops=True), axis("loss", log=True)
+    )
+
+
+def valley_data(answer: Answer, each: ForecastOptimum, points: int = 61) -> pl.DataFrame:
+    """The forecast along a budget: n_params, tokens, loss, lower, upper."""
+    best = each.best
+    wide = np.log(best.n_interval[1] / best.n_opt) + 0.5
+    reach = float(np.clip(wide, *_VALLEY))
+    N = best.n_opt * np.exp(np.linspace(-reach, reach, points))
+    D = best.flops / 6 / N
+    return _frame(np.full(points, "band"), N, D, _foretold(answer, N, D)).drop("kind")
+
+
+def draw_valley(data: pl.DataFrame, each: ForecastOptimum, level: float) -> go.Figure:
+    """The valley of a budget with N*, its interval, and the N* of other methods."""
+    best, figure = each.best, go.Figure()
+    for column, fill in (("upper", None), ("lower", "tonexty")):
+        figure.add_scatter(
+            x=data["n_params"], y=data[column], mode="lines", line={"width": 0}, fill=fill,
+            fillcolor=faded(MARK), hoverinfo="skip", showlegend=fill is not None,
+            name=f"{level:.0%} interval of the loss",
+        )  # fmt: skip
+    figure.add_scatter(
+        x=data["n_params"], y=data["loss"], mode="lines", line={"color": MARK}, name="forecast",
+        text=_sizes(data), hovertemplate="%{text}<br>forecast %{y:.4f}<extra></extra>",
+    )  # fmt: skip
+    low, high = best.n_interval
+    bars = {
+        "type": "data", "symmetric": False, "array": [high - best.n_opt],
+        "arrayminus": [best.n_opt - low], "color": WARN,
+    }  # fmt: skip
+    figure.add_scatter(
+        x=[best.n_opt], y=[best.loss], mode="markers", name="N* and its interval", error_x=bars,
+        marker={"color": WARN, "symbol": "diamond", "size": 10}, text=[short(best.n_opt)],
+        hovertemplate="N* = %{text}<extra></extra>",
+    )  # fmt: skip
+    bottom, top = data["lower"].min(), data["upper"].max()
+    inside = [o for o in each.others if data["n_params"][0] <= o.n_opt <= data["n_params"][-1]]
+    for other, dash in zip(inside, ("dot", "dash", "dashdot"), strict=False):
+        figure.add_scatter(
+            x=[other.n_opt, other.n_opt], y=[bottom, top], mode="lines",
+            line={"color": SOFT, "dash": dash}, name=f"{other.name}: {short(other.n_opt)}",
+            hovertemplate=f"{other.name}: N* = {short(other.n_opt)}<extra></extra>",
+        )  # fmt: skip
+    title = (
+        f"At {flops(best.flops)} FLOPs N* is {short(best.n_opt)}, between {short(low)} and "
+        f"{short(high)}"
+    )
+    return styled(figure, title, axis("N, parameters", log=True), axis("loss"))
+
+
+def record_data(cuts: Sequence[Cut]) -> pl.DataFrame:
+    """One row for each cut and method: cut, rows, method and its scores."""
+    rows = [
+        {
+            "cut": f"Cmax/{cut.factor}",
+            "rows": cut.rows,
+            "method": name,
+            "coverage": score.coverage,
+            "error_percent": score.error_percent,
+            "width_percent": score.width_percent,
+            "winkler": score.winkler,
+        }
+        for cut in cuts
+        for name, score in (("forecast", cut.forecast), ("approach 3", cut.approach_3))
+        if score is not None
+    ]
+    return pl.DataFrame(rows)
+
+
+def draw_record(data: pl.DataFrame, level: float) -> go.Figure:
+    """The Winkler score of both methods at each cut, with the share of runs inside."""
+    figure = go.Figure()
+    for method, colour in (("forecast", MARK), ("approach 3", SOFT)):
+        part = data.filter(pl.col("method") == method)
+        if part.height:
+            figure.add_bar(
+                x=part["cut"], y=part["winkler"], name=method, marker={"color": colour},
+                text=[f"{share:.0%} inside" for share in part["coverage"]],
+                customdata=np.stack([part["rows"], part["error_percent"]], axis=1),
+                hovertemplate=method + ": %{text} of %{customdata[0]} runs<br>mean error "
+                "%{customdata[1]:.2f} %, Winkler score %{y:.1f}<extra></extra>",
+            )  # fmt: skip
+    own = data.filter(pl.col("method") == "forecast")
+    inside = float((own["coverage"] * own["rows"]).sum())
+    title = (
+        f"{inside:.0f} of {own['rows'].sum()} forecasts of this table held in their {level:.0%} "
+        "intervals"
+    )
+    return styled(
+        figure,
+        title,
+        axis("largest compute learnt from") | {"type": "category"},
+        axis("Winkler score, % of the loss; less is better"),
+    )
+
+
+def _foretold(answer: Answer, N: Array, D: Array) -> tuple[Array, Array, Array]:
+    """Loss of runs and the ends of its interval."""
+    foretold = answer.posterior.predict(N, D)
+    half = NormalDist().inv_cdf(0.5 + answer.level / 2) * foretold.sd
+    low, high = np.exp(foretold.mean - half), np.exp(foretold.mean + half)
+    return np.exp(foretold.mean), low, high
+
+
+def _one(N: float, D: float, loss: float, ends: tuple[float, float]) -> pl.DataFrame:
+    values = [np.array([value]) for value in (N, D, loss, *ends)]
+    return _frame(np.array(["target"]), values[0], values[1], (values[2], values[3], values[4]))
+
+
+def _frame(
+    kind: np.ndarray, N: Array, D: Array, losses: tuple[Array, Array, Array]
+) -> pl.DataFrame:
+    loss, lower, upper = losses
+    frame = pl.DataFrame(
+        {"kind": kind, "flops": 6 * N * D, "n_params": N, "tokens": D, "loss": loss,
+         "lower": lower, "upper": upper},
+        schema_overrides={"kind": pl.String},
+    )  # fmt: skip
+    return frame.with_columns(pl.col("lower", "upper").fill_nan(None))
+
+
+def _reach(data: pl.DataFrame) -> tuple[float, float]:
+    """Losses from below the band to above the runs near the frontier."""
+    shown = data.filter(pl.col("kind") != "far_run")
+    low, high = shown["lower"].min(), shown["loss"].max()
+    assert isinstance(low, float)
+    assert isinstance(high, float)
+    return low / 1.02, high * 1.05
+
+
+def _sizes(rows: pl.DataFrame) -> list[str]:
+    pairs = zip(shorts(rows["n_params"]), shorts(rows["tokens"]), strict=True)
+    return [f"N = {N}<br>D = {D}" for N, D in pairs]
