@@ -25,12 +25,12 @@ class NextCell:
 
 
 def next_cells(
-    planned: Plan, widths: Iterable[int], ratios: Iterable[float], most_flops: float
+    planned: Plan, widths: Iterable[int], ratios: Iterable[float], flops: tuple[float, float]
 ) -> list[NextCell]:
     """Every width at every ratio of tokens to parameters, in whole steps of the sweep's recipe.
 
-    Cells that the sweep has, that cost more than `most_flops`, or that see fewer tokens than its
-    grid allows are left out.
+    Cells that the sweep has, that cost less or more counted FLOPs than the two, or that see fewer
+    tokens than its grid allows are left out.
 
     Raises:
         ValueError: a width is not a multiple of 8.
@@ -46,7 +46,8 @@ def next_cells(
             rate = rates(spec.recipe, model, tokens=ratio * N, seq_len=spec.seq_len)
             tokens = round(ratio * N / rate.batch_tokens) * rate.batch_tokens
             cost = train_flops(model, spec.seq_len, tokens)
-            if tokens and tokens >= fewest and cost <= most_flops and (width, tokens) not in had:
+            wanted = tokens >= max(fewest, 1) and flops[0] <= cost <= flops[1]
+            if wanted and (width, tokens) not in had:
                 cells[width, tokens] = NextCell(width, N, tokens, cost)
     return list(cells.values())
 

@@ -117,9 +117,7 @@ def next_runs(
             f"{cheapest and '; '}{cheapest}. Raise --budget, or name others with --candidates."
         )
     learnt, best = today.posterior, today.optimum[0].best
-    design = choose(
-        learnt, candidates, target_flops, runs, np.inf if budget is None else budget
-    )
+    design = choose(learnt, candidates, target_flops, runs, np.inf if budget is None else budget)
     z = NormalDist().inv_cdf(0.5 + level / 2)
     valley = stakes(learnt, target_flops)
     sd = float(np.log(best.n_interval[1] / best.n_interval[0])) / (2 * z)

@@ -1,8 +1,10 @@
 """Next runs in words and a short table, for the terminal and for the page."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from textwrap import wrap
 
-from analysis.fit.text import warning_lines
+from analysis.fit.text import table_lines, warning_lines
+from analysis.forecast.text import first_lines
 from analysis.next_runs.answer import Intervals, NextRuns
 from analysis.words import flops, short
 
@@ -11,37 +13,38 @@ HEADER = ("", "N", "D", "D/N", "FLOPs", "sum", "foretold", "N* alone", "N* so fa
 
 def verdict(answer: NextRuns) -> str:
     """Whether more small runs pay, in a line."""
-    if answer.saves_alone is None:
-        return "no verdict: the forecast shows no valley at the target, so add runs that show one."
-    worth = answer.worthwhile
-    if worth:
+    candidates, saves = answer.candidates, answer.saves_alone
+    if saves is None:
+        return "no verdict: the forecast shows no valley at the target, so nothing can be priced."
+    if worth := answer.worthwhile:
         saved = sum(run.saves or 0.0 for run in answer.runs[:worth])
-        which = "the run" if len(answer.runs) == 1 else f"the {worth} runs"
-        if worth < len(answer.runs):
-            which = "run 1" if worth == 1 else f"runs 1 to {worth}"
-        then = "; stop after them" if worth < len(answer.runs) else ""
+        every = worth == len(answer.runs)
+        which = "all runs save" if every else f"runs 1 to {worth} save"
+        if worth == 1:
+            which = "the run saves" if every else "run 1 saves"
         return (
-            f"worth it: {which} saved {flops(saved)} FLOPs of the target for "
-            f"{flops(answer.runs[worth - 1].spent)}{then}."
-        ).replace(" saved ", f" save{'s' if worth == 1 else ''} ")
-    net = answer.saves_alone - answer.candidates.flops
-    best = int(net.argmax())
-    N, D = answer.candidates.N[best], answer.candidates.D[best]
-    return (
-        f"{'worth it only as' if net[best] > 0 else 'stop: no run saves what it costs; best is'} "
-        f"N {short(N)} on {short(D)}, which saves {flops(answer.saves_alone[best])} FLOPs of the "
-        f"target for {flops(answer.candidates.flops[best])}."
+            f"worth it: {which} {flops(saved)} FLOPs of the target for "
+            f"{flops(answer.runs[worth - 1].spent)}{'' if every else ', the others cost more'}."
+        )
+    best = int((saves - candidates.flops).argmax())
+    run = (
+        f"N {short(candidates.N[best])} on {short(candidates.D[best])} saves "
+        f"{flops(saves[best])} FLOPs of the target for {flops(candidates.flops[best])}."
     )
+    if saves[best] > candidates.flops[best]:
+        return f"these runs cost more than they save, but {run}"
+    return f"stop: no run saves what it costs. The best, {run}"
 
 
 def target_line(answer: NextRuns) -> str:
     """What is asked, and how wide its intervals are today and after the runs."""
     level, after = f"{answer.forecast.level:.0%}", answer.runs[-1].together
     size = "" if answer.forecast.bars else f" = {short(answer.target.n_opt)}"
+    runs = "1 run" if len(answer.runs) == 1 else f"{len(answer.runs)} runs"
     return (
-        f"At {flops(answer.target.flops)} FLOPs: N*{size} to {_width(answer.today)} "
-        f"({level} intervals), to {_width(after)} after {_runs(len(answer.runs))} of "
-        f"{flops(answer.runs[-1].spent)} FLOPs."
+        f"At {flops(answer.target.flops)} FLOPs (6ND) N*{size} is known to {_width(answer.today)} "
+        f"({level} intervals); after {runs} for {flops(answer.runs[-1].spent)} FLOPs to "
+        f"{_width(after)}."
     )
 
 
@@ -85,18 +88,24 @@ def candidates_line(answer: NextRuns) -> str:
     return text
 
 
-def answer_lines(answer: NextRuns, table: Sequence[str]) -> Iterator[str]:
-    """The answer for a terminal; `table` holds the lines of `run_rows`."""
-    yield from warning_lines(answer.forecast.warnings)
-    yield verdict(answer)
-    yield target_line(answer)
-    yield from table
-    yield candidates_line(answer)
+def explanation(answer: NextRuns) -> str:
+    """What the columns of the table mean."""
+    return (
+        "N*: width of its interval, upper over lower end, after the run alone and after it and "
+        "those above; loss: width of the interval at the target then; saves: FLOPs of the target "
+        "that a training at N* is expected to waste less."
+    )
+
+
+def answer_lines(answer: NextRuns, width: int = 80) -> Iterator[str]:
+    """The answer for a terminal, with what must be read before it."""
+    yield from warning_lines(first_lines(answer.forecast))
+    yield from wrap(verdict(answer), width)
+    yield from wrap(target_line(answer), width)
+    yield from table_lines(HEADER, run_rows(answer))
+    yield from wrap(explanation(answer), width)
+    yield from wrap(candidates_line(answer), width)
 
 
 def _width(intervals: Intervals) -> str:
     return f"a factor {intervals.n_factor:.2f} and the loss to {intervals.loss_percent:.2g} %"
-
-
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
