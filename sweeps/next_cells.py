@@ -80,6 +80,7 @@ def next_spec(planned: Plan, cells: Iterable[NextCell]) -> SweepSpec:
         "description": f"the runs that sharpen the forecast of {spec.name} most",
         "ladder": spec.ladder.model_copy(update={"widths": tuple(sorted(tokens))}),
         "grid": grid,
+        "seeds": spec.seeds[:1],
         "cap": None,
     }
     return SweepSpec.model_validate(spec.model_dump() | changes)

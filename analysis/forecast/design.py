@@ -1,10 +1,10 @@
 """Which run to pay for next: what each candidate would teach about the target, per FLOP.
 
 The forecast's posterior is normal in ln L, so what a run teaches does not depend on the loss it
-will reach: var(t) falls by cov(t, c)²/(var(c) + noise) for each quantity t of the target. N* moves
-with the slope of ln L in ln N there, so the slope's variance is what runs are chosen to lower; the
-loss gets as sharp by the way. The cost of a run enters as its FLOPs to the power 0.4: with the full
-cost the cheapest run always won, and none of those alone reaches the target.
+will reach: var(t) falls by cov(t, c)²/(var(c) + noise) for each quantity t of the target. Chosen
+for the slope alone, which decides N*, runs left the loss twice as uncertain on simulated laws. The
+cost of a run enters as its FLOPs to the power 0.4: with the full cost the cheapest run always won,
+and none of those alone reaches the target.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from analysis.forecast.posterior import Posterior
 from analysis.law import Array
 
 COST_POWER = 0.4
-_POWERS = (0.0, 0.2, COST_POWER, 0.6, 0.8, 1.0)
 _AROUND = np.array([-1.5, 0.0, 1.5])  # e-folds of N around N* at the target
-# What the target is: the loss there, and the slope of ln L in ln N, which decides N*.
-_LOSS, _SLOPE, _QUANTITIES = 0, 1, 2
+# What the target is: the losses there, and twice the slope between them, which decides N*.
+_TARGET = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [-2 / 3, 0, 2 / 3]])
+_QUANTITIES, _LOSS, _SLOPE = len(_TARGET), 1, 3
 _REACH = 0.25  # e-folds of N and D over which the gain from compute is measured
 
 
@@ -84,14 +84,12 @@ def choose(
     candidates: Candidates,
     target_flops: float,
     runs: int,
-    budget: float | None = None,
+    budget: float = np.inf,
 ) -> Design:
-    """The runs that teach most about N* at the target for their cost.
+    """The runs that teach most about loss and N* at the target per FLOP^0.4.
 
-    Each is chosen for what it adds to those before it, and once at most. With a budget only runs
-    that its rest affords are chosen, and of the batches under several powers of the cost the one
-    that leaves the narrowest interval is taken: a high power fills the budget with many cheap
-    runs, a low one with few dear ones.
+    Each is chosen for what it adds to those before it, among the candidates that the rest of the
+    budget affords, and once at most.
 
     Args:
         budget: FLOPs that all chosen runs together may cost.
@@ -99,33 +97,21 @@ def choose(
     covariance, noise = _ahead(posterior, candidates, target_flops)
     today = np.diag(covariance)[:_QUANTITIES]
     alone = _widths(today[:, None] - _taught(covariance, noise), today, noise)
-    if budget is None:
-        batches = [_batch(covariance, noise, candidates.flops, COST_POWER, runs, np.inf)]
-    else:
-        batches = [
-            _batch(covariance, noise, candidates.flops, power, runs, budget) for power in _POWERS
-        ]
-    chosen, after = min(batches, key=lambda batch: batch[1][-1][_SLOPE])
-    return Design(chosen, alone, _widths(np.array(after[1:]).reshape(-1, 2).T, today, noise))
-
-
-def _batch(
-    covariance: Array, noise: float, flops: Array, power: float, runs: int, budget: float
-) -> tuple[tuple[int, ...], list[Array]]:
-    """Runs chosen one by one, and the variances of the quantities before and after each."""
+    flops = candidates.flops
+    cost = flops**COST_POWER
     free = np.ones(len(flops), bool)
     chosen: list[int] = []
-    after = [np.diag(covariance)[:_QUANTITIES]]
+    after = np.empty((_QUANTITIES, 0))
     while len(chosen) < runs and (free & (flops <= budget)).any():
-        value = _taught(covariance, noise)[_SLOPE] / flops**power
+        value = _taught(covariance, noise).sum(axis=0) / cost
         best = int(np.argmax(np.where(free & (flops <= budget), value, -np.inf)))
         column = covariance[:, _QUANTITIES + best]
         covariance = covariance - np.outer(column, column) / (column[_QUANTITIES + best] + noise)
         chosen.append(best)
         free[best] = False
-        budget -= flops[best]
-        after.append(np.diag(covariance)[:_QUANTITIES])
-    return tuple(chosen), after
+        budget -= float(flops[best])
+        after = np.column_stack([after, np.diag(covariance)[:_QUANTITIES]])
+    return Design(tuple(chosen), alone, _widths(after, today, noise))
 
 
 def stakes(posterior: Posterior, target_flops: float) -> Stakes | None:
@@ -150,10 +136,8 @@ def _ahead(posterior: Posterior, candidates: Candidates, flops: float) -> tuple[
         np.concatenate([np.exp(sizes), candidates.N]),
         np.concatenate([np.exp(half - sizes), candidates.D]),
     )
-    # The target's loss and slope, then the candidates.
     take = np.zeros((_QUANTITIES + len(candidates), len(sizes) + len(candidates)))
-    take[_LOSS, 1] = 1
-    take[_SLOPE, : len(sizes)] = [-1, 0, 1] / (2 * _AROUND[-1])
+    take[:_QUANTITIES, : len(sizes)] = _TARGET
     take[_QUANTITIES:, len(sizes) :] = np.eye(len(candidates))
     return take @ points.covariance @ take.T, float(points.noise[0])
 

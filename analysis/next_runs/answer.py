@@ -109,12 +109,16 @@ def next_runs(
     """
     # A table that bars N* is what more runs can mend.
     today = forecast(table, Question(budgets=(target_flops,), level=level, anyway=True))
-    affordable = candidates.flops <= (np.inf if budget is None else budget)
-    if not affordable.any():
-        cheapest = f"the cheapest costs {candidates.flops.min():.3g}" if len(candidates) else ""
+    purse = np.inf if budget is None else budget
+    if not len(candidates):
         raise TableError(
-            f"none of {len(candidates)} candidates is within the budget of {budget or 0:.3g} FLOPs"
-            f"{cheapest and '; '}{cheapest}. Raise --budget, or name others with --candidates."
+            "there is no candidate between the table's cheapest run and the budget or a third of "
+            "the target's. Raise --budget, or name runs with --candidates."
+        )
+    if candidates.flops.min() > purse:
+        raise TableError(
+            f"the cheapest of {len(candidates)} candidates costs {candidates.flops.min():.3g} "
+            f"FLOPs, more than --budget {purse:.3g}. Raise it, or name others with --candidates."
         )
     learnt, best = today.posterior, today.optimum[0].best
     design = choose(learnt, candidates, target_flops, runs, np.inf if budget is None else budget)
@@ -132,7 +136,6 @@ def next_runs(
     places = candidates.N[chosen], candidates.D[chosen]
     foretold = learnt.predict(*places)
     mean, half = foretold.mean, z * foretold.sd
-    left = np.inf if budget is None else budget - float(spent[-1])
     others = ~np.isin(np.arange(len(candidates)), chosen)
     return NextRuns(
         forecast=today,
@@ -156,7 +159,7 @@ def next_runs(
         n_alone=design.alone.n,
         saves_alone=saved(design.alone.n),
         budget=budget,
-        unaffordable=others & (candidates.flops > left),
+        unaffordable=others & (candidates.flops > purse - spent[-1]),
     )
 
 

@@ -197,7 +197,7 @@ def _write(answer: "NextRuns", planned: "Plan | None", cells: "list[NextCell]", 
         from sweeps.next_cells import next_spec
 
         spec = next_spec(planned, [cells[run.candidate] for run in answer.runs])
-        text = yaml.safe_dump(spec.model_dump(mode="json"), sort_keys=False)
+        text = yaml.safe_dump(spec.model_dump(), sort_keys=False)
     try:
         write_whole(to, text)
     except OSError as error:
