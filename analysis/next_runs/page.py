@@ -19,7 +19,8 @@ def next_page(answer: NextRuns, *, title: str) -> Page:
     page = Page(title)
     for warning in first_lines(answer.forecast):
         page.text(warning, role="warn")
-    page.text(verdict(answer).capitalize(), role="lead")
+    line = verdict(answer)
+    page.text(line[0].upper() + line[1:], role="lead")
     page.text(target_line(answer))
     page.figure(draw_plane(plane_data(answer)), name="next-runs", height=560)
     page.table(HEADER, run_rows(answer))
