@@ -21,17 +21,24 @@ from analysis.table.observations import numbers_for_people
 from analysis.words import formula
 
 
-def fit_page(groups: Sequence[GroupFit], *, title: str) -> Page:
-    """One self-contained page for all groups of a table."""
+def fit_page(
+    groups: Sequence[GroupFit], *, title: str, leads: Sequence[Sequence[str]] = ()
+) -> Page:
+    """One self-contained page for all groups of a table.
+
+    Args:
+        leads: for each group the sentences between its warnings and its law.
+    """
     page = Page(title)
     for place, group in enumerate(groups):
-        add_fit(page, group, prefix=f"fit{place}")
+        lead = leads[place] if leads else ()
+        add_fit(page, group, prefix=f"fit{place}", lead=lead)
     return page
 
 
-def add_fit(page: Page, group: GroupFit, *, prefix: str) -> None:
+def add_fit(page: Page, group: GroupFit, *, prefix: str, lead: Sequence[str] = ()) -> None:
     """A group's part of a page; `prefix` keeps the figures' names apart."""
-    _answer(page, group)
+    _answer(page, group, lead)
     _figures(page, group, prefix)
     _small_print(page, group)
 
@@ -48,7 +55,7 @@ def add_envelope(page: Page, curves: pl.DataFrame, fit: EnvelopeFit) -> None:
     )
 
 
-def _answer(page: Page, group: GroupFit) -> None:
+def _answer(page: Page, group: GroupFit, lead: Sequence[str]) -> None:
     fit, law = group.fit, group.fit.law
     if group.group is not None:
         page.heading(str(group.group))
@@ -56,6 +63,8 @@ def _answer(page: Page, group: GroupFit) -> None:
     spread = f" (between {interval[0]:.2f} and {interval[1]:.2f})" if interval else ""
     for warning in group.warnings:
         page.text(warning, role="warn")
+    for place, sentence in enumerate(lead):
+        page.text(sentence, role="warn" if place else "lead")
     page.text(f"N* grows as C^{law.exponent_N:.2f}{spread}: {formula(law)}", role="lead")
     source = f"Read: {read_line(group)}. " if group.read else ""
     page.text(f"{source}{units_line(group)}.", role="soft")

@@ -110,12 +110,17 @@ def envelope_line(fit: EnvelopeFit) -> str:
     return f"N* grows as C^{fit.N.exponent:.3f}{spread}, approach 1 (envelope of the curves)"
 
 
-def group_lines(group: GroupFit) -> Iterator[str]:
-    """The law, the evidence for it, and its doubts."""
+def group_lines(group: GroupFit, lead: Sequence[str] = ()) -> Iterator[str]:
+    """The law, the evidence for it, and its doubts.
+
+    Args:
+        lead: sentences between the warnings and the law.
+    """
     fit, law = group.fit, group.fit.law
     if group.group is not None:
         yield f"== {group.group}"
     yield from warning_lines(group.warnings)
+    yield from warning_lines(lead)
     yield formula(law)
     yield from hanging("read: ", read_line(group), width=80)
     yield f"   {units_line(group)}"

@@ -183,7 +183,7 @@ def answer(table: Table, question: Question) -> Answer:
     """The forecast with its record, and what other methods say; see `forecast`."""
     plain = forecast(table, question)
     beside = tuple(
-        replace(each, others=found, doubts=_disagreements(each.best, found))
+        replace(each, others=found, doubts=disagreements(each.best, found))
         for each in plain.optimum
         for found in (others(table, each.best.flops),)
     )
@@ -295,7 +295,8 @@ def _recipes(learnt: Posterior) -> str | None:
     )
 
 
-def _disagreements(best: Optimum, found: Sequence[Other]) -> tuple[str, ...]:
+def disagreements(best: Optimum, found: Sequence[Other]) -> tuple[str, ...]:
+    """A sentence where another N* is 1.5 times off, or outside the forecast's interval."""
     low, high = best.n_interval
     apart = [each for each in found if each.apart(best.n_opt) or not low <= each.n_opt <= high]
     if not apart:

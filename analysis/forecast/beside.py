@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from analysis.fit.isoflop import fit_isoflop
+from analysis.fit.isoflop import IsoflopFit, fit_isoflop
 from analysis.fit.options import FitOptions
 from analysis.fit.parametric import fit_parametric
 from analysis.law import Constants
@@ -29,10 +29,7 @@ class Other:
 
 def others(table: Table, flops: float) -> tuple[Other, ...]:
     """Approach 2, where the table has budgets, and approach 3 of either form at C = 6·N·D."""
-    each = []
-    isoflop = fit_isoflop(table.used)
-    if isoflop.N and isoflop.D:
-        each.append(Other("approach 2", isoflop.N.at(flops), isoflop.D.at(flops), None))
+    each = [*approach_2(fit_isoflop(table.used), flops)]
     for form in ("chinchilla", "gamma"):
         if table.used.height <= len(FREE[form]):
             continue
@@ -41,3 +38,10 @@ def others(table: Table, flops: float) -> tuple[Other, ...]:
         loss = float(law.loss(N, D))
         each.append(Other(f"approach 3, {form}", float(N), float(D), loss))
     return tuple(each)
+
+
+def approach_2(fit: IsoflopFit, flops: float) -> tuple[Other, ...]:
+    """Approach 2's N*; empty where it has no power laws."""
+    if not (fit.N and fit.D):
+        return ()
+    return (Other("approach 2", fit.N.at(flops), fit.D.at(flops), None),)

@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 
 from analysis.fit.isoflop import budgets
-from analysis.forecast.curve import optimal_n
+from analysis.forecast.curve import log_loss, optimal_n
 from analysis.forecast.posterior import Posterior
 from analysis.law import Array
 from analysis.table.observations import Table
@@ -78,8 +78,11 @@ def optimum(
     forecast = posterior.predict(np.exp(centre + steps), np.exp(half - centre - steps))
     design = np.linalg.pinv(np.vander(steps, 3, increasing=True))
     _, slope, curvature = design @ forecast.mean
+    law = log_loss(posterior.phi, centre + steps, half - centre - steps, posterior.reference)
+    _, law_slope, law_curvature = design @ law
     slope_sd = float(np.sqrt(design[1] @ forecast.covariance @ design[1]))
-    own = vertex = centre - slope / (2 * curvature)
+    # A valley is steeper on one side, which moves the vertex: the law's own tells by how much.
+    own = vertex = centre - slope / (2 * curvature) + law_slope / (2 * law_curvature)
     sd = _WIDENING * slope_sd / (2 * curvature)
     if valleys is not None:
         line = np.polynomial.Polynomial.fit(*valleys, 1)

@@ -35,15 +35,19 @@ def add_forecast(page: Page, table: Table, answer: Answer, *, prefix: str) -> No
             page.table(header, rows)
     for words in (text.source_words(answer, table), text.scale_words(answer)):
         page.text(f"{words[0].upper()}{words[1:]}.", role="soft")
+    page.heading("Data and forecast")
+    add_evidence(page, table, answer, prefix=prefix)
+
+
+def add_evidence(page: Page, table: Table, answer: Answer, *, prefix: str) -> None:
+    """The figures of a forecast and its record on the table."""
     if answer.points or answer.optimum:
-        page.heading("Data and forecast")
         path = figures.path_data(answer, table)
         page.figure(figures.draw_path(path, answer), name=f"{prefix}-path", height=520)
     for place, each in enumerate(answer.optimum):
         valley = figures.valley_data(answer, each)
         name = f"{prefix}-valley{place}"
         page.figure(figures.draw_valley(valley, each, answer.level), name=name)
-    page.heading("The record on this table")
     page.text(text.record_words(answer))
     if answer.record:
         record = figures.record_data(answer.record)

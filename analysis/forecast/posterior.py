@@ -156,7 +156,11 @@ def posterior(rows: Rows, form: ForecastForm = "gamma") -> Posterior:
     phi = _first_constants(rows, reference, prior)
     above = excess(phi, rows.n, rows.d, reference)
     kept = above <= _TOO_FAR_OFF
-    rows, above = rows.only(kept), above[kept]
+    if not kept.all():
+        # Without the rows that leave, or they would bend what is near the frontier.
+        rows = rows.only(kept)
+        phi = _first_constants(rows, reference, prior)
+        above = excess(phi, rows.n, rows.d, reference)
     scale = error_scale(above, rows.n + rows.d, float((rows.n + rows.d).max()))
     kernel = scale[:, None] * scale * _matern(rows.n, rows.d, rows.n, rows.d)
     sigma, sigma_spread = _SIGMA, _SIGMA_SPREAD

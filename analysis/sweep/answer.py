@@ -8,23 +8,26 @@ from analysis.fit.options import FitOptions
 from analysis.fit.power_law import PowerLaw
 from analysis.fit.records import GroupFit
 from analysis.fit.text import remaining_doubts
+from analysis.forecast.lead import Lead, lead
 from analysis.table.observations import Table, TableError
 from analysis.words import flops, formula, short
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """A sweep's observations and the fit to them.
+    """A sweep's observations, the fit to them, and the forecast that goes before it.
 
     Attributes:
         table: every observation, those left out with their reason.
         group: the fit; None where the table is too small for one.
         refusal: why there is no fit; empty when there is one.
+        lead: the forecast at the fit's target; None without a fit.
     """
 
     table: Table
     group: GroupFit | None
     refusal: str
+    lead: Lead | None = None
 
 
 def find(table: Table, *, source: str, bootstrap: int = 1000) -> Findings:
@@ -33,7 +36,7 @@ def find(table: Table, *, source: str, bootstrap: int = 1000) -> Findings:
         [group] = fit_table(table, FitOptions(bootstrap=bootstrap), source=source)
     except TableError as error:
         return Findings(table, None, str(error))
-    return Findings(table, group, "")
+    return Findings(table, group, "", lead(group, record=True))
 
 
 def verdict(findings: Findings) -> str:
@@ -41,7 +44,8 @@ def verdict(findings: Findings) -> str:
     if findings.group is None:
         return f"No law: {findings.refusal}"
     group = findings.group
-    lines = [*group.warnings, isoflop_sentence(group), law_sentence(group)]
+    foretold = findings.lead.lines if findings.lead is not None else ()
+    lines = [*group.warnings, *foretold, isoflop_sentence(group), law_sentence(group)]
     doubts = remaining_doubts(group)
     if not group.optimal:
         # Without an answer, the runs to add are what a reader needs next.

@@ -9,6 +9,8 @@ from analysis.fit.isoflop import Valley
 from analysis.fit.records import GroupFit
 from analysis.fit.run_figures import draw_isoflop, draw_loss_curves, isoflop_data, loss_curves_data
 from analysis.fit.text import remaining_doubts
+from analysis.forecast.lead import Lead
+from analysis.forecast.page import add_evidence
 from analysis.frontier.figures import draw_frontier, frontier_data
 from analysis.page import Page
 from analysis.sweep.answer import Findings, isoflop_sentence, law_sentence, ratio
@@ -28,11 +30,14 @@ def sweep_page(
     if findings.group is None:
         page.text(f"There is no law yet. {findings.refusal}", role="lead")
     else:
-        _answer(page, findings.group)
+        _answer(page, findings.group, findings.lead)
         _valleys(page, findings.group)
         _law(page, findings.group)
         _conventions(page, findings.group)
         _frontier(page, findings.group)
+    if findings.lead is not None and findings.lead.answer is not None:
+        page.heading("The forecast")
+        add_evidence(page, findings.lead.table, findings.lead.answer, prefix="forecast")
     if not curves.is_empty():
         page.heading("Every loss curve")
         page.text(
@@ -47,9 +52,11 @@ def sweep_page(
     return page
 
 
-def _answer(page: Page, group: GroupFit) -> None:
+def _answer(page: Page, group: GroupFit, lead: Lead | None) -> None:
     for warning in group.warnings:
         page.text(warning, role="warn")
+    for place, sentence in enumerate(lead.lines if lead is not None else ()):
+        page.text(sentence, role="warn" if place else "lead")
     page.text(isoflop_sentence(group), role="lead")
     page.text(law_sentence(group))
     for doubt in remaining_doubts(group):

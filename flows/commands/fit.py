@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from analysis.fit.envelope import EnvelopeFit
     from analysis.fit.records import GroupFit
+    from analysis.forecast.lead import Lead
 
 
 def fit(
@@ -71,6 +72,7 @@ def fit(
     from analysis.fit.answer import fit_table
     from analysis.fit.document import envelope_json, group_json
     from analysis.fit.options import FitOptions
+    from analysis.forecast.lead import lead, lead_json
     from analysis.solver.objective import Objective
     from flows.commands.output import emit
 
@@ -94,20 +96,28 @@ def fit(
             source=file,
         )
         envelope = _envelope(sweep_folder(file), level)
-    document: dict[str, Any] = {"groups": [group_json(group) for group in groups]}
+    leads = [lead(group) for group in groups]
+    document: dict[str, Any] = {
+        "groups": [
+            {**group_json(group), "forecast": lead_json(each)}
+            for group, each in zip(groups, leads, strict=True)
+        ]
+    }
     if envelope is not None:
         document["envelope"] = envelope_json(envelope[1])
     if report is not None:
         from analysis.fit.page import add_envelope, fit_page
 
-        page = fit_page(groups, title=f"Loss law of {Path(file).name}")
+        page = fit_page(
+            groups, title=f"Loss law of {Path(file).name}", leads=[each.lines for each in leads]
+        )
         if envelope is not None:
             add_envelope(page, *envelope)
         write_report(page, report)
     if json is not None:
         emit(document, json)
     if json != "-":
-        _print(groups, envelope)
+        _print(groups, leads, envelope)
 
 
 def _envelope(sweep: Path | None, level: float) -> "tuple[pl.DataFrame, EnvelopeFit] | None":
@@ -122,13 +132,17 @@ def _envelope(sweep: Path | None, level: float) -> "tuple[pl.DataFrame, Envelope
     return (curves, fit_envelope(curves, level=level)) if curves.height else None
 
 
-def _print(groups: "list[GroupFit]", envelope: "tuple[pl.DataFrame, EnvelopeFit] | None") -> None:
+def _print(
+    groups: "list[GroupFit]",
+    leads: "list[Lead]",
+    envelope: "tuple[pl.DataFrame, EnvelopeFit] | None",
+) -> None:
     from analysis.fit.text import envelope_line, group_lines
 
-    for place, group in enumerate(groups):
+    for place, (group, each) in enumerate(zip(groups, leads, strict=True)):
         if place:
             print()
-        for line in group_lines(group):
+        for line in group_lines(group, each.lines):
             print(line)
     if envelope is not None:
         print(f"\n{envelope_line(envelope[1])}")
