@@ -119,7 +119,7 @@ def replay(runs: Runs, policy: str, rng: np.random.Generator) -> list[int]:
         place = 0
         if policy == "next":
             offered = Candidates(runs.N[free], runs.D[free], C[free])
-            [place] = choose(posterior(runs.rows(had)), offered, float(C.max()), 1).chosen
+            [place] = choose(posterior(runs.rows(had)), offered, float(C.max()), left, 1).chosen
         had.append(int(free[place]))
         left -= C[free[place]]
 

@@ -76,15 +76,15 @@ class Stakes:
     def flops(self, sd: float, target_flops: float) -> float:
         """FLOPs of the target that the expected loss of a size off by `sd` in ln N is worth."""
         regret = self.curvature * sd**2 / 2
-        return float(target_flops * np.expm1(regret / self.slope))
+        return target_flops * regret / self.slope
 
 
 def choose(
     posterior: Posterior,
     candidates: Candidates,
     target_flops: float,
+    budget: float,
     runs: int,
-    budget: float = np.inf,
 ) -> Design:
     """The runs that teach most about loss and N* at the target per FLOP^0.4.
 

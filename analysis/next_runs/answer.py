@@ -76,7 +76,7 @@ class NextRuns:
     candidates: Candidates
     n_alone: Array
     saves_alone: Array | None
-    budget: float | None
+    budget: float
     unaffordable: NDArray[np.bool_]
 
     @property
@@ -97,9 +97,9 @@ def next_runs(
     table: Table,
     candidates: Candidates,
     target_flops: float,
+    budget: float,
     runs: int,
     *,
-    budget: float | None = None,
     level: float = 0.9,
 ) -> NextRuns:
     """The runs among the candidates that sharpen N* and the loss at the target most per FLOP.
@@ -109,19 +109,18 @@ def next_runs(
     """
     # A table that bars N* is what more runs can mend.
     today = forecast(table, Question(budgets=(target_flops,), level=level, anyway=True))
-    purse = np.inf if budget is None else budget
     if not len(candidates):
         raise TableError(
-            "there is no candidate between the table's cheapest run and the budget or a third of "
-            "the target's. Raise --budget, or name runs with --candidates."
+            f"no candidate costs between the table's cheapest run and --budget {budget:.3g}. "
+            "Raise it, or name runs with --candidates."
         )
-    if candidates.flops.min() > purse:
+    if candidates.flops.min() > budget:
         raise TableError(
             f"the cheapest of {len(candidates)} candidates costs {candidates.flops.min():.3g} "
-            f"FLOPs, more than --budget {purse:.3g}. Raise it, or name others with --candidates."
+            f"FLOPs, more than --budget {budget:.3g}. Raise it, or name others with --candidates."
         )
     learnt, best = today.posterior, today.optimum[0].best
-    design = choose(learnt, candidates, target_flops, runs, np.inf if budget is None else budget)
+    design = choose(learnt, candidates, target_flops, budget, runs)
     z = NormalDist().inv_cdf(0.5 + level / 2)
     valley = stakes(learnt, target_flops)
     sd = float(np.log(best.n_interval[1] / best.n_interval[0])) / (2 * z)
@@ -159,7 +158,7 @@ def next_runs(
         n_alone=design.alone.n,
         saves_alone=saved(design.alone.n),
         budget=budget,
-        unaffordable=others & (candidates.flops > purse - spent[-1]),
+        unaffordable=others & (candidates.flops > budget - spent[-1]),
     )
 
 

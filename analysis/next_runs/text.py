@@ -76,7 +76,7 @@ def candidates_line(answer: NextRuns) -> str:
         f"{short(candidates.N.max())}, D {short(candidates.D.min())} to "
         f"{short(candidates.D.max())}, up to {flops(candidates.flops.max())} FLOPs."
     )
-    if answer.budget is not None and left_out.any():
+    if left_out.any():
         # What would teach most about N*.
         best = int(min(left_out.nonzero()[0], key=lambda place: answer.n_alone[place]))
         left = answer.budget - answer.runs[-1].spent

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from sweeps.next_cells import NextCell
     from sweeps.plan import Plan
 
-# A run of more than this share of the target's budget is hardly a small one.
-_LARGEST_SHARE = 1 / 3
+# Of the target's budget, what small runs may cost together where --budget does not say.
+_SHARE = 1 / 3
 
 
 def next_runs(
@@ -51,11 +51,12 @@ def next_runs(
     Args:
         file: a table of finished runs or a sweep, as for isoflop fit.
         flops: the target's budget C = 6·N·D.
-        budget: FLOPs that the runs may cost together; for a sweep counted FLOPs.
+        budget: FLOPs that the runs may cost together, counted ones after a sweep; a third of the
+            target's unless given.
         candidates: runs to choose from: a table with N and D, or SIZES@RATIOS, sizes and tokens
             per parameter, as in 20M,50M@10,40; for a sweep WIDTHS@RATIOS, as in 64,96@10,40.
             Otherwise sizes and ratios inside the table and up to twice beyond it, of a sweep its
-            widths and their neighbours, each run up to a third of the target's budget.
+            widths and their neighbours.
         runs: how many to choose, at most.
         to: write the runs to this file: for a sweep a spec that isoflop sweep takes (.yaml),
             otherwise a table (.csv).
@@ -74,17 +75,17 @@ def next_runs(
     with refusals():
         check_destinations(json, report)
         target = _flops("--flops", flops)
-        most = None if budget is None else _flops("--budget", budget)
+        most = _SHARE * target if budget is None else _flops("--budget", budget)
         planned = None if sweep_folder(file) is None else find_plan(file, open_to_read())
         _check_kind(to, planned)
         [(_, table)] = split(read_runs(file, mapping, include_status), where=where, by=None)
         table = one_law(table, best_of=names_in(best_of), pool=pool, named=True)
         cells: list[NextCell] = []
         if planned is not None:
-            cells, offered = _of_sweep(planned, table, candidates, target, most)
+            cells, offered = _of_sweep(planned, table, candidates, most)
         else:
-            offered = _of_table(table, candidates, target, most)
-        answer = choose_runs(table, offered, target, runs, budget=most, level=level)
+            offered = _of_table(table, candidates, most)
+        answer = choose_runs(table, offered, target, most, runs, level=level)
     if to is not None:
         _write(answer, planned, cells, to)
     if report is not None:
@@ -130,9 +131,7 @@ def _check_kind(to: Path | None, planned: "Plan | None") -> None:
         raise ValueError(f"--to {to}: there is no folder {to.absolute().parent}.")
 
 
-def _of_table(
-    table: "Table", given: str | None, target: float, budget: float | None
-) -> "Candidates":
+def _of_table(table: "Table", given: str | None, budget: float) -> "Candidates":
     """Candidates after somebody's table; 6·N·D is their cost."""
     import numpy as np
 
@@ -141,10 +140,9 @@ def _of_table(
 
     if given is None:
         used = table.used
-        most = min(budget or np.inf, _LARGEST_SHARE * target)
         least = float(used["flops_6nd"].to_numpy().min())
         sizes, ratios = candidates.default_sizes(used), candidates.default_ratios(used)
-        return candidates.grid(sizes, ratios, (least, most))
+        return candidates.grid(sizes, ratios, (least, budget))
     named = candidates.read_grid(given)
     if named is not None:
         return candidates.grid(*named, (0.0, np.inf))
@@ -158,7 +156,7 @@ def _of_table(
 
 
 def _of_sweep(
-    planned: "Plan", table: "Table", given: str | None, target: float, budget: float | None
+    planned: "Plan", table: "Table", given: str | None, budget: float
 ) -> "tuple[list[NextCell], Candidates]":
     """Cells of the sweep's own recipe, and the same as candidates; counted FLOPs are their cost."""
     import numpy as np
@@ -170,7 +168,7 @@ def _of_sweep(
     least, most = 0.0, float("inf")
     if given is None:
         least = float(table.used["train_flops"].to_numpy().min())
-        most = min(budget or most, _LARGEST_SHARE * target)
+        most = budget
         widths = ladder_and_neighbours(planned.spec)
         ratios = default_ratios(table.used).tolist()
     else:

@@ -30,8 +30,8 @@ def offered(least: float = 1e18, most: float = 1e19) -> Candidates:
 
 
 @cache
-def answered(budget: float | None = None, runs: int = 3) -> NextRuns:
-    return next_runs(table(), offered(), TARGET, runs, budget=budget)
+def answered(budget: float = 1e22, runs: int = 3) -> NextRuns:
+    return next_runs(table(), offered(), TARGET, budget, runs)
 
 
 def test_costs_add_up_and_intervals_narrow() -> None:
@@ -58,7 +58,7 @@ def test_cheap_runs_are_worth_it_for_a_dear_target_and_runs_dearer_than_it_are_n
     assert answered().worthwhile >= 1
     dear = offered()
     dear = Candidates(dear.N, dear.D, np.full(len(dear), 10 * TARGET))
-    answer = next_runs(table(), dear, TARGET, 2)
+    answer = next_runs(table(), dear, TARGET, 1e26, 2)
     assert answer.worthwhile == 0
     assert verdict(answer).startswith("stop: no run saves what it costs. The best, N ")
 
@@ -76,9 +76,9 @@ def test_the_runs_stay_within_the_budget_and_the_answer_names_what_did_not_fit()
 
 def test_a_budget_below_every_candidate_is_refused() -> None:
     with pytest.raises(TableError, match=r"the cheapest of .* more than --budget 1e\+15"):
-        next_runs(table(), offered(), TARGET, 3, budget=1e15)
+        next_runs(table(), offered(), TARGET, 1e15, 3)
     with pytest.raises(TableError, match="name runs with --candidates"):
-        next_runs(table(), offered(most=1e10), TARGET, 3)
+        next_runs(table(), offered(most=1e10), TARGET, 1e10, 3)
 
 
 def test_the_default_grid_reaches_twice_beyond_the_table_and_stays_within_its_costs() -> None:
