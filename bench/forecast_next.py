@@ -1,6 +1,6 @@
 """Replays of `isoflop next` on open tables, against random runs and an IsoFLOP ladder from below.
 
-    OMP_NUM_THREADS=1 python bench/forecast_next.py [--starts 10] [--tables llama3 marin_dclm]
+    OMP_NUM_THREADS=1 python bench/forecast_next.py [--starts 10] [--below 0.6] [--tables llama3]
 
 Each start has ten of a table's thirty cheapest runs. A policy then buys runs below a third of the
 table's largest compute, one after another, for a tenth of what all of these cost; a run that the
@@ -52,6 +52,11 @@ class Runs:
         """6·N·D."""
         return 6 * self.N * self.D
 
+    def below(self, share: float) -> "Runs":
+        """Those of up to a share of the largest compute."""
+        kept = self.C.max() * share >= self.C
+        return Runs(self.N[kept], self.D[kept], self.loss[kept])
+
     def rows(self, of: list[int]) -> Rows:
         """What a forecast learns from some of them."""
         logs = (np.log(column[of]) for column in (self.N, self.D, self.loss))
@@ -62,12 +67,13 @@ def main() -> None:
     """Replay and print medians over the starts, one line a table and policy."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--starts", type=int, default=10)
+    parser.add_argument("--below", type=float, default=1.0, help="share of the largest compute")
     parser.add_argument("--tables", nargs="+", default=["chinchilla", "llama3", "marin_dclm"])
     arguments = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, numpy {np.__version__}")
     medians: dict[str, list[Array]] = {policy: [] for policy in POLICIES}
     for name in arguments.tables:
-        runs = read(name)
+        runs = read(name).below(arguments.below)
         for policy in POLICIES:
             scores = np.array(list(replays(runs, policy, arguments.starts)))
             medians[policy].append(np.median(scores, axis=0))

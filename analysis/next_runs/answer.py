@@ -15,6 +15,8 @@ from analysis.forecast.optimum import Optimum
 from analysis.law import Array
 from analysis.table.observations import Table, TableError
 
+_MOST = 2000  # candidates: their covariance matrix, at every point of the posterior's grid
+
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
@@ -107,18 +109,23 @@ def next_runs(
     Raises:
         TableError: fewer than 10 rows or 3 sizes, or no candidate is within the budget.
     """
-    # A table that bars N* is what more runs can mend.
-    today = forecast(table, Question(budgets=(target_flops,), level=level, anyway=True))
     if not len(candidates):
         raise TableError(
             f"no candidate costs between the table's cheapest run and --budget {budget:.3g}. "
             "Raise it, or name runs with --candidates."
+        )
+    if len(candidates) > _MOST:
+        raise TableError(
+            f"{len(candidates):,} candidates are more than {_MOST:,}, whose covariances fit into "
+            "memory. Name fewer with --candidates."
         )
     if candidates.flops.min() > budget:
         raise TableError(
             f"the cheapest of {len(candidates)} candidates costs {candidates.flops.min():.3g} "
             f"FLOPs, more than --budget {budget:.3g}. Raise it, or name others with --candidates."
         )
+    # A table that bars N* is what more runs can mend.
+    today = forecast(table, Question(budgets=(target_flops,), level=level, anyway=True))
     learnt, best = today.posterior, today.optimum[0].best
     design = choose(learnt, candidates, target_flops, budget, runs)
     z = NormalDist().inv_cdf(0.5 + level / 2)

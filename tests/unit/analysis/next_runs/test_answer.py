@@ -74,9 +74,12 @@ def test_the_runs_stay_within_the_budget_and_the_answer_names_what_did_not_fit()
     assert cost[answer.unaffordable].min() > left
 
 
-def test_a_budget_below_every_candidate_is_refused() -> None:
+def test_too_many_candidates_none_and_none_within_the_budget_are_refused() -> None:
     with pytest.raises(TableError, match=r"the cheapest of .* more than --budget 1e\+15"):
         next_runs(table(), offered(), TARGET, 1e15, 3)
+    many = Candidates(*np.ones((3, 2001)))
+    with pytest.raises(TableError, match="2,001 candidates are more than 2,000"):
+        next_runs(table(), many, TARGET, 1e15, 3)
     with pytest.raises(TableError, match="name runs with --candidates"):
         next_runs(table(), offered(most=1e10), TARGET, 1e10, 3)
 
