@@ -2,7 +2,7 @@
 
 The forecast's posterior is normal in ln L, so what a run teaches does not depend on the loss it
 will reach: var(t) falls by cov(t, c)²/(var(c) + noise) for each quantity t of the target. Chosen
-for the slope alone, which decides N*, runs left the loss twice as uncertain on simulated laws. The
+for the slope alone, which decides N*, runs left the loss twice as far off on simulated laws. The
 cost of a run enters as its FLOPs to the power 0.4: with the full cost the cheapest run always won,
 and none of those alone reaches the target.
 """
