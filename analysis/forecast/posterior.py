@@ -7,11 +7,14 @@ sigma, with the tails of Student's t. phi is integrated by Laplace's method at e
 over (sigma, tau), the grid by its evidence; nothing is resampled. C is 6·N·D throughout.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
+from threadpoolctl import threadpool_limits
 
 from analysis.forecast.curve import (
     Reference,
@@ -42,6 +45,13 @@ _FIRST_SIGMA = 0.01  # while the law's first constants are searched
 _MOST_STEPS = 60
 _SETTLED = 1e-12  # of the decrease in cost that the next step promises
 _LEAST_DAMPING = 1e-6
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    # Hundreds of small solutions: on two busy cores, threads of BLAS made them six times slower.
+    with threadpool_limits(1, "blas"):
+        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +109,7 @@ class Posterior:
     error_scale: Array
     grid: tuple[Scales, ...]
 
+    @_one_thread()
     def predict(self, N: Array, D: Array) -> Prediction:
         """ln L of runs of N parameters and D tokens; (points,) each."""
         n, d = np.log(np.asarray(N, float)), np.log(np.asarray(D, float))
@@ -145,6 +156,7 @@ class Posterior:
         )
 
 
+@_one_thread()
 def posterior(rows: Rows, form: ForecastForm = "gamma") -> Posterior:
     """Learn law, discrepancy and noise from rows."""
     reference, height = _reference(rows)
