@@ -138,7 +138,7 @@ def test_anyway_gives_the_optima_under_the_same_first_line(run: Run, tmp_path: P
 def test_a_law_that_its_table_identifies_has_no_warning(run: Run, tmp_path: Path, rows) -> None:
     table, law = write_table(tmp_path / "runs.csv", HEADER, rows), tmp_path / "law.json"
     done = run("fit", table, "--bootstrap", 20, "--json", law)
-    assert done.stdout.startswith("L = ")
+    assert done.stdout.startswith("Forecast at ")
     assert "D*/N*" in done.stdout
     [group] = json.loads(law.read_text())["groups"]
     assert group["warnings"] == []

@@ -59,7 +59,7 @@ def world(rng: np.random.Generator, kind: str) -> World:
         a=draw(0.33, 0.2),
         b=draw(0.36, 0.2),
         g=1.0 if "chinchilla" in kind else draw(0.6, 0.2),
-        misfit=0.003 if "misfit" in kind else 0.0,
+        misfit=0.006 if "misfit" in kind else 0.0,
         fault=0.02 if "fault" in kind else 0.0,
         phase=rng.uniform(0, 2 * np.pi, 2),
     )

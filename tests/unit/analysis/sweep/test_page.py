@@ -9,6 +9,7 @@ from analysis.sweep.answer import find, numbers, verdict
 from analysis.sweep.page import sweep_page
 from analysis.table.observations import SCHEMA
 from analysis.table.runs import own_table
+from analysis.words import short
 
 
 def observations(noise=0.002, budgets=(1e12, 2e12, 4e12, 8e12), sizes=12, name="d{}"):
@@ -64,8 +65,10 @@ def curves():
     )
 
 
-def test_the_verdict_leads_with_the_isoflop_exponent_and_its_interval(findings):
-    first, second = verdict(findings).splitlines()[:2]
+def test_the_verdict_leads_with_the_forecast_and_goes_on_with_the_exponents(findings):
+    forecast, first, second = verdict(findings).splitlines()[:3]
+    best = findings.lead.answer.optimum[0].best
+    assert forecast.startswith(f"Forecast at 8.00e+13 FLOPs (6ND): N* = {short(best.n_opt)} [")
     exponent = findings.group.isoflop.N.exponent
     assert first.startswith(f"IsoFLOP: the best size grows as N* ~ C^{exponent:.2f} [")
     assert "4 of 4 budgets have their minimum inside the grid" in first
@@ -78,7 +81,7 @@ def test_every_doubt_of_the_fit_stands_in_the_page(findings):
     html = sweep_page("simulated", findings, curves(), facts=["A fact."]).html()
     for doubt in findings.group.doubts:
         assert doubt.split("<")[0][:40] in html
-    for name in ("isoflop", "fit", "frontier", "loss-curves"):
+    for name in ("isoflop", "fit", "frontier", "loss-curves", "forecast-path", "forecast-record"):
         assert f'id="{name}"' in html
     assert "A fact." in html
 

@@ -1,0 +1,121 @@
+"""A forecast answers in numbers as people write them, and refuses what it cannot answer."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.cases.conftest import Run
+from tests.others_tables import BASE, TRUE_N_AT_1E20, loss, write_table
+
+HEADER = ("N", "D", "loss")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    return write_table(tmp_path / "runs.csv", HEADER, BASE)
+
+
+def test_points_and_budgets_are_foretold_with_their_record(run: Run, table: Path) -> None:
+    done = run("forecast", table, "--at", "1B,1T", "2e9,20B", "--flops", "3e21", "--json", "-")
+    assert done.status == 0, done.stderr
+    document = json.loads(done.stdout)
+    for point, (N, D) in zip(document["points"], ((1e9, 1e12), (2e9, 2e10)), strict=True):
+        assert (point["n_params"], point["tokens"]) == (N, D)
+        assert point["lower"] < loss(N, D) < point["upper"]
+        assert point["calibrated"]
+    [best] = document["optimum"]
+    assert best["n_lower"] < TRUE_N_AT_1E20 * 30**0.4677 < best["n_upper"]
+    assert document["status"] == "calibrated"
+    assert document["record"]["cuts"]
+    text = run("forecast", table, "--at", "1B,1T")
+    assert "Cmax/2" in text.stdout
+    assert f"{document['points'][0]['loss']:.4f}" in text.stdout
+
+
+def test_points_come_from_a_file(run: Run, table: Path, tmp_path: Path) -> None:
+    points = write_table(tmp_path / "next.csv", ("params", "tokens"), [("1B", "1T")])
+    document = json.loads(run("forecast", table, "--points", points, "--json", "-").stdout)
+    assert [(p["n_params"], p["tokens"]) for p in document["points"]] == [(1e9, 1e12)]
+
+
+def test_a_page_and_a_file_are_written(run: Run, table: Path, tmp_path: Path) -> None:
+    page, law = tmp_path / "page.html", tmp_path / "answer.json"
+    done = run("forecast", table, "--report", page, "--json", law)
+    assert done.status == 0
+    assert 'id="forecast0-path"' in page.read_text()
+    assert json.loads(law.read_text())["optimum"]
+
+
+def test_several_groups_are_foretold_apart(run: Run, tmp_path: Path) -> None:
+    rows = [(*row, name) for name in ("a", "b") for row in BASE]
+    both = write_table(tmp_path / "both.csv", (*HEADER, "dataset"), rows)
+    refused = run("forecast", both)
+    assert refused.status == 2
+    assert "--by dataset" in refused.stderr
+    document = json.loads(run("forecast", both, "--by", "dataset", "--json", "-").stdout)
+    assert [group["group"] for group in document["groups"]] == ["a", "b"]
+    first, second = (group["optimum"][0]["n_opt"] for group in document["groups"])
+    assert first == pytest.approx(second, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--at", "7B"), "--at '7B' should read N,D, for example --at 7B,2T."),
+        (("--flops", "much"), "--flops 'much' should be a positive number"),
+        (("--flops", "0"), "--flops '0' should be a positive number"),
+        (("--points", "no.csv"), "no.csv is not a file"),
+        (("--where", "N > 5e7"), "a forecast needs 10 finished runs of 3 sizes or more; the table"),
+        (("--where", "N > 1e12"), "no row is left to fit"),
+        (("--level", "2"), "--level 2.0 must lie between 0 and 1"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused(run: Run, table: Path, options, says: str) -> None:
+    refused = run("forecast", table, *options)
+    assert refused.status == 2
+    assert says in refused.stderr
+    assert refused.stdout == ""
+    assert refused.stderr.count("\n") == 1
+
+
+def test_a_target_too_far_is_marked_in_the_first_line(run: Run, table: Path) -> None:
+    done = run("forecast", table, "--flops", "1e24")
+    assert done.status == 0
+    assert done.stdout.startswith("NOT CALIBRATED: N* at 1.00e+24 FLOPs: its compute is 10k times")
+    document = json.loads(run("forecast", table, "--flops", "1e24", "--json", "-").stdout)
+    assert document["status"] == "not_calibrated"
+    assert not document["optimum"][0]["calibrated"]
+
+
+def test_one_ratio_gives_losses_and_withholds_n_star(run: Run, tmp_path: Path) -> None:
+    rows = [(N, 20 * N, loss(N, 20 * N)) for N in (1e7 * 1.8**k for k in range(12))]
+    table = write_table(tmp_path / "runs.csv", HEADER, rows)
+    done = run("forecast", table, "--at", "20B,400B", "--flops", "1e23")
+    assert done.stdout.startswith("NOT IDENTIFIED (N*): D/N is constant at 20")
+    assert "--anyway" in done.stdout
+    assert "The best N and D" not in done.stdout
+    assert "Loss with its 90% interval" in done.stdout
+    assert "The best N and D" in run("forecast", table, "--flops", "1e23", "--anyway").stdout
+
+
+def test_a_sweep_is_foretold_by_its_name(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "home" / "sweeps" / "mine"
+    folder.mkdir(parents=True)
+    names = ["n_params", "tokens", "val_loss"]
+    pl.DataFrame(BASE, schema=names, orient="row").write_parquet(folder / "observations.parquet")
+    assert run("forecast", "mine", "--at", "1B,1T").status == 0
+
+
+def test_fit_leads_with_the_forecast_and_keeps_its_keys(run: Run, table: Path) -> None:
+    done = run("fit", table, "--bootstrap", 0, "--target-flops", 1e20)
+    assert done.stdout.startswith("Forecast at 1.00e+20 FLOPs (6ND): N* = 2")
+    [group] = json.loads(
+        run("fit", table, "--bootstrap", 0, "--target-flops", 1e20, "--json", "-").stdout
+    )["groups"]
+    assert {"law", "optimal", "isoflop", "loss_law", "doubts", "warnings"} <= set(group)
+    best = group["forecast"]["optimum"]
+    assert best["n_lower"] < TRUE_N_AT_1E20 < best["n_upper"]
+    few = run("fit", table, "--bootstrap", 0, "--where", "N > 5e7")
+    assert "No forecast: a forecast needs 10" in few.stdout or "--anyway" in few.stdout
