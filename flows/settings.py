@@ -154,8 +154,16 @@ def note_addresses(settings: Settings, home: Home) -> None:
 
 
 def home_of(settings: Settings) -> Home:
-    """The folders of a home; does not create them."""
-    return Home(settings.home.absolute())
+    """The folders of a home; does not create them.
+
+    Raises:
+        HomeError: its path leads through a file.
+    """
+    root = settings.home.absolute()
+    there = next(path for path in (root, *root.parents) if path.exists())
+    if not there.is_dir():
+        raise HomeError(_unwritable(root, f"{there} is not a directory"))
+    return Home(root)
 
 
 def open_home(settings: Settings | None = None) -> Home:
@@ -170,7 +178,7 @@ def open_home(settings: Settings | None = None) -> Home:
         for folder in (home.runs, home.sweeps, home.logs, home.artifacts):
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise HomeError(_unwritable(root, error.strerror)) from error
+        raise HomeError(_unwritable(root, str(error.strerror).lower())) from error
     if not is_writable(home):
         read_only = os.statvfs(root).f_flag & os.ST_RDONLY
         raise HomeError(
@@ -218,10 +226,9 @@ def checkout(root: Path = ROOT) -> Path | None:
     return root if (root / "prefect.yaml").exists() else None
 
 
-def _unwritable(root: Path, reason: str | None) -> str:
+def _unwritable(root: Path, reason: str) -> str:
     return (
-        f"cannot write to the home {root}: {(reason or 'unknown reason').lower()}. "
-        "Set ISOFLOP_HOME to a folder you may write to."
+        f"cannot write to the home {root}: {reason}. Set ISOFLOP_HOME to a folder you may write to."
     )
 
 

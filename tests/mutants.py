@@ -123,7 +123,7 @@ def _replacements(node: ast.AST) -> Iterator[ast.expr]:
         case ast.Constant(value=bool(value)):
             yield ast.Constant(not value)
         case ast.Constant(value=int(value) | float(value)):
-            yield ast.Constant(value + 1 if isinstance(value, int) else value * 2)
+            yield ast.Constant(value * 2 if isinstance(value, float) and value else value + 1)
 
 
 def _as_mutant(path: Path, source: str, old: ast.stmt, new: ast.stmt) -> Mutant:

@@ -221,7 +221,7 @@ def test_what_fit_writes_is_read_by_frontier(run: Run, tmp_path: Path) -> None:
         (["--flops", "0"], "not above zero"),
         (["--loss", "inf"], "finite"),
         (["--like", "1e9,nan"], "not finite"),
-        (["--loss", "2.1", "--gpu", "a100", "--days", "0", "--inference-tokens", "1"], "0 days"),
+        (["--loss", "2.1", "--gpu", "a100", "--days", "0", "--inference-tokens", "1"], "--days 0"),
         (["--loss", "2.1", "--level", "1.5"], "--level 1.5 must lie between 0 and 1"),
     ],
 )

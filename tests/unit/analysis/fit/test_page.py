@@ -49,7 +49,7 @@ def test_a_page_has_its_sections_figures_and_tables_in_order(group, monkeypatch)
         assert row[:2] == [name, repr(float(getattr(law, name)))]
         assert row[2] == f"{first[name][0]:.5g} to {first[name][1]:.5g}"
     assert influence == [
-        [str(moved.row), f"{moved.effect_on_exponent_N:+.4f}", f"{moved.effect_alone:+.4f}"]
+        [str(moved.row + 1), f"{moved.effect_on_exponent_N:+.4f}", f"{moved.effect_alone:+.4f}"]
         for moved in group.influence
     ]
     low, high = first["exponent_N"]
