@@ -15,7 +15,7 @@ from analysis.forecast.beside import Other, others
 from analysis.forecast.optimum import Optimum, measured_valleys, optimum
 from analysis.forecast.posterior import ForecastForm, Posterior, posterior
 from analysis.forecast.record import Cut, record
-from analysis.forecast.rows import rows_of
+from analysis.forecast.rows import Rows, rows_of
 from analysis.law import LossLaw, Trust
 from analysis.table.cells import tried_settings
 from analysis.table.observations import Table, check
@@ -132,11 +132,17 @@ class Data:
 
     Attributes:
         rows: runs used.
+        copies: of them those that repeat another to the last digit, which counts once.
+        left_out: of them those so far above the frontier that they say nothing about it.
+        places: what is left, runs of one N and D averaged, and neighbours of long tables.
         flops, ratio: least and greatest 6·N·D and D/N.
         bytes_factor: bits per byte over the loss; None where the table has none, or no constant.
     """
 
     rows: int
+    copies: int
+    left_out: int
+    places: int
     sizes: int
     flops: tuple[float, float]
     ratio: tuple[float, float]
@@ -199,8 +205,9 @@ def forecast(table: Table, question: Question) -> Answer:
         TableError: fewer than 10 rows or 3 sizes.
     """
     table = check(table)
-    learnt = posterior(rows_of(table), question.form)
-    data = _data(table)
+    rows = rows_of(table)
+    learnt = posterior(rows, question.form)
+    data = _data(table, rows, learnt)
     bars = _bars(table)
     recipes = _recipes(learnt)
     doubts = [f"NOT CALIBRATED: {recipes}."] if recipes else []
@@ -308,12 +315,15 @@ def disagreements(best: Optimum, found: Sequence[Other]) -> tuple[str, ...]:
     )
 
 
-def _data(table: Table) -> Data:
+def _data(table: Table, rows: Rows, learnt: Posterior) -> Data:
     used = table.used
     C = used["flops_6nd"].to_numpy().astype(float)
     ratio = (used["tokens"] / used["n_params"]).to_numpy().astype(float)
     return Data(
         used.height,
+        used.height - int(rows.count.sum()),
+        int(rows.count.sum() - learnt.rows.count.sum()),
+        len(learnt.rows),
         used["n_params"].n_unique(),
         (float(C.min()), float(C.max())),
         (float(ratio.min()), float(ratio.max())),

@@ -31,6 +31,9 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         },
         "data": {
             "rows": data.rows,
+            "copies": data.copies,
+            "left_out": data.left_out,
+            "places": data.places,
             "sizes": data.sizes,
             "flops": list(data.flops),
             "tokens_per_param": list(data.ratio),

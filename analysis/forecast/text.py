@@ -101,10 +101,17 @@ def source_words(answer: Answer, table: Table) -> str:
     law, data = answer.law, answer.data
     unit = "of unknown unit" if law.loss_unit == "unknown" else f"in {law.loss_unit}"
     read = f"; {read_words(table.read)}" if table.read else ""
+    rest = data.rows - data.copies - data.left_out
+    apart = (
+        (data.copies, "repeat another to the last digit, which counts once"),
+        (data.left_out, "left out, far above the frontier"),
+        (rest if data.places < rest else 0, f"averaged to {data.places:,} places of N and D"),
+    )
+    said = "".join(f"; {count:,} {words}" for count, words in apart if count)
     return (
-        f"learnt from {data.rows:,} runs of {data.sizes:,} sizes, C from {flops(data.flops[0])} to "
-        f"{flops(data.flops[1])}; N counts {COUNTS[law.n_counts]}; loss "
-        f"{unit.replace('_', ' ')}{read}"
+        f"learnt from {data.rows:,} runs of {data.sizes:,} sizes{said}; "
+        f"C from {flops(data.flops[0])} to {flops(data.flops[1])}; "
+        f"N counts {COUNTS[law.n_counts]}; loss {unit.replace('_', ' ')}{read}"
     )
 
 

@@ -22,7 +22,7 @@ from analysis.forecast.figures import (
 )
 from analysis.forecast.lead import lead, lead_json
 from analysis.forecast.page import forecast_page
-from analysis.forecast.text import answer_lines, point_rows
+from analysis.forecast.text import answer_lines, point_rows, source_words
 from analysis.table.columns import normalise
 from analysis.table.observations import Doubt, Table, TableError
 from tests.simulated import CHINCHILLA, grid, isoflops
@@ -166,6 +166,23 @@ def test_pooled_settings_are_doubted(table):
     ).with_columns(row=pl.int_range(pl.len(), dtype=pl.Int64))
     found = forecast(replace(table, frame=rates), QUESTION)
     assert any("differ in lr" in doubt for doubt in found.doubts)
+
+
+def test_rows_that_do_not_count_are_said(table):
+    first = table.frame.head(1)
+    wild = first.with_columns(n_params=1e11, tokens=1e8, val_loss=9.0)
+    seeds = table.frame.with_columns(pl.col("val_loss") * 1.001)
+    odd = pl.concat([table.frame, seeds, first, wild]).with_columns(
+        row=pl.int_range(pl.len(), dtype=pl.Int64)
+    )
+    found = forecast(replace(table, frame=odd), Question(points=POINTS[:1]))
+    data = found.data
+    assert (data.rows, data.copies, data.left_out, data.places) == (72, 1, 1, 35)
+    words = source_words(found, table)
+    assert "72 runs of" in words
+    assert "; 1 repeat another to the last digit, which counts once" in words
+    assert "; 1 left out, far above the frontier" in words
+    assert "; 70 averaged to 35 places of N and D" in words
 
 
 def test_bad_losses_are_refused_with_their_row(table):
