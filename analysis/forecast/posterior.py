@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
+from threadpoolctl import threadpool_limits
 
 from analysis.forecast.curve import (
     Reference,
@@ -147,6 +148,12 @@ class Posterior:
 
 def posterior(rows: Rows, form: ForecastForm = "gamma") -> Posterior:
     """Learn law, discrepancy and noise from rows."""
+    # Matrices this small are slower on several threads, on a busy machine many times.
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _learn(rows, form)
+
+
+def _learn(rows: Rows, form: ForecastForm) -> Posterior:
     reference, height = _reference(rows)
     mean, sd = _MEAN.copy(), _SD.copy()
     mean[0] = height
