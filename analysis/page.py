@@ -29,8 +29,12 @@ table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums
 th,td{padding:.3rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th{color:var(--soft);font-weight:600;white-space:normal;vertical-align:bottom}
 th.words,td.words,th:first-child,td:first-child{text-align:left}
+td.long{text-align:left;white-space:normal;min-width:24ch}
 .figure{width:100%;min-height:440px}
 """
+
+# A cell of more characters wraps.
+_LONG = 40
 
 
 class Page:
@@ -75,11 +79,10 @@ class Page:
         for row in rows:
             if len(row) != len(header):
                 raise ValueError(f"row of {len(row)} cells under a header of {len(header)}: {row}")
-        words = [not any(_is_number(row[column]) for row in rows) for column in range(len(header))]
+        classes = [_column_class([row[column] for row in rows]) for column in range(len(header))]
 
         def line(tag: str, cells: Sequence[str]) -> str:
-            kinds = (' class="words"' if is_words else "" for is_words in words)
-            marked = zip(kinds, cells, strict=True)
+            marked = zip(classes, cells, strict=True)
             return "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in marked)
 
         head = line("th", header)
@@ -149,6 +152,15 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _column_class(cells: Sequence[str]) -> str:
+    """The attribute of a column's cells: words are set left, and sentences wrap."""
+    names = [
+        *(["words"] if not any(map(_is_number, cells)) else []),
+        *(["long"] if any(len(cell) > _LONG for cell in cells) else []),
+    ]
+    return f' class="{" ".join(names)}"' if names else ""
 
 
 def _is_number(cell: str) -> bool:

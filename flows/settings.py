@@ -120,6 +120,11 @@ class Home:
         return self.root / "tunes"
 
     @property
+    def forecasts(self) -> Path:
+        """One file a registered forecast, and its scores beside it."""
+        return self.root / "forecasts"
+
+    @property
     def logs(self) -> Path:
         """Output of servers, workers and child processes."""
         return self.root / "logs"

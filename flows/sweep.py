@@ -13,6 +13,7 @@ from flows.dispatch.contract import Dispatcher, SweepFailedError, full_disk_fail
 from flows.dispatch.underway import registered
 from flows.dispatch.work_pool import WorkPool
 from flows.files import write_whole
+from flows.forecasts.by_sweep import Foreteller
 from flows.mirror.publish import Mirror, Publisher, publishing
 from flows.plans.plan import make_plan, sweep_folder
 from flows.results.report import SweepReport, finish_sweep, not_trained
@@ -83,14 +84,14 @@ def watched_sweep(
     cap: CappedSweep | None,
     max_failures: int | None,
 ) -> SweepReport:
-    """`run_sweep` with the live page and the artifacts in Prefect, mirrored to MLflow."""
+    """`run_sweep` with forecasts, live page and the artifacts in Prefect, mirrored to MLflow."""
     with LivePage(home) as page, ArtifactWatcher(home) as artifact:
         return run_sweep(
             planned,
             home,
             Mirror(settings, home),
             dispatcher,
-            [*watchers, page, artifact],
+            [*watchers, Foreteller(home), page, artifact],
             cap=cap,
             max_failures=max_failures,
         )

@@ -4,7 +4,7 @@ import math
 
 from llama_core.config import ModelConfig, llama_ffn_width
 from llama_core.counting import count_params, train_flops
-from sweeps.spec import Cell, Grid, IsoflopGrid, Ladder
+from sweeps.spec import Cell, CellsGrid, Grid, IsoflopGrid, Ladder
 
 
 def shape(ladder: Ladder, width: int, vocab_size: int) -> ModelConfig:
@@ -52,9 +52,9 @@ def cells(grid: Grid, model: ModelConfig, *, seq_len: int, batch_tokens: int) ->
             if tokens and tokens >= grid.min_tokens and low <= tokens / N <= high:
                 planned.append((tokens, budget))
     else:
+        counts = grid.tokens[model.d_model] if isinstance(grid, CellsGrid) else grid.tokens
         planned = [
-            (max(1, round(tokens / batch_tokens)) * batch_tokens, None)
-            for tokens in sorted(grid.tokens)
+            (max(1, round(tokens / batch_tokens)) * batch_tokens, None) for tokens in sorted(counts)
         ]
     _refuse_equal([tokens for tokens, _ in planned], model, batch_tokens)
     return [

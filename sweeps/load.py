@@ -112,10 +112,14 @@ def _override(data: dict[str, Any], override: str) -> None:
         raise SpecError(f"--set {override!r}: {value} is not YAML: {_one_line(error)}") from error
 
 
+# Settings that hold text, though it may read as a number.
+_TEXT = ("name", "description", "path", "text_field", "dataset", "subset", "split", "study")
+
+
 def _numbers(data: Any) -> Any:
     """Turn strings like 2e11 into numbers: YAML 1.1 needs a dot in them, people leave it out."""
     if isinstance(data, dict):
-        return {key: _numbers(value) for key, value in data.items()}
+        return {key: value if key in _TEXT else _numbers(value) for key, value in data.items()}
     if isinstance(data, list):
         return [_numbers(value) for value in data]
     if isinstance(data, str) and "e" in data.lower():

@@ -4,7 +4,14 @@ import hashlib
 import json
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from llama_core.config import CorpusConfig, Frozen, ModelConfig, Placement, TrainConfig
 from llama_core.counting import count_params, train_flops
@@ -65,7 +72,20 @@ class TokensGrid(Frozen):
     tokens: Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(different)]
 
 
-Grid = Annotated[IsoflopGrid | TokensGrid, Field(discriminator="kind")]
+class CellsGrid(Frozen):
+    """Single cells, token counts by width, as `isoflop next` writes them."""
+
+    kind: Literal["cells"] = "cells"
+    tokens: Annotated[
+        dict[
+            PositiveInt,
+            Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(different)],
+        ],
+        Field(min_length=1),
+    ]
+
+
+Grid = Annotated[IsoflopGrid | TokensGrid | CellsGrid, Field(discriminator="kind")]
 
 
 class WidthRecipe(Frozen):
@@ -157,6 +177,15 @@ class SweepSpec(Frozen):
         default=None, description="trainings at once in this process; None: one per CPU or GPU"
     )
     cap: Cap | None = Field(default=None, description="what the sweep may cost at most")
+
+    @model_validator(mode="after")
+    def _cells_are_of_the_ladder(self) -> "SweepSpec":
+        if isinstance(self.grid, CellsGrid) and set(self.grid.tokens) != set(self.ladder.widths):
+            raise ValueError(
+                f"grid.tokens has the widths {sorted(self.grid.tokens)} and ladder.widths "
+                f"{sorted(self.ladder.widths)}: name the same in both."
+            )
+        return self
 
 
 class DataRef(Frozen):

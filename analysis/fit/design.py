@@ -16,6 +16,9 @@ from analysis.solver.problem import Problem
 Verdict = Literal["identified", "weak", "not_identified"]
 # Narrower designs than these factors are one budget, one ratio, or barely more.
 _NO_SPAN, _THIN_SPAN = 1.3, 3.0
+# Exponents and number of constants of L = E + A/N^alpha + B/D^beta.
+_ALPHA, _BETA, _CONSTANTS = 0.34, 0.28, 5
+_ILL_CONDITIONED = 500.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,50 @@ def design_findings(used: pl.DataFrame) -> Iterator[Judgement]:
         )
 
 
+def plan_warning(planned: pl.DataFrame) -> str | None:
+    """What to add to runs that could not carry a law; None where they can.
+
+    Args:
+        planned: n_params and tokens of the runs, before they are trained.
+    """
+    if planned.height < _CONSTANTS:
+        return None
+    planned = planned.with_columns(flops_6nd=6.0 * pl.col("n_params") * pl.col("tokens"))
+    N, D = (planned[c].to_numpy().astype(float) for c in ("n_params", "tokens"))
+    number = condition_number(N, D)
+    if number <= _ILL_CONDITIONED:
+        return None
+    reasons = [f.reason for f in design_findings(planned) if f.verdict == "not_identified"]
+    reason = (
+        reasons[0]
+        if reasons
+        else ("sizes or D/N are too close together: spread both over a factor 4 or more.")
+    )
+    shown = "infinite" if np.isinf(number) else f"{number:.1e}"
+    return (
+        f"these runs cannot carry a law (condition number {shown} of its constants, where good "
+        f"designs have 30 to 200; arXiv:2605.08541): {reason}"
+    )
+
+
+def condition_number(N: Array, D: Array) -> float:
+    """Of the least squares for the constants of a law with usual exponents, columns scaled alike.
+
+    In N and D over their geometric means, so that no constant but the exponents matters: those of
+    Hoffmann et al. 2022 (eq. 10), half of the loss irreducible, equal shares of N and D. At
+    constant D/N it grows with the inverse square of alpha - beta (arXiv:2605.08541).
+    """
+    n, d = (np.log(x) - np.log(x).mean() for x in (N, D))
+    by_N, by_D = np.exp(-_ALPHA * n) / 4, np.exp(-_BETA * d) / 4
+    J = np.stack([np.full(len(n), 0.5), by_N, by_D, n * by_N, d * by_D], axis=1)
+    J /= (0.5 + by_N + by_D)[:, None]
+    lengths = np.linalg.norm(J, axis=0)
+    if not lengths.all():
+        return float("inf")
+    values = np.linalg.svd(J / lengths, compute_uv=False)
+    return float(values[0] / values[-1]) if values[-1] > 1e-12 * values[0] else float("inf")
+
+
 def loss_findings(used: pl.DataFrame) -> Iterator[Judgement]:
     """Whether loss curves upwards along a budget: without that there is no optimum to find."""
     N, D, loss = (used[c].to_numpy().astype(float) for c in ("n_params", "tokens", "val_loss"))
@@ -127,8 +174,11 @@ def _span(values: Array) -> float:
 
 
 def _levels(values: Array) -> int:
-    """Different values, those within 2 % counted as one."""
-    return 1 + int((np.diff(np.log(np.sort(values))) > 0.02).sum())
+    """Different values, those within 2 % counted as one, and a dense range by its width."""
+    logs = np.log(np.sort(values))
+    apart = np.flatnonzero(np.diff(logs) > 0.02) + 1
+    groups = np.split(logs, apart)
+    return sum(1 + int(np.ptp(group) / np.log(_NO_SPAN)) for group in groups)
 
 
 def _narrowest(u: Array, v: Array) -> float:

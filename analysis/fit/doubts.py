@@ -15,11 +15,12 @@ from analysis.solver.objective import Objective
 from analysis.solver.outliers import MULTIPLE, find_outliers
 from analysis.solver.problem import Problem, make_problem
 from analysis.solver.search import Optimum, find_optimum
-from analysis.table.observations import Table, name_rows, numbers_for_people
+from analysis.table.observations import COUNTS, Table, name_rows, numbers_for_people
 
 _NO_SCATTER = 1e-9  # of a table without noise
 _FEW_RUNS = 12  # resampled as wholes, fewer trainings give too few different tables
 _BENT = 0.02  # shift of an exponent worth a sentence
+_SAME_EXPONENT = 0.001  # what three decimals show
 # A free gamma that lowers the objective by this share says the plain form misfits.
 _MISFIT = 0.2
 
@@ -54,11 +55,12 @@ def _search(problem: Problem, optimum: Optimum, fit: LawFit) -> Iterator[str]:
         yield f"{', '.join(optimum.unmoved)} did not move from where the search started."
     if optimum.agree < optimum.starts / 2:
         yield f"Only {optimum.agree} of {optimum.starts} starts ended at the optimum."
-    if fit.objective.second_best is not None:
+    second = fit.objective.second_best_exponent_N
+    if second is not None and abs(second - fit.law.exponent_N) >= _SAME_EXPONENT:
         yield (
             f"A second basin has the objective {fit.objective.second_best:.6g} against "
             f"{fit.objective.value:.6g}, with exponent_N "
-            f"{fit.objective.second_best_exponent_N:.3f} against {fit.law.exponent_N:.3f}."
+            f"{second:.3f} against {fit.law.exponent_N:.3f}."
         )
 
 
@@ -165,11 +167,17 @@ def _approaches(group: GroupFit) -> Iterator[str]:
 def _counts(group: GroupFit) -> Iterator[str]:
     ratio = flops_ratio(group.used)
     if ratio and max(abs(ratio[0] - 1), abs(ratio[1] - 1)) > FAR_FROM_6ND:
-        low, high = (f"{r:.2f}" if r < 1000 else f"{r:.2g}" for r in ratio)
+        low, high = (f"{r:.2f}" if 0.1 < r < 1000 else f"{r:.2g}" for r in ratio)
         yield (
             f"Counted FLOPs are {low} to {high} times 6·N·D, so N* at a budget "
             "depends on which C is meant; see the table of conventions."
         )
+    for column in COUNTS:
+        empty = (
+            group.used.filter(pl.col(column).is_null()) if column in group.used.columns else None
+        )
+        if empty is not None and 0 < empty.height < group.used.height:
+            yield f"{column} is empty in some rows, so no law counts N by it. {name_rows(empty)}."
     exponents = [c.exponent_N for c in group.conventions]
     if exponents and max(exponents) - min(exponents) > _BENT:
         yield (

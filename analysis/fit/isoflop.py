@@ -16,7 +16,7 @@ from scipy.stats import t as student
 
 from analysis.fit.power_law import PowerLaw, power_law, weighted
 from analysis.law import Array, LossLaw
-from analysis.table.near import near_groups
+from analysis.table.numbers import near_groups
 from analysis.words import short
 
 ValleyStatus = Literal["ok", "edge", "no_minimum", "too_few_sizes"]

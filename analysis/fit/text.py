@@ -5,6 +5,7 @@ from textwrap import wrap
 
 from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.records import GroupFit
+from analysis.table.names import ALIASES, spelt
 from analysis.table.observations import numbers_for_people
 from analysis.table.runs import run_column, runs_of
 from analysis.table.sources import read_words
@@ -90,8 +91,13 @@ def search_line(group: GroupFit) -> str:
 
 def read_line(group: GroupFit) -> str:
     """Which columns hold N, D, C and the loss, and whether rows are weighted."""
-    weighted = any(source.name == "weight" for source in group.read)
-    return read_words(group.read) + ("; rows are weighted" if weighted else "")
+    read = {source.name for source in group.read}
+    weights = "; rows are weighted" if "weight" in read else ""
+    unread = spelt("unique_tokens", ALIASES, group.used.columns)
+    if "unique_tokens" in read or not read:
+        unread = []
+    rest = f"; {', '.join(map(repr, unread))} not read" if unread else ""
+    return f"{read_words(group.read)}{weights}{rest}"
 
 
 def units_line(group: GroupFit) -> str:

@@ -7,6 +7,8 @@ sigma, with the tails of Student's t. phi is integrated by Laplace's method at e
 over (sigma, tau), the grid by its evidence; nothing is resampled. C is 6·N·D throughout.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -43,6 +45,13 @@ _FIRST_SIGMA = 0.01  # while the law's first constants are searched
 _MOST_STEPS = 60
 _SETTLED = 1e-12  # of the decrease in cost that the next step promises
 _LEAST_DAMPING = 1e-6
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    # Hundreds of small solutions: on two busy cores, threads of BLAS made them six times slower.
+    with threadpool_limits(1, "blas"):
+        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +109,7 @@ class Posterior:
     error_scale: Array
     grid: tuple[Scales, ...]
 
+    @_one_thread()
     def predict(self, N: Array, D: Array) -> Prediction:
         """ln L of runs of N parameters and D tokens; (points,) each."""
         n, d = np.log(np.asarray(N, float)), np.log(np.asarray(D, float))
@@ -146,14 +156,9 @@ class Posterior:
         )
 
 
+@_one_thread()
 def posterior(rows: Rows, form: ForecastForm = "gamma") -> Posterior:
     """Learn law, discrepancy and noise from rows."""
-    # Matrices this small are slower on several threads, on a busy machine many times.
-    with threadpool_limits(limits=1, user_api="blas"):
-        return _learn(rows, form)
-
-
-def _learn(rows: Rows, form: ForecastForm) -> Posterior:
     reference, height = _reference(rows)
     mean, sd = _MEAN.copy(), _SD.copy()
     mean[0] = height

@@ -1,5 +1,6 @@
 """The answer of a sweep: its fit in one frozen record, and in a few sentences."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from analysis.fit.answer import fit_table
@@ -8,7 +9,9 @@ from analysis.fit.options import FitOptions
 from analysis.fit.power_law import PowerLaw
 from analysis.fit.records import GroupFit
 from analysis.fit.text import remaining_doubts
+from analysis.forecast.largest_budget import LargestBudget, largest_budget, largest_sentence
 from analysis.forecast.lead import Lead, lead
+from analysis.forecast.outcome import Interval
 from analysis.table.observations import Table, TableError
 from analysis.words import flops, formula, short
 
@@ -22,27 +25,41 @@ class Findings:
         group: the fit; None where the table is too small for one.
         refusal: why there is no fit; empty when there is one.
         lead: the forecast at the fit's target; None without a fit.
+        largest: how its largest budget was foretold; None without losses of two budgets.
     """
 
     table: Table
     group: GroupFit | None
     refusal: str
     lead: Lead | None = None
+    largest: LargestBudget | None = None
 
 
-def find(table: Table, *, source: str, bootstrap: int = 1000) -> Findings:
-    """Fit a sweep's observations; a table too small for a law gives a refusal, not an error."""
+def find(
+    table: Table,
+    *,
+    source: str,
+    bootstrap: int = 1000,
+    registered: Mapping[str, Interval] | None = None,
+) -> Findings:
+    """Fit a sweep's observations; a table too small for a law gives a refusal, not an error.
+
+    Args:
+        registered: forecasts written before their losses were recorded, by `run_id`.
+    """
+    largest = largest_budget(table, registered or {})
     try:
         [group] = fit_table(table, FitOptions(bootstrap=bootstrap), source=source)
     except TableError as error:
-        return Findings(table, None, str(error))
-    return Findings(table, group, "", lead(group, record=True))
+        return Findings(table, None, str(error), largest=largest)
+    return Findings(table, group, "", lead(group, record=True), largest)
 
 
 def verdict(findings: Findings) -> str:
     """The answer in a few lines for a terminal."""
+    last = [largest_sentence(findings.largest)] if findings.largest is not None else []
     if findings.group is None:
-        return f"No law: {findings.refusal}"
+        return "\n".join([f"No law: {findings.refusal}", *last])
     group = findings.group
     foretold = findings.lead.lines if findings.lead is not None else ()
     lines = [*group.warnings, *foretold, isoflop_sentence(group), law_sentence(group)]
@@ -57,7 +74,7 @@ def verdict(findings: Findings) -> str:
         lines.append(
             "One more is in the report." if more == 1 else f"{more} more are in the report."
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, *last])
 
 
 def numbers(findings: Findings) -> dict[str, float]:

@@ -9,6 +9,7 @@ from analysis.fit.isoflop import Valley
 from analysis.fit.records import GroupFit
 from analysis.fit.run_figures import draw_isoflop, draw_loss_curves, isoflop_data, loss_curves_data
 from analysis.fit.text import remaining_doubts
+from analysis.forecast.largest_budget import LEVEL, LargestBudget, largest_sentence
 from analysis.forecast.lead import Lead
 from analysis.forecast.page import add_evidence
 from analysis.frontier.figures import draw_frontier, frontier_data
@@ -38,6 +39,8 @@ def sweep_page(
     if findings.lead is not None and findings.lead.answer is not None:
         page.heading("The forecast")
         add_evidence(page, findings.lead.table, findings.lead.answer, prefix="forecast")
+    if findings.largest is not None:
+        _largest(page, findings.largest)
     if not curves.is_empty():
         page.heading("Every loss curve")
         page.text(
@@ -166,6 +169,35 @@ def _frontier(page: Page, group: GroupFit) -> None:
         page.text(f"There is no frontier. {group.warnings[0]}", role="warn")
         return
     page.figure(draw_frontier(frontier_data(group.fit.law)), name="frontier", height=520)
+
+
+def _largest(page: Page, largest: LargestBudget) -> None:
+    page.heading("The largest budget, foretold")
+    page.text(largest_sentence(largest))
+    if not largest.cells:
+        return
+    header = ["run", "N", "D tokens", "foretold", f"{LEVEL:.0%} interval", "loss", "error", "", ""]
+    rows = [
+        [
+            cell.name,
+            short(cell.n_params),
+            short(cell.tokens),
+            f"{cell.foretold.loss:.4f}",
+            f"{cell.foretold.lower:.4f} to {cell.foretold.upper:.4f}",
+            f"{cell.loss:.4f}",
+            f"{cell.outcome.error_percent:+.2f} %",
+            "hit" if cell.outcome.inside else "miss",
+            "said before" if cell.before else "said afterwards",
+        ]
+        for cell in largest.cells
+    ]
+    page.table(header, rows)
+    page.text(
+        "A forecast said before was written into the home before its run recorded the loss, from "
+        "losses of smaller budgets alone; isoflop forecast --list shows it. Said afterwards: from "
+        "the same budgets, once all had finished.",
+        role="soft",
+    )
 
 
 def _observations(page: Page, frame: pl.DataFrame) -> None:

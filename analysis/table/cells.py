@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import polars as pl
 
-from analysis.table.near import near_groups
+from analysis.table.numbers import near_groups
 from analysis.table.observations import Doubt, Table, TableError, name_words, words_of
 from analysis.table.runs import runs_of
 
@@ -20,7 +20,7 @@ _SETTINGS = (
     *("dropout", "clip", "grad norm", "ema", "init std", "init scale"),
 )
 # What a run measures beside its settings: the rate at the last step, seconds of a batch.
-_MEASURED = words_of("loss time seconds hours sec s ms throughput per last current micro")
+_MEASURED = words_of("loss time seconds hours sec s ms throughput per last current micro eval val")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +72,8 @@ def refuse_tried_settings(table: Table) -> None:
     most = max(tried, key=lambda setting: setting.cells)
     pairs = "1 pair of N and D has" if most.cells == 1 else f"{most.cells} pairs of N and D have"
     raise TableError(
-        f"{pairs} up to {most.values} values of {most.column}, which would be pooled into one "
-        f"law. Take the best of each pair with --best-of {_quoted(names)}, pick rows with --where, "
-        "or say --pool."
+        f"{pairs} up to {most.values} values of {most.column}. Take the best of each pair with "
+        f"--best-of {_quoted(names)}, pick rows with --where, or fit all with --pool."
     )
 
 

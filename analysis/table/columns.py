@@ -20,6 +20,7 @@ from analysis.table.observations import (
 )
 from analysis.table.runs import numbered
 from analysis.table.sources import Source
+from analysis.table.states import ending_doubts
 from analysis.table.units import unit_doubts
 
 # Columns of our own runs that only other answers read; a fit names them nowhere.
@@ -91,7 +92,10 @@ def normalise(
         f"{computed.name} = {computed.given}" if computed else "",
         read,
     )
-    return table.with_doubts((*unit_doubts(table), *_unused_weights(columns, mapping)))
+    used = table.used
+    return table.with_doubts(
+        (*unit_doubts(table), *_unused_weights(columns, mapping), *ending_doubts(used))
+    )
 
 
 def _with_names(

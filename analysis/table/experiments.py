@@ -16,7 +16,7 @@ from scipy.stats import f as fisher
 from scipy.stats import kruskal
 
 from analysis.law import Array
-from analysis.table.near import near_groups
+from analysis.table.numbers import near_groups
 from analysis.table.observations import SCHEMA, TableError, name_words, plain, words_of
 from analysis.table.runs import run_column, runs_of
 from analysis.table.states import is_state_column
@@ -59,6 +59,7 @@ class Experiments:
     """A column by whose values the rows are several experiments.
 
     Attributes:
+        values: those of most rows first.
         effect: by which share losses differ between values; None where the name alone says it.
     """
 
@@ -75,8 +76,8 @@ def named_experiments(used: pl.DataFrame) -> list[Experiments]:
         for name in used.columns
         if plain(name) in _NAMED and used.schema[name] == pl.String and name != runs
     ]
-    values = {name: used[name].drop_nulls().unique().sort() for name in columns}
-    return [Experiments(name, tuple(v), None) for name, v in values.items() if len(v) > 1]
+    groups = [_experiments(used[name].drop_nulls(), None) for name in columns]
+    return [group for group in groups if len(group.values) > 1]
 
 
 def shown_experiments(used: pl.DataFrame) -> list[Experiments]:
@@ -93,12 +94,11 @@ def shown_experiments(used: pl.DataFrame) -> list[Experiments]:
     if used.height > _MOST_ROWS:
         used = used.sample(_MOST_ROWS, seed=0)
     names = [name for name in used.columns if _is_candidate(used[name])]
-    shown = []
+    shown, pooled = [], dict[tuple[bytes, bool], tuple[Array, Array]]()
     for name in names:
-        effect = _effect(used, name, len(names))
+        effect = _effect(used, name, len(names), pooled)
         if effect is not None:
-            values = used[name].unique().sort(nulls_last=True)
-            shown.append(Experiments(name, tuple(values), effect))
+            shown.append(_experiments(used[name], effect))
     return shown
 
 
@@ -113,15 +113,21 @@ def refuse(experiments: list[Experiments]) -> None:
     first = experiments[0]
     name, values = first.column, first.values
     shown = ", ".join("empty" if value is None else str(value) for value in values[:6])
-    what = "that would be pooled into one law"
+    what = ""
     if first.effect is not None:
-        what = f"whose losses differ by {100 * first.effect:.2g} % at equal N and D"
-    apart = "" if None in values else f"Fit them apart with --by {_shell(name)}, pick"
+        what = f" whose losses differ by {100 * first.effect:.2g} % at equal N and D"
+    apart = "" if None in values else f"Fit each with --by {_shell(name)}, one"
     raise TableError(
-        f"column {name!r} holds {len(values)} groups ({shown}{', …' if len(values) > 6 else ''}) "
-        f'{what}. {apart or "Pick"} one with --where "{_equals(name, values[0])}", or say --pool '
-        "if they are one experiment."
+        f"column {name!r} holds {len(values)} groups ({shown}{', …' if len(values) > 6 else ''})"
+        f'{what}. {apart or "Fit one"} with --where "{_equals(name, values[0])}", or all '
+        "with --pool."
     )
+
+
+def _experiments(column: pl.Series, effect: float | None) -> Experiments:
+    values = column.unique().sort(nulls_last=True).to_list()
+    values.sort(key=column.to_list().count, reverse=True)
+    return Experiments(column.name, tuple(values), effect)
 
 
 def _is_candidate(column: pl.Series) -> bool:
@@ -135,9 +141,20 @@ def _is_candidate(column: pl.Series) -> bool:
     return not is_state_column(column)
 
 
-def _effect(used: pl.DataFrame, name: str, candidates: int) -> float | None:
-    """By which share losses differ between the column's values; None where it may be chance."""
-    rows = used.filter(pl.len().over(name) >= _FEWEST_ROWS)
+def _effect(
+    used: pl.DataFrame,
+    name: str,
+    candidates: int,
+    pooled: dict[tuple[bytes, bool], tuple[Array, Array]],
+) -> float | None:
+    """By which share losses differ between the column's values; None where it may be chance.
+
+    Args:
+        pooled: the fit of one law for all, by its rows and whether it bends; filled here, as most
+            columns share it.
+    """
+    enough_rows = used.select(pl.len().over(name) >= _FEWEST_ROWS).to_series()
+    rows = used.filter(enough_rows)
     # An empty cell is a value too: of a setting that older runs do not have.
     values = rows[name].unique(maintain_order=True).to_list()
     groups = np.array([values.index(value) for value in rows[name]], np.intp)
@@ -156,7 +173,10 @@ def _effect(used: pl.DataFrame, name: str, candidates: int) -> float | None:
     free = len(N) - 5 - smooth.shape[1] - factors.shape[1]
     if free < 4:
         return None
-    start, residual = _fit(N, D, loss, smooth, None)
+    key = (enough_rows.to_numpy().tobytes(), bends)
+    if key not in pooled:
+        pooled[key] = _fit(N, D, loss, smooth, None)
+    start, residual = pooled[key]
     if not is_named and _rank_test(residual, groups) > _RANKS:
         return None
     x, apart = _fit(N, D, loss, np.hstack([smooth, factors]), start)
@@ -222,6 +242,8 @@ def _rank_test(residual: Array, groups: NDArray[np.intp]) -> float:
 
 def _equals(name: str, value: object) -> str:
     column = name if name.isidentifier() else f'\\"{name}\\"'
+    if value is None:
+        return f"{column} IS NULL"
     return f"{column} = {str(value).lower() if isinstance(value, bool) else repr(value)}"
 
 

@@ -56,7 +56,7 @@ def read_cells(rows: Sequence[Cells]) -> tuple[pl.DataFrame, tuple[Doubt, ...]]:
     lines = pl.Series(LINE, [line for line, _ in rows], dtype=pl.Int64)
     # Columns that have neither a name nor a value.
     nameless = [name for name in names if not name.strip()]
-    return frame.drop(nameless).with_columns(lines), _said(comments, names)
+    return frame.drop(nameless).with_columns(lines), _comment_doubts(comments, names)
 
 
 def _rows(text: str, separator: str) -> Iterator[Cells]:
@@ -167,6 +167,12 @@ def _refuse_ragged(header: Cells, names: Sequence[str], rows: Sequence[Cells]) -
         for place, (line, cells) in enumerate(rows)
         if len(cells) < width or any(cells[width:])
     ]
+    widths = {len(cells) for _, cells in rows}
+    if len(ragged) == len(rows) > 1 and len(widths) == 1 and min(widths) > width:
+        raise TableError(
+            f"line {header[0]} has {width} cell{'' if width == 1 else 's'} and every row "
+            f"{widths.pop()}. Delete what stands above the names of the columns."
+        )
     if ragged:
         raise TableError(
             f"every row needs the {width} cells of the header (line {header[0]}), not "
@@ -203,7 +209,7 @@ def _long_integers(written: pl.DataFrame) -> Iterator[tuple[str, type[pl.DataTyp
             yield name, pl.Float64 if numbers.n_unique() == column.n_unique() else pl.String
 
 
-def _said(comments: Sequence[Cells], names: Sequence[str]) -> tuple[Doubt, ...]:
+def _comment_doubts(comments: Sequence[Cells], names: Sequence[str]) -> tuple[Doubt, ...]:
     """A sentence about comments that look like rows."""
     lines = [str(line) for line, cells in comments if len(cells) == len(names) > 1]
     if not lines:

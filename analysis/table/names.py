@@ -4,6 +4,9 @@ import difflib
 import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from textwrap import shorten
+
+import polars as pl
 
 from analysis.table.observations import COUNTS, SCHEMA, TableError, nearest, plain
 from analysis.table.sources import quoted
@@ -30,7 +33,23 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "loss_unit": ("unit",),
     "run_id": (),
 }
+# For laws that do not tell new tokens from repeated ones.
+WITHOUT_REPETITION = {name: spelt for name, spelt in ALIASES.items() if name != "unique_tokens"}
 TEXT = ("loss_unit", "run_id")
+# Columns that tokens can be held against, or computed from.
+STEPS = (
+    *("steps", "n_steps", "num_steps", "train_steps", "training_steps", "max_steps"),
+    *("total_steps", "iterations", "iters", "updates"),
+)
+BATCH = (
+    *("batch", "batch_size", "batch_size_tokens", "tokens_per_batch", "bs"),
+    *("global_batch_size", "gbs", "train_batch_size", "total_batch_size"),
+    *("batch_size_seqs", "batch_size_sequences", "batch_sequences", "batch_seqs"),
+)
+SEQUENCE_LENGTH = (
+    *("seq_len", "seqlen", "seq_length", "sequence_length", "max_seq_len", "max_seq_length"),
+    *("context", "context_length", "context_size", "ctx", "ctx_len", "n_ctx", "block_size"),
+)
 # Weights are taken by --map only: many tables hold something else under that name.
 WEIGHT = "weight"
 
@@ -46,8 +65,14 @@ _UNITS = {
     **dict.fromkeys(("pf_days", "pflop_days", "petaflop_days"), "8.64e19"),
 }
 
-# Columns that a message lists.
-_SHOWN = 20
+# What else than nats a column of losses may hold, by its name, and the loss computed from it.
+_LOSSES = {
+    r"perplexity|ppl": ("is a perplexity", "ln({})"),
+    r"bits?_?per_?token": ("is in bits", "{}*ln(2)"),
+    r"likelihood|log_?prob": ("is a log-likelihood", "-{}"),
+}
+# Characters of the columns that a message lists, and spellings.
+_SHOWN, _SPELLINGS = 60, 3
 
 
 def resolve(
@@ -74,7 +99,7 @@ def resolve(
             # Whoever maps a count means that one, whatever else might be N.
             continue
         candidates = [
-            column for column in _spelt(name, aliases, columns) if column not in names.values()
+            column for column in spelt(name, aliases, columns) if column not in names.values()
         ]
         if len(candidates) > 1:
             raise TableError(
@@ -91,36 +116,44 @@ def option(name: str, given: str) -> str:
     return f"--map {shlex.quote(f'{name}={given}')}"
 
 
-def missing(name: str, columns: Collection[str]) -> str:
+def missing(
+    name: str, columns: Collection[str], aliases: Mapping[str, tuple[str, ...]] = ALIASES
+) -> str:
     """The message about a needed column that is not there, with the --map that may mend it."""
-    spellings = (name, *ALIASES.get(name, ()))
-    shown = list(columns)[:_SHOWN]
-    more = f" and {len(columns) - _SHOWN} more" if len(columns) > _SHOWN else ""
+    spellings = (name, *aliases.get(name, ()))
+    others = ", ".join(spellings[1 : _SPELLINGS + 1])
+    others += ", …" if len(spellings) > _SPELLINGS + 1 else ""
+    shown = shorten(", ".join(columns), _SHOWN, placeholder=" …")
+    offer = _offer(name, spellings, columns) or _offer(
+        "train_flops", ALIASES["train_flops"], columns
+    )
     return (
-        f"no column for {name} (also accepted: {', '.join(spellings[1:])}); "
-        f"the table has {', '.join(shown)}{more}.{_offer(name, spellings, columns)}"
+        f"no column for {name} (or {others}) among {shown}."
+        f"{offer or _nearest(name, spellings, columns)}"
     )
 
 
-def _offer(name: str, spellings: Iterable[str], columns: Collection[str]) -> str:
-    known = {plain(spelling) for spelling in spellings}
-    for column in columns:
-        # "Params (M)" and tokens_billions are N and D in another unit.
-        base, _, unit = re.sub(r"[\W_]+", "_", column.strip()).strip("_").lower().partition("_")
-        while unit and unit not in _UNITS:
-            word, _, unit = unit.partition("_")
-            base += f"_{word}"
-        if unit and base in known:
-            return f" {column!r} names a unit: --map '{name}={quoted(column)}*{_UNITS[unit]}'."
-        if name == "val_loss" and re.search(r"perplexity|ppl", column, re.IGNORECASE):
-            return f" {column!r} is a perplexity: --map 'val_loss=ln({quoted(column)})'."
-    close = [m for s in spellings for m in difflib.get_close_matches(s, columns, 1, 0.7)]
-    if close:
-        return f" Did you mean {close[0]!r}? Then --map {name}={close[0]}."
-    return f" Name it with --map {name}=COLUMN."
+def logarithm_undone(column: str) -> str:
+    """Arithmetic for the number whose logarithm a column is by its name; empty for others."""
+    match = re.search(r"(?:^|[^a-z])(ln|log_?e|log_?2|log_?10|log)(?![a-z])", column.lower())
+    if match is None:
+        return ""
+    if match[1] in ("ln", "loge", "log_e"):
+        return f"exp({quoted(column)})"
+    return f"pow({2 if match[1].endswith('2') else 10},{quoted(column)})"
 
 
-def _spelt(name: str, aliases: Mapping[str, tuple[str, ...]], columns: Sequence[str]) -> list[str]:
+def numeric_column(used: pl.DataFrame, spellings: Iterable[str]) -> str:
+    """The column of positive numbers under one of these names; empty where there is none."""
+    for name in used.columns:
+        numeric = used.schema[name].is_numeric() and not used[name].null_count()
+        if plain(name) in spellings and numeric and (used[name] > 0).all():
+            return name
+    return ""
+
+
+def spelt(name: str, aliases: Mapping[str, tuple[str, ...]], columns: Iterable[str]) -> list[str]:
+    """The columns that are spelt as one of isoflop's."""
     spellings = {plain(alias) for alias in (name, *aliases[name])}
     # One-letter symbols keep their case: N, D, L and C, never n, d, l or c.
     return [
@@ -128,3 +161,30 @@ def _spelt(name: str, aliases: Mapping[str, tuple[str, ...]], columns: Sequence[
         for column in columns
         if (plain(column) in spellings and len(column) > 1) or column in aliases[name]
     ]
+
+
+def _offer(name: str, spellings: Iterable[str], columns: Collection[str]) -> str:
+    """A sentence with the arithmetic that gives the column; empty where no name suggests it."""
+    known = {plain(spelling) for spelling in spellings}
+    for column in columns:
+        undone = logarithm_undone(column)
+        if undone and not known.isdisjoint(re.sub(r"^[^_]*_", "", plain(column)).split()):
+            return f" {column!r} is a logarithm: --map '{name}={undone}'."
+        # "Params (M)" and tokens_billions are N and D in another unit.
+        base, _, unit = re.sub(r"[\W_]+", "_", column.strip()).strip("_").lower().partition("_")
+        while unit and unit not in _UNITS:
+            word, _, unit = unit.partition("_")
+            base += f"_{word}"
+        if unit and base in known:
+            return f" {column!r} names a unit: --map '{name}={quoted(column)}*{_UNITS[unit]}'."
+        for pattern, (words, loss) in _LOSSES.items():
+            if name == "val_loss" and re.search(pattern, column, re.IGNORECASE):
+                return f" {column!r} {words}: --map 'val_loss={loss.format(quoted(column))}'."
+    return ""
+
+
+def _nearest(name: str, spellings: Iterable[str], columns: Collection[str]) -> str:
+    close = [m for s in spellings for m in difflib.get_close_matches(s, columns, 1, 0.7)]
+    if close:
+        return f" Did you mean {close[0]!r}? Then --map {name}={close[0]}."
+    return f" Name it with --map {name}=COLUMN."

@@ -1,11 +1,14 @@
-"""Numbers as people write them: 1.4B, 300e9, 1,400,000, 1 400 000, 3,2007."""
+"""Numbers as people write them (1.4B, 300e9, 1,400,000, 3,2007), and equal but for rounding."""
 
 import re
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from analysis.law import Array
 from analysis.table.observations import TableError
 
 # What a column holds: counts take suffixes, and 1,400 is ambiguous there.
@@ -81,6 +84,26 @@ def read_numbers(column: pl.Series, rows: pl.DataFrame, *, kind: Kind) -> tuple[
             rows.filter(wrong),
         )
     return pl.Series(column.name, values, dtype=pl.Float64), str(column.filter(odd)[0]).strip()
+
+
+def near_groups(
+    values: Array, factor: float, within: NDArray[np.generic] | None = None
+) -> NDArray[np.intp]:
+    """The number of each value's group, groups counted from 0 in rising order.
+
+    Neighbours in order are of one group when the larger is at most `factor` times the smaller.
+
+    Args:
+        values: positive numbers, in any order.
+        within: a number for each value; groups do not cross it. Groups rise with it first.
+    """
+    logs = np.log(np.asarray(values, float))
+    outer = np.zeros(len(logs)) if within is None else within
+    order = np.lexsort((logs, outer))
+    groups = np.zeros(len(logs), np.intp)
+    apart = (np.diff(logs[order]) > np.log(factor)) | (outer[order][1:] != outer[order][:-1])
+    groups[order[1:]] = np.cumsum(apart)
+    return groups
 
 
 def _decimal_mark(name: str, digits: Sequence[str], kind: Kind) -> str:

@@ -1,11 +1,11 @@
 """How each run ended, as the trackers write it: words, flags and exit codes."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
-from analysis.table.observations import TableError, name_words, words_of
+from analysis.table.observations import Doubt, TableError, name_rows, name_words, words_of
 
 _FINISHED = words_of(
     "finished finish completed complete done ok success succeeded successful passed published"
@@ -21,9 +21,20 @@ _UNFINISHED = words_of("""
 _OWNERS = words_of("""
     run runs job trial training train final last current task experiment exp model slurm wandb
     mlflow optuna ray sys system info attributes process execution sweep end finish completion
-    attempt flow prefect exit
+    attempt flow prefect exit stop stopping
     """)
 _ENDINGS = ("status", "state", "outcome")
+# These are of a run only where every value is a known state.
+_LOOSE_ENDINGS = ("result", "reason", "termination", "ending")
+# Free text that may say that a run died.
+_NOTES = words_of(
+    "note notes comment comments remark remarks reason result termination flag flags tag tags"
+)
+_DIED = re.compile(
+    r"\b(crashed|failed|killed|diverged|preempted|aborted|cancelled|canceled|oom|nan|unfinished"
+    r"|out of memory|timed out|did not (?:finish|converge))\b",
+    re.IGNORECASE,
+)
 # A flag's name, without is, has and the like: whether true means finished.
 _FLAGS = dict.fromkeys(
     ("finished", "completed", "complete", "done", "success", "succeeded", "successful", "ok"), True
@@ -36,7 +47,7 @@ _FLAGS = dict.fromkeys(
     False,
 )
 _FLAG_PREFIXES = words_of("is has was did run job trial sys training train")
-_TRUTH = {"true": True, "yes": True, "y": True, "t": True, "1": True} | {
+_TRUTH = {"true": True, "yes": True, "y": True, "t": True, "1": True, "x": True} | {
     "false": False,
     "no": False,
     "n": False,
@@ -117,6 +128,27 @@ def nothing_left(frame: pl.DataFrame) -> str:
     return f"no row is left to fit. Left out: {reasons}.{advice}"
 
 
+def ending_doubts(used: pl.DataFrame) -> Iterator[Doubt]:
+    """Sentences about used rows whose run may not have finished."""
+    for name in used.columns:
+        column = used[name]
+        states = _states(column)
+        if states is not None:
+            empty = used.filter(column.is_null())
+            if empty.height and any(_word(state) in _FINISHED for state in states.values()):
+                yield Doubt(
+                    f"Column {name!r} is empty where others are finished; these rows are used. "
+                    f"{name_rows(empty)}."
+                )
+        elif column.dtype == pl.String and not _NOTES.isdisjoint(name_words(name)):
+            died = used.filter(column.str.contains(f"(?i){_DIED.pattern}"))
+            if died.height:
+                yield Doubt(
+                    f"Column {name!r} says {died[name][0][:40]!r} of rows that are used; --where "
+                    f"leaves them out. {name_rows(died)}."
+                )
+
+
 def is_state_column(column: pl.Series) -> bool:
     """Whether the column tells how runs ended."""
     return _states(column) is not None
@@ -127,7 +159,8 @@ def _states(column: pl.Series) -> dict[str, str] | None:
     words = name_words(column.name)
     flag = " ".join(word for word in words if word not in _FLAG_PREFIXES)
     is_exit = " ".join(words[-2:]) in _EXITS
-    if not (flag in _FLAGS or is_exit or (words and words[-1] in _ENDINGS)):
+    loose = bool(words) and words[-1] in _LOOSE_ENDINGS
+    if not (flag in _FLAGS or is_exit or loose or (words and words[-1] in _ENDINGS)):
         return None
     counts = column.drop_nulls().cast(pl.String, strict=False).rename("value").value_counts()
     values = counts.sort("count", "value", descending=[True, False])["value"].to_list()
@@ -135,6 +168,8 @@ def _states(column: pl.Series) -> dict[str, str] | None:
         return None
     if flag in _FLAGS:
         return _flags(values, flag)
+    if loose:
+        return _worded(values, ()) if all(_known(_word(value)) for value in values) else None
     numbers = {value: number for value in values if (number := _number(value)) is not None}
     if len(numbers) < len(values):
         return _worded(values, words)

@@ -13,6 +13,13 @@ from math import inf, log10
 import numpy as np
 import polars as pl
 
+from analysis.table.names import (
+    BATCH,
+    SEQUENCE_LENGTH,
+    STEPS,
+    logarithm_undone,
+    numeric_column,
+)
 from analysis.table.observations import COUNTS, Doubt, Table, name_rows
 from analysis.table.sources import Source, quoted
 
@@ -25,6 +32,8 @@ _D_OVER_N = (0.01, 1e6)
 _FAR_FROM_6ND = 30.0
 # Decades between a row and the median that a unit explains sooner than an experiment.
 _FAR_FROM_OTHERS = 4.0
+# A batch of fewer tokens is no batch.
+LEAST_BATCH = 64
 # ln of any vocabulary: a model that guesses costs no more nats a token.
 _MOST_NATS = 12.6
 # Corrected medians should lie within these, narrower than the bounds above.
@@ -73,6 +82,7 @@ def unit_doubts(table: Table) -> Iterator[Doubt]:
     else:
         yield from _budgets(used, by_name, computed)
         yield from _mixed(used, by_name)
+        yield from _sequences(used, by_name["tokens"], computed)
     yield from _loss(used, by_name["val_loss"])
 
 
@@ -106,6 +116,13 @@ def _ratio(used: pl.DataFrame, column: str) -> float | None:
 
 def _cause(used: pl.DataFrame, by_name: dict[str, Source], computed: str) -> str:
     """The fewest units that would make N, D and C agree, with the --map for each."""
+    undone = [
+        f"--map '{source.name}={logarithm_undone(source.given)}'"
+        for source in (_n_source(by_name), by_name["tokens"])
+        if not source.arithmetic and logarithm_undone(source.given)
+    ]
+    if undone:
+        return f"Is it a logarithm? Then {' '.join(undone)}"
     quantities = [
         _Quantity("N", _n_source(by_name), _COUNT_UNITS | _TOO_LARGE),
         _Quantity("D", by_name["tokens"], _COUNT_UNITS | _SEQUENCES | _TOO_LARGE),
@@ -184,6 +201,24 @@ def _mixed(used: pl.DataFrame, by_name: dict[str, Source]) -> Iterator[Doubt]:
                 f"{median:.3g}. {name_rows(apart)}.",
                 True,
             )
+
+
+def _sequences(used: pl.DataFrame, tokens: Source, computed: str) -> Iterator[Doubt]:
+    """A doubt about D that is steps times a batch of sequences."""
+    steps, batch = numeric_column(used, STEPS), numeric_column(used, BATCH)
+    if not steps or not batch or computed == "tokens":
+        return
+    ratio = float(np.median((used["tokens"] / (used[steps] * used[batch])).to_numpy()))
+    length = numeric_column(used, SEQUENCE_LENGTH)
+    shorter = (used[batch] < used[length]).mean() if length else None
+    few = isinstance(shorter, float) and shorter > 0.5
+    few = few or float(np.median(used[batch].to_numpy())) < LEAST_BATCH
+    if few and abs(ratio - 1) < 0.02:
+        yield Doubt(
+            f"D ({tokens.words()}) is {steps} times {batch}, so it seems to count sequences. Then "
+            f"{tokens.times(quoted(length) if length else 'SEQUENCE_LENGTH')}",
+            True,
+        )
 
 
 def _thousands_points(used: pl.DataFrame, source: Source) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from analysis.table.near import near_groups
+from analysis.table.numbers import near_groups
 from analysis.table.observations import Table, TableError
 from analysis.table.sources import Source
 from analysis.table.states import left_out
@@ -119,7 +119,8 @@ def fit_lr(
         recipe_lr=recipe_lr,
         recipe_batch=recipe_batch,
         refusals=tuple(refusals),
-        advice=tuple(advice),
+        # A doubt that both laws have stands once.
+        advice=tuple(dict.fromkeys(advice)),
         left_out=tuple(left_out(frame)) if "excluded_reason" in frame.columns else (),
         level=level,
     )

@@ -150,7 +150,7 @@ def _fit(
     free = len(usable) + (len(prior.mean) if prior else 0) - design.shape[1]
     if not free:
         reasons.append(
-            f"{len(usable)} minima and as many constants: the scatter of sizes about the law is "
+            f"as many constants as minima, {len(usable)}: the scatter of sizes about the law is "
             "unknown and not in its intervals"
         )
     solved, solved_draws = _solve(usable, axis, design, prior)

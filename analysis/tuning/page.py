@@ -19,18 +19,19 @@ from analysis.words import between, short
 def fit_lines(fit: LrFit) -> list[str]:
     """The laws, their intervals and advice, for a terminal."""
     sizes = len({point.N for point in fit.points})
+    minima = "1 minimum" if len(fit.points) == 1 else f"{len(fit.points)} minima"
     lines = [f"Doubtful: {doubt}" for doubt in fit.doubts]
+    if fit.read:
+        lines.append(f"read: {read_words(fit.read)}")
     lines += [
         f"lr*    = {_law_words(fit.lr, fit.level)}",
         f"batch* = {_law_words(fit.batch, fit.level)}",
         f"recipe: lr = {_law_words(fit.recipe_lr, fit.level)}",
         f"recipe: batch = {_law_words(fit.recipe_batch, fit.level)}",
-        f"through {len(fit.points)} minima of {sizes} sizes, N in parameters that multiply a "
-        "token, D and batch in tokens",
+        f"through {minima} of {sizes} size{'' if sizes == 1 else 's'}, N in parameters that "
+        "multiply a token, D and batch in tokens",
     ]
     lines += [f"left out {count} rows: {reason}" for reason, count in fit.left_out]
-    if fit.read:
-        lines.insert(len(fit.doubts), f"read: {read_words(fit.read)}")
     lines += [f"No surface: {refusal}" for refusal in fit.refusals]
     lines += [f"Doubtful: {advice}" for advice in fit.advice]
     return lines

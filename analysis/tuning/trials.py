@@ -7,36 +7,40 @@ import numpy as np
 import polars as pl
 
 from analysis.table.files import Contents
-from analysis.table.names import ALIASES
-from analysis.table.observations import Doubt, Table, TableError, check, plain
+from analysis.table.names import (
+    BATCH,
+    SEQUENCE_LENGTH,
+    STEPS,
+    WITHOUT_REPETITION,
+    missing,
+    numeric_column,
+)
+from analysis.table.observations import (
+    LINE,
+    SCHEMA,
+    Doubt,
+    Table,
+    TableError,
+    check,
+    plain,
+)
 from analysis.table.read import read_table
 from analysis.table.sources import quoted
 from analysis.table.states import nothing_left
+from analysis.table.units import LEAST_BATCH
 
 # Searched parameters that a table may hold, learning rate and batch first.
 AXES = ("lr", "batch_tokens", "warmup_fraction", "beta2_gap", "weight_decay")
 _ALIASES = {
-    **ALIASES,
+    **WITHOUT_REPETITION,
     **dict.fromkeys(AXES, ()),
     "lr": ("learning_rate", "peak_lr", "max_lr", "eta"),
-    "batch_tokens": (
-        *("batch", "batch_size", "batch_size_tokens", "tokens_per_batch", "bs"),
-        *("global_batch_size", "gbs", "train_batch_size", "total_batch_size"),
-        *("batch_size_seqs", "batch_size_sequences", "batch_sequences", "batch_seqs"),
-    ),
+    "batch_tokens": BATCH,
 }
-_SEQUENCE = (
-    *("seq_len", "seqlen", "seq_length", "sequence_length", "max_seq_len", "max_seq_length"),
-    *("context", "context_length", "context_size", "ctx", "ctx_len", "n_ctx", "block_size"),
-)
-_STEPS = (
-    *("steps", "n_steps", "num_steps", "train_steps", "training_steps", "max_steps"),
-    *("total_steps", "iterations", "iters", "updates"),
-)
 # No training takes so many steps.
 _MOST_STEPS = 2e6
-# A batch of fewer tokens is no batch; a column whose name does not say tokens is asked sooner.
-_LEAST_TOKENS, _LEAST_UNSAID = 64, 512
+# The least batch in a column whose name does not say tokens.
+_LEAST_UNNAMED = 512
 # Rates that no training survives or notices.
 _LR = (1e-8, 1.0)
 
@@ -60,10 +64,8 @@ def read_lr_table(
     if not used.height:
         raise TableError(nothing_left(frame))
     if "lr" not in frame.columns:
-        raise TableError(
-            f"no column holds lr. There are {', '.join(frame.columns)}. "
-            "Name it with --map lr=COLUMN."
-        )
+        own = {*SCHEMA, "row", "row_weight", LINE}
+        raise TableError(missing("lr", [c for c in frame.columns if c not in own], _ALIASES))
     for name in AXES:
         _refuse_bad_numbers(used, name)
     if "batch_tokens" in frame.columns:
@@ -84,9 +86,9 @@ def _refuse_bad_numbers(used: pl.DataFrame, name: str) -> None:
 def _refuse_sequences(table: Table, mapping: Mapping[str, str]) -> None:
     """Refuse a batch that nobody said is in tokens and that cannot be."""
     source = table.source("batch_tokens")
-    said = "batch_tokens" in mapping or "token" in plain(source.given)
-    reason = "" if said else _sequences(table.used, _LEAST_UNSAID)
-    if "seq" in plain(source.given) and not said:
+    named_tokens = "batch_tokens" in mapping or "token" in plain(source.given)
+    reason = "" if named_tokens else _sequences(table.used, _LEAST_UNNAMED)
+    if "seq" in plain(source.given) and not named_tokens:
         reason = "as its name says"
     if reason:
         raise TableError(
@@ -97,7 +99,7 @@ def _refuse_sequences(table: Table, mapping: Mapping[str, str]) -> None:
 
 def _mend(table: Table) -> str:
     """The option that reads sequences as tokens."""
-    length = _column(table.used, _SEQUENCE)
+    length = numeric_column(table.used, SEQUENCE_LENGTH)
     return table.source("batch_tokens").times(quoted(length) if length else "SEQUENCE_LENGTH")
 
 
@@ -105,14 +107,14 @@ def _sequences(used: pl.DataFrame, least: float) -> str:
     """Why a batch cannot be in tokens; empty where it can."""
     batch, D = used["batch_tokens"], used["tokens"]
     median = float(np.median(batch.to_numpy()))
-    steps = _column(used, _STEPS)
+    steps = numeric_column(used, STEPS)
     if steps:
         per_step = float(np.median((D / (used[steps] * batch)).to_numpy()))
         if 0.5 < per_step < 2:
             return ""
         if per_step >= 8:
             return f"{steps} times it is 1/{per_step:.4g} of the tokens"
-    length = _column(used, _SEQUENCE)
+    length = numeric_column(used, SEQUENCE_LENGTH)
     if length and (batch < used[length]).mean() > 0.5:  # type: ignore[operator]
         longest = np.max(used[length].to_numpy())
         return f"its median {median:,.0f} is less than one sequence of {longest:,}"
@@ -129,7 +131,7 @@ def _doubts(table: Table) -> Iterator[Doubt]:
     if not used.height:
         return
     if "batch_tokens" in used.columns:
-        reason = _sequences(used, _LEAST_TOKENS)
+        reason = _sequences(used, LEAST_BATCH)
         if reason:
             yield Doubt(
                 f"The batch ({table.source('batch_tokens').words()}) seems to count sequences, not "
@@ -142,12 +144,3 @@ def _doubts(table: Table) -> Iterator[Doubt]:
             f"lr ({source.words()}) is {median:.3g} in the median row. In another unit? Then "
             f"{source.times('1e-3')}, or whatever it is."
         )
-
-
-def _column(used: pl.DataFrame, spellings: tuple[str, ...]) -> str:
-    """The numeric column of one of these names; empty where there is none."""
-    for name in used.columns:
-        numeric = used.schema[name].is_numeric() and not used[name].null_count()
-        if plain(name) in spellings and numeric and (used[name] > 0).all():
-            return name
-    return ""

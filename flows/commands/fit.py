@@ -70,22 +70,16 @@ def fit(
         target_flops: budget for the profiles of N* and D*; ten times the table's largest.
     """
     from analysis.fit.answer import fit_table
-    from analysis.fit.document import envelope_json, group_json
     from analysis.fit.options import FitOptions
-    from analysis.forecast.lead import lead, lead_json
+    from analysis.forecast.lead import lead
     from analysis.solver.objective import Objective
     from flows.commands.output import emit
 
-    if bootstrap < 0 or seed < 0:
-        fail(f"--bootstrap {bootstrap} and --seed {seed} must not be negative.")
-    if not delta > 0:
-        fail(f"--delta {delta} must be positive.")
-    if target_flops is not None and not 0 < target_flops < float("inf"):
-        fail(f"--target-flops {target_flops} must be positive.")
+    _check_numbers(bootstrap, seed, delta, target_flops)
     with refusals(), shown_from_log("analysis.fit"):
         check_destinations(json, report)
         groups = fit_table(
-            read_runs(file, mapping, include_status),
+            read_runs(file, mapping, include_status, repetition=form == "data_constrained"),
             FitOptions(
                 form, Objective(objective, delta), bootstrap, seed, level, anyway, target_flops
             ),
@@ -97,27 +91,21 @@ def fit(
         )
         envelope = _envelope(sweep_folder(file), level)
     leads = [lead(group) for group in groups]
-    document: dict[str, Any] = {
-        "groups": [
-            {**group_json(group), "forecast": lead_json(each)}
-            for group, each in zip(groups, leads, strict=True)
-        ]
-    }
-    if envelope is not None:
-        document["envelope"] = envelope_json(envelope[1])
     if report is not None:
-        from analysis.fit.page import add_envelope, fit_page
-
-        page = fit_page(
-            groups, title=f"Loss law of {Path(file).name}", leads=[each.lines for each in leads]
-        )
-        if envelope is not None:
-            add_envelope(page, *envelope)
-        write_report(page, report)
+        _write_page(groups, leads, envelope, report, title=f"Loss law of {Path(file).name}")
     if json is not None:
-        emit(document, json)
+        emit(_document(groups, leads, envelope), json)
     if json != "-":
         _print(groups, leads, envelope)
+
+
+def _check_numbers(bootstrap: int, seed: int, delta: float, target_flops: float | None) -> None:
+    if bootstrap < 0 or seed < 0:
+        fail(f"--bootstrap {bootstrap} and --seed {seed} must not be negative.")
+    if not delta > 0:
+        fail(f"--delta {delta} must be positive.")
+    if target_flops is not None and not 0 < target_flops < float("inf"):
+        fail(f"--target-flops {target_flops} must be positive.")
 
 
 def _envelope(sweep: Path | None, level: float) -> "tuple[pl.DataFrame, EnvelopeFit] | None":
@@ -130,6 +118,41 @@ def _envelope(sweep: Path | None, level: float) -> "tuple[pl.DataFrame, Envelope
         return None
     curves = pl.read_parquet(sweep / "curves.parquet", glob=False)
     return (curves, fit_envelope(curves, level=level)) if curves.height else None
+
+
+def _write_page(
+    groups: "list[GroupFit]",
+    leads: "list[Lead]",
+    envelope: "tuple[pl.DataFrame, EnvelopeFit] | None",
+    report: Path,
+    *,
+    title: str,
+) -> None:
+    from analysis.fit.page import add_envelope, fit_page
+
+    page = fit_page(groups, title=title, leads=[each.lines for each in leads])
+    if envelope is not None:
+        add_envelope(page, *envelope)
+    write_report(page, report)
+
+
+def _document(
+    groups: "list[GroupFit]",
+    leads: "list[Lead]",
+    envelope: "tuple[pl.DataFrame, EnvelopeFit] | None",
+) -> dict[str, Any]:
+    from analysis.fit.document import envelope_json, group_json
+    from analysis.forecast.lead import lead_json
+
+    document: dict[str, Any] = {
+        "groups": [
+            {**group_json(group), "forecast": lead_json(each)}
+            for group, each in zip(groups, leads, strict=True)
+        ]
+    }
+    if envelope is not None:
+        document["envelope"] = envelope_json(envelope[1])
+    return document
 
 
 def _print(

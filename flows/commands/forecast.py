@@ -14,6 +14,13 @@ from flows.commands.common import (
     refusals,
     write_report,
 )
+from flows.commands.forecast_records import (
+    NO_RECORDS,
+    Records,
+    answer_from_records,
+    check_register,
+    register,
+)
 from flows.commands.tables import Mapping, Statuses, names_in, read_runs
 
 if TYPE_CHECKING:
@@ -24,7 +31,7 @@ Repeated = Annotated[list[str] | None, Parameter(negative="", consume_multiple=T
 
 
 def forecast(
-    file: str,
+    file: str | None = None,
     *,
     at: Repeated = None,
     points: Path | None = None,
@@ -38,6 +45,7 @@ def forecast(
     best_of: str | None = None,
     pool: Annotated[bool, Parameter(negative="")] = False,
     anyway: Anyway = False,
+    records: Records = NO_RECORDS,
     json: Json = None,
     report: Report = None,
 ) -> None:
@@ -69,10 +77,13 @@ def forecast(
 
     with refusals():
         check_destinations(json, report)
+        if file is None or records.check is not None or records.list:
+            return answer_from_records(records, file, at or [], json)
         table = read_runs(file, mapping, include_status)
         pairs = [read_pair(text) for text in at or []]
         if points is not None:
             pairs += read_points(points, table.n_counts)
+        check_register(records, pairs, by)
         budgets = [_budget(text) for text in flops or []]
         question = Question(tuple(pairs), tuple(budgets), level, form, anyway)
         groups: list[tuple[Any, Table, Answer]] = []
@@ -80,6 +91,8 @@ def forecast(
             with of_group(by, value):
                 part = one_law(part, best_of=names_in(best_of), pool=pool, named=by is None)
                 groups.append((value, part, answer(part, question)))
+        if records.register is not None:
+            register(records.register, groups[0][2], groups[0][1], file)
     if report is not None:
         from analysis.forecast.page import forecast_page
 

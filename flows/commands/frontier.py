@@ -72,7 +72,8 @@ def frontier(
         demand = _demand(inference_tokens, prompt_tokens, generated_tokens)
         chosen = read_law(law)
         if chosen.trust.bars and not anyway:
-            fail(f"{law}: {' '.join(chosen.trust.bars)} --anyway answers under this law.")
+            bars = " ".join(f"{bar.rstrip('.')}." for bar in chosen.trust.bars)
+            fail(f"{law}: {bars} --anyway answers under this law.")
         advice = advise(
             chosen,
             goal,

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from rich.console import Console
@@ -56,3 +57,9 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def print_wrapped(text: str) -> None:
+    """Print lines that a terminal of 80 columns shows whole; what goes on is indented."""
+    for line in text.splitlines():
+        print(fill(line, 80, subsequent_indent="   ", break_long_words=False))

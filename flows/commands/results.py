@@ -268,7 +268,7 @@ def report(sweep: str, *, json: Json = None) -> None:
 
     Where the home cannot be written, only the verdict is printed.
     """
-    from flows.commands.output import emit
+    from flows.commands.output import emit, print_wrapped
     from flows.mirror.publish import Mirror
     from flows.results.report import find_law, finish_sweep
     from flows.settings import is_writable
@@ -283,7 +283,7 @@ def report(sweep: str, *, json: Json = None) -> None:
         if json is not None:
             emit(numbers, json)
         else:
-            print(verdict)
+            print_wrapped(verdict)
         return
     with busy("fitting the law and writing the report"), failures(CorpusError):
         written = finish_sweep(planned, home, Mirror(settings, home))
@@ -326,12 +326,13 @@ def print_verdict(
     home: "Home",
     flow_run: str | None,
 ) -> None:
+    from flows.commands.output import print_wrapped
     from flows.mirror.publish import Mirror
     from flows.stack.servers import server_answers
 
     chart = Mirror(settings, home).chart_path(planned.spec.name)
     print()
-    print(report.verdict)
+    print_wrapped(report.verdict)
     print()
     print(f"report   {report.page.as_uri()}")
     print(f"MLflow   {settings.mlflow_address}{chart}")

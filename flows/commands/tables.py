@@ -14,12 +14,19 @@ Mapping = Annotated[list[str] | None, Parameter(name="--map", negative="")]
 Statuses = Annotated[list[str] | None, Parameter(negative="")]
 
 
-def read_runs(file: str, mapping: list[str] | None, include_status: list[str] | None) -> "Table":
-    """The table of a file, a sweep or a service.
+def read_runs(
+    file: str,
+    mapping: list[str] | None,
+    include_status: list[str] | None,
+    *,
+    repetition: bool = False,
+) -> "Table":
+    """The table of a file, a sweep or a service; unique tokens only where `repetition` is asked.
 
     Raises:
         ValueError: there is no such source, or it cannot be read as a table.
     """
+    from analysis.table.names import ALIASES, WITHOUT_REPETITION
     from analysis.table.read import read_table
 
     sweep = sweep_folder(file)
@@ -27,6 +34,7 @@ def read_runs(file: str, mapping: list[str] | None, include_status: list[str] | 
         open_table(file) if sweep is None else sweep / "observations.parquet",
         mapping=column_mapping(mapping or []),
         include_status=include_status or [],
+        aliases=ALIASES if repetition else WITHOUT_REPETITION,
     )
 
 

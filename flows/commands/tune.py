@@ -40,7 +40,7 @@ def tune(
     SPEC is a preset's name or a YAML file. The same command resumes an interrupted study; with
     more trials, the study grows.
     """
-    from flows.commands.output import emit
+    from flows.commands.output import emit, print_wrapped
     from flows.dispatch.contract import SweepFailedError
     from flows.dispatch.in_this_process import run_in_this_process
     from flows.stack.servers import StackError
@@ -69,7 +69,7 @@ def tune(
     if json is not None:
         emit(report.document, json)
     else:
-        print(report.verdict)
+        print_wrapped(report.verdict)
         print(f"report  {report.page.as_uri()}")
     if report.document is None:
         say("isoflop: no law; see the report")
@@ -99,7 +99,7 @@ def fit_lr(
     from analysis.tuning.page import fit_lines, study_page
     from analysis.tuning.study_law import FittedLaws
     from analysis.tuning.trials import read_lr_table
-    from flows.commands.output import emit
+    from flows.commands.output import emit, print_wrapped
 
     with refusals():
         check_destinations(json, report)
@@ -115,4 +115,4 @@ def fit_lr(
     if json is not None:
         emit(FittedLaws.of(laws).document(), json)
     else:
-        print("\n".join(lines))
+        print_wrapped("\n".join(lines))

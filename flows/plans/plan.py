@@ -4,8 +4,10 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 from pydantic import ValidationError
 
+from analysis.fit.design import plan_warning
 from flows.files import write_whole
 from flows.plans.fitted_law import with_fitted_law
 from flows.settings import Home
@@ -13,7 +15,7 @@ from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.preparation import prepare
 from llama_core.corpus.prepared import PreparedCorpus
 from sweeps.plan import Plan, plan
-from sweeps.spec import DataRef, SweepSpec
+from sweeps.spec import CellsGrid, DataRef, SweepSpec
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,18 @@ def make_plan(
             corpus.open(train)
         except CorpusError as error:
             raise CorpusError(f"{error} {_remedy(corpus, spec)}".strip()) from error
+    warning = _design(planned)
+    if warning is not None:
+        planned = planned.model_copy(update={"warnings": (*planned.warnings, warning)})
     return planned, corpus
+
+
+def _design(planned: Plan) -> str | None:
+    """Whether the runs can carry a law; single cells are added to those of another sweep."""
+    if isinstance(planned.spec.grid, CellsGrid):
+        return None
+    cells = [(run.n_params, cell.tokens) for run in planned.runs for cell in run.cells]
+    return plan_warning(pl.DataFrame(cells, schema=["n_params", "tokens"], orient="row"))
 
 
 def sweep_folder(planned: Plan, home: Home) -> Path:

@@ -6,11 +6,13 @@ from typing import Any
 
 import polars as pl
 
+from analysis.forecast.largest_budget import LargestBudget, largest_json
 from analysis.sweep.answer import Findings, find, numbers, verdict
 from analysis.sweep.page import sweep_page
 from analysis.table.runs import own_table
 from flows.cost.ledger import CappedSweep
 from flows.files import write_whole
+from flows.forecasts.by_sweep import said_before, score_sweep
 from flows.mirror.publish import Publisher
 from flows.plans.plan import sweep_folder
 from flows.results.export import encoded
@@ -33,17 +35,20 @@ class SweepReport:
         verdict: a few lines for a terminal.
         warnings: what must be read before the numbers; the verdict begins with them.
         numbers: the law's, for the tracker.
+        largest: how the largest budget was foretold.
     """
 
     page: Path
     verdict: str
     warnings: tuple[str, ...]
     numbers: dict[str, float]
+    largest: LargestBudget | None = None
 
     @property
     def document(self) -> dict[str, Any]:
         """The numbers as `--json` prints them, under their warnings."""
-        return {"warnings": self.warnings, **self.numbers}
+        foretold = {} if self.largest is None else {"largest_budget": largest_json(self.largest)}
+        return {"warnings": self.warnings, **self.numbers, **foretold}
 
 
 def finish_sweep(planned: Plan, home: Home, mirror: Publisher) -> SweepReport:
@@ -62,7 +67,7 @@ def finish_sweep(planned: Plan, home: Home, mirror: Publisher) -> SweepReport:
 
 def find_law(planned: Plan, home: Home) -> tuple[str, dict[str, float]]:
     """A sweep's verdict and numbers, as in its report; nothing is written."""
-    findings = _findings(planned, observations_frame(planned.runs, home))
+    findings = _findings(planned, observations_frame(planned.runs, home), home)
     return verdict(findings), numbers(findings)
 
 
@@ -72,7 +77,8 @@ def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
     write_durably(folder / "observations.parquet", encoded(frame, "parquet"))
     lines = curves(planned.runs, home)
     write_durably(folder / "curves.parquet", encoded(lines, "parquet"))
-    findings = _findings(planned, frame)
+    score_sweep(planned, home)
+    findings = _findings(planned, frame, home)
     if findings.group is not None:
         law = findings.group.fit.law.model_copy(update={"name": planned.spec.name})
         write_whole(folder / "law.json", law.model_dump_json(indent=1))
@@ -87,6 +93,7 @@ def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
         verdict(findings),
         findings.group.warnings if findings.group is not None else (),
         numbers(findings),
+        findings.largest,
     )
 
 
@@ -96,8 +103,12 @@ def not_trained(planned: Plan, home: Home, cap: CappedSweep | None) -> list[str]
     return [*([] if refusal is None else [refusal]), *not_finished(planned, home)]
 
 
-def _findings(planned: Plan, frame: pl.DataFrame) -> Findings:
-    return find(own_table(frame), source=f"sweep {planned.spec.name}")
+def _findings(planned: Plan, frame: pl.DataFrame, home: Home) -> Findings:
+    return find(
+        own_table(frame),
+        source=f"sweep {planned.spec.name}",
+        registered=said_before(planned, home),
+    )
 
 
 def _facts(planned: Plan, home: Home) -> list[str]:

@@ -87,8 +87,8 @@ class LeftOut(BaseModel):
 
     def notes(self, vocab_size: int) -> list[Note]:
         """Sentences for the counts that are not zero, causes before their effects."""
-        found = (self._letters(vocab_size), self._files(), self._rows(), self._repeats())
-        return [note for note in found if note is not None]
+        notes = (self._letters(vocab_size), self._files(), self._rows(), self._repeats())
+        return [note for note in notes if note is not None]
 
     def _files(self) -> Note | None:
         if not self.files:

@@ -157,7 +157,8 @@ class _Preparation:
         except CorpusError as error:
             # What is missing of the text explains why the rest is too little or too uniform.
             cause = next((note.text for note in self._notes() if note.serious), "")
-            raise CorpusError(f"{cause} {error}".strip()) from error
+            rest = str(error).removesuffix(" Add text.") if cause else str(error)
+            raise CorpusError(f"{cause} {rest}".strip()) from error
         return self._encode(tokenizer)
 
     def _clean(self) -> None:

@@ -75,8 +75,8 @@ def source_files(source: Path) -> tuple[list[Path], list[Path]]:
         names = ", ".join(str(path.relative_to(source)) for path in others[:3])
         holds = f" It holds {names}{' and others' if others[3:] else ''}." if others else ""
         raise CorpusError(
-            f"{source} has no readable file.{holds} Readable are {', '.join(_FORMS)}, also as "
-            f"{', '.join(_OPENERS)}; a file given by itself is read as text."
+            f"{source} has no readable file.{holds} Readable are {', '.join(_FORMS)}, packed or "
+            "not; a file given by itself is read as text."
         )
     return readable, others
 

@@ -177,3 +177,12 @@ def test_a_missing_experiment_says_where_it_was_looked_for(
     done = run("fit", "mlflow:scaling")
     assert done.status == 2
     assert "MLFLOW_TRACKING_URI" in done.stderr
+
+
+def test_a_title_above_the_names_is_pointed_out(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "runs.csv"
+    write_table(tmp_path / "below.csv", HEADER, BASE)
+    path.write_text("Runs,2026\n" + (tmp_path / "below.csv").read_text())
+    done = run("fit", path)
+    assert done.status == 2
+    assert "line 1 has 2 cells and every row 3. Delete what stands above" in done.stderr

@@ -244,3 +244,42 @@ def test_budgets_that_differ_by_rounding_are_one(run: Run, tmp_path: Path, sprea
     text = run("fit", table, "--bootstrap", 0).stdout
     assert "approach 2 (3 of 3 budgets)" in text
     assert "cannot show a minimum" not in text
+
+
+def test_a_reason_of_stopping_is_a_state(run: Run, tmp_path: Path, plain: float) -> None:
+    rows = [(*row, "finished") for row in BASE] + [(*row, "preempted") for row in DEAD]
+    table = write_table(tmp_path / "table.csv", (*HEADER, "end_reason"), rows)
+    assert _answer(run, table)["exponents"]["N"] == plain
+
+
+@pytest.mark.parametrize(
+    ("column", "good", "bad", "words"),
+    [
+        ("notes", "", "diverged at step 4000", "Column 'notes' says 'diverged at step 4000'"),
+        ("status", "finished", "", "Column 'status' is empty where others are finished"),
+    ],
+)
+def test_rows_that_may_have_died_are_used_with_a_doubt(
+    run: Run, tmp_path: Path, column: str, good: str, bad: str, words: str
+) -> None:
+    rows = [(*row, good) for row in BASE] + [(*row, bad) for row in DEAD]
+    table = write_table(tmp_path / "table.csv", (*HEADER, column), rows)
+    printed = " ".join(run("fit", table, "--bootstrap", 0).stdout.split())
+    assert words in printed
+    assert "Lines 17, 18, 19." in printed
+
+
+def test_notes_of_finished_runs_are_no_doubt(run: Run, tmp_path: Path) -> None:
+    notes = ["", "déjà vu", "rerun on the new cluster", "baseline"]
+    rows = [(*row, notes[k % 4]) for k, row in enumerate(BASE)]
+    table = write_table(tmp_path / "table.csv", (*HEADER, "notes"), rows)
+    assert "notes" not in run("fit", table, "--bootstrap", 0).stdout
+
+
+def test_of_several_experiments_the_largest_is_offered(run: Run, tmp_path: Path) -> None:
+    rows = [(*row, "web") for row in BASE] + [(*row, "code") for row in BASE[:4]]
+    table = write_table(tmp_path / "table.csv", (*HEADER, "dataset"), rows)
+    message = _refusal(run, "fit", table)
+    assert "--where \"dataset = 'web'\"" in message
+    # Two lines of 80 columns, and the path of a test's file is not in it.
+    assert len(message) <= 160

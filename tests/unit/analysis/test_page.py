@@ -57,3 +57,10 @@ def test_a_frame_shows_four_digits_and_none() -> None:
     html = page.html()
     for cell in ("1.235", "–", "12,345"):
         assert cell in html
+
+
+def test_sentences_in_a_cell_wrap_even_where_one_begins_with_a_number() -> None:
+    page = Page("p")
+    page.table(["quantity", "reason"], [["N*", "6 rows for 5 constants leave 1 to judge by, few."]])
+    assert '<td class="long">6 rows' in page.html()
+    assert '<td class="words">N*' in page.html()

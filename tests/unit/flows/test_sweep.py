@@ -3,7 +3,8 @@
 import errno
 import json
 import os
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -11,7 +12,11 @@ from flows.cost.ledger import capped
 from flows.dispatch.contract import SweepFailedError, always, longest_first
 from flows.dispatch.underway import controllers
 from flows.files import write_whole
+from flows.forecasts import by_sweep
+from flows.forecasts.by_sweep import Foreteller
+from flows.forecasts.registered import read_forecasts, read_scores
 from flows.plans.plan import make_plan, read_plans
+from flows.runs.curve import CurveWriter
 from flows.runs.directory import Observation, RunDir, RunResult
 from flows.runs.state import not_finished
 from flows.settings import Home
@@ -61,6 +66,34 @@ class FakeDispatcher:
             on_tick()
 
 
+class CurvesFirst(FakeDispatcher):
+    """Records each loss on its run's curve when it is reached, and ticks in between."""
+
+    def train_all(self, runs, *, on_finished, on_tick, admit=always):
+        for planned in longest_first(runs):
+            run = RunDir(self.home.runs / planned.id)
+            run.create(planned)
+            curve, losses = CurveWriter(run.curve_path), []
+            for cell in planned.cells:
+                loss = 2 + 900 / planned.n_params**0.5 + 700 / cell.tokens**0.5
+                end = replace(evaluation(1), horizon=cell.tokens, val_loss=loss, at=time.time())
+                curve.append(end)
+                losses.append(
+                    Observation(
+                        tokens=cell.tokens, val_loss=loss, val_bpb=1.5, weights_sha256="0" * 64
+                    )
+                )
+                on_tick()
+            curve.close()
+            result = RunResult(
+                run_id=planned.id, status="finished", observations=tuple(losses), train_s=1.0,
+                device="cpu", finished_at=time.time(),
+            )  # fmt: skip
+            write_whole(run.result_path, result.model_dump_json())
+            self.trained.append(planned.id)
+            on_finished(planned, result)
+
+
 class SilentWatcher:
     def begin(self, plan, todo):
         pass
@@ -103,6 +136,38 @@ def test_a_sweep_trains_mirrors_and_reports_every_run(planned, tmp_path):
     assert report.page.exists()
     assert not_finished(planned, home) == []
     assert read_plans(home) == [planned]
+
+
+def test_a_sweep_registers_what_it_foretells_scores_it_and_reports_the_hits(
+    text, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(by_sweep, "_EVERY_S", 0.0)
+    home = Home(tmp_path)
+    grid = ("ladder.widths=[16, 24, 32, 48, 64]", "grid.budgets=[5e9, 1e10, 2e10, 4e10, 8e10]")
+    sweep = plan_on(text, home, *grid)
+    watchers = [Foreteller(home)]
+    report = run_sweep(sweep, home, FakeTracker(), CurvesFirst(home), watchers)
+    largest = report.document["largest_budget"]
+    before = [cell for cell in largest["cells"] if cell["said"] == "before"]
+    assert len(largest["cells"]) == 5
+    # The first two runs end before ten losses of three sizes are there.
+    assert len(before) == 3
+    assert largest["inside"] == 5
+    assert largest["error_percent"] < 0.5
+    assert report.verdict.splitlines()[-1].startswith("The largest budget, 8.00e+10 FLOPs, was")
+    assert "The largest budget, foretold" in report.page.read_text()
+    forecasts = read_forecasts(home)
+    assert {f"{each.run_id}@{each.points[0].tokens:.0f}" for each in forecasts} == {
+        cell["run_id"] for cell in before
+    }
+    scores = [score for each in forecasts for score in read_scores(each.name, home)]
+    assert [score.inside for score in scores] == [True] * 3
+
+    again = CurvesFirst(home)
+    repeated = run_sweep(sweep, home, FakeTracker(), again, [Foreteller(home)])
+    assert again.trained == []
+    assert repeated.document["largest_budget"] == largest
+    assert read_forecasts(home) == forecasts
 
 
 def test_a_second_sweep_trains_nothing_that_is_finished(planned, text, tmp_path):

@@ -87,3 +87,8 @@ def test_steps_done_reaches_the_total_at_the_end_of_the_last_branch():
 def test_a_cosine_has_no_branches():
     train = run_spec(schedule=Cosine(tokens=204_800)).train
     assert tokens_spent(train) == 204_800
+
+
+def test_a_path_that_reads_as_a_number_stays_a_path():
+    spec = load_spec("smoke", ['corpus.sources=[{"kind": "files", "path": "1e5"}]'])
+    assert spec.corpus.sources[0].path == "1e5"

@@ -130,6 +130,8 @@ def test_a_second_basin_is_told_with_both_values(said: Say, group: GroupFit) -> 
     words = said(fit=replace(group.fit, objective=report))
     assert f"objective 0.25 against {group.fit.objective.value:.6g}" in words
     assert f"exponent_N 0.625 against {group.fit.law.exponent_N:.3f}" in words
+    same = replace(report, second_best_exponent_N=group.fit.law.exponent_N + 1e-4)
+    assert "second basin" not in said(fit=replace(group.fit, objective=same))
 
 
 @pytest.mark.parametrize("side", [-1, 1])

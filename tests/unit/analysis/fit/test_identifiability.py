@@ -425,3 +425,14 @@ def test_every_reason_after_the_first_begins_with_a_capital(good: Fitted) -> Non
     reason = verdicts["exponent_N"].reason
     assert reason.startswith(verdicts["exponent_N"].cause)
     assert "D. Its profile closes but is wide" in reason
+
+
+def test_sizes_that_fill_a_range_are_many_and_not_one() -> None:
+    rng = np.random.default_rng(0)
+    N, D = 10 ** rng.uniform(7, 9, 2000), 10 ** rng.uniform(9, 11, 2000)
+    frame = pl.DataFrame({"n_params": N, "tokens": D, "val_loss": 2 + 300 / N**0.3})
+    frame = frame.with_columns(flops_6nd=6 * pl.col("n_params") * pl.col("tokens"))
+    assert not [finding for finding in design_findings(frame) if "size" in finding.reason]
+    # Sizes a per mille apart are one.
+    near = frame.with_columns(pl.Series("n_params", 1e8 * (1 + 1e-5 * np.arange(2000))))
+    assert "only 1 model size" in next(design_findings(near)).reason

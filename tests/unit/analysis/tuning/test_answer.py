@@ -206,7 +206,7 @@ def test_two_minima_do_not_tell_both_exponents():
 def test_as_many_minima_as_constants_leave_the_scatter_unknown():
     exact = fit_lr(normalise(table(sizes=(1e5, 4e5), budgets=(1e7,))).frame).lr
     spare = fit_lr(normalise(table(budgets=(1e7,))).frame).lr
-    words = "2 minima and as many constants: the scatter of sizes about the law is unknown"
+    words = "as many constants as minima, 2: the scatter of sizes about the law is unknown"
     assert any(reason.startswith(words) for reason in exact.reasons)
     assert not any("as many constants" in reason for reason in spare.reasons)
 
@@ -278,7 +278,7 @@ def test_foreign_names_are_understood_and_mapped(tmp_path):
     path = tmp_path / "theirs.csv"
     renames = {"n_params": "N", "tokens": "D", "batch_tokens": "batch", "val_loss": "loss"}
     table().rename({**renames, "lr": "eta_max"}).write_csv(path)
-    with pytest.raises(TableError, match="no column holds lr"):
+    with pytest.raises(TableError, match="no column for lr"):
         read_lr_table(path)
     fit = fit_lr(read_lr_table(path, mapping={"lr": "eta_max"}).frame)
     document = FittedLaws.of(fit).document()

@@ -110,6 +110,24 @@ def test_every_batch_of_a_plan_is_opened_once_on_its_corpus(home, monkeypatch):
     assert not any("times the corpus" in warning for warning in planned.warnings)
 
 
+def test_a_design_that_carries_no_law_is_told_in_the_plan_but_not_of_cells_added_to_another(
+    home, monkeypatch
+):
+    corpus_of(monkeypatch, val_tokens=10**6, error="")
+    widths, tokens = "ladder.widths=[16, 32]", "[16384, 65536, 262144]"
+    for grid, told in (
+        (f"grid={{kind: tokens, tokens: {tokens}}}", True),
+        (f"grid={{kind: cells, tokens: {{16: {tokens}, 32: {tokens}}}}}", False),
+    ):
+        planned, _ = make_plan(load_spec("smoke", [widths, grid]), home)
+        warnings = [each for each in planned.warnings if "cannot carry a law" in each]
+        assert bool(warnings) is told
+        assert all("only 2 model sizes" in each for each in warnings)
+    assert not any(
+        "cannot carry a law" in each for each in make_plan(load_spec("smoke"), home)[0].warnings
+    )
+
+
 def test_a_spec_that_cannot_be_planned_is_refused_before_its_corpus_is_prepared(home, monkeypatch):
     monkeypatch.setattr(module, "prepare", lambda *_: pytest.fail("prepared"))
     with pytest.raises(ValueError, match="not a multiple of 8"):

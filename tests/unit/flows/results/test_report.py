@@ -75,10 +75,13 @@ def test_a_report_without_a_law_removes_that_of_an_earlier_table(home, monkeypat
         model_copy=lambda update: SimpleNamespace(model_dump_json=lambda indent: str(update))
     )
     findings = SimpleNamespace(
-        group=SimpleNamespace(fit=SimpleNamespace(law=law), warnings=("read first",))
+        group=SimpleNamespace(fit=SimpleNamespace(law=law), warnings=("read first",)),
+        largest=None,
     )
     sources = []
-    monkeypatch.setattr(module, "find", lambda table, source: sources.append(source) or findings)
+    monkeypatch.setattr(
+        module, "find", lambda table, source, registered: sources.append(source) or findings
+    )
     monkeypatch.setattr(
         module, "sweep_page", lambda *_, **__: SimpleNamespace(html=lambda: "<html>")
     )

@@ -1,0 +1,228 @@
+"""Command next: which small runs sharpen N* and the loss at a budget most, and whether they pay."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from flows.commands.common import (
+    Json,
+    Level,
+    Report,
+    check_destinations,
+    fail,
+    find_plan,
+    open_to_read,
+    refusals,
+    write_report,
+)
+from flows.commands.tables import Mapping, Statuses, names_in, read_runs, sweep_folder
+
+if TYPE_CHECKING:
+    from analysis.forecast.design import Candidates
+    from analysis.next_runs.answer import NextRuns
+    from analysis.table.observations import Table
+    from sweeps.next_cells import NextCell
+    from sweeps.plan import Plan
+
+# Of the target's budget, what small runs may cost together where --budget does not say.
+_SHARE = 1 / 3
+
+
+def next_runs(
+    file: str,
+    *,
+    flops: str,
+    budget: str | None = None,
+    candidates: str | None = None,
+    runs: int = 5,
+    to: Path | None = None,
+    level: Level = 0.9,
+    where: str | None = None,
+    mapping: Mapping = None,
+    include_status: Statuses = None,
+    best_of: str | None = None,
+    pool: Annotated[bool, Parameter(negative="")] = False,
+    json: Json = None,
+    report: Report = None,
+) -> None:
+    """The runs that sharpen N* and the loss at a budget most per FLOP, and whether they pay.
+
+    Args:
+        file: a table of finished runs or a sweep, as for isoflop fit.
+        flops: the target's budget C = 6·N·D.
+        budget: FLOPs that the runs may cost together, counted ones after a sweep; a third of the
+            target's unless given.
+        candidates: runs to choose from: a table with N and D, or SIZES@RATIOS, sizes and tokens
+            per parameter, as in 20M,50M@10,40; for a sweep WIDTHS@RATIOS, as in 64,96@10,40.
+            Otherwise sizes and ratios inside the table and up to twice beyond it, of a sweep its
+            widths and their neighbours.
+        runs: how many to choose, at most.
+        to: write the runs to this file: for a sweep a spec that isoflop sweep takes (.yaml),
+            otherwise a table (.csv).
+        where: polars SQL filter, for example "tokens > 1e9 AND NOT outlier".
+        mapping: NAME=COLUMN, isoflop's name for the column and the file's. Repeatable.
+        include_status: take rows of this status too. Repeatable.
+        best_of: columns; of models with one N and D only those with the best value are used.
+        pool: take rows of several experiments, or of several settings for one N and D, together.
+    """
+    from analysis.next_runs.answer import next_runs as choose_runs
+    from analysis.table.selection import one_law, split
+    from flows.commands.output import emit
+
+    if runs < 1:
+        fail(f"--runs {runs} is less than one.")
+    with refusals():
+        check_destinations(json, report)
+        target = _flops("--flops", flops)
+        most = _SHARE * target if budget is None else _flops("--budget", budget)
+        planned = None if sweep_folder(file) is None else find_plan(file, open_to_read())
+        _check_kind(to, planned)
+        [(_, table)] = split(read_runs(file, mapping, include_status), where=where, by=None)
+        table = one_law(table, best_of=names_in(best_of), pool=pool, named=True)
+        cells: list[NextCell] = []
+        if planned is not None:
+            cells, offered = _of_sweep(planned, table, candidates, most)
+        else:
+            offered = _of_table(table, candidates, most)
+        answer = choose_runs(table, offered, target, most, runs, level=level)
+    if to is not None:
+        _write(answer, planned, cells, to)
+    if report is not None:
+        from analysis.next_runs.page import next_page
+
+        write_report(next_page(answer, title=f"Next runs after {Path(file).name}"), report)
+    if json is not None:
+        from analysis.next_runs.document import next_json
+
+        emit(next_json(answer), json)
+    if json != "-":
+        from analysis.next_runs.text import answer_lines
+
+        for line in answer_lines(answer):
+            print(line)
+        _print_how_to_train(planned, to)
+
+
+def _flops(option: str, text: str) -> float:
+    from analysis.forecast.points import read_number
+    from analysis.table.observations import TableError
+
+    try:
+        return read_number(text, "flops")
+    except TableError as error:
+        raise TableError(
+            f"{option} {text!r} should be a positive number, for example {option} 1e20."
+        ) from error
+
+
+def _check_kind(to: Path | None, planned: "Plan | None") -> None:
+    """Refuse a file whose name promises what is not written.
+
+    Raises:
+        ValueError: another ending, or no such folder.
+    """
+    if to is None:
+        return
+    endings, what = ((".yaml", ".yml"), "a spec") if planned else ((".csv",), "a table")
+    if to.suffix.lower() not in endings:
+        raise ValueError(f"--to {to}: the runs are written as {what}; name it *{endings[0]}.")
+    if not to.absolute().parent.is_dir():
+        raise ValueError(f"--to {to}: there is no folder {to.absolute().parent}.")
+
+
+def _of_table(table: "Table", given: str | None, budget: float) -> "Candidates":
+    """Candidates after somebody's table; 6·N·D is their cost."""
+    import numpy as np
+
+    from analysis.forecast.points import read_points
+    from analysis.next_runs import candidates
+
+    if given is None:
+        used = table.used
+        least = float(used["flops_6nd"].to_numpy().min())
+        sizes, ratios = candidates.default_sizes(used), candidates.default_ratios(used)
+        return candidates.grid(sizes, ratios, (least, budget))
+    named = candidates.read_grid(given)
+    if named is not None:
+        return candidates.grid(*named, (0.0, np.inf))
+    if not Path(given).is_file():
+        raise ValueError(
+            f"--candidates {given}: neither a file nor a grid such as 20M,50M@10,40 "
+            "(sizes @ tokens per parameter)."
+        )
+    N, D = np.array(read_points(Path(given), table.n_counts)).T
+    return candidates.within(N, D, (0.0, np.inf))
+
+
+def _of_sweep(
+    planned: "Plan", table: "Table", given: str | None, budget: float
+) -> "tuple[list[NextCell], Candidates]":
+    """Cells of the sweep's own recipe, and the same as candidates; counted FLOPs are their cost."""
+    import numpy as np
+
+    from analysis.forecast.design import Candidates
+    from analysis.next_runs.candidates import default_ratios, read_grid
+    from sweeps.next_cells import ladder_and_neighbours, next_cells
+
+    least, most = 0.0, float("inf")
+    if given is None:
+        least = float(table.used["train_flops"].to_numpy().min())
+        most = budget
+        widths = ladder_and_neighbours(planned.spec)
+        ratios = default_ratios(table.used).tolist()
+    else:
+        named = read_grid(given)
+        if named is None:
+            raise ValueError(
+                f"--candidates {given}: after a sweep give WIDTHS@RATIOS, as in 64,96@10,40 "
+                "(widths of its shape @ tokens per parameter)."
+            )
+        widths, ratios = [round(width) for width in named[0]], named[1].tolist()
+    cells = next_cells(planned, widths, ratios, (least, most))
+    columns = np.array([(c.n_params, c.tokens, c.train_flops) for c in cells], float)
+    return cells, Candidates(*columns.reshape(-1, 3).T)
+
+
+def _write(answer: "NextRuns", planned: "Plan | None", cells: "list[NextCell]", to: Path) -> None:
+    from flows.files import write_whole
+
+    if planned is None:
+        text = _as_table(answer)
+    else:
+        import yaml
+
+        from sweeps.next_cells import next_spec
+
+        spec = next_spec(planned, [cells[run.candidate] for run in answer.runs])
+        text = yaml.safe_dump(spec.model_dump(), sort_keys=False)
+    try:
+        write_whole(to, text)
+    except OSError as error:
+        fail(f"cannot write --to {to}: {error.strerror or error}.")
+
+
+def _as_table(answer: "NextRuns") -> str:
+    import polars as pl
+
+    frame = pl.DataFrame(
+        {
+            "n_params": [round(run.n_params) for run in answer.runs],
+            "tokens": [round(run.tokens) for run in answer.runs],
+            "flops_6nd": [run.flops for run in answer.runs],
+            "forecast": [run.loss for run in answer.runs],
+            "forecast_lower": [run.loss_interval[0] for run in answer.runs],
+            "forecast_upper": [run.loss_interval[1] for run in answer.runs],
+        }
+    )
+    return frame.write_csv()
+
+
+def _print_how_to_train(planned: "Plan | None", to: Path | None) -> None:
+    if to is None:
+        kind = "table: --to next.csv" if planned is None else "spec of a sweep: --to next.yaml"
+        print(f"Write these runs as a {kind}")
+    elif planned is not None:
+        print(f"See what they cost: isoflop plan {to}; train them: isoflop sweep {to}")
+    else:
+        print(f"The runs are in {to}")
