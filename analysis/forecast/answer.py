@@ -9,6 +9,7 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
+import polars as pl
 
 from analysis.fit.design import design_findings, loss_findings
 from analysis.forecast.beside import Other, others
@@ -256,7 +257,9 @@ def _doubts(table: Table, bars: tuple[str, ...]) -> list[str]:
             f"Rows of one N and D differ in {names} and are averaged, so the forecast is of a run "
             f"with their mean loss; --best-of {tried[0].column} takes the best."
         )
-    if "unique_tokens" in used.columns and (used["tokens"] > used["unique_tokens"]).any():
+    # The column is not read as numbers unless a law uses it.
+    repeated = pl.col("tokens") > pl.col("unique_tokens").cast(pl.Float64, strict=False)
+    if "unique_tokens" in used.columns and used.filter(repeated).height:
         doubts.append("Some rows repeat tokens; a forecast takes every token for a fresh one.")
     return doubts
 
