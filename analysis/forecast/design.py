@@ -1,10 +1,9 @@
 """Which run to pay for next: what each candidate would teach about the target, per FLOP.
 
 The forecast's posterior is normal in ln L, so what a run teaches does not depend on the loss it
-will reach: var(t) falls by cov(t, c)²/(var(c) + noise) for each quantity t of the target. Chosen
-for the slope alone, which decides N*, runs left the loss twice as far off on simulated laws. The
-cost of a run enters as its FLOPs to the power 0.4: with the full cost the cheapest run always won,
-and none of those alone reaches the target.
+will reach: var(t) falls by cov(t, c)²/(var(c) + noise) for each quantity t of the target. The cost
+of a run enters as its FLOPs to the power 0.4: with the full cost the cheapest run always won, and
+none of those alone reaches the target.
 """
 
 from dataclasses import dataclass

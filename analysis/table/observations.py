@@ -48,6 +48,9 @@ COUNTS: dict[str, NCounts] = {
 # The line of the source in which a row begins, for sources that have lines.
 LINE = "source_line"
 
+# Beyond, a number is no count, loss or FLOPs, and its powers overflow.
+_COMPUTABLE = (1e-12, 1e40)
+
 
 class TableError(ValueError):
     """A table cannot be used; the message ends with the lines at fault, if any are given.
@@ -187,6 +190,7 @@ def _refuse_bad_numbers(used: pl.DataFrame, name: str, *, nullable: bool) -> Non
         (used.filter(missing), "is missing or NaN"),
         (used.filter(column.is_infinite()), "is infinite"),
         (used.filter(column <= 0), "is not positive"),
+        (used.filter(~column.is_between(*_COMPUTABLE)), "is below 1e-12 or above 1e40"),
     ):
         if bad.height:
             raise TableError(

@@ -10,7 +10,7 @@ import polars as pl
 from analysis.table.cells import best_of as take_best
 from analysis.table.cells import refuse_tried_settings
 from analysis.table.experiments import named_experiments, refuse, shown_experiments
-from analysis.table.observations import LINE, Table, TableError
+from analysis.table.observations import LINE, Table, TableError, check
 from analysis.table.states import nothing_left
 
 
@@ -50,8 +50,9 @@ def one_law(part: Table, *, best_of: Sequence[str], pool: bool, named: bool) -> 
         named: refuse text columns that name experiments, too.
 
     Raises:
-        TableError: the rows are a mixture and `pool` is not said.
+        TableError: bad numbers; or the rows are a mixture and `pool` is not said.
     """
+    part = check(part)
     if best_of:
         part = take_best(part, best_of)
     if not pool:

@@ -265,8 +265,8 @@ def _n_source(by_name: dict[str, Source]) -> Source:
 
 def _medians(used: pl.DataFrame) -> dict[str, float]:
     """Medians of N, D and their ratio, and of C over 6·N·D where the table has C."""
-    N, D = (used[name].to_numpy().astype(float) for name in ("n_params", "tokens"))
-    medians = {"N": N, "D": D, "D/N": D / N}
+    N, D = (used[name].cast(pl.Float64) for name in ("n_params", "tokens"))
+    medians = {"N": N.to_numpy(), "D": D.to_numpy(), "D/N": (D / N).to_numpy()}
     if "train_flops" in used.columns:
         ratios = (used["train_flops"] / (6 * used["n_params"] * used["tokens"])).drop_nulls()
         if len(ratios):

