@@ -9,7 +9,7 @@ over (sigma, tau), the grid by its evidence; nothing is resampled. C is 6·N·D 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -189,8 +189,7 @@ def posterior(rows: Rows, form: ForecastForm = "gamma") -> Posterior:
     weights = np.exp(np.array(evidence) - max(evidence))
     weights /= weights.sum()
     grid = tuple(
-        Scales(float(w), p.sigma, p.tau, p.phi, p.factor, p.whitened, p.precision)
-        for w, p in zip(weights, points, strict=True)
+        replace(point, weight=float(weight)) for weight, point in zip(weights, points, strict=True)
     )
     return Posterior(rows, reference, weights @ [p.phi for p in points], scale, grid)
 

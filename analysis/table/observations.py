@@ -176,7 +176,7 @@ def name_words(name: str) -> list[str]:
 
 
 def nearest(name: str, among: Iterable[str], cutoff: float = 0.6) -> str:
-    """A sentence with the name closest to a misspelt one; empty where none is close."""
+    """A hint with the closest match to a misspelt name; empty if nothing is close."""
     close = difflib.get_close_matches(name, sorted(among), 1, cutoff)
     return f" Did you mean {close[0]!r}?" if close else ""
 

@@ -85,7 +85,7 @@ def exclude_unfinished(frame: pl.DataFrame, include: Sequence[str] = ()) -> pl.D
         if unknown and not include:
             shown = ", ".join(repr(state) for state in dict.fromkeys(unknown[:6]))
             raise TableError(
-                f"column {name!r} tells how runs ended, and isoflop does not know {shown}. Take "
+                f"column {name!r} holds the state of runs, and isoflop does not know {shown}. Take "
                 f"rows of such a status with --include-status {_quoted(unknown[0])}; if the option "
                 "is given, rows of the others are left out."
             )
@@ -150,7 +150,7 @@ def ending_doubts(used: pl.DataFrame) -> Iterator[Doubt]:
 
 
 def is_state_column(column: pl.Series) -> bool:
-    """Whether the column tells how runs ended."""
+    """Whether the column holds the final state of each run."""
     return _states(column) is not None
 
 

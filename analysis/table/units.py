@@ -222,7 +222,7 @@ def _sequences(used: pl.DataFrame, tokens: Source, computed: str) -> Iterator[Do
 
 
 def _thousands_points(used: pl.DataFrame, source: Source) -> str:
-    """A sentence where 104 and 1.389 stand in one column: German points mark thousands."""
+    """A hint that points may be thousands separators, as 104 and 1.389 in one column suggest."""
     values = used[source.name].to_numpy()
     whole = values == np.round(values)
     broken = values[~whole]

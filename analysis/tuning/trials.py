@@ -37,7 +37,7 @@ _ALIASES = {
     "lr": ("learning_rate", "peak_lr", "max_lr", "eta"),
     "batch_tokens": BATCH,
 }
-# No training takes so many steps.
+# More steps than any training run takes.
 _MOST_STEPS = 2e6
 # The least batch in a column whose name does not say tokens.
 _LEAST_UNNAMED = 512
@@ -142,5 +142,5 @@ def _doubts(table: Table) -> Iterator[Doubt]:
         source = table.source("lr")
         yield Doubt(
             f"lr ({source.words()}) is {median:.3g} in the median row. In another unit? Then "
-            f"{source.times('1e-3')}, or whatever it is."
+            f"{source.times('1e-3')}, with the factor of your unit."
         )

@@ -79,7 +79,7 @@ def test_a_name_is_written_once(run, table, home):
     before = (home.forecasts / "big.json").read_bytes()
     done = register(run, table, "big", "3B,1T")
     assert done.status == 2
-    assert "--register big: a forecast of that name is there" in done.stderr
+    assert "--register big: a forecast with this name exists" in done.stderr
     assert "isoflop forecast --check big" in done.stderr
     assert (home.forecasts / "big.json").read_bytes() == before
 

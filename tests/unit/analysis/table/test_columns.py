@@ -5,15 +5,7 @@ import pytest
 
 from analysis.table.columns import normalise
 from analysis.table.observations import TableError
-
-
-def _frame(**columns: object) -> pl.DataFrame:
-    base: dict[str, object] = {
-        "N": [1e8, 2e8, 4e8, 8e8, 16e8, 32e8],
-        "D": [2e9, 4e9, 8e9, 16e9, 32e9, 64e9],
-        "loss": [3.4, 3.2, 3.0, 2.9, 2.8, 2.7],
-    }
-    return pl.DataFrame({**base, **columns})
+from tests.others_tables import six_runs
 
 
 @pytest.mark.parametrize(
@@ -26,7 +18,7 @@ def _frame(**columns: object) -> pl.DataFrame:
     ],
 )
 def test_the_fields_usual_spellings_are_understood(names: tuple[str, str, str]) -> None:
-    frame = _frame().rename(dict(zip(("N", "D", "loss"), names, strict=True)))
+    frame = six_runs().rename(dict(zip(("N", "D", "loss"), names, strict=True)))
     rows = normalise(frame).frame
     assert rows["n_params"].to_list() == frame[names[0]].to_list()
     assert rows["val_loss"].to_list() == frame[names[2]].to_list()
@@ -35,64 +27,64 @@ def test_the_fields_usual_spellings_are_understood(names: tuple[str, str, str]) 
 
 def test_small_letters_are_not_the_symbols() -> None:
     with pytest.raises(TableError, match="no column for val_loss"):
-        normalise(_frame().rename({"loss": "l"}))
+        normalise(six_runs().rename({"loss": "l"}))
 
 
 def test_house_names_say_what_n_counts_and_aliases_do_not() -> None:
-    assert normalise(_frame()).n_counts == "unknown"
-    assert normalise(_frame().rename({"N": "n_params"})).n_counts == "n_params"
-    assert normalise(_frame(), mapping={"n_params_total": "N"}).n_counts == "n_params_total"
-    assert normalise(_frame(), mapping={"n_params_total": "N*1"}).n_counts == "n_params_total"
+    assert normalise(six_runs()).n_counts == "unknown"
+    assert normalise(six_runs().rename({"N": "n_params"})).n_counts == "n_params"
+    assert normalise(six_runs(), mapping={"n_params_total": "N"}).n_counts == "n_params_total"
+    assert normalise(six_runs(), mapping={"n_params_total": "N*1"}).n_counts == "n_params_total"
     # Mapped to n_params, a column is only found; what it counts its own name may say.
-    assert normalise(_frame(), mapping={"n_params": "N"}).n_counts == "unknown"
-    total = _frame().rename({"N": "Total Params"})
+    assert normalise(six_runs(), mapping={"n_params": "N"}).n_counts == "unknown"
+    total = six_runs().rename({"N": "Total Params"})
     assert normalise(total, mapping={"n_params": "Total Params"}).n_counts == "n_params_total"
     no_input = {"n_params_no_input_embedding": "N"}
-    assert normalise(_frame(), mapping=no_input).n_counts == "n_params"
-    assert normalise(_frame(params_no_input_embed=[1e7] * 6)).n_counts == "n_params_total"
+    assert normalise(six_runs(), mapping=no_input).n_counts == "n_params"
+    assert normalise(six_runs(params_no_input_embed=[1e7] * 6)).n_counts == "n_params_total"
 
 
 def test_a_mapped_count_is_the_fits_n_before_those_known_by_name() -> None:
-    frame = _frame(total_params=[9e9] * 6, body=[1e7] * 6).drop("N")
+    frame = six_runs(total_params=[9e9] * 6, body=[1e7] * 6).drop("N")
     table = normalise(frame, mapping={"n_params_non_embedding": "body"})
     assert table.n_counts == "n_params_non_embedding"
     assert table.frame["n_params"].to_list() == [1e7] * 6
 
 
 def test_the_third_of_n_d_and_c_is_computed_and_said() -> None:
-    table = normalise(_frame(C=[1.2e18] * 6).drop("D"))
+    table = normalise(six_runs(C=[1.2e18] * 6).drop("D"))
     assert table.frame["tokens"][0] == pytest.approx(2e9)
     assert table.derived == "tokens = train_flops/(6·n_params)"
 
 
 def test_a_misspelt_column_gets_the_nearest_name() -> None:
     with pytest.raises(TableError, match="Did you mean 'tokns'"):
-        normalise(_frame().rename({"D": "tokns"}))
+        normalise(six_runs().rename({"D": "tokns"}))
     with pytest.raises(TableError, match="Did you mean 'loss'"):
-        normalise(_frame(), mapping={"val_loss": "los"})
+        normalise(six_runs(), mapping={"val_loss": "los"})
     with pytest.raises(TableError, match="Did you mean 'val_loss'"):
-        normalise(_frame(), mapping={"val_los": "loss"})
+        normalise(six_runs(), mapping={"val_los": "loss"})
 
 
 def test_text_in_a_number_column_is_named_with_its_row() -> None:
     with pytest.raises(TableError, match="'seven'") as caught:
-        normalise(_frame(N=["1e8", "seven", "4e8", "8e8", "16e8", "32e8"]))
+        normalise(six_runs(N=["1e8", "seven", "4e8", "8e8", "16e8", "32e8"]))
     assert caught.value.rows == (1,)
 
 
 def test_an_ambiguous_name_asks_which() -> None:
     with pytest.raises(TableError, match="--map"):
-        normalise(_frame(params=[1.0] * 6))
+        normalise(six_runs(params=[1.0] * 6))
 
 
 def test_a_frames_facts_are_no_columns_of_it() -> None:
-    table = normalise(_frame(C=[1.2e18] * 6, bpb=[1.0] * 6).drop("loss"))
+    table = normalise(six_runs(C=[1.2e18] * 6, bpb=[1.0] * 6).drop("loss"))
     assert not {"n_counts", "c_counts", "derived", "loss_unit"} & set(table.frame.columns)
     assert (table.c_counts, table.loss_unit, table.derived) == ("flops_6nd", "bits_per_byte", "")
 
 
 def test_only_the_house_name_says_that_flops_are_counted() -> None:
-    frame = _frame(train_flops=[1.2e18] * 6)
+    frame = six_runs(train_flops=[1.2e18] * 6)
     assert normalise(frame).c_counts == "train_flops"
     assert normalise(frame.rename({"train_flops": "C"})).c_counts == "flops_6nd"
     mapped = normalise(frame.rename({"train_flops": "C"}), mapping={"train_flops": "C"})
@@ -100,48 +92,48 @@ def test_only_the_house_name_says_that_flops_are_counted() -> None:
 
 
 def test_a_mapped_column_goes_before_one_of_that_name() -> None:
-    table = normalise(_frame(val_loss=[9.0] * 6), mapping={"val_loss": "loss"})
-    assert table.frame["val_loss"].to_list() == _frame()["loss"].to_list()
+    table = normalise(six_runs(val_loss=[9.0] * 6), mapping={"val_loss": "loss"})
+    assert table.frame["val_loss"].to_list() == six_runs()["loss"].to_list()
 
 
 def test_a_column_called_row_gives_way_to_the_position() -> None:
-    table = normalise(_frame(row=[9, 8, 7, 6, 5, 4]))
+    table = normalise(six_runs(row=[9, 8, 7, 6, 5, 4]))
     assert table.frame["row"].to_list() == [0, 1, 2, 3, 4, 5]
 
 
 def test_n_is_computed_from_c_and_d() -> None:
-    table = normalise(_frame(C=[1.2e18] * 6).drop("N"))
-    N = [1.2e18 / 6 / D for D in _frame()["D"]]
+    table = normalise(six_runs(C=[1.2e18] * 6).drop("N"))
+    N = [1.2e18 / 6 / D for D in six_runs()["D"]]
     assert table.frame["n_params"].to_list() == pytest.approx(N)
     assert table.derived == "n_params = train_flops/(6·tokens)"
     assert table.frame["flops_6nd"].to_list() == pytest.approx([1.2e18] * 6)
 
 
 def test_counted_flops_come_before_6nd_and_the_budget() -> None:
-    frame = _frame(C=[2.4e18] * 6, flops_6nd=[1.2e18] * 6, budget=[1e18] * 6)
+    frame = six_runs(C=[2.4e18] * 6, flops_6nd=[1.2e18] * 6, budget=[1e18] * 6)
     assert normalise(frame.drop("D")).frame["tokens"][0] == pytest.approx(2.4e18 / 6 / 1e8)
     assert normalise(frame.drop("D", "C")).frame["tokens"][0] == pytest.approx(1.2e18 / 6 / 1e8)
 
 
 def test_a_tables_own_6nd_is_kept_only_where_n_is_ours() -> None:
-    theirs = _frame(flops_6nd=[1.0] * 6)
+    theirs = six_runs(flops_6nd=[1.0] * 6)
     assert normalise(theirs).frame["flops_6nd"][0] == pytest.approx(6 * 1e8 * 2e9)
     assert normalise(theirs.rename({"N": "n_params"})).frame["flops_6nd"][0] == 1.0
 
 
 def test_n_above_the_count_without_input_embedding_in_every_row_is_the_total() -> None:
-    N = _frame()["N"].to_list()
+    N = six_runs()["N"].to_list()
     for smaller, counts in (
         ([0.9 * n for n in N], "n_params_total"),
         ([N[0], *(0.9 * n for n in N[1:])], "unknown"),
     ):
-        table = normalise(_frame(params_no_input_embed=smaller))
+        table = normalise(six_runs(params_no_input_embed=smaller))
         assert table.n_counts == counts
 
 
 def test_c_counts_what_its_column_says_and_6nd_without_one() -> None:
-    frame = _frame(C=[1.2e18] * 6)
-    assert normalise(_frame()).c_counts == "flops_6nd"
+    frame = six_runs(C=[1.2e18] * 6)
+    assert normalise(six_runs()).c_counts == "flops_6nd"
     assert normalise(frame).c_counts == "flops_6nd"
     assert normalise(frame.rename({"C": "train_flops"})).c_counts == "train_flops"
 
@@ -152,16 +144,16 @@ def test_a_count_without_the_input_embedding_is_our_n() -> None:
         ("params_no_embed", "n_params_non_embedding"),
         ("total_params", "n_params_total"),
     ):
-        table = normalise(_frame().rename({"N": theirs}))
+        table = normalise(six_runs().rename({"N": theirs}))
         assert table.n_counts == counts
-        assert table.frame["n_params"].to_list() == _frame()["N"].to_list()
+        assert table.frame["n_params"].to_list() == six_runs()["N"].to_list()
 
 
 def test_bits_per_byte_are_a_loss_in_their_own_unit() -> None:
-    table = normalise(_frame().rename({"loss": "bpb"}))
-    assert table.frame["val_loss"].to_list() == _frame()["loss"].to_list()
+    table = normalise(six_runs().rename({"loss": "bpb"}))
+    assert table.frame["val_loss"].to_list() == six_runs()["loss"].to_list()
     assert table.loss_unit == "bits_per_byte"
-    assert normalise(_frame()).loss_unit == "unknown"
+    assert normalise(six_runs()).loss_unit == "unknown"
 
 
 @pytest.mark.parametrize("kind", [pl.Categorical, pl.Enum(["1e8", "2e8"])])
@@ -173,7 +165,7 @@ def test_categories_are_text(kind: pl.DataType) -> None:
 
 
 def test_weights_are_read_only_where_a_map_says_so() -> None:
-    frame = _frame(weights=[1e8, 2e8, 4e8, 8e8, 16e8, 32e8])
+    frame = six_runs(weights=[1e8, 2e8, 4e8, 8e8, 16e8, 32e8])
     table = normalise(frame)
     assert "row_weight" not in table.frame.columns
     [doubt] = table.doubts
@@ -185,7 +177,7 @@ def test_weights_are_read_only_where_a_map_says_so() -> None:
 
 
 def test_every_column_read_has_its_source() -> None:
-    table = normalise(_frame(C=[1.2e18] * 6).drop("D"))
+    table = normalise(six_runs(C=[1.2e18] * 6).drop("D"))
     assert [(s.name, s.given) for s in table.read] == [
         ("n_params", "N"),
         ("train_flops", "C"),
@@ -196,11 +188,11 @@ def test_every_column_read_has_its_source() -> None:
 
 def test_arithmetic_is_mapped_and_a_plain_column_of_that_name_goes_before_it() -> None:
     table = normalise(
-        _frame(size=[100, 200, 400, 800, 1600, 3200]), mapping={"n_params": "size*1e6"}
+        six_runs(size=[100, 200, 400, 800, 1600, 3200]), mapping={"n_params": "size*1e6"}
     )
-    assert table.frame["n_params"].to_list() == pytest.approx(_frame()["N"].to_list())
+    assert table.frame["n_params"].to_list() == pytest.approx(six_runs()["N"].to_list())
     assert table.source("n_params").arithmetic
-    odd = _frame().rename({"N": "Params (M)"})
+    odd = six_runs().rename({"N": "Params (M)"})
     assert normalise(odd, mapping={"n_params": "Params (M)"}).source("n_params").written == ""
 
 
@@ -211,20 +203,20 @@ def test_a_missing_column_that_names_its_unit_is_offered_with_the_factor() -> No
         ("N_b", "--map 'n_params=N_b*1e9'"),
     ):
         with pytest.raises(TableError) as caught:
-            normalise(_frame().rename({"N": theirs}))
+            normalise(six_runs().rename({"N": theirs}))
         assert offer in str(caught.value)
 
 
 def test_a_perplexity_is_offered_as_its_logarithm() -> None:
     with pytest.raises(TableError, match=r"--map 'val_loss=ln\(eval_ppl\)'"):
-        normalise(_frame().rename({"loss": "eval_ppl"}))
+        normalise(six_runs().rename({"loss": "eval_ppl"}))
 
 
 def test_arithmetic_is_no_name_of_a_run() -> None:
     with pytest.raises(TableError, match="no column 'N\\*2'"):
-        normalise(_frame(), mapping={"run_id": "N*2"})
+        normalise(six_runs(), mapping={"run_id": "N*2"})
 
 
 def test_a_map_to_an_unknown_name_is_shown_as_it_was_typed() -> None:
     with pytest.raises(TableError, match=r"^--map 'n_prams=N \+ 1': 'n_prams'.*'n_params'"):
-        normalise(_frame(), mapping={"n_prams": "N + 1"})
+        normalise(six_runs(), mapping={"n_prams": "N + 1"})

@@ -15,18 +15,10 @@ import pytest
 from analysis.table.files import read_contents
 from analysis.table.observations import LINE, TableError
 from analysis.table.read import read_table
+from tests.others_tables import six_runs
 
 LOSSES = [3.4, 3.2, 3.0, 2.9, 2.8, 2.7]
 CSV = "N,D,loss\n" + "".join(f"{k}00000000,{k}000000000,{x}\n" for k, x in enumerate(LOSSES, 1))
-
-
-def _frame(**columns: object) -> pl.DataFrame:
-    base: dict[str, object] = {
-        "N": [1e8, 2e8, 4e8, 8e8, 16e8, 32e8],
-        "D": [2e9, 4e9, 8e9, 16e9, 32e9, 64e9],
-        "loss": LOSSES,
-    }
-    return pl.DataFrame({**base, **columns})
 
 
 def _read(path: Path, content: bytes | str) -> list[float]:
@@ -62,7 +54,7 @@ def test_the_content_of_a_file_says_its_kind_whatever_its_ending(
 ) -> None:
     for suffix in ("csv", "parquet", "data"):
         path = tmp_path / f"runs.{suffix}"
-        write(_frame(), path)
+        write(six_runs(), path)
         assert read_table(path).frame["val_loss"].to_list() == LOSSES
 
 
@@ -156,23 +148,25 @@ def test_categories_are_text(tmp_path: Path) -> None:
     path = tmp_path / "runs.parquet"
     kinds = pl.Series(["a"] * 6)
     columns = {"set": kinds.cast(pl.Categorical), "kind": kinds.cast(pl.Enum(["a"]))}
-    _frame(**columns).write_parquet(path)
+    six_runs(**columns).write_parquet(path)
     frame = read_contents(path).frame
     assert frame.schema["set"] == frame.schema["kind"] == pl.String
 
 
 def test_names_that_differ_by_blanks_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "runs.parquet"
-    _frame(**{" loss": LOSSES}).write_parquet(path)
+    six_runs(**{" loss": LOSSES}).write_parquet(path)
     with pytest.raises(TableError, match="two columns are named 'loss', one of them ' loss'"):
         read_contents(path)
 
 
 def test_a_column_without_a_value_is_absent(tmp_path: Path) -> None:
     path = tmp_path / "runs.parquet"
-    _frame(weight=[None] * 6, val_loss=pl.Series([None] * 6, dtype=pl.Float64)).write_parquet(path)
+    six_runs(weight=[None] * 6, val_loss=pl.Series([None] * 6, dtype=pl.Float64)).write_parquet(
+        path
+    )
     assert read_table(path).frame["val_loss"].to_list() == LOSSES
-    _frame(loss=[None] * 6).write_parquet(path)
+    six_runs(loss=[None] * 6).write_parquet(path)
     with pytest.raises(TableError, match="Without any value: 'loss'"):
         read_table(path)
 
@@ -201,7 +195,7 @@ def test_a_table_of_runs_with_dashes_in_its_names_is_no_chart(
     tmp_path: Path, extra: dict[str, list[float]]
 ) -> None:
     path = tmp_path / "runs.csv"
-    _frame(**extra).select(*extra, pl.exclude(*extra)).write_csv(path)
+    six_runs(**extra).select(*extra, pl.exclude(*extra)).write_csv(path)
     assert read_table(path).frame["val_loss"].to_list() == LOSSES
 
 

@@ -6,15 +6,7 @@ import pytest
 from analysis.table.columns import normalise
 from analysis.table.observations import LINE, SCHEMA, TableError, check, name_rows
 from analysis.table.runs import own_table
-
-
-def _frame(**columns: object) -> pl.DataFrame:
-    base: dict[str, object] = {
-        "N": [1e8, 2e8, 4e8, 8e8, 16e8, 32e8],
-        "D": [2e9, 4e9, 8e9, 16e9, 32e9, 64e9],
-        "loss": [3.4, 3.2, 3.0, 2.9, 2.8, 2.7],
-    }
-    return pl.DataFrame({**base, **columns})
+from tests.others_tables import six_runs
 
 
 @pytest.mark.parametrize(
@@ -23,19 +15,19 @@ def _frame(**columns: object) -> pl.DataFrame:
 )
 def test_a_bad_loss_is_named_with_its_row(value: float | None, words: str) -> None:
     with pytest.raises(TableError, match=words) as caught:
-        check(normalise(_frame(loss=[3.4, 3.2, value, 2.9, 2.8, 2.7])))
+        check(normalise(six_runs(loss=[3.4, 3.2, value, 2.9, 2.8, 2.7])))
     assert caught.value.rows == (2,)
     assert "Row 3 (counted from 1)" in str(caught.value)
 
 
 def test_an_infinite_token_count_is_named() -> None:
     with pytest.raises(TableError, match="infinite"):
-        check(normalise(_frame(D=[1e9, float("inf"), 1e9, 1e9, 1e9, 1e9])))
+        check(normalise(six_runs(D=[1e9, float("inf"), 1e9, 1e9, 1e9, 1e9])))
 
 
 def test_several_loss_units_are_refused() -> None:
     with pytest.raises(TableError, match="several units"):
-        check(normalise(_frame(loss_unit=["nats", "nats", "bits", "bits", "bits", "bits"])))
+        check(normalise(six_runs(loss_unit=["nats", "nats", "bits", "bits", "bits", "bits"])))
 
 
 def test_the_trackers_table_passes_unchanged() -> None:
@@ -55,20 +47,20 @@ def test_the_trackers_table_passes_unchanged() -> None:
 
 def test_the_unit_of_a_column_goes_before_the_tables_own() -> None:
     columns = {"bpb": [1.0] * 6, "unit": ["nats per token"] * 6}
-    table = normalise(_frame(**columns).drop("loss"))
+    table = normalise(six_runs(**columns).drop("loss"))
     assert table.loss_unit == "bits_per_byte"
     assert check(table).loss_unit == "nats_per_token"
 
 
 def test_values_are_refused_only_in_used_rows() -> None:
-    frame = _frame(loss=[None, 3.2, 3.0, 2.9, 2.8, 2.7], excluded_reason=["lost"] + [None] * 5)
+    frame = six_runs(loss=[None, 3.2, 3.0, 2.9, 2.8, 2.7], excluded_reason=["lost"] + [None] * 5)
     assert check(normalise(frame)).used["row"].to_list() == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("name", ["C", "budget", "weight"])
 def test_a_number_that_no_fit_can_use_is_refused_in_optional_columns_too(name: str) -> None:
     mapping = {"weight": name} if name == "weight" else {}
-    frame = _frame(**{name: [1e18, 1e18, 0.0, 1e18, 1e18, 1e18]})
+    frame = six_runs(**{name: [1e18, 1e18, 0.0, 1e18, 1e18, 1e18]})
     with pytest.raises(TableError, match="not positive") as caught:
         check(normalise(frame, mapping=mapping))
     assert caught.value.rows == (2,)
