@@ -190,20 +190,7 @@ def test_finished_checks_say_whether_the_rate_is_bracketed(home):
     planned = plan(load_spec("demo"), DATA)
     largest = extremes(planned)[-1]
     for run, loss in zip([largest, *check_runs(largest)], (3.0, 3.01, 3.02), strict=True):
-        directory = RunDir(home.runs / run.id)
-        directory.create(run)
-        result = RunResult(
-            run_id=run.id,
-            status="finished",
-            observations=tuple(
-                Observation(tokens=cell.tokens, val_loss=loss, val_bpb=2, weights_sha256="0")
-                for cell in run.cells
-            ),
-            train_s=1,
-            device="cpu",
-            finished_at=1,
-        )
-        write_whole(directory.result_path, result.model_dump_json())
+        with_losses(home, run, loss)
     found = tuned(planned, home)
     assert found.warnings == ()
     assert found.checked == (
