@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flows.files import existing
+from flows.health.slurm_checks import read_slurm
 from flows.plans.plan import read_plans
 from flows.runs.directory import RunDir
 from flows.runs.state import TO_DO, run_state
@@ -27,12 +28,14 @@ def read_status(settings: Settings, home: Home) -> dict[str, Any]:
     for a run by the newest row of its curve; None before the first.
     """
     plans = read_plans(home)
+    heartbeats = _heartbeats(settings, home)
     disk = shutil.disk_usage(existing(home.root))
     return {
         "home": str(home.root),
         "prefect": settings.prefect_address,
         "mlflow": settings.mlflow_address,
-        "processes": _processes(settings, home),
+        "processes": _processes(settings, home, heartbeats),
+        "slurm": read_slurm(home, heartbeats),
         "sweeps": [_count(plan, home) for plan in plans],
         "runs": [
             {"sweep": plan.spec.name, **asdict(read_run(planned, directory))}
@@ -45,13 +48,19 @@ def read_status(settings: Settings, home: Home) -> dict[str, Any]:
     }
 
 
-def _processes(settings: Settings, home: Home) -> list[dict[str, Any]]:
-    known = registered(home)
-    ages: dict[str, float] = {}
-    if known and server_answers(settings):
-        os.environ.update(prefect_environment(settings, home))
-        heartbeats, now = worker_heartbeats(settings), datetime.now(UTC)
-        ages = {name: (now - last).total_seconds() for name, last in heartbeats.items()}
+def _heartbeats(settings: Settings, home: Home) -> dict[str, datetime]:
+    """Last heartbeat of each worker of the stack; empty where there is no stack."""
+    if not registered(home) or not server_answers(settings):
+        return {}
+    os.environ.update(prefect_environment(settings, home))
+    return worker_heartbeats(settings)
+
+
+def _processes(
+    settings: Settings, home: Home, heartbeats: dict[str, datetime]
+) -> list[dict[str, Any]]:
+    now = datetime.now(UTC)
+    ages = {name: (now - last).total_seconds() for name, last in heartbeats.items()}
     return [
         {
             "process": process.name,
@@ -59,7 +68,7 @@ def _processes(settings: Settings, home: Home) -> list[dict[str, Any]]:
             "state": _state(process, settings),
             "heartbeat_s": ages.get(process.name),
         }
-        for process in known
+        for process in registered(home)
     ]
 
 

@@ -26,11 +26,33 @@ def start_worker(
     `control-worker` takes sweeps; every other takes one training at a time.
     """
     sweeps = name == "control-worker"
+    environment = {
+        **worker_environment(settings, home),
+        **({"OMP_NUM_THREADS": "1"} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}),
+    }
+    command = worker_command(
+        name, CONTROL_POOL if sweeps else TRAIN_POOL, _SWEEPS_AT_ONCE if sweeps else 1
+    )
+    process = start(command, environment, home.logs / f"{name}.log")
+    register(home, replace(process_of(name, process.pid), gpus=gpus))
+    return process
+
+
+def worker_command(name: str, pool: str, limit: int) -> list[str]:
+    """Arguments of Python that start a worker which runs up to `limit` flow runs at once."""
+    return [
+        *("-m", "prefect", "worker", "start", "--type", "process"),
+        *("--name", name, "--pool", pool, "--limit", str(limit)),
+    ]
+
+
+def worker_environment(settings: Settings, home: Home) -> dict[str, str]:
+    """What a worker of this home needs in its environment, on whatever machine."""
     # Prefect keeps files of runs in a folder of the temporary directory that belongs to the first
     # user of the machine.
     scratch = home.root / "tmp"
     scratch.mkdir(exist_ok=True)
-    environment = {
+    return {
         **prefect_environment(settings, home),
         "ISOFLOP_HOME": str(home.root),
         "TMPDIR": str(scratch),
@@ -39,16 +61,7 @@ def start_worker(
         # Show the log lines of our modules beside the flow run.
         "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,llama_core",
         "PREFECT_LOGGING_ROOT_LEVEL": "INFO",
-        **({"OMP_NUM_THREADS": "1"} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}),
     }
-    command = [
-        *("-m", "prefect", "worker", "start", "--type", "process", "--name", name),
-        *("--pool", CONTROL_POOL if sweeps else TRAIN_POOL),
-        *("--limit", str(_SWEEPS_AT_ONCE if sweeps else 1)),
-    ]
-    process = start(command, environment, home.logs / f"{name}.log")
-    register(home, replace(process_of(name, process.pid), gpus=gpus))
-    return process
 
 
 def wait_for_workers(
