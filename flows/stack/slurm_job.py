@@ -41,7 +41,8 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT, _TIME_IS_UP):
         signal.signal(number, lambda number, frame: signals.append(number))
     adopt_orphans()
-    name = worker_name(_job_id())
+    job_id = _job_id()
+    name = worker_name(job_id)
     log.info("worker %s starts on %s", name, os.uname().nodename)
     worker = subprocess.Popen(
         [sys.executable, *worker_command(name, TRAIN_POOL, 1)],
@@ -59,7 +60,7 @@ def main() -> int:
     worker.wait()
     _wait_for_orphans(_CHECKPOINT_S)
     if _TIME_IS_UP in signals and training:
-        return _requeue()
+        return _requeue(job_id)
     return ended or 0
 
 
@@ -88,10 +89,10 @@ def _wait_for_orphans(seconds: float) -> None:
                 time.sleep(_LOOK_S / 10)
 
 
-def _requeue() -> int:
+def _requeue(job_id: str) -> int:
     """Put this job back into the queue; its exit status if Slurm refuses."""
     done = subprocess.run(
-        ["scontrol", "requeue", os.environ["SLURM_JOB_ID"]],  # noqa: S607 - as the site has it
+        ["scontrol", "requeue", job_id],  # noqa: S607 - as the site has it
         capture_output=True,
         text=True,
         check=False,
@@ -102,7 +103,7 @@ def _requeue() -> int:
 
 
 def _job_id() -> str:
-    """Id of this job as squeue shows it."""
+    """Id of this job as squeue shows it; SLURM_JOB_ID may be the one of its whole array."""
     array, task = (os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK"))
     return f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
 

@@ -44,7 +44,8 @@ def training_job(found: Cluster) -> str | None:
         for lease in sorted(found.home.glob("runs/*/lease.json")):
             with suppress(OSError, ValueError, psutil.Error):
                 process = psutil.Process(json.loads(lease.read_bytes())["pid"])
-                job = process.environ()["SLURM_JOB_ID"]
+                names = process.environ()
+                job = "{SLURM_ARRAY_JOB_ID}_{SLURM_ARRAY_TASK_ID}".format(**names)
                 run = RunDir(lease.parent)
                 before, more = rows(run), found.stage.random.randint(5, 60)
                 while process.is_running() and lease.exists():
