@@ -147,3 +147,43 @@ def _wait(ready: Callable[[], bool], daemons: list[subprocess.Popen[bytes]]) -> 
         if ended or time.monotonic() > deadline:
             raise RuntimeError(f"Slurm did not start: {ended or 'not in time'}")
         time.sleep(0.2)
+
+
+class FakeSlurm:
+    """Slurm's commands as scripts in a folder: they print what a test wrote and keep what it said.
+
+    Args:
+        folder: has to be on the PATH.
+    """
+
+    def __init__(self, folder: Path, *, nodes: str) -> None:
+        self._folder = folder
+        self.queue("")
+        self._script("sinfo", f'case "$*" in *%R*) echo main; echo gpu;; *) echo {nodes};; esac')
+        self._script("squeue", f"cat {folder}/queue")
+        self._script("scancel", f'echo "$@" >> {folder}/scancel.said')
+        self._script(
+            "sbatch", f'echo "$@" >> {folder}/sbatch.said; env > {folder}/environment; echo 12'
+        )
+
+    def queue(self, lines: str) -> None:
+        """Have squeue print these lines from now on."""
+        (self._folder / "queue").write_text(lines)
+
+    def fail(self, command: str, words: str) -> None:
+        """Have a command fail from now on."""
+        self._script(command, f'echo "{command}: error: {words}" >&2; exit 1')
+
+    def said(self, command: str) -> list[str]:
+        """The arguments of every call of a command."""
+        path = self._folder / f"{command}.said"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def environment(self) -> str:
+        """The environment of the last sbatch."""
+        return (self._folder / "environment").read_text()
+
+    def _script(self, name: str, body: str) -> None:
+        path = self._folder / name
+        path.write_text(f"#!/bin/sh\n{body}\n")
+        path.chmod(0o755)

@@ -194,7 +194,7 @@ def wait_for_jobs(home: Home) -> None:
     while left := jobs(home):
         if time.monotonic() > deadline:
             raise SlurmError(
-                f"{len(left)} Slurm jobs still end, as {left[0].id} ({left[0].state}). "
+                f"{len(left)} Slurm jobs have not ended, as {left[0].id} ({left[0].state}). "
                 f"To see them: squeue --me --name={_job_name(home)}"
             )
         time.sleep(0.5)
@@ -241,5 +241,6 @@ def _call(*command: str, environment: dict[str, str] | None = None) -> str:
         ) from None
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-        raise SlurmError(f"{command[0]} failed: {lines[-1][:300]}")
+        hint = " For workers without one: --gpus-per-worker 0." if "(gres)" in lines[-1] else ""
+        raise SlurmError(f"{command[0]} failed: {lines[-1][:300]}.{hint}")
     return done.stdout.strip()
