@@ -33,8 +33,8 @@ _TIME_IS_UP = signal.SIGUSR1
 def main() -> int:
     """Serve trainings until Slurm ends the job, its time is up, or there are no more trainings.
 
-    A job whose time is up is put back into the queue if it was training. Slurm itself puts back
-    those that it preempts or whose node fails.
+    A job whose time is up puts itself back into the queue. Slurm puts back those that it preempts
+    or whose node fails.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     signals: list[int] = []
@@ -48,10 +48,10 @@ def main() -> int:
         [sys.executable, *worker_command(name, TRAIN_POOL, 1)],
         preexec_fn=partial(die_with_parent, os.getpid()),
     )
-    training = _serve(worker, signals)
+    _serve(worker, signals)
     ended = worker.poll()
     why = signal.Signals(signals[0]).name if signals else "it is idle" if ended is None else "died"
-    log.info("worker %s ends (%s), %s", name, why, "training" if training else "not training")
+    log.info("worker %s ends (%s)", name, why)
     # Slurm signals every process of the job, and a second signal makes the worker kill itself.
     with suppress(subprocess.TimeoutExpired):
         worker.wait(_LOOK_S)
@@ -59,25 +59,25 @@ def main() -> int:
     worker.terminate()
     worker.wait()
     _wait_for_orphans(_CHECKPOINT_S)
-    if _TIME_IS_UP in signals and training:
+    if _TIME_IS_UP in signals:
         return _requeue(job_id)
     return ended or 0
 
 
-def _serve(worker: "subprocess.Popen[bytes]", signals: list[int]) -> bool:
-    """Wait for a signal, the worker's end or idleness; whether a training was under way."""
-    # One that was put back into the queue had been training.
-    trained = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
-    training, busy_at = False, time.monotonic()
+def _serve(worker: "subprocess.Popen[bytes]", signals: list[int]) -> None:
+    """Wait for a signal, for the worker's end, or until it has been idle for long.
+
+    The first training is waited for until the time limit: preparing a corpus takes hours.
+    """
+    waits = int(os.environ.get("SLURM_RESTART_COUNT", "0")) == 0
+    busy_at = time.monotonic()
     while not signals and worker.poll() is None:
         with suppress(psutil.NoSuchProcess):
-            training = bool(psutil.Process(worker.pid).children())
-        if training:
-            trained, busy_at = True, time.monotonic()
-        elif trained and time.monotonic() - busy_at > _IDLE_S:
-            return False
+            if psutil.Process(worker.pid).children():
+                waits, busy_at = False, time.monotonic()
+        if not waits and time.monotonic() - busy_at > _IDLE_S:
+            return
         time.sleep(_LOOK_S)
-    return training
 
 
 def _wait_for_orphans(seconds: float) -> None:

@@ -53,16 +53,10 @@ def serve(monkeypatch, worker, number=None):
     return slurm_job.main()
 
 
-def test_a_job_whose_time_is_up_while_it_trains_goes_back_into_the_queue_by_its_own_id(
-    monkeypatch, said
-):
-    assert serve(monkeypatch, TRAINING, signal.SIGUSR1) == 0
+@pytest.mark.parametrize("worker", [TRAINING, WORKER], ids=["training", "between trainings"])
+def test_a_job_whose_time_is_up_goes_back_into_the_queue_by_its_own_id(monkeypatch, said, worker):
+    assert serve(monkeypatch, worker, signal.SIGUSR1) == 0
     assert said() == ["requeue", "12_3"]
-
-
-def test_a_job_whose_time_is_up_while_it_is_idle_ends(monkeypatch, said):
-    assert serve(monkeypatch, WORKER, signal.SIGUSR1) == 0
-    assert said() == []
 
 
 def test_a_cancelled_job_does_not_go_back_into_the_queue(monkeypatch, said):
