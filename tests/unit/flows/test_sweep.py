@@ -213,14 +213,14 @@ def test_a_cap_skips_the_most_expensive_run_and_a_larger_cap_resumes(text, tmp_p
     small = plan_on(text, home, f"cap={{kind: flops, flops: {affordable}}}")
     assert [run.id for run in small.runs] == [run.id for run in whole.runs]
     dispatcher, cap = FakeDispatcher(home), capped(small, home, [{}])
-    run_sweep(small, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=cap)
+    run_sweep(small, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=lambda _: cap)
     assert set(dispatcher.trained) == {run for _, run in costs[:-1]}
     assert "leaves out 1 of 4 runs" in cap.refusal()
     assert "--max-flops" in cap.refusal()
 
     larger = plan_on(text, home, f"cap={{kind: flops, flops: {whole.flops_spent}}}")
     dispatcher, cap = FakeDispatcher(home), capped(larger, home, [{}])
-    run_sweep(larger, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=cap)
+    run_sweep(larger, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=lambda _: cap)
     assert dispatcher.trained == [costs[-1][1]]
     assert cap.refusal() is None
 
@@ -232,7 +232,7 @@ def test_a_cap_set_later_counts_what_the_sweep_spent_without_one(planned, text, 
     cap = f"cap={{kind: flops, flops: {planned.flops_spent}}}"
     wider = plan_on(text, home, widths, cap)
     dispatcher, cap = FakeDispatcher(home), capped(wider, home, [{}])
-    run_sweep(wider, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=cap)
+    run_sweep(wider, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=lambda _: cap)
     assert dispatcher.trained == []
     assert "Spent: 0 FLOPs" not in cap.refusal()
 
@@ -245,7 +245,7 @@ def test_runs_that_another_sweep_paid_for_cost_a_capped_one_nothing(planned, tex
     cap = f"cap={{kind: flops, flops: {wide.flops_spent}}}"
     other = plan_on(text, home, "name=wider", widths, cap)
     dispatcher, cap = FakeDispatcher(home), capped(other, home, [{}])
-    run_sweep(other, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=cap)
+    run_sweep(other, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=lambda _: cap)
     assert dispatcher.trained == [wide.id]
     assert cap.refusal() is None
 
