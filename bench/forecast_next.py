@@ -10,7 +10,7 @@ near the frontier from a third of that compute on. The tables are read from ISOF
 (docs/published_data.md).
 
 With --whole, what a sweep designed in rounds spends (`isoflop sweep --design next`): from the ten
-cheapest runs on, five runs a round from the whole table, until the interval of N* at ten times its
+cheapest runs on, three runs a round from the whole table, until the interval of N* at ten times its
 largest compute is at most a tenth wider, in ln N, than the one of all its runs. Printed is the
 share of all their FLOPs.
 """
@@ -42,7 +42,7 @@ TABLES = {
 }
 POLICIES = ("next", "random", "ladder")
 OF_RUNS, CHEAPEST, SHARE, LEVEL = 10, 30, 0.1, 0.9
-FAR, A_ROUND, WIDER = 10.0, 5, 1.1
+FAR, A_ROUND, WIDER = 10.0, 3, 1.1
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def main() -> None:
     for name in arguments.tables:
         runs = read(name).below(arguments.below)
         if arguments.whole:
-            print_whole(name, runs)
+            print_whole(name, runs, arguments.starts)
             continue
         for policy in POLICIES:
             scores = np.array(list(replays(runs, policy, arguments.starts)))
@@ -100,22 +100,22 @@ def main() -> None:
         print(f"{'mean':15s} {policy:7s} loss {error:.2f} %  |ln N*| {off:.3f}")
 
 
-def print_whole(name: str, runs: Runs) -> None:
-    """One line a policy: share of the FLOPs and of the runs, and the interval against the whole."""
+def print_whole(name: str, runs: Runs, starts: int) -> None:
+    """One line a policy: the share of all FLOPs; by chance the median and range of the starts."""
     for policy in POLICIES:
-        had, width, whole = until_whole(runs, policy, np.random.default_rng(0))
+        shares = []
+        for seed in range(starts if policy == "random" else 1):
+            had = until_whole(runs, policy, np.random.default_rng(seed))
+            shares.append(runs.C[had].sum() / runs.C.sum())
         print(
-            f"{name:15s} {policy:7s} {runs.C[had].sum() / runs.C.sum():.0%} of the FLOPs, "
-            f"{len(had)} of {len(runs.C)} runs: N* to a factor {np.exp(width):.2f}, whole "
-            f"{np.exp(whole):.2f}",
+            f"{name:15s} {policy:7s} {np.median(shares):.0%} of the FLOPs "
+            f"[{min(shares):.0%}, {max(shares):.0%}]",
             flush=True,
         )
 
 
-def until_whole(
-    runs: Runs, policy: str, rng: np.random.Generator
-) -> tuple[list[int], float, float]:
-    """The runs that a policy buys, and the widths in ln N* of their interval and of the whole's."""
+def until_whole(runs: Runs, policy: str, rng: np.random.Generator) -> list[int]:
+    """The runs that a policy buys until N*'s interval is as narrow as the whole table's."""
     C, target = runs.C, FAR * float(runs.C.max())
 
     def width(had: list[int]) -> float:
@@ -127,7 +127,7 @@ def until_whole(
     had = cheapest[:OF_RUNS].tolist()
     while len(np.unique(runs.N[had])) < 3:
         had.append(int(cheapest[len(had)]))
-    while (reached := width(had)) > WIDER * whole and len(had) < len(C):
+    while width(had) > WIDER * whole and len(had) < len(C):
         free = np.setdiff1d(cheapest, had)
         if policy == "next":
             offered = Candidates(runs.N[free], runs.D[free], C[free])
@@ -138,7 +138,7 @@ def until_whole(
         else:
             places = np.argsort(C[free], kind="stable")[:A_ROUND].tolist()
         had += free[places].tolist()
-    return had, reached, whole
+    return had
 
 
 def read(name: str) -> Runs:

@@ -32,8 +32,8 @@ from sweeps.rounds import Place, PoolCell, first_cells, places_of, pool, rounds_
 
 log = logging.getLogger(__name__)
 
-# Runs of a round at most, as many as `isoflop next` proposes.
-_A_ROUND = 5
+# Runs of a round at most. Fewer cost less (bench/forecast_next.py --whole), and use fewer slots.
+_A_ROUND = 3
 # A target that nobody chose, times the grid's largest compute, as a forecast's.
 _FAR = 10.0
 
@@ -91,13 +91,14 @@ class Rounds(Frozen):
     Attributes:
         grid_sha256: of the whole grid's runs.
         had: ids of runs of the whole grid that were finished before the first round.
-        cells: in the whole grid.
+        cells, flops: in the whole grid, and what it costs.
         stopped: why no further cell is trained; empty while the sweep goes on.
         reached: the intervals at the end.
     """
 
     grid_sha256: str
     cells: int
+    flops: int
     had: tuple[str, ...]
     rounds: tuple[Round, ...]
     stopped: str = ""
@@ -167,6 +168,7 @@ def _begin(whole: Plan, home: Home, folder: Path) -> Rounds:
     return Rounds(
         grid_sha256=grid_sha256,
         cells=len(cells),
+        flops=whole.flops_spent,
         had=tuple(run.id for run in had),
         rounds=() if first is None else (first,),
     )

@@ -104,7 +104,7 @@ def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
     facts = [*both.sentences, *_facts(planned, home)]
     page = sweep_page(planned.spec.name, findings, lines, facts=facts)
     if design is not None:
-        add_design(page, design, frame)
+        add_design(page, design, planned, frame)
     add_tuned(page, tuned(planned, home))
     write_whole(folder / "report.html", page.html())
     return SweepReport(
@@ -123,7 +123,7 @@ def _design(planned: Plan, folder: Path) -> Rounds | None:
 
 
 def _verdict(both: Joined, findings: Findings, design: Rounds | None, frame: pl.DataFrame) -> str:
-    chosen = () if design is None else design_sentences(design, frame)
+    chosen = () if design is None else design_sentences(design, both.plan, frame)
     return "\n".join([verdict(findings), *both.sentences, *chosen])
 
 

@@ -7,11 +7,12 @@ import polars as pl
 from analysis.page import Page
 from analysis.words import flops, short
 from flows.plans.rounds import ChosenCell, Round, Rounds, Width
+from sweeps.plan import Plan
 
 _LEVEL = "90 %"
 
 
-def design_sentences(design: Rounds, frame: pl.DataFrame) -> Iterator[str]:
+def design_sentences(design: Rounds, planned: Plan, frame: pl.DataFrame) -> Iterator[str]:
     """What was chosen, how it did against what was predicted, and why it stopped.
 
     Args:
@@ -20,9 +21,10 @@ def design_sentences(design: Rounds, frame: pl.DataFrame) -> Iterator[str]:
     cells = [cell for each in design.rounds for cell in each.cells]
     trained = frame["val_loss"].count()
     rounds = "1 round" if len(design.rounds) == 1 else f"{len(design.rounds)} rounds"
+    spent = sum(run.flops_spent for run in planned.runs if run.id not in design.had)
     yield (
-        f"Designed in {rounds}: {trained} of the grid's {design.cells} cells have a loss, chosen "
-        f"for {flops(sum(cell.flops for cell in cells))} FLOPs."
+        f"Designed in {rounds}: {trained} of the grid's {design.cells} cells have a loss, for "
+        f"{flops(spent)} FLOPs; the whole grid takes {flops(design.flops)}."
     )
     chosen = [each for each in design.rounds if each.before is not None]
     if chosen:
@@ -38,14 +40,14 @@ def design_sentences(design: Rounds, frame: pl.DataFrame) -> Iterator[str]:
         yield f"Stopped: {design.stopped}."
 
 
-def add_design(page: Page, design: Rounds, frame: pl.DataFrame) -> None:
+def add_design(page: Page, design: Rounds, planned: Plan, frame: pl.DataFrame) -> None:
     """Add the section of a sweep's report that shows how its runs were chosen."""
     page.heading("How the runs were chosen")
-    for sentence in design_sentences(design, frame):
+    for sentence in design_sentences(design, planned, frame):
         page.text(sentence)
     afterwards = [each.before for each in design.rounds[1:]] + [design.reached]
     page.table(
-        ["round", "N on D", "FLOPs", "N* before", "predicted", "reached", "loss predicted",
+        ["round", "N on D", "FLOPs alone", "N* before", "predicted", "reached", "loss predicted",
          "loss reached", "why"],
         [
             _row(number, each, after)

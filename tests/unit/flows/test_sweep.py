@@ -294,3 +294,20 @@ def test_a_corpus_smaller_than_one_batch_is_refused_before_training(text, tmp_pa
     grid = "grid={kind: tokens, tokens: [12800000]}"
     with pytest.raises(CorpusError, match="less than one batch of 12,800,000"):
         plan_on(text, Home(tmp_path), huge, grid)
+
+
+def test_a_sweep_with_a_design_says_what_it_chose_and_why_it_stopped(text, tmp_path):
+    home = Home(tmp_path)
+    whole = plan_on(text, home, "design={kind: next, target_flops: 1e15}")
+    dispatcher = FakeDispatcher(home)
+    report = run_sweep(whole, home, FakeTracker(), dispatcher, [SilentWatcher()])
+    # The smallest budgets with ten losses are the whole grid.
+    assert sorted(dispatcher.trained) == sorted(run.id for run in whole.runs)
+    assert "Designed in 1 round: 10 of the grid's 10 cells have a loss" in report.verdict
+    assert "Stopped: every cell of the grid is trained." in report.verdict
+    assert "How the runs were chosen" in report.page.read_text()
+    assert report.document["design"]["rounds"][0]["target_flops"] == 1e15
+    assert report.unfinished == ()
+    again = FakeDispatcher(home)
+    repeated = run_sweep(whole, home, FakeTracker(), again, [SilentWatcher()])
+    assert (again.trained, repeated.verdict) == ([], report.verdict)

@@ -121,7 +121,9 @@ def test_the_facts_of_a_page_are_those_of_corpus_plan_and_recipe(home):
 def test_a_cap_is_named_before_the_runs_without_a_loss(home):
     sweep = planned("ladder.widths=[16, 24, 32, 48]")
     runs = [f"{run.name} is not trained" for run in sweep.runs]
-    report = write_report(sweep, home, home.sweeps / "smoke")
+    folder = home.sweeps / "smoke"
+    folder.mkdir(parents=True)
+    report = write_report(sweep, home, folder)
     assert list(report.unfinished) == runs
     capped = report.refused("the cap leaves out d48")
     assert list(capped.unfinished) == ["the cap leaves out d48", *runs]
