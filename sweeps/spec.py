@@ -206,10 +206,17 @@ class SweepSpec(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _a_chosen_cell_is_trained_once(self) -> "SweepSpec":
-        if self.design is not None and len(self.seeds) > 1:
+    def _a_design_chooses_from_a_grid_of_its_own(self) -> "SweepSpec":
+        if self.design is None:
+            return self
+        if len(self.seeds) > 1:
             raise ValueError(
                 f"design next trains a cell once, and seeds has {list(self.seeds)}: give one seed."
+            )
+        if isinstance(self.grid, CellsGrid) and self.grid.continues is not None:
+            raise ValueError(
+                f"design next chooses from a whole grid, and these cells continue sweep "
+                f"{self.grid.continues}: leave out one of the two."
             )
         return self
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, replace
 
 import pytest
+from prefect.exceptions import ParameterTypeError
 
 from flows.cost.ledger import capped
 from flows.dispatch.contract import SweepFailedError, always, longest_first
@@ -20,7 +21,7 @@ from flows.runs.curve import CurveWriter
 from flows.runs.directory import Observation, RunDir, RunResult
 from flows.runs.state import not_finished
 from flows.settings import Home
-from flows.sweep import run_sweep
+from flows.sweep import run_sweep, sweep
 from llama_core.corpus.documents import CorpusError
 from sweeps.load import load_spec
 from tests.conftest import ROOT
@@ -294,6 +295,13 @@ def test_a_corpus_smaller_than_one_batch_is_refused_before_training(text, tmp_pa
     grid = "grid={kind: tokens, tokens: [12800000]}"
     with pytest.raises(CorpusError, match="less than one batch of 12,800,000"):
         plan_on(text, Home(tmp_path), huge, grid)
+
+
+def test_the_deployment_takes_a_design_and_its_target():
+    parameters = {"spec": "demo", "design": "next", "target_flops": 1e15}
+    assert sweep.validate_parameters(parameters)["design"] == "next"
+    with pytest.raises(ParameterTypeError, match="next"):
+        sweep.validate_parameters(parameters | {"design": "random"})
 
 
 def test_a_sweep_with_a_design_says_what_it_chose_and_why_it_stopped(text, tmp_path):

@@ -162,9 +162,12 @@ def test_another_grid_is_designed_anew_and_said(
     assert "had another grid or recipe" in caplog.text
 
 
-def test_a_design_refuses_several_seeds_and_a_target_alone() -> None:
+def test_a_design_refuses_seeds_cells_of_another_sweep_and_a_target_alone() -> None:
     with pytest.raises(SpecError, match="design next trains a cell once, and seeds has"):
         load_spec("demo", ["design={kind: next}", "seeds=[0, 1]"])
+    cells = "grid={kind: cells, tokens: {16: [204800]}, continues: demo}"
+    with pytest.raises(SpecError, match="these cells continue sweep demo"):
+        load_spec("demo", ["design={kind: next}", cells, "ladder.widths=[16]"])
     with pytest.raises(SpecError, match="give design next too"):
         design_overrides(None, 1e15)
     assert load_spec("demo", design_overrides("next", 1e15)).design.target_flops == 1e15
