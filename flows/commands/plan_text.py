@@ -63,6 +63,7 @@ def plan_json(plan: Plan, corpus: PreparedCorpus, cost: Cost, home: Home) -> dic
         "elapsed_s": estimate.elapsed_s,
         "elapsed_range_s": list(estimate.elapsed_range_s),
         "device_s": estimate.device_s,
+        "idle_share": estimate.idle_share,
         "usd": cost.usd(estimate.device_s),
         "usd_per_hour": cost.usd_per_hour,
         "slots": estimate.slots,
@@ -142,9 +143,18 @@ def _time_lines(cost: Cost) -> list[str]:
     if usd is not None:
         lines.append(
             f"about ${usd:,.2f}: {estimate.device_s / 3600:.3g} device-hours at "
-            f"${cost.usd_per_hour:g} an hour ({cost.price_source})"
+            f"${cost.usd_per_hour:g} an hour ({cost.price_source}){_idle(cost)}"
         )
     return lines
+
+
+def _idle(cost: Cost) -> str:
+    """What devices cost that wait until the last training ends; empty where few do."""
+    share = cost.estimate.idle_share
+    usd = cost.usd(cost.estimate.device_s * share / (1 - share))
+    if share < 0.01 or usd is None:
+        return ""
+    return f"; {share:.0%} idle until the last training ends, ${usd:,.2f} more where rented"
 
 
 def _row(planned: PlannedRun, home: Home, cost: Cost | None) -> list[object]:
