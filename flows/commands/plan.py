@@ -64,10 +64,19 @@ def plan(
                 usd_per_hour=limits.price,
                 retime=retime,
             )
+    given = as_given(spec, set, corpus)
     if json is not None:
-        emit(plan_json(planned, prepared, cost, home), json)
+        emit(plan_json(planned, prepared, cost, home, given), json)
     else:
-        print_plan(planned, prepared, home, cost=cost)
+        print_plan(planned, prepared, home, cost=cost, given=given)
+
+
+def as_given(spec: str, overrides: tuple[str, ...], corpus: str | None) -> str:
+    """The words of the command line that name a spec, quoted for a shell."""
+    import shlex
+
+    words = [spec, *(word for override in overrides for word in ("--set", override))]
+    return shlex.join([*words, *(("--corpus", corpus) if corpus is not None else ())])
 
 
 def load(spec: str, overrides: tuple[str, ...], corpus: str | None, limits: Limits) -> "SweepSpec":

@@ -3,7 +3,7 @@
 import pytest
 
 from flows.commands.limits import UNLIMITED, Limits
-from flows.commands.plan import needs_a_gpu, planned_slots
+from flows.commands.plan import as_given, needs_a_gpu, planned_slots
 from sweeps.load import load_spec
 
 H100 = Limits(gpu="h100")
@@ -31,7 +31,13 @@ def test_without_devices_a_gpu_has_the_given_slots_or_the_specs_or_one():
         ((), 0, None, UNLIMITED, "--slots 0 is less than one"),
         ((), 0, None, H100, "--slots 0 is less than one"),
         ((), None, 0, H100, "--devices 0 is less than one"),
-        (("placement.ranks=4",), None, 3, H100, r"--devices 3 is less than the 4 .*placement.ranks"),
+        (
+            ("placement.ranks=4",),
+            None,
+            3,
+            H100,
+            r"--devices 3 is less than the 4 .*placement.ranks",
+        ),
         ((), 2, 2, H100, "--devices and --slots were given"),
         ((), None, 8, UNLIMITED, "name them, as --gpu h100"),
     ],
@@ -48,3 +54,9 @@ def test_a_spec_for_cuda_needs_a_gpu_only_where_there_is_none(monkeypatch):
     assert not needs_a_gpu(spec_of("placement.device=auto"))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert not needs_a_gpu(cuda)
+
+
+def test_the_words_that_named_a_spec_are_quoted_for_a_shell():
+    assert as_given("demo", (), None) == "demo"
+    given = as_given("my spec.yaml", ("grid.budgets=[1e12, 2e12]",), "text.jsonl")
+    assert given == "'my spec.yaml' --set 'grid.budgets=[1e12, 2e12]' --corpus text.jsonl"

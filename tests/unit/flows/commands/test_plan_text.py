@@ -103,7 +103,7 @@ def test_every_source_of_a_rate_names_its_runs():
 def test_a_plan_is_printed_with_its_warnings_and_for_plan_alone_with_its_tuning(
     tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(plan_text, "tuned", lambda plan, home: None)
+    monkeypatch.setattr(plan_text, "tuned", lambda plan, home, given: None)
     monkeypatch.setattr(plan_text, "tuned_lines", lambda tuning: ["not checked"])
     plan, home = plan_of(SMALL, LARGE), Home(tmp_path)
     print_plan(plan, CORPUS, home, cost=None)
