@@ -35,9 +35,14 @@ def joined(planned: Plan, home: Home) -> Joined:
         elif earlier.data != planned.data:
             missing = f"sweep {name} was trained on other text"
         else:
-            had = {run.id for run in earlier.runs}
-            runs = (*earlier.runs, *(run for run in whole.runs if run.id not in had))
-            whole, first = whole.model_copy(update={"runs": runs}), earlier
+            had = {run.id for run in whole.runs}
+            # Under one sweep's name the rows are one group of a fit; the run's own says whence.
+            runs = [
+                run.model_copy(update={"sweep": planned.spec.name, "name": f"{name}/{run.name}"})
+                for run in earlier.runs
+                if run.id not in had
+            ]
+            whole, first = whole.model_copy(update={"runs": (*runs, *whole.runs)}), earlier
             names.insert(0, name)
     sentences = []
     if len(names) > 1:

@@ -34,7 +34,12 @@ def test_the_runs_of_all_sweeps_of_a_chain_are_one_table_the_first_first(home: H
     second = planned("base-next", cells(204800, "base"), home)
     third = planned("base-next-next", cells(409600, "base-next"), home)
     both = joined(third, home)
-    assert both.plan.runs == (*first.runs, *second.runs, *third.runs)
+    assert [run.id for run in both.plan.runs] == [
+        run.id for each in (first, second, third) for run in each.runs
+    ]
+    # One group of a fit, and every run still says whence it is.
+    assert {run.sweep for run in both.plan.runs} == {"base-next-next"}
+    assert [run.name for run in both.plan.runs] == ["base/d16", "base-next/d16", "d16"]
     assert both.plan.spec == third.spec
     assert both.sentences == ("The losses of base and base-next and base-next-next are one table.",)
     assert joined(first, home).plan == first
