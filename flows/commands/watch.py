@@ -46,10 +46,8 @@ def _goes_on(planned: "Plan", home: "Home") -> bool:
     """Whether a run is still to end, or further runs are still to be chosen."""
     from flows.plans.rounds import read_rounds
 
-    if not _all_ended(planned, home):
-        return True
     if planned.spec.design is None:
-        return False
+        return not _all_ended(planned, home)
     rounds = read_rounds(home.sweeps / planned.spec.name)
     return rounds is not None and not rounds.stopped
 
