@@ -1,0 +1,300 @@
+"""Where a training under way will end: the sweep's forecast, moved by the run's own curve so far.
+
+Every recorded loss of a sweep teaches the forecast of `posterior`, y = ln L(N, D). The curve of a
+training says more about itself. Under `wsd` a cooldown begun now would end at D' = D/(1 - share);
+it would lower ln L by a drop. The drop is learnt from the other trunks that have passed D, at the same
+D, where all have just seen the same batches: from each curve there to its y at D', between its
+recorded losses. Where few have come so far, it is learnt from the cooldowns that are finished. Curve
+less drop is thus a measurement of y(N, D'), with the spread of the drops for noise, and y at the
+horizons ahead is conditioned on it: they share the law, its error, and the noise of the run in as
+far as they share its steps. Under `cosine` nothing can be ended early: the drop is that of the
+finished runs from the same share of their tokens to their ends, and measures y at the end itself.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from analysis.forecast.answer import Answer, Question, forecast
+from analysis.forecast.outcome import Interval
+from analysis.forecast.rows import FEWEST_ROWS, FEWEST_SIZES
+from analysis.law import Array
+from analysis.table.observations import Table, TableError
+
+LEVEL = 0.9
+# A curve's loss is its mean over the last fifth of its tokens: single batches are too noisy.
+_WINDOW = 1.25
+# Of the drops about their plane over ln N and ln D, in ln L: the spread expected before any is
+# seen, counted as three of them, and by how much the plane may slope per e-fold.
+_SPREAD, _COUNT = 0.003, 3.0
+_SLOPE = 0.02
+_NEIGHBOURS = 30  # trunks, the nearest in size, are compared
+# Curve and law may differ by two deviations of their difference; beyond, both are trusted less.
+_APART = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """A token count at which a training ends, or ends a branch.
+
+    Attributes:
+        start: tokens at which its cooldown begins; its own tokens under `cosine`.
+        loss: None while it is ahead.
+    """
+
+    tokens: int
+    start: int
+    loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trunk:
+    """A training's curve before any cooldown, or its whole curve under `cosine`.
+
+    Attributes:
+        tokens, losses, steps: at the end of each bin, its mean loss and its steps; (bins,).
+        horizons: by growing tokens.
+    """
+
+    n_params: int
+    tokens: Array
+    losses: Array
+    steps: Array
+    horizons: tuple[Horizon, ...]
+    cosine: bool = False
+
+    @property
+    def reached(self) -> float:
+        """Tokens to which the curve has come; 0 without one."""
+        return float(self.tokens[-1]) if len(self.tokens) else 0.0
+
+    @property
+    def recorded(self) -> list[tuple[float, float]]:
+        """Tokens and loss of the horizons behind."""
+        return [(float(each.tokens), each.loss) for each in self.horizons if each.loss is not None]
+
+    def log_loss(self, tokens: float) -> float:
+        """ln of the mean loss over the last fifth of these tokens; NaN where there is no curve."""
+        within = (self.tokens > tokens / _WINDOW) & (self.tokens <= tokens * (1 + 1e-9))
+        if not within.any() or tokens > _WINDOW * self.reached:
+            return float("nan")
+        return float(np.log(np.average(self.losses[within], weights=self.steps[within])))
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The loss foretold for a horizon; `by_curve` says whether the run's own curve moved it."""
+
+    tokens: int
+    interval: Interval
+    by_curve: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The horizons ahead that can be foretold.
+
+    Attributes:
+        reason: why some are missing, or are foretold from other runs alone; else empty.
+    """
+
+    ends: tuple[End, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What the recorded losses of a sweep and the curves behind them say of the others.
+
+    Attributes:
+        answer: the forecast of every horizon ahead.
+        trunks: those with a recorded loss.
+        off: of each of them, ln L at its recorded losses less the forecast there.
+    """
+
+    answer: Answer
+    trunks: tuple[Trunk, ...]
+    off: tuple[Array, ...]
+
+
+def learn(table: Table, trunks: Sequence[Trunk]) -> Learnt | str:
+    """What a sweep's losses and curves teach; else why it is too little.
+
+    Args:
+        table: the recorded losses.
+        trunks: of all trainings of the sweep, whether ended, under way or not begun.
+    """
+    used = table.used
+    sizes = used["n_params"].n_unique()
+    if used.height < FEWEST_ROWS or sizes < FEWEST_SIZES:
+        return (
+            f"a forecast needs {FEWEST_ROWS} losses of {FEWEST_SIZES} sizes, "
+            f"and {used.height} of {sizes} are recorded"
+        )
+    ahead = {
+        (float(trunk.n_params), float(horizon.tokens))
+        for trunk in trunks
+        for horizon in trunk.horizons
+        if horizon.loss is None
+    }
+    if not ahead:
+        return "no loss is ahead"
+    try:
+        answer = forecast(table, Question(points=tuple(sorted(ahead)), level=LEVEL))
+    except TableError as error:
+        return str(error).removesuffix(".")
+    ended = tuple(trunk for trunk in trunks if trunk.recorded)
+    off = []
+    for trunk in ended:
+        D, loss = np.array(trunk.recorded).T
+        foretold = answer.posterior.predict(np.full(len(D), float(trunk.n_params)), D)
+        off.append(np.log(loss) - foretold.mean)
+    return Learnt(answer, ended, tuple(off))
+
+
+def ends(learnt: Learnt, trunk: Trunk) -> Ends:
+    """The losses at the horizons ahead of a training, by its curve so far."""
+    known = {(point.n_params, point.tokens): point for point in learnt.answer.points}
+    points = [
+        known[float(trunk.n_params), float(horizon.tokens)]
+        for horizon in trunk.horizons
+        if horizon.loss is None and (float(trunk.n_params), float(horizon.tokens)) in known
+    ]
+    reason = "; ".join(sorted({point.reason for point in points if point.reason}))
+    points = [point for point in points if point.reason is None]
+    if not points:
+        return Ends((), reason)
+    D = np.array([point.tokens for point in points])
+    measured = _measured(learnt, trunk)
+    if isinstance(measured, str):
+        intervals = [Interval(point.loss, point.lower, point.upper) for point in points]
+        reason = reason or measured
+    else:
+        intervals = _conditioned(learnt.answer, trunk.n_params, D, measured)
+    by_curve = not isinstance(measured, str)
+    return Ends(
+        tuple(
+            End(int(point.tokens), interval, by_curve)
+            for point, interval in zip(points, intervals, strict=True)
+        ),
+        reason,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """ln L at (N, tokens) as the curve has it, with its variance."""
+
+    tokens: float
+    y: float
+    variance: float
+
+
+def _measured(learnt: Learnt, trunk: Trunk) -> _Measured | str:
+    """What the curve so far says of ln L at the end of a cooldown begun now, or of the run."""
+    last = trunk.horizons[-1]
+    now = min(trunk.reached, float(last.start))
+    y = trunk.log_loss(now)
+    if not np.isfinite(y):
+        return "its curve is empty so far"
+    if trunk.cosine:
+        end = float(last.tokens)
+        samples = [_from_share(learnt, now / end)]
+    else:
+        end = now * last.tokens / last.start
+        samples = [_at_same_tokens(learnt, trunk, now, end), _cooldowns(learnt, now)]
+    at = np.array([np.log(trunk.n_params), np.log(now)])
+    drops = [_plane(seen[np.isfinite(seen).all(axis=1)], at) for seen in samples if len(seen)]
+    known = [drop for drop in drops if drop is not None]
+    if not known:
+        return "no other run shows how far such a curve still drops"
+    drop, variance = min(known, key=lambda drop: drop[1])
+    return _Measured(end, y - drop, variance)
+
+
+def _at_same_tokens(learnt: Learnt, trunk: Trunk, now: float, end: float) -> Array:
+    """ln N, ln D and drop of the trunks nearest in size, from `now` to the end of a cooldown."""
+    passed = [
+        (each, off)
+        for each, off in zip(learnt.trunks, learnt.off, strict=True)
+        if each.recorded[0][0] <= end * (1 + 1e-9)
+        and end <= each.recorded[-1][0] * (1 + 1e-9)
+    ]  # fmt: skip
+    passed.sort(key=lambda pair: abs(np.log(pair[0].n_params / trunk.n_params)))
+    passed = passed[:_NEIGHBOURS]
+    if not passed:
+        return np.empty((0, 3))
+    N = np.array([float(each.n_params) for each, _ in passed])
+    y = learnt.answer.posterior.predict(N, np.full(len(N), end)).mean
+    y += [
+        np.interp(np.log(end), np.log([tokens for tokens, _ in each.recorded]), off)
+        for each, off in passed
+    ]
+    curves = np.array([each.log_loss(now) for each, _ in passed])
+    return np.column_stack([np.log(N), np.full(len(N), np.log(now)), curves - y])
+
+
+def _cooldowns(learnt: Learnt, now: float) -> Array:
+    """ln N, ln D and drop of every finished cooldown; none if all began later than `now`."""
+    drops = [
+        (np.log(each.n_params), np.log(start), each.log_loss(start) - np.log(horizon.loss))
+        for each in learnt.trunks
+        for horizon in each.horizons
+        if horizon.loss is not None and (start := float(horizon.start)) > 0
+    ]
+    seen = np.array(drops).reshape(-1, 3)
+    return seen if len(seen) and np.exp(seen[:, 1].min()) <= now * (1 + 1e-9) else seen[:0]
+
+
+def _from_share(learnt: Learnt, share: float) -> Array:
+    """ln N, ln D and drop of the runs that have ended, from this share of their tokens."""
+    drops = [
+        (
+            np.log(each.n_params),
+            np.log(tokens * share),
+            each.log_loss(tokens * share) - np.log(loss),
+        )
+        for each in learnt.trunks
+        for tokens, loss in each.recorded
+    ]
+    return np.array(drops).reshape(-1, 3)
+
+
+def _plane(seen: Array, at: Array) -> tuple[float, float] | None:
+    """The drop at ln N and ln D, and its variance: a plane with a prior on slopes and spread.
+
+    None from fewer than two drops, which have no spread.
+    """
+    if len(seen) < 2:
+        return None
+    x = np.column_stack([np.ones(len(seen)), seen[:, :2] - at])
+    # In units of the spread; the level is free.
+    prior = np.diag([0.0, *[(_SPREAD / _SLOPE) ** 2] * 2])
+    precision = x.T @ x + prior
+    mean = np.linalg.solve(precision, x.T @ seen[:, 2])
+    squares = float(((seen[:, 2] - x @ mean) ** 2).sum() + mean @ prior @ mean)
+    freedom = _COUNT + len(seen) - 1
+    spread = (_COUNT * _SPREAD**2 + squares) / freedom
+    # The variance of Student's t of so many degrees of freedom, level and slopes unknown.
+    inflated = spread * freedom / max(freedom - 2, 1.0)
+    return float(mean[0]), float(inflated * (1 + np.linalg.inv(precision)[0, 0]))
+
+
+def _conditioned(answer: Answer, N: int, D: Array, measured: _Measured) -> list[Interval]:
+    """Losses at (N, D) by the forecast and by what the run's own curve measured."""
+    tokens = np.append(D, measured.tokens)
+    foretold = answer.posterior.predict(np.full(len(tokens), float(N)), tokens)
+    # Two ends of one training share its noise in as far as they share its steps.
+    shared = np.minimum(tokens[:, None], tokens) / np.maximum(tokens[:, None], tokens)
+    covariance = foretold.covariance + foretold.noise[0] * shared
+    variance = covariance[-1, -1] + measured.variance
+    gain = covariance[:-1, -1] / variance
+    off = measured.y - foretold.mean[-1]
+    mean = foretold.mean[:-1] + gain * off
+    left = np.diag(covariance)[:-1] - gain * covariance[:-1, -1]
+    apart = max(1.0, off**2 / variance / _APART**2)
+    half = NormalDist().inv_cdf(0.5 + answer.level / 2) * np.sqrt(left * apart)
+    loss, lower, upper = np.exp([mean, mean - half, mean + half])
+    return [Interval(*map(float, each)) for each in zip(loss, lower, upper, strict=True)]
