@@ -1,13 +1,13 @@
 """Where a training under way will end: the sweep's forecast, moved by the run's own curve so far.
 
 Every recorded loss of a sweep teaches the forecast of `posterior`, y = ln L(N, D). The curve of a
-training says more about itself. Under `wsd` a cooldown begun now would end at D' = D/(1 - share);
-it would lower ln L by a drop. The drop is learnt from the other trunks that have passed D, at the same
+training says more about itself. Under `wsd` a cooldown begun now, at D tokens, would end at
+D' = D/(1 - its share) and lower ln L by a drop. The drop is learnt from the trunks that have passed
 D, where all have just seen the same batches: from each curve there to its y at D', between its
-recorded losses. Where few have come so far, it is learnt from the cooldowns that are finished. Curve
-less drop is thus a measurement of y(N, D'), with the spread of the drops for noise, and y at the
-horizons ahead is conditioned on it: they share the law, its error, and the noise of the run in as
-far as they share its steps. Under `cosine` nothing can be ended early: the drop is that of the
+recorded losses. Where few have come so far, it is learnt from the cooldowns that are finished.
+Curve less drop is thus a measurement of y(N, D'), with the spread of the drops for noise, and y at
+the horizons ahead is conditioned on it: they share the law, its error, and the noise of the run in
+as far as they share its steps. Under `cosine` nothing can be ended early: the drop is that of the
 finished runs from the same share of their tokens to their ends, and measures y at the end itself.
 """
 
@@ -251,13 +251,10 @@ def _cooldowns(learnt: Learnt, now: float) -> Array:
 def _from_share(learnt: Learnt, share: float) -> Array:
     """ln N, ln D and drop of the runs that have ended, from this share of their tokens."""
     drops = [
-        (
-            np.log(each.n_params),
-            np.log(tokens * share),
-            each.log_loss(tokens * share) - np.log(loss),
-        )
+        (np.log(each.n_params), np.log(now), each.log_loss(now) - np.log(loss))
         for each in learnt.trunks
         for tokens, loss in each.recorded
+        if (now := tokens * share) > 0
     ]
     return np.array(drops).reshape(-1, 3)
 

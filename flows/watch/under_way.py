@@ -60,30 +60,31 @@ class EndForecaster:
 
     def read(self, progress: SweepProgress) -> EndsShown:
         """The forecasts now."""
-        training = [run for run in progress.runs if run.state == "training"]
+        training = {run.run_id: run.name for run in progress.runs if run.state == "training"}
         if not training:
             return EndsShown()
         started = time.monotonic()
         if started >= self._due:
-            self._shown = self._foretell(progress, {run.run_id: run.name for run in training})
+            unread = self._read(progress, training)
+            if unread:
+                return _none(f"{unread} curves are still to be read")
+            self._shown = self._foretell(training)
             ended = time.monotonic()
             self._due = ended + (ended - started) / _SHARE
         return self._shown
 
-    def _foretell(self, progress: SweepProgress, training: dict[str, str]) -> EndsShown:
-        unread = self._read(progress, training)
-        if unread:
-            return EndsShown(notes=(f"No ends are foretold yet: {unread} curves are to be read.",))
+    def _foretell(self, training: dict[str, str]) -> EndsShown:
         rows = [row for curve in self.curves.values() for row in curve.observation_rows()]
         rows = [row for row in rows if math.isfinite(row["val_loss"]) and row["val_loss"] > 0]
+        if not rows:
+            return _none("no loss is recorded")
         losses = frozenset(row["run_id"] for row in rows)
         if losses != self._losses:
             table = own_table(pl.DataFrame(rows, infer_schema_length=None))
             trunks = [curve.trunk() for curve in self.curves.values()]
             self._learnt, self._losses = learn(table, trunks), losses
-        if isinstance(self._learnt, str) or not losses:
-            reason = self._learnt or "no loss is recorded"
-            return EndsShown(notes=(f"No ends are foretold yet: {reason}.",))
+        if isinstance(self._learnt, str):
+            return _none(self._learnt)
         shown: dict[str, End] = {}
         reasons: dict[str, list[str]] = {}
         for run_id, name in training.items():
@@ -101,7 +102,9 @@ class EndForecaster:
         started, unread = time.monotonic(), 0
         for run in progress.runs:
             under_way = run.run_id in training
-            if not under_way and self._read_in.get(run.run_id) == run.state:
+            if run.state == "planned" or (
+                not under_way and self._read_in.get(run.run_id) == run.state
+            ):
                 continue
             if not under_way and time.monotonic() > started + _READ_S:
                 unread += 1
@@ -109,3 +112,7 @@ class EndForecaster:
             self.curves[run.run_id].read()
             self._read_in[run.run_id] = run.state
         return unread
+
+
+def _none(reason: str) -> EndsShown:
+    return EndsShown(notes=(f"No ends are foretold yet: {reason}.",))
