@@ -75,8 +75,9 @@ def progress_table(
     ends = ends or EndsShown()
     names = list(_NAMES if ends.ends else _NAMES[:-1])
     table = _table(progress, console, ends, names)
+    unbounded = console.options.update(max_width=10 * console.width)
     for name in ("MFU", "tokens/s") if ends.ends else ():
-        if Measurement.get(console, console.options, table).maximum <= console.width:
+        if Measurement.get(console, unbounded, table).maximum <= console.width:
             break
         names.remove(name)
         table = _table(progress, console, ends, names)
