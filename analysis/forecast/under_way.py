@@ -6,8 +6,8 @@ D' = D/(1 - its share) and lower ln L by a drop. The drop is learnt from the tru
 D, where all have just seen the same batches: from each curve there to its y at D', between its
 recorded losses. Where few have come so far, it is learnt from the cooldowns that are finished.
 Curve less drop is thus a measurement of y(N, D'), with the spread of the drops for noise, and y at
-the horizons ahead is conditioned on it: they share the law, its error, and the noise of the run in
-as far as they share its steps. Under `cosine` nothing can be ended early: the drop is that of the
+the horizons ahead is conditioned on it: they share the law, its error, and what luck of the run
+the curve can show. Under `cosine` nothing can be ended early: the drop is that of the
 finished runs from the same share of their tokens to their ends, and measures y at the end itself.
 """
 
@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from analysis.forecast.answer import Answer, Question, forecast
 from analysis.forecast.outcome import Interval
+from analysis.forecast.posterior import Posterior
 from analysis.forecast.rows import FEWEST_ROWS, FEWEST_SIZES
 from analysis.law import Array
 from analysis.table.observations import Table, TableError
@@ -112,11 +114,13 @@ class Learnt:
         answer: the forecast of every horizon ahead.
         trunks: those with a recorded loss.
         off: of each of them, ln L at its recorded losses less the forecast there.
+        widened: factor of the forecast's variance for a size, see `_left_out`; at least 1.
     """
 
     answer: Answer
     trunks: tuple[Trunk, ...]
     off: tuple[Array, ...]
+    widened: float
 
 
 def learn(table: Table, trunks: Sequence[Trunk]) -> Learnt | str:
@@ -151,7 +155,7 @@ def learn(table: Table, trunks: Sequence[Trunk]) -> Learnt | str:
         D, loss = np.array(trunk.recorded).T
         foretold = answer.posterior.predict(np.full(len(D), float(trunk.n_params)), D)
         off.append(np.log(loss) - foretold.mean)
-    return Learnt(answer, ended, tuple(off))
+    return Learnt(answer, ended, tuple(off), max(1.0, _left_out(answer.posterior)))
 
 
 def ends(learnt: Learnt, trunk: Trunk) -> Ends:
@@ -168,18 +172,16 @@ def ends(learnt: Learnt, trunk: Trunk) -> Ends:
         return Ends((), reason)
     D = np.array([point.tokens for point in points])
     measured = _measured(learnt, trunk)
-    if isinstance(measured, str):
-        intervals = [Interval(point.loss, point.lower, point.upper) for point in points]
-        reason = reason or measured
-    else:
-        intervals = _conditioned(learnt.answer, trunk.n_params, D, measured)
     by_curve = not isinstance(measured, str)
+    intervals = _intervals(
+        learnt, trunk.n_params, D, None if isinstance(measured, str) else measured
+    )
     return Ends(
         tuple(
             End(int(point.tokens), interval, by_curve)
             for point, interval in zip(points, intervals, strict=True)
         ),
-        reason,
+        reason or (measured if isinstance(measured, str) else ""),
     )
 
 
@@ -279,19 +281,45 @@ def _plane(seen: Array, at: Array) -> tuple[float, float] | None:
     return float(mean[0]), float(inflated * (1 + np.linalg.inv(precision)[0, 0]))
 
 
-def _conditioned(answer: Answer, N: int, D: Array, measured: _Measured) -> list[Interval]:
-    """Losses at (N, D) by the forecast and by what the run's own curve measured."""
-    tokens = np.append(D, measured.tokens)
-    foretold = answer.posterior.predict(np.full(len(tokens), float(N)), tokens)
-    # Two ends of one training share its noise in as far as they share its steps.
-    shared = np.minimum(tokens[:, None], tokens) / np.maximum(tokens[:, None], tokens)
-    covariance = foretold.covariance + foretold.noise[0] * shared
-    variance = covariance[-1, -1] + measured.variance
-    gain = covariance[:-1, -1] / variance
-    off = measured.y - foretold.mean[-1]
-    mean = foretold.mean[:-1] + gain * off
-    left = np.diag(covariance)[:-1] - gain * covariance[:-1, -1]
-    apart = max(1.0, off**2 / variance / _APART**2)
-    half = NormalDist().inv_cdf(0.5 + answer.level / 2) * np.sqrt(left * apart)
+def _intervals(learnt: Learnt, N: int, D: Array, measured: _Measured | None) -> list[Interval]:
+    """Losses at (N, D) by the forecast, and by what the run's own curve measured."""
+    tokens = D if measured is None else np.append(D, measured.tokens)
+    foretold = learnt.answer.posterior.predict(np.full(len(tokens), float(N)), tokens)
+    covariance, noise = learnt.widened * foretold.covariance, learnt.widened * foretold.noise[0]
+    ahead = slice(len(D))
+    mean, variance = foretold.mean[ahead], np.diag(covariance)[ahead] + noise
+    if measured is not None:
+        # Luck in the drop is not in the curve. The rest of the run's is, and two ends share it in
+        # as far as they share their steps.
+        luck = max(0.0, noise - measured.variance)
+        shared = np.minimum(D, measured.tokens) / np.maximum(D, measured.tokens)
+        together = covariance[ahead, -1] + luck * shared
+        whole = covariance[-1, -1] + luck + measured.variance
+        off = measured.y - foretold.mean[-1]
+        mean = mean + together / whole * off
+        variance = (variance - together**2 / whole) * max(1.0, off**2 / whole / _APART**2)
+    half = NormalDist().inv_cdf(0.5 + LEVEL / 2) * np.sqrt(variance)
     loss, lower, upper = np.exp([mean, mean - half, mean + half])
     return [Interval(*map(float, each)) for each in zip(loss, lower, upper, strict=True)]
+
+
+def _left_out(posterior: Posterior) -> float:
+    """Mean squared distance, in deviations, of a size's losses from the forecast without them.
+
+    A run's losses share its luck, so a new size is off by more than rows that are taken for
+    independent admit. At the heaviest scales and with the law linear there, no fit is repeated:
+    the precision of the rows is Q = V^-1 less the law's part, and those of block b lie off by
+    Q_bb^-1 (V^-1 r)_b with covariance Q_bb^-1.
+    """
+    point = max(posterior.grid, key=lambda point: point.weight)
+    residual, J = point.whitened
+    inverse = solve_triangular(point.factor, np.eye(len(residual)), lower=True)
+    by_row = inverse.T @ residual
+    freed = inverse.T @ J
+    Q = inverse.T @ inverse - freed @ np.linalg.solve(point.precision, freed.T)
+    squares = []
+    for n in np.unique(posterior.rows.n):
+        block = np.flatnonzero(posterior.rows.n == n)
+        own = by_row[block]
+        squares.append(own @ np.linalg.solve(Q[np.ix_(block, block)], own) / len(block))
+    return float(np.mean(squares))
