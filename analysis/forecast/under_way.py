@@ -32,6 +32,9 @@ _WINDOW = 1.25
 # seen, counted as three of them, and by how much the plane may slope per e-fold.
 _SPREAD, _COUNT = 0.003, 3.0
 _SLOPE = 0.02
+# Of what a run's last cooldown was off from those of its neighbours, the part that its next keeps.
+_KEPT = 0.5
+_BEFORE = 4.0  # sizes left out, see `_left_out`
 _NEIGHBOURS = 30  # trunks, the nearest in size, are compared
 # Curve and law may differ by two deviations of their difference; beyond, both are trusted less.
 _APART = 2.0
@@ -213,7 +216,20 @@ def _measured(learnt: Learnt, trunk: Trunk) -> _Measured | str:
     if not known:
         return "no other run shows how far such a curve still drops"
     drop, variance = min(known, key=lambda drop: drop[1])
-    return _Measured(end, y - drop, variance)
+    return _Measured(end, y - drop - _KEPT * _own_cooldown(learnt, trunk), variance)
+
+
+def _own_cooldown(learnt: Learnt, trunk: Trunk) -> float:
+    """By how much a trunk's last finished cooldown dropped more than those of its neighbours."""
+    behind = [horizon for horizon in trunk.horizons if horizon.loss is not None]
+    if trunk.cosine or not behind:
+        return 0.0
+    start, end = float(behind[-1].start), float(behind[-1].tokens)
+    seen = _at_same_tokens(learnt, trunk, start, end)
+    at = np.array([np.log(trunk.n_params), np.log(start)])
+    others = _plane(seen[np.isfinite(seen).all(axis=1)], at)
+    own = trunk.log_loss(start) - np.log(behind[-1].loss or np.nan)
+    return float(own - others[0]) if others is not None and np.isfinite(own) else 0.0
 
 
 def _at_same_tokens(learnt: Learnt, trunk: Trunk, now: float, end: float) -> Array:
@@ -221,7 +237,8 @@ def _at_same_tokens(learnt: Learnt, trunk: Trunk, now: float, end: float) -> Arr
     passed = [
         (each, off)
         for each, off in zip(learnt.trunks, learnt.off, strict=True)
-        if each.recorded[0][0] <= end * (1 + 1e-9)
+        if each.n_params != trunk.n_params
+        and each.recorded[0][0] <= end * (1 + 1e-9)
         and end <= each.recorded[-1][0] * (1 + 1e-9)
     ]  # fmt: skip
     passed.sort(key=lambda pair: abs(np.log(pair[0].n_params / trunk.n_params)))
@@ -322,4 +339,5 @@ def _left_out(posterior: Posterior) -> float:
         block = np.flatnonzero(posterior.rows.n == n)
         own = by_row[block]
         squares.append(own @ np.linalg.solve(Q[np.ix_(block, block)], own) / len(block))
-    return float(np.mean(squares))
+    # A mean of few sizes is known badly: four of 1 are counted before any is seen.
+    return (_BEFORE + float(np.sum(squares))) / (_BEFORE + len(squares) - 2)
