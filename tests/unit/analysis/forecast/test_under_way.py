@@ -178,3 +178,11 @@ def test_an_end_far_beyond_the_data_is_not_foretold():
     foretold = ends(learnt, far)
     assert foretold.ends == ()
     assert "times the table's largest" in foretold.reason
+
+
+def test_sizes_whose_luck_is_larger_than_the_noise_of_their_losses_widen_every_interval():
+    def widened(of_run):
+        trunks = [until(trunk, 0.9) for trunk in sweep(5, of_run=of_run)]
+        return learn(table(trunks), trunks).widened
+
+    assert widened(0.015) > 1.25 * widened(0.0)
