@@ -1,5 +1,6 @@
 """Where the trainings under way will end, while a sweep is watched."""
 
+import logging
 import math
 import time
 from collections.abc import Collection
@@ -14,6 +15,8 @@ from flows.settings import Home
 from flows.watch.curves import CurveReader
 from flows.watch.progress import RunProgress, SweepProgress
 from sweeps.plan import Plan
+
+log = logging.getLogger(__name__)
 
 # Share of the time that forecasts may take, and seconds that curves are read in one go.
 _SHARE = 0.05
@@ -68,7 +71,12 @@ class EndForecaster:
             unread = self._read(progress, training)
             if unread:
                 return _none(f"{unread} curves are still to be read")
-            self._shown = self._foretell(training)
+            try:
+                self._shown = self._foretell(training)
+            except (ValueError, ArithmeticError) as error:
+                # No state of a curve that nobody thought of may stop a sweep.
+                log.warning("no ends are foretold: %s", error)
+                self._shown = _none(str(error))
             ended = time.monotonic()
             self._due = ended + (ended - started) / _SHARE
         return self._shown

@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -13,6 +14,7 @@ from analysis.forecast.under_way import End
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import RunDir
 from flows.settings import Home
+from flows.watch import under_way
 from flows.watch.in_prefect import progress_rows
 from flows.watch.page import write_live_page
 from flows.watch.progress import RunProgress, SweepProgress
@@ -182,3 +184,15 @@ def test_a_curve_of_no_numbers_and_a_damaged_line_break_nothing(tmp_path, sweep)
     shown = foretold(tmp_path, sweep)
     assert not shown.ends[planned.id].by_curve
     assert math.isfinite(shown.ends[planned.id].interval.upper)
+
+
+def test_a_forecast_that_cannot_be_computed_is_named_and_stops_nothing(
+    tmp_path, sweep, monkeypatch, caplog
+):
+    def fail(*_):
+        raise np.linalg.LinAlgError("not positive definite")
+
+    monkeypatch.setattr(under_way, "learn", fail)
+    shown = foretold(tmp_path, sweep)
+    assert shown.notes == ("No ends are foretold yet: not positive definite.",)
+    assert "no ends are foretold: not positive definite" in caplog.text
