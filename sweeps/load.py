@@ -57,7 +57,7 @@ def design_overrides(design: str | None, target_flops: float | None) -> tuple[st
     """
     if design is None:
         if target_flops is not None:
-            raise SpecError("a target without a design changes nothing: give design next too.")
+            raise SpecError("--target-flops without --design next changes nothing: give both.")
         return ()
     target = "null" if target_flops is None else repr(target_flops)
     return (f"design={{kind: {design}, target_flops: {target}}}",)

@@ -168,7 +168,7 @@ def test_a_design_refuses_seeds_cells_of_another_sweep_and_a_target_alone() -> N
     cells = "grid={kind: cells, tokens: {16: [204800]}, continues: demo}"
     with pytest.raises(SpecError, match="these cells continue sweep demo"):
         load_spec("demo", ["design={kind: next}", cells, "ladder.widths=[16]"])
-    with pytest.raises(SpecError, match="give design next too"):
+    with pytest.raises(SpecError, match="--target-flops without --design next"):
         design_overrides(None, 1e15)
     assert load_spec("demo", design_overrides("next", 1e15)).design.target_flops == 1e15
     assert load_spec("demo", design_overrides("next", None)).design.target_flops is None
