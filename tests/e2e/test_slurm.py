@@ -70,7 +70,7 @@ def test_two_nodes_train_a_run_as_one_does_although_the_job_is_cancelled(tmp_pat
         slurm.call("scancel", job)
         wait_for(lambda: not slurm.states())
         assert two.result() is None
-        assert two.newest_checkpoint() > 0
+        assert two.newest_checkpoint()
         submit()
         wait_for(lambda: not slurm.states())
     assert two.result() is not None, (tmp_path / "job.log").read_text()
