@@ -57,9 +57,9 @@ def main() -> int:
         worker.wait(_LOOK_S)
     # Its training, whose parent dies with it, gets SIGTERM from the kernel.
     worker.terminate()
-    worker.wait()
-    _wait_for_orphans(_CHECKPOINT_S)
-    if _TIME_IS_UP in signals:
+    _wait_for_all(worker, _CHECKPOINT_S)
+    # SIGTERM too means that somebody has cancelled the job meanwhile.
+    if set(signals) == {_TIME_IS_UP}:
         return _requeue(job_id)
     return ended or 0
 
@@ -80,12 +80,12 @@ def _serve(worker: "subprocess.Popen[bytes]", signals: list[int]) -> None:
         time.sleep(_LOOK_S)
 
 
-def _wait_for_orphans(seconds: float) -> None:
-    """Wait for the descendants that the worker left."""
+def _wait_for_all(worker: "subprocess.Popen[bytes]", seconds: float) -> None:
+    """Wait for the worker and then for what it leaves, its training above all."""
     deadline = time.monotonic() + seconds
     with suppress(ChildProcessError):
         while time.monotonic() < deadline:
-            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+            if worker.poll() is None or os.waitpid(-1, os.WNOHANG) == (0, 0):
                 time.sleep(_LOOK_S / 10)
 
 

@@ -60,7 +60,8 @@ def up(
         _bring_up(settings, home, slots, say)
         if slurm is not None:
             submitted = top_up(settings, home, slurm)
-            say(f"submitted {submitted}" if submitted else "all Slurm jobs are there already")
+            logs = f"{home.logs}/slurm-{submitted}_*.log"
+            say(f"submitted to Slurm: {submitted}, {logs}" if submitted else "its jobs are there")
 
 
 def _bring_up(
@@ -101,7 +102,8 @@ def _start_all(
     wait_healthy(pages["prefect-server"], prefect, home.logs / "prefect-server.log")
     say("making pools and deployments")
     deploy(settings, home)
-    say(f"starting {len(slots)} training workers, and one for sweeps")
+    here = f"{len(slots)} training workers, and one" if slots else "a worker"
+    say(f"starting {here} for sweeps")
     since = datetime.now(UTC)
     wanted: dict[str, str | None] = {"control-worker": None}
     wanted |= {f"train-worker-{number}": gpus for number, gpus in enumerate(slots)}

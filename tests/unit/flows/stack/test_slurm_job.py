@@ -3,19 +3,18 @@
 import logging
 import os
 import signal
-import threading
 
 import pytest
 
 from flows.stack import slurm_job
 
-WORKER = ["-c", "import time; time.sleep(60)"]
-TRAINING = [
-    "-c",
-    "import subprocess, sys, time\n"
-    "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1)'])\n"
-    "time.sleep(60)",
-]
+# Workers that send a signal to their parent, the job, as soon as they run.
+WORKER = "import os, time; os.kill(os.getppid(), {}); time.sleep(60)"
+TRAINING = f"import subprocess; subprocess.Popen(['sleep', '1']); {WORKER}"
+CANCELLED = (
+    "import os, signal\n"
+    "signal.signal(15, lambda *_: (os.kill(os.getppid(), 15), exit()))\n" + WORKER
+)
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +27,7 @@ def job(monkeypatch, tmp_path, caplog):
     scontrol.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(slurm_job, "_LOOK_S", 0.02)
-    monkeypatch.setattr(slurm_job, "_CHECKPOINT_S", 0.1)
+    monkeypatch.setattr(slurm_job, "_CHECKPOINT_S", 5.0)
     monkeypatch.setattr(slurm_job, "adopt_orphans", lambda: None)
     caplog.set_level(logging.INFO)
     kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -45,11 +44,10 @@ def said(tmp_path):
     return lambda: path.read_text().split() if path.exists() else []
 
 
-def serve(monkeypatch, worker, number=None):
-    """The exit status of a job that runs this worker and gets a signal after half a second."""
-    monkeypatch.setattr(slurm_job, "worker_command", lambda name, pool, limit: worker)
-    if number is not None:
-        threading.Timer(0.5, os.kill, (os.getpid(), number)).start()
+def serve(monkeypatch, worker, number=0):
+    """The exit status of a job that runs this worker, which sends it the signal."""
+    command = ["-c", worker.format(int(number))]
+    monkeypatch.setattr(slurm_job, "worker_command", lambda name, pool, limit: command)
     return slurm_job.main()
 
 
@@ -57,6 +55,11 @@ def serve(monkeypatch, worker, number=None):
 def test_a_job_whose_time_is_up_goes_back_into_the_queue_by_its_own_id(monkeypatch, said, worker):
     assert serve(monkeypatch, worker, signal.SIGUSR1) == 0
     assert said() == ["requeue", "12_3"]
+
+
+def test_a_job_cancelled_after_its_time_was_up_does_not_go_back_into_the_queue(monkeypatch, said):
+    assert serve(monkeypatch, CANCELLED, signal.SIGUSR1) == 0
+    assert said() == []
 
 
 def test_a_cancelled_job_does_not_go_back_into_the_queue(monkeypatch, said):
@@ -78,4 +81,4 @@ def test_a_job_waits_for_its_first_training(monkeypatch, caplog):
 
 
 def test_a_worker_that_dies_is_the_job_s_failure(monkeypatch):
-    assert serve(monkeypatch, ["-c", "raise SystemExit(3)"]) == 3
+    assert serve(monkeypatch, "raise SystemExit(3)") == 3
