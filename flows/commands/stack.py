@@ -1,7 +1,7 @@
 """Commands up, down, status, doctor, sync."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -14,6 +14,9 @@ from flows.commands.common import (
     refusals,
     say,
 )
+
+if TYPE_CHECKING:
+    from flows.stack.slurm import SlurmWorkers
 
 
 def up(
@@ -38,27 +41,21 @@ def up(
     from flows.settings import Settings, checkout
     from flows.stack.processes import running
     from flows.stack.servers import StackError
-    from flows.stack.slurm import SlurmError, SlurmWorkers, check_slurm
+    from flows.stack.slurm import SlurmError, check_slurm
     from flows.stack.up import up as start
     from llama_core.cores import usable_cores
 
     if workers is not None and workers < 1:
         fail(f"--workers {workers} is less than one.")
-    wanted: SlurmWorkers | None = None
+    pinned: list[str | None] = []
+    wanted = None
     if slurm is not None:
         if gpus or ranks != 1:
             fail("--gpus and --ranks are of this machine; with --slurm give --gpus-per-worker.")
-        if workers is None:
-            fail(f"--slurm {slurm} needs --workers: how many jobs, as in --workers 8.")
-        jobs_gpus = 1 if gpus_per_worker is None else gpus_per_worker
-        jobs_nodes = 1 if nodes_per_worker is None else nodes_per_worker
-        if jobs_gpus < 0 or jobs_nodes < 1:
-            fail("--gpus-per-worker is 0 or more, --nodes-per-worker 1 or more.")
-        wanted = SlurmWorkers(slurm, workers, jobs_gpus, jobs_nodes)
+        wanted = _slurm_workers(slurm, workers, gpus_per_worker, nodes_per_worker)
     elif gpus_per_worker is not None or nodes_per_worker is not None:
         fail("--gpus-per-worker and --nodes-per-worker belong to --slurm PARTITION.")
-    pinned: list[str | None] = []
-    if wanted is None:
+    else:
         pinned = _pinned(gpus, ranks) if gpus else [None] * (workers or usable_cores())
     with refusals(), failures(StackError, SlurmError):
         settings, home = open_all()
@@ -75,6 +72,21 @@ def up(
     known = default and checkout() == Path.cwd()
     address = "" if known else f"PREFECT_API_URL={settings.prefect_api} "
     print(f"next:    {address}prefect deployment run sweep/chinchilla     (stop all: isoflop down)")
+
+
+def _slurm_workers(
+    partition: str, workers: int | None, gpus: int | None, nodes: int | None
+) -> "SlurmWorkers":
+    """The workers wanted of Slurm; refuses numbers out of range."""
+    from flows.stack.slurm import SlurmWorkers
+
+    if workers is None:
+        fail(f"--slurm {partition} needs --workers: how many jobs, as in --workers 8.")
+    if gpus is not None and gpus < 0:
+        fail(f"--gpus-per-worker {gpus} is less than 0, which trains on the CPU.")
+    if nodes is not None and nodes < 1:
+        fail(f"--nodes-per-worker {nodes} is less than one.")
+    return SlurmWorkers(partition, workers, 1 if gpus is None else gpus, nodes or 1)
 
 
 def _pinned(gpus: str, ranks: int) -> list[str | None]:

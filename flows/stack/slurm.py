@@ -31,7 +31,7 @@ _ANY = ("0.0.0.0", "::")  # noqa: S104 - refused, not bound
 
 
 class SlurmError(RuntimeError):
-    """Slurm cannot be used as asked, or does not answer; the message says what to do."""
+    """Slurm refused, or does not answer; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +83,22 @@ def check_slurm(wanted: SlurmWorkers, settings: Settings) -> None:
     """Check that jobs can be submitted and that their nodes can reach this machine's servers.
 
     Raises:
-        SlurmError: they cannot.
+        ValueError: they cannot.
+        SlurmError: Slurm does not answer.
     """
     if shutil.which("sbatch") is None:
-        raise SlurmError(
+        raise ValueError(
             f"--slurm {wanted.partition}: sbatch is not on the PATH. Call isoflop up where jobs "
             "are submitted (a login node), after the module that brings Slurm's commands."
         )
     partitions = sorted(set(_call("sinfo", "--noheader", "--all", "--format=%R").split()))
     if wanted.partition not in partitions:
-        raise SlurmError(
+        raise ValueError(
             f"--slurm {wanted.partition}: there is no such partition. "
             f"Slurm has {', '.join(partitions)}."
         )
     if settings.host in _ANY:
-        raise SlurmError(
+        raise ValueError(
             f"ISOFLOP_HOST={settings.host} is no address that a worker could connect to. "
             "Set it to the address of this machine in the cluster's network."
         )
@@ -105,7 +106,7 @@ def check_slurm(wanted: SlurmWorkers, settings: Settings) -> None:
     named = _call("sinfo", "--noheader", "--Node", f"--partition={wanted.partition}", "--format=%n")
     others = sorted(set(named.split()) - here)
     if others and settings.host in LOOPBACK:
-        raise SlurmError(
+        raise ValueError(
             f"the servers would listen on {settings.host}, which nodes such as {others[0]} cannot "
             "reach. Set ISOFLOP_HOST to this machine's address in the cluster's network, as in "
             "export ISOFLOP_HOST=10.0.0.5, and passwords: docs/orchestration/slurm.md."

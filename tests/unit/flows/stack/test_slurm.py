@@ -46,13 +46,13 @@ def slurm(tmp_path, monkeypatch):
 
 def test_without_sbatch_the_message_says_where_to_call_isoflop(settings, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(SlurmError, match=r"--slurm gpu: sbatch is not on the PATH.*login node"):
+    with pytest.raises(ValueError, match=r"--slurm gpu: sbatch is not on the PATH.*login node"):
         check_slurm(WANTED, settings)
 
 
 def test_an_unknown_partition_is_refused_with_those_there_are(settings, slurm):
     check_slurm(WANTED, settings)
-    with pytest.raises(SlurmError, match=r"--slurm cpu: .* Slurm has gpu, main\."):
+    with pytest.raises(ValueError, match=r"--slurm cpu: .* Slurm has gpu, main\."):
         check_slurm(SlurmWorkers("cpu", 4), settings)
 
 
@@ -60,10 +60,10 @@ def test_servers_on_the_loopback_are_refused_for_workers_on_other_nodes(
     settings, tmp_path, slurm, monkeypatch
 ):
     FakeSlurm(tmp_path / "bin", nodes="gpu-07")
-    with pytest.raises(SlurmError, match=r"127\.0\.0\.1, which .* gpu-07 .*ISOFLOP_HOST"):
+    with pytest.raises(ValueError, match=r"127\.0\.0\.1, which .* gpu-07 .*ISOFLOP_HOST"):
         check_slurm(WANTED, settings)
     check_slurm(WANTED, settings.model_copy(update={"host": "10.0.0.5"}))
-    with pytest.raises(SlurmError, match=r"ISOFLOP_HOST=0\.0\.0\.0 is no address"):
+    with pytest.raises(ValueError, match=r"ISOFLOP_HOST=0\.0\.0\.0 is no address"):
         check_slurm(WANTED, settings.model_copy(update={"host": "0.0.0.0"}))
 
 
