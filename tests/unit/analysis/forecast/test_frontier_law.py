@@ -114,7 +114,7 @@ def true_choice(truth: World, log_loss: float, demand: float, half: float) -> tu
 def test_the_best_size_of_a_world_with_misfit_lies_in_the_interval(kind):
     rng = np.random.default_rng(0)
     inside = []
-    for _ in range(15):
+    for _ in range(10):
         truth = world(rng, kind)
         runs = as_table(simulated(truth, rng))
         for C in (3e19, 1e20, 3e20):
@@ -128,5 +128,6 @@ def test_the_best_size_of_a_world_with_misfit_lies_in_the_interval(kind):
                 for value, name in ((size, "N"), (bill, "total")):
                     low, high = answer.interval(name, LEVEL)
                     inside.append(low.item() <= value <= high.item())
-    # 135 choices of 15 worlds, correlated, place a share of 0.9 within 0.05.
+    # 90 choices of 10 worlds, correlated, place a share of 0.9 within 0.05; they are 0.98 and more, for N* has wide
+    # intervals in such worlds.
     assert np.mean(inside) >= 0.85
