@@ -128,6 +128,5 @@ def test_the_best_size_of_a_world_with_misfit_lies_in_the_interval(kind):
                 for value, name in ((size, "N"), (bill, "total")):
                     low, high = answer.interval(name, LEVEL)
                     inside.append(low.item() <= value <= high.item())
-    # 90 choices of 10 worlds, correlated, place a share of 0.9 within 0.05; they are 0.98 and more, for N* has wide
-    # intervals in such worlds.
+    # 90 choices of 10 worlds, correlated, place a share of 0.9 within 0.05.
     assert np.mean(inside) >= 0.85
