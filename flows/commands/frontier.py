@@ -149,7 +149,11 @@ def _law_for(name: str, goal: "Goal", demand: "Demand") -> "tuple[LossLaw, bool]
         return frontier_law(table, goal, demand, Path(name).stem), True
     except TableError as error:
         if fitted is None:
-            raise
+            if "--" not in str(error):
+                raise
+            raise TableError(
+                f"{error} These are options of isoflop fit: --law takes what its --json wrote."
+            ) from error
         why = f"No forecast: {error} The intervals are those of the fitted law."
         trust = Trust(bars=fitted.trust.bars, warnings=(*fitted.trust.warnings, why))
         return fitted.model_copy(update={"trust": trust}), False

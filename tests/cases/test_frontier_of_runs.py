@@ -80,6 +80,16 @@ def test_too_few_runs_in_a_table_are_refused(run: Run, tmp_path: Path) -> None:
     assert "a forecast needs 10 finished runs of 3 sizes or more" in refused.stderr
 
 
+def test_a_table_that_needs_an_option_of_fit_says_where_it_is(run: Run, tmp_path: Path) -> None:
+    rows = [(N, D, L + off, lr) for N, D, L in BASE for off, lr in ((0, 1e-3), (0.1, 3e-3))]
+    table = write_table(tmp_path / "runs.csv", (*HEADER, "lr"), rows)
+    refused = run("frontier", "--law", table, *ASK)
+    assert refused.status == 2
+    assert "--best-of lr" in refused.stderr
+    assert "options of isoflop fit: --law takes what its --json wrote" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
 def test_a_sweep_of_few_runs_is_answered_under_its_fit_and_says_so(
     run: Run, tmp_path: Path
 ) -> None:
