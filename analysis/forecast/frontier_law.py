@@ -26,7 +26,9 @@ from analysis.words import short
 
 _DRAWS = 2000
 _REACH = np.linspace(-1.5, 1.5, 7)  # e-folds of N around a choice, as for the forecast's N*
-_FREE = 0.4
+# How far a draw's constants move from the forecast's: their deviation, and never more than four of
+# them, beyond which exponents leave floating point.
+_FREE, _FARTHEST = 0.4, 1.6
 _STEPS = 8
 _LEVEL = 0.9  # of the interval of N* from which its deviation is read
 _NAMES = ("E", "A", "B", "alpha", "beta", "gamma")
@@ -99,6 +101,7 @@ def _closest(y: Array, n: Array, d: Array, start: Array, at: Reference, off: flo
         back = np.swapaxes(J, -1, -2)
         slope = back @ (y - value)[..., np.newaxis] - hold @ (phi - start)[..., np.newaxis]
         phi = phi + np.linalg.solve(back @ J + hold, slope)[..., 0]
+        phi = np.clip(phi, start - _FARTHEST, start + _FARTHEST)
     return phi
 
 
