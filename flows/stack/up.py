@@ -59,6 +59,12 @@ def up(
     with file_lock(home.root / "stack.lock"):
         _bring_up(settings, home, slots, say)
         if slurm is not None:
+            if not server_answers(settings):
+                # It was started with another ISOFLOP_HOST or port.
+                raise StackError(
+                    f"the stack that is up does not answer at {settings.prefect_api}, where the "
+                    "workers would look for it. Stop it (isoflop down), then repeat isoflop up."
+                )
             submitted = top_up(settings, home, slurm)
             logs = f"{home.logs}/slurm-{submitted}_*.log"
             say(f"submitted to Slurm: {submitted}, {logs}" if submitted else "its jobs are there")

@@ -8,6 +8,7 @@ import pytest
 from flows.settings import Settings, open_home
 from flows.stack import slurm as module
 from flows.stack import up
+from flows.stack.servers import StackError, free_port
 from flows.stack.slurm import (
     SlurmError,
     SlurmWorkers,
@@ -28,7 +29,7 @@ WANTED = SlurmWorkers("gpu", 4)
 
 @pytest.fixture
 def settings(tmp_path):
-    return Settings(home=tmp_path / "home")
+    return Settings(home=tmp_path / "home", prefect_port=free_port("127.0.0.1"))
 
 
 @pytest.fixture
@@ -122,6 +123,15 @@ def test_every_array_is_cancelled_once(settings, home, slurm):
     slurm.queue(QUEUE)
     assert cancel_jobs(home) == 3
     assert slurm.said("scancel") == ["12 14"]
+
+
+def test_no_jobs_are_submitted_to_a_stack_that_listens_elsewhere(
+    settings, home, slurm, monkeypatch
+):
+    monkeypatch.setattr(up, "_bring_up", lambda *_: None)
+    with pytest.raises(StackError, match=r"does not answer at http://.*isoflop down"):
+        up.up(settings, home, slots=[], slurm=WANTED, say=lambda line: None)
+    assert slurm.said("sbatch") == []
 
 
 def test_down_forgets_jobs_that_have_ended(settings, home, slurm):
