@@ -158,7 +158,9 @@ def copy_run(source: RunDir, copy: RunDir, planned: PlannedRun) -> None:
     noise = np.random.default_rng(planned.run.train.seed * 1000 + planned.run.model.d_model)
     factor = float(np.exp(noise.normal(0, 0.002)))
     observations = tuple(
-        seen.model_copy(update={"val_loss": seen.val_loss * factor, "val_bpb": seen.val_bpb * factor})
+        seen.model_copy(
+            update={"val_loss": seen.val_loss * factor, "val_bpb": seen.val_bpb * factor}
+        )
         for seen in result.observations
     )
     update = {"run_id": planned.id, "observations": observations}

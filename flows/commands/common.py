@@ -110,9 +110,13 @@ def find_plan(name: str, home: "Home") -> "Plan":
     Raises:
         ValueError: the home has no sweep of that name; the message lists its sweeps.
     """
-    from flows.plans.plan import read_plans
+    from flows.plans.stored import read_plan, read_plans
 
-    plans = {planned.spec.name: planned for planned in read_plans(home)}
+    # Its folder has its name, so the other plans need not be read.
+    in_folder = [plan] if name and (plan := read_plan(home.sweeps / name)) is not None else []
+    plans = {planned.spec.name: planned for planned in in_folder}
+    if name not in plans:
+        plans = {planned.spec.name: planned for planned in read_plans(home)}
     if name not in plans:
         known = ", ".join(plans) or "none yet"
         raise ValueError(f"no sweep {name!r} in {home.root}. Sweeps there: {known}.")

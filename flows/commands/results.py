@@ -296,7 +296,7 @@ def report(sweep: str, *, json: Json = None) -> None:
 def runs(sweep: str | None = None, *, json: Json = None) -> None:
     """List the runs of a sweep, or of all sweeps, with their losses."""
     from flows.commands.output import emit, table
-    from flows.plans.plan import read_plans
+    from flows.plans.stored import read_plans
     from flows.runs.table import observations
 
     with refusals():

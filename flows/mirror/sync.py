@@ -7,7 +7,7 @@ import polars as pl
 
 from analysis.tuning.study_law import StudyLaw
 from flows.mirror.tracker import open_tracker
-from flows.plans.plan import read_plans
+from flows.plans.stored import read_plans
 from flows.runs.directory import RunDir
 from flows.settings import Home, Settings
 from sweeps.spec import PlannedRun

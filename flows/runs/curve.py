@@ -26,6 +26,8 @@ _NEEDED = {
     "eval": ("step", "tokens", "horizon", "val_loss", "val_bpb", "at"),
     "diverged": ("step", "horizon", "at"),
 }
+# Fields of a step that are null on the trunk, or where no peak is known.
+_NULLABLE = ("horizon", "mfu")
 _TAIL_BYTES = 4096
 
 
@@ -69,14 +71,58 @@ class Curve:
         """The step rows as a frame: step, tokens, horizon, loss, lr, grad_norm, …, at."""
         import polars as pl  # trainings do not need it
 
-        rows = [row for row in self.rows() if row.pop("kind") == "step"]
-        return pl.DataFrame(rows, infer_schema_length=None)
+        frame = self._read_at_once()
+        if frame is None:
+            rows = [row for row in self.rows() if row["kind"] == "step"]
+            frame = pl.DataFrame(rows, schema_overrides=_schema(), infer_schema_length=None)
+        columns = [name for name in _NAMES[StepRecord] if name in frame.columns]
+        return frame.select(columns)
+
+    def _read_at_once(self) -> "pl.DataFrame | None":
+        """The step rows of an undamaged curve; None where each line has to be looked at.
+
+        Several times faster than `rows`, and equal to it, or it would be None: every line has been
+        read, and none lacks what a row of its kind was ever written with.
+        """
+        import polars as pl
+
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        # What follows the last line feed is still being written, or was torn by a kill.
+        content = content[: content.rfind(b"\n") + 1]
+        try:
+            frame = pl.read_ndjson(content, schema=_schema())
+        except pl.exceptions.PolarsError:
+            return None
+        lines = content.count(b"\n")
+        kinds = [frame.filter(pl.col("kind") == kind) for kind in _NEEDED]
+        if frame.height != lines or sum(part.height for part in kinds) != lines:
+            return None
+        # A null may be one that was written, or a field that is missing.
+        written = content.count(b'"horizon":') == lines
+        written = written and content.count(b'"mfu":') == kinds[0].height
+        for kind, part in zip(_NEEDED, kinds, strict=True):
+            needed = [name for name in _NEEDED[kind] if kind != "step" or name not in _NULLABLE]
+            written = written and not sum(part.select(needed).null_count().row(0))
+        return kinds[0] if written else None
 
     def sync(self) -> None:
         """Make every row written so far durable, whichever process wrote it."""
         if self.path.exists():
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
+
+
+def _schema() -> "pl.Schema":
+    """Every field of every kind of row; whole numbers are those that count."""
+    import polars as pl
+
+    counts = ("step", "tokens", "horizon")
+    names = dict.fromkeys(name for kind in _KINDS for name in _NAMES[kind])
+    types = {name: pl.Int64() if name in counts else pl.Float64() for name in names}
+    return pl.Schema({"kind": pl.String(), **types})
 
 
 class CurveWriter(LineWriter):

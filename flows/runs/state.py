@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Literal
 
-from flows.runs.directory import Ending, RunDir
+from flows.runs.directory import Ending, RunDir, RunResult
 from flows.settings import Home
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
@@ -15,7 +15,11 @@ TO_DO: tuple[RunState, ...] = ("planned", "interrupted")
 
 def run_state(run: RunDir) -> RunState:
     """How the run ended, or before that whether it trains now, was interrupted or never began."""
-    result = run.result()
+    return state_with(run.result(), run)
+
+
+def state_with(result: RunResult | None, run: RunDir) -> RunState:
+    """`run_state` of a run whose result has been read."""
     if result is not None:
         return result.status
     if run.busy():
