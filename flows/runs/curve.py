@@ -116,11 +116,13 @@ class Curve:
 
 
 def _schema() -> "pl.Schema":
-    """Every field of every kind of row; whole numbers are those that count."""
+    """The fields of a step, and those that no row lacks."""
     import polars as pl
 
     counts = ("step", "tokens", "horizon")
-    names = dict.fromkeys(name for kind in _KINDS for name in _NAMES[kind])
+    names = dict.fromkeys(
+        (*_NAMES[StepRecord], *(name for kind in _NEEDED.values() for name in kind))
+    )
     types = {name: pl.Int64() if name in counts else pl.Float64() for name in names}
     return pl.Schema({"kind": pl.String(), **types})
 
