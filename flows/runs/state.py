@@ -1,6 +1,7 @@
 """The state of a run, read from its directory."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Literal
 
 from flows.runs.directory import Ending, RunDir, RunResult
@@ -33,6 +34,18 @@ def missing(runs: Iterable[PlannedRun], home: Home) -> list[PlannedRun]:
     A run that failed or ran out of memory is trained again; one that diverged would diverge again.
     """
     return [planned for planned in runs if not RunDir(home.runs / planned.id).settled()]
+
+
+def newest(ids: Iterable[str], home: Home, count: int) -> set[str]:
+    """The runs whose result, or else whose curve, was written last; those never started last."""
+    return set(sorted(ids, key=lambda run: _written_at(RunDir(home.runs / run)))[-count:])
+
+
+def _written_at(run: RunDir) -> float:
+    for path in (run.result_path, run.curve_path):
+        with suppress(FileNotFoundError):
+            return path.stat().st_mtime
+    return 0.0
 
 
 def not_finished(planned: Plan, home: Home) -> list[str]:
