@@ -342,7 +342,7 @@ def runs(
     if cut:
         counts = [f"{count:,} {name}" for name, count in Counter(states.values()).most_common()]
         print(f"of {len(states):,} runs: {', '.join(counts)}")
-        print("the others: isoflop runs SWEEP, --state failed, --all, or --json FILE")
+        print("the others: --all, --state failed, or --json FILE")
 
 
 def print_verdict(

@@ -71,12 +71,13 @@ class Curve:
         """The step rows as a frame: step, tokens, horizon, loss, lr, grad_norm, …, at."""
         import polars as pl  # trainings do not need it
 
+        names = _NAMES[StepRecord]
         frame = self._read_at_once()
         if frame is None:
-            rows = [row for row in self.rows() if row["kind"] == "step"]
-            frame = pl.DataFrame(rows, schema_overrides=_schema(), infer_schema_length=None)
-        columns = [name for name in _NAMES[StepRecord] if name in frame.columns]
-        return frame.select(columns)
+            rows = [tuple(map(row.get, names)) for row in self.rows() if row["kind"] == "step"]
+            types = {name: dtype for name, dtype in _schema().items() if name in names}
+            frame = pl.DataFrame(rows, schema=types, orient="row")
+        return frame.select(names)
 
     def _read_at_once(self) -> "pl.DataFrame | None":
         """The step rows of an undamaged curve; None where each line has to be looked at.
