@@ -1,6 +1,6 @@
 """Time of the commands in a home with thousands of finished runs.
 
-    python bench/many_runs.py --recorded .isoflop --json out.json
+    python bench/many_runs.py --json out.json          # about five minutes on two quiet cores
 
 The home is made from a recorded demo (a home in which `isoflop sweep demo` has finished): one copy
 of its runs for each seed, under their own ids, with losses a fifth of a percent apart. Curves and
@@ -46,7 +46,9 @@ _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 def main() -> None:
     """Measure, print a table and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recorded", type=Path, required=True, help="a home with a finished demo")
+    parser.add_argument(
+        "--recorded", type=Path, default=Path(".isoflop"), help="a home with a finished demo"
+    )
     parser.add_argument("--only", nargs="*", help="beginnings of the rows to measure")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--json", type=Path)

@@ -113,10 +113,10 @@ def find_plan(name: str, home: "Home") -> "Plan":
     from flows.plans.stored import read_plan, read_plans
 
     # Its folder has its name, so the other plans need not be read.
-    in_folder = [plan] if name and (plan := read_plan(home.sweeps / name)) is not None else []
-    plans = {planned.spec.name: planned for planned in in_folder}
-    if name not in plans:
-        plans = {planned.spec.name: planned for planned in read_plans(home)}
+    planned = read_plan(home, name)
+    if planned is not None and planned.spec.name == name:
+        return planned
+    plans = {planned.spec.name: planned for planned in read_plans(home)}
     if name not in plans:
         known = ", ".join(plans) or "none yet"
         raise ValueError(f"no sweep {name!r} in {home.root}. Sweeps there: {known}.")

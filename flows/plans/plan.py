@@ -61,7 +61,7 @@ def sweep_folder(planned: Plan, home: Home) -> Path:
     text it is another experiment, and both were paid for.
     """
     folder = home.sweeps / planned.spec.name
-    old = read_plan(folder)
+    old = read_plan(home, planned.spec.name)
     if old is not None and old.data != planned.data:
         name = f"{old.spec.name}-{old.data.digest[:8]}"
         log.warning("sweep %s was trained on another corpus; it is now called %s", folder, name)

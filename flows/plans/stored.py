@@ -1,7 +1,6 @@
 """The plans stored in a home, one beside each sweep's results."""
 
 import logging
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -13,13 +12,13 @@ log = logging.getLogger(__name__)
 
 def read_plans(home: Home) -> list[Plan]:
     """The plans of all sweeps in this home, in order of name."""
-    plans = (read_plan(folder) for folder in sorted(home.sweeps.glob("*")))
+    plans = (read_plan(home, folder.name) for folder in sorted(home.sweeps.glob("*")))
     return [plan for plan in plans if plan is not None]
 
 
-def read_plan(folder: Path) -> Plan | None:
+def read_plan(home: Home, name: str) -> Plan | None:
     """The plan in a sweep's folder; None, and a line in the log, where it is damaged."""
-    path = folder / "plan.json"
+    path = home.sweeps / name / "plan.json"
     try:
         return Plan.model_validate_json(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
