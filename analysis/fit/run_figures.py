@@ -14,7 +14,7 @@ from analysis.style import GRID, INK, MARK, axis, colour_scale, ends, shorts, si
 from analysis.words import flops, short
 
 _STEP = 1.03  # factor in tokens between the points of a curve
-MOST_CURVES = 200  # in one figure; a browser takes seconds over thousands
+MOST_CURVES = 100  # in one figure; a browser takes seconds over thousands
 
 
 def isoflop_data(observations: pl.DataFrame, fit: IsoflopFit | None = None) -> pl.DataFrame:

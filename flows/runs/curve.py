@@ -98,16 +98,20 @@ class Curve:
         except pl.exceptions.PolarsError:
             return None
         lines = content.count(b"\n")
-        kinds = [frame.filter(pl.col("kind") == kind) for kind in _NEEDED]
-        if frame.height != lines or sum(part.height for part in kinds) != lines:
+        steps = frame.filter(pl.col("kind") == "step")
+        others = frame.filter(pl.col("kind") != "step")
+        parts = {"step": steps} | {
+            kind: others.filter(pl.col("kind") == kind) for kind in _NEEDED if kind != "step"
+        }
+        if frame.height != lines or sum(part.height for part in parts.values()) != lines:
             return None
         # A null may be one that was written, or a field that is missing.
         written = content.count(b'"horizon":') == lines
-        written = written and content.count(b'"mfu":') == kinds[0].height
-        for kind, part in zip(_NEEDED, kinds, strict=True):
+        written = written and content.count(b'"mfu":') == steps.height
+        for kind, part in parts.items():
             needed = [name for name in _NEEDED[kind] if kind != "step" or name not in _NULLABLE]
             written = written and not sum(part.select(needed).null_count().row(0))
-        return kinds[0] if written else None
+        return steps if written else None
 
     def sync(self) -> None:
         """Make every row written so far durable, whichever process wrote it."""
