@@ -99,18 +99,20 @@ class Curve:
             return None
         lines = content.count(b"\n")
         steps = frame.filter(pl.col("kind") == "step")
-        others = frame.filter(pl.col("kind") != "step")
-        parts = {"step": steps} | {
-            kind: others.filter(pl.col("kind") == kind) for kind in _NEEDED if kind != "step"
-        }
-        if frame.height != lines or sum(part.height for part in parts.values()) != lines:
+        others = frame.filter(pl.col("kind") != "step").to_dicts()
+        if frame.height != lines or steps.height + len(others) != lines:
             return None
         # A null may be one that was written, or a field that is missing.
-        written = content.count(b'"horizon":') == lines
-        written = written and content.count(b'"mfu":') == steps.height
-        for kind, part in parts.items():
-            needed = [name for name in _NEEDED[kind] if kind != "step" or name not in _NULLABLE]
-            written = written and not sum(part.select(needed).null_count().row(0))
+        nulls = steps.null_count().row(0, named=True)
+        written = (
+            not any(nulls[name] for name in _NEEDED["step"] if name not in _NULLABLE)
+            and not any(
+                row[name] is None for row in others for name in _NEEDED.get(row["kind"], ())
+            )
+            and all(row["kind"] in _NEEDED for row in others)
+            and content.count(b'"horizon":') == lines
+            and content.count(b'"mfu":') == steps.height
+        )
         return steps if written else None
 
     def sync(self) -> None:
