@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 
 from llama_core.config import AdamW, Cosine, Frozen, ModelConfig, TrainConfig, Wsd
+from llama_core.counting import count_params
 from sweeps.grid import cells, in_steps, shape
 from sweeps.plan_warnings import doubts
-from sweeps.recipe import Rates, rates, warmup_tokens
+from sweeps.recipe import Rates, has_budget, rates, warmup_of, weight_decay_of
 from sweeps.spec import Cell, DataRef, IsoflopGrid, PlannedRun, RunSpec, SweepSpec
 
 
@@ -54,29 +55,34 @@ def plan(spec: SweepSpec, data: DataRef, *, source_tokens: Mapping[str, int] | N
 
 def _groups(spec: SweepSpec, model: ModelConfig) -> Iterator[tuple[Rates, list[Cell]]]:
     """The trainings of one model: the rates and the cells of each."""
-    law = spec.recipe.kind == "law"
-    # A law's batch depends on the budget, so budgets are first rounded to sequences, then to steps.
+    by_budget = has_budget(spec.recipe)
+    # Where the batch depends on the budget, budgets are rounded to sequences first, then to steps.
     first = rates(spec.recipe, model, tokens=1, seq_len=spec.seq_len)
-    unit = spec.seq_len if law else first.batch_tokens
+    unit = spec.seq_len if by_budget else first.batch_tokens
     grid = cells(spec.grid, model, seq_len=spec.seq_len, batch_tokens=unit)
     # A cosine decays to one horizon only, so every cell is a training of its own.
     groups = [grid] if spec.schedule == "wsd" else [[cell] for cell in grid]
     for group in groups:
         if not group:
             continue
-        if not law:
+        if not by_budget:
             yield first, group
             continue
-        middle = math.sqrt(group[0].tokens * group[-1].tokens)
-        rate = rates(spec.recipe, model, tokens=middle, seq_len=spec.seq_len)
+        rate = rates(spec.recipe, model, tokens=_middle(group), seq_len=spec.seq_len)
         unit = rate.batch_tokens
         yield rate, in_steps(group, model, seq_len=spec.seq_len, batch_tokens=unit)
+
+
+def _middle(group: list[Cell]) -> float:
+    """The budget of tokens at which a rule is taken for all horizons of one trunk."""
+    return math.sqrt(group[0].tokens * group[-1].tokens)
 
 
 def _planned(
     spec: SweepSpec, model: ModelConfig, grid: list[Cell], rate: Rates, seed: int, data: DataRef
 ) -> PlannedRun:
     horizons = tuple(cell.tokens for cell in grid)
+    N = count_params(model).n_params
     schedule: Wsd | Cosine
     if spec.schedule == "wsd":
         schedule = Wsd(horizons=horizons, cooldown_fraction=spec.cooldown_fraction)
@@ -85,9 +91,9 @@ def _planned(
     train = TrainConfig(
         seq_len=spec.seq_len,
         batch_tokens=rate.batch_tokens,
-        warmup_tokens=warmup_tokens(horizons[0], rate.batch_tokens),
+        warmup_tokens=warmup_of(spec, N, horizons[0], rate.batch_tokens),
         schedule=schedule,
-        optimizer=AdamW(lr=rate.lr, weight_decay=spec.weight_decay),
+        optimizer=AdamW(lr=rate.lr, weight_decay=weight_decay_of(spec, N, rate, _middle(grid))),
         dtype=spec.dtype,
         seed=seed,
         eval_tokens=spec.eval_tokens,
