@@ -37,7 +37,7 @@ def main() -> None:
     home = open_home()
     plan, _ = make_plan(load_spec("smoke"), home)
     spec = load_tune_spec("lr-batch", [f"tokens={list(HORIZONS)}", "eval_tokens=131072"])
-    points = itertools.product(FACTORS, BATCHES, WIDTHS)
+    points = itertools.product(BATCHES, FACTORS, WIDTHS)
     runs = [
         trial_run(
             spec,
@@ -46,7 +46,7 @@ def main() -> None:
             number,
             {"lr": factor * 0.256 / width, "batch_tokens": float(batch)},
         )
-        for number, (factor, batch, width) in enumerate(points)
+        for number, (batch, factor, width) in enumerate(points)
     ]
     with ThreadPoolExecutor(options.slots) as pool:
         list(pool.map(lambda run: train(run, home), runs))

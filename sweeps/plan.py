@@ -1,6 +1,5 @@
 """plan(SweepSpec) -> Plan: every run of a sweep before anything is spent."""
 
-import math
 from collections.abc import Iterator, Mapping
 from itertools import product
 
@@ -10,6 +9,7 @@ from sweeps.grid import cells, in_steps, shape
 from sweeps.plan_warnings import doubts
 from sweeps.recipe import Rates, has_budget, rates, warmup_of, weight_decay_of
 from sweeps.spec import Cell, DataRef, IsoflopGrid, PlannedRun, RunSpec, SweepSpec
+from sweeps.trunk_cost import middle, trunks
 
 
 class Plan(Frozen):
@@ -45,9 +45,14 @@ def plan(spec: SweepSpec, data: DataRef, *, source_tokens: Mapping[str, int] | N
     runs: list[PlannedRun] = []
     for width, seed in product(spec.ladder.widths, spec.seeds):
         model = shape(spec.ladder, width, spec.corpus.vocab_size)
-        runs.extend(
-            _planned(spec, model, group, rate, seed, data) for rate, group in _groups(spec, model)
-        )
+        groups = list(_groups(spec, model))
+        for rate, group in groups:
+            horizon = (
+                f"-D{group[-1].tokens}" if len(groups) > 1 or spec.schedule == "cosine" else ""
+            )
+            repeat = f"-s{seed}" if len(spec.seeds) > 1 else ""
+            name = f"d{width}{horizon}{repeat}"
+            runs.append(_planned(spec, model, group, rate, seed, data, name))
     _refuse_unmet_budgets(spec, runs)
     runs.sort(key=lambda planned: planned.flops_spent)
     return Plan(spec=spec, data=data, runs=tuple(runs), warnings=doubts(spec, runs, source_tokens))
@@ -60,26 +65,23 @@ def _groups(spec: SweepSpec, model: ModelConfig) -> Iterator[tuple[Rates, list[C
     first = rates(spec.recipe, model, tokens=1, seq_len=spec.seq_len)
     unit = spec.seq_len if by_budget else first.batch_tokens
     grid = cells(spec.grid, model, seq_len=spec.seq_len, batch_tokens=unit)
-    # A cosine decays to one horizon only, so every cell is a training of its own.
-    groups = [grid] if spec.schedule == "wsd" else [[cell] for cell in grid]
-    for group in groups:
-        if not group:
-            continue
+    for group in trunks(spec, model, grid):
         if not by_budget:
             yield first, group
             continue
-        rate = rates(spec.recipe, model, tokens=_middle(group), seq_len=spec.seq_len)
+        rate = rates(spec.recipe, model, tokens=middle(group), seq_len=spec.seq_len)
         unit = rate.batch_tokens
         yield rate, in_steps(group, model, seq_len=spec.seq_len, batch_tokens=unit)
 
 
-def _middle(group: list[Cell]) -> float:
-    """The budget of tokens at which a rule is taken for all horizons of one trunk."""
-    return math.sqrt(group[0].tokens * group[-1].tokens)
-
-
 def _planned(
-    spec: SweepSpec, model: ModelConfig, grid: list[Cell], rate: Rates, seed: int, data: DataRef
+    spec: SweepSpec,
+    model: ModelConfig,
+    grid: list[Cell],
+    rate: Rates,
+    seed: int,
+    data: DataRef,
+    name: str,
 ) -> PlannedRun:
     horizons = tuple(cell.tokens for cell in grid)
     N = count_params(model).n_params
@@ -93,16 +95,11 @@ def _planned(
         batch_tokens=rate.batch_tokens,
         warmup_tokens=warmup_of(spec, N, horizons[0], rate.batch_tokens),
         schedule=schedule,
-        optimizer=AdamW(lr=rate.lr, weight_decay=weight_decay_of(spec, N, rate, _middle(grid))),
+        optimizer=AdamW(lr=rate.lr, weight_decay=weight_decay_of(spec, N, rate, middle(grid))),
         dtype=spec.dtype,
         seed=seed,
         eval_tokens=spec.eval_tokens,
     )
-    name = f"d{model.d_model}"
-    if spec.schedule == "cosine":
-        name += f"-D{horizons[0]}"
-    if len(spec.seeds) > 1:
-        name += f"-s{seed}"
     return PlannedRun(
         sweep=spec.name,
         name=name,

@@ -13,6 +13,7 @@ from sweeps.spec import (
     SweepSpec,
     Timescale,
 )
+from sweeps.trunk_cost import COSTLY, left_on_table
 
 # A parabola has three constants; a fourth point shows whether it fits.
 _POINTS_FOR_A_VALLEY = 4
@@ -51,6 +52,7 @@ def doubts(
         *_ratios(runs),
         *_rates(spec, runs),
         *_timescale(spec, runs),
+        *_shared_trunks(spec, runs),
         *_warm_ups(runs),
     ]
     if source_tokens is not None:
@@ -181,6 +183,18 @@ def _beyond_rule(recipe: PublishedRecipe, runs: Sequence[PlannedRun]) -> Iterato
                 f"{wanted:,}, and its learning rate belongs to that. Drop recipe.batch_tokens."
             )
             return
+
+
+def _shared_trunks(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
+    """Where one rate and batch for all horizons of a run cost much, and how to split them."""
+    left = {run.name: max(left_on_table(spec.recipe, run) or [0.0]) for run in runs}
+    costly = [name for name, share in left.items() if share > COSTLY]
+    if costly and spec.max_trunk_cost is None:
+        yield (
+            f"{_listed(costly)}: horizons of one trunk share rate and batch, which leaves up to "
+            f"{max(left.values()):.2%} of the loss on the table (an estimate: docs/recipes.md). "
+            f"Several trunks cost no more than {COSTLY:.1%}: --set max_trunk_cost={COSTLY:g}"
+        )
 
 
 def _timescale(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:

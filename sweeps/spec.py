@@ -223,6 +223,11 @@ class SweepSpec(Frozen):
     recipe: Recipe = WidthRecipe()
     schedule: Literal["wsd", "cosine"] = "wsd"
     cooldown_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    max_trunk_cost: PositiveFloat | None = Field(
+        default=None,
+        description="share of the loss, such as 0.003, that a horizon may lose by sharing rate "
+        "and batch with others; a model gets as many trunks as that takes; None: one trunk",
+    )
     seq_len: PositiveInt = 128
     eval_tokens: PositiveInt = 131_072
     weight_decay: WeightDecay = 0.1
