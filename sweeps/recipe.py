@@ -156,5 +156,5 @@ def weight_decay_of(spec: SweepSpec, N: int, rate: Rates, tokens: float) -> floa
     rule = spec.weight_decay
     if not isinstance(rule, Timescale):
         return rule
-    tau = rule.coef * (tokens / N) ** rule.exponent
+    tau: float = rule.coef * (tokens / N) ** rule.exponent
     return rate.batch_tokens / (rate.lr * tokens * tau)

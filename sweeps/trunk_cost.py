@@ -23,7 +23,7 @@ def middle(cells: Sequence[Cell]) -> float:
     return math.sqrt(cells[0].tokens * cells[-1].tokens)
 
 
-def left_on_table(recipe: Recipe, run: PlannedRun) -> list[float] | None:
+def shares_left(recipe: Recipe, run: PlannedRun) -> list[float] | None:
     """Share of the loss that a run leaves on the table at each of its horizons.
 
     A horizon loses half the squared distance, in logs, from the run's rate and batch to the

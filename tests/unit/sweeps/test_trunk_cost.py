@@ -10,7 +10,7 @@ from analysis.tuning.answer import fit_lr
 from sweeps.load import load_spec
 from sweeps.plan import plan
 from sweeps.spec import DataRef, PublishedRecipe, WidthRecipe
-from sweeps.trunk_cost import BATCH_CURVATURE, CROSS_CURVATURE, LR_CURVATURE, left_on_table
+from sweeps.trunk_cost import BATCH_CURVATURE, CROSS_CURVATURE, LR_CURVATURE, shares_left
 from tests.conftest import ROOT
 
 DATA = DataRef(digest="test")
@@ -25,7 +25,7 @@ def planned(*overrides, recipe="steplaw"):
 
 def test_a_horizon_loses_half_its_squared_distance_from_the_rules_own_values():
     [run] = planned().runs
-    first, middle, last = left_on_table(PublishedRecipe(kind="steplaw"), run)
+    first, middle, last = shares_left(PublishedRecipe(kind="steplaw"), run)
     lr, batch = 0.307 * math.log(4), 0.571 * math.log(4)
     expected = (
         LR_CURVATURE * lr**2 + BATCH_CURVATURE * batch**2
@@ -37,14 +37,14 @@ def test_a_horizon_loses_half_its_squared_distance_from_the_rules_own_values():
 
 def test_a_rule_without_a_budget_cannot_tell():
     [run] = planned().runs
-    assert left_on_table(WidthRecipe(), run) is None
-    assert left_on_table(PublishedRecipe(kind="olmo"), run) is None
+    assert shares_left(WidthRecipe(), run) is None
+    assert shares_left(PublishedRecipe(kind="olmo"), run) is None
 
 
 def test_horizons_stay_together_without_a_limit_and_split_beyond_it():
     together = planned()
     assert [len(run.cells) for run in together.runs] == [3]
-    cost = max(left_on_table(together.spec.recipe, together.runs[0]))
+    cost = max(shares_left(together.spec.recipe, together.runs[0]))
     assert cost > 0.003
     assert "Several trunks cost no more than 0.3%" in " ".join(together.warnings)
 
@@ -53,7 +53,7 @@ def test_horizons_stay_together_without_a_limit_and_split_beyond_it():
 
     split = planned("max_trunk_cost=0.003")
     assert sorted(len(run.cells) for run in split.runs) == [1, 2]
-    assert all(max(left_on_table(split.spec.recipe, run)) <= 0.003 for run in split.runs)
+    assert all(max(shares_left(split.spec.recipe, run)) <= 0.003 for run in split.runs)
     assert "Several trunks" not in " ".join(split.warnings)
     names = {f"d48-D{run.cells[-1].tokens}" for run in split.runs}
     assert {run.name for run in split.runs} == names
@@ -64,7 +64,7 @@ def test_horizons_stay_together_without_a_limit_and_split_beyond_it():
 
 def test_each_trunk_has_the_rate_and_warm_up_of_its_own_horizons():
     for run in planned("max_trunk_cost=0.0001").runs:
-        assert left_on_table(PublishedRecipe(kind="steplaw"), run) == [pytest.approx(0, abs=1e-5)]
+        assert shares_left(PublishedRecipe(kind="steplaw"), run) == [pytest.approx(0, abs=1e-5)]
     short, long = sorted(planned("max_trunk_cost=0.003").runs, key=lambda run: run.cells[0].tokens)
     assert short.run.train.optimizer.lr < long.run.train.optimizer.lr
     assert short.run.train.batch_tokens < long.run.train.batch_tokens
