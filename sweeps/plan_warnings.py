@@ -13,7 +13,7 @@ from sweeps.spec import (
     SweepSpec,
     Timescale,
 )
-from sweeps.trunk_cost import COSTLY, shares_left
+from sweeps.trunk_cost import COSTLY, middle, shares_left
 
 # A parabola has three constants; a fourth point shows whether it fits.
 _POINTS_FOR_A_VALLEY = 4
@@ -175,8 +175,8 @@ def _beyond_rule(recipe: PublishedRecipe, runs: Sequence[PlannedRun]) -> Iterato
     free = recipe.model_copy(update={"batch_tokens": None})
     for run in runs:
         train = run.run.train
-        middle = math.sqrt(run.cells[0].tokens * run.cells[-1].tokens)
-        wanted = rates(free, run.run.model, tokens=middle, seq_len=train.seq_len).batch_tokens
+        rate = rates(free, run.run.model, tokens=middle(run.cells), seq_len=train.seq_len)
+        wanted = rate.batch_tokens
         if not 1 / _OTHER_BATCH <= train.batch_tokens / wanted <= _OTHER_BATCH:
             yield (
                 f"batch of {train.batch_tokens:,} tokens: for {run.name} the rule asks for "
