@@ -13,7 +13,7 @@ from sweeps.spec import (
     SweepSpec,
     Timescale,
 )
-from sweeps.trunk_cost import COSTLY, middle, shares_left
+from sweeps.trunk_cost import COSTLY, left_by_run, middle
 
 # A parabola has three constants; a fourth point shows whether it fits.
 _POINTS_FOR_A_VALLEY = 4
@@ -187,7 +187,7 @@ def _beyond_rule(recipe: PublishedRecipe, runs: Sequence[PlannedRun]) -> Iterato
 
 def _shared_trunks(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
     """Where one rate and batch for all horizons of a run cost much, and how to split them."""
-    left = {run.name: max(shares_left(spec.recipe, run) or [0.0]) for run in runs}
+    left = {run.name: max(left_by_run(spec, run) or [0.0]) for run in runs}
     costly = [name for name, share in left.items() if share > COSTLY]
     if costly and spec.max_trunk_cost is None:
         yield (

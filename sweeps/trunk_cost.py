@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from llama_core.config import ModelConfig
-from sweeps.recipe import Rates, has_budget, rates
+from sweeps.recipe import has_budget, rates
 from sweeps.spec import Cell, PlannedRun, Recipe, SweepSpec
 
 # Second derivatives of ln loss by ln lr, by ln batch, and by both: the surface through 63
@@ -23,18 +23,36 @@ def middle(cells: Sequence[Cell]) -> float:
     return math.sqrt(cells[0].tokens * cells[-1].tokens)
 
 
-def shares_left(recipe: Recipe, run: PlannedRun) -> list[float] | None:
-    """Share of the loss that a run leaves on the table at each of its horizons.
+def shares_left(
+    recipe: Recipe, model: ModelConfig, cells: Sequence[Cell], seq_len: int
+) -> list[float] | None:
+    """Share of the loss that one trunk leaves on the table at each of its horizons.
 
-    A horizon loses half the squared distance, in logs, from the run's rate and batch to the
-    recipe's own at that horizon, weighed with the measured curvature.
+    The trunk has the recipe's rate and batch at the middle of its horizons. A horizon loses half
+    the squared distance, in logs, to the recipe's own values there, weighed with the measured
+    curvature.
 
     Returns:
         None for a recipe that does not know budgets, which cannot tell.
     """
-    train = run.run.train
-    used = Rates(train.optimizer.lr, train.batch_tokens, run.lr_source)
-    return _shares(recipe, run.run.model, run.cells, train.seq_len, used)
+    if not has_budget(recipe):
+        return None
+    if len(cells) == 1:
+        return [0.0]
+    shared = rates(recipe, model, tokens=middle(cells), seq_len=seq_len)
+    shares = []
+    for cell in cells:
+        own = rates(recipe, model, tokens=cell.tokens, seq_len=seq_len)
+        lr = math.log(shared.lr / own.lr)
+        batch = math.log(shared.batch_tokens / own.batch_tokens)
+        squares = LR_CURVATURE * lr**2 + BATCH_CURVATURE * batch**2
+        shares.append(squares / 2 + CROSS_CURVATURE * lr * batch)
+    return shares
+
+
+def left_by_run(spec: SweepSpec, run: PlannedRun) -> list[float] | None:
+    """`shares_left` of a planned run."""
+    return shares_left(spec.recipe, run.run.model, run.cells, run.run.train.seq_len)
 
 
 def trunks(spec: SweepSpec, model: ModelConfig, cells: Sequence[Cell]) -> list[list[Cell]]:
@@ -59,21 +77,5 @@ def _allowed(spec: SweepSpec, model: ModelConfig, cells: Sequence[Cell]) -> bool
         return False
     if spec.max_trunk_cost is None:
         return True
-    shared = rates(spec.recipe, model, tokens=middle(cells), seq_len=spec.seq_len)
-    shares = _shares(spec.recipe, model, cells, spec.seq_len, shared)
+    shares = shares_left(spec.recipe, model, cells, spec.seq_len)
     return shares is None or max(shares) <= spec.max_trunk_cost
-
-
-def _shares(
-    recipe: Recipe, model: ModelConfig, cells: Sequence[Cell], seq_len: int, used: Rates
-) -> list[float] | None:
-    if not has_budget(recipe):
-        return None
-    shares = []
-    for cell in cells:
-        own = rates(recipe, model, tokens=cell.tokens, seq_len=seq_len)
-        lr = math.log(used.lr / own.lr)
-        batch = math.log(used.batch_tokens / own.batch_tokens)
-        squares = LR_CURVATURE * lr**2 + BATCH_CURVATURE * batch**2
-        shares.append(squares / 2 + CROSS_CURVATURE * lr * batch)
-    return shares

@@ -15,7 +15,7 @@ from llama_core.corpus.prepared import PreparedCorpus
 from sweeps.cap import amount, in_words
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
-from sweeps.trunk_cost import BASIS, shares_left
+from sweeps.trunk_cost import BASIS, left_by_run
 
 
 def print_plan(plan: Plan, corpus: PreparedCorpus, home: Home, *, cost: Cost | None) -> None:
@@ -64,7 +64,7 @@ def plan_json(plan: Plan, corpus: PreparedCorpus, cost: Cost, home: Home) -> dic
             "notes": [note.text for note in corpus.notes],
         },
         "runs": [
-            _run_json(planned, home, cost) | {"trunk_cost": shares_left(plan.spec.recipe, planned)}
+            _run_json(planned, home, cost) | {"trunk_cost": left_by_run(plan.spec, planned)}
             for planned in plan.runs
         ],
         "flops_spent": plan.flops_spent,
@@ -135,7 +135,7 @@ def _summary(plan: Plan, corpus: PreparedCorpus, cost: Cost | None) -> list[str]
 
 def _shared_trunks(plan: Plan) -> list[float]:
     """What sharing a trunk costs the worst horizon of each run; empty where nothing is shared."""
-    left = [shares_left(plan.spec.recipe, planned) for planned in plan.runs]
+    left = [left_by_run(plan.spec, planned) for planned in plan.runs]
     if not any(len(shares or ()) > 1 for shares in left):
         return []
     return [max(shares or [0.0]) for shares in left]

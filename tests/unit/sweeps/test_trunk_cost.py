@@ -9,8 +9,9 @@ from analysis.table.columns import normalise
 from analysis.tuning.answer import fit_lr
 from sweeps.load import load_spec
 from sweeps.plan import plan
-from sweeps.spec import DataRef, PublishedRecipe, WidthRecipe
-from sweeps.trunk_cost import BATCH_CURVATURE, CROSS_CURVATURE, LR_CURVATURE, shares_left
+from sweeps.recipe import rates, warmup_tokens
+from sweeps.spec import DataRef
+from sweeps.trunk_cost import BATCH_CURVATURE, CROSS_CURVATURE, LR_CURVATURE, left_by_run
 from tests.conftest import ROOT
 
 DATA = DataRef(digest="test")
@@ -24,8 +25,8 @@ def planned(*overrides, recipe="steplaw"):
 
 
 def test_a_horizon_loses_half_its_squared_distance_from_the_rules_own_values():
-    [run] = planned().runs
-    first, middle, last = shares_left(PublishedRecipe(kind="steplaw"), run)
+    together = planned()
+    first, middle, last = left_by_run(together.spec, together.runs[0])
     lr, batch = 0.307 * math.log(4), 0.571 * math.log(4)
     expected = (
         LR_CURVATURE * lr**2 + BATCH_CURVATURE * batch**2
@@ -36,15 +37,15 @@ def test_a_horizon_loses_half_its_squared_distance_from_the_rules_own_values():
 
 
 def test_a_rule_without_a_budget_cannot_tell():
-    [run] = planned().runs
-    assert shares_left(WidthRecipe(), run) is None
-    assert shares_left(PublishedRecipe(kind="olmo"), run) is None
+    for recipe in ("width", "olmo", "porian", "llama, batch_tokens: 1024"):
+        told = planned(recipe=recipe)
+        assert left_by_run(told.spec, told.runs[0]) is None
 
 
 def test_horizons_stay_together_without_a_limit_and_split_beyond_it():
     together = planned()
     assert [len(run.cells) for run in together.runs] == [3]
-    cost = max(shares_left(together.spec.recipe, together.runs[0]))
+    cost = max(left_by_run(together.spec, together.runs[0]))
     assert cost > 0.003
     assert "Several trunks cost no more than 0.3%" in " ".join(together.warnings)
 
@@ -53,7 +54,7 @@ def test_horizons_stay_together_without_a_limit_and_split_beyond_it():
 
     split = planned("max_trunk_cost=0.003")
     assert sorted(len(run.cells) for run in split.runs) == [1, 2]
-    assert all(max(shares_left(split.spec.recipe, run)) <= 0.003 for run in split.runs)
+    assert all(max(left_by_run(split.spec, run)) <= 0.003 for run in split.runs)
     assert "Several trunks" not in " ".join(split.warnings)
     names = {f"d48-D{run.cells[-1].tokens}" for run in split.runs}
     assert {run.name for run in split.runs} == names
@@ -63,8 +64,13 @@ def test_horizons_stay_together_without_a_limit_and_split_beyond_it():
 
 
 def test_each_trunk_has_the_rate_and_warm_up_of_its_own_horizons():
-    for run in planned("max_trunk_cost=0.0001").runs:
-        assert shares_left(PublishedRecipe(kind="steplaw"), run) == [pytest.approx(0, abs=1e-5)]
+    apart = planned("max_trunk_cost=0.0001")
+    for run in apart.runs:
+        assert left_by_run(apart.spec, run) == [0.0]
+        train, D = run.run.train, run.cells[0].tokens
+        own = rates(apart.spec.recipe, run.run.model, tokens=D, seq_len=8)
+        assert train.optimizer.lr == pytest.approx(own.lr, rel=0.001)
+        assert train.warmup_tokens == warmup_tokens(D, train.batch_tokens)
     short, long = sorted(planned("max_trunk_cost=0.003").runs, key=lambda run: run.cells[0].tokens)
     assert short.run.train.optimizer.lr < long.run.train.optimizer.lr
     assert short.run.train.batch_tokens < long.run.train.batch_tokens

@@ -15,7 +15,7 @@ from sweeps.cap import FlopsCap
 from sweeps.load import load_spec
 from sweeps.plan import Plan
 from sweeps.spec import DataRef, PublishedRecipe
-from sweeps.trunk_cost import BASIS, shares_left
+from sweeps.trunk_cost import BASIS, left_by_run
 from tests.fakes import planned_run
 
 CORPUS = SimpleNamespace(digest="c0ffee", train_tokens=12_345_678, notes=[])
@@ -118,9 +118,7 @@ def test_a_plan_is_printed_with_its_warnings_and_for_plan_alone_with_its_tuning(
 
 def test_a_plan_shows_what_sharing_a_trunk_costs_where_the_rule_can_tell(tmp_path, capsys):
     plan = plan_of(SMALL, LARGE, recipe=PublishedRecipe(kind="steplaw"))
-    worst = max(shares_left(plan.spec.recipe, SMALL))
-    # LARGE has one horizon, which loses to the rule all the same: its rate is not the rule's.
-    alone = shares_left(plan.spec.recipe, LARGE)
+    worst = max(left_by_run(plan.spec, SMALL))
     print_plan(plan, CORPUS, Home(tmp_path), cost=None)
     printed = capsys.readouterr().out
     lines = [
@@ -128,11 +126,11 @@ def test_a_plan_shows_what_sharing_a_trunk_costs_where_the_rule_can_tell(tmp_pat
     ]
     header, small, large = lines[:3]
     assert header[-4:] == ["lr", "trunk", "%", "state"]
-    assert (small[-2], large[-2]) == (f"{100 * worst:.2f}", f"{100 * alone[0]:.2f}")
+    assert (small[-2], large[-2]) == (f"{100 * worst:.2f}", "0.00")
     assert BASIS in printed
     document = plan_json(plan, CORPUS, cost_of(plan), Home(tmp_path))
     assert [run["trunk_cost"] for run in document["runs"]] == [
-        shares_left(plan.spec.recipe, SMALL), alone,
+        left_by_run(plan.spec, SMALL), [0.0],
     ]  # fmt: skip
     plain = plan_json(plan_of(SMALL), CORPUS, cost_of(plan_of(SMALL)), Home(tmp_path))
     assert plain["runs"][0]["trunk_cost"] is None
