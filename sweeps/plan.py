@@ -45,30 +45,39 @@ def plan(spec: SweepSpec, data: DataRef, *, source_tokens: Mapping[str, int] | N
     runs: list[PlannedRun] = []
     for width, seed in product(spec.ladder.widths, spec.seeds):
         model = shape(spec.ladder, width, spec.corpus.vocab_size)
-        groups = list(_groups(spec, model))
-        for rate, group in groups:
-            horizon = (
-                f"-D{group[-1].tokens}" if len(groups) > 1 or spec.schedule == "cosine" else ""
-            )
-            repeat = f"-s{seed}" if len(spec.seeds) > 1 else ""
-            name = f"d{width}{horizon}{repeat}"
-            runs.append(_planned(spec, model, group, rate, seed, data, name))
+        runs.extend(runs_of(spec, model, _grid(spec, model), seed, data))
     _refuse_unmet_budgets(spec, runs)
     runs.sort(key=lambda planned: planned.flops_spent)
     return Plan(spec=spec, data=data, runs=tuple(runs), warnings=doubts(spec, runs, source_tokens))
 
 
-def _groups(spec: SweepSpec, model: ModelConfig) -> Iterator[tuple[Rates, list[Cell]]]:
-    """The trainings of one model: the rates and the cells of each."""
-    by_budget = has_budget(spec.recipe)
+def runs_of(
+    spec: SweepSpec, model: ModelConfig, grid: list[Cell], seed: int, data: DataRef
+) -> list[PlannedRun]:
+    """The trainings of one model that reach these cells, which rise in tokens."""
+    groups = list(_groups(spec, model, grid))
+    several = len(groups) > 1 or spec.schedule == "cosine"
+    repeat = f"-s{seed}" if len(spec.seeds) > 1 else ""
+    runs = []
+    for rate, group in groups:
+        horizon = f"-D{group[-1].tokens}" if several else ""
+        name = f"d{model.d_model}{horizon}{repeat}"
+        runs.append(_planned(spec, model, group, rate, seed, data, name))
+    return runs
+
+
+def _grid(spec: SweepSpec, model: ModelConfig) -> list[Cell]:
     # Where the batch depends on the budget, budgets are rounded to sequences first, then to steps.
     first = rates(spec.recipe, model, tokens=1, seq_len=spec.seq_len)
-    unit = spec.seq_len if by_budget else first.batch_tokens
-    grid = cells(spec.grid, model, seq_len=spec.seq_len, batch_tokens=unit)
+    unit = spec.seq_len if has_budget(spec.recipe) else first.batch_tokens
+    return cells(spec.grid, model, seq_len=spec.seq_len, batch_tokens=unit)
+
+
+def _groups(
+    spec: SweepSpec, model: ModelConfig, grid: list[Cell]
+) -> Iterator[tuple[Rates, list[Cell]]]:
+    """The trainings of one model: the rates and the cells of each."""
     for group in trunks(spec, model, grid):
-        if not by_budget:
-            yield first, group
-            continue
         rate = rates(spec.recipe, model, tokens=middle(group), seq_len=spec.seq_len)
         unit = rate.batch_tokens
         yield rate, in_steps(group, model, seq_len=spec.seq_len, batch_tokens=unit)
