@@ -1,10 +1,8 @@
-"""What status and the doctor find out about the Slurm jobs of a home."""
+"""The doctor's check of the Slurm jobs of a home."""
 
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
 
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -19,7 +17,7 @@ from flows.health.finding import Finding
 from flows.settings import TRAIN_POOL, Home, Settings
 from flows.stack.flow_runs import prefect_client
 from flows.stack.servers import prefect_environment, server_answers
-from flows.stack.slurm import Job, SlurmError, asked_for, jobs
+from flows.stack.slurm import SlurmError, asked_for, jobs
 from flows.stack.workers import worker_heartbeats
 
 # Workers send a heartbeat every 30 s, and importing Prefect from a busy network disk takes minutes.
@@ -29,29 +27,6 @@ _NEEDS_A_HAND = (
     *("JobHeld", "launch failed", "BadConstraints", "PartitionDown", "PartitionInactive"),
     *("PartitionNodeLimit", "PartitionTimeLimit", "InvalidAccount", "InvalidQOS"),
 )
-
-
-def read_slurm(home: Home, heartbeats: dict[str, datetime]) -> dict[str, Any] | None:
-    """The jobs of this home as plain data; None when the stack has none.
-
-    Args:
-        heartbeats: time of the last one of each worker in Prefect.
-    """
-    wanted = asked_for(home)
-    if wanted is None:
-        return None
-    error, living = "", list[Job]()
-    try:
-        living = jobs(home)
-    except SlurmError as problem:
-        error = str(problem)
-    now = datetime.now(UTC)
-    ages = {name: (now - last).total_seconds() for name, last in heartbeats.items()}
-    return {
-        **asdict(wanted),
-        "error": error,
-        "jobs": [{**asdict(job), "heartbeat_s": ages.get(job.worker)} for job in living],
-    }
 
 
 def check_slurm_jobs(settings: Settings, home: Home, repair: bool) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from flows.files import write_whole
 from flows.settings import LOOPBACK, Home, Settings, checkout
-from flows.stack.workers import worker_environment
+from flows.stack.worker_process import worker_environment
 
 # Seconds between the signal and the time limit: the training writes its checkpoint meanwhile.
 _WARNING_S = 90

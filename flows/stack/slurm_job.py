@@ -18,7 +18,7 @@ import psutil
 from flows.processes import adopt_orphans, die_with_parent
 from flows.settings import TRAIN_POOL
 from flows.stack.slurm import worker_name
-from flows.stack.workers import worker_command
+from flows.stack.worker_process import worker_command
 
 log = logging.getLogger(__name__)
 

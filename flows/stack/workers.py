@@ -1,17 +1,15 @@
 """Workers of the local stack: start them, wait for them, read their heartbeats."""
 
-import os
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
 from flows.settings import CONTROL_POOL, TRAIN_POOL, Home, Settings
 from flows.stack.flow_runs import prefect_client
 from flows.stack.processes import process_of, register
-from flows.stack.servers import StackError, prefect_environment, start
+from flows.stack.servers import StackError, start
+from flows.stack.worker_process import worker_command, worker_environment
 
 # A sweep only waits for its trainings, so one worker takes several.
 _SWEEPS_AT_ONCE = 4
@@ -36,32 +34,6 @@ def start_worker(
     process = start(command, environment, home.logs / f"{name}.log")
     register(home, replace(process_of(name, process.pid), gpus=gpus))
     return process
-
-
-def worker_command(name: str, pool: str, limit: int) -> list[str]:
-    """Arguments of Python that start a worker which runs up to `limit` flow runs at once."""
-    return [
-        *("-m", "prefect", "worker", "start", "--type", "process"),
-        *("--name", name, "--pool", pool, "--limit", str(limit)),
-    ]
-
-
-def worker_environment(settings: Settings, home: Home) -> dict[str, str]:
-    """What a worker of this home needs in its environment, on whatever machine."""
-    # Prefect keeps files of runs in a folder of the temporary directory that belongs to the first
-    # user of the machine.
-    scratch = home.root / "tmp"
-    scratch.mkdir(exist_ok=True)
-    return {
-        **prefect_environment(settings, home),
-        "ISOFLOP_HOME": str(home.root),
-        "TMPDIR": str(scratch),
-        # The command of a training starts with `python`: it must be this one.
-        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
-        # Show the log lines of our modules beside the flow run.
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,llama_core",
-        "PREFECT_LOGGING_ROOT_LEVEL": "INFO",
-    }
 
 
 def wait_for_workers(
