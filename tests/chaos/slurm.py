@@ -14,6 +14,7 @@ from tests.chaos.deployed import Cluster, Fault, cluster, wait_for_report
 from tests.chaos.stage import PATIENCE_S, Outcome, Stage, judge, rows, wait_for
 from tests.slurm import Slurm, private_slurm
 
+_MESSAGES_S = 10.0
 UP = ("--slurm", "main", "--gpus-per-worker", "0")
 
 
@@ -62,8 +63,9 @@ def _cancel(found: Cluster, slurm: Slurm, job: str) -> None:
     slurm.call("scancel", job)
     wait_for(lambda: len(slurm.states()) < len(before))
     found.isoflop("up", "--workers", "2", *UP)
-    assert len(slurm.states()) == len(before)
-    assert set(slurm.states()) != before
+    after = set(slurm.states())
+    assert len(after) == len(before) == 2, (before, after)
+    assert after != before
 
 
 def _requeue(found: Cluster, slurm: Slurm, job: str) -> None:
@@ -90,8 +92,12 @@ def _drain(found: Cluster, slurm: Slurm, job: str) -> None:
 
 
 def _start_now(slurm: Slurm, job: str) -> None:
-    """Slurm would wait two minutes before it starts a job again."""
+    """Slurm would wait two minutes before it starts a job again.
+
+    It waits so that no message of the earlier start is under way, which would end the new one.
+    """
     wait_for(lambda: _state(slurm, job) == "PENDING")
+    time.sleep(_MESSAGES_S)
     slurm.call("scontrol", "update", f"JobId={job}", "StartTime=now")
 
 
