@@ -5,10 +5,12 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 
 from llama_core.config import AdamW, Cosine, Frozen, ModelConfig, TrainConfig, Wsd
-from sweeps.grid import cells, in_steps, shape
+from sweeps.coverage import EXPECTED_OPTIMUM, coverage, size_at
+from sweeps.grid import cells, in_steps
 from sweeps.plan_warnings import doubts
 from sweeps.recipe import Rates, rates, warmup_tokens
-from sweeps.spec import Cell, DataRef, IsoflopGrid, PlannedRun, RunSpec, SweepSpec
+from sweeps.shapes import key, sizes
+from sweeps.spec import Cell, DataRef, PlannedRun, RunSpec, SweepSpec
 
 
 class Plan(Frozen):
@@ -38,12 +40,12 @@ def plan(spec: SweepSpec, data: DataRef, *, source_tokens: Mapping[str, int] | N
         source_tokens: training tokens of each of its sources; None leaves repetition unchecked.
 
     Raises:
-        ValueError: a width is not a multiple of 8, no model of the ladder can meet a budget, or
-            a batch is not whole sequences.
+        ValueError: the ladder has a shape that cannot be built, no model of it can meet a budget,
+            or a batch is not whole sequences.
     """
     runs: list[PlannedRun] = []
-    for width, seed in product(spec.ladder.widths, spec.seeds):
-        model = shape(spec.ladder, width, spec.corpus.vocab_size)
+    for size, seed in product(sizes(spec.ladder, spec.corpus.vocab_size), spec.seeds):
+        model = size.model
         runs.extend(
             _planned(spec, model, group, rate, seed, data) for rate, group in _groups(spec, model)
         )
@@ -92,7 +94,7 @@ def _planned(
         seed=seed,
         eval_tokens=spec.eval_tokens,
     )
-    name = f"d{model.d_model}"
+    name = f"d{key(spec.ladder, model)}"
     if spec.schedule == "cosine":
         name += f"-D{horizons[0]}"
     if len(spec.seeds) > 1:
@@ -107,15 +109,14 @@ def _planned(
 
 
 def _refuse_unmet_budgets(spec: SweepSpec, runs: list[PlannedRun]) -> None:
-    if not isinstance(spec.grid, IsoflopGrid):
-        return
-    met = {cell.flops_budget for planned in runs for cell in planned.cells}
-    unmet = [budget for budget in spec.grid.budgets if budget not in met]
+    unmet = [row for row in coverage(spec, runs) if not row.kept]
     if unmet:
-        listed = ", ".join(f"{budget:.3g}" for budget in unmet)
-        low, high = spec.grid.tokens_per_param
+        first, settings = unmet[0], {each.setting for row in unmet for each in row.left_out}
+        bounds = "; ".join(f"{', '.join(names)}: {each}" for each, names in first.bounds.items())
         raise ValueError(
-            f"no model of the ladder meets the budget {listed} FLOPs with {low:g} to {high:g} "
-            f"tokens per parameter. Widths are {list(spec.ladder.widths)}: "
-            "add widths, widen grid.tokens_per_param, or drop the budget."
+            f"no size of the ladder meets the budget "
+            f"{', '.join(f'{row.budget:.3g}' for row in unmet)} FLOPs. At {first.budget:.3g} the "
+            f"bounds leave out {bounds}. Add a size near N = "
+            f"{size_at(spec, first.budget, EXPECTED_OPTIMUM)}, widen "
+            f"{' and '.join(sorted(settings))}, or drop the budget."
         )

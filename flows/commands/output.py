@@ -15,7 +15,7 @@ from flows.commands.common import fail
 
 _WIDE = 140
 # 1,234; 11B; $12; 1.00e+23; 16.3%; with an interval or a range behind it.
-_NUMBER = re.compile(r"[+−×-]?\$?\d[\d,.]*(e[+-]\d+)?[kMBT%]?( .*)?|–")
+_NUMBER = re.compile(r"[+−×-]?\$?\d[\d,.]*(e[+-]?\d+)?[kMBT%]?( .*)?|–")
 
 
 def emit(document: Any, destination: str) -> None:
@@ -30,9 +30,22 @@ def emit(document: Any, destination: str) -> None:
         fail(f"cannot write --json {destination}: {error.strerror or error}.")
 
 
-def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a small table; numbers to the right, words to the left."""
-    shown = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
+def table(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[object]], *, tight: bool = False
+) -> None:
+    """Print a small table; numbers to the right, words to the left.
+
+    Args:
+        tight: one space between columns, for many of them in 80 columns.
+    """
+    shown = Table(
+        title=title,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        title_style="bold",
+        collapse_padding=tight,
+    )
     for index, name in enumerate(header):
         column = [row[index] for row in rows if row[index] != ""]
         numeric = all(map(_numeric, column)) and bool(column)

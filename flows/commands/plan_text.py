@@ -1,10 +1,12 @@
 """A plan as a table for people and as JSON."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 
+from analysis.words import COUNTS, short
 from flows.commands.output import table
 from flows.cost.quote import Cost
 from flows.runs.directory import RunDir
@@ -12,20 +14,23 @@ from flows.runs.state import run_state
 from flows.settings import Home
 from flows.tuning.check import tuned, tuned_lines
 from llama_core.corpus.prepared import PreparedCorpus
+from llama_core.counting import count_params
 from sweeps.cap import amount, in_words
+from sweeps.coverage import asked, coverage, name_of
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
 
 def print_plan(plan: Plan, corpus: PreparedCorpus, home: Home, *, cost: Cost | None) -> None:
     """Print the runs, what they cost together, and the warnings."""
-    header = ["run", "N", "D in M", "D/N", "losses", "steps", "FLOPs", "peak lr", "state"]
+    header = ["run", "N", "D", "D/N", "steps", "FLOPs", "lr", "state"]
     if cost is not None:
-        header[-1:] = ["GiB", "time left", "state"]
+        header[-1:] = ["GiB", "time", "state"]
     if cost is not None and cost.usd_per_hour is not None:
-        header.insert(-1, "$ left")
+        header.insert(-1, "$")
     rows = [_row(planned, home, cost) for planned in plan.runs]
-    table(f"sweep {plan.spec.name}: {plan.spec.description}", header, rows)
+    table(f"sweep {plan.spec.name}: {plan.spec.description}", header, rows, tight=True)
+    print_budgets(plan)
     console = Console(highlight=False)
     for line in _summary(plan, corpus, cost):
         console.print(line, markup=False, soft_wrap=True)
@@ -35,6 +40,21 @@ def print_plan(plan: Plan, corpus: PreparedCorpus, home: Home, *, cost: Cost | N
     # A sweep prints this in its report; `isoflop plan` writes no report.
     for line in tuned_lines(tuned(plan, home)) if cost is not None else ():
         console.print(line, style="yellow", markup=False, soft_wrap=True)
+
+
+def print_budgets(plan: Plan) -> None:
+    """Print the sizes that each budget keeps and those that a bound leaves out of it."""
+    rows = [
+        [
+            _power(row.budget),
+            len(row.kept),
+            _span([_brief(ratio) for ratio in sorted(row.kept.values())]),
+            "; ".join(f"{', '.join(names)}: {bound}" for bound, names in row.bounds.items()),
+        ]
+        for row in coverage(plan.spec, plan.runs)
+    ]
+    if rows:
+        table("sizes at each budget", ["C", "sizes", "D/N", "left out by a bound"], rows)
 
 
 def print_notes(corpus: PreparedCorpus, console: Console) -> None:
@@ -57,6 +77,18 @@ def plan_json(plan: Plan, corpus: PreparedCorpus, cost: Cost, home: Home) -> dic
             "notes": [note.text for note in corpus.notes],
         },
         "runs": [_run_json(planned, home, cost) for planned in plan.runs],
+        "asked": [
+            {"n_params": size.asked, "name": name_of(plan.spec, size.model)}
+            for size in asked(plan.spec)
+        ],
+        "budgets": [
+            {
+                "flops_budget": row.budget,
+                "sizes": list(row.kept),
+                "left_out": [asdict(each) for each in row.left_out],
+            }
+            for row in coverage(plan.spec, plan.runs)
+        ],
         "flops_spent": plan.flops_spent,
         "flops_left": sum(time.left_flops for time in estimate.runs.values()),
         "observations": plan.observations,
@@ -107,6 +139,7 @@ def _summary(plan: Plan, corpus: PreparedCorpus, cost: Cost | None) -> list[str]
         f"{len(plan.runs)} trainings give {plan.observations} losses for {plan.flops_spent:.3g} "
         f"counted FLOPs, {_span([f'{count:,}' for count in batches])} tokens a step; the corpus "
         f"has {corpus.train_tokens / 1e6:.2f}M tokens",
+        *_asked(plan),
         *_rates(plan),
     ]
     if cost is not None:
@@ -116,6 +149,18 @@ def _summary(plan: Plan, corpus: PreparedCorpus, cost: Cost | None) -> list[str]
         refusal = cost.refusal if cost is not None else None
         lines.append(refusal or f"cap: {in_words(cap, amount(cap))}")
     return lines
+
+
+def _asked(plan: Plan) -> list[str]:
+    """A line on the shapes chosen for the sizes that a ladder asks for."""
+    chosen = [
+        f"{short(size.asked)} {name_of(plan.spec, size.model)} "
+        f"({short(count_params(size.model).n_params)})"
+        for size in asked(plan.spec)
+    ]
+    if not chosen:
+        return []
+    return [f"nearest shape to each N asked for, {COUNTS['n_params']}: {', '.join(chosen)}"]
 
 
 def _rates(plan: Plan) -> list[str]:
@@ -152,22 +197,21 @@ def _row(planned: PlannedRun, home: Home, cost: Cost | None) -> list[object]:
     tokens = [cell.tokens for cell in planned.cells]
     row: list[object] = [
         planned.name,
-        N,
-        _span([f"{count / 1e6:.2f}" for count in tokens]),
-        _span([f"{count / N:.3g}" for count in tokens]),
-        len(tokens),
-        planned.steps,
-        f"{planned.flops_spent:.3g}",
-        f"{planned.run.train.optimizer.lr:.2e}",
+        short(N),
+        _span([_brief(count) for count in tokens]),
+        _span([_brief(count / N) for count in tokens]),
+        short(planned.steps),
+        _power(planned.flops_spent),
+        _power(planned.run.train.optimizer.lr),
         run_state(RunDir(home.runs / planned.id)),
     ]
     if cost is None:
         return row
     left_s = cost.estimate.runs[planned.id].left_s
-    row[-1:] = [f"{cost.memory_gib[planned.id]:.3g}", duration(left_s), row[-1]]
+    row[-1:] = [f"{cost.memory_gib[planned.id]:.2g}", duration(left_s), row[-1]]
     usd = cost.usd(left_s)
     if usd is not None:
-        row.insert(-1, f"{usd:.2f}" if usd >= 0.01 or not usd else f"{usd:.1e}")
+        row.insert(-1, f"{usd:.2f}")
     return row
 
 
@@ -179,5 +223,16 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86400:.3g} days"
 
 
+def _brief(value: float) -> str:
+    """A number with two digits, for a span of them."""
+    return short(float(f"{value:.2g}"))
+
+
+def _power(value: float) -> str:
+    """Two digits and a power of ten, as in 1.6e11."""
+    digits, _, exponent = f"{value:.1e}".partition("e")
+    return f"{digits}e{int(exponent)}"
+
+
 def _span(values: Sequence[str]) -> str:
-    return values[0] if len(values) == 1 else f"{values[0]}–{values[-1]}"
+    return "–".join(dict.fromkeys((values[0], values[-1]))) if values else "–"
