@@ -9,6 +9,7 @@ from rich.console import Console
 from analysis.words import COUNTS, short
 from flows.commands.output import table
 from flows.cost.quote import Cost
+from flows.plans.preparing import preparing
 from flows.runs.directory import RunDir
 from flows.runs.state import run_state
 from flows.settings import Home
@@ -21,8 +22,20 @@ from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
 
-def print_plan(plan: Plan, corpus: PreparedCorpus, home: Home, *, cost: Cost | None) -> None:
-    """Print the runs, what they cost together, and the warnings."""
+def print_plan(
+    plan: Plan,
+    corpus: PreparedCorpus | None,
+    home: Home,
+    *,
+    cost: Cost | None,
+    tuning: bool = False,
+) -> None:
+    """Print the runs, what they cost together, and the warnings.
+
+    Args:
+        corpus: None where it is not prepared.
+        tuning: whether to print how well the recipe is tuned; a sweep has it in its report.
+    """
     header = ["run", "N", "D", "D/N", "steps", "FLOPs", "lr", "state"]
     if cost is not None:
         header[-1:] = ["GiB", "time", "state"]
@@ -34,11 +47,11 @@ def print_plan(plan: Plan, corpus: PreparedCorpus, home: Home, *, cost: Cost | N
     console = Console(highlight=False)
     for line in _summary(plan, corpus, cost):
         console.print(line, markup=False, soft_wrap=True)
-    print_notes(corpus, console)
+    if corpus is not None:
+        print_notes(corpus, console)
     for warning in (*plan.warnings, *(cost.warnings if cost is not None else ())):
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
-    # A sweep prints this in its report; `isoflop plan` writes no report.
-    for line in tuned_lines(tuned(plan, home)) if cost is not None else ():
+    for line in tuned_lines(tuned(plan, home)) if tuning else ():
         console.print(line, style="yellow", markup=False, soft_wrap=True)
 
 
@@ -65,17 +78,17 @@ def print_notes(corpus: PreparedCorpus, console: Console) -> None:
         console.print(line, style=style, markup=False, soft_wrap=True)
 
 
-def plan_json(plan: Plan, corpus: PreparedCorpus, cost: Cost, home: Home) -> dict[str, Any]:
-    """The plan as JSON: everything the table shows, and more."""
-    estimate = cost.estimate
+def plan_json(
+    plan: Plan, corpus: PreparedCorpus | None, cost: Cost | None, home: Home
+) -> dict[str, Any]:
+    """The plan as JSON: everything the table shows, and more.
+
+    Without the corpus the runs have no ids, and without a cost no times.
+    """
     return {
         "sweep": plan.spec.name,
         "spec": plan.spec.model_dump(mode="json"),
-        "corpus": {
-            "digest": corpus.digest,
-            "train_tokens": corpus.train_tokens,
-            "notes": [note.text for note in corpus.notes],
-        },
+        "corpus": corpus_json(plan, corpus),
         "runs": [_run_json(planned, home, cost) for planned in plan.runs],
         "asked": [
             {"n_params": size.asked, "name": name_of(plan.spec, size.model)}
@@ -90,8 +103,38 @@ def plan_json(plan: Plan, corpus: PreparedCorpus, cost: Cost, home: Home) -> dic
             for row in coverage(plan.spec, plan.runs)
         ],
         "flops_spent": plan.flops_spent,
-        "flops_left": sum(time.left_flops for time in estimate.runs.values()),
         "observations": plan.observations,
+        **_cost_json(cost),
+        "warnings": [
+            *(note.text for note in (corpus.notes if corpus else ()) if note.serious),
+            *plan.warnings,
+            *(cost.warnings if cost is not None else ()),
+        ],
+        "tuned": tuned(plan, home).as_json(),
+    }
+
+
+def corpus_json(plan: Plan, corpus: PreparedCorpus | None) -> dict[str, Any]:
+    """The corpus of a plan, or what preparing it takes."""
+    if corpus is None:
+        work = [asdict(each) for each in preparing(plan.spec.corpus)]
+        return {"digest": None, "train_tokens": None, "notes": [], "preparing": work}
+    return {
+        "digest": corpus.digest,
+        "path": str(corpus.path),
+        "vocab_size": corpus.vocab_size,
+        "train_tokens": corpus.train_tokens,
+        "val_tokens": corpus.val_tokens,
+        "notes": [note.text for note in corpus.notes],
+    }
+
+
+def _cost_json(cost: Cost | None) -> dict[str, Any]:
+    if cost is None:
+        return {"elapsed_s": None, "device_s": None, "usd": None}
+    estimate = cost.estimate
+    return {
+        "flops_left": sum(time.left_flops for time in estimate.runs.values()),
         "elapsed_s": estimate.elapsed_s,
         "elapsed_range_s": list(estimate.elapsed_range_s),
         "device_s": estimate.device_s,
@@ -100,20 +143,13 @@ def plan_json(plan: Plan, corpus: PreparedCorpus, cost: Cost, home: Home) -> dic
         "slots": estimate.slots,
         "basis": estimate.basis,
         "left_out_by_cap": cost.refusal,
-        "warnings": [
-            *(note.text for note in corpus.notes if note.serious),
-            *plan.warnings,
-            *cost.warnings,
-        ],
-        "tuned": tuned(plan, home).as_json(),
     }
 
 
-def _run_json(planned: PlannedRun, home: Home, cost: Cost) -> dict[str, Any]:
+def _run_json(planned: PlannedRun, home: Home, cost: Cost | None) -> dict[str, Any]:
     N, train = planned.n_params, planned.run.train
-    time = cost.estimate.runs[planned.id]
-    return {
-        "id": planned.id,
+    document = {
+        "id": planned.id if planned.run.data.digest else None,
         "name": planned.name,
         "state": run_state(RunDir(home.runs / planned.id)),
         "n_params": N,
@@ -124,30 +160,58 @@ def _run_json(planned: PlannedRun, home: Home, cost: Cost) -> dict[str, Any]:
         "lr": train.optimizer.lr,
         "lr_source": planned.lr_source,
         "flops_spent": planned.flops_spent,
+        "cells": [cell.model_dump(mode="json") for cell in planned.cells],
+    }
+    if cost is None:
+        return document
+    time = cost.estimate.runs[planned.id]
+    return document | {
         "flops_left": time.left_flops,
         "memory_gib": cost.memory_gib[planned.id],
         "time_s": time.whole_s,
         "time_left_s": time.left_s,
         "usd_left": cost.usd(time.left_s),
-        "cells": [cell.model_dump(mode="json") for cell in planned.cells],
     }
 
 
-def _summary(plan: Plan, corpus: PreparedCorpus, cost: Cost | None) -> list[str]:
+def _summary(plan: Plan, corpus: PreparedCorpus | None, cost: Cost | None) -> list[str]:
     batches = sorted({planned.run.train.batch_tokens for planned in plan.runs})
     lines = [
         f"{len(plan.runs)} trainings give {plan.observations} losses for {plan.flops_spent:.3g} "
-        f"counted FLOPs, {_span([f'{count:,}' for count in batches])} tokens a step; the corpus "
-        f"has {corpus.train_tokens / 1e6:.2f}M tokens",
+        f"counted FLOPs, {_span([f'{count:,}' for count in batches])} tokens a step"
+        + (f"; the corpus has {corpus.train_tokens / 1e6:.2f}M tokens" if corpus else ""),
         *_asked(plan),
         *_rates(plan),
     ]
+    if corpus is None:
+        lines += _unprepared(plan, timed=cost is not None)
     if cost is not None:
         lines += _time_lines(cost)
     if plan.spec.cap is not None:
         cap = plan.spec.cap
         refusal = cost.refusal if cost is not None else None
         lines.append(refusal or f"cap: {in_words(cap, amount(cap))}")
+    return lines
+
+
+def _unprepared(plan: Plan, *, timed: bool) -> list[str]:
+    """What a plan without its corpus leaves open, and what preparing it will take."""
+    config = plan.spec.corpus
+    lines = [
+        f"the corpus is not prepared: planned for the vocabulary asked for, "
+        f"{config.vocab_size:,} pieces, without run ids or checks of the text's size"
+    ]
+    if not timed:
+        lines.append(
+            "times are measured on the prepared corpus; --gpu h100 gives those of a GPU now"
+        )
+    for work in preparing(config):
+        time = "in a time not known here"
+        if work.seconds is not None:
+            least = "at least" if work.at_least else "about"
+            time = f"{least} {duration(work.seconds)} in one process"
+        tokens = "" if work.tokens is None else f", about {short(work.tokens)} tokens"
+        lines.append(f"to prepare {work.name}: {work.read}{tokens}; {work.network}; {time}")
     return lines
 
 

@@ -14,10 +14,13 @@ from flows.settings import Home
 from sweeps.cap import FlopsCap
 from sweeps.load import load_spec
 from sweeps.plan import Plan
-from sweeps.spec import DataRef
+from sweeps.plan import plan as plan_runs
+from sweeps.spec import DataRef, FixedRecipe
 from tests.fakes import planned_run
 
-CORPUS = SimpleNamespace(digest="c0ffee", train_tokens=12_345_678, notes=[])
+CORPUS = SimpleNamespace(
+    digest="c0ffee", path="folder", vocab_size=512, train_tokens=12_345_678, val_tokens=9, notes=[]
+)
 SMALL, LARGE = planned_run(width=16), planned_run(width=48, steps=(40,))
 
 
@@ -104,7 +107,7 @@ def test_a_plan_is_printed_with_its_warnings_and_for_plan_alone_with_its_tuning(
     assert "warning: thin valleys" in printed
     assert "not checked" not in printed
     assert "GiB" not in printed
-    print_plan(plan, CORPUS, home, cost=cost_of(plan))
+    print_plan(plan, CORPUS, home, cost=cost_of(plan), tuning=True)
     printed = capsys.readouterr().out
     header = next(line for line in printed.splitlines() if line.startswith("run"))
     assert " ".join(header.split()) == ("run N D D/N steps FLOPs lr GiB time $ state")
@@ -124,6 +127,35 @@ def test_the_json_of_a_plan_has_what_the_table_shows(tmp_path):
     assert first["tokens_per_param"] == [20_480 / SMALL.n_params, 40_960 / SMALL.n_params]
     assert (first["usd_left"], first["time_left_s"], first["memory_gib"]) == (1.25, 1800.0, 1.2345)
     assert [cell["tokens"] for cell in first["cells"]] == [20_480, 40_960]
+
+
+def test_a_plan_without_its_corpus_says_what_preparing_takes_and_a_cost_is_optional(tmp_path):
+    plan, home = plan_of(SMALL), Home(tmp_path)
+    lines = _summary(plan, None, None)
+    assert "the corpus has" not in lines[0]
+    assert any("planned for the vocabulary asked for, 512 pieces" in line for line in lines)
+    assert any("no network; about 20 s in one process" in line for line in lines)
+    document = plan_json(plan, None, None, home)
+    assert document["corpus"]["digest"] is document["elapsed_s"] is None
+    assert document["warnings"] == ["thin valleys"]
+    assert "time_s" not in document["runs"][0]
+
+
+def test_a_plan_fits_eighty_columns(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(output, "width", lambda: 80)
+    ladder = "ladder={sizes: [20e6, 125e6, 1.5e9]}"
+    grid = "grid={kind: isoflop, budgets: [1e18, 3e19], tokens_per_param: [0.5, 2000]}"
+    spec = load_spec("smoke", [ladder, grid, "corpus.vocab_size=32000", "seq_len=2048"])
+    spec = spec.model_copy(update={"recipe": FixedRecipe(lr=3e-4, batch_tokens=2**19)})
+    plan = plan_runs(spec, DataRef(digest="x"))
+    print_plan(plan, CORPUS, Home(tmp_path), cost=cost_of(plan, left_s=123_456.0))
+    printed = capsys.readouterr().out
+    table_lines = printed.partition("trainings give")[0].splitlines()
+    assert max(map(len, table_lines)) <= 80
+    # What does not fit is cut off with an ellipsis.
+    assert "…" not in printed
+    assert "d1984x31" in printed
+    assert "20M d384x6 (22.9M), 125M d832x13 (137M), 1.5B d1984x31 (1.54B)" in printed
 
 
 @pytest.mark.parametrize(
