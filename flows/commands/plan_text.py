@@ -19,7 +19,7 @@ from llama_core.counting import count_params
 from sweeps.cap import amount, in_words
 from sweeps.coverage import asked, coverage, name_of
 from sweeps.plan import Plan
-from sweeps.spec import PlannedRun
+from sweeps.spec import IsoflopGrid, PlannedRun
 
 
 def print_plan(
@@ -36,13 +36,7 @@ def print_plan(
         corpus: None where it is not prepared.
         tuning: whether to print how well the recipe is tuned; a sweep has it in its report.
     """
-    header = ["run", "N", "D", "D/N", "steps", "FLOPs", "lr", "state"]
-    if cost is not None:
-        header[-1:] = ["GiB", "time", "state"]
-    if cost is not None and cost.usd_per_hour is not None:
-        header.insert(-1, "$")
-    rows = [_row(planned, home, cost) for planned in plan.runs]
-    table(f"sweep {plan.spec.name}: {plan.spec.description}", header, rows, tight=True)
+    print_runs(plan, home, cost)
     print_budgets(plan)
     console = Console(highlight=False)
     for line in _summary(plan, corpus, cost):
@@ -53,6 +47,20 @@ def print_plan(
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
     for line in tuned_lines(tuned(plan, home)) if tuning else ():
         console.print(line, style="yellow", markup=False, soft_wrap=True)
+
+
+def print_runs(plan: Plan, home: Home, cost: Cost | None) -> None:
+    """Print the runs in columns that fit 80 characters.
+
+    D/N is left to the table of budgets where there is one, and the state where none is begun.
+    """
+    columns = [_columns(planned, home, cost) for planned in plan.runs]
+    hidden = {"D/N"} if isinstance(plan.spec.grid, IsoflopGrid) else set()
+    if {row["state"] for row in columns} == {"planned"}:
+        hidden.add("state")
+    header = [name for name in columns[0] if name not in hidden]
+    rows = [[row[name] for name in header] for row in columns]
+    table(f"sweep {plan.spec.name}: {plan.spec.description}", header, rows, tight=True)
 
 
 def print_budgets(plan: Plan) -> None:
@@ -256,27 +264,27 @@ def _time_lines(cost: Cost) -> list[str]:
     return lines
 
 
-def _row(planned: PlannedRun, home: Home, cost: Cost | None) -> list[object]:
+def _columns(planned: PlannedRun, home: Home, cost: Cost | None) -> dict[str, str]:
+    """A run's numbers by the head of their column."""
     N = planned.n_params
     tokens = [cell.tokens for cell in planned.cells]
-    row: list[object] = [
-        planned.name,
-        short(N),
-        _span([_brief(count) for count in tokens]),
-        _span([_brief(count / N) for count in tokens]),
-        short(planned.steps),
-        _power(planned.flops_spent),
-        _power(planned.run.train.optimizer.lr),
-        run_state(RunDir(home.runs / planned.id)),
-    ]
-    if cost is None:
-        return row
-    left_s = cost.estimate.runs[planned.id].left_s
-    row[-1:] = [f"{cost.memory_gib[planned.id]:.2g}", duration(left_s), row[-1]]
-    usd = cost.usd(left_s)
-    if usd is not None:
-        row.insert(-1, f"{usd:.2f}")
-    return row
+    columns = {
+        "run": planned.name,
+        "N": short(N),
+        "D": _span([_brief(count) for count in tokens]),
+        "D/N": _span([_brief(count / N) for count in tokens]),
+        "steps": short(planned.steps),
+        "FLOPs": _power(planned.flops_spent),
+        "lr": _power(planned.run.train.optimizer.lr),
+    }
+    if cost is not None:
+        left_s = cost.estimate.runs[planned.id].left_s
+        columns["GiB"] = f"{cost.memory_gib[planned.id]:.2g}"
+        columns["time"] = duration(left_s)
+        usd = cost.usd(left_s)
+        if usd is not None:
+            columns["$"] = f"{usd:.2f}"
+    return columns | {"state": run_state(RunDir(home.runs / planned.id))}
 
 
 def duration(seconds: float) -> str:

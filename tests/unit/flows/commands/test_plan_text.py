@@ -7,7 +7,7 @@ import pytest
 
 from flows.commands import output, plan_text
 from flows.commands.output import _cell, _numeric, emit, table
-from flows.commands.plan_text import _row, _summary, duration, plan_json, print_plan
+from flows.commands.plan_text import _columns, _summary, duration, plan_json, print_plan, print_runs
 from flows.cost.estimate import Estimate, RunTime
 from flows.cost.quote import Cost
 from flows.settings import Home
@@ -51,16 +51,42 @@ def test_a_duration_is_in_one_unit(seconds, text):
 def test_a_row_has_the_spans_of_a_runs_horizons_and_what_is_left_of_it(tmp_path):
     plan, home = plan_of(SMALL, LARGE), Home(tmp_path)
     N = SMALL.n_params
-    ratios = f"{20_480 / N:.2g}–{40_960 / N:.2g}"
-    bare = ["d16", f"{N / 1e3:.3g}k", "20k–41k", ratios, "46", "6.4e9", "8.0e-3"]
-    assert _row(SMALL, home, None) == [*bare, "planned"]
-    assert _row(SMALL, home, cost_of(plan)) == [*bare, "1.2", "30 min", "1.25", "planned"]
+    bare = {
+        "run": "d16", "N": f"{N / 1e3:.3g}k", "D": "20k–41k",
+        "D/N": f"{20_480 / N:.2g}–{40_960 / N:.2g}", "steps": "46", "FLOPs": "6.4e9",
+        "lr": "8.0e-3",
+    }  # fmt: skip
+    assert _columns(SMALL, home, None) == bare | {"state": "planned"}
+    left = {"GiB": "1.2", "time": "30 min", "$": "1.25", "state": "planned"}
+    assert _columns(SMALL, home, cost_of(plan)) == bare | left
     no_price = cost_of(plan, usd_per_hour=None)
-    assert _row(SMALL, home, no_price) == [*bare, "1.2", "30 min", "planned"]
-    assert _row(SMALL, home, cost_of(plan, left_s=2.0))[-2] == "0.00"
-    assert _row(SMALL, home, cost_of(plan, left_s=0.0))[-2] == "0.00"
-    assert _row(SMALL, home, cost_of(plan, left_s=14.4))[-2] == "0.01"
-    assert _row(LARGE, home, None)[2:4] == ["41k", f"{40_960 / LARGE.n_params:.2g}"]
+    assert "$" not in _columns(SMALL, home, no_price)
+    assert _columns(SMALL, home, cost_of(plan, left_s=14.4))["$"] == "0.01"
+    assert _columns(LARGE, home, None)["D/N"] == f"{40_960 / LARGE.n_params:.2g}"
+
+
+def test_the_state_is_a_column_once_a_run_is_begun_and_d_n_where_no_budget_has_it(
+    tmp_path, capsys, monkeypatch
+):
+    home, grid = Home(tmp_path), {"kind": "tokens", "tokens": [40_960]}
+    print_runs(plan_of(SMALL, LARGE), home, None)
+    assert capsys.readouterr().out.splitlines()[-3].split() == [
+        "run",
+        "N",
+        "D",
+        "steps",
+        "FLOPs",
+        "lr",
+    ]
+    spec = load_spec("smoke", [f"grid={json.dumps(grid)}"])
+    monkeypatch.setattr(
+        plan_text, "run_state", lambda run: "finished" if SMALL.id in str(run.path) else "planned"
+    )
+    plan = Plan(spec=spec, data=DataRef(digest="x"), runs=(SMALL, LARGE), warnings=())
+    print_runs(plan, home, None)
+    header, first, _ = capsys.readouterr().out.splitlines()[-3:]
+    assert header.split() == ["run", "N", "D", "D/N", "steps", "FLOPs", "lr", "state"]
+    assert first.split()[-1] == "finished"
 
 
 def test_a_summary_adds_up_time_and_money(tmp_path):
@@ -110,7 +136,7 @@ def test_a_plan_is_printed_with_its_warnings_and_for_plan_alone_with_its_tuning(
     print_plan(plan, CORPUS, home, cost=cost_of(plan), tuning=True)
     printed = capsys.readouterr().out
     header = next(line for line in printed.splitlines() if line.startswith("run"))
-    assert " ".join(header.split()) == ("run N D D/N steps FLOPs lr GiB time $ state")
+    assert " ".join(header.split()) == ("run N D steps FLOPs lr GiB time $")
     assert "warning: thin valleys" in printed
     assert "warning: too little memory" in printed
     assert "not checked" in printed
