@@ -28,13 +28,14 @@ def print_plan(
     home: Home,
     *,
     cost: Cost | None,
-    tuning: bool = False,
+    given: str | None = None,
 ) -> None:
     """Print the runs, what they cost together, and the warnings.
 
     Args:
         corpus: None where it is not prepared.
-        tuning: whether to print how well the recipe is tuned; a sweep has it in its report.
+        given: how the plan's spec was named on the command line, with its overrides; None where
+            a report will say how well the recipe is tuned.
     """
     print_runs(plan, home, cost)
     print_budgets(plan)
@@ -45,7 +46,7 @@ def print_plan(
         print_notes(corpus, console)
     for warning in (*plan.warnings, *(cost.warnings if cost is not None else ())):
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
-    for line in tuned_lines(tuned(plan, home)) if tuning else ():
+    for line in tuned_lines(tuned(plan, home, given)) if given is not None else ():
         console.print(line, style="yellow", markup=False, soft_wrap=True)
 
 
@@ -87,7 +88,11 @@ def print_notes(corpus: PreparedCorpus, console: Console) -> None:
 
 
 def plan_json(
-    plan: Plan, corpus: PreparedCorpus | None, cost: Cost | None, home: Home
+    plan: Plan,
+    corpus: PreparedCorpus | None,
+    cost: Cost | None,
+    home: Home,
+    given: str = "",
 ) -> dict[str, Any]:
     """The plan as JSON: everything the table shows, and more.
 
@@ -118,7 +123,7 @@ def plan_json(
             *plan.warnings,
             *(cost.warnings if cost is not None else ()),
         ],
-        "tuned": tuned(plan, home).as_json(),
+        "tuned": tuned(plan, home, given).as_json(),
     }
 
 
@@ -146,6 +151,7 @@ def _cost_json(cost: Cost | None) -> dict[str, Any]:
         "elapsed_s": estimate.elapsed_s,
         "elapsed_range_s": list(estimate.elapsed_range_s),
         "device_s": estimate.device_s,
+        "idle_share": estimate.idle_share,
         "usd": cost.usd(estimate.device_s),
         "usd_per_hour": cost.usd_per_hour,
         "slots": estimate.slots,
@@ -259,9 +265,18 @@ def _time_lines(cost: Cost) -> list[str]:
     if usd is not None:
         lines.append(
             f"about ${usd:,.2f}: {estimate.device_s / 3600:.3g} device-hours at "
-            f"${cost.usd_per_hour:g} an hour ({cost.price_source})"
+            f"${cost.usd_per_hour:g} an hour ({cost.price_source}){_idle(cost)}"
         )
     return lines
+
+
+def _idle(cost: Cost) -> str:
+    """What devices cost that wait until the last training ends; empty where few do."""
+    share = cost.estimate.idle_share
+    usd = cost.usd(cost.estimate.device_s * share / (1 - share))
+    if share < 0.01 or usd is None:
+        return ""
+    return f"; {share:.0%} idle until the last training ends, ${usd:,.2f} more where rented"
 
 
 def _columns(planned: PlannedRun, home: Home, cost: Cost | None) -> dict[str, str]:

@@ -280,7 +280,7 @@ def test_a_plan_prepares_nothing_and_says_what_preparing_takes(run: Run, tmp_pat
     assert "the corpus is not prepared: planned for the vocabulary asked for, 512" in ahead.stdout
     size = sum(path.stat().st_size for path in folder.iterdir())
     assert f"to prepare files: {size / 1e3:.3g} kB in 30 files; no network" in ahead.stdout
-    assert f"isoflop prepare smoke --corpus {folder} --set eval_tokens=1024" in ahead.stdout
+    assert f"isoflop prepare smoke --set eval_tokens=1024 --corpus {folder}" in ahead.stdout
     assert not (tmp_path / "home" / "corpora").exists()
     document = json.loads(run("plan", *line, "--gpu", "h100", "--json", "-").stdout)
     assert {row["id"] for row in document["runs"]} == {None}
