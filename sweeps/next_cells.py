@@ -6,10 +6,9 @@ from itertools import pairwise
 
 from llama_core.config import ModelConfig
 from llama_core.counting import count_params, train_flops
-from sweeps.ladder import ShapeLadder
 from sweeps.plan import Plan
 from sweeps.recipe import rates
-from sweeps.shapes import at_width, key, only, sizes
+from sweeps.shapes import at_width, key, only
 from sweeps.spec import CellsGrid, IsoflopGrid, SweepSpec
 
 # Longest name of a spec, less the suffix.
@@ -54,15 +53,9 @@ def next_cells(
     return list(cells.values())
 
 
-def ladder_and_neighbours(spec: SweepSpec) -> list[int]:
-    """The widths of a ladder, those halfway between them, and one more at either end.
-
-    Of listed shapes only their own widths.
-    """
-    models = (size.model for size in sizes(spec.ladder, spec.corpus.vocab_size))
-    widths = sorted({model.d_model for model in models})
-    if isinstance(spec.ladder, ShapeLadder):
-        return widths
+def ladder_and_neighbours(ladder: Iterable[int]) -> list[int]:
+    """The widths of a ladder, those halfway between them, and one more at either end."""
+    widths = sorted(ladder)
     between = list(_halfway(widths))
     step = widths[-1] - widths[-2] if len(widths) > 1 else 8
     ends = [widths[0] - 8, widths[-1] + step]
@@ -82,7 +75,10 @@ def next_spec(planned: Plan, cells: Iterable[NextCell]) -> SweepSpec:
     for cell in sorted(cells, key=lambda each: (each.n_params, each.tokens)):
         tokens.setdefault(cell.model, []).append(cell.tokens)
     spec = planned.spec
-    grid = CellsGrid(tokens={key(spec.ladder, each): tuple(tokens[each]) for each in tokens})
+    grid = CellsGrid(
+        tokens={key(spec.ladder, each): tuple(tokens[each]) for each in tokens},
+        continues=spec.name,
+    )
     changes = {
         "name": f"{spec.name[:_NAME]}-next",
         "description": f"the runs that sharpen the forecast of {spec.name} most",
@@ -90,5 +86,6 @@ def next_spec(planned: Plan, cells: Iterable[NextCell]) -> SweepSpec:
         "grid": grid,
         "seeds": spec.seeds[:1],
         "cap": None,
+        "design": None,
     }
     return SweepSpec.model_validate(spec.model_dump() | changes)
