@@ -198,6 +198,12 @@ class SweepSpec(Frozen):
                 f"design next chooses from a whole grid, and these cells continue sweep "
                 f"{self.grid.continues}: leave out one of the two."
             )
+        models = [size.model for size in sizes(self.ladder, self.corpus.vocab_size)]
+        if len({model.d_model for model in models}) < len(models):
+            raise ValueError(
+                "design next knows a size by its width, and the ladder has two of one width: "
+                "give each a width of its own."
+            )
         return self
 
 

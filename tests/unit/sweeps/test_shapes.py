@@ -149,3 +149,9 @@ def test_checks_and_next_runs_of_a_grown_ladder_are_of_its_own_shapes(ladder, tm
     again = plan(next_spec(planned, cells), DATA)
     got = {(run.run.model, cell.tokens) for run in again.runs for cell in run.cells}
     assert got == {(cell.model, cell.tokens) for cell in cells}
+
+
+def test_a_design_refuses_two_sizes_of_one_width():
+    shapes = "shapes: [{n_layers: 1, d_model: 32}, {n_layers: 2, d_model: 32}], head_dim: 16"
+    with pytest.raises(SpecError, match="two of one width"):
+        load_spec("smoke", [f"ladder={{{shapes}}}", "design={kind: next}"])
