@@ -20,6 +20,7 @@ from sweeps.cap import amount, in_words
 from sweeps.coverage import asked, coverage, name_of
 from sweeps.plan import Plan
 from sweeps.spec import IsoflopGrid, PlannedRun
+from sweeps.trunk_cost import BASIS, left_by_run
 
 
 def print_plan(
@@ -56,6 +57,8 @@ def print_runs(plan: Plan, home: Home, cost: Cost | None) -> None:
     D/N is left to the table of budgets where there is one, and the state where none is begun.
     """
     columns = [_columns(planned, home, cost) for planned in plan.runs]
+    for row, share in zip(columns, _shared_trunks(plan), strict=False):
+        row["trunk %"] = f"{share:.2%}".rstrip("%")
     hidden = {"D/N"} if isinstance(plan.spec.grid, IsoflopGrid) else set()
     if {row["state"] for row in columns} == {"planned"}:
         hidden.add("state")
@@ -102,7 +105,10 @@ def plan_json(
         "sweep": plan.spec.name,
         "spec": plan.spec.model_dump(mode="json"),
         "corpus": corpus_json(plan, corpus),
-        "runs": [_run_json(planned, home, cost) for planned in plan.runs],
+        "runs": [
+            _run_json(planned, home, cost) | {"trunk_cost": left_by_run(plan.spec, planned)}
+            for planned in plan.runs
+        ],
         "asked": [
             {"n_params": size.asked, "name": name_of(plan.spec, size.model)}
             for size in asked(plan.spec)
@@ -197,6 +203,11 @@ def _summary(plan: Plan, corpus: PreparedCorpus | None, cost: Cost | None) -> li
         *_asked(plan),
         *_rates(plan),
     ]
+    if _shared_trunks(plan):
+        lines.append(
+            "trunk %: share of the loss left on the table by one rate and batch for all horizons "
+            f"of a run, where most is; {BASIS}"
+        )
     if corpus is None:
         lines += _unprepared(plan, timed=cost is not None)
     if cost is not None:
@@ -239,6 +250,14 @@ def _asked(plan: Plan) -> list[str]:
     if not chosen:
         return []
     return [f"nearest shape to each N asked for, {COUNTS['n_params']}: {', '.join(chosen)}"]
+
+
+def _shared_trunks(plan: Plan) -> list[float]:
+    """What sharing a trunk costs the worst horizon of each run; empty where nothing is shared."""
+    left = [left_by_run(plan.spec, planned) for planned in plan.runs]
+    if not any(len(shares or ()) > 1 for shares in left):
+        return []
+    return [max(shares or [0.0]) for shares in left]
 
 
 def _rates(plan: Plan) -> list[str]:
