@@ -177,6 +177,8 @@ def _beyond_rule(recipe: PublishedRecipe, runs: Sequence[PlannedRun]) -> Iterato
     outside: list[str] = []
     faults = []
     for quantity, (low, high) in rule.measured.items():
+        # C is a product of two such quantities.
+        near = _NEAR**2 if quantity == "C" else _NEAR
         values = {
             (run.name, cell.tokens): rule.scale(
                 run.run.model, tokens=cell.tokens, seq_len=run.run.train.seq_len
@@ -187,7 +189,7 @@ def _beyond_rule(recipe: PublishedRecipe, runs: Sequence[PlannedRun]) -> Iterato
         beyond = {
             place: value
             for place, value in values.items()
-            if not low / _NEAR <= value <= high * _NEAR
+            if not low / near <= value <= high * near
         }
         if beyond:
             outside += [name for name, _ in beyond]
