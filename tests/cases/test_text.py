@@ -314,3 +314,13 @@ def test_a_published_dataset_is_planned_without_the_network(run: Run) -> None:
     assert "about 9.5B tokens; 28.5 GB from the network" in done.stdout
     unknown = run("plan", "smoke", "--set", "corpus.sources=[{kind: hub, dataset: a/b}]")
     assert "dataset a/b; from the network, of a size not known here" in unknown.stdout
+
+
+def test_a_sweep_for_gpus_is_refused_before_its_text_is_fetched_where_there_is_none(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    done = run("sweep", "gpu-day")
+    assert done.status == 2
+    assert "placement.device=cuda, and this machine has no GPU" in done.stderr
+    assert "prefect deployment run sweep/chinchilla -p spec=gpu-day" in done.stderr

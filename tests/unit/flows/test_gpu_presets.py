@@ -1,10 +1,12 @@
 """The presets for GPUs go through the sweep: planned and reported here, trained as a small copy."""
 
+import logging
 from types import SimpleNamespace
 
 import pytest
 
 from analysis import published
+from flows import sweep as flow
 from flows.commands.plan_text import print_plan
 from flows.files import write_whole
 from flows.plans import plan as plans
@@ -12,7 +14,7 @@ from flows.plans.plan import make_plan, plan_ahead
 from flows.results import report as reports
 from flows.results.report import finish_sweep
 from flows.runs.directory import Observation, RunDir, RunResult
-from flows.settings import Home
+from flows.settings import Home, Settings
 from flows.sweep import run_sweep
 from flows.training.execute import execute
 from llama_core.counting import count_params
@@ -82,7 +84,6 @@ def test_a_gpu_preset_is_planned_and_printed_without_its_corpus(name, tmp_path, 
 
 
 def test_the_report_of_gpu_day_shows_a_minimum_at_every_budget(tmp_path, monkeypatch):
-    # What `prefect deployment run sweep/chinchilla -p spec=gpu-day` plans and reports.
     source = SimpleNamespace(name="fineweb-edu", train=SimpleNamespace(tokens=9.9e9))
     corpus = SimpleNamespace(
         digest="c" * 64, train_tokens=10**10, val_tokens=10**8, vocab_size=32_000,
@@ -91,11 +92,22 @@ def test_the_report_of_gpu_day_shows_a_minimum_at_every_budget(tmp_path, monkeyp
     )  # fmt: skip
     monkeypatch.setattr(plans, "prepare", lambda *_: corpus)
     monkeypatch.setattr(reports, "find_corpus", lambda *_: corpus)
-    home = Home(tmp_path)
-    home.runs.mkdir()
-    planned, _ = make_plan(load_spec("gpu-day"), home)
-    assert planned.warnings == ()
-    report = run_sweep(planned, home, FakeTracker(), ByLaw(home), [SilentWatcher()])
+    reported = []
+
+    def trained(planned, settings, home, dispatcher, watchers, *, cap, max_failures):
+        assert planned.warnings == ()
+        assert cap(planned) is None
+        reported.append(run_sweep(planned, home, FakeTracker(), ByLaw(home), [SilentWatcher()]))
+        return reported[0]
+
+    monkeypatch.setattr(flow, "open_settings", lambda: Settings(home=tmp_path))
+    monkeypatch.setattr(flow, "rename", lambda name: None)
+    monkeypatch.setattr(flow, "get_run_logger", lambda: logging.getLogger("test"))
+    monkeypatch.setattr(flow, "LogWatcher", SilentWatcher)
+    monkeypatch.setattr(flow, "watched_sweep", trained)
+    # As `prefect deployment run sweep/chinchilla -p spec=gpu-day` calls it.
+    assert flow.sweep.fn(spec="gpu-day").is_completed()
+    [report] = reported
     page = report.page.read_text()
     assert "IsoFLOP valleys" in page
     # The law that the losses follow counts the input embedding too, and N here does not.
