@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from llama_core.config import CorpusConfig, EnvironmentText, FileText, HubText, TextSource
+from llama_core.config import CorpusConfig, EnvironmentText, FileText, HubText
 from llama_core.corpus.text_files import source_files
 
 # Text a process prepares in a second, tokenizer included: 105 MB took 33 s (2026-11).
@@ -93,7 +94,17 @@ def size(count: float) -> str:
     return f"{count / 1e3:.3g} kB"
 
 
-def _work(source: TextSource, val_fraction: float) -> SourceWork:
+class _Source(Protocol):
+    """A source of a corpus, of any kind."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+
+def _work(source: _Source, val_fraction: float) -> SourceWork:
     match source:
         case EnvironmentText():
             text = f"{size(_ENVIRONMENT_BYTES)} of the installed packages' text"
@@ -118,6 +129,8 @@ def _work(source: TextSource, val_fraction: float) -> SourceWork:
                 download=published.download,
                 tokens=published.tokens * (1 - val_fraction),
             )
+        case _:
+            return SourceWork(source.name, f"a source of kind {source.kind}", None)
 
 
 def _place(source: HubText) -> tuple[str, str | None]:
