@@ -174,18 +174,15 @@ def ends(learnt: Learnt, trunk: Trunk) -> Ends:
     if not points:
         return Ends((), reason)
     D = np.array([point.tokens for point in points])
-    measured = _measured(learnt, trunk)
-    by_curve = not isinstance(measured, str)
-    intervals = _intervals(
-        learnt, trunk.n_params, D, None if isinstance(measured, str) else measured
+    measured: _Measured | str | None = _measured(learnt, trunk)
+    if isinstance(measured, str):
+        reason, measured = reason or measured, None
+    intervals = _intervals(learnt, trunk.n_params, D, measured)
+    foretold = (
+        End(int(point.tokens), interval, measured is not None)
+        for point, interval in zip(points, intervals, strict=True)
     )
-    return Ends(
-        tuple(
-            End(int(point.tokens), interval, by_curve)
-            for point, interval in zip(points, intervals, strict=True)
-        ),
-        reason or (measured if isinstance(measured, str) else ""),
-    )
+    return Ends(tuple(foretold), reason)
 
 
 @dataclass(frozen=True, slots=True)

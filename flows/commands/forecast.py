@@ -59,7 +59,8 @@ def forecast(
         points: a table of runs to foretell, with N and D by the usual names.
         flops: a budget C = 6·N·D at which N* is sought, for example --flops 1e23. Several may
             follow.
-        form: the law under the forecast: chinchilla is gamma's with gamma = 1.
+        form: the law under the forecast: gamma (Skaling law, arXiv:2608.07222), or chinchilla,
+            the same with gamma = 1.
         by: column; one forecast for each of its values.
         where: polars SQL filter, for example "tokens > 1e9 AND NOT outlier".
         mapping: NAME=COLUMN, isoflop's name for the column and the file's, or arithmetic of

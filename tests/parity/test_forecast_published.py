@@ -90,13 +90,11 @@ def test_the_smallest_runs_are_foretold_from_those_above(tables) -> None:
     for table in tables.values():
         used = table.used
         C, loss = used["flops_6nd"].to_numpy(), used["val_loss"].to_numpy()
-        below = C < 30 * C.min()
+        below = 30 * C.min() > C
         learnt = posterior(rows_of(table.filter(pl.col("flops_6nd") >= 30 * C.min())))
         near = used.filter(pl.Series(below & near_frontier(C, loss)))
         foretold = learnt.predict(near["n_params"].to_numpy(), near["tokens"].to_numpy())
-        inside.append(
-            score(near["val_loss"].to_numpy(), foretold.mean, foretold.sd, 0.9).coverage
-        )
+        inside.append(score(near["val_loss"].to_numpy(), foretold.mean, foretold.sd, 0.9).coverage)
     assert np.mean(inside) >= 0.85
 
 

@@ -300,5 +300,7 @@ def test_a_fit_of_few_rows_says_why_it_has_no_forecast():
     [group] = fit_table(normalise(simulated(N, D, noise=1e-4)), FitOptions(bootstrap=0))
     first = lead(group)
     assert first.answer is None
-    assert first.lines == () or first.sentence.startswith("No forecast: a forecast needs 10")
-    assert lead_json(first)["reason"]
+    [line] = first.lines
+    assert line.startswith("No forecast: a forecast needs 10 finished runs of 3 sizes or more; the")
+    assert line.endswith("the table has 9 of 3. Train more runs; isoflop fit takes fewer.")
+    assert lead_json(first)["reason"] == line.removeprefix("No forecast: ")
