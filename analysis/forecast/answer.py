@@ -281,7 +281,7 @@ def _points(
     if not points:
         return ()
     N, D = np.array(points, float).T
-    foretold = learnt.predict(N, D)
+    foretold = learnt.predict_each(N, D)
     half = NormalDist().inv_cdf(0.5 + level / 2) * foretold.sd
     loss, low, high = (np.exp(foretold.mean + off) for off in (0, -half, half))
     shares = np.stack([foretold.law, foretold.discrepancy, foretold.noise]) / foretold.sd**2

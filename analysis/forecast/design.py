@@ -131,7 +131,7 @@ def _ahead(posterior: Posterior, candidates: Candidates, flops: float) -> tuple[
     """Covariance of the target's quantities and the candidates' ln L, and the noise of a run."""
     half = np.log(flops / 6)
     sizes = float(optimal_n(posterior.phi, half, posterior.reference)) + _AROUND
-    points = posterior.predict_jointly(
+    points = posterior.predict(
         np.concatenate([np.exp(sizes), candidates.N]),
         np.concatenate([np.exp(half - sizes), candidates.D]),
     )

@@ -83,7 +83,7 @@ def _near(learnt: Posterior, choices: tuple[tuple[float, float], ...]) -> tuple[
     """Constants phi of the laws closest to the forecast's mean, (6,), and to draws, (draws, 6)."""
     N, D = np.array(choices).T[..., np.newaxis]
     n, d = (np.log(N) + _REACH).ravel(), (np.log(D) - _REACH).ravel()
-    ahead = learnt.predict_jointly(np.exp(n), np.exp(d))
+    ahead = learnt.predict(np.exp(n), np.exp(d))
     off = float(np.sqrt(ahead.discrepancy.mean()))
     mean = _closest(ahead.mean, n, d, learnt.phi, learnt.reference, off)
     drawn = np.random.default_rng(0).multivariate_normal(

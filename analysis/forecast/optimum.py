@@ -75,7 +75,7 @@ def optimum(
     half = np.log(flops / 6)
     steps = np.linspace(-_REACH, _REACH, _POINTS)
     centre = float(optimal_n(posterior.phi, half, posterior.reference))
-    forecast = posterior.predict_jointly(np.exp(centre + steps), np.exp(half - centre - steps))
+    forecast = posterior.predict(np.exp(centre + steps), np.exp(half - centre - steps))
     design = np.linalg.pinv(np.vander(steps, 3, increasing=True))
     _, slope, curvature = design @ forecast.mean
     law = log_loss(posterior.phi, centre + steps, half - centre - steps, posterior.reference)

@@ -45,6 +45,8 @@ _FIRST_SIGMA = 0.01  # while the law's first constants are searched
 _MOST_STEPS = 60
 _SETTLED = 1e-12  # of the decrease in cost that the next step promises
 _LEAST_DAMPING = 1e-6
+# Points predicted in one go: their covariance grows with the square.
+_TOGETHER = 256
 
 
 @contextmanager
@@ -78,8 +80,13 @@ class Scales:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
-    """ln L at points, each normal, and where its variance comes from; (points,) each."""
+class Marginals:
+    """ln L at several points, each a normal distribution, and where its variance comes from.
+
+    Attributes:
+        mean: (points,).
+        law, discrepancy, noise: the parts of each point's variance; (points,).
+    """
 
     mean: Array
     law: Array
@@ -93,12 +100,8 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
-class JointPrediction(Prediction):
-    """ln L at points together.
-
-    Attributes:
-        covariance: (points, points); without noise.
-    """
+class Prediction(Marginals):
+    """ln L at several points together; `covariance` (points, points) is without noise."""
 
     covariance: Array
 
@@ -115,58 +118,37 @@ class Posterior:
 
     @_one_thread()
     def predict(self, N: Array, D: Array) -> Prediction:
-        """ln L of runs of N parameters and D tokens, each by itself; (points,) each."""
-        n, d = np.log(np.asarray(N, float)), np.log(np.asarray(D, float))
-        scale = self._scale(n, d)
-        means, variances = [], []
-        for point, mean, q, reach in self._under_each(n, d, scale):
-            law = (q * np.linalg.solve(point.precision, q.T).T).sum(axis=1)
-            error = (point.tau * scale) ** 2 - (reach**2).sum(axis=0)
-            means.append(mean)
-            variances.append((law, error))
-        weights = self._weights
-        mean = weights @ np.array(means)
-        law, error = np.einsum("k,kpi->pi", weights, variances)
-        law += weights @ (np.array(means) - mean) ** 2
-        return Prediction(mean, law, error, np.full(len(n), self.sigma**2))
-
-    @_one_thread()
-    def predict_jointly(self, N: Array, D: Array) -> JointPrediction:
-        """The same with the covariance of the points: memory grows with their square."""
+        """ln L of runs of N parameters and D tokens; (points,) each."""
         n, d = np.log(np.asarray(N, float)), np.log(np.asarray(D, float))
         scale = self._scale(n, d)
         own = scale[:, None] * scale * _matern(n, d, n, d)
-        law, error, means = np.zeros_like(own), np.zeros_like(own), []
-        for point, mean, q, reach in self._under_each(n, d, scale):
-            law += point.weight * (q @ np.linalg.solve(point.precision, q.T))
-            error += point.weight * (point.tau**2 * own - reach.T @ reach)
-            means.append(mean)
-        weights = self._weights
-        mean = weights @ np.array(means)
-        apart = np.array(means) - mean
-        law += (weights[:, None] * apart).T @ apart
-        noise = np.full(len(n), self.sigma**2)
-        return JointPrediction(mean, np.diag(law), np.diag(error), noise, law + error)
-
-    def _under_each(
-        self, n: Array, d: Array, scale: Array
-    ) -> Iterator[tuple[Scales, Array, Array, Array]]:
-        """Each point of the grid, the mean under it, and the factors of law's and error's parts.
-
-        Yields:
-            the mean (points,), what the rows leave of the law's derivatives (points, 6), and
-            the whitened covariance of rows and points (rows, points).
-        """
         across = self.error_scale[:, None] * scale * _matern(self.rows.n, self.rows.d, n, d)
+        law, error, means = np.zeros_like(own), np.zeros_like(own), []
         for point in self.grid:
             value, J = log_loss_and_jacobian(point.phi, n, d, self.reference)
             residual, rows_J = point.whitened
             reach = _solve(point.factor, point.tau**2 * across)
-            yield point, value + reach.T @ residual, J - reach.T @ rows_J, reach
+            q = J - reach.T @ rows_J
+            means.append(value + reach.T @ residual)
+            # Summed here: a matrix of each grid point would take 25 times the memory.
+            law += point.weight * (q @ np.linalg.solve(point.precision, q.T))
+            error += point.weight * (point.tau**2 * own - reach.T @ reach)
+        weights = np.array([point.weight for point in self.grid])
+        mean = weights @ np.array(means)
+        apart = np.array(means) - mean
+        law += np.einsum("k,ki,kj->ij", weights, apart, apart)
+        noise = float(weights @ [point.sigma**2 for point in self.grid])
+        noises = np.full(len(n), noise)
+        return Prediction(mean, np.diag(law), np.diag(error), noises, law + error)
 
-    @property
-    def _weights(self) -> Array:
-        return np.array([point.weight for point in self.grid])
+    def predict_each(self, N: Array, D: Array) -> Marginals:
+        """`predict` of any number of points, one by one: time and memory grow with their number."""
+        parts = [
+            self.predict(N[start : start + _TOGETHER], D[start : start + _TOGETHER])
+            for start in range(0, len(N), _TOGETHER)
+        ]
+        names = ("mean", "law", "discrepancy", "noise")
+        return Marginals(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
     @property
     def sigma(self) -> float:

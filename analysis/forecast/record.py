@@ -96,7 +96,7 @@ def score(loss: Array, mean: Array, sd: Array, level: float) -> Score:
 def _cut(factor: int, part: Table, below: Posterior, foretold: pl.DataFrame, level: float) -> Cut:
     learnt = part.used
     N, D, loss = (foretold[c].to_numpy() for c in ("n_params", "tokens", "val_loss"))
-    forecast = below.predict(N, D)
+    forecast = below.predict_each(N, D)
     fit = fit_parametric(part, FitOptions(bootstrap=_RESAMPLES, level=level))
     approach_3 = None
     if fit.draws is not None:

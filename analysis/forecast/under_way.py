@@ -298,7 +298,7 @@ def _plane(seen: Array, at: Array) -> tuple[float, float] | None:
 def _intervals(learnt: Learnt, N: int, D: Array, measured: _Measured | None) -> list[Interval]:
     """Losses at (N, D) by the forecast, and by what the run's own curve measured."""
     tokens = D if measured is None else np.append(D, measured.tokens)
-    foretold = learnt.answer.posterior.predict_jointly(np.full(len(tokens), float(N)), tokens)
+    foretold = learnt.answer.posterior.predict(np.full(len(tokens), float(N)), tokens)
     covariance, noise = learnt.widened * foretold.covariance, learnt.widened * foretold.noise[0]
     ahead = slice(len(D))
     mean, variance = foretold.mean[ahead], np.diag(covariance)[ahead] + noise

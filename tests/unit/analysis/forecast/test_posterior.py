@@ -120,22 +120,16 @@ def test_the_chinchilla_form_keeps_gamma_at_1(rows):
 def test_the_parts_of_the_variance_add_up_and_grow_beyond_the_data(learnt):
     near, far = learnt.predict(np.array([1e9, 1e12]), np.array([2e10, 2e13])).sd
     assert far > 3 * near
-    foretold = learnt.predict_jointly(N, D)
+    foretold = learnt.predict(N, D)
     assert foretold.law + foretold.discrepancy == pytest.approx(np.diag(foretold.covariance))
     assert (foretold.law > 0).all()
     assert (foretold.discrepancy > 0).all()
 
 
-def test_points_by_themselves_are_those_of_the_joint_prediction(learnt):
-    apart, joint = learnt.predict(N, D), learnt.predict_jointly(N, D)
-    for part in ("mean", "law", "discrepancy", "noise", "sd"):
-        assert getattr(apart, part) == pytest.approx(getattr(joint, part), rel=1e-9)
-
-
 def test_memory_grows_with_the_points_and_not_with_their_square(learnt):
     many = np.geomspace(1e9, 1e10, 4000)
     tracemalloc.start()
-    learnt.predict(many, 20 * many)
+    learnt.predict_each(many, 20 * many)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     # A matrix of points by points alone has twice as many bytes.
@@ -147,3 +141,11 @@ def test_losses_of_two_recipes_put_the_weight_on_the_largest_error(rows, learnt)
     mixed = posterior(replace(rows, y=rows.y + step))
     assert mixed.weight_of_largest_tau > 0.5
     assert learnt.weight_of_largest_tau < 0.1
+
+
+def test_many_points_are_predicted_as_they_would_be_together(learnt, monkeypatch):
+    monkeypatch.setattr(module, "_TOGETHER", 3)
+    n, d = np.geomspace(1e8, 1e11, 7), np.geomspace(1e10, 1e12, 7)
+    together, each = learnt.predict(n, d), learnt.predict_each(n, d)
+    for name in ("mean", "sd", "law", "discrepancy", "noise"):
+        assert getattr(each, name) == pytest.approx(getattr(together, name), rel=ROUNDING), name
