@@ -83,6 +83,8 @@ def forecast(
         table = read_runs(file, mapping, include_status)
         pairs = [read_pair(text) for text in at or []]
         if points is not None:
+            if not points.is_file():
+                raise ValueError(f"--points {points}: there is no such file.")
             pairs += read_points(points, table.n_counts)
         check_register(records, pairs, by)
         budgets = [_budget(text) for text in flops or []]
