@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from analysis.forecast.largest_budget import LargestBudget, largest_json
+from analysis.own_runs.largest_budget import LargestBudget, largest_json
 from analysis.sweep.answer import Findings, find, numbers, verdict
 from analysis.sweep.page import sweep_page
 from analysis.table.runs import own_table
