@@ -1,6 +1,5 @@
 """A prepared corpus: a folder of token shards, opened for training."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from llama_core.corpus.left_out import LeftOut, Note
 from llama_core.corpus.shards import Manifest, check_sha256, open_shards
 from llama_core.corpus.tokenizer import Tokenizer
 
-Progress = Callable[[str], None]
 MANIFEST, TOKENIZER, PIECE_BYTES = "manifest.json", "tokenizer.model", "piece_bytes.bin"
 
 
