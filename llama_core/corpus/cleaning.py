@@ -124,9 +124,10 @@ def well_formed(text: str) -> str:
     return whole.replace(BYTE_ORDER_MARK, "")
 
 
-def in_validation(text: str, fraction: float, seed: int) -> bool:
-    """Whether a document belongs to validation; its own text alone decides."""
-    digest = hashlib.blake2b(text.encode(), digest_size=8, key=seed.to_bytes(8, "little")).digest()
+def in_validation(document: str | bytes, fraction: float, seed: int) -> bool:
+    """Whether a document belongs to validation; its own text, or tokens, alone decide."""
+    content = document.encode() if isinstance(document, str) else document
+    digest = hashlib.blake2b(content, digest_size=8, key=seed.to_bytes(8, "little")).digest()
     return int.from_bytes(digest, "little") < fraction * 2**64
 
 

@@ -12,7 +12,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from llama_core.config import CorpusConfig, EnvironmentText, FileText, TextSource
+from llama_core.config import (
+    CorpusConfig,
+    EnvironmentText,
+    FileText,
+    HubText,
+    TextSource,
+    TokenFiles,
+)
 from llama_core.cores import usable_cores
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.environment import environment_fingerprint
@@ -22,7 +29,9 @@ from llama_core.corpus.steps.progress import Progress
 from llama_core.corpus.steps.sources import Job
 from llama_core.corpus.steps.tasks import WorkerLostError, Workers
 from llama_core.corpus.steps.text_corpus import TextCorpus
+from llama_core.corpus.steps.token_corpus import write_token_corpus
 from llama_core.corpus.text_files import files_fingerprint, files_size, with_unread_files
+from llama_core.corpus.token_files import tokens_fingerprint
 from llama_core.files import sync_folder, write_durably
 
 log = logging.getLogger(__name__)
@@ -90,10 +99,14 @@ def _prepare(
     shutil.rmtree(built, ignore_errors=True)
     built.mkdir()
     with Workers(processes or _processes(config)) as workers:
-        corpus = TextCorpus(Job(config, work, built, workers, report))
-        digest = corpus.write()
+        job = Job(config, work, built, workers, report)
+        if config.token_sources:
+            digest, counts = write_token_corpus(job), list[LeftOut]()
+        else:
+            corpus = TextCorpus(job)
+            digest, counts = corpus.write(), list(corpus.counts.values())
     _publish(built, folder_of(home, digest))
-    return digest, tuple(corpus.counts.values())
+    return digest, tuple(counts)
 
 
 def _processes(config: CorpusConfig) -> int:
@@ -141,7 +154,7 @@ def _locked(path: Path, report: Progress) -> Iterator[None]:
 
 def _left_out(config: CorpusConfig, file: Path) -> tuple[LeftOut, ...] | None:
     """Counts of the sources that a user named; None if an earlier version prepared them."""
-    named = {source.name: source for source in config.sources if source.kind != "environment"}
+    named = {s.name: s for s in config.text_sources if not isinstance(s, EnvironmentText)}
     if not named:
         return ()
     try:
@@ -171,12 +184,14 @@ def _request_key(config: CorpusConfig) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _fingerprint(source: TextSource) -> str:
+def _fingerprint(source: TextSource | TokenFiles) -> str:
     match source:
         case EnvironmentText():
             return environment_fingerprint()
         case FileText():
             return files_fingerprint(Path(source.path))
-        case _:
+        case TokenFiles():
+            return tokens_fingerprint(source)
+        case HubText():
             # A hub dataset is assumed not to change, as in the cache of `datasets`.
             return "hub"

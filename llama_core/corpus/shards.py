@@ -52,6 +52,8 @@ class Manifest(Frozen):
     Attributes:
         version: 2 where the rules of the first version would have given another corpus, so that
             every other corpus keeps its digest.
+        characters: as in the configuration; `tokens` where the corpus came as tokens.
+        tokenizer_sha256: empty where there is none.
     """
 
     version: PositiveInt = 1

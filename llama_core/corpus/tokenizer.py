@@ -51,6 +51,7 @@ class Tokenizer:
         # a space where the training text had so few that the vocabulary has none.
         self.in_bytes = ""
         self.has_spaces = self._is_known(" ")
+        self.end: int | None = self._processor.eos_id() if self._processor.eos_id() >= 0 else None
         if self._processor.is_byte(self._processor.piece_to_id("<0x20>")):
             self.in_bytes = SPACE if self.has_spaces else f"{SPACE} "
 

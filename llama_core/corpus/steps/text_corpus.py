@@ -66,11 +66,11 @@ class TextCorpus:
         self.workers = job.workers
         self.counts = {
             source.name: LeftOut(source=source.name, text_field=text_field(source))
-            for source in self.config.sources
+            for source in self.config.text_sources
         }
         self._sources = [
             Source(source, number, self.counts[source.name])
-            for number, source in enumerate(self.config.sources)
+            for number, source in enumerate(self.config.text_sources)
         ]
         self._characters: set[str] = set()
         self._sizes: dict[str, int] = {}
@@ -92,7 +92,7 @@ class TextCorpus:
         return write_corpus(self.job, self._sources, later_rule=later_rule)
 
     def _notes(self) -> Iterator[Note]:
-        for source in self.config.sources:
+        for source in self.config.text_sources:
             if not isinstance(source, EnvironmentText):
                 counts = with_unread_files(self.counts[source.name], source)
                 yield from counts.notes(self.config.vocab_size)
@@ -177,7 +177,7 @@ class TextCorpus:
 
     @property
     def _buckets(self) -> int:
-        known = sum(map(size_of, self.config.sources))
+        known = sum(map(size_of, self.config.text_sources))
         return max(_LEAST_BUCKETS, known // _BUCKET_BYTES)
 
     # Repeats, and the split
