@@ -70,6 +70,25 @@ def devices() -> pl.DataFrame:
     return _table("devices")
 
 
+def device(name: str) -> dict[str, Any]:
+    """A row of `devices`, by name or alias.
+
+    Raises:
+        UnknownName: it is not there; the message names the nearest.
+    """
+    table = devices()
+    names = (*table["aliases"], *table["name"])
+    return table.row(names.index(known("GPU", name, names)) % table.height, named=True)
+
+
+def training_speeds() -> pl.DataFrame:
+    """Published speeds of training in bf16: system, device, devices, shape, tokens_per_s, source.
+
+    `n_params` is N of this project (without the input embedding); `tokens_per_s` is one device's.
+    """
+    return _table("training_speeds")
+
+
 def lr_rules() -> pl.DataFrame:
     """Power laws of the peak learning rate and of the batch in tokens, as published.
 

@@ -8,6 +8,11 @@ rest does not afford is skipped. `next` refits after each. Scored are the vertex
 the table's largest compute against that of the whole table, |ln N*|, and the losses of the runs
 near the frontier from a third of that compute on. The tables are read from ISOFLOP_PUBLISHED
 (docs/published_data.md).
+
+With --whole, what a sweep designed in rounds spends (`isoflop sweep --design next`): from the ten
+cheapest runs on, three runs a round from the whole table, until the interval of N* at ten times its
+largest compute is at most a tenth wider, in ln N, than the one of all its runs. Printed is the
+share of all their FLOPs.
 """
 
 import argparse
@@ -37,6 +42,7 @@ TABLES = {
 }
 POLICIES = ("next", "random", "ladder")
 OF_RUNS, CHEAPEST, SHARE, LEVEL = 10, 30, 0.1, 0.9
+FAR, A_ROUND, WIDER = 10.0, 3, 1.1
 
 
 @dataclass(frozen=True)
@@ -69,11 +75,15 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=10)
     parser.add_argument("--below", type=float, default=1.0, help="share of the largest compute")
     parser.add_argument("--tables", nargs="+", default=["chinchilla", "llama3", "marin_dclm"])
+    parser.add_argument("--whole", action="store_true", help="share spent for the whole's interval")
     arguments = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, numpy {np.__version__}")
     medians: dict[str, list[Array]] = {policy: [] for policy in POLICIES}
     for name in arguments.tables:
         runs = read(name).below(arguments.below)
+        if arguments.whole:
+            print_whole(name, runs, arguments.starts)
+            continue
         for policy in POLICIES:
             scores = np.array(list(replays(runs, policy, arguments.starts)))
             medians[policy].append(np.median(scores, axis=0))
@@ -84,8 +94,51 @@ def main() -> None:
                 flush=True,
             )
     for policy, rows in medians.items():
+        if not rows:
+            return
         error, off, _ = np.mean(rows, axis=0)
         print(f"{'mean':15s} {policy:7s} loss {error:.2f} %  |ln N*| {off:.3f}")
+
+
+def print_whole(name: str, runs: Runs, starts: int) -> None:
+    """One line a policy: the share of all FLOPs; by chance the median and range of the starts."""
+    for policy in POLICIES:
+        shares = []
+        for seed in range(starts if policy == "random" else 1):
+            had = until_whole(runs, policy, np.random.default_rng(seed))
+            shares.append(runs.C[had].sum() / runs.C.sum())
+        print(
+            f"{name:15s} {policy:7s} {np.median(shares):.0%} of the FLOPs "
+            f"[{min(shares):.0%}, {max(shares):.0%}]",
+            flush=True,
+        )
+
+
+def until_whole(runs: Runs, policy: str, rng: np.random.Generator) -> list[int]:
+    """The runs that a policy buys until N*'s interval is as narrow as the whole table's."""
+    C, target = runs.C, FAR * float(runs.C.max())
+
+    def width(had: list[int]) -> float:
+        low, high = optimum(posterior(runs.rows(had)), target, LEVEL).n_interval
+        return float(np.log(high / low))
+
+    whole = width(list(range(len(C))))
+    cheapest = np.argsort(C, kind="stable")
+    had = cheapest[:OF_RUNS].tolist()
+    while len(np.unique(runs.N[had])) < 3:
+        had.append(int(cheapest[len(had)]))
+    while width(had) > WIDER * whole and len(had) < len(C):
+        free = np.setdiff1d(cheapest, had)
+        if policy == "next":
+            offered = Candidates(runs.N[free], runs.D[free], C[free])
+            learnt = posterior(runs.rows(had))
+            places = list(choose(learnt, offered, target, np.inf, A_ROUND).chosen)
+        elif policy == "random":
+            places = rng.permutation(len(free))[:A_ROUND].tolist()
+        else:
+            places = np.argsort(C[free], kind="stable")[:A_ROUND].tolist()
+        had += free[places].tolist()
+    return had
 
 
 def read(name: str) -> Runs:

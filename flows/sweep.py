@@ -1,12 +1,14 @@
 """The sweep flow: plan, skip what is finished, dispatch, wait, report."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
 
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, PositiveFloat
 
 from flows.cost.ledger import CappedSweep, Ledger, capped
 from flows.dispatch.contract import Dispatcher, SweepFailedError, full_disk_fails
@@ -16,7 +18,8 @@ from flows.files import write_whole
 from flows.forecasts.by_sweep import Foreteller
 from flows.mirror.publish import Mirror, Publisher, publishing
 from flows.plans.plan import make_plan, sweep_folder
-from flows.results.report import SweepReport, finish_sweep, not_trained
+from flows.plans.rounds import plans_in_rounds
+from flows.results.report import SweepReport, finish_sweep
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.state import missing
 from flows.settings import Home, Settings, open_home, open_settings
@@ -26,12 +29,19 @@ from flows.training.slots import slot_environments
 from flows.watch.in_prefect import ArtifactWatcher, LogWatcher
 from flows.watch.page import LivePage
 from flows.watch.watcher import Watcher
-from sweeps.load import load_spec
+from sweeps.load import design_overrides, load_spec
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
 # This many failures in a row at the start mean a bug, not bad luck.
 _FAILED_AT_START = 3
+# The cap of a plan, with the estimates of its runs.
+Capping = Callable[[Plan], CappedSweep | None]
+
+
+def without_cap(planned: Plan) -> CappedSweep | None:
+    """No cap."""
+    return None
 
 
 @flow(name="sweep", flow_run_name="{spec}", persist_result=False)
@@ -39,6 +49,8 @@ def sweep(
     spec: str = "chinchilla",
     overrides: tuple[str, ...] = (),
     max_failures: NonNegativeInt | None = None,
+    design: Literal["next"] | None = None,
+    target_flops: PositiveFloat | None = None,
 ) -> State[Any]:
     """Train a sweep on the workers of the pool, fit its law and write its report.
 
@@ -46,6 +58,8 @@ def sweep(
         spec: a preset's name, or the path of a YAML file on the worker's machine.
         overrides: settings such as `grid.budgets=[1e12, 2e12]`.
         max_failures: stop when more trainings than this have failed or diverged; 0 is fail-fast.
+        design: next: train those cells of the grid that sharpen the forecast, in rounds.
+        target_flops: where it is to become sure; ten times the grid's largest 6·N·D unless given.
 
     Returns:
         Completed with the law's warnings and the path of the report; Failed with the runs that
@@ -56,21 +70,22 @@ def sweep(
     """
     settings = open_settings()
     home = open_home(settings)
-    planned, corpus = make_plan(load_spec(spec, overrides), home)
+    changes = (*overrides, *design_overrides(design, target_flops))
+    planned, corpus = make_plan(load_spec(spec, changes), home)
     rename(planned.spec.name)
     for note in corpus.notes:
         get_run_logger().warning("%s", note.text)
     dispatcher = WorkPool(home, planned.spec.placement, "train/run", open_store(settings))
     # The workers' speed is unknown here: the cap reckons with one slot of this machine.
-    cap = capped(planned, home, slot_environments(planned.spec, 1))
+    cap = partial(capped, home=home, slots=slot_environments(planned.spec, 1))
     live = sweep_folder(planned, home) / "live.html"
     get_run_logger().info("live page: %s", live.as_uri())
     report = watched_sweep(
         planned, settings, home, dispatcher, [LogWatcher()], cap=cap, max_failures=max_failures
     )
     get_run_logger().info("%s", report.verdict)
-    if unfinished := not_trained(planned, home, cap):
-        return Failed(message="; ".join(unfinished))
+    if report.unfinished:
+        return Failed(message="; ".join(report.unfinished))
     return Completed(message=" ".join([*report.warnings, str(report.page)]))
 
 
@@ -81,7 +96,7 @@ def watched_sweep(
     dispatcher: Dispatcher,
     watchers: Sequence[Watcher],
     *,
-    cap: CappedSweep | None,
+    cap: Capping,
     max_failures: int | None,
 ) -> SweepReport:
     """`run_sweep` with forecasts, live page and the artifacts in Prefect, mirrored to MLflow."""
@@ -105,10 +120,12 @@ def run_sweep(
     dispatcher: Dispatcher,
     watchers: Sequence[Watcher],
     *,
-    cap: CappedSweep | None = None,
+    cap: Capping = without_cap,
     max_failures: int | None = None,
 ) -> SweepReport:
     """Train the missing runs of a plan, mirror every run, fit and report.
+
+    Where the spec has a design, the plan is of the whole grid, and runs are chosen in rounds.
 
     Args:
         dispatcher: `flows.dispatch.children.ChildProcesses` here, `WorkPool` on workers.
@@ -120,7 +137,8 @@ def run_sweep(
         SweepFailedError: the first trainings all failed, too many failed, or the disk is full.
     """
     folder = sweep_folder(planned, home)
-    results: list[RunResult] = []
+    failures = _Failures(max_failures)
+    limit: CappedSweep | None = None
 
     def tick() -> None:
         for watcher in watchers:
@@ -129,30 +147,66 @@ def run_sweep(
     def finished(run: PlannedRun, result: RunResult) -> None:
         for watcher in watchers:
             watcher.finished(run, result)
-        if cap is not None:
-            cap.ended(run, result)
+        if limit is not None:
+            limit.ended(run, result)
         publish(RunDir(home.runs / run.id), run)
+        failures.count(run, result)
+
+    with registered(folder):
+        for part in _rounds(planned, home, folder):
+            planned = part
+            write_whole(folder / "plan.json", planned.model_dump_json(indent=1))
+            todo = missing(planned.runs, home)
+            limit = cap(planned)
+            for watcher in watchers:
+                watcher.begin(planned, todo)
+            failures.expected += len(todo)
+            if todo:
+                admit = limit.admit if limit is not None else Ledger(planned, home).admit
+                with publishing(mirror) as publish:
+                    dispatcher.train_all(todo, on_finished=finished, on_tick=tick, admit=admit)
+        report = finish_sweep(planned, home, mirror)
+        refusal = limit.refusal() if limit is not None else None
+        return report if refusal is None else report.refused(refusal)
+
+
+def _rounds(planned: Plan, home: Home, folder: Path) -> Iterator[Plan]:
+    """The plans to train one after another; the plan itself where nothing is to be chosen."""
+    if planned.spec.design is None:
+        yield planned
+    else:
+        yield from plans_in_rounds(planned, home, folder)
+
+
+class _Failures:
+    """Stops a sweep whose first trainings all fail, or of which more fail than may.
+
+    Attributes:
+        expected: trainings of the rounds so far.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self.expected = 0
+        self._most = most
+        self._results: list[RunResult] = []
+
+    def count(self, run: PlannedRun, result: RunResult) -> None:
+        """Count a training that has ended.
+
+        Raises:
+            SweepFailedError: no more should be tried.
+        """
+        results = self._results
         results.append(result)
-        at_start = len(results) == min(_FAILED_AT_START, len(todo))
+        at_start = len(results) == min(_FAILED_AT_START, self.expected)
         if at_start and all(each.status in ("failed", "out_of_memory") for each in results):
             raise SweepFailedError(
                 f"the first {len(results)} trainings all failed, so no more is tried: "
                 f"{result.reason}"
             )
         failed = sum(each.status != "finished" for each in results)
-        if max_failures is not None and failed > max_failures:
+        if self._most is not None and failed > self._most:
             raise SweepFailedError(
-                f"{failed} trainings did not finish and {max_failures} may, so no more is tried; "
+                f"{failed} trainings did not finish and {self._most} may, so no more is tried; "
                 f"the last one, {run.name}, {result.status}: {result.reason}"
             )
-
-    with registered(folder):
-        write_whole(folder / "plan.json", planned.model_dump_json(indent=1))
-        todo = missing(planned.runs, home)
-        for watcher in watchers:
-            watcher.begin(planned, todo)
-        if todo:
-            admit = cap.admit if cap is not None else Ledger(planned, home).admit
-            with publishing(mirror) as publish:
-                dispatcher.train_all(todo, on_finished=finished, on_tick=tick, admit=admit)
-        return finish_sweep(planned, home, mirror)

@@ -18,9 +18,20 @@ from llama_core.memory import MEMORY_SHARE, rows_that_fit
 
 log = logging.getLogger(__name__)
 
-# Dense bf16 matmul peaks, FLOP/s, by a part of the device's name, from NVIDIA's data sheets
-# (sparsity off). An unknown device gets no MFU rather than a wrong one.
-_BF16_PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12}
+# Dense bf16 matmul peaks, FLOP/s, by a part of the device's name, from the vendors' data sheets
+# (sparsity off; sources in analysis/tables/devices.csv, PCIe and NVL as pytorch/torchtitan quotes
+# them). The first part that fits counts. An unknown device gets no MFU rather than a wrong one.
+_BF16_PEAKS = {
+    "B200": 2.25e15,
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "MI300X": 1.3e15,
+    "L40S": 362e12,
+    "RTX 4090": 165.2e12,
+}
 # On a CPU throughput is level from 2,048 tokens on; more only takes memory.
 _CPU_MICRO_BATCH_TOKENS = 4_096
 # For longer sequences the quadratic scores cost more than SDPA's slower kernels.

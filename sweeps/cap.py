@@ -10,10 +10,18 @@ _Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class AssumedSpeed(Frozen):
-    """A share of a GPU's dense bf16 peak, for a sweep planned on a machine without that GPU."""
+    """A share of a GPU's dense bf16 peak, for a sweep planned on a machine without that GPU.
+
+    Attributes:
+        mfu: one share for every run; None: that of published trainings of the run's size.
+        peak: FLOP/s; None: the listed GPU's.
+        memory_gb: None: the listed GPU's.
+    """
 
     gpu: str
-    mfu: Annotated[float, Field(gt=0, le=1)] = 0.4
+    mfu: Annotated[float, Field(gt=0, le=1)] | None = None
+    peak: Annotated[float, Field(ge=1e9, allow_inf_nan=False)] | None = None
+    memory_gb: _Amount | None = None
 
 
 _Speed = Annotated[

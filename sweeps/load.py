@@ -49,6 +49,20 @@ def load_tune_spec(spec: str, overrides: Iterable[str] = ()) -> TuneSpec:
     return _load(TuneSpec, "tune", spec, overrides)
 
 
+def design_overrides(design: str | None, target_flops: float | None) -> tuple[str, ...]:
+    """The overrides that the options of a design mean.
+
+    Raises:
+        SpecError: a target without a design.
+    """
+    if design is None:
+        if target_flops is not None:
+            raise SpecError("--target-flops without --design next changes nothing: give both.")
+        return ()
+    target = "null" if target_flops is None else repr(target_flops)
+    return (f"design={{kind: {design}, target_flops: {target}}}",)
+
+
 def _load(model: type[_Spec], kind: str, spec: str, overrides: Iterable[str]) -> _Spec:
     if spec in presets(kind):
         text = _folder(kind).joinpath(f"{spec}.yaml").read_text()

@@ -52,9 +52,9 @@ def next_cells(
     return list(cells.values())
 
 
-def ladder_and_neighbours(spec: SweepSpec) -> list[int]:
+def ladder_and_neighbours(ladder: Iterable[int]) -> list[int]:
     """The widths of a ladder, those halfway between them, and one more at either end."""
-    widths = sorted(spec.ladder.widths)
+    widths = sorted(ladder)
     between = list(_halfway(widths))
     step = widths[-1] - widths[-2] if len(widths) > 1 else 8
     ends = [widths[0] - 8, widths[-1] + step]
@@ -74,7 +74,10 @@ def next_spec(planned: Plan, cells: Iterable[NextCell]) -> SweepSpec:
     for cell in cells:
         tokens.setdefault(cell.width, []).append(cell.tokens)
     spec = planned.spec
-    grid = CellsGrid(tokens={width: tuple(sorted(tokens[width])) for width in sorted(tokens)})
+    grid = CellsGrid(
+        tokens={width: tuple(sorted(tokens[width])) for width in sorted(tokens)},
+        continues=spec.name,
+    )
     changes = {
         "name": f"{spec.name[:_NAME]}-next",
         "description": f"the runs that sharpen the forecast of {spec.name} most",
@@ -82,5 +85,6 @@ def next_spec(planned: Plan, cells: Iterable[NextCell]) -> SweepSpec:
         "grid": grid,
         "seeds": spec.seeds[:1],
         "cap": None,
+        "design": None,
     }
     return SweepSpec.model_validate(spec.model_dump() | changes)

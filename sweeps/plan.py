@@ -44,21 +44,34 @@ def plan(spec: SweepSpec, data: DataRef, *, source_tokens: Mapping[str, int] | N
     runs: list[PlannedRun] = []
     for width, seed in product(spec.ladder.widths, spec.seeds):
         model = shape(spec.ladder, width, spec.corpus.vocab_size)
-        runs.extend(
-            _planned(spec, model, group, rate, seed, data) for rate, group in _groups(spec, model)
-        )
+        runs.extend(runs_of(spec, model, _grid(spec, model), seed, data))
     _refuse_unmet_budgets(spec, runs)
     runs.sort(key=lambda planned: planned.flops_spent)
     return Plan(spec=spec, data=data, runs=tuple(runs), warnings=doubts(spec, runs, source_tokens))
 
 
-def _groups(spec: SweepSpec, model: ModelConfig) -> Iterator[tuple[Rates, list[Cell]]]:
-    """The trainings of one model: the rates and the cells of each."""
-    law = spec.recipe.kind == "law"
+def runs_of(
+    spec: SweepSpec, model: ModelConfig, grid: list[Cell], seed: int, data: DataRef
+) -> list[PlannedRun]:
+    """The trainings of one model that reach these cells, which rise in tokens."""
+    return [
+        _planned(spec, model, group, rate, seed, data) for rate, group in _groups(spec, model, grid)
+    ]
+
+
+def _grid(spec: SweepSpec, model: ModelConfig) -> list[Cell]:
     # A law's batch depends on the budget, so budgets are first rounded to sequences, then to steps.
     first = rates(spec.recipe, model, tokens=1, seq_len=spec.seq_len)
-    unit = spec.seq_len if law else first.batch_tokens
-    grid = cells(spec.grid, model, seq_len=spec.seq_len, batch_tokens=unit)
+    unit = spec.seq_len if spec.recipe.kind == "law" else first.batch_tokens
+    return cells(spec.grid, model, seq_len=spec.seq_len, batch_tokens=unit)
+
+
+def _groups(
+    spec: SweepSpec, model: ModelConfig, grid: list[Cell]
+) -> Iterator[tuple[Rates, list[Cell]]]:
+    """The trainings of one model: the rates and the cells of each."""
+    law = spec.recipe.kind == "law"
+    first = rates(spec.recipe, model, tokens=1, seq_len=spec.seq_len)
     # A cosine decays to one horizon only, so every cell is a training of its own.
     groups = [grid] if spec.schedule == "wsd" else [[cell] for cell in grid]
     for group in groups:

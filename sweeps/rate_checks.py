@@ -1,5 +1,6 @@
 """Two cheap runs that show whether the learning rate of a size is near its best."""
 
+import math
 import shlex
 
 from llama_core.config import Wsd
@@ -9,17 +10,36 @@ from sweeps.spec import PlannedRun
 
 # Half and twice the rate cost 0.01 to 0.04 nats on the demo's corpus, above the noise of a seed.
 FACTORS = (0.5, 2.0)
+# A check for more than this share of the sweep's FLOPs is not worth its price.
+_DEAREST = 0.05
 
 
 def extremes(plan: Plan) -> list[PlannedRun]:
     """The run of the smallest and of the largest model; the shortest, if a model has several."""
-    by_width: dict[int, PlannedRun] = {}
+    sizes = _shortest_by_size(plan)
+    return sizes if len(sizes) == 1 else [sizes[0], sizes[-1]]
+
+
+def affordable(plan: Plan, end: PlannedRun) -> PlannedRun | None:
+    """The run nearest in size to an end whose two checks cost at most a twentieth of the sweep."""
+
+    def distance(run: PlannedRun) -> float:
+        return abs(math.log(run.n_params / end.n_params))
+
+    for run in sorted(_shortest_by_size(plan), key=distance):
+        if sum(check.flops_spent for check in check_runs(run)) <= _DEAREST * plan.flops_spent:
+            return run
+    return None
+
+
+def _shortest_by_size(plan: Plan) -> list[PlannedRun]:
+    """The shortest run of each size, in rising N."""
+    by_size: dict[int, PlannedRun] = {}
     for run in plan.runs:
-        width = run.run.model.d_model
-        known = by_width.get(width)
+        known = by_size.get(run.n_params)
         if known is None or run.cells[0].tokens < known.cells[0].tokens:
-            by_width[width] = run
-    return [by_width[width] for width in sorted({min(by_width), max(by_width)})]
+            by_size[run.n_params] = run
+    return [by_size[N] for N in sorted(by_size)]
 
 
 def check_runs(run: PlannedRun) -> list[PlannedRun]:
@@ -44,10 +64,12 @@ def check_runs(run: PlannedRun) -> list[PlannedRun]:
     return checks
 
 
-def check_command(plan: Plan, check: PlannedRun) -> str:
+def check_command(plan: Plan, check: PlannedRun, given: str = "") -> str:
     """The command that trains a check run, with the same id.
 
-    If the sweep is not a shipped preset, the command says `SPEC` for its spec and overrides.
+    Args:
+        given: how the spec was named on the command line, with its overrides. Without it, the
+            name of a shipped preset, or `SPEC` where the plan is of none.
     """
     spec, train = plan.spec, check.run.train
     settings = [
@@ -57,6 +79,8 @@ def check_command(plan: Plan, check: PlannedRun) -> str:
         f"recipe={{kind: fixed, lr: {train.optimizer.lr!r}, batch_tokens: {train.batch_tokens}}}",
         f"seeds=[{train.seed}]",
     ]
-    shipped = spec.name in presets() and load_spec(spec.name) == spec
+    if not given:
+        shipped = spec.name in presets() and load_spec(spec.name) == spec
+        given = spec.name if shipped else "SPEC"
     words = [f"--set {shlex.quote(setting)}" for setting in settings]
-    return " ".join(["isoflop sweep", spec.name if shipped else "SPEC", *words])
+    return " ".join(["isoflop sweep", given, *words])

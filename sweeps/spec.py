@@ -73,9 +73,13 @@ class TokensGrid(Frozen):
 
 
 class CellsGrid(Frozen):
-    """Single cells, token counts by width, as `isoflop next` writes them."""
+    """Single cells, token counts by width, as `isoflop next` writes them.
+
+    `continues` names the sweep that they are added to: table, law and report have its losses too.
+    """
 
     kind: Literal["cells"] = "cells"
+    continues: str | None = None
     tokens: Annotated[
         dict[
             PositiveInt,
@@ -151,10 +155,23 @@ class LawRecipe(Frozen):
 Recipe = Annotated[WidthRecipe | FixedRecipe | LlamaRecipe | LawRecipe, Field(discriminator="kind")]
 
 
+class NextDesign(Frozen):
+    """Of the grid's cells only those are trained that sharpen the forecast, chosen in rounds.
+
+    Attributes:
+        target_flops: 6·N·D at which N* and the loss are to become sure; None: ten times the
+            grid's largest.
+    """
+
+    kind: Literal["next"] = "next"
+    target_flops: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+
 class SweepSpec(Frozen):
     """A sweep as a person writes it. `sweeps.plan.plan` turns it into runs.
 
-    `name`, `description`, `slots`, `placement` and `cap` are not part of a run's identity.
+    `name`, `description`, `slots`, `placement`, `cap` and `design` are not part of a run's
+    identity.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -177,6 +194,7 @@ class SweepSpec(Frozen):
         default=None, description="trainings at once in this process; None: one per CPU or GPU"
     )
     cap: Cap | None = Field(default=None, description="what the sweep may cost at most")
+    design: NextDesign | None = Field(default=None, description="None: every cell of the grid")
 
     @model_validator(mode="after")
     def _cells_are_of_the_ladder(self) -> "SweepSpec":
@@ -184,6 +202,21 @@ class SweepSpec(Frozen):
             raise ValueError(
                 f"grid.tokens has the widths {sorted(self.grid.tokens)} and ladder.widths "
                 f"{sorted(self.ladder.widths)}: name the same in both."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _a_design_chooses_from_a_grid_of_its_own(self) -> "SweepSpec":
+        if self.design is None:
+            return self
+        if len(self.seeds) > 1:
+            raise ValueError(
+                f"design next trains a cell once, and seeds has {list(self.seeds)}: give one seed."
+            )
+        if isinstance(self.grid, CellsGrid) and self.grid.continues is not None:
+            raise ValueError(
+                f"design next chooses from a whole grid, and these cells continue sweep "
+                f"{self.grid.continues}: leave out one of the two."
             )
         return self
 

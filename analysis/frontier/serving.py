@@ -53,9 +53,7 @@ class Device:
             published.UnknownName: no such device.
             FrontierError: no price is listed and none is given, or it is not above zero.
         """
-        table = published.devices()
-        names = (*table["aliases"], *table["name"])
-        row = table.row(names.index(published.known("GPU", name, names)) % table.height, named=True)
+        row = published.device(name)
         price = row["usd_per_hour"] if usd_per_hour is None else usd_per_hour
         if price is None:
             raise FrontierError(f"no price is listed for {row['name']}: give dollars an hour.")

@@ -169,6 +169,16 @@ def next_runs(
     )
 
 
+def intervals_today(table: Table, target_flops: float, *, level: float = 0.9) -> Intervals:
+    """The widths that the target's intervals have.
+
+    Raises:
+        TableError: fewer than 10 rows or 3 sizes.
+    """
+    question = Question(budgets=(target_flops,), level=level, anyway=True)
+    return _intervals(forecast(table, question).optimum[0].best, 1.0, 1.0)
+
+
 def _after(best: Optimum, widths: Widths, place: int) -> Intervals:
     return _intervals(best, float(widths.n[place]), float(widths.loss[place]))
 

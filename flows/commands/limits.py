@@ -20,7 +20,10 @@ class Limits:
         max_cost: dollars it may spend; needs --price, or --gpu with a listed price.
         price: dollars per hour of one device.
         gpu: plan for this GPU, such as h100, instead of timing this machine.
-        mfu: share of that GPU's dense bf16 peak that training reaches.
+        mfu: share of that GPU's dense bf16 peak that training reaches; the default follows
+            published trainings of each size.
+        peak: dense bf16 peak of a GPU that is not listed, in FLOP/s, as 362e12.
+        memory: memory of a GPU that is not listed, in GB.
     """
 
     max_flops: float | None = None
@@ -29,6 +32,8 @@ class Limits:
     price: float | None = None
     gpu: str | None = None
     mfu: float | None = None
+    peak: float | None = None
+    memory: float | None = None
 
 
 UNLIMITED = Limits()
@@ -72,11 +77,12 @@ def cap_of(limits: Limits) -> "Cap | None":
 
 def _price(limits: Limits) -> float:
     """Dollars per hour: as given, or as listed for the GPU."""
-    from flows.cost.calibrate import gpu
+    from flows.cost.assumed import device_of
 
     if limits.price is not None:
         return limits.price
-    listed = gpu(limits.gpu)["usd_per_hour"] if limits.gpu is not None else None
+    speed = speed_of(limits)
+    listed = device_of(speed).usd_per_hour if speed is not None else None
     if listed is None:
         raise ValueError(
             "--max-cost needs the price of one device per hour, for example --price 2.5."
@@ -85,17 +91,35 @@ def _price(limits: Limits) -> float:
 
 
 def speed_of(limits: Limits) -> "AssumedSpeed | None":
-    from flows.cost.calibrate import gpu
+    """The speed that the options assume; None where this machine is to be timed.
+
+    Raises:
+        ValueError: an option is out of range, or needs a GPU that none names.
+        published.UnknownName: the GPU is not listed, and its peak or memory is not given.
+    """
+    from analysis import published
+    from flows.cost.assumed import device_of
     from sweeps.cap import AssumedSpeed
 
     if limits.mfu is not None and not 0 < limits.mfu <= 1:
         raise ValueError(f"--mfu {limits.mfu:g} is not a share between 0 and 1.")
+    if limits.peak is not None and not 1e9 <= limits.peak < float("inf"):
+        raise ValueError(f"--peak {limits.peak:g} is not a peak in FLOP/s, such as 362e12.")
+    if limits.memory is not None and not 0 < limits.memory < 1e6:
+        raise ValueError(f"--memory {limits.memory:g} is not a memory in GB, such as 80.")
     if limits.gpu is None:
-        if limits.mfu is not None:
-            raise ValueError("--mfu is a share of a GPU's peak: name the GPU, as --gpu h100.")
+        for option in ("mfu", "peak", "memory"):
+            if getattr(limits, option) is not None:
+                raise ValueError(f"--{option} is of a GPU: name it, as --gpu h100.")
         return None
-    gpu(limits.gpu)
-    return AssumedSpeed(gpu=limits.gpu, **({} if limits.mfu is None else {"mfu": limits.mfu}))
+    speed = AssumedSpeed(gpu=limits.gpu, mfu=limits.mfu, peak=limits.peak, memory_gb=limits.memory)
+    try:
+        device_of(speed)
+    except published.UnknownName as error:
+        raise published.UnknownName(
+            f"{error} For another GPU give its --peak in FLOP/s and its --memory in GB."
+        ) from error
+    return speed
 
 
 def refuse_idle(limits: Limits) -> None:
@@ -104,7 +128,8 @@ def refuse_idle(limits: Limits) -> None:
     Raises:
         ValueError: such an option was given.
     """
-    idle = [f"--{name}" for name in ("gpu", "mfu", "price") if getattr(limits, name) is not None]
+    options = ("gpu", "mfu", "peak", "memory", "price")
+    idle = [f"--{name}" for name in options if getattr(limits, name) is not None]
     if idle and limits.max_hours is None and limits.max_cost is None:
         raise ValueError(
             f"{' and '.join(idle)} would change nothing: a sweep trains on this machine, and only "

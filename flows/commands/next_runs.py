@@ -76,7 +76,7 @@ def next_runs(
         check_destinations(json, report)
         target = _flops("--flops", flops)
         most = _SHARE * target if budget is None else _flops("--budget", budget)
-        planned = None if sweep_folder(file) is None else find_plan(file, open_to_read())
+        planned = None if sweep_folder(file) is None else _whole(file)
         _check_kind(to, planned)
         [(_, table)] = split(read_runs(file, mapping, include_status), where=where, by=None)
         table = one_law(table, best_of=names_in(best_of), pool=pool, named=True)
@@ -114,6 +114,14 @@ def _flops(option: str, text: str) -> float:
         raise TableError(
             f"{option} {text!r} should be a positive number, for example {option} 1e20."
         ) from error
+
+
+def _whole(name: str) -> "Plan":
+    """The plan of a sweep, with the runs of those it continues."""
+    from flows.plans.joined import joined
+
+    home = open_to_read()
+    return joined(find_plan(name, home), home).plan
 
 
 def _check_kind(to: Path | None, planned: "Plan | None") -> None:
@@ -169,7 +177,7 @@ def _of_sweep(
     if given is None:
         least = float(table.used["train_flops"].to_numpy().min())
         most = budget
-        widths = ladder_and_neighbours(planned.spec)
+        widths = ladder_and_neighbours({run.run.model.d_model for run in planned.runs})
         ratios = default_ratios(table.used).tolist()
     else:
         named = read_grid(given)

@@ -17,6 +17,8 @@ Overrides = Annotated[
     Parameter(name="--set", help="override of a setting, for example grid.budgets=[1e12]"),
 ]
 Corpus = Annotated[str | None, Parameter(help="file or folder of text, JSON or Parquet")]
+# Where a spec asks for CUDA, this machine has none and no GPU is named.
+_USUAL_GPU = "h100"
 Slots = Annotated[int | None, Parameter(help="trainings that run at the same time")]
 
 
@@ -26,6 +28,8 @@ def plan(
     set: Overrides = (),
     corpus: Corpus = None,
     slots: Slots = None,
+    devices: Annotated[int | None, Parameter(help="GPUs that the sweep is planned for")] = None,
+    retime: Annotated[bool, Parameter(negative="", help="time this machine again")] = False,
     limits: Limits = UNLIMITED,
     json: Json = None,
 ) -> None:
@@ -33,6 +37,8 @@ def plan(
 
     SPEC is a preset's name or a YAML file. The first plan on a corpus prepares it.
     """
+    from dataclasses import replace
+
     from flows.commands.output import emit
     from flows.commands.plan_text import plan_json, print_plan
     from flows.cost.calibrate import CalibrationError
@@ -42,19 +48,35 @@ def plan(
     with refusals():
         home = open_to_read()
         parsed = load(spec, set, corpus, limits)
-        environments = chosen_slots(parsed, slots, limits)
+        if limits.gpu is None and needs_a_gpu(parsed):
+            limits = replace(limits, gpu=_USUAL_GPU)
+        environments = planned_slots(parsed, slots, devices, limits)
         check_destinations(json)
         with busy("looking for the corpus") as report_progress:
             planned, prepared = make_plan(parsed, home, report_progress)
         doing = "timing every shape on this machine" if limits.gpu is None else "adding up"
         with busy(doing), failures(CalibrationError):
             cost = quote(
-                planned, home, environments, speed=speed_of(limits), usd_per_hour=limits.price
+                planned,
+                home,
+                environments,
+                speed=speed_of(limits),
+                usd_per_hour=limits.price,
+                retime=retime,
             )
+    given = as_given(spec, set, corpus)
     if json is not None:
-        emit(plan_json(planned, prepared, cost, home), json)
+        emit(plan_json(planned, prepared, cost, home, given), json)
     else:
-        print_plan(planned, prepared, home, cost=cost)
+        print_plan(planned, prepared, home, cost=cost, given=given)
+
+
+def as_given(spec: str, overrides: tuple[str, ...], corpus: str | None) -> str:
+    """The words of the command line that name a spec, quoted for a shell."""
+    import shlex
+
+    words = [spec, *(word for override in overrides for word in ("--set", override))]
+    return shlex.join([*words, *(("--corpus", corpus) if corpus is not None else ())])
 
 
 def load(spec: str, overrides: tuple[str, ...], corpus: str | None, limits: Limits) -> "SweepSpec":
@@ -75,14 +97,51 @@ def corpus_override(corpus: str | None) -> tuple[str, ...]:
     return (f"corpus.sources={encoder.dumps([{'kind': 'files', 'path': corpus}])}",)
 
 
-def chosen_slots(
-    spec: "SweepSpec | TuneSpec", slots: int | None, limits: Limits = UNLIMITED
-) -> list[dict[str, str]]:
-    """The environment of each slot; empty ones where the plan is for a GPU by its name."""
+def chosen_slots(spec: "SweepSpec | TuneSpec", slots: int | None) -> list[dict[str, str]]:
+    """The environment of each slot of this machine.
+
+    Raises:
+        ValueError: fewer than one slot, or a training needs more GPUs than there are.
+    """
     from flows.training.slots import slot_environments
 
     if slots is not None and slots < 1:
         raise ValueError(f"--slots {slots} is less than one.")
-    if limits.gpu is not None:
-        return [{}] * (slots or spec.slots or 1)
     return slot_environments(spec, slots)
+
+
+def planned_slots(
+    spec: "SweepSpec", slots: int | None, devices: int | None, limits: Limits
+) -> list[dict[str, str]]:
+    """The slots a plan is made for: this machine's, or empty ones for a GPU by its name.
+
+    Raises:
+        ValueError: fewer than one slot, fewer devices than one training needs, or devices and
+            slots together.
+    """
+    if devices is not None:
+        ranks = spec.placement.ranks
+        if slots is not None:
+            raise ValueError("--devices and --slots were given: choose one.")
+        if limits.gpu is None:
+            raise ValueError(f"--devices {devices} are GPUs: name them, as --gpu h100.")
+        if devices < ranks:
+            raise ValueError(
+                f"--devices {devices} is less than the {ranks} that one training takes "
+                "(placement.ranks)."
+                if ranks > 1
+                else f"--devices {devices} is less than one."
+            )
+        return [{}] * (devices // ranks)
+    if limits.gpu is None or (slots is not None and slots < 1):
+        return chosen_slots(spec, slots)
+    return [{}] * (slots or spec.slots or 1)
+
+
+def needs_a_gpu(spec: "SweepSpec") -> bool:
+    """Whether a sweep trains on CUDA and this machine has none."""
+    if not spec.placement.device.startswith("cuda"):
+        return False
+    import torch
+
+    return not torch.cuda.is_available()

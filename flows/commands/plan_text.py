@@ -17,8 +17,14 @@ from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
 
-def print_plan(plan: Plan, corpus: PreparedCorpus, home: Home, *, cost: Cost | None) -> None:
-    """Print the runs, what they cost together, and the warnings."""
+def print_plan(
+    plan: Plan, corpus: PreparedCorpus, home: Home, *, cost: Cost | None, given: str = ""
+) -> None:
+    """Print the runs, what they cost together, and the warnings.
+
+    Args:
+        given: how the plan's spec was named on the command line, with its overrides.
+    """
     header = ["run", "N", "D in M", "D/N", "losses", "steps", "FLOPs", "peak lr", "state"]
     if cost is not None:
         header[-1:] = ["GiB", "time left", "state"]
@@ -33,7 +39,7 @@ def print_plan(plan: Plan, corpus: PreparedCorpus, home: Home, *, cost: Cost | N
     for warning in (*plan.warnings, *(cost.warnings if cost is not None else ())):
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
     # A sweep prints this in its report; `isoflop plan` writes no report.
-    for line in tuned_lines(tuned(plan, home)) if cost is not None else ():
+    for line in tuned_lines(tuned(plan, home, given)) if cost is not None else ():
         console.print(line, style="yellow", markup=False, soft_wrap=True)
 
 
@@ -45,7 +51,9 @@ def print_notes(corpus: PreparedCorpus, console: Console) -> None:
         console.print(line, style=style, markup=False, soft_wrap=True)
 
 
-def plan_json(plan: Plan, corpus: PreparedCorpus, cost: Cost, home: Home) -> dict[str, Any]:
+def plan_json(
+    plan: Plan, corpus: PreparedCorpus, cost: Cost, home: Home, given: str = ""
+) -> dict[str, Any]:
     """The plan as JSON: everything the table shows, and more."""
     estimate = cost.estimate
     return {
@@ -63,6 +71,7 @@ def plan_json(plan: Plan, corpus: PreparedCorpus, cost: Cost, home: Home) -> dic
         "elapsed_s": estimate.elapsed_s,
         "elapsed_range_s": list(estimate.elapsed_range_s),
         "device_s": estimate.device_s,
+        "idle_share": estimate.idle_share,
         "usd": cost.usd(estimate.device_s),
         "usd_per_hour": cost.usd_per_hour,
         "slots": estimate.slots,
@@ -73,7 +82,7 @@ def plan_json(plan: Plan, corpus: PreparedCorpus, cost: Cost, home: Home) -> dic
             *plan.warnings,
             *cost.warnings,
         ],
-        "tuned": tuned(plan, home).as_json(),
+        "tuned": tuned(plan, home, given).as_json(),
     }
 
 
@@ -142,9 +151,18 @@ def _time_lines(cost: Cost) -> list[str]:
     if usd is not None:
         lines.append(
             f"about ${usd:,.2f}: {estimate.device_s / 3600:.3g} device-hours at "
-            f"${cost.usd_per_hour:g} an hour ({cost.price_source})"
+            f"${cost.usd_per_hour:g} an hour ({cost.price_source}){_idle(cost)}"
         )
     return lines
+
+
+def _idle(cost: Cost) -> str:
+    """What devices cost that wait until the last training ends; empty where few do."""
+    share = cost.estimate.idle_share
+    usd = cost.usd(cost.estimate.device_s * share / (1 - share))
+    if share < 0.01 or usd is None:
+        return ""
+    return f"; {share:.0%} idle until the last training ends, ${usd:,.2f} more where rented"
 
 
 def _row(planned: PlannedRun, home: Home, cost: Cost | None) -> list[object]:

@@ -1,6 +1,7 @@
 """Commands sweep and cancel."""
 
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -18,7 +19,6 @@ from flows.commands.plan import Corpus, Overrides, Slots, chosen_slots, load
 from flows.commands.results import print_verdict
 
 if TYPE_CHECKING:
-    from flows.cost.ledger import CappedSweep
     from flows.dispatch.children import ChildProcesses
     from flows.results.report import SweepReport
     from flows.settings import Home, Settings
@@ -29,6 +29,14 @@ MaxFailures = Annotated[
     int | None, Parameter(help="stop when more trainings than this failed or diverged")
 ]
 FailFast = Annotated[bool, Parameter(negative="", help="stop at the first: --max-failures 0")]
+Design = Annotated[
+    Literal["next"] | None,
+    Parameter(help="next: of the grid only the cells that sharpen the forecast, in rounds"),
+]
+TargetFlops = Annotated[
+    float | None,
+    Parameter(help="of --design: 6·N·D at which N* is to be sure; ten times the grid's largest"),
+]
 
 
 def sweep(
@@ -38,6 +46,8 @@ def sweep(
     corpus: Corpus = None,
     slots: Slots = None,
     limits: Limits = UNLIMITED,
+    design: Design = None,
+    target_flops: TargetFlops = None,
     max_failures: MaxFailures = None,
     fail_fast: FailFast = False,
     json: Json = None,
@@ -53,27 +63,29 @@ def sweep(
     from flows.cost.ledger import capped
     from flows.mirror.publish import Mirror
     from flows.plans.plan import make_plan
-    from flows.results.report import finish_sweep, not_trained
+    from flows.results.report import finish_sweep
     from flows.runs.state import missing
     from llama_core.corpus.documents import CorpusError
+    from sweeps.load import design_overrides
 
     with refusals():
         refuse_idle(limits)
         settings, home = open_all()
-        parsed = load(spec, set, corpus, limits)
+        parsed = load(spec, (*set, *design_overrides(design, target_flops)), corpus, limits)
         with busy("looking for the corpus") as report_progress:
             planned, prepared = make_plan(parsed, home, report_progress)
         environments = chosen_slots(parsed, slots)
         check_destinations(json)
         most = _most_failures(max_failures, fail_fast)
         with busy("adding up what the sweep may cost"), failures(CalibrationError):
-            cap = capped(planned, home, environments)
+            # Times every shape, so that the sweep itself only reads the timings.
+            capped(planned, home, environments)
     if json is None:
         print_plan(planned, prepared, home, cost=None)
+    if parsed.design is not None:
+        say("these are the candidates: cells are chosen among them round by round")
     if missing(planned.runs, home):
-        report, flow_run = _train_here(
-            planned, settings, home, environments, cap=cap, max_failures=most
-        )
+        report, flow_run = _train_here(planned, settings, home, environments, max_failures=most)
     else:
         say("every run of this sweep is finished")
         with busy("fitting the law and writing the report"), failures(CorpusError):
@@ -82,10 +94,9 @@ def sweep(
         emit(report.document, json)
     else:
         print_verdict(planned, report, settings, home, flow_run)
-    unfinished = not_trained(planned, home, cap)
-    for sentence in unfinished:
+    for sentence in report.unfinished:
         say(f"isoflop: {sentence}")
-    if unfinished:
+    if report.unfinished:
         raise SystemExit(1)
 
 
@@ -131,9 +142,10 @@ def _train_here(
     home: "Home",
     slots: list[dict[str, str]],
     *,
-    cap: "CappedSweep | None",
     max_failures: int | None,
 ) -> "tuple[SweepReport, str]":
+    from flows.cost.calibrate import CalibrationError
+    from flows.cost.ledger import capped
     from flows.dispatch.contract import SweepFailedError
     from flows.dispatch.in_this_process import run_in_this_process
     from flows.stack.servers import StackError
@@ -145,12 +157,13 @@ def _train_here(
         from flows.watch.terminal import TableWatcher
 
         with TableWatcher(Console(stderr=True), home) as table:
+            cap = partial(capped, home=home, slots=slots)
             return watched_sweep(
                 planned, settings, home, trainings, [table], cap=cap, max_failures=max_failures
             )
 
     say(f"live     {(home.sweeps / planned.spec.name / 'live.html').as_uri()}")
-    with failures(StackError, SweepFailedError):
+    with failures(StackError, SweepFailedError, CalibrationError):
         return run_in_this_process(
             "sweep", planned.spec, slots, body, settings=settings, home=home, say=say
         )

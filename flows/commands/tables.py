@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.common import fail, open_table, open_to_read
+from flows.commands.common import fail, open_table, open_to_read, say
 
 if TYPE_CHECKING:
     from analysis.table.observations import Table
@@ -30,12 +30,25 @@ def read_runs(
     from analysis.table.read import read_table
 
     sweep = sweep_folder(file)
+    if sweep is not None:
+        _say_what_is_joined(file)
     return read_table(
         open_table(file) if sweep is None else sweep / "observations.parquet",
         mapping=column_mapping(mapping or []),
         include_status=include_status or [],
         aliases=ALIASES if repetition else WITHOUT_REPETITION,
     )
+
+
+def _say_what_is_joined(sweep: str) -> None:
+    """Name the sweeps whose losses are in a sweep's table, where it continues another."""
+    from flows.plans.joined import joined
+    from flows.plans.plan import read_plan
+
+    home = open_to_read()
+    planned = read_plan(home, sweep)
+    for sentence in joined(planned, home).sentences if planned is not None else ():
+        say(sentence)
 
 
 def sweep_folder(file: str) -> Path | None:

@@ -22,7 +22,6 @@ def watch(sweep: str) -> None:
     """
     from rich.console import Console
 
-    from flows.runs.directory import RunDir
     from flows.runs.state import missing
     from flows.watch.terminal import TableWatcher
 
@@ -32,11 +31,38 @@ def watch(sweep: str) -> None:
     with TableWatcher(Console(), home) as watcher:
         watcher.begin(planned, missing(planned.runs, home))
         try:
-            while any(RunDir(home.runs / run.id).result() is None for run in planned.runs):
+            while _goes_on(planned, home):
                 watcher.tick()
                 time.sleep(_EVERY_S)
+                latest = _latest(planned, home)
+                if latest != planned:
+                    planned = latest
+                    watcher.begin(planned, missing(planned.runs, home))
         except KeyboardInterrupt:
             return
+
+
+def _goes_on(planned: "Plan", home: "Home") -> bool:
+    """Whether a run is still to end, or further runs are still to be chosen."""
+    from flows.plans.rounds import read_rounds
+
+    if planned.spec.design is None:
+        return not _all_ended(planned, home)
+    rounds = read_rounds(home.sweeps / planned.spec.name)
+    return rounds is not None and not rounds.stopped
+
+
+def _latest(planned: "Plan", home: "Home") -> "Plan":
+    """The plan with the runs chosen since; only a design that waits for a choice is read again."""
+    if planned.spec.design is None or not _all_ended(planned, home):
+        return planned
+    return find_plan(planned.spec.name, home)
+
+
+def _all_ended(planned: "Plan", home: "Home") -> bool:
+    from flows.runs.directory import RunDir
+
+    return all(RunDir(home.runs / run.id).result() is not None for run in planned.runs)
 
 
 def _planned(sweep: str, settings: "Settings", home: "Home") -> "Plan":

@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
+import psutil
 from pydantic import ValidationError
 
-from analysis import published
-from flows.cost.estimate import AROUND_S, Estimate, Speed, assumed, estimate, shared_by
+from flows.cost.assumed import assumed, device_of
+from flows.cost.estimate import AROUND_S, Estimate, Speed, estimate, shared_by
 from flows.cost.timing import Answer, Request, Shape, Timing, shape_of
 from flows.files import now, write_whole
 from flows.runs.attempts import steps_kept
@@ -25,6 +25,7 @@ from flows.runs.provenance import processor
 from flows.settings import Home
 from flows.training.slots import child_environment
 from llama_core.config import Frozen, Placement
+from llama_core.cores import usable_cores
 from sweeps.cap import AssumedSpeed
 from sweeps.plan import Plan
 
@@ -46,6 +47,8 @@ class _StoredTiming(Frozen):
     load_s: float
     start_s: float
     measured_at: float
+    # Processes that ran or waited to run in the minute before; None in files of older versions.
+    others: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +60,15 @@ class _Slot:
     timings: list[Timing]
 
 
-def calibrated(plan: Plan, home: Home, slots: Sequence[dict[str, str]]) -> Speed:
+def calibrated(
+    plan: Plan, home: Home, slots: Sequence[dict[str, str]], *, retime: bool = False
+) -> Speed:
     """Speed of a plan's shapes in child processes, with all slots busy at once.
 
     Timings are kept in the home for some hours, by shape, device and number of slots.
+
+    Args:
+        retime: take every timing again.
 
     Raises:
         CalibrationError: a timing process failed.
@@ -68,23 +76,32 @@ def calibrated(plan: Plan, home: Home, slots: Sequence[dict[str, str]]) -> Speed
     shapes = {shape_of(run.run.model, run.run.train): run.run for run in plan.runs}
     keys = {shape: _key(shape, plan.spec.placement, slots) for shape in shapes}
     folder = home.root / "timings"
-    stored = {shape: _read(folder / f"{keys[shape]}.json") for shape in shapes}
+    stored = {shape: None if retime else _read(folder / f"{keys[shape]}.json") for shape in shapes}
     timed = {shape: timing for shape, timing in stored.items() if timing is not None}
     if missing := [shape for shape in shapes if shape not in timed]:
         trainings = [(shapes[shape].model, shapes[shape].train) for shape in missing]
+        others = psutil.getloadavg()[0]
         measured = _measure(home, plan.data.digest, plan.spec.placement, trainings, slots)
         folder.mkdir(exist_ok=True)
         load_s = statistics.median(slot.load_s for slot in measured)
         start_s = statistics.median(slot.start_s for slot in measured)
         for index, shape in enumerate(missing):
             timing = _merged([slot.timings[index] for slot in measured])
-            fresh = _StoredTiming(timing=timing, load_s=load_s, start_s=start_s, measured_at=now())
+            fresh = _StoredTiming(
+                timing=timing, load_s=load_s, start_s=start_s, measured_at=now(), others=others
+            )
             write_whole(folder / f"{keys[shape]}.json", fresh.model_dump_json())
             timed[shape] = fresh
     age_s = now() - min(timing.measured_at for timing in timed.values())
     when = "just now" if age_s < 120 else f"{age_s / 60:.0f} minutes ago"
     ranks = plan.spec.placement.ranks
-    basis = f"every shape timed on {device_name(plan.spec.placement)} {when}, {len(slots)} at once"
+    loads = [timing.others for timing in timed.values() if timing.others is not None]
+    beside = f", at load {max(loads):.1f} on {usable_cores()} cores" if loads else ""
+    again = "" if age_s < 120 else "; --retime times it again"
+    basis = (
+        f"every shape timed on {device_name(plan.spec.placement)} {when}{beside}, "
+        f"{len(slots)} at once{again}"
+    )
     if ranks > 1:
         basis += f", one rank alone; {ranks} are taken to share its work evenly"
     return Speed(
@@ -100,8 +117,13 @@ def estimate_plan(
     home: Home,
     slots: Sequence[dict[str, str]],
     speed: AssumedSpeed | None = None,
+    *,
+    retime: bool = False,
 ) -> Estimate:
     """Time left for a plan: timed here, or at a fraction of a GPU's peak.
+
+    Args:
+        retime: time this machine again, though it was timed within hours.
 
     Raises:
         CalibrationError: a timing process failed.
@@ -109,10 +131,8 @@ def estimate_plan(
     """
     kept = steps_kept_by_run(plan, home)
     if speed is None:
-        return estimate(plan, calibrated(plan, home, slots), kept, len(slots))
-    device = gpu(speed.gpu)
-    ranks = plan.spec.placement.ranks
-    fast = assumed(speed, device["flops"], device["name"], ranks=ranks)
+        return estimate(plan, calibrated(plan, home, slots, retime=retime), kept, len(slots))
+    fast = assumed(speed, device_of(speed), plan.spec.placement)
     return estimate(plan, fast, kept, len(slots))
 
 
@@ -123,18 +143,6 @@ def steps_kept_by_run(plan: Plan, home: Home) -> dict[str, int | None]:
         run: None if directory.settled() else steps_kept(directory)
         for run, directory in directories.items()
     }
-
-
-def gpu(name: str) -> dict[str, Any]:
-    """A row of the table of devices: name, flops (dense bf16), memory_bytes, usd_per_hour.
-
-    Raises:
-        published.UnknownName: it is not there; the message names the nearest.
-    """
-    table = published.devices()
-    names = (*table["aliases"], *table["name"])
-    place = names.index(published.known("GPU", name, names)) % table.height
-    return table.row(place, named=True)
 
 
 def device_name(placement: Placement) -> str:

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 
 from flows.cost.timing import Timing
 from llama_core.config import TrainConfig
-from llama_core.counting import forward_flops_per_sequence, train_flops
 from llama_core.schedule import segments
-from sweeps.cap import AssumedSpeed
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
@@ -58,13 +56,16 @@ class Estimate:
         runs: by run id.
         elapsed_s: seconds to the end of the sweep on these slots, longest run first.
         elapsed_range_s: the same at the quartiles of the timed steps.
-        device_s: the sum over runs and their ranks, which is what is paid for.
+        device_s: the sum over runs and their ranks: what training takes.
+        idle_share: share of the slots' time from first to last training in which a slot waits
+            for the others.
     """
 
     runs: Mapping[str, RunTime]
     elapsed_s: float
     elapsed_range_s: tuple[float, float]
     device_s: float
+    idle_share: float
     slots: int
     basis: str
 
@@ -81,10 +82,12 @@ def estimate(
     every_s = plan.spec.placement.checkpoint_every_s
     runs = {run.id: _run_time(run, speed, steps_kept[run.id], every_s) for run in plan.runs}
     left = [time for time in runs.values() if time.left_s]
+    training_s = sum(time.left_s for time in left)
 
     def elapsed(seconds: Sequence[float]) -> float:
         return makespan(sorted(seconds, reverse=True), slots) + (speed.around_s if left else 0.0)
 
+    busy_s = makespan(sorted((time.left_s for time in left), reverse=True), slots)
     return Estimate(
         runs=runs,
         elapsed_s=elapsed([time.left_s for time in left]),
@@ -92,7 +95,8 @@ def estimate(
             elapsed([time.left_range_s[0] for time in left]),
             elapsed([time.left_range_s[1] for time in left]),
         ),
-        device_s=sum(time.left_s for time in left) * plan.spec.placement.ranks,
+        device_s=training_s * plan.spec.placement.ranks,
+        idle_share=1 - training_s / (slots * busy_s) if busy_s else 0.0,
         slots=slots,
         basis=speed.basis,
     )
@@ -118,34 +122,6 @@ def shared_by(ranks: int, timing: Timing) -> Timing:
             "eval_s_per_token": timing.eval_s_per_token / ranks,
         }
     )
-
-
-def assumed(speed: AssumedSpeed, peak: float, device: str, *, ranks: int = 1) -> Speed:
-    """Speed of a device that is not here, at a fraction of its peak.
-
-    Args:
-        peak: the device's dense bf16 FLOP/s.
-        ranks: devices that train one model together.
-    """
-    rate = peak * speed.mfu * ranks
-
-    def timing(run: PlannedRun) -> Timing:
-        model, train = run.run.model, run.run.train
-        step = train_flops(model, train.seq_len, train.batch_tokens) / rate
-        per_token = forward_flops_per_sequence(model, train.seq_len) / train.seq_len
-        return Timing(
-            step_s=step,
-            blocks=(step,),
-            warm_s=0.0,
-            eval_s_per_token=per_token / rate,
-            checkpoint_s=0.0,
-        )
-
-    basis = (
-        f"assuming MFU {speed.mfu:g} of the {device}'s dense bf16 peak of "
-        f"{peak / 1e12:,.0f} TFLOP/s; start-up, compilation and checkpoints are not included"
-    )
-    return Speed(timing=timing, start_s=0.0, around_s=0.0, basis=basis)
 
 
 def flops_left(run: PlannedRun, steps_kept: int | None) -> float:

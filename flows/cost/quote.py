@@ -5,13 +5,15 @@ from dataclasses import dataclass
 
 import psutil
 
-from flows.cost.calibrate import estimate_plan, gpu
+from flows.cost.assumed import device_of, micro_batch_rows
+from flows.cost.calibrate import estimate_plan
 from flows.cost.estimate import Estimate
 from flows.cost.ledger import capped
 from flows.settings import Home
+from llama_core import machine
 from llama_core.config import Placement
-from llama_core.machine import attention_backend, micro_batch_rows, resolve_device
-from llama_core.memory import MEMORY_SHARE, rows_that_fit, step_memory
+from llama_core.machine import attention_backend, resolve_device
+from llama_core.memory import MEMORY_SHARE, step_memory
 from sweeps.cap import AssumedSpeed, HoursCap, MoneyCap
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
@@ -50,11 +52,13 @@ def quote(
     *,
     speed: AssumedSpeed | None,
     usd_per_hour: float | None,
+    retime: bool = False,
 ) -> Cost:
     """The remaining cost of a plan on this machine, or on a GPU at an assumed MFU.
 
     Args:
         usd_per_hour: price of one device; None: the price listed for the GPU, if any.
+        retime: time this machine again, though it was timed within hours.
 
     Raises:
         CalibrationError: a timing process failed.
@@ -63,14 +67,14 @@ def quote(
     if speed is None and isinstance(plan.spec.cap, HoursCap | MoneyCap):
         # The cap is measured by this speed.
         speed = plan.spec.cap.speed
-    estimate = estimate_plan(plan, home, slots, speed)
-    device = gpu(speed.gpu) if speed is not None else None
+    estimate = estimate_plan(plan, home, slots, speed, retime=retime)
+    device = device_of(speed) if speed is not None else None
     source = "as given"
     if usd_per_hour is None and isinstance(plan.spec.cap, MoneyCap):
         usd_per_hour, source = plan.spec.cap.usd_per_hour, "the cap's price"
-    if usd_per_hour is None and device is not None and device["usd_per_hour"] is not None:
-        usd_per_hour, source = device["usd_per_hour"], "the listed price; --price sets another"
-    gpu_bytes = device["memory_bytes"] if device is not None else None
+    if usd_per_hour is None and device is not None and device.usd_per_hour is not None:
+        usd_per_hour, source = device.usd_per_hour, "the listed price; --price sets another"
+    gpu_bytes = device.memory_bytes if device is not None else None
     memory = {run.id: memory_gib(run, plan.spec.placement, gpu_bytes) for run in plan.runs}
     cap = capped(plan, home, slots, estimate)
     return Cost(
@@ -93,14 +97,10 @@ def memory_gib(run: PlannedRun, placement: Placement, gpu_bytes: float | None = 
     if gpu_bytes is None:
         device = resolve_device(placement.device)
         eager = attention_backend(placement, device, train.seq_len) == "eager"
-        rows = micro_batch_rows(model, train, placement, device, 1)
+        rows = machine.micro_batch_rows(model, train, placement, device, 1)
     else:
         eager = placement.attention == "eager"
-        rows = train.batch_tokens // train.seq_len
-        if placement.micro_batch_rows is not None:
-            rows = min(rows, placement.micro_batch_rows)
-        budget = gpu_bytes * MEMORY_SHARE
-        rows = rows_that_fit(model, train, placement, rows=rows, eager=eager, budget=budget)
+        rows = micro_batch_rows(run, placement, gpu_bytes)
     return step_memory(model, train, placement, rows=rows, eager=eager).peak / _GIB
 
 

@@ -86,7 +86,7 @@ class Foreteller(Watcher):
         self._waiting = [run for run in self._waiting if _row_id(run, -1) not in reached]
         ready = [run for run in self._waiting if len(run.cells) == 1 or _row_id(run, -2) in reached]
         below = [
-            row | {"flops_6nd": 6.0 * row["n_params"] * row["tokens"]}
+            row
             for row in rows
             if row["flops_budget"] < self._largest and math.isfinite(row["val_loss"])
         ]

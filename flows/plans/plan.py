@@ -83,6 +83,11 @@ def read_plans(home: Home) -> list[Plan]:
     return [plan for plan in plans if plan is not None]
 
 
+def read_plan(home: Home, name: str) -> Plan | None:
+    """The plan of a sweep; None where this home has none that can be read."""
+    return _plan_in(home.sweeps / name)
+
+
 def _plan_in(folder: Path) -> Plan | None:
     """The plan in a sweep's folder; None, and a line in the log, where it is damaged."""
     path = folder / "plan.json"

@@ -8,6 +8,7 @@ from typing import Literal
 
 import polars as pl
 
+from flows.plans.joined import joined
 from flows.runs.table import curves, observations_frame
 from flows.settings import Home
 from llama_core.files import write_durably
@@ -27,10 +28,8 @@ def export_sweep(plan: Plan, home: Home, folder: Path, kind: Format) -> list[Pat
         the files written; no curves where nothing was trained.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    frames = {
-        "observations": observations_frame(plan.runs, home),
-        "curves": curves(plan.runs, home),
-    }
+    runs = joined(plan, home).plan.runs
+    frames = {"observations": observations_frame(runs, home), "curves": curves(runs, home)}
     written = []
     for name, frame in frames.items():
         if frame.is_empty():

@@ -1,6 +1,6 @@
 """Write a sweep's table, law and page from its run directories; no training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,14 @@ from analysis.forecast.largest_budget import LargestBudget, largest_json
 from analysis.sweep.answer import Findings, find, numbers, verdict
 from analysis.sweep.page import sweep_page
 from analysis.table.runs import own_table
-from flows.cost.ledger import CappedSweep
 from flows.files import write_whole
 from flows.forecasts.by_sweep import said_before, score_sweep
 from flows.mirror.publish import Publisher
+from flows.plans.joined import Joined, joined
 from flows.plans.plan import sweep_folder
+from flows.plans.rounds import Rounds, read_rounds
 from flows.results.export import encoded
+from flows.results.rounds import add_design, design_sentences
 from flows.runs.directory import RunDir
 from flows.runs.state import not_finished
 from flows.runs.table import curves, observations_frame
@@ -36,6 +38,9 @@ class SweepReport:
         warnings: what must be read before the numbers; the verdict begins with them.
         numbers: the law's, for the tracker.
         largest: how the largest budget was foretold.
+        design: how the runs were chosen; None where the whole grid was trained.
+        unfinished: why runs have no loss: a sentence for the cap, if it refused any, and one for
+            each run.
     """
 
     page: Path
@@ -43,12 +48,19 @@ class SweepReport:
     warnings: tuple[str, ...]
     numbers: dict[str, float]
     largest: LargestBudget | None = None
+    design: Rounds | None = None
+    unfinished: tuple[str, ...] = ()
 
     @property
     def document(self) -> dict[str, Any]:
         """The numbers as `--json` prints them, under their warnings."""
         foretold = {} if self.largest is None else {"largest_budget": largest_json(self.largest)}
-        return {"warnings": self.warnings, **self.numbers, **foretold}
+        design = {} if self.design is None else {"design": self.design.model_dump(mode="json")}
+        return {"warnings": self.warnings, **self.numbers, **foretold, **design}
+
+    def refused(self, sentence: str) -> "SweepReport":
+        """The report of a sweep whose cap refused runs."""
+        return replace(self, unfinished=(sentence, *self.unfinished))
 
 
 def finish_sweep(planned: Plan, home: Home, mirror: Publisher) -> SweepReport:
@@ -67,40 +79,52 @@ def finish_sweep(planned: Plan, home: Home, mirror: Publisher) -> SweepReport:
 
 def find_law(planned: Plan, home: Home) -> tuple[str, dict[str, float]]:
     """A sweep's verdict and numbers, as in its report; nothing is written."""
-    findings = _findings(planned, observations_frame(planned.runs, home), home)
-    return verdict(findings), numbers(findings)
+    both = joined(planned, home)
+    frame = observations_frame(both.plan.runs, home)
+    findings = _findings(both.plan, frame, home)
+    design = _design(planned, home.sweeps / planned.spec.name)
+    return _verdict(both, findings, design, frame), numbers(findings)
 
 
 def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
     """Write observations.parquet, curves.parquet, law.json and report.html into the folder."""
-    frame = observations_frame(planned.runs, home)
+    both, design = joined(planned, home), _design(planned, folder)
+    frame = observations_frame(both.plan.runs, home)
     write_durably(folder / "observations.parquet", encoded(frame, "parquet"))
-    lines = curves(planned.runs, home)
+    lines = curves(both.plan.runs, home)
     write_durably(folder / "curves.parquet", encoded(lines, "parquet"))
     score_sweep(planned, home)
-    findings = _findings(planned, frame, home)
+    findings = _findings(both.plan, frame, home)
     if findings.group is not None:
         law = findings.group.fit.law.model_copy(update={"name": planned.spec.name})
         write_whole(folder / "law.json", law.model_dump_json(indent=1))
     else:
         # A report without a law must not lie beside the law of an earlier table.
         (folder / "law.json").unlink(missing_ok=True)
-    page = sweep_page(planned.spec.name, findings, lines, facts=_facts(planned, home))
+    facts = [*both.sentences, *_facts(planned, home)]
+    page = sweep_page(planned.spec.name, findings, lines, facts=facts)
+    if design is not None:
+        add_design(page, design, planned, frame)
     add_tuned(page, tuned(planned, home))
     write_whole(folder / "report.html", page.html())
     return SweepReport(
         folder / "report.html",
-        verdict(findings),
+        _verdict(both, findings, design, frame),
         findings.group.warnings if findings.group is not None else (),
         numbers(findings),
         findings.largest,
+        design,
+        tuple(not_finished(planned, home)),
     )
 
 
-def not_trained(planned: Plan, home: Home, cap: CappedSweep | None) -> list[str]:
-    """Why runs have no loss: a sentence for the cap, if it refused any, and one for each run."""
-    refusal = cap.refusal() if cap is not None else None
-    return [*([] if refusal is None else [refusal]), *not_finished(planned, home)]
+def _design(planned: Plan, folder: Path) -> Rounds | None:
+    return None if planned.spec.design is None else read_rounds(folder)
+
+
+def _verdict(both: Joined, findings: Findings, design: Rounds | None, frame: pl.DataFrame) -> str:
+    chosen = () if design is None else design_sentences(design, both.plan, frame)
+    return "\n".join([verdict(findings), *both.sentences, *chosen])
 
 
 def _findings(planned: Plan, frame: pl.DataFrame, home: Home) -> Findings:

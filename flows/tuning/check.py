@@ -13,7 +13,7 @@ from flows.runs.directory import RunDir
 from flows.runs.table import observations_frame
 from flows.settings import Home
 from sweeps.plan import Plan
-from sweeps.rate_checks import FACTORS, check_command, check_runs, extremes
+from sweeps.rate_checks import FACTORS, affordable, check_command, check_runs, extremes
 from sweeps.spec import LawRecipe, PlannedRun
 
 
@@ -46,29 +46,56 @@ class Tuned:
         }
 
 
-def tuned(plan: Plan, home: Home) -> Tuned:
-    """Compare a plan with the newest study on its corpus, and find the runs that check it."""
+def tuned(plan: Plan, home: Home, given: str = "") -> Tuned:
+    """Compare a plan with the newest study on its corpus, and find the runs that check it.
+
+    Args:
+        given: how the plan's spec was named on the command line, with its overrides.
+    """
     law = _law_for(plan, home)
     warnings, commands, checked = [], [], []
-    for run in extremes(plan):
-        if law is not None and _inside(run, law):
+    for end in extremes(plan):
+        if law is not None and _inside(end, law):
             continue
-        checks = check_runs(run)
-        missing = [check for check in checks if not RunDir(home.runs / check.id).finished()]
-        if missing:
-            warnings.append(
-                f"the learning rate of {run.name} (N = {run.n_params:,}), "
-                f"{run.run.train.optimizer.lr:.2e}, was not checked at an end of the sweep. Two "
-                "cheap runs at its shortest budget would, with half and twice that rate."
-            )
-            commands += [check_command(plan, check) for check in missing]
-        else:
-            checked.append(_judged(run, checks, home))
+        # Checks of the end itself that somebody has begun are worth ending.
+        begun = len(_unfinished(end, home)) < len(FACTORS)
+        run = end if begun else affordable(plan, end)
+        missing = _unfinished(run, home) if run is not None else []
+        if run is not None and not missing:
+            checked.append(_judged(run, check_runs(run), home))
+            continue
+        warnings.append(_unchecked(plan, end, run))
+        commands += [check_command(plan, check, given) for check in missing]
+    # In a sweep of few sizes both ends may be checked at the same one.
+    commands = list(dict.fromkeys(commands))
     rows = pl.DataFrame()
     if law is not None:
         kept = ("name", "n_params", "tokens", "lr", "batch_tokens")
         rows = left_on_table(observations_frame(plan.runs, home).select(kept), law)
     return Tuned(law.study if law else "", rows, tuple(warnings), tuple(commands), tuple(checked))
+
+
+def _unfinished(run: PlannedRun, home: Home) -> list[PlannedRun]:
+    return [check for check in check_runs(run) if not RunDir(home.runs / check.id).finished()]
+
+
+def _unchecked(plan: Plan, end: PlannedRun, run: PlannedRun | None) -> str:
+    """That the rate of an end was not checked, and at which size two runs would and their cost."""
+
+    def share(run: PlannedRun) -> str:
+        return f"{sum(check.flops_spent for check in check_runs(run)) / plan.flops_spent:.2g}"
+
+    text = (
+        f"the learning rate of {end.name} (N = {end.n_params:,}), "
+        f"{end.run.train.optimizer.lr:.2e}, was not checked at an end of the sweep. Two runs at "
+        f"its shortest budget, with half and twice that rate, would cost {share(end)} times the "
+        "sweep's FLOPs"
+    )
+    if run is end:
+        return f"{text}."
+    if run is None:
+        return f"{text}, and no size can be checked for less than a twentieth."
+    return f"{text}; for {share(run)} times, {run.name} (N = {run.n_params:,}) can be checked."
 
 
 def add_tuned(page: Page, tuning: Tuned) -> None:

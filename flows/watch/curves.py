@@ -4,9 +4,14 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from analysis.forecast.under_way import Horizon, Trunk
 from flows.files import read_lines
 from flows.runs.curve import is_curve_row
 from flows.runs.directory import RunDir
+from llama_core.config import Cosine
+from llama_core.schedule import cooldown_start
 from sweeps.spec import PlannedRun
 
 # Width of a bin in log tokens: a bin ends at 3 % more tokens than it begins.
@@ -85,9 +90,39 @@ class CurveReader:
                 "n_params": self._n_params,
                 "tokens": cell.tokens,
                 "train_flops": float(cell.train_flops),
+                "flops_6nd": 6.0 * self._n_params * cell.tokens,
                 "flops_budget": cell.flops_budget,
                 "val_loss": self._val_losses[cell.tokens],
             }
             for cell in self._planned.cells
             if cell.tokens in self._val_losses
         ]
+
+    def trunk(self) -> Trunk:
+        """The curve before any cooldown, and the horizons with the losses that are known."""
+        train = self._planned.run.train
+        schedule = train.schedule
+        horizons = tuple(
+            Horizon(
+                cell.tokens,
+                cell.tokens
+                if isinstance(schedule, Cosine)
+                else cooldown_start(schedule, cell.tokens, train.batch_tokens) * train.batch_tokens,
+                self._loss(cell.tokens),
+            )
+            for cell in self._planned.cells
+        )
+        line = self._lines.get("")
+        bins = sorted(line.bins.values()) if line is not None else []
+        tokens, totals, steps = np.array(bins, float).reshape(-1, 3).T
+        kept = tokens <= horizons[-1].start
+        losses = totals / steps
+        return Trunk(
+            self._n_params, tokens[kept], losses[kept], steps[kept], horizons,
+            cosine=isinstance(schedule, Cosine),
+        )  # fmt: skip
+
+    def _loss(self, horizon: int) -> float | None:
+        """The loss at a horizon; None before it is evaluated, and where it is no number."""
+        loss = self._val_losses.get(horizon)
+        return loss if loss is not None and math.isfinite(loss) and loss > 0 else None

@@ -14,6 +14,7 @@ from prefect.exceptions import PrefectException
 from flows.runs.directory import RunResult
 from flows.settings import Home
 from flows.watch.progress import SweepProgress, progress_cells
+from flows.watch.under_way import EndsShown
 from flows.watch.watcher import Periodic, Watcher
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
@@ -37,14 +38,14 @@ class ArtifactWatcher(Periodic):
     def show(self, progress: SweepProgress, *, ended: str | None = None) -> float:
         """Create or update the artifacts."""
         try:
-            self._bar, self._table = _send(progress, self._bar, self._table)
+            self._bar, self._table = _send(progress, self.ends, self._bar, self._table)
         except (PrefectException, httpx.HTTPError, OSError) as error:
             # A sweep continues while its server is down; the next update replaces this one.
             log.warning("progress is not shown in Prefect: %s", error)
         return _EVERY_S
 
 
-def progress_rows(progress: SweepProgress) -> list[dict[str, str]]:
+def progress_rows(progress: SweepProgress, ends: EndsShown) -> list[dict[str, str]]:
     """Rows of the table artifact, one for each run, as text."""
     names = ("loss, nats/token", "tokens/s", "MFU", "left")
     return [
@@ -54,19 +55,24 @@ def progress_rows(progress: SweepProgress) -> list[dict[str, str]]:
             "state": run.state,
             "step": f"{run.step:,}/{run.steps:,}",
             **dict(zip(names, progress_cells(run), strict=True)),
+            "ends at, 90%": ends.cell(run),
         }
         for run in progress.runs
     ]
 
 
-def _send(progress: SweepProgress, bar: UUID | None, table: UUID | None) -> tuple[UUID, UUID]:
+def _send(
+    progress: SweepProgress, ends: EndsShown, bar: UUID | None, table: UUID | None
+) -> tuple[UUID, UUID]:
     """Create the artifacts, or update those with these ids; returns their ids."""
     key = re.sub(r"[^a-z0-9]+", "-", progress.name.lower()).strip("-")
     shown = ProgressArtifact(
         key=f"sweep-{key}-progress", progress=100 * progress.share, description=progress.title()
     )
     rows = TableArtifact(
-        key=f"sweep-{key}-runs", table=progress_rows(progress), description=progress.title()
+        key=f"sweep-{key}-runs",
+        table=progress_rows(progress, ends),
+        description="\n\n".join([progress.title(), *ends.notes]),
     )
     if bar is None or table is None:
         return shown.create().id, rows.create().id  # type: ignore[union-attr]

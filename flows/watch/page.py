@@ -19,14 +19,11 @@ from analysis.fit.isoflop import fit_isoflop
 from analysis.fit.run_figures import draw_isoflop, draw_loss_curves, isoflop_data, loss_curves_data
 from analysis.page import Page
 from flows.files import write_whole
-from flows.runs.directory import RunDir
 from flows.runs.state import TO_DO
-from flows.settings import Home
 from flows.watch.curves import CurveReader
 from flows.watch.progress import SweepProgress, progress_cells
+from flows.watch.under_way import EndsShown
 from flows.watch.watcher import Periodic
-from sweeps.plan import Plan
-from sweeps.spec import PlannedRun
 
 log = logging.getLogger(__name__)
 
@@ -48,22 +45,13 @@ const timer=setInterval(()=>{
 class LivePage(Periodic):
     """Writes the page of a sweep while it trains."""
 
-    def __init__(self, home: Home) -> None:
-        super().__init__(home)
-        self._curves: list[CurveReader] = []
-
-    def begin(self, plan: Plan, todo: list[PlannedRun]) -> None:
-        """Write the first page, which shows the runs that are finished."""
-        self._curves = [
-            CurveReader(planned, RunDir(self._home.runs / planned.id)) for planned in plan.runs
-        ]
-        super().begin(plan, todo)
-
     def show(self, progress: SweepProgress, *, ended: str | None = None) -> float:
         """Write the page."""
         started = time.process_time()
         try:
-            write_live_page(self._home.sweeps / progress.name, progress, self._curves, ended=ended)
+            write_live_page(
+                self._home.sweeps / progress.name, progress, self.curves, self.ends, ended=ended
+            )
         except OSError as error:
             # A full disk stops no training that can still write its own rows.
             log.warning("the live page is not written: %s", error)
@@ -71,7 +59,12 @@ class LivePage(Periodic):
 
 
 def write_live_page(
-    folder: Path, progress: SweepProgress, curves: list[CurveReader], *, ended: str | None = None
+    folder: Path,
+    progress: SweepProgress,
+    curves: list[CurveReader],
+    ends: EndsShown | None = None,
+    *,
+    ended: str | None = None,
 ) -> None:
     """Write the page, whole or not at all.
 
@@ -84,17 +77,7 @@ def write_live_page(
     now = time.time()
     _headline(page, progress, now, ended)
     _figures(page, curves)
-    page.heading("Runs")
-    page.table(
-        ["run", "N", "state", "step", "of", "loss, nats/token", "tokens/s", "MFU", "left"],
-        [
-            [
-                *(run.name, f"{run.n_params:,}", run.state, f"{run.step:,}", f"{run.steps:,}"),
-                *progress_cells(run),
-            ]
-            for run in progress.runs
-        ],
-    )
+    _runs(page, progress, ends or EndsShown())
     if ended is None:
         script = _RELOAD % (now, _EVERY_S)
         text = page.html(plotly=_plotly_beside(folder), script=script)
@@ -141,6 +124,23 @@ def _figures(page: Page, curves: list[CurveReader]) -> None:
         page.figure(draw_loss_curves(loss_curves_data(frame)), name="loss-curves")
     else:
         page.text("No run has taken a step yet.")
+
+
+def _runs(page: Page, progress: SweepProgress, ends: EndsShown) -> None:
+    page.heading("Runs")
+    names = ["loss, nats/token", "tokens/s", "MFU", "left", "ends at, 90%"]
+    page.table(
+        ["run", "N", "state", "step", "of", *names],
+        [
+            [
+                *(run.name, f"{run.n_params:,}", run.state, f"{run.step:,}", f"{run.steps:,}"),
+                *(*progress_cells(run), ends.cell(run)),
+            ]
+            for run in progress.runs
+        ],
+    )
+    for note in ends.notes:
+        page.text(note, role="soft")
 
 
 def _plotly_beside(folder: Path) -> str:

@@ -73,7 +73,7 @@ def test_llama_scores_are_complete() -> None:
 
 
 def test_every_model_and_device_names_its_source() -> None:
-    for table in (published.models(), published.devices()):
+    for table in (published.models(), published.devices(), published.training_speeds()):
         assert table["source"].null_count() == 0
         assert (table["source"].str.len_chars() > 20).all()
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, replace
 
 import pytest
+from prefect.exceptions import ParameterTypeError
 
 from flows.cost.ledger import capped
 from flows.dispatch.contract import SweepFailedError, always, longest_first
@@ -20,7 +21,7 @@ from flows.runs.curve import CurveWriter
 from flows.runs.directory import Observation, RunDir, RunResult
 from flows.runs.state import not_finished
 from flows.settings import Home
-from flows.sweep import run_sweep
+from flows.sweep import run_sweep, sweep
 from llama_core.corpus.documents import CorpusError
 from sweeps.load import load_spec
 from tests.conftest import ROOT
@@ -213,14 +214,14 @@ def test_a_cap_skips_the_most_expensive_run_and_a_larger_cap_resumes(text, tmp_p
     small = plan_on(text, home, f"cap={{kind: flops, flops: {affordable}}}")
     assert [run.id for run in small.runs] == [run.id for run in whole.runs]
     dispatcher, cap = FakeDispatcher(home), capped(small, home, [{}])
-    run_sweep(small, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=cap)
+    run_sweep(small, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=lambda _: cap)
     assert set(dispatcher.trained) == {run for _, run in costs[:-1]}
     assert "leaves out 1 of 4 runs" in cap.refusal()
     assert "--max-flops" in cap.refusal()
 
     larger = plan_on(text, home, f"cap={{kind: flops, flops: {whole.flops_spent}}}")
     dispatcher, cap = FakeDispatcher(home), capped(larger, home, [{}])
-    run_sweep(larger, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=cap)
+    run_sweep(larger, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=lambda _: cap)
     assert dispatcher.trained == [costs[-1][1]]
     assert cap.refusal() is None
 
@@ -232,7 +233,7 @@ def test_a_cap_set_later_counts_what_the_sweep_spent_without_one(planned, text, 
     cap = f"cap={{kind: flops, flops: {planned.flops_spent}}}"
     wider = plan_on(text, home, widths, cap)
     dispatcher, cap = FakeDispatcher(home), capped(wider, home, [{}])
-    run_sweep(wider, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=cap)
+    run_sweep(wider, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=lambda _: cap)
     assert dispatcher.trained == []
     assert "Spent: 0 FLOPs" not in cap.refusal()
 
@@ -245,7 +246,7 @@ def test_runs_that_another_sweep_paid_for_cost_a_capped_one_nothing(planned, tex
     cap = f"cap={{kind: flops, flops: {wide.flops_spent}}}"
     other = plan_on(text, home, "name=wider", widths, cap)
     dispatcher, cap = FakeDispatcher(home), capped(other, home, [{}])
-    run_sweep(other, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=cap)
+    run_sweep(other, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=lambda _: cap)
     assert dispatcher.trained == [wide.id]
     assert cap.refusal() is None
 
@@ -294,3 +295,27 @@ def test_a_corpus_smaller_than_one_batch_is_refused_before_training(text, tmp_pa
     grid = "grid={kind: tokens, tokens: [12800000]}"
     with pytest.raises(CorpusError, match="less than one batch of 12,800,000"):
         plan_on(text, Home(tmp_path), huge, grid)
+
+
+def test_the_deployment_takes_a_design_and_its_target():
+    parameters = {"spec": "demo", "design": "next", "target_flops": 1e15}
+    assert sweep.validate_parameters(parameters)["design"] == "next"
+    with pytest.raises(ParameterTypeError, match="next"):
+        sweep.validate_parameters(parameters | {"design": "random"})
+
+
+def test_a_sweep_with_a_design_says_what_it_chose_and_why_it_stopped(text, tmp_path):
+    home = Home(tmp_path)
+    whole = plan_on(text, home, "design={kind: next, target_flops: 1e15}")
+    dispatcher = FakeDispatcher(home)
+    report = run_sweep(whole, home, FakeTracker(), dispatcher, [SilentWatcher()])
+    # The smallest budgets with ten losses are the whole grid.
+    assert sorted(dispatcher.trained) == sorted(run.id for run in whole.runs)
+    assert "Designed in 1 round: 10 of the grid's 10 cells have a loss" in report.verdict
+    assert "Stopped: every cell of the grid is trained." in report.verdict
+    assert "How the runs were chosen" in report.page.read_text()
+    assert report.document["design"]["rounds"][0]["target_flops"] == 1e15
+    assert report.unfinished == ()
+    again = FakeDispatcher(home)
+    repeated = run_sweep(whole, home, FakeTracker(), again, [SilentWatcher()])
+    assert (again.trained, repeated.verdict) == ([], report.verdict)

@@ -39,9 +39,9 @@ def test_cells_are_left_out_that_the_sweep_has_or_that_cost_too_much_or_see_too_
 
 def test_neighbours_lie_between_the_widths_and_one_step_beyond() -> None:
     spec = load_spec("smoke")
-    assert ladder_and_neighbours(spec) == [8, 16, 24, 32, 40, 48, 56, 64, 80]
+    assert ladder_and_neighbours(spec.ladder.widths) == [8, 16, 24, 32, 40, 48, 56, 64, 80]
     one = spec.model_copy(update={"ladder": spec.ladder.model_copy(update={"widths": (8,)})})
-    assert ladder_and_neighbours(one) == [8, 16]
+    assert ladder_and_neighbours(one.ladder.widths) == [8, 16]
 
 
 def test_a_grid_of_cells_names_the_widths_of_its_ladder() -> None:

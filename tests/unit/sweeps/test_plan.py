@@ -8,7 +8,7 @@ from sweeps.cap import FlopsCap, HoursCap, MoneyCap, amount, in_words, option
 from sweeps.grid import cells, in_steps, shape
 from sweeps.load import SpecError, load_spec, presets
 from sweeps.plan import plan
-from sweeps.rate_checks import check_command, check_runs, extremes
+from sweeps.rate_checks import affordable, check_command, check_runs, extremes
 from sweeps.recipe import measured_range, rates, warmup_tokens
 from sweeps.spec import (
     Cell,
@@ -383,6 +383,22 @@ def test_a_check_of_a_spec_of_ones_own_says_so():
         assert command.startswith(
             f"isoflop sweep {spec} --set name={planned.spec.name}-d16-lr-x0_5"
         )
+
+
+def test_a_check_is_offered_at_the_nearest_size_where_it_costs_a_twentieth_or_less():
+    planned = plan(load_spec("demo"), DATA)
+
+    def cost(run):
+        return sum(check.flops_spent for check in check_runs(run)) / planned.flops_spent
+
+    small, large = extremes(planned)
+    assert affordable(planned, small) == small
+    chosen = affordable(planned, large)
+    assert cost(chosen) <= 0.05
+    nearer = [run for run in planned.runs if chosen.n_params < run.n_params]
+    assert len(nearer) == 2
+    assert all(cost(run) > 0.05 for run in nearer)
+    assert affordable(planned.model_copy(update={"runs": (large,)}), large) is None
 
 
 def test_llamas_rate_halves_at_twenty_billion_parameters():

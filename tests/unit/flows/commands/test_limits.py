@@ -35,7 +35,11 @@ def test_each_option_gives_its_cap(limits, cap):
         (Limits(max_flops=-1.0), "--max-flops -1"),
         (Limits(max_hours=float("inf")), "--max-hours inf"),
         (Limits(max_cost=5.0, price=0.0), "--price 0"),
-        (Limits(mfu=0.4), "name the GPU"),
+        (Limits(mfu=0.4), "--mfu is of a GPU: name it"),
+        (Limits(peak=1e14), "--peak is of a GPU: name it"),
+        (Limits(gpu="mine", peak=362.0, memory=48.0), "--peak 362 is not a peak in FLOP/s"),
+        (Limits(gpu="mine", peak=3e14, memory=0.0), "--memory 0 is not a memory in GB"),
+        (Limits(gpu="mine", peak=3e14), "give its --peak in FLOP/s and its --memory in GB"),
         (Limits(gpu="h100", mfu=40.0), "--mfu 40"),
         (Limits(gpu="h10"), "Did you mean h100"),
     ],
@@ -52,8 +56,10 @@ def test_a_sweep_refuses_options_that_would_change_nothing(limits):
     refuse_idle(Limits(max_cost=5.0, price=2.0))
 
 
-def test_an_assumed_speed_has_a_default_share_of_the_peak():
-    assert speed_of(Limits(gpu="h100")) == AssumedSpeed(gpu="h100", mfu=0.4)
+def test_a_gpu_is_listed_or_has_a_peak_and_a_memory():
+    assert speed_of(Limits(gpu="h100")) == AssumedSpeed(gpu="h100", mfu=None)
+    own = speed_of(Limits(gpu="mine", peak=3e14, memory=48.0))
+    assert own == AssumedSpeed(gpu="mine", peak=3e14, memory_gb=48.0)
 
 
 def test_a_cap_in_the_spec_never_touches_a_runs_identity():

@@ -26,10 +26,13 @@ def plan_of(*runs, **changes):
     return Plan(spec=spec, data=DataRef(digest="x"), runs=runs, warnings=("thin valleys",))
 
 
-def cost_of(plan, *, left_s=1800.0, usd_per_hour=2.5, refusal=None, spread=(3000.0, 7200.0)):
+def cost_of(
+    plan, *, left_s=1800.0, usd_per_hour=2.5, refusal=None, spread=(3000.0, 7200.0), idle_share=0.0
+):
     times = {run.id: RunTime(3600.0, left_s, (left_s, left_s), 5.0) for run in plan.runs}
     device_s = left_s * len(times)
-    estimate = Estimate(times, 3600.0 if left_s else 0.0, spread, device_s, 2, "timed in a test")
+    elapsed_s = 3600.0 if left_s else 0.0
+    estimate = Estimate(times, elapsed_s, spread, device_s, idle_share, 2, "timed in a test")
     memory = {run.id: 1.2345 for run in plan.runs}
     return Cost(estimate, memory, usd_per_hour, "as given", refusal, ("too little memory",))
 
@@ -74,6 +77,10 @@ def test_a_summary_adds_up_time_and_money(tmp_path):
         "about 60 min (50 min to 2 h) for what is left, 2 at once: timed in a test",
         "about $2.50: 1 device-hours at $2.5 an hour (as given)",
     ]
+    waiting = _summary(plan, CORPUS, cost_of(plan, idle_share=0.2))
+    assert waiting[-1].endswith(
+        "(as given); 20% idle until the last training ends, $0.62 more where rented"
+    )
     even = cost_of(plan, usd_per_hour=None, spread=(3000.0, 3000.0))
     assert _summary(plan, CORPUS, even)[2:] == [
         "about 60 min for what is left, 2 at once: timed in a test"
@@ -96,7 +103,7 @@ def test_every_source_of_a_rate_names_its_runs():
 def test_a_plan_is_printed_with_its_warnings_and_for_plan_alone_with_its_tuning(
     tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(plan_text, "tuned", lambda plan, home: None)
+    monkeypatch.setattr(plan_text, "tuned", lambda plan, home, given: None)
     monkeypatch.setattr(plan_text, "tuned_lines", lambda tuning: ["not checked"])
     plan, home = plan_of(SMALL, LARGE), Home(tmp_path)
     print_plan(plan, CORPUS, home, cost=None)

@@ -4,17 +4,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from analysis.published import UnknownName
 from flows.cost import calibrate
+from flows.cost.assumed import assumed, device_of
 from flows.cost.calibrate import CalibrationError, calibrated, estimate_plan
-from flows.cost.estimate import Speed, assumed, estimate, evals_left, makespan, shared_by
+from flows.cost.estimate import Speed, estimate, evals_left, makespan, shared_by
 from flows.cost.timing import Answer, Timing
 from flows.files import write_whole
 from flows.runs.directory import RunDir
 from flows.settings import Home
 from llama_core.config import Placement
-from llama_core.counting import train_flops
-from llama_core.schedule import tokens_spent
 from sweeps.cap import AssumedSpeed
 from sweeps.load import load_spec
 from sweeps.plan import Plan
@@ -50,6 +48,16 @@ def test_a_run_takes_its_start_its_steps_and_its_validations():
     assert found.elapsed_range_s == pytest.approx((rest + 46 * 0.009, rest + 46 * 0.012))
 
 
+def test_ranks_share_the_work_and_are_paid_for_each():
+    run = planned_run()
+    slow = Speed(timing=lambda run: shared_by(4, TIMING), start_s=4.0, around_s=0.0, basis="")
+    found = estimate(wide(plan_of(run), ranks=4), slow, {run.id: 0}, slots=1)
+    assert found.runs[run.id].whole_s == pytest.approx(4.5 + 46 * 0.0025 + 2 * 4096 * 2.5e-6)
+    assert found.device_s == pytest.approx(4 * found.runs[run.id].whole_s)
+    assert shared_by(4, TIMING).blocks == pytest.approx((0.00225, 0.0025, 0.003))
+    assert shared_by(1, TIMING) == TIMING
+
+
 def test_a_half_finished_run_costs_only_what_is_left():
     run = planned_run(steps=(20, 40))
     found = estimate(plan_of(run), SPEED, {run.id: 30}, slots=1).runs[run.id]
@@ -68,35 +76,6 @@ def test_a_settled_run_costs_nothing_and_nothing_left_takes_no_time():
 def test_a_horizon_passed_is_not_validated_again():
     train = planned_run(steps=(20, 40)).run.train
     assert [evals_left(train, kept) for kept in (0, 20, 21, 45)] == [2, 2, 1, 1]
-
-
-def test_an_assumed_mfu_gives_the_peak_times_its_share():
-    run = planned_run(width=64, steps=(100, 200))
-    speed = assumed(AssumedSpeed(gpu="h100", mfu=0.4), 989e12, "H100-80GB")
-    found = estimate(plan_of(run), speed, {run.id: 0}, slots=1).runs[run.id]
-    model, train = run.run.model, run.run.train
-    evaluated = 2 * train_flops(model, 128, train.eval_tokens) / 3
-    spent = train_flops(model, 128, tokens_spent(train))
-    assert found.whole_s == pytest.approx((spent + evaluated) / (0.4 * 989e12))
-    assert "MFU 0.4 of the H100-80GB's dense bf16 peak of 989 TFLOP/s" in speed.basis
-
-
-def test_ranks_share_the_work_and_are_paid_for_each():
-    run = planned_run()
-    plan = plan_of(run)
-    placement = plan.spec.placement.model_copy(update={"ranks": 4})
-    wide = plan.model_copy(update={"spec": plan.spec.model_copy(update={"placement": placement})})
-    alone, h100 = AssumedSpeed(gpu="h100", mfu=0.4), (989e12, "H100-80GB")
-    one = estimate(plan, assumed(alone, *h100), {run.id: 0}, slots=1)
-    four = estimate(wide, assumed(alone, *h100, ranks=4), {run.id: 0}, slots=1)
-    assert four.elapsed_s == pytest.approx(one.elapsed_s / 4)
-    assert four.device_s == pytest.approx(one.device_s)
-    slow = Speed(timing=lambda run: shared_by(4, TIMING), start_s=4.0, around_s=0.0, basis="")
-    found = estimate(wide, slow, {run.id: 0}, slots=1)
-    assert found.runs[run.id].whole_s == pytest.approx(4.5 + 46 * 0.0025 + 2 * 4096 * 2.5e-6)
-    assert found.device_s == pytest.approx(4 * found.runs[run.id].whole_s)
-    assert shared_by(4, TIMING).blocks == pytest.approx((0.00225, 0.0025, 0.003))
-    assert shared_by(1, TIMING) == TIMING
 
 
 def test_the_range_of_an_estimate_is_by_the_quartiles_of_the_timed_steps():
@@ -128,6 +107,8 @@ def test_the_most_expensive_remaining_run_goes_first():
     small, middle, large = (found.runs[run.id].left_s for run in runs)
     # If the most expensive came last, it would begin after the smallest.
     assert found.elapsed_s == pytest.approx(max(large, middle + small))
+    busy = 2 * max(large, middle + small)
+    assert found.idle_share == pytest.approx(1 - (large + middle + small) / busy)
     assert found.device_s == pytest.approx(small + middle + large)
 
 
@@ -165,14 +146,6 @@ def test_only_a_settled_run_is_left_out_of_an_estimate(tmp_path):
     assert found == {done.id: None, begun.id: 23, failed.id: 0}
 
 
-def test_two_ranks_at_an_assumed_speed_are_twice_as_fast_at_validation_too():
-    run = planned_run(width=64, steps=(100, 200))
-    alone, h100 = AssumedSpeed(gpu="h100", mfu=0.4), (989e12, "H100-80GB")
-    one, two = (assumed(alone, *h100, ranks=ranks).timing(run) for ranks in (1, 2))
-    assert two.step_s == pytest.approx(one.step_s / 2)
-    assert two.eval_s_per_token == pytest.approx(one.eval_s_per_token / 2)
-
-
 def timing_of(width, slot):
     """A timing that shows the model it was made for and the slot that made it."""
     step_s = width / 1000 + slot / 10
@@ -184,6 +157,8 @@ def slots(monkeypatch, tmp_path):
     """Times plans on three slots that answer by `timing_of`; notes the models in their order."""
     monkeypatch.setattr(calibrate, "now", lambda: clock[0])
     monkeypatch.setattr(calibrate, "device_name", lambda placement: "a test's device")
+    monkeypatch.setattr(calibrate.psutil, "getloadavg", lambda: (3.14, 0.0, 0.0))
+    monkeypatch.setattr(calibrate, "usable_cores", lambda: 8)
     clock, requests, broken = [5_000.0], {}, set()
 
     def ask(home, corpus, placement, trainings, slot):
@@ -196,8 +171,9 @@ def slots(monkeypatch, tmp_path):
 
     monkeypatch.setattr(calibrate, "_ask", ask)
 
-    def speed(plan, count=3):
-        return calibrated(plan, Home(tmp_path), [{"SLOT": str(n)} for n in range(count)])
+    def speed(plan, count=3, **options):
+        environments = [{"SLOT": str(n)} for n in range(count)]
+        return calibrated(plan, Home(tmp_path), environments, **options)
 
     return SimpleNamespace(speed=speed, clock=clock, requests=requests, broken=broken)
 
@@ -214,7 +190,9 @@ def test_every_shape_is_timed_on_every_slot_each_starting_elsewhere(slots):
     # The dispatcher takes 0.3 s between two trainings, and a sweep 14 s before and after all.
     assert speed.start_s == pytest.approx(11.0 + 0.3)
     assert speed.around_s == pytest.approx(2.0 + 14.0)
-    assert speed.basis == "every shape timed on a test's device just now, 3 at once"
+    assert speed.basis == (
+        "every shape timed on a test's device just now, at load 3.1 on 8 cores, 3 at once"
+    )
 
 
 def test_three_shapes_come_back_in_order_from_every_slot(slots):
@@ -231,8 +209,15 @@ def test_a_timing_is_made_once_and_its_age_is_named(slots):
     slots.clock[0] += 119.0
     assert "just now" in slots.speed(plan_of(SMALL)).basis
     slots.clock[0] += 481.0
-    assert "10 minutes ago" in slots.speed(plan_of(SMALL)).basis
+    assert slots.speed(plan_of(SMALL)).basis == (
+        "every shape timed on a test's device 10 minutes ago, at load 3.1 on 8 cores, 3 at once; "
+        "--retime times it again"
+    )
     assert slots.requests == {}
+    assert "just now" in slots.speed(plan_of(SMALL), retime=True).basis
+    assert set(slots.requests) == {0, 1, 2}
+    slots.requests.clear()
+    slots.clock[0] += 600.0
     # Only the shape that is new is timed, and the oldest timing gives the age.
     speed = slots.speed(plan_of(SMALL, LARGE))
     assert slots.requests == {0: [48], 1: [48], 2: [48]}
@@ -306,17 +291,10 @@ def test_a_child_that_answers_too_little_has_failed_with_its_last_line(child, st
         child(line + "\n", stderr)
 
 
-def test_a_gpu_is_known_by_its_name_and_by_its_alias():
-    table = calibrate.published.devices()
-    for row in table.iter_rows(named=True):
-        assert calibrate.gpu(row["name"]) == calibrate.gpu(row["aliases"]) == row
-    with pytest.raises(UnknownName):
-        calibrate.gpu("no such thing")
-
-
 def test_an_assumed_gpu_is_not_timed(tmp_path, monkeypatch):
     plan = wide(plan_of(SMALL), ranks=2)
     found = estimate_plan(plan, Home(tmp_path), [{}] * 3, AssumedSpeed(gpu="h100", mfu=0.4))
-    fast = assumed(AssumedSpeed(gpu="h100", mfu=0.4), 989e12, "x", ranks=2)
+    speed = AssumedSpeed(gpu="h100", mfu=0.4)
+    fast = assumed(speed, device_of(speed), plan.spec.placement)
     assert found.device_s == pytest.approx(estimate(plan, fast, {SMALL.id: 0}, 3).device_s)
     assert found.slots == 3

@@ -207,7 +207,7 @@ def test_a_cap_on_flops_asks_only_for_the_steps_that_are_not_kept(home):
 )
 def test_hours_and_money_are_of_every_rank(home, cap, wanted):
     times = {run.id: RunTime(9e9, 1800.0, (0, 0), 0.0) for run in (SMALL, LARGE)}
-    told = Estimate(times, 9e9, (0, 0), 9e9, slots=2, basis="a test")
+    told = Estimate(times, 9e9, (0, 0), 9e9, idle_share=0.0, slots=2, basis="a test")
     found = capped(capped_sweep(cap, ranks=4), home, [], told)
     assert found._budget.left_out == {
         SMALL.id: pytest.approx(wanted),

@@ -13,7 +13,7 @@ from sweeps.plan import Plan
 from sweeps.spec import DataRef
 from tests.fakes import planned_run
 
-H100, L4 = AssumedSpeed(gpu="h100"), AssumedSpeed(gpu="l4")
+H100, L4 = AssumedSpeed(gpu="h100", mfu=0.4), AssumedSpeed(gpu="l4")
 RUNS = planned_run(width=16), planned_run(width=48)
 
 
@@ -92,7 +92,7 @@ def test_a_run_that_needs_more_than_the_gpu_has_is_warned_about(asked, monkeypat
 def test_slots_of_this_machine_share_its_memory(asked, monkeypatch):
     memory = type("Memory", (), {"available": 8 * 2**30})
     monkeypatch.setattr(module.psutil, "virtual_memory", lambda: memory)
-    monkeypatch.setattr(module, "estimate_plan", lambda *_: None)
+    monkeypatch.setattr(module, "estimate_plan", lambda *_, **__: None)
     monkeypatch.setattr(module, "memory_gib", lambda run, *_: 3.0)
     placement = Placement(device="cpu")
     assert asked(plan_of(placement=placement), speed=None, slots=2).warnings == ()
@@ -121,6 +121,8 @@ def test_memory_here_is_of_the_rows_that_one_rank_computes_at_once_here(monkeypa
     cpu = Placement(device="cpu", micro_batch_rows=2, attention="eager")
     assert memory_gib(run, cpu) == peak(run, 2, attention="eager") / 2**30
     ranks = []
-    monkeypatch.setattr(module, "micro_batch_rows", lambda *given: ranks.append(given[4]) or 4)
+    monkeypatch.setattr(
+        module.machine, "micro_batch_rows", lambda *given: ranks.append(given[4]) or 4
+    )
     assert memory_gib(run, cpu) == peak(run, 4, attention="eager") / 2**30
     assert ranks == [1]

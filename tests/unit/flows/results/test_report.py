@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from flows.results import report as module
-from flows.results.report import finish_sweep, not_trained, write_report
+from flows.results.report import finish_sweep, write_report
 from flows.runs.directory import RunDir
 from flows.settings import Home
 from sweeps.load import load_spec
@@ -122,8 +122,10 @@ def test_the_facts_of_a_page_are_those_of_corpus_plan_and_recipe(home):
 def test_a_cap_is_named_before_the_runs_without_a_loss(home):
     sweep = planned("ladder.widths=[16, 24, 32, 48]")
     runs = [f"{run.name} is not trained" for run in sweep.runs]
-    assert not_trained(sweep, home, None) == runs
-    for refusal, first in ((None, []), ("the cap leaves out d48", ["the cap leaves out d48"])):
-        cap = SimpleNamespace(refusal=lambda refusal=refusal: refusal)
-        assert not_trained(sweep, home, cap) == [*first, *runs]
+    folder = home.sweeps / "smoke"
+    folder.mkdir(parents=True)
+    report = write_report(sweep, home, folder)
+    assert list(report.unfinished) == runs
+    capped = report.refused("the cap leaves out d48")
+    assert list(capped.unfinished) == ["the cap leaves out d48", *runs]
     assert not RunDir(home.runs / sweep.runs[0].id).path.exists()

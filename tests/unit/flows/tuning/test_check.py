@@ -176,6 +176,24 @@ def test_without_a_study_both_extremes_are_unchecked(tmp_path):
     assert "isoflop tune lr-batch" in page.html()
 
 
+def test_a_dear_check_is_priced_and_a_cheaper_size_offered_or_none(tmp_path):
+    planned, home = plan(load_spec("demo", ["weight_decay=0.2"]), DATA), Home(tmp_path)
+    [middle] = [run for run in planned.runs if run.name == "d80"]
+    found = tuned(planned, home, given="demo --set weight_decay=0.2")
+    assert "d112" in found.warnings[1]
+    assert found.warnings[1].endswith(
+        "would cost 0.15 times the sweep's FLOPs; for 0.045 times, d80 (N = "
+        f"{middle.n_params:,}) can be checked."
+    )
+    words = "isoflop sweep demo --set weight_decay=0.2 --set name=demo-"
+    assert [command.split(" --set 'ladder")[0] for command in found.checks] == [
+        f"{words}{name}" for name in ("d16-lr-x0_5", "d16-lr-x2", "d80-lr-x0_5", "d80-lr-x2")
+    ]
+    alone = tuned(planned.model_copy(update={"runs": planned.runs[-1:]}), home)
+    assert alone.checks == ()
+    assert alone.warnings[0].endswith("and no size can be checked for less than a twentieth.")
+
+
 def test_the_commands_train_exactly_the_check_runs():
     planned = plan(load_spec("demo"), DATA)
     largest = extremes(planned)[-1]

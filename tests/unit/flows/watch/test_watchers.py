@@ -25,6 +25,7 @@ from flows.watch.progress import (
     read_run,
 )
 from flows.watch.terminal import _fold
+from flows.watch.under_way import EndsShown
 from flows.watch.watcher import Periodic
 from sweeps.load import load_spec
 from sweeps.plan import plan
@@ -268,10 +269,11 @@ def test_two_artifacts_are_created_once_and_then_updated(tmp_path, artifacts):
     assert len(created) == 2
     assert updated[0][1] == 50.0
     assert len({artifact_id for artifact_id, _ in updated}) == 2
-    assert progress_rows(progress) == [
+    assert progress_rows(progress, EndsShown()) == [
         {
             "run": "d64", "N": "1,000,000", "state": "training", "step": "1,234/5,678",
             "loss, nats/token": "3.2188", "tokens/s": "1,500", "MFU": "41.2%", "left": "1 min 5 s",
+            "ends at, 90%": "",
         }
     ]  # fmt: skip
 
