@@ -17,9 +17,11 @@ import sys
 import sysconfig
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 VOCAB = 32_000
 
@@ -84,10 +86,14 @@ def measure(text: Path, folder: Path, processes: int, size: int, *, watch: bool 
             "print('digest', made.digest[:16], made.train_tokens)\n"
         )
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        with subprocess.Popen(
-            [sys.executable, "-c", script, str(text), home], stdout=subprocess.PIPE, text=True
-        ) as process:
-            peak, output = watched(process) if watch else (0.0, process.communicate()[0])
+        output = folder / "output"
+        with (
+            output.open("w") as file,
+            subprocess.Popen(
+                [sys.executable, "-c", script, str(text), home], stdout=file
+            ) as process,
+        ):
+            peak = peak_memory(process) if watch else 0.0
         seconds = time.perf_counter() - began
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
@@ -95,33 +101,20 @@ def measure(text: Path, folder: Path, processes: int, size: int, *, watch: bool 
             f"isoflop, {processes} processes: {seconds:.1f} s, {size / 1e6 / seconds:.2f} MB/s; "
             f"{cpu:.1f} s of CPU, {size / 1e6 / cpu:.2f} MB/s a core"
             + (f"; peak {peak / 1e9:.2f} GB" if watch else "")
-            + f"; load {load()}; {output.splitlines()[-1]}",
+            + f"; load {load()}; {output.read_text().splitlines()[-1]}",
             flush=True,
         )
 
 
-def watched(process: "subprocess.Popen[str]") -> tuple[float, str]:
-    """The peak of a process's and its children's proportional memory, and its output."""
-    import psutil
-
+def peak_memory(process: "subprocess.Popen[bytes]") -> float:
+    """The highest sum of the resident memory of a process and its children, until it ends."""
     peak, parent = 0.0, psutil.Process(process.pid)
-    output = tempfile.TemporaryFile("w+")
-    import threading
-
-    reader = threading.Thread(target=lambda: output.write(process.stdout.read()))
-    reader.start()
     while process.poll() is None:
-        total = 0.0
-        try:
-            for each in (parent, *parent.children(recursive=True)):
-                total += each.memory_info().rss
-        except psutil.Error:
-            pass
-        peak = max(peak, total)
+        with suppress(psutil.Error):
+            family = (parent, *parent.children(recursive=True))
+            peak = max(peak, sum(each.memory_info().rss for each in family))
         time.sleep(0.2)
-    reader.join()
-    output.seek(0)
-    return peak, output.read()
+    return peak
 
 
 PEER = (

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 
+import psutil
 import pytest
 
 from llama_core.config import CorpusConfig, FileText
@@ -170,10 +171,13 @@ def test_a_killed_preparation_goes_on_and_its_workers_end(tmp_path, wanted):
         while len(results := list(corpora.glob(".preparing-*/keep-*.json"))) < 10:
             assert process.poll() is None
             time.sleep(0.01)
+        workers = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(wanted)
-    ended = {path: path.stat().st_mtime_ns for path in results}
+    assert len(workers) == 2
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
     (work,) = corpora.glob(".preparing-*")
+    kept = {path.name for path in work.glob("*.json")}
+    assert {path.name for path in results} <= kept
     again = subprocess.run(command("home"), capture_output=True, text=True, check=True).stdout
     assert again == whole
-    assert ended
     assert not work.exists()
