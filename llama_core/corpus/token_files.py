@@ -39,7 +39,8 @@ def token_files(source: TokenFiles) -> list[Path]:
     files = [
         file
         for file in sorted(path.rglob("*"))
-        if file.suffix in _ENDINGS and not file.name.startswith(("cache-", "tmp"))
+        if file.suffix in _ENDINGS
+        and not (file.suffix == ".arrow" and file.name.startswith(("cache-", "tmp")))
     ]
     if not files:
         missing = "does not exist" if not path.exists() else "has no token file"
@@ -227,6 +228,7 @@ def _megatron(path: Path) -> Iterator[Ids]:
 def _rows(path: Path, column: str) -> Iterator[Ids]:
     """Rows of a Hugging Face dataset, each a document."""
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     try:
@@ -249,7 +251,7 @@ def _rows(path: Path, column: str) -> Iterator[Ids]:
             if rows.null_count or rows.flatten().null_count:
                 raise CorpusError(f"column {column!r} of {path} has rows or ids that are missing.")
             values = rows.flatten().to_numpy()
-            ends = np.cumsum(pa.compute.list_value_length(rows).to_numpy())
+            ends = np.cumsum(pc.list_value_length(rows).to_numpy())
             yield from np.split(values, ends[:-1])
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]

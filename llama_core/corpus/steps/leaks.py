@@ -121,10 +121,15 @@ def _between(hashes: NDArray[np.uint64], low: int, high: int) -> NDArray[np.uint
 
 def merge_leaks(work: Path, source: int, numbers: Sequence[int]) -> None:
     """Write which of a source's validation passages occur in training."""
-    leaked = np.zeros(len(_held_out(work, source)), bool)
-    for number in numbers:
-        leaked[np.load(work / hits_file(number, source))] = True
-    save_array(work / leaked_file(source), leaked)
+    passages_held_out = len(_held_out(work, source))
+    save_array(work / leaked_file(source), np.zeros(0, bool))
+    if passages_held_out:
+        leaked = np.lib.format.open_memmap(
+            work / leaked_file(source), "w+", np.dtype(bool), (passages_held_out,)
+        )
+        for number in numbers:
+            leaked[np.load(work / hits_file(number, source))] = True
+        leaked.flush()
 
 
 def _held_out(work: Path, source: int) -> NDArray[np.uint64]:

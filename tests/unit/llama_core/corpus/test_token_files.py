@@ -117,6 +117,15 @@ def split_of(corpus):
     ]
 
 
+@pytest.fixture(scope="module")
+def as_array(tmp_path_factory):
+    """The digest of the tokens as a `.npy`."""
+    made = tmp_path_factory.mktemp("array") / "tokens"
+    made.mkdir()
+    npy(made)
+    return prepared(made).digest
+
+
 @pytest.mark.parametrize(
     ("write", "settings"),
     [
@@ -126,12 +135,11 @@ def split_of(corpus):
         (llmc_wide, {}),
         (megatron, {"end": None}),
         (megatron_wide, {"end": None}),
-        (npy, {}),
         (parquet, {"end": None}),
         (arrow, {"end": None}),
     ],
 )
-def test_every_format_gives_the_same_corpus(folder, write, settings):
+def test_every_format_gives_the_same_corpus(folder, as_array, write, settings):
     write(folder)
     corpus = prepared(folder, **settings)
     train, val = split_of(corpus)
@@ -144,6 +152,16 @@ def test_every_format_gives_the_same_corpus(folder, write, settings):
     assert entry.documents_read == entry.train.documents + entry.val.documents == 200
     assert find_corpus(folder.parent / "home", corpus.digest) == corpus
     corpus.check()
+    assert corpus.digest == as_array
+
+
+def test_a_dataset_that_was_saved_to_disk_is_read(folder, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_dict({"input_ids": [d.tolist() for d in DOCUMENTS]})
+    rows.save_to_disk(tmp_path / "saved", num_shards=2)
+    saved = prepare(config(tmp_path / "saved"), tmp_path / "home", lambda doing: None)
+    parquet(folder)
+    assert prepared(folder).digest == saved.digest
 
 
 def test_the_digest_is_of_the_tokens_not_of_their_place(folder, tmp_path):
