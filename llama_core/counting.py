@@ -62,6 +62,15 @@ def train_flops(model: ModelConfig, seq_len: int, tokens: int) -> int:
     return 3 * forward_flops_per_sequence(model, seq_len) * (tokens // seq_len)
 
 
+def non_embedding_flops_per_token(model: ModelConfig, seq_len: int) -> float:
+    """M: training FLOPs per token without embedding and head (DeepSeek-AI 2024, eq. 2).
+
+    Attention counts whole squares, 12·n_layers·width·seq_len, twice what `train_flops` counts.
+    """
+    attention = 2 * model.n_layers * model.n_heads * model.head_dim * seq_len
+    return 6.0 * (model.n_layers * _matmul_params_per_layer(model) + attention)
+
+
 def flops_6nd(model: ModelConfig, tokens: int) -> int:
     """The usual estimate 6·N·D with N = `ParamCounts.n_params`. Never called train_flops."""
     return 6 * count_params(model).n_params * tokens

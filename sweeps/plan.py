@@ -1,14 +1,15 @@
 """plan(SweepSpec) -> Plan: every run of a sweep before anything is spent."""
 
-import math
 from collections.abc import Iterator, Mapping
 from itertools import product
 
 from llama_core.config import AdamW, Cosine, Frozen, ModelConfig, TrainConfig, Wsd
+from llama_core.counting import count_params
 from sweeps.grid import cells, in_steps, shape
 from sweeps.plan_warnings import doubts
-from sweeps.recipe import Rates, rates, warmup_tokens
+from sweeps.recipe import Rates, has_budget, rates, warmup_of, weight_decay_of
 from sweeps.spec import Cell, DataRef, IsoflopGrid, PlannedRun, RunSpec, SweepSpec
+from sweeps.trunk_cost import middle, trunks
 
 
 class Plan(Frozen):
@@ -54,15 +55,21 @@ def runs_of(
     spec: SweepSpec, model: ModelConfig, grid: list[Cell], seed: int, data: DataRef
 ) -> list[PlannedRun]:
     """The trainings of one model that reach these cells, which rise in tokens."""
-    return [
-        _planned(spec, model, group, rate, seed, data) for rate, group in _groups(spec, model, grid)
-    ]
+    groups = list(_groups(spec, model, grid))
+    several = len(groups) > 1 or spec.schedule == "cosine"
+    repeat = f"-s{seed}" if len(spec.seeds) > 1 else ""
+    runs = []
+    for rate, group in groups:
+        horizon = f"-D{group[-1].tokens}" if several else ""
+        name = f"d{model.d_model}{horizon}{repeat}"
+        runs.append(_planned(spec, model, group, rate, seed, data, name))
+    return runs
 
 
 def _grid(spec: SweepSpec, model: ModelConfig) -> list[Cell]:
-    # A law's batch depends on the budget, so budgets are first rounded to sequences, then to steps.
+    # Where the batch depends on the budget, budgets are rounded to sequences first, then to steps.
     first = rates(spec.recipe, model, tokens=1, seq_len=spec.seq_len)
-    unit = spec.seq_len if spec.recipe.kind == "law" else first.batch_tokens
+    unit = spec.seq_len if has_budget(spec.recipe) else first.batch_tokens
     return cells(spec.grid, model, seq_len=spec.seq_len, batch_tokens=unit)
 
 
@@ -70,26 +77,23 @@ def _groups(
     spec: SweepSpec, model: ModelConfig, grid: list[Cell]
 ) -> Iterator[tuple[Rates, list[Cell]]]:
     """The trainings of one model: the rates and the cells of each."""
-    law = spec.recipe.kind == "law"
-    first = rates(spec.recipe, model, tokens=1, seq_len=spec.seq_len)
-    # A cosine decays to one horizon only, so every cell is a training of its own.
-    groups = [grid] if spec.schedule == "wsd" else [[cell] for cell in grid]
-    for group in groups:
-        if not group:
-            continue
-        if not law:
-            yield first, group
-            continue
-        middle = math.sqrt(group[0].tokens * group[-1].tokens)
-        rate = rates(spec.recipe, model, tokens=middle, seq_len=spec.seq_len)
+    for group in trunks(spec, model, grid):
+        rate = rates(spec.recipe, model, tokens=middle(group), seq_len=spec.seq_len)
         unit = rate.batch_tokens
         yield rate, in_steps(group, model, seq_len=spec.seq_len, batch_tokens=unit)
 
 
 def _planned(
-    spec: SweepSpec, model: ModelConfig, grid: list[Cell], rate: Rates, seed: int, data: DataRef
+    spec: SweepSpec,
+    model: ModelConfig,
+    grid: list[Cell],
+    rate: Rates,
+    seed: int,
+    data: DataRef,
+    name: str,
 ) -> PlannedRun:
     horizons = tuple(cell.tokens for cell in grid)
+    N = count_params(model).n_params
     schedule: Wsd | Cosine
     if spec.schedule == "wsd":
         schedule = Wsd(horizons=horizons, cooldown_fraction=spec.cooldown_fraction)
@@ -98,18 +102,13 @@ def _planned(
     train = TrainConfig(
         seq_len=spec.seq_len,
         batch_tokens=rate.batch_tokens,
-        warmup_tokens=warmup_tokens(horizons[0], rate.batch_tokens),
+        warmup_tokens=warmup_of(spec, N, horizons[0], rate.batch_tokens),
         schedule=schedule,
-        optimizer=AdamW(lr=rate.lr, weight_decay=spec.weight_decay),
+        optimizer=AdamW(lr=rate.lr, weight_decay=weight_decay_of(spec, N, rate, middle(grid))),
         dtype=spec.dtype,
         seed=seed,
         eval_tokens=spec.eval_tokens,
     )
-    name = f"d{model.d_model}"
-    if spec.schedule == "cosine":
-        name += f"-D{horizons[0]}"
-    if len(spec.seeds) > 1:
-        name += f"-s{seed}"
     return PlannedRun(
         sweep=spec.name,
         name=name,

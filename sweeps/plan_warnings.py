@@ -3,8 +3,17 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from sweeps.recipe import measured_range
-from sweeps.spec import IsoflopGrid, LawRecipe, PlannedRun, SweepSpec
+from sweeps.published_rules import RULES
+from sweeps.recipe import measured_range, rates
+from sweeps.spec import (
+    IsoflopGrid,
+    LawRecipe,
+    PlannedRun,
+    PublishedRecipe,
+    SweepSpec,
+    Timescale,
+)
+from sweeps.trunk_cost import COSTLY, left_by_run, middle
 
 # A parabola has three constants; a fourth point shows whether it fits.
 _POINTS_FOR_A_VALLEY = 4
@@ -22,6 +31,11 @@ _HARMLESS_EPOCHS = 4.0
 _LONG_WARM_UP = 0.2
 # A value within this factor of a range counts as inside it.
 _NEAR = 1.2
+# A batch this far from the one its rule asks for needs another learning rate than the rule's.
+_OTHER_BATCH = 2.0
+# D/N at which AdamW's timescale was fitted (Bergsma et al. 2025, fig. 1).
+_TIMESCALE_RATIOS = (20.0, 1280.0)
+_COUNTS = {"n_params": "", "non_embedding": " without embedding and head"}
 
 
 def doubts(
@@ -33,7 +47,14 @@ def doubts(
         source_tokens: training tokens of each source of the corpus; None leaves repetition
             unchecked.
     """
-    warnings = [*_valleys(spec, runs), *_ratios(runs), *_rates(spec, runs), *_warm_ups(runs)]
+    warnings = [
+        *_valleys(spec, runs),
+        *_ratios(runs),
+        *_rates(spec, runs),
+        *_timescale(spec, runs),
+        *_shared_trunks(spec, runs),
+        *_warm_ups(runs),
+    ]
     if source_tokens is not None:
         warnings += _repetition(spec, runs, source_tokens)
     return tuple(warnings)
@@ -92,6 +113,9 @@ def _rates(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
     if isinstance(spec.recipe, LawRecipe):
         yield from _beyond_law(spec.recipe, runs)
         return
+    if isinstance(spec.recipe, PublishedRecipe):
+        yield from _beyond_rule(spec.recipe, runs)
+        return
     measured = measured_range(spec.recipe)
     if measured is None:
         sizes = [run.n_params for run in runs]
@@ -116,6 +140,74 @@ def _rates(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
         yield (
             f"batch of {min(far):,} tokens: the rule for the learning rate was measured at "
             f"{fewest:,} to {most:,} ({measured.source}). Set recipe.batch_tokens."
+        )
+
+
+def _beyond_rule(recipe: PublishedRecipe, runs: Sequence[PlannedRun]) -> Iterator[str]:
+    """Warnings about runs outside the range of their published rule, and of another batch."""
+    rule = RULES[recipe.kind]
+    outside: list[str] = []
+    faults = []
+    for quantity, (low, high) in rule.measured.items():
+        values = {
+            (run.name, cell.tokens): rule.scale(
+                run.run.model, tokens=cell.tokens, seq_len=run.run.train.seq_len
+            )[quantity]
+            for run in runs
+            for cell in run.cells
+        }
+        beyond = {
+            place: value
+            for place, value in values.items()
+            if not low / _NEAR <= value <= high * _NEAR
+        }
+        if beyond:
+            outside += [name for name, _ in beyond]
+            counts = _COUNTS[rule.n_counts] if quantity in ("N", "D/N") else ""
+            reach = _span(min(beyond.values()), max(beyond.values()))
+            faults.append(f"{quantity}{counts} = {_span(low, high)}, here {reach}")
+    if faults:
+        yield (
+            f"learning rate and batch of {_listed(outside)} are extrapolated: the rule was "
+            f"measured at {'; '.join(faults)} ({rule.source}). Check the rate at one of them with "
+            "a scan."
+        )
+    free = recipe.model_copy(update={"batch_tokens": None})
+    for run in runs:
+        train = run.run.train
+        rate = rates(free, run.run.model, tokens=middle(run.cells), seq_len=train.seq_len)
+        wanted = rate.batch_tokens
+        if not 1 / _OTHER_BATCH <= train.batch_tokens / wanted <= _OTHER_BATCH:
+            yield (
+                f"batch of {train.batch_tokens:,} tokens: for {run.name} the rule asks for "
+                f"{wanted:,}, and its learning rate belongs to that. Drop recipe.batch_tokens."
+            )
+            return
+
+
+def _shared_trunks(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
+    """Where one rate and batch for all horizons of a run cost much, and how to split them."""
+    left = {run.name: max(left_by_run(spec, run) or [0.0]) for run in runs}
+    costly = [name for name, share in left.items() if share > COSTLY]
+    if costly and spec.max_trunk_cost is None:
+        yield (
+            f"{_listed(costly)}: horizons of one trunk share rate and batch, which leaves up to "
+            f"{max(left.values()):.2%} of the loss on the table (an estimate: docs/recipes.md). "
+            f"Several trunks cost no more than {COSTLY:.1%}: --set max_trunk_cost={COSTLY:g}"
+        )
+
+
+def _timescale(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
+    if not isinstance(spec.weight_decay, Timescale):
+        return
+    low, high = _TIMESCALE_RATIOS
+    ratios = [cell.tokens / run.n_params for run in runs for cell in run.cells]
+    beyond = [ratio for ratio in ratios if not low / _NEAR <= ratio <= high * _NEAR]
+    if beyond:
+        yield (
+            f"weight decay of {len(beyond)} of {len(ratios)} losses is extrapolated: the timescale "
+            f"was fitted at D/N {low:g} to {high:,g} (Bergsma et al. 2025, fig. 1), and these have "
+            f"{min(beyond):.3g} to {max(beyond):.3g}."
         )
 
 
@@ -163,6 +255,10 @@ def _repetition(
                 f"of {tokens:,}: tokens repeated this often are worth {worth} fresh ones "
                 "(Muennighoff et al. 2023). Add text, or lower the largest budget."
             )
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:.3g} to {high:.3g}" if low < high else f"{low:.3g}"
 
 
 def _listed(names: Sequence[str]) -> str:

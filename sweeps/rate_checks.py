@@ -6,7 +6,7 @@ import shlex
 from llama_core.config import Wsd
 from sweeps.load import load_spec, presets
 from sweeps.plan import Plan
-from sweeps.spec import PlannedRun
+from sweeps.spec import PlannedRun, Timescale
 
 # Half and twice the rate cost 0.01 to 0.04 nats on the demo's corpus, above the noise of a seed.
 FACTORS = (0.5, 2.0)
@@ -72,11 +72,15 @@ def check_command(plan: Plan, check: PlannedRun, given: str = "") -> str:
             name of a shipped preset, or `SPEC` where the plan is of none.
     """
     spec, train = plan.spec, check.run.train
+    # The timescale would ask for another weight decay at this one budget.
+    by_timescale = isinstance(spec.weight_decay, Timescale)
+    decay = [f"weight_decay={train.optimizer.weight_decay!r}"] if by_timescale else []
     settings = [
         f"name={spec.name}-{check.name}".replace(".", "_")[:69],
         f"ladder.widths=[{check.run.model.d_model}]",
         f"grid={{kind: tokens, tokens: [{check.cells[0].tokens}]}}",
         f"recipe={{kind: fixed, lr: {train.optimizer.lr!r}, batch_tokens: {train.batch_tokens}}}",
+        *decay,
         f"seeds=[{train.seed}]",
     ]
     if not given:

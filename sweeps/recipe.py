@@ -4,7 +4,17 @@ from dataclasses import dataclass
 
 from llama_core.config import ModelConfig
 from llama_core.counting import count_params
-from sweeps.spec import FixedRecipe, LawRecipe, LlamaRecipe, Recipe, WidthRecipe
+from sweeps.published_rules import RULES, Interval
+from sweeps.spec import (
+    FixedRecipe,
+    LawRecipe,
+    LlamaRecipe,
+    PublishedRecipe,
+    Recipe,
+    SweepSpec,
+    Timescale,
+    WidthRecipe,
+)
 
 _WARMUP_FRACTION = 0.05
 _WARMUP_STEPS = (10, 100)
@@ -23,7 +33,7 @@ class Rates:
 class MeasuredRange:
     """Lowest and highest N and batch a recipe's rule was measured at, and where."""
 
-    n_params: tuple[float, float]
+    n_params: Interval
     batch_tokens: tuple[int, int]
     source: str
 
@@ -31,7 +41,7 @@ class MeasuredRange:
 def measured_range(recipe: Recipe) -> MeasuredRange | None:
     """Where the recipe's learning rates were measured.
 
-    None for a fixed rate, and for a fitted law, which has its own range.
+    None for a fixed rate, and for published rules and a fitted law, which have their own ranges.
     """
     match recipe:
         case WidthRecipe():
@@ -40,16 +50,27 @@ def measured_range(recipe: Recipe) -> MeasuredRange | None:
             # N without the input embedding is a little below the printed sizes.
             source = "Touvron et al. 2023, Table 2: 6.7B to 65.2B"
             return MeasuredRange((6.5e9, 66e9), (4_000_000, 4_194_304), source)
-        case FixedRecipe() | LawRecipe():
+        case FixedRecipe() | LawRecipe() | PublishedRecipe():
             return None
+
+
+def has_budget(recipe: Recipe) -> bool:
+    """Whether a recipe's rate or batch depend on the tokens of a run, at a given size."""
+    match recipe:
+        case LawRecipe():
+            return True
+        case PublishedRecipe():
+            return RULES[recipe.kind].has_budget
+        case _:
+            return False
 
 
 def rates(recipe: Recipe, model: ModelConfig, *, tokens: float, seq_len: int) -> Rates:
     """Learning rate and batch of one model under a recipe.
 
     Args:
-        tokens: the budget it trains to; only fitted laws use it.
-        seq_len: a law's batch is a whole number of sequences.
+        tokens: the budget it trains to; rules without D or C do not use it.
+        seq_len: a rule's batch is a whole number of sequences.
 
     Raises:
         ValueError: the recipe names a study, and the spec lacks its law or its law of the batch.
@@ -57,6 +78,8 @@ def rates(recipe: Recipe, model: ModelConfig, *, tokens: float, seq_len: int) ->
     match recipe:
         case LawRecipe():
             return _law_rates(recipe, count_params(model).n_params, tokens, seq_len)
+        case PublishedRecipe():
+            return _published_rates(recipe, model, tokens, seq_len)
         case WidthRecipe():
             rule = recipe.coef / model.d_model
             capped = f"capped at {recipe.cap:g}" if rule > recipe.cap else "measured"
@@ -69,6 +92,18 @@ def rates(recipe: Recipe, model: ModelConfig, *, tokens: float, seq_len: int) ->
             # Table 2 prints 3e-4 for 6.7B and 13.0B, 1.5e-4 for 32.5B and 65.2B.
             lr = 3e-4 if count_params(model).total < 20e9 else 1.5e-4
             return Rates(lr, recipe.batch_tokens, "Touvron et al. 2023, Table 2")
+
+
+def _published_rates(
+    recipe: PublishedRecipe, model: ModelConfig, tokens: float, seq_len: int
+) -> Rates:
+    rule = RULES[recipe.kind]
+    scale = rule.scale(model, tokens=tokens, seq_len=seq_len)
+    batch, words = recipe.batch_tokens, "the spec's batch"
+    if batch is None:
+        batch = _whole(rule.batch.at(scale), seq_len)
+        words = f"batch {rule.batch} tokens in whole sequences"
+    return Rates(rule.lr.at(scale), batch, f"{rule.lr}, {words} ({rule.source})")
 
 
 def _law_rates(recipe: LawRecipe, N: float, D: float, seq_len: int) -> Rates:
@@ -85,10 +120,24 @@ def _law_rates(recipe: LawRecipe, N: float, D: float, seq_len: int) -> Rates:
                 f"study {recipe.study!r} has no law for the batch. Set recipe.batch_tokens, "
                 f"or tune it: isoflop tune {recipe.study}."
             )
-        batch = max(1, round(law.batch_coef * D**law.batch_exponent_D / seq_len)) * seq_len
+        batch = _whole(law.batch_coef * D**law.batch_exponent_D, seq_len)
     lr = law.lr_coef * N**law.lr_exponent_N * D**law.lr_exponent_D
     formula = f"{law.lr_coef:.3g} N^{law.lr_exponent_N:.3g} D^{law.lr_exponent_D:.3g}"
     return Rates(lr, batch, f"{formula}, fitted by study {recipe.study}")
+
+
+def _whole(tokens: float, seq_len: int) -> int:
+    """Tokens rounded to whole sequences, at least one."""
+    return max(1, round(tokens / seq_len)) * seq_len
+
+
+def warmup_of(spec: SweepSpec, N: int, shortest_horizon: int, batch_tokens: int) -> int:
+    """Tokens of the linear warm-up, in whole steps; one trunk serves every horizon."""
+    if spec.warmup is None:
+        return warmup_tokens(shortest_horizon, batch_tokens)
+    unit = {"steps": batch_tokens, "tokens": 1, "share": shortest_horizon, "n_params": N}
+    tokens = spec.warmup.amount * unit[spec.warmup.unit]
+    return max(1, round(tokens / batch_tokens)) * batch_tokens
 
 
 def warmup_tokens(shortest_horizon: int, batch_tokens: int) -> int:
@@ -100,3 +149,12 @@ def warmup_tokens(shortest_horizon: int, batch_tokens: int) -> int:
     steps = round(_WARMUP_FRACTION * shortest_horizon / batch_tokens)
     low, high = _WARMUP_STEPS
     return min(max(steps, low), high) * batch_tokens
+
+
+def weight_decay_of(spec: SweepSpec, N: int, rate: Rates, tokens: float) -> float:
+    """AdamW's weight decay at a size and a budget of tokens."""
+    rule = spec.weight_decay
+    if not isinstance(rule, Timescale):
+        return rule
+    tau: float = rule.coef * (tokens / N) ** rule.exponent
+    return rate.batch_tokens / (rate.lr * tokens * tau)

@@ -6,10 +6,12 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
+    Discriminator,
     Field,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Tag,
     model_validator,
 )
 
@@ -120,6 +122,19 @@ class LlamaRecipe(Frozen):
     batch_tokens: PositiveInt = 4_194_304
 
 
+class PublishedRecipe(Frozen):
+    """A published rule; docs/recipes.md has formulas, sources and where each was measured.
+
+    A rule in D or C takes, for the horizons of one trunk, their geometric middle.
+
+    Attributes:
+        batch_tokens: used instead of the rule's batch, which is rounded to whole sequences.
+    """
+
+    kind: Literal["steplaw", "deepseek", "porian", "olmo"]
+    batch_tokens: PositiveInt | None = None
+
+
 class FittedLaw(Frozen):
     """lr = coef · N^exponent_N · D^exponent_D and batch = coef · D^exponent_D, from a study.
 
@@ -152,7 +167,50 @@ class LawRecipe(Frozen):
     batch_tokens: PositiveInt | None = None
 
 
-Recipe = Annotated[WidthRecipe | FixedRecipe | LlamaRecipe | LawRecipe, Field(discriminator="kind")]
+Recipe = Annotated[
+    WidthRecipe | FixedRecipe | LlamaRecipe | PublishedRecipe | LawRecipe,
+    Field(discriminator="kind"),
+]
+
+
+class Warmup(Frozen):
+    """Linear warm-up of `amount` units, rounded to whole steps, at least one.
+
+    `share` is of the shortest horizon of the run, `n_params` are tokens for each parameter
+    (Porian et al. 2024 warm up for N tokens: amount 1).
+    """
+
+    unit: Literal["steps", "tokens", "share", "n_params"]
+    amount: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+    @model_validator(mode="after")
+    def _share_is_below_one(self) -> "Warmup":
+        if self.unit == "share" and self.amount >= 1:
+            raise ValueError(f"a warm-up share of {self.amount:g} is not below 1. Use 0.05, say.")
+        return self
+
+
+class Timescale(Frozen):
+    """Weight decay by AdamW's timescale tau = coef · (D/N)^exponent, as a share of the run.
+
+    Weight decay is batch / (lr · D · tau) (Bergsma et al. 2025, arXiv:2505.13738, eq. 2 and
+    fig. 1: muP models of 111M to 3.3B parameters, 20 to 1,280 tokens for each).
+    """
+
+    kind: Literal["timescale"] = "timescale"
+    coef: PositiveFloat = 1.084
+    exponent: float = -0.527
+
+
+def _kind_of_decay(value: object) -> str:
+    return "timescale" if isinstance(value, dict | Timescale) else "constant"
+
+
+# Tags keep a fault's message to the kind that was meant.
+WeightDecay = Annotated[
+    Annotated[float, Field(ge=0), Tag("constant")] | Annotated[Timescale, Tag("timescale")],
+    Discriminator(_kind_of_decay),
+]
 
 
 class NextDesign(Frozen):
@@ -182,9 +240,17 @@ class SweepSpec(Frozen):
     recipe: Recipe = WidthRecipe()
     schedule: Literal["wsd", "cosine"] = "wsd"
     cooldown_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    max_trunk_cost: PositiveFloat | None = Field(
+        default=None,
+        description="share of the loss, such as 0.003, that a horizon may lose by sharing rate "
+        "and batch with others; a model gets as many trunks as that takes; None: one trunk",
+    )
     seq_len: PositiveInt = 128
     eval_tokens: PositiveInt = 131_072
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    weight_decay: WeightDecay = 0.1
+    warmup: Warmup | None = Field(
+        default=None, description="None: 5 % of the shortest horizon, 10 to 100 steps"
+    )
     dtype: Literal["float32", "bfloat16"] = "float32"
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(different)] = (
         0,

@@ -1,11 +1,12 @@
 """Stand-ins that pass the contract tests of what they stand for, and runs made by hand."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from flows.files import write_whole
 from flows.mirror.metrics import Point, metric_points, run_params
-from flows.mirror.tracker import MlflowTracker
+from flows.mirror.tracker import Mirrored, MlflowTracker
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import Observation, RunDir, RunResult
 from llama_core.checkpoints.place import Place
@@ -54,10 +55,17 @@ class FakeTracker:
     def load(self) -> None:
         pass
 
+    def publish_all(self, sweep: str, runs: Sequence[tuple[RunDir, PlannedRun]]) -> None:
+        for run, planned in runs:
+            self.publish(run, planned)
+
     def catch_up(self) -> None:
         pass
 
-    def publish(self, run: RunDir, planned: PlannedRun) -> None:
+    def mirrored(self, sweep: str) -> Mirrored:
+        return {run_id: (run_id, False) for run_id in self.run_ids(sweep)}
+
+    def publish(self, run: RunDir, planned: PlannedRun, mirrored: Mirrored | None = None) -> None:
         key = (planned.sweep, run.id)
         self._params[key] = run_params(planned)
         self._points.setdefault(key, set()).update(metric_points(run, planned))

@@ -14,6 +14,7 @@ from analysis.style import GRID, INK, MARK, axis, colour_scale, ends, shorts, si
 from analysis.words import flops, short
 
 _STEP = 1.03  # factor in tokens between the points of a curve
+MOST_CURVES = 100  # in one figure; a browser takes seconds over thousands
 
 
 def isoflop_data(observations: pl.DataFrame, fit: IsoflopFit | None = None) -> pl.DataFrame:
@@ -161,6 +162,28 @@ def loss_curves_data(curves: pl.DataFrame) -> pl.DataFrame:
         )
         .drop("bin")
     )
+
+
+def thinned_curves(data: pl.DataFrame, most: int = MOST_CURVES) -> pl.DataFrame:
+    """At most about `most` of the curves of `loss_curves_data`, which a browser can draw.
+
+    Of each size the curves that end lowest and highest stay, and of all, in order of size, every
+    so many-th, with the first and the last. No curve that stays loses a point.
+    """
+    curves = data.group_by("run_id", maintain_order=True).agg(
+        pl.col("n_params").first(), pl.col("loss").last().alias("end")
+    )
+    if curves.height <= most:
+        return data
+    curves = curves.sort("n_params", maintain_order=True).with_row_index("place")
+    lowest, highest = (
+        curves.sort("end", descending=highest, maintain_order=True).unique("n_params", keep="first")
+        for highest in (False, True)
+    )
+    even = np.linspace(0, curves.height - 1, max(most - lowest.height - highest.height, 2))
+    kept = {*even.round().astype(int).tolist(), *lowest["place"], *highest["place"]}
+    names = curves.filter(pl.col("place").is_in(sorted(kept)))["run_id"]
+    return data.filter(pl.col("run_id").is_in(names.implode()))
 
 
 def draw_loss_curves(data: pl.DataFrame) -> go.Figure:

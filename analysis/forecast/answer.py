@@ -13,6 +13,7 @@ import polars as pl
 
 from analysis.fit.design import design_findings, loss_findings
 from analysis.forecast.beside import Other, others
+from analysis.forecast.curve import constants
 from analysis.forecast.optimum import Optimum, measured_valleys, optimum
 from analysis.forecast.posterior import ForecastForm, Posterior, posterior
 from analysis.forecast.record import Cut, record
@@ -274,7 +275,7 @@ def _points(
     if not points:
         return ()
     N, D = np.array(points, float).T
-    foretold = learnt.predict(N, D)
+    foretold = learnt.predict_each(N, D)
     half = NormalDist().inv_cdf(0.5 + level / 2) * foretold.sd
     loss, low, high = (np.exp(foretold.mean + off) for off in (0, -half, half))
     shares = np.stack([foretold.law, foretold.discrepancy, foretold.noise]) / foretold.sd**2
@@ -348,20 +349,17 @@ def _bytes_factor(table: Table) -> float | None:
 
 def _law(learnt: Posterior, table: Table, form: ForecastForm, trust: Trust) -> LossLaw:
     """The forecast's constants as those of L = E + (A/N^alpha + B/D^beta)^gamma."""
-    level, logit_rho, logit_w, ln_a, ln_b, ln_g = map(float, learnt.phi)
-    g = np.exp(ln_g) if form == "gamma" else 1.0
-    alpha, beta = np.exp(ln_a) / g, np.exp(ln_b) / g
-    rho, w = 1 / (1 + np.exp(-logit_rho)), 1 / (1 + np.exp(-logit_w))
-    scale = (np.exp(level) * (1 - rho)) ** (1 / g)
+    phi = learnt.phi if form == "gamma" else np.append(learnt.phi[:-1], 0.0)
+    at = constants(phi, learnt.reference)
     return LossLaw(
         name="forecast",
         form=form,
-        E=float(rho * np.exp(level)),
-        A=float(scale * w * np.exp(alpha * learnt.reference.n)),
-        B=float(scale * (1 - w) * np.exp(beta * learnt.reference.d)),
-        alpha=float(alpha),
-        beta=float(beta),
-        gamma=float(g),
+        E=float(at.E),
+        A=float(at.A),
+        B=float(at.B),
+        alpha=float(at.alpha),
+        beta=float(at.beta),
+        gamma=float(at.gamma),
         n_counts=table.n_counts,
         c_counts="flops_6nd",
         loss_unit=table.loss_unit,

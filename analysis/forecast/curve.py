@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.law import Array
+from analysis.law import Array, Constants
 
 # phi = (ln L0, logit rho, logit w, ln a, ln b, ln g)
 SIZE = 6
@@ -74,6 +74,23 @@ def excess(phi: Array, n: Array, d: Array, at: Reference) -> Array:
     """How far ln L lies above the law's least ln L at the same N·D; (points,)."""
     best = optimal_n(phi, n + d, at)
     return log_loss(phi, n, d, at) - log_loss(phi, best, n + d - best, at)
+
+
+def constants(phi: Array, at: Reference) -> Constants:
+    """The same curves as L = E + (A/N^alpha + B/D^beta)^gamma; `phi` (..., 6) gives (...)."""
+    level, logit_rho, logit_w, ln_a, ln_b, ln_g = np.moveaxis(phi, -1, 0)
+    g = np.exp(ln_g)
+    alpha, beta = np.exp(ln_a) / g, np.exp(ln_b) / g
+    rho, w = _logistic(logit_rho), _logistic(logit_w)
+    scale = (np.exp(level) * (1 - rho)) ** (1 / g)
+    return Constants(
+        E=rho * np.exp(level),
+        A=scale * w * np.exp(alpha * at.n),
+        B=scale * (1 - w) * np.exp(beta * at.d),
+        alpha=alpha,
+        beta=beta,
+        gamma=g,
+    )
 
 
 def _logistic(x: Array) -> Array:

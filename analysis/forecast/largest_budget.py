@@ -4,7 +4,7 @@ A forecast that was registered before its run's loss was recorded stands as it w
 other losses are foretold afterwards, from the finished losses of the budgets below.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from analysis.table.observations import Table, TableError
 from analysis.words import flops
 
 LEVEL = 0.9
+_NAMED = 12  # runs in a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +134,21 @@ def largest_sentence(largest: LargestBudget) -> str:
     elif before == count:
         text = f"{budget} was foretold from those below before its losses were there: {score}."
     else:
-        late = ", ".join(cell.name for cell in largest.cells if not cell.before)
+        late = _listed([cell.name for cell in largest.cells if not cell.before])
         text = (
             f"{budget} was foretold from those below: {score}; {before} before their losses were "
             f"there, {late} afterwards."
         )
-    missed = ", ".join(cell.name for cell in largest.cells if not cell.outcome.inside)
+    missed = [cell.name for cell in largest.cells if not cell.outcome.inside]
     if missed:
-        text += f" Outside: {missed}."
+        text += f" Outside: {_listed(missed)}."
     return f"{text} Not foretold are the others: {largest.reason}." if largest.reason else text
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The names, of many the first."""
+    shown, more = ", ".join(names[:_NAMED]), len(names) - _NAMED
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def largest_json(largest: LargestBudget) -> dict[str, object]:

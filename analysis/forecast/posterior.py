@@ -45,6 +45,8 @@ _FIRST_SIGMA = 0.01  # while the law's first constants are searched
 _MOST_STEPS = 60
 _SETTLED = 1e-12  # of the decrease in cost that the next step promises
 _LEAST_DAMPING = 1e-6
+# Points predicted in one go: their covariance grows with the square.
+_TOGETHER = 256
 
 
 @contextmanager
@@ -78,17 +80,15 @@ class Scales:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
-    """ln L at several points as a normal distribution, and where its variance comes from.
+class Marginals:
+    """ln L at several points, each a normal distribution, and where its variance comes from.
 
     Attributes:
         mean: (points,).
-        covariance: (points, points); without noise.
         law, discrepancy, noise: the parts of each point's variance; (points,).
     """
 
     mean: Array
-    covariance: Array
     law: Array
     discrepancy: Array
     noise: Array
@@ -97,6 +97,13 @@ class Prediction:
     def sd(self) -> Array:
         """Of a run's ln L, its noise included."""
         return np.asarray(np.sqrt(self.law + self.discrepancy + self.noise))
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction(Marginals):
+    """ln L at several points together; `covariance` (points, points) is without noise."""
+
+    covariance: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +139,17 @@ class Posterior:
         law += np.einsum("k,ki,kj->ij", weights, apart, apart)
         error = np.einsum("k,kij->ij", weights, errors)
         noise = float(weights @ [point.sigma**2 for point in self.grid])
-        return Prediction(mean, law + error, np.diag(law), np.diag(error), np.full(len(n), noise))
+        noises = np.full(len(n), noise)
+        return Prediction(mean, np.diag(law), np.diag(error), noises, law + error)
+
+    def predict_each(self, N: Array, D: Array) -> Marginals:
+        """`predict` of any number of points, one by one: time and memory grow with their number."""
+        parts = [
+            self.predict(N[start : start + _TOGETHER], D[start : start + _TOGETHER])
+            for start in range(0, len(N), _TOGETHER)
+        ]
+        names = ("mean", "law", "discrepancy", "noise")
+        return Marginals(*(np.concatenate([getattr(p, name) for p in parts]) for name in names))
 
     @property
     def sigma(self) -> float:

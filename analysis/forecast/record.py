@@ -99,7 +99,7 @@ def _cut(
 ) -> Cut:
     part = table.filter(pl.col("row").is_in(learnt["row"].to_list()))
     N, D, loss = (foretold[c].to_numpy() for c in ("n_params", "tokens", "val_loss"))
-    forecast = posterior(rows_of(part), form).predict(N, D)
+    forecast = posterior(rows_of(part), form).predict_each(N, D)
     fit = fit_parametric(part, FitOptions(bootstrap=_RESAMPLES, level=level))
     approach_3 = None
     if fit.draws is not None:

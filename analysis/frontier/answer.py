@@ -36,7 +36,7 @@ from analysis.frontier.serving_choice import (
     smooth_bill,
     smooth_choice,
 )
-from analysis.law import LossLaw
+from analysis.law import Law, LossLaw
 
 # Published shapes to price when a GPU is named.
 MENU = (
@@ -88,7 +88,7 @@ class ServedAdvice:
     """The answer in dollars on a named GPU.
 
     Attributes:
-        intervals: bootstrap intervals of N, D and total_usd; empty without draws.
+        intervals: of N, D and total_usd over the law's draws; empty without draws.
         menu: published shapes priced for the same loss, cheapest first.
         condition_residual: distance of the choice from the condition of a smooth optimum; large
             where memory caps the size.
@@ -131,6 +131,7 @@ class Advice:
         regret_demands: demands of `regret`, whose rows are true and columns planned.
         laws: the choice under each published law; at the compute-optimal budget where the goal
             is a loss, which other laws do not share.
+        foretold: the intervals are a forecast's, which says itself how far it can be trusted.
     """
 
     law: LossLaw
@@ -146,6 +147,7 @@ class Advice:
     stocked: StockedAdvice | None
     served: ServedAdvice | None
     level: float
+    foretold: bool = False
 
     @property
     def training_rules(self) -> pl.DataFrame:
@@ -169,14 +171,14 @@ def advise(
         serving: price the answer in dollars too, training on the same GPUs.
         days: rent whole replicas around the clock for this long when pricing published shapes.
         unique_tokens: stock of unique data; None takes all data as fresh.
-        level: of the bootstrap intervals.
+        level: of the intervals.
 
     Raises:
         FrontierError: the question has no answer; the message says how to change it.
     """
     loss = float(goal.loss_under(law))
     low, high = demand.bounds
-    planned = low if low == high else least_regret_demand(law, loss, low, high)
+    planned = planned_demand(law, loss, demand)
     answer = frontier(law, goal, planned)
     optimum, baseline = answer.optimum, answer.compute_optimal
     demands = _compared_demands(low, planned, high)
@@ -203,6 +205,12 @@ def advise(
         else None,
         level=level,
     )
+
+
+def planned_demand(law: Law, loss: float, demand: Demand) -> float:
+    """Tokens to plan for; of an interval of demands, those of least worst regret."""
+    low, high = demand.bounds
+    return low if low == high else least_regret_demand(law, loss, low, high)
 
 
 def _compared_demands(low: float, planned: float, high: float) -> tuple[float, ...]:

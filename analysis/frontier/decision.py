@@ -1,8 +1,8 @@
 """The frontier of a goal: which N and D, how certain, and what a wrong guess of demand costs.
 
-A goal fixes the quality: a loss, a training budget, or a model to match. Every bootstrap draw
-meets the goal again, so an interval shows how much the choice moves with the data that the law
-was fitted on.
+A goal fixes the quality: a loss, a training budget, or a model to match. Every draw of
+the law meets the goal again, so an interval shows how sure the choice is. Draws come from a
+bootstrap, or from a forecast.
 """
 
 from collections.abc import Sequence
@@ -85,7 +85,7 @@ class Frontier:
         loss: the goal's loss under the law.
         compute_optimal: cheapest to train, with the bill of serving each demand.
         optimum: cheapest over its life, one model for each demand.
-        drawn: the same optimum under each bootstrap draw that can reach the goal, shape
+        drawn: the same optimum under each draw that can reach the goal, shape
             (draws, demands); None without draws.
         drawn_baseline: the compute-optimal choice under those draws.
         unreachable: share of the draws under which the goal lies at or below E.
@@ -108,20 +108,20 @@ class Frontier:
         return np.asarray(1 - self.optimum.total / self.compute_optimal.total)
 
     def interval(self, quantity: Quantity, level: float = 0.8) -> tuple[Array, Array] | None:
-        """Bootstrap interval of the optimum for each demand; None without draws."""
+        """Interval of the optimum for each demand; None without draws."""
         if self.drawn is None:
             return None
         return quantiles(getattr(self.drawn, quantity), level)
 
     def saving_interval(self, level: float = 0.8) -> tuple[Array, Array] | None:
-        """Bootstrap interval of `saving` for each demand; None without draws."""
+        """Interval of `saving` for each demand; None without draws."""
         if self.drawn is None or self.drawn_baseline is None:
             return None
         return quantiles(1 - self.drawn.total / self.drawn_baseline.total, level)
 
 
 def frontier(law: LossLaw, goal: Goal, inference_tokens: ArrayLike) -> Frontier:
-    """The frontier of one goal over several demands, with the law's bootstrap where it has one.
+    """The frontier of one goal over several demands, with the law's draws where it has some.
 
     Raises:
         UnreachableLoss: the goal is not above E, under the law or under every draw.

@@ -59,6 +59,7 @@ def _intervals(advice: Advice) -> dict[str, Any] | None:
         return None
     ends: dict[str, Any] = {
         "level": advice.level,
+        "method": "forecast" if advice.foretold else "bootstrap",
         "draws": answer.drawn.N.shape[0],
         "unreachable": answer.unreachable,
         "saving": [end.item() for end in saving],

@@ -71,7 +71,7 @@ def frontier_page(advice: Advice) -> Page:
 def _other_laws(page: Page, advice: Advice) -> None:
     page.heading("The same question under other laws")
     page.text(
-        "Laws fitted to other data and tokenizers disagree by more than one law's bootstrap "
+        "Laws fitted to other data and tokenizers disagree by more than one law's "
         "interval. Each is taken at its own loss for the same budget or model."
     )
     page.table(SPREAD_HEADER, spread_rows(advice))

@@ -72,7 +72,13 @@ def warnings(advice: Advice) -> tuple[str, ...]:
 
 
 def extrapolation(advice: Advice) -> str:
-    """A warning where the optimum is not known to lie in the law's data; empty where it does."""
+    """A warning where the optimum is not known to lie in the law's data; empty where it does.
+
+    A forecast's intervals widen with the distance, and its law's trust says where they were not
+    tested.
+    """
+    if advice.foretold:
+        return ""
     outside = advice.frontier.extrapolated
     if outside is None:
         return "The law does not say where its data were: treat the answer as an extrapolation."

@@ -7,7 +7,13 @@ import polars as pl
 from analysis.fit.figures import draw_fit, fit_data
 from analysis.fit.isoflop import Valley
 from analysis.fit.records import GroupFit
-from analysis.fit.run_figures import draw_isoflop, draw_loss_curves, isoflop_data, loss_curves_data
+from analysis.fit.run_figures import (
+    draw_isoflop,
+    draw_loss_curves,
+    isoflop_data,
+    loss_curves_data,
+    thinned_curves,
+)
 from analysis.fit.text import remaining_doubts
 from analysis.forecast.largest_budget import LEVEL, LargestBudget, largest_sentence
 from analysis.forecast.lead import Lead
@@ -42,12 +48,7 @@ def sweep_page(
     if findings.largest is not None:
         _largest(page, findings.largest)
     if not curves.is_empty():
-        page.heading("Every loss curve")
-        page.text(
-            "Training loss of each size against counted FLOPs. The lower envelope is what a "
-            "budget can buy; a size leaves it where it is too small for the budget."
-        )
-        page.figure(draw_loss_curves(loss_curves_data(curves)), name="loss-curves")
+        _curves(page, curves)
     _observations(page, findings.table.frame)
     page.heading("How it was made")
     for fact in facts:
@@ -198,6 +199,25 @@ def _largest(page: Page, largest: LargestBudget) -> None:
         "the same budgets, once all had finished.",
         role="soft",
     )
+
+
+def _curves(page: Page, curves: pl.DataFrame) -> None:
+    lines = loss_curves_data(curves)
+    drawn = thinned_curves(lines)
+    total, shown = lines["run_id"].n_unique(), drawn["run_id"].n_unique()
+    page.heading("Every loss curve" if shown == total else "Loss curves")
+    page.text(
+        "Training loss of each size against counted FLOPs. The lower envelope is what a "
+        "budget can buy; a size leaves it where it is too small for the budget."
+    )
+    if shown < total:
+        page.text(
+            f"Thinned: {shown:,} of {total:,} curves are drawn, of each size those that end lowest "
+            "and highest, and between them every so many-th. curves.parquet beside this page has "
+            "all of them.",
+            role="soft",
+        )
+    page.figure(draw_loss_curves(drawn), name="loss-curves")
 
 
 def _observations(page: Page, frame: pl.DataFrame) -> None:

@@ -1,6 +1,7 @@
 """`isoflop frontier` and `isoflop retrodict`: choose N and D, and read others' choices."""
 
 import json as jsonlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from flows.commands.common import (
     refusals,
     write_report,
 )
+from flows.commands.tables import read_runs
 
 if TYPE_CHECKING:
     from analysis.frontier.answer import Demand
@@ -35,7 +37,9 @@ Tokens = str | None
 
 def frontier(
     *,
-    law: Annotated[str, _help("published name, law file, or what fit --json wrote")] = "besiroglu",
+    law: Annotated[
+        str, _help("sweep, table of runs, published name, or what fit --json wrote")
+    ] = "besiroglu",
     loss: Annotated[float | None, _help("goal: reach this loss")] = None,
     flops: Annotated[float | None, _help("goal: be as good as this training budget buys")] = None,
     like: Annotated[str | None, _help("goal: be as good as N parameters on D tokens: N,D")] = None,
@@ -59,7 +63,8 @@ def frontier(
 ) -> None:
     """Compute-optimal and inference-optimal N and D, what they cost, and how sure that is.
 
-    Ask for one goal: --loss, --flops or --like.
+    Ask for one goal: --loss, --flops or --like. Under a sweep or a table of runs the intervals are
+    those of its forecast.
     """
     from analysis.frontier.answer import advise
     from analysis.frontier.document import advice_json
@@ -70,7 +75,7 @@ def frontier(
         check_destinations(json, report)
         goal = _goal(loss, flops, like)
         demand = _demand(inference_tokens, prompt_tokens, generated_tokens)
-        chosen = read_law(law)
+        chosen, foretold = _law_for(law, goal, demand)
         if chosen.trust.bars and not anyway:
             bars = " ".join(f"{bar.rstrip('.')}." for bar in chosen.trust.bars)
             fail(f"{law}: {bars} --anyway answers under this law.")
@@ -85,6 +90,7 @@ def frontier(
             unique_tokens=unique_tokens,
             level=level,
         )
+        advice = replace(advice, foretold=foretold)
     if report is not None:
         from analysis.frontier.page import frontier_page
 
@@ -122,6 +128,57 @@ def retrodict(
         print_retrodiction(rows)
 
 
+def _law_for(name: str, goal: "Goal", demand: "Demand") -> "tuple[LossLaw, bool]":
+    """The law to answer under, and whether its draws are a forecast's.
+
+    A sweep whose runs give no forecast answers under its fitted law, and says why.
+    """
+    from analysis.forecast.frontier_law import frontier_law
+    from analysis.law import Trust
+    from analysis.table.observations import TableError
+    from analysis.table.selection import one_law
+
+    if not _holds_runs(name):
+        return read_law(name), False
+    by_fit = not Path(name).is_file() and (open_to_read().sweeps / name / "law.json").is_file()
+    fitted = read_law(name) if by_fit else None
+    try:
+        if fitted is not None and fitted.form == "data_constrained":
+            raise TableError("a forecast takes every token for a fresh one, and this law does not.")
+        table = one_law(read_runs(name, None, None), best_of=(), pool=False, named=True)
+        return frontier_law(table, goal, demand, Path(name).stem), True
+    except TableError as error:
+        if fitted is None:
+            if "--" not in str(error):
+                raise
+            raise TableError(
+                f"{error} These are options of isoflop fit: --law takes what its --json wrote."
+            ) from error
+        why = f"No forecast: {error} The intervals are those of the fitted law."
+        trust = Trust(bars=fitted.trust.bars, warnings=(*fitted.trust.warnings, why))
+        return fitted.model_copy(update={"trust": trust}), False
+
+
+def _holds_runs(name: str) -> bool:
+    """Whether --law names a sweep with observations or a table, not constants."""
+    from analysis.published import law_names
+    from flows.tables.source import is_service
+
+    path = Path(name)
+    if path.is_file():
+        return path.suffix != ".json" and not _is_object(path)
+    if is_service(name) or (open_to_read().sweeps / name / "observations.parquet").is_file():
+        return True
+    return path.is_dir() and name not in law_names()
+
+
+def _is_object(path: Path) -> bool:
+    try:
+        return isinstance(jsonlib.loads(path.read_bytes()), dict)
+    except ValueError:
+        return False
+
+
 def read_law(name: str) -> "LossLaw":
     """A law of one of our sweeps or a published one, by name, or a law from a file.
 
@@ -134,10 +191,10 @@ def read_law(name: str) -> "LossLaw":
 
     path = Path(name)
     if not path.is_file():
-        if path.suffix == ".json":
-            fail(f"there is no file {name}.")
         path = open_to_read().sweeps / name / "law.json"
         if not path.is_file():
+            if Path(name).suffix:
+                fail(f"there is no file {name}.")
             return law(name)
     try:
         content = jsonlib.loads(path.read_text(encoding="utf-8"))

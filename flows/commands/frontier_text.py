@@ -50,7 +50,7 @@ def print_advice(advice: Advice) -> None:
             "where the worst regret is least."
         )
     if answer.unreachable:
-        print(f"{answer.unreachable:.1%} of the bootstrap draws cannot reach this loss at all.")
+        print(f"{answer.unreachable:.1%} of the draws cannot reach this loss at all.")
     table("\nThe same question under other laws", SPREAD_HEADER, spread_rows(advice))
     if rules := rule_rows(advice):
         without_source = [row[:3] for row in rules]
@@ -95,5 +95,5 @@ def print_retrodiction(rows: pl.DataFrame) -> None:
     )
     print(
         f"\nBill, tokens and break-even under {drawn['law'][0]}. Below zero no demand explains the "
-        "model.\nThe spread over laws is wider than any bootstrap interval: read it first."
+        "model.\nThe spread over laws is wider than any one law's interval: read it first."
     )

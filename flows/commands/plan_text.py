@@ -15,6 +15,7 @@ from llama_core.corpus.prepared import PreparedCorpus
 from sweeps.cap import amount, in_words
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
+from sweeps.trunk_cost import BASIS, left_by_run
 
 
 def print_plan(
@@ -31,6 +32,12 @@ def print_plan(
     if cost is not None and cost.usd_per_hour is not None:
         header.insert(-1, "$ left")
     rows = [_row(planned, home, cost) for planned in plan.runs]
+    left = _shared_trunks(plan)
+    if left:
+        place = header.index("peak lr") + 1
+        header.insert(place, "trunk %")
+        for row, share in zip(rows, left, strict=True):
+            row.insert(place, f"{share:.2%}".rstrip("%"))
     table(f"sweep {plan.spec.name}: {plan.spec.description}", header, rows)
     console = Console(highlight=False)
     for line in _summary(plan, corpus, cost):
@@ -64,7 +71,10 @@ def plan_json(
             "train_tokens": corpus.train_tokens,
             "notes": [note.text for note in corpus.notes],
         },
-        "runs": [_run_json(planned, home, cost) for planned in plan.runs],
+        "runs": [
+            _run_json(planned, home, cost) | {"trunk_cost": left_by_run(plan.spec, planned)}
+            for planned in plan.runs
+        ],
         "flops_spent": plan.flops_spent,
         "flops_left": sum(time.left_flops for time in estimate.runs.values()),
         "observations": plan.observations,
@@ -118,6 +128,11 @@ def _summary(plan: Plan, corpus: PreparedCorpus, cost: Cost | None) -> list[str]
         f"has {corpus.train_tokens / 1e6:.2f}M tokens",
         *_rates(plan),
     ]
+    if _shared_trunks(plan):
+        lines.append(
+            "trunk %: share of the loss left on the table by one rate and batch for all horizons "
+            f"of a run, where most is; {BASIS}"
+        )
     if cost is not None:
         lines += _time_lines(cost)
     if plan.spec.cap is not None:
@@ -125,6 +140,14 @@ def _summary(plan: Plan, corpus: PreparedCorpus, cost: Cost | None) -> list[str]
         refusal = cost.refusal if cost is not None else None
         lines.append(refusal or f"cap: {in_words(cap, amount(cap))}")
     return lines
+
+
+def _shared_trunks(plan: Plan) -> list[float]:
+    """What sharing a trunk costs the worst horizon of each run; empty where nothing is shared."""
+    left = [left_by_run(plan.spec, planned) for planned in plan.runs]
+    if not any(len(shares or ()) > 1 for shares in left):
+        return []
+    return [max(shares or [0.0]) for shares in left]
 
 
 def _rates(plan: Plan) -> list[str]:

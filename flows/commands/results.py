@@ -1,6 +1,7 @@
 """Commands show, compare, export, report, runs."""
 
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ from flows.commands.common import (
     say,
     write_report,
 )
+from flows.runs.state import RunState
 
 if TYPE_CHECKING:
     from analysis.compare.answer import Comparison
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 
 _HERE = Path()
+_SHOWN = 50  # runs of a list, unless all are wanted
 
 
 def show(run: str, *, json: Json = None) -> None:
@@ -293,19 +296,36 @@ def report(sweep: str, *, json: Json = None) -> None:
         print_verdict(planned, written, settings, home, None)
 
 
-def runs(sweep: str | None = None, *, json: Json = None) -> None:
-    """List the runs of a sweep, or of all sweeps, with their losses."""
+def runs(
+    sweep: str | None = None,
+    *,
+    state: Annotated[
+        tuple[RunState, ...], Parameter(negative="", help="only runs of this state; repeatable")
+    ] = (),
+    all: Annotated[bool, Parameter(negative="", help="also the older of many runs")] = False,
+    json: Json = None,
+) -> None:
+    """List the runs of a sweep, or of all sweeps, with their losses: of many, the newest.
+
+    The JSON has all of them.
+    """
     from flows.commands.output import emit, table
-    from flows.plans.plan import read_plans
+    from flows.plans.stored import read_plans
+    from flows.runs.state import newest
     from flows.runs.table import observations
 
     with refusals():
         home = open_to_read()
         plans = [find_plan(sweep, home)] if sweep is not None else read_plans(home)
     rows = [row for planned in plans for row in observations(planned.runs, home)]
+    if state:
+        rows = [row for row in rows if row["status"] in state]
     if json is not None:
         emit(rows, json)
         return
+    states = {row["parent_run_id"]: row["status"] for row in rows}
+    cut = not all and len(states) > _SHOWN
+    kept = newest(states, home, _SHOWN) if cut else states.keys()
     header = ["sweep", "run", "id", "N", "D tokens", "C FLOPs", "loss nats/token", "state"]
     shown = [
         [
@@ -315,8 +335,14 @@ def runs(sweep: str | None = None, *, json: Json = None) -> None:
             row["status"],
         ]
         for row in rows
+        if row["parent_run_id"] in kept
     ]
-    table(f"{len(shown)} observations", header, shown)
+    title = f"{len(shown):,} observations"
+    table(f"{title} of the {_SHOWN} newest runs" if cut else title, header, shown)
+    if cut:
+        counts = [f"{count:,} {name}" for name, count in Counter(states.values()).most_common()]
+        print(f"of {len(states):,} runs: {', '.join(counts)}")
+        print("the others: --all, --state failed, or --json FILE")
 
 
 def print_verdict(

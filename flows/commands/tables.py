@@ -43,7 +43,7 @@ def read_runs(
 def _say_what_is_joined(sweep: str) -> None:
     """Name the sweeps whose losses are in a sweep's table, where it continues another."""
     from flows.plans.joined import joined
-    from flows.plans.plan import read_plan
+    from flows.plans.stored import read_plan
 
     home = open_to_read()
     planned = read_plan(home, sweep)

@@ -15,7 +15,7 @@ import psutil
 from packaging.requirements import Requirement
 
 from flows.health.finding import Finding
-from flows.plans.plan import read_plans
+from flows.plans.stored import read_plans
 from flows.runs.directory import RunDir
 from flows.runs.state import missing
 from flows.settings import Home, Settings, checkout

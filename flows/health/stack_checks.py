@@ -21,7 +21,7 @@ from flows.health.finding import Finding
 from flows.mirror.client import mirror_error
 from flows.mirror.sync import sync_all
 from flows.mirror.tracker import open_tracker
-from flows.plans.plan import read_plans
+from flows.plans.stored import read_plans
 from flows.runs.directory import RunDir
 from flows.settings import TRAIN_POOL, Home, Settings
 from flows.stack.deployments import is_deployed

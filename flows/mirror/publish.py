@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from flows.mirror.client import load_mlflow, mirror_error
-from flows.mirror.tracker import MlflowTracker, open_tracker
+from flows.mirror.tracker import Mirrored, MlflowTracker, open_tracker
 from flows.runs.directory import RunDir
 from flows.settings import Home, Settings
 from sweeps.spec import PlannedRun
@@ -32,6 +32,9 @@ class Publisher(Protocol):
 
     def publish(self, run: RunDir, planned: PlannedRun) -> None:
         """Bring the mirror of one run up to date with its directory."""
+
+    def publish_all(self, sweep: str, runs: Sequence[tuple[RunDir, PlannedRun]]) -> None:
+        """`publish` for many runs of a sweep."""
 
     def catch_up(self) -> None:
         """Publish again what failed, now that nothing waits for it."""
@@ -65,14 +68,13 @@ class Mirror:
 
     def publish(self, run: RunDir, planned: PlannedRun) -> None:
         """Publish a run, or log that the mirror is behind."""
-        key = (planned.sweep, run.id)
-        self._missed[key] = (run, planned)
+        self._publish(run, planned)
 
-        def send(tracker: MlflowTracker) -> None:
-            tracker.publish(run, planned)
-            del self._missed[key]
-
-        self._try(f"run {run.id}", send)
+    def publish_all(self, sweep: str, runs: Sequence[tuple[RunDir, PlannedRun]]) -> None:
+        """Publish runs, asking once which of them the mirror has, or log that it is behind."""
+        mirrored = self._try(f"runs of {sweep}", lambda tracker: tracker.mirrored(sweep))
+        for run, planned in runs:
+            self._publish(run, planned, mirrored=mirrored or {})
 
     def catch_up(self) -> None:
         """Publish the runs that failed or were skipped: a full disk may have room now."""
@@ -80,6 +82,16 @@ class Mirror:
             self._resting_until = 0.0
         for run, planned in list(self._missed.values()):
             self.publish(run, planned)
+
+    def _publish(self, run: RunDir, planned: PlannedRun, **known: Mirrored) -> None:
+        key = (planned.sweep, run.id)
+        self._missed[key] = (run, planned)
+
+        def send(tracker: MlflowTracker) -> None:
+            tracker.publish(run, planned, **known)
+            del self._missed[key]
+
+        self._try(f"run {run.id}", send)
 
     def log_report(self, sweep: str, report: Path, summary: dict[str, float], verdict: str) -> None:
         """Add a report, or log that the mirror is behind."""

@@ -1,13 +1,12 @@
 """Bring the MLflow mirror up to date with a home."""
 
 import logging
-from collections.abc import Iterator
 
 import polars as pl
 
 from analysis.tuning.study_law import StudyLaw
 from flows.mirror.tracker import open_tracker
-from flows.plans.plan import read_plans
+from flows.plans.stored import read_plans
 from flows.runs.directory import RunDir
 from flows.settings import Home, Settings
 from sweeps.spec import PlannedRun
@@ -22,11 +21,13 @@ def sync_all(settings: Settings, home: Home) -> int:
     """
     tracker = open_tracker(settings, home)
     count = 0
-    for planned in _planned(home):
-        directory = RunDir(home.runs / planned.id)
-        if directory.path.exists():
-            tracker.publish(directory, planned)
-            count += 1
+    for sweep, runs in _by_sweep(home).items():
+        mirrored = tracker.mirrored(sweep)
+        for planned in runs:
+            directory = RunDir(home.runs / planned.id)
+            if directory.path.exists():
+                tracker.publish(directory, planned, mirrored)
+                count += 1
     for page in sorted(home.tunes.glob("*/report.html")):
         study, law = page.parent.name, page.parent / "law.json"
         numbers = StudyLaw.load(law).numbers() if law.exists() else {}
@@ -37,12 +38,10 @@ def sync_all(settings: Settings, home: Home) -> int:
     return count
 
 
-def _planned(home: Home) -> Iterator[PlannedRun]:
+def _by_sweep(home: Home) -> dict[str, list[PlannedRun]]:
     """Runs of every sweep, which may share runs, and of studies, which have no plan."""
-    plans = read_plans(home)
-    for plan in plans:
-        yield from plan.runs
-    sweeps = {plan.spec.name for plan in plans}
+    runs = {plan.spec.name: list(plan.runs) for plan in read_plans(home)}
+    sweeps = set(runs)
     for path in sorted(home.runs.glob("*/spec.json")):
         try:
             planned = RunDir(path.parent).planned()
@@ -50,4 +49,5 @@ def _planned(home: Home) -> Iterator[PlannedRun]:
             log.warning("%s is damaged or of another version: its run is skipped", path)
             continue
         if planned.sweep not in sweeps:
-            yield planned
+            runs.setdefault(planned.sweep, []).append(planned)
+    return runs

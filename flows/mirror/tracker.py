@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
@@ -12,12 +12,16 @@ from flows.files import file_lock, write_whole
 from flows.mirror.client import client, entities, mlflow_exception
 from flows.mirror.metrics import Point, benchmark_points, metric_points, provenance_tags, run_params
 from flows.runs.directory import RunDir, RunResult
+from flows.runs.evaluations import FOLDER
 from flows.settings import Home, Settings, masked
 from sweeps.spec import PlannedRun
 
 log = logging.getLogger(__name__)
 
 _BATCH = 1000
+_PAGE = 1000
+# By our id of a run: MLflow's id, and whether MLflow shows it as running.
+Mirrored = Mapping[str, tuple[str | None, bool]]
 
 
 class MlflowTracker:
@@ -35,11 +39,30 @@ class MlflowTracker:
         """Make the tables of a fresh database."""
         self._client.search_experiments(max_results=1)
 
-    def publish(self, run: RunDir, planned: PlannedRun) -> None:
+    def mirrored(self, sweep: str) -> Mirrored:
+        """All runs of a sweep that MLflow has, asked for at once."""
+        runs: dict[str, tuple[str | None, bool]] = {}
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment(sweep)], max_results=_PAGE, page_token=token
+            )
+            for run in page:
+                ours = run.data.tags.get("isoflop.run_id")
+                if ours is not None:
+                    runs.setdefault(ours, (run.info.run_id, run.info.status == "RUNNING"))
+            token = page.token
+            if not token:
+                return runs
+
+    def publish(self, run: RunDir, planned: PlannedRun, mirrored: Mirrored | None = None) -> None:
         """Write what the mirror lacks; nothing of a run that was never trained.
 
         Rows keep the times stored on disk, so a row sent twice is the same row to MLflow, and a
         crash between sending it and recording that does no harm.
+
+        Args:
+            mirrored: what `mirrored` has just answered; MLflow is asked for runs not in it.
         """
         if not run.curve_path.exists() and run.result() is None:
             return
@@ -47,13 +70,17 @@ class MlflowTracker:
         with file_lock(run.path / "mirror.lock"):
             note_path = run.path / f"mirror-{planned.sweep}.json"
             note = _read_note(note_path, self._uri)
-            mirrored, running = self._look_up(planned.sweep, run.id)
-            if mirrored is None or mirrored != note.run or (note.status is not None and running):
+            known = (mirrored or {}).get(run.id)
+            there, running = known or self._look_up(planned.sweep, run.id)
+            signature = _signature(run)
+            if there is None or there != note.run or (note.status is not None and running):
                 # The mirror is new, restored from a copy, or has no note: send all rows again.
-                note.run, note.sent, note.scores = mirrored or self._create(run, planned), 0, 0
+                note.run, note.sent, note.scores = there or self._create(run, planned), 0, 0
                 note.status = None
                 self._send_params(note.run, planned)
                 self._send_tags(note.run, provenance_tags(run))
+            elif note.signature == signature:
+                return
             # No row may be mirrored and then lost in a power cut.
             run.curve.sync()
             points = list(metric_points(run, planned))
@@ -70,6 +97,7 @@ class MlflowTracker:
             if result is not None and note.status != result.status:
                 self._close(note.run, run, result)
                 note.status = result.status
+            note.signature = signature
             write_whole(note_path, note.model_dump_json())
 
     def log_report(self, sweep: str, report: Path, summary: dict[str, float], verdict: str) -> None:
@@ -210,6 +238,14 @@ class _Note(BaseModel):
     sent_sha256: str = ""
     scores: int = 0
     status: str | None = None
+    signature: str = ""
+
+
+def _signature(run: RunDir) -> str:
+    """Changes with every file of a run that is mirrored, without reading one."""
+    paths = [run.curve_path, run.result_path, *sorted((run.path / FOLDER).glob("*.json"))]
+    states = [(path.name, path.stat()) for path in paths if path.exists()]
+    return " ".join(f"{name}:{state.st_size}:{state.st_mtime_ns}" for name, state in states)
 
 
 def _digest(points: list[tuple[str, Point]]) -> str:

@@ -1,6 +1,6 @@
 """Find a run by its id, name or sweep."""
 
-from flows.plans.plan import read_plans
+from flows.plans.stored import read_plans
 from flows.runs.directory import RunDir
 from flows.settings import Home
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from flows.plans.plan import read_plan
+from flows.plans.stored import read_plan
 from flows.settings import Home
 from sweeps.plan import Plan
 from sweeps.spec import CellsGrid

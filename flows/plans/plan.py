@@ -5,11 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
-from pydantic import ValidationError
 
 from analysis.fit.design import plan_warning
 from flows.files import write_whole
 from flows.plans.fitted_law import with_fitted_law
+from flows.plans.stored import read_plan
 from flows.settings import Home
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.preparation import prepare
@@ -61,7 +61,7 @@ def sweep_folder(planned: Plan, home: Home) -> Path:
     text it is another experiment, and both were paid for.
     """
     folder = home.sweeps / planned.spec.name
-    old = _plan_in(folder)
+    old = read_plan(home, planned.spec.name)
     if old is not None and old.data != planned.data:
         name = f"{old.spec.name}-{old.data.digest[:8]}"
         log.warning("sweep %s was trained on another corpus; it is now called %s", folder, name)
@@ -75,29 +75,6 @@ def sweep_folder(planned: Plan, home: Home) -> Path:
         write_whole(home.sweeps / name / "plan.json", renamed.model_dump_json(indent=1))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def read_plans(home: Home) -> list[Plan]:
-    """The plans of all sweeps in this home, in order of name."""
-    plans = (_plan_in(folder) for folder in sorted(home.sweeps.glob("*")))
-    return [plan for plan in plans if plan is not None]
-
-
-def read_plan(home: Home, name: str) -> Plan | None:
-    """The plan of a sweep; None where this home has none that can be read."""
-    return _plan_in(home.sweeps / name)
-
-
-def _plan_in(folder: Path) -> Plan | None:
-    """The plan in a sweep's folder; None, and a line in the log, where it is damaged."""
-    path = folder / "plan.json"
-    try:
-        return Plan.model_validate_json(path.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValidationError:
-        log.warning("%s is damaged or of another version: its sweep is skipped", path)
-        return None
 
 
 def _remedy(corpus: PreparedCorpus, spec: SweepSpec) -> str:

@@ -68,10 +68,8 @@ def finish_sweep(planned: Plan, home: Home, mirror: Publisher) -> SweepReport:
     folder = sweep_folder(planned, home)
     write_whole(folder / "plan.json", planned.model_dump_json(indent=1))
     report = write_report(planned, home, folder)
-    for run in planned.runs:
-        directory = RunDir(home.runs / run.id)
-        if directory.path.exists():
-            mirror.publish(directory, run)
+    runs = [(RunDir(home.runs / run.id), run) for run in planned.runs]
+    mirror.publish_all(planned.spec.name, [pair for pair in runs if pair[0].path.exists()])
     mirror.catch_up()
     mirror.log_report(planned.spec.name, report.page, report.numbers, report.verdict)
     return report

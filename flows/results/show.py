@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from flows.plans.plan import read_plans
+from flows.plans.stored import read_plans
 from flows.runs.attempts import read_attempts, read_provenance, spent, steps_kept, steps_seen
 from flows.runs.directory import RunDir
 from flows.runs.evaluations import evaluations

@@ -26,6 +26,8 @@ _NEEDED = {
     "eval": ("step", "tokens", "horizon", "val_loss", "val_bpb", "at"),
     "diverged": ("step", "horizon", "at"),
 }
+# Fields of a step that are null on the trunk, or where no peak is known.
+_NULLABLE = ("horizon", "mfu")
 _TAIL_BYTES = 4096
 
 
@@ -69,14 +71,67 @@ class Curve:
         """The step rows as a frame: step, tokens, horizon, loss, lr, grad_norm, …, at."""
         import polars as pl  # trainings do not need it
 
-        rows = [row for row in self.rows() if row.pop("kind") == "step"]
-        return pl.DataFrame(rows, infer_schema_length=None)
+        names = _NAMES[StepRecord]
+        frame = self._read_at_once()
+        if frame is None:
+            rows = [tuple(map(row.get, names)) for row in self.rows() if row["kind"] == "step"]
+            types = {name: dtype for name, dtype in _schema().items() if name in names}
+            frame = pl.DataFrame(rows, schema=types, orient="row")
+        return frame.select(names)
+
+    def _read_at_once(self) -> "pl.DataFrame | None":
+        """The step rows of an undamaged curve; None where each line has to be looked at.
+
+        Several times faster than `rows`, and equal to it, or it would be None: every line has been
+        read, and none lacks what a row of its kind was ever written with.
+        """
+        import polars as pl
+
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        # What follows the last line feed is still being written, or was torn by a kill.
+        content = content[: content.rfind(b"\n") + 1]
+        try:
+            frame = pl.read_ndjson(content, schema=_schema())
+        except pl.exceptions.PolarsError:
+            return None
+        lines = content.count(b"\n")
+        steps = frame.filter(pl.col("kind") == "step")
+        others = frame.filter(pl.col("kind") != "step").to_dicts()
+        if frame.height != lines or steps.height + len(others) != lines:
+            return None
+        # A null may be one that was written, or a field that is missing.
+        nulls = steps.null_count().row(0, named=True)
+        written = (
+            not any(nulls[name] for name in _NEEDED["step"] if name not in _NULLABLE)
+            and not any(
+                row[name] is None for row in others for name in _NEEDED.get(row["kind"], ())
+            )
+            and all(row["kind"] in _NEEDED for row in others)
+            and content.count(b'"horizon":') == lines
+            and content.count(b'"mfu":') == steps.height
+        )
+        return steps if written else None
 
     def sync(self) -> None:
         """Make every row written so far durable, whichever process wrote it."""
         if self.path.exists():
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
+
+
+def _schema() -> "pl.Schema":
+    """The fields of a step, and those that no row lacks."""
+    import polars as pl
+
+    counts = ("step", "tokens", "horizon")
+    names = dict.fromkeys(
+        (*_NAMES[StepRecord], *(name for kind in _NEEDED.values() for name in kind))
+    )
+    types = {name: pl.Int64() if name in counts else pl.Float64() for name in names}
+    return pl.Schema({"kind": pl.String(), **types})
 
 
 class CurveWriter(LineWriter):

@@ -58,21 +58,61 @@ class RunDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.spec_path = path / "spec.json"
-        self.curve_path = path / "curve.jsonl"
-        self.curve = Curve(self.curve_path)
-        self.placement_path = path / "placement.json"
-        self.result_path = path / "result.json"
-        self.provenance_path = path / "provenance.json"
-        self.attempts_path = path / "attempts.jsonl"
-        self.lease_path = path / "lease.json"
-        self.left_lease_path = path / "lease-left.json"
-        self.checkpoints = path / "checkpoints"
 
     @property
     def id(self) -> str:
         """The run's id, which is the folder's name."""
         return self.path.name
+
+    @property
+    def spec_path(self) -> Path:
+        """The run as it was first planned."""
+        return self.path / "spec.json"
+
+    @property
+    def curve_path(self) -> Path:
+        """The rows of its curve."""
+        return self.path / "curve.jsonl"
+
+    @property
+    def placement_path(self) -> Path:
+        """Where and how fast it trains."""
+        return self.path / "placement.json"
+
+    @property
+    def result_path(self) -> Path:
+        """How it ended."""
+        return self.path / "result.json"
+
+    @property
+    def provenance_path(self) -> Path:
+        """What made it."""
+        return self.path / "provenance.json"
+
+    @property
+    def attempts_path(self) -> Path:
+        """Which processes trained it."""
+        return self.path / "attempts.jsonl"
+
+    @property
+    def lease_path(self) -> Path:
+        """The heartbeat of the process that trains it."""
+        return self.path / "lease.json"
+
+    @property
+    def left_lease_path(self) -> Path:
+        """The heartbeat of an earlier one."""
+        return self.path / "lease-left.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of its checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def curve(self) -> Curve:
+        """Its curve."""
+        return Curve(self.curve_path)
 
     def create(self, planned: PlannedRun) -> None:
         """Make the folder and write the spec, unless it is there and whole."""

@@ -1,9 +1,10 @@
 """The state of a run, read from its directory."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Literal
 
-from flows.runs.directory import Ending, RunDir
+from flows.runs.directory import Ending, RunDir, RunResult
 from flows.settings import Home
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
@@ -15,7 +16,11 @@ TO_DO: tuple[RunState, ...] = ("planned", "interrupted")
 
 def run_state(run: RunDir) -> RunState:
     """How the run ended, or before that whether it trains now, was interrupted or never began."""
-    result = run.result()
+    return state_with(run.result(), run)
+
+
+def state_with(result: RunResult | None, run: RunDir) -> RunState:
+    """`run_state` of a run whose result has been read."""
     if result is not None:
         return result.status
     if run.busy():
@@ -29,6 +34,18 @@ def missing(runs: Iterable[PlannedRun], home: Home) -> list[PlannedRun]:
     A run that failed or ran out of memory is trained again; one that diverged would diverge again.
     """
     return [planned for planned in runs if not RunDir(home.runs / planned.id).settled()]
+
+
+def newest(ids: Iterable[str], home: Home, count: int) -> set[str]:
+    """The runs whose result, or else whose curve, was written last; those never started last."""
+    return set(sorted(ids, key=lambda run: _written_at(RunDir(home.runs / run)))[-count:])
+
+
+def _written_at(run: RunDir) -> float:
+    for path in (run.result_path, run.curve_path):
+        with suppress(FileNotFoundError):
+            return path.stat().st_mtime
+    return 0.0
 
 
 def not_finished(planned: Plan, home: Home) -> list[str]:

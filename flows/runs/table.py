@@ -1,16 +1,16 @@
 """Read run directories as observations and curves."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import polars as pl
 
 from analysis.table.observations import SCHEMA
 from flows.runs.directory import RunDir, RunResult
-from flows.runs.state import run_state
+from flows.runs.state import state_with
 from flows.settings import Home
 from llama_core.counting import count_params, flops_6nd
-from sweeps.spec import Cell, PlannedRun
+from sweeps.spec import PlannedRun
 
 
 def observations(runs: Iterable[PlannedRun], home: Home) -> list[dict[str, Any]]:
@@ -18,11 +18,7 @@ def observations(runs: Iterable[PlannedRun], home: Home) -> list[dict[str, Any]]
 
     A cell without a loss stays, with the reason why every fit leaves it out.
     """
-    return [
-        _row(planned, cell, RunDir(home.runs / planned.id))
-        for planned in runs
-        for cell in planned.cells
-    ]
+    return [row for planned in runs for row in _rows(planned, RunDir(home.runs / planned.id))]
 
 
 def observations_frame(runs: Iterable[PlannedRun], home: Home) -> pl.DataFrame:
@@ -30,36 +26,37 @@ def observations_frame(runs: Iterable[PlannedRun], home: Home) -> pl.DataFrame:
     return pl.DataFrame(observations(runs, home), schema_overrides=SCHEMA)
 
 
-def _row(planned: PlannedRun, cell: Cell, run: RunDir) -> dict[str, Any]:
+def _rows(planned: PlannedRun, run: RunDir) -> Iterator[dict[str, Any]]:
+    """The rows of one run, its result read once."""
     result = run.result()
+    status = state_with(result, run)
     model, train = planned.run.model, planned.run.train
     counts = count_params(model)
-    reached = {
-        observation.tokens: observation
-        for observation in (result.observations if result is not None else ())
-    }.get(cell.tokens)
-    return {
-        "run_id": f"{planned.id}@{cell.tokens}",
-        "parent_run_id": planned.id,
-        "sweep": planned.sweep,
-        "name": planned.name,
-        "n_params": counts.n_params,
-        "n_params_total": counts.total,
-        "n_params_non_embedding": counts.non_embedding,
-        "tokens": cell.tokens,
-        "horizon": cell.tokens,
-        "train_flops": cell.train_flops,
-        "flops_6nd": flops_6nd(model, cell.tokens),
-        "flops_budget": cell.flops_budget,
-        "val_loss": reached.val_loss if reached else None,
-        "val_bpb": reached.val_bpb if reached else None,
-        "loss_unit": "nats_per_token",
-        "lr": train.optimizer.lr,
-        "batch_tokens": train.batch_tokens,
-        "seed": train.seed,
-        "status": run_state(run),
-        "excluded_reason": None if reached else _reason(result),
-    }
+    reached = {seen.tokens: seen for seen in (result.observations if result is not None else ())}
+    for cell in planned.cells:
+        seen = reached.get(cell.tokens)
+        yield {
+            "run_id": f"{run.id}@{cell.tokens}",
+            "parent_run_id": run.id,
+            "sweep": planned.sweep,
+            "name": planned.name,
+            "n_params": counts.n_params,
+            "n_params_total": counts.total,
+            "n_params_non_embedding": counts.non_embedding,
+            "tokens": cell.tokens,
+            "horizon": cell.tokens,
+            "train_flops": cell.train_flops,
+            "flops_6nd": flops_6nd(model, cell.tokens),
+            "flops_budget": cell.flops_budget,
+            "val_loss": seen.val_loss if seen else None,
+            "val_bpb": seen.val_bpb if seen else None,
+            "loss_unit": "nats_per_token",
+            "lr": train.optimizer.lr,
+            "batch_tokens": train.batch_tokens,
+            "seed": train.seed,
+            "status": status,
+            "excluded_reason": None if seen else _reason(result),
+        }
 
 
 def _reason(result: RunResult | None) -> str:
@@ -75,17 +72,17 @@ def curves(runs: Iterable[PlannedRun], home: Home) -> pl.DataFrame:
     """
     frames = []
     for planned in runs:
-        curve = RunDir(home.runs / planned.id).curve.steps()
+        run = RunDir(home.runs / planned.id)
+        curve = run.curve.steps()
         if curve.is_empty():
             continue
-        curve = curve.cast({"horizon": pl.Int64})
         last = planned.cells[-1].tokens
         off_trunk = pl.col("horizon").is_not_null() & (pl.col("horizon") != last)
         path = pl.when(off_trunk).then(pl.format("/D_{}", "horizon")).otherwise(pl.lit(""))
         per_token = planned.cells[0].train_flops / planned.cells[0].tokens
         frames.append(
             curve.select(
-                (pl.lit(planned.id) + path).alias("run_id"),
+                (pl.lit(run.id) + path).alias("run_id"),
                 (pl.lit(planned.name) + path).alias("name"),
                 pl.lit(planned.n_params).alias("n_params"),
                 "horizon",

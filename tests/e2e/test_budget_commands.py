@@ -5,7 +5,7 @@ import json
 import polars as pl
 import pytest
 
-from flows.plans.plan import read_plans
+from flows.plans.stored import read_plans
 from flows.settings import Home
 
 pytestmark = pytest.mark.slow

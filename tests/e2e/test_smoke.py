@@ -5,7 +5,7 @@ import json
 import polars as pl
 
 from analysis.law import LossLaw
-from flows.plans.plan import read_plans
+from flows.plans.stored import read_plans
 from flows.settings import Home
 from tests.fakes import ReadableTracker
 

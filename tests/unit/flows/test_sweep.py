@@ -16,7 +16,8 @@ from flows.files import write_whole
 from flows.forecasts import by_sweep
 from flows.forecasts.by_sweep import Foreteller
 from flows.forecasts.registered import read_forecasts, read_scores
-from flows.plans.plan import make_plan, read_plans
+from flows.plans.plan import make_plan
+from flows.plans.stored import read_plans
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import Observation, RunDir, RunResult
 from flows.runs.state import not_finished

@@ -137,7 +137,7 @@ def test_the_farthest_beyond_a_law_is_named_on_either_side(below):
     D = [cell.tokens for cell in runs[0].cells]
     reach = (D[2] * 2, D[2] * 3) if below else (D[0] / 3, D[0] / 2)
     law = FittedLaw(lr_coef=1.0, N=(1.0, 1e12), D=reach)
-    recipe = LawRecipe(study="s", fitted=law)
+    recipe = LawRecipe(study="s", fitted=law, batch_tokens=1024)
     warnings = warnings_with("budgets D lie outside", runs, recipe=recipe)
     assert "3 of 3" in warnings
     assert f"the farthest at {D[0] if below else D[2]:,}" in warnings

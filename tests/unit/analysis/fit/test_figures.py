@@ -25,6 +25,7 @@ from analysis.fit.run_figures import (
     isoflop_data,
     loss_curves_data,
     power,
+    thinned_curves,
 )
 from analysis.law import Constants
 from analysis.table.columns import normalise
@@ -110,6 +111,25 @@ def curves(count=3, steps=200, loss="train_loss"):
                  "train_flops": 6 * N * D, loss: 2 + 400 / N**0.4 + 300 / D**0.4}
             )  # fmt: skip
     return pl.DataFrame(rows)
+
+
+def test_of_many_curves_the_extremes_of_each_size_the_first_and_the_last_are_drawn():
+    rows = [
+        {"run_id": f"r{run}", "n_params": 1e5 * (1 + run % 4), "tokens": D,
+         "train_flops": D, "name": f"n{run}", "loss": 9 / D + run * 37 % 101}
+        for run in range(100) for D in (1.0, 2.0, 3.0)
+    ]  # fmt: skip
+    data = pl.DataFrame(rows)
+    thin = thinned_curves(data, 20)
+    ends = data.filter(pl.col("tokens") == 3)
+    extremes = ends.filter(
+        (pl.col("loss") == pl.col("loss").min().over("n_params"))
+        | (pl.col("loss") == pl.col("loss").max().over("n_params"))
+    )
+    assert {*extremes["run_id"], "r0", "r99"} <= set(thin["run_id"])
+    assert 15 <= thin["run_id"].n_unique() <= 20
+    assert (thin.group_by("run_id").len()["len"] == 3).all()
+    assert thinned_curves(data, 100).equals(data)
 
 
 def test_a_curve_is_averaged_over_three_per_cent_of_tokens():

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from analysis.forecast.curve import Reference, excess, log_loss, log_loss_and_jacobian, optimal_n
+from analysis.forecast.curve import (
+    SIZE,
+    Reference,
+    constants,
+    excess,
+    log_loss,
+    log_loss_and_jacobian,
+    optimal_n,
+)
 
 AT = Reference(np.log(1e9), np.log(3e10))
 PHI = np.array([0.9, 0.3, -0.2, np.log(0.3), np.log(0.4), np.log(0.6)])
@@ -53,3 +61,13 @@ def test_many_constants_give_many_curves():
     both = log_loss(np.stack([PHI, PHI + 0.1]), N, D, AT)
     assert both.shape == (2, 7)
     assert both[0] == pytest.approx(log_loss(PHI, N, D, AT), abs=1e-15)
+
+
+def test_the_constants_of_a_curve_have_its_losses():
+    rng = np.random.default_rng(3)
+    phi = rng.normal([1.0, 0.2, 0.1, -1.0, -1.0, -0.4], 0.3, (5, SIZE))
+    at = Reference(20.0, 23.0)
+    n, d = rng.uniform(18, 22, 7), rng.uniform(21, 26, 7)
+    for one in phi:
+        loss = constants(one, at).loss(np.exp(n), np.exp(d))
+        assert np.log(loss) == pytest.approx(log_loss(one, n, d, at), rel=1e-12)

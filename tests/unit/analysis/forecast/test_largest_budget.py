@@ -1,5 +1,7 @@
 """The demo's largest budget is foretold from the other five."""
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 
@@ -37,6 +39,12 @@ def test_the_losses_of_the_largest_budget_teach_nothing(largest):
     assert other.inside == 0
     names = ", ".join(TOP["name"])
     assert largest_sentence(other).endswith(f" Outside: {names}.")
+
+
+def test_of_many_losses_outside_the_first_are_named(largest):
+    cell = replace(largest.cells[0], loss=9.0)
+    many = replace(largest, cells=tuple(replace(cell, name=f"d{k}") for k in range(40)))
+    assert largest_sentence(many).endswith(", d10, d11 and 28 more.")
 
 
 def test_a_registered_interval_stands_as_it_was_written(largest):

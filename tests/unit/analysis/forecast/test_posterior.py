@@ -130,3 +130,11 @@ def test_losses_of_two_recipes_put_the_weight_on_the_largest_error(rows, learnt)
     mixed = posterior(replace(rows, y=rows.y + step))
     assert mixed.weight_of_largest_tau > 0.5
     assert learnt.weight_of_largest_tau < 0.1
+
+
+def test_many_points_are_predicted_as_they_would_be_together(learnt, monkeypatch):
+    monkeypatch.setattr(module, "_TOGETHER", 3)
+    n, d = np.geomspace(1e8, 1e11, 7), np.geomspace(1e10, 1e12, 7)
+    together, each = learnt.predict(n, d), learnt.predict_each(n, d)
+    for name in ("mean", "sd", "law", "discrepancy", "noise"):
+        assert getattr(each, name) == pytest.approx(getattr(together, name), rel=ROUNDING), name

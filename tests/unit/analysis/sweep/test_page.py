@@ -1,5 +1,7 @@
 """The report says what was found, how sure it is, and what is doubtful, in escaped text."""
 
+import re
+
 import numpy as np
 import polars as pl
 import pytest
@@ -156,3 +158,10 @@ def test_a_sweep_whose_law_is_not_identified_begins_with_that_and_names_no_size(
 def test_an_identified_sweep_has_no_warning_before_its_answer(findings):
     assert findings.group.warnings == ()
     assert "the best model has" in verdict(findings)
+
+
+def test_a_page_of_more_curves_than_a_browser_draws_says_that_they_are_thinned(findings):
+    runs = [curves().with_columns(run_id=pl.lit(f"r{k}"), horizon=None) for k in range(150)]
+    html = sweep_page("mine", findings, pl.concat(runs), facts=[]).html()
+    assert "Every loss curve" not in html
+    assert re.search(r"Thinned: \d\d of 150 curves are drawn", html)

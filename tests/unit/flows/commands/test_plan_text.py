@@ -14,7 +14,8 @@ from flows.settings import Home
 from sweeps.cap import FlopsCap
 from sweeps.load import load_spec
 from sweeps.plan import Plan
-from sweeps.spec import DataRef
+from sweeps.spec import DataRef, PublishedRecipe
+from sweeps.trunk_cost import BASIS, left_by_run
 from tests.fakes import planned_run
 
 CORPUS = SimpleNamespace(digest="c0ffee", train_tokens=12_345_678, notes=[])
@@ -120,6 +121,26 @@ def test_a_plan_is_printed_with_its_warnings_and_for_plan_alone_with_its_tuning(
     assert "warning: thin valleys" in printed
     assert "warning: too little memory" in printed
     assert "not checked" in printed
+
+
+def test_a_plan_shows_what_sharing_a_trunk_costs_where_the_rule_can_tell(tmp_path, capsys):
+    plan = plan_of(SMALL, LARGE, recipe=PublishedRecipe(kind="steplaw"))
+    worst = max(left_by_run(plan.spec, SMALL))
+    print_plan(plan, CORPUS, Home(tmp_path), cost=None)
+    printed = capsys.readouterr().out
+    lines = [
+        line.split() for line in printed.splitlines() if line.startswith(("run", "d16", "d48"))
+    ]
+    header, small, large = lines[:3]
+    assert header[-4:] == ["lr", "trunk", "%", "state"]
+    assert (small[-2], large[-2]) == (f"{100 * worst:.2f}", "0.00")
+    assert BASIS in printed
+    document = plan_json(plan, CORPUS, cost_of(plan), Home(tmp_path))
+    assert [run["trunk_cost"] for run in document["runs"]] == [
+        left_by_run(plan.spec, SMALL), [0.0],
+    ]  # fmt: skip
+    plain = plan_json(plan_of(SMALL), CORPUS, cost_of(plan_of(SMALL)), Home(tmp_path))
+    assert plain["runs"][0]["trunk_cost"] is None
 
 
 def test_the_json_of_a_plan_has_what_the_table_shows(tmp_path):

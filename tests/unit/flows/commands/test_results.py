@@ -147,3 +147,25 @@ def test_a_verdict_ends_with_the_pages_that_show_it(
     assert printed[3] == f"Prefect {settings.prefect_address}{page}"
     assert printed[4:] == ([] if answers else ["(both pages are there after: isoflop up)"])
     assert module._short(None) == "unknown"
+
+
+def test_of_many_runs_the_newest_are_listed_and_the_others_counted(home, capsys, monkeypatch):
+    monkeypatch.setattr(module, "_SHOWN", 1)
+    runs()
+    title, _, *rows, counts, others = words(capsys.readouterr().out)
+    assert title == "2 observations of the 1 newest runs"
+    assert [row.split()[:2] for row in rows] == [["mine", "d32"]] * 2
+    assert counts == "of 2 runs: 1 finished, 1 planned"
+    assert "--all" in others
+    runs("mine", all=True)
+    title, _, *rows = words(capsys.readouterr().out)
+    assert (title, len(rows)) == ("4 observations", 4)
+    runs(json="-")
+    assert len(json.loads(capsys.readouterr().out)) == 4
+
+
+def test_runs_are_listed_by_their_state(home, capsys):
+    runs(state=("planned", "failed"))
+    title, _, *rows = words(capsys.readouterr().out)
+    assert title == "2 observations"
+    assert {row.split()[2] for row in rows} == {WAITING.id}

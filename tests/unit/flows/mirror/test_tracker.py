@@ -8,6 +8,7 @@ import pytest
 from flows.files import write_whole
 from flows.mirror import publish as mirror_module
 from flows.mirror import sync as sync_module
+from flows.mirror import tracker as tracker_module
 from flows.mirror.metrics import (
     Point,
     _kept_steps,
@@ -563,3 +564,34 @@ def test_points_that_another_thinning_left_out_are_sent_later(mlflow_tracker, tm
     branch = mlflow_tracker.curve(sweep, run.id, "loss_cooldown/D_20480")
     assert [point.step for point in branch] == list(range(15, 21))
     assert len(mlflow_tracker.curve(sweep, run.id, "loss/train_loss")) == 40
+
+
+def test_a_run_that_has_not_changed_is_not_read_again(mlflow_tracker, sweep, tmp_path, monkeypatch):
+    planned = planned_run(sweep=sweep)
+    run = finished_run(tmp_path, planned)
+    mlflow_tracker.publish(run, planned)
+    with monkeypatch.context() as patched:
+        patched.setattr(tracker_module, "metric_points", lambda *_: pytest.fail("read again"))
+        mlflow_tracker.publish(run, planned)
+    with run.curve_path.open("a") as file:
+        file.write(run.curve_path.read_text().splitlines()[0].replace(":1,", ":41,") + "\n")
+    read = []
+    monkeypatch.setattr(tracker_module, "metric_points", lambda *_: read.append(run.id) or [])
+    mlflow_tracker.publish(run, planned)
+    assert read == [run.id]
+
+
+def test_all_runs_of_a_sweep_are_asked_for_at_once(mlflow_tracker, sweep, tmp_path, monkeypatch):
+    planned = [planned_run(sweep=sweep, width=width) for width in (16, 32, 48)]
+    runs = [(finished_run(tmp_path, each), each) for each in planned]
+    for run, each in runs[:2]:
+        mlflow_tracker.publish(run, each)
+    monkeypatch.setattr(mirror_module, "open_tracker", lambda settings, home: mlflow_tracker)
+    monkeypatch.setattr(tracker_module, "_PAGE", 1)
+    asked, look_up = [], mlflow_tracker._look_up
+    monkeypatch.setattr(
+        mlflow_tracker, "_look_up", lambda *key: asked.append(key[1]) or look_up(*key)
+    )
+    mirror_module.Mirror(Settings(home=tmp_path), Home(tmp_path)).publish_all(sweep, runs)
+    assert asked == [planned[2].id]
+    assert mlflow_tracker.run_ids(sweep) == sorted(each.id for each in planned)

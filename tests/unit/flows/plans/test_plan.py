@@ -11,7 +11,8 @@ from flows.plans import fitted_law as law_module
 from flows.plans import plan as module
 from flows.plans.find import find_run
 from flows.plans.fitted_law import fitted_laws, with_fitted_law
-from flows.plans.plan import make_plan, read_plans, sweep_folder
+from flows.plans.plan import make_plan, sweep_folder
+from flows.plans.stored import read_plans
 from flows.runs.directory import RunDir
 from flows.settings import Settings, open_home
 from llama_core.corpus.documents import CorpusError

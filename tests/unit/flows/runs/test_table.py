@@ -137,3 +137,17 @@ def test_the_last_of_three_horizons_ends_the_trunk(home):
     curve.close()
     names = {name for (name,), _ in curves([planned], home).group_by("name")}
     assert names == {"d80", "d80/D_10240", "d80/D_20480"}
+
+
+def test_a_run_that_changed_came_went_or_broke_is_seen_at_once(home):
+    def states():
+        return [row["status"] for row in observations((DONE, FAILED, NEW), home)][::2]
+
+    assert states() == ["finished", "failed", "planned"]
+    finished_run(home.root, NEW)
+    RunDir(home.runs / FAILED.id).result_path.unlink()
+    assert states() == ["finished", "planned", "finished"]
+    RunDir(home.runs / DONE.id).result_path.write_text("{")
+    assert states() == ["interrupted", "planned", "finished"]
+    ended(home.root, DONE, "diverged", "loss is nan")
+    assert states() == ["diverged", "planned", "finished"]

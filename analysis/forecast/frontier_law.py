@@ -1,0 +1,125 @@
+"""The law that a frontier is read off where a table of runs is given: a forecast near its answer.
+
+A frontier needs contours of equal loss. The forecast's losses are not a law's: law and discrepancy
+vary together, and the least point of one rough draw means little. So the forecast is taken
+jointly at sizes around the answer, and the mean and each draw of it are replaced by the law closest
+to them there. Each of these is then moved along N·D = constant, so that together they have
+the N* and the interval that the forecast gives at the goal's budget.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from statistics import NormalDist
+
+import numpy as np
+
+from analysis.forecast.answer import Answer, Question, forecast
+from analysis.forecast.curve import SIZE, Reference, constants, log_loss_and_jacobian
+from analysis.forecast.optimum import measured_valleys, optimum
+from analysis.forecast.posterior import Posterior
+from analysis.frontier.allocation import inference_optimal
+from analysis.frontier.answer import Demand, planned_demand
+from analysis.frontier.decision import Goal, Like
+from analysis.law import Array, Constants, LossLaw, Support, Trust
+from analysis.table.observations import Table
+from analysis.words import short
+
+_DRAWS = 2000
+_REACH = np.linspace(-1.5, 1.5, 7)  # e-folds of N around a choice, as for the forecast's N*
+# How far a draw's constants move from the forecast's: their deviation, and never more than four of
+# them, beyond which exponents leave floating point.
+_FREE, _FARTHEST = 0.4, 1.6
+_STEPS = 8
+_LEVEL = 0.9  # of the interval of N* from which its deviation is read
+_NAMES = ("E", "A", "B", "alpha", "beta", "gamma")
+
+
+def frontier_law(table: Table, goal: Goal, demand: Demand, name: str) -> LossLaw:
+    """The law for one question to a frontier, with draws of the forecast and what to read first.
+
+    Raises:
+        TableError: fewer than 10 rows or 3 sizes.
+        FrontierError: the goal cannot be reached under the forecast.
+    """
+    learnt = forecast(table, Question(anyway=True))
+    law = learnt.law.model_copy(
+        update={
+            "name": name,
+            "source": f"the forecast from {learnt.data.rows:,} runs",
+            "support": Support(flops=learnt.data.flops, tokens_per_param=learnt.data.ratio),
+        }
+    )
+    choices = _choices(law, goal, demand)
+    mean, draws = (
+        constants(phi, learnt.posterior.reference) for phi in _near(learnt.posterior, choices)
+    )
+    N, D = choices[0]
+    best = optimum(learnt.posterior, 6 * N * D, _LEVEL, measured_valleys(table))
+    low, high = np.log(best.n_interval)
+    sd = (high - low) / 2 / NormalDist().inv_cdf(0.5 + _LEVEL / 2)
+    mean = _moved(mean, best.flops, np.log(best.n_opt), 0.0)
+    draws = _moved(draws, best.flops, np.log(best.n_opt), sd)
+    warnings = (*learnt.doubts, *_beyond(learnt, choices))
+    return law.model_copy(
+        update={
+            **{each: getattr(mean, each).item() for each in _NAMES},
+            "trust": Trust(bars=learnt.bars, warnings=warnings),
+            "draws": {each: tuple(getattr(draws, each).tolist()) for each in _NAMES},
+        }
+    )
+
+
+def _choices(law: LossLaw, goal: Goal, demand: Demand) -> tuple[tuple[float, float], ...]:
+    """N and D of the compute-optimal and the inference-optimal choice, and of the goal's model."""
+    loss = float(goal.loss_under(law))
+    demands = (0.0, planned_demand(law, loss, demand))
+    best = inference_optimal(law, loss=loss, inference_tokens=demands)
+    like = [(goal.N, goal.D)] if isinstance(goal, Like) else []
+    # Without a demand both choices are one.
+    return tuple(dict.fromkeys([*zip(best.N.tolist(), best.D.tolist(), strict=True), *like]))
+
+
+def _near(learnt: Posterior, choices: tuple[tuple[float, float], ...]) -> tuple[Array, Array]:
+    """Constants phi of the laws closest to the forecast's mean, (6,), and to draws, (draws, 6)."""
+    N, D = np.array(choices).T[..., np.newaxis]
+    n, d = (np.log(N) + _REACH).ravel(), (np.log(D) - _REACH).ravel()
+    ahead = learnt.predict(np.exp(n), np.exp(d))
+    off = float(np.sqrt(ahead.discrepancy.mean()))
+    mean = _closest(ahead.mean, n, d, learnt.phi, learnt.reference, off)
+    drawn = np.random.default_rng(0).multivariate_normal(
+        ahead.mean, ahead.covariance, _DRAWS, method="eigh"
+    )
+    return mean, _closest(drawn, n, d, mean, learnt.reference, off)
+
+
+def _closest(y: Array, n: Array, d: Array, start: Array, at: Reference, off: float) -> Array:
+    """Constants of the laws closest to ln L at points, (..., points), by Gauss-Newton; (..., 6)."""
+    phi = np.broadcast_to(start, (*y.shape[:-1], SIZE))
+    hold = np.eye(SIZE) * (off / _FREE) ** 2
+    for _ in range(_STEPS):
+        value, J = log_loss_and_jacobian(phi, n, d, at)
+        back = np.swapaxes(J, -1, -2)
+        slope = back @ (y - value)[..., np.newaxis] - hold @ (phi - start)[..., np.newaxis]
+        phi = phi + np.linalg.solve(back @ J + hold, slope)[..., 0]
+        phi = np.clip(phi, start - _FARTHEST, start + _FARTHEST)
+    return phi
+
+
+def _moved(laws: Constants, flops: float, log_N: float, sd: float) -> Constants:
+    """The laws moved along N·D = constant: the mean of their ln N* at a budget, and its deviation.
+
+    Moved by x, a law has at (N·e^x, D·e^-x) the loss that it had at (N, D).
+    """
+    own = np.log(laws.compute_optimal(flops)[0])
+    apart = own - own.mean()
+    x = log_N - own + (apart * sd / own.std() if own.std() > 0 else 0.0)
+    return replace(laws, A=laws.A * np.exp(laws.alpha * x), B=laws.B * np.exp(-laws.beta * x))
+
+
+def _beyond(learnt: Answer, choices: tuple[tuple[float, float], ...]) -> Iterator[str]:
+    """Why the intervals of the choices are not calibrated; nothing where they are."""
+    for N, D in choices:
+        reason = learnt.data.beyond(N, D).reason
+        if reason:
+            yield f"NOT CALIBRATED: N = {short(N)}, D = {short(D)}: {reason}."
+            return
