@@ -10,7 +10,7 @@ from llama_core.config import Frozen
 from llama_core.corpus.cleaning import BYTE_ORDER_MARK, KEY_BYTES, Parts, normalise, well_formed
 from llama_core.corpus.folding import SEPARATOR
 from llama_core.corpus.left_out import LeftOut
-from llama_core.corpus.near_duplicates import signature_of
+from llama_core.corpus.steps.near_duplicates import signature_of
 from llama_core.corpus.steps.tasks import Task
 from llama_core.corpus.steps.texts import Texts, save_array
 

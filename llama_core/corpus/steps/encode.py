@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from llama_core.config import Frozen
 from llama_core.corpus.documents import CorpusError
-from llama_core.corpus.encoding import Encoder
+from llama_core.corpus.steps.encoder import Encoder
 from llama_core.corpus.steps.tasks import Task
 from llama_core.corpus.steps.texts import Segment, Texts, write_part
 from llama_core.corpus.tokenizer import RESERVED, Tokenizer

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ValidationError
 from llama_core.config import EnvironmentText
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.left_out import LeftOut, Note
-from llama_core.corpus.near_duplicates import NearDuplicates
 from llama_core.corpus.reading import sections
 from llama_core.corpus.steps.clean import Clean, Cleaned, Sign, raw_file
 from llama_core.corpus.steps.encode import Trained, TrainTokenizer
@@ -22,6 +21,7 @@ from llama_core.corpus.steps.leaks import (
     merge_held_out,
     merge_leaks,
 )
+from llama_core.corpus.steps.near_duplicates import NearDuplicates
 from llama_core.corpus.steps.repeats import FindRepeats, save_starts
 from llama_core.corpus.steps.shards import write_corpus
 from llama_core.corpus.steps.sources import Job, Source, documents_of, size_of, text_field

@@ -12,12 +12,12 @@ from llama_core.config import CorpusConfig, FileText, HubText
 from llama_core.corpus.cleaning import in_validation, normalise
 from llama_core.corpus.docstrings import prose
 from llama_core.corpus.documents import CorpusError, hub_documents
-from llama_core.corpus.encoding import Encoder
 from llama_core.corpus.left_out import LeftOut
 from llama_core.corpus.preparation import prepare
 from llama_core.corpus.prepared import find_corpus
 from llama_core.corpus.reading import read_documents
 from llama_core.corpus.shards import ShardWriter, SplitEntry, open_shards
+from llama_core.corpus.steps.encoder import Encoder
 from llama_core.corpus.tokenizer import BOS, EOS, Tokenizer
 from tests.core_tools import leaked, recipe, story, without_repeats
 from tests.disk import DiskOrder

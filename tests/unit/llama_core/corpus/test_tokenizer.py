@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from llama_core.corpus.documents import CorpusError
-from llama_core.corpus.encoding import Encoder
+from llama_core.corpus.steps.encoder import Encoder
 from llama_core.corpus.tokenizer import BOS, EOS, UNKNOWN, Tokenizer
 from tests.core_tools import story
 

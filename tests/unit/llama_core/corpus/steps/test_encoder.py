@@ -3,8 +3,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from llama_core.corpus import encoding
-from llama_core.corpus.encoding import Encoder
+from llama_core.corpus.steps.encoder import Encoder
 from llama_core.corpus.tokenizer import BOS, EOS, Tokenizer
 from tests.core_tools import story
 
@@ -54,7 +53,7 @@ def test_where_a_piece_joins_letters_and_marks_words_are_cut_at_spaces():
 
 
 def test_the_memory_of_words_is_bounded(made, monkeypatch):
-    monkeypatch.setattr(encoding, "_MOST_WORDS", 3)
+    monkeypatch.setattr("llama_core.corpus.steps.encoder._MOST_WORDS", 3)
     encoder = Encoder(made)
     text = "of the old book again"
     assert encoder.document(text) == encoder.document(text)
