@@ -16,7 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
+from bench.curvature import near
 from bench.tuning_grid import train
 from flows.plans.plan import make_plan
 from flows.runs.table import observations_frame
@@ -30,8 +32,6 @@ HORIZONS = (204_800, 614_400, 1_843_200)
 # Around 0.256/d_model, the demo's rule, from the middle outwards.
 FACTORS = (1.0, 0.5, 2.0, 0.25, 4.0)
 BATCHES = (2048, 512)
-# Trainings within this share of the lowest loss are near enough for a parabola.
-WITHIN = 0.03
 
 
 def main() -> None:
@@ -68,30 +68,25 @@ def main() -> None:
 def lines(table: pl.DataFrame) -> Iterator[str]:
     """A row for each size, batch and horizon: the best rate, and what the middle's costs there."""
     for (N, batch), rows in table.group_by(["n_params", "batch_tokens"], maintain_order=True):
-        optima = {D: parabola(at) for (D,), at in rows.sort("tokens").group_by("tokens")}
-        horizons = sorted(optima)
-        shared = optima[horizons[len(horizons) // 2]][0]
+        fits = {D: parabola(at) for (D,), at in rows.sort("tokens").group_by("tokens")}
+        horizons = sorted(fits)
+        low, high = np.log(rows["lr"].min()), np.log(rows["lr"].max())
+        best = {D: float(np.clip(-fit[1] / (2 * fit[0]), low, high)) for D, fit in fits.items()}
+        shared = best[horizons[len(horizons) // 2]]
         for D in horizons:
-            best, curvature, loss = optima[D]
-            left = curvature / 2 * (shared - best) ** 2
+            bound = {low: "≤ ", high: "≥ "}.get(best[D], "")
+            loss, left = (np.polyval(fits[D], at) for at in (best[D], shared))
             yield (
-                f"| {N:,} | {batch:,} | {D:,} | {np.exp(best):.4f} | {curvature:.4f} "
-                f"| {loss:.4f} | +{left:.2%} |"
+                f"| {N:,} | {batch:,} | {D:,} | {bound}{np.exp(best[D]):.4f} "
+                f"| {2 * fits[D][0]:.4f} | {np.exp(loss):.4f} | +{np.expm1(left - loss):.2%} |"
             )
 
 
-def parabola(rows: pl.DataFrame) -> tuple[float, float, float]:
-    """ln lr of the lowest loss, second derivative of ln loss there, and that loss.
-
-    Through the trainings near the lowest, at least three.
-    """
-    losses = rows["val_loss"].to_numpy()
-    order = np.argsort(losses)
-    near = order[: max(3, int((losses <= losses.min() * (1 + WITHIN)).sum()))]
-    x, y = np.log(rows["lr"].to_numpy()[near]), np.log(losses[near])
-    square, slope, constant = np.polyfit(x, y, 2)
-    best = -slope / (2 * square)
-    return best, 2 * square, float(np.exp(constant + slope * best + square * best**2))
+def parabola(rows: pl.DataFrame) -> NDArray[np.float64]:
+    """ln loss by ln lr through the trainings near the lowest, at least three: square first."""
+    rows = rows.sort("val_loss")
+    close = rows.head(max(3, len(near(rows))))
+    return np.polyfit(np.log(close["lr"].to_numpy()), np.log(close["val_loss"].to_numpy()), 2)
 
 
 if __name__ == "__main__":

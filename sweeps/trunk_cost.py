@@ -7,12 +7,12 @@ from llama_core.config import ModelConfig
 from sweeps.recipe import has_budget, rates
 from sweeps.spec import Cell, PlannedRun, Recipe, SweepSpec
 
-# Second derivatives of ln loss by ln lr, by ln batch, and by both: the surface through 63
-# trainings of 80k parameters to 0.6M tokens (docs/benchmarks/trunk_horizons.md).
-LR_CURVATURE, BATCH_CURVATURE, CROSS_CURVATURE = 0.0142, 0.0249, -0.0085
+# Second derivatives of ln loss by ln lr, by ln batch, and by both: one curvature through 122
+# losses at 15k to 80k parameters (bench/curvature.py, docs/benchmarks/trunk_horizons.md).
+LR_CURVATURE, BATCH_CURVATURE, CROSS_CURVATURE = 0.0184, 0.0221, -0.0099
 BASIS = (
-    "estimated from the rule's own values at each horizon and the loss's curvature at 80k "
-    "parameters and 0.6M tokens (docs/benchmarks/trunk_horizons.md)"
+    "estimated from the rule's own values at each horizon and the loss's curvature at 15k to 80k "
+    "parameters (docs/benchmarks/trunk_horizons.md)"
 )
 # More than this share of the loss is worth a second trunk; two seeds differ by about 0.5 %.
 COSTLY = 0.003

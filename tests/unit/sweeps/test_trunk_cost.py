@@ -5,8 +5,7 @@ import math
 import polars as pl
 import pytest
 
-from analysis.table.columns import normalise
-from analysis.tuning.answer import fit_lr
+from bench.curvature import pooled
 from sweeps.load import load_spec
 from sweeps.plan import plan
 from sweeps.recipe import rates, warmup_tokens
@@ -82,10 +81,24 @@ def test_a_rule_without_a_budget_never_splits(recipe):
     assert [run.id for run in limited.runs] == [run.id for run in free.runs]
 
 
-def test_the_curvature_is_that_of_the_recorded_grid():
-    frame = pl.read_csv(ROOT / "tests" / "data" / "tuning" / "grid_d48.csv")
-    [point] = fit_lr(normalise(frame).frame).points
-    (lr, cross), (_, batch) = point.surface.curvature / point.surface.loss
-    assert (
-        pytest.approx(lr, abs=1e-4), pytest.approx(batch, abs=1e-4), pytest.approx(cross, abs=1e-4),
-    ) == (LR_CURVATURE, BATCH_CURVATURE, CROSS_CURVATURE)  # fmt: skip
+def test_the_curvature_is_that_of_the_recorded_trainings():
+    names = ("grid_d48", "study", "trunk_horizons")
+    tables = [pl.read_csv(ROOT / "tests" / "data" / "tuning" / f"{name}.csv") for name in names]
+    (lr, batch, both), errors = pooled(tables)
+    assert pytest.approx(lr, abs=5e-5) == LR_CURVATURE
+    assert pytest.approx(batch, abs=5e-5) == BATCH_CURVATURE
+    assert pytest.approx(both, abs=5e-5) == CROSS_CURVATURE
+    # A surface whose curvature is known comes back, with no error where there is no noise.
+    grid = [
+        {
+            "n_params": 1, "tokens": tokens, "lr": math.exp(x), "batch_tokens": math.exp(y),
+            "val_loss": math.exp((0.02 * (x - tokens) ** 2 + 0.03 * y**2) / 2 - 0.01 * x * y),
+        }
+        for tokens in (0, 1)
+        for x in (-0.5, 0, 0.5, 1)
+        for y in (-0.5, 0, 0.5)
+    ]  # fmt: skip
+    known, none = pooled([pl.DataFrame(grid)])
+    assert known == pytest.approx([0.02, 0.03, -0.01])
+    assert none == pytest.approx([0, 0, 0], abs=1e-9)
+    assert all(errors > 0)
