@@ -23,8 +23,8 @@ from bench.tuning_grid import train
 from flows.plans.plan import make_plan
 from flows.runs.table import observations_frame
 from flows.settings import open_home
-from sweeps.grid import shape
 from sweeps.load import load_spec, load_tune_spec
+from sweeps.shapes import shape
 from sweeps.tune_plan import trial_run
 
 WIDTHS = (16, 32)

@@ -21,8 +21,8 @@ from flows.runs.directory import RunDir
 from flows.runs.table import observations_frame
 from flows.settings import Home, open_home
 from llama_core.config import Placement
-from sweeps.grid import shape
 from sweeps.load import load_spec, load_tune_spec
+from sweeps.shapes import shape
 from sweeps.spec import PlannedRun
 from sweeps.tune_plan import trial_run
 

@@ -23,6 +23,7 @@ _OBJECTS_BETWEEN_COLLECTIONS = 100_000
 # Cyclopts imports a module only when its command is called.
 for _name, _target, _help in (
     ("plan", "plan:plan", "Show every run of a sweep with its cost; nothing is spent."),
+    ("prepare", "plan:prepare", "Turn a sweep's text into tokens, before GPUs are paid for."),
     ("sweep", "sweep:sweep", "Plan, train what is missing, fit and report, in this process."),
     ("cancel", "sweep:cancel", "Stop a sweep or a study; the command that started it resumes it."),
     ("report", "results:report", "Write a sweep's report again from its run directories."),

@@ -24,8 +24,8 @@ from flows.store.run_store import open_store
 from flows.tuning.plan import prepare_tune, search_box
 from flows.tuning.report import TuneReport, finish_tune, trial_line
 from flows.tuning.study import Width, WidthStudy, open_storage, study_name
-from sweeps.grid import shape
 from sweeps.load import load_tune_spec
+from sweeps.shapes import shape
 from sweeps.spec import DataRef, PlannedRun
 from sweeps.tune_plan import trial_run
 from sweeps.tune_spec import TuneSpec

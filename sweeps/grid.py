@@ -1,36 +1,8 @@
-"""Model shapes of a ladder, and the token counts each is trained to on a grid."""
+"""The token counts that each model is trained to on a grid."""
 
-import math
-
-from llama_core.config import ModelConfig, llama_ffn_width
+from llama_core.config import ModelConfig
 from llama_core.counting import count_params, train_flops
-from sweeps.spec import Cell, CellsGrid, Grid, IsoflopGrid, Ladder
-
-
-def shape(ladder: Ladder, width: int, vocab_size: int) -> ModelConfig:
-    """The model of one width: as many heads as cover it, in whole groups.
-
-    Raises:
-        ValueError: the width is not a multiple of 8, which fast matmuls need.
-    """
-    if width % 8:
-        lower, upper = width // 8 * 8, (width // 8 + 1) * 8
-        near = f"{lower} or {upper}" if lower else f"{upper}"
-        raise ValueError(f"width {width} is not a multiple of 8. Use {near}.")
-    groups = math.ceil(width / (ladder.head_dim * ladder.query_heads_per_kv_head))
-    n_heads = groups * ladder.query_heads_per_kv_head
-    return ModelConfig(
-        vocab_size=vocab_size,
-        d_model=width,
-        n_layers=ladder.n_layers,
-        n_heads=n_heads,
-        n_kv_heads=groups,
-        head_dim=ladder.head_dim,
-        d_ffn=llama_ffn_width(width, multiple_of=ladder.ffn_multiple_of),
-        qk_norm=ladder.qk_norm,
-        rope_theta=ladder.rope_theta,
-        tie_embeddings=ladder.tie_embeddings,
-    )
+from sweeps.spec import Cell, CellsGrid, Grid, IsoflopGrid
 
 
 def cells(grid: Grid, model: ModelConfig, *, seq_len: int, batch_tokens: int) -> list[Cell]:
@@ -52,7 +24,7 @@ def cells(grid: Grid, model: ModelConfig, *, seq_len: int, batch_tokens: int) ->
             if tokens and tokens >= grid.min_tokens and low <= tokens / N <= high:
                 planned.append((tokens, budget))
     else:
-        counts = grid.tokens[model.d_model] if isinstance(grid, CellsGrid) else grid.tokens
+        counts = _counts(grid, model) if isinstance(grid, CellsGrid) else grid.tokens
         planned = [
             (max(1, round(tokens / batch_tokens)) * batch_tokens, None) for tokens in sorted(counts)
         ]
@@ -61,6 +33,11 @@ def cells(grid: Grid, model: ModelConfig, *, seq_len: int, batch_tokens: int) ->
         Cell(tokens=tokens, flops_budget=budget, train_flops=train_flops(model, seq_len, tokens))
         for tokens, budget in planned
     ]
+
+
+def _counts(grid: CellsGrid, model: ModelConfig) -> tuple[int, ...]:
+    """The tokens of a model, by its width or by width and depth, as its ladder has it."""
+    return grid.tokens.get(model.d_model) or grid.tokens[f"{model.d_model}x{model.n_layers}"]
 
 
 def in_steps(

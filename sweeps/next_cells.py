@@ -4,10 +4,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
+from llama_core.config import ModelConfig
 from llama_core.counting import count_params, train_flops
-from sweeps.grid import shape
 from sweeps.plan import Plan
 from sweeps.recipe import rates
+from sweeps.shapes import at_width, key, only
 from sweeps.spec import CellsGrid, IsoflopGrid, SweepSpec
 
 # Longest name of a spec, less the suffix.
@@ -16,9 +17,9 @@ _NAME = 64 - len("-next")
 
 @dataclass(frozen=True, slots=True)
 class NextCell:
-    """A model of a width trained on some tokens; `train_flops` are counted, of it alone."""
+    """A model trained on some tokens; `train_flops` are counted, of it alone."""
 
-    width: int
+    model: ModelConfig
     n_params: int
     tokens: int
     train_flops: int
@@ -33,22 +34,22 @@ def next_cells(
     tokens than its grid allows are left out.
 
     Raises:
-        ValueError: a width is not a multiple of 8.
+        ValueError: the ladder has no model of a width.
     """
     spec, ratios = planned.spec, list(ratios)
     fewest = spec.grid.min_tokens if isinstance(spec.grid, IsoflopGrid) else 0
-    had = {(run.run.model.d_model, cell.tokens) for run in planned.runs for cell in run.cells}
-    cells: dict[tuple[int, int], NextCell] = {}
-    for width in widths:
-        model = shape(spec.ladder, width, spec.corpus.vocab_size)
+    had = {(run.run.model, cell.tokens) for run in planned.runs for cell in run.cells}
+    cells: dict[tuple[ModelConfig, int], NextCell] = {}
+    models = [m for width in widths for m in at_width(spec.ladder, width, spec.corpus.vocab_size)]
+    for model in dict.fromkeys(models):
         N = count_params(model).n_params
         for ratio in ratios:
             rate = rates(spec.recipe, model, tokens=ratio * N, seq_len=spec.seq_len)
             tokens = round(ratio * N / rate.batch_tokens) * rate.batch_tokens
             cost = train_flops(model, spec.seq_len, tokens)
             wanted = tokens >= max(fewest, 1) and flops[0] <= cost <= flops[1]
-            if wanted and (width, tokens) not in had:
-                cells[width, tokens] = NextCell(width, N, tokens, cost)
+            if wanted and (model, tokens) not in had:
+                cells[model, tokens] = NextCell(model, N, tokens, cost)
     return list(cells.values())
 
 
@@ -70,18 +71,18 @@ def _halfway(widths: list[int]) -> Iterator[int]:
 
 def next_spec(planned: Plan, cells: Iterable[NextCell]) -> SweepSpec:
     """The sweep's spec with these cells in place of its own, named NAME-next."""
-    tokens: dict[int, list[int]] = {}
-    for cell in cells:
-        tokens.setdefault(cell.width, []).append(cell.tokens)
+    tokens: dict[ModelConfig, list[int]] = {}
+    for cell in sorted(cells, key=lambda each: (each.n_params, each.tokens)):
+        tokens.setdefault(cell.model, []).append(cell.tokens)
     spec = planned.spec
     grid = CellsGrid(
-        tokens={width: tuple(sorted(tokens[width])) for width in sorted(tokens)},
+        tokens={key(spec.ladder, each): tuple(tokens[each]) for each in tokens},
         continues=spec.name,
     )
     changes = {
         "name": f"{spec.name[:_NAME]}-next",
         "description": f"the runs that sharpen the forecast of {spec.name} most",
-        "ladder": spec.ladder.model_copy(update={"widths": tuple(sorted(tokens))}),
+        "ladder": only(spec.ladder, tokens),
         "grid": grid,
         "seeds": spec.seeds[:1],
         "cap": None,

@@ -5,10 +5,12 @@ from itertools import product
 
 from llama_core.config import AdamW, Cosine, Frozen, ModelConfig, TrainConfig, Wsd
 from llama_core.counting import count_params
-from sweeps.grid import cells, in_steps, shape
+from sweeps.coverage import EXPECTED_OPTIMUM, coverage, size_at
+from sweeps.grid import cells, in_steps
 from sweeps.plan_warnings import doubts
 from sweeps.recipe import Rates, has_budget, rates, warmup_of, weight_decay_of
-from sweeps.spec import Cell, DataRef, IsoflopGrid, PlannedRun, RunSpec, SweepSpec
+from sweeps.shapes import key, sizes
+from sweeps.spec import Cell, DataRef, PlannedRun, RunSpec, SweepSpec
 from sweeps.trunk_cost import middle, trunks
 
 
@@ -39,13 +41,12 @@ def plan(spec: SweepSpec, data: DataRef, *, source_tokens: Mapping[str, int] | N
         source_tokens: training tokens of each of its sources; None leaves repetition unchecked.
 
     Raises:
-        ValueError: a width is not a multiple of 8, no model of the ladder can meet a budget, or
-            a batch is not whole sequences.
+        ValueError: the ladder has a shape that cannot be built, no model of it can meet a budget,
+            or a batch is not whole sequences.
     """
     runs: list[PlannedRun] = []
-    for width, seed in product(spec.ladder.widths, spec.seeds):
-        model = shape(spec.ladder, width, spec.corpus.vocab_size)
-        runs.extend(runs_of(spec, model, _grid(spec, model), seed, data))
+    for size, seed in product(sizes(spec.ladder, spec.corpus.vocab_size), spec.seeds):
+        runs.extend(runs_of(spec, size.model, _grid(spec, size.model), seed, data))
     _refuse_unmet_budgets(spec, runs)
     runs.sort(key=lambda planned: planned.flops_spent)
     return Plan(spec=spec, data=data, runs=tuple(runs), warnings=doubts(spec, runs, source_tokens))
@@ -61,7 +62,7 @@ def runs_of(
     runs = []
     for rate, group in groups:
         horizon = f"-D{group[-1].tokens}" if several else ""
-        name = f"d{model.d_model}{horizon}{repeat}"
+        name = f"d{key(spec.ladder, model)}{horizon}{repeat}"
         runs.append(_planned(spec, model, group, rate, seed, data, name))
     return runs
 
@@ -119,15 +120,14 @@ def _planned(
 
 
 def _refuse_unmet_budgets(spec: SweepSpec, runs: list[PlannedRun]) -> None:
-    if not isinstance(spec.grid, IsoflopGrid):
-        return
-    met = {cell.flops_budget for planned in runs for cell in planned.cells}
-    unmet = [budget for budget in spec.grid.budgets if budget not in met]
+    unmet = [row for row in coverage(spec, runs) if not row.kept]
     if unmet:
-        listed = ", ".join(f"{budget:.3g}" for budget in unmet)
-        low, high = spec.grid.tokens_per_param
+        first, settings = unmet[0], {each.setting for row in unmet for each in row.left_out}
+        bounds = "; ".join(f"{', '.join(names)}: {each}" for each, names in first.bounds.items())
         raise ValueError(
-            f"no model of the ladder meets the budget {listed} FLOPs with {low:g} to {high:g} "
-            f"tokens per parameter. Widths are {list(spec.ladder.widths)}: "
-            "add widths, widen grid.tokens_per_param, or drop the budget."
+            f"no size of the ladder meets the budget "
+            f"{', '.join(f'{row.budget:.3g}' for row in unmet)} FLOPs. At {first.budget:.3g} the "
+            f"bounds leave out {bounds}. Add a size near N = "
+            f"{size_at(spec, first.budget, EXPECTED_OPTIMUM)}, widen "
+            f"{' and '.join(sorted(settings))}, or drop the budget."
         )

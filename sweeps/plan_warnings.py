@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from sweeps.coverage import EXPECTED_OPTIMUM, BudgetSizes, LeftOut, coverage, size_at
 from sweeps.published_rules import RULES
 from sweeps.recipe import measured_range, rates
 from sweeps.spec import (
@@ -17,11 +18,10 @@ from sweeps.trunk_cost import COSTLY, left_by_run, middle
 
 # A parabola has three constants; a fourth point shows whether it fits.
 _POINTS_FOR_A_VALLEY = 4
-# Tokens per parameter of the compute-optimal model, by Hoffmann et al. 2022, table 3; sweeps of
-# our own gave 14 to 27 (docs/benchmarks/demo_sweep.md).
-_EXPECTED_OPTIMUM = 20.0
 # A size counts as below or above the optimum from this factor away from it.
 _CLEARLY = math.sqrt(2)
+# A size that a bound leaves out is named before a new one, up to this factor from the D/N to add.
+_CLOSE = 3.0
 # D/N of the runs that published laws were fitted on: 0.46 is the smallest of Hoffmann's that
 # Besiroglu et al. 2024 digitised, 10,000 the largest of Sardana et al. 2024.
 _RATIOS_SEEN = (0.456, 10_000.0)
@@ -48,6 +48,7 @@ def doubts(
             unchecked.
     """
     warnings = [
+        *_sizes_without_a_budget(spec, runs),
         *_valleys(spec, runs),
         *_ratios(runs),
         *_rates(spec, runs),
@@ -63,33 +64,60 @@ def doubts(
 def _valleys(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
     if not isinstance(spec.grid, IsoflopGrid):
         return
-    for budget in sorted(spec.grid.budgets):
-        cells = {
-            run.n_params: cell.tokens
-            for run in runs
-            for cell in run.cells
-            if cell.flops_budget == budget
-        }
-        ratios = [tokens / N for N, tokens in cells.items()]
+    for row in coverage(spec, runs):
+        ratios = row.kept.values()
         # A budget that no run meets is only short of sizes.
         low, high = min(ratios, default=0.0), max(ratios, default=math.inf)
         spans = f"D/N from {low:.3g} to {high:.3g}"
         faults = []
-        if len(cells) < _POINTS_FOR_A_VALLEY:
-            faults.append(
-                f"{len(cells)} sizes where a valley needs {_POINTS_FOR_A_VALLEY} (add widths)"
-            )
-        if high < _EXPECTED_OPTIMUM * _CLEARLY:
-            faults.append(f"{spans}, no size clearly below the expected optimum (add smaller ones)")
-        if low > _EXPECTED_OPTIMUM / _CLEARLY:
-            faults.append(f"{spans}, no size clearly above the expected optimum (add larger ones)")
+        if high < EXPECTED_OPTIMUM * _CLEARLY:
+            remedy = _to_add(spec, row, 2 * EXPECTED_OPTIMUM)
+            faults.append(f"{spans}, no size clearly below the expected optimum ({remedy})")
+        if low > EXPECTED_OPTIMUM / _CLEARLY:
+            remedy = _to_add(spec, row, EXPECTED_OPTIMUM / 2)
+            faults.append(f"{spans}, no size clearly above the expected optimum ({remedy})")
+        if len(ratios) < _POINTS_FOR_A_VALLEY:
+            between = "" if faults else " (add sizes between)"
+            few = f"{len(ratios)} sizes where a valley needs {_POINTS_FOR_A_VALLEY}{between}"
+            faults.insert(0, few)
         if faults:
             yield (
-                f"isoflop {budget:.2e} may show no minimum: {'; '.join(faults)}. Expected is D/N "
-                f"about {_EXPECTED_OPTIMUM:g} (Hoffmann et al. 2022)."
+                f"isoflop {row.budget:.2e} may show no minimum: {'; '.join(faults)}. Expected is "
+                f"D/N about {EXPECTED_OPTIMUM:g} (Hoffmann et al. 2022)."
             )
     if len(spec.grid.budgets) < 3:
         yield f"{len(spec.grid.budgets)} budgets cannot show how N* grows: use 3 or more."
+
+
+def _to_add(spec: SweepSpec, row: BudgetSizes, ratio: float) -> str:
+    """What gives a budget a size at this D/N: a bound to widen, else a size to add."""
+    above = ratio > EXPECTED_OPTIMUM
+    near = {abs(math.log(each.tokens_per_param / ratio)): each for each in row.left_out}
+    if near and min(near) < math.log(_CLOSE):
+        first = near[min(near)]
+        return (
+            f"{first.name} has D/N {first.tokens_per_param:.3g}, and {first.setting} leaves it "
+            f"out: {first.bound}"
+        )
+    kind = "smaller" if above else "larger"
+    return f"add a {kind} one, near N = {size_at(spec, row.budget, ratio)}"
+
+
+def _sizes_without_a_budget(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
+    rows = coverage(spec, runs)
+    kept = {name for row in rows for name in row.kept}
+    nowhere: dict[str, list[LeftOut]] = {}
+    for each in (each for row in rows for each in row.left_out if each.name not in kept):
+        nowhere.setdefault(each.name, []).append(each)
+    for name, places in nowhere.items():
+        ratios = [place.tokens_per_param for place in places]
+        bounds = " and ".join(dict.fromkeys(place.bound for place in places))
+        settings = " and ".join(dict.fromkeys(place.setting for place in places))
+        yield (
+            f"{name} is not trained: no budget keeps it, at D/N {_three(min(ratios))} "
+            f"to {_three(max(ratios))}, by {settings} ({bounds}). Change that, add a budget, or "
+            "remove the size."
+        )
 
 
 def _ratios(runs: Sequence[PlannedRun]) -> Iterator[str]:
@@ -149,6 +177,8 @@ def _beyond_rule(recipe: PublishedRecipe, runs: Sequence[PlannedRun]) -> Iterato
     outside: list[str] = []
     faults = []
     for quantity, (low, high) in rule.measured.items():
+        # C is a product of two such quantities.
+        near = _NEAR**2 if quantity == "C" else _NEAR
         values = {
             (run.name, cell.tokens): rule.scale(
                 run.run.model, tokens=cell.tokens, seq_len=run.run.train.seq_len
@@ -159,7 +189,7 @@ def _beyond_rule(recipe: PublishedRecipe, runs: Sequence[PlannedRun]) -> Iterato
         beyond = {
             place: value
             for place, value in values.items()
-            if not low / _NEAR <= value <= high * _NEAR
+            if not low / near <= value <= high * near
         }
         if beyond:
             outside += [name for name, _ in beyond]
@@ -235,7 +265,7 @@ def _warm_ups(runs: Sequence[PlannedRun]) -> Iterator[str]:
         yield (
             f"{_listed(long)}: warm-up takes up to {max(shares.values()):.0%} of the shortest "
             "horizon, which bends a law (Porian et al. 2024, section 3.2). Drop the smallest "
-            "budgets or the largest widths."
+            "budgets or the largest sizes."
         )
 
 
@@ -255,6 +285,10 @@ def _repetition(
                 f"of {tokens:,}: tokens repeated this often are worth {worth} fresh ones "
                 "(Muennighoff et al. 2023). Add text, or lower the largest budget."
             )
+
+
+def _three(value: float) -> str:
+    return f"{float(f'{value:.3g}'):,g}"
 
 
 def _span(low: float, high: float) -> str:

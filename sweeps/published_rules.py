@@ -76,7 +76,7 @@ RULES: Mapping[str, Rule] = {
         batch=Power(0.2920, C=0.3271),
         n_counts="non_embedding",
         source="DeepSeek-AI 2024 (arXiv:2401.02954), eq. 1",
-        measured={"C": (1e17, 2e19)},
+        measured={"C": (1e17, 1e20)},
     ),
     # min_params_for_fit and max_params_for_fit of the authors' hparams_fit_figure.
     "porian": Rule(

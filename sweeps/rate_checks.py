@@ -1,11 +1,14 @@
 """Two cheap runs that show whether the learning rate of a size is near its best."""
 
+import json
 import math
 import shlex
 
 from llama_core.config import Wsd
+from sweeps.ladder import GIVEN_BY
 from sweeps.load import load_spec, presets
 from sweeps.plan import Plan
+from sweeps.shapes import only
 from sweeps.spec import PlannedRun, Timescale
 
 # Half and twice the rate cost 0.01 to 0.04 nats on the demo's corpus, above the noise of a seed.
@@ -77,7 +80,7 @@ def check_command(plan: Plan, check: PlannedRun, given: str = "") -> str:
     decay = [f"weight_decay={train.optimizer.weight_decay!r}"] if by_timescale else []
     settings = [
         f"name={spec.name}-{check.name}".replace(".", "_")[:69],
-        f"ladder.widths=[{check.run.model.d_model}]",
+        _ladder(plan, check),
         f"grid={{kind: tokens, tokens: [{check.cells[0].tokens}]}}",
         f"recipe={{kind: fixed, lr: {train.optimizer.lr!r}, batch_tokens: {train.batch_tokens}}}",
         *decay,
@@ -88,3 +91,11 @@ def check_command(plan: Plan, check: PlannedRun, given: str = "") -> str:
         given = spec.name if shipped else "SPEC"
     words = [f"--set {shlex.quote(setting)}" for setting in settings]
     return " ".join(["isoflop sweep", given, *words])
+
+
+def _ladder(plan: Plan, check: PlannedRun) -> str:
+    """The override that leaves the ladder its one size."""
+    ladder = only(plan.spec.ladder, [check.run.model])
+    [name] = [name for name in GIVEN_BY if hasattr(ladder, name)]
+    values = ladder.model_dump(mode="json", exclude_none=True)[name]
+    return f"ladder.{name}={json.dumps(values)}"

@@ -101,7 +101,7 @@ def _published_rates(
     scale = rule.scale(model, tokens=tokens, seq_len=seq_len)
     batch, words = recipe.batch_tokens, "the spec's batch"
     if batch is None:
-        batch = _whole(rule.batch.at(scale), seq_len)
+        batch = _even(rule.batch.at(scale), seq_len)
         words = f"batch {rule.batch} tokens in whole sequences"
     return Rates(rule.lr.at(scale), batch, f"{rule.lr}, {words} ({rule.source})")
 
@@ -129,6 +129,15 @@ def _law_rates(recipe: LawRecipe, N: float, D: float, seq_len: int) -> Rates:
 def _whole(tokens: float, seq_len: int) -> int:
     """Tokens rounded to whole sequences, at least one."""
     return max(1, round(tokens / seq_len)) * seq_len
+
+
+def _even(tokens: float, seq_len: int) -> int:
+    """Tokens rounded to sequences that split evenly, at least one; off by a sixteenth at most.
+
+    A step is made of equal micro-steps, so a prime number of sequences would go through one by one.
+    """
+    unit: int = seq_len * 2 ** max(0, round(tokens / seq_len).bit_length() - 4)
+    return max(1, round(tokens / unit)) * unit
 
 
 def warmup_of(spec: SweepSpec, N: int, shortest_horizon: int, batch_tokens: int) -> int:

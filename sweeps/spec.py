@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -19,39 +19,15 @@ from llama_core.config import CorpusConfig, Frozen, ModelConfig, Placement, Trai
 from llama_core.counting import count_params, train_flops
 from llama_core.schedule import tokens_spent
 from sweeps.cap import Cap
+from sweeps.ladder import AnyLadder, different
+from sweeps.shapes import key, sizes
 
 # Version of the digest. Changing it makes every finished run train again under a new id.
 _DIGEST = "isoflop-run-1"
-_Numbers = TypeVar("_Numbers", bound=tuple[float, ...])
-
-
-def different(values: _Numbers) -> _Numbers:
-    """The values; ValueError if one occurs twice."""
-    if len(set(values)) < len(values):
-        raise ValueError(f"{values} names a value twice. Remove one: both would be the same run.")
-    return values
-
-
-class Ladder(Frozen):
-    """Model sizes: one depth and one head size for all, width alone varies.
-
-    Mixed depths put kinks into the valleys of small models (docs/benchmarks/demo_sweep.md), so
-    depth is stated once. Heads are as many as cover the width; SwiGLU's hidden width is 8/3
-    of it, rounded up to `ffn_multiple_of`.
-    """
-
-    widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(different)]
-    n_layers: PositiveInt = 2
-    head_dim: PositiveInt = 16
-    query_heads_per_kv_head: PositiveInt = 1
-    ffn_multiple_of: PositiveInt = 8
-    qk_norm: bool = True
-    rope_theta: PositiveFloat = 100.0
-    tie_embeddings: bool = False
 
 
 class IsoflopGrid(Frozen):
-    """Every width at every budget of counted FLOPs, as long as D/N and D stay within bounds.
+    """Every size at every budget of counted FLOPs, as long as D/N and D stay within bounds.
 
     `min_tokens` leaves out models that would see fewer tokens: in its first steps a loss falls by
     another law than later.
@@ -68,14 +44,14 @@ class IsoflopGrid(Frozen):
 
 
 class TokensGrid(Frozen):
-    """Every width at every token count: N × D."""
+    """Every size at every token count: N × D."""
 
     kind: Literal["tokens"] = "tokens"
     tokens: Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(different)]
 
 
 class CellsGrid(Frozen):
-    """Single cells, token counts by width, as `isoflop next` writes them.
+    """Single cells, as `isoflop next` writes them: token counts by width, or by WIDTHxDEPTH.
 
     `continues` names the sweep that they are added to: table, law and report have its losses too.
     """
@@ -84,7 +60,7 @@ class CellsGrid(Frozen):
     continues: str | None = None
     tokens: Annotated[
         dict[
-            PositiveInt,
+            PositiveInt | Annotated[str, Field(pattern=r"^[1-9]\d*x[1-9]\d*$")],
             Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(different)],
         ],
         Field(min_length=1),
@@ -235,7 +211,7 @@ class SweepSpec(Frozen):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
     description: str = ""
     corpus: CorpusConfig = CorpusConfig()
-    ladder: Ladder
+    ladder: AnyLadder
     grid: Grid
     recipe: Recipe = WidthRecipe()
     schedule: Literal["wsd", "cosine"] = "wsd"
@@ -264,10 +240,14 @@ class SweepSpec(Frozen):
 
     @model_validator(mode="after")
     def _cells_are_of_the_ladder(self) -> "SweepSpec":
-        if isinstance(self.grid, CellsGrid) and set(self.grid.tokens) != set(self.ladder.widths):
+        if not isinstance(self.grid, CellsGrid):
+            return self
+        ladder = sizes(self.ladder, self.corpus.vocab_size)
+        keys = [key(self.ladder, size.model) for size in ladder]
+        if set(self.grid.tokens) != set(keys):
             raise ValueError(
-                f"grid.tokens has the widths {sorted(self.grid.tokens)} and ladder.widths "
-                f"{sorted(self.ladder.widths)}: name the same in both."
+                f"grid.tokens has the sizes {sorted(self.grid.tokens, key=str)} and the ladder "
+                f"{sorted(keys, key=str)}: name the same in both."
             )
         return self
 
@@ -283,6 +263,12 @@ class SweepSpec(Frozen):
             raise ValueError(
                 f"design next chooses from a whole grid, and these cells continue sweep "
                 f"{self.grid.continues}: leave out one of the two."
+            )
+        models = [size.model for size in sizes(self.ladder, self.corpus.vocab_size)]
+        if len({model.d_model for model in models}) < len(models):
+            raise ValueError(
+                "design next knows a size by its width, and the ladder has two of one width: "
+                "give each a width of its own."
             )
         return self
 

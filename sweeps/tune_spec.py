@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from llama_core.config import CorpusConfig, Frozen, Placement
-from sweeps.spec import Ladder, different
+from sweeps.ladder import Ladder, different
 
 # A published range reaches this factor either side of its centre. For learning rate and batch the
 # centre is the lowest of the published rules: at 1e9 parameters they agree within a factor of two;

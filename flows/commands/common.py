@@ -4,6 +4,7 @@ import errno
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -190,6 +191,24 @@ def busy(doing: str) -> Iterator[Callable[[str], None]]:
 
     with Console(stderr=True).status(doing) as status:
         yield status.update
+
+
+@contextmanager
+def progress_shown(doing: str, *, every_s: float = 10.0) -> Iterator[Callable[[str], None]]:
+    """`busy` on a terminal; elsewhere, as in a job's log, a line every few seconds."""
+    if sys.stderr.isatty():
+        with busy(doing) as update:
+            yield update
+        return
+    last = -every_s
+
+    def line(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= every_s:
+            last = time.monotonic()
+            say(text)
+
+    yield line
 
 
 @contextmanager

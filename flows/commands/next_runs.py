@@ -171,13 +171,19 @@ def _of_sweep(
 
     from analysis.forecast.design import Candidates
     from analysis.next_runs.candidates import default_ratios, read_grid
+    from sweeps.ladder import ShapeLadder
     from sweeps.next_cells import ladder_and_neighbours, next_cells
 
     least, most = 0.0, float("inf")
     if given is None:
         least = float(table.used["train_flops"].to_numpy().min())
         most = budget
-        widths = ladder_and_neighbours({run.run.model.d_model for run in planned.runs})
+        widths = sorted({run.run.model.d_model for run in planned.runs})
+        if isinstance(planned.spec.ladder, ShapeLadder):
+            # Listed shapes follow no rule, so there is none between them.
+            widths = sorted({shape.d_model for shape in planned.spec.ladder.shapes})
+        else:
+            widths = ladder_and_neighbours(widths)
         ratios = default_ratios(table.used).tolist()
     else:
         named = read_grid(given)

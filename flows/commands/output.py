@@ -16,7 +16,7 @@ from flows.commands.common import fail
 _WIDE = 140
 _MANY = 100  # rows; rich takes a millisecond a row
 # 1,234; 11B; $12; 1.00e+23; 16.3%; with an interval or a range behind it.
-_NUMBER = re.compile(r"[+−×-]?\$?\d[\d,.]*(e[+-]\d+)?[kMBT%]?( .*)?|–")
+_NUMBER = re.compile(r"[+−×-]?\$?\d[\d,.]*(e[+-]?\d+)?[kMBT%]?( .*)?|–")
 
 
 def emit(document: Any, destination: str) -> None:
@@ -31,8 +31,14 @@ def emit(document: Any, destination: str) -> None:
         fail(f"cannot write --json {destination}: {error.strerror or error}.")
 
 
-def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a small table; numbers to the right, words to the left."""
+def table(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[object]], *, tight: bool = False
+) -> None:
+    """Print a small table; numbers to the right, words to the left.
+
+    Args:
+        tight: one space between columns, for many of them in 80 columns.
+    """
     numeric = [_all_numeric([row[index] for row in rows]) for index in range(len(header))]
     cells = [[_cell(value) for value in row] for row in rows]
     if len(rows) > _MANY and (lines := _aligned(header, cells, numeric)):
@@ -41,7 +47,14 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -
             console.print(line, style="bold", markup=False)
         sys.stdout.write("\n".join([*lines[1:], ""]))
         return
-    shown = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold")
+    shown = Table(
+        title=title,
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+        title_style="bold",
+        collapse_padding=tight,
+    )
     for name, right in zip(header, numeric, strict=True):
         shown.add_column(name, justify="right" if right else "left")
     for row in cells:

@@ -1,10 +1,20 @@
-"""Command plan, and how a spec is loaded from the command line."""
+"""Commands plan and prepare, and how a spec is loaded from the command line."""
 
+import shlex
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.common import Json, busy, check_destinations, failures, open_to_read, refusals
+from flows.commands.common import (
+    Json,
+    busy,
+    check_destinations,
+    failures,
+    open_all,
+    open_to_read,
+    progress_shown,
+    refusals,
+)
 from flows.commands.limits import UNLIMITED, Limits, cap_of, speed_of
 
 if TYPE_CHECKING:
@@ -35,7 +45,8 @@ def plan(
 ) -> None:
     """Show every run of a sweep with N, D, C, learning rate, time and cost; nothing is trained.
 
-    SPEC is a preset's name or a YAML file. The first plan on a corpus prepares it.
+    SPEC is a preset's name or a YAML file. A corpus that is not prepared stays so: the plan is then
+    of the vocabulary asked for, and says what `isoflop prepare` will take.
     """
     from dataclasses import replace
 
@@ -43,7 +54,7 @@ def plan(
     from flows.commands.plan_text import plan_json, print_plan
     from flows.cost.calibrate import CalibrationError
     from flows.cost.quote import quote
-    from flows.plans.plan import make_plan
+    from flows.plans.plan import plan_ahead
 
     with refusals():
         home = open_to_read()
@@ -52,29 +63,60 @@ def plan(
             limits = replace(limits, gpu=_USUAL_GPU)
         environments = planned_slots(parsed, slots, devices, limits)
         check_destinations(json)
-        with busy("looking for the corpus") as report_progress:
-            planned, prepared = make_plan(parsed, home, report_progress)
-        doing = "timing every shape on this machine" if limits.gpu is None else "adding up"
-        with busy(doing), failures(CalibrationError):
-            cost = quote(
-                planned,
-                home,
-                environments,
-                speed=speed_of(limits),
-                usd_per_hour=limits.price,
-                retime=retime,
-            )
+        planned, prepared = plan_ahead(parsed, home)
+        speed, cost = speed_of(limits), None
+        # Timing a shape on this machine reads the corpus.
+        if prepared is not None or speed is not None:
+            doing = "timing every shape on this machine" if speed is None else "adding up"
+            with busy(doing), failures(CalibrationError):
+                cost = quote(
+                    planned,
+                    home,
+                    environments,
+                    speed=speed,
+                    usd_per_hour=limits.price,
+                    retime=retime,
+                )
     given = as_given(spec, set, corpus)
     if json is not None:
         emit(plan_json(planned, prepared, cost, home, given), json)
     else:
         print_plan(planned, prepared, home, cost=cost, given=given)
+        if prepared is None:
+            print(f"prepare the corpus before you pay for a GPU: isoflop prepare {given}")
+
+
+def prepare(spec: str, *, set: Overrides = (), corpus: Corpus = None, json: Json = None) -> None:
+    """Fetch a sweep's text and turn it into tokens; nothing is trained.
+
+    SPEC is a preset's name or a YAML file. A corpus that is prepared already is only checked, so
+    that `isoflop sweep` starts training at once.
+    """
+    from rich.console import Console
+
+    from flows.commands.output import emit
+    from flows.commands.plan_text import corpus_json, print_notes
+    from flows.plans.plan import make_plan
+
+    with refusals():
+        _, home = open_all()
+        parsed = load(spec, set, corpus, UNLIMITED)
+        check_destinations(json)
+        with progress_shown("looking for the corpus") as report_progress:
+            planned, prepared = make_plan(parsed, home, report_progress)
+    if json is not None:
+        emit(corpus_json(planned, prepared), json)
+        return
+    print(
+        f"corpus   {prepared.train_tokens:,} tokens to train on and {prepared.val_tokens:,} to "
+        f"validate, {prepared.vocab_size:,} pieces"
+    )
+    print(f"folder   {prepared.path}")
+    print_notes(prepared, Console(highlight=False))
 
 
 def as_given(spec: str, overrides: tuple[str, ...], corpus: str | None) -> str:
     """The words of the command line that name a spec, quoted for a shell."""
-    import shlex
-
     words = [spec, *(word for override in overrides for word in ("--set", override))]
     return shlex.join([*words, *(("--corpus", corpus) if corpus is not None else ())])
 

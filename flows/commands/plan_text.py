@@ -1,53 +1,85 @@
 """A plan as a table for people and as JSON."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 
+from analysis.words import COUNTS, short
 from flows.commands.output import table
 from flows.cost.quote import Cost
+from flows.plans.preparing import preparing
 from flows.runs.directory import RunDir
 from flows.runs.state import run_state
 from flows.settings import Home
 from flows.tuning.check import tuned, tuned_lines
 from llama_core.corpus.prepared import PreparedCorpus
+from llama_core.counting import count_params
 from sweeps.cap import amount, in_words
+from sweeps.coverage import asked, coverage, name_of
 from sweeps.plan import Plan
-from sweeps.spec import PlannedRun
+from sweeps.spec import IsoflopGrid, PlannedRun
 from sweeps.trunk_cost import BASIS, left_by_run
 
 
 def print_plan(
-    plan: Plan, corpus: PreparedCorpus, home: Home, *, cost: Cost | None, given: str = ""
+    plan: Plan,
+    corpus: PreparedCorpus | None,
+    home: Home,
+    *,
+    cost: Cost | None,
+    given: str | None = None,
 ) -> None:
     """Print the runs, what they cost together, and the warnings.
 
     Args:
-        given: how the plan's spec was named on the command line, with its overrides.
+        corpus: None where it is not prepared.
+        given: how the plan's spec was named on the command line, with its overrides; None where
+            a report will say how well the recipe is tuned.
     """
-    header = ["run", "N", "D in M", "D/N", "losses", "steps", "FLOPs", "peak lr", "state"]
-    if cost is not None:
-        header[-1:] = ["GiB", "time left", "state"]
-    if cost is not None and cost.usd_per_hour is not None:
-        header.insert(-1, "$ left")
-    rows = [_row(planned, home, cost) for planned in plan.runs]
-    left = _shared_trunks(plan)
-    if left:
-        place = header.index("peak lr") + 1
-        header.insert(place, "trunk %")
-        for row, share in zip(rows, left, strict=True):
-            row.insert(place, f"{share:.2%}".rstrip("%"))
-    table(f"sweep {plan.spec.name}: {plan.spec.description}", header, rows)
+    print_runs(plan, home, cost)
+    print_budgets(plan)
     console = Console(highlight=False)
     for line in _summary(plan, corpus, cost):
         console.print(line, markup=False, soft_wrap=True)
-    print_notes(corpus, console)
+    if corpus is not None:
+        print_notes(corpus, console)
     for warning in (*plan.warnings, *(cost.warnings if cost is not None else ())):
         console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
-    # A sweep prints this in its report; `isoflop plan` writes no report.
-    for line in tuned_lines(tuned(plan, home, given)) if cost is not None else ():
+    for line in tuned_lines(tuned(plan, home, given)) if given is not None else ():
         console.print(line, style="yellow", markup=False, soft_wrap=True)
+
+
+def print_runs(plan: Plan, home: Home, cost: Cost | None) -> None:
+    """Print the runs in columns that fit 80 characters.
+
+    D/N is left to the table of budgets where there is one, and the state where none is begun.
+    """
+    columns = [_columns(planned, home, cost) for planned in plan.runs]
+    for row, share in zip(columns, _shared_trunks(plan), strict=False):
+        row["trunk %"] = f"{share:.2%}".rstrip("%")
+    hidden = {"D/N"} if isinstance(plan.spec.grid, IsoflopGrid) else set()
+    if {row["state"] for row in columns} == {"planned"}:
+        hidden.add("state")
+    header = [name for name in columns[0] if name not in hidden]
+    rows = [[row[name] for name in header] for row in columns]
+    table(f"sweep {plan.spec.name}: {plan.spec.description}", header, rows, tight=True)
+
+
+def print_budgets(plan: Plan) -> None:
+    """Print the sizes that each budget keeps and those that a bound leaves out of it."""
+    rows = [
+        [
+            _power(row.budget),
+            len(row.kept),
+            _span([_brief(ratio) for ratio in sorted(row.kept.values())]),
+            "; ".join(f"{', '.join(names)}: {bound}" for bound, names in row.bounds.items()),
+        ]
+        for row in coverage(plan.spec, plan.runs)
+    ]
+    if rows:
+        table("sizes at each budget", ["C", "sizes", "D/N", "left out by a bound"], rows)
 
 
 def print_notes(corpus: PreparedCorpus, console: Console) -> None:
@@ -59,25 +91,69 @@ def print_notes(corpus: PreparedCorpus, console: Console) -> None:
 
 
 def plan_json(
-    plan: Plan, corpus: PreparedCorpus, cost: Cost, home: Home, given: str = ""
+    plan: Plan,
+    corpus: PreparedCorpus | None,
+    cost: Cost | None,
+    home: Home,
+    given: str = "",
 ) -> dict[str, Any]:
-    """The plan as JSON: everything the table shows, and more."""
-    estimate = cost.estimate
+    """The plan as JSON: everything the table shows, and more.
+
+    Without the corpus the runs have no ids, and without a cost no times.
+    """
     return {
         "sweep": plan.spec.name,
         "spec": plan.spec.model_dump(mode="json"),
-        "corpus": {
-            "digest": corpus.digest,
-            "train_tokens": corpus.train_tokens,
-            "notes": [note.text for note in corpus.notes],
-        },
+        "corpus": corpus_json(plan, corpus),
         "runs": [
             _run_json(planned, home, cost) | {"trunk_cost": left_by_run(plan.spec, planned)}
             for planned in plan.runs
         ],
+        "asked": [
+            {"n_params": size.asked, "name": name_of(plan.spec, size.model)}
+            for size in asked(plan.spec)
+        ],
+        "budgets": [
+            {
+                "flops_budget": row.budget,
+                "sizes": list(row.kept),
+                "left_out": [asdict(each) for each in row.left_out],
+            }
+            for row in coverage(plan.spec, plan.runs)
+        ],
         "flops_spent": plan.flops_spent,
-        "flops_left": sum(time.left_flops for time in estimate.runs.values()),
         "observations": plan.observations,
+        **_cost_json(cost),
+        "warnings": [
+            *(note.text for note in (corpus.notes if corpus else ()) if note.serious),
+            *plan.warnings,
+            *(cost.warnings if cost is not None else ()),
+        ],
+        "tuned": tuned(plan, home, given).as_json(),
+    }
+
+
+def corpus_json(plan: Plan, corpus: PreparedCorpus | None) -> dict[str, Any]:
+    """The corpus of a plan, or what preparing it takes."""
+    if corpus is None:
+        work = [asdict(each) for each in preparing(plan.spec.corpus)]
+        return {"digest": None, "train_tokens": None, "notes": [], "preparing": work}
+    return {
+        "digest": corpus.digest,
+        "path": str(corpus.path),
+        "vocab_size": corpus.vocab_size,
+        "train_tokens": corpus.train_tokens,
+        "val_tokens": corpus.val_tokens,
+        "notes": [note.text for note in corpus.notes],
+    }
+
+
+def _cost_json(cost: Cost | None) -> dict[str, Any]:
+    if cost is None:
+        return {"elapsed_s": None, "device_s": None, "usd": None}
+    estimate = cost.estimate
+    return {
+        "flops_left": sum(time.left_flops for time in estimate.runs.values()),
         "elapsed_s": estimate.elapsed_s,
         "elapsed_range_s": list(estimate.elapsed_range_s),
         "device_s": estimate.device_s,
@@ -87,20 +163,13 @@ def plan_json(
         "slots": estimate.slots,
         "basis": estimate.basis,
         "left_out_by_cap": cost.refusal,
-        "warnings": [
-            *(note.text for note in corpus.notes if note.serious),
-            *plan.warnings,
-            *cost.warnings,
-        ],
-        "tuned": tuned(plan, home, given).as_json(),
     }
 
 
-def _run_json(planned: PlannedRun, home: Home, cost: Cost) -> dict[str, Any]:
+def _run_json(planned: PlannedRun, home: Home, cost: Cost | None) -> dict[str, Any]:
     N, train = planned.n_params, planned.run.train
-    time = cost.estimate.runs[planned.id]
-    return {
-        "id": planned.id,
+    document = {
+        "id": planned.id if planned.run.data.digest else None,
         "name": planned.name,
         "state": run_state(RunDir(home.runs / planned.id)),
         "n_params": N,
@@ -111,21 +180,27 @@ def _run_json(planned: PlannedRun, home: Home, cost: Cost) -> dict[str, Any]:
         "lr": train.optimizer.lr,
         "lr_source": planned.lr_source,
         "flops_spent": planned.flops_spent,
+        "cells": [cell.model_dump(mode="json") for cell in planned.cells],
+    }
+    if cost is None:
+        return document
+    time = cost.estimate.runs[planned.id]
+    return document | {
         "flops_left": time.left_flops,
         "memory_gib": cost.memory_gib[planned.id],
         "time_s": time.whole_s,
         "time_left_s": time.left_s,
         "usd_left": cost.usd(time.left_s),
-        "cells": [cell.model_dump(mode="json") for cell in planned.cells],
     }
 
 
-def _summary(plan: Plan, corpus: PreparedCorpus, cost: Cost | None) -> list[str]:
+def _summary(plan: Plan, corpus: PreparedCorpus | None, cost: Cost | None) -> list[str]:
     batches = sorted({planned.run.train.batch_tokens for planned in plan.runs})
     lines = [
         f"{len(plan.runs)} trainings give {plan.observations} losses for {plan.flops_spent:.3g} "
-        f"counted FLOPs, {_span([f'{count:,}' for count in batches])} tokens a step; the corpus "
-        f"has {corpus.train_tokens / 1e6:.2f}M tokens",
+        f"counted FLOPs, {_span([f'{count:,}' for count in batches])} tokens a step"
+        + (f"; the corpus has {corpus.train_tokens / 1e6:.2f}M tokens" if corpus else ""),
+        *_asked(plan),
         *_rates(plan),
     ]
     if _shared_trunks(plan):
@@ -133,6 +208,8 @@ def _summary(plan: Plan, corpus: PreparedCorpus, cost: Cost | None) -> list[str]
             "trunk %: share of the loss left on the table by one rate and batch for all horizons "
             f"of a run, where most is; {BASIS}"
         )
+    if corpus is None:
+        lines += _unprepared(plan, timed=cost is not None)
     if cost is not None:
         lines += _time_lines(cost)
     if plan.spec.cap is not None:
@@ -140,6 +217,39 @@ def _summary(plan: Plan, corpus: PreparedCorpus, cost: Cost | None) -> list[str]
         refusal = cost.refusal if cost is not None else None
         lines.append(refusal or f"cap: {in_words(cap, amount(cap))}")
     return lines
+
+
+def _unprepared(plan: Plan, *, timed: bool) -> list[str]:
+    """What a plan without its corpus leaves open, and what preparing it will take."""
+    config = plan.spec.corpus
+    lines = [
+        f"the corpus is not prepared: planned for the vocabulary asked for, "
+        f"{config.vocab_size:,} pieces, without run ids or checks of the text's size"
+    ]
+    if not timed:
+        lines.append(
+            "times are measured on the prepared corpus; --gpu h100 gives those of a GPU now"
+        )
+    for work in preparing(config):
+        time = "in a time not known here"
+        if work.seconds is not None:
+            least = "at least" if work.at_least else "about"
+            time = f"{least} {duration(work.seconds)} in one process"
+        tokens = "" if work.tokens is None else f", about {short(work.tokens)} tokens"
+        lines.append(f"to prepare {work.name}: {work.read}{tokens}; {work.network}; {time}")
+    return lines
+
+
+def _asked(plan: Plan) -> list[str]:
+    """A line on the shapes chosen for the sizes that a ladder asks for."""
+    chosen = [
+        f"{short(size.asked)} {name_of(plan.spec, size.model)} "
+        f"({short(count_params(size.model).n_params)})"
+        for size in asked(plan.spec)
+    ]
+    if not chosen:
+        return []
+    return [f"nearest shape to each N asked for, {COUNTS['n_params']}: {', '.join(chosen)}"]
 
 
 def _shared_trunks(plan: Plan) -> list[float]:
@@ -188,28 +298,27 @@ def _idle(cost: Cost) -> str:
     return f"; {share:.0%} idle until the last training ends, ${usd:,.2f} more where rented"
 
 
-def _row(planned: PlannedRun, home: Home, cost: Cost | None) -> list[object]:
+def _columns(planned: PlannedRun, home: Home, cost: Cost | None) -> dict[str, str]:
+    """A run's numbers by the head of their column."""
     N = planned.n_params
     tokens = [cell.tokens for cell in planned.cells]
-    row: list[object] = [
-        planned.name,
-        N,
-        _span([f"{count / 1e6:.2f}" for count in tokens]),
-        _span([f"{count / N:.3g}" for count in tokens]),
-        len(tokens),
-        planned.steps,
-        f"{planned.flops_spent:.3g}",
-        f"{planned.run.train.optimizer.lr:.2e}",
-        run_state(RunDir(home.runs / planned.id)),
-    ]
-    if cost is None:
-        return row
-    left_s = cost.estimate.runs[planned.id].left_s
-    row[-1:] = [f"{cost.memory_gib[planned.id]:.3g}", duration(left_s), row[-1]]
-    usd = cost.usd(left_s)
-    if usd is not None:
-        row.insert(-1, f"{usd:.2f}" if usd >= 0.01 or not usd else f"{usd:.1e}")
-    return row
+    columns = {
+        "run": planned.name,
+        "N": short(N),
+        "D": _span([_brief(count) for count in tokens]),
+        "D/N": _span([_brief(count / N) for count in tokens]),
+        "steps": short(planned.steps),
+        "FLOPs": _power(planned.flops_spent),
+        "lr": _power(planned.run.train.optimizer.lr),
+    }
+    if cost is not None:
+        left_s = cost.estimate.runs[planned.id].left_s
+        columns["GiB"] = f"{cost.memory_gib[planned.id]:.2g}"
+        columns["time"] = duration(left_s)
+        usd = cost.usd(left_s)
+        if usd is not None:
+            columns["$"] = f"{usd:.2f}"
+    return columns | {"state": run_state(RunDir(home.runs / planned.id))}
 
 
 def duration(seconds: float) -> str:
@@ -220,5 +329,16 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86400:.3g} days"
 
 
+def _brief(value: float) -> str:
+    """A number with two digits, for a span of them."""
+    return short(float(f"{value:.2g}"))
+
+
+def _power(value: float) -> str:
+    """Two digits and a power of ten, as in 1.6e11."""
+    digits, _, exponent = f"{value:.1e}".partition("e")
+    return f"{digits}e{int(exponent)}"
+
+
 def _span(values: Sequence[str]) -> str:
-    return values[0] if len(values) == 1 else f"{values[0]}–{values[-1]}"
+    return "–".join(dict.fromkeys((values[0], values[-1]))) if values else "–"

@@ -15,7 +15,7 @@ from flows.commands.common import (
     say,
 )
 from flows.commands.limits import UNLIMITED, Limits, refuse_idle
-from flows.commands.plan import Corpus, Overrides, Slots, chosen_slots, load
+from flows.commands.plan import Corpus, Overrides, Slots, chosen_slots, load, needs_a_gpu
 from flows.commands.results import print_verdict
 
 if TYPE_CHECKING:
@@ -72,6 +72,11 @@ def sweep(
         refuse_idle(limits)
         settings, home = open_all()
         parsed = load(spec, (*set, *design_overrides(design, target_flops)), corpus, limits)
+        if needs_a_gpu(parsed):
+            raise ValueError(
+                f"placement.device={parsed.placement.device}, and this machine has no GPU. Train "
+                f"on workers that have: prefect deployment run sweep/chinchilla -p spec={spec}"
+            )
         with busy("looking for the corpus") as report_progress:
             planned, prepared = make_plan(parsed, home, report_progress)
         environments = chosen_slots(parsed, slots)

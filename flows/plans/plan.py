@@ -9,10 +9,11 @@ import polars as pl
 from analysis.fit.design import plan_warning
 from flows.files import write_whole
 from flows.plans.fitted_law import with_fitted_law
+from flows.plans.preparing import known_tokens
 from flows.plans.stored import read_plan
 from flows.settings import Home
 from llama_core.corpus.documents import CorpusError
-from llama_core.corpus.preparation import prepare
+from llama_core.corpus.preparation import find_prepared, prepare
 from llama_core.corpus.prepared import PreparedCorpus
 from sweeps.plan import Plan, plan
 from sweeps.spec import CellsGrid, DataRef, SweepSpec
@@ -32,6 +33,27 @@ def make_plan(
     # A spec that cannot be planned is refused before the corpus is prepared.
     plan(spec, DataRef(digest=""))
     corpus = prepare(spec.corpus, home.root, progress)
+    return _plan_on(corpus, spec), corpus
+
+
+def plan_ahead(spec: SweepSpec, home: Home) -> tuple[Plan, PreparedCorpus | None]:
+    """The plan on the corpus if it is prepared, else on the vocabulary that the spec asks for.
+
+    Nothing is fetched or prepared. Without the corpus the runs' ids are not yet theirs, and
+    neither its size nor that of its validation split is checked.
+
+    Raises:
+        ValueError: the spec cannot be used, or a file of its corpus does not exist.
+    """
+    spec = with_fitted_law(spec, home)
+    corpus = find_prepared(spec.corpus, home.root)
+    if corpus is not None:
+        return _plan_on(corpus, spec), corpus
+    tokens = known_tokens(spec.corpus)
+    return _with_design(plan(spec, DataRef(digest=""), source_tokens=tokens)), None
+
+
+def _plan_on(corpus: PreparedCorpus, spec: SweepSpec) -> Plan:
     source_tokens = {source.name: source.train.tokens for source in corpus.manifest.sources}
     planned = plan(spec, DataRef(digest=corpus.digest), source_tokens=source_tokens)
     # Opening checks the shards, and that they have a batch and the validation set.
@@ -40,10 +62,15 @@ def make_plan(
             corpus.open(train)
         except CorpusError as error:
             raise CorpusError(f"{error} {_remedy(corpus, spec)}".strip()) from error
+    return _with_design(planned)
+
+
+def _with_design(planned: Plan) -> Plan:
+    """The plan with a warning where its runs cannot carry a law."""
     warning = _design(planned)
-    if warning is not None:
-        planned = planned.model_copy(update={"warnings": (*planned.warnings, warning)})
-    return planned, corpus
+    if warning is None:
+        return planned
+    return planned.model_copy(update={"warnings": (*planned.warnings, warning)})
 
 
 def _design(planned: Plan) -> str | None:

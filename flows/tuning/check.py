@@ -126,8 +126,8 @@ def add_tuned(page: Page, tuning: Tuned) -> None:
 
 
 def tuned_lines(tuning: Tuned) -> list[str]:
-    """A `Tuned` for a terminal: warnings, commands, verdicts and the worst run."""
-    lines = [f"warning: {warning}" for warning in tuning.warnings]
+    """A `Tuned` for a terminal: what was not checked, commands, verdicts and the worst run."""
+    lines = [f"advice: {warning}" for warning in tuning.warnings]
     lines += [f"  {command}" for command in tuning.checks]
     lines += list(tuning.checked)
     if not tuning.rows.is_empty() and tuning.rows["loss_left"].max() is not None:

@@ -8,7 +8,7 @@ from flows.settings import Home
 from llama_core.config import ModelConfig
 from llama_core.corpus.preparation import prepare
 from llama_core.counting import count_params
-from sweeps.grid import shape
+from sweeps.shapes import shape
 from sweeps.spec import DataRef
 from sweeps.tune_plan import trial_run
 from sweeps.tune_spec import Dimension, TuneSpec, box

@@ -178,6 +178,21 @@ def _publish(built: Path, folder: Path) -> None:
     sync_folder(folder.parent)
 
 
+def find_prepared(config: CorpusConfig, home: Path) -> PreparedCorpus | None:
+    """The corpus under `home` if it is prepared; of its sources only their state is looked at.
+
+    Raises:
+        CorpusError: a file of a source does not exist, or the manifest was changed.
+    """
+    key = _request_key(config)
+    request = home / "corpora" / "requests" / key
+    digest = request.read_text() if request.exists() else ""
+    if len(digest) != _DIGEST_LENGTH or not folder_of(home, digest).exists():
+        return None
+    counts = home / "corpora" / "left_out" / f"{key}.json"
+    return replace(find_corpus(home, digest), left_out=_left_out(config, counts))
+
+
 def _request_key(config: CorpusConfig) -> str:
     """Digest of a request: the configuration and the state of its sources."""
     parts = [config.model_dump_json(), *map(_fingerprint, config.sources)]

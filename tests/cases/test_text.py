@@ -55,18 +55,21 @@ def a_file_each(texts: list[str]) -> dict[str, str | bytes]:
 
 @pytest.fixture
 def plan(run: Run) -> Plan:
-    """`isoflop plan` of a small sweep on a corpus, which trains nothing."""
+    """`isoflop prepare` and `isoflop plan` of a small sweep on a corpus, which train nothing."""
 
     def plan(corpus: Path, *options: str) -> Done:
         gpu = ("--gpu", "h100", "--mfu", "0.4")
         small = ("--set", "eval_tokens=1024", "--set", "corpus.val_fraction=0.2")
+        done = run("prepare", "smoke", "--corpus", corpus, *small, *options)
+        if done.status:
+            return done
         return run("plan", "smoke", "--corpus", corpus, *gpu, *small, *options)
 
     return plan
 
 
 def prepared(done: Done, home: Path) -> PreparedCorpus:
-    """The corpus that a plan has prepared, every token of it checked against its text."""
+    """The corpus that was prepared, every token of it checked against its text."""
     assert done.status == 0, done.stderr
     (request,) = (home / "corpora" / "requests").iterdir()
     corpus = find_corpus(home, request.read_text())
@@ -267,3 +270,57 @@ def test_marks_of_the_tokenizer_in_a_text_cost_their_own_bytes(
     tokenizer = corpus.tokenizer()
     ids = tokenizer.encode(f"b{mark}c")
     assert tokenizer.decode(ids) == tokenizer.as_read(f"b{mark}c")
+
+
+def test_a_plan_prepares_nothing_and_says_what_preparing_takes(run: Run, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, a_file_each(DOCUMENTS))
+    line = ("smoke", "--corpus", folder, "--set", "eval_tokens=1024")
+    ahead = run("plan", *line, "--gpu", "h100")
+    assert ahead.status == 0, ahead.stderr
+    assert "the corpus is not prepared: planned for the vocabulary asked for, 512" in ahead.stdout
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    assert f"to prepare files: {size / 1e3:.3g} kB in 30 files; no network" in ahead.stdout
+    assert f"isoflop prepare smoke --set eval_tokens=1024 --corpus {folder}" in ahead.stdout
+    assert not (tmp_path / "home" / "corpora").exists()
+    document = json.loads(run("plan", *line, "--gpu", "h100", "--json", "-").stdout)
+    assert {row["id"] for row in document["runs"]} == {None}
+    assert document["corpus"]["preparing"][0]["download"] == 0
+
+    done = run("prepare", *line, "--json", "-")
+    assert done.status == 0, done.stderr
+    assert "reading files" in done.stderr
+    after = json.loads(run("plan", *line, "--gpu", "h100", "--json", "-").stdout)
+    assert after["corpus"] == json.loads(done.stdout)
+    assert None not in {row["id"] for row in after["runs"]}
+    # The shapes are those that the vocabulary asked for gave.
+    shapes = [[{**row, "id": 0} for row in each["runs"]] for each in (document, after)]
+    assert shapes[0] == shapes[1]
+
+
+def test_a_plan_on_this_machine_leaves_times_open_until_its_corpus_is_prepared(
+    run: Run, tmp_path: Path
+) -> None:
+    folder = folder_of(tmp_path, a_file_each(DOCUMENTS))
+    done = run("plan", "smoke", "--corpus", folder)
+    assert done.status == 0, done.stderr
+    assert "times are measured on the prepared corpus; --gpu h100 gives" in done.stdout
+    assert json.loads(run("plan", "smoke", "--corpus", folder, "--json", "-").stdout)["usd"] is None
+
+
+def test_a_published_dataset_is_planned_without_the_network(run: Run) -> None:
+    source = "{kind: hub, dataset: HuggingFaceFW/fineweb-edu, subset: sample-10BT, name: web}"
+    done = run("plan", "smoke", "--gpu", "h100", "--set", f"corpus.sources=[{source}]")
+    assert done.status == 0, done.stderr
+    assert "about 9.5B tokens; 28.5 GB from the network" in done.stdout
+    unknown = run("plan", "smoke", "--set", "corpus.sources=[{kind: hub, dataset: a/b}]")
+    assert "dataset a/b; from the network, of a size not known here" in unknown.stdout
+
+
+def test_a_sweep_for_gpus_is_refused_before_its_text_is_fetched_where_there_is_none(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    done = run("sweep", "gpu-day")
+    assert done.status == 2
+    assert "placement.device=cuda, and this machine has no GPU" in done.stderr
+    assert "prefect deployment run sweep/chinchilla -p spec=gpu-day" in done.stderr

@@ -15,6 +15,8 @@ HOTTER = ("--set", "name=hotter", "--set", "recipe.coef=0.5", "--set", "recipe.c
 
 def test_a_sweep_stops_before_its_cap_and_a_larger_cap_resumes(isoflop, home):
     name = ("--set", "name=capped")
+    prepared = isoflop("prepare", "smoke")
+    assert prepared.returncode == 0, prepared.stderr
     planned = isoflop("plan", "smoke", *SEVENTH, *name, "--json", "-", "--max-flops", "1.5e11")
     assert planned.returncode == 0, planned.stderr
     plan = json.loads(planned.stdout)

@@ -17,8 +17,8 @@ from flows.tune import run_tune
 from flows.tuning.plan import prepare_tune, search_box
 from flows.tuning.study import TrialOutcome, propose
 from llama_core.config import CorpusConfig, FileText
-from sweeps.grid import shape
 from sweeps.load import load_tune_spec
+from sweeps.shapes import shape
 from tests.conftest import ROOT
 from tests.fakes import FakeTracker
 

@@ -5,18 +5,19 @@ import pytest
 from llama_core.config import ModelConfig
 from llama_core.counting import count_params, train_flops
 from sweeps.cap import FlopsCap, HoursCap, MoneyCap, amount, in_words, option
-from sweeps.grid import cells, in_steps, shape
+from sweeps.grid import cells, in_steps
+from sweeps.ladder import Ladder
 from sweeps.load import SpecError, load_spec, presets
 from sweeps.plan import plan
 from sweeps.rate_checks import affordable, check_command, check_runs, extremes
 from sweeps.recipe import measured_range, rates, warmup_tokens
+from sweeps.shapes import shape
 from sweeps.spec import (
     Cell,
     DataRef,
     FittedLaw,
     FixedRecipe,
     IsoflopGrid,
-    Ladder,
     LawRecipe,
     LlamaRecipe,
     WidthRecipe,
@@ -56,7 +57,7 @@ def test_cells_outside_the_bounds_of_the_ratio_are_skipped():
 
 def test_a_budget_no_model_can_meet_is_refused_with_remedies():
     spec = load_spec("demo", ["grid.budgets=[1e12, 1e18]"])
-    with pytest.raises(ValueError, match=r"1e\+18 FLOPs.*add widths"):
+    with pytest.raises(ValueError, match=r"1e\+18 FLOPs.*Add a size near N = \d"):
         plan(spec, DATA)
 
 
@@ -154,7 +155,7 @@ def test_warm_up_is_five_per_cent_within_ten_and_a_hundred_steps(steps, expected
 
 
 def test_all_presets_load_and_state_their_own_name():
-    assert presets() == ["chinchilla", "demo", "smoke"]
+    assert presets() == ["chinchilla", "demo", "gpu-day", "gpu-week", "smoke"]
     for name in presets():
         assert load_spec(name).name == name
 
@@ -165,7 +166,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one():
 
 
 def test_an_unknown_spec_names_the_presets():
-    with pytest.raises(SpecError, match="chinchilla, demo, smoke"):
+    with pytest.raises(SpecError, match="chinchilla, demo, gpu-day, gpu-week, smoke"):
         load_spec("dmeo")
 
 
@@ -307,7 +308,8 @@ def test_budgets_in_any_order_give_the_same_runs():
 def test_every_unmet_budget_is_listed_with_the_bounds():
     with pytest.raises(ValueError, match="meets the budget 1e\\+18, 2e\\+18 FLOPs") as refusal:
         plan(load_spec("demo", ["grid.budgets=[1e12, 1e18, 2e18]"]), DATA)
-    assert "with 1.5 to 200 tokens per parameter" in str(refusal.value)
+    assert "d112: D/N above 200" in str(refusal.value)
+    assert "widen grid.tokens_per_param" in str(refusal.value)
 
 
 def test_budgets_that_round_to_one_number_of_steps_are_refused():

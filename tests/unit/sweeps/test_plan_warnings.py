@@ -53,10 +53,10 @@ def test_a_valley_needs_a_size_clearly_on_either_side():
     # up to 14.1 clearly above.
     assert not warnings_with("no minimum", valley(14.1, 20, 20, 28.4), budgets=BUDGETS)
     too_large = warnings_with("no minimum", valley(10, 12, 20, 28.1), budgets=BUDGETS)
-    assert "no size clearly below the expected optimum (add smaller ones)" in too_large
+    assert "no size clearly below the expected optimum (add a smaller one, near N = " in too_large
     assert "no size clearly above" not in too_large
     too_small = warnings_with("no minimum", valley(14.3, 20, 25, 40), budgets=BUDGETS)
-    assert "no size clearly above the expected optimum (add larger ones)" in too_small
+    assert "no size clearly above the expected optimum (add a larger one, near N = " in too_small
     assert "no size clearly below" not in too_small
 
 

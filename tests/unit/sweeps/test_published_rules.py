@@ -87,12 +87,13 @@ def test_a_rules_n_is_with_the_head_or_without_it(kind):
 
 
 @pytest.mark.parametrize("kind", list(RULES))
-def test_a_rules_batch_is_rounded_to_whole_sequences_and_the_specs_batch_is_kept(kind):
+def test_a_rules_batch_is_rounded_to_sequences_that_split_evenly_and_the_specs_is_kept(kind):
     rule, model = RULES[kind], llama()
     wanted = rule.batch.at(rule.scale(model, tokens=1e10, seq_len=2048))
     rate = rates(PublishedRecipe(kind=kind), model, tokens=1e10, seq_len=2048)
-    assert rate.batch_tokens % 2048 == 0
-    assert abs(rate.batch_tokens - wanted) <= 1024
+    # It splits into equal micro-steps: at most four binary digits of its sequences are not zero.
+    assert rate.batch_tokens % (2048 * 2 ** ((rate.batch_tokens // 2048).bit_length() - 4)) == 0
+    assert abs(rate.batch_tokens - wanted) <= wanted / 16
     assert "tokens in whole sequences" in rate.source
     assert rule.source in rate.source
     # One sequence is the least.
@@ -153,7 +154,9 @@ def test_a_run_outside_the_range_of_its_rule_is_named_with_the_range_and_its_sou
     assert "N without embedding and head = 2.15e+08 to 1.07e+09, here 1.51e+08" in steplaw
     assert "D = 4e+09 to 1e+11, here 1e+09" in steplaw
     assert "arXiv:2503.04715" in steplaw
-    assert "C = 1e+17 to 2e+19, here 1.21e+20 (Deep" in warnings_of("deepseek", 1e11)
+    assert "C = 1e+17 to 1e+20, here 2.42e+20 (Deep" in warnings_of("deepseek", 2e11)
+    # N and D may each lie 1.2 times outside, and so their product 1.44 times.
+    assert "C = " not in warnings_of("deepseek", 1.1e11)
     porian = warnings_of("porian", 20.0 * 190e6)
     assert "N = 2.5e+07 to 1.1e+08" in porian
     assert "D/N" not in porian

@@ -30,8 +30,8 @@ def test_a_horizon_loses_half_its_squared_distance_from_the_rules_own_values():
     expected = (
         LR_CURVATURE * lr**2 + BATCH_CURVATURE * batch**2
     ) / 2 + CROSS_CURVATURE * lr * batch
-    # Budgets and batches are whole sequences, which moves a batch by up to 1 %.
-    assert (first, last) == (pytest.approx(expected, rel=0.05), pytest.approx(expected, rel=0.05))
+    # A batch is rounded by up to a sixteenth, and its logarithm is squared.
+    assert (first, last) == (pytest.approx(expected, rel=0.15), pytest.approx(expected, rel=0.15))
     assert middle < expected / 100
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from flows.tuning.plan import search_box
-from sweeps.grid import shape
 from sweeps.load import SpecError, load_tune_spec
+from sweeps.shapes import shape
 from sweeps.spec import DataRef
 from sweeps.tune_plan import trial_run
 from sweeps.tune_spec import Dimension, TuneSpec, box

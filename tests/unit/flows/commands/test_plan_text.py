@@ -7,18 +7,21 @@ import pytest
 
 from flows.commands import output, plan_text
 from flows.commands.output import _cell, _numeric, emit, table
-from flows.commands.plan_text import _row, _summary, duration, plan_json, print_plan
+from flows.commands.plan_text import _columns, _summary, duration, plan_json, print_plan, print_runs
 from flows.cost.estimate import Estimate, RunTime
 from flows.cost.quote import Cost
 from flows.settings import Home
 from sweeps.cap import FlopsCap
 from sweeps.load import load_spec
 from sweeps.plan import Plan
-from sweeps.spec import DataRef, PublishedRecipe
+from sweeps.plan import plan as plan_runs
+from sweeps.spec import DataRef, FixedRecipe, PublishedRecipe
 from sweeps.trunk_cost import BASIS, left_by_run
 from tests.fakes import planned_run
 
-CORPUS = SimpleNamespace(digest="c0ffee", train_tokens=12_345_678, notes=[])
+CORPUS = SimpleNamespace(
+    digest="c0ffee", path="folder", vocab_size=512, train_tokens=12_345_678, val_tokens=9, notes=[]
+)
 SMALL, LARGE = planned_run(width=16), planned_run(width=48, steps=(40,))
 
 
@@ -52,16 +55,42 @@ def test_a_duration_is_in_one_unit(seconds, text):
 def test_a_row_has_the_spans_of_a_runs_horizons_and_what_is_left_of_it(tmp_path):
     plan, home = plan_of(SMALL, LARGE), Home(tmp_path)
     N = SMALL.n_params
-    ratios = f"{20_480 / N:.3g}–{40_960 / N:.3g}"
-    bare = ["d16", N, "0.02–0.04", ratios, 2, 46, f"{SMALL.flops_spent:.3g}", "8.00e-03"]
-    assert _row(SMALL, home, None) == [*bare, "planned"]
-    assert _row(SMALL, home, cost_of(plan)) == [*bare, "1.23", "30 min", "1.25", "planned"]
+    bare = {
+        "run": "d16", "N": f"{N / 1e3:.3g}k", "D": "20k–41k",
+        "D/N": f"{20_480 / N:.2g}–{40_960 / N:.2g}", "steps": "46", "FLOPs": "6.4e9",
+        "lr": "8.0e-3",
+    }  # fmt: skip
+    assert _columns(SMALL, home, None) == bare | {"state": "planned"}
+    left = {"GiB": "1.2", "time": "30 min", "$": "1.25", "state": "planned"}
+    assert _columns(SMALL, home, cost_of(plan)) == bare | left
     no_price = cost_of(plan, usd_per_hour=None)
-    assert _row(SMALL, home, no_price) == [*bare, "1.23", "30 min", "planned"]
-    assert _row(SMALL, home, cost_of(plan, left_s=2.0))[-2] == "1.4e-03"
-    assert _row(SMALL, home, cost_of(plan, left_s=0.0))[-2] == "0.00"
-    assert _row(SMALL, home, cost_of(plan, left_s=14.4))[-2] == "0.01"
-    assert _row(LARGE, home, None)[2:5] == ["0.04", f"{40_960 / LARGE.n_params:.3g}", 1]
+    assert "$" not in _columns(SMALL, home, no_price)
+    assert _columns(SMALL, home, cost_of(plan, left_s=14.4))["$"] == "0.01"
+    assert _columns(LARGE, home, None)["D/N"] == f"{40_960 / LARGE.n_params:.2g}"
+
+
+def test_the_state_is_a_column_once_a_run_is_begun_and_d_n_where_no_budget_has_it(
+    tmp_path, capsys, monkeypatch
+):
+    home, grid = Home(tmp_path), {"kind": "tokens", "tokens": [40_960]}
+    print_runs(plan_of(SMALL, LARGE), home, None)
+    assert capsys.readouterr().out.splitlines()[-3].split() == [
+        "run",
+        "N",
+        "D",
+        "steps",
+        "FLOPs",
+        "lr",
+    ]
+    spec = load_spec("smoke", [f"grid={json.dumps(grid)}"])
+    monkeypatch.setattr(
+        plan_text, "run_state", lambda run: "finished" if SMALL.id in str(run.path) else "planned"
+    )
+    plan = Plan(spec=spec, data=DataRef(digest="x"), runs=(SMALL, LARGE), warnings=())
+    print_runs(plan, home, None)
+    header, first, _ = capsys.readouterr().out.splitlines()[-3:]
+    assert header.split() == ["run", "N", "D", "D/N", "steps", "FLOPs", "lr", "state"]
+    assert first.split()[-1] == "finished"
 
 
 def test_a_summary_adds_up_time_and_money(tmp_path):
@@ -111,13 +140,11 @@ def test_a_plan_is_printed_with_its_warnings_and_for_plan_alone_with_its_tuning(
     printed = capsys.readouterr().out
     assert "warning: thin valleys" in printed
     assert "not checked" not in printed
-    assert "time left" not in printed
-    print_plan(plan, CORPUS, home, cost=cost_of(plan))
+    assert "GiB" not in printed
+    print_plan(plan, CORPUS, home, cost=cost_of(plan), given="smoke")
     printed = capsys.readouterr().out
     header = next(line for line in printed.splitlines() if line.startswith("run"))
-    assert " ".join(header.split()) == (
-        "run N D in M D/N losses steps FLOPs peak lr GiB time left $ left state"
-    )
+    assert " ".join(header.split()) == ("run N D steps FLOPs lr GiB time $")
     assert "warning: thin valleys" in printed
     assert "warning: too little memory" in printed
     assert "not checked" in printed
@@ -132,8 +159,8 @@ def test_a_plan_shows_what_sharing_a_trunk_costs_where_the_rule_can_tell(tmp_pat
         line.split() for line in printed.splitlines() if line.startswith(("run", "d16", "d48"))
     ]
     header, small, large = lines[:3]
-    assert header[-4:] == ["lr", "trunk", "%", "state"]
-    assert (small[-2], large[-2]) == (f"{100 * worst:.2f}", "0.00")
+    assert header[-3:] == ["lr", "trunk", "%"]
+    assert (small[-1], large[-1]) == (f"{100 * worst:.2f}", "0.00")
     assert BASIS in printed
     document = plan_json(plan, CORPUS, cost_of(plan), Home(tmp_path))
     assert [run["trunk_cost"] for run in document["runs"]] == [
@@ -154,6 +181,35 @@ def test_the_json_of_a_plan_has_what_the_table_shows(tmp_path):
     assert first["tokens_per_param"] == [20_480 / SMALL.n_params, 40_960 / SMALL.n_params]
     assert (first["usd_left"], first["time_left_s"], first["memory_gib"]) == (1.25, 1800.0, 1.2345)
     assert [cell["tokens"] for cell in first["cells"]] == [20_480, 40_960]
+
+
+def test_a_plan_without_its_corpus_says_what_preparing_takes_and_a_cost_is_optional(tmp_path):
+    plan, home = plan_of(SMALL), Home(tmp_path)
+    lines = _summary(plan, None, None)
+    assert "the corpus has" not in lines[0]
+    assert any("planned for the vocabulary asked for, 512 pieces" in line for line in lines)
+    assert any("no network; about 20 s in one process" in line for line in lines)
+    document = plan_json(plan, None, None, home)
+    assert document["corpus"]["digest"] is document["elapsed_s"] is None
+    assert document["warnings"] == ["thin valleys"]
+    assert "time_s" not in document["runs"][0]
+
+
+def test_a_plan_fits_eighty_columns(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(output, "width", lambda: 80)
+    ladder = "ladder={sizes: [20e6, 125e6, 1.5e9]}"
+    grid = "grid={kind: isoflop, budgets: [1e18, 3e19], tokens_per_param: [0.5, 2000]}"
+    spec = load_spec("smoke", [ladder, grid, "corpus.vocab_size=32000", "seq_len=2048"])
+    spec = spec.model_copy(update={"recipe": FixedRecipe(lr=3e-4, batch_tokens=2**19)})
+    plan = plan_runs(spec, DataRef(digest="x"))
+    print_plan(plan, CORPUS, Home(tmp_path), cost=cost_of(plan, left_s=123_456.0))
+    printed = capsys.readouterr().out
+    table_lines = printed.partition("trainings give")[0].splitlines()
+    assert max(map(len, table_lines)) <= 80
+    # What does not fit is cut off with an ellipsis.
+    assert "…" not in printed
+    assert "d1984x31" in printed
+    assert "20M d384x6 (22.9M), 125M d832x13 (137M), 1.5B d1984x31 (1.54B)" in printed
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from flows.plans import fitted_law as law_module
 from flows.plans import plan as module
 from flows.plans.find import find_run
 from flows.plans.fitted_law import fitted_laws, with_fitted_law
-from flows.plans.plan import make_plan, sweep_folder
+from flows.plans.plan import make_plan, plan_ahead, sweep_folder
 from flows.plans.stored import read_plans
 from flows.runs.directory import RunDir
 from flows.settings import Settings, open_home
@@ -133,6 +133,18 @@ def test_a_spec_that_cannot_be_planned_is_refused_before_its_corpus_is_prepared(
     monkeypatch.setattr(module, "prepare", lambda *_: pytest.fail("prepared"))
     with pytest.raises(ValueError, match="not a multiple of 8"):
         make_plan(load_spec("smoke", ["ladder.widths=[20]"]), home)
+
+
+def test_a_plan_ahead_warns_of_repetition_where_the_publisher_says_how_much_text_there_is(
+    home, monkeypatch
+):
+    monkeypatch.setattr(module, "prepare", lambda *_: pytest.fail("prepared"))
+    source = "{kind: hub, dataset: HuggingFaceFW/fineweb-edu, subset: sample-10BT, name: web}"
+    for tokens, warned in ((9_000_000_000, False), (19_000_000_000, True)):
+        grid = f"grid={{kind: tokens, tokens: [{tokens}]}}"
+        planned, corpus = plan_ahead(load_spec("smoke", [f"corpus.sources=[{source}]", grid]), home)
+        assert corpus is None
+        assert any("2.00 times the corpus" in each for each in planned.warnings) is warned
 
 
 def test_many_runs_of_one_beginning_are_listed_by_six(home):

@@ -312,7 +312,7 @@ def rows_of(**columns):
 def test_a_terminal_gets_the_worst_run_that_is_known():
     found = Tuned("s", rows_of(), ("w",), ("isoflop sweep x",), ("checked",))
     assert tuned_lines(found) == [
-        "warning: w",
+        "advice: w",
         "  isoflop sweep x",
         "checked",
         "study s predicts at most 0.0200 nats per token left on the table by learning rate and "

@@ -1,0 +1,137 @@
+"""What preparing a corpus takes, known before anything of it is read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from llama_core.config import CorpusConfig, EnvironmentText, FileText, HubText
+from llama_core.corpus.text_files import source_files
+
+# Text a process prepares in a second, tokenizer included: 105 MB took 33 s (2026-11).
+_BYTES_PER_S = 3.2e6
+# The default corpus: its text, and how long it takes (docs/core/corpus.md).
+_ENVIRONMENT_BYTES, _ENVIRONMENT_S = 22e6, 20.0
+# Endings of files that hold more text than they have bytes.
+_PACKED = (".gz", ".bz2", ".xz", ".lzma", ".zst", ".zstd", ".parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A dataset of the Hub as its publisher describes it.
+
+    Attributes:
+        download: bytes of its files.
+        text: bytes of its text, about.
+        tokens: with a vocabulary of about 32,000 to 50,000 pieces.
+    """
+
+    download: float
+    text: float
+    tokens: float
+
+
+# FineWeb-Edu's samples are named after their tokens by GPT-2's tokenizer; a BPE of 32,000 pieces
+# gives the smaller one 10.03e9. Its 14 files are 13 of 2.16 GB and one of 0.54 GB. Text is taken at
+# 4.5 bytes a token. (docs/real_scale.md)
+PUBLISHED: dict[tuple[str, str | None], Published] = {
+    ("HuggingFaceFW/fineweb-edu", "sample-10BT"): Published(28.5e9, 45e9, 10e9),
+    ("HuggingFaceFW/fineweb-edu", "sample-100BT"): Published(285e9, 450e9, 100e9),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceWork:
+    """What one source takes.
+
+    Attributes:
+        read: what is read, in words.
+        seconds: of one process; None where the amount of text is not known.
+        at_least: whether there is more text than `seconds` reckons with.
+        download: bytes over the network; 0 for none, None where they are not known.
+        tokens: training tokens it will give, about; None where they are not known.
+    """
+
+    name: str
+    read: str
+    seconds: float | None
+    at_least: bool = False
+    download: float | None = 0.0
+    tokens: float | None = None
+
+    @property
+    def network(self) -> str:
+        """What goes over the network, in words."""
+        if self.download is None:
+            return "from the network, of a size not known here"
+        return f"{size(self.download)} from the network" if self.download else "no network"
+
+
+def preparing(config: CorpusConfig) -> list[SourceWork]:
+    """What each source of a corpus takes.
+
+    Raises:
+        CorpusError: a file or folder has nothing to read.
+    """
+    return [_work(source, config.val_fraction) for source in config.sources]
+
+
+def known_tokens(config: CorpusConfig) -> dict[str, int] | None:
+    """Training tokens by source; None where those of one are not known."""
+    tokens = {}
+    for source in config.sources:
+        published = PUBLISHED.get(_place(source)) if isinstance(source, HubText) else None
+        if published is None:
+            return None
+        tokens[source.name] = round(published.tokens * (1 - config.val_fraction))
+    return tokens
+
+
+def size(count: float) -> str:
+    """Bytes in words."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB")):
+        if count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return f"{count / 1e3:.3g} kB"
+
+
+class _Source(Protocol):
+    """A source of a corpus, of any kind."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+
+def _work(source: _Source, val_fraction: float) -> SourceWork:
+    match source:
+        case EnvironmentText():
+            text = f"{size(_ENVIRONMENT_BYTES)} of the installed packages' text"
+            return SourceWork(source.name, text, _ENVIRONMENT_S)
+        case FileText():
+            files, _ = source_files(Path(source.path))
+            total = sum(path.stat().st_size for path in files)
+            packed = any(path.suffix.lower() in _PACKED for path in files)
+            count = f"{len(files):,} files" if len(files) > 1 else "1 file"
+            return SourceWork(
+                source.name, f"{size(total)} in {count}", total / _BYTES_PER_S, packed
+            )
+        case HubText():
+            name = " ".join(filter(None, _place(source)))
+            published = PUBLISHED.get(_place(source))
+            if published is None:
+                return SourceWork(source.name, f"dataset {name}", None, download=None)
+            return SourceWork(
+                source.name,
+                f"dataset {name}, {size(published.text)} of text",
+                published.text / _BYTES_PER_S,
+                download=published.download,
+                tokens=published.tokens * (1 - val_fraction),
+            )
+        case _:
+            return SourceWork(source.name, f"a source of kind {source.kind}", None)
+
+
+def _place(source: HubText) -> tuple[str, str | None]:
+    return source.dataset, source.subset
