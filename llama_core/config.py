@@ -209,7 +209,36 @@ class HubText(Frozen):
     weight: PositiveFloat = 1.0
 
 
-TextSource = Annotated[EnvironmentText | FileText | HubText, Field(discriminator="kind")]
+TextSource = EnvironmentText | FileText | HubText
+
+
+class TokenFiles(Frozen):
+    """Token ids that exist: a file, or a folder of such files.
+
+    nanoGPT's and llm.c's `.bin`, Megatron's `.bin` with `.idx`, `.npy`, and Hugging Face datasets
+    with a column of ids, as saved to disk or as `.parquet`.
+    """
+
+    kind: Literal["tokens"] = "tokens"
+    path: str
+    name: str = "tokens"
+    tokenizer: str | None = Field(
+        default=None,
+        description="tokenizer.json or a SentencePiece model, for bits per byte; none without",
+    )
+    end: NonNegativeInt | None = Field(
+        default=None,
+        description="id after which a document ends, where a file does not say; the tokenizer's "
+        "own if not given",
+    )
+    dtype: Literal["uint16", "uint32"] = Field(
+        default="uint16", description="of a .bin without header or index, such as nanoGPT's"
+    )
+    column: str = Field(default="input_ids", description="of a dataset")
+    weight: PositiveFloat = 1.0
+
+
+Source = Annotated[EnvironmentText | FileText | HubText | TokenFiles, Field(discriminator="kind")]
 
 
 class CorpusConfig(Frozen):
@@ -219,7 +248,7 @@ class CorpusConfig(Frozen):
     source with a large weight is read for several epochs.
     """
 
-    sources: tuple[TextSource, ...] = Field(default=(EnvironmentText(),), min_length=1)
+    sources: tuple[Source, ...] = Field(default=(EnvironmentText(),), min_length=1)
     vocab_size: Annotated[int, Field(ge=300, le=1_000_000)] = 512
     characters: Literal["ascii", "unicode"] = Field(
         default="ascii",
@@ -233,6 +262,16 @@ class CorpusConfig(Frozen):
     val_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.05
     seed: NonNegativeInt = 0
 
+    @property
+    def token_sources(self) -> tuple[TokenFiles, ...]:
+        """Sources that hold tokens: all of them, or none."""
+        return tuple(source for source in self.sources if isinstance(source, TokenFiles))
+
+    @property
+    def text_sources(self) -> tuple[TextSource, ...]:
+        """Sources that hold text: all of them, or none."""
+        return tuple(source for source in self.sources if not isinstance(source, TokenFiles))
+
     @model_validator(mode="after")
     def _sources_and_vocabulary(self) -> Self:
         names = [source.name for source in self.sources]
@@ -242,5 +281,16 @@ class CorpusConfig(Frozen):
             raise ValueError(
                 f"vocab_size={self.vocab_size} leaves too few pieces beside the 256 byte pieces "
                 f"of characters='unicode'. Use 512 or more."
+            )
+        if 0 < len(self.token_sources) < len(self.sources):
+            raise ValueError(
+                "sources hold text and tokens. Use one kind: the tokens' vocabulary is not the "
+                "one that would be trained on the text."
+            )
+        if len({source.tokenizer for source in self.token_sources}) > 1:
+            raise ValueError("sources of tokens have different tokenizers. Give all the same one.")
+        if self.token_sources and self.near_duplicates == "drop":
+            raise ValueError(
+                "near_duplicates='drop' compares texts, and the sources are tokens. Leave it out."
             )
         return self

@@ -39,7 +39,8 @@ class EvalRecord:
     Attributes:
         horizon: the token budget just finished; one observation of the law.
         val_loss: nats per token.
-        val_bpb: bits per byte of the validation text, the nats of begin and end tokens included.
+        val_bpb: bits per byte of the validation text, the nats of begin and end tokens included;
+            None where the bytes are unknown.
         weights_sha256: hash of the weights evaluated.
     """
 
@@ -47,7 +48,7 @@ class EvalRecord:
     tokens: int
     horizon: int
     val_loss: float
-    val_bpb: float
+    val_bpb: float | None
     weights_sha256: str
     at: float
 

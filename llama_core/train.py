@@ -296,8 +296,8 @@ def losses(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tens
 @torch.no_grad()
 def evaluate(
     module: nn.Module, batches: Batches, cfg: TrainConfig, ranks: Ranks
-) -> tuple[float, float]:
-    """Loss on the fixed validation set: nats per token, and bits per byte of its text.
+) -> tuple[float, float | None]:
+    """Loss on the fixed validation set: nats per token, and bits per byte of its text if known.
 
     Both count the nats of begin and end tokens, which have no bytes: on short documents the bits
     per byte are above those of the text alone.
@@ -315,7 +315,12 @@ def evaluate(
             nats += losses(logits, part[:, 1:], 0.0)[1]
     total = ranks.sum(nats)
     text_bytes = int(batches.piece_bytes[rows[:, 1:].numpy()].sum())
-    return total / rows[:, 1:].numel(), total / math.log(2) / text_bytes
+    val_loss = total / rows[:, 1:].numel()
+    if text_bytes:
+        return val_loss, total / math.log(2) / text_bytes
+    if batches.bytes_per_token is not None:
+        return val_loss, val_loss / math.log(2) / batches.bytes_per_token
+    return val_loss, None
 
 
 def _tied(net: Llama) -> Tensors:

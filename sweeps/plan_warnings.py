@@ -130,10 +130,12 @@ def _ratios(runs: Sequence[PlannedRun]) -> Iterator[str]:
     ]
     if outside:
         ratios = [ratio for _, ratio in outside]
+        losses = f"{len(outside)} losses at D/N {min(ratios):.2g} to {max(ratios):.2g}"
+        if len(outside) == 1:
+            losses = f"1 loss at D/N {ratios[0]:.2g}"
         yield (
-            f"{_listed([name for name, _ in outside])}: {len(outside)} losses at D/N "
-            f"{min(ratios):.2g} to {max(ratios):.2g}, outside {low:g} to {high:,g}, where "
-            "published laws have data. Set grid.tokens_per_param, or read them with care."
+            f"{_listed([name for name, _ in outside])}: {losses}, outside {low:g} to {high:,g}, "
+            "where published laws have data. Set grid.tokens_per_param, or read them with care."
         )
 
 

@@ -1,11 +1,16 @@
 """Small models, recipes and in-memory tokens for the tests of the core."""
 
 import random
+from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 
 from llama_core.config import AdamW, Cosine, ModelConfig, TrainConfig, Wsd
 from llama_core.corpus.batches import Batches, TokenSource
+from llama_core.corpus.cleaning import Parts, is_leaked, normalise, passages, places
+from llama_core.corpus.left_out import LeftOut
+from llama_core.corpus.steps.repeats import occurred_before
 
 SEQ_LEN = 16
 BATCH_TOKENS = 64
@@ -68,6 +73,29 @@ def batches(cfg: TrainConfig, *, vocab_size: int = 32, count: int = 20_000) -> B
         seed=cfg.seed,
         eval_tokens=cfg.eval_tokens,
     )
+
+
+def without_repeats(
+    texts: Sequence[str], *, short_is_new: bool = True
+) -> tuple[list[str], LeftOut]:
+    """Texts in ASCII without what repeats in them, and the counts."""
+    counts = LeftOut(source="made")
+    parts = [Parts.of(text) for raw in texts if (text := normalise(raw, ascii_only=True))]
+    keys = np.frombuffer(b"".join(each.keys() for each in parts), "<u8").reshape(-1, 2)
+    marks = iter(occurred_before(keys).tolist())
+    kept = [
+        each.without_repeats(list(islice(marks, each.count())), counts, short_is_new=short_is_new)
+        for each in parts
+    ]
+    return [text for text in kept if text is not None], counts
+
+
+def leaked(validation: str, training: str) -> bool:
+    """Whether a text counts as a near duplicate of training text."""
+    held_out = passages(validation)
+    marks = np.zeros(len(held_out), bool)
+    marks[places(passages(training), held_out)] = True
+    return is_leaked(validation, held_out, marks)
 
 
 def story(seed: int, sentences: int = 60) -> str:

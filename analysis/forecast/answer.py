@@ -25,7 +25,8 @@ from analysis.words import flops, short
 
 # Calibrated: everything inside these limits. Doubtful: the table bars N*.
 Status = Literal["calibrated", "not_calibrated", "doubtful"]
-_FARTHEST_C = 100.0  # times the table's largest compute
+# Times above the table's largest compute, or below its smallest.
+_FARTHEST_C = 100.0
 _FARTHEST_RATIO = 2.0  # e-folds outside the table's range of D/N
 _RECIPES_DIFFER = 0.5  # of the weight on the largest error of the law
 # A target that nobody chose, times the largest compute.
@@ -59,10 +60,15 @@ class Beyond:
     @property
     def reason(self) -> str | None:
         """Why a forecast there is not calibrated; None where it is."""
-        if self.flops_efolds > np.log(_FARTHEST_C):
+        # A budget of just a hundred times is 6·N·D only up to rounding.
+        if abs(self.flops_efolds) > np.log(_FARTHEST_C) + 1e-9:
+            times = short(float(np.exp(abs(self.flops_efolds))))
+            where, add = f"{times} times the table's largest", "larger"
+            if self.flops_efolds < 0:
+                where, add = f"{times} times below the table's smallest", "smaller"
             return (
-                f"its compute is {short(float(np.exp(self.flops_efolds)))} times the table's "
-                f"largest, and intervals were tested up to {_FARTHEST_C:.0f} times: add larger runs"
+                f"its compute is {where}, and intervals were tested up to {_FARTHEST_C:.0f} times: "
+                f"add {add} runs"
             )
         if abs(self.ratio_efolds) > _FARTHEST_RATIO:
             side = "above" if self.ratio_efolds > 0 else "below"

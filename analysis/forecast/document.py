@@ -5,6 +5,7 @@ from typing import Any
 
 from analysis.forecast.answer import Answer, ForecastOptimum, ForecastPoint
 from analysis.forecast.record import Cut, Score
+from analysis.forecast.text import first_lines
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:
@@ -13,7 +14,7 @@ def answer_json(answer: Answer) -> dict[str, Any]:
     learnt, data, law = answer.posterior, answer.data, answer.law
     names = ("E", "A", "B", "alpha", "beta", "gamma")
     return {
-        "warnings": list(answer.warnings),
+        "warnings": first_lines(answer),
         "status": answer.status,
         "level": answer.level,
         "points": [_point(point, factor) for point in answer.points],

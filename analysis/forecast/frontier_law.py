@@ -59,10 +59,10 @@ def frontier_law(table: Table, goal: Goal, demand: Demand, name: str) -> LossLaw
     sd = (high - low) / 2 / NormalDist().inv_cdf(0.5 + _LEVEL / 2)
     mean = _moved(mean, best.flops, np.log(best.n_opt), 0.0)
     draws = _moved(draws, best.flops, np.log(best.n_opt), sd)
-    warnings = (*learnt.doubts, *_beyond(learnt, choices))
+    law = law.model_copy(update={each: getattr(mean, each).item() for each in _NAMES})
+    warnings = (*learnt.doubts, *_beyond(learnt, _choices(law, goal, demand)))
     return law.model_copy(
         update={
-            **{each: getattr(mean, each).item() for each in _NAMES},
             "trust": Trust(bars=learnt.bars, warnings=warnings),
             "draws": {each: tuple(getattr(draws, each).tolist()) for each in _NAMES},
         }

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from analysis.fit.options import FitOptions
 from analysis.fit.parametric import fit_parametric
-from analysis.forecast.posterior import ForecastForm, posterior
-from analysis.forecast.rows import FEWEST_ROWS, FEWEST_SIZES, rows_of
+from analysis.forecast.posterior import ForecastForm, Posterior, posterior
+from analysis.forecast.rows import rows_of
 from analysis.law import Array, Constants
-from analysis.table.observations import Table
+from analysis.table.observations import Table, TableError
 
 FACTORS = (2, 3, 5, 10)
 _NEAR, _QUARTER = 1.15, 0.25
@@ -62,9 +62,13 @@ def record(table: Table, form: ForecastForm, level: float) -> tuple[Cut, ...]:
     for factor in FACTORS:
         below = C.max() / factor > C
         learnt, foretold = used.filter(below), used.filter(~below & near)
-        if learnt.height < FEWEST_ROWS or learnt["n_params"].n_unique() < FEWEST_SIZES:
+        part = table.filter(pl.col("row").is_in(learnt["row"].to_list()))
+        try:
+            rows = rows_of(part)
+        except TableError:
+            # Too few runs are left below.
             continue
-        cuts.append(_cut(factor, table, learnt, foretold, form, level))
+        cuts.append(_cut(factor, part, posterior(rows, form), foretold, level))
     return tuple(cuts)
 
 
@@ -89,17 +93,10 @@ def score(loss: Array, mean: Array, sd: Array, level: float) -> Score:
     )
 
 
-def _cut(
-    factor: int,
-    table: Table,
-    learnt: pl.DataFrame,
-    foretold: pl.DataFrame,
-    form: ForecastForm,
-    level: float,
-) -> Cut:
-    part = table.filter(pl.col("row").is_in(learnt["row"].to_list()))
+def _cut(factor: int, part: Table, below: Posterior, foretold: pl.DataFrame, level: float) -> Cut:
+    learnt = part.used
     N, D, loss = (foretold[c].to_numpy() for c in ("n_params", "tokens", "val_loss"))
-    forecast = posterior(rows_of(part), form).predict_each(N, D)
+    forecast = below.predict_each(N, D)
     fit = fit_parametric(part, FitOptions(bootstrap=_RESAMPLES, level=level))
     approach_3 = None
     if fit.draws is not None:

@@ -49,22 +49,22 @@ def rows_of(table: Table) -> Rows:
     used = table.used
     if not used.height:
         raise TableError(nothing_left(table.frame))
-    sizes = used["n_params"].n_unique()
-    if used.height < FEWEST_ROWS or sizes < FEWEST_SIZES:
-        raise TableError(
-            f"a forecast needs {FEWEST_ROWS} finished runs of {FEWEST_SIZES} sizes or more; the "
-            f"table has {used.height} of {sizes}. Train more sizes, or fit a law: isoflop fit."
-        )
     logs = used.select(
         n=pl.col("n_params").cast(pl.Float64).log(),
         d=pl.col("tokens").cast(pl.Float64).log(),
         y=pl.col("val_loss").cast(pl.Float64).log(),
     )
     # The same row twice is one run.
-    cells = (
-        logs.unique(maintain_order=True)
-        .group_by("n", "d", maintain_order=True)
-        .agg(pl.col("y").mean(), pl.col("y").var().alias("variance"), pl.len().alias("count"))
+    runs = logs.unique(maintain_order=True)
+    sizes = runs["n"].n_unique()
+    if runs.height < FEWEST_ROWS or sizes < FEWEST_SIZES:
+        copies = f" without its {used.height - runs.height} copies" * (runs.height < used.height)
+        raise TableError(
+            f"a forecast needs {FEWEST_ROWS} finished runs of {FEWEST_SIZES} sizes or more; the "
+            f"table has {runs.height} of {sizes}{copies}. Train more runs; isoflop fit takes fewer."
+        )
+    cells = runs.group_by("n", "d", maintain_order=True).agg(
+        pl.col("y").mean(), pl.col("y").var().alias("variance"), pl.len().alias("count")
     )
     # Runs of other settings differ by more than noise.
     return _averaged(cells, None if tried_settings(used) else _replicated_sd(cells))

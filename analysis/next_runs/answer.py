@@ -15,7 +15,7 @@ from analysis.forecast.optimum import Optimum
 from analysis.law import Array
 from analysis.table.observations import Table, TableError
 
-_MOST = 2000  # candidates: their covariance matrix, at every point of the posterior's grid
+_MOST = 2000  # candidates: their covariance matrix is held a few times over
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from analysis.fit.options import FitOptions
 from analysis.fit.power_law import PowerLaw
 from analysis.fit.records import GroupFit
 from analysis.fit.text import remaining_doubts
-from analysis.forecast.largest_budget import LargestBudget, largest_budget, largest_sentence
 from analysis.forecast.lead import Lead, lead
-from analysis.forecast.outcome import Interval
+from analysis.own_runs.largest_budget import LargestBudget, largest_budget, largest_sentence
+from analysis.own_runs.outcome import Interval
 from analysis.table.observations import Table, TableError
 from analysis.words import flops, formula, short
 

@@ -116,11 +116,10 @@ def refuse(experiments: list[Experiments]) -> None:
     what = ""
     if first.effect is not None:
         what = f" whose losses differ by {100 * first.effect:.2g} % at equal N and D"
-    apart = "" if None in values else f"Fit each with --by {_shell(name)}, one"
+    each = "" if None in values else f"; isoflop fit and forecast take each by --by {_shell(name)}"
     raise TableError(
         f"column {name!r} holds {len(values)} groups ({shown}{', …' if len(values) > 6 else ''})"
-        f'{what}. {apart or "Fit one"} with --where "{_equals(name, values[0])}", or all '
-        "with --pool."
+        f'{what}. Take one with --where "{_equals(name, values[0])}", or all with --pool{each}.'
     )
 
 

@@ -59,7 +59,8 @@ def forecast(
         points: a table of runs to foretell, with N and D by the usual names.
         flops: a budget C = 6·N·D at which N* is sought, for example --flops 1e23. Several may
             follow.
-        form: the law under the forecast: chinchilla is gamma's with gamma = 1.
+        form: the law under the forecast: gamma (Skaling law, arXiv:2608.07222), or chinchilla,
+            the same with gamma = 1.
         by: column; one forecast for each of its values.
         where: polars SQL filter, for example "tokens > 1e9 AND NOT outlier".
         mapping: NAME=COLUMN, isoflop's name for the column and the file's, or arithmetic of
@@ -82,6 +83,8 @@ def forecast(
         table = read_runs(file, mapping, include_status)
         pairs = [read_pair(text) for text in at or []]
         if points is not None:
+            if not points.is_file():
+                raise ValueError(f"--points {points}: there is no such file.")
             pairs += read_points(points, table.n_counts)
         check_register(records, pairs, by)
         budgets = [_budget(text) for text in flops or []]

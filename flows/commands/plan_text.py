@@ -234,7 +234,7 @@ def _unprepared(plan: Plan, *, timed: bool) -> list[str]:
         time = "in a time not known here"
         if work.seconds is not None:
             least = "at least" if work.at_least else "about"
-            time = f"{least} {duration(work.seconds)} in one process"
+            time = f"{least} {duration(work.seconds)} of one core, and it uses all"
         tokens = "" if work.tokens is None else f", about {short(work.tokens)} tokens"
         lines.append(f"to prepare {work.name}: {work.read}{tokens}; {work.network}; {time}")
     return lines

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from analysis.forecast.largest_budget import forecast_from_below
-from analysis.forecast.outcome import Interval
+from analysis.own_runs.largest_budget import forecast_from_below
+from analysis.own_runs.outcome import Interval
 from analysis.table.observations import Table
 from analysis.table.runs import own_table
 from flows.forecasts.ends import ends, score_own

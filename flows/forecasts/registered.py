@@ -15,8 +15,8 @@ from pathlib import Path
 from pydantic import AwareDatetime, ValidationError
 
 from analysis.forecast.answer import Answer, ForecastPoint
-from analysis.forecast.outcome import Interval, outcome
 from analysis.forecast.posterior import ForecastForm
+from analysis.own_runs.outcome import Interval, outcome
 from analysis.table.observations import Table
 from flows.files import append_line, file_lock, read_lines, write_whole
 from flows.runs.provenance import environment
@@ -82,7 +82,7 @@ class Registered(Frozen):
 
 
 class Scored(Frozen):
-    """A loss beside its forecast, see `analysis.forecast.outcome.Outcome`.
+    """A loss beside its forecast, see `analysis.own_runs.outcome.Outcome`.
 
     Attributes:
         point: place of the foretold point in the forecast, from 0.

@@ -38,7 +38,8 @@ def metric_points(run: RunDir, planned: PlannedRun) -> Iterator[tuple[str, Point
         stamp = int(row["at"] * 1000)
         if row["kind"] == "eval":
             yield "loss/val_loss", Point(row["step"], row["val_loss"], stamp)
-            yield "loss/val_bpb", Point(row["step"], row["val_bpb"], stamp)
+            if row["val_bpb"] is not None:
+                yield "loss/val_bpb", Point(row["step"], row["val_bpb"], stamp)
         elif row["kind"] == "step" and row["step"] in kept:
             branch = branches.get(row["horizon"])
             yield branch or "loss/train_loss", Point(row["step"], row["loss"], stamp)

@@ -1,14 +1,16 @@
 """What preparing a corpus takes, known before anything of it is read."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from llama_core.config import CorpusConfig, EnvironmentText, FileText, HubText
+from llama_core.config import CorpusConfig, EnvironmentText, FileText, HubText, Source, TokenFiles
 from llama_core.corpus.text_files import source_files
+from llama_core.corpus.token_files import token_files
 
-# Text a process prepares in a second, tokenizer included: 105 MB took 33 s (2026-11).
-_BYTES_PER_S = 3.2e6
+# Text that one core prepares in a second, tokenizer included, from some 100 MB of text on
+# (docs/benchmarks/preparation_epyc_202611.md: 4.1 to 6.5 MB).
+_BYTES_PER_S = 5e6
 # The default corpus: its text, and how long it takes (docs/core/corpus.md).
 _ENVIRONMENT_BYTES, _ENVIRONMENT_S = 22e6, 20.0
 # Endings of files that hold more text than they have bytes.
@@ -45,7 +47,7 @@ class SourceWork:
 
     Attributes:
         read: what is read, in words.
-        seconds: of one process; None where the amount of text is not known.
+        seconds: of one core; None where the amount of text is not known.
         at_least: whether there is more text than `seconds` reckons with.
         download: bytes over the network; 0 for none, None where they are not known.
         tokens: training tokens it will give, about; None where they are not known.
@@ -94,17 +96,7 @@ def size(count: float) -> str:
     return f"{count / 1e3:.3g} kB"
 
 
-class _Source(Protocol):
-    """A source of a corpus, of any kind."""
-
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def name(self) -> str: ...
-
-
-def _work(source: _Source, val_fraction: float) -> SourceWork:
+def _work(source: Source, val_fraction: float) -> SourceWork:
     match source:
         case EnvironmentText():
             text = f"{size(_ENVIRONMENT_BYTES)} of the installed packages' text"
@@ -113,10 +105,8 @@ def _work(source: _Source, val_fraction: float) -> SourceWork:
             files, _ = source_files(Path(source.path))
             total = sum(path.stat().st_size for path in files)
             packed = any(path.suffix.lower() in _PACKED for path in files)
-            count = f"{len(files):,} files" if len(files) > 1 else "1 file"
-            return SourceWork(
-                source.name, f"{size(total)} in {count}", total / _BYTES_PER_S, packed
-            )
+            read = f"{size(total)} in {_count(files)}"
+            return SourceWork(source.name, read, total / _BYTES_PER_S, packed)
         case HubText():
             name = " ".join(filter(None, _place(source)))
             published = PUBLISHED.get(_place(source))
@@ -129,8 +119,14 @@ def _work(source: _Source, val_fraction: float) -> SourceWork:
                 download=published.download,
                 tokens=published.tokens * (1 - val_fraction),
             )
-        case _:
-            return SourceWork(source.name, f"a source of kind {source.kind}", None)
+        case TokenFiles():
+            files = token_files(source)
+            total = sum(path.stat().st_size for path in files)
+            return SourceWork(source.name, f"{size(total)} of token ids in {_count(files)}", None)
+
+
+def _count(files: Sequence[Path]) -> str:
+    return f"{len(files):,} files" if len(files) > 1 else "1 file"
 
 
 def _place(source: HubText) -> tuple[str, str | None]:

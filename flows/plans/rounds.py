@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from analysis.forecast.design import Candidates
 from analysis.forecast.rows import FEWEST_ROWS, FEWEST_SIZES
+from analysis.forecast.text import first_lines
 from analysis.next_runs.answer import Intervals, NextRun, NextRuns, intervals_today, next_runs
 from analysis.next_runs.text import verdict
 from analysis.table.observations import Table, TableError
@@ -224,12 +225,14 @@ def _next_round(whole: Plan, planned: Plan, table: Table, record: Rounds) -> Rou
 def _worthwhile(table: Table, free: list[PoolCell], target: float, budget: float) -> Round | str:
     """The cells that save more of the target than they cost, or the verdict that none does.
 
+    With the verdict stands the first of what must be read before the forecast.
+
     Where the forecast has no valley, so that nothing can be priced, all that were chosen.
     """
     offered = _candidates(free)
     answer = next_runs(table, offered, target, budget, _A_ROUND)
     runs = answer.runs if answer.saves_alone is None else answer.runs[: answer.worthwhile]
-    why = verdict(answer)
+    why = " ".join([verdict(answer), *first_lines(answer.forecast)[:1]])
     if not runs:
         # The first choice teaches most for its cost; another may still be the one that pays.
         best = _pays_alone(answer)

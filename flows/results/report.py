@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from analysis.forecast.largest_budget import LargestBudget, largest_json
+from analysis.own_runs.largest_budget import LargestBudget, largest_json
 from analysis.sweep.answer import Findings, find, numbers, verdict
 from analysis.sweep.page import sweep_page
 from analysis.table.runs import own_table
@@ -23,7 +23,7 @@ from flows.runs.state import not_finished
 from flows.runs.table import curves, observations_frame
 from flows.settings import Home
 from flows.tuning.check import add_tuned, tuned
-from llama_core.corpus.prepared import find_corpus
+from llama_core.corpus.prepared import PreparedCorpus, find_corpus
 from llama_core.files import write_durably
 from sweeps.plan import Plan
 
@@ -133,14 +133,21 @@ def _findings(planned: Plan, frame: pl.DataFrame, home: Home) -> Findings:
     )
 
 
+def _vocabulary(corpus: PreparedCorpus) -> str:
+    made = f"a {corpus.vocab_size}-piece SentencePiece vocabulary"
+    given = f"a given vocabulary of {corpus.vocab_size} ids"
+    length = corpus.val_bytes_per_token
+    bytes_per_token = f"{length:.2f} bytes per token" if length is not None else "bytes unknown"
+    return f"{given if corpus.came_as_tokens else made}, {bytes_per_token}"
+
+
 def _facts(planned: Plan, home: Home) -> list[str]:
     corpus = find_corpus(home.root, planned.data.digest)
     train = planned.runs[0].run.train
     model = planned.runs[0].run.model
     return [
         f"Corpus {corpus.digest[:12]}: {corpus.train_tokens:,} training and "
-        f"{corpus.val_tokens:,} validation tokens of a {corpus.vocab_size}-piece SentencePiece "
-        f"vocabulary, {corpus.val_bytes_per_token:.2f} bytes per token, split by document.",
+        f"{corpus.val_tokens:,} validation tokens of {_vocabulary(corpus)}, split by document.",
         f"{len(planned.runs)} trainings were planned for {planned.observations} observations, "
         + (
             "one for each size, with a cooldown branch to every budget (wsd); "

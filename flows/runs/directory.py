@@ -31,7 +31,7 @@ class Observation(Frozen):
 
     tokens: int
     val_loss: float
-    val_bpb: float
+    val_bpb: float | None
     weights_sha256: str
 
 

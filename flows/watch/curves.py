@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.forecast.under_way import Horizon, Trunk
+from analysis.own_runs.under_way import Horizon, Trunk
 from flows.files import read_lines
 from flows.runs.curve import is_curve_row
 from flows.runs.directory import RunDir

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from analysis.forecast.under_way import End, Learnt, ends, learn
+from analysis.own_runs.under_way import End, Learnt, ends, learn
 from analysis.table.runs import own_table
 from flows.runs.directory import RunDir
 from flows.settings import Home

@@ -39,7 +39,9 @@ class Batches:
     restarts all see the same rows at the same step.
 
     Args:
-        piece_bytes: UTF-8 bytes of every token id, for bits per byte.
+        piece_bytes: UTF-8 bytes of every token id, for bits per byte; all zero where unknown.
+        bytes_per_token: mean of the validation text, for bits per byte where the pieces do not
+            tell; None where it is unknown too.
         digest: identity of the data, so that a checkpoint is not resumed on other text.
 
     Raises:
@@ -55,6 +57,7 @@ class Batches:
     seed: int
     eval_tokens: int
     digest: str = ""
+    bytes_per_token: float | None = None
     _permutations: dict[tuple[int, int], NDArray[np.int64]] = field(
         default_factory=dict, init=False, repr=False
     )

@@ -3,12 +3,13 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.corpus.documents import Document
 from llama_core.corpus.folding import fold
 from llama_core.corpus.left_out import LeftOut
 
@@ -21,70 +22,95 @@ BYTE_ORDER_MARK = "\ufeff"
 PASSAGE_BYTES = 64
 # One passage in this many is sampled; its bytes alone decide.
 PASSAGE_SAMPLING = 16
+# Of a digest by which texts are compared: two of 2^40 different ones agree once in 2^48 corpora.
+KEY_BYTES = 16
 
 
-class Deduplicator:
-    """Normalises documents and drops repeats: whole documents, then paragraphs."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A normalised document and what is compared with earlier documents: itself and its paragraphs.
 
-    def __init__(self, *, ascii_only: bool) -> None:
-        self.ascii_only = ascii_only
-        self._seen: set[bytes] = set()
-        self._seen_short: set[bytes] = set()
+    Each of them is looked up by `keys`, in order: the whole text, then the paragraphs. A document's
+    only paragraph is the whole text, which is looked up once; but a short one also as a paragraph.
 
-    def clean(
-        self, documents: Iterator[Document], counts: LeftOut, *, short_is_new: bool = True
-    ) -> Iterator[Document]:
-        """Yield each document without its repeats; skip one without anything new, and count it.
+    Attributes:
+        looked_up: whether each paragraph has a key.
+    """
+
+    text: str
+    paragraphs: list[str]
+    looked_up: list[bool]
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """The parts of a normalised text that is not empty."""
+        paragraphs = [part for part in text.split("\n\n") if part]
+        return cls(text, paragraphs, [part != text or is_short(part) for part in paragraphs])
+
+    def keys(self) -> bytes:
+        """Digests of 16 bytes; a short paragraph's differs from that of an equal document."""
+        keys = [_key(self.text, short=False)]
+        keys += [
+            _key(part, short=is_short(part))
+            for part, looked_up in zip(self.paragraphs, self.looked_up, strict=True)
+            if looked_up
+        ]
+        return b"".join(keys)
+
+    def count(self) -> int:
+        """The number of keys."""
+        return 1 + sum(self.looked_up)
+
+    def without_repeats(
+        self, repeated: Sequence[bool], counts: LeftOut, *, short_is_new: bool = True
+    ) -> str | None:
+        """The text without its repeated long paragraphs; None where nothing is new, counted.
 
         Args:
+            repeated: for each key, whether it occurred earlier in the corpus.
             short_is_new: whether a paragraph shorter than `DUPLICATE_CHARACTERS` can be what is
                 new in a document. The first version of preparation did not think so.
         """
-        for document in documents:
-            text = normalise(document.text, ascii_only=self.ascii_only)
-            if not text:
-                counts.empty += 1
+        again = iter(repeated)
+        kept, new_short = [], False
+        whole_is_repeated = next(again)
+        for part, looked_up in zip(self.paragraphs, self.looked_up, strict=True):
+            is_repeated = looked_up and next(again)
+            if is_short(part):
+                new_short |= not is_repeated
+            elif is_repeated:
                 continue
-            if _is_repeated(text, self._seen):
-                counts.repeats += 1
-                counts.characters_repeated += len(text)
-                continue
-            paragraphs = [p for p in text.split("\n\n") if p]
-            # A document's only paragraph is the whole text, which is already marked as seen.
-            kept = [p for p in paragraphs if p == text or not self._is_repeated_and_long(p)]
-            # All of them are looked up: later documents are compared with each.
-            new_short = [not _is_repeated(p, self._seen_short) for p in kept if _is_short(p)]
-            if not _is_short(text) and all(map(_is_short, kept)):
-                if not (short_is_new and any(new_short)):
-                    counts.repeats += 1
-                    counts.characters_repeated += len(text)
-                    continue
-                counts.later_rule = True
-            counts.characters_repeated += sum(map(len, paragraphs)) - sum(map(len, kept))
-            yield Document(document.name, "\n\n".join(kept))
-
-    def _is_repeated_and_long(self, paragraph: str) -> bool:
-        return not _is_short(paragraph) and _is_repeated(paragraph, self._seen)
+            kept.append(part)
+        only_short_is_left = not is_short(self.text) and all(map(is_short, kept))
+        if whole_is_repeated or (only_short_is_left and not (short_is_new and new_short)):
+            counts.repeats += 1
+            counts.characters_repeated += len(self.text)
+            return None
+        counts.later_rule |= only_short_is_left
+        counts.characters_repeated += sum(map(len, self.paragraphs)) - sum(map(len, kept))
+        return "\n\n".join(kept)
 
 
-def _is_short(text: str) -> bool:
+def is_short(text: str) -> bool:
+    """Whether a paragraph is so short that it repeats naturally."""
     return len(text) < DUPLICATE_CHARACTERS
 
 
-def _is_repeated(text: str, seen: set[bytes]) -> bool:
-    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-    if digest in seen:
-        return True
-    seen.add(digest)
-    return False
+def _key(text: str, *, short: bool) -> bytes:
+    person = b"short" if short else b""
+    return hashlib.blake2b(text.encode(), digest_size=KEY_BYTES, person=person).digest()
 
 
 def normalise(text: str, *, ascii_only: bool) -> str:
     """Newlines as `\\n`, no trailing blanks, at most one blank line in a row; NFC or ASCII."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
     text = fold(text) if ascii_only else unicodedata.normalize("NFC", text)
-    text = re.sub(r"[ \t]+\n", "\n", text)
-    return re.sub(r"\n{3,}", "\n\n", text).strip()
+    # Most texts have neither, and looking for the first pattern in long indents is slow.
+    if " \n" in text or "\t\n" in text:
+        text = re.sub(r"(?<![ \t])[ \t]+\n", "\n", text)
+    if "\n\n\n" in text:
+        text = re.sub(r"\n{3,}", "\n\n", text)
+    return text.strip()
 
 
 def well_formed(text: str) -> str:
@@ -98,9 +124,10 @@ def well_formed(text: str) -> str:
     return whole.replace(BYTE_ORDER_MARK, "")
 
 
-def in_validation(text: str, fraction: float, seed: int) -> bool:
-    """Whether a document belongs to validation; its own text alone decides."""
-    digest = hashlib.blake2b(text.encode(), digest_size=8, key=seed.to_bytes(8, "little")).digest()
+def in_validation(document: str | bytes, fraction: float, seed: int) -> bool:
+    """Whether a document belongs to validation; its own text, or tokens, alone decide."""
+    content = document.encode() if isinstance(document, str) else document
+    digest = hashlib.blake2b(content, digest_size=8, key=seed.to_bytes(8, "little")).digest()
     return int.from_bytes(digest, "little") < fraction * 2**64
 
 
@@ -123,23 +150,24 @@ def passages(text: str) -> NDArray[np.uint64]:
     return np.unique(hashes[hashes % np.uint64(PASSAGE_SAMPLING) == 0])
 
 
-def near_duplicates(validation: list[str], training: Iterator[str]) -> set[int]:
-    """Indices of the validation texts that are near duplicates of training text.
+def places(hashes: NDArray[np.uint64], among: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Where those of some hashes that are among others stand there; the others are sorted."""
+    if not len(among):
+        return np.empty(0, np.int64)
+    candidates = np.asarray(np.searchsorted(among, hashes), np.int64)
+    candidates[candidates == len(among)] = 0
+    there: NDArray[np.int64] = candidates[among[candidates] == hashes]
+    return there
 
-    Reads training once and keeps only the hashes of validation's passages.
+
+def is_leaked(text: str, held_out: NDArray[np.uint64], leaked: NDArray[np.bool_]) -> bool:
+    """Whether a validation text is a near duplicate of training text.
+
+    Args:
+        held_out: hashes of all validation passages, sorted.
+        leaked: whether each of them occurs in training.
     """
-    sampled = [passages(text) for text in validation]
-    held_out = np.unique(np.concatenate(sampled)) if sampled else np.empty(0, np.uint64)
-    if not len(held_out):
-        return set()
-    leaked = np.zeros(len(held_out), bool)
-    for text in training:
-        hashes = passages(text)
-        places = np.searchsorted(held_out, hashes)
-        places[places == len(held_out)] = 0
-        leaked[places[held_out[places] == hashes]] = True
-    return {
-        index
-        for index, hashes in enumerate(sampled)
-        if len(hashes) and leaked[np.searchsorted(held_out, hashes)].mean() >= NEAR_DUPLICATE_SHARE
-    }
+    hashes = passages(text)
+    if not len(hashes):
+        return False
+    return bool(leaked[places(hashes, held_out)].mean() >= NEAR_DUPLICATE_SHARE)

@@ -1,6 +1,5 @@
 """A prepared corpus: a folder of token shards, opened for training."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,8 +12,11 @@ from llama_core.corpus.left_out import LeftOut, Note
 from llama_core.corpus.shards import Manifest, check_sha256, open_shards
 from llama_core.corpus.tokenizer import Tokenizer
 
-Progress = Callable[[str], None]
-MANIFEST, TOKENIZER, PIECE_BYTES = "manifest.json", "tokenizer.model", "piece_bytes.bin"
+# Of characters in a manifest: nothing was folded.
+TOKENS = "tokens"
+MANIFEST, PIECE_BYTES = "manifest.json", "piece_bytes.bin"
+# A corpus that came as tokens may have a tokenizer.json, or none.
+TOKENIZER, TOKENIZER_JSON = "tokenizer.model", "tokenizer.json"
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,24 @@ class PreparedCorpus:
         return sum(source.val.tokens for source in self.manifest.sources)
 
     @property
-    def val_bytes_per_token(self) -> float:
-        """Mean UTF-8 bytes of text per validation token."""
-        return sum(source.val.bytes for source in self.manifest.sources) / self.val_tokens
+    def val_bytes_per_token(self) -> float | None:
+        """Mean UTF-8 bytes of text per validation token; None without a tokenizer."""
+        return sum(source.val.bytes for source in self.manifest.sources) / self.val_tokens or None
+
+    @property
+    def came_as_tokens(self) -> bool:
+        """Whether its sources held tokens, of somebody's own tokenizer."""
+        return self.manifest.characters == TOKENS
 
     @property
     def notes(self) -> list[Note]:
         """Sentences about what preparation left out of the text or changed in it."""
+        if self.val_bytes_per_token is None:
+            unmeasured = (
+                f"source {self.manifest.sources[0].name!r}: no tokenizer is given, so there are no "
+                "bits per byte. Losses are in nats per token."
+            )
+            return [Note(unmeasured, serious=False)]
         if self.left_out is None:
             unknown = "an earlier version prepared this corpus and did not count what it left out."
             return [Note(unknown, serious=False)]
@@ -64,11 +77,24 @@ class PreparedCorpus:
         """The tokenizer, checked against the manifest.
 
         Raises:
-            CorpusError: its file was changed.
+            CorpusError: its file was changed, or is no SentencePiece model.
         """
-        path = self.path / TOKENIZER
+        path = self._tokenizer_file
+        if path is None or path.name != TOKENIZER:
+            kind = "without a tokenizer" if path is None else f"with a {TOKENIZER_JSON}"
+            raise CorpusError(
+                f"corpus {self.digest[:12]} came as tokens {kind}: text can only be read and "
+                "written with a SentencePiece model. Give one as tokenizer of its sources."
+            )
         check_sha256(path, self.manifest.tokenizer_sha256)
         return Tokenizer.load(path, ascii_only=self.manifest.characters == "ascii")
+
+    @property
+    def _tokenizer_file(self) -> Path | None:
+        if not self.manifest.tokenizer_sha256:
+            return None
+        stored = self.path / TOKENIZER_JSON
+        return stored if stored.exists() else self.path / TOKENIZER
 
     def check(self) -> None:
         """Compare every file with the manifest.
@@ -76,7 +102,8 @@ class PreparedCorpus:
         Raises:
             CorpusError: a file is missing or was changed.
         """
-        check_sha256(self.path / TOKENIZER, self.manifest.tokenizer_sha256)
+        if (tokenizer := self._tokenizer_file) is not None:
+            check_sha256(tokenizer, self.manifest.tokenizer_sha256)
         check_sha256(self.path / PIECE_BYTES, self.manifest.piece_bytes_sha256)
         for source in self.manifest.sources:
             for shard in (*source.train.shards, *source.val.shards):
@@ -106,6 +133,7 @@ class PreparedCorpus:
             seed=train.seed,
             eval_tokens=train.eval_tokens,
             digest=self.digest,
+            bytes_per_token=self.val_bytes_per_token,
         )
 
 

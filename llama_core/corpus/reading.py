@@ -1,8 +1,9 @@
 """Documents of files: plain text, JSON lines, JSON and Parquet."""
 
+import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ SECTION_CHARACTERS = 65_536
 # Where no blank line is near: at one with blanks in it, the end of a line, or a space.
 _OTHER_CUTS = tuple(map(re.compile, (r"\n[^\S\n]+\n", r"\n", r"\s")))
 _PARQUET_ROWS = 10_000
+_BLOCK_CHARACTERS = 2**22
 
 
 def read_documents(source: Path, counts: LeftOut) -> Iterator[Document]:
@@ -44,20 +46,28 @@ def read_documents(source: Path, counts: LeftOut) -> Iterator[Document]:
             counts.files = (*counts.files, name)
             counts.files_bytes += path.stat().st_size
         except UnicodeDecodeError as error:
+            place = _undecodable(path, error)
             raise CorpusError(
-                f"{path} is not UTF-8 text: byte {error.start:,} cannot be decoded. Convert it, "
+                f"{path} is not UTF-8 text: byte {place:,} cannot be decoded. Convert it, "
                 f"for example: iconv -f latin1 -t utf-8"
             ) from error
         except UNREADABLE as error:
             raise CorpusError(f"{path} cannot be read: {error}") from error
 
 
-def sections(name: str, text: str, counts: LeftOut) -> Iterator[Document]:
-    """A plain text, cut where it is longer than `SECTION_CHARACTERS`."""
-    if len(text) <= SECTION_CHARACTERS:
+def sections(name: str, blocks: Iterable[str], counts: LeftOut) -> Iterator[Document]:
+    """A plain text, given in blocks, cut where it is longer than `SECTION_CHARACTERS`."""
+    text, number, start = "", 0, 0
+    for block in blocks:
+        text, start = text[start:] + block, 0
+        # A cut depends on no more than two sections ahead of it.
+        while len(text) - start > 2 * SECTION_CHARACTERS + 1:
+            end = _section_end(text, start, counts)
+            yield Document(f"{name}#{number}", text[start:end])
+            start, number = end, number + 1
+    if not number and len(text) <= SECTION_CHARACTERS:
         yield Document(name, text)
         return
-    start = number = 0
     while start < len(text):
         end = _section_end(text, start, counts)
         yield Document(f"{name}#{number}", text[start:end])
@@ -73,19 +83,38 @@ def _documents(name: str, path: Path, counts: LeftOut) -> Iterator[Document]:
         case "parquet":
             yield from row_documents(str(path), _parquet_rows(name, path, counts), counts)
         case form:
-            with open_text(path) as file:
-                text = file.read()
-            if form is None and "\0" in text:
+            yield from sections(name, _blocks(path, is_text=form is not None), counts)
+
+
+def _blocks(path: Path, *, is_text: bool) -> Iterator[str]:
+    with open_text(path) as file:
+        while block := file.read(_BLOCK_CHARACTERS):
+            if not is_text and "\0" in block:
                 raise CorpusError(f"{path} is no text: it has zero bytes.")
-            yield from sections(name, text, counts)
+            yield block
+
+
+def _undecodable(path: Path, error: UnicodeDecodeError) -> int:
+    """The first byte of a file that cannot be decoded; the error counts from some block on."""
+    decoder, before = codecs.getincrementaldecoder(error.encoding)(), 0
+    with open_text(path) as text:
+        while block := bytes(text.buffer.read(_BLOCK_CHARACTERS)):
+            kept = len(decoder.getstate()[0])
+            try:
+                decoder.decode(block)
+            except UnicodeDecodeError as again:
+                return before - kept + again.start
+            before += len(block)
+    return before - len(decoder.getstate()[0])
 
 
 def _section_end(text: str, start: int, counts: LeftOut) -> int:
     least, most = start + SECTION_CHARACTERS, start + 2 * SECTION_CHARACTERS
-    blank_line = text.find("\n\n", least)
-    end = len(text) if blank_line < 0 else blank_line + 2
-    if end <= most:
-        return end
+    blank_line = text.find("\n\n", least, most)
+    if blank_line >= 0:
+        return blank_line + 2
+    if len(text) <= most:
+        return len(text)
     counts.later_rule = True
     cuts = (pattern.search(text, least, most) for pattern in _OTHER_CUTS)
     return next((cut.end() for cut in cuts if cut is not None), least)

@@ -2,7 +2,7 @@
 
 import hashlib
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,8 @@ class Manifest(Frozen):
     Attributes:
         version: 2 where the rules of the first version would have given another corpus, so that
             every other corpus keeps its digest.
+        characters: as in the configuration; `tokens` where the corpus came as tokens.
+        tokenizer_sha256: empty where there is none.
     """
 
     version: PositiveInt = 1
@@ -87,30 +89,39 @@ class ShardWriter:
     def __init__(self, folder: Path, stem: str, token_bytes: int) -> None:
         self.folder, self.stem = folder, stem
         self.dtype = np.dtype(f"<u{token_bytes}")
-        self._pending: list[NDArray[np.int64]] = []
-        self._pending_tokens = 0
+        self._file: IO[bytes] | None = None
+        self._digest = hashlib.sha256()
+        self._tokens = 0
         self._done: list[ShardEntry] = []
 
-    def append(self, tokens: NDArray[np.int64]) -> None:
+    def append(self, tokens: NDArray[np.integer]) -> None:
         """Add the tokens of documents, which are not split between shards."""
-        if self._pending_tokens and self._pending_tokens + len(tokens) > SHARD_TOKENS:
-            self._flush()
-        self._pending.append(tokens)
-        self._pending_tokens += len(tokens)
+        if self._tokens and self._tokens + len(tokens) > SHARD_TOKENS:
+            self._end()
+        if self._file is None and len(tokens):
+            self._file = (self.folder / self._name).open("wb")
+        if self._file is not None:
+            content = tokens.astype(self.dtype, copy=False).tobytes()
+            self._file.write(content)
+            self._digest.update(content)
+            self._tokens += len(tokens)
 
     def close(self) -> tuple[ShardEntry, ...]:
         """Write the remaining tokens; return the entries of all shards."""
-        if self._pending_tokens:
-            self._flush()
+        self._end()
         return tuple(self._done)
 
-    def _flush(self) -> None:
-        content = np.concatenate(self._pending).astype(self.dtype).tobytes()
-        file = f"{self.stem}-{len(self._done):05d}.bin"
-        (self.folder / file).write_bytes(content)
-        digest = hashlib.sha256(content).hexdigest()
-        self._done.append(ShardEntry(file=file, tokens=self._pending_tokens, sha256=digest))
-        self._pending, self._pending_tokens = [], 0
+    @property
+    def _name(self) -> str:
+        return f"{self.stem}-{len(self._done):05d}.bin"
+
+    def _end(self) -> None:
+        if self._file is None:
+            return
+        self._file.close()
+        entry = ShardEntry(file=self._name, tokens=self._tokens, sha256=self._digest.hexdigest())
+        self._done.append(entry)
+        self._file, self._tokens, self._digest = None, 0, hashlib.sha256()
 
 
 def open_shards(folder: Path, split: SplitEntry, token_bytes: int) -> list[Tokens]:

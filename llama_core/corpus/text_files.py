@@ -12,7 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from llama_core.config import FileText, TextSource
 from llama_core.corpus.documents import CorpusError
+from llama_core.corpus.left_out import LeftOut
 
 Form = Literal["plain", "rows", "json", "parquet"]
 _FORMS: dict[str, Form] = {
@@ -79,6 +81,24 @@ def source_files(source: Path) -> tuple[list[Path], list[Path]]:
             "not; a file given by itself is read as text."
         )
     return readable, others
+
+
+def files_size(source: Path) -> int:
+    """Bytes of a source's files."""
+    return sum(path.stat().st_size for path in source_files(source)[0])
+
+
+def with_unread_files(counts: LeftOut, source: TextSource) -> LeftOut:
+    """Counts with the files that are not read now: they are not part of the request."""
+    if not isinstance(source, FileText):
+        return counts
+    folder = Path(source.path)
+    _, others = source_files(folder)
+    names = sorted({*counts.files, *(str(path.relative_to(folder)) for path in others)})
+    size = sum(path.stat().st_size for path in others if path.is_file())
+    return counts.model_copy(
+        update={"files": tuple(names), "files_bytes": counts.files_bytes + size}
+    )
 
 
 def files_fingerprint(source: Path) -> str:

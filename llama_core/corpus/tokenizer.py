@@ -51,6 +51,7 @@ class Tokenizer:
         # a space where the training text had so few that the vocabulary has none.
         self.in_bytes = ""
         self.has_spaces = self._is_known(" ")
+        self.end: int | None = self._processor.eos_id() if self._processor.eos_id() >= 0 else None
         if self._processor.is_byte(self._processor.piece_to_id("<0x20>")):
             self.in_bytes = SPACE if self.has_spaces else f"{SPACE} "
 
@@ -102,6 +103,11 @@ class Tokenizer:
         """Read a SentencePiece model file, such as LLaMA's."""
         return cls(path.read_bytes(), ascii_only=ascii_only)
 
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of an id in a shard."""
+        return 2 if self.vocab_size <= 2**16 else 4
+
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without begin or end."""
         return self._encode(self.as_read(text))
@@ -109,16 +115,6 @@ class Tokenizer:
     def as_read(self, text: str) -> str:
         """A text as it is encoded, which may be folded to ASCII."""
         return fold(text) if self.ascii_only else text
-
-    def encode_documents(self, texts: Sequence[str]) -> NDArray[np.int64]:
-        """Ids of several documents in a row, each between begin and end."""
-        encoded = self._processor.encode(
-            list(texts), num_threads=usable_cores(), add_bos=True, add_eos=True
-        )
-        for index, text in enumerate(texts):
-            if any(character in text for character in self.in_bytes):
-                encoded[index] = [BOS, *self._encode(text), EOS]
-        return np.fromiter((i for ids in encoded for i in ids), np.int64)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; begin and end tokens give no text."""

@@ -66,7 +66,7 @@ def test_several_groups_are_foretold_apart(run: Run, tmp_path: Path) -> None:
         (("--at", "7B"), "--at '7B' should read N,D, for example --at 7B,2T."),
         (("--flops", "much"), "--flops 'much' should be a positive number"),
         (("--flops", "0"), "--flops '0' should be a positive number"),
-        (("--points", "no.csv"), "no.csv is not a file"),
+        (("--points", "no.csv"), "--points no.csv: there is no such file"),
         (("--where", "N > 5e7"), "a forecast needs 10 finished runs of 3 sizes or more; the table"),
         (("--where", "N > 1e12"), "no row is left to fit"),
         (("--level", "2"), "--level 2.0 must lie between 0 and 1"),

@@ -9,6 +9,7 @@ import pytest
 from analysis.fit.answer import fit_table
 from analysis.fit.options import FitOptions
 from analysis.table.read import read_table
+from analysis.words import short
 from tests.cases.conftest import Run
 from tests.others_tables import BASE, loss, write_table
 
@@ -51,7 +52,8 @@ def test_a_choice_far_beyond_the_runs_begins_with_not_calibrated(
     html = page.read_text()
     assert 0 < html.index("NOT CALIBRATED") < html.index("Train ")
     document = json.loads(run(*ask, "--json", "-").stdout)
-    assert document["warnings"][0].startswith("NOT CALIBRATED")
+    size = short(document["compute_optimal"]["N"])
+    assert document["warnings"][0].startswith(f"NOT CALIBRATED: N = {size}, ")
 
 
 def test_runs_that_do_not_tell_n_from_d_are_refused_unless_asked_for(

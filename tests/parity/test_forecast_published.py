@@ -85,6 +85,19 @@ def test_the_means_of_the_seventeen_cuts_hold(scores) -> None:
     assert np.mean([each.winkler for each in every]) <= 3.5
 
 
+def test_the_smallest_runs_are_foretold_from_those_above(tables) -> None:
+    inside = []
+    for table in tables.values():
+        used = table.used
+        C, loss = used["flops_6nd"].to_numpy(), used["val_loss"].to_numpy()
+        below = 30 * C.min() > C
+        learnt = posterior(rows_of(table.filter(pl.col("flops_6nd") >= 30 * C.min())))
+        near = used.filter(pl.Series(below & near_frontier(C, loss)))
+        foretold = learnt.predict(near["n_params"].to_numpy(), near["tokens"].to_numpy())
+        inside.append(score(near["val_loss"].to_numpy(), foretold.mean, foretold.sd, 0.9).coverage)
+    assert np.mean(inside) >= 0.85
+
+
 @pytest.mark.parametrize(("k", "factor"), [(3, 1.17), (10, 1.20)])
 def test_n_star_of_the_budgets_above_is_foretold(tables, k: int, factor: float) -> None:
     away = []

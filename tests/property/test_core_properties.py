@@ -5,14 +5,12 @@ from hypothesis import strategies as st
 
 from llama_core.config import ModelConfig, Wsd
 from llama_core.corpus.batches import MIXTURE_BLOCK, Batches, TokenSource
-from llama_core.corpus.cleaning import Deduplicator, normalise, passages
-from llama_core.corpus.documents import Document
-from llama_core.corpus.left_out import LeftOut
+from llama_core.corpus.cleaning import normalise, passages
 from llama_core.counting import count_params
 from llama_core.exchange.hf import from_hf, to_hf
 from llama_core.model import Llama
 from llama_core.schedule import lr_multiplier, segments
-from tests.core_tools import BATCH_TOKENS, SEQ_LEN, recipe, tokens
+from tests.core_tools import BATCH_TOKENS, SEQ_LEN, recipe, tokens, without_repeats
 
 ROWS = BATCH_TOKENS // SEQ_LEN
 
@@ -122,9 +120,7 @@ def test_a_shared_stretch_is_sampled_alike_wherever_it_stands(before, after, see
 
 @given(texts=st.lists(st.text(st.characters(codec="ascii"), max_size=300), max_size=8))
 def test_no_document_and_no_long_paragraph_leaves_the_cleaner_twice(texts):
-    documents = [Document(str(i), text) for i, text in enumerate(texts + texts)]
-    cleaner, counts = Deduplicator(ascii_only=True), LeftOut(source="files")
-    cleaned = list(cleaner.clean(iter(documents), counts))
-    paragraphs = [p for doc in cleaned for p in doc.text.split("\n\n") if len(p) >= 80]
+    cleaned, _ = without_repeats(texts + texts)
+    paragraphs = [p for text in cleaned for p in text.split("\n\n") if len(p) >= 80]
     assert len(paragraphs) == len(set(paragraphs))
-    assert len({doc.text for doc in cleaned}) == len(cleaned)
+    assert len(set(cleaned)) == len(cleaned)

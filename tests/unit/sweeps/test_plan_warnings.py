@@ -77,7 +77,7 @@ def test_fewer_than_three_budgets_do_not_show_growth():
 )
 def test_ratios_beyond_those_of_published_laws_are_warned_about(ratio, outside):
     warnings = warnings_with("published laws have data", [run_at(32, [ratio])])
-    assert ("d32: 1 losses at D/N" in warnings) is outside
+    assert ("d32: 1 loss at D/N" in warnings) is outside
     assert ("outside 0.456 to 10,000" in warnings) is outside
 
 

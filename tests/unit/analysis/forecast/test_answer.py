@@ -22,7 +22,7 @@ from analysis.forecast.figures import (
 )
 from analysis.forecast.lead import lead, lead_json
 from analysis.forecast.page import forecast_page
-from analysis.forecast.text import answer_lines, point_rows, source_words
+from analysis.forecast.text import answer_lines, first_lines, point_rows, source_words
 from analysis.table.columns import normalise
 from analysis.table.observations import Doubt, Table, TableError
 from tests.simulated import CHINCHILLA, grid, isoflops
@@ -80,6 +80,17 @@ def test_what_lies_too_far_is_not_calibrated_and_says_what_would_help(whole):
 
 
 TABLE_OF_NOTHING = Table(pl.DataFrame(), "unknown", "flops_6nd", "unknown")
+
+
+def test_what_lies_far_below_the_table_is_not_calibrated_either(table):
+    C = 6 * table.used["n_params"] * table.used["tokens"]
+    edge, below = ((least / 120) ** 0.5 for least in (C.min() / 100, C.min() / 120))
+    far = forecast(table, Question(((edge, 20 * edge), (below, 20 * below)), (C.min() / 1e6,)))
+    assert [point.calibrated for point in far.points] == [True, False]
+    assert "120 times below the table's smallest" in far.points[1].reason
+    assert "add smaller runs" in far.points[1].reason
+    assert not far.optimum[0].calibrated
+    assert far.status == "not_calibrated"
 
 
 def test_a_calibrated_answer_begins_with_no_warning(table):
@@ -208,6 +219,8 @@ def test_the_document_has_the_keys_of_its_contract(whole):
     assert {"factor", "rows", "coverage", "error_percent", "winkler"} <= set(
         document["record"]["cuts"][0]
     )
+    assert document["warnings"] == first_lines(whole)
+    assert document["warnings"][0].startswith("NOT CALIBRATED: N = 100B")
     regret = document["optimum"][0]["regret"]
     assert regret["n_lower"]["loss"] >= 0
     assert 0 <= regret["n_upper"]["flops_share"] < 1
@@ -287,5 +300,7 @@ def test_a_fit_of_few_rows_says_why_it_has_no_forecast():
     [group] = fit_table(normalise(simulated(N, D, noise=1e-4)), FitOptions(bootstrap=0))
     first = lead(group)
     assert first.answer is None
-    assert first.lines == () or first.sentence.startswith("No forecast: a forecast needs 10")
-    assert lead_json(first)["reason"]
+    [line] = first.lines
+    assert line.startswith("No forecast: a forecast needs 10 finished runs of 3 sizes or more; the")
+    assert line.endswith("the table has 9 of 3. Train more runs; isoflop fit takes fewer.")
+    assert lead_json(first)["reason"] == line.removeprefix("No forecast: ")

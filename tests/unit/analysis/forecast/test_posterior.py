@@ -1,5 +1,6 @@
 """A forecast does not depend on units or order, and without a discrepancy it is the law's fit."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -123,6 +124,16 @@ def test_the_parts_of_the_variance_add_up_and_grow_beyond_the_data(learnt):
     assert foretold.law + foretold.discrepancy == pytest.approx(np.diag(foretold.covariance))
     assert (foretold.law > 0).all()
     assert (foretold.discrepancy > 0).all()
+
+
+def test_memory_grows_with_the_points_and_not_with_their_square(learnt):
+    many = np.geomspace(1e9, 1e10, 4000)
+    tracemalloc.start()
+    learnt.predict_each(many, 20 * many)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # A matrix of points by points alone has twice as many bytes.
+    assert peak < 4 * len(many) ** 2
 
 
 def test_losses_of_two_recipes_put_the_weight_on_the_largest_error(rows, learnt):

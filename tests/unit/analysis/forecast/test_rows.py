@@ -30,6 +30,12 @@ def test_copies_of_a_row_are_one_run_and_no_replicates():
     assert rows.replicated_sd is None
 
 
+def test_copies_do_not_make_up_for_runs():
+    few = frame().head(6)
+    with pytest.raises(TableError, match=r"the table has 6 of \d without its 12 copies\. Train"):
+        rows_of(normalise(pl.concat([few, few, few])))
+
+
 def test_runs_of_another_learning_rate_are_no_replicates():
     low, high = frame(lr=1e-3), frame(lr=2e-3).with_columns(pl.col("val_loss") * 1.02)
     assert rows_of(normalise(pl.concat([low, high]))).replicated_sd is None

@@ -67,7 +67,7 @@ def test_an_empty_cell_is_a_value_of_its_own() -> None:
     mup = pl.Series([True if value else None for value in which])
     [shown] = shown_experiments(_used(effect=np.where(which, 0.97, 1.0), mup=mup))
     assert shown.values == (True, None)
-    with pytest.raises(TableError, match=r"\(True, empty\) .* Fit one with --where .mup = true"):
+    with pytest.raises(TableError, match=r"\(True, empty\) .* Take one with --where .mup = true"):
         refuse([shown])
 
 

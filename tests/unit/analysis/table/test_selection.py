@@ -49,7 +49,7 @@ def test_a_column_to_fit_by_must_be_there_and_filled() -> None:
 
 def test_a_named_experiment_is_refused_unless_the_parts_were_chosen() -> None:
     table = _table(dataset=["a", "a", "b", "b"])
-    with pytest.raises(TableError, match=r"'dataset' holds 2 groups \(a, b\)\. Fit each with"):
+    with pytest.raises(TableError, match=r"'dataset' holds 2 groups \(a, b\)\. Take one with"):
         refuse_mixtures(table, named=True)
     refuse_mixtures(table, named=False)
     refuse_mixtures(table.filter(pl.col("dataset") == "a"), named=True)

@@ -188,7 +188,7 @@ def test_a_plan_without_its_corpus_says_what_preparing_takes_and_a_cost_is_optio
     lines = _summary(plan, None, None)
     assert "the corpus has" not in lines[0]
     assert any("planned for the vocabulary asked for, 512 pieces" in line for line in lines)
-    assert any("no network; about 20 s in one process" in line for line in lines)
+    assert any("no network; about 20 s of one core, and it uses all" in line for line in lines)
     document = plan_json(plan, None, None, home)
     assert document["corpus"]["digest"] is document["elapsed_s"] is None
     assert document["warnings"] == ["thin valleys"]

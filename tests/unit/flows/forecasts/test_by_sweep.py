@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from analysis.forecast.largest_budget import largest_budget, largest_sentence
+from analysis.own_runs.largest_budget import largest_budget, largest_sentence
 from analysis.table.runs import own_table
 from flows.dispatch.contract import longest_first
 from flows.files import write_whole

@@ -1,12 +1,9 @@
 """What preparing takes is said from what is known, and what is not known is said to be unknown."""
 
-from types import SimpleNamespace
-
 import pytest
 
-from flows.plans import preparing as module
 from flows.plans.preparing import known_tokens, preparing, size
-from llama_core.config import CorpusConfig, EnvironmentText, FileText, HubText
+from llama_core.config import CorpusConfig, EnvironmentText, FileText, HubText, TokenFiles
 
 SAMPLE = {"dataset": "HuggingFaceFW/fineweb-edu", "subset": "sample-10BT"}
 
@@ -15,10 +12,10 @@ def test_packed_files_hold_more_text_than_they_have_bytes(tmp_path):
     for name, at_least in (("a.txt", False), ("a.jsonl.gz", True)):
         folder = tmp_path / name
         folder.mkdir()
-        (folder / name).write_bytes(b"x" * 6_400_000)
+        (folder / name).write_bytes(b"x" * 10_000_000)
         [work] = preparing(CorpusConfig(sources=(FileText(path=str(folder)),)))
-        assert (work.read, work.network) == ("6.4 MB in 1 file", "no network")
-        # 3.2 MB of text a second.
+        assert (work.read, work.network) == ("10 MB in 1 file", "no network")
+        # 5 MB of text a second.
         assert work.seconds == pytest.approx(2.0)
         assert work.at_least is at_least
 
@@ -37,9 +34,12 @@ def test_training_tokens_are_known_only_where_those_of_every_source_are():
     assert known_tokens(CorpusConfig(sources=(sample, EnvironmentText()))) is None
 
 
-def test_a_source_of_another_kind_takes_an_unknown_time():
-    work = module._work(SimpleNamespace(kind="tokens", name="mine"), 0.1)
-    assert (work.name, work.read, work.seconds) == ("mine", "a source of kind tokens", None)
+def test_token_files_have_their_size_and_an_unknown_time(tmp_path):
+    (tmp_path / "train.bin").write_bytes(b"\0" * 2_000_000)
+    (tmp_path / "val.bin").write_bytes(b"\0" * 500_000)
+    [work] = preparing(CorpusConfig(sources=(TokenFiles(path=str(tmp_path)),)))
+    assert (work.read, work.seconds) == ("2.5 MB of token ids in 2 files", None)
+    assert work.network == "no network"
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,16 @@ def test_later_rounds_pay_are_foretold_and_narrow_the_interval(
     assert len({run.name for run in planned.runs}) == len(planned.runs)
 
 
+def test_a_choice_says_what_must_be_read_before_its_forecast(
+    undisturbed: tuple[Plan, Rounds],
+) -> None:
+    _, record = undisturbed
+    # The target is hundreds of times beyond the demo's compute.
+    for why in (*(each.why for each in record.rounds[1:]), record.stopped):
+        assert "NOT CALIBRATED: N* at 1.00e+15 FLOPs: its compute is " in why
+    assert not record.stopped.endswith(".")
+
+
 def test_a_killed_design_makes_the_same_choices_and_trains_nothing_twice(
     undisturbed: tuple[Plan, Rounds], home: Home
 ) -> None:

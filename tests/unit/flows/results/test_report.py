@@ -15,6 +15,7 @@ from sweeps.spec import DataRef
 CORPUS = SimpleNamespace(
     digest="c0ffee" * 10, train_tokens=1_234_567, val_tokens=98_765, vocab_size=512,
     val_bytes_per_token=2.5,
+    came_as_tokens=False,
 )  # fmt: skip
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from analysis.forecast.outcome import Interval
-from analysis.forecast.under_way import End
+from analysis.own_runs.outcome import Interval
+from analysis.own_runs.under_way import End
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import RunDir
 from flows.settings import Home

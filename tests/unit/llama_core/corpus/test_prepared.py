@@ -1,6 +1,7 @@
 import gzip
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -8,16 +9,17 @@ import pyarrow
 import pytest
 
 from llama_core.config import CorpusConfig, FileText, HubText
-from llama_core.corpus.cleaning import Deduplicator, in_validation, near_duplicates, normalise
+from llama_core.corpus.cleaning import in_validation, normalise
 from llama_core.corpus.docstrings import prose
-from llama_core.corpus.documents import CorpusError, Document, hub_documents
+from llama_core.corpus.documents import CorpusError, hub_documents
 from llama_core.corpus.left_out import LeftOut
 from llama_core.corpus.preparation import prepare
 from llama_core.corpus.prepared import find_corpus
 from llama_core.corpus.reading import read_documents
 from llama_core.corpus.shards import ShardWriter, SplitEntry, open_shards
+from llama_core.corpus.steps.encoder import Encoder
 from llama_core.corpus.tokenizer import BOS, EOS, Tokenizer
-from tests.core_tools import recipe, story
+from tests.core_tools import leaked, recipe, story, without_repeats
 from tests.disk import DiskOrder
 
 
@@ -97,29 +99,22 @@ def test_normalising_folds_to_ascii_only_where_asked():
 
 def test_a_document_or_a_long_paragraph_seen_before_is_dropped():
     new, seen = story(0, 4), story(1, 4)
-    cleaner, counts = Deduplicator(ascii_only=True), LeftOut(source="files")
-    first = list(cleaner.clean(iter([Document("a", seen), Document("b", seen)]), counts))
-    assert [doc.name for doc in first] == ["a"]
-    (mixed,) = cleaner.clean(iter([Document("c", seen + "\n\n" + new)]), counts)
-    assert mixed.text == new
+    kept, counts = without_repeats([seen, seen, seen + "\n\n" + new])
+    assert kept == [seen, new]
+    assert counts.repeats == 1
+    assert counts.characters_repeated == len(seen) + len(seen) - 2 * 3
 
 
 def test_a_document_of_short_paragraphs_is_kept_while_one_of_them_is_new():
     verses = [f"A line of verse, the number {number}." for number in range(6)]
-    cleaner, counts = Deduplicator(ascii_only=True), LeftOut(source="files")
-
-    def kept(*lines, **rule):
-        document = Document("a", "\n\n".join(lines))
-        return [each.text for each in cleaner.clean(iter([document]), counts, **rule)]
-
-    assert kept(*verses[:4]) == ["\n\n".join(verses[:4])]
-    assert counts.later_rule
-    assert kept(*verses[1:5]) == ["\n\n".join(verses[1:5])]
+    first, second = "\n\n".join(verses[:4]), "\n\n".join(verses[1:5])
     # In another order they are nothing new.
-    assert kept(*reversed(verses[:5])) == []
+    kept, counts = without_repeats([first, second, "\n\n".join(reversed(verses[:5]))])
+    assert kept == [first, second]
+    assert counts.later_rule
     assert counts.repeats == 1
     # The default corpus is cleaned by the first version's rule.
-    assert kept(*verses, short_is_new=False) == []
+    assert without_repeats([first], short_is_new=False)[0] == []
 
 
 def test_a_corpus_that_the_first_version_would_have_made_says_so(tmp_path, books):
@@ -187,7 +182,9 @@ def test_dropping_near_duplicates_without_datasketch_says_what_to_install(monkey
 def test_a_near_duplicate_is_found_and_a_different_text_is_not():
     original = story(0, 40)
     edited = original.replace("model", "modell", 3)
-    assert near_duplicates([edited, story(9, 40)], iter([original, story(2, 40)])) == {0}
+    training = original + "\n\n" + story(2, 40)
+    assert leaked(edited, training)
+    assert not leaked(story(9, 40), training)
 
 
 def test_only_prose_of_docstrings_is_taken():
@@ -432,7 +429,7 @@ def test_every_source_gives_the_tokenizer_an_equal_share(tmp_path, books, monkey
         return learn(iter(read), **settings)
 
     monkeypatch.setattr(Tokenizer, "train", train)
-    monkeypatch.setattr("llama_core.corpus.preparation.TOKENIZER_BYTES", 100_000)
+    monkeypatch.setattr("llama_core.corpus.steps.text_corpus.TOKENIZER_BYTES", 100_000)
     sources = tuple(FileText(path=str(path), name=path.name) for path in (books, letters))
     prepare(config(books, sources=sources), tmp_path)
     of_books = {normalise(story(seed), ascii_only=True) for seed in range(60)}
@@ -446,9 +443,9 @@ def test_every_source_gives_the_tokenizer_an_equal_share(tmp_path, books, monkey
 
 def test_a_text_with_a_third_in_training_is_a_near_duplicate_and_with_a_tenth_is_not():
     whole, other = story(0, 60).split("\n\n"), story(9, 60).split("\n\n")
-    for copied, duplicates in ((6, set()), (20, {0})):
+    for copied, is_duplicate in ((6, False), (20, True)):
         mixed = "\n\n".join([*whole[:copied], *other[copied:]])
-        assert near_duplicates([mixed], iter([story(0, 60)])) == duplicates
+        assert leaked(mixed, story(0, 60)) is is_duplicate
 
 
 def test_a_prepared_corpus_is_durable_before_it_has_its_name(tmp_path, books, monkeypatch):
@@ -498,14 +495,13 @@ def test_a_documents_end_is_kept_when_tokens_fill_several_files(tmp_path, monkey
 
 @pytest.mark.parametrize(("size", "width"), [(2**16, 2), (2**16 + 1, 4)])
 def test_ids_above_two_bytes_are_written_with_four(tmp_path, books, monkeypatch, size, width):
-    learn = Tokenizer.train
-
-    def train(texts, **settings):
-        made = learn(texts, **settings)
-        made.vocab_size, made.piece_bytes = size, lambda: np.ones(size, np.int64)
-        return made
-
-    monkeypatch.setattr(Tokenizer, "train", train)
+    made = Tokenizer.token_bytes.fget
+    # Not the encoder that is remembered for the same model.
+    steps = "llama_core.corpus.steps.encode._encoder"
+    monkeypatch.setattr(steps, lambda model: Encoder(Tokenizer(model)))
+    monkeypatch.setattr(
+        Tokenizer, "token_bytes", property(lambda own: made(SimpleNamespace(vocab_size=size)))
+    )
     corpus = prepare(config(books), tmp_path)
     assert corpus.manifest.token_bytes == width
     (source,) = corpus.open(recipe(4)).sources
@@ -515,7 +511,7 @@ def test_ids_above_two_bytes_are_written_with_four(tmp_path, books, monkeypatch,
 
 def test_the_last_documents_of_a_source_are_encoded_too(tmp_path, books, monkeypatch):
     whole = prepare(config(books), tmp_path / "whole")
-    monkeypatch.setattr("llama_core.corpus.preparation._ENCODE_DOCUMENTS", 7)
+    monkeypatch.setattr("llama_core.corpus.steps.shards._ENCODE_DOCUMENTS", 7)
     assert prepare(config(books), tmp_path / "groups").digest == whole.digest
     (entry,) = whole.manifest.sources
     ids = np.fromfile(whole.path / entry.train.shards[0].file, dtype="<u2")

@@ -1,6 +1,8 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llama_core.corpus import reading
 from llama_core.corpus.documents import CorpusError, NoTextError
@@ -147,3 +149,22 @@ def test_a_file_that_is_not_what_its_ending_says_is_refused_by_name(tmp_path, na
     (tmp_path / name).write_bytes(b"plain")
     with pytest.raises(CorpusError, match=rf"{name} cannot be read"):
         read(tmp_path)
+
+
+@given(parts=st.lists(st.sampled_from(["word ", "\n", "\n\n", " \n", "x" * 37]), max_size=120))
+def test_a_plain_text_read_in_blocks_is_cut_as_in_one(parts):
+    text = "".join(parts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "SECTION_CHARACTERS", 50)
+        whole, blocks = LeftOut(source="made"), LeftOut(source="made")
+        expected = list(reading.sections("made", [text], whole))
+        in_blocks = [text[i : i + 7] for i in range(0, len(text), 7)]
+        assert list(reading.sections("made", in_blocks, blocks)) == expected
+    assert "".join(document.text for document in expected) == text
+    assert blocks == whole
+
+
+def test_the_byte_that_is_no_text_is_counted_from_the_start_of_the_file(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "x"}\n' * 2_000 + b"\xff\n")
+    with pytest.raises(CorpusError, match=r"byte 28,000 cannot be decoded"):
+        list(read_documents(tmp_path, LeftOut(source="made")))

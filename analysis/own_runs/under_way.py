@@ -1,6 +1,6 @@
 """Where a training under way will end: the sweep's forecast, moved by the run's own curve so far.
 
-Every recorded loss of a sweep teaches the forecast of `posterior`, y = ln L(N, D). The curve of a
+Every recorded loss of a sweep teaches the forecast, y = ln L(N, D). The curve of a
 training says more about itself. Under `wsd` a cooldown begun now, at D tokens, would end at
 D' = D/(1 - its share) and lower ln L by a drop. The drop is learnt from the trunks that have passed
 D, where all have just seen the same batches: from each curve there to its y at D', between its
@@ -19,10 +19,10 @@ import numpy as np
 from scipy.linalg import solve_triangular
 
 from analysis.forecast.answer import Answer, Question, forecast
-from analysis.forecast.outcome import Interval
 from analysis.forecast.posterior import Posterior
 from analysis.forecast.rows import FEWEST_ROWS, FEWEST_SIZES
 from analysis.law import Array
+from analysis.own_runs.outcome import Interval
 from analysis.table.observations import Table, TableError
 
 LEVEL = 0.9
@@ -174,18 +174,15 @@ def ends(learnt: Learnt, trunk: Trunk) -> Ends:
     if not points:
         return Ends((), reason)
     D = np.array([point.tokens for point in points])
-    measured = _measured(learnt, trunk)
-    by_curve = not isinstance(measured, str)
-    intervals = _intervals(
-        learnt, trunk.n_params, D, None if isinstance(measured, str) else measured
+    measured: _Measured | str | None = _measured(learnt, trunk)
+    if isinstance(measured, str):
+        reason, measured = reason or measured, None
+    intervals = _intervals(learnt, trunk.n_params, D, measured)
+    foretold = (
+        End(int(point.tokens), interval, measured is not None)
+        for point, interval in zip(points, intervals, strict=True)
     )
-    return Ends(
-        tuple(
-            End(int(point.tokens), interval, by_curve)
-            for point, interval in zip(points, intervals, strict=True)
-        ),
-        reason or (measured if isinstance(measured, str) else ""),
-    )
+    return Ends(tuple(foretold), reason)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.forecast.under_way import Horizon, Trunk, ends, learn
+from analysis.own_runs.under_way import Horizon, Trunk, ends, learn
 from analysis.table.runs import own_table
 from tests.simulated import CHINCHILLA
 

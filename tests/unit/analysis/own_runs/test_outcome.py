@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.forecast.outcome import Interval, outcome
+from analysis.own_runs.outcome import Interval, outcome
 
 FORETOLD = Interval(2.0, 2.0 * np.exp(-0.01), 2.0 * np.exp(0.02))
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from analysis.forecast.largest_budget import largest_budget, largest_json, largest_sentence
-from analysis.forecast.outcome import Interval
+from analysis.own_runs.largest_budget import largest_budget, largest_json, largest_sentence
+from analysis.own_runs.outcome import Interval
 from analysis.table.runs import own_table
 from tests.conftest import ROOT
 

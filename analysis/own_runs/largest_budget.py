@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 from analysis.forecast.answer import Answer, Question, forecast
-from analysis.forecast.outcome import Interval, Outcome, outcome
 from analysis.forecast.rows import FEWEST_ROWS, FEWEST_SIZES
+from analysis.own_runs.outcome import Interval, Outcome, outcome
 from analysis.table.observations import Table, TableError
 from analysis.words import flops
 

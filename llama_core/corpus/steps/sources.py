@@ -1,0 +1,66 @@
+"""The sources of a corpus while it is prepared."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llama_core.config import CorpusConfig, EnvironmentText, FileText, TextSource
+from llama_core.corpus.documents import Document, hub_documents
+from llama_core.corpus.environment import environment_documents
+from llama_core.corpus.left_out import LeftOut
+from llama_core.corpus.reading import read_documents
+from llama_core.corpus.steps.progress import Meter, Progress
+from llama_core.corpus.steps.tasks import Workers
+from llama_core.corpus.steps.texts import Segment
+from llama_core.corpus.text_files import files_size
+
+
+@dataclass(frozen=True)
+class Job:
+    """A preparation: what is asked for, where it works, where the corpus goes, and who works."""
+
+    config: CorpusConfig
+    work: Path
+    out: Path
+    workers: Workers
+    progress: Progress
+
+    def meter(self, doing: str, total: int = 0) -> Meter:
+        """A report of one step's progress."""
+        return Meter(self.progress, doing, total)
+
+
+@dataclass
+class Source:
+    """A source and what is known of it so far.
+
+    Attributes:
+        parts: the numbers of its parts.
+        train: where its training documents lie, in order; `val`, its validation documents.
+    """
+
+    source: TextSource
+    number: int
+    counts: LeftOut
+    parts: range = range(0)
+    train: list[Segment] = field(default_factory=list)
+    val: list[Segment] = field(default_factory=list)
+    train_bytes: int = 0
+
+
+def text_field(source: TextSource) -> str:
+    return "text" if isinstance(source, EnvironmentText) else source.text_field
+
+
+def size_of(source: TextSource) -> int:
+    return files_size(Path(source.path)) if isinstance(source, FileText) else 0
+
+
+def documents_of(source: TextSource, counts: LeftOut, progress: Progress) -> Iterator[Document]:
+    match source:
+        case EnvironmentText():
+            return environment_documents(lambda done: progress(f"reading {source.name} {done:.0%}"))
+        case FileText():
+            return read_documents(Path(source.path), counts)
+        case _:
+            return hub_documents(source, counts)

@@ -1,0 +1,177 @@
+"""Tasks of a preparation, run in worker processes; each result is kept on disk, so it runs once."""
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar, Generic, Self, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+
+from llama_core.config import Frozen
+from llama_core.corpus.documents import CorpusError
+from llama_core.corpus.steps.progress import Meter
+from llama_core.corpus.steps.texts import write_part
+
+R = TypeVar("R", bound=BaseModel)
+# Tasks handed out ahead of the first whose result is still missing, for each process.
+_AHEAD = 3
+# A worker waits this long for its last task to be abandoned.
+_END_S = 10.0
+
+
+class WorkerLostError(CorpusError):
+    """A worker process ended before its task; what was prepared is kept."""
+
+
+class Task(Frozen, ABC, Generic[R]):
+    """A step on one part of the text. It reads and writes files in the folder `work`.
+
+    Attributes:
+        size: bytes of text that it handles, for progress.
+    """
+
+    result: ClassVar[type[BaseModel]]
+    work: Path
+    size: int = 0
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What names its result's file; no other task of the preparation has it."""
+
+    @abstractmethod
+    def run(self) -> R:
+        """Do the step; everything it writes is whole before it returns."""
+
+    def done(self) -> R | None:
+        """The result of this task where it has run, perhaps in an earlier process."""
+        try:
+            return cast(R, self.result.model_validate_json(self._file.read_bytes()))
+        except (OSError, ValidationError):
+            return None
+
+    def perform(self) -> R:
+        """Run the task and keep its result."""
+        made = self.run()
+        write_part(self._file, made.model_dump_json().encode())
+        self.discard()
+        return made
+
+    def discard(self) -> None:
+        """Delete what nothing needs any more now that the result is kept."""
+
+    @property
+    def _file(self) -> Path:
+        return self.work / f"{self.name}.json"
+
+
+class Workers:
+    """Runs tasks, in as many processes as asked for; with one, in this process.
+
+    Each process is a program of its own that reads tasks from a pipe. It ends when the pipe does,
+    so it never outlives a parent that is killed. Not multiprocessing: `spawn` and `forkserver`
+    import the caller's main script again, and `fork` is unsafe once torch has started threads.
+    """
+
+    def __init__(self, processes: int) -> None:
+        self.processes = processes
+        self._idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
+        self._started: list[subprocess.Popen[bytes]] = []
+        self._threads: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for process in self._started:
+            # Its results are whole or absent, so it may end anywhere.
+            process.kill()
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+        for process in self._started:
+            for pipe in (process.stdin, process.stdout):
+                with suppress(OSError):
+                    pipe.close()  # type: ignore[union-attr]
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_END_S)
+
+    def map(self, tasks: Iterable[Task[R]], meter: Meter) -> Iterator[R]:
+        """Results in the order of the tasks; those that have run before are not run again.
+
+        Raises:
+            CorpusError: a task refuses the text, or a process was killed.
+        """
+        pending: deque[Future[R]] = deque()
+        for task in tasks:
+            pending.append(self.start(task, meter))
+            while pending and (len(pending) > _AHEAD * self.processes or pending[0].done()):
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+    def start(self, task: Task[R], meter: Meter) -> Future[R]:
+        """Have a task done, unless it has run before; its future result."""
+        kept: Future[R] = Future()
+        if (found := task.done()) is not None:
+            meter.skip(task.size)
+            kept.set_result(found)
+            return kept
+        if self.processes == 1:
+            kept.set_result(task.perform())
+            meter.add(task.size)
+            return kept
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self.processes)
+        return self._threads.submit(self._in_process, task, meter)
+
+    def _in_process(self, task: Task[R], meter: Meter) -> R:
+        process = self._idle.get() if not self._idle.empty() else self._new()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        answer = b""
+        with suppress(OSError, ValueError):
+            process.stdin.write(task.model_dump_json().encode() + b"\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        if not answer.endswith(b"\n"):
+            raise WorkerLostError(
+                f"a worker process ended at {task.name} (exit status {process.wait()}); the "
+                "kernel may have killed it for memory. What was prepared is kept: the same "
+                "command goes on from there."
+            )
+        self._idle.put(process)
+        reply = json.loads(answer)
+        if "refused" in reply:
+            raise CorpusError(reply["refused"])
+        if "failed" in reply:
+            raise RuntimeError(f"{task.name} failed in a worker process:\n{reply['failed']}")
+        made = task.done()
+        assert made is not None
+        meter.add(task.size)
+        return made
+
+    def _new(self) -> subprocess.Popen[bytes]:
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "llama_core.corpus.steps.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # One thread each: the processes already fill the cores.
+            env=environment | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        )
+        self._started.append(process)
+        return process
+
+
+def ignore_interrupts() -> None:
+    """Leave Ctrl-C, which a terminal sends to all processes, to the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
