@@ -11,6 +11,13 @@ INTERRUPTED = 75
 MAY_PASS = 74
 
 
+def adopt_orphans() -> None:
+    """Ask Linux to make this process the parent of descendants whose parent dies."""
+    if sys.platform.startswith("linux"):
+        set_child_subreaper = 36
+        ctypes.CDLL(None).prctl(set_child_subreaper, 1)
+
+
 def die_with_parent(parent: int) -> None:
     """Ask Linux to end this process when the one that started it dies, even by SIGKILL."""
     if not sys.platform.startswith("linux"):

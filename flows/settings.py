@@ -25,7 +25,7 @@ CONTROL_POOL, TRAIN_POOL = "control", "trainers"
 ADDRESSES = "addresses.json"
 _ADDRESSED = ("host", "prefect_port", "mlflow_port")
 _PROXY = re.compile(r"(?i)(http|https|all)_proxy")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class HomeError(ValueError):
@@ -253,7 +253,7 @@ def _spare_from_proxies(host: str) -> None:
     given = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     spared = [name for name in map(str.strip, given.split(",")) if name]
     if "*" not in spared:
-        spared += [name for name in (*_LOOPBACK, host) if name not in spared]
+        spared += [name for name in (*LOOPBACK, host) if name not in spared]
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(spared)
 
 

@@ -1,7 +1,7 @@
 """Commands up, down, status, doctor, sync."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -15,29 +15,56 @@ from flows.commands.common import (
     say,
 )
 
+if TYPE_CHECKING:
+    from flows.stack.slurm import SlurmWorkers
+
 
 def up(
     *,
     workers: Annotated[int | None, Parameter(help="training workers; default one per CPU")] = None,
     gpus: Annotated[str | None, Parameter(help="one worker for each, as in 0,1,3")] = None,
     ranks: Annotated[int, Parameter(help="GPUs of each worker, for placement.ranks")] = 1,
+    slurm: Annotated[
+        str | None, Parameter(help="a partition: workers are --workers jobs of Slurm there")
+    ] = None,
+    gpus_per_worker: Annotated[
+        int | None, Parameter(help="with --slurm: GPUs of each job on each node; 0: CPU; default 1")
+    ] = None,
+    nodes_per_worker: Annotated[
+        int | None, Parameter(help="with --slurm: nodes of each job; default 1")
+    ] = None,
 ) -> None:
-    """Start Prefect, MLflow, pools and workers on this machine, and deploy prefect.yaml."""
+    """Start Prefect, MLflow, pools and workers, and deploy prefect.yaml.
+
+    The servers run on this machine, and so do the workers, or they are jobs of Slurm.
+    """
     from flows.settings import Settings, checkout
     from flows.stack.processes import running
     from flows.stack.servers import StackError
+    from flows.stack.slurm import SlurmError, check_slurm
     from flows.stack.up import up as start
     from llama_core.cores import usable_cores
 
     if workers is not None and workers < 1:
         fail(f"--workers {workers} is less than one.")
-    pinned = _pinned(gpus, ranks) if gpus else [None] * (workers or usable_cores())
-    with refusals(), failures(StackError):
+    pinned: list[str | None] = []
+    wanted = None
+    if slurm is not None:
+        if gpus or ranks != 1:
+            fail("--gpus and --ranks are of this machine; with --slurm give --gpus-per-worker.")
+        wanted = _slurm_workers(slurm, workers, gpus_per_worker, nodes_per_worker)
+    elif gpus_per_worker is not None or nodes_per_worker is not None:
+        fail("--gpus-per-worker and --nodes-per-worker belong to --slurm PARTITION.")
+    else:
+        pinned = _pinned(gpus, ranks) if gpus else [None] * (workers or usable_cores())
+    with refusals(), failures(StackError, SlurmError):
         settings, home = open_all()
         if not running(home):
             # Addresses that an earlier stack recorded no longer count.
             settings = Settings()
-        start(settings, home, slots=pinned, say=say)
+        if wanted is not None:
+            check_slurm(wanted, settings)
+        start(settings, home, slots=pinned, slurm=wanted, say=say)
     print(f"Prefect  {settings.prefect_address}")
     print(f"MLflow   {settings.mlflow_address}")
     # `prefect` reads the default address from a checkout's pyproject.toml, else its environment.
@@ -45,6 +72,21 @@ def up(
     known = default and checkout() == Path.cwd()
     address = "" if known else f"PREFECT_API_URL={settings.prefect_api} "
     print(f"next:    {address}prefect deployment run sweep/chinchilla     (stop all: isoflop down)")
+
+
+def _slurm_workers(
+    partition: str, workers: int | None, gpus: int | None, nodes: int | None
+) -> "SlurmWorkers":
+    """The workers wanted of Slurm; refuses numbers out of range."""
+    from flows.stack.slurm import SlurmWorkers
+
+    if workers is None:
+        fail(f"--slurm {partition} needs --workers: how many jobs, as in --workers 8.")
+    if gpus is not None and gpus < 0:
+        fail(f"--gpus-per-worker {gpus} is less than 0, which trains on the CPU.")
+    if nodes is not None and nodes < 1:
+        fail(f"--nodes-per-worker {nodes} is less than one.")
+    return SlurmWorkers(partition, workers, 1 if gpus is None else gpus, nodes or 1)
 
 
 def _pinned(gpus: str, ranks: int) -> list[str | None]:
@@ -65,13 +107,18 @@ def _pinned(gpus: str, ranks: int) -> list[str | None]:
 
 
 def down() -> None:
-    """Stop what `isoflop up` started; runs in flight resume when started again."""
+    """Stop what `isoflop up` started, Slurm jobs too; runs in flight resume when started again."""
+    from flows.stack.slurm import SlurmError
     from flows.stack.up import down as stop
 
-    with refusals():
+    with refusals(), failures(SlurmError):
         settings, home = open_all()
-    stopped = stop(settings, home)
-    print(f"stopped {len(stopped)} processes" if stopped else "nothing was running")
+        stopped = stop(settings, home)
+    if not stopped.processes and not stopped.jobs:
+        print("nothing was running")
+        return
+    jobs = f" and {stopped.jobs} Slurm jobs" if stopped.jobs else ""
+    print(f"stopped {stopped.processes} processes{jobs}")
 
 
 def status(*, json: Json = None) -> None:
@@ -100,6 +147,8 @@ def status(*, json: Json = None) -> None:
         )
     else:
         print("no stack is up here; to start one: isoflop up")
+    if document["slurm"]:
+        _print_slurm(document["slurm"])
     if document["sweeps"]:
         table(
             "sweeps",
@@ -130,6 +179,31 @@ def status(*, json: Json = None) -> None:
     )
     if any(process["state"] != "running" for process in document["processes"]):
         print("A part of the stack is not well. To find out which: isoflop doctor")
+
+
+def _print_slurm(slurm: dict[str, Any]) -> None:
+    from flows.commands.output import table
+    from flows.watch.progress import ago
+
+    started = [job for job in slurm["jobs"] if job["state"] != "PENDING"]
+    reasons = [job["reason"] for job in slurm["jobs"] if job["state"] == "PENDING"]
+    if started:
+        table(
+            "Slurm jobs",
+            ["job", "node", "state", "time left", "last heard of"],
+            [
+                [job["id"], job["node"], job["state"].lower(), job["left"], ago(job["heartbeat_s"])]
+                for job in started
+            ],
+        )
+    why = f" ({', '.join(sorted(set(reasons)))})" if reasons else ""
+    running = sum(job["state"] == "RUNNING" for job in started)
+    print(
+        f"Slurm    {running} of {slurm['count']} jobs in {slurm['partition']} running, "
+        f"{len(reasons)} pending{why}"
+    )
+    if slurm["error"]:
+        print(f"         unknown: {slurm['error']}")
 
 
 def doctor(

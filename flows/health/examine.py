@@ -3,6 +3,7 @@
 from flows.health import stack_checks as stack
 from flows.health.finding import Check, Finding
 from flows.health.local_checks import check_disk, check_leftovers, check_versions
+from flows.health.slurm_checks import check_slurm_jobs
 from flows.settings import Home, Settings, is_writable
 
 
@@ -20,6 +21,7 @@ def examine(settings: Settings, home: Home, *, repair: bool) -> list[tuple[str, 
         ("deployments", stack.check_deployments),
         ("servers", stack.check_servers),
         ("workers", stack.check_workers),
+        ("Slurm jobs", check_slurm_jobs),
         ("runs in Prefect", stack.check_flow_runs),
     ]
     if is_writable(home):

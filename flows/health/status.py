@@ -14,6 +14,7 @@ from flows.runs.state import TO_DO, run_state
 from flows.settings import Home, Settings
 from flows.stack.processes import Process, alive, registered
 from flows.stack.servers import health_pages, healthy, prefect_environment, server_answers
+from flows.stack.slurm import Job, SlurmError, asked_for, jobs
 from flows.watch.progress import read_run
 from sweeps.plan import Plan
 
@@ -26,6 +27,7 @@ def read_status(settings: Settings, home: Home) -> dict[str, Any]:
     `heartbeat_s` is the age of the last heartbeat in seconds: for a worker by the Prefect server,
     for a run by the newest row of its curve; None before the first.
     """
+    ages = _heartbeat_ages(settings, home)
     disk = shutil.disk_usage(existing(home.root))
     sweeps = [
         (plan, [RunDir(home.runs / run.id) for run in plan.runs]) for plan in read_plans(home)
@@ -34,7 +36,8 @@ def read_status(settings: Settings, home: Home) -> dict[str, Any]:
         "home": str(home.root),
         "prefect": settings.prefect_address,
         "mlflow": settings.mlflow_address,
-        "processes": _processes(settings, home),
+        "processes": _processes(settings, home, ages),
+        "slurm": _slurm(home, ages),
         "sweeps": [_count(plan, directories) for plan, directories in sweeps],
         "runs": [
             {"sweep": plan.spec.name, **asdict(read_run(planned, directory))}
@@ -47,15 +50,18 @@ def read_status(settings: Settings, home: Home) -> dict[str, Any]:
     }
 
 
-def _processes(settings: Settings, home: Home) -> list[dict[str, Any]]:
-    known = registered(home)
-    ages: dict[str, float] = {}
-    if known and server_answers(settings):
-        from flows.stack.workers import worker_heartbeats  # Prefect takes a second to import
+def _heartbeat_ages(settings: Settings, home: Home) -> dict[str, float]:
+    """Seconds since each worker's last heartbeat; empty where there is no stack."""
+    if not registered(home) or not server_answers(settings):
+        return {}
+    from flows.stack.workers import worker_heartbeats  # Prefect takes a second to import
 
-        os.environ.update(prefect_environment(settings, home))
-        heartbeats, now = worker_heartbeats(settings), datetime.now(UTC)
-        ages = {name: (now - last).total_seconds() for name, last in heartbeats.items()}
+    os.environ.update(prefect_environment(settings, home))
+    heartbeats, now = worker_heartbeats(settings), datetime.now(UTC)
+    return {name: (now - last).total_seconds() for name, last in heartbeats.items()}
+
+
+def _processes(settings: Settings, home: Home, ages: dict[str, float]) -> list[dict[str, Any]]:
     return [
         {
             "process": process.name,
@@ -63,8 +69,25 @@ def _processes(settings: Settings, home: Home) -> list[dict[str, Any]]:
             "state": _state(process, settings),
             "heartbeat_s": ages.get(process.name),
         }
-        for process in known
+        for process in registered(home)
     ]
+
+
+def _slurm(home: Home, ages: dict[str, float]) -> dict[str, Any] | None:
+    """The Slurm jobs of this home; None when the stack has none."""
+    wanted = asked_for(home)
+    if wanted is None:
+        return None
+    error, living = "", list[Job]()
+    try:
+        living = jobs(home)
+    except SlurmError as problem:
+        error = str(problem)
+    return {
+        **asdict(wanted),
+        "error": error,
+        "jobs": [{**asdict(job), "heartbeat_s": ages.get(job.worker)} for job in living],
+    }
 
 
 def _state(process: Process, settings: Settings) -> str:

@@ -3,13 +3,14 @@
 import os
 import subprocess
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from flows.files import file_lock
 from flows.settings import ADDRESSES, Home, Settings, note_addresses
 from flows.stack.deployments import deploy, is_deployed, record_version
 from flows.stack.flow_runs import crash_flow_runs, flow_runs_in_flight, prefect_client
-from flows.stack.processes import Process, alive, process_of, register, registered, running
+from flows.stack.processes import alive, process_of, register, registered, running
 from flows.stack.servers import (
     StackError,
     health_pages,
@@ -21,16 +22,31 @@ from flows.stack.servers import (
     stop,
     wait_healthy,
 )
+from flows.stack.slurm import SlurmError, SlurmWorkers, cancel_jobs, top_up, wait_for_jobs
 from flows.stack.workers import start_worker, wait_for_workers
 
 
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What `down` stopped: processes of this machine and jobs of Slurm that were alive."""
+
+    processes: int
+    jobs: int
+
+
 def up(
-    settings: Settings, home: Home, *, slots: Sequence[str | None], say: Callable[[str], None]
+    settings: Settings,
+    home: Home,
+    *,
+    slots: Sequence[str | None],
+    slurm: SlurmWorkers | None = None,
+    say: Callable[[str], None],
 ) -> None:
     """Start server, MLflow, pools and workers, and deploy prefect.yaml.
 
     Args:
-        slots: for each training worker its GPUs, as in `0` or `0,1`; None is a CPU.
+        slots: for each training worker here its GPUs, as in `0` or `0,1`; None is a CPU.
+        slurm: training workers elsewhere; those missing are submitted to a stack that is up too.
 
     A stack that is up stays. A stack that another version started, or a part of which has died,
     is stopped and started whole. If a start fails, what had started is stopped again.
@@ -38,28 +54,46 @@ def up(
     Raises:
         PortTakenError: another program listens on a port we need.
         StackError: something did not start, or another version's stack is busy.
+        SlurmError: Slurm refused the jobs; the rest of the stack is up.
     """
     with file_lock(home.root / "stack.lock"):
-        processes = registered(home)
-        if processes and all(alive(process) for process in processes):
-            if is_deployed(home):
-                say("the stack is already up")
-                return
-            _require_idle(settings)
-            say("another version of isoflop started this stack; starting all of it again")
-            down(settings, home)
-        elif running(home):
-            say("a part of the stack has died; starting all of it again")
-            down(settings, home)
-        for name in health_pages(settings):
-            require_free(settings, name)
-        try:
-            # No other process may create the tables of a fresh tracking database meanwhile.
-            with file_lock(home.root / "mlflow.lock"):
-                _start_all(settings, home, slots, say)
-        except BaseException:
-            down(settings, home)
-            raise
+        _bring_up(settings, home, slots, say)
+        if slurm is not None:
+            if not server_answers(settings):
+                # It was started with another ISOFLOP_HOST or port.
+                raise StackError(
+                    f"the stack that is up does not answer at {settings.prefect_api}, where the "
+                    "workers would look for it. Stop it (isoflop down), then repeat isoflop up."
+                )
+            submitted = top_up(settings, home, slurm)
+            logs = f"{home.logs}/slurm-{submitted}_*.log"
+            say(f"submitted to Slurm: {submitted}, {logs}" if submitted else "its jobs are there")
+
+
+def _bring_up(
+    settings: Settings, home: Home, slots: Sequence[str | None], say: Callable[[str], None]
+) -> None:
+    """Start what runs on this machine, unless all of it does."""
+    processes = registered(home)
+    if processes and all(alive(process) for process in processes):
+        if is_deployed(home):
+            say("the stack is already up")
+            return
+        _require_idle(settings)
+        say("another version of isoflop started this stack; starting all of it again")
+        down(settings, home)
+    elif running(home):
+        say("a part of the stack has died; starting all of it again")
+        down(settings, home)
+    for name in health_pages(settings):
+        require_free(settings, name)
+    try:
+        # No other process may create the tables of a fresh tracking database meanwhile.
+        with file_lock(home.root / "mlflow.lock"):
+            _start_all(settings, home, slots, say)
+    except BaseException:
+        down(settings, home)
+        raise
 
 
 def _start_all(
@@ -74,7 +108,8 @@ def _start_all(
     wait_healthy(pages["prefect-server"], prefect, home.logs / "prefect-server.log")
     say("making pools and deployments")
     deploy(settings, home)
-    say(f"starting {len(slots)} training workers, and one for sweeps")
+    here = f"{len(slots)} training workers, and one" if slots else "a worker"
+    say(f"starting {here} for sweeps")
     since = datetime.now(UTC)
     wanted: dict[str, str | None] = {"control-worker": None}
     wanted |= {f"train-worker-{number}": gpus for number, gpus in enumerate(slots)}
@@ -84,11 +119,24 @@ def _start_all(
     record_version(home)
 
 
-def down(settings: Settings, home: Home) -> list[Process]:
-    """Stop what `up` started; return the processes that were still running."""
+def down(settings: Settings, home: Home) -> Stopped:
+    """Stop what `up` started.
+
+    Raises:
+        SlurmError: Slurm does not answer, and its jobs may still run; all else is stopped.
+    """
     living, started = running(home), registered(home)
+    cancelled: int | SlurmError
+    try:
+        cancelled = cancel_jobs(home)
+    except SlurmError as error:
+        cancelled = error
     # Workers first: they report to the servers as they end.
     stop([process for process in started if "worker" in process.name])
+    try:
+        wait_for_jobs(home)
+    except SlurmError as error:
+        cancelled = error
     if server_answers(settings):
         os.environ.update(prefect_environment(settings, home))
         with prefect_client(settings) as client:
@@ -97,7 +145,9 @@ def down(settings: Settings, home: Home) -> list[Process]:
     stop([process for process in started if "worker" not in process.name])
     for name in ("stack.json", ADDRESSES):
         (home.root / name).unlink(missing_ok=True)
-    return living
+    if isinstance(cancelled, SlurmError):
+        raise cancelled
+    return Stopped(len(living), cancelled)
 
 
 def _require_idle(settings: Settings) -> None:

@@ -1,17 +1,15 @@
 """Workers of the local stack: start them, wait for them, read their heartbeats."""
 
-import os
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 
 from flows.settings import CONTROL_POOL, TRAIN_POOL, Home, Settings
 from flows.stack.flow_runs import prefect_client
 from flows.stack.processes import process_of, register
-from flows.stack.servers import StackError, prefect_environment, start
+from flows.stack.servers import StackError, start
+from flows.stack.worker_process import worker_command, worker_environment
 
 # A sweep only waits for its trainings, so one worker takes several.
 _SWEEPS_AT_ONCE = 4
@@ -26,26 +24,13 @@ def start_worker(
     `control-worker` takes sweeps; every other takes one training at a time.
     """
     sweeps = name == "control-worker"
-    # Prefect keeps files of runs in a folder of the temporary directory that belongs to the first
-    # user of the machine.
-    scratch = home.root / "tmp"
-    scratch.mkdir(exist_ok=True)
     environment = {
-        **prefect_environment(settings, home),
-        "ISOFLOP_HOME": str(home.root),
-        "TMPDIR": str(scratch),
-        # The command of a training starts with `python`: it must be this one.
-        "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
-        # Show the log lines of our modules beside the flow run.
-        "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,llama_core",
-        "PREFECT_LOGGING_ROOT_LEVEL": "INFO",
+        **worker_environment(settings, home),
         **({"OMP_NUM_THREADS": "1"} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}),
     }
-    command = [
-        *("-m", "prefect", "worker", "start", "--type", "process", "--name", name),
-        *("--pool", CONTROL_POOL if sweeps else TRAIN_POOL),
-        *("--limit", str(_SWEEPS_AT_ONCE if sweeps else 1)),
-    ]
+    command = worker_command(
+        name, CONTROL_POOL if sweeps else TRAIN_POOL, _SWEEPS_AT_ONCE if sweeps else 1
+    )
     process = start(command, environment, home.logs / f"{name}.log")
     register(home, replace(process_of(name, process.pid), gpus=gpus))
     return process

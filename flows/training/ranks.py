@@ -6,8 +6,10 @@ others compute and write nothing. So neither way of dispatch needs to know of ra
 """
 
 import logging
+import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 from functools import partial
@@ -31,18 +33,18 @@ class RanksError(RuntimeError):
 
 
 def train_together(run: RunDir, home: Home) -> RunResult:
-    """Train a run on `placement.ranks` processes of this machine. The caller holds the run.
+    """Train a run on `placement.ranks` processes. The caller holds the run.
+
+    They run on this machine, or on as many nodes of a Slurm job as they need, evenly.
 
     Raises:
-        ValueError: there are fewer GPUs than ranks.
+        ValueError: there are fewer GPUs than ranks, or the nodes cannot have as many ranks each.
         RanksError: a rank failed; its message is in the output of this process.
     """
     placement = run.placement()
-    _check_gpus(placement)
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-            f"--nproc-per-node={placement.ranks}",
+            *_launcher(placement.ranks, _nodes(placement)),
             *("-m", "flows.training.ranks", str(home.root), run.id),
         ],
         env={**os.environ, "OMP_NUM_THREADS": str(placement.threads or 1)},
@@ -59,6 +61,32 @@ def train_together(run: RunDir, home: Home) -> RunResult:
             f"{placement.ranks} ranks of run {run.id} ended with status {status} and no result"
         )
     return result
+
+
+def _launcher(ranks: int, nodes: int) -> list[str]:
+    """The command that starts a module on every rank, torchrun's.
+
+    Raises:
+        ValueError: the nodes cannot have as many ranks each.
+    """
+    if ranks % nodes:
+        raise ValueError(
+            f"placement.ranks={ranks} cannot be spread evenly over the {nodes} nodes they need. "
+            f"Set it to a multiple of {nodes}, or start workers with other --gpus-per-worker."
+        )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks // nodes}"]
+    if nodes == 1:
+        return [*torchrun, "--standalone"]
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port = probe.getsockname()[1]
+    return [
+        # When the ranks of one node fail, those of the others wait for them for ever.
+        *("srun", f"--nodes={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1"),
+        # The first node is this one: rank 0 writes where the run is held and its result awaited.
+        *("sh", "-c", 'PET_NODE_RANK=$SLURM_NODEID exec "$@"', "sh", *torchrun),
+        *(f"--nnodes={nodes}", f"--master-addr={socket.gethostname()}", f"--master-port={port}"),
+    ]
 
 
 def main(arguments: list[str]) -> int:
@@ -100,17 +128,26 @@ def _follow(run: RunDir, home: Home) -> None:
         raise
 
 
-def _check_gpus(placement: Placement) -> None:
+def _nodes(placement: Placement) -> int:
+    """How many nodes a training needs: as few as have the GPUs, of those of this Slurm job.
+
+    Raises:
+        ValueError: there are fewer GPUs than ranks.
+    """
     import torch
 
-    gpus = torch.cuda.device_count()
+    gpus, ranks = torch.cuda.device_count(), placement.ranks
+    nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
     if placement.device == "cpu" or (placement.device == "auto" and not gpus):
-        return
-    if gpus < placement.ranks:
+        return min(nodes, ranks)
+    if gpus * nodes < ranks:
+        here = f"{gpus} GPUs" if nodes == 1 else f"{gpus} GPUs on each of {nodes} nodes"
         raise ValueError(
-            f"placement.ranks={placement.ranks}, but this process sees {gpus} GPUs. "
-            f"Start its worker with as many: isoflop up --gpus 0,1,… --ranks {placement.ranks}."
+            f"placement.ranks={ranks}, but this process sees {here}. "
+            f"Start its worker with as many: isoflop up --gpus 0,1,… --ranks {ranks}, "
+            "or with --slurm, --gpus-per-worker and --nodes-per-worker."
         )
+    return math.ceil(ranks / gpus)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -24,17 +24,22 @@ Fault = Callable[[Stage, Path, Plan, int], Outcome]
 class Cluster:
     """The stack of `isoflop up` with two workers, and a sweep on it."""
 
-    def __init__(self, stage: Stage, home: Path) -> None:
+    def __init__(self, stage: Stage, home: Path, **environment: str) -> None:
         self.stage, self.home = stage, home
         ports = {
             f"ISOFLOP_{name}_PORT": str(free_port("127.0.0.1")) for name in ("PREFECT", "MLFLOW")
         }
-        self.environment = {**bare_environment(), **ports, "ISOFLOP_HOME": str(home)}
+        self.environment = {
+            **bare_environment(),
+            **ports,
+            "ISOFLOP_HOME": str(home),
+            **environment,
+        }
         self.started: list[subprocess.Popen[bytes]] = []
         self.api = f"http://127.0.0.1:{ports['ISOFLOP_PREFECT_PORT']}/api"
 
-    def isoflop(self, *arguments: str) -> None:
-        """Call the command."""
+    def isoflop(self, *arguments: str) -> str:
+        """Call the command; what it printed."""
         done = subprocess.run(
             [COMMAND, *arguments],
             cwd=ROOT,
@@ -44,6 +49,7 @@ class Cluster:
             check=False,
         )
         assert done.returncode == 0, done.stderr
+        return done.stdout
 
     @contextmanager
     def sweep(self) -> Iterator["subprocess.Popen[bytes]"]:
@@ -143,10 +149,10 @@ class Cluster:
 
 
 @contextmanager
-def cluster(stage: Stage) -> Iterator[Cluster]:
-    """A stack that is up, and down at the end."""
-    found = Cluster(stage, stage.new_home())
-    found.isoflop("up", "--workers", "2")
+def cluster(stage: Stage, *options: str, **environment: str) -> Iterator[Cluster]:
+    """A stack of two workers that is up, and down at the end."""
+    found = Cluster(stage, stage.new_home(), **environment)
+    found.isoflop("up", "--workers", "2", *options)
     try:
         yield found
     finally:
@@ -218,11 +224,11 @@ def _struck(
             with suppress(psutil.NoSuchProcess):
                 strike(found, victim[0], victim[1])
                 injected += 1
-        _wait(found, sweep)
+        wait_for_report(found, sweep)
     return judge(name, injected, [found.home], undisturbed, plan)
 
 
-def _wait(found: Cluster, sweep: "subprocess.Popen[bytes]") -> None:
+def wait_for_report(found: Cluster, sweep: "subprocess.Popen[bytes]") -> None:
     """Until the sweep's own flow run has ended, by its report."""
     deadline = time.monotonic() + PATIENCE_S
     report = found.home / "sweeps" / "chaos" / "report.html"
@@ -246,7 +252,7 @@ def deployed_sweep_killed(stage: Stage, undisturbed: Path, plan: Plan, times: in
                         os.kill(json.loads(note.read_text())["process"]["pid"], signal.SIGKILL)
                         injected += 1
         with found.sweep() as sweep:
-            _wait(found, sweep)
+            wait_for_report(found, sweep)
     return judge("SIGKILL of a deployed sweep", injected, [found.home], undisturbed, plan)
 
 

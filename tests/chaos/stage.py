@@ -203,7 +203,8 @@ def judge(
             extra += repeated(run.path / "output.log")
             steps += sum(row[0] == "step" for row in found[2])
         # Workers' trainings speak in the log of their worker.
-        extra += sum(repeated(log) for log in home.glob("logs/train-worker-*.log"))
+        logs = [*home.glob("logs/train-worker-*.log"), *home.glob("logs/slurm-*.log")]
+        extra += sum(map(repeated, logs))
         doubled += mirrored_wrongly(home, plan)
     return Outcome(fault, injected, lost, doubled, extra, steps)
 

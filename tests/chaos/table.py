@@ -19,7 +19,7 @@ import pytest
 from flows.settings import Settings, open_home
 from flows.stack.servers import free_port, start_prefect_server, wait_healthy
 from sweeps.plan import Plan
-from tests.chaos import deployed, here
+from tests.chaos import deployed, here, slurm
 from tests.chaos.stage import Outcome, Stage, own_environment, read_plan
 from tests.conftest import ROOT
 
@@ -48,7 +48,7 @@ class Theatre:
 
     def play(self, name: str, times: int) -> Outcome:
         """Inject a fault so often and compare."""
-        fault = (here.FAULTS | deployed.FAULTS)[name]
+        fault = (here.FAULTS | deployed.FAULTS | slurm.FAULTS)[name]
         return fault(self.stage(name), self.undisturbed, self.plan, times)
 
 
@@ -106,7 +106,7 @@ def main(arguments: list[str]) -> int:
         tempfile.TemporaryDirectory(prefix="isoflop-chaos-") as folder,
         theatre(Path(folder), seed=asked.seed) as stage,
     ):
-        for name in asked.faults or [*here.FAULTS, *deployed.FAULTS]:
+        for name in asked.faults or [*here.FAULTS, *deployed.FAULTS, *slurm.FAULTS]:
             began = time.monotonic()
             try:
                 outcomes.append(stage.play(name, asked.times))

@@ -61,11 +61,35 @@ def run(tmp_path):
 def test_ranks_need_a_gpu_each_unless_they_train_on_the_cpu(monkeypatch, device, gpus, enough):
     monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
     placement = Placement(device=device, ranks=2)
+    monkeypatch.delenv("SLURM_JOB_NUM_NODES", raising=False)
     if enough:
-        ranks._check_gpus(placement)
+        assert ranks._nodes(placement) == 1
     else:
         with pytest.raises(ValueError, match=f"placement.ranks=2, but this process sees {gpus} GP"):
-            ranks._check_gpus(placement)
+            ranks._nodes(placement)
+
+
+@pytest.mark.parametrize(("count", "nodes"), [(8, 1), (9, 2), (16, 2), (32, 4)])
+def test_a_training_takes_as_few_nodes_of_a_slurm_job_as_have_the_gpus(monkeypatch, count, nodes):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "4")
+    assert ranks._nodes(Placement(device="cuda", ranks=count)) == nodes
+
+
+def test_more_ranks_than_the_gpus_of_all_nodes_are_refused(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "2")
+    with pytest.raises(ValueError, match=r"8 GPUs on each of 2 nodes.*--nodes-per-worker"):
+        ranks._nodes(Placement(device="cuda", ranks=32))
+
+
+def test_ranks_on_several_nodes_are_started_by_srun_evenly():
+    assert "srun" not in ranks._launcher(8, 1)
+    command = ranks._launcher(16, 2)
+    assert command[:2] == ["srun", "--nodes=2"]
+    assert {"--nproc-per-node=8", "--nnodes=2"} <= set(command)
+    with pytest.raises(ValueError, match=r"placement\.ranks=9 cannot be spread evenly over the 2"):
+        ranks._launcher(9, 2)
 
 
 class Torchrun:
