@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 _DIGEST_LENGTH = 2 * hashlib.sha256().digest_size
 # Of the files in a work folder. Another version's work is not gone on with.
-_WORK_VERSION = 1
+_WORK_VERSION = 2
 # Less text is prepared before worker processes have started.
 _ALONE_BYTES = 8_000_000
 

@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from llama_core.config import CorpusConfig, FileText
+from llama_core.config import CorpusConfig, FileText, HubText
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.left_out import LeftOut
 from llama_core.corpus.preparation import prepare
@@ -20,7 +21,9 @@ from llama_core.corpus.steps.clean import Clean, keys_file, raw_file
 from llama_core.corpus.steps.leaks import held_out_file, merge_held_out
 from llama_core.corpus.steps.progress import Meter
 from llama_core.corpus.steps.repeats import STARTS, FindRepeats, save_starts
+from llama_core.corpus.steps.sources import Job
 from llama_core.corpus.steps.tasks import Task, WorkerLostError, Workers
+from llama_core.corpus.steps.text_corpus import TextCorpus
 from llama_core.corpus.steps.texts import Texts, save_array
 from tests.core_tools import story
 
@@ -49,6 +52,21 @@ def test_a_corpus_depends_neither_on_its_parts_nor_on_the_processes(tmp_path, co
     assert digest(config, tmp_path / "processes", processes=2) == in_parts
     monkeypatch.undo()
     assert digest(config, tmp_path / "whole", processes=1) == in_parts
+
+
+def test_a_stream_has_more_buckets_and_a_file_that_comes_later_changes_none(tmp_path, config):
+    def corpus(sources):
+        job = Job(
+            config.model_copy(update={"sources": sources}),
+            *(tmp_path, tmp_path, Workers(1), lambda doing: None),
+        )
+        return TextCorpus(job)
+
+    on_disk = corpus(config.sources)
+    assert on_disk._buckets == 16
+    shutil.rmtree(config.sources[0].path)
+    assert on_disk._buckets == 16
+    assert corpus((HubText(dataset="some/text"),))._buckets == 256
 
 
 def performed(monkeypatch, *, stop_after=None):
