@@ -277,6 +277,11 @@ class CorpusConfig(Frozen):
         names = [source.name for source in self.sources]
         if len(set(names)) != len(names):
             raise ValueError(f"sources are named {names}: give each a different name.")
+        if nested := [name for name in names if "/" in name]:
+            raise ValueError(
+                f"source name {nested[0]!r} has a slash, and its files are named after it. "
+                "Use another name."
+            )
         if self.characters == "unicode" and self.vocab_size < 512:
             raise ValueError(
                 f"vocab_size={self.vocab_size} leaves too few pieces beside the 256 byte pieces "

@@ -14,6 +14,8 @@ from analysis.style import GRID, INK, MARK, axis, colour_scale, ends, shorts, si
 from analysis.words import flops, short
 
 _STEP = 1.03  # factor in tokens between the points of a curve
+# A curve that ends this far above its own lowest point has diverged; noise of batches does not.
+_RISE = 1.1
 MOST_CURVES = 100  # in one figure; a browser takes seconds over thousands
 
 
@@ -167,11 +169,16 @@ def loss_curves_data(curves: pl.DataFrame) -> pl.DataFrame:
 def thinned_curves(data: pl.DataFrame, most: int = MOST_CURVES) -> pl.DataFrame:
     """At most about `most` of the curves of `loss_curves_data`, which a browser can draw.
 
-    Of each size the curves that end lowest and highest stay, and of all, in order of size, every
-    so many-th, with the first and the last. No curve that stays loses a point.
+    Of each size the curves that end lowest and highest stay, of those that end above their own
+    lowest point, as diverged runs do, the highest, and of all, in order of size, every so many-th,
+    with the first and the last. No curve that stays loses a point.
     """
+    finite = pl.col("loss").filter(pl.col("loss").is_finite())
     curves = data.group_by("run_id", maintain_order=True).agg(
-        pl.col("n_params").first(), pl.col("loss").last().alias("end")
+        pl.col("n_params").first(),
+        # A loss that is not a number ends above all others.
+        pl.col("loss").last().fill_nan(float("inf")).alias("end"),
+        finite.min().alias("least"),
     )
     if curves.height <= most:
         return data
@@ -180,8 +187,11 @@ def thinned_curves(data: pl.DataFrame, most: int = MOST_CURVES) -> pl.DataFrame:
         curves.sort("end", descending=highest, maintain_order=True).unique("n_params", keep="first")
         for highest in (False, True)
     )
-    even = np.linspace(0, curves.height - 1, max(most - lowest.height - highest.height, 2))
-    kept = {*even.round().astype(int).tolist(), *lowest["place"], *highest["place"]}
+    rise = (pl.col("end") / pl.col("least")).fill_null(float("inf"))
+    risen = curves.filter(rise > _RISE).sort(rise, descending=True).head(most // 4)
+    ends = lowest.height + highest.height + risen.height
+    even = np.linspace(0, curves.height - 1, max(most - ends, 2)).round().astype(int).tolist()
+    kept = {*even, *lowest["place"], *highest["place"], *risen["place"]}
     names = curves.filter(pl.col("place").is_in(sorted(kept)))["run_id"]
     return data.filter(pl.col("run_id").is_in(names.implode()))
 

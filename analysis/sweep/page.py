@@ -213,8 +213,8 @@ def _curves(page: Page, curves: pl.DataFrame) -> None:
     if shown < total:
         page.text(
             f"Thinned: {shown:,} of {total:,} curves are drawn, of each size those that end lowest "
-            "and highest, and between them every so many-th. curves.parquet beside this page has "
-            "all of them.",
+            "and highest, those that rose most before they ended, and between them every so "
+            "many-th. curves.parquet beside this page has all of them.",
             role="soft",
         )
     page.figure(draw_loss_curves(drawn), name="loss-curves")

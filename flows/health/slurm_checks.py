@@ -64,7 +64,8 @@ def check_slurm_jobs(settings: Settings, home: Home, repair: bool) -> Iterator[F
         yield Finding(
             f"{waiting} trainings wait for a worker, and no Slurm job is left",
             remedy=f"isoflop up --slurm {wanted.partition} --workers {wanted.count} "
-            f"--gpus-per-worker {wanted.gpus}",
+            f"--gpus-per-worker {wanted.gpus}"
+            + (f" --nodes-per-worker {wanted.nodes}" if wanted.nodes > 1 else ""),
         )
 
 

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -122,11 +123,27 @@ def top_up(settings: Settings, home: Home, wanted: SlurmWorkers) -> str:
     missing = wanted.count - len(jobs(home))
     if missing <= 0:
         return ""
+    before = asked_for(home)
+    # First, so that isoflop down finds the jobs of an up that was killed or saw no answer.
+    write_whole(_noted(home), json.dumps(asdict(wanted)))
+    try:
+        return _submit(settings, home, wanted, missing)
+    except SlurmError:
+        with suppress(SlurmError):
+            if before is not None:
+                write_whole(_noted(home), json.dumps(asdict(before)))
+            elif not jobs(home):
+                _noted(home).unlink()
+        raise
+
+
+def _submit(settings: Settings, home: Home, wanted: SlurmWorkers, count: int) -> str:
+    """Submit an array of so many jobs; its id."""
     # Slurm replaces % and a letter by names of the job.
     logs = str(home.logs).replace("%", "%%")
-    array = _call(
+    return _call(
         *("sbatch", "--parsable", f"--job-name={_job_name(home)}"),
-        *(f"--partition={wanted.partition}", f"--array=0-{missing - 1}"),
+        *(f"--partition={wanted.partition}", f"--array=0-{count - 1}"),
         *(f"--nodes={wanted.nodes}", "--ntasks-per-node=1"),
         *((f"--gres=gpu:{wanted.gpus}",) if wanted.gpus else ()),
         # USR1 comes before the time limit; TERM, when Slurm or somebody ends the job.
@@ -140,8 +157,6 @@ def top_up(settings: Settings, home: Home, wanted: SlurmWorkers) -> str:
             **({} if wanted.gpus else {"OMP_NUM_THREADS": "1"}),
         },
     ).partition(";")[0]
-    write_whole(_noted(home), json.dumps(asdict(wanted)))
-    return array
 
 
 def asked_for(home: Home) -> SlurmWorkers | None:

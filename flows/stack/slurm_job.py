@@ -105,7 +105,13 @@ def _requeue(job_id: str) -> int:
 def _job_id() -> str:
     """Id of this job as squeue shows it; SLURM_JOB_ID may be the one of its whole array."""
     array, task = (os.environ.get(f"SLURM_ARRAY_{part}_ID") for part in ("JOB", "TASK"))
-    return f"{array}_{task}" if array else os.environ["SLURM_JOB_ID"]
+    job_id = f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID")
+    if job_id is None:
+        raise SystemExit(
+            "SLURM_JOB_ID is not set: flows.stack.slurm_job runs within a Slurm job. "
+            "Submit it with sbatch, or call isoflop up --slurm PARTITION."
+        )
+    return job_id
 
 
 if __name__ == "__main__":

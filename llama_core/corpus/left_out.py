@@ -48,6 +48,7 @@ class LeftOut(BaseModel):
         files: names of the files that are not read; `files_bytes` is their size.
         repeats: documents without anything new.
         later_rule: whether the first version of preparation would have read other text here.
+        came_as_tokens: whether the source holds tokens, of which only files not read are counted.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -71,6 +72,7 @@ class LeftOut(BaseModel):
     characters_repeated: int = 0
     near_duplicates: int = 0
     later_rule: bool = False
+    came_as_tokens: bool = False
 
     def count_folding(self, text: str) -> None:
         """Count the letters of a text, and what folding it to ASCII does to them."""
@@ -107,9 +109,14 @@ class LeftOut(BaseModel):
     def _files(self) -> Note | None:
         if not self.files:
             return None
+        remedy = (
+            "Give tokens as .bin, .npy, .arrow or .parquet, not packed."
+            if self.came_as_tokens
+            else "Give text as .txt, .md, .jsonl, .json or .parquet."
+        )
         return Note(
             f"source {self.source!r}: {_count(len(self.files), 'file is', 'files are')} not read "
-            f"({_first(self.files)}). Give text as .txt, .md, .jsonl, .json or .parquet.",
+            f"({_first(self.files)}). {remedy}",
             self.files_bytes >= _SERIOUS * self.bytes,
         )
 

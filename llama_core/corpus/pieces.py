@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,13 @@ class Pieces:
         """Text of ids, by the package tokenizers.
 
         Raises:
-            CorpusError: it is missing.
+            CorpusError: it is missing, or cannot read the file.
         """
+        text: str = self._decoder.decode(ids.tolist())
+        return text
+
+    @cached_property
+    def _decoder(self) -> Any:
         try:
             from tokenizers import Tokenizer as Decoder
         except ImportError as error:
@@ -45,8 +51,11 @@ class Pieces:
                 f"the pieces of {self.path} do not tell their bytes; to decode text with it needs "
                 "the package tokenizers: pip install tokenizers"
             ) from error
-        text: str = Decoder.from_file(str(self.path)).decode(ids.tolist())
-        return text
+        try:
+            return Decoder.from_file(str(self.path))
+        except Exception as error:  # the package raises nothing narrower
+            reason = str(error).partition("\n")[0]
+            raise CorpusError(f"tokenizer {self.path} cannot be read: {reason}") from error
 
 
 def read_pieces(path: Path) -> Pieces:

@@ -31,14 +31,14 @@ from llama_core.corpus.steps.tasks import WorkerLostError, Workers
 from llama_core.corpus.steps.text_corpus import TextCorpus
 from llama_core.corpus.steps.token_corpus import write_token_corpus
 from llama_core.corpus.text_files import files_fingerprint, files_size, with_unread_files
-from llama_core.corpus.token_files import tokens_fingerprint
+from llama_core.corpus.token_files import tokens_fingerprint, unread_files
 from llama_core.files import sync_folder, write_durably
 
 log = logging.getLogger(__name__)
 
 _DIGEST_LENGTH = 2 * hashlib.sha256().digest_size
 # Of the files in a work folder. Another version's work is not gone on with.
-_WORK_VERSION = 1
+_WORK_VERSION = 2
 # Less text is prepared before worker processes have started.
 _ALONE_BYTES = 8_000_000
 
@@ -154,6 +154,8 @@ def _locked(path: Path, report: Progress) -> Iterator[None]:
 
 def _left_out(config: CorpusConfig, file: Path) -> tuple[LeftOut, ...] | None:
     """Counts of the sources that a user named; None if an earlier version prepared them."""
+    if config.token_sources:
+        return tuple(map(unread_files, config.token_sources))
     named = {s.name: s for s in config.text_sources if not isinstance(s, EnvironmentText)}
     if not named:
         return ()

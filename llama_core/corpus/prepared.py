@@ -62,16 +62,17 @@ class PreparedCorpus:
     @property
     def notes(self) -> list[Note]:
         """Sentences about what preparation left out of the text or changed in it."""
+        if self.left_out is None and not self.came_as_tokens:
+            unknown = "an earlier version prepared this corpus and did not count what it left out."
+            return [Note(unknown, serious=False)]
+        notes = [note for each in self.left_out or () for note in each.notes(self.vocab_size)]
         if self.val_bytes_per_token is None:
             unmeasured = (
                 f"source {self.manifest.sources[0].name!r}: no tokenizer is given, so there are no "
                 "bits per byte. Losses are in nats per token."
             )
-            return [Note(unmeasured, serious=False)]
-        if self.left_out is None:
-            unknown = "an earlier version prepared this corpus and did not count what it left out."
-            return [Note(unknown, serious=False)]
-        return [note for counts in self.left_out for note in counts.notes(self.vocab_size)]
+            notes.append(Note(unmeasured, serious=False))
+        return notes
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer, checked against the manifest.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from llama_core.config import TokenFiles
 from llama_core.corpus.documents import CorpusError
+from llama_core.corpus.left_out import LeftOut
 
 Ids = NDArray[np.integer[Any]]
 # A longer document is cut, so that a single stream of tokens has a validation part.
@@ -23,6 +24,8 @@ _MEGATRON_MARK = b"MMIDIDX\0\0"
 _MEGATRON_HEAD = struct.Struct("<QBQQ")
 _MEGATRON = {1: "<u1", 2: "<i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
 _ENDINGS = (".bin", ".npy", ".arrow", ".parquet")
+# Descriptions that tools write beside the tokens.
+_BESIDE_TOKENS = (".json", ".md", ".pkl")
 _BLOCK = 2**22
 
 
@@ -35,13 +38,7 @@ def token_files(source: TokenFiles) -> list[Path]:
     path = Path(source.path)
     if path.is_file():
         return [path]
-    # `datasets` keeps what it has computed beside the data, in files of other names.
-    files = [
-        file
-        for file in sorted(path.rglob("*"))
-        if file.suffix in _ENDINGS
-        and not (file.suffix == ".arrow" and file.name.startswith(("cache-", "tmp")))
-    ]
+    files = [file for file in _files(path) if file.suffix in _ENDINGS]
     if not files:
         missing = "does not exist" if not path.exists() else "has no token file"
         raise CorpusError(
@@ -49,6 +46,37 @@ def token_files(source: TokenFiles) -> list[Path]:
             ".idx beside it."
         )
     return files
+
+
+def unread_files(source: TokenFiles) -> LeftOut:
+    """Names and bytes of the files beside a source's that could hold tokens and are not read."""
+    path, files = Path(source.path), token_files(source)
+    indices = {file.with_suffix(".idx") for file in files}
+    others = [
+        file
+        for file in (_files(path) if path.is_dir() else [])
+        if file.suffix not in (*_ENDINGS, *_BESIDE_TOKENS)
+        and file not in indices
+        and not any(part.startswith(".") for part in file.relative_to(path).parts)
+        and (source.tokenizer is None or file.absolute() != Path(source.tokenizer).absolute())
+    ]
+    return LeftOut(
+        source=source.name,
+        bytes=sum(file.stat().st_size for file in files),
+        files=tuple(str(file.relative_to(path)) for file in others),
+        files_bytes=sum(file.stat().st_size for file in others if file.exists()),
+        came_as_tokens=True,
+    )
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files of a folder, but for those in which `datasets` keeps what it has computed."""
+    return [
+        file
+        for file in sorted(folder.rglob("*"))
+        if not file.is_dir()
+        and not (file.suffix == ".arrow" and file.name.startswith(("cache-", "tmp")))
+    ]
 
 
 def tokens_fingerprint(source: TokenFiles) -> str:
@@ -154,10 +182,12 @@ def _bin(path: Path, source: TokenFiles, vocab_size: int) -> Ids:
         )
     tokens_read = _mapped(path, dtype, 0)
     first = np.asarray(tokens_read[:4_096])
-    if source.dtype == "uint16" and len(first) >= 64 and not first[1::2].any() and first.any():
+    # The upper halves of ids as uint32: zeros, or nearly so where the vocabulary is larger.
+    upper, highest = first[1::2], (vocab_size - 1) >> 16
+    if source.dtype == "uint16" and len(first) >= 64 and upper.max() <= highest and first.any():
         raise CorpusError(
-            f"every second number of {path} is zero: it holds uint32, not uint16. Set dtype: "
-            "uint32 of the source."
+            f"every second number of {path} is {'zero' if not highest else f'at most {highest}'}: "
+            "it holds uint32, not uint16. Set dtype: uint32 of the source."
         )
     if source.dtype == "uint32" and int(first.min()) >= 2**16 > vocab_size:
         raise CorpusError(

@@ -119,8 +119,16 @@ def test_the_doctor_finds_jobs_that_do_not_reach_prefect(
 
 
 def test_the_doctor_finds_trainings_that_no_job_is_left_to_take(
-    settings: Settings, home: Home, slurm: FakeSlurm, in_prefect: dict[str, datetime]
+    settings: Settings,
+    home: Home,
+    slurm: FakeSlurm,
+    in_prefect: dict[str, datetime],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     [finding] = check_slurm_jobs(settings, home, True)
     assert finding.what == "3 trainings wait for a worker, and no Slurm job is left"
     assert finding.remedy == "isoflop up --slurm gpu --workers 2 --gpus-per-worker 1"
+    wanted = SlurmWorkers("gpu", 2, gpus=8, nodes=3)
+    monkeypatch.setattr(slurm_checks, "asked_for", lambda home: wanted)
+    [finding] = check_slurm_jobs(settings, home, True)
+    assert finding.remedy.endswith("--gpus-per-worker 8 --nodes-per-worker 3")

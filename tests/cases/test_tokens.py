@@ -8,7 +8,8 @@ import pytest
 
 from tests.cases.conftest import Run
 
-GPU = ("--gpu", "h100", "--mfu", "0.4", "--set", "eval_tokens=1024")
+GPU = ("--gpu", "h100", "--mfu", "0.4")
+SMALL = ("--set", "eval_tokens=1024")
 
 
 @pytest.fixture
@@ -30,14 +31,17 @@ def sources(folder: Path, **settings: object) -> tuple[str, str]:
 def test_a_sweep_of_own_tokens_is_planned_and_says_that_bits_per_byte_are_absent(
     run: Run, folder: Path
 ) -> None:
-    done = run("plan", "smoke", *GPU, *sources(folder))
+    (folder / "more.bin.gz").write_bytes(bytes(9_000))
+    assert run("prepare", "smoke", *SMALL, *sources(folder)).status == 0
+    done = run("plan", "smoke", *GPU, *SMALL, *sources(folder))
     assert done.status == 0, done.stderr
+    assert "1 file is not read (more.bin.gz)" in done.stdout
     assert "no tokenizer is given, so there are no bits per byte" in done.stdout
 
 
 def test_ids_beyond_the_vocabulary_are_refused_with_what_to_set(run: Run, folder: Path) -> None:
     np.full(2_000, 50_256, "<u2").tofile(folder / "other.bin")
-    done = run("plan", "smoke", *GPU, *sources(folder))
+    done = run("prepare", "smoke", *SMALL, *sources(folder))
     assert done.status == 2
     assert "has the id 50,256 at token 0" in done.stderr
     assert "Traceback" not in done.stderr

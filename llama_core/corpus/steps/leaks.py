@@ -104,8 +104,8 @@ class SampleHeldOut(Task[Sampled]):
 
 def merge_held_out(work: Path, source: int, numbers: Sequence[int]) -> None:
     """Write the sorted hashes of a source's validation passages, in ranges that fit in memory."""
-    samples = [np.load(work / f"passages-{number:06d}.npy", mmap_mode="r") for number in numbers]
-    ranges = 1 + sum(map(len, samples)) // _RANGE_HASHES
+    samples = [work / f"passages-{number:06d}.npy" for number in numbers]
+    ranges = 1 + sum(len(np.load(each, mmap_mode="r")) for each in samples) // _RANGE_HASHES
     bounds = [2**64 * turn // ranges for turn in range(ranges + 1)]
     with replacing(work / held_out_file(source), durable=False) as file:
         for low, high in pairwise(bounds):
@@ -113,10 +113,12 @@ def merge_held_out(work: Path, source: int, numbers: Sequence[int]) -> None:
             file.write(np.unique(np.concatenate([np.empty(0, np.uint64), *parts])).tobytes())
 
 
-def _between(hashes: NDArray[np.uint64], low: int, high: int) -> NDArray[np.uint64]:
+def _between(sample: Path, low: int, high: int) -> NDArray[np.uint64]:
+    hashes = np.load(sample, mmap_mode="r")
     begin = np.searchsorted(hashes, np.uint64(low))
     end = np.searchsorted(hashes, np.uint64(high - 1), side="right")
-    return hashes[begin:end]
+    # Copied: a map holds its file open, and there are more samples than open files.
+    return np.array(hashes[begin:end])
 
 
 def merge_leaks(work: Path, source: int, numbers: Sequence[int]) -> None:

@@ -33,7 +33,8 @@ class FindRepeats(Task[Found]):
     def run(self) -> Found:
         starts = np.load(self.work / STARTS, mmap_mode="r")
         slices = [
-            np.load(self.work / keys_file(part), mmap_mode="r")[begin:end]
+            # Copied: a map holds its file open, and there are more parts than open files.
+            np.array(np.load(self.work / keys_file(part), mmap_mode="r")[begin:end])
             for part, (begin, end) in enumerate(starts[:, self.bucket : self.bucket + 2])
         ]
         save_array(self.work / f"{self.name}.npy", occurred_before(np.concatenate(slices)))
@@ -61,7 +62,7 @@ def repeats_of(work: Path, part: int) -> list[bool]:
     begins, ends = np.load(work / OFFSETS, mmap_mode="r")[part : part + 2]
     marks = np.concatenate(
         [
-            np.load(work / f"repeats-{bucket:05d}.npy", mmap_mode="r")[begin:end]
+            np.array(np.load(work / f"repeats-{bucket:05d}.npy", mmap_mode="r")[begin:end])
             for bucket, (begin, end) in enumerate(zip(begins, ends, strict=True))
         ]
     )

@@ -78,8 +78,9 @@ class Workers:
     """Runs tasks, in as many processes as asked for; with one, in this process.
 
     Each process is a program of its own that reads tasks from a pipe. It ends when the pipe does,
-    so it never outlives a parent that is killed. Not multiprocessing: `spawn` and `forkserver`
-    import the caller's main script again, and `fork` is unsafe once torch has started threads.
+    even within a task, so it never outlives a parent that is killed. Not multiprocessing: `spawn`
+    and `forkserver` import the caller's main script again, and `fork` is unsafe once torch has
+    started threads.
     """
 
     def __init__(self, processes: int) -> None:
@@ -134,7 +135,10 @@ class Workers:
         return self._threads.submit(self._in_process, task, meter)
 
     def _in_process(self, task: Task[R], meter: Meter) -> R:
-        process = self._idle.get() if not self._idle.empty() else self._new()
+        try:
+            process = self._idle.get_nowait()
+        except queue.Empty:
+            process = self._new()
         assert process.stdin is not None
         assert process.stdout is not None
         answer = b""
@@ -152,6 +156,9 @@ class Workers:
         reply = json.loads(answer)
         if "refused" in reply:
             raise CorpusError(reply["refused"])
+        if "errno" in reply:
+            # As in this process: a full disk or a file that may not be read has its own message.
+            raise OSError(*reply["errno"])
         if "failed" in reply:
             raise RuntimeError(f"{task.name} failed in a worker process:\n{reply['failed']}")
         made = task.done()
@@ -160,9 +167,11 @@ class Workers:
         return made
 
     def _new(self) -> subprocess.Popen[bytes]:
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        # The same modules as here: -P, since a file json.py in the user's folder is not Python's.
+        paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+        environment = os.environ | {"PYTHONPATH": paths}
         process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "llama_core.corpus.steps.worker"],
+            [sys.executable, "-P", "-W", "ignore", "-m", "llama_core.corpus.steps.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # One thread each: the processes already fill the cores.

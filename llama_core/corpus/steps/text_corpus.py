@@ -1,13 +1,14 @@
 """Prepare a corpus of text: the steps in order, each of them tasks on parts of the text."""
 
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from llama_core.config import EnvironmentText
+from llama_core.config import EnvironmentText, HubText
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.left_out import LeftOut, Note
 from llama_core.corpus.reading import sections
@@ -36,6 +37,8 @@ TOKENIZER_BYTES = 32_000_000
 # Keys of this much text are sorted at once; a bucket of it has some four million.
 _BUCKET_BYTES = 1_000_000_000
 _LEAST_BUCKETS = 16
+# Of a stream from the Hub nobody knows the size: enough for some hundreds of gigabytes.
+_STREAM_BUCKETS = 256
 
 
 class _Read(BaseModel):
@@ -175,10 +178,12 @@ class TextCorpus:
             skipped = (i for i, each in enumerate(signatures) if not filtering.is_new(each))
             yield task.model_copy(update={"skipped": tuple(skipped)})
 
-    @property
+    @cached_property
     def _buckets(self) -> int:
+        """The same for every task, whatever is written into a source's folder meanwhile."""
         known = sum(map(size_of, self.config.text_sources))
-        return max(_LEAST_BUCKETS, known // _BUCKET_BYTES)
+        streams = any(isinstance(source, HubText) for source in self.config.text_sources)
+        return max(_STREAM_BUCKETS if streams else _LEAST_BUCKETS, known // _BUCKET_BYTES)
 
     # Repeats, and the split
 

@@ -35,6 +35,12 @@ def write_token_corpus(job: Job) -> str:
             f"tokenizer {pieces.path} has {pieces.size:,} pieces, more than corpus.vocab_size="
             f"{config.vocab_size:,}: --set corpus.vocab_size={pieces.size}"
         )
+    for source in config.token_sources:
+        if source.end is not None and source.end >= config.vocab_size:
+            raise CorpusError(
+                f"source {source.name!r}: end={source.end:,} is no id of corpus.vocab_size="
+                f"{config.vocab_size:,}, so no document would end. Set end to the id that ends one."
+            )
     lengths = np.zeros(config.vocab_size, np.int64)
     if pieces is not None and pieces.lengths is not None:
         lengths[: pieces.size] = pieces.lengths
@@ -110,7 +116,7 @@ class _Split:
         total = sum(path.stat().st_size for path in files)
         meter = self.job.meter(f"reading {source.name}", total)
         for path in files:
-            size = path.stat().st_size
+            left = path.stat().st_size
             for document in token_documents(path, source, vocab_size, end):
                 if known < vocab_size and int(document.max(initial=0)) >= known:
                     raise CorpusError(
@@ -119,7 +125,11 @@ class _Split:
                     )
                 if len(document):
                     yield document
-            meter.add(size)
+                # A packed file has fewer bytes than its ids.
+                size = min(left, document.nbytes)
+                left -= size
+                meter.add(size)
+            meter.add(left)
 
 
 class _Part:

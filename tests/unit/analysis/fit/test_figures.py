@@ -132,6 +132,20 @@ def test_of_many_curves_the_extremes_of_each_size_the_first_and_the_last_are_dra
     assert thinned_curves(data, 100).equals(data)
 
 
+def test_of_many_curves_those_of_diverged_runs_are_drawn():
+    """One ends high and four rise; each size has others that end higher, as short runs do."""
+    losses = {7: (4.0, 3.0, 3.5), 23: (4.0, 3.0, float("nan")), 41: (float("nan"),) * 3}
+    rows = [
+        {"run_id": f"r{run:02d}", "n_params": 1e5 * (1 + run % 2), "tokens": D, "train_flops": D,
+         "name": f"n{run}", "loss": losses.get(run, (5.0, 4.0, 3.0 + run / 100))[D - 1]}
+        for run in range(100) for D in (1, 2, 3)
+    ]  # fmt: skip
+    data = pl.DataFrame(rows)
+    thin = thinned_curves(data, 20)
+    assert {"r07", "r23", "r41", "r99", "r98", "r00"} <= set(thin["run_id"])
+    assert thin["run_id"].n_unique() <= 20
+
+
 def test_a_curve_is_averaged_over_three_per_cent_of_tokens():
     frame = curves(count=2)
     data = loss_curves_data(frame.sample(fraction=1.0, shuffle=True, seed=0))

@@ -105,6 +105,23 @@ def test_what_sbatch_refuses_is_told_with_a_next_step_and_not_noted(settings, ho
     assert asked_for(home) is None
 
 
+def test_jobs_of_an_up_that_saw_no_answer_are_cancelled_by_down(settings, home, slurm, monkeypatch):
+    slurm._script("sbatch", "exec sleep 5")
+    monkeypatch.setattr(module, "_ANSWER_S", 0.2)
+    slurm.queue(QUEUE)
+    with pytest.raises(SlurmError, match="did not answer sbatch"):
+        top_up(settings, home, WANTED)
+    assert cancel_jobs(home) == 3
+
+
+def test_what_was_asked_for_stays_when_more_is_refused(settings, home, slurm):
+    top_up(settings, home, WANTED)
+    slurm.fail("sbatch", "QOSMaxSubmitJobPerUserLimit")
+    with pytest.raises(SlurmError, match="QOSMax"):
+        top_up(settings, home, SlurmWorkers("gpu", 400))
+    assert asked_for(home) == WANTED
+
+
 def test_jobs_are_read_from_the_queue(home, slurm):
     slurm.queue(QUEUE)
     first, second, third = jobs(home)

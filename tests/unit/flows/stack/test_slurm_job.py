@@ -80,5 +80,12 @@ def test_a_job_waits_for_its_first_training(monkeypatch, caplog):
     assert "ends (SIGUSR1)" in caplog.text
 
 
+def test_outside_of_slurm_the_message_says_how_to_submit(monkeypatch):
+    for name in ("JOB_ID", "ARRAY_JOB_ID", "ARRAY_TASK_ID"):
+        monkeypatch.delenv(f"SLURM_{name}")
+    with pytest.raises(SystemExit, match=r"within a Slurm job\. Submit it with sbatch"):
+        serve(monkeypatch, WORKER)
+
+
 def test_a_worker_that_dies_is_the_job_s_failure(monkeypatch):
     assert serve(monkeypatch, "raise SystemExit(3)") == 3

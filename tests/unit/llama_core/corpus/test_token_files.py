@@ -423,3 +423,84 @@ def test_decoding_without_the_package_says_what_to_install(folder, tmp_path, mon
 def test_a_corpus_that_mixes_text_and_tokens_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         CorpusConfig.model_validate(changes)
+
+
+def test_files_beside_the_tokens_that_are_not_read_are_named(folder, tmp_path):
+    tokenizer = byte_level(folder / "own.model.json")
+    nanogpt(folder)
+    megatron(folder)
+    for name in ("shard.bin.gz", "orphan.idx", ".hidden.gz", "README.md", "dataset_info.json"):
+        (folder / name).write_bytes(bytes(5_000))
+    (folder / "deep").mkdir()
+    (folder / "deep" / "more.npz").write_bytes(b"x")
+    corpus = prepared(folder, tokenizer=tokenizer)
+    (note,) = corpus.notes
+    assert "3 files are not read (deep/more.npz, orphan.idx, shard.bin.gz)" in note.text
+    assert "Give tokens as .bin, .npy, .arrow or .parquet, not packed." in note.text
+    assert note.serious
+    # The corpus is the same without them, and what is there now is what is named.
+    (folder / "shard.bin.gz").unlink()
+    again = prepared(folder, tokenizer=tokenizer)
+    assert again.digest == corpus.digest
+    assert "2 files are not read" in again.notes[0].text
+
+
+def test_a_folder_named_like_a_file_is_searched_for_its_files(folder):
+    (folder / "part.parquet").mkdir()
+    parquet(folder / "part.parquet")
+    (entry,) = prepared(folder).manifest.sources
+    assert entry.documents_read == 200
+
+
+def test_wide_ids_of_a_large_vocabulary_are_not_read_as_narrow_ones(folder):
+    (STREAM * 400).astype("<u4").tofile(folder / "train.bin")
+    with pytest.raises(CorpusError, match=r"at most 1: it holds uint32, not uint16\. Set dtype"):
+        prepared(folder, vocab_size=128_256)
+    corpus = prepared(folder, vocab_size=128_256, dtype="uint32", end=400 * END)
+    assert sorted(np.concatenate(split_of(corpus))) == sorted(STREAM * 400)
+
+
+def test_an_end_that_no_document_can_have_is_refused(folder):
+    nanogpt(folder)
+    with pytest.raises(CorpusError, match=r"end=50,256 is no id of corpus\.vocab_size=300"):
+        prepared(folder, end=50_256)
+
+
+def test_a_tokenizer_that_decodes_is_read_once(folder, tmp_path, monkeypatch):
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizer = byte_level(tmp_path / "tokenizer.json", decoder="WordPiece")
+    nanogpt(folder)
+    read = []
+
+    class Decoder:
+        decode = staticmethod(lambda ids: "x")
+
+    monkeypatch.setattr(
+        tokenizers.Tokenizer, "from_file", lambda path: read.append(path) or Decoder(), raising=True
+    )
+    prepared(folder, tokenizer=tokenizer)
+    assert read == [tokenizer]
+
+
+def test_a_tokenizer_that_the_package_cannot_read_is_refused_in_one_line(folder, tmp_path):
+    pytest.importorskip("tokenizers")
+    # Its pieces are there, and its model is of no kind that the package has.
+    tokenizer = byte_level(tmp_path / "tokenizer.json", decoder="WordPiece")
+    stored = json.loads((tmp_path / "tokenizer.json").read_text())
+    stored["model"]["type"] = "Unknown"
+    (tmp_path / "tokenizer.json").write_text(json.dumps(stored))
+    nanogpt(folder)
+    with pytest.raises(CorpusError, match=r"tokenizer .*tokenizer\.json cannot be read") as refusal:
+        prepared(folder, tokenizer=tokenizer)
+    assert "\n" not in str(refusal.value)
+
+
+def test_progress_of_a_large_file_is_shown_within_it(folder, monkeypatch):
+    nanogpt(folder)
+    monkeypatch.setattr("llama_core.corpus.steps.progress._EVERY_S", 0.0)
+    monkeypatch.setattr("llama_core.corpus.steps.progress._LEAST_S", 0.0)
+    messages = []
+    prepare(config(folder), folder.parent / "home", messages.append)
+    shares = [message.split(": ")[1].split("%")[0] for message in messages if "%" in message]
+    assert len(set(shares)) > 50
+    assert shares[-1] == "100"

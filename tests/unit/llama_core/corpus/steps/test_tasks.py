@@ -1,21 +1,30 @@
+import errno
+import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 
+import numpy as np
 import psutil
 import pytest
 
-from llama_core.config import CorpusConfig, FileText
+from llama_core.config import CorpusConfig, FileText, HubText
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.left_out import LeftOut
 from llama_core.corpus.preparation import prepare
-from llama_core.corpus.steps.clean import Clean, raw_file
+from llama_core.corpus.steps.clean import Clean, keys_file, raw_file
+from llama_core.corpus.steps.leaks import held_out_file, merge_held_out
 from llama_core.corpus.steps.progress import Meter
+from llama_core.corpus.steps.repeats import STARTS, FindRepeats, save_starts
+from llama_core.corpus.steps.sources import Job
 from llama_core.corpus.steps.tasks import Task, WorkerLostError, Workers
-from llama_core.corpus.steps.texts import Texts
+from llama_core.corpus.steps.text_corpus import TextCorpus
+from llama_core.corpus.steps.texts import Texts, save_array
 from tests.core_tools import story
 
 
@@ -43,6 +52,21 @@ def test_a_corpus_depends_neither_on_its_parts_nor_on_the_processes(tmp_path, co
     assert digest(config, tmp_path / "processes", processes=2) == in_parts
     monkeypatch.undo()
     assert digest(config, tmp_path / "whole", processes=1) == in_parts
+
+
+def test_a_stream_has_more_buckets_and_a_file_that_comes_later_changes_none(tmp_path, config):
+    def corpus(sources):
+        job = Job(
+            config.model_copy(update={"sources": sources}),
+            *(tmp_path, tmp_path, Workers(1), lambda doing: None),
+        )
+        return TextCorpus(job)
+
+    on_disk = corpus(config.sources)
+    assert on_disk._buckets == 16
+    shutil.rmtree(config.sources[0].path)
+    assert on_disk._buckets == 16
+    assert corpus((HubText(dataset="some/text"),))._buckets == 256
 
 
 def performed(monkeypatch, *, stop_after=None):
@@ -145,6 +169,59 @@ def test_what_a_worker_refuses_and_where_it_fails_is_passed_on(tmp_path):
             list(workers.map([refused], no_meter()))
         with pytest.raises(RuntimeError, match=r"clean-000001 failed(?s:.)*FileNotFoundError"):
             list(workers.map([failing], no_meter()))
+
+
+def test_a_worker_whose_parent_is_gone_ends_within_its_task(tmp_path):
+    task = clean_task(tmp_path)
+    (tmp_path / raw_file(0)).unlink()
+    # A task that waits for its text until the test ends.
+    os.mkfifo(tmp_path / raw_file(0))
+    with Workers(2) as workers:
+        process = workers._new()
+        process.stdin.write(task.model_dump_json().encode() + b"\n")
+        process.stdin.close()
+        assert process.wait(30) == 0
+    assert task.done() is None
+
+
+def test_a_worker_imports_what_its_parent_does(tmp_path, monkeypatch):
+    (tmp_path / "json.py").write_text("raise SystemExit('of the user')")
+    task = clean_task(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with Workers(2) as workers:
+        assert list(workers.map([task], no_meter())) == [task.done()]
+
+
+def test_a_full_disk_is_the_same_error_from_a_worker(tmp_path, monkeypatch):
+    reply = json.dumps({"errno": [errno.ENOSPC, os.strerror(errno.ENOSPC)]})
+    workers = Workers(2)
+    script = f"import sys; sys.stdin.readline(); print('{reply}', flush=True); sys.stdin.read()"
+    with workers:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        process = subprocess.Popen([sys.executable, "-c", script], **pipes)
+        monkeypatch.setattr(workers, "_new", lambda: workers._started.append(process) or process)
+        with pytest.raises(OSError, match="No space left") as full:
+            list(workers.map([clean_task(tmp_path)], no_meter()))
+    assert full.value.errno == errno.ENOSPC
+
+
+def test_more_parts_than_open_files_are_compared(tmp_path):
+    keys = np.arange(4, dtype="<u8").reshape(2, 2)
+    for part in range(60):
+        save_array(tmp_path / keys_file(part), keys)
+        save_array(tmp_path / f"passages-{part:06d}.npy", keys.ravel())
+    save_starts(tmp_path, np.array([[0, 2]] * 60))
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with (tmp_path / STARTS).open("rb") as file:
+        lowest_free = file.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + 20, limits[1]))
+    try:
+        FindRepeats(work=tmp_path, bucket=0).run()
+        merge_held_out(tmp_path, 0, range(60))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert np.load(tmp_path / "repeats-00000.npy").sum() == 118
+    assert np.fromfile(tmp_path / held_out_file(0), "<u8").tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.slow
