@@ -87,8 +87,8 @@ def test_the_report_of_gpu_day_shows_a_minimum_at_every_budget(tmp_path, monkeyp
     source = SimpleNamespace(name="fineweb-edu", train=SimpleNamespace(tokens=9.9e9))
     corpus = SimpleNamespace(
         digest="c" * 64, train_tokens=10**10, val_tokens=10**8, vocab_size=32_000,
-        val_bytes_per_token=4.5, notes=[], manifest=SimpleNamespace(sources=[source]),
-        open=lambda train: None,
+        val_bytes_per_token=4.5, came_as_tokens=False, notes=[],
+        manifest=SimpleNamespace(sources=[source]), open=lambda train: None,
     )  # fmt: skip
     monkeypatch.setattr(plans, "prepare", lambda *_: corpus)
     monkeypatch.setattr(reports, "find_corpus", lambda *_: corpus)
