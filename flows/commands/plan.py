@@ -83,7 +83,8 @@ def plan(
     else:
         print_plan(planned, prepared, home, cost=cost, given=given)
         if prepared is None:
-            print(f"prepare the corpus before you pay for a GPU: isoflop prepare {given}")
+            sooner = " before you pay for a GPU" if speed is not None else ""
+            print(f"prepare the corpus{sooner}: isoflop prepare {given}")
 
 
 def prepare(spec: str, *, set: Overrides = (), corpus: Corpus = None, json: Json = None) -> None:

@@ -188,7 +188,10 @@ def test_a_plan_without_its_corpus_says_what_preparing_takes_and_a_cost_is_optio
     lines = _summary(plan, None, None)
     assert "the corpus has" not in lines[0]
     assert any("planned for the vocabulary asked for, 512 pieces" in line for line in lines)
-    assert any("no network; about 20 s of one core, and it uses all" in line for line in lines)
+    assert any("about 20 s of one core's work, shared by all cores" in line for line in lines)
+    assert any(line.endswith("without run ids, the text's size unchecked") for line in lines)
+    published = " ".join(_summary(plan_runs(load_spec("gpu-day"), DataRef(digest="")), None, None))
+    assert "without run ids, the text's size checked by its publisher's figure" in published
     document = plan_json(plan, None, None, home)
     assert document["corpus"]["digest"] is document["elapsed_s"] is None
     assert document["warnings"] == ["thin valleys"]
