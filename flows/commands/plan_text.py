@@ -58,7 +58,7 @@ def print_runs(plan: Plan, home: Home, cost: Cost | None) -> None:
     """
     columns = [_columns(planned, home, cost) for planned in plan.runs]
     for row, share in zip(columns, _shared_trunks(plan), strict=False):
-        row["trunk %"] = f"{share:.2%}".rstrip("%")
+        row["trunk%"] = f"{share:.2%}".rstrip("%")
     hidden = {"D/N"} if isinstance(plan.spec.grid, IsoflopGrid) else set()
     if {row["state"] for row in columns} == {"planned"}:
         hidden.add("state")
@@ -205,7 +205,7 @@ def _summary(plan: Plan, corpus: PreparedCorpus | None, cost: Cost | None) -> li
     ]
     if _shared_trunks(plan):
         lines.append(
-            "trunk %: share of the loss that one rate and batch for all horizons of a run leave on "
+            "trunk%: share of the loss that one rate and batch for all horizons of a run leave on "
             f"the table, at its worst horizon; {BASIS}"
         )
     if corpus is None:
@@ -320,7 +320,8 @@ def _columns(planned: PlannedRun, home: Home, cost: Cost | None) -> dict[str, st
         columns["time"] = duration(left_s)
         usd = cost.usd(left_s)
         if usd is not None:
-            columns["$"] = f"{usd:.2f}"
+            digits = 2 if usd < 10 else 1 if usd < 100 else 0
+            columns["$"] = f"{usd:,.{digits}f}"
     return columns | {"state": run_state(RunDir(home.runs / planned.id))}
 
 
