@@ -92,6 +92,9 @@ class GroupFit:
         lines = list(self.fit.law.trust.lines)
         if not self.optimal:
             lines.append("No N* or D* is given under such a law; isoflop fit --anyway gives them.")
+            if not any(bar.startswith("DOUBTFUL") for bar in lines):
+                # A doubt about the table holds for a forecast too.
+                lines.append("isoflop forecast may answer from the same runs.")
         elif self.optimal[-1].extrapolation > _FAR:
             target = self.optimal[-1]
             lines.append(

@@ -77,6 +77,7 @@ def test_fit_begins_with_the_verdict_and_gives_no_optimum(
     head = done.stdout.partition("L = ")[0]
     assert head.startswith(begins[:70])
     assert "isoflop fit --anyway" in head
+    assert "isoflop forecast may answer" in head
     assert max(map(len, head.splitlines())) <= 80
     assert "D*/N*" not in done.stdout
     [group] = json.loads(law.read_text())["groups"]
@@ -184,6 +185,7 @@ def test_a_doubt_that_bars_the_optimum_comes_first_and_once(doubtful: GroupFit) 
     assert "D*/N*" not in text
     assert "N* = " not in text
     assert "The day was hot." in text
+    assert "isoflop forecast may answer" not in text
     html = fit_page([doubtful], title="A table").html()
     assert html.index("in millions") < html.index("N* grows as C^")
     assert html.count("in millions") == 1
