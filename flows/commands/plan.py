@@ -61,6 +61,10 @@ def plan(
         parsed = load(spec, set, corpus, limits)
         if limits.gpu is None and needs_a_gpu(parsed):
             limits = replace(limits, gpu=_USUAL_GPU)
+        if retime and limits.gpu is not None:
+            raise ValueError(
+                f"--retime times this machine, and the plan is for --gpu {limits.gpu}."
+            )
         environments = planned_slots(parsed, slots, devices, limits)
         check_destinations(json)
         planned, prepared = plan_ahead(parsed, home)
