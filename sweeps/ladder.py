@@ -63,7 +63,8 @@ class SizeLadder(_LlamaBlocks):
     """
 
     sizes: Annotated[
-        tuple[Annotated[PositiveFloat, Field(allow_inf_nan=False)], ...],
+        # Shapes are built one by one up to the largest: that of 1e14 has 1,300 layers.
+        tuple[Annotated[PositiveFloat, Field(le=1e14, allow_inf_nan=False)], ...],
         Field(min_length=1, description="N, all parameters but the input embedding"),
         AfterValidator(different),
     ]

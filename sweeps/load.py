@@ -1,7 +1,8 @@
 """Read a SweepSpec from a preset's name or a YAML text, with overrides."""
 
 import difflib
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -96,8 +97,14 @@ def _folder(kind: str) -> Traversable:
 
 
 def _parse(model: type[_Spec], data: Any, origin: str) -> _Spec:
+    data = _numbers(data)
+    if endless := list(_not_finite(data)):
+        faults = "; ".join(
+            f"{where}: {value} should be a finite number" for where, value in endless
+        )
+        raise SpecError(f"{origin}: {faults}")
     try:
-        return model.model_validate(_numbers(data))
+        return model.model_validate(data)
     except ValidationError as error:
         listed = error.errors()
         # A list whose values are all refused is also called empty.
@@ -142,6 +149,15 @@ def _numbers(data: Any) -> Any:
         except ValueError:
             return data
     return data
+
+
+def _not_finite(data: Any, where: str = "") -> Iterator[tuple[str, float]]:
+    """Every infinity and NaN of a spec, with its setting: none has a meaning there."""
+    if isinstance(data, float) and not math.isfinite(data):
+        yield where, data
+    pairs = data.items() if isinstance(data, dict) else ()
+    for key, value in enumerate(data) if isinstance(data, list) else pairs:
+        yield from _not_finite(value, f"{where}.{key}".lstrip("."))
 
 
 # What pydantic says of a fault, in the words of a spec; other messages are its own.

@@ -70,6 +70,13 @@ def runs_of(
 def _grid(spec: SweepSpec, model: ModelConfig) -> list[Cell]:
     # Where the batch depends on the budget, budgets are rounded to sequences first, then to steps.
     first = rates(spec.recipe, model, tokens=1, seq_len=spec.seq_len)
+    if first.batch_tokens % spec.seq_len:
+        lower = first.batch_tokens // spec.seq_len * spec.seq_len
+        near = [count for count in (lower, lower + spec.seq_len) if count]
+        raise ValueError(
+            f"recipe.batch_tokens={first.batch_tokens:,} is not whole sequences of "
+            f"seq_len={spec.seq_len:,}. Use {' or '.join(f'{count:,}' for count in near)}."
+        )
     unit = spec.seq_len if has_budget(spec.recipe) else first.batch_tokens
     return cells(spec.grid, model, seq_len=spec.seq_len, batch_tokens=unit)
 

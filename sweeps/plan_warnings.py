@@ -54,7 +54,7 @@ def doubts(
         *_rates(spec, runs),
         *_timescale(spec, runs),
         *_shared_trunks(spec, runs),
-        *_warm_ups(runs),
+        *_warm_ups(spec, runs),
     ]
     if source_tokens is not None:
         warnings += _repetition(spec, runs, source_tokens)
@@ -68,7 +68,7 @@ def _valleys(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
         ratios = row.kept.values()
         # A budget that no run meets is only short of sizes.
         low, high = min(ratios, default=0.0), max(ratios, default=math.inf)
-        spans = f"D/N from {low:.3g} to {high:.3g}"
+        spans = f"D/N from {low:.3g} to {high:.3g}" if low < high else f"D/N {low:.3g}"
         faults = []
         if high < EXPECTED_OPTIMUM * _CLEARLY:
             remedy = _to_add(spec, row, 2 * EXPECTED_OPTIMUM)
@@ -78,15 +78,16 @@ def _valleys(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
             faults.append(f"{spans}, no size clearly above the expected optimum ({remedy})")
         if len(ratios) < _POINTS_FOR_A_VALLEY:
             between = "" if faults else " (add sizes between)"
-            few = f"{len(ratios)} sizes where a valley needs {_POINTS_FOR_A_VALLEY}{between}"
-            faults.insert(0, few)
+            count = "1 size" if len(ratios) == 1 else f"{len(ratios)} sizes"
+            faults.insert(0, f"{count} where a valley needs {_POINTS_FOR_A_VALLEY}{between}")
         if faults:
             yield (
                 f"isoflop {row.budget:.2e} may show no minimum: {'; '.join(faults)}. Expected is "
                 f"D/N about {EXPECTED_OPTIMUM:g} (Hoffmann et al. 2022)."
             )
     if len(spec.grid.budgets) < 3:
-        yield f"{len(spec.grid.budgets)} budgets cannot show how N* grows: use 3 or more."
+        budgets = "1 budget" if len(spec.grid.budgets) == 1 else f"{len(spec.grid.budgets)} budgets"
+        yield f"{budgets} cannot show how N* grows: use 3 or more."
 
 
 def _to_add(spec: SweepSpec, row: BudgetSizes, ratio: float) -> str:
@@ -260,13 +261,14 @@ def _beyond_law(recipe: LawRecipe, runs: Sequence[PlannedRun]) -> Iterator[str]:
             )
 
 
-def _warm_ups(runs: Sequence[PlannedRun]) -> Iterator[str]:
+def _warm_ups(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
     shares = {run.name: run.run.train.warmup_tokens / run.cells[0].tokens for run in runs}
     long = [name for name, share in shares.items() if share > _LONG_WARM_UP]
     if long:
+        lower = "Drop" if spec.warmup is None else "Lower warmup.amount, or drop"
         yield (
             f"{_listed(long)}: warm-up takes up to {max(shares.values()):.0%} of the shortest "
-            "horizon, which bends a law (Porian et al. 2024, section 3.2). Drop the smallest "
+            f"horizon, which bends a law (Porian et al. 2024, section 3.2). {lower} the smallest "
             "budgets or the largest sizes."
         )
 

@@ -132,7 +132,9 @@ def _whole(tokens: float, seq_len: int) -> int:
 
 
 def _even(tokens: float, seq_len: int) -> int:
-    """Tokens rounded to sequences that split evenly, at least one; off by a sixteenth at most.
+    """Tokens rounded to sequences that split evenly, at least one.
+
+    From eight sequences on it is off by a sixteenth at most.
 
     A step is made of equal micro-steps, so a prime number of sequences would go through one by one.
     """
@@ -141,12 +143,22 @@ def _even(tokens: float, seq_len: int) -> int:
 
 
 def warmup_of(spec: SweepSpec, N: int, shortest_horizon: int, batch_tokens: int) -> int:
-    """Tokens of the linear warm-up, in whole steps; one trunk serves every horizon."""
+    """Tokens of the linear warm-up, in whole steps; one trunk serves every horizon.
+
+    Raises:
+        ValueError: the spec's own is not below the shortest horizon.
+    """
     if spec.warmup is None:
         return warmup_tokens(shortest_horizon, batch_tokens)
     unit = {"steps": batch_tokens, "tokens": 1, "share": shortest_horizon, "n_params": N}
     tokens = spec.warmup.amount * unit[spec.warmup.unit]
-    return max(1, round(tokens / batch_tokens)) * batch_tokens
+    whole = max(1, round(tokens / batch_tokens)) * batch_tokens
+    if whole >= shortest_horizon:
+        raise ValueError(
+            f"warmup of {spec.warmup.amount:g} {spec.warmup.unit} is {whole:,} tokens for N = "
+            f"{N:,}, not below its shortest horizon of {shortest_horizon:,}. Lower warmup.amount."
+        )
+    return whole
 
 
 def warmup_tokens(shortest_horizon: int, batch_tokens: int) -> int:

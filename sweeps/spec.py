@@ -42,6 +42,16 @@ class IsoflopGrid(Frozen):
     tokens_per_param: tuple[PositiveFloat, PositiveFloat] = (1.0, 200.0)
     min_tokens: NonNegativeInt = 0
 
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> "IsoflopGrid":
+        low, high = self.tokens_per_param
+        if low > high:
+            raise ValueError(
+                f"tokens_per_param is the lowest and the highest D/N, and {low:g} is above "
+                f"{high:g}. Write [{high:g}, {low:g}]."
+            )
+        return self
+
 
 class TokensGrid(Frozen):
     """Every size at every token count: N × D."""
@@ -216,7 +226,7 @@ class SweepSpec(Frozen):
     recipe: Recipe = WidthRecipe()
     schedule: Literal["wsd", "cosine"] = "wsd"
     cooldown_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    max_trunk_cost: PositiveFloat | None = Field(
+    max_trunk_cost: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None,
         description="share of the loss, such as 0.003, that a horizon may lose by sharing rate "
         "and batch with others; a model gets as many trunks as that takes; None: one trunk",
@@ -264,12 +274,14 @@ class SweepSpec(Frozen):
                 f"design next chooses from a whole grid, and these cells continue sweep "
                 f"{self.grid.continues}: leave out one of the two."
             )
-        models = [size.model for size in sizes(self.ladder, self.corpus.vocab_size)]
-        if len({model.d_model for model in models}) < len(models):
-            raise ValueError(
-                "design next knows a size by its width, and the ladder has two of one width: "
-                "give each a width of its own."
-            )
+        by_width: dict[int, str] = {}
+        for model in (size.model for size in sizes(self.ladder, self.corpus.vocab_size)):
+            name = f"d{key(self.ladder, model)}"
+            if (other := by_width.setdefault(model.d_model, name)) != name:
+                raise ValueError(
+                    f"design next tells sizes apart by width, and {other} and {name} both have "
+                    f"d_model={model.d_model}. Remove one, or leave out design."
+                )
         return self
 
 

@@ -9,6 +9,8 @@ from sweeps.spec import Cell, PlannedRun, Recipe, SweepSpec
 
 # Second derivatives of ln loss by ln lr, by ln batch, and by both: one curvature through 122
 # losses at 15k to 80k parameters (bench/curvature.py, docs/benchmarks/trunk_horizons.md).
+# With them change the trunks of every spec that has `max_trunk_cost`, and so the ids of its runs:
+# finished ones train again. 3 % more regroups gpu-day (tests/unit/sweeps/test_gpu_presets.py).
 LR_CURVATURE, BATCH_CURVATURE, CROSS_CURVATURE = 0.0184, 0.0221, -0.0099
 BASIS = (
     "estimated from the rule's own values at each horizon and the loss's curvature at 15k to 80k "

@@ -116,6 +116,18 @@ def speed_of(limits: Limits) -> "AssumedSpeed | None":
     try:
         device_of(speed)
     except published.UnknownName as error:
+        missing = [
+            option
+            for option, value in (
+                ("--peak in FLOP/s", speed.peak),
+                ("--memory in GB", speed.memory_gb),
+            )
+            if value is None
+        ]
+        if len(missing) == 1:
+            raise published.UnknownName(
+                f"--gpu {limits.gpu} is not listed: give its {missing[0]} too."
+            ) from error
         raise published.UnknownName(
             f"{error} For another GPU give its --peak in FLOP/s and its --memory in GB."
         ) from error

@@ -56,7 +56,8 @@ def table(
         collapse_padding=tight,
     )
     for name, right in zip(header, numeric, strict=True):
-        shown.add_column(name, justify="right" if right else "left")
+        # A name that does not fit goes on in the next line: cut off, it names no run.
+        shown.add_column(name, justify="right" if right else "left", overflow="fold")
     for row in cells:
         shown.add_row(*row)
     Console(width=width()).print(shown)
@@ -97,6 +98,19 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def print_line(console: Console, line: str, *, style: str | None = None) -> None:
+    """Print a line whole in a pipe, broken between words in a terminal; a command stays whole."""
+    if console.is_terminal and not line.startswith("  isoflop "):
+        line = fill(
+            line,
+            console.width,
+            subsequent_indent="   ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    console.print(line, style=style, markup=False, soft_wrap=True)
 
 
 def print_wrapped(text: str) -> None:

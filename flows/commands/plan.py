@@ -61,6 +61,10 @@ def plan(
         parsed = load(spec, set, corpus, limits)
         if limits.gpu is None and needs_a_gpu(parsed):
             limits = replace(limits, gpu=_USUAL_GPU)
+        if retime and limits.gpu is not None:
+            raise ValueError(
+                f"--retime times this machine, and the plan is for --gpu {limits.gpu}."
+            )
         environments = planned_slots(parsed, slots, devices, limits)
         check_destinations(json)
         planned, prepared = plan_ahead(parsed, home)
@@ -83,7 +87,8 @@ def plan(
     else:
         print_plan(planned, prepared, home, cost=cost, given=given)
         if prepared is None:
-            print(f"prepare the corpus before you pay for a GPU: isoflop prepare {given}")
+            sooner = " before you pay for a GPU" if speed is not None else ""
+            print(f"prepare the corpus{sooner}: isoflop prepare {given}")
 
 
 def prepare(spec: str, *, set: Overrides = (), corpus: Corpus = None, json: Json = None) -> None:

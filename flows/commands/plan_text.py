@@ -7,9 +7,9 @@ from typing import Any
 from rich.console import Console
 
 from analysis.words import COUNTS, short
-from flows.commands.output import table
+from flows.commands.output import print_line, table
 from flows.cost.quote import Cost
-from flows.plans.preparing import preparing
+from flows.plans.preparing import known_tokens, preparing
 from flows.runs.directory import RunDir
 from flows.runs.state import run_state
 from flows.settings import Home
@@ -42,13 +42,13 @@ def print_plan(
     print_budgets(plan)
     console = Console(highlight=False)
     for line in _summary(plan, corpus, cost):
-        console.print(line, markup=False, soft_wrap=True)
+        print_line(console, line)
     if corpus is not None:
         print_notes(corpus, console)
     for warning in (*plan.warnings, *(cost.warnings if cost is not None else ())):
-        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
+        print_line(console, f"warning: {warning}", style="yellow")
     for line in tuned_lines(tuned(plan, home, given)) if given is not None else ():
-        console.print(line, style="yellow", markup=False, soft_wrap=True)
+        print_line(console, line, style="yellow")
 
 
 def print_runs(plan: Plan, home: Home, cost: Cost | None) -> None:
@@ -58,7 +58,7 @@ def print_runs(plan: Plan, home: Home, cost: Cost | None) -> None:
     """
     columns = [_columns(planned, home, cost) for planned in plan.runs]
     for row, share in zip(columns, _shared_trunks(plan), strict=False):
-        row["trunk %"] = f"{share:.2%}".rstrip("%")
+        row["trunk%"] = f"{share:.2%}".rstrip("%")
     hidden = {"D/N"} if isinstance(plan.spec.grid, IsoflopGrid) else set()
     if {row["state"] for row in columns} == {"planned"}:
         hidden.add("state")
@@ -87,7 +87,7 @@ def print_notes(corpus: PreparedCorpus, console: Console) -> None:
     for note in corpus.notes:
         style = "yellow" if note.serious else None
         line = f"warning: {note.text}" if note.serious else note.text
-        console.print(line, style=style, markup=False, soft_wrap=True)
+        print_line(console, line, style=style)
 
 
 def plan_json(
@@ -205,8 +205,8 @@ def _summary(plan: Plan, corpus: PreparedCorpus | None, cost: Cost | None) -> li
     ]
     if _shared_trunks(plan):
         lines.append(
-            "trunk %: share of the loss left on the table by one rate and batch for all horizons "
-            f"of a run, where most is; {BASIS}"
+            "trunk%: share of the loss that one rate and batch for all horizons of a run leave on "
+            f"the table, at its worst horizon; {BASIS}"
         )
     if corpus is None:
         lines += _unprepared(plan, timed=cost is not None)
@@ -222,9 +222,12 @@ def _summary(plan: Plan, corpus: PreparedCorpus | None, cost: Cost | None) -> li
 def _unprepared(plan: Plan, *, timed: bool) -> list[str]:
     """What a plan without its corpus leaves open, and what preparing it will take."""
     config = plan.spec.corpus
+    size = "the text's size unchecked"
+    if known_tokens(config) is not None:
+        size = "the text's size checked by its publisher's figure"
     lines = [
         f"the corpus is not prepared: planned for the vocabulary asked for, "
-        f"{config.vocab_size:,} pieces, without run ids or checks of the text's size"
+        f"{config.vocab_size:,} pieces, without run ids, {size}"
     ]
     if not timed:
         lines.append(
@@ -234,7 +237,7 @@ def _unprepared(plan: Plan, *, timed: bool) -> list[str]:
         time = "in a time not known here"
         if work.seconds is not None:
             least = "at least" if work.at_least else "about"
-            time = f"{least} {duration(work.seconds)} of one core, and it uses all"
+            time = f"{least} {duration(work.seconds)} of one core's work, shared by all cores"
         tokens = "" if work.tokens is None else f", about {short(work.tokens)} tokens"
         lines.append(f"to prepare {work.name}: {work.read}{tokens}; {work.network}; {time}")
     return lines
@@ -317,7 +320,8 @@ def _columns(planned: PlannedRun, home: Home, cost: Cost | None) -> dict[str, st
         columns["time"] = duration(left_s)
         usd = cost.usd(left_s)
         if usd is not None:
-            columns["$"] = f"{usd:.2f}"
+            digits = 2 if usd < 10 else 1 if usd < 100 else 0
+            columns["$"] = f"{usd:,.{digits}f}"
     return columns | {"state": run_state(RunDir(home.runs / planned.id))}
 
 

@@ -89,9 +89,11 @@ def assumed(speed: AssumedSpeed, device: Gpu, placement: Placement) -> Speed:
             checkpoint_s=0.0,
         )
 
-    share = f"{speed.mfu:g}" if speed.mfu is not None else "of published trainings of each size"
+    share = "the share that published trainings of each size reach"
+    if speed.mfu is not None:
+        share = f"MFU {speed.mfu:g}"
     basis = (
-        f"assuming MFU {share} of the {device.name}'s dense bf16 peak of "
+        f"assuming {share} of the {device.name}'s dense bf16 peak of "
         f"{device.flops / 1e12:,.0f} TFLOP/s; start-up, compilation and checkpoints are not "
         "included"
     )

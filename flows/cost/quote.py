@@ -109,14 +109,14 @@ def _warnings(
 ) -> list[str]:
     warnings = []
     if gpu_bytes is not None:
-        room, where = gpu_bytes * MEMORY_SHARE / _GIB, "the GPU's"
+        room, where, fewer = gpu_bytes * MEMORY_SHARE / _GIB, "the GPU's", ""
     else:
-        room, where = _room_here(plan, slots), "a slot's share of the"
+        room, where, fewer = _room_here(plan, slots), "a slot's share of the", "Fewer slots, "
     large = [run.name for run in plan.runs if memory[run.id] > room]
     if large:
         warnings.append(
             f"{', '.join(large)}: up to {max(memory.values()):.3g} GiB, more than {where} "
-            f"{room:.3g} GiB of memory. Fewer slots, placement.activation_checkpointing=full or "
+            f"{room:.3g} GiB of memory. {fewer}placement.activation_checkpointing=full or "
             "sharding would help."
         )
     if gpu_bytes is not None and plan.spec.dtype == "float32":

@@ -39,8 +39,8 @@ def make_plan(
 def plan_ahead(spec: SweepSpec, home: Home) -> tuple[Plan, PreparedCorpus | None]:
     """The plan on the corpus if it is prepared, else on the vocabulary that the spec asks for.
 
-    Nothing is fetched or prepared. Without the corpus the runs' ids are not yet theirs, and
-    neither its size nor that of its validation split is checked.
+    Nothing is fetched or prepared. Without the corpus the runs' ids are not yet theirs, its
+    validation split is not checked, and its size only where a publisher's figure is known.
 
     Raises:
         ValueError: the spec cannot be used, or a file of its corpus does not exist.

@@ -11,6 +11,8 @@ from llama_core.corpus.token_files import token_files
 # Text that one core prepares in a second, tokenizer included, from some 100 MB of text on
 # (docs/benchmarks/preparation_epyc_202611.md: 4.1 to 6.5 MB).
 _BYTES_PER_S = 5e6
+# Vocabularies that a published number of tokens is near to: a smaller one gives more.
+_USUAL_VOCABULARY = range(30_000, 52_000)
 # The default corpus: its text, and how long it takes (docs/core/corpus.md).
 _ENVIRONMENT_BYTES, _ENVIRONMENT_S = 22e6, 20.0
 # Endings of files that hold more text than they have bytes.
@@ -24,7 +26,7 @@ class Published:
     Attributes:
         download: bytes of its files.
         text: bytes of its text, about.
-        tokens: with a vocabulary of about 32,000 to 50,000 pieces.
+        tokens: with a vocabulary of 32,000 to 50,000 pieces.
     """
 
     download: float
@@ -74,17 +76,17 @@ def preparing(config: CorpusConfig) -> list[SourceWork]:
     Raises:
         CorpusError: a file or folder has nothing to read.
     """
-    return [_work(source, config.val_fraction) for source in config.sources]
+    return [_work(source, config) for source in config.sources]
 
 
 def known_tokens(config: CorpusConfig) -> dict[str, int] | None:
     """Training tokens by source; None where those of one are not known."""
     tokens = {}
     for source in config.sources:
-        published = PUBLISHED.get(_place(source)) if isinstance(source, HubText) else None
-        if published is None:
+        published = _published(source) if isinstance(source, HubText) else None
+        if published is None or (count := _train_tokens(published, config)) is None:
             return None
-        tokens[source.name] = round(published.tokens * (1 - config.val_fraction))
+        tokens[source.name] = round(count)
     return tokens
 
 
@@ -96,7 +98,17 @@ def size(count: float) -> str:
     return f"{count / 1e3:.3g} kB"
 
 
-def _work(source: Source, val_fraction: float) -> SourceWork:
+def _published(source: HubText) -> Published | None:
+    """What the publisher says of a whole dataset; None of one not listed, or of another split."""
+    return PUBLISHED.get((source.dataset, source.subset)) if source.split == "train" else None
+
+
+def _train_tokens(published: Published, config: CorpusConfig) -> float | None:
+    usual = config.vocab_size in _USUAL_VOCABULARY
+    return published.tokens * (1 - config.val_fraction) if usual else None
+
+
+def _work(source: Source, config: CorpusConfig) -> SourceWork:
     match source:
         case EnvironmentText():
             text = f"{size(_ENVIRONMENT_BYTES)} of the installed packages' text"
@@ -108,8 +120,8 @@ def _work(source: Source, val_fraction: float) -> SourceWork:
             read = f"{size(total)} in {_count(files)}"
             return SourceWork(source.name, read, total / _BYTES_PER_S, packed)
         case HubText():
-            name = " ".join(filter(None, _place(source)))
-            published = PUBLISHED.get(_place(source))
+            name = " ".join(filter(None, (source.dataset, source.subset)))
+            published = _published(source)
             if published is None:
                 return SourceWork(source.name, f"dataset {name}", None, download=None)
             return SourceWork(
@@ -117,7 +129,7 @@ def _work(source: Source, val_fraction: float) -> SourceWork:
                 f"dataset {name}, {size(published.text)} of text",
                 published.text / _BYTES_PER_S,
                 download=published.download,
-                tokens=published.tokens * (1 - val_fraction),
+                tokens=_train_tokens(published, config),
             )
         case TokenFiles():
             files = token_files(source)
@@ -127,7 +139,3 @@ def _work(source: Source, val_fraction: float) -> SourceWork:
 
 def _count(files: Sequence[Path]) -> str:
     return f"{len(files):,} files" if len(files) > 1 else "1 file"
-
-
-def _place(source: HubText) -> tuple[str, str | None]:
-    return source.dataset, source.subset

@@ -83,19 +83,20 @@ def _unchecked(plan: Plan, end: PlannedRun, run: PlannedRun | None) -> str:
     """That the rate of an end was not checked, and at which size two runs would and their cost."""
 
     def share(run: PlannedRun) -> str:
-        return f"{sum(check.flops_spent for check in check_runs(run)) / plan.flops_spent:.2g}"
+        part = sum(check.flops_spent for check in check_runs(run)) / plan.flops_spent
+        return f"{100 * part:.2g} %"
 
     text = (
         f"the learning rate of {end.name} (N = {end.n_params:,}), "
         f"{end.run.train.optimizer.lr:.2e}, was not checked at an end of the sweep. Two runs at "
-        f"its shortest budget, with half and twice that rate, would cost {share(end)} times the "
+        f"its shortest budget, with half and twice that rate, would cost {share(end)} of the "
         "sweep's FLOPs"
     )
     if run is end:
         return f"{text}."
     if run is None:
-        return f"{text}, and no size can be checked for less than a twentieth."
-    return f"{text}; for {share(run)} times, {run.name} (N = {run.n_params:,}) can be checked."
+        return f"{text}, and no size can be checked for 5 % or less."
+    return f"{text}; for {share(run)}, {run.name} (N = {run.n_params:,}) can be checked."
 
 
 def add_tuned(page: Page, tuning: Tuned) -> None:

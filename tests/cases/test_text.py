@@ -311,6 +311,12 @@ def test_a_published_dataset_is_planned_without_the_network(run: Run) -> None:
     source = "{kind: hub, dataset: HuggingFaceFW/fineweb-edu, subset: sample-10BT, name: web}"
     done = run("plan", "smoke", "--gpu", "h100", "--set", f"corpus.sources=[{source}]")
     assert done.status == 0, done.stderr
+    # The published number of tokens is not that of 512 pieces.
+    assert "sample-10BT, 45 GB of text; 28.5 GB from the network" in done.stdout
+    usual = ("corpus.vocab_size=32000", "grid={kind: tokens, tokens: [1048576]}")
+    done = run(
+        "plan", "smoke", "--set", f"corpus.sources=[{source}]", "--set", usual[0], "--set", usual[1]
+    )
     assert "about 9.5B tokens; 28.5 GB from the network" in done.stdout
     unknown = run("plan", "smoke", "--set", "corpus.sources=[{kind: hub, dataset: a/b}]")
     assert "dataset a/b; from the network, of a size not known here" in unknown.stdout

@@ -7,7 +7,9 @@ import pytest
 
 from analysis import published
 from flows import sweep as flow
-from flows.commands.plan_text import print_plan
+from flows.commands import output
+from flows.commands.plan_text import print_plan, print_runs
+from flows.cost.quote import quote
 from flows.files import write_whole
 from flows.plans import plan as plans
 from flows.plans.plan import make_plan, plan_ahead
@@ -18,6 +20,7 @@ from flows.settings import Home, Settings
 from flows.sweep import run_sweep
 from flows.training.execute import execute
 from llama_core.counting import count_params
+from sweeps.cap import AssumedSpeed
 from sweeps.load import load_spec
 from tests.conftest import ROOT
 from tests.fakes import FakeTracker
@@ -83,12 +86,26 @@ def test_a_gpu_preset_is_planned_and_printed_without_its_corpus(name, tmp_path, 
     assert all(run.name in printed for run in planned.runs)
 
 
+@pytest.mark.parametrize(("name", "devices"), [("gpu-day", 1), ("gpu-week", 8)])
+def test_a_costed_gpu_preset_has_a_line_of_eighty_columns_for_each_run(
+    name, devices, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(output, "width", lambda: 80)
+    planned, _ = plan_ahead(load_spec(name), Home(tmp_path))
+    speed = AssumedSpeed(gpu="h100")
+    cost = quote(planned, Home(tmp_path), [{}] * devices, speed=speed, usd_per_hour=None)
+    print_runs(planned, Home(tmp_path), cost)
+    printed = capsys.readouterr().out.splitlines()
+    assert all(any(line.startswith(run.name) for line in printed) for run in planned.runs)
+    assert max(map(len, printed)) <= 80
+
+
 def test_the_report_of_gpu_day_shows_a_minimum_at_every_budget(tmp_path, monkeypatch):
     source = SimpleNamespace(name="fineweb-edu", train=SimpleNamespace(tokens=9.9e9))
     corpus = SimpleNamespace(
         digest="c" * 64, train_tokens=10**10, val_tokens=10**8, vocab_size=32_000,
-        val_bytes_per_token=4.5, notes=[], manifest=SimpleNamespace(sources=[source]),
-        open=lambda train: None,
+        val_bytes_per_token=4.5, came_as_tokens=False, notes=[],
+        manifest=SimpleNamespace(sources=[source]), open=lambda train: None,
     )  # fmt: skip
     monkeypatch.setattr(plans, "prepare", lambda *_: corpus)
     monkeypatch.setattr(reports, "find_corpus", lambda *_: corpus)

@@ -12,6 +12,16 @@ from sweeps.spec import DataRef
 
 # Smallest and largest budget, smallest and largest N.
 RANGES = {"gpu-day": (1e17, 3e18, 15e6, 300e6), "gpu-week": (1e18, 1e20, 30e6, 1.5e9)}
+# Horizons of each trunk, by depth of the model.
+TRUNKS = {
+    "gpu-day": {
+        4: [1], 5: [2], 6: [3], 7: [4], 8: [5], 10: [4, 2], 12: [4], 14: [3], 16: [2], 18: [1],
+    },
+    "gpu-week": {
+        7: [1], 8: [2], 10: [3], 12: [3, 1], 14: [3, 1], 16: [3, 1], 18: [3, 2], 20: [3, 1],
+        23: [3], 26: [2], 31: [1],
+    },
+}  # fmt: skip
 # Fits of Hoffmann et al.'s runs by themselves and by Besiroglu et al. 2024; N counts everything.
 LAWS = ("hoffmann_tex", "besiroglu")
 
@@ -56,6 +66,16 @@ def test_every_budget_of_a_gpu_preset_has_its_minimum_inside(planned: Plan, law:
         assert 0 < best < len(losses) - 1
         # The minimum is not at the edge by a hair: the nearest, at 2.4e17, rises by 0.2 %.
         assert min(losses[0], losses[-1]) > losses[best] * 1.0015
+
+
+def test_the_horizons_of_a_gpu_preset_share_the_trunks_that_finished_runs_have(
+    planned: Plan,
+) -> None:
+    # A trunk's horizons are part of its run's id: other groups would train for days again.
+    groups: dict[int, list[int]] = {}
+    for run in sorted(planned.runs, key=lambda run: (run.n_params, run.cells[0].tokens)):
+        groups.setdefault(run.run.model.n_layers, []).append(len(run.cells))
+    assert groups == TRUNKS[planned.spec.name]
 
 
 def test_every_horizon_of_a_gpu_preset_takes_a_thousand_to_a_hundred_thousand_steps(

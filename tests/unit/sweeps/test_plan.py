@@ -96,6 +96,34 @@ def test_an_override_that_is_not_a_number_is_refused_in_words(override):
         load_spec("demo", [override])
 
 
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("grid.tokens_per_param=[3, .inf]", "grid.tokens_per_param.1: inf should be a finite"),
+        ("ladder={depths: [4], aspect: .inf}", "ladder.aspect: inf should be a finite number"),
+        ("weight_decay=.inf", "weight_decay: inf should be a finite number"),
+        ("weight_decay={kind: timescale, exponent: .nan}", "decay.exponent: nan should be a fin"),
+        ("recipe={kind: fixed, lr: .inf, batch_tokens: 1024}", "recipe.lr: inf should be a fin"),
+        ("ladder={sizes: [1e60]}", "ladder.sizes.0: 1e.60 should be less than or equal to 1000"),
+        ("max_trunk_cost=1", "max_trunk_cost: 1 should be less than 1"),
+        ("grid.tokens_per_param=[150, 3]", r"150 is above 3. Write \[3, 150\]"),
+    ],
+)
+def test_a_number_that_no_sweep_can_have_is_refused_at_its_setting(override, fault):
+    with pytest.raises(SpecError, match=fault):
+        load_spec("demo", [override])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "near"),
+    [("width", "2,048"), ("steplaw, batch_tokens: 5000", "4,096 or 6,144")],
+)
+def test_a_batch_that_is_not_whole_sequences_is_refused_with_the_nearest(recipe, near):
+    spec = load_spec("gpu-day", [f"recipe={{kind: {recipe}}}"])
+    with pytest.raises(ValueError, match=f"recipe.batch_tokens=.* of seq_len=2,048. Use {near}"):
+        plan(spec, DATA)
+
+
 def test_a_token_grid_gives_every_size_every_count():
     spec = load_spec("smoke", ["grid={kind: tokens, tokens: [102400, 204800]}"])
     planned = plan(spec, DATA)

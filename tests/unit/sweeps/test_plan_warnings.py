@@ -4,7 +4,7 @@ import pytest
 
 from sweeps.load import load_spec
 from sweeps.plan_warnings import doubts
-from sweeps.spec import Cell, FittedLaw, FixedRecipe, LawRecipe, LlamaRecipe
+from sweeps.spec import Cell, FittedLaw, FixedRecipe, LawRecipe, LlamaRecipe, Warmup
 from tests.fakes import planned_run
 
 BUDGETS = (1e10, 2e10, 4e10)
@@ -64,6 +64,12 @@ def test_a_budget_that_no_run_meets_is_warned_about():
     warnings = warnings_with("no minimum", valley(10, 15, 25, 40), budgets=(*BUDGETS, 9e10))
     assert "isoflop 9.00e+10 may show no minimum: 0 sizes where a valley needs 4" in warnings
     assert warnings.count("no minimum") == 1
+
+
+def test_a_budget_of_one_size_has_one_ratio_and_not_a_span():
+    warnings = warnings_with("", [run_at(32, [20])], budgets=BUDGETS[:1])
+    assert "1 size where a valley needs 4; D/N 20, no size clearly below" in warnings
+    assert "1 budget cannot show how N* grows" in warnings
 
 
 def test_fewer_than_three_budgets_do_not_show_growth():
@@ -201,6 +207,9 @@ def test_the_warm_up_named_is_the_longest_share_of_a_shortest_horizon():
     runs = [with_share(16, 0.25), with_share(32, 0.5), with_share(48, 0.1)]
     warnings = warnings_with("warm-up takes", runs)
     assert warnings.startswith("d16, d32: warm-up takes up to 50% of the shortest horizon")
+    assert "Drop the smallest budgets" in warnings
+    warmup = Warmup(unit="share", amount=0.5)
+    assert "Lower warmup.amount" in warnings_with("warm-up takes", runs, warmup=warmup)
 
 
 def test_few_runs_without_a_warning_have_none():

@@ -14,7 +14,7 @@ DATA = DataRef(digest="test")
 @pytest.mark.parametrize(
     ("warmup", "steps"),
     [
-        ("{unit: steps, amount: 2000}", 2000),
+        ("{unit: steps, amount: 500}", 500),
         ("{unit: tokens, amount: 1_000_000}", 977),
         ("{unit: share, amount: 0.05}", 49),
         ("{unit: n_params, amount: 1}", 78),
@@ -25,6 +25,14 @@ DATA = DataRef(digest="test")
 def test_a_warm_up_is_whole_steps_of_its_unit(warmup, steps):
     spec = load_spec("smoke", [f"warmup={warmup}"])
     assert warmup_of(spec, 80_176, 1_003_520, 1024) == steps * 1024
+
+
+def test_a_warm_up_of_the_whole_shortest_horizon_is_refused_with_its_numbers():
+    spec = load_spec("smoke", ["warmup={unit: steps, amount: 979}"])
+    assert warmup_of(spec, 80_176, 1_003_520, 1024) == 979 * 1024
+    longer = load_spec("smoke", ["warmup={unit: steps, amount: 980}"])
+    with pytest.raises(ValueError, match=r"980 steps is 1,003,520 tokens .* Lower warmup.amount"):
+        warmup_of(longer, 80_176, 1_003_520, 1024)
 
 
 def test_a_spec_without_a_warm_up_has_the_ids_it_had():

@@ -153,5 +153,5 @@ def test_checks_and_next_runs_of_a_grown_ladder_are_of_its_own_shapes(ladder, tm
 
 def test_a_design_refuses_two_sizes_of_one_width():
     shapes = "shapes: [{n_layers: 1, d_model: 32}, {n_layers: 2, d_model: 32}], head_dim: 16"
-    with pytest.raises(SpecError, match="two of one width"):
+    with pytest.raises(SpecError, match=r"d32x1 and d32x2 both have d_model=32. Remove"):
         load_spec("smoke", [f"ladder={{{shapes}}}", "design={kind: next}"])

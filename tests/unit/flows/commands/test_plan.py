@@ -3,7 +3,7 @@
 import pytest
 
 from flows.commands.limits import UNLIMITED, Limits
-from flows.commands.plan import as_given, needs_a_gpu, planned_slots
+from flows.commands.plan import as_given, needs_a_gpu, plan, planned_slots
 from sweeps.load import load_spec
 
 H100 = Limits(gpu="h100")
@@ -54,6 +54,12 @@ def test_a_spec_for_cuda_needs_a_gpu_only_where_there_is_none(monkeypatch):
     assert not needs_a_gpu(spec_of("placement.device=auto"))
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert not needs_a_gpu(cuda)
+
+
+def test_timing_this_machine_again_is_refused_for_another_gpu(capsys):
+    with pytest.raises(SystemExit):
+        plan("smoke", retime=True, limits=H100)
+    assert "--retime times this machine, and the plan is for --gpu h100" in capsys.readouterr().err
 
 
 def test_the_words_that_named_a_spec_are_quoted_for_a_shell():

@@ -66,6 +66,8 @@ def test_a_row_has_the_spans_of_a_runs_horizons_and_what_is_left_of_it(tmp_path)
     no_price = cost_of(plan, usd_per_hour=None)
     assert "$" not in _columns(SMALL, home, no_price)
     assert _columns(SMALL, home, cost_of(plan, left_s=14.4))["$"] == "0.01"
+    # Cents of a hundred dollars are left out: a row has to fit.
+    assert _columns(SMALL, home, cost_of(plan, left_s=1.44e5))["$"] == "100"
     assert _columns(LARGE, home, None)["D/N"] == f"{40_960 / LARGE.n_params:.2g}"
 
 
@@ -159,7 +161,7 @@ def test_a_plan_shows_what_sharing_a_trunk_costs_where_the_rule_can_tell(tmp_pat
         line.split() for line in printed.splitlines() if line.startswith(("run", "d16", "d48"))
     ]
     header, small, large = lines[:3]
-    assert header[-3:] == ["lr", "trunk", "%"]
+    assert header[-3:] == ["FLOPs", "lr", "trunk%"]
     assert (small[-1], large[-1]) == (f"{100 * worst:.2f}", "0.00")
     assert BASIS in printed
     document = plan_json(plan, CORPUS, cost_of(plan), Home(tmp_path))
@@ -188,7 +190,10 @@ def test_a_plan_without_its_corpus_says_what_preparing_takes_and_a_cost_is_optio
     lines = _summary(plan, None, None)
     assert "the corpus has" not in lines[0]
     assert any("planned for the vocabulary asked for, 512 pieces" in line for line in lines)
-    assert any("no network; about 20 s of one core, and it uses all" in line for line in lines)
+    assert any("about 20 s of one core's work, shared by all cores" in line for line in lines)
+    assert any(line.endswith("without run ids, the text's size unchecked") for line in lines)
+    published = " ".join(_summary(plan_runs(load_spec("gpu-day"), DataRef(digest="")), None, None))
+    assert "without run ids, the text's size checked by its publisher's figure" in published
     document = plan_json(plan, None, None, home)
     assert document["corpus"]["digest"] is document["elapsed_s"] is None
     assert document["warnings"] == ["thin valleys"]

@@ -87,6 +87,8 @@ def test_a_run_that_needs_more_than_the_gpu_has_is_warned_about(asked, monkeypat
     warnings = asked(plan_of(dtype="bfloat16")).warnings
     assert len(warnings) == 1
     assert warnings[0].startswith("d48: up to 63.4 GiB, more than the GPU's 63.3 GiB")
+    # A GPU that is planned for trains one run at a time.
+    assert "slots" not in warnings[0]
 
 
 def test_slots_of_this_machine_share_its_memory(asked, monkeypatch):

@@ -142,7 +142,8 @@ def test_a_plan_ahead_warns_of_repetition_where_the_publisher_says_how_much_text
     source = "{kind: hub, dataset: HuggingFaceFW/fineweb-edu, subset: sample-10BT, name: web}"
     for tokens, warned in ((9_000_000_000, False), (19_000_000_000, True)):
         grid = f"grid={{kind: tokens, tokens: [{tokens}]}}"
-        planned, corpus = plan_ahead(load_spec("smoke", [f"corpus.sources=[{source}]", grid]), home)
+        overrides = [f"corpus.sources=[{source}]", "corpus.vocab_size=32000", grid]
+        planned, corpus = plan_ahead(load_spec("smoke", overrides), home)
         assert corpus is None
         assert any("2.00 times the corpus" in each for each in planned.warnings) is warned
 

@@ -22,7 +22,8 @@ def test_packed_files_hold_more_text_than_they_have_bytes(tmp_path):
 
 def test_a_published_dataset_has_its_publishers_sizes_and_another_has_none():
     known, unknown = HubText(**SAMPLE, name="a"), HubText(dataset="x/y", name="b")
-    first, second = preparing(CorpusConfig(sources=(known, unknown), val_fraction=0.1))
+    config = CorpusConfig(sources=(known, unknown), val_fraction=0.1, vocab_size=32_000)
+    first, second = preparing(config)
     assert (first.download, first.tokens) == (28.5e9, 9e9)
     assert (second.seconds, second.tokens) == (None, None)
     assert second.network == "from the network, of a size not known here"
@@ -30,8 +31,20 @@ def test_a_published_dataset_has_its_publishers_sizes_and_another_has_none():
 
 def test_training_tokens_are_known_only_where_those_of_every_source_are():
     sample = HubText(**SAMPLE, name="a")
-    assert known_tokens(CorpusConfig(sources=(sample,), val_fraction=0.1)) == {"a": 9_000_000_000}
-    assert known_tokens(CorpusConfig(sources=(sample, EnvironmentText()))) is None
+    config = CorpusConfig(sources=(sample,), val_fraction=0.1, vocab_size=32_000)
+    assert known_tokens(config) == {"a": 9_000_000_000}
+    mixed = (sample, EnvironmentText())
+    assert known_tokens(config.model_copy(update={"sources": mixed})) is None
+
+
+def test_a_publishers_sizes_are_of_the_whole_dataset_and_its_tokens_of_usual_vocabularies():
+    part = HubText(**SAMPLE, split="train[:1%]")
+    [work] = preparing(CorpusConfig(sources=(part,), vocab_size=32_000))
+    assert (work.seconds, work.download, work.tokens) == (None, None, None)
+    # 512 pieces are a third as long as 32,000 are, so they are three times as many.
+    [work] = preparing(CorpusConfig(sources=(HubText(**SAMPLE),), vocab_size=512))
+    assert (work.download, work.tokens) == (28.5e9, None)
+    assert known_tokens(CorpusConfig(sources=(HubText(**SAMPLE),), vocab_size=512)) is None
 
 
 def test_token_files_have_their_size_and_an_unknown_time(tmp_path):

@@ -182,7 +182,7 @@ def test_a_dear_check_is_priced_and_a_cheaper_size_offered_or_none(tmp_path):
     found = tuned(planned, home, given="demo --set weight_decay=0.2")
     assert "d112" in found.warnings[1]
     assert found.warnings[1].endswith(
-        "would cost 0.15 times the sweep's FLOPs; for 0.045 times, d80 (N = "
+        "would cost 15 % of the sweep's FLOPs; for 4.5 %, d80 (N = "
         f"{middle.n_params:,}) can be checked."
     )
     words = "isoflop sweep demo --set weight_decay=0.2 --set name=demo-"
@@ -191,7 +191,7 @@ def test_a_dear_check_is_priced_and_a_cheaper_size_offered_or_none(tmp_path):
     ]
     alone = tuned(planned.model_copy(update={"runs": planned.runs[-1:]}), home)
     assert alone.checks == ()
-    assert alone.warnings[0].endswith("and no size can be checked for less than a twentieth.")
+    assert alone.warnings[0].endswith("and no size can be checked for 5 % or less.")
 
 
 def test_the_commands_train_exactly_the_check_runs():
