@@ -78,9 +78,13 @@ class Slurm:
         return states == ["idle"] * len(NODES)
 
 
+class NotReady(RuntimeError):
+    """The daemons of a cluster ended, or did not do in time what was waited for."""
+
+
 @contextmanager
 def private_slurm() -> Iterator[Slurm]:
-    """A fresh cluster on free ports; skips by name where Slurm or root is missing."""
+    """A fresh cluster on free ports; skips by name without Slurm or root, or if none starts."""
     missing = [program for program in _PROGRAMS if shutil.which(program) is None]
     if missing:
         pytest.skip(f"{missing[0]} is not installed (Debian: apt install slurm-wlm munge)")
@@ -110,10 +114,14 @@ def private_slurm() -> Iterator[Slurm]:
                 *(f"--log-file={folder}/munge.log", f"--seed-file={folder}/munge.seed"),
             )
         )
-        _wait(lambda: (folder / "munge.socket").exists(), daemons)
-        daemons.append(_start(slurm, "slurmctld", "-D"))
-        daemons += [_start(slurm, "slurmd", "-D", "-N", node) for node in NODES]
-        _wait(slurm.idle, daemons)
+        try:
+            _wait(lambda: (folder / "munge.socket").exists(), daemons)
+            daemons.append(_start(slurm, "slurmctld", "-D"))
+            daemons += [_start(slurm, "slurmd", "-D", "-N", node) for node in NODES]
+            _wait(slurm.idle, daemons)
+        except NotReady as error:
+            log = (folder / "daemons.log").read_text(errors="replace").splitlines()
+            pytest.skip(f"Slurm's daemons do not start on this machine: {error}; {log[-1:]}")
         yield slurm
         # A job's own processes are not the daemons' children.
         slurm.call("scancel", "--full", "--signal=KILL", f"--user={user}")
@@ -145,7 +153,7 @@ def _wait(ready: Callable[[], bool], daemons: list[subprocess.Popen[bytes]]) -> 
     while not ready():
         ended = [daemon.args for daemon in daemons if daemon.poll() is not None]
         if ended or time.monotonic() > deadline:
-            raise RuntimeError(f"Slurm did not start: {ended or 'not in time'}")
+            raise NotReady(f"Slurm is not ready: {ended or 'not in time'}")
         time.sleep(0.2)
 
 

@@ -27,6 +27,7 @@ execute(RunDir(home.runs / sys.argv[2]), home)
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_jobs_cancelled_requeued_out_of_time_or_drained_lose_and_double_nothing(tmp_path):
     with theatre(tmp_path, seed=0) as ready:
