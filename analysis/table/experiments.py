@@ -116,7 +116,7 @@ def refuse(experiments: list[Experiments]) -> None:
     what = ""
     if first.effect is not None:
         what = f" whose losses differ by {100 * first.effect:.2g} % at equal N and D"
-    each = "" if None in values else f"; isoflop fit and forecast take each by --by {_shell(name)}"
+    each = "" if None in values else f"; fit and forecast also take --by {_shell(name)}"
     raise TableError(
         f"column {name!r} holds {len(values)} groups ({shown}{', …' if len(values) > 6 else ''})"
         f'{what}. Take one with --where "{_equals(name, values[0])}", or all with --pool{each}.'

@@ -68,7 +68,8 @@ def test_servers_on_the_loopback_are_refused_for_workers_on_other_nodes(
         check_slurm(WANTED, settings.model_copy(update={"host": "0.0.0.0"}))
 
 
-def test_only_missing_jobs_are_submitted(settings, home, slurm):
+def test_only_missing_jobs_are_submitted(settings, home, slurm, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert top_up(settings, home, WANTED) == "12"
     slurm.queue(QUEUE)
     top_up(settings, home, WANTED)
@@ -81,7 +82,8 @@ def test_only_missing_jobs_are_submitted(settings, home, slurm):
     assert "OMP_NUM_THREADS=1" not in slurm.environment()
 
 
-def test_a_worker_without_gpus_asks_for_none_and_has_one_thread(settings, home, slurm):
+def test_a_worker_without_gpus_asks_for_none_and_has_one_thread(settings, home, slurm, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     top_up(settings, home, SlurmWorkers("main", 1, gpus=0))
     assert "--gres" not in slurm.said("sbatch")[0]
     assert "OMP_NUM_THREADS=1" in slurm.environment()
