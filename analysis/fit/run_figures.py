@@ -169,9 +169,9 @@ def loss_curves_data(curves: pl.DataFrame) -> pl.DataFrame:
 def thinned_curves(data: pl.DataFrame, most: int = MOST_CURVES) -> pl.DataFrame:
     """At most about `most` of the curves of `loss_curves_data`, which a browser can draw.
 
-    Of each size the curves that end lowest and highest stay, of those that end above their own
-    lowest point, as diverged runs do, the highest, and of all, in order of size, every so many-th,
-    with the first and the last. No curve that stays loses a point.
+    Kept are, for each size, the curves with the lowest and the highest end; of the diverged runs,
+    which end above their own lowest point, those that end highest; and curves evenly spaced in
+    order of size, the first and the last among them. Every kept curve keeps all its points.
     """
     finite = pl.col("loss").filter(pl.col("loss").is_finite())
     curves = data.group_by("run_id", maintain_order=True).agg(

@@ -290,7 +290,7 @@ def _plane(seen: Array, at: Array) -> tuple[float, float] | None:
     squares = float(((seen[:, 2] - x @ mean) ** 2).sum() + mean @ prior @ mean)
     freedom = _COUNT + len(seen) - 1
     spread = (_COUNT * _SPREAD**2 + squares) / freedom
-    # The variance of Student's t of so many degrees of freedom, level and slopes unknown.
+    # The variance of a Student t with `freedom` degrees of freedom; level and slopes are unknown.
     inflated = spread * freedom / max(freedom - 2, 1.0)
     return float(mean[0]), float(inflated * (1 + np.linalg.inv(precision)[0, 0]))
 

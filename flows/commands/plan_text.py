@@ -54,7 +54,7 @@ def print_plan(
 def print_runs(plan: Plan, home: Home, cost: Cost | None) -> None:
     """Print the runs in columns that fit 80 characters.
 
-    D/N is left to the table of budgets where there is one, and the state where none is begun.
+    Omitted are D/N, if the table of budgets shows it, and the state, if no run has begun.
     """
     columns = [_columns(planned, home, cost) for planned in plan.runs]
     for row, share in zip(columns, _shared_trunks(plan), strict=False):

@@ -29,7 +29,7 @@ class Gpu:
 
     Attributes:
         flops: dense bf16 peak in FLOP/s.
-        usd_per_hour: the listed price; None where none is listed.
+        usd_per_hour: the listed price; None if there is no listed price.
     """
 
     name: str

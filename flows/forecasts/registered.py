@@ -147,7 +147,7 @@ def check_name(name: str, home: Home) -> None:
         )
     if _path(name, home).exists():
         raise ValueError(
-            f"--register {name}: a forecast with this name exists; none is overwritten. "
+            f"--register {name}: a forecast with this name exists and is not overwritten. "
             f"Choose another name, or score it: isoflop forecast --check {name}."
         )
 

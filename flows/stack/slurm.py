@@ -138,7 +138,7 @@ def top_up(settings: Settings, home: Home, wanted: SlurmWorkers) -> str:
 
 
 def _submit(settings: Settings, home: Home, wanted: SlurmWorkers, count: int) -> str:
-    """Submit an array of so many jobs; its id."""
+    """Submit an array of `count` jobs and return its id."""
     # Slurm replaces % and a letter by names of the job.
     logs = str(home.logs).replace("%", "%%")
     return _call(

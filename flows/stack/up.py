@@ -45,7 +45,7 @@ def up(
     """Start server, MLflow, pools and workers, and deploy prefect.yaml.
 
     Args:
-        slots: for each training worker here its GPUs, as in `0` or `0,1`; None is a CPU.
+        slots: the GPUs of each training worker on this machine, such as `0` or `0,1`; None: CPU.
         slurm: training workers elsewhere; those missing are submitted to a stack that is up too.
 
     A stack that is up stays. A stack that another version started, or a part of which has died,

@@ -11,18 +11,14 @@ from llama_core.corpus.cleaning import BYTE_ORDER_MARK, KEY_BYTES, Parts, normal
 from llama_core.corpus.folding import SEPARATOR
 from llama_core.corpus.left_out import LeftOut
 from llama_core.corpus.steps.near_duplicates import signature_of
-from llama_core.corpus.steps.tasks import Task
+from llama_core.corpus.steps.tasks import Task, Written
 from llama_core.corpus.steps.texts import Texts, save_array
 
 
-class Signed(Frozen):
-    """Nothing but that the signatures are there."""
-
-
-class Sign(Task[Signed]):
+class Sign(Task[Written]):
     """Compute the signatures by which near duplicates are found."""
 
-    result: ClassVar[type[BaseModel]] = Signed
+    result: ClassVar[type[BaseModel]] = Written
     kind: Literal["sign"] = "sign"
     part: int
 
@@ -30,11 +26,11 @@ class Sign(Task[Signed]):
     def name(self) -> str:
         return f"signatures-{self.part:06d}"
 
-    def run(self) -> Signed:
+    def run(self) -> Written:
         texts = Texts(self.work / raw_file(self.part)).read()
         signatures = [signature_of(well_formed(text)) for text in texts]
         save_array(self.work / f"{self.name}.npy", np.array(signatures, np.uint32))
-        return Signed()
+        return Written()
 
 
 class Cleaned(Frozen):

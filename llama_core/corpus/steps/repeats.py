@@ -7,22 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from llama_core.config import Frozen
 from llama_core.corpus.steps.clean import keys_file, order_file
-from llama_core.corpus.steps.tasks import Task
+from llama_core.corpus.steps.tasks import Task, Written
 from llama_core.corpus.steps.texts import save_array
 
 STARTS, OFFSETS = "starts.npy", "offsets.npy"
 
 
-class Found(Frozen):
-    """Nothing but that the marks are there."""
-
-
-class FindRepeats(Task[Found]):
+class FindRepeats(Task[Written]):
     """Mark the keys of one bucket, of all parts in order, that occurred before."""
 
-    result: ClassVar[type[BaseModel]] = Found
+    result: ClassVar[type[BaseModel]] = Written
     kind: Literal["repeats"] = "repeats"
     bucket: int
 
@@ -30,7 +25,7 @@ class FindRepeats(Task[Found]):
     def name(self) -> str:
         return f"repeats-{self.bucket:05d}"
 
-    def run(self) -> Found:
+    def run(self) -> Written:
         starts = np.load(self.work / STARTS, mmap_mode="r")
         slices = [
             # Copied: a map holds its file open, and there are more parts than open files.
@@ -38,7 +33,7 @@ class FindRepeats(Task[Found]):
             for part, (begin, end) in enumerate(starts[:, self.bucket : self.bucket + 2])
         ]
         save_array(self.work / f"{self.name}.npy", occurred_before(np.concatenate(slices)))
-        return Found()
+        return Written()
 
 
 def occurred_before(keys: NDArray[np.uint64]) -> NDArray[np.bool_]:

@@ -32,6 +32,10 @@ class WorkerLostError(CorpusError):
     """A worker process ended before its task; what was prepared is kept."""
 
 
+class Written(Frozen):
+    """The result of a task that only writes files: they are there."""
+
+
 class Task(Frozen, ABC, Generic[R]):
     """A step on one part of the text. It reads and writes files in the folder `work`.
 

@@ -45,7 +45,7 @@ def test_a_forecast_comes_back_as_it_was_written_and_the_oldest_first(home):
 
 def test_a_name_that_is_taken_is_refused_and_the_first_stays(home):
     write_forecast(forecast("a"), home)
-    with pytest.raises(ValueError, match=r"none is overwritten.*--check a"):
+    with pytest.raises(ValueError, match=r"is not overwritten.*--check a"):
         write_forecast(forecast("a", day=3), home)
     assert read_forecast("a", home) == forecast("a")
 
