@@ -9,10 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
+from llama_core import config as settings
 from llama_core.config import ModelConfig
 from llama_core.layers.attention import Attention, AttentionBackend, CacheSlot, KvCache, Rope
 from llama_core.layers.kernels import rms_norm
 
+LLAMA = settings.Block()
 Recompute = Literal["off", "selective", "full"]
 # Selective recomputation keeps what is expensive to recompute: matmuls and attention.
 _KEPT = [
@@ -45,6 +47,8 @@ class Llama(nn.Module):
         recompute: Recompute = "off",
     ) -> None:
         super().__init__()
+        if config.block != LLAMA:
+            raise NotImplementedError(f"block {config.block} is not built yet.")
         self.config = config
         self.recompute = recompute
         self.embed_tokens = nn.Embedding(config.vocab_size, config.d_model)
