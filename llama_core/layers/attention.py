@@ -217,10 +217,18 @@ def cached_attention(q: Tensor, k: Tensor, v: Tensor, first: Tensor | None = Non
     )
 
 
-@lru_cache(maxsize=16)
 def causal_mask(
     first: int, end: int, group: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     """0 at the keys that queries `first` to `end` may see, else -inf; repeated `group` times."""
+    # The compiler warns of a cache, which it cannot see into.
+    make = _new_mask if torch.compiler.is_compiling() else _kept_mask
+    return make(first, end, group, dtype, device)
+
+
+def _new_mask(first: int, end: int, group: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     mask = torch.full((end - first, end), -torch.inf, dtype=dtype, device=device)
     return mask.triu(first + 1).repeat(group, 1)
+
+
+_kept_mask = lru_cache(maxsize=16)(_new_mask)
