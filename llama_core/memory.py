@@ -87,13 +87,16 @@ def _bytes_per_token(
     narrow = 2 if cfg.dtype == "bfloat16" else 4
     stream = 4 * model.d_model
     block = _block_bytes(model, cfg.seq_len, narrow, eager=eager)
-    if placement.activation_checkpointing == "full":
-        # The inputs of all blocks, and one block at a time in full.
-        layers = model.n_layers * stream + block
-    elif placement.activation_checkpointing == "selective":
-        layers = model.n_layers * (stream + _matmul_bytes(model, narrow)) + block
+    # Autograd's steps from the squared normaliser of the z-loss back to the logits, in fp32.
+    z_loss = 4 * 4 * model.vocab_size if cfg.z_loss else 0
+    if placement.activation_checkpointing == "off":
+        layers = model.n_layers * block + z_loss
     else:
-        layers = model.n_layers * block
+        # The inputs of all blocks, and one block at a time in full, after the z-loss.
+        kept = stream
+        if placement.activation_checkpointing == "selective":
+            kept += _matmul_bytes(model, narrow)
+        layers = model.n_layers * kept + max(block, z_loss)
     # Logits, the softmax that becomes their gradient, and a copy of it if types differ.
     logits = model.vocab_size * (narrow + 4 + (narrow if narrow == 2 else 0))
     return layers + 2 * stream + logits

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_core.config import ModelConfig, Placement
+from llama_core.config import Block, ModelConfig, Muon, Placement
 from llama_core.counting import count_params
 from llama_core.memory import rows_that_fit, step_memory
 from tests.core_tools import recipe
@@ -53,7 +53,7 @@ def step(count):
     objective, _ = losses(logits, ids[:, 1:], cfg.z_loss)
     objective.backward()
     optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
+    net.zero_grad()
 
 step(1)  # libraries' own buffers
 before = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
@@ -159,6 +159,18 @@ def test_weights_moments_and_the_trunks_copy_of_both_are_counted_in_fp32():
         assert estimate.peak == resident + max(estimate.activations, estimate.gradients)
 
 
+def test_muon_holds_one_number_where_adamw_holds_two_and_the_z_loss_four_sets_of_logits():
+    cfg, tokens = recipe(10, 20), recipe(1).batch_tokens
+    plain = step_memory(MODEL, cfg, Placement(), rows=4, eager=False)
+    muon = cfg.model_copy(update={"optimizer": Muon(lr=0.01), "z_loss": 1e-4})
+    changed = step_memory(MODEL, muon, Placement(), rows=4, eager=False)
+    # Four layers of 4 · 256² in attention and 3 · 256 · 704 in the feed-forward.
+    saved = 4 * 4 * (4 * 256**2 + 3 * 256 * 704)
+    assert plain.optimizer - changed.optimizer == saved
+    assert plain.snapshot - changed.snapshot == saved
+    assert changed.activations - plain.activations == 4 * 4 * tokens * MODEL.vocab_size
+
+
 def test_gradients_add_to_activations_with_several_micro_batches():
     model, cfg = MODEL, long_rows()
     whole, part = (
@@ -188,6 +200,10 @@ def test_gradients_add_to_activations_with_several_micro_batches():
         # Selective recomputation keeps 54 results of matmuls and attention as well.
         ({}, 8, "float32", "selective", True, 3 * (16 + 4 * 54) + (64 + 4 * 72) + 32 + 80),
         ({}, 8, "bfloat16", "selective", True, 3 * (16 + 2 * 54) + (80 + 2 * 72) + 32 + 80),
+        # A feed-forward without a gate keeps twice its 5 instead of four times.
+        ({"block": Block(ffn="gelu")}, 8, "float32", "off", True, 3 * (64 + 4 * 62) + 32 + 80),
+        # A parallel block has one norm.
+        ({"block": Block(parallel=True)}, 8, "float32", "off", True, 3 * (32 + 4 * 72) + 32 + 80),
     ],
 )
 def test_activations_are_what_each_part_keeps_for_its_backward_pass(
