@@ -13,7 +13,7 @@ _DEVICE = ("device", "device_name", "gpu", "gpu_type", "accelerator", "hardware"
 
 
 def speed_ratios(
-    names: tuple[str, str], frames: list[pl.DataFrame], pairs: NDArray[np.intp]
+    names: tuple[str, str], frames: tuple[pl.DataFrame, pl.DataFrame], pairs: NDArray[np.intp]
 ) -> tuple[Array | None, str]:
     """Logs of the ratio of FLOP/s by pair, NaN off one device; or None and the reason."""
     speeds = [_flops_per_s(frame) for frame in frames]

@@ -9,34 +9,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import polars as pl
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from analysis import words
 from analysis.compare import pair_fit
-from analysis.compare.comparable import Named, refuse_incomparable
-from analysis.compare.pair_fit import BASE, VARIANT, Design, Rows
-from analysis.compare.pairing import Paired, pair_rows
+from analysis.compare.comparable import Named
+from analysis.compare.pair_fit import BASE, VARIANT
+from analysis.compare.problem import NoSpeedup, Problem, free_constants, make_problem
 from analysis.compare.speed import speed_ratios
-from analysis.fit.isoflop import budgets
 from analysis.law import Array
-from analysis.table.numbers import near_groups
-from analysis.table.observations import TableError, check
-from analysis.table.selection import one_law
+from analysis.table.observations import TableError
 
 Asymptote = Literal["shared", "free", "given"]
 Verdict = Literal["holds", "shrinks with scale", "not shown"]
-_SAME_BUDGET = 1.08  # as in `analysis.fit.isoflop`
-_MOST_BUDGETS = 12
-# Sizes scatter this much around one size for each compute before a table has valleys.
-_VALLEY = 0.2
-_BEYOND = 10.0  # the projection's default, over the largest common budget
 _MOST_FREEDOM = 1000.0
-
-
-class NoSpeedup(TableError):
-    """Tables whose losses compare and cannot show what a change is worth; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,25 +131,6 @@ class Speedup:
     doubts: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Problem:
-    """Both tables in the fit's terms.
-
-    Attributes:
-        centre: log of C0.
-        budgets: the common ones, C.
-        target: C of the projection.
-    """
-
-    rows: Rows
-    paired: Paired
-    centre: float
-    budgets: tuple[float, ...]
-    target: float
-    draws: int
-    level: float
-
-
 def speedup(
     baseline: Named,
     variant: Named,
@@ -186,20 +153,8 @@ def speedup(
         TableError: the losses do not compare, or no budget is common.
         NoSpeedup: the rows are too few, or a mixture.
     """
-    refuse_incomparable(baseline, variant)
-    names = baseline[0], variant[0]
-    frames = [_runs(named) for named in (baseline, variant)]
-    log_c = _log_compute(frames)
-    common = _common_budgets(names, frames, log_c)
-    centre = float(np.mean(np.log(common)))
-    rows = Rows(
-        np.concatenate([np.log(frame["n_params"].to_numpy().astype(float)) for frame in frames]),
-        np.concatenate(log_c) - centre,
-        np.concatenate([frame["val_loss"].to_numpy().astype(float) for frame in frames]),
-        np.repeat([False, True], [frame.height for frame in frames]),
-    )
-    paired = pair_rows(frames[0], frames[1], log_c)
-    problem = _Problem(rows, paired, centre, common, at or _BEYOND * common[-1], draws, level)
+    problem = make_problem(baseline, variant, at=at, draws=draws, level=level)
+    rows, paired = problem.rows, problem.paired
     given = asymptote if isinstance(asymptote, float | int) else None
     if given is not None and not 0 <= given < rows.loss.min():
         raise TableError(
@@ -215,103 +170,30 @@ def speedup(
             if kind == wanted:
                 raise
     (lead, pooled), others = answers[0], answers[1:]
-    ratios, no_time = speed_ratios(names, frames, paired.pairs)
+    ratios, no_time = speed_ratios(problem.names, problem.frames, paired.pairs)
     return Speedup(
-        name=names[1],
+        name=variant[0],
         lead=lead,
         others=tuple(answer for answer, _ in others),
         time=_time(problem, pooled, ratios) if ratios is not None else None,
         no_time=no_time,
         matched=len(paired.pairs),
         units=int(paired.clusters.max()) + 1,
-        doubts=tuple(_doubts(names, problem)),
+        doubts=tuple(_doubts(problem)),
     )
-
-
-def _runs(named: Named) -> pl.DataFrame:
-    """The rows that a comparison takes.
-
-    Raises:
-        NoSpeedup: there are none, or they are a mixture; the table is named.
-    """
-    name, table = named
-    try:
-        used = one_law(check(table), best_of=(), pool=False, named=False).used
-    except TableError as error:
-        raise NoSpeedup(f"{name}: {error}") from error
-    if not used.height:
-        raise NoSpeedup(f"{name} has no finished run with a loss.")
-    if "row_weight" in used.columns:
-        raise NoSpeedup(f"{name}: a comparison takes no weights. Leave out --map weight=….")
-    return used
-
-
-def _log_compute(frames: list[pl.DataFrame]) -> tuple[Array, Array]:
-    """Logs of counted FLOPs where both tables have them, else of 6·N·D."""
-    counted = all(
-        "train_flops" in frame.columns and not frame["train_flops"].null_count() for frame in frames
-    )
-    column = "train_flops" if counted else "flops_6nd"
-    first, second = (np.log(frame[column].to_numpy().astype(float)) for frame in frames)
-    return first, second
-
-
-def _common_budgets(
-    names: tuple[str, str], frames: list[pl.DataFrame], log_c: tuple[Array, Array]
-) -> tuple[float, ...]:
-    """Budgets at which both tables have runs, else three inside the compute that both cover.
-
-    Raises:
-        TableError: there is none.
-    """
-    levels = [_levels(frame, logs) for frame, logs in zip(frames, log_c, strict=True)]
-    if all(levels):
-        near = [
-            (c, other)
-            for c in levels[0]
-            for other in levels[1]
-            if abs(np.log(c / other)) <= np.log(_SAME_BUDGET)
-        ]
-        if near:
-            return tuple(float(np.sqrt(c * other)) for c, other in near)
-        told = " and ".join(
-            f"{name} at {', '.join(words.flops(c) for c in found)}"
-            for name, found in zip(names, levels, strict=True)
-        )
-        raise TableError(
-            f"no common budget: {told} FLOPs. Train one of them at a budget of the other."
-        )
-    low, high = max(logs.min() for logs in log_c), min(logs.max() for logs in log_c)
-    if low >= high:
-        told = " and ".join(
-            f"{name} {words.flops(np.exp(logs.min()))} to {words.flops(np.exp(logs.max()))}"
-            for name, logs in zip(names, log_c, strict=True)
-        )
-        raise TableError(
-            f"no common budget: {told} FLOPs. Train one of them inside the other's range."
-        )
-    return tuple(np.exp(np.linspace(low, high, 3)).tolist())
-
-
-def _levels(frame: pl.DataFrame, log_c: Array) -> list[float]:
-    """The budgets of a table; empty where its compute takes too many values to be budgets."""
-    named = [flops for flops, _ in budgets(frame)]
-    if named:
-        return named
-    groups = near_groups(np.exp(log_c), _SAME_BUDGET)
-    medians = [float(np.exp(np.median(log_c[groups == k]))) for k in range(groups.max() + 1)]
-    return medians if len(medians) <= _MOST_BUDGETS else []
 
 
 def _answer(
-    problem: _Problem, kind: Asymptote, given: float | None
+    problem: Problem, kind: Asymptote, given: float | None
 ) -> tuple[Answer, tuple[float, Array, float]]:
     """The multipliers under one assumption; also the pooled logarithm, its draws and their stretch.
 
     Raises:
         NoSpeedup: the rows cannot show it.
     """
-    design = _design(problem, kind, given)
+    design = free_constants(
+        problem, given=given if kind == "given" else None, shared=kind != "free"
+    )
     rows, clusters = problem.rows, problem.paired.clusters
     theta = pair_fit.fit(rows, design)
     drawn = None
@@ -360,48 +242,6 @@ def _answer(
     )
 
 
-def _design(problem: _Problem, kind: Asymptote, given: float | None) -> Design:
-    """The free constants that the rows can show.
-
-    Raises:
-        NoSpeedup: not even the fewest.
-    """
-    rows = problem.rows
-    sides = [rows.log_c[~rows.of_variant], rows.log_c[rows.of_variant]]
-    levels = [int(near_groups(np.exp(side), _SAME_BUDGET).max()) + 1 for side in sides]
-    valley = _scatter(rows) > _VALLEY
-    needed = 2 if kind == "given" else 3
-    if levels[0] < needed or (kind == "free" and levels[1] < needed):
-        raise NoSpeedup(
-            f"{min(levels)} budget{'s' if min(levels) > 1 else ''} cannot show the loss as it "
-            "falls with compute. "
-            + ("Train more budgets." if kind == "given" else "Train more, or give --asymptote E.")
-        )
-    own_slope = levels[1] >= 2
-    while True:
-        design = pair_fit.design(
-            asymptote=given if kind == "given" else None,
-            shared=kind == "shared",
-            valley=valley,
-            own_slope=own_slope,
-        )
-        if design.free <= len(rows.loss):
-            return design
-        if not own_slope:
-            raise NoSpeedup(f"{len(rows.loss)} runs in both are too few: train more.")
-        own_slope = False
-
-
-def _scatter(rows: Rows) -> float:
-    """The spread of log N around one size for each compute."""
-    spreads = []
-    for mine in (rows.of_variant, ~rows.of_variant):
-        z, n = rows.log_c[mine], rows.log_n[mine]
-        degree = 1 if np.ptp(z) > 0.1 else 0
-        spreads.append(float(np.std(n - np.polyval(np.polyfit(z, n, degree), z))))
-    return max(spreads)
-
-
 def _log_multiplier(theta: Array, z: float) -> Array:
     """ln of the multiplier at the variant's compute C0·exp(z), of constants (s, 9)."""
     loss = theta[:, VARIANT["E"]] + np.exp(theta[:, VARIANT["k"]] - theta[:, VARIANT["b"]] * z)
@@ -412,7 +252,7 @@ def _log_multiplier(theta: Array, z: float) -> Array:
     return np.asarray(np.where(above > 0, logs, np.inf))
 
 
-def _multiplier(problem: _Problem, value: float, drawn: Array, stretch: float) -> Multiplier:
+def _multiplier(problem: Problem, value: float, drawn: Array, stretch: float) -> Multiplier:
     """The draws' middle as an interval, stretched by Student's t for the rows that made them."""
     if not len(drawn):
         return Multiplier(_exp(value), None, None)
@@ -435,7 +275,7 @@ def _verdict(pooled: Multiplier, ahead: Multiplier, growth: Multiplier) -> Verdi
 
 
 def _E_interval(
-    problem: _Problem, drawn: Array | None, kind: Asymptote
+    problem: Problem, drawn: Array | None, kind: Asymptote
 ) -> tuple[float, float] | None:
     if drawn is None or kind == "given":
         return None
@@ -444,7 +284,7 @@ def _E_interval(
     return float(low), float(high)
 
 
-def _time(problem: _Problem, pooled: tuple[float, Array, float], ratios: Array) -> Multiplier:
+def _time(problem: Problem, pooled: tuple[float, Array, float], ratios: Array) -> Multiplier:
     """The pooled multiplier times the ratio of measured FLOP/s over matched runs.
 
     Args:
@@ -466,8 +306,8 @@ def _time(problem: _Problem, pooled: tuple[float, Array, float], ratios: Array) 
     return _multiplier(problem, value + mean, drawn, stretch)
 
 
-def _doubts(names: tuple[str, str], problem: _Problem) -> list[str]:
-    doubts = []
+def _doubts(problem: Problem) -> list[str]:
+    doubts, names = [], problem.names
     if not len(problem.paired.pairs):
         doubts.append(
             f"No run of {names[1]} has the size, compute and seed of a run of {names[0]}: nothing "

@@ -6,7 +6,8 @@ from typing import Literal
 
 from analysis.compare.answer import Comparison, compare, fitted
 from analysis.compare.comparable import Named, in_bits_per_byte
-from analysis.compare.speedup import NoSpeedup, Speedup, speedup
+from analysis.compare.problem import NoSpeedup
+from analysis.compare.speedup import Speedup, speedup
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from analysis.compare.comparable import in_bits_per_byte
-from analysis.compare.speedup import Frontier, NoSpeedup, speedup
+from analysis.compare.problem import NoSpeedup
+from analysis.compare.speedup import Frontier, speedup
 from analysis.table.observations import TableError
 from analysis.table.runs import own_table
 from bench.speedup_coverage import CASES, coverage
@@ -133,8 +134,10 @@ def test_intervals_of_few_pairs_hold_the_truth_and_no_gain_is_made_up():
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_ninety_per_cent_intervals_hold_the_truth_in_85_to_95_per_cent_of_200(case):
     shares = coverage(200, **case)
-    for name in ("pooled", "largest budget", "target"):
-        assert 0.85 <= shares[f"shared: {name}"] <= 0.955, name
+    assert 0.85 <= shares["shared: pooled"] <= 0.95
+    # Where nearly all noise is of a training, intervals of one budget err towards the wide side.
+    for name in ("largest budget", "target"):
+        assert 0.85 <= shares[f"shared: {name}"] <= 0.98, name
     if case["multiplier"] == 1.0:
         assert shares["shared: verdict holds"] < 0.05
         assert shares["free: verdict holds"] < 0.05
@@ -208,6 +211,16 @@ def test_bits_per_byte_are_offered_where_both_have_them_and_then_compare(gain):
     )
     with pytest.raises(TableError, match="--bpb: a has no bits per byte"):
         in_bits_per_byte("a", gain[0])
+
+
+def test_six_n_d_of_different_n_is_refused(gain):
+    bare = [replace(t, frame=t.frame.drop("train_flops", "flops_budget")) for t in gain]
+    other = replace(bare[1], n_counts="n_params_non_embedding")
+    with pytest.raises(TableError, match="N counts all but the input embedding in a and without"):
+        speedup(*named((bare[0], other)))
+    assert speedup(*named(bare), draws=5).lead.pooled.value == pytest.approx(
+        speedup(*named(gain), draws=5).lead.pooled.value, rel=1e-4
+    )
 
 
 def test_a_given_asymptote_above_a_loss_is_refused(gain):
