@@ -30,7 +30,7 @@ for _name, _target, _help in (
     ("watch", "watch:watch", "Show a sweep as it trains."),
     ("runs", "results:runs", "List the runs of a sweep, or of all."),
     ("show", "results:show", "Print everything known about a run."),
-    ("compare", "results:compare", "Differences of two sweeps, and their effect on the law."),
+    ("compare", "compare:compare", "What a change is worth in compute and time, and its law."),
     ("export", "results:export", "Write a sweep's observations and curves as files."),
     ("up", "stack:up", "Start Prefect, MLflow, pools and workers, and deploy."),
     ("down", "stack:down", "Stop what isoflop up started."),
