@@ -1,15 +1,17 @@
 """plan(SweepSpec) -> Plan: every run of a sweep before anything is spent."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import product
 
-from llama_core.config import AdamW, Cosine, Frozen, ModelConfig, TrainConfig, Wsd
+from llama_core.blocks import bundle
+from llama_core.config import Cosine, Frozen, ModelConfig, TrainConfig, Wsd
 from llama_core.counting import count_params
 from sweeps.coverage import EXPECTED_OPTIMUM, coverage, size_at
 from sweeps.grid import cells, in_steps
 from sweeps.plan_warnings import doubts
 from sweeps.recipe import Rates, has_budget, rates, warmup_of, weight_decay_of
-from sweeps.shapes import key, sizes
+from sweeps.shapes import key
 from sweeps.spec import Cell, DataRef, PlannedRun, RunSpec, SweepSpec
 from sweeps.trunk_cost import middle, trunks
 
@@ -45,7 +47,7 @@ def plan(spec: SweepSpec, data: DataRef, *, source_tokens: Mapping[str, int] | N
             or a batch is not whole sequences.
     """
     runs: list[PlannedRun] = []
-    for size, seed in product(sizes(spec.ladder, spec.corpus.vocab_size), spec.seeds):
+    for size, seed in product(spec.sizes, spec.seeds):
         runs.extend(runs_of(spec, size.model, _grid(spec, size.model), seed, data))
     _refuse_unmet_budgets(spec, runs)
     runs.sort(key=lambda planned: planned.flops_spent)
@@ -87,6 +89,9 @@ def _groups(
     """The trainings of one model: the rates and the cells of each."""
     for group in trunks(spec, model, grid):
         rate = rates(spec.recipe, model, tokens=middle(group), seq_len=spec.seq_len)
+        if spec.lr_factor != 1:
+            source = f"{spec.lr_factor:g} times {rate.source}"
+            rate = replace(rate, lr=spec.lr_factor * rate.lr, source=source)
         unit = rate.batch_tokens
         yield rate, in_steps(group, model, seq_len=spec.seq_len, batch_tokens=unit)
 
@@ -112,7 +117,10 @@ def _planned(
         batch_tokens=rate.batch_tokens,
         warmup_tokens=warmup_of(spec, N, horizons[0], rate.batch_tokens),
         schedule=schedule,
-        optimizer=AdamW(lr=rate.lr, weight_decay=weight_decay_of(spec, N, rate, middle(grid))),
+        optimizer=spec.optimizer.at(
+            lr=rate.lr, weight_decay=weight_decay_of(spec, N, rate, middle(grid))
+        ),
+        z_loss=bundle(spec.block).z_loss if spec.z_loss is None else spec.z_loss,
         dtype=spec.dtype,
         seed=seed,
         eval_tokens=spec.eval_tokens,
