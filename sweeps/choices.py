@@ -1,8 +1,9 @@
-"""Block and optimizer as a spec names them."""
+"""Block, optimizer, variants and their scan as a spec has them."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Discriminator,
     Field,
@@ -13,6 +14,7 @@ from pydantic import (
 
 from llama_core.blocks import BlockName
 from llama_core.config import AdamW, Block, Frozen, Muon, Optimizer
+from sweeps.ladder import different
 
 _Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -61,3 +63,19 @@ def _by_name(value: object) -> object:
 
 OptimizerChoice = Annotated[OptimizerFields, BeforeValidator(_by_name)]
 ADAMW = OptimizerFields()
+
+
+Variants = dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")], dict[str, Any]]
+
+
+class RateScan(Frozen):
+    """Factors on a variant's learning rate, tried at one size before the sweep."""
+
+    factors: Annotated[
+        tuple[Annotated[PositiveFloat, Field(allow_inf_nan=False)], ...],
+        Field(min_length=3),
+        AfterValidator(different),
+    ] = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+
+SCAN = RateScan()

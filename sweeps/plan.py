@@ -10,10 +10,12 @@ from llama_core.counting import count_params
 from sweeps.coverage import EXPECTED_OPTIMUM, coverage, size_at
 from sweeps.grid import cells, in_steps
 from sweeps.plan_warnings import doubts
+from sweeps.rate_scan import scan_runs
 from sweeps.recipe import Rates, has_budget, rates, warmup_of, weight_decay_of
 from sweeps.shapes import key
 from sweeps.spec import Cell, DataRef, PlannedRun, RunSpec, SweepSpec
 from sweeps.trunk_cost import middle, trunks
+from sweeps.variants import BASE, plain, variant_specs
 
 
 class Plan(Frozen):
@@ -31,8 +33,8 @@ class Plan(Frozen):
 
     @property
     def observations(self) -> int:
-        """Number of (N, D, loss) points the sweep will give."""
-        return sum(len(planned.cells) for planned in self.runs)
+        """Number of (N, D, loss) points the sweep will give, those of scans not counted."""
+        return sum(len(planned.cells) for planned in self.runs if planned.rate_factor is None)
 
 
 def plan(spec: SweepSpec, data: DataRef, *, source_tokens: Mapping[str, int] | None = None) -> Plan:
@@ -46,12 +48,77 @@ def plan(spec: SweepSpec, data: DataRef, *, source_tokens: Mapping[str, int] | N
         ValueError: the ladder has a shape that cannot be built, no model of it can meet a budget,
             or a batch is not whole sequences.
     """
+    if spec.variants:
+        return _of_variants(spec, data, source_tokens)
     runs: list[PlannedRun] = []
     for size, seed in product(spec.sizes, spec.seeds):
         runs.extend(runs_of(spec, size.model, _grid(spec, size.model), seed, data))
     _refuse_unmet_budgets(spec, runs)
     runs.sort(key=lambda planned: planned.flops_spent)
     return Plan(spec=spec, data=data, runs=tuple(runs), warnings=doubts(spec, runs, source_tokens))
+
+
+def members(planned: Plan) -> dict[str, Plan]:
+    """The plans of base and variants, each a sweep SWEEP/VARIANT of its own, without its scan."""
+    plans = {}
+    for name, spec in variant_specs(planned.spec).items():
+        runs = [
+            run.model_copy(
+                update={
+                    "sweep": spec.name,
+                    "name": run.name.removeprefix(f"{name}-"),
+                    "variant": "",
+                }
+            )
+            for run in planned.runs
+            if run.variant == name and run.rate_factor is None
+        ]
+        plans[name] = planned.model_copy(update={"spec": spec, "runs": tuple(runs)})
+    return plans
+
+
+def _of_variants(spec: SweepSpec, data: DataRef, source_tokens: Mapping[str, int] | None) -> Plan:
+    """Base and variants in one plan, with the scans of their rates if the spec has one."""
+    runs: list[PlannedRun] = []
+    warnings: dict[str, list[str]] = {}
+    for name, member in variant_specs(spec).items():
+        try:
+            planned = plan(member, data, source_tokens=source_tokens)
+        except ValueError as error:
+            raise ValueError(f"variants.{name}: {plain(error)}") from error
+        own = [
+            run.model_copy(
+                update={"sweep": spec.name, "name": f"{name}-{run.name}", "variant": name}
+            )
+            for run in planned.runs
+        ]
+        runs += own
+        if spec.scan is not None:
+            runs += scan_runs(own, spec.scan.factors)
+        for warning in planned.warnings:
+            warnings.setdefault(warning, []).append(name)
+    everywhere = len(spec.variants) + 1
+    texts = [
+        text if len(names) == everywhere else f"{', '.join(names)}: {text}"
+        for text, names in warnings.items()
+    ]
+    runs.sort(key=lambda planned: planned.flops_spent)
+    return Plan(spec=spec, data=data, runs=tuple(runs), warnings=(*_other_batches(runs), *texts))
+
+
+def _other_batches(runs: list[PlannedRun]) -> Iterator[str]:
+    """A warning for variants that see other batches than the base at the same step."""
+    batches: dict[str, set[int]] = {}
+    for run in runs:
+        batches.setdefault(run.variant, set()).add(run.run.train.batch_tokens)
+    base = batches.pop(BASE)
+    for name, own in batches.items():
+        if own != base:
+            counts = [", ".join(f"{count:,}" for count in sorted(each)) for each in (own, base)]
+            yield (
+                f"{name} takes batches of {counts[0]} tokens and base of {counts[1]}: their "
+                "differences are not paired, and so noisier. Set recipe.batch_tokens for both."
+            )
 
 
 def runs_of(

@@ -27,7 +27,7 @@ from llama_core.config import (
 from llama_core.counting import count_params, train_flops
 from llama_core.schedule import tokens_spent
 from sweeps.cap import Cap
-from sweeps.choices import ADAMW, BlockChoice, OptimizerChoice
+from sweeps.choices import ADAMW, SCAN, BlockChoice, OptimizerChoice, RateScan, Variants
 from sweeps.ladder import AnyLadder, different
 from sweeps.shapes import Make, Size, key, sizes
 
@@ -227,7 +227,8 @@ class SweepSpec(Frozen):
     identity.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    # A variant's is SWEEP/VARIANT, which is its folder too.
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}(/[a-z0-9][a-z0-9_-]{0,31})?$")]
     description: str = ""
     corpus: CorpusConfig = CorpusConfig()
     ladder: AnyLadder
@@ -273,6 +274,16 @@ class SweepSpec(Frozen):
     )
     cap: Cap | None = Field(default=None, description="what the sweep may cost at most")
     design: NextDesign | None = Field(default=None, description="None: every cell of the grid")
+    variants: Variants = Field(
+        default={},
+        exclude_if=lambda variants: not variants,
+        description="what each changes of this spec, see sweeps.variants",
+    )
+    scan: RateScan | None = Field(
+        default=SCAN,
+        exclude_if=lambda scan: scan == SCAN,
+        description="of each variant's learning rate; None: as the recipe and lr_factor say",
+    )
 
     @property
     def make(self) -> Make:
@@ -363,13 +374,20 @@ class Cell(Frozen):
 
 
 class PlannedRun(Frozen):
-    """A RunSpec with the cells it was planned for; travels to workers as JSON."""
+    """A RunSpec with the cells it was planned for; travels to workers as JSON.
+
+    Attributes:
+        variant: empty in a sweep without variants.
+        rate_factor: on the rate, in a run of a scan, which no law is fitted to.
+    """
 
     sweep: str
     name: str
     run: RunSpec
     cells: tuple[Cell, ...]
     lr_source: str
+    variant: str = Field(default="", exclude_if=lambda variant: not variant)
+    rate_factor: float | None = Field(default=None, exclude_if=lambda factor: factor is None)
 
     @property
     def id(self) -> str:
