@@ -29,10 +29,15 @@ class Scan:
     how: str = ""
 
 
-def scan(factors: Sequence[float], losses: Mapping[float, float | None]) -> Scan:
+def scan(
+    factors: Sequence[float], losses: Mapping[float, float | None], *, extend: bool = True
+) -> Scan:
     """The best factor by a parabola in the log of the rate, through the best and its neighbours.
 
     A best at an end adds a factor beyond it, twice at most.
+
+    Args:
+        extend: False: the factors are all that a scan was extended to.
     """
     tried = sorted({*factors, *losses})
     ordered = {factor: losses[factor] for factor in tried if factor in losses}
@@ -47,7 +52,7 @@ def scan(factors: Sequence[float], losses: Mapping[float, float | None]) -> Scan
     if 0 < place < len(tried) - 1:
         return _inside(ordered, tried[place - 1 : place + 2])
     step = tried[1] / tried[0]
-    if len(tried) < len(set(factors)) + _EXTENSIONS:
+    if extend and len(tried) < len(set(factors)) + _EXTENSIONS:
         return Scan(ordered, (tried[0] / step if place == 0 else tried[-1] * step,))
     return Scan(
         ordered, (), best, "at the end of the scan, extended twice: the best lies further out"
