@@ -110,12 +110,13 @@ class ModelConfig(Frozen):
         return self
 
 
-def require_positions(model: ModelConfig, seq_len: int) -> None:
-    """ValueError if the table of learned positions is shorter than a sequence."""
-    if model.max_positions is not None and model.max_positions < seq_len:
+def require_positions(model: ModelConfig, length: int) -> None:
+    """ValueError if a sequence is longer than the table of learned positions."""
+    if model.max_positions is not None and model.max_positions < length:
         raise ValueError(
-            f"seq_len={seq_len:,} is longer than the table of learned positions: "
-            f"max_positions={model.max_positions:,}. Set it to {seq_len:,} or more."
+            f"a sequence of {length:,} tokens is longer than the table of learned positions, "
+            f"max_positions={model.max_positions:,}. Shorten it, or train with max_positions of "
+            f"{length:,} or more."
         )
 
 

@@ -21,6 +21,7 @@ from llama_core.checkpoints.state import (
     trunk_of,
 )
 from llama_core.checkpoints.store import Checkpoint, CheckpointStore
+from llama_core.compiling import compile_net, uncompiled
 from llama_core.config import AdamW, ModelConfig, Placement, TrainConfig, require_positions
 from llama_core.corpus.batches import Batches
 from llama_core.counting import train_flops
@@ -279,9 +280,7 @@ def build(
     ).to(device)
     net.init_weights(cfg.seed)
     if compiles(placement, device):
-        # Blocks are compiled one by one: they are alike, so one compilation serves all.
-        for layer in net.layers:
-            layer.compile(dynamic=False)
+        compile_net(net, cfg.seq_len, placement, device)
     return net
 
 
@@ -296,6 +295,7 @@ def losses(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tens
 
 
 @torch.no_grad()
+@uncompiled()
 def evaluate(
     module: nn.Module, batches: Batches, cfg: TrainConfig, ranks: Ranks
 ) -> tuple[float, float | None]:

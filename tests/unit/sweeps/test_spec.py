@@ -65,7 +65,7 @@ def test_a_block_and_an_optimizer_read_back_from_json_are_the_same_run():
 def test_sequences_longer_than_the_learned_positions_are_refused():
     spec = run_spec()
     model = spec.model.model_dump() | {"block": {"positions": "learned"}, "max_positions": 64}
-    with pytest.raises(ValidationError, match="Set it to 128 or more"):
+    with pytest.raises(ValidationError, match="max_positions of 128 or more"):
         RunSpec(model=ModelConfig(**model), train=spec.train, data=spec.data)
 
 
