@@ -40,7 +40,7 @@ def load_spec(spec: str, overrides: Iterable[str] = ()) -> SweepSpec:
             is out of range. The message names every fault, an unknown key with the nearest known.
     """
     parsed = _load(SweepSpec, "", spec, overrides)
-    if "/" in parsed.name:
+    if parsed.is_variant:
         raise SpecError(f"{spec}: name {parsed.name!r} has a slash, as a variant of a sweep has.")
     if parsed.variants:
         try:

@@ -80,7 +80,7 @@ def next_spec(planned: Plan, cells: Iterable[NextCell]) -> SweepSpec:
         continues=spec.name,
     )
     changes = {
-        "name": f"{spec.name[:_NAME]}-next",
+        "name": f"{spec.name.replace('/', '-')[:_NAME]}-next",
         "description": f"the runs that sharpen the forecast of {spec.name} most",
         "ladder": only(spec.ladder, tokens),
         "grid": grid,

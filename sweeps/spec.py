@@ -286,6 +286,11 @@ class SweepSpec(Frozen):
     )
 
     @property
+    def is_variant(self) -> bool:
+        """Whether it is one of the variants of another spec, with the rate of that one's scan."""
+        return "/" in self.name
+
+    @property
     def make(self) -> Make:
         """What all models of the ladder have."""
         return Make(self.corpus.vocab_size, self.block, self.seq_len)

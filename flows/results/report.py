@@ -120,7 +120,8 @@ def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
     page = sweep_page(planned.spec.name, findings, lines, facts=facts)
     if design is not None:
         add_design(page, design, planned, frame)
-    add_tuned(page, tuned(planned, home))
+    if not planned.spec.is_variant:
+        add_tuned(page, tuned(planned, home))
     write_whole(folder / "report.html", page.html())
     return SweepReport(
         folder / "report.html",
