@@ -263,9 +263,9 @@ class Placement(Frozen):
     keep_checkpoints: PositiveInt = 2
 
 
-def require_whole_matrices(optimizer: Optimizer, placement: Placement) -> None:
+def require_whole_matrices(optimizer: Literal["adamw", "muon"], placement: Placement) -> None:
     """ValueError if Muon, which orthogonalises whole matrices, is to train split ones."""
-    if isinstance(optimizer, Muon) and placement.sharding == "shard":
+    if optimizer == "muon" and placement.sharding == "shard":
         raise ValueError(
             "optimizer muon orthogonalises whole matrices, and placement.sharding=shard splits "
             "them among ranks. Use placement.sharding=replicate, or optimizer adamw."
