@@ -40,6 +40,7 @@ for _name, _target, _help in (
     ("fit", "fit:fit", "Fit a loss law to a table of runs or a sweep."),
     ("forecast", "forecast:forecast", "Foretell losses of larger runs and their best N and D."),
     ("next", "next_runs:next_runs", "Which small runs sharpen a forecast most, and when to stop."),
+    ("mix", "mix:mix", "What each source is worth, and the shares of least loss for a target."),
     ("tune", "tune:tune", "Search learning rate and batch at small sizes; fit their laws."),
     ("fit-lr", "tune:fit_lr", "Fit the laws of learning rate and batch to a table of trials."),
     ("frontier", "frontier:frontier", "Compute-optimal and inference-optimal N and D."),
