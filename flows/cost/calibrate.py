@@ -153,7 +153,8 @@ def _with_compilation(
     shapes = {run.id: micro_step(run.run, placement) for run in plan.runs}
     alike = Counter(shapes[run] for run, steps in kept.items() if steps is not None)
     for run in plan.runs:
-        step_s, runs = speed.timing(run).step_s, max(1, alike[shapes[run.id]])
+        timed, runs = speed.timing(run), max(1, alike[shapes[run.id]])
+        step_s = timed.work_s or timed.step_s
         choice = foreseen(run, home, placement, slot, step_s=step_s, runs=runs)
         if choice is not None:
             choices[run.id] = choice
@@ -259,6 +260,7 @@ def _merged(timings: Sequence[Timing]) -> Timing:
         warm_s=statistics.median(timing.warm_s for timing in timings),
         eval_s_per_token=statistics.median(timing.eval_s_per_token for timing in timings),
         checkpoint_s=statistics.median(timing.checkpoint_s for timing in timings),
+        work_s=min((timing.work_s for timing in timings if timing.work_s), default=None),
     )
 
 

@@ -28,7 +28,7 @@ class StepTimes(Frozen):
     Attributes:
         eager_s: of a micro-step.
         compiled_s: of a compiled one; None where it was never compiled here.
-        cold_s: what its compilation took when no graph was kept.
+        cold_s: what its compilation took; None where a graph was kept.
     """
 
     device: str

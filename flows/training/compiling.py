@@ -4,7 +4,7 @@ import logging
 import os
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -158,8 +158,9 @@ def _measured(run: RunDir, home: Home, placement: Placement, batches: "Batches")
         return CompileChoice(compiled=False, reason=f"the compiler failed: {line[:200]}")
     again_s, _ = _step_seconds(spec, shape, batches, placement, compile=False)
     eager_s = min(times.eager_s, again_s)
+    cold_s = first_s if _new_graphs() else None
     times = times.model_copy(
-        update={"eager_s": eager_s, "compiled_s": compiled_s, "cold_s": first_s}
+        update={"eager_s": eager_s, "compiled_s": compiled_s, "cold_s": cold_s}
     )
     records.write(shape, times)
     return choose(steps, eager_s, times=times, others=(), runs=runs)
@@ -180,12 +181,10 @@ def _step_seconds(
 
     On a CPU they are of its work: other processes slow a step, but not the work of it.
     """
-    from llama_core.machine import resolve_device
     from llama_core.records import StepRecord
     from llama_core.train import train
 
-    device = resolve_device(placement.device)
-    clock = _work_s if device.type == "cpu" else time.perf_counter
+    clock = step_clock(placement)
 
     short = _short(spec.train, shape)
     own = replace(batches, batch_tokens=short.batch_tokens)
@@ -198,6 +197,20 @@ def _step_seconds(
                 break
     seconds = [end - start for start, end in pairwise(ends)]
     return min(seconds[_WARM_STEPS:]), seconds[0]
+
+
+def step_clock(placement: Placement) -> Callable[[], float]:
+    """A clock of seconds that steps take on a machine without other work."""
+    from llama_core.machine import resolve_device
+
+    return _work_s if resolve_device(placement.device).type == "cpu" else time.perf_counter
+
+
+def _new_graphs() -> int:
+    """Graphs that this process compiled and did not find among those kept."""
+    from torch._dynamo.utils import counters
+
+    return counters["inductor"]["fxgraph_cache_miss"]
 
 
 def _work_s() -> float:
