@@ -1,0 +1,36 @@
+"""What the dashboard computes in the background. Each is a function of a table alone."""
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from analysis.fit.answer import fit_table
+from analysis.fit.conventions import counted_as
+from analysis.fit.options import DEFAULT
+from analysis.forecast.lead import lead
+from analysis.law import CCounts
+from analysis.own_runs.outcome import Interval
+from analysis.sweep.answer import Findings, find
+from analysis.table.observations import Table, TableError
+from analysis.table.runs import own_table
+
+
+def sweep_findings(
+    frame: pl.DataFrame,
+    counts: tuple[str, CCounts],
+    source: str,
+    registered: Mapping[str, Interval],
+) -> Findings:
+    """The answer of a sweep as its report has it, under any count of N and C."""
+    table = counted_as(own_table(frame), *counts)
+    return find(table, source=source, registered=registered)
+
+
+def table_findings(table: Table, counts: tuple[str, CCounts], source: str) -> Findings:
+    """The answer on somebody's table as `isoflop fit` has it."""
+    table = counted_as(table, *counts)
+    try:
+        [group] = fit_table(table, DEFAULT, source=source)
+    except TableError as error:
+        return Findings(table, None, str(error))
+    return Findings(table, group, "", lead(group))

@@ -1,0 +1,108 @@
+"""What every view has: a title, controls, a body, and a stamp that changes when the body would."""
+
+from dataclasses import dataclass, field
+
+import polars as pl
+from dash import html
+from dash.development.base_component import Component
+
+from analysis.page import Drawn, Page
+from flows.dashboard.address import Address
+from flows.dashboard.fits import Fits
+from flows.dashboard.kept import Kept
+from flows.dashboard.library import Library
+from flows.dashboard.render import components, link
+from flows.settings import Settings
+
+
+class NotHereError(LookupError):
+    """There is no such view; the message says what there is."""
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What the views of a dashboard share: what is read, computed and drawn once for all."""
+
+    settings: Settings
+    library: Library
+    fits: Fits
+    pages: Kept[Page] = field(default_factory=Kept)
+    frames: Kept[pl.DataFrame] = field(default_factory=Kept)
+
+
+class Screen:
+    """A view at an address.
+
+    Raises:
+        NotHereError: there is nothing at the address.
+    """
+
+    title = "isoflop"
+    # Whether it may change while a person looks at it.
+    live = True
+
+    def __init__(self, desk: Desk, address: Address) -> None:
+        self.desk = desk
+        self.address = address
+
+    def controls(self) -> list[Component]:
+        """What stays while the body changes."""
+        return []
+
+    def stamp(self) -> str:
+        """What changes when the body would; cheap, for it is asked for every other second."""
+        return ""
+
+    def body(self) -> list[Component]:
+        """What the view shows: its page, unless it shows more."""
+        return components(self.page(), self.beside)
+
+    def page(self) -> Page:
+        """The page of an analysis room that the view shows."""
+        return self.desk.pages.get(str(self.address), self.stamp(), self.make_page)
+
+    def make_page(self) -> Page:
+        """The page, made anew."""
+        return Page(self.title)
+
+    def python(self, figure: str) -> str | None:
+        """The Python of a figure; None where there is none."""
+        return None
+
+    def beside(self, part: Drawn) -> tuple[str | None, str | None]:
+        """The address of a figure's data, and its Python."""
+        data = None
+        if part.data is not None:
+            data = str(self.address.with_path("data", part.name, *self.address.path))
+        return data, self.python(part.name)
+
+    def csv(self, figure: str) -> str:
+        """The data of one of its figures.
+
+        Raises:
+            NotHereError: it has no figure of that name with data.
+        """
+        for part in self.page().parts:
+            if isinstance(part, Drawn) and part.name == figure and part.data is not None:
+                return part.data.write_csv()
+        raise NotHereError(f"there is no figure {figure!r} with data at {self.address}.")
+
+    def tabs(self, names: dict[str, str]) -> Component:
+        """Links to the views beside this one, which keep the state of the controls.
+
+        Args:
+            names: words by the last part of the path; the first view's is empty.
+        """
+        here = self.address.path[2] if len(self.address.path) > 2 else ""
+        base = self.address.path[:2]
+        kept = Address(base, {k: v for k, v in self.address.query.items() if k in ("n", "c")})
+        links = []
+        for last, words in names.items():
+            each = link(words, str(kept.with_path(*base, *([last] if last else []))))
+            current = {"aria-current": "page"} if last == here else {}
+            links.append(html.Span(each) if not current else _current(each, current))
+        return html.Nav(links, className="tabs", **{"aria-label": "views of this sweep"})
+
+
+def _current(each: Component, current: dict[str, str]) -> Component:
+    return html.Span(html.A(each.children, href=each.href, **current))
