@@ -151,7 +151,9 @@ def open_settings() -> Settings:
     unset = [name for name in _ADDRESSED if name not in settings.model_fields_set]
     try:
         stored = json.loads((settings.home / ADDRESSES).read_text())
-        settings = settings.model_copy(update={name: stored[name] for name in unset if name in stored})
+        settings = settings.model_copy(
+            update={name: stored[name] for name in unset if name in stored}
+        )
     except (OSError, ValueError, KeyError, TypeError):
         log.debug("no stack has written its addresses in %s", settings.home)
     _spare_from_proxies(settings.host)

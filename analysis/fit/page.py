@@ -87,9 +87,7 @@ def _answer(page: Page, group: GroupFit, lead: Sequence[str]) -> None:
 def _figures(page: Page, group: GroupFit, prefix: str) -> None:
     page.heading("The law and the runs")
     contours, fitted = figures.contour_data(group), figures.fit_data(group)
-    page.figure(
-        figures.draw_contours(contours, group), name=f"{prefix}-contours", data=contours
-    )
+    page.figure(figures.draw_contours(contours, group), name=f"{prefix}-contours", data=contours)
     page.figure(figures.draw_fit(fitted), name=f"{prefix}-fit", height=520, data=fitted)
     page.heading("IsoFLOP valleys")
     if group.isoflop.valleys:

@@ -14,8 +14,8 @@ class Brief:
     """The least that a law says.
 
     Attributes:
-        verdict: the first reason for doubt, or that there is none.
-        trusted: there is no reason for doubt.
+        verdict: what bars N* or warns of it first, or that the law supports N*.
+        trusted: nothing bars or warns.
         flops: the budget of `n_opt`, ten times the largest of the data; None where the data are
             unknown.
         n_opt: None where the law bars N*.
@@ -44,7 +44,7 @@ def brief(law: LossLaw) -> Brief:
             with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
                 n_interval = central(draws.compute_optimal(flops)[0].ravel(), LEVEL)
     return Brief(
-        verdict=lines[0] if lines else "no reason for doubt",
+        verdict=lines[0] if lines else "supports N*",
         trusted=not lines,
         exponent=law.exponent_N,
         exponent_interval=None if draws is None else central(draws.exponent_N.ravel(), LEVEL),

@@ -18,8 +18,8 @@ from analysis.fit.text import remaining_doubts
 from analysis.forecast.lead import Lead
 from analysis.forecast.page import add_evidence
 from analysis.frontier.figures import draw_frontier, frontier_data
-from analysis.own_runs.largest_budget import LEVEL, LargestBudget, largest_sentence
 from analysis.law import CCounts, NCounts
+from analysis.own_runs.largest_budget import LEVEL, LargestBudget, largest_sentence
 from analysis.page import Page
 from analysis.sweep.answer import Findings, isoflop_sentence, law_sentence, ratio
 from analysis.words import COUNTS, FLOPS, between, flops, short

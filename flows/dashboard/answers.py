@@ -34,3 +34,7 @@ def table_findings(table: Table, counts: tuple[str, CCounts], source: str) -> Fi
     except TableError as error:
         return Findings(table, None, str(error))
     return Findings(table, group, "", lead(group))
+
+
+def imported() -> None:
+    """Nothing: a process that has done it has imported what the others need."""

@@ -3,14 +3,14 @@
 from typing import Any
 
 import flask
-from dash import ALL, Dash, Input, Output, State, ctx, dcc, html
+from dash import ALL, Dash, Input, Output, State, dcc, html
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
 from flows.dashboard.address import Address
 from flows.dashboard.controls import as_text
-from flows.dashboard.render import link
-from flows.dashboard.screen import Desk, NotHereError, Screen
+from flows.dashboard.render import aria, link
+from flows.dashboard.screen import Desk, NotHereError
 from flows.dashboard.screens import screen_at
 from flows.settings import LOOPBACK
 
@@ -33,7 +33,7 @@ def make_app(desk: Desk) -> Dash:
     app = Dash(
         "flows.dashboard",
         title="isoflop",
-        update_title=None,
+        update_title="",
         pages_folder="",
         suppress_callback_exceptions=True,
         enable_mcp=False,
@@ -64,7 +64,7 @@ def _layout() -> Component:
                         link("Compare", "/compare"),
                         link("Forecasts", "/forecasts"),
                     ],
-                    **{"aria-label": "main"},
+                    **aria(label="main"),
                 )
             ),
             html.Main(
@@ -75,7 +75,7 @@ def _layout() -> Component:
 
 
 def _callbacks(app: Dash, desk: Desk) -> None:
-    app.clientside_callback(
+    app.clientside_callback(  # type: ignore[no-untyped-call]
         _REPLACE, Output("replaced", "data"), Input("query", "data"), Input("title", "data")
     )
 

@@ -3,11 +3,12 @@
 import json
 import time
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from dash import dcc, html
+from dash import html
 from dash.development.base_component import Component
 
-from analysis.page import Page
 from analysis.sparkline import sparkline
 from analysis.sweep.brief import LEVEL, Brief, brief
 from analysis.words import flops, short
@@ -43,8 +44,8 @@ class HomeScreen(Screen):
             parts.append(_sweeps_table(sweeps))
             parts.append(
                 html.P(
-                    f"N* is at ten times the largest budget of a sweep's runs, C = 6·N·D; intervals "
-                    f"are {LEVEL:.0%}. Budget: counted FLOPs spent, of those planned.",
+                    f"N* is at ten times the largest budget of a sweep's runs, C = 6·N·D; "
+                    f"intervals are {LEVEL:.0%}. Budget: counted FLOPs spent, of those planned.",
                     className="soft",
                 )
             )
@@ -63,7 +64,7 @@ class HomeScreen(Screen):
     def _forecasts(self) -> list[tuple[Registered, list[Scored]]]:
         return self.desk.library.forecasts()
 
-    def _studies(self) -> list:
+    def _studies(self) -> list[Path]:
         return sorted(self.desk.library.home.tunes.glob("*/*.json"))
 
     def _studies_table(self) -> Component:
@@ -72,7 +73,6 @@ class HomeScreen(Screen):
         for folder in folders:
             spec = _object(folder / "spec.json")
             law = folder / "law.json"
-            laws = _object(law).get("law") or {}
             widths = (spec.get("ladder") or {}).get("widths") or []
             rows.append(
                 [
@@ -105,11 +105,11 @@ class ForecastsScreen(Screen):
 
 
 def _sweeps_table(sweeps: Sequence[SweepSeen]) -> Component:
-    header = ["sweep", "state", "verdict", "N*", "N* ~ C^", "best loss", "", "budget", "changed"]
+    names = ("state", "verdict", "N* of its law", "N* ~ C^", "best loss", "budget", "changed")
     return table(
-        header,
+        ["sweep", *names],
         [_sweep_row(sweep) for sweep in sweeps],
-        classes=["words", "words", "words long", "", "", "", "", "", ""],
+        classes=["words", "words", "words long", "", "", "", "", ""],
         label="sweeps of this home",
     )
 
@@ -120,14 +120,13 @@ def _sweep_row(sweep: SweepSeen) -> list[Cell]:
     picture: Cell = "–"
     if best:
         words = f"best loss from {best[0]:.4f} to {best[-1]:.4f} over {len(best)} runs"
-        picture = html.Img(src=sparkline(best), alt=words)
+        picture = html.Span([html.Img(src=sparkline(best), alt=words), f"{best[-1]:.4f}"])
     planned = sweep.plan.flops_spent
     return [
         link(sweep.name, str(Address(("sweep", sweep.name)))),
         sweep.state,
         short_law.verdict if short_law is not None else "no law yet",
         *(_law_cells(short_law) if short_law is not None else ("–", "–")),
-        f"{best[-1]:.4f}" if best else "–",
         picture,
         f"{flops(sweep.flops_spent)} ({sweep.flops_spent / planned:.0%})",
         age(sweep.changed_at),
@@ -174,7 +173,7 @@ def forecasts_table(forecasts: Sequence[tuple[Registered, list[Scored]]]) -> Com
     return table(header, rows, classes=["words", "words", "words", "", "", "", "words", "words"])
 
 
-def _object(path) -> dict:
+def _object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -9,12 +9,14 @@ from pathlib import Path
 import polars as pl
 from pydantic import ValidationError
 
+from analysis.fit.run_figures import loss_curves_data
 from analysis.law import LossLaw
 from flows.forecasts.registered import Registered, Scored, read_forecasts, read_scores
 from flows.plans.joined import Joined, continued, joined
 from flows.plans.stored import read_plan
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.state import TO_DO
+from flows.runs.table import curves as run_curves
 from flows.settings import Home
 from flows.watch.curves import CurveReader
 from flows.watch.progress import RunProgress, read_run
@@ -24,6 +26,7 @@ from sweeps.spec import PlannedRun
 Signature = tuple[int, int]
 # States of files are at most this old; a request that follows another soon asks the disk nothing.
 _FRESH_S = 0.5
+_CURVE = ("run_id", "name", "n_params", "tokens", "train_flops", "train_loss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +130,10 @@ class SweepSeen:
 
 @dataclass(slots=True)
 class _Curves:
-    """The readers of a sweep's curves; one thread at a time reads on."""
+    """A sweep's curves as far as they are read; one thread at a time reads on."""
 
     readers: dict[str, CurveReader] = field(default_factory=dict)
+    settled: dict[str, pl.DataFrame] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -235,12 +239,26 @@ class Library:
         with self._lock:
             curves = self._curves.setdefault(key, _Curves())
         with curves.lock:
-            for planned in runs:
-                directory = RunDir(self.home.runs / planned.id)
-                reader = curves.readers.setdefault(planned.id, CurveReader(planned, directory))
-                reader.read()
-            rows = [row for reader in curves.readers.values() for row in reader.curve_rows()]
-        return pl.DataFrame(rows, infer_schema_length=None)
+            frames = [self._curve(planned, curves) for planned in runs]
+        return pl.concat([frame for frame in frames if frame.height], how="vertical_relaxed")
+
+    def _curve(self, planned: PlannedRun, curves: _Curves) -> pl.DataFrame:
+        """One run's curves: of a settled run at once and never again, of another row by row."""
+        if planned.id in curves.settled:
+            return curves.settled[planned.id]
+        with self._lock:
+            seen = self._run(planned)
+        if seen.settled:
+            lines = run_curves([planned], self.home)
+            if lines.height:
+                lines = loss_curves_data(lines).rename({"loss": "train_loss"})
+            curves.settled[planned.id] = lines
+            return lines
+        directory = RunDir(self.home.runs / planned.id)
+        reader = curves.readers.setdefault(planned.id, CurveReader(planned, directory))
+        reader.read()
+        rows = pl.DataFrame(reader.curve_rows(), infer_schema_length=None)
+        return rows.select(_CURVE) if rows.height else rows
 
 
 def signature(path: Path) -> Signature:

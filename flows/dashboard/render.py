@@ -4,6 +4,7 @@ All text becomes text: React escapes it, and no component here takes markup.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from dash import dcc, html
 from dash.development.base_component import Component
@@ -13,7 +14,7 @@ from analysis.page import Drawn, Grid, Heading, KeyFigures, Page, Part, Points, 
 Cell = str | Component
 # For a figure's name: the address of its data, and its Python; None where it has none.
 Beside = Callable[[Drawn], tuple[str | None, str | None]]
-_CONFIG = {"displayModeBar": False, "responsive": True}
+_CONFIG: Any = {"displayModeBar": False, "responsive": True}
 
 
 def components(page: Page, beside: Beside) -> list[Component]:
@@ -51,7 +52,7 @@ def _figure(part: Drawn, beside: Beside) -> Component:
     )
     box = html.Div(
         graph, className="scroll", tabIndex="0", role="img",
-        **{"aria-label": f"Figure: {part.title}. Its data are in the link below."},
+        **aria(label=f"Figure: {part.title}. Its data are in the link below."),
     )  # fmt: skip
     data, python = beside(part)
     below: list[Component] = []
@@ -80,7 +81,9 @@ def table(
         sorted_by: the column by which it is sorted, and `ascending` or `descending`.
     """
     names = [*classes, *[""] * (len(header) - len(classes))]
-    order = {} if sorted_by is None else {sorted_by[0]: {"aria-sort": sorted_by[1]}}
+    order: dict[int, dict[str, Any]] = {}
+    if sorted_by is not None:
+        order[sorted_by[0]] = {"aria-sort": sorted_by[1]}
     head = [
         html.Th(cell, scope="col", className=name, **order.get(column, {}))
         for column, (cell, name) in enumerate(zip(header, names, strict=True))
@@ -92,8 +95,13 @@ def table(
     words = label or "Table: " + ", ".join(cell for cell in header if isinstance(cell, str))
     return html.Div(
         html.Table([html.Thead(html.Tr(head)), html.Tbody(body)]),
-        className="scroll", tabIndex="0", role="region", **{"aria-label": words},
+        className="scroll", tabIndex="0", role="region", **aria(label=words),
     )  # fmt: skip
+
+
+def aria(**words: str) -> dict[str, Any]:
+    """Attributes for a screen reader, as in aria-label."""
+    return {f"aria-{name}": text for name, text in words.items()}
 
 
 def link(text: str, href: str) -> Component:

@@ -11,7 +11,7 @@ from flows.dashboard.address import Address
 from flows.dashboard.fits import Fits
 from flows.dashboard.kept import Kept
 from flows.dashboard.library import Library
-from flows.dashboard.render import components, link
+from flows.dashboard.render import aria, components, link
 from flows.settings import Settings
 
 
@@ -38,8 +38,6 @@ class Screen:
     """
 
     title = "isoflop"
-    # Whether it may change while a person looks at it.
-    live = True
 
     def __init__(self, desk: Desk, address: Address) -> None:
         self.desk = desk
@@ -98,11 +96,8 @@ class Screen:
         kept = Address(base, {k: v for k, v in self.address.query.items() if k in ("n", "c")})
         links = []
         for last, words in names.items():
-            each = link(words, str(kept.with_path(*base, *([last] if last else []))))
-            current = {"aria-current": "page"} if last == here else {}
-            links.append(html.Span(each) if not current else _current(each, current))
-        return html.Nav(links, className="tabs", **{"aria-label": "views of this sweep"})
-
-
-def _current(each: Component, current: dict[str, str]) -> Component:
-    return html.Span(html.A(each.children, href=each.href, **current))
+            href = str(kept.with_path(*base, *([last] if last else [])))
+            # dcc.Link passes no attribute on to its element.
+            here_now = html.A(words, href=href, **aria(current="page"))
+            links.append(html.Span(here_now if last == here else link(words, href)))
+        return html.Nav(links, className="tabs", **aria(label="views of this subject"))

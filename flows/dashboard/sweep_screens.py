@@ -10,7 +10,7 @@ from dash.development.base_component import Component
 
 from analysis.fit.conventions import count_columns, counted_as
 from analysis.fit.isoflop import fit_isoflop
-from analysis.law import CCounts
+from analysis.law import CCounts, NCounts
 from analysis.page import Page
 from analysis.sweep.answer import Findings
 from analysis.sweep.page import add_curves, add_largest, add_law, add_valleys
@@ -45,7 +45,7 @@ class SweepScreen(Screen):
             raise NotHereError(f"no sweep {name!r} in {desk.library.home.root}.")
         self.sweep: SweepSeen = sweep
         self.title = f"Sweep {name}"
-        self.live = any(not run.settled for run in sweep.runs) or self.outcome().awaited
+        self.unsettled = any(not run.settled for run in sweep.runs)
 
     def stamp(self) -> str:
         """The state of its files, and whether its fit is there."""
@@ -105,7 +105,7 @@ class LawScreen(SweepScreen):
         outcome = self.outcome()
         if outcome.note:
             page.text(outcome.note, role="warn" if outcome.failure else "busy")
-        if self.live:
+        if self.unsettled:
             self._progress(page)
         findings = outcome.value
         if findings is not None and findings.group is not None:
@@ -124,7 +124,7 @@ class LawScreen(SweepScreen):
             add_curves(page, curves)
         return page
 
-    def _counted(self) -> tuple[str, CCounts]:
+    def _counted(self) -> tuple[NCounts, CCounts]:
         table = self.table()
         return table.n_counts, table.c_counts
 
@@ -145,8 +145,10 @@ class LawScreen(SweepScreen):
             page.table(
                 ["run", "N", "step", "of", "loss, nats/token", "tokens/s", "MFU", "left"],
                 [
-                    [run.name, short(run.n_params), f"{run.step:,}", f"{run.steps:,}"]
-                    + progress_cells(run)
+                    [
+                        *(run.name, short(run.n_params), f"{run.step:,}", f"{run.steps:,}"),
+                        *progress_cells(run),
+                    ]
                     for run in training
                 ],
             )
@@ -185,7 +187,8 @@ class RunsScreen(SweepScreen):
             count += f", of which the first {_MOST_ROWS} are shown"
         order = self._order()
         at = next(place for place, (key, _, _) in enumerate(_COLUMNS) if key == order[0])
-        data = html.A("data (CSV)", href=str(self.address.with_path("data", "runs", *self.address.path)), download="runs.csv")
+        href = str(self.address.with_path("data", "runs", *self.address.path))
+        data = html.A("data (CSV)", href=href, download="runs.csv")
         return [
             html.P(f"{count}.", role="status"),
             table(

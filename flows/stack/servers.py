@@ -15,7 +15,11 @@ from flows.processes import die_with_parent
 from flows.settings import Home, Settings
 from flows.stack.processes import Process, group_members
 
-_PROGRAMS = {"prefect-server": "Prefect", "mlflow-server": "MLflow"}
+_PROGRAMS = {
+    "prefect-server": "Prefect",
+    "mlflow-server": "MLflow",
+    "dashboard-server": "Dashboard",
+}
 # A server that exits is noticed at once; this is for a busy machine.
 _START_S = 180.0
 _STOP_S = 15.0
