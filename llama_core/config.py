@@ -5,11 +5,13 @@ from typing import Annotated, Literal, Self
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    Tag,
     model_validator,
 )
 
@@ -32,8 +34,32 @@ def llama_ffn_width(d_model: int, *, multiple_of: int = 256, multiplier: float =
     return multiple_of * ((width + multiple_of - 1) // multiple_of)
 
 
+class Block(Frozen):
+    """What a layer is made of; the defaults are LLaMA's (Touvron et al. 2023, section 2.2).
+
+    `gelu` is the tanh approximation, as GPT-2 computes it. `biases` adds one to every linear
+    layer and LayerNorm; RMSNorm and the output layer never have one. `parallel` is PaLM's: one
+    norm, and both branches read it (Chowdhery et al. 2022, section 2).
+    """
+
+    norm: Literal["rms", "layer"] = "rms"
+    ffn: Literal["swiglu", "geglu", "gelu", "relu2"] = "swiglu"
+    positions: Literal["rotary", "learned", "none"] = "rotary"
+    biases: bool = False
+    parallel: bool = False
+
+    @property
+    def gated(self) -> bool:
+        """Whether the feed-forward multiplies by a gate: three matrices instead of two."""
+        return self.ffn in ("swiglu", "geglu")
+
+
 class ModelConfig(Frozen):
-    """Shape of one LLaMA-style decoder. Everything here is part of a run's identity."""
+    """Shape of one decoder. Everything here is part of a run's identity.
+
+    Fields that are younger than some finished runs are left out of JSON, and so out of run ids,
+    while they hold their default.
+    """
 
     vocab_size: PositiveInt
     d_model: PositiveInt
@@ -47,6 +73,12 @@ class ModelConfig(Frozen):
     tie_embeddings: bool = False
     qk_norm: bool = False
     init_std: PositiveFloat = 0.02
+    block: Block = Field(default=Block(), exclude_if=lambda block: block == Block())
+    max_positions: PositiveInt | None = Field(
+        default=None,
+        exclude_if=lambda length: length is None,
+        description="longest sequence, the length of the table of learned positions",
+    )
 
     @model_validator(mode="after")
     def _heads_fit(self) -> Self:
@@ -56,21 +88,77 @@ class ModelConfig(Frozen):
                 f"Grouped-query attention shares each key-value head among equally many "
                 f"query heads: choose n_kv_heads among the divisors of {self.n_heads}."
             )
-        if self.head_dim % 2:
+        if self.block.positions == "rotary" and self.head_dim % 2:
             raise ValueError(
                 f"head_dim={self.head_dim} is odd. Rotary embeddings rotate pairs: make it even."
             )
         return self
 
+    @model_validator(mode="after")
+    def _learned_positions_have_a_length(self) -> Self:
+        positions = self.block.positions
+        if positions == "learned" and self.max_positions is None:
+            raise ValueError(
+                "block.positions=learned needs max_positions, the length of its table: "
+                "set it to seq_len or more."
+            )
+        if positions != "learned" and self.max_positions is not None:
+            raise ValueError(
+                f"max_positions={self.max_positions:,} is the length of the table of learned "
+                f"positions, and block.positions={positions} has none: leave it out."
+            )
+        return self
+
+
+def require_positions(model: ModelConfig, length: int) -> None:
+    """ValueError if a sequence is longer than the table of learned positions."""
+    if model.max_positions is not None and model.max_positions < length:
+        raise ValueError(
+            f"a sequence of {length:,} tokens is longer than the table of learned positions, "
+            f"max_positions={model.max_positions:,}. Shorten it, or train with max_positions of "
+            f"{length:,} or more."
+        )
+
 
 class AdamW(Frozen):
     """AdamW with decoupled weight decay on matrices only (Touvron et al. 2023, section 2.3)."""
 
+    # Left out of JSON: run ids are older than the choice.
+    kind: Literal["adamw"] = Field(default="adamw", exclude_if=lambda _: True)
     lr: PositiveFloat
     beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
     eps: PositiveFloat = 1e-8
     weight_decay: NonNegativeFloat = 0.1
+
+
+class Muon(Frozen):
+    """Muon on the matrices of the layers, AdamW on embedding, output layer and vectors.
+
+    Muon orthogonalises the momentum of each matrix (Jordan et al. 2024, kellerjordan.github.io).
+    Its update is scaled to the size of AdamW's, by 0.2·sqrt(larger side) (Liu et al. 2025,
+    arXiv:2502.16982, eq. 4), so both have the same `lr` and `weight_decay`, and AdamW's learning
+    rates are where a search for Muon's begins. `beta1`, `beta2` and `eps` are AdamW's.
+    """
+
+    kind: Literal["muon"] = "muon"
+    lr: PositiveFloat
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    eps: PositiveFloat = 1e-8
+    weight_decay: NonNegativeFloat = 0.1
+
+
+def _kind_of_optimizer(value: object) -> str:
+    kind = value.get("kind", "adamw") if isinstance(value, dict) else getattr(value, "kind", "")
+    return str(kind)
+
+
+Optimizer = Annotated[
+    Annotated[AdamW, Tag("adamw")] | Annotated[Muon, Tag("muon")],
+    Discriminator(_kind_of_optimizer),
+]
 
 
 class Wsd(Frozen):
@@ -122,7 +210,7 @@ class TrainConfig(Frozen):
     batch_tokens: PositiveInt
     warmup_tokens: NonNegativeInt
     schedule: Schedule
-    optimizer: AdamW
+    optimizer: Optimizer
     clip_norm: PositiveFloat = 1.0
     z_loss: NonNegativeFloat = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"

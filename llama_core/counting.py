@@ -12,7 +12,8 @@ class ParamCounts:
     Attributes:
         total: every parameter, tied weights once.
         n_params: N of this project: parameters that multiply a token. All but the input
-            embedding; the head counts, also when it is tied (Porian et al. 2024).
+            embedding and learned positions; the head counts, also when it is tied (Porian et al.
+            2024).
         non_embedding: without the head too (Kaplan et al. 2020).
     """
 
@@ -23,13 +24,20 @@ class ParamCounts:
 
 def count_params(model: ModelConfig) -> ParamCounts:
     """Parameters of the model, exactly as many as the instantiated module holds."""
-    per_layer = _matmul_params_per_layer(model) + 2 * model.d_model
+    block = model.block
+    norm = 2 * model.d_model if block.norm == "layer" and block.biases else model.d_model
+    per_layer = _matmul_params_per_layer(model) + (norm if block.parallel else 2 * norm)
     if model.qk_norm:
         per_layer += 2 * model.head_dim
-    non_embedding = model.n_layers * per_layer + model.d_model
+    if block.biases:
+        heads = model.n_heads + 2 * model.n_kv_heads
+        per_layer += heads * model.head_dim + 2 * model.d_model
+        per_layer += (2 if block.gated else 1) * model.d_ffn
+    non_embedding = model.n_layers * per_layer + norm
     embedding = model.vocab_size * model.d_model
     n_params = non_embedding + embedding
     total = n_params if model.tie_embeddings else n_params + embedding
+    total += (model.max_positions or 0) * model.d_model
     return ParamCounts(total=total, n_params=n_params, non_embedding=non_embedding)
 
 
@@ -38,8 +46,8 @@ def forward_flops_per_sequence(model: ModelConfig, seq_len: int) -> int:
 
     A multiply-add is two FLOPs. Attention counts the causal half, diagonal included:
     position t attends to t positions, so scores and weighted sum cost
-    4·n_heads·head_dim·t each layer. Norms, softmax, rotary and the embedding look-up are
-    not counted (as in Hoffmann et al. 2022, appendix F, which counts full squares instead).
+    4·n_heads·head_dim·t each layer. Norms, biases, softmax, positions and the embedding look-up
+    are not counted (as in Hoffmann et al. 2022, appendix F, which counts full squares instead).
     """
     matmul_params = model.n_layers * _matmul_params_per_layer(model)
     head = model.vocab_size * model.d_model
@@ -80,7 +88,8 @@ def _matmul_params_per_layer(model: ModelConfig) -> int:
     queries = model.d_model * model.n_heads * model.head_dim
     keys_values = 2 * model.d_model * model.n_kv_heads * model.head_dim
     output = model.n_heads * model.head_dim * model.d_model
-    return queries + keys_values + output + 3 * model.d_model * model.d_ffn
+    feed_forward = (3 if model.block.gated else 2) * model.d_model * model.d_ffn
+    return queries + keys_values + output + feed_forward
 
 
 def query_blocks(length: int) -> tuple[int, ...]:

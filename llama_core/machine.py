@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 
+from llama_core.compiling import compile_obstacle
 from llama_core.config import ModelConfig, Placement, TrainConfig
 from llama_core.layers.attention import AttentionBackend
 from llama_core.memory import MEMORY_SHARE, rows_that_fit
@@ -70,8 +71,10 @@ def attention_backend(placement: Placement, device: torch.device, seq_len: int) 
 
 
 def compiles(placement: Placement, device: torch.device) -> bool:
-    """Whether blocks are compiled: `auto` only on CUDA, as few CPU runs are long enough to gain."""
-    return placement.compile == "on" or (placement.compile == "auto" and device.type == "cuda")
+    """Whether the model is compiled; `auto`, where nothing was measured, on a GPU alone."""
+    if placement.compile != "auto":
+        return placement.compile == "on"
+    return device.type == "cuda" and compile_obstacle(device) is None
 
 
 def micro_batch_rows(

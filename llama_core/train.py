@@ -21,7 +21,8 @@ from llama_core.checkpoints.state import (
     trunk_of,
 )
 from llama_core.checkpoints.store import Checkpoint, CheckpointStore
-from llama_core.config import ModelConfig, Placement, TrainConfig
+from llama_core.compiling import compile_net, uncompiled
+from llama_core.config import AdamW, ModelConfig, Placement, TrainConfig, require_positions
 from llama_core.corpus.batches import Batches
 from llama_core.counting import train_flops
 from llama_core.files import write_durably
@@ -117,6 +118,8 @@ def _train(
     device, store = ranks.device, outbox.store
     net = build(model, cfg, placement, device)
     module = ranks.wrap(net)
+    if not isinstance(cfg.optimizer, AdamW):
+        raise NotImplementedError(f"optimizer {cfg.optimizer.kind} is not built yet.")
     optimizer = adamw(net, cfg.optimizer)
     path = segments(cfg)
     place = Place(segment=0, step=0, steps_taken=0)
@@ -277,9 +280,7 @@ def build(
     ).to(device)
     net.init_weights(cfg.seed)
     if compiles(placement, device):
-        # Blocks are compiled one by one: they are alike, so one compilation serves all.
-        for layer in net.layers:
-            layer.compile(dynamic=False)
+        compile_net(net, cfg.seq_len, placement, device)
     return net
 
 
@@ -294,6 +295,7 @@ def losses(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tens
 
 
 @torch.no_grad()
+@uncompiled()
 def evaluate(
     module: nn.Module, batches: Batches, cfg: TrainConfig, ranks: Ranks
 ) -> tuple[float, float | None]:
@@ -336,6 +338,7 @@ def _identity(model: ModelConfig, cfg: TrainConfig, batches: Batches) -> str:
 
 
 def _check(model: ModelConfig, cfg: TrainConfig, batches: Batches) -> None:
+    require_positions(model, cfg.seq_len)
     expected = (cfg.seq_len, cfg.batch_tokens, cfg.seed, cfg.eval_tokens)
     given = (batches.seq_len, batches.batch_tokens, batches.seed, batches.eval_tokens)
     if given != expected:

@@ -15,7 +15,14 @@ from pydantic import (
     model_validator,
 )
 
-from llama_core.config import CorpusConfig, Frozen, ModelConfig, Placement, TrainConfig
+from llama_core.config import (
+    CorpusConfig,
+    Frozen,
+    ModelConfig,
+    Placement,
+    TrainConfig,
+    require_positions,
+)
 from llama_core.counting import count_params, train_flops
 from llama_core.schedule import tokens_spent
 from sweeps.cap import Cap
@@ -298,12 +305,17 @@ class RunSpec(Frozen):
     train: TrainConfig
     data: DataRef
 
+    @model_validator(mode="after")
+    def _sequences_fit_the_positions(self) -> "RunSpec":
+        require_positions(self.model, self.train.seq_len)
+        return self
+
     @property
     def id(self) -> str:
         """Sixteen hexadecimal digits of the SHA-256 over the canonical JSON.
 
-        Every field counts, defaults included. A field added later must be left out here
-        while it holds its default, so that finished runs keep their ids.
+        Every field counts, defaults included. A field added later is left out of JSON while it
+        holds its default (`exclude_if` in `llama_core.config`), so that finished runs keep theirs.
         """
         body = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(f"{_DIGEST}\n{body}".encode()).hexdigest()[:16]

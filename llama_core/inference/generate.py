@@ -57,7 +57,8 @@ def generate_rows(
     those of `generate`. A row equals the same text generated alone, up to rounding.
 
     Raises:
-        ValueError: an empty prompt, or a setting out of range.
+        ValueError: an empty prompt, a setting out of range, or a text longer than the model's
+            learned positions.
     """
     if not all(prompts):
         raise ValueError("a prompt has no tokens. Start it with the tokenizer's begin token.")
@@ -68,7 +69,9 @@ def generate_rows(
     weight = net.lm_head.weight
     longest = max(map(len, prompts))
     padding = [longest - len(prompt) for prompt in prompts]
-    cache = KvCache(net.config, len(prompts), longest + max_new_tokens, weight, padding)
+    # Nothing continues the last token.
+    room = longest + max_new_tokens - 1
+    cache = KvCache(net.config, len(prompts), room, weight, padding)
     generator = torch.Generator(weight.device).manual_seed(seed)
     rows = [[0] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)]
     ids = torch.tensor(rows, device=weight.device)

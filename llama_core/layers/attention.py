@@ -9,14 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llama_core.config import ModelConfig
+from llama_core.config import ModelConfig, require_positions
 from llama_core.counting import query_blocks
 
 AttentionBackend = Literal["eager", "sdpa"]
 
 
 class KvCache:
-    """Keys and values of the tokens seen so far, for every layer."""
+    """Keys and values of the tokens seen so far, for every layer.
+
+    Attributes:
+        length: tokens in the cache.
+        first: see `CacheSlot`.
+    """
 
     def __init__(
         self,
@@ -29,19 +34,24 @@ class KvCache:
         """Args:
         like: a tensor whose device and type the cache takes.
         padding: number of padding tokens at the start of each row, where prompts of different
-            lengths end together. Rotary attention depends on distances only, so the tokens
-            after the padding are computed as they would be without it.
+            lengths end together. Rotary attention depends on distances only, and learned
+            positions count from the first token, so the tokens after the padding are computed as
+            they would be without it.
+
+        Raises:
+            ValueError: the model has fewer learned positions than `max_length`.
         """
+        require_positions(config, max_length)
         shape = (config.n_layers, 2, rows, config.n_kv_heads, max_length, config.head_dim)
         self._store = like.new_zeros(shape)
-        self._first = None
+        self.first = None
         if padding is not None and any(padding):
-            self._first = torch.tensor(padding, device=like.device)
+            self.first = torch.tensor(padding, device=like.device)
         self.length = 0
 
     def slot(self, layer: int) -> "CacheSlot":
         """The part of the cache that one layer reads and extends."""
-        return CacheSlot(self._store[layer], self.length, self._first)
+        return CacheSlot(self._store[layer], self.length, self.first)
 
 
 class CacheSlot(NamedTuple):
@@ -75,7 +85,7 @@ class CacheSlot(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Causal attention with rotary positions; key-value heads shared among query heads."""
+    """Causal attention, rotary or not; key-value heads shared among query heads."""
 
     def __init__(self, config: ModelConfig, backend: AttentionBackend) -> None:
         super().__init__()
@@ -83,14 +93,17 @@ class Attention(nn.Module):
         self.n_heads, self.n_kv_heads = config.n_heads, config.n_kv_heads
         self.head_dim = config.head_dim
         width = (config.n_heads + 2 * config.n_kv_heads) * config.head_dim
-        self.qkv_proj = nn.Linear(config.d_model, width, bias=False)
-        self.o_proj = nn.Linear(config.n_heads * config.head_dim, config.d_model, bias=False)
+        mixed, biases = config.n_heads * config.head_dim, config.block.biases
+        self.qkv_proj = nn.Linear(config.d_model, width, bias=biases)
+        self.o_proj = nn.Linear(mixed, config.d_model, bias=biases)
         if config.qk_norm:
             self.q_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
             self.k_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
         self.qk_norm = config.qk_norm
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, slot: CacheSlot | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, cos: Tensor | None, sin: Tensor | None, slot: CacheSlot | None = None
+    ) -> Tensor:
         b, t, _ = x.shape
         n_rotated = self.n_heads + self.n_kv_heads
         heads = self.qkv_proj(x).view(b, t, n_rotated + self.n_kv_heads, self.head_dim)
@@ -98,8 +111,9 @@ class Attention(nn.Module):
         qk, v = torch.split(heads, [n_rotated, self.n_kv_heads], dim=2)
         if self.qk_norm:
             qk = self._norm_heads(qk)
-        qk = rotate(qk, cos, sin).transpose(1, 2)
-        q, k = torch.split(qk, [self.n_heads, self.n_kv_heads], dim=1)
+        if cos is not None and sin is not None:
+            qk = rotate(qk, cos, sin)
+        q, k = torch.split(qk.transpose(1, 2), [self.n_heads, self.n_kv_heads], dim=1)
         v = v.transpose(1, 2)
         if slot is not None:
             mixed = cached_attention(q, *slot.extend(k, v), slot.first)
@@ -203,10 +217,18 @@ def cached_attention(q: Tensor, k: Tensor, v: Tensor, first: Tensor | None = Non
     )
 
 
-@lru_cache(maxsize=16)
 def causal_mask(
     first: int, end: int, group: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     """0 at the keys that queries `first` to `end` may see, else -inf; repeated `group` times."""
+    # The compiler warns of a cache, which it cannot see into.
+    make = _new_mask if torch.compiler.is_compiling() else _kept_mask
+    return make(first, end, group, dtype, device)
+
+
+def _new_mask(first: int, end: int, group: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     mask = torch.full((end - first, end), -torch.inf, dtype=dtype, device=device)
     return mask.triu(first + 1).repeat(group, 1)
+
+
+_kept_mask = lru_cache(maxsize=16)(_new_mask)

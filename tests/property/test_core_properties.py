@@ -2,12 +2,14 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
-from llama_core.config import ModelConfig, Wsd
+from llama_core.config import Block, ModelConfig, Wsd
 from llama_core.corpus.batches import MIXTURE_BLOCK, Batches, TokenSource
 from llama_core.corpus.cleaning import normalise, passages
-from llama_core.counting import count_params
+from llama_core.counting import count_params, forward_flops_per_sequence
 from llama_core.exchange.hf import from_hf, to_hf
+from llama_core.layers.attention import KvCache
 from llama_core.model import Llama
 from llama_core.schedule import lr_multiplier, segments
 from tests.core_tools import BATCH_TOKENS, SEQ_LEN, recipe, tokens, without_repeats
@@ -15,10 +17,26 @@ from tests.core_tools import BATCH_TOKENS, SEQ_LEN, recipe, tokens, without_repe
 ROWS = BATCH_TOKENS // SEQ_LEN
 
 
+BLOCKS = st.builds(
+    Block,
+    norm=st.sampled_from(["rms", "layer"]),
+    ffn=st.sampled_from(["swiglu", "geglu", "gelu", "relu2"]),
+    positions=st.sampled_from(["rotary", "learned", "none"]),
+    biases=st.booleans(),
+    parallel=st.booleans(),
+)
+
+
+LLAMA = st.just(Block())
+
+
 @st.composite
-def models(draw):
+def models(draw, blocks=LLAMA):
     n_kv_heads = draw(st.integers(1, 3))
+    block = draw(blocks)
     return ModelConfig(
+        block=block,
+        max_positions=draw(st.integers(11, 20)) if block.positions == "learned" else None,
         vocab_size=draw(st.integers(2, 40)),
         d_model=draw(st.integers(1, 24)),
         n_layers=draw(st.integers(1, 3)),
@@ -31,15 +49,40 @@ def models(draw):
     )
 
 
-@given(model=models())
-@settings(max_examples=50, deadline=None)
-def test_counts_are_the_modules_for_any_shape(model):
-    with torch.device("meta"):
-        weights = dict(Llama(model).named_parameters())
+@given(model=models(BLOCKS))
+@settings(max_examples=60, deadline=None)
+def test_counts_are_the_modules_for_any_shape_and_block(model):
+    net = Llama(model, attention="eager")
+    weights = dict(net.named_parameters())
+    with torch.no_grad(), FlopCounterMode(display=False) as forward:
+        net(torch.zeros(1, 9, dtype=torch.long))
     counts = count_params(model)
     assert sum(w.numel() for w in weights.values()) == counts.total
     embedding = weights["embed_tokens.weight"].numel()
     assert counts.n_params == counts.non_embedding + embedding
+    inputs = {"embed_tokens.weight", "embed_positions.weight", "lm_head.weight"}
+    multiplied = sum(weight.numel() for name, weight in weights.items() if name not in inputs)
+    assert counts.non_embedding == multiplied
+    # torch counts the square of attention, we the causal half with its diagonal.
+    above = 4 * model.n_layers * model.n_heads * model.head_dim * (9 * 8 // 2)
+    assert forward.get_total_flops() == forward_flops_per_sequence(model, 9) + above
+
+
+@given(model=models(BLOCKS), split=st.integers(1, 8))
+@settings(max_examples=40, deadline=None)
+def test_any_block_continues_a_text_in_its_cache_as_it_reads_the_whole(model, split):
+    net = Llama(model.model_copy(update={"init_std": 0.3}), attention="eager")
+    net.init_weights(0)
+    ids = torch.randint(0, model.vocab_size, (1, 9), generator=torch.Generator().manual_seed(0))
+    # Two tokens of padding, which no token after them sees or counts from.
+    padded = torch.cat((torch.zeros(1, 2, dtype=torch.long), ids), dim=1)
+    with torch.no_grad():
+        cache = KvCache(model, 1, 9, net.lm_head.weight)
+        pieces = [net(part, cache) for part in ids.split([split, 9 - split], dim=1)]
+        # Another order of summation over at most nine keys, relative to logits of size ten.
+        torch.testing.assert_close(torch.cat(pieces, 1), net(ids), rtol=1e-4, atol=1e-4)
+        beside = net(padded, KvCache(model, 1, 11, net.lm_head.weight, padding=[2]))
+        torch.testing.assert_close(beside[:, 2:], net(ids), rtol=1e-4, atol=1e-4)
 
 
 @given(model=models())

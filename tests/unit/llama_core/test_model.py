@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from llama_core.config import AdamW
+from llama_core.config import AdamW, Block
 from llama_core.counting import count_params
 from llama_core.layers.attention import Rope, cached_attention, eager_attention, rotate
 from llama_core.model import Llama
@@ -77,6 +77,54 @@ def test_initial_weights_follow_the_seed_and_the_stated_spread():
     written = first["layers.3.mlp.down_proj.weight"]
     assert float(written.std()) == pytest.approx(0.02 / 8**0.5, rel=0.02)
     assert bool((first["layers.0.self_attn.q_norm.weight"] == 1).all())
+
+
+def test_norms_start_at_one_and_biases_at_zero():
+    block = Block(norm="layer", biases=True, positions="learned", ffn="gelu")
+    state = build(tiny(block=block, max_positions=16)).state_dict()
+    vectors = {name: weight for name, weight in state.items() if weight.ndim == 1}
+    assert {name for name in vectors if name.startswith("layers.0")} == {
+        f"layers.0.{name}"
+        for name in (
+            "input_layernorm.weight", "input_layernorm.bias", "post_attention_layernorm.weight",
+            "post_attention_layernorm.bias", "self_attn.q_norm.weight", "self_attn.k_norm.weight",
+            "self_attn.qkv_proj.bias", "self_attn.o_proj.bias", "mlp.up_proj.bias",
+            "mlp.down_proj.bias",
+        )
+    }  # fmt: skip
+    for name, vector in vectors.items():
+        assert bool((vector == (0 if name.endswith("bias") else 1)).all()), name
+
+
+def test_both_branches_of_a_parallel_block_read_the_same_norm():
+    net = build(tiny(block=Block(parallel=True)))
+    layer, x = net.layers[0], torch.randn(1, 5, 16, generator=torch.Generator().manual_seed(0))
+    cos, sin = net.rope(5, x.device)
+    normed = layer.input_layernorm(x)
+    expected = x + layer.self_attn(normed, cos, sin) + layer.mlp(normed)
+    assert torch.equal(layer(x, cos, sin), expected)
+    assert not hasattr(layer, "post_attention_layernorm")
+
+
+@pytest.mark.parametrize(
+    ("ffn", "expected"),
+    [
+        ("swiglu", lambda gate, up: gate * torch.sigmoid(gate) * up),
+        ("geglu", lambda gate, up: F.gelu(gate, approximate="tanh") * up),
+        ("gelu", lambda gate, up: F.gelu(up, approximate="tanh")),
+        ("relu2", lambda gate, up: up.clamp(min=0) ** 2),
+    ],
+)
+def test_a_feed_forward_computes_what_its_name_says(ffn, expected):
+    mlp = build(tiny(block=Block(ffn=ffn, biases=True))).layers[0].mlp
+    x = torch.randn(3, 16, generator=torch.Generator().manual_seed(0)) * 10
+    with torch.no_grad():
+        for bias in (weight for weight in mlp.parameters() if weight.ndim == 1):
+            bias.copy_(torch.randn(bias.shape, generator=torch.Generator().manual_seed(1)))
+        entry = mlp.gate_up_proj if hasattr(mlp, "gate_up_proj") else mlp.up_proj
+        projected = F.linear(x, entry.weight, entry.bias)
+        hidden = expected(projected[:, :24], projected[:, -24:])
+        torch.testing.assert_close(mlp(x), mlp.down_proj(hidden))
 
 
 def test_only_matrices_decay_and_tied_weights_are_updated_once():

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from llama_core.config import AdamW, Cosine, ModelConfig, Placement, TrainConfig, Wsd
+from llama_core.config import AdamW, Block, Cosine, ModelConfig, Muon, Placement, TrainConfig, Wsd
 from llama_core.schedule import steps_done, tokens_spent
 from sweeps.load import load_spec
 from sweeps.plan import plan
@@ -41,6 +41,7 @@ def test_the_golden_id_never_changes():
         {"schedule": Cosine(tokens=204_800)},
         {"eval_tokens": 32_768},
         {"z_loss": 1e-4},
+        {"optimizer": Muon(lr=0.008)},
     ],
 )
 def test_every_setting_that_can_change_a_loss_changes_the_id(change):
@@ -50,6 +51,22 @@ def test_every_setting_that_can_change_a_loss_changes_the_id(change):
 def test_a_spec_read_back_from_json_has_the_same_id():
     spec = run_spec()
     assert RunSpec.model_validate_json(spec.model_dump_json()).id == spec.id
+
+
+def test_a_block_and_an_optimizer_read_back_from_json_are_the_same_run():
+    block = Block(positions="learned", norm="layer", parallel=True)
+    model = run_spec().model.model_copy(update={"block": block, "max_positions": 128})
+    spec = run_spec(optimizer=Muon(lr=0.02)).model_copy(update={"model": model})
+    again = RunSpec.model_validate_json(spec.model_dump_json())
+    assert again == spec
+    assert again.id == spec.id != run_spec(optimizer=Muon(lr=0.02)).id
+
+
+def test_sequences_longer_than_the_learned_positions_are_refused():
+    spec = run_spec()
+    model = spec.model.model_dump() | {"block": {"positions": "learned"}, "max_positions": 64}
+    with pytest.raises(ValidationError, match="max_positions of 128 or more"):
+        RunSpec(model=ModelConfig(**model), train=spec.train, data=spec.data)
 
 
 def test_the_placement_of_a_sweep_does_not_change_its_runs():

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from llama_core.config import Block
 from llama_core.inference.generate import _choose, generate, generate_rows
 from llama_core.layers.attention import KvCache
 from llama_core.model import Llama
@@ -64,7 +65,22 @@ def test_unusable_settings_are_refused(net, prompt, settings):
         next(generate(net, prompt, max_new_tokens=1, **settings))
 
 
-def test_rows_of_several_lengths_continue_as_they_would_alone(net):
+def test_a_text_longer_than_the_learned_positions_is_refused_before_its_first_token():
+    net = Llama(tiny(block=Block(positions="learned"), max_positions=8))
+    net.init_weights(0)
+    # The last token needs no position: nothing continues it.
+    assert len(list(generate(net, [1, 2, 3], max_new_tokens=6))) == 6
+    with pytest.raises(ValueError, match="sequence of 9 tokens is longer than the table"):
+        next(generate(net, [1, 2, 3], max_new_tokens=7))
+    with pytest.raises(ValueError, match="sequence of 9 tokens is longer than the table"):
+        net(torch.zeros(1, 9, dtype=torch.long))
+
+
+@pytest.mark.parametrize("block", [Block(), Block(positions="learned"), Block(positions="none")])
+def test_rows_of_several_lengths_continue_as_they_would_alone(block):
+    learned = 16 if block.positions == "learned" else None
+    net = Llama(tiny(init_std=0.3, block=block, max_positions=learned))
+    net.init_weights(0)
     prompts = [[1, 5, 9, 2], [1], [1, 7, 7]]
     together = list(zip(*generate_rows(net, prompts, max_new_tokens=12), strict=True))
     alone = [tuple(generate(net, prompt, max_new_tokens=12)) for prompt in prompts]

@@ -1,0 +1,71 @@
+"""Compiled forward and backward passes: one graph of each, or none where nothing can compile."""
+
+import os
+import shutil
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from llama_core.config import Placement
+
+# Graphs of one code object in a process; torch's own limit of 8 is less than a sweep's shapes, and
+# beyond it a block would run uncompiled.
+_MOST_GRAPHS = 256
+
+
+def compile_obstacle(device: torch.device) -> str | None:
+    """Why nothing can be compiled for a device here, as a sentence; None if it can."""
+    if device.type == "cuda" and find_spec("triton") is None:
+        return "torch.compile needs the package triton for a GPU, which is not installed."
+    usual = "clang++" if sys.platform == "darwin" else "g++"
+    compilers = [os.environ.get("CXX", usual)]
+    if device.type == "cuda":
+        compilers = [os.environ["CC"]] if "CC" in os.environ else ["gcc", "clang", "cc"]
+    if not any(map(shutil.which, compilers)):
+        return f"torch.compile needs a compiler, and there is no {' or '.join(compilers)} here."
+    if not (Path(sysconfig.get_path("include")) / "Python.h").exists():
+        return "torch.compile needs Python's headers (python3-dev), which are not installed."
+    return None
+
+
+def compile_net(net: nn.Module, seq_len: int, placement: Placement, device: torch.device) -> None:
+    """Compile the whole model on a CPU, which fuses more; elsewhere its layers one by one.
+
+    Layers are alike, so one compilation serves all of them, however many there are; and sharding
+    and recomputation work on layers.
+
+    Raises:
+        ValueError: nothing can be compiled here.
+    """
+    obstacle = compile_obstacle(device)
+    if obstacle is not None:
+        raise ValueError(
+            f"placement.compile is on, but {obstacle} Install it, or set placement.compile=off."
+        )
+    # Tables of positions are made at the first call. A graph of that call would serve no other.
+    with torch.no_grad():
+        net(torch.zeros(1, seq_len, dtype=torch.long, device=device))
+    plain = placement.ranks == 1 and placement.activation_checkpointing == "off"
+    if device.type == "cpu" and plain:
+        parts: list[nn.Module] = [net]
+    else:
+        parts = list(net.get_submodule("layers").children())
+    for part in parts:
+        part.compile(dynamic=False, fullgraph=True, recompile_limit=_MOST_GRAPHS)
+
+
+@contextmanager
+def uncompiled() -> Iterator[None]:
+    """Run compiled modules as they are written: an evaluation is too short to compile a graph."""
+    if "torch._dynamo" not in sys.modules:
+        # Nothing was compiled; importing the compiler takes seconds.
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield

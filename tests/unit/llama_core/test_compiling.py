@@ -1,0 +1,102 @@
+"""Compiled training: the same losses to rounding, one graph a shape, and refusals in words."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from llama_core import compiling
+from llama_core.compiling import compile_obstacle
+from llama_core.config import Placement
+from llama_core.machine import compiles
+from llama_core.records import EvalRecord, StepRecord
+from llama_core.train import train
+from tests.core_tools import batches, recipe, tiny
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+ON, OFF = Placement(compile="on", threads=1), Placement(compile="off", threads=1)
+
+
+def losses(placement, cfg, model=None, **options):
+    """Losses of all steps and horizons."""
+    records = train(model or tiny(), cfg, batches(cfg), placement=placement, **options)
+    return [
+        record.loss if isinstance(record, StepRecord) else record.val_loss
+        for record in records
+        if isinstance(record, StepRecord | EvalRecord)
+    ]
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """Counts graphs, which are traced as always and then run by torch's own kernels: in seconds."""
+    from torch._dynamo import config, reset
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    reset()
+    counter, compile = CompileCounterWithBackend("eager"), nn.Module.compile
+    monkeypatch.setattr(
+        nn.Module, "compile", lambda self, **settings: compile(self, backend=counter, **settings)
+    )
+    with config.patch(recompile_limit=1):
+        yield counter
+    reset()
+
+
+def test_trunk_branches_and_evaluation_need_one_graph_a_shape_and_no_warning(graphs):
+    cfg = recipe(8, 16)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compiled = losses(ON, cfg)
+        assert graphs.frame_count == 1
+        # Another shape is compiled too, though torch's limit is reached.
+        losses(ON, recipe(3), tiny(d_model=8))
+        assert graphs.frame_count == 2
+        # A second training of a shape needs no new graph.
+        losses(ON, recipe(3))
+        assert graphs.frame_count == 2
+    assert compiled == pytest.approx(losses(OFF, cfg), rel=1e-6)
+
+
+def test_bf16_and_recomputed_layers_compile_without_warning(graphs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # torch's compiler causes this itself, and hides it from its users.
+        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
+        losses(ON, recipe(3, dtype="bfloat16"))
+        losses(ON.model_copy(update={"activation_checkpointing": "full"}), recipe(3))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")
+def test_a_compiled_training_differs_by_rounding_and_resumes_to_the_bit(tmp_path):
+    cfg = recipe(8, 16)
+    whole = losses(ON, cfg)
+    # Sums are taken in another order; over these steps fp32 rounding grows to about 1e-6.
+    assert whole == pytest.approx(losses(OFF, cfg), rel=1e-5)
+    steps = iter([False] * 4 + [True] * 99)
+    first = losses(ON, cfg, checkpoints=tmp_path, stop=lambda: next(steps))
+    assert first + losses(ON, cfg, checkpoints=tmp_path) == whole
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [("which", "there is no g.. here"), ("headers", "Python's headers .* not installed")],
+)
+def test_without_a_compiler_on_is_refused_before_training(monkeypatch, tmp_path, missing, message):
+    monkeypatch.delenv("CXX", raising=False)
+    if missing == "which":
+        monkeypatch.setattr(compiling.shutil, "which", lambda name: None)
+    else:
+        monkeypatch.setattr(compiling.sysconfig, "get_path", lambda name: str(tmp_path))
+    with pytest.raises(ValueError, match=f"placement.compile is on, but .*{message}"):
+        losses(ON, recipe(3))
+    # Where a placement says auto, such a machine trains uncompiled.
+    assert not compiles(Placement(), GPU)
+    assert len(losses(Placement(threads=1), recipe(3))) == 4
+
+
+def test_a_gpu_needs_triton(monkeypatch):
+    monkeypatch.setattr(compiling, "find_spec", lambda name: None)
+    assert "needs the package triton" in compile_obstacle(GPU)
