@@ -77,6 +77,12 @@ def frontier_data(law: LossLaw, demands: Sequence[float] = DEMANDS) -> pl.DataFr
     return pl.concat(frames)
 
 
+def demand_ratios(law: LossLaw, flops: float, tokens: float) -> tuple[float, ...]:
+    """For `frontier_data`: no serving, and tokens served after a compute-optimal budget."""
+    _, D = compute_optimal(law, flops)
+    return (0.0, tokens / float(D)) if tokens else (0.0,)
+
+
 def draw_frontier(data: pl.DataFrame) -> go.Figure:
     """Size against training FLOPs, a line for each demand; dotted beyond the law's data."""
     figure = go.Figure()
@@ -125,6 +131,8 @@ def _frontier_title(data: pl.DataFrame) -> str:
     middle = data.filter(pl.col("budget_flops") == budgets[len(budgets) // 2])
     plain = middle.filter(pl.col("demand_ratio") == middle["demand_ratio"].min())
     served = middle.filter(pl.col("demand_ratio") == middle["demand_ratio"].max())
+    if served["demand_ratio"][0] == 0:
+        return "Without serving the compute-optimal size is the best"
     size = served["N"][0] / plain["N"][0]
     tokens = served["D"][0] / plain["D"][0]
     return (

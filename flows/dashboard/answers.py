@@ -4,11 +4,15 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from analysis.compare.answer import Comparison, compare
 from analysis.fit.answer import fit_table
 from analysis.fit.conventions import counted_as
 from analysis.fit.options import DEFAULT
+from analysis.forecast.answer import Answer, Question, forecast
+from analysis.forecast.design import Candidates
 from analysis.forecast.lead import lead
 from analysis.law import CCounts
+from analysis.next_runs.answer import NextRuns, next_runs
 from analysis.own_runs.outcome import Interval
 from analysis.sweep.answer import Findings, find
 from analysis.table.observations import Table, TableError
@@ -34,6 +38,29 @@ def table_findings(table: Table, counts: tuple[str, CCounts], source: str) -> Fi
     except TableError as error:
         return Findings(table, None, str(error))
     return Findings(table, group, "", lead(group))
+
+
+def learn(table: Table) -> Answer | str:
+    """The forecast from a table that a frontier is read off, or why there is none."""
+    try:
+        return forecast(table, Question(anyway=True))
+    except TableError as error:
+        return str(error)
+
+
+def compared(first: pl.DataFrame, second: pl.DataFrame, names: tuple[str, str]) -> Comparison:
+    """Two sweeps side by side."""
+    return compare(own_table(first), own_table(second), names)
+
+
+def chosen(
+    table: Table, candidates: Candidates, flops: float, budget: float, runs: int
+) -> NextRuns | str:
+    """The runs to train next, or why there are none."""
+    try:
+        return next_runs(table, candidates, flops, budget, runs)
+    except TableError as error:
+        return str(error)
 
 
 def imported() -> None:

@@ -1,12 +1,18 @@
 """The dashboard as a Dash app: an address becomes a view, controls and time change its body."""
 
+import base64
+import hashlib
 from typing import Any
 
 import flask
-from dash import ALL, Dash, Input, Output, State, dcc, html
+from dash import ALL, Dash, Input, Output, State, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
+from analysis.table.files import contents_of
+from analysis.table.observations import TableError
+from analysis.table.read import read_table
+from analysis.table.selection import one_law
 from flows.dashboard.address import Address
 from flows.dashboard.controls import as_text
 from flows.dashboard.render import aria, link
@@ -119,6 +125,35 @@ def _callbacks(app: Dash, desk: Desk) -> None:
     )
     def tick(_: int, pathname: str, query: str, stamp: str) -> tuple[Any, ...]:
         return ticked(desk, Address.of(pathname, query), stamp)
+
+    @app.callback(
+        Output("url", "href"),
+        Output("refused", "children"),
+        Output("refused", "className"),
+        Input("drop", "contents"),
+        State("drop", "filename"),
+        prevent_initial_call=True,
+    )
+    def drop(contents: str | None, name: str | None) -> tuple[Any, ...]:
+        if contents is None:
+            raise PreventUpdate
+        return dropped(desk, contents, name or "table")
+
+
+def dropped(desk: Desk, contents: str, name: str) -> tuple[Any, ...]:
+    """The address of the view of a dropped table; or a sentence that says what is wrong with it.
+
+    Args:
+        contents: the file as a browser sends it, data:KIND;base64,BYTES.
+    """
+    content = base64.b64decode(contents.partition(",")[2])
+    try:
+        table = one_law(read_table(contents_of(content, name)), best_of=(), pool=False, named=True)
+    except TableError as error:
+        return no_update, f"{error} To name columns: isoflop fit FILE --map NAME=COLUMN", "warn"
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    desk.dropped.get(digest, digest, lambda: (name, table))
+    return str(Address(("table", digest))), "", ""
 
 
 def shown(desk: Desk, address: Address) -> tuple[Any, ...]:

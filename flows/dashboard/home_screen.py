@@ -6,20 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dash import html
+from dash import dcc, html
 from dash.development.base_component import Component
 
 from analysis.sparkline import sparkline
 from analysis.sweep.brief import LEVEL, Brief, brief
 from analysis.words import flops, short
 from flows.dashboard.address import Address
+from flows.dashboard.law_screen import age
 from flows.dashboard.library import SweepSeen, signature
 from flows.dashboard.render import Cell, link, table
 from flows.dashboard.screen import Screen
-from flows.dashboard.sweep_screens import age
 from flows.forecasts.registered import Registered, Scored
 
 _FORECASTS = 20
+_MOST_BYTES = 30 * 2**20
 
 
 class HomeScreen(Screen):
@@ -35,8 +36,26 @@ class HomeScreen(Screen):
         minute = int(time.time() // 60)
         return f"{hash((tuple(sweeps), tuple(studies), minute)):x} {len(self._forecasts())}"
 
+    def controls(self) -> list[Component]:
+        """Where a table of runs can be dropped."""
+        return [
+            dcc.Upload(
+                html.Div(
+                    [
+                        "Drop a table of finished runs here, or ",
+                        html.Button("choose a file", type="button"),
+                        ": it is fitted on the spot, and kept in memory alone.",
+                    ]
+                ),
+                id="drop",
+                className="drop",
+                max_size=_MOST_BYTES,
+            ),
+            html.P(id="refused", role="alert"),
+        ]
+
     def body(self) -> list[Component]:
-        """Three tables, and where a table of runs can be dropped."""
+        """Three tables."""
         sweeps = self.desk.library.sweeps()
         parts: list[Component] = [html.P(f"Home {self.desk.library.home.root}", className="soft")]
         parts.append(html.H2("Sweeps"))

@@ -30,3 +30,9 @@ class Kept(Generic[_T]):
             while len(self._values) > self._most:
                 self._values.popitem(last=False)
         return value
+
+    def peek(self, key: Hashable) -> _T | None:
+        """The value of a key from whatever state; None without one."""
+        with self._lock:
+            known = self._values.get(key)
+            return None if known is None else known[1]

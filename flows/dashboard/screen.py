@@ -1,33 +1,15 @@
 """What every view has: a title, controls, a body, and a stamp that changes when the body would."""
 
-from dataclasses import dataclass, field
-
-import polars as pl
-from dash import html
 from dash.development.base_component import Component
 
 from analysis.page import Drawn, Page
 from flows.dashboard.address import Address
-from flows.dashboard.fits import Fits
-from flows.dashboard.kept import Kept
-from flows.dashboard.library import Library
-from flows.dashboard.render import aria, components, link
-from flows.settings import Settings
+from flows.dashboard.render import components
+from flows.dashboard.subjects import Desk
 
 
 class NotHereError(LookupError):
     """There is no such view; the message says what there is."""
-
-
-@dataclass(frozen=True)
-class Desk:
-    """What the views of a dashboard share: what is read, computed and drawn once for all."""
-
-    settings: Settings
-    library: Library
-    fits: Fits
-    pages: Kept[Page] = field(default_factory=Kept)
-    frames: Kept[pl.DataFrame] = field(default_factory=Kept)
 
 
 class Screen:
@@ -84,20 +66,3 @@ class Screen:
             if isinstance(part, Drawn) and part.name == figure and part.data is not None:
                 return part.data.write_csv()
         raise NotHereError(f"there is no figure {figure!r} with data at {self.address}.")
-
-    def tabs(self, names: dict[str, str]) -> Component:
-        """Links to the views beside this one, which keep the state of the controls.
-
-        Args:
-            names: words by the last part of the path; the first view's is empty.
-        """
-        here = self.address.path[2] if len(self.address.path) > 2 else ""
-        base = self.address.path[:2]
-        kept = Address(base, {k: v for k, v in self.address.query.items() if k in ("n", "c")})
-        links = []
-        for last, words in names.items():
-            href = str(kept.with_path(*base, *([last] if last else [])))
-            # dcc.Link passes no attribute on to its element.
-            here_now = html.A(words, href=href, **aria(current="page"))
-            links.append(html.Span(here_now if last == here else link(words, href)))
-        return html.Nav(links, className="tabs", **aria(label="views of this subject"))

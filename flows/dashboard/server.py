@@ -11,7 +11,7 @@ from flows.dashboard.answers import imported
 from flows.dashboard.app import make_app
 from flows.dashboard.fits import Fits
 from flows.dashboard.library import Library
-from flows.dashboard.screen import Desk
+from flows.dashboard.subjects import Desk
 from flows.settings import Home, Settings, home_of, open_settings
 
 _THREADS = 4
