@@ -33,7 +33,7 @@ for _name, _target, _help in (
     ("compare", "results:compare", "Differences of two sweeps, and their effect on the law."),
     ("export", "results:export", "Write a sweep's observations and curves as files."),
     ("dashboard", "dashboard:dashboard", "Show sweeps, laws and forecasts in the browser."),
-    ("up", "stack:up", "Start Prefect, MLflow, pools and workers, and deploy."),
+    ("up", "stack:up", "Start Prefect, MLflow, dashboard, pools and workers."),
     ("down", "stack:down", "Stop what isoflop up started."),
     ("status", "stack:status", "Show servers, workers, sweeps and runs."),
     ("doctor", "stack:doctor", "Find faults of servers, workers and files, and repair them."),

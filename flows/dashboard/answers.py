@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-import polars as pl
-
 from analysis.compare.answer import Comparison, compare
 from analysis.fit.answer import fit_table
 from analysis.fit.conventions import counted_as
@@ -16,18 +14,16 @@ from analysis.next_runs.answer import NextRuns, next_runs
 from analysis.own_runs.outcome import Interval
 from analysis.sweep.answer import Findings, find
 from analysis.table.observations import Table, TableError
-from analysis.table.runs import own_table
 
 
 def sweep_findings(
-    frame: pl.DataFrame,
+    table: Table,
     counts: tuple[str, CCounts],
     source: str,
     registered: Mapping[str, Interval],
 ) -> Findings:
     """The answer of a sweep as its report has it, under any count of N and C."""
-    table = counted_as(own_table(frame), *counts)
-    return find(table, source=source, registered=registered)
+    return find(counted_as(table, *counts), source=source, registered=registered)
 
 
 def table_findings(table: Table, counts: tuple[str, CCounts], source: str) -> Findings:
@@ -48,9 +44,9 @@ def learn(table: Table) -> Answer | str:
         return str(error)
 
 
-def compared(first: pl.DataFrame, second: pl.DataFrame, names: tuple[str, str]) -> Comparison:
+def compared(first: Table, second: Table, names: tuple[str, str]) -> Comparison:
     """Two sweeps side by side."""
-    return compare(own_table(first), own_table(second), names)
+    return compare(first, second, names)
 
 
 def chosen(
@@ -61,7 +57,3 @@ def chosen(
         return next_runs(table, candidates, flops, budget, runs)
     except TableError as error:
         return str(error)
-
-
-def imported() -> None:
-    """Nothing: a process that has done it has imported what the others need."""

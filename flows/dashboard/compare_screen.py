@@ -82,5 +82,5 @@ class CompareScreen(Screen):
         known = self.desk.fits.peek(("compare", *names), state)
         if known is not None:
             return known
-        frames = [SweepSubject(self.desk, sweep).own_frame() for sweep in (first, other)]
-        return self.desk.fits.get(("compare", *names), state, answers.compared, *frames, names)
+        tables = [SweepSubject(self.desk, sweep).own_table() for sweep in (first, other)]
+        return self.desk.fits.get(("compare", *names), state, answers.compared, *tables, names)

@@ -7,7 +7,6 @@ from concurrent.futures import ProcessPoolExecutor
 
 import waitress
 
-from flows.dashboard.answers import imported
 from flows.dashboard.app import make_app
 from flows.dashboard.fits import Fits
 from flows.dashboard.library import Library
@@ -23,8 +22,6 @@ def serve(settings: Settings, home: Home) -> None:
     # In a process of its own a fit leaves the pages quick.
     processes = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, processes, initializer=_politely) as executor:
-        # The first fit should not wait for imports.
-        executor.submit(imported)
         app = make_app(Desk(settings, Library(home), Fits(executor)))
         waitress.serve(
             app.server,

@@ -1,10 +1,8 @@
 """What a law is asked of: a sweep of the home, or a table that a person has dropped."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
-
-import polars as pl
 
 from analysis.fit.conventions import counted_as
 from analysis.forecast.answer import Answer
@@ -20,6 +18,7 @@ from flows.dashboard.library import Library, SweepSeen
 from flows.forecasts.by_sweep import said_before
 from flows.runs.table import observations_frame
 from flows.settings import Settings
+from sweeps.spec import PlannedRun
 
 # What N and C count: a column of the table, and counted FLOPs or 6·N·D.
 Counts = tuple[str, CCounts]
@@ -34,7 +33,7 @@ class Desk:
     library: Library
     fits: Fits
     pages: Kept[Page] = field(default_factory=Kept)
-    frames: Kept[pl.DataFrame] = field(default_factory=Kept)
+    tables: Kept[Table] = field(default_factory=Kept)
     dropped: Kept[tuple[str, Table]] = field(default_factory=Kept)
 
 
@@ -79,21 +78,19 @@ class SweepSubject:
         """Which runs have ended, and when."""
         return self.sweep.losses
 
-    def frame(self) -> pl.DataFrame:
-        """Its observations, those of sweeps it continues among them."""
-        runs, home = self.sweep.whole.plan.runs, self.desk.library.home
-        make = lambda: observations_frame(runs, home)  # noqa: E731
-        return self.desk.frames.get(self.name, self.sweep.stamp, make)
-
-    def own_frame(self) -> pl.DataFrame:
-        """Its own observations alone."""
-        runs, home = self.sweep.plan.runs, self.desk.library.home
-        make = lambda: observations_frame(runs, home)  # noqa: E731
-        return self.desk.frames.get(f"own {self.name}", self.sweep.stamp, make)
-
     def table(self) -> Table:
-        """Its runs, C counted."""
-        return own_table(self.frame())
+        """Its runs and those of the sweeps that it continues, C counted."""
+        return self._table(self.name, self.sweep.whole.plan.runs)
+
+    def own_table(self) -> Table:
+        """Its own runs alone."""
+        return self._table(f"own {self.name}", self.sweep.plan.runs)
+
+    def _table(self, key: str, runs: Sequence[PlannedRun]) -> Table:
+        home = self.desk.library.home
+        return self.desk.tables.get(
+            key, self.sweep.stamp, lambda: own_table(observations_frame(runs, home))
+        )
 
     def findings(self, counts: Counts) -> Outcome[Findings]:
         """Its answer, as its report has it."""
@@ -102,7 +99,7 @@ class SweepSubject:
         if known is not None:
             return known
         registered = said_before(self.sweep.plan, self.desk.library.home)
-        arguments = (self.frame(), counts, f"sweep {self.name}", registered)
+        arguments = (self.table(), counts, f"sweep {self.name}", registered)
         return self.desk.fits.get(question, self.state, answers.sweep_findings, *arguments)
 
     def forecast(self) -> Outcome[Answer | str]:

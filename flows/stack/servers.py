@@ -107,6 +107,20 @@ def start_mlflow_server(settings: Settings, home: Home) -> subprocess.Popen[byte
     return start(command, environment, home.logs / "mlflow-server.log")
 
 
+def start_dashboard_server(settings: Settings, home: Home) -> subprocess.Popen[bytes]:
+    """Start the dashboard, which reads the home and links to the other two."""
+    environment = {
+        "ISOFLOP_HOME": str(home.root),
+        "ISOFLOP_HOST": settings.host,
+        **{
+            f"ISOFLOP_{program.upper()}_PORT": str(getattr(settings, f"{program.lower()}_port"))
+            for program in _PROGRAMS.values()
+        },
+    }
+    log = home.logs / "dashboard-server.log"
+    return start(["-m", "flows.dashboard.server"], environment, log)
+
+
 def start(
     arguments: list[str], environment: dict[str, str], log: Path, *, tied: bool = False
 ) -> subprocess.Popen[bytes]:
@@ -205,6 +219,7 @@ def health_pages(settings: Settings) -> dict[str, str]:
     return {
         "prefect-server": f"{settings.prefect_api}/health",
         "mlflow-server": f"{settings.mlflow_address}/health",
+        "dashboard-server": f"{settings.dashboard_address}/health",
     }
 
 
