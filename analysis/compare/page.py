@@ -48,10 +48,12 @@ def compare_page(
         page.table(_headed(LAW_HEADER, first, second), law_rows(comparison))
         page.text(interval_method(comparison), role="soft")
     if any(contrast.name == "n_opt" for contrast in comparison.contrasts):
-        page.figure(draw_best_size(best_size_data(comparison), comparison), name="best-size")
+        sizes = best_size_data(comparison)
+        page.figure(draw_best_size(sizes, comparison), name="best-size", data=sizes)
     if comparison.matched.pairs.height:
         page.heading("The same N and D in both")
-        page.figure(draw_pairs(comparison.matched.pairs, comparison), name="pairs")
+        pairs = comparison.matched.pairs
+        page.figure(draw_pairs(pairs, comparison), name="pairs", data=pairs)
         page.table(_headed(PAIR_HEADER, first, second), pair_rows(comparison))
     page.heading("Their runs")
     page.table(["", first, second], facts)

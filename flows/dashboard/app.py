@@ -16,8 +16,9 @@ from analysis.table.selection import one_law
 from flows.dashboard.address import Address
 from flows.dashboard.controls import as_text
 from flows.dashboard.render import aria, link
-from flows.dashboard.screen import Desk, NotHereError
+from flows.dashboard.screen import NotHereError
 from flows.dashboard.screens import screen_at
+from flows.dashboard.subjects import Desk
 from flows.settings import LOOPBACK
 
 _EVERY_MS = 1500
@@ -28,6 +29,9 @@ function(query, title) {
   if (address !== window.location.pathname + window.location.search) {
     window.history.replaceState(window.history.state, "", address);
   }
+  // Dash's Upload has no property for it.
+  setTimeout(() => document.querySelectorAll("input[type=file]").forEach(
+    (input) => input.setAttribute("aria-label", "a table of finished runs")), 0);
   document.title = title === "isoflop" ? title : title + " – isoflop";
   return window.dash_clientside.no_update;
 }

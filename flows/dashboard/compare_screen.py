@@ -23,11 +23,12 @@ class CompareScreen(Screen):
 
     title = "Compare sweeps"
 
-    def controls(self) -> list[Component]:
-        """Which sweeps."""
+    def body(self) -> list[Component]:
+        """Which sweeps, and their comparisons."""
         names = sorted(sweep.name for sweep in self.desk.library.sweeps())
         words = f"Sweeps, up to {_MOST}; each is compared with the one that was chosen first"
-        return [controls.choices("sweeps", words, names, self._names())]
+        chosen = controls.choices(self.address, "sweeps", words, names, self._names())
+        return [chosen, *super().body()]
 
     def stamp(self) -> str:
         """The states of the sweeps, and which comparisons are there."""

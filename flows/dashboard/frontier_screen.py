@@ -56,10 +56,8 @@ class FrontierScreen(SubjectScreen):
         return forecast.awaited
 
     def controls(self) -> list[Component]:
-        """Sliders for target, demand, price and batch, and the GPUs."""
+        """Sliders for target, demand, price and batch."""
         asked, spans = self.question(), self._spans()
-        names = {_NO_GPU: "FLOPs alone"}
-        names |= {name: name for name in published.devices()["name"]}
         tokens = math.log10(asked.tokens) if asked.tokens else spans[1][0]
         return [
             self.tabs(),
@@ -80,11 +78,16 @@ class FrontierScreen(SubjectScreen):
                         "batch", "Batch: sequences at once, power of two", (0, 9), 1,
                         round(math.log2(asked.batch)),
                     ),
-                    controls.choice("gpu", "Served on", names, asked.gpu),
                 ],
                 className="controls",
             ),
         ]  # fmt: skip
+
+    def body(self) -> list[Component]:
+        """The GPUs to choose from, and the answer."""
+        names = {_NO_GPU: "FLOPs alone"} | {name: name for name in published.devices()["name"]}
+        gpu = self.question().gpu
+        return [controls.choice(self.address, "gpu", "Served on", names, gpu), *super().body()]
 
     def question(self) -> Question:
         """What the address asks."""

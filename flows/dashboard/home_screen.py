@@ -1,10 +1,8 @@
 """The first view: every sweep, study and registered forecast of the home."""
 
-import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from dash import dcc, html
 from dash.development.base_component import Component
@@ -17,6 +15,7 @@ from flows.dashboard.law_screen import age
 from flows.dashboard.library import SweepSeen, signature
 from flows.dashboard.render import Cell, link, table
 from flows.dashboard.screen import Screen
+from flows.files import read_object
 from flows.forecasts.registered import Registered, Scored
 
 _FORECASTS = 20
@@ -90,7 +89,7 @@ class HomeScreen(Screen):
         folders = sorted({path.parent for path in self._studies()})
         rows: list[Sequence[Cell]] = []
         for folder in folders:
-            spec = _object(folder / "spec.json")
+            spec = read_object(folder / "spec.json")
             law = folder / "law.json"
             widths = (spec.get("ladder") or {}).get("widths") or []
             rows.append(
@@ -144,7 +143,8 @@ def _sweep_row(sweep: SweepSeen) -> list[Cell]:
     return [
         link(sweep.name, str(Address(("sweep", sweep.name)))),
         sweep.state,
-        short_law.verdict if short_law is not None else "no law yet",
+        # The whole sentence is on the sweep's page.
+        short_law.verdict.partition(":")[0] if short_law is not None else "no law yet",
         *(_law_cells(short_law) if short_law is not None else ("–", "–")),
         picture,
         f"{flops(sweep.flops_spent)} ({sweep.flops_spent / planned:.0%})",
@@ -190,11 +190,3 @@ def forecasts_table(forecasts: Sequence[tuple[Registered, list[Scored]]]) -> Com
         return html.P("No forecast is registered: isoflop forecast TABLE --at N,D --register NAME")
     header = ["forecast", "outcome", "N on D", "foretold", "interval", "loss", "from", "written"]
     return table(header, rows, classes=["words", "words", "words", "", "", "", "words", "words"])
-
-
-def _object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -3,7 +3,6 @@
 import time
 from typing import cast
 
-import polars as pl
 from dash import html
 from dash.development.base_component import Component
 
@@ -14,7 +13,6 @@ from analysis.law import CCounts
 from analysis.page import Page
 from analysis.sweep.page import add_curves, add_largest, add_law, add_valleys
 from analysis.table.observations import COUNTS as N_COUNTS
-from analysis.table.observations import Table
 from analysis.words import COUNTS, FLOPS, short
 from flows.dashboard import controls
 from flows.dashboard.address import Address
@@ -23,8 +21,10 @@ from flows.dashboard.python_lines import python_of
 from flows.dashboard.render import aria, link
 from flows.dashboard.screen import NotHereError, Screen
 from flows.dashboard.subjects import Counts, Desk, Subject, SweepSubject, TableSubject
+from flows.dispatch.underway import controllers
+from flows.mirror.addresses import sweep_address
 from flows.runs.state import TO_DO
-from flows.watch.progress import ago, progress_cells
+from flows.watch.progress import progress_cells
 
 TABS = {"": "Law", "frontier": "Frontier", "next": "Next runs", "runs": "Runs"}
 
@@ -75,7 +75,23 @@ class SubjectScreen(Screen):
 
     def controls(self) -> list[Component]:
         """Links to the other views."""
-        return [self.tabs()]
+        return [self.tabs(), *self.elsewhere()]
+
+    def elsewhere(self) -> list[Component]:
+        """Links to MLflow and Prefect, which answer after isoflop up."""
+        if self.sweep is None:
+            return []
+        settings, home = self.desk.settings, self.desk.library.home
+        name = self.sweep.name
+        mlflow = sweep_address(name, settings, home) or settings.mlflow_address
+        runs = [each.flow_run for each in controllers(home.sweeps / name) if each.flow_run]
+        flow = f"/runs/flow-run/{runs[-1]}" if runs else "/runs"
+        links = [
+            html.A("MLflow", href=mlflow),
+            html.A("Prefect", href=f"{settings.prefect_address}{flow}"),
+        ]
+        return [html.P(["Also in ", links[0], " and ", links[1], ", after isoflop up."],
+                       className="soft")]  # fmt: skip
 
     def tabs(self) -> Component:
         """Links to the views beside this one."""
@@ -98,9 +114,24 @@ class LawScreen(SubjectScreen):
         """Whether the law is still fitted."""
         return self.subject.findings(self.counts).awaited
 
-    def controls(self) -> list[Component]:
-        """The other views, and the switch of counts."""
-        return [self.tabs(), counts_switch(self.subject.table(), self.counts)]
+    def body(self) -> list[Component]:
+        """The switch of counts, and the page."""
+        return [*self._switch(), *super().body()]
+
+    def _switch(self) -> list[Component]:
+        """What N and C count, as far as the table has them."""
+        table = self.subject.table()
+        used, own = table.used, {"n_params": table.n_counts}
+        columns = count_columns(used) if used.height else ["n_params"]
+        words = {column: COUNTS[own.get(column, N_COUNTS[column])] for column in columns}
+        flops = {"flops_6nd": FLOPS["flops_6nd"]}
+        if table.c_counts == "train_flops":
+            flops = {"train_flops": "counted", **flops}
+        n, c = self.counts
+        return [
+            controls.choice(self.address, "n", "N counts", words, n),
+            controls.choice(self.address, "c", "C is", flops, c),
+        ]
 
     def make_page(self) -> Page:
         """The report as far as it is known."""
@@ -161,24 +192,10 @@ def _progress(page: Page, sweep: SweepSeen) -> None:
         )
 
 
-def counts_switch(table: Table, counts: Counts) -> Component:
-    """The switch of what N and C count, as far as the table has them."""
-    used: pl.DataFrame = table.used
-    columns = count_columns(used) if used.height else ["n_params"]
-    own = {"n_params": table.n_counts}
-    words = {column: COUNTS[own.get(column, N_COUNTS[column])] for column in columns}
-    flops = {"flops_6nd": FLOPS["flops_6nd"]}
-    if table.c_counts == "train_flops":
-        flops = {"train_flops": "counted", **flops}
-    return html.Div(
-        [
-            controls.choice("n", "N counts", words, counts[0]),
-            controls.choice("c", "C is", flops, counts[1]),
-        ],
-        className="controls",
-    )
-
-
 def age(changed_at: float) -> str:
-    """How long ago a file was written."""
-    return ago(max(0.0, time.time() - changed_at)) if changed_at else "–"
+    """How long ago a file was written: 42 s, 3 min, 2 h, 5 d."""
+    seconds = max(0.0, time.time() - changed_at)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"

@@ -19,10 +19,17 @@ _CONFIG: Any = {"displayModeBar": False, "responsive": True}
 
 def components(page: Page, beside: Beside) -> list[Component]:
     """The parts of a page in reading order, without its title."""
-    return [_component(part, beside) for part in page.parts]
+    first = next(
+        (k for k, part in enumerate(page.parts) if isinstance(part, Heading)), len(page.parts)
+    )
+    return [
+        # A title of a figure is a heading below a section's, or where there is none yet, one.
+        _component(part, beside, html.H3 if place > first else html.H2)
+        for place, part in enumerate(page.parts)
+    ]
 
 
-def _component(part: Part, beside: Beside) -> Component:
+def _component(part: Part, beside: Beside, heading: type[Component]) -> Component:
     match part:
         case Heading(text):
             return html.H2(text)
@@ -41,10 +48,10 @@ def _component(part: Part, beside: Beside) -> Component:
         case Grid():
             return table(part.header, part.rows, classes=part.classes)
         case Drawn():
-            return _figure(part, beside)
+            return _figure(part, beside, heading)
 
 
-def _figure(part: Drawn, beside: Beside) -> Component:
+def _figure(part: Drawn, beside: Beside, heading: type[Component]) -> Component:
     """A figure under its title, with its data and its Python below."""
     style = {"height": f"{part.height}px"} | ({"minWidth": "760px"} if part.wide else {})
     graph = dcc.Graph(
@@ -61,7 +68,7 @@ def _figure(part: Drawn, beside: Beside) -> Component:
     if python is not None:
         code = html.Pre(html.Code(python), tabIndex="0", className="code")
         below.append(html.Details([html.Summary("Python"), code]))
-    title = [html.H3(part.title)] if part.title else []
+    title = [heading(part.title, className="title")] if part.title else []
     return html.Div([*title, box, html.Div(below, className="beside")], className="drawn")
 
 
@@ -85,7 +92,7 @@ def table(
     if sorted_by is not None:
         order[sorted_by[0]] = {"aria-sort": sorted_by[1]}
     head = [
-        html.Th(cell, scope="col", className=name, **order.get(column, {}))
+        html.Th(cell, scope="col", className=name, **order.get(column, {})) if cell else html.Td()
         for column, (cell, name) in enumerate(zip(header, names, strict=True))
     ]
     body = [

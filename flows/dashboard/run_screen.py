@@ -1,12 +1,17 @@
 """Everything known about one run, as isoflop show prints it."""
 
+from dash import html
+from dash.development.base_component import Component
+
 from analysis.page import Page
 from analysis.sweep.page import add_curves
 from analysis.words import flops, short
 from flows.dashboard.address import Address
 from flows.dashboard.library import signature
+from flows.dashboard.render import aria, link
 from flows.dashboard.screen import NotHereError, Screen
 from flows.dashboard.subjects import Desk
+from flows.mirror.addresses import run_address
 from flows.results.show import run_document
 from flows.runs.directory import RunDir
 from flows.watch.progress import span
@@ -31,6 +36,15 @@ class RunScreen(Screen):
         """The states of its files."""
         files = (self.run.result_path, self.run.curve_path, self.run.attempts_path)
         return str([signature(path) for path in files])
+
+    def controls(self) -> list[Component]:
+        """Links to its sweep and to MLflow."""
+        sweep, desk = self.planned.sweep, self.desk
+        links: list[Component] = [link(f"Sweep {sweep}", str(Address(("sweep", sweep))))]
+        mlflow = run_address(sweep, self.run.path, desk.settings, desk.library.home)
+        if mlflow is not None:
+            links.append(html.A("MLflow", href=mlflow))
+        return [html.Nav(links, className="tabs", **aria(label="beside this run"))]
 
     def make_page(self) -> Page:
         """Its facts, its losses, its curve, and where its files are."""

@@ -37,7 +37,7 @@ class RunsScreen(SubjectScreen):
     def controls(self) -> list[Component]:
         """The filter."""
         words = "Show rows that hold these words, such as finished or d64"
-        return [self.tabs(), controls.search("q", words, self.address.get("q"))]
+        return [*super().controls(), controls.search("q", words, self.address.get("q"))]
 
     def body(self) -> list[Component]:
         """The table, and how many of its rows it shows."""

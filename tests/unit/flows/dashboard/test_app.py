@@ -1,6 +1,7 @@
 """What a person reads in the dashboard, and what its callbacks answer; no browser, no server."""
 
 import json
+from base64 import b64encode
 from concurrent.futures import Executor, Future
 from io import StringIO
 
@@ -11,13 +12,14 @@ from plotly.graph_objects import Figure
 from polars.testing import assert_frame_equal
 
 from flows.dashboard.address import Address
-from flows.dashboard.app import changed, make_app, shown, ticked
+from flows.dashboard.app import changed, dropped, make_app, shown, ticked
 from flows.dashboard.fits import Fits
 from flows.dashboard.library import Library
 from flows.dashboard.screens import screen_at
 from flows.dashboard.subjects import Desk
 from flows.runs.directory import RunDir
 from flows.settings import Home, Settings
+from tests.simulated import isoflops, table
 from tests.simulated_home import simulated_sweep
 
 
@@ -53,6 +55,7 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("home")
     simulated_sweep(root, "made")
     simulated_sweep(root, "begun", finished=1)
+    simulated_sweep(root, "beside", "recipe.coef=0.2")
     return root
 
 
@@ -119,18 +122,97 @@ def test_another_count_of_N_and_C_moves_the_exponent_as_the_table_of_counts_has_
     assert "N counts every parameter." in text
 
 
-@pytest.mark.parametrize("query", [{}, {"n": "n_params_total", "c": "flops_6nd"}])
-def test_the_python_of_a_figure_gives_its_data(desk, query, monkeypatch):
+def same_data(ours, theirs):
+    frames = [pl.read_csv(StringIO(text), infer_schema_length=None) for text in (ours, theirs)]
+    assert_frame_equal(*frames)
+
+
+def figures_of(screen):
+    return [part.name for part in screen.page().parts if hasattr(part, "figure")]
+
+
+@pytest.mark.parametrize(
+    ("address", "names"),
+    [
+        (Address(("sweep", "made")), {"isoflop", "fit", "loss-curves"}),
+        (Address(("sweep", "made"), {"n": "n_params_total", "c": "flops_6nd"}), {"fit"}),
+        (Address(("sweep", "made", "frontier"), {"target": "14"}), {"frontier", "life", "regret"}),
+        (Address(("sweep", "made", "next"), {"runs": "2"}), {"next-runs"}),
+        (Address(("compare",), {"sweeps": "made,beside"}), {"best-size@beside"}),
+    ],
+)
+def test_the_python_of_a_figure_gives_its_data(desk, address, names, monkeypatch):
     monkeypatch.setattr(Figure, "show", lambda figure: None)
-    screen = screen_at(desk, Address(("sweep", "made"), query))
-    names = [part.name for part in screen.page().parts if hasattr(part, "figure")]
-    assert {"loss-curves", "fit"} <= set(names)
+    screen = screen_at(desk, address)
+    assert names <= set(figures_of(screen))
     for name in names:
         scope = {}
         exec(screen.python(name), scope)
-        ours = pl.read_csv(StringIO(screen.csv(name)), infer_schema_length=None)
-        theirs = pl.read_csv(StringIO(scope["data"].write_csv()), infer_schema_length=None)
-        assert_frame_equal(ours, theirs)
+        same_data(screen.csv(name), scope["data"].write_csv())
+
+
+def test_a_slider_changes_the_frontier_as_the_question_changes(desk):
+    address = Address(("sweep", "made", "frontier"))
+    alone, _, _ = changed(desk, address, {"target": "13", "demand": "0"})
+    served, _, _ = changed(desk, address, {"target": "13", "demand": "9", "gpu": "H100-80GB",
+                                           "price": "3", "batch": "6"})  # fmt: skip
+    assert "no serving" in " ".join(words(alone))
+    text = " ".join(words(served))
+    assert "1B tokens served, on H100-80GB at $3.00 an hour, batch 64." in text
+    assert text.index("Over its life that takes") < text.index("The frontier")
+    assert "In dollars" in text
+
+
+def test_a_frontier_waits_for_its_forecast_and_bars_stand_alone(root, desk):
+    address = Address(("sweep", "made", "frontier"))
+    assert "The forecast is being computed" in text_of(desk_of(root, Never()), address)
+    text = text_of(desk, Address(("sweep", "begun", "frontier")))
+    assert "There is no law yet." in text
+    assert "Train" not in text
+
+
+def test_the_next_runs_and_the_command_that_writes_them_are_shown(desk):
+    text = text_of(desk, Address(("sweep", "made", "next"), {"target": "13", "runs": "2"}))
+    assert "isoflop next made --flops 1e+13 --runs 2 --to next.yaml" in text
+    assert "Chosen from" in text
+
+
+def test_sweeps_are_compared_with_the_first(desk):
+    address = Address(("compare",), {"sweeps": "made,beside,begun"})
+    text = text_of(desk, address)
+    assert "beside against made" in text
+    assert "begun against made" in text
+    assert text.index("N* grows as C^") < text.index("What differed")
+    assert "Choose two sweeps or more." in text_of(desk, Address(("compare",)))
+
+
+def test_a_dropped_table_is_fitted_and_has_an_address(desk, tmp_path):
+    N, D = isoflops(budgets=3)
+    text = table(N, D, noise=0.002).write_csv()
+    contents = f"data:text/csv;base64,{b64encode(text.encode()).decode()}"
+    there, refused, _ = dropped(desk, contents, "theirs.csv")
+    assert not refused
+    address = Address.of(there, "")
+    shown_text = text_of(desk, address)
+    assert "Table theirs.csv" in shown_text
+    assert "N* grows as C^" in shown_text
+    assert "read_table(Path('theirs.csv'))" in shown_text
+    assert "Train" in text_of(desk, Address((*address.path, "frontier")))
+    assert "is not here" in text_of(desk_of(tmp_path), address)
+
+
+def test_a_dropped_file_that_is_no_table_says_what_is_wrong_with_it(desk):
+    _, refused, role = dropped(desk, f"data:;base64,{b64encode(b'a,b').decode()}", "x.csv")
+    assert refused.startswith("x.csv: ") or "x.csv" in refused or "column" in refused
+    assert role == "warn"
+
+
+def test_a_run_has_a_page_with_its_losses_and_its_curve(desk, root):
+    run = simulated_sweep(root, "made").runs[0]
+    text = text_of(desk, Address(("run", run.id)))
+    assert f"Run {run.name}" in text
+    assert "isoflop generate" in text
+    assert "no run 'none'" in text_of(desk, Address(("run", "none")))
 
 
 def test_runs_are_filtered_and_sorted_by_their_address(desk):
