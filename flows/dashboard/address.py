@@ -5,6 +5,11 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 
+def sweep_address(name: str) -> "Address":
+    """The first view of a sweep; a variant is SWEEP/VARIANT, and SWEEP.VARIANT in an address."""
+    return Address(("sweep", name.replace("/", ".")))
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a view is: `/sweep/demo/frontier?demand=12` is ("sweep", "demo", "frontier")."""

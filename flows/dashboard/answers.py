@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from analysis.compare.answer import Comparison, compare
+from analysis.compare.comparable import Named
+from analysis.compare.variants import Variants, compare_variants
 from analysis.fit.answer import fit_table
 from analysis.fit.conventions import counted_as
 from analysis.fit.options import DEFAULT
@@ -44,9 +45,12 @@ def learn(table: Table) -> Answer | str:
         return str(error)
 
 
-def compared(first: Table, second: Table, names: tuple[str, str]) -> Comparison:
-    """Two sweeps side by side."""
-    return compare(first, second, names)
+def compared(tables: list[Named]) -> Variants | str:
+    """Sweeps beside the first of them, or why they do not compare."""
+    try:
+        return compare_variants(tables[0], tables[1:])
+    except TableError as error:
+        return str(error)
 
 
 def chosen(

@@ -10,7 +10,7 @@ from dash.development.base_component import Component
 from analysis.sparkline import sparkline
 from analysis.sweep.brief import LEVEL, Brief, brief
 from analysis.words import flops, short
-from flows.dashboard.address import Address
+from flows.dashboard.address import sweep_address
 from flows.dashboard.law_screen import age
 from flows.dashboard.library import SweepSeen, signature
 from flows.dashboard.render import Cell, link, table
@@ -141,7 +141,7 @@ def _sweep_row(sweep: SweepSeen) -> list[Cell]:
         picture = html.Span([html.Img(src=sparkline(best), alt=words), f"{best[-1]:.4f}"])
     planned = sweep.plan.flops_spent
     return [
-        link(sweep.name, str(Address(("sweep", sweep.name)))),
+        link(sweep.name, str(sweep_address(sweep.name))),
         sweep.state,
         # The whole sentence is on the sweep's page.
         short_law.verdict.partition(":")[0] if short_law is not None else "no law yet",

@@ -11,18 +11,20 @@ from analysis.fit.isoflop import fit_isoflop
 from analysis.fit.page import add_fit
 from analysis.law import CCounts
 from analysis.page import Page
+from analysis.sweep.answer import Findings
 from analysis.sweep.page import add_curves, add_largest, add_law, add_valleys
 from analysis.table.observations import COUNTS as N_COUNTS
 from analysis.words import COUNTS, FLOPS, short
 from flows.dashboard import controls
-from flows.dashboard.address import Address
+from flows.dashboard.address import Address, sweep_address
+from flows.dashboard.fits import Outcome
 from flows.dashboard.library import SweepSeen
 from flows.dashboard.python_lines import python_of
 from flows.dashboard.render import aria, link
 from flows.dashboard.screen import NotHereError, Screen
 from flows.dashboard.subjects import Counts, Desk, Subject, SweepSubject, TableSubject
 from flows.dispatch.underway import controllers
-from flows.mirror.addresses import sweep_address
+from flows.mirror.addresses import sweep_address as mlflow_address
 from flows.runs.state import TO_DO
 from flows.watch.progress import progress_cells
 
@@ -37,6 +39,7 @@ class SubjectScreen(Screen):
         kind, name = address.path[:2]
         self.sweep: SweepSeen | None = None
         if kind == "sweep":
+            name = name.replace(".", "/")
             self.sweep = desk.library.sweep(name)
             if self.sweep is None:
                 raise NotHereError(f"no sweep {name!r} in {desk.library.home.root}.")
@@ -83,7 +86,7 @@ class SubjectScreen(Screen):
             return []
         settings, home = self.desk.settings, self.desk.library.home
         name = self.sweep.name
-        mlflow = sweep_address(name, settings, home) or settings.mlflow_address
+        mlflow = mlflow_address(name, settings, home) or settings.mlflow_address
         runs = [each.flow_run for each in controllers(home.sweeps / name) if each.flow_run]
         flow = f"/runs/flow-run/{runs[-1]}" if runs else "/runs"
         links = [
@@ -111,12 +114,27 @@ class LawScreen(SubjectScreen):
     """The answer first, then progress and curves, valleys, law and residuals."""
 
     def awaited(self) -> bool:
-        """Whether the law is still fitted."""
+        """Whether the law is still fitted; variants together have none."""
+        if self._has_variants():
+            return False
         return self.subject.findings(self.counts).awaited
 
     def body(self) -> list[Component]:
-        """The switch of counts, and the page."""
-        return [*self._switch(), *super().body()]
+        """The switch of counts, and the page; of a sweep of variants links to each."""
+        top = self._variants(self.sweep) if self._has_variants() else self._switch()
+        return [*top, *super().body()]
+
+    def _has_variants(self) -> bool:
+        return self.sweep is not None and bool(self.sweep.plan.spec.variants)
+
+    def _variants(self, sweep: SweepSeen | None) -> list[Component]:
+        assert sweep is not None
+        names = [f"{sweep.name}/{variant}" for variant in sweep.plan.spec.variants]
+        links = [link(name, str(sweep_address(name))) for name in names]
+        beside = Address(("compare",), {"sweeps": ",".join(names)})
+        words = html.Span("A law of each variant: ", className="label")
+        return [html.Nav([words, *links, link("all compared", str(beside))], className="choice",
+                         **aria(label="variants"))]  # fmt: skip
 
     def _switch(self) -> list[Component]:
         """What N and C count, as far as the table has them."""
@@ -136,13 +154,18 @@ class LawScreen(SubjectScreen):
     def make_page(self) -> Page:
         """The report as far as it is known."""
         page = Page(self.title)
-        outcome = self.subject.findings(self.counts)
+        if self._has_variants():
+            outcome = Outcome[Findings](None)
+        else:
+            outcome = self.subject.findings(self.counts)
         if outcome.note:
             page.text(outcome.note, role="warn" if outcome.failure else "busy")
         if self.sweep is not None and any(not run.settled for run in self.sweep.runs):
             _progress(page, self.sweep)
         findings = outcome.value
-        if findings is None or findings.group is None:
+        if self._has_variants():
+            page.text("Its variants are laws of their own: see them by their names above.")
+        elif findings is None or findings.group is None:
             if findings is not None:
                 page.text(f"There is no law yet. {findings.refusal}", role="lead")
             table = counted_as(self.subject.table(), *self.counts)

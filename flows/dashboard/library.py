@@ -1,5 +1,6 @@
 """What the dashboard knows of a home: read from its files, and again when they change."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from sweeps.spec import PlannedRun
 Signature = tuple[int, int]
 # States of files are at most this old; a request that follows another soon asks the disk nothing.
 _FRESH_S = 0.5
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(/[a-z0-9][a-z0-9_-]*)?")
 _CURVE = ("run_id", "name", "n_params", "tokens", "train_flops", "train_loss")
 
 
@@ -154,12 +156,16 @@ class Library:
 
     def sweeps(self) -> list[SweepSeen]:
         """Every sweep of the home; the one that changed last comes first."""
-        folders = sorted(self.home.sweeps.glob("*/plan.json"))
-        sweeps = (self.sweep(path.parent.name) for path in folders)
+        # A variant of a sweep has a folder in the sweep's.
+        plans = [*self.home.sweeps.glob("*/plan.json"), *self.home.sweeps.glob("*/*/plan.json")]
+        names = (path.parent.relative_to(self.home.sweeps).as_posix() for path in sorted(plans))
+        sweeps = map(self.sweep, names)
         return sorted(filter(None, sweeps), key=lambda sweep: -sweep.changed_at)
 
     def sweep(self, name: str) -> SweepSeen | None:
         """A sweep by the name of its folder; None where there is none."""
+        if not _NAME.fullmatch(name):
+            return None
         with self._lock:
             now = self._clock()
             if now - self._looked.get(name, -1e9) < _FRESH_S:
@@ -199,9 +205,9 @@ class Library:
     def _law(self, folder: Path) -> LossLaw | None:
         path = folder / "law.json"
         now = signature(path)
-        known = self._laws.get(folder.name)
+        known = self._laws.get(str(folder))
         if known is None or known[0] != now:
-            known = self._laws[folder.name] = (now, _read_law(path))
+            known = self._laws[str(folder)] = (now, _read_law(path))
         return known[1]
 
     def _run(self, planned: PlannedRun) -> RunSeen:

@@ -109,36 +109,43 @@ figure = draw_loss_curves(data)
 
 _COMPARED = """\
 from pathlib import Path
-from analysis.compare.answer import compare
-from analysis.table.runs import own_table
+from analysis.compare.figures import best_size_data, draw_best_size, draw_pairs
+from analysis.compare.speedup_figures import draw_speedup, speedup_data
+from analysis.compare.variants import compare_variants
 from flows.plans.stored import read_plan
-from flows.runs.table import observations_frame
+from flows.results.compare import compared_table
 from flows.settings import Home
 home = Home(Path({home!r}))
-names = {names!r}
-tables = [own_table(observations_frame(read_plan(home, name).runs, home)) for name in names]
-comparison = compare(*tables, names)
+first, *others = [(name, compared_table(read_plan(home, name), home)) for name in {names!r}]
+variants = compare_variants(first, others)
 """
+# By the beginning of the figure's name; its end is the place of the variant.
 _OF_COMPARISONS = {
+    "speedup": """\
+data = speedup_data(variants)
+figure = draw_speedup(data, variants)
+""",
     "best-size": """\
-from analysis.compare.figures import best_size_data, draw_best_size
-data = best_size_data(comparison)
-figure = draw_best_size(data, comparison)
+laws = variants.ranked[{place}].laws
+data = best_size_data(laws)
+figure = draw_best_size(data, laws)
 """,
     "pairs": """\
-from analysis.compare.figures import draw_pairs
-data = comparison.matched.pairs
-figure = draw_pairs(data, comparison)
+laws = variants.ranked[{place}].laws
+data = laws.matched.pairs
+figure = draw_pairs(data, laws, variants.unit)
 """,
 }
 
 
-def python_of_comparison(figure: str, home: Path, names: tuple[str, str]) -> str | None:
-    """The lines that draw a figure of two sweeps; None where they are not known."""
-    lines = _OF_COMPARISONS.get(figure)
+def python_of_comparison(figure: str, home: Path, names: list[str]) -> str | None:
+    """The lines that draw a figure of several sweeps; None where they are not known."""
+    kind = figure.rstrip("0123456789")
+    lines = _OF_COMPARISONS.get(kind)
     if lines is None:
         return None
-    return f"{_COMPARED.format(home=str(home), names=names)}{lines}figure.show()"
+    read = _COMPARED.format(home=str(home), names=names)
+    return f"{read}{lines.format(place=figure.removeprefix(kind) or 0)}figure.show()"
 
 
 def of_sweep(home: Path, name: str, counts: tuple[str, CCounts]) -> str:

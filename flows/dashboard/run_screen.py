@@ -6,7 +6,7 @@ from dash.development.base_component import Component
 from analysis.page import Page
 from analysis.sweep.page import add_curves
 from analysis.words import flops, short
-from flows.dashboard.address import Address
+from flows.dashboard.address import Address, sweep_address
 from flows.dashboard.library import signature
 from flows.dashboard.render import aria, link
 from flows.dashboard.screen import NotHereError, Screen
@@ -40,7 +40,7 @@ class RunScreen(Screen):
     def controls(self) -> list[Component]:
         """Links to its sweep and to MLflow."""
         sweep, desk = self.planned.sweep, self.desk
-        links: list[Component] = [link(f"Sweep {sweep}", str(Address(("sweep", sweep))))]
+        links: list[Component] = [link(f"Sweep {sweep}", str(sweep_address(sweep)))]
         mlflow = run_address(sweep, self.run.path, desk.settings, desk.library.home)
         if mlflow is not None:
             links.append(html.A("MLflow", href=mlflow))

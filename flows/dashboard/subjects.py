@@ -1,6 +1,6 @@
 """What a law is asked of: a sweep of the home, or a table that a person has dropped."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -18,7 +18,6 @@ from flows.dashboard.library import Library, SweepSeen
 from flows.forecasts.by_sweep import said_before
 from flows.runs.table import observations_frame
 from flows.settings import Settings
-from sweeps.spec import PlannedRun
 
 # What N and C count: a column of the table, and counted FLOPs or 6·N·D.
 Counts = tuple[str, CCounts]
@@ -80,16 +79,9 @@ class SweepSubject:
 
     def table(self) -> Table:
         """Its runs and those of the sweeps that it continues, C counted."""
-        return self._table(self.name, self.sweep.whole.plan.runs)
-
-    def own_table(self) -> Table:
-        """Its own runs alone."""
-        return self._table(f"own {self.name}", self.sweep.plan.runs)
-
-    def _table(self, key: str, runs: Sequence[PlannedRun]) -> Table:
-        home = self.desk.library.home
+        runs, home = self.sweep.whole.plan.runs, self.desk.library.home
         return self.desk.tables.get(
-            key, self.sweep.stamp, lambda: own_table(observations_frame(runs, home))
+            self.name, self.sweep.stamp, lambda: own_table(observations_frame(runs, home))
         )
 
     def findings(self, counts: Counts) -> Outcome[Findings]:
