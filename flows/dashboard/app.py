@@ -16,8 +16,8 @@ from analysis.table.selection import one_law
 from flows.dashboard.address import Address
 from flows.dashboard.controls import as_text
 from flows.dashboard.render import aria, link
-from flows.dashboard.screen import NotHereError
-from flows.dashboard.screens import screen_at
+from flows.dashboard.screens.at import screen_at
+from flows.dashboard.screens.screen import NotHereError
 from flows.dashboard.subjects import Desk
 from flows.settings import LOOPBACK
 

@@ -15,7 +15,7 @@ from flows.dashboard.address import Address
 from flows.dashboard.app import changed, dropped, make_app, shown, ticked
 from flows.dashboard.fits import Fits
 from flows.dashboard.library import Library
-from flows.dashboard.screens import screen_at
+from flows.dashboard.screens.at import screen_at
 from flows.dashboard.subjects import Desk
 from flows.runs.directory import RunDir
 from flows.settings import Home, Settings

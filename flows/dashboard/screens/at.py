@@ -1,14 +1,14 @@
 """Which view is at an address."""
 
 from flows.dashboard.address import Address
-from flows.dashboard.compare_screen import CompareScreen
-from flows.dashboard.frontier_screen import FrontierScreen
-from flows.dashboard.home_screen import ForecastsScreen, HomeScreen
-from flows.dashboard.law_screen import LawScreen
-from flows.dashboard.next_screen import NextScreen
-from flows.dashboard.run_screen import RunScreen
-from flows.dashboard.runs_screen import RunsScreen
-from flows.dashboard.screen import NotHereError, Screen
+from flows.dashboard.screens.compare import CompareScreen
+from flows.dashboard.screens.frontier import FrontierScreen
+from flows.dashboard.screens.home import ForecastsScreen, HomeScreen
+from flows.dashboard.screens.law import LawScreen
+from flows.dashboard.screens.next_runs import NextScreen
+from flows.dashboard.screens.run import RunScreen
+from flows.dashboard.screens.runs import RunsScreen
+from flows.dashboard.screens.screen import NotHereError, Screen
 from flows.dashboard.subjects import Desk
 
 

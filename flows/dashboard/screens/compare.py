@@ -9,7 +9,7 @@ from flows.dashboard import answers, controls
 from flows.dashboard.fits import Outcome
 from flows.dashboard.library import SweepSeen
 from flows.dashboard.python_lines import python_of_comparison
-from flows.dashboard.screen import Screen
+from flows.dashboard.screens.screen import Screen
 from flows.results.compare import compared_table, sweep_differences
 
 _MOST = 6

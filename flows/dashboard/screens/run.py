@@ -9,7 +9,7 @@ from analysis.words import flops, short
 from flows.dashboard.address import Address, sweep_address
 from flows.dashboard.library import signature
 from flows.dashboard.render import aria, link
-from flows.dashboard.screen import NotHereError, Screen
+from flows.dashboard.screens.screen import NotHereError, Screen
 from flows.dashboard.subjects import Desk
 from flows.mirror.addresses import run_address
 from flows.results.show import run_document

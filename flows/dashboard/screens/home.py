@@ -11,10 +11,10 @@ from analysis.sparkline import sparkline
 from analysis.sweep.brief import LEVEL, Brief, brief
 from analysis.words import flops, short
 from flows.dashboard.address import sweep_address
-from flows.dashboard.law_screen import age
 from flows.dashboard.library import SweepSeen, signature
 from flows.dashboard.render import Cell, link, table
-from flows.dashboard.screen import Screen
+from flows.dashboard.screens.law import age
+from flows.dashboard.screens.screen import Screen
 from flows.files import read_object
 from flows.forecasts.registered import Registered, Scored
 

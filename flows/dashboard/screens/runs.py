@@ -11,8 +11,8 @@ from analysis.table.observations import Table
 from analysis.words import flops
 from flows.dashboard import controls
 from flows.dashboard.address import Address
-from flows.dashboard.law_screen import SubjectScreen
 from flows.dashboard.render import Cell, link, table
+from flows.dashboard.screens.law import SubjectScreen
 
 _MOST_ROWS = 500
 # Columns of the runs' table: key of the query, words, column of the frame.

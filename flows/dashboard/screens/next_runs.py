@@ -12,8 +12,8 @@ from analysis.table.observations import TableError
 from analysis.words import flops
 from flows.dashboard import answers, controls
 from flows.dashboard.fits import Outcome
-from flows.dashboard.law_screen import SubjectScreen
 from flows.dashboard.python_lines import python_of
+from flows.dashboard.screens.law import SubjectScreen
 from flows.plans.next_candidates import SHARE, of_sweep, of_table
 
 

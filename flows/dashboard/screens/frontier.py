@@ -19,8 +19,8 @@ from analysis.law import LossLaw, Trust
 from analysis.page import Heading, Page
 from analysis.words import dollars, flops, short
 from flows.dashboard import controls
-from flows.dashboard.law_screen import SubjectScreen
 from flows.dashboard.python_lines import python_of
+from flows.dashboard.screens.law import SubjectScreen
 from flows.dashboard.subjects import Counts
 
 _NO_GPU = "none"

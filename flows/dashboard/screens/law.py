@@ -21,7 +21,7 @@ from flows.dashboard.fits import Outcome
 from flows.dashboard.library import SweepSeen
 from flows.dashboard.python_lines import python_of
 from flows.dashboard.render import aria, link
-from flows.dashboard.screen import NotHereError, Screen
+from flows.dashboard.screens.screen import NotHereError, Screen
 from flows.dashboard.subjects import Counts, Desk, Subject, SweepSubject, TableSubject
 from flows.dispatch.underway import controllers
 from flows.mirror.addresses import sweep_address as mlflow_address
