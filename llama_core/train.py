@@ -270,7 +270,9 @@ def _final_weights(net: Llama, horizon: int, folder: Path | None) -> str:
     finished = {name: whole(weight.detach()) for name, weight in net.named_parameters()}
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        write_durably(folder / f"final_{horizon}.safetensors", save(finished | _tied(net)))
+        write_durably(
+            folder / f"final_{horizon}.safetensors", save(finished | _tied(net, finished))
+        )
     return tensors_sha256(finished)
 
 
@@ -330,11 +332,11 @@ def evaluate(
     return val_loss, None
 
 
-def _tied(net: Llama) -> Tensors:
+def _tied(net: Llama, finished: Tensors) -> Tensors:
     """The head under its own name if it is the embedding, as in `state_dict`."""
     if not net.config.tie_embeddings:
         return {}
-    return {"lm_head.weight": whole(net.embed_tokens.weight.detach()).clone()}
+    return {"lm_head.weight": finished["embed_tokens.weight"].clone()}
 
 
 def _identity(model: ModelConfig, cfg: TrainConfig, batches: Batches) -> str:

@@ -70,11 +70,9 @@ def _worth(page: Page, variants: Variants) -> None:
     page.text(lines[0], role="lead")
     for line in lines[1:]:
         page.text(line)
-    page.figure(
-        draw_speedup(speedup_data(variants), variants),
-        name="speedup",
-        height=220 + 44 * len(variants.ranked),
-    )
+    speedups, height = speedup_data(variants), 220 + 44 * len(variants.ranked)
+    figure = draw_speedup(speedups, variants)
+    page.figure(figure, name="speedup", height=height, data=speedups)
     page.table(RANK_HEADER, rank_rows(variants))
     page.text(method(variants), role="soft")
     page.heading("At each common budget")
@@ -102,12 +100,14 @@ def _laws(page: Page, comparison: Comparison, context: Context, unit: str, place
         page.table(_headed(LAW_HEADER, first, second), law_rows(comparison))
         page.text(interval_method(comparison), role="soft")
     if any(contrast.name == "n_opt" for contrast in comparison.contrasts):
-        figure = draw_best_size(best_size_data(comparison), comparison)
-        page.figure(figure, name=f"best-size{place or ''}")
+        sizes = best_size_data(comparison)
+        figure = draw_best_size(sizes, comparison)
+        page.figure(figure, name=f"best-size{place or ''}", data=sizes)
     if comparison.matched.pairs.height:
         page.heading("The same N and D in both")
-        figure = draw_pairs(comparison.matched.pairs, comparison, unit)
-        page.figure(figure, name=f"pairs{place or ''}")
+        pairs = comparison.matched.pairs
+        figure = draw_pairs(pairs, comparison, unit)
+        page.figure(figure, name=f"pairs{place or ''}", data=pairs)
         page.table(_headed(PAIR_HEADER, first, second), pair_rows(comparison))
     for name, rows in context.differences.items():
         if not rows:

@@ -234,7 +234,7 @@ def _print_laws(
     rows = differences.rows() if differences is not None else {}
     settings = rows.pop("spec", None)
     if settings:
-        table("settings that differ", ["spec", first, second], settings)
+        table("spec", ["spec", first, second], settings)
         print()
     elif settings is not None:
         print("no difference in spec")
