@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from llama_core.config import ModelConfig, require_positions
 from llama_core.counting import query_blocks
-from llama_core.layers.kernels import causal_attention
+from llama_core.layers.kernels import causal_attention, rms_norm
 
 AttentionBackend = Literal["eager", "sdpa"]
 
@@ -98,9 +98,9 @@ class Attention(nn.Module):
         self.qkv_proj = nn.Linear(config.d_model, width, bias=biases)
         self.o_proj = nn.Linear(mixed, config.d_model, bias=biases)
         if config.qk_norm:
-            self.q_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
-            self.k_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
-        self.qk_norm = config.qk_norm
+            self.q_norm = nn.RMSNorm(config.head_dim, config.norm_eps)
+            self.k_norm = nn.RMSNorm(config.head_dim, config.norm_eps)
+        self.qk_norm, self.norm_eps = config.qk_norm, config.norm_eps
 
     def forward(
         self, x: Tensor, cos: Tensor | None, sin: Tensor | None, slot: CacheSlot | None = None
@@ -130,8 +130,7 @@ class Attention(nn.Module):
     def _norm_heads(self, heads: Tensor) -> Tensor:
         q_scale = self.q_norm.weight.expand(self.n_heads, -1)
         k_scale = self.k_norm.weight.expand(self.n_kv_heads, -1)
-        normed = F.rms_norm(heads, (self.head_dim,), eps=self.q_norm.eps)
-        return normed * torch.cat((q_scale, k_scale))
+        return rms_norm(heads, torch.cat((q_scale, k_scale)), self.norm_eps)
 
 
 class Rope(nn.Module):

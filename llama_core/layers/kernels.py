@@ -12,15 +12,17 @@ from torch.autograd.function import once_differentiable
 def rms_norm(x: Tensor, scale: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean(x²) + eps) · scale (Zhang and Sennrich 2019, arXiv:1910.07467, equation 4).
 
-    `F.rms_norm`, except on a CPU in fp32: there torch has no kernel, differentiates seven small
-    operations one by one, and takes twice as long.
+    `F.rms_norm`, except on a CPU: there torch has no kernel, differentiates seven small operations
+    one by one, and takes twice as long.
 
     Args:
         x: (..., d).
-        scale: (d,).
+        scale: (d,), or (n, d) for n vectors with scales of their own.
     """
-    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.compiler.is_compiling():
-        return F.rms_norm(x, scale.shape, scale, eps)
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        if scale.ndim == 1:
+            return F.rms_norm(x, scale.shape, scale, eps)
+        return (F.rms_norm(x, scale.shape[-1:], eps=eps) * scale).to(x.dtype)
     normed: Tensor = _RmsNorm.apply(x, scale, eps)  # type: ignore[no-untyped-call]
     return normed
 
@@ -139,23 +141,27 @@ def _turned(x: Tensor, tables: tuple[Tensor, Tensor] | None, direction: int) -> 
 class _RmsNorm(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, eps: float) -> Tensor:
+        ctx.dtype = x.dtype
+        x = x.float()
         # The norm writes no squares to memory; a mean of squares would.
         norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
         inverse = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
         unit = x * inverse
         ctx.save_for_backward(unit, inverse, scale)
-        scaled: Tensor = unit * scale
+        scaled: Tensor = (unit * scale).to(ctx.dtype)
         return scaled
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         unit, inverse, scale = ctx.saved_tensors
+        grad = grad.float()
         scaled = grad * scale
         # Scaling x does not change the output, so the gradient has no part along x.
         along = (scaled * unit).sum(-1, keepdim=True).div_(unit.shape[-1])
-        to_scale = (grad * unit).flatten(0, -2).sum(0)
-        return torch.addcmul(scaled, unit, along, value=-1.0).mul_(inverse), to_scale, None
+        to_scale = (grad * unit).flatten(0, -1 - scale.ndim).sum(0)
+        to_x = torch.addcmul(scaled, unit, along, value=-1.0).mul_(inverse)
+        return to_x.to(ctx.dtype), to_scale, None
 
 
 class _CrossEntropySum(Function):
