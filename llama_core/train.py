@@ -178,7 +178,8 @@ def _train(
                 yield DivergedRecord(place.step + 1, tokens, segment.horizon, reason, time.time())
                 return
             optimizer.step()
-            net.zero_grad()
+            for weight in weights:  # `zero_grad` looks for them anew, which takes longer
+                weight.grad = None
             place = Place(place.segment, place.step + 1, place.steps_taken + 1)
             elapsed = time.perf_counter() - started
             yield from outbox.put(
