@@ -47,7 +47,7 @@ def main() -> None:
     runs = [
         trial_run(
             spec,
-            shape(spec.ladder, width, spec.corpus.vocab_size),
+            shape(spec.ladder, width, spec.make),
             plan.data,
             number,
             {"lr": factor * 0.256 / width, "batch_tokens": float(batch)},

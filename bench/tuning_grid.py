@@ -47,7 +47,7 @@ def main() -> None:
         load_tune_spec("lr-batch", [f"tokens=[{options.tokens}]", f"train_seed={seed}"])
         for seed in range(options.seeds)
     ]
-    model = shape(specs[0].ladder, options.width, specs[0].corpus.vocab_size)
+    model = shape(specs[0].ladder, options.width, specs[0].make)
     grid = [
         {"lr": 0.256 / options.width * 2 ** (step / 2), "batch_tokens": float(batch)}
         for batch, step in itertools.product(BATCHES, STEPS)

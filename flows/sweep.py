@@ -14,11 +14,12 @@ from flows.cost.ledger import CappedSweep, Ledger, capped
 from flows.dispatch.contract import Dispatcher, SweepFailedError, full_disk_fails
 from flows.dispatch.underway import registered
 from flows.dispatch.work_pool import WorkPool
-from flows.files import write_whole
 from flows.forecasts.by_sweep import Foreteller
 from flows.mirror.publish import Mirror, Publisher, publishing
 from flows.plans.plan import make_plan, sweep_folder
 from flows.plans.rounds import plans_in_rounds
+from flows.plans.scans import ScanError, plans_with_scans
+from flows.plans.stored import write_plan
 from flows.results.report import SweepReport, finish_sweep
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.state import missing
@@ -155,7 +156,7 @@ def run_sweep(
     with registered(folder):
         for part in _rounds(planned, home, folder):
             planned = part
-            write_whole(folder / "plan.json", planned.model_dump_json(indent=1))
+            write_plan(planned, home)
             todo = missing(planned.runs, home)
             limit = cap(planned)
             for watcher in watchers:
@@ -172,7 +173,12 @@ def run_sweep(
 
 def _rounds(planned: Plan, home: Home, folder: Path) -> Iterator[Plan]:
     """The plans to train one after another; the plan itself where nothing is to be chosen."""
-    if planned.spec.design is None:
+    if planned.spec.variants:
+        try:
+            yield from plans_with_scans(planned, home)
+        except ScanError as error:
+            raise SweepFailedError(str(error)) from error
+    elif planned.spec.design is None:
         yield planned
     else:
         yield from plans_in_rounds(planned, home, folder)

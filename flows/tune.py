@@ -146,7 +146,7 @@ def objective(run: PlannedRun, result: RunResult | None) -> float | None:
 
 
 def _width(spec: TuneSpec, width: int, data: DataRef, storage: BaseStorage) -> Width:
-    model = shape(spec.ladder, width, spec.corpus.vocab_size)
+    model = shape(spec.ladder, width, spec.make)
     searched = tuple(search_box(spec, model))
     name = study_name(spec, data.digest, width, searched)
     return Width(model, searched, WidthStudy(name, spec, searched, storage))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from llama_core.config import ModelConfig
 from llama_core.counting import count_params, train_flops
-from sweeps.shapes import Size, key, sizes
+from sweeps.shapes import Size, key
 from sweeps.spec import IsoflopGrid, PlannedRun, SweepSpec
 
 # Tokens per parameter of the compute-optimal model, by Hoffmann et al. 2022, table 3; sweeps of
@@ -52,7 +52,7 @@ def coverage(spec: SweepSpec, runs: Sequence[PlannedRun]) -> list[BudgetSizes]:
     grid = spec.grid
     if not isinstance(grid, IsoflopGrid):
         return []
-    ladder = sizes(spec.ladder, spec.corpus.vocab_size)
+    ladder = spec.sizes
     rows = []
     for budget in sorted(grid.budgets):
         kept = {
@@ -74,13 +74,13 @@ def name_of(spec: SweepSpec, model: ModelConfig) -> str:
 
 def asked(spec: SweepSpec) -> list[Size]:
     """The sizes whose N the spec asks for, with the shape chosen for each."""
-    ladder = sizes(spec.ladder, spec.corpus.vocab_size)
+    ladder = spec.sizes
     return [size for size in ladder if size.asked is not None]
 
 
 def size_at(spec: SweepSpec, budget: float, tokens_per_param: float) -> str:
     """N of a model that spends the budget at this D/N, to two digits."""
-    models = [size.model for size in sizes(spec.ladder, spec.corpus.vocab_size)]
+    models = [size.model for size in spec.sizes]
     guess = math.sqrt(budget / (6 * tokens_per_param))
     # Attention and the head make the FLOPs of a token more than 6·N, less so as models grow.
     nearest = min(models, key=lambda model: abs(math.log(count_params(model).n_params / guess)))

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from sweeps.spec import SweepSpec
 from sweeps.tune_spec import TuneSpec
+from sweeps.variants import variant_data
 
 _Spec = TypeVar("_Spec", SweepSpec, TuneSpec)
 
@@ -38,7 +39,17 @@ def load_spec(spec: str, overrides: Iterable[str] = ()) -> SweepSpec:
         SpecError: there is no such preset or file, it is not YAML, a key is unknown, or a value
             is out of range. The message names every fault, an unknown key with the nearest known.
     """
-    return _load(SweepSpec, "", spec, overrides)
+    parsed = _load(SweepSpec, "", spec, overrides)
+    if parsed.is_variant:
+        raise SpecError(f"{spec}: name {parsed.name!r} has a slash, as a variant of a sweep has.")
+    if parsed.variants:
+        try:
+            data = variant_data(parsed)
+        except ValueError as error:
+            raise SpecError(f"{spec}: {error}") from error
+        for name, each in data.items():
+            _parse(SweepSpec, each, f"{spec}: variants.{name}")
+    return parsed
 
 
 def load_tune_spec(spec: str, overrides: Iterable[str] = ()) -> TuneSpec:

@@ -40,7 +40,7 @@ def next_cells(
     fewest = spec.grid.min_tokens if isinstance(spec.grid, IsoflopGrid) else 0
     had = {(run.run.model, cell.tokens) for run in planned.runs for cell in run.cells}
     cells: dict[tuple[ModelConfig, int], NextCell] = {}
-    models = [m for width in widths for m in at_width(spec.ladder, width, spec.corpus.vocab_size)]
+    models = [m for width in widths for m in at_width(spec.ladder, width, spec.make)]
     for model in dict.fromkeys(models):
         N = count_params(model).n_params
         for ratio in ratios:
@@ -80,7 +80,7 @@ def next_spec(planned: Plan, cells: Iterable[NextCell]) -> SweepSpec:
         continues=spec.name,
     )
     changes = {
-        "name": f"{spec.name[:_NAME]}-next",
+        "name": f"{spec.name.replace('/', '-')[:_NAME]}-next",
         "description": f"the runs that sharpen the forecast of {spec.name} most",
         "ladder": only(spec.ladder, tokens),
         "grid": grid,

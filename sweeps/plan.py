@@ -1,17 +1,21 @@
 """plan(SweepSpec) -> Plan: every run of a sweep before anything is spent."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import product
 
-from llama_core.config import AdamW, Cosine, Frozen, ModelConfig, TrainConfig, Wsd
+from llama_core.blocks import bundle
+from llama_core.config import Cosine, Frozen, ModelConfig, TrainConfig, Wsd
 from llama_core.counting import count_params
 from sweeps.coverage import EXPECTED_OPTIMUM, coverage, size_at
 from sweeps.grid import cells, in_steps
 from sweeps.plan_warnings import doubts
+from sweeps.rate_scan import scan_runs
 from sweeps.recipe import Rates, has_budget, rates, warmup_of, weight_decay_of
-from sweeps.shapes import key, sizes
+from sweeps.shapes import key
 from sweeps.spec import Cell, DataRef, PlannedRun, RunSpec, SweepSpec
 from sweeps.trunk_cost import middle, trunks
+from sweeps.variants import BASE, plain, variant_specs
 
 
 class Plan(Frozen):
@@ -29,8 +33,8 @@ class Plan(Frozen):
 
     @property
     def observations(self) -> int:
-        """Number of (N, D, loss) points the sweep will give."""
-        return sum(len(planned.cells) for planned in self.runs)
+        """Number of (N, D, loss) points the sweep will give, those of scans not counted."""
+        return sum(len(planned.cells) for planned in self.runs if planned.rate_factor is None)
 
 
 def plan(spec: SweepSpec, data: DataRef, *, source_tokens: Mapping[str, int] | None = None) -> Plan:
@@ -44,12 +48,77 @@ def plan(spec: SweepSpec, data: DataRef, *, source_tokens: Mapping[str, int] | N
         ValueError: the ladder has a shape that cannot be built, no model of it can meet a budget,
             or a batch is not whole sequences.
     """
+    if spec.variants:
+        return _of_variants(spec, data, source_tokens)
     runs: list[PlannedRun] = []
-    for size, seed in product(sizes(spec.ladder, spec.corpus.vocab_size), spec.seeds):
+    for size, seed in product(spec.sizes, spec.seeds):
         runs.extend(runs_of(spec, size.model, _grid(spec, size.model), seed, data))
     _refuse_unmet_budgets(spec, runs)
     runs.sort(key=lambda planned: planned.flops_spent)
     return Plan(spec=spec, data=data, runs=tuple(runs), warnings=doubts(spec, runs, source_tokens))
+
+
+def members(planned: Plan) -> dict[str, Plan]:
+    """The plans of base and variants, each a sweep SWEEP/VARIANT of its own, without its scan."""
+    plans = {}
+    for name, spec in variant_specs(planned.spec).items():
+        runs = [
+            run.model_copy(
+                update={
+                    "sweep": spec.name,
+                    "name": run.name.removeprefix(f"{name}-"),
+                    "variant": "",
+                }
+            )
+            for run in planned.runs
+            if run.variant == name and run.rate_factor is None
+        ]
+        plans[name] = planned.model_copy(update={"spec": spec, "runs": tuple(runs)})
+    return plans
+
+
+def _of_variants(spec: SweepSpec, data: DataRef, source_tokens: Mapping[str, int] | None) -> Plan:
+    """Base and variants in one plan, with the scans of their rates if the spec has one."""
+    runs: list[PlannedRun] = []
+    warnings: dict[str, list[str]] = {}
+    for name, member in variant_specs(spec).items():
+        try:
+            planned = plan(member, data, source_tokens=source_tokens)
+        except ValueError as error:
+            raise ValueError(f"variants.{name}: {plain(error)}") from error
+        own = [
+            run.model_copy(
+                update={"sweep": spec.name, "name": f"{name}-{run.name}", "variant": name}
+            )
+            for run in planned.runs
+        ]
+        runs += own
+        if spec.scan is not None:
+            runs += scan_runs(own, spec.scan.factors)
+        for warning in planned.warnings:
+            warnings.setdefault(warning, []).append(name)
+    everywhere = len(spec.variants) + 1
+    texts = [
+        text if len(names) == everywhere else f"{', '.join(names)}: {text}"
+        for text, names in warnings.items()
+    ]
+    runs.sort(key=lambda planned: planned.flops_spent)
+    return Plan(spec=spec, data=data, runs=tuple(runs), warnings=(*_other_batches(runs), *texts))
+
+
+def _other_batches(runs: list[PlannedRun]) -> Iterator[str]:
+    """A warning for variants that see other batches than the base at the same step."""
+    batches: dict[str, set[int]] = {}
+    for run in runs:
+        batches.setdefault(run.variant, set()).add(run.run.train.batch_tokens)
+    base = batches.pop(BASE)
+    for name, own in batches.items():
+        if own != base:
+            counts = [", ".join(f"{count:,}" for count in sorted(each)) for each in (own, base)]
+            yield (
+                f"{name} takes batches of {counts[0]} tokens and base of {counts[1]}: their "
+                "differences are not paired, and so noisier. Set recipe.batch_tokens for both."
+            )
 
 
 def runs_of(
@@ -87,6 +156,9 @@ def _groups(
     """The trainings of one model: the rates and the cells of each."""
     for group in trunks(spec, model, grid):
         rate = rates(spec.recipe, model, tokens=middle(group), seq_len=spec.seq_len)
+        if spec.lr_factor != 1:
+            source = f"{spec.lr_factor:g} times {rate.source}"
+            rate = replace(rate, lr=spec.lr_factor * rate.lr, source=source)
         unit = rate.batch_tokens
         yield rate, in_steps(group, model, seq_len=spec.seq_len, batch_tokens=unit)
 
@@ -112,7 +184,10 @@ def _planned(
         batch_tokens=rate.batch_tokens,
         warmup_tokens=warmup_of(spec, N, horizons[0], rate.batch_tokens),
         schedule=schedule,
-        optimizer=AdamW(lr=rate.lr, weight_decay=weight_decay_of(spec, N, rate, middle(grid))),
+        optimizer=spec.optimizer.at(
+            lr=rate.lr, weight_decay=weight_decay_of(spec, N, rate, middle(grid))
+        ),
+        z_loss=bundle(spec.block).z_loss if spec.z_loss is None else spec.z_loss,
         dtype=spec.dtype,
         seed=seed,
         eval_tokens=spec.eval_tokens,

@@ -4,10 +4,10 @@ import json
 import math
 import shlex
 
-from llama_core.config import Wsd
 from sweeps.ladder import GIVEN_BY
 from sweeps.load import load_spec, presets
 from sweeps.plan import Plan
+from sweeps.rate_scan import at_factor
 from sweeps.shapes import only
 from sweeps.spec import PlannedRun, Timescale
 
@@ -47,24 +47,7 @@ def _shortest_by_size(plan: Plan) -> list[PlannedRun]:
 
 def check_runs(run: PlannedRun) -> list[PlannedRun]:
     """The run, only to its shortest budget, with half and with twice its learning rate."""
-    train, cell = run.run.train, run.cells[0]
-    schedule = train.schedule
-    if isinstance(schedule, Wsd):
-        schedule = schedule.model_copy(update={"horizons": (cell.tokens,)})
-    checks = []
-    for factor in FACTORS:
-        optimizer = train.optimizer.model_copy(update={"lr": train.optimizer.lr * factor})
-        changed = train.model_copy(update={"optimizer": optimizer, "schedule": schedule})
-        checks.append(
-            run.model_copy(
-                update={
-                    "name": f"{run.name}-lr-x{factor:g}",
-                    "run": run.run.model_copy(update={"train": changed}),
-                    "cells": (cell,),
-                }
-            )
-        )
-    return checks
+    return [at_factor(run, factor) for factor in FACTORS]
 
 
 def check_command(plan: Plan, check: PlannedRun, given: str = "") -> str:

@@ -5,12 +5,26 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count, pairwise, takewhile
 
-from llama_core.config import ModelConfig, llama_ffn_width
+from llama_core.blocks import BlockName, bundle
+from llama_core.config import Block, ModelConfig
 from llama_core.counting import count_params
 from sweeps.ladder import AnyLadder, DepthLadder, Ladder, Shape, ShapeLadder, SizeLadder
 
 # A size is refused where the nearest shape has more or less than it by this factor.
 _FAR = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Make:
+    """What models of every size have.
+
+    Attributes:
+        seq_len: the length of the table of learned positions.
+    """
+
+    vocab_size: int
+    block: BlockName | Block = "llama"
+    seq_len: int = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +45,7 @@ def key(ladder: AnyLadder, model: ModelConfig) -> int | str:
     return width if isinstance(ladder, Ladder) else f"{width}x{model.n_layers}"
 
 
-def sizes(ladder: AnyLadder, vocab_size: int) -> list[Size]:
+def sizes(ladder: AnyLadder, make: Make) -> list[Size]:
     """The models of a ladder, in its order.
 
     Raises:
@@ -40,18 +54,18 @@ def sizes(ladder: AnyLadder, vocab_size: int) -> list[Size]:
     """
     match ladder:
         case Ladder():
-            return [Size(shape(ladder, width, vocab_size)) for width in ladder.widths]
+            return [Size(shape(ladder, width, make)) for width in ladder.widths]
         case DepthLadder():
-            return [Size(_at_depth(ladder, depth, vocab_size)) for depth in ladder.depths]
+            return [Size(_at_depth(ladder, depth, make)) for depth in ladder.depths]
         case SizeLadder():
-            return _nearest(ladder, vocab_size)
+            return _nearest(ladder, make)
         case ShapeLadder():
-            models = [_as_listed(ladder, shape, vocab_size) for shape in ladder.shapes]
+            models = [_as_listed(ladder, shape, make) for shape in ladder.shapes]
             _refuse_twins(models)
             return [Size(model) for model in models]
 
 
-def at_width(ladder: AnyLadder, width: int, vocab_size: int) -> list[ModelConfig]:
+def at_width(ladder: AnyLadder, width: int, make: Make) -> list[ModelConfig]:
     """The models that a ladder has, or would have, at a width; a depth ladder the nearest to it.
 
     Raises:
@@ -59,15 +73,15 @@ def at_width(ladder: AnyLadder, width: int, vocab_size: int) -> list[ModelConfig
     """
     match ladder:
         case Ladder():
-            return [shape(ladder, width, vocab_size)]
+            return [shape(ladder, width, make)]
         case ShapeLadder():
-            listed = [size.model for size in sizes(ladder, vocab_size)]
+            listed = [size.model for size in sizes(ladder, make)]
             if models := [model for model in listed if model.d_model == width]:
                 return models
             widths = sorted({model.d_model for model in listed})
             raise ValueError(f"ladder.shapes has no shape of d_model={width}, but of {widths}.")
         case _:
-            return [_at_depth(ladder, max(1, round(width / ladder.aspect)), vocab_size)]
+            return [_at_depth(ladder, max(1, round(width / ladder.aspect)), make)]
 
 
 def only(ladder: AnyLadder, models: Iterable[ModelConfig]) -> AnyLadder:
@@ -86,7 +100,7 @@ def only(ladder: AnyLadder, models: Iterable[ModelConfig]) -> AnyLadder:
             return ladder.model_copy(update={"shapes": tuple(kept)})
 
 
-def shape(ladder: Ladder, width: int, vocab_size: int) -> ModelConfig:
+def shape(ladder: Ladder, width: int, make: Make) -> ModelConfig:
     """The model of one width: as many heads as cover it, in whole groups.
 
     Raises:
@@ -95,20 +109,20 @@ def shape(ladder: Ladder, width: int, vocab_size: int) -> ModelConfig:
     if width % 8:
         raise ValueError(f"width {width} is not a multiple of 8. Use {_near(width, 8)}.")
     groups = math.ceil(width / (ladder.head_dim * ladder.query_heads_per_kv_head))
-    return _model(ladder, ladder.n_layers, width, groups, vocab_size)
+    return _model(ladder, ladder.n_layers, width, groups, make)
 
 
-def _at_depth(ladder: DepthLadder | SizeLadder, depth: int, vocab_size: int) -> ModelConfig:
+def _at_depth(ladder: DepthLadder | SizeLadder, depth: int, make: Make) -> ModelConfig:
     """The shape of one depth: its width is the aspect times it, in whole groups of heads."""
     group = ladder.head_dim * ladder.query_heads_per_kv_head
     # A half is rounded up, so that a deeper model is never narrower.
     groups = max(1, math.floor(ladder.aspect * depth / group + 0.5))
-    return _model(ladder, depth, groups * group, groups, vocab_size)
+    return _model(ladder, depth, groups * group, groups, make)
 
 
-def _nearest(ladder: SizeLadder, vocab_size: int) -> list[Size]:
+def _nearest(ladder: SizeLadder, make: Make) -> list[Size]:
     """For each size asked for, the shape whose N is nearest to it in ratio."""
-    models = _shapes_up_to(max(ladder.sizes), lambda depth: _at_depth(ladder, depth, vocab_size))
+    models = _shapes_up_to(max(ladder.sizes), lambda depth: _at_depth(ladder, depth, make))
     chosen: dict[int, Size] = {}
     for asked in ladder.sizes:
         model = min(models, key=lambda each: abs(math.log(_n(each) / asked)))
@@ -116,7 +130,7 @@ def _nearest(ladder: SizeLadder, vocab_size: int) -> list[Size]:
         if not 1 / _FAR <= N / asked <= _FAR:
             raise ValueError(
                 f"ladder.sizes has N = {asked:.3g}, and the nearest shape, {name}, has {N:.3g} "
-                f"({vocab_size * model.d_model:.3g} of them in the head). Remove it, or set "
+                f"({make.vocab_size * model.d_model:.3g} of them in the head). Remove it, or set "
                 "ladder.aspect or ladder.shapes."
             )
         if (other := chosen.get(model.n_layers)) is not None:
@@ -135,7 +149,7 @@ def _shapes_up_to(N: float, at_depth: Callable[[int], ModelConfig]) -> list[Mode
     return [at_depth(1), *(deeper for _, deeper in pairs)]
 
 
-def _as_listed(ladder: ShapeLadder, listed: Shape, vocab_size: int) -> ModelConfig:
+def _as_listed(ladder: ShapeLadder, listed: Shape, make: Make) -> ModelConfig:
     head_dim = listed.head_dim or ladder.head_dim
     group = head_dim * ladder.query_heads_per_kv_head
     if listed.d_model % group:
@@ -147,7 +161,7 @@ def _as_listed(ladder: ShapeLadder, listed: Shape, vocab_size: int) -> ModelConf
             f"Use {_near(listed.d_model, group)}."
         )
     groups = listed.d_model // group
-    model = _model(ladder, listed.n_layers, listed.d_model, groups, vocab_size)
+    model = _model(ladder, listed.n_layers, listed.d_model, groups, make)
     changes = {"head_dim": head_dim, "d_ffn": listed.d_ffn or model.d_ffn}
     return ModelConfig.model_validate(model.model_dump() | changes)
 
@@ -162,20 +176,22 @@ def _refuse_twins(models: list[ModelConfig]) -> None:
         )
 
 
-def _model(
-    ladder: AnyLadder, n_layers: int, width: int, groups: int, vocab_size: int
-) -> ModelConfig:
+def _model(ladder: AnyLadder, n_layers: int, width: int, groups: int, make: Make) -> ModelConfig:
+    choice = bundle(make.block)
+    learned = choice.block.positions == "learned"
     return ModelConfig(
-        vocab_size=vocab_size,
+        vocab_size=make.vocab_size,
         d_model=width,
         n_layers=n_layers,
         n_heads=groups * ladder.query_heads_per_kv_head,
-        n_kv_heads=groups,
+        n_kv_heads=1 if choice.multi_query else groups,
         head_dim=ladder.head_dim,
-        d_ffn=llama_ffn_width(width, multiple_of=ladder.ffn_multiple_of),
+        d_ffn=choice.d_ffn(width, multiple_of=ladder.ffn_multiple_of),
         qk_norm=ladder.qk_norm,
         rope_theta=ladder.rope_theta,
-        tie_embeddings=ladder.tie_embeddings,
+        tie_embeddings=ladder.tie_embeddings or choice.tie_embeddings,
+        block=choice.block,
+        max_positions=make.seq_len if learned else None,
     )
 
 

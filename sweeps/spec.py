@@ -8,6 +8,7 @@ from pydantic import (
     AfterValidator,
     Discriminator,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -26,8 +27,9 @@ from llama_core.config import (
 from llama_core.counting import count_params, train_flops
 from llama_core.schedule import tokens_spent
 from sweeps.cap import Cap
+from sweeps.choices import ADAMW, SCAN, BlockChoice, OptimizerChoice, RateScan, Variants
 from sweeps.ladder import AnyLadder, different
-from sweeps.shapes import key, sizes
+from sweeps.shapes import Make, Size, key, sizes
 
 # Version of the digest. Changing it makes every finished run train again under a new id.
 _DIGEST = "isoflop-run-1"
@@ -225,12 +227,27 @@ class SweepSpec(Frozen):
     identity.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    # A variant's is SWEEP/VARIANT, which is its folder too.
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}(/[a-z0-9][a-z0-9_-]{0,31})?$")]
     description: str = ""
     corpus: CorpusConfig = CorpusConfig()
     ladder: AnyLadder
+    block: BlockChoice = Field(
+        default="llama",
+        exclude_if=lambda block: block == "llama",
+        description="llama, gpt3 or palm, each with what its paper trains it with; or the fields "
+        "of a block",
+    )
     grid: Grid
     recipe: Recipe = WidthRecipe()
+    lr_factor: PositiveFloat = Field(
+        default=1.0,
+        exclude_if=lambda factor: factor == 1.0,
+        description="times the recipe's learning rate",
+    )
+    optimizer: OptimizerChoice = Field(
+        default=ADAMW, exclude_if=lambda optimizer: optimizer == ADAMW
+    )
     schedule: Literal["wsd", "cosine"] = "wsd"
     cooldown_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
     max_trunk_cost: Annotated[float, Field(gt=0, lt=1)] | None = Field(
@@ -241,6 +258,9 @@ class SweepSpec(Frozen):
     seq_len: PositiveInt = 128
     eval_tokens: PositiveInt = 131_072
     weight_decay: WeightDecay = 0.1
+    z_loss: NonNegativeFloat | None = Field(
+        default=None, exclude_if=lambda weight: weight is None, description="None: the block's own"
+    )
     warmup: Warmup | None = Field(
         default=None, description="None: 5 % of the shortest horizon, 10 to 100 steps"
     )
@@ -254,13 +274,37 @@ class SweepSpec(Frozen):
     )
     cap: Cap | None = Field(default=None, description="what the sweep may cost at most")
     design: NextDesign | None = Field(default=None, description="None: every cell of the grid")
+    variants: Variants = Field(
+        default={},
+        exclude_if=lambda variants: not variants,
+        description="what each changes of this spec, see sweeps.variants",
+    )
+    scan: RateScan | None = Field(
+        default=SCAN,
+        exclude_if=lambda scan: scan == SCAN,
+        description="of each variant's learning rate; None: as the recipe and lr_factor say",
+    )
+
+    @property
+    def is_variant(self) -> bool:
+        """Whether it is one of the variants of another spec, with the rate of that one's scan."""
+        return "/" in self.name
+
+    @property
+    def make(self) -> Make:
+        """What all models of the ladder have."""
+        return Make(self.corpus.vocab_size, self.block, self.seq_len)
+
+    @property
+    def sizes(self) -> list[Size]:
+        """The models of the ladder, see `sweeps.shapes.sizes`."""
+        return sizes(self.ladder, self.make)
 
     @model_validator(mode="after")
     def _cells_are_of_the_ladder(self) -> "SweepSpec":
         if not isinstance(self.grid, CellsGrid):
             return self
-        ladder = sizes(self.ladder, self.corpus.vocab_size)
-        keys = [key(self.ladder, size.model) for size in ladder]
+        keys = [key(self.ladder, size.model) for size in self.sizes]
         if set(self.grid.tokens) != set(keys):
             raise ValueError(
                 f"grid.tokens has the sizes {sorted(self.grid.tokens, key=str)} and the ladder "
@@ -282,7 +326,7 @@ class SweepSpec(Frozen):
                 f"{self.grid.continues}: leave out one of the two."
             )
         by_width: dict[int, str] = {}
-        for model in (size.model for size in sizes(self.ladder, self.corpus.vocab_size)):
+        for model in (size.model for size in self.sizes):
             name = f"d{key(self.ladder, model)}"
             if (other := by_width.setdefault(model.d_model, name)) != name:
                 raise ValueError(
@@ -335,13 +379,20 @@ class Cell(Frozen):
 
 
 class PlannedRun(Frozen):
-    """A RunSpec with the cells it was planned for; travels to workers as JSON."""
+    """A RunSpec with the cells it was planned for; travels to workers as JSON.
+
+    Attributes:
+        variant: empty in a sweep without variants.
+        rate_factor: on the rate, in a run of a scan, which no law is fitted to.
+    """
 
     sweep: str
     name: str
     run: RunSpec
     cells: tuple[Cell, ...]
     lr_source: str
+    variant: str = Field(default="", exclude_if=lambda variant: not variant)
+    rate_factor: float | None = Field(default=None, exclude_if=lambda factor: factor is None)
 
     @property
     def id(self) -> str:

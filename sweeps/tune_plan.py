@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from llama_core.config import AdamW, ModelConfig, TrainConfig, Wsd
+from llama_core.blocks import bundle
+from llama_core.config import ModelConfig, Optimizer, TrainConfig, Wsd
 from sweeps.grid import cells
 from sweeps.recipe import warmup_tokens
 from sweeps.spec import DataRef, PlannedRun, RunSpec, TokensGrid
@@ -31,11 +32,8 @@ def trial_run(
         batch_tokens=batch_tokens,
         warmup_tokens=_warmup(spec, params, horizons[0], batch_tokens),
         schedule=Wsd(horizons=horizons, cooldown_fraction=spec.cooldown_fraction),
-        optimizer=AdamW(
-            lr=params["lr"],
-            beta2=1 - params["beta2_gap"] if "beta2_gap" in params else search.beta2,
-            weight_decay=params.get("weight_decay", search.weight_decay),
-        ),
+        optimizer=_optimizer(spec, params),
+        z_loss=bundle(spec.block).z_loss,
         dtype=spec.dtype,
         seed=spec.train_seed,
         eval_tokens=spec.eval_tokens,
@@ -47,6 +45,15 @@ def trial_run(
         cells=budgets,
         lr_source=f"trial {number} of study {spec.name}",
     )
+
+
+def _optimizer(spec: TuneSpec, params: Mapping[str, float]) -> Optimizer:
+    search = spec.search
+    beta2 = 1 - params["beta2_gap"] if "beta2_gap" in params else search.beta2
+    decay = params.get("weight_decay", search.weight_decay)
+    optimizer = spec.optimizer.model_copy(update={"beta2": beta2})
+    assert isinstance(decay, float)
+    return optimizer.at(lr=params["lr"], weight_decay=decay)
 
 
 def _warmup(spec: TuneSpec, params: Mapping[str, float], shortest: int, batch_tokens: int) -> int:

@@ -16,12 +16,17 @@ from pydantic import (
 )
 
 from llama_core.config import CorpusConfig, Frozen, Placement
+from sweeps.choices import ADAMW, BlockChoice, OptimizerChoice
 from sweeps.ladder import Ladder, different
+from sweeps.shapes import Make
 
 # A published range reaches this factor either side of its centre. For learning rate and batch the
 # centre is the lowest of the published rules: at 1e9 parameters they agree within a factor of two;
 # at 1e5, far below their data, those in N give ten times too much.
 _AROUND = 4.0
+# No published rule is Muon's. Its updates are as large as AdamW's, so AdamW's centre is where its
+# search begins, and it reaches further.
+_AROUND_FOR_MUON = 8.0
 # Other ranges are centred on LLaMA's value, or this project's rule.
 _LLAMA_BETA2_GAP, _LLAMA_WEIGHT_DECAY, _WARMUP_FRACTION = 0.05, 0.1, 0.05
 
@@ -86,6 +91,10 @@ class TuneSpec(Frozen):
     description: str = ""
     corpus: CorpusConfig = CorpusConfig()
     ladder: Ladder
+    block: BlockChoice = Field(default="llama", exclude_if=lambda block: block == "llama")
+    optimizer: OptimizerChoice = Field(
+        default=ADAMW, exclude_if=lambda optimizer: optimizer == ADAMW
+    )
     tokens: Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(different)]
     search: Search = Search()
     trials: PositiveInt = 12
@@ -99,6 +108,20 @@ class TuneSpec(Frozen):
     dtype: Literal["float32", "bfloat16"] = "float32"
     placement: Placement = Placement()
     slots: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _beta2_is_searched(self) -> Self:
+        if self.optimizer.beta2 is not None:
+            raise ValueError(
+                f"optimizer.beta2={self.optimizer.beta2:g}: a study has it as search.beta2. Set "
+                "that one."
+            )
+        return self
+
+    @property
+    def make(self) -> Make:
+        """What all models of the ladder have."""
+        return Make(self.corpus.vocab_size, self.block, self.seq_len)
 
     @property
     def identity(self) -> str:
@@ -130,7 +153,8 @@ def box(
         batch_rules: their batches in tokens.
     """
     search = spec.search
-    dimensions = [_dimension("lr", search.lr, min(lr_rules))]
+    around = _AROUND_FOR_MUON if spec.optimizer.kind == "muon" else _AROUND
+    dimensions = [_dimension("lr", search.lr, min(lr_rules), around)]
     if not isinstance(search.batch_tokens, int):
         batch = _dimension("batch_tokens", search.batch_tokens, min(batch_rules))
         dimensions.append(Dimension("batch_tokens", max(batch.low, spec.seq_len), batch.high))
@@ -144,10 +168,10 @@ def box(
     return dimensions
 
 
-def _dimension(name: str, setting: object, centre: float) -> Dimension:
+def _dimension(name: str, setting: object, centre: float, around: float = _AROUND) -> Dimension:
     if isinstance(setting, Range):
         return Dimension(name, setting.low, setting.high)
-    return Dimension(name, centre / _AROUND, centre * _AROUND)
+    return Dimension(name, centre / around, centre * around)
 
 
 def _gap(beta2: Range | float | str) -> Range | float | str:

@@ -24,7 +24,7 @@ from analysis.table.states import is_state_column
 # Text columns whose several values mean several laws.
 _NAMED = (
     *("experiment", "group", "dataset", "corpus", "data", "family", "architecture", "arch"),
-    *("sweep", "series", "suite", "tokenizer"),
+    *("sweep", "series", "suite", "tokenizer", "variant"),
 )
 # Words of columns that set what a law is of. They may change with the budget, as a vocabulary that
 # grew, and are tested all the same; any other column that follows N, D or C is not.

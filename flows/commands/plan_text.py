@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import inf
 from typing import Any
 
 from rich.console import Console
@@ -18,7 +19,7 @@ from llama_core.corpus.prepared import PreparedCorpus
 from llama_core.counting import count_params
 from sweeps.cap import amount, in_words
 from sweeps.coverage import asked, coverage, name_of
-from sweeps.plan import Plan
+from sweeps.plan import Plan, members
 from sweeps.spec import IsoflopGrid, PlannedRun
 from sweeps.trunk_cost import BASIS, left_by_run
 
@@ -39,7 +40,12 @@ def print_plan(
             a report will say how well the recipe is tuned.
     """
     print_runs(plan, home, cost)
-    print_budgets(plan)
+    if plan.spec.variants:
+        print_variants(plan)
+        for name, member in members(plan).items():
+            print_budgets(member, f" of {name}")
+    else:
+        print_budgets(plan)
     console = Console(highlight=False)
     for line in _summary(plan, corpus, cost):
         print_line(console, line)
@@ -47,7 +53,8 @@ def print_plan(
         print_notes(corpus, console)
     for warning in (*plan.warnings, *(cost.warnings if cost is not None else ())):
         print_line(console, f"warning: {warning}", style="yellow")
-    for line in tuned_lines(tuned(plan, home, given)) if given is not None else ():
+    advised = given is not None and not plan.spec.variants
+    for line in tuned_lines(tuned(plan, home, given or "")) if advised else ():
         print_line(console, line, style="yellow")
 
 
@@ -56,7 +63,8 @@ def print_runs(plan: Plan, home: Home, cost: Cost | None) -> None:
 
     Omitted are D/N, if the table of budgets shows it, and the state, if no run has begun.
     """
-    columns = [_columns(planned, home, cost) for planned in plan.runs]
+    shown = [planned for planned in plan.runs if planned.rate_factor is None] or plan.runs
+    columns = [_columns(planned, home, cost) for planned in shown]
     for row, share in zip(columns, _shared_trunks(plan), strict=False):
         row["trunk%"] = f"{share:.2%}".rstrip("%")
     hidden = {"D/N"} if isinstance(plan.spec.grid, IsoflopGrid) else set()
@@ -67,7 +75,27 @@ def print_runs(plan: Plan, home: Home, cost: Cost | None) -> None:
     table(f"sweep {plan.spec.name}: {plan.spec.description}", header, rows, tight=True)
 
 
-def print_budgets(plan: Plan) -> None:
+def print_variants(plan: Plan) -> None:
+    """Print what each variant changes and costs, and at which factor on its recipe's rate."""
+    rows = [
+        [
+            name,
+            "; ".join(
+                f"{setting} {_words(value)}"
+                for setting, value in plan.spec.variants.get(name, {}).items()
+                if setting != "lr_factor"
+            ),
+            len(member.runs),
+            member.observations,
+            _power(member.flops_spent),
+            "to be scanned" if plan.spec.scan else f"x{member.spec.lr_factor:.3g}",
+        ]
+        for name, member in members(plan).items()
+    ]
+    table("variants", ["variant", "changes", "runs", "losses", "FLOPs", "lr factor"], rows)
+
+
+def print_budgets(plan: Plan, of: str = "") -> None:
     """Print the sizes that each budget keeps and those that a bound leaves out of it."""
     rows = [
         [
@@ -79,7 +107,7 @@ def print_budgets(plan: Plan) -> None:
         for row in coverage(plan.spec, plan.runs)
     ]
     if rows:
-        table("sizes at each budget", ["C", "sizes", "D/N", "left out by a bound"], rows)
+        table(f"sizes at each budget{of}", ["C", "sizes", "D/N", "left out by a bound"], rows)
 
 
 def print_notes(corpus: PreparedCorpus, console: Console) -> None:
@@ -129,7 +157,7 @@ def plan_json(
             *plan.warnings,
             *(cost.warnings if cost is not None else ()),
         ],
-        "tuned": tuned(plan, home, given).as_json(),
+        "tuned": None if plan.spec.variants else tuned(plan, home, given).as_json(),
     }
 
 
@@ -185,12 +213,14 @@ def _run_json(planned: PlannedRun, home: Home, cost: Cost | None) -> dict[str, A
     if cost is None:
         return document
     time = cost.estimate.runs[planned.id]
+    compiled = cost.estimate.compiled.get(planned.id)
     return document | {
         "flops_left": time.left_flops,
         "memory_gib": cost.memory_gib[planned.id],
         "time_s": time.whole_s,
         "time_left_s": time.left_s,
         "usd_left": cost.usd(time.left_s),
+        "compile": compiled.model_dump() if compiled is not None else None,
     }
 
 
@@ -200,6 +230,7 @@ def _summary(plan: Plan, corpus: PreparedCorpus | None, cost: Cost | None) -> li
         f"{len(plan.runs)} trainings give {plan.observations} losses for {plan.flops_spent:.3g} "
         f"counted FLOPs, {_span([f'{count:,}' for count in batches])} tokens a step"
         + (f"; the corpus has {corpus.train_tokens / 1e6:.2f}M tokens" if corpus else ""),
+        *_scans(plan),
         *_asked(plan),
         *_rates(plan),
     ]
@@ -211,12 +242,31 @@ def _summary(plan: Plan, corpus: PreparedCorpus | None, cost: Cost | None) -> li
     if corpus is None:
         lines += _unprepared(plan, timed=cost is not None)
     if cost is not None:
-        lines += _time_lines(cost)
+        lines += _time_lines(cost) + _compile_lines(plan, cost)
     if plan.spec.cap is not None:
         cap = plan.spec.cap
         refusal = cost.refusal if cost is not None else None
         lines.append(refusal or f"cap: {in_words(cap, amount(cap))}")
     return lines
+
+
+def _scans(plan: Plan) -> list[str]:
+    """A line on the scans of the variants' rates."""
+    scans = [planned for planned in plan.runs if planned.rate_factor is not None]
+    if not scans:
+        return []
+    share = sum(planned.flops_spent for planned in scans) / plan.flops_spent
+    text = f"{len(scans)} of the trainings, {share:.0%} of the FLOPs, scan the variants' rates"
+    if plan.spec.scan is not None:
+        text += " first; the rates shown are the recipe's, and so are not yet the runs' own"
+    return [text]
+
+
+def _words(value: Any) -> str:
+    """A variant's setting: a group as `norm layer`."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_words(each)}" for key, each in value.items())
+    return str(value)
 
 
 def _unprepared(plan: Plan, *, timed: bool) -> list[str]:
@@ -257,7 +307,8 @@ def _asked(plan: Plan) -> list[str]:
 
 def _shared_trunks(plan: Plan) -> list[float]:
     """What sharing a trunk costs the worst horizon of each run; empty where nothing is shared."""
-    left = [left_by_run(plan.spec, planned) for planned in plan.runs]
+    shown = [planned for planned in plan.runs if planned.rate_factor is None]
+    left = [left_by_run(plan.spec, planned) for planned in shown]
     if not any(len(shares or ()) > 1 for shares in left):
         return []
     return [max(shares or [0.0]) for shares in left]
@@ -290,6 +341,30 @@ def _time_lines(cost: Cost) -> list[str]:
             f"${cost.usd_per_hour:g} an hour ({cost.price_source}){_idle(cost)}"
         )
     return lines
+
+
+def _compile_lines(plan: Plan, cost: Cost) -> list[str]:
+    """Which of the runs left will be compiled, and what that saves; nothing where it is not chosen.
+
+    Without any, the run that comes nearest to gaining says why not.
+    """
+    estimate = cost.estimate
+    left = [
+        (planned, estimate.compiled[planned.id])
+        for planned in plan.runs
+        if planned.id in estimate.compiled and estimate.runs[planned.id].left_s
+    ]
+    compiled = [(planned, choice) for planned, choice in left if choice.compiled]
+    if compiled:
+        names = ", ".join(planned.name for planned, _ in compiled)
+        gain_s = sum(choice.gain_s or 0.0 for _, choice in compiled)
+        return [f"compiled: {names}, to save about {duration(gain_s)} together"]
+    if not left:
+        return []
+    nearest, choice = max(left, key=lambda pair: pair[1].gain_s or -inf)
+    if choice.gain_s is None:
+        return [f"compiled: none; {choice.reason}"]
+    return [f"compiled: none; {nearest.name} {choice.reason}"]
 
 
 def _idle(cost: Cost) -> str:

@@ -7,15 +7,15 @@ from pathlib import Path
 import polars as pl
 
 from analysis.fit.design import plan_warning
-from flows.files import write_whole
 from flows.plans.fitted_law import with_fitted_law
 from flows.plans.preparing import known_tokens
-from flows.plans.stored import read_plan
+from flows.plans.scans import with_scans
+from flows.plans.stored import read_plan, write_plan
 from flows.settings import Home
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.preparation import find_prepared, prepare
 from llama_core.corpus.prepared import PreparedCorpus
-from sweeps.plan import Plan, plan
+from sweeps.plan import Plan, members, plan
 from sweeps.spec import CellsGrid, DataRef, SweepSpec
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def make_plan(
     # A spec that cannot be planned is refused before the corpus is prepared.
     plan(spec, DataRef(digest=""))
     corpus = prepare(spec.corpus, home.root, progress)
-    return _plan_on(corpus, spec), corpus
+    return _plan_on(corpus, spec, home), corpus
 
 
 def plan_ahead(spec: SweepSpec, home: Home) -> tuple[Plan, PreparedCorpus | None]:
@@ -48,12 +48,12 @@ def plan_ahead(spec: SweepSpec, home: Home) -> tuple[Plan, PreparedCorpus | None
     spec = with_fitted_law(spec, home)
     corpus = find_prepared(spec.corpus, home.root)
     if corpus is not None:
-        return _plan_on(corpus, spec), corpus
+        return _plan_on(corpus, spec, home), corpus
     tokens = known_tokens(spec.corpus)
     return _with_design(plan(spec, DataRef(digest=""), source_tokens=tokens)), None
 
 
-def _plan_on(corpus: PreparedCorpus, spec: SweepSpec) -> Plan:
+def _plan_on(corpus: PreparedCorpus, spec: SweepSpec, home: Home) -> Plan:
     source_tokens = {source.name: source.train.tokens for source in corpus.manifest.sources}
     planned = plan(spec, DataRef(digest=corpus.digest), source_tokens=source_tokens)
     # Opening checks the shards, and that they have a batch and the validation set.
@@ -62,15 +62,19 @@ def _plan_on(corpus: PreparedCorpus, spec: SweepSpec) -> Plan:
             corpus.open(train)
         except CorpusError as error:
             raise CorpusError(f"{error} {_remedy(corpus, spec)}".strip()) from error
-    return _with_design(planned)
+    return _with_design(with_scans(planned, home))
 
 
 def _with_design(planned: Plan) -> Plan:
     """The plan with a warning where its runs cannot carry a law."""
-    warning = _design(planned)
-    if warning is None:
-        return planned
-    return planned.model_copy(update={"warnings": (*planned.warnings, warning)})
+    if planned.spec.variants:
+        each = {f"{name}: ": member for name, member in members(planned).items()}
+    else:
+        each = {"": planned}
+    found = [f"{name}{warning}" for name, member in each.items() if (warning := _design(member))]
+    return (
+        planned.model_copy(update={"warnings": (*planned.warnings, *found)}) if found else planned
+    )
 
 
 def _design(planned: Plan) -> str | None:
@@ -99,7 +103,7 @@ def sweep_folder(planned: Plan, home: Home) -> Path:
                 "runs": tuple(run.model_copy(update={"sweep": name}) for run in old.runs),
             }
         )
-        write_whole(home.sweeps / name / "plan.json", renamed.model_dump_json(indent=1))
+        write_plan(renamed, home)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -4,16 +4,27 @@ import logging
 
 from pydantic import ValidationError
 
+from flows.files import write_whole
 from flows.settings import Home
-from sweeps.plan import Plan
+from sweeps.plan import Plan, members
 
 log = logging.getLogger(__name__)
 
 
 def read_plans(home: Home) -> list[Plan]:
-    """The plans of all sweeps in this home, in order of name."""
+    """The plans of all sweeps in this home, in order of name; a variant is in its sweep's."""
     plans = (read_plan(home, folder.name) for folder in sorted(home.sweeps.glob("*")))
     return [plan for plan in plans if plan is not None]
+
+
+def write_plan(planned: Plan, home: Home) -> None:
+    """Write a sweep's plan into its folder, and those of its variants into folders in it."""
+    variants = members(planned).values() if planned.spec.variants else ()
+    # Before its scans are over, a sweep has no runs of its variants.
+    for plan in (planned, *(each for each in variants if each.runs)):
+        folder = home.sweeps / plan.spec.name
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "plan.json", plan.model_dump_json(indent=1))
 
 
 def read_plan(home: Home, name: str) -> Plan | None:

@@ -1,6 +1,7 @@
 """Write a sweep's table, law and page from its run directories; no training."""
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from flows.mirror.publish import Publisher
 from flows.plans.joined import Joined, joined
 from flows.plans.plan import sweep_folder
 from flows.plans.rounds import Rounds, read_rounds
+from flows.plans.stored import write_plan
 from flows.results.export import encoded
 from flows.results.rounds import add_design, design_sentences
+from flows.results.variants import scan_sentences, scans_frame, scans_json, variants_page
 from flows.runs.directory import RunDir
 from flows.runs.state import not_finished
 from flows.runs.table import curves, observations_frame
@@ -25,7 +28,7 @@ from flows.settings import Home
 from flows.tuning.check import add_tuned, tuned
 from llama_core.corpus.prepared import PreparedCorpus, find_corpus
 from llama_core.files import write_durably
-from sweeps.plan import Plan
+from sweeps.plan import Plan, members
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,7 @@ class SweepReport:
         design: how the runs were chosen; None where the whole grid was trained.
         unfinished: why runs have no loss: a sentence for the cap, if it refused any, and one for
             each run.
+        scans: of the variants' learning rates, as plain data.
     """
 
     page: Path
@@ -50,13 +54,15 @@ class SweepReport:
     largest: LargestBudget | None = None
     design: Rounds | None = None
     unfinished: tuple[str, ...] = ()
+    scans: dict[str, Any] = field(default_factory=dict)
 
     @property
     def document(self) -> dict[str, Any]:
         """The numbers as `--json` prints them, under their warnings."""
         foretold = {} if self.largest is None else {"largest_budget": largest_json(self.largest)}
         design = {} if self.design is None else {"design": self.design.model_dump(mode="json")}
-        return {"warnings": self.warnings, **self.numbers, **foretold, **design}
+        scans = {"scans": self.scans} if self.scans else {}
+        return {"warnings": self.warnings, **self.numbers, **foretold, **design, **scans}
 
     def refused(self, sentence: str) -> "SweepReport":
         """The report of a sweep whose cap refused runs."""
@@ -66,7 +72,7 @@ class SweepReport:
 def finish_sweep(planned: Plan, home: Home, mirror: Publisher) -> SweepReport:
     """Write a sweep's plan, observations, law and report, and bring its mirror up to date."""
     folder = sweep_folder(planned, home)
-    write_whole(folder / "plan.json", planned.model_dump_json(indent=1))
+    write_plan(planned, home)
     report = write_report(planned, home, folder)
     runs = [(RunDir(home.runs / run.id), run) for run in planned.runs]
     mirror.publish_all(planned.spec.name, [pair for pair in runs if pair[0].path.exists()])
@@ -77,6 +83,11 @@ def finish_sweep(planned: Plan, home: Home, mirror: Publisher) -> SweepReport:
 
 def find_law(planned: Plan, home: Home) -> tuple[str, dict[str, float]]:
     """A sweep's verdict and numbers, as in its report; nothing is written."""
+    if planned.spec.variants:
+        each = {name: find_law(member, home) for name, member in members(planned).items()}
+        verdicts = [f"{name}: {verdict}" for name, (verdict, _) in each.items()]
+        values = {f"{name}_{key}": v for name, (_, n) in each.items() for key, v in n.items()}
+        return "\n".join(verdicts), values
     both = joined(planned, home)
     frame = observations_frame(both.plan.runs, home)
     findings = _findings(both.plan, frame, home)
@@ -85,7 +96,13 @@ def find_law(planned: Plan, home: Home) -> tuple[str, dict[str, float]]:
 
 
 def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
-    """Write observations.parquet, curves.parquet, law.json and report.html into the folder."""
+    """Write observations.parquet, curves.parquet, law.json and report.html into the folder.
+
+    Of a sweep of variants each has these in a folder of its own, and beside their page is
+    scan.json.
+    """
+    if planned.spec.variants:
+        return _of_variants(planned, home, folder)
     both, design = joined(planned, home), _design(planned, folder)
     frame = observations_frame(both.plan.runs, home)
     write_durably(folder / "observations.parquet", encoded(frame, "parquet"))
@@ -103,7 +120,8 @@ def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
     page = sweep_page(planned.spec.name, findings, lines, facts=facts)
     if design is not None:
         add_design(page, design, planned, frame)
-    add_tuned(page, tuned(planned, home))
+    if not planned.spec.is_variant:
+        add_tuned(page, tuned(planned, home))
     write_whole(folder / "report.html", page.html())
     return SweepReport(
         folder / "report.html",
@@ -113,6 +131,31 @@ def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
         findings.largest,
         design,
         tuple(not_finished(planned, home)),
+    )
+
+
+def _of_variants(planned: Plan, home: Home, folder: Path) -> SweepReport:
+    frame = observations_frame(planned.runs, home)
+    write_durably(folder / "observations.parquet", encoded(frame, "parquet"))
+    scans = scans_frame(planned, home)
+    write_whole(folder / "scan.json", json.dumps(scans_json(scans), indent=1))
+    reports = {
+        name: write_report(member, home, home.sweeps / member.spec.name)
+        for name, member in members(planned).items()
+        if member.runs
+    }
+    verdicts = {name: report.verdict for name, report in reports.items()}
+    page = variants_page(planned, scans, verdicts, _facts(planned, home))
+    write_whole(folder / "report.html", page.html())
+    lines = scan_sentences(scans)
+    lines += [f"{name}: {verdict.splitlines()[0]}" for name, verdict in verdicts.items()]
+    return SweepReport(
+        folder / "report.html",
+        "\n".join(lines),
+        tuple(f"{name}: {text}" for name, each in reports.items() for text in each.warnings),
+        {f"{name}_{key}": v for name, each in reports.items() for key, v in each.numbers.items()},
+        unfinished=tuple(not_finished(planned, home)),
+        scans=scans_json(scans),
     )
 
 

@@ -33,7 +33,9 @@ def missing(runs: Iterable[PlannedRun], home: Home) -> list[PlannedRun]:
 
     A run that failed or ran out of memory is trained again; one that diverged would diverge again.
     """
-    return [planned for planned in runs if not RunDir(home.runs / planned.id).settled()]
+    # Equal variants plan the same run.
+    by_id = {planned.id: planned for planned in runs}
+    return [planned for planned in by_id.values() if not RunDir(home.runs / planned.id).settled()]
 
 
 def newest(ids: Iterable[str], home: Home, count: int) -> set[str]:

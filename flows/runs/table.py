@@ -6,11 +6,13 @@ from typing import Any
 import polars as pl
 
 from analysis.table.observations import SCHEMA
-from flows.runs.directory import RunDir, RunResult
+from flows.runs.directory import Observation, RunDir, RunResult
 from flows.runs.state import state_with
 from flows.settings import Home
 from llama_core.counting import count_params, flops_6nd
 from sweeps.spec import PlannedRun
+
+_SCANNED = "trained to choose the learning rate"
 
 
 def observations(runs: Iterable[PlannedRun], home: Home) -> list[dict[str, Any]]:
@@ -33,12 +35,14 @@ def _rows(planned: PlannedRun, run: RunDir) -> Iterator[dict[str, Any]]:
     model, train = planned.run.model, planned.run.train
     counts = count_params(model)
     reached = {seen.tokens: seen for seen in (result.observations if result is not None else ())}
+    variant = {"variant": planned.variant} if planned.variant else {}
     for cell in planned.cells:
         seen = reached.get(cell.tokens)
         yield {
             "run_id": f"{run.id}@{cell.tokens}",
             "parent_run_id": run.id,
             "sweep": planned.sweep,
+            **variant,
             "name": planned.name,
             "n_params": counts.n_params,
             "n_params_total": counts.total,
@@ -55,11 +59,13 @@ def _rows(planned: PlannedRun, run: RunDir) -> Iterator[dict[str, Any]]:
             "batch_tokens": train.batch_tokens,
             "seed": train.seed,
             "status": status,
-            "excluded_reason": None if seen else _reason(result),
+            "excluded_reason": _SCANNED if planned.rate_factor else _reason(result, seen),
         }
 
 
-def _reason(result: RunResult | None) -> str:
+def _reason(result: RunResult | None, seen: Observation | None) -> str | None:
+    if seen is not None:
+        return None
     return f"{result.status}: {result.reason}" if result is not None else "not trained yet"
 
 

@@ -28,7 +28,7 @@ def prepare_tune(
     """
     largest = []
     for width in spec.ladder.widths:
-        model = shape(spec.ladder, width, spec.corpus.vocab_size)
+        model = shape(spec.ladder, width, spec.make)
         corner = {dimension.name: dimension.high for dimension in search_box(spec, model)}
         largest.append(trial_run(spec, model, DataRef(digest=""), 0, corner))
     corpus = prepare(spec.corpus, home.root, progress)

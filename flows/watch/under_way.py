@@ -54,7 +54,10 @@ class EndForecaster:
         self.curves = {
             planned.id: CurveReader(planned, RunDir(home.runs / planned.id))
             for planned in plan.runs
+            if planned.rate_factor is None
         }
+        # Each has a law of its own, and a scan's rates have none.
+        self._variants = bool(plan.spec.variants)
         self._read_in: dict[str, str] = {}
         self._losses: frozenset[str] = frozenset()
         self._learnt: Learnt | str = ""
@@ -64,6 +67,9 @@ class EndForecaster:
     def read(self, progress: SweepProgress) -> EndsShown:
         """The forecasts now."""
         training = {run.run_id: run.name for run in progress.runs if run.state == "training"}
+        if self._variants:
+            self._read(progress, training)
+            return EndsShown()
         if not training:
             return EndsShown()
         started = time.monotonic()
@@ -110,8 +116,10 @@ class EndForecaster:
         started, unread = time.monotonic(), 0
         for run in progress.runs:
             under_way = run.run_id in training
-            if run.state == "planned" or (
-                not under_way and self._read_in.get(run.run_id) == run.state
+            if (
+                run.run_id not in self.curves
+                or run.state == "planned"
+                or (not under_way and self._read_in.get(run.run_id) == run.state)
             ):
                 continue
             if not under_way and time.monotonic() > started + _READ_S:

@@ -18,7 +18,7 @@ from flows.tuning.plan import prepare_tune, search_box
 from flows.tuning.study import TrialOutcome, propose
 from llama_core.config import CorpusConfig, FileText
 from sweeps.load import load_tune_spec
-from sweeps.shapes import shape
+from sweeps.shapes import Make, shape
 from tests.conftest import ROOT
 from tests.fakes import FakeTracker
 
@@ -276,7 +276,7 @@ def test_a_full_disk_ends_a_study_with_one_line_and_leaves_no_note(home, text):
 
 def test_proposals_depend_on_the_seed_and_on_earlier_losses(text):
     spec = spec_of(text)
-    model = shape(spec.ladder, 16, 512)
+    model = shape(spec.ladder, 16, Make(512))
     searched = search_box(spec, model)
     first = propose(spec, searched, [], 8)
     assert first == propose(spec, searched, [], 8)

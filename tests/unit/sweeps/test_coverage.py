@@ -8,7 +8,6 @@ from llama_core.counting import count_params, train_flops
 from sweeps.coverage import asked, coverage, size_at
 from sweeps.load import load_spec
 from sweeps.plan import plan
-from sweeps.shapes import sizes
 from sweeps.spec import DataRef
 
 DATA = DataRef(digest="x")
@@ -22,7 +21,7 @@ def rows_of(*overrides):
 def test_every_size_is_kept_at_a_budget_or_left_out_by_a_bound_it_breaks():
     spec, rows = rows_of()
     low, high = spec.grid.tokens_per_param
-    ladder = {f"d{size.model.d_model}": size.model for size in sizes(spec.ladder, 512)}
+    ladder = {f"d{size.model.d_model}": size.model for size in spec.sizes}
     assert [row.budget for row in rows] == sorted(spec.grid.budgets)
     for row in rows:
         assert {*row.kept, *(each.name for each in row.left_out)} == set(ladder)
@@ -54,7 +53,7 @@ def test_a_grid_of_tokens_has_no_budgets_to_cover():
 
 def test_the_size_to_add_spends_the_budget_at_the_ratio_asked_for():
     spec = load_spec("demo")
-    for size in sizes(spec.ladder, 512):
+    for size in spec.sizes:
         N = count_params(size.model).n_params
         budget = train_flops(size.model, spec.seq_len, spec.seq_len) / spec.seq_len * N * 20
         named = float(size_at(spec, budget, 20).replace(",", ""))

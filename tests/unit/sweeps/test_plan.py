@@ -11,7 +11,7 @@ from sweeps.load import SpecError, load_spec, presets
 from sweeps.plan import plan
 from sweeps.rate_checks import affordable, check_command, check_runs, extremes
 from sweeps.recipe import measured_range, rates, warmup_tokens
-from sweeps.shapes import shape
+from sweeps.shapes import Make, shape
 from sweeps.spec import (
     Cell,
     DataRef,
@@ -64,7 +64,7 @@ def test_a_budget_no_model_can_meet_is_refused_with_remedies():
 @pytest.mark.parametrize(("width", "near"), [(44, "40 or 48"), (12, "8 or 16"), (7, "8")])
 def test_a_width_that_is_not_a_multiple_of_eight_is_refused_with_the_nearest(width, near):
     with pytest.raises(ValueError, match=f"width {width} is not a multiple of 8. Use {near}.$"):
-        shape(Ladder(widths=(width,)), width, 512)
+        shape(Ladder(widths=(width,)), width, Make(512))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_width_that_is_not_a_multiple_of_eight_is_refused_with_the_nearest(wid
 )
 def test_heads_cover_a_width_they_do_not_divide_in_whole_groups(width, per_kv_head, heads):
     ladder = Ladder(widths=(width,), query_heads_per_kv_head=per_kv_head)
-    model = shape(ladder, width, 512)
+    model = shape(ladder, width, Make(512))
     assert (model.n_heads, model.n_kv_heads, model.head_dim) == (*heads, 16)
 
 
@@ -160,16 +160,17 @@ def test_repeated_data_and_thin_valleys_are_warned_about():
 def test_width_recipe_falls_as_one_over_width_below_its_cap():
     ladder = Ladder(widths=(16, 64))
     narrow, wide = (
-        rates(WidthRecipe(), shape(ladder, width, 512), tokens=1, seq_len=128) for width in (16, 64)
+        rates(WidthRecipe(), shape(ladder, width, Make(512)), tokens=1, seq_len=128)
+        for width in (16, 64)
     )
     assert (narrow.lr, narrow.source) == (0.016, "0.256/d_model, measured")
     assert wide.lr == 0.256 / 64
-    capped = rates(WidthRecipe(cap=0.015), shape(ladder, 16, 512), tokens=1, seq_len=128)
+    capped = rates(WidthRecipe(cap=0.015), shape(ladder, 16, Make(512)), tokens=1, seq_len=128)
     assert (capped.lr, capped.source) == (0.015, "0.256/d_model, capped at 0.015")
 
 
 def test_fixed_and_llama_recipes_give_their_own_rates():
-    model = shape(Ladder(widths=(64,)), 64, 512)
+    model = shape(Ladder(widths=(64,)), 64, Make(512))
     assert rates(FixedRecipe(lr=1e-3, batch_tokens=2048), model, tokens=1, seq_len=128).lr == 1e-3
     assert rates(LlamaRecipe(), model, tokens=1, seq_len=128).lr == 3e-4
 
@@ -183,7 +184,7 @@ def test_warm_up_is_five_per_cent_within_ten_and_a_hundred_steps(steps, expected
 
 
 def test_all_presets_load_and_state_their_own_name():
-    assert presets() == ["chinchilla", "demo", "gpu-day", "gpu-week", "smoke"]
+    assert presets() == ["architectures", "chinchilla", "demo", "gpu-day", "gpu-week", "smoke"]
     for name in presets():
         assert load_spec(name).name == name
 
@@ -219,7 +220,7 @@ def test_a_spec_that_is_not_a_mapping_or_lacks_a_field_is_refused(tmp_path):
 
 
 def test_bounds_of_a_grid_are_still_within_it():
-    model = shape(Ladder(widths=(32,)), 32, 512)
+    model = shape(Ladder(widths=(32,)), 32, Make(512))
     N, step = count_params(model).n_params, train_flops(model, 128, 1024)
     tokens, budget = 100 * 1024, 100.0 * step
     exact = {"tokens_per_param": (tokens / N, tokens / N), "min_tokens": tokens}
@@ -234,7 +235,7 @@ def test_bounds_of_a_grid_are_still_within_it():
 
 @pytest.mark.parametrize(("steps", "rounded"), [(100.4, 100), (100.6, 101), (0.4, None), (0.6, 1)])
 def test_a_budget_is_rounded_to_the_nearest_step(steps, rounded):
-    model = shape(Ladder(widths=(32,)), 32, 512)
+    model = shape(Ladder(widths=(32,)), 32, Make(512))
     budget = steps * train_flops(model, 128, 1024)
     grid = IsoflopGrid(budgets=(budget,), tokens_per_param=(1e-9, 1e9))
     planned = cells(grid, model, seq_len=128, batch_tokens=1024)
@@ -283,7 +284,7 @@ def law(**changes):
 
 
 def test_a_fitted_law_gives_rate_and_batch_by_its_own_exponents():
-    model = shape(Ladder(widths=(32,)), 32, 512)
+    model = shape(Ladder(widths=(32,)), 32, Make(512))
     N = count_params(model).n_params
     rate = rates(law(), model, tokens=2.0**24, seq_len=128)
     assert rate.lr == pytest.approx(2.0 * N**-0.25 * 2.0 ** (-24 / 8))
@@ -341,7 +342,7 @@ def test_every_unmet_budget_is_listed_with_the_bounds():
 
 
 def test_budgets_that_round_to_one_number_of_steps_are_refused():
-    model = shape(Ladder(widths=(32,)), 32, 512)
+    model = shape(Ladder(widths=(32,)), 32, Make(512))
     step = train_flops(model, 128, 1024)
     grid = IsoflopGrid(budgets=(10.1 * step, 10.4 * step), tokens_per_param=(1e-9, 1e9))
     with pytest.raises(ValueError, match="same number of steps of 1,024 tokens"):
@@ -352,7 +353,7 @@ def test_budgets_that_round_to_one_number_of_steps_are_refused():
 
 
 def test_cells_of_a_law_are_rounded_to_the_nearest_of_its_steps_with_their_flops():
-    model = shape(Ladder(widths=(32,)), 32, 512)
+    model = shape(Ladder(widths=(32,)), 32, Make(512))
     given = [Cell(tokens=tokens, flops_budget=7.0, train_flops=1) for tokens in (100, 3500, 6700)]
     rounded = in_steps(given, model, seq_len=128, batch_tokens=1024)
     assert [cell.tokens for cell in rounded] == [1024, 3072, 7168]
@@ -362,7 +363,7 @@ def test_cells_of_a_law_are_rounded_to_the_nearest_of_its_steps_with_their_flops
 
 
 def test_a_law_for_the_rate_alone_keeps_the_batch_of_the_recipe():
-    model = shape(Ladder(widths=(32,)), 32, 512)
+    model = shape(Ladder(widths=(32,)), 32, Make(512))
     given = law().model_copy(update={"batch_tokens": 768})
     rate = rates(given, model, tokens=2.0**24, seq_len=128)
     assert (rate.batch_tokens, rate.lr) == (768, rates(law(), model, tokens=2**24, seq_len=128).lr)

@@ -12,7 +12,7 @@ from sweeps.load import SpecError, load_spec
 from sweeps.next_cells import ladder_and_neighbours, next_cells, next_spec
 from sweeps.plan import plan
 from sweeps.rate_checks import check_command, check_runs, extremes
-from sweeps.shapes import only, sizes
+from sweeps.shapes import Make, only, sizes
 from sweeps.spec import DataRef, SweepSpec
 
 DATA = DataRef(digest="x")
@@ -26,7 +26,7 @@ def n_params(model):
 
 
 def models(ladder, vocab_size=VOCAB):
-    return [size.model for size in sizes(ladder, vocab_size)]
+    return [size.model for size in sizes(ladder, Make(vocab_size))]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_width_is_the_aspect_times_the_depth_in_whole_groups_of_heads(
 
 def test_the_shape_of_a_size_is_the_nearest_of_all_depths():
     asked = (20e6, 50e6, 125e6, 300e6, 1e9)
-    chosen = sizes(SizeLadder(sizes=asked), VOCAB)
+    chosen = sizes(SizeLadder(sizes=asked), Make(VOCAB))
     every = models(DepthLadder(depths=tuple(range(1, 40))))
     assert [size.asked for size in chosen] == list(asked)
     for size in chosen:
@@ -75,9 +75,9 @@ def test_a_size_is_counted_without_the_input_embedding():
 
 def test_two_sizes_of_one_shape_and_a_size_without_a_shape_are_refused_with_what_there_is():
     with pytest.raises(ValueError, match=r"1.1e\+08 and 1.15e\+08.* shape to both is d768x12"):
-        sizes(SizeLadder(sizes=(110e6, 115e6)), VOCAB)
+        sizes(SizeLadder(sizes=(110e6, 115e6)), Make(VOCAB))
     with pytest.raises(ValueError, match=r"N = 1e\+05, and the nearest shape, d64x1, has 2.11"):
-        sizes(SizeLadder(sizes=(1e5,)), VOCAB)
+        sizes(SizeLadder(sizes=(1e5,)), Make(VOCAB))
 
 
 def test_shapes_are_taken_as_they_are_listed():
@@ -94,10 +94,10 @@ def test_shapes_are_taken_as_they_are_listed():
 
 def test_a_shape_of_broken_heads_and_a_shape_twice_are_refused():
     with pytest.raises(ValueError, match=r"d_model=700 is not made of whole heads of 64. Use 640"):
-        sizes(ShapeLadder(shapes=(Shape(n_layers=2, d_model=700),)), VOCAB)
+        sizes(ShapeLadder(shapes=(Shape(n_layers=2, d_model=700),)), Make(VOCAB))
     twins = (Shape(n_layers=2, d_model=64), Shape(n_layers=2, d_model=64, d_ffn=128))
     with pytest.raises(ValueError, match="two shapes of d_model=64 and n_layers=2"):
-        sizes(ShapeLadder(shapes=twins), VOCAB)
+        sizes(ShapeLadder(shapes=twins), Make(VOCAB))
 
 
 def test_a_ladder_is_told_by_what_it_is_given_by_and_takes_no_two():

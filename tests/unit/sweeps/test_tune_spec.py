@@ -17,7 +17,7 @@ def spec(*overrides):
 
 
 def model_of(tune, width=32):
-    return shape(tune.ladder, width, tune.corpus.vocab_size)
+    return shape(tune.ladder, width, tune.make)
 
 
 def test_ranges_lie_four_times_around_the_lowest_published_rule():
