@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -37,38 +38,106 @@ td.long{text-align:left;white-space:normal;min-width:24ch}
 _LONG = 40
 
 
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A section's title."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A paragraph. A named one is hidden until a script shows it."""
+
+    text: str
+    role: str = ""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """A list of short statements."""
+
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFigures:
+    """Large numbers, each with its meaning."""
+
+    items: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A table of ready-formatted cells."""
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    @property
+    def classes(self) -> list[str]:
+        """How each column is set: `words` on the left, `long` ones wrap."""
+        return [
+            _column_class([row[column] for row in self.rows]) for column in range(len(self.header))
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A figure; `data` is what it was drawn from, for those who want the numbers."""
+
+    figure: go.Figure
+    name: str
+    height: int
+    wide: bool
+    data: pl.DataFrame | None
+
+    @property
+    def title(self) -> str:
+        """What stands above it as text, since Plotly cuts titles wider than the screen."""
+        return self.figure.layout.title.text or ""
+
+    def spec(self) -> dict[str, Any]:
+        """The figure without its title, as the data and layout that plotly.js takes."""
+        spec: dict[str, Any] = json.loads(self.figure.to_json())
+        spec["layout"].pop("title", None)
+        if self.title:
+            margin = spec["layout"].setdefault("margin", {})
+            margin["t"] = max(16, margin.get("t", 60) - 44)
+        spec["layout"]["autosize"] = True
+        return spec
+
+
+Part = Heading | Text | Points | KeyFigures | Grid | Drawn
+
+
 class Page:
     """Collects parts in reading order; all text is escaped, also what came out of a run."""
 
     def __init__(self, title: str) -> None:
-        self._title = title
-        self._parts: list[str] = [f"<h1>{escape(title)}</h1>"]
-        self._figures: list[str] = []
+        self.title = title
+        self.parts: list[Part] = []
 
     def heading(self, text: str) -> None:
         """A section's title."""
-        self._parts.append(f"<h2>{escape(text)}</h2>")
+        self.parts.append(Heading(text))
 
     def text(self, text: str, *, role: str = "") -> None:
         """A paragraph. Roles: `lead` for the answer, `soft` for small print, `warn` for doubt."""
-        self._parts.append(f'<p class="{escape(role)}">{escape(text)}</p>')
+        self.parts.append(Text(text, role))
 
     def hidden(self, name: str, text: str) -> None:
         """A warning with an id that a script may show."""
-        self._parts.append(f'<p class="warn" id="{escape(name)}" hidden>{escape(text)}</p>')
+        self.parts.append(Text(text, "warn", name))
 
     def points(self, items: Sequence[str]) -> None:
         """A list of short statements."""
-        rows = "".join(f"<li>{escape(item)}</li>" for item in items)
-        self._parts.append(f"<ul>{rows}</ul>")
+        self.parts.append(Points(tuple(items)))
 
     def key_figures(self, items: Sequence[tuple[str, str]]) -> None:
         """A row of large numbers, each with its meaning."""
-        cells = "".join(
-            f'<div class="key"><b>{escape(value)}</b><span>{escape(words)}</span></div>'
-            for value, words in items
-        )
-        self._parts.append(f'<div class="keys">{cells}</div>')
+        self.parts.append(KeyFigures(tuple(items)))
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """A table of ready-formatted cells; units belong into the header.
@@ -79,50 +148,28 @@ class Page:
         for row in rows:
             if len(row) != len(header):
                 raise ValueError(f"row of {len(row)} cells under a header of {len(header)}: {row}")
-        classes = [_column_class([row[column] for row in rows]) for column in range(len(header))]
-
-        def line(tag: str, cells: Sequence[str]) -> str:
-            marked = zip(classes, cells, strict=True)
-            return "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in marked)
-
-        head = line("th", header)
-        body = "".join(f"<tr>{line('td', row)}</tr>" for row in rows)
-        self._parts.append(
-            f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
-            f"<tbody>{body}</tbody></table></div>"
-        )
+        self.parts.append(Grid(tuple(header), tuple(map(tuple, rows))))
 
     def frame(self, frame: pl.DataFrame) -> None:
         """A small polars frame as a table; numbers with four significant digits."""
         self.table(frame.columns, [[_cell(value) for value in row] for row in frame.iter_rows()])
 
     def figure(
-        self, figure: go.Figure, *, name: str, height: int = 480, wide: bool = False
+        self,
+        figure: go.Figure,
+        *,
+        name: str,
+        height: int = 480,
+        wide: bool = False,
+        data: pl.DataFrame | None = None,
     ) -> None:
         """A Plotly figure; `name` becomes the element's id, so a test can find it.
 
         A `wide` one has panels side by side and scrolls in its box on a narrow screen.
 
-        Its title goes above it as text, since Plotly cuts titles wider than the screen.
+        Its title goes above it as text.
         """
-        spec = json.loads(figure.to_json())
-        title = spec["layout"].pop("title", {}).get("text", "")
-        if title:
-            self._parts.append(f"<h3>{escape(title)}</h3>")
-            margin = spec["layout"].setdefault("margin", {})
-            margin["t"] = max(16, margin.get("t", 60) - 44)
-        style = f"height:{height:d}px" + (";min-width:760px" if wide else "")
-        self._parts.append(
-            f'<div class="scroll"><div class="figure" id="{escape(name)}" style="{style}">'
-            "</div></div>"
-        )
-        # "</script>" inside data would end the script early, "<!--<script>" hide its end.
-        data = json.dumps(spec).replace("<", "\\u003c")
-        self._figures.append(
-            f"{{const f={data};f.layout.autosize=true;"
-            f"Plotly.newPlot({json.dumps(name)},f.data,f.layout,{{responsive:true,"
-            f"displayModeBar:false}});}}"
-        )
+        self.parts.append(Drawn(figure, name, height, wide, data))
 
     def html(self, *, plotly: str | None = None, script: str = "") -> str:
         """The whole page.
@@ -131,19 +178,73 @@ class Page:
             plotly: address of plotly.js beside the page; None puts it inside.
             script: JavaScript of the caller's, run before the figures are drawn.
         """
+        drawings = [_drawing(part) for part in self.parts if isinstance(part, Drawn)]
         source = f"<script>{get_plotlyjs()}</script>"
         if plotly is not None:
             source = f'<script src="{escape(plotly)}"></script>'
-        figures = f"{source}<script>{''.join(self._figures)}</script>" if self._figures else ""
+        figures = f"{source}<script>{''.join(drawings)}</script>" if drawings else ""
         own = f"<script>{script}</script>" if script else ""
+        body = [f"<h1>{escape(self.title)}</h1>", *map(_markup, self.parts)]
         return (
             '<!doctype html><html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width,initial-scale=1">'
             '<link rel="icon" href="data:,">'
-            f"<title>{escape(self._title)}</title><style>{_CSS}</style></head><body>"
-            + "\n".join(self._parts)
+            f"<title>{escape(self.title)}</title><style>{_CSS}</style></head><body>"
+            + "\n".join(body)
             + f"{own}{figures}</body></html>"
         )
+
+
+def _markup(part: Part) -> str:
+    """A part as HTML, its text escaped."""
+    match part:
+        case Heading(text):
+            return f"<h2>{escape(text)}</h2>"
+        case Text(text, role, ""):
+            return f'<p class="{escape(role)}">{escape(text)}</p>'
+        case Text(text, role, name):
+            return f'<p class="{escape(role)}" id="{escape(name)}" hidden>{escape(text)}</p>'
+        case Points(items):
+            return f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in items)}</ul>"
+        case KeyFigures(items):
+            cells = "".join(
+                f'<div class="key"><b>{escape(value)}</b><span>{escape(words)}</span></div>'
+                for value, words in items
+            )
+            return f'<div class="keys">{cells}</div>'
+        case Grid():
+            return _table(part)
+        case Drawn():
+            style = f"height:{part.height:d}px" + (";min-width:760px" if part.wide else "")
+            box = f'<div class="figure" id="{escape(part.name)}" style="{style}"></div>'
+            above = f"<h3>{escape(part.title)}</h3>\n" if part.title else ""
+            return f'{above}<div class="scroll">{box}</div>'
+
+
+def _table(grid: Grid) -> str:
+    classes = [f' class="{names}"' if names else "" for names in grid.classes]
+
+    def line(tag: str, cells: Sequence[str]) -> str:
+        marked = zip(classes, cells, strict=True)
+        return "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in marked)
+
+    head = line("th", grid.header)
+    body = "".join(f"<tr>{line('td', row)}</tr>" for row in grid.rows)
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _drawing(part: Drawn) -> str:
+    """The script that draws a figure in its box."""
+    # "</script>" inside data would end the script early, "<!--<script>" hide its end.
+    data = json.dumps(part.spec()).replace("<", "\\u003c")
+    return (
+        f"{{const f={data};"
+        f"Plotly.newPlot({json.dumps(part.name)},f.data,f.layout,{{responsive:true,"
+        f"displayModeBar:false}});}}"
+    )
 
 
 def _cell(value: Any) -> str:
@@ -155,12 +256,10 @@ def _cell(value: Any) -> str:
 
 
 def _column_class(cells: Sequence[str]) -> str:
-    """The attribute of a column's cells: words are set left, and sentences wrap."""
-    names = [
-        *(["words"] if not any(map(_is_number, cells)) else []),
-        *(["long"] if any(len(cell) > _LONG for cell in cells) else []),
-    ]
-    return f' class="{" ".join(names)}"' if names else ""
+    """The class of a column's cells: words are set left, and sentences wrap."""
+    words = not any(map(_is_number, cells))
+    long = any(len(cell) > _LONG for cell in cells)
+    return " ".join(name for name, holds in (("words", words), ("long", long)) if holds)
 
 
 def _is_number(cell: str) -> bool:

@@ -89,6 +89,19 @@ def training_speeds() -> pl.DataFrame:
     return _table("training_speeds")
 
 
+def block_speedups() -> pl.DataFrame:
+    """Our own measured compute multipliers between blocks, as `isoflop compare` gives them.
+
+    A row: the variant needs `compute` [lower, upper] times less than the baseline for the same
+    loss, measured from flops_low to flops_high. Blocks are named as in a spec: llama, gpt3, palm.
+    Without rows nothing was measured.
+    """
+    words = dict.fromkeys(("baseline", "variant", "source"), pl.String)
+    return _table("block_speedups").cast(
+        {name: words.get(name, pl.Float64) for name in _table("block_speedups").columns}
+    )
+
+
 def lr_rules() -> pl.DataFrame:
     """Power laws of the peak learning rate and of the batch in tokens, as published.
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONTROL_POOL, TRAIN_POOL = "control", "trainers"
 # A file in the home with the addresses of a stack that is up.
 ADDRESSES = "addresses.json"
-_ADDRESSED = ("host", "prefect_port", "mlflow_port")
+_ADDRESSED = ("host", "prefect_port", "mlflow_port", "dashboard_port")
 _PROXY = re.compile(r"(?i)(http|https|all)_proxy")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="address the servers bind to")
     prefect_port: int = Field(default=4200, ge=1, le=65535)
     mlflow_port: int = Field(default=5000, ge=1, le=65535)
+    dashboard_port: int = Field(default=8050, ge=1, le=65535)
     # Addresses of databases may hold passwords: `repr` of the settings leaves them out.
     mlflow_uri: str | None = Field(
         default=None,
@@ -80,6 +81,11 @@ class Settings(BaseSettings):
         """Address of the MLflow UI of the local stack."""
         return f"http://{self.host}:{self.mlflow_port}"
 
+    @property
+    def dashboard_address(self) -> str:
+        """Address of the dashboard."""
+        return f"http://{self.host}:{self.dashboard_port}"
+
     def tracking_uri(self, home: "Home") -> str:
         """Where MLflow runs are written."""
         return self.mlflow_uri or self.mlflow_database(home)
@@ -115,6 +121,16 @@ class Home:
         return self.root / "sweeps"
 
     @property
+    def timings(self) -> Path:
+        """How fast shapes train on the machines of this home."""
+        return self.root / "timings"
+
+    @property
+    def graphs(self) -> Path:
+        """What torch compiled for models of this home."""
+        return self.root / "graphs"
+
+    @property
     def tunes(self) -> Path:
         """One folder a study of learning rate and batch: spec, journal, table, law, report."""
         return self.root / "tunes"
@@ -145,7 +161,9 @@ def open_settings() -> Settings:
     unset = [name for name in _ADDRESSED if name not in settings.model_fields_set]
     try:
         stored = json.loads((settings.home / ADDRESSES).read_text())
-        settings = settings.model_copy(update={name: stored[name] for name in unset})
+        settings = settings.model_copy(
+            update={name: stored[name] for name in unset if name in stored}
+        )
     except (OSError, ValueError, KeyError, TypeError):
         log.debug("no stack has written its addresses in %s", settings.home)
     _spare_from_proxies(settings.host)

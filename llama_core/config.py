@@ -263,6 +263,15 @@ class Placement(Frozen):
     keep_checkpoints: PositiveInt = 2
 
 
+def require_whole_matrices(optimizer: Optimizer, placement: Placement) -> None:
+    """ValueError if Muon, which orthogonalises whole matrices, is to train split ones."""
+    if isinstance(optimizer, Muon) and placement.sharding == "shard":
+        raise ValueError(
+            "optimizer muon orthogonalises whole matrices, and placement.sharding=shard splits "
+            "them among ranks. Use placement.sharding=replicate, or optimizer adamw."
+        )
+
+
 class EnvironmentText(Frozen):
     """The docstring prose of Python's library and of the packages isoflop needs.
 

@@ -26,14 +26,14 @@ def count_params(model: ModelConfig) -> ParamCounts:
     """Parameters of the model, exactly as many as the instantiated module holds."""
     block = model.block
     norm = 2 * model.d_model if block.norm == "layer" and block.biases else model.d_model
-    per_layer = _matmul_params_per_layer(model) + (norm if block.parallel else 2 * norm)
+    per_layer = norm if block.parallel else 2 * norm
     if model.qk_norm:
         per_layer += 2 * model.head_dim
     if block.biases:
         heads = model.n_heads + 2 * model.n_kv_heads
         per_layer += heads * model.head_dim + 2 * model.d_model
         per_layer += (2 if block.gated else 1) * model.d_ffn
-    non_embedding = model.n_layers * per_layer + norm
+    non_embedding = matrix_params(model) + model.n_layers * per_layer + norm
     embedding = model.vocab_size * model.d_model
     n_params = non_embedding + embedding
     total = n_params if model.tie_embeddings else n_params + embedding
@@ -49,11 +49,10 @@ def forward_flops_per_sequence(model: ModelConfig, seq_len: int) -> int:
     4·n_heads·head_dim·t each layer. Norms, biases, softmax, positions and the embedding look-up
     are not counted (as in Hoffmann et al. 2022, appendix F, which counts full squares instead).
     """
-    matmul_params = model.n_layers * _matmul_params_per_layer(model)
     head = model.vocab_size * model.d_model
     causal_pairs = seq_len * (seq_len + 1) // 2
     attention = 4 * model.n_layers * model.n_heads * model.head_dim * causal_pairs
-    return 2 * (matmul_params + head) * seq_len + attention
+    return 2 * (matrix_params(model) + head) * seq_len + attention
 
 
 def train_flops(model: ModelConfig, seq_len: int, tokens: int) -> int:
@@ -76,7 +75,7 @@ def non_embedding_flops_per_token(model: ModelConfig, seq_len: int) -> float:
     Attention counts whole squares, 12·n_layers·width·seq_len, twice what `train_flops` counts.
     """
     attention = 2 * model.n_layers * model.n_heads * model.head_dim * seq_len
-    return 6.0 * (model.n_layers * _matmul_params_per_layer(model) + attention)
+    return 6.0 * (matrix_params(model) + attention)
 
 
 def flops_6nd(model: ModelConfig, tokens: int) -> int:
@@ -84,12 +83,13 @@ def flops_6nd(model: ModelConfig, tokens: int) -> int:
     return 6 * count_params(model).n_params * tokens
 
 
-def _matmul_params_per_layer(model: ModelConfig) -> int:
+def matrix_params(model: ModelConfig) -> int:
+    """Parameters of the layers' matrices: without embeddings, head, norms and biases."""
     queries = model.d_model * model.n_heads * model.head_dim
     keys_values = 2 * model.d_model * model.n_kv_heads * model.head_dim
     output = model.n_heads * model.head_dim * model.d_model
     feed_forward = (3 if model.block.gated else 2) * model.d_model * model.d_ffn
-    return queries + keys_values + output + feed_forward
+    return model.n_layers * (queries + keys_values + output + feed_forward)
 
 
 def query_blocks(length: int) -> tuple[int, ...]:

@@ -3,8 +3,8 @@
 import itertools
 from dataclasses import dataclass
 
-from llama_core.config import ModelConfig, Placement, TrainConfig
-from llama_core.counting import count_params, query_blocks
+from llama_core.config import ModelConfig, Muon, Placement, TrainConfig
+from llama_core.counting import count_params, matrix_params, query_blocks
 
 # Share of a GPU's memory that an estimate may fill; estimates are up to 15 % too low.
 MEMORY_SHARE = 0.85
@@ -15,7 +15,7 @@ class StepMemory:
     """Bytes of one training step on one device; all but activations are in fp32.
 
     Attributes:
-        optimizer: AdamW's two moments.
+        optimizer: AdamW's two moments; Muon's momentum of the layers' matrices.
         activations: of one micro-batch, kept for its backward pass, logits included.
         snapshot: the trunk's copy of weights and moments while a branch cools down.
     """
@@ -46,6 +46,9 @@ def step_memory(
         eager: attention keeps its scores; SDPA keeps two rows of statistics instead.
     """
     params = count_params(model).total
+    moments = 8 * params
+    if isinstance(cfg.optimizer, Muon):
+        moments -= 4 * matrix_params(model)
     branches = len(cfg.schedule.horizons) > 1
     tokens = rows * cfg.seq_len
     activations = tokens * _bytes_per_token(model, cfg, placement, eager=eager)
@@ -54,9 +57,9 @@ def step_memory(
     return StepMemory(
         weights=4 * params,
         gradients=4 * params,
-        optimizer=8 * params,
+        optimizer=moments,
         activations=activations,
-        snapshot=12 * params if branches else 0,
+        snapshot=4 * params + moments if branches else 0,
     )
 
 
@@ -84,13 +87,16 @@ def _bytes_per_token(
     narrow = 2 if cfg.dtype == "bfloat16" else 4
     stream = 4 * model.d_model
     block = _block_bytes(model, cfg.seq_len, narrow, eager=eager)
-    if placement.activation_checkpointing == "full":
-        # The inputs of all blocks, and one block at a time in full.
-        layers = model.n_layers * stream + block
-    elif placement.activation_checkpointing == "selective":
-        layers = model.n_layers * (stream + _matmul_bytes(model, narrow)) + block
+    # Autograd's steps from the squared normaliser of the z-loss back to the logits, in fp32.
+    z_loss = 4 * 4 * model.vocab_size if cfg.z_loss else 0
+    if placement.activation_checkpointing == "off":
+        layers = model.n_layers * block + z_loss
     else:
-        layers = model.n_layers * block
+        # The inputs of all blocks, and one block at a time in full, after the z-loss.
+        kept = stream
+        if placement.activation_checkpointing == "selective":
+            kept += _matmul_bytes(model, narrow)
+        layers = model.n_layers * kept + max(block, z_loss)
     # Logits, the softmax that becomes their gradient, and a copy of it if types differ.
     logits = model.vocab_size * (narrow + 4 + (narrow if narrow == 2 else 0))
     return layers + 2 * stream + logits
@@ -99,15 +105,17 @@ def _bytes_per_token(
 def _block_bytes(model: ModelConfig, seq_len: int, narrow: int, *, eager: bool) -> int:
     queries = model.n_heads * model.head_dim
     keys = model.n_kv_heads * model.head_dim
-    norms = 2 * model.d_model * 4 + 2 * model.d_model * narrow
+    norm = model.d_model * 4 + model.d_model * narrow
     if narrow == 2:
-        norms += 2 * model.d_model * 4  # a norm's fp32 output beside its bf16 copy
+        norm += model.d_model * 4  # a norm's fp32 output beside its bf16 copy
+    norms = norm if model.block.parallel else 2 * norm
     heads = queries + 2 * keys  # rotated queries and keys, and values, as attention reads them
     if model.qk_norm:
         heads += queries + 2 * keys + queries + keys  # before the norm, and before its scale
     scores = model.n_heads * (_keys_per_query(seq_len) if eager else 1)
     mixed = queries if eager else 2 * queries
-    feed_forward = 4 * model.d_ffn  # gate, up, silu(gate), silu(gate) · up
+    # Gate, up, act(gate) and act(gate) · up; or up and act(up).
+    feed_forward = (4 if model.block.gated else 2) * model.d_ffn
     return norms + narrow * (heads + scores + mixed + feed_forward)
 
 
@@ -121,4 +129,5 @@ def _matmul_bytes(model: ModelConfig, narrow: int) -> int:
     """Bytes of a block that selective recomputation keeps: results of matmuls and attention."""
     queries = model.n_heads * model.head_dim
     heads = queries + 2 * model.n_kv_heads * model.head_dim
-    return narrow * (heads + queries + 2 * model.d_model + 2 * model.d_ffn)
+    feed_forward = (2 if model.block.gated else 1) * model.d_ffn
+    return narrow * (heads + queries + 2 * model.d_model + feed_forward)

@@ -225,9 +225,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def stacked_rows(config: ModelConfig, name: str) -> tuple[int, ...] | None:
+def stacked_rows(config: ModelConfig, name: str) -> list[int] | None:
     """Rows of each matrix (or bias) stacked in the parameter of a name; None if it is one."""
     if ".qkv_proj." in name:
         keys = config.n_kv_heads * config.head_dim
-        return (config.n_heads * config.head_dim, keys, keys)
-    return (config.d_ffn, config.d_ffn) if ".gate_up_proj." in name else None
+        return [config.n_heads * config.head_dim, keys, keys]
+    return [config.d_ffn, config.d_ffn] if ".gate_up_proj." in name else None

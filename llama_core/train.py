@@ -22,7 +22,13 @@ from llama_core.checkpoints.state import (
 )
 from llama_core.checkpoints.store import Checkpoint, CheckpointStore
 from llama_core.compiling import compile_net, uncompiled
-from llama_core.config import AdamW, ModelConfig, Placement, TrainConfig, require_positions
+from llama_core.config import (
+    ModelConfig,
+    Placement,
+    TrainConfig,
+    require_positions,
+    require_whole_matrices,
+)
 from llama_core.corpus.batches import Batches
 from llama_core.counting import train_flops
 from llama_core.files import write_durably
@@ -38,7 +44,7 @@ from llama_core.machine import (
     resolve_device,
 )
 from llama_core.model import Llama
-from llama_core.optim import adamw
+from llama_core.optim import optimizer_of
 from llama_core.outbox import Outbox
 from llama_core.parallel import Ranks, torchrun_group, whole
 from llama_core.records import (
@@ -82,10 +88,11 @@ def train(
     returns true, a checkpoint of that step is written and a `StoppedRecord` is the last record.
 
     Raises:
-        ValueError: the batches do not fit the recipe or the model, or the checkpoints belong to
-            another run.
+        ValueError: the batches do not fit the recipe or the model, the optimizer not the
+            placement, or the checkpoints belong to another run.
     """
     _check(model, cfg, batches)
+    require_whole_matrices(cfg.optimizer, placement)
     device = resolve_device(placement.device)
     with ExitStack() as stack:
         device = stack.enter_context(torchrun_group(device))
@@ -118,9 +125,7 @@ def _train(
     device, store = ranks.device, outbox.store
     net = build(model, cfg, placement, device)
     module = ranks.wrap(net)
-    if not isinstance(cfg.optimizer, AdamW):
-        raise NotImplementedError(f"optimizer {cfg.optimizer.kind} is not built yet.")
-    optimizer = adamw(net, cfg.optimizer)
+    optimizer = optimizer_of(net, cfg.optimizer)
     path = segments(cfg)
     place = Place(segment=0, step=0, steps_taken=0)
     trunk: Tensors = {}
@@ -265,7 +270,9 @@ def _final_weights(net: Llama, horizon: int, folder: Path | None) -> str:
     finished = {name: whole(weight.detach()) for name, weight in net.named_parameters()}
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        write_durably(folder / f"final_{horizon}.safetensors", save(finished | _tied(net)))
+        write_durably(
+            folder / f"final_{horizon}.safetensors", save(finished | _tied(net, finished))
+        )
     return tensors_sha256(finished)
 
 
@@ -325,11 +332,11 @@ def evaluate(
     return val_loss, None
 
 
-def _tied(net: Llama) -> Tensors:
+def _tied(net: Llama, finished: Tensors) -> Tensors:
     """The head under its own name if it is the embedding, as in `state_dict`."""
     if not net.config.tie_embeddings:
         return {}
-    return {"lm_head.weight": whole(net.embed_tokens.weight.detach()).clone()}
+    return {"lm_head.weight": finished["embed_tokens.weight"].clone()}
 
 
 def _identity(model: ModelConfig, cfg: TrainConfig, batches: Batches) -> str:

@@ -19,6 +19,7 @@ settings.load_profile("isoflop")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Processes that share the machine's cores take one each.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+_SERVERS = ("PREFECT", "MLFLOW", "DASHBOARD")
 Isoflop = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -26,7 +27,7 @@ def bare_environment() -> dict[str, str]:
     """The environment without what a developer's own stack has set, and on free ports."""
     ours = ("ISOFLOP_", "PREFECT_", "MLFLOW_")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
-    ports = {f"ISOFLOP_{name}_PORT": str(free_port("127.0.0.1")) for name in ("PREFECT", "MLFLOW")}
+    ports = {f"ISOFLOP_{name}_PORT": str(free_port("127.0.0.1")) for name in _SERVERS}
     return {**kept, **ports}
 
 

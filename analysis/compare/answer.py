@@ -14,6 +14,7 @@ from analysis.fit.options import FitOptions
 from analysis.fit.records import GroupFit
 from analysis.law import Array, Constants, LawFit, central
 from analysis.table.observations import Table, TableError
+from analysis.table.runs import runs_of
 
 _CONSTANTS = ("E", "A", "B", "alpha", "beta", "exponent_N")
 # A and B alone say little: they move with alpha and beta by orders of magnitude.
@@ -97,6 +98,20 @@ class Comparison:
         return (*self.refusals, *doubtful)
 
 
+# A table's fit, or why it has no law.
+Fitted = GroupFit | str
+
+
+def fitted(name: str, table: Table, *, bootstrap: int, level: float, seed: int) -> Fitted:
+    """The law of a table, or the sentence that it has none."""
+    options = FitOptions(bootstrap=bootstrap, seed=seed, level=level)
+    try:
+        [fit] = fit_table(table, options, source=name)
+    except TableError as error:
+        return f"no law of {name}: {error}"
+    return fit
+
+
 def compare(
     first: Table,
     second: Table,
@@ -104,6 +119,7 @@ def compare(
     *,
     bootstrap: int = 1000,
     level: float = 0.9,
+    first_law: Fitted | None = None,
 ) -> Comparison:
     """Fit both tables and compare them.
 
@@ -112,19 +128,16 @@ def compare(
 
     Args:
         level: of every interval.
+        first_law: the first table's, `fitted` with seed 0; None: it is fitted here.
     """
     used = [first.used, second.used]
     paired = _cells(used[0]).equals(_cells(used[1]))
-    laws: list[GroupFit | None] = []
-    refusals = []
-    for place, (name, table) in enumerate(zip(names, (first, second), strict=True)):
-        options = FitOptions(bootstrap=bootstrap, seed=0 if paired else place, level=level)
-        try:
-            [fit] = fit_table(table, options, source=name)
-            laws.append(fit)
-        except TableError as error:
-            laws.append(None)
-            refusals.append(f"no law of {name}: {error}")
+    if first_law is None:
+        first_law = fitted(names[0], first, bootstrap=bootstrap, level=level, seed=0)
+    seed = 0 if paired else 1
+    fits = first_law, fitted(names[1], second, bootstrap=bootstrap, level=level, seed=seed)
+    laws = [None if isinstance(fit, str) else fit for fit in fits]
+    refusals = [fit for fit in fits if isinstance(fit, str)]
     contrasts: list[Contrast] = []
     for name, law in zip(names, laws, strict=True):
         if law is not None and law.fit.law.trust.bars:
@@ -145,13 +158,7 @@ def compare(
 
 def match(first: pl.DataFrame, second: pl.DataFrame, *, draws: int, level: float) -> Matched:
     """Losses at the same N and D; where several share them, in order of `run_id`."""
-    columns = ["n_params", "tokens", "val_loss", "parent_run_id"]
-    sides = [
-        frame.sort("run_id")
-        .select(columns)
-        .with_columns(pl.int_range(pl.len()).over("n_params", "tokens").alias("turn"))
-        for frame in (first, second)
-    ]
+    sides = [_trainings(frame, side) for side, frame in enumerate((first, second))]
     pairs = (
         sides[0]
         .join(sides[1], on=["n_params", "tokens", "turn"], suffix="_second")
@@ -162,7 +169,11 @@ def match(first: pl.DataFrame, second: pl.DataFrame, *, draws: int, level: float
             pl.col("val_loss").alias("loss_first"),
             pl.col("val_loss_second").alias("loss_second"),
             (pl.col("val_loss_second") - pl.col("val_loss")).alias("difference"),
-            (pl.col("parent_run_id") == pl.col("parent_run_id_second")).alias("same_run"),
+            # Two tables may number their runs alike; a run that both share has one loss.
+            (
+                (pl.col("parent_run_id") == pl.col("parent_run_id_second"))
+                & (pl.col("val_loss") == pl.col("val_loss_second"))
+            ).alias("same_run"),
             pl.col("parent_run_id").alias("training"),
         )
     )
@@ -180,6 +191,19 @@ def match(first: pl.DataFrame, second: pl.DataFrame, *, draws: int, level: float
         totals, counts = sums["difference"].to_numpy()[picks], sums["len"].to_numpy()[picks]
         interval = central(totals.sum(axis=1) / counts.sum(axis=1), level)
     return Matched(pairs.drop("training"), mean, interval)
+
+
+def _trainings(used: pl.DataFrame, side: int) -> pl.DataFrame:
+    """Counts, loss and training of each row, and its turn among rows of one N and D."""
+    rows = pl.format("row {} of {}", pl.col("row"), pl.lit(side))
+    frame = used
+    if "parent_run_id" not in used.columns:
+        runs = runs_of(used)
+        frame = used.with_columns(parent_run_id=rows if runs is None else runs.cast(pl.String))
+    frame = frame.sort("run_id") if "run_id" in used.columns else frame
+    columns = ("n_params", "tokens", "val_loss", "parent_run_id")
+    turn = pl.int_range(pl.len()).over("n_params", "tokens").alias("turn")
+    return frame.select(pl.col(columns)).with_columns(turn)
 
 
 def common_budgets(first: LawFit, second: LawFit) -> tuple[float, ...]:

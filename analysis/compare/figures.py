@@ -61,7 +61,7 @@ def draw_best_size(data: pl.DataFrame, comparison: Comparison) -> go.Figure:
     )
 
 
-def draw_pairs(pairs: pl.DataFrame, comparison: Comparison) -> go.Figure:
+def draw_pairs(pairs: pl.DataFrame, comparison: Comparison, unit: str) -> go.Figure:
     """Second minus first at every matched N and D, over tokens, one line a size."""
     figure = go.Figure()
     for part in pairs.partition_by("n_params", maintain_order=True):
@@ -79,5 +79,5 @@ def draw_pairs(pairs: pl.DataFrame, comparison: Comparison) -> go.Figure:
         figure,
         f"{second} is lower at {below} of {pairs.height} matched points",
         axis("training tokens D", log=True),
-        axis(f"loss of {second} − {first}, nats per token"),
+        axis(f"loss of {second} − {first}, {unit}"),
     )

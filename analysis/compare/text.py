@@ -15,7 +15,7 @@ _ratio, _difference = "{:.3g}".format, "{:+.4f}".format
 _SHOW: dict[str, Callable[[float], str]] = {"A": _ratio, "B": _ratio, "n_opt": short}
 
 
-def verdict(comparison: Comparison) -> list[str]:
+def verdict(comparison: Comparison, unit: str = "nats per token") -> list[str]:
     """The answer: what the change did to the law, as far as the tables show it.
 
     What must be read before it is in `Comparison.warnings`.
@@ -43,7 +43,7 @@ def verdict(comparison: Comparison) -> list[str]:
         lines.append(
             f"At {middle.where} the laws predict losses that differ by {_change_in_words(middle)}."
         )
-    return [*lines, _matched(comparison)]
+    return [*lines, _matched(comparison, unit)]
 
 
 def law_rows(comparison: Comparison) -> list[list[str]]:
@@ -127,7 +127,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _matched(comparison: Comparison) -> str:
+def _matched(comparison: Comparison, unit: str) -> str:
     pairs, first, second = comparison.matched.pairs, *comparison.names
     if not pairs.height:
         return f"No run of {first} has the N and D of a run of {second}."
@@ -137,7 +137,7 @@ def _matched(comparison: Comparison) -> str:
         return f"All {pairs.height} matched losses are of runs that both share."
     return (
         f"{pairs.height - shared} losses at the same N and D: {second} minus {first} is "
-        f"{comparison.matched.mean:+.4f} nats per token on average"
+        f"{comparison.matched.mean:+.4f} {unit} on average"
         f"{_bracket(comparison.matched.interval, _difference)}.{same}"
     )
 

@@ -75,6 +75,25 @@ def conventions(table: Table, options: FitOptions) -> Iterator[Convention]:
                 yield _counted(plain, constants, N, C / (N * D))
 
 
+def counted_as(table: Table, n_column: str, c_counts: CCounts) -> Table:
+    """The table with another count of N, and C as counted or as 6·N·D with that N.
+
+    Under 6·N·D the planned budgets, which are counted, group no rows.
+
+    Args:
+        n_column: one of `count_columns`.
+    """
+    frame = table.frame
+    if n_column != "n_params":
+        frame = frame.with_columns(pl.col(n_column).alias("n_params"))
+    six = 6.0 * pl.col("n_params") * pl.col("tokens")
+    frame = frame.with_columns(six.alias("flops_6nd"))
+    if c_counts == "flops_6nd":
+        frame = frame.drop("train_flops", "flops_budget", strict=False)
+    counts = table.n_counts if n_column == "n_params" else COUNTS[n_column]
+    return replace(table, frame=frame, n_counts=counts, c_counts=c_counts)
+
+
 def count_columns(used: pl.DataFrame) -> list[str]:
     """Columns of the table that count N, each different count once."""
     columns: list[str] = []

@@ -86,24 +86,23 @@ def _answer(page: Page, group: GroupFit, lead: Sequence[str]) -> None:
 
 def _figures(page: Page, group: GroupFit, prefix: str) -> None:
     page.heading("The law and the runs")
-    page.figure(
-        figures.draw_contours(figures.contour_data(group), group), name=f"{prefix}-contours"
-    )
-    page.figure(figures.draw_fit(figures.fit_data(group)), name=f"{prefix}-fit", height=520)
+    contours, fitted = figures.contour_data(group), figures.fit_data(group)
+    page.figure(figures.draw_contours(contours, group), name=f"{prefix}-contours", data=contours)
+    page.figure(figures.draw_fit(fitted), name=f"{prefix}-fit", height=520, data=fitted)
     page.heading("IsoFLOP valleys")
     if group.isoflop.valleys:
         data = run_figures.isoflop_data(group.used, group.isoflop)
-        page.figure(
-            run_figures.draw_isoflop(data, group.isoflop), name=f"{prefix}-isoflop", height=520
-        )
+        figure = run_figures.draw_isoflop(data, group.isoflop)
+        page.figure(figure, name=f"{prefix}-isoflop", height=520, data=data)
     if group.isoflop.reason:
         page.text(f"No power laws through valleys: {group.isoflop.reason}.", role="soft")
     page.heading("How sure")
     if group.profiles:
-        page.figure(figures.draw_profiles(figures.profile_data(group)), name=f"{prefix}-profiles")
+        profiles = figures.profile_data(group)
+        page.figure(figures.draw_profiles(profiles), name=f"{prefix}-profiles", data=profiles)
     cloud = figures.cloud_data(group)
     if cloud.height:
-        page.figure(figures.draw_cloud(cloud, group), name=f"{prefix}-cloud")
+        page.figure(figures.draw_cloud(cloud, group), name=f"{prefix}-cloud", data=cloud)
 
 
 def _small_print(page: Page, group: GroupFit) -> None:

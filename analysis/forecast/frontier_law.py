@@ -34,14 +34,20 @@ _LEVEL = 0.9  # of the interval of N* from which its deviation is read
 _NAMES = ("E", "A", "B", "alpha", "beta", "gamma")
 
 
-def frontier_law(table: Table, goal: Goal, demand: Demand, name: str) -> LossLaw:
+def frontier_law(
+    table: Table, goal: Goal, demand: Demand, name: str, learnt: Answer | None = None
+) -> LossLaw:
     """The law for one question to a frontier, with draws of the forecast and what to read first.
+
+    Args:
+        learnt: the forecast from the table, if it has been made: `forecast(table,
+            Question(anyway=True))`.
 
     Raises:
         TableError: fewer than 10 rows or 3 sizes.
         FrontierError: the goal cannot be reached under the forecast.
     """
-    learnt = forecast(table, Question(anyway=True))
+    learnt = learnt or forecast(table, Question(anyway=True))
     law = learnt.law.model_copy(
         update={
             "name": name,

@@ -43,13 +43,13 @@ def add_evidence(page: Page, table: Table, answer: Answer, *, prefix: str) -> No
     """The figures of a forecast and its record on the table."""
     if answer.points or answer.optimum:
         path = figures.path_data(answer, table)
-        page.figure(figures.draw_path(path, answer), name=f"{prefix}-path", height=520)
+        page.figure(figures.draw_path(path, answer), name=f"{prefix}-path", height=520, data=path)
     for place, each in enumerate(answer.optimum):
         valley = figures.valley_data(answer, each)
         name = f"{prefix}-valley{place}"
-        page.figure(figures.draw_valley(valley, each, answer.level), name=name)
+        page.figure(figures.draw_valley(valley, each, answer.level), name=name, data=valley)
     page.text(text.record_words(answer))
     if answer.record:
         record = figures.record_data(answer.record)
-        page.figure(figures.draw_record(record, answer.level), name=f"{prefix}-record")
+        page.figure(figures.draw_record(record, answer.level), name=f"{prefix}-record", data=record)
         page.table(text.RECORD, text.record_rows(answer))

@@ -22,7 +22,7 @@ from analysis.words import short
 DEMANDS = (0.0, 1.0, 3.0, 10.0)
 
 
-def frontier_data(law: LossLaw) -> pl.DataFrame:
+def frontier_data(law: LossLaw, demands: Sequence[float] = DEMANDS) -> pl.DataFrame:
     """The best size for every quality and several demands, with 80 % bootstrap intervals.
 
     A quality is named by the least training budget that reaches it, from half a decade below the
@@ -30,7 +30,7 @@ def frontier_data(law: LossLaw) -> pl.DataFrame:
     compute-optimal model, so that one choice of demands fits toy models and large ones.
 
     Returns:
-        One row for each of `DEMANDS` and budget; N_low and N_high are null without draws, and
+        One row for each of `demands` and budget; N_low and N_high are null without draws, and
         extrapolated without a support: demand_ratio, budget_flops, loss, N, D,
         tokens_per_param, train_flops, inference_tokens, saving, N_low, N_high, extrapolated.
     """
@@ -40,7 +40,7 @@ def frontier_data(law: LossLaw) -> pl.DataFrame:
     loss = law.loss(N0, D0)
     draws = Constants.of_draws(law) if law.draws else None
     frames = []
-    for ratio in DEMANDS:
+    for ratio in demands:
         demand = ratio * D0
         best = inference_optimal(law, loss=loss, inference_tokens=demand)
         start = inference_optimal(law, loss=loss, inference_tokens=0.0)
@@ -77,6 +77,12 @@ def frontier_data(law: LossLaw) -> pl.DataFrame:
     return pl.concat(frames)
 
 
+def demand_ratios(law: LossLaw, flops: float, tokens: float) -> tuple[float, ...]:
+    """For `frontier_data`: no serving, and tokens served after a compute-optimal budget."""
+    _, D = compute_optimal(law, flops)
+    return (0.0, tokens / float(D)) if tokens else (0.0,)
+
+
 def draw_frontier(data: pl.DataFrame) -> go.Figure:
     """Size against training FLOPs, a line for each demand; dotted beyond the law's data."""
     figure = go.Figure()
@@ -98,7 +104,7 @@ def draw_frontier(data: pl.DataFrame) -> go.Figure:
         )  # fmt: skip
         figure.add_scatter(
             x=inside["train_flops"], y=inside["N"],
-            name="training alone" if ratio == 0 else f"serve {ratio:g} × D₀",
+            name="training alone" if ratio == 0 else f"serve {ratio:.3g} × D₀",
             line={"color": shade, "width": width}, mode="lines", legendgroup=f"{ratio:g}",
             text=_sizes(inside),
             customdata=inside.select("loss", "tokens_per_param", "saving").to_numpy(),
@@ -125,10 +131,12 @@ def _frontier_title(data: pl.DataFrame) -> str:
     middle = data.filter(pl.col("budget_flops") == budgets[len(budgets) // 2])
     plain = middle.filter(pl.col("demand_ratio") == middle["demand_ratio"].min())
     served = middle.filter(pl.col("demand_ratio") == middle["demand_ratio"].max())
+    if served["demand_ratio"][0] == 0:
+        return "Without serving the compute-optimal size is the best"
     size = served["N"][0] / plain["N"][0]
     tokens = served["D"][0] / plain["D"][0]
     return (
-        f"To serve {served['demand_ratio'][0]:g} × the training tokens, "
+        f"To serve {served['demand_ratio'][0]:.3g} × the training tokens, "
         f"train {size:.2g} × the size on {tokens:.2g} × the tokens"
     )
 

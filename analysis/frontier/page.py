@@ -45,14 +45,16 @@ def frontier_page(advice: Advice) -> Page:
         "Every size below reaches the same loss. A small model needs more data; a large one "
         "costs more for every token it serves."
     )
-    page.figure(draw_life(life_data(advice.law, answer.loss, advice.planned)), name="life")
+    life = life_data(advice.law, answer.loss, advice.planned)
+    page.figure(draw_life(life), name="life", data=life)
     if advice.planned > 0:
         page.heading("What a wrong guess of demand costs")
         page.text(
             "Rows are the tokens served in fact, columns those planned for, cells the extra "
             "lifetime FLOPs over the best choice for the tokens served."
         )
-        page.figure(draw_regret(regret_data(advice.regret_demands, advice.regret)), name="regret")
+        wrong = regret_data(advice.regret_demands, advice.regret)
+        page.figure(draw_regret(wrong), name="regret", data=wrong)
     _other_laws(page, advice)
     if sentence := stock_sentence(advice):
         page.heading("With the data there is")

@@ -8,6 +8,9 @@ from analysis.page import Page
 from analysis.retrodict.answer import range_over_laws
 from analysis.retrodict.dollars import MODEL, add_results, add_serving, published_size
 from analysis.retrodict.figures import bill_data, contour_data, draw_bill, draw_contour
+from analysis.retrodict.gap import PAIRS, gaps
+from analysis.retrodict.gap_text import CANNOT, HEADER, NOTE, lines
+from analysis.retrodict.gap_text import rows as table_rows
 from analysis.retrodict.own_sweep import OwnSweep, add_own_sweep, add_pairs
 from analysis.words import between, short
 
@@ -30,6 +33,7 @@ def retrodict_page(rows: pl.DataFrame, *, level: float, own: OwnSweep | None = N
     add_own_sweep(page, own)
     add_pairs(page, own)
     add_results(page, device)
+    _what_beat(page, level)
     _doubts(page)
     return page
 
@@ -184,6 +188,23 @@ def _break_even(page: Page, rows: pl.DataFrame) -> None:
         "times the data, has to serve "
         f"{large['break_even_tokens'] / small['break_even_tokens']:.0f} times as much."
     )
+
+
+def _what_beat(page: Page, level: float) -> None:
+    """Add the section on allocation, block, and what is left for data and tokenizer."""
+    found = gaps(published.six_laws(), level=level)
+    page.heading("8  What beat GPT-3, PaLM and Chinchilla")
+    page.text(
+        "A model that leads with less compute owes it to its N and D, its block, or its data, "
+        "tokenizer and recipe. The laws say what N and D are worth, our own sweeps what a block "
+        "is; what is left must be the rest."
+    )
+    for pair in PAIRS:
+        for line in lines(found, pair):
+            page.text(line)
+    page.table(HEADER, table_rows(found))
+    page.text(NOTE, role="soft")
+    page.points(CANNOT)
 
 
 def _doubts(page: Page) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from analysis.fit.figures import draw_fit, fit_data
-from analysis.fit.isoflop import Valley
+from analysis.fit.isoflop import IsoflopFit, Valley
 from analysis.fit.records import GroupFit
 from analysis.fit.run_figures import (
     draw_isoflop,
@@ -18,6 +18,7 @@ from analysis.fit.text import remaining_doubts
 from analysis.forecast.lead import Lead
 from analysis.forecast.page import add_evidence
 from analysis.frontier.figures import draw_frontier, frontier_data
+from analysis.law import CCounts, NCounts
 from analysis.own_runs.largest_budget import LEVEL, LargestBudget, largest_sentence
 from analysis.page import Page
 from analysis.sweep.answer import Findings, isoflop_sentence, law_sentence, ratio
@@ -37,23 +38,30 @@ def sweep_page(
     if findings.group is None:
         page.text(f"There is no law yet. {findings.refusal}", role="lead")
     else:
-        _answer(page, findings.group, findings.lead)
-        _valleys(page, findings.group)
-        _law(page, findings.group)
-        _conventions(page, findings.group)
+        add_law(page, findings.group, findings.lead)
         _frontier(page, findings.group)
     if findings.lead is not None and findings.lead.answer is not None:
         page.heading("The forecast")
         add_evidence(page, findings.lead.table, findings.lead.answer, prefix="forecast")
     if findings.largest is not None:
-        _largest(page, findings.largest)
+        add_largest(page, findings.largest)
     if not curves.is_empty():
-        _curves(page, curves)
+        add_curves(page, curves)
     _observations(page, findings.table.frame)
     page.heading("How it was made")
     for fact in facts:
         page.text(fact)
     return page
+
+
+def add_law(page: Page, group: GroupFit, lead: Lead | None) -> None:
+    """The answer of a fit, its valleys, the law, and what other counts of N and C give."""
+    _answer(page, group, lead)
+    law = group.fit.law
+    counts = (law.n_counts, law.c_counts)
+    add_valleys(page, group.used, group.isoflop, counts=counts, withheld=not group.optimal)
+    _law(page, group)
+    _conventions(page, group)
 
 
 def _answer(page: Page, group: GroupFit, lead: Lead | None) -> None:
@@ -69,23 +77,41 @@ def _answer(page: Page, group: GroupFit, lead: Lead | None) -> None:
         page.text("No check of the table found a reason to doubt these numbers.", role="soft")
 
 
-def _valleys(page: Page, group: GroupFit) -> None:
+def add_valleys(
+    page: Page,
+    used: pl.DataFrame,
+    isoflop: IsoflopFit,
+    *,
+    counts: tuple[NCounts, CCounts],
+    withheld: bool,
+) -> None:
+    """The valleys of every budget, drawn and in a table.
+
+    Args:
+        counts: what N and C count.
+        withheld: N* and D* are not to be shown.
+    """
+    n_counts, c_counts = counts
+    C = "C counted FLOPs" if c_counts == "train_flops" else "C = 6·N·D FLOPs"
     page.heading("IsoFLOP valleys")
     page.text(
-        "Each curve is one training budget in counted FLOPs, spent on models of different size. "
+        f"Each curve is one training budget, {C}, spent on models of different size. "
         "Too small a model cannot use the budget, too large a model sees too few tokens; the "
-        "bottom is the compute-optimal size. N counts every parameter that multiplies a token."
+        f"bottom is the compute-optimal size. N counts {COUNTS[n_counts]}."
     )
-    data = isoflop_data(group.used, group.isoflop)
-    page.figure(draw_isoflop(data, group.isoflop), name="isoflop", height=520, wide=True)
-    if not group.optimal:
-        rows = [[flops(v.flops), _status(v)] for v in group.isoflop.valleys]
-        page.table(["C counted FLOPs", "status"], rows)
+    if not isoflop.valleys:
+        page.text(f"There are none: {isoflop.reason}.", role="warn")
         return
-    percent = f"{group.isoflop.level:.0%}"
+    data = isoflop_data(used, isoflop)
+    figure = draw_isoflop(data, isoflop)
+    page.figure(figure, name="isoflop", height=520, wide=True, data=data)
+    if withheld:
+        page.table([C, "status"], [[flops(v.flops), _status(v)] for v in isoflop.valleys])
+        return
+    percent = f"{isoflop.level:.0%}"
     page.table(
-        ["C counted FLOPs", "N*", f"{percent} interval", "D* tokens", "D*/N*", "loss", "status"],
-        [_valley_row(valley) for valley in group.isoflop.valleys],
+        [C, "N*", f"{percent} interval", "D* tokens", "D*/N*", "loss", "status"],
+        [_valley_row(valley) for valley in isoflop.valleys],
     )
 
 
@@ -115,7 +141,8 @@ def _law(page: Page, group: GroupFit) -> None:
         "log residuals, minimised from many starts. The right panels show what it misses; a trend "
         "there means the formula is too simple for these data, and its exponents are biased."
     )
-    page.figure(draw_fit(fit_data(group)), name="fit", height=620, wide=True)
+    data = fit_data(group)
+    page.figure(draw_fit(data), name="fit", height=620, wide=True, data=data)
     law, intervals = group.fit.law, group.fit.intervals
     names = ["E", "A", "B", "alpha", "beta", "exponent_N", "exponent_D"]
     rows = []
@@ -169,10 +196,12 @@ def _frontier(page: Page, group: GroupFit) -> None:
     if not group.optimal:
         page.text(f"There is no frontier. {group.warnings[0]}", role="warn")
         return
-    page.figure(draw_frontier(frontier_data(group.fit.law)), name="frontier", height=520)
+    data = frontier_data(group.fit.law)
+    page.figure(draw_frontier(data), name="frontier", height=520, data=data)
 
 
-def _largest(page: Page, largest: LargestBudget) -> None:
+def add_largest(page: Page, largest: LargestBudget) -> None:
+    """How the largest budget was foretold."""
     page.heading("The largest budget, foretold")
     page.text(largest_sentence(largest))
     if not largest.cells:
@@ -201,7 +230,8 @@ def _largest(page: Page, largest: LargestBudget) -> None:
     )
 
 
-def _curves(page: Page, curves: pl.DataFrame) -> None:
+def add_curves(page: Page, curves: pl.DataFrame) -> None:
+    """The loss curves: run_id, name, n_params, tokens, train_flops (counted), train_loss."""
     lines = loss_curves_data(curves)
     drawn = thinned_curves(lines)
     total, shown = lines["run_id"].n_unique(), drawn["run_id"].n_unique()
@@ -217,7 +247,7 @@ def _curves(page: Page, curves: pl.DataFrame) -> None:
             "many-th. curves.parquet beside this page has all of them.",
             role="soft",
         )
-    page.figure(draw_loss_curves(drawn), name="loss-curves")
+    page.figure(draw_loss_curves(drawn), name="loss-curves", data=drawn)
 
 
 def _observations(page: Page, frame: pl.DataFrame) -> None:

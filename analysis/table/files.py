@@ -65,12 +65,25 @@ def read_contents(path: Path) -> Contents:
     if not path.is_file():
         raise TableError(f"{path} is not a file.")
     try:
-        return described(*_read(path.read_bytes()))
+        content = path.read_bytes()
+    except OSError as error:
+        raise TableError(f"{path} cannot be read as a table: {error}") from error
+    return contents_of(content, str(path))
+
+
+def contents_of(content: bytes, name: str) -> Contents:
+    """`read_contents` of a file's bytes.
+
+    Raises:
+        TableError: see there; its message begins with the name.
+    """
+    try:
+        return described(*_read(content))
     except TableError as error:
-        raise TableError(f"{path}: {error}") from error
+        raise TableError(f"{name}: {error}") from error
     except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TableError(f"{path} cannot be read as a table: {reason}") from error
+        raise TableError(f"{name} cannot be read as a table: {reason}") from error
 
 
 def described(frame: pl.DataFrame, doubts: tuple[Doubt, ...] = ()) -> Contents:

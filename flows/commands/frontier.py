@@ -108,24 +108,33 @@ def retrodict(
     json: Json = None,
     report: Report = None,
 ) -> None:
-    """The inference bill that would make each published model the best choice of its loss."""
+    """The inference bill that would make each published model the best choice; what beat GPT-3."""
     from analysis.published import six_laws
     from analysis.retrodict.answer import retrodict as rows_for
-    from flows.commands.frontier_text import print_retrodiction
+    from analysis.retrodict.gap import gaps
+    from analysis.retrodict.gap_text import gap_json
+    from flows.commands.frontier_text import print_gaps, print_retrodiction
     from flows.commands.output import emit
 
     with refusals():
         check_destinations(json, report)
         own = _experiment(experiment) if experiment is not None else None
         rows = rows_for(six_laws(), level=level)
+        found = gaps(six_laws(), level=level)
     if report is not None:
         from analysis.retrodict.page import retrodict_page
 
         write_report(retrodict_page(rows, level=level, own=own), report)
     if json is not None:
-        emit([_nested(row) for row in rows.to_dicts()], json)
+        by_model = {(gap.pair.model, gap.law): gap_json(gap) for gap in found}
+        document = [
+            _nested(row) | {"beat": by_model.get((row["model"], row["law"]))}
+            for row in rows.to_dicts()
+        ]
+        emit(document, json)
     if json != "-":
         print_retrodiction(rows)
+        print_gaps(found)
 
 
 def _law_for(name: str, goal: "Goal", demand: "Demand") -> "tuple[LossLaw, bool]":

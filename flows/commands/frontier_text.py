@@ -1,5 +1,6 @@
 """What `isoflop frontier` and `isoflop retrodict` print for a person."""
 
+from collections.abc import Sequence
 from math import isfinite
 from textwrap import fill
 
@@ -19,6 +20,8 @@ from analysis.frontier.text import (
     warnings,
 )
 from analysis.retrodict.answer import range_over_laws
+from analysis.retrodict.gap import PAIRS, Gap
+from analysis.retrodict.gap_text import CANNOT, HEADER, NOTE, lines, rows
 from analysis.words import between, frontier_counts, short
 from flows.commands.output import table
 
@@ -97,3 +100,17 @@ def print_retrodiction(rows: pl.DataFrame) -> None:
         f"\nBill, tokens and break-even under {drawn['law'][0]}. Below zero no demand explains the "
         "model.\nThe spread over laws is wider than any one law's interval: read it first."
     )
+
+
+def print_gaps(found: Sequence[Gap]) -> None:
+    """What beat GPT-3, PaLM and Chinchilla: allocation, block, and what is left."""
+    print("\nWhat beat GPT-3, PaLM and Chinchilla")
+    for pair in PAIRS:
+        print()
+        for line in lines(found, pair):
+            print(fill(line, _NARROW))
+    table("\nWhat N and D are worth, law by law", HEADER, rows(found))
+    print(fill(NOTE, _NARROW))
+    print()
+    for sentence in CANNOT:
+        print(fill(sentence, _NARROW))

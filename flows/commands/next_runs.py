@@ -19,14 +19,9 @@ from flows.commands.common import (
 from flows.commands.tables import Mapping, Statuses, names_in, read_runs, sweep_folder
 
 if TYPE_CHECKING:
-    from analysis.forecast.design import Candidates
     from analysis.next_runs.answer import NextRuns
-    from analysis.table.observations import Table
     from sweeps.next_cells import NextCell
     from sweeps.plan import Plan
-
-# Of the target's budget, what small runs may cost together where --budget does not say.
-_SHARE = 1 / 3
 
 
 def next_runs(
@@ -69,22 +64,23 @@ def next_runs(
     from analysis.next_runs.answer import next_runs as choose_runs
     from analysis.table.selection import one_law, split
     from flows.commands.output import emit
+    from flows.plans.next_candidates import SHARE, of_sweep, of_table
 
     if runs < 1:
         fail(f"--runs {runs} is less than one.")
     with refusals():
         check_destinations(json, report)
         target = _flops("--flops", flops)
-        most = _SHARE * target if budget is None else _flops("--budget", budget)
+        most = SHARE * target if budget is None else _flops("--budget", budget)
         planned = None if sweep_folder(file) is None else _whole(file)
         _check_kind(to, planned)
         [(_, table)] = split(read_runs(file, mapping, include_status), where=where, by=None)
         table = one_law(table, best_of=names_in(best_of), pool=pool, named=True)
         cells: list[NextCell] = []
         if planned is not None:
-            cells, offered = _of_sweep(planned, table, candidates, most)
+            cells, offered = of_sweep(planned, table, candidates, most)
         else:
-            offered = _of_table(table, candidates, most)
+            offered = of_table(table, candidates, most)
         answer = choose_runs(table, offered, target, most, runs, level=level)
     if to is not None:
         _write(answer, planned, cells, to)
@@ -137,65 +133,6 @@ def _check_kind(to: Path | None, planned: "Plan | None") -> None:
         raise ValueError(f"--to {to}: the runs are written as {what}; name it *{endings[0]}.")
     if not to.absolute().parent.is_dir():
         raise ValueError(f"--to {to}: there is no folder {to.absolute().parent}.")
-
-
-def _of_table(table: "Table", given: str | None, budget: float) -> "Candidates":
-    """Candidates after somebody's table; 6·N·D is their cost."""
-    import numpy as np
-
-    from analysis.forecast.points import read_points
-    from analysis.next_runs import candidates
-
-    if given is None:
-        used = table.used
-        least = float(used["flops_6nd"].to_numpy().min())
-        sizes, ratios = candidates.default_sizes(used), candidates.default_ratios(used)
-        return candidates.grid(sizes, ratios, (least, budget))
-    named = candidates.read_grid(given)
-    if named is not None:
-        return candidates.grid(*named, (0.0, np.inf))
-    if not Path(given).is_file():
-        raise ValueError(
-            f"--candidates {given}: neither a file nor a grid such as 20M,50M@10,40 "
-            "(sizes @ tokens per parameter)."
-        )
-    N, D = np.array(read_points(Path(given), table.n_counts)).T
-    return candidates.within(N, D, (0.0, np.inf))
-
-
-def _of_sweep(
-    planned: "Plan", table: "Table", given: str | None, budget: float
-) -> "tuple[list[NextCell], Candidates]":
-    """Cells of the sweep's own recipe, and the same as candidates; counted FLOPs are their cost."""
-    import numpy as np
-
-    from analysis.forecast.design import Candidates
-    from analysis.next_runs.candidates import default_ratios, read_grid
-    from sweeps.ladder import ShapeLadder
-    from sweeps.next_cells import ladder_and_neighbours, next_cells
-
-    least, most = 0.0, float("inf")
-    if given is None:
-        least = float(table.used["train_flops"].to_numpy().min())
-        most = budget
-        widths = sorted({run.run.model.d_model for run in planned.runs})
-        if isinstance(planned.spec.ladder, ShapeLadder):
-            # Listed shapes follow no rule, so there is none between them.
-            widths = sorted({shape.d_model for shape in planned.spec.ladder.shapes})
-        else:
-            widths = ladder_and_neighbours(widths)
-        ratios = default_ratios(table.used).tolist()
-    else:
-        named = read_grid(given)
-        if named is None:
-            raise ValueError(
-                f"--candidates {given}: after a sweep give WIDTHS@RATIOS, as in 64,96@10,40 "
-                "(widths of its shape @ tokens per parameter)."
-            )
-        widths, ratios = [round(width) for width in named[0]], named[1].tolist()
-    cells = next_cells(planned, widths, ratios, (least, most))
-    columns = np.array([(c.n_params, c.tokens, c.train_flops) for c in cells], float)
-    return cells, Candidates(*columns.reshape(-1, 3).T)
 
 
 def _write(answer: "NextRuns", planned: "Plan | None", cells: "list[NextCell]", to: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import inf
 from typing import Any
 
 from rich.console import Console
@@ -205,12 +206,14 @@ def _run_json(planned: PlannedRun, home: Home, cost: Cost | None) -> dict[str, A
     if cost is None:
         return document
     time = cost.estimate.runs[planned.id]
+    compiled = cost.estimate.compiled.get(planned.id)
     return document | {
         "flops_left": time.left_flops,
         "memory_gib": cost.memory_gib[planned.id],
         "time_s": time.whole_s,
         "time_left_s": time.left_s,
         "usd_left": cost.usd(time.left_s),
+        "compile": compiled.model_dump() if compiled is not None else None,
     }
 
 
@@ -232,7 +235,7 @@ def _summary(plan: Plan, corpus: PreparedCorpus | None, cost: Cost | None) -> li
     if corpus is None:
         lines += _unprepared(plan, timed=cost is not None)
     if cost is not None:
-        lines += _time_lines(cost)
+        lines += _time_lines(cost) + _compile_lines(plan, cost)
     if plan.spec.cap is not None:
         cap = plan.spec.cap
         refusal = cost.refusal if cost is not None else None
@@ -312,6 +315,30 @@ def _time_lines(cost: Cost) -> list[str]:
             f"${cost.usd_per_hour:g} an hour ({cost.price_source}){_idle(cost)}"
         )
     return lines
+
+
+def _compile_lines(plan: Plan, cost: Cost) -> list[str]:
+    """Which of the runs left will be compiled, and what that saves; nothing where it is not chosen.
+
+    Without any, the run that comes nearest to gaining says why not.
+    """
+    estimate = cost.estimate
+    left = [
+        (planned, estimate.compiled[planned.id])
+        for planned in plan.runs
+        if planned.id in estimate.compiled and estimate.runs[planned.id].left_s
+    ]
+    compiled = [(planned, choice) for planned, choice in left if choice.compiled]
+    if compiled:
+        names = ", ".join(planned.name for planned, _ in compiled)
+        gain_s = sum(choice.gain_s or 0.0 for _, choice in compiled)
+        return [f"compiled: {names}, to save about {duration(gain_s)} together"]
+    if not left:
+        return []
+    nearest, choice = max(left, key=lambda pair: pair[1].gain_s or -inf)
+    if choice.gain_s is None:
+        return [f"compiled: none; {choice.reason}"]
+    return [f"compiled: none; {nearest.name} {choice.reason}"]
 
 
 def _idle(cost: Cost) -> str:

@@ -1,4 +1,4 @@
-"""Commands show, compare, export, report, runs."""
+"""Commands show, export, report, runs."""
 
 import time
 from collections import Counter
@@ -9,23 +9,17 @@ from cyclopts import Parameter
 
 from flows.commands.common import (
     Json,
-    Level,
-    Report,
     busy,
-    check_destinations,
     failures,
     find_plan,
     open_all_to_read,
     open_to_read,
     refusals,
     say,
-    write_report,
 )
 from flows.runs.state import RunState
 
 if TYPE_CHECKING:
-    from analysis.compare.answer import Comparison
-    from flows.results.compare import SweepDifferences
     from flows.results.report import SweepReport
     from flows.settings import Home, Settings
     from sweeps.plan import Plan
@@ -54,61 +48,6 @@ def show(run: str, *, json: Json = None) -> None:
         _print_run(document)
 
 
-def compare(
-    first: str,
-    second: str,
-    *,
-    bootstrap: int = 1000,
-    level: Level = 0.9,
-    json: Json = None,
-    report: Report = None,
-) -> None:
-    """Print the differences of two sweeps and their effect on the law, with intervals.
-
-    Args:
-        first: name of a sweep.
-        second: name of the sweep compared with it.
-        bootstrap: resamples of each table.
-    """
-    from analysis.compare.answer import compare as compare_tables
-    from analysis.table.runs import own_table
-    from flows.commands.output import emit
-    from flows.results.compare import sweep_differences
-    from flows.runs.table import observations_frame
-
-    with refusals():
-        if bootstrap < 1:
-            raise ValueError(f"--bootstrap {bootstrap} gives no intervals: take 1000.")
-        if first == second:
-            raise ValueError(f"{first!r} was named twice: name two sweeps.")
-        check_destinations(json, report)
-        home = open_to_read()
-        plans = find_plan(first, home), find_plan(second, home)
-        differences = sweep_differences(*plans, home)
-        table, other = (own_table(observations_frame(plan.runs, home)) for plan in plans)
-        with busy("fitting both laws"):
-            comparison = compare_tables(
-                table, other, (first, second), bootstrap=bootstrap, level=level
-            )
-    if report is not None:
-        from analysis.compare.page import compare_page
-
-        page = compare_page(
-            comparison,
-            differences=differences.rows(),
-            facts=differences.facts(),
-            doubts=differences.doubts,
-        )
-        write_report(page, report)
-    if json is not None:
-        from analysis.compare.text import comparison_json
-
-        document = comparison_json(comparison)
-        emit({"warnings": document["warnings"], **differences.as_json(), **document}, json)
-    else:
-        _print_comparison(comparison, differences)
-
-
 def export(
     sweep: str,
     *,
@@ -135,39 +74,6 @@ def export(
             print(path)
 
 
-def _print_comparison(comparison: "Comparison", differences: "SweepDifferences") -> None:
-    from analysis.compare.text import (
-        LAW_HEADER,
-        PAIR_HEADER,
-        interval_method,
-        law_rows,
-        pair_rows,
-        verdict,
-    )
-    from flows.commands.output import table
-
-    first, second = comparison.names
-    for line in (*comparison.warnings, *verdict(comparison)):
-        print(line)
-    for doubt in differences.doubts:
-        print(f"Doubtful: {doubt}")
-    for name, rows in differences.rows().items():
-        print()
-        if rows:
-            table(name, [name, first, second], rows)
-        else:
-            print(f"no difference in {name}")
-    if comparison.contrasts:
-        print()
-        table(f"law, first {first}, second {second}", LAW_HEADER, law_rows(comparison))
-        print(interval_method(comparison))
-    if comparison.matched.pairs.height:
-        print()
-        table("losses at the same N and D, nats per token", PAIR_HEADER, pair_rows(comparison))
-    print()
-    table("runs", ["", first, second], differences.facts())
-
-
 def _print_run(document: dict[str, Any]) -> None:
     from flows.commands.output import table
 
@@ -187,6 +93,8 @@ def _print_run(document: dict[str, Any]) -> None:
         f"{document['spent']['flops']:.4g} in {document['spent']['device_s']:.0f} s"
     )
     print(f"peak lr      {document['lr']:.3e} ({document['lr_source']}), seed {document['seed']}")
+    if (choice := document["compile"]) is not None:
+        print(f"compiled     {'yes' if choice['compiled'] else 'no'}: {choice['reason']}")
     print()
     rows = [
         [

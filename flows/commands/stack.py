@@ -34,7 +34,7 @@ def up(
         int | None, Parameter(help="with --slurm: nodes of each job; default 1")
     ] = None,
 ) -> None:
-    """Start Prefect, MLflow, pools and workers, and deploy prefect.yaml.
+    """Start Prefect, MLflow, the dashboard, pools and workers, and deploy prefect.yaml.
 
     The servers run on this machine, and so do the workers, or they are jobs of Slurm.
     """
@@ -65,13 +65,16 @@ def up(
         if wanted is not None:
             check_slurm(wanted, settings)
         start(settings, home, slots=pinned, slurm=wanted, say=say)
-    print(f"Prefect  {settings.prefect_address}")
-    print(f"MLflow   {settings.mlflow_address}")
+    print(f"Prefect    {settings.prefect_address}")
+    print(f"MLflow     {settings.mlflow_address}")
+    print(f"dashboard  {settings.dashboard_address}")
     # `prefect` reads the default address from a checkout's pyproject.toml, else its environment.
     default = settings.prefect_port == 4200 and settings.host == "127.0.0.1"
     known = default and checkout() == Path.cwd()
     address = "" if known else f"PREFECT_API_URL={settings.prefect_api} "
-    print(f"next:    {address}prefect deployment run sweep/chinchilla     (stop all: isoflop down)")
+    print(
+        f"next:      {address}prefect deployment run sweep/chinchilla     (stop all: isoflop down)"
+    )
 
 
 def _slurm_workers(
@@ -172,9 +175,10 @@ def status(*, json: Json = None) -> None:
                 for run in document["runs"]
             ],
         )
-    print(f"Prefect  {document['prefect']}\nMLflow   {document['mlflow']}")
+    for name, words in (("prefect", "Prefect"), ("mlflow", "MLflow"), ("dashboard", "dashboard")):
+        print(f"{words:<10} {document[name]}")
     print(
-        f"disk     {document['disk_free_gib']:.1f} of {document['disk_total_gib']:.1f} GiB free "
+        f"disk       {document['disk_free_gib']:.1f} of {document['disk_total_gib']:.1f} GiB free "
         f"in {document['home']}"
     )
     if any(process["state"] != "running" for process in document["processes"]):
@@ -199,11 +203,11 @@ def _print_slurm(slurm: dict[str, Any]) -> None:
     why = f" ({', '.join(sorted(set(reasons)))})" if reasons else ""
     running = sum(job["state"] == "RUNNING" for job in started)
     print(
-        f"Slurm    {running} of {slurm['count']} jobs in {slurm['partition']} running, "
+        f"Slurm      {running} of {slurm['count']} jobs in {slurm['partition']} running, "
         f"{len(reasons)} pending{why}"
     )
     if slurm["error"]:
-        print(f"         unknown: {slurm['error']}")
+        print(f"           unknown: {slurm['error']}")
 
 
 def doctor(

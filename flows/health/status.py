@@ -36,6 +36,7 @@ def read_status(settings: Settings, home: Home) -> dict[str, Any]:
         "home": str(home.root),
         "prefect": settings.prefect_address,
         "mlflow": settings.mlflow_address,
+        "dashboard": settings.dashboard_address,
         "processes": _processes(settings, home, ages),
         "slurm": _slurm(home, ages),
         "sweeps": [_count(plan, directories) for plan, directories in sweeps],

@@ -4,9 +4,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import polars as pl
+
+from analysis.table.observations import Table
+from analysis.table.runs import own_table
 from flows.runs.attempts import read_attempts, read_provenance, spent
 from flows.runs.directory import RunDir
 from flows.runs.state import run_state
+from flows.runs.table import observations_frame
 from flows.settings import Home
 from sweeps.plan import Plan
 
@@ -21,6 +26,8 @@ _ENVIRONMENT = {
     "device_name": "device",
     "host": "host",
 }
+_PACKAGE = "package "
+_NAMED = 3  # packages that a row of all of them names
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +65,17 @@ class SweepDifferences:
 
     def rows(self) -> dict[str, list[list[str]]]:
         """Rows for tables, by kind of difference: the path and both values."""
-        kinds = {"spec": self.spec, "provenance": self.provenance}
-        return {
+        packages = [d for d in self.provenance if d.path.startswith(_PACKAGE)]
+        packages = packages if len(packages) > 1 else []
+        others = [d for d in self.provenance if d not in packages]
+        kinds = {"spec": self.spec, "provenance": others}
+        rows = {
             kind: [[d.path, _shown(d.first), _shown(d.second)] for d in differences]
             for kind, differences in kinds.items()
         }
+        if packages:
+            rows["provenance"].append(_folded(packages))
+        return rows
 
     def facts(self) -> list[list[str]]:
         """Rows for a table: quantity, first, second."""
@@ -89,6 +102,36 @@ class SweepDifferences:
             "shared_runs": list(self.shared),
             "doubts": list(self.doubts),
         }
+
+
+def compared_table(plan: Plan, home: Home) -> Table:
+    """A sweep's observations, with what a comparison of speeds and losses needs beside them.
+
+    Columns `tokens_per_s` (the median of a run's steps), `device` and `tokenizer` are null where
+    a run has no record of them.
+    """
+    frame = observations_frame(plan.runs, home)
+    types = dict.fromkeys(("parent_run_id", "device", "tokenizer"), pl.String())
+    measured = pl.DataFrame(
+        [_measured(planned.id, home) for planned in plan.runs],
+        schema={**types, "tokens_per_s": pl.Float64()},
+    ).unique("parent_run_id")
+    return own_table(frame.join(measured, on="parent_run_id", how="left", maintain_order="left"))
+
+
+def _measured(id: str, home: Home) -> dict[str, Any]:
+    run = RunDir(home.runs / id)
+    made, attempts = read_provenance(run), read_attempts(run)
+    places = [attempt.environment for attempt in attempts] or ([made] if made is not None else [])
+    devices = {place.device_name or place.processor for place in places} - {""}
+    ranks = run.placement().ranks
+    speed = run.curve.steps()["tokens_per_s"].median()
+    return {
+        "parent_run_id": id,
+        "device": " and ".join(sorted(devices)) + (f" × {ranks}" if ranks > 1 else "") or None,
+        "tokenizer": made.tokenizer_sha256[:12] if made and made.tokenizer_sha256 else None,
+        "tokens_per_s": speed,
+    }
 
 
 def sweep_differences(first: Plan, second: Plan, home: Home) -> SweepDifferences:
@@ -146,8 +189,6 @@ def _doubts(first: Plan, second: Plan) -> Iterable[str]:
             "The sweeps trained and were validated on different text: a difference in loss is "
             "first of all a difference of text."
         )
-    if first.spec.corpus.vocab_size != second.spec.corpus.vocab_size:
-        yield "Their vocabularies differ: losses per token cannot be compared."
     if first.spec.eval_tokens != second.spec.eval_tokens:
         yield "Their losses are means over validation sets of different length."
 
@@ -180,8 +221,19 @@ def _provenance(plan: Plan, home: Home) -> dict[str, set[str]]:
                 values.setdefault(name, set()).add(shown[:12] if is_digest else shown)
         for packages in [first.packages, *(attempt.packages or {} for attempt in attempts)]:
             for name, version in packages.items():
-                values.setdefault(f"package {name}", set()).add(version)
+                values.setdefault(f"{_PACKAGE}{name}", set()).add(version)
     return values
+
+
+def _folded(packages: Sequence[Difference]) -> list[str]:
+    """One row for all packages whose versions differ."""
+    more = f" and {len(packages) - _NAMED} more" if len(packages) > _NAMED else ""
+    sides: list[list[str]] = [[], []]
+    for difference in packages[:_NAMED]:
+        name = difference.path.removeprefix(_PACKAGE)
+        for side, value in zip(sides, (difference.first, difference.second), strict=True):
+            side.append(f"{name} {_shown(value)}")
+    return [f"{len(packages)} packages", *(", ".join(side) + more for side in sides)]
 
 
 def _shown(value: Any) -> str:

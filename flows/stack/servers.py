@@ -15,7 +15,11 @@ from flows.processes import die_with_parent
 from flows.settings import Home, Settings
 from flows.stack.processes import Process, group_members
 
-_PROGRAMS = {"prefect-server": "Prefect", "mlflow-server": "MLflow"}
+_PROGRAMS = {
+    "prefect-server": "Prefect",
+    "mlflow-server": "MLflow",
+    "dashboard-server": "Dashboard",
+}
 # A server that exits is noticed at once; this is for a busy machine.
 _START_S = 180.0
 _STOP_S = 15.0
@@ -101,6 +105,20 @@ def start_mlflow_server(settings: Settings, home: Home) -> subprocess.Popen[byte
         "DO_NOT_TRACK": "1",
     }
     return start(command, environment, home.logs / "mlflow-server.log")
+
+
+def start_dashboard_server(settings: Settings, home: Home) -> subprocess.Popen[bytes]:
+    """Start the dashboard, which reads the home and links to the other two."""
+    environment = {
+        "ISOFLOP_HOME": str(home.root),
+        "ISOFLOP_HOST": settings.host,
+        **{
+            f"ISOFLOP_{program.upper()}_PORT": str(getattr(settings, f"{program.lower()}_port"))
+            for program in _PROGRAMS.values()
+        },
+    }
+    log = home.logs / "dashboard-server.log"
+    return start(["-m", "flows.dashboard.server"], environment, log)
 
 
 def start(
@@ -201,6 +219,7 @@ def health_pages(settings: Settings) -> dict[str, str]:
     return {
         "prefect-server": f"{settings.prefect_api}/health",
         "mlflow-server": f"{settings.mlflow_address}/health",
+        "dashboard-server": f"{settings.dashboard_address}/health",
     }
 
 

@@ -17,6 +17,7 @@ from flows.stack.servers import (
     prefect_environment,
     require_free,
     server_answers,
+    start_dashboard_server,
     start_mlflow_server,
     start_prefect_server,
     stop,
@@ -42,7 +43,7 @@ def up(
     slurm: SlurmWorkers | None = None,
     say: Callable[[str], None],
 ) -> None:
-    """Start server, MLflow, pools and workers, and deploy prefect.yaml.
+    """Start the servers, pools and workers, and deploy prefect.yaml.
 
     Args:
         slots: the GPUs of each training worker on this machine, such as `0` or `0,1`; None: CPU.
@@ -99,12 +100,13 @@ def _bring_up(
 def _start_all(
     settings: Settings, home: Home, slots: Sequence[str | None], say: Callable[[str], None]
 ) -> None:
-    """Start both servers at once, deploy and start workers meanwhile: MLflow takes the longest."""
-    say("starting the Prefect and MLflow servers")
+    """Start all servers at once, deploy and start workers meanwhile: MLflow takes the longest."""
+    say("starting the Prefect and MLflow servers and the dashboard")
     note_addresses(settings, home)
     pages = health_pages(settings)
     prefect = start_server(settings, home, "prefect-server")
     mlflow = start_server(settings, home, "mlflow-server")
+    dashboard = start_server(settings, home, "dashboard-server")
     wait_healthy(pages["prefect-server"], prefect, home.logs / "prefect-server.log")
     say("making pools and deployments")
     deploy(settings, home)
@@ -115,6 +117,7 @@ def _start_all(
     wanted |= {f"train-worker-{number}": gpus for number, gpus in enumerate(slots)}
     started = {name: start_worker(settings, home, name, gpus) for name, gpus in wanted.items()}
     wait_healthy(pages["mlflow-server"], mlflow, home.logs / "mlflow-server.log")
+    wait_healthy(pages["dashboard-server"], dashboard, home.logs / "dashboard-server.log")
     wait_for_workers(settings, home, started, since)
     record_version(home)
 
@@ -165,11 +168,13 @@ def _require_idle(settings: Settings) -> None:
 
 
 def start_server(settings: Settings, home: Home, name: str) -> "subprocess.Popen[bytes]":
-    """Start one of the two servers, `prefect-server` or `mlflow-server`, and register it."""
+    """Start a server by its name in `health_pages`, and register it."""
     if name == "prefect-server":
         process = start_prefect_server(settings, home, port=settings.prefect_port, tied=False)
-    else:
+    elif name == "mlflow-server":
         process = start_mlflow_server(settings, home)
+    else:
+        process = start_dashboard_server(settings, home)
     register(home, process_of(name, process.pid))
     return process
 

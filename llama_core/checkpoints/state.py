@@ -6,27 +6,26 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
+from llama_core.optim import AnyOptimizer
 from llama_core.parallel import own_shard, sharded_like
 
 Tensors = dict[str, Tensor]
 
 
-def capture(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Tensors:
+def capture(model: torch.nn.Module, optimizer: AnyOptimizer) -> Tensors:
     """A copy of weights, moments and the step count, by name."""
     return {name: tensor.clone() for name, tensor in _state(model, optimizer)}
 
 
 @torch.no_grad()
-def restore(
-    tensors: Mapping[str, Tensor], model: torch.nn.Module, optimizer: torch.optim.Optimizer
-) -> None:
+def restore(tensors: Mapping[str, Tensor], model: torch.nn.Module, optimizer: AnyOptimizer) -> None:
     """Restore what `capture` copied, or what a checkpoint holds, in place."""
     for name, tensor in _state(model, optimizer):
         tensor.copy_(sharded_like(tensors[name], tensor))
 
 
 def trunk_of(
-    tensors: Mapping[str, Tensor], model: torch.nn.Module, optimizer: torch.optim.Optimizer
+    tensors: Mapping[str, Tensor], model: torch.nn.Module, optimizer: AnyOptimizer
 ) -> Tensors:
     """The trunk's part of a checkpoint written on a branch; empty for one on the trunk."""
     return {
@@ -45,9 +44,7 @@ def stored_state(state: Tensors, trunk: Tensors, *, leads: bool) -> Tensors:
     }
 
 
-def _state(
-    model: torch.nn.Module, optimizer: torch.optim.Optimizer
-) -> Iterator[tuple[str, Tensor]]:
+def _state(model: torch.nn.Module, optimizer: AnyOptimizer) -> Iterator[tuple[str, Tensor]]:
     for name, weight in model.named_parameters():
         yield f"weight.{name}", weight.detach()
         for key, value in optimizer.state[weight].items():

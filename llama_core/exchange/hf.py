@@ -1,7 +1,8 @@
 """Hugging Face checkpoints in and out, and Meta's original layout in.
 
-A model with QK-norm is exported as Qwen3, whose attention normalises each head's queries and keys
-before rotating them, as ours does; everything else is Llama.
+A model is exported as the class of transformers that has its block (`hf_classes`): Llama; Qwen3
+with QK-norm, whose attention normalises each head's queries and keys before rotating them, as ours
+does; Cohere for PaLM's block; GPT-2 and GPT-NeoX. Llama and Qwen3 are read back.
 """
 
 import json
@@ -14,15 +15,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from llama_core.config import ModelConfig
+from llama_core.config import Block, ModelConfig
 from llama_core.corpus.tokenizer import BOS, EOS, Tokenizer
+from llama_core.exchange.hf_classes import (
+    ACTIVATIONS,
+    CheckpointError,
+    State,
+    class_of,
+    gpt2_config,
+    gpt_neox_config,
+    to_gpt2,
+    to_gpt_neox,
+)
 from llama_core.exchange.hf_tokenizer import tokenizer_files
-
-State = dict[str, Tensor]
-
-
-class CheckpointError(ValueError):
-    """A foreign checkpoint cannot be used; the message is one line."""
+from llama_core.model import stacked_rows
 
 
 def export_hf(
@@ -33,9 +39,12 @@ def export_hf(
     Args:
         state: as `Llama(model).state_dict()`.
         seq_len: length trained on, which becomes `max_position_embeddings`.
+
+    Raises:
+        CheckpointError: transformers has no class for the model's block.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     files = {"config.json": hf_config(model, seq_len)}
+    folder.mkdir(parents=True, exist_ok=True)
     files["generation_config.json"] = {"bos_token_id": BOS, "eos_token_id": EOS}
     if tokenizer is not None:
         (folder / "tokenizer.model").write_bytes(tokenizer.model)
@@ -70,37 +79,53 @@ def import_hf(folder: Path) -> tuple[ModelConfig, State]:
 
 
 def hf_config(model: ModelConfig, seq_len: int) -> dict[str, Any]:
-    """config.json of a model."""
-    family = "Qwen3" if model.qk_norm else "Llama"
-    return {
-        "architectures": [f"{family}ForCausalLM"],
-        "model_type": family.lower(),
+    """config.json of a model.
+
+    Raises:
+        CheckpointError: transformers has no class for the model's block.
+    """
+    chosen = class_of(model)
+    common = {
+        "architectures": [chosen.name],
+        "model_type": chosen.model_type,
         "vocab_size": model.vocab_size,
-        "hidden_size": model.d_model,
-        "intermediate_size": model.d_ffn,
-        "num_hidden_layers": model.n_layers,
-        "num_attention_heads": model.n_heads,
-        "num_key_value_heads": model.n_kv_heads,
-        "head_dim": model.head_dim,
-        "hidden_act": "silu",
-        "max_position_embeddings": seq_len,
         "initializer_range": model.init_std,
-        "rms_norm_eps": model.norm_eps,
-        "rope_theta": model.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_theta},
         "tie_word_embeddings": model.tie_embeddings,
-        "attention_bias": False,
         "bos_token_id": BOS,
         "eos_token_id": EOS,
         "torch_dtype": "float32",
     }
+    if chosen.model_type == "gpt2":
+        return common | gpt2_config(model)
+    common |= {
+        "hidden_size": model.d_model,
+        "intermediate_size": model.d_ffn,
+        "num_hidden_layers": model.n_layers,
+        "num_attention_heads": model.n_heads,
+        "hidden_act": ACTIVATIONS[model.block.ffn],
+        "max_position_embeddings": seq_len,
+    }
+    if chosen.model_type == "gpt_neox":
+        return common | gpt_neox_config(model)
+    common |= {
+        "num_key_value_heads": model.n_kv_heads,
+        "head_dim": model.head_dim,
+        "rope_theta": model.rope_theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": model.rope_theta},
+        "attention_bias": model.block.biases,
+    }
+    if chosen.model_type == "cohere":
+        return common | {"layer_norm_eps": model.norm_eps, "logit_scale": 1.0, "pad_token_id": None}
+    if model.block.biases:
+        common["mlp_bias"] = True
+    return common | {"rms_norm_eps": model.norm_eps}
 
 
 def from_hf_config(config: dict[str, Any]) -> ModelConfig:
     """The model of a config.json.
 
     Raises:
-        CheckpointError: another architecture, biases, or scaled rotary positions.
+        CheckpointError: another architecture or activation, biases, or scaled rotary positions.
     """
     kind = config.get("model_type")
     if kind not in ("llama", "qwen3"):
@@ -112,6 +137,10 @@ def from_hf_config(config: dict[str, Any]) -> ModelConfig:
         unsupported.append(f"rope_type {scaling}")
     if config.get("use_sliding_window"):
         unsupported.append("sliding window")
+    feed_forwards = {ACTIVATIONS[name]: Block(ffn=name) for name in ("swiglu", "geglu")}
+    activation = config.get("hidden_act", "silu")
+    if activation not in feed_forwards:
+        unsupported.append(f"hidden_act {activation}")
     if unsupported:
         raise CheckpointError(
             f"the checkpoint has {', '.join(unsupported)}, which llama_core does not support."
@@ -131,28 +160,41 @@ def from_hf_config(config: dict[str, Any]) -> ModelConfig:
             tie_embeddings=config.get("tie_word_embeddings", False),
             qk_norm=kind == "qwen3",
             init_std=config.get("initializer_range", 0.02),
+            block=feed_forwards[activation],
         )
     except (KeyError, ValidationError) as error:
         raise CheckpointError(f"config.json does not describe a Llama: {error!r}") from error
 
 
 def to_hf(model: ModelConfig, state: State) -> State:
-    """Our weights under Hugging Face's names, stacked projections split."""
-    queries, keys = model.n_heads * model.head_dim, model.n_kv_heads * model.head_dim
+    """Our weights under the names of the class that has the model's block."""
+    kind = class_of(model).model_type
+    if kind == "gpt2":
+        return to_gpt2(model, state)
+    if kind == "gpt_neox":
+        return to_gpt_neox(model, state)
     parts: State = {}
     for name, weight in state.items():
+        rows = stacked_rows(model, name)
         if name == "lm_head.weight":
             if not model.tie_embeddings:
                 parts[name] = weight
-        elif name.endswith("qkv_proj.weight"):
-            for part, piece in zip("qkv", torch.split(weight, [queries, keys, keys]), strict=True):
-                parts["model." + name.replace("qkv_proj", f"{part}_proj")] = piece
-        elif name.endswith("gate_up_proj.weight"):
-            for part, piece in zip(("gate", "up"), weight.chunk(2), strict=True):
-                parts["model." + name.replace("gate_up_proj", f"{part}_proj")] = piece
-        else:
+        elif rows is None:
             parts["model." + name] = weight
+        else:
+            stacked = "qkv_proj" if "qkv_proj" in name else "gate_up_proj"
+            single = ("q", "k", "v") if stacked == "qkv_proj" else ("gate", "up")
+            for part, piece in zip(single, torch.split(weight, rows), strict=True):
+                if kind == "cohere" and part in ("q", "k"):
+                    piece = _pairs_from_halves(piece, model.head_dim)
+                parts["model." + name.replace(stacked, f"{part}_proj")] = piece
     return {name: weight.contiguous() for name, weight in parts.items()}
+
+
+def _pairs_from_halves(weight: Tensor, head_dim: int) -> Tensor:
+    """Reorder a head's rows: we rotate dimensions (i, i + d/2), Cohere (2i, 2i + 1) as a pair."""
+    halves = weight.view(-1, 2, head_dim // 2, weight.shape[1])
+    return halves.transpose(1, 2).reshape(weight.shape)
 
 
 def from_hf(model: ModelConfig, weights: State) -> State:

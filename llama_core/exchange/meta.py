@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from llama_core.config import ModelConfig, llama_ffn_width
-from llama_core.exchange.hf import CheckpointError, State
+from llama_core.exchange.hf_classes import CheckpointError, State
 
 # Weights that are split among parts by columns. Norms are in every part; others are split by rows.
 _SPLIT_BY_COLUMNS = ("attention.wo", "feed_forward.w2")

@@ -27,7 +27,8 @@ class Cluster:
     def __init__(self, stage: Stage, home: Path, **environment: str) -> None:
         self.stage, self.home = stage, home
         ports = {
-            f"ISOFLOP_{name}_PORT": str(free_port("127.0.0.1")) for name in ("PREFECT", "MLFLOW")
+            f"ISOFLOP_{name}_PORT": str(free_port("127.0.0.1"))
+            for name in ("PREFECT", "MLFLOW", "DASHBOARD")
         }
         self.environment = {
             **bare_environment(),

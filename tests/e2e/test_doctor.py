@@ -44,13 +44,14 @@ def place(tmp_path_factory):
         "ISOFLOP_HOME": str(tmp_path_factory.mktemp("doctor")),
         "ISOFLOP_PREFECT_PORT": str(free_port("127.0.0.1")),
         "ISOFLOP_MLFLOW_PORT": str(free_port("127.0.0.1")),
+        "ISOFLOP_DASHBOARD_PORT": str(free_port("127.0.0.1")),
     }
 
 
 @pytest.fixture(scope="module")
 def ours(place):
-    fields = {name: place[f"ISOFLOP_{name.upper()}"] for name in ("home", "prefect_port")}
-    settings = Settings(**fields, mlflow_port=place["ISOFLOP_MLFLOW_PORT"])
+    names = ("home", "prefect_port", "mlflow_port", "dashboard_port")
+    settings = Settings(**{name: place[f"ISOFLOP_{name.upper()}"] for name in names})
     return settings, open_home(settings)
 
 

@@ -303,6 +303,9 @@ def test_retrodiction_is_a_list_with_intervals(run: Run) -> None:
     assert set(first) >= {"implied_inference_tokens", "break_even_tokens", "training_overhead"}
     gpt3 = next(row for row in rows if row["model"] == "GPT-3")
     assert gpt3["implied_inference_tokens"] is None
+    beat = next(row for row in rows if row["model"] == "LLaMA-13B")["beat"]
+    assert (beat["rival"], beat["worth"]["value"]) == ("GPT-3", pytest.approx(2.90, abs=0.01))
+    assert gpt3["beat"] is None
 
 
 def test_a_sweep_of_ours_appears_beside_the_published(run: Run, tmp_path: Path) -> None:

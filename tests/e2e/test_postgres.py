@@ -41,6 +41,7 @@ def stack(cluster, isoflop, home):
     environment = {
         "ISOFLOP_PREFECT_PORT": str(free_port("127.0.0.1")),
         "ISOFLOP_MLFLOW_PORT": str(free_port("127.0.0.1")),
+        "ISOFLOP_DASHBOARD_PORT": str(free_port("127.0.0.1")),
         "ISOFLOP_PREFECT_DB": cluster.address("prefect"),
         "ISOFLOP_MLFLOW_DB": cluster.address("mlflow"),
     }

@@ -24,13 +24,14 @@ def stack(isoflop, home):
     ports = {
         "ISOFLOP_PREFECT_PORT": str(free_port("127.0.0.1")),
         "ISOFLOP_MLFLOW_PORT": str(free_port("127.0.0.1")),
+        "ISOFLOP_DASHBOARD_PORT": str(free_port("127.0.0.1")),
     }
     done = isoflop("up", "--workers", "2", **ports)
     assert done.returncode == 0, done.stderr
     yield ports
     down = isoflop("down", **ports)
     assert down.returncode == 0, down.stderr
-    assert "stopped 5 processes" in down.stdout
+    assert "stopped 6 processes" in down.stdout
     assert not healthy(f"http://127.0.0.1:{ports['ISOFLOP_PREFECT_PORT']}/api/health")
 
 

@@ -96,7 +96,7 @@ def test_a_sweep_is_trained_in_this_process_and_by_workers_in_an_empty_folder(co
             *("-p", "spec=smoke"),
         )
     finally:
-        assert "stopped 5 processes" in command(isoflop, "down")
+        assert "stopped 6 processes" in command(isoflop, "down")
     runs = json.loads(command(isoflop, "runs", "smoke", "--json", "-"))
     assert len(runs) > 1
     assert {run["status"] for run in runs} == {"finished"}

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 
 from llama_core.config import Placement
 from llama_core.corpus.tokenizer import Tokenizer
-from llama_core.exchange.hf import CheckpointError, export_hf, from_hf, from_hf_config, import_hf
+from llama_core.exchange.hf import export_hf, from_hf, from_hf_config, import_hf
+from llama_core.exchange.hf_classes import CheckpointError
 from llama_core.exchange.meta import import_meta
 from llama_core.model import Llama
 from llama_core.optim import adamw
@@ -16,7 +17,43 @@ from tests.core_tools import BATCH_TOKENS, batches, recipe, story, tiny
 
 transformers = pytest.importorskip("transformers")
 
+LEARNED = {"block": {"norm": "layer", "ffn": "gelu", "positions": "learned", "biases": True}}
+PARALLEL = {"norm": "layer", "ffn": "gelu", "biases": True, "parallel": True}
+WHOLE_HEADS = {"qk_norm": False, "n_kv_heads": 2}
+# Blocks of other classes, and the class.
+OTHERS = {
+    "gpt3": ("GPT2LMHeadModel", {**WHOLE_HEADS, **LEARNED, "tie_embeddings": True}),
+    "gpt3_untied_relu2_without_biases": (
+        "GPT2LMHeadModel",
+        {
+            **WHOLE_HEADS,
+            "block": {"norm": "layer", "ffn": "relu2", "positions": "learned"},
+        },
+    ),
+    "neox": ("GPTNeoXForCausalLM", {**WHOLE_HEADS, "block": PARALLEL}),
+    "neox_in_turn_without_biases": (
+        "GPTNeoXForCausalLM",
+        {
+            **WHOLE_HEADS, "tie_embeddings": True,
+            "block": PARALLEL | {"parallel": False, "biases": False, "ffn": "relu2"},
+        },
+    ),
+    "palm": (
+        "CohereForCausalLM",
+        {
+            "qk_norm": False, "n_heads": 4, "n_kv_heads": 1, "tie_embeddings": True,
+            "block": {"norm": "layer", "parallel": True},
+        },
+    ),
+    "palm_geglu_untied": (
+        "CohereForCausalLM",
+        {"qk_norm": False, "block": {"norm": "layer", "parallel": True, "ffn": "geglu"}},
+    ),
+    "llama_with_biases": ("LlamaForCausalLM", {"qk_norm": False, "block": {"biases": True}}),
+    "geglu_with_qk_norm": ("Qwen3ForCausalLM", {"block": {"ffn": "geglu"}}),
+}  # fmt: skip
 SHAPES = {
+    "geglu": {"qk_norm": False, "block": {"ffn": "geglu"}},
     "grouped": {"qk_norm": False},
     "tied": {"qk_norm": False, "tie_embeddings": True, "n_kv_heads": 2},
     "qk_norm": {"qk_norm": True},
@@ -45,6 +82,48 @@ def test_exported_logits_are_those_of_transformers(tmp_path, shape):
     ids = torch.randint(0, 32, (2, 50), generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         torch.testing.assert_close(net(ids), theirs_of(tmp_path)(ids).logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_blocks_are_exported_to_the_class_that_computes_the_same(tmp_path, name):
+    expected, shape = OTHERS[name]
+    learned = shape["block"].get("positions") == "learned"
+    config = tiny(rope_theta=100.0, max_positions=50 if learned else None, **shape)
+    net = drawn(config)
+    export_hf(tmp_path, config, net.state_dict(), seq_len=50, tokenizer=None)
+    theirs = theirs_of(tmp_path)
+    assert type(theirs).__name__ == expected
+    ids = torch.randint(0, 32, (2, 50), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        logits = net(ids)
+        assert float(logits.std()) > 0.3
+        torch.testing.assert_close(logits, theirs(ids).logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ({"block": {"positions": "none"}}, "Qwen3ForCausalLM, has no positions none"),
+        ({"block": {"norm": "layer", "parallel": True}}, "CohereForCausalLM, has no QK-norm"),
+        (
+            {**WHOLE_HEADS, **LEARNED, "n_kv_heads": 1},
+            "GPT2LMHeadModel, has no 2 heads of 8 on 1 key-value heads in a width of 16",
+        ),
+        (
+            {"qk_norm": False, "block": {"parallel": True}},
+            "LlamaForCausalLM, has no parallel branches",
+        ),
+    ],
+)
+def test_a_block_without_a_class_is_refused_by_what_the_nearest_class_lacks(
+    tmp_path, shape, message
+):
+    learned = shape["block"].get("positions") == "learned"
+    config = tiny(max_positions=50 if learned else None, **shape)
+    state = Llama(config).state_dict()
+    with pytest.raises(CheckpointError, match=message):
+        export_hf(tmp_path / "out", config, state, seq_len=50, tokenizer=None)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -80,6 +159,7 @@ def test_a_checkpoint_saved_by_transformers_in_shards_gives_its_logits(tmp_path)
     [
         ({"model_type": "gpt2"}, "gpt2"),
         ({"attention_bias": True}, "attention_bias"),
+        ({"hidden_act": "gelu"}, "hidden_act gelu"),
         ({"rope_scaling": {"rope_type": "llama3"}}, "rope_type llama3"),
         ({"hidden_size": None}, "does not describe a Llama"),
     ],

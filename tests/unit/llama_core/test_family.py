@@ -17,6 +17,24 @@ def test_the_parameter_count_of_a_released_model_is_the_published_one(name):
     assert sum(weight.numel() for weight in module.parameters()) == published.params
 
 
+UNRELEASED = [name for name, published in FAMILY.items() if published.printed is not None]
+
+
+@pytest.mark.parametrize("name", UNRELEASED)
+def test_the_count_of_an_unreleased_model_is_its_papers_within_the_last_printed_digit(name):
+    # Not half of it: PaLM 540B is printed as 540.35e9 and has 540.3565e9.
+    published = FAMILY[name]
+    assert abs(published.params + published.missing_params - published.printed) < published.unit
+
+
+def test_what_is_not_built_has_its_weights_stated():
+    # Relative positions project an embedding of the distance for every head of every layer.
+    for name in ("gopher-280b", "chinchilla-70b"):
+        model = FAMILY[name].model
+        projection = model.d_model * model.n_heads * model.head_dim
+        assert FAMILY[name].missing_params == model.n_layers * projection
+
+
 @pytest.mark.parametrize("changes", [{}, {"n_kv_heads": 2}, {"tie_embeddings": True}])
 def test_counted_flops_equal_torchs_without_the_masked_half_of_attention(changes):
     """torch counts full squares of attention; ours counts the causal half with its diagonal."""

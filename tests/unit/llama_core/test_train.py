@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from llama_core.config import AdamW, Placement
+from llama_core.blocks import bundle
+from llama_core.config import AdamW, Block, Muon, Placement
 from llama_core.counting import count_params
 from llama_core.guard import LossGuard
 from llama_core.records import (
@@ -74,6 +75,25 @@ def test_training_lowers_the_loss_and_ends_with_one_evaluation_for_each_horizon(
     assert all(r.tokens == r.step * BATCH_TOKENS for r in steps)
 
 
+@pytest.mark.parametrize("name", ["gpt3", "palm"])
+def test_other_blocks_learn_too(name):
+    made = bundle(name)
+    learned = 16 if made.block.positions == "learned" else None
+    model = tiny(
+        block=made.block, tie_embeddings=made.tie_embeddings, qk_norm=False, max_positions=learned,
+        d_ffn=made.d_ffn(16, multiple_of=8),
+    )  # fmt: skip
+    cfg = recipe(60, z_loss=made.z_loss)
+    (last,) = [r for r in run(cfg, model=model) if isinstance(r, EvalRecord)]
+    assert last.val_loss < math.log(32) - 0.3
+
+
+def test_a_model_with_too_few_learned_positions_is_refused_before_training():
+    model = tiny(block=Block(positions="learned"), max_positions=15)
+    with pytest.raises(ValueError, match="sequence of 16 tokens is longer than the table"):
+        run(recipe(4), model=model)
+
+
 def test_bits_per_byte_follow_from_nats_and_the_bytes_of_a_token():
     (last,) = [r for r in run(recipe(5)) if isinstance(r, EvalRecord)]
     # Every token of the generated stream counts as two bytes.
@@ -106,9 +126,11 @@ def test_micro_batches_change_the_loss_by_rounding_alone():
             assert first.loss == pytest.approx(second.loss, abs=2e-5)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_stopped_anywhere_and_resumed_the_curve_is_the_same(tmp_path, dtype):
-    cfg = recipe(8, 16, dtype=dtype)
+@pytest.mark.parametrize(
+    "changes", [{}, {"dtype": "bfloat16"}, {"optimizer": Muon(lr=0.01), "z_loss": 1e-4}]
+)
+def test_stopped_anywhere_and_resumed_the_curve_is_the_same(tmp_path, changes):
+    cfg = recipe(8, 16, **changes)
     expected = curve(run(cfg))
     stops = [0, 5, 9, 14, 1, 20, 3]
     rows = stopped_and_resumed(cfg, tmp_path / "checkpoints", stops)

@@ -8,8 +8,9 @@ import pytest
 
 from analysis.compare.answer import common_budgets, compare, match, optimum_band
 from analysis.compare.figures import best_size_data
-from analysis.compare.page import compare_page
+from analysis.compare.page import Context, compare_page
 from analysis.compare.text import comparison_json, law_rows, pair_rows, verdict
+from analysis.compare.variants import Variant, Variants
 from analysis.frontier.allocation import compute_optimal
 from analysis.law import LossLaw
 from analysis.table.runs import own_table
@@ -66,6 +67,12 @@ def better():
     other = LAW.model_copy(update={"beta": 0.52, "B": 5200.0})
     tables = observed(LAW, name="a"), observed(other, name="b", seed=1)
     return compare(*tables, ("a", "b"), bootstrap=300)
+
+
+def page_of(found, context):
+    """The page of a comparison of laws alone."""
+    variant = Variant("b", None, "no multiplier: made up", found)
+    return compare_page(Variants("a", 0.9, "nats per token", (variant,)), {"b": context}).html()
 
 
 def contrast(found, name):
@@ -244,8 +251,7 @@ def test_a_table_too_small_for_a_law_still_has_its_losses_compared():
     assert found.contrasts == ()
     assert found.refusals[0].startswith("no law of b")
     assert found.matched.mean == pytest.approx(-0.01)
-    page = compare_page(found, differences={"spec": []}, facts=[["runs", "6", "1"]], doubts=[])
-    assert "no law of b" in page.html()
+    assert "no law of b" in page_of(found, Context({"spec": []}, [["runs", "6", "1"]]))
 
 
 def test_a_table_that_does_not_identify_the_growth_of_N_gives_no_N_to_compare():
@@ -256,7 +262,7 @@ def test_a_table_that_does_not_identify_the_growth_of_N_gives_no_N_to_compare():
         "N* is not compared, for the law of b supports none. NOT ID"
     )
     assert found.warnings[0] == found.refusals[0]
-    html = compare_page(found, differences={}, facts=[["runs", "6", "1"]], doubts=[]).html()
+    html = page_of(found, Context(facts=[["runs", "6", "1"]]))
     assert html.index("N* is not compared") < html.index("the laws predict losses")
     assert comparison_json(found)["warnings"] == list(found.warnings)
     assert not [c for c in found.contrasts if c.name == "n_opt"]
@@ -283,8 +289,7 @@ def test_what_is_printed_is_what_is_in_the_json(better):
 
 def test_text_from_a_spec_is_escaped_on_the_page(better):
     rows = {"spec": [["corpus.name", "<script>alert(1)</script>", "b"]]}
-    page = compare_page(better, differences=rows, facts=[["runs", "6", "6"]], doubts=["a doubt"])
-    html = page.html()
+    html = page_of(better, Context(rows, [["runs", "6", "6"]], ["a doubt"]))
     assert "<script>alert(1)" not in html
     assert "a doubt" in html
 

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from flows.commands import results as module
-from flows.commands.results import compare, export, print_verdict, runs, show
+from flows.commands.compare import compare
+from flows.commands.results import export, print_verdict, runs, show
 from flows.files import write_whole
 from flows.plans.plan import sweep_folder
 from flows.runs.directory import RunDir

@@ -55,7 +55,7 @@ def test_every_setting_that_differs_has_its_path_and_both_values(home):
     )
     assert ["seeds", "0, 1", "0"] in found.rows()["spec"]
     assert ["cap.flops", "–", "1e+12"] in found.rows()["spec"]
-    assert [doubt.split()[1] for doubt in found.doubts] == ["sweeps", "vocabularies", "losses"]
+    assert [doubt.split()[1] for doubt in found.doubts] == ["sweeps", "losses"]
     assert found.shared == ()
 
 

@@ -17,7 +17,8 @@ from flows.stack.servers import StackError, free_port
 
 @pytest.fixture
 def settings(tmp_path):
-    return Settings(home=tmp_path, prefect_port=free_port("127.0.0.1"), mlflow_port=free_port(""))
+    ports = {f"{name}_port": free_port("127.0.0.1") for name in ("prefect", "mlflow", "dashboard")}
+    return Settings(home=tmp_path, **ports)
 
 
 @pytest.fixture

@@ -1,0 +1,142 @@
+"""The shares of least loss among mixtures of given ones, under limits of single sources."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linprog, nnls
+
+from analysis.law import Array
+from analysis.mixtures.surface import Surface
+from analysis.table.observations import TableError
+
+_ITERATIONS, _ROUNDS = 120, 4
+# A step that lowers the loss makes the next one longer, another shorter.
+_LONGER, _SHORTER = 1.6, 0.4
+# A share below this is none, and a mixture this close to the hull is inside: shares are printed
+# with three digits.
+_NONE, _CLOSE = 1e-3, 5e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Where mixtures may lie: averages of the corners, under limits.
+
+    Attributes:
+        corners: (c, k).
+        limits: the largest share of each source (k,); 1 for none.
+    """
+
+    corners: Array
+    limits: Array
+
+    @classmethod
+    def of(cls, corners: Array, limits: Array) -> "Space":
+        """The space without corners that repeat.
+
+        Raises:
+            TableError: no average of the corners keeps the limits.
+        """
+        space = cls(np.unique(corners, axis=0), limits)
+        if (limits < 1).any():
+            space._feasible()
+        return space
+
+    @property
+    def limited(self) -> bool:
+        """Whether some corner exceeds a limit."""
+        return bool((self.corners > self.limits).any())
+
+    def _feasible(self) -> Array:
+        """The average of corners that keeps farthest below the limits (k,)."""
+        c = len(self.corners)
+        # Room below each limit, as a part of it, is maximised: x_j + room·limit_j <= limit_j.
+        result = linprog(
+            np.append(np.zeros(c), -1.0),
+            A_ub=np.hstack([self.corners.T, self.limits[:, None]]),
+            b_ub=self.limits,
+            A_eq=np.append(np.ones(c), 0.0)[None],
+            b_eq=[1.0],
+            bounds=[(0, None)] * c + [(0, 1)],
+        )
+        if result.x is None:
+            least = self.corners.min(axis=0)
+            worst = int((least - self.limits).argmax())
+            raise TableError(
+                "--stock: no mixture within what was tried keeps the limits "
+                f"({', '.join(f'{limit:.3g}' for limit in self.limits if limit < 1)}); the least "
+                f"share tried of source {worst + 1} is {least[worst]:.3g}. Allow more epochs, or "
+                "search beyond the mixtures tried with --anywhere."
+            )
+        return np.asarray(self.corners.T @ result.x[:c])
+
+
+def least_loss(surface: Surface, weights: Array, space: Space, sizes: Array, count: int) -> Array:
+    """The mixture of least weighted loss on each of `count` draws (count, k).
+
+    The weights of the corners move by multiplication, each by the loss's slope towards it
+    (exponentiated gradient, Kivinen and Warmuth 1997), so that they stay positive and sum to 1.
+    A price for each limit rises until it is kept.
+
+    Args:
+        weights: of the losses (t,).
+        sizes: at which (s,).
+    """
+    corners, limits = space.corners, space.limits
+    at = np.broadcast_to(sizes, (count, len(sizes)))
+    prices = np.zeros((count, len(limits)))
+    stiffness = 0.0
+
+    def value(mixing: Array) -> tuple[Array, Array]:
+        shares = mixing @ corners
+        logs, slopes = surface.slopes(np.hstack([shares, at]))
+        losses = np.exp(logs) * weights
+        total, slope = losses.sum(axis=1), (losses[..., None] * slopes).sum(axis=1)
+        if stiffness:
+            over = np.maximum(prices + stiffness * (shares - limits), 0)
+            total = total + (over**2).sum(axis=1) / (2 * stiffness)
+            slope = slope + over
+        return total, slope @ corners.T
+
+    mixing = np.full((count, len(corners)), 1 / len(corners))
+    total, slope = value(mixing)
+    rounds = _ROUNDS if space.limited else 1
+    for _ in range(rounds):
+        if space.limited:
+            stiffness = max(stiffness * 4, 10 * float(np.ptp(slope, axis=1).max()))
+            total, slope = value(mixing)
+        mixing = _descended(value, mixing, total, slope)
+        if space.limited:
+            prices = np.maximum(prices + stiffness * (mixing @ corners - limits), 0)
+    shares = mixing @ corners
+    if space.limited:
+        inner = space._feasible()
+        over = (shares - limits) / np.maximum(shares - inner, 1e-12)
+        back = np.clip(np.where(shares > limits, over, 0).max(axis=1), 0, 1)[:, None]
+        shares = shares + back * (inner - shares)
+    shares = np.where(shares < _NONE, 0, shares)
+    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+
+
+def outside(points: Array, corners: Array) -> Array:
+    """How far each mixture is from the averages of the corners, in shares (m,); 0 for inside."""
+    wide = np.vstack([np.unique(corners, axis=0).T, np.full(len(np.unique(corners, axis=0)), 10.0)])
+    far = np.array([nnls(wide, np.append(point, 10.0))[1] for point in points])
+    return np.where(far > _CLOSE, far, 0.0)
+
+
+def _descended(
+    value: Callable[[Array], tuple[Array, Array]], mixing: Array, total: Array, slope: Array
+) -> Array:
+    step = 1 / np.maximum(np.ptp(slope, axis=1), 1e-12)
+    for _ in range(_ITERATIONS):
+        pull = -step[:, None] * (slope - slope.min(axis=1, keepdims=True))
+        trial = mixing * np.exp(np.maximum(pull, -30))
+        trial /= trial.sum(axis=1, keepdims=True)
+        new_total, new_slope = value(trial)
+        better = new_total <= total
+        mixing = np.where(better[:, None], trial, mixing)
+        slope = np.where(better[:, None], new_slope, slope)
+        total = np.where(better, new_total, total)
+        step = np.where(better, step * _LONGER, step * _SHORTER)
+    return mixing

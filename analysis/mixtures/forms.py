@@ -1,0 +1,358 @@
+"""Mixture laws with few constants: L is a sum of terms, one of them made of the shares.
+
+r are the shares, n and d are ln N and ln D less their means, in terms of their own that a table of
+one size lacks. Every term is exp(u); a form gives u and its derivatives by its own constants.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from analysis.law import Array
+from analysis.mixtures.surface import Fitted, Mask, Surface
+from analysis.solver.newton import Chart, Derivatives, solve
+
+# Standard deviation of ln L's errors that a first fit assumes; a second one takes its residuals'.
+_FIRST_ERROR = 0.03
+_BOUND = 30.0
+# A complex step has no rounding, so that any small one gives slopes to the last digit.
+_STEP = 1e-30
+# A share has this much added, so that slopes by one of zero are finite.
+_LEAST_SHARE = 1e-5
+# Where the powers of N and D start.
+_POWER = 0.3
+
+
+class Term(Protocol):
+    """The logarithm of a term, under constants (b, count) at inputs (m or b, m; k or s)."""
+
+    def count(self, k: int) -> int:
+        """How many constants."""
+        ...
+
+    def start(self, k: int, size: float) -> Array:
+        """Constants for which the term is about exp(size) everywhere."""
+        ...
+
+    def log(self, constants: Array, shares: Array, sizes: Array) -> Array:
+        """(b, m)."""
+        ...
+
+    def jacobian(self, constants: Array, shares: Array, sizes: Array) -> Array:
+        """Derivatives of `log` by the constants (b, m, count)."""
+        ...
+
+
+class _Constant:
+    def count(self, k: int) -> int:
+        return 1
+
+    def start(self, k: int, size: float) -> Array:
+        return np.array([size])
+
+    def log(self, constants: Array, shares: Array, sizes: Array) -> Array:
+        return constants + 0 * shares[..., 0]
+
+    def jacobian(self, constants: Array, shares: Array, sizes: Array) -> Array:
+        return np.ones((len(constants), shares.shape[-2], 1))
+
+
+class _Exponential:
+    """u = Σ t_j r_j."""
+
+    def count(self, k: int) -> int:
+        return k
+
+    def start(self, k: int, size: float) -> Array:
+        return np.full(k, size)
+
+    def log(self, constants: Array, shares: Array, sizes: Array) -> Array:
+        return _dot(shares, constants)
+
+    def jacobian(self, constants: Array, shares: Array, sizes: Array) -> Array:
+        return np.broadcast_to(shares, (len(constants), *shares.shape[-2:]))
+
+
+class _Powers:
+    """u = -ln Σ C_j r_j^γ_j, in ln C_j and ln γ_j."""
+
+    def count(self, k: int) -> int:
+        return 2 * k
+
+    def start(self, k: int, size: float) -> Array:
+        return np.concatenate([np.full(k, -size), np.full(k, np.log(0.5))])
+
+    def log(self, constants: Array, shares: Array, sizes: Array) -> Array:
+        return -_log_sum(self._logs(constants, shares))
+
+    def jacobian(self, constants: Array, shares: Array, sizes: Array) -> Array:
+        logs = self._logs(constants, shares)
+        k = logs.shape[-1]
+        parts = np.exp(logs - _log_sum(logs)[..., None])
+        return -np.concatenate([parts, parts * (logs - constants[:, None, :k])], axis=-1)
+
+    def _logs(self, constants: Array, shares: Array) -> Array:
+        k = shares.shape[-1]
+        return np.asarray(
+            constants[:, None, :k] + np.exp(constants[:, None, k:]) * np.log(shares + _LEAST_SHARE)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """u = a - x·exp(g) for a size x."""
+
+    place: int
+
+    def count(self, k: int) -> int:
+        return 2
+
+    def start(self, k: int, size: float) -> Array:
+        return np.array([size, np.log(_POWER)])
+
+    def log(self, constants: Array, shares: Array, sizes: Array) -> Array:
+        return constants[:, :1] - np.exp(constants[:, 1:]) * sizes[..., self.place]
+
+    def jacobian(self, constants: Array, shares: Array, sizes: Array) -> Array:
+        slope = -np.exp(constants[:, 1:]) * sizes[..., self.place]
+        return np.stack([np.ones_like(slope), slope], axis=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class _MixedSize:
+    """u = a - x·exp(g) for a size x, with a = Σ a_j r_j."""
+
+    place: int
+
+    def count(self, k: int) -> int:
+        return k + 1
+
+    def start(self, k: int, size: float) -> Array:
+        return np.append(np.full(k, size), np.log(_POWER))
+
+    def log(self, constants: Array, shares: Array, sizes: Array) -> Array:
+        power = np.exp(constants[:, -1:]) * sizes[..., self.place]
+        return _dot(shares, constants[:, :-1]) - power
+
+    def jacobian(self, constants: Array, shares: Array, sizes: Array) -> Array:
+        slope = -np.exp(constants[:, -1:]) * sizes[..., self.place]
+        by_share = np.broadcast_to(shares, (len(constants), *shares.shape[-2:]))
+        return np.concatenate([by_share, slope[..., None]], axis=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class FormLaw:
+    """A sum of terms as a law to choose; see `surface.Law`.
+
+    Attributes:
+        reach: standard deviation of the constants around their start, as a prior: those that the
+            rows say nothing of stay there.
+    """
+
+    name: str
+    formula: str
+    share_term: Term
+    reach: float
+    mixed_sizes: bool = False
+
+    def least_rows(self, k: int, s: int) -> int:
+        return sum(term.count(k) for term in self.terms(s)) + 2
+
+    def terms(self, s: int) -> tuple[Term, ...]:
+        """The constant, the term of the shares, and one for each of s sizes."""
+        sizes: list[Term] = [(_MixedSize if self.mixed_sizes else _Size)(i) for i in range(s)]
+        return (_Constant(), self.share_term, *sizes)
+
+    def fits(self, inputs: Array, k: int, y: Array, keep: Sequence[Mask]) -> list[Fitted]:
+        """All choices of rows of a source are one batch."""
+        sizes = inputs[:, k:]
+        terms = self.terms(sizes.shape[1])
+        centre = sizes.mean(axis=0)
+        every, weights = np.ones((1, len(y))), np.array(keep, float)
+        totals, constants = [], []
+        for column in y.T:
+            total = _Total(terms, k, centre, (_FIRST_ERROR / self.reach) ** 2)
+            first = total.fitted(inputs, column, every)
+            error = float(((total.log(first, *total.split(inputs)) - column) ** 2).mean())
+            total = replace(total, prior=max(error, 1e-8) / self.reach**2)
+            # The optimum of all rows is near those of its parts.
+            totals.append(total)
+            constants.append(total.fitted(inputs, column, weights, first[0]))
+        theta = np.stack(constants, axis=1)
+        return [
+            FormFit(tuple(totals), own, inputs[mask], y[mask])
+            for own, mask in zip(theta, keep, strict=True)
+        ]
+
+
+EXPONENTIAL = FormLaw(
+    "exponential",
+    "L of each source = c + exp(Σ t_j r_j) (data mixing law, arXiv:2403.16952)",
+    _Exponential(),
+    reach=10.0,
+)
+POWER = FormLaw(
+    "power",
+    "L of each source = c + 1/Σ C_j r_j^γ_j (arXiv:2507.09404)",
+    _Powers(),
+    reach=1.0,
+)
+MIXED_SIZES = FormLaw(
+    "joint",
+    "L of each source = c + 1/Σ C_j r_j^γ_j + A/N^α + B/D^β with ln A and ln B linear in the "
+    "shares (after arXiv:2507.09404)",
+    _Powers(),
+    reach=1.0,
+    mixed_sizes=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Total:
+    """The sum of the terms of one loss, with all their constants in one row.
+
+    Attributes:
+        centre: of the sizes.
+        prior: weight of the start beside a row.
+    """
+
+    terms: tuple[Term, ...]
+    k: int
+    centre: Array
+    prior: float
+
+    def log(self, theta: Array, shares: Array, sizes: Array) -> Array:
+        """ln L (b, m)."""
+        parts = self._parts(theta)
+        logs = [t.log(c, shares, sizes) for t, c in zip(self.terms, parts, strict=True)]
+        return _log_sum(np.stack(logs, axis=-1))
+
+    def with_jacobian(self, theta: Array, shares: Array, sizes: Array) -> tuple[Array, Array]:
+        """ln L (b, m), and its derivatives (b, m, p)."""
+        parts = self._parts(theta)
+        logs = [t.log(c, shares, sizes) for t, c in zip(self.terms, parts, strict=True)]
+        total = _log_sum(np.stack(logs, axis=-1))
+        slopes = [
+            np.exp(log - total)[..., None] * term.jacobian(part, shares, sizes)
+            for term, part, log in zip(self.terms, parts, logs, strict=True)
+        ]
+        return total, np.concatenate(slopes, axis=-1)
+
+    def split(self, inputs: Array) -> tuple[Array, Array]:
+        """Shares, and sizes from their means."""
+        return inputs[..., : self.k], inputs[..., self.k :] - self.centre
+
+    def start(self, y: Array) -> Array:
+        """Constants to start from for ln L (rows,): half the least loss is the constant."""
+        level, least = float(np.exp(y).mean()), float(np.exp(y).min())
+        left = (level - 0.5 * least) / (len(self.terms) - 1)
+        rest = [term.start(self.k, float(np.log(left))) for term in self.terms[1:]]
+        return np.concatenate([self.terms[0].start(self.k, float(np.log(0.5 * least))), *rest])
+
+    def fitted(self, inputs: Array, y: Array, weights: Array, start: Array | None = None) -> Array:
+        """Constants of least squares in ln L, for each row of weights (b, p)."""
+        shares, sizes = self.split(inputs)
+        centre = self.start(y)
+        begin = np.tile(centre if start is None else start, (len(weights), 1))
+        wide = np.full(len(centre), _BOUND)
+        chart = Chart(
+            lambda x: x,
+            lambda x: np.broadcast_to(np.eye(x.shape[1]), (*x.shape, x.shape[1])),
+            None,
+            -wide,
+            wide,
+        )
+        derivatives = self._derivatives(shares, sizes, y, centre)
+        return solve(derivatives, chart, begin, weights, max_iterations=100, tolerance=1e-2).x
+
+    def _derivatives(self, shares: Array, sizes: Array, y: Array, centre: Array) -> Derivatives:
+        def derivatives(theta: Array, weights: Array) -> tuple[Array, Array, Array]:
+            log, slopes = self.with_jacobian(theta, shares, sizes)
+            off = (log - y) * weights
+            away = theta - centre
+            value = 0.5 * (off * (log - y)).sum(axis=1) + 0.5 * self.prior * (away**2).sum(axis=1)
+            turned = np.swapaxes(slopes, 1, 2)
+            gradient = (turned @ off[..., None])[..., 0] + self.prior * away
+            # Gauss and Newton's: the errors are too small for the second derivatives to matter.
+            hessian = turned @ (slopes * weights[..., None])
+            return value, gradient, hessian + self.prior * np.eye(len(centre))
+
+        return derivatives
+
+    def _parts(self, theta: Array) -> list[Array]:
+        ends = np.cumsum([term.count(self.k) for term in self.terms])
+        return np.split(theta, ends[:-1], axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class FormFit:
+    """A fitted form; see `surface.Fitted`.
+
+    Attributes:
+        theta: constants by loss (t, p), or of draws (draws, t, p).
+        inputs, y: what it was fitted to.
+    """
+
+    totals: tuple[_Total, ...]
+    theta: Array
+    inputs: Array
+    y: Array
+
+    def log_losses(self, inputs: Array) -> Array:
+        columns = [
+            total.log(theta[None], *total.split(inputs))[0]
+            for total, theta in zip(self.totals, self.theta, strict=True)
+        ]
+        return np.column_stack(columns)
+
+    def spread(self, inputs: Array) -> Array:
+        columns = []
+        for place, (total, theta) in enumerate(zip(self.totals, self.theta, strict=True)):
+            logs, slopes = total.with_jacobian(theta[None], *total.split(self.inputs))
+            rows, p = slopes[0].shape
+            variance = float(((logs[0] - self.y[:, place]) ** 2).sum()) / max(rows - p, 1)
+            hessian = slopes[0].T @ slopes[0] + total.prior * np.eye(p)
+            there = total.with_jacobian(theta[None], *total.split(inputs))[1][0]
+            lever = (there * np.linalg.solve(hessian, there.T).T).sum(axis=1)
+            columns.append(np.sqrt(variance * (1 + lever) + 1e-16))
+        return np.column_stack(columns)
+
+    def slopes(self, inputs: Array) -> tuple[Array, Array]:
+        theta = np.broadcast_to(self.theta, (len(inputs), *self.theta.shape[-2:]))
+        values, slopes = [], []
+        for place, total in enumerate(self.totals):
+            # Each input is a batch of its own, of one row, under its own draw's constants.
+            shares, sizes = (part[:, None, :] for part in total.split(inputs))
+            steps = []
+            for source in range(total.k):
+                moved = shares.astype(complex)
+                moved[..., source] += 1j * _STEP
+                log = total.log(theta[:, place], moved, sizes)[:, 0]
+                steps.append(log.imag / _STEP)
+            values.append(log.real)
+            slopes.append(np.stack(steps, axis=1))
+        return np.stack(values, axis=1), np.stack(slopes, axis=1)
+
+    def draws(self, count: int, rng: np.random.Generator) -> Surface:
+        """Refits with random weights of the rows (Bayesian bootstrap, Rubin 1981)."""
+        weights = rng.exponential(size=(count, len(self.y)))
+        refits = [
+            total.fitted(self.inputs, column, weights, theta)
+            for total, column, theta in zip(self.totals, self.y.T, self.theta, strict=True)
+        ]
+        rows, p = len(self.y), self.theta.shape[1]
+        # Residuals of a fit are smaller than errors, by the constants fitted.
+        wider = np.sqrt(rows / max(rows - p, 1))
+        return replace(self, theta=self.theta + wider * (np.stack(refits, axis=1) - self.theta))
+
+
+def _dot(shares: Array, constants: Array) -> Array:
+    return np.asarray((shares @ constants[..., None])[..., 0])
+
+
+def _log_sum(logs: Array) -> Array:
+    """ln Σ exp over the last axis, complex ones too."""
+    most = logs.real.max(axis=-1, keepdims=True)
+    return np.asarray(np.log(np.exp(logs - most).sum(axis=-1)) + most[..., 0])

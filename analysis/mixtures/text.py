@@ -1,0 +1,186 @@
+"""A mixture's answer in words and short tables, for the terminal and for the page."""
+
+from collections.abc import Iterator
+from textwrap import wrap
+
+import numpy as np
+
+from analysis.fit.text import hanging, table_lines
+from analysis.mixtures.answer import Answer, Estimate
+from analysis.words import short
+
+BEST = ("source", "best share", "interval", "tried", "limit")
+LOSSES = ("loss", "weight", "at the best", "interval", "held-out rank", "R²")
+LAWS = ("law", "rank", "R²", "rank of target", "R² of target")
+_MOST_EFFECTS, _MOST_POINTS = 8, 12
+
+
+def first_lines(answer: Answer) -> list[str]:
+    """What must be read before the answer."""
+    return [
+        *(f"NOT RELIABLE: {bar}" for bar in answer.bars),
+        *(f"WEAK: {warning}" for warning in answer.warnings),
+    ]
+
+
+def verdict(answer: Answer) -> str:
+    """The best mixture and what it gains, in a sentence."""
+    pooled, gain, tried = answer.best.pooled, answer.gain, answer.best_tried
+    measured = float(answer.table.losses[tried] @ answer.weights)
+    return (
+        f"Least {target_words(answer)}: {pooled.value:.4g} [{pooled.lower:.4g}, "
+        f"{pooled.upper:.4g}] with the shares below; the best mixture tried measured "
+        f"{measured:.4g}, and the law has the best lower than it by {_signed(gain)}."
+    )
+
+
+def target_words(answer: Answer) -> str:
+    """The target in words."""
+    names, weights = answer.table.targets, answer.weights
+    used = [(name, w) for name, w in zip(names, weights, strict=True) if w > 0]
+    if len(used) == 1:
+        return f"loss of {used[0][0]}"
+    if np.allclose([w for _, w in used], used[0][1]):
+        which = "all" if len(used) == len(names) else ", ".join(name for name, _ in used)
+        return f"mean loss of {which}" if which != "all" else f"mean of the {len(used)} losses"
+    return "loss " + " + ".join(f"{w:.2g}·{name}" for name, w in used)
+
+
+def law_line(answer: Answer) -> str:
+    """The law chosen, and how well it foretells mixtures held out."""
+    score = answer.score
+    return (
+        f"{score.law.formula}. Five-fold, mixtures held out: rank correlation "
+        f"{np.mean(score.rank):.4f} and R² {np.mean(score.r2):.3f} in the mean over "
+        f"{len(answer.table.targets)} losses, {score.pooled_rank:.4f} and {score.pooled_r2:.3f} "
+        "of the target."
+    )
+
+
+def size_line(answer: Answer) -> str:
+    """For which N and D, what a stock means, and what reading did."""
+    size = answer.size
+    parts = [
+        f"{symbol} {short(size[name])}"
+        for symbol, name in (("N", "n_params"), ("D", "tokens"))
+        if name in size
+    ]
+    where = f"For {', '.join(parts)}. " if parts else ""
+    limits = ""
+    if answer.question.stock:
+        limits = (
+            f"A limit is stock × {answer.question.epochs:g} epochs over {short(size['tokens'])} "
+            "tokens; the law knows nothing of repetition. "
+        )
+    return where + limits + " ".join(answer.table.notes)
+
+
+def law_rows(answer: Answer) -> list[list[str]]:
+    """Every law tried, with its held-out errors."""
+    return [
+        [
+            score.law.name + (" *" if score is answer.score else ""),
+            f"{np.mean(score.rank):.4f}",
+            f"{np.mean(score.r2):.3f}",
+            f"{score.pooled_rank:.4f}",
+            f"{score.pooled_r2:.3f}",
+        ]
+        for score in answer.scores
+    ]
+
+
+def best_rows(answer: Answer) -> list[list[str]]:
+    """The best share of each source, the largest first."""
+    table = answer.table
+    order = np.argsort(-answer.best.shares, kind="stable")
+    return [
+        [
+            table.sources[j],
+            f"{answer.best.shares[j]:.3f}",
+            f"{answer.intervals[j, 0]:.3f} to {answer.intervals[j, 1]:.3f}",
+            f"{table.shares[:, j].min():.3f} to {table.shares[:, j].max():.3f}",
+            f"{answer.limits[j]:.3f}" if answer.limits[j] < 1 else "–",
+        ]
+        for j in order
+    ]
+
+
+def loss_rows(answer: Answer) -> list[list[str]]:
+    """The losses at the best mixture, and how well each is foretold."""
+    return [
+        [
+            name,
+            f"{answer.weights[j]:.3f}",
+            f"{answer.best.losses[j].value:.4f}",
+            f"{answer.best.losses[j].lower:.4f} to {answer.best.losses[j].upper:.4f}",
+            f"{answer.score.rank[j]:.4f}",
+            f"{answer.score.r2[j]:.3f}",
+        ]
+        for j, name in enumerate(answer.table.targets)
+    ]
+
+
+def effect_lines(answer: Answer) -> list[str]:
+    """The largest effects of a source's share on a loss, in sentences."""
+    effects = [
+        (effect, name, loss)
+        for effect in answer.effects
+        for name, loss in zip(answer.table.targets, effect.losses, strict=True)
+    ]
+    effects.sort(key=lambda each: -abs(each[2].value))
+    lines = []
+    for effect, name, loss in effects[:_MOST_EFFECTS]:
+        doing = "doubling" if effect.factor == 2 else f"{effect.factor:g} times"
+        verb = "costs" if loss.value > 0 else "spares"
+        lines.append(
+            f"{doing} {effect.source} ({effect.share:.3f} of the average mixture) {verb} {name} "
+            f"{abs(loss.value):.3g} ± {(loss.upper - loss.lower) / 2:.2g}"
+        )
+    return lines
+
+
+def point_header(answer: Answer) -> tuple[str, ...]:
+    """Names of the columns of `point_rows`."""
+    return ("point", "pooled", "interval", "outside by")
+
+
+def point_rows(answer: Answer) -> list[list[str]]:
+    """The first points with their target."""
+    return [
+        [
+            f"{place}",
+            f"{point.pooled.value:.4f}",
+            f"{point.pooled.lower:.4f} to {point.pooled.upper:.4f}",
+            f"{point.outside:.3f}" if point.outside else "–",
+        ]
+        for place, point in enumerate(answer.points[:_MOST_POINTS], 1)
+    ]
+
+
+def answer_lines(answer: Answer, width: int = 80) -> Iterator[str]:
+    """The answer for a terminal, with what must be read before it."""
+    for line in first_lines(answer):
+        yield from wrap(line, width)
+    yield from wrap(verdict(answer), width)
+    yield from table_lines(BEST, best_rows(answer))
+    yield from wrap(size_line(answer), width)
+    yield ""
+    yield from wrap(law_line(answer), width)
+    yield from table_lines(LAWS, law_rows(answer))
+    yield from table_lines(LOSSES, loss_rows(answer))
+    yield ""
+    yield "Largest effects, the other shares shrunk alike:"
+    for line in effect_lines(answer):
+        yield from hanging("- ", line, width)
+    if answer.points:
+        yield ""
+        yield from table_lines(point_header(answer), point_rows(answer))
+        if len(answer.points) > _MOST_POINTS:
+            yield f"   … {len(answer.points) - _MOST_POINTS} more: all of them with --json"
+        if answer.points_rank:
+            ranks = ", ".join(f"{name} {rank:.4f}" for name, rank in answer.points_rank.items())
+            yield from wrap(f"Rank correlation with the points' own losses: {ranks}.", width)
+
+
+def _signed(estimate: Estimate) -> str:
+    return f"{estimate.value:.3g} [{estimate.lower:.3g}, {estimate.upper:.3g}]"

@@ -1,0 +1,260 @@
+"""Command compare: what changes are worth in compute and time, and what they did to the law."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from flows.commands.common import (
+    Json,
+    Level,
+    Report,
+    busy,
+    check_destinations,
+    find_plan,
+    open_to_read,
+    refusals,
+    write_report,
+)
+from flows.commands.tables import Mapping, read_runs
+
+if TYPE_CHECKING:
+    from analysis.compare.answer import Comparison
+    from analysis.compare.page import Context
+    from analysis.compare.variants import Variants
+    from analysis.table.observations import Table
+    from flows.results.compare import SweepDifferences
+    from flows.settings import Home
+    from sweeps.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A baseline or a variant: its name, its runs, and its plan where it is a sweep."""
+
+    name: str
+    table: "Table"
+    plan: "Plan | None"
+
+
+def compare(
+    baseline: str,
+    *variants: str,
+    at: float | None = None,
+    asymptote: str = "shared",
+    bpb: Annotated[bool, Parameter(negative="")] = False,
+    mapping: Mapping = None,
+    bootstrap: int = 1000,
+    level: Level = 0.9,
+    json: Json = None,
+    report: Report = None,
+) -> None:
+    """Print how many times less compute and time variants need for the same loss, and their laws.
+
+    Args:
+        baseline: a sweep, or a table of runs as isoflop fit reads it.
+        variants: sweeps or tables that are compared with it.
+        at: training FLOPs of the projection; ten times the largest common budget.
+        asymptote: the loss that no compute removes: shared by both, free (each its own), or a
+            number; the answer under each is shown.
+        bpb: compare bits per byte, as between tokenizers.
+        mapping: NAME=COLUMN for tables, isoflop's name for the column and the file's. Repeatable.
+        bootstrap: draws of each interval.
+    """
+    from analysis.compare.variants import compare_variants
+    from flows.commands.output import emit
+
+    with refusals():
+        _check(baseline, variants, at, bootstrap)
+        assumed = _asymptote(asymptote)
+        check_destinations(json, report)
+        home = open_to_read()
+        first, *others = [_side(name, mapping, home) for name in (baseline, *variants)]
+        with busy("fitting the losses and the laws"):
+            answer = compare_variants(
+                (first.name, first.table),
+                [(side.name, side.table) for side in others],
+                at=at,
+                asymptote=assumed,
+                bootstrap=bootstrap,
+                level=level,
+                bits_per_byte=bpb,
+            )
+        differences = _differences(first, others, home)
+    if report is not None:
+        from analysis.compare.page import compare_page
+
+        contexts = {name: _context(found) for name, found in differences.items()}
+        write_report(compare_page(answer, contexts), report)
+    if json is not None:
+        emit(_document(answer, differences), json)
+    if json != "-":
+        _print(answer, differences)
+
+
+def _check(baseline: str, variants: tuple[str, ...], at: float | None, bootstrap: int) -> None:
+    """Refuse options out of range.
+
+    Raises:
+        ValueError: one is.
+    """
+    if bootstrap < 1:
+        raise ValueError(f"--bootstrap {bootstrap} gives no intervals: take 1000.")
+    if at is not None and not 0 < at < float("inf"):
+        raise ValueError(f"--at {at} must be positive training FLOPs, such as 1e20.")
+    if not variants:
+        raise ValueError(
+            f"{baseline!r} alone has nothing to be compared with: isoflop compare {baseline} OTHER."
+        )
+    names = [baseline, *variants]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name!r} was named twice: name two sweeps.")
+
+
+def _asymptote(text: str) -> float | Literal["shared", "free"]:
+    if text == "shared":
+        return "shared"
+    if text == "free":
+        return "free"
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"--asymptote {text!r}: write shared, free, or a loss such as 1.6.")
+    return value
+
+
+def _side(name: str, mapping: list[str] | None, home: "Home") -> Side:
+    """A sweep of this home, or a table."""
+    from pathlib import Path
+
+    from flows.results.compare import compared_table
+    from flows.tables.source import is_service
+
+    if is_service(name) or Path(name).is_file():
+        return Side(name, read_runs(name, mapping, None), None)
+    plan = find_plan(name, home)
+    return Side(name, compared_table(plan, home), plan)
+
+
+def _differences(first: Side, others: list[Side], home: "Home") -> "dict[str, SweepDifferences]":
+    """Differences of each variant's sweep from the baseline's; tables have none."""
+    from flows.results.compare import sweep_differences
+
+    if first.plan is None:
+        return {}
+    return {
+        side.name: sweep_differences(first.plan, side.plan, home)
+        for side in others
+        if side.plan is not None
+    }
+
+
+def _context(differences: "SweepDifferences") -> "Context":
+    from analysis.compare.page import Context
+
+    return Context(differences.rows(), differences.facts(), differences.doubts)
+
+
+def _document(answer: "Variants", differences: "dict[str, SweepDifferences]") -> dict[str, Any]:
+    """One variant's answer at the top, as of two sweeps; of several a list, the best first."""
+    from analysis.compare.speedup_text import speedup_json
+    from analysis.compare.text import comparison_json
+
+    entries = []
+    for each in answer.ranked:
+        document = comparison_json(each.laws)
+        more = differences[each.name].as_json() if each.name in differences else {}
+        entries.append(
+            {
+                "name": each.name,
+                "warnings": document["warnings"],
+                "speedup": None if each.speedup is None else speedup_json(each.speedup),
+                "no_speedup": each.no_speedup,
+                **more,
+                **document,
+            }
+        )
+    head = {"baseline": answer.baseline, "unit": answer.unit, "level": answer.level}
+    if len(entries) > 1:
+        return {"warnings": list(answer.warnings), **head, "variants": entries}
+    [entry] = entries
+    warnings = [*answer.warnings, *entry["warnings"]]
+    short = {key: entry[key] for key in ("name", "speedup", "no_speedup")}
+    return {**head, **entry, "warnings": warnings, "variants": [short]}
+
+
+def _print(answer: "Variants", differences: "dict[str, SweepDifferences]") -> None:
+    from analysis.compare.speedup_text import (
+        RANK_HEADER,
+        UNDER_HEADER,
+        budget_table,
+        lead_lines,
+        method,
+        rank_rows,
+        under_rows,
+    )
+    from flows.commands.output import print_wrapped, table
+
+    for line in (*answer.warnings, *lead_lines(answer)):
+        print_wrapped(line)
+    if any(each.speedup is not None for each in answer.ranked):
+        print()
+        table(
+            f"times less than {answer.baseline} for the same loss", RANK_HEADER, rank_rows(answer)
+        )
+        print_wrapped(method(answer))
+        print()
+        table("compute at each common budget", *budget_table(answer))
+        print()
+        table("under other irreducible losses", UNDER_HEADER, under_rows(answer))
+    for each in answer.ranked:
+        print()
+        if len(answer.ranked) > 1:
+            print(f"{each.name} against {answer.baseline}")
+        _print_laws(each.laws, differences.get(each.name), answer.unit)
+
+
+def _print_laws(
+    comparison: "Comparison", differences: "SweepDifferences | None", unit: str
+) -> None:
+    from analysis.compare.text import (
+        LAW_HEADER,
+        PAIR_HEADER,
+        interval_method,
+        law_rows,
+        pair_rows,
+        verdict,
+    )
+    from flows.commands.output import table
+
+    first, second = comparison.names
+    rows = differences.rows() if differences is not None else {}
+    settings = rows.pop("spec", None)
+    if settings:
+        table("spec", ["spec", first, second], settings)
+        print()
+    elif settings is not None:
+        print("no difference in spec")
+    for doubt in differences.doubts if differences is not None else ():
+        print(f"Doubtful: {doubt}")
+    for line in (*comparison.warnings, *verdict(comparison, unit)):
+        print(line)
+    if comparison.contrasts:
+        print()
+        table(f"law, first {first}, second {second}", LAW_HEADER, law_rows(comparison))
+        print(interval_method(comparison))
+    if comparison.matched.pairs.height:
+        print()
+        table(f"losses at the same N and D, {unit}", PAIR_HEADER, pair_rows(comparison))
+    for name, found in rows.items():
+        print()
+        if found:
+            table(name, [name, first, second], found)
+        else:
+            print(f"no difference in {name}")
+    if differences is not None:
+        print()
+        table("runs", ["", first, second], differences.facts())

@@ -1,0 +1,125 @@
+"""Command mix: what each source is worth, and the shares of least loss."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from flows.commands.common import (
+    Json,
+    Level,
+    Report,
+    check_destinations,
+    fail,
+    open_table,
+    refusals,
+    write_report,
+)
+from flows.commands.tables import Mapping, Statuses, column_mapping, sweep_folder
+
+if TYPE_CHECKING:
+    from analysis.table.files import Contents
+
+
+def mix(
+    file: str,
+    *,
+    target: str | None = None,
+    stock: str | None = None,
+    epochs: float = 4.0,
+    params: str | None = None,
+    tokens: str | None = None,
+    points: Path | None = None,
+    anywhere: Annotated[bool, Parameter(negative="")] = False,
+    level: Level = 0.9,
+    where: str | None = None,
+    mapping: Mapping = None,
+    include_status: Statuses = None,
+    json: Json = None,
+    report: Report = None,
+) -> None:
+    """The law of losses by source, and the shares of least loss for a target.
+
+    Args:
+        file: a table with columns share_NAME and loss_NAME, one trained mixture a row; or a sweep.
+        target: the losses to lower, NAME or NAME=WEIGHT,NAME=WEIGHT; the mean of all unless given.
+        stock: unique tokens of sources that run short: code=20B,wiki=3B.
+        epochs: how often such a source may be read.
+        params: N of the training to mix for, where the table has several; its largest unless given.
+        tokens: D of the training to mix for; the table's largest unless given.
+        points: a table of mixtures whose losses to foretell.
+        anywhere: search all mixtures, not only averages of those tried.
+        where: polars SQL filter, for example "tokens > 1e9 AND NOT outlier".
+        mapping: NAME=COLUMN, isoflop's name for the column and the file's; share_=BEFORE or
+            loss_=BEFORE*AFTER for all columns that are named so. Repeatable.
+        include_status: take rows of this status too. Repeatable.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from analysis.mixtures.answer import mix as answer_of
+    from analysis.mixtures.question import Question, read_stock, read_target
+    from analysis.mixtures.rows import read_mixtures, read_points
+    from analysis.table.observations import TableError
+    from flows.commands.output import emit
+
+    with refusals(), threadpool_limits(1, "blas"):
+        check_destinations(json, report)
+        if not epochs > 0:
+            fail(f"--epochs {epochs:g} should be a positive number.")
+        question = Question(
+            read_target(target),
+            read_stock(stock),
+            epochs,
+            _count("--params", params),
+            _count("--tokens", tokens),
+            anywhere,
+            level,
+        )
+        names = column_mapping(mapping or [])
+        contents = _contents(file)
+        table = read_mixtures(
+            contents, mapping=names, where=where, include_status=include_status or []
+        )
+        asked = None
+        if points is not None:
+            try:
+                asked = read_points(_contents(str(points)), names, table)
+            except TableError as error:
+                raise TableError(f"--points {points}: {error}") from error
+        answer = answer_of(table, question, asked)
+    if report is not None:
+        from analysis.mixtures.page import mix_page
+
+        write_report(mix_page(answer, title=f"Mixtures of {Path(file).name}"), report)
+    if json is not None:
+        from analysis.mixtures.document import mix_json
+
+        emit(mix_json(answer), json)
+    if json != "-":
+        from analysis.mixtures.text import answer_lines
+
+        for line in answer_lines(answer):
+            print(line)
+
+
+def _contents(file: str) -> "Contents":
+    """The rows of a file, a sweep or a service, with the columns as they are named there."""
+    from analysis.table.files import Contents, read_contents
+
+    sweep = sweep_folder(file)
+    source = open_table(file) if sweep is None else sweep / "observations.parquet"
+    return source if isinstance(source, Contents) else read_contents(source)
+
+
+def _count(option: str, text: str | None) -> float | None:
+    from analysis.forecast.points import read_number
+    from analysis.table.observations import TableError
+
+    if text is None:
+        return None
+    try:
+        return read_number(text, "count")
+    except TableError as error:
+        raise TableError(
+            f"{option} {text!r} should be a positive number, for example {option} 1B."
+        ) from error

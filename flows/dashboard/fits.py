@@ -1,0 +1,97 @@
+"""Fits in the background: each is computed once for a state of its table."""
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_KEPT = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[_T]):
+    """What is known of an answer that takes seconds.
+
+    Attributes:
+        value: the answer; None while it is computed for the first time, or after a failure.
+        awaited: a newer answer is being computed.
+        failure: why there is none.
+    """
+
+    value: _T | None
+    awaited: bool = False
+    failure: str = ""
+
+    @property
+    def note(self) -> str:
+        """What a page says of it; empty when the answer is there and new."""
+        if self.failure:
+            return f"No answer: {self.failure}"
+        if not self.awaited:
+            return ""
+        if self.value is None:
+            return "The answer is being computed; this page shows it as soon as it is there."
+        return "Losses have changed: a new answer is being computed, and the one below is older."
+
+
+class Fits:
+    """Answers by question and by the state of the table that they are of."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._lock = threading.RLock()
+        self._asked: OrderedDict[Hashable, Future[Any]] = OrderedDict()
+        self._latest: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def get(
+        self, question: Hashable, state: Hashable, compute: Callable[..., _T], *arguments: Any
+    ) -> Outcome[_T]:
+        """The answer if it is there; else it is computed meanwhile.
+
+        Args:
+            question: what is asked, and of which subject.
+            state: of the subject's table; another state is another answer.
+        """
+        with self._lock:
+            key = (question, state)
+            if key not in self._asked:
+                self._asked[key] = self._executor.submit(compute, *arguments)
+                _forget(self._asked)
+            self._asked.move_to_end(key)
+            future = self._asked[key]
+            if not future.done():
+                return Outcome(self._latest.get(question), awaited=True)
+            error = future.exception()
+            if error is not None:
+                log.warning("%s: %r", question, error)
+                reason = str(error) if isinstance(error, ValueError) else repr(error)
+                return Outcome(None, failure=reason)
+            self._latest[question] = future.result()
+            _forget(self._latest)
+            return Outcome(future.result())
+
+    def peek(self, question: Hashable, state: Hashable) -> Outcome[Any] | None:
+        """The answer to a question that has been asked; None where it has not."""
+        with self._lock:
+            asked = (question, state) in self._asked
+            return self.get(question, state, _never) if asked else None
+
+    def done(self) -> int:
+        """How many answers are there: changes when one has come."""
+        with self._lock:
+            return sum(future.done() for future in self._asked.values())
+
+
+def _never() -> None:
+    raise AssertionError("the question was asked")
+
+
+def _forget(kept: OrderedDict[Hashable, Any]) -> None:
+    while len(kept) > _KEPT:
+        kept.popitem(last=False)

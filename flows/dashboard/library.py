@@ -1,0 +1,283 @@
+"""What the dashboard knows of a home: read from its files, and again when they change."""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+from pydantic import ValidationError
+
+from analysis.fit.run_figures import loss_curves_data
+from analysis.law import LossLaw
+from flows.forecasts.registered import Registered, Scored, read_forecasts, read_scores
+from flows.plans.joined import Joined, continued, joined
+from flows.plans.stored import read_plan
+from flows.runs.directory import RunDir, RunResult
+from flows.runs.state import TO_DO
+from flows.runs.table import curves as run_curves
+from flows.settings import Home
+from flows.watch.curves import CurveReader
+from flows.watch.progress import RunProgress, read_run
+from sweeps.plan import Plan
+from sweeps.spec import PlannedRun
+
+Signature = tuple[int, int]
+# States of files are at most this old; a request that follows another soon asks the disk nothing.
+_FRESH_S = 0.5
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(/[a-z0-9][a-z0-9_-]*)?")
+_CURVE = ("run_id", "name", "n_params", "tokens", "train_flops", "train_loss")
+
+
+@dataclass(frozen=True, slots=True)
+class RunSeen:
+    """A run as it was when its files were last looked at.
+
+    Attributes:
+        signature: of its result, and of its curve unless it has settled.
+        result: how it ended; None before that.
+    """
+
+    planned: PlannedRun
+    progress: RunProgress
+    result: RunResult | None
+    signature: tuple[Signature, Signature]
+
+    @property
+    def settled(self) -> bool:
+        """Whether its files will not change again."""
+        return self.result is not None and self.result.status in ("finished", "diverged")
+
+    @property
+    def flops_spent(self) -> float:
+        """Counted FLOPs of the steps it has taken."""
+        return float(self.progress.step * self.planned.flops_per_step)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepSeen:
+    """A sweep as it was when its files were last looked at.
+
+    Attributes:
+        whole: its plan with the runs of the sweeps that it continues; `earlier` are those.
+        law: as its last report wrote it; None without one.
+        changed_at: when its newest file was written, in seconds since 1970.
+    """
+
+    plan: Plan
+    runs: tuple[RunSeen, ...]
+    whole: Joined
+    earlier: tuple[RunSeen, ...]
+    law: LossLaw | None
+    changed_at: float
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return self.plan.spec.name
+
+    def count(self, *states: str) -> int:
+        """How many runs are in one of these states."""
+        return sum(run.progress.state in states for run in self.runs)
+
+    @property
+    def live(self) -> bool:
+        """Whether a run of it trains now."""
+        return self.count("training") > 0
+
+    @property
+    def state(self) -> str:
+        """Its state in a few words."""
+        total, finished = len(self.runs), self.count("finished")
+        failed = total - finished - self.count("training", *TO_DO)
+        words = f"{finished} of {total} finished"
+        if self.live:
+            words = f"training {self.count('training')}, {words}"
+        elif finished == total:
+            words = "finished"
+        elif not finished and not failed and not self.count("interrupted"):
+            words = "planned"
+        return f"{words}, {failed} failed" if failed else words
+
+    @property
+    def flops_spent(self) -> float:
+        """Counted FLOPs of all steps that its runs have taken."""
+        return sum(run.flops_spent for run in self.runs)
+
+    @property
+    def losses(self) -> tuple[object, ...]:
+        """What changes when a loss does: a fit is of this state of the table."""
+        return tuple((run.planned.id, run.signature[0]) for run in (*self.earlier, *self.runs))
+
+    @property
+    def stamp(self) -> str:
+        """What changes when anything does that a page of the sweep shows."""
+        states = [(run.signature, run.progress.state) for run in (*self.earlier, *self.runs)]
+        return f"{hash((tuple(states), self.changed_at)):x}"
+
+    def best_losses(self) -> list[float]:
+        """The least validation loss so far, each time that a run ended."""
+        ends = sorted(
+            (run.result.finished_at, min(seen.val_loss for seen in run.result.observations))
+            for run in self.runs
+            if run.result is not None and run.result.observations
+        )
+        best: list[float] = []
+        for _, loss in ends:
+            best.append(min(loss, best[-1]) if best else loss)
+        return best
+
+
+@dataclass(slots=True)
+class _Curves:
+    """A sweep's curves as far as they are read; one thread at a time reads on."""
+
+    readers: dict[str, CurveReader] = field(default_factory=dict)
+    settled: dict[str, pl.DataFrame] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Library:
+    """The sweeps, studies and forecasts of a home. It only reads."""
+
+    def __init__(self, home: Home, clock: Callable[[], float] = time.monotonic) -> None:
+        self.home = home
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._looked: dict[str, float] = {}
+        self._plans: dict[str, tuple[Signature, Plan | None]] = {}
+        self._laws: dict[str, tuple[Signature, LossLaw | None]] = {}
+        self._sweeps: dict[str, SweepSeen] = {}
+        self._runs: dict[str, RunSeen] = {}
+        self._forecasts: tuple[object, list[tuple[Registered, list[Scored]]]] = ((), [])
+        self._curves: dict[str, _Curves] = {}
+
+    def sweeps(self) -> list[SweepSeen]:
+        """Every sweep of the home; the one that changed last comes first."""
+        # A variant of a sweep has a folder in the sweep's.
+        plans = [*self.home.sweeps.glob("*/plan.json"), *self.home.sweeps.glob("*/*/plan.json")]
+        names = (path.parent.relative_to(self.home.sweeps).as_posix() for path in sorted(plans))
+        sweeps = map(self.sweep, names)
+        return sorted(filter(None, sweeps), key=lambda sweep: -sweep.changed_at)
+
+    def sweep(self, name: str) -> SweepSeen | None:
+        """A sweep by the name of its folder; None where there is none."""
+        if not _NAME.fullmatch(name):
+            return None
+        with self._lock:
+            now = self._clock()
+            if now - self._looked.get(name, -1e9) < _FRESH_S:
+                return self._sweeps.get(name)
+            self._looked[name] = now
+            seen = self._look(name)
+            if seen is None:
+                self._sweeps.pop(name, None)
+            else:
+                self._sweeps[name] = seen
+            return seen
+
+    def _look(self, name: str) -> SweepSeen | None:
+        plan = self._plan(name)
+        if plan is None:
+            return None
+        folder = self.home.sweeps / name
+        runs = tuple(self._run(planned) for planned in plan.runs)
+        newest = max(
+            (stamp for run in runs for stamp, _ in run.signature),
+            default=0,
+        )
+        plan_at, law_at = (signature(folder / f)[0] for f in ("plan.json", "law.json"))
+        whole = Joined(plan) if continued(plan) is None else joined(plan, self.home)
+        own = {planned.id for planned in plan.runs}
+        earlier = tuple(self._run(each) for each in whole.plan.runs if each.id not in own)
+        changed_at = max(newest, plan_at, law_at) / 1e9
+        return SweepSeen(plan, runs, whole, earlier, self._law(folder), changed_at)
+
+    def _plan(self, name: str) -> Plan | None:
+        now = signature(self.home.sweeps / name / "plan.json")
+        known = self._plans.get(name)
+        if known is None or known[0] != now:
+            known = self._plans[name] = (now, read_plan(self.home, name))
+        return known[1]
+
+    def _law(self, folder: Path) -> LossLaw | None:
+        path = folder / "law.json"
+        now = signature(path)
+        known = self._laws.get(str(folder))
+        if known is None or known[0] != now:
+            known = self._laws[str(folder)] = (now, _read_law(path))
+        return known[1]
+
+    def _run(self, planned: PlannedRun) -> RunSeen:
+        directory = RunDir(self.home.runs / planned.id)
+        known = self._runs.get(planned.id)
+        ended = signature(directory.result_path)
+        if known is not None and known.settled and known.signature[0] == ended:
+            return known
+        now = (ended, signature(directory.curve_path))
+        # The lock of a process that died is free, though no file has changed.
+        training = known is not None and known.progress.state == "training"
+        if known is not None and known.signature == now and training == directory.busy():
+            return known
+        progress = read_run(planned, directory)
+        seen = RunSeen(planned, progress, directory.result(), now)
+        self._runs[planned.id] = seen
+        return seen
+
+    def forecasts(self) -> list[tuple[Registered, list[Scored]]]:
+        """Every registered forecast with its scores, the newest first."""
+        with self._lock:
+            paths = sorted(self.home.forecasts.glob("*.json*"))
+            now = tuple((path.name, signature(path)) for path in paths)
+            if now != self._forecasts[0]:
+                newest = reversed(read_forecasts(self.home))
+                read = [(each, read_scores(each.name, self.home)) for each in newest]
+                self._forecasts = (now, read)
+            return self._forecasts[1]
+
+    def curves(self, runs: Sequence[PlannedRun]) -> pl.DataFrame:
+        """The curves of runs, averaged for a figure; each row of a file is read once."""
+        if not runs:
+            return pl.DataFrame()
+        key = ",".join(run.id for run in runs)
+        with self._lock:
+            curves = self._curves.setdefault(key, _Curves())
+        with curves.lock:
+            frames = [self._curve(planned, curves) for planned in runs]
+        return pl.concat([frame for frame in frames if frame.height], how="vertical_relaxed")
+
+    def _curve(self, planned: PlannedRun, curves: _Curves) -> pl.DataFrame:
+        """One run's curves: of a settled run at once and never again, of another row by row."""
+        if planned.id in curves.settled:
+            return curves.settled[planned.id]
+        with self._lock:
+            seen = self._run(planned)
+        if seen.settled:
+            lines = run_curves([planned], self.home)
+            if lines.height:
+                lines = loss_curves_data(lines).rename({"loss": "train_loss"})
+            curves.settled[planned.id] = lines
+            return lines
+        directory = RunDir(self.home.runs / planned.id)
+        reader = curves.readers.setdefault(planned.id, CurveReader(planned, directory))
+        reader.read()
+        rows = pl.DataFrame(reader.curve_rows(), infer_schema_length=None)
+        return rows.select(_CURVE) if rows.height else rows
+
+
+def signature(path: Path) -> Signature:
+    """When a file was written and how long it is; zeros where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return (status.st_mtime_ns, status.st_size)
+
+
+def _read_law(path: Path) -> LossLaw | None:
+    try:
+        return LossLaw.load(path)
+    except (OSError, ValidationError):
+        return None

@@ -1,0 +1,116 @@
+"""Pages of the analysis rooms, and tables with links, as Dash components.
+
+All text becomes text: React escapes it, and no component here takes markup.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dash import dcc, html
+from dash.development.base_component import Component
+
+from analysis.page import Drawn, Grid, Heading, KeyFigures, Page, Part, Points, Text
+
+Cell = str | Component
+# For a figure's name: the address of its data, and its Python; None where it has none.
+Beside = Callable[[Drawn], tuple[str | None, str | None]]
+_CONFIG: Any = {"displayModeBar": False, "responsive": True}
+
+
+def components(page: Page, beside: Beside) -> list[Component]:
+    """The parts of a page in reading order, without its title."""
+    first = next(
+        (k for k, part in enumerate(page.parts) if isinstance(part, Heading)), len(page.parts)
+    )
+    return [
+        # A title of a figure is a heading below a section's, or where there is none yet, one.
+        _component(part, beside, html.H3 if place > first else html.H2)
+        for place, part in enumerate(page.parts)
+    ]
+
+
+def _component(part: Part, beside: Beside, heading: type[Component]) -> Component:
+    match part:
+        case Heading(text):
+            return html.H2(text)
+        case Text(text, role):
+            return html.P(text, className=role)
+        case Points(items):
+            return html.Ul([html.Li(item) for item in items])
+        case KeyFigures(items):
+            return html.Div(
+                [
+                    html.Div([html.B(value), html.Span(words)], className="key")
+                    for value, words in items
+                ],
+                className="keys",
+            )
+        case Grid():
+            return table(part.header, part.rows, classes=part.classes)
+        case Drawn():
+            return _figure(part, beside, heading)
+
+
+def _figure(part: Drawn, beside: Beside, heading: type[Component]) -> Component:
+    """A figure under its title, with its data and its Python below."""
+    style = {"height": f"{part.height}px"} | ({"minWidth": "760px"} if part.wide else {})
+    graph = dcc.Graph(
+        id=f"figure-{part.name}", figure=part.spec(), config=_CONFIG, style=style, responsive=True
+    )
+    box = html.Div(
+        graph, className="scroll", tabIndex="0", role="img",
+        **aria(label=f"Figure: {part.title}. Its data are in the link below."),
+    )  # fmt: skip
+    data, python = beside(part)
+    below: list[Component] = []
+    if data is not None:
+        below.append(html.A(["data (CSV)"], href=data, download=f"{part.name}.csv"))
+    if python is not None:
+        code = html.Pre(html.Code(python), tabIndex="0", className="code")
+        below.append(html.Details([html.Summary("Python"), code]))
+    title = [heading(part.title, className="title")] if part.title else []
+    return html.Div([*title, box, html.Div(below, className="beside")], className="drawn")
+
+
+def table(
+    header: Sequence[Cell],
+    rows: Sequence[Sequence[Cell]],
+    *,
+    classes: Sequence[str] = (),
+    label: str = "",
+    sorted_by: tuple[int, str] | None = None,
+) -> Component:
+    """A table that scrolls in its box on a narrow screen.
+
+    Args:
+        classes: of each column's cells.
+        label: what it is of, for a screen reader; else its header says so.
+        sorted_by: the column by which it is sorted, and `ascending` or `descending`.
+    """
+    names = [*classes, *[""] * (len(header) - len(classes))]
+    order: dict[int, dict[str, Any]] = {}
+    if sorted_by is not None:
+        order[sorted_by[0]] = {"aria-sort": sorted_by[1]}
+    head = [
+        html.Th(cell, scope="col", className=name, **order.get(column, {})) if cell else html.Td()
+        for column, (cell, name) in enumerate(zip(header, names, strict=True))
+    ]
+    body = [
+        html.Tr([html.Td(cell, className=name) for cell, name in zip(row, names, strict=True)])
+        for row in rows
+    ]
+    words = label or "Table: " + ", ".join(cell for cell in header if isinstance(cell, str))
+    return html.Div(
+        html.Table([html.Thead(html.Tr(head)), html.Tbody(body)]),
+        className="scroll", tabIndex="0", role="region", **aria(label=words),
+    )  # fmt: skip
+
+
+def aria(**words: str) -> dict[str, Any]:
+    """Attributes for a screen reader, as in aria-label."""
+    return {f"aria-{name}": text for name, text in words.items()}
+
+
+def link(text: str, href: str) -> Component:
+    """A link to another view."""
+    return dcc.Link(text, href=href)

@@ -1,0 +1,78 @@
+"""Two or more sweeps side by side: each against the first that is chosen."""
+
+from dash.development.base_component import Component
+
+from analysis.compare.page import Context, compare_page
+from analysis.compare.variants import Variants
+from analysis.page import Page
+from flows.dashboard import answers, controls
+from flows.dashboard.fits import Outcome
+from flows.dashboard.library import SweepSeen
+from flows.dashboard.python_lines import python_of_comparison
+from flows.dashboard.screens.screen import Screen
+from flows.results.compare import compared_table, sweep_differences
+
+_MOST = 6
+
+
+class CompareScreen(Screen):
+    """The answer of isoflop compare for the first sweep and the others."""
+
+    title = "Compare sweeps"
+
+    def body(self) -> list[Component]:
+        """Which sweeps, and their comparison."""
+        sweeps = self.desk.library.sweeps()
+        names = sorted(sweep.name for sweep in sweeps if not sweep.plan.spec.variants)
+        words = f"Sweeps, up to {_MOST}; each is compared with the one that was chosen first"
+        chosen = controls.choices(self.address, "sweeps", words, names, self._names())
+        return [chosen, *super().body()]
+
+    def stamp(self) -> str:
+        """The states of the sweeps, and whether their comparison is there."""
+        sweeps = self._sweeps()
+        awaited = len(sweeps) > 1 and self._outcome(sweeps).awaited
+        return f"{[sweep.stamp for sweep in sweeps]} {awaited}"
+
+    def make_page(self) -> Page:
+        """What each is worth, and what it did to the law."""
+        page, sweeps = Page(self.title), self._sweeps()
+        if len(sweeps) < 2:
+            page.text("Choose two sweeps or more.")
+            return page
+        first, *others = sweeps
+        outcome = self._outcome(sweeps)
+        if outcome.note:
+            page.text(outcome.note, role="warn" if outcome.failure else "busy")
+        if isinstance(outcome.value, str):
+            page.text(outcome.value, role="warn")
+        elif outcome.value is not None:
+            contexts = {other.name: self._context(first, other) for other in others}
+            page.parts += compare_page(outcome.value, contexts).parts
+        return page
+
+    def python(self, figure: str) -> str | None:
+        """The lines that draw one of its figures."""
+        names = [sweep.name for sweep in self._sweeps()]
+        return python_of_comparison(figure, self.desk.library.home.root, names)
+
+    def _context(self, first: SweepSeen, other: SweepSeen) -> Context:
+        differences = sweep_differences(first.plan, other.plan, self.desk.library.home)
+        return Context(differences.rows(), differences.facts(), differences.doubts)
+
+    def _names(self) -> list[str]:
+        return [name for name in self.address.get("sweeps").split(",") if name][:_MOST]
+
+    def _sweeps(self) -> list[SweepSeen]:
+        sweeps = (self.desk.library.sweep(name) for name in dict.fromkeys(self._names()))
+        return [sweep for sweep in sweeps if sweep is not None and not sweep.plan.spec.variants]
+
+    def _outcome(self, sweeps: list[SweepSeen]) -> Outcome[Variants | str]:
+        names = tuple(sweep.name for sweep in sweeps)
+        state = tuple(sweep.losses for sweep in sweeps)
+        known = self.desk.fits.peek(("compare", names), state)
+        if known is not None:
+            return known
+        home = self.desk.library.home
+        tables = [(sweep.name, compared_table(sweep.plan, home)) for sweep in sweeps]
+        return self.desk.fits.get(("compare", names), state, answers.compared, tables)

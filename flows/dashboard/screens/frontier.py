@@ -1,0 +1,209 @@
+"""The frontier of a sweep or a table, with sliders for what is asked of it."""
+
+import math
+from dataclasses import dataclass, replace
+
+from dash import html
+from dash.development.base_component import Component
+
+from analysis import published
+from analysis.forecast.answer import Answer
+from analysis.forecast.frontier_law import frontier_law
+from analysis.frontier.allocation import FrontierError
+from analysis.frontier.answer import Advice, Demand, advise
+from analysis.frontier.decision import AtBudget
+from analysis.frontier.figures import demand_ratios, draw_frontier, frontier_data
+from analysis.frontier.page import frontier_page
+from analysis.frontier.serving import Device, Serving
+from analysis.law import LossLaw, Trust
+from analysis.page import Heading, Page
+from analysis.words import dollars, flops, short
+from flows.dashboard import controls
+from flows.dashboard.python_lines import python_of
+from flows.dashboard.screens.law import SubjectScreen
+from flows.dashboard.subjects import Counts
+
+_NO_GPU = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a frontier; nothing is served where `tokens` is 0."""
+
+    flops: float
+    tokens: float
+    gpu: str
+    price: float
+    batch: int
+
+    def words(self) -> str:
+        """The question in a sentence."""
+        served = f"{short(self.tokens)} tokens served" if self.tokens else "no serving"
+        text = f"Asked: the loss of a compute-optimal {flops(self.flops)} FLOPs; {served}"
+        if self.gpu == _NO_GPU:
+            return f"{text}. Price and batch count once a GPU is chosen."
+        return f"{text}, on {self.gpu} at {dollars(self.price)} an hour, batch {self.batch}."
+
+
+class FrontierScreen(SubjectScreen):
+    """Compute-optimal and inference-optimal N and D for a target, a demand and a price."""
+
+    def awaited(self) -> bool:
+        """Whether the forecast, or the law in its place, is still computed."""
+        forecast = self.subject.forecast()
+        if isinstance(forecast.value, str):
+            return self.subject.findings(self._own()).awaited
+        return forecast.awaited
+
+    def controls(self) -> list[Component]:
+        """Sliders for target, demand, price and batch."""
+        asked, spans = self.question(), self._spans()
+        tokens = math.log10(asked.tokens) if asked.tokens else spans[1][0]
+        return [
+            self.tabs(),
+            html.Div(
+                [
+                    controls.slider(
+                        "target", "Target: training FLOPs, power of ten", spans[0], 0.1,
+                        round(math.log10(asked.flops), 2),
+                    ),
+                    controls.slider(
+                        "demand", "Demand: tokens served, power of ten; far left: none", spans[1],
+                        0.1, round(tokens, 2),
+                    ),
+                    controls.slider(
+                        "price", "Price: dollars an hour for a GPU", (0.1, 15), 0.1, asked.price
+                    ),
+                    controls.slider(
+                        "batch", "Batch: sequences at once, power of two", (0, 9), 1,
+                        round(math.log2(asked.batch)),
+                    ),
+                ],
+                className="controls",
+            ),
+        ]  # fmt: skip
+
+    def body(self) -> list[Component]:
+        """The GPUs to choose from, and the answer."""
+        names = {_NO_GPU: "FLOPs alone"} | {name: name for name in published.devices()["name"]}
+        gpu = self.question().gpu
+        return [controls.choice(self.address, "gpu", "Served on", names, gpu), *super().body()]
+
+    def question(self) -> Question:
+        """What the address asks."""
+        target, demand = self._spans()
+        gpus = tuple(published.devices()["name"])
+        gpu = self.address.choice("gpu", (_NO_GPU, *gpus))
+        listed = published.device(gpu)["usd_per_hour"] if gpu != _NO_GPU else None
+        power = self.address.number("demand", round((demand[0] + demand[1]) / 2, 1))
+        budget = self.address.number("target", target[0] + 2.0)
+        return Question(
+            flops=10 ** _within(budget, target),
+            tokens=0.0 if power <= demand[0] else 10 ** _within(power, demand),
+            gpu=gpu,
+            price=_within(self.address.number("price", listed or 2.0), (0.1, 15)),
+            batch=2 ** round(_within(self.address.number("batch", 5), (0, 9))),
+        )
+
+    def _spans(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Ends of the sliders of target and demand, in powers of ten."""
+        used = self.subject.table().used
+        if not used.height:
+            return (9.0, 16.0), (5.0, 13.0)
+        top = math.log10(max(used["flops_6nd"].to_numpy()))
+        most = math.log10(max(used["tokens"].to_numpy()))
+        return (
+            (math.floor(top) - 1.0, math.ceil(top) + 4.0),
+            (math.floor(most) - 1.0, math.ceil(most) + 5.0),
+        )
+
+    def make_page(self) -> Page:
+        """The answer of isoflop frontier, with the frontier drawn."""
+        asked, page = self.question(), Page(self.title)
+        page.text(asked.words(), role="soft")
+        law = self._law(asked)
+        if law is None:
+            page.text("The forecast is being computed; the answer appears here.", role="busy")
+            return page
+        if isinstance(law, str):
+            page.text(law, role="warn")
+            return page
+        if law.trust.bars:
+            page.text(" ".join(law.trust.bars), role="warn")
+            page.text(f"isoflop frontier --law {self.subject.name} --anyway answers all the same.")
+            return page
+        try:
+            advice = replace(_advice(law, asked), foretold=self._is_foretold())
+        except FrontierError as error:
+            page.text(str(error), role="warn")
+            return page
+        _add(page, advice, asked)
+        return page
+
+    def _law(self, asked: Question) -> LossLaw | str | None:
+        """The law that the question is put to; None while it is computed, else why there is none.
+
+        Of runs that give no forecast it is their fitted law, which says why.
+        """
+        forecast = self.subject.forecast()
+        if forecast.failure:
+            return forecast.note
+        if isinstance(forecast.value, Answer):
+            goal, demand = AtBudget(asked.flops), _demand(asked)
+            try:
+                return frontier_law(
+                    self.subject.table(), goal, demand, self.subject.name, forecast.value
+                )
+            except FrontierError as error:
+                return str(error)
+        findings = self.subject.findings(self._own()).value
+        if forecast.value is None or findings is None:
+            return None
+        if findings.group is None:
+            return f"There is no law yet. {findings.refusal}"
+        law = findings.group.fit.law
+        why = f"No forecast: {forecast.value} The intervals are those of the fitted law."
+        trust = Trust(bars=law.trust.bars, warnings=(*law.trust.warnings, why))
+        return law.model_copy(update={"trust": trust})
+
+    def _is_foretold(self) -> bool:
+        return isinstance(self.subject.forecast().value, Answer)
+
+    def _own(self) -> Counts:
+        return "n_params", self.subject.table().c_counts
+
+    def python(self, figure: str) -> str | None:
+        """The lines that draw one of its figures; none under a fitted law."""
+        if not self._is_foretold():
+            return None
+        asked, lines = self.question(), self.subject.python(self._own())
+        name = self.subject.name
+        return python_of(figure, lines, flops=asked.flops, tokens=asked.tokens, name=repr(name))
+
+
+def _add(page: Page, advice: Advice, asked: Question) -> None:
+    """The page of the answer, and the frontier after what comes first."""
+    parts = frontier_page(advice).parts
+    first = next(place for place, part in enumerate(parts) if isinstance(part, Heading))
+    data = frontier_data(advice.law, demand_ratios(advice.law, asked.flops, asked.tokens))
+    page.parts += parts[:first]
+    page.heading("The frontier")
+    page.figure(draw_frontier(data), name="frontier", height=520, data=data)
+    page.parts += parts[first:]
+
+
+def _advice(law: LossLaw, asked: Question) -> Advice:
+    serving = None
+    if asked.gpu != _NO_GPU and asked.tokens:
+        device = Device.named(asked.gpu, usd_per_hour=asked.price)
+        serving = Serving(device, batch=asked.batch)
+    return advise(law, AtBudget(asked.flops), _demand(asked), serving=serving)
+
+
+def _demand(asked: Question) -> Demand:
+    # Without a split every token counts as generated, the more expensive kind.
+    return Demand(generated=(asked.tokens, asked.tokens))
+
+
+def _within(value: float, ends: tuple[float, float]) -> float:
+    return min(max(value, ends[0]), ends[1])

@@ -1,0 +1,224 @@
+"""The first view of a sweep or a dropped table: answer, curves, valleys, law."""
+
+import time
+from typing import cast
+
+from dash import html
+from dash.development.base_component import Component
+
+from analysis.fit.conventions import count_columns, counted_as
+from analysis.fit.isoflop import fit_isoflop
+from analysis.fit.page import add_fit
+from analysis.law import CCounts
+from analysis.page import Page
+from analysis.sweep.answer import Findings
+from analysis.sweep.page import add_curves, add_largest, add_law, add_valleys
+from analysis.table.observations import COUNTS as N_COUNTS
+from analysis.words import COUNTS, FLOPS, short
+from flows.dashboard import controls
+from flows.dashboard.address import Address, sweep_address
+from flows.dashboard.fits import Outcome
+from flows.dashboard.library import SweepSeen
+from flows.dashboard.python_lines import python_of
+from flows.dashboard.render import aria, link
+from flows.dashboard.screens.screen import NotHereError, Screen
+from flows.dashboard.subjects import Counts, Desk, Subject, SweepSubject, TableSubject
+from flows.dispatch.underway import controllers
+from flows.mirror.addresses import sweep_address as mlflow_address
+from flows.runs.state import TO_DO
+from flows.watch.progress import progress_cells
+
+TABS = {"": "Law", "frontier": "Frontier", "next": "Next runs", "runs": "Runs"}
+
+
+class SubjectScreen(Screen):
+    """What the views of a sweep or a table share."""
+
+    def __init__(self, desk: Desk, address: Address) -> None:
+        super().__init__(desk, address)
+        kind, name = address.path[:2]
+        self.sweep: SweepSeen | None = None
+        if kind == "sweep":
+            name = name.replace(".", "/")
+            self.sweep = desk.library.sweep(name)
+            if self.sweep is None:
+                raise NotHereError(f"no sweep {name!r} in {desk.library.home.root}.")
+            self.subject: Subject = SweepSubject(desk, self.sweep)
+            self.title = f"Sweep {name}"
+        else:
+            dropped = desk.dropped.peek(name)
+            if dropped is None:
+                raise NotHereError(
+                    "this table is not here: a dropped table is forgotten when the dashboard "
+                    "stops, and after a hundred others. Drop it again on the first page."
+                )
+            self.subject = TableSubject(desk, name, *dropped)
+            self.title = f"Table {self.subject.name}"
+
+    @property
+    def counts(self) -> Counts:
+        """What N and C count in the address."""
+        own = self.subject.table().c_counts
+        other: CCounts = "flops_6nd" if own == "train_flops" else "train_flops"
+        n = self.address.choice("n", ("n_params", *N_COUNTS))
+        return n, cast(CCounts, self.address.choice("c", (own, other)))
+
+    def stamp(self) -> str:
+        """The state of its files, and whether its fit is there."""
+        files = self.subject.state if self.sweep is None else self.sweep.stamp
+        return f"{files} {self.awaited()}"
+
+    def awaited(self) -> bool:
+        """Whether an answer that the view shows is still computed."""
+        return False
+
+    def python(self, figure: str) -> str | None:
+        """The lines that draw one of its figures."""
+        return python_of(figure.removeprefix("fit-"), self.subject.python(self.counts))
+
+    def controls(self) -> list[Component]:
+        """Links to the other views."""
+        return [self.tabs(), *self.elsewhere()]
+
+    def elsewhere(self) -> list[Component]:
+        """Links to MLflow and Prefect, which answer after isoflop up."""
+        if self.sweep is None:
+            return []
+        settings, home = self.desk.settings, self.desk.library.home
+        name = self.sweep.name
+        mlflow = mlflow_address(name, settings, home) or settings.mlflow_address
+        runs = [each.flow_run for each in controllers(home.sweeps / name) if each.flow_run]
+        flow = f"/runs/flow-run/{runs[-1]}" if runs else "/runs"
+        links = [
+            html.A("MLflow", href=mlflow),
+            html.A("Prefect", href=f"{settings.prefect_address}{flow}"),
+        ]
+        return [html.P(["Also in ", links[0], " and ", links[1], ", after isoflop up."],
+                       className="soft")]  # fmt: skip
+
+    def tabs(self) -> Component:
+        """Links to the views beside this one."""
+        here = self.address.path[2] if len(self.address.path) > 2 else ""
+        links = []
+        for last, words in TABS.items():
+            if last == "runs" and self.sweep is None:
+                continue
+            href = str(Address((*self.address.path[:2], *([last] if last else []))))
+            # dcc.Link passes no attribute on to its element.
+            current = html.A(words, href=href, **aria(current="page"))
+            links.append(html.Span(current if last == here else link(words, href)))
+        return html.Nav(links, className="tabs", **aria(label=f"views of {self.subject.name}"))
+
+
+class LawScreen(SubjectScreen):
+    """The answer first, then progress and curves, valleys, law and residuals."""
+
+    def awaited(self) -> bool:
+        """Whether the law is still fitted; variants together have none."""
+        if self._has_variants():
+            return False
+        return self.subject.findings(self.counts).awaited
+
+    def body(self) -> list[Component]:
+        """The switch of counts, and the page; of a sweep of variants links to each."""
+        top = self._variants(self.sweep) if self._has_variants() else self._switch()
+        return [*top, *super().body()]
+
+    def _has_variants(self) -> bool:
+        return self.sweep is not None and bool(self.sweep.plan.spec.variants)
+
+    def _variants(self, sweep: SweepSeen | None) -> list[Component]:
+        assert sweep is not None
+        names = [f"{sweep.name}/{variant}" for variant in sweep.plan.spec.variants]
+        links = [link(name, str(sweep_address(name))) for name in names]
+        beside = Address(("compare",), {"sweeps": ",".join(names)})
+        words = html.Span("A law of each variant: ", className="label")
+        return [html.Nav([words, *links, link("all compared", str(beside))], className="choice",
+                         **aria(label="variants"))]  # fmt: skip
+
+    def _switch(self) -> list[Component]:
+        """What N and C count, as far as the table has them."""
+        table = self.subject.table()
+        used, own = table.used, {"n_params": table.n_counts}
+        columns = count_columns(used) if used.height else ["n_params"]
+        words = {column: COUNTS[own.get(column, N_COUNTS[column])] for column in columns}
+        flops = {"flops_6nd": FLOPS["flops_6nd"]}
+        if table.c_counts == "train_flops":
+            flops = {"train_flops": "counted", **flops}
+        n, c = self.counts
+        return [
+            controls.choice(self.address, "n", "N counts", words, n),
+            controls.choice(self.address, "c", "C is", flops, c),
+        ]
+
+    def make_page(self) -> Page:
+        """The report as far as it is known."""
+        page = Page(self.title)
+        if self._has_variants():
+            outcome = Outcome[Findings](None)
+        else:
+            outcome = self.subject.findings(self.counts)
+        if outcome.note:
+            page.text(outcome.note, role="warn" if outcome.failure else "busy")
+        if self.sweep is not None and any(not run.settled for run in self.sweep.runs):
+            _progress(page, self.sweep)
+        findings = outcome.value
+        if self._has_variants():
+            page.text("Its variants are laws of their own: see them by their names above.")
+        elif findings is None or findings.group is None:
+            if findings is not None:
+                page.text(f"There is no law yet. {findings.refusal}", role="lead")
+            table = counted_as(self.subject.table(), *self.counts)
+            used, counts = table.used, (table.n_counts, table.c_counts)
+            add_valleys(page, used, fit_isoflop(used), counts=counts, withheld=True)
+        elif self.sweep is not None:
+            add_law(page, findings.group, findings.lead)
+        else:
+            lead = findings.lead.lines if findings.lead is not None else ()
+            add_fit(page, findings.group, prefix="fit", lead=lead)
+        if findings is not None and findings.largest is not None:
+            add_largest(page, findings.largest)
+        if self.sweep is not None:
+            self._curves(page, self.sweep)
+        return page
+
+    def _curves(self, page: Page, sweep: SweepSeen) -> None:
+        for sentence in sweep.whole.sentences:
+            page.text(sentence, role="soft")
+        curves = self.desk.library.curves(sweep.whole.plan.runs)
+        if not curves.is_empty():
+            add_curves(page, curves)
+
+
+def _progress(page: Page, sweep: SweepSeen) -> None:
+    finished = sweep.count("finished")
+    failed = len(sweep.runs) - finished - sweep.count("training", *TO_DO)
+    page.key_figures(
+        [
+            (f"{finished} of {len(sweep.runs)}", "runs finished"),
+            (str(sweep.count("training")), "training now"),
+            (str(sweep.count(*TO_DO)), "to do"),
+            (str(failed), "failed"),
+        ]
+    )
+    training = [run.progress for run in sweep.runs if run.progress.state == "training"]
+    if training:
+        page.table(
+            ["run", "N", "step", "of", "loss, nats/token", "tokens/s", "MFU", "left"],
+            [
+                [
+                    *(run.name, short(run.n_params), f"{run.step:,}", f"{run.steps:,}"),
+                    *progress_cells(run),
+                ]
+                for run in training
+            ],
+        )
+
+
+def age(changed_at: float) -> str:
+    """How long ago a file was written: 42 s, 3 min, 2 h, 5 d."""
+    seconds = max(0.0, time.time() - changed_at)
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"

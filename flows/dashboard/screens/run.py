@@ -1,0 +1,88 @@
+"""Everything known about one run, as isoflop show prints it."""
+
+from dash import html
+from dash.development.base_component import Component
+
+from analysis.page import Page
+from analysis.sweep.page import add_curves
+from analysis.words import flops, short
+from flows.dashboard.address import Address, sweep_address
+from flows.dashboard.library import signature
+from flows.dashboard.render import aria, link
+from flows.dashboard.screens.screen import NotHereError, Screen
+from flows.dashboard.subjects import Desk
+from flows.mirror.addresses import run_address
+from flows.results.show import run_document
+from flows.runs.directory import RunDir
+from flows.watch.progress import span
+
+
+class RunScreen(Screen):
+    """A run's state, losses, cost, curve and provenance."""
+
+    def __init__(self, desk: Desk, address: Address) -> None:
+        super().__init__(desk, address)
+        known = {path.name for path in desk.library.home.runs.glob("*")}
+        if address.path[1] not in known:
+            raise NotHereError(f"no run {address.path[1]!r} in {desk.library.home.runs}.")
+        self.run = RunDir(desk.library.home.runs / address.path[1])
+        try:
+            self.planned = self.run.planned()
+        except (FileNotFoundError, ValueError) as error:
+            raise NotHereError(f"run {self.run.id} cannot be read: {error}") from error
+        self.title = f"Run {self.planned.name}"
+
+    def stamp(self) -> str:
+        """The states of its files."""
+        files = (self.run.result_path, self.run.curve_path, self.run.attempts_path)
+        return str([signature(path) for path in files])
+
+    def controls(self) -> list[Component]:
+        """Links to its sweep and to MLflow."""
+        sweep, desk = self.planned.sweep, self.desk
+        links: list[Component] = [link(f"Sweep {sweep}", str(sweep_address(sweep)))]
+        mlflow = run_address(sweep, self.run.path, desk.settings, desk.library.home)
+        if mlflow is not None:
+            links.append(html.A("MLflow", href=mlflow))
+        return [html.Nav(links, className="tabs", **aria(label="beside this run"))]
+
+    def make_page(self) -> Page:
+        """Its facts, its losses, its curve, and where its files are."""
+        document, page = run_document(self.run, self.desk.library.home), Page(self.title)
+        reason = f": {document['reason']}" if document["reason"] else ""
+        page.text(f"{document['state']}{reason}", role="warn" if reason else "lead")
+        page.key_figures(
+            [
+                (short(document["n_params"]), "parameters N"),
+                (f"{document['steps_done']:,} of {document['steps']:,}", "steps"),
+                (flops(document["spent"]["flops"]), "counted FLOPs spent"),
+                (span(document["spent"]["device_s"]), "device time"),
+            ]
+        )
+        page.table(
+            ["D tokens", "D/N", "C counted FLOPs", "loss, nats/token", "bits/byte"],
+            [
+                [
+                    f"{row['tokens']:,}",
+                    f"{row['tokens_per_param']:.3g}",
+                    flops(row["train_flops"]),
+                    *("–" if row[k] is None else f"{row[k]:.4f}" for k in ("val_loss", "val_bpb")),
+                ]
+                for row in document["losses"]
+            ],
+        )
+        curves = self.desk.library.curves([self.planned])
+        if not curves.is_empty():
+            add_curves(page, curves)
+        page.heading("How it was made")
+        page.points(
+            [
+                f"Sweeps: {', '.join(document['sweeps'])}.",
+                f"Peak learning rate {document['lr']:.3e} ({document['lr_source']}), batch of "
+                f"{document['batch_tokens']:,} tokens, seed {document['seed']}.",
+                f"Attempts: {len(document['attempts'])}.",
+                f"Files: {self.run.path}.",
+                *(f"Next: {command}" for command in document["next"]),
+            ]
+        )
+        return page

@@ -1,0 +1,111 @@
+"""Every observation of a sweep, to filter and to sort."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import polars as pl
+from dash import html
+from dash.development.base_component import Component
+
+from analysis.table.observations import Table
+from analysis.words import flops
+from flows.dashboard import controls
+from flows.dashboard.address import Address
+from flows.dashboard.render import Cell, link, table
+from flows.dashboard.screens.law import SubjectScreen
+
+_MOST_ROWS = 500
+# Columns of the runs' table: key of the query, words, column of the frame.
+_COLUMNS = (
+    ("run", "run", "name"),
+    ("n", "N", "n_params"),
+    ("d", "D tokens", "tokens"),
+    ("ratio", "D/N", "ratio"),
+    ("c", "C counted FLOPs", "train_flops"),
+    ("loss", "loss, nats/token", "val_loss"),
+    ("bpb", "bits/byte", "val_bpb"),
+    ("lr", "peak lr", "lr"),
+    ("batch", "batch", "batch_tokens"),
+    ("state", "state", "status"),
+    ("fit", "in the fit", "fit"),
+)
+
+
+class RunsScreen(SubjectScreen):
+    """Every observation of the sweep, to filter and to sort."""
+
+    def controls(self) -> list[Component]:
+        """The filter."""
+        words = "Show rows that hold these words, such as finished or d64"
+        return [*super().controls(), controls.search("q", words, self.address.get("q"))]
+
+    def body(self) -> list[Component]:
+        """The table, and how many of its rows it shows."""
+        rows = self._rows()
+        shown = rows.head(_MOST_ROWS)
+        count = f"{rows.height} of {self.table().frame.height} observations"
+        if shown.height < rows.height:
+            count += f", of which the first {_MOST_ROWS} are shown"
+        order = self._order()
+        at = next(place for place, (key, _, _) in enumerate(_COLUMNS) if key == order[0])
+        href = str(self.address.with_path("data", "runs", *self.address.path))
+        data = html.A("data (CSV)", href=href, download="runs.csv")
+        return [
+            html.P(f"{count}.", role="status"),
+            table(
+                [self._heading(key, words) for key, words, _ in _COLUMNS],
+                [self._cells(row) for row in shown.iter_rows(named=True)],
+                classes=[*[""] * 9, "words", "words long"],
+                label="observations of the sweep",
+                sorted_by=(at, "descending" if order[1] else "ascending"),
+            ),
+            html.Div(data, className="beside"),
+        ]
+
+    def csv(self, figure: str) -> str:
+        """The rows as they are filtered and sorted, with every column."""
+        return self._rows().write_csv()
+
+    def _order(self) -> tuple[str, bool]:
+        """The key of the column the rows are sorted by, and whether they fall."""
+        keys = [key for key, _, _ in _COLUMNS]
+        given = self.address.get("sort", "n")
+        return (given.lstrip("-") if given.lstrip("-") in keys else "n", given.startswith("-"))
+
+    def _heading(self, key: str, words: str) -> Component:
+        by, falls = self._order()
+        arrow = f" {'▼' if falls else '▲'}" if key == by else ""
+        to = f"-{key}" if key == by and not falls else key
+        return link(f"{words}{arrow}", str(self.address.with_query(sort=to)))
+
+    def table(self) -> Table:
+        """The observations, N and C as they came."""
+        return self.subject.table()
+
+    def _rows(self) -> pl.DataFrame:
+        key, falls = self._order()
+        column = next(column for each, _, column in _COLUMNS if each == key)
+        rows = self.table().frame.with_columns(
+            (pl.col("tokens") / pl.col("n_params")).alias("ratio"),
+            pl.col("excluded_reason").fill_null("used").alias("fit"),
+        )
+        for word in self.address.get("q").lower().split():
+            texts = [pl.col(name).fill_null("") for name in ("name", "status", "fit", "run_id")]
+            text = pl.concat_str(texts, separator=" ").str.to_lowercase()
+            rows = rows.filter(text.str.contains(word, literal=True))
+        return rows.sort(column, "tokens", descending=[falls, False], nulls_last=True)
+
+    def _cells(self, row: dict[str, object]) -> Sequence[Cell]:
+        return [
+            link(str(row["name"]), str(Address(("run", str(row["parent_run_id"]))))),
+            f"{row['n_params']:,}",
+            f"{row['tokens']:,}",
+            f"{row['ratio']:.3g}",
+            flops(cast(float, row["train_flops"])),
+            "–" if row["val_loss"] is None else f"{row['val_loss']:.4f}",
+            "–" if row["val_bpb"] is None else f"{row['val_bpb']:.4f}",
+            f"{row['lr']:.2e}",
+            f"{row['batch_tokens']:,}",
+            str(row["status"]),
+            str(row["fit"]),
+        ]

@@ -1,0 +1,44 @@
+"""Serve the dashboard of a home: `python -m flows.dashboard.server` with ISOFLOP_HOME set."""
+
+import logging
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+
+import waitress
+
+from flows.dashboard.app import make_app
+from flows.dashboard.fits import Fits
+from flows.dashboard.library import Library
+from flows.dashboard.subjects import Desk
+from flows.settings import Home, Settings, home_of, open_settings
+
+_THREADS = 4
+_MOST_BYTES = 64 * 2**20
+
+
+def serve(settings: Settings, home: Home) -> None:
+    """Serve until the process is stopped."""
+    # In a process of its own a fit leaves the pages quick.
+    processes = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, processes, initializer=_politely) as executor:
+        app = make_app(Desk(settings, Library(home), Fits(executor)))
+        waitress.serve(
+            app.server,
+            host=settings.host,
+            port=settings.dashboard_port,
+            threads=_THREADS,
+            max_request_body_size=_MOST_BYTES,
+            ident=None,
+        )
+
+
+def _politely() -> None:
+    """Give way to trainings."""
+    os.nice(10)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    current = open_settings()
+    serve(current, home_of(current))

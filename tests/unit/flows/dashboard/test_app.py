@@ -1,0 +1,304 @@
+"""What a person reads in the dashboard, and what its callbacks answer; no browser, no server."""
+
+import json
+from base64 import b64encode
+from concurrent.futures import Executor, Future
+from io import StringIO
+
+import polars as pl
+import pytest
+from dash.exceptions import PreventUpdate
+from plotly.graph_objects import Figure
+from polars.testing import assert_frame_equal
+
+from flows.dashboard.address import Address
+from flows.dashboard.app import changed, dropped, make_app, shown, ticked
+from flows.dashboard.fits import Fits
+from flows.dashboard.library import Library
+from flows.dashboard.screens.at import screen_at
+from flows.dashboard.subjects import Desk
+from flows.runs.directory import RunDir
+from flows.settings import Home, Settings
+from tests.simulated import isoflops, table
+from tests.simulated_home import simulated_sweep
+
+
+class AtOnce(Executor):
+    """Computes in the caller's thread."""
+
+    def submit(self, function, /, *arguments, **options):
+        future = Future()
+        try:
+            future.set_result(function(*arguments, **options))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class Never(Executor):
+    """Is asked and does not answer."""
+
+    def submit(self, function, /, *arguments, **options):
+        return Future()
+
+
+def desk_of(root, executor=None):
+    # A clock that runs on: every look is a new one.
+    ticks = iter(range(10**9))
+    return Desk(
+        Settings(home=root), Library(Home(root), lambda: next(ticks)), Fits(executor or AtOnce())
+    )
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("home")
+    simulated_sweep(root, "made")
+    simulated_sweep(root, "begun", finished=1)
+    simulated_sweep(root, "beside", "recipe.coef=0.2")
+    return root
+
+
+@pytest.fixture(scope="module")
+def desk(root):
+    return desk_of(root)
+
+
+def words(component):
+    """All text of a component, in reading order."""
+    if component is None:
+        return []
+    if isinstance(component, str | int | float):
+        return [str(component)]
+    if isinstance(component, list | tuple):
+        return [text for each in component for text in words(each)]
+    return words(getattr(component, "children", None))
+
+
+def text_of(desk, address):
+    return " ".join(words(list(shown(desk, address)[:3])))
+
+
+def test_home_shows_every_sweep_with_state_budget_and_best_loss(desk):
+    text = text_of(desk, Address())
+    assert "made finished no law yet" in text
+    assert "begun 1 of 8 finished no law yet" in text
+    assert "(100%)" in text
+    assert "No forecast is registered" in text
+    body = json.dumps(shown(desk, Address())[2], default=lambda each: each.to_plotly_json())
+    assert "data:image/svg+xml;base64," in body
+    assert "best loss from" in body
+
+
+def test_a_sweeps_answer_stands_above_its_figures(desk):
+    text = text_of(desk, Address(("sweep", "made")))
+    assert text.index("IsoFLOP: the best size grows as N*") < text.index("IsoFLOP valleys")
+    for heading in ("The parametric law and its residuals", "Every loss curve", "Python"):
+        assert heading in text
+
+
+def test_before_its_fit_is_there_a_sweep_shows_valleys_and_says_so(root):
+    desk = desk_of(root, Never())
+    text = text_of(desk, Address(("sweep", "made")))
+    assert "The answer is being computed" in text
+    assert "IsoFLOP valleys" in text
+    assert "Parametric law:" not in text
+
+
+def test_a_table_too_small_for_a_law_says_why(desk):
+    text = text_of(desk, Address(("sweep", "begun")))
+    assert "There is no law yet." in text
+    assert "1 of 8 runs finished" in text
+
+
+def test_another_count_of_N_and_C_moves_the_exponent_as_the_table_of_counts_has_it(desk):
+    page = screen_at(desk, Address(("sweep", "made"))).page()
+    [counts] = [part for part in page.parts if getattr(part, "header", ("",))[-1] == "D*/N*"
+                and part.header[0] == "N"]  # fmt: skip
+    by_count = {row[:2]: row[2] for row in counts.rows}
+    query = {"n": "n_params_total", "c": "flops_6nd"}
+    text = text_of(desk, Address(("sweep", "made"), query))
+    assert f"N* ~ C^{float(by_count['every parameter', '6ND']):.2f}" in text
+    assert "N counts every parameter." in text
+
+
+def same_data(ours, theirs):
+    frames = [pl.read_csv(StringIO(text), infer_schema_length=None) for text in (ours, theirs)]
+    assert_frame_equal(*frames)
+
+
+def figures_of(screen):
+    return [part.name for part in screen.page().parts if hasattr(part, "figure")]
+
+
+@pytest.mark.parametrize(
+    ("address", "names"),
+    [
+        (Address(("sweep", "made")), {"isoflop", "fit", "loss-curves"}),
+        (Address(("sweep", "made"), {"n": "n_params_total", "c": "flops_6nd"}), {"fit"}),
+        (Address(("sweep", "made", "frontier"), {"target": "14"}), {"frontier", "life", "regret"}),
+        (Address(("sweep", "made", "next"), {"runs": "2"}), {"next-runs"}),
+        (Address(("compare",), {"sweeps": "made,beside"}), {"best-size"}),
+    ],
+)
+def test_the_python_of_a_figure_gives_its_data(desk, address, names, monkeypatch):
+    monkeypatch.setattr(Figure, "show", lambda figure: None)
+    screen = screen_at(desk, address)
+    assert names <= set(figures_of(screen))
+    for name in names:
+        scope = {}
+        exec(screen.python(name), scope)
+        same_data(screen.csv(name), scope["data"].write_csv())
+
+
+def test_a_slider_changes_the_frontier_as_the_question_changes(desk):
+    address = Address(("sweep", "made", "frontier"))
+    alone, _, _ = changed(desk, address, {"target": "13", "demand": "0"})
+    served, _, _ = changed(desk, address, {"target": "13", "demand": "9", "gpu": "H100-80GB",
+                                           "price": "3", "batch": "6"})  # fmt: skip
+    assert "no serving" in " ".join(words(alone))
+    text = " ".join(words(served))
+    assert "1B tokens served, on H100-80GB at $3.00 an hour, batch 64." in text
+    assert text.index("Over its life that takes") < text.index("The frontier")
+    assert "In dollars" in text
+
+
+def test_a_frontier_waits_for_its_forecast_and_bars_stand_alone(root, desk):
+    address = Address(("sweep", "made", "frontier"))
+    assert "The forecast is being computed" in text_of(desk_of(root, Never()), address)
+    text = text_of(desk, Address(("sweep", "begun", "frontier")))
+    assert "There is no law yet." in text
+    assert "Train" not in text
+
+
+def test_the_next_runs_and_the_command_that_writes_them_are_shown(desk):
+    text = text_of(desk, Address(("sweep", "made", "next"), {"target": "13", "runs": "2"}))
+    assert "isoflop next made --flops 1e+13 --runs 2 --to next.yaml" in text
+    assert "Chosen from" in text
+
+
+def test_sweeps_are_compared_with_the_first(desk):
+    address = Address(("compare",), {"sweeps": "made,beside"})
+    text = text_of(desk, address)
+    assert text.index("beside needs") < text.index("What it did to the law")
+    assert "Choose two sweeps or more." in text_of(desk, Address(("compare",)))
+
+
+def test_a_dropped_table_is_fitted_and_has_an_address(desk, tmp_path):
+    N, D = isoflops(budgets=3)
+    text = table(N, D, noise=0.002).write_csv()
+    contents = f"data:text/csv;base64,{b64encode(text.encode()).decode()}"
+    there, refused, _ = dropped(desk, contents, "theirs.csv")
+    assert not refused
+    address = Address.of(there, "")
+    shown_text = text_of(desk, address)
+    assert "Table theirs.csv" in shown_text
+    assert "N* grows as C^" in shown_text
+    assert "read_table(Path('theirs.csv'))" in shown_text
+    assert "Train" in text_of(desk, Address((*address.path, "frontier")))
+    assert "is not here" in text_of(desk_of(tmp_path), address)
+
+
+def test_a_dropped_file_that_is_no_table_says_what_is_wrong_with_it(desk):
+    _, refused, role = dropped(desk, f"data:;base64,{b64encode(b'a,b').decode()}", "x.csv")
+    assert refused.startswith("x.csv: ") or "x.csv" in refused or "column" in refused
+    assert role == "warn"
+
+
+def test_a_run_has_a_page_with_its_losses_and_its_curve(desk, root):
+    run = simulated_sweep(root, "made").runs[0]
+    text = text_of(desk, Address(("run", run.id)))
+    assert f"Run {run.name}" in text
+    assert "isoflop generate" in text
+    assert "no run 'none'" in text_of(desk, Address(("run", "none")))
+
+
+def test_runs_are_filtered_and_sorted_by_their_address(desk):
+    address = Address(("sweep", "made", "runs"), {"q": "d64", "sort": "-loss"})
+    rows = pl.read_csv(StringIO(screen_at(desk, address).csv("runs")))
+    assert set(rows["name"]) == {"d64"}
+    assert rows["val_loss"].is_sorted(descending=True)
+    everything = screen_at(desk, Address(("sweep", "made", "runs"))).csv("runs")
+    assert f"{rows.height} of {everything.count(chr(10)) - 1} observations" in text_of(
+        desk, address
+    )
+
+
+def test_a_control_changes_the_body_and_the_address_and_an_unchanged_one_nothing(desk):
+    address = Address(("sweep", "made", "runs"), {"sort": "loss"})
+    body, search, _ = changed(desk, address, {"q": "d64"})
+    assert Address.of("/sweep/made/runs", search).query == {"sort": "loss", "q": "d64"}
+    assert "d96" not in words(body)
+    with pytest.raises(PreventUpdate):
+        changed(desk, address, {"q": ""})
+
+
+def test_a_new_step_is_seen_at_the_next_tick_and_nothing_else_is_sent(tmp_path):
+    planned = simulated_sweep(tmp_path, "live", finished=3)
+    unfinished = RunDir(tmp_path / "runs" / planned.runs[2].id)
+    unfinished.result_path.unlink()
+    steps = [line for line in unfinished.curve_path.read_text().splitlines() if '"step"' in line]
+    *earlier, last = [line for line in steps if '"kind": "step"' in line]
+    unfinished.curve_path.write_text("\n".join(earlier) + "\n")
+    desk = desk_of(tmp_path, Never())
+    address = Address(("sweep", "live"))
+    stamp = shown(desk, address)[4]
+    with pytest.raises(PreventUpdate):
+        ticked(desk, address, stamp)
+    with unfinished.curve_path.open("a") as file:
+        file.write(json.dumps(json.loads(last) | {"loss": 1.2345}) + "\n")
+    body, now = ticked(desk, address, stamp)
+    assert now != stamp
+    assert "1.2345" in screen_at(desk, address).csv("loss-curves")
+    assert body
+
+
+def test_visiting_every_view_writes_nothing(root):
+    def files():
+        return {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+
+    before = files()
+    client = make_app(desk_of(root, Never())).server.test_client()
+    for path in ("/", "/sweep/made", "/sweep/made/runs", "/forecasts", "/nowhere"):
+        assert client.get(path, headers={"Host": "localhost"}).status_code == 200
+        shown(desk_of(root, Never()), Address.of(path, ""))
+    assert files() == before
+
+
+def test_data_are_served_to_this_machine_alone(desk):
+    client = make_app(desk).server.test_client()
+    there = "/data/isoflop/sweep/made"
+    answer = client.get(there, headers={"Host": "127.0.0.1:8050"})
+    assert answer.mimetype == "text/csv"
+    assert answer.text.startswith("kind,flops_budget")
+    assert client.get(there, headers={"Host": "evil.example"}).status_code == 403
+    missing = client.get("/data/none/sweep/made", headers={"Host": "localhost"})
+    assert missing.status_code == 404
+
+
+def test_an_address_that_leads_nowhere_says_what_is_missing(desk):
+    assert "no sweep 'gone'" in text_of(desk, Address(("sweep", "gone")))
+
+
+def test_what_came_out_of_a_run_stays_text(tmp_path):
+    planned = simulated_sweep(tmp_path, "marked", finished=1)
+    run = RunDir(tmp_path / "runs" / planned.runs[0].id)
+    result = run.result()
+    reason = "<img src=x onerror=alert(1)>"
+    failed = result.model_copy(update={"status": "failed", "reason": reason, "observations": ()})
+    run.result_path.write_text(failed.model_dump_json())
+    assert f"failed: {reason}" in words(
+        shown(desk_of(tmp_path), Address(("sweep", "marked", "runs")))[2]
+    )
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        Address(),
+        Address(("sweep", "a b/c"), {"q": "d64 & more", "n": "n_params"}),
+    ],
+)
+def test_an_address_comes_back_from_a_browser(address):
+    pathname, _, search = str(address).partition("?")
+    assert Address.of(pathname, f"?{search}") == address
