@@ -49,18 +49,10 @@ class StackedAdamW:
             correction1 = 1 - cfg.beta1 ** self.steps[member]
             correction2 = (1 - cfg.beta2 ** self.steps[member]) ** 0.5
             columns.append(
-                (
-                    1 - rate * cfg.weight_decay,
-                    1 - cfg.beta1,
-                    cfg.beta2,
-                    rate / correction1,
-                    correction2,
-                    cfg.eps,
-                )
+                (1 - rate * cfg.weight_decay, 1 - cfg.beta1, cfg.beta2, rate / correction1,
+                 correction2, cfg.eps)
             )
-        table = (
-            torch.tensor(columns, dtype=torch.float32).to(self._device).T.contiguous().unsqueeze(2)
-        )
+        table = torch.tensor(columns, dtype=torch.float32).to(self._device).T.contiguous().unsqueeze(2)
         shrink, new1, keep2, size, correction2, eps = table.unbind()
         if len(going) == len(rates):
             rows = [weights, gradients, self.exp_avg, self.exp_avg_sq]

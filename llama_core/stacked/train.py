@@ -111,7 +111,9 @@ def why_not(trainings: Sequence[tuple[ModelConfig, TrainConfig]], placement: Pla
     return ""
 
 
-def _store(model: ModelConfig, training: Training, placement: Placement) -> CheckpointStore | None:
+def _store(
+    model: ModelConfig, training: Training, placement: Placement
+) -> CheckpointStore | None:
     if training.checkpoints is None:
         return None
     return CheckpointStore(
