@@ -11,6 +11,7 @@ from analysis.words import COUNTS, short
 from flows.commands.output import print_line, table
 from flows.commands.variants_text import power, print_variants, scan_lines
 from flows.cost.quote import Cost
+from flows.plans.precision import measured_here
 from flows.plans.preparing import known_tokens, preparing
 from flows.runs.directory import RunDir
 from flows.runs.state import run_state
@@ -47,6 +48,8 @@ def print_plan(
     console = Console(highlight=False)
     for line in _summary(plan, corpus, cost):
         print_line(console, line)
+    if (precision := measured_here(plan, home)) is not None:
+        print_line(console, precision)
     if corpus is not None:
         print_notes(corpus, console)
     for warning in (*plan.warnings, *(cost.warnings if cost is not None else ())):

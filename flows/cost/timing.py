@@ -11,7 +11,6 @@ from itertools import pairwise
 from pathlib import Path
 
 from flows.settings import Home
-from flows.training.compiling import step_clock
 from llama_core.config import Cosine, Frozen, ModelConfig, Placement, TrainConfig
 from llama_core.files import scratch_folder
 from llama_core.records import CheckpointRecord, EvalRecord, Record, StepRecord
@@ -132,6 +131,8 @@ def _step_seconds(
     request: Request, model: ModelConfig, train: TrainConfig
 ) -> tuple[list[float], float]:
     """Seconds of each step, from the first, until there are enough; and of the least's work."""
+    from llama_core.trial import step_clock
+
     seconds: list[float] = []
     clock = step_clock(request.placement)
     ends = [clock()]

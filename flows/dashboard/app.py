@@ -29,9 +29,6 @@ function(query, title) {
   if (address !== window.location.pathname + window.location.search) {
     window.history.replaceState(window.history.state, "", address);
   }
-  // Dash's Upload has no property for it.
-  setTimeout(() => document.querySelectorAll("input[type=file]").forEach(
-    (input) => input.setAttribute("aria-label", "a table of finished runs")), 0);
   document.title = title === "isoflop" ? title : title + " – isoflop";
   return window.dash_clientside.no_update;
 }

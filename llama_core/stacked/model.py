@@ -34,7 +34,7 @@ class Layout:
             rows: (..., size).
         """
         for name, (first, end, shape) in self.places.items():
-            yield name, rows[..., first:end].unflatten(-1, shape)
+            yield name, rows[..., first:end].view(*rows.shape[:-1], *shape)
 
 
 def layout_of(config: ModelConfig) -> Layout:
@@ -97,7 +97,9 @@ class StackedLlama:
             name = f"layers.{layer}."
             normed = rms_norm(x, named[name + "input_layernorm.weight"], config.norm_eps)
             heads = linear(normed, named[name + "self_attn.qkv_proj.weight"])
-            mixed = self._attend(name, heads.view(count, rows * t, -1, config.head_dim), t, cos, sin)
+            mixed = self._attend(
+                name, heads.view(count, rows * t, -1, config.head_dim), t, cos, sin
+            )
             x = x + linear(mixed, named[name + "self_attn.o_proj.weight"])
             normed = rms_norm(x, named[name + "post_attention_layernorm.weight"], config.norm_eps)
             halves = named[name + "mlp.gate_up_proj.weight"].chunk(2, dim=1)
