@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import threading
 from concurrent.futures import ProcessPoolExecutor
 
 import waitress
@@ -19,10 +20,12 @@ _MOST_BYTES = 64 * 2**20
 
 def serve(settings: Settings, home: Home) -> None:
     """Serve until the process is stopped."""
-    fits = Fits(_one_process)
+    fits, library = Fits(_one_process), Library(home)
+    # Thousands of files are read before somebody waits for them.
+    threading.Thread(target=library.sweeps, daemon=True).start()
     try:
         waitress.serve(
-            make_app(Desk(settings, Library(home), fits)).server,
+            make_app(Desk(settings, library, fits)).server,
             host=settings.host,
             port=settings.dashboard_port,
             threads=_THREADS,
