@@ -121,6 +121,16 @@ class Home:
         return self.root / "sweeps"
 
     @property
+    def timings(self) -> Path:
+        """How fast shapes train on the machines of this home."""
+        return self.root / "timings"
+
+    @property
+    def graphs(self) -> Path:
+        """What torch compiled for models of this home."""
+        return self.root / "graphs"
+
+    @property
     def tunes(self) -> Path:
         """One folder a study of learning rate and batch: spec, journal, table, law, report."""
         return self.root / "tunes"

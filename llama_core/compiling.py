@@ -60,6 +60,16 @@ def compile_net(net: nn.Module, seq_len: int, placement: Placement, device: torc
         part.compile(dynamic=False, fullgraph=True, recompile_limit=_MOST_GRAPHS)
 
 
+def keep_graphs(folder: Path) -> None:
+    """Keep compiled graphs in a folder, where any process with this torch finds them.
+
+    To be called before the first compilation. It compiles in this process and not in workers,
+    which a forked process would not have.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder.absolute()))
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
+
 @contextmanager
 def uncompiled() -> Iterator[None]:
     """Run compiled modules as they are written: an evaluation is too short to compile a graph."""

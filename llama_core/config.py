@@ -12,6 +12,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     Tag,
+    field_validator,
     model_validator,
 )
 
@@ -261,6 +262,11 @@ class Placement(Frozen):
     deterministic: bool = False
     checkpoint_every_s: PositiveFloat = 60.0
     keep_checkpoints: PositiveInt = 2
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _yaml_reads_on_and_off_as_booleans(cls, value: object) -> object:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 def require_whole_matrices(optimizer: Optimizer, placement: Placement) -> None:

@@ -91,7 +91,7 @@ def train(
         ValueError: the batches do not fit the recipe or the model, the optimizer not the
             placement, or the checkpoints belong to another run.
     """
-    _check(model, cfg, batches)
+    check(model, cfg, batches)
     require_whole_matrices(cfg.optimizer, placement)
     device = resolve_device(placement.device)
     with ExitStack() as stack:
@@ -103,7 +103,7 @@ def train(
         if checkpoints is not None:
             store = CheckpointStore(
                 checkpoints,
-                identity=_identity(model, cfg, batches),
+                identity=identity(model, cfg, batches),
                 keep=placement.keep_checkpoints,
                 rank=ranks.rank,
                 writers=ranks.writers,
@@ -178,7 +178,8 @@ def _train(
                 yield DivergedRecord(place.step + 1, tokens, segment.horizon, reason, time.time())
                 return
             optimizer.step()
-            net.zero_grad()
+            for weight in weights:  # `zero_grad` looks for them anew, which takes longer
+                weight.grad = None
             place = Place(place.segment, place.step + 1, place.steps_taken + 1)
             elapsed = time.perf_counter() - started
             yield from outbox.put(
@@ -220,7 +221,7 @@ def _train(
                 yield DivergedRecord(place.step, tokens, segment.horizon, reason, time.time())
                 return
             folder = store.folder.parent if store is not None and ranks.leads else None
-            digest = _final_weights(net, segment.horizon, folder)
+            digest = final_weights(net, segment.horizon, folder)
             yield from outbox.put(
                 EvalRecord(
                     step=place.step,
@@ -265,12 +266,14 @@ def _gradients(
     return loss_sum
 
 
-def _final_weights(net: Llama, horizon: int, folder: Path | None) -> str:
+def final_weights(net: Llama, horizon: int, folder: Path | None) -> str:
     """Hash of the weights at a horizon; written to `folder` if given. Every rank must call this."""
     finished = {name: whole(weight.detach()) for name, weight in net.named_parameters()}
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        write_durably(folder / f"final_{horizon}.safetensors", save(finished | _tied(net)))
+        write_durably(
+            folder / f"final_{horizon}.safetensors", save(finished | _tied(net, finished))
+        )
     return tensors_sha256(finished)
 
 
@@ -330,19 +333,21 @@ def evaluate(
     return val_loss, None
 
 
-def _tied(net: Llama) -> Tensors:
+def _tied(net: Llama, finished: Tensors) -> Tensors:
     """The head under its own name if it is the embedding, as in `state_dict`."""
     if not net.config.tie_embeddings:
         return {}
-    return {"lm_head.weight": whole(net.embed_tokens.weight.detach()).clone()}
+    return {"lm_head.weight": finished["embed_tokens.weight"].clone()}
 
 
-def _identity(model: ModelConfig, cfg: TrainConfig, batches: Batches) -> str:
+def identity(model: ModelConfig, cfg: TrainConfig, batches: Batches) -> str:
+    """Digest of what a checkpoint belongs to."""
     parts = (model.model_dump_json(), cfg.model_dump_json(), batches.digest)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _check(model: ModelConfig, cfg: TrainConfig, batches: Batches) -> None:
+def check(model: ModelConfig, cfg: TrainConfig, batches: Batches) -> None:
+    """Raise ValueError if the batches are of another recipe or have unknown tokens."""
     require_positions(model, cfg.seq_len)
     expected = (cfg.seq_len, cfg.batch_tokens, cfg.seed, cfg.eval_tokens)
     given = (batches.seq_len, batches.batch_tokens, batches.seed, batches.eval_tokens)

@@ -264,7 +264,11 @@ class SweepSpec(Frozen):
     warmup: Warmup | None = Field(
         default=None, description="None: 5 % of the shortest horizon, 10 to 100 steps"
     )
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "auto"] = Field(
+        default="float32",
+        description="auto: the faster of the two on the machine that plans the sweep; runs have "
+        "the one chosen, and `sweeps.plan` alone takes float32",
+    )
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(different)] = (
         0,
     )
@@ -284,6 +288,11 @@ class SweepSpec(Frozen):
         exclude_if=lambda scan: scan == SCAN,
         description="of each variant's learning rate; None: as the recipe and lr_factor say",
     )
+
+    @property
+    def run_dtype(self) -> Literal["float32", "bfloat16"]:
+        """The precision of its runs."""
+        return "float32" if self.dtype == "auto" else self.dtype
 
     @property
     def is_variant(self) -> bool:

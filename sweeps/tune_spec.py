@@ -105,7 +105,7 @@ class TuneSpec(Frozen):
     cooldown_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
     seq_len: PositiveInt = 128
     eval_tokens: PositiveInt = 131_072
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
     placement: Placement = Placement()
     slots: PositiveInt | None = None
 
@@ -117,6 +117,11 @@ class TuneSpec(Frozen):
                 "that one."
             )
         return self
+
+    @property
+    def run_dtype(self) -> Literal["float32", "bfloat16"]:
+        """The precision of its runs; `auto` is resolved before, see `sweeps.spec`."""
+        return "float32" if self.dtype == "auto" else self.dtype
 
     @property
     def make(self) -> Make:

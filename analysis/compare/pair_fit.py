@@ -5,7 +5,7 @@ E + A/N^alpha + B/D^beta of Hoffmann et al. 2022 under D ∝ C/N, with alpha = b
 b/(1 - a), written so that its frontier E + exp(k)·(C/C0)^-b has constants of its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ _UPPER = np.array([np.inf, np.inf, 2.0, np.inf, np.inf, np.inf, 2.0, np.inf, 0.9
 _STARTS = (0.0, 0.3, 0.5, 0.65, 0.8, 0.9)  # E over the lowest loss
 _SEARCH, _POLISH, _WARM = 40, 200, 30  # iterations from a start, of the best one, of a draw
 _FARTHEST = 50.0  # of an exponent of g
+_DRAWN_ELEMENTS = 2**18  # draws x rows that are held at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +53,26 @@ class Design:
         """The number of free constants."""
         return int(self.ties.shape[1])
 
+    def of(self, places: Iterable[int]) -> int:
+        """The number of free constants that have one of these places."""
+        return int(self.ties[list(places)].any(axis=0).sum())
 
-def design(*, asymptote: float | None, shared: bool, valley: bool, own_slope: bool) -> Design:
+
+def design(
+    *,
+    asymptote: float | None,
+    shared: bool,
+    valley: bool,
+    own_slope: bool = True,
+    own_size: bool = True,
+) -> Design:
     """A design of the free constants.
 
     Args:
         asymptote: E of both, if it is given.
         shared: else, whether both have one E.
         own_slope: whether the variant has a b of its own.
+        own_size: whether it has a best size of its own.
     """
     fixed = np.zeros(_COUNT)
     fixed[A] = 0.5
@@ -73,7 +86,8 @@ def design(*, asymptote: float | None, shared: bool, valley: bool, own_slope: bo
     slopes = BASE["b"], VARIANT["b"]
     groups += [(slopes[0],), (slopes[1],)] if own_slope else [slopes]
     if valley:
-        groups += [(BASE["n"],), (VARIANT["n"],), (A,)]
+        sizes = BASE["n"], VARIANT["n"]
+        groups += [*([(sizes[0],), (sizes[1],)] if own_size else [sizes]), (A,)]
         fixed[A] = 0.0
     ties = np.zeros((_COUNT, len(groups)))
     for column, places in enumerate(groups):
@@ -183,8 +197,12 @@ def draw(
     for cluster, adjust in adjustments(jacobian, clusters):
         residual[cluster] = adjust @ residual[cluster]
     factors = np.random.default_rng(seed).standard_normal((count, int(clusters.max()) + 1))
-    logs = np.log(loss) + residual * factors[:, clusters]
-    return solve(rows, design, logs, theta[None].repeat(count, axis=0), _WARM)
+    most = max(1, _DRAWN_ELEMENTS // len(residual))
+    parts = []
+    for part in np.split(factors, range(most, count, most)):
+        logs = np.log(loss) + residual * part[:, clusters]
+        parts.append(solve(rows, design, logs, theta[None].repeat(len(part), axis=0), _WARM))
+    return np.concatenate(parts)
 
 
 def adjustments(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from analysis import words
 from analysis.compare import pair_fit
@@ -87,7 +88,7 @@ def free_constants(problem: Problem, *, given: float | None, shared: bool) -> De
     rows = problem.rows
     sides = [rows.log_c[~rows.of_variant], rows.log_c[rows.of_variant]]
     levels = [int(near_groups(np.exp(side), _SAME_BUDGET).max()) + 1 for side in sides]
-    valley = _scatter(rows) > _VALLEY
+    scatters = [_scatter(rows, mine) for mine in (~rows.of_variant, rows.of_variant)]
     needed = 2 if given is not None else 3
     if levels[0] < needed or (not shared and levels[1] < needed):
         raise NoSpeedup(
@@ -100,8 +101,10 @@ def free_constants(problem: Problem, *, given: float | None, shared: bool) -> De
         design = pair_fit.design(
             asymptote=given,
             shared=shared,
-            valley=valley,
+            valley=max(scatters) > _VALLEY,
             own_slope=own_slope,
+            # A table of one size for each compute does not show its best size.
+            own_size=min(scatters) > _VALLEY,
         )
         if design.free <= len(rows.loss):
             return design
@@ -110,14 +113,11 @@ def free_constants(problem: Problem, *, given: float | None, shared: bool) -> De
         own_slope = False
 
 
-def _scatter(rows: Rows) -> float:
-    """The spread of log N around one size for each compute."""
-    spreads = []
-    for mine in (rows.of_variant, ~rows.of_variant):
-        z, n = rows.log_c[mine], rows.log_n[mine]
-        degree = 1 if np.ptp(z) > 0.1 else 0
-        spreads.append(float(np.std(n - np.polyval(np.polyfit(z, n, degree), z))))
-    return max(spreads)
+def _scatter(rows: Rows, mine: NDArray[np.bool_]) -> float:
+    """The spread of a table's log N around one size for each compute."""
+    z, n = rows.log_c[mine], rows.log_n[mine]
+    degree = 1 if np.ptp(z) > 0.1 else 0
+    return float(np.std(n - np.polyval(np.polyfit(z, n, degree), z)))
 
 
 def _runs(named: Named) -> pl.DataFrame:

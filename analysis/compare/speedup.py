@@ -14,7 +14,7 @@ from scipy.stats import t as student
 
 from analysis.compare import pair_fit
 from analysis.compare.comparable import Named
-from analysis.compare.pair_fit import BASE, VARIANT
+from analysis.compare.pair_fit import BASE, VARIANT, Design
 from analysis.compare.problem import NoSpeedup, Problem, free_constants, make_problem
 from analysis.compare.speed import speed_ratios
 from analysis.law import Array
@@ -197,7 +197,7 @@ def _answer(
     rows, clusters = problem.rows, problem.paired.clusters
     theta = pair_fit.fit(rows, design)
     drawn = None
-    if problem.draws and len(rows.loss) > design.free:
+    if problem.draws and _spare(problem, design):
         drawn = pair_fit.draw(rows, design, theta, clusters, problem.draws, 0)
 
     def measure(quantity: Callable[[Array], Array]) -> tuple[float, Array, float]:
@@ -239,6 +239,15 @@ def _answer(
             projection=projection,
         ),
         pooled,
+    )
+
+
+def _spare(problem: Problem, design: Design) -> bool:
+    """Whether each table has more rows than constants, so that its noise is seen."""
+    mine = int(problem.rows.of_variant.sum())
+    others = len(problem.rows.loss) - mine
+    return others > design.of(BASE.values()) and mine > design.of(
+        [place for place in VARIANT.values() if not design.ties[place] @ design.ties[place - 4]]
     )
 
 

@@ -47,6 +47,7 @@ def speedup_data(variants: Variants) -> pl.DataFrame:
 def draw_speedup(data: pl.DataFrame, variants: Variants) -> go.Figure:
     """Multipliers with their bars, the best variant on top; right of 1 the variant needs less."""
     figure = go.Figure()
+    names = data["variant"].unique(maintain_order=True).to_list()
     looks = {
         _WHAT[0]: {"color": SOFT, "size": 6, "symbol": "line-ns-open"},
         _WHAT[1]: {"color": MARK, "size": 12, "symbol": "circle"},
@@ -65,14 +66,19 @@ def draw_speedup(data: pl.DataFrame, variants: Variants) -> go.Figure:
                 "arrayminus": (part["value"] - part["lower"]).fill_null(0.0).to_list(),
                 "color": marker["color"],
             }
+        # The target's bar lies below the other, so that both are seen.
+        rows = [names.index(name) + (0.2 if what == _WHAT[2] else 0.0) for name in part["variant"]]
         where = ["" if at is None else f" at C = {flops(at)}" for at in part["flops"]]
+        labels = [f"<b>{name}</b>{at}" for name, at in zip(part["variant"], where, strict=True)]
         figure.add_scatter(
-            x=part["value"], y=part["variant"], mode="markers", name=what, marker=marker,
-            error_x=bars, text=part["text"], customdata=where,
-            hovertemplate="<b>%{y}</b>%{customdata}<br>%{text}<extra></extra>",
+            x=part["value"], y=rows, mode="markers", name=what, marker=marker,
+            error_x=bars, text=part["text"], customdata=labels,
+            hovertemplate="%{customdata}<br>%{text}<extra></extra>",
         )  # fmt: skip
     figure.add_vline(x=1, line={"color": INK, "width": 1, "dash": "dot"})
-    figure.update_yaxes(autorange="reversed", type="category")
+    figure.update_yaxes(
+        range=[len(names) - 0.5, -0.5], tickvals=list(range(len(names))), ticktext=names
+    )
     better = sum(each.speedup.lead.pooled.gain for each in variants.ranked if each.speedup)
     return styled(
         figure,

@@ -87,9 +87,9 @@ def method(variants: Variants) -> str:
     timeless = known[0].no_time if known[0].time is None else ""
     return (
         f"Above 1 the variant needs less. {variants.level:.0%} intervals; compute and time are "
-        f"over the common budgets{ahead}. {_range(matched)} runs of the same size, compute and "
-        "seed were paired and their residuals drawn together; so were all horizons of a training."
-        + (f" No time: {timeless}." if timeless else "")
+        f"over the common budgets{ahead}. Runs of the same size, compute and seed, "
+        f"{_range(matched)} in both, have their residuals drawn together, with all horizons of "
+        "their trainings." + (f" No time: {timeless}." if timeless else "")
     )
 
 

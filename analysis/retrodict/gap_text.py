@@ -109,7 +109,8 @@ def _block_lines(gaps: Sequence[Gap]) -> list[str]:
     lowered = _span([gap.block_loss for gap in gaps if gap.block_loss is not None])
     return [
         f"Block: {_ratio(first.block.worth)} times less compute, {lowered} of loss, measured from "
-        f"{flops(low)} to {flops(high)} FLOPs; whether it holds {decades:.0f} decades further up is not known. "
+        f"{flops(low)} to {flops(high)} FLOPs; whether it holds {decades:.0f} decades further up "
+        "is not known. "
         f"Data, tokenizer and recipe of {pair.model} must be worth "
         f"{_least([rest.value for rest in rests])}{spread} to match {pair.rival}."
     ]

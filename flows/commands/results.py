@@ -93,6 +93,8 @@ def _print_run(document: dict[str, Any]) -> None:
         f"{document['spent']['flops']:.4g} in {document['spent']['device_s']:.0f} s"
     )
     print(f"peak lr      {document['lr']:.3e} ({document['lr_source']}), seed {document['seed']}")
+    if (choice := document["compile"]) is not None:
+        print(f"compiled     {'yes' if choice['compiled'] else 'no'}: {choice['reason']}")
     print()
     rows = [
         [

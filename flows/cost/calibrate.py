@@ -6,7 +6,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -19,15 +20,17 @@ from flows.cost.assumed import assumed, device_of
 from flows.cost.estimate import AROUND_S, Estimate, Speed, estimate, shared_by
 from flows.cost.timing import Answer, Request, Shape, Timing, shape_of
 from flows.files import now, write_whole
-from flows.runs.attempts import steps_kept
+from flows.runs.attempts import CompileChoice, steps_kept
 from flows.runs.directory import RunDir
 from flows.runs.provenance import processor
 from flows.settings import Home
+from flows.training.compiling import foreseen, micro_step
 from flows.training.slots import child_environment
 from llama_core.config import Frozen, Placement
 from llama_core.cores import usable_cores
 from sweeps.cap import AssumedSpeed
 from sweeps.plan import Plan
+from sweeps.spec import PlannedRun
 
 # A machine's other load changes within hours, its speed does not.
 _GOOD_FOR_S = 6 * 3600.0
@@ -65,7 +68,8 @@ def calibrated(
 ) -> Speed:
     """Speed of a plan's shapes in child processes, with all slots busy at once.
 
-    Timings are kept in the home for some hours, by shape, device and number of slots.
+    Timings are kept in the home for some hours, by shape, device and number of slots. They are of
+    uncompiled steps unless the placement has them compiled.
 
     Args:
         retime: take every timing again.
@@ -74,14 +78,17 @@ def calibrated(
         CalibrationError: a timing process failed.
     """
     shapes = {shape_of(run.run.model, run.run.train): run.run for run in plan.runs}
-    keys = {shape: _key(shape, plan.spec.placement, slots) for shape in shapes}
-    folder = home.root / "timings"
+    placement = plan.spec.placement
+    if placement.compile == "auto":
+        placement = placement.model_copy(update={"compile": "off"})
+    keys = {shape: _key(shape, placement, slots) for shape in shapes}
+    folder = home.timings
     stored = {shape: None if retime else _read(folder / f"{keys[shape]}.json") for shape in shapes}
     timed = {shape: timing for shape, timing in stored.items() if timing is not None}
     if missing := [shape for shape in shapes if shape not in timed]:
         trainings = [(shapes[shape].model, shapes[shape].train) for shape in missing]
         others = psutil.getloadavg()[0]
-        measured = _measure(home, plan.data.digest, plan.spec.placement, trainings, slots)
+        measured = _measure(home, plan.data.digest, placement, trainings, slots)
         folder.mkdir(exist_ok=True)
         load_s = statistics.median(slot.load_s for slot in measured)
         start_s = statistics.median(slot.start_s for slot in measured)
@@ -94,13 +101,12 @@ def calibrated(
             timed[shape] = fresh
     age_s = now() - min(timing.measured_at for timing in timed.values())
     when = "just now" if age_s < 120 else f"{age_s / 60:.0f} minutes ago"
-    ranks = plan.spec.placement.ranks
+    ranks = placement.ranks
     loads = [timing.others for timing in timed.values() if timing.others is not None]
     beside = f", at load {max(loads):.1f} on {usable_cores()} cores" if loads else ""
     again = "" if age_s < 120 else "; --retime times it again"
     basis = (
-        f"every shape timed on {device_name(plan.spec.placement)} {when}{beside}, "
-        f"{len(slots)} at once{again}"
+        f"every shape timed on {device_name(placement)} {when}{beside}, {len(slots)} at once{again}"
     )
     if ranks > 1:
         basis += f", one rank alone; {ranks} are taken to share its work evenly"
@@ -131,9 +137,37 @@ def estimate_plan(
     """
     kept = steps_kept_by_run(plan, home)
     if speed is None:
-        return estimate(plan, calibrated(plan, home, slots, retime=retime), kept, len(slots))
+        timed = calibrated(plan, home, slots, retime=retime)
+        return estimate(
+            plan, _with_compilation(plan, home, slots[0], timed, kept), kept, len(slots)
+        )
     fast = assumed(speed, device_of(speed), plan.spec.placement)
     return estimate(plan, fast, kept, len(slots))
+
+
+def _with_compilation(
+    plan: Plan, home: Home, slot: dict[str, str], speed: Speed, kept: Mapping[str, int | None]
+) -> Speed:
+    """The speed with the choices of `compile: auto`: a compiled run is sooner done by its gain."""
+    placement, choices = plan.spec.placement, dict[str, CompileChoice]()
+    shapes = {run.id: micro_step(run.run, placement) for run in plan.runs}
+    alike = Counter(shapes[run] for run, steps in kept.items() if steps is not None)
+    for run in plan.runs:
+        timed, runs = speed.timing(run), max(1, alike[shapes[run.id]])
+        step_s = timed.work_s or timed.step_s
+        choice = foreseen(run, home, placement, slot, step_s=step_s, runs=runs)
+        if choice is not None:
+            choices[run.id] = choice
+
+    def timing(run: PlannedRun) -> Timing:
+        timed, choice = speed.timing(run), choices.get(run.id)
+        if choice is None or not choice.compiled or not choice.gain_s:
+            return timed
+        share = 1 - choice.gain_s / (run.steps * timed.step_s)
+        blocks = tuple(block * share for block in timed.blocks)
+        return timed.model_copy(update={"step_s": timed.step_s * share, "blocks": blocks})
+
+    return replace(speed, timing=timing, compiled=choices)
 
 
 def steps_kept_by_run(plan: Plan, home: Home) -> dict[str, int | None]:
@@ -226,6 +260,7 @@ def _merged(timings: Sequence[Timing]) -> Timing:
         warm_s=statistics.median(timing.warm_s for timing in timings),
         eval_s_per_token=statistics.median(timing.eval_s_per_token for timing in timings),
         checkpoint_s=statistics.median(timing.checkpoint_s for timing in timings),
+        work_s=min((timing.work_s for timing in timings if timing.work_s), default=None),
     )
 
 

@@ -1,9 +1,10 @@
 """Time that a plan takes: of each run and of the sweep, from timings or from an assumed MFU."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flows.cost.timing import Timing
+from flows.runs.attempts import CompileChoice
 from llama_core.config import TrainConfig
 from llama_core.schedule import segments
 from sweeps.plan import Plan
@@ -23,12 +24,14 @@ class Speed:
         start_s: seconds of a training before its first step and after its last, torch loaded.
         around_s: seconds of a sweep before its first training and after its last.
         basis: source of the numbers, for a person.
+        compiled: by run id, whether it will be compiled, where that is chosen by its gain.
     """
 
     timing: Callable[[PlannedRun], Timing]
     start_s: float
     around_s: float
     basis: str
+    compiled: Mapping[str, CompileChoice] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Estimate:
         device_s: the sum over runs and their ranks: what training takes.
         idle_share: share of the slots' time from first to last training in which a slot waits
             for the others.
+        compiled: as in `Speed`.
     """
 
     runs: Mapping[str, RunTime]
@@ -68,6 +72,7 @@ class Estimate:
     idle_share: float
     slots: int
     basis: str
+    compiled: Mapping[str, CompileChoice] = field(default_factory=dict)
 
 
 def estimate(
@@ -99,6 +104,7 @@ def estimate(
         idle_share=1 - training_s / (slots * busy_s) if busy_s else 0.0,
         slots=slots,
         basis=speed.basis,
+        compiled=speed.compiled,
     )
 
 

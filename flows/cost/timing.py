@@ -7,8 +7,10 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
+from flows.settings import Home
 from llama_core.config import Cosine, Frozen, ModelConfig, Placement, TrainConfig
 from llama_core.files import scratch_folder
 from llama_core.records import CheckpointRecord, EvalRecord, Record, StepRecord
@@ -50,6 +52,7 @@ class Timing(Frozen):
         warm_s: what the first steps take in addition, compilation included.
         eval_s_per_token: validation at the end of a horizon, per token of the validation set.
         checkpoint_s: a checkpoint, in addition to the steps meanwhile.
+        work_s: a step on a machine without other work; None in files of older versions.
     """
 
     step_s: float
@@ -57,6 +60,7 @@ class Timing(Frozen):
     warm_s: float
     eval_s_per_token: float
     checkpoint_s: float
+    work_s: float | None = None
 
 
 class Answer(Frozen):
@@ -87,8 +91,10 @@ def main() -> int:
 
     import llama_core.train  # noqa: F401
     from flows.runs.provenance import environment
+    from llama_core.compiling import keep_graphs
     from llama_core.corpus.prepared import find_corpus
 
+    keep_graphs(Home(request.home).graphs)
     environment("cpu")
     loaded_at = time.time()
     corpus = find_corpus(request.home, request.corpus)
@@ -103,7 +109,7 @@ def main() -> int:
 
 
 def _time(request: Request, model: ModelConfig, train: TrainConfig) -> Timing:
-    steps = _step_seconds(request, model, train)
+    steps, work_s = _step_seconds(request, model, train)
     warm, steady = steps[:_WARM_STEPS], steps[_WARM_STEPS:]
     means = [
         statistics.fmean(steady[start : start + _BLOCK_STEPS])
@@ -117,21 +123,30 @@ def _time(request: Request, model: ModelConfig, train: TrainConfig) -> Timing:
         warm_s=max(0.0, sum(warm) - len(warm) * step_s),
         eval_s_per_token=_eval_seconds_per_token(request, model, train),
         checkpoint_s=_checkpoint_seconds(request, model, train, step_s),
+        work_s=work_s,
     )
 
 
-def _step_seconds(request: Request, model: ModelConfig, train: TrainConfig) -> list[float]:
-    """Seconds of each step, from the first, until there are enough."""
+def _step_seconds(
+    request: Request, model: ModelConfig, train: TrainConfig
+) -> tuple[list[float], float]:
+    """Seconds of each step, from the first, until there are enough; and of the least's work."""
+    from llama_core.trial import step_clock
+
     seconds: list[float] = []
+    clock = step_clock(request.placement)
+    ends = [clock()]
     last = time.time()
     for record in _train(request, model, train, steps=_WARM_STEPS + _BLOCKS * _BLOCK_STEPS):
         if isinstance(record, StepRecord):
             seconds.append(record.at - last)
             last = record.at
+            ends.append(clock())
             steady = seconds[_WARM_STEPS:]
             if len(steady) >= _FEWEST_BLOCKS * _BLOCK_STEPS and sum(steady) > _ENOUGH_S:
                 break
-    return seconds
+    work = [end - start for start, end in pairwise(ends)]
+    return seconds, min(work[_WARM_STEPS:] or work)
 
 
 def _eval_seconds_per_token(request: Request, model: ModelConfig, train: TrainConfig) -> float:

@@ -4,7 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from flows.plans.stored import read_plans
-from flows.runs.attempts import read_attempts, read_provenance, spent, steps_kept, steps_seen
+from flows.runs.attempts import (
+    compile_choice,
+    read_attempts,
+    read_provenance,
+    spent,
+    steps_kept,
+    steps_seen,
+)
 from flows.runs.directory import RunDir
 from flows.runs.evaluations import evaluations
 from flows.runs.state import TO_DO, run_state
@@ -18,7 +25,7 @@ def run_document(run: RunDir, home: Home) -> dict[str, Any]:
     planned, result = run.planned(), run.result()
     train, counts = planned.run.train, count_params(planned.run.model)
     cost = spent(run)
-    provenance = read_provenance(run)
+    provenance, choice = read_provenance(run), compile_choice(run)
     return {
         "id": run.id,
         "name": planned.name,
@@ -42,6 +49,7 @@ def run_document(run: RunDir, home: Home) -> dict[str, Any]:
             "flops": float(cost.steps * planned.flops_per_step),
             "device_s": cost.seconds * run.placement().ranks,
         },
+        "compile": choice.model_dump() if choice is not None else None,
         "attempts": [attempt.model_dump(mode="json") for attempt in read_attempts(run)],
         "provenance": provenance.model_dump(mode="json") if provenance is not None else None,
         "spec": planned.run.model_dump(mode="json"),

@@ -1,7 +1,8 @@
 """The attempts at training a run: which process trained which steps, where, and how it ended.
 
 An attempt appends a line to `attempts.jsonl` when it starts and one when it ends. A killed
-attempt has no end; how far it came is read from the curve.
+attempt has no end; how far it came is read from the curve. The first one adds whether the run is
+compiled.
 """
 
 import logging
@@ -21,6 +22,20 @@ from llama_core.config import Frozen
 from llama_core.schedule import steps_done
 
 log = logging.getLogger(__name__)
+
+
+class CompileChoice(Frozen):
+    """Whether a run is compiled.
+
+    Attributes:
+        reason: for a person, a clause.
+        gain_s: seconds that it is expected to save, compilation paid; of an uncompiled run, what
+            compiling it would have saved, negative for a loss; None where nothing was reckoned.
+    """
+
+    compiled: bool
+    reason: str
+    gain_s: float | None = None
 
 
 class Attempt(Frozen):
@@ -129,6 +144,19 @@ def read_attempts(run: RunDir) -> list[Attempt]:
     return attempts
 
 
+def compile_choice(run: RunDir) -> CompileChoice | None:
+    """Whether the run is compiled, as chosen when it first trained; None before that."""
+    rows = _rows(run, "compile")
+    return CompileChoice.model_validate(rows[0]["choice"]) if rows else None
+
+
+def record_choice(run: RunDir, choice: CompileChoice) -> None:
+    """Record whether the run is compiled. The caller holds the run."""
+    number = max((row["number"] for row in _rows(run, "start")), default=0)
+    row = {"kind": "compile", "number": number, "at": now(), "steps": steps_kept(run)}
+    _append(run, {**row, "choice": choice.model_dump()})
+
+
 def read_provenance(run: RunDir) -> Provenance | None:
     """What made the run; None where it was not recorded or the file is damaged."""
     try:
@@ -199,12 +227,15 @@ def _rows(run: RunDir, kind: str) -> list[dict[str, Any]]:
 
 
 def _is_entry(row: Any) -> bool:
-    """Whether a line records the start or the end of an attempt."""
+    """Whether a line records the start or the end of an attempt, or the choice of one."""
     if not has_fields(row, "kind", "number", "at", "steps"):
         return False
     if row["kind"] == "end":
         return "how" in row
     try:
+        if row["kind"] == "compile":
+            CompileChoice.model_validate(row.get("choice"))
+            return True
         Environment.model_validate(row.get("environment"))
     except ValidationError:
         return False

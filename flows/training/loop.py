@@ -7,6 +7,7 @@ from flows.runs.attempts import steps_kept
 from flows.runs.curve import CurveBehindError, CurveWriter
 from flows.runs.directory import Ending, Observation, RunDir, RunResult
 from flows.settings import Home
+from flows.training.compiling import settled
 from flows.training.failures import out_of_memory
 from flows.training.signals import Interrupted, stop_requested
 from llama_core.records import (
@@ -27,8 +28,9 @@ def train_in_process(run: RunDir, home: Home) -> RunResult:
     from llama_core.machine import resolve_device
     from llama_core.train import train
 
-    spec, placement = run.planned().run, run.placement()
+    spec = run.planned().run
     batches = find_corpus(home.root, spec.data.digest).open(spec.train)
+    placement = settled(run, home, batches)
     device = str(resolve_device(placement.device))
     curve = CurveWriter(run.curve_path, steps_kept(run))
     started = now()

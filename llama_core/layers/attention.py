@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from llama_core.config import ModelConfig, require_positions
 from llama_core.counting import query_blocks
+from llama_core.layers.kernels import causal_attention, rms_norm
 
 AttentionBackend = Literal["eager", "sdpa"]
 
@@ -97,43 +98,43 @@ class Attention(nn.Module):
         self.qkv_proj = nn.Linear(config.d_model, width, bias=biases)
         self.o_proj = nn.Linear(mixed, config.d_model, bias=biases)
         if config.qk_norm:
-            self.q_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
-            self.k_norm = nn.RMSNorm(config.head_dim, eps=config.norm_eps)
-        self.qk_norm = config.qk_norm
+            self.q_norm = nn.RMSNorm(config.head_dim, config.norm_eps)
+            self.k_norm = nn.RMSNorm(config.head_dim, config.norm_eps)
+        self.qk_norm, self.norm_eps = config.qk_norm, config.norm_eps
 
     def forward(
         self, x: Tensor, cos: Tensor | None, sin: Tensor | None, slot: CacheSlot | None = None
     ) -> Tensor:
         b, t, _ = x.shape
-        n_rotated = self.n_heads + self.n_kv_heads
-        heads = self.qkv_proj(x).view(b, t, n_rotated + self.n_kv_heads, self.head_dim)
-        # Queries and keys are normalised and rotated together: half as many small operations.
-        qk, v = torch.split(heads, [n_rotated, self.n_kv_heads], dim=2)
+        counts = [self.n_heads, self.n_kv_heads, self.n_kv_heads]
+        heads = self.qkv_proj(x).view(b, t, sum(counts), self.head_dim)
         if self.qk_norm:
-            qk = self._norm_heads(qk)
-        if cos is not None and sin is not None:
-            qk = rotate(qk, cos, sin)
-        q, k = torch.split(qk.transpose(1, 2), [self.n_heads, self.n_kv_heads], dim=1)
-        v = v.transpose(1, 2)
-        if slot is not None:
-            mixed = cached_attention(q, *slot.extend(k, v), slot.first)
-        elif self.backend == "sdpa":
-            grouped = self.n_heads != self.n_kv_heads
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+            qk, v = torch.split(heads, [sum(counts[:2]), counts[2]], dim=2)
+            q, k = torch.split(self._norm_heads(qk), counts[:2], dim=2)
         else:
-            mixed = eager_attention(q, k, v)
+            q, k, v = torch.split(heads, counts, dim=2)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        if slot is None and self.backend == "eager":
+            mixed = eager_attention(q, k, v, cos, sin)
+        else:
+            if cos is not None and sin is not None:
+                q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+            if slot is not None:
+                mixed = cached_attention(q, *slot.extend(k, v), slot.first)
+            else:
+                grouped = self.n_heads != self.n_kv_heads
+                mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
         out: Tensor = self.o_proj(mixed.transpose(1, 2).reshape(b, t, -1))
         return out
 
     def _norm_heads(self, heads: Tensor) -> Tensor:
         q_scale = self.q_norm.weight.expand(self.n_heads, -1)
         k_scale = self.k_norm.weight.expand(self.n_kv_heads, -1)
-        normed = F.rms_norm(heads, (self.head_dim,), eps=self.q_norm.eps)
-        return normed * torch.cat((q_scale, k_scale))
+        return rms_norm(heads, torch.cat((q_scale, k_scale)), self.norm_eps)
 
 
 class Rope(nn.Module):
-    """Tables of cosine and sine, (t, 1, head_dim) each, cached for the longest length so far.
+    """Tables of cosine and sine, (t, head_dim) each, cached for the longest length so far.
 
     The first half of the sine is negated, as `rotate` expects.
     """
@@ -148,20 +149,22 @@ class Rope(nn.Module):
         if tables is None or tables[0].shape[0] < length:
             exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim
             angles = torch.outer(torch.arange(length), self.theta**-exponents)
-            cos = torch.cat((angles.cos(), angles.cos()), dim=-1).unsqueeze(1)
-            sin = torch.cat((-angles.sin(), angles.sin()), dim=-1).unsqueeze(1)
+            cos = torch.cat((angles.cos(), angles.cos()), dim=-1)
+            sin = torch.cat((-angles.sin(), angles.sin()), dim=-1)
             tables = (cos.to(device), sin.to(device))
             self._tables[device] = tables
         return tables[0][:length], tables[1][:length]
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate pairs (i, i + head_dim/2) of x (b, t, h, d) by the angles of `Rope`'s tables."""
+    """Rotate pairs (i, i + head_dim/2) of x (..., t, d) by the angles of `Rope`'s tables."""
     first, second = x.chunk(2, dim=-1)
     return x * cos.to(x.dtype) + torch.cat((second, first), dim=-1) * sin.to(x.dtype)
 
 
-def eager_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def eager_attention(
+    q: Tensor, k: Tensor, v: Tensor, cos: Tensor | None = None, sin: Tensor | None = None
+) -> Tensor:
     """Causal attention by batched matmuls: on a CPU up to 6 times faster than SDPA.
 
     Longer sequences are split into two blocks of queries. The first skips the second half of the
@@ -171,29 +174,38 @@ def eager_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Args:
         q: (b, n_heads, t, d).
         k, v: (b, n_kv_heads, t, d).
+        cos, sin: tables of `Rope` to rotate queries and keys with; None leaves them as they are.
 
     Returns:
         (b, n_heads, t, d).
     """
-    b, n_heads, t, d = q.shape
-    shared = (b * k.shape[1], -1, t, d)
+    group, t = q.shape[1] // k.shape[1], q.shape[2]
+    blocks = itertools.pairwise(query_blocks(t))
+    masks = tuple(causal_mask(*block, group, q.dtype, q.device) for block in blocks)
+    if not torch.compiler.is_compiling():
+        return causal_attention(q, k, v, cos, sin, masks)
+    # A compiler fuses the parts of this, and finds its derivative.
+    if cos is not None and sin is not None:
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+    shared = (q.shape[0] * k.shape[1], -1, t, q.shape[3])
     queries, keys, values = q.reshape(shared), k.reshape(shared)[:, 0], v.reshape(shared)[:, 0]
-    edges = query_blocks(t)
-    mixed = [_attend(queries, keys, values, *block) for block in itertools.pairwise(edges)]
-    return (mixed[0] if len(mixed) == 1 else torch.cat(mixed, dim=2)).view(b, n_heads, t, d)
+    first, mixed = 0, []
+    for mask in masks:
+        end = mask.shape[1]
+        mixed.append(_attend(queries[:, :, first:end], keys[:, :end], values[:, :end], mask))
+        first = end
+    return torch.cat(mixed, dim=2).view(q.shape)
 
 
-def _attend(queries: Tensor, keys: Tensor, values: Tensor, first: int, end: int) -> Tensor:
-    """Attention of the queries from `first` to `end`; (b · n_kv_heads, group, end - first, d)."""
-    group, d = queries.shape[1], queries.shape[3]
-    block = queries[:, :, first:end].reshape(queries.shape[0], -1, d)
-    mask = causal_mask(first, end, group, queries.dtype, queries.device)
-    scores = torch.baddbmm(mask, block, keys[:, :end].transpose(1, 2), alpha=d**-0.5)
+def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    """Attention of a block of queries; (b · n_kv_heads, group, block, d)."""
+    block = queries.flatten(1, 2)
+    scores = torch.baddbmm(mask, block, keys.transpose(1, 2), alpha=queries.shape[3] ** -0.5)
     # Autocast would copy scores to fp32 and back. Softmax of bf16 scores sums in fp32 anyway
     # and rounds once, as the copy back would.
     with torch.autocast(queries.device.type, enabled=False):
         weights = scores.softmax(dim=-1)
-    return torch.bmm(weights, values[:, :end]).view(-1, group, end - first, d)
+    return torch.bmm(weights, values).view(queries.shape)
 
 
 def cached_attention(q: Tensor, k: Tensor, v: Tensor, first: Tensor | None = None) -> Tensor:

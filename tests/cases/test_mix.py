@@ -136,7 +136,8 @@ def test_a_line_that_is_no_mixture_is_named(
     done = run("mix", table)
     assert done.status == 2
     assert words in done.stderr
-    assert "ine" in done.stderr.split(words)[1] and "7" in done.stderr
+    assert "ine" in done.stderr.split(words)[1]
+    assert "7" in done.stderr
 
 
 def test_what_cannot_be_trusted_is_said_first(run: Run, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def figures() -> dict[str, go.Figure]:
         "surface": draw_surface(point, study.table),
         "law": draw_law(law_data(study)),
         "importances": draw_importances({"N = 1": {"lr": 1.0}}),
-        "pairs": draw_pairs(pairs, compared),
+        "pairs": draw_pairs(pairs, compared, "nats per token"),
     }
 
 

@@ -59,9 +59,9 @@ def test_no_position_sees_a_later_token():
 def test_rotation_leaves_lengths_and_makes_products_depend_on_distance_alone():
     cos, sin = Rope(8, 10_000.0)(20, torch.device("cpu"))
     x, y = torch.randn(2, 1, 1, 1, 8, generator=torch.Generator().manual_seed(0)).unbind()
-    xs, ys = rotate(x.expand(1, 20, 1, 8), cos, sin), rotate(y.expand(1, 20, 1, 8), cos, sin)
-    torch.testing.assert_close(xs.norm(dim=-1), x.norm(dim=-1).expand(1, 20, 1))
-    products = (xs[0, 3:20, 0] * ys[0, 0:17, 0]).sum(-1)
+    xs, ys = rotate(x.expand(1, 1, 20, 8), cos, sin), rotate(y.expand(1, 1, 20, 8), cos, sin)
+    torch.testing.assert_close(xs.norm(dim=-1), x.norm(dim=-1).expand(1, 1, 20))
+    products = (xs[0, 0, 3:20] * ys[0, 0, 0:17]).sum(-1)
     torch.testing.assert_close(products, products[:1].expand(17), rtol=1e-4, atol=1e-5)
 
 

@@ -184,7 +184,7 @@ def test_warm_up_is_five_per_cent_within_ten_and_a_hundred_steps(steps, expected
 
 
 def test_all_presets_load_and_state_their_own_name():
-    assert presets() == ["chinchilla", "demo", "gpu-day", "gpu-week", "smoke"]
+    assert presets() == ["architectures", "chinchilla", "demo", "gpu-day", "gpu-week", "smoke"]
     for name in presets():
         assert load_spec(name).name == name
 

@@ -162,6 +162,17 @@ def test_a_single_common_budget_has_a_multiplier_and_no_projection():
     assert lead.projection is None
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_a_few_runs_of_the_baseline_itself_are_no_change(gain, rows):
+    # The smallest size is far from the best one: its losses are no frontier of their own.
+    few = gain[0].filter(pl.col("row") < rows)
+    lead = speedup(("a", gain[0]), ("few", few), draws=50).lead
+    # 0.2 % of noise in one loss is 2 to 5 % of compute here.
+    assert lead.pooled.value == pytest.approx(1.0, abs=0.08)
+    assert not lead.pooled.gain
+    assert (lead.pooled.lower is None) == (rows < 3)
+
+
 def test_time_counts_only_on_one_device(gain):
     baseline, variant = (
         changed(table, tokens_per_s=pl.lit(speed) / pl.col("n_params"), device=pl.lit("H100"))

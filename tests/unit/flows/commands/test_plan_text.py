@@ -1,6 +1,7 @@
 """A plan, and tables, show their numbers in the units and order that they state."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from flows.commands.output import _cell, _numeric, emit, table
 from flows.commands.plan_text import _columns, _summary, duration, plan_json, print_plan, print_runs
 from flows.cost.estimate import Estimate, RunTime
 from flows.cost.quote import Cost
+from flows.runs.attempts import CompileChoice
 from flows.settings import Home
 from sweeps.cap import FlopsCap
 from sweeps.load import load_spec
@@ -256,3 +258,22 @@ def test_a_document_goes_to_standard_output_or_to_a_file_that_can_be_written(tmp
     assert f"cannot write --json {tmp_path}: " in capsys.readouterr().err
     with pytest.raises(ValueError, match="JSON"):
         emit({"a": float("nan")}, "-")
+
+
+def test_a_plan_says_what_is_compiled_and_without_any_why_not():
+    plan = plan_of(SMALL, LARGE)
+
+    def line(**choices):
+        cost = cost_of(plan)
+        by_run = {run.id: choices[run.name] for run in plan.runs if run.name in choices}
+        shown = replace(cost, estimate=replace(cost.estimate, compiled=by_run))
+        return [text for text in _summary(plan, None, shown) if text.startswith("compiled")]
+
+    no = CompileChoice(compiled=False, reason="would save 6 s of 30 s for 32 s", gain_s=-26.0)
+    nearly = no.model_copy(update={"gain_s": -2.0, "reason": "would save 30 s of 99 s for 32 s"})
+    yes = CompileChoice(compiled=True, reason="measured here", gain_s=72.0)
+    assert line() == []
+    assert line(d16=no, d48=yes) == ["compiled: d48, to save about 72 s together"]
+    assert line(d16=no, d48=nearly) == ["compiled: none; d48 would save 30 s of 99 s for 32 s"]
+    missing = CompileChoice(compiled=False, reason="torch.compile needs a compiler.")
+    assert line(d16=missing, d48=missing) == ["compiled: none; torch.compile needs a compiler."]

@@ -10,6 +10,7 @@ from flows.cost.calibrate import CalibrationError, calibrated, estimate_plan
 from flows.cost.estimate import Speed, estimate, evals_left, makespan, shared_by
 from flows.cost.timing import Answer, Timing
 from flows.files import write_whole
+from flows.runs.attempts import CompileChoice
 from flows.runs.directory import RunDir
 from flows.settings import Home
 from llama_core.config import Placement
@@ -298,3 +299,22 @@ def test_an_assumed_gpu_is_not_timed(tmp_path, monkeypatch):
     fast = assumed(speed, device_of(speed), plan.spec.placement)
     assert found.device_s == pytest.approx(estimate(plan, fast, {SMALL.id: 0}, 3).device_s)
     assert found.slots == 3
+
+
+def test_a_run_that_will_be_compiled_is_sooner_done_by_its_gain(tmp_path, monkeypatch):
+    short, long = planned_run(), planned_run(steps=(10_000,))
+    asked = []
+
+    def choice(run, home, placement, slot, *, step_s, runs):
+        asked.append((run.name, step_s, runs))
+        return CompileChoice(compiled=run is long, reason="", gain_s=30.0)
+
+    monkeypatch.setattr(calibrate, "calibrated", lambda *_, **settings: SPEED)
+    monkeypatch.setattr(calibrate, "foreseen", choice)
+    cost = estimate_plan(plan_of(short, long), Home(tmp_path), [{}])
+    plain = estimate(plan_of(short, long), SPEED, {short.id: 0, long.id: 0}, 1)
+    assert cost.runs[long.id].left_s == pytest.approx(plain.runs[long.id].left_s - 30.0)
+    assert cost.runs[short.id] == plain.runs[short.id]
+    assert cost.compiled[long.id].compiled
+    # Both are of one shape.
+    assert asked == [("d32", 0.01, 2), ("d32", 0.01, 2)]
