@@ -20,6 +20,12 @@ def model_of(tune, width=32):
     return shape(tune.ladder, width, tune.make)
 
 
+def test_muon_on_split_matrices_is_refused_when_the_study_is_read():
+    with pytest.raises(SpecError, match=r"Use placement\.sharding=replicate"):
+        spec("optimizer=muon", "placement.sharding=shard")
+    assert spec("optimizer=muon").optimizer.kind == "muon"
+
+
 def test_ranges_lie_four_times_around_the_lowest_published_rule():
     lr, batch = search_box(spec(), model_of(spec()))
     # DeepSeek's lr at C = 6·41,696·409,600 and Step Law's batch at 204,800 tokens.
