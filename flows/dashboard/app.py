@@ -14,7 +14,7 @@ from analysis.table.observations import TableError
 from analysis.table.read import read_table
 from analysis.table.selection import one_law
 from flows.dashboard.address import Address
-from flows.dashboard.controls import as_text
+from flows.dashboard.controls import as_text, controls_state
 from flows.dashboard.render import aria, link
 from flows.dashboard.screens.at import screen_at
 from flows.dashboard.screens.screen import NotHereError
@@ -160,18 +160,14 @@ def dropped(desk: Desk, contents: str, name: str) -> tuple[Any, ...]:
 def shown(desk: Desk, address: Address) -> tuple[Any, ...]:
     """Heading, controls, body, query, stamp and title of the view at an address."""
     try:
+        controls = screen_at(desk, address).controls()
+        # The address names the state of every control, those that it left open too.
+        address = address.with_query(**controls_state(controls))
         screen = screen_at(desk, address)
     except NotHereError as error:
         return "Nothing here", [], [html.P(str(error), className="warn")], "", "", "Nothing here"
     stamp = screen.stamp()
-    return (
-        screen.title,
-        screen.controls(),
-        screen.body(),
-        address.search,
-        stamp,
-        screen.title,
-    )
+    return screen.title, controls, screen.body(), address.search, stamp, screen.title
 
 
 def changed(desk: Desk, address: Address, state: dict[str, str]) -> tuple[Any, ...]:

@@ -46,7 +46,7 @@ def desk_of(root, executor=None):
     # A clock that runs on: every look is a new one.
     ticks = iter(range(10**9))
     return Desk(
-        Settings(home=root), Library(Home(root), lambda: next(ticks)), Fits(executor or AtOnce())
+        Settings(home=root), Library(Home(root), lambda: next(ticks)), Fits(executor or AtOnce)
     )
 
 
@@ -98,7 +98,7 @@ def test_a_sweeps_answer_stands_above_its_figures(desk):
 
 
 def test_before_its_fit_is_there_a_sweep_shows_valleys_and_says_so(root):
-    desk = desk_of(root, Never())
+    desk = desk_of(root, Never)
     text = text_of(desk, Address(("sweep", "made")))
     assert "The answer is being computed" in text
     assert "IsoFLOP valleys" in text
@@ -165,7 +165,7 @@ def test_a_slider_changes_the_frontier_as_the_question_changes(desk):
 
 def test_a_frontier_waits_for_its_forecast_and_bars_stand_alone(root, desk):
     address = Address(("sweep", "made", "frontier"))
-    assert "The forecast is being computed" in text_of(desk_of(root, Never()), address)
+    assert "The forecast is being computed" in text_of(desk_of(root, Never), address)
     text = text_of(desk, Address(("sweep", "begun", "frontier")))
     assert "There is no law yet." in text
     assert "Train" not in text
@@ -240,7 +240,7 @@ def test_a_new_step_is_seen_at_the_next_tick_and_nothing_else_is_sent(tmp_path):
     steps = [line for line in unfinished.curve_path.read_text().splitlines() if '"step"' in line]
     *earlier, last = [line for line in steps if '"kind": "step"' in line]
     unfinished.curve_path.write_text("\n".join(earlier) + "\n")
-    desk = desk_of(tmp_path, Never())
+    desk = desk_of(tmp_path, Never)
     address = Address(("sweep", "live"))
     stamp = shown(desk, address)[4]
     with pytest.raises(PreventUpdate):
@@ -258,10 +258,10 @@ def test_visiting_every_view_writes_nothing(root):
         return {path: path.stat().st_mtime_ns for path in root.rglob("*")}
 
     before = files()
-    client = make_app(desk_of(root, Never())).server.test_client()
+    client = make_app(desk_of(root, Never)).server.test_client()
     for path in ("/", "/sweep/made", "/sweep/made/runs", "/forecasts", "/nowhere"):
         assert client.get(path, headers={"Host": "localhost"}).status_code == 200
-        shown(desk_of(root, Never()), Address.of(path, ""))
+        shown(desk_of(root, Never), Address.of(path, ""))
     assert files() == before
 
 
