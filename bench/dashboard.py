@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -170,7 +171,7 @@ def first_paint(home: Home, repeat: int) -> dict[str, Any]:
                     time.sleep(0.01)
                 seconds.append(time.perf_counter() - started)
     finally:
-        server.terminate()
+        server.send_signal(signal.SIGINT)
         server.wait()
     seconds = seconds[1:]
     median = statistics.median(seconds)
