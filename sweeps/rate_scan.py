@@ -10,6 +10,9 @@ from sweeps.spec import PlannedRun
 
 # How often a scan is extended whose best rate is at an end.
 _EXTENSIONS = 2
+# Nats of noise of one run at demo sizes (docs/benchmarks/tuning_cpu_202611.md): rates whose losses
+# are as near as that cannot be told apart by one run each.
+_NOISE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,11 @@ def _inside(ordered: dict[float, float | None], near: list[float]) -> Scan:
     # Two equal losses at the bottom leave a vertex between them; three no curvature at all.
     vertex = x1 if curvature <= 0 else (x0 + x1) / 2 - left / (2 * curvature)
     factor = float(f"{math.exp(vertex):.3g}")
-    return Scan(ordered, (), factor, "the vertex of a parabola through the best three")
+    how = "the vertex of a parabola through the best three"
+    flat = [each for each, loss in ordered.items() if loss is not None and loss <= y1 + _NOISE]
+    if len(flat) > 2:
+        how += f", in a flat valley: x{flat[0]:g} to x{flat[-1]:g} differ by less than a seed"
+    return Scan(ordered, (), factor, how)
 
 
 def scan_runs(runs: Iterable[PlannedRun], factors: Iterable[float]) -> list[PlannedRun]:

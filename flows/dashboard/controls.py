@@ -67,7 +67,11 @@ def search(name: str, label: str, value: str) -> Component:
 
 def controls_state(parts: Sequence[Component]) -> dict[str, str]:
     """The values of the controls among some components, as the query holds them."""
-    components = [each for part in parts for each in (part, *part._traverse())]
+    components = [
+        each
+        for part in parts
+        for each in (part, *part._traverse())  # type: ignore[no-untyped-call]
+    ]
     named = [each for each in components if isinstance(getattr(each, "id", None), dict)]
     return {each.id["control"]: as_text(each.value) for each in named}
 

@@ -135,10 +135,13 @@ def figures_of(screen):
     ("address", "names"),
     [
         (Address(("sweep", "made")), {"isoflop", "fit", "loss-curves"}),
-        (Address(("sweep", "made"), {"n": "n_params_total", "c": "flops_6nd"}), {"fit"}),
         (Address(("sweep", "made", "frontier"), {"target": "14"}), {"frontier", "life", "regret"}),
         (Address(("sweep", "made", "next"), {"runs": "2"}), {"next-runs"}),
-        (Address(("compare",), {"sweeps": "made,beside"}), {"best-size"}),
+        pytest.param(
+            Address(("compare",), {"sweeps": "made,beside"}),
+            {"speedup", "best-size", "pairs"},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_python_of_a_figure_gives_its_data(desk, address, names, monkeypatch):
@@ -149,6 +152,13 @@ def test_the_python_of_a_figure_gives_its_data(desk, address, names, monkeypatch
         scope = {}
         exec(screen.python(name), scope)
         same_data(screen.csv(name), scope["data"].write_csv())
+
+
+def test_the_python_of_a_figure_counts_N_as_the_address_does(root):
+    screen = screen_at(desk_of(root, Never), Address(("sweep", "made"), {"n": "n_params_total"}))
+    scope = {}
+    exec(screen.python("isoflop").removesuffix("figure.show()"), scope)
+    same_data(screen.csv("isoflop"), scope["data"].write_csv())
 
 
 def test_a_slider_changes_the_frontier_as_the_question_changes(desk):
