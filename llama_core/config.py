@@ -269,9 +269,9 @@ class Placement(Frozen):
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
-def require_whole_matrices(optimizer: Optimizer, placement: Placement) -> None:
+def require_whole_matrices(optimizer: Literal["adamw", "muon"], placement: Placement) -> None:
     """ValueError if Muon, which orthogonalises whole matrices, is to train split ones."""
-    if isinstance(optimizer, Muon) and placement.sharding == "shard":
+    if optimizer == "muon" and placement.sharding == "shard":
         raise ValueError(
             "optimizer muon orthogonalises whole matrices, and placement.sharding=shard splits "
             "them among ranks. Use placement.sharding=replicate, or optimizer adamw."

@@ -92,7 +92,7 @@ def train(
             placement, or the checkpoints belong to another run.
     """
     check(model, cfg, batches)
-    require_whole_matrices(cfg.optimizer, placement)
+    require_whole_matrices(cfg.optimizer.kind, placement)
     device = resolve_device(placement.device)
     with ExitStack() as stack:
         device = stack.enter_context(torchrun_group(device))

@@ -23,6 +23,7 @@ from llama_core.config import (
     Placement,
     TrainConfig,
     require_positions,
+    require_whole_matrices,
 )
 from llama_core.counting import count_params, train_flops
 from llama_core.schedule import tokens_spent
@@ -319,6 +320,11 @@ class SweepSpec(Frozen):
                 f"grid.tokens has the sizes {sorted(self.grid.tokens, key=str)} and the ladder "
                 f"{sorted(keys, key=str)}: name the same in both."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_optimizer_trains_as_placed(self) -> "SweepSpec":
+        require_whole_matrices(self.optimizer.kind, self.placement)
         return self
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from llama_core.config import CorpusConfig, Frozen, Placement
+from llama_core.config import CorpusConfig, Frozen, Placement, require_whole_matrices
 from sweeps.choices import ADAMW, BlockChoice, OptimizerChoice
 from sweeps.ladder import Ladder, different
 from sweeps.shapes import Make
@@ -108,6 +108,11 @@ class TuneSpec(Frozen):
     dtype: Literal["float32", "bfloat16", "auto"] = "float32"
     placement: Placement = Placement()
     slots: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _the_optimizer_trains_as_placed(self) -> Self:
+        require_whole_matrices(self.optimizer.kind, self.placement)
+        return self
 
     @model_validator(mode="after")
     def _beta2_is_searched(self) -> Self:

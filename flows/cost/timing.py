@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+from pydantic import Field
+
 from flows.settings import Home
 from llama_core.config import Cosine, Frozen, ModelConfig, Placement, TrainConfig
 from llama_core.files import scratch_folder
@@ -32,6 +34,7 @@ class Shape(Frozen):
     batch_tokens: int
     seq_len: int
     dtype: str
+    optimizer: str = Field(default="adamw", exclude_if=lambda kind: kind == "adamw")
 
 
 class Request(Frozen):
@@ -79,7 +82,11 @@ class Answer(Frozen):
 def shape_of(model: ModelConfig, train: TrainConfig) -> Shape:
     """The shape of a training."""
     return Shape(
-        model=model, batch_tokens=train.batch_tokens, seq_len=train.seq_len, dtype=train.dtype
+        model=model,
+        batch_tokens=train.batch_tokens,
+        seq_len=train.seq_len,
+        dtype=train.dtype,
+        optimizer=train.optimizer.kind,
     )
 
 
