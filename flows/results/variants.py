@@ -106,7 +106,7 @@ def scan_sentences(scans: pl.DataFrame) -> list[str]:
     factors = ", ".join(f"{row['variant']} x{row['chosen']:.3g}" for row in chosen.to_dicts())
     sentences = [f"Learning rates scanned, times the recipe's: {factors}."] if factors else []
     for row in chosen.to_dicts():
-        if not row["how"].startswith("the vertex"):
+        if "flat" in row["how"] or not row["how"].startswith("the vertex"):
             sentences.append(f"Doubtful: the rate of {row['variant']} is {row['how']}.")
     return sentences
 
