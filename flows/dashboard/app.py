@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import logging
 from typing import Any
 
 import flask
@@ -17,9 +18,11 @@ from flows.dashboard.address import Address
 from flows.dashboard.controls import as_text, controls_state
 from flows.dashboard.render import aria, link
 from flows.dashboard.screens.at import screen_at
-from flows.dashboard.screens.screen import NotHereError
+from flows.dashboard.screens.screen import NotHereError, Screen
 from flows.dashboard.subjects import Desk
 from flows.settings import LOOPBACK
+
+log = logging.getLogger(__name__)
 
 _EVERY_MS = 1500
 # Sets the address and the title without another step in the browser's history.
@@ -167,7 +170,7 @@ def shown(desk: Desk, address: Address) -> tuple[Any, ...]:
     except NotHereError as error:
         return "Nothing here", [], [html.P(str(error), className="warn")], "", "", "Nothing here"
     stamp = screen.stamp()
-    return screen.title, controls, screen.body(), address.search, stamp, screen.title
+    return screen.title, controls, _body(screen), address.search, stamp, screen.title
 
 
 def changed(desk: Desk, address: Address, state: dict[str, str]) -> tuple[Any, ...]:
@@ -181,7 +184,7 @@ def changed(desk: Desk, address: Address, state: dict[str, str]) -> tuple[Any, .
         raise PreventUpdate
     screen = screen_at(desk, there)
     stamp = screen.stamp()
-    return screen.body(), there.search, stamp
+    return _body(screen), there.search, stamp
 
 
 def ticked(desk: Desk, address: Address, stamp: str) -> tuple[Any, ...]:
@@ -197,7 +200,17 @@ def ticked(desk: Desk, address: Address, stamp: str) -> tuple[Any, ...]:
     now = screen.stamp()
     if now == stamp:
         raise PreventUpdate
-    return screen.body(), now
+    return _body(screen), now
+
+
+def _body(screen: Screen) -> list[Component]:
+    """The body of a view; a view that fails says so, and the others go on."""
+    try:
+        return screen.body()
+    except Exception as error:
+        log.exception("the view at %s failed", screen.address)
+        words = f"This view failed ({error!r}). The output of the dashboard has the details."
+        return [html.P(words, className="warn")]
 
 
 def _routes(server: flask.Flask, desk: Desk) -> None:

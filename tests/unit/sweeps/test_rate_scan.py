@@ -52,9 +52,12 @@ def test_a_rate_that_diverged_bounds_the_best_without_a_parabola():
     assert (nothing.factor, nothing.missing) == (None, ())
 
 
-def test_a_valley_flatter_than_the_noise_of_a_seed_is_said():
+def test_in_a_valley_flatter_than_the_noise_of_a_seed_the_middle_counts_and_is_said():
+    # Measured for GELU at N = 41k. The best three alone have their vertex at 2.9.
     measured = {0.25: 3.97, 0.5: 3.851, 1.0: 3.8045, 2.0: 3.8075, 4.0: 3.8026, 8.0: 3.94}
-    assert scan(FACTORS, measured).how.endswith("x1 to x4 differ by less than a seed")
+    found = scan(FACTORS, measured)
+    assert found.factor == 2.0
+    assert found.how.endswith("x1 to x4 differ by less than a seed")
     steep = {factor: loss for factor, loss in measured.items() if factor != 2.0} | {2.0: 3.85}
     assert "flat" not in scan(FACTORS, steep).how
 

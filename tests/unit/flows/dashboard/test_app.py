@@ -17,6 +17,7 @@ from flows.dashboard.fits import Fits
 from flows.dashboard.library import Library
 from flows.dashboard.screens.at import screen_at
 from flows.dashboard.subjects import Desk
+from flows.plans.stored import write_plan
 from flows.runs.directory import RunDir
 from flows.settings import Home, Settings
 from tests.simulated import isoflops, table
@@ -192,6 +193,26 @@ def test_sweeps_are_compared_with_the_first(desk):
     text = text_of(desk, address)
     assert text.index("beside needs") < text.index("What it did to the law")
     assert "Choose two sweeps or more." in text_of(desk, Address(("compare",)))
+
+
+def test_variants_of_a_sweep_have_laws_of_their_own(tmp_path):
+    change = 'variants={"gelu": {"block": {"ffn": "gelu"}}}'
+    write_plan(simulated_sweep(tmp_path, "arch", change, rows=10), Home(tmp_path))
+    desk = desk_of(tmp_path, Never)
+    text = text_of(desk, Address(("sweep", "arch")))
+    assert "A law of each variant: arch/base arch/gelu all compared" in " ".join(text.split())
+    assert "Frontier" not in text
+    assert "/sweep/arch.base/frontier" in text_of(desk, Address(("sweep", "arch", "frontier")))
+    one = text_of(desk, Address(("sweep", "arch.gelu")))
+    assert "8 of 8" not in one
+    assert "IsoFLOP valleys" in one
+
+
+def test_a_view_that_fails_says_so_and_the_others_go_on(root, monkeypatch):
+    desk = desk_of(root, Never)
+    monkeypatch.setattr(Library, "curves", lambda *_: 1 / 0)
+    assert "This view failed (ZeroDivisionError" in text_of(desk, Address(("sweep", "made")))
+    assert "31 of 31 observations" in text_of(desk, Address(("sweep", "made", "runs")))
 
 
 def test_a_dropped_table_is_fitted_and_has_an_address(desk, tmp_path):
