@@ -21,7 +21,8 @@ import torch
 from llama_core.config import AdamW, ModelConfig, Placement, TrainConfig, Wsd
 from llama_core.corpus.batches import Batches, TokenSource
 from llama_core.records import StepRecord
-from llama_core.stacked.train import Training, train_stacked
+from llama_core.stacked.course import Training
+from llama_core.stacked.train import train_stacked
 from llama_core.train import train
 
 VOCAB, SEQ_LEN = 512, 128
@@ -108,7 +109,8 @@ def main() -> None:
                 "dtype": dtype, "width": width, "batch": batch, "models": len(sizes),
                 "ratio": statistics.median(found), "low": min(found), "high": max(found),
             })  # fmt: skip
-            line += f"  K={len(sizes)} {statistics.median(found):.2f} ({min(found):.2f}-{max(found):.2f})"
+            spread = f"({min(found):.2f}-{max(found):.2f})"
+            line += f"  K={len(sizes)} {statistics.median(found):.2f} {spread}"
             if len(given) > 1:
                 break
         print(line, flush=True)

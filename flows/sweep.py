@@ -17,6 +17,7 @@ from flows.dispatch.work_pool import WorkPool
 from flows.forecasts.by_sweep import Foreteller
 from flows.mirror.publish import Mirror, Publisher, publishing
 from flows.plans.plan import make_plan, sweep_folder
+from flows.plans.precision import measured_here
 from flows.plans.rounds import plans_in_rounds
 from flows.plans.scans import ScanError, plans_with_scans
 from flows.plans.stored import write_plan
@@ -76,6 +77,8 @@ def sweep(
     rename(planned.spec.name)
     for note in corpus.notes:
         get_run_logger().warning("%s", note.text)
+    if (precision := measured_here(planned, home)) is not None:
+        get_run_logger().info("%s", precision)
     dispatcher = WorkPool(home, planned.spec.placement, "train/run", open_store(settings))
     # The workers' speed is unknown here: the cap reckons with one slot of this machine.
     cap = partial(capped, home=home, slots=slot_environments(planned.spec, 1))

@@ -21,7 +21,7 @@ from flows.runs.state import missing
 from flows.settings import Home, Settings, open_home, open_settings
 from flows.stack.flow_runs import rename
 from flows.store.run_store import open_store
-from flows.tuning.plan import prepare_tune, search_box
+from flows.tuning.plan import prepare_tune, search_box, with_dtype
 from flows.tuning.report import TuneReport, finish_tune, trial_line
 from flows.tuning.study import Width, WidthStudy, open_storage, study_name
 from sweeps.load import load_tune_spec
@@ -44,7 +44,7 @@ def tune(spec: str = "lr-batch", overrides: tuple[str, ...] = ()) -> State[Any]:
     """
     settings = open_settings()
     home = open_home(settings)
-    parsed = load_tune_spec(spec, overrides)
+    parsed = with_dtype(load_tune_spec(spec, overrides), home)
     rename(parsed.name)
     data = prepare_tune(parsed, home)
     dispatcher = WorkPool(home, parsed.placement, "train/run", open_store(settings))

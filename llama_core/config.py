@@ -12,6 +12,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     Tag,
+    field_validator,
     model_validator,
 )
 
@@ -251,6 +252,11 @@ class Placement(Frozen):
     micro_batch_rows: PositiveInt | None = Field(default=None, description="None: as many as fit")
     attention: Literal["auto", "eager", "sdpa"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
+    stack: Literal["auto", "off"] | PositiveInt = Field(
+        default="auto",
+        description="models of one shape trained as one program: where measured to pay, never, "
+        "or as many as this",
+    )
     activation_checkpointing: Literal["off", "selective", "full"] = "off"
     ranks: PositiveInt = Field(
         default=1, description="processes that train one model together, a GPU each"
@@ -262,10 +268,15 @@ class Placement(Frozen):
     checkpoint_every_s: PositiveFloat = 60.0
     keep_checkpoints: PositiveInt = 2
 
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _yaml_reads_on_and_off_as_booleans(cls, value: object) -> object:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
-def require_whole_matrices(optimizer: Optimizer, placement: Placement) -> None:
+
+def require_whole_matrices(optimizer: Literal["adamw", "muon"], placement: Placement) -> None:
     """ValueError if Muon, which orthogonalises whole matrices, is to train split ones."""
-    if isinstance(optimizer, Muon) and placement.sharding == "shard":
+    if optimizer == "muon" and placement.sharding == "shard":
         raise ValueError(
             "optimizer muon orthogonalises whole matrices, and placement.sharding=shard splits "
             "them among ranks. Use placement.sharding=replicate, or optimizer adamw."

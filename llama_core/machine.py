@@ -156,7 +156,7 @@ def machine_settings(placement: Placement, device: torch.device, dtype: str) -> 
         torch.set_flush_denormal(True)
         if fp32_matmul(device) == "onednn":
             matmul.fp32_precision = "bf16"
-        if dtype == "bfloat16" and not _multiplies_bf16():
+        if dtype == "bfloat16" and not multiplies_bf16():
             log.warning(
                 "this processor has no bf16 matmuls: dtype bfloat16 is many times slower here "
                 "than float32. Set dtype to float32, or train elsewhere."
@@ -194,7 +194,7 @@ def fp32_matmul(device: torch.device) -> Literal["torch", "onednn"]:
     return "onednn" if exact else "torch"
 
 
-def _multiplies_bf16() -> bool:
+def multiplies_bf16() -> bool:
     """Whether the processor has bf16 matmuls; true if torch does not know."""
     return not torch._C._has_mkldnn or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 

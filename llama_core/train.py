@@ -94,8 +94,8 @@ def train(
         ValueError: the batches do not fit the recipe or the model, the optimizer not the
             placement, or the checkpoints belong to another run.
     """
-    _check(model, cfg, batches)
-    require_whole_matrices(cfg.optimizer, placement)
+    check(model, cfg, batches)
+    require_whole_matrices(cfg.optimizer.kind, placement)
     device = resolve_device(placement.device)
     with ExitStack() as stack:
         device = stack.enter_context(torchrun_group(device))
@@ -106,7 +106,7 @@ def train(
         if checkpoints is not None:
             store = CheckpointStore(
                 checkpoints,
-                identity=_identity(model, cfg, batches),
+                identity=identity(model, cfg, batches),
                 keep=placement.keep_checkpoints,
                 rank=ranks.rank,
                 writers=ranks.writers,
@@ -216,7 +216,7 @@ def _train(
                 yield DivergedRecord(place.step, tokens, segment.horizon, reason, time.time())
                 return
             folder = store.folder.parent if store is not None and ranks.leads else None
-            digest = _final_weights(net, segment.horizon, folder)
+            digest = final_weights(net, segment.horizon, folder)
             yield from outbox.put(
                 EvalRecord(
                     step=place.step,
@@ -302,7 +302,7 @@ def _gradients(
     return loss_sum
 
 
-def _final_weights(net: Llama, horizon: int, folder: Path | None) -> str:
+def final_weights(net: Llama, horizon: int, folder: Path | None) -> str:
     """Hash of the weights at a horizon; written to `folder` if given. Every rank must call this."""
     finished = {name: whole(weight.detach()) for name, weight in net.named_parameters()}
     if folder is not None:
@@ -376,12 +376,14 @@ def _tied(net: Llama, finished: Tensors) -> Tensors:
     return {"lm_head.weight": finished["embed_tokens.weight"].clone()}
 
 
-def _identity(model: ModelConfig, cfg: TrainConfig, batches: Batches) -> str:
+def identity(model: ModelConfig, cfg: TrainConfig, batches: Batches) -> str:
+    """Digest of what a checkpoint belongs to."""
     parts = (model.model_dump_json(), cfg.model_dump_json(), batches.digest)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def _check(model: ModelConfig, cfg: TrainConfig, batches: Batches) -> None:
+def check(model: ModelConfig, cfg: TrainConfig, batches: Batches) -> None:
+    """Raise ValueError if the batches are of another recipe or have unknown tokens."""
     require_positions(model, cfg.seq_len)
     expected = (cfg.seq_len, cfg.batch_tokens, cfg.seed, cfg.eval_tokens)
     given = (batches.seq_len, batches.batch_tokens, batches.seed, batches.eval_tokens)

@@ -1,4 +1,4 @@
-"""Block, optimizer, variants and their scan as a spec has them."""
+"""Settings of a training as a spec has them: block, optimizer, warm-up, decay, variants."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -63,6 +63,46 @@ def _by_name(value: object) -> object:
 
 OptimizerChoice = Annotated[OptimizerFields, BeforeValidator(_by_name)]
 ADAMW = OptimizerFields()
+
+
+class Warmup(Frozen):
+    """Linear warm-up of `amount` units, rounded to whole steps, at least one.
+
+    `share` is of the shortest horizon of the run, `n_params` are tokens for each parameter
+    (Porian et al. 2024 warm up for N tokens: amount 1).
+    """
+
+    unit: Literal["steps", "tokens", "share", "n_params"]
+    amount: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+    @model_validator(mode="after")
+    def _share_is_below_one(self) -> "Warmup":
+        if self.unit == "share" and self.amount >= 1:
+            raise ValueError(f"a warm-up share of {self.amount:g} is not below 1. Use 0.05, say.")
+        return self
+
+
+class Timescale(Frozen):
+    """Weight decay by AdamW's timescale tau = coef · (D/N)^exponent, as a share of the run.
+
+    Weight decay is batch / (lr · D · tau) (Bergsma et al. 2025, arXiv:2505.13738, eq. 2 and
+    fig. 1: muP models of 111M to 3.3B parameters, 20 to 1,280 tokens for each).
+    """
+
+    kind: Literal["timescale"] = "timescale"
+    coef: PositiveFloat = 1.084
+    exponent: float = -0.527
+
+
+def _kind_of_decay(value: object) -> str:
+    return "timescale" if isinstance(value, dict | Timescale) else "constant"
+
+
+# Tags keep a fault's message to the kind that was meant.
+WeightDecay = Annotated[
+    Annotated[float, Field(ge=0), Tag("constant")] | Annotated[Timescale, Tag("timescale")],
+    Discriminator(_kind_of_decay),
+]
 
 
 Variants = dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")], dict[str, Any]]

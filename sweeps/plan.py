@@ -188,7 +188,7 @@ def _planned(
             lr=rate.lr, weight_decay=weight_decay_of(spec, N, rate, middle(grid))
         ),
         z_loss=bundle(spec.block).z_loss if spec.z_loss is None else spec.z_loss,
-        dtype=spec.dtype,
+        dtype=spec.run_dtype,
         seed=seed,
         eval_tokens=spec.eval_tokens,
     )

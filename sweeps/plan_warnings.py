@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from sweeps.choices import Timescale
 from sweeps.coverage import EXPECTED_OPTIMUM, BudgetSizes, LeftOut, coverage, size_at
 from sweeps.published_rules import RULES
 from sweeps.recipe import measured_range, rates
@@ -12,7 +13,6 @@ from sweeps.spec import (
     PlannedRun,
     PublishedRecipe,
     SweepSpec,
-    Timescale,
 )
 from sweeps.trunk_cost import COSTLY, left_by_run, middle
 

@@ -4,12 +4,13 @@ import json
 import math
 import shlex
 
+from sweeps.choices import Timescale
 from sweeps.ladder import GIVEN_BY
 from sweeps.load import load_spec, presets
 from sweeps.plan import Plan
 from sweeps.rate_scan import at_factor
 from sweeps.shapes import only
-from sweeps.spec import PlannedRun, Timescale
+from sweeps.spec import PlannedRun
 
 # Half and twice the rate cost 0.01 to 0.04 nats on the demo's corpus, above the noise of a seed.
 FACTORS = (0.5, 2.0)

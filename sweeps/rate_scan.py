@@ -10,6 +10,9 @@ from sweeps.spec import PlannedRun
 
 # How often a scan is extended whose best rate is at an end.
 _EXTENSIONS = 2
+# Nats of noise of one run at demo sizes (docs/benchmarks/tuning_cpu_202611.md): rates whose losses
+# are as near as that cannot be told apart by one run each.
+_NOISE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,8 @@ def scan(
 ) -> Scan:
     """The best factor by a parabola in the log of the rate, through the best and its neighbours.
 
-    A best at an end adds a factor beyond it, twice at most.
+    A best at an end adds a factor beyond it, twice at most. Of more than two factors that differ
+    by less than a seed the middle counts, not the luck of the lowest.
 
     Args:
         extend: False: the factors are all that a scan was extended to.
@@ -69,8 +73,14 @@ def _inside(ordered: dict[float, float | None], near: list[float]) -> Scan:
     curvature = (right - left) / (x2 - x0)
     # Two equal losses at the bottom leave a vertex between them; three no curvature at all.
     vertex = x1 if curvature <= 0 else (x0 + x1) / 2 - left / (2 * curvature)
-    factor = float(f"{math.exp(vertex):.3g}")
-    return Scan(ordered, (), factor, "the vertex of a parabola through the best three")
+    how = "the vertex of a parabola through the best three"
+    flat = [each for each, loss in ordered.items() if loss is not None and loss <= y1 + _NOISE]
+    if len(flat) > 2:
+        vertex = (math.log(flat[0]) + math.log(flat[-1])) / 2
+        how = (
+            f"the middle of a flat valley: x{flat[0]:g} to x{flat[-1]:g} differ by less than a seed"
+        )
+    return Scan(ordered, (), float(f"{math.exp(vertex):.3g}"), how)
 
 
 def scan_runs(runs: Iterable[PlannedRun], factors: Iterable[float]) -> list[PlannedRun]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from llama_core.config import ModelConfig
 from llama_core.counting import count_params
+from sweeps.choices import Timescale
 from sweeps.published_rules import RULES, Interval
 from sweeps.spec import (
     FixedRecipe,
@@ -12,7 +13,6 @@ from sweeps.spec import (
     PublishedRecipe,
     Recipe,
     SweepSpec,
-    Timescale,
     WidthRecipe,
 )
 

@@ -6,13 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
-    Discriminator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    Tag,
     model_validator,
 )
 
@@ -23,11 +21,21 @@ from llama_core.config import (
     Placement,
     TrainConfig,
     require_positions,
+    require_whole_matrices,
 )
 from llama_core.counting import count_params, train_flops
 from llama_core.schedule import tokens_spent
 from sweeps.cap import Cap
-from sweeps.choices import ADAMW, SCAN, BlockChoice, OptimizerChoice, RateScan, Variants
+from sweeps.choices import (
+    ADAMW,
+    SCAN,
+    BlockChoice,
+    OptimizerChoice,
+    RateScan,
+    Variants,
+    Warmup,
+    WeightDecay,
+)
 from sweeps.ladder import AnyLadder, different
 from sweeps.shapes import Make, Size, key, sizes
 
@@ -168,46 +176,6 @@ Recipe = Annotated[
 ]
 
 
-class Warmup(Frozen):
-    """Linear warm-up of `amount` units, rounded to whole steps, at least one.
-
-    `share` is of the shortest horizon of the run, `n_params` are tokens for each parameter
-    (Porian et al. 2024 warm up for N tokens: amount 1).
-    """
-
-    unit: Literal["steps", "tokens", "share", "n_params"]
-    amount: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-    @model_validator(mode="after")
-    def _share_is_below_one(self) -> "Warmup":
-        if self.unit == "share" and self.amount >= 1:
-            raise ValueError(f"a warm-up share of {self.amount:g} is not below 1. Use 0.05, say.")
-        return self
-
-
-class Timescale(Frozen):
-    """Weight decay by AdamW's timescale tau = coef · (D/N)^exponent, as a share of the run.
-
-    Weight decay is batch / (lr · D · tau) (Bergsma et al. 2025, arXiv:2505.13738, eq. 2 and
-    fig. 1: muP models of 111M to 3.3B parameters, 20 to 1,280 tokens for each).
-    """
-
-    kind: Literal["timescale"] = "timescale"
-    coef: PositiveFloat = 1.084
-    exponent: float = -0.527
-
-
-def _kind_of_decay(value: object) -> str:
-    return "timescale" if isinstance(value, dict | Timescale) else "constant"
-
-
-# Tags keep a fault's message to the kind that was meant.
-WeightDecay = Annotated[
-    Annotated[float, Field(ge=0), Tag("constant")] | Annotated[Timescale, Tag("timescale")],
-    Discriminator(_kind_of_decay),
-]
-
-
 class NextDesign(Frozen):
     """Of the grid's cells only those are trained that sharpen the forecast, chosen in rounds.
 
@@ -264,7 +232,11 @@ class SweepSpec(Frozen):
     warmup: Warmup | None = Field(
         default=None, description="None: 5 % of the shortest horizon, 10 to 100 steps"
     )
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "auto"] = Field(
+        default="float32",
+        description="auto: the faster of the two on the machine that plans the sweep; runs have "
+        "the one chosen, and `sweeps.plan` alone takes float32",
+    )
     seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(different)] = (
         0,
     )
@@ -284,6 +256,11 @@ class SweepSpec(Frozen):
         exclude_if=lambda scan: scan == SCAN,
         description="of each variant's learning rate; None: as the recipe and lr_factor say",
     )
+
+    @property
+    def run_dtype(self) -> Literal["float32", "bfloat16"]:
+        """The precision of its runs."""
+        return "float32" if self.dtype == "auto" else self.dtype
 
     @property
     def is_variant(self) -> bool:
@@ -310,6 +287,11 @@ class SweepSpec(Frozen):
                 f"grid.tokens has the sizes {sorted(self.grid.tokens, key=str)} and the ladder "
                 f"{sorted(keys, key=str)}: name the same in both."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_optimizer_trains_as_placed(self) -> "SweepSpec":
+        require_whole_matrices(self.optimizer.kind, self.placement)
         return self
 
     @model_validator(mode="after")

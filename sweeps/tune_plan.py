@@ -34,7 +34,7 @@ def trial_run(
         schedule=Wsd(horizons=horizons, cooldown_fraction=spec.cooldown_fraction),
         optimizer=_optimizer(spec, params),
         z_loss=bundle(spec.block).z_loss,
-        dtype=spec.dtype,
+        dtype=spec.run_dtype,
         seed=spec.train_seed,
         eval_tokens=spec.eval_tokens,
     )

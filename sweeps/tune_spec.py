@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from llama_core.config import CorpusConfig, Frozen, Placement
+from llama_core.config import CorpusConfig, Frozen, Placement, require_whole_matrices
 from sweeps.choices import ADAMW, BlockChoice, OptimizerChoice
 from sweeps.ladder import Ladder, different
 from sweeps.shapes import Make
@@ -105,9 +105,14 @@ class TuneSpec(Frozen):
     cooldown_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
     seq_len: PositiveInt = 128
     eval_tokens: PositiveInt = 131_072
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
     placement: Placement = Placement()
     slots: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _the_optimizer_trains_as_placed(self) -> Self:
+        require_whole_matrices(self.optimizer.kind, self.placement)
+        return self
 
     @model_validator(mode="after")
     def _beta2_is_searched(self) -> Self:
@@ -117,6 +122,11 @@ class TuneSpec(Frozen):
                 "that one."
             )
         return self
+
+    @property
+    def run_dtype(self) -> Literal["float32", "bfloat16"]:
+        """The precision of its runs; `auto` is resolved before, see `sweeps.spec`."""
+        return "float32" if self.dtype == "auto" else self.dtype
 
     @property
     def make(self) -> Make:

@@ -44,14 +44,15 @@ class Context:
     doubts: Sequence[str] = ()
 
 
-def compare_page(variants: Variants, contexts: Mapping[str, Context]) -> Page:
+def compare_page(variants: Variants, contexts: Mapping[str, Context], title: str = "") -> Page:
     """One self-contained page.
 
     Args:
         contexts: by name of the variant; a table has none.
+        title: in place of the names.
     """
     names = [each.name for each in variants.ranked]
-    page = Page(f"{', '.join(names)} against {variants.baseline}")
+    page = Page(title or f"{', '.join(names)} against {variants.baseline}")
     for warning in variants.warnings:
         page.text(warning, role="warn")
     _worth(page, variants)

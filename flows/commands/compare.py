@@ -52,7 +52,8 @@ def compare(
     """Print how many times less compute and time variants need for the same loss, and their laws.
 
     Args:
-        baseline: a sweep, or a table of runs as isoflop fit reads it.
+        baseline: a sweep, or a table of runs as isoflop fit reads it; a sweep with variants alone
+            compares them with its base.
         variants: sweeps or tables that are compared with it.
         at: training FLOPs of the projection; ten times the largest common budget.
         asymptote: the loss that no compute removes: shared by both, free (each its own), or a
@@ -63,13 +64,15 @@ def compare(
     """
     from analysis.compare.variants import compare_variants
     from flows.commands.output import emit
+    from flows.results.variants import expanded
 
     with refusals():
-        _check(baseline, variants, at, bootstrap)
+        home = open_to_read()
+        names = expanded((baseline, *variants), home)
+        _check(names, at, bootstrap)
         assumed = _asymptote(asymptote)
         check_destinations(json, report)
-        home = open_to_read()
-        first, *others = [_side(name, mapping, home) for name in (baseline, *variants)]
+        first, *others = [_side(name, mapping, home) for name in names]
         with busy("fitting the losses and the laws"):
             answer = compare_variants(
                 (first.name, first.table),
@@ -92,7 +95,7 @@ def compare(
         _print(answer, differences)
 
 
-def _check(baseline: str, variants: tuple[str, ...], at: float | None, bootstrap: int) -> None:
+def _check(names: tuple[str, ...], at: float | None, bootstrap: int) -> None:
     """Refuse options out of range.
 
     Raises:
@@ -102,11 +105,10 @@ def _check(baseline: str, variants: tuple[str, ...], at: float | None, bootstrap
         raise ValueError(f"--bootstrap {bootstrap} gives no intervals: take 1000.")
     if at is not None and not 0 < at < float("inf"):
         raise ValueError(f"--at {at} must be positive training FLOPs, such as 1e20.")
-    if not variants:
+    if len(names) < 2:
         raise ValueError(
-            f"{baseline!r} alone has nothing to be compared with: isoflop compare {baseline} OTHER."
+            f"{names[0]!r} alone has nothing to be compared with: isoflop compare {names[0]} OTHER."
         )
-    names = [baseline, *variants]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"{name!r} was named twice: name two sweeps.")
@@ -132,10 +134,14 @@ def _side(name: str, mapping: list[str] | None, home: "Home") -> Side:
 
     from flows.results.compare import compared_table
     from flows.tables.source import is_service
+    from sweeps.variants import BASE
 
     if is_service(name) or Path(name).is_file():
         return Side(name, read_runs(name, mapping, None), None)
     plan = find_plan(name, home)
+    if plan.spec.variants:
+        listed = ", ".join(f"{name}/{variant}" for variant in (BASE, *plan.spec.variants))
+        raise ValueError(f"{name} is a sweep of variants: name one of {listed}.")
     return Side(name, compared_table(plan, home), plan)
 
 

@@ -61,6 +61,8 @@ def plan(
         parsed = load(spec, set, corpus, limits)
         if limits.gpu is None and needs_a_gpu(parsed):
             limits = replace(limits, gpu=_USUAL_GPU)
+        if limits.gpu is not None and parsed.dtype == "auto":
+            parsed = parsed.model_copy(update={"dtype": "bfloat16"})
         if retime and limits.gpu is not None:
             raise ValueError(
                 f"--retime times this machine, and the plan is for --gpu {limits.gpu}."

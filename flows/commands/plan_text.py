@@ -9,7 +9,9 @@ from rich.console import Console
 
 from analysis.words import COUNTS, short
 from flows.commands.output import print_line, table
+from flows.commands.variants_text import power, print_variants, scan_lines
 from flows.cost.quote import Cost
+from flows.plans.precision import measured_here
 from flows.plans.preparing import known_tokens, preparing
 from flows.runs.directory import RunDir
 from flows.runs.state import run_state
@@ -42,13 +44,12 @@ def print_plan(
     print_runs(plan, home, cost)
     if plan.spec.variants:
         print_variants(plan)
-        for name, member in members(plan).items():
-            print_budgets(member, f" of {name}")
-    else:
-        print_budgets(plan)
+    print_budgets(plan)
     console = Console(highlight=False)
     for line in _summary(plan, corpus, cost):
         print_line(console, line)
+    if (precision := measured_here(plan, home)) is not None:
+        print_line(console, precision)
     if corpus is not None:
         print_notes(corpus, console)
     for warning in (*plan.warnings, *(cost.warnings if cost is not None else ())):
@@ -75,39 +76,34 @@ def print_runs(plan: Plan, home: Home, cost: Cost | None) -> None:
     table(f"sweep {plan.spec.name}: {plan.spec.description}", header, rows, tight=True)
 
 
-def print_variants(plan: Plan) -> None:
-    """Print what each variant changes and costs, and at which factor on its recipe's rate."""
-    rows = [
-        [
-            name,
-            "; ".join(
-                f"{setting} {_words(value)}"
-                for setting, value in plan.spec.variants.get(name, {}).items()
-                if setting != "lr_factor"
-            ),
-            len(member.runs),
-            member.observations,
-            _power(member.flops_spent),
-            "to be scanned" if plan.spec.scan else f"x{member.spec.lr_factor:.3g}",
-        ]
-        for name, member in members(plan).items()
-    ]
-    table("variants", ["variant", "changes", "runs", "losses", "FLOPs", "lr factor"], rows)
+def print_budgets(plan: Plan) -> None:
+    """Print the sizes that each budget keeps and those that a bound leaves out of it.
+
+    Variants with the same sizes have one table.
+    """
+    tables: list[tuple[list[str], list[list[object]]]] = []
+    for name, member in (members(plan) if plan.spec.variants else {"": plan}).items():
+        rows = _budgets(member)
+        same = next((names for names, others in tables if others == rows), None)
+        if same is not None:
+            same.append(name)
+        elif rows:
+            tables.append(([name], rows))
+    for names, rows in tables:
+        of = f" of {', '.join(names)}" if len(tables) > 1 else ""
+        table(f"sizes at each budget{of}", ["C", "sizes", "D/N", "left out by a bound"], rows)
 
 
-def print_budgets(plan: Plan, of: str = "") -> None:
-    """Print the sizes that each budget keeps and those that a bound leaves out of it."""
-    rows = [
+def _budgets(plan: Plan) -> list[list[object]]:
+    return [
         [
-            _power(row.budget),
+            power(row.budget),
             len(row.kept),
             _span([_brief(ratio) for ratio in sorted(row.kept.values())]),
             "; ".join(f"{', '.join(names)}: {bound}" for bound, names in row.bounds.items()),
         ]
         for row in coverage(plan.spec, plan.runs)
     ]
-    if rows:
-        table(f"sizes at each budget{of}", ["C", "sizes", "D/N", "left out by a bound"], rows)
 
 
 def print_notes(corpus: PreparedCorpus, console: Console) -> None:
@@ -230,7 +226,7 @@ def _summary(plan: Plan, corpus: PreparedCorpus | None, cost: Cost | None) -> li
         f"{len(plan.runs)} trainings give {plan.observations} losses for {plan.flops_spent:.3g} "
         f"counted FLOPs, {_span([f'{count:,}' for count in batches])} tokens a step"
         + (f"; the corpus has {corpus.train_tokens / 1e6:.2f}M tokens" if corpus else ""),
-        *_scans(plan),
+        *scan_lines(plan),
         *_asked(plan),
         *_rates(plan),
     ]
@@ -248,25 +244,6 @@ def _summary(plan: Plan, corpus: PreparedCorpus | None, cost: Cost | None) -> li
         refusal = cost.refusal if cost is not None else None
         lines.append(refusal or f"cap: {in_words(cap, amount(cap))}")
     return lines
-
-
-def _scans(plan: Plan) -> list[str]:
-    """A line on the scans of the variants' rates."""
-    scans = [planned for planned in plan.runs if planned.rate_factor is not None]
-    if not scans:
-        return []
-    share = sum(planned.flops_spent for planned in scans) / plan.flops_spent
-    text = f"{len(scans)} of the trainings, {share:.0%} of the FLOPs, scan the variants' rates"
-    if plan.spec.scan is not None:
-        text += " first; the rates shown are the recipe's, and so are not yet the runs' own"
-    return [text]
-
-
-def _words(value: Any) -> str:
-    """A variant's setting: a group as `norm layer`."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_words(each)}" for key, each in value.items())
-    return str(value)
 
 
 def _unprepared(plan: Plan, *, timed: bool) -> list[str]:
@@ -386,8 +363,8 @@ def _columns(planned: PlannedRun, home: Home, cost: Cost | None) -> dict[str, st
         "D": _span([_brief(count) for count in tokens]),
         "D/N": _span([_brief(count / N) for count in tokens]),
         "steps": short(planned.steps),
-        "FLOPs": _power(planned.flops_spent),
-        "lr": _power(planned.run.train.optimizer.lr),
+        "FLOPs": power(planned.flops_spent),
+        "lr": power(planned.run.train.optimizer.lr),
     }
     if cost is not None:
         left_s = cost.estimate.runs[planned.id].left_s
@@ -411,12 +388,6 @@ def duration(seconds: float) -> str:
 def _brief(value: float) -> str:
     """A number with two digits, for a span of them."""
     return short(float(f"{value:.2g}"))
-
-
-def _power(value: float) -> str:
-    """Two digits and a power of ten, as in 1.6e11."""
-    digits, _, exponent = f"{value:.1e}".partition("e")
-    return f"{digits}e{int(exponent)}"
 
 
 def _span(values: Sequence[str]) -> str:

@@ -44,7 +44,7 @@ def tune(
     from flows.dispatch.contract import SweepFailedError
     from flows.dispatch.in_this_process import run_in_this_process
     from flows.stack.servers import StackError
-    from flows.tuning.plan import prepare_tune
+    from flows.tuning.plan import prepare_tune, with_dtype
     from sweeps.load import load_tune_spec
 
     with refusals():
@@ -54,6 +54,7 @@ def tune(
         check_destinations(json)
         environments = chosen_slots(parsed, slots)
         with busy("looking for the corpus") as report_progress:
+            parsed = with_dtype(parsed, home)
             data = prepare_tune(parsed, home, report_progress)
 
     def body(trainings: "ChildProcesses") -> "TuneReport":

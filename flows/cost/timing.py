@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+from pydantic import Field
+
 from flows.settings import Home
-from flows.training.compiling import step_clock
 from llama_core.config import Cosine, Frozen, ModelConfig, Placement, TrainConfig
 from llama_core.files import scratch_folder
 from llama_core.records import CheckpointRecord, EvalRecord, Record, StepRecord
@@ -33,6 +34,7 @@ class Shape(Frozen):
     batch_tokens: int
     seq_len: int
     dtype: str
+    optimizer: str = Field(default="adamw", exclude_if=lambda kind: kind == "adamw")
 
 
 class Request(Frozen):
@@ -80,7 +82,11 @@ class Answer(Frozen):
 def shape_of(model: ModelConfig, train: TrainConfig) -> Shape:
     """The shape of a training."""
     return Shape(
-        model=model, batch_tokens=train.batch_tokens, seq_len=train.seq_len, dtype=train.dtype
+        model=model,
+        batch_tokens=train.batch_tokens,
+        seq_len=train.seq_len,
+        dtype=train.dtype,
+        optimizer=train.optimizer.kind,
     )
 
 
@@ -132,6 +138,8 @@ def _step_seconds(
     request: Request, model: ModelConfig, train: TrainConfig
 ) -> tuple[list[float], float]:
     """Seconds of each step, from the first, until there are enough; and of the least's work."""
+    from llama_core.trial import step_clock
+
     seconds: list[float] = []
     clock = step_clock(request.placement)
     ends = [clock()]

@@ -25,12 +25,12 @@ class Address:
 
     def __str__(self) -> str:
         path = "/" + "/".join(quote(part, safe="") for part in self.path)
-        return f"{path}?{urlencode(self.query)}" if self.query else path
+        return f"{path}?{urlencode(self.query, safe=',/')}" if self.query else path
 
     @property
     def search(self) -> str:
         """The query as a browser's location holds it."""
-        return f"?{urlencode(self.query)}" if self.query else ""
+        return f"?{urlencode(self.query, safe=',/')}" if self.query else ""
 
     def get(self, name: str, default: str = "") -> str:
         """A control's state."""

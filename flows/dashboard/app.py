@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import logging
 from typing import Any
 
 import flask
@@ -14,12 +15,14 @@ from analysis.table.observations import TableError
 from analysis.table.read import read_table
 from analysis.table.selection import one_law
 from flows.dashboard.address import Address
-from flows.dashboard.controls import as_text
+from flows.dashboard.controls import as_text, controls_state
 from flows.dashboard.render import aria, link
 from flows.dashboard.screens.at import screen_at
-from flows.dashboard.screens.screen import NotHereError
+from flows.dashboard.screens.screen import NotHereError, Screen
 from flows.dashboard.subjects import Desk
 from flows.settings import LOOPBACK
+
+log = logging.getLogger(__name__)
 
 _EVERY_MS = 1500
 # Sets the address and the title without another step in the browser's history.
@@ -29,9 +32,6 @@ function(query, title) {
   if (address !== window.location.pathname + window.location.search) {
     window.history.replaceState(window.history.state, "", address);
   }
-  // Dash's Upload has no property for it.
-  setTimeout(() => document.querySelectorAll("input[type=file]").forEach(
-    (input) => input.setAttribute("aria-label", "a table of finished runs")), 0);
   document.title = title === "isoflop" ? title : title + " – isoflop";
   return window.dash_clientside.no_update;
 }
@@ -163,18 +163,14 @@ def dropped(desk: Desk, contents: str, name: str) -> tuple[Any, ...]:
 def shown(desk: Desk, address: Address) -> tuple[Any, ...]:
     """Heading, controls, body, query, stamp and title of the view at an address."""
     try:
+        controls = screen_at(desk, address).controls()
+        # The address names the state of every control, those that it left open too.
+        address = address.with_query(**controls_state(controls))
         screen = screen_at(desk, address)
     except NotHereError as error:
         return "Nothing here", [], [html.P(str(error), className="warn")], "", "", "Nothing here"
     stamp = screen.stamp()
-    return (
-        screen.title,
-        screen.controls(),
-        screen.body(),
-        address.search,
-        stamp,
-        screen.title,
-    )
+    return screen.title, controls, _body(screen), address.search, stamp, screen.title
 
 
 def changed(desk: Desk, address: Address, state: dict[str, str]) -> tuple[Any, ...]:
@@ -188,7 +184,7 @@ def changed(desk: Desk, address: Address, state: dict[str, str]) -> tuple[Any, .
         raise PreventUpdate
     screen = screen_at(desk, there)
     stamp = screen.stamp()
-    return screen.body(), there.search, stamp
+    return _body(screen), there.search, stamp
 
 
 def ticked(desk: Desk, address: Address, stamp: str) -> tuple[Any, ...]:
@@ -204,7 +200,17 @@ def ticked(desk: Desk, address: Address, stamp: str) -> tuple[Any, ...]:
     now = screen.stamp()
     if now == stamp:
         raise PreventUpdate
-    return screen.body(), now
+    return _body(screen), now
+
+
+def _body(screen: Screen) -> list[Component]:
+    """The body of a view; a view that fails says so, and the others go on."""
+    try:
+        return screen.body()
+    except Exception as error:
+        log.exception("the view at %s failed", screen.address)
+        words = f"This view failed ({error!r}). The output of the dashboard has the details."
+        return [html.P(words, className="warn")]
 
 
 def _routes(server: flask.Flask, desk: Desk) -> None:

@@ -65,6 +65,17 @@ def search(name: str, label: str, value: str) -> Component:
     return html.Div([html.Label(label, htmlFor=_dom(name)), entry], className="control")
 
 
+def controls_state(parts: Sequence[Component]) -> dict[str, str]:
+    """The values of the controls among some components, as the query holds them."""
+    components = [
+        each
+        for part in parts
+        for each in (part, *part._traverse())  # type: ignore[no-untyped-call]
+    ]
+    named = [each for each in components if isinstance(getattr(each, "id", None), dict)]
+    return {each.id["control"]: as_text(each.value) for each in named}
+
+
 def as_text(value: object) -> str:
     """A control's value as the query holds it."""
     if value is None:

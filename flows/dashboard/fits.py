@@ -4,7 +4,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from concurrent.futures import Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -43,25 +43,36 @@ class Outcome(Generic[_T]):
 class Fits:
     """Answers by question and by the state of the table that they are of."""
 
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
+    def __init__(self, make_executor: Callable[[], Executor]) -> None:
+        self._make_executor = make_executor
+        self._executor = make_executor()
         self._lock = threading.RLock()
         self._asked: OrderedDict[Hashable, Future[Any]] = OrderedDict()
+        self._topics: OrderedDict[Hashable, Hashable] = OrderedDict()
         self._latest: OrderedDict[Hashable, Any] = OrderedDict()
 
     def get(
-        self, question: Hashable, state: Hashable, compute: Callable[..., _T], *arguments: Any
+        self,
+        question: Hashable,
+        state: Hashable,
+        compute: Callable[..., _T],
+        *arguments: Any,
+        topic: Hashable = None,
     ) -> Outcome[_T]:
         """The answer if it is there; else it is computed meanwhile.
 
         Args:
             question: what is asked, and of which subject.
             state: of the subject's table; another state is another answer.
+            topic: a new question on it makes those that wait pointless, as a slider does.
         """
         with self._lock:
             key = (question, state)
-            if key not in self._asked:
-                self._asked[key] = self._executor.submit(compute, *arguments)
+            if key not in self._asked or self._asked[key].cancelled():
+                self._give_up_others(topic)
+                self._topics[key] = topic
+                _forget(self._topics)
+                self._asked[key] = self._submit(compute, *arguments)
                 _forget(self._asked)
             self._asked.move_to_end(key)
             future = self._asked[key]
@@ -76,16 +87,29 @@ class Fits:
             _forget(self._latest)
             return Outcome(future.result())
 
+    def _submit(self, compute: Callable[..., _T], *arguments: Any) -> Future[_T]:
+        try:
+            return self._executor.submit(compute, *arguments)
+        except BrokenExecutor:
+            # Its process was killed, as when memory runs out: the next question gets another.
+            self._executor = self._make_executor()
+            return self._executor.submit(compute, *arguments)
+
+    def close(self) -> None:
+        """Give up what is still computed."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _give_up_others(self, topic: Hashable) -> None:
+        for key, future in self._asked.items():
+            if topic is not None and self._topics.get(key) == topic:
+                future.cancel()
+
     def peek(self, question: Hashable, state: Hashable) -> Outcome[Any] | None:
         """The answer to a question that has been asked; None where it has not."""
         with self._lock:
-            asked = (question, state) in self._asked
+            future = self._asked.get((question, state))
+            asked = future is not None and not future.cancelled()
             return self.get(question, state, _never) if asked else None
-
-    def done(self) -> int:
-        """How many answers are there: changes when one has come."""
-        with self._lock:
-            return sum(future.done() for future in self._asked.values())
 
 
 def _never() -> None:

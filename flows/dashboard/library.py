@@ -1,5 +1,6 @@
 """What the dashboard knows of a home: read from its files, and again when they change."""
 
+import os
 import re
 import threading
 import time
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 
 from analysis.fit.run_figures import loss_curves_data
 from analysis.law import LossLaw
+from analysis.sweep.brief import Brief, brief
 from flows.forecasts.registered import Registered, Scored, read_forecasts, read_scores
 from flows.plans.joined import Joined, continued, joined
 from flows.plans.stored import read_plan
@@ -38,12 +40,14 @@ class RunSeen:
     Attributes:
         signature: of its result, and of its curve unless it has settled.
         result: how it ended; None before that.
+        flops: counted FLOPs of the whole training.
     """
 
     planned: PlannedRun
     progress: RunProgress
     result: RunResult | None
     signature: tuple[Signature, Signature]
+    flops: float
 
     @property
     def settled(self) -> bool:
@@ -53,7 +57,7 @@ class RunSeen:
     @property
     def flops_spent(self) -> float:
         """Counted FLOPs of the steps it has taken."""
-        return float(self.progress.step * self.planned.flops_per_step)
+        return self.progress.step / self.progress.steps * self.flops
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class SweepSeen:
 
     Attributes:
         whole: its plan with the runs of the sweeps that it continues; `earlier` are those.
-        law: as its last report wrote it; None without one.
+        law: of its last report; None without one.
         changed_at: when its newest file was written, in seconds since 1970.
     """
 
@@ -70,7 +74,8 @@ class SweepSeen:
     runs: tuple[RunSeen, ...]
     whole: Joined
     earlier: tuple[RunSeen, ...]
-    law: LossLaw | None
+    law: Brief | None
+    flops_planned: float
     changed_at: float
 
     @property
@@ -109,7 +114,7 @@ class SweepSeen:
     @property
     def losses(self) -> tuple[object, ...]:
         """What changes when a loss does: a fit is of this state of the table."""
-        return tuple((run.planned.id, run.signature[0]) for run in (*self.earlier, *self.runs))
+        return tuple((run.progress.run_id, run.signature[0]) for run in (*self.earlier, *self.runs))
 
     @property
     def stamp(self) -> str:
@@ -130,6 +135,28 @@ class SweepSeen:
         return best
 
 
+@dataclass(frozen=True, slots=True)
+class _RunFiles:
+    """A planned run with its id and its files, which take time to work out."""
+
+    id: str
+    planned: PlannedRun
+    run: RunDir
+    result: str
+    curve: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A plan with what is worked out from it once."""
+
+    plan: Plan
+    whole: Joined
+    runs: tuple[_RunFiles, ...]
+    earlier: tuple[_RunFiles, ...]
+    flops: float
+
+
 @dataclass(slots=True)
 class _Curves:
     """A sweep's curves as far as they are read; one thread at a time reads on."""
@@ -147,8 +174,8 @@ class Library:
         self._clock = clock
         self._lock = threading.RLock()
         self._looked: dict[str, float] = {}
-        self._plans: dict[str, tuple[Signature, Plan | None]] = {}
-        self._laws: dict[str, tuple[Signature, LossLaw | None]] = {}
+        self._plans: dict[str, tuple[Signature, _Planned | None]] = {}
+        self._laws: dict[str, tuple[Signature, Brief | None]] = {}
         self._sweeps: dict[str, SweepSeen] = {}
         self._runs: dict[str, RunSeen] = {}
         self._forecasts: tuple[object, list[tuple[Registered, list[Scored]]]] = ((), [])
@@ -179,51 +206,61 @@ class Library:
             return seen
 
     def _look(self, name: str) -> SweepSeen | None:
-        plan = self._plan(name)
-        if plan is None:
+        planned = self._planned(name)
+        if planned is None:
             return None
         folder = self.home.sweeps / name
-        runs = tuple(self._run(planned) for planned in plan.runs)
-        newest = max(
-            (stamp for run in runs for stamp, _ in run.signature),
-            default=0,
-        )
-        plan_at, law_at = (signature(folder / f)[0] for f in ("plan.json", "law.json"))
-        whole = Joined(plan) if continued(plan) is None else joined(plan, self.home)
-        own = {planned.id for planned in plan.runs}
-        earlier = tuple(self._run(each) for each in whole.plan.runs if each.id not in own)
-        changed_at = max(newest, plan_at, law_at) / 1e9
-        return SweepSeen(plan, runs, whole, earlier, self._law(folder), changed_at)
+        runs = tuple(map(self._run, planned.runs))
+        earlier = tuple(map(self._run, planned.earlier))
+        newest = max((stamp for run in runs for stamp, _ in run.signature), default=0)
+        files = (signature(folder / "plan.json")[0], signature(folder / "law.json")[0])
+        return SweepSeen(
+            planned.plan, runs, planned.whole, earlier, self._brief(folder),
+            planned.flops, max(newest, *files) / 1e9,
+        )  # fmt: skip
 
-    def _plan(self, name: str) -> Plan | None:
+    def _planned(self, name: str) -> _Planned | None:
         now = signature(self.home.sweeps / name / "plan.json")
         known = self._plans.get(name)
         if known is None or known[0] != now:
-            known = self._plans[name] = (now, read_plan(self.home, name))
+            plan = read_plan(self.home, name)
+            known = self._plans[name] = (now, None if plan is None else self._of_plan(plan))
         return known[1]
 
-    def _law(self, folder: Path) -> LossLaw | None:
+    def _of_plan(self, plan: Plan) -> _Planned:
+        whole = Joined(plan) if continued(plan) is None else joined(plan, self.home)
+        runs = tuple(map(self._file_of, plan.runs))
+        own = {run.id for run in runs}
+        others = map(self._file_of, whole.plan.runs if whole.plan is not plan else ())
+        earlier = tuple(run for run in others if run.id not in own)
+        return _Planned(plan, whole, runs, earlier, float(plan.flops_spent))
+
+    def _file_of(self, planned: PlannedRun) -> _RunFiles:
+        run = RunDir(self.home.runs / planned.id)
+        return _RunFiles(run.id, planned, run, str(run.result_path), str(run.curve_path))
+
+    def _brief(self, folder: Path) -> Brief | None:
         path = folder / "law.json"
         now = signature(path)
         known = self._laws.get(str(folder))
         if known is None or known[0] != now:
-            known = self._laws[str(folder)] = (now, _read_law(path))
+            known = self._laws[str(folder)] = (now, _read_brief(path))
         return known[1]
 
-    def _run(self, planned: PlannedRun) -> RunSeen:
-        directory = RunDir(self.home.runs / planned.id)
-        known = self._runs.get(planned.id)
-        ended = signature(directory.result_path)
+    def _run(self, files: _RunFiles) -> RunSeen:
+        known = self._runs.get(files.id)
+        ended = signature(files.result)
         if known is not None and known.settled and known.signature[0] == ended:
             return known
-        now = (ended, signature(directory.curve_path))
+        now = (ended, signature(files.curve))
         # The lock of a process that died is free, though no file has changed.
         training = known is not None and known.progress.state == "training"
-        if known is not None and known.signature == now and training == directory.busy():
+        if known is not None and known.signature == now and training == files.run.busy():
             return known
-        progress = read_run(planned, directory)
-        seen = RunSeen(planned, progress, directory.result(), now)
-        self._runs[planned.id] = seen
+        progress = read_run(files.planned, files.run)
+        flops = float(files.planned.flops_spent)
+        seen = RunSeen(files.planned, progress, files.run.result(), now, flops)
+        self._runs[files.id] = seen
         return seen
 
     def forecasts(self) -> list[tuple[Registered, list[Scored]]]:
@@ -253,7 +290,7 @@ class Library:
         if planned.id in curves.settled:
             return curves.settled[planned.id]
         with self._lock:
-            seen = self._run(planned)
+            seen = self._run(self._file_of(planned))
         if seen.settled:
             lines = run_curves([planned], self.home)
             if lines.height:
@@ -267,17 +304,17 @@ class Library:
         return rows.select(_CURVE) if rows.height else rows
 
 
-def signature(path: Path) -> Signature:
+def signature(path: Path | str) -> Signature:
     """When a file was written and how long it is; zeros where there is none."""
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 - paths of thousands of runs stay texts
     except OSError:
         return (0, 0)
     return (status.st_mtime_ns, status.st_size)
 
 
-def _read_law(path: Path) -> LossLaw | None:
+def _read_brief(path: Path) -> Brief | None:
     try:
-        return LossLaw.load(path)
+        return brief(LossLaw.load(path))
     except (OSError, ValidationError):
         return None

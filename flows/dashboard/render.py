@@ -29,7 +29,7 @@ def components(page: Page, beside: Beside) -> list[Component]:
     ]
 
 
-def _component(part: Part, beside: Beside, heading: type[Component]) -> Component:
+def _component(part: Part, beside: Beside, heading: Callable[..., Component]) -> Component:
     match part:
         case Heading(text):
             return html.H2(text)
@@ -51,7 +51,7 @@ def _component(part: Part, beside: Beside, heading: type[Component]) -> Componen
             return _figure(part, beside, heading)
 
 
-def _figure(part: Drawn, beside: Beside, heading: type[Component]) -> Component:
+def _figure(part: Drawn, beside: Beside, heading: Callable[..., Component]) -> Component:
     """A figure under its title, with its data and its Python below."""
     style = {"height": f"{part.height}px"} | ({"minWidth": "760px"} if part.wide else {})
     graph = dcc.Graph(

@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import os
+import threading
 from concurrent.futures import ProcessPoolExecutor
 
 import waitress
@@ -19,18 +20,26 @@ _MOST_BYTES = 64 * 2**20
 
 def serve(settings: Settings, home: Home) -> None:
     """Serve until the process is stopped."""
-    # In a process of its own a fit leaves the pages quick.
-    processes = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, processes, initializer=_politely) as executor:
-        app = make_app(Desk(settings, Library(home), Fits(executor)))
+    fits, library = Fits(_one_process), Library(home)
+    # Thousands of files are read before somebody waits for them.
+    threading.Thread(target=library.sweeps, daemon=True).start()
+    try:
         waitress.serve(
-            app.server,
+            make_app(Desk(settings, library, fits)).server,
             host=settings.host,
             port=settings.dashboard_port,
             threads=_THREADS,
             max_request_body_size=_MOST_BYTES,
             ident=None,
         )
+    finally:
+        fits.close()
+
+
+def _one_process() -> ProcessPoolExecutor:
+    """Where fits are computed: in a process of its own a fit leaves the pages quick."""
+    processes = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(1, processes, initializer=_politely)
 
 
 def _politely() -> None:

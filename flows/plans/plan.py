@@ -8,6 +8,7 @@ import polars as pl
 
 from analysis.fit.design import plan_warning
 from flows.plans.fitted_law import with_fitted_law
+from flows.plans.precision import with_dtype
 from flows.plans.preparing import known_tokens
 from flows.plans.scans import with_scans
 from flows.plans.stored import read_plan, write_plan
@@ -29,7 +30,7 @@ def make_plan(
     Raises:
         ValueError: the corpus or the spec cannot be used; nothing is left half-written.
     """
-    spec = with_fitted_law(spec, home)
+    spec = with_dtype(with_fitted_law(spec, home), home)
     # A spec that cannot be planned is refused before the corpus is prepared.
     plan(spec, DataRef(digest=""))
     corpus = prepare(spec.corpus, home.root, progress)
@@ -45,7 +46,7 @@ def plan_ahead(spec: SweepSpec, home: Home) -> tuple[Plan, PreparedCorpus | None
     Raises:
         ValueError: the spec cannot be used, or a file of its corpus does not exist.
     """
-    spec = with_fitted_law(spec, home)
+    spec = with_dtype(with_fitted_law(spec, home), home)
     corpus = find_prepared(spec.corpus, home.root)
     if corpus is not None:
         return _plan_on(corpus, spec, home), corpus

@@ -20,7 +20,13 @@ from flows.plans.rounds import Rounds, read_rounds
 from flows.plans.stored import write_plan
 from flows.results.export import encoded
 from flows.results.rounds import add_design, design_sentences
-from flows.results.variants import scan_sentences, scans_frame, scans_json, variants_page
+from flows.results.variants import (
+    compared,
+    scans_frame,
+    scans_json,
+    variants_page,
+    variants_sentences,
+)
 from flows.runs.directory import RunDir
 from flows.runs.state import not_finished
 from flows.runs.table import curves, observations_frame
@@ -145,13 +151,12 @@ def _of_variants(planned: Plan, home: Home, folder: Path) -> SweepReport:
         if member.runs
     }
     verdicts = {name: report.verdict for name, report in reports.items()}
-    page = variants_page(planned, scans, verdicts, _facts(planned, home))
+    comparison = compared(planned, home) if reports else None
+    page = variants_page(planned, scans, comparison, verdicts, _facts(planned, home))
     write_whole(folder / "report.html", page.html())
-    lines = scan_sentences(scans)
-    lines += [f"{name}: {verdict.splitlines()[0]}" for name, verdict in verdicts.items()]
     return SweepReport(
         folder / "report.html",
-        "\n".join(lines),
+        "\n".join(variants_sentences(comparison, scans)),
         tuple(f"{name}: {text}" for name, each in reports.items() for text in each.warnings),
         {f"{name}_{key}": v for name, each in reports.items() for key, v in each.numbers.items()},
         unfinished=tuple(not_finished(planned, home)),

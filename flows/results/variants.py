@@ -1,15 +1,23 @@
 """The results of a sweep of variants: what is said and shown of them together."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
 
+from analysis.compare.page import Context, compare_page
+from analysis.compare.speedup_text import lead_lines, rank_rows
+from analysis.compare.variants import Variants, compare_variants
 from analysis.page import Page
 from analysis.sweep.scan import add_scans
+from analysis.table.observations import TableError
 from flows.plans.scans import scans_of
+from flows.plans.stored import read_plan
+from flows.results.compare import compared_table, sweep_differences
 from flows.settings import Home
-from sweeps.plan import Plan
+from sweeps.plan import Plan, members
+from sweeps.variants import BASE
 
 _COLUMNS = {
     "variant": pl.String(),
@@ -19,6 +27,52 @@ _COLUMNS = {
     "chosen": pl.Float64(),
     "how": pl.String(),
 }
+
+
+def expanded(names: Sequence[str], home: Home) -> tuple[str, ...]:
+    """The names to compare: of one sweep with variants, its base and each of them.
+
+    Raises:
+        ValueError: its scans are not over, so that no variant is trained.
+    """
+    planned = read_plan(home, names[0]) if len(names) == 1 else None
+    if planned is None or not planned.spec.variants:
+        return tuple(names)
+    if planned.spec.scan is not None:
+        raise ValueError(
+            f"sweep {names[0]} has no variant trained yet: the scans of their rates come first. "
+            f"Train it with: isoflop sweep {names[0]}"
+        )
+    return tuple(f"{names[0]}/{variant}" for variant in members(planned))
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The variants of a sweep against its base.
+
+    Attributes:
+        answer: None where their losses do not compare; then `reason` says why.
+        contexts: what differs in the settings of each.
+    """
+
+    answer: Variants | None
+    reason: str = ""
+    contexts: Mapping[str, Context] = field(default_factory=dict)
+
+
+def compared(planned: Plan, home: Home) -> Compared:
+    """Compare the variants of a sweep with its base."""
+    plans = members(planned)
+    base, *others = [(name, compared_table(plan, home)) for name, plan in plans.items()]
+    try:
+        answer = compare_variants(base, others)
+    except TableError as error:
+        return Compared(None, str(error))
+    contexts = {}
+    for name, _ in others:
+        differences = sweep_differences(plans[BASE], plans[name], home)
+        contexts[name] = Context(differences.rows(), differences.facts(), differences.doubts)
+    return Compared(answer, contexts=contexts)
 
 
 def scans_frame(planned: Plan, home: Home) -> pl.DataFrame:
@@ -52,22 +106,33 @@ def scan_sentences(scans: pl.DataFrame) -> list[str]:
     factors = ", ".join(f"{row['variant']} x{row['chosen']:.3g}" for row in chosen.to_dicts())
     sentences = [f"Learning rates scanned, times the recipe's: {factors}."] if factors else []
     for row in chosen.to_dicts():
-        if not row["how"].startswith("the vertex"):
+        if "flat" in row["how"] or not row["how"].startswith("the vertex"):
             sentences.append(f"Doubtful: the rate of {row['variant']} is {row['how']}.")
     return sentences
 
 
 def variants_page(
-    planned: Plan, scans: pl.DataFrame, verdicts: Mapping[str, str], facts: list[str]
+    planned: Plan,
+    scans: pl.DataFrame,
+    comparison: Compared | None,
+    verdicts: Mapping[str, str],
+    facts: Sequence[str],
 ) -> Page:
-    """The page of a sweep of variants.
+    """The page of a sweep of variants: what each is worth, how it was tuned, and what it is alone.
 
     Args:
+        comparison: None before the scans are over.
         verdicts: of each variant's own report.
     """
-    page = Page(f"Sweep {planned.spec.name}")
-    if not verdicts:
+    title = f"Sweep {planned.spec.name}"
+    if comparison is None:
+        page = Page(title)
         page.text("No variant is trained yet: the scans of their rates come first.", role="lead")
+    elif comparison.answer is None:
+        page = Page(title)
+        page.text(f"Nothing is compared. {comparison.reason}", role="lead")
+    else:
+        page = compare_page(comparison.answer, comparison.contexts, title)
     add_scans(page, scans)
     for variant, verdict in verdicts.items():
         page.heading(f"{variant} alone")
@@ -78,3 +143,14 @@ def variants_page(
     for fact in facts:
         page.text(fact)
     return page
+
+
+def variants_sentences(comparison: Compared | None, scans: pl.DataFrame) -> list[str]:
+    """The answer in lines for a terminal: warnings, the ranking, and how it was tuned."""
+    if comparison is None:
+        return ["No variant is trained yet: the scans of their rates come first."]
+    answer = comparison.answer
+    if answer is None:
+        return [f"Nothing is compared. {comparison.reason}", *scan_sentences(scans)]
+    ranked = [f"{row[0]}: {row[1]} in compute, {row[2]} in time" for row in rank_rows(answer)]
+    return [*answer.warnings, *lead_lines(answer), *ranked, *scan_sentences(scans)]

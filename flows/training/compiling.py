@@ -2,11 +2,7 @@
 
 import logging
 import os
-import resource
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import replace
-from itertools import pairwise
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from flows.plans.stored import read_plan
@@ -15,7 +11,7 @@ from flows.runs.directory import RunDir
 from flows.runs.provenance import environment
 from flows.settings import Home
 from flows.training.compile_gain import MicroStep, StepRecords, StepTimes, choose
-from llama_core.config import Cosine, Placement, TrainConfig
+from llama_core.config import Placement
 from llama_core.schedule import tokens_spent
 from sweeps.spec import PlannedRun, RunSpec
 
@@ -26,7 +22,8 @@ log = logging.getLogger(__name__)
 
 # A training of fewer FLOPs saves less than it takes to load a graph on any processor.
 _LEAST_FLOPS = 2.5e10
-_WARM_STEPS, _TIMED_STEPS = 2, 8
+# And one of fewer steps than this would pay for the trial with more than it gains.
+_FEWEST_STEPS = 200
 
 
 def settled(run: RunDir, home: Home, batches: "Batches") -> Placement:
@@ -131,18 +128,20 @@ def step_records(
 def _measured(run: RunDir, home: Home, placement: Placement, batches: "Batches") -> CompileChoice:
     """Choose by the times of this shape's steps, measured here unless the home has them."""
     from llama_core.machine import resolve_device
+    from llama_core.trial import tried
 
     planned = run.planned()
-    if planned.flops_spent < _LEAST_FLOPS:
-        return CompileChoice(compiled=False, reason="too short to gain")
     spec, shape = planned.run, micro_step(planned.run, placement)
+    steps = tokens_spent(spec.train) / shape.tokens
+    if planned.flops_spent < _LEAST_FLOPS or steps < _FEWEST_STEPS:
+        return CompileChoice(compiled=False, reason="too short to gain")
+    off, on = (placement.model_copy(update={"compile": how}) for how in ("off", "on"))
     device = str(resolve_device(placement.device))
     records = step_records(home, placement, device, os.environ)
-    steps = tokens_spent(spec.train) / shape.tokens
     times = records.read(shape)
     if times is None:
-        eager_s, _ = _step_seconds(spec, shape, batches, placement, compile=False)
-        times = StepTimes(device=records.device, eager_s=eager_s)
+        eager = tried(spec.model, spec.train, batches, off)
+        times = StepTimes(device=records.device, eager_s=eager.step_s)
         records.write(shape, times)
     runs = _runs_to_come(planned, home, shape, placement)
     choice = choose(steps, times.eager_s, times=times, others=records.others(), runs=runs)
@@ -150,17 +149,16 @@ def _measured(run: RunDir, home: Home, placement: Placement, batches: "Batches")
         return choice
     # It is expected to pay: the graph is needed anyway, and now it is known.
     try:
-        compiled_s, first_s = _step_seconds(spec, shape, batches, placement, compile=True)
+        compiled = tried(spec.model, spec.train, batches, on)
     except RuntimeError as error:
         line = str(error).strip().partition("\n")[0]
         # So that no other run of this shape tries.
         records.write(shape, times.model_copy(update={"compiled_s": times.eager_s}))
         return CompileChoice(compiled=False, reason=f"the compiler failed: {line[:200]}")
-    again_s, _ = _step_seconds(spec, shape, batches, placement, compile=False)
-    eager_s = min(times.eager_s, again_s)
-    cold_s = first_s if _new_graphs() else None
+    eager_s = min(times.eager_s, tried(spec.model, spec.train, batches, off).step_s)
+    cold_s = compiled.first_s if _new_graphs() else None
     times = times.model_copy(
-        update={"eager_s": eager_s, "compiled_s": compiled_s, "cold_s": cold_s}
+        update={"eager_s": eager_s, "compiled_s": compiled.step_s, "cold_s": cold_s}
     )
     records.write(shape, times)
     return choose(steps, eager_s, times=times, others=(), runs=runs)
@@ -174,61 +172,8 @@ def _runs_to_come(planned: PlannedRun, home: Home, shape: MicroStep, placement: 
     return len({planned.id} | {each for each in alike if not RunDir(home.runs / each).settled()})
 
 
-def _step_seconds(
-    spec: RunSpec, shape: MicroStep, batches: "Batches", placement: Placement, *, compile: bool
-) -> tuple[float, float]:
-    """Seconds of a micro-step of a run, the least of several, and of the first one.
-
-    On a CPU they are of its work: other processes slow a step, but not the work of it.
-    """
-    from llama_core.records import StepRecord
-    from llama_core.train import train
-
-    clock = step_clock(placement)
-
-    short = _short(spec.train, shape)
-    own = replace(batches, batch_tokens=short.batch_tokens)
-    trial = placement.model_copy(update={"compile": "on" if compile else "off"})
-    ends = [clock()]
-    for record in train(spec.model, short, own, placement=trial):
-        if isinstance(record, StepRecord):
-            ends.append(clock())
-            if len(ends) > _WARM_STEPS + _TIMED_STEPS:
-                break
-    seconds = [end - start for start, end in pairwise(ends)]
-    return min(seconds[_WARM_STEPS:]), seconds[0]
-
-
-def step_clock(placement: Placement) -> Callable[[], float]:
-    """A clock of seconds that steps take on a machine without other work."""
-    from llama_core.machine import resolve_device
-
-    return _work_s if resolve_device(placement.device).type == "cpu" else time.perf_counter
-
-
 def _new_graphs() -> int:
     """Graphs that this process compiled and did not find among those kept."""
     from torch._dynamo.utils import counters
 
     return counters["inductor"]["fxgraph_cache_miss"]
-
-
-def _work_s() -> float:
-    """Seconds that this process and the compilers it started worked, on each of torch's threads."""
-    import torch
-
-    compilers = resource.getrusage(resource.RUSAGE_CHILDREN)
-    own = time.process_time() / torch.get_num_threads()
-    return own + compilers.ru_utime + compilers.ru_stime
-
-
-def _short(train: TrainConfig, shape: MicroStep) -> TrainConfig:
-    """A recipe of single micro-steps, too many to come to an evaluation."""
-    tokens = (_WARM_STEPS + _TIMED_STEPS + 1) * shape.tokens
-    return train.model_copy(
-        update={
-            "batch_tokens": shape.tokens,
-            "warmup_tokens": 0,
-            "schedule": Cosine(tokens=tokens),
-        }
-    )

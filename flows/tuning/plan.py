@@ -3,13 +3,16 @@
 import logging
 from collections.abc import Callable
 
+from pydantic import ValidationError
+
 from analysis.tuning.rules import predictions
+from flows.plans.precision import fastest_dtype
 from flows.settings import Home
 from llama_core.config import ModelConfig
 from llama_core.corpus.preparation import prepare
 from llama_core.counting import count_params
 from sweeps.shapes import shape
-from sweeps.spec import DataRef
+from sweeps.spec import DataRef, PlannedRun
 from sweeps.tune_plan import trial_run
 from sweeps.tune_spec import Dimension, TuneSpec, box
 
@@ -26,17 +29,37 @@ def prepare_tune(
     Raises:
         ValueError: a width, a budget or the corpus cannot be used.
     """
-    largest = []
-    for width in spec.ladder.widths:
-        model = shape(spec.ladder, width, spec.make)
-        corner = {dimension.name: dimension.high for dimension in search_box(spec, model)}
-        largest.append(trial_run(spec, model, DataRef(digest=""), 0, corner))
+    largest = [_corner(spec, shape(spec.ladder, width, spec.make)) for width in spec.ladder.widths]
     corpus = prepare(spec.corpus, home.root, progress)
     for note in corpus.notes:
         log.warning("%s", note.text)
     for run in largest:
         corpus.open(run.run.train)
     return DataRef(digest=corpus.digest)
+
+
+def with_dtype(spec: TuneSpec, home: Home) -> TuneSpec:
+    """The spec with `dtype: auto` resolved. A study that is in the home keeps its precision.
+
+    Raises:
+        ValueError: a width or a budget cannot be used.
+    """
+    if spec.dtype != "auto":
+        return spec
+    try:
+        content = (home.tunes / spec.name / "spec.json").read_bytes()
+        dtype = TuneSpec.model_validate_json(content).run_dtype
+    except (OSError, ValidationError):
+        models = [shape(spec.ladder, width, spec.make) for width in spec.ladder.widths]
+        trials = [_corner(spec, model).run for model in models]
+        dtype = fastest_dtype([(run.model, run.train) for run in trials], spec.placement, home)
+    return spec.model_copy(update={"dtype": dtype})
+
+
+def _corner(spec: TuneSpec, model: ModelConfig) -> PlannedRun:
+    """The trial with the largest value of each searched parameter."""
+    corner = {dimension.name: dimension.high for dimension in search_box(spec, model)}
+    return trial_run(spec, model, DataRef(digest=""), 0, corner)
 
 
 def search_box(spec: TuneSpec, model: ModelConfig) -> list[Dimension]:

@@ -87,6 +87,7 @@ class CurveReader:
                 "run_id": f"{self._planned.id}@{cell.tokens}",
                 "parent_run_id": self._planned.id,
                 "name": self._planned.name,
+                **({"variant": self._planned.variant} if self._planned.variant else {}),
                 "n_params": self._n_params,
                 "tokens": cell.tokens,
                 "train_flops": float(cell.train_flops),

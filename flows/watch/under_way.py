@@ -54,10 +54,9 @@ class EndForecaster:
         self.curves = {
             planned.id: CurveReader(planned, RunDir(home.runs / planned.id))
             for planned in plan.runs
-            if planned.rate_factor is None
         }
         # Each has a law of its own, and a scan's rates have none.
-        self._variants = bool(plan.spec.variants)
+        self._variants = any(planned.variant for planned in plan.runs)
         self._read_in: dict[str, str] = {}
         self._losses: frozenset[str] = frozenset()
         self._learnt: Learnt | str = ""

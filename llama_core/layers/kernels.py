@@ -21,7 +21,8 @@ def rms_norm(x: Tensor, scale: Tensor, eps: float) -> Tensor:
 
     Args:
         x: (..., d).
-        scale: (d,), or (n, d) for n vectors with scales of their own.
+        scale: (d,), or (n, d) for n vectors with scales of their own, or with as many dimensions
+            as x, of length 1 where it is repeated.
     """
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         if scale.ndim == 1:
@@ -163,7 +164,11 @@ class _RmsNorm(Function):
         scaled = grad * scale
         # Scaling x does not change the output, so the gradient has no part along x.
         along = (scaled * unit).sum(-1, keepdim=True).div_(unit.shape[-1])
-        to_scale = (grad * unit).flatten(0, -1 - scale.ndim).sum(0)
+        to_scale = grad * unit
+        if scale.ndim == grad.ndim:
+            to_scale = to_scale.sum_to_size(scale.shape)
+        else:
+            to_scale = to_scale.flatten(0, -1 - scale.ndim).sum(0)
         to_x = torch.addcmul(scaled, unit, along, value=-1.0).mul_(inverse)
         return to_x.to(ctx.dtype), to_scale, None
 

@@ -1,5 +1,6 @@
 """AdamW and clipping of several models at once, each with settings of its own."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -40,39 +41,34 @@ class StackedAdamW:
             rates: this step's rate of each model; None for a model that takes no step.
         """
         going = [member for member, rate in enumerate(rates) if rate is not None]
-        columns = []
-        for member in going:
-            cfg, rate = self._settings[member], rates[member]
-            assert rate is not None
-            self.steps[member] += 1
-            # torch's fused AdamW, in its order of operations.
-            correction1 = 1 - cfg.beta1 ** self.steps[member]
-            correction2 = (1 - cfg.beta2 ** self.steps[member]) ** 0.5
-            columns.append(
-                (1 - rate * cfg.weight_decay, 1 - cfg.beta1, cfg.beta2, rate / correction1,
-                 correction2, cfg.eps)
-            )
-        table = torch.tensor(columns, dtype=torch.float32).to(self._device).T.contiguous().unsqueeze(2)
+        columns = [
+            self._factors(member, rate) for member, rate in enumerate(rates) if rate is not None
+        ]
+        table = torch.tensor(columns, dtype=torch.float32).to(self._device).mT.unsqueeze(2)
         shrink, new1, keep2, size, correction2, eps = table.unbind()
-        if len(going) == len(rates):
-            rows = [weights, gradients, self.exp_avg, self.exp_avg_sq]
-        else:
-            rows = [part[going] for part in (weights, gradients, self.exp_avg, self.exp_avg_sq)]
-        weight, gradient, first, second = rows
+        whole = (weights, gradients, self.exp_avg, self.exp_avg_sq)
+        every = len(going) == len(rates)
+        weight, gradient, first, second = whole if every else (part[going] for part in whole)
         weight[:, : self._decayed].mul_(shrink)
         first.lerp_(gradient, new1)
         second.mul_(keep2).addcmul_(gradient * (1 - keep2), gradient)
         weight.sub_(first / (second.sqrt().div_(correction2).add_(eps)) * size)
-        if len(going) < len(rates):
-            for whole, part in zip(
-                (weights, self.exp_avg, self.exp_avg_sq), (weight, first, second), strict=True
-            ):
-                whole[going] = part
+        if not every:
+            weights[going], self.exp_avg[going], self.exp_avg_sq[going] = weight, first, second
+
+    def _factors(self, member: int, rate: float) -> tuple[float, ...]:
+        """The numbers of a model's next step, as torch's fused AdamW has them."""
+        cfg = self._settings[member]
+        self.steps[member] += 1
+        correction1 = 1 - cfg.beta1 ** self.steps[member]
+        correction2 = math.sqrt(1 - cfg.beta2 ** self.steps[member])
+        shrink, size = 1 - rate * cfg.weight_decay, rate / correction1
+        return shrink, 1 - cfg.beta1, cfg.beta2, size, correction2, cfg.eps
 
 
 @torch.no_grad()
 def clip(gradients: Tensor, limits: Tensor) -> Tensor:
     """Scale each model's gradient down to its limit; the norms before that, (count,)."""
-    norms = torch.linalg.vector_norm(gradients, dim=1)
+    norms: Tensor = torch.linalg.vector_norm(gradients, dim=1)
     gradients.mul_((limits / (norms + 1e-6)).clamp(max=1.0).unsqueeze(1))
     return norms

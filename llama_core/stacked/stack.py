@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from llama_core.checkpoints.state import Tensors
-from llama_core.config import ModelConfig, TrainConfig
+from llama_core.config import AdamW, ModelConfig, TrainConfig
 from llama_core.layers.attention import AttentionBackend
 from llama_core.model import Llama
 from llama_core.stacked.kernels import cross_entropy
@@ -32,7 +32,8 @@ class Stack:
         self._configs, self._device = list(configs), device
         self._net = StackedLlama(model, attention, len(configs), device)
         self._optimizer = StackedAdamW(
-            [cfg.optimizer for cfg in configs], self._net.weights, self._net.layout.matrices
+            [cfg.optimizer for cfg in configs if isinstance(cfg.optimizer, AdamW)],
+            *(self._net.weights, self._net.layout.matrices),
         )
         self._nats = torch.zeros(len(configs), device=device)
 

@@ -1,7 +1,5 @@
 """The retrodiction page in a real browser, as a person would read it."""
 
-import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ import pytest
 from analysis import published
 from analysis.retrodict.answer import retrodict
 from analysis.retrodict.page import retrodict_page
+from tests.browser import chromium, requested, resize
 
 pytestmark = pytest.mark.browser
 WIDTHS = (1280, 390)
@@ -19,21 +18,8 @@ WIDTHS = (1280, 390)
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Headless Chromium that records its console and its requests."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    driver = shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("no Chromium: install the Debian packages chromium and chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    # No sandbox: CI runs as root in a container, where Chromium has none.
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    service = webdriver.ChromeService(executable_path=driver)
-    window = webdriver.Chrome(options=options, service=service)
-    yield window
-    window.quit()
+    with chromium() as window:
+        yield window
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +33,7 @@ def opened(browser: Any, page: Path, width: int) -> Any:
     """The page at a width, drawn to the last figure."""
     from selenium.webdriver.support.ui import WebDriverWait
 
-    browser.get_log("browser")
-    browser.get_log("performance")
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    resize(browser, width)
     browser.get(page.as_uri())
     drawn = (
         "const figures = [...document.querySelectorAll('.figure')];"
@@ -64,13 +47,7 @@ def opened(browser: Any, page: Path, width: int) -> Any:
 def test_the_page_opens_without_errors_or_requests(browser: Any, page: Path, width: int) -> None:
     window = opened(browser, page, width)
     assert window.get_log("browser") == []
-    messages = [json.loads(entry["message"])["message"] for entry in window.get_log("performance")]
-    requested = {
-        message["params"]["request"]["url"]
-        for message in messages
-        if message["method"] == "Network.requestWillBeSent"
-    }
-    assert {url for url in requested if not url.startswith("data:")} == {page.as_uri()}
+    assert requested(window) == {page.as_uri()}
 
 
 @pytest.mark.parametrize("width", WIDTHS)

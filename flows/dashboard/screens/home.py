@@ -8,7 +8,7 @@ from dash import dcc, html
 from dash.development.base_component import Component
 
 from analysis.sparkline import sparkline
-from analysis.sweep.brief import LEVEL, Brief, brief
+from analysis.sweep.brief import LEVEL, Brief
 from analysis.words import flops, short
 from flows.dashboard.address import sweep_address
 from flows.dashboard.library import SweepSeen, signature
@@ -133,19 +133,19 @@ def _sweeps_table(sweeps: Sequence[SweepSeen]) -> Component:
 
 
 def _sweep_row(sweep: SweepSeen) -> list[Cell]:
-    short_law = brief(sweep.law) if sweep.law is not None else None
+    law = sweep.law
     best = sweep.best_losses()
     picture: Cell = "–"
     if best:
         words = f"best loss from {best[0]:.4f} to {best[-1]:.4f} over {len(best)} runs"
         picture = html.Span([html.Img(src=sparkline(best), alt=words), f"{best[-1]:.4f}"])
-    planned = sweep.plan.flops_spent
+    planned = sweep.flops_planned
     return [
         link(sweep.name, str(sweep_address(sweep.name))),
         sweep.state,
         # The whole sentence is on the sweep's page.
-        short_law.verdict.partition(":")[0] if short_law is not None else "no law yet",
-        *(_law_cells(short_law) if short_law is not None else ("–", "–")),
+        law.verdict.partition(":")[0] if law is not None else "no law yet",
+        *(_law_cells(law) if law is not None else ("–", "–")),
         picture,
         f"{flops(sweep.flops_spent)} ({sweep.flops_spent / planned:.0%})",
         age(sweep.changed_at),

@@ -27,6 +27,7 @@ from flows.dispatch.underway import controllers
 from flows.mirror.addresses import sweep_address as mlflow_address
 from flows.runs.state import TO_DO
 from flows.watch.progress import progress_cells
+from sweeps.plan import members
 
 TABS = {"": "Law", "frontier": "Frontier", "next": "Next runs", "runs": "Runs"}
 
@@ -45,6 +46,13 @@ class SubjectScreen(Screen):
                 raise NotHereError(f"no sweep {name!r} in {desk.library.home.root}.")
             self.subject: Subject = SweepSubject(desk, self.sweep)
             self.title = f"Sweep {name}"
+            asked = address.path[2:]
+            if self.has_variants and asked in (("frontier",), ("next",)):
+                one = next(iter(members(self.sweep.plan).values())).spec.name
+                raise NotHereError(
+                    f"the variants of {name} have laws of their own: ask one, as at "
+                    f"{sweep_address(one)}/{asked[0]}."
+                )
         else:
             dropped = desk.dropped.peek(name)
             if dropped is None:
@@ -54,6 +62,11 @@ class SubjectScreen(Screen):
                 )
             self.subject = TableSubject(desk, name, *dropped)
             self.title = f"Table {self.subject.name}"
+
+    @property
+    def has_variants(self) -> bool:
+        """Whether it is a sweep of variants, which have laws of their own."""
+        return self.sweep is not None and bool(self.sweep.plan.spec.variants)
 
     @property
     def counts(self) -> Counts:
@@ -103,6 +116,8 @@ class SubjectScreen(Screen):
         for last, words in TABS.items():
             if last == "runs" and self.sweep is None:
                 continue
+            if last in ("frontier", "next") and self.has_variants:
+                continue
             href = str(Address((*self.address.path[:2], *([last] if last else []))))
             # dcc.Link passes no attribute on to its element.
             current = html.A(words, href=href, **aria(current="page"))
@@ -115,21 +130,18 @@ class LawScreen(SubjectScreen):
 
     def awaited(self) -> bool:
         """Whether the law is still fitted; variants together have none."""
-        if self._has_variants():
+        if self.has_variants:
             return False
         return self.subject.findings(self.counts).awaited
 
     def body(self) -> list[Component]:
         """The switch of counts, and the page; of a sweep of variants links to each."""
-        top = self._variants(self.sweep) if self._has_variants() else self._switch()
+        top = self._variants(self.sweep) if self.has_variants else self._switch()
         return [*top, *super().body()]
-
-    def _has_variants(self) -> bool:
-        return self.sweep is not None and bool(self.sweep.plan.spec.variants)
 
     def _variants(self, sweep: SweepSeen | None) -> list[Component]:
         assert sweep is not None
-        names = [f"{sweep.name}/{variant}" for variant in sweep.plan.spec.variants]
+        names = [each.spec.name for each in members(sweep.plan).values() if each.runs]
         links = [link(name, str(sweep_address(name))) for name in names]
         beside = Address(("compare",), {"sweeps": ",".join(names)})
         words = html.Span("A law of each variant: ", className="label")
@@ -154,16 +166,15 @@ class LawScreen(SubjectScreen):
     def make_page(self) -> Page:
         """The report as far as it is known."""
         page = Page(self.title)
-        if self._has_variants():
-            outcome = Outcome[Findings](None)
-        else:
+        outcome: Outcome[Findings] = Outcome(None)
+        if not self.has_variants:
             outcome = self.subject.findings(self.counts)
         if outcome.note:
             page.text(outcome.note, role="warn" if outcome.failure else "busy")
         if self.sweep is not None and any(not run.settled for run in self.sweep.runs):
             _progress(page, self.sweep)
         findings = outcome.value
-        if self._has_variants():
+        if self.has_variants:
             page.text("Its variants are laws of their own: see them by their names above.")
         elif findings is None or findings.group is None:
             if findings is not None:

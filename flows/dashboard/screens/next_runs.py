@@ -89,7 +89,9 @@ class NextScreen(SubjectScreen):
         except (TableError, ValueError) as error:
             return Outcome(str(error))
         arguments = (table, offered, target, SHARE * target, runs)
-        return self.desk.fits.get(question, self.subject.state, answers.chosen, *arguments)
+        return self.desk.fits.get(
+            question, self.subject.state, answers.chosen, *arguments, topic=self.address.path
+        )
 
     def _span(self) -> tuple[float, float]:
         used = self.subject.table().used

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import time
 from dataclasses import asdict, replace
@@ -35,6 +36,9 @@ class FakeDispatcher:
     def __init__(self, home, status="finished"):
         self.home, self.status, self.trained = home, status, []
 
+    def loss(self, planned, tokens):
+        return 2 + 500 / planned.run.model.d_model + 3e4 / tokens**0.8
+
     def train_all(self, runs, *, on_finished, on_tick, admit=always):
         for planned in longest_first(runs):
             if not admit(planned):
@@ -51,7 +55,7 @@ class FakeDispatcher:
                 observations=tuple(
                     Observation(
                         tokens=cell.tokens,
-                        val_loss=2 + 500 / planned.run.model.d_model + 3e4 / cell.tokens**0.8,
+                        val_loss=self.loss(planned, cell.tokens),
                         val_bpb=1.5,
                         weights_sha256="0" * 64,
                     )
@@ -66,6 +70,14 @@ class FakeDispatcher:
             self.trained.append(planned.id)
             on_finished(planned, result)
             on_tick()
+
+
+class ByVariant(FakeDispatcher):
+    """Losses that rise away from the recipe's rate, and a block that is worth 0.05 nats."""
+
+    def loss(self, planned, tokens):
+        away = math.log(planned.rate_factor or 1) ** 2 / 50
+        return super().loss(planned, tokens) + away - 0.05 * (planned.variant == "norm")
 
 
 class CurvesFirst(FakeDispatcher):
@@ -170,6 +182,36 @@ def test_a_sweep_registers_what_it_foretells_scores_it_and_reports_the_hits(
     assert again.trained == []
     assert repeated.document["largest_budget"] == largest
     assert read_forecasts(home) == forecasts
+
+
+def test_variants_are_scanned_trained_compared_and_found_again(text, tmp_path):
+    home = Home(tmp_path)
+    settings = ("variants={norm: {block: {norm: layer}}}", "ladder.widths=[16, 32, 48]")
+    cap = "cap={kind: flops, flops: 1e11}"
+    first, dispatcher = plan_on(text, home, *settings, cap), ByVariant(home)
+    report = run_sweep(
+        first, home, FakeTracker(), dispatcher, [Foreteller(home)],
+        cap=lambda planned: capped(planned, home, []),
+    )  # fmt: skip
+    # The cap is one for all: it admits some scans and nothing else.
+    assert 0 < len(dispatcher.trained) < 10
+    assert report.verdict.startswith("No variant is trained yet")
+    assert any("the cap of 1e+11 FLOPs leaves out" in line for line in report.unfinished)
+
+    second, rest = plan_on(text, home, *settings), ByVariant(home)
+    report = run_sweep(second, home, FakeTracker(), rest, [Foreteller(home)])
+    trained = read_plans(home)[0]
+    assert len(rest.trained) == len(trained.runs) - len(dispatcher.trained)
+    assert plan_on(text, home, *settings).runs == trained.runs
+    assert report.unfinished == ()
+    assert "norm x1" in report.verdict
+    assert report.document["scans"]["norm"]["factor"] == 1.0
+    assert json.loads((home.sweeps / "smoke" / "scan.json").read_text())["norm"]["losses"]
+    page = report.page.read_text()
+    assert "How the learning rates were chosen" in page
+    assert "What it did to the law" in page
+    assert (home.sweeps / "smoke" / "norm" / "report.html").exists()
+    assert not read_forecasts(home)
 
 
 def test_a_second_sweep_trains_nothing_that_is_finished(planned, text, tmp_path):

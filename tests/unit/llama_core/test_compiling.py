@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from llama_core import compiling
+from llama_core.blocks import BUNDLES
 from llama_core.compiling import compile_obstacle
 from llama_core.config import Placement
 from llama_core.machine import compiles
@@ -100,3 +101,16 @@ def test_without_a_compiler_on_is_refused_before_training(monkeypatch, tmp_path,
 def test_a_gpu_needs_triton(monkeypatch):
     monkeypatch.setattr(compiling, "find_spec", lambda name: None)
     assert "needs the package triton" in compile_obstacle(GPU)
+
+
+@pytest.mark.parametrize("name", ["gpt3", "palm"])
+def test_other_blocks_compile_whole_too(graphs, name):
+    choice = BUNDLES[name]
+    length = 16 if choice.block.positions == "learned" else None
+    model = tiny(block=choice.block, tie_embeddings=choice.tie_embeddings, max_positions=length)
+    cfg = recipe(3, z_loss=choice.z_loss)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compiled = losses(ON, cfg, model)
+    assert graphs.frame_count == 1
+    assert compiled == pytest.approx(losses(OFF, cfg, model), rel=1e-5)

@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from llama_core.config import AdamW, Block, ModelConfig, Muon, TrainConfig
+from llama_core.config import AdamW, Block, ModelConfig, Muon, Placement, TrainConfig
 from tests.core_tools import recipe, tiny
 
 
@@ -46,3 +46,11 @@ def test_an_odd_head_is_fine_where_nothing_rotates():
 )
 def test_an_optimizer_without_a_kind_is_adamw(given, expected):
     assert TrainConfig(**recipe(4).model_dump() | {"optimizer": given}).optimizer == expected
+
+
+def test_compile_is_on_or_off_also_as_yaml_reads_it():
+    assert [Placement(compile=value).compile for value in (True, False, "on", "auto")] == [
+        "on", "off", "on", "auto",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="'auto', 'on' or 'off'"):
+        Placement(compile=1)

@@ -270,7 +270,7 @@ def test_torchs_settings_are_restored_after_training():
 
 @pytest.mark.parametrize(("dtype", "warns"), [("float32", False), ("bfloat16", True)])
 def test_bf16_on_a_processor_without_it_is_warned_about(monkeypatch, caplog, dtype, warns):
-    monkeypatch.setattr("llama_core.machine._multiplies_bf16", lambda: False)
+    monkeypatch.setattr("llama_core.machine.multiplies_bf16", lambda: False)
     run(recipe(2, dtype=dtype))
     assert ("no bf16 matmuls" in caplog.text) is warns
 

@@ -2,11 +2,12 @@
 
 import pytest
 
+from sweeps.choices import Timescale
 from sweeps.load import SpecError, load_spec
 from sweeps.plan import plan
 from sweeps.rate_checks import check_command, check_runs
 from sweeps.recipe import Rates, warmup_of, weight_decay_of
-from sweeps.spec import DataRef, Timescale
+from sweeps.spec import DataRef
 
 DATA = DataRef(digest="test")
 

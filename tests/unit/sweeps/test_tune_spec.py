@@ -3,6 +3,7 @@
 import pytest
 
 from flows.tuning.plan import search_box
+from llama_core.config import Muon
 from sweeps.load import SpecError, load_tune_spec
 from sweeps.shapes import shape
 from sweeps.spec import DataRef
@@ -18,6 +19,12 @@ def spec(*overrides):
 
 def model_of(tune, width=32):
     return shape(tune.ladder, width, tune.make)
+
+
+def test_muon_on_split_matrices_is_refused_when_the_study_is_read():
+    with pytest.raises(SpecError, match=r"Use placement\.sharding=replicate"):
+        spec("optimizer=muon", "placement.sharding=shard")
+    assert spec("optimizer=muon").optimizer.kind == "muon"
 
 
 def test_ranges_lie_four_times_around_the_lowest_published_rule():
@@ -163,3 +170,17 @@ def test_a_fixed_warm_up_is_a_share_of_the_shortest_budget_and_the_recipes_is_no
         tune = spec("search.batch_tokens=1024", f"search.warmup_fraction={fraction}")
         train = trial_run(tune, model_of(tune), DATA, 0, {"lr": 0.01}).run.train
         assert train.warmup_tokens == steps * 1024
+
+
+def test_muon_is_searched_further_around_adamws_rates_and_trained():
+    adamw, muon = spec(), spec("optimizer=muon", "block=gpt3")
+    plain, wide = (search_box(each, model_of(adamw))[0] for each in (adamw, muon))
+    assert wide.low * wide.high == pytest.approx(plain.low * plain.high)
+    assert wide.high / wide.low == pytest.approx(64)
+    run = trial_run(muon, model_of(muon), DATA, 0, {"lr": 0.01, "batch_tokens": 1024}).run
+    assert run.train.optimizer == Muon(lr=0.01, weight_decay=0.1)
+    assert run.model.block.ffn == "gelu"
+    assert "optimizer" not in adamw.identity
+    assert '"block":"gpt3"' in muon.identity
+    with pytest.raises(SpecError, match=r"a study has it as search\.beta2"):
+        spec("optimizer={beta2: 0.99}")

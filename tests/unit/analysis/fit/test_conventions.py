@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.fit.conventions import conventions, count_columns, flops_ratio
+from analysis.fit.conventions import conventions, count_columns, counted_as, flops_ratio
 from analysis.fit.options import DEFAULT
 from analysis.table.columns import normalise
 from analysis.table.observations import Table
@@ -101,3 +101,19 @@ def test_the_ratio_to_6nd_is_counted_over_6nd() -> None:
     low, high = flops_ratio(_counted(6.0, 0.1).used) or (0.0, 0.0)
     assert (low, high) == pytest.approx((N.min() ** 0.1, N.max() ** 0.1))
     assert flops_ratio(normalise(table(*grid())).used) is None
+
+
+def test_a_table_counted_otherwise_has_that_n_and_6nd_without_counted_budgets() -> None:
+    N, D = grid()
+    frame = table(N, D).with_columns(
+        n_params_total=pl.Series(N * 2), train_flops=pl.Series(7 * N * D), flops_budget=1e20
+    )
+    ours = normalise(frame)
+    total = counted_as(ours, "n_params_total", "flops_6nd")
+    assert (total.n_counts, total.c_counts) == ("n_params_total", "flops_6nd")
+    assert total.frame["n_params"].to_list() == (N * 2).tolist()
+    assert total.frame["flops_6nd"].to_list() == pytest.approx((12 * N * D).tolist())
+    assert not {"train_flops", "flops_budget"} & set(total.frame.columns)
+    same = counted_as(ours, "n_params", "train_flops")
+    assert same.n_counts == ours.n_counts
+    assert same.frame["train_flops"].to_list() == ours.frame["train_flops"].to_list()

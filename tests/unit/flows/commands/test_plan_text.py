@@ -277,3 +277,24 @@ def test_a_plan_says_what_is_compiled_and_without_any_why_not():
     assert line(d16=no, d48=nearly) == ["compiled: none; d48 would save 30 s of 99 s for 32 s"]
     missing = CompileChoice(compiled=False, reason="torch.compile needs a compiler.")
     assert line(d16=missing, d48=missing) == ["compiled: none; torch.compile needs a compiler."]
+
+
+def test_a_plan_of_variants_has_what_each_changes_and_that_its_rate_is_to_be_scanned(
+    tmp_path, capsys
+):
+    spec = load_spec("smoke", ["variants={norm: {block: {norm: layer}}, palm: {block: palm}}"])
+    plan = plan_runs(spec, DataRef(digest="x"))
+    print_plan(plan, CORPUS, Home(tmp_path), cost=None, given="smoke")
+    text = capsys.readouterr().out
+    assert "block norm layer" in text
+    assert text.count("to be scanned") == 3
+    assert "norm-d16" in text
+    assert "norm-d16-lr-x0.25" not in text
+    assert "15 of the trainings" in text
+    assert "the rates shown are the recipe's, and so are not yet the runs' own" in text
+    assert "sizes at each budget of base, norm" in text
+    assert "was not checked" not in text
+    assert plan_json(plan, CORPUS, None, Home(tmp_path))["tuned"] is None
+    settled = plan_runs(spec.model_copy(update={"scan": None}), plan.data)
+    print_plan(settled, CORPUS, Home(tmp_path), cost=None, given="smoke")
+    assert "to be scanned" not in capsys.readouterr().out

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from flows.cost import timing as module
-from llama_core.config import Placement
+from flows.cost.timing import shape_of
+from llama_core.config import Muon, Placement
 from llama_core.records import CheckpointRecord
 from tests.fakes import evaluation, planned_run, step
 
@@ -140,3 +141,11 @@ def test_validation_is_timed_on_few_whole_sequences(monkeypatch, tmp_path):
         cfg = RUN.train.model_copy(update={"seq_len": seq_len, "eval_tokens": eval_tokens})
         assert module._eval_seconds_per_token(request, RUN.model, cfg) == pytest.approx(1e-3)
         assert trained.pop() == (wanted, 1)
+
+
+def test_optimizers_are_timed_apart_and_adamws_timings_stay():
+    run = planned_run().run
+    muon = run.train.model_copy(update={"optimizer": Muon(lr=0.01)})
+    shapes = [shape_of(run.model, train) for train in (run.train, muon)]
+    assert shapes[0] != shapes[1]
+    assert "optimizer" not in shapes[0].model_dump_json()

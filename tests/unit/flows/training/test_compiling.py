@@ -2,18 +2,15 @@
 
 import json
 
-import numpy as np
 import pytest
-import torch
 
 from flows.runs.attempts import compile_choice, read_attempts, recording_attempt
 from flows.runs.directory import RunDir
 from flows.settings import Home
-from flows.training import compiling
 from flows.training.compile_gain import USUAL_WARM_S
 from flows.training.compiling import foreseen, micro_step, settled, step_records
 from llama_core.config import Placement
-from llama_core.corpus.batches import Batches, TokenSource
+from llama_core.trial import Trial
 from tests.fakes import commit_checkpoint, planned_run
 
 AUTO = Placement(device="cpu", threads=1)
@@ -40,13 +37,14 @@ def trials(monkeypatch):
     """Replaces the timing of steps: seconds of an uncompiled and of a compiled one."""
     seconds, made = {False: 0.01, True: 0.005}, []
 
-    def time_steps(spec, shape, batches, placement, *, compile):
+    def tried(model, cfg, batches, placement):
+        compile = placement.compile == "on"
         made.append(compile)
         if isinstance(seconds[compile], Exception):
             raise seconds[compile]
-        return seconds[compile], 40.0
+        return Trial(step_s=seconds[compile], first_s=40.0, loss=6.0)
 
-    monkeypatch.setattr(compiling, "_step_seconds", time_steps)
+    monkeypatch.setattr("llama_core.trial.tried", tried)
     return seconds, made
 
 
@@ -143,19 +141,9 @@ def test_a_plan_foresees_what_the_run_will_choose(run, trials):
     assert foreseen(LONG, home, on, slot, step_s=0.01, runs=1) is None
 
 
-def test_steps_are_timed_on_the_runs_own_batches(tmp_path):
-    planned = planned_run()
-    tokens = np.random.default_rng(0).integers(0, 512, 40_000).astype(np.uint16)
-    batches = Batches(
-        sources=[TokenSource("text", [tokens])], validation_shards=[tokens],
-        piece_bytes=np.zeros(512, np.int64), seq_len=128, batch_tokens=1024, seed=0,
-        eval_tokens=4096,
-    )  # fmt: skip
-    threads = torch.get_num_threads()
-    shape = micro_step(planned.run, AUTO)
+def test_records_are_of_the_threads_that_a_training_has(tmp_path):
+    shape = micro_step(planned_run().run, AUTO)
     assert (shape.rows, shape.tokens) == (8, 1024)
-    step_s, first_s = compiling._step_seconds(planned.run, shape, batches, AUTO, compile=False)
-    assert 0 < step_s <= first_s < 10
-    assert torch.get_num_threads() == threads
-    records = step_records(Home(tmp_path), AUTO, "cpu", {"OMP_NUM_THREADS": "4"})
-    assert records.threads == "1"
+    for placement, threads in ((AUTO, "1"), (Placement(device="cpu"), "4")):
+        records = step_records(Home(tmp_path), placement, "cpu", {"OMP_NUM_THREADS": "4"})
+        assert records.threads == threads

@@ -196,3 +196,9 @@ def test_a_forecast_that_cannot_be_computed_is_named_and_stops_nothing(
     shown = foretold(tmp_path, sweep)
     assert shown.notes == ("No ends are foretold yet: not positive definite.",)
     assert "no ends are foretold: not positive definite" in caplog.text
+
+
+def test_variants_are_not_foretold_from_one_another(tmp_path, sweep):
+    variants = [each.model_copy(update={"variant": "gpt3"}) for each in sweep]
+    assert foretold(tmp_path, sweep).ends
+    assert foretold(tmp_path, variants) == EndsShown()

@@ -1,0 +1,183 @@
+"""Time of the dashboard in a home of 50 sweeps of 40 runs.
+
+    python bench/dashboard.py --json out.json          # three minutes on a quiet core
+
+The home is simulated (tests/simulated_home.py): the demo's eight sizes, five trainings of each.
+Answers are timed in this process, as the browser waits for them: from the callback to its JSON.
+First paint is the browser's own, with Chromium and selenium installed.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from dash._utils import to_json
+
+from flows.dashboard.address import Address
+from flows.dashboard.app import changed, shown, ticked
+from flows.dashboard.fits import Fits
+from flows.dashboard.library import Library
+from flows.dashboard.subjects import Desk
+from flows.settings import Home, Settings
+from flows.stack.servers import free_port, healthy
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+SWEEPS, SEEDS, ROWS = 50, 5, 200
+# Seconds that a person waits at most.
+PAINT_S, INTERACTION_S = 1.0, 0.3
+
+
+def main() -> None:
+    """Measure, print a table and write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeat", type=int, default=7)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--folder", type=Path, help="keeps the home for later")
+    parser.add_argument("--no-browser", action="store_true")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        home = make_home(arguments.folder or Path(scratch))
+        rows = measured(home, arguments.repeat)
+        if not arguments.no_browser:
+            rows.append(first_paint(home, arguments.repeat))
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    machine = f"{os.cpu_count()} cores, load {load}, Python {platform.python_version()}"
+    print(f"{machine}\n\n{'':36} {'CPU s':>7} {'wall s':>7} {'most':>7} {'limit':>6}")
+    for row in rows:
+        print(
+            f"{row['name']:36} {row['cpu_s']:7.3f} {row['wall_s']:7.3f} {row['most_s']:7.3f} "
+            f"{row['limit_s']:6g}"
+        )
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1))
+
+
+def make_home(folder: Path) -> Home:
+    """The home, made where it is not there yet; every sweep has the law of one fit."""
+    from analysis.fit.answer import fit_table
+    from analysis.table.runs import own_table
+    from flows.runs.table import observations_frame
+    from tests.simulated_home import simulated_sweep
+
+    home, law = Home(folder), ""
+    for number in range(SWEEPS):
+        name = f"sweep{number:02d}"
+        if (home.sweeps / name / "law.json").exists():
+            continue
+        planned = simulated_sweep(folder, name, seeds=SEEDS, rows=ROWS)
+        if not law:
+            [group] = fit_table(own_table(observations_frame(planned.runs, home)))
+            law = group.fit.law.model_dump_json()
+        (home.sweeps / name / "law.json").write_text(law)
+    return home
+
+
+def measured(home: Home, repeat: int) -> list[dict[str, Any]]:
+    """The first look at a home, and what follows it."""
+    # A clock by which every look at the disk is a new one; fits in a thread, to wait for them.
+    library = Library(home, itertools.count().__next__)
+    desk = Desk(Settings(home=home.root), library, Fits(lambda: ThreadPoolExecutor(1)))
+    sweep = Address(("sweep", "sweep07"))
+    frontier = Address((*sweep.path, "frontier"))
+    first = Library(home)
+    rows = [timed("reading 50 sweeps of 40 runs", 1, lambda _: first.sweeps(), PAINT_S)]
+    rows.append(timed("home", repeat, lambda _: shown(desk, Address()), INTERACTION_S))
+    stamp = shown(desk, Address())[4]
+    rows.append(timed("home, nothing new", repeat, lambda _: tick(desk, stamp), INTERACTION_S))
+    rows.append(timed("sweep, for the first time", 1, lambda _: shown(desk, sweep), PAINT_S))
+    for each in (sweep, frontier):
+        while "computed" in str(shown(desk, each)):
+            time.sleep(0.1)
+    rows.append(timed("sweep, again", repeat, lambda _: shown(desk, sweep), INTERACTION_S))
+
+    def slide(turn: int, **more: str) -> Any:
+        return changed(desk, frontier, {"target": "13.5", "demand": f"9.{turn}", **more})
+
+    rows.append(timed("a slider of the frontier", repeat, slide, INTERACTION_S))
+    dollars = {"gpu": "H100-80GB", "price": "2", "batch": "5"}
+    name = "a slider of the frontier, dollars"
+    rows.append(timed(name, repeat, lambda turn: slide(turn, **dollars), INTERACTION_S))
+    runs = Address((*sweep.path, "runs"))
+
+    def search(turn: int) -> Any:
+        return changed(desk, runs, {"q": f"d{['64', '96', '32', '48'][turn % 4]} {'' * turn}"})
+
+    rows.append(timed("filter of the runs", repeat, search, INTERACTION_S))
+    return rows
+
+
+def tick(desk: Desk, stamp: str) -> Any:
+    """What an open view asks for every other second."""
+    from dash.exceptions import PreventUpdate
+
+    try:
+        return ticked(desk, Address(), stamp)
+    except PreventUpdate:
+        return None
+
+
+def timed(name: str, repeat: int, answer: Callable[[int], Any], limit_s: float) -> dict[str, Any]:
+    """Median seconds of the CPU and the clock, and the most, of answers with their JSON."""
+    cpu, wall = [], []
+    for turn in range(repeat):
+        began, started = time.process_time(), time.perf_counter()
+        value = answer(turn)
+        if not isinstance(value, pl.DataFrame | list):
+            to_json(value)
+        cpu.append(time.process_time() - began)
+        wall.append(time.perf_counter() - started)
+    return {
+        "name": name,
+        "cpu_s": statistics.median(cpu),
+        "wall_s": statistics.median(wall),
+        "most_s": max(wall),
+        "limit_s": limit_s,
+    }
+
+
+def first_paint(home: Home, repeat: int) -> dict[str, Any]:
+    """From the address to the table of sweeps on the screen, in Chromium."""
+    from tests.browser import chromium, resize
+
+    port = free_port("127.0.0.1")
+    command = [sys.executable, "-m", "flows.cli", "dashboard", "--port", str(port)]
+    environment = {**os.environ, "ISOFLOP_HOME": str(home.root), "PYTHONPATH": str(ROOT)}
+    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    seconds = []
+    try:
+        while not healthy(f"http://127.0.0.1:{port}/health"):
+            time.sleep(0.1)
+        with chromium() as window:
+            resize(window, 1280)
+            for _ in range(repeat + 1):
+                started = time.perf_counter()
+                window.get(f"http://127.0.0.1:{port}/")
+                rows = "return document.querySelectorAll('tbody tr').length"
+                while window.execute_script(rows) < SWEEPS:
+                    time.sleep(0.01)
+                seconds.append(time.perf_counter() - started)
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait()
+    seconds = seconds[1:]
+    median = statistics.median(seconds)
+    return {"name": "home in Chromium", "cpu_s": float("nan"), "wall_s": median,
+            "most_s": max(seconds), "limit_s": PAINT_S}  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The dashboard in a real browser, as a person would read it, on a desk and on a phone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.runs.directory import RunDir
+from flows.stack.servers import free_port, healthy
+from tests.browser import chromium, requested, resize
+from tests.conftest import ROOT, bare_environment
+from tests.simulated import isoflops, table
+from tests.simulated_home import simulated_sweep
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+# Far more than the pages take: for a machine with other work.
+_PATIENCE_S = 60
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("home")
+    simulated_sweep(root, "made")
+    simulated_sweep(root, "beside", "recipe.coef=0.2")
+    return root
+
+
+@pytest.fixture(scope="module")
+def address(root: Path) -> Iterator[str]:
+    port = free_port("127.0.0.1")
+    with subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "dashboard", "--port", str(port)],
+        env={**bare_environment(), "ISOFLOP_HOME": str(root), "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        name, address = server.stdout.readline().split()
+        assert (name, address) == ("dashboard", f"http://127.0.0.1:{port}")
+        wait_until(lambda: healthy(f"{address}/health"))
+        yield address
+        server.send_signal(signal.SIGINT)
+        assert server.wait(30) == 0
+
+
+@pytest.fixture(scope="module")
+def window() -> Iterator[Any]:
+    with chromium() as window:
+        yield window
+
+
+def wait_until(holds: Any) -> None:
+    deadline = time.monotonic() + _PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+def text_of(window: Any) -> str:
+    return str(window.execute_script("return document.querySelector('main')?.innerText ?? ''"))
+
+
+def opened(window: Any, address: str, width: int, words: str) -> str:
+    """The text of a view, once it holds some words."""
+    resize(window, width)
+    window.get(address)
+    wait_until(lambda: words in text_of(window))
+    return text_of(window)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_view_is_read_without_errors_or_requests_elsewhere(window, address, width):
+    for path, words in (
+        ("/", "made"),
+        ("/sweep/made", "Parametric law:"),
+        ("/sweep/made/frontier", "Over its life that takes"),
+        ("/sweep/made/next", "Chosen from"),
+        ("/sweep/made/runs?q=d64", "of 31 observations"),
+        ("/compare?sweeps=made,beside", "What it did to the law"),
+    ):
+        opened(window, f"{address}{path}", width, words)
+        assert window.execute_script("return document.documentElement.scrollWidth") <= width
+        assert window.get_log("browser") == []
+        assert all(url.startswith(f"{address}/") for url in requested(window))
+        assert window.current_url.startswith(f"{address}{path}")
+        check_accessibility(window)
+
+
+def check_accessibility(window: Any) -> None:
+    """No serious finding of axe-core, where ISOFLOP_AXE is its axe.min.js (npm pack axe-core)."""
+    if "ISOFLOP_AXE" not in os.environ:
+        return
+    window.execute_script(Path(os.environ["ISOFLOP_AXE"]).read_text())
+    found = window.execute_async_script(
+        "axe.run().then(r => arguments[0](r.violations.map(v => [v.impact, v.id, v.help])))"
+    )
+    assert [each for each in found if each[0] in ("serious", "critical")] == []
+
+
+def test_a_slider_moved_by_the_keyboard_changes_the_frontier_and_the_address(window, address):
+    opened(window, f"{address}/sweep/made/frontier", 1280, "Over its life that takes")
+    title = "return document.querySelector('#figure-frontier')?.closest('.drawn').innerText"
+    before = window.execute_script(title)
+    slider = window.find_element("css selector", "input[type=range][id*=demand]")
+    slider.send_keys("\ue014" * 8)  # the right arrow
+    wait_until(lambda: window.execute_script(title) != before)
+    assert "demand=" in window.current_url
+    there = window.current_url
+    text = text_of(window)
+    window.get("about:blank")
+    assert (
+        opened(window, there, 1280, "Over its life that takes").splitlines()[:12]
+        == (text.splitlines()[:12])
+    )
+
+
+def test_a_new_step_arrives_while_the_page_is_open(window, address, root):
+    planned = simulated_sweep(root, "live", finished=3)
+    unfinished = RunDir(root / "runs" / planned.runs[2].id)
+    unfinished.result_path.unlink()
+    steps = unfinished.curve_path.read_text().splitlines()
+    *earlier, last = [line for line in steps if '"kind": "step"' in line]
+    unfinished.curve_path.write_text("\n".join(earlier) + "\n")
+    opened(window, f"{address}/sweep/live", 1280, "2 of 8")
+    lowest = (
+        "return Math.min(...document.querySelector('#figure-loss-curves .js-plotly-plot')"
+        "._fullData.flatMap(line => Array.from(line.y || [])).filter(Number.isFinite))"
+    )
+    wait_until(lambda: window.execute_script("return !!document.querySelector('.js-plotly-plot')"))
+    with unfinished.curve_path.open("a") as file:
+        file.write(json.dumps(json.loads(last) | {"loss": 0.4321}) + "\n")
+    wait_until(lambda: window.execute_script(lowest) < 1)
+
+
+def test_a_dropped_table_is_fitted(window, address, tmp_path):
+    path = tmp_path / "theirs.csv"
+    table(*isoflops(budgets=3), noise=0.002).write_csv(path)
+    opened(window, f"{address}/", 390, "Drop a table")
+    window.find_element("css selector", "input[type=file]").send_keys(str(path))
+    wait_until(lambda: "N* grows as C^" in text_of(window))
+    assert "/table/" in window.current_url
