@@ -116,8 +116,8 @@ def _gopher(d_model: int, n_heads: int) -> ModelConfig:
 _TABLE_2 = "Touvron et al. 2023 (arXiv:2302.13971), table 2; meta-llama/llama 1076b9c"
 _CARD_2 = "Llama 2 model card (sizes, GQA of 70B) with LLaMA's shapes and feed-forward rule"
 _CARD_3 = "Llama 3 model card (GQA, vocabulary, context); shapes as in oumi's llama3_1 recipes"
-# XL is printed with 24 heads of 128, 13B with a width of 5,140: its heads, and the counts of both
-# models, say 16 heads and 5,120.
+# Table 2.1 is quoted with 24 heads of 128 for XL and a width of 5,140 for 13B. The counts of table
+# D.1 are met to the last digit by 16 heads and by 5,120 alone.
 _BROWN = "Brown et al. 2020 (arXiv:2005.14165), tables 2.1 (shapes) and D.1 (counts)"
 _PALM = "Chowdhery et al. 2022 (arXiv:2204.02311), table 1; vocabulary in section 2"
 _HOFFMANN = "Hoffmann et al. 2022 (arXiv:2203.15556), table 4; Rae et al. 2021 (arXiv:2112.11446)"
