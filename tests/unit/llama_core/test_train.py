@@ -165,10 +165,10 @@ def test_a_step_launched_before_the_last_is_read_changes_no_record(tmp_path, mon
     order = a_step_ahead(monkeypatch)
     assert curve(run(cfg)) == whole
     # The trunk's three steps: the second runs when the first is read; a branch waits for all.
+    launched, read = "launched", "read"
     assert order[:6] == [
-        (did, step)
-        for did, step in zip(["launched", "launched", "read"] * 2, [1, 2, 1, 3, 2, 3], strict=True)
-    ]
+        (launched, 1), (launched, 2), (read, 1), (launched, 3), (read, 2), (read, 3),
+    ]  # fmt: skip
     assert curve(stopped_and_resumed(cfg, tmp_path / "c", (4, 5, 9))) == whole
     late = run(diverging)
     assert curve(late) == curve(bad)
