@@ -1,18 +1,21 @@
 """Figures of mixtures. Each has a data function, which tests read, and a draw."""
 
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
 from analysis.mixtures.answer import Answer
-from analysis.mixtures.text import target_words
+from analysis.mixtures.text import factor_words, target_words
 from analysis.published import llama_mixture
-from analysis.style import INK, MARK, SOFT, WARN, axis, faded, styled
+from analysis.style import INK, MARK, SOFT, WARN, axis, ends, faded, styled
 
-# Cells of a map of effects, and sources of a parallel picture, that people can read.
-_MOST_AXES = 12
+# Sources that parallel axes show side by side, and the part of mixtures that they colour.
+_MOST_AXES, _COLOURED = 7, 0.1
+# Losses whose predictions are shown together; of more, a click in the legend shows each.
+_MOST_LOSSES = 6
 
 
 def mixtures_data(answer: Answer) -> pl.DataFrame:
@@ -39,24 +42,24 @@ def draw_mixtures(data: pl.DataFrame, loss: str) -> go.Figure:
     sources = [name for name in data.columns if name not in ("kind", "loss")]
     if len(sources) == 3:
         return _triangle(data, sources, loss)
-    spread = data.select(pl.col(sources).max()).row(0)
-    order = sorted(range(len(sources)), key=lambda place: -spread[place])[:_MOST_AXES]
-    best = data.filter(pl.col("kind") == "best")
-    figure = go.Figure()
-    axes = [
-        {"label": name, "values": data[name], "range": [0, float(data[name].max() or 1)]}
-        for name in (sources[place] for place in sorted(order))
-    ]
-    low, high = float(data["loss"].min()), float(data["loss"].max())  # type: ignore[arg-type]
-    figure.add_parcoords(
-        dimensions=[*axes, {"label": "loss", "values": data["loss"], "range": [low, high]}],
-        line={"color": data["loss"], "colorscale": "Viridis", "showscale": True},
-    )
-    return styled(
-        figure,
-        f"A line is a mixture, dark where the {loss} is low; the best is foretold at "
-        f"{best['loss'][0]:.4g}",
-    ).update_layout(margin={"l": 70, "r": 30, "t": 90, "b": 30})
+    return _parallel(data.filter(pl.col("kind") == "tried"), loss)
+
+
+def contrasts(tried: pl.DataFrame) -> pl.DataFrame:
+    """How the mixtures of least loss, a tenth of them, differ from all.
+
+    Returns:
+        source, low (its mean share there), every (in all); the largest difference first.
+    """
+    sources = [name for name in tried.columns if name not in ("kind", "loss")]
+    low = tried.filter(pl.col("loss") <= _low_loss(tried))
+    return pl.DataFrame(
+        {
+            "source": sources,
+            "low": low.select(sources).mean().row(0),
+            "every": tried.select(sources).mean().row(0),
+        }
+    ).sort((pl.col("low") - pl.col("every")).abs(), descending=True, maintain_order=True)
 
 
 def effects_data(answer: Answer) -> pl.DataFrame:
@@ -92,23 +95,23 @@ def draw_effects(data: pl.DataFrame) -> go.Figure:
     ]
     figure = go.Figure(
         go.Heatmap(
-            x=losses, y=sources, z=values, zmin=-most, zmax=most, text=text,
+            x=losses, y=sources, z=values.tolist(), zmin=-most, zmax=most, text=text,
             texttemplate="%{text}", textfont={"size": 10},
             colorscale=[[0, MARK], [0.5, "#ffffff"], [1, WARN]],
-            customdata=np.stack([low, high], axis=-1),
+            customdata=np.stack([low, high], axis=-1).tolist(),
             hovertemplate="%{y} on the loss of %{x}: %{z:+.3g}, interval %{customdata[0]:+.3g} to "
             "%{customdata[1]:+.3g}<extra></extra>",
             showscale=False,
         )
     )  # fmt: skip
-    factor = data["factor"][0]
-    doing = "Doubling" if factor == 2 else f"{factor:g} times"
+    largest = data.row(int(data["value"].abs().arg_max() or 0), named=True)
     figure.update_yaxes(autorange="reversed")
     return styled(
         figure,
-        f"{doing} a source's share moves each loss by this much (? where the interval holds 0)",
-        axis("loss of"),
-        axis("share of"),
+        f"{factor_words(largest['factor']).capitalize()} {largest['source']} moves a loss most: "
+        f"that of {largest['loss']} by {largest['value']:+.2g} (? where an interval holds 0)",
+        {"title": {"text": "loss of"}, "type": "category"},
+        {"title": {"text": "share of"}, "type": "category"},
     )
 
 
@@ -126,19 +129,21 @@ def predictions_data(answer: Answer) -> pl.DataFrame:
 def draw_predictions(data: pl.DataFrame, rank: float) -> go.Figure:
     """Predicted against observed, mixtures held out; the target before the single losses."""
     figure = go.Figure()
-    ends = [float(f(data["observed"])) for f in (min, max)]
-    figure.add_scatter(
-        x=ends, y=ends, mode="lines", line={"color": SOFT, "dash": "dot"}, showlegend=False,
-        hoverinfo="skip",
-    )  # fmt: skip
     names = data["loss"].unique(maintain_order=True).to_list()
     for name in ("target", *names[:-1]):
         rows = data.filter(pl.col("loss") == name)
         target = name == "target"
+        shown = True if target or len(names) <= _MOST_LOSSES else "legendonly"
+        # Each loss has a diagonal of its own, so that a hidden one stretches no axis.
+        diagonal = ends(rows["observed"])
+        figure.add_scatter(
+            x=diagonal, y=diagonal, mode="lines", line={"color": SOFT, "dash": "dot"},
+            hoverinfo="skip", showlegend=False, legendgroup=name, visible=shown,
+        )  # fmt: skip
         figure.add_scatter(
             x=rows["observed"], y=rows["predicted"], mode="markers", name=name,
             marker={"size": 6 if target else 4, "opacity": 0.7},
-            visible=True if target or len(names) < 6 else "legendonly",
+            legendgroup=name, visible=shown,
         )  # fmt: skip
     return styled(
         figure,
@@ -176,12 +181,16 @@ def recommended_data(answer: Answer) -> pl.DataFrame:
     )
 
 
-def draw_recommended(data: pl.DataFrame, title: str) -> go.Figure:
+def draw_recommended(data: pl.DataFrame, loss: str) -> go.Figure:
     """Shares of the best mixture with intervals, and marks for the others."""
     rows = data.sort("best")
+    largest = ", ".join(
+        f"{share:.2f} {name}" for name, share in rows[["source", "best"]].reverse().head(3).rows()
+    )
     figure = go.Figure()
     figure.add_bar(
-        y=rows["source"], x=rows["best"], orientation="h", name="best", marker={"color": MARK},
+        y=rows["source"], x=rows["best"], orientation="h", name="best",
+        marker={"color": MARK, "opacity": 0.6},
         error_x={
             "type": "data", "symmetric": False, "color": INK, "thickness": 1,
             "array": (rows["upper"] - rows["best"]).to_list(),
@@ -197,31 +206,69 @@ def draw_recommended(data: pl.DataFrame, title: str) -> go.Figure:
         if rows[name].null_count() < rows.height:
             figure.add_scatter(
                 y=rows["source"], x=rows[name], mode="markers", name=words,
-                marker={"symbol": symbol, "size": 9, "color": SOFT if name != "llama" else WARN},
+                marker={"symbol": symbol, "size": 9, "color": INK if name != "llama" else WARN},
                 hovertemplate="%{y}: %{x:.3f}<extra>%{fullData.name}</extra>",
             )  # fmt: skip
+    title = f"The least {loss} is foretold at {largest}{' …' if rows.height > 3 else ''}"
     return styled(figure, title, axis("share"), {"title": {"text": ""}})
 
 
-def draw_all(answer: Answer) -> list[tuple[str, go.Figure, int]]:
+def draw_all(answer: Answer) -> Iterator[tuple[str, go.Figure, int]]:
     """Every figure with its name and height, in the order of the page."""
-    sources, losses = len(answer.table.sources), len(answer.table.targets)
-    figures = [
-        (
-            "best-mixture",
-            draw_recommended(
-                recommended_data(answer), f"The mixture of least {target_words(answer)}"
-            ),
-            220 + 26 * sources,
-        ),
-        ("mixtures", draw_mixtures(mixtures_data(answer), target_words(answer)), 480),
-    ]
+    sources, loss = len(answer.table.sources), target_words(answer)
+    best = draw_recommended(recommended_data(answer), loss)
+    yield "best-mixture", best, 220 + 26 * sources
+    yield "mixtures", draw_mixtures(mixtures_data(answer), loss), 480
     if answer.effects:
-        figures.append(("effects", draw_effects(effects_data(answer)), 220 + 26 * sources))
-    data = predictions_data(answer)
-    height = 460 + 10 * losses
-    figures.append(("predictions", draw_predictions(data, answer.score.pooled_rank), height))
-    return figures
+        yield "effects", draw_effects(effects_data(answer)), 220 + 26 * len(answer.effects)
+    predictions = draw_predictions(predictions_data(answer), answer.score.pooled_rank)
+    yield "predictions", predictions, 460 + 10 * len(answer.table.targets)
+
+
+def _low_loss(tried: pl.DataFrame) -> float:
+    """The loss that a tenth of the mixtures stays below."""
+    return float(np.quantile(tried["loss"], _COLOURED))
+
+
+def _parallel(tried: pl.DataFrame, loss: str) -> go.Figure:
+    contrast = contrasts(tried)
+    shown = contrast["source"].head(_MOST_AXES).to_list()
+    low, high = ends(tried["loss"])
+    axes = [
+        {"label": name, "values": tried[name].to_list(), "range": [0, _round_up(tried[name])]}
+        for name in shown
+    ]
+    figure = go.Figure()
+    figure.add_parcoords(
+        dimensions=[
+            *axes,
+            {
+                "label": "loss",
+                "values": tried["loss"].to_list(),
+                "range": [low, high],
+                "constraintrange": [low, _low_loss(tried)],
+            },
+        ],
+        line={"color": MARK},
+        unselected={"line": {"color": SOFT, "opacity": 0.06}},
+        labelangle=-20,
+        rangefont={"color": "rgba(0,0,0,0)"},
+    )
+    left_out = contrast.height - len(shown)
+    rest = f"; {left_out} sources that differ less are only in the table above" if left_out else ""
+    source, few, every = contrast.row(0)
+    return styled(
+        figure,
+        f"The tenth of mixtures of least {loss}, in colour, has {few:.2f} of {source} on average, "
+        f"all have {every:.2f}{rest}",
+    ).update_layout(margin={"l": 70, "r": 50, "t": 140, "b": 30})
+
+
+def _round_up(shares: pl.Series) -> float:
+    """The end of an axis of shares, with one digit."""
+    largest = float(shares.to_numpy().max()) or 1.0
+    digit = 10 ** np.floor(np.log10(largest))
+    return float(min(np.ceil(largest / digit) * digit, 1.0))
 
 
 def _triangle(data: pl.DataFrame, sources: list[str], loss: str) -> go.Figure:
@@ -247,4 +294,10 @@ def _triangle(data: pl.DataFrame, sources: list[str], loss: str) -> go.Figure:
             "caxis": {"title": {"text": third}, "gridcolor": faded(INK)},
         }
     )
-    return styled(figure, f"A point is a mixture, dark where the {loss} is low")
+    tried, best = (data.filter(pl.col("kind") == kind)["loss"] for kind in ("tried", "best"))
+    low, high = ends(tried)
+    return styled(
+        figure,
+        f"Mixtures tried have a {loss} of {low:.4g} (dark) to {high:.4g}; the best, a star, is "
+        f"foretold at {best[0]:.4g}",
+    ).update_layout(margin={"t": 110, "b": 40})
