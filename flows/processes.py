@@ -5,10 +5,11 @@ import os
 import signal
 import sys
 
-# Exit statuses of a training: stopped by a signal, to be resumed later; and failed by the
-# machine, not by the code, so that a retry may succeed.
+# Exit statuses of a training: stopped by a signal, to be resumed later; failed by the machine, not
+# by the code, so that a retry may succeed; and several runs that are better trained one by one.
 INTERRUPTED = 75
 MAY_PASS = 74
+DECLINED = 73
 
 
 def adopt_orphans() -> None:

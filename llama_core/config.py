@@ -252,6 +252,11 @@ class Placement(Frozen):
     micro_batch_rows: PositiveInt | None = Field(default=None, description="None: as many as fit")
     attention: Literal["auto", "eager", "sdpa"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
+    stack: Literal["auto", "off"] | PositiveInt = Field(
+        default="auto",
+        description="models of one shape trained as one program: where measured to pay, never, "
+        "or as many as this",
+    )
     activation_checkpointing: Literal["off", "selective", "full"] = "off"
     ranks: PositiveInt = Field(
         default=1, description="processes that train one model together, a GPU each"

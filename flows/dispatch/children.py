@@ -18,13 +18,13 @@ from flows.dispatch.contract import (
     GRACE_S,
     Admit,
     Tries,
-    admitted,
+    admitted_groups,
     always,
     give_up,
-    longest_first,
     make_ready,
 )
-from flows.processes import INTERRUPTED, MAY_PASS
+from flows.dispatch.stacks import stacks
+from flows.processes import DECLINED, INTERRUPTED, MAY_PASS
 from flows.runs.directory import RunDir, RunResult
 from flows.settings import Home
 from flows.training.warm import WarmSlot
@@ -38,6 +38,8 @@ _POLL_CHILDREN_S = 0.2
 
 class ChildProcesses:
     """Trains each run in a child process, one in each slot at a time. Needs a flow around it.
+
+    Runs of one shape train in one process where that was measured to be faster.
 
     A context; leaving it stops every child process.
 
@@ -72,10 +74,13 @@ class ChildProcesses:
 
         # As a task, each training appears on the sweep's timeline in Prefect.
         @task(name="train", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-        def train(name: str, run_id: str) -> State[Any]:
+        def train(name: str, run_ids: str) -> State[Any]:
+            runs = [RunDir(self._home.runs / run_id) for run_id in run_ids.split(",")]
             slot = self._free.get()
             try:
-                result = self._train(RunDir(self._home.runs / run_id), slot)
+                if len(runs) > 1:
+                    return self._train_stack(name, runs, slot)
+                result = self._train(runs[0], slot)
             finally:
                 self._free.put(slot)
             if result is None:
@@ -84,26 +89,51 @@ class ChildProcesses:
                 return Completed(message=f"{name} finished in {result.train_s:.0f} s")
             return Failed(message=f"{name} {result.status}: {result.reason}")
 
-        waiting, in_flight = longest_first(runs), dict[PrefectFuture[Any], PlannedRun]()
+        waiting = stacks(runs, self._placement, len(self._slots))
+        in_flight = dict[PrefectFuture[Any], tuple[PlannedRun, ...]]()
         try:
             while True:
-                for planned in admitted(waiting, admit, len(self._slots) - len(in_flight)):
-                    make_ready(RunDir(self._home.runs / planned.id), planned, self._placement)
-                    in_flight[train.submit(planned.name, planned.id)] = planned
+                for group in admitted_groups(waiting, admit, len(self._slots) - len(in_flight)):
+                    for planned in group:
+                        make_ready(RunDir(self._home.runs / planned.id), planned, self._placement)
+                    name = group[0].name
+                    if len(group) > 1:
+                        name += f" and {len(group) - 1} of its shape"
+                    run_ids = ",".join(planned.id for planned in group)
+                    in_flight[train.submit(name, run_ids)] = group
                 if not in_flight:
                     return
                 while not (ended := [future for future in in_flight if future.state.is_final()]):
                     on_tick()
                     time.sleep(_POLL_CHILDREN_S)
                 for future in ended:
-                    planned = in_flight.pop(future)
-                    result = RunDir(self._home.runs / planned.id).result()
-                    assert result is not None, f"run {planned.id} ended without a result"
-                    on_finished(planned, result)
+                    group = in_flight.pop(future)
+                    for planned in group:
+                        result = RunDir(self._home.runs / planned.id).result()
+                        if result is None and len(group) > 1:
+                            # What a stack leaves is trained alone, from its checkpoints.
+                            waiting.insert(0, (planned,))
+                            continue
+                        assert result is not None, f"run {planned.id} ended without a result"
+                        on_finished(planned, result)
                 on_tick()
         except BaseException:
             self._stop()
             raise
+
+    def _train_stack(self, name: str, runs: Sequence[RunDir], slot: WarmSlot) -> State[Any]:
+        """Train runs as one program; those that it leaves without a result are trained alone."""
+        log_path = runs[0].path / "output.log"
+        status = slot.train(",".join(run.id for run in runs), log_path)
+        left = [run.id for run in runs if run.result() is None]
+        if self._stopping.is_set():
+            return Failed(message=f"{name} were stopped; they resume when started again")
+        if status == DECLINED:
+            return Completed(message=f"{name} train one by one")
+        if left:
+            log.warning("%s ended with status %d; see %s", name, status, log_path)
+            return Failed(message=f"{len(left)} of {len(runs)} runs go on one by one")
+        return Completed(message=f"{name} ended")
 
     def _train(self, run: RunDir, slot: WarmSlot) -> RunResult | None:
         tries = Tries(run)

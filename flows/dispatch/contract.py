@@ -66,6 +66,22 @@ def admitted(waiting: list[PlannedRun], admit: Admit, most: int) -> Iterator[Pla
             yield planned
 
 
+def admitted_groups(
+    waiting: list[tuple[PlannedRun, ...]], admit: Admit, most: int
+) -> Iterator[tuple[PlannedRun, ...]]:
+    """`admitted` for groups of runs: those of a group that may start now are yielded together."""
+    for group in list(waiting):
+        if most <= 0:
+            return
+        ready = tuple(planned for planned in group if admit(planned))
+        if ready:
+            left = tuple(planned for planned in group if planned not in ready)
+            place = waiting.index(group)
+            waiting[place : place + 1] = [left] if left else []
+            most -= 1
+            yield ready
+
+
 def give_up(run: RunDir, reason: str) -> RunResult:
     """Record a run as failed, so that the sweep can continue without it.
 

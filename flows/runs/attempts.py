@@ -47,6 +47,7 @@ class Attempt(Frozen):
         steps_from, steps_to: optimizer steps, branches included, at its start and end. It
             trained those between, some of them perhaps a second time.
         packages: None where they are those of the provenance.
+        together: runs that the process trained as one program, this one included.
     """
 
     number: int
@@ -57,6 +58,7 @@ class Attempt(Frozen):
     steps_to: int
     environment: Environment
     packages: dict[str, str] | None = None
+    together: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +73,12 @@ class Spent:
 
 
 @contextmanager
-def recording_attempt(run: RunDir, home: Home) -> Iterator[None]:
-    """Record the start of an attempt and its end, however it ends. The caller holds the run."""
+def recording_attempt(run: RunDir, home: Home, together: int = 1) -> Iterator[None]:
+    """Record the start of an attempt and its end, however it ends. The caller holds the run.
+
+    Args:
+        together: runs that train as one program.
+    """
     from llama_core.machine import resolve_device
 
     planned, device = run.planned(), str(resolve_device(run.placement().device))
@@ -94,6 +100,7 @@ def recording_attempt(run: RunDir, home: Home) -> Iterator[None]:
             "last_write": _last_write(run, now()),
             "environment": current.model_dump(),
             "packages": None if same_packages else packages(),
+            **({"together": together} if together > 1 else {}),
         },
     )
     how = "failed"
@@ -139,6 +146,7 @@ def read_attempts(run: RunDir) -> list[Attempt]:
                 steps_to=max(reached, start["steps"]),
                 environment=Environment.model_validate(start["environment"]),
                 packages=start["packages"],
+                together=start.get("together", 1),
             )
         )
     return attempts
@@ -173,7 +181,10 @@ def spent(run: RunDir) -> Spent:
         return Spent(steps_seen(run), result.train_s if result is not None else 0.0)
     return Spent(
         sum(attempt.steps_to - attempt.steps_from for attempt in attempts),
-        sum((attempt.ended_at or now()) - attempt.started_at for attempt in attempts),
+        sum(
+            ((attempt.ended_at or now()) - attempt.started_at) / attempt.together
+            for attempt in attempts
+        ),
     )
 
 

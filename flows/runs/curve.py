@@ -139,6 +139,8 @@ class CurveWriter(LineWriter):
 
     A resumed training repeats the steps after its checkpoint. They are the same steps, so
     the rows of the first time stay, with their times, and so does what was mirrored of them.
+    Trained in another company (a stack, or alone) they differ by rounding: a horizon evaluated
+    again with other weights has a second row, which counts.
     `steps` counts the optimizer steps on the curve, branches included.
 
     Args:
@@ -150,7 +152,7 @@ class CurveWriter(LineWriter):
     def __init__(self, path: Path, kept: int = 0) -> None:
         self._path = path
         self._last_step: dict[int | None, int] = {}
-        self._evaluated: set[int] = set()
+        self._evaluated: dict[int, str] = {}
         self.steps = 0
         end = self._read(0, stop_at_damage=True)
         if self.steps < kept:
@@ -168,7 +170,7 @@ class CurveWriter(LineWriter):
                 self._last_step[row["horizon"]] = row["step"]
                 self.steps += 1
             elif row["kind"] == "eval":
-                self._evaluated.add(row["horizon"])
+                self._evaluated[row["horizon"]] = row.get("weights_sha256", "")
         return end
 
     def _mend(self, end: int) -> int:
@@ -207,9 +209,9 @@ class CurveWriter(LineWriter):
                 self._last_step[record.horizon] = record.step
                 self.steps += 1
             case EvalRecord():
-                if record.horizon in self._evaluated:
+                if self._evaluated.get(record.horizon) == record.weights_sha256:
                     return
-                self._evaluated.add(record.horizon)
+                self._evaluated[record.horizon] = record.weights_sha256
         row = {"kind": _KINDS[type(record)]}
         # Not `asdict`, which copies every value: half of the time of a step's row.
         row |= {name: getattr(record, name) for name in _NAMES[type(record)]}

@@ -14,6 +14,7 @@ from llama_core.records import (
     CheckpointRecord,
     DivergedRecord,
     EvalRecord,
+    Record,
     ResumeRecord,
     StepRecord,
     StoppedRecord,
@@ -32,10 +33,7 @@ def train_in_process(run: RunDir, home: Home) -> RunResult:
     batches = find_corpus(home.root, spec.data.digest).open(spec.train)
     placement = settled(run, home, batches)
     device = str(resolve_device(placement.device))
-    curve = CurveWriter(run.curve_path, steps_kept(run))
-    started = now()
-    if curve.steps and not run.newest_checkpoint():
-        log.info("run %s starts again: %d steps are trained again", run.id, curve.steps)
+    listener, started = Listener(run), now()
     try:
         with stop_requested() as stop:
             for record in train(
@@ -46,21 +44,9 @@ def train_in_process(run: RunDir, home: Home) -> RunResult:
                 checkpoints=run.checkpoints,
                 stop=stop.is_set,
             ):
+                listener.hear(record)
                 match record:
-                    case StepRecord() | EvalRecord():
-                        curve.append(record)
-                    case CheckpointRecord():
-                        curve.sync()
-                    case ResumeRecord():
-                        for damage in record.skipped:
-                            log.warning("run %s: %s", run.id, damage)
-                        again = curve.steps - record.steps_taken
-                        log.info(
-                            "run %s resumes from step %d: %d steps are trained again",
-                            *(run.id, record.step, again),
-                        )
                     case DivergedRecord():
-                        curve.append(record)
                         return finish(run, "diverged", started, device, reason=record.reason)
                     case StoppedRecord():
                         raise Interrupted(f"at step {record.step}, with a checkpoint")
@@ -70,8 +56,38 @@ def train_in_process(run: RunDir, home: Home) -> RunResult:
         reason = str(error).partition("\n")[0] or type(error).__name__
         return finish(run, "out_of_memory", started, device, reason=reason)
     finally:
-        curve.close()
+        listener.close()
     return finish(run, "finished", started, device)
+
+
+class Listener:
+    """Keeps the records of a run's training on its curve."""
+
+    def __init__(self, run: RunDir) -> None:
+        self._run = run
+        self._curve = CurveWriter(run.curve_path, steps_kept(run))
+        if self._curve.steps and not run.newest_checkpoint():
+            log.info("run %s starts again: %d steps are trained again", run.id, self._curve.steps)
+
+    def hear(self, record: Record) -> None:
+        """Write what belongs on the curve, durably before a checkpoint."""
+        match record:
+            case StepRecord() | EvalRecord() | DivergedRecord():
+                self._curve.append(record)
+            case CheckpointRecord():
+                self._curve.sync()
+            case ResumeRecord():
+                for damage in record.skipped:
+                    log.warning("run %s: %s", self._run.id, damage)
+                again = self._curve.steps - record.steps_taken
+                log.info(
+                    "run %s resumes from step %d: %d steps are trained again",
+                    *(self._run.id, record.step, again),
+                )
+
+    def close(self) -> None:
+        """Close the curve."""
+        self._curve.close()
 
 
 def finish(run: RunDir, status: Ending, started: float, device: str, reason: str = "") -> RunResult:

@@ -3,9 +3,9 @@
 Importing torch takes seconds, longer than many trainings of a sweep. Each training still has a
 process of its own, whose end frees its memory and its GPU's.
 
-Reads lines of a run id and a log file from standard input, and answers each with the exit status
-of its training, negative for a signal. When the input ends, the training writes a checkpoint and
-stops, and this process ends.
+Reads lines of a run id, or of several with commas between, and a log file from standard input, and
+answers each with the exit status of its training, negative for a signal. When the input ends, the
+training writes a checkpoint and stops, and this process ends.
 """
 
 import json
@@ -52,6 +52,7 @@ class WarmSlot:
         """Train a run to the end of its process; its exit status, negative for a signal.
 
         Args:
+            run_id: of a run, or with commas of several to be trained as one program.
             log_path: the process's output is appended here.
         """
         with self._training:
@@ -115,8 +116,10 @@ def main(arguments: list[str]) -> int:
     """Train the runs read from standard input until it ends."""
     [home] = arguments
     if _LOADS:
-        import flows.training.execute  # noqa: F401
+        import flows.training.execute
+        import flows.training.stacked  # noqa: F401
         import llama_core.corpus.prepared
+        import llama_core.stacked.train
         import llama_core.train  # noqa: F401
         from flows.runs.provenance import environment
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from llama_core.config import ModelConfig
 from llama_core.layers.attention import AttentionBackend, Rope, eager_attention, rotate
+from llama_core.layers.kernels import rms_norm
 from llama_core.model import Llama
-from llama_core.stacked.kernels import rms_norm
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +95,21 @@ class StackedLlama:
         cos, sin = self.rope(t, ids.device)
         for layer in range(config.n_layers):
             name = f"layers.{layer}."
-            normed = rms_norm(x, named[name + "input_layernorm.weight"], config.norm_eps)
+            normed = self._norm(x, name + "input_layernorm.weight")
             heads = linear(normed, named[name + "self_attn.qkv_proj.weight"])
             mixed = self._attend(
                 name, heads.view(count, rows * t, -1, config.head_dim), t, cos, sin
             )
             x = x + linear(mixed, named[name + "self_attn.o_proj.weight"])
-            normed = rms_norm(x, named[name + "post_attention_layernorm.weight"], config.norm_eps)
+            normed = self._norm(x, name + "post_attention_layernorm.weight")
             halves = named[name + "mlp.gate_up_proj.weight"].chunk(2, dim=1)
             gate, up = (linear(normed, half) for half in halves)
             x = x + linear(F.silu(gate) * up, named[name + "mlp.down_proj.weight"])
         head = embeddings if config.tie_embeddings else named["lm_head.weight"]
-        return linear(rms_norm(x, named["norm.weight"], config.norm_eps), head)
+        return linear(self._norm(x, "norm.weight"), head)
+
+    def _norm(self, x: Tensor, name: str) -> Tensor:
+        return rms_norm(x, self._named[name].unsqueeze(1), self.config.norm_eps)
 
     def _attend(self, name: str, heads: Tensor, t: int, cos: Tensor, sin: Tensor) -> Tensor:
         """Attention of every row; `heads` and the result are (count, rows · t, ...)."""
@@ -116,17 +119,20 @@ class StackedLlama:
         if config.qk_norm:
             q_scale = named[name + "self_attn.q_norm.weight"].unsqueeze(1).expand(-1, n_heads, -1)
             k_scale = named[name + "self_attn.k_norm.weight"].unsqueeze(1)
-            scale = torch.cat((q_scale, k_scale.expand(-1, n_kv_heads, -1)), dim=1).unsqueeze(1)
-            qk = F.rms_norm(qk, (config.head_dim,), eps=config.norm_eps) * scale
-        shape = (-1, t, n_heads + n_kv_heads, config.head_dim)
-        qk = rotate(qk.reshape(shape), cos, sin).transpose(1, 2)
-        q, k = torch.split(qk, [n_heads, n_kv_heads], dim=1)
-        v = v.reshape(-1, t, n_kv_heads, config.head_dim).transpose(1, 2)
+            scale = torch.cat((q_scale, k_scale.expand(-1, n_kv_heads, -1)), dim=1)
+            qk = rms_norm(qk, scale.unsqueeze(1), config.norm_eps)
+        q, k = torch.split(qk, [n_heads, n_kv_heads], dim=2)
+        # (count · rows, heads, t, head_dim)
+        q, k, v = (
+            part.unflatten(1, (-1, t)).flatten(0, 1).transpose(1, 2)  # type: ignore[no-untyped-call]
+            for part in (q, k, v)
+        )
         if self.attention == "sdpa":
             grouped = n_heads != n_kv_heads
+            q, k = rotate(q, cos, sin), rotate(k, cos, sin)
             mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
         else:
-            mixed = eager_attention(q, k, v)
+            mixed = eager_attention(q, k, v, cos, sin)
         return mixed.transpose(1, 2).reshape(*heads.shape[:2], -1)
 
 

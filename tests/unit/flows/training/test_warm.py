@@ -30,7 +30,8 @@ for line in iter(sys.stdin.readline, ""):
 WARM = """
 import os, signal, sys, time
 from types import ModuleType, SimpleNamespace
-for name in ("flows.training.execute", "llama_core.corpus.prepared", "llama_core.train"):
+loaded = ("flows.training.execute", "flows.training.stacked", "llama_core.corpus.prepared")
+for name in (*loaded, "llama_core.stacked.train", "llama_core.train"):
     sys.modules[name] = ModuleType(name)
 sys.modules["flows.runs.provenance"] = SimpleNamespace(environment=lambda device: None)
 from flows.training import child, warm

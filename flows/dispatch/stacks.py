@@ -1,0 +1,56 @@
+"""Runs that may train as one program, put together before they are dispatched."""
+
+import math
+from collections.abc import Sequence
+
+from flows.dispatch.contract import longest_first
+from llama_core.config import AdamW, Block, Placement
+from sweeps.spec import PlannedRun
+
+# More gain nothing on a CPU; on a GPU they fill it.
+_MOST = 64
+# Trainings of fewer FLOPs end before a trial of both ways has paid.
+_LEAST_FLOPS = 1e11
+
+
+def stacks(
+    runs: Sequence[PlannedRun], placement: Placement, slots: int
+) -> list[tuple[PlannedRun, ...]]:
+    """The runs in groups to be trained at once, longest first; most groups have one run.
+
+    Runs of a group have shape, data, sequence length, type and z-loss in common. Each slot gets a
+    share of them, dealt in the order of their batches, so that the groups take equally long.
+    """
+    families: dict[tuple[object, ...], list[PlannedRun]] = {}
+    for planned in runs:
+        families.setdefault(_family(planned, placement), []).append(planned)
+    groups = [group for family in families.values() for group in _dealt(family, placement, slots)]
+    first = {group[0].id: group for group in map(tuple, map(longest_first, groups))}
+    return [first[run.id] for run in longest_first([group[0] for group in first.values()])]
+
+
+def _family(planned: PlannedRun, placement: Placement) -> tuple[object, ...]:
+    """Equal for runs that may be stacked."""
+    model, train = planned.run.model, planned.run.train
+    alone = (
+        placement.stack == "off"
+        or placement.compile == "on"
+        or placement.ranks > 1
+        or model.block != Block()
+        or not isinstance(train.optimizer, AdamW)
+    )
+    if alone:
+        return (planned.id,)
+    return (model, planned.run.data, train.seq_len, train.dtype, train.z_loss)
+
+
+def _dealt(
+    family: Sequence[PlannedRun], placement: Placement, slots: int
+) -> list[list[PlannedRun]]:
+    most = placement.stack if isinstance(placement.stack, int) else _MOST
+    short = sum(planned.flops_spent for planned in family) < _LEAST_FLOPS
+    if placement.stack == "auto" and short:
+        most = 1
+    count = max(min(slots, len(family)), math.ceil(len(family) / most))
+    ordered = sorted(family, key=lambda planned: planned.run.train.batch_tokens)
+    return [ordered[first::count] for first in range(count)]
