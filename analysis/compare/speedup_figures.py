@@ -80,9 +80,11 @@ def draw_speedup(data: pl.DataFrame, variants: Variants) -> go.Figure:
         range=[len(names) - 0.5, -0.5], tickvals=list(range(len(names))), ticktext=names
     )
     better = sum(each.speedup.lead.pooled.gain for each in variants.ranked if each.speedup)
-    return styled(
+    styled(
         figure,
         f"{better} of {len(variants.ranked)} shown to need less compute than "
         f"{variants.baseline}; bars are {variants.level:.0%} intervals",
         axis(f"times less compute than {variants.baseline} for the same loss", log=True),
     )
+    # Few variants make a low figure, in which a legend below would lie on the axis's title.
+    return figure.update_layout(legend={"y": 1.02, "yanchor": "bottom"})

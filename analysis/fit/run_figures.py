@@ -211,9 +211,12 @@ def draw_loss_curves(data: pl.DataFrame) -> go.Figure:
         )  # fmt: skip
     runs, sizes = data["run_id"].n_unique(), data["n_params"].n_unique()
     size_legend(figure, colours)
+    title = f"{runs} curves of {sizes} sizes: more compute needs a larger model"
+    if sizes == 1:
+        title = f"{runs} curves of one size" if runs > 1 else "The loss curve of one run"
     return styled(
         figure,
-        f"{runs} curves of {sizes} sizes: more compute needs a larger model",
+        title,
         axis("training FLOPs", log=True, flops=True),
         axis("training loss", log=True),
     )

@@ -97,14 +97,15 @@ def draw_frontier(data: pl.DataFrame) -> go.Figure:
             )  # fmt: skip
         width = 3 if ratio == 0 else 2
         inside = line.filter(~pl.col("extrapolated").fill_null(False))
+        name = "training alone" if ratio == 0 else f"serve {ratio:.3g} × D₀"
+        # Plotly gives a line without points no entry in the legend.
         figure.add_scatter(
-            x=line["train_flops"], y=line["N"],
+            x=line["train_flops"], y=line["N"], name=name,
             line={"color": shade, "width": width, "dash": "dot"}, hoverinfo="skip",
-            showlegend=False, legendgroup=f"{ratio:g}", mode="lines",
+            showlegend=inside.is_empty(), legendgroup=f"{ratio:g}", mode="lines",
         )  # fmt: skip
         figure.add_scatter(
-            x=inside["train_flops"], y=inside["N"],
-            name="training alone" if ratio == 0 else f"serve {ratio:.3g} × D₀",
+            x=inside["train_flops"], y=inside["N"], name=name,
             line={"color": shade, "width": width}, mode="lines", legendgroup=f"{ratio:g}",
             text=_sizes(inside),
             customdata=inside.select("loss", "tokens_per_param", "saving").to_numpy(),

@@ -235,16 +235,17 @@ def add_curves(page: Page, curves: pl.DataFrame) -> None:
     lines = loss_curves_data(curves)
     drawn = thinned_curves(lines)
     total, shown = lines["run_id"].n_unique(), drawn["run_id"].n_unique()
-    page.heading("Every loss curve" if shown == total else "Loss curves")
-    page.text(
-        "Training loss of each size against counted FLOPs. The lower envelope is what a "
-        "budget can buy; a size leaves it where it is too small for the budget."
-    )
+    page.heading("Every loss curve" if shown == total > 1 else "Loss curves")
+    if total > 1:
+        page.text(
+            "Training loss of each size against counted FLOPs. The lower envelope is what a "
+            "budget can buy; a size leaves it where it is too small for the budget."
+        )
     if shown < total:
         page.text(
             f"Thinned: {shown:,} of {total:,} curves are drawn, of each size those that end lowest "
-            "and highest, those that rose most before they ended, and between them every so "
-            "many-th. curves.parquet beside this page has all of them.",
+            "and highest, those that rose most before they ended, and evenly spaced ones between "
+            "them. curves.parquet beside the report has all of them.",
             role="soft",
         )
     page.figure(draw_loss_curves(drawn), name="loss-curves", data=drawn)

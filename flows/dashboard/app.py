@@ -154,7 +154,8 @@ def dropped(desk: Desk, contents: str, name: str) -> tuple[Any, ...]:
     try:
         table = one_law(read_table(contents_of(content, name)), best_of=(), pool=False, named=True)
     except TableError as error:
-        return no_update, f"{error} To name columns: isoflop fit FILE --map NAME=COLUMN", "warn"
+        options = " It is an option of isoflop fit FILE." if "--" in str(error) else ""
+        return no_update, f"{error}{options}", "warn"
     digest = hashlib.sha256(content).hexdigest()[:16]
     desk.dropped.get(digest, digest, lambda: (name, table))
     return str(Address(("table", digest))), "", ""
@@ -182,7 +183,10 @@ def changed(desk: Desk, address: Address, state: dict[str, str]) -> tuple[Any, .
     there = address.with_query(**state)
     if not state or there == address:
         raise PreventUpdate
-    screen = screen_at(desk, there)
+    try:
+        screen = screen_at(desk, there)
+    except NotHereError as error:
+        return [html.P(str(error), className="warn")], there.search, ""
     stamp = screen.stamp()
     return _body(screen), there.search, stamp
 

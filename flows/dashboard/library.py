@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
-from pydantic import ValidationError
 
 from analysis.fit.run_figures import loss_curves_data
 from analysis.law import LossLaw
@@ -276,14 +275,13 @@ class Library:
 
     def curves(self, runs: Sequence[PlannedRun]) -> pl.DataFrame:
         """The curves of runs, averaged for a figure; each row of a file is read once."""
-        if not runs:
-            return pl.DataFrame()
         key = ",".join(run.id for run in runs)
         with self._lock:
             curves = self._curves.setdefault(key, _Curves())
         with curves.lock:
             frames = [self._curve(planned, curves) for planned in runs]
-        return pl.concat([frame for frame in frames if frame.height], how="vertical_relaxed")
+        begun = [frame for frame in frames if frame.height]
+        return pl.concat(begun, how="vertical_relaxed") if begun else pl.DataFrame()
 
     def _curve(self, planned: PlannedRun, curves: _Curves) -> pl.DataFrame:
         """One run's curves: of a settled run at once and never again, of another row by row."""
@@ -316,5 +314,5 @@ def signature(path: Path | str) -> Signature:
 def _read_brief(path: Path) -> Brief | None:
     try:
         return brief(LossLaw.load(path))
-    except (OSError, ValidationError):
+    except (OSError, ValueError):
         return None

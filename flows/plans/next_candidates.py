@@ -7,7 +7,8 @@ import numpy as np
 from analysis.forecast.design import Candidates
 from analysis.forecast.points import read_points
 from analysis.next_runs import candidates
-from analysis.table.observations import Table
+from analysis.table.observations import Table, TableError
+from analysis.table.states import nothing_left
 from sweeps.ladder import ShapeLadder
 from sweeps.next_cells import NextCell, ladder_and_neighbours, next_cells
 from sweeps.plan import Plan
@@ -19,8 +20,7 @@ SHARE = 1 / 3
 def of_table(table: Table, given: str | None, budget: float) -> Candidates:
     """Candidates after somebody's table; 6·N·D is their cost."""
     if given is None:
-        used = table.used
-        least = float(used["flops_6nd"].to_numpy().min())
+        used, least = table.used, _least(table, "flops_6nd")
         sizes, ratios = candidates.default_sizes(used), candidates.default_ratios(used)
         return candidates.grid(sizes, ratios, (least, budget))
     named = candidates.read_grid(given)
@@ -41,7 +41,7 @@ def of_sweep(
     """Cells of the sweep's own recipe, and the same as candidates; counted FLOPs are their cost."""
     least, most = 0.0, float("inf")
     if given is None:
-        least = float(table.used["train_flops"].to_numpy().min())
+        least = _least(table, "train_flops")
         most = budget
         widths = sorted({run.run.model.d_model for run in planned.runs})
         if isinstance(planned.spec.ladder, ShapeLadder):
@@ -61,3 +61,10 @@ def of_sweep(
     cells = next_cells(planned, widths, ratios, (least, most))
     columns = np.array([(c.n_params, c.tokens, c.train_flops) for c in cells], float)
     return cells, Candidates(*columns.reshape(-1, 3).T)
+
+
+def _least(table: Table, cost: str) -> float:
+    """What the cheapest used row costs."""
+    if table.used.is_empty():
+        raise TableError(nothing_left(table.frame))
+    return float(table.used[cost].to_numpy().min())

@@ -12,7 +12,8 @@ from flows.dashboard.python_lines import python_of_comparison
 from flows.dashboard.screens.screen import Screen
 from flows.results.compare import compared_table, sweep_differences
 
-_MOST = 6
+# What one process compares while a person waits.
+_MOST = 12
 
 
 class CompareScreen(Screen):
@@ -25,7 +26,7 @@ class CompareScreen(Screen):
         sweeps = self.desk.library.sweeps()
         names = sorted(sweep.name for sweep in sweeps if not sweep.plan.spec.variants)
         words = f"Sweeps, up to {_MOST}; each is compared with the one that was chosen first"
-        chosen = controls.choices(self.address, "sweeps", words, names, self._names())
+        chosen = controls.choices(self.address, "sweeps", words, names, self._chosen())
         return [chosen, *super().body()]
 
     def stamp(self) -> str:
@@ -37,6 +38,14 @@ class CompareScreen(Screen):
     def make_page(self) -> Page:
         """What each is worth, and what it did to the law."""
         page, sweeps = Page(self.title), self._sweeps()
+        compared = [sweep.name for sweep in sweeps]
+        left_out = [name for name in self._chosen() if name not in compared]
+        if left_out:
+            page.text(
+                f"Left out: {', '.join(left_out)}. A view compares up to {_MOST} sweeps of this "
+                "home; of a sweep of variants choose the variants.",
+                role="warn",
+            )
         if len(sweeps) < 2:
             page.text("Choose two sweeps or more.")
             return page
@@ -60,12 +69,14 @@ class CompareScreen(Screen):
         differences = sweep_differences(first.plan, other.plan, self.desk.library.home)
         return Context(differences.rows(), differences.facts(), differences.doubts)
 
-    def _names(self) -> list[str]:
-        return [name for name in self.address.get("sweeps").split(",") if name][:_MOST]
+    def _chosen(self) -> list[str]:
+        names = self.address.get("sweeps").split(",")
+        return list(dict.fromkeys(name for name in names if name))
 
     def _sweeps(self) -> list[SweepSeen]:
-        sweeps = (self.desk.library.sweep(name) for name in dict.fromkeys(self._names()))
-        return [sweep for sweep in sweeps if sweep is not None and not sweep.plan.spec.variants]
+        sweeps = map(self.desk.library.sweep, self._chosen())
+        known = [sweep for sweep in sweeps if sweep is not None and not sweep.plan.spec.variants]
+        return known[:_MOST]
 
     def _outcome(self, sweeps: list[SweepSeen]) -> Outcome[Variants | str]:
         names = tuple(sweep.name for sweep in sweeps)

@@ -87,7 +87,9 @@ class FrontierScreen(SubjectScreen):
         """The GPUs to choose from, and the answer."""
         names = {_NO_GPU: "FLOPs alone"} | {name: name for name in published.devices()["name"]}
         gpu = self.question().gpu
-        return [controls.choice(self.address, "gpu", "Served on", names, gpu), *super().body()]
+        # Another GPU comes with its own price.
+        there = self.address.with_query(price=None)
+        return [controls.choice(there, "gpu", "Served on", names, gpu), *super().body()]
 
     def question(self) -> Question:
         """What the address asks."""

@@ -43,7 +43,7 @@ class HomeScreen(Screen):
                     [
                         "Drop a table of finished runs here, or ",
                         html.Button("choose a file", type="button"),
-                        ": it is fitted on the spot, and kept in memory alone.",
+                        f": up to {_MOST_BYTES // 2**20} MiB, fitted on the spot, in memory alone.",
                     ]
                 ),
                 id="drop",
@@ -123,7 +123,8 @@ class ForecastsScreen(Screen):
 
 
 def _sweeps_table(sweeps: Sequence[SweepSeen]) -> Component:
-    names = ("state", "verdict", "N* of its law", "N* ~ C^", "best loss", "budget", "changed")
+    names = ("state", "verdict", "N* of its law", "N* ~ C^", "best loss, nats/token",
+             "budget, FLOPs", "changed")  # fmt: skip
     return table(
         ["sweep", *names],
         [_sweep_row(sweep) for sweep in sweeps],
@@ -188,5 +189,6 @@ def forecasts_table(forecasts: Sequence[tuple[Registered, list[Scored]]]) -> Com
         )
     if not rows:
         return html.P("No forecast is registered: isoflop forecast TABLE --at N,D --register NAME")
-    header = ["forecast", "outcome", "N on D", "foretold", "interval", "loss", "from", "written"]
+    header = ["forecast", "outcome", "N on D", "loss foretold, nats/token", "interval",
+              "loss", "from", "written"]  # fmt: skip
     return table(header, rows, classes=["words", "words", "words", "", "", "", "words", "words"])

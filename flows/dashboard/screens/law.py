@@ -175,7 +175,7 @@ class LawScreen(SubjectScreen):
             _progress(page, self.sweep)
         findings = outcome.value
         if self.has_variants:
-            page.text("Its variants are laws of their own: see them by their names above.")
+            page.text("Its variants have laws of their own: open one by its name above.")
         elif findings is None or findings.group is None:
             if findings is not None:
                 page.text(f"There is no law yet. {findings.refusal}", role="lead")

@@ -25,7 +25,7 @@ _COLUMNS = (
     ("loss", "loss, nats/token", "val_loss"),
     ("bpb", "bits/byte", "val_bpb"),
     ("lr", "peak lr", "lr"),
-    ("batch", "batch", "batch_tokens"),
+    ("batch", "batch, tokens", "batch_tokens"),
     ("state", "state", "status"),
     ("fit", "in the fit", "fit"),
 )
