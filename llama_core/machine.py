@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import re
 import resource
 import sys
 from collections.abc import Iterator
@@ -19,9 +20,9 @@ from llama_core.memory import MEMORY_SHARE, rows_that_fit
 
 log = logging.getLogger(__name__)
 
-# Dense bf16 matmul peaks, FLOP/s, by a part of the device's name, from the vendors' data sheets
+# Dense bf16 matmul peaks, FLOP/s, by words of the device's name, from the vendors' data sheets
 # (sparsity off; sources in analysis/tables/devices.csv, PCIe and NVL as pytorch/torchtitan quotes
-# them). The first part that fits counts. An unknown device gets no MFU rather than a wrong one.
+# them). The first that fits counts. An unknown device gets no MFU rather than a wrong one.
 _BF16_PEAKS = {
     "B200": 2.25e15,
     "H200": 989e12,
@@ -32,6 +33,8 @@ _BF16_PEAKS = {
     "MI300X": 1.3e15,
     "L40S": 362e12,
     "RTX 4090": 165.2e12,
+    "A10": 125e12,
+    "L4": 121e12,
 }
 # On a CPU throughput is level from 2,048 tokens on; more only takes memory.
 _CPU_MICRO_BATCH_TOKENS = 4_096
@@ -106,7 +109,10 @@ def peak_flops(device: torch.device, dtype: str) -> float | None:
     if device.type != "cuda" or dtype != "bfloat16":
         return None
     name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in _BF16_PEAKS.items() if part in name), None)
+    # Whole words, so that an L40 is no L4.
+    return next(
+        (peak for part, peak in _BF16_PEAKS.items() if re.search(rf"\b{part}\b", name)), None
+    )
 
 
 def memory_gib(device: torch.device) -> float:

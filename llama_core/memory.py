@@ -97,8 +97,8 @@ def _bytes_per_token(
         if placement.activation_checkpointing == "selective":
             kept += _matmul_bytes(model, narrow)
         layers = model.n_layers * kept + max(block, z_loss)
-    # Logits, the softmax that becomes their gradient, and a copy of it if types differ.
-    logits = model.vocab_size * (narrow + 4 + (narrow if narrow == 2 else 0))
+    # Logits and their gradient; its fp32 parts are at most 256 MiB.
+    logits = model.vocab_size * 2 * narrow
     return layers + 2 * stream + logits
 
 

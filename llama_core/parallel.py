@@ -83,11 +83,11 @@ class Ranks:
             return no_sync
         return nullcontext()
 
-    def sum(self, value: Tensor) -> float:
-        """Sum over ranks."""
+    def summed(self, value: Tensor) -> Tensor:
+        """Sum over ranks, in place."""
         if self.count > 1:
             dist.all_reduce(value)
-        return float(value)
+        return value
 
     def agree(self, flag: bool) -> bool:
         """The leader's flag, on every rank; each has its own clock."""

@@ -3,14 +3,16 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from llama_core.ahead import FinishedStep, LaunchedSteps, steps_ahead, to_device
 from llama_core.checkpoints.place import Place
 from llama_core.checkpoints.state import (
     Tensors,
@@ -84,7 +86,8 @@ def train(
     Rank 0 writes all files, except that every rank writes its shards of a sharded checkpoint.
 
     With `checkpoints`, the weights of each finished horizon are kept as
-    `final_<tokens>.safetensors` beside that folder. `stop` is called after every step: once it
+    `final_<tokens>.safetensors` beside that folder. `stop` is called after every step (on a GPU
+    a record comes while the next step runs): once it
     returns true, a checkpoint of that step is written and a `StoppedRecord` is the last record.
 
     Raises:
@@ -152,9 +155,13 @@ def _train(
 
     weights = list(net.parameters())
     rows = micro_batch_rows(model, cfg, placement, device, ranks.count)
-    step_flops = train_flops(model, cfg.seq_len, cfg.batch_tokens)
-    peak = peak_flops(device, cfg.dtype)
+    speed = _Speed(
+        device,
+        train_flops(model, cfg.seq_len, cfg.batch_tokens) / ranks.count,
+        peak_flops(device, cfg.dtype),
+    )
     last_checkpoint = time.monotonic()
+    launched = LaunchedSteps()
 
     while place.segment < len(path):
         segment = path[place.segment]
@@ -167,38 +174,26 @@ def _train(
             lr = cfg.optimizer.lr * lr_multiplier(cfg, place.step, segment.horizon)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            batch = ranks.share(torch.from_numpy(batches.at(place.step))).to(device)
+            batch = to_device(ranks.share(torch.from_numpy(batches.at(place.step))), device)
             loss_sum = _gradients(module, torch.split(batch, rows), cfg, ranks)
-            grad_norm = float(whole(torch.nn.utils.clip_grad_norm_(weights, cfg.clip_norm)))
-            loss = ranks.sum(loss_sum) / cfg.batch_tokens
-            reason = guard.failure_reason(loss, grad_norm)
-            if reason:
-                yield from outbox.flush()
-                tokens = (place.step + 1) * cfg.batch_tokens
-                yield DivergedRecord(place.step + 1, tokens, segment.horizon, reason, time.time())
-                return
+            grad_norm = whole(torch.nn.utils.clip_grad_norm_(weights, cfg.clip_norm))
             optimizer.step()
             for weight in weights:  # `zero_grad` looks for them anew, which takes longer
                 weight.grad = None
             place = Place(place.segment, place.step + 1, place.steps_taken + 1)
-            elapsed = time.perf_counter() - started
-            yield from outbox.put(
-                StepRecord(
-                    step=place.step,
-                    tokens=place.step * cfg.batch_tokens,
-                    horizon=segment.horizon,
-                    loss=loss,
-                    lr=lr,
-                    grad_norm=grad_norm,
-                    tokens_per_s=cfg.batch_tokens / elapsed,
-                    mfu=step_flops / elapsed / (peak * ranks.count) if peak else None,
-                    memory_gib=memory_gib(device),
-                    at=time.time(),
-                )
-            )
+            launched.add(place.step, lr, started, ranks.summed(loss_sum), grad_norm)
+            # The guard judges a step when its numbers are here. Until then no weights leave this
+            # loop: a checkpoint, an evaluation and a branch first wait for all steps launched.
+            leave = 0 if place.step == segment.last_step else steps_ahead(device)
+            finished = launched.finish(leave=leave)
+            if (yield from _report(finished, cfg, segment.horizon, guard, outbox, speed)):
+                return
             stopping = stop()
             due = time.monotonic() - last_checkpoint >= placement.checkpoint_every_s
             if store is not None and ranks.agree(stopping or (due and not outbox.busy)):
+                finished = launched.finish(leave=0)
+                if (yield from _report(finished, cfg, segment.horizon, guard, outbox, speed)):
+                    return
                 if ranks.writes:
                     tensors = stored_state(capture(net, optimizer), trunk, leads=ranks.leads)
                     checkpoint = Checkpoint(place, tensors, {"guard": guard.to_notes()})
@@ -247,6 +242,47 @@ def _train(
         tokens, horizon = place.step * cfg.batch_tokens, path[-1].horizon
         yield from outbox.begin(done, tokens=tokens, horizon=horizon)
     yield from outbox.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class _Speed:
+    """What the speed of a step follows from: FLOPs of a step and peak FLOP/s, of each rank."""
+
+    device: torch.device
+    step_flops: float
+    peak: float | None
+
+
+def _report(
+    finished: Iterable[FinishedStep],
+    cfg: TrainConfig,
+    horizon: int | None,
+    guard: LossGuard,
+    outbox: Outbox,
+    speed: _Speed,
+) -> Generator[Record, None, bool]:
+    """Yield the records of finished steps; true if training diverged, which ends them."""
+    for done in finished:
+        loss, tokens = done.loss / cfg.batch_tokens, done.step * cfg.batch_tokens
+        reason = guard.failure_reason(loss, done.grad_norm)
+        if reason:
+            yield from outbox.flush()
+            yield DivergedRecord(done.step, tokens, horizon, reason, time.time())
+            return True
+        record = StepRecord(
+            step=done.step,
+            tokens=tokens,
+            horizon=horizon,
+            loss=loss,
+            lr=done.lr,
+            grad_norm=done.grad_norm,
+            tokens_per_s=cfg.batch_tokens / done.elapsed_s,
+            mfu=speed.step_flops / done.elapsed_s / speed.peak if speed.peak else None,
+            memory_gib=memory_gib(speed.device),
+            at=time.time(),
+        )
+        yield from outbox.put(record)
+    return False
 
 
 def _gradients(
@@ -323,7 +359,7 @@ def evaluate(
             logits = module(part[:, :-1])
         if len(own):
             nats += losses(logits, part[:, 1:], 0.0)[1]
-    total = ranks.sum(nats)
+    total = float(ranks.summed(nats))
     text_bytes = int(batches.piece_bytes[rows[:, 1:].numpy()].sum())
     val_loss = total / rows[:, 1:].numel()
     if text_bytes:

@@ -8,6 +8,10 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+# Logits whose softmax is in memory in fp32 at once: 16 MiB, and 256 on a GPU, where a few large
+# operations are faster than many.
+_CPU_WIDE, _GPU_WIDE = 2**22, 2**26
+
 
 def rms_norm(x: Tensor, scale: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean(x²) + eps) · scale (Zhang and Sennrich 2019, arXiv:1910.07467, equation 4).
@@ -172,22 +176,29 @@ class _RmsNorm(Function):
 class _CrossEntropySum(Function):
     # Autograd keeps log-probabilities, fills a gradient with zeros and passes over both again:
     # a fifth of a tiny model's step on a CPU. The gradient is the softmax, minus one at the target.
+    # Made in parts, no softmax of all logits is ever in memory in fp32 beside bf16 logits.
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        # Softmax on a CPU makes this copy anyway, and `amax` is slow in bf16.
-        wide = logits.float() if logits.device.type == "cpu" else logits
-        gradient = torch.softmax(wide, dim=-1, dtype=torch.float32)
-        at_target = targets.unsqueeze(1)
-        # The normaliser follows from each row's largest entry; the target's may underflow to 0.
-        normaliser = wide.amax(-1, keepdim=True).float() - gradient.amax(-1, keepdim=True).log()
-        nats = (normaliser - wide.gather(1, at_target).float()).sum()
-        gradient.scatter_add_(1, at_target, torch.full_like(normaliser, -1.0))
-        ctx.save_for_backward(gradient)
-        ctx.dtype = logits.dtype
-        return nats
+        wide = _CPU_WIDE if logits.device.type == "cpu" else _GPU_WIDE
+        rows = max(1, wide // logits.shape[1])
+        parts = zip(torch.split(logits, rows), torch.split(targets.unsqueeze(1), rows), strict=True)
+        nats, gradients = zip(*(_nats_and_gradient(*part) for part in parts), strict=True)
+        ctx.save_for_backward(gradients[0] if len(gradients) == 1 else torch.cat(gradients))
+        return nats[0] if len(nats) == 1 else torch.stack(nats).sum()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient.mul_(grad).to(ctx.dtype), None
+        return gradient.mul_(grad), None
+
+
+def _nats_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    # Softmax on a CPU makes this copy anyway, and `amax` is slow in bf16.
+    wide = logits.float() if logits.device.type == "cpu" else logits
+    gradient = torch.softmax(wide, dim=-1, dtype=torch.float32)
+    # The normaliser follows from each row's largest entry; the target's may underflow to 0.
+    normaliser = wide.amax(-1, keepdim=True).float() - gradient.amax(-1, keepdim=True).log()
+    nats = (normaliser - wide.gather(1, targets).float()).sum()
+    gradient.scatter_add_(1, targets, torch.full_like(normaliser, -1.0))
+    return nats, gradient.to(logits.dtype)

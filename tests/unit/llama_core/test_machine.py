@@ -125,6 +125,10 @@ def test_rows_that_ranks_cannot_share_are_refused_with_a_batch_that_they_can():
         ("NVIDIA H100 PCIe", 756e12),
         ("NVIDIA H200", 989e12),
         ("NVIDIA A100-SXM4-40GB", 312e12),
+        ("NVIDIA L4", 121e12),
+        ("NVIDIA A10", 125e12),
+        ("NVIDIA L40", None),
+        ("NVIDIA A10G", None),
         ("Tesla T4", None),
     ],
 )

@@ -32,7 +32,7 @@ def test_a_process_alone_reads_writes_and_decides_everything(rank_of, monkeypatc
     assert alone.share(rows).tolist() == rows.tolist()
     assert alone.wrap(net) is net
     assert (alone.writers, alone.writes, alone.leads) == (1, True, True)
-    assert alone.sum(torch.tensor(2.5)) == 2.5
+    assert alone.summed(torch.tensor(2.5)) == 2.5
     assert [alone.agree(flag) for flag in (True, False)] == [True, False]
     alone.wait()
 
@@ -70,7 +70,7 @@ def test_several_ranks_add_up_wait_and_follow_the_first(rank_of, monkeypatch):
     monkeypatch.setattr(module.dist, "barrier", lambda: waits.append(1))
     monkeypatch.setattr(module.dist, "broadcast_object_list", follow)
     second = rank_of(1, 3)
-    assert second.sum(torch.tensor(2.5)) == 7.5
+    assert second.summed(torch.tensor(2.5)) == 7.5
     assert second.agree(False)
     second.wait()
     assert waits == [1]

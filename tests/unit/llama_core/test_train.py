@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from llama_core.ahead import LaunchedSteps
 from llama_core.blocks import bundle
 from llama_core.config import AdamW, Block, Muon, Placement
 from llama_core.counting import count_params
@@ -135,6 +136,52 @@ def test_stopped_anywhere_and_resumed_the_curve_is_the_same(tmp_path, changes):
     stops = [0, 5, 9, 14, 1, 20, 3]
     rows = stopped_and_resumed(cfg, tmp_path / "checkpoints", stops)
     assert curve(rows) == expected
+
+
+def a_step_ahead(monkeypatch):
+    """Train on the CPU as on a GPU; the order of launches and reads of numbers is returned."""
+    order = []
+    launch, finish = LaunchedSteps.add, LaunchedSteps.finish
+
+    def adding(self, step, *rest):
+        order.append(("launched", step))
+        launch(self, step, *rest)
+
+    def finishing(self, *, leave):
+        for done in finish(self, leave=leave):
+            order.append(("read", done.step))
+            yield done
+
+    monkeypatch.setattr("llama_core.train.steps_ahead", lambda device: 1)
+    monkeypatch.setattr(LaunchedSteps, "add", adding)
+    monkeypatch.setattr(LaunchedSteps, "finish", finishing)
+    return order
+
+
+def test_a_step_launched_before_the_last_is_read_changes_no_record(tmp_path, monkeypatch):
+    cfg = recipe(5, 10)
+    diverging = recipe(400, optimizer=AdamW(lr=30.0), clip_norm=1e9, warmup_tokens=0)
+    whole, bad = curve(run(cfg)), run(diverging)
+    order = a_step_ahead(monkeypatch)
+    assert curve(run(cfg)) == whole
+    # The trunk's three steps: the second runs when the first is read; a branch waits for all.
+    launched, read = "launched", "read"
+    assert order[:6] == [
+        (launched, 1), (launched, 2), (read, 1), (launched, 3), (read, 2), (read, 3),
+    ]  # fmt: skip
+    assert curve(stopped_and_resumed(cfg, tmp_path / "c", (4, 5, 9))) == whole
+    late = run(diverging)
+    assert curve(late) == curve(bad)
+    assert (late[-1].step, late[-1].reason) == (bad[-1].step, bad[-1].reason)
+
+
+def test_no_checkpoint_is_written_after_a_step_that_diverged(tmp_path, monkeypatch):
+    a_step_ahead(monkeypatch)
+    diverging = recipe(400, optimizer=AdamW(lr=30.0), clip_norm=1e9, warmup_tokens=0)
+    records = run(diverging, placement=EAGER, checkpoints=tmp_path / "c")
+    saved = [record.step for record in records if isinstance(record, CheckpointRecord)]
+    assert isinstance(records[-1], DivergedRecord)
+    assert max(saved) < records[-1].step
 
 
 def test_a_finished_run_yields_only_a_resume_record(tmp_path):

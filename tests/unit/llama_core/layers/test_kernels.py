@@ -24,6 +24,23 @@ def test_cross_entropy_and_its_gradient_are_torchs(dtype):
     )
 
 
+def test_cross_entropy_in_parts_is_that_of_all_rows(monkeypatch):
+    logits = torch.randn(20, 50, generator=torch.Generator().manual_seed(0)).bfloat16()
+    targets = torch.arange(20)
+
+    def run():
+        leaf = logits.clone().requires_grad_()
+        nats = cross_entropy_sum(leaf, targets)
+        nats.backward()
+        return nats.detach(), leaf.grad
+
+    whole = run()
+    monkeypatch.setattr("llama_core.layers.kernels._CPU_WIDE", 350)  # parts of seven rows
+    nats, gradient = run()
+    torch.testing.assert_close(nats, whole[0], rtol=1e-6, atol=0)  # another order of the sum
+    assert torch.equal(gradient, whole[1])
+
+
 def test_a_target_of_vanishing_probability_has_a_finite_loss():
     logits = torch.tensor([[0.0, 500.0]], requires_grad=True)
     nats = cross_entropy_sum(logits, torch.tensor([0]))
