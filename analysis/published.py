@@ -118,6 +118,14 @@ def lr_exponents() -> pl.DataFrame:
     return _table("lr_exponents")
 
 
+def llama_mixture() -> pl.DataFrame:
+    """The sources of LLaMA's training text: name, aliases, share, epochs (at 1.4T), source.
+
+    Aliases are in lower case and without punctuation, with blanks between them.
+    """
+    return _table("llama_mixture")
+
+
 def training_rules(C: float) -> pl.DataFrame:
     """N and D by other rules at a training budget, serving left out.
 

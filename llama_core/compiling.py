@@ -56,8 +56,10 @@ def compile_net(net: nn.Module, seq_len: int, placement: Placement, device: torc
         parts: list[nn.Module] = [net]
     else:
         parts = list(net.get_submodule("layers").children())
+    # Of this process; torch 2.11 has no argument for it.
+    torch._dynamo.config.recompile_limit = _MOST_GRAPHS
     for part in parts:
-        part.compile(dynamic=False, fullgraph=True, recompile_limit=_MOST_GRAPHS)
+        part.compile(dynamic=False, fullgraph=True)
 
 
 def keep_graphs(folder: Path) -> None:

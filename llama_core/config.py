@@ -268,7 +268,7 @@ class Placement(Frozen):
     checkpoint_every_s: PositiveFloat = 60.0
     keep_checkpoints: PositiveInt = 2
 
-    @field_validator("compile", mode="before")
+    @field_validator("compile", "stack", mode="before")
     @classmethod
     def _yaml_reads_on_and_off_as_booleans(cls, value: object) -> object:
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else value

@@ -1,5 +1,6 @@
 """A few steps of a training, timed: nothing of them is kept."""
 
+import gc
 import resource
 import time
 from collections.abc import Callable
@@ -19,6 +20,8 @@ _WARM_STEPS, _TIMED_STEPS = 2, 8
 _STEPS = _WARM_STEPS + _TIMED_STEPS
 # Large models need fewer steps for a steady time.
 _ENOUGH_S, _FEWEST_STEPS = 2.0, _WARM_STEPS + 2
+# A recipe's own rate, without its warm-up, might diverge within ten steps.
+_HIGHEST_LR = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,7 @@ def tried(model: ModelConfig, cfg: TrainConfig, batches: Batches, placement: Pla
     tokens = rows * cfg.seq_len
     # One step more than are taken, so that it does not come to an evaluation.
     schedule = Cosine(tokens=(_STEPS + 1) * tokens)
-    short = cfg.model_copy(
-        update={"batch_tokens": tokens, "warmup_tokens": 0, "schedule": schedule}
-    )
+    short = gentle(cfg).model_copy(update={"batch_tokens": tokens, "schedule": schedule})
     clock, losses = step_clock(placement), list[float]()
     ends = [clock()]
     for record in train(model, short, replace(batches, batch_tokens=tokens), placement=placement):
@@ -57,8 +58,22 @@ def tried(model: ModelConfig, cfg: TrainConfig, batches: Batches, placement: Pla
             long = ends[-1] - ends[1] > _ENOUGH_S
             if len(losses) == _STEPS or (long and len(losses) >= _FEWEST_STEPS):
                 break
+    release_memory()
     seconds = [end - start for start, end in pairwise(ends)]
     return Trial(step_s=min(seconds[_WARM_STEPS:]), first_s=seconds[0], loss=losses[-1])
+
+
+def gentle(cfg: TrainConfig) -> TrainConfig:
+    """The recipe at a rate at which a few steps without warm-up cannot diverge."""
+    optimizer = cfg.optimizer.model_copy(update={"lr": min(cfg.optimizer.lr, _HIGHEST_LR)})
+    return cfg.model_copy(update={"warmup_tokens": 0, "optimizer": optimizer})
+
+
+def release_memory() -> None:
+    """Return a GPU's memory that a trial held: what is cached counts as taken."""
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def step_clock(placement: Placement) -> Callable[[], float]:

@@ -19,6 +19,8 @@ from analysis.table.runs import runs_of
 _CONSTANTS = ("E", "A", "B", "alpha", "beta", "exponent_N")
 # A and B alone say little: they move with alpha and beta by orders of magnitude.
 _RATIOS = ("A", "B")
+# Whole parameters and tokens spread one budget's 6·N·D by less than this factor.
+_ONE_BUDGET = 1.08
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +212,7 @@ def common_budgets(first: LawFit, second: LawFit) -> tuple[float, ...]:
     """Least, middle and largest training FLOPs that both tables cover; else one budget between."""
     low, high = _shared(first, second, "flops")
     middle = float(np.sqrt(low * high))
-    return (low, middle, high) if low < high else (middle,)
+    return (low, middle, high) if high > _ONE_BUDGET * low else (middle,)
 
 
 def optimum_band(fit: LawFit, flops: Array, level: float) -> pl.DataFrame:

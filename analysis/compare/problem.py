@@ -90,9 +90,11 @@ def free_constants(problem: Problem, *, given: float | None, shared: bool) -> De
     levels = [int(near_groups(np.exp(side), _SAME_BUDGET).max()) + 1 for side in sides]
     scatters = [_scatter(rows, mine) for mine in (~rows.of_variant, rows.of_variant)]
     needed = 2 if given is not None else 3
-    if levels[0] < needed or (not shared and levels[1] < needed):
+    for name, count in list(zip(problem.names, levels, strict=True))[: 1 if shared else 2]:
+        if count >= needed:
+            continue
         raise NoSpeedup(
-            f"{min(levels)} budget{'s' if min(levels) > 1 else ''} cannot show the loss as it "
+            f"the {count} budget{'s' if count > 1 else ''} of {name} cannot show how its loss "
             "falls with compute. "
             + ("Train more budgets." if given is not None else "Train more, or give --asymptote E.")
         )

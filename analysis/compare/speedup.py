@@ -322,4 +322,7 @@ def _doubts(problem: Problem) -> list[str]:
             f"No run of {names[1]} has the size, compute and seed of a run of {names[0]}: nothing "
             "cancels, and the intervals are as wide as two separate tables make them."
         )
+    if 0 < problem.draws < 2 / (1 - problem.level) - 1e-6:
+        drawn = "1 draw is" if problem.draws == 1 else f"{problem.draws} draws are"
+        doubts.append(f"{drawn} too few for {problem.level:.0%} intervals: take 1000.")
     return doubts

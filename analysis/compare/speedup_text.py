@@ -131,7 +131,12 @@ def speedup_json(worth: Speedup) -> dict[str, Any]:
 def _worth(worth: Speedup, baseline: str) -> str:
     pooled = worth.lead.pooled
     spread = shown(pooled)
-    if pooled.gain:
+    if not isfinite(pooled.value):
+        text = (
+            f"No change is shown: by the fit {worth.name} reaches losses that no compute gives "
+            f"{baseline}"
+        )
+    elif pooled.gain:
         text = f"{worth.name} needs {spread} times less compute than {baseline} for the same loss"
     elif pooled.upper is not None and pooled.lower is not None and pooled.upper < 1:
         flipped = Multiplier(1 / pooled.value, 1 / pooled.upper, 1 / pooled.lower)
@@ -141,8 +146,8 @@ def _worth(worth: Speedup, baseline: str) -> str:
         )
     elif pooled.lower is None:
         text = (
-            f"{worth.name} needs {spread} times less compute than {baseline} for the same loss, "
-            "without an interval"
+            f"No change is shown: too few runs for an interval. By the fit alone {worth.name} "
+            f"needs {spread} times less compute than {baseline} for the same loss"
         )
     else:
         text = (

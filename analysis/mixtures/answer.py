@@ -279,8 +279,8 @@ def _doubts(
         )
     elif gain.lower <= 0:
         warnings.append(
-            f"the best mixture may be no better than the best one tried: the law has it lower by "
-            f"{gain.value:.3g}, {question.level:.0%} interval {gain.lower:.3g} to {gain.upper:.3g}."
+            "the law does not show the best shares to be better than the best mixture tried: the "
+            f"{question.level:.0%} interval of the difference does not lie above 0."
         )
     most_tried = table.shares.max(axis=0)
     edge = [

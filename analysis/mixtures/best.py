@@ -10,7 +10,7 @@ from analysis.law import Array
 from analysis.mixtures.surface import Surface
 from analysis.table.observations import TableError
 
-_ITERATIONS, _ROUNDS = 120, 4
+_ITERATIONS, _ROUNDS = 70, 4
 # A step that lowers the loss makes the next one longer, another shorter.
 _LONGER, _SHORTER = 1.6, 0.4
 # A share below this is none, and a mixture this close to the hull is inside: shares are printed

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
+import polars as pl
 
 from analysis.law import Array
 from analysis.mixtures.forms import EXPONENTIAL, MIXED_SIZES, POWER
@@ -95,7 +95,7 @@ def chosen(scores: Sequence[CrossValidation]) -> CrossValidation:
 
 def rank_correlation(first: Array, second: Array) -> float:
     """Spearman's; nan where one of the two is constant."""
-    a, b = rankdata(first), rankdata(second)
+    a, b = (pl.Series(values).rank().to_numpy() for values in (first, second))
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     return float(np.corrcoef(a, b)[0, 1])

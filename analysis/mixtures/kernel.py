@@ -24,7 +24,7 @@ _NOISES, _SPREADS, _ROWS = (0.001, 0.004, 0.015, 0.06, 0.25, 1.0), (0.7, 1.5, 3.
 # Variance of a slope in ln N and ln D, beside that of the kernel.
 _SLOPE = 4.0
 # Random features of a draw of the prior (Rahimi and Recht 2007).
-_FEATURES = 200
+_FEATURES = 120
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Mixtures as a page."""
 
 from analysis.mixtures.answer import Answer
+from analysis.mixtures.figures import draw_all
 from analysis.mixtures.text import (
     BEST,
     LAWS,
@@ -24,12 +25,24 @@ def mix_page(answer: Answer, *, title: str) -> Page:
         page.text(warning, role="warn")
     page.text(verdict(answer), role="lead")
     page.text(size_line(answer), role="soft")
+    figures = {name: (figure, height) for name, figure, height in draw_all(answer)}
+
+    def show(name: str) -> None:
+        if name in figures:
+            figure, height = figures[name]
+            page.figure(figure, name=name, height=height, wide=name in ("mixtures", "effects"))
+
     page.heading("The best shares")
+    show("best-mixture")
     page.table(BEST, best_rows(answer))
+    page.heading("Shares and loss")
+    show("mixtures")
     page.heading("What a source does")
+    show("effects")
     page.points(effect_lines(answer))
     page.heading("How well the law foretells")
     page.text(law_line(answer))
+    show("predictions")
     page.table(LAWS, law_rows(answer))
     page.table(LOSSES, loss_rows(answer))
     return page

@@ -6,11 +6,12 @@ from textwrap import wrap
 import numpy as np
 
 from analysis.fit.text import hanging, table_lines
-from analysis.mixtures.answer import Answer, Estimate
+from analysis.mixtures.answer import Answer
 from analysis.words import short
 
 BEST = ("source", "best share", "interval", "tried", "limit")
 LOSSES = ("loss", "weight", "at the best", "interval", "held-out rank", "R²")
+POINTS = ("point", "pooled", "interval", "outside by")
 LAWS = ("law", "rank", "R²", "rank of target", "R² of target")
 _MOST_EFFECTS, _MOST_POINTS = 8, 12
 
@@ -24,14 +25,24 @@ def first_lines(answer: Answer) -> list[str]:
 
 
 def verdict(answer: Answer) -> str:
-    """The best mixture and what it gains, in a sentence."""
+    """The best mixture, and what it gains over the best one tried."""
     pooled, gain, tried = answer.best.pooled, answer.gain, answer.best_tried
     measured = float(answer.table.losses[tried] @ answer.weights)
+    way, low, high = "lower", gain.lower, gain.upper
+    if gain.value < 0:
+        way, low, high = "higher", -gain.upper, -gain.lower
+    over = (answer.table.shares[tried] > answer.limits).any()
     return (
         f"Least {target_words(answer)}: {pooled.value:.4g} [{pooled.lower:.4g}, "
-        f"{pooled.upper:.4g}] with the shares below; the best mixture tried measured "
-        f"{measured:.4g}, and the law has the best lower than it by {_signed(gain)}."
+        f"{pooled.upper:.4g}] with the shares below. The best mixture tried measured "
+        f"{measured:.4g}{' and exceeds a limit' if over else ''}; by the law the best shares have "
+        f"a loss {way} by {abs(gain.value):.3g} [{low:.3g}, {high:.3g}]."
     )
+
+
+def factor_words(factor: float) -> str:
+    """How a share grew, before the name of its source."""
+    return "doubling" if factor == 2 else f"{factor:g} times"
 
 
 def target_words(answer: Answer) -> str:
@@ -130,18 +141,13 @@ def effect_lines(answer: Answer) -> list[str]:
     effects.sort(key=lambda each: -abs(each[2].value))
     lines = []
     for effect, name, loss in effects[:_MOST_EFFECTS]:
-        doing = "doubling" if effect.factor == 2 else f"{effect.factor:g} times"
-        verb = "costs" if loss.value > 0 else "spares"
+        verb = "raises" if loss.value > 0 else "lowers"
         lines.append(
-            f"{doing} {effect.source} ({effect.share:.3f} of the average mixture) {verb} {name} "
-            f"{abs(loss.value):.3g} ± {(loss.upper - loss.lower) / 2:.2g}"
+            f"{factor_words(effect.factor)} {effect.source} ({effect.share:.3f} of the average "
+            f"mixture) {verb} the loss of {name} by {abs(loss.value):.3g} ± "
+            f"{(loss.upper - loss.lower) / 2:.2g}"
         )
     return lines
-
-
-def point_header(answer: Answer) -> tuple[str, ...]:
-    """Names of the columns of `point_rows`."""
-    return ("point", "pooled", "interval", "outside by")
 
 
 def point_rows(answer: Answer) -> list[list[str]]:
@@ -174,13 +180,9 @@ def answer_lines(answer: Answer, width: int = 80) -> Iterator[str]:
         yield from hanging("- ", line, width)
     if answer.points:
         yield ""
-        yield from table_lines(point_header(answer), point_rows(answer))
+        yield from table_lines(POINTS, point_rows(answer))
         if len(answer.points) > _MOST_POINTS:
             yield f"   … {len(answer.points) - _MOST_POINTS} more: all of them with --json"
         if answer.points_rank:
             ranks = ", ".join(f"{name} {rank:.4f}" for name, rank in answer.points_rank.items())
             yield from wrap(f"Rank correlation with the points' own losses: {ranks}.", width)
-
-
-def _signed(estimate: Estimate) -> str:
-    return f"{estimate.value:.3g} [{estimate.lower:.3g}, {estimate.upper:.3g}]"

@@ -44,8 +44,8 @@ def lines(gaps: Sequence[Gap], pair: Pair) -> list[str]:
         f"parameters and {first.spent:.2f} times less training compute.",
         f"Allocation: its N and D win back {back} of the factor {first.spent:.2f} ({len(mine)} "
         f"laws; below 1 they lose); {still}: {pair.rival}'s training is worth {_span(worths)} "
-        f"times {pair.model}'s, and its loss is {min(apart):+.3f} to {max(apart):+.3f} from the "
-        "other's.",
+        f"times {pair.model}'s, and its loss less {pair.model}'s is {min(apart):+.3f} to "
+        f"{max(apart):+.3f}.",
         *_block_lines(mine),
     ]
 

@@ -234,7 +234,7 @@ def _print_laws(
         pair_rows,
         verdict,
     )
-    from flows.commands.output import table
+    from flows.commands.output import print_wrapped, table
 
     first, second = comparison.names
     rows = differences.rows() if differences is not None else {}
@@ -245,13 +245,13 @@ def _print_laws(
     elif settings is not None:
         print("no difference in spec")
     for doubt in differences.doubts if differences is not None else ():
-        print(f"Doubtful: {doubt}")
+        print_wrapped(f"Doubtful: {doubt}")
     for line in (*comparison.warnings, *verdict(comparison, unit)):
-        print(line)
+        print_wrapped(line)
     if comparison.contrasts:
         print()
         table(f"law, first {first}, second {second}", LAW_HEADER, law_rows(comparison))
-        print(interval_method(comparison))
+        print_wrapped(interval_method(comparison))
     if comparison.matched.pairs.height:
         print()
         table(f"losses at the same N and D, {unit}", PAIR_HEADER, pair_rows(comparison))

@@ -164,6 +164,9 @@ def _with_compilation(
         if choice is None or not choice.compiled or not choice.gain_s:
             return timed
         share = 1 - choice.gain_s / (run.steps * timed.step_s)
+        if share <= 0:
+            # Chosen where its steps took longer.
+            return timed
         blocks = tuple(block * share for block in timed.blocks)
         return timed.model_copy(update={"step_s": timed.step_s * share, "blocks": blocks})
 

@@ -56,14 +56,15 @@ def with_dtype(spec: SweepSpec, home: Home) -> SweepSpec:
     autos = [part for part in spec.variants.values() if part.get("dtype") == "auto"]
     if spec.dtype != "auto" and not autos:
         return spec
-    old = read_plan(home, spec.name)
+    old, kept = read_plan(home, spec.name), dict[str, Dtype]()
     if old is not None:
         dtype = old.spec.run_dtype
+        kept = {name: part.get("dtype", dtype) for name, part in old.spec.variants.items()}
     else:
         runs = [run.run for run in plan(spec, DataRef(digest="")).runs]
         dtype = fastest_dtype([(run.model, run.train) for run in runs], spec.placement, home)
     variants = {
-        name: part | ({"dtype": dtype} if part in autos else {})
+        name: part | ({"dtype": kept.get(name, dtype)} if part in autos else {})
         for name, part in spec.variants.items()
     }
     chosen = dtype if spec.dtype == "auto" else spec.dtype
@@ -104,6 +105,8 @@ def fastest_dtype(trainings: Sequence[Training], placement: Placement, home: Hom
 def measured_here(planned: Plan, home: Home) -> str | None:
     """What was measured for the precision of a plan, as a line; None where nothing was."""
     placement = planned.spec.placement
+    if not _on_processor(placement):
+        return None
     one = placement.model_copy(update={"threads": placement.threads or 1, "compile": "off"})
     shapes = _ends([(run.run.model, run.run.train) for run in planned.runs])
     measured = _read(_path(shapes, one, home))
@@ -112,6 +115,15 @@ def measured_here(planned: Plan, home: Home) -> str | None:
     return (
         f"dtype {measured.dtype} on every machine of this sweep: on {measured.device}, where it "
         f"is planned, bfloat16 has {measured.speedup:.2f} times the speed of float32"
+    )
+
+
+def _on_processor(placement: Placement) -> bool:
+    """Whether trainings so placed run on this machine's CPU."""
+    import torch
+
+    return placement.device == "cpu" or (
+        placement.device == "auto" and not torch.cuda.is_available()
     )
 
 

@@ -5,17 +5,21 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from flows.files import no_room
 from flows.plans.stored import read_plan
 from flows.runs.attempts import CompileChoice, compile_choice, record_choice, steps_kept
 from flows.runs.directory import RunDir
 from flows.runs.provenance import environment
 from flows.settings import Home
 from flows.training.compile_gain import MicroStep, StepRecords, StepTimes, choose
+from flows.training.failures import out_of_memory
 from llama_core.config import Placement
 from llama_core.schedule import tokens_spent
 from sweeps.spec import PlannedRun, RunSpec
 
 if TYPE_CHECKING:
+    import torch
+
     from llama_core.corpus.batches import Batches
 
 log = logging.getLogger(__name__)
@@ -33,7 +37,7 @@ def settled(run: RunDir, home: Home, batches: "Batches") -> Placement:
     placement says on or off, that counts.
     """
     from llama_core.compiling import compile_obstacle, keep_graphs
-    from llama_core.machine import compiles, resolve_device
+    from llama_core.machine import resolve_device
 
     keep_graphs(home.graphs)
     placement = run.placement()
@@ -42,12 +46,8 @@ def settled(run: RunDir, home: Home, batches: "Batches") -> Placement:
     device = resolve_device(placement.device)
     choice, obstacle = compile_choice(run), compile_obstacle(device)
     if choice is None:
-        if steps_kept(run) or placement.ranks > 1:
-            # Its earlier steps were trained before choices were recorded; ranks measure nothing.
-            choice = _as_always(compiles(placement, device), device.type)
-        elif obstacle is not None:
-            choice = CompileChoice(compiled=False, reason=obstacle)
-        else:
+        choice = _foregone(run, run.planned(), placement, device)
+        if choice is None:
             choice = _measured(run, home, placement, batches)
         record_choice(run, choice)
         log.info(
@@ -78,18 +78,14 @@ def foreseen(
         step_s: seconds of an uncompiled step.
         runs: trainings of the run's graph still to come, this one included.
     """
-    from llama_core.compiling import compile_obstacle
-    from llama_core.machine import compiles, resolve_device
+    from llama_core.machine import resolve_device
 
     if placement.compile != "auto":
         return None
-    device = resolve_device(placement.device)
-    if (choice := compile_choice(RunDir(home.runs / planned.id))) is not None:
+    run, device = RunDir(home.runs / planned.id), resolve_device(placement.device)
+    choice = compile_choice(run) or _foregone(run, planned, placement, device)
+    if choice is not None:
         return choice
-    if placement.ranks > 1:
-        return _as_always(compiles(placement, device), device.type)
-    if (obstacle := compile_obstacle(device)) is not None:
-        return CompileChoice(compiled=False, reason=obstacle)
     shape = micro_step(planned.run, placement)
     records = step_records(home, placement, str(device), slot)
     steps = tokens_spent(planned.run.train) / shape.tokens
@@ -97,8 +93,23 @@ def foreseen(
     return choose(steps, eager_s, times=records.read(shape), others=records.others(), runs=runs)
 
 
-def _as_always(compiled: bool, device: str) -> CompileChoice:
-    return CompileChoice(compiled=compiled, reason=f"as always on {device}")
+def _foregone(
+    run: RunDir, planned: PlannedRun, placement: Placement, device: "torch.device"
+) -> CompileChoice | None:
+    """The first choice for a run where it needs no measurement."""
+    from llama_core.compiling import compile_obstacle
+    from llama_core.machine import compiles
+
+    if steps_kept(run) or placement.ranks > 1:
+        # Its earlier steps were trained before choices were recorded; ranks measure nothing.
+        compiled = compiles(placement, device)
+        return CompileChoice(compiled=compiled, reason=f"as always on {device.type}")
+    if (obstacle := compile_obstacle(device)) is not None:
+        return CompileChoice(compiled=False, reason=obstacle)
+    steps = tokens_spent(planned.run.train) / micro_step(planned.run, placement).tokens
+    if planned.flops_spent < _LEAST_FLOPS or steps < _FEWEST_STEPS:
+        return CompileChoice(compiled=False, reason="too short to gain")
+    return None
 
 
 def micro_step(spec: RunSpec, placement: Placement) -> MicroStep:
@@ -133,8 +144,6 @@ def _measured(run: RunDir, home: Home, placement: Placement, batches: "Batches")
     planned = run.planned()
     spec, shape = planned.run, micro_step(planned.run, placement)
     steps = tokens_spent(spec.train) / shape.tokens
-    if planned.flops_spent < _LEAST_FLOPS or steps < _FEWEST_STEPS:
-        return CompileChoice(compiled=False, reason="too short to gain")
     off, on = (placement.model_copy(update={"compile": how}) for how in ("off", "on"))
     device = str(resolve_device(placement.device))
     records = step_records(home, placement, device, os.environ)
@@ -150,7 +159,9 @@ def _measured(run: RunDir, home: Home, placement: Placement, batches: "Batches")
     # It is expected to pay: the graph is needed anyway, and now it is known.
     try:
         compiled = tried(spec.model, spec.train, batches, on)
-    except RuntimeError as error:
+    except (RuntimeError, ImportError, OSError) as error:
+        if out_of_memory(error) or no_room(error):
+            raise
         line = str(error).strip().partition("\n")[0]
         # So that no other run of this shape tries.
         records.write(shape, times.model_copy(update={"compiled_s": times.eager_s}))

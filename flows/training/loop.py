@@ -31,10 +31,10 @@ def train_in_process(run: RunDir, home: Home) -> RunResult:
 
     spec = run.planned().run
     batches = find_corpus(home.root, spec.data.digest).open(spec.train)
-    placement = settled(run, home, batches)
-    device = str(resolve_device(placement.device))
+    device = str(resolve_device(run.placement().device))
     listener, started = Listener(run), now()
     try:
+        placement = settled(run, home, batches)
         with stop_requested() as stop:
             for record in train(
                 spec.model,

@@ -63,6 +63,7 @@ def _measured(specs: Sequence[RunSpec], home: Home, placement: Placement) -> flo
     from llama_core.stacked.course import Training
     from llama_core.stacked.train import train_stacked
     from llama_core.train import train
+    from llama_core.trial import release_memory
 
     corpus = find_corpus(home.root, specs[0].data.digest)
     eager = placement.model_copy(update={"compile": "off"})
@@ -77,6 +78,7 @@ def _measured(specs: Sequence[RunSpec], home: Home, placement: Placement) -> flo
     stacked = _seconds_per_token(
         train_stacked(specs[0].model, trainings, placement=eager), eager, len(specs)
     )
+    release_memory()
     return sum(alone[cfg.batch_tokens] for cfg in short) / len(short) / stacked
 
 
@@ -103,6 +105,8 @@ def _seconds_per_token(
 
 
 def _short(train: TrainConfig) -> TrainConfig:
-    """A recipe of steps, too many to come to an evaluation."""
+    """A recipe of steps, too many to come to an evaluation, none of which diverges."""
+    from llama_core.trial import gentle
+
     schedule = Cosine(tokens=_MOST_STEPS * train.batch_tokens)
-    return train.model_copy(update={"schedule": schedule, "warmup_tokens": 0})
+    return gentle(train).model_copy(update={"schedule": schedule})

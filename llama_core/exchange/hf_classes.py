@@ -114,6 +114,9 @@ def gpt_neox_config(model: ModelConfig) -> dict[str, Any]:
         "attention_bias": True,
         "use_parallel_residual": model.block.parallel,
         "rope_parameters": rope,
+        # The names of transformers 4, whose default rotates a quarter of a head.
+        "rotary_pct": 1.0,
+        "rotary_emb_base": model.rope_theta,
     }
 
 

@@ -66,6 +66,8 @@ def why_not(trainings: Sequence[tuple[ModelConfig, TrainConfig]], placement: Pla
     """Why trainings cannot be stacked; empty if they can."""
     if placement.ranks > 1:
         return f"each is to train on {placement.ranks} ranks"
+    if placement.activation_checkpointing != "off":
+        return "their activations are to be recomputed"
     first_model, first = trainings[0]
     if first_model.block != Block():
         return "only LLaMA's block can be"

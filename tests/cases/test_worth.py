@@ -113,3 +113,20 @@ def test_a_table_alone_has_nothing_to_be_compared_with(run: Run, folder: Path) -
     printed = run("compare", str(folder / "base.csv"))
     assert printed.status == 2
     assert "alone has nothing to be compared with" in printed.stderr
+
+
+def test_one_run_claims_no_change_and_one_draw_no_interval(
+    run: Run, folder: Path, tmp_path: Path
+) -> None:
+    whole = folder / "base.csv"
+    single = tmp_path / "single.csv"
+    pl.read_csv(whole).head(1).write_csv(single)
+    printed = run("compare", str(whole), str(single), "--bootstrap", "20")
+    assert printed.status == 0, printed.stderr
+    assert printed.stdout.startswith("No change is shown: ")
+    words = " ".join(printed.stdout.split())
+    assert "too few runs for an interval" in words
+    assert "1 loss at the same N and D" in words
+    printed = run("compare", str(whole), str(folder / "better.csv"), "--bootstrap", "1")
+    first = " ".join(printed.stdout.partition("needs")[0].split())
+    assert "1 draw is too few for 90% intervals: take 1000." in first

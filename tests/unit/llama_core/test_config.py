@@ -54,3 +54,6 @@ def test_compile_is_on_or_off_also_as_yaml_reads_it():
     ]  # fmt: skip
     with pytest.raises(ValueError, match="'auto', 'on' or 'off'"):
         Placement(compile=1)
+    assert Placement(stack=False).stack == "off"
+    with pytest.raises(ValueError, match="'auto' or 'off'"):
+        Placement(stack=True)

@@ -30,3 +30,9 @@ def test_made_up_batches_fit_the_recipe_and_can_be_learned():
     cfg = recipe(500)
     # Below that of a guess, ln 32.
     assert tried(tiny(), cfg, made_up_batches(tiny(), cfg), CPU).loss < 3.46
+
+
+def test_a_rate_that_would_diverge_is_not_tried():
+    cfg = recipe(500)
+    wild = cfg.model_copy(update={"optimizer": cfg.optimizer.model_copy(update={"lr": 1e6})})
+    assert tried(tiny(), wild, batches(wild), CPU).loss < 4.0

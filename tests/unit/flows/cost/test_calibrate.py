@@ -318,3 +318,12 @@ def test_a_run_that_will_be_compiled_is_sooner_done_by_its_gain(tmp_path, monkey
     assert cost.compiled[long.id].compiled
     # Both are of one shape.
     assert asked == [("d32", 0.01, 2), ("d32", 0.01, 2)]
+
+
+def test_a_gain_beyond_the_whole_training_is_of_another_machine(tmp_path, monkeypatch):
+    run = planned_run(steps=(10_000,))
+    choice = CompileChoice(compiled=True, reason="", gain_s=1e6)
+    monkeypatch.setattr(calibrate, "calibrated", lambda *_, **settings: SPEED)
+    monkeypatch.setattr(calibrate, "foreseen", lambda *_, **settings: choice)
+    cost = estimate_plan(plan_of(run), Home(tmp_path), [{}])
+    assert cost.runs == estimate(plan_of(run), SPEED, {run.id: 0}, 1).runs

@@ -70,6 +70,9 @@ def test_the_run_holds_what_was_chosen_and_the_plan_says_why(tmp_path, trials):
     assert line.startswith("dtype bfloat16 on every machine of this sweep: on ")
     assert line.endswith("bfloat16 has 1.30 times the speed of float32")
     assert measured_here(plan(AUTO, DataRef(digest="x")), home) is None
+    on_gpu = {"placement": planned.spec.placement.model_copy(update={"device": "cuda"})}
+    elsewhere = planned.model_copy(update={"spec": planned.spec.model_copy(update=on_gpu)})
+    assert measured_here(elsewhere, home) is None
 
 
 def test_a_sweep_in_the_home_keeps_its_precision_and_so_does_a_study(tmp_path, trials):
@@ -92,6 +95,9 @@ def test_variants_that_say_auto_have_the_same_precision(tmp_path, trials):
     chosen = with_dtype(spec, Home(tmp_path))
     assert chosen.dtype == "float32"
     assert chosen.variants == {"half": {"dtype": "bfloat16"}, "full": {"dtype": "float32"}}
+    # Also when it is planned again.
+    write_plan(plan(chosen, DataRef(digest="x")), Home(tmp_path))
+    assert with_dtype(spec, Home(tmp_path)) == chosen
 
 
 def test_a_processor_without_bf16_products_is_not_tried(tmp_path, trials, monkeypatch):

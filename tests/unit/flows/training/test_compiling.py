@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from flows.runs.attempts import compile_choice, read_attempts, recording_attempt
 from flows.runs.directory import RunDir
@@ -93,6 +94,15 @@ def test_a_trial_that_shows_no_gain_leaves_the_run_uncompiled_and_is_not_repeate
     assert len(made) == before
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_trial_out_of_memory_is_no_fault_of_the_compiler(run, trials, compiled):
+    seconds, _ = trials
+    seconds.update({False: 0.02, compiled: torch.OutOfMemoryError("CUDA out of memory")})
+    with pytest.raises(torch.OutOfMemoryError):
+        settled(run, home_of(run), None)
+    assert compile_choice(run) is None
+
+
 def test_the_least_runs_are_not_even_timed(tmp_path, trials, monkeypatch):
     monkeypatch.setattr("llama_core.compiling.compile_obstacle", lambda device: None)
     short = directory_of(planned_run(), tmp_path)
@@ -137,6 +147,12 @@ def test_a_plan_foresees_what_the_run_will_choose(run, trials):
     expected = foreseen(LONG, home, AUTO, slot, step_s=0.01, runs=1)
     settled(run, home, None)
     assert compile_choice(run) == expected
+    tiny = planned_run()
+    assert foreseen(tiny, home, AUTO, slot, step_s=9.0, runs=1).reason == "too short to gain"
+    begun = directory_of(planned_run(steps=(11_000,)), run.path.parent.parent)
+    commit_checkpoint(begun, 100)
+    choice = foreseen(begun.planned(), home, AUTO, slot, step_s=9.0, runs=1)
+    assert choice.reason == "as always on cpu"
     on = AUTO.model_copy(update={"compile": "on"})
     assert foreseen(LONG, home, on, slot, step_s=0.01, runs=1) is None
 

@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+import torch
 
 from flows.runs.curve import CurveBehindError, CurveWriter
 from flows.runs.directory import RunDir
@@ -149,6 +150,14 @@ def test_memory_that_ran_out_is_a_result_and_a_bug_is_not(run, training):
     training.append(records(RuntimeError("shapes do not match")))
     with pytest.raises(RuntimeError, match="shapes"):
         train_in_process(run, Home(run.path.parent.parent))
+
+
+def test_memory_that_runs_out_in_a_trial_is_a_result_too(run, training, monkeypatch):
+    def trial(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("flows.training.loop.settled", trial)
+    assert train_in_process(run, Home(run.path.parent.parent)).status == "out_of_memory"
 
 
 def test_a_log_says_how_many_steps_are_trained_again(run, training, caplog):

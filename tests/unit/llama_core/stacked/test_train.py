@@ -147,6 +147,8 @@ def test_what_cannot_be_stacked_is_said():
     assert "dtype" in why_not(both, HERE)
     assert why_not([(model, cfg)] * 2, HERE) == ""
     assert "ranks" in why_not([(model, cfg)], HERE.model_copy(update={"ranks": 2}))
+    recomputed = HERE.model_copy(update={"activation_checkpointing": "full"})
+    assert "recomputed" in why_not([(model, cfg)] * 2, recomputed)
     assert "block" in why_not([(tiny(block=Block(norm="layer")), cfg)], HERE)
     muon = cfg.model_copy(update={"optimizer": Muon(lr=0.01)})
     assert "muon" in why_not([(model, cfg), (model, muon)], HERE)

@@ -1,0 +1,77 @@
+"""Which runs are put together, and what becomes of a stack that leaves runs without a result."""
+
+import pytest
+
+from flows.dispatch.contract import admitted_groups
+from flows.dispatch.stacks import stacks
+from llama_core.config import Block, Muon, Placement
+from tests.fakes import planned_run
+
+FOUR = Placement(stack=4)
+
+
+def variant(run, *, model=None, **recipe):
+    """The run with other settings."""
+    spec = run.run.model_copy(
+        update={
+            "train": run.run.train.model_copy(update=recipe),
+            "model": run.run.model.model_copy(update=model or {}),
+        }
+    )
+    return run.model_copy(update={"run": spec})
+
+
+def seeds(count, width=32):
+    return [variant(planned_run(width=width), seed=seed) for seed in range(count)]
+
+
+def sizes(groups):
+    return sorted(len(group) for group in groups)
+
+
+def test_runs_of_one_shape_are_dealt_to_the_slots():
+    runs = seeds(6) + seeds(2, width=48)
+    groups = stacks(runs, FOUR, slots=2)
+    assert sizes(groups) == [1, 1, 3, 3]
+    assert {run.id for group in groups for run in group} == {run.id for run in runs}
+    assert groups[0][0].run.model.d_model == 48
+    assert sizes(stacks(seeds(6), FOUR, slots=1)) == [3, 3]
+    assert sizes(stacks(seeds(2), FOUR, slots=8)) == [1, 1]
+
+
+def test_each_slot_gets_small_and_large_batches():
+    run = planned_run()
+    batch = run.run.train.batch_tokens
+    runs = [variant(run, batch_tokens=batch // 2**power, seed=power) for power in (0, 1, 2, 3)]
+    first, second = stacks(runs, FOUR, slots=2)
+    batches = [sorted(each.run.train.batch_tokens for each in group) for group in (first, second)]
+    assert sorted(batches) == [[batch // 8, batch // 2], [batch // 4, batch]]
+
+
+@pytest.mark.parametrize(
+    "placement",
+    [Placement(stack="off"), Placement(stack=4, compile="on"), Placement(stack=4, ranks=2)],
+)
+def test_a_placement_can_keep_runs_apart(placement):
+    assert sizes(stacks(seeds(3), placement, slots=1)) == [1, 1, 1]
+
+
+def test_runs_that_cannot_be_stacked_or_are_too_short_stay_alone():
+    a, b = seeds(2)
+    for other in (
+        variant(b, model={"block": Block(norm="layer")}),
+        variant(b, optimizer=Muon(lr=0.01)),
+        variant(b, z_loss=0.1),
+    ):
+        assert sizes(stacks([a, other], FOUR, slots=1)) == [1, 1]
+    # These runs take no second; a trial of both ways would take longer.
+    assert sizes(stacks([a, b], Placement(), slots=1)) == [1, 1]
+
+
+def test_of_a_group_those_start_that_are_admitted():
+    runs = seeds(3)
+    waiting = [tuple(runs), (planned_run(width=48),)]
+    (first,) = admitted_groups(waiting, lambda run: run is not runs[1], 1)
+    assert first == (runs[0], runs[2])
+    assert waiting[0] == (runs[1],)
+    assert len(waiting) == 2

@@ -1,0 +1,159 @@
+"""Runs trained as one program: what each directory holds, and what is left after a kill."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from flows.processes import DECLINED
+from flows.runs.attempts import compile_choice, read_attempts, spent
+from flows.runs.directory import RunDir
+from flows.settings import Home
+from flows.training import stack_gain, stacked
+from flows.training.execute import execute
+from flows.training.signals import Interrupted
+from flows.training.stacked import execute_stack
+from llama_core.config import AdamW, Placement
+from tests.trained import trained_run
+
+TOGETHER = Placement(device="cpu", threads=1, stack=8, compile="off")
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """A trained run, in a home with its corpus."""
+    return trained_run(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture
+def home(first):
+    return Home(first.path.parents[1])
+
+
+def like(first, placement=TOGETHER, **recipe):
+    """A run of the same shape that is not trained."""
+    planned = first.planned()
+    train = planned.run.train.model_copy(update=recipe)
+    planned = planned.model_copy(update={"run": planned.run.model_copy(update={"train": train})})
+    run = RunDir(first.path.parent / planned.id)
+    run.create(planned)
+    run.place(placement)
+    return run
+
+
+def losses(run):
+    return [row["loss"] for row in run.curve.rows() if row["kind"] == "step"]
+
+
+def test_each_run_has_the_directory_of_a_single_training(first, home):
+    single, *runs = [like(first, seed=seed) for seed in (1, 2, 3)]
+    wild = like(first, seed=4, optimizer=AdamW(lr=1e6))
+    execute(single, home)
+    assert execute_stack([*runs, wild], home)
+    assert [run.result().status for run in (*runs, wild)] == ["finished"] * 2 + ["diverged"]
+    for run in runs:
+        assert run.finished()
+        assert len(losses(run)) == len(losses(single))
+        (attempt,) = read_attempts(run)
+        assert (attempt.how, attempt.together) == ("finished", 3)
+        # Three runs shared these seconds.
+        assert spent(run).seconds == pytest.approx(
+            (attempt.ended_at - attempt.started_at) / 3, rel=0.01
+        )
+        assert compile_choice(run).compiled is False
+        names = {path.name for path in run.path.iterdir() if path.suffix == ".safetensors"}
+        assert names == {
+            path.name for path in single.path.iterdir() if path.suffix == ".safetensors"
+        }
+    # A settled stack is left as it is.
+    written = runs[0].result_path.stat().st_mtime_ns
+    assert execute_stack([*runs, wild], home)
+    assert runs[0].result_path.stat().st_mtime_ns == written
+
+
+def test_runs_are_declined_that_a_trial_finds_faster_one_by_one(first, home, monkeypatch):
+    placement = TOGETHER.model_copy(update={"stack": "auto"})
+    runs = [like(first, placement, seed=seed) for seed in (11, 12)]
+    trials = []
+    monkeypatch.setattr(stack_gain, "_measured", lambda *_: trials.append(1) or 1.05)
+    assert not execute_stack(runs, home)
+    assert not execute_stack(runs, home)
+    # The home keeps what was measured.
+    assert len(trials) == 1
+    assert all(run.result() is None and not run.curve_path.exists() for run in runs)
+    runs = [like(first, placement, seed=seed) for seed in (11, 12, 13)]
+    monkeypatch.setattr(stack_gain, "_measured", lambda *_: 1.5)
+    assert execute_stack(runs, home)
+    assert all(run.finished() for run in runs)
+
+
+def test_a_trial_times_both_ways(first, home):
+    specs = [like(first, seed=seed).planned().run for seed in (21, 22)]
+    # Wide bounds: a busy machine, and models of no size.
+    assert 0.2 < stack_gain._measured(specs, home, TOGETHER) < 10
+
+
+def test_runs_of_other_shapes_are_declined(first, home):
+    a, b = like(first, seed=31), like(first, seed=32, dtype="bfloat16")
+    assert not execute_stack([a, b], home)
+
+
+def test_a_signal_stops_all_runs_with_checkpoints(first, home, monkeypatch):
+    runs = [like(first, seed=seed) for seed in (41, 42)]
+    heard = []
+
+    class Listener(stacked.Listener):
+        def hear(self, record):
+            super().hear(record)
+            heard.append(record)
+            if len(heard) == 20:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(stacked, "Listener", Listener)
+    with pytest.raises(Interrupted, match="2 runs"):
+        execute_stack(runs, home)
+    assert all(run.newest_checkpoint() and run.result() is None for run in runs)
+    # One goes on alone, the other in a stack with a new run.
+    execute(runs[0], home)
+    new = like(first, seed=43)
+    assert execute_stack([runs[1], new], home)
+    assert all(run.finished() for run in (*runs, new))
+
+
+@pytest.mark.slow
+def test_a_killed_stack_loses_nothing(first, home):
+    placement = TOGETHER.model_copy(update={"checkpoint_every_s": 0.05})
+    whole = [like(first, seed=seed) for seed in (51, 52)]
+    execute_stack(whole, home)
+    expected = [run.result().observations for run in whole]
+    for run in whole:
+        run.path.rename(run.path.with_name(f"{run.id}-whole"))
+    runs = [like(first, placement, seed=seed) for seed in (51, 52)]
+    command = [sys.executable, "-m", "flows.training.child", str(home.root)]
+    process = subprocess.Popen([*command, ",".join(run.id for run in runs), str(os.getpid())])
+    while not all(run.newest_checkpoint() for run in runs):
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert all(run.result() is None and not run.busy() for run in runs)
+    assert (
+        subprocess.run([*command, ",".join(run.id for run in runs), str(os.getpid())]).returncode
+        == 0
+    )
+    for run, observations in zip(runs, expected, strict=True):
+        ended = run.result()
+        assert ended.status == "finished"
+        for end, other in zip(ended.observations, observations, strict=True):
+            assert end.val_loss == pytest.approx(other.val_loss, abs=1e-5)
+        assert len(losses(run)) == len(losses(RunDir(run.path.with_name(f"{run.id}-whole"))))
+
+
+def test_the_child_says_that_it_declined(first, home):
+    from flows.training import child
+
+    a, b = like(first, seed=61), like(first, seed=62, dtype="bfloat16")
+    parent = str(os.getppid())
+    assert child.main([str(home.root), f"{a.id},{b.id}", parent]) == DECLINED
