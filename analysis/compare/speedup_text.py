@@ -146,8 +146,8 @@ def _worth(worth: Speedup, baseline: str) -> str:
         )
     elif pooled.lower is None:
         text = (
-            f"No change is shown: {worth.name} has too few runs for an interval. By the fit alone "
-            f"it needs {spread} times less compute than {baseline} for the same loss"
+            f"No change is shown: too few runs for an interval. By the fit alone {worth.name} "
+            f"needs {spread} times less compute than {baseline} for the same loss"
         )
     else:
         text = (

@@ -9,8 +9,8 @@ from llama_core.config import ModelConfig, Placement, TrainConfig
 from llama_core.machine import attention_backend
 from llama_core.memory import MEMORY_SHARE, rows_that_fit
 
-# Rows that only fill up a part of a batch, as a share of those that count.
-_FILLED_UP = 0.1
+# What a part of a batch costs beside its rows, in rows: about what small models on a CPU have.
+_PART_ROWS = 1
 # Tokens of all models together.
 _CPU_TOKENS = 8_192
 
@@ -18,17 +18,18 @@ _CPU_TOKENS = 8_192
 def rows_at_once(batches: Sequence[int], most: int) -> int:
     """Rows of each batch that are computed at once, up to `most`.
 
-    All models compute equally many; a batch whose last part has fewer is filled up. As many as
-    leave at most a tenth of filling: batches of 2, 4, 9 rows are cut into parts of 2.
+    All models compute equally many; a batch whose last part has fewer is filled up. The parts are
+    as long as makes them cheapest, each at its rows and one more: batches of 2, 4 and 9 rows are
+    cut into parts of 2.
 
     Args:
         batches: rows of each model's batch.
     """
-    for rows in range(min(most, *batches), 1, -1):
-        filled = sum(math.ceil(batch / rows) * rows / batch for batch in batches)
-        if filled <= (1 + _FILLED_UP) * len(batches):
-            return rows
-    return 1
+
+    def cost(rows: int) -> float:
+        return sum(math.ceil(batch / rows) * (rows + _PART_ROWS) / batch for batch in batches)
+
+    return min(range(1, min(most, *batches) + 1), key=cost)
 
 
 def most_rows(

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from llama_core.ahead import to_device
 from llama_core.checkpoints.state import Tensors
 from llama_core.config import AdamW, ModelConfig, TrainConfig
 from llama_core.layers.attention import AttentionBackend
@@ -54,7 +55,7 @@ class Stack:
         """
         count, cfg = len(parts), self._configs[0]
         t = cfg.seq_len
-        ids = torch.stack([_filled(part, rows) for part in parts]).to(self._device)
+        ids = to_device(torch.stack([_filled(part, rows) for part in parts]), self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=cfg.dtype == "bfloat16"):
             logits = self._net.forward(ids[:, :, :-1])
         flat = logits.flatten(0, 1)

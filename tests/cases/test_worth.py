@@ -125,7 +125,7 @@ def test_one_run_claims_no_change_and_one_draw_no_interval(
     assert printed.status == 0, printed.stderr
     assert printed.stdout.startswith("No change is shown: ")
     words = " ".join(printed.stdout.split())
-    assert "has too few runs for an interval" in words
+    assert "too few runs for an interval" in words
     assert "1 loss at the same N and D" in words
     printed = run("compare", str(whole), str(folder / "better.csv"), "--bootstrap", "1")
     first = " ".join(printed.stdout.partition("needs")[0].split())

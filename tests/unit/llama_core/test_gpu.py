@@ -8,6 +8,8 @@ from llama_core.inference.generate import generate_rows
 from llama_core.inference.score import score_continuations
 from llama_core.model import Llama
 from llama_core.records import EvalRecord, StepRecord
+from llama_core.stacked.course import Training
+from llama_core.stacked.train import train_stacked
 from llama_core.train import train
 from tests.core_tools import batches, recipe, tiny
 
@@ -28,6 +30,20 @@ def curve(device, **placed):
 def test_a_gpu_tracks_the_cpu():
     # Another order of summation in fp32, carried through forty steps.
     assert curve("cuda") == pytest.approx(curve("cpu"), abs=1e-4)
+
+
+def test_a_stack_on_a_gpu_has_the_losses_of_single_trainings():
+    configs = [recipe(10, 20, seed=seed) for seed in range(3)]
+    here = Placement(device="cuda", compile="off", checkpoint_every_s=1e9)
+    stacked = [[] for _ in configs]
+    trainings = [Training(cfg, batches(cfg)) for cfg in configs]
+    for number, record in train_stacked(tiny(), trainings, placement=here):
+        if isinstance(record, StepRecord):
+            stacked[number].append(record.loss)
+    for losses, cfg in zip(stacked, configs, strict=True):
+        alone = train(tiny(), cfg, batches(cfg), placement=here)
+        single = [record.loss for record in alone if isinstance(record, StepRecord)]
+        assert losses == pytest.approx(single, abs=1e-4)
 
 
 def test_deterministic_algorithms_repeat_to_the_bit():

@@ -278,6 +278,14 @@ def test_budgets_are_those_both_tables_cover(same):
     assert best_size_data(same)["common"].all()
 
 
+def test_one_budget_in_whole_tokens_is_one_budget(same):
+    fit = same.laws[0].fit
+    # Whole parameters and tokens spread 6·N·D of one budget by far less than 1 %.
+    narrow = fit.law.support.model_copy(update={"flops": (1e15, 1.001e15)})
+    one = replace(fit, law=fit.law.model_copy(update={"support": narrow}))
+    assert common_budgets(one, one) == pytest.approx((1e15,), rel=1e-3)
+
+
 def test_what_is_printed_is_what_is_in_the_json(better):
     document = comparison_json(better)
     assert len(document["contrasts"]) == len(law_rows(better))

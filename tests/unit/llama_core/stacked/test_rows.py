@@ -9,10 +9,11 @@ from llama_core.stacked.rows import rows_at_once
         ([8, 8, 8], 8, 8),
         ([8, 8, 8], 5, 4),  # parts of 5 would be filled up to 10
         ([2, 2, 4, 4, 6, 9, 11, 20], 8, 2),
-        ([7, 7], 3, 1),
+        ([7, 7], 4, 4),
+        ([2, 3, 4, 9], 8, 2),
         ([1, 64], 8, 1),
         ([16], 16, 16),
     ],
 )
-def test_parts_are_as_large_as_leaves_a_tenth_of_filling(batches, most, rows):
+def test_parts_are_as_long_as_makes_them_cheapest(batches, most, rows):
     assert rows_at_once(batches, most) == rows

@@ -1,0 +1,121 @@
+"""Mixture laws: slopes, recovery of laws they are given, sizes, and the least loss under limits."""
+
+import numpy as np
+import pytest
+
+from analysis.law import Array
+from analysis.mixtures.answer import Answer, mix
+from analysis.mixtures.best import Space, least_loss, outside
+from analysis.mixtures.choice import LAWS
+from analysis.mixtures.figures import draw_all, effects_data, predictions_data
+from analysis.mixtures.forms import EXPONENTIAL, POWER
+from analysis.mixtures.page import mix_page
+from analysis.mixtures.question import Question
+from analysis.mixtures.rows import Mixtures, read_mixtures
+from analysis.mixtures.surface import Law
+from analysis.table.files import described
+from tests.unit.analysis.mixtures.simulated import SOURCES, simulated, true_best, true_losses
+
+
+def fitted(law: Law, table: Mixtures):
+    y = np.log(table.losses)
+    return law.fits(table.inputs, table.shares.shape[1], y, [np.ones(len(y), bool)])[0]
+
+
+@pytest.fixture(scope="module")
+def sized() -> Mixtures:
+    return read_mixtures(described(simulated(60, sizes=(1e7, 1e8), seed=3)), mapping={})
+
+
+@pytest.fixture(scope="module")
+def answer() -> Answer:
+    table = read_mixtures(described(simulated(40, noise=0.003)), mapping={})
+    return mix(table, Question(draws=30))
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
+def test_slopes_are_those_of_the_law_and_of_its_draws(law: Law, sized: Mixtures) -> None:
+    fit = fitted(law, sized)
+    rng = np.random.default_rng(0)
+    inputs = np.hstack([rng.dirichlet(np.full(3, 5.0), 6), sized.sizes[:6]])
+    step = 1e-6
+    for surface in (fit, fit.draws(6, rng)):
+        logs, slopes = surface.slopes(inputs)
+        for source in range(3):
+            moved = inputs.copy()
+            moved[:, source] += step
+            # Central where it matters: a forward difference errs by the curvature times a step.
+            difference = (surface.slopes(moved)[0] - logs) / step
+            assert slopes[:, :, source] == pytest.approx(difference, rel=1e-3, abs=1e-3)
+    assert fit.slopes(inputs)[0] == pytest.approx(fit.log_losses(inputs))
+    assert (fit.spread(inputs) > 0).all()
+
+
+@pytest.mark.parametrize(("law", "form"), [(EXPONENTIAL, "exponential"), (POWER, "power")])
+def test_a_law_recovers_losses_of_its_own_form_without_noise(law: Law, form: str) -> None:
+    table = read_mixtures(described(simulated(60, noise=0, form=form)), mapping={})
+    shares = np.random.default_rng(9).dirichlet(np.ones(3), 50)
+    predicted = np.exp(fitted(law, table).log_losses(shares))
+    off = np.abs(predicted / true_losses(shares, form) - 1)
+    # A share of zero counts as 1e-5, so that near the corners a power is off by some 1e-3.
+    assert off.max() < 6e-3
+    assert np.median(off) < 5e-4
+
+
+def test_sizes_of_the_table_carry_to_the_size_asked_for(sized: Mixtures) -> None:
+    answer = mix(sized, Question(params=5e7, draws=10))
+    assert sized.size_names == ("n_params",)
+    assert answer.size["n_params"] == 5e7
+    true = true_losses(answer.best.shares[None], params=np.array([5e7]))[0]
+    got = [loss.value for loss in answer.best.losses]
+    # Between the two sizes tried; twice the noise of 0.5 %.
+    assert got == pytest.approx(true.tolist(), rel=0.01)
+
+
+def test_the_least_loss_keeps_limits_and_a_limit_that_nothing_keeps_is_refused() -> None:
+    class Slope:
+        def slopes(self, inputs: Array) -> tuple[Array, Array]:
+            # ln L of a single loss falls with the first source.
+            return -inputs[:, :1], np.tile([[[-1.0, 0, 0]]], (len(inputs), 1, 1))
+
+    corners = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.2, 0.1, 0.7]])
+    free = least_loss(Slope(), np.ones(1), Space.of(corners, np.ones(3)), np.zeros(0), 2)
+    assert free == pytest.approx(np.tile(corners[0], (2, 1)), abs=2e-3)
+    limits = np.array([0.5, 1.0, 0.2])
+    [short] = least_loss(Slope(), np.ones(1), Space.of(corners, limits), np.zeros(0), 1)
+    assert short[0] == pytest.approx(0.5, abs=2e-3)
+    assert (short <= limits + 1e-9).all()
+    with pytest.raises(ValueError, match="--stock: no mixture within what was tried"):
+        Space.of(corners, np.array([0.1, 1.0, 1.0]))
+
+
+def test_a_mixture_is_outside_by_its_distance_from_averages_of_those_tried() -> None:
+    corners = np.array([[0.6, 0.4, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
+    points = np.array([[0.3, 0.2, 0.5], [1.0, 0.0, 0.0]])
+    far = outside(points, corners)
+    assert far[0] == 0
+    assert far[1] == pytest.approx(np.hypot(0.4, 0.4), rel=0.05)
+
+
+def test_figures_have_a_cell_for_each_source_and_loss_and_a_row_for_each_prediction(
+    answer: Answer,
+) -> None:
+    effects = effects_data(answer)
+    assert effects.height == 9
+    own = effects.filter(effects["source"] == effects["loss"])
+    assert (own["upper"] < 0).all()
+    assert predictions_data(answer).height == 4 * 40
+    figures = {name: figure for name, figure, _ in draw_all(answer)}
+    # Plotly draws no names on a linear axis.
+    assert figures["effects"].layout.xaxis.type == "category"
+    html = mix_page(answer, title="Mixtures").html(plotly="plotly.js")
+    for words in ("LLaMA", "What a source does", "Mixtures held out", *SOURCES):
+        assert words in html
+
+
+def test_intervals_hold_the_true_shares_and_losses_of_new_runs(answer: Answer) -> None:
+    best = true_best()
+    for place in range(3):
+        low, high = answer.intervals[place]
+        assert low - 0.02 <= best[place] <= high + 0.02
+    assert true_losses(answer.best.shares[None]).mean() < true_losses(best[None]).mean() * 1.002
