@@ -42,7 +42,10 @@ class Question:
         text = f"Asked: the loss of a compute-optimal {flops(self.flops)} FLOPs; {served}"
         if self.gpu == _NO_GPU:
             return f"{text}. Price and batch count once a GPU is chosen."
-        return f"{text}, on {self.gpu} at {dollars(self.price)} an hour, batch {self.batch}."
+        text = f"{text}, on {self.gpu} at {dollars(self.price)} an hour, batch {self.batch}."
+        if published.device(self.gpu)["usd_per_hour"] is None:
+            text += f" {self.gpu} has no list price here: set what you pay with the slider."
+        return text
 
 
 class FrontierScreen(SubjectScreen):

@@ -220,10 +220,11 @@ def test_another_gpu_comes_with_its_own_price(desk):
     _, _, body, search, *_ = shown(desk, address)
     assert "price=2" in search
     hrefs = [each.href for part in body for each in part._traverse() if hasattr(each, "href")]
-    [there] = [href for href in hrefs if "gpu=L4-24GB" in href]
-    assert "price" not in there
+    [there] = [href for href in hrefs if "gpu=A100-80GB" in href]
     path, _, query = there.partition("?")
-    assert "$0." in text_of(desk, Address.of(path, query))
+    assert "on A100-80GB at $1.50 an hour" in text_of(desk, Address.of(path, query))
+    unlisted = Address.of(path, query).with_query(gpu="L4-24GB")
+    assert "L4-24GB has no list price" in text_of(desk, unlisted)
 
 
 def test_variants_of_a_sweep_have_laws_of_their_own(tmp_path):
