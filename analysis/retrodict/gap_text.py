@@ -110,8 +110,7 @@ def _block_lines(gaps: Sequence[Gap]) -> list[str]:
     return [
         f"Block: {_ratio(first.block.worth)} times less compute, {lowered} of loss, measured from "
         f"{flops(low)} to {flops(high)} FLOPs; whether it holds {decades:.0f} decades further up "
-        "is not known. "
-        f"Data, tokenizer and recipe of {pair.model} must be worth "
+        f"is not known. If it did, data, tokenizer and recipe of {pair.model} must be worth "
         f"{_least([rest.value for rest in rests])}{spread} to match {pair.rival}."
     ]
 
@@ -120,7 +119,7 @@ def _least(values: Sequence[float]) -> str:
     """What the rest must be worth, over the laws."""
     low, high = min(values), max(values)
     if high <= 1:
-        return "nothing more: N and D explain the match"
+        return "nothing more"
     return f"at least {_span(values)} times compute" + (
         " (below 1: nothing under the laws that say so)" if low < 1 else ""
     )
