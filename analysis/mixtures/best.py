@@ -10,9 +10,9 @@ from analysis.law import Array
 from analysis.mixtures.surface import Surface
 from analysis.table.observations import TableError
 
-_ITERATIONS, _ROUNDS = 70, 4
-# A step that lowers the loss makes the next one longer, another shorter.
-_LONGER, _SHORTER = 1.6, 0.4
+_ITERATIONS, _ROUNDS = 100, 4
+# A step is taken unless the loss is above that of the last few, and the next one is then shorter.
+_MEMORY, _LONGER, _SHORTER = 5, 1.6, 0.3
 # A share below this is none, and a mixture this close to the hull is inside: shares are printed
 # with three digits.
 _NONE, _CLOSE = 1e-3, 5e-3
@@ -128,15 +128,26 @@ def outside(points: Array, corners: Array) -> Array:
 def _descended(
     value: Callable[[Array], tuple[Array, Array]], mixing: Array, total: Array, slope: Array
 ) -> Array:
+    """The least of each draw that so many steps of Barzilai and Borwein's length come to."""
     step = 1 / np.maximum(np.ptp(slope, axis=1), 1e-12)
-    for _ in range(_ITERATIONS):
+    best, least = mixing, total
+    recent = np.tile(total, (_MEMORY, 1))
+    for turn in range(_ITERATIONS):
         pull = -step[:, None] * (slope - slope.min(axis=1, keepdims=True))
-        trial = mixing * np.exp(np.maximum(pull, -30))
+        trial = np.maximum(mixing * np.exp(np.maximum(pull, -30)), 1e-30)
         trial /= trial.sum(axis=1, keepdims=True)
         new_total, new_slope = value(trial)
-        better = new_total <= total
-        mixing = np.where(better[:, None], trial, mixing)
-        slope = np.where(better[:, None], new_slope, slope)
-        total = np.where(better, new_total, total)
-        step = np.where(better, step * _LONGER, step * _SHORTER)
-    return mixing
+        taken = new_total <= recent.max(axis=0)
+        moved = trial - mixing
+        far = (moved * np.log(trial / mixing)).sum(axis=1)
+        bend = (moved * (new_slope - slope)).sum(axis=1)
+        longer = np.where(bend > 0, far / np.maximum(bend, 1e-300), step * _LONGER)
+        step = np.where(taken, np.clip(longer, step / 10, step * 10), step * _SHORTER)
+        mixing = np.where(taken[:, None], trial, mixing)
+        slope = np.where(taken[:, None], new_slope, slope)
+        total = np.where(taken, new_total, total)
+        recent[turn % _MEMORY] = total
+        better = total < least
+        best = np.where(better[:, None], mixing, best)
+        least = np.where(better, total, least)
+    return best
