@@ -1,23 +1,29 @@
-"""Everything this project wants to know of a GPU, in under eight minutes.
+"""Everything about a GPU in one run under eight minutes: correctness, speed, many small models.
 
+The machine needs Python 3.12, PyTorch with CUDA, numpy, safetensors and pydantic; transformers and
+pytest take part if they can be imported. Without a network there, pydantic's wheels travel: here
+
+    pip download pydantic zstandard --only-binary :all: --python-version 3.12 \
+        --platform manylinux2014_x86_64 -d build/wheels
+
+(`build/` is ignored by git, so name `build/wheels` where carried folders are named), and there
+
+    pip install --no-index --find-links build/wheels pydantic zstandard
     python bench/gpu_check.py --json out.json
-    python bench/gpu_check.py --device cpu --tiny        # tries the script itself
 
-For a bare machine with Python 3.12, PyTorch, numpy, safetensors, sentencepiece and transformers.
-Pydantic travels as wheels, made where there is a network:
-
-    pip download --only-binary=:all: --python-version 3.12 --platform manylinux2014_x86_64 \
-        --implementation cp -d wheels pydantic zstandard pytest
-    # there: pip install --no-index --no-deps --target site wheels/*.whl; export PYTHONPATH=site
-
-Each part prints a line as soon as it knows it and is an entry of the JSON; a part that fails is
-named with its error and the next one runs; none starts after `--limit-s`.
+Parts, in this order: `tests` marked gpu; `resume` to the bit; `speed` of 124M and 1B, eager and
+compiled, against transformers with flash attention and compiled, and what the kernels of a step of
+ours take; `many` models of 1M and 10M one after another, stacked, and in several processes; a small
+`sweep` to its losses. A part that fails says why and the others run; what does not fit in
+`--limit-s` is left out by name. `--device cpu --tiny` tries the script itself.
 """
 
 import argparse
+import gc
 import importlib.util
 import json
-import math
+import multiprocessing
+import os
 import statistics
 import subprocess
 import sys
@@ -26,8 +32,10 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from itertools import count
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,95 +48,186 @@ from llama_core.corpus.batches import Batches, TokenSource
 from llama_core.counting import count_params, train_flops
 from llama_core.machine import peak_flops
 from llama_core.optim import adamw
-from llama_core.records import EvalRecord, StepRecord
+from llama_core.records import EvalRecord, Record, StepRecord
 from llama_core.stacked.course import Training
 from llama_core.stacked.train import train_stacked
-from llama_core.train import build, losses, train
+from llama_core.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
-# Width, layers, heads, SwiGLU width, vocabulary, sequence length, rows a step.
-SHAPES = {
-    "124M": (768, 12, 12, 2048, 32_000, 2048, 32),
-    "1B": (2048, 18, 16, 5632, 32_000, 2048, 16),
-    "10M": (320, 8, 5, 864, 4096, 512, 16),
-    "1M": (128, 4, 4, 352, 1024, 256, 16),
-    "tiny": (64, 2, 2, 176, 512, 128, 4),
-}
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Setting:
-    """Where the check runs and how much of it."""
+class Shape:
+    """A model and its batch.
+
+    Attributes:
+        rows: sequences a step.
+        peer_rows: those that go through transformers at once, which keeps more than our loop.
+    """
+
+    width: int
+    layers: int
+    heads: int
+    vocab: int
+    seq_len: int
+    rows: int
+    peer_rows: int
+
+    @property
+    def model(self) -> ModelConfig:
+        return ModelConfig(
+            vocab_size=self.vocab, d_model=self.width, n_layers=self.layers, n_heads=self.heads,
+            n_kv_heads=self.heads, head_dim=self.width // self.heads,
+            d_ffn=round(8 * self.width / 3 / 64) * 64,
+        )  # fmt: skip
+
+    @property
+    def batch_tokens(self) -> int:
+        return self.seq_len * self.rows
+
+    def recipe(self, *steps: int, lr: float = 1e-3) -> TrainConfig:
+        """A bf16 training to horizons of so many steps."""
+        horizons = tuple(self.batch_tokens * each for each in steps)
+        return TrainConfig(
+            seq_len=self.seq_len, batch_tokens=self.batch_tokens, warmup_tokens=0,
+            schedule=Wsd(horizons=horizons), optimizer=AdamW(lr=lr), dtype="bfloat16",
+            eval_tokens=8 * self.seq_len,
+        )  # fmt: skip
+
+    def batches(self) -> Batches:
+        """Made-up tokens, of which each mostly follows from the one before."""
+        noise = np.random.default_rng(0).integers(0, self.vocab, 2_000_000)
+        tokens = np.where(noise % 3 == 0, noise, np.arange(len(noise)) % self.vocab)
+        data = tokens.astype(np.uint16)
+        return Batches(
+            sources=[TokenSource("made up", [data])], validation_shards=[data],
+            piece_bytes=np.ones(self.vocab, np.int64), seq_len=self.seq_len,
+            batch_tokens=self.batch_tokens, seed=0, eval_tokens=8 * self.seq_len,
+        )  # fmt: skip
+
+
+LARGE = {
+    "124M": Shape(768, 12, 12, 32_000, 2048, 32, 16),
+    "1B": Shape(2048, 18, 16, 32_000, 2048, 16, 8),
+}
+# Without embedding and head 0.8 and 9.5 M; the models together, and the processes.
+SMALL = {
+    "1M": (Shape(128, 4, 4, 4096, 512, 8, 8), 64, 8),
+    "10M": (Shape(384, 6, 6, 4096, 512, 16, 16), 16, 4),
+}
+TINY = Shape(64, 2, 2, 512, 64, 4, 4)
+ENDLESS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Here:
+    """Where and how much to measure."""
 
     device: str
     tiny: bool
+    rounds: int
 
     @property
     def cuda(self) -> bool:
-        """Whether this is the real thing."""
         return self.device != "cpu"
 
+    def placement(self, **changes: Any) -> Placement:
+        """No checkpoint comes between the steps."""
+        return Placement(device=self.device, checkpoint_every_s=1e9, **changes)
+
     def wait(self) -> None:
-        """Until the device has done what it was asked."""
+        """Wait for the device."""
         if self.cuda:
             torch.cuda.synchronize()
 
-
-def shape(name: str) -> tuple[ModelConfig, int, int]:
-    """A model, its sequence length and the rows of a step."""
-    width, layers, heads, d_ffn, vocab, seq_len, rows = SHAPES[name]
-    model = ModelConfig(
-        vocab_size=vocab, d_model=width, n_layers=layers, n_heads=heads, n_kv_heads=heads,
-        head_dim=width // heads, d_ffn=d_ffn,
-    )  # fmt: skip
-    return model, seq_len, rows
+    def forget(self) -> None:
+        """Free what the last contender held."""
+        gc.collect()
+        if self.cuda:
+            torch.compiler.reset()
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
 
 
-def recipe(name: str, *horizon_steps: int, lr: float = 3e-4) -> tuple[TrainConfig, Batches]:
-    """A recipe for a shape, and random tokens that a model can learn the frequencies of."""
-    model, seq_len, rows = shape(name)
-    cfg = TrainConfig(
-        seq_len=seq_len, batch_tokens=seq_len * rows, warmup_tokens=0,
-        schedule=Wsd(horizons=tuple(steps * seq_len * rows for steps in horizon_steps)),
-        optimizer=AdamW(lr=lr), dtype="bfloat16", eval_tokens=seq_len * 4,
-    )  # fmt: skip
-    draws = np.random.default_rng(0).zipf(1.5, 400_000) % model.vocab_size
-    data = draws.astype(np.uint16)
-    batches = Batches(
-        sources=[TokenSource("random", [data])], validation_shards=[data],
-        piece_bytes=np.ones(model.vocab_size, np.int64), seq_len=seq_len,
-        batch_tokens=seq_len * rows, seed=0, eval_tokens=cfg.eval_tokens,
-    )  # fmt: skip
-    return cfg, batches
+def tests(here: Here) -> list[Row]:
+    """The tests that need a GPU, in a process of their own."""
+    if importlib.util.find_spec("pytest") is None:
+        print("  pytest is not installed here: the tests marked gpu did not run.")
+        return [{"ran": False, "reason": "pytest is not installed"}]
+    command = [
+        *(sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"),
+        # This project's pytest options need plugins that such a machine lacks.
+        *("-c", os.devnull, "--rootdir", str(ROOT), "--noconftest", "--import-mode=importlib"),
+        str(ROOT / "tests/unit/llama_core/test_gpu.py"),
+    ]
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = os.environ | {"PYTHONPATH": path}
+    answer = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
+    print("  " + "\n  ".join(answer.stdout.strip().splitlines()[-20:]))
+    return [{"ran": True, "exit": answer.returncode, "output": answer.stdout[-4000:]}]
 
 
-def ours(name: str, setting: Setting, compiled: str, lr: float = 3e-4) -> Callable[[], object]:
-    """A step of our whole loop."""
-    cfg, batches = recipe(name, 1_000_000, lr=lr)
-    placement = Placement(device=setting.device, compile=compiled)
-    records = train(shape(name)[0], cfg, batches, placement=placement)
+def resume(here: Here) -> list[Row]:
+    """A training stopped twice and resumed, against one in one go: the losses to the bit."""
+    shape, rows = TINY if here.tiny else SMALL["1M"][0], []
+    cfg, batches = shape.recipe(12, 20), shape.batches()
+    for how in ("off", "on") if here.cuda else ("off",):
+        placement = here.placement(compile=how, deterministic=True)
+
+        def curve(folder: Path, stop_at: int, placement: Placement = placement) -> list[float]:
+            calls = count(1)
+            records = train(
+                *(shape.model, cfg, batches), placement=placement, checkpoints=folder,
+                stop=lambda: next(calls) == stop_at,
+            )  # fmt: skip
+            return [
+                record.loss if isinstance(record, StepRecord) else record.val_loss
+                for record in records
+                if isinstance(record, StepRecord | EvalRecord)
+            ]
+
+        with tempfile.TemporaryDirectory() as scratch:
+            whole = curve(Path(scratch) / "whole", 0)
+            folder = Path(scratch) / "parts"
+            parts = [loss for stop in (5, 12, 0) for loss in curve(folder, stop)]
+        equal = whole == parts
+        rows.append({"compile": how, "equal": equal, "losses": len(whole)})
+        print(f"  compile={how}: {len(whole)} losses, {'equal' if equal else 'NOT EQUAL'}")
+    return rows
+
+
+def ours(shape: Shape, here: Here, how: str) -> Callable[[], object]:
+    """Our whole loop, one record a step."""
+    placement = here.placement(compile=how)
+    records = train(shape.model, shape.recipe(ENDLESS), shape.batches(), placement=placement)
     return lambda: next(records)
 
 
-def peer(name: str, setting: Setting, compiled: str) -> Callable[[], object]:
-    """A step of transformers' Llama with PyTorch's flash attention, in a plain loop."""
+def huggingface(shape: Shape, here: Here, how: str) -> Callable[[], object]:
+    """transformers' Llama with PyTorch's flash attention in a plain loop, loss compiled too."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from llama_core.exchange.hf import hf_config
 
-    model, seq_len, rows = shape(name)
-    config = LlamaConfig.from_dict(hf_config(model, seq_len))
+    config = LlamaConfig.from_dict(hf_config(shape.model, shape.seq_len))
     config._attn_implementation = "sdpa"
-    net = LlamaForCausalLM(config).to(setting.device)
-    optimizer = adamw(net, AdamW(lr=3e-4))
-    called = torch.compile(net) if compiled == "on" else net
-    weights = list(net.parameters())
+    config.use_cache = False
+    net = LlamaForCausalLM(config).to(here.device)
+    optimizer, weights = adamw(net, AdamW(lr=1e-3)), list(net.parameters())
+
+    def objective(ids: torch.Tensor) -> torch.Tensor:
+        logits = net(ids[:, :-1]).logits
+        return F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="sum")
+
+    compiled = torch.compile(objective, dynamic=False) if how == "on" else objective
 
     def step() -> None:
-        ids = torch.randint(0, model.vocab_size, (rows, seq_len + 1), device=setting.device)
-        with torch.autocast(setting.device.split(":")[0], torch.bfloat16):
-            logits = called(ids[:, :-1]).logits
-        F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten()).backward()
+        size = (shape.rows, shape.seq_len + 1)
+        for ids in torch.randint(0, shape.vocab, size, device=here.device).split(shape.peer_rows):
+            with torch.autocast(torch.device(here.device).type, torch.bfloat16):
+                loss = compiled(ids)
+            (loss / shape.batch_tokens).backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -136,233 +235,232 @@ def peer(name: str, setting: Setting, compiled: str) -> Callable[[], object]:
     return step
 
 
-def seconds_a_step(step: Callable[[], object], setting: Setting, steps: int) -> list[float]:
-    """Seconds of a step in five rounds, after a warm-up."""
-    rounds = []
-    for number in range(2 if setting.tiny else 6):
-        setting.wait()
+def rate(step: Callable[[], object], tokens: int, here: Here) -> list[float]:
+    """Tokens per second of each round of a second or five steps, after a warm-up."""
+    for _ in range(3):
+        step()
+    here.wait()
+    started = time.perf_counter()
+    step()
+    here.wait()
+    steps = 1 if here.tiny else max(5, round(1 / (time.perf_counter() - started)))
+    speeds = []
+    for _ in range(here.rounds):
         started = time.perf_counter()
         for _ in range(steps):
             step()
-        setting.wait()
-        if number:
-            rounds.append((time.perf_counter() - started) / steps)
-    return rounds
+        here.wait()
+        speeds.append(steps * tokens / (time.perf_counter() - started))
+    return speeds
 
 
-def gpu_tests(setting: Setting) -> dict[str, object]:
-    """The tests marked `gpu`; all skip on a CPU."""
-    if importlib.util.find_spec("pytest") is None:
-        return {"skipped": "pytest is not installed"}
-    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider",
-               str(ROOT / "tests/unit/llama_core/test_gpu.py")]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    return {"exit": done.returncode, "said": done.stdout.strip().splitlines()[-1:]}
-
-
-def resume(setting: Setting) -> dict[str, object]:
-    """A run stopped twice has the records of one that was not, to the bit."""
-    model = shape("tiny")[0]
-    cfg, batches = recipe("tiny", 4, 8)
-
-    def values(folder: Path, stops: tuple[int, ...]) -> list[tuple[object, ...]]:
-        placement = Placement(device=setting.device, compile="off", deterministic=setting.cuda)
-        kept: list[tuple[object, ...]] = []
-        for stop in (*stops, math.inf):
-            records = train(
-                model, cfg, batches, placement=placement, checkpoints=folder,
-                stop=partial(lambda stop: len(kept) >= stop, stop),
-            )  # fmt: skip
-            for record in records:
-                if isinstance(record, StepRecord):
-                    kept.append((record.step, record.horizon, record.loss, record.grad_norm))
-                elif isinstance(record, EvalRecord):
-                    kept.append((record.step, record.val_loss, record.weights_sha256))
-        return kept
-
-    with tempfile.TemporaryDirectory() as folder:
-        whole = values(Path(folder) / "a" / "c", ())
-        parts = values(Path(folder) / "b" / "c", (2, 7))
-    return {"to_the_bit": whole == parts, "records": len(whole)}
-
-
-def speed(setting: Setting) -> dict[str, object]:
-    """Tokens/s and MFU of ours and transformers, with and without compilation."""
-    table = {}
+def speed(here: Here) -> Iterator[Row]:
+    """Ours and transformers, eager and compiled, each at every size."""
     field = {"ours": ours}
     if importlib.util.find_spec("transformers"):
-        field["transformers"] = peer
-    for name in ("tiny",) if setting.tiny else ("124M", "1B"):
-        model, seq_len, rows = shape(name)
-        for compiled in ("off",) if setting.tiny else ("on", "off"):
-            for who, make in field.items():
-                if setting.cuda:
-                    torch.cuda.empty_cache()
-                    torch.cuda.reset_peak_memory_stats()
-                label = f"{name} {who} compile {compiled}"
-                try:
-                    rounds = seconds_a_step(make(name, setting, compiled), setting, 5)
-                except torch.cuda.OutOfMemoryError:
-                    table[label] = {"failed": "out of memory"}
-                    continue
-                second = statistics.median(rounds)
-                peak = peak_flops(torch.device(setting.device), "bfloat16")
-                flops = train_flops(model, seq_len, seq_len * rows) / second
-                table[label] = {
-                    "n_params": count_params(model).n_params,
-                    "tokens_per_s": seq_len * rows / second,
-                    "slowest_and_fastest": [seq_len * rows / each for each in
-                                            (max(rounds), min(rounds))],
-                    "mfu": flops / peak if peak else None,
-                    "memory_gib": torch.cuda.max_memory_allocated() / 2**30
-                    if setting.cuda else None,
-                }  # fmt: skip
-                print(f"   {label}: {table[label]}", flush=True)
-    return table
+        field["transformers"] = huggingface
+    for size, shape in {"tiny": TINY}.items() if here.tiny else LARGE.items():
+        for how in ("on", "off") if here.cuda else ("off",):  # a CPU compiles for too long
+            for contender, make in field.items():
+                here.forget()
+                step = make(shape, here, how)
+                speeds = rate(step, shape.batch_tokens, here)
+                yield speed_row(here, size, f"{contender}, compile={how}", shape, speeds)
+                if contender == "ours" and how == ("on" if here.cuda else "off"):
+                    yield {"size": size, "kernels": kernels(step, here)}
+                del step
 
 
-def sweep(setting: Setting) -> dict[str, object]:
-    """A small sweep: sizes with a trunk and two branches each; every loss and the seconds."""
-    started = time.perf_counter()
-    names, steps = (("tiny",), (6, 12)) if setting.tiny else (("tiny", "1M", "10M"), (100, 200))
-    losses = {}
-    for name in names:
-        cfg, batches = recipe(name, *steps, lr=1e-3)
-        with tempfile.TemporaryDirectory() as folder:
-            records = train(shape(name)[0], cfg, batches, checkpoints=Path(folder) / "c",
-                            placement=Placement(device=setting.device))  # fmt: skip
-            losses[name] = [r.val_loss for r in records if isinstance(r, EvalRecord)]
-    return {"val_loss": losses, "seconds": time.perf_counter() - started}
+def speed_row(here: Here, size: str, name: str, shape: Shape, speeds: list[float]) -> Row:
+    """Print and return a contender's numbers."""
+    model, median = shape.model, statistics.median(speeds)
+    flops = median * train_flops(model, shape.seq_len, shape.seq_len) / shape.seq_len
+    peak = peak_flops(torch.device(here.device), "bfloat16")
+    memory = torch.cuda.max_memory_allocated() / 2**30 if here.cuda else None
+    mfu = flops / peak if peak else None
+    print(
+        f"  {size:5s} N={count_params(model).n_params:,} {name:25s} "
+        f"{min(speeds):,.0f} {median:,.0f} {max(speeds):,.0f} tok/s, {flops / 1e12:.2f} TFLOP/s, "
+        f"MFU {f'{mfu:.1%}' if mfu else 'of an unknown peak'}"
+        + (f", {memory:.1f} GiB" if memory else "")
+    )
+    return {"size": size, "contender": name, "tokens_per_s": speeds, "mfu": mfu, "gib": memory}
 
 
-def many(setting: Setting) -> dict[str, object]:
-    """Model-steps per second of many small models: one by one, stacked, graphs, processes."""
-    table: dict[str, object] = {}
-    count, steps = (2, 2) if setting.tiny else (16, 10)
-    for name in ("tiny",) if setting.tiny else ("1M", "10M"):
-        ways: dict[str, Callable[[], list[float]]] = {
-            "alone": partial(alone, name, setting, "off", steps),
-            "alone compiled": partial(alone, name, setting, "on", steps),
-            "stacked": partial(stacked, name, setting, count, steps),
-            "graph": partial(graphed, name, setting, steps),
-            "processes": partial(processes, name, setting, 4, steps),
-        }
-        for way, measured in ways.items():
-            if setting.tiny and way in ("alone compiled", "graph", "processes"):
-                continue
-            try:
-                rates = [1 / second for second in measured()]
-            except Exception as error:
-                table[f"{name} {way}"] = {"failed": repr(error)}
-            else:
-                table[f"{name} {way}"] = {
-                    "model_steps_per_s": statistics.median(rates),
-                    "slowest_and_fastest": [min(rates), max(rates)],
-                }
-            print(f"   {name} {way}: {table[f'{name} {way}']}", flush=True)
-    return table
-
-
-def alone(name: str, setting: Setting, compiled: str, steps: int) -> list[float]:
-    """Seconds of a step of one model."""
-    return seconds_a_step(ours(name, setting, compiled), setting, steps)
-
-
-def stacked(name: str, setting: Setting, count: int, steps: int) -> list[float]:
-    """Seconds of a model's step where `count` of them are one program."""
-    pairs = [recipe(name, 1_000_000, lr=1e-4 * (place + 1)) for place in range(count)]
-    batches = pairs[0][1]
-    trainings = [Training(cfg, batches) for cfg, _ in pairs]
-    records = train_stacked(shape(name)[0], trainings, placement=Placement(device=setting.device))
-
-    def step() -> None:
-        for _ in range(count):
-            next(records)
-
-    return [second / count for second in seconds_a_step(step, setting, steps)]
-
-
-def graphed(name: str, setting: Setting, steps: int) -> list[float]:
-    """Seconds of a step of the model captured once as a CUDA graph: what launching costs."""
-    cfg, batches = recipe(name, 1_000_000)
-    device = torch.device(setting.device)
-    net = build(shape(name)[0], cfg, Placement(compile="off"), device)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=3e-4, fused=True, capturable=True)
-    weights, ids = list(net.parameters()), torch.from_numpy(batches.at(0)).to(device)
-
-    def step() -> None:
-        # The cache would keep copies that belong to the graph.
-        with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
-            logits = net(ids[:, :-1])
-        (losses(logits, ids[:, 1:], 0.0)[0] / cfg.batch_tokens).backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
+def kernels(step: Callable[[], object], here: Here) -> list[Row]:
+    """What takes the time of three steps: the ten longest kernels, as shares of all."""
+    activity = torch.profiler.ProfilerActivity
+    kind = activity.CUDA if here.cuda else activity.CPU
+    with torch.profiler.profile(activities=[kind]) as profiled:
         for _ in range(3):
             step()
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+        here.wait()
+    field = "self_device_time_total" if here.cuda else "self_cpu_time_total"
+    spent = {each.key: float(getattr(each, field)) for each in profiled.key_averages()}
+    whole = sum(spent.values()) or 1.0
+    longest = sorted(spent, key=lambda name: -spent[name])[:10]
+    for name in longest[:5] if here.tiny else longest:
+        print(f"    {spent[name] / whole:6.1%} {name[:80]}")
+    return [{"kernel": name, "share": spent[name] / whole} for name in longest]
+
+
+def many(here: Here) -> Iterator[Row]:
+    """Tokens per second of all models together, over those of one after another."""
+    for size, (shape, models, processes) in (
+        {"tiny": (TINY, 3, 2)}.items() if here.tiny else SMALL.items()
+    ):
+        alone: dict[str, float] = {}
+        for how in ("off", "on") if here.cuda else ("off",):
+            here.forget()
+            speeds = rate(ours(shape, here, how), shape.batch_tokens, here)
+            alone[how] = statistics.median(speeds)
+            yield many_row(size, f"one after another, compile={how}", alone[how], alone)
+        here.forget()
+        cfgs = [shape.recipe(ENDLESS, lr=1e-3 * (1 + place / models)) for place in range(models)]
+        trainings = [Training(cfg, batches) for batches in [shape.batches()] for cfg in cfgs]
+        records = train_stacked(shape.model, trainings, placement=here.placement())
+        speeds = rate(
+            lambda records=records, models=models: [next(records) for _ in range(models)],
+            models * shape.batch_tokens,
+            here,
+        )
+        yield many_row(size, f"{models} stacked", statistics.median(speeds), alone)
+        del records
+        here.forget()
+        together = in_processes(shape, here, processes)
+        yield many_row(size, f"{processes} processes", together, alone)
+
+
+def many_row(size: str, name: str, tokens_per_s: float, alone: dict[str, float]) -> Row:
+    """Print and return the numbers of a way to train many."""
+    times = tokens_per_s / max(alone.values())
+    print(f"  {size:4s} {name:30s} {tokens_per_s:12,.0f} tok/s, x{times:.2f} of the best alone")
+    return {"size": size, "how": name, "tokens_per_s": tokens_per_s, "over_alone": times}
+
+
+def in_processes(shape: Shape, here: Here, processes: int) -> float:
+    """Tokens per second of several processes that train a model each, at the same time."""
+    context = multiprocessing.get_context("spawn")
+    lines: list[Connection] = []
+    children = []
+    for _ in range(processes):
+        line, theirs = context.Pipe()
+        child = context.Process(target=serve, args=(shape, here, theirs), daemon=True)
+        child.start()
+        theirs.close()  # so that receiving from a dead process fails at once
+        lines.append(line)
+        children.append(child)
+    for line in lines:
+        line.recv()  # ready
+    for line in lines:
+        line.send("go")
+    speeds = [float(line.recv()) for line in lines]
+    for child in children:
+        child.join()
+    return sum(speeds)
+
+
+def serve(shape: Shape, here: Here, line: Connection) -> None:
+    """A process of its own: warm up, wait for the others, train for some seconds."""
+    torch.set_num_threads(1)
+    step = ours(shape, here, "off")
+    for _ in range(5):
         step()
-    return seconds_a_step(graph.replay, setting, steps)
+    here.wait()
+    line.send("ready")
+    line.recv()
+    started, steps = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - started) < (0.5 if here.tiny else 6.0):
+        step()
+        steps += 1
+    line.send(steps * shape.batch_tokens / elapsed)
 
 
-def processes(name: str, setting: Setting, count: int, steps: int) -> list[float]:
-    """Seconds of a model's step with several processes on the device at once."""
-    command = [sys.executable, __file__, "--device", setting.device, "--alone", name,
-               "--steps", str(10 * steps)]  # fmt: skip
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
-    outputs = [each.communicate()[0] for each in running]
-    return [statistics.median(float(out.split()[-1]) for out in outputs) / count]
+def sweep(here: Here) -> Iterator[Row]:
+    """Three widths, three horizons each, kept as a sweep keeps them: every loss must fall."""
+    steps = (4, 8, 16) if here.tiny else (100, 200, 400)
+    for width in (32, 64, 96) if here.tiny else (128, 256, 384):
+        shape = Shape(
+            width, 2 if here.tiny else 4, width // 32, 512, 64 if here.tiny else 512, 8, 8
+        )
+        started = time.perf_counter()
+        with tempfile.TemporaryDirectory() as scratch:
+            records: list[Record] = list(
+                train(
+                    *(shape.model, shape.recipe(*steps), shape.batches()),
+                    placement=here.placement(),
+                    checkpoints=Path(scratch) / "checkpoints",
+                )
+            )
+            weights = len(list(Path(scratch).glob("final_*.safetensors")))
+        losses = [record.val_loss for record in records if isinstance(record, EvalRecord)]
+        falls = losses == sorted(losses, reverse=True) and weights == len(losses) == len(steps)
+        shown = ", ".join(f"{loss:.4f}" for loss in losses)
+        print(
+            f"  d{width:<4} losses {shown}, {time.perf_counter() - started:.1f} s"
+            + ("" if falls else "  NOT AS EXPECTED")
+        )
+        yield {"width": width, "val_losses": losses, "as_expected": falls}
 
 
-PARTS = {"tests": gpu_tests, "resume": resume, "speed": speed, "sweep": sweep, "many": many}
+PARTS: dict[str, Callable[[Here], Any]] = {
+    "tests": tests, "resume": resume, "speed": speed, "many": many, "sweep": sweep,
+}  # fmt: skip
 
 
-def results_of(parts: list[str], setting: Setting, limit_s: float) -> Iterator[tuple[str, object]]:
-    """Each part's answer, or why it has none."""
-    started = time.perf_counter()
-    for name in parts:
-        if time.perf_counter() - started > limit_s:
-            yield name, {"skipped": f"it would have started after {limit_s:.0f} s"}
-            continue
-        try:
-            yield name, PARTS[name](setting)
-        except Exception as error:
-            traceback.print_exc()
-            yield name, {"failed": repr(error)}
+def header(here: Here) -> Row:
+    """What the numbers belong to."""
+    git = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT
+    )
+    versions = {
+        name: sys.modules[name].__version__ if name in sys.modules else None
+        for name in ("torch", "numpy", "pydantic")
+    }
+    return {
+        "device": torch.cuda.get_device_name() if here.cuda else "cpu",
+        "gib": torch.cuda.mem_get_info()[1] / 2**30 if here.cuda else None,
+        "cuda": torch.version.cuda,
+        "python": sys.version.split()[0],
+        "commit": git.stdout.strip() or None,
+        "rounds": here.rounds,
+    } | versions
 
 
 def main() -> None:
-    """Run the parts that are named, in order."""
+    """Run the parts that are named and write JSON after each."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--tiny", action="store_true", help="shapes of seconds")
-    parser.add_argument("--limit-s", type=float, default=420, help="no part starts later")
+    parser.add_argument("--tiny", action="store_true", help="shapes that only try the script")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--limit-s", type=float, default=450, help="no row begins after this")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--alone", choices=SHAPES, help=argparse.SUPPRESS)
-    parser.add_argument("--steps", type=int, default=10, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    setting = Setting(options.device, options.tiny)
-    if setting.cuda and not torch.cuda.is_available():
+    if options.device != "cpu" and not torch.cuda.is_available():
         parser.error("no CUDA device here; `--device cpu --tiny` tries the script itself.")
-    if options.alone:
-        print(statistics.median(alone(options.alone, setting, "off", options.steps)))
-        return
-    name = torch.cuda.get_device_name() if setting.cuda else "cpu"
-    document: dict[str, object] = {"device": name, "torch": torch.__version__}
-    print(f"{name}, torch {torch.__version__}, bf16", flush=True)
-    for part, answer in results_of(options.parts, setting, options.limit_s):
-        document[part] = answer
-        print(f"{part}: {json.dumps(answer)}", flush=True)
+    here = Here(options.device, options.tiny, 2 if options.tiny else options.rounds)
+    started = time.monotonic()
+    document: Row = header(here)
+    print(json.dumps(document))
+    for name in options.parts:
+        print(f"{name} (at {time.monotonic() - started:.0f} s)", flush=True)
+        rows = document[name] = []
+        try:
+            for row in PARTS[name](here) if time.monotonic() - started < options.limit_s else ():
+                rows.append(row)
+                sys.stdout.flush()
+                if time.monotonic() - started > options.limit_s:
+                    break
+            if time.monotonic() - started > options.limit_s:
+                document[f"{name}_left_out"] = f"{options.limit_s:.0f} s are over"
+                print(f"  {options.limit_s:.0f} s are over: what is left of {name} is left out.")
+        except Exception:
+            document[f"{name}_error"] = traceback.format_exc()
+            print("  FAILED\n" + traceback.format_exc())
         if options.json:
-            # After every part: a machine may be taken away.
             options.json.write_text(json.dumps(document, indent=1))
+    print(f"{time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":

@@ -109,9 +109,9 @@ def peak_flops(device: torch.device, dtype: str) -> float | None:
     if device.type != "cuda" or dtype != "bfloat16":
         return None
     name = torch.cuda.get_device_name(device)
-    # Whole words, so that an L40 is no L4.
+    # Whole ends, so that an L40 is no L4 and a GH200 has the peak of its H200.
     return next(
-        (peak for part, peak in _BF16_PEAKS.items() if re.search(rf"\b{part}\b", name)), None
+        (peak for part, peak in _BF16_PEAKS.items() if re.search(rf"{part}\b", name)), None
     )
 
 

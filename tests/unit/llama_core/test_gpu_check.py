@@ -1,3 +1,5 @@
+"""The script for a machine with a GPU works before it is carried there."""
+
 import importlib.util
 import sys
 from pathlib import Path
@@ -20,12 +22,22 @@ def script():
     del sys.modules["gpu_check"]
 
 
-def test_the_gpu_script_resumes_to_the_bit_and_goes_on_after_a_part_that_fails(script, monkeypatch):
-    monkeypatch.setitem(script.PARTS, "speed", lambda setting: 1 / 0)
-    setting = script.Setting("cpu", tiny=True)
-    answers = dict(script.results_of(["speed", "resume"], setting, 100))
-    assert answers["speed"] == {"failed": "ZeroDivisionError('division by zero')"}
-    # Eight steps to the last horizon, one of the branch to the first, two evaluations.
-    assert answers["resume"] == {"to_the_bit": True, "records": 11}
-    late = dict(script.results_of(["resume"], setting, -1))
-    assert "skipped" in late["resume"]
+def test_the_gpu_script_resumes_to_the_bit(script):
+    # Twenty steps to the last horizon, four of the branch to the first, two evaluations.
+    rows = script.resume(script.Here("cpu", tiny=True, rounds=1))
+    assert rows == [{"compile": "off", "equal": True, "losses": 26}]
+
+
+def test_the_gpu_script_goes_on_after_a_part_that_fails(script, monkeypatch, tmp_path, capsys):
+    def fail(here):
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(script.PARTS, "speed", fail)
+    monkeypatch.setitem(script.PARTS, "resume", lambda here: [{"equal": True}])
+    answer = tmp_path / "out.json"
+    arguments = ["--device", "cpu", "--tiny", "--parts", "speed", "resume", "--json", str(answer)]
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", *arguments])
+    script.main()
+    assert "ZeroDivisionError" in answer.read_text()
+    assert '"equal": true' in answer.read_text()
+    assert "FAILED" in capsys.readouterr().out
