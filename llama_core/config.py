@@ -142,6 +142,10 @@ class Muon(Frozen):
     rates are where a search for Muon's begins. `beta1`, `beta2` and `eps` are AdamW's.
     """
 
+    # A schema in which `kind` may be missing takes an AdamW's JSON, which has none, for both: Prefect
+    # checks the parameters of a deployment by it.
+    model_config = ConfigDict(json_schema_extra={"required": ["kind", "lr"]})
+
     kind: Literal["muon"] = "muon"
     lr: PositiveFloat
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95

@@ -110,9 +110,7 @@ def peak_flops(device: torch.device, dtype: str) -> float | None:
         return None
     name = torch.cuda.get_device_name(device)
     # Whole ends, so that an L40 is no L4 and a GH200 has the peak of its H200.
-    return next(
-        (peak for part, peak in _BF16_PEAKS.items() if re.search(rf"{part}\b", name)), None
-    )
+    return next((peak for part, peak in _BF16_PEAKS.items() if re.search(rf"{part}\b", name)), None)
 
 
 def memory_gib(device: torch.device) -> float:

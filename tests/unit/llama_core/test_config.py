@@ -2,6 +2,7 @@
 
 import json
 
+import jsonschema
 import pytest
 from pydantic import ValidationError
 
@@ -57,3 +58,12 @@ def test_compile_is_on_or_off_also_as_yaml_reads_it():
     assert Placement(stack=False).stack == "off"
     with pytest.raises(ValueError, match="'auto' or 'off'"):
         Placement(stack=True)
+
+
+@pytest.mark.parametrize("optimizer", [AdamW(lr=1e-3), Muon(lr=1e-3)])
+def test_json_is_valid_under_the_schema_by_which_prefect_checks_parameters(optimizer):
+    cfg = recipe(8).model_copy(update={"optimizer": optimizer})
+    jsonschema.validate(json.loads(cfg.model_dump_json()), TrainConfig.model_json_schema())
+    model = tiny(block=Block(norm="layer", positions="learned"), max_positions=64)
+    jsonschema.validate(json.loads(model.model_dump_json()), ModelConfig.model_json_schema())
+    jsonschema.validate(json.loads(Placement().model_dump_json()), Placement.model_json_schema())
