@@ -142,8 +142,8 @@ class Muon(Frozen):
     rates are where a search for Muon's begins. `beta1`, `beta2` and `eps` are AdamW's.
     """
 
-    # A schema in which `kind` may be missing takes an AdamW's JSON, which has none, for both: Prefect
-    # checks the parameters of a deployment by it.
+    # Prefect checks a deployment's parameters by this schema. With `kind` left to its default an
+    # AdamW's JSON, which has none, would be valid for both.
     model_config = ConfigDict(json_schema_extra={"required": ["kind", "lr"]})
 
     kind: Literal["muon"] = "muon"
