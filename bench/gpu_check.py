@@ -87,7 +87,7 @@ class Shape:
         return self.seq_len * self.rows
 
     def recipe(self, *steps: int, lr: float = 1e-3) -> TrainConfig:
-        """A bf16 training to horizons of so many steps."""
+        """A bf16 training; `steps` are its horizons."""
         horizons = tuple(self.batch_tokens * each for each in steps)
         return TrainConfig(
             seq_len=self.seq_len, batch_tokens=self.batch_tokens, warmup_tokens=0,

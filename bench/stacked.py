@@ -81,7 +81,7 @@ def batches(cfg: TrainConfig, data: np.ndarray) -> Batches:
 
 
 def seconds(records: Iterator[object], steps: int, setting: Setting) -> float:
-    """Seconds of so many steps."""
+    """Seconds that `steps` steps take."""
     started = setting.clock()
     while steps:
         record = next(records)

@@ -8,6 +8,7 @@ from llama_core.blocks import bundle
 from llama_core.config import Cosine, Frozen, ModelConfig, TrainConfig, Wsd
 from llama_core.counting import count_params
 from sweeps.coverage import EXPECTED_OPTIMUM, coverage, size_at
+from sweeps.faults import plain
 from sweeps.grid import cells, in_steps
 from sweeps.plan_warnings import doubts
 from sweeps.rate_scan import scan_runs
@@ -15,7 +16,7 @@ from sweeps.recipe import Rates, has_budget, rates, warmup_of, weight_decay_of
 from sweeps.shapes import key
 from sweeps.spec import Cell, DataRef, PlannedRun, RunSpec, SweepSpec
 from sweeps.trunk_cost import middle, trunks
-from sweeps.variants import BASE, plain, variant_specs
+from sweeps.variants import BASE, variant_specs
 
 
 class Plan(Frozen):

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from llama_core.blocks import bundle
+from sweeps.faults import plain
 from sweeps.spec import CellsGrid, SweepSpec
 
 BASE = "base"
@@ -55,18 +56,6 @@ def variant_data(spec: SweepSpec) -> dict[str, dict[str, Any]]:
             base["block"] = bundle(spec.block).block.model_dump(mode="json")
         data[name] = _laid_over(base, part) | {"name": f"{spec.name}/{name}"}
     return data
-
-
-def plain(error: ValueError) -> str:
-    """An error in one line: pydantic's is several, with types and links."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    faults = []
-    for fault in error.errors():
-        where = ".".join(map(str, fault["loc"]))
-        message = fault["msg"].removeprefix("Value error, ")
-        faults.append(f"{where}: {message}" if where else message)
-    return "; ".join(faults)
 
 
 def _refuse(spec: SweepSpec) -> None:

@@ -128,7 +128,7 @@ def outside(points: Array, corners: Array) -> Array:
 def _descended(
     value: Callable[[Array], tuple[Array, Array]], mixing: Array, total: Array, slope: Array
 ) -> Array:
-    """The least of each draw that so many steps of Barzilai and Borwein's length come to."""
+    """The least value of each draw, by mirror descent with Barzilai-Borwein step lengths."""
     step = 1 / np.maximum(np.ptp(slope, axis=1), 1e-12)
     best, least = mixing, total
     recent = np.tile(total, (_MEMORY, 1))

@@ -19,7 +19,7 @@ _POWER, _STRETCH, _NEAR_ZERO = 0.4, 3.0, 1e-4
 _ROUNDS, _NOISE, _SPREAD = 3, 0.05, 1.5
 # A source that moves nothing keeps this part of the largest inverse squared length scale.
 _FLOOR = 0.003
-# To choose from by marginal likelihood, on at most so many rows.
+# The choices that the marginal likelihood has, and the most rows that it is computed on.
 _NOISES, _SPREADS, _ROWS = (0.001, 0.004, 0.015, 0.06, 0.25, 1.0), (0.7, 1.5, 3.0), 160
 # Variance of a slope in ln N and ln D, beside that of the kernel.
 _SLOPE = 4.0

@@ -140,26 +140,14 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except (ValueError, FileNotFoundError, PermissionError) as error:
-        fail(" ".join(_plain(error).split()))
+        from sweeps.faults import plain
+
+        fail(" ".join(plain(error).split()))
     except OSError as error:
         if error.errno not in (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.ELOOP):
             raise
         # A text given for a file's name may be of any length.
         fail(f"{str(error.filename)[:80]}: {str(error.strerror).lower()}.")
-
-
-def _plain(error: Exception) -> str:
-    """A refusal in its own words: pydantic's is several lines with types and links."""
-    from pydantic import ValidationError
-
-    if not isinstance(error, ValidationError):
-        return str(error)
-    faults = []
-    for fault in error.errors():
-        where = ".".join(map(str, fault["loc"]))
-        message = fault["msg"].removeprefix("Value error, ")
-        faults.append(f"{where}: {message}" if where else message)
-    return "; ".join(faults)
 
 
 def check_destinations(json: str | None, report: Path | None = None) -> None:

@@ -137,6 +137,7 @@ def test_a_new_step_arrives_while_the_page_is_open(window, address, root):
     with unfinished.curve_path.open("a") as file:
         file.write(json.dumps(json.loads(last) | {"loss": 0.4321}) + "\n")
     wait_until(lambda: window.execute_script(lowest) < 1)
+    assert window.execute_script(lowest) == pytest.approx(0.4321)
 
 
 def test_a_dropped_table_is_fitted(window, address, tmp_path):
