@@ -14,7 +14,6 @@ from cyclopts import Parameter
 
 if TYPE_CHECKING:
     from analysis.page import Page
-    from analysis.table.files import Contents
     from flows.settings import Home, Settings
     from sweeps.plan import Plan
 
@@ -51,9 +50,9 @@ def open_all() -> "tuple[Settings, Home]":
     Raises:
         ValueError: a setting is out of range, or the home cannot be written.
     """
-    from flows.settings import open_home
+    from flows.settings import open_home, open_settings
 
-    settings = _settings()
+    settings = open_settings()
     return settings, open_home(settings)
 
 
@@ -63,46 +62,15 @@ def open_all_to_read() -> "tuple[Settings, Home]":
     Raises:
         ValueError: a setting is out of range.
     """
-    from flows.settings import home_of
+    from flows.settings import home_of, open_settings
 
-    settings = _settings()
+    settings = open_settings()
     return settings, home_of(settings)
 
 
 def open_to_read() -> "Home":
     """The home as it is, see `open_all_to_read`."""
     return open_all_to_read()[1]
-
-
-def open_table(name: str) -> "Path | Contents":
-    """What TABLE names, other than a sweep; see `table_source`.
-
-    Raises:
-        ValueError: there is no such source, or it cannot be read.
-    """
-    from flows.settings import home_of
-    from flows.tables.source import table_source
-
-    def our_uri() -> str:
-        settings = _settings()
-        return settings.tracking_uri(home_of(settings))
-
-    return table_source(name, our_uri)
-
-
-def _settings() -> "Settings":
-    from pydantic import ValidationError
-
-    from flows.settings import open_settings
-
-    try:
-        return open_settings()
-    except ValidationError as error:
-        [fault, *_] = error.errors()
-        setting = f"ISOFLOP_{str(fault['loc'][0]).upper()}={fault['input']}"
-        message = fault["msg"].removeprefix("Input ").partition(", unable")[0]
-        message = message.replace("a valid integer", "a whole number")
-        raise ValueError(f"{setting}: {message}.") from error
 
 
 def find_plan(name: str, home: "Home") -> "Plan":

@@ -137,7 +137,7 @@ def _side(name: str, mapping: list[str] | None, home: "Home") -> Side:
     from sweeps.variants import BASE
 
     if is_service(name) or Path(name).is_file():
-        return Side(name, read_runs(name, mapping, None), None)
+        return Side(name, read_runs(name, mapping, None).table, None)
     plan = find_plan(name, home)
     if plan.spec.variants:
         listed = ", ".join(f"{name}/{variant}" for variant in (BASE, *plan.spec.variants))

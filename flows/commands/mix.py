@@ -1,7 +1,7 @@
 """Command mix: what each source is worth, and the shares of least loss."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -11,14 +11,10 @@ from flows.commands.common import (
     Report,
     check_destinations,
     fail,
-    open_table,
     refusals,
     write_report,
 )
-from flows.commands.tables import Mapping, Statuses, column_mapping, sweep_folder
-
-if TYPE_CHECKING:
-    from analysis.table.files import Contents
+from flows.commands.tables import Mapping, Statuses, column_mapping
 
 
 def mix(
@@ -60,6 +56,7 @@ def mix(
     from analysis.mixtures.question import Question, read_stock, read_target
     from analysis.mixtures.rows import read_mixtures, read_points
     from analysis.table.observations import TableError
+    from flows.answers.runs import open_source
     from flows.commands.output import emit
 
     with refusals(), threadpool_limits(1, "blas"):
@@ -76,14 +73,14 @@ def mix(
             level,
         )
         names = column_mapping(mapping or [])
-        contents = _contents(file)
+        contents = open_source(file).contents()
         table = read_mixtures(
             contents, mapping=names, where=where, include_status=include_status or []
         )
         asked = None
         if points is not None:
             try:
-                asked = read_points(_contents(str(points)), names, table)
+                asked = read_points(open_source(str(points)).contents(), names, table)
             except TableError as error:
                 raise TableError(f"--points {points}: {error}") from error
         answer = answer_of(table, question, asked)
@@ -100,15 +97,6 @@ def mix(
 
         for line in answer_lines(answer):
             print(line)
-
-
-def _contents(file: str) -> "Contents":
-    """The rows of a file, a sweep or a service, with the columns as they are named there."""
-    from analysis.table.files import Contents, read_contents
-
-    sweep = sweep_folder(file)
-    source = open_table(file) if sweep is None else sweep / "observations.parquet"
-    return source if isinstance(source, Contents) else read_contents(source)
 
 
 def _count(option: str, text: str | None) -> float | None:
