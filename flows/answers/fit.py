@@ -16,7 +16,7 @@ from analysis.fit.records import GroupFit
 from analysis.forecast.lead import Lead, lead, lead_json
 from analysis.law import LossLaw
 from analysis.page import Page
-from flows.answers.rows import ALL, Rows
+from flows.answers.rows import ALL, Rows, check_level
 from flows.answers.runs import Runs
 from flows.answers.shown import Shown
 
@@ -96,8 +96,9 @@ def fit_runs(runs: Runs, options: FitOptions = DEFAULT, rows: Rows = ALL) -> Fit
     """Fit a law to runs, and read the forecast at its target beside it.
 
     Raises:
-        TableError: rows that no fit can use; see `fit_table`.
+        ValueError: an option out of range, or rows that no fit can use; see `fit_table`.
     """
+    _check_numbers(options)
     repeated = options.form == "data_constrained"
     groups = fit_table(
         runs.with_repetition() if repeated else runs.table,
@@ -110,6 +111,19 @@ def fit_runs(runs: Runs, options: FitOptions = DEFAULT, rows: Rows = ALL) -> Fit
     )
     envelope = _envelope(runs.source.sweep, options.level)
     return Fit(runs.source.name, tuple(groups), tuple(map(lead, groups)), envelope)
+
+
+def _check_numbers(options: FitOptions) -> None:
+    check_level(options.level)
+    delta, target = options.objective.delta, options.target_flops
+    if options.bootstrap < 0 or options.seed < 0:
+        raise ValueError(
+            f"--bootstrap {options.bootstrap} and --seed {options.seed} must not be negative."
+        )
+    if not delta > 0:
+        raise ValueError(f"--delta {delta} must be positive.")
+    if target is not None and not 0 < target < float("inf"):
+        raise ValueError(f"--target-flops {target} must be positive.")
 
 
 def _envelope(sweep: Path | None, level: float) -> tuple[pl.DataFrame, EnvelopeFit] | None:

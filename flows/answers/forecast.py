@@ -13,7 +13,7 @@ from analysis.law import NCounts
 from analysis.page import Page
 from analysis.table.observations import Table, TableError
 from analysis.table.selection import of_group, one_law, split
-from flows.answers.rows import ALL, Rows
+from flows.answers.rows import ALL, Rows, check_level
 from flows.answers.runs import Runs
 from flows.answers.shown import Shown
 
@@ -77,8 +77,9 @@ def forecast_runs(runs: Runs, question: Question, rows: Rows = ALL) -> Forecast:
     """Foretell losses of runs not yet trained, and the best N and D of budgets.
 
     Raises:
-        TableError: rows that no forecast can learn from.
+        ValueError: a level out of range, or rows that no forecast can learn from.
     """
+    check_level(question.level)
     groups = []
     for value, part in split(runs.table, where=rows.where, by=rows.by):
         with of_group(rows.by, value):

@@ -14,6 +14,7 @@ from analysis.frontier.text import warnings
 from analysis.law import LossLaw
 from analysis.page import Page
 from flows.answers.law import law_for, law_of_runs
+from flows.answers.rows import check_level
 from flows.answers.runs import Runs
 from flows.answers.shown import Shown
 
@@ -88,6 +89,7 @@ def frontier(
     Raises:
         ValueError: there is no such law, it bars N*, or the question has no answer.
     """
+    check_level(level)
     foretold = False
     if isinstance(law, LossLaw):
         chosen, name = law, law.name

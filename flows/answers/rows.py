@@ -21,3 +21,13 @@ class Rows:
 
 
 ALL = Rows()
+
+
+def check_level(level: float) -> None:
+    """Refuse what is no level of an interval.
+
+    Raises:
+        ValueError: it does not lie between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError(f"--level {level} must lie between 0 and 1, for example 0.9.")

@@ -92,29 +92,34 @@ class Runs:
         return " ".join((f"{used} runs of {self.source.name}{left_out}{how}", *self.source.notes))
 
 
-def open_source(name: str, home: Home | None = None) -> TableSource:
-    """What TABLE names.
-
-    Args:
-        home: where sweeps are; that of the environment unless given.
+def open_source(name: str) -> TableSource:
+    """What TABLE names; sweeps are those of the home of the environment.
 
     Raises:
         ValueError: there is no such source.
     """
     if is_service(name) or Path(name).is_file():
         return TableSource(name, open_table(name))
-    place = home_of(open_settings()) if home is None else home
-    folder = place.sweeps / name
-    if (folder / "observations.parquet").is_file():
-        planned = read_plan(place, name)
-        notes = joined(planned, place).sentences if planned is not None else ()
-        return TableSource(name, folder / "observations.parquet", folder, notes)
+    place = home_of(open_settings())
+    sweep = source_of_sweep(name, place)
+    if sweep is not None:
+        return sweep
     if not (Path(name).is_dir() or Path(name).suffix):
         raise ValueError(
             f"{name} is neither a file nor a sweep with observations in {place.root}. "
             f"Train it with: isoflop sweep {name}"
         )
     return TableSource(name, open_table(name))
+
+
+def source_of_sweep(name: str, home: Home) -> TableSource | None:
+    """The table of a sweep's last report; None where the home has none."""
+    folder = home.sweeps / name
+    if not (folder / "observations.parquet").is_file():
+        return None
+    planned = read_plan(home, name)
+    notes = joined(planned, home).sentences if planned is not None else ()
+    return TableSource(name, folder / "observations.parquet", folder, notes)
 
 
 def open_table(name: str) -> Path | Contents:

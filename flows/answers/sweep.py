@@ -12,7 +12,7 @@ from analysis.page import Page
 from analysis.sweep.answer import Findings, find, numbers, verdict
 from analysis.sweep.page import sweep_page
 from analysis.table.runs import own_table
-from flows.answers.runs import Runs, open_source, read_runs
+from flows.answers.runs import Runs, TableSource, read_runs, source_of_sweep
 from flows.answers.shown import Shown
 from flows.forecasts.by_sweep import said_before
 from flows.plans.joined import joined
@@ -25,17 +25,22 @@ class Sweep(Shown):
     """A sweep's observations, curves and law.
 
     Attributes:
-        name: of the sweep, or of a variant, as in bigger/base.
         home: where it is.
+        source: its table.
     """
 
-    name: str
     home: Home
+    source: TableSource
+
+    @property
+    def name(self) -> str:
+        """Of the sweep, or of a variant, as in bigger/base."""
+        return self.source.name
 
     @cached_property
     def runs(self) -> Runs:
         """The observations as `fit`, `forecast` and `frontier` take them."""
-        return read_runs(open_source(self.name, self.home))
+        return read_runs(self.source)
 
     @cached_property
     def observations(self) -> pl.DataFrame:
@@ -94,4 +99,21 @@ class Sweep(Shown):
         return self.home.sweeps / self.name
 
     def _drawn_page(self) -> Page:
-        return sweep_page(self.name, self.findings, self.curves, facts=self.runs.source.notes)
+        return sweep_page(self.name, self.findings, self.curves, facts=self.source.notes)
+
+
+def open_sweep(name: str, home: Home) -> Sweep:
+    """A sweep of a home.
+
+    Raises:
+        ValueError: the home has no observations of that sweep; the message lists its sweeps.
+    """
+    source = source_of_sweep(name, home)
+    if source is None:
+        tables = sorted(home.sweeps.glob("**/observations.parquet"))
+        known = [table.parent.relative_to(home.sweeps).as_posix() for table in tables]
+        raise ValueError(
+            f"no sweep {name!r} with observations in {home.root}. Sweeps there: "
+            f"{', '.join(known) or 'none yet'}."
+        )
+    return Sweep(home, source)

@@ -29,8 +29,10 @@ def say(line: str) -> None:
 
 
 def _check_level(kind: type, level: float) -> None:
-    if not 0 < level < 1:
-        fail(f"--level {level} must lie between 0 and 1, for example 0.9.")
+    from flows.answers.rows import check_level
+
+    with refusals():
+        check_level(level)
 
 
 Json = Annotated[

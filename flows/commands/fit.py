@@ -10,7 +10,6 @@ from flows.commands.common import (
     Level,
     Report,
     check_destinations,
-    fail,
     refusals,
     shown_from_log,
     write_report,
@@ -70,7 +69,6 @@ def fit(
     from flows.answers.rows import Rows
     from flows.commands.output import emit
 
-    _check_numbers(bootstrap, seed, delta, target_flops)
     with refusals(), shown_from_log("analysis.fit"):
         check_destinations(json, report)
         answer = fit_runs(
@@ -86,15 +84,6 @@ def fit(
         emit(answer.json(), json)
     if json != "-":
         _print(answer)
-
-
-def _check_numbers(bootstrap: int, seed: int, delta: float, target_flops: float | None) -> None:
-    if bootstrap < 0 or seed < 0:
-        fail(f"--bootstrap {bootstrap} and --seed {seed} must not be negative.")
-    if not delta > 0:
-        fail(f"--delta {delta} must be positive.")
-    if target_flops is not None and not 0 < target_flops < float("inf"):
-        fail(f"--target-flops {target_flops} must be positive.")
 
 
 def _print(answer: "Fit") -> None:
