@@ -56,7 +56,7 @@ class EndForecaster:
             for planned in plan.runs
         }
         # Each has a law of its own, and a scan's rates have none.
-        self._no_law = not plan.spec.has_one_law
+        self._no_law = any(planned.variant or planned.mixture for planned in plan.runs)
         self._read_in: dict[str, str] = {}
         self._losses: frozenset[str] = frozenset()
         self._learnt: Learnt | str = ""
