@@ -1,6 +1,6 @@
 """Settings of a training: model shape, recipe, corpus and placement. No torch here."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -287,16 +287,35 @@ def require_whole_matrices(optimizer: Literal["adamw", "muon"], placement: Place
         )
 
 
-class EnvironmentText(Frozen):
-    """The docstring prose of Python's library and of the packages isoflop needs.
+InstalledKind = Literal["python", "headers", "manuals", "readmes", "licences", "data"]
 
-    Always available, collected in a few seconds, about 19 MB. Its content depends on the
-    installed versions, so its digest differs between environments.
+
+class EnvironmentText(Frozen):
+    """Text that is on every machine with isoflop, of one kind; the default is docstring prose.
+
+    Available without a network, collected in seconds. Its content depends on the installed
+    versions, so its digest differs between environments. A kind other than the default gives the
+    source its name.
     """
 
     kind: Literal["environment"] = "environment"
+    text: Literal["docstrings"] | InstalledKind = Field(
+        default="docstrings", exclude_if=lambda text: text == "docstrings"
+    )
     name: str = "environment"
     weight: PositiveFloat = 1.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_after_its_text(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("text", "docstrings") != "docstrings":
+            return {"name": value["text"], **value}
+        return value
+
+    @property
+    def installed(self) -> InstalledKind | None:
+        """The kind of text; None of docstrings, which are read by rules of their own."""
+        return None if self.text == "docstrings" else self.text
 
 
 class FileText(Frozen):
