@@ -3,17 +3,11 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from sweeps.choices import Timescale
+from sweeps.choices import LawRecipe, PublishedRecipe, Timescale
 from sweeps.coverage import EXPECTED_OPTIMUM, BudgetSizes, LeftOut, coverage, size_at
 from sweeps.published_rules import RULES
 from sweeps.recipe import measured_range, rates
-from sweeps.spec import (
-    IsoflopGrid,
-    LawRecipe,
-    PlannedRun,
-    PublishedRecipe,
-    SweepSpec,
-)
+from sweeps.spec import IsoflopGrid, PlannedRun, SweepSpec
 from sweeps.trunk_cost import COSTLY, left_by_run, middle
 
 # A parabola has three constants; a fourth point shows whether it fits.
