@@ -37,28 +37,31 @@ class Lattice(_Bounded):
     """Every mixture whose shares are multiples of 1/parts, within the bounds."""
 
     kind: Literal["lattice"] = "lattice"
-    parts: Annotated[int, Field(ge=1, le=100)] = 4
+    parts: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=4, description="4: shares of 0, 0.25, 0.5, 0.75 and 1"
+    )
 
 
 class Drawn(_Bounded):
-    """Mixtures drawn at random from a Dirichlet distribution around the sources' weights.
-
-    Attributes:
-        concentration: of a source of average weight: 1 draws all mixtures of equal weights
-            alike, more draws closer to the weights, less closer to single sources.
-    """
+    """Mixtures drawn at random from a Dirichlet distribution around the sources' weights."""
 
     kind: Literal["dirichlet"] = "dirichlet"
-    count: Annotated[int, Field(ge=1, le=_MOST)] = 32
-    seed: NonNegativeInt = 0
-    concentration: PositiveFloat = 1.0
+    count: Annotated[int, Field(ge=1, le=_MOST)] = Field(default=32, description="mixtures to draw")
+    seed: NonNegativeInt = Field(default=0, description="of the draws")
+    concentration: PositiveFloat = Field(
+        default=1.0,
+        description="1: with equal weights all mixtures alike; more: closer to the weights; less: "
+        "closer to single sources",
+    )
 
 
 class OneUp(Frozen):
     """The sources' weights, and each source's share times `factor`, the others shrunk alike."""
 
     kind: Literal["one-up"] = "one-up"
-    factor: Annotated[float, Field(gt=1, le=1e6)] = 2.0
+    factor: Annotated[float, Field(gt=1, le=1e6)] = Field(
+        default=2.0, description="on one source's share at a time"
+    )
 
 
 class Given(Frozen):
@@ -71,7 +74,7 @@ class Given(Frozen):
             dict[str, NonNegativeFloat],
         ],
         Field(min_length=1, max_length=_MOST),
-    ]
+    ] = Field(description="shares by name of the mixture, then of the source; they sum to 1 or 100")
 
     @model_validator(mode="after")
     def _shares_sum_to_one(self) -> Self:
@@ -86,22 +89,27 @@ class Given(Frozen):
 
 
 class Mixtures(Frozen):
-    """The grid over shares of a sweep, and the training that its best mixture is for.
+    """The grid over shares of a sweep, and the training that its best mixture is for."""
 
-    Attributes:
-        target: weights of the losses by source that the mixture is to lower; none for their mean.
-        target_tokens: D of the training to mix for. Every run then reads a part of each source,
-            as much smaller as its D is than this, so that it reads the source as often as that
-            training would. None: every run reads from all of the corpus.
-        stock: tokens of a source that the training to mix for has; the corpus's unless given.
-        max_epochs: how often that training may read a source at most.
-    """
-
-    shares: Annotated[Lattice | Drawn | OneUp | Given, Field(discriminator="kind")]
-    target: dict[str, PositiveFloat] = Field(default={})
-    target_tokens: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    stock: dict[str, PositiveFloat] = Field(default={})
-    max_epochs: PositiveFloat = 4.0
+    shares: Annotated[Lattice | Drawn | OneUp | Given, Field(discriminator="kind")] = Field(
+        description="of the corpus's sources, crossed with sizes and budgets"
+    )
+    target: dict[str, PositiveFloat] = Field(
+        default={}, description="weights of the losses by source to lower; none: their mean"
+    )
+    target_tokens: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="D of the training to mix for: each run reads a part of each source, as often "
+        "as that training would read the whole; None: every run reads from the whole",
+    )
+    stock: dict[str, PositiveFloat] = Field(
+        default={},
+        description="tokens of a source that the training to mix for has; the corpus's unless "
+        "given",
+    )
+    max_epochs: PositiveFloat = Field(
+        default=4.0, description="how often that training may read a source at most"
+    )
 
     @model_validator(mode="after")
     def _a_stock_is_of_a_target(self) -> Self:
