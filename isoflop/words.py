@@ -11,17 +11,17 @@ import polars as pl
 from analysis.fit.options import FitOptions
 from analysis.forecast.answer import Question
 from analysis.law import Form, LossLaw
-from analysis.mixtures import question as mixtures
 from analysis.solver.objective import Objective
-from flows.answers.compare import Asymptote, Compared, compare_sides, side_of
+from flows.answers.compare import Asymptote, Compared, Comparing, compare_sides, side_of
 from flows.answers.fit import Fit, fit_runs
 from flows.answers.forecast import Forecast, Pair, forecast_runs, read_budget, read_pairs
 from flows.answers.frontier import Frontier, Priced, demand_of, goal_of, serving_of
 from flows.answers.frontier import frontier as frontier_of
-from flows.answers.mix import Mix, mix_source, read_count
+from flows.answers.mix import Asked, Columns, Mix, mix_source
 from flows.answers.rows import Rows
 from flows.answers.runs import Runs, TableSource, open_source, read_runs, source_of
 from flows.answers.sweep import Sweep, open_sweep
+from flows.results.variants import expanded
 from flows.settings import Home, home_of, open_settings
 
 
@@ -215,7 +215,7 @@ def mix(
     include_status: Sequence[str] = (),
     target: str | Mapping[str, float] | None = None,
     stock: str | Mapping[str, float] | None = None,
-    epochs: float = 4.0,
+    epochs: float | None = None,
     params: float | str | None = None,
     tokens: float | str | None = None,
     points: Named | None = None,
@@ -226,13 +226,14 @@ def mix(
     """The law of losses by source, and the shares of least loss, as `isoflop mix` has them.
 
     Args:
-        source: a table with columns share_NAME and loss_NAME, one trained mixture a row.
+        source: a table with columns share_NAME and loss_NAME, one trained mixture a row; or a
+            sweep of mixtures, whose spec has target, stock, epochs and tokens unless given here.
         map: isoflop's name for a column to the table's; `share_` and `loss_` for all columns that
             are named so.
         include_status: take rows of these states too.
         target: weights of the losses to lower, by source; the mean of all unless given.
         stock: unique tokens of sources that run short.
-        epochs: how often such a source may be read.
+        epochs: how often such a source may be read; 4 unless given.
         params: N of the training to mix for, where the table has several; else its largest.
         tokens: D of the training to mix for; else the table's largest.
         points: a table of mixtures whose losses to foretell.
@@ -244,18 +245,10 @@ def mix(
         ValueError: the table cannot be read, or no law can be fitted to it.
     """
     with _in_python():
-        question = mixtures.Question(
-            mixtures.read_target(_pairs(target)),
-            mixtures.read_stock(_pairs(stock)),
-            epochs,
-            read_count("--params", params),
-            read_count("--tokens", tokens),
-            anywhere,
-            level,
-        )
-        asked = None if points is None else _source(points)
-        rows = Rows(where=where)
-        return mix_source(_source(source), question, map or {}, include_status, rows, asked)
+        asked = Asked(_pairs(target), _pairs(stock), epochs, params, tokens, anywhere, level)
+        columns = Columns(map or {}, where, include_status)
+        foretold = None if points is None else _source(points)
+        return mix_source(_source(source), asked, columns, foretold)
 
 
 def compare(
@@ -270,7 +263,8 @@ def compare(
     """How many times less compute variants need for the same loss, as `isoflop compare` has it.
 
     Args:
-        baseline: a sweep by its name, or what `read` returns or takes.
+        baseline: a sweep by its name, with its speeds and settings; or what `read` returns or
+            takes, for its losses alone. A sweep with variants alone is compared with its base.
         variants: what is compared with it.
         at: training FLOPs of the projection; ten times the largest common budget unless given.
         asymptote: the loss that no compute removes: `shared` by both, `free` (each its own), or a
@@ -283,11 +277,13 @@ def compare(
         ValueError: there is no such sweep or table, or the losses do not compare.
     """
     with _in_python():
-        home = home_of(open_settings())
-        sides = [side_of(_compared(each), home) for each in (baseline, *variants)]
-        return compare_sides(
-            sides, home, at=at, asymptote=asymptote, bpb=bpb, bootstrap=bootstrap, level=level
-        )
+        home, given = home_of(open_settings()), tuple(map(_compared, (baseline, *variants)))
+        # A sweep with variants alone is compared with its base.
+        names = [each for each in given if isinstance(each, str)]
+        if len(names) == len(given):
+            given = expanded(tuple(names), home)
+        sides = [side_of(each, {}, home) for each in given]
+        return compare_sides(sides, Comparing(at, asymptote, bpb, bootstrap, level), home)
 
 
 def sweep(name: str, *, home: str | PathLike[str] | None = None) -> Sweep:

@@ -26,14 +26,19 @@ class TableSource:
     Attributes:
         name: what TABLE was.
         given: its file, or its rows.
-        sweep: the folder of the sweep that it is of; None for other sources.
+        home: of the sweep that it is of; None for other sources.
         notes: which sweeps' losses it holds, where that is more than one's.
     """
 
     name: str
     given: Path | Contents
-    sweep: Path | None = None
+    home: Home | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def sweep(self) -> Path | None:
+        """The folder of the sweep that it is of; None for other sources."""
+        return None if self.home is None else self.home.sweeps / self.name
 
     def contents(self) -> Contents:
         """Its rows.
@@ -119,7 +124,7 @@ def source_of_sweep(name: str, home: Home) -> TableSource | None:
         return None
     planned = read_plan(home, name)
     notes = joined(planned, home).sentences if planned is not None else ()
-    return TableSource(name, folder / "observations.parquet", folder, notes)
+    return TableSource(name, folder / "observations.parquet", home, notes)
 
 
 def open_table(name: str) -> Path | Contents:

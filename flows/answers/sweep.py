@@ -26,7 +26,7 @@ class Sweep(Shown):
 
     Attributes:
         home: where it is.
-        source: its table.
+        source: its table in that home.
     """
 
     home: Home

@@ -81,17 +81,9 @@ def find_plan(name: str, home: "Home") -> "Plan":
     Raises:
         ValueError: the home has no sweep of that name; the message lists its sweeps.
     """
-    from flows.plans.stored import read_plan, read_plans
+    from flows.plans import stored
 
-    # Its folder has its name, so the other plans need not be read.
-    planned = read_plan(home, name)
-    if planned is not None and planned.spec.name == name:
-        return planned
-    plans = {planned.spec.name: planned for planned in read_plans(home)}
-    if name not in plans:
-        known = ", ".join(plans) or "none yet"
-        raise ValueError(f"no sweep {name!r} in {home.root}. Sweeps there: {known}.")
-    return plans[name]
+    return stored.find_plan(name, home)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from flows.commands.common import (
     Level,
     Report,
     check_destinations,
-    fail,
     refusals,
     write_report,
 )
@@ -22,7 +21,7 @@ def mix(
     *,
     target: str | None = None,
     stock: str | None = None,
-    epochs: float = 4.0,
+    epochs: float | None = None,
     params: str | None = None,
     tokens: str | None = None,
     points: Path | None = None,
@@ -37,10 +36,11 @@ def mix(
     """The law of losses by source, and the shares of least loss for a target.
 
     Args:
-        file: a table with columns share_NAME and loss_NAME, one trained mixture a row; or a sweep.
+        file: a table with columns share_NAME and loss_NAME, one trained mixture a row; or a sweep
+            of mixtures, whose spec has target, stocks, epochs and tokens unless given here.
         target: the losses to lower, NAME or NAME=WEIGHT,NAME=WEIGHT; the mean of all unless given.
         stock: unique tokens of sources that run short: code=20B,wiki=3B.
-        epochs: how often such a source may be read.
+        epochs: how often such a source may be read; 4 unless given.
         params: N of the training to mix for, where the table has several; its largest unless given.
         tokens: D of the training to mix for; the table's largest unless given.
         points: a table of mixtures whose losses to foretell.
@@ -50,64 +50,24 @@ def mix(
             loss_=BEFORE*AFTER for all columns that are named so. Repeatable.
         include_status: take rows of this status too. Repeatable.
     """
-    from threadpoolctl import threadpool_limits
-
-    from analysis.mixtures.answer import mix as answer_of
-    from analysis.mixtures.question import Question, read_stock, read_target
-    from analysis.mixtures.rows import read_mixtures, read_points
-    from analysis.table.observations import TableError
+    from flows.answers.mix import Asked, Columns, mix_source
     from flows.answers.runs import open_source
     from flows.commands.output import emit
 
-    with refusals(), threadpool_limits(1, "blas"):
+    with refusals():
         check_destinations(json, report)
-        if not epochs > 0:
-            fail(f"--epochs {epochs:g} should be a positive number.")
-        question = Question(
-            read_target(target),
-            read_stock(stock),
-            epochs,
-            _count("--params", params),
-            _count("--tokens", tokens),
-            anywhere,
-            level,
+        answer = mix_source(
+            open_source(file),
+            Asked(target, stock, epochs, params, tokens, anywhere, level),
+            Columns(column_mapping(mapping or []), where, include_status or []),
+            None if points is None else open_source(str(points)),
         )
-        names = column_mapping(mapping or [])
-        contents = open_source(file).contents()
-        table = read_mixtures(
-            contents, mapping=names, where=where, include_status=include_status or []
-        )
-        asked = None
-        if points is not None:
-            try:
-                asked = read_points(open_source(str(points)).contents(), names, table)
-            except TableError as error:
-                raise TableError(f"--points {points}: {error}") from error
-        answer = answer_of(table, question, asked)
     if report is not None:
-        from analysis.mixtures.page import mix_page
-
-        write_report(mix_page(answer, title=f"Mixtures of {Path(file).name}"), report)
+        write_report(answer.page, report)
     if json is not None:
-        from analysis.mixtures.document import mix_json
-
-        emit(mix_json(answer), json)
+        emit(answer.json(), json)
     if json != "-":
         from analysis.mixtures.text import answer_lines
 
-        for line in answer_lines(answer):
+        for line in answer_lines(answer.answer):
             print(line)
-
-
-def _count(option: str, text: str | None) -> float | None:
-    from analysis.forecast.points import read_number
-    from analysis.table.observations import TableError
-
-    if text is None:
-        return None
-    try:
-        return read_number(text, "count")
-    except TableError as error:
-        raise TableError(
-            f"{option} {text!r} should be a positive number, for example {option} 1B."
-        ) from error
