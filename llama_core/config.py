@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -314,6 +315,20 @@ def require_whole_matrices(optimizer: Literal["adamw", "muon"], placement: Place
 InstalledKind = Literal["python", "headers", "manuals", "readmes", "licences", "data"]
 _NAME = "of the source, as tables and messages show it"
 _WEIGHT = "share of the training tokens, relative to the other sources'"
+# A mixture of sources is exact over every block of this many rows, and shuffled within it.
+MIXTURE_BLOCK = 1_024
+
+
+def _above_zero(weight: object) -> object:
+    if isinstance(weight, int | float) and weight <= 0:
+        raise ValueError(
+            f"{weight:g} is no share: the source would never be read. Remove the source, or give "
+            "it a weight above 0."
+        )
+    return weight
+
+
+_Weight = Annotated[PositiveFloat, BeforeValidator(_above_zero)]
 
 
 class EnvironmentText(Frozen):
@@ -325,13 +340,13 @@ class EnvironmentText(Frozen):
     """
 
     kind: Literal["environment"] = "environment"
-    text: Literal["docstrings"] | InstalledKind = Field(
+    text: Literal["docstrings", InstalledKind] = Field(
         default="docstrings",
         exclude_if=lambda text: text == "docstrings",
         description="kind of text on this machine",
     )
     name: str = Field(default="environment", description=_NAME)
-    weight: PositiveFloat = Field(default=1.0, description=_WEIGHT)
+    weight: _Weight = Field(default=1.0, description=_WEIGHT)
 
     @model_validator(mode="before")
     @classmethod
@@ -353,7 +368,7 @@ class FileText(Frozen):
     path: str = Field(description="file or folder")
     name: str = Field(default="files", description=_NAME)
     text_field: str = Field(default="text", description="column or key of JSON and Parquet")
-    weight: PositiveFloat = Field(default=1.0, description=_WEIGHT)
+    weight: _Weight = Field(default=1.0, description=_WEIGHT)
 
 
 class HubText(Frozen):
@@ -365,7 +380,12 @@ class HubText(Frozen):
     split: str = Field(default="train", description="of the dataset")
     name: str = Field(default="hub", description=_NAME)
     text_field: str = Field(default="text", description="column of the text")
-    weight: PositiveFloat = Field(default=1.0, description=_WEIGHT)
+    max_bytes: PositiveInt | None = Field(
+        default=None,
+        exclude_if=lambda size: size is None,
+        description="text after which no more is read; all of it if not given",
+    )
+    weight: _Weight = Field(default=1.0, description=_WEIGHT)
 
 
 TextSource = EnvironmentText | FileText | HubText
@@ -394,7 +414,7 @@ class TokenFiles(Frozen):
         default="uint16", description="of a .bin without header or index, such as nanoGPT's"
     )
     column: str = Field(default="input_ids", description="of a dataset")
-    weight: PositiveFloat = Field(default=1.0, description=_WEIGHT)
+    weight: _Weight = Field(default=1.0, description=_WEIGHT)
 
 
 Source = Annotated[EnvironmentText | FileText | HubText | TokenFiles, Field(discriminator="kind")]
@@ -440,6 +460,12 @@ class CorpusConfig(Frozen):
         """Sources that hold text: all of them, or none."""
         return tuple(source for source in self.sources if not isinstance(source, TokenFiles))
 
+    @property
+    def shares(self) -> dict[str, float]:
+        """Each source's share of the training tokens: its weight over the sum of all."""
+        total = sum(source.weight for source in self.sources)
+        return {source.name: source.weight / total for source in self.sources}
+
     @model_validator(mode="after")
     def _sources_and_vocabulary(self) -> Self:
         names = [source.name for source in self.sources]
@@ -450,6 +476,13 @@ class CorpusConfig(Frozen):
                 f"source name {nested[0]!r} has a slash, and its files are named after it. "
                 "Use another name."
             )
+        for source, share in zip(self.sources, self.shares.values(), strict=True):
+            if share * MIXTURE_BLOCK < 0.5:
+                raise ValueError(
+                    f"source {source.name!r} has weight {source.weight:g} of "
+                    f"{sum(each.weight for each in self.sources):g}, less than half a row in "
+                    f"{MIXTURE_BLOCK:,}: it would never be read. Raise its weight, or remove it."
+                )
         if self.characters == "unicode" and self.vocab_size < 512:
             raise ValueError(
                 f"vocab_size={self.vocab_size} leaves too few pieces beside the 256 byte pieces "
