@@ -315,8 +315,6 @@ def require_whole_matrices(optimizer: Literal["adamw", "muon"], placement: Place
 InstalledKind = Literal["python", "headers", "manuals", "readmes", "licences", "data"]
 _NAME = "of the source, as tables and messages show it"
 _WEIGHT = "share of the training tokens, relative to the other sources'"
-# A mixture of sources is exact over every block of this many rows, and shuffled within it.
-MIXTURE_BLOCK = 1_024
 
 
 def _above_zero(weight: object) -> object:
@@ -476,13 +474,6 @@ class CorpusConfig(Frozen):
                 f"source name {nested[0]!r} has a slash, and its files are named after it. "
                 "Use another name."
             )
-        for source, share in zip(self.sources, self.shares.values(), strict=True):
-            if share * MIXTURE_BLOCK < 0.5:
-                raise ValueError(
-                    f"source {source.name!r} has weight {source.weight:g} of "
-                    f"{sum(each.weight for each in self.sources):g}, less than half a row in "
-                    f"{MIXTURE_BLOCK:,}: it would never be read. Raise its weight, or remove it."
-                )
         if self.characters == "unicode" and self.vocab_size < 512:
             raise ValueError(
                 f"vocab_size={self.vocab_size} leaves too few pieces beside the 256 byte pieces "

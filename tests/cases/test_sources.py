@@ -39,10 +39,6 @@ def two_folders(root, *weights: float, **sizes: int) -> tuple[str, ...]:
             "0 is no share: the source would never be read. Remove the source, or give it a weight",
         ),
         (
-            [{"kind": "environment", "weight": 1e-4}, {"kind": "environment", "text": "python"}],
-            "source 'environment' has weight 0.0001 of 1.0001, less than half a row in 1,024",
-        ),
-        (
             [{"kind": "environment", "text": "python"}] * 2,
             "sources are named ['python', 'python']: give each a different name",
         ),
@@ -68,6 +64,13 @@ def test_weights_that_do_not_sum_to_one_are_divided_by_their_sum_as_told(run: Ru
     assert f"{told}: prose 75.0%, code 25.0%." in " ".join(done.stdout.split())
     after = run("plan", "smoke", "--gpu", "h100", *SMALL, *given, "--json", "-")
     assert any(told in note for note in json.loads(after.stdout)["corpus"]["notes"])
+
+
+def test_a_source_whose_share_is_less_than_a_row_is_refused_before_training(run: Run, tmp_path):
+    given = two_folders(tmp_path, 1, 1e-4, prose=40, code=40)
+    done = run("prepare", "smoke", *SMALL, *given)
+    assert done.status != 0
+    assert "source 'code' has weight 0.0001 of 1.0001, less than half a row in 1,024" in done.stderr
 
 
 def test_a_source_too_small_for_its_share_is_named_with_its_epochs(run: Run, tmp_path):
