@@ -24,6 +24,7 @@ from llama_core.config import (
     require_whole_matrices,
 )
 from llama_core.counting import count_params, train_flops
+from llama_core.mixture import Mixture
 from llama_core.schedule import tokens_spent
 from sweeps.cap import Cap
 from sweeps.choices import (
@@ -39,6 +40,7 @@ from sweeps.choices import (
     WidthRecipe,
 )
 from sweeps.ladder import AnyLadder, different
+from sweeps.mixtures import Mixtures, Shares, mixtures_of
 from sweeps.shapes import Make, Size, key, sizes
 
 # Version of the digest. Changing it makes every finished run train again under a new id.
@@ -209,11 +211,28 @@ class SweepSpec(Frozen):
         exclude_if=lambda scan: scan == SCAN,
         description="of each variant's learning rate; None: as the recipe and lr_factor say",
     )
+    mixtures: Mixtures | None = Field(
+        default=None,
+        exclude_if=lambda mixtures: mixtures is None,
+        description="shares of the corpus's sources to try; None: their weights",
+    )
 
     @property
     def run_dtype(self) -> Literal["float32", "bfloat16"]:
         """The precision of its runs."""
         return "float32" if self.dtype == "auto" else self.dtype
+
+    @property
+    def shares(self) -> dict[str, Shares]:
+        """The shares of the sources by mixture, see `sweeps.mixtures`; none without mixtures."""
+        if self.mixtures is None:
+            return {}
+        return mixtures_of(self.mixtures, {each.name: each.weight for each in self.corpus.sources})
+
+    @property
+    def has_one_law(self) -> bool:
+        """Whether one law in N and D is for all of its runs."""
+        return not self.variants and self.mixtures is None
 
     @property
     def is_variant(self) -> bool:
@@ -240,6 +259,19 @@ class SweepSpec(Frozen):
                 f"grid.tokens has the sizes {sorted(self.grid.tokens, key=str)} and the ladder "
                 f"{sorted(keys, key=str)}: name the same in both."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _mixtures_can_be_and_are_all_that_varies(self) -> "SweepSpec":
+        if self.mixtures is not None:
+            continues = isinstance(self.grid, CellsGrid) and self.grid.continues is not None
+            others = {"variants": self.variants, "design": self.design, "grid.continues": continues}
+            if given := [name for name, value in others.items() if value]:
+                raise ValueError(
+                    f"mixtures are compared on a grid of their own, and {given[0]} is given too: "
+                    "leave out one of the two."
+                )
+            _ = self.shares
         return self
 
     @model_validator(mode="after")
@@ -272,9 +304,14 @@ class SweepSpec(Frozen):
 
 
 class DataRef(Frozen):
-    """The data a run saw: digest of the prepared corpus, tokenizer included."""
+    """The data a run saw: digest of the prepared corpus, tokenizer included.
+
+    Attributes:
+        mixture: None: by the weights of the corpus.
+    """
 
     digest: str
+    mixture: Mixture | None = Field(default=None, exclude_if=lambda mixture: mixture is None)
 
 
 class RunSpec(Frozen):
@@ -318,6 +355,7 @@ class PlannedRun(Frozen):
 
     Attributes:
         variant: empty in a sweep without variants.
+        mixture: empty in a sweep without mixtures.
         rate_factor: on the rate, in a run of a scan, which no law is fitted to.
     """
 
@@ -327,6 +365,7 @@ class PlannedRun(Frozen):
     cells: tuple[Cell, ...]
     lr_source: str
     variant: str = Field(default="", exclude_if=lambda variant: not variant)
+    mixture: str = Field(default="", exclude_if=lambda mixture: not mixture)
     rate_factor: float | None = Field(default=None, exclude_if=lambda factor: factor is None)
 
     @property

@@ -75,8 +75,9 @@ def trunks(spec: SweepSpec, model: ModelConfig, cells: Sequence[Cell]) -> list[l
 
 
 def _allowed(spec: SweepSpec, model: ModelConfig, cells: Sequence[Cell]) -> bool:
-    if spec.schedule == "cosine":
-        # A cosine decays to one horizon only.
+    matched = spec.mixtures is not None and spec.mixtures.target_tokens is not None
+    if spec.schedule == "cosine" or matched:
+        # A cosine decays to one horizon only, and the unique tokens of a source are of one.
         return False
     if spec.max_trunk_cost is None:
         return True

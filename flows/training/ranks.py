@@ -116,7 +116,7 @@ def _follow(run: RunDir, home: Home) -> None:
     from llama_core.train import train
 
     spec, placement, started = run.planned().run, as_recorded(run, home), now()
-    batches = find_corpus(home.root, spec.data.digest).open(spec.train)
+    batches = find_corpus(home.root, spec.data.digest).open(spec.train, spec.data.mixture)
     try:
         for _ in train(
             spec.model, spec.train, batches, placement=placement, checkpoints=run.checkpoints

@@ -19,7 +19,7 @@ from tests.fakes import evaluation, planned_run
 
 def test_memory_that_ends_on_another_rank_keeps_the_losses_on_the_curve(tmp_path, monkeypatch):
     class Corpus:
-        def open(self, train):
+        def open(self, train, mixture):
             return None
 
     def train(*_, **__):
@@ -52,7 +52,7 @@ def run(tmp_path):
 @pytest.mark.parametrize("compiled", [True, False])
 def test_every_rank_compiles_as_the_run_was_recorded(run, tmp_path, monkeypatch, compiled):
     class Corpus:
-        def open(self, train):
+        def open(self, train, mixture):
             return None
 
     placements = []
