@@ -11,7 +11,8 @@ if (location.protocol === "file:") {
       this.frame.hidden = true;
       document.body.append(this.frame);
       const inside = this.frame.contentWindow;
-      inside.postMessage = (data) => this.#dispatch(data);
+      // A worker answers later, never while it is being asked.
+      inside.postMessage = (data) => setTimeout(() => this.#dispatch(structuredClone(data)));
       this.ready = new Promise((resolve, reject) => {
         const script = inside.document.createElement("script");
         script.onload = () => resolve(inside);
@@ -28,7 +29,8 @@ if (location.protocol === "file:") {
       this.onmessage?.(event);
     }
 
-    postMessage(data) {
+    postMessage(message) {
+      const data = structuredClone(message);
       this.ready.then((inside) => inside.dispatchEvent(new MessageEvent("message", { data })));
     }
 
