@@ -163,7 +163,7 @@ def advise(
     serving: Serving | None = None,
     days: float | None = None,
     unique_tokens: float | None = None,
-    level: float = 0.8,
+    level: float = 0.9,
 ) -> Advice:
     """Choose N and D for a goal and a demand.
 

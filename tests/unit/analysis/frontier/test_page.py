@@ -48,11 +48,11 @@ def test_every_row_reads_alike_in_terminal_and_page(
 
 def test_the_table_holds_both_choices_and_the_interval(advice: Advice) -> None:
     header, rows = choice_table(advice)
-    assert header[-1] == "80% interval"
+    assert header[-1] == "90% interval"
     best = advice.frontier.optimum
     assert rows[0][2] == short(best.N.item())
     assert rows[3][2] == flops(best.train_flops.item())
-    ends = advice.frontier.interval("D", 0.8)
+    ends = advice.frontier.interval("D", 0.9)
     assert ends is not None
     assert rows[1][3] == f"{short(ends[0].item())} to {short(ends[1].item())}"
 
