@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llama_core.config import CorpusConfig, EnvironmentText, FileText, HubText, Source, TokenFiles
+from llama_core.corpus.installed import installed_files
+from llama_core.corpus.kinds import HOLDS, MOST_BYTES
 from llama_core.corpus.text_files import source_files
 from llama_core.corpus.token_files import token_files
 
@@ -110,6 +112,11 @@ def _train_tokens(published: Published, config: CorpusConfig) -> float | None:
 
 def _work(source: Source, config: CorpusConfig) -> SourceWork:
     match source:
+        case EnvironmentText(installed=kind) if kind is not None:
+            found = sum(file.size for file in installed_files(kind))
+            text_bytes = min(found, MOST_BYTES)
+            read = f"{size(text_bytes)} of {HOLDS[kind]}"
+            return SourceWork(source.name, read, text_bytes / _BYTES_PER_S)
         case EnvironmentText():
             text = f"{size(_ENVIRONMENT_BYTES)} of the installed packages' text"
             return SourceWork(source.name, text, _ENVIRONMENT_S)

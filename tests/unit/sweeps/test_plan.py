@@ -5,6 +5,7 @@ import pytest
 from llama_core.config import ModelConfig
 from llama_core.counting import count_params, train_flops
 from sweeps.cap import FlopsCap, HoursCap, MoneyCap, amount, in_words, option
+from sweeps.choices import FittedLaw, FixedRecipe, LawRecipe, LlamaRecipe, WidthRecipe
 from sweeps.grid import cells, in_steps
 from sweeps.ladder import Ladder
 from sweeps.load import SpecError, load_spec, presets
@@ -12,16 +13,7 @@ from sweeps.plan import plan
 from sweeps.rate_checks import affordable, check_command, check_runs, extremes
 from sweeps.recipe import measured_range, rates, warmup_tokens
 from sweeps.shapes import Make, shape
-from sweeps.spec import (
-    Cell,
-    DataRef,
-    FittedLaw,
-    FixedRecipe,
-    IsoflopGrid,
-    LawRecipe,
-    LlamaRecipe,
-    WidthRecipe,
-)
+from sweeps.spec import Cell, DataRef, IsoflopGrid
 
 DATA = DataRef(digest="x")
 
