@@ -43,6 +43,7 @@ def _rows(planned: PlannedRun, run: RunDir) -> Iterator[dict[str, Any]]:
             "parent_run_id": run.id,
             "sweep": planned.sweep,
             **variant,
+            **_mixture(planned),
             "name": planned.name,
             "n_params": counts.n_params,
             "n_params_total": counts.total,
@@ -61,6 +62,15 @@ def _rows(planned: PlannedRun, run: RunDir) -> Iterator[dict[str, Any]]:
             "status": status,
             "excluded_reason": _SCANNED if planned.rate_factor else _reason(result, seen),
         }
+
+
+def _mixture(planned: PlannedRun) -> dict[str, Any]:
+    """The name of a run's mixture, and the share of each source."""
+    mixture = planned.run.data.mixture
+    if mixture is None:
+        return {}
+    shares = {f"share_{name}": share for name, share in mixture.shares.items()}
+    return {"mixture": planned.mixture, **shares}
 
 
 def _reason(result: RunResult | None, seen: Observation | None) -> str | None:

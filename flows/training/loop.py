@@ -30,7 +30,7 @@ def train_in_process(run: RunDir, home: Home) -> RunResult:
     from llama_core.train import train
 
     spec = run.planned().run
-    batches = find_corpus(home.root, spec.data.digest).open(spec.train)
+    batches = find_corpus(home.root, spec.data.digest).open(spec.train, spec.data.mixture)
     device = str(resolve_device(run.placement().device))
     listener, started = Listener(run), now()
     try:

@@ -181,10 +181,18 @@ class _CrossEntropySum(Function):
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
         wide = _CPU_WIDE if logits.device.type == "cpu" else _GPU_WIDE
         rows = max(1, wide // logits.shape[1])
-        parts = zip(torch.split(logits, rows), torch.split(targets.unsqueeze(1), rows), strict=True)
-        nats, gradients = zip(*(_nats_and_gradient(*part) for part in parts), strict=True)
-        ctx.save_for_backward(gradients[0] if len(gradients) == 1 else torch.cat(gradients))
-        return nats[0] if len(nats) == 1 else torch.stack(nats).sum()
+        targets = targets.unsqueeze(1)
+        if len(logits) <= rows:
+            nats, gradient = _nats_and_gradient(logits, targets)
+        else:
+            gradient, parts = torch.empty_like(logits), []
+            for first in range(0, len(logits), rows):
+                part = slice(first, first + rows)
+                of_part, gradient[part] = _nats_and_gradient(logits[part], targets[part])
+                parts.append(of_part)
+            nats = torch.stack(parts).sum()
+        ctx.save_for_backward(gradient)
+        return nats
 
     @staticmethod
     @once_differentiable

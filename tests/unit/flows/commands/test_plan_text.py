@@ -14,10 +14,11 @@ from flows.cost.quote import Cost
 from flows.runs.attempts import CompileChoice
 from flows.settings import Home
 from sweeps.cap import FlopsCap
+from sweeps.choices import FixedRecipe, PublishedRecipe
 from sweeps.load import load_spec
 from sweeps.plan import Plan
 from sweeps.plan import plan as plan_runs
-from sweeps.spec import DataRef, FixedRecipe, PublishedRecipe
+from sweeps.spec import DataRef
 from sweeps.trunk_cost import BASIS, left_by_run
 from tests.fakes import planned_run
 
