@@ -534,7 +534,8 @@ def test_the_verdict_on_a_law_is_the_description_of_its_report(mlflow_tracker, s
     page.write_text("<p>a report</p>")
     verdict = "NOT IDENTIFIED (exponent of N*): all rows lie on one budget."
     mlflow_tracker.log_report(sweep, page, {"E": 1.8}, verdict)
-    assert mlflow_tracker.description(sweep, "report") == verdict
+    # As Markdown, in which a star alone would begin slanted text.
+    assert mlflow_tracker.description(sweep, "report") == verdict.replace("*", "\\*")
 
 
 def test_the_last_step_of_every_cooldown_is_mirrored(tmp_path):
@@ -631,7 +632,7 @@ def test_mlflow_has_the_observations_once_and_gives_them_back_as_a_table(
     assert {run.n_params for run in planned.runs} >= {point.step for point in history}
     # A run that was trained again, to another loss, changes its entry and no other.
     result = RunDir(home.runs / planned.runs[0].id).result()
-    ends = [end.model_copy(update={"val_loss": 1.0}) for end in result.observations]
+    ends = tuple(end.model_copy(update={"val_loss": 1.0}) for end in result.observations)
     again = result.model_copy(update={"observations": ends, "finished_at": 1.8e9})
     RunDir(home.runs / planned.runs[0].id).result_path.write_text(again.model_dump_json())
     log_observations(tracker, planned, home)
