@@ -76,7 +76,7 @@ def frontier(
     unique_tokens: Annotated[
         float | None, Parameter(help="unique training tokens; else all fresh")
     ] = None,
-    level: Level = 0.8,
+    level: Level = 0.9,
     anyway: Anyway = False,
     json: Json = None,
     report: Report = None,
@@ -123,7 +123,7 @@ def frontier(
 
 def retrodict(
     *,
-    level: Level = 0.8,
+    level: Level = 0.9,
     experiment: Annotated[
         str | None, Parameter(completer=sweep_names, help="put a sweep of ours on the page")
     ] = None,
