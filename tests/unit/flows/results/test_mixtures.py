@@ -42,10 +42,8 @@ def trained(whole: Plan, home: Home, form="exponential") -> pl.DataFrame:
         0.003 * np.random.default_rng(0).normal(size=(len(shares), 3))
     )
     ended = pl.lit("finished").alias("status"), pl.lit(None, pl.String).alias("excluded_reason")
-    names = [f"loss_{name}" for name in SOURCES]
-    return frame.with_columns(
-        *ended, *(pl.Series(n, c) for n, c in zip(names, losses.T, strict=True))
-    )
+    columns = {f"loss_{name}": pl.Series(c) for name, c in zip(SOURCES, losses.T, strict=True)}
+    return frame.with_columns(*ended, **columns)
 
 
 def test_observations_name_the_mixture_of_each_run_and_its_shares(home):
