@@ -56,7 +56,7 @@ def frontier(
         float | None, _help("rent whole replicas this long; else by the second")
     ] = None,
     unique_tokens: Annotated[float | None, _help("unique training tokens; else all fresh")] = None,
-    level: Level = 0.8,
+    level: Level = 0.9,
     anyway: Anyway = False,
     json: Json = None,
     report: Report = None,
@@ -103,7 +103,7 @@ def frontier(
 
 def retrodict(
     *,
-    level: Level = 0.8,
+    level: Level = 0.9,
     experiment: Annotated[str | None, _help("put a sweep of ours on the page")] = None,
     json: Json = None,
     report: Report = None,

@@ -8,13 +8,18 @@ import polars as pl
 
 from analysis.frontier.answer import Advice
 from analysis.frontier.text import (
+    BATCH_HEADER,
+    DOLLAR_HEADER,
     MENU_HEADER,
     RULE_HEADER,
     SPREAD_HEADER,
+    batch_rows,
     choice_table,
+    decoding,
+    dollar_rows,
+    lead_sentences,
     menu_rows,
     rule_rows,
-    served_sentences,
     spread_rows,
     stock_sentence,
     warnings,
@@ -23,22 +28,24 @@ from analysis.retrodict.answer import range_over_laws
 from analysis.retrodict.gap import PAIRS, Gap
 from analysis.retrodict.gap_text import CANNOT, HEADER, NOTE, lines, rows
 from analysis.words import between, frontier_counts, short
-from flows.commands.output import table
+from flows.commands.output import print_wrapped, table
 
-_WIDE = 100
 _NARROW = 80
 
 
 def print_advice(advice: Advice) -> None:
-    """The choice, how certain it is, other laws' choices, and what a wrong guess costs."""
-    answer = advice.frontier
-    for warning in warnings(advice):
-        print(fill(warning, _NARROW))
-    title = f"{advice.law.name}: loss {answer.loss:.4f}, {short(advice.planned)} tokens served"
-    table(title, *choice_table(advice))
-    ends = answer.saving_interval(advice.level)
-    interval = f" [{ends[0].item():.1%}, {ends[1].item():.1%}]" if ends else ""
-    print(f"\nSaves {answer.saving.item():.1%} of the lifetime bill{interval}.")
+    """The answer, how certain it is, other laws' choices, and what a wrong guess costs."""
+    answer, served = advice.frontier, advice.served
+    for line in (*warnings(advice), *lead_sentences(advice)):
+        print_wrapped(line)
+    if served is not None:
+        print_wrapped(decoding(served))
+        table("\nIn dollars", DOLLAR_HEADER, dollar_rows(advice, served))
+        table("\nAt another batch", BATCH_HEADER, batch_rows(served))
+        table("\nPublished shapes for the same loss", MENU_HEADER, menu_rows(served))
+    title = f"In FLOPs, by {advice.law.name}: loss {answer.loss:.4f}"
+    table(f"\n{title}, {short(advice.planned)} tokens served", *choice_table(advice))
+    print()
     print(frontier_counts(advice.law))
     low, high = advice.demand.bounds
     if high > 0:
@@ -69,10 +76,7 @@ def print_advice(advice: Advice) -> None:
             ],
         )
     if sentence := stock_sentence(advice):
-        print(f"\n{fill(sentence, _WIDE)}")
-    if advice.served is not None:
-        print(f"\n{fill(served_sentences(advice.served), _WIDE)}")
-        table("\nPublished shapes for the same loss", MENU_HEADER, menu_rows(advice.served))
+        print(f"\n{fill(sentence, _NARROW)}")
 
 
 def print_retrodiction(rows: pl.DataFrame) -> None:
