@@ -91,6 +91,7 @@ def finish_sweep(planned: Plan, home: Home, mirror: Publisher) -> SweepReport:
     runs = [(RunDir(home.runs / run.id), run) for run in planned.runs]
     mirror.publish_all(planned.spec.name, [pair for pair in runs if pair[0].path.exists()])
     mirror.catch_up()
+    mirror.log_observations(planned)
     mirror.log_report(planned.spec.name, report.page, report.numbers, report.verdict)
     return report
 
