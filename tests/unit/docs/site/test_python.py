@@ -8,6 +8,8 @@ _PACKAGE = '''
 """The package.
 
     import isoflop
+
+N are parameters.
 """
 
 __all__ = ["Fit", "fit"]
