@@ -58,10 +58,14 @@ def remaining_doubts(group: GroupFit) -> list[str]:
 def verdict_rows(group: GroupFit) -> list[list[str]]:
     """Quantity, verdict, reason; exponent_D mirrors exponent_N and is left out."""
     return [
-        [_NAMES[name], _VERDICT[judgement.verdict], judgement.reason]
+        [_NAMES[name], _VERDICT[judgement.verdict], _sentence(judgement.reason)]
         for name, judgement in group.verdicts.items()
         if name != "exponent_D"
     ]
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def convention_rows(group: GroupFit) -> list[list[str]]:

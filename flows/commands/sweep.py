@@ -116,7 +116,9 @@ def sweep(
         print_verdict(planned, report, settings, home, flow_run)
     for sentence in report.unfinished:
         say(f"isoflop: {sentence}")
-    if report.unfinished:
+    if report.no_law:
+        say("isoflop: no law; see the report")
+    if report.unfinished or report.no_law:
         raise SystemExit(1)
 
 
