@@ -168,7 +168,7 @@ def frontier(
     bits: float | None = None,
     days: float | None = None,
     unique_tokens: float | None = None,
-    level: float = 0.8,
+    level: float = 0.9,
     anyway: bool = False,
 ) -> Frontier:
     """Choose N and D for a quality and a demand, as `isoflop frontier` does.
@@ -184,7 +184,7 @@ def frontier(
         inference_tokens: to serve over the model's life; a number, or least and most.
         prompt_tokens: the same, prompt alone.
         generated_tokens: the same, generated alone.
-        gpu: price it in dollars on `a100`, `a100-40`, `h100` or `l4`.
+        gpu: price it in dollars on this GPU, such as `h100` or `b200`.
         price: dollars an hour for a GPU; else as listed.
         gpus: most GPUs for one replica; 8.
         batch: sequences decoded together; 8.

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -316,6 +317,18 @@ _NAME = "of the source, as tables and messages show it"
 _WEIGHT = "share of the training tokens, relative to the other sources'"
 
 
+def _above_zero(weight: object) -> object:
+    if isinstance(weight, int | float) and weight <= 0:
+        raise ValueError(
+            f"{weight:g} is no share: the source would never be read. Remove the source, or give "
+            "it a weight above 0."
+        )
+    return weight
+
+
+_Weight = Annotated[PositiveFloat, BeforeValidator(_above_zero)]
+
+
 class EnvironmentText(Frozen):
     """Text that is on every machine with isoflop, of one kind; the default is docstring prose.
 
@@ -325,13 +338,13 @@ class EnvironmentText(Frozen):
     """
 
     kind: Literal["environment"] = "environment"
-    text: Literal["docstrings"] | InstalledKind = Field(
+    text: Literal["docstrings", InstalledKind] = Field(
         default="docstrings",
         exclude_if=lambda text: text == "docstrings",
         description="kind of text on this machine",
     )
     name: str = Field(default="environment", description=_NAME)
-    weight: PositiveFloat = Field(default=1.0, description=_WEIGHT)
+    weight: _Weight = Field(default=1.0, description=_WEIGHT)
 
     @model_validator(mode="before")
     @classmethod
@@ -353,7 +366,7 @@ class FileText(Frozen):
     path: str = Field(description="file or folder")
     name: str = Field(default="files", description=_NAME)
     text_field: str = Field(default="text", description="column or key of JSON and Parquet")
-    weight: PositiveFloat = Field(default=1.0, description=_WEIGHT)
+    weight: _Weight = Field(default=1.0, description=_WEIGHT)
 
 
 class HubText(Frozen):
@@ -365,7 +378,12 @@ class HubText(Frozen):
     split: str = Field(default="train", description="of the dataset")
     name: str = Field(default="hub", description=_NAME)
     text_field: str = Field(default="text", description="column of the text")
-    weight: PositiveFloat = Field(default=1.0, description=_WEIGHT)
+    max_bytes: PositiveInt | None = Field(
+        default=None,
+        exclude_if=lambda size: size is None,
+        description="text after which no more is read; all of it if not given",
+    )
+    weight: _Weight = Field(default=1.0, description=_WEIGHT)
 
 
 TextSource = EnvironmentText | FileText | HubText
@@ -394,7 +412,7 @@ class TokenFiles(Frozen):
         default="uint16", description="of a .bin without header or index, such as nanoGPT's"
     )
     column: str = Field(default="input_ids", description="of a dataset")
-    weight: PositiveFloat = Field(default=1.0, description=_WEIGHT)
+    weight: _Weight = Field(default=1.0, description=_WEIGHT)
 
 
 Source = Annotated[EnvironmentText | FileText | HubText | TokenFiles, Field(discriminator="kind")]
@@ -439,6 +457,12 @@ class CorpusConfig(Frozen):
     def text_sources(self) -> tuple[TextSource, ...]:
         """Sources that hold text: all of them, or none."""
         return tuple(source for source in self.sources if not isinstance(source, TokenFiles))
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Each source's share of the training tokens: its weight over the sum of all."""
+        total = sum(source.weight for source in self.sources)
+        return {source.name: source.weight / total for source in self.sources}
 
     @model_validator(mode="after")
     def _sources_and_vocabulary(self) -> Self:

@@ -282,9 +282,9 @@ def _repetition(
     spec: SweepSpec, runs: Sequence[PlannedRun], source_tokens: Mapping[str, int]
 ) -> Iterator[str]:
     longest = max((cell.tokens for run in runs for cell in run.cells), default=0)
-    weights = {source.name: source.weight for source in spec.corpus.sources}
+    shares = spec.corpus.shares
     for name, tokens in source_tokens.items():
-        share = weights.get(name, 1.0) / sum(weights.values()) if len(source_tokens) > 1 else 1.0
+        share = shares[name] if len(source_tokens) > 1 else 1.0
         epochs = longest * share / tokens
         if epochs > 1:
             text = "the corpus" if len(source_tokens) == 1 else f"its source {name!r}"

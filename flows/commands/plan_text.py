@@ -280,7 +280,8 @@ def _unprepared(plan: Plan, *, timed: bool) -> list[str]:
             least = "at least" if work.at_least else "about"
             time = f"{least} {duration(work.seconds)} of one core's work, shared by all cores"
         tokens = "" if work.tokens is None else f", about {short(work.tokens)} tokens"
-        lines.append(f"to prepare {work.name}: {work.read}{tokens}; {work.network}; {time}")
+        share = f", {work.share:.3g} of the training tokens" if work.share < 1 else ""
+        lines.append(f"to prepare {work.name}{share}: {work.read}{tokens}; {work.network}; {time}")
     return lines
 
 

@@ -1,16 +1,11 @@
-"""What the commands that read a table of runs share: its options, and the table they name."""
+"""The table of runs that a command names: a file, a sweep or a service."""
 
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 from flows.commands.common import fail, say
 
 if TYPE_CHECKING:
     from flows.answers.runs import Runs
-
-Mapping = Annotated[list[str] | None, Parameter(name="--map", negative="")]
-Statuses = Annotated[list[str] | None, Parameter(negative="")]
 
 
 def read_runs(file: str, mapping: list[str] | None, include_status: list[str] | None) -> "Runs":

@@ -47,8 +47,9 @@ class Batches:
         digest: identity of the data, so that a checkpoint is not resumed on other text.
 
     Raises:
-        CorpusError: a source is shorter than one window or than its unique tokens, or training is
-            smaller than one batch, or validation shorter than `eval_tokens`.
+        CorpusError: a source has too small a share to be read, or is shorter than one window or
+            than its unique tokens, or training is smaller than one batch, or validation shorter
+            than `eval_tokens`.
     """
 
     sources: Sequence[TokenSource]
@@ -92,6 +93,14 @@ class Batches:
             )
         shares = np.array([source.weight for source in self.sources])
         self._quota = _whole_numbers(shares / shares.sum(), MIXTURE_BLOCK)
+        for source, rows in zip(self.sources, self._quota, strict=True):
+            if source.weight and not rows:
+                total = sum(each.weight for each in self.sources)
+                raise CorpusError(
+                    f"source {source.name!r} has weight {source.weight:g} of {total:g}, less than "
+                    f"half a row in {MIXTURE_BLOCK:,}: it would never be read. Raise its weight, "
+                    "or remove it."
+                )
 
     @property
     def vocab_size(self) -> int:

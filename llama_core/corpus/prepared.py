@@ -1,6 +1,7 @@
 """A prepared corpus: a folder of token shards, opened for training."""
 
 from dataclasses import dataclass, field
+from math import isclose
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,8 @@ class PreparedCorpus:
             unknown = "an earlier version prepared this corpus and did not count what it left out."
             return [Note(unknown, serious=False)]
         notes = [note for each in self.left_out or () for note in each.notes(self.vocab_size)]
+        if len(self.manifest.sources) > 1:
+            notes.append(Note(self._shares(), serious=False))
         if self.val_bytes_per_token is None:
             unmeasured = (
                 f"source {self.manifest.sources[0].name!r}: no tokenizer is given, so there are no "
@@ -79,6 +82,15 @@ class PreparedCorpus:
             )
             notes.append(Note(unmeasured, serious=False))
         return notes
+
+    def _shares(self) -> str:
+        """What the weights of several sources mean."""
+        total = sum(source.weight for source in self.manifest.sources)
+        shares = ", ".join(
+            f"{source.name} {source.weight / total:.1%}" for source in self.manifest.sources
+        )
+        divided = "" if isclose(total, 1.0) else f", the weights divided by their sum of {total:g}"
+        return f"shares of the training tokens{divided}: {shares}."
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer, checked against the manifest.

@@ -154,3 +154,11 @@ def test_a_kind_is_cleaned_split_and_measured_as_a_source_beside_another(machine
 def test_an_unknown_kind_is_no_kind():
     with pytest.raises(ValueError, match="no kind of installed text"):
         installed_files("poems")
+
+
+def test_a_large_file_is_cut_so_that_training_and_validation_both_have_parts_of_it(machine):
+    machine("a/large.json", '{"name": "value"}\n' * 4_000)
+    found, _ = read("data")
+    assert len(found) > 5
+    assert max(map(len, found.values())) <= 2 * 8_192
+    assert "".join(found.values()) == '{"name": "value"}\n' * 4_000
