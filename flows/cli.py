@@ -25,6 +25,7 @@ for _name, _target, _help in (
     ("plan", "plan:plan", "Show every run of a sweep with its cost; nothing is spent."),
     ("prepare", "plan:prepare", "Turn a sweep's text into tokens, before GPUs are paid for."),
     ("sweep", "sweep:sweep", "Plan, train what is missing, fit and report, in this process."),
+    ("submit", "submit:submit", "Start a sweep on the workers of isoflop up; return at once."),
     ("cancel", "sweep:cancel", "Stop a sweep or a study; the command that started it resumes it."),
     ("report", "results:report", "Write a sweep's report again from its run directories."),
     ("watch", "watch:watch", "Show a sweep as it trains."),
