@@ -44,6 +44,36 @@ def cost_of(
     return Cost(estimate, memory, usd_per_hour, "as given", refusal, ("too little memory",))
 
 
+def test_a_plan_of_mixtures_shows_shares_and_epochs_and_the_runs_of_one(tmp_path, capsys):
+    sources = [{"kind": "files", "path": "x", "name": name} for name in ("prose", "code")]
+    spec = load_spec(
+        "smoke",
+        [
+            f"corpus.sources={sources}",
+            "grid={kind: tokens, tokens: [65536]}",
+            "mixtures={shares: {kind: lattice, parts: 4}, target_tokens: 1e6}",
+        ],
+    )
+    tokens = {"prose": 500_000, "code": 250_000}
+    whole = plan_runs(spec, DataRef(digest="x"), source_tokens=tokens)
+    corpus = SimpleNamespace(**vars(CORPUS), source_tokens=tokens)
+    print_plan(whole, corpus, Home(tmp_path), cost=None)
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in printed if line.startswith("m0")][-5:] == [
+        ["m00", "1.000", "x2", "0.000"],
+        ["m01", "0.750", "x1.5", "0.250", "x1"],
+        ["m02", "0.500", "x1", "0.500", "x2"],
+        ["m03", "0.250", "x0.5", "0.750", "x3"],
+        ["m04", "0.000", "1.000", "x4"],
+    ]
+    assert sum(line.startswith("m00-d") for line in printed) == 4
+    assert any("each run reads a part of it as often" in line for line in printed)
+    run = plan_json(whole, corpus, None, Home(tmp_path))["runs"][-1]
+    assert (run["mixture"], run["epochs"]) == ("m04", {"prose": 0.0, "code": 4.0})
+    # 65,536 of a million tokens are to 250,000 as 16,384, in whole windows of 128.
+    assert run["unique_tokens"] == {"prose": 32_768, "code": 16_384}
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
