@@ -72,8 +72,9 @@ def up(
     default = settings.prefect_port == 4200 and settings.host == "127.0.0.1"
     known = default and checkout() == Path.cwd()
     address = "" if known else f"PREFECT_API_URL={settings.prefect_api} "
+    print("next:      isoflop submit chinchilla, or")
     print(
-        f"next:      {address}prefect deployment run sweep/chinchilla     (stop all: isoflop down)"
+        f"           {address}prefect deployment run sweep/chinchilla     (stop all: isoflop down)"
     )
 
 
