@@ -54,6 +54,11 @@ for _place, (_name, _target, _group, _help, _examples) in enumerate((
         "isoflop sweep smoke\nisoflop sweep mine.yaml --max-hours 8 --fail-fast",
     ),
     (
+        "submit", "submit:submit", _SWEEPS,
+        "Start a sweep on the workers of isoflop up, and return at once.",
+        "isoflop submit chinchilla\nisoflop submit mine.yaml --set 'seeds=[1]'",
+    ),
+    (
         "tune", "tune:tune", _SWEEPS,
         "Search learning rate and batch at small sizes; fit their laws.",
         "isoflop tune lr-batch --trials 12",

@@ -76,6 +76,7 @@ def up(
     print(
         f"next:      {address}prefect deployment run sweep/chinchilla     (stop all: isoflop down)"
     )
+    print("or:        isoflop submit chinchilla")
 
 
 def _slurm_workers(
