@@ -16,7 +16,7 @@ from flows.commands.common import (
     refusals,
 )
 from flows.commands.limits import UNLIMITED, Limits, cap_of, speed_of
-from flows.commands.options import COST, AnySpec, Corpus, Overrides, Slots, Spec
+from flows.commands.options import COST, Corpus, Overrides, Slots, Spec
 
 if TYPE_CHECKING:
     from sweeps.spec import SweepSpec
@@ -28,7 +28,7 @@ _USUAL_GPU = "h100"
 
 
 def plan(
-    spec: AnySpec,
+    spec: Spec,
     *,
     set: Overrides = (),
     corpus: Corpus = None,

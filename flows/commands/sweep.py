@@ -96,7 +96,7 @@ def sweep(
             planned, prepared = make_plan(parsed, home, report_progress)
         environments = chosen_slots(parsed, slots)
         check_destinations(json)
-        most = _most_failures(max_failures, fail_fast)
+        most = most_failures(max_failures, fail_fast)
         with busy("adding up what the sweep may cost"), failures(CalibrationError):
             # Times every shape, so that the sweep itself only reads the timings.
             capped(planned, home, environments)
@@ -188,7 +188,8 @@ def _train_here(
         )
 
 
-def _most_failures(max_failures: int | None, fail_fast: bool) -> int | None:
+def most_failures(max_failures: int | None, fail_fast: bool) -> int | None:
+    """How many trainings may fail; refuses options that contradict each other."""
     if max_failures is not None and max_failures < 0:
         raise ValueError(f"--max-failures {max_failures} is less than zero.")
     if fail_fast and max_failures:
