@@ -80,11 +80,15 @@ class Shown(ABC):
         return self._figures[name]
 
     def __repr__(self) -> str:
-        console = Console(file=io.StringIO(), width=_WIDTH, color_system=None, highlight=False)
+        text = io.StringIO()
+        # Elsewhere than on a terminal: in a notebook rich would print by itself.
+        console = Console(
+            file=text, width=_WIDTH, color_system=None, highlight=False, force_jupyter=False
+        )
         console.print(self.page.title, markup=False)
         for part in self.page.answer:
             _print(console, part)
-        return str(console.file.getvalue()).rstrip()  # type: ignore[attr-defined]
+        return text.getvalue().rstrip()
 
     def _repr_html_(self) -> str:
         return "\n".join([f"<h4>{escape(self.page.title)}</h4>", *map(markup, self.page.answer)])
