@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from math import isfinite
-from textwrap import fill
 
 import polars as pl
 
@@ -29,8 +28,6 @@ from analysis.retrodict.gap import PAIRS, Gap
 from analysis.retrodict.gap_text import CANNOT, HEADER, NOTE, lines, rows
 from analysis.words import between, frontier_counts, short
 from flows.commands.output import print_wrapped, table
-
-_NARROW = 80
 
 
 def print_advice(advice: Advice) -> None:
@@ -61,14 +58,17 @@ def print_advice(advice: Advice) -> None:
         )
     if answer.unreachable:
         print(f"{answer.unreachable:.1%} of the draws cannot reach this loss at all.")
-    table("\nThe same question under other laws", SPREAD_HEADER, spread_rows(advice))
+    print()
+    table("The same question under other laws", SPREAD_HEADER, spread_rows(advice))
     if rules := rule_rows(advice):
         without_source = [row[:3] for row in rules]
-        table("\nTraining alone, by other rules", RULE_HEADER[:3], without_source)
+        print()
+        table("Training alone, by other rules", RULE_HEADER[:3], without_source)
     demands = advice.regret_demands
     if len(demands) > 1:
+        print()
         table(
-            "\nExtra lifetime FLOPs when demand differs from the plan",
+            "Extra lifetime FLOPs when demand differs from the plan",
             ("true \\ planned", *map(short, demands)),
             [
                 (short(true), *(f"{extra:.1%}" for extra in row))
@@ -76,7 +76,8 @@ def print_advice(advice: Advice) -> None:
             ],
         )
     if sentence := stock_sentence(advice):
-        print(f"\n{fill(sentence, _NARROW)}")
+        print()
+        print_wrapped(sentence)
 
 
 def print_retrodiction(rows: pl.DataFrame) -> None:
@@ -100,9 +101,10 @@ def print_retrodiction(rows: pl.DataFrame) -> None:
             for row in drawn.to_dicts()
         ],
     )
-    print(
-        f"\nBill, tokens and break-even under {drawn['law'][0]}. Below zero no demand explains the "
-        "model.\nThe spread over laws is wider than any one law's interval: read it first."
+    print()
+    print_wrapped(
+        f"Bill, tokens and break-even under {drawn['law'][0]}. Below zero no demand explains the "
+        "model. The spread over laws is wider than any one law's interval: read it first."
     )
 
 
@@ -112,9 +114,10 @@ def print_gaps(found: Sequence[Gap]) -> None:
     for pair in PAIRS:
         print()
         for line in lines(found, pair):
-            print(fill(line, _NARROW))
-    table("\nWhat N and D are worth, law by law", HEADER, rows(found))
-    print(fill(NOTE, _NARROW))
+            print_wrapped(line)
+    print()
+    table("What N and D are worth, law by law", HEADER, rows(found))
+    print_wrapped(NOTE)
     print()
     for sentence in CANNOT:
-        print(fill(sentence, _NARROW))
+        print_wrapped(sentence)

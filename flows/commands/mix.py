@@ -16,7 +16,8 @@ from flows.commands.common import (
     refusals,
     write_report,
 )
-from flows.commands.tables import Mapping, Statuses, column_mapping, sweep_folder
+from flows.commands.options import Mapping, Statuses, TableName, Where
+from flows.commands.tables import column_mapping, sweep_folder
 
 if TYPE_CHECKING:
     from analysis.mixtures.question import Question
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
 
 
 def mix(
-    file: str,
+    file: Annotated[
+        TableName,
+        Parameter(
+            help="a table with columns share_NAME and loss_NAME, one trained mixture a row; or a "
+            "sweep of mixtures, whose spec has target, stocks, epochs and tokens unless given here"
+        ),
+    ],
     *,
     target: str | None = None,
     stock: str | None = None,
@@ -32,10 +39,16 @@ def mix(
     params: str | None = None,
     tokens: str | None = None,
     points: Path | None = None,
-    anywhere: Annotated[bool, Parameter(negative="")] = False,
+    anywhere: bool = False,
     level: Level = 0.9,
-    where: str | None = None,
-    mapping: Mapping = None,
+    where: Where = None,
+    mapping: Annotated[
+        Mapping,
+        Parameter(
+            help="NAME=COLUMN, isoflop's name for the column and the file's; share_=BEFORE or "
+            "loss_=BEFORE*AFTER for all columns that are named so; repeatable"
+        ),
+    ] = None,
     include_status: Statuses = None,
     json: Json = None,
     report: Report = None,
@@ -43,8 +56,6 @@ def mix(
     """The law of losses by source, and the shares of least loss for a target.
 
     Args:
-        file: a table with columns share_NAME and loss_NAME, one trained mixture a row; or a sweep
-            of mixtures, whose spec has target, stocks, epochs and tokens unless given here.
         target: the losses to lower, NAME or NAME=WEIGHT,NAME=WEIGHT; the mean of all unless given.
         stock: unique tokens of sources that run short: code=20B,wiki=3B.
         epochs: how often such a source may be read; 4 unless given.
@@ -52,10 +63,6 @@ def mix(
         tokens: D of the training to mix for; the table's largest unless given.
         points: a table of mixtures whose losses to foretell.
         anywhere: search all mixtures, not only averages of those tried.
-        where: polars SQL filter, for example "tokens > 1e9 AND NOT outlier".
-        mapping: NAME=COLUMN, isoflop's name for the column and the file's; share_=BEFORE or
-            loss_=BEFORE*AFTER for all columns that are named so. Repeatable.
-        include_status: take rows of this status too. Repeatable.
     """
     from threadpoolctl import threadpool_limits
 
@@ -101,8 +108,9 @@ def mix(
         emit(mix_json(answer), json)
     if json != "-":
         from analysis.mixtures.text import answer_lines
+        from flows.commands.output import width
 
-        for line in answer_lines(answer):
+        for line in answer_lines(answer, width()):
             print(line)
 
 

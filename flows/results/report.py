@@ -47,6 +47,7 @@ class SweepReport:
         verdict: a few lines for a terminal.
         warnings: what must be read before the numbers; the verdict begins with them.
         numbers: the law's, for the tracker.
+        no_law: its losses are too few for one.
         largest: how the largest budget was foretold.
         design: how the runs were chosen; None where the whole grid was trained.
         unfinished: why runs have no loss: a sentence for the cap, if it refused any, and one for
@@ -59,6 +60,7 @@ class SweepReport:
     verdict: str
     warnings: tuple[str, ...]
     numbers: dict[str, float]
+    no_law: bool = False
     largest: LargestBudget | None = None
     design: Rounds | None = None
     unfinished: tuple[str, ...] = ()
@@ -146,9 +148,10 @@ def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
         _verdict(both, findings, design, frame),
         findings.group.warnings if findings.group is not None else (),
         numbers(findings),
-        findings.largest,
-        design,
-        tuple(not_finished(planned, home)),
+        no_law=findings.group is None,
+        largest=findings.largest,
+        design=design,
+        unfinished=tuple(not_finished(planned, home)),
     )
 
 

@@ -5,7 +5,8 @@ import logging
 from flows.files import now, write_whole
 from flows.runs.attempts import steps_kept
 from flows.runs.curve import CurveBehindError, CurveWriter
-from flows.runs.directory import Ending, Observation, RunDir, RunResult
+from flows.runs.directory import Observation, RunDir, RunResult
+from flows.runs.words import Ending
 from flows.settings import Home
 from flows.training.compiling import settled
 from flows.training.failures import out_of_memory

@@ -127,7 +127,7 @@ def test_this_machine_has_enough_text_of_each_kind_that_comes_with_the_packages(
     kinds = [kind for kind, size in found.items() if size >= LEAST_BYTES]
     # Manual pages and licences are the system's; a container may have few.
     assert {"python", "headers", "readmes", "data"} <= {*kinds}
-    given = sources(*({"kind": "environment", "text": kind} for kind in ("docstrings", *kinds)))
+    given = sources(*({"kind": "environment", "text": kind} for kind in kinds))
     done = run("prepare", "smoke", *given)
     assert done.status == 0, done.stderr
     [request] = (tmp_path / "home" / "corpora" / "requests").iterdir()
