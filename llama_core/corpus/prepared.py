@@ -120,13 +120,14 @@ class PreparedCorpus:
         check_sha256(self.path / PIECE_BYTES, self.manifest.piece_bytes_sha256)
         return Batches(
             sources=[
-                TokenSource(entry.name, open_shards(self.path, entry.train, width), entry.weight)
+                TokenSource(
+                    entry.name,
+                    open_shards(self.path, entry.train, width),
+                    entry.weight,
+                    open_shards(self.path, entry.val, width),
+                    entry.val.bytes / entry.val.tokens or None,
+                )
                 for entry in self.manifest.sources
-            ],
-            validation_shards=[
-                shard
-                for entry in self.manifest.sources
-                for shard in open_shards(self.path, entry.val, width)
             ],
             piece_bytes=np.fromfile(self.path / PIECE_BYTES, dtype="<u4").astype(np.int64),
             seq_len=train.seq_len,

@@ -1,5 +1,6 @@
 """Hand-written derivatives that read memory less often than autograd's."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -41,6 +42,17 @@ def cross_entropy_sum(logits: Tensor, targets: Tensor) -> Tensor:
     """
     nats: Tensor = _CrossEntropySum.apply(logits, targets)  # type: ignore[no-untyped-call]
     return nats
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of each token in nats (n,), and `cross_entropy_sum` to the bit; no gradient.
+
+    Args:
+        logits: (n, vocab), any type.
+        targets: (n,).
+    """
+    nats = [_nats_and_softmax(*part)[0] for part in _parts(logits, targets)]
+    return torch.cat(nats).squeeze(1), _added([part.sum() for part in nats])
 
 
 def causal_attention(
@@ -179,12 +191,10 @@ class _CrossEntropySum(Function):
     # Made in parts, no softmax of all logits is ever in memory in fp32 beside bf16 logits.
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        wide = _CPU_WIDE if logits.device.type == "cpu" else _GPU_WIDE
-        rows = max(1, wide // logits.shape[1])
-        parts = zip(torch.split(logits, rows), torch.split(targets.unsqueeze(1), rows), strict=True)
-        nats, gradients = zip(*(_nats_and_gradient(*part) for part in parts), strict=True)
+        parts = (_nats_and_gradient(*part) for part in _parts(logits, targets))
+        nats, gradients = zip(*parts, strict=True)
         ctx.save_for_backward(gradients[0] if len(gradients) == 1 else torch.cat(gradients))
-        return nats[0] if len(nats) == 1 else torch.stack(nats).sum()
+        return _added(nats)
 
     @staticmethod
     @once_differentiable
@@ -193,12 +203,28 @@ class _CrossEntropySum(Function):
         return gradient.mul_(grad), None
 
 
+def _parts(logits: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits (n, vocab) and targets (n, 1), so many at once as may have a softmax in memory."""
+    wide = _CPU_WIDE if logits.device.type == "cpu" else _GPU_WIDE
+    rows = max(1, wide // logits.shape[1])
+    return zip(torch.split(logits, rows), torch.split(targets.unsqueeze(1), rows), strict=True)
+
+
+def _added(sums: Sequence[Tensor]) -> Tensor:
+    return sums[0] if len(sums) == 1 else torch.stack(tuple(sums)).sum()
+
+
 def _nats_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    nats, gradient = _nats_and_softmax(logits, targets)
+    gradient.scatter_add_(1, targets, torch.full_like(nats, -1.0))
+    return nats.sum(), gradient.to(logits.dtype)
+
+
+def _nats_and_softmax(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of each token (n, 1), and the softmax (n, vocab), both in fp32."""
     # Softmax on a CPU makes this copy anyway, and `amax` is slow in bf16.
     wide = logits.float() if logits.device.type == "cpu" else logits
-    gradient = torch.softmax(wide, dim=-1, dtype=torch.float32)
+    softmax = torch.softmax(wide, dim=-1, dtype=torch.float32)
     # The normaliser follows from each row's largest entry; the target's may underflow to 0.
-    normaliser = wide.amax(-1, keepdim=True).float() - gradient.amax(-1, keepdim=True).log()
-    nats = (normaliser - wide.gather(1, targets).float()).sum()
-    gradient.scatter_add_(1, targets, torch.full_like(normaliser, -1.0))
-    return nats, gradient.to(logits.dtype)
+    normaliser = wide.amax(-1, keepdim=True).float() - softmax.amax(-1, keepdim=True).log()
+    return normaliser - wide.gather(1, targets).float(), softmax
