@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,14 +131,15 @@ class Batches:
 
     def validation(self) -> NDArray[np.int64]:
         """Fixed validation rows, spread over the split: (eval_tokens / seq_len, seq_len + 1)."""
-        return self._validation.read(self._validation_windows())
+        return self._validation.read(self._validation_windows)
 
     def validation_sources(self) -> NDArray[np.int64]:
         """The number of each validation row's source (eval_tokens / seq_len,)."""
         shards = [len(source.validation) for source in self.sources]
         of_shard = np.repeat(np.arange(len(shards)), shards)
-        return of_shard[self._validation.shard_of(self._validation_windows())]
+        return of_shard[self._validation.shard_of(self._validation_windows)]
 
+    @cached_property
     def _validation_windows(self) -> NDArray[np.int64]:
         chosen = _permutation(self._validation.count, _VALIDATION_SEED, 0, 0)
         return np.sort(chosen[: self.eval_tokens // self.seq_len])
