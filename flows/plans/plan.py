@@ -13,6 +13,7 @@ from flows.plans.preparing import known_tokens
 from flows.plans.scans import with_scans
 from flows.plans.stored import read_plan, write_plan
 from flows.settings import Home
+from llama_core.corpus.batches import Batches
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.preparation import find_prepared, prepare
 from llama_core.corpus.prepared import PreparedCorpus
@@ -58,12 +59,25 @@ def _plan_on(corpus: PreparedCorpus, spec: SweepSpec, home: Home) -> Plan:
     source_tokens = {source.name: source.train.tokens for source in corpus.manifest.sources}
     planned = plan(spec, DataRef(digest=corpus.digest), source_tokens=source_tokens)
     # Opening checks the shards, and that they have a batch and the validation set.
+    unmeasured: tuple[str, ...] = ()
     for train in {run.run.train.batch_tokens: run.run.train for run in planned.runs}.values():
         try:
-            corpus.open(train)
+            unmeasured = _without_loss(corpus.open(train))
         except CorpusError as error:
             raise CorpusError(f"{error} {_remedy(corpus, spec)}".strip()) from error
+    planned = planned.model_copy(update={"warnings": (*planned.warnings, *unmeasured)})
     return _with_design(with_scans(planned, home))
+
+
+def _without_loss(batches: Batches) -> tuple[str, ...]:
+    """A warning for each source that the validation set has nothing of."""
+    measured = set(batches.validation_sources().tolist())
+    return tuple(
+        f"source {source.name!r} has no text among the {batches.eval_tokens:,} validation tokens, "
+        "so it has no loss of its own. Raise eval_tokens or corpus.val_fraction, or add text."
+        for number, source in enumerate(batches.sources)
+        if number not in measured
+    )
 
 
 def _with_design(planned: Plan) -> Plan:

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from flows.mirror.metrics import metric_points
-from flows.plans.plan import make_plan
+from flows.plans.plan import make_plan, sweep_folder
+from flows.plans.stored import write_plan
 from flows.results.report import write_report
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import RunDir
@@ -17,7 +18,7 @@ from flows.runs.table import observations_frame
 from flows.settings import Home, Settings, open_home
 from flows.training.execute import execute
 from flows.training.stacked import execute_stack
-from llama_core.config import Placement
+from llama_core.config import CorpusConfig, FileText, Placement
 from sweeps.load import load_spec
 from sweeps.plan import Plan
 from tests.cases.conftest import Run
@@ -73,8 +74,9 @@ def planned(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Plan:
         runs.append(run)
     assert execute_stack(runs[:2], home)
     execute(runs[2], home)
-    write_report(made, home, home.sweeps / "two")
-    (home.sweeps / "two" / "plan.json").write_text(made.model_dump_json())
+    folder = sweep_folder(made, home)
+    write_report(made, home, folder)
+    write_plan(made, home)
     return made
 
 
@@ -142,9 +144,28 @@ def test_the_table_is_one_of_mixtures_and_still_one_of_losses(
     assert refused.status == 2
     assert "different mixtures" in refused.stderr
     command("export", "two", "--format", "csv", "--to", tmp_path)
-    answers = [command("fit", table).stderr for table in ("two", tmp_path / "observations.csv")]
-    assert "NAME" not in answers[0]
-    assert [answer.count("share_") + answer.count("loss_c") for answer in answers] == [0, 0]
+    # A fit takes val_loss for the loss, and not the sources'.
+    fitted = command("fit", tmp_path / "observations.csv")
+    assert "could all be" not in fitted.stderr
+    assert "loss_" not in fitted.stderr
+
+
+def test_a_source_without_text_in_the_validation_set_is_named_when_the_sweep_is_planned(
+    planned: Plan, home: Home, tmp_path: Path
+) -> None:
+    prose, code = planned.spec.corpus.sources
+    note = _write(tmp_path / "note", [story(99, sentences=3)])
+    tiny = {"kind": "files", "path": str(note), "name": "note"}
+    sources = (prose, code, FileText.model_validate(tiny))
+    corpus = planned.spec.corpus.model_copy(update={"sources": sources})
+    spec = planned.spec.model_copy(update={"corpus": corpus, "name": "three", "seq_len": 128})
+    made, _ = make_plan(spec, home)
+    assert [w for w in made.warnings if "no loss of its own" in w] == [
+        "source 'note' has no text among the 4,096 validation tokens, so it has no loss of its "
+        "own. Raise eval_tokens or corpus.val_fraction, or add text."
+    ]
+    with pytest.raises(ValueError, match="Use another name"):
+        CorpusConfig(sources=(FileText(path="a", name="unit"), FileText(path="b", name="b")))
 
 
 def test_a_run_of_an_earlier_version_lacks_the_columns_and_nothing_else(
