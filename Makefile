@@ -2,6 +2,7 @@
 # make test   the test suite: no GPU, no network beyond the package index, no server left running
 # make test-long  what injects faults into real stacks one by one: half an hour and more
 # make mutants ROOM=analysis/fit   what one-line faults the room's fast tests notice; COUNT=20 SEED=0
+# make docs   the documentation as a site in build/site/html; its links and anchors are checked
 # make chaos  kill, fill, cut and flip whatever a sweep stands on, and print what it cost
 #
 # PYTHON=python3.12        another interpreter (3.11 or newer)
@@ -14,7 +15,7 @@ SEED ?= 0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test test-long test-all lint types bench chaos mutants clean
+.PHONY: setup demo test docs test-long test-all lint types bench chaos mutants clean
 
 setup: .venv/ready
 
@@ -42,6 +43,9 @@ demo: .venv/installed
 
 test: setup
 	@$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile
+
+docs: setup
+	@$(BIN)/python -m docs.site
 
 chaos: setup
 	@$(BIN)/python -m tests.chaos.table --times 3

@@ -12,6 +12,11 @@ COUNTS = {
 FLOPS = {"flops_6nd": "6ND", "train_flops": "counted"}
 
 
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """A number of things: 1 run, 1,234 runs, 2 studies."""
+    return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 def short(value: float | None) -> str:
     """A count with three digits: 6.97B for 6.97e9; a power of ten from 1e15, – for none."""
     if value is None:

@@ -34,7 +34,7 @@ SAMPLE = 4000
 
 
 def array_frontier(law: LossLaw) -> None:
-    """The library: every draw and demand at once, with 80 % intervals of N and D."""
+    """The library: every draw and demand at once, with intervals of N and D."""
     answer = frontier(law, AtBudget(BUDGET), DEMANDS)
     answer.interval("N")
     answer.interval("D")

@@ -9,48 +9,176 @@ from contextlib import suppress
 from importlib.metadata import version
 from io import UnsupportedOperation
 
-from cyclopts import App
+from cyclopts import App, Group, Parameter
+
+
+def _default(value: object) -> str | None:
+    """A default as help shows it; none for nothing and for a switch."""
+    return None if value is None or value is False or value == () else str(value)
+
 
 app = App(
     name="isoflop",
     help="Choose N and D before you pay: plan a sweep, train it, fit the law, read the frontier.",
+    help_format="plaintext",
+    help_epilogue="All options and examples of a command: isoflop COMMAND --help",
+    default_parameter=Parameter(negative=(), show_default=_default),
     version=lambda: version("isoflop"),
     version_flags=["--version"],
 )
 
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000
+_SWEEPS = Group.create_ordered("Plan and train")
+_RUNS = Group.create_ordered("Look at runs")
+_LAWS = Group.create_ordered("Laws, forecasts, decisions")
+_MODELS = Group.create_ordered("Use a trained model")
+_SERVERS = Group.create_ordered("Servers and workers")
+_TERMINAL = Group.create_ordered("Terminal")
 
-# Cyclopts imports a module only when its command is called.
-for _name, _target, _help in (
-    ("plan", "plan:plan", "Show every run of a sweep with its cost; nothing is spent."),
-    ("prepare", "plan:prepare", "Turn a sweep's text into tokens, before GPUs are paid for."),
-    ("sweep", "sweep:sweep", "Plan, train what is missing, fit and report, in this process."),
-    ("cancel", "sweep:cancel", "Stop a sweep or a study; the command that started it resumes it."),
-    ("report", "results:report", "Write a sweep's report again from its run directories."),
-    ("watch", "watch:watch", "Show a sweep as it trains."),
-    ("runs", "results:runs", "List the runs of a sweep, or of all."),
-    ("show", "results:show", "Print everything known about a run."),
-    ("compare", "compare:compare", "What a change is worth in compute and time, and its law."),
-    ("export", "results:export", "Write a sweep's observations and curves as files."),
-    ("dashboard", "dashboard:dashboard", "Show sweeps, laws and forecasts in the browser."),
-    ("up", "stack:up", "Start Prefect, MLflow, dashboard, pools and workers."),
-    ("down", "stack:down", "Stop what isoflop up started."),
-    ("status", "stack:status", "Show servers, workers, sweeps and runs."),
-    ("doctor", "stack:doctor", "Find faults of servers, workers and files, and repair them."),
-    ("sync", "stack:sync", "Bring the MLflow mirror up to date."),
-    ("fit", "fit:fit", "Fit a loss law to a table of runs or a sweep."),
-    ("forecast", "forecast:forecast", "Foretell losses of larger runs and their best N and D."),
-    ("next", "next_runs:next_runs", "Which small runs sharpen a forecast most, and when to stop."),
-    ("mix", "mix:mix", "What each source is worth, and the shares of least loss for a target."),
-    ("tune", "tune:tune", "Search learning rate and batch at small sizes; fit their laws."),
-    ("fit-lr", "tune:fit_lr", "Fit the laws of learning rate and batch to a table of trials."),
-    ("frontier", "frontier:frontier", "Compute-optimal and inference-optimal N and D."),
-    ("retrodict", "frontier:retrodict", "The inference bill behind published models."),
-    ("evaluate", "evaluate:evaluate", "Run the benchmarks of the LLaMA paper on a trained model."),
-    ("generate", "trained:generate", "Continue a prompt with a trained model."),
-    ("export-hf", "trained:export_hf", "Write a trained model in the format of transformers."),
-):
-    app.command(f"flows.commands.{_target}", name=_name, help=_help)
+# Name, where it lives, section, what it does, examples. Cyclopts imports a module only when its
+# command is called.
+for _place, (_name, _target, _group, _help, _examples) in enumerate((
+    (
+        "plan", "plan:plan", _SWEEPS, "Show every run of a sweep with its cost; nothing is spent.",
+        "isoflop plan chinchilla --gpu h100\n"
+        "isoflop plan mine.yaml --set grid.budgets=[1e17,1e18] --gpu h100 --devices 8\n"
+        "isoflop plan lr-batch",
+    ),
+    (
+        "prepare", "plan:prepare", _SWEEPS,
+        "Turn a sweep's text into tokens, before GPUs are paid for.",
+        "isoflop prepare gpu-day\nisoflop prepare demo --corpus texts/",
+    ),
+    (
+        "sweep", "sweep:sweep", _SWEEPS,
+        "Plan, train what is missing, fit and report, in this process.",
+        "isoflop sweep smoke\nisoflop sweep mine.yaml --max-hours 8 --fail-fast",
+    ),
+    (
+        "tune", "tune:tune", _SWEEPS,
+        "Search learning rate and batch at small sizes; fit their laws.",
+        "isoflop plan lr-batch\nisoflop tune lr-batch --trials 12",
+    ),
+    (
+        "cancel", "sweep:cancel", _SWEEPS,
+        "Stop a sweep or a study; the command that started it resumes it.",
+        "isoflop cancel chinchilla",
+    ),
+    (
+        "watch", "watch:watch", _RUNS, "Show a sweep as it trains.", "isoflop watch chinchilla",
+    ),
+    (
+        "runs", "results:runs", _RUNS, "List the runs of a sweep, or of all.",
+        "isoflop runs chinchilla --sort loss\n"
+        "isoflop runs --state failed --state diverged\n"
+        "isoflop runs --where 'n_params > 1e6 AND val_loss < 3' --json runs.json",
+    ),
+    (
+        "show", "results:show", _RUNS, "Print everything known about a run.",
+        "isoflop show demo/d24",
+    ),
+    (
+        "report", "results:report", _RUNS,
+        "Write a sweep's report again from its run directories.", "isoflop report demo",
+    ),
+    (
+        "compare", "compare:compare", _RUNS,
+        "What a change is worth in compute and time, and its law.",
+        "isoflop compare demo mine --report compare.html\n"
+        "isoflop compare architectures --at 1e21",
+    ),
+    (
+        "export", "results:export", _RUNS, "Write a sweep's observations and curves as files.",
+        "isoflop export demo --format csv --to tables",
+    ),
+    (
+        "fit", "fit:fit", _LAWS, "Fit a loss law to a table of runs or a sweep.",
+        "isoflop fit runs.csv --report law.html\n"
+        "isoflop fit runs.csv --map val_loss=eval_nll --by corpus --target-flops 1e24",
+    ),
+    (
+        "forecast", "forecast:forecast", _LAWS,
+        "Foretell losses of larger runs and their best N and D.",
+        "isoflop forecast runs.csv --at 7B,2T --flops 1e23\n"
+        "isoflop forecast runs.csv --at 7B,2T --register big\n"
+        "isoflop forecast --check big --loss 1.93",
+    ),
+    (
+        "next", "next_runs:next_runs", _LAWS,
+        "Which small runs sharpen a forecast most, and when to stop.",
+        "isoflop next demo --flops 1e14 --budget 1e13 --to next.yaml",
+    ),
+    (
+        "frontier", "frontier:frontier", _LAWS,
+        "Compute-optimal and inference-optimal N and D.",
+        "isoflop frontier --flops 1e23 --inference-tokens 1e12\n"
+        "isoflop frontier --law demo --like 8e9,15e12 --inference-tokens 1e11:1e13\n"
+        "isoflop frontier --flops 1e23 --generated-tokens 1e12 --gpu h100",
+    ),
+    (
+        "retrodict", "frontier:retrodict", _LAWS,
+        "The inference bill behind published models.", "isoflop retrodict --report bill.html",
+    ),
+    (
+        "mix", "mix:mix", _LAWS,
+        "What each source is worth, and the shares of least loss for a target.",
+        "isoflop mix mixtures.csv --target code=2,web=1 --stock code=20B",
+    ),
+    (
+        "fit-lr", "tune:fit_lr", _LAWS,
+        "Fit the laws of learning rate and batch to a table of trials.",
+        "isoflop fit-lr trials.csv --map lr=peak_lr",
+    ),
+    (
+        "evaluate", "evaluate:evaluate", _MODELS,
+        "Run the benchmarks of the LLaMA paper on a trained model.",
+        "isoflop evaluate demo/d112 common-sense --limit 100",
+    ),
+    (
+        "generate", "trained:generate", _MODELS, "Continue a prompt with a trained model.",
+        "isoflop generate demo/d112 'The function returns' --tokens 50",
+    ),
+    (
+        "export-hf", "trained:export_hf", _MODELS,
+        "Write a trained model in the format of transformers.",
+        "isoflop export-hf demo/d112 model/",
+    ),
+    (
+        "up", "stack:up", _SERVERS, "Start Prefect, MLflow, dashboard, pools and workers.",
+        "isoflop up --workers 2\nisoflop up --gpus 0,1,2,3",
+    ),
+    ("down", "stack:down", _SERVERS, "Stop what isoflop up started.", "isoflop down"),
+    (
+        "status", "stack:status", _SERVERS, "Show servers, workers, sweeps and runs.",
+        "isoflop status",
+    ),
+    (
+        "doctor", "stack:doctor", _SERVERS,
+        "Find faults of servers, workers and files, and repair them.", "isoflop doctor --dry-run",
+    ),
+    ("sync", "stack:sync", _SERVERS, "Bring the MLflow mirror up to date.", "isoflop sync"),
+    (
+        "dashboard", "dashboard:dashboard", _SERVERS,
+        "Show sweeps, laws and forecasts in the browser.", "isoflop dashboard --port 8051",
+    ),
+)):  # fmt: skip
+    _lines = [f"  {line}" for line in _examples.splitlines()]
+    app.command(
+        f"flows.commands.{_target}",
+        name=_name,
+        help=_help,
+        group=_group,
+        sort_key=_place,
+        help_epilogue="\n".join(["For example:", *_lines]),
+    )
+for _flag in ("--help", "--version"):
+    app[_flag].group = _TERMINAL
+app.register_install_completion_command(
+    "completion",
+    group=_TERMINAL,
+    help="Complete commands, options, sweeps and runs with TAB in bash, zsh and fish.",
+    help_epilogue="For example:\n  isoflop completion\n  isoflop completion --shell zsh",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,9 +1,10 @@
 """Settings of a training: model shape, recipe, corpus and placement. No torch here."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -43,11 +44,18 @@ class Block(Frozen):
     norm, and both branches read it (Chowdhery et al. 2022, section 2).
     """
 
-    norm: Literal["rms", "layer"] = "rms"
-    ffn: Literal["swiglu", "geglu", "gelu", "relu2"] = "swiglu"
-    positions: Literal["rotary", "learned", "none"] = "rotary"
-    biases: bool = False
-    parallel: bool = False
+    norm: Literal["rms", "layer"] = Field(default="rms", description="RMSNorm or LayerNorm")
+    ffn: Literal["swiglu", "geglu", "gelu", "relu2"] = Field(
+        default="swiglu",
+        description="feed-forward: gated with three matrices (swiglu, geglu), or with two",
+    )
+    positions: Literal["rotary", "learned", "none"] = Field(
+        default="rotary", description="how a token knows its place in the sequence"
+    )
+    biases: bool = Field(default=False, description="in every linear layer and LayerNorm")
+    parallel: bool = Field(
+        default=False, description="attention and feed-forward read the same norm, as in PaLM"
+    )
 
     @property
     def gated(self) -> bool:
@@ -252,25 +260,42 @@ class Placement(Frozen):
     """
 
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:1")
-    threads: PositiveInt | None = Field(default=None, description="CPU threads; None: torch's own")
-    micro_batch_rows: PositiveInt | None = Field(default=None, description="None: as many as fit")
-    attention: Literal["auto", "eager", "sdpa"] = "auto"
-    compile: Literal["auto", "on", "off"] = "auto"
+    threads: PositiveInt | None = Field(
+        default=None, description="CPU threads of a training; None: torch's own"
+    )
+    micro_batch_rows: PositiveInt | None = Field(
+        default=None, description="sequences in one forward pass; None: as many as fit"
+    )
+    attention: Literal["auto", "eager", "sdpa"] = Field(
+        default="auto",
+        description="plain operations or the fused kernel; auto: by device and length",
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        default="auto", description="torch.compile; auto: where measured to pay"
+    )
     stack: Literal["auto", "off"] | PositiveInt = Field(
         default="auto",
         description="models of one shape trained as one program: where measured to pay, never, "
         "or as many as this",
     )
-    activation_checkpointing: Literal["off", "selective", "full"] = "off"
+    activation_checkpointing: Literal["off", "selective", "full"] = Field(
+        default="off", description="compute activations again in the backward pass, to save memory"
+    )
     ranks: PositiveInt = Field(
         default=1, description="processes that train one model together, a GPU each"
     )
     sharding: Literal["replicate", "shard"] = Field(
         default="replicate", description="with several ranks: DDP, or FSDP2"
     )
-    deterministic: bool = False
-    checkpoint_every_s: PositiveFloat = 60.0
-    keep_checkpoints: PositiveInt = 2
+    deterministic: bool = Field(
+        default=False, description="the same bits at every repeat on one machine; slower"
+    )
+    checkpoint_every_s: PositiveFloat = Field(
+        default=60.0, description="between checkpoints; a killed training repeats at most this"
+    )
+    keep_checkpoints: PositiveInt = Field(
+        default=2, description="the newest ones that stay on disk while a run trains"
+    )
 
     @field_validator("compile", "stack", mode="before")
     @classmethod
@@ -287,38 +312,78 @@ def require_whole_matrices(optimizer: Literal["adamw", "muon"], placement: Place
         )
 
 
-class EnvironmentText(Frozen):
-    """The docstring prose of Python's library and of the packages isoflop needs.
+InstalledKind = Literal["python", "headers", "manuals", "readmes", "licences", "data"]
+_NAME = "of the source, as tables and messages show it"
+_WEIGHT = "share of the training tokens, relative to the other sources'"
 
-    Always available, collected in a few seconds, about 19 MB. Its content depends on the
-    installed versions, so its digest differs between environments.
+
+def _above_zero(weight: object) -> object:
+    if isinstance(weight, int | float) and weight <= 0:
+        raise ValueError(
+            f"{weight:g} is no share: the source would never be read. Remove the source, or give "
+            "it a weight above 0."
+        )
+    return weight
+
+
+_Weight = Annotated[PositiveFloat, BeforeValidator(_above_zero)]
+
+
+class EnvironmentText(Frozen):
+    """Text that is on every machine with isoflop, of one kind; the default is docstring prose.
+
+    Available without a network, collected in seconds. Its content depends on the installed
+    versions, so its digest differs between environments. A kind other than the default gives the
+    source its name.
     """
 
     kind: Literal["environment"] = "environment"
-    name: str = "environment"
-    weight: PositiveFloat = 1.0
+    text: Literal["docstrings", InstalledKind] = Field(
+        default="docstrings",
+        exclude_if=lambda text: text == "docstrings",
+        description="kind of text on this machine",
+    )
+    name: str = Field(default="environment", description=_NAME)
+    weight: _Weight = Field(default=1.0, description=_WEIGHT)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_after_its_text(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("text", "docstrings") != "docstrings":
+            return {"name": value["text"], **value}
+        return value
+
+    @property
+    def installed(self) -> InstalledKind | None:
+        """The kind of text; None of docstrings, which are read by rules of their own."""
+        return None if self.text == "docstrings" else self.text
 
 
 class FileText(Frozen):
     """A file or folder of .txt, .md, .jsonl, .json (also as .gz, .bz2, .xz, .zst) or .parquet."""
 
     kind: Literal["files"] = "files"
-    path: str
-    name: str = "files"
+    path: str = Field(description="file or folder")
+    name: str = Field(default="files", description=_NAME)
     text_field: str = Field(default="text", description="column or key of JSON and Parquet")
-    weight: PositiveFloat = 1.0
+    weight: _Weight = Field(default=1.0, description=_WEIGHT)
 
 
 class HubText(Frozen):
     """A Hugging Face dataset by name; needs the package `datasets`."""
 
     kind: Literal["hub"] = "hub"
-    dataset: str
-    subset: str | None = None
-    split: str = "train"
-    name: str = "hub"
-    text_field: str = "text"
-    weight: PositiveFloat = 1.0
+    dataset: str = Field(description="its name on the Hub, as HuggingFaceFW/fineweb-edu")
+    subset: str | None = Field(default=None, description="configuration of the dataset")
+    split: str = Field(default="train", description="of the dataset")
+    name: str = Field(default="hub", description=_NAME)
+    text_field: str = Field(default="text", description="column of the text")
+    max_bytes: PositiveInt | None = Field(
+        default=None,
+        exclude_if=lambda size: size is None,
+        description="text after which no more is read; all of it if not given",
+    )
+    weight: _Weight = Field(default=1.0, description=_WEIGHT)
 
 
 TextSource = EnvironmentText | FileText | HubText
@@ -332,8 +397,8 @@ class TokenFiles(Frozen):
     """
 
     kind: Literal["tokens"] = "tokens"
-    path: str
-    name: str = "tokens"
+    path: str = Field(description="file or folder")
+    name: str = Field(default="tokens", description=_NAME)
     tokenizer: str | None = Field(
         default=None,
         description="tokenizer.json or a SentencePiece model, for bits per byte; none without",
@@ -347,7 +412,7 @@ class TokenFiles(Frozen):
         default="uint16", description="of a .bin without header or index, such as nanoGPT's"
     )
     column: str = Field(default="input_ids", description="of a dataset")
-    weight: PositiveFloat = 1.0
+    weight: _Weight = Field(default=1.0, description=_WEIGHT)
 
 
 Source = Annotated[EnvironmentText | FileText | HubText | TokenFiles, Field(discriminator="kind")]
@@ -360,8 +425,12 @@ class CorpusConfig(Frozen):
     source with a large weight is read for several epochs.
     """
 
-    sources: tuple[Source, ...] = Field(default=(EnvironmentText(),), min_length=1)
-    vocab_size: Annotated[int, Field(ge=300, le=1_000_000)] = 512
+    sources: tuple[Source, ...] = Field(
+        default=(EnvironmentText(),), min_length=1, description="where text or tokens come from"
+    )
+    vocab_size: int = Field(
+        default=512, ge=300, le=1_000_000, description="pieces of the tokenizer trained on the text"
+    )
     characters: Literal["ascii", "unicode"] = Field(
         default="ascii",
         description="ascii: other characters are folded, no byte pieces; "
@@ -371,8 +440,13 @@ class CorpusConfig(Frozen):
         default="keep",
         description="drop: keep one of the documents that are 80 % alike; for text from the web",
     )
-    val_fraction: Annotated[float, Field(gt=0, le=0.5)] = 0.05
-    seed: NonNegativeInt = 0
+    val_fraction: float = Field(
+        default=0.05, gt=0, le=0.5, description="share of the documents kept for validation"
+    )
+    seed: NonNegativeInt = Field(
+        default=0,
+        description="decides which documents are kept for validation",
+    )
 
     @property
     def token_sources(self) -> tuple[TokenFiles, ...]:
@@ -383,6 +457,12 @@ class CorpusConfig(Frozen):
     def text_sources(self) -> tuple[TextSource, ...]:
         """Sources that hold text: all of them, or none."""
         return tuple(source for source in self.sources if not isinstance(source, TokenFiles))
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Each source's share of the training tokens: its weight over the sum of all."""
+        total = sum(source.weight for source in self.sources)
+        return {source.name: source.weight / total for source in self.sources}
 
     @model_validator(mode="after")
     def _sources_and_vocabulary(self) -> Self:

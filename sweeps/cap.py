@@ -10,22 +10,23 @@ _Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class AssumedSpeed(Frozen):
-    """A share of a GPU's dense bf16 peak, for a sweep planned on a machine without that GPU.
+    """A share of a GPU's dense bf16 peak, for a sweep planned on a machine without that GPU."""
 
-    Attributes:
-        mfu: one share for every run; None: that of published trainings of the run's size.
-        peak: FLOP/s; None: the listed GPU's.
-        memory_gb: None: the listed GPU's.
-    """
-
-    gpu: str
-    mfu: Annotated[float, Field(gt=0, le=1)] | None = None
-    peak: Annotated[float, Field(ge=1e9, allow_inf_nan=False)] | None = None
-    memory_gb: _Amount | None = None
+    gpu: str = Field(description="a listed GPU such as h100, or any name with peak and memory_gb")
+    mfu: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None,
+        description="share of the peak, the same for every run; None: that of published trainings "
+        "of the run's size",
+    )
+    peak: Annotated[float, Field(ge=1e9, allow_inf_nan=False)] | None = Field(
+        default=None, description="dense bf16 FLOP/s; None: the listed GPU's"
+    )
+    memory_gb: _Amount | None = Field(default=None, description="None: the listed GPU's")
 
 
 _Speed = Annotated[
-    AssumedSpeed | None, Field(description="None: timed on the machine that dispatches")
+    AssumedSpeed | None,
+    Field(description="of the devices; None: timed on the machine that dispatches"),
 ]
 
 
@@ -33,14 +34,14 @@ class FlopsCap(Frozen):
     """Counted training FLOPs, repeated steps of a killed training included."""
 
     kind: Literal["flops"] = "flops"
-    flops: _Amount
+    flops: Annotated[_Amount, Field(description="the most that is spent")]
 
 
 class HoursCap(Frozen):
     """Device-hours: two slots busy for an hour are two hours."""
 
     kind: Literal["hours"] = "hours"
-    hours: _Amount
+    hours: Annotated[_Amount, Field(description="the most that is spent")]
     speed: _Speed = None
 
 
@@ -48,8 +49,8 @@ class MoneyCap(Frozen):
     """Dollars, at a price per device-hour."""
 
     kind: Literal["money"] = "money"
-    usd: _Amount
-    usd_per_hour: _Amount
+    usd: Annotated[_Amount, Field(description="the most that is spent")]
+    usd_per_hour: Annotated[_Amount, Field(description="price of one device")]
     speed: _Speed = None
 
 

@@ -1,4 +1,4 @@
-"""Settings of a training as a spec has them: block, optimizer, warm-up, decay, variants."""
+"""Settings of a training as a spec has them: block, optimizer, recipe, decay, variants."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -8,6 +8,7 @@ from pydantic import (
     Discriminator,
     Field,
     PositiveFloat,
+    PositiveInt,
     Tag,
     model_validator,
 )
@@ -31,16 +32,13 @@ BlockChoice = Annotated[
 
 
 class OptimizerFields(Frozen):
-    """An optimizer without its rate and weight decay, which recipe and `weight_decay` give.
+    """An optimizer without its rate and weight decay, which recipe and `weight_decay` give."""
 
-    None: the optimizer's own default.
-    """
-
-    kind: Literal["adamw", "muon"] = "adamw"
-    momentum: _Share | None = None
-    beta1: _Share | None = None
-    beta2: _Share | None = None
-    eps: PositiveFloat | None = None
+    kind: Literal["adamw", "muon"] = Field(default="adamw", description="or its name alone")
+    momentum: _Share | None = Field(default=None, description="Muon's; None: 0.95")
+    beta1: _Share | None = Field(default=None, description="AdamW's first moment; None: 0.9")
+    beta2: _Share | None = Field(default=None, description="AdamW's second moment; None: 0.95")
+    eps: PositiveFloat | None = Field(default=None, description="AdamW's; None: 1e-8")
 
     @model_validator(mode="after")
     def _momentum_is_muons(self) -> Self:
@@ -72,8 +70,10 @@ class Warmup(Frozen):
     (Porian et al. 2024 warm up for N tokens: amount 1).
     """
 
-    unit: Literal["steps", "tokens", "share", "n_params"]
-    amount: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    unit: Literal["steps", "tokens", "share", "n_params"] = Field(
+        description="steps, tokens, share of the shortest horizon, or tokens for each parameter"
+    )
+    amount: float = Field(gt=0, allow_inf_nan=False, description="how many of the unit")
 
     @model_validator(mode="after")
     def _share_is_below_one(self) -> "Warmup":
@@ -90,8 +90,8 @@ class Timescale(Frozen):
     """
 
     kind: Literal["timescale"] = "timescale"
-    coef: PositiveFloat = 1.084
-    exponent: float = -0.527
+    coef: PositiveFloat = Field(default=1.084, description="tau at one token per parameter")
+    exponent: float = Field(default=-0.527, description="of D/N in tau")
 
 
 def _kind_of_decay(value: object) -> str:
@@ -105,6 +105,86 @@ WeightDecay = Annotated[
 ]
 
 
+_BATCH = "of an optimizer step, in tokens"
+
+
+class WidthRecipe(Frozen):
+    """Peak learning rate coef/d_model, capped; batch fixed.
+
+    The slope of muP without its multipliers. `coef` and `cap` were measured on models of
+    15k to 700k parameters (docs/benchmarks/demo_lr_scan.md).
+    """
+
+    kind: Literal["width"] = "width"
+    coef: PositiveFloat = Field(default=0.256, description="rate times d_model")
+    cap: PositiveFloat = Field(default=0.016, description="highest rate")
+    batch_tokens: PositiveInt = Field(default=1024, description=_BATCH)
+
+
+class FixedRecipe(Frozen):
+    """One learning rate and one batch for all sizes."""
+
+    kind: Literal["fixed"] = "fixed"
+    lr: PositiveFloat = Field(description="peak learning rate")
+    batch_tokens: PositiveInt = Field(description=_BATCH)
+
+
+class LlamaRecipe(Frozen):
+    """LLaMA's own: 3e-4 to 13B, 1.5e-4 above; 4M tokens (Touvron et al. 2023, Table 2)."""
+
+    kind: Literal["llama"] = "llama"
+    batch_tokens: PositiveInt = Field(default=4_194_304, description=_BATCH)
+
+
+class PublishedRecipe(Frozen):
+    """A published rule; docs/recipes.md has formulas, sources and where each was measured.
+
+    A rule in D or C takes, for the horizons of one trunk, their geometric middle.
+    """
+
+    kind: Literal["steplaw", "deepseek", "porian", "olmo"]
+    batch_tokens: PositiveInt | None = Field(
+        default=None, description="of a step; None: the rule's, rounded to whole sequences"
+    )
+
+
+class FittedLaw(Frozen):
+    """lr = coef · N^exponent_N · D^exponent_D and batch = coef · D^exponent_D, from a study."""
+
+    lr_coef: PositiveFloat = Field(description="coef of the rate")
+    lr_exponent_N: float = Field(default=0.0, description="of the rate, in N")
+    lr_exponent_D: float = Field(default=0.0, description="of the rate, in D")
+    batch_coef: PositiveFloat | None = Field(
+        default=None, description="coef of the batch; None: no law of the batch"
+    )
+    batch_exponent_D: float = Field(default=0.0, description="of the batch, in D")
+    N: tuple[PositiveFloat, PositiveFloat] = Field(
+        description="least and greatest N it was fitted on, parameters that multiply a token"
+    )
+    D: tuple[PositiveFloat, PositiveFloat] = Field(description="least and greatest D")
+
+
+class LawRecipe(Frozen):
+    """The laws that `isoflop tune` fitted under this name.
+
+    One trunk serves every horizon of a run, so a run takes the laws' values at the geometric
+    middle of its token budgets.
+    """
+
+    kind: Literal["law"] = "law"
+    study: str = Field(description="name of the study of `isoflop tune`")
+    fitted: FittedLaw | None = Field(
+        default=None, description="its numbers; None: read from the study when a sweep is planned"
+    )
+    batch_tokens: PositiveInt | None = Field(default=None, description="of a step; None: the law's")
+
+
+Recipe = Annotated[
+    WidthRecipe | FixedRecipe | LlamaRecipe | PublishedRecipe | LawRecipe,
+    Field(discriminator="kind"),
+]
+
+
 Variants = dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")], dict[str, Any]]
 
 
@@ -113,7 +193,7 @@ class RateScan(Frozen):
 
     factors: Annotated[
         tuple[Annotated[PositiveFloat, Field(allow_inf_nan=False)], ...],
-        Field(min_length=3),
+        Field(min_length=3, description="factors tried, times the recipe's rate"),
         AfterValidator(different),
     ] = (0.25, 0.5, 1.0, 2.0, 4.0)
 

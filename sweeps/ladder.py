@@ -8,6 +8,14 @@ from llama_core.config import Frozen
 
 _Values = TypeVar("_Values", bound=tuple[object, ...])
 
+# What the fields of every ladder are.
+_HEAD = "width of an attention head"
+_GROUP = "query heads that share a key-value head; 1: each has its own"
+_FFN = "the feed-forward's width is rounded up to a multiple of this"
+_QK = "normalise queries and keys; exports as Qwen3 instead of LLaMA"
+_ROPE = "base of the rotary positions"
+_TIE = "the output layer is the input embedding"
+
 
 def different(values: _Values) -> _Values:
     """The values; ValueError if one occurs twice."""
@@ -24,25 +32,29 @@ class Ladder(Frozen):
     of it, rounded up to `ffn_multiple_of`.
     """
 
-    widths: Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(different)]
-    n_layers: PositiveInt = 2
-    head_dim: PositiveInt = 16
-    query_heads_per_kv_head: PositiveInt = 1
-    ffn_multiple_of: PositiveInt = 8
-    qk_norm: bool = True
-    rope_theta: PositiveFloat = 100.0
-    tie_embeddings: bool = False
+    widths: Annotated[
+        tuple[PositiveInt, ...],
+        Field(min_length=1, description="d_model of each size, multiples of 8"),
+        AfterValidator(different),
+    ]
+    n_layers: PositiveInt = Field(default=2, description="depth of every size")
+    head_dim: PositiveInt = Field(default=16, description=_HEAD)
+    query_heads_per_kv_head: PositiveInt = Field(default=1, description=_GROUP)
+    ffn_multiple_of: PositiveInt = Field(default=8, description=_FFN)
+    qk_norm: bool = Field(default=True, description=_QK)
+    rope_theta: PositiveFloat = Field(default=100.0, description=_ROPE)
+    tie_embeddings: bool = Field(default=False, description=_TIE)
 
 
 class _LlamaBlocks(Frozen):
     """LLaMA's block at every size: whole heads that make up the width, its feed-forward rule."""
 
-    head_dim: PositiveInt = 64
-    query_heads_per_kv_head: PositiveInt = 1
-    ffn_multiple_of: PositiveInt = 256
-    qk_norm: bool = False
-    rope_theta: PositiveFloat = 10_000.0
-    tie_embeddings: bool = False
+    head_dim: PositiveInt = Field(default=64, description=_HEAD)
+    query_heads_per_kv_head: PositiveInt = Field(default=1, description=_GROUP)
+    ffn_multiple_of: PositiveInt = Field(default=256, description=_FFN)
+    qk_norm: bool = Field(default=False, description=_QK)
+    rope_theta: PositiveFloat = Field(default=10_000.0, description=_ROPE)
+    tie_embeddings: bool = Field(default=False, description=_TIE)
 
 
 class DepthLadder(_LlamaBlocks):
@@ -51,8 +63,12 @@ class DepthLadder(_LlamaBlocks):
     LLaMA 7B is depth 32 at aspect 128 with heads of 128.
     """
 
-    depths: Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(different)]
-    aspect: PositiveFloat = 64.0
+    depths: Annotated[
+        tuple[PositiveInt, ...],
+        Field(min_length=1, description="layers of each size"),
+        AfterValidator(different),
+    ]
+    aspect: PositiveFloat = Field(default=64.0, description="width for each layer")
 
 
 class SizeLadder(_LlamaBlocks):
@@ -68,22 +84,28 @@ class SizeLadder(_LlamaBlocks):
         Field(min_length=1, description="N, all parameters but the input embedding"),
         AfterValidator(different),
     ]
-    aspect: PositiveFloat = 64.0
+    aspect: PositiveFloat = Field(default=64.0, description="width for each layer")
 
 
 class Shape(Frozen):
-    """A depth and a width; `head_dim` and `d_ffn` follow the ladder where they are None."""
+    """A depth and a width."""
 
-    n_layers: PositiveInt
-    d_model: PositiveInt
-    head_dim: PositiveInt | None = None
-    d_ffn: PositiveInt | None = None
+    n_layers: PositiveInt = Field(description="depth")
+    d_model: PositiveInt = Field(description="width, whole heads")
+    head_dim: PositiveInt | None = Field(default=None, description="None: the ladder's")
+    d_ffn: PositiveInt | None = Field(
+        default=None, description="width of the feed-forward; None: by the ladder's rule"
+    )
 
 
 class ShapeLadder(_LlamaBlocks):
     """Shapes, one by one; no two of one depth and width."""
 
-    shapes: Annotated[tuple[Shape, ...], Field(min_length=1), AfterValidator(different)]
+    shapes: Annotated[
+        tuple[Shape, ...],
+        Field(min_length=1, description="one for each size"),
+        AfterValidator(different),
+    ]
 
 
 # What a ladder is given by, and the ladder.

@@ -10,9 +10,11 @@ from llama_core.counting import count_params
 from sweeps.coverage import EXPECTED_OPTIMUM, coverage, size_at
 from sweeps.faults import plain
 from sweeps.grid import cells, in_steps
+from sweeps.mixtures import Mixtures
 from sweeps.plan_warnings import doubts
 from sweeps.rate_scan import scan_runs
 from sweeps.recipe import Rates, has_budget, rates, warmup_of, weight_decay_of
+from sweeps.repetition import matched, refuse_many_epochs
 from sweeps.shapes import key
 from sweeps.spec import Cell, DataRef, PlannedRun, RunSpec, SweepSpec
 from sweeps.trunk_cost import middle, trunks
@@ -47,7 +49,7 @@ def plan(spec: SweepSpec, data: DataRef, *, source_tokens: Mapping[str, int] | N
 
     Raises:
         ValueError: the ladder has a shape that cannot be built, no model of it can meet a budget,
-            or a batch is not whole sequences.
+            a batch is not whole sequences, or a mixture reads a source too often.
     """
     if spec.variants:
         return _of_variants(spec, data, source_tokens)
@@ -55,8 +57,11 @@ def plan(spec: SweepSpec, data: DataRef, *, source_tokens: Mapping[str, int] | N
     for size, seed in product(spec.sizes, spec.seeds):
         runs.extend(runs_of(spec, size.model, _grid(spec, size.model), seed, data))
     _refuse_unmet_budgets(spec, runs)
+    warnings = doubts(spec, runs, source_tokens)
+    if spec.mixtures is not None:
+        runs = _of_mixtures(spec, spec.mixtures, runs, source_tokens)
     runs.sort(key=lambda planned: planned.flops_spent)
-    return Plan(spec=spec, data=data, runs=tuple(runs), warnings=doubts(spec, runs, source_tokens))
+    return Plan(spec=spec, data=data, runs=tuple(runs), warnings=warnings)
 
 
 def members(planned: Plan) -> dict[str, Plan]:
@@ -76,6 +81,30 @@ def members(planned: Plan) -> dict[str, Plan]:
         ]
         plans[name] = planned.model_copy(update={"spec": spec, "runs": tuple(runs)})
     return plans
+
+
+def _of_mixtures(
+    spec: SweepSpec,
+    mixtures: Mixtures,
+    runs: list[PlannedRun],
+    source_tokens: Mapping[str, int] | None,
+) -> list[PlannedRun]:
+    """Each run with each mixture."""
+    made = spec.shares
+    if source_tokens is not None:
+        tokens = max((run.cells[-1].tokens for run in runs), default=0)
+        refuse_many_epochs(mixtures, made, source_tokens, tokens)
+    planned = []
+    for (name, shares), run in product(made.items(), runs):
+        mixture = matched(
+            mixtures, shares, source_tokens, tokens=run.cells[-1].tokens, seq_len=spec.seq_len
+        )
+        data = run.run.data.model_copy(update={"mixture": mixture})
+        own = {"run": run.run.model_copy(update={"data": data})}
+        planned.append(
+            run.model_copy(update={**own, "name": f"{name}-{run.name}", "mixture": name})
+        )
+    return planned
 
 
 def _of_variants(spec: SweepSpec, data: DataRef, source_tokens: Mapping[str, int] | None) -> Plan:

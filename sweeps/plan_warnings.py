@@ -3,17 +3,11 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from sweeps.choices import Timescale
+from sweeps.choices import LawRecipe, PublishedRecipe, Timescale
 from sweeps.coverage import EXPECTED_OPTIMUM, BudgetSizes, LeftOut, coverage, size_at
 from sweeps.published_rules import RULES
 from sweeps.recipe import measured_range, rates
-from sweeps.spec import (
-    IsoflopGrid,
-    LawRecipe,
-    PlannedRun,
-    PublishedRecipe,
-    SweepSpec,
-)
+from sweeps.spec import IsoflopGrid, PlannedRun, SweepSpec
 from sweeps.trunk_cost import COSTLY, left_by_run, middle
 
 # A parabola has three constants; a fourth point shows whether it fits.
@@ -35,6 +29,8 @@ _NEAR = 1.2
 _OTHER_BATCH = 2.0
 # D/N at which AdamW's timescale was fitted (Bergsma et al. 2025, fig. 1).
 _TIMESCALE_RATIOS = (20.0, 1280.0)
+# Fewer are refused by `isoflop mix`.
+_LEAST_MIXTURES = 8
 _COUNTS = {"n_params": "", "non_embedding": " without embedding and head"}
 
 
@@ -49,14 +45,14 @@ def doubts(
     """
     warnings = [
         *_sizes_without_a_budget(spec, runs),
-        *_valleys(spec, runs),
+        *(_valleys(spec, runs) if spec.mixtures is None else _few_mixtures(spec)),
         *_ratios(runs),
         *_rates(spec, runs),
         *_timescale(spec, runs),
         *_shared_trunks(spec, runs),
         *_warm_ups(spec, runs),
     ]
-    if source_tokens is not None:
+    if source_tokens is not None and spec.mixtures is None:
         warnings += _repetition(spec, runs, source_tokens)
     return tuple(warnings)
 
@@ -88,6 +84,15 @@ def _valleys(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
     if len(spec.grid.budgets) < 3:
         budgets = "1 budget" if len(spec.grid.budgets) == 1 else f"{len(spec.grid.budgets)} budgets"
         yield f"{budgets} cannot show how N* grows: use 3 or more."
+
+
+def _few_mixtures(spec: SweepSpec) -> Iterator[str]:
+    count, least = len(spec.shares), len(spec.corpus.sources) + 2
+    if count < max(least, _LEAST_MIXTURES):
+        yield (
+            f"{count} mixtures of {len(spec.corpus.sources)} sources carry no law of the shares: "
+            f"it takes {max(least, _LEAST_MIXTURES)} or more, and several for each source."
+        )
 
 
 def _to_add(spec: SweepSpec, row: BudgetSizes, ratio: float) -> str:
@@ -277,9 +282,9 @@ def _repetition(
     spec: SweepSpec, runs: Sequence[PlannedRun], source_tokens: Mapping[str, int]
 ) -> Iterator[str]:
     longest = max((cell.tokens for run in runs for cell in run.cells), default=0)
-    weights = {source.name: source.weight for source in spec.corpus.sources}
+    shares = spec.corpus.shares
     for name, tokens in source_tokens.items():
-        share = weights.get(name, 1.0) / sum(weights.values()) if len(source_tokens) > 1 else 1.0
+        share = shares[name] if len(source_tokens) > 1 else 1.0
         epochs = longest * share / tokens
         if epochs > 1:
             text = "the corpus" if len(source_tokens) == 1 else f"its source {name!r}"

@@ -4,17 +4,17 @@ from dataclasses import dataclass
 
 from llama_core.config import ModelConfig
 from llama_core.counting import count_params
-from sweeps.choices import Timescale
-from sweeps.published_rules import RULES, Interval
-from sweeps.spec import (
+from sweeps.choices import (
     FixedRecipe,
     LawRecipe,
     LlamaRecipe,
     PublishedRecipe,
     Recipe,
-    SweepSpec,
+    Timescale,
     WidthRecipe,
 )
+from sweeps.published_rules import RULES, Interval
+from sweeps.spec import SweepSpec
 
 _WARMUP_FRACTION = 0.05
 _WARMUP_STEPS = (10, 100)

@@ -24,6 +24,7 @@ from llama_core.config import (
     require_whole_matrices,
 )
 from llama_core.counting import count_params, train_flops
+from llama_core.mixture import Mixture
 from llama_core.schedule import tokens_spent
 from sweeps.cap import Cap
 from sweeps.choices import (
@@ -32,11 +33,14 @@ from sweeps.choices import (
     BlockChoice,
     OptimizerChoice,
     RateScan,
+    Recipe,
     Variants,
     Warmup,
     WeightDecay,
+    WidthRecipe,
 )
 from sweeps.ladder import AnyLadder, different
+from sweeps.mixtures import Mixtures, Shares, mixtures_of
 from sweeps.shapes import Make, Size, key, sizes
 
 # Version of the digest. Changing it makes every finished run train again under a new id.
@@ -44,20 +48,21 @@ _DIGEST = "isoflop-run-1"
 
 
 class IsoflopGrid(Frozen):
-    """Every size at every budget of counted FLOPs, as long as D/N and D stay within bounds.
-
-    `min_tokens` leaves out models that would see fewer tokens: in its first steps a loss falls by
-    another law than later.
-    """
+    """Every size at every budget of counted FLOPs, as long as D/N and D stay within bounds."""
 
     kind: Literal["isoflop"] = "isoflop"
     budgets: Annotated[
         tuple[Annotated[PositiveFloat, Field(allow_inf_nan=False)], ...],
-        Field(min_length=1, description="C in counted FLOPs"),
+        Field(min_length=1, description="C, counted training FLOPs of each isoflop"),
         AfterValidator(different),
     ]
-    tokens_per_param: tuple[PositiveFloat, PositiveFloat] = (1.0, 200.0)
-    min_tokens: NonNegativeInt = 0
+    tokens_per_param: tuple[PositiveFloat, PositiveFloat] = Field(
+        default=(1.0, 200.0), description="lowest and highest D/N of a cell"
+    )
+    min_tokens: NonNegativeInt = Field(
+        default=0,
+        description="no cell has fewer: in its first steps a loss falls by another law than later",
+    )
 
     @model_validator(mode="after")
     def _bounds_are_in_order(self) -> "IsoflopGrid":
@@ -74,118 +79,42 @@ class TokensGrid(Frozen):
     """Every size at every token count: N × D."""
 
     kind: Literal["tokens"] = "tokens"
-    tokens: Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(different)]
+    tokens: Annotated[
+        tuple[PositiveInt, ...],
+        Field(min_length=1, description="D of every size"),
+        AfterValidator(different),
+    ]
 
 
 class CellsGrid(Frozen):
-    """Single cells, as `isoflop next` writes them: token counts by width, or by WIDTHxDEPTH.
-
-    `continues` names the sweep that they are added to: table, law and report have its losses too.
-    """
+    """Single cells, as `isoflop next` writes them: token counts by width, or by WIDTHxDEPTH."""
 
     kind: Literal["cells"] = "cells"
-    continues: str | None = None
+    continues: str | None = Field(
+        default=None,
+        description="sweep that they are added to: table, law and report have its losses too",
+    )
     tokens: Annotated[
         dict[
             PositiveInt | Annotated[str, Field(pattern=r"^[1-9]\d*x[1-9]\d*$")],
             Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(different)],
         ],
-        Field(min_length=1),
+        Field(min_length=1, description="D of each size, by width or WIDTHxDEPTH"),
     ]
 
 
 Grid = Annotated[IsoflopGrid | TokensGrid | CellsGrid, Field(discriminator="kind")]
 
 
-class WidthRecipe(Frozen):
-    """Peak learning rate coef/d_model, capped; batch fixed.
-
-    The slope of muP without its multipliers. `coef` and `cap` were measured on models of
-    15k to 700k parameters (docs/benchmarks/demo_lr_scan.md).
-    """
-
-    kind: Literal["width"] = "width"
-    coef: PositiveFloat = 0.256
-    cap: PositiveFloat = 0.016
-    batch_tokens: PositiveInt = 1024
-
-
-class FixedRecipe(Frozen):
-    """One learning rate and one batch for all sizes."""
-
-    kind: Literal["fixed"] = "fixed"
-    lr: PositiveFloat
-    batch_tokens: PositiveInt
-
-
-class LlamaRecipe(Frozen):
-    """LLaMA's own: 3e-4 to 13B, 1.5e-4 above; 4M tokens (Touvron et al. 2023, Table 2)."""
-
-    kind: Literal["llama"] = "llama"
-    batch_tokens: PositiveInt = 4_194_304
-
-
-class PublishedRecipe(Frozen):
-    """A published rule; docs/recipes.md has formulas, sources and where each was measured.
-
-    A rule in D or C takes, for the horizons of one trunk, their geometric middle.
-
-    Attributes:
-        batch_tokens: used instead of the rule's batch, which is rounded to whole sequences.
-    """
-
-    kind: Literal["steplaw", "deepseek", "porian", "olmo"]
-    batch_tokens: PositiveInt | None = None
-
-
-class FittedLaw(Frozen):
-    """lr = coef · N^exponent_N · D^exponent_D and batch = coef · D^exponent_D, from a study.
-
-    `N` and `D` are the ranges it was fitted on. N counts the parameters that multiply a token.
-    """
-
-    lr_coef: PositiveFloat
-    lr_exponent_N: float = 0.0
-    lr_exponent_D: float = 0.0
-    batch_coef: PositiveFloat | None = None
-    batch_exponent_D: float = 0.0
-    N: tuple[PositiveFloat, PositiveFloat]
-    D: tuple[PositiveFloat, PositiveFloat]
-
-
-class LawRecipe(Frozen):
-    """The laws that `isoflop tune` fitted under this name.
-
-    One trunk serves every horizon of a run, so a run takes the laws' values at the geometric
-    middle of its token budgets.
-
-    Attributes:
-        fitted: the fitted numbers; None: read from the study when a sweep is planned.
-        batch_tokens: used instead of the law's batch.
-    """
-
-    kind: Literal["law"] = "law"
-    study: str
-    fitted: FittedLaw | None = None
-    batch_tokens: PositiveInt | None = None
-
-
-Recipe = Annotated[
-    WidthRecipe | FixedRecipe | LlamaRecipe | PublishedRecipe | LawRecipe,
-    Field(discriminator="kind"),
-]
-
-
 class NextDesign(Frozen):
-    """Of the grid's cells only those are trained that sharpen the forecast, chosen in rounds.
-
-    Attributes:
-        target_flops: 6·N·D at which N* and the loss are to become sure; None: ten times the
-            grid's largest.
-    """
+    """Of the grid's cells only those are trained that sharpen the forecast, chosen in rounds."""
 
     kind: Literal["next"] = "next"
-    target_flops: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    target_flops: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="6·N·D at which N* and the loss are to become sure; None: ten times the grid's "
+        "largest",
+    )
 
 
 class SweepSpec(Frozen):
@@ -196,71 +125,114 @@ class SweepSpec(Frozen):
     """
 
     # A variant's is SWEEP/VARIANT, which is its folder too.
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}(/[a-z0-9][a-z0-9_-]{0,31})?$")]
-    description: str = ""
-    corpus: CorpusConfig = CorpusConfig()
-    ladder: AnyLadder
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,63}(/[a-z0-9][a-z0-9_-]{0,31})?$",
+        description="of the sweep and its folder; lower case letters, digits, _ and -",
+    )
+    description: str = Field(default="", description="one line for people")
+    corpus: CorpusConfig = Field(
+        default=CorpusConfig(), description="the text that models are trained on"
+    )
+    ladder: AnyLadder = Field(description="the model sizes: widths, depths, sizes or shapes")
     block: BlockChoice = Field(
         default="llama",
         exclude_if=lambda block: block == "llama",
         description="llama, gpt3 or palm, each with what its paper trains it with; or the fields "
         "of a block",
     )
-    grid: Grid
-    recipe: Recipe = WidthRecipe()
+    grid: Grid = Field(description="the token counts of each size")
+    recipe: Recipe = Field(
+        default=WidthRecipe(), description="peak learning rate and batch of each run"
+    )
     lr_factor: PositiveFloat = Field(
         default=1.0,
         exclude_if=lambda factor: factor == 1.0,
         description="times the recipe's learning rate",
     )
     optimizer: OptimizerChoice = Field(
-        default=ADAMW, exclude_if=lambda optimizer: optimizer == ADAMW
+        default=ADAMW,
+        exclude_if=lambda optimizer: optimizer == ADAMW,
+        description="adamw or muon, or its fields",
     )
-    schedule: Literal["wsd", "cosine"] = "wsd"
-    cooldown_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    schedule: Literal["wsd", "cosine"] = Field(
+        default="wsd",
+        description="wsd: one training with a cooldown at each horizon; cosine: one for each",
+    )
+    cooldown_fraction: float = Field(
+        default=0.3, gt=0, lt=1, description="of a horizon, in which the rate falls to zero"
+    )
     max_trunk_cost: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None,
         description="share of the loss, such as 0.003, that a horizon may lose by sharing rate "
         "and batch with others; a model gets as many trunks as that takes; None: one trunk",
     )
-    seq_len: PositiveInt = 128
-    eval_tokens: PositiveInt = 131_072
-    weight_decay: WeightDecay = 0.1
+    seq_len: PositiveInt = Field(default=128, description="tokens of a sequence")
+    eval_tokens: PositiveInt = Field(
+        default=131_072, description="in the validation set of every evaluation"
+    )
+    weight_decay: WeightDecay = Field(
+        default=0.1, description="a number, or a rule by which it follows the run"
+    )
     z_loss: NonNegativeFloat | None = Field(
-        default=None, exclude_if=lambda weight: weight is None, description="None: the block's own"
+        default=None,
+        exclude_if=lambda weight: weight is None,
+        description="weight of the z-loss, which keeps logits small; None: the block's own",
     )
     warmup: Warmup | None = Field(
-        default=None, description="None: 5 % of the shortest horizon, 10 to 100 steps"
+        default=None, description="linear; None: 5 % of the shortest horizon, 10 to 100 steps"
     )
     dtype: Literal["float32", "bfloat16", "auto"] = Field(
         default="float32",
         description="auto: the faster of the two on the machine that plans the sweep; runs have "
         "the one chosen, and `sweeps.plan` alone takes float32",
     )
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), AfterValidator(different)] = (
-        0,
+    seeds: Annotated[
+        tuple[NonNegativeInt, ...],
+        Field(min_length=1, description="every size is trained once with each"),
+        AfterValidator(different),
+    ] = (0,)
+    placement: Placement = Field(
+        default=Placement(), description="where runs train, and how fast; moves no loss"
     )
-    placement: Placement = Placement()
     slots: PositiveInt | None = Field(
         default=None, description="trainings at once in this process; None: one per CPU or GPU"
     )
     cap: Cap | None = Field(default=None, description="what the sweep may cost at most")
-    design: NextDesign | None = Field(default=None, description="None: every cell of the grid")
+    design: NextDesign | None = Field(
+        default=None, description="choose cells of the grid in rounds; None: train every cell"
+    )
     variants: Variants = Field(
         default={},
         exclude_if=lambda variants: not variants,
-        description="what each changes of this spec, see sweeps.variants",
+        description="settings that each variant changes, by its name",
     )
     scan: RateScan | None = Field(
         default=SCAN,
         exclude_if=lambda scan: scan == SCAN,
         description="of each variant's learning rate; None: as the recipe and lr_factor say",
     )
+    mixtures: Mixtures | None = Field(
+        default=None,
+        exclude_if=lambda mixtures: mixtures is None,
+        description="shares of the corpus's sources to try; None: their weights",
+    )
 
     @property
     def run_dtype(self) -> Literal["float32", "bfloat16"]:
         """The precision of its runs."""
         return "float32" if self.dtype == "auto" else self.dtype
+
+    @property
+    def shares(self) -> dict[str, Shares]:
+        """The shares of the sources by mixture, see `sweeps.mixtures`; none without mixtures."""
+        if self.mixtures is None:
+            return {}
+        return mixtures_of(self.mixtures, {each.name: each.weight for each in self.corpus.sources})
+
+    @property
+    def has_one_law(self) -> bool:
+        """Whether one law in N and D is for all of its runs."""
+        return not self.variants and self.mixtures is None
 
     @property
     def is_variant(self) -> bool:
@@ -287,6 +259,19 @@ class SweepSpec(Frozen):
                 f"grid.tokens has the sizes {sorted(self.grid.tokens, key=str)} and the ladder "
                 f"{sorted(keys, key=str)}: name the same in both."
             )
+        return self
+
+    @model_validator(mode="after")
+    def _mixtures_can_be_and_are_all_that_varies(self) -> "SweepSpec":
+        if self.mixtures is not None:
+            continues = isinstance(self.grid, CellsGrid) and self.grid.continues is not None
+            others = {"variants": self.variants, "design": self.design, "grid.continues": continues}
+            if given := [name for name, value in others.items() if value]:
+                raise ValueError(
+                    f"mixtures are compared on a grid of their own, and {given[0]} is given too: "
+                    "leave out one of the two."
+                )
+            _ = self.shares
         return self
 
     @model_validator(mode="after")
@@ -319,9 +304,14 @@ class SweepSpec(Frozen):
 
 
 class DataRef(Frozen):
-    """The data a run saw: digest of the prepared corpus, tokenizer included."""
+    """The data a run saw: digest of the prepared corpus, tokenizer included.
+
+    Attributes:
+        mixture: None: by the weights of the corpus.
+    """
 
     digest: str
+    mixture: Mixture | None = Field(default=None, exclude_if=lambda mixture: mixture is None)
 
 
 class RunSpec(Frozen):
@@ -365,6 +355,7 @@ class PlannedRun(Frozen):
 
     Attributes:
         variant: empty in a sweep without variants.
+        mixture: empty in a sweep without mixtures.
         rate_factor: on the rate, in a run of a scan, which no law is fitted to.
     """
 
@@ -374,6 +365,7 @@ class PlannedRun(Frozen):
     cells: tuple[Cell, ...]
     lr_source: str
     variant: str = Field(default="", exclude_if=lambda variant: not variant)
+    mixture: str = Field(default="", exclude_if=lambda mixture: not mixture)
     rate_factor: float | None = Field(default=None, exclude_if=lambda factor: factor is None)
 
     @property

@@ -4,8 +4,9 @@ import math
 from collections.abc import Sequence
 
 from llama_core.config import ModelConfig
+from sweeps.choices import Recipe
 from sweeps.recipe import has_budget, rates
-from sweeps.spec import Cell, PlannedRun, Recipe, SweepSpec
+from sweeps.spec import Cell, PlannedRun, SweepSpec
 
 # Second derivatives of ln loss by ln lr, by ln batch, and by both: one curvature through 122
 # losses at 15k to 80k parameters (bench/curvature.py, docs/benchmarks/trunk_horizons.md).
@@ -74,8 +75,9 @@ def trunks(spec: SweepSpec, model: ModelConfig, cells: Sequence[Cell]) -> list[l
 
 
 def _allowed(spec: SweepSpec, model: ModelConfig, cells: Sequence[Cell]) -> bool:
-    if spec.schedule == "cosine":
-        # A cosine decays to one horizon only.
+    matched = spec.mixtures is not None and spec.mixtures.target_tokens is not None
+    if spec.schedule == "cosine" or matched:
+        # A cosine decays to one horizon only, and the unique tokens of a source are of one.
         return False
     if spec.max_trunk_cost is None:
         return True

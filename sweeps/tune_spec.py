@@ -34,8 +34,8 @@ _LLAMA_BETA2_GAP, _LLAMA_WEIGHT_DECAY, _WARMUP_FRACTION = 0.05, 0.1, 0.05
 class Range(Frozen):
     """Values searched on a log scale, both ends included."""
 
-    low: PositiveFloat
-    high: PositiveFloat
+    low: PositiveFloat = Field(description="least value")
+    high: PositiveFloat = Field(description="greatest value")
 
     @model_validator(mode="after")
     def _rises(self) -> Self:
@@ -50,17 +50,21 @@ class Search(Frozen):
     `published`: a factor of 4 either side of a published value. For `lr` and `batch_tokens` that
     is the lowest of the rules in `analysis/tables/lr_rules.csv` at this size; for the others
     LLaMA's (Touvron et al. 2023, section 2.3), for the warm-up this project's.
-
-    Attributes:
-        warmup_fraction: of the shortest budget; `recipe` is the rule that sweeps use.
-        beta2: searched on a log scale of 1 - beta2.
     """
 
-    lr: Range | Literal["published"] = "published"
-    batch_tokens: Range | PositiveInt | Literal["published"] = "published"
-    warmup_fraction: Range | PositiveFloat | Literal["published", "recipe"] = "recipe"
-    beta2: Range | PositiveFloat | Literal["published"] = 0.95
-    weight_decay: Range | PositiveFloat | Literal["published"] = 0.1
+    lr: Range | Literal["published"] = Field(default="published", description="peak learning rate")
+    batch_tokens: Range | PositiveInt | Literal["published"] = Field(
+        default="published", description="of an optimizer step, in tokens"
+    )
+    warmup_fraction: Range | PositiveFloat | Literal["published", "recipe"] = Field(
+        default="recipe", description="of the shortest budget; recipe: the rule that sweeps use"
+    )
+    beta2: Range | PositiveFloat | Literal["published"] = Field(
+        default=0.95, description="searched on a log scale of 1 - beta2"
+    )
+    weight_decay: Range | PositiveFloat | Literal["published"] = Field(
+        default=0.1, description="of the matrices"
+    )
 
     @field_validator("warmup_fraction", "beta2")
     @classmethod
@@ -77,37 +81,61 @@ class TuneSpec(Frozen):
     Every trial trains one trunk with a cooldown at each of `tokens`, so it gives a loss at every
     budget. `name`, `description`, `trials`, `slots` and `placement` do not affect which
     parameters a trial gets; a study grows when `trials` is raised.
-
-    Attributes:
-        trials: number of trials for each width.
-        startup: the first trials of a width, spread evenly; later ones go where a model of the
-            losses predicts the lowest.
-        generation: trials proposed at once; the next ones learn from their losses. It is fixed,
-            so that proposals do not depend on which training ends first.
-        seed: of the search; `train_seed` is the seed of the trainings.
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
-    description: str = ""
-    corpus: CorpusConfig = CorpusConfig()
-    ladder: Ladder
-    block: BlockChoice = Field(default="llama", exclude_if=lambda block: block == "llama")
-    optimizer: OptimizerChoice = Field(
-        default=ADAMW, exclude_if=lambda optimizer: optimizer == ADAMW
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$",
+        description="of the study and its folder; lower case letters, digits, _ and -",
     )
-    tokens: Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(different)]
-    search: Search = Search()
-    trials: PositiveInt = 12
-    startup: PositiveInt = 8
-    generation: PositiveInt = 4
-    seed: NonNegativeInt = 0
-    train_seed: NonNegativeInt = 0
-    cooldown_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    seq_len: PositiveInt = 128
-    eval_tokens: PositiveInt = 131_072
-    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
-    placement: Placement = Placement()
-    slots: PositiveInt | None = None
+    description: str = Field(default="", description="one line for people")
+    corpus: CorpusConfig = Field(
+        default=CorpusConfig(), description="the text that models are trained on"
+    )
+    ladder: Ladder = Field(description="the widths, each with a study of its own")
+    block: BlockChoice = Field(
+        default="llama",
+        exclude_if=lambda block: block == "llama",
+        description="llama, gpt3 or palm, or the fields of a block",
+    )
+    optimizer: OptimizerChoice = Field(
+        default=ADAMW,
+        exclude_if=lambda optimizer: optimizer == ADAMW,
+        description="adamw or muon, or its fields",
+    )
+    tokens: Annotated[
+        tuple[PositiveInt, ...],
+        Field(min_length=1, description="budgets D; every trial gives a loss at each"),
+        AfterValidator(different),
+    ]
+    search: Search = Field(default=Search(), description="what is searched, and in which range")
+    trials: PositiveInt = Field(default=12, description="for each width")
+    startup: PositiveInt = Field(
+        default=8,
+        description="first trials of a width, spread evenly; later ones go where a model of the "
+        "losses predicts the lowest",
+    )
+    # Fixed, so that proposals do not depend on which training ends first.
+    generation: PositiveInt = Field(
+        default=4, description="trials proposed at once; the next ones learn from their losses"
+    )
+    seed: NonNegativeInt = Field(default=0, description="of the search")
+    train_seed: NonNegativeInt = Field(default=0, description="of the trainings")
+    cooldown_fraction: float = Field(
+        default=0.3, gt=0, lt=1, description="of a budget, in which the rate falls to zero"
+    )
+    seq_len: PositiveInt = Field(default=128, description="tokens of a sequence")
+    eval_tokens: PositiveInt = Field(
+        default=131_072, description="in the validation set of every evaluation"
+    )
+    dtype: Literal["float32", "bfloat16", "auto"] = Field(
+        default="float32", description="auto: the faster of the two on this machine"
+    )
+    placement: Placement = Field(
+        default=Placement(), description="where trials train, and how fast; moves no loss"
+    )
+    slots: PositiveInt | None = Field(
+        default=None, description="trainings at once in this process; None: one per CPU or GPU"
+    )
 
     @model_validator(mode="after")
     def _the_optimizer_trains_as_placed(self) -> Self:

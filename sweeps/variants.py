@@ -53,6 +53,7 @@ def variant_data(spec: SweepSpec) -> dict[str, dict[str, Any]]:
     for name, part in {BASE: {}, **spec.variants}.items():
         base = dict(whole)
         if isinstance(part.get("block"), dict):
+            _refuse_part_of_bundle(name, spec)
             base["block"] = bundle(spec.block).block.model_dump(mode="json")
         data[name] = _laid_over(base, part) | {"name": f"{spec.name}/{name}"}
     return data
@@ -78,6 +79,18 @@ def _refuse(spec: SweepSpec) -> None:
                     f"variants.{name} sets {setting}. Variants may differ in "
                     f"{', '.join(_MAY_DIFFER)}; the rest is one for all, so that losses compare."
                 )
+
+
+def _refuse_part_of_bundle(name: str, spec: SweepSpec) -> None:
+    """Refuse fields over a named block that brings more than its fields, which would be lost."""
+    whole = bundle(spec.block)
+    if whole != bundle(whole.block):
+        fields = ", ".join(f"{k}: {v}" for k, v in whole.block.model_dump(mode="json").items())
+        raise ValueError(
+            f"variants.{name} lays fields over block: {spec.block}, whose embeddings, feed-forward "
+            "and z-loss come with the name and would be lost. Name a block in the variant, or "
+            f"write the base's in fields: block: {{{fields}}}."
+        )
 
 
 def _laid_over(base: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:

@@ -81,6 +81,12 @@ class FakeTracker:
     def run_ids(self, sweep: str) -> list[str]:
         return sorted(run_id for name, run_id in self._params if name == sweep)
 
+    def log_observations(self, planned) -> None:
+        pass
+
+    def log_entries(self, sweep, entries, colours) -> None:
+        self.entries = {(sweep, entry.key): entry for entry in entries}
+
     def log_report(self, sweep, report, summary, verdict) -> None:
         self._params[(sweep, "report")] = {"page": report.name}
 

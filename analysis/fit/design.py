@@ -88,7 +88,11 @@ def plan_warning(planned: pl.DataFrame) -> str | None:
         planned: n_params and tokens of the runs, before they are trained.
     """
     if planned.height < _CONSTANTS:
-        return None
+        losses = "1 loss gives" if planned.height == 1 else f"{planned.height} losses give"
+        return (
+            f"{losses} no law, which has {_CONSTANTS} constants: add sizes or budgets, if this "
+            "is not a trial run."
+        )
     planned = planned.with_columns(flops_6nd=6.0 * pl.col("n_params") * pl.col("tokens"))
     N, D = (planned[c].to_numpy().astype(float) for c in ("n_params", "tokens"))
     number = condition_number(N, D)

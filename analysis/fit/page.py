@@ -43,6 +43,12 @@ def add_fit(page: Page, group: GroupFit, *, prefix: str, lead: Sequence[str] = (
     _small_print(page, group)
 
 
+def add_lead(page: Page, lead: Sequence[str]) -> None:
+    """The forecast, which is the last of the sentences, behind what makes it doubtful."""
+    for place, sentence in enumerate(lead, 1):
+        page.text(sentence, role="lead" if place == len(lead) else "warn")
+
+
 def add_envelope(page: Page, curves: pl.DataFrame, fit: EnvelopeFit) -> None:
     """Approach 1's part of a page, for tables that come with training curves."""
     page.heading("Envelope of the training curves")
@@ -63,8 +69,7 @@ def _answer(page: Page, group: GroupFit, lead: Sequence[str]) -> None:
     spread = f" (between {interval[0]:.2f} and {interval[1]:.2f})" if interval else ""
     for warning in group.warnings:
         page.text(warning, role="warn")
-    for place, sentence in enumerate(lead):
-        page.text(sentence, role="warn" if place else "lead")
+    add_lead(page, lead)
     page.text(f"N* grows as C^{law.exponent_N:.2f}{spread}: {formula(law)}", role="lead")
     source = f"Read: {read_line(group)}. " if group.read else ""
     page.text(f"{source}{units_line(group)}.", role="soft")
@@ -119,7 +124,7 @@ def _small_print(page: Page, group: GroupFit) -> None:
         names.insert(5, "gamma")
     rows = []
     for name in names:
-        cells = [name, repr(float(getattr(fit.law, name)))]
+        cells = [name, f"{getattr(fit.law, name):.6g}"]
         for values in methods.values():
             interval = values.get(name)
             cells.append(f"{interval[0]:.5g} to {interval[1]:.5g}" if interval else "–")

@@ -1,10 +1,10 @@
 """A fit in words and short tables, for the terminal and for the page."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from textwrap import wrap
 
 from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.records import GroupFit
+from analysis.layout import READABLE, hanging, table_lines, wrapped
 from analysis.table.names import ALIASES, spelt
 from analysis.table.observations import numbers_for_people
 from analysis.table.runs import run_column, runs_of
@@ -44,10 +44,10 @@ def optimal_rows(group: GroupFit) -> list[list[str]]:
     return rows
 
 
-def warning_lines(warnings: Iterable[str], width: int = 80) -> Iterator[str]:
+def warning_lines(warnings: Iterable[str], width: int = READABLE) -> Iterator[str]:
     """What must be read before an answer, wrapped for a terminal."""
     for warning in warnings:
-        yield from wrap(warning, width)
+        yield from wrapped(warning, width)
 
 
 def remaining_doubts(group: GroupFit) -> list[str]:
@@ -58,10 +58,14 @@ def remaining_doubts(group: GroupFit) -> list[str]:
 def verdict_rows(group: GroupFit) -> list[list[str]]:
     """Quantity, verdict, reason; exponent_D mirrors exponent_N and is left out."""
     return [
-        [_NAMES[name], _VERDICT[judgement.verdict], judgement.reason]
+        [_NAMES[name], _VERDICT[judgement.verdict], _sentence(judgement.reason)]
         for name, judgement in group.verdicts.items()
         if name != "exponent_D"
     ]
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def convention_rows(group: GroupFit) -> list[list[str]]:
@@ -116,21 +120,22 @@ def envelope_line(fit: EnvelopeFit) -> str:
     return f"N* grows as C^{fit.N.exponent:.3f}{spread}, approach 1 (envelope of the curves)"
 
 
-def group_lines(group: GroupFit, lead: Sequence[str] = ()) -> Iterator[str]:
+def group_lines(group: GroupFit, lead: Sequence[str] = (), width: int = READABLE) -> Iterator[str]:
     """The law, the evidence for it, and its doubts.
 
     Args:
         lead: sentences between the warnings and the law.
+        width: columns of the terminal.
     """
     fit, law = group.fit, group.fit.law
     if group.group is not None:
         yield f"== {group.group}"
-    yield from warning_lines(group.warnings)
-    yield from warning_lines(lead)
+    yield from warning_lines(group.warnings, width)
+    yield from warning_lines(lead, width)
     yield formula(law)
-    yield from hanging("read: ", read_line(group), width=80)
-    yield f"   {units_line(group)}"
-    yield f"   {search_line(group)}"
+    yield from hanging("read: ", read_line(group), width)
+    for line in (units_line(group), search_line(group)):
+        yield from wrapped(line, width, "   ")
     yield (
         f"   leaving each row out in turn, it is predicted to "
         f"{group.leave_one_out_percent:.2g} % (rms)"
@@ -161,40 +166,32 @@ def group_lines(group: GroupFit, lead: Sequence[str] = ()) -> Iterator[str]:
         yield f"approach 2: {group.isoflop.reason}"
     if group.optimal:
         yield ""
-        yield from table_lines(["C", "N*", "D*", "D*/N*", "loss"], optimal_rows(group))
+        yield from table_lines(
+            ["C", "N*", "D*", "D*/N*", "loss"],
+            optimal_rows(group),
+            width=width,
+            spare=("[D*/N*]", "D*/N*"),
+        )
     yield ""
     yield "Can the table carry it?"
     for name, verdict, reason in verdict_rows(group):
-        yield from hanging(f"{name:<17} {verdict:<15} ", reason)
+        yield from hanging(f"{name:<17} {verdict:<15} ", reason, width)
     if len(group.conventions) > 1:
         yield ""
         yield from table_lines(
-            ["N counts", "C", "exponent N*", "N*", "D/N"], convention_rows(group)
+            ["N counts", "C", "exponent N*", "N*", "D/N"], convention_rows(group), width=width
         )
     if doubts := remaining_doubts(group):
         yield ""
         yield "Doubtful:"
         for doubt in doubts:
-            yield from hanging("- ", doubt)
+            yield from hanging("- ", doubt, width)
     if group.influence and group.influence[0].effect_on_exponent_N:
         yield ""
         word, numbers = numbers_for_people(group.used)
         moved = ", ".join(
             f"{numbers[i.row]} ({i.effect_on_exponent_N:+.3f})" for i in group.influence[:5]
         )
-        yield f"Leaving out one row moves the exponent of N* most for {word}s {moved}"
-
-
-def table_lines(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """A small table, its columns as wide as they must be."""
-    widths = [max(len(row[k]) for row in (header, *rows)) for k in range(len(header))]
-    for row in (header, *rows):
-        yield "   " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
-
-
-def hanging(lead: str, text: str, width: int = 100) -> Iterator[str]:
-    """The text wrapped beside its lead."""
-    lines = wrap(text, width - len(lead) - 3) or [""]
-    yield f"   {lead}{lines[0]}"
-    for line in lines[1:]:
-        yield f"   {' ' * len(lead)}{line}"
+        yield from wrapped(
+            f"Leaving out one row moves the exponent of N* most for {word}s {moved}", width
+        )

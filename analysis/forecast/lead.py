@@ -34,8 +34,8 @@ class Lead:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """What stands before the law."""
-        return (*((self.sentence,) if self.sentence else ()), *self.doubts)
+        """What stands before the law, that methods disagree first."""
+        return (*self.doubts, *((self.sentence,) if self.sentence else ()))
 
 
 def lead(group: GroupFit, *, record: bool = False) -> Lead:

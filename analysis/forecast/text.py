@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from analysis.fit.text import hanging, table_lines, warning_lines
+from analysis.fit.text import warning_lines
 from analysis.forecast.answer import Answer, ForecastOptimum
 from analysis.forecast.record import Score
+from analysis.layout import READABLE, hanging, table_lines
 from analysis.table.observations import Table
 from analysis.table.sources import read_words
 from analysis.words import COUNTS, flops, short
@@ -13,6 +14,7 @@ POINTS = ("N", "D", "C = 6ND", "loss", "beyond: C", "D/N", "law", "misfit", "noi
 OPTIMA = ("C = 6ND", "N*", "D*", "loss there", "beyond: C")
 REGRETS = ("C = 6ND", "instead of N*", "loss rises by", "of the compute is wasted")
 OTHERS = ("C = 6ND", "method", "N*", "D*", "loss there")
+_SPARE = ("noise", "misfit", "law", "[D*]", "D/N", "beyond: C")
 RECORD = ("cut at", "runs below", "foretold", "method", "inside", "error", "width", "Winkler score")
 
 
@@ -136,14 +138,14 @@ def lead_words(each: ForecastOptimum, level: float) -> str:
     return f"{text}; not calibrated: {each.reason}." if each.reason else f"{text}."
 
 
-def answer_lines(answer: Answer, table: Table) -> Iterator[str]:
+def answer_lines(answer: Answer, table: Table, width: int = READABLE) -> Iterator[str]:
     """The answer, what must be read before it, and the record."""
     warnings = first_lines(answer)
-    yield from warning_lines(warnings)
+    yield from warning_lines(warnings, width)
     if warnings:
         yield ""
-    yield from hanging("forecast: ", source_words(answer, table), width=80)
-    yield from hanging("          ", scale_words(answer), width=80)
+    yield from hanging("forecast: ", source_words(answer, table), width)
+    yield from hanging("          ", scale_words(answer), width)
     percent = f"{answer.level:.0%}"
     for title, header, rows in (
         (f"Loss with its {percent} interval; e-folds beyond the data; doubt by", POINTS,
@@ -155,11 +157,13 @@ def answer_lines(answer: Answer, table: Table) -> Iterator[str]:
         if rows:
             yield ""
             yield title
-            yield from table_lines(header, rows)
+            yield from table_lines(header, rows, width=width, spare=_SPARE)
     yield ""
-    yield from warning_lines([record_words(answer)])
+    yield from warning_lines([record_words(answer)], width)
     if answer.record:
-        yield from table_lines(RECORD, record_rows(answer))
+        yield from table_lines(
+            RECORD, record_rows(answer), width=width, spare=("runs below", "foretold")
+        )
 
 
 def _loss(answer: Answer, loss: float, ends: Sequence[float]) -> str:

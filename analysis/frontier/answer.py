@@ -11,7 +11,6 @@ from analysis.frontier.allocation import (
     FrontierError,
     NegativeDemand,
     best_loss_for_bill,
-    inference_optimal_with_bill,
 )
 from analysis.frontier.data_stock import Stock, inference_optimal_with_stock
 from analysis.frontier.decision import (
@@ -19,35 +18,16 @@ from analysis.frontier.decision import (
     AtLoss,
     Frontier,
     Goal,
+    Like,
     frontier,
     least_regret_demand,
-    quantiles,
-    reaching_draws,
     regret,
     spread_over_laws,
 )
 from analysis.frontier.overtraining import break_even_tokens
-from analysis.frontier.serving import Serving, Shape
-from analysis.frontier.serving_choice import (
-    ServedChoice,
-    Workload,
-    general_condition_residual,
-    menu,
-    smooth_bill,
-    smooth_choice,
-)
+from analysis.frontier.priced import ServedAdvice, served_advice
+from analysis.frontier.serving import Serving
 from analysis.law import Law, LossLaw
-
-# Published shapes to price when a GPU is named.
-MENU = (
-    "LLaMA-7B",
-    "LLaMA-13B",
-    "LLaMA-33B",
-    "LLaMA-65B",
-    "Llama-2-70B",
-    "Llama-3-8B",
-    "Llama-3-70B",
-)
 
 
 @dataclass(frozen=True)
@@ -84,23 +64,6 @@ class Demand:
 
 
 @dataclass(frozen=True)
-class ServedAdvice:
-    """The answer in dollars on a named GPU.
-
-    Attributes:
-        intervals: of N, D and total_usd over the law's draws; empty without draws.
-        menu: published shapes priced for the same loss, cheapest first.
-        condition_residual: distance of the choice from the condition of a smooth optimum; large
-            where memory caps the size.
-    """
-
-    choice: ServedChoice
-    intervals: dict[str, tuple[float, float]]
-    menu: pl.DataFrame
-    condition_residual: float
-
-
-@dataclass(frozen=True)
 class StockedAdvice:
     """The answer when only the stock's tokens are unique; `fresh` is the one without a limit."""
 
@@ -126,6 +89,8 @@ class Advice:
     Attributes:
         planned: tokens planned for; of an interval of demands, the one of least worst regret.
         frontier: the answer at `planned`, one demand long.
+        asked: the model that the goal names, with the bill of serving `planned`; None where the
+            goal names none.
         same_bill: the best loss for the compute-optimal choice's lifetime bill.
         break_even: served tokens from which the optimum is cheaper than compute-optimal.
         regret_demands: demands of `regret`, whose rows are true and columns planned.
@@ -139,6 +104,7 @@ class Advice:
     demand: Demand
     planned: float
     frontier: Frontier
+    asked: Allocation | None
     same_bill: Allocation
     break_even: float
     regret_demands: tuple[float, ...]
@@ -163,7 +129,7 @@ def advise(
     serving: Serving | None = None,
     days: float | None = None,
     unique_tokens: float | None = None,
-    level: float = 0.8,
+    level: float = 0.9,
 ) -> Advice:
     """Choose N and D for a goal and a demand.
 
@@ -188,21 +154,26 @@ def advise(
         stock = Stock(law, unique_tokens)
         choice = inference_optimal_with_stock(stock, loss=loss, inference_tokens=planned)
         stocked = StockedAdvice(stock, choice, fresh=optimum)
+    asked = None
+    if isinstance(goal, Like):
+        N, D, tokens = (np.asarray(value) for value in (goal.N, goal.D, planned))
+        asked = Allocation(N=N, D=D, inference_tokens=tokens, loss=np.asarray(loss))
     return Advice(
         law=law,
         goal=goal,
         demand=demand,
         planned=planned,
         frontier=answer,
+        asked=asked,
         same_bill=best_loss_for_bill(law, total_flops=baseline.total, inference_tokens=planned),
         break_even=float(break_even_tokens(law, optimum.N, optimum.D)[0]),
         regret_demands=demands,
         regret=regret(law, loss, planned=demands, true=demands),
         laws=spread_over_laws(published.six_laws(), shared, planned),
         stocked=stocked,
-        served=_served(law, goal, loss, serving, demand.split(planned), days, level)
-        if serving
-        else None,
+        served=None
+        if serving is None
+        else served_advice(law, goal, serving, demand.split(planned), days=days, level=level),
         level=level,
     )
 
@@ -220,36 +191,3 @@ def _compared_demands(low: float, planned: float, high: float) -> tuple[float, .
     if low == high:
         return (0.0, *(high * factor for factor in (0.1, 0.3, 1.0, 3.0, 10.0)))
     return tuple(sorted({0.0, low / 3, low, planned, high, high * 3}))
-
-
-def _served(
-    law: LossLaw,
-    goal: Goal,
-    loss: float,
-    serving: Serving,
-    tokens: tuple[float, float],
-    days: float | None,
-    level: float,
-) -> ServedAdvice:
-    workload = Workload(*tokens, train_device=serving.device)
-    intervals: dict[str, tuple[float, float]] = {}
-    choice = smooth_choice(law, loss, serving, workload)
-    if law.draws and not choice.capped:
-        draws, losses, _ = reaching_draws(law, goal)
-        N, D = inference_optimal_with_bill(
-            draws,
-            loss=losses,
-            bill=lambda size: smooth_bill(size, serving, workload),
-            train_price=workload.usd_per_train_flop,
-        )
-        total = workload.usd_per_train_flop * 6 * N * D + smooth_bill(N, serving, workload)
-        for name, drawn in (("N", N), ("D", D), ("total_usd", total)):
-            ends = quantiles(drawn, level)
-            intervals[name] = (float(ends[0].item()), float(ends[1].item()))
-    shapes = [Shape.published(name) for name in MENU]
-    return ServedAdvice(
-        choice,
-        intervals,
-        menu(law, loss, serving, workload, shapes, days=days),
-        general_condition_residual(law, choice),
-    )

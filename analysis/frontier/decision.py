@@ -107,13 +107,13 @@ class Frontier:
         """Share of the compute-optimal choice's lifetime bill that the optimum saves."""
         return np.asarray(1 - self.optimum.total / self.compute_optimal.total)
 
-    def interval(self, quantity: Quantity, level: float = 0.8) -> tuple[Array, Array] | None:
+    def interval(self, quantity: Quantity, level: float = 0.9) -> tuple[Array, Array] | None:
         """Interval of the optimum for each demand; None without draws."""
         if self.drawn is None:
             return None
         return quantiles(getattr(self.drawn, quantity), level)
 
-    def saving_interval(self, level: float = 0.8) -> tuple[Array, Array] | None:
+    def saving_interval(self, level: float = 0.9) -> tuple[Array, Array] | None:
         """Interval of `saving` for each demand; None without draws."""
         if self.drawn is None or self.drawn_baseline is None:
             return None

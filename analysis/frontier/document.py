@@ -6,8 +6,9 @@ from typing import Any, get_args
 import numpy as np
 
 from analysis.frontier.allocation import Allocation
-from analysis.frontier.answer import Advice, ServedAdvice, StockedAdvice
+from analysis.frontier.answer import Advice, StockedAdvice
 from analysis.frontier.decision import Quantity
+from analysis.frontier.priced import ServedAdvice
 from analysis.frontier.text import warnings
 
 
@@ -31,6 +32,7 @@ def advice_json(advice: Advice) -> dict[str, Any]:
         },
         "compute_optimal": _allocation(baseline, answer.loss),
         "optimum": _allocation(optimum, answer.loss) | {"saving": answer.saving.item()},
+        "asked": None if advice.asked is None else _allocation(advice.asked, answer.loss),
         "intervals": _intervals(advice),
         "spread_over_laws": advice.laws.to_dicts(),
         "training_rules": advice.training_rules.to_dicts(),
@@ -106,5 +108,8 @@ def _serving(served: ServedAdvice | None) -> dict[str, Any] | None:
         "spend_ratio": choice.spend_ratio,
         "condition_residual": served.condition_residual,
         "intervals": {name: list(ends) for name, ends in served.intervals.items()} or None,
+        "assumed": asdict(served.serving),
+        "batches": served.batches.to_dicts(),
+        "asked_usd": served.asked_usd,
         "menu": served.menu.to_dicts(),
     }

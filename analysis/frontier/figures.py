@@ -23,7 +23,7 @@ DEMANDS = (0.0, 1.0, 3.0, 10.0)
 
 
 def frontier_data(law: LossLaw, demands: Sequence[float] = DEMANDS) -> pl.DataFrame:
-    """The best size for every quality and several demands, with 80 % bootstrap intervals.
+    """The best size for every quality and several demands, with 90 % intervals.
 
     A quality is named by the least training budget that reaches it, from half a decade below the
     support to one and a half above; a demand by served tokens over the training tokens of that
@@ -52,7 +52,7 @@ def frontier_data(law: LossLaw, demands: Sequence[float] = DEMANDS) -> pl.DataFr
                 loss=draws.loss(*compute_optimal(draws, C)),
                 inference_tokens=demand,
             )
-            N_low, N_high = quantiles(drawn.N, 0.8)
+            N_low, N_high = quantiles(drawn.N, 0.9)
         outside = extrapolated(law, best.N, best.D)
         frames.append(
             pl.DataFrame(

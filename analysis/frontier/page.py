@@ -3,13 +3,18 @@
 from analysis.frontier.answer import Advice
 from analysis.frontier.figures import draw_life, draw_regret, life_data, regret_data
 from analysis.frontier.text import (
+    BATCH_HEADER,
+    DOLLAR_HEADER,
     MENU_HEADER,
     RULE_HEADER,
     SPREAD_HEADER,
+    batch_rows,
     choice_table,
+    decoding,
+    dollar_rows,
+    lead_sentences,
     menu_rows,
     rule_rows,
-    served_sentences,
     spread_rows,
     stock_sentence,
     warnings,
@@ -26,18 +31,23 @@ NOT_MODELLED = (
 
 def frontier_page(advice: Advice) -> Page:
     """One answer: the choice, its bill, how certain it is, and what a wrong guess costs."""
-    answer = advice.frontier
-    best, baseline = answer.optimum, answer.compute_optimal
+    answer, served = advice.frontier, advice.served
     page = Page(f"Which N and D for loss {answer.loss:.4f} and {short(advice.planned)} tokens")
     for warning in warnings(advice):
         page.text(warning, role="warn")
-    page.text(
-        f"Train {short(best.N.item())} parameters on {short(best.D.item())} tokens. Over its life "
-        f"that takes {answer.saving.item():.1%} fewer FLOPs than the compute-optimal "
-        f"{short(baseline.N.item())} on {short(baseline.D.item())} tokens, which reaches the same "
-        "loss.",
-        role="lead",
-    )
+    lead, *more = lead_sentences(advice)
+    page.text(lead, role="lead")
+    for sentence in more:
+        page.text(sentence)
+    if served is not None:
+        page.heading("In dollars")
+        page.table(DOLLAR_HEADER, dollar_rows(advice, served))
+        page.text(decoding(served))
+        page.text("The cheapest size at other batches, all else the same:")
+        page.table(BATCH_HEADER, batch_rows(served))
+        page.text("Published shapes, priced for the same loss:")
+        page.table(MENU_HEADER, menu_rows(served))
+        page.heading("In FLOPs")
     page.table(*choice_table(advice))
     page.text(frontier_counts(advice.law))
     page.heading("Where the bill is least")
@@ -59,11 +69,6 @@ def frontier_page(advice: Advice) -> Page:
     if sentence := stock_sentence(advice):
         page.heading("With the data there is")
         page.text(sentence)
-    if advice.served is not None:
-        page.heading("In dollars")
-        page.text(served_sentences(advice.served))
-        page.text("Published shapes, priced for the same loss:")
-        page.table(MENU_HEADER, menu_rows(advice.served))
     page.heading("Sources")
     page.text(f"Law: {advice.law.source}.", role="soft")
     page.text(NOT_MODELLED, role="soft")

@@ -1,39 +1,107 @@
 """The advice in rows and sentences that terminal and page share."""
 
 from collections.abc import Callable
+from typing import Any
 
-from analysis.frontier.answer import Advice, ServedAdvice
+import numpy as np
+import polars as pl
+
+from analysis.frontier.allocation import Allocation
+from analysis.frontier.answer import Advice
 from analysis.frontier.decision import Quantity
+from analysis.frontier.priced import ServedAdvice
 from analysis.words import dollars, flops, short
 
-_QUANTITIES: dict[Quantity, tuple[str, Callable[[float], str]]] = {
-    "N": ("parameters N", short),
-    "D": ("training tokens D", short),
-    "tokens_per_param": ("tokens per parameter", short),
-    "train_flops": ("training FLOPs", flops),
-    "inference_flops": ("serving FLOPs", flops),
-    "total": ("lifetime FLOPs", flops),
+_QUANTITIES: dict[Quantity, Callable[[float], str]] = {
+    "N": short,
+    "D": short,
+    "tokens_per_param": short,
+    "train_flops": flops,
+    "inference_flops": flops,
+    "total": flops,
 }
+CHOICE_HEADER = ("", "N", "D", "D/N", "training", "serving", "lifetime")
+DOLLAR_HEADER = ("", "N", "D", "training", "serving", "lifetime")
+BATCH_HEADER = ("batch", "N", "D", "a million generated tokens", "lifetime")
 SPREAD_HEADER = ("law", "compute-optimal N", "N", "D", "tokens per parameter", "saving")
 RULE_HEADER = ("rule", "N", "D", "source")
 MENU_HEADER = ("model", "tokens", "GPUs", "training", "serving", "lifetime", "why not")
 
 
-def choice_table(advice: Advice) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: each quantity of both choices, with the interval of the second."""
+def lead_sentences(advice: Advice) -> list[str]:
+    """The answer: what to train, and what it rests on; in dollars where a GPU was named."""
+    if advice.served is not None:
+        return _in_dollars(advice, advice.served)
     answer = advice.frontier
-    header = ["", "compute-optimal", "inference-optimal"]
+    best, baseline = answer.optimum, answer.compute_optimal
+    size, tokens = (
+        short(getattr(best, name).item()) + _bracket(answer.interval(name, advice.level), short)
+        for name in ("N", "D")
+    )
+    level = f" ({advice.level:.0%} intervals)" if answer.drawn is not None else ""
+    train = f"Train {size} parameters on {tokens} tokens"
+    if advice.planned == 0:
+        return [
+            f"{train} for a loss of {answer.loss:.4f}{level}. Nothing is to be served, so the "
+            "compute-optimal choice is the cheapest.",
+            *_asked(advice),
+        ]
+    saving = f"{answer.saving.item():.1%}"
+    saving += _bracket(answer.saving_interval(advice.level), "{:.1%}".format)
+    return [
+        f"{train}, to serve {short(advice.planned)}: over its life it takes {saving} fewer FLOPs "
+        f"than the compute-optimal {short(baseline.N.item())} on {short(baseline.D.item())} of the "
+        f"same loss, {answer.loss:.4f}{level}.",
+        *_asked(advice),
+    ]
+
+
+def choice_table(advice: Advice) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Header and rows in FLOPs: both choices, the interval of the second, the model asked for."""
+    answer = advice.frontier
+    choices = {"compute-optimal": answer.compute_optimal, "inference-optimal": answer.optimum}
+    rows = [[name, *_cells(choice)] for name, choice in choices.items()]
     if answer.drawn is not None:
-        header.append(f"{advice.level:.0%} interval")
+        ends = [answer.interval(name, advice.level) for name in _QUANTITIES]
+        for side, word in enumerate(_ends(advice)):
+            shows = zip(ends, _QUANTITIES.values(), strict=True)
+            rows.append([word, *(show(pair[side].item()) for pair, show in shows if pair)])
+    if advice.asked is not None:
+        rows.append([_asked_name(advice.asked), *_cells(advice.asked)])
+    return CHOICE_HEADER, rows
+
+
+def dollar_rows(advice: Advice, served: ServedAdvice) -> list[list[str]]:
+    """The same in dollars, under `DOLLAR_HEADER`; nothing where an interval has no such end."""
+    choice = served.choice
+    price = choice.train_usd / (choice.N * choice.D)
+    baseline = advice.frontier.compute_optimal
+    train = price * baseline.N.item() * baseline.D.item()
+    bills = (train, choice.baseline_usd - train, choice.baseline_usd)
+    sizes = [short(baseline.N.item()), short(baseline.D.item())]
+    rows = [["compute-optimal", *sizes, *map(dollars, bills)]]
+    bills = (choice.train_usd, choice.inference_usd, choice.total_usd)
+    rows.append(["cheapest", short(choice.N), short(choice.D), *map(dollars, bills)])
+    if served.intervals:
+        for side, word in enumerate(_ends(advice)):
+            N, D, total = (served.intervals[name][side] for name in ("N", "D", "total_usd"))
+            rows.append([word, short(N), short(D), "", "", dollars(total)])
+    if advice.asked is not None and served.asked_usd is not None:
+        sizes = [short(advice.asked.N.item()), short(advice.asked.D.item())]
+        bills = (*served.asked_usd, sum(served.asked_usd))
+        rows.append([_asked_name(advice.asked), *sizes, *map(dollars, bills)])
+    return rows
+
+
+def batch_rows(served: ServedAdvice) -> list[list[str]]:
+    """The cheapest size at each batch, under `BATCH_HEADER`."""
     rows = []
-    for name, (words, show) in _QUANTITIES.items():
-        choices = (answer.compute_optimal, answer.optimum)
-        cells = [words, *(show(getattr(choice, name).item()) for choice in choices)]
-        interval = answer.interval(name, advice.level)
-        if interval is not None:
-            cells.append(" to ".join(show(end.item()) for end in interval))
-        rows.append(cells)
-    return header, rows
+    for row in served.batches.iter_rows(named=True):
+        here = " (assumed)" if row["batch"] == served.serving.batch else ""
+        bills = (dollars(row[name]) for name in ("usd_per_million_generated", "total_usd"))
+        sizes = ("does not fit", "–") if row["N"] is None else (short(row["N"]), short(row["D"]))
+        rows.append([f"{row['batch']}{here}", *sizes, *bills])
+    return rows
 
 
 def spread_rows(advice: Advice) -> list[list[str]]:
@@ -104,22 +172,77 @@ def stock_sentence(advice: Advice) -> str:
     )
 
 
-def served_sentences(served: ServedAdvice) -> str:
-    """The cheapest size in dollars, its bills, and what decoding reaches."""
+def decoding(served: ServedAdvice) -> str:
+    """What decoding reaches, and what tokens cost."""
     choice = served.choice
-    ends = served.intervals.get("N")
-    interval = f" [{short(ends[0])}, {short(ends[1])}]" if ends else ""
+    return (
+        f"Decoding reaches {choice.decode_mfu:.1%} of the peak: "
+        f"{dollars(choice.usd_per_million_generated)} a million generated tokens, "
+        f"{dollars(choice.usd_per_million_prompt)} a million prompt tokens."
+    )
+
+
+def _in_dollars(advice: Advice, served: ServedAdvice) -> list[str]:
+    choice, serving, best = served.choice, served.serving, advice.frontier.optimum
+    size = short(choice.N) + _bracket(served.intervals.get("N"), short)
+    level = f" ({advice.level:.0%} interval)" if served.intervals else ""
     cap = ""
     if choice.capped:
         cap = (
-            " (the largest that fits the GPUs' memory; one more GB would save "
-            f"{dollars(choice.usd_per_gb)})"
+            " This is the largest size that fits the GPUs' memory; one more GB would save "
+            f"{dollars(choice.usd_per_gb)}."
         )
-    return (
-        f"The cheapest size in dollars is {short(choice.N)}{interval}{cap} on {short(choice.D)} "
-        f"tokens: {dollars(choice.train_usd)} of training and {dollars(choice.inference_usd)} of "
-        f"serving, {choice.saving:.1%} under the compute-optimal model. Decoding reaches "
-        f"{choice.decode_mfu:.1%} of the peak: {dollars(choice.usd_per_million_generated)} a "
-        f"million generated tokens, {dollars(choice.usd_per_million_prompt)} a million prompt "
-        "tokens."
+    lines = [
+        f"Train {size} parameters on {short(choice.D)} tokens, to serve {short(advice.planned)}: "
+        f"{dollars(choice.total_usd)} over its life, {choice.saving:.1%} less than the "
+        f"compute-optimal {short(choice.baseline_N)} of the same loss, "
+        f"{advice.frontier.loss:.4f}{level}.{cap}",
+        f"Assumed: {serving.device.name} at {dollars(serving.device.usd_per_hour)} an hour, batch "
+        f"{serving.batch}, context {serving.context:,.0f}, {serving.weight_bits:g}-bit weights. "
+        + _moved(served),
+        *_asked(advice),
+        f"In FLOPs alone the best is {short(best.N.item())} on {short(best.D.item())}.",
+    ]
+    return lines
+
+
+def _moved(served: ServedAdvice) -> str:
+    """How far the batch moves the size and its bill."""
+    others = served.batches.drop_nulls("N").filter(pl.col("batch") != served.serving.batch)
+    if others.is_empty():
+        return "No other batch fits the GPUs."
+    each = ", ".join(
+        f"{short(row['N'])} for {dollars(row['total_usd'])} at {row['batch']}"
+        for row in others.iter_rows(named=True)
     )
+    return f"Another batch (--batch) moves it: {each}."
+
+
+def _asked(advice: Advice) -> list[str]:
+    """What the model that the goal names costs beside the answer."""
+    if advice.asked is None:
+        return []
+    name, served = _asked_name(advice.asked), advice.served
+    if served is not None and served.asked_usd is not None:
+        bill, total = sum(served.asked_usd), served.choice.total_usd
+        costs = f"{dollars(bill)} over its life"
+    else:
+        bill, total = advice.asked.total.item(), advice.frontier.optimum.total.item()
+        costs = f"{flops(bill)} FLOPs over its life"
+    return [f"{name} itself takes {costs}, {bill / total:.3g} times as much."]
+
+
+def _asked_name(asked: Allocation) -> str:
+    return f"{short(asked.N.item())} on {short(asked.D.item())}"
+
+
+def _cells(choice: Allocation) -> list[str]:
+    return [show(getattr(choice, name).item()) for name, show in _QUANTITIES.items()]
+
+
+def _ends(advice: Advice) -> tuple[str, str]:
+    return f"{advice.level:.0%} from", "to"
+
+
+def _bracket(ends: tuple[Any, Any] | None, show: Callable[[float], str]) -> str:
+    return "" if ends is None else f" [{', '.join(show(np.asarray(end).item()) for end in ends)}]"

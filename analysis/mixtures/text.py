@@ -1,11 +1,10 @@
 """A mixture's answer in words and short tables, for the terminal and for the page."""
 
 from collections.abc import Iterator
-from textwrap import wrap
 
 import numpy as np
 
-from analysis.fit.text import hanging, table_lines
+from analysis.layout import READABLE, hanging, table_lines, wrapped
 from analysis.mixtures.answer import Answer
 from analysis.words import short
 
@@ -163,26 +162,26 @@ def point_rows(answer: Answer) -> list[list[str]]:
     ]
 
 
-def answer_lines(answer: Answer, width: int = 80) -> Iterator[str]:
+def answer_lines(answer: Answer, width: int = READABLE) -> Iterator[str]:
     """The answer for a terminal, with what must be read before it."""
     for line in first_lines(answer):
-        yield from wrap(line, width)
-    yield from wrap(verdict(answer), width)
-    yield from table_lines(BEST, best_rows(answer))
-    yield from wrap(size_line(answer), width)
+        yield from wrapped(line, width)
+    yield from wrapped(verdict(answer), width)
+    yield from table_lines(BEST, best_rows(answer), width=width)
+    yield from wrapped(size_line(answer), width)
     yield ""
-    yield from wrap(law_line(answer), width)
-    yield from table_lines(LAWS, law_rows(answer))
-    yield from table_lines(LOSSES, loss_rows(answer))
+    yield from wrapped(law_line(answer), width)
+    yield from table_lines(LAWS, law_rows(answer), width=width)
+    yield from table_lines(LOSSES, loss_rows(answer), width=width, spare=("R²", "held-out rank"))
     yield ""
     yield "Largest effects, the other shares shrunk alike:"
     for line in effect_lines(answer):
         yield from hanging("- ", line, width)
     if answer.points:
         yield ""
-        yield from table_lines(POINTS, point_rows(answer))
+        yield from table_lines(POINTS, point_rows(answer), width=width)
         if len(answer.points) > _MOST_POINTS:
             yield f"   … {len(answer.points) - _MOST_POINTS} more: all of them with --json"
         if answer.points_rank:
             ranks = ", ".join(f"{name} {rank:.4f}" for name, rank in answer.points_rank.items())
-            yield from wrap(f"Rank correlation with the points' own losses: {ranks}.", width)
+            yield from wrapped(f"Rank correlation with the points' own losses: {ranks}.", width)

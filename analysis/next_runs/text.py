@@ -1,10 +1,10 @@
 """Next runs in words and a short table, for the terminal and for the page."""
 
 from collections.abc import Iterator
-from textwrap import wrap
 
-from analysis.fit.text import table_lines, warning_lines
+from analysis.fit.text import warning_lines
 from analysis.forecast.text import first_lines
+from analysis.layout import READABLE, table_lines, wrapped
 from analysis.next_runs.answer import Intervals, NextRuns
 from analysis.words import flops, short
 
@@ -97,14 +97,16 @@ def explanation(answer: NextRuns) -> str:
     )
 
 
-def answer_lines(answer: NextRuns, width: int = 80) -> Iterator[str]:
+def answer_lines(answer: NextRuns, width: int = READABLE) -> Iterator[str]:
     """The answer for a terminal, with what must be read before it."""
-    yield from warning_lines(first_lines(answer.forecast))
-    yield from wrap(verdict(answer), width)
-    yield from wrap(target_line(answer), width)
-    yield from table_lines(HEADER, run_rows(answer))
-    yield from wrap(explanation(answer), width)
-    yield from wrap(candidates_line(answer), width)
+    yield from warning_lines(first_lines(answer.forecast), width)
+    yield from wrapped(verdict(answer), width)
+    yield from wrapped(target_line(answer), width)
+    yield from table_lines(
+        HEADER, run_rows(answer), width=width, spare=("N* alone", "D/N", "foretold")
+    )
+    yield from wrapped(explanation(answer), width)
+    yield from wrapped(candidates_line(answer), width)
 
 
 def _width(intervals: Intervals) -> str:

@@ -44,7 +44,7 @@ def retrodict(
     laws: Sequence[LossLaw],
     models: pl.DataFrame | None = None,
     *,
-    level: float = 0.8,
+    level: float = 0.9,
 ) -> pl.DataFrame:
     """One row for each model and law, with the law's bootstrap interval where it has draws.
 

@@ -108,7 +108,7 @@ class Benchmarks:
 def gaps(
     laws: Sequence[LossLaw],
     *,
-    level: float = 0.8,
+    level: float = 0.9,
     models: pl.DataFrame | None = None,
     speedups: pl.DataFrame | None = None,
 ) -> list[Gap]:

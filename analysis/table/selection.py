@@ -89,9 +89,12 @@ def refuse_mixtures(table: Table, *, named: bool) -> None:
     refuse(shown_experiments(used))
 
 
-def _restrict(table: Table, where: str) -> Table:
-    """The table with the filter as the reason of all rows outside it."""
-    frame = table.frame
+def rows_where(frame: pl.DataFrame, where: str) -> pl.Series:
+    """Whether a polars SQL filter is true, row by row.
+
+    Raises:
+        TableError: it is no filter.
+    """
     try:
         kept = frame.select(pl.sql_expr(where).alias("kept"))["kept"]
     except pl.exceptions.PolarsError as error:
@@ -100,6 +103,12 @@ def _restrict(table: Table, where: str) -> Table:
         ) from error
     if kept.dtype != pl.Boolean or len(kept) != frame.height:
         raise TableError(f"--where {where!r} is not true or false for each row.")
-    reason = pl.when(kept.fill_null(False)).then(None).otherwise(pl.lit(f"not where {where}"))
+    return kept.fill_null(False)
+
+
+def _restrict(table: Table, where: str) -> Table:
+    """The table with the filter as the reason of all rows outside it."""
+    frame = table.frame
+    reason = pl.when(rows_where(frame, where)).then(None).otherwise(pl.lit(f"not where {where}"))
     reasons = pl.coalesce(pl.col("excluded_reason"), reason).alias("excluded_reason")
     return replace(table, frame=frame.with_columns(reasons))

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 from cyclopts import Parameter
 
+from flows.commands.options import FIT, OUTPUT
+
 if TYPE_CHECKING:
     from analysis.page import Page
     from analysis.table.files import Contents
@@ -36,13 +38,23 @@ def _check_level(kind: type, level: float) -> None:
 
 Json = Annotated[
     str | None,
-    Parameter(allow_leading_hyphen=True, help="write JSON to this file; - for standard output"),
+    Parameter(
+        allow_leading_hyphen=True,
+        group=OUTPUT,
+        help="write JSON to this file; - for standard output",
+    ),
 ]
-Report = Annotated[Path | None, Parameter(help="write a self-contained HTML page")]
+Report = Annotated[
+    Path | None, Parameter(group=OUTPUT, help="write a self-contained HTML page to this file")
+]
 Anyway = Annotated[
-    bool, Parameter(negative="", help="give N* under a law that does not support one")
+    bool,
+    Parameter(group=FIT, help="give N* under a law that does not support one"),
 ]
-Level = Annotated[float, Parameter(help="of every interval", validator=_check_level)]
+Level = Annotated[
+    float,
+    Parameter(group=FIT, help="of every interval, as 0.9 for 90 %", validator=_check_level),
+]
 
 
 def open_all() -> "tuple[Settings, Home]":

@@ -16,7 +16,8 @@ from flows.commands.common import (
     refusals,
     write_report,
 )
-from flows.commands.tables import Mapping, read_runs
+from flows.commands.options import FIT, Bootstrap, Mapping, table_names
+from flows.commands.tables import read_runs
 
 if TYPE_CHECKING:
     from analysis.compare.answer import Comparison
@@ -38,13 +39,27 @@ class Side:
 
 
 def compare(
-    baseline: str,
-    *variants: str,
+    baseline: Annotated[
+        str,
+        Parameter(
+            completer=table_names,
+            help="a sweep, or a table of runs as isoflop fit reads it; a sweep with variants alone "
+            "compares them with its base",
+        ),
+    ],
+    *variants: Annotated[str, Parameter(completer=table_names)],
     at: float | None = None,
-    asymptote: str = "shared",
-    bpb: Annotated[bool, Parameter(negative="")] = False,
+    asymptote: Annotated[
+        str,
+        Parameter(
+            help="the loss that no compute removes: shared by both, free (each its own), or a "
+            "number; the answer under each is shown",
+            group=FIT,
+        ),
+    ] = "shared",
+    bpb: bool = False,
     mapping: Mapping = None,
-    bootstrap: int = 1000,
+    bootstrap: Bootstrap = 1000,
     level: Level = 0.9,
     json: Json = None,
     report: Report = None,
@@ -52,15 +67,9 @@ def compare(
     """Print how many times less compute and time variants need for the same loss, and their laws.
 
     Args:
-        baseline: a sweep, or a table of runs as isoflop fit reads it; a sweep with variants alone
-            compares them with its base.
         variants: sweeps or tables that are compared with it.
         at: training FLOPs of the projection; ten times the largest common budget.
-        asymptote: the loss that no compute removes: shared by both, free (each its own), or a
-            number; the answer under each is shown.
         bpb: compare bits per byte, as between tokenizers.
-        mapping: NAME=COLUMN for tables, isoflop's name for the column and the file's. Repeatable.
-        bootstrap: draws of each interval.
     """
     from analysis.compare.variants import compare_variants
     from flows.commands.output import emit
@@ -213,14 +222,27 @@ def _print(answer: "Variants", differences: "dict[str, SweepDifferences]") -> No
         )
         print_wrapped(method(answer))
         print()
-        table("compute at each common budget", *budget_table(answer))
+        _print_budgets(*budget_table(answer))
         print()
-        table("under other irreducible losses", UNDER_HEADER, under_rows(answer))
+        table("under other irreducible losses", UNDER_HEADER, under_rows(answer), spare=("[is]",))
     for each in answer.ranked:
         print()
         if len(answer.ranked) > 1:
             print(f"{each.name} against {answer.baseline}")
         _print_laws(each.laws, differences.get(each.name), answer.unit)
+
+
+def _print_budgets(header: list[str], rows: list[list[str]]) -> None:
+    """One variant's budgets below each other, several variants' side by side."""
+    from flows.commands.output import table
+
+    title = "compute at each common budget"
+    if len(rows) > 1:
+        table(title, header, rows, spare=[f"[{name}]" for name in header])
+    else:
+        [[name, *cells]] = rows
+        budgets = [budget.removeprefix("C = ") for budget in header[1:]]
+        table(title, ["C", name], list(zip(budgets, cells, strict=True)))
 
 
 def _print_laws(
@@ -250,7 +272,12 @@ def _print_laws(
         print_wrapped(line)
     if comparison.contrasts:
         print()
-        table(f"law, first {first}, second {second}", LAW_HEADER, law_rows(comparison))
+        table(
+            f"law, first {first}, second {second}",
+            LAW_HEADER,
+            law_rows(comparison),
+            spare=("[second]", "[first]"),
+        )
         print_wrapped(interval_method(comparison))
     if comparison.matched.pairs.height:
         print()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from flows.commands.common import Json, busy, check_destinations, failures, open_all, refusals, say
+from flows.commands.options import RunName
 from flows.commands.trained import Horizon
 
 if TYPE_CHECKING:
@@ -17,14 +18,20 @@ _ROOM = 115
 
 
 def evaluate(
-    run: str,
-    *benchmarks: str,
+    run: RunName,
+    *benchmarks: Annotated[
+        str,
+        Parameter(
+            help="names of benchmarks or of families (common-sense, closed-book-qa, reading, "
+            "mathematics, code, mmlu); all but code if none"
+        ),
+    ],
     horizon: Horizon = None,
     shots: int | None = None,
     limit: int | None = None,
     device: str = "auto",
     run_code: Annotated[
-        bool, Parameter(negative="", help="allow HumanEval and MBPP to run what the model writes")
+        bool, Parameter(help="allow HumanEval and MBPP to run what the model writes")
     ] = False,
     json: Json = None,
 ) -> None:
@@ -34,9 +41,6 @@ def evaluate(
     command resumes an interrupted evaluation.
 
     Args:
-        run: id of a run, the beginning of one, its name, or SWEEP/NAME.
-        benchmarks: names of benchmarks or of families (common-sense, closed-book-qa, reading,
-            mathematics, code, mmlu); all but code if none.
         shots: solved examples before each question; each benchmark's own number if unset.
         limit: number of questions of each task, for a first look; all if unset.
         device: auto, cpu, cuda or cuda:0.

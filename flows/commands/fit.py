@@ -16,7 +16,18 @@ from flows.commands.common import (
     shown_from_log,
     write_report,
 )
-from flows.commands.tables import Mapping, Statuses, names_in, read_runs, sweep_folder
+from flows.commands.options import (
+    FIT,
+    BestOf,
+    Bootstrap,
+    By,
+    Mapping,
+    Pool,
+    Statuses,
+    TableName,
+    Where,
+)
+from flows.commands.tables import names_in, read_runs, sweep_folder
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,21 +38,30 @@ if TYPE_CHECKING:
 
 
 def fit(
-    file: str,
+    file: TableName,
     *,
-    form: Literal["chinchilla", "gamma", "tied", "kaplan", "data_constrained"] = "chinchilla",
-    objective: Literal["huber_log", "lad_log", "mse_log", "mse"] = "huber_log",
-    delta: float = 1e-3,
-    by: str | None = None,
-    where: str | None = None,
+    form: Annotated[
+        Literal["chinchilla", "gamma", "tied", "kaplan", "data_constrained"],
+        Parameter(
+            group=FIT,
+            help="chinchilla E + A/N^alpha + B/D^beta; gamma raises the sum of powers to gamma; "
+            "tied sets alpha = beta; kaplan has no E; data_constrained needs unique_tokens",
+        ),
+    ] = "chinchilla",
+    objective: Annotated[
+        Literal["huber_log", "lad_log", "mse_log", "mse"], Parameter(group=FIT)
+    ] = "huber_log",
+    delta: Annotated[float, Parameter(group=FIT)] = 1e-3,
+    by: By = None,
+    where: Where = None,
     mapping: Mapping = None,
     include_status: Statuses = None,
-    best_of: str | None = None,
-    pool: Annotated[bool, Parameter(negative="")] = False,
-    bootstrap: int = 1000,
-    seed: int = 0,
+    best_of: BestOf = None,
+    pool: Pool = False,
+    bootstrap: Bootstrap = 1000,
+    seed: Annotated[int, Parameter(group=FIT)] = 0,
     level: Level = 0.9,
-    target_flops: float | None = None,
+    target_flops: Annotated[float | None, Parameter(group=FIT)] = None,
     anyway: Anyway = False,
     json: Json = None,
     report: Report = None,
@@ -49,23 +69,8 @@ def fit(
     """Fit a loss law to a table of runs or a sweep.
 
     Args:
-        file: CSV, TSV, JSON, Parquet or Excel, one row a finished run; the name of a sweep;
-            mlflow:EXPERIMENT; optuna:STUDY@STORAGE; or a folder of TensorBoard.
-        form: chinchilla E + A/N^alpha + B/D^beta; gamma raises the sum of powers to gamma; tied
-            sets alpha = beta; kaplan has no E; data_constrained needs unique_tokens.
         objective: what is summed over rows.
         delta: where Huber's penalty turns from squares to absolute values.
-        by: column; one law for each of its values.
-        where: polars SQL filter, for example "tokens > 1e9 AND NOT outlier".
-        mapping: NAME=COLUMN, isoflop's name for the column and the file's, or arithmetic of
-            columns; for example --map val_loss=eval_nll or --map 'tokens=steps*batch*2048'.
-            Repeatable.
-        include_status: take rows of this status too, for example --include-status crashed.
-            Repeatable.
-        best_of: columns; of models with one N and D only those with the best value are used, for
-            example --best-of lr,batch.
-        pool: fit rows of several experiments, or of several settings for one N and D, together.
-        bootstrap: resamples; 0 for none.
         seed: of the resampling.
         target_flops: budget for the profiles of N* and D*; ten times the table's largest.
     """
@@ -161,11 +166,13 @@ def _print(
     envelope: "tuple[pl.DataFrame, EnvelopeFit] | None",
 ) -> None:
     from analysis.fit.text import envelope_line, group_lines
+    from flows.commands.output import print_wrapped, width
 
     for place, (group, each) in enumerate(zip(groups, leads, strict=True)):
         if place:
             print()
-        for line in group_lines(group, each.lines):
+        for line in group_lines(group, each.lines, width()):
             print(line)
     if envelope is not None:
-        print(f"\n{envelope_line(envelope[1])}")
+        print()
+        print_wrapped(envelope_line(envelope[1]))

@@ -21,29 +21,30 @@ from flows.commands.forecast_records import (
     check_register,
     register,
 )
-from flows.commands.tables import Mapping, Statuses, names_in, read_runs
+from flows.commands.options import FIT, BestOf, By, Mapping, Pool, Statuses, TableName, Where
+from flows.commands.tables import names_in, read_runs
 
 if TYPE_CHECKING:
     from analysis.forecast.answer import Answer
     from analysis.table.observations import Table
 
-Repeated = Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)]
+Repeated = Annotated[list[str] | None, Parameter(consume_multiple=True)]
 
 
 def forecast(
-    file: str | None = None,
+    file: TableName | None = None,
     *,
     at: Repeated = None,
     points: Path | None = None,
     flops: Repeated = None,
     level: Level = 0.9,
-    form: Literal["gamma", "chinchilla"] = "gamma",
-    by: str | None = None,
-    where: str | None = None,
+    form: Annotated[Literal["gamma", "chinchilla"], Parameter(group=FIT)] = "gamma",
+    by: By = None,
+    where: Where = None,
     mapping: Mapping = None,
     include_status: Statuses = None,
-    best_of: str | None = None,
-    pool: Annotated[bool, Parameter(negative="")] = False,
+    best_of: BestOf = None,
+    pool: Pool = False,
     anyway: Anyway = False,
     records: Records = NO_RECORDS,
     json: Json = None,
@@ -54,22 +55,10 @@ def forecast(
     Without --at, --points and --flops: N* at ten times the table's largest compute.
 
     Args:
-        file: a table of finished runs or a sweep, as for isoflop fit.
         at: N,D of a run, for example --at 7B,2T. Several may follow.
         points: a table of runs to foretell, with N and D by the usual names.
-        flops: a budget C = 6·N·D at which N* is sought, for example --flops 1e23. Several may
-            follow.
-        form: the law under the forecast: gamma (Skaling law, arXiv:2608.07222), or chinchilla,
-            the same with gamma = 1.
-        by: column; one forecast for each of its values.
-        where: polars SQL filter, for example "tokens > 1e9 AND NOT outlier".
-        mapping: NAME=COLUMN, isoflop's name for the column and the file's, or arithmetic of
-            columns; for example --map val_loss=eval_nll. Repeatable.
-        include_status: take rows of this status too, for example --include-status crashed.
-            Repeatable.
-        best_of: columns; of models with one N and D only those with the best value are used, for
-            example --best-of lr,batch.
-        pool: take rows of several experiments, or of several settings for one N and D, together.
+        flops: a budget C = 6·N·D at which N* is sought, as 1e23. Several may follow.
+        form: the law under the forecast; gamma (arXiv:2608.07222) has chinchilla as gamma = 1.
     """
     from analysis.forecast.answer import Question, answer
     from analysis.forecast.points import read_pair, read_points
@@ -128,11 +117,12 @@ def _document(groups: "list[tuple[Any, Table, Answer]]", by: str | None) -> dict
 
 def _print(groups: "list[tuple[Any, Table, Answer]]") -> None:
     from analysis.forecast.text import answer_lines
+    from flows.commands.output import width
 
     for place, (value, table, each) in enumerate(groups):
         if place:
             print()
         if value is not None:
             print(f"== {value}")
-        for line in answer_lines(each, table):
+        for line in answer_lines(each, table, width()):
             print(line)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from flows.commands.common import open_all, open_to_read, say
+from flows.commands.options import RECORDS, forecast_names, run_names
 
 if TYPE_CHECKING:
     from analysis.forecast.answer import Answer
@@ -14,29 +15,33 @@ if TYPE_CHECKING:
     from flows.forecasts.registered import Registered, Scored
     from flows.settings import Home
 
-Names = Annotated[list[str] | None, Parameter(negative="", consume_multiple=True)]
+Names = Annotated[list[str] | None, Parameter(consume_multiple=True, completer=forecast_names)]
 Pairs = Sequence[tuple[float, float]]
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=RECORDS)
 @dataclass(frozen=True)
 class Records:
     """What is written down before a run, and scored after it.
 
     Attributes:
         register: name under which the foretold losses are written into the home, for good.
-        check: registered forecasts to score by --run or --loss; without a name those of the run,
-            or those that a sweep registered and whose runs have finished.
         run: a finished run of this home, by id, name or SWEEP/NAME, for --check.
         loss: the loss of a run that was trained elsewhere, for --check.
         list: show every registered forecast with its outcome.
     """
 
     register: str | None = None
-    check: Names = None
-    run: str | None = None
+    check: Annotated[
+        Names,
+        Parameter(
+            help="registered forecasts to score by --run or --loss; without a name those of the "
+            "run, or those that a sweep registered and whose runs have finished"
+        ),
+    ] = None
+    run: Annotated[str | None, Parameter(completer=run_names)] = None
     loss: float | None = None
-    list: Annotated[bool, Parameter(negative="")] = False
+    list: bool = False
 
 
 NO_RECORDS = Records()

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from flows.commands.common import (
     Anyway,
@@ -18,6 +18,7 @@ from flows.commands.common import (
     refusals,
     write_report,
 )
+from flows.commands.options import DEMAND, GOAL, SERVING, gpu_names, law_names, sweep_names
 from flows.commands.tables import read_runs
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from analysis.retrodict.own_sweep import OwnSweep
 
 
-def _help(text: str) -> Parameter:
-    return Parameter(help=text)
+def _help(group: Group, text: str) -> Parameter:
+    return Parameter(help=text, group=group)
 
 
 Tokens = str | None
@@ -38,25 +39,44 @@ Tokens = str | None
 def frontier(
     *,
     law: Annotated[
-        str, _help("sweep, table of runs, published name, or what fit --json wrote")
+        str,
+        Parameter(
+            completer=law_names,
+            help="sweep, table of runs, published name, or what fit --json wrote",
+        ),
     ] = "besiroglu",
-    loss: Annotated[float | None, _help("goal: reach this loss")] = None,
-    flops: Annotated[float | None, _help("goal: be as good as this training budget buys")] = None,
-    like: Annotated[str | None, _help("goal: be as good as N parameters on D tokens: N,D")] = None,
-    inference_tokens: Annotated[Tokens, _help("to serve over its life: number or LOW:HIGH")] = None,
-    prompt_tokens: Annotated[Tokens, _help("the same, prompt alone")] = None,
-    generated_tokens: Annotated[Tokens, _help("the same, generated alone")] = None,
-    gpu: Annotated[str | None, _help("price it on a100, a100-40, h100 or l4")] = None,
-    price: Annotated[float | None, _help("dollars an hour for a GPU; else as listed")] = None,
-    gpus: Annotated[int | None, _help("most GPUs for one replica; 8")] = None,
-    batch: Annotated[int | None, _help("sequences decoded together; 8")] = None,
-    context: Annotated[float | None, _help("tokens of a prompt, and while decoding; 1024")] = None,
-    bits: Annotated[float | None, _help("bits of a stored weight; 16")] = None,
-    days: Annotated[
-        float | None, _help("rent whole replicas this long; else by the second")
+    loss: Annotated[float | None, _help(GOAL, "reach this loss")] = None,
+    flops: Annotated[
+        float | None, _help(GOAL, "be as good as this training budget buys, as 1e23")
     ] = None,
-    unique_tokens: Annotated[float | None, _help("unique training tokens; else all fresh")] = None,
-    level: Level = 0.8,
+    like: Annotated[
+        str | None, _help(GOAL, "be as good as N parameters on D tokens: N,D, as 7e9,2e12")
+    ] = None,
+    inference_tokens: Annotated[Tokens, _help(DEMAND, "a number, as 1e12, or LOW:HIGH")] = None,
+    prompt_tokens: Annotated[Tokens, _help(DEMAND, "of prompts alone")] = None,
+    generated_tokens: Annotated[Tokens, _help(DEMAND, "generated alone")] = None,
+    gpu: Annotated[
+        str | None,
+        Parameter(
+            group=SERVING, completer=gpu_names, help="price it on this GPU, such as h100 or b200"
+        ),
+    ] = None,
+    price: Annotated[
+        float | None, _help(SERVING, "dollars an hour for a GPU; else as listed")
+    ] = None,
+    gpus: Annotated[int | None, _help(SERVING, "most GPUs for one replica; 8")] = None,
+    batch: Annotated[int | None, _help(SERVING, "sequences decoded together; 8")] = None,
+    context: Annotated[
+        float | None, _help(SERVING, "tokens of a prompt, and while decoding; 1024")
+    ] = None,
+    bits: Annotated[float | None, _help(SERVING, "bits of a stored weight; 16")] = None,
+    days: Annotated[
+        float | None, _help(SERVING, "rent whole replicas this long; else by the second")
+    ] = None,
+    unique_tokens: Annotated[
+        float | None, Parameter(help="unique training tokens; else all fresh")
+    ] = None,
+    level: Level = 0.9,
     anyway: Anyway = False,
     json: Json = None,
     report: Report = None,
@@ -103,8 +123,10 @@ def frontier(
 
 def retrodict(
     *,
-    level: Level = 0.8,
-    experiment: Annotated[str | None, _help("put a sweep of ours on the page")] = None,
+    level: Level = 0.9,
+    experiment: Annotated[
+        str | None, Parameter(completer=sweep_names, help="put a sweep of ours on the page")
+    ] = None,
     json: Json = None,
     report: Report = None,
 ) -> None:

@@ -2,19 +2,23 @@
 
 from collections.abc import Sequence
 from math import isfinite
-from textwrap import fill
 
 import polars as pl
 
 from analysis.frontier.answer import Advice
 from analysis.frontier.text import (
+    BATCH_HEADER,
+    DOLLAR_HEADER,
     MENU_HEADER,
     RULE_HEADER,
     SPREAD_HEADER,
+    batch_rows,
     choice_table,
+    decoding,
+    dollar_rows,
+    lead_sentences,
     menu_rows,
     rule_rows,
-    served_sentences,
     spread_rows,
     stock_sentence,
     warnings,
@@ -23,22 +27,22 @@ from analysis.retrodict.answer import range_over_laws
 from analysis.retrodict.gap import PAIRS, Gap
 from analysis.retrodict.gap_text import CANNOT, HEADER, NOTE, lines, rows
 from analysis.words import between, frontier_counts, short
-from flows.commands.output import table
-
-_WIDE = 100
-_NARROW = 80
+from flows.commands.output import print_wrapped, table
 
 
 def print_advice(advice: Advice) -> None:
-    """The choice, how certain it is, other laws' choices, and what a wrong guess costs."""
-    answer = advice.frontier
-    for warning in warnings(advice):
-        print(fill(warning, _NARROW))
-    title = f"{advice.law.name}: loss {answer.loss:.4f}, {short(advice.planned)} tokens served"
-    table(title, *choice_table(advice))
-    ends = answer.saving_interval(advice.level)
-    interval = f" [{ends[0].item():.1%}, {ends[1].item():.1%}]" if ends else ""
-    print(f"\nSaves {answer.saving.item():.1%} of the lifetime bill{interval}.")
+    """The answer, how certain it is, other laws' choices, and what a wrong guess costs."""
+    answer, served = advice.frontier, advice.served
+    for line in (*warnings(advice), *lead_sentences(advice)):
+        print_wrapped(line)
+    if served is not None:
+        print_wrapped(decoding(served))
+        table("\nIn dollars", DOLLAR_HEADER, dollar_rows(advice, served))
+        table("\nAt another batch", BATCH_HEADER, batch_rows(served))
+        table("\nPublished shapes for the same loss", MENU_HEADER, menu_rows(served))
+    title = f"In FLOPs, by {advice.law.name}: loss {answer.loss:.4f}"
+    table(f"\n{title}, {short(advice.planned)} tokens served", *choice_table(advice))
+    print()
     print(frontier_counts(advice.law))
     low, high = advice.demand.bounds
     if high > 0:
@@ -54,14 +58,17 @@ def print_advice(advice: Advice) -> None:
         )
     if answer.unreachable:
         print(f"{answer.unreachable:.1%} of the draws cannot reach this loss at all.")
-    table("\nThe same question under other laws", SPREAD_HEADER, spread_rows(advice))
+    print()
+    table("The same question under other laws", SPREAD_HEADER, spread_rows(advice))
     if rules := rule_rows(advice):
         without_source = [row[:3] for row in rules]
-        table("\nTraining alone, by other rules", RULE_HEADER[:3], without_source)
+        print()
+        table("Training alone, by other rules", RULE_HEADER[:3], without_source)
     demands = advice.regret_demands
     if len(demands) > 1:
+        print()
         table(
-            "\nExtra lifetime FLOPs when demand differs from the plan",
+            "Extra lifetime FLOPs when demand differs from the plan",
             ("true \\ planned", *map(short, demands)),
             [
                 (short(true), *(f"{extra:.1%}" for extra in row))
@@ -69,10 +76,8 @@ def print_advice(advice: Advice) -> None:
             ],
         )
     if sentence := stock_sentence(advice):
-        print(f"\n{fill(sentence, _WIDE)}")
-    if advice.served is not None:
-        print(f"\n{fill(served_sentences(advice.served), _WIDE)}")
-        table("\nPublished shapes for the same loss", MENU_HEADER, menu_rows(advice.served))
+        print()
+        print_wrapped(sentence)
 
 
 def print_retrodiction(rows: pl.DataFrame) -> None:
@@ -96,9 +101,10 @@ def print_retrodiction(rows: pl.DataFrame) -> None:
             for row in drawn.to_dicts()
         ],
     )
-    print(
-        f"\nBill, tokens and break-even under {drawn['law'][0]}. Below zero no demand explains the "
-        "model.\nThe spread over laws is wider than any one law's interval: read it first."
+    print()
+    print_wrapped(
+        f"Bill, tokens and break-even under {drawn['law'][0]}. Below zero no demand explains the "
+        "model. The spread over laws is wider than any one law's interval: read it first."
     )
 
 
@@ -108,9 +114,10 @@ def print_gaps(found: Sequence[Gap]) -> None:
     for pair in PAIRS:
         print()
         for line in lines(found, pair):
-            print(fill(line, _NARROW))
-    table("\nWhat N and D are worth, law by law", HEADER, rows(found))
-    print(fill(NOTE, _NARROW))
+            print_wrapped(line)
+    print()
+    table("What N and D are worth, law by law", HEADER, rows(found))
+    print_wrapped(NOTE)
     print()
     for sentence in CANNOT:
-        print(fill(sentence, _NARROW))
+        print_wrapped(sentence)

@@ -1,15 +1,17 @@
 """Options of `plan` and `sweep` that cap and price a sweep."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+
+from flows.commands.options import COST, gpu_names
 
 if TYPE_CHECKING:
     from sweeps.cap import AssumedSpeed, Cap
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=COST)
 @dataclass(frozen=True)
 class Limits:
     """Limits of a sweep's cost; they replace the spec's own cap.
@@ -20,8 +22,7 @@ class Limits:
         max_cost: dollars it may spend; needs --price, or --gpu with a listed price.
         price: dollars per hour of one device.
         gpu: plan for this GPU, such as h100, instead of timing this machine.
-        mfu: share of that GPU's dense bf16 peak that training reaches; the default follows
-            published trainings of each size.
+        mfu: share of its dense bf16 peak that training reaches; else as published, by size.
         peak: dense bf16 peak of a GPU that is not listed, in FLOP/s, as 362e12.
         memory: memory of a GPU that is not listed, in GB.
     """
@@ -30,7 +31,7 @@ class Limits:
     max_hours: float | None = None
     max_cost: float | None = None
     price: float | None = None
-    gpu: str | None = None
+    gpu: Annotated[str | None, Parameter(completer=gpu_names)] = None
     mfu: float | None = None
     peak: float | None = None
     memory: float | None = None

@@ -12,28 +12,43 @@ from flows.commands.common import (
     check_destinations,
     fail,
     open_table,
+    open_to_read,
     refusals,
     write_report,
 )
-from flows.commands.tables import Mapping, Statuses, column_mapping, sweep_folder
+from flows.commands.options import Mapping, Statuses, TableName, Where
+from flows.commands.tables import column_mapping, sweep_folder
 
 if TYPE_CHECKING:
+    from analysis.mixtures.question import Question
     from analysis.table.files import Contents
 
 
 def mix(
-    file: str,
+    file: Annotated[
+        TableName,
+        Parameter(
+            help="a table with columns share_NAME and loss_NAME, one trained mixture a row; or a "
+            "sweep of mixtures, whose spec has target, stocks, epochs and tokens unless given here"
+        ),
+    ],
     *,
     target: str | None = None,
     stock: str | None = None,
-    epochs: float = 4.0,
+    epochs: float | None = None,
     params: str | None = None,
     tokens: str | None = None,
     points: Path | None = None,
-    anywhere: Annotated[bool, Parameter(negative="")] = False,
+    anywhere: bool = False,
     level: Level = 0.9,
-    where: str | None = None,
-    mapping: Mapping = None,
+    where: Where = None,
+    mapping: Annotated[
+        Mapping,
+        Parameter(
+            help="NAME=COLUMN, isoflop's name for the column and the file's; share_=BEFORE or "
+            "loss_=BEFORE*AFTER for all columns that are named so; repeatable"
+        ),
+    ] = None,
     include_status: Statuses = None,
     json: Json = None,
     report: Report = None,
@@ -41,18 +56,13 @@ def mix(
     """The law of losses by source, and the shares of least loss for a target.
 
     Args:
-        file: a table with columns share_NAME and loss_NAME, one trained mixture a row; or a sweep.
         target: the losses to lower, NAME or NAME=WEIGHT,NAME=WEIGHT; the mean of all unless given.
         stock: unique tokens of sources that run short: code=20B,wiki=3B.
-        epochs: how often such a source may be read.
+        epochs: how often such a source may be read; 4 unless given.
         params: N of the training to mix for, where the table has several; its largest unless given.
         tokens: D of the training to mix for; the table's largest unless given.
         points: a table of mixtures whose losses to foretell.
         anywhere: search all mixtures, not only averages of those tried.
-        where: polars SQL filter, for example "tokens > 1e9 AND NOT outlier".
-        mapping: NAME=COLUMN, isoflop's name for the column and the file's; share_=BEFORE or
-            loss_=BEFORE*AFTER for all columns that are named so. Repeatable.
-        include_status: take rows of this status too. Repeatable.
     """
     from threadpoolctl import threadpool_limits
 
@@ -64,14 +74,15 @@ def mix(
 
     with refusals(), threadpool_limits(1, "blas"):
         check_destinations(json, report)
-        if not epochs > 0:
+        if epochs is not None and not epochs > 0:
             fail(f"--epochs {epochs:g} should be a positive number.")
+        own = _asked_by_sweep(file)
         question = Question(
-            read_target(target),
-            read_stock(stock),
-            epochs,
+            own.target if target is None else read_target(target),
+            own.stock if stock is None else read_stock(stock),
+            own.epochs if epochs is None else epochs,
             _count("--params", params),
-            _count("--tokens", tokens),
+            own.tokens if tokens is None else _count("--tokens", tokens),
             anywhere,
             level,
         )
@@ -97,9 +108,24 @@ def mix(
         emit(mix_json(answer), json)
     if json != "-":
         from analysis.mixtures.text import answer_lines
+        from flows.commands.output import width
 
-        for line in answer_lines(answer):
+        for line in answer_lines(answer, width()):
             print(line)
+
+
+def _asked_by_sweep(file: str) -> "Question":
+    """What the spec of a sweep of mixtures asks; of any other table nothing."""
+    from analysis.mixtures.question import Question
+
+    if sweep_folder(file) is None:
+        return Question()
+    from flows.plans.stored import read_plan
+    from flows.results.mixtures import asked
+
+    home = open_to_read()
+    planned = read_plan(home, file)
+    return asked(planned, home) if planned is not None and planned.spec.mixtures else Question()
 
 
 def _contents(file: str) -> "Contents":

@@ -16,7 +16,8 @@ from flows.commands.common import (
     refusals,
     write_report,
 )
-from flows.commands.tables import Mapping, Statuses, names_in, read_runs, sweep_folder
+from flows.commands.options import BestOf, Mapping, Pool, Statuses, TableName, Where
+from flows.commands.tables import names_in, read_runs, sweep_folder
 
 if TYPE_CHECKING:
     from analysis.next_runs.answer import NextRuns
@@ -25,41 +26,47 @@ if TYPE_CHECKING:
 
 
 def next_runs(
-    file: str,
+    file: TableName,
     *,
     flops: str,
-    budget: str | None = None,
-    candidates: str | None = None,
+    budget: Annotated[
+        str | None,
+        Parameter(
+            help="FLOPs that the runs may cost together, counted ones after a sweep; a third of "
+            "the target's unless given"
+        ),
+    ] = None,
+    candidates: Annotated[
+        str | None,
+        Parameter(
+            help="runs to choose from: a table with N and D, or SIZES@RATIOS, sizes and tokens per "
+            "parameter, as 20M,50M@10,40; for a sweep WIDTHS@RATIOS, as 64,96@10,40. Else "
+            "sizes and ratios inside the table and up to twice beyond it, of a sweep its "
+            "widths and their neighbours"
+        ),
+    ] = None,
     runs: int = 5,
-    to: Path | None = None,
+    to: Annotated[
+        Path | None,
+        Parameter(
+            help="write the runs to this file: for a sweep a spec that isoflop sweep takes "
+            "(.yaml), else a table (.csv)"
+        ),
+    ] = None,
     level: Level = 0.9,
-    where: str | None = None,
+    where: Where = None,
     mapping: Mapping = None,
     include_status: Statuses = None,
-    best_of: str | None = None,
-    pool: Annotated[bool, Parameter(negative="")] = False,
+    best_of: BestOf = None,
+    pool: Pool = False,
     json: Json = None,
     report: Report = None,
 ) -> None:
     """The runs that sharpen N* and the loss at a budget most per FLOP, and whether they pay.
 
     Args:
-        file: a table of finished runs or a sweep, as for isoflop fit.
         flops: the target's budget C = 6·N·D.
-        budget: FLOPs that the runs may cost together, counted ones after a sweep; a third of the
-            target's unless given.
-        candidates: runs to choose from: a table with N and D, or SIZES@RATIOS, sizes and tokens
-            per parameter, as in 20M,50M@10,40; for a sweep WIDTHS@RATIOS, as in 64,96@10,40.
-            Otherwise sizes and ratios inside the table and up to twice beyond it, of a sweep its
-            widths and their neighbours.
         runs: how many to choose, at most.
-        to: write the runs to this file: for a sweep a spec that isoflop sweep takes (.yaml),
-            otherwise a table (.csv).
-        where: polars SQL filter, for example "tokens > 1e9 AND NOT outlier".
-        mapping: NAME=COLUMN, isoflop's name for the column and the file's. Repeatable.
-        include_status: take rows of this status too. Repeatable.
-        best_of: columns; of models with one N and D only those with the best value are used.
-        pool: take rows of several experiments, or of several settings for one N and D, together.
     """
     from analysis.next_runs.answer import next_runs as choose_runs
     from analysis.table.selection import one_law, split
@@ -94,8 +101,9 @@ def next_runs(
         emit(next_json(answer), json)
     if json != "-":
         from analysis.next_runs.text import answer_lines
+        from flows.commands.output import width
 
-        for line in answer_lines(answer):
+        for line in answer_lines(answer, width()):
             print(line)
         _print_how_to_train(planned, to)
 

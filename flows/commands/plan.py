@@ -16,36 +16,35 @@ from flows.commands.common import (
     refusals,
 )
 from flows.commands.limits import UNLIMITED, Limits, cap_of, speed_of
+from flows.commands.options import COST, AnySpec, Corpus, Overrides, Slots, Spec
 
 if TYPE_CHECKING:
     from sweeps.spec import SweepSpec
     from sweeps.tune_spec import TuneSpec
 
 
-Overrides = Annotated[
-    tuple[str, ...],
-    Parameter(name="--set", help="override of a setting, for example grid.budgets=[1e12]"),
-]
-Corpus = Annotated[str | None, Parameter(help="file or folder of text, JSON or Parquet")]
 # Where a spec asks for CUDA, this machine has none and no GPU is named.
 _USUAL_GPU = "h100"
-Slots = Annotated[int | None, Parameter(help="trainings that run at the same time")]
 
 
 def plan(
-    spec: str,
+    spec: AnySpec,
     *,
     set: Overrides = (),
     corpus: Corpus = None,
     slots: Slots = None,
-    devices: Annotated[int | None, Parameter(help="GPUs that the sweep is planned for")] = None,
-    retime: Annotated[bool, Parameter(negative="", help="time this machine again")] = False,
+    devices: Annotated[
+        int | None, Parameter(group=COST, help="GPUs that the sweep is planned for")
+    ] = None,
+    retime: Annotated[
+        bool, Parameter(group=COST, help="time this machine again; timings are kept six hours")
+    ] = False,
     limits: Limits = UNLIMITED,
     json: Json = None,
 ) -> None:
     """Show every run of a sweep with N, D, C, learning rate, time and cost; nothing is trained.
 
-    SPEC is a preset's name or a YAML file. A corpus that is not prepared stays so: the plan is then
+    A corpus that is not prepared stays so: the plan is then
     of the vocabulary asked for, and says what `isoflop prepare` will take.
     """
     from dataclasses import replace
@@ -93,10 +92,10 @@ def plan(
             print(f"prepare the corpus{sooner}: isoflop prepare {given}")
 
 
-def prepare(spec: str, *, set: Overrides = (), corpus: Corpus = None, json: Json = None) -> None:
+def prepare(spec: Spec, *, set: Overrides = (), corpus: Corpus = None, json: Json = None) -> None:
     """Fetch a sweep's text and turn it into tokens; nothing is trained.
 
-    SPEC is a preset's name or a YAML file. A corpus that is prepared already is only checked, so
+    A corpus that is prepared already is only checked, so
     that `isoflop sweep` starts training at once.
     """
     from rich.console import Console

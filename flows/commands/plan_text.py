@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from analysis.words import COUNTS, short
+from flows.commands.mixtures_text import mixture_json, mixture_lines, print_mixtures
 from flows.commands.output import print_line, table
 from flows.commands.variants_text import power, print_variants, scan_lines
 from flows.cost.quote import Cost
@@ -44,6 +45,8 @@ def print_plan(
     print_runs(plan, home, cost)
     if plan.spec.variants:
         print_variants(plan)
+    if plan.spec.mixtures is not None:
+        print_mixtures(plan, corpus, home)
     print_budgets(plan)
     console = Console(highlight=False)
     for line in _summary(plan, corpus, cost):
@@ -64,16 +67,24 @@ def print_runs(plan: Plan, home: Home, cost: Cost | None) -> None:
 
     Omitted are D/N, if the table of budgets shows it, and the state, if no run has begun.
     """
-    shown = [planned for planned in plan.runs if planned.rate_factor is None] or plan.runs
+    shown = _shown(plan)
     columns = [_columns(planned, home, cost) for planned in shown]
     for row, share in zip(columns, _shared_trunks(plan), strict=False):
         row["trunk%"] = f"{share:.2%}".rstrip("%")
     hidden = {"D/N"} if isinstance(plan.spec.grid, IsoflopGrid) else set()
-    if {row["state"] for row in columns} == {"planned"}:
+    if plan.spec.mixtures is not None or {row["state"] for row in columns} == {"planned"}:
         hidden.add("state")
     header = [name for name in columns[0] if name not in hidden]
     rows = [[row[name] for name in header] for row in columns]
-    table(f"sweep {plan.spec.name}: {plan.spec.description}", header, rows, tight=True)
+    each = " (of each mixture)" if plan.spec.mixtures is not None else ""
+    table(f"sweep {plan.spec.name}: {plan.spec.description}{each}", header, rows, tight=True)
+
+
+def _shown(plan: Plan) -> Sequence[PlannedRun]:
+    """The runs in the table: none of a scan, and of mixtures those of the first."""
+    first = next(iter(plan.spec.shares), "")
+    own = [run for run in plan.runs if run.rate_factor is None and run.mixture == first]
+    return own or plan.runs
 
 
 def print_budgets(plan: Plan) -> None:
@@ -130,7 +141,9 @@ def plan_json(
         "spec": plan.spec.model_dump(mode="json"),
         "corpus": corpus_json(plan, corpus),
         "runs": [
-            _run_json(planned, home, cost) | {"trunk_cost": left_by_run(plan.spec, planned)}
+            _run_json(planned, home, cost)
+            | {"trunk_cost": left_by_run(plan.spec, planned)}
+            | mixture_json(plan, planned, corpus)
             for planned in plan.runs
         ],
         "asked": [
@@ -227,6 +240,7 @@ def _summary(plan: Plan, corpus: PreparedCorpus | None, cost: Cost | None) -> li
         f"counted FLOPs, {_span([f'{count:,}' for count in batches])} tokens a step"
         + (f"; the corpus has {corpus.train_tokens / 1e6:.2f}M tokens" if corpus else ""),
         *scan_lines(plan),
+        *mixture_lines(plan, corpus),
         *_asked(plan),
         *_rates(plan),
     ]
@@ -266,7 +280,8 @@ def _unprepared(plan: Plan, *, timed: bool) -> list[str]:
             least = "at least" if work.at_least else "about"
             time = f"{least} {duration(work.seconds)} of one core's work, shared by all cores"
         tokens = "" if work.tokens is None else f", about {short(work.tokens)} tokens"
-        lines.append(f"to prepare {work.name}: {work.read}{tokens}; {work.network}; {time}")
+        share = f", {work.share:.3g} of the training tokens" if work.share < 1 else ""
+        lines.append(f"to prepare {work.name}{share}: {work.read}{tokens}; {work.network}; {time}")
     return lines
 
 
@@ -284,8 +299,7 @@ def _asked(plan: Plan) -> list[str]:
 
 def _shared_trunks(plan: Plan) -> list[float]:
     """What sharing a trunk costs the worst horizon of each run; empty where nothing is shared."""
-    shown = [planned for planned in plan.runs if planned.rate_factor is None]
-    left = [left_by_run(plan.spec, planned) for planned in shown]
+    left = [left_by_run(plan.spec, planned) for planned in _shown(plan)]
     if not any(len(shares or ()) > 1 for shares in left):
         return []
     return [max(shares or [0.0]) for shares in left]
@@ -294,7 +308,7 @@ def _shared_trunks(plan: Plan) -> list[float]:
 def _rates(plan: Plan) -> list[str]:
     """A line for each source of a learning rate, with the runs that use it."""
     names: dict[str, list[str]] = {}
-    for planned in plan.runs:
+    for planned in plan.runs if plan.spec.mixtures is None else _shown(plan):
         names.setdefault(planned.lr_source, []).append(planned.name)
     if len(names) == 1:
         return [f"peak learning rate: {next(iter(names))}"]

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,7 +18,8 @@ from flows.commands.common import (
     refusals,
     say,
 )
-from flows.runs.state import RunState
+from flows.commands.options import RunName, SweepName, Where
+from flows.runs.words import RunState
 
 if TYPE_CHECKING:
     from flows.results.report import SweepReport
@@ -27,14 +29,17 @@ if TYPE_CHECKING:
 
 _HERE = Path()
 _SHOWN = 50  # runs of a list, unless all are wanted
+_SORTED_BY = {
+    "N": "n_params",
+    "D": "tokens",
+    "C": "train_flops",
+    "lr": "lr",
+    "loss": "val_loss",
+}
 
 
-def show(run: str, *, json: Json = None) -> None:
-    """Print everything known about a run: state, losses, attempts, provenance, files.
-
-    Args:
-        run: its id or the beginning of it, its name, or SWEEP/NAME.
-    """
+def show(run: RunName, *, json: Json = None) -> None:
+    """Print everything known about a run: state, losses, attempts, provenance, files."""
     from flows.commands.output import emit
     from flows.plans.find import find_run
     from flows.results.show import run_document
@@ -49,7 +54,7 @@ def show(run: str, *, json: Json = None) -> None:
 
 
 def export(
-    sweep: str,
+    sweep: SweepName,
     *,
     format: Literal["parquet", "csv", "json"] = "parquet",
     to: Annotated[Path, Parameter(help="folder for the files; made if missing")] = _HERE,
@@ -58,7 +63,6 @@ def export(
     """Write a sweep's observations and curves as Parquet, CSV or JSON; `isoflop fit` reads them.
 
     Args:
-        sweep: its name.
         format: of both files.
     """
     from flows.commands.output import emit
@@ -179,7 +183,7 @@ def _short(digest: str | None) -> str:
     return digest[:12] if digest else "unknown"
 
 
-def report(sweep: str, *, json: Json = None) -> None:
+def report(sweep: SweepName, *, json: Json = None) -> None:
     """Write a sweep's observations, law and report again from its run directories.
 
     Where the home cannot be written, only the verdict is printed.
@@ -210,19 +214,25 @@ def report(sweep: str, *, json: Json = None) -> None:
 
 
 def runs(
-    sweep: str | None = None,
+    sweep: SweepName | None = None,
     *,
     state: Annotated[
-        tuple[RunState, ...], Parameter(negative="", help="only runs of this state; repeatable")
+        tuple[RunState, ...], Parameter(help="only runs of this state; repeatable")
     ] = (),
-    all: Annotated[bool, Parameter(negative="", help="also the older of many runs")] = False,
+    where: Where = None,
+    sort: Annotated[
+        Literal["N", "D", "C", "lr", "loss"] | None,
+        Parameter(help="the least first; else as planned"),
+    ] = None,
+    all: Annotated[bool, Parameter(help="also the older of many runs")] = False,
     json: Json = None,
 ) -> None:
     """List the runs of a sweep, or of all sweeps, with their losses: of many, the newest.
 
-    The JSON has all of them.
+    The JSON has all of them, with the columns that --where may name.
     """
-    from flows.commands.output import emit, table
+    from analysis.words import counted, flops, short
+    from flows.commands.output import emit, print_wrapped, table
     from flows.plans.stored import read_plans
     from flows.runs.state import newest
     from flows.runs.table import observations
@@ -233,29 +243,49 @@ def runs(
     rows = [row for planned in plans for row in observations(planned.runs, home)]
     if state:
         rows = [row for row in rows if row["status"] in state]
+    if where is not None:
+        with refusals():
+            rows = _rows_where(rows, where)
+    if sort is not None:
+        column = _SORTED_BY[sort]
+        rows.sort(key=lambda row: inf if row[column] is None else row[column])
     if json is not None:
         emit(rows, json)
         return
     states = {row["parent_run_id"]: row["status"] for row in rows}
     cut = not all and len(states) > _SHOWN
     kept = newest(states, home, _SHOWN) if cut else states.keys()
-    header = ["sweep", "run", "id", "N", "D tokens", "C FLOPs", "loss nats/token", "state"]
+    header = ["sweep", "run", "id", "N", "D", "C", "lr", "loss", "state"]
     shown = [
         [
-            *(row[key] for key in ("sweep", "name", "parent_run_id", "n_params", "tokens")),
-            f"{row['train_flops']:.3g}",
+            *(row[key] for key in ("sweep", "name", "parent_run_id")),
+            *(short(row[key]) for key in ("n_params", "tokens")),
+            flops(row["train_flops"]),
+            f"{row['lr']:.2e}",
             "–" if row["val_loss"] is None else f"{row['val_loss']:.4f}",
             row["status"],
         ]
         for row in rows
         if row["parent_run_id"] in kept
     ]
-    title = f"{len(shown):,} observations"
-    table(f"{title} of the {_SHOWN} newest runs" if cut else title, header, shown)
+    title = counted(len(shown), "observation")
+    if cut:
+        title += f" of {'the newest run' if _SHOWN == 1 else f'the {_SHOWN} newest runs'}"
+    table(f"{title}; loss in nats per token", header, shown, spare=("lr", "C", "id"))
     if cut:
         counts = [f"{count:,} {name}" for name, count in Counter(states.values()).most_common()]
-        print(f"of {len(states):,} runs: {', '.join(counts)}")
-        print("the others: --all, --state failed, or --json FILE")
+        print_wrapped(f"of {counted(len(states), 'run')}: {', '.join(counts)}")
+        print("the others: --all, --state failed, --where 'val_loss < 3', or --json FILE")
+
+
+def _rows_where(rows: list[dict[str, Any]], where: str) -> list[dict[str, Any]]:
+    import polars as pl
+
+    from analysis.table.observations import SCHEMA
+    from analysis.table.selection import rows_where
+
+    frame = pl.DataFrame(rows, schema_overrides=SCHEMA, infer_schema_length=None)
+    return [row for row, keep in zip(rows, rows_where(frame, where), strict=True) if keep]
 
 
 def print_verdict(

@@ -212,7 +212,7 @@ def _print_slurm(slurm: dict[str, Any]) -> None:
 
 def doctor(
     *,
-    dry_run: Annotated[bool, Parameter(negative=(), help="only look, change nothing")] = False,
+    dry_run: Annotated[bool, Parameter(help="only look, change nothing")] = False,
     json: Json = None,
 ) -> None:
     """Find faults of this home and its stack, and repair them.

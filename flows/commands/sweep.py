@@ -15,7 +15,15 @@ from flows.commands.common import (
     say,
 )
 from flows.commands.limits import UNLIMITED, Limits, refuse_idle
-from flows.commands.plan import Corpus, Overrides, Slots, chosen_slots, load, needs_a_gpu
+from flows.commands.options import (
+    Corpus,
+    Overrides,
+    Slots,
+    Spec,
+    study_names,
+    sweep_names,
+)
+from flows.commands.plan import chosen_slots, load, needs_a_gpu
 from flows.commands.results import print_verdict
 
 if TYPE_CHECKING:
@@ -25,10 +33,17 @@ if TYPE_CHECKING:
     from sweeps.plan import Plan
 
 
+Started = Annotated[
+    str,
+    Parameter(
+        help="of the sweep or study",
+        completer=lambda context: [*sweep_names(context), *study_names(context)],
+    ),
+]
 MaxFailures = Annotated[
     int | None, Parameter(help="stop when more trainings than this failed or diverged")
 ]
-FailFast = Annotated[bool, Parameter(negative="", help="stop at the first: --max-failures 0")]
+FailFast = Annotated[bool, Parameter(help="stop at the first: --max-failures 0")]
 Design = Annotated[
     Literal["next"] | None,
     Parameter(help="next: of the grid only the cells that sharpen the forecast, in rounds"),
@@ -40,7 +55,7 @@ TargetFlops = Annotated[
 
 
 def sweep(
-    spec: str,
+    spec: Spec,
     *,
     set: Overrides = (),
     corpus: Corpus = None,
@@ -54,7 +69,7 @@ def sweep(
 ) -> None:
     """Plan a sweep, train what is missing in child processes, fit its law and write its report.
 
-    SPEC is a preset's name or a YAML file. The same command resumes an interrupted sweep.
+    The same command resumes an interrupted sweep.
     No run starts that would exceed the cap; the same command with a larger cap trains the rest.
     """
     from flows.commands.output import emit
@@ -101,18 +116,17 @@ def sweep(
         print_verdict(planned, report, settings, home, flow_run)
     for sentence in report.unfinished:
         say(f"isoflop: {sentence}")
-    if report.unfinished:
+    if report.no_law:
+        say("isoflop: no law; see the report")
+    if report.unfinished or report.no_law:
         raise SystemExit(1)
 
 
-def cancel(name: str) -> None:
+def cancel(name: Started) -> None:
     """Stop a sweep or study that runs in another terminal or on workers.
 
     Queued runs end first; running ones write a checkpoint. The command that started it
     resumes it.
-
-    Args:
-        name: of the sweep or study.
     """
     from flows.dispatch.cancel import cancel as stop
     from flows.dispatch.cancel import is_requested

@@ -1,17 +1,12 @@
-"""What the commands that read a table of runs share: its options, and the table they name."""
+"""The table of runs that a command names: a file, a sweep or a service."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING
 
 from flows.commands.common import fail, open_table, open_to_read, say
 
 if TYPE_CHECKING:
     from analysis.table.observations import Table
-
-Mapping = Annotated[list[str] | None, Parameter(name="--map", negative="")]
-Statuses = Annotated[list[str] | None, Parameter(negative="")]
 
 
 def read_runs(

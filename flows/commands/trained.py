@@ -7,12 +7,13 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from flows.commands.common import Json, open_to_read, refusals, say
+from flows.commands.options import RunName
 
 Horizon = Annotated[int | None, Parameter(help="token budget of the branch; the largest if unset")]
 
 
 def generate(
-    run: str,
+    run: RunName,
     prompt: str,
     *,
     horizon: Horizon = None,
@@ -25,7 +26,6 @@ def generate(
     """Continue a prompt with a trained model.
 
     Args:
-        run: id of a run, the beginning of one, its name, or SWEEP/NAME.
         prompt: text to continue.
         tokens: the largest number of new tokens.
         temperature: 0 takes the likeliest token each time.
@@ -62,11 +62,10 @@ def generate(
         print(text)
 
 
-def export_hf(run: str, folder: Path, *, horizon: Horizon = None, json: Json = None) -> None:
+def export_hf(run: RunName, folder: Path, *, horizon: Horizon = None, json: Json = None) -> None:
     """Write a trained model for `transformers.AutoModelForCausalLM.from_pretrained`.
 
     Args:
-        run: id of a run, the beginning of one, its name, or SWEEP/NAME.
         folder: where to write; made if missing, refused if it holds files.
     """
     from flows.commands.output import emit

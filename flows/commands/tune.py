@@ -18,8 +18,9 @@ from flows.commands.common import (
     say,
     write_report,
 )
-from flows.commands.plan import Corpus, Overrides, Slots, chosen_slots, corpus_override
-from flows.commands.tables import Mapping, Statuses, column_mapping
+from flows.commands.options import Corpus, Mapping, Overrides, Slots, Statuses, TuneSpec
+from flows.commands.plan import chosen_slots, corpus_override
+from flows.commands.tables import column_mapping
 
 if TYPE_CHECKING:
     from flows.dispatch.children import ChildProcesses
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def tune(
-    spec: str,
+    spec: TuneSpec,
     *,
     set: Overrides = (),
     corpus: Corpus = None,
@@ -37,7 +38,7 @@ def tune(
 ) -> None:
     """Search learning rate and batch at small sizes, and fit their growth laws.
 
-    SPEC is a preset's name or a YAML file. The same command resumes an interrupted study; with
+    The same command resumes an interrupted study; with
     more trials, the study grows.
     """
     from flows.commands.output import emit, print_wrapped
@@ -78,7 +79,14 @@ def tune(
 
 
 def fit_lr(
-    file: str,
+    file: Annotated[
+        str,
+        Parameter(
+            help="CSV, TSV, JSON, Parquet or Excel with N, D, lr, batch and loss, one row a "
+            "finished trial; optuna:STUDY@STORAGE; mlflow:EXPERIMENT; or a folder of "
+            "TensorBoard"
+        ),
+    ],
     *,
     mapping: Mapping = None,
     include_status: Statuses = None,
@@ -89,12 +97,6 @@ def fit_lr(
     """Fit the laws of learning rate and batch to a table of trials.
 
     Args:
-        file: CSV, TSV, JSON, Parquet or Excel with N, D, lr, batch and loss, one row a finished
-            trial; optuna:STUDY@STORAGE; mlflow:EXPERIMENT; or a folder of TensorBoard.
-        include_status: take trials of this status too, for example --include-status PRUNED.
-            Repeatable.
-        mapping: NAME=COLUMN, isoflop's name for the column and the file's, or arithmetic of
-            columns; for example --map lr=peak_lr or --map 'batch_tokens=bs*seq_len'. Repeatable.
     """
     from analysis.tuning.answer import fit_lr_table
     from analysis.tuning.page import fit_lines, study_page

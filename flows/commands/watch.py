@@ -4,6 +4,7 @@ import time
 from typing import TYPE_CHECKING
 
 from flows.commands.common import busy, find_plan, open_all_to_read, refusals
+from flows.commands.options import SweepName
 
 if TYPE_CHECKING:
     from flows.settings import Home, Settings
@@ -14,11 +15,10 @@ _EVERY_S = 0.5
 _PATIENCE_S = 300.0
 
 
-def watch(sweep: str) -> None:
+def watch(sweep: SweepName) -> None:
     """Show a sweep as it trains, from any terminal, until every run has ended or you press Ctrl-C.
 
-    Args:
-        sweep: its name; waits for a worker to plan it.
+    It waits for a worker to plan the sweep.
     """
     from rich.console import Console
 

@@ -44,12 +44,15 @@ class Budget:
     def admit(self, run: str) -> bool:
         """Whether the run may start now; if so it counts as running until `settle`.
 
-        For a run that is running already, as at a retry: whether all that runs still fits.
+        A run that is running already, as at a retry, goes on while all that runs still fits;
+        else it waits again with what is left of its estimate.
         """
         with self._lock:
             committed = self._committed()
             if run in self._running:
-                return committed <= self.cap
+                if committed > self.cap:
+                    self._stop(run)
+                return run in self._running
             for cheaper, estimate in self._waiting.items():
                 committed += estimate * self._pace()
                 if committed > self.cap:
@@ -68,9 +71,7 @@ class Budget:
         with self._lock:
             if run not in self._running:
                 return
-            estimate, before = self._running.pop(run)
-            cost = self._measure(run) - before
-            self._settled[run] = cost
+            estimate, cost = self._end(run)
             if finished:
                 self._finished_cost += cost
                 self._finished_estimate += estimate
@@ -93,6 +94,18 @@ class Budget:
         """Estimates of the runs that were not admitted, cheapest first."""
         with self._lock:
             return {run: estimate * self._pace() for run, estimate in self._waiting.items()}
+
+    def _stop(self, run: str) -> None:
+        estimate, cost = self._end(run)
+        self._waiting[run] = max(0.0, estimate - cost)
+        self._waiting = dict(sorted(self._waiting.items(), key=lambda item: (item[1], item[0])))
+
+    def _end(self, run: str) -> tuple[float, float]:
+        """Count the cost of a run that no longer runs; its estimate and that cost."""
+        estimate, before = self._running.pop(run)
+        cost = self._measure(run) - before
+        self._settled[run] = self._settled.get(run, 0.0) + cost
+        return estimate, cost
 
     def _committed(self) -> float:
         committed = self._spent_before + sum(self._settled.values())

@@ -41,7 +41,7 @@ def _family(planned: PlannedRun, placement: Placement) -> tuple[object, ...]:
     )
     if alone:
         return (planned.id,)
-    return (model, planned.run.data, train.seq_len, train.dtype, train.z_loss)
+    return (model, planned.run.data.digest, train.seq_len, train.dtype, train.z_loss)
 
 
 def _dealt(

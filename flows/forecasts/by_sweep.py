@@ -138,9 +138,9 @@ def score_sweep(plan: Plan, home: Home) -> None:
 def _at_largest(plan: Plan) -> list[PlannedRun]:
     """The runs whose last cell is of the largest budget; none with fewer than two budgets.
 
-    None in a sweep of variants, which have a law each.
+    None in a sweep of variants or of mixtures, which have no law for all runs.
     """
-    if plan.spec.variants:
+    if not plan.spec.has_one_law:
         return []
     budgets = {_budget(cell) for run in plan.runs for cell in run.cells} - {0.0}
     if len(budgets) < 2:

@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from analysis.words import short
 from flows.runs.attempts import read_attempts, read_provenance
-from flows.runs.directory import RunDir
+from flows.runs.directory import RunDir, RunResult
 from flows.runs.evaluations import evaluations
 from llama_core.counting import count_params
 from sweeps.spec import Cell, PlannedRun
@@ -101,6 +102,19 @@ def run_params(planned: PlannedRun) -> dict[str, str]:
         "seed": str(train.seed),
         "data_digest": planned.run.data.digest,
     }
+
+
+def run_description(planned: PlannedRun, result: RunResult) -> str:
+    """What a training was and gave, in two sentences."""
+    model, train = planned.run.model, planned.run.train
+    made = (
+        f"{short(planned.n_params)} parameters, {model.n_layers} layers of width {model.d_model}, "
+        f"peak learning rate {train.optimizer.lr:.3g} ({planned.lr_source})."
+    )
+    if result.status != "finished":
+        return f"{made} {result.status}: {result.reason}"
+    losses = [f"{end.val_loss:.4f} after {short(end.tokens)}" for end in result.observations]
+    return f"{made} Validation loss in nats/token: {', '.join(losses)} tokens."
 
 
 def provenance_tags(run: RunDir) -> dict[str, str]:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from flows.mirror.client import load_mlflow, mirror_error
+from flows.mirror.entries import log_observations
 from flows.mirror.tracker import Mirrored, MlflowTracker, open_tracker
 from flows.runs.directory import RunDir
 from flows.settings import Home, Settings
+from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
 log = logging.getLogger(__name__)
@@ -38,6 +40,9 @@ class Publisher(Protocol):
 
     def catch_up(self) -> None:
         """Publish again what failed, now that nothing waits for it."""
+
+    def log_observations(self, planned: Plan) -> None:
+        """Add a sweep's observations and their curves beside its runs."""
 
     def log_report(self, sweep: str, report: Path, summary: dict[str, float], verdict: str) -> None:
         """Add a sweep's report, its law's numbers and the verdict on them beside its runs."""
@@ -92,6 +97,13 @@ class Mirror:
             del self._missed[key]
 
         self._try(f"run {run.id}", send)
+
+    def log_observations(self, planned: Plan) -> None:
+        """Add the observations, or log that the mirror is behind."""
+        self._try(
+            f"observations of {planned.spec.name}",
+            lambda tracker: log_observations(tracker, planned, self._home),
+        )
 
     def log_report(self, sweep: str, report: Path, summary: dict[str, float], verdict: str) -> None:
         """Add a report, or log that the mirror is behind."""

@@ -1,14 +1,17 @@
 """Bring the MLflow mirror up to date with a home."""
 
 import logging
+from collections.abc import Sequence
 
 import polars as pl
 
 from analysis.tuning.study_law import StudyLaw
+from flows.mirror.entries import log_observations
 from flows.mirror.tracker import open_tracker
 from flows.plans.stored import read_plans
 from flows.runs.directory import RunDir
 from flows.settings import Home, Settings
+from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
 log = logging.getLogger(__name__)
@@ -21,13 +24,16 @@ def sync_all(settings: Settings, home: Home) -> int:
     """
     tracker = open_tracker(settings, home)
     count = 0
-    for sweep, runs in _by_sweep(home).items():
+    plans = read_plans(home)
+    for sweep, runs in _by_sweep(plans, home).items():
         mirrored = tracker.mirrored(sweep)
         for planned in runs:
             directory = RunDir(home.runs / planned.id)
             if directory.path.exists():
                 tracker.publish(directory, planned, mirrored)
                 count += 1
+    for planned_sweep in plans:
+        log_observations(tracker, planned_sweep, home)
     for page in sorted(home.tunes.glob("*/report.html")):
         study, law = page.parent.name, page.parent / "law.json"
         numbers = StudyLaw.load(law).numbers() if law.exists() else {}
@@ -38,9 +44,9 @@ def sync_all(settings: Settings, home: Home) -> int:
     return count
 
 
-def _by_sweep(home: Home) -> dict[str, list[PlannedRun]]:
+def _by_sweep(plans: Sequence[Plan], home: Home) -> dict[str, list[PlannedRun]]:
     """Runs of every sweep, which may share runs, and of studies, which have no plan."""
-    runs = {plan.spec.name: list(plan.runs) for plan in read_plans(home)}
+    runs = {plan.spec.name: list(plan.runs) for plan in plans}
     sweeps = set(runs)
     for path in sorted(home.runs.glob("*/spec.json")):
         try:

@@ -3,14 +3,25 @@
 import hashlib
 import logging
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from flows.files import file_lock, write_whole
 from flows.mirror.client import client, entities, mlflow_exception
-from flows.mirror.metrics import Point, benchmark_points, metric_points, provenance_tags, run_params
+from flows.mirror.entries import Entry
+from flows.mirror.metrics import (
+    Point,
+    benchmark_points,
+    metric_points,
+    provenance_tags,
+    run_description,
+    run_params,
+)
+from flows.mirror.views import TAG, VIEWS_NOTE, sweep_page, view_tags
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.evaluations import FOLDER
 from flows.settings import Home, Settings, masked
@@ -20,6 +31,10 @@ log = logging.getLogger(__name__)
 
 _BATCH = 1000
 _PAGE = 1000
+# Where MLflow keeps the colour of a run in its charts.
+_COLOUR = "mlflow.runColor"
+# What MLflow shows above a run or an experiment, as Markdown.
+_DESCRIPTION = "mlflow.note.content"
 # By our id of a run: MLflow's id, and whether MLflow shows it as running.
 Mirrored = Mapping[str, tuple[str | None, bool]]
 
@@ -42,18 +57,11 @@ class MlflowTracker:
     def mirrored(self, sweep: str) -> Mirrored:
         """All runs of a sweep that MLflow has, asked for at once."""
         runs: dict[str, tuple[str | None, bool]] = {}
-        token = None
-        while True:
-            page = self._client.search_runs(
-                [self._experiment(sweep)], max_results=_PAGE, page_token=token
-            )
-            for run in page:
-                ours = run.data.tags.get("isoflop.run_id")
-                if ours is not None:
-                    runs.setdefault(ours, (run.info.run_id, run.info.status == "RUNNING"))
-            token = page.token
-            if not token:
-                return runs
+        for run in self._all_runs(sweep):
+            ours = run.data.tags.get("isoflop.run_id")
+            if ours is not None:
+                runs.setdefault(ours, (run.info.run_id, run.info.status == "RUNNING"))
+        return runs
 
     def publish(self, run: RunDir, planned: PlannedRun, mirrored: Mirrored | None = None) -> None:
         """Write what the mirror lacks; nothing of a run that was never trained.
@@ -95,7 +103,7 @@ class MlflowTracker:
                 note.scores = len(scores)
             result = run.result()
             if result is not None and note.status != result.status:
-                self._close(note.run, run, result)
+                self._close(note.run, run, planned, result)
                 note.status = result.status
             note.signature = signature
             write_whole(note_path, note.model_dump_json())
@@ -103,10 +111,58 @@ class MlflowTracker:
     def log_report(self, sweep: str, report: Path, summary: dict[str, float], verdict: str) -> None:
         """Log a sweep's report and its law's numbers as the run `report` of the experiment.
 
-        The verdict is the run's description, which MLflow shows above the numbers.
+        The verdict describes the run and, with a link to the report, the experiment.
         """
         run_id = self._log_page(sweep, "report", report, summary)
-        self._client.set_tag(run_id, "mlflow.note.content", verdict)
+        self._client.set_tag(run_id, _DESCRIPTION, _markdown(verdict))
+        experiment = self._experiment(sweep)
+        page = f"#/experiments/{experiment}/runs/{run_id}/artifacts/{report.name}"
+        self._client.set_experiment_tag(
+            experiment, _DESCRIPTION, f"{_markdown(verdict)}\n\n[The report]({page}). {VIEWS_NOTE}"
+        )
+
+    def log_entries(self, sweep: str, entries: Sequence[Entry], colours: Mapping[str, str]) -> None:
+        """Log a sweep's observations and curves, and the views that show them.
+
+        An entry that MLflow has as it is now is not sent again. Two processes must not log the
+        same sweep at once.
+
+        Args:
+            entries: a curve comes before its observations.
+            colours: of the trainings, by our id.
+        """
+        experiment = self._experiment(sweep)
+        for key, value in view_tags().items():
+            self._client.set_experiment_tag(experiment, key, value)
+        ids: dict[str, str] = {}
+        shas: dict[str, str] = {}
+        for run in self._all_runs(sweep):
+            ours, tags = run.data.tags.get("isoflop.run_id"), run.data.tags
+            ids.setdefault(ours, run.info.run_id)
+            shas.setdefault(ours, tags.get("isoflop.entry_sha256", ""))
+            if ours in colours and tags.get(_COLOUR) != colours[ours]:
+                self._client.set_tag(run.info.run_id, _COLOUR, colours[ours])
+        for place, entry in enumerate(entries):
+            if shas.get(entry.key) != entry.sha256:
+                ids[entry.key] = self._log_entry(experiment, entry, ids, place)
+
+    def _log_entry(self, experiment: str, entry: Entry, ids: Mapping[str, str], place: int) -> str:
+        at = [point.timestamp_ms for _, point in entry.points]
+        run_id = ids.get(entry.key)
+        if run_id is None:
+            tags = {"isoflop.kind": entry.kind, "isoflop.run_id": entry.key}
+            # MLflow's page lists them, and their colours in a legend, by the time they began.
+            began = min(at, default=0) + place
+            run_id = str(self._client.create_run(experiment, began, tags).info.run_id)
+        self._send(run_id, list(entry.points))
+        parent = {} if entry.parent is None else {"mlflow.parentRunId": ids[entry.parent]}
+        self._client.set_terminated(
+            run_id, "FAILED" if entry.failed else "FINISHED", max(at, default=None)
+        )
+        # Last: with this digest nothing is missing.
+        described = {"mlflow.runName": entry.name, "verdict": entry.verdict, _COLOUR: entry.colour}
+        self._send_tags(run_id, {**parent, **described, "isoflop.entry_sha256": entry.sha256})
+        return run_id
 
     def log_study(
         self, study: str, report: Path, summary: dict[str, float], trials: Sequence[str]
@@ -153,13 +209,22 @@ class MlflowTracker:
         self._client.set_terminated(mlflow_run, "KILLED")
 
     def chart_path(self, sweep: str) -> str:
-        """Path and fragment of the page that compares the curves of a sweep's runs.
-
-        `workflowType` keeps MLflow out of its GenAI mode, which lists runs under evaluations.
-        """
+        """Path and fragment of the page that shows a sweep: its view, else MLflow's own charts."""
         experiment = self._experiment(sweep)
-        view = "workflowType=machine_learning&compareRunsMode=CHART"
-        return f"/#/experiments/{experiment}/runs?{view}"
+        tags = self._client.get_experiment(experiment).tags
+        return sweep_page(experiment, has_views=f"{TAG}scaling" in tags)
+
+    def _all_runs(self, sweep: str) -> Iterator[Any]:
+        """The runs of a sweep's experiment, as MLflow returns them."""
+        token = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment(sweep)], max_results=_PAGE, page_token=token
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
 
     def _experiment(self, sweep: str) -> str:
         if sweep not in self._experiments:
@@ -214,12 +279,16 @@ class MlflowTracker:
             ]
             self._client.log_batch(mlflow_run, metrics=batch)
 
-    def _close(self, mlflow_run: str, run: RunDir, result: RunResult) -> None:
+    def _close(self, mlflow_run: str, run: RunDir, planned: PlannedRun, result: RunResult) -> None:
         paths = (run.spec_path, run.curve_path, run.result_path)
         for path in (*paths, run.provenance_path, run.attempts_path):
             if path.exists():
                 self._client.log_artifact(mlflow_run, str(path))
-        ended = {"isoflop.status": result.status, "isoflop.reason": result.reason}
+        ended = {
+            "isoflop.status": result.status,
+            "isoflop.reason": result.reason,
+            _DESCRIPTION: run_description(planned, result),
+        }
         # Attempts may have been added since the run was created in MLflow.
         self._send_tags(mlflow_run, provenance_tags(run) | ended)
         last = run.curve.last()
@@ -239,6 +308,11 @@ class _Note(BaseModel):
     scores: int = 0
     status: str | None = None
     signature: str = ""
+
+
+def _markdown(text: str) -> str:
+    """Plain text that Markdown shows as it is: N* and line ends."""
+    return re.sub(r"([*_#\[\]<>`|])", r"\\\1", text).replace("\n", "\n\n")
 
 
 def _signature(run: RunDir) -> str:

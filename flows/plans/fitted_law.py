@@ -4,7 +4,8 @@ import logging
 
 from analysis.tuning.study_law import StudyLaw, StudyLawError
 from flows.settings import Home
-from sweeps.spec import FittedLaw, LawRecipe, SweepSpec
+from sweeps.choices import FittedLaw, LawRecipe
+from sweeps.spec import SweepSpec
 
 log = logging.getLogger(__name__)
 

@@ -56,13 +56,13 @@ def plan_ahead(spec: SweepSpec, home: Home) -> tuple[Plan, PreparedCorpus | None
 
 
 def _plan_on(corpus: PreparedCorpus, spec: SweepSpec, home: Home) -> Plan:
-    source_tokens = {source.name: source.train.tokens for source in corpus.manifest.sources}
-    planned = plan(spec, DataRef(digest=corpus.digest), source_tokens=source_tokens)
-    # Opening checks the shards, and that they have a batch and the validation set.
+    planned = plan(spec, DataRef(digest=corpus.digest), source_tokens=corpus.source_tokens)
     unmeasured: tuple[str, ...] = ()
-    for train in {run.run.train.batch_tokens: run.run.train for run in planned.runs}.values():
+    # Opening checks the shards, and that they have a batch and the validation set; the shortest
+    # runs read the smallest parts of them.
+    for run in {run.run.train.batch_tokens: run.run for run in reversed(planned.runs)}.values():
         try:
-            unmeasured = _without_loss(corpus.open(train))
+            unmeasured = _without_loss(corpus.open(run.train, run.data.mixture))
         except CorpusError as error:
             raise CorpusError(f"{error} {_remedy(corpus, spec)}".strip()) from error
     planned = planned.model_copy(update={"warnings": (*planned.warnings, *unmeasured)})
@@ -93,8 +93,8 @@ def _with_design(planned: Plan) -> Plan:
 
 
 def _design(planned: Plan) -> str | None:
-    """Whether the runs can carry a law; single cells are added to those of another sweep."""
-    if isinstance(planned.spec.grid, CellsGrid):
+    """Why the runs carry no law in N and D; single cells are added to those of another sweep."""
+    if isinstance(planned.spec.grid, CellsGrid) or planned.spec.mixtures is not None:
         return None
     cells = [(run.n_params, cell.tokens) for run in planned.runs for cell in run.cells]
     return plan_warning(pl.DataFrame(cells, schema=["n_params", "tokens"], orient="row"))

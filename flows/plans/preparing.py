@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llama_core.config import CorpusConfig, EnvironmentText, FileText, HubText, Source, TokenFiles
+from llama_core.corpus.installed import installed_files
+from llama_core.corpus.kinds import HOLDS, MOST_BYTES
 from llama_core.corpus.text_files import source_files
 from llama_core.corpus.token_files import token_files
 
@@ -24,12 +26,12 @@ class Published:
     """A dataset of the Hub as its publisher describes it.
 
     Attributes:
-        download: bytes of its files.
+        download: bytes of its files; None where they are not known.
         text: bytes of its text, about.
         tokens: with a vocabulary of 32,000 to 50,000 pieces.
     """
 
-    download: float
+    download: float | None
     text: float
     tokens: float
 
@@ -42,12 +44,25 @@ PUBLISHED: dict[tuple[str, str | None], Published] = {
     ("HuggingFaceFW/fineweb-edu", "sample-100BT"): Published(285e9, 450e9, 100e9),
 }
 
+# Bytes a token of like text in LLaMA's corpus: disk size over unique tokens, which are the share of
+# 1.4T tokens over the epochs (Touvron et al. 2023, table 1; 32,000 pieces).
+_BYTES_PER_TOKEN: dict[str, float] = {
+    "HuggingFaceFW/fineweb": 3.87,
+    "allenai/c4": 3.95,
+    "common-pile/stackv2_edu_filtered": 3.33,
+    "wikimedia/wikipedia": 3.23,
+    "sedthh/gutenberg_english": 3.01,
+    "common-pile/arxiv_papers_filtered": 2.79,
+    "common-pile/stackexchange_filtered": 2.87,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class SourceWork:
     """What one source takes.
 
     Attributes:
+        share: of the training tokens.
         read: what is read, in words.
         seconds: of one core; None where the amount of text is not known.
         at_least: whether there is more text than `seconds` reckons with.
@@ -56,6 +71,7 @@ class SourceWork:
     """
 
     name: str
+    share: float
     read: str
     seconds: float | None
     at_least: bool = False
@@ -76,7 +92,8 @@ def preparing(config: CorpusConfig) -> list[SourceWork]:
     Raises:
         CorpusError: a file or folder has nothing to read.
     """
-    return [_work(source, config) for source in config.sources]
+    shares = config.shares
+    return [_work(source, shares[source.name], config) for source in config.sources]
 
 
 def known_tokens(config: CorpusConfig) -> dict[str, int] | None:
@@ -99,8 +116,16 @@ def size(count: float) -> str:
 
 
 def _published(source: HubText) -> Published | None:
-    """What the publisher says of a whole dataset; None of one not listed, or of another split."""
-    return PUBLISHED.get((source.dataset, source.subset)) if source.split == "train" else None
+    """What a dataset holds as far as it is read; None of one not listed, or of another split."""
+    if source.split != "train":
+        return None
+    whole, most = PUBLISHED.get((source.dataset, source.subset)), source.max_bytes
+    if most is None or (whole is not None and whole.text <= most):
+        return whole
+    if whole is not None:
+        return Published(None, most, whole.tokens * most / whole.text)
+    per_token = _BYTES_PER_TOKEN.get(source.dataset)
+    return Published(None, most, most / per_token) if per_token is not None else None
 
 
 def _train_tokens(published: Published, config: CorpusConfig) -> float | None:
@@ -108,24 +133,30 @@ def _train_tokens(published: Published, config: CorpusConfig) -> float | None:
     return published.tokens * (1 - config.val_fraction) if usual else None
 
 
-def _work(source: Source, config: CorpusConfig) -> SourceWork:
+def _work(source: Source, share: float, config: CorpusConfig) -> SourceWork:
     match source:
+        case EnvironmentText(installed=kind) if kind is not None:
+            found = sum(file.size for file in installed_files(kind))
+            text_bytes = min(found, MOST_BYTES)
+            read = f"{size(text_bytes)} of {HOLDS[kind]}"
+            return SourceWork(source.name, share, read, text_bytes / _BYTES_PER_S)
         case EnvironmentText():
             text = f"{size(_ENVIRONMENT_BYTES)} of the installed packages' text"
-            return SourceWork(source.name, text, _ENVIRONMENT_S)
+            return SourceWork(source.name, share, text, _ENVIRONMENT_S)
         case FileText():
             files, _ = source_files(Path(source.path))
             total = sum(path.stat().st_size for path in files)
             packed = any(path.suffix.lower() in _PACKED for path in files)
             read = f"{size(total)} in {_count(files)}"
-            return SourceWork(source.name, read, total / _BYTES_PER_S, packed)
+            return SourceWork(source.name, share, read, total / _BYTES_PER_S, packed)
         case HubText():
             name = " ".join(filter(None, (source.dataset, source.subset)))
             published = _published(source)
             if published is None:
-                return SourceWork(source.name, f"dataset {name}", None, download=None)
+                return SourceWork(source.name, share, f"dataset {name}", None, download=None)
             return SourceWork(
                 source.name,
+                share,
                 f"dataset {name}, {size(published.text)} of text",
                 published.text / _BYTES_PER_S,
                 download=published.download,
@@ -134,7 +165,9 @@ def _work(source: Source, config: CorpusConfig) -> SourceWork:
         case TokenFiles():
             files = token_files(source)
             total = sum(path.stat().st_size for path in files)
-            return SourceWork(source.name, f"{size(total)} of token ids in {_count(files)}", None)
+            return SourceWork(
+                source.name, share, f"{size(total)} of token ids in {_count(files)}", None
+            )
 
 
 def _count(files: Sequence[Path]) -> str:

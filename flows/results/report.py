@@ -19,6 +19,7 @@ from flows.plans.plan import sweep_folder
 from flows.plans.rounds import Rounds, read_rounds
 from flows.plans.stored import write_plan
 from flows.results.export import encoded
+from flows.results.mixtures import mixed
 from flows.results.rounds import add_design, design_sentences
 from flows.results.variants import (
     compared,
@@ -46,21 +47,25 @@ class SweepReport:
         verdict: a few lines for a terminal.
         warnings: what must be read before the numbers; the verdict begins with them.
         numbers: the law's, for the tracker.
+        no_law: its losses are too few for one.
         largest: how the largest budget was foretold.
         design: how the runs were chosen; None where the whole grid was trained.
         unfinished: why runs have no loss: a sentence for the cap, if it refused any, and one for
             each run.
         scans: of the variants' learning rates, as plain data.
+        mixtures: the law of the shares and the best of them, as `isoflop mix --json` has them.
     """
 
     page: Path
     verdict: str
     warnings: tuple[str, ...]
     numbers: dict[str, float]
+    no_law: bool = False
     largest: LargestBudget | None = None
     design: Rounds | None = None
     unfinished: tuple[str, ...] = ()
     scans: dict[str, Any] = field(default_factory=dict)
+    mixtures: dict[str, Any] = field(default_factory=dict)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -68,7 +73,10 @@ class SweepReport:
         foretold = {} if self.largest is None else {"largest_budget": largest_json(self.largest)}
         design = {} if self.design is None else {"design": self.design.model_dump(mode="json")}
         scans = {"scans": self.scans} if self.scans else {}
-        return {"warnings": self.warnings, **self.numbers, **foretold, **design, **scans}
+        mixtures = {"mixtures": self.mixtures} if self.mixtures else {}
+        return {
+            "warnings": self.warnings, **self.numbers, **foretold, **design, **scans, **mixtures,
+        }  # fmt: skip
 
     def refused(self, sentence: str) -> "SweepReport":
         """The report of a sweep whose cap refused runs."""
@@ -83,6 +91,7 @@ def finish_sweep(planned: Plan, home: Home, mirror: Publisher) -> SweepReport:
     runs = [(RunDir(home.runs / run.id), run) for run in planned.runs]
     mirror.publish_all(planned.spec.name, [pair for pair in runs if pair[0].path.exists()])
     mirror.catch_up()
+    mirror.log_observations(planned)
     mirror.log_report(planned.spec.name, report.page, report.numbers, report.verdict)
     return report
 
@@ -94,6 +103,9 @@ def find_law(planned: Plan, home: Home) -> tuple[str, dict[str, float]]:
         verdicts = [f"{name}: {verdict}" for name, (verdict, _) in each.items()]
         values = {f"{name}_{key}": v for name, (_, n) in each.items() for key, v in n.items()}
         return "\n".join(verdicts), values
+    if planned.spec.mixtures is not None:
+        found = mixed(planned, observations_frame(planned.runs, home), home)
+        return "\n".join(found.sentences), found.numbers
     both = joined(planned, home)
     frame = observations_frame(both.plan.runs, home)
     findings = _findings(both.plan, frame, home)
@@ -105,10 +117,12 @@ def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
     """Write observations.parquet, curves.parquet, law.json and report.html into the folder.
 
     Of a sweep of variants each has these in a folder of its own, and beside their page is
-    scan.json.
+    scan.json. A sweep of mixtures has no law in N and D.
     """
     if planned.spec.variants:
         return _of_variants(planned, home, folder)
+    if planned.spec.mixtures is not None:
+        return _of_mixtures(planned, home, folder)
     both, design = joined(planned, home), _design(planned, folder)
     frame = observations_frame(both.plan.runs, home)
     write_durably(folder / "observations.parquet", encoded(frame, "parquet"))
@@ -134,9 +148,10 @@ def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
         _verdict(both, findings, design, frame),
         findings.group.warnings if findings.group is not None else (),
         numbers(findings),
-        findings.largest,
-        design,
-        tuple(not_finished(planned, home)),
+        no_law=findings.group is None,
+        largest=findings.largest,
+        design=design,
+        unfinished=tuple(not_finished(planned, home)),
     )
 
 
@@ -161,6 +176,23 @@ def _of_variants(planned: Plan, home: Home, folder: Path) -> SweepReport:
         {f"{name}_{key}": v for name, each in reports.items() for key, v in each.numbers.items()},
         unfinished=tuple(not_finished(planned, home)),
         scans=scans_json(scans),
+    )
+
+
+def _of_mixtures(planned: Plan, home: Home, folder: Path) -> SweepReport:
+    frame = observations_frame(planned.runs, home)
+    write_durably(folder / "observations.parquet", encoded(frame, "parquet"))
+    write_durably(folder / "curves.parquet", encoded(curves(planned.runs, home), "parquet"))
+    found = mixed(planned, frame, home)
+    page = found.page(planned.spec.name, _facts(planned, home))
+    write_whole(folder / "report.html", page.html())
+    return SweepReport(
+        folder / "report.html",
+        "\n".join(found.sentences),
+        found.warnings,
+        found.numbers,
+        unfinished=tuple(not_finished(planned, home)),
+        mixtures=found.document,
     )
 
 

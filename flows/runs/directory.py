@@ -5,12 +5,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, ValidationError
 
 from flows.files import try_lock, write_whole
 from flows.runs.curve import Curve
+from flows.runs.words import Ending
 from llama_core.checkpoints.place import checkpoint_names
 from llama_core.config import Frozen, Placement
 from llama_core.records import SourceLoss
@@ -20,7 +20,6 @@ log = logging.getLogger(__name__)
 
 _WAIT_S = 0.5
 # How a training ended.
-Ending = Literal["finished", "diverged", "out_of_memory", "failed"]
 
 
 class RunBusyError(RuntimeError):

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Literal
 
-from flows.runs.directory import Ending, RunDir, RunResult
+from flows.runs.directory import RunDir, RunResult
+from flows.runs.words import RunState
 from flows.settings import Home
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
-RunState = Literal["planned", "training", "interrupted"] | Ending
 # States of a run that has no result and no process.
 TO_DO: tuple[RunState, ...] = ("planned", "interrupted")
 

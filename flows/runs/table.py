@@ -69,7 +69,8 @@ def _rows(planned: PlannedRun, run: RunDir) -> Iterator[dict[str, Any]]:
             "seed": train.seed,
             "status": status,
             "excluded_reason": _SCANNED if planned.rate_factor else _reason(result, seen),
-            **_by_source(seen.sources if seen else ()),
+            # A share is the planned one, to the digit.
+            **(_by_source(seen.sources if seen else ()) | _mixture(planned)),
         }
 
 
@@ -81,6 +82,15 @@ def _by_source(sources: Sequence[SourceLoss]) -> dict[str, Any]:
         **{f"{BPB}{each.name}": each.bpb for each in sources},
         **{f"{VAL_TOKENS}{each.name}": each.val_tokens for each in sources},
     }
+
+
+def _mixture(planned: PlannedRun) -> dict[str, Any]:
+    """The name of a run's mixture, and the share of each source."""
+    mixture = planned.run.data.mixture
+    if mixture is None:
+        return {}
+    shares = {f"share_{name}": share for name, share in mixture.shares.items()}
+    return {"mixture": planned.mixture, **shares}
 
 
 def _reason(result: RunResult | None, seen: Observation | None) -> str | None:

@@ -84,11 +84,25 @@ def _cells(runs: list[Any]) -> list[list[str]]:
 
     A name of two kinds says which: `params.loss` and `metrics.loss`.
     """
-    rows = [_row(run) for run in runs]
+    rows = [_row(run) for run in _observations(runs) or runs]
     kinds = dict.fromkeys(chain.from_iterable(rows))
     names = Counter(name for _, name in kinds)
     header = [name if names[name] == 1 else f"{kind}.{name}" for kind, name in kinds]
     return [header, *([row.get(key, "") for key in kinds] for row in rows)]
+
+
+def _reason(data: Any) -> str:
+    """Why a run is left out of a fit; empty where it is not."""
+    verdict = str(data.tags.get("verdict", ""))
+    if data.tags.get("isoflop.kind") == "observation":
+        return verdict if verdict.startswith("left out") else ""
+    # Parents of nested runs, and pages of reports.
+    return "" if data.params and data.metrics else "no metrics or params"
+
+
+def _observations(runs: list[Any]) -> list[Any]:
+    """In the experiment of a sweep of ours, the runs that have one loss each."""
+    return [run for run in runs if run.data.tags.get("isoflop.kind") == "observation"]
 
 
 def _row(run: Any) -> Mapping[tuple[str, str], str]:
@@ -98,8 +112,7 @@ def _row(run: Any) -> Mapping[tuple[str, str], str]:
         ("run", "run_id"): info.run_id,
         ("run", "name"): info.run_name or "",
         ("run", "status"): info.status,
-        # Parents of nested runs, and pages of reports.
-        ("run", "excluded_reason"): "" if data.params and data.metrics else "no metrics or params",
+        ("run", "excluded_reason"): _reason(data),
     }
     row |= {("params", name): value for name, value in data.params.items()}
     row |= {("metrics", name): repr(value) for name, value in data.metrics.items()}

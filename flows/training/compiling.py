@@ -36,6 +36,23 @@ def settled(run: RunDir, home: Home, batches: "Batches") -> Placement:
     A choice is made once and recorded, so that a resumed run has the same bits. Where the
     placement says on or off, that counts.
     """
+    from llama_core.machine import resolve_device
+
+    placement = run.placement()
+    if placement.compile == "auto" and compile_choice(run) is None:
+        device = resolve_device(placement.device)
+        choice = _foregone(run, run.planned(), placement, device)
+        if choice is None:
+            choice = _measured(run, home, placement, batches)
+        record_choice(run, choice)
+        log.info(
+            "run %s is %scompiled: %s", run.id, "" if choice.compiled else "not ", choice.reason
+        )
+    return as_recorded(run, home)
+
+
+def as_recorded(run: RunDir, home: Home) -> Placement:
+    """The placement that `settled` returns, for a rank that does not write the run's record."""
     from llama_core.compiling import compile_obstacle, keep_graphs
     from llama_core.machine import resolve_device
 
@@ -44,16 +61,9 @@ def settled(run: RunDir, home: Home, batches: "Batches") -> Placement:
     if placement.compile != "auto":
         return placement
     device = resolve_device(placement.device)
-    choice, obstacle = compile_choice(run), compile_obstacle(device)
-    if choice is None:
-        choice = _foregone(run, run.planned(), placement, device)
-        if choice is None:
-            choice = _measured(run, home, placement, batches)
-        record_choice(run, choice)
-        log.info(
-            "run %s is %scompiled: %s", run.id, "" if choice.compiled else "not ", choice.reason
-        )
-    elif choice.compiled and obstacle is not None:
+    choice = compile_choice(run) or _foregone(run, run.planned(), placement, device)
+    assert choice is not None, "the first rank has not recorded whether the run is compiled"
+    if choice.compiled and (obstacle := compile_obstacle(device)) is not None:
         log.warning(
             "run %s was compiled and goes on uncompiled: %s Its losses differ by rounding.",
             *(run.id, obstacle),
@@ -138,9 +148,11 @@ def step_records(
 
 def _measured(run: RunDir, home: Home, placement: Placement, batches: "Batches") -> CompileChoice:
     """Choose by the times of this shape's steps, measured here unless the home has them."""
+    from llama_core.compiling import keep_graphs
     from llama_core.machine import resolve_device
     from llama_core.trial import tried
 
+    keep_graphs(home.graphs)
     planned = run.planned()
     spec, shape = planned.run, micro_step(planned.run, placement)
     steps = tokens_spent(spec.train) / shape.tokens

@@ -5,7 +5,8 @@ import logging
 from flows.files import now, write_whole
 from flows.runs.attempts import steps_kept
 from flows.runs.curve import CurveBehindError, CurveWriter
-from flows.runs.directory import Ending, Observation, RunDir, RunResult
+from flows.runs.directory import Observation, RunDir, RunResult
+from flows.runs.words import Ending
 from flows.settings import Home
 from flows.training.compiling import settled
 from flows.training.failures import out_of_memory
@@ -30,7 +31,7 @@ def train_in_process(run: RunDir, home: Home) -> RunResult:
     from llama_core.train import train
 
     spec = run.planned().run
-    batches = find_corpus(home.root, spec.data.digest).open(spec.train)
+    batches = find_corpus(home.root, spec.data.digest).open(spec.train, spec.data.mixture)
     device = str(resolve_device(run.placement().device))
     listener, started = Listener(run), now()
     try:

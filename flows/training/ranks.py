@@ -19,6 +19,7 @@ from flows.files import now
 from flows.processes import die_with_parent
 from flows.runs.directory import RunDir, RunResult
 from flows.settings import Home
+from flows.training.compiling import as_recorded
 from flows.training.loop import finish, train_in_process
 from llama_core.config import Placement
 
@@ -114,8 +115,8 @@ def _follow(run: RunDir, home: Home) -> None:
     from llama_core.corpus.prepared import find_corpus
     from llama_core.train import train
 
-    spec, placement, started = run.planned().run, run.placement(), now()
-    batches = find_corpus(home.root, spec.data.digest).open(spec.train)
+    spec, placement, started = run.planned().run, as_recorded(run, home), now()
+    batches = find_corpus(home.root, spec.data.digest).open(spec.train, spec.data.mixture)
     try:
         for _ in train(
             spec.model, spec.train, batches, placement=placement, checkpoints=run.checkpoints

@@ -68,7 +68,8 @@ def _measured(specs: Sequence[RunSpec], home: Home, placement: Placement) -> flo
     corpus = find_corpus(home.root, specs[0].data.digest)
     eager = placement.model_copy(update={"compile": "off"})
     short = [_short(spec.train) for spec in specs]
-    opened = [corpus.open(cfg) for cfg in short]
+    mixtures = [spec.data.mixture for spec in specs]
+    opened = [corpus.open(*each) for each in zip(short, mixtures, strict=True)]
     alone = {}
     for cfg, batches in zip(short, opened, strict=True):
         if cfg.batch_tokens not in alone:

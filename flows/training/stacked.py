@@ -12,6 +12,7 @@ from flows.training.loop import Listener, finish
 from flows.training.signals import Interrupted, interruptible, stop_requested
 from flows.training.stack_gain import pays
 from llama_core.records import DivergedRecord, StoppedRecord
+from sweeps.spec import RunSpec
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,12 @@ def _may_and_pays(runs: list[RunDir], home: Home) -> bool:
     return placement.stack != "auto" or pays(specs, home, placement)
 
 
+def _rows_read(spec: RunSpec) -> tuple[object, ...]:
+    """Equal for runs that read the same rows at the same step."""
+    train = spec.train
+    return train.batch_tokens, train.seed, train.eval_tokens, spec.data.model_dump_json()
+
+
 def _train(runs: list[RunDir], home: Home) -> None:
     from llama_core.corpus.prepared import find_corpus
     from llama_core.machine import resolve_device
@@ -71,8 +78,11 @@ def _train(runs: list[RunDir], home: Home) -> None:
     specs, placement = [run.planned().run for run in runs], runs[0].placement()
     corpus = find_corpus(home.root, specs[0].data.digest)
     # Runs that read the same rows read them once.
-    rows = [(each.train.batch_tokens, each.train.seed, each.train.eval_tokens) for each in specs]
-    opened = {key: corpus.open(spec.train) for key, spec in zip(rows, specs, strict=True)}
+    rows = [_rows_read(spec) for spec in specs]
+    opened = {
+        key: corpus.open(spec.train, spec.data.mixture)
+        for key, spec in zip(rows, specs, strict=True)
+    }
     trainings = [
         Training(spec.train, opened[key], run.checkpoints)
         for spec, key, run in zip(specs, rows, runs, strict=True)

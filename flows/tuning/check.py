@@ -12,9 +12,10 @@ from flows.plans.fitted_law import fitted_laws
 from flows.runs.directory import RunDir
 from flows.runs.table import observations_frame
 from flows.settings import Home
+from sweeps.choices import LawRecipe
 from sweeps.plan import Plan
 from sweeps.rate_checks import FACTORS, affordable, check_command, check_runs, extremes
-from sweeps.spec import LawRecipe, PlannedRun
+from sweeps.spec import PlannedRun
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,7 @@ class CurveReader:
                 "parent_run_id": self._planned.id,
                 "name": self._planned.name,
                 **({"variant": self._planned.variant} if self._planned.variant else {}),
+                **({"mixture": self._planned.mixture} if self._planned.mixture else {}),
                 "n_params": self._n_params,
                 "tokens": cell.tokens,
                 "train_flops": float(cell.train_flops),

@@ -113,8 +113,8 @@ def _headline(page: Page, progress: SweepProgress, now: float, ended: str | None
 def _figures(page: Page, curves: list[CurveReader]) -> None:
     rows = [row for curve in curves for row in curve.curve_rows()]
     observations = [row for curve in curves for row in curve.observation_rows()]
-    # Variants have valleys of their own.
-    one_law = not any("variant" in row for row in observations)
+    # Variants have valleys of their own, and so has each mixture.
+    one_law = not any("variant" in row or "mixture" in row for row in observations)
     if one_law and any(row["flops_budget"] is not None for row in observations):
         table = pl.DataFrame(observations, infer_schema_length=None).with_row_index("row")
         fit = fit_isoflop(table)

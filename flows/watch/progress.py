@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from flows.runs.directory import RunDir
-from flows.runs.state import TO_DO, RunState, run_state
+from flows.runs.state import TO_DO, run_state
+from flows.runs.words import RunState
 from flows.settings import Home
 from llama_core.schedule import steps_done
 from sweeps.plan import Plan

@@ -56,7 +56,7 @@ class EndForecaster:
             for planned in plan.runs
         }
         # Each has a law of its own, and a scan's rates have none.
-        self._variants = any(planned.variant for planned in plan.runs)
+        self._no_law = any(planned.variant or planned.mixture for planned in plan.runs)
         self._read_in: dict[str, str] = {}
         self._losses: frozenset[str] = frozenset()
         self._learnt: Learnt | str = ""
@@ -66,7 +66,7 @@ class EndForecaster:
     def read(self, progress: SweepProgress) -> EndsShown:
         """The forecasts now."""
         training = {run.run_id: run.name for run in progress.runs if run.state == "training"}
-        if self._variants:
+        if self._no_law:
             self._read(progress, training)
             return EndsShown()
         if not training:

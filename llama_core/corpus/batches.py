@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.shards import Tokens
+from llama_core.mixture import MIXTURE_BLOCK
 
-# A mixture is exact over every block of this many rows, and shuffled within it.
-MIXTURE_BLOCK = 1_024
-# The validation set is the same for every training seed.
-_VALIDATION_SEED = 0
+# The validation set is the same for every training seed, and so is the part of a source that is
+# read where only a part is.
+_VALIDATION_SEED, _PART_SEED = 0, 2**40
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class TokenSource:
     Attributes:
         weight: share of the training tokens, relative to the other sources'.
         shards: token arrays, usually memory maps. No window crosses two of them.
+        unique_tokens: of which training reads no others; None for all.
         validation: token arrays of its part of the validation split.
         bytes_per_token: mean of its validation text, see `Batches`.
     """
@@ -30,6 +31,7 @@ class TokenSource:
     name: str
     shards: Sequence[Tokens]
     weight: float = 1.0
+    unique_tokens: int | None = None
     validation: Sequence[Tokens] = ()
     bytes_per_token: float | None = None
 
@@ -50,8 +52,9 @@ class Batches:
         digest: identity of the data, so that a checkpoint is not resumed on other text.
 
     Raises:
-        CorpusError: a source is shorter than one window, or training is smaller than one batch,
-            or validation shorter than `eval_tokens`.
+        CorpusError: a source has too small a share to be read, or is shorter than one window or
+            than its unique tokens, or training is smaller than one batch, or validation shorter
+            than `eval_tokens`.
     """
 
     sources: Sequence[TokenSource]
@@ -77,7 +80,11 @@ class Batches:
                     f"source {source.name!r} has no stretch of seq_len + 1 = "
                     f"{self.seq_len + 1:,} tokens. Shorten seq_len or add text."
                 )
-        available = sum(stream.count for stream in self._streams)
+        self._parts = [
+            _part(source, stream, number)
+            for number, (source, stream) in enumerate(zip(self.sources, self._streams, strict=True))
+        ]
+        available = sum(map(len, self._parts))
         if available < self.rows:
             raise CorpusError(
                 f"the corpus has {available * self.seq_len:,} training tokens in whole windows, "
@@ -90,6 +97,14 @@ class Batches:
                 f"val_fraction or add text."
             )
         self._quota = _whole_numbers(self.shares, MIXTURE_BLOCK)
+        for source, rows in zip(self.sources, self._quota, strict=True):
+            if source.weight and not rows:
+                total = sum(each.weight for each in self.sources)
+                raise CorpusError(
+                    f"source {source.name!r} has weight {source.weight:g} of {total:g}, less than "
+                    f"half a row in {MIXTURE_BLOCK:,}: it would never be read. Raise its weight, "
+                    "or remove it."
+                )
 
     @property
     def vocab_size(self) -> int:
@@ -125,8 +140,8 @@ class Batches:
             source, _ = self._mixture(np.arange(rows - rest, rows))
             taken = blocks * self._quota + np.bincount(source, minlength=len(self.sources))
         return {
-            source.name: float(count / stream.count)
-            for source, stream, count in zip(self.sources, self._streams, taken, strict=True)
+            source.name: float(count / len(part))
+            for source, part, count in zip(self.sources, self._parts, taken, strict=True)
         }
 
     def validation(self) -> NDArray[np.int64]:
@@ -146,19 +161,19 @@ class Batches:
 
     def _read(self, source: int, index: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of a source, by index into its endless sequence of epochs."""
-        stream = self._streams[source]
-        epoch, place = np.divmod(index, stream.count)
+        part = self._parts[source]
+        epoch, place = np.divmod(index, len(part))
         window = np.empty_like(place)
         for number in np.unique(epoch):
             mine = epoch == number
-            window[mine] = self._order(source, int(number))[place[mine]]
-        return stream.read(window)
+            window[mine] = part[self._order(source, int(number))[place[mine]]]
+        return self._streams[source].read(window)
 
     def _order(self, source: int, epoch: int) -> NDArray[np.int64]:
         key = (source, epoch)
         if key not in self._permutations:
             self._permutations.pop((source, epoch - 2), None)
-            count = self._streams[source].count
+            count = len(self._parts[source])
             self._permutations[key] = _permutation(count, self.seed, source, epoch)
         return self._permutations[key]
 
@@ -196,6 +211,20 @@ class _Windows:
     def shard_of(self, windows: NDArray[np.int64]) -> NDArray[np.int64]:
         """The number of the array that each window lies in."""
         return np.searchsorted(self._starts, windows, side="right") - 1
+
+
+def _part(source: TokenSource, stream: _Windows, number: int) -> NDArray[np.int64]:
+    """The windows of a source that training reads, in rising order."""
+    if source.unique_tokens is None:
+        return np.arange(stream.count)
+    count = source.unique_tokens // stream.seq_len
+    if not 0 < count <= stream.count:
+        raise CorpusError(
+            f"source {source.name!r} is to be read in {source.unique_tokens:,} unique tokens, and "
+            f"it has {stream.count * stream.seq_len:,} in whole windows of {stream.seq_len:,}. "
+            "Ask for one window or more, and no more than there are."
+        )
+    return np.sort(_permutation(stream.count, _PART_SEED, number, 0)[:count])
 
 
 def _permutation(count: int, seed: int, stream: int, turn: int) -> NDArray[np.int64]:

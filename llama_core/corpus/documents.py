@@ -74,7 +74,7 @@ def _remedy(row: Any) -> str:
 
 
 def hub_documents(source: HubText, counts: LeftOut) -> Iterator[Document]:
-    """Rows of a Hugging Face dataset, streamed.
+    """Rows of a Hugging Face dataset, streamed, up to `source.max_bytes` of text.
 
     Raises:
         CorpusError: the package `datasets` is missing, the dataset cannot be read, or no row has
@@ -93,4 +93,9 @@ def hub_documents(source: HubText, counts: LeftOut) -> Iterator[Document]:
         raise CorpusError(f"dataset {source.dataset!r} cannot be read: {reason}") from error
     name = f"{source.dataset}:{source.split}"
     numbered = ((f"{name}:{number}", row) for number, row in enumerate(rows))
-    yield from row_documents(name, numbered, counts, most=_HUB_ROWS)
+    size = 0
+    for document in row_documents(name, numbered, counts, most=_HUB_ROWS):
+        if source.max_bytes is not None and size >= source.max_bytes:
+            return
+        yield document
+        size += len(document.text.encode(errors="surrogatepass"))

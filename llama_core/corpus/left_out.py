@@ -49,6 +49,9 @@ class LeftOut(BaseModel):
         repeats: documents without anything new.
         later_rule: whether the first version of preparation would have read other text here.
         came_as_tokens: whether the source holds tokens, of which only files not read are counted.
+        files_installed: files that this machine has of a kind of text, of which repeats are no
+            surprise; `files_unfit`, those that are generated, packed or not UTF-8; `files_over`,
+            those not looked at since others have as much as is read of a kind.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -73,6 +76,9 @@ class LeftOut(BaseModel):
     near_duplicates: int = 0
     later_rule: bool = False
     came_as_tokens: bool = False
+    files_installed: int = 0
+    files_unfit: int = 0
+    files_over: int = 0
 
     def count_folding(self, text: str) -> None:
         """Count the letters of a text, and what folding it to ASCII does to them."""
@@ -107,6 +113,18 @@ class LeftOut(BaseModel):
         return [note for note in notes if note is not None]
 
     def _files(self) -> Note | None:
+        if self.files_unfit + self.files_over:
+            read = self.files_installed - self.files_unfit - self.files_over
+            others = {
+                "are generated or no plain text": self.files_unfit,
+                "are more than is needed": self.files_over,
+            }
+            rest = "".join(f"; {count:,} {are}" for are, count in others.items() if count)
+            return Note(
+                f"source {self.source!r}: {read:,} of {self.files_installed:,} files are read"
+                f"{rest}.",
+                serious=False,
+            )
         if not self.files:
             return None
         remedy = (
@@ -167,7 +185,8 @@ class LeftOut(BaseModel):
         ]
         return Note(
             f"source {self.source!r}: {', '.join(filter(None, parts))}.",
-            share >= _SERIOUS_REPEATS or dropped + alike >= _SERIOUS_REPEATS * self.documents,
+            not self.files_installed
+            and (share >= _SERIOUS_REPEATS or dropped + alike >= _SERIOUS_REPEATS * self.documents),
         )
 
 

@@ -23,10 +23,11 @@ from llama_core.config import (
 from llama_core.cores import usable_cores
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.environment import environment_fingerprint
+from llama_core.corpus.kinds import kind_fingerprint, require_kinds
 from llama_core.corpus.left_out import COUNTS, LeftOut
 from llama_core.corpus.prepared import PreparedCorpus, find_corpus, folder_of
 from llama_core.corpus.steps.progress import Progress
-from llama_core.corpus.steps.sources import Job
+from llama_core.corpus.steps.sources import Job, is_docstrings
 from llama_core.corpus.steps.tasks import WorkerLostError, Workers
 from llama_core.corpus.steps.text_corpus import TextCorpus
 from llama_core.corpus.steps.token_corpus import write_token_corpus
@@ -156,7 +157,7 @@ def _left_out(config: CorpusConfig, file: Path) -> tuple[LeftOut, ...] | None:
     """Counts of the sources that a user named; None if an earlier version prepared them."""
     if config.token_sources:
         return tuple(map(unread_files, config.token_sources))
-    named = {s.name: s for s in config.text_sources if not isinstance(s, EnvironmentText)}
+    named = {source.name: source for source in config.text_sources if not is_docstrings(source)}
     if not named:
         return ()
     try:
@@ -197,14 +198,15 @@ def find_prepared(config: CorpusConfig, home: Path) -> PreparedCorpus | None:
 
 def _request_key(config: CorpusConfig) -> str:
     """Digest of a request: the configuration and the state of its sources."""
+    require_kinds(config)
     parts = [config.model_dump_json(), *map(_fingerprint, config.sources)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _fingerprint(source: TextSource | TokenFiles) -> str:
     match source:
-        case EnvironmentText():
-            return environment_fingerprint()
+        case EnvironmentText(installed=kind):
+            return environment_fingerprint() if kind is None else kind_fingerprint(kind)
         case FileText():
             return files_fingerprint(Path(source.path))
         case TokenFiles():

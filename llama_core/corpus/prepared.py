@@ -1,6 +1,7 @@
 """A prepared corpus: a folder of token shards, opened for training."""
 
 from dataclasses import dataclass, field
+from math import isclose
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.left_out import LeftOut, Note
 from llama_core.corpus.shards import Manifest, check_sha256, open_shards
 from llama_core.corpus.tokenizer import Tokenizer
+from llama_core.mixture import Mixture
 
 # Of characters in a manifest: nothing was folded.
 TOKENS = "tokens"
@@ -42,7 +44,12 @@ class PreparedCorpus:
     @property
     def train_tokens(self) -> int:
         """Training tokens of all sources together, each counted once."""
-        return sum(source.train.tokens for source in self.manifest.sources)
+        return sum(self.source_tokens.values())
+
+    @property
+    def source_tokens(self) -> dict[str, int]:
+        """Training tokens of each source."""
+        return {source.name: source.train.tokens for source in self.manifest.sources}
 
     @property
     def val_tokens(self) -> int:
@@ -66,6 +73,8 @@ class PreparedCorpus:
             unknown = "an earlier version prepared this corpus and did not count what it left out."
             return [Note(unknown, serious=False)]
         notes = [note for each in self.left_out or () for note in each.notes(self.vocab_size)]
+        if len(self.manifest.sources) > 1:
+            notes.append(Note(self._shares(), serious=False))
         if self.val_bytes_per_token is None:
             unmeasured = (
                 f"source {self.manifest.sources[0].name!r}: no tokenizer is given, so there are no "
@@ -73,6 +82,15 @@ class PreparedCorpus:
             )
             notes.append(Note(unmeasured, serious=False))
         return notes
+
+    def _shares(self) -> str:
+        """What the weights of several sources mean."""
+        total = sum(source.weight for source in self.manifest.sources)
+        shares = ", ".join(
+            f"{source.name} {source.weight / total:.1%}" for source in self.manifest.sources
+        )
+        divided = "" if isclose(total, 1.0) else f", the weights divided by their sum of {total:g}"
+        return f"shares of the training tokens{divided}: {shares}."
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer, checked against the manifest.
@@ -110,12 +128,17 @@ class PreparedCorpus:
             for shard in (*source.train.shards, *source.val.shards):
                 check_sha256(self.path / shard.file, shard.sha256)
 
-    def open(self, train: TrainConfig) -> Batches:
+    def open(self, train: TrainConfig, mixture: Mixture | None = None) -> Batches:
         """Batches for a recipe, every shard checked first.
 
+        Args:
+            mixture: of the sources; None: by their own weights.
+
         Raises:
-            CorpusError: a shard is truncated or edited, or the corpus is too small.
+            CorpusError: a shard is truncated or edited, the corpus is too small, or its sources
+                are not those of the mixture.
         """
+        self._check_sources(mixture)
         width = self.manifest.token_bytes
         check_sha256(self.path / PIECE_BYTES, self.manifest.piece_bytes_sha256)
         return Batches(
@@ -123,9 +146,10 @@ class PreparedCorpus:
                 TokenSource(
                     entry.name,
                     open_shards(self.path, entry.train, width),
-                    entry.weight,
-                    open_shards(self.path, entry.val, width),
-                    entry.val.bytes / entry.val.tokens or None,
+                    entry.weight if mixture is None else mixture.shares[entry.name],
+                    None if mixture is None else mixture.unique_tokens.get(entry.name),
+                    validation=open_shards(self.path, entry.val, width),
+                    bytes_per_token=entry.val.bytes / entry.val.tokens or None,
                 )
                 for entry in self.manifest.sources
             ],
@@ -137,6 +161,14 @@ class PreparedCorpus:
             digest=self.digest,
             bytes_per_token=self.val_bytes_per_token,
         )
+
+    def _check_sources(self, mixture: Mixture | None) -> None:
+        names = [entry.name for entry in self.manifest.sources]
+        if mixture is not None and {*mixture.shares} != {*names}:
+            raise CorpusError(
+                f"the mixture is of {', '.join(mixture.shares)}, and corpus {self.digest[:12]} has "
+                f"the sources {', '.join(names)}: name each with its share, 0 for none."
+            )
 
 
 def find_corpus(home: Path, digest: str) -> PreparedCorpus:

@@ -55,21 +55,28 @@ def read_documents(source: Path, counts: LeftOut) -> Iterator[Document]:
             raise CorpusError(f"{path} cannot be read: {error}") from error
 
 
-def sections(name: str, blocks: Iterable[str], counts: LeftOut) -> Iterator[Document]:
-    """A plain text, given in blocks, cut where it is longer than `SECTION_CHARACTERS`."""
+def sections(
+    name: str, blocks: Iterable[str], counts: LeftOut, *, least: int | None = None
+) -> Iterator[Document]:
+    """A plain text, given in blocks, cut into sections of `least` characters or more.
+
+    Args:
+        least: None: `SECTION_CHARACTERS`.
+    """
+    least = SECTION_CHARACTERS if least is None else least
     text, number, start = "", 0, 0
     for block in blocks:
         text, start = text[start:] + block, 0
         # A cut depends on no more than two sections ahead of it.
-        while len(text) - start > 2 * SECTION_CHARACTERS + 1:
-            end = _section_end(text, start, counts)
+        while len(text) - start > 2 * least + 1:
+            end = _section_end(text, start, least, counts)
             yield Document(f"{name}#{number}", text[start:end])
             start, number = end, number + 1
-    if not number and len(text) <= SECTION_CHARACTERS:
+    if not number and len(text) <= least:
         yield Document(name, text)
         return
     while start < len(text):
-        end = _section_end(text, start, counts)
+        end = _section_end(text, start, least, counts)
         yield Document(f"{name}#{number}", text[start:end])
         start, number = end, number + 1
 
@@ -108,8 +115,8 @@ def _undecodable(path: Path, error: UnicodeDecodeError) -> int:
     return before - len(decoder.getstate()[0])
 
 
-def _section_end(text: str, start: int, counts: LeftOut) -> int:
-    least, most = start + SECTION_CHARACTERS, start + 2 * SECTION_CHARACTERS
+def _section_end(text: str, start: int, characters: int, counts: LeftOut) -> int:
+    least, most = start + characters, start + 2 * characters
     blank_line = text.find("\n\n", least, most)
     if blank_line >= 0:
         return blank_line + 2

@@ -1,6 +1,5 @@
 """Hand-written derivatives that read memory less often than autograd's."""
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -51,8 +50,11 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         logits: (n, vocab), any type.
         targets: (n,).
     """
-    nats = [_nats_and_softmax(*part)[0] for part in _parts(logits, targets)]
-    return torch.cat(nats).squeeze(1), _added([part.sum() for part in nats])
+    rows = _rows_at_once(logits)
+    parts = zip(torch.split(logits, rows), torch.split(targets.unsqueeze(1), rows), strict=True)
+    nats = [_nats_and_softmax(*part)[0] for part in parts]
+    sums = [part.sum() for part in nats]
+    return torch.cat(nats).squeeze(1), sums[0] if len(sums) == 1 else torch.stack(sums).sum()
 
 
 def causal_attention(
@@ -191,10 +193,19 @@ class _CrossEntropySum(Function):
     # Made in parts, no softmax of all logits is ever in memory in fp32 beside bf16 logits.
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        parts = (_nats_and_gradient(*part) for part in _parts(logits, targets))
-        nats, gradients = zip(*parts, strict=True)
-        ctx.save_for_backward(gradients[0] if len(gradients) == 1 else torch.cat(gradients))
-        return _added(nats)
+        rows = _rows_at_once(logits)
+        targets = targets.unsqueeze(1)
+        if len(logits) <= rows:
+            nats, gradient = _nats_and_gradient(logits, targets)
+        else:
+            gradient, parts = torch.empty_like(logits), []
+            for first in range(0, len(logits), rows):
+                part = slice(first, first + rows)
+                of_part, gradient[part] = _nats_and_gradient(logits[part], targets[part])
+                parts.append(of_part)
+            nats = torch.stack(parts).sum()
+        ctx.save_for_backward(gradient)
+        return nats
 
     @staticmethod
     @once_differentiable
@@ -203,15 +214,10 @@ class _CrossEntropySum(Function):
         return gradient.mul_(grad), None
 
 
-def _parts(logits: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits (n, vocab) and targets (n, 1), so many at once as may have a softmax in memory."""
+def _rows_at_once(logits: Tensor) -> int:
+    """How many rows of logits may have their softmax in memory together."""
     wide = _CPU_WIDE if logits.device.type == "cpu" else _GPU_WIDE
-    rows = max(1, wide // logits.shape[1])
-    return zip(torch.split(logits, rows), torch.split(targets.unsqueeze(1), rows), strict=True)
-
-
-def _added(sums: Sequence[Tensor]) -> Tensor:
-    return sums[0] if len(sums) == 1 else torch.stack(tuple(sums)).sum()
+    return max(1, wide // logits.shape[1])
 
 
 def _nats_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -25,7 +25,8 @@ def table(tmp_path: Path) -> Path:
 def test_a_table_is_answered_under_its_forecast(run: Run, table: Path) -> None:
     done = run("frontier", "--law", table, *ASK)
     assert done.status == 0
-    assert done.stdout.startswith("runs: loss ")
+    assert done.stdout.startswith("Train ")
+    assert "In FLOPs, by runs: loss " in done.stdout
     document = json.loads(run("frontier", "--law", table, *ASK, "--json", "-").stdout)
     assert document["intervals"]["method"] == "forecast"
     assert document["law"]["source"] == "the forecast from 15 runs"
@@ -104,7 +105,7 @@ def test_a_sweep_of_few_runs_is_answered_under_its_fit_and_says_so(
     columns.write_parquet(folder / "observations.parquet")
     done = run("frontier", "--law", "mine", *ASK, "--anyway")
     assert done.status == 0
-    head = " ".join(done.stdout.partition(": loss ")[0].split())
+    head = " ".join(done.stdout.partition("\nTrain ")[0].split())
     assert "No forecast: a forecast needs 10 finished runs" in head
     assert "The intervals are those of the fitted law." in head
 

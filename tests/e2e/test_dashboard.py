@@ -80,7 +80,7 @@ def test_every_view_is_read_without_errors_or_requests_elsewhere(window, address
     for path, words in (
         ("/", "made"),
         ("/sweep/made", "Parametric law:"),
-        ("/sweep/made/frontier", "Over its life that takes"),
+        ("/sweep/made/frontier", "over its life it takes"),
         ("/sweep/made/next", "Chosen from"),
         ("/sweep/made/runs?q=d64", "of 31 observations"),
         ("/compare?sweeps=made,beside", "What it did to the law"),
@@ -105,7 +105,7 @@ def check_accessibility(window: Any) -> None:
 
 
 def test_a_slider_moved_by_the_keyboard_changes_the_frontier_and_the_address(window, address):
-    opened(window, f"{address}/sweep/made/frontier", 1280, "Over its life that takes")
+    opened(window, f"{address}/sweep/made/frontier", 1280, "over its life it takes")
     title = "return document.querySelector('#figure-frontier')?.closest('.drawn').innerText"
     before = window.execute_script(title)
     slider = window.find_element("css selector", "input[type=range][id*=demand]")
@@ -116,7 +116,7 @@ def test_a_slider_moved_by_the_keyboard_changes_the_frontier_and_the_address(win
     text = text_of(window)
     window.get("about:blank")
     assert (
-        opened(window, there, 1280, "Over its life that takes").splitlines()[:12]
+        opened(window, there, 1280, "over its life it takes").splitlines()[:12]
         == (text.splitlines()[:12])
     )
 

@@ -25,7 +25,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "retrodiction.html"
-    path.write_text(retrodict_page(retrodict(published.six_laws()), level=0.8).html())
+    path.write_text(retrodict_page(retrodict(published.six_laws()), level=0.9).html())
     return path
 
 
@@ -70,7 +70,7 @@ def test_a_person_reads_the_answer_first(browser: Any, page: Path) -> None:
         "return [...document.querySelectorAll('.key')].map(key => key.innerText)"
     )
     assert keys[0].startswith("1.06×")
-    assert "80% interval 0.81 to 1.44" in keys[0]
+    assert "90% interval 0.74 to 1.57" in keys[0]
     assert keys[1].startswith("426B to 695B")
     sections = window.execute_script(
         "return [...document.querySelectorAll('h2')].map(heading => heading.innerText)"

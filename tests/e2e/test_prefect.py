@@ -50,7 +50,8 @@ def test_prefect_deployment_run_trains_a_sweep_on_the_workers(stack, home, isofl
     # What a worker trained is what a child process would have: found, not trained again.
     command = ["sweep", "smoke", *(part for one in OVERRIDES for part in ("--set", one))]
     again = isoflop(*command, **stack)
-    assert again.returncode == 0, again.stderr
+    # Two losses give no law.
+    assert again.returncode == 1, again.stderr
     assert "every run of this sweep is finished" in again.stderr
 
 

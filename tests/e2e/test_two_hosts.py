@@ -165,7 +165,8 @@ def test_a_run_begun_on_a_host_that_dies_is_finished_by_another_to_the_bit(
     local.mkdir()
     (local / "corpora").symlink_to(corpora(home))
     done = isoflop("sweep", "smoke", *(part for one in SPEC for part in ("--set", one)), home=local)
-    assert done.returncode == 0, done.stderr
+    # So few losses give no law.
+    assert done.returncode == 1, done.stderr
     assert table(central.root).equals(table(local))
     for path in (local / "runs").iterdir():
         assert losses(central.runs / path.name) == losses(path)

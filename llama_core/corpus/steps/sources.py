@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from llama_core.config import CorpusConfig, EnvironmentText, FileText, TextSource
 from llama_core.corpus.documents import Document, hub_documents
 from llama_core.corpus.environment import environment_documents
+from llama_core.corpus.kinds import kind_documents
 from llama_core.corpus.left_out import LeftOut
 from llama_core.corpus.reading import read_documents
 from llama_core.corpus.steps.progress import Meter, Progress
@@ -56,11 +58,23 @@ def size_of(source: TextSource) -> int:
     return files_size(Path(source.path)) if isinstance(source, FileText) else 0
 
 
+def is_docstrings(source: TextSource) -> bool:
+    """Whether a source is the default corpus's, which the first version's rules clean."""
+    return isinstance(source, EnvironmentText) and source.installed is None
+
+
 def documents_of(source: TextSource, counts: LeftOut, progress: Progress) -> Iterator[Document]:
     match source:
         case EnvironmentText():
-            return environment_documents(lambda done: progress(f"reading {source.name} {done:.0%}"))
+            report = partial(_report_share, progress, source.name)
+            if source.installed is None:
+                return environment_documents(report)
+            return kind_documents(source, counts, report)
         case FileText():
             return read_documents(Path(source.path), counts)
         case _:
             return hub_documents(source, counts)
+
+
+def _report_share(progress: Progress, name: str, done: float) -> None:
+    progress(f"reading {name} {done:.0%}")

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from llama_core.config import EnvironmentText, HubText
+from llama_core.config import HubText
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.left_out import LeftOut, Note
 from llama_core.corpus.reading import sections
@@ -25,7 +25,14 @@ from llama_core.corpus.steps.leaks import (
 from llama_core.corpus.steps.near_duplicates import NearDuplicates
 from llama_core.corpus.steps.repeats import FindRepeats, save_starts
 from llama_core.corpus.steps.shards import write_corpus
-from llama_core.corpus.steps.sources import Job, Source, documents_of, size_of, text_field
+from llama_core.corpus.steps.sources import (
+    Job,
+    Source,
+    documents_of,
+    is_docstrings,
+    size_of,
+    text_field,
+)
 from llama_core.corpus.steps.tasks import WorkerLostError
 from llama_core.corpus.steps.texts import Segment, Texts, write_part
 from llama_core.corpus.text_files import with_unread_files
@@ -96,7 +103,7 @@ class TextCorpus:
 
     def _notes(self) -> Iterator[Note]:
         for source in self.config.text_sources:
-            if not isinstance(source, EnvironmentText):
+            if not is_docstrings(source):
                 counts = with_unread_files(self.counts[source.name], source)
                 yield from counts.notes(self.config.vocab_size)
 
@@ -149,7 +156,7 @@ class TextCorpus:
             part=number,
             source=of.source.name,
             ascii_only=in_ascii,
-            folding=in_ascii and not isinstance(of.source, EnvironmentText),
+            folding=in_ascii and not is_docstrings(of.source),
             buckets=self._buckets,
         )
 
@@ -208,7 +215,7 @@ class TextCorpus:
             source=of.source.name,
             # The first version dropped documents of short paragraphs; the default corpus still
             # does, so that it stays the same.
-            short_is_new=not isinstance(of.source, EnvironmentText),
+            short_is_new=not is_docstrings(of.source),
             val_fraction=self.config.val_fraction,
             seed=self.config.seed,
         )

@@ -101,11 +101,10 @@ def test_a_costed_gpu_preset_has_a_line_of_eighty_columns_for_each_run(
 
 
 def test_the_report_of_gpu_day_shows_a_minimum_at_every_budget(tmp_path, monkeypatch):
-    source = SimpleNamespace(name="fineweb-edu", train=SimpleNamespace(tokens=9.9e9))
     corpus = SimpleNamespace(
         digest="c" * 64, train_tokens=10**10, val_tokens=10**8, vocab_size=32_000,
         val_bytes_per_token=4.5, came_as_tokens=False, notes=[],
-        manifest=SimpleNamespace(sources=[source]), open=lambda train: None,
+        source_tokens={"fineweb-edu": 9.9e9}, open=lambda *_: None,
     )  # fmt: skip
     monkeypatch.setattr(plans, "prepare", lambda *_: corpus)
     monkeypatch.setattr(reports, "find_corpus", lambda *_: corpus)

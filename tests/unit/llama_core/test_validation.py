@@ -28,7 +28,9 @@ def of_sources(held_out=(900, 300, 0), *, piece_bytes=1, bytes_per_token=(None, 
     streams[1] = streams[1] // 2 * 2
     return Batches(
         [
-            TokenSource(name, [ids], weight, [ids[:count]] if count else [], mean)
+            TokenSource(
+                name, [ids], weight, validation=[ids[:count]] * bool(count), bytes_per_token=mean
+            )
             for name, ids, weight, count, mean in zip(
                 names, streams, weights, held_out, bytes_per_token, strict=True
             )

@@ -63,8 +63,15 @@ def test_fields_of_a_block_change_the_base_s_block():
     spec = {"norm": {"block": {"norm": "layer"}}, "rotary": {"block": {"positions": "rotary"}}}
     llama = members(planned(spec))
     assert llama["norm"].spec.block == Block(norm="layer")
-    gpt3 = members(planned(spec, block="gpt3"))["rotary"].spec.block
+    fields = {"norm": "layer", "ffn": "gelu", "positions": "learned", "biases": True}
+    gpt3 = members(planned(spec, block=fields))["rotary"].spec.block
     assert gpt3 == Block(norm="layer", ffn="gelu", positions="rotary", biases=True)
+
+
+def test_fields_over_a_named_block_would_lose_its_bundle_and_are_refused():
+    words = "variants.rotary lays fields over block: gpt3, whose embeddings"
+    with pytest.raises(ValueError, match=words):
+        planned({"rotary": {"block": {"positions": "rotary"}}}, block="gpt3")
 
 
 def test_gelu_has_as_many_parameters_as_swiglu():

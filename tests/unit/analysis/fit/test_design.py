@@ -50,7 +50,9 @@ def test_a_design_without_an_answer_is_warned_of_with_what_to_add(
     assert all(word in warning for word in ("cannot carry a law", *words))
 
 
-def test_good_designs_and_probes_are_silent() -> None:
+def test_good_designs_are_silent_and_fewer_losses_than_constants_are_named() -> None:
     assert plan_warning(at_ratios(5, 20, 80)) is None
-    # Fewer runs than a law has constants were never meant to carry one.
-    assert plan_warning(at_ratios(20.0, sizes=SIZES[:4])) is None
+    for losses, words in ((1, "1 loss gives no law"), (4, "4 losses give no law")):
+        warning = plan_warning(at_ratios(20.0, sizes=SIZES[:losses]))
+        assert warning is not None
+        assert warning.startswith(f"{words}, which has 5 constants: add sizes or budgets")

@@ -36,12 +36,12 @@ def one(rows: pl.DataFrame, model: str, law: str = "besiroglu") -> dict[str, flo
 def test_llama_7b_assumed_an_inference_bill_as_large_as_its_training(rows: pl.DataFrame) -> None:
     row = one(rows, "LLaMA-7B")
     assert row["spend_ratio"] == pytest.approx(1.06, abs=0.005)
-    # 80 % interval. Its ends scatter by about 0.01 and 0.02 with the bootstrap's seed.
-    assert row["spend_ratio_low"] == pytest.approx(0.81, abs=0.015)
-    assert row["spend_ratio_high"] == pytest.approx(1.44, abs=0.03)
+    # Of 90 %. Its ends scatter by about 0.01 and 0.02 with the bootstrap's seed.
+    assert row["spend_ratio_low"] == pytest.approx(0.745, abs=0.015)
+    assert row["spend_ratio_high"] == pytest.approx(1.57, abs=0.03)
     assert row["implied_inference_tokens"] == pytest.approx(3.2e12, rel=0.01)
-    assert row["implied_inference_tokens_low"] == pytest.approx(2.4e12, rel=0.03)
-    assert row["implied_inference_tokens_high"] == pytest.approx(4.3e12, rel=0.03)
+    assert row["implied_inference_tokens_low"] == pytest.approx(2.23e12, rel=0.03)
+    assert row["implied_inference_tokens_high"] == pytest.approx(4.7e12, rel=0.03)
     assert row["training_overhead"] == pytest.approx(0.43, abs=0.005)
 
 
@@ -243,8 +243,8 @@ def test_counted_flops_come_back_from_a_sweeps_runs() -> None:
 
 
 def test_the_page_puts_our_sweep_beside_the_published_models(rows: pl.DataFrame) -> None:
-    html = retrodict_page(rows, level=0.8, own=own_sweep()).html()
+    html = retrodict_page(rows, level=0.9, own=own_sweep()).html()
     assert "Sweep mine: 18 observations" in html
     assert "counted FLOPs, attention included" in html
     assert "mild form of the test" in html
-    assert "No sweep was named" in retrodict_page(rows, level=0.8).html()
+    assert "No sweep was named" in retrodict_page(rows, level=0.9).html()

@@ -1,4 +1,4 @@
-"""A long table looks like a short one, and lines break between words."""
+"""Lines break between words, and a table fits the terminal."""
 
 import io
 
@@ -8,35 +8,13 @@ from rich.console import Console
 from flows.commands import output as module
 from flows.commands.output import print_line, table
 
-ROWS = [
-    [f"run{k}", f"{1e3 * k:.3g}", 1000 * k, k / 7, "–" if k % 3 else "1.2", "", "[finished"]
-    for k in range(30)
-]
-HEADER = ["name of it", "C FLOPs", "D", "x", "y", "none", "state"]
 
-
-def printed(capsys, monkeypatch, many):
-    monkeypatch.setattr(module, "_MANY", many)
-    table("a title", HEADER, ROWS)
-    return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-
-
-def test_a_long_table_has_the_lines_that_rich_would_print(capsys, monkeypatch):
-    long = printed(capsys, monkeypatch, many=10)
-    assert long == printed(capsys, monkeypatch, many=100)
-    assert len(long) == 32
-
-
-def test_a_long_table_that_is_too_wide_wraps(capsys, monkeypatch):
-    monkeypatch.setattr(module, "width", lambda: 40)
-    assert len(printed(capsys, monkeypatch, many=10)) > 32
-
-
-def test_a_name_that_does_not_fit_its_column_goes_on_in_the_next_line(capsys, monkeypatch):
-    monkeypatch.setattr(module, "width", lambda: 16)
-    table("", ["run", "D"], [["d640x10-D1703706624", "1.7B"]])
-    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
-    assert "".join(line[0] for line in lines[1:]) == "d640x10-D1703706624"
+def test_a_table_has_its_title_above_it_and_fits_the_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(module, "width", lambda: 20)
+    table("a title", ["run", "id", "D"], [["d16", "0123456789abcdef", 1_234]], spare=["id"])
+    assert capsys.readouterr().out.splitlines() == [
+        "a title", "run      D", "d16  1,234", "no room in 20", "   columns for: id"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("terminal", [True, False])

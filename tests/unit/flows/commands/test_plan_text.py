@@ -7,17 +7,18 @@ from types import SimpleNamespace
 import pytest
 
 from flows.commands import output, plan_text
-from flows.commands.output import _cell, _numeric, emit, table
+from flows.commands.output import emit
 from flows.commands.plan_text import _columns, _summary, duration, plan_json, print_plan, print_runs
 from flows.cost.estimate import Estimate, RunTime
 from flows.cost.quote import Cost
 from flows.runs.attempts import CompileChoice
 from flows.settings import Home
 from sweeps.cap import FlopsCap
+from sweeps.choices import FixedRecipe, PublishedRecipe
 from sweeps.load import load_spec
 from sweeps.plan import Plan
 from sweeps.plan import plan as plan_runs
-from sweeps.spec import DataRef, FixedRecipe, PublishedRecipe
+from sweeps.spec import DataRef
 from sweeps.trunk_cost import BASIS, left_by_run
 from tests.fakes import planned_run
 
@@ -41,6 +42,36 @@ def cost_of(
     estimate = Estimate(times, elapsed_s, spread, device_s, idle_share, 2, "timed in a test")
     memory = {run.id: 1.2345 for run in plan.runs}
     return Cost(estimate, memory, usd_per_hour, "as given", refusal, ("too little memory",))
+
+
+def test_a_plan_of_mixtures_shows_shares_and_epochs_and_the_runs_of_one(tmp_path, capsys):
+    sources = [{"kind": "files", "path": "x", "name": name} for name in ("prose", "code")]
+    spec = load_spec(
+        "smoke",
+        [
+            f"corpus.sources={sources}",
+            "grid={kind: tokens, tokens: [65536]}",
+            "mixtures={shares: {kind: lattice, parts: 4}, target_tokens: 1e6}",
+        ],
+    )
+    tokens = {"prose": 500_000, "code": 250_000}
+    whole = plan_runs(spec, DataRef(digest="x"), source_tokens=tokens)
+    corpus = SimpleNamespace(**vars(CORPUS), source_tokens=tokens)
+    print_plan(whole, corpus, Home(tmp_path), cost=None)
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in printed if line.startswith("m0")][-5:] == [
+        ["m00", "1.000", "x2", "0.000"],
+        ["m01", "0.750", "x1.5", "0.250", "x1"],
+        ["m02", "0.500", "x1", "0.500", "x2"],
+        ["m03", "0.250", "x0.5", "0.750", "x3"],
+        ["m04", "0.000", "1.000", "x4"],
+    ]
+    assert sum(line.startswith("m00-d") for line in printed) == 4
+    assert any("each run reads a part of it as often" in line for line in printed)
+    run = plan_json(whole, corpus, None, Home(tmp_path))["runs"][-1]
+    assert (run["mixture"], run["epochs"]) == ("m04", {"prose": 0.0, "code": 4.0})
+    # 65,536 of a million tokens are to 250,000 as 16,384, in whole windows of 128.
+    assert run["unique_tokens"] == {"prose": 32_768, "code": 16_384}
 
 
 @pytest.mark.parametrize(
@@ -217,26 +248,6 @@ def test_a_plan_fits_eighty_columns(tmp_path, monkeypatch, capsys):
     assert "…" not in printed
     assert "d1984x31" in printed
     assert "20M d384x6 (22.9M), 125M d832x13 (137M), 1.5B d1984x31 (1.54B)" in printed
-
-
-@pytest.mark.parametrize(
-    ("value", "numeric"),
-    [
-        (1, True), (2.5, True), ("1,234", True), ("11B", True), ("$12", True), ("1.00e+23", True),
-        ("16.3%", True), ("-0.5", True), ("+0.01 [0, 1]", True), ("–", True), ("d16", False),
-        ("", False), ("3 sizes", True), ("planned", False),
-    ],
-)  # fmt: skip
-def test_numbers_are_told_from_words(value, numeric):
-    assert _numeric(value) is numeric
-
-
-def test_a_table_aligns_numbers_right_and_words_left(capsys):
-    table("title", ["name", "count", "empty"], [["a", 1_234, ""], ["bcd", 5, ""]])
-    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
-    assert lines[0] == "title"
-    assert lines[1:] == ["name  count  empty", "a     1,234", "bcd       5"]
-    assert [_cell(value) for value in (1_234, 2.34567, "x")] == ["1,234", "2.346", "x"]
 
 
 def test_without_a_terminal_a_table_has_140_columns(monkeypatch):

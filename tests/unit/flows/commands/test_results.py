@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from analysis.words import short
 from flows.commands import results as module
 from flows.commands.compare import compare
 from flows.commands.results import export, print_verdict, runs, show
@@ -91,10 +92,10 @@ def test_a_run_without_provenance_or_with_a_reason_says_so(home, capsys):
 def test_all_observations_are_listed_with_a_dash_for_no_loss(home, capsys):
     runs()
     printed = words(capsys.readouterr().out)
-    assert printed[0] == "4 observations"
-    N = DONE.n_params
+    assert printed[0] == "4 observations; loss in nats per token"
+    C, lr = DONE.cells[0].train_flops, DONE.run.train.optimizer.lr
     assert printed[2] == (
-        f"mine d32 {DONE.id} {N:,} 20,480 {DONE.cells[0].train_flops:.3g} 3.0000 finished"
+        f"mine d32 {DONE.id} {short(DONE.n_params)} 20.5k {C:.2e} {lr:.2e} 3.0000 finished"
     )
     assert printed[-1].endswith(" – planned")
     runs("mine", json="-")
@@ -154,13 +155,13 @@ def test_of_many_runs_the_newest_are_listed_and_the_others_counted(home, capsys,
     monkeypatch.setattr(module, "_SHOWN", 1)
     runs()
     title, _, *rows, counts, others = words(capsys.readouterr().out)
-    assert title == "2 observations of the 1 newest runs"
+    assert title == "2 observations of the newest run; loss in nats per token"
     assert [row.split()[:2] for row in rows] == [["mine", "d32"]] * 2
     assert counts == "of 2 runs: 1 finished, 1 planned"
     assert "--all" in others
     runs("mine", all=True)
     title, _, *rows = words(capsys.readouterr().out)
-    assert (title, len(rows)) == ("4 observations", 4)
+    assert (title.partition(";")[0], len(rows)) == ("4 observations", 4)
     runs(json="-")
     assert len(json.loads(capsys.readouterr().out)) == 4
 
@@ -168,5 +169,19 @@ def test_of_many_runs_the_newest_are_listed_and_the_others_counted(home, capsys,
 def test_runs_are_listed_by_their_state(home, capsys):
     runs(state=("planned", "failed"))
     title, _, *rows = words(capsys.readouterr().out)
-    assert title == "2 observations"
+    assert title == "2 observations; loss in nats per token"
     assert {row.split()[2] for row in rows} == {WAITING.id}
+
+
+def test_runs_are_sorted_and_filtered(home, capsys):
+    runs("mine", sort="D", where="n_params > 0")
+    _, _, *rows = words(capsys.readouterr().out)
+    assert [row.split()[4] for row in rows] == ["20.5k", "20.5k", "41k", "41k"]
+    runs("mine", sort="loss", json="-")
+    losses = [row["val_loss"] for row in json.loads(capsys.readouterr().out)]
+    assert losses[-2:] == [None, None]
+    runs("mine", where="val_loss IS NOT NULL", json="-")
+    assert len(json.loads(capsys.readouterr().out)) == 2
+    with pytest.raises(SystemExit):
+        runs("mine", where="nothing > 1")
+    assert "--where 'nothing > 1' does not work" in capsys.readouterr().err

@@ -71,6 +71,25 @@ def test_what_is_under_way_counts_as_measured_once_that_is_more():
     assert not budget.admit("a")
 
 
+def test_a_run_that_may_not_go_on_waits_with_what_is_left_of_its_estimate():
+    meter = Meter()
+    budget = Budget(8, {"a": 2, "b": 3, "c": 3}, meter)
+    assert all(budget.admit(run) for run in "abc")
+    meter.costs.update(a=4.0, b=1.0)
+    budget.settle("a", finished=True)
+    # Twice the estimates now: 4 + 6 + 6.
+    assert not budget.admit("b")
+    assert budget.left_out == {"b": 4.0}
+    assert budget.spent == 5.0
+    meter.costs["c"] = 1.0
+    budget.settle("c", finished=True)
+    assert budget.admit("b")
+    assert not budget.left_out
+    meter.costs["b"] = 2.5
+    budget.settle("b", finished=True)
+    assert budget.spent == 7.5
+
+
 def test_what_the_sweep_spent_before_counts_and_a_resumed_run_only_with_what_is_left():
     meter = Meter(b=3.0)
     budget = Budget(5, {"b": 1}, meter, spent_before=0.5)

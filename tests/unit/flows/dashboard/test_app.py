@@ -183,7 +183,7 @@ def test_a_slider_changes_the_frontier_as_the_question_changes(desk):
     assert "no serving" in " ".join(words(alone))
     text = " ".join(words(served))
     assert "1B tokens served, on H100-80GB at $3.00 an hour, batch 64." in text
-    assert text.index("Over its life that takes") < text.index("The frontier")
+    assert text.index("over its life, ") < text.index("The frontier")
     assert "In dollars" in text
 
 

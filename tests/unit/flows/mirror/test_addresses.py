@@ -16,6 +16,7 @@ def home(tmp_path):
         "CREATE TABLE experiments (experiment_id INT, name TEXT, lifecycle_stage TEXT)"
     )
     database.execute("INSERT INTO experiments VALUES (7, 'mine', 'active'), (8, 'gone', 'deleted')")
+    database.execute("CREATE TABLE experiment_tags (experiment_id INT, key TEXT, value TEXT)")
     database.commit()
     database.close()
     run = tmp_path / "runs" / "abc"
@@ -43,3 +44,14 @@ def test_another_database_than_the_homes_is_not_asked(home):
 def test_a_damaged_database_has_no_addresses(home):
     (home.root / "mlflow.db").write_bytes(b"torn")
     assert sweep_address("mine", Settings(home=home.root), home) is None
+
+
+def test_a_sweep_whose_views_are_logged_is_opened_in_one(home):
+    settings = Settings(home=home.root)
+    assert "viewStateShareKey" not in sweep_address("mine", settings, home)
+    with sqlite3.connect(home.root / "mlflow.db") as database:
+        database.execute(
+            "INSERT INTO experiment_tags VALUES (7, 'mlflow.sharedViewState.scaling', '{}')"
+        )
+    database.close()
+    assert sweep_address("mine", settings, home).endswith("&viewStateShareKey=scaling")

@@ -5,10 +5,12 @@ import time
 
 import pytest
 
+from analysis.table.read import read_table
 from flows.files import write_whole
 from flows.mirror import publish as mirror_module
 from flows.mirror import sync as sync_module
 from flows.mirror import tracker as tracker_module
+from flows.mirror.entries import AGAINST_PARAMS, log_observations, run_colours
 from flows.mirror.metrics import (
     Point,
     _kept_steps,
@@ -23,11 +25,14 @@ from flows.runs.curve import CurveWriter
 from flows.runs.directory import RunDir
 from flows.runs.evaluations import FOLDER, Evaluation
 from flows.runs.provenance import Provenance
+from flows.runs.table import observations
 from flows.settings import Home, Settings, open_home
+from flows.tables.mlflow_experiment import read_experiment
 from llama_core.counting import count_params
 from sweeps.spec import RunSpec
 from tests.disk import DiskOrder
 from tests.fakes import FakeTracker, ReadableTracker, evaluation, finished_run, planned_run, step
+from tests.simulated_home import simulated_sweep
 
 
 @pytest.fixture(scope="session")
@@ -529,7 +534,8 @@ def test_the_verdict_on_a_law_is_the_description_of_its_report(mlflow_tracker, s
     page.write_text("<p>a report</p>")
     verdict = "NOT IDENTIFIED (exponent of N*): all rows lie on one budget."
     mlflow_tracker.log_report(sweep, page, {"E": 1.8}, verdict)
-    assert mlflow_tracker.description(sweep, "report") == verdict
+    # As Markdown, in which a star alone would begin slanted text.
+    assert mlflow_tracker.description(sweep, "report") == verdict.replace("*", "\\*")
 
 
 def test_the_last_step_of_every_cooldown_is_mirrored(tmp_path):
@@ -595,3 +601,54 @@ def test_all_runs_of_a_sweep_are_asked_for_at_once(mlflow_tracker, sweep, tmp_pa
     mirror_module.Mirror(Settings(home=tmp_path), Home(tmp_path)).publish_all(sweep, runs)
     assert asked == [planned[2].id]
     assert mlflow_tracker.run_ids(sweep) == sorted(each.id for each in planned)
+
+
+def test_mlflow_has_the_observations_once_and_gives_them_back_as_a_table(
+    mlflow_tracker, sweep, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    small = ("ladder.widths=[16, 24, 32]", "grid.budgets=[1e10, 4e10]", "grid.min_tokens=0")
+    planned, home = simulated_sweep(tmp_path, "mine", *small), Home(tmp_path)
+    tracker = mlflow_tracker
+    for run in planned.runs:
+        tracker.publish(RunDir(home.runs / run.id), run)
+    assert "viewStateShareKey" not in tracker.chart_path("mine")
+    log_observations(tracker, planned, home)
+    with monkeypatch.context() as patched:
+        patched.setattr(tracker, "_log_entry", lambda *_: pytest.fail("sent again"))
+        log_observations(tracker, planned, home)
+    assert "viewStateShareKey=scaling" in tracker.chart_path("mine")
+    found = tracker._client.search_runs([tracker._experiment("mine")], max_results=100)
+    ours = {run.data.tags["isoflop.run_id"]: run for run in found}
+    rows = observations(planned.runs, home)
+    assert len(found) == len(ours) == len(rows) + 2 + len(planned.runs)
+    trained = ours[planned.runs[0].id].data.tags
+    assert trained["mlflow.runColor"] == run_colours(planned.runs)[planned.runs[0].id]
+    assert "Validation loss in nats/token" in trained["mlflow.note.content"]
+    parent = ours[rows[0]["run_id"]].data.tags["mlflow.parentRunId"]
+    assert parent in {ours[f"C = {budget}"].info.run_id for budget in ("1.00e+10", "4.00e+10")}
+    # The steps of a curve are N.
+    history = tracker._client.get_metric_history(parent, AGAINST_PARAMS)
+    assert {run.n_params for run in planned.runs} >= {point.step for point in history}
+    # A run that was trained again, to another loss, changes its entry and no other.
+    result = RunDir(home.runs / planned.runs[0].id).result()
+    ends = tuple(end.model_copy(update={"val_loss": 1.0}) for end in result.observations)
+    again = result.model_copy(update={"observations": ends, "finished_at": 1.8e9})
+    RunDir(home.runs / planned.runs[0].id).result_path.write_text(again.model_dump_json())
+    log_observations(tracker, planned, home)
+    table = read_table(read_experiment("mine", lambda: tracker._uri))
+    losses = [row["val_loss"] for row in observations(planned.runs, home)]
+    assert table.used["val_loss"].sort().to_list() == pytest.approx(sorted(losses), rel=1e-12)
+
+
+def test_a_description_shows_the_verdict_as_it_is_and_leads_to_the_report(
+    mlflow_tracker, sweep, tmp_path
+):
+    page = tmp_path / "report.html"
+    page.write_text("<p>a report</p>")
+    mlflow_tracker.log_report(sweep, page, {}, "N* grows as C^0.5,\nD* as C^0.5")
+    experiment = mlflow_tracker._client.get_experiment(mlflow_tracker._experiment(sweep))
+    note = experiment.tags["mlflow.note.content"]
+    assert note.startswith("N\\* grows as C^0.5,\n\nD\\* as")
+    assert f"#/experiments/{experiment.experiment_id}/runs/" in note
+    assert "/artifacts/report.html" in note

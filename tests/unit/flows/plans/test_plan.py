@@ -68,16 +68,15 @@ def corpus_of(monkeypatch, *, val_tokens, error="too short"):
     """A corpus that refuses to be opened."""
     opened = []
 
-    def refuse(train):
+    def refuse(train, mixture):
+        assert mixture is None
         opened.append(train.batch_tokens)
         if error:
             raise CorpusError(error)
 
-    source = SimpleNamespace(name="text", train=SimpleNamespace(tokens=10**6))
     corpus = SimpleNamespace(
-        digest="c" * 64, val_tokens=val_tokens, open=refuse,
-        manifest=SimpleNamespace(sources=[source]),
-    )  # fmt: skip
+        digest="c" * 64, val_tokens=val_tokens, open=refuse, source_tokens={"text": 10**6}
+    )
     monkeypatch.setattr(module, "prepare", lambda *_: corpus)
     return opened
 

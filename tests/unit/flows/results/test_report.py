@@ -44,6 +44,9 @@ class Mirror:
     def catch_up(self):
         self.done.append(("catch up",))
 
+    def log_observations(self, planned):
+        pass
+
     def log_report(self, sweep, page, numbers, verdict):
         self.done.append(("report", sweep, page.name, page.exists(), numbers, verdict))
 

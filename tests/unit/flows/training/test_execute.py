@@ -22,7 +22,7 @@ CPU = Placement(device="cpu")
 class Corpus:
     """A corpus that these tests never read."""
 
-    def open(self, train):
+    def open(self, train, mixture):
         return None
 
 

@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from flows.runs.attempts import CompileChoice, record_choice
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import RunDir
 from flows.settings import Home
@@ -18,7 +19,7 @@ from tests.fakes import evaluation, planned_run
 
 def test_memory_that_ends_on_another_rank_keeps_the_losses_on_the_curve(tmp_path, monkeypatch):
     class Corpus:
-        def open(self, train):
+        def open(self, train, mixture):
             return None
 
     def train(*_, **__):
@@ -46,6 +47,27 @@ def run(tmp_path):
     run = RunDir(tmp_path / "runs" / planned.id)
     run.create(planned)
     return run
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_every_rank_compiles_as_the_run_was_recorded(run, tmp_path, monkeypatch, compiled):
+    class Corpus:
+        def open(self, train, mixture):
+            return None
+
+    placements = []
+
+    def train(*_, placement, **__):
+        placements.append(placement)
+        return ()
+
+    monkeypatch.setattr("llama_core.corpus.prepared.find_corpus", lambda root, digest: Corpus())
+    monkeypatch.setattr("llama_core.train.train", train)
+    monkeypatch.setattr("llama_core.compiling.compile_obstacle", lambda device: None)
+    run.place(Placement(device="cpu", ranks=2))
+    record_choice(run, CompileChoice(compiled=compiled, reason="it was measured"))
+    ranks._follow(run, Home(tmp_path))
+    assert [each.compile for each in placements] == ["on" if compiled else "off"]
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,12 @@ from flows.plans.fitted_law import fitted_laws, with_fitted_law
 from flows.runs.directory import Observation, RunDir, RunResult
 from flows.settings import Home
 from flows.tuning.check import Tuned, _cells, _inside, add_tuned, tuned, tuned_lines
+from sweeps.choices import FittedLaw, LawRecipe
 from sweeps.load import load_spec
 from sweeps.plan import plan
 from sweeps.rate_checks import check_command, check_runs, extremes
 from sweeps.recipe import rates
-from sweeps.spec import DataRef, FittedLaw, LawRecipe
+from sweeps.spec import DataRef
 
 DATA = DataRef(digest="d" * 64)
 KNOWN = {"intervals": {}, "points": 4, "reasons": []}

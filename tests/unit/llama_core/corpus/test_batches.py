@@ -17,7 +17,7 @@ def mixture(cfg, weights, counts, *, held_out=HELD_OUT, **changes):
             f"s{i}",
             [np.arange(count, dtype=np.uint32) + 1_000_000 * i],
             weight,
-            [] if i else [held_out],
+            validation=[] if i else [held_out],
         )
         for i, (weight, count) in enumerate(zip(weights, counts, strict=True))
     ]

@@ -337,6 +337,9 @@ def test_a_hub_dataset_is_streamed_row_by_row(tmp_path, monkeypatch):
     ] == ["one", "two"]
     with pytest.raises(CorpusError, match="words"):
         list(hub_documents(source, LeftOut(source="hub", text_field="words")))
+    limited = source.model_copy(update={"max_bytes": 3})
+    [first] = hub_documents(limited, LeftOut(source="hub", text_field="body"))
+    assert first.text == "one"
 
 
 def test_a_hub_dataset_that_cannot_be_read_is_named(tmp_path, monkeypatch):

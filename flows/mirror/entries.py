@@ -1,0 +1,178 @@
+"""A sweep's observations, isoflops and sizes as entries of MLflow.
+
+MLflow compares entries, and charts a metric of an entry against its step. The observations of one
+training are one entry, so they could not be compared, nor a loss charted against N.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import polars as pl
+from plotly.colors import sample_colorscale
+
+from analysis.words import flops, short
+from flows.files import file_lock
+from flows.mirror.metrics import Point
+from flows.runs.directory import RunDir
+from flows.runs.table import observations
+from flows.settings import Home
+from sweeps.plan import Plan
+from sweeps.spec import PlannedRun
+
+# The step is N or D: MLflow has a log axis for steps alone.
+AGAINST_PARAMS = "scaling/loss_against_params"
+AGAINST_TOKENS = "scaling/loss_against_tokens"
+COLUMNS = ("n_params", "tokens", "train_flops", "val_loss", "lr")
+# With fewer sizes no lowest one lies between others.
+_VALLEY = 3
+_Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry of MLflow that is no training.
+
+    Attributes:
+        key: its name among the entries of the sweep, kept as the tag `isoflop.run_id`.
+        kind: an observation, or a curve through the losses of one isoflop, or of one size.
+        parent: key of the curve under which MLflow folds it away.
+        points: of each metric.
+    """
+
+    key: str
+    kind: Literal["observation", "curve"]
+    name: str
+    verdict: str
+    colour: str
+    failed: bool
+    points: tuple[tuple[str, Point], ...]
+    parent: str | None = None
+
+    @property
+    def sha256(self) -> str:
+        """Changes with anything that MLflow is sent of it."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
+
+
+class EntryLog(Protocol):
+    """Where entries are logged: `flows.mirror.tracker.MlflowTracker`."""
+
+    def log_entries(self, sweep: str, entries: Sequence[Entry], colours: Mapping[str, str]) -> None:
+        """Log what of them is new."""
+
+
+def log_observations(tracker: EntryLog, planned: Plan, home: Home) -> None:
+    """Log the observations of a sweep, and their curves, as far as its trainings have ended."""
+    folder = home.sweeps / planned.spec.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with file_lock(folder / "mirror.lock"):
+        tracker.log_entries(
+            planned.spec.name, entries(planned.runs, home), run_colours(planned.runs)
+        )
+
+
+def entries(runs: Iterable[PlannedRun], home: Home) -> list[Entry]:
+    """The curves of a sweep, then the observations of the trainings that have ended."""
+    runs = list(runs)
+    results = {run.id: RunDir(home.runs / run.id).result() for run in runs}
+    ended = {key: int(1000 * result.finished_at) for key, result in results.items() if result}
+    rows = [row for row in observations(runs, home) if row["parent_run_id"] in ended]
+    for row in rows:
+        row["at"] = ended[row["parent_run_id"]]
+    groups = _groups(rows, _isoflop)
+    colours = dict(zip(groups, _colours(len(groups)), strict=True))
+    curves = [_curve(name, group, colours[name]) for name, group in groups.items()]
+    off_isoflops = [row for row in rows if row["flops_budget"] is None]
+    sizes = _groups(off_isoflops, lambda row: f"N = {short(row['n_params'])}")
+    for (name, group), colour in zip(sizes.items(), _colours(len(sizes)), strict=True):
+        curves.append(_curve(name, group, colour, of_a_size=True))
+    return [*curves, *(_observation(row, colours[_isoflop(row)]) for row in rows)]
+
+
+def run_colours(runs: Sequence[PlannedRun]) -> dict[str, str]:
+    """A colour for each training by its id, the same for those of one size."""
+    sizes = sorted({run.n_params for run in runs})
+    colours = dict(zip(sizes, _colours(len(sizes)), strict=True))
+    return {run.id: colours[run.n_params] for run in runs}
+
+
+def _groups(rows: list[_Row], name: Callable[[_Row], str]) -> dict[str, list[_Row]]:
+    """The rows by the name of their curve, in rising order of what the name says."""
+    groups = defaultdict(list)
+    for row in sorted(rows, key=lambda row: (row["flops_budget"] or 0, row["n_params"])):
+        groups[name(row)].append(row)
+    return dict(groups)
+
+
+def _isoflop(row: _Row) -> str:
+    """Which curve of loss against N an observation lies on."""
+    budget = row["flops_budget"]
+    shared = f"D = {short(row['tokens'])}" if budget is None else f"C = {flops(budget)}"
+    return f"{shared}, {row['variant']}" if "variant" in row else shared
+
+
+def _curve(name: str, rows: list[_Row], colour: str, *, of_a_size: bool = False) -> Entry:
+    """The losses of one isoflop against N and D, or of one size against D.
+
+    Its columns are those of the lowest loss.
+    """
+    kept = [row for row in rows if row["excluded_reason"] is None]
+    axes = {AGAINST_TOKENS: "tokens"}
+    if not of_a_size:
+        # The sizes of an N × D grid share D.
+        isoflop = {} if rows[0]["flops_budget"] is None else axes
+        axes = {AGAINST_PARAMS: "n_params", **isoflop}
+    points = [
+        (metric, Point(row[axis], row["val_loss"], row["at"]))
+        for metric, axis in axes.items()
+        for row in sorted(kept, key=lambda row: int(row[axis]))
+    ]
+    if kept:
+        lowest = min(kept, key=lambda row: float(row["val_loss"]))
+        points += _numbers(lowest)
+        verdict = f"{len(kept)} losses" if of_a_size else _valley(kept, lowest)
+    else:
+        verdict = "no loss"
+    return Entry(name, "curve", name, verdict, colour, not kept, tuple(points))
+
+
+def _valley(rows: list[_Row], lowest: _Row) -> str:
+    """What the losses of one isoflop, in order of N, show of its optimum."""
+    sizes = sorted({row["n_params"] for row in rows})
+    if len(sizes) < _VALLEY:
+        return f"{len(sizes)} sizes show no minimum"
+    if lowest["n_params"] == sizes[0]:
+        return f"lowest at the smallest size, {lowest['name']}: no minimum"
+    if lowest["n_params"] == sizes[-1]:
+        return f"lowest at the largest size, {lowest['name']}: no minimum"
+    return f"lowest of {len(sizes)} sizes: {lowest['name']}"
+
+
+def _observation(row: _Row, colour: str) -> Entry:
+    reason = row["excluded_reason"]
+    return Entry(
+        key=row["run_id"],
+        kind="observation",
+        name=f"{row['name']} D={short(row['tokens'])}",
+        verdict="in the fit" if reason is None else f"left out: {reason}",
+        colour=colour,
+        failed=row["val_loss"] is None,
+        points=tuple(_numbers(row)),
+        parent=_isoflop(row),
+    )
+
+
+def _numbers(row: _Row) -> Iterator[tuple[str, Point]]:
+    for name in COLUMNS:
+        if row[name] is not None:
+            yield name, Point(0, float(row[name]), row["at"])
+
+
+def _colours(count: int) -> list[str]:
+    """Colours of ordered curves as MLflow writes them, dark to light."""
+    places = pl.linear_space(0.0, 0.9, max(count, 2), eager=True).to_list()[:count]
+    channels = sample_colorscale("Viridis", places, colortype="tuple")
+    return ["#" + "".join(f"{round(255 * part):02x}" for part in rgb) for rgb in channels]

@@ -1,0 +1,139 @@
+"""Saved views of MLflow's runs page: which entries, columns and charts a link opens.
+
+MLflow keeps a view in a tag of the experiment and names it in the link. Its page reads the fields
+below (`experimentPage` of its web client 3.17); those left out keep its defaults.
+"""
+
+import json
+from typing import Any, Literal
+from uuid import NAMESPACE_URL, uuid5
+
+from flows.mirror.entries import AGAINST_PARAMS, AGAINST_TOKENS, COLUMNS
+
+TAG = "mlflow.sharedViewState."
+View = Literal["scaling", "observations", "training"]
+# Without the first MLflow opens in its GenAI mode, which lists runs under evaluations.
+_CHARTS = "workflowType=machine_learning&compareRunsMode=CHART"
+# Shown in the menu of views, newest first; a fixed time keeps the tag the same.
+_CREATED_MS: dict[View, int] = {"scaling": 3, "observations": 2, "training": 1}
+_NAMES: dict[View, str] = {
+    "scaling": "Loss against N and D",
+    "observations": "Observations",
+    "training": "Training curves",
+}
+VIEWS_NOTE = f"The menu Views, above, has: {', '.join(_NAMES.values())}."
+_KIND = "tags.`isoflop.kind`"
+
+
+def sweep_page(experiment: str | int, *, has_views: bool) -> str:
+    """Path and fragment of the page of a sweep: its first view, else MLflow's own charts."""
+    view = "&viewStateShareKey=scaling" if has_views else ""
+    return f"/#/experiments/{experiment}/runs?{_CHARTS}{view}"
+
+
+def view_tags() -> dict[str, str]:
+    """The tags of an experiment that hold its views."""
+    states = {"scaling": _scaling(), "observations": _observations(), "training": _training()}
+    return {
+        f"{TAG}{view}": json.dumps(
+            {
+                "name": name,
+                "createdAt": _CREATED_MS[view],
+                "updatedAt": _CREATED_MS[view],
+                "state": json.dumps(states[view], separators=(",", ":")),
+            }
+        )
+        for view, name in _NAMES.items()
+    }
+
+
+def _scaling() -> dict[str, Any]:
+    charts = [
+        _line("Loss against parameters (step: N)", "scaling", AGAINST_PARAMS),
+        _line("Loss against tokens (step: D)", "scaling", AGAINST_TOKENS),
+    ]
+    return _state(f"{_KIND} = 'curve'", ["verdict"], {"scaling": charts})
+
+
+def _observations() -> dict[str, Any]:
+    state = _state(f"{_KIND} = 'observation'", ["verdict"], {})
+    # Sorted by anything but the date, MLflow lists observations without the curves they belong to.
+    return {**state, "orderByKey": "metrics.`val_loss`", "orderByAsc": True}
+
+
+def _training() -> dict[str, Any]:
+    charts = {
+        "loss": [
+            _line("Training loss (step)", "loss", "loss/train_loss"),
+            _line("Validation loss (step)", "loss", "loss/val_loss"),
+        ],
+        "optimizer": [
+            _line(name, "optimizer", f"optimizer/{name}") for name in ("lr", "grad_norm")
+        ],
+        "speed": [_line("tokens_per_s", "speed", "speed/tokens_per_s")],
+    }
+    return _state(f"{_KIND} = 'training'", [], charts)
+
+
+def _state(kind: str, tags: list[str], charts: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    metrics = [f"metrics.`{name}`" for name in COLUMNS]
+    columns = [*metrics, *(f"tags.`{name}`" for name in tags)]
+    return {
+        "searchFilter": kind,
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": True,
+        "selectedColumns": columns,
+        "columnOrder": columns,
+        "runsHiddenMode": "SHOW_ALL",
+        "runListHidden": True,
+        "compareRunCharts": [
+            *(chart for section in charts.values() for chart in section),
+            *map(_left_out, COLUMNS),
+        ],
+        "compareRunSections": [_section(name) for name in charts],
+        "isAccordionReordered": True,
+    }
+
+
+def _section(name: str) -> dict[str, Any]:
+    return {
+        "uuid": _uuid(name),
+        "name": name,
+        "display": True,
+        "isReordered": True,
+        "deleted": False,
+        "isGenerated": False,
+        "columns": 2,
+        "cardHeight": 440,
+    }
+
+
+def _line(title: str, section: str, metric: str) -> dict[str, Any]:
+    """A chart of a metric against its step, both axes log."""
+    return {
+        "uuid": _uuid(metric),
+        "type": "LINE",
+        "metricSectionId": _uuid(section),
+        "runsCountToCompare": 100,
+        "deleted": False,
+        "isGenerated": True,
+        "displayName": title,
+        "metricKey": metric,
+        "lineSmoothness": 0,
+        "useGlobalLineSmoothing": False,
+        "useGlobalXaxisKey": False,
+        "xAxisKey": "step",
+        "xAxisScaleType": "log",
+        "scaleType": "log",
+        "yAxisKey": "metric",
+        "range": {},
+    }
+
+
+def _left_out(metric: str) -> dict[str, Any]:
+    """No chart of a metric, which MLflow would add by itself."""
+    return {**_line(metric, "", metric), "deleted": True}
+
+
+def _uuid(name: str) -> str:
+    return str(uuid5(NAMESPACE_URL, f"isoflop/{name}"))

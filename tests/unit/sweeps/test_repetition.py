@@ -1,0 +1,92 @@
+"""A sweep of mixtures planned: its runs, and how often they read each source."""
+
+import pytest
+
+from sweeps.load import SpecError, load_spec
+from sweeps.plan import Plan, plan
+from sweeps.repetition import epochs
+from sweeps.spec import DataRef, SweepSpec
+
+TOKENS = {"prose": 8_000_000, "code": 3_000_000, "data": 500_000}
+BASE = {
+    "name": "mine",
+    "corpus": {"sources": [{"kind": "files", "path": "x", "name": name} for name in TOKENS]},
+    "ladder": {"widths": [24, 32]},
+    "grid": {"kind": "tokens", "tokens": [500_000, 1_000_000]},
+}
+LATTICE = {"kind": "lattice", "parts": 4, "at_most": {"data": 0.25}}
+
+
+def planned(source_tokens=TOKENS, **mixtures) -> Plan:
+    spec = SweepSpec(**BASE, mixtures={"shares": LATTICE, **mixtures})
+    return plan(spec, DataRef(digest="x"), source_tokens=source_tokens)
+
+
+def test_every_mixture_is_trained_at_every_size_and_one_trunk_serves_every_budget():
+    whole = planned()
+    assert len(whole.runs) == 9 * 2
+    assert {run.mixture for run in whole.runs} == {f"m0{number}" for number in range(9)}
+    run = next(run for run in whole.runs if run.name == "m04-d32")
+    assert run.run.data.mixture.shares == {"prose": 0.5, "code": 0.25, "data": 0.25}
+    assert [cell.tokens for cell in run.cells] == [499_712, 1_000_448]
+    assert Plan.model_validate_json(whole.model_dump_json()) == whole
+
+
+def test_runs_read_a_part_of_each_source_as_often_as_the_training_mixed_for_reads_it():
+    whole = planned(target_tokens=8e6)
+    # Unique tokens are of one length, so each budget is a run of its own.
+    assert len(whole.runs) == 9 * 2 * 2
+    for run in whole.runs:
+        mixture, tokens = run.run.data.mixture, run.cells[-1].tokens
+        wanted = epochs(whole.spec.mixtures, mixture.shares, TOKENS, tokens)
+        for name, share in mixture.shares.items():
+            # Rounded to whole windows of 128 tokens.
+            own = share * tokens / mixture.unique_tokens[name]
+            assert own == pytest.approx(wanted[name], rel=65 / mixture.unique_tokens[name])
+
+
+def test_a_stock_larger_than_the_corpus_is_matched_as_far_as_a_run_reads():
+    enough = planned(target_tokens=80e6, stock={"prose": 80e6, "code": 80e6, "data": 80e6})
+    assert enough.runs[-1].run.data.mixture.unique_tokens == {"prose": 1_000_448, "code": 1_000_448}
+    with pytest.raises(ValueError, match=r"reads 124,928 tokens of 'data'.*corpus 100,000"):
+        planned(
+            {**TOKENS, "data": 100_000},
+            target_tokens=80e6,
+            stock={"data": 80e6},
+            max_epochs=40,
+        )
+
+
+def test_a_mixture_that_reads_a_source_too_often_is_refused_with_the_share_it_may_have():
+    with pytest.raises(ValueError, match=r"6 of 9 mix.*'data' 10 times.*data 0.1, code 0.6\)"):
+        planned(target_tokens=20e6)
+    assert planned(target_tokens=20e6, max_epochs=40).runs
+    with pytest.raises(ValueError, match="target_tokens=900,000 is less than the 1,000,448 tokens"):
+        planned(target_tokens=0.9e6, max_epochs=40)
+
+
+def test_ids_of_other_sweeps_have_no_mixture_and_mixtures_have_other_ids():
+    alone = plan(SweepSpec(**BASE), DataRef(digest="x"))
+    assert "mixture" not in alone.model_dump_json()
+    ids = {run.id for run in (*alone.runs, *planned().runs, *planned(target_tokens=8e6).runs)}
+    assert len(ids) == 2 + 18 + 36
+
+
+def test_few_mixtures_are_warned_of_and_no_valley_is_missed():
+    rows = {"kind": "rows", "rows": {"a": dict.fromkeys(TOKENS, 33.3), "b": {"prose": 1}}}
+    assert planned(shares=rows).warnings[0].startswith("2 mixtures of 3 sources carry no law")
+    isoflop = BASE | {"grid": {"kind": "isoflop", "budgets": [2e11]}}
+    spec = SweepSpec(**isoflop, mixtures={"shares": LATTICE})
+    assert not plan(spec, DataRef(digest="x")).warnings
+
+
+def test_mixtures_with_variants_are_refused_when_the_spec_is_read(tmp_path):
+    path = tmp_path / "both.yaml"
+    path.write_text(
+        "name: both\nladder: {widths: [24]}\ngrid: {kind: tokens, tokens: [1e6]}\n"
+        "corpus: {sources: [{kind: files, path: a, name: a}, {kind: files, path: b, name: b}]}\n"
+        "mixtures: {shares: {kind: lattice}}\n"
+    )
+    assert len(load_spec(str(path)).shares) == 5
+    with pytest.raises(SpecError, match="and variants is given too: leave out one of the two"):
+        load_spec(str(path), ["variants.gpt3={block: gpt3}"])
