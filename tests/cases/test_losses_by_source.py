@@ -154,7 +154,7 @@ def test_a_source_without_text_in_the_validation_set_is_named_when_the_sweep_is_
     planned: Plan, home: Home, tmp_path: Path
 ) -> None:
     prose, code = planned.spec.corpus.sources
-    note = _write(tmp_path / "note", [story(99, sentences=3)])
+    note = _write(tmp_path / "note", [story(99, sentences=1), story(98)])
     tiny = {"kind": "files", "path": str(note), "name": "note"}
     sources = (prose, code, FileText.model_validate(tiny))
     corpus = planned.spec.corpus.model_copy(update={"sources": sources})
