@@ -10,6 +10,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 from pydantic import NonNegativeInt, PositiveFloat
 
+from analysis.sweep.valleys import valleys_image
 from flows.cost.ledger import CappedSweep, Ledger, capped
 from flows.dispatch.contract import Dispatcher, SweepFailedError, full_disk_fails
 from flows.dispatch.underway import registered
@@ -24,13 +25,16 @@ from flows.plans.stored import write_plan
 from flows.results.report import SweepReport, finish_sweep
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.state import missing
+from flows.runs.table import observations_frame
 from flows.settings import Home, Settings, open_home, open_settings
 from flows.stack.flow_runs import rename
 from flows.store.run_store import open_store
 from flows.training.slots import slot_environments
-from flows.watch.in_prefect import ArtifactWatcher, LogWatcher
+from flows.watch.events import EventWatcher, emit
+from flows.watch.in_prefect import ArtifactWatcher, LogWatcher, show_result
 from flows.watch.page import LivePage
 from flows.watch.watcher import Watcher
+from sweeps.form import SweepName, SweepSettings
 from sweeps.load import design_overrides, load_spec
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
@@ -48,8 +52,8 @@ def without_cap(planned: Plan) -> CappedSweep | None:
 
 @flow(name="sweep", flow_run_name="{spec}", persist_result=False)
 def sweep(
-    spec: str = "chinchilla",
-    overrides: tuple[str, ...] = (),
+    spec: SweepName = "chinchilla",
+    overrides: SweepSettings = (),
     max_failures: NonNegativeInt | None = None,
     design: Literal["next"] | None = None,
     target_flops: PositiveFloat | None = None,
@@ -57,8 +61,6 @@ def sweep(
     """Train a sweep on the workers of the pool, fit its law and write its report.
 
     Args:
-        spec: a preset's name, or the path of a YAML file on the worker's machine.
-        overrides: settings such as `grid.budgets=[1e12, 2e12]`.
         max_failures: stop when more trainings than this have failed or diverged; 0 is fail-fast.
         design: next: train those cells of the grid that sharpen the forecast, in rounds.
         target_flops: where it is to become sure; ten times the grid's largest 6·N·D unless given.
@@ -104,16 +106,29 @@ def watched_sweep(
     max_failures: int | None,
 ) -> SweepReport:
     """`run_sweep` with forecasts, live page and the artifacts in Prefect, mirrored to MLflow."""
+    mirror = Mirror(settings, home)
     with LivePage(home) as page, ArtifactWatcher(home) as artifact:
-        return run_sweep(
+        report = run_sweep(
             planned,
             home,
-            Mirror(settings, home),
+            mirror,
             dispatcher,
-            [*watchers, Foreteller(home), page, artifact],
+            [*watchers, Foreteller(home), EventWatcher(), page, artifact],
             cap=cap,
             max_failures=max_failures,
         )
+    name = planned.spec.name
+    report_page = mirror.report_path(name)
+    links = {
+        "The report, in MLflow": report_page and f"{settings.mlflow_address}{report_page}",
+        "Losses against N and D, in MLflow": settings.mlflow_address + mirror.chart_path(name),
+        "Dashboard": f"{settings.dashboard_address}/sweep/{name}",
+    }
+    image = valleys_image(observations_frame(planned.runs, home))
+    show_result(name, report.verdict, links, image)
+    about = {"verdict": report.verdict, "report": report.page.as_uri(), "links": links}
+    emit("sweep.finished", name, {**about, "unfinished": list(report.unfinished)})
+    return report
 
 
 @full_disk_fails()

@@ -24,6 +24,7 @@ from flows.store.run_store import open_store
 from flows.tuning.plan import prepare_tune, search_box, with_dtype
 from flows.tuning.report import TuneReport, finish_tune, trial_line
 from flows.tuning.study import Width, WidthStudy, open_storage, study_name
+from sweeps.form import StudyName, StudySettings
 from sweeps.load import load_tune_spec
 from sweeps.shapes import shape
 from sweeps.spec import DataRef, PlannedRun
@@ -32,12 +33,8 @@ from sweeps.tune_spec import TuneSpec
 
 
 @flow(name="tune", flow_run_name="{spec}", persist_result=False)
-def tune(spec: str = "lr-batch", overrides: tuple[str, ...] = ()) -> State[Any]:
+def tune(spec: StudyName = "lr-batch", overrides: StudySettings = ()) -> State[Any]:
     """Tune on the workers of the pool and write the laws of learning rate and batch.
-
-    Args:
-        spec: a preset's name, or the path of a YAML file on the worker's machine.
-        overrides: settings such as `trials=24`.
 
     Raises:
         sweeps.load.SpecError: the spec cannot be used.

@@ -51,7 +51,7 @@ def draw_speedup(data: pl.DataFrame, variants: Variants) -> go.Figure:
     looks = {
         _WHAT[0]: {"color": SOFT, "size": 6, "symbol": "line-ns-open"},
         _WHAT[1]: {"color": MARK, "size": 12, "symbol": "circle"},
-        _WHAT[2]: {"color": WARN, "size": 11, "symbol": "diamond-open"},
+        _WHAT[2]: {"color": WARN, "size": 11, "symbol": "diamond"},
     }
     for what, marker in looks.items():
         part = data.filter(pl.col("what") == what, pl.col("value").is_not_null())
@@ -65,6 +65,11 @@ def draw_speedup(data: pl.DataFrame, variants: Variants) -> go.Figure:
                 "array": (upper - part["value"]).fill_null(0.0).clip(0.0, None).to_list(),
                 "arrayminus": (part["value"] - part["lower"]).fill_null(0.0).to_list(),
                 "color": marker["color"],
+            }
+            # Without an interval a multiplier is the least certain, and looks so.
+            symbol = marker["symbol"]
+            marker = marker | {
+                "symbol": [f"{symbol}-open-dot" if low is None else symbol for low in part["lower"]]
             }
         # The target's bar lies below the other, so that both are seen.
         rows = [names.index(name) + (0.2 if what == _WHAT[2] else 0.0) for name in part["variant"]]

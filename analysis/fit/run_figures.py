@@ -211,7 +211,7 @@ def draw_loss_curves(data: pl.DataFrame) -> go.Figure:
         )  # fmt: skip
     runs, sizes = data["run_id"].n_unique(), data["n_params"].n_unique()
     size_legend(figure, colours)
-    title = f"{runs} curves of {sizes} sizes: more compute needs a larger model"
+    title = f"{runs} curves of {sizes} sizes{_lowest(data)}"
     if sizes == 1:
         title = f"{runs} curves of one size" if runs > 1 else "The loss curve of one run"
     return styled(
@@ -219,6 +219,26 @@ def draw_loss_curves(data: pl.DataFrame) -> go.Figure:
         title,
         axis("training FLOPs", log=True, flops=True),
         axis("training loss", log=True),
+    )
+
+
+def _lowest(data: pl.DataFrame) -> str:
+    """Which size is lowest at the least and at the largest compute that two sizes share."""
+    best = (
+        data.filter(pl.col("loss").is_finite())
+        .with_columns(pl.col("train_flops").log(base=2).floor().alias("octave"))
+        .filter(pl.col("n_params").n_unique().over("octave") > 1)
+        .sort("loss")
+        .group_by("octave")
+        .first()
+        .sort("octave")
+    )
+    if best.height < 2:
+        return ""
+    first, last = (best.row(place, named=True) for place in (0, -1))
+    return (
+        f": {short(first['n_params'])} is lowest at {flops(first['train_flops'])} FLOPs, "
+        f"{short(last['n_params'])} at {flops(last['train_flops'])}"
     )
 
 

@@ -90,7 +90,7 @@ def draw_path(data: pl.DataFrame, answer: Answer) -> go.Figure:
     )  # fmt: skip
     last = target.sort("flops").row(-1, named=True)
     title = (
-        f"At {flops(last['flops'])} FLOPs the loss will be {last['loss']:.4f}, between "
+        f"At {flops(last['flops'])} FLOPs the loss is foretold at {last['loss']:.4f}, between "
         f"{last['lower']:.4f} and {last['upper']:.4f}"
     )
     figure.update_yaxes(range=np.log10(_reach(data)))

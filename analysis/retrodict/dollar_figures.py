@@ -82,10 +82,12 @@ def draw_serving(data: pl.DataFrame) -> go.Figure:
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(rangemode="tozero")
     spread = data["N"].max() / data["N"].min()  # type: ignore[operator]
+    # From the cheapest token to the dearest.
+    sizes = data.sort("usd_per_million_generated")["N"]
+    falls = ": cheaper tokens argue for larger models" if sizes.is_sorted(descending=True) else ""
     return styled(
         figure,
-        f"The way of serving alone moves the best size {spread:.1f}-fold: "
-        "cheaper tokens argue for larger models",
+        f"The way of serving alone moves the best size {spread:.1f}-fold{falls}",
         axis("best size, parameters"),
     )
 

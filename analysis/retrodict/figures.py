@@ -107,9 +107,10 @@ def _bars(line: pl.DataFrame) -> dict[str, object]:
 def _bill_title(data: pl.DataFrame) -> str:
     first = data.filter(pl.col("law") == data["law"][0])
     explained = first.filter(pl.col("spend_ratio") > 0).height
+    law = LAW_MARKS.get(data["law"][0], ("", data["law"][0]))[1]
     return (
-        f"{explained} of {first.height} models are smaller than training alone would have them: "
-        "their builders priced serving, or had data to spare"
+        f"Under {law} {explained} of {first.height} models are smaller than training alone would "
+        "have them"
     )
 
 
@@ -185,9 +186,12 @@ def draw_contour(data: pl.DataFrame, model: str) -> go.Figure:
     start = data.filter(pl.col("kind") == "compute-optimal")
     extra = actual["train_flops"][0] / start["train_flops"][0] - 1
     cheaper = 1 - actual["N"][0] / start["N"][0]
+    title = f"{model} bought {cheaper:.0%} cheaper serving with {extra:.0%} more training"
+    if cheaper <= 0:
+        title = f"{model} is no smaller than training alone would have it: it serves no cheaper"
     return styled(
         figure,
-        f"{model} bought {cheaper:.0%} cheaper serving with {extra:.0%} more training",
+        title,
         axis("training FLOPs", log=True, flops=True),
         axis("GFLOPs for a served token"),
     )

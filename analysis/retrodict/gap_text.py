@@ -42,10 +42,11 @@ def lines(gaps: Sequence[Gap], pair: Pair) -> list[str]:
         f"{pair.model} leads {pair.rival} in {counts.led} of {counts.count} published results "
         f"({counts.points:+.1f} points on average) with {first.parameters:.1f} times fewer "
         f"parameters and {first.spent:.2f} times less training compute.",
-        f"Allocation: its N and D win back {back} of the factor {first.spent:.2f} ({len(mine)} "
-        f"laws; below 1 they lose); {still}: {pair.rival}'s training is worth {_span(worths)} "
-        f"times {pair.model}'s, and its loss less {pair.model}'s is {min(apart):+.3f} to "
-        f"{max(apart):+.3f}.",
+        f"Allocation, under {len(mine)} laws: {pair.rival} spent {first.spent:.2f} times the "
+        f"compute, and {pair.model}'s better N and D make up a factor {back} of that"
+        + (" (below 1: its N and D are the worse)" if min(gap.won_back for gap in mine) < 1 else "")
+        + f". So {pair.rival}'s training is worth {_span(worths)} times {pair.model}'s, and its "
+        f"loss less {pair.model}'s is {min(apart):+.3f} to {max(apart):+.3f}: {still}.",
         *_block_lines(mine),
     ]
 

@@ -74,6 +74,7 @@ def draw_surface(point: TunedPoint, trials: pl.DataFrame) -> go.Figure:
         hovertemplate="lr %{x:.2e}<br>%{text}<extra></extra>",
     )  # fmt: skip
     axes = {axis.name: axis for axis in surface.axes}
+    bounded = None not in (*lr.interval, *batch.interval)
     bars = {}
     for letter, name, optimum in (("x", "lr", lr), ("y", "batch_tokens", batch)):
         low, high = optimum.interval
@@ -85,8 +86,9 @@ def draw_surface(point: TunedPoint, trials: pl.DataFrame) -> go.Figure:
         }  # fmt: skip
     figure.add_scatter(
         x=[lr.value], y=[batch.value], mode="markers",
-        name=f"minimum, {surface.level:.0%} interval",
-        marker={"color": WARN, "symbol": "diamond", "size": 11}, **bars,
+        name=f"minimum, {surface.level:.0%} interval{'' if bounded else ' (open: not bounded)'}",
+        marker={"color": WARN, "symbol": "diamond" if bounded else "diamond-open", "size": 11},
+        **bars,
     )  # fmt: skip
     x, y = (axis(_WORDS[name], log=True) for name in ("lr", "batch_tokens"))
     return styled(figure, _surface_title(point), x, y)
@@ -142,7 +144,11 @@ def draw_law(data: pl.DataFrame) -> go.Figure:
                 )  # fmt: skip
             figure.add_scatter(
                 x=minima["N"], y=minima["value"], mode="markers",
-                marker={"color": colour, "size": 9},
+                # Without an interval a minimum is the least certain, and looks so.
+                marker={"color": colour, "size": 9, "symbol": [
+                    "circle-open" if low is None or high is None else "circle"
+                    for low, high in minima.select("low", "high").iter_rows()
+                ]},
                 name=f"D = {short(D)}", legendgroup=str(budget),
                 showlegend=col == 1 and budget not in shown and bool(minima.height),
                 error_y={
@@ -155,7 +161,9 @@ def draw_law(data: pl.DataFrame) -> go.Figure:
             shown.add(budget)
         figure.update_xaxes(**axis("N, parameters", log=True), row=1, col=col)
         figure.update_yaxes(**axis(_WORDS[quantity], log=True), row=1, col=col)
-    return styled(figure, "Where the loss is least at each size and budget, and the recipe's laws")
+    laws = data.filter(pl.col("kind") == "law")["quantity"].n_unique()
+    title = "Where the loss is least at each size and budget"
+    return styled(figure, f"{title}, and the recipe's laws" if laws else f"{title}; no law")
 
 
 def draw_importances(importances: Mapping[str, Mapping[str, float]]) -> go.Figure:

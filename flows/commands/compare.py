@@ -221,14 +221,20 @@ def _print(answer: "Variants", differences: "dict[str, SweepDifferences]") -> No
             f"times less than {answer.baseline} for the same loss", RANK_HEADER, rank_rows(answer)
         )
         print_wrapped(method(answer))
+    if len(answer.ranked) > 1:
+        print()
+        print_wrapped(
+            "At each budget, under other irreducible losses, and what each variant did to its law: "
+            "--report PAGE.html, or compare one variant alone."
+        )
+        return
+    if answer.ranked[0].speedup is not None:
         print()
         _print_budgets(*budget_table(answer))
         print()
         table("under other irreducible losses", UNDER_HEADER, under_rows(answer), spare=("[is]",))
     for each in answer.ranked:
         print()
-        if len(answer.ranked) > 1:
-            print(f"{each.name} against {answer.baseline}")
         _print_laws(each.laws, differences.get(each.name), answer.unit)
 
 

@@ -72,6 +72,12 @@ def sweep(
     The same command resumes an interrupted sweep.
     No run starts that would exceed the cap; the same command with a larger cap trains the rest.
     """
+    from sweeps.load import design_overrides
+
+    with refusals():
+        refuse_idle(limits)
+        parsed = load(spec, (*set, *design_overrides(design, target_flops)), corpus, limits)
+
     from flows.commands.output import emit
     from flows.commands.plan_text import print_plan
     from flows.cost.calibrate import CalibrationError
@@ -81,12 +87,9 @@ def sweep(
     from flows.results.report import finish_sweep
     from flows.runs.state import missing
     from llama_core.corpus.documents import CorpusError
-    from sweeps.load import design_overrides
 
     with refusals():
-        refuse_idle(limits)
         settings, home = open_all()
-        parsed = load(spec, (*set, *design_overrides(design, target_flops)), corpus, limits)
         if needs_a_gpu(parsed):
             raise ValueError(
                 f"placement.device={parsed.placement.device}, and this machine has no GPU. Train "
@@ -96,7 +99,7 @@ def sweep(
             planned, prepared = make_plan(parsed, home, report_progress)
         environments = chosen_slots(parsed, slots)
         check_destinations(json)
-        most = _most_failures(max_failures, fail_fast)
+        most = most_failures(max_failures, fail_fast)
         with busy("adding up what the sweep may cost"), failures(CalibrationError):
             # Times every shape, so that the sweep itself only reads the timings.
             capped(planned, home, environments)
@@ -188,7 +191,8 @@ def _train_here(
         )
 
 
-def _most_failures(max_failures: int | None, fail_fast: bool) -> int | None:
+def most_failures(max_failures: int | None, fail_fast: bool) -> int | None:
+    """How many trainings may fail; refuses options that contradict each other."""
     if max_failures is not None and max_failures < 0:
         raise ValueError(f"--max-failures {max_failures} is less than zero.")
     if fail_fast and max_failures:

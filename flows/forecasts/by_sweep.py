@@ -27,6 +27,7 @@ from flows.forecasts.registered import (
 from flows.runs.directory import RunDir, RunResult
 from flows.settings import Home
 from flows.watch.curves import CurveReader
+from flows.watch.events import emit
 from flows.watch.watcher import Watcher
 from sweeps.plan import Plan
 from sweeps.spec import Cell, PlannedRun
@@ -75,7 +76,10 @@ class Foreteller(Watcher):
         self._waiting = [run for run in self._waiting if run.id != planned.id]
         forecast = own_forecasts(self._home).get(planned.id)
         if forecast is not None:
-            score_own(forecast, self._home)
+            for scored in score_own(forecast, self._home):
+                if not scored.inside:
+                    about = {"run": planned.name, "loss": scored.loss, "forecast": forecast.name}
+                    emit("forecast.missed", planned.sweep, about)
 
     def _foretell(self) -> None:
         rows = []

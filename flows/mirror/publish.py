@@ -124,6 +124,10 @@ class Mirror:
         """Path of the page that compares the runs; the front page when MLflow does not answer."""
         return self._try(f"chart of {sweep}", lambda tracker: tracker.chart_path(sweep)) or "/"
 
+    def report_path(self, sweep: str) -> str | None:
+        """Path of the page that shows the report; None when MLflow does not answer."""
+        return self._try(f"report of {sweep}", lambda tracker: tracker.report_path(sweep))
+
     def _try(self, what: str, action: Callable[[MlflowTracker], _T]) -> _T | None:
         if time.monotonic() < self._resting_until:
             return None

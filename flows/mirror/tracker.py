@@ -214,6 +214,13 @@ class MlflowTracker:
         tags = self._client.get_experiment(experiment).tags
         return sweep_page(experiment, has_views=f"{TAG}scaling" in tags)
 
+    def report_path(self, sweep: str) -> str | None:
+        """Path and fragment of the page that shows a sweep's report; None where none is logged."""
+        run_id, _ = self._look_up(sweep, "report")
+        if run_id is None:
+            return None
+        return f"/#/experiments/{self._experiment(sweep)}/runs/{run_id}/artifacts/report.html"
+
     def _all_runs(self, sweep: str) -> Iterator[Any]:
         """The runs of a sweep's experiment, as MLflow returns them."""
         token = None

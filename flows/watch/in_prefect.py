@@ -2,11 +2,12 @@
 
 import logging
 import re
+from collections.abc import Mapping
 from uuid import UUID
 
 import httpx
 from prefect import get_run_logger
-from prefect.artifacts import ProgressArtifact, TableArtifact
+from prefect.artifacts import MarkdownArtifact, ProgressArtifact, TableArtifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectException
@@ -61,11 +62,39 @@ def progress_rows(progress: SweepProgress, ends: EndsShown) -> list[dict[str, st
     ]
 
 
+def show_result(
+    name: str, verdict: str, links: Mapping[str, str | None], image: str | None
+) -> None:
+    """Make an artifact of a finished sweep: verdict, links, and a picture of its valleys.
+
+    Args:
+        image: address of the picture, itself its data.
+    """
+    parts = [
+        "\n\n".join(verdict.replace("*", "\\*").splitlines()),
+        "\n".join(f"- [{text}]({address})" for text, address in links.items() if address),
+        "" if image is None else f"![Loss against parameters at each budget]({image})",
+    ]
+    try:
+        MarkdownArtifact(
+            key=f"sweep-{_key(name)}-result",
+            markdown="\n\n".join(parts),
+            description=f"What {name} found",
+        ).create()
+    except (PrefectException, httpx.HTTPError, OSError) as error:
+        log.warning("the result is not shown in Prefect: %s", error)
+
+
+def _key(name: str) -> str:
+    """A sweep's name as Prefect's keys have it."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
 def _send(
     progress: SweepProgress, ends: EndsShown, bar: UUID | None, table: UUID | None
 ) -> tuple[UUID, UUID]:
     """Create the artifacts, or update those with these ids; returns their ids."""
-    key = re.sub(r"[^a-z0-9]+", "-", progress.name.lower()).strip("-")
+    key = _key(progress.name)
     shown = ProgressArtifact(
         key=f"sweep-{key}-progress", progress=100 * progress.share, description=progress.title()
     )

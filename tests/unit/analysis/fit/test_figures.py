@@ -163,7 +163,9 @@ def test_a_curve_is_averaged_over_three_per_cent_of_tokens():
     other = loss_curves_data(curves(count=1, loss="val_loss").drop("name"))
     assert other["name"].unique().to_list() == ["r0"]
     figure = draw_loss_curves(data)
-    assert figure.layout.title.text == "2 curves of 2 sizes: more compute needs a larger model"
+    assert figure.layout.title.text == (
+        "2 curves of 2 sizes: 100k is lowest at 3.00e+10 FLOPs, 400k at 2.16e+12"
+    )
     assert (figure.layout.xaxis.type, figure.layout.yaxis.type) == ("log", "log")
 
 

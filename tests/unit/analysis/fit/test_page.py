@@ -46,7 +46,7 @@ def test_a_page_has_its_sections_figures_and_tables_in_order(group, monkeypatch)
     law, intervals = group.fit.law, group.fit.intervals
     first = dict(intervals.values)
     for row, name in zip(constants, ("E", "A", "B", "alpha", "beta", "exponent_N"), strict=True):
-        assert row[:2] == [name, repr(float(getattr(law, name)))]
+        assert row[:2] == [name, f"{getattr(law, name):.6g}"]
         assert row[2] == f"{first[name][0]:.5g} to {first[name][1]:.5g}"
     assert influence == [
         [str(moved.row + 1), f"{moved.effect_on_exponent_N:+.4f}", f"{moved.effect_alone:+.4f}"]

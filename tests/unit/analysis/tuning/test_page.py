@@ -201,7 +201,9 @@ def test_the_bars_of_a_surface_end_at_its_interval_or_at_the_searched_range():
     assert minimum.error_x.arrayminus == pytest.approx([0.005])
     assert minimum.error_y.array == pytest.approx([1024.0])
     assert minimum.error_y.arrayminus == pytest.approx([1024.0 - 256.0])
-    assert minimum.name == "minimum, 90% interval"
+    # The batch has no lower end, so the minimum is drawn as unsure.
+    assert minimum.name == "minimum, 90% interval (open: not bounded)"
+    assert minimum.marker.symbol == "diamond-open"
     title = _surface_title(point)
     assert title.startswith(f"N = {short(1e5)}, D = {short(1e7)}: least at ")
     assert title.endswith(short(1024.0))
