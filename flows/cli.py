@@ -41,8 +41,7 @@ for _place, (_name, _target, _group, _help, _examples) in enumerate((
     (
         "plan", "plan:plan", _SWEEPS, "Show every run of a sweep with its cost; nothing is spent.",
         "isoflop plan chinchilla --gpu h100\n"
-        "isoflop plan mine.yaml --set grid.budgets=[1e17,1e18] --gpu h100 --devices 8\n"
-        "isoflop plan lr-batch",
+        "isoflop plan mine.yaml --set grid.budgets=[1e17,1e18] --gpu h100 --devices 8",
     ),
     (
         "prepare", "plan:prepare", _SWEEPS,
@@ -62,7 +61,7 @@ for _place, (_name, _target, _group, _help, _examples) in enumerate((
     (
         "tune", "tune:tune", _SWEEPS,
         "Search learning rate and batch at small sizes; fit their laws.",
-        "isoflop plan lr-batch\nisoflop tune lr-batch --trials 12",
+        "isoflop tune lr-batch --trials 12",
     ),
     (
         "cancel", "sweep:cancel", _SWEEPS,

@@ -20,6 +20,8 @@ COMMANDS = [name for name in app if not name.startswith("-")]
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 # Of Slurm, which its page names alone.
 _OTHERS = {"--requeue", "--gres"}
+# Commands that train, serve or fetch: no test of a page runs them.
+_LONG = {"sweep", "tune", "up", "down", "submit", "prepare", "evaluate", "dashboard", "watch"}
 # Words of a shell that change nothing which a command here reads.
 _SHELL = {".", "source"}
 
@@ -58,6 +60,7 @@ def test_a_block_of_commands_can_be_run_or_says_what_it_needs(block):
     assert block.needs <= NEEDS
     for words in block.commands:
         if words[0] == "isoflop":
+            assert block.needs or words[1] not in _LONG or _is_record(block.page)
             app.parse_args(list(words[1:]), exit_on_error=False, print_error=False)
         else:
             assert block.needs or words[0] in _SHELL or _is_record(block.page)

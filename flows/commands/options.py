@@ -64,11 +64,6 @@ def spec_names(context: "CompletionContext") -> list[str]:
     return [*_presets(), *_files(context, "*.yaml", "*.yml")]
 
 
-def any_spec_names(context: "CompletionContext") -> list[str]:
-    """Presets of sweeps and of studies, and YAML files."""
-    return [*_presets(), *tune_names(context)]
-
-
 def tune_names(context: "CompletionContext") -> list[str]:
     """Presets of studies, and YAML files."""
     return [*_presets("tune"), *_files(context, "*.yaml", "*.yml")]
@@ -121,14 +116,6 @@ Spec = Annotated[
 ]
 TuneSpec = Annotated[
     str, Parameter(help="a preset, such as lr-batch, or a YAML file", completer=tune_names)
-]
-AnySpec = Annotated[
-    str,
-    Parameter(
-        help="a preset of a sweep, such as chinchilla, or of a study, such as lr-batch; or a YAML "
-        "file",
-        completer=any_spec_names,
-    ),
 ]
 TableName = Annotated[
     str,

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from analysis.words import COUNTS, short
+from analysis.words import COUNTS, dollars, short
 from flows.commands.mixtures_text import mixture_json, mixture_lines, print_mixtures
 from flows.commands.output import print_line, table
 from flows.commands.variants_text import power, print_variants, scan_lines
@@ -321,14 +321,14 @@ def _time_lines(cost: Cost) -> list[str]:
         return ["nothing is left to train"]
     low, high = estimate.elapsed_range_s
     spread = f" ({duration(low)} to {duration(high)})" if low < high else ""
-    lines = [
-        f"about {duration(estimate.elapsed_s)}{spread} for what is left, {estimate.slots} at once: "
-        f"{estimate.basis}"
-    ]
+    about = f"about {duration(estimate.elapsed_s)}{spread}"
+    if estimate.elapsed_s < 1:
+        about = "less than a second of training"
+    lines = [f"{about} for what is left, {estimate.slots} at once: {estimate.basis}"]
     usd = cost.usd(estimate.device_s)
     if usd is not None:
         lines.append(
-            f"about ${usd:,.2f}: {estimate.device_s / 3600:.3g} device-hours at "
+            f"about {dollars(usd)}: {estimate.device_s / 3600:.3g} device-hours at "
             f"${cost.usd_per_hour:g} an hour ({cost.price_source}){_idle(cost)}"
         )
     return lines
@@ -387,12 +387,14 @@ def _columns(planned: PlannedRun, home: Home, cost: Cost | None) -> dict[str, st
         usd = cost.usd(left_s)
         if usd is not None:
             digits = 2 if usd < 10 else 1 if usd < 100 else 0
-            columns["$"] = f"{usd:,.{digits}f}"
+            columns["$"] = "< 0.01" if 0 < usd < 0.005 else f"{usd:,.{digits}f}"
     return columns | {"state": run_state(RunDir(home.runs / planned.id))}
 
 
 def duration(seconds: float) -> str:
-    """A duration in one unit: 42 s, 5.1 min, 3.2 h, 12 days."""
+    """A duration in one unit: < 1 s, 42 s, 5.1 min, 3.2 h, 12 days."""
+    if 0 < seconds < 1:
+        return "< 1 s"
     for limit, unit, name in ((100, 1, "s"), (6000, 60, "min"), (360_000, 3600, "h")):
         if seconds < limit:
             return f"{seconds / unit:.0f} s" if unit == 1 else f"{seconds / unit:.3g} {name}"

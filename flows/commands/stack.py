@@ -40,7 +40,7 @@ def up(
     """
     from flows.settings import Settings, checkout
     from flows.stack.processes import running
-    from flows.stack.servers import StackError
+    from flows.stack.servers import StackError, check_ports
     from flows.stack.slurm import SlurmError, check_slurm
     from flows.stack.up import up as start
     from llama_core.cores import usable_cores
@@ -62,6 +62,7 @@ def up(
         if not running(home):
             # Addresses that an earlier stack recorded no longer count.
             settings = Settings()
+        check_ports(settings)
         if wanted is not None:
             check_slurm(wanted, settings)
         start(settings, home, slots=pinned, slurm=wanted, say=say)
@@ -72,10 +73,10 @@ def up(
     default = settings.prefect_port == 4200 and settings.host == "127.0.0.1"
     known = default and checkout() == Path.cwd()
     address = "" if known else f"PREFECT_API_URL={settings.prefect_api} "
-    print("next:      isoflop submit chinchilla, or")
     print(
-        f"           {address}prefect deployment run sweep/chinchilla     (stop all: isoflop down)"
+        f"next:      {address}prefect deployment run sweep/chinchilla     (stop all: isoflop down)"
     )
+    print("or:        isoflop submit chinchilla")
 
 
 def _slurm_workers(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from flows.commands.common import Json, failures, open_all_to_read, refusals
-from flows.commands.plan import Overrides
+from flows.commands.options import Overrides
 from flows.commands.sweep import FailFast, MaxFailures, most_failures
 
 

@@ -1,6 +1,6 @@
 """Commands generate, export-hf: use a trained run."""
 
-import sys
+import json as jsonlib
 from pathlib import Path
 from typing import Annotated
 
@@ -85,4 +85,5 @@ def export_hf(run: RunName, folder: Path, *, horizon: Horizon = None, json: Json
         answer = {"run": trained.run.id, "horizon": trained.tokens}
         emit(answer | {"folder": str(folder), "files": files}, json)
     else:
-        print(f"{folder}: {', '.join(files)}", file=sys.stderr)
+        [name] = jsonlib.loads((folder / "config.json").read_text())["architectures"]
+        say(f"{folder}: {', '.join(files)}; transformers loads it as {name}")

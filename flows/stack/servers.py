@@ -173,6 +173,22 @@ def healthy(address: str) -> bool:
         return False
 
 
+def check_ports(settings: Settings) -> None:
+    """Refuse two servers on one port, before one of them waits in vain.
+
+    Raises:
+        PortTakenError: two ports are equal.
+    """
+    names: dict[int, str] = {}
+    for program in _PROGRAMS.values():
+        name = f"{program.lower()}_port"
+        port = getattr(settings, name)
+        if port in names:
+            first, second = (f"ISOFLOP_{each.upper()}" for each in (names[port], name))
+            raise PortTakenError(f"{first} and {second} are both {port}: give each its own.")
+        names[port] = name
+
+
 def require_free(settings: Settings, name: str) -> None:
     """Check that no program listens on the port of a server, by its name in stack.json.
 

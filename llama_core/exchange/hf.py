@@ -51,7 +51,10 @@ def export_hf(
         files |= tokenizer_files(tokenizer, seq_len)
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    save_file(to_hf(model, state), folder / "model.safetensors", metadata={"format": "pt"})
+    weights = folder / "model.safetensors"
+    save_file(to_hf(model, state), weights, metadata={"format": "pt"})
+    # safetensors lets no one else read it.
+    weights.chmod((folder / "config.json").stat().st_mode)
 
 
 def import_hf(folder: Path) -> tuple[ModelConfig, State]:

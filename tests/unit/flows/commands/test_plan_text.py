@@ -77,7 +77,8 @@ def test_a_plan_of_mixtures_shows_shares_and_epochs_and_the_runs_of_one(tmp_path
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0.4, "0 s"), (99.4, "99 s"), (100, "1.67 min"), (5999, "100 min"), (6000, "1.67 h"),
+        (0, "0 s"), (0.4, "< 1 s"),
+        (99.4, "99 s"), (100, "1.67 min"), (5999, "100 min"), (6000, "1.67 h"),
         (359_999, "100 h"), (360_000, "4.17 days"),
     ],
 )  # fmt: skip

@@ -1,0 +1,89 @@
+"""What a user sees at the terminal: help with examples, names at TAB, tables that fit, lists."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.cli import app
+from flows.commands import output
+from tests.cases.conftest import Run
+from tests.simulated_home import simulated_sweep
+
+COMMANDS = sorted(name for name in app._commands if not name.startswith("-"))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home with two sweeps; `run` uses it."""
+    for name in ("made", "other"):
+        simulated_sweep(tmp_path / "home", name, rows=3)
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_ends_with_an_example_of_it(run: Run, command: str) -> None:
+    done = run(command, "--help")
+    assert done.status == 0
+    *_, examples = done.stdout.partition("For example:")
+    assert f"  isoflop {command}" in examples
+    assert max(map(len, examples.splitlines())) < 80
+
+
+def test_names_of_sweeps_runs_presets_and_gpus_complete(run: Run, home: Path) -> None:
+    def completed(*words: str) -> set[str]:
+        printed = run("__complete", *words).stdout.splitlines()
+        return {line.partition("\t")[0] for line in printed if line and line[0] != "\x1f"}
+
+    assert {"made", "other"} <= completed("report", "")
+    assert "made/d24" in completed("show", "made/")
+    assert completed("show", "") == {"made/", "other/"}
+    assert {"chinchilla", "gpu-day"} <= completed("plan", "")
+    assert completed("tune", "") >= {"lr-batch"}
+    assert "h100" in completed("plan", "demo", "--gpu", "")
+    assert {"made", "besiroglu"} <= completed("frontier", "--law", "")
+
+
+def test_completing_imports_none_of_the_libraries_that_take_long() -> None:
+    heavy = "{'torch', 'polars', 'pydantic', 'numpy'}"
+    code = (
+        "import sys; from flows.cli import app; app(['__complete', 'show', ''], "
+        f"result_action='return_value'); print(sorted({heavy} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_takes_the_script_of_completion(shell: str, tmp_path: Path) -> None:
+    script = app.generate_completion(shell=shell)
+    assert "__complete" in script
+    if shutil.which(shell):
+        path = tmp_path / "script"
+        path.write_text(script)
+        subprocess.run([shell, "-n", str(path)], check=True)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_no_line_of_runs_is_wider_than_the_terminal_and_ids_stay_whole(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setattr(output, "width", lambda: width)
+    lines = run("runs", "made", "--sort", "loss").stdout.splitlines()
+    assert max(map(len, lines)) <= width
+    place = lines[1].split().index("loss")
+    losses = [float(line.split()[place]) for line in lines[2:] if line.startswith("made")]
+    assert losses == sorted(losses)
+    ids = {path.name for path in (home / "runs").iterdir()}
+    assert {line.split()[2] for line in lines[2:] if line.startswith("made")} <= ids
+
+
+def test_two_servers_on_one_port_are_refused_at_once(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISOFLOP_PREFECT_PORT", "5000")
+    done = run("up", "--workers", 1)
+    assert done.status == 2
+    assert "ISOFLOP_PREFECT_PORT and ISOFLOP_MLFLOW_PORT are both 5000" in done.stderr
