@@ -92,7 +92,16 @@ def run_params(planned: PlannedRun) -> dict[str, str]:
         "schedule": train.schedule.kind,
         "seed": str(train.seed),
         "data_digest": planned.run.data.digest,
+        **_mixture_params(planned),
     }
+
+
+def _mixture_params(planned: PlannedRun) -> dict[str, str]:
+    mixture = planned.run.data.mixture
+    if mixture is None:
+        return {}
+    shares = {f"share_{name}": f"{share:.4g}" for name, share in mixture.shares.items()}
+    return {"mixture": planned.mixture, **shares}
 
 
 def run_description(planned: PlannedRun, result: RunResult) -> str:
