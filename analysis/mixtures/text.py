@@ -70,12 +70,14 @@ def law_line(answer: Answer) -> str:
 def size_line(answer: Answer) -> str:
     """For which N and D, what a stock means, and what reading did."""
     size = answer.size
+    # A law of runs of one N or D foretells losses there, whatever the training to mix for has.
+    at = {**size, **answer.table.constant}
     parts = [
-        f"{symbol} {short(size[name])}"
+        f"{symbol} {short(at[name])}"
         for symbol, name in (("N", "n_params"), ("D", "tokens"))
-        if name in size
+        if name in at
     ]
-    where = f"For {', '.join(parts)}. " if parts else ""
+    where = f"Losses at {', '.join(parts)}. " if parts else ""
     limits = ""
     if answer.question.stock:
         limits = (

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 from cyclopts import Parameter
 
+from analysis.layout import wrapped
 from flows.commands.options import FIT, OUTPUT
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ def fail(message: str) -> NoReturn:
 
 
 def say(line: str) -> None:
+    """Print a line on standard error, broken between words where that is a terminal."""
+    if sys.stderr.isatty():
+        line = "\n".join(wrapped(line, get_terminal_size().columns))
     print(line, file=sys.stderr)
 
 

@@ -47,6 +47,10 @@ def plan(
     A corpus that is not prepared stays so: the plan is then
     of the vocabulary asked for, and says what `isoflop prepare` will take.
     """
+    with refusals():
+        # Before torch and scipy are imported, so that a misspelt name is refused at once.
+        parsed = load(spec, set, corpus, limits)
+
     from dataclasses import replace
 
     from flows.commands.output import emit
@@ -57,7 +61,6 @@ def plan(
 
     with refusals():
         home = open_to_read()
-        parsed = load(spec, set, corpus, limits)
         if limits.gpu is None and needs_a_gpu(parsed):
             limits = replace(limits, gpu=_USUAL_GPU)
         if limits.gpu is not None and parsed.dtype == "auto":
@@ -98,6 +101,9 @@ def prepare(spec: Spec, *, set: Overrides = (), corpus: Corpus = None, json: Jso
     A corpus that is prepared already is only checked, so
     that `isoflop sweep` starts training at once.
     """
+    with refusals():
+        parsed = load(spec, set, corpus, UNLIMITED)
+
     from rich.console import Console
 
     from flows.commands.output import emit
@@ -106,7 +112,6 @@ def prepare(spec: Spec, *, set: Overrides = (), corpus: Corpus = None, json: Jso
 
     with refusals():
         _, home = open_all()
-        parsed = load(spec, set, corpus, UNLIMITED)
         check_destinations(json)
         with progress_shown("looking for the corpus") as report_progress:
             planned, prepared = make_plan(parsed, home, report_progress)

@@ -72,6 +72,12 @@ def sweep(
     The same command resumes an interrupted sweep.
     No run starts that would exceed the cap; the same command with a larger cap trains the rest.
     """
+    from sweeps.load import design_overrides
+
+    with refusals():
+        refuse_idle(limits)
+        parsed = load(spec, (*set, *design_overrides(design, target_flops)), corpus, limits)
+
     from flows.commands.output import emit
     from flows.commands.plan_text import print_plan
     from flows.cost.calibrate import CalibrationError
@@ -81,12 +87,9 @@ def sweep(
     from flows.results.report import finish_sweep
     from flows.runs.state import missing
     from llama_core.corpus.documents import CorpusError
-    from sweeps.load import design_overrides
 
     with refusals():
-        refuse_idle(limits)
         settings, home = open_all()
-        parsed = load(spec, (*set, *design_overrides(design, target_flops)), corpus, limits)
         if needs_a_gpu(parsed):
             raise ValueError(
                 f"placement.device={parsed.placement.device}, and this machine has no GPU. Train "

@@ -82,6 +82,17 @@ class Mixed:
         return page
 
 
+def repetition_sentences(planned: Plan) -> list[str]:
+    """How often the runs of a sweep of mixtures read the sources; nothing of another sweep."""
+    mixtures = planned.spec.mixtures
+    if mixtures is None or mixtures.target_tokens is None:
+        return []
+    return [
+        f"Every run read a part of each source, and so as often as a training of "
+        f"{mixtures.target_tokens:,.0f} tokens reads the whole; the losses have that repetition."
+    ]
+
+
 def asked(planned: Plan, home: Home) -> Question:
     """What a sweep's spec asks: target, stocks, epochs and tokens of the training to mix for.
 

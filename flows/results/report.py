@@ -19,7 +19,7 @@ from flows.plans.plan import sweep_folder
 from flows.plans.rounds import Rounds, read_rounds
 from flows.plans.stored import write_plan
 from flows.results.export import encoded
-from flows.results.mixtures import mixed
+from flows.results.mixtures import mixed, repetition_sentences
 from flows.results.rounds import add_design, design_sentences
 from flows.results.variants import (
     compared,
@@ -239,5 +239,6 @@ def _facts(planned: Plan, home: Home) -> list[str]:
         f"{train.seq_len} tokens, {train.batch_tokens:,} tokens a step, {train.dtype}. Peak "
         f"learning rate: {planned.spec.recipe.kind} rule. Losses are nats per token on "
         f"{train.eval_tokens:,} held-out tokens.",
+        *repetition_sentences(planned),
         *(f"Planned with a warning: {warning}" for warning in planned.warnings),
     ]

@@ -53,6 +53,11 @@ class SubjectScreen(Screen):
                     f"the variants of {name} have laws of their own: ask one, as at "
                     f"{sweep_address(one)}/{asked[0]}."
                 )
+            if not self.has_one_law and asked in (("frontier",), ("next",)):
+                raise NotHereError(
+                    f"the runs of {name} have different mixtures, and no law of N and D together: "
+                    f"isoflop mix {name} has the law of their shares."
+                )
         else:
             dropped = desk.dropped.peek(name)
             if dropped is None:
@@ -67,6 +72,11 @@ class SubjectScreen(Screen):
     def has_variants(self) -> bool:
         """Whether it is a sweep of variants, which have laws of their own."""
         return self.sweep is not None and bool(self.sweep.plan.spec.variants)
+
+    @property
+    def has_one_law(self) -> bool:
+        """Whether it is no sweep of variants or of mixtures."""
+        return self.sweep is None or self.sweep.plan.spec.has_one_law
 
     @property
     def counts(self) -> Counts:
@@ -116,7 +126,7 @@ class SubjectScreen(Screen):
         for last, words in TABS.items():
             if last == "runs" and self.sweep is None:
                 continue
-            if last in ("frontier", "next") and self.has_variants:
+            if last in ("frontier", "next") and not self.has_one_law:
                 continue
             href = str(Address((*self.address.path[:2], *([last] if last else []))))
             # dcc.Link passes no attribute on to its element.
@@ -129,8 +139,8 @@ class LawScreen(SubjectScreen):
     """The answer first, then progress and curves, valleys, law and residuals."""
 
     def awaited(self) -> bool:
-        """Whether the law is still fitted; variants together have none."""
-        if self.has_variants:
+        """Whether the law is still fitted; variants or mixtures together have none."""
+        if not self.has_one_law:
             return False
         return self.subject.findings(self.counts).awaited
 
@@ -167,7 +177,7 @@ class LawScreen(SubjectScreen):
         """The report as far as it is known."""
         page = Page(self.title)
         outcome: Outcome[Findings] = Outcome(None)
-        if not self.has_variants:
+        if self.has_one_law:
             outcome = self.subject.findings(self.counts)
         if outcome.note:
             page.text(outcome.note, role="warn" if outcome.failure else "busy")
@@ -176,6 +186,12 @@ class LawScreen(SubjectScreen):
         findings = outcome.value
         if self.has_variants:
             page.text("Its variants have laws of their own: open one by its name above.")
+        elif not self.has_one_law:
+            page.text(
+                f"Its runs have different mixtures. The best shares are in its report, and "
+                f"isoflop mix {self.subject.name} answers for another target.",
+                role="lead",
+            )
         elif findings is None or findings.group is None:
             if findings is not None:
                 page.text(f"There is no law yet. {findings.refusal}", role="lead")

@@ -29,6 +29,7 @@ from flows.runs.table import observations
 from flows.settings import Home, Settings, open_home
 from flows.tables.mlflow_experiment import read_experiment
 from llama_core.counting import count_params
+from llama_core.mixture import Mixture
 from sweeps.spec import RunSpec
 from tests.disk import DiskOrder
 from tests.fakes import FakeTracker, ReadableTracker, evaluation, finished_run, planned_run, step
@@ -503,6 +504,11 @@ def test_parameters_are_those_of_the_run():
         "seed": "0",
         "data_digest": "no such corpus",
     }
+    mixed = Mixture(shares={"prose": 0.75, "code": 0.25})
+    data = planned.run.data.model_copy(update={"mixture": mixed})
+    run = planned.run.model_copy(update={"data": data})
+    params = run_params(planned.model_copy(update={"run": run, "mixture": "m07"}))
+    assert params.items() >= {"mixture": "m07", "share_prose": "0.75", "share_code": "0.25"}.items()
 
 
 def test_tags_have_what_is_known_and_no_empty_ones(tmp_path):

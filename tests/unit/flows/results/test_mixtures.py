@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import flows.results.mixtures as module
-from flows.results.mixtures import asked, mixed
+from flows.results.mixtures import asked, mixed, repetition_sentences
 from flows.runs.table import observations_frame
 from flows.settings import Home
 from sweeps.plan import Plan, plan
@@ -73,7 +73,11 @@ def test_target_stock_and_epochs_of_the_spec_are_asked(home):
     question = asked(whole, home)
     assert (question.target, question.epochs) == (target, 2)
     assert (question.stock, question.tokens) == (TOKENS, 12e6)
+    assert "12,000,000 tokens reads the whole" in repetition_sentences(whole)[0]
+    assert repetition_sentences(planned()) == []
     found = mixed(whole, trained(whole, home), home)
+    # The runs have 500k tokens, and are for a training of 12M.
+    assert "Losses at N 27.8k, D 500k." in found.page("mine", []).html()
     # Two epochs of 3M tokens are half of 12M.
     assert found.document["best"]["limits"] == dict.fromkeys(SOURCES, 0.5)
     assert max(found.document["best"]["shares"].values()) <= 0.5 + 1e-6
