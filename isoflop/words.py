@@ -11,9 +11,9 @@ import polars as pl
 from analysis.fit.options import FitOptions
 from analysis.forecast.answer import Question
 from analysis.law import Form, LossLaw
-from analysis.solver.objective import Objective
-from flows.answers.compare import Asymptote, Compared, Comparing, compare_sides, side_of
-from flows.answers.fit import Fit, fit_runs
+from analysis.solver.objective import ObjectiveName
+from flows.answers.compare import Asymptote, Compared, Comparing, compare_sides
+from flows.answers.fit import Fit, fit_runs, objective_of
 from flows.answers.forecast import Forecast, Pair, forecast_runs, read_budget, read_pairs
 from flows.answers.frontier import Frontier, Priced, demand_of, goal_of, serving_of
 from flows.answers.frontier import frontier as frontier_of
@@ -67,7 +67,7 @@ def fit(
     source: Table,
     *,
     form: Form = "chinchilla",
-    objective: Literal["huber_log", "lad_log", "mse_log", "mse"] = "huber_log",
+    objective: ObjectiveName = "huber_log",
     delta: float = 1e-3,
     by: str | None = None,
     where: str | None = None,
@@ -102,9 +102,8 @@ def fit(
         ValueError: the table cannot be read, or no law can be fitted to it.
     """
     with _in_python():
-        options = FitOptions(
-            form, Objective(objective, delta), bootstrap, seed, level, anyway, target_flops
-        )
+        penalty = objective_of(objective, delta)
+        options = FitOptions(form, penalty, bootstrap, seed, level, anyway, target_flops)
         return fit_runs(_runs(source), options, Rows(by, where, _names(best_of), pool))
 
 
@@ -282,8 +281,8 @@ def compare(
         names = [each for each in given if isinstance(each, str)]
         if len(names) == len(given):
             given = expanded(tuple(names), home)
-        sides = [side_of(each, {}, home) for each in given]
-        return compare_sides(sides, Comparing(at, asymptote, bpb, bootstrap, level), home)
+        how = Comparing(at, asymptote, bpb, bootstrap, level)
+        return compare_sides(given, {}, how, home)
 
 
 def sweep(name: str, *, home: str | PathLike[str] | None = None) -> Sweep:

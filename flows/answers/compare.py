@@ -87,7 +87,11 @@ class Compared(Shown):
 
 @dataclass(frozen=True, slots=True)
 class Comparing:
-    """How variants are compared; see `compare_variants`."""
+    """How variants are compared; see `compare_variants`.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
 
     at: float | None = None
     asymptote: Asymptote = "shared"
@@ -95,15 +99,31 @@ class Comparing:
     bootstrap: int = 1000
     level: float = 0.9
 
+    def __post_init__(self) -> None:
+        check_level(self.level)
+        if self.bootstrap < 1:
+            raise ValueError(f"--bootstrap {self.bootstrap} gives no intervals: take 1000.")
+        if self.at is not None and not 0 < self.at < float("inf"):
+            raise ValueError(f"--at {self.at} must be positive training FLOPs, such as 1e20.")
+        loss = self.asymptote
+        if isinstance(loss, float | int) and not 0 <= loss < float("inf"):
+            raise ValueError(f"--asymptote {loss}: write shared, free, or a loss such as 1.6.")
 
-def compare_sides(sides: Sequence[Side], how: Comparing, home: Home) -> Compared:
-    """Compare variants with the first of several sides.
+
+def compare_sides(
+    sources: Sequence[str | Runs], mapping: Mapping[str, str], how: Comparing, home: Home
+) -> Compared:
+    """Compare variants with the first of several sweeps or tables.
+
+    Args:
+        sources: sweeps of the home or tables, by name; or runs.
+        mapping: isoflop's name for a column to the tables'.
 
     Raises:
-        ValueError: an option is out of range, or the losses do not compare.
+        ValueError: a source is not there, or the losses do not compare.
     """
-    _check(sides, how)
-    first, *others = sides
+    _check_names([each if isinstance(each, str) else each.source.name for each in sources])
+    first, *others = [_side(each, mapping, home) for each in sources]
     variants = compare_variants(
         (first.name, first.table),
         [(side.name, side.table) for side in others],
@@ -116,12 +136,8 @@ def compare_sides(sides: Sequence[Side], how: Comparing, home: Home) -> Compared
     return Compared(variants, _differences(first, others, home))
 
 
-def side_of(source: str | Runs, mapping: Mapping[str, str], home: Home) -> Side:
-    """A sweep of this home, or a table.
-
-    Raises:
-        ValueError: there is neither, or the sweep has variants.
-    """
+def _side(source: str | Runs, mapping: Mapping[str, str], home: Home) -> Side:
+    """A sweep of this home, or a table."""
     if isinstance(source, Runs):
         return Side(source.source.name, source.table, None)
     if is_service(source) or Path(source).is_file():
@@ -133,16 +149,7 @@ def side_of(source: str | Runs, mapping: Mapping[str, str], home: Home) -> Side:
     return Side(source, compared_table(plan, home), plan)
 
 
-def _check(sides: Sequence[Side], how: Comparing) -> None:
-    check_level(how.level)
-    if how.bootstrap < 1:
-        raise ValueError(f"--bootstrap {how.bootstrap} gives no intervals: take 1000.")
-    if how.at is not None and not 0 < how.at < float("inf"):
-        raise ValueError(f"--at {how.at} must be positive training FLOPs, such as 1e20.")
-    asymptote = how.asymptote
-    if isinstance(asymptote, float | int) and not 0 <= asymptote < float("inf"):
-        raise ValueError(f"--asymptote {asymptote}: write shared, free, or a loss such as 1.6.")
-    names = [side.name for side in sides]
+def _check_names(names: Sequence[str]) -> None:
     if len(names) < 2:
         raise ValueError(
             f"{names[0]!r} alone has nothing to be compared with: isoflop compare {names[0]} OTHER."

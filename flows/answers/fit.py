@@ -16,6 +16,7 @@ from analysis.fit.records import GroupFit
 from analysis.forecast.lead import Lead, lead, lead_json
 from analysis.law import LossLaw
 from analysis.page import Page
+from analysis.solver.objective import Objective, ObjectiveName
 from flows.answers.rows import ALL, Rows, check_level
 from flows.answers.runs import Runs
 from flows.answers.shown import Shown
@@ -113,15 +114,24 @@ def fit_runs(runs: Runs, options: FitOptions = DEFAULT, rows: Rows = ALL) -> Fit
     return Fit(runs.source.name, tuple(groups), tuple(map(lead, groups)), envelope)
 
 
+def objective_of(name: ObjectiveName, delta: float) -> Objective:
+    """What is summed over rows.
+
+    Raises:
+        ValueError: delta is not positive.
+    """
+    if not delta > 0:
+        raise ValueError(f"--delta {delta} must be positive.")
+    return Objective(name, delta)
+
+
 def _check_numbers(options: FitOptions) -> None:
     check_level(options.level)
-    delta, target = options.objective.delta, options.target_flops
+    target = options.target_flops
     if options.bootstrap < 0 or options.seed < 0:
         raise ValueError(
             f"--bootstrap {options.bootstrap} and --seed {options.seed} must not be negative."
         )
-    if not delta > 0:
-        raise ValueError(f"--delta {delta} must be positive.")
     if target is not None and not 0 < target < float("inf"):
         raise ValueError(f"--target-flops {target} must be positive.")
 

@@ -56,7 +56,7 @@ def compare(
         at: training FLOPs of the projection; ten times the largest common budget.
         bpb: compare bits per byte, as between tokenizers.
     """
-    from flows.answers.compare import Comparing, compare_sides, side_of
+    from flows.answers.compare import Comparing, compare_sides
     from flows.commands.output import emit
     from flows.results.variants import expanded
 
@@ -67,7 +67,7 @@ def compare(
         check_destinations(json, report)
         columns = column_mapping(mapping or [])
         with busy("fitting the losses and the laws"):
-            answer = compare_sides([side_of(name, columns, home) for name in names], how, home)
+            answer = compare_sides(names, columns, how, home)
     if report is not None:
         write_report(answer.page, report)
     if json is not None:

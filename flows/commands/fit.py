@@ -69,18 +69,16 @@ def fit(
         target_flops: budget for the profiles of N* and D*; ten times the table's largest.
     """
     from analysis.fit.options import FitOptions
-    from analysis.solver.objective import Objective
-    from flows.answers.fit import fit_runs
+    from flows.answers.fit import fit_runs, objective_of
     from flows.answers.rows import Rows
     from flows.commands.output import emit
 
     with refusals(), shown_from_log("analysis.fit"):
         check_destinations(json, report)
+        penalty = objective_of(objective, delta)
         answer = fit_runs(
             read_runs(file, mapping, include_status),
-            FitOptions(
-                form, Objective(objective, delta), bootstrap, seed, level, anyway, target_flops
-            ),
+            FitOptions(form, penalty, bootstrap, seed, level, anyway, target_flops),
             Rows(by, where, tuple(names_in(best_of)), pool),
         )
     if report is not None:
