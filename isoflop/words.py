@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import polars as pl
+from numpy.typing import ArrayLike
 
 from analysis.fit.options import FitOptions
 from analysis.forecast.answer import Question
@@ -33,7 +34,7 @@ class Frame(Protocol):
 
 
 # What names a table: a path, a sweep, mlflow:EXPERIMENT, optuna:STUDY@STORAGE; or its columns.
-Named = str | PathLike[str] | Frame | Mapping[str, Sequence[Any]] | Sweep
+Named = str | PathLike[str] | Frame | Mapping[str, ArrayLike] | Sweep
 Table = Named | Runs
 # Tokens to serve: a number, or the least and the most.
 Demand = float | tuple[float, float] | None

@@ -16,7 +16,7 @@ from flows.plans.stored import read_plan
 from flows.settings import Home, home_of, open_settings
 from flows.tables.source import is_service, table_source
 
-IN_MEMORY = "these runs"
+IN_MEMORY = "a data frame"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,8 @@ class Runs:
     def _words(self) -> str:
         used, rows = self.used.height, self.frame.height
         left_out = "" if used == rows else f", {rows - used} more left out"
-        how = f": {read_words(self.table.read)}" if self.table.read else ""
-        return " ".join((f"{used} runs of {self.source.name}{left_out}{how}", *self.source.notes))
+        how = f"; {read_words(self.table.read)}" if self.table.read else ""
+        return " ".join((f"{self.source.name}: {used} runs{left_out}{how}.", *self.source.notes))
 
 
 def open_source(name: str) -> TableSource:

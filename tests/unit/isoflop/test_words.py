@@ -61,6 +61,7 @@ def test_a_table_may_be_a_frame_or_columns_and_a_law_may_be_a_fit(table):
         same = isoflop.read(columns, map=MAP)
         for name in ("n_params", "tokens", "val_loss"):
             assert same.used[name].cast(float).equals(runs.used[name].cast(float))
+    assert repr(same).startswith("a data frame: 15 runs; N from 'params' (parameters), D from 'D'")
     fit = isoflop.fit(same, bootstrap=0)
     assert isoflop.frontier(fit, flops=1e21, inference_tokens=1e12).law == fit.law
 
