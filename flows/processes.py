@@ -27,4 +27,4 @@ def die_with_parent(parent: int) -> None:
     ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
     # The parent may have died before the call above took effect.
     if os.getppid() != parent:
-        raise SystemExit("the process that started this training is gone")
+        raise SystemExit("the process that started this one is gone")

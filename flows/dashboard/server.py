@@ -12,6 +12,7 @@ from flows.dashboard.app import make_app
 from flows.dashboard.fits import Fits
 from flows.dashboard.library import Library
 from flows.dashboard.subjects import Desk
+from flows.processes import die_with_parent
 from flows.settings import Home, Settings, home_of, open_settings
 
 _THREADS = 4
@@ -39,11 +40,12 @@ def serve(settings: Settings, home: Home) -> None:
 def _one_process() -> ProcessPoolExecutor:
     """Where fits are computed: in a process of its own a fit leaves the pages quick."""
     processes = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(1, processes, initializer=_politely)
+    return ProcessPoolExecutor(1, processes, initializer=_politely, initargs=(os.getpid(),))
 
 
-def _politely() -> None:
-    """Give way to trainings."""
+def _politely(parent: int) -> None:
+    """Give way to trainings, and end with the server even when that is killed."""
+    die_with_parent(parent)
     os.nice(10)
 
 

@@ -48,12 +48,19 @@ def test_one_variant_leads_with_its_multipliers_and_the_projection(
     assert 'id="speedup"' in page.read_text()
 
 
-def test_many_variants_are_one_ranked_table_and_one_document(run: Run, folder: Path) -> None:
+def test_many_variants_are_one_ranked_table_and_one_document(
+    run: Run, folder: Path, tmp_path: Path
+) -> None:
     tables = [str(folder / f"{name}.csv") for name in ("base", "worse", "none", "better")]
-    asked = ("--bootstrap", "60", "--at", "1e19", "--asymptote", "1.8", "--json", "-")
-    printed = run("compare", *tables, *asked)
+    asked = ("--bootstrap", "60", "--at", "1e19", "--asymptote", "1.8")
+    written = tmp_path / "worth.json"
+    printed = run("compare", *tables, *asked, "--json", written)
     assert printed.status == 0, printed.stderr
-    document = json.loads(printed.stdout)
+    # What each did to its law is on the page.
+    assert printed.stdout.count("verdict") == 1
+    assert "law, first" not in printed.stdout
+    assert "--report PAGE.html" in printed.stdout
+    document = json.loads(written.read_text())
     names = [Path(entry["name"]).stem for entry in document["variants"]]
     assert names == ["better", "none", "worse"]
     for name, entry in zip(names, document["variants"], strict=True):

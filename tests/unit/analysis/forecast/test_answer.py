@@ -246,7 +246,7 @@ def test_the_path_holds_runs_band_and_targets(table, whole):
     assert (band["lower"] < band["upper"]).all()
     width = (band["upper"] / band["lower"]).to_numpy()
     assert width[-1] > 2 * width[40] - 1
-    assert "will be" in draw_path(data, whole).layout.title.text
+    assert "is foretold at" in draw_path(data, whole).layout.title.text
 
 
 def test_the_valley_has_its_bottom_at_n_star(whole):

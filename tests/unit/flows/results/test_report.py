@@ -61,6 +61,7 @@ def test_a_finished_sweep_has_its_files_and_mirrors_the_runs_that_have_one(home)
     }  # fmt: skip
     assert report.page == folder / "report.html"
     assert report.verdict.startswith("No law: ")
+    assert report.no_law
     assert report.numbers == {}
     assert mirror.done == [
         ("publish", sweep.runs[1].name),
