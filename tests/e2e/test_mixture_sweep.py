@@ -51,10 +51,7 @@ def test_a_sweep_of_mixtures_finds_the_source_that_its_target_needs(isoflop, hom
     folder = home / "sweeps" / "mixed"
     table = pl.read_parquet(folder / "observations.parquet")
     assert table.height == 10
-    assert (
-        table.select(f"share_{name}" for name in SOURCES).sum_horizontal().to_list() == [1.0] * 10
-    )
-    # Half of the corpus for half of the target's tokens; nothing of a source is read with no share.
+    assert set(table.select(f"share_{name}" for name in SOURCES).sum_horizontal()) == {1.0}
     assert "The best shares" in (folder / "report.html").read_text()
     for target in SOURCES:
         own = table.filter(pl.col(f"share_{target}") == 1)[f"loss_{target}"].item()
