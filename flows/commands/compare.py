@@ -81,7 +81,9 @@ def compare(
         _check(names, at, bootstrap)
         assumed = _asymptote(asymptote)
         check_destinations(json, report)
-        first, *others = [_side(name, mapping, home) for name in names]
+        # Variants of one sweep go by their own names.
+        prefix = "" if names == (baseline, *variants) else f"{baseline}/"
+        first, *others = [_side(name, mapping, home, prefix) for name in names]
         with busy("fitting the losses and the laws"):
             answer = compare_variants(
                 (first.name, first.table),
@@ -137,8 +139,8 @@ def _asymptote(text: str) -> float | Literal["shared", "free"]:
     return value
 
 
-def _side(name: str, mapping: list[str] | None, home: "Home") -> Side:
-    """A sweep of this home, or a table."""
+def _side(name: str, mapping: list[str] | None, home: "Home", prefix: str) -> Side:
+    """A sweep of this home, called by its name without `prefix`, or a table."""
     from pathlib import Path
 
     from flows.results.compare import compared_table
@@ -151,7 +153,7 @@ def _side(name: str, mapping: list[str] | None, home: "Home") -> Side:
     if plan.spec.variants:
         listed = ", ".join(f"{name}/{variant}" for variant in (BASE, *plan.spec.variants))
         raise ValueError(f"{name} is a sweep of variants: name one of {listed}.")
-    return Side(name, compared_table(plan, home), plan)
+    return Side(name.removeprefix(prefix), compared_table(plan, home), plan)
 
 
 def _differences(first: Side, others: list[Side], home: "Home") -> "dict[str, SweepDifferences]":
