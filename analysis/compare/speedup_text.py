@@ -179,9 +179,8 @@ def _projected(worth: Speedup) -> list[str]:
     ]
     kind = _KINDS[worth.lead.asymptote]
     hangs = f" It hangs on the irreducible loss ({kind}): {', '.join(apart)}." if apart else ""
-    return [
-        f"At {flops(ahead.flops)} FLOPs the multiplier is {shown(ahead.compute)}: {ahead.verdict}.{hangs}"
-    ]
+    value = f"At {flops(ahead.flops)} FLOPs the multiplier is {shown(ahead.compute)}"
+    return [f"{value}: {ahead.verdict}.{hangs}"]
 
 
 def _ahead(projection: Projection | None) -> tuple[str, str]:
