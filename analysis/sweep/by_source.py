@@ -21,8 +21,8 @@ def add_by_source(page: Page, frame: pl.DataFrame) -> None:
     rows = frame.drop_nulls(f"{VAL_TOKENS}{sources[0]}").sort("n_params", "tokens")
     page.heading("Losses by source")
     page.text(
-        "A loss of a run is the mean of its sources' losses, weighted by their tokens in the "
-        "validation set."
+        "A run's loss is the mean of its sources' losses, weighted by their tokens in the "
+        "validation set; of bits per byte, by their bytes."
     )
     page.table(
         ["source", "of training tokens", "validation tokens", "of the validation set"],

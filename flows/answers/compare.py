@@ -1,7 +1,7 @@
 """The answer of `isoflop compare`: what changes are worth, and what they did to the law."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,7 +123,7 @@ def compare_sides(
         ValueError: a source is not there, or the losses do not compare.
     """
     _check_names([each if isinstance(each, str) else each.source.name for each in sources])
-    first, *others = [_side(each, mapping, home) for each in sources]
+    first, *others = _own_names([_side(each, mapping, home) for each in sources])
     variants = compare_variants(
         (first.name, first.table),
         [(side.name, side.table) for side in others],
@@ -147,6 +147,14 @@ def _side(source: str | Runs, mapping: Mapping[str, str], home: Home) -> Side:
         listed = ", ".join(f"{source}/{variant}" for variant in (BASE, *plan.spec.variants))
         raise ValueError(f"{source} is a sweep of variants: name one of {listed}.")
     return Side(source, compared_table(plan, home), plan)
+
+
+def _own_names(sides: list[Side]) -> list[Side]:
+    """Variants of one sweep go by their own names."""
+    prefixes = {side.name.rpartition("/")[0] if side.plan else "" for side in sides}
+    if len(prefixes) > 1 or prefixes == {""}:
+        return sides
+    return [replace(side, name=side.name.rpartition("/")[2]) for side in sides]
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -114,7 +114,7 @@ def _print_run(document: dict[str, Any]) -> None:
     if by_source := source_rows(document["losses"]):
         print()
         table("losses by source", SOURCES_HEADER, by_source)
-        print(f"             {POOLED}")
+        print(POOLED)
     if document["evaluations"]:
         from flows.commands.evaluate import print_doubts
         from flows.evaluation.table import HEADER, row_of

@@ -62,7 +62,7 @@ def run_document(run: RunDir, home: Home) -> dict[str, Any]:
 SOURCES_HEADER = (
     *("D tokens", "source", "of training", "validation tokens", "nats/token", "bits/byte"),
 )
-POOLED = "a loss of the run is the mean of its sources', weighted by their validation tokens"
+POOLED = "the run's loss is their mean, weighted by validation tokens (bits by bytes)"
 
 
 def source_rows(losses: Sequence[Mapping[str, Any]]) -> list[list[str]]:

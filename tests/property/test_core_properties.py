@@ -120,7 +120,8 @@ def test_every_path_walks_the_trunk_once_and_never_rests_or_overshoots(steps, fr
 
 
 @given(
-    weights=st.lists(st.floats(0.01, 100), min_size=1, max_size=4),
+    # Less than half a row of a block would never be read, which is refused.
+    weights=st.lists(st.floats(0.5, 100), min_size=1, max_size=4),
     seed=st.integers(0, 2**32),
     step=st.integers(0, 5_000),
 )
