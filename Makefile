@@ -1,6 +1,7 @@
 # make demo   sweep, fit and report on this machine, from text that is already on it
 # make test   the test suite: no GPU, no network beyond the package index, no server left running
 # make test-long  what injects faults into real stacks one by one: half an hour and more
+# make notebooks   run the notebooks and store their outputs, figures as pictures (Chromium)
 # make mutants ROOM=analysis/fit   what one-line faults the room's fast tests notice; COUNT=20 SEED=0
 # make docs   the documentation as a site in build/site/html; its links and anchors are checked
 # make chaos  kill, fill, cut and flip whatever a sweep stands on, and print what it cost
@@ -15,7 +16,7 @@ SEED ?= 0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup demo test docs test-long test-all lint types bench chaos mutants clean
+.PHONY: setup demo test docs test-long test-all lint types bench chaos mutants notebooks clean
 
 setup: .venv/ready
 
@@ -52,6 +53,9 @@ chaos: setup
 
 mutants: setup
 	@$(BIN)/python -m tests.mutants $(ROOM) --count $(COUNT) --seed $(SEED)
+
+notebooks: setup
+	@$(BIN)/python -m tests.notebooks
 
 test-long: setup
 	@$(BIN)/python -m pytest -m long

@@ -171,6 +171,19 @@ class Page:
         """
         self.parts.append(Drawn(figure, name, height, wide, data))
 
+    @property
+    def figures(self) -> dict[str, Drawn]:
+        """Its figures by name."""
+        return {part.name: part for part in self.parts if isinstance(part, Drawn)}
+
+    @property
+    def answer(self) -> list[Part]:
+        """What stands before the section of the first figure."""
+        drawn = [place for place, part in enumerate(self.parts) if isinstance(part, Drawn)]
+        end = drawn[0] if drawn else len(self.parts)
+        headings = [k for k, part in enumerate(self.parts[:end]) if isinstance(part, Heading)]
+        return self.parts[: headings[-1] if drawn and headings else end]
+
     def html(self, *, plotly: str | None = None, script: str = "") -> str:
         """The whole page.
 
@@ -184,7 +197,7 @@ class Page:
             source = f'<script src="{escape(plotly)}"></script>'
         figures = f"{source}<script>{''.join(drawings)}</script>" if drawings else ""
         own = f"<script>{script}</script>" if script else ""
-        body = [f"<h1>{escape(self.title)}</h1>", *map(_markup, self.parts)]
+        body = [f"<h1>{escape(self.title)}</h1>", *map(markup, self.parts)]
         return (
             '<!doctype html><html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -195,7 +208,7 @@ class Page:
         )
 
 
-def _markup(part: Part) -> str:
+def markup(part: Part) -> str:
     """A part as HTML, its text escaped."""
     match part:
         case Heading(text):

@@ -101,7 +101,7 @@ class Shape:
         tokens = np.where(noise % 3 == 0, noise, np.arange(len(noise)) % self.vocab)
         data = tokens.astype(np.uint16)
         return Batches(
-            sources=[TokenSource("made up", [data])], validation_shards=[data],
+            sources=[TokenSource("made up", [data], validation=[data])],
             piece_bytes=np.ones(self.vocab, np.int64), seq_len=self.seq_len,
             batch_tokens=self.batch_tokens, seed=0, eval_tokens=8 * self.seq_len,
         )  # fmt: skip

@@ -74,7 +74,7 @@ def recipe(batch: int, dtype: str, lr: float) -> TrainConfig:
 def batches(cfg: TrainConfig, data: np.ndarray) -> Batches:
     """Random tokens for a recipe."""
     return Batches(
-        sources=[TokenSource("random", [data])], validation_shards=[data],
+        sources=[TokenSource("random", [data], validation=[data])],
         piece_bytes=np.ones(int(data.max()) + 1, np.int64), seq_len=SEQ_LEN,
         batch_tokens=cfg.batch_tokens, seed=0, eval_tokens=SEQ_LEN,
     )  # fmt: skip

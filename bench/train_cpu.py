@@ -90,7 +90,7 @@ def ours(
         eval_tokens=SEQ_LEN, dtype=dtype,
     )  # fmt: skip
     batches = Batches(
-        sources=[TokenSource("random", [data])], validation_shards=[data],
+        sources=[TokenSource("random", [data], validation=[data])],
         piece_bytes=np.ones(VOCAB, np.int64), seq_len=SEQ_LEN, batch_tokens=BATCH_TOKENS,
         seed=0, eval_tokens=SEQ_LEN,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote, urlsplit
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from llama_core.files import write_durably
@@ -156,8 +156,14 @@ def open_settings() -> Settings:
 
     `isoflop up` writes them there, so that a shell without its ports finds the stack. No proxy
     gets between this process, or one it starts, and servers of this machine.
+
+    Raises:
+        ValueError: a setting is out of range; the message names its environment variable.
     """
-    settings = Settings()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        raise ValueError(_faulty(error)) from error
     unset = [name for name in _ADDRESSED if name not in settings.model_fields_set]
     try:
         stored = json.loads((settings.home / ADDRESSES).read_text())
@@ -168,6 +174,14 @@ def open_settings() -> Settings:
         log.debug("no stack has written its addresses in %s", settings.home)
     _spare_from_proxies(settings.host)
     return settings
+
+
+def _faulty(error: ValidationError) -> str:
+    """The first setting out of range: its variable, its value, and what it should be."""
+    [fault, *_] = error.errors()
+    message = fault["msg"].removeprefix("Input ").partition(", unable")[0]
+    message = message.replace("a valid integer", "a whole number")
+    return f"ISOFLOP_{str(fault['loc'][0]).upper()}={fault['input']}: {message}."
 
 
 def note_addresses(settings: Settings, home: Home) -> None:

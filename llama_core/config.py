@@ -474,6 +474,11 @@ class CorpusConfig(Frozen):
                 f"source name {nested[0]!r} has a slash, and its files are named after it. "
                 "Use another name."
             )
+        if len(names) > 1 and "unit" in names:
+            raise ValueError(
+                "a source is named 'unit', and loss_unit, the column of its losses, is the unit "
+                "of all losses. Use another name."
+            )
         if self.characters == "unicode" and self.vocab_size < 512:
             raise ValueError(
                 f"vocab_size={self.vocab_size} leaves too few pieces beside the 256 byte pieces "

@@ -33,6 +33,26 @@ class StepRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceLoss:
+    """Loss on one source's part of the fixed validation set.
+
+    Attributes:
+        name: the source's.
+        share: its share of the training tokens.
+        val_tokens: tokens of the validation set that are its own. The pooled loss is the mean of
+            the sources' losses with these as weights.
+        loss: nats per token; None where the validation set has nothing of it.
+        bpb: bits per byte; None where the bytes are unknown too.
+    """
+
+    name: str
+    share: float
+    val_tokens: int
+    loss: float | None
+    bpb: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class EvalRecord:
     """Loss on the fixed validation set at the end of a horizon.
 
@@ -42,6 +62,7 @@ class EvalRecord:
         val_bpb: bits per byte of the validation text, the nats of begin and end tokens included;
             None where the bytes are unknown.
         weights_sha256: hash of the weights evaluated.
+        sources: the loss of each source; empty of a corpus of one source, whose loss is `val_loss`.
     """
 
     step: int
@@ -51,6 +72,7 @@ class EvalRecord:
     val_bpb: float | None
     weights_sha256: str
     at: float
+    sources: tuple[SourceLoss, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from llama_core.checkpoints.state import (
     trunk_of,
 )
 from llama_core.checkpoints.store import Checkpoint, CheckpointStore
-from llama_core.compiling import compile_net, uncompiled
+from llama_core.compiling import compile_net
 from llama_core.config import (
     ModelConfig,
     Placement,
@@ -58,9 +58,8 @@ from llama_core.records import (
     StoppedRecord,
 )
 from llama_core.schedule import lr_multiplier, segments
+from llama_core.validation import evaluate
 
-# Validation rows go through the model in groups of about this many tokens per rank.
-_EVAL_TOKENS = 8_192
 _ANYWHERE = Placement()
 
 
@@ -209,9 +208,9 @@ def _train(
 
         if segment.horizon is not None:
             tokens = place.step * cfg.batch_tokens
-            val_loss, val_bpb = evaluate(module, batches, cfg, ranks)
-            if not math.isfinite(val_loss):
-                reason = f"validation loss is {val_loss}"
+            evaluated = evaluate(module, batches, cfg, ranks)
+            if not math.isfinite(evaluated.val_loss):
+                reason = f"validation loss is {evaluated.val_loss}"
                 yield from outbox.flush()
                 yield DivergedRecord(place.step, tokens, segment.horizon, reason, time.time())
                 return
@@ -222,10 +221,11 @@ def _train(
                     step=place.step,
                     tokens=tokens,
                     horizon=segment.horizon,
-                    val_loss=val_loss,
-                    val_bpb=val_bpb,
+                    val_loss=evaluated.val_loss,
+                    val_bpb=evaluated.val_bpb,
                     weights_sha256=digest,
                     at=time.time(),
+                    sources=evaluated.sources,
                 )
             )
         if segment.rejoins:
@@ -336,37 +336,6 @@ def losses(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tens
         return nats, nats
     # Pulls the softmax's normaliser towards 1 (Chowdhery et al. 2022, section 5).
     return nats + z_loss * flat.float().logsumexp(dim=-1).square().sum(), nats
-
-
-@torch.no_grad()
-@uncompiled()
-def evaluate(
-    module: nn.Module, batches: Batches, cfg: TrainConfig, ranks: Ranks
-) -> tuple[float, float | None]:
-    """Loss on the fixed validation set: nats per token, and bits per byte of its text if known.
-
-    Both count the nats of begin and end tokens, which have no bytes: on short documents the bits
-    per byte are above those of the text alone.
-    """
-    device = ranks.device
-    rows = torch.from_numpy(batches.validation())
-    nats = torch.zeros((), dtype=torch.float64, device=device)
-    for group in torch.split(rows, ranks.count * max(1, _EVAL_TOKENS // cfg.seq_len)):
-        own = ranks.share(group)
-        # Every rank must call a sharded model equally often: one without rows repeats another's.
-        part = (own if len(own) else group[:1]).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=cfg.dtype == "bfloat16"):
-            logits = module(part[:, :-1])
-        if len(own):
-            nats += losses(logits, part[:, 1:], 0.0)[1]
-    total = float(ranks.summed(nats))
-    text_bytes = int(batches.piece_bytes[rows[:, 1:].numpy()].sum())
-    val_loss = total / rows[:, 1:].numel()
-    if text_bytes:
-        return val_loss, total / math.log(2) / text_bytes
-    if batches.bytes_per_token is not None:
-        return val_loss, val_loss / math.log(2) / batches.bytes_per_token
-    return val_loss, None
 
 
 def _tied(net: Llama, finished: Tensors) -> Tensors:

@@ -88,8 +88,7 @@ def made_up_batches(model: ModelConfig, cfg: TrainConfig) -> Batches:
     tokens = np.where(noise % 3 == 0, noise, np.arange(count) % model.vocab_size)
     shard = tokens.astype(np.uint32)
     return Batches(
-        sources=[TokenSource("made up", [shard])],
-        validation_shards=[shard],
+        sources=[TokenSource("made up", [shard], validation=[shard])],
         piece_bytes=np.zeros(model.vocab_size, np.int64),
         seq_len=cfg.seq_len,
         batch_tokens=cfg.batch_tokens,

@@ -65,8 +65,13 @@ def tokens(count: int, *, vocab_size: int = 32, seed: int = 0) -> np.ndarray:
 def batches(cfg: TrainConfig, *, vocab_size: int = 32, count: int = 20_000) -> Batches:
     """Batches over in-memory tokens for a recipe."""
     return Batches(
-        sources=[TokenSource("made", [tokens(count, vocab_size=vocab_size)])],
-        validation_shards=[tokens(2_000, vocab_size=vocab_size, seed=1)],
+        sources=[
+            TokenSource(
+                "made",
+                [tokens(count, vocab_size=vocab_size)],
+                validation=[tokens(2_000, vocab_size=vocab_size, seed=1)],
+            )
+        ],
         piece_bytes=np.full(vocab_size, 2, np.int64),
         seq_len=cfg.seq_len,
         batch_tokens=cfg.batch_tokens,

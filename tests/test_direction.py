@@ -20,6 +20,8 @@ OURS = {"analysis", "flows", "llama_core", "sweeps"}
         ("llama_core.corpus.prepared", {"prefect", "mlflow", "polars", "pandas", "torch"}),
         ("analysis.fit.parametric", {"torch", "prefect", "mlflow", "pandas"}),
         ("analysis.frontier.allocation", {"torch", "prefect", "mlflow", "pandas"}),
+        ("isoflop", {"torch", "prefect", "mlflow", "polars", "numpy", "pydantic"}),
+        ("isoflop.words", {"torch", "prefect", "mlflow", "optuna", "pandas"}),
         ("flows.cli", {"torch", "prefect", "mlflow", "polars", "numpy", "pydantic"}),
         ("flows.training.child", {"torch", "prefect", "mlflow", "polars"}),
         ("flows.training.warm", {"torch", "prefect", "mlflow", "polars"}),

@@ -12,7 +12,7 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if path.parent.name != "benchmarks"),
 ]
-TOP = ("analysis", "bench", "docs", "flows", "llama_core", "sweeps", "tests")
+TOP = ("analysis", "bench", "docs", "flows", "isoflop", "llama_core", "sweeps", "tests")
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 _PATH = re.compile(rf"(?<![\w./-])(?:{'|'.join(TOP)})/[\w./-]*[\w/]")
 _QUALIFIED = re.compile(r"(?<![\w./-])((?:flows|llama_core)(?:\.[a-z_]+)+(?:\.[A-Z]\w*)?)")
@@ -30,7 +30,7 @@ def test_every_path_and_module_that_a_page_names_exists(page):
     assert not missing
 
 
-@pytest.mark.parametrize("package", ["analysis", "flows", "llama_core", "sweeps"])
+@pytest.mark.parametrize("package", ["analysis", "flows", "isoflop", "llama_core", "sweeps"])
 def test_every_module_that_a_docstring_or_comment_names_exists(package):
     missing = [
         (path.name, name)
@@ -54,7 +54,7 @@ def test_the_architecture_page_names_every_room():
     text = (ROOT / "docs" / "architecture.md").read_text()
     rooms = {
         path.parent.relative_to(ROOT).as_posix()
-        for package in ("analysis", "flows", "llama_core", "sweeps")
+        for package in ("analysis", "flows", "isoflop", "llama_core", "sweeps")
         for path in (ROOT / package).rglob("*.py")
     }
     assert not [room for room in sorted(rooms) if f"{room}/" not in text]

@@ -52,7 +52,8 @@ def compare_page(variants: Variants, contexts: Mapping[str, Context], title: str
         title: in place of the names.
     """
     names = [each.name for each in variants.ranked]
-    page = Page(title or f"{', '.join(names)} against {variants.baseline}")
+    listed = ", ".join(names) if len(names) <= 3 else f"{len(names)} variants"
+    page = Page(title or f"{listed} against {variants.baseline}")
     for warning in variants.warnings:
         page.text(warning, role="warn")
     _worth(page, variants)

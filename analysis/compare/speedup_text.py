@@ -139,10 +139,9 @@ def _worth(worth: Speedup, baseline: str) -> str:
     elif pooled.gain:
         text = f"{worth.name} needs {spread} times less compute than {baseline} for the same loss"
     elif pooled.upper is not None and pooled.lower is not None and pooled.upper < 1:
-        flipped = Multiplier(1 / pooled.value, 1 / pooled.upper, 1 / pooled.lower)
         text = (
-            f"{worth.name} needs {shown(flipped)} times more compute than {baseline} for the "
-            "same loss"
+            f"{worth.name} needs {shown(_inverse(pooled))} times more compute than {baseline} for "
+            "the same loss"
         )
     elif pooled.lower is None:
         text = (
@@ -155,8 +154,18 @@ def _worth(worth: Speedup, baseline: str) -> str:
             "for the same loss"
         )
     if worth.time is not None:
-        text += f", and {shown(worth.time)} times less time"
+        more = worth.time.value < 1
+        time = _inverse(worth.time) if more else worth.time
+        text += f", and {shown(time)} times {'more' if more else 'less'} time"
     return f"{text}."
+
+
+def _inverse(multiplier: Multiplier) -> Multiplier:
+    """How many times more, of how many times less."""
+    lower, upper = (
+        None if end is None or end == 0 else 1 / end for end in (multiplier.upper, multiplier.lower)
+    )
+    return Multiplier(1 / multiplier.value, lower, upper)
 
 
 def _projected(worth: Speedup) -> list[str]:
@@ -170,7 +179,8 @@ def _projected(worth: Speedup) -> list[str]:
     ]
     kind = _KINDS[worth.lead.asymptote]
     hangs = f" It hangs on the irreducible loss ({kind}): {', '.join(apart)}." if apart else ""
-    return [f"At {flops(ahead.flops)} FLOPs it is {shown(ahead.compute)}: {ahead.verdict}.{hangs}"]
+    value = f"At {flops(ahead.flops)} FLOPs the multiplier is {shown(ahead.compute)}"
+    return [f"{value}: {ahead.verdict}.{hangs}"]
 
 
 def _ahead(projection: Projection | None) -> tuple[str, str]:

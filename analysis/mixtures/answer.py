@@ -17,6 +17,8 @@ from analysis.table.observations import TableError
 _LEAST_RANK, _LEAST_R2 = 0.6, 0.3
 # A share this close to the largest one tried lies at its edge.
 _EDGE = 0.97
+# A share this little above its limit keeps it.
+ROUNDING = 1e-9
 _DOUBLED, _RAISED, _LARGE = 2.0, 1.25, 0.4
 
 
@@ -67,7 +69,8 @@ class Answer:
         weights: of the losses in the target (t,).
         scores: every law tried, from few constants to many; `score` is the chosen one's.
         best: the mixture of least loss; intervals of its shares (k, 2).
-        best_tried: place of the tried row of least measured loss.
+        best_tried: place of the tried row of least measured loss, of those within the limits; of
+            all where none is.
         gain: the target's fall from that row's mixture to the best one, as the law has it.
         mean: the average of the mixtures tried, around which effects are taken.
         limits: of the shares (k,).
@@ -117,7 +120,9 @@ def mix(table: Mixtures, question: Question, points: Mixtures | None = None) -> 
     intervals = np.column_stack(
         [np.minimum(intervals[:, 0], shares[0]), np.maximum(intervals[:, 1], shares[0])]
     )
-    best_tried = int((table.losses @ weights).argmin())
+    measured = table.losses @ weights
+    kept = (table.shares <= limits + ROUNDING).all(axis=1)
+    best_tried = int(np.where(kept, measured, np.inf).argmin() if kept.any() else measured.argmin())
     mean = table.shares[np.unique(table.mixture, return_index=True)[1]].mean(axis=0)
     look = _Draws(score.fitted, draws, sizes, question.draws, question.level)
     best = foretell(shares, sizes[None])[0]

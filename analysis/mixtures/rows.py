@@ -16,12 +16,11 @@ from analysis.table.expressions import evaluate
 from analysis.table.files import Contents
 from analysis.table.names import ALIASES, option, resolve
 from analysis.table.numbers import Kind, read_numbers
-from analysis.table.observations import Table, TableError, name_rows, nearest
+from analysis.table.observations import LOSS, SHARE, Table, TableError, name_rows, nearest
 from analysis.table.runs import numbered
 from analysis.table.selection import split
 from analysis.table.states import nothing_left
 
-SHARE, LOSS = "share_", "loss_"
 _SIZES = ("n_params", "tokens")
 _ALIASES = {name: spelt for name, spelt in ALIASES.items() if name in _SIZES}
 # Columns of isoflop's own that begin like a family's.

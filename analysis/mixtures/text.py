@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from analysis.layout import READABLE, hanging, table_lines, wrapped
-from analysis.mixtures.answer import Answer
+from analysis.mixtures.answer import ROUNDING, Answer
 from analysis.words import short
 
 BEST = ("source", "best share", "interval", "tried", "limit")
@@ -30,10 +30,12 @@ def verdict(answer: Answer) -> str:
     way, low, high = "lower", gain.lower, gain.upper
     if gain.value < 0:
         way, low, high = "higher", -gain.upper, -gain.lower
-    over = (answer.table.shares[tried] > answer.limits).any()
+    limited = (answer.limits < 1).any()
+    over = (answer.table.shares[tried] > answer.limits + ROUNDING).any()
+    within = " within the limits" if limited and not over else ""
     return (
         f"Least {target_words(answer)}: {pooled.value:.4g} [{pooled.lower:.4g}, "
-        f"{pooled.upper:.4g}] with the shares below. The best mixture tried measured "
+        f"{pooled.upper:.4g}] with the shares below. The best mixture tried{within} measured "
         f"{measured:.4g}{' and exceeds a limit' if over else ''}; by the law the best shares have "
         f"a loss {way} by {abs(gain.value):.3g} [{low:.3g}, {high:.3g}]."
     )

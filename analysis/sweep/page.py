@@ -23,6 +23,7 @@ from analysis.law import CCounts, NCounts
 from analysis.own_runs.largest_budget import LEVEL, LargestBudget, largest_sentence
 from analysis.page import Page
 from analysis.sweep.answer import Findings, isoflop_sentence, law_sentence, ratio
+from analysis.sweep.by_source import add_by_source
 from analysis.words import COUNTS, FLOPS, between, flops, short
 
 
@@ -49,6 +50,7 @@ def sweep_page(
     if not curves.is_empty():
         add_curves(page, curves)
     _observations(page, findings.table.frame)
+    add_by_source(page, findings.table.frame)
     page.heading("How it was made")
     for fact in facts:
         page.text(fact)

@@ -36,6 +36,11 @@ SCHEMA: dict[str, pl.DataType] = {
     "excluded_reason": pl.String(),
 }
 
+# What begins the columns of each source of a run on several, before the source's name: its share of
+# the training tokens, the loss on its own validation text in nats per token and in bits per byte,
+# and its tokens in the validation set. `val_loss` is the mean of these losses, weighted by them.
+SHARE, LOSS, BPB, VAL_TOKENS = "share_", "loss_", "bpb_", "val_tokens_"
+
 # Columns that count N, and what each counts.
 COUNTS: dict[str, NCounts] = {
     "n_params": "n_params",
@@ -63,6 +68,11 @@ class TableError(ValueError):
         self.rows = () if rows is None else tuple(rows["row"].to_list())
         place = "" if rows is None or rows.height == 0 else f" {name_rows(rows)}."
         super().__init__(message + place)
+
+
+def sources_of(columns: Iterable[str]) -> list[str]:
+    """The sources whose losses a table of our own runs has."""
+    return [name.removeprefix(VAL_TOKENS) for name in columns if name.startswith(VAL_TOKENS)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -18,6 +19,7 @@ _LISTS = {
     DocstringSectionKind.raises: "Raises",
 }
 
+_OURS = ("analysis", "flows", "isoflop")
 _WITHOUT = "This checkout has no package `isoflop`: see [fitting from Python](../fitting/index.md)."
 
 
@@ -45,9 +47,11 @@ def python_page() -> str:
 
 def _public(kind: type) -> Iterator[tuple[str, Any]]:
     """Methods and properties of a class that say what they are."""
-    for name, value in vars(kind).items():
+    ours = [each for each in kind.__mro__ if each.__module__.partition(".")[0] in _OURS]
+    members = {name: value for each in reversed(ours) for name, value in vars(each).items()}
+    for name, value in members.items():
         value = value.__func__ if isinstance(value, classmethod | staticmethod) else value
-        of_ours = inspect.isfunction(value) or isinstance(value, property)
+        of_ours = inspect.isfunction(value) or isinstance(value, property | cached_property)
         if of_ours and not name.startswith("_") and value.__doc__:
             yield name, value
 

@@ -18,7 +18,6 @@ from flows.commands.options import FIT, OUTPUT
 
 if TYPE_CHECKING:
     from analysis.page import Page
-    from analysis.table.files import Contents
     from flows.settings import Home, Settings
     from sweeps.plan import Plan
 
@@ -37,8 +36,10 @@ def say(line: str) -> None:
 
 
 def _check_level(kind: type, level: float) -> None:
-    if not 0 < level < 1:
-        fail(f"--level {level} must lie between 0 and 1, for example 0.9.")
+    from flows.answers.rows import check_level
+
+    with refusals():
+        check_level(level)
 
 
 Json = Annotated[
@@ -68,9 +69,9 @@ def open_all() -> "tuple[Settings, Home]":
     Raises:
         ValueError: a setting is out of range, or the home cannot be written.
     """
-    from flows.settings import open_home
+    from flows.settings import open_home, open_settings
 
-    settings = _settings()
+    settings = open_settings()
     return settings, open_home(settings)
 
 
@@ -80,9 +81,9 @@ def open_all_to_read() -> "tuple[Settings, Home]":
     Raises:
         ValueError: a setting is out of range.
     """
-    from flows.settings import home_of
+    from flows.settings import home_of, open_settings
 
-    settings = _settings()
+    settings = open_settings()
     return settings, home_of(settings)
 
 
@@ -91,54 +92,15 @@ def open_to_read() -> "Home":
     return open_all_to_read()[1]
 
 
-def open_table(name: str) -> "Path | Contents":
-    """What TABLE names, other than a sweep; see `table_source`.
-
-    Raises:
-        ValueError: there is no such source, or it cannot be read.
-    """
-    from flows.settings import home_of
-    from flows.tables.source import table_source
-
-    def our_uri() -> str:
-        settings = _settings()
-        return settings.tracking_uri(home_of(settings))
-
-    return table_source(name, our_uri)
-
-
-def _settings() -> "Settings":
-    from pydantic import ValidationError
-
-    from flows.settings import open_settings
-
-    try:
-        return open_settings()
-    except ValidationError as error:
-        [fault, *_] = error.errors()
-        setting = f"ISOFLOP_{str(fault['loc'][0]).upper()}={fault['input']}"
-        message = fault["msg"].removeprefix("Input ").partition(", unable")[0]
-        message = message.replace("a valid integer", "a whole number")
-        raise ValueError(f"{setting}: {message}.") from error
-
-
 def find_plan(name: str, home: "Home") -> "Plan":
     """The plan of a sweep in this home.
 
     Raises:
         ValueError: the home has no sweep of that name; the message lists its sweeps.
     """
-    from flows.plans.stored import read_plan, read_plans
+    from flows.plans import stored
 
-    # Its folder has its name, so the other plans need not be read.
-    planned = read_plan(home, name)
-    if planned is not None and planned.spec.name == name:
-        return planned
-    plans = {planned.spec.name: planned for planned in read_plans(home)}
-    if name not in plans:
-        known = ", ".join(plans) or "none yet"
-        raise ValueError(f"no sweep {name!r} in {home.root}. Sweeps there: {known}.")
-    return plans[name]
+    return stored.find_plan(name, home)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Command compare: what changes are worth in compute and time, and what they did to the law."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -11,31 +10,17 @@ from flows.commands.common import (
     Report,
     busy,
     check_destinations,
-    find_plan,
     open_to_read,
     refusals,
     write_report,
 )
 from flows.commands.options import FIT, Bootstrap, Mapping, table_names
-from flows.commands.tables import read_runs
+from flows.commands.tables import column_mapping
 
 if TYPE_CHECKING:
     from analysis.compare.answer import Comparison
-    from analysis.compare.page import Context
-    from analysis.compare.variants import Variants
-    from analysis.table.observations import Table
+    from flows.answers.compare import Compared
     from flows.results.compare import SweepDifferences
-    from flows.settings import Home
-    from sweeps.plan import Plan
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """A baseline or a variant: its name, its runs, and its plan where it is a sweep."""
-
-    name: str
-    table: "Table"
-    plan: "Plan | None"
 
 
 def compare(
@@ -71,56 +56,24 @@ def compare(
         at: training FLOPs of the projection; ten times the largest common budget.
         bpb: compare bits per byte, as between tokenizers.
     """
-    from analysis.compare.variants import compare_variants
+    from flows.answers.compare import Comparing, compare_sides
     from flows.commands.output import emit
     from flows.results.variants import expanded
 
     with refusals():
         home = open_to_read()
         names = expanded((baseline, *variants), home)
-        _check(names, at, bootstrap)
-        assumed = _asymptote(asymptote)
+        how = Comparing(at, _asymptote(asymptote), bpb, bootstrap, level)
         check_destinations(json, report)
-        first, *others = [_side(name, mapping, home) for name in names]
+        columns = column_mapping(mapping or [])
         with busy("fitting the losses and the laws"):
-            answer = compare_variants(
-                (first.name, first.table),
-                [(side.name, side.table) for side in others],
-                at=at,
-                asymptote=assumed,
-                bootstrap=bootstrap,
-                level=level,
-                bits_per_byte=bpb,
-            )
-        differences = _differences(first, others, home)
+            answer = compare_sides(names, columns, how, home)
     if report is not None:
-        from analysis.compare.page import compare_page
-
-        contexts = {name: _context(found) for name, found in differences.items()}
-        write_report(compare_page(answer, contexts), report)
+        write_report(answer.page, report)
     if json is not None:
-        emit(_document(answer, differences), json)
+        emit(answer.json(), json)
     if json != "-":
-        _print(answer, differences)
-
-
-def _check(names: tuple[str, ...], at: float | None, bootstrap: int) -> None:
-    """Refuse options out of range.
-
-    Raises:
-        ValueError: one is.
-    """
-    if bootstrap < 1:
-        raise ValueError(f"--bootstrap {bootstrap} gives no intervals: take 1000.")
-    if at is not None and not 0 < at < float("inf"):
-        raise ValueError(f"--at {at} must be positive training FLOPs, such as 1e20.")
-    if len(names) < 2:
-        raise ValueError(
-            f"{names[0]!r} alone has nothing to be compared with: isoflop compare {names[0]} OTHER."
-        )
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{name!r} was named twice: name two sweeps.")
+        _print(answer)
 
 
 def _asymptote(text: str) -> float | Literal["shared", "free"]:
@@ -137,71 +90,7 @@ def _asymptote(text: str) -> float | Literal["shared", "free"]:
     return value
 
 
-def _side(name: str, mapping: list[str] | None, home: "Home") -> Side:
-    """A sweep of this home, or a table."""
-    from pathlib import Path
-
-    from flows.results.compare import compared_table
-    from flows.tables.source import is_service
-    from sweeps.variants import BASE
-
-    if is_service(name) or Path(name).is_file():
-        return Side(name, read_runs(name, mapping, None), None)
-    plan = find_plan(name, home)
-    if plan.spec.variants:
-        listed = ", ".join(f"{name}/{variant}" for variant in (BASE, *plan.spec.variants))
-        raise ValueError(f"{name} is a sweep of variants: name one of {listed}.")
-    return Side(name, compared_table(plan, home), plan)
-
-
-def _differences(first: Side, others: list[Side], home: "Home") -> "dict[str, SweepDifferences]":
-    """Differences of each variant's sweep from the baseline's; tables have none."""
-    from flows.results.compare import sweep_differences
-
-    if first.plan is None:
-        return {}
-    return {
-        side.name: sweep_differences(first.plan, side.plan, home)
-        for side in others
-        if side.plan is not None
-    }
-
-
-def _context(differences: "SweepDifferences") -> "Context":
-    from analysis.compare.page import Context
-
-    return Context(differences.rows(), differences.facts(), differences.doubts)
-
-
-def _document(answer: "Variants", differences: "dict[str, SweepDifferences]") -> dict[str, Any]:
-    """One variant's answer at the top, as of two sweeps; of several a list, the best first."""
-    from analysis.compare.speedup_text import speedup_json
-    from analysis.compare.text import comparison_json
-
-    entries = []
-    for each in answer.ranked:
-        document = comparison_json(each.laws)
-        more = differences[each.name].as_json() if each.name in differences else {}
-        entries.append(
-            {
-                "name": each.name,
-                "warnings": document["warnings"],
-                "speedup": None if each.speedup is None else speedup_json(each.speedup),
-                "no_speedup": each.no_speedup,
-                **more,
-                **document,
-            }
-        )
-    head = {"baseline": answer.baseline, "unit": answer.unit, "level": answer.level}
-    if len(entries) > 1:
-        return {"warnings": list(answer.warnings), **head, "variants": entries}
-    [entry] = entries
-    warnings = [*answer.warnings, *entry["warnings"]]
-    short = {key: entry[key] for key in ("name", "speedup", "no_speedup")}
-    return {**head, **entry, "warnings": warnings, "variants": [short]}
-
-
-def _print(answer: "Variants", differences: "dict[str, SweepDifferences]") -> None:
+def _print(compared: "Compared") -> None:
     from analysis.compare.speedup_text import (
         RANK_HEADER,
         UNDER_HEADER,
@@ -213,6 +102,7 @@ def _print(answer: "Variants", differences: "dict[str, SweepDifferences]") -> No
     )
     from flows.commands.output import print_wrapped, table
 
+    answer, differences = compared.variants, compared.differences
     for line in (*answer.warnings, *lead_lines(answer)):
         print_wrapped(line)
     if any(each.speedup is not None for each in answer.ranked):

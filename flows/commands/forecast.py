@@ -1,7 +1,7 @@
 """Command forecast: the loss of runs not yet trained, and N* beyond the data."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -25,8 +25,7 @@ from flows.commands.options import FIT, BestOf, By, Mapping, Pool, Statuses, Tab
 from flows.commands.tables import names_in, read_runs
 
 if TYPE_CHECKING:
-    from analysis.forecast.answer import Answer
-    from analysis.table.observations import Table
+    from flows.answers.forecast import Forecast
 
 Repeated = Annotated[list[str] | None, Parameter(consume_multiple=True)]
 
@@ -60,66 +59,39 @@ def forecast(
         flops: a budget C = 6·N·D at which N* is sought, as 1e23. Several may follow.
         form: the law under the forecast; gamma (arXiv:2608.07222) has chinchilla as gamma = 1.
     """
-    from analysis.forecast.answer import Question, answer
-    from analysis.forecast.points import read_pair, read_points
-    from analysis.table.selection import of_group, one_law, split
+    from analysis.forecast.answer import Question
+    from flows.answers.forecast import forecast_runs, read_budget, read_pairs
+    from flows.answers.rows import Rows
     from flows.commands.output import emit
 
     with refusals():
         check_destinations(json, report)
         if file is None or records.check is not None or records.list:
             return answer_from_records(records, file, at or [], json)
-        table = read_runs(file, mapping, include_status)
-        pairs = [read_pair(text) for text in at or []]
-        if points is not None:
-            if not points.is_file():
-                raise ValueError(f"--points {points}: there is no such file.")
-            pairs += read_points(points, table.n_counts)
+        runs = read_runs(file, mapping, include_status)
+        pairs = read_pairs(at or [], points, runs.table.n_counts)
         check_register(records, pairs, by)
-        budgets = [_budget(text) for text in flops or []]
-        question = Question(tuple(pairs), tuple(budgets), level, form, anyway)
-        groups: list[tuple[Any, Table, Answer]] = []
-        for value, part in split(table, where=where, by=by):
-            with of_group(by, value):
-                part = one_law(part, best_of=names_in(best_of), pool=pool, named=by is None)
-                groups.append((value, part, answer(part, question)))
+        budgets = tuple(map(read_budget, flops or []))
+        answer = forecast_runs(
+            runs,
+            Question(pairs, budgets, level, form, anyway),
+            Rows(by, where, tuple(names_in(best_of)), pool),
+        )
         if records.register is not None:
-            register(records.register, groups[0][2], groups[0][1], file)
+            register(records.register, answer.groups[0][2], answer.groups[0][1], file)
     if report is not None:
-        from analysis.forecast.page import forecast_page
-
-        write_report(forecast_page(groups, title=f"Forecast from {Path(file).name}"), report)
+        write_report(answer.page, report)
     if json is not None:
-        emit(_document(groups, by), json)
+        emit(answer.json(), json)
     if json != "-":
-        _print(groups)
+        _print(answer)
 
 
-def _budget(text: str) -> float:
-    from analysis.forecast.points import read_number
-    from analysis.table.observations import TableError
-
-    try:
-        return read_number(text, "flops")
-    except TableError as error:
-        raise TableError(
-            f"--flops {text!r} should be a positive number, for example --flops 1e23."
-        ) from error
-
-
-def _document(groups: "list[tuple[Any, Table, Answer]]", by: str | None) -> dict[str, Any]:
-    from analysis.forecast.document import answer_json
-
-    if by is None:
-        return answer_json(groups[0][2])
-    return {"groups": [{"group": value, **answer_json(each)} for value, _, each in groups]}
-
-
-def _print(groups: "list[tuple[Any, Table, Answer]]") -> None:
+def _print(answer: "Forecast") -> None:
     from analysis.forecast.text import answer_lines
     from flows.commands.output import width
 
-    for place, (value, table, each) in enumerate(groups):
+    for place, (value, table, each) in enumerate(answer.groups):
         if place:
             print()
         if value is not None:

@@ -1,8 +1,5 @@
 """`isoflop frontier` and `isoflop retrodict`: choose N and D, and read others' choices."""
 
-import json as jsonlib
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
@@ -19,13 +16,8 @@ from flows.commands.common import (
     write_report,
 )
 from flows.commands.options import DEMAND, GOAL, SERVING, gpu_names, law_names, sweep_names
-from flows.commands.tables import read_runs
 
 if TYPE_CHECKING:
-    from analysis.frontier.answer import Demand
-    from analysis.frontier.decision import Goal
-    from analysis.frontier.serving import Serving
-    from analysis.law import LossLaw
     from analysis.retrodict.own_sweep import OwnSweep
 
 
@@ -86,39 +78,30 @@ def frontier(
     Ask for one goal: --loss, --flops or --like. Under a sweep or a table of runs the intervals are
     those of its forecast.
     """
-    from analysis.frontier.answer import advise
-    from analysis.frontier.document import advice_json
+    from flows.answers.frontier import Priced, demand_of, goal_of, serving_of
+    from flows.answers.frontier import frontier as answer_of
     from flows.commands.frontier_text import print_advice
     from flows.commands.output import emit
 
     with refusals():
         check_destinations(json, report)
-        goal = _goal(loss, flops, like)
-        demand = _demand(inference_tokens, prompt_tokens, generated_tokens)
-        chosen, foretold = _law_for(law, goal, demand)
-        if chosen.trust.bars and not anyway:
-            bars = " ".join(f"{bar.rstrip('.')}." for bar in chosen.trust.bars)
-            fail(f"{law}: {bars} --anyway answers under this law.")
-        advice = advise(
-            chosen,
-            goal,
-            demand,
-            serving=_serving(
-                gpu, price, demand, gpus=gpus, batch=batch, context=context, bits=bits, days=days
-            ),
-            days=days,
-            unique_tokens=unique_tokens,
-            level=level,
+        goal = goal_of(loss, flops, _pair(like))
+        demand = demand_of(
+            _interval("--inference-tokens", inference_tokens),
+            _interval("--prompt-tokens", prompt_tokens),
+            _interval("--generated-tokens", generated_tokens),
         )
-        advice = replace(advice, foretold=foretold)
+        serving = serving_of(
+            gpu, price, demand, gpus=gpus, batch=batch, context=context, bits=bits, days=days
+        )
+        priced = Priced(demand, serving, days, unique_tokens)
+        answer = answer_of(law, goal, priced, level=level, anyway=anyway)
     if report is not None:
-        from analysis.frontier.page import frontier_page
-
-        write_report(frontier_page(advice), report)
+        write_report(answer.page, report)
     if json is not None:
-        emit(advice_json(advice), json)
+        emit(answer.json(), json)
     if json != "-":
-        print_advice(advice)
+        print_advice(answer.advice)
 
 
 def retrodict(
@@ -159,164 +142,19 @@ def retrodict(
         print_gaps(found)
 
 
-def _law_for(name: str, goal: "Goal", demand: "Demand") -> "tuple[LossLaw, bool]":
-    """The law to answer under, and whether its draws are a forecast's.
-
-    A sweep whose runs give no forecast answers under its fitted law, and says why.
-    """
-    from analysis.forecast.frontier_law import frontier_law
-    from analysis.law import Trust
-    from analysis.table.observations import TableError
-    from analysis.table.selection import one_law
-
-    if not _holds_runs(name):
-        return read_law(name), False
-    by_fit = not Path(name).is_file() and (open_to_read().sweeps / name / "law.json").is_file()
-    fitted = read_law(name) if by_fit else None
-    try:
-        if fitted is not None and fitted.form == "data_constrained":
-            raise TableError("a forecast takes every token for a fresh one, and this law does not.")
-        table = one_law(read_runs(name, None, None), best_of=(), pool=False, named=True)
-        return frontier_law(table, goal, demand, Path(name).stem), True
-    except TableError as error:
-        if fitted is None:
-            if "--" not in str(error):
-                raise
-            raise TableError(
-                f"{error} These are options of isoflop fit: --law takes what its --json wrote."
-            ) from error
-        why = f"No forecast: {error} The intervals are those of the fitted law."
-        trust = Trust(bars=fitted.trust.bars, warnings=(*fitted.trust.warnings, why))
-        return fitted.model_copy(update={"trust": trust}), False
-
-
-def _holds_runs(name: str) -> bool:
-    """Whether --law names a sweep with observations or a table, not constants."""
-    from analysis.published import law_names
-    from flows.tables.source import is_service
-
-    path = Path(name)
-    if path.is_file():
-        return path.suffix != ".json" and not _is_object(path)
-    if is_service(name) or (open_to_read().sweeps / name / "observations.parquet").is_file():
-        return True
-    return path.is_dir() and name not in law_names()
-
-
-def _is_object(path: Path) -> bool:
-    try:
-        return isinstance(jsonlib.loads(path.read_bytes()), dict)
-    except ValueError:
-        return False
-
-
-def read_law(name: str) -> "LossLaw":
-    """A law of one of our sweeps or a published one, by name, or a law from a file.
-
-    A file holds what `LossLaw.save` wrote, or what `isoflop fit --json` wrote for one group.
-    """
-    from pydantic import ValidationError
-
-    from analysis.law import LossLaw
-    from analysis.published import law
-
-    path = Path(name)
-    if not path.is_file():
-        path = open_to_read().sweeps / name / "law.json"
-        if not path.is_file():
-            if Path(name).suffix:
-                fail(f"there is no file {name}.")
-            return law(name)
-    try:
-        content = jsonlib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        fail(f"{name} is not JSON: {error}")
-    if not isinstance(content, dict):
-        fail(f"{name} holds no law: expected an object with a law's constants.")
-    groups = content.get("groups")
-    if groups is not None and len(groups) != 1:
-        fail(f"{name} holds {len(groups)} laws; a frontier needs one: fit one group at a time.")
-    try:
-        return LossLaw.model_validate(content if groups is None else _fitted(groups[0], path.stem))
-    except ValidationError as error:
-        first = error.errors()[0]
-        fail(f"{name} is not a law: {'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}")
-
-
-def _fitted(group: dict[str, Any], name: str) -> dict[str, Any]:
-    """The whole law of a fit's group; around bare constants, what the group says of them."""
-    if isinstance(group.get("loss_law"), dict):
-        return dict(group["loss_law"])
-    unknown = {
-        "name": name,
-        "form": group.get("form", "chinchilla"),
-        "n_counts": group.get("n_counts", "unknown"),
-        "c_counts": group.get("c_counts", "flops_6nd"),
-        "loss_unit": group.get("loss_unit", "unknown"),
-        "source": "isoflop fit",
-    }
-    return unknown | dict(group.get("law") or {})
-
-
-def _goal(loss: float | None, flops: float | None, like: str | None) -> "Goal":
-    from analysis.frontier.decision import AtBudget, AtLoss, Like
-
-    goals = {"--loss": loss, "--flops": flops, "--like": like}
-    given = [option for option, value in goals.items() if value is not None]
-    if len(given) != 1:
-        fail(
-            "say what quality you want with one of --loss L, --flops C or --like N,D"
-            + (f"; got {' and '.join(given)}." if given else ".")
-        )
-    if loss is not None:
-        return AtLoss(loss)
-    if flops is not None:
-        return AtBudget(flops)
-    parts = str(like).split(",")
+def _pair(like: str | None) -> tuple[float, float] | None:
+    if like is None:
+        return None
+    parts = like.split(",")
     if len(parts) != 2:
         fail(f"--like {like}: give parameters and tokens, as in --like 7e9,1e12.")
-    return Like(*(_number("--like", part) for part in parts))
+    N, D = (_number("--like", part) for part in parts)
+    return N, D
 
 
-def _demand(total: str | None, prompt: str | None, generated: str | None) -> "Demand":
-    from analysis.frontier.answer import Demand
-
-    if total is not None and (prompt is not None or generated is not None):
-        fail("give --inference-tokens, or --prompt-tokens and --generated-tokens, not both.")
-    if total is not None:
-        # Without a split every token counts as generated, the more expensive kind.
-        return Demand(generated=_interval("--inference-tokens", total))
-    return Demand(
-        prompt=_interval("--prompt-tokens", prompt or "0"),
-        generated=_interval("--generated-tokens", generated or "0"),
-    )
-
-
-def _serving(
-    gpu: str | None, price: float | None, demand: "Demand", **options: float | None
-) -> "Serving | None":
-    """The serving described by the options that were given; the others keep their defaults."""
-    from analysis.frontier.serving import Device, Serving
-
-    given = {name: value for name, value in options.items() if value is not None}
-    for name, value in {**given, "price": price}.items():
-        if value is not None and not value > 0:
-            fail(f"--{name} {value:g} must be above zero.")
-    if gpu is None:
-        if price is not None or given:
-            fail("--price, --gpus, --batch, --context, --bits and --days need --gpu: of which GPU?")
+def _interval(option: str, text: str | None) -> tuple[float, float] | None:
+    if text is None:
         return None
-    if demand.bounds[1] == 0:
-        fail("--gpu prices serving: give --prompt-tokens and --generated-tokens.")
-    given.pop("days", None)
-    if "context" in given:
-        given["prompt"] = given["context"]
-    if "bits" in given:
-        given["weight_bits"] = given.pop("bits")
-    return Serving(Device.named(gpu, usd_per_hour=price), **given)  # type: ignore[arg-type]
-
-
-def _interval(option: str, text: str) -> tuple[float, float]:
     low, colon, high = text.partition(":")
     return _number(option, low), _number(option, high if colon else low)
 

@@ -17,7 +17,7 @@ from flows.commands.common import (
     write_report,
 )
 from flows.commands.options import BestOf, Mapping, Pool, Statuses, TableName, Where
-from flows.commands.tables import names_in, read_runs, sweep_folder
+from flows.commands.tables import names_in, read_runs
 
 if TYPE_CHECKING:
     from analysis.next_runs.answer import NextRuns
@@ -70,6 +70,7 @@ def next_runs(
     """
     from analysis.next_runs.answer import next_runs as choose_runs
     from analysis.table.selection import one_law, split
+    from flows.answers.runs import open_source
     from flows.commands.output import emit
     from flows.plans.next_candidates import SHARE, of_sweep, of_table
 
@@ -79,9 +80,11 @@ def next_runs(
         check_destinations(json, report)
         target = _flops("--flops", flops)
         most = SHARE * target if budget is None else _flops("--budget", budget)
-        planned = None if sweep_folder(file) is None else _whole(file)
+        source = open_source(file)
+        planned = None if source.sweep is None else _whole(file)
         _check_kind(to, planned)
-        [(_, table)] = split(read_runs(file, mapping, include_status), where=where, by=None)
+        runs_so_far = read_runs(file, mapping, include_status)
+        [(_, table)] = split(runs_so_far.table, where=where, by=None)
         table = one_law(table, best_of=names_in(best_of), pool=pool, named=True)
         cells: list[NextCell] = []
         if planned is not None:

@@ -80,6 +80,7 @@ def export(
 
 def _print_run(document: dict[str, Any]) -> None:
     from flows.commands.output import table
+    from flows.results.show import POOLED, SOURCES_HEADER, source_rows
 
     reason = f": {document['reason']}" if document["reason"] else ""
     print(f"run {document['id']}  {', '.join(document['sweeps'])}/{document['name']}")
@@ -110,6 +111,10 @@ def _print_run(document: dict[str, Any]) -> None:
         for row in document["losses"]
     ]
     table("losses", ["D tokens", "D/N", "C FLOPs", "nats/token", "bits/byte"], rows)
+    if by_source := source_rows(document["losses"]):
+        print()
+        table("losses by source", SOURCES_HEADER, by_source)
+        print(POOLED)
     if document["evaluations"]:
         from flows.commands.evaluate import print_doubts
         from flows.evaluation.table import HEADER, row_of

@@ -13,7 +13,6 @@ from flows.commands.common import (
     check_destinations,
     failures,
     open_all,
-    open_table,
     refusals,
     say,
     write_report,
@@ -102,6 +101,7 @@ def fit_lr(
     from analysis.tuning.page import fit_lines, study_page
     from analysis.tuning.study_law import FittedLaws
     from analysis.tuning.trials import read_lr_table
+    from flows.answers.runs import open_table
     from flows.commands.output import emit, print_wrapped
 
     with refusals():

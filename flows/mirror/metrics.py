@@ -1,6 +1,7 @@
 """A run's curve, parameters and provenance as MLflow's metrics, params and tags."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from sweeps.spec import Cell, PlannedRun
 # About how many points of a metric MLflow gets; its charts draw some 300. The full curve
 # is logged as an artifact.
 _POINTS = 500
+# What MLflow refuses in a metric's name.
+_NOT_IN_A_NAME = re.compile(r"[^\w.\- ]")
 _TRUNK_METRICS = (("optimizer", "lr"), ("optimizer", "grad_norm"), ("speed", "tokens_per_s"))
 
 
@@ -41,6 +44,12 @@ def metric_points(run: RunDir, planned: PlannedRun) -> Iterator[tuple[str, Point
             yield "loss/val_loss", Point(row["step"], row["val_loss"], stamp)
             if row["val_bpb"] is not None:
                 yield "loss/val_bpb", Point(row["step"], row["val_bpb"], stamp)
+            for source in row.get("sources", ()):
+                name = _NOT_IN_A_NAME.sub("_", source["name"])
+                for family in ("loss", "bpb"):
+                    if source[family] is not None:
+                        point = Point(row["step"], source[family], stamp)
+                        yield f"{family}_by_source/{name}", point
         elif row["kind"] == "step" and row["step"] in kept:
             branch = branches.get(row["horizon"])
             yield branch or "loss/train_loss", Point(row["step"], row["loss"], stamp)

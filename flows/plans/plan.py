@@ -13,6 +13,7 @@ from flows.plans.preparing import known_tokens
 from flows.plans.scans import with_scans
 from flows.plans.stored import read_plan, write_plan
 from flows.settings import Home
+from llama_core.corpus.batches import Batches
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.preparation import find_prepared, prepare
 from llama_core.corpus.prepared import PreparedCorpus
@@ -56,14 +57,27 @@ def plan_ahead(spec: SweepSpec, home: Home) -> tuple[Plan, PreparedCorpus | None
 
 def _plan_on(corpus: PreparedCorpus, spec: SweepSpec, home: Home) -> Plan:
     planned = plan(spec, DataRef(digest=corpus.digest), source_tokens=corpus.source_tokens)
+    unmeasured: tuple[str, ...] = ()
     # Opening checks the shards, and that they have a batch and the validation set; the shortest
     # runs read the smallest parts of them.
     for run in {run.run.train.batch_tokens: run.run for run in reversed(planned.runs)}.values():
         try:
-            corpus.open(run.train, run.data.mixture)
+            unmeasured = _without_loss(corpus.open(run.train, run.data.mixture))
         except CorpusError as error:
             raise CorpusError(f"{error} {_remedy(corpus, spec)}".strip()) from error
+    planned = planned.model_copy(update={"warnings": (*planned.warnings, *unmeasured)})
     return _with_design(with_scans(planned, home))
+
+
+def _without_loss(batches: Batches) -> tuple[str, ...]:
+    """A warning for each source that the validation set has nothing of."""
+    measured = set(batches.validation_sources().tolist())
+    return tuple(
+        f"source {source.name!r} has no text among the {batches.eval_tokens:,} validation tokens, "
+        "so it has no loss of its own. Raise eval_tokens or corpus.val_fraction, or add text."
+        for number, source in enumerate(batches.sources)
+        if number not in measured
+    )
 
 
 def _with_design(planned: Plan) -> Plan:

@@ -1,5 +1,6 @@
 """All facts of one run as plain data."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,27 @@ def run_document(run: RunDir, home: Home) -> dict[str, Any]:
     }
 
 
+SOURCES_HEADER = (
+    *("D tokens", "source", "of training", "validation tokens", "nats/token", "bits/byte"),
+)
+POOLED = "the run's loss is their mean, weighted by validation tokens (bits by bytes)"
+
+
+def source_rows(losses: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """The losses by source of a run's document as rows of a table; none for a single source."""
+    return [
+        [
+            f"{row['tokens']:,}",
+            source["name"],
+            f"{source['share']:.1%}",
+            f"{source['val_tokens']:,}",
+            *("–" if source[key] is None else f"{source[key]:.4f}" for key in ("loss", "bpb")),
+        ]
+        for row in losses
+        for source in row["sources"]
+    ]
+
+
 def _losses(run: RunDir, planned: PlannedRun) -> list[dict[str, Any]]:
     """One row for each horizon, from the curve: a run in training has its first ones."""
     N = planned.n_params
@@ -70,6 +92,7 @@ def _losses(run: RunDir, planned: PlannedRun) -> list[dict[str, Any]]:
             "flops_budget": cell.flops_budget,
             "val_loss": evals[cell.tokens]["val_loss"] if cell.tokens in evals else None,
             "val_bpb": evals[cell.tokens]["val_bpb"] if cell.tokens in evals else None,
+            "sources": evals[cell.tokens].get("sources", []) if cell.tokens in evals else [],
         }
         for cell in planned.cells
     ]

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,10 @@ log = logging.getLogger(__name__)
 
 CurveRecord = StepRecord | EvalRecord | DivergedRecord
 _KINDS: dict[type[Any], str] = {StepRecord: "step", EvalRecord: "eval", DivergedRecord: "diverged"}
-_NAMES = {kind: tuple(field.name for field in fields(kind)) for kind in _KINDS}
+# An evaluation's losses by source are written only where there are any.
+_NAMES = {
+    kind: tuple(field.name for field in fields(kind) if field.name != "sources") for kind in _KINDS
+}
 # Fields without which no row of a kind was ever written.
 _NEEDED = {
     "step": ("step", "tokens", "horizon", "loss", "lr", "grad_norm", "tokens_per_s", "mfu", "at"),
@@ -48,13 +51,20 @@ class Curve:
 
     def tail(self) -> list[dict[str, Any]]:
         """The newest rows, a dozen or so, read from the end of the file."""
+        window = _TAIL_BYTES
         try:
             with self.path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - _TAIL_BYTES))
-                if size > _TAIL_BYTES:
-                    file.readline()
-                return [row for row, _ in read_lines(self.path, file.tell(), is_row=is_curve_row)]
+                while True:
+                    file.seek(max(0, size - window))
+                    if size > window:
+                        file.readline()
+                    lines = read_lines(self.path, file.tell(), is_row=is_curve_row)
+                    rows = [row for row, _ in lines]
+                    # The losses of many sources make one long line.
+                    if len(rows) > 1 or window >= size:
+                        return rows
+                    window *= 2
         except FileNotFoundError:
             return []
 
@@ -212,9 +222,11 @@ class CurveWriter(LineWriter):
                 if self._evaluated.get(record.horizon) == record.weights_sha256:
                     return
                 self._evaluated[record.horizon] = record.weights_sha256
-        row = {"kind": _KINDS[type(record)]}
+        row: dict[str, Any] = {"kind": _KINDS[type(record)]}
         # Not `asdict`, which copies every value: half of the time of a step's row.
         row |= {name: getattr(record, name) for name in _NAMES[type(record)]}
+        if isinstance(record, EvalRecord) and record.sources:
+            row["sources"] = [asdict(source) for source in record.sources]
         super().append(row)
 
 

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from flows.files import try_lock, write_whole
 from flows.runs.curve import Curve
 from flows.runs.words import Ending
 from llama_core.checkpoints.place import checkpoint_names
 from llama_core.config import Frozen, Placement
+from llama_core.records import SourceLoss
 from sweeps.spec import PlannedRun
 
 log = logging.getLogger(__name__)
@@ -26,12 +27,13 @@ class RunBusyError(RuntimeError):
 
 
 class Observation(Frozen):
-    """The loss at one horizon of a finished training."""
+    """The loss at one horizon of a finished training, see `llama_core.records.EvalRecord`."""
 
     tokens: int
     val_loss: float
     val_bpb: float | None
     weights_sha256: str
+    sources: tuple[SourceLoss, ...] = Field(default=(), exclude_if=lambda sources: not sources)
 
 
 class RunResult(Frozen):

@@ -1,15 +1,16 @@
 """Read run directories as observations and curves."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import polars as pl
 
-from analysis.table.observations import SCHEMA
+from analysis.table.observations import BPB, LOSS, SCHEMA, SHARE, VAL_TOKENS, sources_of
 from flows.runs.directory import Observation, RunDir, RunResult
 from flows.runs.state import state_with
 from flows.settings import Home
 from llama_core.counting import count_params, flops_6nd
+from llama_core.records import SourceLoss
 from sweeps.spec import PlannedRun
 
 _SCANNED = "trained to choose the learning rate"
@@ -18,14 +19,22 @@ _SCANNED = "trained to choose the learning rate"
 def observations(runs: Iterable[PlannedRun], home: Home) -> list[dict[str, Any]]:
     """One row for each planned cell, in the columns of `analysis.table.observations.SCHEMA`.
 
-    A cell without a loss stays, with the reason why every fit leaves it out.
+    Where runs recorded losses by source, their columns follow, null in rows without. A cell
+    without a loss stays, with the reason why every fit leaves it out.
     """
-    return [row for planned in runs for row in _rows(planned, RunDir(home.runs / planned.id))]
+    rows = [row for planned in runs for row in _rows(planned, RunDir(home.runs / planned.id))]
+    names = dict.fromkeys(name for row in rows for name in row)
+    return [{name: row.get(name) for name in names} for row in rows]
 
 
 def observations_frame(runs: Iterable[PlannedRun], home: Home) -> pl.DataFrame:
     """`observations` as a data frame."""
-    return pl.DataFrame(observations(runs, home), schema_overrides=SCHEMA)
+    rows = observations(runs, home)
+    types = dict(SCHEMA)
+    for source in sources_of(rows[0] if rows else ()):
+        types |= {f"{family}{source}": pl.Float64() for family in (SHARE, LOSS, BPB)}
+        types[f"{VAL_TOKENS}{source}"] = pl.Int64()
+    return pl.DataFrame(rows, schema_overrides=types)
 
 
 def _rows(planned: PlannedRun, run: RunDir) -> Iterator[dict[str, Any]]:
@@ -43,7 +52,6 @@ def _rows(planned: PlannedRun, run: RunDir) -> Iterator[dict[str, Any]]:
             "parent_run_id": run.id,
             "sweep": planned.sweep,
             **variant,
-            **_mixture(planned),
             "name": planned.name,
             "n_params": counts.n_params,
             "n_params_total": counts.total,
@@ -61,7 +69,19 @@ def _rows(planned: PlannedRun, run: RunDir) -> Iterator[dict[str, Any]]:
             "seed": train.seed,
             "status": status,
             "excluded_reason": _SCANNED if planned.rate_factor else _reason(result, seen),
+            # A share is the planned one, to the digit.
+            **(_by_source(seen.sources if seen else ()) | _mixture(planned)),
         }
+
+
+def _by_source(sources: Sequence[SourceLoss]) -> dict[str, Any]:
+    """The columns of the losses by source, family after family."""
+    return {
+        **{f"{SHARE}{each.name}": each.share for each in sources},
+        **{f"{LOSS}{each.name}": each.loss for each in sources},
+        **{f"{BPB}{each.name}": each.bpb for each in sources},
+        **{f"{VAL_TOKENS}{each.name}": each.val_tokens for each in sources},
+    }
 
 
 def _mixture(planned: PlannedRun) -> dict[str, Any]:

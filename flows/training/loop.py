@@ -108,6 +108,7 @@ def finish(run: RunDir, status: Ending, started: float, device: str, reason: str
                 val_loss=row["val_loss"],
                 val_bpb=row["val_bpb"],
                 weights_sha256=row["weights_sha256"],
+                sources=row.get("sources", ()),
             )
             for horizon, row in sorted(run.curve.evals().items())
         ),

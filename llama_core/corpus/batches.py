@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,16 @@ class TokenSource:
         weight: share of the training tokens, relative to the other sources'.
         shards: token arrays, usually memory maps. No window crosses two of them.
         unique_tokens: of which training reads no others; None for all.
+        validation: token arrays of its part of the validation split.
+        bytes_per_token: mean of its validation text, see `Batches`.
     """
 
     name: str
     shards: Sequence[Tokens]
     weight: float = 1.0
     unique_tokens: int | None = None
+    validation: Sequence[Tokens] = ()
+    bytes_per_token: float | None = None
 
 
 @dataclass
@@ -53,7 +58,6 @@ class Batches:
     """
 
     sources: Sequence[TokenSource]
-    validation_shards: Sequence[Tokens]
     piece_bytes: NDArray[np.int64]
     seq_len: int
     batch_tokens: int
@@ -68,7 +72,8 @@ class Batches:
     def __post_init__(self) -> None:
         self.rows = self.batch_tokens // self.seq_len
         self._streams = [_Windows(source.shards, self.seq_len) for source in self.sources]
-        self._validation = _Windows(self.validation_shards, self.seq_len)
+        held_out = [shard for source in self.sources for shard in source.validation]
+        self._validation = _Windows(held_out, self.seq_len)
         for source, stream in zip(self.sources, self._streams, strict=True):
             if not stream.count:
                 raise CorpusError(
@@ -91,8 +96,7 @@ class Batches:
                 f"{self._validation.count * self.seq_len:,}. Lower eval_tokens, raise "
                 f"val_fraction or add text."
             )
-        shares = np.array([source.weight for source in self.sources])
-        self._quota = _whole_numbers(shares / shares.sum(), MIXTURE_BLOCK)
+        self._quota = _whole_numbers(self.shares, MIXTURE_BLOCK)
         for source, rows in zip(self.sources, self._quota, strict=True):
             if source.weight and not rows:
                 total = sum(each.weight for each in self.sources)
@@ -106,6 +110,13 @@ class Batches:
     def vocab_size(self) -> int:
         """Pieces of the tokenizer; every id is below this."""
         return len(self.piece_bytes)
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Each source's share of the training tokens."""
+        weights = np.array([source.weight for source in self.sources])
+        shares: NDArray[np.float64] = weights / weights.sum()
+        return shares
 
     def at(self, step: int) -> NDArray[np.int64]:
         """Rows of the step after `step` finished ones, (rows, seq_len + 1)."""
@@ -135,8 +146,18 @@ class Batches:
 
     def validation(self) -> NDArray[np.int64]:
         """Fixed validation rows, spread over the split: (eval_tokens / seq_len, seq_len + 1)."""
+        return self._validation.read(self._validation_windows)
+
+    def validation_sources(self) -> NDArray[np.int64]:
+        """The number of each validation row's source (eval_tokens / seq_len,)."""
+        shards = [len(source.validation) for source in self.sources]
+        of_shard = np.repeat(np.arange(len(shards)), shards)
+        return of_shard[self._validation.shard_of(self._validation_windows)]
+
+    @cached_property
+    def _validation_windows(self) -> NDArray[np.int64]:
         chosen = _permutation(self._validation.count, _VALIDATION_SEED, 0, 0)
-        return self._validation.read(np.sort(chosen[: self.eval_tokens // self.seq_len]))
+        return np.sort(chosen[: self.eval_tokens // self.seq_len])
 
     def _read(self, source: int, index: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of a source, by index into its endless sequence of epochs."""
@@ -182,11 +203,14 @@ class _Windows:
 
     def read(self, windows: NDArray[np.int64]) -> NDArray[np.int64]:
         rows = np.empty((len(windows), self.seq_len + 1), np.int64)
-        shard = np.searchsorted(self._starts, windows, side="right") - 1
-        for row, (number, window) in enumerate(zip(shard, windows, strict=True)):
+        for row, (number, window) in enumerate(zip(self.shard_of(windows), windows, strict=True)):
             start = int(window - self._starts[number]) * self.seq_len
             rows[row] = self.shards[number][start : start + self.seq_len + 1]
         return rows
+
+    def shard_of(self, windows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The number of the array that each window lies in."""
+        return np.searchsorted(self._starts, windows, side="right") - 1
 
 
 def _part(source: TokenSource, stream: _Windows, number: int) -> NDArray[np.int64]:

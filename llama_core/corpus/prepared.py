@@ -148,13 +148,10 @@ class PreparedCorpus:
                     open_shards(self.path, entry.train, width),
                     entry.weight if mixture is None else mixture.shares[entry.name],
                     None if mixture is None else mixture.unique_tokens.get(entry.name),
+                    validation=open_shards(self.path, entry.val, width),
+                    bytes_per_token=entry.val.bytes / entry.val.tokens or None,
                 )
                 for entry in self.manifest.sources
-            ],
-            validation_shards=[
-                shard
-                for entry in self.manifest.sources
-                for shard in open_shards(self.path, entry.val, width)
             ],
             piece_bytes=np.fromfile(self.path / PIECE_BYTES, dtype="<u4").astype(np.int64),
             seq_len=train.seq_len,

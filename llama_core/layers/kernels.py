@@ -43,6 +43,20 @@ def cross_entropy_sum(logits: Tensor, targets: Tensor) -> Tensor:
     return nats
 
 
+def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of each token in nats (n,), and `cross_entropy_sum` to the bit; no gradient.
+
+    Args:
+        logits: (n, vocab), any type.
+        targets: (n,).
+    """
+    rows = _rows_at_once(logits)
+    parts = zip(torch.split(logits, rows), torch.split(targets.unsqueeze(1), rows), strict=True)
+    nats = [_nats_and_softmax(*part)[0] for part in parts]
+    sums = [part.sum() for part in nats]
+    return torch.cat(nats).squeeze(1), sums[0] if len(sums) == 1 else torch.stack(sums).sum()
+
+
 def causal_attention(
     q: Tensor,
     k: Tensor,
@@ -179,8 +193,7 @@ class _CrossEntropySum(Function):
     # Made in parts, no softmax of all logits is ever in memory in fp32 beside bf16 logits.
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
-        wide = _CPU_WIDE if logits.device.type == "cpu" else _GPU_WIDE
-        rows = max(1, wide // logits.shape[1])
+        rows = _rows_at_once(logits)
         targets = targets.unsqueeze(1)
         if len(logits) <= rows:
             nats, gradient = _nats_and_gradient(logits, targets)
@@ -201,12 +214,23 @@ class _CrossEntropySum(Function):
         return gradient.mul_(grad), None
 
 
+def _rows_at_once(logits: Tensor) -> int:
+    """How many rows of logits may have their softmax in memory together."""
+    wide = _CPU_WIDE if logits.device.type == "cpu" else _GPU_WIDE
+    return max(1, wide // logits.shape[1])
+
+
 def _nats_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    nats, gradient = _nats_and_softmax(logits, targets)
+    gradient.scatter_add_(1, targets, torch.full_like(nats, -1.0))
+    return nats.sum(), gradient.to(logits.dtype)
+
+
+def _nats_and_softmax(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of each token (n, 1), and the softmax (n, vocab), both in fp32."""
     # Softmax on a CPU makes this copy anyway, and `amax` is slow in bf16.
     wide = logits.float() if logits.device.type == "cpu" else logits
-    gradient = torch.softmax(wide, dim=-1, dtype=torch.float32)
+    softmax = torch.softmax(wide, dim=-1, dtype=torch.float32)
     # The normaliser follows from each row's largest entry; the target's may underflow to 0.
-    normaliser = wide.amax(-1, keepdim=True).float() - gradient.amax(-1, keepdim=True).log()
-    nats = (normaliser - wide.gather(1, targets).float()).sum()
-    gradient.scatter_add_(1, targets, torch.full_like(normaliser, -1.0))
-    return nats, gradient.to(logits.dtype)
+    normaliser = wide.amax(-1, keepdim=True).float() - softmax.amax(-1, keepdim=True).log()
+    return normaliser - wide.gather(1, targets).float(), softmax

@@ -30,7 +30,8 @@ from llama_core.records import (
 )
 from llama_core.schedule import Segment, lr_multiplier, segments
 from llama_core.stacked.stack import Stack
-from llama_core.train import evaluate, final_weights, identity
+from llama_core.train import final_weights, identity
+from llama_core.validation import evaluate
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,15 +227,24 @@ class Course:
         tokens = step * self._cfg.batch_tokens
         shared.stack.write(self._number, shared.net)
         ranks = Ranks(shared.placement, shared.device)
-        val_loss, val_bpb = evaluate(shared.net, self._batches, self._cfg, ranks)
-        if not math.isfinite(val_loss):
+        evaluated = evaluate(shared.net, self._batches, self._cfg, ranks)
+        if not math.isfinite(evaluated.val_loss):
             yield from self._outbox.flush()
-            reason = f"validation loss is {val_loss}"
+            reason = f"validation loss is {evaluated.val_loss}"
             yield DivergedRecord(step, tokens, horizon, reason, time.time())
             return True
         store = self._outbox.store
         folder = store.folder.parent if store is not None else None
         digest = final_weights(shared.net, horizon, folder)
-        record = EvalRecord(step, tokens, horizon, val_loss, val_bpb, digest, time.time())
+        record = EvalRecord(
+            step=step,
+            tokens=tokens,
+            horizon=horizon,
+            val_loss=evaluated.val_loss,
+            val_bpb=evaluated.val_bpb,
+            weights_sha256=digest,
+            at=time.time(),
+            sources=evaluated.sources,
+        )
         yield from self._outbox.put(record)
         return False

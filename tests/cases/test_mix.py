@@ -90,6 +90,16 @@ def test_a_target_and_a_stock_move_the_best_shares(run: Run, table: Path) -> Non
     # 4 epochs of 5B tokens are 40 % of 50B.
     assert short["best"]["limits"] == {"code": 0.4}
     assert 0.35 < short["best"]["shares"]["code"] <= 0.4 + 1e-9
+    # The best shares are compared with the best mixture that the stock allows, and not with more
+    # code than there is.
+    shares, measured = table_rows()
+    place = SOURCES.index("code")
+    allowed = measured[shares[:, place] <= 0.4, place].min()
+    assert allowed > measured[:, place].min()
+    stock = ("--target", "code", "--stock", "code=5B", "--tokens", "50B")
+    said = " ".join(run("mix", table, *stock).stdout.split())
+    assert f"The best mixture tried within the limits measured {allowed:.4g};" in said
+    assert short["best"]["gain_over_best_tried"]["value"] > 0
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_one_variant_leads_with_its_multipliers_and_the_projection(
     words = " ".join(first.split())
     assert words.startswith(f"{tables[1]} needs 1.")
     assert "times less compute than" in words
-    assert "times less time. At 1.00e+19 FLOPs it is" in words
+    assert "times less time. At 1.00e+19 FLOPs the multiplier is" in words
     assert "verdict" in table
     assert 'id="speedup"' in page.read_text()
 

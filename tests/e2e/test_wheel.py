@@ -25,7 +25,7 @@ def python(tmp_path_factory):
     lies in a git repository that is not isoflop's, as one in a user's project.
     """
     source, project = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("project")
-    for package in ("analysis", "flows", "llama_core", "sweeps"):
+    for package in ("analysis", "flows", "isoflop", "llama_core", "sweeps"):
         unbuilt = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / package, source / package, ignore=unbuilt)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -73,6 +73,18 @@ def command(python, tmp_path_factory):
         return done.stdout
 
     return run
+
+
+def test_python_and_its_recorded_sweep_come_with_the_wheel(command):
+    script = """
+import sys, isoflop
+assert not {"polars", "torch"} & set(sys.modules)
+sweep = isoflop.sweep("demo", home=isoflop.RECORDED)
+print(isoflop.__file__, isoflop.fit(sweep, bootstrap=0).law.exponent_N)
+"""
+    where, exponent = command("-c", script).split()
+    assert "site-packages" in where
+    assert 0 < float(exponent) < 1
 
 
 def test_a_sweep_is_trained_in_this_process_and_by_workers_in_an_empty_folder(command, python):

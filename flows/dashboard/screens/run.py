@@ -12,7 +12,7 @@ from flows.dashboard.render import aria, link
 from flows.dashboard.screens.screen import NotHereError, Screen
 from flows.dashboard.subjects import Desk
 from flows.mirror.addresses import run_address
-from flows.results.show import run_document
+from flows.results.show import POOLED, SOURCES_HEADER, run_document, source_rows
 from flows.runs.directory import RunDir
 from flows.watch.progress import span
 
@@ -71,6 +71,9 @@ class RunScreen(Screen):
                 for row in document["losses"]
             ],
         )
+        if by_source := source_rows(document["losses"]):
+            page.table(SOURCES_HEADER, by_source)
+            page.text(f"{POOLED[0].upper()}{POOLED[1:]}.", role="soft")
         curves = self.desk.library.curves([self.planned])
         if not curves.is_empty():
             add_curves(page, curves)

@@ -10,7 +10,7 @@ from analysis.own_runs.outcome import Interval
 from analysis.table.runs import own_table
 from tests.conftest import ROOT
 
-DEMO = pl.read_parquet(ROOT / "tests/data/demo_sweep/observations.parquet")
+DEMO = pl.read_parquet(ROOT / "isoflop/recorded/sweeps/demo/observations.parquet")
 TOP = DEMO.filter(pl.col("flops_budget") == 3e12)
 
 

@@ -25,7 +25,7 @@ from sweeps.spec import DataRef, PlannedRun
 from tests.conftest import ROOT
 from tests.fakes import evaluation
 
-DEMO = pl.read_parquet(ROOT / "tests/data/demo_sweep/observations.parquet")
+DEMO = pl.read_parquet(ROOT / "isoflop/recorded/sweeps/demo/observations.parquet")
 LOSSES = {(row["name"], row["tokens"]): row["val_loss"] for row in DEMO.to_dicts()}
 SLOTS = 2
 

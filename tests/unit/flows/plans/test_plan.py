@@ -3,6 +3,7 @@
 import os
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from analysis.tuning.study_law import StudyLaw
@@ -65,14 +66,18 @@ def test_plans_are_read_by_name_and_damaged_ones_skipped(home, caplog):
 
 
 def corpus_of(monkeypatch, *, val_tokens, error="too short"):
-    """A corpus that refuses to be opened."""
+    """A corpus of one source, which refuses to be opened unless `error` is empty."""
     opened = []
+    batches = SimpleNamespace(
+        sources=[SimpleNamespace(name="text")], validation_sources=lambda: np.zeros(8, np.int64)
+    )
 
     def refuse(train, mixture):
         assert mixture is None
         opened.append(train.batch_tokens)
         if error:
             raise CorpusError(error)
+        return batches
 
     corpus = SimpleNamespace(
         digest="c" * 64, val_tokens=val_tokens, open=refuse, source_tokens={"text": 10**6}

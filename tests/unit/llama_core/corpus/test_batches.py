@@ -8,14 +8,21 @@ from tests.core_tools import BATCH_TOKENS, SEQ_LEN, batches, recipe, tokens
 ROWS = BATCH_TOKENS // SEQ_LEN
 
 
-def mixture(cfg, weights, counts, **changes):
+HELD_OUT = tokens(2_000)
+
+
+def mixture(cfg, weights, counts, *, held_out=HELD_OUT, **changes):
     sources = [
-        TokenSource(f"s{i}", [np.arange(count, dtype=np.uint32) + 1_000_000 * i], weight)
+        TokenSource(
+            f"s{i}",
+            [np.arange(count, dtype=np.uint32) + 1_000_000 * i],
+            weight,
+            validation=[] if i else [held_out],
+        )
         for i, (weight, count) in enumerate(zip(weights, counts, strict=True))
     ]
     settings = {
         "sources": sources,
-        "validation_shards": [tokens(2_000)],
         "piece_bytes": np.ones(32, np.int64),
         "seq_len": cfg.seq_len,
         "batch_tokens": cfg.batch_tokens,
@@ -86,7 +93,9 @@ def test_epochs_count_the_rows_actually_read(weights):
 
 def test_windows_do_not_cross_shards():
     shards = [np.arange(50, dtype=np.uint16), np.arange(100, 140, dtype=np.uint16)]
-    made = mixture(recipe(10), [1.0], [1], sources=[TokenSource("two", shards)])
+    made = mixture(
+        recipe(10), [1.0], [1], sources=[TokenSource("two", shards, validation=[HELD_OUT])]
+    )
     for step in range(20):
         for row in made.at(step):
             assert row.tolist() == list(range(row[0], row[0] + SEQ_LEN + 1))
@@ -103,7 +112,7 @@ def test_validation_has_eval_tokens_and_is_the_same_for_every_seed():
     [
         ({"sources": [TokenSource("short", [tokens(SEQ_LEN)])]}, "short"),
         ({"sources": [TokenSource("few", [tokens(2 * SEQ_LEN + 1)])]}, "less than one batch"),
-        ({"validation_shards": [tokens(40)]}, "eval_tokens=128"),
+        ({"held_out": tokens(40)}, "eval_tokens=128"),
     ],
 )
 def test_a_corpus_too_small_is_refused_with_numbers(changes, message):
@@ -117,7 +126,7 @@ def test_a_corpus_with_exactly_enough_tokens_is_accepted():
         cfg,
         [1.0],
         [ROWS * SEQ_LEN + 1],
-        validation_shards=[tokens(8 * SEQ_LEN + 1)],
+        held_out=tokens(8 * SEQ_LEN + 1),
     )
     assert sorted(made.at(0)[:, 0]) == [SEQ_LEN * row for row in range(ROWS)]
     assert len(made.validation()) == 8

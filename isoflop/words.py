@@ -1,0 +1,360 @@
+"""The words: each gathers its parameters and calls what the command of that name calls."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import polars as pl
+
+from analysis.fit.options import FitOptions
+from analysis.forecast.answer import Question
+from analysis.law import Form, LossLaw
+from analysis.solver.objective import ObjectiveName
+from flows.answers.compare import Asymptote, Compared, Comparing, compare_sides
+from flows.answers.fit import Fit, fit_runs, objective_of
+from flows.answers.forecast import Forecast, Pair, forecast_runs, read_budget, read_pairs
+from flows.answers.frontier import Frontier, Priced, demand_of, goal_of, serving_of
+from flows.answers.frontier import frontier as frontier_of
+from flows.answers.mix import Asked, Columns, Mix, mix_source
+from flows.answers.rows import Rows
+from flows.answers.runs import Runs, TableSource, open_source, read_runs, source_of
+from flows.answers.sweep import Sweep, open_sweep
+from flows.results.variants import expanded
+from flows.settings import Home, home_of, open_settings
+
+
+class Frame(Protocol):
+    """A data frame of polars, pandas or Arrow."""
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """Its columns; each of these libraries has this."""
+
+
+# What names a table: a path, a sweep, mlflow:EXPERIMENT, optuna:STUDY@STORAGE; or its columns.
+Named = str | PathLike[str] | Frame | Mapping[str, Sequence[Any]] | Sweep
+Table = Named | Runs
+# Tokens to serve: a number, or the least and the most.
+Demand = float | tuple[float, float] | None
+Names = str | Sequence[str]
+
+
+def read(
+    source: Named, *, map: Mapping[str, str] | None = None, include_status: Sequence[str] = ()
+) -> Runs:
+    """Read a table of finished runs, one a row.
+
+    Args:
+        source: CSV, TSV, JSON, Parquet or Excel; the name of a sweep; `mlflow:EXPERIMENT`;
+            `optuna:STUDY@STORAGE`; a folder of TensorBoard; a data frame; or a dictionary of
+            columns.
+        map: isoflop's name for a column to the table's, or to arithmetic of its columns:
+            `{"val_loss": "eval_nll", "tokens": "steps*batch*2048"}`.
+        include_status: take rows of these states too, besides finished runs.
+
+    Returns:
+        the runs, with columns `n_params` (N), `tokens` (D), `val_loss` and those of the table.
+
+    Raises:
+        ValueError: there is no such table, or it cannot be read as one of runs.
+    """
+    with _in_python():
+        return read_runs(_source(source), map, include_status)
+
+
+def fit(
+    source: Table,
+    *,
+    form: Form = "chinchilla",
+    objective: ObjectiveName = "huber_log",
+    delta: float = 1e-3,
+    by: str | None = None,
+    where: str | None = None,
+    best_of: Names = (),
+    pool: bool = False,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    level: float = 0.9,
+    target_flops: float | None = None,
+    anyway: bool = False,
+) -> Fit:
+    """Fit a loss law to a table of runs or a sweep, as `isoflop fit` does.
+
+    Args:
+        source: what `read` returns or takes.
+        form: `chinchilla` E + A/N^alpha + B/D^beta; `gamma` raises the sum of powers to gamma;
+            `tied` sets alpha = beta; `kaplan` has no E; `data_constrained` needs a column
+            unique_tokens.
+        objective: what is summed over rows.
+        delta: where Huber's penalty turns from squares to absolute values.
+        by: column; one law for each of its values.
+        where: polars SQL filter, for example `"tokens > 1e9 AND NOT outlier"`.
+        best_of: columns; of models with one N and D only those with the best value are used.
+        pool: fit rows of several experiments, or of several settings for one N and D, together.
+        bootstrap: resamples; 0 for none.
+        seed: of the resampling.
+        level: of every interval.
+        target_flops: budget C = 6·N·D of N* and D*; ten times the table's largest unless given.
+        anyway: give N* and D* also under a law that does not support them.
+
+    Raises:
+        ValueError: the table cannot be read, or no law can be fitted to it.
+    """
+    with _in_python():
+        penalty = objective_of(objective, delta)
+        options = FitOptions(form, penalty, bootstrap, seed, level, anyway, target_flops)
+        return fit_runs(_runs(source), options, Rows(by, where, _names(best_of), pool))
+
+
+def forecast(
+    source: Table,
+    *,
+    at: Sequence[Pair] = (),
+    points: str | PathLike[str] | None = None,
+    flops: float | str | Sequence[float | str] = (),
+    level: float = 0.9,
+    form: Literal["gamma", "chinchilla"] = "gamma",
+    by: str | None = None,
+    where: str | None = None,
+    best_of: Names = (),
+    pool: bool = False,
+    anyway: bool = False,
+) -> Forecast:
+    """Foretell losses of runs not yet trained, and the best N and D of budgets.
+
+    Without `at`, `points` and `flops`: N* at ten times the table's largest compute.
+
+    Args:
+        source: what `read` returns or takes.
+        at: N (parameters) and D (tokens) of runs: `[(7e9, 2e12)]` or `["7B,2T"]`.
+        points: a file with a table of runs to foretell.
+        flops: budgets C = 6·N·D at which N* is sought.
+        level: of every interval.
+        form: the law under the forecast: `gamma`, or `chinchilla`, the same with gamma = 1.
+        by: column; one forecast for each of its values.
+        where: polars SQL filter.
+        best_of: columns; of models with one N and D only those with the best value are used.
+        pool: take rows of several experiments, or of several settings for one N and D, together.
+        anyway: give N* also where the table does not support one.
+
+    Raises:
+        ValueError: the table cannot be read, or no forecast can learn from it.
+    """
+    with _in_python():
+        runs = _runs(source)
+        file = None if points is None else Path(points)
+        pairs = read_pairs(at, file, runs.table.n_counts)
+        budgets = [flops] if isinstance(flops, str | float | int) else flops
+        question = Question(pairs, tuple(map(read_budget, budgets)), level, form, anyway)
+        return forecast_runs(runs, question, Rows(by, where, _names(best_of), pool))
+
+
+def frontier(
+    law: Table | LossLaw | Fit = "besiroglu",
+    *,
+    loss: float | None = None,
+    flops: float | None = None,
+    like: tuple[float, float] | None = None,
+    inference_tokens: Demand = None,
+    prompt_tokens: Demand = None,
+    generated_tokens: Demand = None,
+    gpu: str | None = None,
+    price: float | None = None,
+    gpus: int | None = None,
+    batch: int | None = None,
+    context: float | None = None,
+    bits: float | None = None,
+    days: float | None = None,
+    unique_tokens: float | None = None,
+    level: float = 0.9,
+    anyway: bool = False,
+) -> Frontier:
+    """Choose N and D for a quality and a demand, as `isoflop frontier` does.
+
+    Ask for one goal: `loss`, `flops` or `like`. Under a sweep or a table of runs the intervals are
+    those of its forecast; under a law or a fit, those of its bootstrap.
+
+    Args:
+        law: a published law by its name, a file with a law, a law, a fit, or what `read` takes.
+        loss: goal: reach this loss, in the law's unit.
+        flops: goal: be as good as this training budget buys.
+        like: goal: be as good as N parameters on D tokens, `(7e9, 2e12)`.
+        inference_tokens: to serve over the model's life; a number, or least and most.
+        prompt_tokens: the same, prompt alone.
+        generated_tokens: the same, generated alone.
+        gpu: price it in dollars on this GPU, such as `h100` or `b200`.
+        price: dollars an hour for a GPU; else as listed.
+        gpus: most GPUs for one replica; 8.
+        batch: sequences decoded together; 8.
+        context: tokens of a prompt, and while decoding; 1024.
+        bits: bits of a stored weight; 16.
+        days: rent whole replicas this long; else by the second.
+        unique_tokens: unique training tokens; else all are fresh.
+        level: of every interval.
+        anyway: answer also under a law that does not support an N*.
+
+    Raises:
+        ValueError: there is no such law, or the question has no answer.
+    """
+    with _in_python():
+        goal = goal_of(loss, flops, like)
+        demand = demand_of(*map(_bounds, (inference_tokens, prompt_tokens, generated_tokens)))
+        serving = serving_of(
+            gpu, price, demand, gpus=gpus, batch=batch, context=context, bits=bits, days=days
+        )
+        priced = Priced(demand, serving, days, unique_tokens)
+        return frontier_of(_law(law), goal, priced, level=level, anyway=anyway)
+
+
+def mix(
+    source: Named,
+    *,
+    map: Mapping[str, str] | None = None,
+    include_status: Sequence[str] = (),
+    target: str | Mapping[str, float] | None = None,
+    stock: str | Mapping[str, float] | None = None,
+    epochs: float | None = None,
+    params: float | str | None = None,
+    tokens: float | str | None = None,
+    points: Named | None = None,
+    anywhere: bool = False,
+    level: float = 0.9,
+    where: str | None = None,
+) -> Mix:
+    """The law of losses by source, and the shares of least loss, as `isoflop mix` has them.
+
+    Args:
+        source: a table with columns share_NAME and loss_NAME, one trained mixture a row; or a
+            sweep of mixtures, whose spec has target, stock, epochs and tokens unless given here.
+        map: isoflop's name for a column to the table's; `share_` and `loss_` for all columns that
+            are named so.
+        include_status: take rows of these states too.
+        target: weights of the losses to lower, by source; the mean of all unless given.
+        stock: unique tokens of sources that run short.
+        epochs: how often such a source may be read; 4 unless given.
+        params: N of the training to mix for, where the table has several; else its largest.
+        tokens: D of the training to mix for; else the table's largest.
+        points: a table of mixtures whose losses to foretell.
+        anywhere: search all mixtures, not only averages of those tried.
+        level: of every interval.
+        where: polars SQL filter.
+
+    Raises:
+        ValueError: the table cannot be read, or no law can be fitted to it.
+    """
+    with _in_python():
+        asked = Asked(_pairs(target), _pairs(stock), epochs, params, tokens, anywhere, level)
+        columns = Columns(map or {}, where, include_status)
+        foretold = None if points is None else _source(points)
+        return mix_source(_source(source), asked, columns, foretold)
+
+
+def compare(
+    baseline: Table,
+    *variants: Table,
+    at: float | None = None,
+    asymptote: Asymptote = "shared",
+    bpb: bool = False,
+    bootstrap: int = 1000,
+    level: float = 0.9,
+) -> Compared:
+    """How many times less compute variants need for the same loss, as `isoflop compare` has it.
+
+    Args:
+        baseline: a sweep by its name, with its speeds and settings; or what `read` returns or
+            takes, for its losses alone. A sweep with variants alone is compared with its base.
+        variants: what is compared with it.
+        at: training FLOPs of the projection; ten times the largest common budget unless given.
+        asymptote: the loss that no compute removes: `shared` by both, `free` (each its own), or a
+            number.
+        bpb: compare bits per byte, as between tokenizers.
+        bootstrap: draws of each interval.
+        level: of every interval.
+
+    Raises:
+        ValueError: there is no such sweep or table, or the losses do not compare.
+    """
+    with _in_python():
+        home, given = home_of(open_settings()), tuple(map(_compared, (baseline, *variants)))
+        # A sweep with variants alone is compared with its base.
+        names = [each for each in given if isinstance(each, str)]
+        if len(names) == len(given):
+            given = expanded(tuple(names), home)
+        how = Comparing(at, asymptote, bpb, bootstrap, level)
+        return compare_sides(given, {}, how, home)
+
+
+def sweep(name: str, *, home: str | PathLike[str] | None = None) -> Sweep:
+    """The results of a sweep: `observations`, `curves`, `law`, `verdict`, `figure("isoflop")`.
+
+    They are those of its last report; `isoflop report NAME` renews it while a sweep trains.
+
+    Args:
+        name: of the sweep; of a variant SWEEP/VARIANT.
+        home: the folder in which it was trained; else that of ISOFLOP_HOME.
+
+    Raises:
+        ValueError: there is no such sweep, or it has no observations yet.
+    """
+    place = home_of(open_settings()) if home is None else Home(Path(home).absolute())
+    return open_sweep(name, place)
+
+
+@contextmanager
+def _in_python() -> Iterator[None]:
+    """Say of a message about an option what it is in Python."""
+    try:
+        yield
+    except ValueError as error:
+        if "--" in str(error):
+            error.add_note(
+                "In Python an option is a parameter: --best-of lr is best_of='lr', and "
+                "--map NAME=COLUMN is map={'NAME': 'COLUMN'} of isoflop.read."
+            )
+        raise
+
+
+def _source(source: Named) -> TableSource:
+    if isinstance(source, Sweep):
+        return source.source
+    if isinstance(source, str | PathLike):
+        return open_source(fspath(source))
+    return source_of(pl.DataFrame(source))
+
+
+def _runs(source: Table) -> Runs:
+    return source if isinstance(source, Runs) else read_runs(_source(source))
+
+
+def _law(law: Table | LossLaw | Fit) -> str | Runs | LossLaw:
+    if isinstance(law, str | LossLaw):
+        return law
+    if isinstance(law, Fit):
+        return law.law
+    return fspath(law) if isinstance(law, PathLike) else _runs(law)
+
+
+def _compared(source: Table) -> str | Runs:
+    if isinstance(source, str | PathLike):
+        return fspath(source)
+    return _runs(source)
+
+
+def _names(names: Names) -> tuple[str, ...]:
+    if isinstance(names, str):
+        names = names.split(",")
+    return tuple(name.strip() for name in names if name.strip())
+
+
+def _bounds(tokens: Demand) -> tuple[float, float] | None:
+    if tokens is None or isinstance(tokens, tuple):
+        return tokens
+    return tokens, tokens
+
+
+def _pairs(weights: str | Mapping[str, float] | None) -> str | None:
+    """Weights by name as the option has them, to be read by the same rules."""
+    if weights is None or isinstance(weights, str):
+        return weights
+    return ",".join(f"{name}={weight!r}" for name, weight in weights.items())
