@@ -1,11 +1,14 @@
 """A sweep of mixtures planned: its runs, and how often they read each source."""
 
+import json
+
+import jsonschema
 import pytest
 
 from sweeps.load import SpecError, load_spec
 from sweeps.plan import Plan, plan
 from sweeps.repetition import epochs
-from sweeps.spec import DataRef, SweepSpec
+from sweeps.spec import DataRef, PlannedRun, SweepSpec
 
 TOKENS = {"prose": 8_000_000, "code": 3_000_000, "data": 500_000}
 BASE = {
@@ -90,3 +93,11 @@ def test_mixtures_with_variants_are_refused_when_the_spec_is_read(tmp_path):
     assert len(load_spec(str(path)).shares) == 5
     with pytest.raises(SpecError, match="and variants is given too: leave out one of the two"):
         load_spec(str(path), ["variants.gpt3={block: gpt3}"])
+
+
+def test_runs_and_specs_with_mixtures_are_valid_under_the_schema_that_prefect_checks():
+    [run, *_] = planned(target_tokens=8e6).runs
+    jsonschema.validate(json.loads(run.model_dump_json()), PlannedRun.model_json_schema())
+    for preset in ("mixture", "llama-mixture"):
+        spec = json.loads(load_spec(preset).model_dump_json())
+        jsonschema.validate(spec, SweepSpec.model_json_schema())
