@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from flows.commands.common import Json, failures, open_all_to_read, refusals
-from flows.commands.options import Overrides
+from flows.commands.options import Overrides, Spec
 from flows.commands.sweep import FailFast, MaxFailures, most_failures
 
 
 def submit(
-    spec: str,
+    spec: Spec,
     *,
     set: Overrides = (),
     max_failures: MaxFailures = None,
@@ -17,7 +17,7 @@ def submit(
 ) -> None:
     """Start a sweep on the workers that `isoflop up` started, and return at once.
 
-    SPEC is a preset's name or a YAML file, which the workers read where it lies. As
+    The workers read a YAML file where it lies. As
     `prefect deployment run sweep/chinchilla -p spec=SPEC`, with the spec checked first.
     """
     from flows.commands.output import emit

@@ -13,6 +13,10 @@ from llama_core.schedule import steps_done
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
+# Until one of the two is reached, start-up outweighs training and the pace says little.
+_LEAST_S = 60.0
+_LEAST_SHARE = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
@@ -49,7 +53,8 @@ class SweepProgress:
     Attributes:
         elapsed_s: since the sweep or its observer started.
         share: fraction spent of the FLOPs that were missing at the start; 1 if none were.
-        left_s: seconds to the end at the pace since the start; None before the first step.
+        left_s: seconds to the end at the pace since the start; None before the first step, and
+            while start-up outweighs training.
     """
 
     name: str
@@ -104,12 +109,13 @@ class SweepGauge:
         )
         spent = self._spent(runs)
         gained = spent - self._began
+        telling = elapsed >= _LEAST_S or gained >= _LEAST_SHARE * (total - self._began)
         return SweepProgress(
             name=self._plan.spec.name,
             runs=runs,
             elapsed_s=elapsed,
             share=spent / total if total else 1.0,
-            left_s=elapsed * (total - spent) / gained if gained > 0 else None,
+            left_s=elapsed * (total - spent) / gained if gained > 0 and telling else None,
         )
 
     def _spent(self, runs: tuple[RunProgress, ...]) -> float:

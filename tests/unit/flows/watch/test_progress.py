@@ -250,3 +250,17 @@ def test_the_newest_loss_at_the_end_of_a_horizon_is_the_validation_loss(tmp_path
     planned = planned_run()
     run = begun(tmp_path, planned, [*(step(number) for number in range(1, 21)), evaluation(20)])
     assert read_run(planned, run).loss == 3.0 + 1 / 20
+
+
+def test_a_sweep_tells_no_time_to_go_while_start_up_outweighs_training(tmp_path, monkeypatch):
+    planned = plan(load_spec("smoke", ("grid.budgets=[2e10]",)), DataRef(digest="none"))
+    gauge = SweepGauge(planned, Home(tmp_path), planned.runs)
+    run = begun(tmp_path, planned.runs[0], [step(1)])
+    with run.locked():
+        early = gauge.read()
+        late = time.monotonic() + 61
+        monkeypatch.setattr("flows.watch.progress.time.monotonic", lambda: late)
+        minute_later = gauge.read()
+    assert 0 < early.share < 0.05
+    assert early.left_s is None
+    assert minute_later.left_s == pytest.approx(61 * (1 / early.share - 1), rel=0.1)
