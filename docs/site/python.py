@@ -7,7 +7,6 @@ import textwrap
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from griffe import Docstring, DocstringSectionKind, Parser
@@ -20,13 +19,10 @@ _LISTS = {
 }
 
 _OURS = ("analysis", "flows", "isoflop")
-_WITHOUT = "This checkout has no package `isoflop`: see [fitting from Python](../fitting/index.md)."
 
 
 def python_page() -> str:
     """The page of the package: its words, then what they return."""
-    if find_spec("isoflop") is None:
-        return f"# Python\n\n{_WITHOUT}\n"
     package = import_module("isoflop")
     parts = ["# Python", "", *_documented(package.__doc__), ""]
     members = {name: getattr(package, name) for name in package.__all__}
