@@ -30,7 +30,10 @@ def test_smoke_goes_from_spec_to_report_and_is_not_trained_twice(isoflop, home):
 
     # The mirror holds every run, whole.
     tracker = ReadableTracker(f"sqlite:///{home / 'mlflow.db'}", home / "artifacts")
-    assert set(tracker.run_ids("smoke")) == {run.id for run in plan.runs} | {"report"}
+    observations = {f"{run.id}@{cell.tokens}" for run in plan.runs for cell in run.cells}
+    budgets = {f"C = {budget:.2e}" for budget in plan.spec.grid.budgets}
+    entries = {run.id for run in plan.runs} | observations | budgets | {"report"}
+    assert set(tracker.run_ids("smoke")) == entries
     for run in plan.runs:
         steps = [point.step for point in tracker.curve("smoke", run.id, "loss/train_loss")]
         assert steps == sorted(set(steps))

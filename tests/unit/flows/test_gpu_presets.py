@@ -3,6 +3,7 @@
 import logging
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from analysis import published
@@ -101,10 +102,11 @@ def test_a_costed_gpu_preset_has_a_line_of_eighty_columns_for_each_run(
 
 
 def test_the_report_of_gpu_day_shows_a_minimum_at_every_budget(tmp_path, monkeypatch):
+    batches = SimpleNamespace(validation_sources=lambda: np.zeros(1, np.int64), sources=[])
     corpus = SimpleNamespace(
         digest="c" * 64, train_tokens=10**10, val_tokens=10**8, vocab_size=32_000,
         val_bytes_per_token=4.5, came_as_tokens=False, notes=[],
-        source_tokens={"fineweb-edu": 9.9e9}, open=lambda *_: None,
+        source_tokens={"fineweb-edu": 9.9e9}, open=lambda *_: batches,
     )  # fmt: skip
     monkeypatch.setattr(plans, "prepare", lambda *_: corpus)
     monkeypatch.setattr(reports, "find_corpus", lambda *_: corpus)
