@@ -32,7 +32,7 @@ def matched(
     tokens: int,
     seq_len: int,
 ) -> Mixture:
-    """What a run of so many tokens reads of each source.
+    """What a run of this length reads of each source.
 
     With a training to mix for, the unique tokens of a source are to the run's tokens what that
     training's stock is to its tokens, so both read it equally often (arXiv:2606.07597).

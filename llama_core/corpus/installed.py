@@ -28,7 +28,7 @@ _ENDINGS = {
     "readmes": (".md", ".rst", "dist-info/METADATA"),
     "data": (".json", ".yaml", ".yml", ".toml", ".xml", ".csv", ".tsv", ".afm"),
 }
-# A packed manual page holds about so many times the text of its bytes.
+# Bytes of text in a byte of a packed manual page, about.
 _PACKED = 3
 
 

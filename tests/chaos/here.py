@@ -288,7 +288,7 @@ def mlflow_down(stage: Stage, undisturbed: Path, plan: Plan, times: int) -> Outc
 
     with stage.sweep(home, ISOFLOP_MLFLOW_URI=settings.mlflow_address) as sweep:
         for number in range(times):
-            # Away until so many runs have ended, then back for a moment.
+            # Away until that number of runs has ended, then back for a moment.
             wait_for(lambda wanted=number + 1: results() >= wanted or sweep.poll() is not None)
             injected += 1
             server = up()
