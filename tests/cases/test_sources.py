@@ -122,6 +122,7 @@ def test_llamas_seven_sources_are_planned_with_its_shares_without_a_network(run:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_this_machine_has_enough_text_of_each_kind_that_comes_with_the_packages(run: Run, tmp_path):
     found = {kind: sum(file.size for file in installed_files(kind)) for kind in HOLDS}
     kinds = [kind for kind, size in found.items() if size >= LEAST_BYTES]
