@@ -70,7 +70,7 @@ class Answer:
         scores: every law tried, from few constants to many; `score` is the chosen one's.
         best: the mixture of least loss; intervals of its shares (k, 2).
         best_tried: place of the tried row of least measured loss, of those within the limits; of
-            all where none is.
+            all if none lies within them.
         gain: the target's fall from that row's mixture to the best one, as the law has it.
         mean: the average of the mixtures tried, around which effects are taken.
         limits: of the shares (k,).

@@ -215,7 +215,7 @@ class MlflowTracker:
         return sweep_page(experiment, has_views=f"{TAG}scaling" in tags)
 
     def report_path(self, sweep: str) -> str | None:
-        """Path and fragment of the page that shows a sweep's report; None where none is logged."""
+        """Path and fragment of the page that shows a sweep's report; None without a report."""
         run_id, _ = self._look_up(sweep, "report")
         if run_id is None:
             return None

@@ -41,7 +41,7 @@ def _searched(window, words: str) -> str:
     from selenium.webdriver import ActionChains
     from selenium.webdriver.support.ui import WebDriverWait
 
-    # The frame that stands in for a worker is a second in coming.
+    # The frame that stands in for a worker appears a second later.
     time.sleep(1)
     ActionChains(window).send_keys("/").pause(1).send_keys(words).perform()
     wait = WebDriverWait(window, 20)
