@@ -7,10 +7,10 @@ from typing import Any
 
 from rich.console import Console
 
-from analysis.words import COUNTS, dollars, short
+from analysis.words import COUNTS, counted, dollars, flops, rate, short
 from flows.commands.mixtures_text import mixture_json, mixture_lines, print_mixtures
 from flows.commands.output import print_line, table
-from flows.commands.variants_text import power, print_variants, scan_lines
+from flows.commands.variants_text import print_variants, scan_lines
 from flows.cost.quote import Cost
 from flows.plans.precision import measured_here
 from flows.plans.preparing import known_tokens, preparing
@@ -108,7 +108,7 @@ def print_budgets(plan: Plan) -> None:
 def _budgets(plan: Plan) -> list[list[object]]:
     return [
         [
-            power(row.budget),
+            flops(row.budget),
             len(row.kept),
             _span([_brief(ratio) for ratio in sorted(row.kept.values())]),
             "; ".join(f"{', '.join(names)}: {bound}" for bound, names in row.bounds.items()),
@@ -235,10 +235,11 @@ def _run_json(planned: PlannedRun, home: Home, cost: Cost | None) -> dict[str, A
 
 def _summary(plan: Plan, corpus: PreparedCorpus | None, cost: Cost | None) -> list[str]:
     batches = sorted({planned.run.train.batch_tokens for planned in plan.runs})
+    losses = counted(plan.observations, "loss", "losses")
     lines = [
-        f"{len(plan.runs)} trainings give {plan.observations} losses for {plan.flops_spent:.3g} "
-        f"counted FLOPs, {_span([f'{count:,}' for count in batches])} tokens a step"
-        + (f"; the corpus has {corpus.train_tokens / 1e6:.2f}M tokens" if corpus else ""),
+        f"{counted(len(plan.runs), 'training')} for {losses}: {flops(plan.flops_spent)} counted "
+        f"FLOPs, {_span([f'{count:,}' for count in batches])} tokens a step"
+        + (f"; the corpus has {short(corpus.train_tokens)} tokens" if corpus else ""),
         *scan_lines(plan),
         *mixture_lines(plan, corpus),
         *_asked(plan),
@@ -377,8 +378,8 @@ def _columns(planned: PlannedRun, home: Home, cost: Cost | None) -> dict[str, st
         "D": _span([_brief(count) for count in tokens]),
         "D/N": _span([_brief(count / N) for count in tokens]),
         "steps": short(planned.steps),
-        "FLOPs": power(planned.flops_spent),
-        "lr": power(planned.run.train.optimizer.lr),
+        "FLOPs": flops(planned.flops_spent),
+        "lr": rate(planned.run.train.optimizer.lr),
     }
     if cost is not None:
         left_s = cost.estimate.runs[planned.id].left_s

@@ -3,6 +3,7 @@
 import logging
 from contextlib import ExitStack
 
+from analysis.words import counted
 from flows.files import now
 from flows.runs.attempts import CompileChoice, compile_choice, record_choice, recording_attempt
 from flows.runs.directory import RunDir
@@ -111,4 +112,4 @@ def _train(runs: list[RunDir], home: Home) -> None:
     for number in open_runs:
         finish(runs[number], "finished", started, device)
     if stopped:
-        raise Interrupted(f"{stopped} runs of a stack, each with a checkpoint")
+        raise Interrupted(f"{counted(stopped, 'run')} of a stack, each with a checkpoint")
