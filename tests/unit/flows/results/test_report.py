@@ -110,7 +110,7 @@ def test_the_facts_of_a_page_are_those_of_corpus_plan_and_recipe(home):
     assert trainings == (
         f"Planned: {len(sweep.runs)} trainings for {sweep.observations} observations, one for "
         "each size, with a cooldown branch to every budget (wsd); together "
-        f"{sweep.flops_spent:.3g} counted FLOPs."
+        f"{sweep.flops_spent:.2e} counted FLOPs."
     )
     assert models == (
         "Every model has 2 layers and heads of 16; sequences of 128 tokens, 1,024 tokens a step, "

@@ -52,7 +52,7 @@ def test_a_row_has_the_spans_of_a_runs_horizons_and_what_is_left_of_it(tmp_path)
     N = SMALL.n_params
     bare = {
         "run": "d16", "N": f"{N / 1e3:.3g}k", "D": "20k–41k",
-        "D/N": f"{20_480 / N:.2g}–{40_960 / N:.2g}", "steps": "46", "FLOPs": "6.4e9",
+        "D/N": f"{20_480 / N:.2g}–{40_960 / N:.2g}", "steps": "46", "FLOPs": "6.45e+09",
         "lr": "8.00e-03",
     }  # fmt: skip
     assert _columns(SMALL, home, None) == bare | {"state": "planned"}
