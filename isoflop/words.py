@@ -340,10 +340,11 @@ def retrodict(*, level: float = 0.9, experiment: str | Sweep | None = None) -> R
         ValueError: there is no such sweep, or it has no law.
     """
     with _in_python():
+        own = None
         if isinstance(experiment, Sweep):
             own = OwnSweep(experiment.name, experiment.law, experiment.observations)
-        else:
-            own = own_sweep(experiment, home_of(open_settings())) if experiment else None
+        elif experiment is not None:
+            own = own_sweep(experiment, home_of(open_settings()))
         return retrodiction(level, own)
 
 
