@@ -340,7 +340,7 @@ def retrodict(*, level: float = 0.9, experiment: str | Sweep | None = None) -> R
         ValueError: there is no such sweep, or it has no law.
     """
     with _in_python():
-        own = None
+        own: OwnSweep | None = None
         if isinstance(experiment, Sweep):
             own = OwnSweep(experiment.name, experiment.law, experiment.observations)
         elif experiment is not None:

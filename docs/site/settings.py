@@ -140,7 +140,7 @@ def _page(title: str, lead: str, top: type[BaseModel]) -> str:
 
 def _row(name: str, setting: Schema, links: dict[str, str], required: bool) -> str:
     default = "**required**" if required else _default(setting.get("default"))
-    text = setting.get("description", "which of several groups is meant")
+    text = setting.get("description", "tells this group from others in its place")
     text = re.sub(r"\bNone\b", "null", text)
     values = ", in ".join(filter(None, (_values(setting, links), _unit(name))))
     cells = (f"`{name}`", values, default, text)
