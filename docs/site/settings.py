@@ -129,12 +129,13 @@ def _page(title: str, lead: str, top: type[BaseModel]) -> str:
         parts += [f"## {group.title} {{#{group.anchor}}}", ""]
         if group.place:
             parts += [_DOCS.sub(r"[\1](../\1)", group.schema.get("description", "")), ""]
+        parts += ['<div class="settings" markdown>', ""]
         parts += ["| setting | values | default | what it is |", "|---|---|---|---|"]
         required = group.schema.get("required", [])
         parts += [
             _row(name, setting, links, name in required) for name, setting in group.settings.items()
         ]
-        parts += [""]
+        parts += ["", "</div>", ""]
     return "\n".join(parts)
 
 
