@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from math import inf
 from typing import Any
 
 from rich.console import Console
 
-from analysis.words import COUNTS, dollars, short
+from analysis.words import COUNTS, short
 from flows.commands.mixtures_text import mixture_json, mixture_lines, print_mixtures
 from flows.commands.output import print_line, table
+from flows.commands.time_text import duration, time_lines
 from flows.commands.variants_text import power, print_variants, scan_lines
 from flows.cost.quote import Cost
 from flows.plans.precision import measured_here
@@ -223,6 +223,7 @@ def _run_json(planned: PlannedRun, home: Home, cost: Cost | None) -> dict[str, A
         return document
     time = cost.estimate.runs[planned.id]
     compiled = cost.estimate.compiled.get(planned.id)
+    stacked = next((how for group, how in cost.estimate.stacked if planned.id in group), None)
     return document | {
         "flops_left": time.left_flops,
         "memory_gib": cost.memory_gib[planned.id],
@@ -230,6 +231,7 @@ def _run_json(planned: PlannedRun, home: Home, cost: Cost | None) -> dict[str, A
         "time_left_s": time.left_s,
         "usd_left": cost.usd(time.left_s),
         "compile": compiled.model_dump() if compiled is not None else None,
+        "stack": stacked.model_dump() if stacked is not None else None,
     }
 
 
@@ -252,7 +254,7 @@ def _summary(plan: Plan, corpus: PreparedCorpus | None, cost: Cost | None) -> li
     if corpus is None:
         lines += _unprepared(plan, timed=cost is not None)
     if cost is not None:
-        lines += _time_lines(cost) + _compile_lines(plan, cost)
+        lines += time_lines(plan, cost)
     if plan.spec.cap is not None:
         cap = plan.spec.cap
         refusal = cost.refusal if cost is not None else None
@@ -315,58 +317,6 @@ def _rates(plan: Plan) -> list[str]:
     return [f"peak learning rate of {', '.join(runs)}: {source}" for source, runs in names.items()]
 
 
-def _time_lines(cost: Cost) -> list[str]:
-    estimate = cost.estimate
-    if not estimate.device_s:
-        return ["nothing is left to train"]
-    low, high = estimate.elapsed_range_s
-    spread = f" ({duration(low)} to {duration(high)})" if low < high else ""
-    about = f"about {duration(estimate.elapsed_s)}{spread}"
-    if estimate.elapsed_s < 1:
-        about = "less than a second of training"
-    lines = [f"{about} for what is left, {estimate.slots} at once: {estimate.basis}"]
-    usd = cost.usd(estimate.device_s)
-    if usd is not None:
-        lines.append(
-            f"about {dollars(usd)}: {estimate.device_s / 3600:.3g} device-hours at "
-            f"${cost.usd_per_hour:g} an hour ({cost.price_source}){_idle(cost)}"
-        )
-    return lines
-
-
-def _compile_lines(plan: Plan, cost: Cost) -> list[str]:
-    """Which of the runs left will be compiled, and what that saves; nothing where it is not chosen.
-
-    Without any, the run that comes nearest to gaining says why not.
-    """
-    estimate = cost.estimate
-    left = [
-        (planned, estimate.compiled[planned.id])
-        for planned in plan.runs
-        if planned.id in estimate.compiled and estimate.runs[planned.id].left_s
-    ]
-    compiled = [(planned, choice) for planned, choice in left if choice.compiled]
-    if compiled:
-        names = ", ".join(planned.name for planned, _ in compiled)
-        gain_s = sum(choice.gain_s or 0.0 for _, choice in compiled)
-        return [f"compiled: {names}, to save about {duration(gain_s)} together"]
-    if not left:
-        return []
-    nearest, choice = max(left, key=lambda pair: pair[1].gain_s or -inf)
-    if choice.gain_s is None:
-        return [f"compiled: none; {choice.reason}"]
-    return [f"compiled: none; {nearest.name} {choice.reason}"]
-
-
-def _idle(cost: Cost) -> str:
-    """What devices cost that wait until the last training ends; empty where few do."""
-    share = cost.estimate.idle_share
-    usd = cost.usd(cost.estimate.device_s * share / (1 - share))
-    if share < 0.01 or usd is None:
-        return ""
-    return f"; {share:.0%} idle until the last training ends, ${usd:,.2f} more where rented"
-
-
 def _columns(planned: PlannedRun, home: Home, cost: Cost | None) -> dict[str, str]:
     """A run's numbers by the head of their column."""
     N = planned.n_params
@@ -389,16 +339,6 @@ def _columns(planned: PlannedRun, home: Home, cost: Cost | None) -> dict[str, st
             digits = 2 if usd < 10 else 1 if usd < 100 else 0
             columns["$"] = "< 0.01" if 0 < usd < 0.005 else f"{usd:,.{digits}f}"
     return columns | {"state": run_state(RunDir(home.runs / planned.id))}
-
-
-def duration(seconds: float) -> str:
-    """A duration in one unit: < 1 s, 42 s, 5.1 min, 3.2 h, 12 days."""
-    if 0 < seconds < 1:
-        return "< 1 s"
-    for limit, unit, name in ((100, 1, "s"), (6000, 60, "min"), (360_000, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / unit:.0f} s" if unit == 1 else f"{seconds / unit:.3g} {name}"
-    return f"{seconds / 86400:.3g} days"
 
 
 def _brief(value: float) -> str:
