@@ -49,8 +49,8 @@ def plan(spec: SweepSpec, data: DataRef, *, source_tokens: Mapping[str, int] | N
 
     Raises:
         ValueError: the ladder has a shape that cannot be built, no model of it can meet a budget,
-            a batch is not whole sequences, a mixture reads a source too often, or no run repeats a part
-            of the text.
+            a batch is not whole sequences, a mixture reads a source too often, or no run is longer
+            than a part of the text.
     """
     if spec.variants:
         return _of_variants(spec, data, source_tokens)
