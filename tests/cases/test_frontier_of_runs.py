@@ -122,7 +122,7 @@ def test_a_stock_is_answered_by_the_law_of_repeats_that_the_runs_chose(
 ) -> None:
     path = tmp_path / "repeats.csv"
     repeated_table(repeated_law("penalty"), (1, 4, 16), noise=0.002).write_csv(path)
-    ask = ("--law", path, "--flops", 1e21, "--unique-tokens", 2e9, "--json", "-")
+    ask = ("--law", path, "--flops", 1e20, "--unique-tokens", 1e10, "--json", "-")
     document = json.loads(run("frontier", *ask).stdout)
     assert document["stock"]["form"] == document["law"]["repeated"]["form"] == "penalty"
     assert document["stock"]["chosen_on"] == "repeats"
@@ -135,5 +135,5 @@ def test_a_stock_is_answered_by_the_law_of_repeats_that_the_runs_chose(
     assert fresh["optimum"]["N"] == document["optimum"]["N"]
     # A table without repeats borrows.
     base = write_table(tmp_path / "base.csv", HEADER, BASE)
-    done = run("frontier", "--law", base, "--flops", 1e21, "--unique-tokens", 1e10)
+    done = run("frontier", "--law", base, "--flops", 1e21, "--unique-tokens", 1e11)
     assert "half-lives borrowed from C4" in " ".join(done.stdout.split())
