@@ -56,9 +56,9 @@ class EndForecaster:
             planned.id: CurveReader(planned, RunDir(home.runs / planned.id))
             for planned in plan.runs
         }
-        # Each has a law of its own; a scan's rates and repeated tokens have none of fresh ones.
-        self._no_law = bool(plan.spec.unique_tokens) or any(
-            planned.variant or planned.mixture for planned in plan.runs
+        # Each has a law of its own, and a scan's rates and repeated tokens have none.
+        self._no_law = any(
+            planned.variant or planned.run.data.mixture is not None for planned in plan.runs
         )
         self._read_in: dict[str, str] = {}
         self._losses: frozenset[str] = frozenset()
