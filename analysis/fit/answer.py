@@ -12,14 +12,16 @@ import numpy as np
 import polars as pl
 
 from analysis.fit.conventions import conventions
+from analysis.fit.design import Judgement
 from analysis.fit.doubts import doubts
-from analysis.fit.identifiability import judge, trust
+from analysis.fit.identifiability import doubted, judge, trust
 from analysis.fit.isoflop import fit_isoflop, parabola_bias
 from analysis.fit.options import DEFAULT, FitOptions
 from analysis.fit.parametric import clusters_of, finish, pose
-from analysis.fit.records import GroupFit, Influence, OptimalPoint
+from analysis.fit.records import FAR, GroupFit, Influence, OptimalPoint
 from analysis.law import Array, Constants, LawFit
 from analysis.repeated_data import predict
+from analysis.repetition.answer import fit_repeated
 from analysis.solver.kernels import predict_own_log
 from analysis.solver.problem import Problem
 from analysis.solver.profile import Profile, profile
@@ -32,8 +34,10 @@ from analysis.solver.uncertainty import (
     refit_without,
 )
 from analysis.table.observations import Table
+from analysis.table.repeats import leave_out_repeats
 from analysis.table.runs import duplicates
 from analysis.table.selection import of_group, one_law, split
+from analysis.words import short
 
 log = logging.getLogger(__name__)
 _INFLUENTIAL = 10
@@ -65,12 +69,17 @@ def fit_table(
     groups = []
     for value, part in split(table, where=where, by=by):
         with of_group(by, value):
+            if options.form != "data_constrained":
+                part = leave_out_repeats(part)
             part = one_law(part, best_of=best_of, pool=pool, named=by is None)
             groups.append(_fit_group(value, part, options, source))
     return groups
 
 
 def _fit_group(value: Any, table: Table, options: FitOptions, source: str) -> GroupFit:
+    repeated = fit_repeated(
+        table, bootstrap=options.bootstrap, seed=options.seed, level=options.level, source=source
+    )
     problem, table = pose(table, options)
     rows = f"{len(problem.rows.loss):,} rows" + ("" if value is None else f" of {value}")
     log.info("searching the law of %s", rows)
@@ -78,13 +87,17 @@ def _fit_group(value: Any, table: Table, options: FitOptions, source: str) -> Gr
     name = "fit" if value is None else str(value)
     fit = finish(problem, optimum, table, options, name=name, source=source)
     assert fit.law.support is not None
+    largest = fit.law.support.flops[1]
     used, level = table.used, options.level
     log.info("profiling the exponent, N* and D* of %s", rows)
-    target = options.target_flops or 10 * fit.law.support.flops[1]
+    target = options.target_flops or 10 * largest
     profiles = _profiles(problem, optimum, used, target, level)
     verdicts = judge(problem, optimum, used, profiles, fit.intervals)
     trusted = trust(fit, verdicts, table.doubts, target_flops=target)
-    fit = replace(fit, law=fit.law.model_copy(update={"trust": trusted}))
+    law_of_repeats = None if repeated is None else repeated.law
+    known = {"trust": trusted, "repeated": law_of_repeats}
+    fit = replace(fit, law=fit.law.model_copy(update=known))
+    verdicts = _said_first(verdicts, table, target / largest)
     isoflop = fit_isoflop(used, level=level)
     log.info("leaving out each of %s, and counting N otherwise", rows)
     without = leave_one_out(problem, optimum.x)
@@ -103,10 +116,21 @@ def _fit_group(value: Any, table: Table, options: FitOptions, source: str) -> Gr
         leave_one_out_percent=_prediction_error_percent(problem, without),
         used=used.with_columns(residual=pl.Series(_log_residuals(fit, used))),
         read=table.read,
+        repeated=repeated,
     )
     log.info("looking for doubts about the law of %s", rows)
     group = replace(group, doubts=tuple(doubts(problem, optimum, group, table)))
     return group if options.anyway else group.withheld()
+
+
+def _said_first(verdicts: dict[str, Judgement], table: Table, times: float) -> dict[str, Judgement]:
+    """The verdicts without any that the first lines doubt; `times` the table's largest compute."""
+    if any(doubt.bars_optimum for doubt in table.doubts):
+        verdicts = doubted(verdicts, verdicts, "the first lines doubt the table itself.")
+    if times > FAR:
+        far = f"the target is {short(times)} times the table's largest compute."
+        verdicts = doubted(verdicts, ("n_opt", "d_opt"), far)
+    return verdicts
 
 
 def _profiles(

@@ -10,13 +10,14 @@ from analysis.fit.conventions import Convention
 from analysis.fit.design import Judgement
 from analysis.fit.isoflop import IsoflopFit, ParabolaBias
 from analysis.law import LawFit
+from analysis.repetition.answer import RepeatedFit
 from analysis.solver.profile import Profile
 from analysis.table.runs import Duplicate
 from analysis.table.sources import Source
 from analysis.words import flops, short
 
 # Times the table's largest compute; a target that nobody chose lies ten times above it.
-_FAR = 10.5
+FAR = 10.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ class GroupFit:
         leave_one_out_percent: root mean square error of predicting each row from the others.
         used: the rows of the fit with their `residual`.
         read: where their columns come from.
+        repeated: what the rows that repeat their tokens say; None where none does.
     """
 
     group: Any
@@ -78,6 +80,7 @@ class GroupFit:
     leave_one_out_percent: float
     used: pl.DataFrame
     read: tuple[Source, ...] = ()
+    repeated: RepeatedFit | None = None
 
     def withheld(self) -> "GroupFit":
         """The answer without N* and D* where the law's `trust` bars them."""
@@ -89,13 +92,13 @@ class GroupFit:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What must be read before the answer, for its first lines; empty when nothing must."""
-        lines = list(self.fit.law.trust.lines)
+        lines = [*(self.repeated.warnings if self.repeated else ()), *self.fit.law.trust.lines]
         if not self.optimal:
             lines.append("No N* or D* is given under such a law; isoflop fit --anyway gives them.")
             if not any(bar.startswith("DOUBTFUL") for bar in lines):
                 # A doubt about the table holds for a forecast too.
                 lines.append("isoflop forecast may answer from the same runs.")
-        elif self.optimal[-1].extrapolation > _FAR:
+        elif self.optimal[-1].extrapolation > FAR:
             target = self.optimal[-1]
             lines.append(
                 f"EXTRAPOLATION: the target of {flops(target.flops)} FLOPs is "

@@ -13,13 +13,13 @@ from analysis.tuning.law import TunedLaw
 from analysis.tuning.rules import predictions, published_exponents
 from analysis.tuning.surface import Optimum
 from analysis.tuning.trials import AXES
-from analysis.words import between, short
+from analysis.words import between, counted, short
 
 
 def fit_lines(fit: LrFit) -> list[str]:
     """The laws, their intervals and advice, for a terminal."""
     sizes = len({point.N for point in fit.points})
-    minima = "1 minimum" if len(fit.points) == 1 else f"{len(fit.points)} minima"
+    minima = counted(len(fit.points), "minimum", "minima")
     lines = [f"Doubtful: {doubt}" for doubt in fit.doubts]
     if fit.read:
         lines.append(f"read: {read_words(fit.read)}")
@@ -28,10 +28,10 @@ def fit_lines(fit: LrFit) -> list[str]:
         f"batch* = {_law_words(fit.batch, fit.level)}",
         f"recipe: lr = {_law_words(fit.recipe_lr, fit.level)}",
         f"recipe: batch = {_law_words(fit.recipe_batch, fit.level)}",
-        f"through {minima} of {sizes} size{'' if sizes == 1 else 's'}, N in parameters that "
+        f"through {minima} of {counted(sizes, 'size')}, N in parameters that "
         "multiply a token, D and batch in tokens",
     ]
-    lines += [f"left out {count} rows: {reason}" for reason, count in fit.left_out]
+    lines += [f"left out {counted(count, 'row')}: {reason}" for reason, count in fit.left_out]
     lines += [f"No surface: {refusal}" for refusal in fit.refusals]
     lines += [f"Doubtful: {advice}" for advice in fit.advice]
     return lines
@@ -140,7 +140,7 @@ def _comparison(fit: LrFit) -> list[list[str]]:
 def _trials(page: Page, table: pl.DataFrame) -> None:
     page.heading("Trials")
     left_out = table.filter(pl.col("val_loss").is_null()).height
-    page.text(f"{table.height} losses, {left_out} left out of the fits.")
+    page.text(f"{counted(table.height, 'loss', 'losses')}, {left_out} left out of the fits.")
     columns = ["name", "n_params", "tokens", *AXES, "val_loss", "excluded_reason"]
     shown = [column for column in columns if column in table.columns]
     page.frame(table.select(shown).sort("n_params", "tokens", "val_loss"))

@@ -7,10 +7,12 @@ from pathlib import Path
 import polars as pl
 
 from analysis.table.files import Contents, described, read_contents
-from analysis.table.names import ALIASES, WITHOUT_REPETITION
-from analysis.table.observations import Table
+from analysis.table.names import ALIASES, WITHOUT_REPETITION, spelt
+from analysis.table.observations import Table, TableError
 from analysis.table.read import read_table
+from analysis.table.repeats import epochs
 from analysis.table.sources import read_words
+from analysis.words import counted
 from flows.plans.joined import joined
 from flows.plans.stored import read_plan
 from flows.settings import Home, home_of, open_settings
@@ -82,6 +84,22 @@ class Runs:
         """
         return _table(self.source, self.mapping, self.include_status, ALIASES)
 
+    def as_repeated(self) -> Table:
+        """The table with unique tokens read where some row repeats them; else as it is.
+
+        A column of that name which holds no such numbers stays unread, and the answer says so.
+        """
+        named = "unique_tokens" in self.mapping
+        if not named and not spelt("unique_tokens", ALIASES, self.table.frame.columns):
+            return self.table
+        try:
+            table = self.with_repetition()
+        except TableError:
+            if named:
+                raise
+            return self.table
+        return self.table if epochs(table.used) is None else table
+
     def __repr__(self) -> str:
         return f"{self._words()}\n{self.frame}"
 
@@ -94,7 +112,9 @@ class Runs:
         used, rows = self.used.height, self.frame.height
         left_out = "" if used == rows else f", {rows - used} more left out"
         how = f"; {read_words(self.table.read)}" if self.table.read else ""
-        return " ".join((f"{self.source.name}: {used} runs{left_out}{how}.", *self.source.notes))
+        return " ".join(
+            (f"{self.source.name}: {counted(used, 'run')}{left_out}{how}.", *self.source.notes)
+        )
 
 
 def open_source(name: str) -> TableSource:

@@ -9,7 +9,7 @@ from dash.development.base_component import Component
 
 from analysis.sparkline import sparkline
 from analysis.sweep.brief import LEVEL, Brief
-from analysis.words import flops, short
+from analysis.words import counted, flops, short
 from flows.dashboard.address import sweep_address
 from flows.dashboard.library import SweepSeen, signature
 from flows.dashboard.render import Cell, link, table
@@ -96,7 +96,7 @@ class HomeScreen(Screen):
                 [
                     folder.name,
                     "its laws are fitted" if law.exists() else "no law yet",
-                    f"{spec.get('trials', '–')} at each of {len(widths)} widths",
+                    f"{spec.get('trials', '–')} at each of {counted(len(widths), 'width')}",
                     str(folder / "report.html") if (folder / "report.html").exists() else "–",
                     age(max(signature(path)[0] for path in folder.glob("*.json")) / 1e9),
                 ]
@@ -138,7 +138,7 @@ def _sweep_row(sweep: SweepSeen) -> list[Cell]:
     best = sweep.best_losses()
     picture: Cell = "–"
     if best:
-        words = f"best loss from {best[0]:.4f} to {best[-1]:.4f} over {len(best)} runs"
+        words = f"best loss from {best[0]:.4f} to {best[-1]:.4f} over {counted(len(best), 'run')}"
         picture = html.Span([html.Img(src=sparkline(best), alt=words), f"{best[-1]:.4f}"])
     planned = sweep.flops_planned
     return [
