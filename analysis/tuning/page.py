@@ -8,12 +8,20 @@ from analysis.page import Page
 from analysis.published import lr_rules
 from analysis.table.sources import read_words
 from analysis.tuning.answer import LrFit
-from analysis.tuning.figures import draw_importances, draw_law, draw_surface, law_data
+from analysis.tuning.brief import interval_words
+from analysis.tuning.figures import (
+    draw_importances,
+    draw_law,
+    draw_surface,
+    law_data,
+    surface_data,
+    trials_at,
+)
 from analysis.tuning.law import TunedLaw
 from analysis.tuning.rules import predictions, published_exponents
 from analysis.tuning.surface import Optimum
 from analysis.tuning.trials import AXES
-from analysis.words import between, short
+from analysis.words import short
 
 
 def fit_lines(fit: LrFit) -> list[str]:
@@ -70,18 +78,20 @@ def study_page(
             page.text(f"Read: {read_words(fit.read)}.", role="soft")
         for sentence in (*fit.doubts, *fit.refusals, *fit.advice):
             page.text(sentence, role="warn")
+        _minima(page, fit)
         _laws(page, fit)
         _surfaces(page, fit)
     if any(importances.values()):
         page.heading("What mattered to the search")
         page.figure(draw_importances(importances), name="importances", height=320)
-    _trials(page, table)
+    add_trials(page, table)
     return page
 
 
 def _laws(page: Page, fit: LrFit) -> None:
     page.heading("The laws")
-    page.figure(draw_law(law_data(fit)), name="law", wide=True)
+    data = law_data(fit)
+    page.figure(draw_law(data), name="law", wide=True, data=data)
     page.heading("Beside published rules")
     page.text(
         "Rules fitted elsewhere, on other text and at a thousand times the size, for the same N "
@@ -101,17 +111,36 @@ def _surfaces(page: Page, fit: LrFit) -> None:
         "are the minimum's interval; where one ends at the frame, the trials do not bound it there."
     )
     for number, point in enumerate(fit.points):
-        trials = fit.table.filter(
-            (pl.col("n_params") == point.N) & ((pl.col("budget") - point.D).abs() < 1)
+        figure = draw_surface(point, trials_at(point, fit.table))
+        data = surface_data(point)
+        page.figure(figure, name=f"surface-{number}", height=440, data=data)
+
+
+def _minima(page: Page, fit: LrFit) -> None:
+    page.heading("The best rate and batch of each size and budget")
+    percent = f"{fit.level:.0%} interval"
+    header = ["N", "D tokens", "peak lr", percent, "batch, tokens", percent, "loss there", "trials"]
+    rows = []
+    for point in fit.points:
+        rate, batch = (point.surface.optima.get(name) for name in ("lr", "batch_tokens"))
+        rows.append(
+            [
+                short(point.N),
+                short(point.D),
+                *_minimum_cells(rate),
+                *_minimum_cells(batch),
+                f"{point.surface.loss:.4f}",
+                str(len(point.surface.rows)),
+            ]
         )
-        page.figure(draw_surface(point, trials), name=f"surface-{number}", height=440)
+    page.table(header, rows)
 
 
-def _interval(optimum: Optimum) -> str:
-    low, high = optimum.interval
-    if low is None:
-        return "not bounded" if high is None else f"up to {short(high)}"
-    return f"from {short(low)}" if high is None else between(low, high)
+def _minimum_cells(optimum: Optimum | None) -> tuple[str, str]:
+    if optimum is None:
+        return "–", "not searched"
+    at_edge = f" ({optimum.edge} end of the range)" if optimum.edge else ""
+    return f"{short(optimum.value)}{at_edge}", interval_words(optimum)
 
 
 def _comparison(fit: LrFit) -> list[list[str]]:
@@ -129,7 +158,7 @@ def _comparison(fit: LrFit) -> list[list[str]]:
                     short(point.D),
                     rule["quantity"],
                     short(optimum.value),
-                    _interval(optimum),
+                    interval_words(optimum),
                     rule["rule"],
                     short(rule["value"]),
                 ]
@@ -137,13 +166,15 @@ def _comparison(fit: LrFit) -> list[list[str]]:
     return rows
 
 
-def _trials(page: Page, table: pl.DataFrame) -> None:
+def add_trials(page: Page, table: pl.DataFrame) -> None:
+    """Every trial and budget, those of one size and budget from the lowest loss up."""
     page.heading("Trials")
     left_out = table.filter(pl.col("val_loss").is_null()).height
     page.text(f"{table.height} losses, {left_out} left out of the fits.")
     columns = ["name", "n_params", "tokens", *AXES, "val_loss", "excluded_reason"]
     shown = [column for column in columns if column in table.columns]
-    page.frame(table.select(shown).sort("n_params", "tokens", "val_loss"))
+    rows = table.select(shown).sort("n_params", "tokens", "val_loss", nulls_last=True)
+    page.frame(rows)
 
 
 def _known_words() -> str:

@@ -7,6 +7,7 @@ import pytest
 from analysis.page import Page
 from analysis.published import lr_rules
 from analysis.tuning import page as module
+from analysis.tuning.brief import interval_words
 from analysis.tuning.figures import (
     _same_but_rounded,
     _surface_title,
@@ -16,7 +17,7 @@ from analysis.tuning.figures import (
     law_data,
 )
 from analysis.tuning.law import TunedLaw, TunedPoint
-from analysis.tuning.page import _comparison, _interval, _law_words, fit_lines, study_page
+from analysis.tuning.page import _comparison, _law_words, fit_lines, study_page
 from analysis.tuning.surface import Axis, Optimum, Surface
 from analysis.words import between, short
 
@@ -105,7 +106,7 @@ def test_a_terminal_gets_the_laws_their_source_and_every_doubt():
     ],
 )
 def test_an_interval_says_which_end_is_not_bounded(interval, words):
-    assert _interval(Optimum(value=1.5, interval=interval, edge=None)) == words
+    assert interval_words(Optimum(value=1.5, interval=interval, edge=None)) == words
 
 
 def test_every_surface_stands_beside_every_rule_for_its_quantities():
