@@ -7,9 +7,10 @@ import numpy as np
 
 from analysis.law import Array
 from analysis.mixtures.best import Space, least_loss, outside
-from analysis.mixtures.choice import CrossValidation, chosen, cross_validate, rank_correlation
+from analysis.mixtures.choice import CrossValidation, chosen, cross_validate
+from analysis.mixtures.measured import Measured, compare
 from analysis.mixtures.question import Question, share_limits, target_weights
-from analysis.mixtures.rows import Mixtures, rows_of
+from analysis.mixtures.rows import SAME, SYMBOLS, Mixtures, rows_of, size_range
 from analysis.mixtures.surface import Surface
 from analysis.table.observations import TableError
 
@@ -74,8 +75,10 @@ class Answer:
         gain: the target's fall from that row's mixture to the best one, as the law has it.
         mean: the average of the mixtures tried, around which effects are taken.
         limits: of the shares (k,).
-        points: mixtures asked for, and rank correlations with their losses where they have some.
+        points: mixtures asked for.
+        measured: how the law orders them, where they have losses of their own.
         bars, warnings: what must be read before the answer.
+        notes: what reading did to the numbers.
     """
 
     table: Mixtures
@@ -92,9 +95,10 @@ class Answer:
     effects: tuple[Effect, ...]
     limits: Array
     points: tuple[Foretold, ...]
-    points_rank: dict[str, float]
+    measured: Measured | None
     bars: tuple[str, ...]
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def mix(table: Mixtures, question: Question, points: Mixtures | None = None) -> Answer:
@@ -120,19 +124,27 @@ def mix(table: Mixtures, question: Question, points: Mixtures | None = None) -> 
     intervals = np.column_stack(
         [np.minimum(intervals[:, 0], shares[0]), np.maximum(intervals[:, 1], shares[0])]
     )
-    measured = table.losses @ weights
+    target = table.losses @ weights
     kept = (table.shares <= limits + ROUNDING).all(axis=1)
-    best_tried = int(np.where(kept, measured, np.inf).argmin() if kept.any() else measured.argmin())
+    best_tried = int(np.where(kept, target, np.inf).argmin() if kept.any() else target.argmin())
     mean = table.shares[np.unique(table.mixture, return_index=True)[1]].mean(axis=0)
     look = _Draws(score.fitted, draws, sizes, question.draws, question.level)
     best = foretell(shares, sizes[None])[0]
     gain = look.target_gain(table.shares[best_tried], shares[0], weights)
     foretold = () if points is None else tuple(foretell(points.shares, points.sizes))
-    ranks = {} if points is None else _ranks(points, foretold, weights)
+    measured = None
+    if points is not None:
+        values = np.array([[loss.value for loss in point.losses] for point in foretold])
+        measured = compare(values, points.losses, weights, points.targets)
     bars, warnings = _doubts(table, question, score, best, gain, foretold, limits)
+    warnings = (*_beyond(table, sizes, points), *warnings)
+    notes = table.notes
+    if points is not None:
+        warnings, notes = (*points.doubts, *warnings), (*notes, *points.notes)
     return Answer(
         table, question, weights, scores, score, size, best, intervals, best_tried, gain, mean,
-        tuple(look.effects(table.sources, mean)), limits, foretold, ranks, bars, warnings,
+        tuple(look.effects(table.sources, mean)), limits, foretold, measured, bars, warnings,
+        notes,
     )  # fmt: skip
 
 
@@ -233,20 +245,6 @@ def _size(table: Mixtures, question: Question) -> dict[str, float]:
     return size | {name: value for name, value in given.items() if value is not None}
 
 
-def _ranks(points: Mixtures, foretold: Sequence[Foretold], weights: Array) -> dict[str, float]:
-    """Rank correlations of predicted and measured losses of the points, where there are some."""
-    predicted = np.array([[loss.value for loss in point.losses] for point in foretold])
-    known = {
-        name: rank_correlation(predicted[:, j], points.losses[:, j])
-        for j, name in enumerate(points.targets)
-        if np.isfinite(points.losses[:, j]).all() and len(foretold) > 2
-    }
-    whole = points.losses[:, weights > 0] @ weights[weights > 0]
-    if len(foretold) > 2 and np.isfinite(whole).all():
-        known["pooled"] = rank_correlation(predicted @ weights, whole)
-    return known
-
-
 def _doubts(
     table: Mixtures,
     question: Question,
@@ -307,6 +305,21 @@ def _doubts(
             "counted as a run of its own."
         )
     return tuple(bars), tuple(warnings)
+
+
+def _beyond(table: Mixtures, sizes: Array, points: Mixtures | None) -> tuple[str, ...]:
+    """A sentence for N and for D, where one is asked for that the table's do not reach."""
+    sentences = []
+    for place, name in enumerate(table.size_names):
+        known = np.exp(table.sizes[:, place])
+        asked = np.exp(np.append([] if points is None else points.sizes[:, place], sizes[place]))
+        far = asked[(asked > SAME * known.max()) | (asked < known.min() / SAME)]
+        if len(far):
+            sentences.append(
+                f"{SYMBOLS[name]} {size_range(far)} is beyond the table's {size_range(known)}: "
+                "losses there are stretched from it."
+            )
+    return tuple(sentences)
 
 
 def _repeated(table: Mixtures) -> list[int]:

@@ -8,6 +8,7 @@ import numpy as np
 from analysis.law import Array
 from analysis.mixtures.answer import Answer, Foretold
 from analysis.mixtures.choice import CrossValidation
+from analysis.mixtures.measured import Measured
 from analysis.mixtures.text import first_lines
 
 
@@ -35,7 +36,7 @@ def mix_json(answer: Answer) -> dict[str, Any]:
             "gain_over_best_tried": asdict(answer.gain),
         },
         "points": [_foretold(answer, point) for point in answer.points],
-        "points_rank": {name: _number(rank) for name, rank in answer.points_rank.items()},
+        **_measured(answer.measured),
         "effects": [
             {
                 "source": effect.source,
@@ -50,7 +51,7 @@ def mix_json(answer: Answer) -> dict[str, Any]:
         ],
         "rows": len(table),
         "mixtures": int(table.mixture.max()) + 1,
-        "notes": list(table.notes),
+        "notes": list(answer.notes),
     }
 
 
@@ -76,6 +77,20 @@ def _foretold(answer: Answer, point: Foretold) -> dict[str, Any]:
         },
         "pooled": asdict(point.pooled),
         "outside": point.outside,
+    }
+
+
+def _measured(measured: Measured | None) -> dict[str, Any]:
+    """How the points' own losses bear the law out; nothing of points without."""
+    if measured is None:
+        return {"points_rank": {}, "points_choice": None}
+    choice = measured.choice
+    ranks = {name: _number(rank) for name, rank in measured.ranks.items()}
+    if measured.pooled is not None:
+        ranks["pooled"] = _number(measured.pooled)
+    return {
+        "points_rank": ranks,
+        "points_choice": None if choice is None else asdict(choice) | {"regret": choice.regret},
     }
 
 

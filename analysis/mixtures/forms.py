@@ -122,24 +122,31 @@ class _Size:
 
 @dataclass(frozen=True, slots=True)
 class _MixedSize:
-    """u = a - x·exp(g) for a size x, with a = Σ a_j r_j."""
+    """u = γ·ln Σ C_j r_j - x·exp(g) for a size x, in ln C_j, γ and g."""
 
     place: int
 
     def count(self, k: int) -> int:
-        return k + 1
+        return k + 2
 
     def start(self, k: int, size: float) -> Array:
-        return np.append(np.full(k, size), np.log(_POWER))
+        return np.concatenate([np.full(k, size), [1.0, np.log(_POWER)]])
 
     def log(self, constants: Array, shares: Array, sizes: Array) -> Array:
-        power = np.exp(constants[:, -1:]) * sizes[..., self.place]
-        return _dot(shares, constants[:, :-1]) - power
+        weighted, power = self._parts(constants, shares, sizes)
+        return np.asarray(constants[:, -2:-1] * np.log(weighted.sum(axis=-1)) - power)
 
     def jacobian(self, constants: Array, shares: Array, sizes: Array) -> Array:
-        slope = -np.exp(constants[:, -1:]) * sizes[..., self.place]
-        by_share = np.broadcast_to(shares, (len(constants), *shares.shape[-2:]))
-        return np.concatenate([by_share, slope[..., None]], axis=-1)
+        weighted, power = self._parts(constants, shares, sizes)
+        total = weighted.sum(axis=-1)[..., None]
+        by_constant = constants[:, None, -2:-1] * weighted / total
+        return np.concatenate([by_constant, np.log(total), -power[..., None]], axis=-1)
+
+    def _parts(self, constants: Array, shares: Array, sizes: Array) -> tuple[Array, Array]:
+        """C_j r_j (b, m, k) and x·exp(g) (b, m)."""
+        weighted = np.exp(constants[:, None, :-2]) * shares
+        power = np.exp(constants[:, -1:]) * sizes[..., self.place]
+        return weighted, np.broadcast_to(power, weighted.shape[:-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,14 +202,15 @@ EXPONENTIAL = FormLaw(
 )
 POWER = FormLaw(
     "power",
-    "L of each source = c + 1/Σ C_j r_j^γ_j (arXiv:2507.09404)",
+    "L of each source = c + 1/Σ C_j r_j^γ_j, and A/N^α + B/D^β where N and D vary (additive law, "
+    "arXiv:2507.09404, eq. 2.4)",
     _Powers(),
     reach=1.0,
 )
 MIXED_SIZES = FormLaw(
     "joint",
-    "L of each source = c + 1/Σ C_j r_j^γ_j + A/N^α + B/D^β with ln A and ln B linear in the "
-    "shares (after arXiv:2507.09404)",
+    "L of each source = c + 1/Σ C_j r_j^γ_j + (Σ A_j r_j)^a/N^α + (Σ B_j r_j)^b/D^β (joint law, "
+    "arXiv:2507.09404, eq. 2.5)",
     _Powers(),
     reach=1.0,
     mixed_sizes=True,

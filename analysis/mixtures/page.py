@@ -12,6 +12,7 @@ from analysis.mixtures.text import (
     law_line,
     law_rows,
     loss_rows,
+    measured_lines,
     size_line,
     verdict,
 )
@@ -45,4 +46,8 @@ def mix_page(answer: Answer, *, title: str) -> Page:
     show("predictions")
     page.table(LAWS, law_rows(answer))
     page.table(LOSSES, loss_rows(answer))
+    if answer.measured is not None:
+        page.heading("How order and choice carry over to the points' own losses")
+        for line in measured_lines(answer.measured):
+            page.text(line)
     return page

@@ -20,15 +20,17 @@ from analysis.table.observations import LOSS, SHARE, Table, TableError, name_row
 from analysis.table.runs import numbered
 from analysis.table.selection import split
 from analysis.table.states import nothing_left
+from analysis.words import between, short
 
 _SIZES = ("n_params", "tokens")
+SYMBOLS = {"n_params": "N", "tokens": "D"}
 _ALIASES = {name: spelt for name, spelt in ALIASES.items() if name in _SIZES}
 # Columns of isoflop's own that begin like a family's.
 _OTHER = ("loss_unit",)
 # Shares printed with two or three digits sum to this of 1 or of 100.
 _ROUNDING = 0.02
 # Numbers of tokens and parameters that differ by less are one.
-_SAME = 1.01
+SAME = 1.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Mixtures:
         losses: (rows, t); nan in points without them.
         frame: the rows, for messages.
         notes: what reading did to the numbers, in sentences.
+        doubts: of points: why their losses are not those foretold.
     """
 
     sources: tuple[str, ...]
@@ -56,6 +59,7 @@ class Mixtures:
     losses: Array
     frame: pl.DataFrame
     notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.shares)
@@ -145,9 +149,10 @@ def read_points(contents: Contents, mapping: Mapping[str, str], like: Mixtures) 
     divided, notes = _shares({name: shares[name] for name in like.sources}, rows)
     losses = _family(LOSS, rows, mapping)
     nothing = np.full(rows.height, np.nan)
+    given = {name: _size(name, rows, mapping) for name in _SIZES}
     columns = []
     for place, name in enumerate(like.size_names):
-        column = _size(name, rows, mapping)
+        column = given[name]
         largest = np.full(rows.height, np.exp(like.sizes[:, place].max()))
         columns.append(largest if column is None else column)
     return Mixtures(
@@ -159,7 +164,29 @@ def read_points(contents: Contents, mapping: Mapping[str, str], like: Mixtures) 
         like.constant,
         np.column_stack([losses.get(name, nothing) for name in like.targets]),
         rows,
-        notes,
+        tuple(f"Of the points: {note}" for note in notes),
+        _other_sizes(given, like.constant),
+    )
+
+
+def _other_sizes(
+    given: Mapping[str, Array | None], constant: Mapping[str, float]
+) -> tuple[str, ...]:
+    """A sentence where points have another N or D than all rows of the table."""
+    others = [
+        (name, column)
+        for name, column in given.items()
+        if column is not None
+        and name in constant
+        and max(column.max() / constant[name], constant[name] / column.min()) > SAME
+    ]
+    if not others:
+        return ()
+    theirs = " and ".join(f"{SYMBOLS[name]} {size_range(column)}" for name, column in others)
+    ours = " and ".join(f"{SYMBOLS[name]} {short(constant[name])}" for name, _ in others)
+    return (
+        f"the points have {theirs}, and every row of the table {ours}: losses are foretold at the "
+        "table's size, so that only the order and the choice of the points carry over.",
     )
 
 
@@ -235,6 +262,12 @@ def _shares(shares: Mapping[str, Array], rows: pl.DataFrame) -> tuple[Array, tup
     return values / sums[:, None], notes
 
 
+def size_range(sizes: Array) -> str:
+    """One N or D, or the smallest and the largest, in words."""
+    low, high = float(sizes.min()), float(sizes.max())
+    return between(low, high) if high > SAME * low else short(high)
+
+
 def _refuse(rows: pl.DataFrame, bad: NDArray[np.bool_], words: str) -> None:
     if bad.any():
         raise TableError(
@@ -244,7 +277,7 @@ def _refuse(rows: pl.DataFrame, bad: NDArray[np.bool_], words: str) -> None:
 
 
 def _varies(column: Array | None) -> bool:
-    return column is not None and float(column.max() / column.min()) > _SAME
+    return column is not None and float(column.max() / column.min()) > SAME
 
 
 def _logs(columns: Sequence[Array | None], height: int) -> Array:

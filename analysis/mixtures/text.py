@@ -6,6 +6,7 @@ import numpy as np
 
 from analysis.layout import READABLE, hanging, table_lines, wrapped
 from analysis.mixtures.answer import ROUNDING, Answer
+from analysis.mixtures.measured import Choice, Measured
 from analysis.words import short
 
 BEST = ("source", "best share", "interval", "tried", "limit")
@@ -86,7 +87,7 @@ def size_line(answer: Answer) -> str:
             f"A limit is stock × {answer.question.epochs:g} epochs over {short(size['tokens'])} "
             "tokens; the law knows nothing of repetition. "
         )
-    return where + limits + " ".join(answer.table.notes)
+    return where + limits + " ".join(answer.notes)
 
 
 def law_rows(answer: Answer) -> list[list[str]]:
@@ -166,6 +167,37 @@ def point_rows(answer: Answer) -> list[list[str]]:
     ]
 
 
+def measured_lines(measured: Measured) -> Iterator[str]:
+    """How well the law orders points with losses of their own, and what its choice is worth."""
+    if measured.ranks:
+        each = ", ".join(f"{name} {rank:.4f}" for name, rank in measured.ranks.items())
+        mean = float(np.mean(list(measured.ranks.values())))
+        target = "" if measured.pooled is None else f"{measured.pooled:.4f} of the target, "
+        yield (
+            f"Rank correlation with the points' own losses: {target}{mean:.4f} in the mean over "
+            f"{len(measured.ranks)} losses ({each})."
+        )
+    if measured.missing:
+        yield f"The points have no loss of {', '.join(measured.missing)}, so no target."
+    if measured.choice is not None:
+        yield choice_line(measured.choice)
+
+
+def choice_line(choice: Choice) -> str:
+    """The point that the law chooses, and what a better one would have measured."""
+    sentence = (
+        f"Of the {choice.count} points with a measured target the law chooses point "
+        f"{choice.chosen + 1}, which measured {choice.loss:.4f} where their mean is "
+        f"{choice.mean:.4f}: "
+    )
+    if not choice.regret:
+        return f"{sentence}the least of them."
+    return (
+        f"{sentence}number {choice.place} of them, {choice.regret:.2g} above point "
+        f"{choice.best + 1}, the least."
+    )
+
+
 def answer_lines(answer: Answer, width: int = READABLE) -> Iterator[str]:
     """The answer for a terminal, with what must be read before it."""
     for line in first_lines(answer):
@@ -186,6 +218,6 @@ def answer_lines(answer: Answer, width: int = READABLE) -> Iterator[str]:
         yield from table_lines(POINTS, point_rows(answer), width=width)
         if len(answer.points) > _MOST_POINTS:
             yield f"   … {len(answer.points) - _MOST_POINTS} more: all of them with --json"
-        if answer.points_rank:
-            ranks = ", ".join(f"{name} {rank:.4f}" for name, rank in answer.points_rank.items())
-            yield from wrapped(f"Rank correlation with the points' own losses: {ranks}.", width)
+        if answer.measured is not None:
+            for line in measured_lines(answer.measured):
+                yield from wrapped(line, width)

@@ -17,7 +17,7 @@ from scipy.stats import kruskal
 
 from analysis.law import Array
 from analysis.table.numbers import near_groups
-from analysis.table.observations import SCHEMA, TableError, name_words, plain, words_of
+from analysis.table.observations import SCHEMA, SHARE, TableError, name_words, plain, words_of
 from analysis.table.runs import run_column, runs_of
 from analysis.table.states import is_state_column
 
@@ -50,6 +50,8 @@ _MOST_ROWS = 2000
 # does not matter. Along N, D or C a real table's misfit makes larger ones by itself.
 _CHANCE, _EFFECT, _EFFECT_NAMED = 1e-3, 0.005, 0.01
 _RANKS = 0.01
+# Shares sum to 1 or to 100 but for what rounding makes of them.
+_PERCENT, _ROUNDED = 10.0, 0.02
 # Fewer rows cannot tell a bend of the law from chance.
 _FEWEST_TO_BEND = 30
 
@@ -120,6 +122,35 @@ def refuse(experiments: list[Experiments]) -> None:
     raise TableError(
         f"column {name!r} holds {len(values)} groups ({shown}{', …' if len(values) > 6 else ''})"
         f'{what}. Take one with --where "{_equals(name, values[0])}", or all with --pool{each}.'
+    )
+
+
+def refuse_several_shares(used: pl.DataFrame) -> None:
+    """Refuse to pool runs trained on different shares of several sources.
+
+    Raises:
+        TableError: columns of shares, which sum to 1 or 100 in each row, differ between rows.
+    """
+    names = [c for c in used.columns if c.startswith(SHARE) and used.schema[c].is_numeric()]
+    if len(names) < 2:
+        return
+    shares = used.select(pl.col(names).cast(pl.Float64).fill_null(0))
+    sums = shares.sum_horizontal()
+    whole = 100.0 if float(sums.to_numpy().mean()) > _PERCENT else 1.0
+    if ((sums / whole - 1).abs() > _ROUNDED).any():
+        return
+    count = shares.select(pl.all() / whole).select(pl.all().round(3)).n_unique()
+    if count < 2:
+        return
+    shown = ", ".join(name.removeprefix(SHARE) for name in names[:4])
+    column = "mixture" if "mixture" in used.columns else names[0]
+    first = used[column].drop_nulls().first()
+    each = "; fit and forecast also take --by mixture" if column == "mixture" else ""
+    raise TableError(
+        f"the rows are {count} mixtures of {len(names)} sources "
+        f"({shown}{', …' if len(names) > 4 else ''}), and a law in N and D holds for one. "
+        f"For what the shares do, run isoflop mix; take one mixture with "
+        f'--where "{_equals(column, first)}", or all with --pool{each}.'
     )
 
 

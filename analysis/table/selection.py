@@ -9,7 +9,12 @@ import polars as pl
 
 from analysis.table.cells import best_of as take_best
 from analysis.table.cells import refuse_tried_settings
-from analysis.table.experiments import named_experiments, refuse, shown_experiments
+from analysis.table.experiments import (
+    named_experiments,
+    refuse,
+    refuse_several_shares,
+    shown_experiments,
+)
 from analysis.table.observations import LINE, Table, TableError, check
 from analysis.table.states import nothing_left
 
@@ -83,6 +88,7 @@ def refuse_mixtures(table: Table, *, named: bool) -> None:
     used = table.used
     if not used.height:
         return
+    refuse_several_shares(used)
     if named:
         refuse(named_experiments(used))
     refuse_tried_settings(table)

@@ -54,7 +54,8 @@ def plan(
     from dataclasses import replace
 
     from flows.commands.output import emit
-    from flows.commands.plan_text import plan_json, print_plan
+    from flows.commands.planned.document import plan_json
+    from flows.commands.planned.text import print_plan
     from flows.cost.calibrate import CalibrationError
     from flows.cost.quote import quote
     from flows.plans.plan import plan_ahead
@@ -107,7 +108,8 @@ def prepare(spec: Spec, *, set: Overrides = (), corpus: Corpus = None, json: Jso
     from rich.console import Console
 
     from flows.commands.output import emit
-    from flows.commands.plan_text import corpus_json, print_notes
+    from flows.commands.planned.document import corpus_json
+    from flows.commands.planned.text import print_notes
     from flows.plans.plan import make_plan
 
     with refusals():

@@ -79,7 +79,7 @@ def sweep(
         parsed = load(spec, (*set, *design_overrides(design, target_flops)), corpus, limits)
 
     from flows.commands.output import emit
-    from flows.commands.plan_text import print_plan
+    from flows.commands.planned.text import print_plan
     from flows.cost.calibrate import CalibrationError
     from flows.cost.ledger import capped
     from flows.mirror.publish import Mirror

@@ -167,3 +167,43 @@ def test_what_cannot_be_trusted_is_said_first(run: Run, tmp_path: Path) -> None:
     done = run("mix", narrow, "--points", point)
     assert "point 1 lies outside the mixtures tried" in " ".join(done.stdout.split())
     assert done.stdout.startswith("WEAK: point 1")
+
+
+def test_order_and_choice_are_compared_with_larger_models_at_their_own_loss_level(
+    run: Run, tmp_path: Path
+) -> None:
+    header = [*(f"share_{n}" for n in SOURCES), *(f"loss_{n}" for n in SOURCES), "params"]
+    shares, measured = table_rows()
+    rng = np.random.default_rng(2)
+    others = rng.dirichlet(np.ones(3), 24)
+    # A larger model's losses are far lower, with the same order but for noise.
+    theirs = (0.5 + 0.3 * losses(others)) * np.exp(0.0005 * rng.normal(size=others.shape))
+    theirs[5, 1] = np.nan
+    small = write_table(
+        tmp_path / "small.csv", header, [[*row, 1e6] for row in np.hstack([shares, measured])]
+    )
+    rows = [[*row, 1e9] for row in np.hstack([others, theirs])]
+    cells = [["" if np.isnan(cell) else cell for cell in row] for row in rows]
+    answer = document(run, small, "--points", write_table(tmp_path / "large.csv", header, cells))
+    assert min(answer["points_rank"].values()) > 0.95
+    choice = answer["points_choice"]
+    # The row without a loss of code has no target, and is not among those to choose from.
+    assert choice["count"] == 23
+    target = theirs.mean(axis=1)
+    assert choice["least"] == pytest.approx(np.nanmin(target))
+    assert choice["best"] == np.nanargmin(target)
+    assert choice["loss"] == pytest.approx(target[choice["chosen"]])
+    assert 0 <= choice["regret"] < 0.1 * (choice["mean"] - choice["least"])
+    [warning] = answer["warnings"]
+    assert "the points have N 1B, and every row of the table N 1M" in warning
+    printed = run("mix", small, "--points", tmp_path / "large.csv").stdout
+    assert printed.startswith("WEAK: the points have N 1B")
+    words = " ".join(printed.split())
+    assert "in the mean over 3 losses" in words
+    assert f"the law chooses point {choice['chosen'] + 1}, which measured" in words
+    # Losses that rise where the small ones fall: the order is seen not to carry over.
+    turned = [[*row[:3], *(9 - cell for cell in row[3:6]), 1e9] for row in rows]
+    turned[5] = turned[4]
+    against = document(run, small, "--points", write_table(tmp_path / "b.csv", header, turned))
+    assert max(against["points_rank"].values()) < -0.9
+    assert against["points_choice"]["place"] > 12

@@ -9,7 +9,7 @@ import pytest
 from analysis import published
 from flows import sweep as flow
 from flows.commands import output
-from flows.commands.plan_text import print_plan, print_runs
+from flows.commands.planned.text import print_plan, print_runs
 from flows.cost.quote import quote
 from flows.files import write_whole
 from flows.plans import plan as plans

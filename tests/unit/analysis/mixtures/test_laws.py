@@ -8,7 +8,7 @@ from analysis.mixtures.answer import Answer, mix
 from analysis.mixtures.best import Space, least_loss, outside
 from analysis.mixtures.choice import LAWS
 from analysis.mixtures.figures import draw_all, effects_data, predictions_data
-from analysis.mixtures.forms import EXPONENTIAL, POWER
+from analysis.mixtures.forms import EXPONENTIAL, MIXED_SIZES, POWER
 from analysis.mixtures.page import mix_page
 from analysis.mixtures.question import Question
 from analysis.mixtures.rows import Mixtures, read_mixtures
@@ -60,6 +60,28 @@ def test_a_law_recovers_losses_of_its_own_form_without_noise(law: Law, form: str
     # A share of zero counts as 1e-5, so that near the corners a power is off by some 1e-3.
     assert off.max() < 6e-3
     assert np.median(off) < 5e-4
+
+
+def test_the_joint_law_recovers_sizes_whose_terms_depend_on_the_shares() -> None:
+    rng = np.random.default_rng(1)
+    shares, N, D = rng.dirichlet(np.ones(3), 90), 10 ** rng.uniform(6, 8, 90), np.full(90, 1e9)
+    D[::2] = 1e8
+
+    def losses(shares: Array, N: Array, D: Array) -> Array:
+        """The joint law of arXiv:2507.09404, eq. 2.5."""
+        first = 1 + 1 / (shares**0.5 @ np.array([[0.9, 0.3], [0.2, 1.1], [0.4, 0.3]]))
+        A = (shares @ np.array([[900.0, 50], [100, 700], [400, 400]])) ** 0.8
+        B = (shares @ np.array([[90.0, 300], [500, 40], [200, 200]])) ** 0.9
+        return np.asarray(first + A / N[:, None] ** 0.35 + B / D[:, None] ** 0.3)
+
+    inputs = np.hstack([shares, np.log(N)[:, None], np.log(D)[:, None]])
+    y = np.log(losses(shares, N, D))
+    fit = MIXED_SIZES.fits(inputs, 3, y, [np.ones(90, bool)])[0]
+    asked = np.append(rng.dirichlet(np.full(3, 3.0), 20), np.tile(np.log([5e7, 1e9]), (20, 1)), 1)
+    predicted = np.exp(fit.log_losses(asked))
+    true = losses(asked[:, :3], *np.exp(asked[:, 3:].T))
+    # The prior holds the constants of the power near their start, and zero shares count as 1e-5.
+    assert np.abs(predicted / true - 1).max() < 2e-3
 
 
 def test_sizes_of_the_table_carry_to_the_size_asked_for(sized: Mixtures) -> None:

@@ -59,3 +59,21 @@ def test_several_settings_are_refused_in_a_part_too() -> None:
     table = _table(n_params=[1e8] * 4, tokens=[2e9] * 4, lr=[1e-3, 2e-3, 1e-3, 2e-3])
     with pytest.raises(TableError, match="--best-of lr"):
         refuse_mixtures(table, named=False)
+
+
+def test_runs_on_several_mixtures_have_no_law_in_common() -> None:
+    shares = {"share_code": [0.2, 0.2, 0.7, 0.7], "share_prose": [0.8, 0.8, 0.3, 0.3]}
+    words = r"2 mixtures of 2 sources \(code, prose\), .* run isoflop mix; .*"
+    with pytest.raises(
+        TableError, match=words + r'--where "share_code = 0\.2", or all with --pool'
+    ):
+        refuse_mixtures(_table(**shares), named=True)
+    named = _table(**shares, mixture=["m0", "m0", "m1", "m1"])
+    with pytest.raises(
+        TableError, match=words + "mixture = 'm0'.*; fit and forecast also take --by"
+    ):
+        refuse_mixtures(named, named=False)
+    refuse_mixtures(named.filter(pl.col("mixture") == "m1"), named=False)
+    # Runs on one mixture, and columns that only begin like shares.
+    refuse_mixtures(_table(share_code=[0.2] * 4, share_prose=[0.8] * 4), named=True)
+    refuse_mixtures(_table(share_gpu=[0.9, 0.8, 0.7, 0.6], share_idle=[0.3] * 4), named=True)

@@ -1,12 +1,14 @@
 """Lines break between words, and a table fits the terminal."""
 
 import io
+import json
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from flows.commands import output as module
-from flows.commands.output import print_line, table
+from flows.commands.output import emit, print_line, table
 
 
 def test_a_table_has_its_title_above_it_and_fits_the_terminal(capsys, monkeypatch):
@@ -29,3 +31,24 @@ def test_a_line_breaks_between_words_in_a_terminal_alone_and_a_command_nowhere(t
     assert lines[-1] == command
     assert " ".join(line.strip() for line in lines[:-1]) == text
     assert max(map(len, lines[:-1])) <= 30 if terminal else lines[0] == text
+
+
+def test_without_a_terminal_a_table_has_140_columns(monkeypatch):
+    console = SimpleNamespace(width=77, is_terminal=False)
+    monkeypatch.setattr(module, "Console", lambda: console)
+    assert module.width() == 140
+    console.is_terminal = True
+    assert module.width() == 77
+
+
+def test_a_document_goes_to_standard_output_or_to_a_file_that_can_be_written(tmp_path, capsys):
+    emit({"a": 1}, "-")
+    assert json.loads(capsys.readouterr().out) == {"a": 1}
+    emit({"a": 1}, str(tmp_path / "a.json"))
+    assert (tmp_path / "a.json").read_text() == '{\n "a": 1\n}\n'
+    with pytest.raises(SystemExit) as refusal:
+        emit({}, str(tmp_path))
+    assert refusal.value.code == 2
+    assert f"cannot write --json {tmp_path}: " in capsys.readouterr().err
+    with pytest.raises(ValueError, match="JSON"):
+        emit({"a": float("nan")}, "-")
