@@ -142,9 +142,10 @@ def elsewhere(desk: Desk, name: str, folder: Path) -> Component:
     mlflow = mlflow_address(name, settings, home) or settings.mlflow_address
     runs = [each.flow_run for each in controllers(folder / name) if each.flow_run]
     flow = f"/runs/flow-run/{runs[-1]}" if runs else "/runs"
-    prefect = html.A("Prefect", href=f"{settings.prefect_address}{flow}")
-    words = ["Also in ", html.A("MLflow", href=mlflow), " and ", prefect, ", after isoflop up."]
-    return html.P(words, className="soft")
+    prefect = f"{settings.prefect_address}{flow}"
+    links = html.A("MLflow", href=mlflow), html.A("Prefect", href=prefect)
+    return html.P(["Also in ", links[0], " and ", links[1], ", after isoflop up."],
+                  className="soft")  # fmt: skip
 
 
 class LawScreen(SubjectScreen):
