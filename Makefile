@@ -28,7 +28,7 @@ setup: .venv/ready
 	@$(PYTHON) -m venv .venv || \
 	  { echo "this Python cannot make a venv; on Debian: apt install python3-venv" >&2; exit 2; }
 ifneq ($(TORCH_INDEX),)
-	@$(PIP) --index-url $(TORCH_INDEX) torch
+	@$(PIP) --no-deps --index-url $(TORCH_INDEX) torch
 endif
 	@$(PIP) torch
 	@$(PIP) --editable .

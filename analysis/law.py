@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,6 +45,39 @@ class Repetition(Frozen):
     R_N: PositiveFloat
 
 
+# Forms of a law of repeated data, and the constants of each; analysis/repeated_data.py has them.
+RepeatedForm = Literal["half_lives", "penalty", "bounded"]
+REPEATED_CONSTANTS: dict[RepeatedForm, tuple[str, ...]] = {
+    "half_lives": ("E", "A", "B", "alpha", "beta", "R_D", "R_N"),
+    "penalty": ("E", "A", "B", "alpha", "beta", "P", "delta", "kappa"),
+    "bounded": ("E", "L0", "a", "b", "c", "alpha", "beta", "gamma", "delta"),
+}
+
+
+class RepeatedLaw(Frozen):
+    """A loss law L(N, D, U) of D tokens seen of which U are unique.
+
+    Attributes:
+        constants: by name, as `REPEATED_CONSTANTS` has them.
+        source: the runs it was fitted to.
+        most_epochs: how often they read their data at most.
+    """
+
+    form: RepeatedForm
+    constants: dict[str, Annotated[float, Field(ge=0)]]
+    source: str
+    most_epochs: PositiveFloat
+
+    @model_validator(mode="after")
+    def _constants_are_the_forms(self) -> Self:
+        if (names := REPEATED_CONSTANTS[self.form]) != tuple(self.constants):
+            raise ValueError(
+                f"form {self.form} has the constants {', '.join(names)}, not "
+                f"{', '.join(self.constants)}"
+            )
+        return self
+
+
 class Trust(Frozen):
     """What a fit knew against its law's optima, in sentences that stand before any of them.
 
@@ -74,6 +107,7 @@ class LossLaw(Frozen):
         draws: bootstrap draws of the constants by name, equally long; empty without a bootstrap.
         support: where the data were; None when the source does not say.
         trust: what its fit knew against it; nothing for a published law.
+        repeated: what its own runs say of repeated data, where some repeat theirs.
     """
 
     name: str
@@ -91,6 +125,7 @@ class LossLaw(Frozen):
     source: str
     support: Support | None = None
     trust: Trust = Trust()
+    repeated: RepeatedLaw | None = Field(default=None, exclude_if=lambda repeated: repeated is None)
     draws: dict[str, tuple[float, ...]] = Field(default_factory=dict, repr=False)
 
     @model_validator(mode="after")

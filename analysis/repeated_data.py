@@ -1,13 +1,25 @@
 """Repeated data: how fast repeated tokens and excess parameters lose value.
 
-Muennighoff et al. 2023 (arXiv:2305.16264), section 3.1: with U unique tokens, D tokens seen
-count as D' = U + U·R_D·(1 - exp(-(D/U - 1)/R_D)), and N parameters as the same expression
-around U_N, the compute-optimal size for U tokens, with R_N.
+Three forms, for N parameters and D tokens seen of which U are unique (U is D where fewer are seen):
+
+half_lives  Muennighoff et al. 2023 (arXiv:2305.16264), section 3.1: L = E + A/N'^alpha +
+            B/D'^beta, where D' = U + U·R_D·(1 - exp(-(D/U - 1)/R_D)), and N' is the same expression
+            around U_N, the compute-optimal size for U tokens, with R_N.
+penalty     Lovelace et al. 2026 (arXiv:2605.01640): L = E + A/N^alpha + B/D^beta +
+            P·(D/U - 1)^delta·(N/U)^kappa. Loss rises again where data repeat too often.
+bounded     Bryant and Liu 2026 (arXiv:2605.09189): L = E + (L0 - E)·h/(1 + h) with h = a/N^alpha +
+            b/D^beta + c·N^gamma/U^delta, so that no loss exceeds L0, that of a model without
+            knowledge.
+
+The last two equations are as others quote them: Weng 2026, "Scaling Laws, Carefully", the former;
+the review of the paper at pith.science, the latter. The papers themselves were not at hand.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 
-from analysis.law import Array, Constants, Law, LossLaw
+from analysis.law import Array, Constants, Law, LossLaw, RepeatedForm, RepeatedLaw
 
 
 def effective(seen: Array, unique: Array, R: Array) -> Array:
@@ -35,6 +47,38 @@ def predict(law: LossLaw, N: Array, D: Array, U: Array) -> Array:
             f"law {law.name} has no repetition: it was not fitted on repeated data. "
             "Fit one with --form data_constrained."
         )
-    U_N = optimal_size_for_tokens(law, np.minimum(U, D))
     R_D, R_N = np.asarray(law.repetition.R_D), np.asarray(law.repetition.R_N)
+    return _half_lives(law, R_D, R_N, N, D, U)
+
+
+def repeated_loss(law: RepeatedLaw, N: Array, D: Array, U: Array) -> Array:
+    """Loss at N parameters and D tokens seen of which U are unique; broadcasts."""
+    constants = {name: np.asarray(value) for name, value in law.constants.items()}
+    return loss_of_form(law.form, constants, N, D, U)
+
+
+def excess(law: RepeatedLaw, N: Array, D: Array, U: Array) -> Array:
+    """The loss that repetition costs: above that of D tokens which are all unique; broadcasts."""
+    return repeated_loss(law, N, D, U) - repeated_loss(law, N, D, D)
+
+
+def loss_of_form(
+    form: RepeatedForm, of: Mapping[str, Array], N: Array, D: Array, U: Array
+) -> Array:
+    """Loss under the constants of a form by name, which may be draws; broadcasts."""
+    U = np.minimum(U, D)
+    if form == "bounded":
+        h = of["a"] * N ** -of["alpha"] + of["b"] * D ** -of["beta"]
+        h = h + of["c"] * N ** of["gamma"] * U ** -of["delta"]
+        return np.asarray(of["E"] + (of["L0"] - of["E"]) * h / (1 + h))
+    E, A, B, alpha, beta = (of[name] for name in ("E", "A", "B", "alpha", "beta"))
+    law = Constants(E, A, B, alpha, beta, gamma=np.asarray(1.0))
+    if form == "half_lives":
+        return _half_lives(law, of["R_D"], of["R_N"], N, D, U)
+    repeats, load = np.maximum(D / U - 1.0, 0.0), N / U
+    return np.asarray(law.loss(N, D) + of["P"] * repeats ** of["delta"] * load ** of["kappa"])
+
+
+def _half_lives(law: Law, R_D: Array, R_N: Array, N: Array, D: Array, U: Array) -> Array:
+    U_N = optimal_size_for_tokens(law, np.minimum(U, D))
     return law.loss(effective(N, U_N, R_N), effective(D, U, R_D))

@@ -7,9 +7,10 @@
     fit.law.exponent_N
     fit.figure("isoflop")
 
-Each word answers what its command answers, to the digit: `read`, `fit`, `forecast`, `frontier`,
-`mix`, `compare`, and `sweep` for the results of a sweep. Parameters have the names of the options,
-so a message that speaks of `--best-of` means `best_of`.
+Each word answers what its command answers, to the digit: `fit`, `forecast`, `next`, `frontier`,
+`compare`, `mix`, `retrodict`; `read` reads a table for them, and `sweep` has the results of a
+sweep. Parameters have the names of the options, so a message that speaks of `--best-of` means
+`best_of`.
 
 Symbols: N parameters, D tokens, C training FLOPs, losses in nats per token unless a table says
 otherwise. `N*` and `D*` are the best N and D of a budget.
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from flows.answers.forecast import Forecast as Forecast
     from flows.answers.frontier import Frontier as Frontier
     from flows.answers.mix import Mix as Mix
+    from flows.answers.next_runs import Next as Next
+    from flows.answers.retrodict import Retrodiction as Retrodiction
     from flows.answers.runs import Runs as Runs
     from flows.answers.sweep import Sweep as Sweep
     from isoflop.words import compare as compare
@@ -34,12 +37,24 @@ if TYPE_CHECKING:
     from isoflop.words import forecast as forecast
     from isoflop.words import frontier as frontier
     from isoflop.words import mix as mix
+    from isoflop.words import next as next
     from isoflop.words import read as read
+    from isoflop.words import retrodict as retrodict
     from isoflop.words import sweep as sweep
 
 # Imported when first used: `import isoflop` brings neither polars nor torch along.
 _MODULES = {
-    "isoflop.words": ("compare", "fit", "forecast", "frontier", "mix", "read", "sweep"),
+    "isoflop.words": (
+        "compare",
+        "fit",
+        "forecast",
+        "frontier",
+        "mix",
+        "next",
+        "read",
+        "retrodict",
+        "sweep",
+    ),
     "analysis.law": ("LossLaw",),
     "analysis.table.observations": ("TableError",),
     "flows.answers.compare": ("Compared",),
@@ -47,6 +62,8 @@ _MODULES = {
     "flows.answers.forecast": ("Forecast",),
     "flows.answers.frontier": ("Frontier",),
     "flows.answers.mix": ("Mix",),
+    "flows.answers.next_runs": ("Next",),
+    "flows.answers.retrodict": ("Retrodiction",),
     "flows.answers.runs": ("Runs",),
     "flows.answers.sweep": ("Sweep",),
 }
@@ -63,6 +80,8 @@ __all__ = [
     "Frontier",
     "LossLaw",
     "Mix",
+    "Next",
+    "Retrodiction",
     "Runs",
     "Sweep",
     "TableError",
@@ -71,7 +90,9 @@ __all__ = [
     "forecast",
     "frontier",
     "mix",
+    "next",
     "read",
+    "retrodict",
     "sweep",
 ]
 

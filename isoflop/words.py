@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from analysis.fit.options import FitOptions
 from analysis.forecast.answer import Question
 from analysis.law import Form, LossLaw
+from analysis.retrodict.own_sweep import OwnSweep
 from analysis.solver.objective import ObjectiveName
 from flows.answers.compare import Asymptote, Compared, Comparing, compare_sides
 from flows.answers.fit import Fit, fit_runs, objective_of
@@ -19,6 +20,9 @@ from flows.answers.forecast import Forecast, Pair, forecast_runs, read_budget, r
 from flows.answers.frontier import Frontier, Priced, demand_of, goal_of, serving_of
 from flows.answers.frontier import frontier as frontier_of
 from flows.answers.mix import Asked, Columns, Mix, mix_source
+from flows.answers.next_runs import Choosing, Next, next_after, read_flops
+from flows.answers.retrodict import Retrodiction, own_sweep
+from flows.answers.retrodict import retrodict as retrodiction
 from flows.answers.rows import Rows
 from flows.answers.runs import Runs, TableSource, open_source, read_runs, source_of
 from flows.answers.sweep import Sweep, open_sweep
@@ -208,6 +212,45 @@ def frontier(
         return frontier_of(_law(law), goal, priced, level=level, anyway=anyway)
 
 
+def next(
+    source: Table,
+    *,
+    flops: float | str,
+    budget: float | str | None = None,
+    candidates: str | PathLike[str] | None = None,
+    runs: int = 5,
+    level: float = 0.9,
+    where: str | None = None,
+    best_of: Names = (),
+    pool: bool = False,
+) -> Next:
+    """The runs that sharpen N* and the loss at a budget most per FLOP, and whether they pay.
+
+    Args:
+        source: what `read` returns or takes.
+        flops: the target's budget C = 6·N·D.
+        budget: FLOPs that the runs may cost together, counted ones after a sweep; a third of the
+            target's unless given.
+        candidates: runs to choose from: a file with N and D, or SIZES@RATIOS, sizes and tokens
+            per parameter, `"20M,50M@10,40"`; for a sweep WIDTHS@RATIOS. Else those around the
+            table's or the sweep's own.
+        runs: how many to choose, at most.
+        level: of every interval.
+        where: polars SQL filter.
+        best_of: columns; of models with one N and D only those with the best value are used.
+        pool: take rows of several experiments, or of several settings for one N and D, together.
+
+    Raises:
+        ValueError: the table cannot be read, or no candidate is within the budget.
+    """
+    with _in_python():
+        target = read_flops("--flops", flops)
+        most = None if budget is None else read_flops("--budget", budget)
+        offered = None if candidates is None else fspath(candidates)
+        how = Choosing(target, most, offered, runs, level)
+        return next_after(_runs(source), how, Rows(None, where, _names(best_of), pool))
+
+
 def mix(
     source: Named,
     *,
@@ -284,6 +327,25 @@ def compare(
             given = expanded(tuple(names), home)
         how = Comparing(at, asymptote, bpb, bootstrap, level)
         return compare_sides(given, {}, how, home)
+
+
+def retrodict(*, level: float = 0.9, experiment: str | Sweep | None = None) -> Retrodiction:
+    """The inference bill that would make each published model the best choice; what beat GPT-3.
+
+    Args:
+        level: of every interval.
+        experiment: put a sweep of ours, or of that name, on the page.
+
+    Raises:
+        ValueError: there is no such sweep, or it has no law.
+    """
+    with _in_python():
+        own: OwnSweep | None = None
+        if isinstance(experiment, Sweep):
+            own = OwnSweep(experiment.name, experiment.law, experiment.observations)
+        elif experiment is not None:
+            own = own_sweep(experiment, home_of(open_settings()))
+        return retrodiction(level, own)
 
 
 def sweep(name: str, *, home: str | PathLike[str] | None = None) -> Sweep:

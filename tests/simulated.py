@@ -1,11 +1,13 @@
 """Tables of runs simulated from a known law, for the tests of fits."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 
 from analysis.fit.options import FitOptions
-from analysis.law import Array, Form, LossLaw, Repetition
-from analysis.repeated_data import predict
+from analysis.law import Array, Form, LossLaw, RepeatedForm, RepeatedLaw, Repetition
+from analysis.repeated_data import predict, repeated_loss
 from analysis.solver.objective import Objective, ObjectiveName
 
 # Constants near the published fits of Chinchilla's runs.
@@ -75,3 +77,35 @@ def table(
     loss = loss * np.exp(noise * np.random.default_rng(seed).standard_normal(len(N)))
     frame = pl.DataFrame({"n_params": N, "tokens": D, "val_loss": loss})
     return frame if law.repetition is None else frame.with_columns(unique_tokens=unique)
+
+
+_BASE = {"E": 1.8, "A": 480.0, "B": 2000.0, "alpha": 0.35, "beta": 0.37}
+_REPEATED: dict[RepeatedForm, dict[str, float]] = {
+    "half_lives": {**_BASE, "R_D": 15.4, "R_N": 5.3},
+    "penalty": {**_BASE, "P": 0.02, "delta": 0.9, "kappa": 0.5},
+    "bounded": {
+        **{"E": 1.8, "L0": 10.0, "a": 60.0, "b": 250.0, "c": 0.2, "alpha": 0.35, "beta": 0.37},
+        **{"gamma": 0.5, "delta": 0.55},
+    },
+}
+
+
+def repeated_law(form: RepeatedForm) -> RepeatedLaw:
+    """A law of repeated data; they differ by a few percent at 16 epochs."""
+    return RepeatedLaw(form=form, constants=_REPEATED[form], source="made up", most_epochs=16)
+
+
+def repeated_table(
+    law: RepeatedLaw,
+    epochs: Sequence[float] = (1, 2, 4, 16),
+    *,
+    sizes: int = 3,
+    noise: float = 0.0,
+    seed: int = 0,
+) -> pl.DataFrame:
+    """A grid of N and D whose rows each read D/epochs unique tokens."""
+    axes = np.geomspace(5e7, 2e9, sizes), np.geomspace(2e9, 6e10, 4), np.asarray(epochs, float)
+    N, D, times = (axis.ravel() for axis in np.meshgrid(*axes, indexing="ij"))
+    loss = repeated_loss(law, N, D, D / times)
+    loss = loss * np.exp(noise * np.random.default_rng(seed).standard_normal(len(N)))
+    return pl.DataFrame({"n_params": N, "tokens": D, "unique_tokens": D / times, "val_loss": loss})

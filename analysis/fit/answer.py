@@ -20,6 +20,7 @@ from analysis.fit.parametric import clusters_of, finish, pose
 from analysis.fit.records import GroupFit, Influence, OptimalPoint
 from analysis.law import Array, Constants, LawFit
 from analysis.repeated_data import predict
+from analysis.repetition.answer import fit_repeated
 from analysis.solver.kernels import predict_own_log
 from analysis.solver.problem import Problem
 from analysis.solver.profile import Profile, profile
@@ -32,6 +33,7 @@ from analysis.solver.uncertainty import (
     refit_without,
 )
 from analysis.table.observations import Table
+from analysis.table.repeats import leave_out_repeats
 from analysis.table.runs import duplicates
 from analysis.table.selection import of_group, one_law, split
 
@@ -65,12 +67,17 @@ def fit_table(
     groups = []
     for value, part in split(table, where=where, by=by):
         with of_group(by, value):
+            if options.form != "data_constrained":
+                part = leave_out_repeats(part)
             part = one_law(part, best_of=best_of, pool=pool, named=by is None)
             groups.append(_fit_group(value, part, options, source))
     return groups
 
 
 def _fit_group(value: Any, table: Table, options: FitOptions, source: str) -> GroupFit:
+    repeated = fit_repeated(
+        table, bootstrap=options.bootstrap, seed=options.seed, level=options.level, source=source
+    )
     problem, table = pose(table, options)
     rows = f"{len(problem.rows.loss):,} rows" + ("" if value is None else f" of {value}")
     log.info("searching the law of %s", rows)
@@ -84,7 +91,9 @@ def _fit_group(value: Any, table: Table, options: FitOptions, source: str) -> Gr
     profiles = _profiles(problem, optimum, used, target, level)
     verdicts = judge(problem, optimum, used, profiles, fit.intervals)
     trusted = trust(fit, verdicts, table.doubts, target_flops=target)
-    fit = replace(fit, law=fit.law.model_copy(update={"trust": trusted}))
+    law_of_repeats = None if repeated is None else repeated.law
+    known = {"trust": trusted, "repeated": law_of_repeats}
+    fit = replace(fit, law=fit.law.model_copy(update=known))
     isoflop = fit_isoflop(used, level=level)
     log.info("leaving out each of %s, and counting N otherwise", rows)
     without = leave_one_out(problem, optimum.x)
@@ -103,6 +112,7 @@ def _fit_group(value: Any, table: Table, options: FitOptions, source: str) -> Gr
         leave_one_out_percent=_prediction_error_percent(problem, without),
         used=used.with_columns(residual=pl.Series(_log_residuals(fit, used))),
         read=table.read,
+        repeated=repeated,
     )
     log.info("looking for doubts about the law of %s", rows)
     group = replace(group, doubts=tuple(doubts(problem, optimum, group, table)))

@@ -10,6 +10,7 @@ import numpy as np
 from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.isoflop import IsoflopFit
 from analysis.fit.records import GroupFit
+from analysis.repetition.document import repeated_json
 from analysis.solver.problem import FREE
 from analysis.table.sources import read_json
 
@@ -76,6 +77,7 @@ def group_json(group: GroupFit) -> dict[str, Any]:
         "influence": [asdict(row) for row in group.influence],
         "leave_one_out_percent": group.leave_one_out_percent,
         "doubts": group.doubts,
+        **({"repeated": repeated_json(group.repeated)} if group.repeated else {}),
         "loss_law": law.model_dump(mode="json"),
     }
     return {key: _finite(value) for key, value in document.items()}

@@ -17,6 +17,7 @@ from analysis.fit.text import (
     verdict_rows,
 )
 from analysis.page import Page
+from analysis.repetition.page import add_repeated
 from analysis.table.observations import numbers_for_people
 from analysis.words import formula
 
@@ -39,6 +40,8 @@ def fit_page(
 def add_fit(page: Page, group: GroupFit, *, prefix: str, lead: Sequence[str] = ()) -> None:
     """A group's part of a page; `prefix` keeps the figures' names apart."""
     _answer(page, group, lead)
+    if group.repeated is not None:
+        add_repeated(page, group.repeated)
     _figures(page, group, prefix)
     _small_print(page, group)
 

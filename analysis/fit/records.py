@@ -10,6 +10,7 @@ from analysis.fit.conventions import Convention
 from analysis.fit.design import Judgement
 from analysis.fit.isoflop import IsoflopFit, ParabolaBias
 from analysis.law import LawFit
+from analysis.repetition.answer import RepeatedFit
 from analysis.solver.profile import Profile
 from analysis.table.runs import Duplicate
 from analysis.table.sources import Source
@@ -62,6 +63,7 @@ class GroupFit:
         leave_one_out_percent: root mean square error of predicting each row from the others.
         used: the rows of the fit with their `residual`.
         read: where their columns come from.
+        repeated: what the rows that repeat their tokens say; None where none does.
     """
 
     group: Any
@@ -78,6 +80,7 @@ class GroupFit:
     leave_one_out_percent: float
     used: pl.DataFrame
     read: tuple[Source, ...] = ()
+    repeated: RepeatedFit | None = None
 
     def withheld(self) -> "GroupFit":
         """The answer without N* and D* where the law's `trust` bars them."""
@@ -89,7 +92,7 @@ class GroupFit:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What must be read before the answer, for its first lines; empty when nothing must."""
-        lines = list(self.fit.law.trust.lines)
+        lines = [*(self.repeated.warnings if self.repeated else ()), *self.fit.law.trust.lines]
         if not self.optimal:
             lines.append("No N* or D* is given under such a law; isoflop fit --anyway gives them.")
             if not any(bar.startswith("DOUBTFUL") for bar in lines):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.records import GroupFit
 from analysis.layout import READABLE, hanging, table_lines, wrapped
+from analysis.repetition.text import repeated_lines
 from analysis.table.names import ALIASES, spelt
 from analysis.table.observations import numbers_for_people
 from analysis.table.runs import run_column, runs_of
@@ -176,6 +177,8 @@ def group_lines(group: GroupFit, lead: Sequence[str] = (), width: int = READABLE
     yield "Can the table carry it?"
     for name, verdict, reason in verdict_rows(group):
         yield from hanging(f"{name:<17} {verdict:<15} ", reason, width)
+    if group.repeated is not None:
+        yield from repeated_lines(group.repeated, width)
     if len(group.conventions) > 1:
         yield ""
         yield from table_lines(

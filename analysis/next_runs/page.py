@@ -22,9 +22,9 @@ def next_page(answer: NextRuns, *, title: str) -> Page:
     line = verdict(answer)
     page.text(line[0].upper() + line[1:], role="lead")
     page.text(target_line(answer))
+    page.table(HEADER, run_rows(answer))
     data = plane_data(answer)
     page.figure(draw_plane(data), name="next-runs", height=560, data=data)
-    page.table(HEADER, run_rows(answer))
     page.text(explanation(answer), role="soft")
     page.text(candidates_line(answer), role="soft")
     return page

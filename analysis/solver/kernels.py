@@ -1,7 +1,8 @@
 """The laws' predictions, and the objective's derivatives in the solver's parameters."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ class Kernel(Protocol):
 def predict_log(rows: Rows, theta: Array) -> Array:
     """Log of the predicted loss, problems by rows, for theta (s, 5, 6 or 7)."""
     if theta.shape[1] == 7:
-        return np.asarray(_repeated_log(rows, theta).real)
+        return np.asarray(repeated_log(rows, theta).real)
     e, a, b, alpha, beta = (theta[:, k, None] for k in range(5))
     inner = np.logaddexp(a - alpha * rows.n, b - beta * rows.d)
     if theta.shape[1] == 6:
@@ -134,31 +135,35 @@ def power_kernel(
     return (value * weights).sum(-1), gradient, hessian
 
 
-def repetition_kernel(
-    rows: Rows, objective: Objective, theta: Array, weights: Array
-) -> tuple[Array, Array, Array]:
-    """Derivatives for the law with repeated data, theta (s, 7).
+def by_complex_steps(log_loss: Callable[[Rows, NDArray[Any]], NDArray[Any]]) -> Kernel:
+    """The derivatives of any law whose log loss takes complex theta.
 
     First derivatives by complex steps, exact to rounding; the Hessian leaves out the law's own
     curvature (Gauss and Newton), which the damping makes up for.
     """
-    log_prediction = predict_log(rows, theta)
-    residual = objective.residual(log_prediction, rows.loss)
-    value, first, second = objective.derivatives(residual)
-    first, second = first * weights, second * weights
-    slope = np.empty((*residual.shape, 7))
-    step = 1e-30
-    for k in range(7):
-        shifted = theta.astype(complex)
-        shifted[:, k] += 1j * step
-        slope[..., k] = _repeated_log(rows, shifted).imag / step
-    if not objective.on_log:
-        slope *= np.exp(log_prediction)[..., None]
-    gradient = np.einsum("sr,srk->sk", first, slope)
-    return (value * weights).sum(-1), gradient, _outer(second, slope)
+
+    def kernel(
+        rows: Rows, objective: Objective, theta: Array, weights: Array
+    ) -> tuple[Array, Array, Array]:
+        log_prediction = np.asarray(log_loss(rows, theta).real)
+        residual = objective.residual(log_prediction, rows.loss)
+        value, first, second = objective.derivatives(residual)
+        first, second = first * weights, second * weights
+        slope = np.empty((*residual.shape, theta.shape[1]))
+        step = 1e-30
+        for k in range(theta.shape[1]):
+            shifted = theta.astype(complex)
+            shifted[:, k] += 1j * step
+            slope[..., k] = log_loss(rows, shifted).imag / step
+        if not objective.on_log:
+            slope *= np.exp(log_prediction)[..., None]
+        gradient = np.einsum("sr,srk->sk", first, slope)
+        return (value * weights).sum(-1), gradient, _outer(second, slope)
+
+    return kernel
 
 
-def _repeated_log(rows: Rows, theta: NDArray[np.inexact]) -> NDArray[np.inexact]:
+def repeated_log(rows: Rows, theta: NDArray[np.inexact]) -> NDArray[np.inexact]:
     """Log prediction with effective N and D (Muennighoff et al. 2023, eq. 5 and 6)."""
     e, a, b, alpha, beta, log_R_D, log_R_N = (theta[:, k, None] for k in range(7))
     assert rows.unique is not None
@@ -185,3 +190,6 @@ def _worth(log_ratio: NDArray[np.inexact], log_R: NDArray[np.inexact]) -> NDArra
 def _outer(coefficient: Array, vectors: Array) -> Array:
     """Sum over rows of coefficient times v v', (s, k, k)."""
     return np.asarray(np.swapaxes(vectors, 1, 2) @ (coefficient[..., None] * vectors))
+
+
+repetition_kernel = by_complex_steps(repeated_log)

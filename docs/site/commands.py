@@ -10,6 +10,8 @@ _FOLDER = "reference/commands"
 def command_pages() -> dict[str, str]:
     """A page for each command and one that lists them, by their place in the site."""
     whole = app.generate_docs(output_format="markdown", max_heading_level=3)
+    # The command that cyclopts makes itself has the name of the program that runs.
+    whole = whole.replace("isoflop completion -m docs.site", "isoflop completion")
     sections = re.split(r"^## (?=isoflop )", whole, flags=re.M)[1:]
     by_name = {section.split()[1]: section for section in sections}
     pages = {f"{_FOLDER}/{name}.md": f"# {by_name[name].strip()}\n" for name in names()}

@@ -129,18 +129,19 @@ def _page(title: str, lead: str, top: type[BaseModel]) -> str:
         parts += [f"## {group.title} {{#{group.anchor}}}", ""]
         if group.place:
             parts += [_DOCS.sub(r"[\1](../\1)", group.schema.get("description", "")), ""]
+        parts += ['<div class="settings" markdown>', ""]
         parts += ["| setting | values | default | what it is |", "|---|---|---|---|"]
         required = group.schema.get("required", [])
         parts += [
             _row(name, setting, links, name in required) for name, setting in group.settings.items()
         ]
-        parts += [""]
+        parts += ["", "</div>", ""]
     return "\n".join(parts)
 
 
 def _row(name: str, setting: Schema, links: dict[str, str], required: bool) -> str:
     default = "**required**" if required else _default(setting.get("default"))
-    text = setting.get("description", "which of several groups is meant")
+    text = setting.get("description", "tells this group from others in its place")
     text = re.sub(r"\bNone\b", "null", text)
     values = ", in ".join(filter(None, (_values(setting, links), _unit(name))))
     cells = (f"`{name}`", values, default, text)

@@ -7,9 +7,10 @@ from pathlib import Path
 import polars as pl
 
 from analysis.table.files import Contents, described, read_contents
-from analysis.table.names import ALIASES, WITHOUT_REPETITION
-from analysis.table.observations import Table
+from analysis.table.names import ALIASES, WITHOUT_REPETITION, spelt
+from analysis.table.observations import Table, TableError
 from analysis.table.read import read_table
+from analysis.table.repeats import epochs
 from analysis.table.sources import read_words
 from flows.plans.joined import joined
 from flows.plans.stored import read_plan
@@ -81,6 +82,22 @@ class Runs:
             TableError: they are not there.
         """
         return _table(self.source, self.mapping, self.include_status, ALIASES)
+
+    def as_repeated(self) -> Table:
+        """The table with unique tokens read where some row repeats them; else as it is.
+
+        A column of that name which holds no such numbers stays unread, and the answer says so.
+        """
+        named = "unique_tokens" in self.mapping
+        if not named and not spelt("unique_tokens", ALIASES, self.table.frame.columns):
+            return self.table
+        try:
+            table = self.with_repetition()
+        except TableError:
+            if named:
+                raise
+            return self.table
+        return self.table if epochs(table.used) is None else table
 
     def __repr__(self) -> str:
         return f"{self._words()}\n{self.frame}"

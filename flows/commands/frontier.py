@@ -1,6 +1,6 @@
 """`isoflop frontier` and `isoflop retrodict`: choose N and D, and read others' choices."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from cyclopts import Group, Parameter
 
@@ -16,9 +16,6 @@ from flows.commands.common import (
     write_report,
 )
 from flows.commands.options import DEMAND, GOAL, SERVING, gpu_names, law_names, sweep_names
-
-if TYPE_CHECKING:
-    from analysis.retrodict.own_sweep import OwnSweep
 
 
 def _help(group: Group, text: str) -> Parameter:
@@ -114,32 +111,22 @@ def retrodict(
     report: Report = None,
 ) -> None:
     """The inference bill that would make each published model the best choice; what beat GPT-3."""
-    from analysis.published import six_laws
-    from analysis.retrodict.answer import retrodict as rows_for
-    from analysis.retrodict.gap import gaps
-    from analysis.retrodict.gap_text import gap_json
+    from flows.answers.retrodict import own_sweep
+    from flows.answers.retrodict import retrodict as answer_of
     from flows.commands.frontier_text import print_gaps, print_retrodiction
     from flows.commands.output import emit
 
     with refusals():
         check_destinations(json, report)
-        own = _experiment(experiment) if experiment is not None else None
-        rows = rows_for(six_laws(), level=level)
-        found = gaps(six_laws(), level=level)
+        own = own_sweep(experiment, open_to_read()) if experiment is not None else None
+        answer = answer_of(level, own)
     if report is not None:
-        from analysis.retrodict.page import retrodict_page
-
-        write_report(retrodict_page(rows, level=level, own=own), report)
+        write_report(answer.page, report)
     if json is not None:
-        by_model = {(gap.pair.model, gap.law): gap_json(gap) for gap in found}
-        document = [
-            _nested(row) | {"beat": by_model.get((row["model"], row["law"]))}
-            for row in rows.to_dicts()
-        ]
-        emit(document, json)
+        emit(answer.json(), json)
     if json != "-":
-        print_retrodiction(rows)
-        print_gaps(found)
+        print_retrodiction(answer.rows)
+        print_gaps(answer.gaps)
 
 
 def _pair(like: str | None) -> tuple[float, float] | None:
@@ -169,29 +156,3 @@ def _number(option: str, text: str) -> float:
     if not isfinite(value):
         fail(f"{option} {text!r} is not finite.")
     return value
-
-
-def _experiment(name: str) -> "OwnSweep":
-    """The law and the observations of one of our sweeps."""
-    import polars as pl
-
-    from analysis.law import LossLaw
-    from analysis.retrodict.own_sweep import OwnSweep
-
-    sweeps = open_to_read().sweeps
-    law, table = sweeps / name / "law.json", sweeps / name / "observations.parquet"
-    if not (law.is_file() and table.is_file()):
-        fitted = sorted(path.parent.name for path in sweeps.glob("*/law.json"))
-        fail(
-            f"sweep {name} has no law in {sweeps}. "
-            + (f"Sweeps with one: {', '.join(fitted)}." if fitted else "No sweep has one yet.")
-        )
-    return OwnSweep(name, LossLaw.load(law), pl.read_parquet(table, glob=False))
-
-
-def _nested(row: dict[str, Any]) -> dict[str, Any]:
-    """A row with its intervals as pairs; null where the law has no bootstrap."""
-    from analysis.retrodict.answer import QUANTITIES
-
-    pairs = {name: [row.pop(f"{name}_low"), row.pop(f"{name}_high")] for name in QUANTITIES}
-    return row | {"intervals": pairs if row["draws"] else None}

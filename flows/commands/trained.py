@@ -1,12 +1,13 @@
 """Commands generate, export-hf: use a trained run."""
 
 import json as jsonlib
+import time
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.common import Json, open_to_read, refusals, say
+from flows.commands.common import Json, open_all_to_read, open_to_read, refusals, say
 from flows.commands.options import RunName
 
 Horizon = Annotated[int | None, Parameter(help="token budget of the branch; the largest if unset")]
@@ -65,25 +66,44 @@ def generate(
 def export_hf(run: RunName, folder: Path, *, horizon: Horizon = None, json: Json = None) -> None:
     """Write a trained model for `transformers.AutoModelForCausalLM.from_pretrained`.
 
+    The page of its run in MLflow then offers to register it.
+
     Args:
         folder: where to write; made if missing, refused if it holds files.
     """
     from flows.commands.output import emit
+    from flows.mirror.addresses import run_address
+    from flows.mirror.publish import Mirror
     from flows.results.trained import find_trained
+    from flows.runs.exports import Export, modified_ns, record
+    from flows.settings import is_writable
     from llama_core.exchange.hf import export_hf as export
 
     with refusals():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ValueError(f"{folder} is not an empty folder. Name one that does not exist yet.")
-        home = open_to_read()
+        settings, home = open_all_to_read()
         trained = find_trained(run, horizon, home)
         spec, tokenizer = trained.planned.run, trained.corpus.tokenizer()
-        state = trained.load()[0].state_dict()
-        export(folder, spec.model, state, seq_len=spec.train.seq_len, tokenizer=tokenizer)
+        net, digest = trained.load()
+        export(
+            folder, spec.model, net.state_dict(), seq_len=spec.train.seq_len, tokenizer=tokenizer
+        )
     files = sorted(path.name for path in folder.iterdir())
+    [name] = jsonlib.loads((folder / "config.json").read_text())["architectures"]
+    page = None
+    if is_writable(home):
+        exported = Export(
+            tokens=trained.tokens, folder=folder.absolute(), architecture=name,
+            weights_sha256=digest, modified_ns=modified_ns(folder), at=time.time(),
+        )  # fmt: skip
+        record(trained.run, exported)
+        Mirror(settings, home).publish(trained.run, trained.planned)
+        page = run_address(trained.planned.sweep, trained.run.path, settings, home)
     if json is not None:
         answer = {"run": trained.run.id, "horizon": trained.tokens}
-        emit(answer | {"folder": str(folder), "files": files}, json)
-    else:
-        [name] = jsonlib.loads((folder / "config.json").read_text())["architectures"]
-        say(f"{folder}: {', '.join(files)}; transformers loads it as {name}")
+        emit(answer | {"folder": str(folder), "files": files, "mlflow": page}, json)
+        return
+    say(f"{folder}: {', '.join(files)}; transformers loads it as {name}")
+    if page is not None:
+        say(f"to register it (Register model): {page}")

@@ -39,6 +39,13 @@ def entities() -> Any:
     return entities
 
 
+def model_document(**about: Any) -> Any:
+    """MLflow's description of a model, the file MLmodel."""
+    from mlflow.models import Model
+
+    return Model(**about)
+
+
 def artifact_files(address: str, tracking_uri: str) -> Any:
     """Files behind the artifact proxy of an MLflow server."""
     load_mlflow()

@@ -8,6 +8,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Literal, Protocol
 
 import polars as pl
@@ -111,15 +112,16 @@ def _isoflop(row: _Row) -> str:
     """Which curve of loss against N an observation lies on."""
     budget = row["flops_budget"]
     shared = f"D = {short(row['tokens'])}" if budget is None else f"C = {flops(budget)}"
-    return f"{shared}, {row['variant']}" if "variant" in row else shared
+    return ", ".join([shared, *(row[name] for name in ("variant", "mixture") if row.get(name))])
 
 
 def _curve(name: str, rows: list[_Row], colour: str, *, of_a_size: bool = False) -> Entry:
     """The losses of one isoflop against N and D, or of one size against D.
 
-    Its columns are those of the lowest loss.
+    Seeds of one N and D are one point, of their mean loss: MLflow would draw the values of a step
+    as a vertical line. Its columns are those of the lowest point.
     """
-    kept = [row for row in rows if row["excluded_reason"] is None]
+    kept = _means([row for row in rows if row["excluded_reason"] is None])
     axes = {AGAINST_TOKENS: "tokens"}
     if not of_a_size:
         # The sizes of an N × D grid share D.
@@ -134,9 +136,31 @@ def _curve(name: str, rows: list[_Row], colour: str, *, of_a_size: bool = False)
         lowest = min(kept, key=lambda row: float(row["val_loss"]))
         points += _numbers(lowest)
         verdict = f"{len(kept)} losses" if of_a_size else _valley(kept, lowest)
+        most = max(row["seeds"] for row in kept)
+        if most > 1:
+            few = "" if min(row["seeds"] for row in kept) == most else "up to "
+            verdict = f"{verdict}; each loss the mean of {few}{most} seeds"
     else:
         verdict = "no loss"
     return Entry(name, "curve", name, verdict, colour, not kept, tuple(points))
+
+
+def _means(rows: list[_Row]) -> list[_Row]:
+    """One row for each N and D, with the mean of its losses and the count of its seeds."""
+    cells = defaultdict(list)
+    for row in rows:
+        cells[row["n_params"], row["tokens"]].append(row)
+    return [
+        {
+            **cell[0],
+            # The names of seeds differ.
+            "name": cell[0]["name"] if len(cell) == 1 else f"N = {short(cell[0]['n_params'])}",
+            "val_loss": fmean(row["val_loss"] for row in cell),
+            "at": max(row["at"] for row in cell),
+            "seeds": len(cell),
+        }
+        for cell in cells.values()
+    ]
 
 
 def _valley(rows: list[_Row], lowest: _Row) -> str:

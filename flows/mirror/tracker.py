@@ -21,9 +21,13 @@ from flows.mirror.metrics import (
     run_description,
     run_params,
 )
+from flows.mirror.models import TAG as MODELS
+from flows.mirror.models import laid_out, link_all, local_folder, with_model
 from flows.mirror.views import TAG, VIEWS_NOTE, sweep_page, view_tags
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.evaluations import FOLDER
+from flows.runs.exports import FOLDER as EXPORTS
+from flows.runs.exports import Export, exports
 from flows.settings import Home, Settings, masked
 from sweeps.spec import PlannedRun
 
@@ -33,6 +37,7 @@ _BATCH = 1000
 _PAGE = 1000
 # Where MLflow keeps the colour of a run in its charts.
 _COLOUR = "mlflow.runColor"
+_PARENT = "mlflow.parentRunId"
 # What MLflow shows above a run or an experiment, as Markdown.
 _DESCRIPTION = "mlflow.note.content"
 # By our id of a run: MLflow's id, and whether MLflow shows it as running.
@@ -80,11 +85,11 @@ class MlflowTracker:
             note = _read_note(note_path, self._uri)
             known = (mirrored or {}).get(run.id)
             there, running = known or self._look_up(planned.sweep, run.id)
-            signature = _signature(run)
+            exported, signature = exports(run), _signature(run)
             if there is None or there != note.run or (note.status is not None and running):
                 # The mirror is new, restored from a copy, or has no note: send all rows again.
-                note.run, note.sent, note.scores = there or self._create(run, planned), 0, 0
-                note.status = None
+                note = _Note(uri=self._uri)
+                note.run = there or self._create(run, planned)
                 self._send_params(note.run, planned)
                 self._send_tags(note.run, provenance_tags(run))
             elif note.signature == signature:
@@ -105,8 +110,32 @@ class MlflowTracker:
             if result is not None and note.status != result.status:
                 self._close(note.run, run, planned, result)
                 note.status = result.status
-            note.signature = signature
+            for export in exported:
+                if export.tokens not in note.models and self._log_model(note.run, run, export):
+                    note.models = (*note.models, export.tokens)
+            # A model whose files are gone is missed again by the next sync.
+            whole = all(export.tokens in note.models for export in exported)
+            note.signature = signature if whole else ""
             write_whole(note_path, note.model_dump_json())
+
+    def _log_model(self, mlflow_run: str, run: RunDir, export: Export) -> bool:
+        """Log exported weights as a model of the run; False where they are gone."""
+        if not export.is_whole():
+            log.warning(
+                "%s no longer has the weights of %s, so MLflow lacks the model. Write them again: "
+                "isoflop export-hf %s DIR --horizon %d",
+                *(export.folder, run.id, run.id, export.tokens),
+            )
+            return False
+        logged = self._client.get_run(mlflow_run)
+        root = local_folder(logged.info.artifact_uri)
+        with laid_out(export, mlflow_run, run.id) as (folder, entry):
+            if root is not None:
+                link_all(folder, root / entry["artifact_path"])
+            else:
+                self._client.log_artifacts(mlflow_run, str(folder), entry["artifact_path"])
+            self._client.set_tag(mlflow_run, MODELS, with_model(logged.data.tags, entry))
+        return True
 
     def log_report(self, sweep: str, report: Path, summary: dict[str, float], verdict: str) -> None:
         """Log a sweep's report and its law's numbers as the run `report` of the experiment.
@@ -142,20 +171,25 @@ class MlflowTracker:
             shas.setdefault(ours, tags.get("isoflop.entry_sha256", ""))
             if ours in colours and tags.get(_COLOUR) != colours[ours]:
                 self._client.set_tag(run.info.run_id, _COLOUR, colours[ours])
+        replaced: set[str] = set()
         for place, entry in enumerate(entries):
             if shas.get(entry.key) != entry.sha256:
+                if entry.key in ids:
+                    # MLflow would keep the old values of its metrics beside the new ones.
+                    self._client.delete_run(ids[entry.key])
+                    replaced.add(entry.key)
                 ids[entry.key] = self._log_entry(experiment, entry, ids, place)
+            elif entry.parent in replaced:
+                self._client.set_tag(ids[entry.key], _PARENT, ids[entry.parent])
 
     def _log_entry(self, experiment: str, entry: Entry, ids: Mapping[str, str], place: int) -> str:
         at = [point.timestamp_ms for _, point in entry.points]
-        run_id = ids.get(entry.key)
-        if run_id is None:
-            tags = {"isoflop.kind": entry.kind, "isoflop.run_id": entry.key}
-            # MLflow's page lists them, and their colours in a legend, by the time they began.
-            began = min(at, default=0) + place
-            run_id = str(self._client.create_run(experiment, began, tags).info.run_id)
+        tags = {"isoflop.kind": entry.kind, "isoflop.run_id": entry.key}
+        # MLflow's page lists them, and their colours in a legend, by the time they began.
+        began = min(at, default=0) + place
+        run_id = str(self._client.create_run(experiment, began, tags).info.run_id)
         self._send(run_id, list(entry.points))
-        parent = {} if entry.parent is None else {"mlflow.parentRunId": ids[entry.parent]}
+        parent = {} if entry.parent is None else {_PARENT: ids[entry.parent]}
         self._client.set_terminated(
             run_id, "FAILED" if entry.failed else "FINISHED", max(at, default=None)
         )
@@ -172,7 +206,7 @@ class MlflowTracker:
         for run_id in trials:
             child, _ = self._look_up(study, run_id)
             if child is not None:
-                self._client.set_tag(child, "mlflow.parentRunId", parent)
+                self._client.set_tag(child, _PARENT, parent)
 
     def _log_page(self, sweep: str, kind: str, page: Path, summary: dict[str, float]) -> str:
         experiment = self._experiment(sweep)
@@ -313,6 +347,7 @@ class _Note(BaseModel):
     sent: int = 0
     sent_sha256: str = ""
     scores: int = 0
+    models: tuple[int, ...] = ()
     status: str | None = None
     signature: str = ""
 
@@ -324,7 +359,8 @@ def _markdown(text: str) -> str:
 
 def _signature(run: RunDir) -> str:
     """Changes with every file of a run that is mirrored, without reading one."""
-    paths = [run.curve_path, run.result_path, *sorted((run.path / FOLDER).glob("*.json"))]
+    beside = sorted(file for name in (FOLDER, EXPORTS) for file in (run.path / name).glob("*.json"))
+    paths = [run.curve_path, run.result_path, *beside]
     states = [(path.name, path.stat()) for path in paths if path.exists()]
     return " ".join(f"{name}:{state.st_size}:{state.st_mtime_ns}" for name, state in states)
 

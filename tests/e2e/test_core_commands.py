@@ -26,12 +26,17 @@ def test_generate_continues_the_prompt_and_repeats_for_the_same_seed(isoflop, tr
 
 
 def test_export_hf_writes_what_transformers_reads(isoflop, trained, tmp_path):
-    transformers = pytest.importorskip("transformers")
+    mlflow, transformers = map(pytest.importorskip, ("mlflow", "transformers"))
     home, run = trained
     folder = tmp_path / "exported"
     done = isoflop("export-hf", run, str(folder), "--horizon", "640", "--json", "-", home=home)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["horizon"] == 640
+    answer = json.loads(done.stdout)
+    assert answer["horizon"] == 640
+    # No server runs; the page of the run is where one will show it.
+    assert "/#/experiments/" in answer["mlflow"]
+    [model] = (home / "artifacts").glob("**/model_640")
+    assert mlflow.transformers.load_model(model)("Loss falls", max_new_tokens=2)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
     ids = tokenizer("Loss falls", return_tensors="pt")

@@ -80,6 +80,33 @@ def test_mix_and_compare_answer_as_the_commands_do(table, command, tmp_path):
     assert plain(mixed.json()) == command("mix", mixtures, "--target", "a=1,b=2")
 
 
+def test_next_answers_and_writes_as_the_command_does(table, command, tmp_path):
+    runs = isoflop.read(str(table), map=MAP)
+    chosen = isoflop.next(runs, flops="1e22", budget=4e19, runs=2)
+    options = ("--flops", "1e22", "--budget", "4e19", "--runs", 2, "--to", tmp_path / "to.csv")
+    document = mapped(command, "next", table, *options)
+    assert plain(chosen.json()) == document
+    assert chosen.verdict == document["verdict"]
+    chosen.to(tmp_path / "python.csv")
+    assert (tmp_path / "python.csv").read_text() == (tmp_path / "to.csv").read_text()
+    with pytest.raises(ValueError, match=r"name it \*\.csv"):
+        chosen.to(tmp_path / "next.yaml")
+    with pytest.raises(ValueError, match="--budget -1 should be a positive number"):
+        isoflop.next(runs, flops=1e22, budget=-1)
+
+
+def test_next_after_the_recorded_sweep_which_has_no_plan_chooses_around_its_table():
+    chosen = isoflop.next(isoflop.sweep("demo", home=isoflop.RECORDED), flops=3e13, runs=1)
+    assert chosen.frame.height == 1
+    assert chosen.figures == ("next-runs",)
+
+
+def test_retrodict_answers_as_the_command_does(command):
+    assert plain(isoflop.retrodict().json()) == command("retrodict")
+    with pytest.raises(ValueError, match="sweep nosuch has no law in"):
+        isoflop.retrodict(experiment="nosuch")
+
+
 def test_a_message_about_an_option_says_what_it_is_in_python():
     with pytest.raises(isoflop.TableError, match="--map val_loss=COLUMN") as refusal:
         isoflop.read({"N": [1e8, 2e8], "D": [1e9, 2e9]})
@@ -132,3 +159,4 @@ def test_a_sweeps_law_and_figures_are_those_of_its_report():
     assert sweep.law.model_copy(update=same) == group.fit.law.model_copy(update=same)
     assert {"isoflop", "fit", "frontier", "loss-curves"} <= set(sweep.figures)
     assert sweep.verdict.splitlines()[0] == f"{sweep.findings.lead.lines[0]}"
+    assert {"bill", "own"} <= set(isoflop.retrodict(experiment=sweep).figures)

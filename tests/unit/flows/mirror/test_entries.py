@@ -1,10 +1,12 @@
 """Observations and curves of a sweep as entries of MLflow, and the views that show them."""
 
 import json
+from statistics import fmean
 
 import pytest
 
-from flows.mirror.entries import COLUMNS, entries, run_colours
+from flows.mirror import entries as entries_module
+from flows.mirror.entries import AGAINST_PARAMS, COLUMNS, entries, run_colours
 from flows.mirror.views import TAG, view_tags
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.table import observations
@@ -53,6 +55,42 @@ def test_a_curve_has_the_losses_of_its_isoflop_at_their_n_and_d(home, planned):
     lowest = min(rows, key=lambda row: row["val_loss"])
     assert lowest["name"] in curve.verdict
     assert ("n_params", lowest["n_params"]) in [(name, p.value) for name, p in curve.points]
+
+
+def test_seeds_of_one_n_and_d_are_one_point_of_their_mean_and_the_verdict_says_so(tmp_path):
+    planned = simulated_sweep(tmp_path, "mine", *SMALL, seeds=3)
+    home = Home(tmp_path)
+    rows = [row for row in observations(planned.runs, home) if row["flops_budget"] == 4e10]
+    [curve] = [entry for entry in entries(planned.runs, home) if entry.key == "C = 4.00e+10"]
+    means = {
+        N: fmean(row["val_loss"] for row in rows if row["n_params"] == N)
+        for N in {row["n_params"] for row in rows}
+    }
+    points = [point for name, point in curve.points if name == AGAINST_PARAMS]
+    assert {point.step: point.value for point in points} == means
+    assert len(points) == len(means) == len(rows) / 3
+    assert ("val_loss", min(means.values())) in [(name, p.value) for name, p in curve.points]
+    assert curve.verdict.endswith("; each loss the mean of 3 seeds")
+    failed = RunDir(home.runs / next(r["parent_run_id"] for r in rows if r["n_params"] in means))
+    result = failed.result().model_copy(update={"status": "failed", "observations": ()})
+    failed.result_path.write_text(result.model_dump_json())
+    [curve] = [entry for entry in entries(planned.runs, home) if entry.key == "C = 4.00e+10"]
+    assert curve.verdict.endswith("; each loss the mean of up to 3 seeds")
+
+
+def test_each_mixture_has_curves_of_its_own(home, planned, monkeypatch):
+    rows = observations(planned.runs, home)
+    mixed = [
+        {**row, "mixture": name, "run_id": f"{name} {row['run_id']}"}
+        for name in ("even", "web")
+        for row in rows
+    ]
+    monkeypatch.setattr(entries_module, "observations", lambda runs, home: mixed)
+    curves = {e.key: e for e in entries(planned.runs, home) if e.kind == "curve"}
+    assert set(curves) == {
+        f"C = {budget}, {name}" for budget in ("1.00e+10", "4.00e+10") for name in ("even", "web")
+    }
+    assert not [name for name, curve in curves.items() if "mean" in curve.verdict]
 
 
 def test_a_failed_training_is_an_entry_that_says_why_and_lies_on_no_curve(tmp_path):

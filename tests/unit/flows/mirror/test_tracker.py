@@ -369,6 +369,16 @@ def test_mlflow_has_the_observations_once_and_gives_them_back_as_a_table(
     again = result.model_copy(update={"observations": ends, "finished_at": 1.8e9})
     RunDir(home.runs / planned.runs[0].id).result_path.write_text(again.model_dump_json())
     log_observations(tracker, planned, home)
+    found = tracker._client.search_runs([tracker._experiment("mine")], max_results=100)
+    assert len(found) == len(ours)
+    curves = {run.info.run_id for run in found if run.data.tags["isoflop.kind"] == "curve"}
+    for run in found:
+        if run.data.tags["isoflop.kind"] != "training":
+            # An observation still folds under a curve that is there, and no old value is left.
+            assert run.data.tags.get("mlflow.parentRunId", next(iter(curves))) in curves
+            for metric in run.data.metrics:
+                history = tracker._client.get_metric_history(run.info.run_id, metric)
+                assert len(history) == len({point.step for point in history})
     table = read_table(read_experiment("mine", lambda: tracker._uri))
     losses = [row["val_loss"] for row in observations(planned.runs, home)]
     assert table.used["val_loss"].sort().to_list() == pytest.approx(sorted(losses), rel=1e-12)

@@ -1,0 +1,167 @@
+"""What a table says of repeated data: the form chosen, its constants, and what epochs cost."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from analysis.law import Array, RepeatedForm, RepeatedLaw, central
+from analysis.repeated_data import excess, loss_of_form
+from analysis.repetition.choice import Choice, choose
+from analysis.repetition.fitting import Data, fit_form, log_residuals, refit
+from analysis.repetition.forms import FORMS, Form
+from analysis.solver.uncertainty import resample
+from analysis.table.observations import Table, check
+from analysis.table.repeats import epochs, with_repeats
+from analysis.table.runs import runs_of
+
+# Fewer repeating rows say nothing of a form of three constants.
+FEWEST_REPEATING = 6
+# Resamples for intervals, at most: each is a fit of up to nine constants.
+_MOST_DRAWS = 200
+_EPOCHS = (2, 4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What reading the same tokens this often costs, in the unit of the loss, over fresh ones.
+
+    Attributes:
+        interval: None without a bootstrap.
+    """
+
+    epochs: int
+    n_params: float
+    unique_tokens: float
+    excess: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatedFit:
+    """The law of repeated data of one table.
+
+    Attributes:
+        rows: all that were used, of which `repeating` repeat their tokens.
+        law: of the form chosen; None where the rows choose none, and then `reason` says why.
+        laws: of every form, fitted to all rows; empty where rows are too few for any.
+        choice: the errors on rows held out; None where rows are too few for a fold.
+        fitted_percent: root mean square residual of `law` on the rows it was fitted to, %.
+        intervals: of the constants of `law`; empty without a bootstrap.
+        costs: under `law`, at the middle N and U of the rows that repeat.
+    """
+
+    rows: int
+    repeating: int
+    most_epochs: float
+    law: RepeatedLaw | None
+    reason: str
+    laws: Mapping[RepeatedForm, RepeatedLaw]
+    choice: Choice | None
+    level: float
+    fitted_percent: float = float("nan")
+    intervals: Mapping[str, tuple[float, float]] | None = None
+    costs: tuple[Cost, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What must be read before the law."""
+        if self.law is None:
+            return (f"NO LAW OF REPEATED DATA: {self.reason}",)
+        assert self.choice is not None
+        others = [score.form.words for score in self.choice.as_good]
+        if not others:
+            return ()
+        return (
+            f"NOT TOLD APART: {' and '.join(others)} predicted the repeating rows held out as "
+            f"well as the {self.choice.chosen.form.words}: add rows of more epochs or sizes.",
+        )
+
+
+def fit_repeated(
+    table: Table, *, bootstrap: int, seed: int, level: float, source: str
+) -> RepeatedFit | None:
+    """Fit every form to the rows of a table, and choose one; None where no row repeats.
+
+    Args:
+        table: checked; rows that `leave_out_repeats` left out take part.
+        bootstrap: resamples; never more than 200 are made.
+        source: what the rows are, for the law.
+    """
+    table = check(with_repeats(table))
+    times = epochs(table.used)
+    if times is None:
+        return None
+    used = table.used.filter(times.is_not_null())
+    data = Data.of(used, times.drop_nulls())
+    count, repeating = used.height, int(data.repeats.sum())
+    most = float(data.epochs.max())
+    choice = choose(data) if repeating >= FEWEST_REPEATING else None
+    if choice is None:
+        reason = (
+            f"{repeating} of {count} rows repeat their tokens, and a form is chosen by predicting "
+            f"rows of more epochs or compute from {FEWEST_REPEATING} or more of less. Add some."
+        )
+        return RepeatedFit(count, repeating, most, None, reason, {}, None, level)
+    theta = {form: fit_form(form, data, np.ones((1, count)))[0] for form in FORMS}
+    laws = {}
+    for form, point in theta.items():
+        assert form.name is not None
+        named = form.constants(point[None], data.rows).items()
+        constants = {name: float(values[0]) for name, values in named}
+        laws[form.name] = RepeatedLaw(
+            form=form.name, constants=constants, source=source, most_epochs=most
+        )
+    if choice.costs_nothing:
+        reason = (
+            f"counting every token as fresh predicts the {repeating} rows that repeat as well as "
+            f"any form, up to {most:.3g} epochs: here repetition shows no cost."
+        )
+        return RepeatedFit(count, repeating, most, None, reason, laws, choice, level)
+    form = choice.chosen.form
+    assert form.name is not None
+    draws = _draws(form, data, theta[form], used, min(bootstrap, _MOST_DRAWS), seed)
+    residuals = log_residuals(form, data, theta[form][None])[0]
+    return RepeatedFit(
+        count,
+        repeating,
+        most,
+        laws[form.name],
+        "",
+        laws,
+        choice,
+        level,
+        fitted_percent=100 * float(np.sqrt((residuals**2).mean())),
+        intervals={name: central(values, level) for name, values in draws.items()},
+        costs=_costs(laws[form.name], draws, data, level),
+    )
+
+
+def _draws(
+    form: Form, data: Data, theta: Array, used: pl.DataFrame, count: int, seed: int
+) -> dict[str, Array]:
+    """The constants under resampled rows, or resampled runs where runs have several rows."""
+    if not count:
+        return {}
+    runs = runs_of(used)
+    clusters = None if runs is None else runs.rank("dense").to_numpy().astype(np.intp) - 1
+    weights = resample(used.height, count, seed, clusters)
+    return form.constants(refit(form, data, theta, weights), data.rows)
+
+
+def _costs(
+    law: RepeatedLaw, draws: Mapping[str, Array], data: Data, level: float
+) -> tuple[Cost, ...]:
+    N = np.asarray(np.median(data.N[data.repeats]))
+    U = np.asarray(np.median((data.D / data.epochs)[data.repeats]))
+    costs = []
+    for times in _EPOCHS:
+        if times > 1.02 * law.most_epochs:
+            break
+        D, interval = times * U, None
+        if draws:
+            drawn = loss_of_form(law.form, draws, N, D, U) - loss_of_form(law.form, draws, N, D, D)
+            interval = central(drawn, level)
+        costs.append(Cost(times, float(N), float(U), float(excess(law, N, D, U)), interval))
+    return tuple(costs)

@@ -1,0 +1,61 @@
+"""Rows whose runs read their data more than once: no law of fresh tokens is fitted to them."""
+
+from dataclasses import replace
+
+import polars as pl
+
+from analysis.table.observations import Doubt, Table
+
+REPEATS = "its tokens repeat"
+# Fewer fresh rows than this carry no law.
+FEWEST_FRESH = 8
+# A part of the tokens that is rounding: windows at the ends of files, counts in whole millions.
+_ROUNDING = 1.02
+# More epochs than this are another unit, or a column of another meaning.
+_PLAUSIBLE = 1e5
+
+
+def epochs(used: pl.DataFrame) -> pl.Series | None:
+    """How often each row's run reads its unique tokens, 1 at least; None where none repeats.
+
+    Rows without a number of unique tokens have null.
+    """
+    name = "unique_tokens"
+    if name not in used.columns or not used.schema[name].is_numeric():
+        return None
+    times = used["tokens"] / used[name]
+    most = times.max()
+    if not isinstance(most, float) or not _ROUNDING < most < _PLAUSIBLE:
+        return None
+    return times.set(times < _ROUNDING, 1.0)
+
+
+def leave_out_repeats(table: Table) -> Table:
+    """The table with repeating rows left out; with a doubt where too few others are left."""
+    times = epochs(table.used)
+    if times is None:
+        return table
+    repeating = table.used.filter(times > 1)
+    if table.used.height - repeating.height < FEWEST_FRESH:
+        return table.with_doubts(
+            [
+                Doubt(
+                    f"{repeating.height} of {table.used.height} rows repeat their tokens, and the "
+                    f"law counts all as fresh: it takes {FEWEST_FRESH} rows that do not repeat."
+                )
+            ]
+        )
+    reason = pl.when(pl.col("row").is_in(repeating["row"].implode())).then(pl.lit(REPEATS))
+    return replace(
+        table,
+        frame=table.frame.with_columns(
+            pl.coalesce("excluded_reason", reason.otherwise(None)).alias("excluded_reason")
+        ),
+    )
+
+
+def with_repeats(table: Table) -> Table:
+    """The table with the rows that `leave_out_repeats` left out."""
+    reason = pl.col("excluded_reason")
+    kept = pl.when(reason != REPEATS).then(reason).otherwise(None)
+    return replace(table, frame=table.frame.with_columns(kept.alias("excluded_reason")))
