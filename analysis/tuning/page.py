@@ -7,7 +7,7 @@ import polars as pl
 from analysis.page import Page
 from analysis.published import lr_rules
 from analysis.table.sources import read_words
-from analysis.tuning.answer import LrFit
+from analysis.tuning.answer import LrFit, with_budgets
 from analysis.tuning.brief import interval_words
 from analysis.tuning.figures import (
     draw_importances,
@@ -22,6 +22,17 @@ from analysis.tuning.rules import predictions, published_exponents
 from analysis.tuning.surface import Optimum
 from analysis.tuning.trials import AXES
 from analysis.words import short
+
+_COUNTED = ("n_params", "tokens", "batch_tokens")
+# Columns of a table of trials, and what they are called on a page.
+_COLUMNS = {
+    "name": "trial",
+    "n_params": "N",
+    "tokens": "D tokens",
+    **dict(zip(AXES, ("peak lr", "batch, tokens", *AXES[2:]), strict=True)),
+    "val_loss": "loss, nats/token",
+    "excluded_reason": "in the fit",
+}
 
 
 def fit_lines(fit: LrFit) -> list[str]:
@@ -62,30 +73,35 @@ def study_page(
     if fit is None:
         page.text(verdict, role="lead")
     else:
-        page.text(f"lr* = {_law_words(fit.lr, fit.level)}", role="lead")
-        page.text(f"batch* = {_law_words(fit.batch, fit.level)} tokens", role="lead")
-        page.text(
-            "N counts every parameter that multiplies a token, D the training tokens; intervals "
-            f"are {fit.level:.0%}. Each law goes through the minima of surfaces, not through the "
-            "lowest trials.",
-            role="soft",
-        )
-        page.text(
-            f"As a recipe for other sizes: lr = {_law_words(fit.recipe_lr, fit.level)}, batch = "
-            f"{_law_words(fit.recipe_batch, fit.level)} tokens. {_known_words()}"
-        )
-        if fit.read:
-            page.text(f"Read: {read_words(fit.read)}.", role="soft")
-        for sentence in (*fit.doubts, *fit.refusals, *fit.advice):
-            page.text(sentence, role="warn")
-        _minima(page, fit)
-        _laws(page, fit)
-        _surfaces(page, fit)
+        add_tuned(page, fit)
     if any(importances.values()):
         page.heading("What mattered to the search")
         page.figure(draw_importances(importances), name="importances", height=320)
     add_trials(page, table)
     return page
+
+
+def add_tuned(page: Page, fit: LrFit) -> None:
+    """The laws of a study, the minima that they go through, and its surfaces."""
+    page.text(f"lr* = {_law_words(fit.lr, fit.level)}", role="lead")
+    page.text(f"batch* = {_law_words(fit.batch, fit.level)} tokens", role="lead")
+    page.text(
+        "N counts every parameter that multiplies a token, D the training tokens; intervals "
+        f"are {fit.level:.0%}. Each law goes through the minima of surfaces, not through the "
+        "lowest trials.",
+        role="soft",
+    )
+    page.text(
+        f"As a recipe for other sizes: lr = {_law_words(fit.recipe_lr, fit.level)}, batch = "
+        f"{_law_words(fit.recipe_batch, fit.level)} tokens. {_known_words()}"
+    )
+    if fit.read:
+        page.text(f"Read: {read_words(fit.read)}.", role="soft")
+    for sentence in (*fit.doubts, *fit.refusals, *fit.advice):
+        page.text(sentence, role="warn")
+    _minima(page, fit)
+    _laws(page, fit)
+    _surfaces(page, fit)
 
 
 def _laws(page: Page, fit: LrFit) -> None:
@@ -171,10 +187,22 @@ def add_trials(page: Page, table: pl.DataFrame) -> None:
     page.heading("Trials")
     left_out = table.filter(pl.col("val_loss").is_null()).height
     page.text(f"{table.height} losses, {left_out} left out of the fits.")
-    columns = ["name", "n_params", "tokens", *AXES, "val_loss", "excluded_reason"]
-    shown = [column for column in columns if column in table.columns]
-    rows = table.select(shown).sort("n_params", "tokens", "val_loss", nulls_last=True)
-    page.frame(rows)
+    columns = [column for column in _COLUMNS if column in table.columns]
+    rows = with_budgets(table).sort("n_params", "budget", "val_loss", nulls_last=True)
+    page.table(
+        [_COLUMNS[column] for column in columns],
+        [
+            [_trial_cell(column, row[column]) for column in columns]
+            for row in rows.iter_rows(named=True)
+        ],
+    )
+
+
+def _trial_cell(column: str, value: object) -> str:
+    if value is None:
+        return "used" if column == "excluded_reason" else "–"
+    form = {"val_loss": ".4f", "name": "", "excluded_reason": ""}.get(column, ".3g")
+    return f"{value:{',.0f' if column in _COUNTED else form}}"
 
 
 def _known_words() -> str:

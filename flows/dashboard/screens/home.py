@@ -58,7 +58,9 @@ class HomeScreen(Screen):
         parts.append(html.H2("Sweeps"))
         if sweeps:
             so_far = {name: _so_far(findings) for name, findings in self._findings(sweeps).items()}
-            parts.append(sweeps_table(sweeps, so_far, "sweeps of this home"))
+            # A variant is on its sweep's view.
+            whole = [sweep for sweep in sweeps if not sweep.plan.spec.is_variant]
+            parts.append(sweeps_table(whole, so_far, "sweeps of this home"))
             parts.append(
                 html.P(
                     f"N* is at ten times the largest budget of a sweep's runs, C = 6·N·D; "

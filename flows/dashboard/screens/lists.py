@@ -10,7 +10,7 @@ from dash.development.base_component import Component
 from analysis.sparkline import sparkline
 from analysis.sweep.brief import Brief
 from analysis.tuning.brief import optimum_words
-from analysis.words import flops, short
+from analysis.words import counted, flops, short
 from flows.dashboard.address import Address, sweep_address
 from flows.dashboard.render import Cell, link, table
 from flows.dashboard.seen import RunsSeen, StudySeen, SweepSeen
@@ -57,7 +57,7 @@ def _sweep_row(sweep: SweepSeen, so_far: SoFar | None) -> list[Cell]:
     if so_far is not None:
         law, verdict = so_far.law, so_far.words()
     elif sweep.plan.spec.variants:
-        verdict = "its variants have laws of their own"
+        verdict = counted(len(sweep.plan.spec.variants) + 1, "variant") + ", each with its law"
     elif sweep.plan.spec.mixtures is not None:
         verdict = "a law of shares, on its page"
     elif law is not None:

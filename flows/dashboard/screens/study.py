@@ -5,7 +5,7 @@ from dash.development.base_component import Component
 from analysis.fit.run_figures import draw_loss_curves, loss_curves_data, thinned_curves
 from analysis.page import Page
 from analysis.tuning.answer import LrFit
-from analysis.tuning.page import add_trials, study_page
+from analysis.tuning.page import add_trials, add_tuned
 from flows.dashboard import answers
 from flows.dashboard.address import Address
 from flows.dashboard.fits import Outcome
@@ -51,17 +51,16 @@ class StudyScreen(Screen):
         if outcome.note:
             page.text(outcome.note, role="warn" if outcome.failure else "busy")
         add_progress(page, self.study, "trials")
-        if outcome.value is None:
-            add_trials(page, self._trials)
-        else:
-            fit = outcome.value if isinstance(outcome.value, LrFit) else None
-            verdict = "" if isinstance(outcome.value, LrFit) else outcome.value
-            page.parts += study_page(self.study.name, fit, verdict, self._trials, {}).parts
+        if isinstance(outcome.value, LrFit):
+            add_tuned(page, outcome.value)
+        elif outcome.value is not None:
+            page.text(outcome.value, role="lead")
         curves = self.desk.library.curves([run.planned for run in self.study.runs])
         if not curves.is_empty():
             page.heading("Loss curves of the trials")
             drawn = thinned_curves(loss_curves_data(curves))
             page.figure(draw_loss_curves(drawn), name="loss-curves", data=drawn)
+        add_trials(page, self._trials)
         return page
 
     def python(self, figure: str) -> str | None:

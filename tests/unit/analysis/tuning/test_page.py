@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.page import Page
+from analysis.page import Grid, Page
 from analysis.published import lr_rules
 from analysis.tuning import page as module
 from analysis.tuning.brief import interval_words
@@ -126,11 +126,10 @@ def test_every_surface_stands_beside_every_rule_for_its_quantities():
 
 
 def test_a_page_has_its_figures_sources_and_trials_in_order(monkeypatch):
-    figures, frames, titles = [], [], []
+    figures, titles = [], []
     monkeypatch.setattr(
         Page, "figure", lambda page, figure, name, **_: figures.append((name, figure))
     )
-    monkeypatch.setattr(Page, "frame", lambda page, frame: frames.append(frame))
     drawn = module.draw_surface
     monkeypatch.setattr(
         module, "draw_surface",
@@ -147,13 +146,13 @@ def test_a_page_has_its_figures_sources_and_trials_in_order(monkeypatch):
     headings = ("The laws", "Beside published rules", "Surfaces", "What mattered", "Trials")
     places = [html.index(f">{heading}") for heading in headings]
     assert places == sorted(places)
-    [frame] = frames
-    assert frame.columns == [
-        "name", "n_params", "tokens", "lr", "batch_tokens", "val_loss", "excluded_reason",
-    ]  # fmt: skip
-    assert frame.rows() == table.select(frame.columns).sort(
-        "n_params", "tokens", "val_loss"
-    ).rows()  # fmt: skip
+    trials = page.parts[-1]
+    assert isinstance(trials, Grid)
+    assert trials.header[:4] == ("trial", "N", "D tokens", "peak lr")
+    losses = [row[-2] for row in trials.rows]
+    # Within a size and budget the lowest comes first, and one without a loss last.
+    assert [loss == "–" for loss in losses] == [False, True] * 3
+    assert len({row[:3] for row in trials.rows}) == 3
     sources = [html.index(f"{rule}: ") for rule in lr_rules()["rule"].unique(maintain_order=True)]
     assert sources == sorted(sources)
     assert "intervals are 90%" in html
