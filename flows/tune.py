@@ -11,11 +11,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from analysis.tuning.surface import least_trials
+from analysis.words import counted
 from flows.dispatch.contract import Dispatcher, SweepFailedError, full_disk_fails
 from flows.dispatch.underway import registered
 from flows.dispatch.work_pool import WorkPool
 from flows.files import file_lock, write_whole
 from flows.mirror.publish import Mirror, Publisher, publishing
+from flows.plans.stored import write_round
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.state import missing
 from flows.settings import Home, Settings, open_home, open_settings
@@ -82,8 +84,8 @@ def run_tune(
         if spec.trials < least:
             names = ", ".join(dimension.name for dimension in widths[0].box)
             say(
-                f"{spec.trials} trials of a width give no law: a surface over {names} needs "
-                f"{least} or more (--trials {least})"
+                f"no law of {counted(spec.trials, 'trial')} of a width: a surface over {names} "
+                f"needs {least} or more (--trials {least})"
             )
         while open_trials := [
             (width, trial) for width in widths for trial in width.study.open_trials(spec.trials)
@@ -122,19 +124,23 @@ def _round(
     # Two trials may round to the same batch and be one run.
     todo = missing({run.id: run for run in runs}.values(), home)
     known = f", {len(runs) - len(todo)} found finished" if len(todo) < len(runs) else ""
-    say(f"{len(runs)} trials, {len(todo)} to train{known}")
+    say(f"{counted(len(runs), 'trial')}, {len(todo)} to train{known}")
 
     def finished(run: PlannedRun, result: RunResult) -> None:
         say(f"  {trial_line(run, result)}")
         publish(RunDir(home.runs / run.id), run)
 
     if todo:
+        # Runs of one shape share what it takes to compile it.
+        write_round(spec.name, runs, home)
         with publishing(mirror) as publish:
             dispatcher.train_all(todo, on_finished=finished, on_tick=lambda: None)
     results = [RunDir(home.runs / run.id).result() for run in runs]
     if not any(RunDir(home.runs / run.id).settled() for run in runs):
         reason = next((result.reason for result in results if result is not None), "no result")
-        raise SweepFailedError(f"all {len(todo)} trainings failed, so no more is tried: {reason}")
+        raise SweepFailedError(
+            f"all of {counted(len(todo), 'training')} failed, so no more is tried: {reason}"
+        )
     for (width, trial), run, result in zip(open_trials, runs, results, strict=True):
         width.study.tell(trial.number, objective(run, result))
 

@@ -9,11 +9,11 @@ from analysis.fit.options import FitOptions
 from analysis.fit.power_law import PowerLaw
 from analysis.fit.records import GroupFit
 from analysis.fit.text import remaining_doubts
-from analysis.forecast.lead import Lead, lead
+from analysis.forecast.lead import Lead, led
 from analysis.own_runs.largest_budget import LargestBudget, largest_budget, largest_sentence
 from analysis.own_runs.outcome import Interval
 from analysis.table.observations import Table, TableError
-from analysis.words import flops, formula, short
+from analysis.words import counted, flops, formula, short
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ def find(
         [group] = fit_table(table, FitOptions(bootstrap=bootstrap), source=source)
     except TableError as error:
         return Findings(table, None, str(error), largest=largest)
-    return Findings(table, group, "", lead(group, record=True), largest)
+    group, first = led(group, record=True)
+    return Findings(table, group, "", first, largest)
 
 
 def verdict(findings: Findings) -> str:
@@ -95,7 +96,8 @@ def isoflop_sentence(group: GroupFit) -> str:
     """Approach 2 in a sentence."""
     isoflop = group.isoflop
     good = [valley for valley in isoflop.valleys if valley.status == "ok"]
-    share = f"{len(good)} of {len(isoflop.valleys)} budgets have their minimum inside the grid"
+    budgets = counted(len(isoflop.valleys), "budget")
+    share = f"the minimum lies inside the grid at {len(good)} of {budgets}"
     if isoflop.N is None or isoflop.D is None:
         return f"IsoFLOP: no power law. {isoflop.reason}."
     low, high = good[0], good[-1]

@@ -1,10 +1,11 @@
 """A study in one line of a list: its doubt, and the best rate and batch of its largest model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from analysis.tuning.study_law import FittedLaws
 from analysis.tuning.surface import Optimum
-from analysis.words import between, short
+from analysis.words import short
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +33,20 @@ def study_brief(laws: FittedLaws) -> StudyBrief:
     return StudyBrief(verdict, largest.N, largest.D, largest.lr, largest.batch_tokens)
 
 
-def optimum_words(optimum: Optimum | None) -> str:
-    """A minimum and its interval: 0.012 [0.01, 0.014]."""
+def optimum_words(optimum: Optimum | None, number: Callable[[float], str]) -> str:
+    """A minimum and its interval: 1.20e-02 [1.02e-02 to 1.41e-02].
+
+    Args:
+        number: how its value is written, `analysis.words.rate` or `short`.
+    """
     if optimum is None:
         return "–"
-    return f"{short(optimum.value)} [{interval_words(optimum)}]"
+    return f"{number(optimum.value)} [{interval_words(optimum, number)}]"
 
 
-def interval_words(optimum: Optimum) -> str:
+def interval_words(optimum: Optimum, number: Callable[[float], str] = short) -> str:
     """The interval of a minimum; an end that the trials do not bound is left open."""
     low, high = optimum.interval
     if low is None:
-        return "not bounded" if high is None else f"up to {short(high)}"
-    return f"from {short(low)}" if high is None else between(low, high)
+        return "not bounded" if high is None else f"up to {number(high)}"
+    return f"from {number(low)}" if high is None else f"{number(low)} to {number(high)}"

@@ -1,6 +1,6 @@
 """A tuned recipe in a few lines for a terminal, and the page of a study."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import polars as pl
 
@@ -21,7 +21,7 @@ from analysis.tuning.law import TunedLaw
 from analysis.tuning.rules import predictions, published_exponents
 from analysis.tuning.surface import Optimum
 from analysis.tuning.trials import AXES
-from analysis.words import short
+from analysis.words import counted, rate, short
 
 _COUNTED = ("n_params", "tokens", "batch_tokens")
 # Columns of a table of trials, and what they are called on a page.
@@ -38,7 +38,7 @@ _COLUMNS = {
 def fit_lines(fit: LrFit) -> list[str]:
     """The laws, their intervals and advice, for a terminal."""
     sizes = len({point.N for point in fit.points})
-    minima = "1 minimum" if len(fit.points) == 1 else f"{len(fit.points)} minima"
+    minima = counted(len(fit.points), "minimum", "minima")
     lines = [f"Doubtful: {doubt}" for doubt in fit.doubts]
     if fit.read:
         lines.append(f"read: {read_words(fit.read)}")
@@ -47,10 +47,10 @@ def fit_lines(fit: LrFit) -> list[str]:
         f"batch* = {_law_words(fit.batch, fit.level)}",
         f"recipe: lr = {_law_words(fit.recipe_lr, fit.level)}",
         f"recipe: batch = {_law_words(fit.recipe_batch, fit.level)}",
-        f"through {minima} of {sizes} size{'' if sizes == 1 else 's'}, N in parameters that "
+        f"through {minima} of {counted(sizes, 'size')}, N in parameters that "
         "multiply a token, D and batch in tokens",
     ]
-    lines += [f"left out {count} rows: {reason}" for reason, count in fit.left_out]
+    lines += [f"left out {counted(count, 'row')}: {reason}" for reason, count in fit.left_out]
     lines += [f"No surface: {refusal}" for refusal in fit.refusals]
     lines += [f"Doubtful: {advice}" for advice in fit.advice]
     return lines
@@ -138,13 +138,13 @@ def _minima(page: Page, fit: LrFit) -> None:
     header = ["N", "D tokens", "peak lr", percent, "batch, tokens", percent, "loss there", "trials"]
     rows = []
     for point in fit.points:
-        rate, batch = (point.surface.optima.get(name) for name in ("lr", "batch_tokens"))
+        lr, batch = (point.surface.optima.get(name) for name in ("lr", "batch_tokens"))
         rows.append(
             [
                 short(point.N),
                 short(point.D),
-                *_minimum_cells(rate),
-                *_minimum_cells(batch),
+                *_minimum_cells(lr, rate),
+                *_minimum_cells(batch, short),
                 f"{point.surface.loss:.4f}",
                 str(len(point.surface.rows)),
             ]
@@ -152,11 +152,11 @@ def _minima(page: Page, fit: LrFit) -> None:
     page.table(header, rows)
 
 
-def _minimum_cells(optimum: Optimum | None) -> tuple[str, str]:
+def _minimum_cells(optimum: Optimum | None, number: Callable[[float], str]) -> tuple[str, str]:
     if optimum is None:
         return "–", "not searched"
     at_edge = f" ({optimum.edge} end of the range)" if optimum.edge else ""
-    return f"{short(optimum.value)}{at_edge}", interval_words(optimum)
+    return f"{number(optimum.value)}{at_edge}", interval_words(optimum, number)
 
 
 def _comparison(fit: LrFit) -> list[list[str]]:
@@ -186,7 +186,7 @@ def add_trials(page: Page, table: pl.DataFrame) -> None:
     """Every trial and budget, those of one size and budget from the lowest loss up."""
     page.heading("Trials")
     left_out = table.filter(pl.col("val_loss").is_null()).height
-    page.text(f"{table.height} losses, {left_out} left out of the fits.")
+    page.text(f"{counted(table.height, 'loss', 'losses')}, {left_out} left out of the fits.")
     columns = [column for column in _COLUMNS if column in table.columns]
     rows = with_budgets(table).sort("n_params", "budget", "val_loss", nulls_last=True)
     page.table(
@@ -201,6 +201,8 @@ def add_trials(page: Page, table: pl.DataFrame) -> None:
 def _trial_cell(column: str, value: object) -> str:
     if value is None:
         return "used" if column == "excluded_reason" else "–"
+    if column == "lr" and isinstance(value, float):
+        return rate(value)
     form = {"val_loss": ".4f", "name": "", "excluded_reason": ""}.get(column, ".3g")
     return f"{value:{',.0f' if column in _COUNTED else form}}"
 

@@ -11,7 +11,7 @@ from analysis.fit.conventions import counted_as
 from analysis.fit.options import DEFAULT
 from analysis.forecast.answer import Answer, Question, forecast
 from analysis.forecast.design import Candidates
-from analysis.forecast.lead import lead
+from analysis.forecast.lead import led
 from analysis.law import CCounts
 from analysis.next_runs.answer import NextRuns, next_runs
 from analysis.own_runs.outcome import Interval
@@ -47,7 +47,8 @@ def table_findings(table: Table, counts: tuple[str, CCounts], source: str) -> Fi
         [group] = fit_table(table, DEFAULT, source=source)
     except TableError as error:
         return Findings(table, None, str(error))
-    return Findings(table, group, "", lead(group))
+    group, first = led(group)
+    return Findings(table, group, "", first)
 
 
 def study_fit(trials: pl.DataFrame, ranges: Mapping[int, Sequence[Axis]]) -> LrFit | str:

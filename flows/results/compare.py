@@ -8,6 +8,7 @@ import polars as pl
 
 from analysis.table.observations import Table
 from analysis.table.runs import own_table
+from analysis.words import counted, flops
 from flows.runs.attempts import read_attempts, read_provenance, spent
 from flows.runs.directory import RunDir
 from flows.runs.state import run_state
@@ -83,12 +84,12 @@ class SweepDifferences:
             ", ".join(f"{count} {state}" for state, count in side.states.items())
             for side in self.sides
         ]
-        flops = [f"{side.flops:.4g}" for side in self.sides]
+        spent_on = [flops(side.flops) for side in self.sides]
         hours = [f"{side.device_s / 3600:.3g}" for side in self.sides]
         shared = ", ".join(self.shared) or "none"
         return [
             ["runs", *states],
-            ["counted FLOPs spent on them", *flops],
+            ["counted FLOPs spent on them", *spent_on],
             ["device-hours spent on them", *hours],
             ["runs in both", shared, shared],
         ]
@@ -233,7 +234,7 @@ def _folded(packages: Sequence[Difference]) -> list[str]:
         name = difference.path.removeprefix(_PACKAGE)
         for side, value in zip(sides, (difference.first, difference.second), strict=True):
             side.append(f"{name} {_shown(value)}")
-    return [f"{len(packages)} packages", *(", ".join(side) + more for side in sides)]
+    return [counted(len(packages), "package"), *(", ".join(side) + more for side in sides)]
 
 
 def _shown(value: Any) -> str:

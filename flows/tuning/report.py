@@ -13,6 +13,7 @@ from analysis.tuning.answer import LrFit, fit_lr
 from analysis.tuning.page import fit_lines, study_page
 from analysis.tuning.study_law import StudyLaw
 from analysis.tuning.trials import AXES
+from analysis.words import rate
 from flows.files import write_whole
 from flows.mirror.publish import Publisher
 from flows.runs.directory import RunDir, RunResult
@@ -118,6 +119,6 @@ def trial_line(planned: PlannedRun, result: RunResult) -> str:
     train = planned.run.train
     losses = ", ".join(f"{end.val_loss:.4f}" for end in result.observations)
     return (
-        f"{planned.name}: lr {train.optimizer.lr:.2e}, batch {train.batch_tokens:,}: "
+        f"{planned.name}: lr {rate(train.optimizer.lr)}, batch {train.batch_tokens:,}: "
         f"{losses or f'{result.status}, {result.reason}'}"
     )

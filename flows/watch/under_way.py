@@ -10,6 +10,7 @@ import polars as pl
 
 from analysis.own_runs.under_way import End, Learnt, ends, learn
 from analysis.table.runs import own_table
+from analysis.words import counted
 from flows.runs.directory import RunDir
 from flows.settings import Home
 from flows.watch.curves import CurveReader
@@ -75,7 +76,7 @@ class EndForecaster:
         if started >= self._due:
             unread = self._read(progress, training)
             if unread:
-                return _none(f"{unread} curves are still to be read")
+                return _none(f"{counted(unread, 'curve')} still to be read")
             try:
                 self._shown = self._foretell(training)
             except (ValueError, ArithmeticError) as error:

@@ -10,7 +10,7 @@ from dash.development.base_component import Component
 from analysis.sparkline import sparkline
 from analysis.sweep.brief import Brief
 from analysis.tuning.brief import optimum_words
-from analysis.words import counted, flops, short
+from analysis.words import counted, flops, rate, short
 from flows.dashboard.address import Address, sweep_address
 from flows.dashboard.render import Cell, link, table
 from flows.dashboard.seen import RunsSeen, StudySeen, SweepSeen
@@ -84,7 +84,7 @@ def _best_loss(seen: RunsSeen) -> Cell:
     best = seen.best_losses()
     if not best:
         return "–"
-    words = f"best loss from {best[0]:.4f} to {best[-1]:.4f} over {len(best)} runs"
+    words = f"best loss from {best[0]:.4f} to {best[-1]:.4f} over {counted(len(best), 'run')}"
     return html.Span([html.Img(src=sparkline(best), alt=words), f"{best[-1]:.4f}"])
 
 
@@ -116,8 +116,8 @@ def studies_table(studies: Sequence[StudySeen]) -> Component:
                 study.state,
                 "no law yet" if law is None else law.verdict,
                 at,
-                optimum_words(None if law is None else law.lr),
-                optimum_words(None if law is None else law.batch),
+                optimum_words(None if law is None else law.lr, rate),
+                optimum_words(None if law is None else law.batch, short),
                 _best_loss(study),
                 flops(study.flops_spent),
                 age(study.changed_at),

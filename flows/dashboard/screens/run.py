@@ -5,7 +5,7 @@ from dash.development.base_component import Component
 
 from analysis.page import Page
 from analysis.sweep.page import add_curves
-from analysis.words import flops, short
+from analysis.words import flops, rate, short
 from flows.dashboard.address import Address, sweep_address
 from flows.dashboard.library import signature
 from flows.dashboard.python_lines import python_of_run
@@ -82,7 +82,7 @@ class RunScreen(Screen):
         page.points(
             [
                 f"Sweeps: {', '.join(document['sweeps'])}.",
-                f"Peak learning rate {document['lr']:.3e} ({document['lr_source']}), batch of "
+                f"Peak learning rate {rate(document['lr'])} ({document['lr_source']}), batch of "
                 f"{document['batch_tokens']:,} tokens, seed {document['seed']}.",
                 f"Attempts: {len(document['attempts'])}.",
                 f"Files: {self.run.path}.",

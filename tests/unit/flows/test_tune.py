@@ -258,7 +258,7 @@ def test_too_few_trials_for_a_law_are_announced_before_the_first_is_trained(home
 
 
 def test_a_round_in_which_every_trial_fails_stops_and_is_retried(home, text):
-    with pytest.raises(SweepFailedError, match=r"all 16 trainings failed.*told to"):
+    with pytest.raises(SweepFailedError, match=r"all of 16 trainings failed.*told to"):
         tune(home, text, SurfaceDispatcher(home, status="failed"), trials=8)
     again = SurfaceDispatcher(home)
     tune(home, text, again, trials=8)

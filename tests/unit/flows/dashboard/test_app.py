@@ -11,7 +11,7 @@ import pytest
 from dash.exceptions import PreventUpdate
 from polars.testing import assert_frame_equal
 
-from analysis.words import short
+from analysis.words import rate
 from flows.dashboard.address import Address
 from flows.dashboard.app import changed, dropped, make_app, shown, ticked
 from flows.dashboard.fits import Fits
@@ -161,7 +161,7 @@ def test_a_study_has_its_best_rate_and_batch_on_the_first_view_and_a_page(tmp_pa
     # The trials' noise is a thousandth, and the surface a quadratic.
     assert law.lr.value == pytest.approx(0.012, rel=0.1)
     assert f"tuned finished {law.verdict}" in " ".join(text_of(desk, Address()).split())
-    assert f"{short(law.lr.value)} [{short(low)} to {short(high)}]" in text_of(desk, Address())
+    assert f"{rate(law.lr.value)} [{rate(low)} to {rate(high)}]" in text_of(desk, Address())
     screen = screen_at(desk, Address(("study", "tuned")))
     text = " ".join(words(screen.body()))
     assert text.index("lr* =") < text.index("The best rate and batch") < text.index("Surfaces")
