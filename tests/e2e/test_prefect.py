@@ -5,13 +5,20 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import get_args
+from uuid import uuid4
 
 import httpx
 import polars as pl
 import pytest
+import yaml
 
 from flows.stack.servers import free_port, healthy
+from flows.watch.events import Event
 from tests.conftest import ROOT, bare_environment
 
 SWEEP = ("sweep/chinchilla", "smoke")
@@ -38,9 +45,25 @@ def stack(isoflop, home):
 @pytest.mark.timeout(600)
 def test_prefect_deployment_run_trains_a_sweep_on_the_workers(stack, home, isoflop):
     assert "running" in isoflop("status", **stack).stdout
-    with started(stack, home, OVERRIDES, *SWEEP) as sweep:
-        said = sweep.communicate(timeout=400)[0]
-    assert sweep.returncode == 0, said
+    with listener() as (address, heard):
+        automate(stack, address)
+        with started(stack, home, OVERRIDES, *SWEEP) as sweep:
+            said = sweep.communicate(timeout=400)[0]
+        assert sweep.returncode == 0, said
+        send(stack, "run.failed", {"run": "d16", "reason": "loss nan"})
+        send(stack, "forecast.missed", {"run": "d16", "loss": 3.5})
+        wanted = {
+            "by-workers has finished",
+            "by-workers: a training failed",
+            "by-workers: a loss outside its forecast",
+        }
+        deadline = time.monotonic() + 60
+        while not {message["subject"] for message in heard} >= wanted:
+            assert time.monotonic() < deadline, heard
+            time.sleep(0.2)
+    bodies = {message["subject"]: message["body"] for message in heard}
+    assert bodies["by-workers: a training failed"] == "d16: loss nan"
+    assert bodies["by-workers has finished"]
     table = pl.read_parquet(home / "sweeps" / "by-workers" / "observations.parquet")
     assert table["status"].unique().to_list() == ["finished"]
     assert table.height == 2
@@ -102,6 +125,64 @@ def test_a_cancelled_sweep_or_study_leaves_nothing_running_and_resumes(
     with started(stack, home, [f"name={late}", *overrides], *asked) as flow:
         said = flow.communicate(timeout=400)[0]
     assert flow.returncode == 0, said
+
+
+@contextmanager
+def listener():
+    """An address that takes notifications, and what it was sent."""
+    heard = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_POST(self):
+            heard.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *words):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/", heard
+        server.shutdown()
+
+
+def automate(stack, address):
+    """Create the automations of the documents, with a block that posts to an address."""
+    with httpx.Client(base_url=f"{api_of(stack)}/") as api:
+        kind = api.get("block_types/slug/custom-webhook").json()["id"]
+        only = {"block_schemas": {"block_type_id": {"any_": [kind]}}}
+        schema = api.post("block_schemas/filter", json=only).json()[0]["id"]
+        block = api.post(
+            "block_documents/",
+            json={
+                "name": "listener", "block_type_id": kind, "block_schema_id": schema,
+                "data": {
+                    "name": "isoflop", "url": address,
+                    "json_data": {"subject": "{{subject}}", "body": "{{body}}"},
+                },
+            },
+        ).json()["id"]  # fmt: skip
+        text = (ROOT / "docs" / "orchestration" / "stack.md").read_text()
+        text = text.partition("```yaml\nautomations:")[2].partition("```")[0]
+        automations = yaml.safe_load(f"automations:{text}".replace("ID-OF-THE-BLOCK", block))
+        expected = [automation["trigger"]["expect"] for automation in automations["automations"]]
+        assert expected == [[f"isoflop.{event}"] for event in get_args(Event)]
+        for automation in automations["automations"]:
+            assert api.post("automations/", json=automation).status_code == 201
+
+
+def send(stack, event, payload):
+    """Send an event of the sweep, as a flow run of it does."""
+    about = {
+        "id": str(uuid4()), "event": f"isoflop.{event}", "payload": payload,
+        "occurred": datetime.now(UTC).isoformat(),
+        "resource": {
+            "prefect.resource.id": "isoflop.sweep.by-workers",
+            "prefect.resource.name": "by-workers",
+        },
+    }  # fmt: skip
+    assert httpx.post(f"{api_of(stack)}/events", json=[about]).is_success
 
 
 def api_of(stack):
