@@ -157,6 +157,20 @@ def open_storage(uri: str | None, folder: Path) -> BaseStorage:
         return JournalStorage(JournalFileBackend(str(path)))
 
 
+def read_trials(name: str, uri: str | None, folder: Path) -> list[dict[str, float]]:
+    """Parameters of the trials proposed so far, in order of number; nothing is written."""
+    path = folder / "optuna.journal"
+    if uri is None and not path.exists():
+        return []
+    try:
+        storage = JournalStorage(JournalFileBackend(str(path))) if uri is None else RDBStorage(uri)
+        study = optuna.load_study(study_name=name, storage=storage)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError):
+        # There is no such study yet, or its journal is damaged, which the study itself mends.
+        return []
+    return [trial.params for trial in study.get_trials(deepcopy=False)]
+
+
 def _mend(path: Path) -> None:
     """Cut a journal off at its first damaged line.
 
