@@ -26,8 +26,9 @@ from flows.settings import Home, Settings, open_home, open_settings
 from flows.stack.flow_runs import rename
 from flows.store.run_store import open_store
 from flows.training.slots import slot_environments
-from flows.tuning.plan import prepare_tune, search_box, with_dtype
-from flows.tuning.report import TuneReport, finish_tune, trial_line
+from flows.tuning.plan import prepare_tune, with_dtype
+from flows.tuning.ranges import search_box
+from flows.tuning.report import TuneReport, finish_tune, trial_line, write_trials
 from flows.tuning.study import Width, WidthStudy, open_storage, study_name
 from sweeps.form import StudyName, StudySettings
 from sweeps.load import load_tune_spec
@@ -93,13 +94,15 @@ def run_tune(
             )
         refusal: str | None = None
         while refusal is None and (open_trials := _open_trials(spec, data, widths)):
-            runs = tuple(run for _, run in _trials(spec, data, widths))
-            planned = StudyPlan(spec=spec, data=data, runs=runs)
+            trials = _runs(spec, data, widths)
+            # Who looks on finds the runs of the trials there, and their losses in the runs.
+            write_trials(trials, home, folder)
+            planned = StudyPlan(spec=spec, data=data, runs=tuple(run for _, run in trials))
             limit = capped(planned, home, slot_environments(spec, None))
             ledger = limit if limit is not None else Ledger(planned, home)
             _round(open_trials, home, mirror, dispatcher, ledger, say)
             refusal = limit.refusal() if limit is not None else None
-        report = finish_tune(spec, data, widths, _trials(spec, data, widths), home, mirror, folder)
+        report = finish_tune(spec, data, widths, _runs(spec, data, widths), home, mirror)
         return replace(report, refusal=refusal or "")
 
 
@@ -114,10 +117,10 @@ def _open_trials(
     ]
 
 
-def _trials(
+def _runs(
     spec: TuneSpec, data: DataRef, widths: Sequence[Width]
 ) -> list[tuple[FrozenTrial, PlannedRun]]:
-    """The trials proposed so far, each with its run."""
+    """Every trial that was proposed, and its training."""
     return [
         (trial, trial_run(spec, width.model, data, trial.number, trial.params))
         for width in widths

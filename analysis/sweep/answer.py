@@ -12,6 +12,7 @@ from analysis.fit.text import remaining_doubts
 from analysis.forecast.lead import Lead, led
 from analysis.own_runs.largest_budget import LargestBudget, largest_budget, largest_sentence
 from analysis.own_runs.outcome import Interval
+from analysis.repetition.text import facts_sentence
 from analysis.table.observations import Table, TableError
 from analysis.words import counted, flops, formula, short
 
@@ -63,7 +64,8 @@ def verdict(findings: Findings) -> str:
         return "\n".join([f"No law: {findings.refusal}", *last])
     group = findings.group
     foretold = findings.lead.lines if findings.lead is not None else ()
-    lines = [*group.warnings, *foretold, isoflop_sentence(group), law_sentence(group)]
+    repeated = [facts_sentence(group.repeated)] if group.repeated is not None else []
+    lines = [*group.warnings, *foretold, isoflop_sentence(group), law_sentence(group), *repeated]
     doubts = remaining_doubts(group)
     if not group.optimal:
         # Without an answer, the runs to add are what a reader needs next.

@@ -22,6 +22,7 @@ from analysis.frontier.figures import draw_frontier, frontier_data
 from analysis.law import CCounts, NCounts
 from analysis.own_runs.largest_budget import LEVEL, LargestBudget, largest_sentence
 from analysis.page import Page
+from analysis.repetition.page import add_repeated
 from analysis.sweep.answer import Findings, isoflop_sentence, law_sentence, ratio
 from analysis.sweep.by_source import add_by_source
 from analysis.words import COUNTS, FLOPS, between, counted, flops, rate, short
@@ -64,6 +65,8 @@ def add_law(page: Page, group: GroupFit, lead: Lead | None) -> None:
     counts = (law.n_counts, law.c_counts)
     add_valleys(page, group.used, group.isoflop, counts=counts, withheld=not group.optimal)
     _law(page, group)
+    if group.repeated is not None:
+        add_repeated(page, group.repeated)
     _conventions(page, group)
 
 

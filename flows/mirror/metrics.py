@@ -109,6 +109,8 @@ def _mixture_params(planned: PlannedRun) -> dict[str, str]:
     mixture = planned.run.data.mixture
     if mixture is None:
         return {}
+    if planned.unique_tokens is not None:
+        return {"unique_tokens": str(planned.unique_tokens)}
     shares = {f"share_{name}": f"{share:.4g}" for name, share in mixture.shares.items()}
     return {"mixture": planned.mixture, **shares}
 

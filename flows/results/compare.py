@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from analysis.table.observations import Table
+from analysis.table.repeats import leave_out_repeats
 from analysis.table.runs import own_table
 from analysis.words import counted, flops
 from flows.runs.attempts import read_attempts, read_provenance, spent
@@ -117,7 +118,8 @@ def compared_table(plan: Plan, home: Home) -> Table:
         [_measured(planned.id, home) for planned in plan.runs],
         schema={**types, "tokens_per_s": pl.Float64()},
     ).unique("parent_run_id")
-    return own_table(frame.join(measured, on="parent_run_id", how="left", maintain_order="left"))
+    table = own_table(frame.join(measured, on="parent_run_id", how="left", maintain_order="left"))
+    return leave_out_repeats(table)
 
 
 def _measured(id: str, home: Home) -> dict[str, Any]:

@@ -56,8 +56,10 @@ class EndForecaster:
             planned.id: CurveReader(planned, RunDir(home.runs / planned.id))
             for planned in plan.runs
         }
-        # Each has a law of its own, and a scan's rates have none.
-        self._no_law = any(planned.variant or planned.mixture for planned in plan.runs)
+        # Each has a law of its own, and a scan's rates and repeated tokens have none.
+        self._no_law = any(
+            planned.variant or planned.run.data.mixture is not None for planned in plan.runs
+        )
         self._read_in: dict[str, str] = {}
         self._losses: frozenset[str] = frozenset()
         self._learnt: Learnt | str = ""

@@ -14,7 +14,7 @@ from flows.commands.planned.text import print_notes
 from flows.cost.quote import Cost
 from flows.runs.directory import RunDir
 from flows.settings import Home
-from flows.tuning.plan import search_box
+from flows.tuning.ranges import search_box
 from llama_core.corpus.prepared import PreparedCorpus
 from sweeps.cap import amount, in_words
 from sweeps.spec import PlannedRun
