@@ -16,7 +16,7 @@ from flows.commands.common import (
     refusals,
 )
 from flows.commands.limits import UNLIMITED, Limits, cap_of, speed_of
-from flows.commands.options import COST, Corpus, Overrides, Slots, Spec
+from flows.commands.options import COST, AnySpec, Corpus, Overrides, Slots
 
 if TYPE_CHECKING:
     from sweeps.spec import SweepSpec
@@ -28,7 +28,7 @@ _USUAL_GPU = "h100"
 
 
 def plan(
-    spec: Spec,
+    spec: AnySpec,
     *,
     set: Overrides = (),
     corpus: Corpus = None,
@@ -114,8 +114,10 @@ def plan(
         print(f"prepare the corpus{sooner}: isoflop prepare {given}")
 
 
-def prepare(spec: Spec, *, set: Overrides = (), corpus: Corpus = None, json: Json = None) -> None:
-    """Fetch a sweep's text and turn it into tokens; nothing is trained.
+def prepare(
+    spec: AnySpec, *, set: Overrides = (), corpus: Corpus = None, json: Json = None
+) -> None:
+    """Fetch the text of a sweep or study and turn it into tokens; nothing is trained.
 
     A corpus that is prepared already is only checked, so
     that `isoflop sweep` starts training at once.
