@@ -54,9 +54,11 @@ def plan_study(
     models = [shape(spec.ladder, width, spec.make) for width in spec.ladder.widths]
     largest = [_corner(spec, model) for model in models]
     corpus = find_prepared(spec.corpus, home.root)
-    for run in largest if corpus is not None else ():
-        corpus.open(run.run.train)
-    data = DataRef(digest=corpus.digest if corpus is not None else "")
+    data = DataRef(digest="")
+    if corpus is not None:
+        data = DataRef(digest=corpus.digest)
+        for run in largest:
+            corpus.open(run.run.train)
     runs: list[PlannedRun] = []
     for model in models:
         box = search_box(spec, model)

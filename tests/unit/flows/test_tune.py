@@ -302,14 +302,14 @@ def test_every_deployment_of_prefect_yaml_names_a_flow_that_takes_its_parameters
 
 
 def test_a_plan_has_the_trials_that_the_study_will_train(home, text):
-    spec = spec_of(text, trials=10)
+    spec = spec_of(text, trials=10, dtype="float32")
     planned, corpus = plan_study(spec, home, None)
     assert corpus is not None
     assert [run.name for run in planned.runs[:2]] == ["d16-t000", "d16-t001"]
     assert len(planned.runs) == 20
     assert not (home.tunes / "lr-batch").exists()
     dispatcher = SurfaceDispatcher(home)
-    tune(home, text, dispatcher, trials=10)
+    tune(home, text, dispatcher, trials=10, dtype="float32")
     first = {run.id for run in planned.runs if int(run.name[-3:]) < spec.startup}
     assert len(first) == 16
     # The later ones stand for what the losses will propose, at the same cost.
@@ -320,14 +320,15 @@ def test_a_plan_has_the_trials_that_the_study_will_train(home, text):
 
 
 def test_a_cap_leaves_trials_open_that_a_larger_one_trains(home, text):
-    whole, _ = plan_study(spec_of(text, trials=8), home, None)
+    changes = {"trials": 8, "dtype": "float32"}
+    whole, _ = plan_study(spec_of(text, **changes), home, None)
     dispatcher = SurfaceDispatcher(home)
-    capped = tune(home, text, dispatcher, trials=8, cap=FlopsCap(flops=0.5 * whole.flops_spent))
+    capped = tune(home, text, dispatcher, **changes, cap=FlopsCap(flops=0.5 * whole.flops_spent))
     spent = sum(run.flops_spent for run in whole.runs if run.id in dispatcher.trained)
     assert 0.3 * whole.flops_spent < spent <= 0.5 * whole.flops_spent
     assert "leaves out" in capped.refusal
     assert "--max-flops" in capped.refusal
-    report = tune(home, text, dispatcher, trials=8, cap=FlopsCap(flops=1e15))
+    report = tune(home, text, dispatcher, **changes, cap=FlopsCap(flops=1e15))
     assert report.refusal == ""
     assert sorted(dispatcher.trained) == sorted({run.id for run in whole.runs})
 
