@@ -93,7 +93,10 @@ class WidthStudy:
     def importances(self) -> dict[str, float]:
         """Optuna's importance of each parameter; empty where it cannot be computed."""
         try:
-            return dict(optuna.importance.get_param_importances(self._study))
+            with warnings.catch_warnings():
+                # That few trials weigh all alike.
+                warnings.simplefilter("ignore", UserWarning)
+                return dict(optuna.importance.get_param_importances(self._study))
         except (ValueError, RuntimeError):
             return {}
 
