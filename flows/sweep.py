@@ -82,8 +82,9 @@ def sweep(
     if (precision := measured_here(planned, home)) is not None:
         get_run_logger().info("%s", precision)
     dispatcher = WorkPool(home, planned.spec.placement, "train/run", open_store(settings))
-    # The workers' speed is unknown here: the cap reckons with one slot of this machine.
-    cap = partial(capped, home=home, slots=slot_environments(planned.spec, 1))
+    # The workers' speed is unknown here: the cap reckons with one slot of this machine, and with
+    # single trainings, as workers train each run alone.
+    cap = partial(capped, home=home, slots=slot_environments(planned.spec, 1), stacks=False)
     live = sweep_folder(planned, home) / "live.html"
     get_run_logger().info("live page: %s", live.as_uri())
     report = watched_sweep(

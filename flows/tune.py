@@ -16,6 +16,7 @@ from flows.dispatch.underway import registered
 from flows.dispatch.work_pool import WorkPool
 from flows.files import file_lock, write_whole
 from flows.mirror.publish import Mirror, Publisher, publishing
+from flows.plans.stored import write_round
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.state import missing
 from flows.settings import Home, Settings, open_home, open_settings
@@ -120,6 +121,8 @@ def _round(
         publish(RunDir(home.runs / run.id), run)
 
     if todo:
+        # Runs of one shape share what it takes to compile it.
+        write_round(spec.name, runs, home)
         with publishing(mirror) as publish:
             dispatcher.train_all(todo, on_finished=finished, on_tick=lambda: None)
     results = [RunDir(home.runs / run.id).result() for run in runs]

@@ -100,6 +100,9 @@ def _print_run(document: dict[str, Any]) -> None:
     print(f"peak lr      {document['lr']:.3e} ({document['lr_source']}), seed {document['seed']}")
     if (choice := document["compile"]) is not None:
         print(f"compiled     {'yes' if choice['compiled'] else 'no'}: {choice['reason']}")
+    if (stack := document["stack"]) is not None:
+        how = "as one program" if stack["stacked"] else "not as one program"
+        print(f"together     {how} with {stack['runs'] - 1} of its shape: {stack['reason']}")
     print()
     rows = [
         [

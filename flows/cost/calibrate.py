@@ -18,14 +18,16 @@ from pydantic import ValidationError
 
 from flows.cost.assumed import assumed, device_of
 from flows.cost.estimate import AROUND_S, Estimate, Speed, estimate, shared_by
+from flows.cost.stacks import stacked
 from flows.cost.timing import Answer, Request, Shape, Timing, shape_of
 from flows.files import now, write_whole
-from flows.runs.attempts import CompileChoice, steps_kept
+from flows.runs.attempts import StackChoice, steps_kept
 from flows.runs.directory import RunDir
 from flows.runs.provenance import processor
 from flows.settings import Home
 from flows.training.compiling import foreseen, micro_step
 from flows.training.slots import child_environment
+from flows.training.stack_gain import IN_A_STACK
 from llama_core.config import Frozen, Placement
 from llama_core.cores import usable_cores
 from sweeps.cap import AssumedSpeed
@@ -125,11 +127,13 @@ def estimate_plan(
     speed: AssumedSpeed | None = None,
     *,
     retime: bool = False,
+    stacks: bool = True,
 ) -> Estimate:
     """Time left for a plan: timed here, or at a fraction of a GPU's peak.
 
     Args:
         retime: time this machine again, though it was timed within hours.
+        stacks: whether runs of one shape may train as one program.
 
     Raises:
         CalibrationError: a timing process failed.
@@ -138,21 +142,38 @@ def estimate_plan(
     kept = steps_kept_by_run(plan, home)
     if speed is None:
         timed = calibrated(plan, home, slots, retime=retime)
-        return estimate(
-            plan, _with_compilation(plan, home, slots[0], timed, kept), kept, len(slots)
-        )
+        if stacks:
+            timed = _with_stacks(timed, stacked(plan, home, slots, kept, retime=retime))
+        timed = _with_compilation(plan, home, slots[0], timed, kept)
+        return estimate(plan, timed, kept, len(slots))
     fast = assumed(speed, device_of(speed), plan.spec.placement)
     return estimate(plan, fast, kept, len(slots))
+
+
+def _with_stacks(speed: Speed, groups: Sequence[tuple[Sequence[PlannedRun], StackChoice]]) -> Speed:
+    """The speed with the choices of `stack`: steps of a stack are sooner done by its gain."""
+    gains = {
+        run.id: choice.gain or 1.0 for group, choice in groups if choice.stacked for run in group
+    }
+
+    def timing(run: PlannedRun) -> Timing:
+        timed, gain = speed.timing(run), gains.get(run.id, 1.0)
+        blocks = tuple(block / gain for block in timed.blocks)
+        return timed.model_copy(update={"step_s": timed.step_s / gain, "blocks": blocks})
+
+    ids = [(tuple(run.id for run in group), choice) for group, choice in groups]
+    return replace(speed, timing=timing if gains else speed.timing, stacked=ids)
 
 
 def _with_compilation(
     plan: Plan, home: Home, slot: dict[str, str], speed: Speed, kept: Mapping[str, int | None]
 ) -> Speed:
     """The speed with the choices of `compile: auto`: a compiled run is sooner done by its gain."""
-    placement, choices = plan.spec.placement, dict[str, CompileChoice]()
-    shapes = {run.id: micro_step(run.run, placement) for run in plan.runs}
-    alike = Counter(shapes[run] for run, steps in kept.items() if steps is not None)
-    for run in plan.runs:
+    placement = plan.spec.placement
+    choices = {run: IN_A_STACK for group in speed.stacks for run in group}
+    shapes = {run.id: micro_step(run.run, placement) for run in plan.runs if run.id not in choices}
+    alike = Counter(shape for run, shape in shapes.items() if kept[run] is not None)
+    for run in (run for run in plan.runs if run.id in shapes):
         timed, runs = speed.timing(run), max(1, alike[shapes[run.id]])
         step_s = timed.work_s or timed.step_s
         choice = foreseen(run, home, placement, slot, step_s=step_s, runs=runs)

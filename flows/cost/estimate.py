@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flows.cost.timing import Timing
-from flows.runs.attempts import CompileChoice
+from flows.runs.attempts import CompileChoice, StackChoice
 from llama_core.config import TrainConfig
 from llama_core.schedule import segments
 from sweeps.plan import Plan
@@ -25,6 +25,7 @@ class Speed:
         around_s: seconds of a sweep before its first training and after its last.
         basis: source of the numbers, for a person.
         compiled: by run id, whether it will be compiled, where that is chosen by its gain.
+        stacked: groups of run ids that may train as one program, and whether they will.
     """
 
     timing: Callable[[PlannedRun], Timing]
@@ -32,11 +33,17 @@ class Speed:
     around_s: float
     basis: str
     compiled: Mapping[str, CompileChoice] = field(default_factory=dict)
+    stacked: Sequence[tuple[tuple[str, ...], StackChoice]] = ()
+
+    @property
+    def stacks(self) -> list[tuple[str, ...]]:
+        """Groups of runs that will train as one program."""
+        return [group for group, choice in self.stacked if choice.stacked]
 
 
 @dataclass(frozen=True, slots=True)
 class RunTime:
-    """Seconds of one training alone on its slot.
+    """Seconds of one training alone on its slot, or its share of those of its stack.
 
     Attributes:
         whole_s: from the first step.
@@ -62,7 +69,7 @@ class Estimate:
         device_s: the sum over runs and their ranks: what training takes.
         idle_share: share of the slots' time from first to last training in which a slot waits
             for the others.
-        compiled: as in `Speed`.
+        compiled, stacked: as in `Speed`.
     """
 
     runs: Mapping[str, RunTime]
@@ -73,6 +80,7 @@ class Estimate:
     slots: int
     basis: str
     compiled: Mapping[str, CompileChoice] = field(default_factory=dict)
+    stacked: Sequence[tuple[tuple[str, ...], StackChoice]] = ()
 
 
 def estimate(
@@ -85,26 +93,33 @@ def estimate(
             a run that will not train again.
     """
     every_s = plan.spec.placement.checkpoint_every_s
-    runs = {run.id: _run_time(run, speed, steps_kept[run.id], every_s) for run in plan.runs}
-    left = [time for time in runs.values() if time.left_s]
-    training_s = sum(time.left_s for time in left)
+    members = {run: len(group) for group in speed.stacks for run in group}
+    runs = {
+        run.id: _run_time(run, speed, steps_kept[run.id], every_s, members.get(run.id, 1))
+        for run in plan.runs
+    }
+    left = {run: time for run, time in runs.items() if time.left_s}
+    training_s = sum(time.left_s for time in left.values())
+    groups = [*speed.stacks, *((run,) for run in left if run not in members)]
 
-    def elapsed(seconds: Sequence[float]) -> float:
-        return makespan(sorted(seconds, reverse=True), slots) + (speed.around_s if left else 0.0)
+    def busy(seconds: Mapping[str, float]) -> float:
+        return makespan(
+            sorted((sum(map(seconds.__getitem__, g)) for g in groups), reverse=True), slots
+        )
 
-    busy_s = makespan(sorted((time.left_s for time in left), reverse=True), slots)
+    busy_s = busy({run: time.left_s for run, time in left.items()})
+    around_s = speed.around_s if left else 0.0
+    fast, slow = ({run: time.left_range_s[end] for run, time in left.items()} for end in (0, 1))
     return Estimate(
         runs=runs,
-        elapsed_s=elapsed([time.left_s for time in left]),
-        elapsed_range_s=(
-            elapsed([time.left_range_s[0] for time in left]),
-            elapsed([time.left_range_s[1] for time in left]),
-        ),
+        elapsed_s=busy_s + around_s,
+        elapsed_range_s=(busy(fast) + around_s, busy(slow) + around_s),
         device_s=training_s * plan.spec.placement.ranks,
         idle_share=1 - training_s / (slots * busy_s) if busy_s else 0.0,
         slots=slots,
         basis=speed.basis,
         compiled=speed.compiled,
+        stacked=speed.stacked,
     )
 
 
@@ -148,15 +163,20 @@ def evals_left(train: TrainConfig, steps_kept: int) -> int:
 
 
 def _run_time(
-    run: PlannedRun, speed: Speed, steps_kept: int | None, checkpoint_every_s: float
+    run: PlannedRun, speed: Speed, steps_kept: int | None, checkpoint_every_s: float, members: int
 ) -> RunTime:
+    """The time of a run.
+
+    Args:
+        members: runs that start as one program.
+    """
     timing, train = speed.timing(run), run.run.train
     total = run.steps
 
     def seconds(steps: int, evals: int, step_s: float) -> float:
         training = steps * step_s + evals * train.eval_tokens * timing.eval_s_per_token
         checkpoints = training / checkpoint_every_s * timing.checkpoint_s
-        return speed.start_s + timing.warm_s + training + checkpoints
+        return (speed.start_s + timing.warm_s) / members + training + checkpoints
 
     whole = seconds(total, len(train.schedule.horizons), timing.step_s)
     if steps_kept is None:

@@ -18,13 +18,19 @@ from sweeps.spec import PlannedRun
 
 
 def capped(
-    plan: Plan, home: Home, slots: Sequence[dict[str, str]], estimate: Estimate | None = None
+    plan: Plan,
+    home: Home,
+    slots: Sequence[dict[str, str]],
+    estimate: Estimate | None = None,
+    *,
+    stacks: bool = True,
 ) -> "CappedSweep | None":
     """The cap of a plan's spec with its runs' estimates; None where it has no cap.
 
     Args:
         slots: trainings are timed on these if the cap is in hours or money.
         estimate: of this plan, if it has been made already.
+        stacks: whether runs of one shape may train as one program, as they do on this machine.
 
     Raises:
         CalibrationError: a timing process failed.
@@ -38,7 +44,7 @@ def capped(
         kept = steps_kept_by_run(plan, home)
         return CappedSweep(plan, home, cap, {run.id: flops_left(run, kept[run.id]) for run in todo})
     if estimate is None:
-        estimate = estimate_plan(plan, home, slots, cap.speed)
+        estimate = estimate_plan(plan, home, slots, cap.speed, stacks=stacks)
     ranks = plan.spec.placement.ranks
     left = {run.id: _priced(cap, 0.0, estimate.runs[run.id].left_s * ranks) for run in todo}
     return CappedSweep(plan, home, cap, left)

@@ -23,10 +23,10 @@ from flows.dispatch.contract import (
     give_up,
     make_ready,
 )
-from flows.dispatch.stacks import stacks
 from flows.processes import DECLINED, INTERRUPTED, MAY_PASS
 from flows.runs.directory import RunDir, RunResult
 from flows.settings import Home
+from flows.training.stacks import stacks
 from flows.training.warm import WarmSlot
 from llama_core.config import Placement
 from sweeps.spec import PlannedRun

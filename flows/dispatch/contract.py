@@ -7,7 +7,6 @@ from typing import Protocol
 from flows.files import no_room, now, write_whole
 from flows.runs.directory import RunDir, RunResult
 from llama_core.config import Placement
-from llama_core.schedule import tokens_spent
 from sweeps.spec import PlannedRun
 
 # A killed training resumes from its checkpoint, and stops when it is killed this many times
@@ -15,8 +14,6 @@ from sweeps.spec import PlannedRun
 _ATTEMPTS = 3
 # Seconds for a training to end its step and write a checkpoint before it is killed.
 GRACE_S = 30.0
-# Overhead of a token of the smallest models, as FLOPs: about 10 µs on a core.
-_FLOPS_A_TOKEN = 1e6
 Admit = Callable[[PlannedRun], bool]
 
 
@@ -44,15 +41,6 @@ class Dispatcher(Protocol):
             on_finished: called once for each run when its result is there.
             on_tick: called about every second or more often while a run is in flight.
         """
-
-
-def longest_first(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-    """Runs in falling order of expected time, so that no long run starts last and alone."""
-    return sorted(
-        runs,
-        key=lambda run: run.flops_spent + _FLOPS_A_TOKEN * tokens_spent(run.run.train),
-        reverse=True,
-    )
 
 
 def admitted(waiting: list[PlannedRun], admit: Admit, most: int) -> Iterator[PlannedRun]:

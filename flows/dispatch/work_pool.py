@@ -16,7 +16,6 @@ from flows.dispatch.contract import (
     admitted,
     always,
     give_up,
-    longest_first,
     make_ready,
 )
 from flows.runs.directory import RunDir, RunResult
@@ -25,6 +24,7 @@ from flows.settings import Home
 from flows.stack.flow_runs import cancel_flow_runs, crash, is_ending, read_states, when_it_answers
 from flows.store.push import retry
 from flows.store.run_store import RunStore
+from flows.training.stacks import longest_first
 from llama_core.config import Placement
 from sweeps.spec import PlannedRun
 

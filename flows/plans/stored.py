@@ -1,14 +1,18 @@
-"""The plans stored in a home, one beside each sweep's results."""
+"""The plans stored in a home, one beside each sweep's results, and the rounds of its studies."""
 
 import logging
+from collections.abc import Sequence
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from flows.files import write_whole
 from flows.settings import Home
 from sweeps.plan import Plan, members
+from sweeps.spec import PlannedRun
 
 log = logging.getLogger(__name__)
+
+_RUNS = TypeAdapter(tuple[PlannedRun, ...])
 
 
 def read_plans(home: Home) -> list[Plan]:
@@ -37,6 +41,21 @@ def read_plan(home: Home, name: str) -> Plan | None:
     except ValidationError:
         log.warning("%s is damaged or of another version: its sweep is skipped", path)
         return None
+
+
+def write_round(study: str, runs: Sequence[PlannedRun], home: Home) -> None:
+    """Write the runs of the trials that a study trains now into its folder."""
+    path = home.tunes / study / "round.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, _RUNS.dump_json(tuple(runs)).decode())
+
+
+def read_round(home: Home, study: str) -> tuple[PlannedRun, ...]:
+    """The runs that a study trains now; none where there is no such study."""
+    try:
+        return _RUNS.validate_json((home.tunes / study / "round.json").read_bytes())
+    except (OSError, ValidationError):
+        return ()
 
 
 def find_plan(name: str, home: Home) -> Plan:

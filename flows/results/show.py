@@ -10,6 +10,7 @@ from flows.runs.attempts import (
     read_attempts,
     read_provenance,
     spent,
+    stack_choice,
     steps_kept,
     steps_seen,
 )
@@ -26,7 +27,7 @@ def run_document(run: RunDir, home: Home) -> dict[str, Any]:
     planned, result = run.planned(), run.result()
     train, counts = planned.run.train, count_params(planned.run.model)
     cost = spent(run)
-    provenance, choice = read_provenance(run), compile_choice(run)
+    provenance, choice, stack = read_provenance(run), compile_choice(run), stack_choice(run)
     return {
         "id": run.id,
         "name": planned.name,
@@ -51,6 +52,7 @@ def run_document(run: RunDir, home: Home) -> dict[str, Any]:
             "device_s": cost.seconds * run.placement().ranks,
         },
         "compile": choice.model_dump() if choice is not None else None,
+        "stack": stack.model_dump() if stack is not None else None,
         "attempts": [attempt.model_dump(mode="json") for attempt in read_attempts(run)],
         "provenance": provenance.model_dump(mode="json") if provenance is not None else None,
         "spec": planned.run.model_dump(mode="json"),

@@ -2,7 +2,7 @@
 
 An attempt appends a line to `attempts.jsonl` when it starts and one when it ends. A killed
 attempt has no end; how far it came is read from the curve. The first one adds whether the run is
-compiled.
+compiled, and one that may train with others whether it does.
 """
 
 import logging
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import PositiveFloat, ValidationError
 
 from flows.files import append_line, has_fields, now, read_lines, write_whole
 from flows.runs.directory import RunDir
@@ -36,6 +36,22 @@ class CompileChoice(Frozen):
     compiled: bool
     reason: str
     gain_s: float | None = None
+
+
+class StackChoice(Frozen):
+    """Whether runs of one shape train as one program.
+
+    Attributes:
+        runs: how many.
+        reason: for a person, a clause.
+        gain: work of the runs one by one over their work as one program; None where no trial of
+            both was made.
+    """
+
+    stacked: bool
+    runs: int
+    reason: str
+    gain: PositiveFloat | None = None
 
 
 class Attempt(Frozen):
@@ -158,10 +174,17 @@ def compile_choice(run: RunDir) -> CompileChoice | None:
     return CompileChoice.model_validate(rows[0]["choice"]) if rows else None
 
 
-def record_choice(run: RunDir, choice: CompileChoice) -> None:
-    """Record whether the run is compiled. The caller holds the run."""
+def stack_choice(run: RunDir) -> StackChoice | None:
+    """Whether the run trained with others when that was last to be chosen; None if it never was."""
+    rows = _rows(run, "stack")
+    return StackChoice.model_validate(rows[-1]["choice"]) if rows else None
+
+
+def record_choice(run: RunDir, choice: CompileChoice | StackChoice) -> None:
+    """Record a choice on how the run is trained. The caller holds the run."""
+    kind = "compile" if isinstance(choice, CompileChoice) else "stack"
     number = max((row["number"] for row in _rows(run, "start")), default=0)
-    row = {"kind": "compile", "number": number, "at": now(), "steps": steps_kept(run)}
+    row = {"kind": kind, "number": number, "at": now(), "steps": steps_kept(run)}
     _append(run, {**row, "choice": choice.model_dump()})
 
 
@@ -243,9 +266,11 @@ def _is_entry(row: Any) -> bool:
         return False
     if row["kind"] == "end":
         return "how" in row
+    kinds: dict[str, type[Frozen]] = {"compile": CompileChoice, "stack": StackChoice}
+    choice = kinds.get(row["kind"])
     try:
-        if row["kind"] == "compile":
-            CompileChoice.model_validate(row.get("choice"))
+        if choice is not None:
+            choice.model_validate(row.get("choice"))
             return True
         Environment.model_validate(row.get("environment"))
     except ValidationError:

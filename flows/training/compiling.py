@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from flows.files import no_room
-from flows.plans.stored import read_plan
+from flows.plans.stored import read_plan, read_round
 from flows.runs.attempts import CompileChoice, compile_choice, record_choice, steps_kept
 from flows.runs.directory import RunDir
 from flows.runs.provenance import environment
@@ -188,9 +188,9 @@ def _measured(run: RunDir, home: Home, placement: Placement, batches: "Batches")
 
 
 def _runs_to_come(planned: PlannedRun, home: Home, shape: MicroStep, placement: Placement) -> int:
-    """Trainings of the run's sweep that would use the same graph and have not ended."""
+    """Trainings of its sweep, or its study's round, that would use its graph and have not ended."""
     plan = read_plan(home, planned.sweep)
-    runs = plan.runs if plan is not None else ()
+    runs = (*(plan.runs if plan is not None else ()), *read_round(home, planned.sweep))
     alike = {each.id for each in runs if micro_step(each.run, placement) == shape}
     return len({planned.id} | {each for each in alike if not RunDir(home.runs / each).settled()})
 

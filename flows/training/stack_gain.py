@@ -1,24 +1,27 @@
 """Whether models of one shape train faster as one program: measured once, kept in the home."""
 
 import hashlib
-import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 from pydantic import PositiveFloat, ValidationError
 
 from flows.files import write_whole
+from flows.runs.attempts import CompileChoice, StackChoice, compile_choice
+from flows.runs.directory import RunDir
 from flows.settings import Home
+from flows.training.compile_gain import StepRecords
 from flows.training.compiling import micro_step, step_records
 from llama_core.config import Cosine, Frozen, Placement, TrainConfig
-from sweeps.spec import RunSpec
-
-log = logging.getLogger(__name__)
+from sweeps.spec import PlannedRun, RunSpec
 
 # Stacked training has to be this much faster: a slot that trains a stack cannot share its runs
 # with another slot that has become free.
-_LEAST_GAIN = 1.1
+LEAST_GAIN = 1.1
+# A stack is eager, and its runs stay so.
+IN_A_STACK = CompileChoice(compiled=False, reason="trained in a stack")
 _ENOUGH_S, _WARM_STEPS, _MOST_STEPS = 0.3, 2, 10_000
 
 
@@ -28,33 +31,69 @@ class StackGain(Frozen):
     gain: PositiveFloat
 
 
-def pays(specs: Sequence[RunSpec], home: Home, placement: Placement) -> bool:
-    """Whether to train these runs together, by a short trial of both ways unless it is known."""
-    from llama_core.machine import resolve_device
+def choose(
+    runs: Sequence[PlannedRun], home: Home, placement: Placement, slot: Mapping[str, str]
+) -> StackChoice | None:
+    """Whether to train these runs as one program; None where that takes a trial of both ways.
 
-    device = str(resolve_device(placement.device))
-    records = step_records(home, placement, device, os.environ)
+    Args:
+        slot: the environment of the training's process.
+    """
+    from llama_core.stacked.train import why_not
+
+    count = len(runs)
+    reason = why_not([(each.run.model, each.run.train) for each in runs], placement)
+    made = (compile_choice(RunDir(home.runs / each.id)) for each in runs)
+    if not reason and any(choice and choice.compiled for choice in made):
+        reason = "one of them is compiled"
+    if reason:
+        return StackChoice(stacked=False, runs=count, reason=reason)
+    specs = [each.run for each in runs]
+    gain = _read(kept_at(specs, home, placement, slot))
+    if placement.stack != "auto":
+        return StackChoice(stacked=True, runs=count, reason="as placement.stack says", gain=gain)
+    if gain is None:
+        return None
+    reason = f"{gain:.2f} times as fast as one by one, measured here"
+    compiled = _records(home, placement, slot).read(micro_step(specs[0], placement))
+    # Where compiled steps are known to be faster still, each run compiles.
+    rival = 1 / (1 - compiled.saving) if compiled is not None and compiled.saving else 1.0
+    stacked = gain >= LEAST_GAIN * max(1.0, rival)
+    if not stacked and gain >= LEAST_GAIN:
+        reason += f", and compiled {rival:.2f} times"
+    return StackChoice(stacked=stacked, runs=count, reason=reason, gain=gain)
+
+
+def kept_at(
+    specs: Sequence[RunSpec], home: Home, placement: Placement, slot: Mapping[str, str]
+) -> Path:
+    """Where the home keeps the ratio of runs of this shape with these batches."""
+    records, train = _records(home, placement, slot), specs[0].train
     batches = sorted(spec.train.batch_tokens for spec in specs)
-    train = specs[0].train
     key = [specs[0].model.model_dump_json(), train.seq_len, train.dtype, batches]
     words = "\n".join(map(str, [records.device, records.threads, version("torch"), *key]))
-    path = home.timings / "stacks" / f"{hashlib.sha256(words.encode()).hexdigest()[:16]}.json"
+    return home.timings / "stacks" / f"{hashlib.sha256(words.encode()).hexdigest()[:16]}.json"
+
+
+def measure(specs: Sequence[RunSpec], home: Home, placement: Placement) -> None:
+    """Try both ways of training these runs, in this process, and keep the ratio in the home."""
+    gain = StackGain(gain=_measured(specs, home, placement))
+    path = kept_at(specs, home, placement, os.environ)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, gain.model_dump_json())
+
+
+def _records(home: Home, placement: Placement, slot: Mapping[str, str]) -> StepRecords:
+    from llama_core.machine import resolve_device
+
+    return step_records(home, placement, str(resolve_device(placement.device)), slot)
+
+
+def _read(path: Path) -> float | None:
     try:
-        known = StackGain.model_validate_json(path.read_bytes())
+        return StackGain.model_validate_json(path.read_bytes()).gain
     except (OSError, ValidationError):
-        known = StackGain(gain=_measured(specs, home, placement))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, known.model_dump_json())
-    compiled = records.read(micro_step(specs[0], placement))
-    saving = compiled.saving if compiled is not None else None
-    # Where compiled steps are known to be faster still, each run compiles.
-    rival = 1 / (1 - saving) if saving else 1.0
-    chosen = known.gain >= _LEAST_GAIN * max(1.0, rival)
-    log.info(
-        "%d runs: %.2f times faster as one program%s",
-        *(len(specs), known.gain, "" if chosen else "; they train one by one"),
-    )
-    return chosen
+        return None
 
 
 def _measured(specs: Sequence[RunSpec], home: Home, placement: Placement) -> float:

@@ -1,20 +1,29 @@
 """Several runs of one shape trained as one program, each in its own directory."""
 
 import logging
+import os
 from contextlib import ExitStack
 
 from flows.files import now
-from flows.runs.attempts import CompileChoice, compile_choice, record_choice, recording_attempt
+from flows.runs.attempts import (
+    StackChoice,
+    compile_choice,
+    record_choice,
+    recording_attempt,
+    stack_choice,
+)
 from flows.runs.directory import RunDir
 from flows.runs.lease import heartbeat
 from flows.settings import Home
 from flows.training.loop import Listener, finish
 from flows.training.signals import Interrupted, interruptible, stop_requested
-from flows.training.stack_gain import pays
+from flows.training.stack_gain import IN_A_STACK, choose, measure
 from llama_core.records import DivergedRecord, StoppedRecord
 from sweeps.spec import RunSpec
 
 log = logging.getLogger(__name__)
+
+_HOW = {True: "as one program", False: "one by one"}
 
 
 def execute_stack(runs: list[RunDir], home: Home) -> bool:
@@ -38,29 +47,32 @@ def execute_stack(runs: list[RunDir], home: Home) -> bool:
         if not open_runs:
             return True
         held.enter_context(interruptible())
-        if len(open_runs) == 1 or not _may_and_pays(open_runs, home):
+        if len(open_runs) == 1:
             return False
+        choice = _choice(open_runs, home)
+        log.info("%d runs train %s: %s", choice.runs, _HOW[choice.stacked], choice.reason)
         for run in open_runs:
-            held.enter_context(recording_attempt(run, home, together=len(open_runs)))
-            held.enter_context(heartbeat(run))
-            if compile_choice(run) is None:
-                record_choice(run, CompileChoice(compiled=False, reason="trained in a stack"))
-        _train(open_runs, home)
-        return True
+            if choice.stacked:
+                held.enter_context(recording_attempt(run, home, together=choice.runs))
+                held.enter_context(heartbeat(run))
+                if compile_choice(run) is None:
+                    record_choice(run, IN_A_STACK)
+            if stack_choice(run) != choice:
+                record_choice(run, choice)
+        if choice.stacked:
+            _train(open_runs, home)
+        return choice.stacked
 
 
-def _may_and_pays(runs: list[RunDir], home: Home) -> bool:
-    from llama_core.stacked.train import why_not
-
-    specs = [run.planned().run for run in runs]
-    placement = runs[0].placement()
-    reason = why_not([(spec.model, spec.train) for spec in specs], placement)
-    if not reason and any(choice and choice.compiled for choice in map(compile_choice, runs)):
-        reason = "one of them is compiled"
-    if reason:
-        log.info("%d runs train one by one: %s", len(runs), reason)
-        return False
-    return placement.stack != "auto" or pays(specs, home, placement)
+def _choice(runs: list[RunDir], home: Home) -> StackChoice:
+    """Whether runs train together, after a short trial of both ways unless that is known."""
+    planned, placement = [run.planned() for run in runs], runs[0].placement()
+    choice = choose(planned, home, placement, os.environ)
+    if choice is None:
+        measure([each.run for each in planned], home, placement)
+        choice = choose(planned, home, placement, os.environ)
+    assert choice is not None, "a trial that was just made is kept in the home"
+    return choice
 
 
 def _rows_read(spec: RunSpec) -> tuple[object, ...]:
@@ -90,7 +102,6 @@ def _train(runs: list[RunDir], home: Home) -> None:
     device, started = str(resolve_device(placement.device)), now()
     listeners = [Listener(run) for run in runs]
     open_runs, stopped = set(range(len(runs))), 0
-    log.info("%d runs train as one program: %s", len(runs), ", ".join(run.id for run in runs))
     try:
         with stop_requested() as stop:
             for number, record in train_stacked(

@@ -115,6 +115,7 @@ def _run_json(planned: PlannedRun, home: Home, cost: Cost | None) -> dict[str, A
         return document
     time = cost.estimate.runs[planned.id]
     compiled = cost.estimate.compiled.get(planned.id)
+    stacked = next((how for group, how in cost.estimate.stacked if planned.id in group), None)
     return document | {
         "flops_left": time.left_flops,
         "memory_gib": cost.memory_gib[planned.id],
@@ -122,4 +123,5 @@ def _run_json(planned: PlannedRun, home: Home, cost: Cost | None) -> dict[str, A
         "time_left_s": time.left_s,
         "usd_left": cost.usd(time.left_s),
         "compile": compiled.model_dump() if compiled is not None else None,
+        "stack": stacked.model_dump() if stacked is not None else None,
     }

@@ -37,7 +37,7 @@ def summary(plan: Plan, corpus: PreparedCorpus | None, cost: Cost | None) -> lis
     if corpus is None:
         lines += _unprepared(plan, timed=cost is not None)
     if cost is not None:
-        lines += _time_lines(cost) + _compile_lines(plan, cost)
+        lines += _time_lines(cost) + _stack_lines(plan, cost) + _compile_lines(plan, cost)
     if plan.spec.cap is not None:
         cap = plan.spec.cap
         refusal = cost.refusal if cost is not None else None
@@ -129,16 +129,47 @@ def _time_lines(cost: Cost) -> list[str]:
     return lines
 
 
+def _stack_lines(plan: Plan, cost: Cost) -> list[str]:
+    """Which of the runs left train as one program, and what that saves; nothing without groups.
+
+    Without any, the group that comes nearest to it says why not.
+    """
+    names, times = {planned.id: planned.name for planned in plan.runs}, cost.estimate.runs
+
+    def group_name(group: Sequence[str]) -> str:
+        return f"{names[group[0]]} and {len(group) - 1} of its shape"
+
+    yes = [(group, how) for group, how in cost.estimate.stacked if how.stacked]
+    if yes:
+        groups = "; ".join(
+            f"{group_name(group)} ({how.gain:.2f} times as fast)" if how.gain else group_name(group)
+            for group, how in yes
+        )
+        saved_s = sum(
+            ((how.gain or 1.0) - 1) * sum(times[run].left_s for run in group) for group, how in yes
+        )
+        return [
+            f"as one program: {groups}, to save about {duration(saved_s)} of work; workers of a "
+            "pool train each alone"
+        ]
+    if not cost.estimate.stacked:
+        return []
+    group, how = max(cost.estimate.stacked, key=lambda pair: pair[1].gain or 0.0)
+    return [f"as one program: none; {group_name(group)}: {how.reason}"]
+
+
 def _compile_lines(plan: Plan, cost: Cost) -> list[str]:
     """Which of the runs left will be compiled, and what that saves; nothing where it is not chosen.
 
     Without any, the run that comes nearest to gaining says why not.
     """
     estimate = cost.estimate
+    together = {run for group, how in estimate.stacked if how.stacked for run in group}
     left = [
         (planned, estimate.compiled[planned.id])
         for planned in plan.runs
         if planned.id in estimate.compiled and estimate.runs[planned.id].left_s
+        if planned.id not in together
     ]
     compiled = [(planned, choice) for planned, choice in left if choice.compiled]
     if compiled:

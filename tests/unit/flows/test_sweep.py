@@ -11,7 +11,7 @@ import pytest
 from prefect.exceptions import ParameterTypeError
 
 from flows.cost.ledger import capped
-from flows.dispatch.contract import SweepFailedError, always, longest_first
+from flows.dispatch.contract import SweepFailedError, always
 from flows.dispatch.underway import controllers
 from flows.files import write_whole
 from flows.forecasts import by_sweep
@@ -24,6 +24,7 @@ from flows.runs.directory import Observation, RunDir, RunResult
 from flows.runs.state import not_finished
 from flows.settings import Home
 from flows.sweep import run_sweep, sweep
+from flows.training.stacks import longest_first
 from llama_core.corpus.documents import CorpusError
 from sweeps.load import load_spec
 from tests.conftest import ROOT

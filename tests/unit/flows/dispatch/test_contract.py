@@ -6,7 +6,7 @@ import pytest
 from prefect.states import Completed
 
 from flows.dispatch import work_pool
-from flows.dispatch.contract import Tries, give_up, longest_first
+from flows.dispatch.contract import Tries, admitted_groups, give_up
 from flows.dispatch.work_pool import WorkPool
 from flows.files import write_whole
 from flows.runs.directory import RunDir, RunResult
@@ -79,15 +79,13 @@ def test_a_run_that_progresses_each_time_is_always_restarted(tmp_path):
     assert [tries.another() for _ in range(2)] == [True, False]
 
 
-def test_long_runs_start_first():
-    runs = [planned_run(width=16, steps=(10, 20)), planned_run(width=48), planned_run(width=32)]
-    assert [run.name for run in longest_first(runs)] == ["d48", "d32", "d16"]
-
-
-def test_tokens_of_a_small_model_cost_more_time_than_their_flops():
-    small, large = planned_run(width=16, steps=(40, 80)), planned_run(width=48)
-    assert small.flops_spent < large.flops_spent
-    assert longest_first([large, small]) == [small, large]
+def test_of_a_group_those_start_that_are_admitted():
+    runs = [planned_run(steps=(10, steps)) for steps in (20, 30, 40)]
+    waiting = [tuple(runs), (planned_run(width=48),)]
+    (first,) = admitted_groups(waiting, lambda run: run is not runs[1], 1)
+    assert first == (runs[0], runs[2])
+    assert waiting[0] == (runs[1],)
+    assert len(waiting) == 2
 
 
 def test_every_planned_cell_has_a_row_with_its_loss_or_its_reason(tmp_path):

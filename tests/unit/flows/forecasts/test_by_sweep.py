@@ -10,7 +10,6 @@ import pytest
 
 from analysis.own_runs.largest_budget import largest_budget, largest_sentence
 from analysis.table.runs import own_table
-from flows.dispatch.contract import longest_first
 from flows.files import write_whole
 from flows.forecasts import by_sweep
 from flows.forecasts.by_sweep import Foreteller, said_before, score_sweep
@@ -19,6 +18,7 @@ from flows.runs.curve import CurveWriter
 from flows.runs.directory import Observation, RunDir, RunResult
 from flows.runs.table import observations_frame
 from flows.settings import Home
+from flows.training.stacks import longest_first
 from sweeps.load import load_spec
 from sweeps.plan import Plan, plan
 from sweeps.spec import DataRef, PlannedRun

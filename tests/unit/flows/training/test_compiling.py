@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from flows.plans.stored import write_round
 from flows.runs.attempts import compile_choice, read_attempts, recording_attempt
 from flows.runs.directory import RunDir
 from flows.settings import Home
@@ -74,6 +75,14 @@ def test_a_run_that_cannot_repay_its_graph_is_not_compiled(run, trials):
     assert settled(run, home_of(run), None).compile == "off"
     assert trials[1] == [False]
     assert compile_choice(run).reason.startswith("would save 20 s of 100 s for 32 s")
+
+
+def test_trials_of_a_round_share_what_their_graph_costs(run, trials):
+    # Compiled, each of two saves 20 s; a graph takes 32 s, and 5 s for the second.
+    round = [LONG, planned_run(steps=(9_000,)), planned_run(width=48)]
+    write_round(LONG.sweep, round, home_of(run))
+    assert settled(run, home_of(run), None).compile == "on"
+    assert trials[1] == [False, True, False]
 
 
 @pytest.mark.parametrize("compiled", [0.03, RuntimeError("no such header\nand more")])

@@ -1,5 +1,6 @@
 """Runs trained as one program: what each directory holds, and what is left after a kill."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,10 +10,13 @@ import time
 import pytest
 
 from flows.processes import DECLINED
-from flows.runs.attempts import compile_choice, read_attempts, spent
+from flows.results.show import run_document
+from flows.runs.attempts import compile_choice, read_attempts, spent, stack_choice
 from flows.runs.directory import RunDir
 from flows.settings import Home
 from flows.training import stack_gain, stacked
+from flows.training.compile_gain import StepTimes
+from flows.training.compiling import micro_step, step_records
 from flows.training.execute import execute
 from flows.training.signals import Interrupted
 from flows.training.stacked import execute_stack
@@ -44,6 +48,10 @@ def like(first, placement=TOGETHER, **recipe):
     return run
 
 
+def foreseen(runs, home, placement):
+    return stack_gain.choose([run.planned() for run in runs], home, placement, os.environ)
+
+
 def losses(run):
     return [row["loss"] for row in run.curve.rows() if row["kind"] == "step"]
 
@@ -64,6 +72,8 @@ def test_each_run_has_the_directory_of_a_single_training(first, home):
             (attempt.ended_at - attempt.started_at) / 3, rel=0.01
         )
         assert compile_choice(run).compiled is False
+        choice = stack_choice(run)
+        assert (choice.stacked, choice.runs, choice.gain) == (True, 3, None)
         names = {path.name for path in run.path.iterdir() if path.suffix == ".safetensors"}
         assert names == {
             path.name for path in single.path.iterdir() if path.suffix == ".safetensors"
@@ -84,10 +94,25 @@ def test_runs_are_declined_that_a_trial_finds_faster_one_by_one(first, home, mon
     # The home keeps what was measured.
     assert len(trials) == 1
     assert all(run.result() is None and not run.curve_path.exists() for run in runs)
-    runs = [like(first, placement, seed=seed) for seed in (11, 12, 13)]
+    [row] = [json.loads(line) for line in runs[0].attempts_path.read_text().splitlines()]
+    assert (row["kind"], row["choice"]["stacked"], row["choice"]["gain"]) == ("stack", False, 1.05)
+    assert run_document(runs[0], home)["stack"]["reason"].startswith("1.05 times as fast")
+    assert read_attempts(runs[0]) == []
+    more = [like(first, placement, seed=seed) for seed in (11, 12, 13)]
     monkeypatch.setattr(stack_gain, "_measured", lambda *_: 1.5)
-    assert execute_stack(runs, home)
-    assert all(run.finished() for run in runs)
+    # A plan foresees both, once each was tried.
+    assert foreseen(more, home, placement) is None
+    assert execute_stack(more, home)
+    assert all(run.finished() for run in more)
+    assert foreseen(more, home, placement) == stack_choice(more[0])
+    assert (stack_choice(more[0]).stacked, stack_choice(more[0]).gain) == (True, 1.5)
+    # Where compiled steps are known to be faster still, the runs compile.
+    spec = more[0].planned().run
+    records = step_records(home, placement, "cpu", os.environ)
+    records.write(micro_step(spec, placement), StepTimes(device="cpu", eager_s=1.0, compiled_s=0.5))
+    rival = foreseen(more, home, placement)
+    assert not rival.stacked
+    assert rival.reason.endswith("and compiled 2.00 times")
 
 
 def test_a_trial_times_both_ways(first, home):

@@ -6,7 +6,7 @@ import pytest
 
 from flows.commands.planned.document import plan_json
 from flows.commands.planned.lines import _rates, duration, summary
-from flows.runs.attempts import CompileChoice
+from flows.runs.attempts import CompileChoice, StackChoice
 from flows.settings import Home
 from sweeps.cap import FlopsCap
 from sweeps.load import load_spec
@@ -81,6 +81,34 @@ def test_a_plan_says_what_is_compiled_and_without_any_why_not():
     assert line(d16=no, d48=nearly) == ["compiled: none; d48 would save 30 s of 99 s for 32 s"]
     missing = CompileChoice(compiled=False, reason="torch.compile needs a compiler.")
     assert line(d16=missing, d48=missing) == ["compiled: none; torch.compile needs a compiler."]
+
+
+def test_a_plan_says_which_runs_train_as_one_program_and_without_any_why_not(tmp_path):
+    plan = plan_of(SMALL, LARGE)
+
+    def lines(gain, *, stacked):
+        reason = f"{gain:.2f} times as fast as one by one, measured here"
+        choice = StackChoice(stacked=stacked, runs=2, gain=gain, reason=reason)
+        cost = cost_of(plan, left_s=100.0)
+        ids = tuple(run.id for run in plan.runs)
+        compiled = dict.fromkeys(ids, CompileChoice(compiled=False, reason="too short"))
+        estimate = replace(cost.estimate, stacked=[(ids, choice)], compiled=compiled)
+        known = replace(cost, estimate=estimate)
+        document = plan_json(plan, CORPUS, known, Home(tmp_path))
+        assert document["runs"][0]["stack"] == choice.model_dump()
+        return [
+            text for text in summary(plan, None, known) if "one program" in text or "comp" in text
+        ]
+
+    assert lines(1.6, stacked=True) == [
+        "as one program: d16 and 1 of its shape (1.60 times as fast), to save about 2 min of "
+        "work; workers of a pool train each alone"
+    ]
+    assert lines(1.02, stacked=False) == [
+        "as one program: none; d16 and 1 of its shape: 1.02 times as fast as one by one, "
+        "measured here",
+        "compiled: none; too short",
+    ]
 
 
 def test_a_plan_without_its_corpus_says_what_preparing_takes_and_a_cost_is_optional(tmp_path):

@@ -1,9 +1,8 @@
-"""Which runs are put together, and what becomes of a stack that leaves runs without a result."""
+"""The order of runs, and which of them are put together."""
 
 import pytest
 
-from flows.dispatch.contract import admitted_groups
-from flows.dispatch.stacks import stacks
+from flows.training.stacks import longest_first, stacks
 from llama_core.config import Block, Muon, Placement
 from tests.fakes import planned_run
 
@@ -68,10 +67,12 @@ def test_runs_that_cannot_be_stacked_or_are_too_short_stay_alone():
     assert sizes(stacks([a, b], Placement(), slots=1)) == [1, 1]
 
 
-def test_of_a_group_those_start_that_are_admitted():
-    runs = seeds(3)
-    waiting = [tuple(runs), (planned_run(width=48),)]
-    (first,) = admitted_groups(waiting, lambda run: run is not runs[1], 1)
-    assert first == (runs[0], runs[2])
-    assert waiting[0] == (runs[1],)
-    assert len(waiting) == 2
+def test_long_runs_start_first():
+    runs = [planned_run(width=16, steps=(10, 20)), planned_run(width=48), planned_run(width=32)]
+    assert [run.name for run in longest_first(runs)] == ["d48", "d32", "d16"]
+
+
+def test_tokens_of_a_small_model_cost_more_time_than_their_flops():
+    small, large = planned_run(width=16, steps=(40, 80)), planned_run(width=48)
+    assert small.flops_spent < large.flops_spent
+    assert longest_first([large, small]) == [small, large]

@@ -1,16 +1,18 @@
-"""Runs that may train as one program, put together before they are dispatched."""
+"""The order in which runs are trained, and which of them may train as one program."""
 
 import math
 from collections.abc import Sequence
 
-from flows.dispatch.contract import longest_first
 from llama_core.config import AdamW, Block, Placement
+from llama_core.schedule import tokens_spent
 from sweeps.spec import PlannedRun
 
 # More gain nothing on a CPU; on a GPU they fill it.
 _MOST = 64
 # Trainings of fewer FLOPs end before a trial of both ways has paid.
 _LEAST_FLOPS = 1e11
+# Overhead of a token of the smallest models, as FLOPs: about 10 µs on a core.
+_FLOPS_A_TOKEN = 1e6
 
 
 def stacks(
@@ -27,6 +29,15 @@ def stacks(
     groups = [group for family in families.values() for group in _dealt(family, placement, slots)]
     first = {group[0].id: group for group in map(tuple, map(longest_first, groups))}
     return [first[run.id] for run in longest_first([group[0] for group in first.values()])]
+
+
+def longest_first(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """Runs in falling order of expected time, so that no long run starts last and alone."""
+    return sorted(
+        runs,
+        key=lambda run: run.flops_spent + _FLOPS_A_TOKEN * tokens_spent(run.run.train),
+        reverse=True,
+    )
 
 
 def _family(planned: PlannedRun, placement: Placement) -> tuple[object, ...]:
