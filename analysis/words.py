@@ -1,6 +1,6 @@
 """Quantities and laws in words: short numbers, FLOPs, dollars, what N and C count."""
 
-from analysis.law import LossLaw
+from analysis.law import LossLaw, NCounts
 
 _LETTERS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 COUNTS = {
@@ -34,6 +34,11 @@ def flops(value: float) -> str:
     return f"{value:.2e}"
 
 
+def rate(value: float) -> str:
+    """A learning rate as a power of ten at every size."""
+    return f"{value:.2e}"
+
+
 def dollars(value: float | None) -> str:
     """Whole dollars from a hundred, cents from one, three digits below; – for none."""
     if value is None:
@@ -48,10 +53,16 @@ def between(low: float, high: float) -> str:
     return f"{short(low)} to {short(high)}"
 
 
+def what_n_counts(n_counts: NCounts) -> str:
+    """Which parameters N counts, in words."""
+    if n_counts == "unknown":
+        return "what N counts is unknown"
+    return f"N counts {COUNTS[n_counts]}"
+
+
 def frontier_counts(law: LossLaw) -> str:
     """Which N and which C a frontier has, in words."""
-    counts = COUNTS[law.n_counts]
-    return f"C = 6·N·D to train and 2·N FLOPs a token to serve; N counts {counts}."
+    return f"C = 6·N·D to train and 2·N FLOPs a token to serve; {what_n_counts(law.n_counts)}."
 
 
 def formula(law: LossLaw) -> str:

@@ -11,6 +11,7 @@ from prefect.states import Completed, Failed
 from pydantic import NonNegativeInt, PositiveFloat
 
 from analysis.sweep.valleys import valleys_image
+from analysis.words import counted
 from flows.cost.ledger import CappedSweep, Ledger, capped
 from flows.dispatch.contract import Dispatcher, SweepFailedError, full_disk_fails
 from flows.dispatch.underway import registered
@@ -226,12 +227,12 @@ class _Failures:
         at_start = len(results) == min(_FAILED_AT_START, self.expected)
         if at_start and all(each.status in ("failed", "out_of_memory") for each in results):
             raise SweepFailedError(
-                f"the first {len(results)} trainings all failed, so no more is tried: "
+                f"the first {counted(len(results), 'training')} failed, so no more is tried: "
                 f"{result.reason}"
             )
         failed = sum(each.status != "finished" for each in results)
         if self._most is not None and failed > self._most:
             raise SweepFailedError(
-                f"{failed} trainings did not finish and {self._most} may, so no more is tried; "
-                f"the last one, {run.name}, {result.status}: {result.reason}"
+                f"{counted(failed, 'training')} did not finish and {self._most} may, so no more "
+                f"is tried; the last one, {run.name}, {result.status}: {result.reason}"
             )

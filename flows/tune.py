@@ -11,6 +11,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from analysis.tuning.surface import least_trials
+from analysis.words import counted
 from flows.dispatch.contract import Dispatcher, SweepFailedError, full_disk_fails
 from flows.dispatch.underway import registered
 from flows.dispatch.work_pool import WorkPool
@@ -22,8 +23,9 @@ from flows.runs.state import missing
 from flows.settings import Home, Settings, open_home, open_settings
 from flows.stack.flow_runs import rename
 from flows.store.run_store import open_store
-from flows.tuning.plan import prepare_tune, search_box, with_dtype
-from flows.tuning.report import TuneReport, finish_tune, trial_line
+from flows.tuning.plan import prepare_tune, with_dtype
+from flows.tuning.ranges import search_box
+from flows.tuning.report import TuneReport, finish_tune, trial_line, write_trials
 from flows.tuning.study import Width, WidthStudy, open_storage, study_name
 from sweeps.form import StudyName, StudySettings
 from sweeps.load import load_tune_spec
@@ -82,19 +84,27 @@ def run_tune(
         if spec.trials < least:
             names = ", ".join(dimension.name for dimension in widths[0].box)
             say(
-                f"{spec.trials} trials of a width give no law: a surface over {names} needs "
-                f"{least} or more (--trials {least})"
+                f"no law of {counted(spec.trials, 'trial')} of a width: a surface over {names} "
+                f"needs {least} or more (--trials {least})"
             )
         while open_trials := [
             (width, trial) for width in widths for trial in width.study.open_trials(spec.trials)
         ]:
+            # Who looks on finds the runs of the trials there, and their losses in the runs.
+            write_trials(_runs(spec, data, widths), home, folder)
             _round(spec, data, open_trials, home, mirror, dispatcher, say)
-        runs = [
-            (trial, trial_run(spec, width.model, data, trial.number, trial.params))
-            for width in widths
-            for trial in width.study.trials()
-        ]
-        return finish_tune(spec, data, widths, runs, home, mirror, folder)
+        return finish_tune(spec, data, widths, _runs(spec, data, widths), home, mirror)
+
+
+def _runs(
+    spec: TuneSpec, data: DataRef, widths: Sequence[Width]
+) -> list[tuple[FrozenTrial, PlannedRun]]:
+    """Every trial that was proposed, and its training."""
+    return [
+        (trial, trial_run(spec, width.model, data, trial.number, trial.params))
+        for width in widths
+        for trial in width.study.trials()
+    ]
 
 
 def _round(
@@ -114,7 +124,7 @@ def _round(
     # Two trials may round to the same batch and be one run.
     todo = missing({run.id: run for run in runs}.values(), home)
     known = f", {len(runs) - len(todo)} found finished" if len(todo) < len(runs) else ""
-    say(f"{len(runs)} trials, {len(todo)} to train{known}")
+    say(f"{counted(len(runs), 'trial')}, {len(todo)} to train{known}")
 
     def finished(run: PlannedRun, result: RunResult) -> None:
         say(f"  {trial_line(run, result)}")
@@ -128,7 +138,9 @@ def _round(
     results = [RunDir(home.runs / run.id).result() for run in runs]
     if not any(RunDir(home.runs / run.id).settled() for run in runs):
         reason = next((result.reason for result in results if result is not None), "no result")
-        raise SweepFailedError(f"all {len(todo)} trainings failed, so no more is tried: {reason}")
+        raise SweepFailedError(
+            f"all of {counted(len(todo), 'training')} failed, so no more is tried: {reason}"
+        )
     for (width, trial), run, result in zip(open_trials, runs, results, strict=True):
         width.study.tell(trial.number, objective(run, result))
 

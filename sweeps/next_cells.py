@@ -87,5 +87,6 @@ def next_spec(planned: Plan, cells: Iterable[NextCell]) -> SweepSpec:
         "seeds": spec.seeds[:1],
         "cap": None,
         "design": None,
+        "unique_tokens": (),
     }
     return SweepSpec.model_validate(spec.model_dump() | changes)

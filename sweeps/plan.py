@@ -14,7 +14,7 @@ from sweeps.mixtures import Mixtures
 from sweeps.plan_warnings import doubts
 from sweeps.rate_scan import scan_runs
 from sweeps.recipe import Rates, has_budget, rates, warmup_of, weight_decay_of
-from sweeps.repetition import matched, refuse_many_epochs
+from sweeps.repetition import matched, on_parts, refuse_many_epochs
 from sweeps.shapes import key
 from sweeps.spec import Cell, DataRef, PlannedRun, RunSpec, SweepSpec
 from sweeps.trunk_cost import middle, trunks
@@ -49,7 +49,8 @@ def plan(spec: SweepSpec, data: DataRef, *, source_tokens: Mapping[str, int] | N
 
     Raises:
         ValueError: the ladder has a shape that cannot be built, no model of it can meet a budget,
-            a batch is not whole sequences, or a mixture reads a source too often.
+            a batch is not whole sequences, a mixture reads a source too often, or no run is longer
+            than a part of the text.
     """
     if spec.variants:
         return _of_variants(spec, data, source_tokens)
@@ -60,6 +61,7 @@ def plan(spec: SweepSpec, data: DataRef, *, source_tokens: Mapping[str, int] | N
     warnings = doubts(spec, runs, source_tokens)
     if spec.mixtures is not None:
         runs = _of_mixtures(spec, spec.mixtures, runs, source_tokens)
+    runs += on_parts(spec, runs, source_tokens)
     runs.sort(key=lambda planned: planned.flops_spent)
     return Plan(spec=spec, data=data, runs=tuple(runs), warnings=warnings)
 

@@ -40,6 +40,8 @@ def _shortest_by_size(plan: Plan) -> list[PlannedRun]:
     """The shortest run of each size, in rising N."""
     by_size: dict[int, PlannedRun] = {}
     for run in plan.runs:
+        if run.unique_tokens is not None:
+            continue
         known = by_size.get(run.n_params)
         if known is None or run.cells[0].tokens < known.cells[0].tokens:
             by_size[run.n_params] = run
@@ -69,6 +71,7 @@ def check_command(plan: Plan, check: PlannedRun, given: str = "") -> str:
         f"recipe={{kind: fixed, lr: {train.optimizer.lr!r}, batch_tokens: {train.batch_tokens}}}",
         *decay,
         f"seeds=[{train.seed}]",
+        *(["unique_tokens=[]"] if spec.unique_tokens else []),
     ]
     if not given:
         shipped = spec.name in presets() and load_spec(spec.name) == spec

@@ -1,13 +1,81 @@
-"""How often the runs of a mixture sweep read each source, matched to the training mixed for."""
+"""Runs that read text more than once: on parts of it, or as often as the training mixed for."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from llama_core.mixture import Mixture
+from llama_core.config import Wsd
+from llama_core.mixture import Mixture, in_whole_rows
 from sweeps.mixtures import Mixtures, Shares
+from sweeps.spec import PlannedRun, SweepSpec
 
 # Shares are whole rows of a block, so a share at its limit may lie this far above it.
 _NEARLY = 1.01
+# A run repeats where it is longer than its part by more than the rounding to whole windows.
+_LONGER = 1.02
+
+
+def on_parts(
+    spec: SweepSpec, runs: Sequence[PlannedRun], source_tokens: Mapping[str, int] | None
+) -> list[PlannedRun]:
+    """The runs again on each part of the text, to the D that are longer than it.
+
+    Each is trained as the run on all text: the same rate, batch, warm-up and decay, so that the
+    two differ in their text alone. A part has every source by its share; a smaller one lies
+    within a larger one, and is the same for all seeds. Repeated cells are on no isoflop.
+
+    Raises:
+        ValueError: no run is longer than a part, or the corpus has less than the longest reads.
+    """
+    longest = max((run.cells[-1].tokens for run in runs), default=0)
+    shares = in_whole_rows(spec.corpus.shares)
+    planned = []
+    for count in spec.unique_tokens:
+        repeated = [again for run in runs if (again := _on_part(run, count, shares)) is not None]
+        if not repeated:
+            raise ValueError(
+                f"unique_tokens={count:,}: no run repeats them, for the longest reads {longest:,} "
+                f"tokens. Leave it out, or give less than {longest / _LONGER:,.0f}."
+            )
+        planned += repeated
+    for name, tokens in (source_tokens or {}).items():
+        if planned and shares[name] * longest > tokens:
+            raise ValueError(
+                f"unique_tokens is compared with runs whose tokens are all unique, and the longest "
+                f"reads {shares[name] * longest:,.0f} tokens of {name!r}, which has {tokens:,}. "
+                "Add text, or lower the largest D of the grid."
+            )
+    return planned
+
+
+def _on_part(run: PlannedRun, count: int, shares: Shares) -> PlannedRun | None:
+    """The run on a part of this many tokens; None where it is no longer than that."""
+    train = run.run.train
+    window = train.seq_len
+    unique = {
+        name: max(1, round(count * share / window)) * window
+        for name, share in shares.items()
+        if share
+    }
+    cells = tuple(
+        cell.model_copy(update={"flops_budget": None})
+        for cell in run.cells
+        if cell.tokens > _LONGER * sum(unique.values())
+    )
+    if not cells:
+        return None
+    schedule = train.schedule
+    if isinstance(schedule, Wsd):
+        horizons = tuple(cell.tokens for cell in cells)
+        schedule = schedule.model_copy(update={"horizons": horizons})
+    data = run.run.data.model_copy(update={"mixture": Mixture(shares=shares, unique_tokens=unique)})
+    own = {"data": data, "train": train.model_copy(update={"schedule": schedule})}
+    return run.model_copy(
+        update={
+            "run": run.run.model_copy(update=own),
+            "cells": cells,
+            "name": f"{run.name}-U{count}",
+        }
+    )
 
 
 def stocks(mixtures: Mixtures, source_tokens: Mapping[str, int]) -> dict[str, float]:

@@ -216,6 +216,11 @@ class SweepSpec(Frozen):
         exclude_if=lambda mixtures: mixtures is None,
         description="shares of the corpus's sources to try; None: their weights",
     )
+    unique_tokens: Annotated[tuple[PositiveInt, ...], AfterValidator(different)] = Field(
+        default=(),
+        exclude_if=lambda counts: not counts,
+        description="parts of the text: each size is trained on each again, to the D beyond it",
+    )
 
     @property
     def run_dtype(self) -> Literal["float32", "bfloat16"]:
@@ -272,6 +277,24 @@ class SweepSpec(Frozen):
                     "leave out one of the two."
                 )
             _ = self.shares
+        return self
+
+    @model_validator(mode="after")
+    def _parts_are_all_that_varies(self) -> "SweepSpec":
+        if not self.unique_tokens:
+            return self
+        continues = isinstance(self.grid, CellsGrid) and self.grid.continues is not None
+        others = {
+            "variants": self.variants,
+            "mixtures": self.mixtures,
+            "design": self.design,
+            "grid.continues": continues,
+        }
+        if given := [name for name, value in others.items() if value]:
+            raise ValueError(
+                f"unique_tokens repeats the runs of a grid of its own, and {given[0]} is given "
+                "too: leave out one of the two."
+            )
         return self
 
     @model_validator(mode="after")
@@ -377,6 +400,14 @@ class PlannedRun(Frozen):
     def n_params(self) -> int:
         """N, see `llama_core.counting.ParamCounts`."""
         return count_params(self.run.model).n_params
+
+    @property
+    def unique_tokens(self) -> int | None:
+        """The part of the text that it reads over and over; None in any other run or sweep."""
+        mixture = self.run.data.mixture
+        if mixture is None or self.mixture:
+            return None
+        return sum(mixture.unique_tokens.values())
 
     @property
     def steps(self) -> int:

@@ -111,7 +111,7 @@ def free_constants(problem: Problem, *, given: float | None, shared: bool) -> De
         if design.free <= len(rows.loss):
             return design
         if not own_slope:
-            raise NoSpeedup(f"{len(rows.loss)} runs in both are too few: train more.")
+            raise NoSpeedup(f"{words.counted(len(rows.loss), 'run')} in both, too few: train more.")
         own_slope = False
 
 

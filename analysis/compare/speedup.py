@@ -19,6 +19,7 @@ from analysis.compare.problem import NoSpeedup, Problem, free_constants, make_pr
 from analysis.compare.speed import speed_ratios
 from analysis.law import Array
 from analysis.table.observations import TableError
+from analysis.words import counted
 
 Asymptote = Literal["shared", "free", "given"]
 Verdict = Literal["holds", "shrinks with scale", "not shown"]
@@ -323,6 +324,6 @@ def _doubts(problem: Problem) -> list[str]:
             "cancels, and the intervals are as wide as two separate tables make them."
         )
     if 0 < problem.draws < 2 / (1 - problem.level) - 1e-6:
-        drawn = "1 draw is" if problem.draws == 1 else f"{problem.draws} draws are"
-        doubts.append(f"{drawn} too few for {problem.level:.0%} intervals: take 1000.")
+        drawn = counted(problem.draws, "draw")
+        doubts.append(f"Too few for {problem.level:.0%} intervals: {drawn}. Take 1000.")
     return doubts

@@ -5,7 +5,7 @@ from typing import Any
 
 from analysis.compare.answer import Comparison, Contrast
 from analysis.fit.document import group_json
-from analysis.words import flops, short
+from analysis.words import counted, flops, short
 
 _NAMES = {"exponent_N": "exponent of N*", "n_opt": "N*", "loss": "predicted loss"}
 LAW_HEADER = ("quantity", "at", "first", "second", "change", "shown?")
@@ -139,18 +139,14 @@ def _matched(comparison: Comparison, unit: str) -> str:
     if not pairs.height:
         return f"No run of {first} has the N and D of a run of {second}."
     shared = int(pairs["same_run"].sum())
-    same = f" {_losses(shared)} of runs that both share." if shared else ""
+    same = f" {counted(shared, 'loss', 'losses')} of runs that both share." if shared else ""
     if comparison.matched.mean is None:
         return f"All {pairs.height} matched losses are of runs that both share."
     return (
-        f"{_losses(pairs.height - shared)} at the same N and D: {second} minus {first} is "
-        f"{comparison.matched.mean:+.4f} {unit} on average"
+        f"{counted(pairs.height - shared, 'loss', 'losses')} at the same N and D: "
+        f"{second} minus {first} is {comparison.matched.mean:+.4f} {unit} on average"
         f"{_bracket(comparison.matched.interval, _difference)}.{same}"
     )
-
-
-def _losses(count: int) -> str:
-    return f"{count} loss" if count == 1 else f"{count} losses"
 
 
 def _change_in_words(contrast: Contrast) -> str:

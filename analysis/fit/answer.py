@@ -12,12 +12,13 @@ import numpy as np
 import polars as pl
 
 from analysis.fit.conventions import conventions
+from analysis.fit.design import Judgement
 from analysis.fit.doubts import doubts
-from analysis.fit.identifiability import judge, trust
+from analysis.fit.identifiability import doubted, judge, trust
 from analysis.fit.isoflop import fit_isoflop, parabola_bias
 from analysis.fit.options import DEFAULT, FitOptions
 from analysis.fit.parametric import clusters_of, finish, pose
-from analysis.fit.records import GroupFit, Influence, OptimalPoint
+from analysis.fit.records import FAR, GroupFit, Influence, OptimalPoint
 from analysis.law import Array, Constants, LawFit
 from analysis.repeated_data import predict
 from analysis.repetition.answer import fit_repeated
@@ -36,6 +37,7 @@ from analysis.table.observations import Table
 from analysis.table.repeats import leave_out_repeats
 from analysis.table.runs import duplicates
 from analysis.table.selection import of_group, one_law, split
+from analysis.words import short
 
 log = logging.getLogger(__name__)
 _INFLUENTIAL = 10
@@ -85,15 +87,17 @@ def _fit_group(value: Any, table: Table, options: FitOptions, source: str) -> Gr
     name = "fit" if value is None else str(value)
     fit = finish(problem, optimum, table, options, name=name, source=source)
     assert fit.law.support is not None
+    largest = fit.law.support.flops[1]
     used, level = table.used, options.level
     log.info("profiling the exponent, N* and D* of %s", rows)
-    target = options.target_flops or 10 * fit.law.support.flops[1]
+    target = options.target_flops or 10 * largest
     profiles = _profiles(problem, optimum, used, target, level)
     verdicts = judge(problem, optimum, used, profiles, fit.intervals)
     trusted = trust(fit, verdicts, table.doubts, target_flops=target)
     law_of_repeats = None if repeated is None else repeated.law
     known = {"trust": trusted, "repeated": law_of_repeats}
     fit = replace(fit, law=fit.law.model_copy(update=known))
+    verdicts = _said_first(verdicts, table, target / largest)
     isoflop = fit_isoflop(used, level=level)
     log.info("leaving out each of %s, and counting N otherwise", rows)
     without = leave_one_out(problem, optimum.x)
@@ -117,6 +121,16 @@ def _fit_group(value: Any, table: Table, options: FitOptions, source: str) -> Gr
     log.info("looking for doubts about the law of %s", rows)
     group = replace(group, doubts=tuple(doubts(problem, optimum, group, table)))
     return group if options.anyway else group.withheld()
+
+
+def _said_first(verdicts: dict[str, Judgement], table: Table, times: float) -> dict[str, Judgement]:
+    """The verdicts without any that the first lines doubt; `times` the table's largest compute."""
+    if any(doubt.bars_optimum for doubt in table.doubts):
+        verdicts = doubted(verdicts, verdicts, "the first lines doubt the table itself.")
+    if times > FAR:
+        far = f"the target is {short(times)} times the table's largest compute."
+        verdicts = doubted(verdicts, ("n_opt", "d_opt"), far)
+    return verdicts
 
 
 def _profiles(

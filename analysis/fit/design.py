@@ -12,6 +12,7 @@ from analysis.fit.isoflop import budgets
 from analysis.fit.parametric import clusters_of
 from analysis.law import Array
 from analysis.solver.problem import Problem
+from analysis.words import counted
 
 Verdict = Literal["identified", "weak", "not_identified"]
 # Narrower designs than these factors are one budget, one ratio, or barely more.
@@ -23,14 +24,21 @@ _ILL_CONDITIONED = 500.0
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A verdict with its reason, which names the runs that would help.
-
-    `cause` is the first of several reasons.
-    """
+    """A verdict with its reasons, which name the runs that would help."""
 
     verdict: Verdict
-    reason: str
-    cause: str = ""
+    cause: str
+    others: tuple[str, ...] = ()
+
+    @property
+    def reason(self) -> str:
+        """All reasons, each a sentence of its own."""
+        return " ".join([self.cause, *map(sentence, self.others)])
+
+
+def sentence(text: str) -> str:
+    """The text with a capital at its beginning."""
+    return text[:1].upper() + text[1:]
 
 
 def design_findings(used: pl.DataFrame) -> Iterator[Judgement]:
@@ -168,8 +176,9 @@ def run_findings(problem: Problem, used: pl.DataFrame) -> Iterator[Judgement]:
     if clusters is not None and clusters.max() < len(problem.free):
         yield Judgement(
             "weak",
-            f"the rows are checkpoints of {clusters.max() + 1} trainings, no more than there are "
-            "constants, so their common errors cannot be told from the law. Add trainings.",
+            f"the rows are checkpoints of {counted(clusters.max() + 1, 'training')}, no more "
+            "than there are constants, so their common errors cannot be told "
+            "from the law. Add trainings.",
         )
 
 

@@ -15,6 +15,7 @@ from scipy.stats import t as student
 from analysis.fit.power_law import PowerLaw, power_law
 from analysis.law import Array
 from analysis.table.observations import TableError
+from analysis.words import counted
 
 _COLUMNS = ("run_id", "n_params", "tokens", "train_flops")
 _BINS = 120  # log-spaced bins of a curve; each is represented by its median
@@ -125,8 +126,8 @@ def _laws(hull: pl.DataFrame, level: float) -> tuple[PowerLaw, PowerLaw] | str:
     sizes = used["n_params"].n_unique()
     if sizes < 2 or used.height < 3:
         return (
-            f"the envelope passes between only {sizes} sizes: power laws need three points on "
-            "two sizes. Train sizes further apart, or longer."
+            f"the envelope passes between only {counted(sizes, 'size')}: power laws need three "
+            "points on two sizes. Train sizes further apart, or longer."
         )
     log_C = np.log(used["train_flops"].to_numpy())
     # A vertex weighs by the stretch of compute around it.

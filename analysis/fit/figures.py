@@ -14,7 +14,7 @@ from analysis.fit.records import GroupFit
 from analysis.law import Constants
 from analysis.style import INK, MARK, SOFT, WARN, axis, ends, log_ticks, shorts, styled
 from analysis.table.observations import numbers_for_people
-from analysis.words import short
+from analysis.words import counted, short
 
 
 def fit_data(group: GroupFit) -> pl.DataFrame:
@@ -225,4 +225,4 @@ def draw_profiles(data: pl.DataFrame) -> go.Figure:
         ticks = log_ticks(*ends(part["value"])) if log else {"nticks": 4}
         figure.update_xaxes(**axis(names[name], log=log), **ticks, tickangle=0, row=1, col=col)
     figure.update_yaxes(title="rise / threshold", row=1, col=1)
-    return styled(figure, f"{closed} of {len(parts)} profiles close on both sides")
+    return styled(figure, f"Closed on both sides: {closed} of {counted(len(parts), 'profile')}")

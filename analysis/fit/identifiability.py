@@ -66,6 +66,17 @@ def judge(
     return verdicts
 
 
+def doubted(
+    verdicts: Mapping[str, Judgement], names: Iterable[str], reason: str
+) -> dict[str, Judgement]:
+    """The verdicts with those of these names at most weak, for a reason in the first lines."""
+    return dict(verdicts) | {
+        name: Judgement("weak", reason, (verdicts[name].cause, *verdicts[name].others))
+        for name in names
+        if name in verdicts and verdicts[name].verdict == "identified"
+    }
+
+
 def trust(
     fit: LawFit, verdicts: Mapping[str, Judgement], doubts: Iterable[Doubt], *, target_flops: float
 ) -> Trust:
@@ -228,7 +239,5 @@ def _worst(findings: list[Judgement]) -> Judgement:
     for verdict in _ORDER:
         reasons = [finding.reason for finding in findings if finding.verdict == verdict]
         if reasons:
-            first, *more = reasons
-            reason = " ".join([first, *(other[0].upper() + other[1:] for other in more)])
-            return Judgement(verdict, reason, cause=first)
+            return Judgement(verdict, reasons[0], tuple(reasons[1:]))
     return Judgement("weak", "nothing speaks for or against it.")

@@ -17,7 +17,7 @@ from scipy.stats import t as student
 from analysis.fit.power_law import PowerLaw, power_law, weighted
 from analysis.law import Array, LossLaw
 from analysis.table.numbers import near_groups
-from analysis.words import short
+from analysis.words import counted, short
 
 ValleyStatus = Literal["ok", "edge", "no_minimum", "too_few_sizes"]
 # Points within this factor of N* are near the valley. Further out the parabola is no longer the
@@ -314,7 +314,9 @@ def _through(valleys: Sequence[Valley], level: float) -> IsoflopFit:
     if not valleys:
         reason = "the table has no IsoFLOP budgets: no budget column, and compute does not repeat"
     elif len(good) < 2:
-        reason = f"{len(good)} of {len(valleys)} budgets has a usable minimum; two are needed"
+        reason = (
+            f"{len(good)} of {counted(len(valleys), 'budget')} has a usable minimum; two are needed"
+        )
     else:
         reason = ""
     if reason:

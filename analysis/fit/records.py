@@ -17,7 +17,7 @@ from analysis.table.sources import Source
 from analysis.words import flops, short
 
 # Times the table's largest compute; a target that nobody chose lies ten times above it.
-_FAR = 10.5
+FAR = 10.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class GroupFit:
             if not any(bar.startswith("DOUBTFUL") for bar in lines):
                 # A doubt about the table holds for a forecast too.
                 lines.append("isoflop forecast may answer from the same runs.")
-        elif self.optimal[-1].extrapolation > _FAR:
+        elif self.optimal[-1].extrapolation > FAR:
             target = self.optimal[-1]
             lines.append(
                 f"EXTRAPOLATION: the target of {flops(target.flops)} FLOPs is "

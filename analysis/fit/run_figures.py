@@ -11,7 +11,7 @@ from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.isoflop import IsoflopFit, fit_isoflop, parabola
 from analysis.fit.power_law import PowerLaw
 from analysis.style import GRID, INK, MARK, axis, colour_scale, ends, shorts, size_legend, styled
-from analysis.words import flops, short
+from analysis.words import counted, flops, short
 
 _STEP = 1.03  # factor in tokens between the points of a curve
 # A curve that ends this far above its own lowest point has diverged; noise of batches does not.
@@ -114,7 +114,8 @@ def draw_isoflop(data: pl.DataFrame, fit: IsoflopFit | None = None) -> go.Figure
         )  # fmt: skip
     title = "No budget shows a minimum inside its grid"
     if minima.height:
-        title = f"{minima.height} of {data['flops_budget'].n_unique()} budgets show a minimum"
+        budgets = counted(data["flops_budget"].n_unique(), "budget")
+        title = f"A minimum at {minima.height} of {budgets}"
     if fit is not None and fit.N is not None:
         title = f"N* grows as C^{power(fit.N)}"
         C = np.geomspace(*ends(minima["flops_budget"]), 50)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from analysis.fit.design import sentence
 from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.records import GroupFit
 from analysis.layout import READABLE, hanging, table_lines, wrapped
@@ -10,7 +11,7 @@ from analysis.table.names import ALIASES, spelt
 from analysis.table.observations import numbers_for_people
 from analysis.table.runs import run_column, runs_of
 from analysis.table.sources import read_words
-from analysis.words import COUNTS, FLOPS, flops, formula, short
+from analysis.words import COUNTS, FLOPS, counted, flops, formula, short, what_n_counts
 
 _VERDICT = {"identified": "identified", "weak": "weak", "not_identified": "NOT IDENTIFIED"}
 _NAMES = {
@@ -57,16 +58,23 @@ def remaining_doubts(group: GroupFit) -> list[str]:
 
 
 def verdict_rows(group: GroupFit) -> list[list[str]]:
-    """Quantity, verdict, reason; exponent_D mirrors exponent_N and is left out."""
-    return [
-        [_NAMES[name], _VERDICT[judgement.verdict], _sentence(judgement.reason)]
-        for name, judgement in group.verdicts.items()
-        if name != "exponent_D"
-    ]
+    """Quantity, verdict, reasons; exponent_D mirrors exponent_N and is left out.
 
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    A reason that a row above has is not repeated.
+    """
+    rows: list[list[str]] = []
+    first: dict[str, str] = {}
+    for name, judgement in group.verdicts.items():
+        if name == "exponent_D":
+            continue
+        reasons = dict.fromkeys(map(sentence, (judgement.cause, *judgement.others)))
+        above = dict.fromkeys(first[reason] for reason in reasons if reason in first)
+        words = [f"As for {', '.join(above)}."] if above else []
+        words += [reason for reason in reasons if reason not in first]
+        rows.append([_NAMES[name], _VERDICT[judgement.verdict], " ".join(words)])
+        for reason in reasons:
+            first.setdefault(reason, f"the {_NAMES[name]}" if "exponent" in name else _NAMES[name])
+    return rows
 
 
 def convention_rows(group: GroupFit) -> list[list[str]]:
@@ -109,7 +117,7 @@ def units_line(group: GroupFit) -> str:
     """What N, C and the loss are."""
     law = group.fit.law
     unit = "of unknown unit" if law.loss_unit == "unknown" else f"in {law.loss_unit}"
-    return f"N counts {COUNTS[law.n_counts]}; C = 6ND in N* and D*; loss {unit.replace('_', ' ')}"
+    return f"{what_n_counts(law.n_counts)}; C = 6ND in N* and D*; loss {unit.replace('_', ' ')}"
 
 
 def envelope_line(fit: EnvelopeFit) -> str:
@@ -144,13 +152,13 @@ def group_lines(group: GroupFit, lead: Sequence[str] = (), width: int = READABLE
     column, runs = run_column(group.used), runs_of(group.used)
     if runs is not None:
         how = "resampled" if fit.intervals.method == "bootstrap_runs" else "grouped"
-        yield f"   {how} by run, from column {column}: {runs.n_unique()} runs"
+        yield f"   {how} by run, from column {column}: {counted(runs.n_unique(), 'run')}"
     if fit.rows_excluded:
         reasons: dict[str, list[int]] = {}
         for row in fit.rows_excluded:
             reasons.setdefault(row.reason, []).append(row.row)
         for reason, rows in reasons.items():
-            yield f"   left out {len(rows)} rows: {reason}"
+            yield f"   left out {counted(len(rows), 'row')}: {reason}"
     interval = fit.intervals.values.get("exponent_N")
     spread = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
     method = fit.intervals.method.replace("_", " over ") if interval else "no intervals"
@@ -162,7 +170,7 @@ def group_lines(group: GroupFit, lead: Sequence[str] = (), width: int = READABLE
         laws = f"N* = {N.coef:.3g}·C^{N.exponent:.3f}, D* = {D.coef:.3g}·C^{D.exponent:.3f}"
         if not group.optimal:
             laws = f"N* grows as C^{N.exponent:.3f}"
-        yield f"{laws}, approach 2 ({N.budgets} of {len(group.isoflop.valleys)} budgets)"
+        yield f"{laws}, approach 2 ({N.budgets} of {counted(len(group.isoflop.valleys), 'budget')})"
     else:
         yield f"approach 2: {group.isoflop.reason}"
     if group.optimal:

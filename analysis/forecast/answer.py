@@ -21,6 +21,7 @@ from analysis.forecast.rows import Rows, rows_of
 from analysis.law import LossLaw, Trust
 from analysis.table.cells import tried_settings
 from analysis.table.observations import Table, check
+from analysis.table.repeats import REPEATS, leave_out_repeats
 from analysis.words import flops, short
 
 # Calibrated: everything inside these limits. Doubtful: the table bars N*.
@@ -212,7 +213,7 @@ def forecast(table: Table, question: Question) -> Answer:
     Raises:
         TableError: fewer than 10 rows or 3 sizes.
     """
-    table = check(table)
+    table = check(leave_out_repeats(table))
     rows = rows_of(table)
     learnt = posterior(rows, question.form)
     data = _data(table, rows, learnt)
@@ -264,10 +265,11 @@ def _doubts(table: Table, bars: tuple[str, ...]) -> list[str]:
             f"Rows of one N and D differ in {names} and are averaged, so the forecast is of a run "
             f"with their mean loss; --best-of {tried[0].column} takes the best."
         )
-    # The column is not read as numbers unless a law uses it.
-    repeated = pl.col("tokens") > pl.col("unique_tokens").cast(pl.Float64, strict=False)
-    if "unique_tokens" in used.columns and used.filter(repeated).height:
-        doubts.append("Some rows repeat tokens; a forecast takes every token for a fresh one.")
+    repeating = table.frame.filter(pl.col("excluded_reason") == REPEATS).height
+    if repeating:
+        doubts.append(
+            f"A forecast is of fresh tokens: {repeating} rows that repeat theirs are left out."
+        )
     return doubts
 
 

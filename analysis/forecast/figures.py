@@ -133,11 +133,15 @@ def draw_valley(data: pl.DataFrame, each: ForecastOptimum, level: float) -> go.F
         hovertemplate="N* = %{text}<extra></extra>",
     )  # fmt: skip
     bottom, top = data["lower"].min(), data["upper"].max()
-    inside = [o for o in each.others if data["n_params"][0] <= o.n_opt <= data["n_params"][-1]]
-    for other, dash in zip(inside, ("dot", "dash", "dashdot"), strict=False):
+    first, last = data["n_params"][0], data["n_params"][-1]
+    for other, dash in zip(each.others, ("dot", "dash", "dashdot"), strict=False):
+        shown = first <= other.n_opt <= last
+        side = "" if shown else f", {'left' if other.n_opt < first else 'right'} of this figure"
         figure.add_scatter(
-            x=[other.n_opt, other.n_opt], y=[bottom, top], mode="lines",
-            line={"color": SOFT, "dash": dash}, name=f"{other.name}: {short(other.n_opt)}",
+            # Without a point the legend still has its line.
+            x=[other.n_opt, other.n_opt] if shown else [None], y=[bottom, top] if shown else [None],
+            mode="lines", line={"color": SOFT, "dash": dash},
+            name=f"{other.name}: {short(other.n_opt)}{side}",
             hovertemplate=f"{other.name}: N* = {short(other.n_opt)}<extra></extra>",
         )  # fmt: skip
     title = (

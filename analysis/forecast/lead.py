@@ -1,8 +1,9 @@
 """The forecast that the answer of a fit begins with: N*, D* and loss at the fit's target."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from analysis.fit.identifiability import doubted
 from analysis.fit.records import GroupFit
 from analysis.forecast.answer import Answer, Question, answer, disagreements, forecast
 from analysis.forecast.beside import Other, approach_2
@@ -66,6 +67,15 @@ def lead(group: GroupFit, *, record: bool = False) -> Lead:
         Other(f"approach 3, {law.form}", target.n_opt, target.d_opt, target.loss),
     )
     return Lead(table, learnt, doubts=disagreements(best.best, found))
+
+
+def led(group: GroupFit, *, record: bool = False) -> tuple[GroupFit, Lead]:
+    """A fit with its `lead`; N* on which methods disagree is not called identified."""
+    first = lead(group, record=record)
+    if first.doubts:
+        reason = "methods disagree on it, as the first lines say."
+        group = replace(group, verdicts=doubted(group.verdicts, ("n_opt", "d_opt"), reason))
+    return group, first
 
 
 def lead_json(lead: Lead) -> dict[str, Any]:

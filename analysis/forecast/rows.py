@@ -10,6 +10,7 @@ from analysis.law import Array
 from analysis.table.cells import tried_settings
 from analysis.table.observations import Table, TableError
 from analysis.table.states import nothing_left
+from analysis.words import counted
 
 FEWEST_ROWS, FEWEST_SIZES = 10, 3
 # The cost grows with the cube of the rows; beyond this many, neighbours are averaged.
@@ -58,7 +59,9 @@ def rows_of(table: Table) -> Rows:
     runs = logs.unique(maintain_order=True)
     sizes = runs["n"].n_unique()
     if runs.height < FEWEST_ROWS or sizes < FEWEST_SIZES:
-        copies = f" without its {used.height - runs.height} copies" * (runs.height < used.height)
+        copies = f" without its {counted(used.height - runs.height, 'copy', 'copies')}" * (
+            runs.height < used.height
+        )
         raise TableError(
             f"a forecast needs {FEWEST_ROWS} finished runs of {FEWEST_SIZES} sizes or more; the "
             f"table has {runs.height} of {sizes}{copies}. Train more runs; isoflop fit takes fewer."

@@ -8,7 +8,7 @@ from analysis.forecast.record import Score
 from analysis.layout import READABLE, hanging, table_lines
 from analysis.table.observations import Table
 from analysis.table.sources import read_words
-from analysis.words import COUNTS, flops, short
+from analysis.words import flops, short, what_n_counts
 
 POINTS = ("N", "D", "C = 6ND", "loss", "beyond: C", "D/N", "law", "misfit", "noise")
 OPTIMA = ("C = 6ND", "N*", "D*", "loss there", "beyond: C")
@@ -113,7 +113,7 @@ def source_words(answer: Answer, table: Table) -> str:
     return (
         f"learnt from {data.rows:,} runs of {data.sizes:,} sizes{said}; "
         f"C from {flops(data.flops[0])} to {flops(data.flops[1])}; "
-        f"N counts {COUNTS[law.n_counts]}; loss {unit.replace('_', ' ')}{read}"
+        f"{what_n_counts(law.n_counts)}; loss {unit.replace('_', ' ')}{read}"
     )
 
 

@@ -2,7 +2,9 @@
 
 Muennighoff et al. 2023 (arXiv:2305.16264): tokens beyond the stock U of unique ones, and
 parameters beyond what U can train, lose value exponentially. Their half-lives R_D and R_N were
-fitted on C4; under a law without its own they are borrowed, and the answer says so.
+fitted on C4; under a law whose runs chose no form of their own (analysis/repetition) they are
+borrowed, and the answer says so. Under the other two forms repetition adds what it costs to the
+law of fresh tokens.
 """
 
 from dataclasses import dataclass
@@ -19,9 +21,12 @@ from analysis.frontier.allocation import (
     inference_optimal,
     zoom_minimum,
 )
-from analysis.law import Array, LossLaw, Repetition
-from analysis.repeated_data import effective, optimal_size_for_tokens
+from analysis.law import Array, LossLaw, RepeatedForm, RepeatedLaw, Repetition
+from analysis.repeated_data import effective, excess, optimal_size_for_tokens
 from analysis.words import short
+
+# Where loss is taken to be least at the latest, under a form by which it may rise again.
+_MOST_EPOCHS = 1e3
 
 
 class DataRunsOut(FrontierError):
@@ -34,7 +39,6 @@ class Stock:
 
     Attributes:
         U: unique tokens.
-        borrowed: R_D and R_N come from C4's fit, not from the law's own data.
     """
 
     law: LossLaw
@@ -45,13 +49,25 @@ class Stock:
             raise FrontierError(f"a stock of {self.U:g} unique tokens is not above zero.")
 
     @property
+    def own(self) -> RepeatedLaw | None:
+        """What the law's own runs chose; None under a law fitted with half-lives, or borrowed."""
+        return None if self.law.repetition is not None else self.law.repeated
+
+    @property
     def borrowed(self) -> bool:
-        """Whether the half-lives come from another law."""
-        return self.law.repetition is None
+        """Whether the half-lives come from C4's fit, not from the law's own data."""
+        return self.law.repetition is None and self.law.repeated is None
+
+    @property
+    def form(self) -> RepeatedForm:
+        """The form of what repetition costs."""
+        return "half_lives" if self.own is None else self.own.form
 
     @property
     def half_lives(self) -> Repetition:
         """R_D and R_N."""
+        if self.own is not None and self.own.form == "half_lives":
+            return Repetition(R_D=self.own.constants["R_D"], R_N=self.own.constants["R_N"])
         repetition = self.law.repetition or published.law("muennighoff_c4").repetition
         assert repetition is not None
         return repetition
@@ -69,23 +85,33 @@ class Stock:
 
     def loss(self, N: ArrayLike, D: ArrayLike) -> Array:
         """Loss at N parameters and D tokens seen, of which at most U are unique."""
+        if self.own is not None and self.own.form != "half_lives":
+            N, D = np.asarray(N, float), np.asarray(D, float)
+            return self.law.loss(N, D) + excess(self.own, N, D, np.minimum(self.U, D))
         return self.law.loss(self.effective_params(N, D), self.effective_tokens(D))
 
     def tokens(self, N: ArrayLike, loss: ArrayLike) -> Array:
-        """Tokens to see for a loss at N parameters; infinite where no number does.
+        """Fewest tokens to see for a loss at N parameters; infinite where no number does.
 
-        Loss falls with D everywhere, so bisection in log D cannot miss.
+        By bisection in log D, up to where loss is least: under half-lives it falls everywhere.
         """
         N, loss = np.broadcast_arrays(np.asarray(N, float), loss)
-        # After 40 half-lives of repetition the next epoch is worth less than rounding.
-        most = np.log(self.U * (1 + 40 * self.half_lives.R_D))
-        low, high = np.zeros(N.shape), np.full(N.shape, most)
+        low, high = np.zeros(N.shape), self._log_D_of_least_loss(N)
         reached = self.loss(N, np.exp(high)) <= loss
         for _ in range(60):
             middle = (low + high) / 2
             enough = self.loss(N, np.exp(middle)) <= loss
             low, high = np.where(enough, low, middle), np.where(enough, middle, high)
         return np.where(reached, np.exp(high), np.inf)
+
+    def _log_D_of_least_loss(self, N: Array) -> Array:
+        """ln of the tokens beyond which a model gains nothing."""
+        if self.form == "half_lives":
+            # After 40 half-lives of repetition the next epoch is worth less than rounding.
+            return np.full(N.shape, np.log(self.U * (1 + 40 * self.half_lives.R_D)))
+        epochs = np.geomspace(1, _MOST_EPOCHS, 200)
+        losses = np.stack([self.loss(N, each * self.U) for each in epochs])
+        return np.asarray(np.log(self.U * epochs[np.argmin(losses, axis=0)]))
 
 
 def inference_optimal_with_stock(

@@ -95,6 +95,8 @@ def _stocked(stocked: StockedAdvice | None, loss: float) -> dict[str, Any] | Non
         "epochs": stocked.epochs,
         "over_fresh": stocked.over_fresh,
         "half_lives_borrowed": stocked.stock.borrowed,
+        "form": stocked.stock.form,
+        "chosen_on": None if stocked.stock.own is None else stocked.stock.own.source,
     }
 
 

@@ -8,8 +8,10 @@ import polars as pl
 
 from analysis.frontier.allocation import Allocation
 from analysis.frontier.answer import Advice
+from analysis.frontier.data_stock import Stock
 from analysis.frontier.decision import Quantity
 from analysis.frontier.priced import ServedAdvice
+from analysis.repetition.text import WORDS
 from analysis.words import dollars, flops, short
 
 _QUANTITIES: dict[Quantity, Callable[[float], str]] = {
@@ -135,7 +137,7 @@ def menu_rows(served: ServedAdvice) -> list[list[str]]:
 
 def warnings(advice: Advice) -> tuple[str, ...]:
     """What must be read before the answer, for its first lines; empty when nothing must."""
-    lines = [*advice.law.trust.lines, extrapolation(advice)]
+    lines = [*advice.law.trust.lines, extrapolation(advice), _beyond_epochs(advice)]
     return tuple(line for line in lines if line)
 
 
@@ -163,12 +165,34 @@ def stock_sentence(advice: Advice) -> str:
     stocked = advice.stocked
     if stocked is None:
         return ""
-    borrowed = " (half-lives borrowed from C4)" if stocked.stock.borrowed else ""
     return (
         f"With {short(stocked.stock.U)} unique tokens the best is "
         f"{short(stocked.choice.N.item())} parameters on {short(stocked.choice.D.item())} tokens, "
         f"{stocked.epochs:.1f} epochs, {stocked.over_fresh:.1%} more lifetime FLOPs than with "
-        f"fresh data{borrowed}."
+        f"fresh data ({_repetition(stocked.stock)})."
+    )
+
+
+def _repetition(stock: Stock) -> str:
+    """By which law repetition costs."""
+    if stock.own is not None:
+        return f"repetition costs as {stock.own.source} has it: {WORDS[stock.own.form]}"
+    if stock.borrowed:
+        return "half-lives borrowed from C4, Muennighoff et al. 2023"
+    return "half-lives of the law"
+
+
+def _beyond_epochs(advice: Advice) -> str:
+    """A warning where more epochs are answered than the law's runs read; empty elsewhere."""
+    stocked = advice.stocked
+    if stocked is None or stocked.stock.own is None:
+        return ""
+    most = stocked.stock.own.most_epochs
+    if stocked.epochs <= 1.02 * most:
+        return ""
+    return (
+        f"EXTRAPOLATION: the choice for the stock reads it {stocked.epochs:.1f} times, and the "
+        f"runs behind its law read theirs {most:.3g} times at most."
     )
 
 

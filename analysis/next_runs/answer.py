@@ -14,6 +14,7 @@ from analysis.forecast.design import Candidates, Stakes, Widths, choose, stakes
 from analysis.forecast.optimum import Optimum
 from analysis.law import Array
 from analysis.table.observations import Table, TableError
+from analysis.words import counted, flops
 
 _MOST = 2000  # candidates: their covariance matrix is held a few times over
 
@@ -121,8 +122,9 @@ def next_runs(
         )
     if candidates.flops.min() > budget:
         raise TableError(
-            f"the cheapest of {len(candidates)} candidates costs {candidates.flops.min():.3g} "
-            f"FLOPs, more than --budget {budget:.3g}. Raise it, or name others with --candidates."
+            f"the cheapest of {counted(len(candidates), 'candidate')} costs "
+            f"{flops(candidates.flops.min())} FLOPs, more than --budget {budget:.3g}. Raise it, or "
+            "name others with --candidates."
         )
     # A table that bars N* is what more runs can mend.
     today = forecast(table, Question(budgets=(target_flops,), level=level, anyway=True))

@@ -6,7 +6,7 @@ import polars as pl
 
 from analysis.next_runs.answer import NextRuns
 from analysis.style import INK, MARK, SOFT, WARN, axis, faded, shorts, styled
-from analysis.words import flops
+from analysis.words import counted, flops
 
 _SCALE = [[0, faded(MARK)], [1, MARK]]
 
@@ -101,5 +101,5 @@ def _title(data: pl.DataFrame) -> str:
     chosen = data.filter(pl.col("kind") == "next")
     [target] = data.filter(pl.col("kind") == "target")["flops"]
     share = chosen["flops"].sum() / target
-    runs = "One run" if chosen.height == 1 else f"{chosen.height} runs"
-    return f"{runs} for {share:.2g} of the target's compute sharpen it most"
+    runs = counted(chosen.height, "run")
+    return f"{runs} for {share:.2g} of the target's compute, those that sharpen it most"

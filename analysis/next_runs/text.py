@@ -6,7 +6,7 @@ from analysis.fit.text import warning_lines
 from analysis.forecast.text import first_lines
 from analysis.layout import READABLE, table_lines, wrapped
 from analysis.next_runs.answer import Intervals, NextRuns
-from analysis.words import flops, short
+from analysis.words import counted, flops, short
 
 HEADER = ("", "N", "D", "D/N", "FLOPs", "sum", "foretold", "N* alone", "N* so far", "loss", "saves")
 
@@ -40,7 +40,7 @@ def target_line(answer: NextRuns) -> str:
     """What is asked, and how wide its intervals are today and after the runs."""
     level, after = f"{answer.forecast.level:.0%}", answer.runs[-1].together
     size = "" if answer.forecast.bars else f" = {short(answer.target.n_opt)}"
-    runs = "1 run" if len(answer.runs) == 1 else f"{len(answer.runs)} runs"
+    runs = counted(len(answer.runs), "run")
     return (
         f"At {flops(answer.target.flops)} FLOPs (6ND) N*{size} is known to {_width(answer.today)} "
         f"({level} intervals); after {runs} for {flops(answer.runs[-1].spent)} FLOPs to "
@@ -72,7 +72,7 @@ def candidates_line(answer: NextRuns) -> str:
     """Of which runs they were chosen, and what did not fit into the budget."""
     candidates, left_out = answer.candidates, answer.unaffordable
     text = (
-        f"Chosen from {len(candidates)} candidates, N {short(candidates.N.min())} to "
+        f"Chosen from {counted(len(candidates), 'candidate')}, N {short(candidates.N.min())} to "
         f"{short(candidates.N.max())}, D {short(candidates.D.min())} to "
         f"{short(candidates.D.max())}, up to {flops(candidates.flops.max())} FLOPs."
     )

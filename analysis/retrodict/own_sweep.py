@@ -17,7 +17,7 @@ from analysis.frontier.figures import DEMANDS, draw_frontier, frontier_data
 from analysis.frontier.pairs import equal_loss_pair, observed_pairs
 from analysis.law import Array, LossLaw
 from analysis.page import Page
-from analysis.words import between, flops, formula, frontier_counts, short
+from analysis.words import between, counted, flops, formula, frontier_counts, short
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def add_own_sweep(page: Page, own: OwnSweep | None) -> None:
     for warning in law.trust.lines:
         page.text(warning, role="warn")
     page.text(
-        f"Sweep {own.name}: {own.observations.height} observations, {formula(law)} ({law.form}). "
-        f"{frontier_counts(law)}"
+        f"Sweep {own.name}: {counted(own.observations.height, 'observation')}, "
+        f"{formula(law)} ({law.form}). {frontier_counts(law)}"
     )
     if law.trust.bars:
         page.text(
@@ -136,9 +136,9 @@ def add_pairs(page: Page, own: OwnSweep | None) -> None:
     if observed.is_empty():
         return
     page.text(
-        f"{observed.height} pairs among the sweep's own runs are predicted within half a percent "
-        "of each other though one is at least 1.8 times the size. The law was fitted on these "
-        "runs, so this is the mild form of the test. The widest:"
+        f"Among the sweep's own runs, {counted(observed.height, 'pair')} with one at least 1.8 "
+        "times the size of the other: predicted within half a percent of each other. The law was "
+        "fitted on these runs, so this is the mild form of the test. The widest:"
     )
     page.table(
         (
@@ -164,7 +164,7 @@ def add_pairs(page: Page, own: OwnSweep | None) -> None:
     surprises = int(observed["surprising"].sum())
     if surprises:
         page.text(
-            f"{surprises} of {observed.height} pairs miss by more than twice what two runs' "
-            "scatter around the law explains: do not trust the contour there.",
+            "A miss by more than twice what two runs' scatter around the law explains, at "
+            f"{surprises} of {counted(observed.height, 'pair')}: do not trust the contour there.",
             role="warn",
         )

@@ -9,11 +9,12 @@ from analysis.fit.options import FitOptions
 from analysis.fit.power_law import PowerLaw
 from analysis.fit.records import GroupFit
 from analysis.fit.text import remaining_doubts
-from analysis.forecast.lead import Lead, lead
+from analysis.forecast.lead import Lead, led
 from analysis.own_runs.largest_budget import LargestBudget, largest_budget, largest_sentence
 from analysis.own_runs.outcome import Interval
+from analysis.repetition.text import facts_sentence
 from analysis.table.observations import Table, TableError
-from analysis.words import flops, formula, short
+from analysis.words import counted, flops, formula, short
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,8 @@ def find(
         [group] = fit_table(table, FitOptions(bootstrap=bootstrap), source=source)
     except TableError as error:
         return Findings(table, None, str(error), largest=largest)
-    return Findings(table, group, "", lead(group, record=True), largest)
+    group, first = led(group, record=True)
+    return Findings(table, group, "", first, largest)
 
 
 def verdict(findings: Findings) -> str:
@@ -62,7 +64,8 @@ def verdict(findings: Findings) -> str:
         return "\n".join([f"No law: {findings.refusal}", *last])
     group = findings.group
     foretold = findings.lead.lines if findings.lead is not None else ()
-    lines = [*group.warnings, *foretold, isoflop_sentence(group), law_sentence(group)]
+    repeated = [facts_sentence(group.repeated)] if group.repeated is not None else []
+    lines = [*group.warnings, *foretold, isoflop_sentence(group), law_sentence(group), *repeated]
     doubts = remaining_doubts(group)
     if not group.optimal:
         # Without an answer, the runs to add are what a reader needs next.
@@ -95,7 +98,8 @@ def isoflop_sentence(group: GroupFit) -> str:
     """Approach 2 in a sentence."""
     isoflop = group.isoflop
     good = [valley for valley in isoflop.valleys if valley.status == "ok"]
-    share = f"{len(good)} of {len(isoflop.valleys)} budgets have their minimum inside the grid"
+    budgets = counted(len(isoflop.valleys), "budget")
+    share = f"the minimum lies inside the grid at {len(good)} of {budgets}"
     if isoflop.N is None or isoflop.D is None:
         return f"IsoFLOP: no power law. {isoflop.reason}."
     low, high = good[0], good[-1]

@@ -15,16 +15,17 @@ from analysis.fit.run_figures import (
     loss_curves_data,
     thinned_curves,
 )
-from analysis.fit.text import remaining_doubts
+from analysis.fit.text import remaining_doubts, verdict_rows
 from analysis.forecast.lead import Lead
 from analysis.forecast.page import add_evidence
 from analysis.frontier.figures import draw_frontier, frontier_data
 from analysis.law import CCounts, NCounts
 from analysis.own_runs.largest_budget import LEVEL, LargestBudget, largest_sentence
 from analysis.page import Page
+from analysis.repetition.page import add_repeated
 from analysis.sweep.answer import Findings, isoflop_sentence, law_sentence, ratio
 from analysis.sweep.by_source import add_by_source
-from analysis.words import COUNTS, FLOPS, between, flops, short
+from analysis.words import COUNTS, FLOPS, between, counted, flops, rate, short
 
 
 def sweep_page(
@@ -64,6 +65,8 @@ def add_law(page: Page, group: GroupFit, lead: Lead | None) -> None:
     counts = (law.n_counts, law.c_counts)
     add_valleys(page, group.used, group.isoflop, counts=counts, withheld=not group.optimal)
     _law(page, group)
+    if group.repeated is not None:
+        add_repeated(page, group.repeated)
     _conventions(page, group)
 
 
@@ -154,17 +157,13 @@ def _law(page: Page, group: GroupFit) -> None:
         rows.append([name, f"{getattr(law, name):.5g}", span])
     method = intervals.method.replace("_", " over ")
     page.table(["constant", "value", f"{intervals.level:.0%} {method}"], rows)
-    target = f"{flops(group.optimal[-1].flops)} FLOPs" if group.optimal else "the target"
-    names_at_target = {"n_opt": f"N* at {target}", "d_opt": f"D* at {target}"}
+    target = f" The target is {flops(group.optimal[-1].flops)} FLOPs." if group.optimal else ""
     page.text(
         "Whether this table determines them, by their profiles: how far each can be moved before "
         "the fit suffers. The bootstrap above, of whole trainings, is wider; trust the wider one."
+        f"{target}"
     )
-    for name, judgement in group.verdicts.items():
-        verdict_words = judgement.verdict.replace("_", " ")
-        page.text(
-            f"{names_at_target.get(name, name)}: {verdict_words}. {judgement.reason}", role="soft"
-        )
+    page.table(["quantity", "verdict", "reason"], verdict_rows(group))
 
 
 def _conventions(page: Page, group: GroupFit) -> None:
@@ -256,7 +255,7 @@ def add_curves(page: Page, curves: pl.DataFrame) -> None:
 def _observations(page: Page, frame: pl.DataFrame) -> None:
     left_out = frame.filter(pl.col("excluded_reason").is_not_null()).height
     page.heading("Observations")
-    page.text(f"{frame.height} observations, {left_out} left out of the fits.")
+    page.text(f"{counted(frame.height, 'observation')}, {left_out} left out of the fits.")
     shown = frame.sort("n_params", "tokens")
     rows = [
         [
@@ -267,7 +266,7 @@ def _observations(page: Page, frame: pl.DataFrame) -> None:
             flops(row["train_flops"]),
             "–" if row["val_loss"] is None else f"{row['val_loss']:.4f}",
             "–" if row["val_bpb"] is None else f"{row['val_bpb']:.4f}",
-            f"{row['lr']:.2e}",
+            rate(row["lr"]),
             row["excluded_reason"] or "used",
         ]
         for row in shown.iter_rows(named=True)

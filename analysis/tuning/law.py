@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field
 
 from analysis.law import Array, Frozen, central
 from analysis.tuning.surface import Surface
+from analysis.words import counted
 
 # `confounded`: N and D rise together over the minima, so no exponent is identified.
 LawStatus = Literal["fitted", "confounded", "no_minimum"]
@@ -124,8 +125,8 @@ def _fit(
     usable = [point for point in points if _has_minimum(point, axis)]
     if len(usable) < len(points):
         reasons.append(
-            f"{len(points) - len(usable)} of {len(points)} surfaces have no minimum in {axis} "
-            "inside the searched range and are left out"
+            f"left out: {len(points) - len(usable)} of {counted(len(points), 'surface')}, without "
+            f"a minimum in {axis} inside the searched range"
         )
     if not usable:
         return TunedLaw(**no_law, status="no_minimum", points=0, reasons=tuple(reasons))

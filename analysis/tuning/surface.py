@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.stats import f as fisher
 
 from analysis.law import Array, Frozen, central
+from analysis.words import counted
 
 # Trials within this share of the lowest loss are near enough for a quadratic: 0.1 nats, on the
 # demo's corpus a factor three to five in learning rate (docs/benchmarks/demo_lr_scan.md).
@@ -186,8 +187,8 @@ def _near(trials: Trials, within: float) -> _Near:
     names = ", ".join(axis.name for axis in trials.axes)
     if n < least_trials(len(trials.axes)):
         raise SurfaceError(
-            f"{n} trials that did not diverge are too few for a surface over {names}: it has "
-            f"{p} constants and needs {least_trials(len(trials.axes))} trials or more."
+            f"{counted(n, 'trial')} that did not diverge, too few for a surface over {names}: it "
+            f"has {p} constants and needs {least_trials(len(trials.axes))} trials or more."
         )
     if np.linalg.matrix_rank(design / np.abs(design).max(axis=0).clip(1e-300)) < p:
         raise SurfaceError(

@@ -13,7 +13,7 @@ from analysis.fit.envelope import EnvelopeFit, fit_envelope
 from analysis.fit.options import DEFAULT, FitOptions
 from analysis.fit.page import add_envelope, fit_page
 from analysis.fit.records import GroupFit
-from analysis.forecast.lead import Lead, lead, lead_json
+from analysis.forecast.lead import Lead, lead_json, led
 from analysis.law import LossLaw
 from analysis.page import Page
 from analysis.solver.objective import Objective, ObjectiveName
@@ -111,7 +111,8 @@ def fit_runs(runs: Runs, options: FitOptions = DEFAULT, rows: Rows = ALL) -> Fit
         source=runs.source.name,
     )
     envelope = _envelope(runs.source.sweep, options.level)
-    return Fit(runs.source.name, tuple(groups), tuple(map(lead, groups)), envelope)
+    laws, leads = zip(*map(led, groups), strict=True)
+    return Fit(runs.source.name, laws, leads, envelope)
 
 
 def objective_of(name: ObjectiveName, delta: float) -> Objective:

@@ -90,13 +90,14 @@ def frontier(
         ValueError: there is no such law, it bars N*, or the question has no answer.
     """
     check_level(level)
-    foretold = False
+    foretold, stocked = False, priced.unique_tokens is not None
     if isinstance(law, LossLaw):
         chosen, name = law, law.name
     elif isinstance(law, Runs):
-        chosen, foretold, name = law_of_runs(law, goal, priced.demand), True, law.source.name
+        chosen = law_of_runs(law, goal, priced.demand, stocked=stocked)
+        foretold, name = True, law.source.name
     else:
-        (chosen, foretold), name = law_for(law, goal, priced.demand), law
+        (chosen, foretold), name = law_for(law, goal, priced.demand, stocked=stocked), law
     if chosen.trust.bars and not anyway:
         bars = " ".join(f"{bar.rstrip('.')}." for bar in chosen.trust.bars)
         raise ValueError(f"{name}: {bars} --anyway answers under this law.")

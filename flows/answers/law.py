@@ -11,17 +11,24 @@ from analysis.frontier.answer import Demand
 from analysis.frontier.decision import Goal
 from analysis.law import LossLaw, Trust
 from analysis.published import law, law_names
+from analysis.repetition.answer import fit_repeated
 from analysis.table.observations import TableError
+from analysis.table.repeats import leave_out_repeats
 from analysis.table.selection import one_law
 from flows.answers.runs import Runs, open_source, read_runs
 from flows.settings import home_of, open_settings
 from flows.tables.source import is_service
 
 
-def law_for(name: str, goal: Goal, demand: Demand) -> tuple[LossLaw, bool]:
+def law_for(
+    name: str, goal: Goal, demand: Demand, *, stocked: bool = False
+) -> tuple[LossLaw, bool]:
     """The law to answer under, and whether its draws are a forecast's.
 
     A sweep whose runs give no forecast answers under its fitted law, and says why.
+
+    Args:
+        stocked: unique data are limited, so that the law of repeated data is asked for too.
 
     Raises:
         ValueError: there is no such law, or the table gives none.
@@ -34,7 +41,8 @@ def law_for(name: str, goal: Goal, demand: Demand) -> tuple[LossLaw, bool]:
     try:
         if fitted is not None and fitted.form == "data_constrained":
             raise TableError("a forecast takes every token for a fresh one, and this law does not.")
-        return law_of_runs(read_runs(open_source(name)), goal, demand), True
+        runs = read_runs(open_source(name))
+        return law_of_runs(runs, goal, demand, stocked=stocked), True
     except TableError as error:
         if fitted is None:
             if "--" not in str(error):
@@ -47,14 +55,26 @@ def law_for(name: str, goal: Goal, demand: Demand) -> tuple[LossLaw, bool]:
         return fitted.model_copy(update={"trust": trust}), False
 
 
-def law_of_runs(runs: Runs, goal: Goal, demand: Demand) -> LossLaw:
+def law_of_runs(runs: Runs, goal: Goal, demand: Demand, *, stocked: bool = False) -> LossLaw:
     """The law near the goal with the draws of the runs' forecast.
+
+    Args:
+        stocked: with what the runs that repeat their tokens say; see `law_for`.
 
     Raises:
         TableError: rows that no forecast can learn from.
     """
-    table = one_law(runs.table, best_of=(), pool=False, named=True)
-    return frontier_law(table, goal, demand, Path(runs.source.name).stem)
+    table = one_law(leave_out_repeats(runs.as_repeated()), best_of=(), pool=False, named=True)
+    name = Path(runs.source.name).stem
+    law = frontier_law(table, goal, demand, name)
+    if not stocked:
+        return law
+    repeated = fit_repeated(table, bootstrap=0, seed=0, level=0.9, source=name)
+    if repeated is None:
+        return law
+    warnings = (*law.trust.warnings, *repeated.warnings)
+    trust = law.trust.model_copy(update={"warnings": warnings})
+    return law.model_copy(update={"repeated": repeated.law, "trust": trust})
 
 
 def read_law(name: str) -> LossLaw:

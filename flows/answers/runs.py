@@ -12,6 +12,7 @@ from analysis.table.observations import Table, TableError
 from analysis.table.read import read_table
 from analysis.table.repeats import epochs
 from analysis.table.sources import read_words
+from analysis.words import counted
 from flows.plans.joined import joined
 from flows.plans.stored import read_plan
 from flows.settings import Home, home_of, open_settings
@@ -111,7 +112,9 @@ class Runs:
         used, rows = self.used.height, self.frame.height
         left_out = "" if used == rows else f", {rows - used} more left out"
         how = f"; {read_words(self.table.read)}" if self.table.read else ""
-        return " ".join((f"{self.source.name}: {used} runs{left_out}{how}.", *self.source.notes))
+        return " ".join(
+            (f"{self.source.name}: {counted(used, 'run')}{left_out}{how}.", *self.source.notes)
+        )
 
 
 def open_source(name: str) -> TableSource:

@@ -12,6 +12,7 @@ from analysis.page import Page
 from analysis.sweep.answer import Findings, find, numbers, verdict
 from analysis.sweep.page import sweep_page
 from analysis.table.runs import own_table
+from analysis.words import counted
 from flows.answers.runs import Runs, TableSource, read_runs, source_of_sweep
 from flows.answers.shown import Shown
 from flows.forecasts.by_sweep import said_before
@@ -88,7 +89,8 @@ class Sweep(Shown):
         frame = self.observations
         reached = frame.filter(pl.col("excluded_reason").is_null())
         sizes, best = reached["n_params"].n_unique(), min(reached["val_loss"], default=None)
-        words = f"sweep {self.name}: {reached.height} of {frame.height} losses, {sizes} sizes"
+        losses = counted(frame.height, "loss", "losses")
+        words = f"sweep {self.name}: {reached.height} of {losses}, {counted(sizes, 'size')}"
         return words if best is None else f"{words}, best loss {best:.4f}"
 
     def _repr_html_(self) -> str:

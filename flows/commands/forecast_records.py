@@ -247,7 +247,11 @@ def _named(name: str, home: "Home") -> "Registered":
 
 
 def _points(forecast: "Registered") -> str:
-    return "; ".join(f"N={point.n_params:.4g}, D={point.tokens:.4g}" for point in forecast.points)
+    from analysis.words import short
+
+    return "; ".join(
+        f"N = {short(point.n_params)}, D = {short(point.tokens)}" for point in forecast.points
+    )
 
 
 def _row(forecast: "Registered", scored: "Scored | None", place: int = 0) -> dict[str, Any]:

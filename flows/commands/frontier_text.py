@@ -26,7 +26,7 @@ from analysis.frontier.text import (
 from analysis.retrodict.answer import range_over_laws
 from analysis.retrodict.gap import PAIRS, Gap
 from analysis.retrodict.gap_text import CANNOT, HEADER, NOTE, lines, rows
-from analysis.words import between, frontier_counts, short
+from analysis.words import between, counted, frontier_counts, short
 from flows.commands.output import print_wrapped, table
 
 
@@ -86,7 +86,15 @@ def print_retrodiction(rows: pl.DataFrame) -> None:
     spread = {row["model"]: row for row in range_over_laws(rows).to_dicts()}
     table(
         "Inference bill over training bill for which each model is the cheapest of its loss",
-        ("model", "D/N", "bill", "interval", f"{rows['law'].n_unique()} laws", "tokens", "pays at"),
+        (
+            "model",
+            "D/N",
+            "bill",
+            "interval",
+            counted(rows["law"].n_unique(), "law"),
+            "tokens",
+            "pays at",
+        ),
         [
             (
                 row["model"],

@@ -79,6 +79,7 @@ def export(
 
 
 def _print_run(document: dict[str, Any]) -> None:
+    from analysis.words import flops, rate
     from flows.commands.output import table
     from flows.results.show import POOLED, SOURCES_HEADER, source_rows
 
@@ -94,10 +95,10 @@ def _print_run(document: dict[str, Any]) -> None:
         f"{document['batch_tokens']:,} tokens each"
     )
     print(
-        f"C            {document['train_flops']:.4g} counted FLOPs; spent "
-        f"{document['spent']['flops']:.4g} in {document['spent']['device_s']:.0f} s"
+        f"C            {flops(document['train_flops'])} counted FLOPs; spent "
+        f"{flops(document['spent']['flops'])} in {document['spent']['device_s']:.0f} s"
     )
-    print(f"peak lr      {document['lr']:.3e} ({document['lr_source']}), seed {document['seed']}")
+    print(f"peak lr      {rate(document['lr'])} ({document['lr_source']}), seed {document['seed']}")
     if (choice := document["compile"]) is not None:
         print(f"compiled     {'yes' if choice['compiled'] else 'no'}: {choice['reason']}")
     if (stack := document["stack"]) is not None:
@@ -108,7 +109,7 @@ def _print_run(document: dict[str, Any]) -> None:
         [
             row["tokens"],
             f"{row['tokens_per_param']:.3g}",
-            f"{row['train_flops']:.3g}",
+            flops(row["train_flops"]),
             *("–" if row[key] is None else f"{row[key]:.4f}" for key in ("val_loss", "val_bpb")),
         ]
         for row in document["losses"]
@@ -234,7 +235,7 @@ def runs(
 
     The JSON has all of them, with the columns that --where may name.
     """
-    from analysis.words import counted, flops, short
+    from analysis.words import counted, flops, rate, short
     from flows.commands.output import emit, print_wrapped, table
     from flows.plans.stored import read_plans
     from flows.runs.state import newest
@@ -264,7 +265,7 @@ def runs(
             *(row[key] for key in ("sweep", "name", "parent_run_id")),
             *(short(row[key]) for key in ("n_params", "tokens")),
             flops(row["train_flops"]),
-            f"{row['lr']:.2e}",
+            rate(row["lr"]),
             "–" if row["val_loss"] is None else f"{row['val_loss']:.4f}",
             row["status"],
         ]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from analysis.words import counted
 from flows.commands.common import (
     Json,
     fail,
@@ -122,8 +123,8 @@ def down() -> None:
     if not stopped.processes and not stopped.jobs:
         print("nothing was running")
         return
-    jobs = f" and {stopped.jobs} Slurm jobs" if stopped.jobs else ""
-    print(f"stopped {stopped.processes} processes{jobs}")
+    jobs = f" and {counted(stopped.jobs, 'Slurm job')}" if stopped.jobs else ""
+    print(f"stopped {counted(stopped.processes, 'process', 'processes')}{jobs}")
 
 
 def status(*, json: Json = None) -> None:
@@ -205,8 +206,8 @@ def _print_slurm(slurm: dict[str, Any]) -> None:
     why = f" ({', '.join(sorted(set(reasons)))})" if reasons else ""
     running = sum(job["state"] == "RUNNING" for job in started)
     print(
-        f"Slurm      {running} of {slurm['count']} jobs in {slurm['partition']} running, "
-        f"{len(reasons)} pending{why}"
+        f"Slurm      {running} of {counted(slurm['count'], 'job')} in {slurm['partition']} "
+        f"running, {len(reasons)} pending{why}"
     )
     if slurm["error"]:
         print(f"           unknown: {slurm['error']}")
@@ -268,4 +269,4 @@ def sync() -> None:
         reason = str(error).partition("\n")[0][:200]
         say(f"isoflop: MLflow at {where} cannot be written ({reason}). Try: isoflop doctor")
         raise SystemExit(1) from None
-    print(f"{count} runs are up to date in {where}")
+    print(f"up to date in {where}: {counted(count, 'run')}")

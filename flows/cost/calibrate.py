@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 from pydantic import ValidationError
 
+from analysis.words import counted
 from flows.cost.assumed import assumed, device_of
 from flows.cost.estimate import AROUND_S, Estimate, Speed, estimate, shared_by
 from flows.cost.stacks import stacked
@@ -105,7 +106,7 @@ def calibrated(
     when = "just now" if age_s < 120 else f"{age_s / 60:.0f} minutes ago"
     ranks = placement.ranks
     loads = [timing.others for timing in timed.values() if timing.others is not None]
-    beside = f", at load {max(loads):.1f} on {usable_cores()} cores" if loads else ""
+    beside = f", at load {max(loads):.1f} on {counted(usable_cores(), 'core')}" if loads else ""
     again = "" if age_s < 120 else "; --retime times it again"
     basis = (
         f"every shape timed on {device_name(placement)} {when}{beside}, {len(slots)} at once{again}"

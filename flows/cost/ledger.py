@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from analysis.words import counted
 from flows.cost.budget import Budget
 from flows.cost.calibrate import estimate_plan, steps_kept_by_run
 from flows.cost.estimate import Estimate, flops_left
@@ -133,7 +134,7 @@ class CappedSweep:
         total = self._budget.committed + sum(left.values())
         return (
             f"the cap of {in_words(self.cap, amount(self.cap))} leaves out {len(left)} of "
-            f"{len(self._runs)} runs: {names}. Spent: {spent}; the next would "
+            f"{counted(len(self._runs), 'run')}: {names}. Spent: {spent}; the next would "
             f"take {in_words(self.cap, min(left.values()))}, all of them "
             f"{in_words(self.cap, sum(left.values()))}. The same command with {option(self.cap)} "
             f"{_rounded_up(total)} trains all of them."

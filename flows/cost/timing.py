@@ -175,8 +175,11 @@ def _checkpoint_seconds(
     first = last = 0.0
     checkpoints = 0
     with scratch_folder(request.home) as scratch:
+        # Final weights are written beside the checkpoints: while a slow disk still writes one, the
+        # last step's record waits, and the horizon ends before this loop sees it.
+        folder = scratch / "checkpoints"
         records = _train(
-            request, model, train, steps=_CHECKPOINTED_STEPS, placement=eager, folder=scratch
+            request, model, train, steps=_CHECKPOINTED_STEPS, placement=eager, folder=folder
         )
         for record in records:
             if isinstance(record, StepRecord):

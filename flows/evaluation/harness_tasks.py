@@ -1,10 +1,12 @@
 """Benchmarks as tasks of lm-evaluation-harness."""
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import datasets
+import httpx
 import huggingface_hub.constants
 import lm_eval.api.task
 from lm_eval.api.group import Group
@@ -13,6 +15,8 @@ from lm_eval.tasks import TaskManager
 
 from flows.evaluation.benchmarks import Benchmark
 
+# In which a Hub that is there has answered.
+_ANSWERS_WITHIN_S = 5.0
 _TASKS = Path(lm_eval.__file__).parent / "tasks"
 _SEED = 1234
 _LETTERS = "['A', 'B', 'C', 'D']"
@@ -58,6 +62,7 @@ def load_benchmark(benchmark: Benchmark) -> Task | Group:
     Raises:
         QuestionsMissing: no source has it.
     """
+    _ask_the_hub()
     if benchmark.runs_code:
         # The metric checks this when it is loaded; the user agrees by `--run-code`.
         os.environ["HF_ALLOW_CODE_EVAL"] = "1"
@@ -68,11 +73,28 @@ def load_benchmark(benchmark: Benchmark) -> Task | Group:
         if isinstance(error, KeyError):
             reason = f"its data set has no {reason}"
         if isinstance(error, ConnectionError):
-            # Spare the next benchmark the half minute of retries.
-            huggingface_hub.constants.HF_HUB_OFFLINE = True
-            datasets.config.HF_HUB_OFFLINE = True
+            _read_the_cache_alone()
             reason = "the Hugging Face Hub cannot be reached, and its cache does not have it"
         raise QuestionsMissing(f"{benchmark.name} cannot be run: {reason}.") from error
+
+
+@cache
+def _ask_the_hub() -> None:
+    """Read the cache alone from now on if the Hub does not answer.
+
+    Its libraries would ask it for half a minute, for each benchmark.
+    """
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return
+    try:
+        httpx.head(huggingface_hub.constants.ENDPOINT, timeout=_ANSWERS_WITHIN_S)
+    except httpx.TransportError:
+        _read_the_cache_alone()
+
+
+def _read_the_cache_alone() -> None:
+    huggingface_hub.constants.HF_HUB_OFFLINE = True
+    datasets.config.HF_HUB_OFFLINE = True
 
 
 def _load(benchmark: Benchmark) -> Task | Group:

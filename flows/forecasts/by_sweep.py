@@ -62,6 +62,7 @@ class Foreteller(Watcher):
         self._curves = {
             planned.id: CurveReader(planned, RunDir(self._home.runs / planned.id))
             for planned in plan.runs
+            if planned.unique_tokens is None
         }
         self._foretell()
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from analysis.words import short
 from flows.forecasts.registered import Registered, Scored, read_forecasts, read_scores, score
 from flows.runs.directory import RunDir
 from flows.settings import Home
@@ -53,10 +54,12 @@ def check_run(forecast: Registered, run: RunDir, home: Home) -> list[Scored]:
         raise ValueError(f"{where}: {state}. Only a finished run scores a forecast.")
     pairs = matches(forecast, run_ends)
     if not pairs:
-        points = "; ".join(f"N={p.n_params:.3g}, D={p.tokens:.3g}" for p in forecast.points)
-        reached = ", ".join(f"{end.tokens:.3g}" for end in run_ends)
+        points = "; ".join(
+            f"N = {short(p.n_params)}, D = {short(p.tokens)}" for p in forecast.points
+        )
+        reached = ", ".join(short(end.tokens) for end in run_ends)
         raise ValueError(
-            f"{where}: it has N={planned.n_params:.3g} and D={reached}, and {forecast.name} "
+            f"{where}: it has N = {short(planned.n_params)} and D = {reached}, and {forecast.name} "
             f"foretells {points}. Give the run of that N and D."
         )
     early = [end for _, end in pairs if end.at <= forecast.written_at]

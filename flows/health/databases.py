@@ -20,6 +20,7 @@ import psutil
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from analysis.words import counted
 from flows.settings import Home, Settings, sqlite_url
 
 _SIDECARS = ("", "-wal", "-shm", "-journal")
@@ -121,7 +122,7 @@ def inspect(database: Database, path: Path) -> tuple[State, str]:
     if len(stamped) == 1 and stamped[0] not in known:
         return "newer", f"was made by a newer {database.name} (revision {stamped[0]})"
     at = f"revision {stamped[0]}" if len(stamped) == 1 else f"{len(stamped)} revisions"
-    return "old", f"is at {at} of {head}, with {len(tables)} tables"
+    return "old", f"is at {at} of {head}, with {counted(len(tables), 'table')}"
 
 
 def users(path: Path) -> list[psutil.Process]:

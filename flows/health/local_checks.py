@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 from packaging.requirements import Requirement
 
+from analysis.words import counted
 from flows.health.finding import Finding
 from flows.plans.stored import read_plans
 from flows.runs.directory import RunDir
@@ -88,7 +89,7 @@ def check_disk(settings: Settings, home: Home, repair: bool) -> Iterator[Finding
     largest = sorted(((_size(path), path.name) for path in home.root.iterdir()), reverse=True)
     places = ", ".join(f"{name} {size / _GIB:.2f} GiB" for size, name in largest[:3])
     yield Finding(
-        f"{free / _GIB:.2f} GiB are free, and {len(todo)} runs to be trained need "
+        f"{free / _GIB:.2f} GiB are free, and training {counted(len(todo), 'run')} needs "
         f"{needed / _GIB:.2f} GiB; largest in {home.root}: {places}",
         remedy="free some, or move the folder and set ISOFLOP_HOME; nothing was removed: runs and "
         "sweeps hold results, logs and *.set-aside-* can be deleted",

@@ -13,6 +13,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 
+from analysis.words import counted
 from flows.health.finding import Finding
 from flows.settings import TRAIN_POOL, Home, Settings
 from flows.stack.flow_runs import prefect_client
@@ -62,7 +63,7 @@ def check_slurm_jobs(settings: Settings, home: Home, repair: bool) -> Iterator[F
     waiting = 0 if living else _trainings_waiting(settings)
     if waiting:
         yield Finding(
-            f"{waiting} trainings wait for a worker, and no Slurm job is left",
+            f"no Slurm job is left, and no worker for {counted(waiting, 'waiting training')}",
             remedy=f"isoflop up --slurm {wanted.partition} --workers {wanted.count} "
             f"--gpus-per-worker {wanted.gpus}"
             + (f" --nodes-per-worker {wanted.nodes}" if wanted.nodes > 1 else ""),

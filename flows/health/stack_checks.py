@@ -16,6 +16,7 @@ from prefect.events.filters import (
     EventResourceFilter,
 )
 
+from analysis.words import counted
 from flows.health.databases import Database, databases, inspect, upgrade_or_set_aside, users
 from flows.health.finding import Finding
 from flows.mirror.client import mirror_error
@@ -82,7 +83,7 @@ def _repair_database(database: Database, what: str, settings: Settings, home: Ho
             # A server's own database: the server is started first and makes the tables.
             if ours:
                 restart_server(settings, home, database.server)
-            done += f"; {sync_all(settings, home)} runs were written to it again"
+            done += f"; written to it again: {counted(sync_all(settings, home), 'run')}"
         except StackError as error:
             return Finding(what, done, remedy=str(error))
     return Finding(what, done)

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import polars as pl
 from plotly.colors import sample_colorscale
 
-from analysis.words import flops, short
+from analysis.words import counted, flops, short
 from flows.files import file_lock
 from flows.mirror.metrics import Point
 from flows.runs.directory import RunDir
@@ -135,7 +135,7 @@ def _curve(name: str, rows: list[_Row], colour: str, *, of_a_size: bool = False)
     if kept:
         lowest = min(kept, key=lambda row: float(row["val_loss"]))
         points += _numbers(lowest)
-        verdict = f"{len(kept)} losses" if of_a_size else _valley(kept, lowest)
+        verdict = counted(len(kept), "loss", "losses") if of_a_size else _valley(kept, lowest)
         most = max(row["seeds"] for row in kept)
         if most > 1:
             few = "" if min(row["seeds"] for row in kept) == most else "up to "
@@ -167,7 +167,7 @@ def _valley(rows: list[_Row], lowest: _Row) -> str:
     """What the losses of one isoflop, in order of N, show of its optimum."""
     sizes = sorted({row["n_params"] for row in rows})
     if len(sizes) < _VALLEY:
-        return f"{len(sizes)} sizes show no minimum"
+        return f"no minimum: {counted(len(sizes), 'size')}"
     if lowest["n_params"] == sizes[0]:
         return f"lowest at the smallest size, {lowest['name']}: no minimum"
     if lowest["n_params"] == sizes[-1]:

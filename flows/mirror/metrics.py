@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from analysis.words import short
+from analysis.words import counted, rate, short
 from flows.runs.attempts import read_attempts, read_provenance
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.evaluations import evaluations
@@ -109,6 +109,8 @@ def _mixture_params(planned: PlannedRun) -> dict[str, str]:
     mixture = planned.run.data.mixture
     if mixture is None:
         return {}
+    if planned.unique_tokens is not None:
+        return {"unique_tokens": str(planned.unique_tokens)}
     shares = {f"share_{name}": f"{share:.4g}" for name, share in mixture.shares.items()}
     return {"mixture": planned.mixture, **shares}
 
@@ -117,8 +119,8 @@ def run_description(planned: PlannedRun, result: RunResult) -> str:
     """What a training was and gave, in two sentences."""
     model, train = planned.run.model, planned.run.train
     made = (
-        f"{short(planned.n_params)} parameters, {model.n_layers} layers of width {model.d_model}, "
-        f"peak learning rate {train.optimizer.lr:.3g} ({planned.lr_source})."
+        f"{short(planned.n_params)} parameters, {counted(model.n_layers, 'layer')} of width "
+        f"{model.d_model}, peak learning rate {rate(train.optimizer.lr)} ({planned.lr_source})."
     )
     if result.status != "finished":
         return f"{made} {result.status}: {result.reason}"

@@ -96,7 +96,8 @@ def _design(planned: Plan) -> str | None:
     """Why the runs carry no law in N and D; single cells are added to those of another sweep."""
     if isinstance(planned.spec.grid, CellsGrid) or planned.spec.mixtures is not None:
         return None
-    cells = [(run.n_params, cell.tokens) for run in planned.runs for cell in run.cells]
+    fresh = [run for run in planned.runs if run.unique_tokens is None]
+    cells = [(run.n_params, cell.tokens) for run in fresh for cell in run.cells]
     return plan_warning(pl.DataFrame(cells, schema=["n_params", "tokens"], orient="row"))
 
 

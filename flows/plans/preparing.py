@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.words import counted
 from llama_core.config import CorpusConfig, EnvironmentText, FileText, HubText, Source, TokenFiles
 from llama_core.corpus.installed import installed_files
 from llama_core.corpus.kinds import HOLDS, MOST_BYTES
@@ -171,4 +172,4 @@ def _work(source: Source, share: float, config: CorpusConfig) -> SourceWork:
 
 
 def _count(files: Sequence[Path]) -> str:
-    return f"{len(files):,} files" if len(files) > 1 else "1 file"
+    return counted(len(files), "file")

@@ -7,7 +7,9 @@ from typing import Any
 import polars as pl
 
 from analysis.table.observations import Table
+from analysis.table.repeats import leave_out_repeats
 from analysis.table.runs import own_table
+from analysis.words import counted, flops
 from flows.runs.attempts import read_attempts, read_provenance, spent
 from flows.runs.directory import RunDir
 from flows.runs.state import run_state
@@ -83,12 +85,12 @@ class SweepDifferences:
             ", ".join(f"{count} {state}" for state, count in side.states.items())
             for side in self.sides
         ]
-        flops = [f"{side.flops:.4g}" for side in self.sides]
+        spent_on = [flops(side.flops) for side in self.sides]
         hours = [f"{side.device_s / 3600:.3g}" for side in self.sides]
         shared = ", ".join(self.shared) or "none"
         return [
             ["runs", *states],
-            ["counted FLOPs spent on them", *flops],
+            ["counted FLOPs spent on them", *spent_on],
             ["device-hours spent on them", *hours],
             ["runs in both", shared, shared],
         ]
@@ -116,7 +118,8 @@ def compared_table(plan: Plan, home: Home) -> Table:
         [_measured(planned.id, home) for planned in plan.runs],
         schema={**types, "tokens_per_s": pl.Float64()},
     ).unique("parent_run_id")
-    return own_table(frame.join(measured, on="parent_run_id", how="left", maintain_order="left"))
+    table = own_table(frame.join(measured, on="parent_run_id", how="left", maintain_order="left"))
+    return leave_out_repeats(table)
 
 
 def _measured(id: str, home: Home) -> dict[str, Any]:
@@ -233,7 +236,7 @@ def _folded(packages: Sequence[Difference]) -> list[str]:
         name = difference.path.removeprefix(_PACKAGE)
         for side, value in zip(sides, (difference.first, difference.second), strict=True):
             side.append(f"{name} {_shown(value)}")
-    return [f"{len(packages)} packages", *(", ".join(side) + more for side in sides)]
+    return [counted(len(packages), "package"), *(", ".join(side) + more for side in sides)]
 
 
 def _shown(value: Any) -> str:

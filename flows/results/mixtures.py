@@ -83,8 +83,14 @@ class Mixed:
 
 
 def repetition_sentences(planned: Plan) -> list[str]:
-    """How often the runs of a sweep of mixtures read the sources; nothing of another sweep."""
-    mixtures = planned.spec.mixtures
+    """What a sweep's runs read more than once; nothing where its spec asks for no repetition."""
+    spec, mixtures = planned.spec, planned.spec.mixtures
+    if spec.unique_tokens:
+        parts = ", ".join(f"{count:,}" for count in spec.unique_tokens)
+        return [
+            f"Beside runs on all text there are some on parts of {parts} tokens, which they read "
+            "over and over; a smaller part lies within a larger one."
+        ]
     if mixtures is None or mixtures.target_tokens is None:
         return []
     return [

@@ -11,6 +11,7 @@ from analysis.own_runs.largest_budget import LargestBudget, largest_json
 from analysis.sweep.answer import Findings, find, numbers, verdict
 from analysis.sweep.page import sweep_page
 from analysis.table.runs import own_table
+from analysis.words import counted, flops
 from flows.files import write_whole
 from flows.forecasts.by_sweep import said_before, score_sweep
 from flows.mirror.publish import Publisher
@@ -126,7 +127,8 @@ def write_report(planned: Plan, home: Home, folder: Path) -> SweepReport:
     both, design = joined(planned, home), _design(planned, folder)
     frame = observations_frame(both.plan.runs, home)
     write_durably(folder / "observations.parquet", encoded(frame, "parquet"))
-    lines = curves(both.plan.runs, home)
+    # On a part of the text training losses are of text known by heart: no envelope is of them.
+    lines = curves([run for run in both.plan.runs if run.unique_tokens is None], home)
     write_durably(folder / "curves.parquet", encoded(lines, "parquet"))
     score_sweep(planned, home)
     findings = _findings(both.plan, frame, home)
@@ -228,17 +230,18 @@ def _facts(planned: Plan, home: Home) -> list[str]:
     return [
         f"Corpus {corpus.digest[:12]}: {corpus.train_tokens:,} training and "
         f"{corpus.val_tokens:,} validation tokens of {_vocabulary(corpus)}, split by document.",
-        f"{len(planned.runs)} trainings were planned for {planned.observations} observations, "
+        f"Planned: {counted(len(planned.runs), 'training')} for "
+        f"{counted(planned.observations, 'observation')}, "
         + (
             "one for each size, with a cooldown branch to every budget (wsd); "
             if train.schedule.kind == "wsd"
             else "one for each (cosine); "
         )
-        + f"together {planned.flops_spent:.3g} counted FLOPs.",
-        f"Every model has {model.n_layers} layers and heads of {model.head_dim}; sequences of "
-        f"{train.seq_len} tokens, {train.batch_tokens:,} tokens a step, {train.dtype}. Peak "
-        f"learning rate: {planned.spec.recipe.kind} rule. Losses are nats per token on "
-        f"{train.eval_tokens:,} held-out tokens.",
+        + f"together {flops(planned.flops_spent)} counted FLOPs.",
+        f"Every model has {counted(model.n_layers, 'layer')} and heads of {model.head_dim}; "
+        f"sequences of {train.seq_len} tokens, {train.batch_tokens:,} tokens a step, "
+        f"{train.dtype}. Peak learning rate: {planned.spec.recipe.kind} rule. Losses are nats per "
+        f"token on {train.eval_tokens:,} held-out tokens.",
         *repetition_sentences(planned),
         *(f"Planned with a warning: {warning}" for warning in planned.warnings),
     ]

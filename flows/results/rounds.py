@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import polars as pl
 
 from analysis.page import Page
-from analysis.words import flops, short
+from analysis.words import counted, flops, short
 from flows.plans.rounds import ChosenCell, Round, Rounds, Width
 from sweeps.plan import Plan
 
@@ -20,7 +20,7 @@ def design_sentences(design: Rounds, planned: Plan, frame: pl.DataFrame) -> Iter
     """
     cells = [cell for each in design.rounds for cell in each.cells]
     trained = frame["val_loss"].count()
-    rounds = "1 round" if len(design.rounds) == 1 else f"{len(design.rounds)} rounds"
+    rounds = counted(len(design.rounds), "round")
     spent = sum(run.flops_spent for run in planned.runs if run.id not in design.had)
     yield (
         f"Designed in {rounds}: {trained} of the grid's {design.cells} cells have a loss, for "

@@ -23,6 +23,9 @@ def observations(runs: Iterable[PlannedRun], home: Home) -> list[dict[str, Any]]
     without a loss stays, with the reason why every fit leaves it out.
     """
     rows = [row for planned in runs for row in _rows(planned, RunDir(home.runs / planned.id))]
+    if any("unique_tokens" in row for row in rows):
+        # Beside runs on a part of the text the tokens of the others are all unique.
+        rows = [row | {"unique_tokens": row.get("unique_tokens", row["tokens"])} for row in rows]
     names = dict.fromkeys(name for row in rows for name in row)
     return [{name: row.get(name) for name in names} for row in rows]
 
@@ -85,10 +88,12 @@ def _by_source(sources: Sequence[SourceLoss]) -> dict[str, Any]:
 
 
 def _mixture(planned: PlannedRun) -> dict[str, Any]:
-    """The name of a run's mixture, and the share of each source."""
+    """The name of a run's mixture and the share of each source, or its part of the text."""
     mixture = planned.run.data.mixture
     if mixture is None:
         return {}
+    if planned.unique_tokens is not None:
+        return {"unique_tokens": planned.unique_tokens}
     shares = {f"share_{name}": share for name, share in mixture.shares.items()}
     return {"mixture": planned.mixture, **shares}
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import StringConstraints, ValidationError
 
+from analysis.words import counted
 from flows.store.contract import Store, StoreContentError
 from llama_core.config import Frozen
 
@@ -115,7 +116,9 @@ class Folder:
     def _require(self, parts: set[str]) -> None:
         missing = parts - set(self._store.names(f"{self._name}/parts"))
         if missing:
-            raise StoreContentError(f"{self._name}: {len(missing)} parts are not in the store")
+            raise StoreContentError(
+                f"{self._name}: not in the store: {counted(len(missing), 'part')}"
+            )
 
     def _part(self, part: str) -> bytes:
         content = self._store.get(f"{self._name}/parts/{part}")

@@ -15,6 +15,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from analysis.words import counted
 from flows.files import now
 from flows.processes import die_with_parent
 from flows.runs.directory import RunDir, RunResult
@@ -142,7 +143,7 @@ def _nodes(placement: Placement) -> int:
     if placement.device == "cpu" or (placement.device == "auto" and not gpus):
         return min(nodes, ranks)
     if gpus * nodes < ranks:
-        here = f"{gpus} GPUs" if nodes == 1 else f"{gpus} GPUs on each of {nodes} nodes"
+        here = counted(gpus, "GPU") + (f" on each of {nodes} nodes" if nodes > 1 else "")
         raise ValueError(
             f"placement.ranks={ranks}, but this process sees {here}. "
             f"Start its worker with as many: isoflop up --gpus 0,1,… --ranks {ranks}, "

@@ -2,6 +2,7 @@
 
 import os
 
+from analysis.words import counted
 from llama_core.cores import usable_cores
 from sweeps.spec import SweepSpec
 from sweeps.tune_spec import TuneSpec
@@ -23,7 +24,7 @@ def slot_environments(spec: SweepSpec | TuneSpec, slots: int | None) -> list[dic
 
         gpus = torch.cuda.device_count()
     if gpus and gpus < ranks:
-        raise ValueError(f"placement.ranks={ranks}, but this machine has {gpus} GPUs.")
+        raise ValueError(f"placement.ranks={ranks}, but this machine has {counted(gpus, 'GPU')}.")
     groups = gpus // ranks
     count = slots or spec.slots or groups or max(1, usable_cores() // ranks)
     if groups:

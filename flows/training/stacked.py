@@ -4,6 +4,7 @@ import logging
 import os
 from contextlib import ExitStack
 
+from analysis.words import counted
 from flows.files import now
 from flows.runs.attempts import (
     StackChoice,
@@ -122,4 +123,4 @@ def _train(runs: list[RunDir], home: Home) -> None:
     for number in open_runs:
         finish(runs[number], "finished", started, device)
     if stopped:
-        raise Interrupted(f"{stopped} runs of a stack, each with a checkpoint")
+        raise Interrupted(f"{counted(stopped, 'run')} of a stack, each with a checkpoint")

@@ -8,6 +8,7 @@ import polars as pl
 from analysis.page import Page
 from analysis.tuning.regret import NEAR, left_on_table
 from analysis.tuning.study_law import StudyLaw
+from analysis.words import rate
 from flows.plans.fitted_law import fitted_laws
 from flows.runs.directory import RunDir
 from flows.runs.table import observations_frame
@@ -89,7 +90,7 @@ def _unchecked(plan: Plan, end: PlannedRun, run: PlannedRun | None) -> str:
 
     text = (
         f"the learning rate of {end.name} (N = {end.n_params:,}), "
-        f"{end.run.train.optimizer.lr:.2e}, was not checked at an end of the sweep. Two runs at "
+        f"{rate(end.run.train.optimizer.lr)}, was not checked at an end of the sweep. Two runs at "
         f"its shortest budget, with half and twice that rate, would cost {share(end)} of the "
         "sweep's FLOPs"
     )
@@ -185,7 +186,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         row["name"],
         f"{row['n_params']:,}",
         f"{row['tokens']:,}",
-        f"{row['lr']:.2e}",
+        rate(row["lr"]),
         ratio(row["lr_ratio"]),
         f"{row['batch_tokens']:,}",
         ratio(row["batch_ratio"]),

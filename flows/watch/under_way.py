@@ -10,6 +10,7 @@ import polars as pl
 
 from analysis.own_runs.under_way import End, Learnt, ends, learn
 from analysis.table.runs import own_table
+from analysis.words import counted
 from flows.runs.directory import RunDir
 from flows.settings import Home
 from flows.watch.curves import CurveReader
@@ -55,8 +56,10 @@ class EndForecaster:
             planned.id: CurveReader(planned, RunDir(home.runs / planned.id))
             for planned in plan.runs
         }
-        # Each has a law of its own, and a scan's rates have none.
-        self._no_law = any(planned.variant or planned.mixture for planned in plan.runs)
+        # Each has a law of its own, and a scan's rates and repeated tokens have none.
+        self._no_law = any(
+            planned.variant or planned.run.data.mixture is not None for planned in plan.runs
+        )
         self._read_in: dict[str, str] = {}
         self._losses: frozenset[str] = frozenset()
         self._learnt: Learnt | str = ""
@@ -75,7 +78,7 @@ class EndForecaster:
         if started >= self._due:
             unread = self._read(progress, training)
             if unread:
-                return _none(f"{unread} curves are still to be read")
+                return _none(f"{counted(unread, 'curve')} still to be read")
             try:
                 self._shown = self._foretell(training)
             except (ValueError, ArithmeticError) as error:

@@ -133,7 +133,7 @@ class LeftOut(BaseModel):
             else "Give text as .txt, .md, .jsonl, .json or .parquet."
         )
         return Note(
-            f"source {self.source!r}: {_count(len(self.files), 'file is', 'files are')} not read "
+            f"source {self.source!r}: {counted(len(self.files), 'file is', 'files are')} not read "
             f"({_first(self.files)}). {remedy}",
             self.files_bytes >= _SERIOUS * self.bytes,
         )
@@ -153,7 +153,7 @@ class LeftOut(BaseModel):
         parts = [
             f"{_percent(lost / letters)} of the letters become ?" if lost else "",
             f"{_percent(bared / letters)} of the letters lose their accent" if bared else "",
-            f"{_count(symbols, 'other character becomes', 'other characters become')} ?"
+            f"{counted(symbols, 'other character becomes', 'other characters become')} ?"
             if symbols
             else "",
         ]
@@ -209,7 +209,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:.3g} %" if share >= 1e-5 else "under 0.001 %"
 
 
-def _count(number: int, singular: str, plural: str) -> str:
+def counted(number: int, singular: str, plural: str) -> str:
+    """A number of things: 1 row, 1,234 rows."""
     return f"{number:,} {singular if number == 1 else plural}"
 
 

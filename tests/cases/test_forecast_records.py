@@ -141,7 +141,7 @@ def test_a_run_of_another_n_and_d_is_refused_with_what_was_foretold(run, table, 
     trained = our_run(home, time.time() + 1)
     done = run("forecast", "--check", "big", "--run", trained.id)
     assert done.status == 2
-    assert "big foretells N=2e+09, D=4e+11" in done.stderr
+    assert "big foretells N = 2B, D = 400B" in done.stderr
     done = run("forecast", "--check", "--run", trained.id)
     assert done.status == 2
     assert "no registered forecast is of its N and D" in done.stderr

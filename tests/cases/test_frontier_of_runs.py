@@ -12,6 +12,7 @@ from analysis.table.read import read_table
 from analysis.words import short
 from tests.cases.conftest import Run
 from tests.others_tables import BASE, loss, write_table
+from tests.simulated import repeated_law, repeated_table
 
 HEADER = ("N", "D", "loss")
 ASK = ("--flops", 1e21, "--inference-tokens", 1e12)
@@ -114,3 +115,25 @@ def test_a_name_of_a_file_that_is_missing_says_so(run: Run) -> None:
     refused = run("frontier", "--law", "none.csv", *ASK)
     assert refused.status == 2
     assert refused.stderr == "isoflop: there is no file none.csv.\n"
+
+
+def test_a_stock_is_answered_by_the_law_of_repeats_that_the_runs_chose(
+    run: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "repeats.csv"
+    repeated_table(repeated_law("penalty"), (1, 4, 16), noise=0.002).write_csv(path)
+    ask = ("--law", path, "--flops", 1e20, "--unique-tokens", 1e10, "--json", "-")
+    document = json.loads(run("frontier", *ask).stdout)
+    assert document["stock"]["form"] == document["law"]["repeated"]["form"] == "penalty"
+    assert document["stock"]["chosen_on"] == "repeats"
+    assert not document["stock"]["half_lives_borrowed"]
+    assert any("rows that repeat theirs are left out" in line for line in document["warnings"])
+    done = run("frontier", *ask[:-2])
+    assert "repetition costs as repeats has it: additive penalty" in " ".join(done.stdout.split())
+    fresh = json.loads(run("frontier", *ask[:4], "--json", "-").stdout)
+    assert fresh["stock"] is None
+    assert fresh["optimum"]["N"] == document["optimum"]["N"]
+    # A table without repeats borrows.
+    base = write_table(tmp_path / "base.csv", HEADER, BASE)
+    done = run("frontier", "--law", base, "--flops", 1e21, "--unique-tokens", 1e11)
+    assert "half-lives borrowed from C4" in " ".join(done.stdout.split())

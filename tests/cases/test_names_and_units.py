@@ -128,7 +128,7 @@ def test_weights_are_used_only_when_mapped_and_then_said(run: Run, tmp_path: Pat
 def test_a_mapped_name_leaves_open_what_n_counts(run: Run, tmp_path: Path) -> None:
     table = write_table(tmp_path / "base.csv", ("N", "D", "loss"), BASE)
     done = _fit(run, table, "--map", "n_params=N")
-    assert "N counts unknown" in done.stdout
+    assert "what N counts is unknown" in done.stdout
     assert "does not say what its N counts" in done.stdout
 
 

@@ -126,7 +126,7 @@ def test_the_doctor_finds_trainings_that_no_job_is_left_to_take(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     [finding] = check_slurm_jobs(settings, home, True)
-    assert finding.what == "3 trainings wait for a worker, and no Slurm job is left"
+    assert finding.what == "no Slurm job is left, and no worker for 3 waiting trainings"
     assert finding.remedy == "isoflop up --slurm gpu --workers 2 --gpus-per-worker 1"
     wanted = SlurmWorkers("gpu", 2, gpus=8, nodes=3)
     monkeypatch.setattr(slurm_checks, "asked_for", lambda home: wanted)

@@ -1,6 +1,7 @@
 """An answer that cannot be trusted says so in its first line, wherever it is shown."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -178,6 +179,7 @@ def doubtful(tmp_path: Path) -> GroupFit:
 
 
 def test_a_doubt_that_bars_the_optimum_comes_first_and_once(doubtful: GroupFit) -> None:
+    assert "identified" not in {each.verdict for each in doubtful.verdicts.values()}
     first, *others = group_lines(doubtful)
     assert first == "DOUBTFUL: C is a million times 6·N·D: N seems to be in millions."
     text = "\n".join(others)
@@ -221,6 +223,7 @@ def test_an_extrapolation_is_said_first(run: Run, tmp_path: Path) -> None:
     table = write_table(tmp_path / "runs.csv", HEADER, BASE)
     fit = run("fit", table, "--bootstrap", 0, "--target-flops", 1e24)
     assert fit.stdout.startswith("EXTRAPOLATION: the target of 1.00e+24 FLOPs is 10k times")
+    assert not re.search(r"at the target +identified", fit.stdout)
 
 
 def test_the_optimum_of_approach_2_stands_below_that_of_approach_3(

@@ -136,4 +136,4 @@ def test_one_run_claims_no_change_and_one_draw_no_interval(
     assert "1 loss at the same N and D" in words
     printed = run("compare", str(whole), str(folder / "better.csv"), "--bootstrap", "1")
     first = " ".join(printed.stdout.partition("needs")[0].split())
-    assert "1 draw is too few for 90% intervals: take 1000." in first
+    assert "Too few for 90% intervals: 1 draw. Take 1000." in first

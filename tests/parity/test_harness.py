@@ -1,5 +1,7 @@
 """Our model under lm-evaluation-harness against the harness's own backend for transformers."""
 
+import time
+
 import pytest
 
 from flows.evaluation.answers import Answers
@@ -101,3 +103,23 @@ def agreeing(found, expected):
                     assert mine[0] == pytest.approx(its[0], abs=1e-3)
                     assert mine[1] == its[1]
     return compared
+
+
+def test_a_hub_that_does_not_answer_is_asked_once_and_not_for_half_a_minute(tmp_path, monkeypatch):
+    import datasets
+    import huggingface_hub.constants
+
+    from flows.evaluation import harness_tasks
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:1")
+    for module in (huggingface_hub.constants, datasets.config):
+        monkeypatch.setattr(module, "HF_HUB_OFFLINE", False)
+    harness_tasks._ask_the_hub.cache_clear()
+    started = time.monotonic()
+    for name in ("BoolQ", "PIQA"):
+        with pytest.raises(harness_tasks.QuestionsMissing, match="Hub cannot be reached"):
+            harness_tasks.load_benchmark(benchmark_named(name))
+    # The library's own retries take 25 s.
+    assert time.monotonic() - started < 10

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import inf
 
-from analysis.words import COUNTS, dollars, short
+from analysis.words import COUNTS, counted, dollars, flops, short
 from flows.commands.planned.mixtures import mixture_lines
 from flows.commands.planned.variants import scan_lines
 from flows.cost.quote import Cost
@@ -20,10 +20,11 @@ from sweeps.trunk_cost import BASIS, left_by_run
 def summary(plan: Plan, corpus: PreparedCorpus | None, cost: Cost | None) -> list[str]:
     """Trainings, FLOPs, learning rates, time and money, and what is still open."""
     batches = sorted({planned.run.train.batch_tokens for planned in plan.runs})
+    losses = counted(plan.observations, "loss", "losses")
     lines = [
-        f"{len(plan.runs)} trainings give {plan.observations} losses for {plan.flops_spent:.3g} "
-        f"counted FLOPs, {span([f'{count:,}' for count in batches])} tokens a step"
-        + (f"; the corpus has {corpus.train_tokens / 1e6:.2f}M tokens" if corpus else ""),
+        f"{counted(len(plan.runs), 'training')} for {losses}: {flops(plan.flops_spent)} counted "
+        f"FLOPs, {span([f'{count:,}' for count in batches])} tokens a step"
+        + (f"; the corpus has {short(corpus.train_tokens)} tokens" if corpus else ""),
         *scan_lines(plan),
         *mixture_lines(plan, corpus),
         *_asked(plan),

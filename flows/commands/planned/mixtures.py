@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from analysis.words import short
+from analysis.words import counted, short
 from flows.commands.output import table
 from flows.runs.directory import RunDir
 from flows.runs.state import run_state
@@ -38,7 +38,8 @@ def mixture_lines(plan: Plan, corpus: PreparedCorpus | None) -> list[str]:
     mixtures = plan.spec.mixtures
     if mixtures is None:
         return []
-    count = f"{len(plan.spec.shares)} mixtures of {len(plan.spec.corpus.sources)} sources"
+    sources = counted(len(plan.spec.corpus.sources), "source")
+    count = f"{counted(len(plan.spec.shares), 'mixture')} of {sources}"
     if mixtures.target_tokens is None:
         what = (
             "xN: how often the longest run reads a source. To read it as often as a longer "

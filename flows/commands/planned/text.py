@@ -2,11 +2,11 @@
 
 from rich.console import Console
 
-from analysis.words import short
+from analysis.words import flops, rate, short
 from flows.commands.output import print_line, table
 from flows.commands.planned.lines import brief, duration, shared_trunks, shown, span, summary
 from flows.commands.planned.mixtures import print_mixtures
-from flows.commands.planned.variants import power, print_variants
+from flows.commands.planned.variants import print_variants
 from flows.cost.quote import Cost
 from flows.plans.precision import measured_here
 from flows.runs.directory import RunDir
@@ -92,7 +92,7 @@ def print_budgets(plan: Plan) -> None:
 def _budgets(plan: Plan) -> list[list[object]]:
     return [
         [
-            power(row.budget),
+            flops(row.budget),
             len(row.kept),
             span([brief(ratio) for ratio in sorted(row.kept.values())]),
             "; ".join(f"{', '.join(names)}: {bound}" for bound, names in row.bounds.items()),
@@ -119,8 +119,8 @@ def _columns(planned: PlannedRun, home: Home, cost: Cost | None) -> dict[str, st
         "D": span([brief(count) for count in tokens]),
         "D/N": span([brief(count / N) for count in tokens]),
         "steps": short(planned.steps),
-        "FLOPs": power(planned.flops_spent),
-        "lr": power(planned.run.train.optimizer.lr),
+        "FLOPs": flops(planned.flops_spent),
+        "lr": rate(planned.run.train.optimizer.lr),
     }
     if cost is not None:
         left_s = cost.estimate.runs[planned.id].left_s

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from analysis.words import flops
 from flows.commands.output import table
 from sweeps.plan import Plan, members
 
@@ -18,7 +19,7 @@ def print_variants(plan: Plan) -> None:
             ),
             len(member.runs),
             member.observations,
-            power(member.flops_spent),
+            flops(member.flops_spent),
             "to be scanned" if plan.spec.scan else f"x{member.spec.lr_factor:.3g}",
         ]
         for name, member in members(plan).items()
@@ -43,9 +44,3 @@ def _words(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_words(each)}" for key, each in value.items())
     return str(value)
-
-
-def power(value: float) -> str:
-    """Two digits and a power of ten, as in 1.6e11."""
-    digits, _, exponent = f"{value:.1e}".partition("e")
-    return f"{digits}e{int(exponent)}"

@@ -5,9 +5,10 @@ from dash.development.base_component import Component
 
 from analysis.page import Page
 from analysis.sweep.page import add_curves
-from analysis.words import flops, short
+from analysis.words import flops, rate, short
 from flows.dashboard.address import Address, sweep_address
 from flows.dashboard.library import signature
+from flows.dashboard.python_lines import python_of_run
 from flows.dashboard.render import aria, link
 from flows.dashboard.screens.screen import NotHereError, Screen
 from flows.dashboard.subjects import Desk
@@ -81,7 +82,7 @@ class RunScreen(Screen):
         page.points(
             [
                 f"Sweeps: {', '.join(document['sweeps'])}.",
-                f"Peak learning rate {document['lr']:.3e} ({document['lr_source']}), batch of "
+                f"Peak learning rate {rate(document['lr'])} ({document['lr_source']}), batch of "
                 f"{document['batch_tokens']:,} tokens, seed {document['seed']}.",
                 f"Attempts: {len(document['attempts'])}.",
                 f"Files: {self.run.path}.",
@@ -89,3 +90,7 @@ class RunScreen(Screen):
             ]
         )
         return page
+
+    def python(self, figure: str) -> str | None:
+        """The lines that draw its curve."""
+        return python_of_run(self.desk.library.home.root, self.run.id)

@@ -1,14 +1,14 @@
 """Every observation of a sweep, to filter and to sort."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import polars as pl
 from dash import html
 from dash.development.base_component import Component
 
 from analysis.table.observations import Table
-from analysis.words import flops
+from analysis.words import counted, flops, rate
 from flows.dashboard import controls
 from flows.dashboard.address import Address
 from flows.dashboard.render import Cell, link, table
@@ -43,7 +43,7 @@ class RunsScreen(SubjectScreen):
         """The table, and how many of its rows it shows."""
         rows = self._rows()
         shown = rows.head(_MOST_ROWS)
-        count = f"{rows.height} of {self.table().frame.height} observations"
+        count = f"{rows.height} of {counted(self.table().frame.height, 'observation')}"
         if shown.height < rows.height:
             count += f", of which the first {_MOST_ROWS} are shown"
         order = self._order()
@@ -95,7 +95,7 @@ class RunsScreen(SubjectScreen):
             rows = rows.filter(text.str.contains(word, literal=True))
         return rows.sort(column, "tokens", descending=[falls, False], nulls_last=True)
 
-    def _cells(self, row: dict[str, object]) -> Sequence[Cell]:
+    def _cells(self, row: dict[str, Any]) -> Sequence[Cell]:
         return [
             link(str(row["name"]), str(Address(("run", str(row["parent_run_id"]))))),
             f"{row['n_params']:,}",
@@ -104,7 +104,7 @@ class RunsScreen(SubjectScreen):
             flops(cast(float, row["train_flops"])),
             "–" if row["val_loss"] is None else f"{row['val_loss']:.4f}",
             "–" if row["val_bpb"] is None else f"{row['val_bpb']:.4f}",
-            f"{row['lr']:.2e}",
+            rate(row["lr"]),
             f"{row['batch_tokens']:,}",
             str(row["status"]),
             str(row["fit"]),

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from llama_core.config import HubText
 from llama_core.corpus.documents import CorpusError
-from llama_core.corpus.left_out import LeftOut, Note
+from llama_core.corpus.left_out import LeftOut, Note, counted
 from llama_core.corpus.reading import sections
 from llama_core.corpus.steps.clean import Clean, Cleaned, Sign, raw_file
 from llama_core.corpus.steps.encode import Trained, TrainTokenizer
@@ -240,10 +240,10 @@ class TextCorpus:
             counts = of.counts
             left = counts.documents - counts.repeats - counts.empty - counts.near_duplicates
             cleaned = "" if left == counts.documents else f", {left} of them left after cleaning"
+            documents = counted(counts.documents, "document", "documents")
             raise CorpusError(
-                f"source {of.source.name!r} has {counts.documents} documents "
-                f"({counts.bytes:,} bytes){cleaned}: too little to split into training and "
-                f"validation. Add text."
+                f"source {of.source.name!r} has {documents} ({counts.bytes:,} bytes){cleaned}: "
+                "too little to split into training and validation. Add text."
             )
 
     def _place_first(self, of: Source) -> None:

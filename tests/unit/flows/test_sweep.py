@@ -239,7 +239,7 @@ def test_the_same_name_on_another_corpus_sets_the_first_sweep_aside(planned, tex
 def test_a_bug_that_fails_the_first_trainings_stops_the_sweep(planned, tmp_path):
     home = Home(tmp_path)
     dispatcher = FakeDispatcher(home, status="failed")
-    with pytest.raises(SweepFailedError, match=r"first 3 trainings all failed.*a bug"):
+    with pytest.raises(SweepFailedError, match=r"first 3 trainings failed.*a bug"):
         run_sweep(planned, home, FakeTracker(), dispatcher, [SilentWatcher()])
     assert len(dispatcher.trained) == 3
 
@@ -299,7 +299,7 @@ def test_runs_that_another_sweep_paid_for_cost_a_capped_one_nothing(planned, tex
 def test_a_sweep_stops_at_the_failure_that_is_one_too_many(planned, tmp_path, allowed, trained):
     home = Home(tmp_path)
     dispatcher = FakeDispatcher(home, status="diverged")
-    with pytest.raises(SweepFailedError, match=rf"{trained} trainings did not.* {allowed} may"):
+    with pytest.raises(SweepFailedError, match=rf"{trained} trainings? did not.* {allowed} may"):
         run_sweep(planned, home, FakeTracker(), dispatcher, [SilentWatcher()], max_failures=allowed)
     assert len(dispatcher.trained) == trained
 

@@ -14,7 +14,8 @@ from flows.files import write_whole
 from flows.runs.directory import Observation, RunDir, RunResult
 from flows.settings import Home, Settings
 from flows.tune import run_tune
-from flows.tuning.plan import prepare_tune, search_box
+from flows.tuning.plan import prepare_tune
+from flows.tuning.ranges import search_box
 from flows.tuning.study import TrialOutcome, propose
 from llama_core.config import CorpusConfig, FileText
 from sweeps.load import load_tune_spec
@@ -257,7 +258,7 @@ def test_too_few_trials_for_a_law_are_announced_before_the_first_is_trained(home
 
 
 def test_a_round_in_which_every_trial_fails_stops_and_is_retried(home, text):
-    with pytest.raises(SweepFailedError, match=r"all 16 trainings failed.*told to"):
+    with pytest.raises(SweepFailedError, match=r"all of 16 trainings failed.*told to"):
         tune(home, text, SurfaceDispatcher(home, status="failed"), trials=8)
     again = SurfaceDispatcher(home)
     tune(home, text, again, trials=8)

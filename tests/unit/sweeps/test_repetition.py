@@ -6,7 +6,9 @@ import jsonschema
 import pytest
 
 from sweeps.load import SpecError, load_spec
+from sweeps.next_cells import NextCell, next_spec
 from sweeps.plan import Plan, plan
+from sweeps.rate_checks import check_command, check_runs, extremes
 from sweeps.repetition import epochs
 from sweeps.spec import DataRef, PlannedRun, SweepSpec
 
@@ -101,3 +103,64 @@ def test_runs_and_specs_with_mixtures_are_valid_under_the_schema_that_prefect_ch
     for preset in ("mixture", "llama-mixture"):
         spec = json.loads(load_spec(preset).model_dump_json())
         jsonschema.validate(spec, SweepSpec.model_json_schema())
+
+
+PARTS = {**BASE, "unique_tokens": [100_000, 800_000]}
+
+
+def test_each_size_is_trained_again_on_each_part_up_to_the_tokens_beyond_it():
+    whole = plan(SweepSpec(**PARTS), DataRef(digest="x"), source_tokens=TOKENS)
+    fresh = {run.name: run for run in whole.runs if run.unique_tokens is None}
+    alone = plan(SweepSpec(**BASE), DataRef(digest="x"))
+    assert [run.id for run in fresh.values()] == [run.id for run in alone.runs]
+    repeated = {run.name: run for run in whole.runs if run.unique_tokens is not None}
+    assert {*repeated} == {f"d{d}-U{U}" for d in (24, 32) for U in (100_000, 800_000)}
+    run = repeated["d24-U800000"]
+    assert [cell.tokens for cell in run.cells] == [1_000_448]
+    assert [cell.tokens for cell in repeated["d24-U100000"].cells] == [499_712, 1_000_448]
+    # A part has every source by its weight, in whole windows of 128 tokens.
+    assert run.run.data.mixture.unique_tokens == {
+        "prose": 267_136, "code": 266_368, "data": 266_368,
+    }  # fmt: skip
+    assert run.unique_tokens == 799_872
+    # The two differ in their text alone.
+    other = fresh["d24"].run.train
+    changed = run.run.train.model_copy(update={"schedule": other.schedule})
+    assert changed == other
+    assert run.run.train.schedule.horizons == (1_000_448,)
+    assert Plan.model_validate_json(whole.model_dump_json()) == whole
+    jsonschema.validate(json.loads(run.model_dump_json()), PlannedRun.model_json_schema())
+
+
+def test_parts_that_nothing_repeats_or_that_are_compared_with_repeats_are_refused():
+    def refused(match, tokens=TOKENS, **changes):
+        with pytest.raises(ValueError, match=match):
+            plan(SweepSpec(**(PARTS | changes)), DataRef(digest="x"), source_tokens=tokens)
+
+    refused("unique_tokens=2,000,000: no run repeats them.*less than 980,831", unique_tokens=[2e6])
+    refused(
+        r"longest reads 333,157 tokens of 'data', which has 300,000", TOKENS | {"data": 300_000}
+    )
+    refused("unique_tokens repeats the runs.*variants is given", variants={"gpt3": {}})
+    refused("mixtures is given too", mixtures={"shares": LATTICE})
+
+
+def test_a_sweep_on_parts_of_the_text_is_on_no_isoflop_twice():
+    grid = {"kind": "isoflop", "budgets": [5e10, 2e11], "tokens_per_param": [1, 500]}
+    whole = plan(SweepSpec(**(PARTS | {"grid": grid})), DataRef(digest="x"))
+    budgets = {cell.flops_budget for run in whole.runs if run.unique_tokens for cell in run.cells}
+    assert budgets == {None}
+    assert not [warning for warning in whole.warnings if "valley" in warning and "twice" in warning]
+
+
+def test_the_preset_has_enough_runs_without_repeats_for_a_law():
+    spec = load_spec("repetition")
+    whole = plan(spec, DataRef(digest="x"))
+    assert sum(len(run.cells) for run in whole.runs if run.unique_tokens is None) == 12
+    assert whole.observations == 45
+    jsonschema.validate(json.loads(spec.model_dump_json()), SweepSpec.model_json_schema())
+    check = check_command(whole, check_runs(extremes(whole)[0])[0])
+    assert "--set 'unique_tokens=[]'" in check
+    assert (
+        next_spec(whole, [NextCell(whole.runs[0].run.model, 1, 1_048_576, 1)]).unique_tokens == ()
+    )

@@ -72,7 +72,7 @@ def test_a_valley_has_its_runs_its_parabola_and_its_minimum(runs):
     axes = figure.layout
     assert [axes.xaxis.type, axes.xaxis2.type, axes.yaxis2.type] == ["log"] * 3
     told = draw_isoflop(data).layout.title.text
-    assert told == f"{len(fit.valleys)} of {len(fit.valleys)} budgets show a minimum"
+    assert told == f"A minimum at {len(fit.valleys)} of {len(fit.valleys)} budgets"
 
 
 def test_a_budget_without_a_minimum_is_counted_and_none_hides_the_axes(runs):
@@ -89,7 +89,7 @@ def test_a_budget_without_a_minimum_is_counted_and_none_hides_the_axes(runs):
         .otherwise(10.0 - pl.col("n_params").log() / 10)
     )
     figure = draw_isoflop(isoflop_data(some))
-    assert figure.layout.title.text == "3 of 5 budgets show a minimum"
+    assert figure.layout.title.text == "A minimum at 3 of 5 budgets"
     assert figure.layout.xaxis2.visible is None
 
 
@@ -245,7 +245,7 @@ def test_profiles_are_counted_that_close_on_both_sides():
     parts = [part("exponent_N", 1.5, 2.5), part("n_opt", None, 2.5), part("d_opt", 1.5, None)]
     data = pl.concat(pl.DataFrame(rows, schema_overrides=schema) for rows in parts)
     figure = draw_profiles(data)
-    assert figure.layout.title.text == "1 of 3 profiles close on both sides"
+    assert figure.layout.title.text == "Closed on both sides: 1 of 3 profiles"
     axes = figure.layout
     assert [axes.xaxis.type, axes.xaxis2.type, axes.xaxis3.type] == ["linear", "log", "log"]
     assert [tuple(axis.range) for axis in (axes.yaxis, axes.yaxis2, axes.yaxis3)] == [(0, 4)] * 3

@@ -358,9 +358,9 @@ def test_the_form_without_profiles_is_judged_by_its_bootstrap(width: float, verd
     assert "none was drawn" in _judged(fitted, {})["exponent_N"].reason
 
 
-SURE = Judgement("identified", "its profile closes.", cause="its profile closes.")
-WIDE = Judgement("weak", "it is wide. Two budgets only.", cause="it is wide.")
-OPEN = Judgement("not_identified", "it is open.", cause="it is open.")
+SURE = Judgement("identified", "its profile closes.")
+WIDE = Judgement("weak", "it is wide.", ("Two budgets only.",))
+OPEN = Judgement("not_identified", "it is open.")
 
 
 @pytest.fixture(scope="module")

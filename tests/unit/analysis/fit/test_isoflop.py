@@ -60,7 +60,7 @@ def test_two_usable_budgets_make_a_law_without_interval_and_one_makes_none() -> 
     assert two.N_weighted is None
     one = fit_isoflop(_valleys(budgets=1))
     assert one.N is None
-    assert one.reason == "1 of 1 budgets has a usable minimum; two are needed"
+    assert one.reason == "1 of 1 budget has a usable minimum; two are needed"
 
 
 def test_the_spline_takes_five_sizes_and_averages_repeats() -> None:

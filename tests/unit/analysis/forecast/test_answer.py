@@ -9,6 +9,7 @@ import pytest
 
 from analysis.fit.answer import fit_table
 from analysis.fit.options import FitOptions
+from analysis.fit.text import verdict_rows
 from analysis.forecast.answer import Question, answer, disagreements, forecast
 from analysis.forecast.beside import Other
 from analysis.forecast.document import answer_json
@@ -20,7 +21,7 @@ from analysis.forecast.figures import (
     record_data,
     valley_data,
 )
-from analysis.forecast.lead import lead, lead_json
+from analysis.forecast.lead import lead, lead_json, led
 from analysis.forecast.page import forecast_page
 from analysis.forecast.text import answer_lines, first_lines, point_rows, source_words
 from analysis.table.columns import normalise
@@ -259,6 +260,18 @@ def test_the_valley_has_its_bottom_at_n_star(whole):
     assert title.startswith("At 1.00e+22 FLOPs N* is ")
 
 
+def test_an_optimum_beyond_the_valley_s_picture_is_named_in_its_legend(whole):
+    each = replace(
+        whole.optimum[0],
+        others=(Other("approach 2", 1e3, 1e12, None), Other("approach 3", 1e15, 1e12, 2.0)),
+    )
+    figure = draw_valley(valley_data(whole, each), each, whole.level)
+    assert [trace.name for trace in figure.data][-2:] == [
+        "approach 2: 1k, left of this figure",
+        "approach 3: 1e+15, right of this figure",
+    ]
+
+
 def test_the_record_s_picture_has_both_methods_at_each_cut(whole):
     data = record_data(whole.record)
     assert data.height == 2 * len(whole.record)
@@ -293,6 +306,25 @@ def test_a_fit_s_lead_is_the_forecast_at_its_target(table):
     assert first.answer.optimum[0].best.n_opt == pytest.approx(best.n_opt, rel=1e-9)
     assert first.sentence.startswith("Forecast at 1.00e+22 FLOPs (6ND): N* = ")
     assert lead_json(first)["optimum"]["n_opt"] == pytest.approx(best.n_opt, rel=1e-9)
+
+
+def test_an_optimum_on_which_methods_disagree_is_not_called_identified(table, monkeypatch):
+    [group] = fit_table(table, FitOptions(bootstrap=0))
+    assert group.verdicts["n_opt"].verdict == "identified"
+    same, agreed = led(group)
+    assert (same, agreed.doubts) == (group, ())
+    monkeypatch.setattr("analysis.forecast.lead.disagreements", lambda *_: ("Methods disagree.",))
+    apart, _ = led(group)
+    judged = {name: judgement.verdict for name, judgement in apart.verdicts.items()}
+    assert (judged["n_opt"], judged["d_opt"], judged["exponent_N"]) == (
+        "weak",
+        "weak",
+        "identified",
+    )
+    assert apart.verdicts["n_opt"].reason.startswith("methods disagree on it, as the first lines")
+    # A reason is written once, and the rows below point to it.
+    rows = {name: reason for name, _, reason in verdict_rows(apart)}
+    assert rows["D* at the target"].startswith("As for N* at the target. Its profile closes")
 
 
 def test_a_fit_of_few_rows_says_why_it_has_no_forecast():

@@ -9,7 +9,9 @@ from analysis.frontier.allocation import (
     compute_optimal,
 )
 from analysis.frontier.data_stock import DataRunsOut, Stock, inference_optimal_with_stock
+from analysis.law import REPEATED_CONSTANTS, RepeatedForm
 from analysis.repeated_data import optimal_size_for_tokens, predict
+from tests.simulated import CHINCHILLA, repeated_law
 
 # ruff: noqa: SIM300 - N and D are symbols here, not constants
 
@@ -148,3 +150,31 @@ def test_without_demand_scarce_data_ask_for_more_than_the_fresh_optimums_size() 
     assert best.N > 1.4 * 13e9
     sizes = float(best.N) * np.array([0.97, 1.03])
     assert (6 * sizes * stock.tokens(sizes, LOSS) > best.total).all()
+
+
+@pytest.mark.parametrize("form", REPEATED_CONSTANTS)
+def test_what_the_laws_own_runs_chose_goes_before_the_half_lives_of_c4(form: RepeatedForm) -> None:
+    law = CHINCHILLA.model_copy(update={"repeated": repeated_law(form)})
+    own, borrowed = Stock(law, 1e11), Stock(CHINCHILLA, 1e11)
+    assert own.form == form
+    assert (own.borrowed, borrowed.borrowed, borrowed.form) == (False, True, "half_lives")
+    # In the first epoch nothing is repeated; each further one costs.
+    assert own.loss(5e9, 9e10) == pytest.approx(float(borrowed.loss(5e9, 9e10)))
+    costs = own.loss(5e9, np.array([2e11, 8e11])) - CHINCHILLA.loss(5e9, np.array([2e11, 8e11]))
+    assert 0 < costs[0] < costs[1]
+    loss = float(own.loss(5e9, 2e11))
+    assert own.tokens(5e9, loss) == pytest.approx(2e11, rel=1e-6)
+    assert np.isinf(own.tokens(5e9, CHINCHILLA.E))
+    best = inference_optimal_with_stock(own, loss=loss, inference_tokens=1e12)
+    assert own.loss(best.N, best.D) == pytest.approx(loss, rel=1e-9)
+    # No other size that the stock can train to this loss is cheaper.
+    for step in (0.9, 1.1):
+        N = float(best.N) * step
+        assert N * (own.tokens(N, loss) + 1e12 / 3) > float(best.total) / 6
+
+
+def test_a_law_fitted_with_half_lives_keeps_its_own() -> None:
+    law = C4.model_copy(update={"repeated": repeated_law("penalty")})
+    assert Stock(law, 1e10).form == "half_lives"
+    assert not Stock(law, 1e10).borrowed
+    assert float(Stock(law, 1e10).loss(1e9, 5e10)) == float(Stock(C4, 1e10).loss(1e9, 5e10))

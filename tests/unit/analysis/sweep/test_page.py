@@ -73,7 +73,7 @@ def test_the_verdict_leads_with_the_forecast_and_goes_on_with_the_exponents(find
     assert forecast.startswith(f"Forecast at 8.00e+13 FLOPs (6ND): N* = {short(best.n_opt)} [")
     exponent = findings.group.isoflop.N.exponent
     assert first.startswith(f"IsoFLOP: the best size grows as N* ~ C^{exponent:.2f} [")
-    assert "4 of 4 budgets have their minimum inside the grid" in first
+    assert "the minimum lies inside the grid at 4 of 4 budgets" in first
     assert f"{findings.group.leave_one_out_percent:.2f} % rms (48 points)" in second
     # The simulated law has alpha = beta, so both exponents are one half.
     assert exponent == pytest.approx(0.5, abs=0.05)

@@ -98,7 +98,7 @@ def test_a_noisy_minimum_at_the_edge_is_left_out_though_some_of_its_draws_are_in
     # Without a spread of its own the surface would be left out for that.
     assert np.ptp(np.quantile(drawn, [0.16, 0.84])) > 0.1
     assert fit.lr.points == 5
-    assert fit.lr.reasons[0].startswith("1 of 6 surfaces have no minimum in lr")
+    assert fit.lr.reasons[0].startswith("left out: 1 of 6 surfaces, without a minimum in lr")
 
 
 def minima_about_a_law(scatter):

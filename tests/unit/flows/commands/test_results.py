@@ -60,8 +60,8 @@ def test_a_run_is_shown_with_losses_attempts_and_provenance(home, capsys):
         "state finished",
         f"N {N:,} ({total:,} with the input embedding)",
         "steps 46 of 46, 1,024 tokens each",
-        f"C {DONE.flops_spent:.4g} counted FLOPs; spent {1046 * DONE.flops_per_step:.4g} in 90 s",
-        "peak lr 8.000e-03 (test), seed 0",
+        f"C {DONE.flops_spent:.2e} counted FLOPs; spent {1046 * DONE.flops_per_step:.2e} in 90 s",
+        "peak lr 8.00e-03 (test), seed 0",
     ]
     losses = [line for line in printed if line.startswith(("20,480", "40,960"))]
     assert losses == [

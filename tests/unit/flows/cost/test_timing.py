@@ -78,6 +78,20 @@ def test_very_short_steps_are_timed_for_longer(time):
     assert len(time([0.001], eval_s=1e-4, checkpoint_s=0.05).blocks) == 10
 
 
+def test_final_weights_of_a_timed_training_do_not_stay_in_the_home(monkeypatch, tmp_path):
+    def train(request, model, cfg, *, steps, placement, folder):
+        # A slow disk holds the last record back until the weights are written, as
+        # `llama_core.train` does: beside the checkpoints.
+        folder.mkdir()
+        (folder.parent / "final_4096.safetensors").touch()
+        yield replace(step(steps), at=START)
+
+    monkeypatch.setattr(module, "_train", train)
+    request = module.Request(home=tmp_path, corpus="c", placement=Placement(), trainings=())
+    module._checkpoint_seconds(request, RUN.model, RUN.train, 0.1)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_child_answers_one_line_for_each_shape_once_its_corpus_is_open(monkeypatch, tmp_path):
     other = planned_run(width=48).run
     opened, written, seconds = [], io.StringIO(), iter([100.0, 104.0])

@@ -192,7 +192,7 @@ def test_a_disk_needs_a_fifth_of_a_gib_and_room_for_the_missing_runs(home, disk,
     (home.root / "large" / "file").write_bytes(b"x" * 2**20)
     disk(needed - 1)
     [finding] = check_disk(Settings(), home, False)
-    assert finding.what.startswith("1.20 GiB are free, and 1 runs to be trained need 1.20 GiB; ")
+    assert finding.what.startswith("1.20 GiB are free, and training 1 run needs 1.20 GiB; ")
     # The largest folder comes first.
     assert f"largest in {home.root}: large 0.00 GiB, " in finding.what
 

@@ -81,7 +81,7 @@ def test_states_and_costs_are_of_each_sweeps_own_runs(home):
     assert facts["runs"] == ["1 finished, 1 planned"] * 2
     assert facts["device-hours spent on them"] == ["0.000278", "1"]
     assert facts["runs in both"] == ["d16", "d16"]
-    assert facts["counted FLOPs spent on them"][0] == f"{first.flops:.4g}"
+    assert facts["counted FLOPs spent on them"][0] == f"{first.flops:.2e}"
     assert json.loads(json.dumps(found.as_json()))["shared_runs"] == ["d16"]
 
 

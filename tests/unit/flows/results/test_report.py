@@ -108,9 +108,9 @@ def test_the_facts_of_a_page_are_those_of_corpus_plan_and_recipe(home):
         "SentencePiece vocabulary, 2.50 bytes per token, split by document."
     )
     assert trainings == (
-        f"{len(sweep.runs)} trainings were planned for {sweep.observations} observations, one for "
+        f"Planned: {len(sweep.runs)} trainings for {sweep.observations} observations, one for "
         "each size, with a cooldown branch to every budget (wsd); together "
-        f"{sweep.flops_spent:.3g} counted FLOPs."
+        f"{sweep.flops_spent:.2e} counted FLOPs."
     )
     assert models == (
         "Every model has 2 layers and heads of 16; sequences of 128 tokens, 1,024 tokens a step, "
@@ -119,7 +119,7 @@ def test_the_facts_of_a_page_are_those_of_corpus_plan_and_recipe(home):
     )
     assert warning == "Planned with a warning: thin valleys"
     alone = planned("ladder.widths=[32]", "grid={kind: tokens, tokens: [102400]}")
-    assert module._facts(alone, home)[1].startswith("1 trainings were planned for 1 observations")
+    assert module._facts(alone, home)[1].startswith("Planned: 1 training for 1 observation,")
     assert "one for each (cosine); " in module._facts(planned("schedule=cosine"), home)[1]
 
 

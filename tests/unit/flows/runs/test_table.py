@@ -11,7 +11,7 @@ from flows.runs.table import curves, observations
 from flows.settings import Settings, open_home
 from llama_core.counting import count_params
 from sweeps.load import load_spec
-from sweeps.plan import Plan
+from sweeps.plan import Plan, plan
 from sweeps.spec import DataRef
 from tests.fakes import finished_run, planned_run, step
 
@@ -151,3 +151,13 @@ def test_a_run_that_changed_came_went_or_broke_is_seen_at_once(home):
     assert states() == ["interrupted", "planned", "finished"]
     ended(home.root, DONE, "diverged", "loss is nan")
     assert states() == ["diverged", "planned", "finished"]
+
+
+def test_beside_runs_on_a_part_of_the_text_every_row_says_how_many_tokens_are_unique(home):
+    spec = load_spec("repetition", ["ladder.widths=[16]", "unique_tokens=[32768]"])
+    runs = plan(spec, DataRef(digest="x")).runs
+    rows = {(row["name"], row["tokens"]): row["unique_tokens"] for row in observations(runs, home)}
+    assert {U for (name, _), U in rows.items() if name == "d16-U32768"} == {32_768}
+    assert all(tokens == U for (name, tokens), U in rows.items() if name == "d16")
+    assert "unique_tokens" not in observations([DONE], home)[0]
+    assert "mixture" not in observations(runs, home)[0]

@@ -30,8 +30,8 @@ def test_a_duration_is_in_one_unit(seconds, text):
 def test_a_summary_adds_up_time_and_money(tmp_path):
     plan = plan_of(SMALL, LARGE)
     first = (
-        f"2 trainings give 3 losses for {plan.flops_spent:.3g} counted FLOPs, 1,024 tokens a "
-        "step; the corpus has 12.35M tokens"
+        f"2 trainings for 3 losses: {plan.flops_spent:.2e} counted FLOPs, 1,024 tokens a "
+        "step; the corpus has 12.3M tokens"
     )
     rate = "peak learning rate: test"
     assert summary(plan, CORPUS, None) == [first, rate]

@@ -52,8 +52,8 @@ def test_a_row_has_the_spans_of_a_runs_horizons_and_what_is_left_of_it(tmp_path)
     N = SMALL.n_params
     bare = {
         "run": "d16", "N": f"{N / 1e3:.3g}k", "D": "20k–41k",
-        "D/N": f"{20_480 / N:.2g}–{40_960 / N:.2g}", "steps": "46", "FLOPs": "6.4e9",
-        "lr": "8.0e-3",
+        "D/N": f"{20_480 / N:.2g}–{40_960 / N:.2g}", "steps": "46", "FLOPs": "6.45e+09",
+        "lr": "8.00e-03",
     }  # fmt: skip
     assert _columns(SMALL, home, None) == bare | {"state": "planned"}
     left = {"GiB": "1.2", "time": "30 min", "$": "1.25", "state": "planned"}
@@ -139,7 +139,7 @@ def test_a_plan_fits_eighty_columns(tmp_path, monkeypatch, capsys):
     plan = plan_runs(spec, DataRef(digest="x"))
     print_plan(plan, CORPUS, Home(tmp_path), cost=cost_of(plan, left_s=123_456.0))
     printed = capsys.readouterr().out
-    table_lines = printed.partition("trainings give")[0].splitlines()
+    table_lines = printed.partition("trainings for")[0].splitlines()
     assert max(map(len, table_lines)) <= 80
     # What does not fit is cut off with an ellipsis.
     assert "…" not in printed
