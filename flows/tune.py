@@ -23,8 +23,9 @@ from flows.runs.state import missing
 from flows.settings import Home, Settings, open_home, open_settings
 from flows.stack.flow_runs import rename
 from flows.store.run_store import open_store
-from flows.tuning.plan import prepare_tune, search_box, with_dtype
-from flows.tuning.report import TuneReport, finish_tune, trial_line
+from flows.tuning.plan import prepare_tune, with_dtype
+from flows.tuning.ranges import search_box
+from flows.tuning.report import TuneReport, finish_tune, trial_line, write_trials
 from flows.tuning.study import Width, WidthStudy, open_storage, study_name
 from sweeps.form import StudyName, StudySettings
 from sweeps.load import load_tune_spec
@@ -89,13 +90,21 @@ def run_tune(
         while open_trials := [
             (width, trial) for width in widths for trial in width.study.open_trials(spec.trials)
         ]:
+            # Who looks on finds the runs of the trials there, and their losses in the runs.
+            write_trials(_runs(spec, data, widths), home, folder)
             _round(spec, data, open_trials, home, mirror, dispatcher, say)
-        runs = [
-            (trial, trial_run(spec, width.model, data, trial.number, trial.params))
-            for width in widths
-            for trial in width.study.trials()
-        ]
-        return finish_tune(spec, data, widths, runs, home, mirror, folder)
+        return finish_tune(spec, data, widths, _runs(spec, data, widths), home, mirror)
+
+
+def _runs(
+    spec: TuneSpec, data: DataRef, widths: Sequence[Width]
+) -> list[tuple[FrozenTrial, PlannedRun]]:
+    """Every trial that was proposed, and its training."""
+    return [
+        (trial, trial_run(spec, width.model, data, trial.number, trial.params))
+        for width in widths
+        for trial in width.study.trials()
+    ]
 
 
 def _round(

@@ -51,7 +51,7 @@ def add_scans(page: Page, scans: pl.DataFrame) -> None:
         "and budget is the recipe's own, so a variant whose best rate moves otherwise with size "
         "is tuned at the scanned size alone."
     )
-    page.figure(draw_scans(scans), name="scans")
+    page.figure(draw_scans(scans), name="scans", data=scans)
     variants = scans["variant"].unique(maintain_order=True)
     page.table(HEADER, [scan_row(variant, scans) for variant in variants])
 

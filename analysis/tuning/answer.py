@@ -82,7 +82,10 @@ def fit_lr(
     used = frame
     if "excluded_reason" in frame.columns:
         used = frame.filter(pl.col("excluded_reason").is_null())
-    used = _with_budgets(used.filter(pl.col("val_loss").is_not_null()))
+    used = used.filter(pl.col("val_loss").is_not_null())
+    if not used.height:
+        raise TableError("the table has no finished trial.")
+    used = with_budgets(used)
     refusals: list[str] = []
     # Sizes searched alike are fitted together: the same axes, the same number of budgets.
     groups: dict[tuple[tuple[str, ...], int], list[tuple[float, list[pl.DataFrame], Trials]]] = {}
@@ -126,10 +129,8 @@ def fit_lr(
     )
 
 
-def _with_budgets(frame: pl.DataFrame) -> pl.DataFrame:
+def with_budgets(frame: pl.DataFrame) -> pl.DataFrame:
     """Add `budget`: the mean tokens of rows whose budgets differ by rounding only."""
-    if not frame.height:
-        raise TableError("the table has no finished trial.")
     frame = frame.sort("n_params", "tokens")
     sizes, tokens = frame["n_params"].to_numpy(), frame["tokens"].to_numpy()
     group = pl.Series("group", near_groups(tokens, SAME_BUDGET, within=sizes))

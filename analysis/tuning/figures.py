@@ -40,6 +40,16 @@ def surface_data(point: TunedPoint) -> pl.DataFrame:
     return pl.DataFrame({**columns, "excess": surface.at(logs) - surface.loss})
 
 
+def trials_at(point: TunedPoint, table: pl.DataFrame) -> pl.DataFrame:
+    """The trials of a size and budget.
+
+    Args:
+        table: the rows of the fit.
+    """
+    at_budget = (pl.col("budget") - point.D).abs() < 1
+    return table.filter((pl.col("n_params") == point.N) & at_budget)
+
+
 def draw_surface(point: TunedPoint, trials: pl.DataFrame) -> go.Figure:
     """Contours of the surface with its trials, its minimum and the minimum's interval.
 

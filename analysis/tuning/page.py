@@ -1,19 +1,38 @@
 """A tuned recipe in a few lines for a terminal, and the page of a study."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import polars as pl
 
 from analysis.page import Page
 from analysis.published import lr_rules
 from analysis.table.sources import read_words
-from analysis.tuning.answer import LrFit
-from analysis.tuning.figures import draw_importances, draw_law, draw_surface, law_data
+from analysis.tuning.answer import LrFit, with_budgets
+from analysis.tuning.brief import interval_words
+from analysis.tuning.figures import (
+    draw_importances,
+    draw_law,
+    draw_surface,
+    law_data,
+    surface_data,
+    trials_at,
+)
 from analysis.tuning.law import TunedLaw
 from analysis.tuning.rules import predictions, published_exponents
 from analysis.tuning.surface import Optimum
 from analysis.tuning.trials import AXES
-from analysis.words import between, counted, short
+from analysis.words import counted, rate, short
+
+_COUNTED = ("n_params", "tokens", "batch_tokens")
+# Columns of a table of trials, and what they are called on a page.
+_COLUMNS = {
+    "name": "trial",
+    "n_params": "N",
+    "tokens": "D tokens",
+    **dict(zip(AXES, ("peak lr", "batch, tokens", *AXES[2:]), strict=True)),
+    "val_loss": "loss, nats/token",
+    "excluded_reason": "in the fit",
+}
 
 
 def fit_lines(fit: LrFit) -> list[str]:
@@ -54,34 +73,41 @@ def study_page(
     if fit is None:
         page.text(verdict, role="lead")
     else:
-        page.text(f"lr* = {_law_words(fit.lr, fit.level)}", role="lead")
-        page.text(f"batch* = {_law_words(fit.batch, fit.level)} tokens", role="lead")
-        page.text(
-            "N counts every parameter that multiplies a token, D the training tokens; intervals "
-            f"are {fit.level:.0%}. Each law goes through the minima of surfaces, not through the "
-            "lowest trials.",
-            role="soft",
-        )
-        page.text(
-            f"As a recipe for other sizes: lr = {_law_words(fit.recipe_lr, fit.level)}, batch = "
-            f"{_law_words(fit.recipe_batch, fit.level)} tokens. {_known_words()}"
-        )
-        if fit.read:
-            page.text(f"Read: {read_words(fit.read)}.", role="soft")
-        for sentence in (*fit.doubts, *fit.refusals, *fit.advice):
-            page.text(sentence, role="warn")
-        _laws(page, fit)
-        _surfaces(page, fit)
+        add_tuned(page, fit)
     if any(importances.values()):
         page.heading("What mattered to the search")
         page.figure(draw_importances(importances), name="importances", height=320)
-    _trials(page, table)
+    add_trials(page, table)
     return page
+
+
+def add_tuned(page: Page, fit: LrFit) -> None:
+    """The laws of a study, the minima that they go through, and its surfaces."""
+    page.text(f"lr* = {_law_words(fit.lr, fit.level)}", role="lead")
+    page.text(f"batch* = {_law_words(fit.batch, fit.level)} tokens", role="lead")
+    page.text(
+        "N counts every parameter that multiplies a token, D the training tokens; intervals "
+        f"are {fit.level:.0%}. Each law goes through the minima of surfaces, not through the "
+        "lowest trials.",
+        role="soft",
+    )
+    page.text(
+        f"As a recipe for other sizes: lr = {_law_words(fit.recipe_lr, fit.level)}, batch = "
+        f"{_law_words(fit.recipe_batch, fit.level)} tokens. {_known_words()}"
+    )
+    if fit.read:
+        page.text(f"Read: {read_words(fit.read)}.", role="soft")
+    for sentence in (*fit.doubts, *fit.refusals, *fit.advice):
+        page.text(sentence, role="warn")
+    _minima(page, fit)
+    _laws(page, fit)
+    _surfaces(page, fit)
 
 
 def _laws(page: Page, fit: LrFit) -> None:
     page.heading("The laws")
-    page.figure(draw_law(law_data(fit)), name="law", wide=True)
+    data = law_data(fit)
+    page.figure(draw_law(data), name="law", wide=True, data=data)
     page.heading("Beside published rules")
     page.text(
         "Rules fitted elsewhere, on other text and at a thousand times the size, for the same N "
@@ -101,17 +127,36 @@ def _surfaces(page: Page, fit: LrFit) -> None:
         "are the minimum's interval; where one ends at the frame, the trials do not bound it there."
     )
     for number, point in enumerate(fit.points):
-        trials = fit.table.filter(
-            (pl.col("n_params") == point.N) & ((pl.col("budget") - point.D).abs() < 1)
+        figure = draw_surface(point, trials_at(point, fit.table))
+        data = surface_data(point)
+        page.figure(figure, name=f"surface-{number}", height=440, data=data)
+
+
+def _minima(page: Page, fit: LrFit) -> None:
+    page.heading("The best rate and batch of each size and budget")
+    percent = f"{fit.level:.0%} interval"
+    header = ["N", "D tokens", "peak lr", percent, "batch, tokens", percent, "loss there", "trials"]
+    rows = []
+    for point in fit.points:
+        lr, batch = (point.surface.optima.get(name) for name in ("lr", "batch_tokens"))
+        rows.append(
+            [
+                short(point.N),
+                short(point.D),
+                *_minimum_cells(lr, rate),
+                *_minimum_cells(batch, short),
+                f"{point.surface.loss:.4f}",
+                str(len(point.surface.rows)),
+            ]
         )
-        page.figure(draw_surface(point, trials), name=f"surface-{number}", height=440)
+    page.table(header, rows)
 
 
-def _interval(optimum: Optimum) -> str:
-    low, high = optimum.interval
-    if low is None:
-        return "not bounded" if high is None else f"up to {short(high)}"
-    return f"from {short(low)}" if high is None else between(low, high)
+def _minimum_cells(optimum: Optimum | None, number: Callable[[float], str]) -> tuple[str, str]:
+    if optimum is None:
+        return "–", "not searched"
+    at_edge = f" ({optimum.edge} end of the range)" if optimum.edge else ""
+    return f"{number(optimum.value)}{at_edge}", interval_words(optimum, number)
 
 
 def _comparison(fit: LrFit) -> list[list[str]]:
@@ -129,7 +174,7 @@ def _comparison(fit: LrFit) -> list[list[str]]:
                     short(point.D),
                     rule["quantity"],
                     short(optimum.value),
-                    _interval(optimum),
+                    interval_words(optimum),
                     rule["rule"],
                     short(rule["value"]),
                 ]
@@ -137,13 +182,29 @@ def _comparison(fit: LrFit) -> list[list[str]]:
     return rows
 
 
-def _trials(page: Page, table: pl.DataFrame) -> None:
+def add_trials(page: Page, table: pl.DataFrame) -> None:
+    """Every trial and budget, those of one size and budget from the lowest loss up."""
     page.heading("Trials")
     left_out = table.filter(pl.col("val_loss").is_null()).height
     page.text(f"{counted(table.height, 'loss', 'losses')}, {left_out} left out of the fits.")
-    columns = ["name", "n_params", "tokens", *AXES, "val_loss", "excluded_reason"]
-    shown = [column for column in columns if column in table.columns]
-    page.frame(table.select(shown).sort("n_params", "tokens", "val_loss"))
+    columns = [column for column in _COLUMNS if column in table.columns]
+    rows = with_budgets(table).sort("n_params", "budget", "val_loss", nulls_last=True)
+    page.table(
+        [_COLUMNS[column] for column in columns],
+        [
+            [_trial_cell(column, row[column]) for column in columns]
+            for row in rows.iter_rows(named=True)
+        ],
+    )
+
+
+def _trial_cell(column: str, value: object) -> str:
+    if value is None:
+        return "used" if column == "excluded_reason" else "–"
+    if column == "lr" and isinstance(value, float):
+        return rate(value)
+    form = {"val_loss": ".4f", "name": "", "excluded_reason": ""}.get(column, ".3g")
+    return f"{value:{',.0f' if column in _COUNTED else form}}"
 
 
 def _known_words() -> str:

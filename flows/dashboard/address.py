@@ -10,6 +10,11 @@ def sweep_address(name: str) -> "Address":
     return Address(("sweep", name.replace("/", ".")))
 
 
+def sweep_name(part: str) -> str:
+    """The sweep that a part of an address names."""
+    return part.replace(".", "/")
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where a view is: `/sweep/demo/frontier?demand=12` is ("sweep", "demo", "frontier")."""

@@ -1,6 +1,8 @@
 """What the dashboard computes in the background. Each is a function of a table alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import polars as pl
 
 from analysis.compare.comparable import Named
 from analysis.compare.variants import Variants, compare_variants
@@ -15,6 +17,17 @@ from analysis.next_runs.answer import NextRuns, next_runs
 from analysis.own_runs.outcome import Interval
 from analysis.sweep.answer import Findings, find
 from analysis.table.observations import Table, TableError
+from analysis.tuning.answer import LrFit, fit_lr
+from analysis.tuning.surface import Axis
+from flows.results.mixtures import Mixed, mixed
+from flows.results.variants import Compared, scans_frame
+from flows.results.variants import compared as compared_variants
+from flows.runs.table import observations_frame
+from flows.settings import Home
+from sweeps.plan import Plan, members
+
+# Scans of learning rates, see `flows.results.variants.scans_frame`, and the comparison.
+ComparedVariants = tuple[pl.DataFrame, Compared | None]
 
 
 def sweep_findings(
@@ -36,6 +49,25 @@ def table_findings(table: Table, counts: tuple[str, CCounts], source: str) -> Fi
         return Findings(table, None, str(error))
     group, first = led(group)
     return Findings(table, group, "", first)
+
+
+def study_fit(trials: pl.DataFrame, ranges: Mapping[int, Sequence[Axis]]) -> LrFit | str:
+    """The laws of a study as its report has them, or why there are none."""
+    try:
+        return fit_lr(trials, ranges=ranges)
+    except TableError as error:
+        return f"No law yet: {error}"
+
+
+def mixtures(planned: Plan, home: Home) -> Mixed:
+    """The law of a sweep of mixtures and its best shares, as its report has them."""
+    return mixed(planned, observations_frame(planned.runs, home), home)
+
+
+def variants(planned: Plan, home: Home) -> ComparedVariants:
+    """The scans of a sweep's variants, and their comparison once one of them is planned."""
+    begun = any(member.runs for member in members(planned).values())
+    return scans_frame(planned, home), compared_variants(planned, home) if begun else None
 
 
 def learn(table: Table) -> Answer | str:

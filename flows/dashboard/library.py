@@ -13,125 +13,26 @@ import polars as pl
 from analysis.fit.run_figures import loss_curves_data
 from analysis.law import LossLaw
 from analysis.sweep.brief import Brief, brief
+from analysis.tuning.brief import StudyBrief, study_brief
+from analysis.tuning.study_law import StudyLaw, StudyLawError
+from flows.dashboard.seen import RunSeen, Signature, StudySeen, SweepSeen
 from flows.forecasts.registered import Registered, Scored, read_forecasts, read_scores
 from flows.plans.joined import Joined, continued, joined
 from flows.plans.stored import read_plan
-from flows.runs.directory import RunDir, RunResult
-from flows.runs.state import TO_DO
+from flows.runs.directory import RunDir
 from flows.runs.table import curves as run_curves
 from flows.settings import Home
+from flows.tuning.stored import begun, read_study_spec, read_trials
 from flows.watch.curves import CurveReader
-from flows.watch.progress import RunProgress, read_run
+from flows.watch.progress import read_run
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
+from sweeps.tune_spec import TuneSpec
 
-Signature = tuple[int, int]
 # States of files are at most this old; a request that follows another soon asks the disk nothing.
 _FRESH_S = 0.5
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(/[a-z0-9][a-z0-9_-]*)?")
 _CURVE = ("run_id", "name", "n_params", "tokens", "train_flops", "train_loss")
-
-
-@dataclass(frozen=True, slots=True)
-class RunSeen:
-    """A run as it was when its files were last looked at.
-
-    Attributes:
-        signature: of its result, and of its curve unless it has settled.
-        result: how it ended; None before that.
-        flops: counted FLOPs of the whole training.
-    """
-
-    planned: PlannedRun
-    progress: RunProgress
-    result: RunResult | None
-    signature: tuple[Signature, Signature]
-    flops: float
-
-    @property
-    def settled(self) -> bool:
-        """Whether its files will not change again."""
-        return self.result is not None and self.result.status in ("finished", "diverged")
-
-    @property
-    def flops_spent(self) -> float:
-        """Counted FLOPs of the steps it has taken."""
-        return self.progress.step / self.progress.steps * self.flops
-
-
-@dataclass(frozen=True, slots=True)
-class SweepSeen:
-    """A sweep as it was when its files were last looked at.
-
-    Attributes:
-        whole: its plan with the runs of the sweeps that it continues; `earlier` are those.
-        law: of its last report; None without one.
-        changed_at: when its newest file was written, in seconds since 1970.
-    """
-
-    plan: Plan
-    runs: tuple[RunSeen, ...]
-    whole: Joined
-    earlier: tuple[RunSeen, ...]
-    law: Brief | None
-    flops_planned: float
-    changed_at: float
-
-    @property
-    def name(self) -> str:
-        """The sweep's name."""
-        return self.plan.spec.name
-
-    def count(self, *states: str) -> int:
-        """How many runs are in one of these states."""
-        return sum(run.progress.state in states for run in self.runs)
-
-    @property
-    def live(self) -> bool:
-        """Whether a run of it trains now."""
-        return self.count("training") > 0
-
-    @property
-    def state(self) -> str:
-        """Its state in a few words."""
-        total, finished = len(self.runs), self.count("finished")
-        failed = total - finished - self.count("training", *TO_DO)
-        words = f"{finished} of {total} finished"
-        if self.live:
-            words = f"training {self.count('training')}, {words}"
-        elif finished == total:
-            words = "finished"
-        elif not finished and not failed and not self.count("interrupted"):
-            words = "planned"
-        return f"{words}, {failed} failed" if failed else words
-
-    @property
-    def flops_spent(self) -> float:
-        """Counted FLOPs of all steps that its runs have taken."""
-        return sum(run.flops_spent for run in self.runs)
-
-    @property
-    def losses(self) -> tuple[object, ...]:
-        """What changes when a loss does: a fit is of this state of the table."""
-        return tuple((run.progress.run_id, run.signature[0]) for run in (*self.earlier, *self.runs))
-
-    @property
-    def stamp(self) -> str:
-        """What changes when anything does that a page of the sweep shows."""
-        states = [(run.signature, run.progress.state) for run in (*self.earlier, *self.runs)]
-        return f"{hash((tuple(states), self.changed_at)):x}"
-
-    def best_losses(self) -> list[float]:
-        """The least validation loss so far, each time that a run ended."""
-        ends = sorted(
-            (run.result.finished_at, min(seen.val_loss for seen in run.result.observations))
-            for run in self.runs
-            if run.result is not None and run.result.observations
-        )
-        best: list[float] = []
-        for _, loss in ends:
-            best.append(min(loss, best[-1]) if best else loss)
-        return best
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +57,15 @@ class _Planned:
     flops: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Study:
+    """A study's spec, trials and law, as its folder has them."""
+
+    spec: TuneSpec
+    trials: pl.DataFrame
+    law: StudyBrief | None
+
+
 @dataclass(slots=True)
 class _Curves:
     """A sweep's curves as far as they are read; one thread at a time reads on."""
@@ -177,6 +87,8 @@ class Library:
         self._laws: dict[str, tuple[Signature, Brief | None]] = {}
         self._sweeps: dict[str, SweepSeen] = {}
         self._runs: dict[str, RunSeen] = {}
+        self._studies: dict[str, tuple[tuple[Signature, ...], _Study | None]] = {}
+        self._trials: dict[str, _RunFiles] = {}
         self._forecasts: tuple[object, list[tuple[Registered, list[Scored]]]] = ((), [])
         self._curves: dict[str, _Curves] = {}
 
@@ -211,12 +123,21 @@ class Library:
         folder = self.home.sweeps / name
         runs = tuple(map(self._run, planned.runs))
         earlier = tuple(map(self._run, planned.earlier))
-        newest = max((stamp for run in runs for stamp, _ in run.signature), default=0)
-        files = (signature(folder / "plan.json")[0], signature(folder / "law.json")[0])
+        plan_at, law_at, table_at = (
+            signature(folder / name)[0]
+            for name in ("plan.json", "law.json", "observations.parquet")
+        )
+        ended_at = max((run.signature[0][0] for run in (*runs, *earlier)), default=0)
         return SweepSeen(
-            planned.plan, runs, planned.whole, earlier, self._brief(folder),
-            planned.flops, max(newest, *files) / 1e9,
-        )  # fmt: skip
+            runs=runs,
+            changed_at=max(_newest(runs), plan_at, law_at) / 1e9,
+            plan=planned.plan,
+            whole=planned.whole,
+            earlier=earlier,
+            law=self._brief(folder),
+            reported=table_at > ended_at,
+            flops_planned=planned.flops,
+        )
 
     def _planned(self, name: str) -> _Planned | None:
         now = signature(self.home.sweeps / name / "plan.json")
@@ -261,6 +182,37 @@ class Library:
         seen = RunSeen(files.planned, progress, files.run.result(), now, flops)
         self._runs[files.id] = seen
         return seen
+
+    def studies(self) -> list[StudySeen]:
+        """Every study of the home; the one that changed last comes first."""
+        names = (path.parent.name for path in sorted(self.home.tunes.glob("*/spec.json")))
+        studies = filter(None, map(self.study, names))
+        return sorted(studies, key=lambda study: -study.changed_at)
+
+    def study(self, name: str) -> StudySeen | None:
+        """A study by the name of its folder; None where there is none."""
+        if not _NAME.fullmatch(name) or "/" in name:
+            return None
+        with self._lock:
+            folder = self.home.tunes / name
+            files = [folder / file for file in ("spec.json", "trials.csv", "law.json")]
+            now = tuple(map(signature, files))
+            known = self._studies.get(name)
+            if known is None or known[0] != now:
+                known = self._studies[name] = (now, _read_study(folder))
+            study = known[1]
+            if study is None:
+                return None
+            runs = tuple(map(self._run, self._trials_of(study)))
+            changed_at = max(_newest(runs), *(stamp for stamp, _ in now)) / 1e9
+            return StudySeen(runs, changed_at, study.spec, study.trials, study.law)
+
+    def _trials_of(self, study: _Study) -> list[_RunFiles]:
+        """The runs of a study's trials that have begun, each read once."""
+        ids = study.trials["run"].unique(maintain_order=True).to_list()
+        for planned in begun((each for each in ids if each not in self._trials), self.home):
+            self._trials[planned.id] = self._file_of(planned)
+        return [self._trials[each] for each in ids if each in self._trials]
 
     def forecasts(self) -> list[tuple[Registered, list[Scored]]]:
         """Every registered forecast with its scores, the newest first."""
@@ -309,6 +261,22 @@ def signature(path: Path | str) -> Signature:
     except OSError:
         return (0, 0)
     return (status.st_mtime_ns, status.st_size)
+
+
+def _newest(runs: Sequence[RunSeen]) -> int:
+    """When the newest file of runs was written, in nanoseconds; 0 without one."""
+    return max((stamp for run in runs for stamp, _ in run.signature), default=0)
+
+
+def _read_study(folder: Path) -> _Study | None:
+    spec = read_study_spec(folder)
+    if spec is None:
+        return None
+    try:
+        law = study_brief(StudyLaw.load(folder / "law.json"))
+    except StudyLawError:
+        law = None
+    return _Study(spec, read_trials(folder), law)
 
 
 def _read_brief(path: Path) -> Brief | None:

@@ -1,5 +1,6 @@
 """The Python that gives a figure and its data outside of the dashboard."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.law import CCounts
@@ -107,45 +108,92 @@ figure = draw_loss_curves(data)
 }
 
 
-_COMPARED = """\
+_OF_STUDY = """\
 from pathlib import Path
-from analysis.compare.figures import best_size_data, draw_best_size, draw_pairs
-from analysis.compare.speedup_figures import draw_speedup, speedup_data
-from analysis.compare.variants import compare_variants
-from flows.plans.stored import read_plan
-from flows.results.compare import compared_table
+from analysis.tuning.answer import fit_lr
+from flows.settings import Home
+from flows.tuning.ranges import study_ranges
+from flows.tuning.stored import read_study
+home = Home(Path({home!r}))
+spec, trials = read_study({name!r}, home)
+"""
+_FIT_STUDY = """\
+fit = fit_lr(trials, ranges=study_ranges(spec))
+"""
+# By the beginning of the figure's name; its end is the place of the surface.
+_OF_STUDIES = {
+    "law": _FIT_STUDY
+    + """\
+from analysis.tuning.figures import draw_law, law_data
+data = law_data(fit)
+figure = draw_law(data)
+""",
+    "surface-": _FIT_STUDY
+    + """\
+from analysis.tuning.figures import draw_surface, surface_data, trials_at
+point = fit.points[{place}]
+data = surface_data(point)
+figure = draw_surface(point, trials_at(point, fit.table))
+""",
+    "loss-curves": """\
+from flows.tuning.stored import begun
+runs = begun(trials["run"].unique(maintain_order=True), home)
+"""
+    + _FIGURES["loss-curves"],
+}
+_OF_RUN = """\
+from pathlib import Path
+from flows.runs.directory import RunDir
 from flows.settings import Home
 home = Home(Path({home!r}))
-first, *others = [(name, compared_table(read_plan(home, name), home)) for name in {names!r}]
-variants = compare_variants(first, others)
+runs = [RunDir(home.runs / {run!r}).planned()]
 """
-# By the beginning of the figure's name; its end is the place of the variant.
-_OF_COMPARISONS = {
-    "speedup": """\
-data = speedup_data(variants)
-figure = draw_speedup(data, variants)
-""",
-    "best-size": """\
-laws = variants.ranked[{place}].laws
-data = best_size_data(laws)
-figure = draw_best_size(data, laws)
-""",
-    "pairs": """\
-laws = variants.ranked[{place}].laws
-data = laws.matched.pairs
-figure = draw_pairs(data, laws, variants.unit)
-""",
-}
+_FRONTIER = """\
+from analysis.frontier.figures import demand_ratios, draw_frontier, frontier_data
+data = frontier_data(answer.law, demand_ratios(answer.law, {flops}, {tokens}))
+figure = draw_frontier(data)
+"""
 
 
-def python_of_comparison(figure: str, home: Path, names: list[str]) -> str | None:
-    """The lines that draw a figure of several sweeps; None where they are not known."""
+def python_of_answer(figure: str, made: str, *, has_data: bool = True) -> str:
+    """The lines that take a figure from an answer of `isoflop`.
+
+    Args:
+        made: the call that makes it.
+    """
+    data = f"data = answer.data({figure!r})\n" if has_data else ""
+    figures = f"{data}figure = answer.figure({figure!r})\n"
+    return f"import isoflop\nanswer = {made}\n{figures}figure.show()"
+
+
+def python_of_frontier(figure: str, made: str, flops: float, tokens: float) -> str:
+    """The lines that take a figure of the frontier's view from the answer of `isoflop.frontier`."""
+    if figure != "frontier":
+        return python_of_answer(figure, made)
+    lines = _FRONTIER.format(flops=flops, tokens=tokens)
+    return f"import isoflop\nanswer = {made}\n{lines}figure.show()"
+
+
+def python_of_comparison(figure: str, home: Path, names: Sequence[str]) -> str:
+    """The lines that draw a figure of several sweeps."""
+    listed = ", ".join(map(repr, names))
+    where = f'import os\nos.environ["ISOFLOP_HOME"] = {str(home)!r}\n'
+    return where + python_of_answer(figure, f"isoflop.compare({listed})")
+
+
+def python_of_study(figure: str, home: Path, name: str) -> str | None:
+    """The lines that draw a figure of a study; None where they are not known."""
     kind = figure.rstrip("0123456789")
-    lines = _OF_COMPARISONS.get(kind)
+    lines = _OF_STUDIES.get(kind)
     if lines is None:
         return None
-    read = _COMPARED.format(home=str(home), names=names)
-    return f"{read}{lines.format(place=figure.removeprefix(kind) or 0)}figure.show()"
+    read = _OF_STUDY.format(home=str(home), name=name)
+    return f"{read}{lines.format(place=figure.removeprefix(kind))}figure.show()"
+
+
+def python_of_run(home: Path, run: str) -> str:
+    """The lines that draw the curve of a run."""
+    return f"{_OF_RUN.format(home=str(home), run=run)}{_FIGURES['loss-curves']}figure.show()"
 
 
 def of_sweep(home: Path, name: str, counts: tuple[str, CCounts]) -> str:

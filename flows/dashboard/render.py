@@ -3,33 +3,47 @@
 All text becomes text: React escapes it, and no component here takes markup.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from analysis.page import Drawn, Grid, Heading, KeyFigures, Page, Part, Points, Text
+from analysis.page import Drawn, Grid, Heading, KeyFigures, Page, Points, Text
 
 Cell = str | Component
 # For a figure's name: the address of its data, and its Python; None where it has none.
 Beside = Callable[[Drawn], tuple[str | None, str | None]]
+_Other = Heading | Text | Points | KeyFigures | Drawn
 _CONFIG: Any = {"displayModeBar": False, "responsive": True}
 
 
-def components(page: Page, beside: Beside) -> list[Component]:
-    """The parts of a page in reading order, without its title."""
+def components(page: Page, beside: Beside, links: Mapping[str, str]) -> list[Component]:
+    """The parts of a page in reading order, without its title.
+
+    Args:
+        links: addresses of what tables name in their first column.
+    """
     first = next(
         (k for k, part in enumerate(page.parts) if isinstance(part, Heading)), len(page.parts)
     )
     return [
         # A title of a figure is a heading below a section's, or where there is none yet, one.
-        _component(part, beside, html.H3 if place > first else html.H2)
+        _table_of(part, links)
+        if isinstance(part, Grid)
+        else _component(part, beside, html.H3 if place > first else html.H2)
         for place, part in enumerate(page.parts)
     ]
 
 
-def _component(part: Part, beside: Beside, heading: Callable[..., Component]) -> Component:
+def _table_of(grid: Grid, links: Mapping[str, str]) -> Component:
+    rows = [
+        [link(row[0], links[row[0]]) if row[0] in links else row[0], *row[1:]] for row in grid.rows
+    ]
+    return table(grid.header, rows, classes=grid.classes)
+
+
+def _component(part: _Other, beside: Beside, heading: Callable[..., Component]) -> Component:
     match part:
         case Heading(text):
             return html.H2(text)
@@ -45,8 +59,6 @@ def _component(part: Part, beside: Beside, heading: Callable[..., Component]) ->
                 ],
                 className="keys",
             )
-        case Grid():
-            return table(part.header, part.rows, classes=part.classes)
         case Drawn():
             return _figure(part, beside, heading)
 

@@ -4,6 +4,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import polars as pl
+
 from analysis.fit.conventions import counted_as
 from analysis.forecast.answer import Answer
 from analysis.law import CCounts
@@ -14,7 +16,8 @@ from analysis.table.runs import own_table
 from flows.dashboard import answers, python_lines
 from flows.dashboard.fits import Fits, Outcome
 from flows.dashboard.kept import Kept
-from flows.dashboard.library import Library, SweepSeen
+from flows.dashboard.library import Library
+from flows.dashboard.seen import SweepSeen
 from flows.forecasts.by_sweep import said_before
 from flows.runs.table import observations_frame
 from flows.settings import Settings
@@ -33,6 +36,7 @@ class Desk:
     fits: Fits
     pages: Kept[Page] = field(default_factory=Kept)
     tables: Kept[Table] = field(default_factory=Kept)
+    trials: Kept[pl.DataFrame] = field(default_factory=Kept)
     dropped: Kept[tuple[str, Table]] = field(default_factory=Kept)
 
 
@@ -55,6 +59,16 @@ class Subject(Protocol):
 
     def forecast(self) -> Outcome[Answer | str]:
         """The forecast from it, or why there is none."""
+
+    @property
+    def own_counts(self) -> Counts:
+        """What its N and C count without a switch."""
+
+    def door(self) -> str | None:
+        """The word of `isoflop` that gives its runs; None where that would give other losses."""
+
+    def door_fit(self) -> str | None:
+        """The same for the answer of its fit."""
 
     def python(self, counts: Counts) -> str:
         """The lines that read its table."""
@@ -84,19 +98,38 @@ class SweepSubject:
             self.name, self.sweep.stamp, lambda: own_table(observations_frame(runs, home))
         )
 
+    def asked(self, counts: Counts) -> Outcome[Findings] | None:
+        """Its answer if somebody has asked for it; None where nobody has."""
+        return self.desk.fits.peek(("sweep", self.name, counts), self.state)
+
     def findings(self, counts: Counts) -> Outcome[Findings]:
         """Its answer, as its report has it."""
-        question = ("sweep", self.name, counts)
-        known = self.desk.fits.peek(question, self.state)
+        known = self.asked(counts)
         if known is not None:
             return known
         registered = said_before(self.sweep.plan, self.desk.library.home)
         arguments = (self.table(), counts, f"sweep {self.name}", registered)
+        question = ("sweep", self.name, counts)
         return self.desk.fits.get(question, self.state, answers.sweep_findings, *arguments)
 
     def forecast(self) -> Outcome[Answer | str]:
         """The forecast that isoflop frontier takes."""
         return _forecast(self, self.desk, ("sweep forecast", self.name))
+
+    @property
+    def own_counts(self) -> Counts:
+        """Of our own sweeps."""
+        return OWN
+
+    def door(self) -> str | None:
+        """The sweep, once its report is of all losses."""
+        if not self.sweep.reported:
+            return None
+        return f"isoflop.sweep({self.name!r}, home={str(self.desk.library.home.root)!r})"
+
+    def door_fit(self) -> str | None:
+        """The sweep has its answer."""
+        return self.door()
 
     def python(self, counts: Counts) -> str:
         """The lines that read its run directories."""
@@ -131,14 +164,22 @@ class TableSubject:
         """The forecast that isoflop frontier takes."""
         return _forecast(self, self.desk, ("table forecast", self.digest))
 
+    @property
+    def own_counts(self) -> Counts:
+        """As they came."""
+        return ("n_params", self.rows.c_counts)
+
+    def door(self) -> str:
+        """A file of that name."""
+        return f"isoflop.read({self.name!r})"
+
+    def door_fit(self) -> str:
+        """The fit of a file of that name."""
+        return f"isoflop.fit({self.name!r})"
+
     def python(self, counts: Counts) -> str:
         """The lines that read a file of that name."""
-        return python_lines.of_table(self.name, counts, counts == self.counted)
-
-    @property
-    def counted(self) -> Counts:
-        """What its N and C count without a switch."""
-        return ("n_params", self.rows.c_counts)
+        return python_lines.of_table(self.name, counts, counts == self.own_counts)
 
 
 def _forecast(subject: Subject, desk: Desk, question: Hashable) -> Outcome[Answer | str]:

@@ -1,20 +1,19 @@
-"""A study on this machine: its search ranges and its prepared corpus. No Prefect here."""
+"""A study on this machine: its prepared corpus and its precision. No Prefect here."""
 
 import logging
 from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from analysis.tuning.rules import predictions
 from flows.plans.precision import fastest_dtype
 from flows.settings import Home
+from flows.tuning.ranges import search_box
 from llama_core.config import ModelConfig
 from llama_core.corpus.preparation import prepare
-from llama_core.counting import count_params
 from sweeps.shapes import shape
 from sweeps.spec import DataRef, PlannedRun
 from sweeps.tune_plan import trial_run
-from sweeps.tune_spec import Dimension, TuneSpec, box
+from sweeps.tune_spec import TuneSpec
 
 log = logging.getLogger(__name__)
 
@@ -60,18 +59,3 @@ def _corner(spec: TuneSpec, model: ModelConfig) -> PlannedRun:
     """The trial with the largest value of each searched parameter."""
     corner = {dimension.name: dimension.high for dimension in search_box(spec, model)}
     return trial_run(spec, model, DataRef(digest=""), 0, corner)
-
-
-def search_box(spec: TuneSpec, model: ModelConfig) -> list[Dimension]:
-    """The search ranges at one width, from the published rules at each of its budgets."""
-    counts = count_params(model)
-    rules: dict[str, list[float]] = {"lr": [], "batch_tokens": []}
-    for tokens in spec.tokens:
-        predicted = predictions(
-            n_params=counts.n_params,
-            n_params_non_embedding=counts.non_embedding,
-            tokens=tokens,
-        )
-        for quantity, value in predicted.select("quantity", "value").iter_rows():
-            rules[quantity].append(value)
-    return box(spec, lr_rules=rules["lr"], batch_rules=rules["batch_tokens"])

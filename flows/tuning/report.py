@@ -12,7 +12,6 @@ from analysis.table.observations import TableError
 from analysis.tuning.answer import LrFit, fit_lr
 from analysis.tuning.page import fit_lines, study_page
 from analysis.tuning.study_law import StudyLaw
-from analysis.tuning.surface import Axis
 from analysis.tuning.trials import AXES
 from analysis.words import rate
 from flows.files import write_whole
@@ -20,6 +19,7 @@ from flows.mirror.publish import Publisher
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.table import observations
 from flows.settings import Home
+from flows.tuning.ranges import study_ranges
 from flows.tuning.study import Width
 from llama_core.counting import count_params
 from sweeps.spec import DataRef, PlannedRun
@@ -53,21 +53,14 @@ def finish_tune(
     runs: Sequence[tuple[FrozenTrial, PlannedRun]],
     home: Home,
     mirror: Publisher,
-    folder: Path,
 ) -> TuneReport:
     """Write trials.csv, law.json and report.html into the study's folder, and mirror them."""
-    table = trial_table(runs, home)
-    write_whole(folder / "trials.csv", table.write_csv())
-    ranges = {
-        count_params(width.model).n_params: [
-            Axis(dimension.name, dimension.low, dimension.high) for dimension in width.box
-        ]
-        for width in widths
-    }
+    folder = home.tunes / spec.name
+    table = write_trials(runs, home, folder)
     fit: LrFit | None = None
     law: StudyLaw | None = None
     try:
-        fit = fit_lr(table, ranges=ranges)
+        fit = fit_lr(table, ranges=study_ranges(spec))
         verdict = "\n".join(fit_lines(fit))
         law = StudyLaw.of(fit, study=spec.name, data=data.digest)
         write_whole(folder / "law.json", law.text())
@@ -88,6 +81,15 @@ def finish_tune(
     mirror.catch_up()
     mirror.log_study(spec.name, folder / "report.html", law.numbers() if law else {}, list(planned))
     return TuneReport(folder / "report.html", verdict, law)
+
+
+def write_trials(
+    runs: Sequence[tuple[FrozenTrial, PlannedRun]], home: Home, folder: Path
+) -> pl.DataFrame:
+    """Write `trial_table` into the study's folder as trials.csv."""
+    table = trial_table(runs, home)
+    write_whole(folder / "trials.csv", table.write_csv())
+    return table
 
 
 def trial_table(runs: Sequence[tuple[FrozenTrial, PlannedRun]], home: Home) -> pl.DataFrame:

@@ -1,7 +1,8 @@
 """Which view is at an address."""
 
-from flows.dashboard.address import Address
+from flows.dashboard.address import Address, sweep_name
 from flows.dashboard.screens.compare import CompareScreen
+from flows.dashboard.screens.families import MixturesScreen, VariantsScreen
 from flows.dashboard.screens.frontier import FrontierScreen
 from flows.dashboard.screens.home import ForecastsScreen, HomeScreen
 from flows.dashboard.screens.law import LawScreen
@@ -9,6 +10,7 @@ from flows.dashboard.screens.next_runs import NextScreen
 from flows.dashboard.screens.run import RunScreen
 from flows.dashboard.screens.runs import RunsScreen
 from flows.dashboard.screens.screen import NotHereError, Screen
+from flows.dashboard.screens.study import StudyScreen
 from flows.dashboard.subjects import Desk
 
 
@@ -23,8 +25,12 @@ def screen_at(desk: Desk, address: Address) -> Screen:
             return HomeScreen(desk, address)
         case ("forecasts",):
             return ForecastsScreen(desk, address)
-        case ("sweep" | "table", _):
+        case ("sweep", name):
+            return _of_sweep(desk, address, name)
+        case ("table", _):
             return LawScreen(desk, address)
+        case ("study", _):
+            return StudyScreen(desk, address)
         case ("sweep" | "table", _, "frontier"):
             return FrontierScreen(desk, address)
         case ("sweep" | "table", _, "next"):
@@ -36,3 +42,13 @@ def screen_at(desk: Desk, address: Address) -> Screen:
         case ("sweep", _, "runs"):
             return RunsScreen(desk, address)
     raise NotHereError(f"there is no view at {address}.")
+
+
+def _of_sweep(desk: Desk, address: Address, name: str) -> Screen:
+    """The first view of a sweep, by whether its runs share a law of N and D."""
+    sweep = desk.library.sweep(sweep_name(name))
+    if sweep is not None and sweep.plan.spec.variants:
+        return VariantsScreen(desk, address)
+    if sweep is not None and sweep.plan.spec.mixtures is not None:
+        return MixturesScreen(desk, address)
+    return LawScreen(desk, address)

@@ -1,5 +1,7 @@
 """Two or more sweeps side by side: each against the first that is chosen."""
 
+from collections.abc import Sequence
+
 from dash.development.base_component import Component
 
 from analysis.compare.page import Context, compare_page
@@ -7,9 +9,9 @@ from analysis.compare.variants import Variants
 from analysis.page import Page
 from flows.dashboard import answers, controls
 from flows.dashboard.fits import Outcome
-from flows.dashboard.library import SweepSeen
 from flows.dashboard.python_lines import python_of_comparison
 from flows.dashboard.screens.screen import Screen
+from flows.dashboard.seen import SweepSeen
 from flows.results.compare import compared_table, sweep_differences
 
 # What one process compares while a person waits.
@@ -56,7 +58,8 @@ class CompareScreen(Screen):
         if isinstance(outcome.value, str):
             page.text(outcome.value, role="warn")
         elif outcome.value is not None:
-            contexts = {other.name: self._context(first, other) for other in others}
+            labels = _labels(sweeps)
+            contexts = {labels[other.name]: self._context(first, other) for other in others}
             page.parts += compare_page(outcome.value, contexts).parts
         return page
 
@@ -85,5 +88,13 @@ class CompareScreen(Screen):
         if known is not None:
             return known
         home = self.desk.library.home
-        tables = [(sweep.name, compared_table(sweep.plan, home)) for sweep in sweeps]
+        labels = _labels(sweeps)
+        tables = [(labels[sweep.name], compared_table(sweep.plan, home)) for sweep in sweeps]
         return self.desk.fits.get(("compare", names), state, answers.compared, tables)
+
+
+def _labels(sweeps: Sequence[SweepSeen]) -> dict[str, str]:
+    """What the sweeps are called beside one another; variants of one go by their own names."""
+    families = {sweep.name.rpartition("/")[0] for sweep in sweeps}
+    whole = len(families) > 1 or families == {""}
+    return {each.name: each.name if whole else each.name.rpartition("/")[2] for each in sweeps}

@@ -19,9 +19,8 @@ from analysis.law import LossLaw, Trust
 from analysis.page import Heading, Page
 from analysis.words import dollars, flops, short
 from flows.dashboard import controls
-from flows.dashboard.python_lines import python_of
+from flows.dashboard.python_lines import python_of, python_of_frontier
 from flows.dashboard.screens.law import SubjectScreen
-from flows.dashboard.subjects import Counts
 
 _NO_GPU = "none"
 
@@ -55,7 +54,7 @@ class FrontierScreen(SubjectScreen):
         """Whether the forecast, or the law in its place, is still computed."""
         forecast = self.subject.forecast()
         if isinstance(forecast.value, str):
-            return self.subject.findings(self._own()).awaited
+            return self.subject.findings(self.subject.own_counts).awaited
         return forecast.awaited
 
     def controls(self) -> list[Component]:
@@ -161,7 +160,7 @@ class FrontierScreen(SubjectScreen):
                 )
             except FrontierError as error:
                 return str(error)
-        findings = self.subject.findings(self._own()).value
+        findings = self.subject.findings(self.subject.own_counts).value
         if forecast.value is None or findings is None:
             return None
         if findings.group is None:
@@ -174,16 +173,19 @@ class FrontierScreen(SubjectScreen):
     def _is_foretold(self) -> bool:
         return isinstance(self.subject.forecast().value, Answer)
 
-    def _own(self) -> Counts:
-        return "n_params", self.subject.table().c_counts
-
     def python(self, figure: str) -> str | None:
         """The lines that draw one of its figures; none under a fitted law."""
         if not self._is_foretold():
             return None
-        asked, lines = self.question(), self.subject.python(self._own())
-        name = self.subject.name
-        return python_of(figure, lines, flops=asked.flops, tokens=asked.tokens, name=repr(name))
+        asked, runs = self.question(), self.subject.door()
+        flops, tokens = asked.flops, asked.tokens
+        if runs is not None:
+            made = (
+                f"isoflop.frontier({runs}, flops={flops}, generated_tokens={tokens}{_paid(asked)})"
+            )
+            return python_of_frontier(figure, made, flops, tokens)
+        lines = self.subject.python(self.subject.own_counts)
+        return python_of(figure, lines, flops=flops, tokens=tokens, name=repr(self.subject.name))
 
 
 def _add(page: Page, advice: Advice, asked: Question) -> None:
@@ -203,6 +205,13 @@ def _advice(law: LossLaw, asked: Question) -> Advice:
         device = Device.named(asked.gpu, usd_per_hour=asked.price)
         serving = Serving(device, batch=asked.batch)
     return advise(law, AtBudget(asked.flops), _demand(asked), serving=serving)
+
+
+def _paid(asked: Question) -> str:
+    """The arguments of isoflop.frontier that price it."""
+    if asked.gpu == _NO_GPU or not asked.tokens:
+        return ""
+    return f", gpu={asked.gpu!r}, price={asked.price}, batch={asked.batch}"
 
 
 def _demand(asked: Question) -> Demand:

@@ -1,6 +1,6 @@
 """The first view of a sweep or a dropped table: answer, curves, valleys, law."""
 
-import time
+from pathlib import Path
 from typing import cast
 
 from dash import html
@@ -11,22 +11,20 @@ from analysis.fit.isoflop import fit_isoflop
 from analysis.fit.page import add_fit
 from analysis.law import CCounts
 from analysis.page import Page
-from analysis.sweep.answer import Findings
+from analysis.sweep.by_source import add_by_source
 from analysis.sweep.page import add_curves, add_largest, add_law, add_valleys
 from analysis.table.observations import COUNTS as N_COUNTS
-from analysis.words import COUNTS, FLOPS, short
+from analysis.words import COUNTS, FLOPS
 from flows.dashboard import controls
-from flows.dashboard.address import Address, sweep_address
-from flows.dashboard.fits import Outcome
-from flows.dashboard.library import SweepSeen
-from flows.dashboard.python_lines import python_of
+from flows.dashboard.address import Address, sweep_address, sweep_name
+from flows.dashboard.python_lines import python_of, python_of_answer
 from flows.dashboard.render import aria, link
+from flows.dashboard.screens.progress import add_progress, run_links
 from flows.dashboard.screens.screen import NotHereError, Screen
+from flows.dashboard.seen import SweepSeen
 from flows.dashboard.subjects import Counts, Desk, Subject, SweepSubject, TableSubject
 from flows.dispatch.underway import controllers
 from flows.mirror.addresses import sweep_address as mlflow_address
-from flows.runs.state import TO_DO
-from flows.watch.progress import progress_cells
 from sweeps.plan import members
 
 TABS = {"": "Law", "frontier": "Frontier", "next": "Next runs", "runs": "Runs"}
@@ -40,14 +38,14 @@ class SubjectScreen(Screen):
         kind, name = address.path[:2]
         self.sweep: SweepSeen | None = None
         if kind == "sweep":
-            name = name.replace(".", "/")
+            name = sweep_name(name)
             self.sweep = desk.library.sweep(name)
             if self.sweep is None:
                 raise NotHereError(f"no sweep {name!r} in {desk.library.home.root}.")
             self.subject: Subject = SweepSubject(desk, self.sweep)
             self.title = f"Sweep {name}"
             asked = address.path[2:]
-            if self.has_variants and asked in (("frontier",), ("next",)):
+            if self.sweep.plan.spec.variants and asked in (("frontier",), ("next",)):
                 one = next(iter(members(self.sweep.plan).values())).spec.name
                 raise NotHereError(
                     f"the variants of {name} have laws of their own: ask one, as at "
@@ -69,11 +67,6 @@ class SubjectScreen(Screen):
             self.title = f"Table {self.subject.name}"
 
     @property
-    def has_variants(self) -> bool:
-        """Whether it is a sweep of variants, which have laws of their own."""
-        return self.sweep is not None and bool(self.sweep.plan.spec.variants)
-
-    @property
     def has_one_law(self) -> bool:
         """Whether it is no sweep of variants or of mixtures."""
         return self.sweep is None or self.sweep.plan.spec.has_one_law
@@ -81,7 +74,7 @@ class SubjectScreen(Screen):
     @property
     def counts(self) -> Counts:
         """What N and C count in the address."""
-        own = self.subject.table().c_counts
+        own = self.subject.own_counts[1]
         other: CCounts = "flops_6nd" if own == "train_flops" else "train_flops"
         n = self.address.choice("n", ("n_params", *N_COUNTS))
         return n, cast(CCounts, self.address.choice("c", (own, other)))
@@ -96,28 +89,32 @@ class SubjectScreen(Screen):
         return False
 
     def python(self, figure: str) -> str | None:
-        """The lines that draw one of its figures."""
-        return python_of(figure.removeprefix("fit-"), self.subject.python(self.counts))
+        """The lines that draw one of its figures from its runs."""
+        return python_of(figure, self.subject.python(self.counts))
 
     def controls(self) -> list[Component]:
         """Links to the other views."""
         return [self.tabs(), *self.elsewhere()]
 
+    def links(self) -> dict[str, str]:
+        """Views of its runs."""
+        return {} if self.sweep is None else run_links(self.sweep)
+
+    def add_curves(self, page: Page) -> None:
+        """The loss curves of a sweep, and whose they are."""
+        if self.sweep is None:
+            return
+        for sentence in self.sweep.whole.sentences:
+            page.text(sentence, role="soft")
+        curves = self.desk.library.curves(self.sweep.whole.plan.runs)
+        if not curves.is_empty():
+            add_curves(page, curves)
+
     def elsewhere(self) -> list[Component]:
         """Links to MLflow and Prefect, which answer after isoflop up."""
         if self.sweep is None:
             return []
-        settings, home = self.desk.settings, self.desk.library.home
-        name = self.sweep.name
-        mlflow = mlflow_address(name, settings, home) or settings.mlflow_address
-        runs = [each.flow_run for each in controllers(home.sweeps / name) if each.flow_run]
-        flow = f"/runs/flow-run/{runs[-1]}" if runs else "/runs"
-        links = [
-            html.A("MLflow", href=mlflow),
-            html.A("Prefect", href=f"{settings.prefect_address}{flow}"),
-        ]
-        return [html.P(["Also in ", links[0], " and ", links[1], ", after isoflop up."],
-                       className="soft")]  # fmt: skip
+        return [elsewhere(self.desk, self.sweep.name, self.desk.library.home.sweeps)]
 
     def tabs(self) -> Component:
         """Links to the views beside this one."""
@@ -135,28 +132,32 @@ class SubjectScreen(Screen):
         return html.Nav(links, className="tabs", **aria(label=f"views of {self.subject.name}"))
 
 
+def elsewhere(desk: Desk, name: str, folder: Path) -> Component:
+    """Where else a sweep or a study is seen.
+
+    Args:
+        folder: of all sweeps, or of all studies.
+    """
+    settings, home = desk.settings, desk.library.home
+    mlflow = mlflow_address(name, settings, home) or settings.mlflow_address
+    runs = [each.flow_run for each in controllers(folder / name) if each.flow_run]
+    flow = f"/runs/flow-run/{runs[-1]}" if runs else "/runs"
+    prefect = f"{settings.prefect_address}{flow}"
+    links = html.A("MLflow", href=mlflow), html.A("Prefect", href=prefect)
+    return html.P(["Also in ", links[0], " and ", links[1], ", after isoflop up."],
+                  className="soft")  # fmt: skip
+
+
 class LawScreen(SubjectScreen):
     """The answer first, then progress and curves, valleys, law and residuals."""
 
     def awaited(self) -> bool:
-        """Whether the law is still fitted; variants or mixtures together have none."""
-        if not self.has_one_law:
-            return False
+        """Whether the law is still fitted."""
         return self.subject.findings(self.counts).awaited
 
     def body(self) -> list[Component]:
-        """The switch of counts, and the page; of a sweep of variants links to each."""
-        top = self._variants(self.sweep) if self.has_variants else self._switch()
-        return [*top, *super().body()]
-
-    def _variants(self, sweep: SweepSeen | None) -> list[Component]:
-        assert sweep is not None
-        names = [each.spec.name for each in members(sweep.plan).values() if each.runs]
-        links = [link(name, str(sweep_address(name))) for name in names]
-        beside = Address(("compare",), {"sweeps": ",".join(names)})
-        words = html.Span("A law of each variant: ", className="label")
-        return [html.Nav([words, *links, link("all compared", str(beside))], className="choice",
-                         **aria(label="variants"))]  # fmt: skip
+        """The switch of counts, and the page."""
+        return [*self._switch(), *super().body()]
 
     def _switch(self) -> list[Component]:
         """What N and C count, as far as the table has them."""
@@ -176,23 +177,13 @@ class LawScreen(SubjectScreen):
     def make_page(self) -> Page:
         """The report as far as it is known."""
         page = Page(self.title)
-        outcome: Outcome[Findings] = Outcome(None)
-        if self.has_one_law:
-            outcome = self.subject.findings(self.counts)
+        outcome = self.subject.findings(self.counts)
         if outcome.note:
             page.text(outcome.note, role="warn" if outcome.failure else "busy")
-        if self.sweep is not None and any(not run.settled for run in self.sweep.runs):
-            _progress(page, self.sweep)
+        if self.sweep is not None:
+            add_progress(page, self.sweep, "runs")
         findings = outcome.value
-        if self.has_variants:
-            page.text("Its variants have laws of their own: open one by its name above.")
-        elif not self.has_one_law:
-            page.text(
-                f"Its runs have different mixtures. The best shares are in its report, and "
-                f"isoflop mix {self.subject.name} answers for another target.",
-                role="lead",
-            )
-        elif findings is None or findings.group is None:
+        if findings is None or findings.group is None:
             if findings is not None:
                 page.text(f"There is no law yet. {findings.refusal}", role="lead")
             table = counted_as(self.subject.table(), *self.counts)
@@ -205,47 +196,14 @@ class LawScreen(SubjectScreen):
             add_fit(page, findings.group, prefix="fit", lead=lead)
         if findings is not None and findings.largest is not None:
             add_largest(page, findings.largest)
+        self.add_curves(page)
         if self.sweep is not None:
-            self._curves(page, self.sweep)
+            add_by_source(page, self.subject.table().frame)
         return page
 
-    def _curves(self, page: Page, sweep: SweepSeen) -> None:
-        for sentence in sweep.whole.sentences:
-            page.text(sentence, role="soft")
-        curves = self.desk.library.curves(sweep.whole.plan.runs)
-        if not curves.is_empty():
-            add_curves(page, curves)
-
-
-def _progress(page: Page, sweep: SweepSeen) -> None:
-    finished = sweep.count("finished")
-    failed = len(sweep.runs) - finished - sweep.count("training", *TO_DO)
-    page.key_figures(
-        [
-            (f"{finished} of {len(sweep.runs)}", "runs finished"),
-            (str(sweep.count("training")), "training now"),
-            (str(sweep.count(*TO_DO)), "to do"),
-            (str(failed), "failed"),
-        ]
-    )
-    training = [run.progress for run in sweep.runs if run.progress.state == "training"]
-    if training:
-        page.table(
-            ["run", "N", "step", "of", "loss, nats/token", "tokens/s", "MFU", "left"],
-            [
-                [
-                    *(run.name, short(run.n_params), f"{run.step:,}", f"{run.steps:,}"),
-                    *progress_cells(run),
-                ]
-                for run in training
-            ],
-        )
-
-
-def age(changed_at: float) -> str:
-    """How long ago a file was written: 42 s, 3 min, 2 h, 5 d."""
-    seconds = max(0.0, time.time() - changed_at)
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds // length:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
+    def python(self, figure: str) -> str | None:
+        """The lines that draw one of its figures, by the word of isoflop where one gives it."""
+        name, answer = figure.removeprefix("fit-"), self.subject.door_fit()
+        if answer is not None and self.counts == self.subject.own_counts:
+            return python_of_answer(name, answer)
+        return super().python(name)

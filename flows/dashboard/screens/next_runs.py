@@ -65,7 +65,7 @@ class NextScreen(SubjectScreen):
     def python(self, figure: str) -> str | None:
         """The lines that draw the plane."""
         target = self._target()
-        table = self.subject.python(("n_params", self.subject.table().c_counts))
+        table = self.subject.python(self.subject.own_counts)
         call = f"candidates = of_table(table, None, SHARE * {target})"
         if self.sweep is not None:
             whole = f"joined(read_plan(home, {self.sweep.name!r}), home).plan"

@@ -8,6 +8,7 @@ from analysis.sweep.page import add_curves
 from analysis.words import flops, rate, short
 from flows.dashboard.address import Address, sweep_address
 from flows.dashboard.library import signature
+from flows.dashboard.python_lines import python_of_run
 from flows.dashboard.render import aria, link
 from flows.dashboard.screens.screen import NotHereError, Screen
 from flows.dashboard.subjects import Desk
@@ -89,3 +90,7 @@ class RunScreen(Screen):
             ]
         )
         return page
+
+    def python(self, figure: str) -> str | None:
+        """The lines that draw its curve."""
+        return python_of_run(self.desk.library.home.root, self.run.id)

@@ -35,7 +35,7 @@ class Screen:
 
     def body(self) -> list[Component]:
         """What the view shows: its page, unless it shows more."""
-        return components(self.page(), self.beside)
+        return components(self.page(), self.beside, self.links())
 
     def page(self) -> Page:
         """The page of an analysis room that the view shows."""
@@ -44,6 +44,10 @@ class Screen:
     def make_page(self) -> Page:
         """The page, made anew."""
         return Page(self.title)
+
+    def links(self) -> dict[str, str]:
+        """Addresses of runs and sweeps, by the names that the page's tables begin with."""
+        return {}
 
     def python(self, figure: str) -> str | None:
         """The Python of a figure; None where there is none."""

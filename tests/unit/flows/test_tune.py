@@ -14,7 +14,8 @@ from flows.files import write_whole
 from flows.runs.directory import Observation, RunDir, RunResult
 from flows.settings import Home, Settings
 from flows.tune import run_tune
-from flows.tuning.plan import prepare_tune, search_box
+from flows.tuning.plan import prepare_tune
+from flows.tuning.ranges import search_box
 from flows.tuning.study import TrialOutcome, propose
 from llama_core.config import CorpusConfig, FileText
 from sweeps.load import load_tune_spec

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.tuning.plan import search_box
+from flows.tuning.ranges import search_box
 from llama_core.config import Muon
 from sweeps.load import SpecError, load_tune_spec
 from sweeps.shapes import shape

@@ -4,9 +4,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.page import Page
+from analysis.page import Grid, Page
 from analysis.published import lr_rules
 from analysis.tuning import page as module
+from analysis.tuning.brief import interval_words
 from analysis.tuning.figures import (
     _same_but_rounded,
     _surface_title,
@@ -16,7 +17,7 @@ from analysis.tuning.figures import (
     law_data,
 )
 from analysis.tuning.law import TunedLaw, TunedPoint
-from analysis.tuning.page import _comparison, _interval, _law_words, fit_lines, study_page
+from analysis.tuning.page import _comparison, _law_words, fit_lines, study_page
 from analysis.tuning.surface import Axis, Optimum, Surface
 from analysis.words import between, short
 
@@ -105,7 +106,7 @@ def test_a_terminal_gets_the_laws_their_source_and_every_doubt():
     ],
 )
 def test_an_interval_says_which_end_is_not_bounded(interval, words):
-    assert _interval(Optimum(value=1.5, interval=interval, edge=None)) == words
+    assert interval_words(Optimum(value=1.5, interval=interval, edge=None)) == words
 
 
 def test_every_surface_stands_beside_every_rule_for_its_quantities():
@@ -125,11 +126,10 @@ def test_every_surface_stands_beside_every_rule_for_its_quantities():
 
 
 def test_a_page_has_its_figures_sources_and_trials_in_order(monkeypatch):
-    figures, frames, titles = [], [], []
+    figures, titles = [], []
     monkeypatch.setattr(
         Page, "figure", lambda page, figure, name, **_: figures.append((name, figure))
     )
-    monkeypatch.setattr(Page, "frame", lambda page, frame: frames.append(frame))
     drawn = module.draw_surface
     monkeypatch.setattr(
         module, "draw_surface",
@@ -146,13 +146,13 @@ def test_a_page_has_its_figures_sources_and_trials_in_order(monkeypatch):
     headings = ("The laws", "Beside published rules", "Surfaces", "What mattered", "Trials")
     places = [html.index(f">{heading}") for heading in headings]
     assert places == sorted(places)
-    [frame] = frames
-    assert frame.columns == [
-        "name", "n_params", "tokens", "lr", "batch_tokens", "val_loss", "excluded_reason",
-    ]  # fmt: skip
-    assert frame.rows() == table.select(frame.columns).sort(
-        "n_params", "tokens", "val_loss"
-    ).rows()  # fmt: skip
+    trials = page.parts[-1]
+    assert isinstance(trials, Grid)
+    assert trials.header[:4] == ("trial", "N", "D tokens", "peak lr")
+    losses = [row[-2] for row in trials.rows]
+    # Within a size and budget the lowest comes first, and one without a loss last.
+    assert [loss == "–" for loss in losses] == [False, True] * 3
+    assert len({row[:3] for row in trials.rows}) == 3
     sources = [html.index(f"{rule}: ") for rule in lr_rules()["rule"].unique(maintain_order=True)]
     assert sources == sorted(sources)
     assert "intervals are 90%" in html

@@ -1,6 +1,7 @@
 """What a person reads in the dashboard, and what its callbacks answer; no browser, no server."""
 
 import json
+import re
 from base64 import b64encode
 from concurrent.futures import Executor, Future
 from io import StringIO
@@ -8,20 +9,21 @@ from io import StringIO
 import polars as pl
 import pytest
 from dash.exceptions import PreventUpdate
-from plotly.graph_objects import Figure
 from polars.testing import assert_frame_equal
 
+from analysis.words import rate
 from flows.dashboard.address import Address
 from flows.dashboard.app import changed, dropped, make_app, shown, ticked
 from flows.dashboard.fits import Fits
 from flows.dashboard.library import Library
 from flows.dashboard.screens.at import screen_at
-from flows.dashboard.subjects import Desk
+from flows.dashboard.subjects import OWN, Desk, SweepSubject
 from flows.plans.stored import write_plan
 from flows.runs.directory import RunDir
+from flows.runs.table import curves, observations_frame
 from flows.settings import Home, Settings
 from tests.simulated import isoflops, table
-from tests.simulated_home import simulated_sweep
+from tests.simulated_home import simulated_study, simulated_sweep
 
 
 class AtOnce(Executor):
@@ -54,9 +56,13 @@ def desk_of(root, executor=None):
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("home")
-    simulated_sweep(root, "made")
+    made = simulated_sweep(root, "made")
     simulated_sweep(root, "begun", finished=1)
     simulated_sweep(root, "beside", "recipe.coef=0.2")
+    # With the tables of a report.
+    tables = {"observations": observations_frame, "curves": curves}
+    for name, read in tables.items():
+        read(made.runs, Home(root)).write_parquet(root / "sweeps" / "made" / f"{name}.parquet")
     return root
 
 
@@ -83,7 +89,7 @@ def text_of(desk, address):
 def test_home_shows_every_sweep_with_state_budget_and_best_loss(desk):
     text = text_of(desk, Address())
     assert "made finished no law yet" in text
-    assert "begun 1 of 8 finished no law yet" in text
+    assert "begun 1 of 8 finished so far, 2 of 31 losses: no law yet" in " ".join(text.split())
     assert "(100%)" in text
     assert "No forecast is registered" in text
     body = json.dumps(shown(desk, Address())[2], default=lambda each: each.to_plotly_json())
@@ -136,6 +142,56 @@ def test_another_count_of_N_and_C_moves_the_exponent_as_the_table_of_counts_has_
     assert "N counts every parameter." in text
 
 
+def test_a_sweep_that_trains_has_its_law_so_far_on_the_first_view(tmp_path):
+    simulated_sweep(tmp_path, "halfway", finished=7)
+    desk = desk_of(tmp_path)
+    text = " ".join(text_of(desk, Address()).split())
+    [row] = re.findall(r"halfway 7 of 8 finished so far, (\d+) of 31 losses: .*?so far", text)
+    assert int(row) < 31
+    exponent = re.search(r"(0\.\d\d) \[0\.\d\d, 0\.\d\d\] so far", text)
+    findings = SweepSubject(desk, desk.library.sweep("halfway")).findings(OWN).value
+    assert float(exponent[1]) == round(findings.group.fit.law.exponent_N, 2)
+
+
+def test_a_study_has_its_best_rate_and_batch_on_the_first_view_and_a_page(tmp_path):
+    simulated_study(tmp_path)
+    desk = desk_of(tmp_path)
+    law = desk.library.study("tuned").law
+    low, high = law.lr.interval
+    # The trials' noise is a thousandth, and the surface a quadratic.
+    assert law.lr.value == pytest.approx(0.012, rel=0.1)
+    assert f"tuned finished {law.verdict}" in " ".join(text_of(desk, Address()).split())
+    assert f"{rate(law.lr.value)} [{rate(low)} to {rate(high)}]" in text_of(desk, Address())
+    screen = screen_at(desk, Address(("study", "tuned")))
+    text = " ".join(words(screen.body()))
+    assert text.index("lr* =") < text.index("The best rate and batch") < text.index("Surfaces")
+    assert "/run/" in json.dumps(screen.body(), default=lambda each: each.to_plotly_json())
+    for name in ("law", "surface-1", "loss-curves"):
+        assert_python_gives_the_data(screen, name)
+    assert "no study 'gone'" in text_of(desk, Address(("study", "gone")))
+
+
+def test_a_study_that_trains_shows_its_trials_with_the_losses_that_are_there(tmp_path):
+    spec = simulated_study(tmp_path, finished=3)
+    desk = desk_of(tmp_path)
+    address = Address(("study", "tuned"))
+    text = text_of(desk, address)
+    total = spec.trials * len(spec.ladder.widths)
+    assert f"3 of {total} trials finished" in text
+    assert "No law yet:" in text
+    assert f"{total * 2} losses, {(total - 3) * 2} left out" in text
+    stamp = shown(desk, address)[4]
+    simulated_study(tmp_path, finished=4)
+    body, _ = ticked(desk, address, stamp)
+    assert f"4 of {total}" in " ".join(words(body))
+
+
+def assert_python_gives_the_data(screen, name):
+    scope = {}
+    exec(screen.python(name).removesuffix("figure.show()"), scope)
+    same_data(screen.csv(name), scope["data"].write_csv())
+
+
 def same_data(ours, theirs):
     frames = [pl.read_csv(StringIO(text), infer_schema_length=None) for text in (ours, theirs)]
     assert_frame_equal(*frames)
@@ -146,33 +202,39 @@ def figures_of(screen):
 
 
 @pytest.mark.parametrize(
-    ("address", "names"),
+    ("address", "names", "word"),
     [
-        (Address(("sweep", "made")), {"isoflop", "fit", "loss-curves"}),
-        (Address(("sweep", "made", "frontier"), {"target": "14"}), {"frontier", "life", "regret"}),
-        (Address(("sweep", "made", "next"), {"runs": "2"}), {"next-runs"}),
+        (Address(("sweep", "made")), {"fit"}, "isoflop.sweep('made'"),
+        # Without a report its runs are read.
+        (Address(("sweep", "beside")), {"fit"}, "fit_table(table)"),
+        (
+            Address(("sweep", "made", "frontier"), {"target": "14"}),
+            {"frontier", "life", "regret"},
+            "isoflop.frontier(isoflop.sweep('made'",
+        ),
+        (Address(("sweep", "beside", "frontier")), {"frontier"}, "frontier_law(table"),
+        (Address(("sweep", "made", "next"), {"runs": "2"}), {"next-runs"}, "next_runs("),
         pytest.param(
             Address(("compare",), {"sweeps": "made,beside"}),
             {"speedup", "best-size", "pairs"},
+            "isoflop.compare('made', 'beside')",
             marks=pytest.mark.slow,
         ),
     ],
 )
-def test_the_python_of_a_figure_gives_its_data(desk, address, names, monkeypatch):
-    monkeypatch.setattr(Figure, "show", lambda figure: None)
+def test_the_python_of_a_figure_gives_its_data(desk, address, names, word, monkeypatch):
+    # A comparison's lines name the home in the environment.
+    monkeypatch.setenv("ISOFLOP_HOME", "elsewhere")
     screen = screen_at(desk, address)
     assert names <= set(figures_of(screen))
     for name in names:
-        scope = {}
-        exec(screen.python(name), scope)
-        same_data(screen.csv(name), scope["data"].write_csv())
+        assert word in screen.python(name)
+        assert_python_gives_the_data(screen, name)
 
 
 def test_the_python_of_a_figure_counts_N_as_the_address_does(root):
     screen = screen_at(desk_of(root, Never), Address(("sweep", "made"), {"n": "n_params_total"}))
-    scope = {}
-    exec(screen.python("isoflop").removesuffix("figure.show()"), scope)
-    same_data(screen.csv("isoflop"), scope["data"].write_csv())
+    assert_python_gives_the_data(screen, "isoflop")
 
 
 def test_a_slider_changes_the_frontier_as_the_question_changes(desk):
@@ -232,7 +294,9 @@ def test_variants_of_a_sweep_have_laws_of_their_own(tmp_path):
     write_plan(simulated_sweep(tmp_path, "arch", change, rows=10), Home(tmp_path))
     desk = desk_of(tmp_path, Never)
     text = text_of(desk, Address(("sweep", "arch")))
-    assert "A law of each variant: arch/base arch/gelu all compared" in " ".join(text.split())
+    assert "arch/base finished no law yet" in text
+    assert "arch/gelu finished no law yet" in text
+    assert "Choose which of them are compared" in text
     assert "Frontier" not in text
     assert "/sweep/arch.base/frontier" in text_of(desk, Address(("sweep", "arch", "frontier")))
     one = text_of(desk, Address(("sweep", "arch.gelu")))
@@ -264,7 +328,7 @@ def test_a_dropped_table_is_fitted_and_has_an_address(desk, tmp_path):
     shown_text = text_of(desk, address)
     assert "Table theirs.csv" in shown_text
     assert "N* grows as C^" in shown_text
-    assert "read_table(Path('theirs.csv'))" in shown_text
+    assert "answer = isoflop.fit('theirs.csv')" in shown_text
     assert "Train" in text_of(desk, Address((*address.path, "frontier")))
     assert "is not here" in text_of(desk_of(tmp_path), address)
 

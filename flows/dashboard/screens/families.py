@@ -1,0 +1,121 @@
+"""Sweeps whose runs share no law of N and D: variants of the architecture, and mixtures."""
+
+from dash import html
+from dash.development.base_component import Component
+
+from analysis.compare.page import compare_page
+from analysis.mixtures.page import mix_page
+from analysis.page import Page
+from analysis.sweep.scan import add_scans
+from flows.dashboard import answers
+from flows.dashboard.address import Address
+from flows.dashboard.fits import Outcome
+from flows.dashboard.python_lines import python_of_answer, python_of_comparison
+from flows.dashboard.render import aria, link
+from flows.dashboard.screens.law import SubjectScreen
+from flows.dashboard.screens.lists import sweeps_table
+from flows.dashboard.screens.progress import add_progress
+from flows.dashboard.seen import SweepSeen
+from flows.results.mixtures import Mixed
+from sweeps.plan import members
+
+
+class VariantsScreen(SubjectScreen):
+    """Every variant with its law, and what each is worth against the base."""
+
+    def awaited(self) -> bool:
+        """Whether the variants are still compared."""
+        return self._outcome().awaited
+
+    def body(self) -> list[Component]:
+        """A table of the variants, and their comparison."""
+        variants = self._variants()
+        if not variants:
+            return super().body()
+        beside = Address(("compare",), {"sweeps": ",".join(each.name for each in variants)})
+        choose = link("Choose which of them are compared", str(beside))
+        listed = sweeps_table(variants, {}, f"variants of {self.subject.name}")
+        return [listed, html.Nav(choose, className="choice", **aria(label="beside")),
+                *super().body()]  # fmt: skip
+
+    def make_page(self) -> Page:
+        """The comparison as the report has it, how rates were chosen, and the curves."""
+        page, outcome = Page(self.title), self._outcome()
+        if outcome.note:
+            page.text(outcome.note, role="warn" if outcome.failure else "busy")
+        assert self.sweep is not None
+        add_progress(page, self.sweep, "runs")
+        if outcome.value is not None:
+            scans, comparison = outcome.value
+            if comparison is None:
+                page.text("No variant is trained yet: the scans of their rates come first.")
+            elif comparison.answer is None:
+                page.text(f"Nothing is compared. {comparison.reason}", role="lead")
+            else:
+                page.parts += compare_page(comparison.answer, comparison.contexts).parts
+            add_scans(page, scans)
+        self.add_curves(page)
+        return page
+
+    def python(self, figure: str) -> str | None:
+        """The lines that draw one of its figures."""
+        if figure in ("loss-curves", "scans"):
+            return super().python(figure)
+        names = [each.name for each in self._variants()]
+        home = self.desk.library.home.root
+        return python_of_comparison(figure, home, names)
+
+    def _variants(self) -> list[SweepSeen]:
+        assert self.sweep is not None
+        names = (each.spec.name for each in members(self.sweep.plan).values() if each.runs)
+        return list(filter(None, map(self.desk.library.sweep, names)))
+
+    def _outcome(self) -> Outcome[answers.ComparedVariants]:
+        assert self.sweep is not None
+        home = self.desk.library.home
+        question = ("variants", self.subject.name)
+        return self.desk.fits.get(
+            question, self.subject.state, answers.variants, self.sweep.plan, home
+        )
+
+
+class MixturesScreen(SubjectScreen):
+    """The best shares, what each source does, and how well the law foretells."""
+
+    def awaited(self) -> bool:
+        """Whether the law of the shares is still fitted."""
+        return self._outcome().awaited
+
+    def make_page(self) -> Page:
+        """The answer of isoflop mix, and the curves."""
+        page, outcome = Page(self.title), self._outcome()
+        if outcome.note:
+            page.text(outcome.note, role="warn" if outcome.failure else "busy")
+        assert self.sweep is not None
+        add_progress(page, self.sweep, "runs")
+        mixed = outcome.value
+        if mixed is not None and mixed.answer is None:
+            page.text(mixed.sentences[0], role="lead")
+        elif mixed is not None and mixed.answer is not None:
+            page.parts += mix_page(mixed.answer, title=self.title).parts
+            page.text(f"For another target or stock: isoflop mix {self.subject.name} --target …")
+        self.add_curves(page)
+        return page
+
+    def python(self, figure: str) -> str | None:
+        """The lines that draw one of its figures."""
+        runs = self.subject.door()
+        if figure == "loss-curves" or runs is None:
+            return super().python(figure)
+        return python_of_answer(figure, f"isoflop.mix({runs})", has_data=self._has_data(figure))
+
+    def _has_data(self, figure: str) -> bool:
+        drawn = self.page().figures.get(figure)
+        return drawn is not None and drawn.data is not None
+
+    def _outcome(self) -> Outcome[Mixed]:
+        assert self.sweep is not None
+        question = ("mixtures", self.subject.name)
+        return self.desk.fits.get(
+            question, self.subject.state, answers.mixtures, self.sweep.plan, self.desk.library.home
+        )
