@@ -66,8 +66,8 @@ def test_intervals_hold_the_true_cost_of_epochs_under_noise() -> None:
     assert "additive penalty" in _words(fit)
     # A form that misses more than noise on rows held out is called poor before anything else.
     assert fit.choice is not None
-    scores = tuple(replace(each, errors=each.errors + 0.1) for each in fit.choice.scores)
-    fresh = replace(fit.choice.fresh, errors=fit.choice.fresh.errors + 1)
+    scores = tuple(replace(each, errors=30 * each.errors) for each in fit.choice.scores)
+    fresh = replace(fit.choice.fresh, errors=30 * fit.choice.fresh.errors)
     poor = replace(fit, choice=replace(fit.choice, scores=scores, fresh=fresh))
     assert poor.warnings[0].startswith("POOR (repeated data): the form chosen, additive penalty")
 
