@@ -196,30 +196,29 @@ class _Draws:
     level: float
 
     def target_gain(self, before: Array, after: Array, weights: Array) -> Estimate:
-        value, draws = self._difference(before, after)
-        return self._estimate(-float(value @ weights), -draws @ weights)
+        pairs = zip(self._losses(before), self._losses(after), strict=True)
+        value, draws = ((a - b) @ weights for a, b in pairs)
+        return self._estimate(float(value), draws)
 
     def effects(self, sources: Sequence[str], mean: Array) -> list[Effect]:
         factor = _DOUBLED if mean.max() <= _LARGE else _RAISED
+        before = self._losses(mean)
         effects = []
         for place, source in enumerate(sources):
             if not 0 < mean[place] * factor < 1:
                 continue
             raised = mean * (1 - factor * mean[place]) / (1 - mean[place])
             raised[place] = factor * mean[place]
-            value, draws = self._difference(mean, raised)
+            value, draws = (b - a for a, b in zip(before, self._losses(raised), strict=True))
             losses = [self._estimate(float(v), d) for v, d in zip(value, draws.T, strict=True)]
             effects.append(Effect(source, float(mean[place]), factor, tuple(losses)))
         return effects
 
-    def _difference(self, before: Array, after: Array) -> tuple[Array, Array]:
-        """Of the losses (t,), and of each draw's (draws, t)."""
-        values, draws = [], []
-        for shares in (before, after):
-            inputs = np.append(shares, self.sizes)[None]
-            values.append(np.exp(self.fitted.slopes(inputs)[0][0]))
-            draws.append(np.exp(self.draws.slopes(np.repeat(inputs, self.count, axis=0))[0]))
-        return values[1] - values[0], draws[1] - draws[0]
+    def _losses(self, shares: Array) -> tuple[Array, Array]:
+        """By the law (t,), and by each draw of it (draws, t)."""
+        inputs = np.append(shares, self.sizes)[None]
+        value = np.exp(self.fitted.slopes(inputs)[0][0])
+        return value, np.exp(self.draws.slopes(np.repeat(inputs, self.count, axis=0))[0])
 
     def _estimate(self, value: float, draws: Array) -> Estimate:
         tails = (1 - self.level) / 2

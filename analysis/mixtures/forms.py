@@ -21,6 +21,8 @@ _BOUND = 30.0
 _STEP = 1e-30
 # A share has this much added, so that slopes by one of zero are finite.
 _LEAST_SHARE = 1e-5
+# Derivatives by all constants at all rows that are solved together, so that they stay in cache.
+_CACHED = 2**15
 # Where the powers of N and D start.
 _POWER = 0.3
 
@@ -40,8 +42,8 @@ class Term(Protocol):
         """(b, m)."""
         ...
 
-    def jacobian(self, constants: Array, shares: Array, sizes: Array) -> Array:
-        """Derivatives of `log` by the constants (b, m, count)."""
+    def with_jacobian(self, constants: Array, shares: Array, sizes: Array) -> tuple[Array, Array]:
+        """`log`, and its derivatives by the constants (b, m, count)."""
         ...
 
 
@@ -55,8 +57,9 @@ class _Constant:
     def log(self, constants: Array, shares: Array, sizes: Array) -> Array:
         return constants + 0 * shares[..., 0]
 
-    def jacobian(self, constants: Array, shares: Array, sizes: Array) -> Array:
-        return np.ones((len(constants), shares.shape[-2], 1))
+    def with_jacobian(self, constants: Array, shares: Array, sizes: Array) -> tuple[Array, Array]:
+        log = self.log(constants, shares, sizes)
+        return log, np.ones((*log.shape, 1))
 
 
 class _Exponential:
@@ -71,8 +74,9 @@ class _Exponential:
     def log(self, constants: Array, shares: Array, sizes: Array) -> Array:
         return _dot(shares, constants)
 
-    def jacobian(self, constants: Array, shares: Array, sizes: Array) -> Array:
-        return np.broadcast_to(shares, (len(constants), *shares.shape[-2:]))
+    def with_jacobian(self, constants: Array, shares: Array, sizes: Array) -> tuple[Array, Array]:
+        log = self.log(constants, shares, sizes)
+        return log, np.broadcast_to(shares, (*log.shape, shares.shape[-1]))
 
 
 class _Powers:
@@ -87,11 +91,15 @@ class _Powers:
     def log(self, constants: Array, shares: Array, sizes: Array) -> Array:
         return -_log_sum(self._logs(constants, shares))
 
-    def jacobian(self, constants: Array, shares: Array, sizes: Array) -> Array:
+    def with_jacobian(self, constants: Array, shares: Array, sizes: Array) -> tuple[Array, Array]:
         logs = self._logs(constants, shares)
         k = logs.shape[-1]
-        parts = np.exp(logs - _log_sum(logs)[..., None])
-        return -np.concatenate([parts, parts * (logs - constants[:, None, :k])], axis=-1)
+        most = logs.max(axis=-1, keepdims=True)
+        parts = np.exp(logs - most)
+        total = parts.sum(axis=-1, keepdims=True)
+        parts /= -total
+        slopes = np.concatenate([parts, parts * (logs - constants[:, None, :k])], axis=-1)
+        return -(np.log(total) + most)[..., 0], slopes
 
     def _logs(self, constants: Array, shares: Array) -> Array:
         k = shares.shape[-1]
@@ -115,9 +123,9 @@ class _Size:
     def log(self, constants: Array, shares: Array, sizes: Array) -> Array:
         return constants[:, :1] - np.exp(constants[:, 1:]) * sizes[..., self.place]
 
-    def jacobian(self, constants: Array, shares: Array, sizes: Array) -> Array:
+    def with_jacobian(self, constants: Array, shares: Array, sizes: Array) -> tuple[Array, Array]:
         slope = -np.exp(constants[:, 1:]) * sizes[..., self.place]
-        return np.stack([np.ones_like(slope), slope], axis=-1)
+        return constants[:, :1] + slope, np.stack([np.ones_like(slope), slope], axis=-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,20 +141,16 @@ class _MixedSize:
         return np.concatenate([np.full(k, size), [1.0, np.log(_POWER)]])
 
     def log(self, constants: Array, shares: Array, sizes: Array) -> Array:
-        weighted, power = self._parts(constants, shares, sizes)
-        return np.asarray(constants[:, -2:-1] * np.log(weighted.sum(axis=-1)) - power)
-
-    def jacobian(self, constants: Array, shares: Array, sizes: Array) -> Array:
-        weighted, power = self._parts(constants, shares, sizes)
-        total = weighted.sum(axis=-1)[..., None]
-        by_constant = constants[:, None, -2:-1] * weighted / total
-        return np.concatenate([by_constant, np.log(total), -power[..., None]], axis=-1)
-
-    def _parts(self, constants: Array, shares: Array, sizes: Array) -> tuple[Array, Array]:
-        """C_j r_j (b, m, k) and x·exp(g) (b, m)."""
-        weighted = np.exp(constants[:, None, :-2]) * shares
+        total = (np.exp(constants[:, None, :-2]) * shares).sum(axis=-1)
         power = np.exp(constants[:, -1:]) * sizes[..., self.place]
-        return weighted, np.broadcast_to(power, weighted.shape[:-1])
+        return np.asarray(constants[:, -2:-1] * np.log(total) - power)
+
+    def with_jacobian(self, constants: Array, shares: Array, sizes: Array) -> tuple[Array, Array]:
+        weighted = np.exp(constants[:, None, :-2]) * shares
+        total = weighted.sum(axis=-1, keepdims=True)
+        gamma, power = constants[:, None, -2:-1], np.exp(constants[:, -1:]) * sizes[..., self.place]
+        slopes = [gamma * weighted / total, np.log(total), -power[..., None]]
+        return (gamma * slopes[1])[..., 0] - power, np.concatenate(slopes, axis=-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,13 +243,12 @@ class _Total:
 
     def with_jacobian(self, theta: Array, shares: Array, sizes: Array) -> tuple[Array, Array]:
         """ln L (b, m), and its derivatives (b, m, p)."""
-        parts = self._parts(theta)
-        logs = [t.log(c, shares, sizes) for t, c in zip(self.terms, parts, strict=True)]
-        total = _log_sum(np.stack(logs, axis=-1))
-        slopes = [
-            np.exp(log - total)[..., None] * term.jacobian(part, shares, sizes)
-            for term, part, log in zip(self.terms, parts, logs, strict=True)
+        terms = [
+            term.with_jacobian(part, shares, sizes)
+            for term, part in zip(self.terms, self._parts(theta), strict=True)
         ]
+        total = _log_sum(np.stack([log for log, _ in terms], axis=-1))
+        slopes = [np.exp(log - total)[..., None] * slope for log, slope in terms]
         return total, np.concatenate(slopes, axis=-1)
 
     def split(self, inputs: Array) -> tuple[Array, Array]:
@@ -273,7 +276,14 @@ class _Total:
             wide,
         )
         derivatives = self._derivatives(shares, sizes, y, centre)
-        return solve(derivatives, chart, begin, weights, max_iterations=100, tolerance=1e-2).x
+        few = max(2, _CACHED // (len(y) * len(centre)))
+        parts = [
+            solve(derivatives, chart, *part, max_iterations=100, tolerance=1e-2).x
+            for part in (
+                (begin[i : i + few], weights[i : i + few]) for i in range(0, len(begin), few)
+            )
+        ]
+        return np.concatenate(parts)
 
     def _derivatives(self, shares: Array, sizes: Array, y: Array, centre: Array) -> Derivatives:
         def derivatives(theta: Array, weights: Array) -> tuple[Array, Array, Array]:

@@ -12,8 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
-from scipy.stats import f as fisher
-from scipy.stats import kruskal
+from scipy.special import fdtrc
 
 from analysis.law import Array
 from analysis.table.numbers import near_groups
@@ -215,7 +214,7 @@ def _effect(
     effect = float(np.ptp([0.0, *x[-factors.shape[1] :]]))
     # One of many columns is likelier to differ by chance.
     columns = 1 if is_named else candidates
-    chance = float(fisher.sf(F, factors.shape[1], free)) * columns
+    chance = float(fdtrc(factors.shape[1], free, F)) * columns
     enough = _EFFECT_NAMED if is_named else _EFFECT
     return effect if chance < _CHANCE and effect > enough else None
 
@@ -267,6 +266,9 @@ def _starts(n: Array, d: Array, loss: Array) -> Iterator[tuple[float, Array]]:
 
 def _rank_test(residual: Array, groups: NDArray[np.intp]) -> float:
     """The chance of such ranks in equal groups, which a few outliers do not decide."""
+    # scipy.stats takes a third of a second to import, and mixtures are read without it.
+    from scipy.stats import kruskal
+
     return float(kruskal(*(residual[groups == k] for k in range(groups.max() + 1))).pvalue)
 
 
