@@ -51,7 +51,8 @@ def serious_findings(window: Any) -> list[tuple[str, str, str]]:
     window.set_script_timeout(120)
     # Plotly's thousands of shapes take axe most of its time, and are an image to a reader.
     violations = window.execute_async_script(
-        "axe.run({exclude: ['.svg-container']}, {resultTypes: ['violations']}).then(result => arguments[0](result.violations.map("
+        "axe.run({exclude: ['.svg-container']}, {resultTypes: ['violations']})"
+        ".then(result => arguments[0](result.violations.map("
         "each => [each.impact, each.id, each.nodes.map(node => node.html).join(' ')])))"
     )
     return [tuple(each) for each in violations if each[0] in ("serious", "critical")]
