@@ -32,6 +32,8 @@ th{color:var(--soft);font-weight:600;white-space:normal;vertical-align:bottom}
 th.words,td.words,th:first-child,td:first-child{text-align:left}
 td.long{text-align:left;white-space:normal;min-width:24ch}
 .figure{width:100%;min-height:440px}
+@media(max-width:600px){th:first-child,td:first-child{position:sticky;left:0;background:#fff;
+ max-width:40vw;white-space:normal;overflow-wrap:break-word}}
 """
 
 # A cell of more characters wraps.

@@ -126,7 +126,9 @@ def watched_sweep(
         "Losses against N and D, in MLflow": settings.mlflow_address + mirror.chart_path(name),
         "Dashboard": f"{settings.dashboard_address}/sweep/{name}",
     }
-    image = valleys_image(observations_frame(planned.runs, home))
+    # The sizes of several variants or mixtures are no valley.
+    one_law = planned.spec.has_one_law
+    image = valleys_image(observations_frame(planned.runs, home)) if one_law else None
     show_result(name, report.verdict, links, image)
     about = {"verdict": report.verdict, "report": report.page.as_uri(), "links": links}
     emit("sweep.finished", name, {**about, "unfinished": list(report.unfinished)})

@@ -34,7 +34,8 @@ def best_size_data(comparison: Comparison) -> pl.DataFrame:
 def draw_best_size(data: pl.DataFrame, comparison: Comparison) -> go.Figure:
     """N*(C) of both laws with their bands."""
     figure = go.Figure()
-    for name, colour in zip(comparison.names, (MARK, WARN), strict=True):
+    # One of two equal lines would hide the other.
+    for name, colour, dash in zip(comparison.names, (MARK, WARN), ("solid", "dash"), strict=True):
         part = data.filter(pl.col("sweep") == name)
         figure.add_scatter(
             x=[*part["flops"], *reversed(part["flops"])],
@@ -43,7 +44,8 @@ def draw_best_size(data: pl.DataFrame, comparison: Comparison) -> go.Figure:
             hoverinfo="skip", showlegend=False,
         )  # fmt: skip
         figure.add_scatter(
-            x=part["flops"], y=part["n_opt"], mode="lines", name=name, line={"color": colour},
+            x=part["flops"], y=part["n_opt"], mode="lines", name=name,
+            line={"color": colour, "dash": dash},
             text=shorts(part["n_opt"]), hovertemplate="C = %{x:.2e}<br>N* = %{text}<extra></extra>",
         )  # fmt: skip
     exponents = [c for c in comparison.contrasts if c.name == "exponent_N"]
@@ -77,7 +79,7 @@ def draw_pairs(pairs: pl.DataFrame, comparison: Comparison, unit: str) -> go.Fig
     figure.update_yaxes(tickformat="+.3f")
     return styled(
         figure,
-        f"{second} is lower at {below} of {pairs.height} matched points",
+        f"{second} is lower than {first} at {below} of {pairs.height} matched points",
         axis("training tokens D", log=True),
-        axis(f"loss of {second} − {first}, {unit}"),
+        axis(f"difference in {unit}"),
     )

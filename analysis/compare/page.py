@@ -58,9 +58,8 @@ def compare_page(variants: Variants, contexts: Mapping[str, Context], title: str
         page.text(warning, role="warn")
     _worth(page, variants)
     for place, each in enumerate(variants.ranked):
-        if len(names) > 1:
-            page.heading(f"{each.name} against {variants.baseline}")
-        _laws(page, each.laws, contexts.get(each.name, Context()), variants.unit, place)
+        context = contexts.get(each.name, Context())
+        _laws(page, each.laws, context, variants.unit, place if len(names) > 1 else None)
     return page
 
 
@@ -84,16 +83,27 @@ def _worth(page: Page, variants: Variants) -> None:
     page.table(UNDER_HEADER, under_rows(variants))
 
 
-def _laws(page: Page, comparison: Comparison, context: Context, unit: str, place: int) -> None:
-    """What a variant did to the law, every matched loss, and what differed."""
+def _laws(
+    page: Page, comparison: Comparison, context: Context, unit: str, place: int | None
+) -> None:
+    """What a variant did to the law, every matched loss, and what differed.
+
+    Args:
+        place: of the variant among several, which name themselves in their headings and have
+            their matched losses in the figure alone; None for a single one.
+    """
     first, second = comparison.names
+
+    def heading(text: str) -> None:
+        page.heading(text if place is None else f"{second}: {text[0].lower()}{text[1:]}")
+
     settings = context.differences.get("spec", ())
     if settings:
-        page.heading("The settings that differ")
+        heading("The settings that differ")
         page.table([*("spec", first, second)], settings)
     for doubt in context.doubts:
         page.text(doubt, role="warn")
-    page.heading("What it did to the law")
+    heading("What it did to the law")
     for warning in comparison.warnings:
         page.text(warning, role="warn")
     for line in verdict(comparison, unit):
@@ -106,19 +116,20 @@ def _laws(page: Page, comparison: Comparison, context: Context, unit: str, place
         figure = draw_best_size(sizes, comparison)
         page.figure(figure, name=f"best-size{place or ''}", data=sizes)
     if comparison.matched.pairs.height:
-        page.heading("The same N and D in both")
+        heading("The same N and D in both")
         pairs = comparison.matched.pairs
         figure = draw_pairs(pairs, comparison, unit)
         page.figure(figure, name=f"pairs{place or ''}", data=pairs)
-        page.table(_headed(PAIR_HEADER, first, second), pair_rows(comparison))
+        if place is None:
+            page.table(_headed(PAIR_HEADER, first, second), pair_rows(comparison))
     for name, rows in context.differences.items():
         if not rows:
             page.text(f"No difference in {name}.", role="soft")
         elif name != "spec":
-            page.heading(f"What else differs: {name}")
+            heading(f"What else differs: {name}")
             page.table([name, first, second], rows)
     if context.facts:
-        page.heading("Their runs")
+        heading("Their runs")
         page.table(["", first, second], context.facts)
 
 

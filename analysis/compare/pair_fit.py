@@ -23,6 +23,7 @@ _UPPER = np.array([np.inf, np.inf, 2.0, np.inf, np.inf, np.inf, 2.0, np.inf, 0.9
 _STARTS = (0.0, 0.3, 0.5, 0.65, 0.8, 0.9)  # E over the lowest loss
 _SEARCH, _POLISH, _WARM = 40, 200, 30  # iterations from a start, of the best one, of a draw
 _FARTHEST = 50.0  # of an exponent of g
+_LARGEST_FACTOR = 1e3  # by which a residual is freed of the fit's pull
 _DRAWN_ELEMENTS = 2**18  # draws x rows that are held at once
 
 
@@ -189,12 +190,12 @@ def draw(
     """Constants (count, 9) of tables whose residuals are drawn anew, one sign and size a cluster.
 
     A wild bootstrap (Wu 1986; Cameron, Gelbach and Miller 2008): each cluster's residuals, freed
-    of the fit's pull (Bell and McCaffrey 2002), are multiplied by one normal number.
+    of the fit's pull (`_power`), are multiplied by one normal number.
     """
     loss, slopes = predict(theta[None], rows, design)
     jacobian = slopes[0] / loss[0][:, None]
     residual = np.log(rows.loss) - np.log(loss[0])
-    for cluster, adjust in adjustments(jacobian, clusters):
+    for cluster, adjust in adjustments(jacobian, clusters, _power(design, clusters)):
         residual[cluster] = adjust @ residual[cluster]
     factors = np.random.default_rng(seed).standard_normal((count, int(clusters.max()) + 1))
     most = max(1, _DRAWN_ELEMENTS // len(residual))
@@ -205,18 +206,30 @@ def draw(
     return np.concatenate(parts)
 
 
+def _power(design: Design, clusters: NDArray[np.intp]) -> float:
+    """The power of I - H that frees residuals of the fit's pull, H the hat matrix.
+
+    That of Bell and McCaffrey 2002 falls short where trainings are fewer than constants and each
+    table has an E of its own: intervals held the truth in 80 to 87 % of cases instead of 90. There
+    it is that of a jackknife, which errs on the wide side (MacKinnon, Nielsen and Webb 2023).
+    """
+    own = design.of([BASE["E"], VARIANT["E"]]) == 2
+    return -1.0 if own and clusters.max() + 1 < design.free else -0.5
+
+
 def adjustments(
-    jacobian: Array, clusters: NDArray[np.intp]
+    jacobian: Array, clusters: NDArray[np.intp], power: float
 ) -> list[tuple[NDArray[np.intp], Array]]:
-    """For each cluster its rows and (I - H)^-1/2, H the part of the hat matrix on them."""
+    """For each cluster its rows and (I - H)^power, H the part of the hat matrix on them."""
     inverse = np.linalg.pinv(jacobian.T @ jacobian, hermitian=True)
     pairs = []
     for label in range(int(clusters.max()) + 1):
         members = np.flatnonzero(clusters == label)
         part = jacobian[members]
         values, vectors = np.linalg.eigh(np.eye(len(members)) - part @ inverse @ part.T)
-        roots = np.where(values > 1e-6, np.maximum(values, 1e-6) ** -0.5, 0.0)
-        pairs.append((members, vectors * roots @ vectors.T))
+        # What the fit takes up almost wholly says nothing of the noise.
+        factors = np.minimum(np.maximum(values, 1e-6) ** power, _LARGEST_FACTOR)
+        pairs.append((members, vectors * np.where(values > 1e-6, factors, 0.0) @ vectors.T))
     return pairs
 
 
@@ -239,7 +252,7 @@ def freedom(
     left = np.eye(len(jacobian)) - jacobian @ inverse @ jacobian.T
     columns = [
         left[:, members] @ (adjust @ (jacobian[members] @ (inverse @ gradient)))
-        for members, adjust in adjustments(jacobian, clusters)
+        for members, adjust in adjustments(jacobian, clusters, _power(design, clusters))
     ]
     inner = np.stack(columns, axis=1)
     values = np.linalg.eigvalsh(inner.T @ inner)

@@ -50,9 +50,16 @@ def rank_rows(variants: Variants) -> list[list[str]]:
 
 
 def budget_table(variants: Variants) -> tuple[list[str], list[list[str]]]:
-    """The compute multiplier at each common budget: header and one row a variant."""
+    """The compute multiplier at each common budget: header and rows.
+
+    A row a variant, or of one variant a row a budget.
+    """
     known = [each.speedup for each in variants.ranked if each.speedup is not None]
     columns = sorted({flops(at.flops) for worth in known for at in worth.lead.by_budget}, key=float)
+    if len(known) == 1:
+        [worth] = known
+        by_budget = [[flops(at.flops), shown(at.compute)] for at in worth.lead.by_budget]
+        return ["C", worth.name], by_budget
     rows = []
     for worth in known:
         cells = {flops(at.flops): shown(at.compute) for at in worth.lead.by_budget}

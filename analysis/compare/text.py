@@ -11,8 +11,15 @@ _NAMES = {"exponent_N": "exponent of N*", "n_opt": "N*", "loss": "predicted loss
 LAW_HEADER = ("quantity", "at", "first", "second", "change", "shown?")
 PAIR_HEADER = ("N", "D tokens", "first", "second", "second − first")
 _ratio, _difference = "{:.3g}".format, "{:+.4f}".format
+
+
+def _constant(value: float) -> str:
+    """A or B, which may be thousands: three digits or whole."""
+    return f"{value:,.0f}" if 1000 <= value < 1e6 else _ratio(value)
+
+
 # Quantities that are not shown with four digits after the point.
-_SHOW: dict[str, Callable[[float], str]] = {"A": _ratio, "B": _ratio, "n_opt": short}
+_SHOW: dict[str, Callable[[float], str]] = {"A": _constant, "B": _constant, "n_opt": short}
 
 
 def verdict(comparison: Comparison, unit: str = "nats per token") -> list[str]:

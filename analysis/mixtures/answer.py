@@ -111,7 +111,7 @@ def mix(table: Mixtures, question: Question, points: Mixtures | None = None) -> 
     size = _size(table, question)
     limits = share_limits(question, table.sources, size.get("tokens"))
     corners = np.eye(len(table.sources)) if question.anywhere else table.shares
-    space = Space.of(corners, limits)
+    space = Space.of(corners, limits, table.sources)
     scores = tuple(cross_validate(table, weights))
     score = chosen(scores)
     foretell = _Foretelling(table, weights, score, question.level)
@@ -285,12 +285,17 @@ def _doubts(
             f"{question.level:.0%} interval of the difference does not lie above 0."
         )
     most_tried = table.shares.max(axis=0)
+    never = [name for name, most in zip(table.sources, most_tried, strict=True) if most == 0]
+    if never:
+        warnings.append(
+            f"no mixture tried has any of {', '.join(never)}: what more of it would do is unknown."
+        )
     edge = [
         name
         for name, share, most, limit in zip(
             table.sources, best.shares, most_tried, limits, strict=True
         )
-        if share >= _EDGE * min(most, 1.0) and share < _EDGE * limit
+        if 0 < _EDGE * most <= share < _EDGE * limit
     ]
     if edge and not question.anywhere:
         warnings.append(

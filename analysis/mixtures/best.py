@@ -1,6 +1,6 @@
 """The shares of least loss among mixtures of given ones, under limits of single sources."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,19 +25,21 @@ class Space:
     Attributes:
         corners: (c, k).
         limits: the largest share of each source (k,); 1 for none.
+        sources: their names.
     """
 
     corners: Array
     limits: Array
+    sources: tuple[str, ...]
 
     @classmethod
-    def of(cls, corners: Array, limits: Array) -> "Space":
+    def of(cls, corners: Array, limits: Array, sources: Sequence[str]) -> "Space":
         """The space without corners that repeat.
 
         Raises:
             TableError: no average of the corners keeps the limits.
         """
-        space = cls(np.unique(corners, axis=0), limits)
+        space = cls(np.unique(corners, axis=0), limits, tuple(sources))
         if (limits < 1).any():
             space._feasible()
         return space
@@ -62,11 +64,15 @@ class Space:
         if result.x is None:
             least = self.corners.min(axis=0)
             worst = int((least - self.limits).argmax())
+            limits = ", ".join(
+                f"{name} {limit:.3g}"
+                for name, limit in zip(self.sources, self.limits, strict=True)
+                if limit < 1
+            )
             raise TableError(
-                "--stock: no mixture within what was tried keeps the limits "
-                f"({', '.join(f'{limit:.3g}' for limit in self.limits if limit < 1)}); the least "
-                f"share tried of source {worst + 1} is {least[worst]:.3g}. Allow more epochs, or "
-                "search beyond the mixtures tried with --anywhere."
+                f"--stock: no mixture within what was tried keeps the limits ({limits}); the least "
+                f"share of {self.sources[worst]} tried is {least[worst]:.3g}. Allow more epochs, "
+                "or search beyond the mixtures tried with --anywhere."
             )
         return np.asarray(self.corners.T @ result.x[:c])
 

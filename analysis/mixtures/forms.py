@@ -23,6 +23,8 @@ _STEP = 1e-30
 _LEAST_SHARE = 1e-5
 # Derivatives by all constants at all rows that are solved together, so that they stay in cache.
 _CACHED = 2**15
+# A row of a larger lever determines constants alone, and its error cannot be told.
+_MOST_LEVER = 0.6
 # Where the powers of N and D start.
 _POWER = 0.3
 
@@ -326,16 +328,11 @@ class FormFit:
         return np.column_stack(columns)
 
     def spread(self, inputs: Array) -> Array:
-        columns = []
-        for place, (total, theta) in enumerate(zip(self.totals, self.theta, strict=True)):
-            logs, slopes = total.with_jacobian(theta[None], *total.split(self.inputs))
-            rows, p = slopes[0].shape
-            variance = float(((logs[0] - self.y[:, place]) ** 2).sum()) / max(rows - p, 1)
-            hessian = slopes[0].T @ slopes[0] + total.prior * np.eye(p)
-            there = total.with_jacobian(theta[None], *total.split(inputs))[1][0]
-            lever = (there * np.linalg.solve(hessian, there.T).T).sum(axis=1)
-            columns.append(np.sqrt(variance * (1 + lever) + 1e-16))
-        return np.column_stack(columns)
+        rows, p = len(self.y), self.theta.shape[-1]
+        squares = ((self.log_losses(self.inputs) - self.y) ** 2).sum(axis=0)
+        variance = squares / max(rows - p, 1)
+        levers = np.column_stack(self._levers(inputs))
+        return np.asarray(np.sqrt(variance * (1 + levers) + 1e-16))
 
     def slopes(self, inputs: Array) -> tuple[Array, Array]:
         theta = np.broadcast_to(self.theta, (len(inputs), *self.theta.shape[-2:]))
@@ -354,16 +351,34 @@ class FormFit:
         return np.stack(values, axis=1), np.stack(slopes, axis=1)
 
     def draws(self, count: int, rng: np.random.Generator) -> Surface:
-        """Refits with random weights of the rows (Bayesian bootstrap, Rubin 1981)."""
+        """Refits with random weights of the rows (Bayesian bootstrap, Rubin 1981).
+
+        A row that pulls the fit towards itself leaves a small residual there, so that its weight
+        varies more, as in HC3 of MacKinnon and White (1985).
+        """
         weights = rng.exponential(size=(count, len(self.y)))
         refits = [
-            total.fitted(self.inputs, column, weights, theta)
-            for total, column, theta in zip(self.totals, self.y.T, self.theta, strict=True)
+            total.fitted(
+                self.inputs,
+                column,
+                np.maximum(1 + (weights - 1) / (1 - np.minimum(lever, _MOST_LEVER)), 0),
+                theta,
+            )
+            for total, column, theta, lever in zip(
+                self.totals, self.y.T, self.theta, self._levers(self.inputs), strict=True
+            )
         ]
-        rows, p = len(self.y), self.theta.shape[1]
-        # Residuals of a fit are smaller than errors, by the constants fitted.
-        wider = np.sqrt(rows / max(rows - p, 1))
-        return replace(self, theta=self.theta + wider * (np.stack(refits, axis=1) - self.theta))
+        return replace(self, theta=np.stack(refits, axis=1))
+
+    def _levers(self, inputs: Array) -> list[Array]:
+        """Variance of ln L there by the constants', in variances of a row; by loss (m,)."""
+        levers = []
+        for total, theta in zip(self.totals, self.theta, strict=True):
+            slopes = total.with_jacobian(theta[None], *total.split(self.inputs))[1][0]
+            hessian = slopes.T @ slopes + total.prior * np.eye(slopes.shape[1])
+            there = total.with_jacobian(theta[None], *total.split(inputs))[1][0]
+            levers.append((there * np.linalg.solve(hessian, there.T).T).sum(axis=1))
+        return levers
 
 
 def _dot(shares: Array, constants: Array) -> Array:

@@ -9,6 +9,7 @@ from analysis.forecast.points import read_number
 from analysis.law import Array
 from analysis.table.numbers import Kind
 from analysis.table.observations import TableError, nearest
+from analysis.words import short
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,8 @@ def share_limits(question: Question, sources: Sequence[str], tokens: float | Non
         limits[list(sources).index(name)] = min(1.0, stock * question.epochs / tokens)
     if limits.sum() < 1:
         raise TableError(
-            f"--stock: all sources together give {limits.sum():.3g} of the {tokens:.3g} tokens at "
-            f"{question.epochs:g} epochs. Allow more with --epochs, or train fewer --tokens."
+            f"--stock: all sources together give {limits.sum():.3g} of the {short(tokens)} tokens "
+            f"at {question.epochs:g} epochs. Allow more with --epochs, or train fewer --tokens."
         )
     return limits
 

@@ -105,12 +105,19 @@ def read_mixtures(
         raise TableError(_lacking(shares, losses, rows.columns))
     sizes = {name: _size(name, rows, mapping) for name in _SIZES}
     for name, column in losses.items():
-        _refuse(rows, ~(column > 0) | ~np.isfinite(column), f"loss_{name} is no positive number")
+        _refuse(rows, ~(column > 0) | ~np.isfinite(column), f"loss_{name} is empty or not positive")
     divided, notes = _shares(shares, rows)
     varying = tuple(name for name, column in sizes.items() if _varies(column))
     left_out = frame.height - rows.height
     if left_out:
         notes = (*notes, f"{left_out} of {frame.height} rows are left out: unfinished or --where.")
+    silent = [name for name in shares if name not in losses]
+    if silent and len(silent) < len(shares):
+        notes = (
+            *notes,
+            f"The table has no loss of {', '.join(silent)}; such a source counts by what it does "
+            "to the losses there are.",
+        )
     return Mixtures(
         tuple(shares),
         tuple(losses),

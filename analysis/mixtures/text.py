@@ -85,7 +85,8 @@ def size_line(answer: Answer) -> str:
     if answer.question.stock:
         limits = (
             f"A limit is stock × {answer.question.epochs:g} epochs over {short(size['tokens'])} "
-            "tokens; the law knows nothing of repetition. "
+            "tokens; the law has no term for repetition: losses are foretold for sources read as "
+            "often as in the runs. "
         )
     return where + limits + " ".join(answer.notes)
 

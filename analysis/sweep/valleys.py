@@ -13,9 +13,12 @@ _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 380, 60, 120, 30, 50
 
 def valleys_image(observations: pl.DataFrame) -> str | None:
     """The address of the image (data:image/svg+xml); None without a loss on a budget."""
-    rows = observations.filter(
+    kept = observations.filter(
         pl.col("excluded_reason").is_null() & pl.col("flops_budget").is_not_null()
-    ).sort("flops_budget", "n_params")
+    )
+    # Seeds of one size are one point.
+    sizes = kept.group_by("flops_budget", "n_params").agg(pl.col("val_loss").mean())
+    rows = sizes.sort("flops_budget", "n_params")
     if rows.is_empty():
         return None
     x = _Scale(rows["n_params"], _LEFT, _WIDTH - _RIGHT)

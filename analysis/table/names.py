@@ -8,7 +8,7 @@ from textwrap import shorten
 
 import polars as pl
 
-from analysis.table.observations import COUNTS, SCHEMA, TableError, nearest, plain
+from analysis.table.observations import COUNTS, SCHEMA, SHARE, TableError, nearest, plain
 from analysis.table.sources import quoted
 
 # isoflop's name for a column: the field's other spellings, compared without case, spaces
@@ -127,6 +127,8 @@ def missing(
     offer = _offer(name, spellings, columns) or _offer(
         "train_flops", ALIASES["train_flops"], columns
     )
+    if not offer and name == "val_loss" and any(column.startswith(SHARE) for column in columns):
+        offer = " Losses by source of a table of mixtures are read by isoflop mix."
     return (
         f"no column for {name} (or {others}) among {shown}."
         f"{offer or _nearest(name, spellings, columns)}"

@@ -120,25 +120,12 @@ def _print(compared: "Compared") -> None:
         return
     if answer.ranked[0].speedup is not None:
         print()
-        _print_budgets(*budget_table(answer))
+        table("compute at each common budget", *budget_table(answer))
         print()
         table("under other irreducible losses", UNDER_HEADER, under_rows(answer), spare=("[is]",))
     for each in answer.ranked:
         print()
         _print_laws(each.laws, differences.get(each.name), answer.unit)
-
-
-def _print_budgets(header: list[str], rows: list[list[str]]) -> None:
-    """One variant's budgets below each other, several variants' side by side."""
-    from flows.commands.output import table
-
-    title = "compute at each common budget"
-    if len(rows) > 1:
-        table(title, header, rows, spare=[f"[{name}]" for name in header])
-    else:
-        [[name, *cells]] = rows
-        budgets = [budget.removeprefix("C = ") for budget in header[1:]]
-        table(title, ["C", name], list(zip(budgets, cells, strict=True)))
 
 
 def _print_laws(

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from flows.files import read_object
-from flows.mirror.views import TAG, sweep_page
+from flows.mirror.views import TAG, run_page, sweep_page
 from flows.settings import Home, Settings
 
 
@@ -24,7 +24,7 @@ def run_address(sweep: str, run: Path, settings: Settings, home: Home) -> str | 
     number, note = _experiment(sweep, settings, home), read_object(run / f"mirror-{sweep}.json")
     if number is None or not isinstance(note.get("run"), str):
         return None
-    return f"{settings.mlflow_address}/#/experiments/{number}/runs/{quote(note['run'])}"
+    return f"{settings.mlflow_address}/{run_page(number, quote(note['run']))}"
 
 
 def _experiment(sweep: str, settings: Settings, home: Home) -> int | None:

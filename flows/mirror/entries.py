@@ -87,7 +87,7 @@ def entries(runs: Iterable[PlannedRun], home: Home) -> list[Entry]:
     colours = dict(zip(groups, _colours(len(groups)), strict=True))
     curves = [_curve(name, group, colours[name]) for name, group in groups.items()]
     off_isoflops = [row for row in rows if row["flops_budget"] is None]
-    sizes = _groups(off_isoflops, lambda row: f"N = {short(row['n_params'])}")
+    sizes = _groups(off_isoflops, _size)
     for (name, group), colour in zip(sizes.items(), _colours(len(sizes)), strict=True):
         curves.append(_curve(name, group, colour, of_a_size=True))
     return [*curves, *(_observation(row, colours[_isoflop(row)]) for row in rows)]
@@ -112,6 +112,16 @@ def _isoflop(row: _Row) -> str:
     """Which curve of loss against N an observation lies on."""
     budget = row["flops_budget"]
     shared = f"D = {short(row['tokens'])}" if budget is None else f"C = {flops(budget)}"
+    return _of_its_own(shared, row)
+
+
+def _size(row: _Row) -> str:
+    """Which curve of loss against D it lies on."""
+    return _of_its_own(f"N = {short(row['n_params'])}", row)
+
+
+def _of_its_own(shared: str, row: _Row) -> str:
+    """The name of a curve, with the variant or mixture whose losses it has."""
     return ", ".join([shared, *(row[name] for name in ("variant", "mixture") if row.get(name))])
 
 

@@ -23,7 +23,7 @@ from flows.mirror.metrics import (
 )
 from flows.mirror.models import TAG as MODELS
 from flows.mirror.models import laid_out, link_all, local_folder, with_model
-from flows.mirror.views import TAG, VIEWS_NOTE, sweep_page, view_tags
+from flows.mirror.views import TAG, VIEWS_NOTE, run_page, sweep_page, view_tags
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.evaluations import FOLDER
 from flows.runs.exports import FOLDER as EXPORTS
@@ -145,7 +145,7 @@ class MlflowTracker:
         run_id = self._log_page(sweep, "report", report, summary)
         self._client.set_tag(run_id, _DESCRIPTION, _markdown(verdict))
         experiment = self._experiment(sweep)
-        page = f"#/experiments/{experiment}/runs/{run_id}/artifacts/{report.name}"
+        page = run_page(experiment, run_id, f"/artifacts/{report.name}")
         self._client.set_experiment_tag(
             experiment, _DESCRIPTION, f"{_markdown(verdict)}\n\n[The report]({page}). {VIEWS_NOTE}"
         )
@@ -253,7 +253,7 @@ class MlflowTracker:
         run_id, _ = self._look_up(sweep, "report")
         if run_id is None:
             return None
-        return f"/#/experiments/{self._experiment(sweep)}/runs/{run_id}/artifacts/report.html"
+        return f"/{run_page(self._experiment(sweep), run_id, '/artifacts/report.html')}"
 
     def _all_runs(self, sweep: str) -> Iterator[Any]:
         """The runs of a sweep's experiment, as MLflow returns them."""

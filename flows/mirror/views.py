@@ -12,8 +12,8 @@ from flows.mirror.entries import AGAINST_PARAMS, AGAINST_TOKENS, COLUMNS
 
 TAG = "mlflow.sharedViewState."
 View = Literal["scaling", "observations", "training"]
-# Without the first MLflow opens in its GenAI mode, which lists runs under evaluations.
-_CHARTS = "workflowType=machine_learning&compareRunsMode=CHART"
+# Else MLflow opens in its GenAI mode, which lists runs under evaluations.
+_MODE = "workflowType=machine_learning"
 # Shown in the menu of views, newest first; a fixed time keeps the tag the same.
 _CREATED_MS: dict[View, int] = {"scaling": 3, "observations": 2, "training": 1}
 _NAMES: dict[View, str] = {
@@ -28,7 +28,12 @@ _KIND = "tags.`isoflop.kind`"
 def sweep_page(experiment: str | int, *, has_views: bool) -> str:
     """Path and fragment of the page of a sweep: its first view, else MLflow's own charts."""
     view = "&viewStateShareKey=scaling" if has_views else ""
-    return f"/#/experiments/{experiment}/runs?{_CHARTS}{view}"
+    return f"/#/experiments/{experiment}/runs?{_MODE}&compareRunsMode=CHART{view}"
+
+
+def run_page(experiment: str | int, run: str, tab: str = "") -> str:
+    """Fragment of the page of a run, or of one of its tabs, as in `/artifacts/report.html`."""
+    return f"#/experiments/{experiment}/runs/{run}{tab}?{_MODE}"
 
 
 def view_tags() -> dict[str, str]:

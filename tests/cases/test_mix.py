@@ -132,7 +132,7 @@ def test_unusable_options_are_refused_in_a_line_that_names_them(
         ("share_code", lambda row: ["x", *row[1:]], "should hold numbers"),
         ("share_code", lambda row: [-0.1, *row[1:]], "is missing or negative"),
         ("share_code", lambda row: [float(row[0]) + 0.5, *row[1:]], "should sum to 1"),
-        ("share_code", lambda row: [*row[:3], 0, *row[4:]], "is no positive number"),
+        ("share_code", lambda row: [*row[:3], 0, *row[4:]], "is empty or not positive"),
         ("other", lambda row: row, "should sum to 1"),
     ],
 )
@@ -207,3 +207,16 @@ def test_order_and_choice_are_compared_with_larger_models_at_their_own_loss_leve
     against = document(run, small, "--points", write_table(tmp_path / "b.csv", header, turned))
     assert max(against["points_rank"].values()) < -0.9
     assert against["points_choice"]["place"] > 12
+
+
+def test_a_source_without_any_share_or_any_loss_is_named(run: Run, tmp_path: Path) -> None:
+    shares, measured = table_rows(24)
+    header = [*(f"share_{n}" for n in (*SOURCES, "books")), *(f"loss_{n}" for n in SOURCES[:2])]
+    rows = np.column_stack([shares, np.zeros(24), measured[:, :2]])
+    answer = document(run, write_table(tmp_path / "none.csv", header, rows.tolist()))
+    assert answer["best"]["shares"]["books"] == 0
+    [warning] = answer["warnings"]
+    assert "no mixture tried has any of books" in warning
+    [note] = answer["notes"]
+    assert note.startswith("The table has no loss of wiki, books;")
+    assert "are read by isoflop mix" in run("fit", tmp_path / "none.csv").stderr

@@ -37,7 +37,7 @@ def test_one_variant_leads_with_its_multipliers_and_the_projection(
 ) -> None:
     page = tmp_path / "page.html"
     tables = [str(folder / f"{name}.csv") for name in ("base", "better")]
-    printed = run("compare", *tables, "--bootstrap", "50", "--at", "1e19", "--report", str(page))
+    printed = run("compare", *tables, "--bootstrap", "20", "--at", "1e19", "--report", str(page))
     assert printed.status == 0, printed.stderr
     first, table = (part.strip() for part in printed.stdout.split("\n\n")[:2])
     words = " ".join(first.split())
@@ -52,7 +52,7 @@ def test_many_variants_are_one_ranked_table_and_one_document(
     run: Run, folder: Path, tmp_path: Path
 ) -> None:
     tables = [str(folder / f"{name}.csv") for name in ("base", "worse", "none", "better")]
-    asked = ("--bootstrap", "60", "--at", "1e19", "--asymptote", "1.8")
+    asked = ("--bootstrap", "40", "--at", "1e19", "--asymptote", "1.8")
     written = tmp_path / "worth.json"
     printed = run("compare", *tables, *asked, "--json", written)
     assert printed.status == 0, printed.stderr
@@ -65,7 +65,7 @@ def test_many_variants_are_one_ranked_table_and_one_document(
     assert names == ["better", "none", "worse"]
     for name, entry in zip(names, document["variants"], strict=True):
         worth = entry["speedup"]
-        # Half as wide again as the interval: 60 draws tell its ends to a third.
+        # Half as wide again as the interval: 40 draws tell its ends to a fifth.
         spread = 1.5 * np.log(worth["compute"]["upper"] / worth["compute"]["lower"])
         assert abs(np.log(worth["compute"]["value"] / GAINS[name])) < spread
         assert worth["time"]["value"] == pytest.approx(0.8 * worth["compute"]["value"])

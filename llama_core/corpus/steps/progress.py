@@ -1,5 +1,6 @@
 """Progress of a step: megabytes a second and the time left."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -42,6 +43,20 @@ class Meter:
             return f"{done / 1e6:,.0f} MB, {speed}"
         left = max(0, self.total - done) / max(rate, 1.0)
         return f"{min(1.0, done / self.total):.0%}, {speed}, {_duration(left)} left"
+
+
+def share_report(report: Progress, doing: str) -> Callable[[float], None]:
+    """A function that reports the share of a step that is done, at most twice a second."""
+    reported = -math.inf
+
+    def share(done: float) -> None:
+        nonlocal reported
+        now = time.monotonic()
+        if now - reported >= _EVERY_S:
+            reported = now
+            report(f"{doing} {done:.0%}")
+
+    return share
 
 
 def _duration(seconds: float) -> str:

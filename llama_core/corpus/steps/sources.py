@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from llama_core.config import CorpusConfig, EnvironmentText, FileText, TextSource
@@ -11,7 +10,7 @@ from llama_core.corpus.environment import environment_documents
 from llama_core.corpus.kinds import kind_documents
 from llama_core.corpus.left_out import LeftOut
 from llama_core.corpus.reading import read_documents
-from llama_core.corpus.steps.progress import Meter, Progress
+from llama_core.corpus.steps.progress import Meter, Progress, share_report
 from llama_core.corpus.steps.tasks import Workers
 from llama_core.corpus.steps.texts import Segment
 from llama_core.corpus.text_files import files_size
@@ -66,7 +65,7 @@ def is_docstrings(source: TextSource) -> bool:
 def documents_of(source: TextSource, counts: LeftOut, progress: Progress) -> Iterator[Document]:
     match source:
         case EnvironmentText():
-            report = partial(_report_share, progress, source.name)
+            report = share_report(progress, f"reading {source.name}")
             if source.installed is None:
                 return environment_documents(report)
             return kind_documents(source, counts, report)
@@ -74,7 +73,3 @@ def documents_of(source: TextSource, counts: LeftOut, progress: Progress) -> Ite
             return read_documents(Path(source.path), counts)
         case _:
             return hub_documents(source, counts)
-
-
-def _report_share(progress: Progress, name: str, done: float) -> None:
-    progress(f"reading {name} {done:.0%}")

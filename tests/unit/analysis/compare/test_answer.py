@@ -6,13 +6,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.compare.answer import common_budgets, compare, match, optimum_band
+from analysis.compare.answer import common_budgets, compare, fitted, match, optimum_band
 from analysis.compare.figures import best_size_data
 from analysis.compare.page import Context, compare_page
 from analysis.compare.text import comparison_json, law_rows, pair_rows, verdict
 from analysis.compare.variants import Variant, Variants
 from analysis.frontier.allocation import compute_optimal
-from analysis.law import LossLaw
+from analysis.law import LossLaw, Trust
 from analysis.table.runs import own_table
 from analysis.words import flops, short
 
@@ -56,17 +56,31 @@ def observed(law, *, name, seed=0, noise=1e-3, sizes=SIZES, shift=0.0):
     return own_table(pl.DataFrame(rows))
 
 
-@pytest.fixture(scope="module")
-def same():
-    tables = observed(LAW, name="a"), observed(LAW, name="b", seed=1)
-    return compare(*tables, ("a", "b"), bootstrap=300)
+A = observed(LAW, name="a")
+DRAWS = 60
 
 
 @pytest.fixture(scope="module")
-def better():
+def first():
+    """The law of `A`, fitted once."""
+    return fitted("a", A, bootstrap=DRAWS, level=0.9, seed=0)
+
+
+@pytest.fixture(scope="module")
+def against(first):
+    """Compares a table with `A`."""
+    return lambda table: compare(A, table, ("a", "b"), bootstrap=DRAWS, first_law=first)
+
+
+@pytest.fixture(scope="module")
+def same(against):
+    return against(observed(LAW, name="b", seed=1))
+
+
+@pytest.fixture(scope="module")
+def better(against):
     other = LAW.model_copy(update={"beta": 0.52, "B": 5200.0})
-    tables = observed(LAW, name="a"), observed(other, name="b", seed=1)
-    return compare(*tables, ("a", "b"), bootstrap=300)
+    return against(observed(other, name="b", seed=1))
 
 
 def page_of(found, context):
@@ -204,19 +218,19 @@ def test_trainings_of_unlike_length_weigh_by_their_horizons():
     assert found.interval == pytest.approx((apart.min(), apart.max()), abs=1e-12)
 
 
-def test_tables_of_one_grid_are_resampled_alike_and_others_apart():
-    tables = observed(LAW, name="a"), observed(LAW, name="b")
-    found = compare(*tables, ("a", "b"), bootstrap=20)
+def test_tables_of_one_grid_are_resampled_alike_and_others_apart(against):
+    found = against(observed(LAW, name="b"))
     # The same losses drawn alike: nothing differs in any draw.
     assert contrast(found, "alpha").interval == pytest.approx((0.0, 0.0), abs=1e-9)
-    fewer = compare(tables[0], tables[1].filter(pl.col("row") < 29), ("a", "b"), bootstrap=20)
+    fewer = against(observed(LAW, name="b", sizes=SIZES[1:]))
+    assert not fewer.paired
+    assert fewer.matched.pairs.height == 25
     low, high = contrast(fewer, "alpha").interval
     assert high - low > 1e-4
 
 
-def test_a_constant_shift_moves_every_matched_loss_and_the_predicted_one():
-    tables = observed(LAW, name="a"), observed(LAW, name="b", shift=0.05)
-    found = compare(*tables, ("a", "b"), bootstrap=100)
+def test_a_constant_shift_moves_every_matched_loss_and_the_predicted_one(against):
+    found = against(observed(LAW, name="b", shift=0.05))
     assert found.matched.pairs["difference"].to_list() == pytest.approx([0.05] * 30, abs=1e-12)
     assert found.matched.mean == pytest.approx(0.05)
     low, high = contrast(found, "loss").interval
@@ -224,43 +238,35 @@ def test_a_constant_shift_moves_every_matched_loss_and_the_predicted_one():
     assert contrast(found, "loss").change == pytest.approx(0.05, abs=0.005)
 
 
-def test_tables_of_other_sizes_are_resampled_each_by_itself():
-    tables = observed(LAW, name="a"), observed(LAW, name="b", sizes=SIZES[1:])
-    found = compare(*tables, ("a", "b"), bootstrap=10)
-    assert not found.paired
-    assert found.matched.pairs.height == 25
-
-
 def test_runs_of_both_are_matched_but_say_nothing():
-    table = observed(LAW, name="a").used
+    table = A.used
     found = match(table, table, draws=100, level=0.9)
     assert found.pairs["same_run"].all()
     assert found.mean is None
 
 
 def test_a_repeated_size_is_matched_once_each():
-    table = observed(LAW, name="a").used
+    table = A.used
     seeds = pl.concat([observed(LAW, name=name).used for name in ("b", "c")])
     assert match(table, seeds, draws=0, level=0.9).pairs.height == 30
     assert match(seeds, seeds, draws=0, level=0.9).pairs.height == 60
 
 
-def test_a_table_too_small_for_a_law_still_has_its_losses_compared():
-    small = observed(LAW, name="b", shift=-0.01).filter(pl.col("row") < 3)
-    found = compare(observed(LAW, name="a"), small, ("a", "b"), bootstrap=10)
+def test_a_table_too_small_for_a_law_still_has_its_losses_compared(against):
+    found = against(observed(LAW, name="b", shift=-0.01).filter(pl.col("row") < 3))
     assert found.contrasts == ()
     assert found.refusals[0].startswith("no law of b")
     assert found.matched.mean == pytest.approx(-0.01)
     assert "no law of b" in page_of(found, Context({"spec": []}, [["runs", "6", "1"]]))
 
 
-def test_a_table_that_does_not_identify_the_growth_of_N_gives_no_N_to_compare():
-    # One ratio only: along it N and D cannot be told apart.
-    thin = observed(LAW, name="b", noise=0.02, sizes=SIZES[:3]).filter(pl.col("tokens") < 3e7)
-    found = compare(observed(LAW, name="a"), thin, ("a", "b"), bootstrap=10)
-    assert found.refusals[0].startswith(
-        "N* is not compared, for the law of b supports none. NOT ID"
-    )
+def test_a_law_that_supports_no_N_has_none_compared(first):
+    bar = "NOT IDENTIFIED (exponent of N*): D/N is constant."
+    law = first.fit.law.model_copy(update={"trust": Trust(bars=(bar,))})
+    barred = replace(first, fit=replace(first.fit, law=law))
+    found = compare(A, A, ("a", "b"), bootstrap=10, first_law=barred)
+    [refusal] = found.refusals
+    assert refusal == f"N* is not compared, for the law of a supports none. {bar}"
     assert found.warnings[0] == found.refusals[0]
     html = page_of(found, Context(facts=[["runs", "6", "1"]]))
     assert html.index("N* is not compared") < html.index("the laws predict losses")

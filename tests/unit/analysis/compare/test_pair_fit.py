@@ -42,6 +42,23 @@ def test_the_law_of_two_tables_is_recovered(shared, given):
     assert level == pytest.approx(SLOPE * np.log(1.2), rel=1e-2)
 
 
+def test_residuals_of_few_trainings_are_freed_as_by_a_jackknife_where_each_table_has_its_own_E():
+    own, shared = (
+        pair_fit.design(asymptote=None, shared=shared, valley=True) for shared in (False, True)
+    )
+    by_size = np.tile(np.repeat(np.arange(len(SIZES)), len(BUDGETS)), 2)
+    assert own.free > len(SIZES)
+    assert pair_fit._power(own, by_size) == -1.0
+    assert pair_fit._power(shared, by_size) == -0.5
+    assert pair_fit._power(own, np.arange(len(by_size))) == -0.5
+    loss, slopes = pair_fit.predict(pair_fit.fit(rows_of(), own)[None], rows_of(), own)
+    jacobian = slopes[0] / loss[0][:, None]
+    halves, wholes = (pair_fit.adjustments(jacobian, by_size, power) for power in (-0.5, -1.0))
+    for (members, half), (others, whole) in zip(halves, wholes, strict=True):
+        assert members.tolist() == others.tolist()
+        assert whole == pytest.approx(half @ half, rel=1e-6, abs=1e-9)
+
+
 def frame(sizes, seeds, trainings=None):
     columns = {"row": range(len(sizes)), "n_params": sizes, "seed": seeds}
     if trainings is not None:

@@ -102,14 +102,16 @@ def test_the_least_loss_keeps_limits_and_a_limit_that_nothing_keeps_is_refused()
             return -inputs[:, :1], np.tile([[[-1.0, 0, 0]]], (len(inputs), 1, 1))
 
     corners = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.2, 0.1, 0.7]])
-    free = least_loss(Slope(), np.ones(1), Space.of(corners, np.ones(3)), np.zeros(0), 2)
+    free = least_loss(Slope(), np.ones(1), Space.of(corners, np.ones(3), SOURCES), np.zeros(0), 2)
     assert free == pytest.approx(np.tile(corners[0], (2, 1)), abs=2e-3)
     limits = np.array([0.5, 1.0, 0.2])
-    [short] = least_loss(Slope(), np.ones(1), Space.of(corners, limits), np.zeros(0), 1)
+    [short] = least_loss(Slope(), np.ones(1), Space.of(corners, limits, SOURCES), np.zeros(0), 1)
     assert short[0] == pytest.approx(0.5, abs=2e-3)
     assert (short <= limits + 1e-9).all()
-    with pytest.raises(ValueError, match="--stock: no mixture within what was tried"):
-        Space.of(corners, np.array([0.1, 1.0, 1.0]))
+    with pytest.raises(
+        ValueError, match=r"keeps the limits \(prose 0.1\); the least share of prose tried is 0.2"
+    ):
+        Space.of(corners, np.array([0.1, 1.0, 1.0]), SOURCES)
 
 
 def test_a_mixture_is_outside_by_its_distance_from_averages_of_those_tried() -> None:

@@ -24,3 +24,8 @@ def test_every_loss_is_a_point_and_every_budget_a_line():
     assert drawn.count("<polyline") == 2
     assert "C = 4.00e+10" in drawn
     assert valleys_image(frame.filter(pl.col("val_loss").is_null())) is None
+    # A second seed of each is no point of its own.
+    again = frame.with_columns(pl.col("val_loss") + 0.1)
+    both = b64decode(valleys_image(pl.concat([frame, again])).partition(",")[2]).decode()
+    assert both.count("<circle") == 4
+    assert "4.050" in both

@@ -31,7 +31,7 @@ def test_a_mirrored_sweep_and_run_have_addresses_and_others_none(home):
     assert sweep_address("mine", settings, home).startswith(
         f"{start}?workflowType=machine_learning"
     )
-    assert run_address("mine", run, settings, home) == f"{start}/0f"
+    assert run_address("mine", run, settings, home) == (f"{start}/0f?workflowType=machine_learning")
     assert sweep_address("gone", settings, home) is None
     assert run_address("mine", home.runs / "other", settings, home) is None
 

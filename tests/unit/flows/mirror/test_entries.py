@@ -5,6 +5,7 @@ from statistics import fmean
 
 import pytest
 
+from analysis.words import short
 from flows.mirror import entries as entries_module
 from flows.mirror.entries import AGAINST_PARAMS, COLUMNS, entries, run_colours
 from flows.mirror.views import TAG, view_tags
@@ -90,6 +91,9 @@ def test_each_mixture_has_curves_of_its_own(home, planned, monkeypatch):
     assert set(curves) == {
         f"C = {budget}, {name}" for budget in ("1.00e+10", "4.00e+10") for name in ("even", "web")
     }
+    mixed = [{**row, "flops_budget": None} for row in mixed]
+    curves |= {e.key: e for e in entries(planned.runs, home) if e.kind == "curve"}
+    assert {f"N = {short(row['n_params'])}, {row['mixture']}" for row in mixed} < set(curves)
     assert not [name for name, curve in curves.items() if "mean" in curve.verdict]
 
 

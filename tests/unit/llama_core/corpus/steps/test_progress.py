@@ -1,5 +1,5 @@
 from llama_core.corpus.steps import progress
-from llama_core.corpus.steps.progress import Meter
+from llama_core.corpus.steps.progress import Meter, share_report
 
 
 def test_a_meter_says_the_speed_and_the_time_left(monkeypatch):
@@ -24,3 +24,14 @@ def test_a_meter_without_a_total_says_how_much_was_handled(monkeypatch):
     clock[0] = 10.0
     meter.add(1_250_000_000)
     assert messages[-1] == "reading hub: 1,250 MB, 125.0 MB/s"
+
+
+def test_a_share_is_reported_at_most_twice_a_second(monkeypatch):
+    clock, messages = [0.0], []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    share = share_report(messages.append, "reading headers")
+    # Thousands of small files.
+    for number in range(1001):
+        clock[0] = number / 1000
+        share(number / 1000)
+    assert messages == ["reading headers 0%", "reading headers 50%", "reading headers 100%"]
