@@ -1,7 +1,7 @@
 """What a table says of repeated data: the form chosen, its constants, and what epochs cost."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,8 @@ FEWEST_REPEATING = 6
 # Resamples for intervals, at most: each is a fit of up to nine constants.
 _MOST_DRAWS = 200
 _EPOCHS = (2, 4, 8, 16, 32, 64)
+# Seeds differ by half a percent; a form that errs by more than this, %, misses more than noise.
+_POOR = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class RepeatedFit:
         law: of the form chosen; None where the rows choose none, and then `reason` says why.
         laws: of every form, fitted to all rows; empty where rows are too few for any.
         choice: the errors on rows held out; None where rows are too few for a fold.
-        fitted_percent: root mean square residual of `law` on the rows it was fitted to, %.
+        fitted_percent: root mean square residual of each of `laws` on all rows, %.
         intervals: of the constants of `law`; empty without a bootstrap.
         costs: under `law`, at the middle N and U of the rows that repeat.
     """
@@ -60,7 +62,7 @@ class RepeatedFit:
     laws: Mapping[RepeatedForm, RepeatedLaw]
     choice: Choice | None
     level: float
-    fitted_percent: float = float("nan")
+    fitted_percent: Mapping[RepeatedForm, float] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]] | None = None
     costs: tuple[Cost, ...] = ()
 
@@ -70,13 +72,18 @@ class RepeatedFit:
         if self.law is None:
             return (f"NO LAW OF REPEATED DATA: {self.reason}",)
         assert self.choice is not None
-        others = [score.form.words for score in self.choice.as_good]
-        if not others:
-            return ()
-        return (
-            f"NOT TOLD APART: {' and '.join(others)} predicted the repeating rows held out as "
-            f"well as the {self.choice.chosen.form.words}: add rows of more epochs or sizes.",
-        )
+        chosen, lines = self.choice.chosen, []
+        if chosen.percent > _POOR:
+            lines.append(
+                f"POOR (repeated data): the form chosen, {chosen.form.words}, predicted repeating "
+                f"rows held out only to {chosen.percent:.2g} % (rms): do not go beyond the table."
+            )
+        if others := [score.form.words for score in self.choice.as_good]:
+            lines.append(
+                f"NOT TOLD APART: {' and '.join(others)} predicted the repeating rows held out as "
+                f"well as {chosen.form.words}: add rows of more epochs or sizes."
+            )
+        return tuple(lines)
 
 
 def fit_repeated(
@@ -105,9 +112,11 @@ def fit_repeated(
         )
         return RepeatedFit(count, repeating, most, None, reason, {}, None, level)
     theta = {form: fit_form(form, data, np.ones((1, count)))[0] for form in FORMS}
-    laws = {}
+    laws, fitted = {}, dict[RepeatedForm, float]()
     for form, point in theta.items():
         assert form.name is not None
+        residuals = log_residuals(form, data, point[None])[0]
+        fitted[form.name] = 100 * float(np.sqrt((residuals**2).mean()))
         named = form.constants(point[None], data.rows).items()
         constants = {name: float(values[0]) for name, values in named}
         laws[form.name] = RepeatedLaw(
@@ -118,11 +127,10 @@ def fit_repeated(
             f"counting every token as fresh predicts the {repeating} rows that repeat as well as "
             f"any form, up to {most:.3g} epochs: here repetition shows no cost."
         )
-        return RepeatedFit(count, repeating, most, None, reason, laws, choice, level)
+        return RepeatedFit(count, repeating, most, None, reason, laws, choice, level, fitted)
     form = choice.chosen.form
     assert form.name is not None
     draws = _draws(form, data, theta[form], used, min(bootstrap, _MOST_DRAWS), seed)
-    residuals = log_residuals(form, data, theta[form][None])[0]
     return RepeatedFit(
         count,
         repeating,
@@ -132,7 +140,7 @@ def fit_repeated(
         laws,
         choice,
         level,
-        fitted_percent=100 * float(np.sqrt((residuals**2).mean())),
+        fitted_percent=fitted,
         intervals={name: central(values, level) for name, values in draws.items()},
         costs=_costs(laws[form.name], draws, data, level),
     )

@@ -19,8 +19,10 @@ from analysis.repetition.forms import FORMS, FRESH, Form
 _FOLDS = 3
 # Epochs or costs closer than this are one level.
 _SAME = 0.05
-# Repeating rows that a fold must know, and rows in all: the largest form has nine constants.
-_FEWEST_KNOWN, _FEWEST_ROWS = 3, 12
+# Repeating rows that a fold must know, and rows in all: the largest form has nine constants. A fold
+# of less than half the rows says little of forms that are fitted to all: where no run repeats often
+# the exponents of a penalty are anything.
+_FEWEST_KNOWN, _FEWEST_ROWS, _KNOWN_SHARE = 3, 12, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ def folds(data: Data) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
         for low, high in itertools.pairwise(levels):
             known = order < low
             next_ = (order >= low) & (order < high) & data.repeats
-            enough = (known & data.repeats).sum() >= _FEWEST_KNOWN and known.sum() >= _FEWEST_ROWS
+            fewest = max(_FEWEST_ROWS, _KNOWN_SHARE * len(known))
+            enough = (known & data.repeats).sum() >= _FEWEST_KNOWN and known.sum() >= fewest
             if enough and next_.any():
                 made.append((known, next_))
     return made

@@ -8,7 +8,7 @@ from analysis.repetition.answer import RepeatedFit
 from analysis.repetition.forms import FORMS
 from analysis.words import short
 
-FORM_HEADER = ("form", "error on rows held out", "law of all rows")
+FORM_HEADER = ("form", "rows held out", "all rows", "law of all rows")
 COST_HEADER = ("epochs", "costs")
 WORDS = {form.name: form.words for form in FORMS}
 
@@ -29,19 +29,21 @@ def facts_sentence(fit: RepeatedFit) -> str:
 
 
 def form_rows(fit: RepeatedFit) -> list[list[str]]:
-    """Each form, its error on rows held out, and its law; then the law of fresh tokens."""
+    """Each form, its errors on rows held out and on all, and its law; then that of fresh tokens."""
     if fit.choice is None:
         return []
     rows = [
         [
             score.form.words,
             f"{score.percent:.2g} %",
-            repeated_formula(fit.laws[score.form.name]) if score.form.name else "",
+            f"{fit.fitted_percent[name]:.2g} %",
+            repeated_formula(fit.laws[name]),
         ]
         for score in fit.choice.scores
+        if (name := score.form.name) is not None
     ]
     fresh = fit.choice.fresh
-    return [*rows, [fresh.form.words, f"{fresh.percent:.2g} %", ""]]
+    return [*rows, [fresh.form.words, f"{fresh.percent:.2g} %", "–", ""]]
 
 
 def cost_sentence(fit: RepeatedFit) -> str:
@@ -91,7 +93,7 @@ def repeated_lines(fit: RepeatedFit, width: int) -> Iterator[str]:
     if fit.law is not None:
         yield from wrapped(repeated_formula(fit.law), width, "   ")
     if rows := form_rows(fit):
-        yield from table_lines(FORM_HEADER[:2], [row[:2] for row in rows], width=width)
+        yield from table_lines(FORM_HEADER[:3], [row[:3] for row in rows], width=width)
     if fit.costs:
         yield from wrapped(cost_sentence(fit), width, "   ")
         yield from table_lines(COST_HEADER, cost_rows(fit), width=width)

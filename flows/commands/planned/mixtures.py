@@ -36,6 +36,15 @@ def print_mixtures(plan: Plan, corpus: PreparedCorpus | None, home: Home) -> Non
 def mixture_lines(plan: Plan, corpus: PreparedCorpus | None) -> list[str]:
     """What was planned of shares and repetition, in a line or two."""
     mixtures = plan.spec.mixtures
+    if plan.spec.unique_tokens:
+        parts: dict[int, float] = {}
+        for run in plan.runs:
+            if (unique := run.unique_tokens) is not None:
+                parts[unique] = max(parts.get(unique, 0.0), run.cells[-1].tokens / unique)
+        most = ", ".join(
+            f"{short(unique)} {times:.3g} times" for unique, times in sorted(parts.items())
+        )
+        return [f"-U: on a part of the text, read over and over; the longest run reads {most}"]
     if mixtures is None:
         return []
     sources = counted(len(plan.spec.corpus.sources), "source")
@@ -61,6 +70,12 @@ def mixture_json(plan: Plan, run: PlannedRun, corpus: PreparedCorpus | None) -> 
     if mixture is None:
         return {}
     times = _epochs(plan, corpus).get(run.mixture)
+    if run.unique_tokens is not None:
+        read = run.cells[-1].tokens
+        times = {
+            name: mixture.shares[name] * read / unique
+            for name, unique in mixture.unique_tokens.items()
+        }
     return {"mixture": run.mixture, **mixture.model_dump(), "epochs": times}
 
 

@@ -41,7 +41,11 @@ def test_each_form_is_chosen_and_recovered_from_its_own_runs(form: RepeatedForm)
     # Without noise the search ends at the constants themselves.
     assert fit.law.constants == pytest.approx(law.constants, rel=1e-3)
     assert fit.choice.chosen.percent < 1 < fit.choice.fresh.percent
-    assert fit.fitted_percent < 0.01
+    assert (
+        fit.fitted_percent[form]
+        < 0.01
+        < min(percent for other, percent in fit.fitted_percent.items() if other != form)
+    )
 
 
 def test_intervals_hold_the_true_cost_of_epochs_under_noise() -> None:
@@ -60,6 +64,12 @@ def test_intervals_hold_the_true_cost_of_epochs_under_noise() -> None:
         reach = high - low
         assert low - reach / 2 < float(excess(law, N, D, U)) < high + reach / 2
     assert "additive penalty" in _words(fit)
+    # A form that misses more than noise on rows held out is called poor before anything else.
+    assert fit.choice is not None
+    scores = tuple(replace(each, errors=30 * each.errors) for each in fit.choice.scores)
+    fresh = replace(fit.choice.fresh, errors=30 * fit.choice.fresh.errors)
+    poor = replace(fit, choice=replace(fit.choice, scores=scores, fresh=fresh))
+    assert poor.warnings[0].startswith("POOR (repeated data): the form chosen, additive penalty")
 
 
 def test_a_table_without_repeats_has_no_such_section_and_the_same_law() -> None:

@@ -47,6 +47,17 @@ def test_a_plan_of_mixtures_shows_shares_and_epochs_and_the_runs_of_one(tmp_path
     assert run["unique_tokens"] == {"prose": 32_768, "code": 16_384}
 
 
+def test_a_plan_on_parts_of_the_text_says_how_often_each_is_read(tmp_path, capsys):
+    whole = plan_runs(load_spec("repetition", ["ladder.widths=[16]"]), DataRef(digest="x"))
+    print_plan(whole, None, Home(tmp_path), cost=None)
+    words = " ".join(capsys.readouterr().out.split())
+    assert "the longest run reads 24.6k 32 times, 65.5k 12 times, 197k 4 times" in words
+    runs = plan_json(whole, None, None, Home(tmp_path))["runs"]
+    times = {run["name"]: run.get("epochs") for run in runs}
+    assert times["d16"] is None
+    assert times["d16-U24576"] == {"environment": 32.0}
+
+
 def test_a_row_has_the_spans_of_a_runs_horizons_and_what_is_left_of_it(tmp_path):
     plan, home = plan_of(SMALL, LARGE), Home(tmp_path)
     N = SMALL.n_params
