@@ -24,18 +24,19 @@ setup: .venv/ready
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "isoflop needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
-	@echo "setting up .venv: some minutes, once, and nothing to see meanwhile"
+	@echo "setting up .venv, once, which takes some minutes: PyTorch first, the largest part"
 	@$(PYTHON) -m venv .venv || \
 	  { echo "this Python cannot make a venv; on Debian: apt install python3-venv" >&2; exit 2; }
 ifneq ($(TORCH_INDEX),)
 	@$(PIP) --no-deps --index-url $(TORCH_INDEX) torch
 endif
 	@$(PIP) torch
+	@echo "isoflop and what else it needs"
 	@$(PIP) --editable .
 	@touch $@
 
 .venv/ready: .venv/installed
-	@echo "adding what tests and checks need"
+	@echo "what tests and checks need"
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 

@@ -75,8 +75,14 @@ def _runnable(page: Path) -> list[Block]:
     return [] if _is_record(page) else [block for block in blocks(page) if not block.needs]
 
 
+def _as_case(page: Path):
+    """A page as a case; what a newcomer follows is run in CI, all pages by make test-long."""
+    first = page == ROOT / "README.md" or page.parent.name in ("start", "how_to")
+    return pytest.param(page, id=_name(page), marks=() if first else pytest.mark.long)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if _runnable(page)], ids=_name)
+@pytest.mark.parametrize("page", [_as_case(page) for page in PAGES if _runnable(page)])
 def test_the_commands_of_a_page_run_and_print_what_it_shows(page, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("ISOFLOP_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)

@@ -12,6 +12,8 @@ def command_pages() -> dict[str, str]:
     whole = app.generate_docs(output_format="markdown", max_heading_level=3)
     # The command that cyclopts makes itself has the name of the program that runs.
     whole = whole.replace("isoflop completion -m docs.site", "isoflop completion")
+    # A product such as steps*batch*2048 is no emphasis.
+    whole = re.sub(r"(?<=\w)\*(?=\w)", r"\\*", whole)
     sections = re.split(r"^## (?=isoflop )", whole, flags=re.M)[1:]
     by_name = {section.split()[1]: section for section in sections}
     pages = {f"{_FOLDER}/{name}.md": f"# {by_name[name].strip()}\n" for name in names()}

@@ -18,6 +18,8 @@ _LINK = re.compile(r"(!?\[[^]]*\])\(([^)\s]+)\)")
 _CODE = re.compile(r"(^```.*?^```$|``.+?``|`[^`\n]+`)", re.M | re.S)
 _FORMULA = re.compile(r"(?<=\n\n)((?: {4}\S[^\n]*\n)+)(?=\n|\Z)")
 _POWER = re.compile(r"\^(\((?:[^()]|\([^()]*\))*\)|-?[\w.*'′]+)")
+# N* and D*: no emphasis begins or ends there.
+_STAR = re.compile(r"\b([ND])\*(?!\*)")
 _INDEX = re.compile(r"(?<=[A-Za-zεα-ωρ])_([A-Za-z0-9]+)")
 
 
@@ -68,7 +70,7 @@ def rendered(source: Path) -> tuple[str, set[Path]]:
     parts = _CODE.split(source.read_text())
     # Every other part is code.
     for place in range(0, len(parts), 2):
-        parts[place] = _raised(_FORMULA.sub(_as_formula, parts[place]))
+        parts[place] = _STAR.sub(r"\1\\*", _raised(_FORMULA.sub(_as_formula, parts[place])))
     return _outside_fences(_LINK, to_site, "".join(parts)), linked
 
 

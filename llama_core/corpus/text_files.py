@@ -60,7 +60,10 @@ def source_files(source: Path) -> tuple[list[Path], list[Path]]:
         CorpusError: there is no readable file.
     """
     if not source.exists():
-        raise CorpusError(f"{source} does not exist.")
+        raise CorpusError(
+            f"{source} does not exist. Give a file or folder of text: --corpus, or path in "
+            "corpus.sources."
+        )
     if source.is_file():
         return [source], []
     # A link to a folder is no folder to search, and a link to nothing is no file.

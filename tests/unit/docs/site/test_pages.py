@@ -51,7 +51,8 @@ def test_links_lead_to_pages_of_the_site_and_code_to_pages_that_show_it(tmp_path
 @pytest.mark.parametrize(
     ("written", "shown"),
     [
-        ("N* ~ C^0.53 and (A/r)^(1/α).", "N* ~ C<sup>0.53</sup> and (A/r)<sup>1/α</sup>."),
+        ("N* ~ C^0.53 and (A/r)^(1/α).", r"N\* ~ C<sup>0.53</sup> and (A/r)<sup>1/α</sup>."),
+        ("**N* on D*** and **N**, N*", r"**N\* on D*** and **N**, N\*"),
         ("`C^0.53` stays code.", "`C^0.53` stays code."),
         ("```\nN^2\n```\n", "```\nN^2\n```\n"),
         (
