@@ -39,8 +39,10 @@ _TERMINAL = Group.create_ordered("Terminal")
 # command is called.
 for _place, (_name, _target, _group, _help, _examples) in enumerate((
     (
-        "plan", "plan:plan", _SWEEPS, "Show every run of a sweep with its cost; nothing is spent.",
+        "plan", "plan:plan", _SWEEPS,
+        "Show what a sweep or a study trains and costs; nothing is spent.",
         "isoflop plan chinchilla --gpu h100\n"
+        "isoflop plan lr-batch --gpu h100\n"
         "isoflop plan mine.yaml --set grid.budgets=[1e17,1e18] --gpu h100 --devices 8",
     ),
     (
@@ -61,7 +63,7 @@ for _place, (_name, _target, _group, _help, _examples) in enumerate((
     (
         "tune", "tune:tune", _SWEEPS,
         "Search learning rate and batch at small sizes; fit their laws.",
-        "isoflop tune lr-batch --trials 12",
+        "isoflop tune lr-batch --trials 12\nisoflop tune lr-batch --max-hours 1",
     ),
     (
         "cancel", "sweep:cancel", _SWEEPS,

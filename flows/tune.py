@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 
 from analysis.tuning.surface import least_trials
 from analysis.words import counted
+from flows.cost.ledger import CappedSweep, Ledger, capped
 from flows.dispatch.contract import Dispatcher, SweepFailedError, full_disk_fails
 from flows.dispatch.underway import registered
 from flows.dispatch.work_pool import WorkPool
@@ -23,6 +25,7 @@ from flows.runs.state import missing
 from flows.settings import Home, Settings, open_home, open_settings
 from flows.stack.flow_runs import rename
 from flows.store.run_store import open_store
+from flows.training.slots import slot_environments
 from flows.tuning.plan import prepare_tune, with_dtype
 from flows.tuning.ranges import search_box
 from flows.tuning.report import TuneReport, finish_tune, trial_line, write_trials
@@ -31,7 +34,7 @@ from sweeps.form import StudyName, StudySettings
 from sweeps.load import load_tune_spec
 from sweeps.shapes import shape
 from sweeps.spec import DataRef, PlannedRun
-from sweeps.tune_plan import trial_run
+from sweeps.tune_plan import StudyPlan, trial_run
 from sweeps.tune_spec import TuneSpec
 
 
@@ -46,11 +49,13 @@ def tune(spec: StudyName = "lr-batch", overrides: StudySettings = ()) -> State[A
     home = open_home(settings)
     parsed = with_dtype(load_tune_spec(spec, overrides), home)
     rename(parsed.name)
-    data = prepare_tune(parsed, home)
+    data = DataRef(digest=prepare_tune(parsed, home).digest)
     dispatcher = WorkPool(home, parsed.placement, "train/run", open_store(settings))
     mirror = Mirror(settings, home)
     report = run_tune(parsed, data, settings, home, mirror, dispatcher, get_run_logger().info)
     get_run_logger().info("%s", report.verdict)
+    if report.refusal:
+        return Failed(message=report.refusal)
     return Completed(message=str(report.page))
 
 
@@ -87,13 +92,29 @@ def run_tune(
                 f"no law of {counted(spec.trials, 'trial')} of a width: a surface over {names} "
                 f"needs {least} or more (--trials {least})"
             )
-        while open_trials := [
-            (width, trial) for width in widths for trial in width.study.open_trials(spec.trials)
-        ]:
+        refusal: str | None = None
+        while refusal is None and (open_trials := _open_trials(spec, data, widths)):
+            trials = _runs(spec, data, widths)
             # Who looks on finds the runs of the trials there, and their losses in the runs.
-            write_trials(_runs(spec, data, widths), home, folder)
-            _round(spec, data, open_trials, home, mirror, dispatcher, say)
-        return finish_tune(spec, data, widths, _runs(spec, data, widths), home, mirror)
+            write_trials(trials, home, folder)
+            planned = StudyPlan(spec=spec, data=data, runs=tuple(run for _, run in trials))
+            limit = capped(planned, home, slot_environments(spec, None))
+            ledger = limit if limit is not None else Ledger(planned, home)
+            _round(open_trials, home, mirror, dispatcher, ledger, say)
+            refusal = limit.refusal() if limit is not None else None
+        report = finish_tune(spec, data, widths, _runs(spec, data, widths), home, mirror)
+        return replace(report, refusal=refusal or "")
+
+
+def _open_trials(
+    spec: TuneSpec, data: DataRef, widths: Sequence[Width]
+) -> list[tuple[Width, FrozenTrial, PlannedRun]]:
+    """The trials of the next round, those of a stopped one first."""
+    return [
+        (width, trial, trial_run(spec, width.model, data, trial.number, trial.params))
+        for width in widths
+        for trial in width.study.open_trials(spec.trials)
+    ]
 
 
 def _runs(
@@ -108,19 +129,18 @@ def _runs(
 
 
 def _round(
-    spec: TuneSpec,
-    data: DataRef,
-    open_trials: Sequence[tuple[Width, FrozenTrial]],
+    open_trials: Sequence[tuple[Width, FrozenTrial, PlannedRun]],
     home: Home,
     mirror: Publisher,
     dispatcher: Dispatcher,
+    ledger: CappedSweep | Ledger,
     say: Callable[[str], None],
 ) -> None:
-    """Train the open trials that are not finished, then record all of them in order of number."""
-    runs = [
-        trial_run(spec, width.model, data, trial.number, trial.params)
-        for width, trial in open_trials
-    ]
+    """Train the open trials that are not finished, then record all of them in order of number.
+
+    A trial that the cap refuses stays open.
+    """
+    runs = [run for _, _, run in open_trials]
     # Two trials may round to the same batch and be one run.
     todo = missing({run.id: run for run in runs}.values(), home)
     known = f", {len(runs) - len(todo)} found finished" if len(todo) < len(runs) else ""
@@ -128,21 +148,26 @@ def _round(
 
     def finished(run: PlannedRun, result: RunResult) -> None:
         say(f"  {trial_line(run, result)}")
+        ledger.ended(run, result)
         publish(RunDir(home.runs / run.id), run)
 
     if todo:
         # Runs of one shape share what it takes to compile it.
-        write_round(spec.name, runs, home)
+        write_round(runs[0].sweep, runs, home)
         with publishing(mirror) as publish:
-            dispatcher.train_all(todo, on_finished=finished, on_tick=lambda: None)
+            dispatcher.train_all(
+                todo, on_finished=finished, on_tick=lambda: None, admit=ledger.admit
+            )
     results = [RunDir(home.runs / run.id).result() for run in runs]
-    if not any(RunDir(home.runs / run.id).settled() for run in runs):
-        reason = next((result.reason for result in results if result is not None), "no result")
+    ended = [result for result in results if result is not None]
+    if ended and not any(RunDir(home.runs / run.id).settled() for run in runs):
+        reason = ended[0].reason
         raise SweepFailedError(
             f"all of {counted(len(todo), 'training')} failed, so no more is tried: {reason}"
         )
-    for (width, trial), run, result in zip(open_trials, runs, results, strict=True):
-        width.study.tell(trial.number, objective(run, result))
+    for (width, trial, run), result in zip(open_trials, results, strict=True):
+        if result is not None:
+            width.study.tell(trial.number, objective(run, result))
 
 
 def objective(run: PlannedRun, result: RunResult | None) -> float | None:

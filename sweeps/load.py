@@ -52,6 +52,21 @@ def load_spec(spec: str, overrides: Iterable[str] = ()) -> SweepSpec:
     return parsed
 
 
+def names_study(spec: str) -> bool:
+    """Whether a name or a file is of a study: a preset of one, or YAML with a study's settings.
+
+    What cannot be read is left to `load_spec`, which says why.
+    """
+    if spec in presets("tune") or spec in presets():
+        return spec not in presets()
+    try:
+        data = yaml.safe_load(Path(spec).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, ValueError, RecursionError):
+        return False
+    own = TuneSpec.model_fields.keys() - SweepSpec.model_fields.keys()
+    return isinstance(data, dict) and "grid" not in data and not own.isdisjoint(data)
+
+
 def load_tune_spec(spec: str, overrides: Iterable[str] = ()) -> TuneSpec:
     """Read a TuneSpec as `load_spec` reads a SweepSpec; presets are those of studies.
 

@@ -3,11 +3,32 @@
 from collections.abc import Mapping
 
 from llama_core.blocks import bundle
-from llama_core.config import ModelConfig, Optimizer, TrainConfig, Wsd
+from llama_core.config import Frozen, ModelConfig, Optimizer, TrainConfig, Wsd
 from sweeps.grid import cells
+from sweeps.plan import Plan
 from sweeps.recipe import warmup_tokens
 from sweeps.spec import DataRef, PlannedRun, RunSpec, TokensGrid
 from sweeps.tune_spec import TuneSpec
+
+
+class StudyPlan(Frozen):
+    """The trials of a study: those proposed, then as many as are still to be, spread evenly.
+
+    Where the later trials go is known only from the losses of the earlier ones; what they cost
+    hardly depends on it.
+    """
+
+    spec: TuneSpec
+    data: DataRef
+    runs: tuple[PlannedRun, ...]
+
+    @property
+    def flops_spent(self) -> int:
+        """Counted FLOPs of all trainings, branches included."""
+        return sum(planned.flops_spent for planned in self.runs)
+
+
+AnyPlan = Plan | StudyPlan
 
 
 def trial_run(

@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from llama_core.config import CorpusConfig, Frozen, Placement, require_whole_matrices
+from sweeps.cap import Cap
 from sweeps.choices import ADAMW, BlockChoice, OptimizerChoice
 from sweeps.ladder import Ladder, different
 from sweeps.shapes import Make
@@ -79,7 +80,7 @@ class TuneSpec(Frozen):
     """Studies of learning rate, batch and related parameters, one for each width.
 
     Every trial trains one trunk with a cooldown at each of `tokens`, so it gives a loss at every
-    budget. `name`, `description`, `trials`, `slots` and `placement` do not affect which
+    budget. `name`, `description`, `trials`, `slots`, `placement` and `cap` do not affect which
     parameters a trial gets; a study grows when `trials` is raised.
     """
 
@@ -136,6 +137,7 @@ class TuneSpec(Frozen):
     slots: PositiveInt | None = Field(
         default=None, description="trainings at once in this process; None: one per CPU or GPU"
     )
+    cap: Cap | None = Field(default=None, description="the most that the study may cost")
 
     @model_validator(mode="after")
     def _the_optimizer_trains_as_placed(self) -> Self:
@@ -164,7 +166,7 @@ class TuneSpec(Frozen):
     @property
     def identity(self) -> str:
         """Everything that decides which trials are proposed and trained, as canonical JSON."""
-        free = {"name", "description", "trials", "placement", "slots"}
+        free = {"name", "description", "trials", "placement", "slots", "cap"}
         settings = self.model_dump(mode="json", exclude=free)
         del settings["ladder"]["widths"]
         return json.dumps(settings, sort_keys=True, separators=(",", ":"))

@@ -114,6 +114,13 @@ def _files(context: "CompletionContext", *patterns: str) -> list[str]:
 Spec = Annotated[
     str, Parameter(help="a preset, such as chinchilla, or a YAML file", completer=spec_names)
 ]
+AnySpec = Annotated[
+    str,
+    Parameter(
+        help="a preset, such as chinchilla or lr-batch, or a YAML file",
+        completer=lambda context: [*_presets("tune"), *spec_names(context)],
+    ),
+]
 TuneSpec = Annotated[
     str, Parameter(help="a preset, such as lr-batch, or a YAML file", completer=tune_names)
 ]

@@ -11,12 +11,12 @@ from flows.commands.common import (
     check_destinations,
     failures,
     open_all,
-    open_to_read,
+    open_all_to_read,
     progress_shown,
     refusals,
 )
 from flows.commands.limits import UNLIMITED, Limits, cap_of, speed_of
-from flows.commands.options import COST, Corpus, Overrides, Slots, Spec
+from flows.commands.options import COST, AnySpec, Corpus, Overrides, Slots
 
 if TYPE_CHECKING:
     from sweeps.spec import SweepSpec
@@ -28,7 +28,7 @@ _USUAL_GPU = "h100"
 
 
 def plan(
-    spec: Spec,
+    spec: AnySpec,
     *,
     set: Overrides = (),
     corpus: Corpus = None,
@@ -44,24 +44,30 @@ def plan(
 ) -> None:
     """Show every run of a sweep with N, D, C, learning rate, time and cost; nothing is trained.
 
+    Of a study, such as lr-batch, it shows widths, ranges, trials and cost.
     A corpus that is not prepared stays so: the plan is then
     of the vocabulary asked for, and says what `isoflop prepare` will take.
     """
     with refusals():
         # Before torch and scipy are imported, so that a misspelt name is refused at once.
-        parsed = load(spec, set, corpus, limits)
+        parsed = load_any(spec, set, corpus, limits)
 
     from dataclasses import replace
 
     from flows.commands.output import emit
     from flows.commands.planned.document import plan_json
+    from flows.commands.planned.study import print_study, study_json
     from flows.commands.planned.text import print_plan
     from flows.cost.calibrate import CalibrationError
     from flows.cost.quote import quote
     from flows.plans.plan import plan_ahead
+    from flows.tuning.plan import plan_study
+    from sweeps.plan import Plan
+    from sweeps.tune_plan import AnyPlan
+    from sweeps.tune_spec import TuneSpec
 
     with refusals():
-        home = open_to_read()
+        settings, home = open_all_to_read()
         if limits.gpu is None and needs_a_gpu(parsed):
             limits = replace(limits, gpu=_USUAL_GPU)
         if limits.gpu is not None and parsed.dtype == "auto":
@@ -72,7 +78,11 @@ def plan(
             )
         environments = planned_slots(parsed, slots, devices, limits)
         check_destinations(json)
-        planned, prepared = plan_ahead(parsed, home)
+        planned: AnyPlan
+        if isinstance(parsed, TuneSpec):
+            planned, prepared = plan_study(parsed, home, settings.optuna_uri)
+        else:
+            planned, prepared = plan_ahead(parsed, home)
         speed, cost = speed_of(limits), None
         # Timing a shape on this machine reads the corpus.
         if prepared is not None or speed is not None:
@@ -88,22 +98,32 @@ def plan(
                 )
     given = as_given(spec, set, corpus)
     if json is not None:
-        emit(plan_json(planned, prepared, cost, home, given), json)
-    else:
+        emit(
+            plan_json(planned, prepared, cost, home, given)
+            if isinstance(planned, Plan)
+            else study_json(planned, prepared, home, cost),
+            json,
+        )
+        return
+    if isinstance(planned, Plan):
         print_plan(planned, prepared, home, cost=cost, given=given)
-        if prepared is None:
-            sooner = " before you pay for a GPU" if speed is not None else ""
-            print(f"prepare the corpus{sooner}: isoflop prepare {given}")
+    else:
+        print_study(planned, prepared, home, cost=cost)
+    if prepared is None:
+        sooner = " before you pay for a GPU" if speed is not None else ""
+        print(f"prepare the corpus{sooner}: isoflop prepare {given}")
 
 
-def prepare(spec: Spec, *, set: Overrides = (), corpus: Corpus = None, json: Json = None) -> None:
-    """Fetch a sweep's text and turn it into tokens; nothing is trained.
+def prepare(
+    spec: AnySpec, *, set: Overrides = (), corpus: Corpus = None, json: Json = None
+) -> None:
+    """Fetch the text of a sweep or study and turn it into tokens; nothing is trained.
 
     A corpus that is prepared already is only checked, so
     that `isoflop sweep` starts training at once.
     """
     with refusals():
-        parsed = load(spec, set, corpus, UNLIMITED)
+        parsed = load_any(spec, set, corpus, UNLIMITED)
 
     from rich.console import Console
 
@@ -111,14 +131,19 @@ def prepare(spec: Spec, *, set: Overrides = (), corpus: Corpus = None, json: Jso
     from flows.commands.planned.document import corpus_json
     from flows.commands.planned.text import print_notes
     from flows.plans.plan import make_plan
+    from flows.tuning.plan import prepare_tune
+    from sweeps.tune_spec import TuneSpec
 
     with refusals():
         _, home = open_all()
         check_destinations(json)
         with progress_shown("looking for the corpus") as report_progress:
-            planned, prepared = make_plan(parsed, home, report_progress)
+            if isinstance(parsed, TuneSpec):
+                prepared = prepare_tune(parsed, home, report_progress)
+            else:
+                _, prepared = make_plan(parsed, home, report_progress)
     if json is not None:
-        emit(corpus_json(planned, prepared), json)
+        emit(corpus_json(parsed.corpus, prepared), json)
         return
     print(
         f"corpus   {prepared.train_tokens:,} tokens to train on and {prepared.val_tokens:,} to "
@@ -139,6 +164,19 @@ def load(spec: str, overrides: tuple[str, ...], corpus: str | None, limits: Limi
     from sweeps.load import load_spec
 
     parsed = load_spec(spec, (*corpus_override(corpus), *overrides))
+    cap = cap_of(limits)
+    return parsed if cap is None else parsed.model_copy(update={"cap": cap})
+
+
+def load_any(
+    spec: str, overrides: tuple[str, ...], corpus: str | None, limits: Limits
+) -> "SweepSpec | TuneSpec":
+    """The spec of a sweep or of a study with what the options change of it."""
+    from sweeps.load import load_tune_spec, names_study
+
+    if not names_study(spec):
+        return load(spec, overrides, corpus, limits)
+    parsed = load_tune_spec(spec, (*corpus_override(corpus), *overrides))
     cap = cap_of(limits)
     return parsed if cap is None else parsed.model_copy(update={"cap": cap})
 
@@ -166,7 +204,7 @@ def chosen_slots(spec: "SweepSpec | TuneSpec", slots: int | None) -> list[dict[s
 
 
 def planned_slots(
-    spec: "SweepSpec", slots: int | None, devices: int | None, limits: Limits
+    spec: "SweepSpec | TuneSpec", slots: int | None, devices: int | None, limits: Limits
 ) -> list[dict[str, str]]:
     """The slots a plan is made for: this machine's, or empty ones for a GPU by its name.
 
@@ -193,7 +231,7 @@ def planned_slots(
     return [{}] * (slots or spec.slots or 1)
 
 
-def needs_a_gpu(spec: "SweepSpec") -> bool:
+def needs_a_gpu(spec: "SweepSpec | TuneSpec") -> bool:
     """Whether a sweep trains on CUDA and this machine has none."""
     if not spec.placement.device.startswith("cuda"):
         return False

@@ -17,6 +17,7 @@ from flows.commands.common import (
     say,
     write_report,
 )
+from flows.commands.limits import UNLIMITED, Limits, cap_of, refuse_idle
 from flows.commands.options import Corpus, Mapping, Overrides, Slots, Statuses, TuneSpec
 from flows.commands.plan import chosen_slots, corpus_override
 from flows.commands.tables import column_mapping
@@ -33,29 +34,36 @@ def tune(
     corpus: Corpus = None,
     trials: Annotated[int | None, Parameter(help="of each width, in total")] = None,
     slots: Slots = None,
+    limits: Limits = UNLIMITED,
     json: Json = None,
 ) -> None:
     """Search learning rate and batch at small sizes, and fit their growth laws.
 
     The same command resumes an interrupted study; with
-    more trials, the study grows.
+    more trials, the study grows. No trial starts that would exceed the cap.
     """
     from flows.commands.output import emit, print_wrapped
+    from flows.cost.calibrate import CalibrationError
     from flows.dispatch.contract import SweepFailedError
     from flows.dispatch.in_this_process import run_in_this_process
     from flows.stack.servers import StackError
     from flows.tuning.plan import prepare_tune, with_dtype
     from sweeps.load import load_tune_spec
+    from sweeps.spec import DataRef
 
     with refusals():
         settings, home = open_all()
         of_trials = () if trials is None else (f"trials={trials}",)
+        refuse_idle(limits)
         parsed = load_tune_spec(spec, (*corpus_override(corpus), *set, *of_trials))
+        update = {"cap": cap_of(limits) or parsed.cap, "slots": slots or parsed.slots}
+        parsed = parsed.model_copy(update=update)
         check_destinations(json)
         environments = chosen_slots(parsed, slots)
         with busy("looking for the corpus") as report_progress:
             parsed = with_dtype(parsed, home)
-            data = prepare_tune(parsed, home, report_progress)
+            corpus_here = prepare_tune(parsed, home, report_progress)
+            data = DataRef(digest=corpus_here.digest)
 
     def body(trainings: "ChildProcesses") -> "TuneReport":
         from flows.mirror.publish import Mirror
@@ -63,7 +71,7 @@ def tune(
 
         return run_tune(parsed, data, settings, home, Mirror(settings, home), trainings, say)
 
-    with failures(StackError, SweepFailedError):
+    with failures(StackError, SweepFailedError, CalibrationError):
         report, _ = run_in_this_process(
             "tune", parsed, environments, body, settings=settings, home=home, say=say
         )
@@ -72,8 +80,11 @@ def tune(
     else:
         print_wrapped(report.verdict)
         print(f"report  {report.page.as_uri()}")
+    if report.refusal:
+        say(f"isoflop: {report.refusal} The whole study: isoflop plan {spec}")
     if report.document is None:
         say("isoflop: no law; see the report")
+    if report.refusal or report.document is None:
         raise SystemExit(1)
 
 

@@ -34,6 +34,7 @@ from llama_core.cores import usable_cores
 from sweeps.cap import AssumedSpeed
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
+from sweeps.tune_plan import AnyPlan
 
 # A machine's other load changes within hours, its speed does not.
 _GOOD_FOR_S = 6 * 3600.0
@@ -67,9 +68,12 @@ class _Slot:
 
 
 def calibrated(
-    plan: Plan, home: Home, slots: Sequence[dict[str, str]], *, retime: bool = False
+    plan: AnyPlan, home: Home, slots: Sequence[dict[str, str]], *, retime: bool = False
 ) -> Speed:
     """Speed of a plan's shapes in child processes, with all slots busy at once.
+
+    Of a study, each of whose trials has a batch of its own, only the least and the greatest batch
+    of each width are timed.
 
     Timings are kept in the home for some hours, by shape, device and number of slots. They are of
     uncompiled steps unless the placement has them compiled.
@@ -80,7 +84,7 @@ def calibrated(
     Raises:
         CalibrationError: a timing process failed.
     """
-    shapes = {shape_of(run.run.model, run.run.train): run.run for run in plan.runs}
+    shapes = {shape_of(run.run.model, run.run.train): run.run for run in _timed(plan)}
     placement = plan.spec.placement
     if placement.compile == "auto":
         placement = placement.model_copy(update={"compile": "off"})
@@ -108,21 +112,54 @@ def calibrated(
     loads = [timing.others for timing in timed.values() if timing.others is not None]
     beside = f", at load {max(loads):.1f} on {counted(usable_cores(), 'core')}" if loads else ""
     again = "" if age_s < 120 else "; --retime times it again"
-    basis = (
-        f"every shape timed on {device_name(placement)} {when}{beside}, {len(slots)} at once{again}"
-    )
+    which = "every shape" if isinstance(plan, Plan) else "the ends of every width's batches"
+    basis = f"{which} timed on {device_name(placement)} {when}{beside}, {len(slots)} at once{again}"
     if ranks > 1:
         basis += f", one rank alone; {ranks} are taken to share its work evenly"
     return Speed(
-        timing=lambda run: shared_by(ranks, timed[shape_of(run.run.model, run.run.train)].timing),
+        timing=lambda run: shared_by(ranks, _timing(run, timed)),
         start_s=statistics.median(timing.start_s for timing in timed.values()) + _BETWEEN_S,
         around_s=AROUND_S + statistics.median(timing.load_s for timing in timed.values()),
         basis=basis,
     )
 
 
+def _timed(plan: AnyPlan) -> Sequence[PlannedRun]:
+    """The runs whose shapes are timed."""
+    if isinstance(plan, Plan):
+        return plan.runs
+    widths: dict[int, list[PlannedRun]] = {}
+    for run in sorted(plan.runs, key=lambda run: run.run.train.batch_tokens):
+        widths.setdefault(run.run.model.d_model, []).append(run)
+    return [runs[place] for runs in widths.values() for place in (0, -1)]
+
+
+def _timing(run: PlannedRun, timed: Mapping[Shape, _StoredTiming]) -> Timing:
+    """The timing of a run's shape, or one between the batches timed of its model."""
+    shape = shape_of(run.run.model, run.run.train)
+    if shape in timed:
+        return timed[shape].timing
+    alike = sorted(
+        (other for other in timed if other.model == shape.model),
+        key=lambda other: other.batch_tokens,
+    )
+    low, high = alike[0], alike[-1]
+    first, last = timed[low].timing, timed[high].timing
+    # With the batch the time of a step grows along a line.
+    share = (shape.batch_tokens - low.batch_tokens) / (high.batch_tokens - low.batch_tokens)
+    near = first if share < 0.5 else last
+    factor = (first.step_s + share * (last.step_s - first.step_s)) / near.step_s
+    return near.model_copy(
+        update={
+            "step_s": factor * near.step_s,
+            "blocks": tuple(factor * block for block in near.blocks),
+            "work_s": None if near.work_s is None else factor * near.work_s,
+        }
+    )
+
+
 def estimate_plan(
-    plan: Plan,
+    plan: AnyPlan,
     home: Home,
     slots: Sequence[dict[str, str]],
     speed: AssumedSpeed | None = None,
@@ -143,7 +180,7 @@ def estimate_plan(
     kept = steps_kept_by_run(plan, home)
     if speed is None:
         timed = calibrated(plan, home, slots, retime=retime)
-        if stacks:
+        if stacks and isinstance(plan, Plan):
             timed = _with_stacks(timed, stacked(plan, home, slots, kept, retime=retime))
         timed = _with_compilation(plan, home, slots[0], timed, kept)
         return estimate(plan, timed, kept, len(slots))
@@ -167,7 +204,7 @@ def _with_stacks(speed: Speed, groups: Sequence[tuple[Sequence[PlannedRun], Stac
 
 
 def _with_compilation(
-    plan: Plan, home: Home, slot: dict[str, str], speed: Speed, kept: Mapping[str, int | None]
+    plan: AnyPlan, home: Home, slot: dict[str, str], speed: Speed, kept: Mapping[str, int | None]
 ) -> Speed:
     """The speed with the choices of `compile: auto`: a compiled run is sooner done by its gain."""
     placement = plan.spec.placement
@@ -195,7 +232,7 @@ def _with_compilation(
     return replace(speed, timing=timing, compiled=choices)
 
 
-def steps_kept_by_run(plan: Plan, home: Home) -> dict[str, int | None]:
+def steps_kept_by_run(plan: AnyPlan, home: Home) -> dict[str, int | None]:
     """Steps that a resumed training does not repeat, by run id; None for a settled run."""
     directories = {run.id: RunDir(home.runs / run.id) for run in plan.runs}
     return {

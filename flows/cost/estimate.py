@@ -7,8 +7,8 @@ from flows.cost.timing import Timing
 from flows.runs.attempts import CompileChoice, StackChoice
 from llama_core.config import TrainConfig
 from llama_core.schedule import segments
-from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
+from sweeps.tune_plan import AnyPlan
 
 # A Prefect server before the first training, and fit, report and mirror after the last; measured
 # on the demo (docs/benchmarks/demo_sweep.md).
@@ -84,7 +84,7 @@ class Estimate:
 
 
 def estimate(
-    plan: Plan, speed: Speed, steps_kept: Mapping[str, int | None], slots: int
+    plan: AnyPlan, speed: Speed, steps_kept: Mapping[str, int | None], slots: int
 ) -> Estimate:
     """Add up the time left for a plan.
 

@@ -16,10 +16,11 @@ from flows.settings import Home
 from sweeps.cap import Cap, FlopsCap, HoursCap, MoneyCap, amount, in_words, option
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
+from sweeps.tune_plan import AnyPlan
 
 
 def capped(
-    plan: Plan,
+    plan: AnyPlan,
     home: Home,
     slots: Sequence[dict[str, str]],
     estimate: Estimate | None = None,
@@ -58,11 +59,12 @@ class Ledger:
     also after it was stopped or killed and started again.
     """
 
-    def __init__(self, plan: Plan, home: Home) -> None:
+    def __init__(self, plan: AnyPlan, home: Home) -> None:
         self._home = home
         # Made when a run starts: a dry run leaves the sweep's folder alone. Lines of a sweep of
         # the same name on another corpus are of other runs.
-        self._path = home.sweeps / plan.spec.name / "ledger.jsonl"
+        folder = home.sweeps if isinstance(plan, Plan) else home.tunes
+        self._path = folder / plan.spec.name / "ledger.jsonl"
         self._before: dict[str, Spent] = {}
         for row, _ in read_lines(self._path, is_row=_is_entry):
             self._before.setdefault(row["run"], Spent(row["steps"], row["seconds"]))
@@ -79,6 +81,9 @@ class Ledger:
         """Let a run start, and record it: a cap set later counts what was spent before."""
         self.open(run.id)
         return True
+
+    def ended(self, run: PlannedRun, result: RunResult) -> None:
+        """Nothing: what a run has cost is on disk."""
 
     def spent(self, run_id: str) -> Spent:
         """The cost of the run to this sweep."""
@@ -98,7 +103,7 @@ class CappedSweep:
         left: by run id, the remaining cost of the runs to be trained, in the cap's unit.
     """
 
-    def __init__(self, plan: Plan, home: Home, cap: Cap, left: Mapping[str, float]) -> None:
+    def __init__(self, plan: AnyPlan, home: Home, cap: Cap, left: Mapping[str, float]) -> None:
         self.cap = cap
         # Attempts are recorded by the clock; every rank is a device that is paid for.
         self._ranks = plan.spec.placement.ranks

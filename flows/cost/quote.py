@@ -15,8 +15,8 @@ from llama_core.config import Placement
 from llama_core.machine import attention_backend, resolve_device
 from llama_core.memory import MEMORY_SHARE, step_memory
 from sweeps.cap import AssumedSpeed, HoursCap, MoneyCap
-from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
+from sweeps.tune_plan import AnyPlan
 
 _GIB = 2**30
 
@@ -46,7 +46,7 @@ class Cost:
 
 
 def quote(
-    plan: Plan,
+    plan: AnyPlan,
     home: Home,
     slots: Sequence[dict[str, str]],
     *,
@@ -105,7 +105,7 @@ def memory_gib(run: PlannedRun, placement: Placement, gpu_bytes: float | None = 
 
 
 def _warnings(
-    plan: Plan, memory: dict[str, float], gpu_bytes: float | None, slots: int
+    plan: AnyPlan, memory: dict[str, float], gpu_bytes: float | None, slots: int
 ) -> list[str]:
     warnings = []
     if gpu_bytes is not None:
@@ -127,7 +127,7 @@ def _warnings(
     return warnings
 
 
-def _room_here(plan: Plan, slots: int) -> float:
+def _room_here(plan: AnyPlan, slots: int) -> float:
     """GiB of memory for one slot of this machine."""
     if resolve_device(plan.spec.placement.device).type == "cuda":
         import torch

@@ -58,7 +58,8 @@ def cancel(name: str, folders: Sequence[Path], settings: Settings, *, server: bo
     local = [controller for controller in known if controller.alive and not controller.deployed]
     for controller in local:
         with suppress(ProcessLookupError):
-            os.kill(controller.process.pid, signal.SIGINT)
+            # A process that a script started in the background ignores SIGINT.
+            os.kill(controller.process.pid, signal.SIGTERM)
     flow_runs, left = 0, []
     if server:
         with prefect_client(settings) as client:

@@ -34,11 +34,13 @@ class TuneReport:
         page: the HTML file.
         verdict: a few lines for a terminal.
         law: None without a fit.
+        refusal: which trials the cap left out; empty if none.
     """
 
     page: Path
     verdict: str
     law: StudyLaw | None
+    refusal: str = ""
 
     @property
     def document(self) -> dict[str, Any] | None:

@@ -93,7 +93,10 @@ class WidthStudy:
     def importances(self) -> dict[str, float]:
         """Optuna's importance of each parameter; empty where it cannot be computed."""
         try:
-            return dict(optuna.importance.get_param_importances(self._study))
+            with warnings.catch_warnings():
+                # That few trials weigh all alike.
+                warnings.simplefilter("ignore", UserWarning)
+                return dict(optuna.importance.get_param_importances(self._study))
         except (ValueError, RuntimeError):
             return {}
 
@@ -155,6 +158,20 @@ def open_storage(uri: str | None, folder: Path) -> BaseStorage:
         log.warning("%s %s", path, _PROPOSED_AGAIN % (1, copy_aside(path).name))
         path.unlink()
         return JournalStorage(JournalFileBackend(str(path)))
+
+
+def read_trials(name: str, uri: str | None, folder: Path) -> list[dict[str, float]]:
+    """Parameters of the trials proposed so far, in order of number; nothing is written."""
+    path = folder / "optuna.journal"
+    if uri is None and not path.exists():
+        return []
+    try:
+        storage = JournalStorage(JournalFileBackend(str(path))) if uri is None else RDBStorage(uri)
+        study = optuna.load_study(study_name=name, storage=storage)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError):
+        # There is no such study yet, or its journal is damaged, which the study itself mends.
+        return []
+    return [trial.params for trial in study.get_trials(deepcopy=False)]
 
 
 def _mend(path: Path) -> None:

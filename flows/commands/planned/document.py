@@ -10,6 +10,7 @@ from flows.runs.directory import RunDir
 from flows.runs.state import run_state
 from flows.settings import Home
 from flows.tuning.check import tuned
+from llama_core.config import CorpusConfig
 from llama_core.corpus.prepared import PreparedCorpus
 from sweeps.coverage import asked, coverage, name_of
 from sweeps.plan import Plan
@@ -31,7 +32,7 @@ def plan_json(
     return {
         "sweep": plan.spec.name,
         "spec": plan.spec.model_dump(mode="json"),
-        "corpus": corpus_json(plan, corpus),
+        "corpus": corpus_json(plan.spec.corpus, corpus),
         "runs": [
             _run_json(planned, home, cost)
             | {"trunk_cost": left_by_run(plan.spec, planned)}
@@ -52,7 +53,7 @@ def plan_json(
         ],
         "flops_spent": plan.flops_spent,
         "observations": plan.observations,
-        **_cost_json(cost),
+        **cost_json(cost),
         "warnings": [
             *(note.text for note in (corpus.notes if corpus else ()) if note.serious),
             *plan.warnings,
@@ -62,10 +63,10 @@ def plan_json(
     }
 
 
-def corpus_json(plan: Plan, corpus: PreparedCorpus | None) -> dict[str, Any]:
-    """The corpus of a plan, or what preparing it takes."""
+def corpus_json(config: CorpusConfig, corpus: PreparedCorpus | None) -> dict[str, Any]:
+    """A prepared corpus, or what preparing it takes."""
     if corpus is None:
-        work = [asdict(each) for each in preparing(plan.spec.corpus)]
+        work = [asdict(each) for each in preparing(config)]
         return {"digest": None, "train_tokens": None, "notes": [], "preparing": work}
     return {
         "digest": corpus.digest,
@@ -77,7 +78,8 @@ def corpus_json(plan: Plan, corpus: PreparedCorpus | None) -> dict[str, Any]:
     }
 
 
-def _cost_json(cost: Cost | None) -> dict[str, Any]:
+def cost_json(cost: Cost | None) -> dict[str, Any]:
+    """The cost of a plan; without one no times."""
     if cost is None:
         return {"elapsed_s": None, "device_s": None, "usd": None}
     estimate = cost.estimate

@@ -8,6 +8,7 @@ from flows.commands.planned.mixtures import mixture_lines
 from flows.commands.planned.variants import scan_lines
 from flows.cost.quote import Cost
 from flows.plans.preparing import known_tokens, preparing
+from llama_core.config import CorpusConfig
 from llama_core.corpus.prepared import PreparedCorpus
 from llama_core.counting import count_params
 from sweeps.cap import amount, in_words
@@ -36,9 +37,9 @@ def summary(plan: Plan, corpus: PreparedCorpus | None, cost: Cost | None) -> lis
             f"the table, at its worst horizon; {BASIS}"
         )
     if corpus is None:
-        lines += _unprepared(plan, timed=cost is not None)
+        lines += unprepared(plan.spec.corpus, timed=cost is not None)
     if cost is not None:
-        lines += _time_lines(cost) + _stack_lines(plan, cost) + _compile_lines(plan, cost)
+        lines += time_lines(cost) + _stack_lines(plan, cost) + _compile_lines(plan, cost)
     if plan.spec.cap is not None:
         cap = plan.spec.cap
         refusal = cost.refusal if cost is not None else None
@@ -46,9 +47,8 @@ def summary(plan: Plan, corpus: PreparedCorpus | None, cost: Cost | None) -> lis
     return lines
 
 
-def _unprepared(plan: Plan, *, timed: bool) -> list[str]:
+def unprepared(config: CorpusConfig, *, timed: bool) -> list[str]:
     """What a plan without its corpus leaves open, and what preparing it will take."""
-    config = plan.spec.corpus
     repeats = "whether its text repeats is not checked"
     if (published := known_tokens(config)) is not None:
         repeats = (
@@ -111,7 +111,8 @@ def _rates(plan: Plan) -> list[str]:
     return [f"peak learning rate of {', '.join(runs)}: {source}" for source, runs in names.items()]
 
 
-def _time_lines(cost: Cost) -> list[str]:
+def time_lines(cost: Cost) -> list[str]:
+    """Time and money for what is left."""
     estimate = cost.estimate
     if not estimate.device_s:
         return ["nothing is left to train"]

@@ -14,12 +14,14 @@ from flows.files import write_whole
 from flows.runs.directory import Observation, RunDir, RunResult
 from flows.settings import Home, Settings
 from flows.tune import run_tune
-from flows.tuning.plan import prepare_tune
+from flows.tuning.plan import plan_study, prepare_tune
 from flows.tuning.ranges import search_box
 from flows.tuning.study import TrialOutcome, propose
 from llama_core.config import CorpusConfig, FileText
+from sweeps.cap import FlopsCap
 from sweeps.load import load_tune_spec
 from sweeps.shapes import Make, shape
+from sweeps.spec import DataRef
 from tests.conftest import ROOT
 from tests.fakes import FakeTracker
 
@@ -34,9 +36,9 @@ class SurfaceDispatcher:
     def __init__(self, home, *, kill_after=None, status="finished"):
         self.home, self.kill_after, self.status, self.trained = home, kill_after, status, []
 
-    def train_all(self, runs, *, on_finished, on_tick):
+    def train_all(self, runs, *, on_finished, on_tick, admit):
         # Trials end in another order than they were proposed in.
-        for planned in reversed(list(runs)):
+        for planned in reversed([run for run in runs if admit(run)]):
             if self.kill_after is not None and len(self.trained) == self.kill_after:
                 raise Killed
             self.trained.append(planned.id)
@@ -110,7 +112,7 @@ def tune(home, text, dispatcher, **changes):
     tracker = changes.pop("tracker", FakeTracker())
     say = changes.pop("say", lambda line: None)
     spec = spec_of(text, **changes)
-    data = prepare_tune(spec, home)
+    data = DataRef(digest=prepare_tune(spec, home).digest)
     return run_tune(spec, data, settings, home, tracker, dispatcher, say)
 
 
@@ -297,3 +299,39 @@ def test_every_deployment_of_prefect_yaml_names_a_flow_that_takes_its_parameters
         names.add(f"{found.name}/{deployment['name']}")
         assert set(deployment.get("parameters", {})) <= set(found.parameters.properties)
     assert "tune/lr-batch" in names
+
+
+def test_a_plan_has_the_trials_that_the_study_will_train(home, text):
+    spec = spec_of(text, trials=10, dtype="float32")
+    planned, corpus = plan_study(spec, home, None)
+    assert corpus is not None
+    assert [run.name for run in planned.runs[:2]] == ["d16-t000", "d16-t001"]
+    assert len(planned.runs) == 20
+    assert not (home.tunes / "lr-batch").exists()
+    dispatcher = SurfaceDispatcher(home)
+    tune(home, text, dispatcher, trials=10, dtype="float32")
+    first = {run.id for run in planned.runs if int(run.name[-3:]) < spec.startup}
+    assert len(first) == 16
+    # The later ones stand for what the losses will propose, at the same cost.
+    assert first == first & set(dispatcher.trained)
+    again, _ = plan_study(spec, home, None)
+    assert {run.id for run in again.runs} == set(dispatcher.trained)
+    assert again.flops_spent == pytest.approx(planned.flops_spent, rel=0.02)
+
+
+def test_a_cap_leaves_trials_open_that_a_larger_one_trains(home, text):
+    changes = {"trials": 8, "dtype": "float32"}
+    whole, _ = plan_study(spec_of(text, **changes), home, None)
+    dispatcher = SurfaceDispatcher(home)
+    capped = tune(home, text, dispatcher, **changes, cap=FlopsCap(flops=0.5 * whole.flops_spent))
+    spent = sum(run.flops_spent for run in whole.runs if run.id in dispatcher.trained)
+    assert 0.3 * whole.flops_spent < spent <= 0.5 * whole.flops_spent
+    assert "leaves out" in capped.refusal
+    assert "--max-flops" in capped.refusal
+    report = tune(home, text, dispatcher, **changes, cap=FlopsCap(flops=1e15))
+    assert report.refusal == ""
+    assert sorted(dispatcher.trained) == sorted({run.id for run in whole.runs})
+
+
+def test_a_cap_moves_no_trial(text):
+    assert spec_of(text, cap=FlopsCap(flops=1.0)).identity == spec_of(text).identity
