@@ -320,6 +320,10 @@ def test_a_sweep_of_mixtures_shows_its_best_shares(tmp_path, monkeypatch):
     assert text.index("with the shares below") < text.index("The best shares")
     assert "Frontier" not in text_of(desk, Address(("sweep", "mine")))
     assert screen.csv("effects").startswith("source,loss,factor")
+    runs = Address(("sweep", "mine", "runs"), {"sort": "-share_code"})
+    assert "share of code ▼" in text_of(desk, runs)
+    rows = pl.read_csv(StringIO(screen_at(desk, runs).csv("runs")))
+    assert rows["share_code"].is_sorted(descending=True)
 
 
 def test_a_damaged_law_leaves_the_home_to_be_seen(tmp_path):
