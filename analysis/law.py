@@ -61,12 +61,14 @@ class RepeatedLaw(Frozen):
         constants: by name, as `REPEATED_CONSTANTS` has them.
         source: the runs it was fitted to.
         most_epochs: how often they read their data at most.
+        doubts: what must be read before any answer by it.
     """
 
     form: RepeatedForm
     constants: dict[str, Annotated[float, Field(ge=0)]]
     source: str
     most_epochs: PositiveFloat
+    doubts: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _constants_are_the_forms(self) -> Self:

@@ -1,9 +1,11 @@
 """Headless Chromium for the tests that look at pages as a person does."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +38,24 @@ def resize(window: Any, width: int) -> None:
     window.get_log("performance")
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
     window.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def serious_findings(window: Any) -> list[tuple[str, str, str]]:
+    """What axe-core has against the page: impact, rule and elements; skips the test without it.
+
+    ISOFLOP_AXE names another axe.min.js than that of the package, such as a newer one.
+    """
+    package = pytest.importorskip("axe_core_python", reason="axe-core-python is not installed")
+    packaged = Path(package.__file__).with_name("axe.min.js")
+    window.execute_script(Path(os.environ.get("ISOFLOP_AXE", packaged)).read_text())
+    window.set_script_timeout(120)
+    # Plotly's thousands of shapes take axe most of its time, and are an image to a reader.
+    violations = window.execute_async_script(
+        "axe.run({exclude: ['.svg-container']}, {resultTypes: ['violations']})"
+        ".then(result => arguments[0](result.violations.map("
+        "each => [each.impact, each.id, each.nodes.map(node => node.html).join(' ')])))"
+    )
+    return [tuple(each) for each in violations if each[0] in ("serious", "critical")]
 
 
 def requested(window: Any) -> set[str]:

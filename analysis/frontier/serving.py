@@ -9,6 +9,8 @@ idle capacity, mixtures of experts. Divide by occupancy for idle capacity.
 """
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -62,6 +64,14 @@ class Device:
         return cls(row["name"], row["flops"], row["bandwidth"], row["memory_bytes"], float(price))
 
 
+@cache
+def _model(name: str) -> dict[str, Any]:
+    """A published model; looked up once, for a search of sizes asks a thousand times."""
+    table = published.models()
+    published.known("model", name, tuple(table["model"]))
+    return table.row(by_predicate=pl.col("model") == name, named=True)
+
+
 @dataclass(frozen=True)
 class Shape:
     """The sizes of a decoder that decide its serving cost. Fields may be arrays of one shape.
@@ -84,9 +94,7 @@ class Shape:
         Raises:
             published.UnknownName: no such model.
         """
-        table = published.models()
-        published.known("model", model, tuple(table["model"]))
-        row = table.row(by_predicate=pl.col("model") == model, named=True)
+        row = _model(model)
         width_layers = row["n_layers"] * row["d_model"]
         kv_values = 2 * row["n_layers"] * row["n_kv_heads"] * row["head_dim"]
         values = (row["n_params"], width_layers, kv_values)

@@ -1,6 +1,6 @@
 """The advice in rows and sentences that terminal and page share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -137,7 +137,7 @@ def menu_rows(served: ServedAdvice) -> list[list[str]]:
 
 def warnings(advice: Advice) -> tuple[str, ...]:
     """What must be read before the answer, for its first lines; empty when nothing must."""
-    lines = [*advice.law.trust.lines, extrapolation(advice), _beyond_epochs(advice)]
+    lines = [*advice.law.trust.lines, extrapolation(advice), *_stock_doubts(advice)]
     return tuple(line for line in lines if line)
 
 
@@ -182,18 +182,18 @@ def _repetition(stock: Stock) -> str:
     return "half-lives of the law"
 
 
-def _beyond_epochs(advice: Advice) -> str:
-    """A warning where more epochs are answered than the law's runs read; empty elsewhere."""
+def _stock_doubts(advice: Advice) -> Iterator[str]:
+    """What its own law of repeated data has against the choice for a stock."""
     stocked = advice.stocked
     if stocked is None or stocked.stock.own is None:
-        return ""
+        return
+    yield from stocked.stock.own.doubts
     most = stocked.stock.own.most_epochs
-    if stocked.epochs <= 1.02 * most:
-        return ""
-    return (
-        f"EXTRAPOLATION: the choice for the stock reads it {stocked.epochs:.1f} times, and the "
-        f"runs behind its law read theirs {most:.3g} times at most."
-    )
+    if stocked.epochs > 1.02 * most:
+        yield (
+            f"EXTRAPOLATION: the choice for the stock reads it {stocked.epochs:.1f} times, and "
+            f"the runs behind its law read theirs {most:.3g} times at most."
+        )
 
 
 def decoding(served: ServedAdvice) -> str:

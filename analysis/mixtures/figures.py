@@ -213,16 +213,18 @@ def draw_recommended(data: pl.DataFrame, loss: str) -> go.Figure:
     return styled(figure, title, axis("share"), {"title": {"text": ""}})
 
 
-def draw_all(answer: Answer) -> Iterator[tuple[str, go.Figure, int]]:
-    """Every figure with its name and height, in the order of the page."""
+def draw_all(answer: Answer) -> Iterator[tuple[str, go.Figure, int, pl.DataFrame]]:
+    """Every figure with its name, height and data, in the order of the page."""
     sources, loss = len(answer.table.sources), target_words(answer)
-    best = draw_recommended(recommended_data(answer), loss)
-    yield "best-mixture", best, 220 + 26 * sources
-    yield "mixtures", draw_mixtures(mixtures_data(answer), loss), 480
+    best, tried = recommended_data(answer), mixtures_data(answer)
+    yield "best-mixture", draw_recommended(best, loss), 220 + 26 * sources, best
+    yield "mixtures", draw_mixtures(tried, loss), 480, tried
     if answer.effects:
-        yield "effects", draw_effects(effects_data(answer)), 220 + 26 * len(answer.effects)
-    predictions = draw_predictions(predictions_data(answer), answer.score.pooled_rank)
-    yield "predictions", predictions, 460 + 10 * len(answer.table.targets)
+        effects = effects_data(answer)
+        yield "effects", draw_effects(effects), 220 + 26 * len(answer.effects), effects
+    predictions = predictions_data(answer)
+    drawn = draw_predictions(predictions, answer.score.pooled_rank)
+    yield "predictions", drawn, 460 + 10 * len(answer.table.targets), predictions
 
 
 def _low_loss(tried: pl.DataFrame) -> float:

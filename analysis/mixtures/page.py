@@ -26,12 +26,13 @@ def mix_page(answer: Answer, *, title: str) -> Page:
         page.text(warning, role="warn")
     page.text(verdict(answer), role="lead")
     page.text(size_line(answer), role="soft")
-    figures = {name: (figure, height) for name, figure, height in draw_all(answer)}
+    figures = {name: drawn for name, *drawn in draw_all(answer)}
 
     def show(name: str) -> None:
         if name in figures:
-            figure, height = figures[name]
-            page.figure(figure, name=name, height=height, wide=name in ("mixtures", "effects"))
+            figure, height, data = figures[name]
+            wide = name in ("mixtures", "effects")
+            page.figure(figure, name=name, height=height, wide=wide, data=data)
 
     page.heading("The best shares")
     show("best-mixture")

@@ -71,19 +71,7 @@ class RepeatedFit:
         """What must be read before the law."""
         if self.law is None:
             return (f"NO LAW OF REPEATED DATA: {self.reason}",)
-        assert self.choice is not None
-        chosen, lines = self.choice.chosen, []
-        if chosen.percent > _POOR:
-            lines.append(
-                f"POOR (repeated data): the form chosen, {chosen.form.words}, predicted repeating "
-                f"rows held out only to {chosen.percent:.2g} % (rms): do not go beyond the table."
-            )
-        if others := [score.form.words for score in self.choice.as_good]:
-            lines.append(
-                f"NOT TOLD APART: {' and '.join(others)} predicted the repeating rows held out as "
-                f"well as {chosen.form.words}: add rows of more epochs or sizes."
-            )
-        return tuple(lines)
+        return self.law.doubts
 
 
 def fit_repeated(
@@ -130,20 +118,37 @@ def fit_repeated(
         return RepeatedFit(count, repeating, most, None, reason, laws, choice, level, fitted)
     form = choice.chosen.form
     assert form.name is not None
+    law = laws[form.name].model_copy(update={"doubts": doubts_about(choice)})
     draws = _draws(form, data, theta[form], used, min(bootstrap, _MOST_DRAWS), seed)
     return RepeatedFit(
         count,
         repeating,
         most,
-        laws[form.name],
+        law,
         "",
         laws,
         choice,
         level,
         fitted_percent=fitted,
         intervals={name: central(values, level) for name, values in draws.items()},
-        costs=_costs(laws[form.name], draws, data, level),
+        costs=_costs(law, draws, data, level),
     )
+
+
+def doubts_about(choice: Choice) -> tuple[str, ...]:
+    """What must be read before an answer by the form chosen."""
+    chosen, lines = choice.chosen, []
+    if chosen.percent > _POOR:
+        lines.append(
+            f"POOR (repeated data): the form chosen, {chosen.form.words}, predicted repeating "
+            f"rows held out only to {chosen.percent:.2g} % (rms): do not go beyond the table."
+        )
+    if others := [score.form.words for score in choice.as_good]:
+        lines.append(
+            f"NOT TOLD APART: {' and '.join(others)} predicted the repeating rows held out as "
+            f"well as {chosen.form.words}: add rows of more epochs or sizes."
+        )
+    return tuple(lines)
 
 
 def _draws(

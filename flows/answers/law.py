@@ -72,7 +72,9 @@ def law_of_runs(runs: Runs, goal: Goal, demand: Demand, *, stocked: bool = False
     repeated = fit_repeated(table, bootstrap=0, seed=0, level=0.9, source=name)
     if repeated is None:
         return law
-    warnings = (*law.trust.warnings, *repeated.warnings)
+    # The doubts about a law of repeats are in the law itself.
+    none = repeated.warnings if repeated.law is None else ()
+    warnings = (*law.trust.warnings, *none)
     trust = law.trust.model_copy(update={"warnings": warnings})
     return law.model_copy(update={"repeated": repeated.law, "trust": trust})
 

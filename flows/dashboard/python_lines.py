@@ -155,14 +155,13 @@ figure = draw_frontier(data)
 """
 
 
-def python_of_answer(figure: str, made: str, *, has_data: bool = True) -> str:
+def python_of_answer(figure: str, made: str) -> str:
     """The lines that take a figure from an answer of `isoflop`.
 
     Args:
         made: the call that makes it.
     """
-    data = f"data = answer.data({figure!r})\n" if has_data else ""
-    figures = f"{data}figure = answer.figure({figure!r})\n"
+    figures = f"data = answer.data({figure!r})\nfigure = answer.figure({figure!r})\n"
     return f"import isoflop\nanswer = {made}\n{figures}figure.show()"
 
 

@@ -1,7 +1,6 @@
 """The dashboard in a real browser, as a person would read it, on a desk and on a phone."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,14 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from analysis.sweep.answer import find
+from analysis.sweep.page import sweep_page
+from analysis.table.runs import own_table
 from flows.runs.directory import RunDir
+from flows.runs.table import curves, observations_frame
+from flows.settings import Home
 from flows.stack.servers import free_port, healthy
-from tests.browser import chromium, requested, resize
+from tests.browser import chromium, requested, resize, serious_findings
 from tests.conftest import ROOT, bare_environment
 from tests.simulated import isoflops, table
-from tests.simulated_home import simulated_sweep
+from tests.simulated_home import simulated_study, simulated_sweep
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 # Far more than the pages take: for a machine with other work.
@@ -29,6 +34,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("home")
     simulated_sweep(root, "made")
     simulated_sweep(root, "beside", "recipe.coef=0.2")
+    simulated_study(root)
     return root
 
 
@@ -90,18 +96,66 @@ def test_every_view_is_read_without_errors_or_requests_elsewhere(window, address
         assert window.get_log("browser") == []
         assert all(url.startswith(f"{address}/") for url in requested(window))
         assert window.current_url.startswith(f"{address}{path}")
-        check_accessibility(window)
 
 
-def check_accessibility(window: Any) -> None:
-    """No serious finding of axe-core, where ISOFLOP_AXE is its axe.min.js (npm pack axe-core)."""
-    if "ISOFLOP_AXE" not in os.environ:
-        return
-    window.execute_script(Path(os.environ["ISOFLOP_AXE"]).read_text())
-    found = window.execute_async_script(
-        "axe.run().then(r => arguments[0](r.violations.map(v => [v.impact, v.id, v.help])))"
-    )
-    assert [each for each in found if each[0] in ("serious", "critical")] == []
+def test_axe_finds_nothing_serious_in_dashboard_and_report(window, address, root, tmp_path):
+    for path, words in (
+        ("/", "made"),
+        ("/sweep/made", "Parametric law:"),
+        ("/sweep/made/frontier", "over its life it takes"),
+        ("/sweep/made/runs?q=d64", "of 31 observations"),
+        ("/study/tuned", "The best rate and batch"),
+        ("/compare?sweeps=made,beside", "What it did to the law"),
+    ):
+        opened(window, f"{address}{path}", 1280, words)
+        assert serious_findings(window) == [], path
+    # On a phone other boxes scroll.
+    for path, words in (("/", "made"), ("/sweep/made", "Parametric law:")):
+        opened(window, f"{address}{path}", 390, words)
+        assert serious_findings(window) == [], path
+    window.get(report(root, tmp_path).as_uri())
+    assert serious_findings(window) == []
+
+
+def report(root: Path, folder: Path) -> Path:
+    """The report of a sweep, but for its corpus."""
+    runs, home = simulated_sweep(root, "made").runs, Home(root)
+    findings = find(own_table(observations_frame(runs, home)), source="sweep made")
+    path = folder / "report.html"
+    path.write_text(sweep_page("made", findings, curves(runs, home), facts=["A fact."]).html())
+    return path
+
+
+def test_links_lead_from_the_first_view_to_a_run_and_back(window, address):
+    opened(window, f"{address}/", 1280, "made")
+
+    def click(text: str, words: str) -> None:
+        link = window.find_element("link text", text)
+        window.execute_script("arguments[0].scrollIntoView({block: 'center'})", link)
+        link.click()
+        wait_until(lambda: words in text_of(window))
+
+    click("made", "Parametric law:")
+    click("Frontier", "over its life it takes")
+    click("Next runs", "Chosen from")
+    click("Runs", "31 of 31 observations")
+    click("d64", "How it was made")
+    click("Sweep made", "Parametric law:")
+    click("every parameter", "N counts every parameter.")
+    assert "n=n_params_total" in window.current_url
+    window.back()
+    wait_until(lambda: "N counts all but the input embedding." in text_of(window))
+    click("Home", "Registered forecasts")
+    click("tuned", "The best rate and batch")
+    click("Compare", "Choose two sweeps or more.")
+    click("+ made", "made ✕")
+    click("+ beside", "What it did to the law")
+    data = window.find_elements("link text", "data (CSV)")
+    assert data
+    for each in data:
+        answer = httpx.get(each.get_attribute("href"))
+        assert answer.headers["content-type"].startswith("text/csv")
+    assert window.get_log("browser") == []
 
 
 def test_a_slider_moved_by_the_keyboard_changes_the_frontier_and_the_address(window, address):

@@ -107,11 +107,7 @@ class MixturesScreen(SubjectScreen):
         runs = self.subject.door()
         if figure == "loss-curves" or runs is None:
             return super().python(figure)
-        return python_of_answer(figure, f"isoflop.mix({runs})", has_data=self._has_data(figure))
-
-    def _has_data(self, figure: str) -> bool:
-        drawn = self.page().figures.get(figure)
-        return drawn is not None and drawn.data is not None
+        return python_of_answer(figure, f"isoflop.mix({runs})")
 
     def _outcome(self) -> Outcome[Mixed]:
         assert self.sweep is not None

@@ -47,14 +47,21 @@ class RunsScreen(SubjectScreen):
         if shown.height < rows.height:
             count += f", of which the first {_MOST_ROWS} are shown"
         order = self._order()
-        at = next(place for place, (key, _, _) in enumerate(_COLUMNS) if key == order[0])
+        columns, shares = self._columns(), self._shares()
+        at = next(place for place, (key, _, _) in enumerate(columns) if key == order[0])
         href = str(self.address.with_path("data", "runs", *self.address.path))
         data = html.A("data (CSV)", href=href, download="runs.csv")
         return [
             html.P(f"{count}.", role="status"),
             table(
-                [self._heading(key, words) for key, words, _ in _COLUMNS],
-                [self._cells(row) for row in shown.iter_rows(named=True)],
+                [self._heading(key, words) for key, words, _ in columns],
+                [
+                    [
+                        *self._cells(row),
+                        *("–" if row[name] is None else f"{row[name]:.3f}" for name in shares),
+                    ]
+                    for row in shown.iter_rows(named=True)
+                ],
                 classes=[*[""] * 9, "words", "words long"],
                 label="observations of the sweep",
                 sorted_by=(at, "descending" if order[1] else "ascending"),
@@ -66,9 +73,23 @@ class RunsScreen(SubjectScreen):
         """The rows as they are filtered and sorted, with every column."""
         return self._rows().write_csv()
 
+    def _shares(self) -> list[str]:
+        """The columns of a mixture's shares; none of another sweep."""
+        columns = self.table().frame.columns
+        if "mixture" not in columns:
+            return []
+        return [name for name in columns if name.startswith("share_")]
+
+    def _columns(self) -> list[tuple[str, str, str]]:
+        """Key of the query, words and column of the frame; of mixtures with their shares."""
+        shares = (
+            (name, f"share of {name.removeprefix('share_')}", name) for name in self._shares()
+        )
+        return [*_COLUMNS, *shares]
+
     def _order(self) -> tuple[str, bool]:
         """The key of the column the rows are sorted by, and whether they fall."""
-        keys = [key for key, _, _ in _COLUMNS]
+        keys = [key for key, _, _ in self._columns()]
         given = self.address.get("sort", "n")
         return (given.lstrip("-") if given.lstrip("-") in keys else "n", given.startswith("-"))
 
@@ -84,7 +105,7 @@ class RunsScreen(SubjectScreen):
 
     def _rows(self) -> pl.DataFrame:
         key, falls = self._order()
-        column = next(column for each, _, column in _COLUMNS if each == key)
+        column = next(column for each, _, column in self._columns() if each == key)
         rows = self.table().frame.with_columns(
             (pl.col("tokens") / pl.col("n_params")).alias("ratio"),
             pl.col("excluded_reason").fill_null("used").alias("fit"),

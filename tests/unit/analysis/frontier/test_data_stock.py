@@ -8,7 +8,10 @@ from analysis.frontier.allocation import (
     UnreachableLoss,
     compute_optimal,
 )
+from analysis.frontier.answer import Demand, advise
 from analysis.frontier.data_stock import DataRunsOut, Stock, inference_optimal_with_stock
+from analysis.frontier.decision import AtBudget
+from analysis.frontier.text import warnings
 from analysis.law import REPEATED_CONSTANTS, RepeatedForm
 from analysis.repeated_data import optimal_size_for_tokens, predict
 from tests.simulated import CHINCHILLA, repeated_law
@@ -171,6 +174,19 @@ def test_what_the_laws_own_runs_chose_goes_before_the_half_lives_of_c4(form: Rep
     for step in (0.9, 1.1):
         N = float(best.N) * step
         assert N * (own.tokens(N, loss) + 1e12 / 3) > float(best.total) / 6
+
+
+def test_doubts_about_a_law_of_repeats_and_epochs_beyond_its_runs_come_first() -> None:
+    changes = {"doubts": ("POOR",), "most_epochs": 2.0}
+    repeated = repeated_law("half_lives").model_copy(update=changes)
+    law = CHINCHILLA.model_copy(update={"repeated": repeated})
+    demand = Demand(generated=(1e12, 1e12))
+    few = warnings(advise(law, AtBudget(1e22), demand, unique_tokens=3e10))
+    assert "POOR" in few
+    assert any("reads it" in line and "2 times at most" in line for line in few)
+    many = warnings(advise(law, AtBudget(1e22), demand, unique_tokens=1e12))
+    assert not any("reads it" in line for line in many)
+    assert "POOR" not in warnings(advise(law, AtBudget(1e22), demand))
 
 
 def test_a_law_fitted_with_half_lives_keeps_its_own() -> None:

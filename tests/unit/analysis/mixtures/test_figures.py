@@ -55,7 +55,7 @@ def test_data_of_figures_are_those_of_the_answer(answer: Answer) -> None:
 
 
 def test_titles_state_what_the_figures_show(answer: Answer) -> None:
-    figures = {name: figure for name, figure, _ in draw_all(answer)}
+    figures = {name: figure for name, figure, *_ in draw_all(answer)}
     titles = {name: figure.layout.title.text for name, figure in figures.items()}
     largest = recommended_data(answer).sort("best")["source"][-1]
     assert f"{answer.best.shares.max():.2f} {largest}" in titles["best-mixture"]

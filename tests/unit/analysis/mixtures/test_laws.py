@@ -130,7 +130,7 @@ def test_figures_have_a_cell_for_each_source_and_loss_and_a_row_for_each_predict
     own = effects.filter(effects["source"] == effects["loss"])
     assert (own["upper"] < 0).all()
     assert predictions_data(answer).height == 4 * 40
-    figures = {name: figure for name, figure, _ in draw_all(answer)}
+    figures = {name: figure for name, figure, *_ in draw_all(answer)}
     # Plotly draws no names on a linear axis.
     assert figures["effects"].layout.xaxis.type == "category"
     html = mix_page(answer, title="Mixtures").html(plotly="plotly.js")

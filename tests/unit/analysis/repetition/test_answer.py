@@ -12,7 +12,7 @@ from analysis.fit.document import group_json
 from analysis.fit.text import group_lines
 from analysis.law import REPEATED_CONSTANTS, LossLaw, RepeatedForm, RepeatedLaw
 from analysis.repeated_data import excess, repeated_loss
-from analysis.repetition.answer import RepeatedFit, fit_repeated
+from analysis.repetition.answer import RepeatedFit, doubts_about, fit_repeated
 from analysis.repetition.text import repeated_lines
 from analysis.table.columns import normalise
 from analysis.table.observations import Table
@@ -68,8 +68,9 @@ def test_intervals_hold_the_true_cost_of_epochs_under_noise() -> None:
     assert fit.choice is not None
     scores = tuple(replace(each, errors=30 * each.errors) for each in fit.choice.scores)
     fresh = replace(fit.choice.fresh, errors=30 * fit.choice.fresh.errors)
-    poor = replace(fit, choice=replace(fit.choice, scores=scores, fresh=fresh))
-    assert poor.warnings[0].startswith("POOR (repeated data): the form chosen, additive penalty")
+    poor = doubts_about(replace(fit.choice, scores=scores, fresh=fresh))
+    assert poor[0].startswith("POOR (repeated data): the form chosen, additive penalty")
+    assert fit.warnings == fit.law.doubts == doubts_about(fit.choice)
 
 
 def test_a_table_without_repeats_has_no_such_section_and_the_same_law() -> None:

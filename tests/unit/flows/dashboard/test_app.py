@@ -5,6 +5,7 @@ import re
 from base64 import b64encode
 from concurrent.futures import Executor, Future
 from io import StringIO
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -24,6 +25,7 @@ from flows.runs.table import curves, observations_frame
 from flows.settings import Home, Settings
 from tests.simulated import isoflops, table
 from tests.simulated_home import simulated_study, simulated_sweep
+from tests.unit.flows.results import test_mixtures as mixture_sweeps
 
 
 class AtOnce(Executor):
@@ -302,6 +304,26 @@ def test_variants_of_a_sweep_have_laws_of_their_own(tmp_path):
     one = text_of(desk, Address(("sweep", "arch.gelu")))
     assert "8 of 8" not in one
     assert "IsoFLOP valleys" in one
+
+
+def test_a_sweep_of_mixtures_shows_its_best_shares(tmp_path, monkeypatch):
+    home, whole = Home(tmp_path), mixture_sweeps.planned()
+    write_plan(whole, home)
+    losses = mixture_sweeps.trained(whole, home)
+    corpus = SimpleNamespace(source_tokens=mixture_sweeps.TOKENS)
+    monkeypatch.setattr("flows.results.mixtures.find_corpus", lambda *_: corpus)
+    monkeypatch.setattr("flows.dashboard.answers.observations_frame", lambda *_: losses)
+    desk = desk_of(tmp_path)
+    assert "mine planned a law of shares, on its page" in text_of(desk, Address())
+    screen = screen_at(desk, Address(("sweep", "mine")))
+    text = " ".join(words(screen.body()))
+    assert text.index("with the shares below") < text.index("The best shares")
+    assert "Frontier" not in text_of(desk, Address(("sweep", "mine")))
+    assert screen.csv("effects").startswith("source,loss,factor")
+    runs = Address(("sweep", "mine", "runs"), {"sort": "-share_code"})
+    assert "share of code ▼" in text_of(desk, runs)
+    rows = pl.read_csv(StringIO(screen_at(desk, runs).csv("runs")))
+    assert rows["share_code"].is_sorted(descending=True)
 
 
 def test_a_damaged_law_leaves_the_home_to_be_seen(tmp_path):

@@ -121,11 +121,6 @@ def test_a_trial_times_both_ways(first, home):
     assert 0.2 < stack_gain._measured(specs, home, TOGETHER) < 10
 
 
-def test_runs_of_other_shapes_are_declined(first, home):
-    a, b = like(first, seed=31), like(first, seed=32, dtype="bfloat16")
-    assert not execute_stack([a, b], home)
-
-
 def test_a_signal_stops_all_runs_with_checkpoints(first, home, monkeypatch):
     runs = [like(first, seed=seed) for seed in (41, 42)]
     heard = []
@@ -176,9 +171,11 @@ def test_a_killed_stack_loses_nothing(first, home):
         assert len(losses(run)) == len(losses(RunDir(run.path.with_name(f"{run.id}-whole"))))
 
 
-def test_the_child_says_that_it_declined(first, home):
+def test_runs_of_other_shapes_are_declined_and_the_child_says_so(first, home):
     from flows.training import child
 
     a, b = like(first, seed=61), like(first, seed=62, dtype="bfloat16")
     parent = str(os.getppid())
     assert child.main([str(home.root), f"{a.id},{b.id}", parent]) == DECLINED
+    choice = stack_choice(b)
+    assert (choice.stacked, choice.reason) == (False, "dtype is float32 and bfloat16")
