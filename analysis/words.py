@@ -12,6 +12,11 @@ COUNTS = {
 FLOPS = {"flops_6nd": "6ND", "train_flops": "counted"}
 
 
+def sentence(text: str) -> str:
+    """The text with a capital at its beginning."""
+    return text[:1].upper() + text[1:]
+
+
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """A number of things: 1 run, 1,234 runs, 2 studies."""
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"

@@ -12,7 +12,7 @@ from analysis.fit.isoflop import budgets
 from analysis.fit.parametric import clusters_of
 from analysis.law import Array
 from analysis.solver.problem import Problem
-from analysis.words import counted
+from analysis.words import counted, sentence
 
 Verdict = Literal["identified", "weak", "not_identified"]
 # Narrower designs than these factors are one budget, one ratio, or barely more.
@@ -34,11 +34,6 @@ class Judgement:
     def reason(self) -> str:
         """All reasons, each a sentence of its own."""
         return " ".join([self.cause, *map(sentence, self.others)])
-
-
-def sentence(text: str) -> str:
-    """The text with a capital at its beginning."""
-    return text[:1].upper() + text[1:]
 
 
 def design_findings(used: pl.DataFrame) -> Iterator[Judgement]:

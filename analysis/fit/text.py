@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from analysis.fit.design import sentence
 from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.records import GroupFit
 from analysis.layout import READABLE, hanging, table_lines, wrapped
@@ -11,7 +10,7 @@ from analysis.table.names import ALIASES, spelt
 from analysis.table.observations import numbers_for_people
 from analysis.table.runs import run_column, runs_of
 from analysis.table.sources import read_words
-from analysis.words import COUNTS, FLOPS, counted, flops, formula, short, what_n_counts
+from analysis.words import COUNTS, FLOPS, counted, flops, formula, sentence, short, what_n_counts
 
 _VERDICT = {"identified": "identified", "weak": "weak", "not_identified": "NOT IDENTIFIED"}
 _NAMES = {

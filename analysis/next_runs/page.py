@@ -12,6 +12,7 @@ from analysis.next_runs.text import (
     verdict,
 )
 from analysis.page import Page
+from analysis.words import sentence
 
 
 def next_page(answer: NextRuns, *, title: str) -> Page:
@@ -19,8 +20,7 @@ def next_page(answer: NextRuns, *, title: str) -> Page:
     page = Page(title)
     for warning in first_lines(answer.forecast):
         page.text(warning, role="warn")
-    line = verdict(answer)
-    page.text(line[0].upper() + line[1:], role="lead")
+    page.text(sentence(verdict(answer)), role="lead")
     page.text(target_line(answer))
     page.table(HEADER, run_rows(answer))
     data = plane_data(answer)

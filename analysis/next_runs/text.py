@@ -6,7 +6,7 @@ from analysis.fit.text import warning_lines
 from analysis.forecast.text import first_lines
 from analysis.layout import READABLE, table_lines, wrapped
 from analysis.next_runs.answer import Intervals, NextRuns
-from analysis.words import counted, flops, short
+from analysis.words import counted, flops, sentence, short
 
 HEADER = ("", "N", "D", "D/N", "FLOPs", "sum", "foretold", "N* alone", "N* so far", "loss", "saves")
 
@@ -100,7 +100,7 @@ def explanation(answer: NextRuns) -> str:
 def answer_lines(answer: NextRuns, width: int = READABLE) -> Iterator[str]:
     """The answer for a terminal, with what must be read before it."""
     yield from warning_lines(first_lines(answer.forecast), width)
-    yield from wrapped(verdict(answer), width)
+    yield from wrapped(sentence(verdict(answer)), width)
     yield from wrapped(target_line(answer), width)
     yield from table_lines(
         HEADER, run_rows(answer), width=width, spare=("N* alone", "D/N", "foretold")

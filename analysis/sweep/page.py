@@ -39,7 +39,7 @@ def sweep_page(
     """
     page = Page(f"Sweep {name}")
     if findings.group is None:
-        page.text(f"There is no law yet. {findings.refusal}", role="lead")
+        page.text(f"There is no law yet: {findings.refusal}", role="lead")
     else:
         add_law(page, findings.group, findings.lead)
         _frontier(page, findings.group)

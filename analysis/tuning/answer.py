@@ -14,6 +14,7 @@ from analysis.tuning.law import TunedLaw, TunedPoint, fit_laws
 from analysis.tuning.rules import published_exponents
 from analysis.tuning.surface import Axis, SurfaceError, Trials, check_trials, fit_surfaces
 from analysis.tuning.trials import AXES
+from analysis.words import sentence
 
 # Budgets within this factor are one budget, rounded to whole steps of different batches.
 SAME_BUDGET = 1.05
@@ -185,4 +186,4 @@ def _widen(points: Sequence[TunedPoint]) -> list[str]:
 
 
 def _capital(reasons: Sequence[str]) -> list[str]:
-    return [f"{reason[0].upper()}{reason[1:]}." for reason in reasons]
+    return [f"{sentence(reason)}." for reason in reasons]

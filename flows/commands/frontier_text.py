@@ -43,21 +43,21 @@ def print_advice(advice: Advice) -> None:
     title = f"In FLOPs, by {advice.law.name}: loss {answer.loss:.4f}"
     table(f"\n{title}, {short(advice.planned)} tokens served", *choice_table(advice))
     print()
-    print(frontier_counts(advice.law))
+    print_wrapped(frontier_counts(advice.law))
     low, high = advice.demand.bounds
     if high > 0:
-        print(
+        print_wrapped(
             f"Pays once {short(advice.break_even)} tokens are served."
             if isfinite(advice.break_even)
             else "No demand repays a smaller model."
         )
     if low != high:
-        print(
+        print_wrapped(
             f"Demand {between(low, high)}: planned for {short(advice.planned)}, "
             "where the worst regret is least."
         )
     if answer.unreachable:
-        print(f"{answer.unreachable:.1%} of the draws cannot reach this loss at all.")
+        print_wrapped(f"{answer.unreachable:.1%} of the draws cannot reach this loss at all.")
     print()
     table("The same question under other laws", SPREAD_HEADER, spread_rows(advice))
     if rules := rule_rows(advice):

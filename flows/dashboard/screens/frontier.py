@@ -164,7 +164,7 @@ class FrontierScreen(SubjectScreen):
         if forecast.value is None or findings is None:
             return None
         if findings.group is None:
-            return f"There is no law yet. {findings.refusal}"
+            return f"There is no law yet: {findings.refusal}"
         law = findings.group.fit.law
         why = f"No forecast: {forecast.value} The intervals are those of the fitted law."
         trust = Trust(bars=law.trust.bars, warnings=(*law.trust.warnings, why))

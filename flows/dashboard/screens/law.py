@@ -185,7 +185,7 @@ class LawScreen(SubjectScreen):
         findings = outcome.value
         if findings is None or findings.group is None:
             if findings is not None:
-                page.text(f"There is no law yet. {findings.refusal}", role="lead")
+                page.text(f"There is no law yet: {findings.refusal}", role="lead")
             table = counted_as(self.subject.table(), *self.counts)
             used, counts = table.used, (table.n_counts, table.c_counts)
             add_valleys(page, used, fit_isoflop(used), counts=counts, withheld=True)

@@ -129,7 +129,7 @@ def test_every_view_of_a_sweep_without_a_step_opens(tmp_path):
 
 def test_a_table_too_small_for_a_law_says_why(desk):
     text = text_of(desk, Address(("sweep", "begun")))
-    assert "There is no law yet." in text
+    assert "There is no law yet: " in text
     assert "1 of 8 runs finished" in text
 
 
@@ -255,7 +255,7 @@ def test_a_frontier_waits_for_its_forecast_and_bars_stand_alone(root, desk):
     address = Address(("sweep", "made", "frontier"))
     assert "The forecast is being computed" in text_of(desk_of(root, Never), address)
     text = text_of(desk, Address(("sweep", "begun", "frontier")))
-    assert "There is no law yet." in text
+    assert "There is no law yet: " in text
     assert "Train" not in text
 
 
