@@ -156,6 +156,17 @@ class LossLaw(Frozen):
         """Loss at N parameters and D tokens, all of them fresh; broadcast shape."""
         return Constants.of(self).loss(N, D)
 
+    @property
+    def formula(self) -> str:
+        """The law with its constants to five digits."""
+        inner = f"{self.A:.5g}/N^{self.alpha:.4f} + {self.B:.5g}/D^{self.beta:.4f}"
+        if self.gamma != 1.0:
+            inner = f"({inner})^{self.gamma:.4f}"
+        text = f"L = {self.E:.5g} + {inner}" if self.E > 0 else f"L = {inner}"
+        if self.repetition is not None:
+            text += f", R_D = {self.repetition.R_D:.4g}, R_N = {self.repetition.R_N:.4g}"
+        return text
+
     def save(self, path: Path) -> None:
         """Write as JSON; floats keep every digit."""
         path.write_text(self.model_dump_json(indent=1))

@@ -1,6 +1,4 @@
-"""Quantities and laws in words: short numbers, FLOPs, dollars, what N and C count."""
-
-from analysis.law import LossLaw, NCounts
+"""Quantities in words: short numbers, FLOPs, dollars, what N and C count."""
 
 _LETTERS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 COUNTS = {
@@ -58,24 +56,13 @@ def between(low: float, high: float) -> str:
     return f"{short(low)} to {short(high)}"
 
 
-def what_n_counts(n_counts: NCounts) -> str:
+def what_n_counts(n_counts: str) -> str:
     """Which parameters N counts, in words."""
     if n_counts == "unknown":
         return "what N counts is unknown"
     return f"N counts {COUNTS[n_counts]}"
 
 
-def frontier_counts(law: LossLaw) -> str:
+def frontier_counts(n_counts: str) -> str:
     """Which N and which C a frontier has, in words."""
-    return f"C = 6·N·D to train and 2·N FLOPs a token to serve; {what_n_counts(law.n_counts)}."
-
-
-def formula(law: LossLaw) -> str:
-    """The law with its constants to five digits."""
-    inner = f"{law.A:.5g}/N^{law.alpha:.4f} + {law.B:.5g}/D^{law.beta:.4f}"
-    if law.gamma != 1.0:
-        inner = f"({inner})^{law.gamma:.4f}"
-    text = f"L = {law.E:.5g} + {inner}" if law.E > 0 else f"L = {inner}"
-    if law.repetition is not None:
-        text += f", R_D = {law.repetition.R_D:.4g}, R_N = {law.repetition.R_N:.4g}"
-    return text
+    return f"C = 6·N·D to train and 2·N FLOPs a token to serve; {what_n_counts(n_counts)}."

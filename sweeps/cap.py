@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from analysis.words import flops
 from llama_core.config import Frozen
 
 _Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -72,7 +73,7 @@ def in_words(cap: Cap, value: float) -> str:
     """An amount with the cap's unit, for people to read."""
     match cap:
         case FlopsCap():
-            return f"{value:.3g} FLOPs"
+            return f"{flops(value)} FLOPs"
         case HoursCap():
             return f"{value:.3g} device-hours"
         case MoneyCap():

@@ -1,8 +1,9 @@
 """Warnings about a plan, to read before paying for it; each says what to change."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from analysis.words import between, counted, flops, short
 from sweeps.choices import LawRecipe, PublishedRecipe, Timescale
 from sweeps.coverage import EXPECTED_OPTIMUM, BudgetSizes, LeftOut, coverage, size_at
 from sweeps.published_rules import RULES
@@ -32,6 +33,8 @@ _TIMESCALE_RATIOS = (20.0, 1280.0)
 # Fewer are refused by `isoflop mix`.
 _LEAST_MIXTURES = 8
 _COUNTS = {"n_params": "", "non_embedding": " without embedding and head"}
+# How the quantities of a rule are written.
+_WRITTEN = {"N": short, "D": short, "C": flops}
 
 
 def doubts(
@@ -73,16 +76,16 @@ def _valleys(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
             remedy = _to_add(spec, row, EXPECTED_OPTIMUM / 2)
             faults.append(f"{spans}, no size clearly above the expected optimum ({remedy})")
         if len(ratios) < _POINTS_FOR_A_VALLEY:
-            between = "" if faults else " (add sizes between)"
-            count = "1 size" if len(ratios) == 1 else f"{len(ratios)} sizes"
-            faults.insert(0, f"{count} where a valley needs {_POINTS_FOR_A_VALLEY}{between}")
+            remedy = "" if faults else " (add sizes between)"
+            count = counted(len(ratios), "size")
+            faults.insert(0, f"{count} where a valley needs {_POINTS_FOR_A_VALLEY}{remedy}")
         if faults:
             yield (
-                f"isoflop {row.budget:.2e} may show no minimum: {'; '.join(faults)}. Expected is "
-                f"D/N about {EXPECTED_OPTIMUM:g} (Hoffmann et al. 2022)."
+                f"isoflop {flops(row.budget)} may show no minimum: {'; '.join(faults)}. Expected "
+                f"is D/N about {EXPECTED_OPTIMUM:g} (Hoffmann et al. 2022)."
             )
     if len(spec.grid.budgets) < 3:
-        budgets = "1 budget" if len(spec.grid.budgets) == 1 else f"{len(spec.grid.budgets)} budgets"
+        budgets = counted(len(spec.grid.budgets), "budget")
         yield f"{budgets} cannot show how N* grows: use 3 or more."
 
 
@@ -166,8 +169,8 @@ def _rates(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
     outside = [run.name for run in runs if not low <= run.n_params <= high]
     if outside:
         yield (
-            f"learning rate of {_listed(outside)}: the rule was measured from N = {low:.3g} to "
-            f"{high:.3g} ({measured.source}), and these lie outside. "
+            f"learning rate of {_listed(outside)}: the rule was measured from N = "
+            f"{between(low, high)} ({measured.source}), and these lie outside. "
             "Check the rate at one of them with a scan."
         )
     fewest, most = measured.batch_tokens
@@ -202,8 +205,9 @@ def _beyond_rule(recipe: PublishedRecipe, runs: Sequence[PlannedRun]) -> Iterato
         if beyond:
             outside += [name for name, _ in beyond]
             counts = _COUNTS[rule.n_counts] if quantity in ("N", "D/N") else ""
-            reach = _span(min(beyond.values()), max(beyond.values()))
-            faults.append(f"{quantity}{counts} = {_span(low, high)}, here {reach}")
+            write = _WRITTEN.get(quantity, _three)
+            reach = _span(min(beyond.values()), max(beyond.values()), write)
+            faults.append(f"{quantity}{counts} = {_span(low, high, write)}, here {reach}")
     if faults:
         yield (
             f"learning rate and batch of {_listed(outside)} are extrapolated: the rule was "
@@ -300,8 +304,8 @@ def _three(value: float) -> str:
     return f"{float(f'{value:.3g}'):,g}"
 
 
-def _span(low: float, high: float) -> str:
-    return f"{low:.3g} to {high:.3g}" if low < high else f"{low:.3g}"
+def _span(low: float, high: float, write: Callable[[float], str]) -> str:
+    return f"{write(low)} to {write(high)}" if low < high else write(low)
 
 
 def _listed(names: Sequence[str]) -> str:

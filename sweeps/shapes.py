@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count, pairwise, takewhile
 
+from analysis.words import short
 from llama_core.blocks import BlockName, bundle
 from llama_core.config import Block, ModelConfig
 from llama_core.counting import count_params
@@ -129,14 +130,14 @@ def _nearest(ladder: SizeLadder, make: Make) -> list[Size]:
         name, N = f"d{key(ladder, model)}", _n(model)
         if not 1 / _FAR <= N / asked <= _FAR:
             raise ValueError(
-                f"ladder.sizes has N = {asked:.3g}, and the nearest shape, {name}, has {N:.3g} "
-                f"({make.vocab_size * model.d_model:.3g} of them in the head). Remove it, or set "
-                "ladder.aspect or ladder.shapes."
+                f"ladder.sizes has N = {short(asked)}, and the nearest shape, {name}, has "
+                f"{short(N)} ({short(make.vocab_size * model.d_model)} of them in the head). "
+                "Remove it, or set ladder.aspect or ladder.shapes."
             )
         if (other := chosen.get(model.n_layers)) is not None:
             raise ValueError(
-                f"ladder.sizes has N = {other.asked:.3g} and {asked:.3g}, and the nearest shape "
-                f"to both is {name} with {N:.3g}. Remove one, or list ladder.shapes."
+                f"ladder.sizes has N = {short(other.asked)} and {short(asked)}, and the nearest "
+                f"shape to both is {name} with {short(N)}. Remove one, or list ladder.shapes."
             )
         chosen[model.n_layers] = Size(model, asked)
     return list(chosen.values())

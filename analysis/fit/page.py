@@ -19,7 +19,6 @@ from analysis.fit.text import (
 from analysis.page import Page
 from analysis.repetition.page import add_repeated
 from analysis.table.observations import numbers_for_people
-from analysis.words import formula
 
 
 def fit_page(
@@ -73,7 +72,7 @@ def _answer(page: Page, group: GroupFit, lead: Sequence[str]) -> None:
     for warning in group.warnings:
         page.text(warning, role="warn")
     add_lead(page, lead)
-    page.text(f"N* grows as C^{law.exponent_N:.2f}{spread}: {formula(law)}", role="lead")
+    page.text(f"N* grows as C^{law.exponent_N:.2f}{spread}: {law.formula}", role="lead")
     source = f"Read: {read_line(group)}. " if group.read else ""
     page.text(f"{source}{units_line(group)}.", role="soft")
     if group.optimal:

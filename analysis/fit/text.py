@@ -10,7 +10,7 @@ from analysis.table.names import ALIASES, spelt
 from analysis.table.observations import numbers_for_people
 from analysis.table.runs import run_column, runs_of
 from analysis.table.sources import read_words
-from analysis.words import COUNTS, FLOPS, counted, flops, formula, sentence, short, what_n_counts
+from analysis.words import COUNTS, FLOPS, counted, flops, sentence, short, what_n_counts
 
 _VERDICT = {"identified": "identified", "weak": "weak", "not_identified": "NOT IDENTIFIED"}
 _NAMES = {
@@ -140,7 +140,7 @@ def group_lines(group: GroupFit, lead: Sequence[str] = (), width: int = READABLE
         yield f"== {group.group}"
     yield from warning_lines(group.warnings, width)
     yield from warning_lines(lead, width)
-    yield formula(law)
+    yield law.formula
     yield from hanging("read: ", read_line(group), width)
     for line in (units_line(group), search_line(group)):
         yield from wrapped(line, width, "   ")

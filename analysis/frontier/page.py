@@ -49,7 +49,7 @@ def frontier_page(advice: Advice) -> Page:
         page.table(MENU_HEADER, menu_rows(served))
         page.heading("In FLOPs")
     page.table(*choice_table(advice))
-    page.text(frontier_counts(advice.law))
+    page.text(frontier_counts(advice.law.n_counts))
     page.heading("Where the bill is least")
     page.text(
         "Every size below reaches the same loss. A small model needs more data; a large one "

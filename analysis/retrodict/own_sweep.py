@@ -17,7 +17,7 @@ from analysis.frontier.figures import DEMANDS, draw_frontier, frontier_data
 from analysis.frontier.pairs import equal_loss_pair, observed_pairs
 from analysis.law import Array, LossLaw
 from analysis.page import Page
-from analysis.words import between, counted, flops, formula, frontier_counts, short
+from analysis.words import between, counted, flops, frontier_counts, short
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def add_own_sweep(page: Page, own: OwnSweep | None) -> None:
         page.text(warning, role="warn")
     page.text(
         f"Sweep {own.name}: {counted(own.observations.height, 'observation')}, "
-        f"{formula(law)} ({law.form}). {frontier_counts(law)}"
+        f"{law.formula} ({law.form}). {frontier_counts(law.n_counts)}"
     )
     if law.trust.bars:
         page.text(

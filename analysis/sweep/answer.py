@@ -14,7 +14,7 @@ from analysis.own_runs.largest_budget import LargestBudget, largest_budget, larg
 from analysis.own_runs.outcome import Interval
 from analysis.repetition.text import facts_sentence
 from analysis.table.observations import Table, TableError
-from analysis.words import counted, flops, formula, short
+from analysis.words import counted, flops, short
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def law_sentence(group: GroupFit) -> str:
     interval = group.fit.intervals.values.get("exponent_N")
     spread = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
     return (
-        f"Parametric law: {formula(law)} nats per token, N* ~ C^{law.exponent_N:.2f}{spread} "
+        f"Parametric law: {law.formula} nats per token, N* ~ C^{law.exponent_N:.2f}{spread} "
         f"for C = 6ND. Each point is predicted from the others to "
         f"{group.leave_one_out_percent:.2f} % rms ({len(group.fit.rows_used)} points)."
     )

@@ -43,7 +43,7 @@ def print_advice(advice: Advice) -> None:
     title = f"In FLOPs, by {advice.law.name}: loss {answer.loss:.4f}"
     table(f"\n{title}, {short(advice.planned)} tokens served", *choice_table(advice))
     print()
-    print_wrapped(frontier_counts(advice.law))
+    print_wrapped(frontier_counts(advice.law.n_counts))
     low, high = advice.demand.bounds
     if high > 0:
         print_wrapped(

@@ -27,7 +27,7 @@ def test_a_sweep_stops_before_its_cap_and_a_larger_cap_resumes(isoflop, home):
 
     first = isoflop("sweep", "smoke", *SEVENTH, *name, "--max-flops", "1.5e11")
     assert first.returncode == 1, first.stderr
-    assert "the cap of 1.5e+11 FLOPs leaves out 1 of 4 runs" in first.stderr
+    assert "the cap of 1.50e+11 FLOPs leaves out 1 of 4 runs" in first.stderr
     trained = [path for path in home.glob("runs/*/result.json")]
     [mine] = [plan for plan in read_plans(Home(home)) if plan.spec.name == "capped"]
     ids = {run.id: run.flops_spent for run in mine.runs}

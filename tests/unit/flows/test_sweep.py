@@ -197,7 +197,7 @@ def test_variants_are_scanned_trained_compared_and_found_again(text, tmp_path):
     # The cap is one for all: it admits some scans and nothing else.
     assert 0 < len(dispatcher.trained) < 10
     assert report.verdict.startswith("No variant is trained yet")
-    assert any("the cap of 1e+11 FLOPs leaves out" in line for line in report.unfinished)
+    assert any("the cap of 1.00e+11 FLOPs leaves out" in line for line in report.unfinished)
 
     second, rest = plan_on(text, home, *settings), ByVariant(home)
     report = run_sweep(second, home, FakeTracker(), rest, [Foreteller(home)])

@@ -20,7 +20,6 @@ from analysis.solver.search import find_optimum
 from analysis.solver.uncertainty import influence
 from analysis.table.columns import normalise
 from analysis.table.observations import TableError
-from analysis.words import formula
 from tests.simulated import CHINCHILLA, grid, isoflops, law_of, options, table
 
 UNSURE = FitOptions(bootstrap=0)
@@ -227,7 +226,7 @@ def test_units_mixed_over_groups_are_fitted_apart() -> None:
 
 def test_the_text_holds_the_law_and_every_doubt(group: GroupFit) -> None:
     text = "\n".join(group_lines(group))
-    assert formula(group.fit.law) in text
+    assert group.fit.law.formula in text
     assert text.count("- ") >= len(group.doubts)
     assert "NOT IDENTIFIED" not in text
 

@@ -10,7 +10,6 @@ from analysis.fit.page import fit_page
 from analysis.fit.text import convention_rows, optimal_rows, verdict_rows
 from analysis.page import Page
 from analysis.table.columns import normalise
-from analysis.words import formula
 from tests.simulated import isoflops, table
 
 
@@ -54,6 +53,6 @@ def test_a_page_has_its_sections_figures_and_tables_in_order(group, monkeypatch)
     ]
     low, high = first["exponent_N"]
     assert (
-        f"N* grows as C^{law.exponent_N:.2f} (between {low:.2f} and {high:.2f}): {formula(law)}"
+        f"N* grows as C^{law.exponent_N:.2f} (between {low:.2f} and {high:.2f}): {law.formula}"
     ) in html
     assert f"{intervals.level:.0%} intervals: " in html

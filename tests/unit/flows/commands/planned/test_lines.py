@@ -51,7 +51,7 @@ def test_a_summary_adds_up_time_and_money(tmp_path):
     ]
     assert summary(plan, CORPUS, cost_of(plan, left_s=0.0))[2:] == ["nothing is left to train"]
     capped = plan_of(SMALL, LARGE, cap=FlopsCap(flops=1e12))
-    assert summary(capped, CORPUS, None)[-1] == "cap: 1e+12 FLOPs"
+    assert summary(capped, CORPUS, None)[-1] == "cap: 1.00e+12 FLOPs"
     refused = cost_of(capped, refusal="the cap leaves out d48")
     assert summary(capped, CORPUS, refused)[-1] == "the cap leaves out d48"
 
