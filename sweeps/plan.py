@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 
+from analysis.words import flops
 from llama_core.blocks import bundle
 from llama_core.config import Cosine, Frozen, ModelConfig, TrainConfig, Wsd
 from llama_core.counting import count_params
@@ -240,7 +241,7 @@ def _refuse_unmet_budgets(spec: SweepSpec, runs: list[PlannedRun]) -> None:
         bounds = "; ".join(f"{', '.join(names)}: {each}" for each, names in first.bounds.items())
         raise ValueError(
             f"no size of the ladder meets the budget "
-            f"{', '.join(f'{row.budget:.3g}' for row in unmet)} FLOPs. At {first.budget:.3g} the "
+            f"{', '.join(flops(row.budget) for row in unmet)} FLOPs. At {flops(first.budget)} the "
             f"bounds leave out {bounds}. Add a size near N = "
             f"{size_at(spec, first.budget, EXPECTED_OPTIMUM)}, widen "
             f"{' and '.join(sorted(settings))}, or drop the budget."

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from analysis.words import counted
 from flows.files import file_lock
 from flows.settings import ADDRESSES, Home, Settings, note_addresses
 from flows.stack.deployments import deploy, is_deployed, record_version
@@ -162,7 +163,7 @@ def _require_idle(settings: Settings) -> None:
     if names:
         raise StackError(
             "another version of isoflop started this stack, and it must be started again, but "
-            f"{len(names)} flow runs are in flight: {', '.join(names[:5])}. "
+            f"{counted(len(names), 'flow run')} in flight: {', '.join(names[:5])}. "
             "Wait until they end, or stop them (isoflop down); then isoflop up."
         )
 

@@ -72,7 +72,7 @@ def test_a_verdict_and_both_intervals_are_printed_for_a_person(
     options = ("--flops", "1e23", "--budget", "1e19", "--report", tmp_path / "next.html")
     done = run("next", base, *options)
     assert done.status == 0, done.stderr
-    for words in ("worth it: ", "is known to a factor", "90% intervals", "--to next.csv"):
+    for words in ("Worth it: ", "is known to a factor", "90% intervals", "--to next.csv"):
         assert words in " ".join(done.stdout.split())
     page = (tmp_path / "next.html").read_text()
     assert "train next, in this order" in page

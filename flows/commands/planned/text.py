@@ -68,7 +68,8 @@ def print_runs(plan: Plan, home: Home, cost: Cost | None) -> None:
     header = [name for name in columns[0] if name not in hidden]
     rows = [[row[name] for name in header] for row in columns]
     each = " (of each mixture)" if plan.spec.mixtures is not None else ""
-    table(f"sweep {plan.spec.name}: {plan.spec.description}{each}", header, rows, tight=True)
+    title = f"sweep {plan.spec.name}: {plan.spec.description}{each}"
+    table(title, header, rows, spare=("steps", "trunk%"), tight=True)
 
 
 def print_budgets(plan: Plan) -> None:

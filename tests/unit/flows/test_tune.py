@@ -253,7 +253,7 @@ def test_too_few_trials_for_a_law_are_announced_before_the_first_is_trained(home
     lines = []
     tune(home, text, SurfaceDispatcher(home), trials=3, say=lines.append)
     assert lines[0] == (
-        "3 trials of a width give no law: a surface over lr, batch_tokens needs 8 or more "
+        "no law of 3 trials of a width: a surface over lr, batch_tokens needs 8 or more "
         "(--trials 8)"
     )
     assert lines[1] == "6 trials, 6 to train"
@@ -269,7 +269,7 @@ def test_a_round_in_which_every_trial_fails_stops_and_is_retried(home, text):
 
 def test_a_full_disk_ends_a_study_with_one_line_and_leaves_no_note(home, text):
     class Full(SurfaceDispatcher):
-        def train_all(self, runs, *, on_finished, on_tick):
+        def train_all(self, runs, *, on_finished, on_tick, admit):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(SweepFailedError, match=r"disk is full.*No space left.*same command"):

@@ -114,7 +114,7 @@ def test_the_plane_has_every_run_once_and_numbers_the_chosen_ones() -> None:
 
 def test_lines_fit_a_terminal_and_begin_with_the_verdict_under_the_warnings() -> None:
     lines = list(answer_lines(answered()))
-    start = next(k for k, line in enumerate(lines) if line.startswith("worth it"))
+    start = next(k for k, line in enumerate(lines) if line.startswith("Worth it"))
     # Three decades beyond the table: the answer says so before anything else.
     assert start == 0 or "NOT CALIBRATED" in lines[0] or "WEAK" in lines[0]
     assert max(len(line) for line in lines) <= 110

@@ -79,7 +79,7 @@ def test_a_cap_in_money_without_a_price_is_refused():
 
 
 def test_amounts_are_printed_with_their_unit():
-    assert in_words(FlopsCap(flops=1), 1.5e13) == "1.5e+13 FLOPs"
+    assert in_words(FlopsCap(flops=1), 1.5e13) == "1.50e+13 FLOPs"
     assert in_words(HoursCap(hours=1), 0.25) == "0.25 device-hours"
     assert in_words(MoneyCap(usd=1, usd_per_hour=1), 1234.5) == "$1,234.50"
     assert in_words(MoneyCap(usd=1, usd_per_hour=1), 0.00012) == "$0.00012"

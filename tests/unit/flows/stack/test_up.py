@@ -80,7 +80,7 @@ def test_flow_runs_in_flight_are_not_stopped_for_another_version(
     monkeypatch.setattr(up, "server_answers", lambda settings: True)
     monkeypatch.setattr(up, "prefect_client", nullcontext)
     monkeypatch.setattr(up, "flow_runs_in_flight", lambda client: [SimpleNamespace(name="demo")])
-    with pytest.raises(StackError, match=r"1 flow runs are in flight: demo\. Wait .*isoflop down"):
+    with pytest.raises(StackError, match=r"1 flow run in flight: demo\. Wait .*isoflop down"):
         up.up(settings, home, slots=[None], say=lambda line: None)
     assert alive(worker)
     assert started == []
