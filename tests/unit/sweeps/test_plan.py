@@ -49,7 +49,7 @@ def test_cells_outside_the_bounds_of_the_ratio_are_skipped():
 
 def test_a_budget_no_model_can_meet_is_refused_with_remedies():
     spec = load_spec("demo", ["grid.budgets=[1e12, 1e18]"])
-    with pytest.raises(ValueError, match=r"1e\+18 FLOPs.*Add a size near N = \d"):
+    with pytest.raises(ValueError, match=r"1.00e\+18 FLOPs.*Add a size near N = \d"):
         plan(spec, DATA)
 
 

@@ -76,7 +76,7 @@ def test_a_size_is_counted_without_the_input_embedding():
 def test_two_sizes_of_one_shape_and_a_size_without_a_shape_are_refused_with_what_there_is():
     with pytest.raises(ValueError, match=r"110M and 115M.* shape to both is d768x12"):
         sizes(SizeLadder(sizes=(110e6, 115e6)), Make(VOCAB))
-    with pytest.raises(ValueError, match=r"N = 100k, and the nearest shape, d64x1, has 211k"):
+    with pytest.raises(ValueError, match=r"N = 100k, and the nearest shape, d64x1, has 2.11M"):
         sizes(SizeLadder(sizes=(1e5,)), Make(VOCAB))
 
 
