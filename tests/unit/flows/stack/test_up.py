@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -35,6 +36,8 @@ def worker(home):
         start_new_session=True,
     )
     process.stdout.readline()
+    # A worker is no child of what stops it: nothing of it is left once it has ended.
+    threading.Thread(target=process.wait, daemon=True).start()
     registered = process_of("train-worker-0", process.pid)
     register(home, registered)
     yield registered
