@@ -81,7 +81,7 @@ def _foretold(answer: Answer, point: Foretold) -> dict[str, Any]:
 
 
 def _measured(measured: Measured | None) -> dict[str, Any]:
-    """How the points' own losses bear the law out; nothing of points without."""
+    """How well the law predicts the points' own losses; empty values where they have none."""
     if measured is None:
         return {"points_rank": {}, "points_choice": None}
     choice = measured.choice

@@ -1,6 +1,7 @@
 """Commands plan and prepare, and how a spec is loaded from the command line."""
 
 import shlex
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -52,8 +53,6 @@ def plan(
         # Before torch and scipy are imported, so that a misspelt name is refused at once.
         parsed = load_any(spec, set, corpus, limits)
 
-    from dataclasses import replace
-
     from flows.commands.output import emit
     from flows.commands.planned.document import plan_json
     from flows.commands.planned.study import print_study, study_json
@@ -68,10 +67,7 @@ def plan(
 
     with refusals():
         settings, home = open_all_to_read()
-        if limits.gpu is None and needs_a_gpu(parsed):
-            limits = replace(limits, gpu=_USUAL_GPU)
-        if limits.gpu is not None and parsed.dtype == "auto":
-            parsed = parsed.model_copy(update={"dtype": "bfloat16"})
+        parsed, limits = _placed(parsed, limits)
         if retime and limits.gpu is not None:
             raise ValueError(
                 f"--retime times this machine, and the plan is for --gpu {limits.gpu}."
@@ -112,6 +108,15 @@ def plan(
     if prepared is None:
         sooner = " before you pay for a GPU" if speed is not None else ""
         print(f"prepare the corpus{sooner}: isoflop prepare {given}")
+
+
+def _placed(spec: "SweepSpec | TuneSpec", limits: Limits) -> "tuple[SweepSpec | TuneSpec, Limits]":
+    """The spec and limits with a GPU where the spec asks for one, and that GPU's precision."""
+    if limits.gpu is None and needs_a_gpu(spec):
+        limits = replace(limits, gpu=_USUAL_GPU)
+    if limits.gpu is not None and spec.dtype == "auto":
+        spec = spec.model_copy(update={"dtype": "bfloat16"})
+    return spec, limits
 
 
 def prepare(

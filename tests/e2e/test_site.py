@@ -43,7 +43,7 @@ def _results(window, words: str, title: str) -> int:
     from selenium.webdriver import ActionChains
     from selenium.webdriver.support.ui import WebDriverWait
 
-    # The frame that stands in for a worker appears a second later.
+    # From a folder the search runs in a frame, which the page adds about a second after loading.
     time.sleep(1)
     ActionChains(window).send_keys("/").pause(1).send_keys(words).perform()
     wait = WebDriverWait(window, 20)

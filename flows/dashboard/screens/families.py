@@ -1,5 +1,7 @@
 """Sweeps whose runs share no law of N and D: variants of the architecture, and mixtures."""
 
+from typing import Any
+
 from dash import html
 from dash.development.base_component import Component
 
@@ -40,11 +42,9 @@ class VariantsScreen(SubjectScreen):
 
     def make_page(self) -> Page:
         """The comparison as the report has it, how rates were chosen, and the curves."""
-        page, outcome = Page(self.title), self._outcome()
-        if outcome.note:
-            page.text(outcome.note, role="warn" if outcome.failure else "busy")
         assert self.sweep is not None
-        add_progress(page, self.sweep, "runs")
+        outcome = self._outcome()
+        page = _begun(self.title, outcome, self.sweep)
         if outcome.value is not None:
             scans, comparison = outcome.value
             if comparison is None:
@@ -88,11 +88,9 @@ class MixturesScreen(SubjectScreen):
 
     def make_page(self) -> Page:
         """The answer of isoflop mix, and the curves."""
-        page, outcome = Page(self.title), self._outcome()
-        if outcome.note:
-            page.text(outcome.note, role="warn" if outcome.failure else "busy")
         assert self.sweep is not None
-        add_progress(page, self.sweep, "runs")
+        outcome = self._outcome()
+        page = _begun(self.title, outcome, self.sweep)
         mixed = outcome.value
         if mixed is not None and mixed.answer is None:
             page.text(mixed.sentences[0], role="lead")
@@ -115,3 +113,12 @@ class MixturesScreen(SubjectScreen):
         return self.desk.fits.get(
             question, self.subject.state, answers.mixtures, self.sweep.plan, self.desk.library.home
         )
+
+
+def _begun(title: str, outcome: Outcome[Any], sweep: SweepSeen) -> Page:
+    """A page that begins with what keeps its answer waiting, and the progress of its sweep."""
+    page = Page(title)
+    if outcome.note:
+        page.text(outcome.note, role="warn" if outcome.failure else "busy")
+    add_progress(page, sweep, "runs")
+    return page
