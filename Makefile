@@ -43,8 +43,9 @@ endif
 demo: .venv/installed
 	@$(BIN)/isoflop sweep demo
 
+# Files in their order, so that servers and trainings begin first and none is left for the end.
 test: setup
-	@$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile --no-loadscope-reorder
 
 docs: setup
 	@$(BIN)/python -m docs.site

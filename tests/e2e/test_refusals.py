@@ -50,7 +50,7 @@ def test_a_corpus_that_is_not_there_is_refused(isoflop, tmp_path):
 
 def test_a_budget_no_model_can_meet_is_refused(isoflop):
     done = isoflop("plan", "smoke", "--set", "grid.budgets=[1e10, 1e20]")
-    expect_refusal(done, "1e+20", "Add a size near N = ")
+    expect_refusal(done, "1.00e+20", "Add a size near N = ")
 
 
 def test_a_home_that_cannot_be_written_is_refused(isoflop, tmp_path):
