@@ -42,6 +42,7 @@ def stack(isoflop, home):
     assert not healthy(f"http://127.0.0.1:{ports['ISOFLOP_PREFECT_PORT']}/api/health")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_prefect_deployment_run_trains_a_sweep_on_the_workers(stack, home, isoflop):
     assert "running" in isoflop("status", **stack).stdout
