@@ -151,7 +151,12 @@ def listener():
 def automate(stack, address):
     """Create the automations of the documents, with a block that posts to an address."""
     with httpx.Client(base_url=f"{api_of(stack)}/") as api:
-        kind = api.get("block_types/slug/custom-webhook").json()["id"]
+        # A server registers its blocks after it has begun to answer.
+        deadline = time.monotonic() + 60
+        while (known := api.get("block_types/slug/custom-webhook")).status_code != 200:
+            assert time.monotonic() < deadline, known.text
+            time.sleep(0.5)
+        kind = known.json()["id"]
         only = {"block_schemas": {"block_type_id": {"any_": [kind]}}}
         schema = api.post("block_schemas/filter", json=only).json()[0]["id"]
         block = api.post(
