@@ -131,7 +131,7 @@ def _shape(problem: Problem, optimum: Optimum) -> Iterator[str]:
         yield (
             f"The form misfits: a free gamma ({float(constants.gamma[0]):.2f}) lowers the "
             f"objective by {100 * gain:.0f} % and moves exponent_N from {exponents[0]:.3f} to "
-            f"{exponents[1]:.3f}. Compare --form gamma."
+            f"{exponents[1]:.3f}. Compare isoflop fit --form gamma."
         )
 
 
@@ -169,8 +169,8 @@ def _counts(group: GroupFit) -> Iterator[str]:
     if ratio and max(abs(ratio[0] - 1), abs(ratio[1] - 1)) > FAR_FROM_6ND:
         low, high = (f"{r:.2f}" if 0.1 < r < 1000 else f"{r:.2g}" for r in ratio)
         yield (
-            f"Counted FLOPs are {low} to {high} times 6·N·D, so N* at a budget "
-            "depends on which C is meant; see the table of conventions."
+            f"Counted FLOPs are {low} to {high} times 6·N·D, so N* at a budget depends on which of "
+            "the two is meant; the law's C is 6·N·D."
         )
     for column in COUNTS:
         empty = (

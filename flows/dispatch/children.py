@@ -158,8 +158,14 @@ class ChildProcesses:
         for slot in self._slots:
             slot.stop()
         deadline = time.monotonic() + GRACE_S
-        for slot in self._slots:
-            slot.wait(max(0.0, deadline - time.monotonic()))
+        try:
+            for slot in self._slots:
+                slot.wait(max(0.0, deadline - time.monotonic()))
+        except KeyboardInterrupt:
+            # Again: not even their checkpoints are waited for.
+            for slot in self._slots:
+                slot.wait(0.0)
+            raise
 
 
 def _last_line(path: Path) -> str:
