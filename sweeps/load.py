@@ -122,9 +122,12 @@ def _load(model: type[_Spec], kind: str, spec: str, overrides: Iterable[str]) ->
         except UnicodeDecodeError as error:
             raise NoSpecError(f"{spec} is not a YAML file in UTF-8: {error}.") from error
     else:
-        near = f" Did you mean {spec}.yaml?" if Path(f"{spec}.yaml").is_file() else ""
+        near = difflib.get_close_matches(spec, presets(kind), n=1)
+        if Path(f"{spec}.yaml").is_file():
+            near = [f"{spec}.yaml"]
+        question = f" Did you mean {near[0]}?" if near else ""
         raise NoSpecError(
-            f"there is no preset or file {spec!r}.{near} Give a path to a YAML file, or one of the "
+            f"there is no preset or file {spec!r}.{question} Give a path to a YAML file, or one of the "
             f"presets: {', '.join(presets(kind))}."
         )
     try:

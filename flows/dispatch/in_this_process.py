@@ -60,7 +60,7 @@ def run_in_this_process(
                 # command says once what failed.
                 logger = logging.getLogger("prefect")
                 logger.propagate, logger.handlers = False, [logging.NullHandler()]
-                with ChildProcesses(home, spec.placement, slots) as trainings:
+                with ChildProcesses(home, spec.placement, slots, say) as trainings:
                     return body(trainings), str(flow_run.id)
 
             with tags(process_tag(os.getpid())):
