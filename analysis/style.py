@@ -101,7 +101,8 @@ def shorts(values: Iterable[float | None]) -> list[str]:
 def colour_scale(values: pl.Series) -> dict[float, str]:
     """One colour a value, in order."""
     unique = values.unique().sort().to_list()
-    places = np.linspace(0.0, 0.9, max(len(unique), 2))[: len(unique)]
+    # The yellow end of the scale is as pale on white as its inverse is on black.
+    places = np.linspace(0.0, 0.78, max(len(unique), 2))[: len(unique)]
     return dict(zip(unique, sample_colorscale("Viridis", places.tolist()), strict=True))
 
 

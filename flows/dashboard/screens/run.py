@@ -4,12 +4,12 @@ from dash import html
 from dash.development.base_component import Component
 
 from analysis.page import Page
-from analysis.sweep.page import add_curves
 from analysis.words import flops, rate, short
 from flows.dashboard.address import Address, sweep_address
 from flows.dashboard.library import signature
 from flows.dashboard.python_lines import python_of_run
 from flows.dashboard.render import aria, link
+from flows.dashboard.screens.progress import add_curves
 from flows.dashboard.screens.screen import NotHereError, Screen
 from flows.dashboard.seen import RunsSeen, StudySeen
 from flows.dashboard.subjects import Desk
@@ -79,8 +79,10 @@ class RunScreen(Screen):
             page.table(SOURCES_HEADER, by_source)
             page.text(f"{POOLED[0].upper()}{POOLED[1:]}.", role="soft")
         curves = self.desk.library.curves([self.planned])
-        if not curves.is_empty():
-            add_curves(page, curves)
+        branches = curves["run_id"].n_unique() > 1 if curves.height else False
+        add_curves(
+            page, curves, "Loss curve, with a cooldown to each D" if branches else "Loss curve"
+        )
         page.heading("How it was made")
         page.points(
             [
