@@ -33,7 +33,10 @@ th{color:var(--soft);font-weight:600;white-space:normal;vertical-align:bottom}
 th.words,td.words,th:first-child,td:first-child{text-align:left}
 td.long{text-align:left;white-space:normal;min-width:24ch}
 .figure{width:100%}
-@media(max-width:600px){th:first-child,td:first-child{position:sticky;left:0;background:#fff;
+@media(max-width:600px){table{font-size:.85rem}th,td{padding:.3rem .25rem}
+ td.words{white-space:normal;min-width:9ch}td.long{min-width:18ch}
+ .sideways::before{content:"Scroll sideways: there is more.";color:var(--soft);font-size:.9rem}
+ th:first-child,td:first-child{position:sticky;left:0;background:#fff;
  max-width:40vw;white-space:normal;overflow-wrap:break-word}}
 """
 
@@ -234,7 +237,8 @@ def markup(part: Part) -> str:
             style = f"height:{part.height:d}px" + (";min-width:760px" if part.wide else "")
             box = f'<div class="figure" id="{escape(part.name)}" style="{style}"></div>'
             above = f"<h3>{escape(part.title)}</h3>\n" if part.title else ""
-            return f'{above}<div class="scroll">{box}</div>'
+            kind = "scroll sideways" if part.wide else "scroll"
+            return f'{above}<div class="{kind}">{box}</div>'
 
 
 def _table(grid: Grid) -> str:
