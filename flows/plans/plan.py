@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from itertools import chain, count
 from pathlib import Path
 
 import polars as pl
@@ -86,10 +87,8 @@ def _with_design(planned: Plan) -> Plan:
         each = {f"{name}: ": member for name, member in members(planned).items()}
     else:
         each = {"": planned}
-    found = [f"{name}{warning}" for name, member in each.items() if (warning := _design(member))]
-    return (
-        planned.model_copy(update={"warnings": (*planned.warnings, *found)}) if found else planned
-    )
+    doubts = [f"{name}{warning}" for name, member in each.items() if (warning := _design(member))]
+    return planned.model_copy(update={"warnings": (*planned.warnings, *doubts)})
 
 
 def _design(planned: Plan) -> str | None:
@@ -110,7 +109,7 @@ def sweep_folder(planned: Plan, home: Home) -> Path:
     folder = home.sweeps / planned.spec.name
     old = read_plan(home, planned.spec.name)
     if old is not None and old.data != planned.data:
-        name = f"{old.spec.name}-{old.data.digest[:8]}"
+        name = _name_beside(old, home)
         log.warning("sweep %s was trained on another corpus; it is now called %s", folder, name)
         folder.rename(home.sweeps / name)
         renamed = old.model_copy(
@@ -122,6 +121,14 @@ def sweep_folder(planned: Plan, home: Home) -> Path:
         write_plan(renamed, home)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _name_beside(old: Plan, home: Home) -> str:
+    """A free name for a sweep on another corpus: with its digest, and a number the second time."""
+    # A name has at most 64 characters.
+    name = f"{old.spec.name[:50]}-{old.data.digest[:8]}"
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(each for each in names if not (home.sweeps / each).exists())
 
 
 def _remedy(corpus: PreparedCorpus, spec: SweepSpec) -> str:
