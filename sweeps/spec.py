@@ -15,7 +15,6 @@ from pydantic import (
 )
 
 from llama_core.config import (
-    CorpusConfig,
     Frozen,
     ModelConfig,
     Placement,
@@ -23,6 +22,7 @@ from llama_core.config import (
     require_positions,
     require_whole_matrices,
 )
+from llama_core.corpus.config import CorpusConfig
 from llama_core.counting import count_params, train_flops
 from llama_core.mixture import Mixture
 from llama_core.schedule import tokens_spent

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import RunDir
-from llama_core.config import AdamW, CorpusConfig, FileText, TrainConfig, Wsd
+from llama_core.config import AdamW, TrainConfig, Wsd
+from llama_core.corpus.config import CorpusConfig, FileText
 from llama_core.corpus.preparation import prepare
 from llama_core.records import CheckpointRecord
 from llama_core.train import train

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.words import counted
-from llama_core.config import CorpusConfig, EnvironmentText, FileText, HubText, Source, TokenFiles
+from llama_core.corpus.config import (
+    CorpusConfig,
+    EnvironmentText,
+    FileText,
+    HubText,
+    Source,
+    TokenFiles,
+)
 from llama_core.corpus.installed import installed_files
 from llama_core.corpus.kinds import HOLDS, MOST_BYTES
 from llama_core.corpus.text_files import source_files

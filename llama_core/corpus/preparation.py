@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from llama_core.config import (
+from llama_core.corpus.config import (
     CorpusConfig,
     EnvironmentText,
     FileText,

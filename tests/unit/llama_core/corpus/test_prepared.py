@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow
 import pytest
 
-from llama_core.config import CorpusConfig, FileText, HubText
+from llama_core.corpus.config import CorpusConfig, FileText, HubText
 from llama_core.corpus.cleaning import in_validation, normalise
 from llama_core.corpus.docstrings import prose
 from llama_core.corpus.documents import CorpusError, hub_documents

@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from llama_core.config import CorpusConfig, TokenFiles
+from llama_core.corpus.config import CorpusConfig, TokenFiles
 from llama_core.corpus.cleaning import in_validation
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.preparation import prepare
