@@ -9,7 +9,8 @@ from llama_core.counting import count_params, train_flops
 from sweeps.plan import Plan
 from sweeps.recipe import rates
 from sweeps.shapes import at_width, key, only
-from sweeps.spec import CellsGrid, IsoflopGrid, SweepSpec
+from sweeps.spec import SweepSpec
+from sweeps.grid import CellsGrid, IsoflopGrid
 
 # Longest name of a spec, less the suffix.
 _NAME = 64 - len("-next")

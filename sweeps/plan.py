@@ -17,7 +17,8 @@ from sweeps.rate_scan import scan_runs
 from sweeps.recipe import Rates, has_budget, rates, warmup_of, weight_decay_of
 from sweeps.repetition import matched, on_parts, refuse_many_epochs
 from sweeps.shapes import key
-from sweeps.spec import Cell, DataRef, PlannedRun, RunSpec, SweepSpec
+from sweeps.spec import DataRef, PlannedRun, RunSpec, SweepSpec
+from sweeps.grid import Cell
 from sweeps.trunk_cost import middle, trunks
 from sweeps.variants import BASE, variant_specs
 

@@ -30,7 +30,8 @@ from flows.watch.curves import CurveReader
 from flows.watch.events import emit
 from flows.watch.watcher import Watcher
 from sweeps.plan import Plan
-from sweeps.spec import Cell, PlannedRun
+from sweeps.spec import PlannedRun
+from sweeps.grid import Cell
 
 log = logging.getLogger(__name__)
 

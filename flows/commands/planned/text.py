@@ -16,7 +16,8 @@ from flows.tuning.check import tuned, tuned_lines
 from llama_core.corpus.prepared import PreparedCorpus
 from sweeps.coverage import coverage
 from sweeps.plan import Plan, members
-from sweeps.spec import IsoflopGrid, PlannedRun
+from sweeps.spec import PlannedRun
+from sweeps.grid import IsoflopGrid
 
 
 def print_plan(

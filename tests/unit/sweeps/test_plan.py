@@ -13,7 +13,8 @@ from sweeps.plan import plan
 from sweeps.rate_checks import affordable, check_command, check_runs, extremes
 from sweeps.recipe import measured_range, rates, warmup_tokens
 from sweeps.shapes import Make, shape
-from sweeps.spec import Cell, DataRef, IsoflopGrid
+from sweeps.spec import DataRef
+from sweeps.grid import Cell, IsoflopGrid
 
 DATA = DataRef(digest="x")
 

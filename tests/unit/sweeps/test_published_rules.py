@@ -9,7 +9,7 @@ from sweeps.choices import PublishedRecipe
 from sweeps.plan_warnings import doubts
 from sweeps.published_rules import RULES
 from sweeps.recipe import has_budget, rates
-from sweeps.spec import Cell
+from sweeps.grid import Cell
 from tests.fakes import planned_run
 from tests.unit.sweeps.test_plan_warnings import spec_of
 
