@@ -144,8 +144,8 @@ def _train_tokens(published: Published, config: CorpusConfig) -> float | None:
 def _work(source: Source, share: float, config: CorpusConfig) -> SourceWork:
     match source:
         case EnvironmentText(installed=kind) if kind is not None:
-            found = sum(file.size for file in installed_files(kind))
-            text_bytes = min(found, MOST_BYTES)
+            installed_bytes = sum(file.size for file in installed_files(kind))
+            text_bytes = min(installed_bytes, MOST_BYTES)
             read = f"{size(text_bytes)} of {HOLDS[kind]}"
             return SourceWork(source.name, share, read, text_bytes / _BYTES_PER_S)
         case EnvironmentText():
