@@ -283,7 +283,9 @@ def mix(
         ValueError: the table cannot be read, or no law can be fitted to it.
     """
     with in_python():
-        asked = Asked(pairs_given(target), pairs_given(stock), epochs, params, tokens, anywhere, level)
+        asked = Asked(
+            pairs_given(target), pairs_given(stock), epochs, params, tokens, anywhere, level
+        )
         columns = Columns(map or {}, where, include_status)
         foretold = None if points is None else source_given(points)
         return mix_source(source_given(source), asked, columns, foretold)

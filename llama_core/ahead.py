@@ -49,7 +49,9 @@ class LaunchedSteps:
         self._steps: deque[tuple[int, float, float, _Copy]] = deque()
         self._finished_at = 0.0
 
-    def add(self, step: int, lr: float, started: float, loss_sum: Tensor, grad_norm: Tensor) -> None:
+    def add(
+        self, step: int, lr: float, started: float, loss_sum: Tensor, grad_norm: Tensor
+    ) -> None:
         """A step launched now.
 
         Args:

@@ -21,7 +21,14 @@ from llama_core.machine import memory_gib, peak_flops
 from llama_core.model import Llama
 from llama_core.outbox import Outbox
 from llama_core.parallel import Ranks, whole
-from llama_core.records import DivergedRecord, EvalRecord, Record, ResumeRecord, StepRecord, StoppedRecord
+from llama_core.records import (
+    DivergedRecord,
+    EvalRecord,
+    Record,
+    ResumeRecord,
+    StepRecord,
+    StoppedRecord,
+)
 from llama_core.schedule import Segment, segments
 from llama_core.validation import evaluate
 
@@ -124,7 +131,9 @@ class Course:
         yield from self._outbox.flush()
         yield StoppedRecord(self.place.step, self._tokens, self._horizon, time.time())
 
-    def evaluate(self, horizon: int, module: nn.Module, net: Llama) -> Generator[Record, None, bool]:
+    def evaluate(
+        self, horizon: int, module: nn.Module, net: Llama
+    ) -> Generator[Record, None, bool]:
         """Loss and weights at a horizon; whether training ends, since the loss is not finite.
 
         Every rank must call this.

@@ -153,9 +153,10 @@ def _train(
                     yield from course.stop()
                     return
 
-        if segment.horizon is not None:
-            if (yield from course.evaluate(segment.horizon, module, net)):
-                return
+        if segment.horizon is not None and (
+            yield from course.evaluate(segment.horizon, module, net)
+        ):
+            return
         if segment.rejoins:
             restore(course.trunk, net, optimizer)
         yield from course.end(segment)

@@ -10,8 +10,8 @@ from llama_core.corpus.config import CorpusConfig, FileText
 from llama_core.corpus.preparation import prepare
 from llama_core.records import CheckpointRecord
 from llama_core.train import train
-from sweeps.spec import DataRef, PlannedRun, RunSpec
 from sweeps.grid import Cell
+from sweeps.spec import DataRef, PlannedRun, RunSpec
 from tests.core_tools import story, tiny
 
 

@@ -30,7 +30,9 @@ def refuse_incomparable(first: Named, second: Named) -> None:
         units_in = " and ".join(
             f"{_UNITS[unit]} in {name}" for name, unit in zip(names, units, strict=True)
         )
-        raise TableError(f"the losses are {units_in}: no compute for the same loss. {_offer(tables)}")
+        raise TableError(
+            f"the losses are {units_in}: no compute for the same loss. {_offer(tables)}"
+        )
     if units[0] == "bits_per_byte":
         return
     for column in _TOKENIZERS:

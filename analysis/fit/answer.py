@@ -123,7 +123,9 @@ def _fit_group(value: Any, table: Table, options: FitOptions, source: str) -> Gr
     return group if options.anyway else group.withheld()
 
 
-def _doubted_first(verdicts: dict[str, Judgement], table: Table, times: float) -> dict[str, Judgement]:
+def _doubted_first(
+    verdicts: dict[str, Judgement], table: Table, times: float
+) -> dict[str, Judgement]:
     """The verdicts without any that the first lines doubt; `times` the table's largest compute."""
     if any(doubt.bars_optimum for doubt in table.doubts):
         verdicts = doubted(verdicts, verdicts, "the first lines doubt the table itself.")

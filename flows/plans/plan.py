@@ -18,9 +18,9 @@ from llama_core.corpus.batches import Batches
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.preparation import find_prepared, prepare
 from llama_core.corpus.prepared import PreparedCorpus
+from sweeps.grid import CellsGrid
 from sweeps.plan import Plan, members, plan
 from sweeps.spec import DataRef, SweepSpec
-from sweeps.grid import CellsGrid
 
 log = logging.getLogger(__name__)
 

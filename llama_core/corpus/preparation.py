@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from llama_core.cores import usable_cores
 from llama_core.corpus.config import (
     CorpusConfig,
     EnvironmentText,
@@ -20,7 +21,6 @@ from llama_core.corpus.config import (
     TextSource,
     TokenFiles,
 )
-from llama_core.cores import usable_cores
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.environment import environment_fingerprint
 from llama_core.corpus.kinds import kind_fingerprint, require_kinds

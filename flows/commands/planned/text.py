@@ -15,9 +15,9 @@ from flows.settings import Home
 from flows.tuning.check import tuned, tuned_lines
 from llama_core.corpus.prepared import PreparedCorpus
 from sweeps.coverage import coverage
+from sweeps.grid import IsoflopGrid
 from sweeps.plan import Plan, members
 from sweeps.spec import PlannedRun
-from sweeps.grid import IsoflopGrid
 
 
 def print_plan(

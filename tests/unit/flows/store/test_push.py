@@ -44,9 +44,7 @@ def test_content_that_cannot_be_used_is_not_asked_for_again(monkeypatch):
         retry(action, "fetching run x")
 
 
-def test_a_training_that_is_stopped_pushes_once_the_push_under_way_has_ended(
-    tmp_path, monkeypatch
-):
+def test_a_training_that_is_stopped_pushes_once_the_push_under_way_has_ended(tmp_path, monkeypatch):
     begun, order = threading.Event(), []
 
     class SlowStore:
@@ -58,9 +56,14 @@ def test_a_training_that_is_stopped_pushes_once_the_push_under_way_has_ended(
 
     monkeypatch.setattr(module, "_LOOK_S", 0.001)
     monkeypatch.setattr(module, "progress", lambda run: (False, "newest"))
-    with pytest.raises(KeyboardInterrupt), pushing_checkpoints(SlowStore(), RunDir(tmp_path)):
-        assert begun.wait(10)
-        raise KeyboardInterrupt
+
+    def training():
+        with pushing_checkpoints(SlowStore(), RunDir(tmp_path)):
+            assert begun.wait(10)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training()
     assert order == ["begins", "ends", "begins", "ends"]
 
 

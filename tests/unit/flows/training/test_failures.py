@@ -150,9 +150,7 @@ def test_a_file_that_vanishes_while_room_is_looked_for_is_no_failure(run, monkey
 
     monkeypatch.setattr(failures.Path, "is_file", vanishing)
     monkeypatch.setattr(failures, "_LOOK_S", 0.001)
-    monkeypatch.setattr(
-        failures.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**40)
-    )
+    monkeypatch.setattr(failures.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**40))
     assert DiskPatience(run).wait(FULL)
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from llama_core.corpus.config import CorpusConfig, TokenFiles
+from llama_core.corpus.config import CorpusConfig
 
 
 @pytest.mark.parametrize(

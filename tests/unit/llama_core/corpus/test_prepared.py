@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from llama_core.corpus.config import CorpusConfig, FileText
 from llama_core.corpus.cleaning import in_validation, normalise
+from llama_core.corpus.config import CorpusConfig, FileText
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.preparation import prepare
 from llama_core.corpus.prepared import find_corpus
@@ -30,12 +30,6 @@ def config(folder, **changes):
     return CorpusConfig(**(settings | changes))
 
 
-
-
-
-
-
-
 def test_a_tokenizer_reads_text_as_its_corpus_was_written(books, tmp_path):
     folding = prepare(config(books), tmp_path / "ascii").tokenizer()
     assert folding.encode("lóss – falls") == folding.encode("loss - falls")
@@ -45,12 +39,6 @@ def test_a_tokenizer_reads_text_as_its_corpus_was_written(books, tmp_path):
     settings = config(books, characters="unicode", vocab_size=512)
     keeping = prepare(settings, tmp_path / "unicode").tokenizer()
     assert keeping.decode(keeping.encode("lóss – 数")) == "lóss – 数"
-
-
-
-
-
-
 
 
 def test_a_corpus_that_the_first_version_would_have_made_says_so(tmp_path, books):
@@ -113,14 +101,6 @@ def test_dropping_near_duplicates_without_datasketch_says_what_to_install(monkey
     monkeypatch.setitem(sys.modules, "datasketch", None)
     with pytest.raises(CorpusError, match="pip install datasketch"):
         prepare(config(books, near_duplicates="drop"), books.parent)
-
-
-
-
-
-
-
-
 
 
 def test_a_corpus_is_prepared_only_once(tmp_path, books):
@@ -221,12 +201,6 @@ def test_sources_of_a_mixture_keep_their_names_and_weights(tmp_path, books):
     assert set(opened.epochs(100)) == {"books", "letters"}
 
 
-
-
-
-
-
-
 def held_out(seed):
     """Whether a corpus with these tests' settings puts a story into validation."""
     return in_validation(normalise(story(seed), ascii_only=True), 0.2, 0)
@@ -271,8 +245,6 @@ def test_a_document_is_held_out_by_its_own_text_and_the_seed(tmp_path, books):
     assert len({in_validation(text, 0.5, seed) for seed in range(20)}) == 2
 
 
-
-
 def test_the_tokenizer_learns_from_training_text_alone(tmp_path, books, monkeypatch):
     read, learn = [], Tokenizer.train
 
@@ -310,8 +282,6 @@ def test_every_source_gives_the_tokenizer_an_equal_share(tmp_path, books, monkey
     assert all(50_000 <= share < 50_000 + longest for share in shares)
 
 
-
-
 def test_a_prepared_corpus_is_durable_before_it_has_its_name(tmp_path, books, monkeypatch):
     disk = DiskOrder(monkeypatch)
     corpus = prepare(config(books), tmp_path)
@@ -342,8 +312,6 @@ def test_a_corpus_without_its_manifest_is_refused_by_name(tmp_path, books):
     (corpus.path / "manifest.json").unlink()
     with pytest.raises(CorpusError, match=r"manifest\.json cannot be read"):
         find_corpus(tmp_path, corpus.digest)
-
-
 
 
 @pytest.mark.parametrize(("size", "width"), [(2**16, 2), (2**16 + 1, 4)])

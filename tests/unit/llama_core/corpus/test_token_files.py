@@ -11,7 +11,16 @@ from llama_core.corpus.cleaning import in_validation
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.preparation import prepare
 from llama_core.corpus.prepared import find_corpus
-from tests.token_corpora import DOCUMENTS, END, STREAM, byte_level, config, nanogpt, prepared, split_of
+from tests.token_corpora import (
+    DOCUMENTS,
+    END,
+    STREAM,
+    byte_level,
+    config,
+    nanogpt,
+    prepared,
+    split_of,
+)
 
 
 def nanogpt_wide(folder):
@@ -72,17 +81,11 @@ def arrow(folder, ids=None, kind=None):
     (folder / "cache-0123.arrow").write_text("not read")
 
 
-
-
 @pytest.fixture
 def folder(tmp_path):
     made = tmp_path / "tokens"
     made.mkdir()
     return made
-
-
-
-
 
 
 @pytest.fixture(scope="module")
@@ -241,30 +244,6 @@ def test_an_id_beyond_the_vocabulary_is_named_with_its_place(folder):
         prepared(folder)
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 def test_files_beside_the_tokens_that_are_not_read_are_named(folder, tmp_path):
     tokenizer = byte_level(folder / "own.model.json")
     nanogpt(folder)
@@ -304,10 +283,6 @@ def test_an_end_that_no_document_can_have_is_refused(folder):
     nanogpt(folder)
     with pytest.raises(CorpusError, match=r"end=50,256 is no id of corpus\.vocab_size=300"):
         prepared(folder, end=50_256)
-
-
-
-
 
 
 def test_progress_of_a_large_file_is_shown_within_it(folder, monkeypatch):
