@@ -124,7 +124,7 @@ def _read(path: Path) -> float | None:
 def _measured(specs: Sequence[RunSpec], home: Home, placement: Placement) -> float:
     """Seconds of a token of each run alone, over those of a token of the stack."""
     from llama_core.corpus.prepared import find_corpus
-    from llama_core.stacked.course import Training
+    from llama_core.stacked.member import Training
     from llama_core.stacked.train import train_stacked
     from llama_core.train import train
     from llama_core.trial import release_memory
