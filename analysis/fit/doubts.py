@@ -169,8 +169,8 @@ def _counts(group: GroupFit) -> Iterator[str]:
     if ratio and max(abs(ratio[0] - 1), abs(ratio[1] - 1)) > FAR_FROM_6ND:
         low, high = (f"{r:.2f}" if 0.1 < r < 1000 else f"{r:.2g}" for r in ratio)
         yield (
-            f"Counted FLOPs are {low} to {high} times 6·N·D, so N* at a budget depends on which of "
-            "the two is meant; the law's C is 6·N·D."
+            f"Counted FLOPs are {low} to {high} times 6·N·D, so N* at a budget "
+            "depends on which of the two is meant."
         )
     for column in COUNTS:
         empty = (
