@@ -127,8 +127,8 @@ def _load(model: type[_Spec], kind: str, spec: str, overrides: Iterable[str]) ->
             near = [f"{spec}.yaml"]
         question = f" Did you mean {near[0]}?" if near else ""
         raise NoSpecError(
-            f"there is no preset or file {spec!r}.{question} Give a path to a YAML file, or one of the "
-            f"presets: {', '.join(presets(kind))}."
+            f"there is no preset or file {spec!r}.{question} Give a path to a YAML file, or one of "
+            f"the presets: {', '.join(presets(kind))}."
         )
     try:
         data = yaml.safe_load(text)

@@ -90,7 +90,7 @@ def test_two_servers_on_one_port_are_refused_at_once(
 
 
 @pytest.mark.parametrize(
-    ("command", "does", "said"),
+    ("command", "does", "printed"),
     [
         ("prepare smoke", "flows.plans.plan.make_plan", "stopped; the same command resumes it\n"),
         ("sweep smoke", "flows.plans.plan.make_plan", "stopped; the same command resumes it\n"),
@@ -103,11 +103,11 @@ def test_two_servers_on_one_port_are_refused_at_once(
     ],
 )
 def test_ctrl_c_ends_a_command_without_a_traceback_and_says_what_goes_on(
-    run: Run, monkeypatch: pytest.MonkeyPatch, command: str, does: str, said: str
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str, does: str, printed: str
 ) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(does, interrupted)
     done = run(*command.split())
-    assert (done.status, done.stdout, done.stderr) == (130, "", said)
+    assert (done.status, done.stdout, done.stderr) == (130, "", printed)
