@@ -120,7 +120,7 @@ class Repeating:
             loss = self.loss(N, D)
             tokens = np.where(loss < least, D, tokens)
             least = np.minimum(loss, least)
-        return np.log(tokens)
+        return np.asarray(np.log(tokens))
 
 
 @dataclass(frozen=True)

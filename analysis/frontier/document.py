@@ -11,9 +11,6 @@ from analysis.frontier.decision import Quantity
 from analysis.frontier.priced import ServedAdvice
 from analysis.frontier.text import warnings
 
-# What the document has the number of.
-_DRAWS = {"draws": True, "repeated": {"draws"}}
-
 
 def advice_json(advice: Advice) -> dict[str, Any]:
     """The answer as plain numbers, FLOPs and tokens unscaled; null where a part has no answer."""
@@ -23,7 +20,8 @@ def advice_json(advice: Advice) -> dict[str, Any]:
     draws = len(next(iter(advice.law.draws.values()), ()))
     return {
         "warnings": warnings(advice),
-        "law": advice.law.model_dump(exclude=_DRAWS) | {"draws": draws},
+        "law": advice.law.model_dump(exclude={"draws": True, "repeated": {"draws"}})
+        | {"draws": draws},
         "goal": {"kind": type(advice.goal).__name__} | asdict(advice.goal),
         "loss": answer.loss,
         "demand": {

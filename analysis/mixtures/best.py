@@ -119,13 +119,14 @@ def least_loss(surface: Surface, weights: Array, space: Space, sizes: Array, cou
             prices = np.maximum(prices + stiffness * (mixing @ corners - limits), 0)
     mixing = _descended(value, mixing, _STRAIGHT, _POLISHING)
     shares = mixing @ corners
+    shares = np.where(shares < _NONE, 0, shares)
+    shares = shares / shares.sum(axis=1, keepdims=True)
     if space.limited:
         inner = space._feasible()
         over = (shares - limits) / np.maximum(shares - inner, 1e-12)
         back = np.clip(np.where(shares > limits, over, 0).max(axis=1), 0, 1)[:, None]
         shares = shares + back * (inner - shares)
-    shares = np.where(shares < _NONE, 0, shares)
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+    return np.asarray(shares)
 
 
 def outside(points: Array, corners: Array) -> Array:

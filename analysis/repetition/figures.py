@@ -6,24 +6,26 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
+from analysis.law import RepeatedForm
 from analysis.repeated_data import repeated_loss
 from analysis.repetition.answer import RepeatedFit
-from analysis.repetition.forms import FRESH
-from analysis.repetition.text import WORDS
+from analysis.repetition.forms import FORMS, FRESH
 from analysis.style import CATEGORIES, INK, SOFT, axis, ends, styled
 from analysis.words import short
 
 # Sizes and token counts closer than this many digits are one series.
 _DIGITS = 3
+_BEYOND = 1.5
 _OBSERVED = "measured"
 _AS_FRESH = "as many fresh tokens"
+_WORDS = {str(form.name): form.words for form in FORMS} | {_AS_FRESH: _AS_FRESH}
 
 
 def epochs_data(fit: RepeatedFit) -> pl.DataFrame:
     """The longest series of runs that differ in their epochs, and what each form has for it.
 
     A series has one size, and one part of the text that is read ever longer or one number of tokens
-    seen of ever smaller parts. Lines of forms go on where the runs end, to twice their epochs.
+    seen of ever smaller parts. Lines of forms go on beyond the runs, to half as many epochs more.
 
     Returns:
         kind (measured, a form's name, or as many fresh tokens under the form chosen, or under the
@@ -33,7 +35,7 @@ def epochs_data(fit: RepeatedFit) -> pl.DataFrame:
         return _rows(_OBSERVED, fit.used).clear()
     rows, fixed = _longest(fit.used)
     N = float(rows["n_params"].to_numpy()[0])
-    times = np.geomspace(1, 2 * float(rows["epochs"].to_numpy().max()), 80)
+    times = np.geomspace(1, _BEYOND * float(rows["epochs"].to_numpy().max()), 80)
     if fixed == "tokens":
         tokens = np.full(times.shape, float(np.median(rows["tokens"])))
     else:
@@ -55,11 +57,10 @@ def draw_epochs(data: pl.DataFrame, fit: RepeatedFit) -> go.Figure:
     N, tokens, times = (runs[name].to_numpy() for name in ("n_params", "tokens", "epochs"))
     figure = go.Figure()
     for name, colour in _colours(fit):
-        words = WORDS.get(name, name)
         line = data.filter(pl.col("kind") == name)
         style = {"color": colour, "dash": "dot" if name == _AS_FRESH else "solid"}
         figure.add_scatter(
-            x=line["epochs"], y=line["loss"], mode="lines", line=style, name=words,
+            x=line["epochs"], y=line["loss"], mode="lines", line=style, name=_WORDS[name],
             hovertemplate="%{x:.3g} epochs: %{y:.4f}<extra>%{fullData.name}</extra>",
         )  # fmt: skip
     figure.add_scatter(
@@ -77,7 +78,8 @@ def draw_epochs(data: pl.DataFrame, fit: RepeatedFit) -> go.Figure:
     # A form that runs away must not flatten the runs.
     low, high = ends(data.filter(pl.col("kind").is_in([_OBSERVED, _best(fit)]))["loss"])
     room = 0.15 * (high - low)
-    styled(figure, title, axis("epochs", log=True), axis("loss"))
+    doubled = [2**k for k in range(int(np.log2(data["epochs"].to_numpy().max())) + 1)]
+    styled(figure, title, axis("epochs", log=True) | {"tickvals": doubled}, axis("loss"))
     return figure.update_yaxes(range=[low - room, high + room])
 
 
@@ -114,7 +116,7 @@ def draw_held_out(data: pl.DataFrame, fit: RepeatedFit) -> go.Figure:
         hoverinfo="skip", showlegend=False,
     )  # fmt: skip
     for name, colour in _colours(fit):
-        words = WORDS.get(name, FRESH.words)
+        words = FRESH.words if name == _AS_FRESH else _WORDS[name]
         rows = data.filter(pl.col("form") == words)
         figure.add_scatter(
             x=rows["observed"], y=rows["predicted"], mode="markers", name=words,
@@ -160,11 +162,12 @@ def _longest(used: pl.DataFrame) -> tuple[pl.DataFrame, str]:
     return best[1], best[2]
 
 
-def _best(fit: RepeatedFit) -> str:
+def _best(fit: RepeatedFit) -> RepeatedForm:
     """The form chosen, or the one of least error where none is."""
     assert fit.choice is not None
-    score = min(fit.choice.scores, key=lambda each: each.percent)
-    return str(score.form.name) if fit.law is None else fit.law.form
+    form = min(fit.choice.scores, key=lambda each: each.percent).form.name
+    assert form is not None
+    return form if fit.law is None else fit.law.form
 
 
 def _colours(fit: RepeatedFit) -> list[tuple[str, str]]:

@@ -48,7 +48,7 @@ def test_the_longest_series_lies_on_the_line_of_the_form_that_made_it() -> None:
     assert at == pytest.approx(runs["loss"].to_numpy(), rel=2e-3)
     assert fresh["loss"][0] == pytest.approx(line["loss"][0])
     assert fresh["loss"][-1] < line["loss"][-1]
-    assert line["epochs"].to_numpy().max() == pytest.approx(64)
+    assert line["epochs"].to_numpy().max() == pytest.approx(48)
 
 
 def test_runs_of_one_length_on_ever_smaller_parts_are_a_series_too() -> None:
