@@ -164,6 +164,8 @@ def run_sweep(
     limit: CappedSweep | None = None
 
     def tick() -> None:
+        # MLflow's import takes seconds, and the first runs train meanwhile.
+        mirror.load()
         for watcher in watchers:
             watcher.tick()
 

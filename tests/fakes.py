@@ -14,7 +14,8 @@ from llama_core.checkpoints.place import Place
 from llama_core.config import AdamW, ModelConfig, TrainConfig, Wsd
 from llama_core.counting import train_flops
 from llama_core.records import EvalRecord, StepRecord
-from sweeps.spec import Cell, DataRef, PlannedRun, RunSpec
+from sweeps.grid import Cell
+from sweeps.spec import DataRef, PlannedRun, RunSpec
 
 
 class ReadableTracker(MlflowTracker):

@@ -8,7 +8,7 @@ from flows.commands.planned.mixtures import mixture_lines
 from flows.commands.planned.variants import scan_lines
 from flows.cost.quote import Cost
 from flows.plans.preparing import known_tokens, preparing
-from llama_core.config import CorpusConfig
+from llama_core.corpus.config import CorpusConfig
 from llama_core.corpus.prepared import PreparedCorpus
 from llama_core.counting import count_params
 from sweeps.cap import amount, in_words

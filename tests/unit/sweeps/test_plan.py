@@ -6,14 +6,14 @@ from llama_core.config import ModelConfig
 from llama_core.counting import count_params, train_flops
 from sweeps.cap import FlopsCap, HoursCap, MoneyCap, amount, in_words, option
 from sweeps.choices import FittedLaw, FixedRecipe, LawRecipe, LlamaRecipe, WidthRecipe
-from sweeps.grid import cells, in_steps
+from sweeps.grid import Cell, IsoflopGrid, cells, in_steps
 from sweeps.ladder import Ladder
 from sweeps.load import SpecError, load_spec, presets
 from sweeps.plan import plan
 from sweeps.rate_checks import affordable, check_command, check_runs, extremes
 from sweeps.recipe import measured_range, rates, warmup_tokens
 from sweeps.shapes import Make, shape
-from sweeps.spec import Cell, DataRef, IsoflopGrid
+from sweeps.spec import DataRef
 
 DATA = DataRef(digest="x")
 
