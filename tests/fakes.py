@@ -86,7 +86,7 @@ class FakeTracker:
     def log_observations(self, planned) -> None:
         pass
 
-    def log_entries(self, sweep, entries, colours) -> None:
+    def log_entries(self, sweep, entries, colours, shares=()) -> None:
         self.entries = {(sweep, entry.key): entry for entry in entries}
 
     def log_report(self, sweep, report, summary, verdict) -> None:

@@ -170,7 +170,7 @@ def _counts(group: GroupFit) -> Iterator[str]:
         low, high = (f"{r:.2f}" if 0.1 < r < 1000 else f"{r:.2g}" for r in ratio)
         yield (
             f"Counted FLOPs are {low} to {high} times 6·N·D, so N* at a budget "
-            "depends on which C is meant; see the table of conventions."
+            "depends on which of the two is meant."
         )
     for column in COUNTS:
         empty = (

@@ -11,7 +11,7 @@ from analysis.frontier.answer import Demand
 from analysis.frontier.decision import Goal
 from analysis.law import LossLaw, Trust
 from analysis.published import law, law_names
-from analysis.repetition.answer import fit_repeated
+from analysis.repetition.answer import MOST_DRAWS, fit_repeated
 from analysis.table.observations import TableError
 from analysis.table.repeats import leave_out_repeats
 from analysis.table.selection import one_law
@@ -69,7 +69,7 @@ def law_of_runs(runs: Runs, goal: Goal, demand: Demand, *, stocked: bool = False
     law = frontier_law(table, goal, demand, name)
     if not stocked:
         return law
-    repeated = fit_repeated(table, bootstrap=0, seed=0, level=0.9, source=name)
+    repeated = fit_repeated(table, bootstrap=MOST_DRAWS, seed=0, level=0.9, source=name)
     if repeated is None:
         return law
     # The doubts about a law of repeats are in the law itself.

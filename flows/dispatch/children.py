@@ -26,7 +26,7 @@ from flows.dispatch.contract import (
 from flows.processes import DECLINED, INTERRUPTED, MAY_PASS
 from flows.runs.directory import RunDir, RunResult
 from flows.settings import Home
-from flows.training.stacks import stacks
+from flows.training.stacks import in_order, stacks
 from flows.training.warm import WarmSlot
 from llama_core.config import Placement
 from sweeps.spec import PlannedRun
@@ -112,10 +112,11 @@ class ChildProcesses:
                         result = RunDir(self._home.runs / planned.id).result()
                         if result is None and len(group) > 1:
                             # What a stack leaves is trained alone, from its checkpoints.
-                            waiting.insert(0, (planned,))
+                            waiting.append((planned,))
                             continue
                         assert result is not None, f"run {planned.id} ended without a result"
                         on_finished(planned, result)
+                waiting = in_order(waiting)
                 on_tick()
         except BaseException:
             self._stop()
