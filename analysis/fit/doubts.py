@@ -131,7 +131,7 @@ def _shape(problem: Problem, optimum: Optimum) -> Iterator[str]:
         yield (
             f"The form misfits: a free gamma ({float(constants.gamma[0]):.2f}) lowers the "
             f"objective by {100 * gain:.0f} % and moves exponent_N from {exponents[0]:.3f} to "
-            f"{exponents[1]:.3f}. Compare --form gamma."
+            f"{exponents[1]:.3f}. Compare isoflop fit --form gamma."
         )
 
 

@@ -41,7 +41,7 @@ def add_fit(page: Page, group: GroupFit, *, prefix: str, lead: Sequence[str] = (
     """A group's part of a page; `prefix` keeps the figures' names apart."""
     _answer(page, group, lead)
     if group.repeated is not None:
-        add_repeated(page, group.repeated)
+        add_repeated(page, group.repeated, prefix=f"{prefix}-")
     _figures(page, group, prefix)
     _small_print(page, group)
 

@@ -55,6 +55,18 @@ from analysis.fit.figures import draw_fit, fit_data
 data = fit_data(group)
 figure = draw_fit(data)
 """,
+    "epochs": _FIT
+    + """\
+from analysis.repetition.figures import draw_epochs, epochs_data
+data = epochs_data(group.repeated)
+figure = draw_epochs(data, group.repeated)
+""",
+    "held-out": _FIT
+    + """\
+from analysis.repetition.figures import draw_held_out, held_out_data
+data = held_out_data(group.repeated)
+figure = draw_held_out(data, group.repeated)
+""",
     "contours": _FIT
     + """\
 from analysis.fit.figures import contour_data, draw_contours
