@@ -150,8 +150,12 @@ def _folder(kind: str) -> Traversable:
 
 
 def _parse(model: type[_Spec], data: Any, origin: str) -> _Spec:
-    data = _numbers(data)
-    if endless := list(_not_finite(data)):
+    try:
+        data = _numbers(data)
+        endless = list(_not_finite(data))
+    except RecursionError as error:
+        raise SpecError(f"{origin}: a YAML alias stands inside what it names.") from error
+    if endless:
         faults = "; ".join(
             f"{where}: {value} should be a finite number" for where, value in endless
         )
