@@ -95,6 +95,7 @@ def picture(window: Any, address: str, path: Path, width: int, height: int | Non
     whole = window.execute_script("return document.documentElement.scrollHeight")
     size = {"width": width, "height": height or whole, "deviceScaleFactor": 1, "mobile": False}
     window.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    window.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
     time.sleep(1)  # figures take the new size
     path.write_bytes(b64decode(window.execute_cdp_cmd("Page.captureScreenshot", {})["data"]))
 

@@ -182,7 +182,8 @@ def _counts(group: GroupFit) -> Iterator[str]:
     if exponents and max(exponents) - min(exponents) > _BENT:
         yield (
             f"The count of N and C decides the answer: exponent_N runs from {min(exponents):.3f} "
-            f"to {max(exponents):.3f} over the {len(exponents)} conventions of this table."
+            f"to {max(exponents):.3f} over the {len(exponents)} ways to count them that this "
+            "table has (isoflop fit shows each)."
         )
     if group.fit.law.n_counts == "unknown":
         yield (

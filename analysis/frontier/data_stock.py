@@ -3,12 +3,12 @@
 Muennighoff et al. 2023 (arXiv:2305.16264): tokens beyond the stock U of unique ones, and
 parameters beyond what U can train, lose value exponentially. Their half-lives R_D and R_N were
 fitted on C4; under a law whose runs chose no form of their own (analysis/repetition) they are
-borrowed, and the answer says so. Under the other two forms repetition adds what it costs to the
-law of fresh tokens.
+borrowed, and the answer says so. Under a form of its own, half-lives too, repetition adds what it
+costs to the law of fresh tokens: that law has what excess parameters cost without repeats.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -43,13 +43,14 @@ class Repeating:
     """Losses of training on a stock, under the constants of a law or of its draws.
 
     Attributes:
-        form: of what repetition costs.
-        costs: constants of the form; of half-lives R_D and R_N are enough.
+        form: of a law of its own whose cost of repetition is added to `law`; None where half-lives
+            make N and D effective ones in `law` itself.
+        costs: constants of the form, or R_D and R_N.
         U: unique tokens.
     """
 
     law: Law
-    form: RepeatedForm
+    form: RepeatedForm | None
     costs: Mapping[str, Array]
     U: float
 
@@ -65,7 +66,7 @@ class Repeating:
 
     def loss(self, N: ArrayLike, D: ArrayLike) -> Array:
         """Loss at N parameters and D tokens seen, of which at most U are unique."""
-        if self.form == "half_lives":
+        if self.form is None:
             return self.law.loss(self.effective_params(N, D), self.effective_tokens(D))
         N, D = np.asarray(N, float), np.asarray(D, float)
         cost = excess_of_form(self.form, self.costs, N, D, np.minimum(self.U, D))
@@ -112,7 +113,7 @@ class Repeating:
 
     def _log_D_of_least_loss(self, N: Array) -> Array:
         """ln of the tokens beyond which a model gains nothing."""
-        if self.form == "half_lives":
+        if self.form is None:
             # After 40 half-lives of repetition the next epoch is worth less than rounding.
             return np.broadcast_to(np.log(self.U * (1 + 40 * self.costs["R_D"])), N.shape)
         least, tokens = np.full(N.shape, np.inf), np.full(N.shape, self.U)
@@ -155,9 +156,7 @@ class Stock:
 
     @property
     def half_lives(self) -> Repetition:
-        """R_D and R_N."""
-        if self.own is not None and self.own.form == "half_lives":
-            return Repetition(R_D=self.own.constants["R_D"], R_N=self.own.constants["R_N"])
+        """R_D and R_N, where its own runs chose no form."""
         repetition = self.law.repetition or published.law("muennighoff_c4").repetition
         assert repetition is not None
         return repetition
@@ -167,7 +166,7 @@ class Stock:
         """The losses of training on it."""
         costs = self.half_lives.model_dump() if self.own is None else self.own.constants
         arrays = {name: np.asarray(value, float) for name, value in costs.items()}
-        return Repeating(self.law, self.form, arrays, self.U)
+        return Repeating(self.law, None if self.own is None else self.own.form, arrays, self.U)
 
     @property
     def costs_drawn(self) -> bool:
@@ -185,8 +184,8 @@ class Stock:
         elif draws.R_D is not None and draws.R_N is not None:
             costs = {"R_D": draws.R_D, "R_N": draws.R_N}
         else:
-            costs = dict(self.repeating.costs)
-        return Repeating(draws, self.form, costs, self.U)
+            return replace(self.repeating, law=draws)
+        return replace(self.repeating, law=draws, costs=costs)
 
 
 @dataclass(frozen=True)

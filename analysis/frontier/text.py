@@ -121,9 +121,9 @@ def rule_rows(advice: Advice) -> list[list[str]]:
     return [[row["rule"], short(row["N"]), short(row["D"]), row["source"]] for row in rules]
 
 
-def menu_rows(served: ServedAdvice) -> list[list[str]]:
-    """Published shapes priced for the same loss, under `MENU_HEADER`."""
-    return [
+def menu_table(served: ServedAdvice) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Published shapes priced for the same loss; why not, where one has no price."""
+    rows = [
         [
             row["model"],
             short(row["D"]),
@@ -133,6 +133,9 @@ def menu_rows(served: ServedAdvice) -> list[list[str]]:
         ]
         for row in served.menu.iter_rows(named=True)
     ]
+    if any(row[-1] for row in rows):
+        return MENU_HEADER, rows
+    return MENU_HEADER[:-1], [row[:-1] for row in rows]
 
 
 def warnings(advice: Advice) -> tuple[str, ...]:

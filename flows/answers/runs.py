@@ -192,7 +192,8 @@ def read_runs(
         TableError: it cannot be read as a table of runs.
     """
     names, states = dict(mapping or {}), tuple(include_status)
-    table = _table(source, names, states, WITHOUT_REPETITION)
+    aliases = ALIASES if "unique_tokens" in names else WITHOUT_REPETITION
+    table = _table(source, names, states, aliases)
     return Runs(source, table, names, states)
 
 

@@ -76,7 +76,9 @@ def _scaling() -> dict[str, Any]:
 
 
 def _observations(shares: Sequence[str]) -> dict[str, Any]:
-    state = _state(f"{_KIND} = 'observation'", ["verdict"], {}, shares)
+    # Three columns are on the screen beside MLflow's assistant: what mixtures differ in is first.
+    columns = dict.fromkeys(("val_loss", *shares, *COLUMNS)) if shares else COLUMNS
+    state = _state(f"{_KIND} = 'observation'", ["verdict"], {}, tuple(columns))
     # Sorted by anything but the date, MLflow lists observations without the curves they belong to.
     return {**state, "orderByKey": "metrics.`val_loss`", "orderByAsc": True}
 
@@ -99,9 +101,9 @@ def _state(
     kind: str,
     tags: list[str],
     charts: dict[str, list[dict[str, Any]]],
-    more: Sequence[str] = (),
+    numbers: Sequence[str] = COLUMNS,
 ) -> dict[str, Any]:
-    metrics = [f"metrics.`{name}`" for name in (*COLUMNS, *more)]
+    metrics = [f"metrics.`{name}`" for name in numbers]
     columns = [*metrics, *(f"tags.`{name}`" for name in tags)]
     return {
         "searchFilter": kind,
@@ -113,7 +115,7 @@ def _state(
         "runListHidden": True,
         "compareRunCharts": [
             *(chart for section in charts.values() for chart in section),
-            *map(_left_out, (*COLUMNS, *more)),
+            *map(_left_out, numbers),
         ],
         "compareRunSections": [_section(name) for name in charts],
         "isAccordionReordered": True,

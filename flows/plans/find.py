@@ -82,8 +82,8 @@ def other_kind(name: str, home: Home) -> str:
         )
     if (study / "spec.json").is_file():
         return (
-            f"{name} is a study: its report is {study / 'report.html'}, and isoflop fit-lr reads "
-            f"its trials, {study / 'trials.csv'}."
+            f"{name} is a study: isoflop fit-lr reads its trials, {study / 'trials.csv'}; its "
+            f"report, once it has ended, is {study / 'report.html'}."
         )
     planned = read_plan(home, sweep) if sweep else None
     if planned is not None and any(each.name == run for each in planned.runs):

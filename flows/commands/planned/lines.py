@@ -126,7 +126,7 @@ def time_lines(cost: Cost) -> list[str]:
     if usd is not None:
         lines.append(
             f"about {dollars(usd)}: {estimate.device_s / 3600:.3g} device-hours at "
-            f"${cost.usd_per_hour:g} an hour ({cost.price_source}){_idle(cost)}"
+            f"{dollars(cost.usd_per_hour)} an hour ({cost.price_source}){_idle(cost)}"
         )
     return lines
 

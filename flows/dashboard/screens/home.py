@@ -101,7 +101,8 @@ class HomeScreen(Screen):
     def _sought(self, rows: Sequence[_Seen]) -> list[_Seen]:
         """Those whose name and state hold the words of the filter."""
         words = self.address.get("q").lower().split()
-        return [row for row in rows if all(word in f"{row.name} {row.state}" for word in words)]
+        held = (row for row in rows if all(word in f"{row.name} {row.state}" for word in words))
+        return list(held if words else rows)
 
     def _forecasts(self) -> list[tuple[Registered, list[Scored]]]:
         return self.desk.library.forecasts()

@@ -166,6 +166,8 @@ def test_what_the_laws_own_runs_chose_goes_before_the_half_lives_of_c4(form: Rep
     own, borrowed = Stock(law, 1e11), Stock(CHINCHILLA, 1e11)
     assert own.form == form
     assert (own.borrowed, borrowed.borrowed, borrowed.form) == (False, True, "half_lives")
+    # The law of fresh tokens has already what parameters beyond those that the data feed cost.
+    assert own.repeating.loss(5e11, 9e10) == pytest.approx(float(CHINCHILLA.loss(5e11, 9e10)))
     # In the first epoch nothing is repeated; each further one costs.
     assert own.repeating.loss(5e9, 9e10) == pytest.approx(float(borrowed.repeating.loss(5e9, 9e10)))
     costs = own.repeating.loss(5e9, np.array([2e11, 8e11])) - CHINCHILLA.loss(
