@@ -204,8 +204,13 @@ def _log_residuals(fit: LawFit, used: pl.DataFrame) -> Array:
     return np.asarray(np.log(loss / predict(fit.law, N, D, used["unique_tokens"].to_numpy())))
 
 
-def _prediction_error_percent(problem: Problem, without: Array) -> float:
-    """Root mean square error of predicting each row by the optimum without it."""
+def _prediction_error_percent(problem: Problem, without: Array) -> float | None:
+    """Root mean square error of predicting each row by the optimum without it.
+
+    None where no more rows than constants leave the optimum without a row undetermined.
+    """
+    if len(problem.rows.loss) <= len(problem.free):
+        return None
     predictions = predict_own_log(problem.rows, problem.chart.to_theta(without))
     errors = predictions - np.log(problem.rows.loss)
     return float(100 * np.sqrt((errors**2).mean()))

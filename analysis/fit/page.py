@@ -9,6 +9,7 @@ from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.records import GroupFit
 from analysis.fit.text import (
     convention_rows,
+    left_out_words,
     optimal_rows,
     read_line,
     remaining_doubts,
@@ -82,8 +83,7 @@ def _answer(page: Page, group: GroupFit, lead: Sequence[str]) -> None:
     level = f"{fit.intervals.level:.0%} intervals: {fit.intervals.method.replace('_', ' over ')}. "
     page.text(
         (level if fit.intervals.values else "No intervals were computed. ")
-        + f"{search_line(group)}. Leaving each row out in turn, it is predicted "
-        f"to {group.leave_one_out_percent:.2g} % (rms).",
+        + f"{search_line(group)}. {sentence(left_out_words(group))}.",
         role="soft",
     )
     page.heading("Can the table carry it?")

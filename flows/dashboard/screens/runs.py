@@ -48,7 +48,7 @@ class RunsScreen(SubjectScreen):
         count = f"{rows.height} of {counted(self.table().frame.height, 'observation')}"
         if shown.height < rows.height:
             count += f", of which the first {_MOST_ROWS} are shown"
-        order = self._order()
+        order, reasons = self._order(), (shown["fit"] != "used").any()
         columns, shares, mlflow = self._columns(), self._shares(), self._mlflow(shown)
         at = next(place for place, (key, _, _) in enumerate(columns) if key == order[0])
         href = str(self.address.with_path("data", "runs", *self.address.path))
@@ -68,7 +68,7 @@ class RunsScreen(SubjectScreen):
                     ]
                     for row in shown.iter_rows(named=True)
                 ],
-                classes=[*[""] * 9, "words", "words long"],
+                classes=[*[""] * 9, "words", "words long" if reasons else "words"],
                 label="observations of the sweep",
                 sorted_by=(at, "descending" if order[1] else "ascending"),
             ),
