@@ -14,6 +14,7 @@ from analysis.fit.options import FitOptions
 from analysis.fit.records import GroupFit
 from analysis.law import Array, Constants, LawFit, central
 from analysis.table.observations import Table, TableError
+from analysis.table.repeats import epochs
 from analysis.table.runs import runs_of
 
 _CONSTANTS = ("E", "A", "B", "alpha", "beta", "exponent_N")
@@ -97,7 +98,12 @@ class Comparison:
             if law is not None
             for warning in law.fit.law.trust.warnings
         ]
-        return (*self.refusals, *doubtful)
+        left_out = [
+            f"{name}: {law.repeated.repeating} rows that repeat their tokens are left out."
+            for name, law in zip(self.names, self.laws, strict=True)
+            if law is not None and law.repeated is not None and epochs(law.used) is None
+        ]
+        return (*self.refusals, *doubtful, *left_out)
 
 
 # A table's fit, or why it has no law.

@@ -34,7 +34,6 @@ from analysis.solver.uncertainty import (
     refit_without,
 )
 from analysis.table.observations import Table
-from analysis.table.repeats import leave_out_repeats
 from analysis.table.runs import duplicates
 from analysis.table.selection import of_group, one_law, split
 from analysis.words import short
@@ -69,9 +68,8 @@ def fit_table(
     groups = []
     for value, part in split(table, where=where, by=by):
         with of_group(by, value):
-            if options.form != "data_constrained":
-                part = leave_out_repeats(part)
-            part = one_law(part, best_of=best_of, pool=pool, named=by is None)
+            repeats = options.form == "data_constrained"
+            part = one_law(part, best_of=best_of, pool=pool, named=by is None, repeats=repeats)
             groups.append(_fit_group(value, part, options, source))
     return groups
 

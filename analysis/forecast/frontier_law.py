@@ -22,6 +22,7 @@ from analysis.frontier.answer import Demand, planned_demand
 from analysis.frontier.decision import Goal, Like
 from analysis.law import Array, Constants, LossLaw, Support, Trust
 from analysis.table.observations import Table
+from analysis.table.repeats import leave_out_repeats
 from analysis.words import short
 
 _DRAWS = 2000
@@ -47,6 +48,7 @@ def frontier_law(
         TableError: fewer than 10 rows or 3 sizes.
         FrontierError: the goal cannot be reached under the forecast.
     """
+    table = leave_out_repeats(table)
     learnt = learnt or forecast(table, Question(anyway=True))
     law = learnt.law.model_copy(
         update={

@@ -37,14 +37,11 @@ def leave_out_repeats(table: Table) -> Table:
         return table
     repeating = table.used.filter(times > 1)
     if table.used.height - repeating.height < FEWEST_FRESH:
-        return table.with_doubts(
-            [
-                Doubt(
-                    f"{repeating.height} of {table.used.height} rows repeat their tokens, and the "
-                    f"law counts all as fresh: it takes {FEWEST_FRESH} rows that do not repeat."
-                )
-            ]
+        doubt = Doubt(
+            f"{repeating.height} of {table.used.height} rows repeat their tokens, and the "
+            f"law counts all as fresh: it takes {FEWEST_FRESH} rows that do not repeat."
         )
+        return table if doubt in table.doubts else table.with_doubts([doubt])
     reason = pl.when(pl.col("row").is_in(repeating["row"].implode())).then(pl.lit(REPEATS))
     return replace(
         table,

@@ -16,6 +16,7 @@ from analysis.table.experiments import (
     shown_experiments,
 )
 from analysis.table.observations import LINE, Table, TableError, check
+from analysis.table.repeats import leave_out_repeats
 from analysis.table.states import nothing_left
 
 
@@ -47,17 +48,20 @@ def split(table: Table, *, where: str | None, by: str | None) -> list[tuple[Any,
     return [(value, table.filter(pl.col(by) == value)) for value in values]
 
 
-def one_law(part: Table, *, best_of: Sequence[str], pool: bool, named: bool) -> Table:
-    """The rows of a part that follow one law: of `best_of`'s settings the best ones.
+def one_law(
+    part: Table, *, best_of: Sequence[str], pool: bool, named: bool, repeats: bool = False
+) -> Table:
+    """The rows of a part that follow one law: fresh ones, of `best_of`'s settings the best.
 
     Args:
         pool: take rows of several experiments, or of several settings for one N and D, together.
         named: refuse text columns that name experiments, too.
+        repeats: the law is of repeated tokens too.
 
     Raises:
         TableError: bad numbers; or the rows are a mixture and `pool` is not said.
     """
-    part = check(part)
+    part = check(part if repeats else leave_out_repeats(part))
     if best_of:
         part = take_best(part, best_of)
     if not pool:

@@ -11,6 +11,7 @@ from analysis.compare.text import comparison_json
 from analysis.compare.variants import Variants, compare_variants
 from analysis.page import Page
 from analysis.table.observations import Table
+from analysis.table.repeats import leave_out_repeats
 from flows.answers.rows import check_level
 from flows.answers.runs import Runs, open_source, read_runs
 from flows.answers.shown import Shown
@@ -138,10 +139,10 @@ def compare_sides(
 
 def _side(source: str | Runs, mapping: Mapping[str, str], home: Home) -> Side:
     """A sweep of this home, or a table."""
+    if not isinstance(source, Runs) and (is_service(source) or Path(source).is_file()):
+        source = read_runs(open_source(source), mapping)
     if isinstance(source, Runs):
-        return Side(source.source.name, source.table, None)
-    if is_service(source) or Path(source).is_file():
-        return Side(source, read_runs(open_source(source), mapping).table, None)
+        return Side(source.source.name, leave_out_repeats(source.table), None)
     plan = find_plan(source, home)
     if plan.spec.variants:
         listed = ", ".join(f"{source}/{variant}" for variant in (BASE, *plan.spec.variants))

@@ -102,7 +102,7 @@ def fit_runs(runs: Runs, options: FitOptions = DEFAULT, rows: Rows = ALL) -> Fit
     _check_numbers(options)
     repeated = options.form == "data_constrained"
     groups = fit_table(
-        runs.with_repetition() if repeated else runs.as_repeated(),
+        runs.with_repetition() if repeated else runs.table,
         options,
         by=rows.by,
         where=rows.where,

@@ -13,7 +13,6 @@ from analysis.law import LossLaw, Trust
 from analysis.published import UnknownName, law, law_names
 from analysis.repetition.answer import MOST_DRAWS, fit_repeated
 from analysis.table.observations import TableError
-from analysis.table.repeats import leave_out_repeats
 from analysis.table.selection import one_law
 from flows.answers.runs import Runs, open_source, read_runs
 from flows.plans.find import other_kind
@@ -65,7 +64,7 @@ def law_of_runs(runs: Runs, goal: Goal, demand: Demand, *, stocked: bool = False
     Raises:
         TableError: rows that no forecast can learn from.
     """
-    table = one_law(leave_out_repeats(runs.as_repeated()), best_of=(), pool=False, named=True)
+    table = one_law(runs.table, best_of=(), pool=False, named=True)
     name = Path(runs.source.name).stem
     law = frontier_law(table, goal, demand, name)
     if not stocked:

@@ -1,7 +1,7 @@
 """What TABLE names: a file, a sweep of the home, a service, rows in memory; and how to read it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -85,22 +85,6 @@ class Runs:
         """
         return _table(self.source, self.mapping, self.include_status, ALIASES)
 
-    def as_repeated(self) -> Table:
-        """The table with unique tokens read where some row repeats them; else as it is.
-
-        A column of that name which holds no such numbers stays unread, and the answer says so.
-        """
-        named = "unique_tokens" in self.mapping
-        if not named and not spelt("unique_tokens", ALIASES, self.table.frame.columns):
-            return self.table
-        try:
-            table = self.with_repetition()
-        except TableError:
-            if named:
-                raise
-            return self.table
-        return self.table if epochs(table.used) is None else table
-
     def __repr__(self) -> str:
         return f"{self._words()}\n{self.frame}"
 
@@ -182,7 +166,9 @@ def read_runs(
     mapping: Mapping[str, str] | None = None,
     include_status: Sequence[str] = (),
 ) -> Runs:
-    """The runs of a source.
+    """The runs of a source, with unique tokens read where some row repeats them.
+
+    A column of that name which holds no such numbers stays unread, and the answer says so.
 
     Args:
         mapping: isoflop's name for a column to the source's, or to arithmetic of its columns.
@@ -192,9 +178,16 @@ def read_runs(
         TableError: it cannot be read as a table of runs.
     """
     names, states = dict(mapping or {}), tuple(include_status)
-    aliases = ALIASES if "unique_tokens" in names else WITHOUT_REPETITION
-    table = _table(source, names, states, aliases)
-    return Runs(source, table, names, states)
+    named = "unique_tokens" in names
+    table = _table(source, names, states, ALIASES if named else WITHOUT_REPETITION)
+    runs = Runs(source, table, names, states)
+    if named or not spelt("unique_tokens", ALIASES, table.frame.columns):
+        return runs
+    try:
+        repeated = runs.with_repetition()
+    except TableError:
+        return runs
+    return runs if epochs(repeated.used) is None else replace(runs, table=repeated)
 
 
 def _table(

@@ -8,6 +8,7 @@ from analysis.forecast.design import Candidates
 from analysis.forecast.points import read_points
 from analysis.next_runs import candidates
 from analysis.table.observations import Table, TableError
+from analysis.table.repeats import leave_out_repeats
 from analysis.table.states import nothing_left
 from sweeps.ladder import ShapeLadder
 from sweeps.next_cells import NextCell, ladder_and_neighbours, next_cells
@@ -39,6 +40,7 @@ def of_sweep(
     planned: Plan, table: Table, given: str | None, budget: float
 ) -> tuple[list[NextCell], Candidates]:
     """Cells of the sweep's own recipe, and the same as candidates; counted FLOPs are their cost."""
+    table = leave_out_repeats(table)
     least, most = 0.0, float("inf")
     if given is None:
         least = _least(table, "train_flops")

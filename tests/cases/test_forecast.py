@@ -8,6 +8,7 @@ import pytest
 
 from tests.cases.conftest import Run
 from tests.others_tables import BASE, TRUE_N_AT_1E20, loss, write_table
+from tests.simulated import repeated_law, repeated_table
 
 HEADER = ("N", "D", "loss")
 
@@ -119,3 +120,41 @@ def test_fit_leads_with_the_forecast_and_keeps_its_keys(run: Run, table: Path) -
     assert best["n_lower"] < TRUE_N_AT_1E20 < best["n_upper"]
     few = run("fit", table, "--bootstrap", 0, "--where", "N > 5e7")
     assert "No forecast: a forecast needs 10" in few.stdout or "--anyway" in few.stdout
+
+
+def test_rows_that_repeat_their_tokens_change_no_number_and_are_counted(
+    run: Run, tmp_path: Path
+) -> None:
+    rows = repeated_table(repeated_law("half_lives"), (1, 4), noise=0.003)
+    once = pl.col("tokens") == pl.col("unique_tokens")
+    tables = {
+        "fresh": rows.filter(once).drop("unique_tokens"),
+        "named": rows,
+        "spelt": rows.rename({"unique_tokens": "U"}),
+    }
+    for name, table in tables.items():
+        (tmp_path / name).mkdir()
+        table.write_csv(tmp_path / name / "runs.csv")
+    line = "A forecast is of fresh tokens: 12 rows that repeat theirs are left out."
+
+    def numbers(name: str, *command: object) -> dict:
+        done = run(*command, tmp_path / name / "runs.csv", "--flops", 1e22, "--json", "-")
+        assert done.status == 0, done.stderr
+        document = json.loads(done.stdout)
+        assert (line in document["warnings"]) == (name != "fresh")
+        for words in ("warnings", "doubts"):
+            document.pop(words, None)
+        return document
+
+    assert numbers("named", "forecast") == numbers("spelt", "forecast")
+    for command in (("forecast",), ("next", "--runs", 1)):
+        assert numbers("spelt", *command) == numbers("fresh", *command)
+
+
+def test_too_few_fresh_rows_are_the_first_line_of_a_forecast(run: Run, tmp_path: Path) -> None:
+    rows = repeated_table(repeated_law("half_lives"), (2, 4), noise=0.003)
+    path = tmp_path / "runs.csv"
+    rows.rename({"unique_tokens": "U"}).write_csv(path)
+    words = " ".join(run("forecast", path, "--flops", 1e21).stdout.split())
+    assert words.startswith("24 of 24 rows repeat their tokens, and the law counts all as fresh")
+    assert words.count("24 of 24 rows") == 1

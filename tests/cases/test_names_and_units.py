@@ -333,7 +333,7 @@ def test_unique_tokens_of_another_name_are_mapped_as_any_column() -> None:
     frame = pl.DataFrame(BASE, schema=["N", "D", "loss"], orient="row")
     frame = frame.with_columns(corpus=pl.col("D") / 4)
     runs = read_runs(source_of(frame), {"unique_tokens": "corpus"})
-    times = epochs(runs.as_repeated().used)
+    times = epochs(runs.used)
     assert times is not None
     assert times.to_list() == [4.0] * len(BASE)
-    assert epochs(read_runs(source_of(frame)).as_repeated().used) is None
+    assert epochs(read_runs(source_of(frame)).used) is None

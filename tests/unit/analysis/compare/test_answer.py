@@ -13,6 +13,7 @@ from analysis.compare.text import comparison_json, law_rows, pair_rows, verdict
 from analysis.compare.variants import Variant, Variants
 from analysis.frontier.allocation import compute_optimal
 from analysis.law import LossLaw, Trust
+from analysis.repetition.answer import RepeatedFit
 from analysis.table.runs import own_table
 from analysis.words import flops, short
 
@@ -250,6 +251,14 @@ def test_a_repeated_size_is_matched_once_each():
     seeds = pl.concat([observed(LAW, name=name).used for name in ("b", "c")])
     assert match(table, seeds, draws=0, level=0.9).pairs.height == 30
     assert match(seeds, seeds, draws=0, level=0.9).pairs.height == 60
+
+
+def test_rows_that_repeat_their_tokens_are_counted_where_they_are_left_out(same):
+    first, second = same.laws
+    repeated = RepeatedFit(first.used, 5, None, "5 are too few", {}, None, 0.9)
+    done = replace(same, laws=(replace(first, repeated=repeated), second))
+    line = f"{same.names[0]}: 5 rows that repeat their tokens are left out."
+    assert done.warnings == (*same.warnings, line)
 
 
 def test_a_table_too_small_for_a_law_still_has_its_losses_compared(against):
