@@ -7,6 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from analysis.table.runs import own_table
+from flows.plans.next_candidates import of_sweep
 from sweeps.load import load_spec
 from sweeps.plan import Plan, plan
 from sweeps.spec import DataRef
@@ -104,6 +106,17 @@ def test_runs_after_a_sweep_are_a_spec_that_plans_to_them_within_the_budget(
     had = {(r.n_params, cell.tokens) for r in sweep.runs for cell in r.cells}
     assert not planned & had
     assert again.spec.recipe == sweep.spec.recipe
+
+
+def test_cells_after_a_sweep_lie_about_its_fresh_runs(sweep: Plan, tmp_path: Path) -> None:
+    rows = pl.read_parquet(tmp_path / "home" / "sweeps" / "demo" / "observations.parquet")
+    fresh = rows.with_columns(unique_tokens=pl.col("tokens"))
+    longer = fresh.with_columns(tokens=50 * pl.col("tokens"))
+    cells = [
+        of_sweep(sweep, own_table(table), None, 6e12)[0]
+        for table in (rows, pl.concat([fresh, longer]))
+    ]
+    assert cells[0] == cells[1]
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """The frontier under a forecast has the forecast's N*, and its intervals hold the truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
+from analysis.forecast.answer import Question, forecast
 from analysis.forecast.frontier_law import frontier_law
 from analysis.forecast.optimum import measured_valleys, optimum
 from analysis.forecast.posterior import posterior
@@ -54,6 +57,21 @@ def test_the_choice_of_a_known_law_comes_back(runs, goal: Goal):
         value = float(getattr(truth, quantity))
         assert low.item() < value < high.item()
         assert getattr(answer.optimum, quantity).item() == pytest.approx(value, rel=0.15)
+
+
+def test_rows_that_repeat_their_tokens_move_no_n_star(runs):
+    fresh = runs.frame.with_columns(unique_tokens=pl.col("tokens"))
+    # Repetition costs the small models of a budget most, for they read the most tokens.
+    repeats = fresh.with_columns(
+        val_loss=pl.col("val_loss") * (1 + pl.col("tokens") / pl.col("n_params") / 1e3),
+        unique_tokens=pl.col("tokens") / 4,
+    )
+    both = replace(runs, frame=pl.concat([fresh, repeats]).with_columns(row=pl.int_range(pl.len())))
+    learnt = forecast(runs, Question(anyway=True))
+    laws = [
+        frontier_law(table, AtBudget(BUDGET), served(0), "runs", learnt) for table in (runs, both)
+    ]
+    assert laws[0] == laws[1]
 
 
 def test_intervals_widen_beyond_the_data(runs):
