@@ -187,10 +187,6 @@ class GatedFeedForward(nn.Module):
         self.act = ACTIVATIONS[config.block.ffn]
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling():
-            # A compiler reads and writes halves that are not contiguous at no cost.
-            gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
-            return self.down_proj(self.act(gate) * up)
         # Two matmuls: halves of one would not be contiguous, which costs more than it saves.
         weights, bias = self.gate_up_proj.weight.chunk(2), self.gate_up_proj.bias
         biases = (None, None) if bias is None else bias.chunk(2)
@@ -214,12 +210,6 @@ class FeedForward(nn.Module):
         return out
 
 
-def silu(x: Tensor) -> Tensor:
-    """x · sigmoid(x)."""
-    # A compiler finds the sigmoid of the derivative in this, but not in `F.silu`.
-    return x * x.sigmoid() if torch.compiler.is_compiling() else F.silu(x)
-
-
 def relu2(x: Tensor) -> Tensor:
     """The square of ReLU (So et al. 2021, arXiv:2109.08668)."""
     return F.relu(x).square()
@@ -228,7 +218,7 @@ def relu2(x: Tensor) -> Tensor:
 _tanh_gelu = partial(F.gelu, approximate="tanh")
 # Of the feed-forwards that `config.Block` names.
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "swiglu": silu,
+    "swiglu": F.silu,
     "geglu": _tanh_gelu,
     "gelu": _tanh_gelu,
     "relu2": relu2,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import torch
 from safetensors.torch import save
@@ -62,8 +61,6 @@ from llama_core.schedule import lr_multiplier, segments
 from llama_core.validation import evaluate
 
 _ANYWHERE = Placement()
-# `losses` or a compiled form of it.
-Objective: TypeAlias = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
 
 
 def train(
@@ -130,7 +127,8 @@ def _train(
     device, store = ranks.device, outbox.store
     net = build(model, cfg, placement, device)
     module = ranks.wrap(net)
-    objective = objective_of(placement, device)
+    # Not with the model on a GPU, where layers are compiled one by one.
+    fused_loss = device.type == "cpu" and compiles(placement, device)
     optimizer = optimizer_of(net, cfg.optimizer)
     path = segments(cfg)
     place = Place(segment=0, step=0, steps_taken=0)
@@ -178,7 +176,7 @@ def _train(
             for group in optimizer.param_groups:
                 group["lr"] = lr
             batch = to_device(ranks.share(torch.from_numpy(batches.at(place.step))), device)
-            loss_sum = _gradients(module, objective, torch.split(batch, rows), cfg, ranks)
+            loss_sum = _gradients(module, torch.split(batch, rows), cfg, ranks, fused_loss)
             grad_norm = whole(torch.nn.utils.clip_grad_norm_(weights, cfg.clip_norm))
             optimizer.step()
             for weight in weights:  # `zero_grad` looks for them anew, which takes longer
@@ -291,10 +289,10 @@ def _report(
 
 def _gradients(
     module: nn.Module,
-    objective: Objective,
     parts: Sequence[Tensor],
     cfg: TrainConfig,
     ranks: Ranks,
+    fused_loss: bool,
 ) -> Tensor:
     """Sum the gradients of a batch over its micro-batches; return the sum of its losses in nats."""
     device = parts[0].device
@@ -303,9 +301,9 @@ def _gradients(
         with ranks.gradient_sync(module, last=number == len(parts)):
             with torch.autocast(device.type, torch.bfloat16, enabled=cfg.dtype == "bfloat16"):
                 logits = module(part[:, :-1])
-            value, nats = objective(logits, part[:, 1:], cfg.z_loss)
+            objective, nats = losses(logits, part[:, 1:], cfg.z_loss, compiled=fused_loss)
             # Gradients are averaged over ranks, the loss is summed over their rows.
-            torch.autograd.backward(value * (ranks.count / cfg.batch_tokens))
+            torch.autograd.backward(objective * (ranks.count / cfg.batch_tokens))
         loss_sum += nats.detach()
     return loss_sum
 
@@ -336,17 +334,12 @@ def build(
     return net
 
 
-def objective_of(placement: Placement, device: torch.device) -> Objective:
-    """`losses`; compiled on a CPU if the model is, which saves passes over the logits."""
-    if device.type != "cpu" or not compiles(placement, device):
-        return losses
-    return torch.compile(losses, dynamic=False, fullgraph=True)
-
-
-def losses(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tensor]:
+def losses(
+    logits: Tensor, targets: Tensor, z_loss: float, *, compiled: bool = False
+) -> tuple[Tensor, Tensor]:
     """The objective and the cross-entropy in nats, both summed over tokens, in fp32."""
     flat = logits.flatten(0, 1)
-    nats = cross_entropy_sum(flat, targets.flatten())
+    nats = cross_entropy_sum(flat, targets.flatten(), compiled=compiled)
     if not z_loss:
         return nats, nats
     # Pulls the softmax's normaliser towards 1 (Chowdhery et al. 2022, section 5).

@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 from llama_core.config import ModelConfig, require_positions
 from llama_core.counting import query_blocks
-from llama_core.layers.kernels import causal_attention, fused_causal_attention, rms_norm
+from llama_core.layers.kernels import (
+    causal_attention,
+    causal_mask,
+    fused_causal_attention,
+    rms_norm,
+)
 
 AttentionBackend = Literal["eager", "sdpa"]
 
@@ -182,18 +187,9 @@ def eager_attention(
     group, t = q.shape[1] // k.shape[1], q.shape[2]
     blocks = tuple(itertools.pairwise(query_blocks(t)))
     if not torch.compiler.is_compiling():
-        masks = tuple(causal_mask(*block, group, q.dtype, q.device) for block in blocks)
+        masks = tuple(_kept_mask(*block, group, q.dtype, q.device) for block in blocks)
         return causal_attention(q, k, v, cos, sin, masks)
-    if cos is not None and sin is not None:
-        q, k = _rotate_fused(q, cos, sin), _rotate_fused(k, cos, sin)
-    return fused_causal_attention(q, k, v, blocks)
-
-
-def _rotate_fused(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """`rotate` for a compiler, which would write the parts of a concatenation to memory."""
-    halves = x.unflatten(-1, (2, -1))  # type: ignore[no-untyped-call]
-    cos, sin = (table.to(x.dtype).unflatten(-1, (2, -1)) for table in (cos, sin))  # type: ignore
-    return (halves * cos + halves.flip(-2) * sin).flatten(-2)
+    return fused_causal_attention(q, k, v, cos, sin, blocks)
 
 
 def cached_attention(q: Tensor, k: Tensor, v: Tensor, first: Tensor | None = None) -> Tensor:
@@ -217,10 +213,5 @@ def cached_attention(q: Tensor, k: Tensor, v: Tensor, first: Tensor | None = Non
     )
 
 
-@lru_cache(maxsize=16)
-def causal_mask(
-    first: int, end: int, group: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """0 at the keys that queries `first` to `end` may see, else -inf; repeated `group` times."""
-    mask = torch.full((end - first, end), -torch.inf, dtype=dtype, device=device)
-    return mask.triu(first + 1).repeat(group, 1)
+# The compiler warns of a cache, which it cannot see into.
+_kept_mask = lru_cache(maxsize=16)(causal_mask)

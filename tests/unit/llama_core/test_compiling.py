@@ -1,6 +1,7 @@
 """Compiled training: the same losses to rounding, one graph a shape, and refusals in words."""
 
 import warnings
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from llama_core import compiling
 from llama_core.blocks import BUNDLES
 from llama_core.compiling import compile_obstacle
 from llama_core.config import Placement
+from llama_core.layers import kernels
 from llama_core.machine import compiles
 from llama_core.records import EvalRecord, StepRecord
 from llama_core.train import train
@@ -28,6 +30,17 @@ def losses(placement, cfg, model=None, **options):
     ]
 
 
+@contextmanager
+def no_warning():
+    """Fails at a warning that users see."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # torch's compiler causes these itself, and hides them from its users.
+        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
+        warnings.filterwarnings("ignore", ".*autograd.function.Function.* instantiated")
+        yield
+
+
 @pytest.fixture
 def graphs(monkeypatch):
     """Counts graphs, which are traced as always and then run by torch's own kernels: in seconds."""
@@ -35,6 +48,7 @@ def graphs(monkeypatch):
     from torch._dynamo.testing import CompileCounterWithBackend
 
     reset()
+    kernels.compiled_loss.cache_clear()
     counter, compile = CompileCounterWithBackend("eager"), torch.compile
     monkeypatch.setattr(
         torch, "compile", lambda it, **settings: compile(it, backend=counter, **settings)
@@ -42,12 +56,12 @@ def graphs(monkeypatch):
     with config.patch(recompile_limit=1):
         yield counter
     reset()
+    kernels.compiled_loss.cache_clear()
 
 
 def test_trunk_branches_and_evaluation_need_one_graph_a_shape_and_no_warning(graphs):
     cfg = recipe(8, 16)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         compiled = losses(ON, cfg)
         assert graphs.frame_count == 2  # of the model and of the loss
         # Another shape is compiled too, though torch's limit is reached.
@@ -60,10 +74,7 @@ def test_trunk_branches_and_evaluation_need_one_graph_a_shape_and_no_warning(gra
 
 
 def test_bf16_and_recomputed_layers_compile_without_warning(graphs):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        # torch's compiler causes this itself, and hides it from its users.
-        warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
+    with no_warning():
         losses(ON, recipe(3, dtype="bfloat16"))
         losses(ON.model_copy(update={"activation_checkpointing": "full"}), recipe(3))
 
@@ -108,8 +119,7 @@ def test_other_blocks_compile_whole_too(graphs, name):
     length = 16 if choice.block.positions == "learned" else None
     model = tiny(block=choice.block, tie_embeddings=choice.tie_embeddings, max_positions=length)
     cfg = recipe(3, z_loss=choice.z_loss)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with no_warning():
         compiled = losses(ON, cfg, model)
     assert graphs.frame_count == 2
     assert compiled == pytest.approx(losses(OFF, cfg, model), rel=1e-5)
