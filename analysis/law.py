@@ -62,6 +62,7 @@ class RepeatedLaw(Frozen):
         source: the runs it was fitted to.
         most_epochs: how often they read their data at most.
         doubts: what must be read before any answer by it.
+        draws: bootstrap draws of the constants by name, equally long; empty without a bootstrap.
     """
 
     form: RepeatedForm
@@ -69,14 +70,20 @@ class RepeatedLaw(Frozen):
     source: str
     most_epochs: PositiveFloat
     doubts: tuple[str, ...] = ()
+    draws: dict[str, tuple[float, ...]] = Field(
+        default_factory=dict, repr=False, exclude_if=lambda draws: not draws
+    )
 
     @model_validator(mode="after")
     def _constants_are_the_forms(self) -> Self:
-        if (names := REPEATED_CONSTANTS[self.form]) != tuple(self.constants):
-            raise ValueError(
-                f"form {self.form} has the constants {', '.join(names)}, not "
-                f"{', '.join(self.constants)}"
-            )
+        names = REPEATED_CONSTANTS[self.form]
+        for given in (self.constants, self.draws or self.constants):
+            if names != tuple(given):
+                raise ValueError(
+                    f"form {self.form} has the constants {', '.join(names)}, not {', '.join(given)}"
+                )
+        if len({len(column) for column in self.draws.values()}) > 1:
+            raise ValueError("bootstrap draws differ in length")
         return self
 
 
@@ -217,8 +224,9 @@ class Constants:
         if not law.draws:
             raise ValueError(f"{law.name} carries no bootstrap draws: refit it with a bootstrap.")
         rows = len(next(iter(law.draws.values())))
-        columns = (law.draws.get(name, (getattr(law, name),) * rows) for name in _NAMES)
-        return cls(*(np.asarray(column, float)[:, np.newaxis] for column in columns))
+        columns = {name: law.draws.get(name, (getattr(law, name),) * rows) for name in _NAMES}
+        columns |= {name: law.draws[name] for name in ("R_D", "R_N") if name in law.draws}
+        return cls(**{name: np.asarray(c, float)[:, np.newaxis] for name, c in columns.items()})
 
     @property
     def exponent_N(self) -> Array:
@@ -251,15 +259,17 @@ class Constants:
         log_N = np.clip(log_N, -FARTHEST, FARTHEST)
         return np.exp(log_N), np.exp(log_product - log_N)
 
-    def rows(self, keep: NDArray[np.bool_]) -> "Constants":
-        """The draws marked in `keep`, shape (draws,)."""
-        return Constants(*(getattr(self, name)[keep] for name in _NAMES))
+    def rows(self, keep: NDArray[np.bool_] | NDArray[np.intp]) -> "Constants":
+        """The draws marked in `keep`, shape (draws,), or at these places."""
+        return Constants(**{name: column[keep] for name, column in self._columns().items()})
 
     def named(self) -> dict[str, Array]:
         """The constants by name, then `exponent_N` and `exponent_D`."""
+        return self._columns() | {"exponent_N": self.exponent_N, "exponent_D": self.exponent_D}
+
+    def _columns(self) -> dict[str, Array]:
         columns = {name: getattr(self, name) for name in (*_NAMES, "R_D", "R_N")}
-        known = {name: column for name, column in columns.items() if column is not None}
-        return known | {"exponent_N": self.exponent_N, "exponent_D": self.exponent_D}
+        return {name: column for name, column in columns.items() if column is not None}
 
 
 # What a frontier can be computed for: a law, or the constants of its draws.

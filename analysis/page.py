@@ -25,14 +25,18 @@ ul{max-width:74ch;padding-left:1.2rem}li{margin:.3rem 0}
 .key b{display:block;font-size:1.55rem;line-height:1.2;color:var(--mark);font-weight:650}
 .key span{color:var(--soft);font-size:.9rem}
 .warn{border-left:4px solid var(--warn);padding:.2rem .8rem;margin:.8rem 0;background:#fff8ec}
+.warn+.warn{margin-top:-.8rem}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums;margin:.6rem 0}
 th,td{padding:.3rem .7rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th{color:var(--soft);font-weight:600;white-space:normal;vertical-align:bottom}
 th.words,td.words,th:first-child,td:first-child{text-align:left}
 td.long{text-align:left;white-space:normal;min-width:24ch}
-.figure{width:100%;min-height:440px}
-@media(max-width:600px){th:first-child,td:first-child{position:sticky;left:0;background:#fff;
+.figure{width:100%}
+@media(max-width:600px){table{font-size:.85rem}th,td{padding:.3rem .25rem}
+ td.words{white-space:normal;min-width:9ch}td.long{min-width:18ch}
+ .sideways::before{content:"Scroll sideways: there is more.";color:var(--soft);font-size:.9rem}
+ th:first-child,td:first-child{position:sticky;left:0;background:#fff;
  max-width:40vw;white-space:normal;overflow-wrap:break-word}}
 """
 
@@ -233,7 +237,8 @@ def markup(part: Part) -> str:
             style = f"height:{part.height:d}px" + (";min-width:760px" if part.wide else "")
             box = f'<div class="figure" id="{escape(part.name)}" style="{style}"></div>'
             above = f"<h3>{escape(part.title)}</h3>\n" if part.title else ""
-            return f'{above}<div class="scroll">{box}</div>'
+            kind = "scroll sideways" if part.wide else "scroll"
+            return f'{above}<div class="{kind}">{box}</div>'
 
 
 def _table(grid: Grid) -> str:

@@ -59,7 +59,15 @@ def repeated_loss(law: RepeatedLaw, N: Array, D: Array, U: Array) -> Array:
 
 def excess(law: RepeatedLaw, N: Array, D: Array, U: Array) -> Array:
     """The loss that repetition costs: above that of D tokens which are all unique; broadcasts."""
-    return repeated_loss(law, N, D, U) - repeated_loss(law, N, D, D)
+    constants = {name: np.asarray(value) for name, value in law.constants.items()}
+    return excess_of_form(law.form, constants, N, D, U)
+
+
+def excess_of_form(
+    form: RepeatedForm, of: Mapping[str, Array], N: Array, D: Array, U: Array
+) -> Array:
+    """`excess` under constants by name, which may be draws."""
+    return loss_of_form(form, of, N, D, U) - loss_of_form(form, of, N, D, D)
 
 
 def loss_of_form(

@@ -16,6 +16,28 @@ MARK = "#0b6e99"
 WARN = "#c2410c"
 # Kinds without an order, readable side by side without colour vision.
 CATEGORIES = (MARK, WARN, "#3f7d20", "#7a4fa0", "#946c00", "#8a8f98", "#b23a48")
+# More entries of a legend take the figure's room, most of all on a phone.
+_MOST_ENTRIES = 8
+_BAR = {"colorbar": {"outlinewidth": 0, "ticks": ""}}
+_AXIS = {"ticks": "", "title": {"standoff": 15}, "zerolinewidth": 2}
+_CORNER = {"ticks": "", "linecolor": "#A2B1C6"}
+# What our figures need of plotly_white. Plotly checks and copies a template with every figure, and
+# the whole one, for forty kinds of trace, takes longer than to draw the figure.
+_TEMPLATE = {
+    "layout": {
+        "autotypenumbers": "strict",
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+        "ternary": {"bgcolor": "white", "aaxis": _CORNER, "baxis": _CORNER, "caxis": _CORNER},
+    },
+    "data": {
+        "bar": [{"marker": {"line": {"color": "white", "width": 0.5}}}],
+        "contour": [_BAR],
+        "heatmap": [_BAR],
+        "parcoords": [{"line": _BAR}],
+        "scatterternary": [{"marker": _BAR}],
+    },
+}
 # Light to dark along an ordered quantity.
 _SHADES = ("#7a8794", "#4fa3c7", MARK, "#0a3d62", "#3b1f4a")
 
@@ -31,19 +53,25 @@ def styled(
     Args:
         x, y: settings of the first pair of axes, as `axis` makes them.
     """
+    # Not by update_layout, which would add it to Plotly's own.
+    figure.layout.template = _TEMPLATE
     figure.layout.xaxis.update(x or {})
     figure.layout.yaxis.update(y or {})
     figure.update_xaxes(gridcolor=GRID, zeroline=False, automargin=True)
     figure.update_yaxes(gridcolor=GRID, zeroline=False, automargin=True)
     return figure.update_layout(
         title={"text": title, "x": 0, "xref": "paper", "font": {"size": 16, "color": INK}},
-        template="plotly_white",
         colorway=CATEGORIES,
         font={"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "color": SOFT},
         margin={"l": 60, "r": 20, "t": 60, "b": 50},
         legend={"orientation": "h", "y": -0.18, "x": 0},
         hoverlabel={"align": "left", "bgcolor": "white"},
     )
+
+
+def legend_above(figure: go.Figure) -> go.Figure:
+    """For a low figure, in which a legend below would lie on the axis's title."""
+    return figure.update_layout(legend={"y": 1.02, "yanchor": "bottom"})
 
 
 def axis(title: str, *, log: bool = False, flops: bool = False) -> dict[str, object]:
@@ -73,16 +101,43 @@ def shorts(values: Iterable[float | None]) -> list[str]:
 def colour_scale(values: pl.Series) -> dict[float, str]:
     """One colour a value, in order."""
     unique = values.unique().sort().to_list()
-    places = np.linspace(0.0, 0.9, max(len(unique), 2))[: len(unique)]
+    # The yellow end of the scale is as pale on white as its inverse is on black.
+    places = np.linspace(0.0, 0.78, max(len(unique), 2))[: len(unique)]
     return dict(zip(unique, sample_colorscale("Viridis", places.tolist()), strict=True))
 
 
 def size_legend(figure: go.Figure, colours: dict[float, str]) -> None:
-    """One legend entry a model size, for lines that have none of their own."""
+    """The colours of model sizes, for lines that have no legend of their own.
+
+    A legend entry each, whose click hides the lines of the legend group str(N); of more than fit
+    into two lines, a bar with some of the sizes.
+    """
+    if len(colours) > _MOST_ENTRIES:
+        _size_bar(figure, colours)
+        return
     for N, colour in colours.items():
         figure.add_scatter(
-            x=[None], y=[None], mode="lines", line={"color": colour}, name=f"N = {short(N)}"
-        )
+            x=[None], y=[None], mode="lines", line={"color": colour}, name=f"N = {short(N)}",
+            legendgroup=str(N),
+        )  # fmt: skip
+
+
+def _size_bar(figure: go.Figure, colours: dict[float, str]) -> None:
+    """A bar of the colours below the figure; sizes at its ends and evenly spaced between."""
+    sizes, last = list(colours), len(colours) - 1
+    scale = [[place / last, colour] for place, colour in enumerate(colours.values())]
+    ticks = np.unique(np.linspace(0, last, 5).round().astype(int)).tolist()
+    figure.add_scatter(
+        x=[None], y=[None], mode="markers", showlegend=False,
+        marker={
+            "color": [0], "cmin": 0, "cmax": last, "colorscale": scale, "showscale": True,
+            "colorbar": {
+                "orientation": "h", "thickness": 12, "y": -0.2, "yanchor": "top",
+                "outlinewidth": 0, "title": {"text": "N", "side": "top"},
+                "tickvals": ticks, "ticktext": shorts(sizes[tick] for tick in ticks),
+            },
+        },
+    )  # fmt: skip
 
 
 def shades(count: int) -> list[str]:

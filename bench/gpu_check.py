@@ -49,7 +49,7 @@ from llama_core.counting import count_params, train_flops
 from llama_core.machine import peak_flops
 from llama_core.optim import adamw
 from llama_core.records import EvalRecord, Record, StepRecord
-from llama_core.stacked.course import Training
+from llama_core.stacked.member import Training
 from llama_core.stacked.train import train_stacked
 from llama_core.train import train
 

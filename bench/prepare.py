@@ -79,7 +79,7 @@ def measure(text: Path, folder: Path, processes: int, size: int, *, watch: bool 
     with tempfile.TemporaryDirectory(dir=folder) as home:
         script = (
             "import sys, pathlib\n"
-            "from llama_core.config import CorpusConfig, FileText\n"
+            "from llama_core.corpus.config import CorpusConfig, FileText\n"
             "from llama_core.corpus.preparation import prepare\n"
             f"config = CorpusConfig(sources=(FileText(path=sys.argv[1]),), vocab_size={VOCAB})\n"
             f"made = prepare(config, pathlib.Path(sys.argv[2]), print, processes={processes})\n"

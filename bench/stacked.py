@@ -26,7 +26,7 @@ import torch
 from llama_core.config import AdamW, ModelConfig, Placement, TrainConfig, Wsd
 from llama_core.corpus.batches import Batches, TokenSource
 from llama_core.records import StepRecord
-from llama_core.stacked.course import Training
+from llama_core.stacked.member import Training
 from llama_core.stacked.train import train_stacked
 from llama_core.train import train
 

@@ -25,9 +25,13 @@ app = App(
     default_parameter=Parameter(negative=(), show_default=_default),
     version=lambda: version("isoflop"),
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,
 )
 
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000
+# What they have done is kept, and their next call goes on from there.
+_RESUMED = ("evaluate", "prepare", "sweep", "tune")
+_STOPPED = 130  # exit status of a program that Ctrl-C ends
 _SWEEPS = Group.create_ordered("Plan and train")
 _RUNS = Group.create_ordered("Look at runs")
 _LAWS = Group.create_ordered("Laws, forecasts, decisions")
@@ -188,7 +192,10 @@ app.register_install_completion_command(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; exit status 0 for an answer, 1 a failure, 2 unusable input."""
+    """Run the command line; exit status 0 for an answer, 1 a failure, 2 unusable input.
+
+    After Ctrl-C it is 130.
+    """
     # Thousands of runs are millions of objects and few circles, which the collector would look
     # through again and again: half of the time of reading their plans.
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
@@ -197,6 +204,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             app(arguments, result_action="return_value")
         finally:
             sys.stdout.flush()
+    except KeyboardInterrupt:
+        if next(iter(sys.argv[1:] if arguments is None else arguments), "") in _RESUMED:
+            print("stopped; the same command resumes it", file=sys.stderr)
+        sys.exit(_STOPPED)
     except BrokenPipeError:
         # The reader of our output has closed it, as `head` does.
         _drop_output()

@@ -123,7 +123,7 @@ def watched_sweep(
     report_page = mirror.report_path(name)
     links = {
         "The report, in MLflow": report_page and f"{settings.mlflow_address}{report_page}",
-        "Losses against N and D, in MLflow": settings.mlflow_address + mirror.chart_path(name),
+        "Losses, in MLflow": settings.mlflow_address + mirror.chart_path(name),
         "Dashboard": f"{settings.dashboard_address}/sweep/{name}",
     }
     # The sizes of several variants or mixtures are no valley.
@@ -164,6 +164,8 @@ def run_sweep(
     limit: CappedSweep | None = None
 
     def tick() -> None:
+        # MLflow's import takes seconds, and the first runs train meanwhile.
+        mirror.load()
         for watcher in watchers:
             watcher.tick()
 

@@ -155,8 +155,9 @@ def _round(
         # Runs of one shape share what it takes to compile it.
         write_round(runs[0].sweep, runs, home)
         with publishing(mirror) as publish:
+            # MLflow's import takes seconds, and the first runs train meanwhile.
             dispatcher.train_all(
-                todo, on_finished=finished, on_tick=lambda: None, admit=ledger.admit
+                todo, on_finished=finished, on_tick=mirror.load, admit=ledger.admit
             )
     results = [RunDir(home.runs / run.id).result() for run in runs]
     ended = [result for result in results if result is not None]

@@ -1,13 +1,9 @@
 """The words: each gathers its parameters and calls what the command of that name calls."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-import polars as pl
-from numpy.typing import ArrayLike
+from typing import Literal
 
 from analysis.fit.options import FitOptions
 from analysis.forecast.answer import Question
@@ -24,25 +20,24 @@ from flows.answers.next_runs import Choosing, Next, next_after, read_flops
 from flows.answers.retrodict import Retrodiction, own_sweep
 from flows.answers.retrodict import retrodict as retrodiction
 from flows.answers.rows import Rows
-from flows.answers.runs import Runs, TableSource, open_source, read_runs, source_of
+from flows.answers.runs import Runs, read_runs
 from flows.answers.sweep import Sweep, open_sweep
 from flows.results.variants import expanded
 from flows.settings import Home, home_of, open_settings
-
-
-class Frame(Protocol):
-    """A data frame of polars, pandas or Arrow."""
-
-    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        """Its columns; each of these libraries has this."""
-
-
-# What names a table: a path, a sweep, mlflow:EXPERIMENT, optuna:STUDY@STORAGE; or its columns.
-Named = str | PathLike[str] | Frame | Mapping[str, ArrayLike] | Sweep
-Table = Named | Runs
-# Tokens to serve: a number, or the least and the most.
-Demand = float | tuple[float, float] | None
-Names = str | Sequence[str]
+from isoflop.given import (
+    Demand,
+    Named,
+    Names,
+    Table,
+    bounds_given,
+    in_python,
+    law_given,
+    names_given,
+    pairs_given,
+    runs_given,
+    side_given,
+    source_given,
+)
 
 
 def read(
@@ -64,8 +59,8 @@ def read(
     Raises:
         ValueError: there is no such table, or it cannot be read as one of runs.
     """
-    with _in_python():
-        return read_runs(_source(source), map, include_status)
+    with in_python():
+        return read_runs(source_given(source), map, include_status)
 
 
 def fit(
@@ -106,10 +101,10 @@ def fit(
     Raises:
         ValueError: the table cannot be read, or no law can be fitted to it.
     """
-    with _in_python():
+    with in_python():
         penalty = objective_of(objective, delta)
         options = FitOptions(form, penalty, bootstrap, seed, level, anyway, target_flops)
-        return fit_runs(_runs(source), options, Rows(by, where, _names(best_of), pool))
+        return fit_runs(runs_given(source), options, Rows(by, where, names_given(best_of), pool))
 
 
 def forecast(
@@ -146,13 +141,13 @@ def forecast(
     Raises:
         ValueError: the table cannot be read, or no forecast can learn from it.
     """
-    with _in_python():
-        runs = _runs(source)
+    with in_python():
+        runs = runs_given(source)
         file = None if points is None else Path(points)
         pairs = read_pairs(at, file, runs.table.n_counts)
         budgets = [flops] if isinstance(flops, str | float | int) else flops
         question = Question(pairs, tuple(map(read_budget, budgets)), level, form, anyway)
-        return forecast_runs(runs, question, Rows(by, where, _names(best_of), pool))
+        return forecast_runs(runs, question, Rows(by, where, names_given(best_of), pool))
 
 
 def frontier(
@@ -202,14 +197,14 @@ def frontier(
     Raises:
         ValueError: there is no such law, or the question has no answer.
     """
-    with _in_python():
+    with in_python():
         goal = goal_of(loss, flops, like)
-        demand = demand_of(*map(_bounds, (inference_tokens, prompt_tokens, generated_tokens)))
+        demand = demand_of(*map(bounds_given, (inference_tokens, prompt_tokens, generated_tokens)))
         serving = serving_of(
             gpu, price, demand, gpus=gpus, batch=batch, context=context, bits=bits, days=days
         )
         priced = Priced(demand, serving, days, unique_tokens)
-        return frontier_of(_law(law), goal, priced, level=level, anyway=anyway)
+        return frontier_of(law_given(law), goal, priced, level=level, anyway=anyway)
 
 
 def next(
@@ -243,12 +238,12 @@ def next(
     Raises:
         ValueError: the table cannot be read, or no candidate is within the budget.
     """
-    with _in_python():
+    with in_python():
         target = read_flops("--flops", flops)
         most = None if budget is None else read_flops("--budget", budget)
         offered = None if candidates is None else fspath(candidates)
         how = Choosing(target, most, offered, runs, level)
-        return next_after(_runs(source), how, Rows(None, where, _names(best_of), pool))
+        return next_after(runs_given(source), how, Rows(None, where, names_given(best_of), pool))
 
 
 def mix(
@@ -287,11 +282,13 @@ def mix(
     Raises:
         ValueError: the table cannot be read, or no law can be fitted to it.
     """
-    with _in_python():
-        asked = Asked(_pairs(target), _pairs(stock), epochs, params, tokens, anywhere, level)
+    with in_python():
+        asked = Asked(
+            pairs_given(target), pairs_given(stock), epochs, params, tokens, anywhere, level
+        )
         columns = Columns(map or {}, where, include_status)
-        foretold = None if points is None else _source(points)
-        return mix_source(_source(source), asked, columns, foretold)
+        foretold = None if points is None else source_given(points)
+        return mix_source(source_given(source), asked, columns, foretold)
 
 
 def compare(
@@ -319,8 +316,8 @@ def compare(
     Raises:
         ValueError: there is no such sweep or table, or the losses do not compare.
     """
-    with _in_python():
-        home, given = home_of(open_settings()), tuple(map(_compared, (baseline, *variants)))
+    with in_python():
+        home, given = home_of(open_settings()), tuple(map(side_given, (baseline, *variants)))
         # A sweep with variants alone is compared with its base.
         names = [each for each in given if isinstance(each, str)]
         if len(names) == len(given):
@@ -339,7 +336,7 @@ def retrodict(*, level: float = 0.9, experiment: str | Sweep | None = None) -> R
     Raises:
         ValueError: there is no such sweep, or it has no law.
     """
-    with _in_python():
+    with in_python():
         own: OwnSweep | None = None
         if isinstance(experiment, Sweep):
             own = OwnSweep(experiment.name, experiment.law, experiment.observations)
@@ -362,62 +359,3 @@ def sweep(name: str, *, home: str | PathLike[str] | None = None) -> Sweep:
     """
     place = home_of(open_settings()) if home is None else Home(Path(home).absolute())
     return open_sweep(name, place)
-
-
-@contextmanager
-def _in_python() -> Iterator[None]:
-    """Say of a message about an option what it is in Python."""
-    try:
-        yield
-    except ValueError as error:
-        if "--" in str(error):
-            error.add_note(
-                "In Python an option is a parameter: --best-of lr is best_of='lr', and "
-                "--map NAME=COLUMN is map={'NAME': 'COLUMN'} of isoflop.read."
-            )
-        raise
-
-
-def _source(source: Named) -> TableSource:
-    if isinstance(source, Sweep):
-        return source.source
-    if isinstance(source, str | PathLike):
-        return open_source(fspath(source))
-    return source_of(pl.DataFrame(source))
-
-
-def _runs(source: Table) -> Runs:
-    return source if isinstance(source, Runs) else read_runs(_source(source))
-
-
-def _law(law: Table | LossLaw | Fit) -> str | Runs | LossLaw:
-    if isinstance(law, str | LossLaw):
-        return law
-    if isinstance(law, Fit):
-        return law.law
-    return fspath(law) if isinstance(law, PathLike) else _runs(law)
-
-
-def _compared(source: Table) -> str | Runs:
-    if isinstance(source, str | PathLike):
-        return fspath(source)
-    return _runs(source)
-
-
-def _names(names: Names) -> tuple[str, ...]:
-    if isinstance(names, str):
-        names = names.split(",")
-    return tuple(name.strip() for name in names if name.strip())
-
-
-def _bounds(tokens: Demand) -> tuple[float, float] | None:
-    if tokens is None or isinstance(tokens, tuple):
-        return tokens
-    return tokens, tokens
-
-
-def _pairs(weights: str | Mapping[str, float] | None) -> str | None:
-    """Weights by name as the option has them, to be read by the same rules."""
-    if weights is None or isinstance(weights, str):
-        return weights
-    return ",".join(f"{name}={weight!r}" for name, weight in weights.items())

@@ -30,7 +30,7 @@ class FinishedStep:
     """A step and its numbers.
 
     Attributes:
-        loss: sum over the batch's tokens, nats.
+        loss: mean over the batch's tokens, nats.
         elapsed_s: since the step before was finished, or since this one was started.
     """
 
@@ -44,24 +44,32 @@ class FinishedStep:
 class LaunchedSteps:
     """Steps that were launched and whose numbers are not read yet, in order."""
 
-    def __init__(self) -> None:
+    def __init__(self, batch_tokens: int) -> None:
+        self._batch_tokens = batch_tokens
         self._steps: deque[tuple[int, float, float, _Copy]] = deque()
         self._finished_at = 0.0
 
-    def add(self, step: int, lr: float, started: float, loss: Tensor, grad_norm: Tensor) -> None:
-        """A step launched now; `started` is a reading of `time.perf_counter`."""
-        numbers = torch.stack((loss.detach(), grad_norm.detach().to(loss.dtype)))
+    def add(
+        self, step: int, lr: float, started: float, loss_sum: Tensor, grad_norm: Tensor
+    ) -> None:
+        """A step launched now.
+
+        Args:
+            started: a reading of `time.perf_counter`.
+            loss_sum: over the batch's tokens, nats.
+        """
+        numbers = torch.stack((loss_sum.detach(), grad_norm.detach().to(loss_sum.dtype)))
         self._steps.append((step, lr, started, _Copy(numbers)))
 
     def finish(self, *, leave: int) -> Iterator[FinishedStep]:
         """Read the numbers of all steps but the last `leave`, waiting for each."""
         while len(self._steps) > leave:
             step, lr, started, copy = self._steps.popleft()
-            loss, grad_norm = copy.read()
+            loss_sum, grad_norm = copy.read()
             now = time.perf_counter()
             elapsed_s = now - max(started, self._finished_at)
             self._finished_at = now
-            yield FinishedStep(step, lr, loss, grad_norm, elapsed_s)
+            yield FinishedStep(step, lr, loss_sum / self._batch_tokens, grad_norm, elapsed_s)
 
 
 class _Copy:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from llama_core.config import ModelConfig
 from llama_core.counting import count_params, train_flops
+from sweeps.grid import IsoflopGrid
 from sweeps.shapes import Size, key
-from sweeps.spec import IsoflopGrid, PlannedRun, SweepSpec
+from sweeps.spec import PlannedRun, SweepSpec
 
 # Tokens per parameter of the compute-optimal model, by Hoffmann et al. 2022, table 3; sweeps of
 # our own gave 14 to 27 (docs/benchmarks/demo_sweep.md).

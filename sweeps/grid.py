@@ -1,8 +1,91 @@
-"""The token counts that each model is trained to on a grid."""
+"""Grids: the token counts of each size, as a person writes them, and the cells they give."""
 
-from llama_core.config import ModelConfig
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from llama_core.config import Frozen, ModelConfig
 from llama_core.counting import count_params, train_flops
-from sweeps.spec import Cell, CellsGrid, Grid, IsoflopGrid
+from sweeps.ladder import different
+
+
+class IsoflopGrid(Frozen):
+    """Every size at every budget of counted FLOPs, as long as D/N and D stay within bounds."""
+
+    kind: Literal["isoflop"] = "isoflop"
+    budgets: Annotated[
+        tuple[Annotated[PositiveFloat, Field(allow_inf_nan=False)], ...],
+        Field(min_length=1, description="C, counted training FLOPs of each isoflop"),
+        AfterValidator(different),
+    ]
+    tokens_per_param: tuple[PositiveFloat, PositiveFloat] = Field(
+        default=(1.0, 200.0), description="lowest and highest D/N of a cell"
+    )
+    min_tokens: NonNegativeInt = Field(
+        default=0,
+        description="no cell has fewer: in its first steps a loss falls by another law than later",
+    )
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> "IsoflopGrid":
+        low, high = self.tokens_per_param
+        if low > high:
+            raise ValueError(
+                f"tokens_per_param is the lowest and the highest D/N, and {low:g} is above "
+                f"{high:g}. Write [{high:g}, {low:g}]."
+            )
+        return self
+
+
+class TokensGrid(Frozen):
+    """Every size at every token count: N × D."""
+
+    kind: Literal["tokens"] = "tokens"
+    tokens: Annotated[
+        tuple[PositiveInt, ...],
+        Field(min_length=1, description="D of every size"),
+        AfterValidator(different),
+    ]
+
+
+class CellsGrid(Frozen):
+    """Single cells, as `isoflop next` writes them: token counts by width, or by WIDTHxDEPTH."""
+
+    kind: Literal["cells"] = "cells"
+    continues: str | None = Field(
+        default=None,
+        description="sweep that they are added to: table, law and report have its losses too",
+    )
+    tokens: Annotated[
+        dict[
+            PositiveInt | Annotated[str, Field(pattern=r"^[1-9]\d*x[1-9]\d*$")],
+            Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(different)],
+        ],
+        Field(min_length=1, description="D of each size, by width or WIDTHxDEPTH"),
+    ]
+
+
+Grid = Annotated[IsoflopGrid | TokensGrid | CellsGrid, Field(discriminator="kind")]
+
+
+class Cell(Frozen):
+    """A planned observation: a horizon of a run and the isoflop it was planned on.
+
+    Attributes:
+        flops_budget: the isoflop in counted FLOPs; None on an N × D grid.
+        train_flops: counted FLOPs of this horizon trained alone.
+    """
+
+    tokens: PositiveInt
+    flops_budget: PositiveFloat | None
+    train_flops: PositiveInt
 
 
 def cells(grid: Grid, model: ModelConfig, *, seq_len: int, batch_tokens: int) -> list[Cell]:

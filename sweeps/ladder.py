@@ -68,7 +68,7 @@ class DepthLadder(_LlamaBlocks):
         Field(min_length=1, description="layers of each size"),
         AfterValidator(different),
     ]
-    aspect: PositiveFloat = Field(default=64.0, description="width for each layer")
+    aspect: PositiveFloat = Field(default=64.0, le=1e5, description="width for each layer")
 
 
 class SizeLadder(_LlamaBlocks):
@@ -84,7 +84,7 @@ class SizeLadder(_LlamaBlocks):
         Field(min_length=1, description="N, all parameters but the input embedding"),
         AfterValidator(different),
     ]
-    aspect: PositiveFloat = Field(default=64.0, description="width for each layer")
+    aspect: PositiveFloat = Field(default=64.0, le=1e5, description="width for each layer")
 
 
 class Shape(Frozen):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -26,6 +26,10 @@ class SpecError(ValueError):
     """A sweep spec cannot be used; the message says what to change."""
 
 
+class NoSpecError(SpecError):
+    """A name or a file is of no spec."""
+
+
 def presets(kind: str = "") -> list[str]:
     """Names of the shipped presets: of sweeps, or of studies if the kind is `tune`."""
     entries = _folder(kind).iterdir()
@@ -39,6 +43,10 @@ def load_spec(spec: str, overrides: Iterable[str] = ()) -> SweepSpec:
         SpecError: there is no such preset or file, it is not YAML, a key is unknown, or a value
             is out of range. The message names every fault, an unknown key with the nearest known.
     """
+    if names_study(spec):
+        raise SpecError(
+            f"{spec} is a study's spec, not a sweep's. Train it with: isoflop tune {spec}"
+        )
     parsed = _load(SweepSpec, "", spec, overrides)
     if parsed.is_variant:
         raise SpecError(f"{spec}: name {parsed.name!r} has a slash, as a variant of a sweep has.")
@@ -57,14 +65,25 @@ def names_study(spec: str) -> bool:
 
     What cannot be read is left to `load_spec`, which says why.
     """
-    if spec in presets("tune") or spec in presets():
-        return spec not in presets()
+    return spec_kind(spec) == "study"
+
+
+def spec_kind(spec: str) -> Literal["sweep", "study"] | None:
+    """What a preset or a YAML file is of; None where neither its name nor its settings show."""
+    if spec in presets():
+        return "sweep"
+    if spec in presets("tune"):
+        return "study"
     try:
         data = yaml.safe_load(Path(spec).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, ValueError, RecursionError):
-        return False
-    own = TuneSpec.model_fields.keys() - SweepSpec.model_fields.keys()
-    return isinstance(data, dict) and "grid" not in data and not own.isdisjoint(data)
+        return None
+    of_sweeps, of_studies = SweepSpec.model_fields.keys(), TuneSpec.model_fields.keys()
+    if not isinstance(data, dict):
+        return None
+    if "grid" not in data and not (of_studies - of_sweeps).isdisjoint(data):
+        return "study"
+    return None if (of_sweeps - of_studies).isdisjoint(data) else "sweep"
 
 
 def load_tune_spec(spec: str, overrides: Iterable[str] = ()) -> TuneSpec:
@@ -73,6 +92,10 @@ def load_tune_spec(spec: str, overrides: Iterable[str] = ()) -> TuneSpec:
     Raises:
         SpecError: as in `load_spec`.
     """
+    if spec_kind(spec) == "sweep":
+        raise SpecError(
+            f"{spec} is a sweep's spec, not a study's. Train it with: isoflop sweep {spec}"
+        )
     return _load(TuneSpec, "tune", spec, overrides)
 
 
@@ -97,19 +120,23 @@ def _load(model: type[_Spec], kind: str, spec: str, overrides: Iterable[str]) ->
         try:
             text = Path(spec).read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise SpecError(f"{spec} is not a YAML file in UTF-8: {error}.") from error
+            raise NoSpecError(f"{spec} is not a YAML file in UTF-8: {error}.") from error
     else:
-        raise SpecError(
-            f"there is no preset or file {spec!r}. Give a path to a YAML file, or one of the "
-            f"presets: {', '.join(presets(kind))}."
+        near = difflib.get_close_matches(spec, presets(kind), n=1)
+        if Path(f"{spec}.yaml").is_file():
+            near = [f"{spec}.yaml"]
+        question = f" Did you mean {near[0]}?" if near else ""
+        raise NoSpecError(
+            f"there is no preset or file {spec!r}.{question} Give a path to a YAML file, or one of "
+            f"the presets: {', '.join(presets(kind))}."
         )
     try:
         data = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SpecError(f"{spec} is not YAML: {_one_line(error)}") from error
+        raise NoSpecError(f"{spec} is not YAML: {_one_line(error)}") from error
     if not isinstance(data, dict):
         content = "is empty" if data is None else f"holds {_shown(data)}"
-        raise SpecError(f"{spec} {content}; it should hold settings, as in `name: mine`.")
+        raise NoSpecError(f"{spec} {content}; it should hold settings, as in `name: mine`.")
     base = _parse(model, data, spec)
     # Overrides change the whole spec, defaults included: `recipe.coef=…` needs the default recipe.
     data = base.model_dump(mode="json")
@@ -123,8 +150,12 @@ def _folder(kind: str) -> Traversable:
 
 
 def _parse(model: type[_Spec], data: Any, origin: str) -> _Spec:
-    data = _numbers(data)
-    if endless := list(_not_finite(data)):
+    try:
+        data = _numbers(data)
+        endless = list(_not_finite(data))
+    except RecursionError as error:
+        raise SpecError(f"{origin}: a YAML alias stands inside what it names.") from error
+    if endless:
         faults = "; ".join(
             f"{where}: {value} should be a finite number" for where, value in endless
         )

@@ -6,10 +6,11 @@ from itertools import pairwise
 
 from llama_core.config import ModelConfig
 from llama_core.counting import count_params, train_flops
+from sweeps.grid import CellsGrid, IsoflopGrid
 from sweeps.plan import Plan
 from sweeps.recipe import rates
 from sweeps.shapes import at_width, key, only
-from sweeps.spec import CellsGrid, IsoflopGrid, SweepSpec
+from sweeps.spec import SweepSpec
 
 # Longest name of a spec, less the suffix.
 _NAME = 64 - len("-next")

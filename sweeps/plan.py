@@ -10,14 +10,14 @@ from llama_core.config import Cosine, Frozen, ModelConfig, TrainConfig, Wsd
 from llama_core.counting import count_params
 from sweeps.coverage import EXPECTED_OPTIMUM, coverage, size_at
 from sweeps.faults import plain
-from sweeps.grid import cells, in_steps
+from sweeps.grid import Cell, cells, in_steps
 from sweeps.mixtures import Mixtures
 from sweeps.plan_warnings import doubts
 from sweeps.rate_scan import scan_runs
 from sweeps.recipe import Rates, has_budget, rates, warmup_of, weight_decay_of
 from sweeps.repetition import matched, on_parts, refuse_many_epochs
 from sweeps.shapes import key
-from sweeps.spec import Cell, DataRef, PlannedRun, RunSpec, SweepSpec
+from sweeps.spec import DataRef, PlannedRun, RunSpec, SweepSpec
 from sweeps.trunk_cost import middle, trunks
 from sweeps.variants import BASE, variant_specs
 

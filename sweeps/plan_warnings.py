@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from analysis.words import between, counted, flops, short
 from sweeps.choices import LawRecipe, PublishedRecipe, Timescale
 from sweeps.coverage import EXPECTED_OPTIMUM, BudgetSizes, LeftOut, coverage, size_at
+from sweeps.grid import IsoflopGrid
 from sweeps.published_rules import RULES
 from sweeps.recipe import measured_range, rates
-from sweeps.spec import IsoflopGrid, PlannedRun, SweepSpec
+from sweeps.spec import PlannedRun, SweepSpec
 from sweeps.trunk_cost import COSTLY, left_by_run, middle
 
 # A parabola has three constants; a fourth point shows whether it fits.

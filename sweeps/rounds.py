@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from llama_core.config import ModelConfig
 from llama_core.counting import count_params
+from sweeps.grid import Cell
 from sweeps.plan import Plan, runs_of
-from sweeps.spec import Cell, PlannedRun
+from sweeps.spec import PlannedRun
 
 # Width and tokens of a cell.
 Place = tuple[int, int]

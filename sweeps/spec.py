@@ -15,7 +15,6 @@ from pydantic import (
 )
 
 from llama_core.config import (
-    CorpusConfig,
     Frozen,
     ModelConfig,
     Placement,
@@ -23,6 +22,7 @@ from llama_core.config import (
     require_positions,
     require_whole_matrices,
 )
+from llama_core.corpus.config import CorpusConfig
 from llama_core.counting import count_params, train_flops
 from llama_core.mixture import Mixture
 from llama_core.schedule import tokens_spent
@@ -39,71 +39,13 @@ from sweeps.choices import (
     WeightDecay,
     WidthRecipe,
 )
+from sweeps.grid import Cell, CellsGrid, Grid
 from sweeps.ladder import AnyLadder, different
 from sweeps.mixtures import Mixtures, Shares, mixtures_of
 from sweeps.shapes import Make, Size, key, sizes
 
 # Version of the digest. Changing it makes every finished run train again under a new id.
 _DIGEST = "isoflop-run-1"
-
-
-class IsoflopGrid(Frozen):
-    """Every size at every budget of counted FLOPs, as long as D/N and D stay within bounds."""
-
-    kind: Literal["isoflop"] = "isoflop"
-    budgets: Annotated[
-        tuple[Annotated[PositiveFloat, Field(allow_inf_nan=False)], ...],
-        Field(min_length=1, description="C, counted training FLOPs of each isoflop"),
-        AfterValidator(different),
-    ]
-    tokens_per_param: tuple[PositiveFloat, PositiveFloat] = Field(
-        default=(1.0, 200.0), description="lowest and highest D/N of a cell"
-    )
-    min_tokens: NonNegativeInt = Field(
-        default=0,
-        description="no cell has fewer: in its first steps a loss falls by another law than later",
-    )
-
-    @model_validator(mode="after")
-    def _bounds_are_in_order(self) -> "IsoflopGrid":
-        low, high = self.tokens_per_param
-        if low > high:
-            raise ValueError(
-                f"tokens_per_param is the lowest and the highest D/N, and {low:g} is above "
-                f"{high:g}. Write [{high:g}, {low:g}]."
-            )
-        return self
-
-
-class TokensGrid(Frozen):
-    """Every size at every token count: N × D."""
-
-    kind: Literal["tokens"] = "tokens"
-    tokens: Annotated[
-        tuple[PositiveInt, ...],
-        Field(min_length=1, description="D of every size"),
-        AfterValidator(different),
-    ]
-
-
-class CellsGrid(Frozen):
-    """Single cells, as `isoflop next` writes them: token counts by width, or by WIDTHxDEPTH."""
-
-    kind: Literal["cells"] = "cells"
-    continues: str | None = Field(
-        default=None,
-        description="sweep that they are added to: table, law and report have its losses too",
-    )
-    tokens: Annotated[
-        dict[
-            PositiveInt | Annotated[str, Field(pattern=r"^[1-9]\d*x[1-9]\d*$")],
-            Annotated[tuple[PositiveInt, ...], Field(min_length=1), AfterValidator(different)],
-        ],
-        Field(min_length=1, description="D of each size, by width or WIDTHxDEPTH"),
-    ]
-
-
-Grid = Annotated[IsoflopGrid | TokensGrid | CellsGrid, Field(discriminator="kind")]
 
 
 class NextDesign(Frozen):
@@ -240,6 +182,11 @@ class SweepSpec(Frozen):
         return not self.variants and self.mixtures is None
 
     @property
+    def continues(self) -> str | None:
+        """The sweep that its cells are added to; None for a sweep of its own."""
+        return self.grid.continues if isinstance(self.grid, CellsGrid) else None
+
+    @property
     def is_variant(self) -> bool:
         """Whether it is one of the variants of another spec, with the rate of that one's scan."""
         return "/" in self.name
@@ -269,33 +216,28 @@ class SweepSpec(Frozen):
     @model_validator(mode="after")
     def _mixtures_can_be_and_are_all_that_varies(self) -> "SweepSpec":
         if self.mixtures is not None:
-            continues = isinstance(self.grid, CellsGrid) and self.grid.continues is not None
-            others = {"variants": self.variants, "design": self.design, "grid.continues": continues}
-            if given := [name for name, value in others.items() if value]:
-                raise ValueError(
-                    f"mixtures are compared on a grid of their own, and {given[0]} is given too: "
-                    "leave out one of the two."
-                )
+            fact = "mixtures are compared on a grid of their own"
+            self._refuse_beside(fact, "variants", "design", "grid.continues")
             _ = self.shares
         return self
 
     @model_validator(mode="after")
     def _parts_are_all_that_varies(self) -> "SweepSpec":
-        if not self.unique_tokens:
-            return self
-        continues = isinstance(self.grid, CellsGrid) and self.grid.continues is not None
-        others = {
+        if self.unique_tokens:
+            fact = "unique_tokens repeats the runs of a grid of its own"
+            self._refuse_beside(fact, "variants", "mixtures", "design", "grid.continues")
+        return self
+
+    def _refuse_beside(self, fact: str, *others: str) -> None:
+        """Refuse a spec that has one of the other settings too."""
+        values = {
             "variants": self.variants,
             "mixtures": self.mixtures,
             "design": self.design,
-            "grid.continues": continues,
+            "grid.continues": self.continues,
         }
-        if given := [name for name, value in others.items() if value]:
-            raise ValueError(
-                f"unique_tokens repeats the runs of a grid of its own, and {given[0]} is given "
-                "too: leave out one of the two."
-            )
-        return self
+        if given := [name for name in others if values[name]]:
+            raise ValueError(f"{fact}, and {given[0]} is given too: leave out one of the two.")
 
     @model_validator(mode="after")
     def _the_optimizer_trains_as_placed(self) -> "SweepSpec":
@@ -310,10 +252,10 @@ class SweepSpec(Frozen):
             raise ValueError(
                 f"design next trains a cell once, and seeds has {list(self.seeds)}: give one seed."
             )
-        if isinstance(self.grid, CellsGrid) and self.grid.continues is not None:
+        if self.continues is not None:
             raise ValueError(
                 f"design next chooses from a whole grid, and these cells continue sweep "
-                f"{self.grid.continues}: leave out one of the two."
+                f"{self.continues}: leave out one of the two."
             )
         by_width: dict[int, str] = {}
         for model in (size.model for size in self.sizes):
@@ -358,19 +300,6 @@ class RunSpec(Frozen):
         """
         body = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(f"{_DIGEST}\n{body}".encode()).hexdigest()[:16]
-
-
-class Cell(Frozen):
-    """A planned observation: a horizon of a run and the isoflop it was planned on.
-
-    Attributes:
-        flops_budget: the isoflop in counted FLOPs; None on an N × D grid.
-        train_flops: counted FLOPs of this horizon trained alone.
-    """
-
-    tokens: PositiveInt
-    flops_budget: PositiveFloat | None
-    train_flops: PositiveInt
 
 
 class PlannedRun(Frozen):

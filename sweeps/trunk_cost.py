@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from llama_core.config import ModelConfig
 from sweeps.choices import Recipe
+from sweeps.grid import Cell
 from sweeps.recipe import has_budget, rates
-from sweeps.spec import Cell, PlannedRun, SweepSpec
+from sweeps.spec import PlannedRun, SweepSpec
 
 # Second derivatives of ln loss by ln lr, by ln batch, and by both: one curvature through 122
 # losses at 15k to 80k parameters (bench/curvature.py, docs/benchmarks/trunk_horizons.md).

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from llama_core.blocks import bundle
 from llama_core.config import Frozen, ModelConfig, Optimizer, TrainConfig, Wsd
-from sweeps.grid import cells
+from sweeps.grid import TokensGrid, cells
 from sweeps.plan import Plan
 from sweeps.recipe import warmup_tokens
-from sweeps.spec import DataRef, PlannedRun, RunSpec, TokensGrid
+from sweeps.spec import DataRef, PlannedRun, RunSpec
 from sweeps.tune_spec import TuneSpec
 
 

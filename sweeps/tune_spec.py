@@ -15,7 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from llama_core.config import CorpusConfig, Frozen, Placement, require_whole_matrices
+from llama_core.config import Frozen, Placement, require_whole_matrices
+from llama_core.corpus.config import CorpusConfig
 from sweeps.cap import Cap
 from sweeps.choices import ADAMW, BlockChoice, OptimizerChoice
 from sweeps.ladder import Ladder, different

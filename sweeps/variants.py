@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from llama_core.blocks import bundle
 from sweeps.faults import plain
-from sweeps.spec import CellsGrid, SweepSpec
+from sweeps.spec import SweepSpec
 
 BASE = "base"
 # Corpus, budgets, seeds, sequences and validation are what makes losses comparable and pairs them.
@@ -65,9 +65,9 @@ def _refuse(spec: SweepSpec) -> None:
             "variants are compared on one grid, and design next chooses cells by the losses: "
             "leave out one of the two."
         )
-    if isinstance(spec.grid, CellsGrid) and spec.grid.continues is not None:
+    if spec.continues is not None:
         raise ValueError(
-            f"variants have a base of their own, and these cells continue {spec.grid.continues}: "
+            f"variants have a base of their own, and these cells continue {spec.continues}: "
             "leave out one of the two."
         )
     for name, part in spec.variants.items():

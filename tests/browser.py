@@ -1,14 +1,19 @@
 """Headless Chromium for the tests that look at pages as a person does."""
 
+import argparse
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from base64 import b64decode
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+_PATIENCE_S = 60
 
 
 @contextmanager
@@ -67,3 +72,40 @@ def requested(window: Any) -> set[str]:
         if message["method"] == "Network.requestWillBeSent"
     }
     return {url for url in urls if not url.startswith(("data:", "blob:"))}
+
+
+def wait_until(holds: Callable[[], Any]) -> None:
+    """Wait for what a page comes to show, far longer than it takes, for a machine at work."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+def picture(window: Any, address: str, path: Path, width: int, height: int | None) -> None:
+    """Write what a page shows once its figures are drawn; as high as it is where height is None."""
+    resize(window, width)
+    window.get(address)
+    ready = (
+        "return document.querySelectorAll('.busy, ._dash-loading').length == 0 && "
+        "document.querySelectorAll('main p, main table').length > 0 && "
+        "[...document.querySelectorAll('.dash-graph')].every(g => g.querySelector('.main-svg'))"
+    )
+    wait_until(lambda: window.execute_script(ready))
+    whole = window.execute_script("return document.documentElement.scrollHeight")
+    size = {"width": width, "height": height or whole, "deviceScaleFactor": 1, "mobile": False}
+    window.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    window.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
+    time.sleep(1)  # figures take the new size
+    path.write_bytes(b64decode(window.execute_cdp_cmd("Page.captureScreenshot", {})["data"]))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Take a picture of a page.")
+    parser.add_argument("address")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--width", type=int, default=1120)
+    parser.add_argument("--height", type=int, help="default: the whole page")
+    given = parser.parse_args()
+    with chromium() as opened:
+        picture(opened, given.address, given.file, given.width, given.height)

@@ -14,7 +14,8 @@ from llama_core.checkpoints.place import Place
 from llama_core.config import AdamW, ModelConfig, TrainConfig, Wsd
 from llama_core.counting import train_flops
 from llama_core.records import EvalRecord, StepRecord
-from sweeps.spec import Cell, DataRef, PlannedRun, RunSpec
+from sweeps.grid import Cell
+from sweeps.spec import DataRef, PlannedRun, RunSpec
 
 
 class ReadableTracker(MlflowTracker):
@@ -85,7 +86,7 @@ class FakeTracker:
     def log_observations(self, planned) -> None:
         pass
 
-    def log_entries(self, sweep, entries, colours) -> None:
+    def log_entries(self, sweep, entries, colours, shares=()) -> None:
         self.entries = {(sweep, entry.key): entry for entry in entries}
 
     def log_report(self, sweep, report, summary, verdict) -> None:

@@ -14,6 +14,7 @@ from flows.settings import Home
 from tests.cases.test_mix import SOURCES, written
 from tests.docs_commands import NEEDS, PAGES, ROOT, Block, blocks, inline
 from tests.others_tables import BASE, loss
+from tests.simulated import repeated_law, repeated_table
 from tests.simulated_home import simulated_sweep
 
 COMMANDS = [name for name in app if not name.startswith("-")]
@@ -126,13 +127,17 @@ def _write_tables(page: Path) -> None:
         case "docs/fitting/tables.md":
             columns = {"Params (M)": N / 1e6, "steps": D / 2**17, "batch": np.full(len(N), 64)}
             columns["perplexity"] = np.exp(measured)
+        case "docs/fitting/repeated.md":
+            repeats = repeated_table(repeated_law("penalty"), noise=0.002)
+            columns = repeats.rename({"unique_tokens": "corpus_tokens"}).to_dict()
         case "docs/tuning/README.md":
             columns = _trials()
     pl.DataFrame(columns).write_csv("runs.csv")
     pl.DataFrame({"N": [7e9, 3e9], "D": [2e12, 1e12]}).write_csv("next.csv")
     for place, name in enumerate(("base", "a", "b")):
         pl.DataFrame(base | {"val_loss": measured * 0.99**place}).write_csv(f"{name}.csv")
-    written(Path("mixtures.csv"))
+    for name in ("mixtures", "small", "large"):
+        written(Path(f"{name}.csv"))
     written(Path("theirs.csv"), share="w_pile_{}", loss="metric/{}_val_loss")
     pl.DataFrame({f"share_{name}": [1 / 3] for name in SOURCES}).write_csv("asked.csv")
 

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import RunDir
-from llama_core.config import AdamW, CorpusConfig, FileText, TrainConfig, Wsd
+from llama_core.config import AdamW, TrainConfig, Wsd
+from llama_core.corpus.config import CorpusConfig, FileText
 from llama_core.corpus.preparation import prepare
 from llama_core.records import CheckpointRecord
 from llama_core.train import train
-from sweeps.spec import Cell, DataRef, PlannedRun, RunSpec
+from sweeps.grid import Cell
+from sweeps.spec import DataRef, PlannedRun, RunSpec
 from tests.core_tools import story, tiny
 
 

@@ -27,20 +27,22 @@ def refuse_incomparable(first: Named, second: Named) -> None:
     units = [check(table).loss_unit for table in tables]
     # A loss without a unit is taken for nats.
     if units[0] != units[1] and "bits_per_byte" in units:
-        told = " and ".join(
+        units_in = " and ".join(
             f"{_UNITS[unit]} in {name}" for name, unit in zip(names, units, strict=True)
         )
-        raise TableError(f"the losses are {told}: no compute for the same loss. {_offer(tables)}")
+        raise TableError(
+            f"the losses are {units_in}: no compute for the same loss. {_offer(tables)}"
+        )
     if units[0] == "bits_per_byte":
         return
     for column in _TOKENIZERS:
         values = [_values(table, column) for table in tables]
         if all(values) and values[0] != values[1]:
-            told = " and ".join(
-                f"{', '.join(found)} in {name}" for name, found in zip(names, values, strict=True)
+            names_in = " and ".join(
+                f"{', '.join(own)} in {name}" for name, own in zip(names, values, strict=True)
             )
             raise TableError(
-                f"the tokenizers differ ({column} {told}), so losses per token do not compare. "
+                f"the tokenizers differ ({column} {names_in}), so losses per token do not compare. "
                 f"{_offer(tables)}"
             )
         if all(values):

@@ -153,12 +153,12 @@ def _log_compute(
     )
     counts = [table.n_counts for _, table in sides]
     if not counted and counts[0] != counts[1]:
-        told = " and ".join(
+        by_name = " and ".join(
             f"{words.COUNTS[count]} in {name}"
             for (name, _), count in zip(sides, counts, strict=True)
         )
         raise TableError(
-            f"N counts {told}, so C = 6·N·D does not compare. Give both a column train_flops."
+            f"N counts {by_name}, so C = 6·N·D does not compare. Give both a column train_flops."
         )
     column = "train_flops" if counted else "flops_6nd"
     first, second = (np.log(frame[column].to_numpy().astype(float)) for frame in frames)
@@ -183,21 +183,21 @@ def _common_budgets(
         ]
         if near:
             return tuple(float(np.sqrt(c * other)) for c, other in near)
-        told = " and ".join(
-            f"{name} at {', '.join(words.flops(c) for c in found)}"
-            for name, found in zip(names, levels, strict=True)
+        by_name = " and ".join(
+            f"{name} at {', '.join(map(words.flops, own))}"
+            for name, own in zip(names, levels, strict=True)
         )
         raise TableError(
-            f"no common budget: {told} FLOPs. Train one of them at a budget of the other."
+            f"no common budget: {by_name} FLOPs. Train one of them at a budget of the other."
         )
     low, high = max(logs.min() for logs in log_c), min(logs.max() for logs in log_c)
     if low >= high:
-        told = " and ".join(
+        by_name = " and ".join(
             f"{name} {words.flops(np.exp(logs.min()))} to {words.flops(np.exp(logs.max()))}"
             for name, logs in zip(names, log_c, strict=True)
         )
         raise TableError(
-            f"no common budget: {told} FLOPs. Train one of them inside the other's range."
+            f"no common budget: {by_name} FLOPs. Train one of them inside the other's range."
         )
     return tuple(np.exp(np.linspace(low, high, 3)).tolist())
 

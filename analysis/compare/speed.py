@@ -32,12 +32,12 @@ def speed_ratios(
     assert devices[1] is not None
     same = devices[0][mine] == devices[1][other]
     if not same.any():
-        told = " and ".join(
+        by_name = " and ".join(
             f"{name} on {', '.join(sorted(set(device)))}"
             for name, device in zip(names, devices, strict=True)
             if device is not None
         )
-        return None, f"they ran on different devices: {told}"
+        return None, f"they ran on different devices: {by_name}"
     return np.where(same, np.log(speeds[1][other] / speeds[0][mine]), np.nan), ""
 
 

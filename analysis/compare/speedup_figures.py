@@ -8,7 +8,7 @@ import polars as pl
 from analysis.compare.speedup import Multiplier
 from analysis.compare.speedup_text import shown
 from analysis.compare.variants import Variants
-from analysis.style import INK, MARK, SOFT, WARN, axis, styled
+from analysis.style import INK, MARK, SOFT, WARN, axis, legend_above, styled
 from analysis.words import flops
 
 _WHAT = ("common budget", "all common budgets", "target")
@@ -100,5 +100,4 @@ def draw_speedup(data: pl.DataFrame, variants: Variants) -> go.Figure:
         f"{variants.level:.0%} intervals",
         axis("times less compute for the same loss", log=True),
     )
-    # Few variants make a low figure, in which a legend below would lie on the axis's title.
-    return figure.update_layout(legend={"y": 1.02, "yanchor": "bottom"}, margin_l=10)
+    return legend_above(figure).update_layout(margin_l=10)

@@ -97,7 +97,7 @@ def _fit_group(value: Any, table: Table, options: FitOptions, source: str) -> Gr
     law_of_repeats = None if repeated is None else repeated.law
     known = {"trust": trusted, "repeated": law_of_repeats}
     fit = replace(fit, law=fit.law.model_copy(update=known))
-    verdicts = _said_first(verdicts, table, target / largest)
+    verdicts = _doubted_first(verdicts, table, target / largest)
     isoflop = fit_isoflop(used, level=level)
     log.info("leaving out each of %s, and counting N otherwise", rows)
     without = leave_one_out(problem, optimum.x)
@@ -123,7 +123,9 @@ def _fit_group(value: Any, table: Table, options: FitOptions, source: str) -> Gr
     return group if options.anyway else group.withheld()
 
 
-def _said_first(verdicts: dict[str, Judgement], table: Table, times: float) -> dict[str, Judgement]:
+def _doubted_first(
+    verdicts: dict[str, Judgement], table: Table, times: float
+) -> dict[str, Judgement]:
     """The verdicts without any that the first lines doubt; `times` the table's largest compute."""
     if any(doubt.bars_optimum for doubt in table.doubts):
         verdicts = doubted(verdicts, verdicts, "the first lines doubt the table itself.")
@@ -202,8 +204,13 @@ def _log_residuals(fit: LawFit, used: pl.DataFrame) -> Array:
     return np.asarray(np.log(loss / predict(fit.law, N, D, used["unique_tokens"].to_numpy())))
 
 
-def _prediction_error_percent(problem: Problem, without: Array) -> float:
-    """Root mean square error of predicting each row by the optimum without it."""
+def _prediction_error_percent(problem: Problem, without: Array) -> float | None:
+    """Root mean square error of predicting each row by the optimum without it.
+
+    None where no more rows than constants leave the optimum without a row undetermined.
+    """
+    if len(problem.rows.loss) <= len(problem.free):
+        return None
     predictions = predict_own_log(problem.rows, problem.chart.to_theta(without))
     errors = predictions - np.log(problem.rows.loss)
     return float(100 * np.sqrt((errors**2).mean()))

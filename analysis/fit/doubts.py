@@ -131,7 +131,7 @@ def _shape(problem: Problem, optimum: Optimum) -> Iterator[str]:
         yield (
             f"The form misfits: a free gamma ({float(constants.gamma[0]):.2f}) lowers the "
             f"objective by {100 * gain:.0f} % and moves exponent_N from {exponents[0]:.3f} to "
-            f"{exponents[1]:.3f}. Compare --form gamma."
+            f"{exponents[1]:.3f}. Compare isoflop fit --form gamma."
         )
 
 
@@ -170,7 +170,7 @@ def _counts(group: GroupFit) -> Iterator[str]:
         low, high = (f"{r:.2f}" if 0.1 < r < 1000 else f"{r:.2g}" for r in ratio)
         yield (
             f"Counted FLOPs are {low} to {high} times 6·N·D, so N* at a budget "
-            "depends on which C is meant; see the table of conventions."
+            "depends on which of the two is meant."
         )
     for column in COUNTS:
         empty = (
@@ -182,7 +182,8 @@ def _counts(group: GroupFit) -> Iterator[str]:
     if exponents and max(exponents) - min(exponents) > _BENT:
         yield (
             f"The count of N and C decides the answer: exponent_N runs from {min(exponents):.3f} "
-            f"to {max(exponents):.3f} over the {len(exponents)} conventions of this table."
+            f"to {max(exponents):.3f} over the {len(exponents)} ways to count them that this "
+            "table has (isoflop fit shows each)."
         )
     if group.fit.law.n_counts == "unknown":
         yield (

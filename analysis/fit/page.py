@@ -9,6 +9,7 @@ from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.records import GroupFit
 from analysis.fit.text import (
     convention_rows,
+    left_out_words,
     optimal_rows,
     read_line,
     remaining_doubts,
@@ -19,6 +20,7 @@ from analysis.fit.text import (
 from analysis.page import Page
 from analysis.repetition.page import add_repeated
 from analysis.table.observations import numbers_for_people
+from analysis.words import sentence
 
 
 def fit_page(
@@ -40,15 +42,15 @@ def add_fit(page: Page, group: GroupFit, *, prefix: str, lead: Sequence[str] = (
     """A group's part of a page; `prefix` keeps the figures' names apart."""
     _answer(page, group, lead)
     if group.repeated is not None:
-        add_repeated(page, group.repeated)
+        add_repeated(page, group.repeated, prefix=f"{prefix}-")
     _figures(page, group, prefix)
     _small_print(page, group)
 
 
 def add_lead(page: Page, lead: Sequence[str]) -> None:
     """The forecast, which is the last of the sentences, behind what makes it doubtful."""
-    for place, sentence in enumerate(lead, 1):
-        page.text(sentence, role="lead" if place == len(lead) else "warn")
+    for place, line in enumerate(lead, 1):
+        page.text(line, role="lead" if place == len(lead) else "warn")
 
 
 def add_envelope(page: Page, curves: pl.DataFrame, fit: EnvelopeFit) -> None:
@@ -74,15 +76,14 @@ def _answer(page: Page, group: GroupFit, lead: Sequence[str]) -> None:
     add_lead(page, lead)
     page.text(f"N* grows as C^{law.exponent_N:.2f}{spread}: {law.formula}", role="lead")
     source = f"Read: {read_line(group)}. " if group.read else ""
-    page.text(f"{source}{units_line(group)}.", role="soft")
+    page.text(f"{source}{sentence(units_line(group))}.", role="soft")
     if group.optimal:
         header = ["C, FLOPs", "N*, parameters", "D*, tokens", "D*/N*", "loss"]
         page.table(header, optimal_rows(group))
     level = f"{fit.intervals.level:.0%} intervals: {fit.intervals.method.replace('_', ' over ')}. "
     page.text(
         (level if fit.intervals.values else "No intervals were computed. ")
-        + f"{search_line(group)}. Leaving each row out in turn, it is predicted "
-        f"to {group.leave_one_out_percent:.2g} % (rms).",
+        + f"{search_line(group)}. {sentence(left_out_words(group))}.",
         role="soft",
     )
     page.heading("Can the table carry it?")
@@ -95,18 +96,19 @@ def _figures(page: Page, group: GroupFit, prefix: str) -> None:
     page.heading("The law and the runs")
     contours, fitted = figures.contour_data(group), figures.fit_data(group)
     page.figure(figures.draw_contours(contours, group), name=f"{prefix}-contours", data=contours)
-    page.figure(figures.draw_fit(fitted), name=f"{prefix}-fit", height=520, data=fitted)
+    page.figure(figures.draw_fit(fitted), name=f"{prefix}-fit", height=520, wide=True, data=fitted)
     page.heading("IsoFLOP valleys")
     if group.isoflop.valleys:
         data = run_figures.isoflop_data(group.used, group.isoflop)
         figure = run_figures.draw_isoflop(data, group.isoflop)
-        page.figure(figure, name=f"{prefix}-isoflop", height=520, data=data)
+        page.figure(figure, name=f"{prefix}-isoflop", height=520, wide=True, data=data)
     if group.isoflop.reason:
         page.text(f"No power laws through valleys: {group.isoflop.reason}.", role="soft")
     page.heading("How sure")
     if group.profiles:
         profiles = figures.profile_data(group)
-        page.figure(figures.draw_profiles(profiles), name=f"{prefix}-profiles", data=profiles)
+        figure = figures.draw_profiles(profiles)
+        page.figure(figure, name=f"{prefix}-profiles", wide=True, data=profiles)
     cloud = figures.cloud_data(group)
     if cloud.height:
         page.figure(figures.draw_cloud(cloud, group), name=f"{prefix}-cloud", data=cloud)

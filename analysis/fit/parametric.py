@@ -201,7 +201,11 @@ def _drawn(draws: Constants | None, form: Form) -> dict[str, tuple[float, ...]]:
     """The draws that a law keeps, by name."""
     if draws is None:
         return {}
-    names = ("E", "A", "B", "alpha", "beta", *(("gamma",) if form in ("gamma", "kaplan") else ()))
+    names = ["E", "A", "B", "alpha", "beta"]
+    if form in ("gamma", "kaplan"):
+        names.append("gamma")
+    if form == "data_constrained":
+        names += ["R_D", "R_N"]
     return {name: tuple(map(float, getattr(draws, name))) for name in names}
 
 

@@ -60,7 +60,8 @@ class GroupFit:
 
     Attributes:
         optimal: empty where N* and D* are withheld.
-        leave_one_out_percent: root mean square error of predicting each row from the others.
+        leave_one_out_percent: root mean square error of predicting each row from the others; None
+            where there are no more rows than constants.
         used: the rows of the fit with their `residual`.
         read: where their columns come from.
         repeated: what the rows that repeat their tokens say; None where none does.
@@ -77,7 +78,7 @@ class GroupFit:
     conventions: tuple[Convention, ...]
     duplicates: tuple[Duplicate, ...]
     doubts: tuple[str, ...]
-    leave_one_out_percent: float
+    leave_one_out_percent: float | None
     used: pl.DataFrame
     read: tuple[Source, ...] = ()
     repeated: RepeatedFit | None = None

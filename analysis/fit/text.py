@@ -101,6 +101,14 @@ def search_line(group: GroupFit) -> str:
     )
 
 
+def left_out_words(group: GroupFit) -> str:
+    """How well the law predicts a row that it is not fitted to."""
+    if group.leave_one_out_percent is None:
+        return "no more rows than constants: no row is predicted from the others"
+    percent = f"{group.leave_one_out_percent:.2g} %"
+    return f"leaving each row out in turn, it is predicted to {percent} (rms)"
+
+
 def read_line(group: GroupFit) -> str:
     """Which columns hold N, D, C and the loss, and whether rows are weighted."""
     read = {source.name for source in group.read}
@@ -144,10 +152,7 @@ def group_lines(group: GroupFit, lead: Sequence[str] = (), width: int = READABLE
     yield from hanging("read: ", read_line(group), width)
     for line in (units_line(group), search_line(group)):
         yield from wrapped(line, width, "   ")
-    yield (
-        f"   leaving each row out in turn, it is predicted to "
-        f"{group.leave_one_out_percent:.2g} % (rms)"
-    )
+    yield f"   {left_out_words(group)}"
     column, runs = run_column(group.used), runs_of(group.used)
     if runs is not None:
         how = "resampled" if fit.intervals.method == "bootstrap_runs" else "grouped"

@@ -198,9 +198,9 @@ def answer(table: Table, question: Question) -> Answer:
     """The forecast with its record, and what other methods say; see `forecast`."""
     plain = forecast(table, question)
     beside = tuple(
-        replace(each, others=found, doubts=disagreements(each.best, found))
+        replace(each, others=rivals, doubts=disagreements(each.best, rivals))
         for each in plain.optimum
-        for found in (others(table, each.best.flops),)
+        for rivals in (others(table, each.best.flops),)
     )
     return replace(plain, optimum=beside, record=record(table, question.form, question.level))
 
@@ -314,16 +314,16 @@ def _recipes(learnt: Posterior) -> str | None:
     )
 
 
-def disagreements(best: Optimum, found: Sequence[Other]) -> tuple[str, ...]:
+def disagreements(best: Optimum, rivals: Sequence[Other]) -> tuple[str, ...]:
     """A sentence where another N* is 1.5 times off, or outside the forecast's interval."""
     low, high = best.n_interval
-    apart = [each for each in found if each.apart(best.n_opt) or not low <= each.n_opt <= high]
+    apart = [each for each in rivals if each.apart(best.n_opt) or not low <= each.n_opt <= high]
     if not apart:
         return ()
-    said = ", ".join(f"{each.name} {short(each.n_opt)}" for each in apart)
+    sizes = ", ".join(f"{each.name} {short(each.n_opt)}" for each in apart)
     return (
         f"Methods disagree on N* at {flops(best.flops)} FLOPs: the forecast says "
-        f"{short(best.n_opt)} [{short(low)}, {short(high)}], {said}.",
+        f"{short(best.n_opt)} [{short(low)}, {short(high)}], {sizes}.",
     )
 
 

@@ -62,11 +62,11 @@ def lead(group: GroupFit, *, record: bool = False) -> Lead:
     if not learnt.optimum:
         return Lead(table, None, learnt.bars[0])
     best = learnt.optimum[0]
-    found = best.others or (
+    others = best.others or (
         *approach_2(group.isoflop, target.flops),
         Other(f"approach 3, {law.form}", target.n_opt, target.d_opt, target.loss),
     )
-    return Lead(table, learnt, doubts=disagreements(best.best, found))
+    return Lead(table, learnt, doubts=disagreements(best.best, others))
 
 
 def led(group: GroupFit, *, record: bool = False) -> tuple[GroupFit, Lead]:

@@ -109,9 +109,9 @@ def source_words(answer: Answer, table: Table) -> str:
         (data.left_out, "left out, far above the frontier"),
         (rest if data.places < rest else 0, f"averaged to {data.places:,} places of N and D"),
     )
-    said = "".join(f"; {count:,} {words}" for count, words in apart if count)
+    of_them = "".join(f"; {count:,} {words}" for count, words in apart if count)
     return (
-        f"learnt from {data.rows:,} runs of {data.sizes:,} sizes{said}; "
+        f"learnt from {data.rows:,} runs of {data.sizes:,} sizes{of_them}; "
         f"C from {flops(data.flops[0])} to {flops(data.flops[1])}; "
         f"{what_n_counts(law.n_counts)}; loss {unit.replace('_', ' ')}{read}"
     )
@@ -199,9 +199,9 @@ def _reasons(answer: Answer) -> list[str]:
         for point in answer.points
     }
     reasons |= {f"N* at {flops(each.best.flops)} FLOPs": each.reason for each in answer.optimum}
-    said = " ".join(answer.warnings)
+    warned = " ".join(answer.warnings)
     return [
         f"NOT CALIBRATED: {where}: {reason}."
         for where, reason in reasons.items()
-        if reason and reason not in said
+        if reason and reason not in warned
     ]

@@ -249,16 +249,18 @@ def contour_above_E(law: Law, loss: ArrayLike) -> Contour:
     return Contour.of(law, loss)
 
 
-def zoom_minimum(f: Callable[[Array], Array], low: Array, high: Array) -> Array:
+def zoom_minimum(
+    f: Callable[[Array], Array], low: Array, high: Array, *, rounds: int = 12
+) -> Array:
     """Minima between `low` and `high` of functions that have one valley, many at once.
 
-    Takes the best of 33 points and zooms into its neighbours until the interval is below 1e-9
-    of its place; every grid contains the best point of the one before.
+    Takes the best of 33 points and zooms into its neighbours, until after 12 rounds the interval
+    is below 1e-9 of its place; every grid contains the best point of the one before.
 
     Args:
         f: maps an array of shape (points, *low.shape) to values of that shape.
     """
-    for _ in range(12):
+    for _ in range(rounds):
         grid = np.linspace(low, high, 33)
         best = np.argmin(f(grid), axis=0)[np.newaxis]
         low = np.take_along_axis(grid, np.maximum(best - 1, 0), axis=0)[0]

@@ -12,7 +12,12 @@ from analysis.frontier.allocation import (
     NegativeDemand,
     best_loss_for_bill,
 )
-from analysis.frontier.data_stock import Stock, inference_optimal_with_stock
+from analysis.frontier.data_stock import (
+    Stock,
+    StockDraws,
+    inference_optimal_with_stock,
+    stock_draws,
+)
 from analysis.frontier.decision import (
     AtBudget,
     AtLoss,
@@ -65,11 +70,17 @@ class Demand:
 
 @dataclass(frozen=True)
 class StockedAdvice:
-    """The answer when only the stock's tokens are unique; `fresh` is the one without a limit."""
+    """The answer when only the stock's tokens are unique.
+
+    Attributes:
+        fresh: the choice without a limit.
+        drawn: both under draws; None without any that reach the goal.
+    """
 
     stock: Stock
     choice: Allocation
     fresh: Allocation
+    drawn: StockDraws | None
 
     @property
     def epochs(self) -> float:
@@ -153,7 +164,7 @@ def advise(
     if unique_tokens is not None:
         stock = Stock(law, unique_tokens)
         choice = inference_optimal_with_stock(stock, loss=loss, inference_tokens=planned)
-        stocked = StockedAdvice(stock, choice, fresh=optimum)
+        stocked = StockedAdvice(stock, choice, optimum, stock_draws(stock, goal, planned))
     asked = None
     if isinstance(goal, Like):
         N, D, tokens = (np.asarray(value) for value in (goal.N, goal.D, planned))

@@ -3,11 +3,12 @@
 Muennighoff et al. 2023 (arXiv:2305.16264): tokens beyond the stock U of unique ones, and
 parameters beyond what U can train, lose value exponentially. Their half-lives R_D and R_N were
 fitted on C4; under a law whose runs chose no form of their own (analysis/repetition) they are
-borrowed, and the answer says so. Under the other two forms repetition adds what it costs to the
-law of fresh tokens.
+borrowed, and the answer says so. Under a form of its own, half-lives too, repetition adds what it
+costs to the law of fresh tokens: that law has what excess parameters cost without repeats.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,16 +22,106 @@ from analysis.frontier.allocation import (
     inference_optimal,
     zoom_minimum,
 )
-from analysis.law import Array, LossLaw, RepeatedForm, RepeatedLaw, Repetition
-from analysis.repeated_data import effective, excess, optimal_size_for_tokens
+from analysis.frontier.decision import Goal, quantiles, reaching_draws
+from analysis.law import Array, Constants, Law, LossLaw, RepeatedForm, RepeatedLaw, Repetition
+from analysis.repeated_data import effective, excess_of_form, optimal_size_for_tokens
 from analysis.words import short
 
 # Where loss is taken to be least at the latest, under a form by which it may rise again.
 _MOST_EPOCHS = 1e3
+# Sizes of the scan for a law, and for its draws, of which at most so many are answered under and
+# zoomed into to a part of a million.
+_SCAN, _SCAN_OF_DRAWS, _MOST_DRAWS, _ROUNDS_OF_DRAWS = 4001, 101, 200, 4
 
 
 class DataRunsOut(FrontierError):
     """No number of epochs over the stock reaches the loss."""
+
+
+@dataclass(frozen=True)
+class Repeating:
+    """Losses of training on a stock, under the constants of a law or of its draws.
+
+    Attributes:
+        form: of a law of its own whose cost of repetition is added to `law`; None where half-lives
+            make N and D effective ones in `law` itself.
+        costs: constants of the form, or R_D and R_N.
+        U: unique tokens.
+    """
+
+    law: Law
+    form: RepeatedForm | None
+    costs: Mapping[str, Array]
+    U: float
+
+    def effective_tokens(self, D: ArrayLike) -> Array:
+        """D': fresh tokens worth as much as D tokens over the stock (eq. 5)."""
+        return effective(np.asarray(D, float), np.asarray(self.U), self.costs["R_D"])
+
+    def effective_params(self, N: ArrayLike, D: ArrayLike) -> Array:
+        """N': parameters worth as much as N when only min(U, D) tokens are unique (eq. 6)."""
+        unique = np.minimum(self.U, np.asarray(D, float))
+        fed = optimal_size_for_tokens(self.law, unique)
+        return effective(np.asarray(N, float), fed, self.costs["R_N"])
+
+    def loss(self, N: ArrayLike, D: ArrayLike) -> Array:
+        """Loss at N parameters and D tokens seen, of which at most U are unique."""
+        if self.form is None:
+            return self.law.loss(self.effective_params(N, D), self.effective_tokens(D))
+        N, D = np.asarray(N, float), np.asarray(D, float)
+        cost = excess_of_form(self.form, self.costs, N, D, np.minimum(self.U, D))
+        return np.asarray(self.law.loss(N, D) + cost)
+
+    def tokens(self, N: ArrayLike, loss: ArrayLike) -> Array:
+        """Fewest tokens to see for a loss at N parameters; infinite where no number does.
+
+        By bisection in log D, up to where loss is least: under half-lives it falls everywhere.
+        """
+        N, loss = np.broadcast_arrays(np.asarray(N, float), loss)
+        low, high = np.zeros(N.shape), self._log_D_of_least_loss(N)
+        reached = self.loss(N, np.exp(high)) <= loss
+        for _ in range(60):
+            middle = (low + high) / 2
+            enough = self.loss(N, np.exp(middle)) <= loss
+            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+        return np.where(reached, np.exp(high), np.inf)
+
+    def cheapest(self, loss: Array, demand: float, scan: int, rounds: int) -> tuple[Array, Array]:
+        """N and D of the least bill, shaped like `loss`; infinite where no size reaches it.
+
+        Args:
+            scan: how many sizes are looked at first; rounds: in which the best is zoomed into.
+        """
+        contour = contour_above_E(self.law, loss)
+
+        def total(log_N: Array) -> Array:
+            N = np.exp(log_N)
+            return np.asarray(N * (self.tokens(N, loss) + FLOPS_RATIO * demand))
+
+        # With too little data the best N is above N0, but not far: excess parameters fade too.
+        sizes = np.log(np.geomspace(contour.N_min, 1e3 * contour.N(0.0), scan))
+        bill = total(sizes)
+        best = np.argmin(bill, axis=0)[np.newaxis]
+        reached = np.isfinite(np.take_along_axis(bill, best, axis=0)[0])
+        low, high = (
+            np.take_along_axis(sizes, np.clip(best + step, 0, scan - 1), axis=0)[0]
+            for step in (-1, 1)
+        )
+        N = np.exp(zoom_minimum(total, low, high, rounds=rounds))
+        D = self.tokens(N, loss)
+        return np.where(reached, N, np.inf), np.where(reached, D, np.inf)
+
+    def _log_D_of_least_loss(self, N: Array) -> Array:
+        """ln of the tokens beyond which a model gains nothing."""
+        if self.form is None:
+            # After 40 half-lives of repetition the next epoch is worth less than rounding.
+            return np.broadcast_to(np.log(self.U * (1 + 40 * self.costs["R_D"])), N.shape)
+        least, tokens = np.full(N.shape, np.inf), np.full(N.shape, self.U)
+        for D in self.U * np.geomspace(1, _MOST_EPOCHS, 200):
+            loss = self.loss(N, D)
+            tokens = np.where(loss < least, D, tokens)
+            least = np.minimum(loss, least)
+        return np.asarray(np.log(tokens))
 
 
 @dataclass(frozen=True)
@@ -65,53 +156,65 @@ class Stock:
 
     @property
     def half_lives(self) -> Repetition:
-        """R_D and R_N."""
-        if self.own is not None and self.own.form == "half_lives":
-            return Repetition(R_D=self.own.constants["R_D"], R_N=self.own.constants["R_N"])
+        """R_D and R_N, where its own runs chose no form."""
         repetition = self.law.repetition or published.law("muennighoff_c4").repetition
         assert repetition is not None
         return repetition
 
-    def effective_tokens(self, D: ArrayLike) -> Array:
-        """D': fresh tokens worth as much as D tokens over the stock (eq. 5)."""
-        D, R = np.asarray(D, float), np.asarray(self.half_lives.R_D)
-        return effective(D, np.asarray(self.U), R)
+    @property
+    def repeating(self) -> Repeating:
+        """The losses of training on it."""
+        costs = self.half_lives.model_dump() if self.own is None else self.own.constants
+        arrays = {name: np.asarray(value, float) for name, value in costs.items()}
+        return Repeating(self.law, None if self.own is None else self.own.form, arrays, self.U)
 
-    def effective_params(self, N: ArrayLike, D: ArrayLike) -> Array:
-        """N': parameters worth as much as N when only min(U, D) tokens are unique (eq. 6)."""
-        N, R = np.asarray(N, float), np.asarray(self.half_lives.R_N)
-        unique = np.minimum(self.U, np.asarray(D, float))
-        return effective(N, optimal_size_for_tokens(self.law, unique), R)
+    @property
+    def costs_drawn(self) -> bool:
+        """Whether there are draws of what repetition costs."""
+        return "R_D" in self.law.draws if self.own is None else bool(self.own.draws)
 
-    def loss(self, N: ArrayLike, D: ArrayLike) -> Array:
-        """Loss at N parameters and D tokens seen, of which at most U are unique."""
-        if self.own is not None and self.own.form != "half_lives":
-            N, D = np.asarray(N, float), np.asarray(D, float)
-            return self.law.loss(N, D) + excess(self.own, N, D, np.minimum(self.U, D))
-        return self.law.loss(self.effective_params(N, D), self.effective_tokens(D))
+    def drawn(self, draws: Constants) -> Repeating:
+        """The same under draws of the law (draws, 1).
 
-    def tokens(self, N: ArrayLike, loss: ArrayLike) -> Array:
-        """Fewest tokens to see for a loss at N parameters; infinite where no number does.
-
-        By bisection in log D, up to where loss is least: under half-lives it falls everywhere.
+        Draws of a law of repeats are another bootstrap's, and go with any of the law.
         """
-        N, loss = np.broadcast_arrays(np.asarray(N, float), loss)
-        low, high = np.zeros(N.shape), self._log_D_of_least_loss(N)
-        reached = self.loss(N, np.exp(high)) <= loss
-        for _ in range(60):
-            middle = (low + high) / 2
-            enough = self.loss(N, np.exp(middle)) <= loss
-            low, high = np.where(enough, low, middle), np.where(enough, middle, high)
-        return np.where(reached, np.exp(high), np.inf)
+        if self.own is not None and self.own.draws:
+            columns = {name: np.asarray(column) for name, column in self.own.draws.items()}
+            costs = {name: np.resize(c, draws.E.shape) for name, c in columns.items()}
+        elif draws.R_D is not None and draws.R_N is not None:
+            costs = {"R_D": draws.R_D, "R_N": draws.R_N}
+        else:
+            return replace(self.repeating, law=draws)
+        return replace(self.repeating, law=draws, costs=costs)
 
-    def _log_D_of_least_loss(self, N: Array) -> Array:
-        """ln of the tokens beyond which a model gains nothing."""
-        if self.form == "half_lives":
-            # After 40 half-lives of repetition the next epoch is worth less than rounding.
-            return np.full(N.shape, np.log(self.U * (1 + 40 * self.half_lives.R_D)))
-        epochs = np.geomspace(1, _MOST_EPOCHS, 200)
-        losses = np.stack([self.loss(N, each * self.U) for each in epochs])
-        return np.asarray(np.log(self.U * epochs[np.argmin(losses, axis=0)]))
+
+@dataclass(frozen=True)
+class StockDraws:
+    """The choice for a stock under draws of the law, and of what repetition costs.
+
+    Attributes:
+        choice: under each draw that reaches the goal, (draws, 1).
+        fresh: the choice without a limit under the same draws.
+        U: unique tokens.
+        unreachable: share of the draws under which the stock does not reach the goal.
+    """
+
+    choice: Allocation
+    fresh: Allocation
+    U: float
+    unreachable: float
+
+    def intervals(self, level: float) -> dict[str, tuple[float, float]]:
+        """Of N, D, total, epochs and over_fresh, by name."""
+        columns = {
+            "N": self.choice.N,
+            "D": self.choice.D,
+            "total": self.choice.total,
+            "epochs": np.maximum(self.choice.D / self.U, 1.0),
+            "over_fresh": self.choice.total / self.fresh.total - 1,
+        }
+        ends = {name: quantiles(column, level) for name, column in columns.items()}
+        return {name: (low.item(), high.item()) for name, (low, high) in ends.items()}
 
 
 def inference_optimal_with_stock(
@@ -126,26 +229,41 @@ def inference_optimal_with_stock(
         NegativeDemand: the demand is below zero.
         DataRunsOut: no size and no number of epochs reach the loss.
     """
-    contour = contour_above_E(stock.law, loss)
     plain = inference_optimal(stock.law, loss=loss, inference_tokens=inference_tokens)
     if plain.D <= stock.U:
         return plain
-
-    def total(log_N: Array) -> Array:
-        N = np.exp(log_N)
-        return np.asarray(N * (stock.tokens(N, loss) + FLOPS_RATIO * inference_tokens))
-
-    # With too little data the best N is above N0, but not far: excess parameters fade too.
-    scan = np.log(np.geomspace(contour.N_min, 1e3 * contour.N(0.0), 4001))
-    bill = total(scan)
-    best = int(np.argmin(bill))
-    if not np.isfinite(bill[best]):
+    N, D = stock.repeating.cheapest(np.asarray(loss), inference_tokens, _SCAN, rounds=12)
+    if not np.isfinite(N):
         raise DataRunsOut(
             f"{short(stock.U)} unique tokens do not reach loss {loss:.6g} at any size, however "
             f"often they repeat; fresh data would take {short(float(plain.D))} tokens. Add data or "
             "accept a higher loss."
         )
-    edges = scan[max(best - 1, 0)], scan[min(best + 1, scan.size - 1)]
-    N = np.exp(zoom_minimum(total, *(np.atleast_1d(edge) for edge in edges)))[0]
-    D, demand = stock.tokens(N, loss), np.asarray(inference_tokens, float)
-    return Allocation(np.asarray(N), D, demand, np.asarray(loss))
+    return Allocation(N, D, np.asarray(inference_tokens, float), np.asarray(loss))
+
+
+def stock_draws(stock: Stock, goal: Goal, inference_tokens: float) -> StockDraws | None:
+    """The choice under draws, each of which meets the goal again; None where none can be made.
+
+    Raises:
+        UnreachableLoss: the goal is not above E under any draw.
+    """
+    if not stock.law.draws:
+        return None
+    reaching, losses, unreachable = reaching_draws(stock.law, goal)
+    places = np.linspace(0, len(losses) - 1, min(len(losses), _MOST_DRAWS)).astype(int)
+    draws, losses = reaching.rows(places), losses[places]
+    fresh = inference_optimal(draws, loss=losses, inference_tokens=inference_tokens)
+    N, D = stock.drawn(draws).cheapest(losses, inference_tokens, _SCAN_OF_DRAWS, _ROUNDS_OF_DRAWS)
+    enough = fresh.D <= stock.U
+    N, D = np.where(enough, fresh.N, N), np.where(enough, fresh.D, D)
+    reached = np.isfinite(N)[:, 0]
+    if not reached.any():
+        return None
+    demand = np.asarray(inference_tokens, float)
+    return StockDraws(
+        Allocation(N[reached], D[reached], demand, losses[reached]),
+        Allocation(fresh.N[reached], fresh.D[reached], demand, losses[reached]),
+        stock.U,
+        1 - float(reached.mean()) * (1 - unreachable),
+    )

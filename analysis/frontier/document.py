@@ -20,7 +20,8 @@ def advice_json(advice: Advice) -> dict[str, Any]:
     draws = len(next(iter(advice.law.draws.values()), ()))
     return {
         "warnings": warnings(advice),
-        "law": advice.law.model_dump(exclude={"draws"}) | {"draws": draws},
+        "law": advice.law.model_dump(exclude={"draws": True, "repeated": {"draws"}})
+        | {"draws": draws},
         "goal": {"kind": type(advice.goal).__name__} | asdict(advice.goal),
         "loss": answer.loss,
         "demand": {
@@ -44,7 +45,7 @@ def advice_json(advice: Advice) -> dict[str, Any]:
         },
         "break_even_tokens": advice.break_even if np.isfinite(advice.break_even) else None,
         "same_bill": _allocation(advice.same_bill, advice.same_bill.loss.item()),
-        "stock": _stocked(advice.stocked, answer.loss),
+        "stock": _stocked(advice.stocked, answer.loss, advice.level),
         "serving": _serving(advice.served),
     }
 
@@ -87,9 +88,18 @@ def _support(advice: Advice) -> dict[str, Any]:
     }
 
 
-def _stocked(stocked: StockedAdvice | None, loss: float) -> dict[str, Any] | None:
+def _stocked(stocked: StockedAdvice | None, loss: float, level: float) -> dict[str, Any] | None:
     if stocked is None:
         return None
+    drawn, intervals = stocked.drawn, None
+    if drawn is not None:
+        intervals = {
+            "level": level,
+            "draws": len(drawn.choice.N),
+            "unreachable": drawn.unreachable,
+            "repetition_drawn": stocked.stock.costs_drawn,
+            **{name: list(ends) for name, ends in drawn.intervals(level).items()},
+        }
     return _allocation(stocked.choice, loss) | {
         "unique_tokens": stocked.stock.U,
         "epochs": stocked.epochs,
@@ -97,6 +107,7 @@ def _stocked(stocked: StockedAdvice | None, loss: float) -> dict[str, Any] | Non
         "half_lives_borrowed": stocked.stock.borrowed,
         "form": stocked.stock.form,
         "chosen_on": None if stocked.stock.own is None else stocked.stock.own.source,
+        "intervals": intervals,
     }
 
 

@@ -5,7 +5,6 @@ from analysis.frontier.figures import draw_life, draw_regret, life_data, regret_
 from analysis.frontier.text import (
     BATCH_HEADER,
     DOLLAR_HEADER,
-    MENU_HEADER,
     RULE_HEADER,
     SPREAD_HEADER,
     batch_rows,
@@ -13,7 +12,7 @@ from analysis.frontier.text import (
     decoding,
     dollar_rows,
     lead_sentences,
-    menu_rows,
+    menu_table,
     rule_rows,
     spread_rows,
     stock_sentence,
@@ -46,7 +45,7 @@ def frontier_page(advice: Advice) -> Page:
         page.text("The cheapest size at other batches, all else the same:")
         page.table(BATCH_HEADER, batch_rows(served))
         page.text("Published shapes, priced for the same loss:")
-        page.table(MENU_HEADER, menu_rows(served))
+        page.table(*menu_table(served))
         page.heading("In FLOPs")
     page.table(*choice_table(advice))
     page.text(frontier_counts(advice.law.n_counts))

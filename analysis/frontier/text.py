@@ -121,9 +121,9 @@ def rule_rows(advice: Advice) -> list[list[str]]:
     return [[row["rule"], short(row["N"]), short(row["D"]), row["source"]] for row in rules]
 
 
-def menu_rows(served: ServedAdvice) -> list[list[str]]:
-    """Published shapes priced for the same loss, under `MENU_HEADER`."""
-    return [
+def menu_table(served: ServedAdvice) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Published shapes priced for the same loss; why not, where one has no price."""
+    rows = [
         [
             row["model"],
             short(row["D"]),
@@ -133,6 +133,9 @@ def menu_rows(served: ServedAdvice) -> list[list[str]]:
         ]
         for row in served.menu.iter_rows(named=True)
     ]
+    if any(row[-1] for row in rows):
+        return MENU_HEADER, rows
+    return MENU_HEADER[:-1], [row[:-1] for row in rows]
 
 
 def warnings(advice: Advice) -> tuple[str, ...]:
@@ -165,11 +168,18 @@ def stock_sentence(advice: Advice) -> str:
     stocked = advice.stocked
     if stocked is None:
         return ""
+    ends = {} if stocked.drawn is None else stocked.drawn.intervals(advice.level)
+    N, D = (
+        short(getattr(stocked.choice, name).item()) + _bracket(ends.get(name), short)
+        for name in ("N", "D")
+    )
+    epochs = f"{stocked.epochs:.1f}{_bracket(ends.get('epochs'), '{:.1f}'.format)}"
+    more = f"{stocked.over_fresh:.1%}{_bracket(ends.get('over_fresh'), '{:.1%}'.format)}"
+    level = f"; {advice.level:.0%} intervals" if ends else ""
     return (
-        f"With {short(stocked.stock.U)} unique tokens the best is "
-        f"{short(stocked.choice.N.item())} parameters on {short(stocked.choice.D.item())} tokens, "
-        f"{stocked.epochs:.1f} epochs, {stocked.over_fresh:.1%} more lifetime FLOPs than with "
-        f"fresh data ({_repetition(stocked.stock)})."
+        f"With {short(stocked.stock.U)} unique tokens the best is {N} parameters on {D} tokens, "
+        f"{epochs} epochs, {more} more lifetime FLOPs than with fresh data "
+        f"({_repetition(stocked.stock)}{level})."
     )
 
 
@@ -183,16 +193,33 @@ def _repetition(stock: Stock) -> str:
 
 
 def _stock_doubts(advice: Advice) -> Iterator[str]:
-    """What its own law of repeated data has against the choice for a stock."""
+    """What the law of repeated data, or its lack, has against the choice for a stock."""
     stocked = advice.stocked
-    if stocked is None or stocked.stock.own is None:
+    if stocked is None:
         return
-    yield from stocked.stock.own.doubts
-    most = stocked.stock.own.most_epochs
-    if stocked.epochs > 1.02 * most:
+    stock, drawn = stocked.stock, stocked.drawn
+    if stock.own is not None:
+        yield from stock.own.doubts
+        most = stock.own.most_epochs
+        if stocked.epochs > 1.02 * most:
+            yield (
+                f"EXTRAPOLATION: the choice for the stock reads it {stocked.epochs:.1f} times, and "
+                f"the runs behind its law read theirs {most:.3g} times at most."
+            )
+    if drawn is None and stocked.epochs > 1:
+        why = "under none of its draws does the stock reach the loss"
+        why = why if stock.law.draws else "it carries no draws"
+        yield f"NO INTERVAL (stock) under the law {stock.law.name}: {why}."
+    if drawn is not None and not stock.costs_drawn and stocked.epochs > 1:
         yield (
-            f"EXTRAPOLATION: the choice for the stock reads it {stocked.epochs:.1f} times, and "
-            f"the runs behind its law read theirs {most:.3g} times at most."
+            "TOO NARROW (stock): what repetition costs has no draws "
+            f"({_repetition(stock)}), so the intervals are those of the law of fresh tokens."
+        )
+    if drawn is not None and drawn.unreachable > 0:
+        yield (
+            f"DATA MAY RUN OUT: under {drawn.unreachable:.1%} of the draws {short(stock.U)} unique "
+            "tokens do not reach the loss at any size, however often they repeat; the intervals "
+            "are of the others."
         )
 
 

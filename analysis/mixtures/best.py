@@ -5,17 +5,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import linprog, nnls
+from scipy.spatial import ConvexHull, QhullError
 
 from analysis.law import Array
 from analysis.mixtures.surface import Surface
 from analysis.table.observations import TableError
 
-_ITERATIONS, _ROUNDS = 100, 4
+_ITERATIONS, _POLISHING, _ROUNDS = 100, 30, 4
 # A step is taken unless the loss is above that of the last few, and the next one is then shorter.
 _MEMORY, _LONGER, _SHORTER = 5, 1.6, 0.3
 # A share below this is none, and a mixture this close to the hull is inside: shares are printed
 # with three digits.
 _NONE, _CLOSE = 1e-3, 5e-3
+# Sources of which the hull's corners are found; their number explodes with the dimensions.
+_MOST_HULL = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +37,12 @@ class Space:
 
     @classmethod
     def of(cls, corners: Array, limits: Array, sources: Sequence[str]) -> "Space":
-        """The space without corners that repeat.
+        """The space without corners that repeat, or that averages of others make.
 
         Raises:
             TableError: no average of the corners keeps the limits.
         """
-        space = cls(np.unique(corners, axis=0), limits, tuple(sources))
+        space = cls(_extreme(np.unique(corners, axis=0)), limits, tuple(sources))
         if (limits < 1).any():
             space._feasible()
         return space
@@ -82,7 +85,8 @@ def least_loss(surface: Surface, weights: Array, space: Space, sizes: Array, cou
 
     The weights of the corners move by multiplication, each by the loss's slope towards it
     (exponentiated gradient, Kivinen and Warmuth 1997), so that they stay positive and sum to 1.
-    A price for each limit rises until it is kept.
+    That approaches a weight of zero without end, so the last steps are straight and end on the
+    edge (projected gradient). A price for each limit rises until it is kept.
 
     Args:
         weights: of the losses (t,).
@@ -105,23 +109,24 @@ def least_loss(surface: Surface, weights: Array, space: Space, sizes: Array, cou
         return total, slope @ corners.T
 
     mixing = np.full((count, len(corners)), 1 / len(corners))
-    total, slope = value(mixing)
     rounds = _ROUNDS if space.limited else 1
     for _ in range(rounds):
         if space.limited:
+            slope = value(mixing)[1]
             stiffness = max(stiffness * 4, 10 * float(np.ptp(slope, axis=1).max()))
-            total, slope = value(mixing)
-        mixing = _descended(value, mixing, total, slope)
+        mixing = _descended(value, mixing, _MULTIPLIED, _ITERATIONS)
         if space.limited:
             prices = np.maximum(prices + stiffness * (mixing @ corners - limits), 0)
+    mixing = _descended(value, mixing, _STRAIGHT, _POLISHING)
     shares = mixing @ corners
+    shares = np.where(shares < _NONE, 0, shares)
+    shares = shares / shares.sum(axis=1, keepdims=True)
     if space.limited:
         inner = space._feasible()
         over = (shares - limits) / np.maximum(shares - inner, 1e-12)
         back = np.clip(np.where(shares > limits, over, 0).max(axis=1), 0, 1)[:, None]
         shares = shares + back * (inner - shares)
-    shares = np.where(shares < _NONE, 0, shares)
-    return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+    return np.asarray(shares)
 
 
 def outside(points: Array, corners: Array) -> Array:
@@ -131,22 +136,46 @@ def outside(points: Array, corners: Array) -> Array:
     return np.where(far > _CLOSE, far, 0.0)
 
 
+def _extreme(corners: Array) -> Array:
+    """The corners of the hull, where few sources make them cheap to find; else all.
+
+    With every mixture in it the search has many ways to write one, and is slow to the edge.
+    """
+    if not 3 <= corners.shape[1] <= _MOST_HULL or len(corners) <= corners.shape[1]:
+        return corners
+    try:
+        return corners[ConvexHull(corners[:, :-1]).vertices]
+    except QhullError:  # they have a plane in common
+        return corners
+
+
+@dataclass(frozen=True, slots=True)
+class _Geometry:
+    """How weights that sum to 1 move.
+
+    Attributes:
+        moved: weights (m, c) after a step (m,) against a slope (m, c), which is 0 at its least.
+        apart: how far new weights are from old ones, by what the steps are of (m,).
+    """
+
+    moved: Callable[[Array, Array, Array], Array]
+    apart: Callable[[Array, Array], Array]
+
+
 def _descended(
-    value: Callable[[Array], tuple[Array, Array]], mixing: Array, total: Array, slope: Array
+    value: Callable[[Array], tuple[Array, Array]], mixing: Array, by: _Geometry, iterations: int
 ) -> Array:
     """The least value of each draw, by mirror descent with Barzilai-Borwein step lengths."""
+    total, slope = value(mixing)
     step = 1 / np.maximum(np.ptp(slope, axis=1), 1e-12)
     best, least = mixing, total
     recent = np.tile(total, (_MEMORY, 1))
-    for turn in range(_ITERATIONS):
-        pull = -step[:, None] * (slope - slope.min(axis=1, keepdims=True))
-        trial = np.maximum(mixing * np.exp(np.maximum(pull, -30)), 1e-30)
-        trial /= trial.sum(axis=1, keepdims=True)
+    for turn in range(iterations):
+        trial = by.moved(mixing, slope - slope.min(axis=1, keepdims=True), step)
         new_total, new_slope = value(trial)
         taken = new_total <= recent.max(axis=0)
-        moved = trial - mixing
-        far = (moved * np.log(trial / mixing)).sum(axis=1)
-        bend = (moved * (new_slope - slope)).sum(axis=1)
+        far = by.apart(trial, mixing)
+        bend = ((trial - mixing) * (new_slope - slope)).sum(axis=1)
         longer = np.where(bend > 0, far / np.maximum(bend, 1e-300), step * _LONGER)
         step = np.where(taken, np.clip(longer, step / 10, step * 10), step * _SHORTER)
         mixing = np.where(taken[:, None], trial, mixing)
@@ -157,3 +186,21 @@ def _descended(
         best = np.where(better[:, None], mixing, best)
         least = np.where(better, total, least)
     return best
+
+
+def _multiplied(mixing: Array, slope: Array, step: Array) -> Array:
+    weights = np.maximum(mixing * np.exp(np.maximum(-step[:, None] * slope, -30)), 1e-30)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def _projected(mixing: Array, slope: Array, step: Array) -> Array:
+    """The closest weights that sum to 1 (Duchi et al. 2008, algorithm 1)."""
+    weights = mixing - step[:, None] * slope
+    ranked = -np.sort(-weights, axis=1)
+    excess = (ranked.cumsum(axis=1) - 1) / np.arange(1, ranked.shape[1] + 1)
+    last = (ranked > excess).sum(axis=1, keepdims=True) - 1
+    return np.maximum(weights - np.take_along_axis(excess, last, axis=1), 0)
+
+
+_MULTIPLIED = _Geometry(_multiplied, lambda new, old: ((new - old) * np.log(new / old)).sum(axis=1))
+_STRAIGHT = _Geometry(_projected, lambda new, old: ((new - old) ** 2).sum(axis=1))

@@ -10,7 +10,7 @@ import polars as pl
 from analysis.mixtures.answer import Answer
 from analysis.mixtures.text import factor_words, target_words
 from analysis.published import llama_mixture
-from analysis.style import INK, MARK, SOFT, WARN, axis, ends, faded, styled
+from analysis.style import INK, MARK, SOFT, WARN, axis, ends, faded, legend_above, styled
 
 # Sources that parallel axes show side by side, and the part of mixtures that they colour.
 _MOST_AXES, _COLOURED = 7, 0.1
@@ -210,7 +210,7 @@ def draw_recommended(data: pl.DataFrame, loss: str) -> go.Figure:
                 hovertemplate="%{y}: %{x:.3f}<extra>%{fullData.name}</extra>",
             )  # fmt: skip
     title = f"The least {loss} is foretold at {largest}{' …' if rows.height > 3 else ''}"
-    return styled(figure, title, axis("share"), {"title": {"text": ""}})
+    return legend_above(styled(figure, title, axis("share"), {"title": {"text": ""}}))
 
 
 def draw_all(answer: Answer) -> Iterator[tuple[str, go.Figure, int, pl.DataFrame]]:

@@ -23,8 +23,6 @@ _STEP = 1e-30
 _LEAST_SHARE = 1e-5
 # Derivatives by all constants at all rows that are solved together, so that they stay in cache.
 _CACHED = 2**15
-# A row of a larger lever determines constants alone, and its error cannot be told.
-_MOST_LEVER = 0.6
 # Where the powers of N and D start.
 _POWER = 0.3
 
@@ -266,10 +264,22 @@ class _Total:
 
     def fitted(self, inputs: Array, y: Array, weights: Array, start: Array | None = None) -> Array:
         """Constants of least squares in ln L, for each row of weights (b, p)."""
-        shares, sizes = self.split(inputs)
-        centre = self.start(y)
-        begin = np.tile(centre if start is None else start, (len(weights), 1))
-        wide = np.full(len(centre), _BOUND)
+        centre, count = self.start(y), len(weights)
+        begin = np.tile(centre if start is None else start, (count, 1))
+        return self._solved(
+            inputs, begin, weights, np.tile(y, (count, 1)), np.tile(centre, (count, 1))
+        )
+
+    def refitted(self, inputs: Array, y: Array, centre: Array, start: Array) -> Array:
+        """The same for each row of ln L (b, rows) and each centre of the prior (b, p)."""
+        begin = np.tile(start, (len(y), 1))
+        return self._solved(inputs, begin, np.ones_like(y), y, centre)
+
+    def _solved(
+        self, inputs: Array, begin: Array, weights: Array, y: Array, centre: Array
+    ) -> Array:
+        rows, p = y.shape[1], begin.shape[1]
+        wide = np.full(p, _BOUND)
         chart = Chart(
             lambda x: x,
             lambda x: np.broadcast_to(np.eye(x.shape[1]), (*x.shape, x.shape[1])),
@@ -277,18 +287,21 @@ class _Total:
             -wide,
             wide,
         )
-        derivatives = self._derivatives(shares, sizes, y, centre)
-        few = max(2, _CACHED // (len(y) * len(centre)))
+        derivatives = self._derivatives(*self.split(inputs))
+        few = max(2, _CACHED // (rows * p))
+        # The solver hands to each problem its own row.
+        own = np.hstack([weights, y, centre])
         parts = [
             solve(derivatives, chart, *part, max_iterations=100, tolerance=1e-2).x
-            for part in (
-                (begin[i : i + few], weights[i : i + few]) for i in range(0, len(begin), few)
-            )
+            for part in ((begin[i : i + few], own[i : i + few]) for i in range(0, len(begin), few))
         ]
         return np.concatenate(parts)
 
-    def _derivatives(self, shares: Array, sizes: Array, y: Array, centre: Array) -> Derivatives:
-        def derivatives(theta: Array, weights: Array) -> tuple[Array, Array, Array]:
+    def _derivatives(self, shares: Array, sizes: Array) -> Derivatives:
+        rows = len(shares)
+
+        def derivatives(theta: Array, own: Array) -> tuple[Array, Array, Array]:
+            weights, y, centre = np.split(own, [rows, 2 * rows], axis=1)
             log, slopes = self.with_jacobian(theta, shares, sizes)
             off = (log - y) * weights
             away = theta - centre
@@ -297,7 +310,7 @@ class _Total:
             gradient = (turned @ off[..., None])[..., 0] + self.prior * away
             # Gauss and Newton's: the errors are too small for the second derivatives to matter.
             hessian = turned @ (slopes * weights[..., None])
-            return value, gradient, hessian + self.prior * np.eye(len(centre))
+            return value, gradient, hessian + self.prior * np.eye(theta.shape[1])
 
         return derivatives
 
@@ -351,23 +364,26 @@ class FormFit:
         return np.stack(values, axis=1), np.stack(slopes, axis=1)
 
     def draws(self, count: int, rng: np.random.Generator) -> Surface:
-        """Refits with random weights of the rows (Bayesian bootstrap, Rubin 1981).
+        """Refits to losses and to a prior drawn anew around the law.
 
-        A row that pulls the fit towards itself leaves a small residual there, so that its weight
-        varies more, as in HC3 of MacKinnon and White (1985).
+        A row's noise has its residual and, in place of what the fit took out of it, a part of the
+        mean variance as large as its lever: so it is right on average where all noise is alike,
+        follows rows of more noise, and stays where a row alone determines a constant (a lever of
+        1). Losses of one run share the residual's sign, as their noise may.
         """
-        weights = rng.exponential(size=(count, len(self.y)))
-        refits = [
-            total.fitted(
-                self.inputs,
-                column,
-                np.maximum(1 + (weights - 1) / (1 - np.minimum(lever, _MOST_LEVER)), 0),
-                theta,
-            )
-            for total, column, theta, lever in zip(
-                self.totals, self.y.T, self.theta, self._levers(self.inputs), strict=True
-            )
-        ]
+        rows = len(self.y)
+        shared = rng.standard_normal((count, rows))
+        refits = []
+        for total, column, theta, lever in zip(
+            self.totals, self.y.T, self.theta, self._levers(self.inputs), strict=True
+        ):
+            log = total.log(theta[None], *total.split(self.inputs))[0]
+            residuals = column - log
+            variance = float((residuals**2).sum() / max(rows - lever.sum(), 1.0))
+            taken = np.sqrt(lever * variance) * rng.standard_normal((count, rows))
+            away = np.sqrt(variance / total.prior) * rng.standard_normal((count, len(theta)))
+            drawn = log + residuals * shared + taken
+            refits.append(total.refitted(self.inputs, drawn, theta + away, theta))
         return replace(self, theta=np.stack(refits, axis=1))
 
     def _levers(self, inputs: Array) -> list[Array]:

@@ -36,6 +36,7 @@ _SLOPE = 0.02
 _KEPT = 0.5
 _BEFORE = 4.0  # sizes left out, see `_left_out`
 _NEIGHBOURS = 30  # trunks, the nearest in size, are compared
+_STRAY = "the losses so far follow no law closely, so the end is less sure than it looks"
 # Curve and law may differ by two deviations of their difference; beyond, both are trusted less.
 _APART = 2.0
 
@@ -102,7 +103,8 @@ class Ends:
     """The horizons ahead that can be foretold.
 
     Attributes:
-        reason: why some are missing, or are foretold from other runs alone; else empty.
+        reason: why some are missing, are foretold from other runs alone, or are less sure than
+            their intervals say; else empty.
     """
 
     ends: tuple[End, ...]
@@ -169,14 +171,18 @@ def ends(learnt: Learnt, trunk: Trunk) -> Ends:
         for horizon in trunk.horizons
         if horizon.loss is None and (float(trunk.n_params), float(horizon.tokens)) in known
     ]
-    reason = "; ".join(sorted({point.reason for point in points if point.reason}))
-    points = [point for point in points if point.reason is None]
+    reason = "; ".join(sorted({point.beyond.reason for point in points if point.beyond.reason}))
+    points = [point for point in points if point.beyond.reason is None]
     if not points:
         return Ends((), reason)
     D = np.array([point.tokens for point in points])
     measured: _Measured | str | None = _measured(learnt, trunk)
     if isinstance(measured, str):
         reason, measured = reason or measured, None
+    if any(point.reason for point in points):
+        # A sweep's runs share a recipe. Where those so far stray from any law, the law's error is
+        # as large, and so are the intervals.
+        reason = reason or _STRAY
     intervals = _intervals(learnt, trunk.n_params, D, measured)
     foretold = (
         End(int(point.tokens), interval, measured is not None)

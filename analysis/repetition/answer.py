@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from analysis.law import Array, RepeatedForm, RepeatedLaw, central
-from analysis.repeated_data import excess, loss_of_form
+from analysis.repeated_data import excess, excess_of_form
 from analysis.repetition.choice import Choice, choose
 from analysis.repetition.fitting import Data, fit_form, log_residuals, refit
 from analysis.repetition.forms import FORMS, Form
@@ -19,7 +19,7 @@ from analysis.table.runs import runs_of
 # Fewer repeating rows say nothing of a form of three constants.
 FEWEST_REPEATING = 6
 # Resamples for intervals, at most: each is a fit of up to nine constants.
-_MOST_DRAWS = 200
+MOST_DRAWS = 200
 _EPOCHS = (2, 4, 8, 16, 32, 64)
 # Seeds differ by half a percent; a form that errs by more than this, %, misses more than noise.
 _POOR = 3.0
@@ -45,7 +45,8 @@ class RepeatedFit:
     """The law of repeated data of one table.
 
     Attributes:
-        rows: all that were used, of which `repeating` repeat their tokens.
+        used: n_params, tokens, epochs and val_loss of the rows.
+        repeating: how many of them repeat their tokens.
         law: of the form chosen; None where the rows choose none, and then `reason` says why.
         laws: of every form, fitted to all rows; empty where rows are too few for any.
         choice: the errors on rows held out; None where rows are too few for a fold.
@@ -54,9 +55,8 @@ class RepeatedFit:
         costs: under `law`, at the middle N and U of the rows that repeat.
     """
 
-    rows: int
+    used: pl.DataFrame
     repeating: int
-    most_epochs: float
     law: RepeatedLaw | None
     reason: str
     laws: Mapping[RepeatedForm, RepeatedLaw]
@@ -65,6 +65,16 @@ class RepeatedFit:
     fitted_percent: Mapping[RepeatedForm, float] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]] | None = None
     costs: tuple[Cost, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """How many were used."""
+        return self.used.height
+
+    @property
+    def most_epochs(self) -> float:
+        """How often the rows read their tokens at most."""
+        return float(self.used["epochs"].to_numpy().max())
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -88,17 +98,17 @@ def fit_repeated(
     times = epochs(table.used)
     if times is None:
         return None
-    used = table.used.filter(times.is_not_null())
-    data = Data.of(used, times.drop_nulls())
+    used = table.used.with_columns(times.alias("epochs")).filter(times.is_not_null())
+    data = Data.of(used, used["epochs"])
     count, repeating = used.height, int(data.repeats.sum())
-    most = float(data.epochs.max())
+    points = used.select("n_params", "tokens", "epochs", "val_loss")
     choice = choose(data) if repeating >= FEWEST_REPEATING else None
     if choice is None:
         reason = (
             f"{repeating} of {count} rows repeat their tokens, and a form is chosen by predicting "
             f"rows of more epochs or compute from {FEWEST_REPEATING} or more of less. Add some."
         )
-        return RepeatedFit(count, repeating, most, None, reason, {}, None, level)
+        return RepeatedFit(points, repeating, None, reason, {}, None, level)
     theta = {form: fit_form(form, data, np.ones((1, count)))[0] for form in FORMS}
     laws, fitted = {}, dict[RepeatedForm, float]()
     for form, point in theta.items():
@@ -108,22 +118,25 @@ def fit_repeated(
         named = form.constants(point[None], data.rows).items()
         constants = {name: float(values[0]) for name, values in named}
         laws[form.name] = RepeatedLaw(
-            form=form.name, constants=constants, source=source, most_epochs=most
+            form=form.name,
+            constants=constants,
+            source=source,
+            most_epochs=float(data.epochs.max()),
         )
     if choice.costs_nothing:
         reason = (
             f"counting every token as fresh predicts the {repeating} rows that repeat as well as "
-            f"any form, up to {most:.3g} epochs: here repetition shows no cost."
+            f"any form, up to {data.epochs.max():.3g} epochs: here repetition shows no cost."
         )
-        return RepeatedFit(count, repeating, most, None, reason, laws, choice, level, fitted)
+        return RepeatedFit(points, repeating, None, reason, laws, choice, level, fitted)
     form = choice.chosen.form
     assert form.name is not None
-    law = laws[form.name].model_copy(update={"doubts": doubts_about(choice)})
-    draws = _draws(form, data, theta[form], used, min(bootstrap, _MOST_DRAWS), seed)
+    draws = _draws(form, data, theta[form], used, min(bootstrap, MOST_DRAWS), seed)
+    columns = {name: tuple(column.tolist()) for name, column in draws.items()}
+    law = laws[form.name].model_copy(update={"doubts": doubts_about(choice), "draws": columns})
     return RepeatedFit(
-        count,
+        points,
         repeating,
-        most,
         law,
         "",
         laws,
@@ -174,7 +187,6 @@ def _costs(
             break
         D, interval = times * U, None
         if draws:
-            drawn = loss_of_form(law.form, draws, N, D, U) - loss_of_form(law.form, draws, N, D, D)
-            interval = central(drawn, level)
+            interval = central(excess_of_form(law.form, draws, N, D, U), level)
         costs.append(Cost(times, float(N), float(U), float(excess(law, N, D, U)), interval))
     return tuple(costs)

@@ -53,11 +53,13 @@ class Choice:
 
     Attributes:
         folds: how many there are.
+        observed: the losses that they hold out, in the order of the scores' errors (k,).
         fresh: of the law that counts every token as fresh.
         scores: of the forms, as `FORMS` has them.
     """
 
     folds: int
+    observed: Array
     fresh: Score
     scores: tuple[Score, ...]
 
@@ -92,7 +94,8 @@ def choose(data: Data) -> Choice | None:
         held = (row[next_] for row, (_, next_) in zip(residuals, pairs, strict=True))
         return Score(form, np.concatenate(list(held)))
 
-    return Choice(len(pairs), score(FRESH), tuple(score(form) for form in FORMS))
+    observed = np.concatenate([data.rows.loss[next_] for _, next_ in pairs])
+    return Choice(len(pairs), observed, score(FRESH), tuple(score(form) for form in FORMS))
 
 
 def folds(data: Data) -> list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:

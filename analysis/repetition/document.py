@@ -12,7 +12,7 @@ def repeated_json(fit: RepeatedFit) -> dict[str, Any]:
     return {
         "warnings": fit.warnings,
         "rows": {"used": fit.rows, "repeating": fit.repeating, "most_epochs": fit.most_epochs},
-        "law": None if fit.law is None else fit.law.model_dump(mode="json"),
+        "law": None if fit.law is None else fit.law.model_dump(mode="json", exclude={"draws"}),
         "reason": fit.reason or None,
         "intervals": {"level": fit.level, **(fit.intervals or {})},
         "fitted_percent": fit.fitted_percent,

@@ -88,7 +88,8 @@ def numbers(findings: Findings) -> dict[str, float]:
     law = group.fit.law
     constants = {name: getattr(law, name) for name in ("E", "A", "B", "alpha", "beta")}
     constants["exponent_N_parametric"] = law.exponent_N
-    constants["leave_one_out_percent"] = group.leave_one_out_percent
+    if group.leave_one_out_percent is not None:
+        constants["leave_one_out_percent"] = group.leave_one_out_percent
     if group.isoflop.N is not None:
         constants["exponent_N_isoflop"] = group.isoflop.N.exponent
     return constants
@@ -121,10 +122,13 @@ def law_sentence(group: GroupFit) -> str:
     law = group.fit.law
     interval = group.fit.intervals.values.get("exponent_N")
     spread = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+    points, percent = len(group.fit.rows_used), group.leave_one_out_percent
+    error = f"It has no fewer constants than the {points} points, and meets them whatever they are."
+    if percent is not None:
+        error = f"Each point is predicted from the others to {percent:.2f} % rms ({points} points)."
     return (
         f"Parametric law: {law.formula} nats per token, N* ~ C^{law.exponent_N:.2f}{spread} "
-        f"for C = 6ND. Each point is predicted from the others to "
-        f"{group.leave_one_out_percent:.2f} % rms ({len(group.fit.rows_used)} points)."
+        f"for C = 6ND. {error}"
     )
 
 

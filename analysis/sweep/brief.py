@@ -15,14 +15,12 @@ class Brief:
 
     Attributes:
         verdict: what bars N* or warns of it first, or that the law supports N*.
-        trusted: nothing bars or warns.
         flops: the budget of `n_opt`, ten times the largest of the data; None where the data are
             unknown.
         n_opt: None where the law bars N*.
     """
 
     verdict: str
-    trusted: bool
     exponent: float
     exponent_interval: tuple[float, float] | None
     flops: float | None
@@ -45,7 +43,6 @@ def brief(law: LossLaw) -> Brief:
                 n_interval = central(draws.compute_optimal(flops)[0].ravel(), LEVEL)
     return Brief(
         verdict=lines[0] if lines else "supports N*",
-        trusted=not lines,
         exponent=law.exponent_N,
         exponent_interval=None if draws is None else central(draws.exponent_N.ravel(), LEVEL),
         flops=flops,

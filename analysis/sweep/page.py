@@ -207,7 +207,8 @@ def add_largest(page: Page, largest: LargestBudget) -> None:
     page.text(largest_sentence(largest))
     if not largest.cells:
         return
-    header = ["run", "N", "D tokens", "foretold", f"{LEVEL:.0%} interval", "loss", "error", "", ""]
+    header = ["run", "N", "D tokens", "foretold", f"{LEVEL:.0%} interval", "loss", "error",
+              "outcome", "said"]  # fmt: skip
     rows = [
         [
             cell.name,
@@ -218,7 +219,7 @@ def add_largest(page: Page, largest: LargestBudget) -> None:
             f"{cell.loss:.4f}",
             f"{cell.outcome.error_percent:+.2f} %",
             "hit" if cell.outcome.inside else "miss",
-            "said before" if cell.before else "said afterwards",
+            "before" if cell.before else "afterwards",
         ]
         for cell in largest.cells
     ]

@@ -80,10 +80,11 @@ def _separator(text: str) -> str:
     plain = [line for line in lines if not line.startswith("#")] or lines
     best, most = ",", (False, 1)
     for separator in (*_SEPARATORS, " "):
-        widths = [
-            len(cells)
-            for cells in csv.reader(plain[:_SAMPLE], delimiter=separator, skipinitialspace=True)
-        ]
+        cells = csv.reader(plain[:_SAMPLE], delimiter=separator, skipinitialspace=True)
+        try:
+            widths = list(map(len, cells))
+        except csv.Error:  # a cell is too long, which `_rows` says of its line
+            continue
         if widths[0] == 1 or (separator == " " and most[1] > 1):
             continue
         even = len(set(widths)) == 1
@@ -109,7 +110,7 @@ def _header(rows: list[Cells]) -> tuple[Cells, list[Cells], list[Cells]]:
     comments = [row for row in rows if row[1][0].startswith("#") and row[1][0] not in _NULLS]
     lines = {line for line, _ in comments}
     body = [row for row in rows if row[0] not in lines]
-    if len(body) <= 1 < len(rows):
+    if not body or len(body) == 1 < len(rows):
         # All rows begin so: it belongs to their names.
         body, comments = rows, []
     header, *rest = body

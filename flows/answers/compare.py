@@ -14,7 +14,7 @@ from analysis.table.observations import Table
 from flows.answers.rows import check_level
 from flows.answers.runs import Runs, open_source, read_runs
 from flows.answers.shown import Shown
-from flows.plans.stored import find_plan
+from flows.plans.find import find_plan
 from flows.results.compare import SweepDifferences, compared_table, sweep_differences
 from flows.settings import Home
 from flows.tables.source import is_service

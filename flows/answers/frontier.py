@@ -1,5 +1,6 @@
 """The answer of `isoflop frontier`: N and D for a goal and a demand, and what they cost."""
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -90,6 +91,8 @@ def frontier(
         ValueError: there is no such law, it bars N*, or the question has no answer.
     """
     check_level(level)
+    if priced.unique_tokens == math.inf:
+        raise ValueError("--unique-tokens inf: leave the option out where all tokens are fresh.")
     foretold, stocked = False, priced.unique_tokens is not None
     if isinstance(law, LossLaw):
         chosen, name = law, law.name
@@ -138,8 +141,11 @@ def demand_of(total: Bounds | None, prompt: Bounds | None, generated: Bounds | N
     """Tokens to serve, together or apart, each from least to most.
 
     Raises:
-        ValueError: both were given, or a number below zero.
+        ValueError: both were given, or a number below zero or without end.
     """
+    for name, bounds in (("inference", total), ("prompt", prompt), ("generated", generated)):
+        if bounds is not None and not all(map(math.isfinite, bounds)):
+            raise ValueError(f"--{name}-tokens {bounds[1]:g}: give a finite number of tokens.")
     if total is not None and (prompt is not None or generated is not None):
         raise ValueError(
             "give --inference-tokens, or --prompt-tokens and --generated-tokens, not both."
@@ -157,12 +163,14 @@ def serving_of(
 
     Raises:
         ValueError: options without a GPU, a GPU without a demand, or a number that is not above
-            zero.
+            zero, or infinite.
     """
     given = {name: value for name, value in options.items() if value is not None}
     for name, value in {**given, "price": price}.items():
         if value is not None and not value > 0:
             raise ValueError(f"--{name} {value:g} must be above zero.")
+        if value == math.inf:
+            raise ValueError(f"--{name} {value:g} must be a finite number.")
     if gpu is None:
         if price is not None or given:
             raise ValueError(

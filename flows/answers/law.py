@@ -10,12 +10,13 @@ from analysis.forecast.frontier_law import frontier_law
 from analysis.frontier.answer import Demand
 from analysis.frontier.decision import Goal
 from analysis.law import LossLaw, Trust
-from analysis.published import law, law_names
-from analysis.repetition.answer import fit_repeated
+from analysis.published import UnknownName, law, law_names
+from analysis.repetition.answer import MOST_DRAWS, fit_repeated
 from analysis.table.observations import TableError
 from analysis.table.repeats import leave_out_repeats
 from analysis.table.selection import one_law
 from flows.answers.runs import Runs, open_source, read_runs
+from flows.plans.find import other_kind
 from flows.settings import home_of, open_settings
 from flows.tables.source import is_service
 
@@ -69,7 +70,7 @@ def law_of_runs(runs: Runs, goal: Goal, demand: Demand, *, stocked: bool = False
     law = frontier_law(table, goal, demand, name)
     if not stocked:
         return law
-    repeated = fit_repeated(table, bootstrap=0, seed=0, level=0.9, source=name)
+    repeated = fit_repeated(table, bootstrap=MOST_DRAWS, seed=0, level=0.9, source=name)
     if repeated is None:
         return law
     # The doubts about a law of repeats are in the law itself.
@@ -93,7 +94,11 @@ def read_law(name: str) -> LossLaw:
         if not path.is_file():
             if Path(name).suffix:
                 raise ValueError(f"there is no file {name}.")
-            return law(name)
+            try:
+                return law(name)
+            except UnknownName as error:
+                other = other_kind(name, home_of(open_settings()))
+                raise ValueError(f"{error} {other}".strip()) from error
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -20,9 +20,9 @@ from flows.answers.rows import ALL, Rows, check_level
 from flows.answers.runs import Runs, TableSource
 from flows.answers.shown import Shown
 from flows.files import write_whole
+from flows.plans.find import find_plan
 from flows.plans.joined import joined
 from flows.plans.next_candidates import SHARE, of_sweep, of_table
-from flows.plans.stored import find_plan
 from sweeps.next_cells import NextCell, next_spec
 from sweeps.plan import Plan
 

@@ -13,6 +13,7 @@ from analysis.table.read import read_table
 from analysis.table.repeats import epochs
 from analysis.table.sources import read_words
 from analysis.words import counted
+from flows.plans.find import other_kind, spec_sentence
 from flows.plans.joined import joined
 from flows.plans.stored import read_plan
 from flows.settings import Home, home_of, open_settings
@@ -130,9 +131,10 @@ def open_source(name: str) -> TableSource:
     if sweep is not None:
         return sweep
     if not (Path(name).is_dir() or Path(name).suffix):
+        trained = sorted(path.parent.name for path in place.sweeps.glob("*/observations.parquet"))
+        other = other_kind(name, place) or f"Sweeps there: {', '.join(trained) or 'none yet'}."
         raise ValueError(
-            f"{name} is neither a file nor a sweep with observations in {place.root}. "
-            f"Train it with: isoflop sweep {name}"
+            f"{name} is neither a file nor a sweep with observations in {place.root}. {other}"
         )
     return TableSource(name, open_table(name))
 
@@ -158,6 +160,11 @@ def open_table(name: str) -> Path | Contents:
         settings = open_settings()
         return settings.tracking_uri(home_of(settings))
 
+    if not is_service(name) and not Path(name).exists():
+        other = other_kind(name, home_of(open_settings()))
+        raise ValueError(f"{name} is not a file. {other}".strip())
+    if Path(name).suffix in (".yaml", ".yml") and (spec := spec_sentence(name)):
+        raise ValueError(f"{name} is no table. {spec}")
     return table_source(name, our_uri)
 
 
@@ -185,7 +192,8 @@ def read_runs(
         TableError: it cannot be read as a table of runs.
     """
     names, states = dict(mapping or {}), tuple(include_status)
-    table = _table(source, names, states, WITHOUT_REPETITION)
+    aliases = ALIASES if "unique_tokens" in names else WITHOUT_REPETITION
+    table = _table(source, names, states, aliases)
     return Runs(source, table, names, states)
 
 

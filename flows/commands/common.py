@@ -96,11 +96,11 @@ def find_plan(name: str, home: "Home") -> "Plan":
     """The plan of a sweep in this home.
 
     Raises:
-        ValueError: the home has no sweep of that name; the message lists its sweeps.
+        ValueError: see `flows.plans.find.find_plan`.
     """
-    from flows.plans import stored
+    from flows.plans import find
 
-    return stored.find_plan(name, home)
+    return find.find_plan(name, home)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from flows.commands.common import (
     check_destinations,
     open_to_read,
     refusals,
-    write_report,
 )
 from flows.commands.options import FIT, Bootstrap, Mapping, table_names
 from flows.commands.tables import column_mapping
@@ -57,7 +56,7 @@ def compare(
         bpb: compare bits per byte, as between tokenizers.
     """
     from flows.answers.compare import Comparing, compare_sides
-    from flows.commands.output import emit
+    from flows.commands.output import show
     from flows.results.variants import expanded
 
     with refusals():
@@ -68,12 +67,7 @@ def compare(
         columns = column_mapping(mapping or [])
         with busy("fitting the losses and the laws"):
             answer = compare_sides(names, columns, how, home)
-    if report is not None:
-        write_report(answer.page, report)
-    if json is not None:
-        emit(answer.json(), json)
-    if json != "-":
-        _print(answer)
+    show(answer, _print, json, report)
 
 
 def _asymptote(text: str) -> float | Literal["shared", "free"]:

@@ -72,22 +72,25 @@ def evaluate(
     elif scores:
         _print(f"{trained.planned.name} at {trained.tokens:,} tokens", scores)
     if missed:
+        for reason in dict.fromkeys(missed.values()):
+            names = ", ".join(name for name, its in missed.items() if its == reason)
+            say(f"isoflop: not evaluated: {names}: {reason}.")
         say(
-            f"isoflop: not evaluated: {', '.join(missed)}. Questions come from the Hugging Face "
-            "Hub once and are kept in HF_HOME; a machine without network takes a copy of that "
-            "folder."
+            "Questions come from the Hugging Face Hub once and are kept in HF_HOME; a machine "
+            "without network takes a copy of that folder."
         )
         raise SystemExit(1)
 
 
 def _evaluate_all(
     evaluator: "Evaluator", chosen: "tuple[Benchmark, ...]", shots: int | None, limit: int | None
-) -> "tuple[list[Evaluation], list[str]]":
-    """The scores, and the names of benchmarks without questions, already reported to the user."""
+) -> "tuple[list[Evaluation], dict[str, str]]":
+    """The scores; and why, by its name, each other benchmark has none."""
     from rich import progress as bars
     from rich.console import Console
 
-    scores, missed = [], []
+    scores: list[Evaluation] = []
+    missed: dict[str, str] = {}
     columns = (
         bars.TextColumn("{task.description}"),
         bars.BarColumn(),
@@ -110,10 +113,7 @@ def _evaluate_all(
                     evaluator.evaluate(benchmark, shots=shots, limit=limit, advance=advance)
                 )
             except QuestionsMissing as error:
-                progress.console.print(
-                    f"isoflop: {error}", markup=False, highlight=False, soft_wrap=True
-                )
-                missed.append(benchmark.name)
+                missed[benchmark.name] = str(error)
     return scores, missed
 
 

@@ -12,7 +12,6 @@ from flows.commands.common import (
     check_destinations,
     refusals,
     shown_from_log,
-    write_report,
 )
 from flows.commands.options import (
     FIT,
@@ -71,7 +70,7 @@ def fit(
     from analysis.fit.options import FitOptions
     from flows.answers.fit import fit_runs, objective_of
     from flows.answers.rows import Rows
-    from flows.commands.output import emit
+    from flows.commands.output import show
 
     with refusals(), shown_from_log("analysis.fit"):
         check_destinations(json, report)
@@ -81,12 +80,7 @@ def fit(
             FitOptions(form, penalty, bootstrap, seed, level, anyway, target_flops),
             Rows(by, where, tuple(names_in(best_of)), pool),
         )
-    if report is not None:
-        write_report(answer.page, report)
-    if json is not None:
-        emit(answer.json(), json)
-    if json != "-":
-        _print(answer)
+    show(answer, _print, json, report)
 
 
 def _print(answer: "Fit") -> None:

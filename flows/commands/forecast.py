@@ -12,7 +12,6 @@ from flows.commands.common import (
     Report,
     check_destinations,
     refusals,
-    write_report,
 )
 from flows.commands.forecast_records import (
     NO_RECORDS,
@@ -62,7 +61,7 @@ def forecast(
     from analysis.forecast.answer import Question
     from flows.answers.forecast import forecast_runs, read_budget, read_pairs
     from flows.answers.rows import Rows
-    from flows.commands.output import emit
+    from flows.commands.output import show
 
     with refusals():
         check_destinations(json, report)
@@ -79,12 +78,7 @@ def forecast(
         )
         if records.register is not None:
             register(records.register, answer.groups[0][2], answer.groups[0][1], file)
-    if report is not None:
-        write_report(answer.page, report)
-    if json is not None:
-        emit(answer.json(), json)
-    if json != "-":
-        _print(answer)
+    show(answer, _print, json, report)
 
 
 def _print(answer: "Forecast") -> None:

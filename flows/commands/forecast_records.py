@@ -238,11 +238,13 @@ def _by_themselves(names: Sequence[str], home: "Home") -> "list[tuple[Registered
 
 def _named(name: str, home: "Home") -> "Registered":
     from flows.forecasts.registered import read_forecast, read_forecasts
+    from flows.plans.find import other_kind
 
     forecast = read_forecast(name, home)
     if forecast is None:
         known = ", ".join(each.name for each in read_forecasts(home)) or "none yet"
-        raise ValueError(f"--check {name}: no such forecast in {home.forecasts}. There: {known}.")
+        other = other_kind(name, home) or f"There: {known}."
+        raise ValueError(f"--check {name}: no such forecast in {home.forecasts}. {other}")
     return forecast
 
 

@@ -1,6 +1,6 @@
 """`isoflop frontier` and `isoflop retrodict`: choose N and D, and read others' choices."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
 
@@ -13,9 +13,11 @@ from flows.commands.common import (
     fail,
     open_to_read,
     refusals,
-    write_report,
 )
 from flows.commands.options import DEMAND, GOAL, SERVING, gpu_names, law_names, sweep_names
+
+if TYPE_CHECKING:
+    from flows.answers.retrodict import Retrodiction
 
 
 def _help(group: Group, text: str) -> Parameter:
@@ -78,7 +80,7 @@ def frontier(
     from flows.answers.frontier import Priced, demand_of, goal_of, serving_of
     from flows.answers.frontier import frontier as answer_of
     from flows.commands.frontier_text import print_advice
-    from flows.commands.output import emit
+    from flows.commands.output import show
 
     with refusals():
         check_destinations(json, report)
@@ -93,12 +95,7 @@ def frontier(
         )
         priced = Priced(demand, serving, days, unique_tokens)
         answer = answer_of(law, goal, priced, level=level, anyway=anyway)
-    if report is not None:
-        write_report(answer.page, report)
-    if json is not None:
-        emit(answer.json(), json)
-    if json != "-":
-        print_advice(answer.advice)
+    show(answer, lambda answer: print_advice(answer.advice), json, report)
 
 
 def retrodict(
@@ -113,20 +110,20 @@ def retrodict(
     """The inference bill that would make each published model the best choice; what beat GPT-3."""
     from flows.answers.retrodict import own_sweep
     from flows.answers.retrodict import retrodict as answer_of
-    from flows.commands.frontier_text import print_gaps, print_retrodiction
-    from flows.commands.output import emit
+    from flows.commands.output import show
 
     with refusals():
         check_destinations(json, report)
         own = own_sweep(experiment, open_to_read()) if experiment is not None else None
         answer = answer_of(level, own)
-    if report is not None:
-        write_report(answer.page, report)
-    if json is not None:
-        emit(answer.json(), json)
-    if json != "-":
-        print_retrodiction(answer.rows)
-        print_gaps(answer.gaps)
+    show(answer, _print_bills, json, report)
+
+
+def _print_bills(answer: "Retrodiction") -> None:
+    from flows.commands.frontier_text import print_gaps, print_retrodiction
+
+    print_retrodiction(answer.rows)
+    print_gaps(answer.gaps)
 
 
 def _pair(like: str | None) -> tuple[float, float] | None:

@@ -9,7 +9,6 @@ from analysis.frontier.answer import Advice
 from analysis.frontier.text import (
     BATCH_HEADER,
     DOLLAR_HEADER,
-    MENU_HEADER,
     RULE_HEADER,
     SPREAD_HEADER,
     batch_rows,
@@ -17,7 +16,7 @@ from analysis.frontier.text import (
     decoding,
     dollar_rows,
     lead_sentences,
-    menu_rows,
+    menu_table,
     rule_rows,
     spread_rows,
     stock_sentence,
@@ -39,7 +38,7 @@ def print_advice(advice: Advice) -> None:
         print_wrapped(decoding(served))
         table("\nIn dollars", DOLLAR_HEADER, dollar_rows(advice, served))
         table("\nAt another batch", BATCH_HEADER, batch_rows(served))
-        table("\nPublished shapes for the same loss", MENU_HEADER, menu_rows(served))
+        table("\nPublished shapes for the same loss", *menu_table(served))
     title = f"In FLOPs, by {advice.law.name}: loss {answer.loss:.4f}"
     table(f"\n{title}, {short(advice.planned)} tokens served", *choice_table(advice))
     print()

@@ -1,7 +1,7 @@
 """Command mix: what each source is worth, and the shares of least loss."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -11,10 +11,12 @@ from flows.commands.common import (
     Report,
     check_destinations,
     refusals,
-    write_report,
 )
 from flows.commands.options import Mapping, Statuses, TableName, Where
 from flows.commands.tables import column_mapping
+
+if TYPE_CHECKING:
+    from flows.answers.mix import Mix
 
 
 def mix(
@@ -59,7 +61,7 @@ def mix(
     """
     from flows.answers.mix import Asked, Columns, mix_source
     from flows.answers.runs import open_source
-    from flows.commands.output import emit
+    from flows.commands.output import show
 
     with refusals():
         check_destinations(json, report)
@@ -69,13 +71,12 @@ def mix(
             Columns(column_mapping(mapping or []), where, include_status or []),
             None if points is None else open_source(str(points)),
         )
-    if report is not None:
-        write_report(answer.page, report)
-    if json is not None:
-        emit(answer.json(), json)
-    if json != "-":
-        from analysis.mixtures.text import answer_lines
-        from flows.commands.output import width
+    show(answer, _print, json, report)
 
-        for line in answer_lines(answer.answer, width()):
-            print(line)
+
+def _print(answer: "Mix") -> None:
+    from analysis.mixtures.text import answer_lines
+    from flows.commands.output import width
+
+    for line in answer_lines(answer.answer, width()):
+        print(line)

@@ -12,7 +12,6 @@ from flows.commands.common import (
     check_destinations,
     fail,
     refusals,
-    write_report,
 )
 from flows.commands.options import BestOf, Mapping, Pool, Statuses, TableName, Where
 from flows.commands.tables import names_in, read_runs
@@ -67,7 +66,7 @@ def next_runs(
     from flows.answers.next_runs import Choosing, check_to, has_plan, next_after, read_flops
     from flows.answers.rows import Rows
     from flows.answers.runs import open_source
-    from flows.commands.output import emit
+    from flows.commands.output import show
 
     with refusals():
         check_destinations(json, report)
@@ -81,17 +80,16 @@ def next_runs(
         answer = next_after(runs_so_far, how, rows)
         if to is not None:
             _write(answer, to)
-    if report is not None:
-        write_report(answer.page, report)
-    if json is not None:
-        emit(answer.json(), json)
-    if json != "-":
-        from analysis.next_runs.text import answer_lines
-        from flows.commands.output import width
+    show(answer, lambda answer: _print(answer, to), json, report)
 
-        for line in answer_lines(answer.answer, width()):
-            print(line)
-        _print_how_to_train(answer, to)
+
+def _print(answer: "Next", to: Path | None) -> None:
+    from analysis.next_runs.text import answer_lines
+    from flows.commands.output import width
+
+    for line in answer_lines(answer.answer, width()):
+        print(line)
+    _print_how_to_train(answer, to)
 
 
 def _write(answer: "Next", to: Path) -> None:

@@ -2,16 +2,35 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 
 from analysis.layout import table_lines, wrapped
-from flows.commands.common import fail
+from flows.commands.common import fail, write_report
 
+if TYPE_CHECKING:
+    from flows.answers.shown import Shown
+
+_Answer = TypeVar("_Answer", bound="Shown")
 _WIDE = 140
+
+
+def show(
+    answer: _Answer, print_text: Callable[[_Answer], None], json: str | None, report: Path | None
+) -> None:
+    """Give an answer in its forms: the page of --report, the document of --json, and its text.
+
+    Where the document goes to standard output, it has that to itself.
+    """
+    if report is not None:
+        write_report(answer.page, report)
+    if json is not None:
+        emit(answer.json(), json)
+    if json != "-":
+        print_text(answer)
 
 
 def emit(document: Any, destination: str) -> None:

@@ -1,6 +1,8 @@
 """Commands plan and prepare, and how a spec is loaded from the command line."""
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +15,7 @@ from flows.commands.common import (
     failures,
     open_all,
     open_all_to_read,
+    open_to_read,
     progress_shown,
     refusals,
 )
@@ -168,7 +171,20 @@ def load(spec: str, overrides: tuple[str, ...], corpus: str | None, limits: Limi
     """The spec of a sweep with what the options change of it."""
     from sweeps.load import load_spec
 
-    parsed = load_spec(spec, (*corpus_override(corpus), *overrides))
+    with _kinds_named(spec):
+        parsed = load_spec(spec, (*corpus_override(corpus), *overrides))
+    cap = cap_of(limits)
+    return parsed if cap is None else parsed.model_copy(update={"cap": cap})
+
+
+def load_study(
+    spec: str, overrides: tuple[str, ...], corpus: str | None, limits: Limits
+) -> "TuneSpec":
+    """The spec of a study with what the options change of it."""
+    from sweeps.load import load_tune_spec
+
+    with _kinds_named(spec):
+        parsed = load_tune_spec(spec, (*corpus_override(corpus), *overrides))
     cap = cap_of(limits)
     return parsed if cap is None else parsed.model_copy(update={"cap": cap})
 
@@ -177,13 +193,22 @@ def load_any(
     spec: str, overrides: tuple[str, ...], corpus: str | None, limits: Limits
 ) -> "SweepSpec | TuneSpec":
     """The spec of a sweep or of a study with what the options change of it."""
-    from sweeps.load import load_tune_spec, names_study
+    from sweeps.load import names_study
 
-    if not names_study(spec):
-        return load(spec, overrides, corpus, limits)
-    parsed = load_tune_spec(spec, (*corpus_override(corpus), *overrides))
-    cap = cap_of(limits)
-    return parsed if cap is None else parsed.model_copy(update={"cap": cap})
+    return (load_study if names_study(spec) else load)(spec, overrides, corpus, limits)
+
+
+@contextmanager
+def _kinds_named(spec: str) -> Iterator[None]:
+    """Say what the name of a spec is of, where it is of none."""
+    from sweeps.load import NoSpecError
+
+    try:
+        yield
+    except NoSpecError as error:
+        from flows.plans.find import other_kind
+
+        raise ValueError(f"{error} {other_kind(spec, open_to_read())}".strip()) from error
 
 
 def corpus_override(corpus: str | None) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 _HERE = Path()
+_LABEL = 13  # columns of what stands before a line of a run
 _SHOWN = 50  # runs of a list, unless all are wanted
 _SORTED_BY = {
     "N": "n_params",
@@ -134,13 +135,24 @@ def _print_run(document: dict[str, Any]) -> None:
         table("attempts", _ATTEMPT_HEADER, [_attempt(row) for row in document["attempts"]])
     print()
     for line in _provenance_lines(document["provenance"]):
-        print(line)
+        _print_beside(line[:_LABEL], line[_LABEL:])
     print()
     folder, *files = document["files"].items()
-    print(f"files        {folder[1]}")
-    print(f"             {', '.join(name for name, _ in files)}")
+    print(f"{'files':<{_LABEL}}{folder[1]}")
+    _print_beside("", ", ".join(name for name, _ in files))
     for place, command in enumerate(document["next"]):
-        print(f"{'' if place else 'next':<13}{command}")
+        print(f"{'' if place else 'next':<{_LABEL}}{command}")
+
+
+def _print_beside(label: str, text: str) -> None:
+    """Print a text beside its label, broken between words where that is a terminal."""
+    from textwrap import wrap
+
+    from flows.commands.output import width
+
+    lines = wrap(text, width() - _LABEL, break_long_words=False, break_on_hyphens=False)
+    for place, line in enumerate(lines):
+        print(f"{'' if place else label:<{_LABEL}}{line}")
 
 
 _ATTEMPT_HEADER = ["", "started", "s", "steps", "ended", "host", "device", "commit"]

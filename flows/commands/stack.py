@@ -104,8 +104,10 @@ def _pinned(gpus: str, ranks: int) -> list[str | None]:
     import torch
 
     count = torch.cuda.device_count()
+    if not count:
+        fail(f"--gpus {gpus}: this machine has no GPU.")
     if max(numbers) >= count or min(numbers) < 0:
-        fail(f"--gpus {gpus}: this machine has {count} GPUs, numbered from 0.")
+        fail(f"--gpus {gpus}: this machine has {counted(count, 'GPU')}, numbered from 0.")
     if ranks < 1 or len(numbers) % ranks:
         fail(f"--gpus {gpus}: {len(numbers)} GPUs do not divide into groups of --ranks {ranks}.")
     groups = [numbers[first : first + ranks] for first in range(0, len(numbers), ranks)]

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from flows.commands.common import Json, failures, open_all_to_read, refusals
+from flows.commands.limits import UNLIMITED
 from flows.commands.options import Overrides, Spec
+from flows.commands.plan import load
 from flows.commands.sweep import FailFast, MaxFailures, most_failures
 
 
@@ -23,12 +25,12 @@ def submit(
     from flows.commands.output import emit
     from flows.stack.servers import StackError
     from flows.stack.submit import submit_sweep
-    from sweeps.load import load_spec, presets
+    from sweeps.load import presets
 
     with refusals():
         settings, _ = open_all_to_read()
         most = most_failures(max_failures, fail_fast)
-        parsed = load_spec(spec, set)
+        parsed = load(spec, set, None, UNLIMITED)
         given = spec if spec in presets() else str(Path(spec).absolute())
         with failures(StackError):
             flow_run = submit_sweep(settings, parsed.name, given, set, most)

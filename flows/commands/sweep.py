@@ -89,6 +89,10 @@ def sweep(
     from llama_core.corpus.documents import CorpusError
 
     with refusals():
+        # What the options ask for, before a corpus is prepared in vain.
+        check_destinations(json)
+        most = most_failures(max_failures, fail_fast)
+        environments = chosen_slots(parsed, slots)
         settings, home = open_all()
         if needs_a_gpu(parsed):
             raise ValueError(
@@ -97,9 +101,6 @@ def sweep(
             )
         with busy("looking for the corpus") as report_progress:
             planned, prepared = make_plan(parsed, home, report_progress)
-        environments = chosen_slots(parsed, slots)
-        check_destinations(json)
-        most = most_failures(max_failures, fail_fast)
         with busy("adding up what the sweep may cost"), failures(CalibrationError):
             # Times every shape, so that the sweep itself only reads the timings.
             capped(planned, home, environments)

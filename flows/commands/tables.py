@@ -27,12 +27,12 @@ def column_mapping(pairs: list[str]) -> dict[str, str]:
     """isoflop's names to the file's columns, from NAME=COLUMN; refuses any other form."""
     mapping: dict[str, str] = {}
     for pair in pairs:
-        name, separator, column = pair.partition("=")
-        if not (separator and name and column):
+        name, _, column = (part.strip() for part in pair.partition("="))
+        if not (name and column):
             fail(f"--map {pair!r} should read NAME=COLUMN, for example --map val_loss=eval_nll.")
         if name in mapping:
             fail(f"--map names {name!r} twice: {mapping[name]!r} and {column!r}. Keep one.")
-        mapping[name.strip()] = column.strip()
+        mapping[name] = column
     return mapping
 
 

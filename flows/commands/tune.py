@@ -17,9 +17,9 @@ from flows.commands.common import (
     say,
     write_report,
 )
-from flows.commands.limits import UNLIMITED, Limits, cap_of, refuse_idle
+from flows.commands.limits import UNLIMITED, Limits, refuse_idle
 from flows.commands.options import Corpus, Mapping, Overrides, Slots, Statuses, TuneSpec
-from flows.commands.plan import chosen_slots, corpus_override
+from flows.commands.plan import chosen_slots, load_study
 from flows.commands.tables import column_mapping
 
 if TYPE_CHECKING:
@@ -42,22 +42,23 @@ def tune(
     The same command resumes an interrupted study; with
     more trials, the study grows. No trial starts that would exceed the cap.
     """
+    with refusals():
+        # Before torch and scipy are imported, so that a misspelt name is refused at once.
+        refuse_idle(limits)
+        of_trials = () if trials is None else (f"trials={trials}",)
+        parsed = load_study(spec, (*set, *of_trials), corpus, limits)
+
     from flows.commands.output import emit, print_wrapped
     from flows.cost.calibrate import CalibrationError
     from flows.dispatch.contract import SweepFailedError
     from flows.dispatch.in_this_process import run_in_this_process
     from flows.stack.servers import StackError
     from flows.tuning.plan import prepare_tune, with_dtype
-    from sweeps.load import load_tune_spec
     from sweeps.spec import DataRef
 
     with refusals():
         settings, home = open_all()
-        of_trials = () if trials is None else (f"trials={trials}",)
-        refuse_idle(limits)
-        parsed = load_tune_spec(spec, (*corpus_override(corpus), *set, *of_trials))
-        update = {"cap": cap_of(limits) or parsed.cap, "slots": slots or parsed.slots}
-        parsed = parsed.model_copy(update=update)
+        parsed = parsed.model_copy(update={"slots": slots or parsed.slots})
         check_destinations(json)
         environments = chosen_slots(parsed, slots)
         with busy("looking for the corpus") as report_progress:

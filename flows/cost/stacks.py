@@ -62,7 +62,11 @@ def stacked(
         kept_at([run.run for run in group], home, placement, slots[0]): group for group in groups
     }
     _try(
-        [group for path, group in places.items() if retime or not path.exists()],
+        [
+            group
+            for group in places.values()
+            if retime or choose(group, home, placement, slots[0]) is None
+        ],
         home,
         placement,
         slots,

@@ -34,13 +34,17 @@ def choice(
 def choices(
     address: Address, name: str, label: str, options: Sequence[str], value: Sequence[str]
 ) -> Component:
-    """Several of several as links that add one or leave it out."""
-    links = []
+    """Several of several as links: the chosen ones in their order, each left out by a click, then
+    those that a click adds."""
+    links: list[Component] = []
+    for each in value:
+        rest = [other for other in value if other != each]
+        there = address.with_query(**{name: ",".join(rest) or None})
+        links.append(html.Span(link(f"{each} ✕", str(there)), className="chosen"))
     for each in options:
-        chosen = each in value
-        rest = [*(other for other in value if other != each), *([] if chosen else [each])]
-        words = f"{each} ✕" if chosen else f"+ {each}"
-        links.append(link(words, str(address.with_query(**{name: ",".join(rest) or None}))))
+        if each not in value:
+            there = address.with_query(**{name: ",".join([*value, each])})
+            links.append(link(f"+ {each}", str(there)))
     return _group(label, links)
 
 

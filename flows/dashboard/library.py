@@ -17,7 +17,7 @@ from analysis.tuning.brief import StudyBrief, study_brief
 from analysis.tuning.study_law import StudyLaw, StudyLawError
 from flows.dashboard.seen import RunSeen, Signature, StudySeen, SweepSeen
 from flows.forecasts.registered import Registered, Scored, read_forecasts, read_scores
-from flows.plans.joined import Joined, continued, joined
+from flows.plans.joined import Joined, joined
 from flows.plans.stored import read_plan
 from flows.runs.directory import RunDir
 from flows.runs.table import curves as run_curves
@@ -148,7 +148,7 @@ class Library:
         return known[1]
 
     def _of_plan(self, plan: Plan) -> _Planned:
-        whole = Joined(plan) if continued(plan) is None else joined(plan, self.home)
+        whole = joined(plan, self.home)
         runs = tuple(map(self._file_of, plan.runs))
         own = {run.id for run in runs}
         others = map(self._file_of, whole.plan.runs if whole.plan is not plan else ())

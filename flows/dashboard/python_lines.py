@@ -30,13 +30,16 @@ _FIT = """\
 from analysis.fit.answer import fit_table
 [group] = fit_table(table)
 """
-_LAW = """\
-from analysis.forecast.frontier_law import frontier_law
+_GOAL = """\
 from analysis.frontier.answer import Demand
 from analysis.frontier.decision import AtBudget
 goal, demand = AtBudget({flops}), Demand(generated=({tokens}, {tokens}))
-law = frontier_law(table, goal, demand, {name})
+{law}"""
+_FORETOLD_LAW = """\
+from analysis.forecast.frontier_law import frontier_law
+law = frontier_law(table, goal, demand, {name!r})
 """
+_FITTED_LAW = f"{_FIT}law = group.fit.law\n"
 # After a table, by the figure's name: what makes `data` and `figure`.
 _FIGURES = {
     "isoflop": """\
@@ -51,6 +54,18 @@ figure = draw_isoflop(data, fit)
 from analysis.fit.figures import draw_fit, fit_data
 data = fit_data(group)
 figure = draw_fit(data)
+""",
+    "epochs": _FIT
+    + """\
+from analysis.repetition.figures import draw_epochs, epochs_data
+data = epochs_data(group.repeated)
+figure = draw_epochs(data, group.repeated)
+""",
+    "held-out": _FIT
+    + """\
+from analysis.repetition.figures import draw_held_out, held_out_data
+data = held_out_data(group.repeated)
+figure = draw_held_out(data, group.repeated)
 """,
     "contours": _FIT
     + """\
@@ -70,19 +85,19 @@ from analysis.fit.figures import cloud_data, draw_cloud
 data = cloud_data(group)
 figure = draw_cloud(data, group)
 """,
-    "frontier": _LAW
+    "frontier": _GOAL
     + """\
 from analysis.frontier.figures import demand_ratios, draw_frontier, frontier_data
 data = frontier_data(law, demand_ratios(law, {flops}, {tokens}))
 figure = draw_frontier(data)
 """,
-    "life": _LAW
+    "life": _GOAL
     + """\
 from analysis.frontier.figures import draw_life, life_data
 data = life_data(law, float(goal.loss_under(law)), {tokens})
 figure = draw_life(data)
 """,
-    "regret": _LAW
+    "regret": _GOAL
     + """\
 from analysis.frontier.answer import advise
 from analysis.frontier.figures import draw_regret, regret_data
@@ -98,6 +113,12 @@ from flows.plans.next_candidates import SHARE, {of}
 answer = next_runs(table, candidates, {flops}, SHARE * {flops}, {runs})
 data = plane_data(answer)
 figure = draw_plane(data)
+""",
+    "scans": """\
+from analysis.sweep.scan import draw_scans
+from flows.results.variants import scans_frame
+data = scans_frame(read_plan(home, {name!r}), home)
+figure = draw_scans(data)
 """,
     "loss-curves": """\
 from analysis.fit.run_figures import draw_loss_curves, loss_curves_data, thinned_curves
@@ -178,6 +199,19 @@ def python_of_comparison(figure: str, home: Path, names: Sequence[str]) -> str:
     listed = ", ".join(map(repr, names))
     where = f'import os\nos.environ["ISOFLOP_HOME"] = {str(home)!r}\n'
     return where + python_of_answer(figure, f"isoflop.compare({listed})")
+
+
+def python_of_law(
+    figure: str, table: str, name: str, foretold: bool, **asked: object
+) -> str | None:
+    """The lines that draw a figure of the frontier's view of a table.
+
+    Args:
+        name: what the law is called.
+        foretold: whether it is the forecast's; else the fitted one.
+    """
+    law = _FORETOLD_LAW.format(name=name) if foretold else _FITTED_LAW
+    return python_of(figure, table, law=law, **asked)
 
 
 def python_of_study(figure: str, home: Path, name: str) -> str | None:

@@ -15,6 +15,7 @@ Cell = str | Component
 # For a figure's name: the address of its data, and its Python; None where it has none.
 Beside = Callable[[Drawn], tuple[str | None, str | None]]
 _Other = Heading | Text | Points | KeyFigures | Drawn
+_MANY = 6
 _CONFIG: Any = {"displayModeBar": False, "responsive": True}
 
 
@@ -70,7 +71,7 @@ def _figure(part: Drawn, beside: Beside, heading: Callable[..., Component]) -> C
         id=f"figure-{part.name}", figure=part.spec(), config=_CONFIG, style=style, responsive=True
     )
     box = html.Div(
-        graph, className="scroll", tabIndex="0", role="img",
+        graph, className="scroll sideways" if part.wide else "scroll", tabIndex="0", role="img",
         **aria(label=f"Figure: {part.title}. Its data are in the link below."),
     )  # fmt: skip
     data, python = beside(part)
@@ -111,9 +112,11 @@ def table(
         html.Tr([html.Td(cell, className=name) for cell, name in zip(row, names, strict=True)])
         for row in rows
     ]
+    # On a narrow screen a table of many columns scrolls anyway: its headings stay in one line.
+    many = "many" if len(header) > _MANY else ""
     words = label or "Table: " + ", ".join(cell for cell in header if isinstance(cell, str))
     return html.Div(
-        html.Table([html.Thead(html.Tr(head)), html.Tbody(body)]),
+        html.Table([html.Thead(html.Tr(head)), html.Tbody(body)], className=many),
         className="scroll", tabIndex="0", role="region", **aria(label=words),
     )  # fmt: skip
 

@@ -65,6 +65,11 @@ class RunsSeen:
         """How many runs are planned."""
         return len(self.runs)
 
+    @property
+    def run_ids(self) -> set[str]:
+        """The ids of its runs."""
+        return {run.progress.run_id for run in self.runs}
+
     def count(self, *states: str) -> int:
         """How many runs are in one of these states."""
         return sum(run.progress.state in states for run in self.runs)

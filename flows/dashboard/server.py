@@ -6,6 +6,7 @@ import os
 import threading
 from concurrent.futures import ProcessPoolExecutor
 
+import plotly.io
 import waitress
 
 from flows.dashboard.app import make_app
@@ -21,6 +22,7 @@ _MOST_BYTES = 64 * 2**20
 
 def serve(settings: Settings, home: Home) -> None:
     """Serve until the process is stopped."""
+    draw_without_default()
     fits, library = Fits(_one_process), Library(home)
     # Thousands of files are read before somebody waits for them.
     threading.Thread(target=library.sweeps, daemon=True).start()
@@ -35,6 +37,14 @@ def serve(settings: Settings, home: Home) -> None:
         )
     finally:
         fits.close()
+
+
+def draw_without_default() -> None:
+    """Have Plotly give new figures no look of its own, which ours replaces at once.
+
+    It copies its look, for every kind of trace, into each figure: longer than it is drawn.
+    """
+    plotly.io.templates.default = None
 
 
 def _one_process() -> ProcessPoolExecutor:

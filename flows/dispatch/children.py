@@ -26,7 +26,7 @@ from flows.dispatch.contract import (
 from flows.processes import DECLINED, INTERRUPTED, MAY_PASS
 from flows.runs.directory import RunDir, RunResult
 from flows.settings import Home
-from flows.training.stacks import stacks
+from flows.training.stacks import in_order, stacks
 from flows.training.warm import WarmSlot
 from llama_core.config import Placement
 from sweeps.spec import PlannedRun
@@ -34,6 +34,7 @@ from sweeps.spec import PlannedRun
 log = logging.getLogger(__name__)
 
 _POLL_CHILDREN_S = 0.2
+_STOPPING = "stopping; each training writes a checkpoint first (Ctrl-C again: it does not)"
 
 
 class ChildProcesses:
@@ -45,10 +46,18 @@ class ChildProcesses:
 
     Args:
         slots: for each slot, the environment that pins a training to its CPU or GPU.
+        say: gets a line when Ctrl-C stops the trainings.
     """
 
-    def __init__(self, home: Home, placement: Placement, slots: Sequence[dict[str, str]]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        placement: Placement,
+        slots: Sequence[dict[str, str]],
+        say: Callable[[str], None] = log.info,
+    ) -> None:
         self._home = home
+        self._say = say
         self._placement = placement
         self._slots = [WarmSlot(home.root, slot) for slot in slots]
         self._free: SimpleQueue[WarmSlot] = SimpleQueue()
@@ -112,12 +121,15 @@ class ChildProcesses:
                         result = RunDir(self._home.runs / planned.id).result()
                         if result is None and len(group) > 1:
                             # What a stack leaves is trained alone, from its checkpoints.
-                            waiting.insert(0, (planned,))
+                            waiting.append((planned,))
                             continue
                         assert result is not None, f"run {planned.id} ended without a result"
                         on_finished(planned, result)
+                waiting = in_order(waiting)
                 on_tick()
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                self._say(_STOPPING)
             self._stop()
             raise
 
@@ -158,8 +170,14 @@ class ChildProcesses:
         for slot in self._slots:
             slot.stop()
         deadline = time.monotonic() + GRACE_S
-        for slot in self._slots:
-            slot.wait(max(0.0, deadline - time.monotonic()))
+        try:
+            for slot in self._slots:
+                slot.wait(max(0.0, deadline - time.monotonic()))
+        except KeyboardInterrupt:
+            # Again: not even their checkpoints are waited for.
+            for slot in self._slots:
+                slot.wait(0.0)
+            raise
 
 
 def _last_line(path: Path) -> str:

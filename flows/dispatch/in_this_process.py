@@ -39,7 +39,7 @@ def run_in_this_process(
 
     Raises:
         StackError: the Prefect server did not start.
-        SystemExit: with status 130, once stopped.
+        KeyboardInterrupt: it was stopped, and so were its trainings.
     """
     default = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -60,13 +60,10 @@ def run_in_this_process(
                 # command says once what failed.
                 logger = logging.getLogger("prefect")
                 logger.propagate, logger.handlers = False, [logging.NullHandler()]
-                with ChildProcesses(home, spec.placement, slots) as trainings:
+                with ChildProcesses(home, spec.placement, slots, say) as trainings:
                     return body(trainings), str(flow_run.id)
 
             with tags(process_tag(os.getpid())):
                 return flow_here()
-    except KeyboardInterrupt:
-        say("stopped; the same command resumes it")
-        raise SystemExit(130) from None
     finally:
         signal.signal(signal.SIGTERM, default)

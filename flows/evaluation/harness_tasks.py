@@ -53,7 +53,7 @@ class OverAnswer(ConfigurableTask):  # type: ignore[misc]
 
 
 class QuestionsMissing(RuntimeError):
-    """A benchmark's questions, or the code that scores them, could not be read."""
+    """A benchmark's questions, or the code that scores them, could not be read: the message."""
 
 
 def load_benchmark(benchmark: Benchmark) -> Task | Group:
@@ -75,7 +75,7 @@ def load_benchmark(benchmark: Benchmark) -> Task | Group:
         if isinstance(error, ConnectionError):
             _read_the_cache_alone()
             reason = "the Hugging Face Hub cannot be reached, and its cache does not have it"
-        raise QuestionsMissing(f"{benchmark.name} cannot be run: {reason}.") from error
+        raise QuestionsMissing(reason) from error
 
 
 @cache

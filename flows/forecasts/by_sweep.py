@@ -29,8 +29,9 @@ from flows.settings import Home
 from flows.watch.curves import CurveReader
 from flows.watch.events import emit
 from flows.watch.watcher import Watcher
+from sweeps.grid import Cell
 from sweeps.plan import Plan
-from sweeps.spec import Cell, PlannedRun
+from sweeps.spec import PlannedRun
 
 log = logging.getLogger(__name__)
 

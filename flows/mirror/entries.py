@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 import polars as pl
 from plotly.colors import sample_colorscale
 
+from analysis.table.observations import SHARE
 from analysis.words import counted, flops, short
 from flows.files import file_lock
 from flows.mirror.metrics import Point
@@ -61,7 +62,13 @@ class Entry:
 class EntryLog(Protocol):
     """Where entries are logged: `flows.mirror.tracker.MlflowTracker`."""
 
-    def log_entries(self, sweep: str, entries: Sequence[Entry], colours: Mapping[str, str]) -> None:
+    def log_entries(
+        self,
+        sweep: str,
+        entries: Sequence[Entry],
+        colours: Mapping[str, str],
+        shares: Sequence[str] = (),
+    ) -> None:
         """Log what of them is new."""
 
 
@@ -71,7 +78,10 @@ def log_observations(tracker: EntryLog, planned: Plan, home: Home) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with file_lock(folder / "mirror.lock"):
         tracker.log_entries(
-            planned.spec.name, entries(planned.runs, home), run_colours(planned.runs)
+            planned.spec.name,
+            entries(planned.runs, home),
+            run_colours(planned.runs),
+            share_columns(planned.runs),
         )
 
 
@@ -98,6 +108,13 @@ def run_colours(runs: Sequence[PlannedRun]) -> dict[str, str]:
     sizes = sorted({run.n_params for run in runs})
     colours = dict(zip(sizes, _colours(len(sizes)), strict=True))
     return {run.id: colours[run.n_params] for run in runs}
+
+
+def share_columns(runs: Iterable[PlannedRun]) -> list[str]:
+    """The columns of the shares of a sweep of mixtures; none of another sweep."""
+    mixtures = [run.run.data.mixture for run in runs if run.mixture]
+    names = dict.fromkeys(name for mixture in mixtures if mixture for name in mixture.shares)
+    return [f"{SHARE}{name}" for name in names]
 
 
 def _groups(rows: list[_Row], name: Callable[[_Row], str]) -> dict[str, list[_Row]]:
@@ -200,7 +217,8 @@ def _observation(row: _Row, colour: str) -> Entry:
 
 
 def _numbers(row: _Row) -> Iterator[tuple[str, Point]]:
-    for name in COLUMNS:
+    shares = [name for name in row if name.startswith(SHARE)] if row.get("mixture") else []
+    for name in (*COLUMNS, *shares):
         if row[name] is not None:
             yield name, Point(0, float(row[name]), row["at"])
 

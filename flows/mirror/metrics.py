@@ -10,7 +10,8 @@ from flows.runs.attempts import read_attempts, read_provenance
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.evaluations import evaluations
 from llama_core.counting import count_params
-from sweeps.spec import Cell, PlannedRun
+from sweeps.grid import Cell
+from sweeps.spec import PlannedRun
 
 # About how many points of a metric MLflow gets; its charts draw some 300. The full curve
 # is logged as an artifact.

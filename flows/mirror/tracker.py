@@ -23,7 +23,7 @@ from flows.mirror.metrics import (
 )
 from flows.mirror.models import TAG as MODELS
 from flows.mirror.models import laid_out, link_all, local_folder, with_model
-from flows.mirror.views import TAG, VIEWS_NOTE, run_page, sweep_page, view_tags
+from flows.mirror.views import VIEWS_NOTE, run_page, sweep_page, view_tags
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.evaluations import FOLDER
 from flows.runs.exports import FOLDER as EXPORTS
@@ -150,7 +150,13 @@ class MlflowTracker:
             experiment, _DESCRIPTION, f"{_markdown(verdict)}\n\n[The report]({page}). {VIEWS_NOTE}"
         )
 
-    def log_entries(self, sweep: str, entries: Sequence[Entry], colours: Mapping[str, str]) -> None:
+    def log_entries(
+        self,
+        sweep: str,
+        entries: Sequence[Entry],
+        colours: Mapping[str, str],
+        shares: Sequence[str] = (),
+    ) -> None:
         """Log a sweep's observations and curves, and the views that show them.
 
         An entry that MLflow has as it is now is not sent again. Two processes must not log the
@@ -159,9 +165,10 @@ class MlflowTracker:
         Args:
             entries: a curve comes before its observations.
             colours: of the trainings, by our id.
+            shares: columns of a sweep of mixtures.
         """
         experiment = self._experiment(sweep)
-        for key, value in view_tags().items():
+        for key, value in view_tags(shares).items():
             self._client.set_experiment_tag(experiment, key, value)
         ids: dict[str, str] = {}
         shas: dict[str, str] = {}
@@ -246,7 +253,7 @@ class MlflowTracker:
         """Path and fragment of the page that shows a sweep: its view, else MLflow's own charts."""
         experiment = self._experiment(sweep)
         tags = self._client.get_experiment(experiment).tags
-        return sweep_page(experiment, has_views=f"{TAG}scaling" in tags)
+        return sweep_page(experiment, tags)
 
     def report_path(self, sweep: str) -> str | None:
         """Path and fragment of the page that shows a sweep's report; None without a report."""

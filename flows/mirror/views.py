@@ -5,6 +5,7 @@ below (`experimentPage` of its web client 3.17); those left out keep its default
 """
 
 import json
+from collections.abc import Container, Sequence
 from typing import Any, Literal
 from uuid import NAMESPACE_URL, uuid5
 
@@ -21,14 +22,20 @@ _NAMES: dict[View, str] = {
     "observations": "Observations",
     "training": "Training curves",
 }
-VIEWS_NOTE = f"The menu Views, above, has: {', '.join(_NAMES.values())}."
+VIEWS_NOTE = "The menu Views, above, has other ways to see its runs."
 _KIND = "tags.`isoflop.kind`"
 
 
-def sweep_page(experiment: str | int, *, has_views: bool) -> str:
-    """Path and fragment of the page of a sweep: its first view, else MLflow's own charts."""
-    view = "&viewStateShareKey=scaling" if has_views else ""
-    return f"/#/experiments/{experiment}/runs?{_MODE}&compareRunsMode=CHART{view}"
+def sweep_page(experiment: str | int, tags: Container[str]) -> str:
+    """Path and fragment of the page of a sweep: its first view, else MLflow's own charts.
+
+    Args:
+        tags: keys of the experiment's tags; a link to a view that is missing is an error.
+    """
+    first = next((view for view in _NAMES if f"{TAG}{view}" in tags), None)
+    mode = "TABLE" if first == "observations" else "CHART"
+    view = f"&viewStateShareKey={first}" if first else ""
+    return f"/#/experiments/{experiment}/runs?{_MODE}&compareRunsMode={mode}{view}"
 
 
 def run_page(experiment: str | int, run: str, tab: str = "") -> str:
@@ -36,9 +43,16 @@ def run_page(experiment: str | int, run: str, tab: str = "") -> str:
     return f"#/experiments/{experiment}/runs/{run}{tab}?{_MODE}"
 
 
-def view_tags() -> dict[str, str]:
-    """The tags of an experiment that hold its views."""
-    states = {"scaling": _scaling(), "observations": _observations(), "training": _training()}
+def view_tags(shares: Sequence[str] = ()) -> dict[str, str]:
+    """The tags of an experiment that hold its views.
+
+    Args:
+        shares: columns of a sweep of mixtures, which has no view of loss against N and D: its
+            runs differ in their shares.
+    """
+    states = {"observations": _observations(shares), "training": _training()}
+    if not shares:
+        states["scaling"] = _scaling()
     return {
         f"{TAG}{view}": json.dumps(
             {
@@ -49,6 +63,7 @@ def view_tags() -> dict[str, str]:
             }
         )
         for view, name in _NAMES.items()
+        if view in states
     }
 
 
@@ -60,8 +75,10 @@ def _scaling() -> dict[str, Any]:
     return _state(f"{_KIND} = 'curve'", ["verdict"], {"scaling": charts})
 
 
-def _observations() -> dict[str, Any]:
-    state = _state(f"{_KIND} = 'observation'", ["verdict"], {})
+def _observations(shares: Sequence[str]) -> dict[str, Any]:
+    # Three columns are on the screen beside MLflow's assistant: what mixtures differ in is first.
+    columns = dict.fromkeys(("val_loss", *shares, *COLUMNS)) if shares else COLUMNS
+    state = _state(f"{_KIND} = 'observation'", ["verdict"], {}, tuple(columns))
     # Sorted by anything but the date, MLflow lists observations without the curves they belong to.
     return {**state, "orderByKey": "metrics.`val_loss`", "orderByAsc": True}
 
@@ -80,8 +97,13 @@ def _training() -> dict[str, Any]:
     return _state(f"{_KIND} = 'training'", [], charts)
 
 
-def _state(kind: str, tags: list[str], charts: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    metrics = [f"metrics.`{name}`" for name in COLUMNS]
+def _state(
+    kind: str,
+    tags: list[str],
+    charts: dict[str, list[dict[str, Any]]],
+    numbers: Sequence[str] = COLUMNS,
+) -> dict[str, Any]:
+    metrics = [f"metrics.`{name}`" for name in numbers]
     columns = [*metrics, *(f"tags.`{name}`" for name in tags)]
     return {
         "searchFilter": kind,
@@ -93,7 +115,7 @@ def _state(kind: str, tags: list[str], charts: dict[str, list[dict[str, Any]]]) 
         "runListHidden": True,
         "compareRunCharts": [
             *(chart for section in charts.values() for chart in section),
-            *map(_left_out, COLUMNS),
+            *map(_left_out, numbers),
         ],
         "compareRunSections": [_section(name) for name in charts],
         "isAccordionReordered": True,

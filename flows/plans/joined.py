@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from flows.plans.stored import read_plan
 from flows.settings import Home
 from sweeps.plan import Plan
-from sweeps.spec import CellsGrid
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ def joined(planned: Plan, home: Home) -> Joined:
     """
     whole, first, names = planned, planned, [planned.spec.name]
     missing = ""
-    while not missing and (name := continued(first)) is not None and name not in names:
+    while not missing and (name := first.spec.continues) is not None and name not in names:
         earlier = read_plan(home, name)
         if earlier is None:
             missing = f"sweep {name} is not in this home"
@@ -50,8 +49,3 @@ def joined(planned: Plan, home: Home) -> Joined:
     if missing:
         sentences.append(f"The losses of what it continues are missing: {missing}.")
     return Joined(whole, tuple(sentences))
-
-
-def continued(planned: Plan) -> str | None:
-    """The sweep that a plan's cells are added to; None for a sweep of its own."""
-    return planned.spec.grid.continues if isinstance(planned.spec.grid, CellsGrid) else None

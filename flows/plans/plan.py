@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from itertools import chain, count
 from pathlib import Path
 
 import polars as pl
@@ -17,8 +18,9 @@ from llama_core.corpus.batches import Batches
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.preparation import find_prepared, prepare
 from llama_core.corpus.prepared import PreparedCorpus
+from sweeps.grid import CellsGrid
 from sweeps.plan import Plan, members, plan
-from sweeps.spec import CellsGrid, DataRef, SweepSpec
+from sweeps.spec import DataRef, SweepSpec
 
 log = logging.getLogger(__name__)
 
@@ -86,10 +88,8 @@ def _with_design(planned: Plan) -> Plan:
         each = {f"{name}: ": member for name, member in members(planned).items()}
     else:
         each = {"": planned}
-    found = [f"{name}{warning}" for name, member in each.items() if (warning := _design(member))]
-    return (
-        planned.model_copy(update={"warnings": (*planned.warnings, *found)}) if found else planned
-    )
+    doubts = [f"{name}{warning}" for name, member in each.items() if (warning := _design(member))]
+    return planned.model_copy(update={"warnings": (*planned.warnings, *doubts)})
 
 
 def _design(planned: Plan) -> str | None:
@@ -110,7 +110,7 @@ def sweep_folder(planned: Plan, home: Home) -> Path:
     folder = home.sweeps / planned.spec.name
     old = read_plan(home, planned.spec.name)
     if old is not None and old.data != planned.data:
-        name = f"{old.spec.name}-{old.data.digest[:8]}"
+        name = _name_beside(old, home)
         log.warning("sweep %s was trained on another corpus; it is now called %s", folder, name)
         folder.rename(home.sweeps / name)
         renamed = old.model_copy(
@@ -122,6 +122,14 @@ def sweep_folder(planned: Plan, home: Home) -> Path:
         write_plan(renamed, home)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _name_beside(old: Plan, home: Home) -> str:
+    """A free name for a sweep on another corpus: with its digest, and a number the second time."""
+    # A name has at most 64 characters.
+    name = f"{old.spec.name[:50]}-{old.data.digest[:8]}"
+    names = chain([name], (f"{name}-{number}" for number in count(2)))
+    return next(each for each in names if not (home.sweeps / each).exists())
 
 
 def _remedy(corpus: PreparedCorpus, spec: SweepSpec) -> str:

@@ -87,12 +87,12 @@ def fastest_dtype(trainings: Sequence[Training], placement: Placement, home: Hom
         return "bfloat16" if fast else "float32"
     if not multiplies_bf16():
         return "float32"
-    one = placement.model_copy(update={"threads": placement.threads or 1, "compile": "off"})
+    alone = _alone(placement)
     shapes = _ends(trainings)
-    path = _path(shapes, one, home)
+    path = _path(shapes, alone, home)
     measured = _read(path)
     if measured is None:
-        ratios, gaps = zip(*(_compared(model, cfg, one) for model, cfg in shapes), strict=True)
+        ratios, gaps = zip(*(_compared(model, cfg, alone) for model, cfg in shapes), strict=True)
         measured = Precision(
             device=processor(), speedup=sum(ratios) / len(ratios), loss_gap=max(gaps)
         )
@@ -107,9 +107,8 @@ def measured_here(planned: Plan, home: Home) -> str | None:
     placement = planned.spec.placement
     if not _on_processor(placement):
         return None
-    one = placement.model_copy(update={"threads": placement.threads or 1, "compile": "off"})
     shapes = _ends([(run.run.model, run.run.train) for run in planned.runs])
-    measured = _read(_path(shapes, one, home))
+    measured = _read(_path(shapes, _alone(placement), home))
     if measured is None or measured.dtype != planned.spec.dtype:
         return None
     return (
@@ -125,6 +124,11 @@ def _on_processor(placement: Placement) -> bool:
     return placement.device == "cpu" or (
         placement.device == "auto" and not torch.cuda.is_available()
     )
+
+
+def _alone(placement: Placement) -> Placement:
+    """How a trial runs: on one thread unless the placement says, uncompiled."""
+    return placement.model_copy(update={"threads": placement.threads or 1, "compile": "off"})
 
 
 def _ends(trainings: Sequence[Training]) -> tuple[Training, Training]:

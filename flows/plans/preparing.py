@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.words import counted
-from llama_core.config import CorpusConfig, EnvironmentText, FileText, HubText, Source, TokenFiles
+from llama_core.corpus.config import (
+    CorpusConfig,
+    EnvironmentText,
+    FileText,
+    HubText,
+    Source,
+    TokenFiles,
+)
 from llama_core.corpus.installed import installed_files
 from llama_core.corpus.kinds import HOLDS, MOST_BYTES
 from llama_core.corpus.text_files import source_files
@@ -137,8 +144,8 @@ def _train_tokens(published: Published, config: CorpusConfig) -> float | None:
 def _work(source: Source, share: float, config: CorpusConfig) -> SourceWork:
     match source:
         case EnvironmentText(installed=kind) if kind is not None:
-            found = sum(file.size for file in installed_files(kind))
-            text_bytes = min(found, MOST_BYTES)
+            installed_bytes = sum(file.size for file in installed_files(kind))
+            text_bytes = min(installed_bytes, MOST_BYTES)
             read = f"{size(text_bytes)} of {HOLDS[kind]}"
             return SourceWork(source.name, share, read, text_bytes / _BYTES_PER_S)
         case EnvironmentText():

@@ -49,12 +49,12 @@ def with_scans(planned: Plan, home: Home) -> Plan:
     factors: dict[str, float] = {}
     for variant in (BASE, *planned.spec.variants):
         runs = [run for run in own if run.variant == variant]
-        trained, found = _scanned(runs, settings.factors, home)
+        trained, outcome = _scanned(runs, settings.factors, home)
         scans += trained
-        if found.factor is not None:
-            factors[variant] = found.factor
-        elif not found.missing:
-            names = ", ".join(f"x{factor:g}" for factor in found.losses)
+        if outcome.factor is not None:
+            factors[variant] = outcome.factor
+        elif not outcome.missing:
+            names = ", ".join(f"x{factor:g}" for factor in outcome.losses)
             raise ScanError(
                 f"variants.{variant}: every run of its scan diverged, at {names} of the recipe's "
                 "rate. Lower its recipe or lr_factor."
@@ -75,12 +75,12 @@ def scans_of(planned: Plan, home: Home) -> dict[str, tuple[PlannedRun, Scan]]:
     for run in planned.runs:
         if run.rate_factor is not None:
             by_variant.setdefault(run.variant, []).append(run)
-    found = {}
+    scans = {}
     for variant in (BASE, *planned.spec.variants):
         if runs := by_variant.get(variant):
             factors = tuple(sorted(run.rate_factor or 0.0 for run in runs))
-            found[variant] = runs[-1], scan(factors, _losses(runs, home), extend=False)
-    return found
+            scans[variant] = runs[-1], scan(factors, _losses(runs, home), extend=False)
+    return scans
 
 
 def _scanned(
@@ -90,10 +90,10 @@ def _scanned(
     trained = scan_runs(runs, factors)
     while True:
         losses = _losses(trained, home)
-        found = scan(factors, losses)
-        more = scan_runs(runs, set(found.missing) - {run.rate_factor for run in trained})
+        outcome = scan(factors, losses)
+        more = scan_runs(runs, set(outcome.missing) - {run.rate_factor for run in trained})
         if not more:
-            return trained, found
+            return trained, outcome
         trained += more
 
 

@@ -56,20 +56,3 @@ def read_round(home: Home, study: str) -> tuple[PlannedRun, ...]:
         return _RUNS.validate_json((home.tunes / study / "round.json").read_bytes())
     except (OSError, ValidationError):
         return ()
-
-
-def find_plan(name: str, home: Home) -> Plan:
-    """The plan of a sweep in this home.
-
-    Raises:
-        ValueError: the home has no sweep of that name; the message lists its sweeps.
-    """
-    # Its folder has its name, so the other plans need not be read.
-    planned = read_plan(home, name)
-    if planned is not None and planned.spec.name == name:
-        return planned
-    plans = {planned.spec.name: planned for planned in read_plans(home)}
-    if name not in plans:
-        known = ", ".join(plans) or "none yet"
-        raise ValueError(f"no sweep {name!r} in {home.root}. Sweeps there: {known}.")
-    return plans[name]

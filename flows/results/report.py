@@ -1,6 +1,7 @@
 """Write a sweep's table, law and page from its run directories; no training."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,8 @@ def find_law(planned: Plan, home: Home) -> tuple[str, dict[str, float]]:
         values = {f"{name}_{key}": v for name, (_, n) in each.items() for key, v in n.items()}
         return "\n".join(verdicts), values
     if planned.spec.mixtures is not None:
-        found = mixed(planned, observations_frame(planned.runs, home), home)
-        return "\n".join(found.sentences), found.numbers
+        mixtures = mixed(planned, observations_frame(planned.runs, home), home)
+        return "\n".join(mixtures.sentences), mixtures.numbers
     both = joined(planned, home)
     frame = observations_frame(both.plan.runs, home)
     findings = _findings(both.plan, frame, home)
@@ -185,16 +186,16 @@ def _of_mixtures(planned: Plan, home: Home, folder: Path) -> SweepReport:
     frame = observations_frame(planned.runs, home)
     write_durably(folder / "observations.parquet", encoded(frame, "parquet"))
     write_durably(folder / "curves.parquet", encoded(curves(planned.runs, home), "parquet"))
-    found = mixed(planned, frame, home)
-    page = found.page(planned.spec.name, _facts(planned, home))
+    mixtures = mixed(planned, frame, home)
+    page = mixtures.page(planned.spec.name, _facts(planned, home))
     write_whole(folder / "report.html", page.html())
     return SweepReport(
         folder / "report.html",
-        "\n".join(found.sentences),
-        found.warnings,
-        found.numbers,
+        "\n".join(mixtures.sentences),
+        mixtures.warnings,
+        mixtures.numbers,
         unfinished=tuple(not_finished(planned, home)),
-        mixtures=found.document,
+        mixtures=mixtures.document,
     )
 
 
@@ -225,8 +226,9 @@ def _vocabulary(corpus: PreparedCorpus) -> str:
 
 def _facts(planned: Plan, home: Home) -> list[str]:
     corpus = find_corpus(home.root, planned.data.digest)
-    train = planned.runs[0].run.train
-    model = planned.runs[0].run.model
+    models = [run.run.model for run in planned.runs]
+    trains = [run.run.train for run in planned.runs]
+    layers = _range(model.n_layers for model in models)
     return [
         f"Corpus {corpus.digest[:12]}: {corpus.train_tokens:,} training and "
         f"{corpus.val_tokens:,} validation tokens of {_vocabulary(corpus)}, split by document.",
@@ -234,14 +236,24 @@ def _facts(planned: Plan, home: Home) -> list[str]:
         f"{counted(planned.observations, 'observation')}, "
         + (
             "one for each size, with a cooldown branch to every budget (wsd); "
-            if train.schedule.kind == "wsd"
+            if planned.spec.schedule == "wsd"
             else "one for each (cosine); "
         )
         + f"together {flops(planned.flops_spent)} counted FLOPs.",
-        f"Every model has {counted(model.n_layers, 'layer')} and heads of {model.head_dim}; "
-        f"sequences of {train.seq_len} tokens, {train.batch_tokens:,} tokens a step, "
-        f"{train.dtype}. Peak learning rate: {planned.spec.recipe.kind} rule. Losses are nats per "
-        f"token on {train.eval_tokens:,} held-out tokens.",
+        f"Every model has {layers} layer{'' if layers == '1' else 's'} and heads of "
+        f"{_range(model.head_dim for model in models)}; sequences of "
+        f"{_range(train.seq_len for train in trains)} tokens, "
+        f"{_range(train.batch_tokens for train in trains)} tokens a step, "
+        f"{' or '.join(sorted({train.dtype for train in trains}))}. "
+        f"Peak learning rate: {planned.spec.recipe.kind} rule. Losses are nats per token on "
+        f"{_range(train.eval_tokens for train in trains)} held-out tokens.",
         *repetition_sentences(planned),
         *(f"Planned with a warning: {warning}" for warning in planned.warnings),
     ]
+
+
+def _range(counts: Iterable[int]) -> str:
+    """What counts of all runs are: one number, or the least and the greatest."""
+    ordered = sorted(set(counts))
+    ends = ordered if len(ordered) == 1 else (ordered[0], ordered[-1])
+    return " to ".join(f"{count:,}" for count in ends)

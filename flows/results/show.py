@@ -22,8 +22,12 @@ from llama_core.counting import count_params
 from sweeps.spec import PlannedRun
 
 
-def run_document(run: RunDir, home: Home) -> dict[str, Any]:
-    """A run's spec, state, losses, cost, provenance and files."""
+def run_document(run: RunDir, home: Home, sweeps: Sequence[str] | None = None) -> dict[str, Any]:
+    """A run's spec, state, losses, cost, provenance and files.
+
+    Args:
+        sweeps: to which it belongs; None reads every plan of the home for it.
+    """
     planned, result = run.planned(), run.result()
     train, counts = planned.run.train, count_params(planned.run.model)
     cost = spent(run)
@@ -31,7 +35,7 @@ def run_document(run: RunDir, home: Home) -> dict[str, Any]:
     return {
         "id": run.id,
         "name": planned.name,
-        "sweeps": _sweeps(run.id, home) or [planned.sweep],
+        "sweeps": (_sweeps(run.id, home) if sweeps is None else sweeps) or [planned.sweep],
         "state": run_state(run),
         "reason": result.reason if result is not None else "",
         "n_params": counts.n_params,

@@ -19,7 +19,6 @@ from sweeps.spec import PlannedRun
 log = logging.getLogger(__name__)
 
 _WAIT_S = 0.5
-# How a training ended.
 
 
 class RunBusyError(RuntimeError):

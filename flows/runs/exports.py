@@ -53,10 +53,10 @@ def record(run: RunDir, export: Export) -> None:
 
 def exports(run: RunDir) -> list[Export]:
     """A run's exports, in rising order of horizon."""
-    found = []
+    whole = []
     for path in (run.path / FOLDER).glob("*.json"):
         try:
-            found.append(Export.model_validate_json(path.read_bytes()))
+            whole.append(Export.model_validate_json(path.read_bytes()))
         except ValidationError:
             log.warning("%s is damaged or of another version: skipped", path)
-    return sorted(found, key=lambda export: export.tokens)
+    return sorted(whole, key=lambda export: export.tokens)

@@ -94,6 +94,7 @@ def _bring_up(
         with file_lock(home.root / "mlflow.lock"):
             _start_all(settings, home, slots, say)
     except BaseException:
+        say("stopping again what had started")
         down(settings, home)
         raise
 

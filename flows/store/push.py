@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
 _LONGEST_WAIT_S = 30.0
+# A stopped training is killed half a minute later; it waits this long for a push under way.
+_UNDER_WAY_S = 10.0
 _T = TypeVar("_T")
 
 
@@ -32,6 +34,8 @@ def pushing_checkpoints(store: RunStore, run: RunDir) -> Iterator[None]:
         yield
     except BaseException:
         ended.set()
+        # Two pushes at once take one number, and the index of the older checkpoint may stay.
+        thread.join(_UNDER_WAY_S)
         try:
             store.push(run)
         except (StoreError, OSError) as error:

@@ -4,6 +4,8 @@ import gc
 import logging
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from flows.runs.directory import RunDir
@@ -74,5 +76,9 @@ class DiskPatience:
         return False
 
 
-def _sizes(folder: Path) -> list[int]:
-    return [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+def _sizes(folder: Path) -> Iterator[int]:
+    for path in folder.rglob("*"):
+        # The heartbeat's drafts come and go meanwhile.
+        with suppress(FileNotFoundError):
+            if path.is_file():
+                yield path.stat().st_size

@@ -1,6 +1,7 @@
 """Whether models of one shape train faster as one program: measured once, kept in the home."""
 
 import hashlib
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -14,6 +15,7 @@ from flows.runs.directory import RunDir
 from flows.settings import Home
 from flows.training.compile_gain import StepRecords
 from flows.training.compiling import micro_step, step_records
+from flows.training.stacks import FLOPS_A_STEP, FLOPS_A_TOKEN, work
 from llama_core.config import Cosine, Frozen, Placement, TrainConfig
 from sweeps.spec import PlannedRun, RunSpec
 
@@ -39,6 +41,7 @@ def choose(
     Args:
         slot: the environment of the training's process.
     """
+    from llama_core.machine import resolve_device
     from llama_core.stacked.train import why_not
 
     count = len(runs)
@@ -53,6 +56,10 @@ def choose(
     if placement.stack != "auto":
         return StackChoice(stacked=True, runs=count, reason="as placement.stack says", gain=gain)
     if gain is None:
+        hoped = expected_gain(runs)
+        if hoped < LEAST_GAIN and resolve_device(placement.device).type == "cpu":
+            reason = f"would be {hoped:.2f} times as fast, reckoned from their steps"
+            return StackChoice(stacked=False, runs=count, reason=reason)
         return None
     reason = f"{gain:.2f} times as fast as one by one, measured here"
     compiled = _records(home, placement, slot).read(micro_step(specs[0], placement))
@@ -62,6 +69,24 @@ def choose(
     if not stacked and gain >= LEAST_GAIN:
         reason += f", and compiled {rival:.2f} times"
     return StackChoice(stacked=stacked, runs=count, reason=reason, gain=gain)
+
+
+def expected_gain(runs: Sequence[PlannedRun]) -> float:
+    """How many times as fast a stack of runs of one shape would be on a core, at best.
+
+    One by one, every step has an overhead of its own; together, every part of a batch has one for
+    all, and rows that fill up a part are computed in vain.
+    """
+    from llama_core.stacked.rows import rows_at_once
+
+    batches = [run.run.train.batch_tokens // run.run.train.seq_len for run in runs]
+    rows = rows_at_once(batches, max(batches))
+    parts = [run.steps * math.ceil(own / rows) for run, own in zip(runs, batches, strict=True)]
+    together = FLOPS_A_STEP * max(parts)
+    for run, own, number in zip(runs, batches, parts, strict=True):
+        a_row = run.flops_per_step / own + FLOPS_A_TOKEN * run.run.train.seq_len
+        together += number * rows * a_row
+    return sum(map(work, runs)) / together
 
 
 def kept_at(
@@ -99,7 +124,7 @@ def _read(path: Path) -> float | None:
 def _measured(specs: Sequence[RunSpec], home: Home, placement: Placement) -> float:
     """Seconds of a token of each run alone, over those of a token of the stack."""
     from llama_core.corpus.prepared import find_corpus
-    from llama_core.stacked.course import Training
+    from llama_core.stacked.member import Training
     from llama_core.stacked.train import train_stacked
     from llama_core.train import train
     from llama_core.trial import release_memory

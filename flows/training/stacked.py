@@ -85,7 +85,7 @@ def _rows_read(spec: RunSpec) -> tuple[object, ...]:
 def _train(runs: list[RunDir], home: Home) -> None:
     from llama_core.corpus.prepared import find_corpus
     from llama_core.machine import resolve_device
-    from llama_core.stacked.course import Training
+    from llama_core.stacked.member import Training
     from llama_core.stacked.train import train_stacked
 
     specs, placement = [run.planned().run for run in runs], runs[0].placement()

@@ -146,7 +146,7 @@ class CheckpointStore:
             place, notes = Place.from_header(header), header["notes"]
             identity = header["identity"]
             digests = list(header["shards"]) if "shards" in header else [header["sha256"]]
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             return f"its header cannot be read ({error})"
         if identity != self.identity:
             raise ValueError(

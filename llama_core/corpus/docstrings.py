@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,8 +34,17 @@ def extract(files: Sequence[Path], on_done: Callable[[float], None]) -> list[lis
     chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
     finished: list[int] = []
 
+    failed = threading.Event()
+
     def work(chunk: Sequence[Path]) -> list[list[str]]:
-        paragraphs = _in_process(chunk)
+        # Ctrl-C ends the processes before this one has cancelled what waits.
+        if failed.is_set():
+            return []
+        try:
+            paragraphs = _in_process(chunk)
+        except subprocess.CalledProcessError:
+            failed.set()
+            raise
         finished.append(len(chunk))
         on_done(sum(finished) / len(files))
         return paragraphs

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from llama_core.config import HubText
+from llama_core.corpus.config import HubText
 from llama_core.corpus.left_out import LeftOut
 
 # A hub dataset may be endless: it is refused once this many rows have no text.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 
-from llama_core.config import CorpusConfig, EnvironmentText, InstalledKind
+from llama_core.corpus.config import CorpusConfig, EnvironmentText, InstalledKind
 from llama_core.corpus.documents import CorpusError, Document
 from llama_core.corpus.installed import InstalledFile, installed_files, installed_fingerprint
 from llama_core.corpus.left_out import LeftOut

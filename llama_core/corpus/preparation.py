@@ -12,7 +12,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from llama_core.config import (
+from llama_core.cores import usable_cores
+from llama_core.corpus.config import (
     CorpusConfig,
     EnvironmentText,
     FileText,
@@ -20,7 +21,6 @@ from llama_core.config import (
     TextSource,
     TokenFiles,
 )
-from llama_core.cores import usable_cores
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.environment import environment_fingerprint
 from llama_core.corpus.kinds import kind_fingerprint, require_kinds
@@ -65,14 +65,13 @@ def prepare(
     Raises:
         CorpusError: the text cannot be used.
     """
-    corpora = home / "corpora"
-    key = _request_key(config)
-    request, counts = corpora / "requests" / key, corpora / "left_out" / f"{key}.json"
+    request, counts = _request_files(config, home)
     digest = _known(request, home)
     if digest is None:
+        corpora = home / "corpora"
         corpora.mkdir(parents=True, exist_ok=True)
-        report = progress or log.info
-        with _work_folder(corpora / f".preparing-{key[:16]}-{_WORK_VERSION}", report) as work:
+        report, name = progress or log.info, f".preparing-{request.name[:16]}-{_WORK_VERSION}"
+        with _work_folder(corpora / name, report) as work:
             # Another process may have prepared it while this one waited.
             digest = _known(request, home)
             if digest is None:
@@ -187,13 +186,17 @@ def find_prepared(config: CorpusConfig, home: Path) -> PreparedCorpus | None:
     Raises:
         CorpusError: a file of a source does not exist, or the manifest was changed.
     """
-    key = _request_key(config)
-    request = home / "corpora" / "requests" / key
-    digest = request.read_text() if request.exists() else ""
-    if len(digest) != _DIGEST_LENGTH or not folder_of(home, digest).exists():
+    request, counts = _request_files(config, home)
+    digest = _known(request, home)
+    if digest is None:
         return None
-    counts = home / "corpora" / "left_out" / f"{key}.json"
     return replace(find_corpus(home, digest), left_out=_left_out(config, counts))
+
+
+def _request_files(config: CorpusConfig, home: Path) -> tuple[Path, Path]:
+    """The file that points from a request to its corpus, and that of what was left out."""
+    corpora, key = home / "corpora", _request_key(config)
+    return corpora / "requests" / key, corpora / "left_out" / f"{key}.json"
 
 
 def _request_key(config: CorpusConfig) -> str:

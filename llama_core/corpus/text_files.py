@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from llama_core.config import FileText, TextSource
+from llama_core.corpus.config import FileText, TextSource
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.left_out import LeftOut
 

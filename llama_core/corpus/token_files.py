@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.config import TokenFiles
+from llama_core.corpus.config import TokenFiles
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.left_out import LeftOut
 

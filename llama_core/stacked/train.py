@@ -10,8 +10,9 @@ from torch import Tensor
 from llama_core.config import AdamW, Block, ModelConfig, Placement, TrainConfig
 from llama_core.machine import attention_backend, machine_settings, resolve_device
 from llama_core.outbox import Outbox
+from llama_core.parallel import Ranks
 from llama_core.records import Record
-from llama_core.stacked.course import Batch, Course, Measured, Path, Shared, Training, Update, store
+from llama_core.stacked.member import Batch, Measured, Member, Path, Shared, Training, Update, store
 from llama_core.stacked.rows import most_rows, rows_at_once
 from llama_core.stacked.stack import Stack
 from llama_core.train import build, check
@@ -46,12 +47,13 @@ def train_stacked(
         backend = attention_backend(placement, device, configs[0].seq_len)
         stack = Stack(model, configs, backend, device)
         eager = placement.model_copy(update={"compile": "off"})
-        shared = Shared(placement, device, stack, build(model, configs[0], eager, device), stop)
+        net, ranks = build(model, configs[0], eager, device), Ranks(placement, device)
+        shared = Shared(placement, ranks, stack, net, stop)
         paths = {}
         for number, training in enumerate(trainings):
             outbox = Outbox(store(model, training, placement))
             context.callback(outbox.close)
-            paths[number] = Course(number, training, outbox, shared).path()
+            paths[number] = Member(number, training, outbox, shared).path()
         batches = [cfg.batch_tokens // cfg.seq_len for cfg in configs]
         most = most_rows(model, configs[0], placement, device, len(configs))
 

@@ -18,7 +18,8 @@ from flows.runs.table import observations_frame
 from flows.settings import Home, Settings, open_home
 from flows.training.execute import execute
 from flows.training.stacked import execute_stack
-from llama_core.config import CorpusConfig, FileText, Placement
+from llama_core.config import Placement
+from llama_core.corpus.config import CorpusConfig, FileText
 from sweeps.load import load_spec
 from sweeps.plan import Plan
 from tests.cases.conftest import Run

@@ -10,8 +10,11 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from analysis.table.repeats import epochs
+from flows.answers.runs import read_runs, source_of
 from tests.cases.conftest import Done, Run
 from tests.others_tables import BASE, TRUE_N_AT_1E20, write_table
 
@@ -324,3 +327,13 @@ def test_an_empty_cell_in_another_count_of_n_is_named(run: Run, tmp_path: Path) 
     table = write_table(tmp_path / "counts.csv", ("N", "total_params", "D", "loss"), rows)
     words = " ".join(run("fit", table, "--bootstrap", 0).stdout.split())
     assert "n_params_total is empty in some rows, so no law counts N by it. Line 2." in words
+
+
+def test_unique_tokens_of_another_name_are_mapped_as_any_column() -> None:
+    frame = pl.DataFrame(BASE, schema=["N", "D", "loss"], orient="row")
+    frame = frame.with_columns(corpus=pl.col("D") / 4)
+    runs = read_runs(source_of(frame), {"unique_tokens": "corpus"})
+    times = epochs(runs.as_repeated().used)
+    assert times is not None
+    assert times.to_list() == [4.0] * len(BASE)
+    assert epochs(read_runs(source_of(frame)).as_repeated().used) is None

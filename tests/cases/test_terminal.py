@@ -87,3 +87,27 @@ def test_two_servers_on_one_port_are_refused_at_once(
     done = run("up", "--workers", 1)
     assert done.status == 2
     assert "ISOFLOP_PREFECT_PORT and ISOFLOP_MLFLOW_PORT are both 5000" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "does", "printed"),
+    [
+        ("prepare smoke", "flows.plans.plan.make_plan", "stopped; the same command resumes it\n"),
+        ("sweep smoke", "flows.plans.plan.make_plan", "stopped; the same command resumes it\n"),
+        (
+            "tune lr-batch",
+            "flows.tuning.plan.prepare_tune",
+            "stopped; the same command resumes it\n",
+        ),
+        ("plan smoke", "flows.plans.plan.plan_ahead", ""),
+    ],
+)
+def test_ctrl_c_ends_a_command_without_a_traceback_and_says_what_goes_on(
+    run: Run, monkeypatch: pytest.MonkeyPatch, command: str, does: str, printed: str
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(does, interrupted)
+    done = run(*command.split())
+    assert (done.status, done.stdout, done.stderr) == (130, "", printed)

@@ -32,7 +32,8 @@ class BareFinder:
 
 sys.meta_path[:] = [BuiltinImporter, FrozenImporter, BareFinder]
 
-from llama_core.config import AdamW, CorpusConfig, FileText, ModelConfig, TrainConfig, Wsd
+from llama_core.config import AdamW, ModelConfig, TrainConfig, Wsd
+from llama_core.corpus.config import CorpusConfig, FileText
 from llama_core.corpus.preparation import prepare
 from llama_core.records import EvalRecord
 from llama_core.train import train

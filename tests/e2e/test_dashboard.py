@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,12 @@ from flows.runs.directory import RunDir
 from flows.runs.table import curves, observations_frame
 from flows.settings import Home
 from flows.stack.servers import free_port, healthy
-from tests.browser import chromium, requested, resize, serious_findings
+from tests.browser import chromium, requested, resize, serious_findings, wait_until
 from tests.conftest import ROOT, bare_environment
 from tests.simulated import isoflops, table
 from tests.simulated_home import simulated_study, simulated_sweep
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-# Far more than the pages take: for a machine with other work.
-_PATIENCE_S = 60
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +57,6 @@ def address(root: Path) -> Iterator[str]:
 def window() -> Iterator[Any]:
     with chromium() as window:
         yield window
-
-
-def wait_until(holds: Any) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
 
 
 def text_of(window: Any) -> str:

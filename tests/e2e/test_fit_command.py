@@ -227,7 +227,7 @@ def test_a_sweep_is_fitted_by_its_name_with_its_curves(
     monkeypatch.setenv("ISOFLOP_HOME", str(tmp_path))
     missing = isoflop("mine")
     assert missing.returncode == 2
-    assert "isoflop sweep mine" in missing.stderr
+    assert "mine is neither a file nor a sweep with observations" in missing.stderr
     table(*isoflops(), noise=0.002).write_parquet(folder / "observations.parquet")
     curves = [
         table(np.full(80, N), np.geomspace(1, 300, 80) * N).with_columns(run_id=pl.lit(f"{N:.2e}"))

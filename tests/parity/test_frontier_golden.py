@@ -143,7 +143,7 @@ def test_de_vries_table_comes_out() -> None:
 )
 def test_repetition_agrees_with_the_datablations_readme(N: float, D: float, loss: float) -> None:
     stock = Stock(published.law("muennighoff_c4"), 25e9)
-    assert stock.loss(N, D) == pytest.approx(loss, rel=1e-9)
+    assert stock.repeating.loss(N, D) == pytest.approx(loss, rel=1e-9)
 
 
 @pytest.mark.parametrize(("name", "N"), [("hoffmann_tex", 4.036e10), ("besiroglu", 7.236e10)])

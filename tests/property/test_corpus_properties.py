@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from llama_core.config import CorpusConfig, FileText
 from llama_core.corpus.cleaning import normalise, well_formed
+from llama_core.corpus.config import CorpusConfig, FileText
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.left_out import LeftOut
 from llama_core.corpus.preparation import prepare

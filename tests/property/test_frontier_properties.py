@@ -309,13 +309,13 @@ def test_scarce_data_never_helps_and_plenty_changes_nothing(
     try:
         scarce = inference_optimal_with_stock(stock, loss=loss, inference_tokens=demand * D0)
     except DataRunsOut:
-        assert not np.isfinite(stock.tokens(N0 * np.geomspace(0.01, 100, 50), loss)).any()
+        assert not np.isfinite(stock.repeating.tokens(N0 * np.geomspace(0.01, 100, 50), loss)).any()
         return
     assert scarce.total >= fresh.total * (1 - 1e-9)
     if share * D0 >= fresh.D:
         assert scarce.total == pytest.approx(float(fresh.total), rel=1e-12)
     else:
-        assert stock.loss(scarce.N, scarce.D) == pytest.approx(loss, rel=1e-9)
+        assert stock.repeating.loss(scarce.N, scarce.D) == pytest.approx(loss, rel=1e-9)
 
 
 def test_the_flop_price_is_a_third() -> None:

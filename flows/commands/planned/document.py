@@ -10,7 +10,7 @@ from flows.runs.directory import RunDir
 from flows.runs.state import run_state
 from flows.settings import Home
 from flows.tuning.check import tuned
-from llama_core.config import CorpusConfig
+from llama_core.corpus.config import CorpusConfig
 from llama_core.corpus.prepared import PreparedCorpus
 from sweeps.coverage import asked, coverage, name_of
 from sweeps.plan import Plan

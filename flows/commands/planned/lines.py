@@ -8,7 +8,7 @@ from flows.commands.planned.mixtures import mixture_lines
 from flows.commands.planned.variants import scan_lines
 from flows.cost.quote import Cost
 from flows.plans.preparing import known_tokens, preparing
-from llama_core.config import CorpusConfig
+from llama_core.corpus.config import CorpusConfig
 from llama_core.corpus.prepared import PreparedCorpus
 from llama_core.counting import count_params
 from sweeps.cap import amount, in_words
@@ -126,7 +126,7 @@ def time_lines(cost: Cost) -> list[str]:
     if usd is not None:
         lines.append(
             f"about {dollars(usd)}: {estimate.device_s / 3600:.3g} device-hours at "
-            f"${cost.usd_per_hour:g} an hour ({cost.price_source}){_idle(cost)}"
+            f"{dollars(cost.usd_per_hour)} an hour ({cost.price_source}){_idle(cost)}"
         )
     return lines
 

@@ -15,8 +15,9 @@ from flows.settings import Home
 from flows.tuning.check import tuned, tuned_lines
 from llama_core.corpus.prepared import PreparedCorpus
 from sweeps.coverage import coverage
+from sweeps.grid import IsoflopGrid
 from sweeps.plan import Plan, members
-from sweeps.spec import IsoflopGrid, PlannedRun
+from sweeps.spec import PlannedRun
 
 
 def print_plan(

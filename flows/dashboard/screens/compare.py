@@ -26,7 +26,7 @@ class CompareScreen(Screen):
     def body(self) -> list[Component]:
         """Which sweeps, and their comparison."""
         sweeps = self.desk.library.sweeps()
-        names = sorted(sweep.name for sweep in sweeps if not sweep.plan.spec.variants)
+        names = sorted(sweep.name for sweep in sweeps if sweep.plan.spec.has_one_law)
         words = f"Sweeps, up to {_MOST}; each is compared with the one that was chosen first"
         chosen = controls.choices(self.address, "sweeps", words, names, self._chosen())
         return [chosen, *super().body()]
@@ -45,7 +45,7 @@ class CompareScreen(Screen):
         if left_out:
             page.text(
                 f"Left out: {', '.join(left_out)}. A view compares up to {_MOST} sweeps of this "
-                "home; of a sweep of variants choose the variants.",
+                "home that have a law of N and D; of a sweep of variants choose the variants.",
                 role="warn",
             )
         if len(sweeps) < 2:
@@ -78,7 +78,7 @@ class CompareScreen(Screen):
 
     def _sweeps(self) -> list[SweepSeen]:
         sweeps = map(self.desk.library.sweep, self._chosen())
-        known = [sweep for sweep in sweeps if sweep is not None and not sweep.plan.spec.variants]
+        known = [sweep for sweep in sweeps if sweep is not None and sweep.plan.spec.has_one_law]
         return known[:_MOST]
 
     def _outcome(self, sweeps: list[SweepSeen]) -> Outcome[Variants | str]:

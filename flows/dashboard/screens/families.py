@@ -12,7 +12,7 @@ from analysis.sweep.scan import add_scans
 from flows.dashboard import answers
 from flows.dashboard.address import Address
 from flows.dashboard.fits import Outcome
-from flows.dashboard.python_lines import python_of_answer, python_of_comparison
+from flows.dashboard.python_lines import python_of, python_of_answer, python_of_comparison
 from flows.dashboard.render import aria, link
 from flows.dashboard.screens.law import SubjectScreen
 from flows.dashboard.screens.lists import sweeps_table
@@ -59,8 +59,11 @@ class VariantsScreen(SubjectScreen):
 
     def python(self, figure: str) -> str | None:
         """The lines that draw one of its figures."""
-        if figure in ("loss-curves", "scans"):
+        if figure == "loss-curves":
             return super().python(figure)
+        if figure == "scans":
+            lines = self.subject.python(self.subject.own_counts)
+            return python_of(figure, lines, name=self.subject.name)
         names = [each.name for each in self._variants()]
         home = self.desk.library.home.root
         return python_of_comparison(figure, home, names)

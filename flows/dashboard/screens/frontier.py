@@ -19,7 +19,7 @@ from analysis.law import LossLaw, Trust
 from analysis.page import Heading, Page
 from analysis.words import dollars, flops, short
 from flows.dashboard import controls
-from flows.dashboard.python_lines import python_of, python_of_frontier
+from flows.dashboard.python_lines import python_of_frontier, python_of_law
 from flows.dashboard.screens.law import SubjectScreen
 
 _NO_GPU = "none"
@@ -174,18 +174,17 @@ class FrontierScreen(SubjectScreen):
         return isinstance(self.subject.forecast().value, Answer)
 
     def python(self, figure: str) -> str | None:
-        """The lines that draw one of its figures; none under a fitted law."""
-        if not self._is_foretold():
-            return None
-        asked, runs = self.question(), self.subject.door()
+        """The lines that draw one of its figures."""
+        asked, runs, foretold = self.question(), self.subject.door(), self._is_foretold()
         flops, tokens = asked.flops, asked.tokens
-        if runs is not None:
+        if runs is not None and foretold:
             made = (
                 f"isoflop.frontier({runs}, flops={flops}, generated_tokens={tokens}{_paid(asked)})"
             )
             return python_of_frontier(figure, made, flops, tokens)
         lines = self.subject.python(self.subject.own_counts)
-        return python_of(figure, lines, flops=flops, tokens=tokens, name=repr(self.subject.name))
+        name = self.subject.name
+        return python_of_law(figure, lines, name, foretold, flops=flops, tokens=tokens)
 
 
 def _add(page: Page, advice: Advice, asked: Question) -> None:

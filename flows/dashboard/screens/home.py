@@ -2,21 +2,27 @@
 
 import time
 from collections.abc import Sequence
+from typing import TypeVar
 
 from dash import dcc, html
 from dash.development.base_component import Component
 
 from analysis.sweep.answer import Findings
 from analysis.sweep.brief import LEVEL, brief
+from flows.dashboard import controls
 from flows.dashboard.render import link
 from flows.dashboard.screens.lists import SoFar, forecasts_table, studies_table, sweeps_table
 from flows.dashboard.screens.screen import Screen
-from flows.dashboard.seen import SweepSeen
+from flows.dashboard.seen import RunsSeen, SweepSeen
 from flows.dashboard.subjects import OWN, SweepSubject
 from flows.forecasts.registered import Registered, Scored
 
 _FORECASTS = 20
+# Sweeps among which one is found at a glance.
+_FEW = 10
 _MOST_BYTES = 30 * 2**20
+_NONE = html.P("None holds the words above.")
+_Seen = TypeVar("_Seen", bound=RunsSeen)
 
 
 class HomeScreen(Screen):
@@ -34,7 +40,10 @@ class HomeScreen(Screen):
         return f"{hash((tuple(states), tuple(laws), minute)):x} {len(self._forecasts())}"
 
     def controls(self) -> list[Component]:
-        """Where a table of runs can be dropped."""
+        """Where a table of runs can be dropped; among many sweeps a filter."""
+        sought = self.address.get("q")
+        words = "Show sweeps and studies that hold these words, such as training or a name"
+        many = len(self._whole(self.desk.library.sweeps())) > _FEW or sought
         return [
             dcc.Upload(
                 html.Div(
@@ -49,6 +58,7 @@ class HomeScreen(Screen):
                 max_size=_MOST_BYTES,
             ),
             html.P(id="refused", role="alert"),
+            *([controls.search("q", words, sought)] if many else []),
         ]
 
     def body(self) -> list[Component]:
@@ -58,9 +68,8 @@ class HomeScreen(Screen):
         parts.append(html.H2("Sweeps"))
         if sweeps:
             so_far = {name: _so_far(findings) for name, findings in self._findings(sweeps).items()}
-            # A variant is on its sweep's view.
-            whole = [sweep for sweep in sweeps if not sweep.plan.spec.is_variant]
-            parts.append(sweeps_table(whole, so_far, "sweeps of this home"))
+            whole = self._sought(self._whole(sweeps))
+            parts.append(sweeps_table(whole, so_far, "sweeps of this home") if whole else _NONE)
             parts.append(
                 html.P(
                     f"N* is at ten times the largest budget of a sweep's runs, C = 6·N·D; "
@@ -72,7 +81,9 @@ class HomeScreen(Screen):
         else:
             parts.append(html.P("No sweep was started in this home yet: isoflop sweep smoke"))
         parts.append(html.H2("Studies of learning rate and batch"))
-        parts.append(studies_table(self.desk.library.studies()))
+        studies = self.desk.library.studies()
+        sought = self._sought(studies)
+        parts.append(_NONE if studies and not sought else studies_table(sought))
         forecasts = self._forecasts()
         parts.append(html.H2("Registered forecasts"))
         names = {sweep.name for sweep in sweeps}
@@ -81,6 +92,17 @@ class HomeScreen(Screen):
             words = f"All {len(forecasts)} forecasts; the newest {_FORECASTS} are above"
             parts.append(html.P(link(words, "/forecasts")))
         return parts
+
+    @staticmethod
+    def _whole(sweeps: Sequence[SweepSeen]) -> list[SweepSeen]:
+        """Without variants, which are on their sweep's view."""
+        return [sweep for sweep in sweeps if not sweep.plan.spec.is_variant]
+
+    def _sought(self, rows: Sequence[_Seen]) -> list[_Seen]:
+        """Those whose name and state hold the words of the filter."""
+        words = self.address.get("q").lower().split()
+        held = (row for row in rows if all(word in f"{row.name} {row.state}" for word in words))
+        return list(held if words else rows)
 
     def _forecasts(self) -> list[tuple[Registered, list[Scored]]]:
         return self.desk.library.forecasts()

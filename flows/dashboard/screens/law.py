@@ -27,7 +27,7 @@ from flows.dispatch.underway import controllers
 from flows.mirror.addresses import sweep_address as mlflow_address
 from sweeps.plan import members
 
-TABS = {"": "Law", "frontier": "Frontier", "next": "Next runs", "runs": "Runs"}
+TABS = {"frontier": "Frontier", "next": "Next runs", "runs": "Runs"}
 
 
 class SubjectScreen(Screen):
@@ -119,8 +119,8 @@ class SubjectScreen(Screen):
     def tabs(self) -> Component:
         """Links to the views beside this one."""
         here = self.address.path[2] if len(self.address.path) > 2 else ""
-        links = []
-        for last, words in TABS.items():
+        links: list[Component] = []
+        for last, words in {"": self._first_tab(), **TABS}.items():
             if last == "runs" and self.sweep is None:
                 continue
             if last in ("frontier", "next") and not self.has_one_law:
@@ -129,7 +129,19 @@ class SubjectScreen(Screen):
             # dcc.Link passes no attribute on to its element.
             current = html.A(words, href=href, **aria(current="page"))
             links.append(html.Span(current if last == here else link(words, href)))
+        if self.sweep is not None and self.has_one_law:
+            links.append(link("Compare", str(Address(("compare",), {"sweeps": self.sweep.name}))))
+        if self.sweep is not None and self.sweep.plan.spec.is_variant:
+            family = self.sweep.name.rpartition("/")[0]
+            links.append(link(f"All variants of {family}", str(sweep_address(family))))
         return html.Nav(links, className="tabs", **aria(label=f"views of {self.subject.name}"))
+
+    def _first_tab(self) -> str:
+        """What the first view of a sweep or a table shows."""
+        spec = None if self.sweep is None else self.sweep.plan.spec
+        if spec is not None and spec.variants:
+            return "Variants"
+        return "Best shares" if spec is not None and spec.mixtures is not None else "Law"
 
 
 def elsewhere(desk: Desk, name: str, folder: Path) -> Component:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from dash import html
 from dash.development.base_component import Component
@@ -47,7 +48,7 @@ def sweeps_table(sweeps: Sequence[SweepSeen], so_far: Mapping[str, SoFar], label
     return table(
         ["sweep", *names],
         [_sweep_row(sweep, so_far.get(sweep.name)) for sweep in sweeps],
-        classes=["words", "words", "words long", "", "", "", "", ""],
+        classes=["words", "words wrap", "words long", "", "", "", "", ""],
         label=label,
     )
 
@@ -65,7 +66,8 @@ def _sweep_row(sweep: SweepSeen, so_far: SoFar | None) -> list[Cell]:
         verdict = first_words(law.verdict)
     planned = sweep.flops_planned
     return [
-        link(sweep.name, str(sweep_address(sweep.name))),
+        # A variant is named beside its sweep's other variants.
+        link(sweep.name.rpartition("/")[2], str(sweep_address(sweep.name))),
         sweep.state,
         verdict,
         *(_law_cells(law, so_far is not None) if law is not None else ("–", "–")),
@@ -135,42 +137,57 @@ def studies_table(studies: Sequence[StudySeen]) -> Component:
 def forecasts_table(
     forecasts: Sequence[tuple[Registered, list[Scored]]], sweeps: set[str]
 ) -> Component:
-    """A row for each forecast, its outcome first.
+    """A row for each point of a forecast, its outcome first.
 
     Args:
         sweeps: names of the sweeps that have a view.
     """
     rows: list[Sequence[Cell]] = []
     for forecast, scores in forecasts:
-        hits = sum(score.inside for score in scores)
-        outcome = "waits for its run"
-        if scores:
-            outcome = "hit" if hits == len(scores) else f"{hits} of {len(scores)} hit"
-            outcome = "miss" if not hits else outcome
-        first = forecast.points[0]
-        more = f" and {len(forecast.points) - 1} more" if len(forecast.points) > 1 else ""
-        losses = ", ".join(f"{score.loss:.4f}" for score in scores[:3]) or "–"
         source: Cell = forecast.source
         name = forecast.source.removeprefix("sweep ")
         if name in sweeps:
             source = link(forecast.source, str(sweep_address(name)))
-        rows.append(
-            [
-                forecast.name,
-                outcome,
-                f"{short(first.n_params)} on {short(first.tokens)}{more}",
-                f"{first.loss:.4f}",
-                f"{first.lower:.4f} to {first.upper:.4f} ({first.level:.0%})",
-                losses,
-                source,
-                forecast.written_at.strftime("%Y-%m-%d %H:%M"),
-            ]
-        )
+        for place, point in enumerate(forecast.points):
+            of_point = [score for score in scores if score.point == place]
+            rows.append(
+                [
+                    forecast.name,
+                    _outcome(of_point),
+                    f"{short(point.n_params)} on {short(point.tokens)}",
+                    f"{point.loss:.4f}",
+                    f"{point.lower:.4f} to {point.upper:.4f} ({point.level:.0%})",
+                    _reached(of_point),
+                    source,
+                    forecast.written_at.strftime("%Y-%m-%d %H:%M"),
+                ]
+            )
     if not rows:
         return html.P("No forecast is registered: isoflop forecast TABLE --at N,D --register NAME")
     header = ["forecast", "outcome", "N on D", "loss foretold, nats/token", "interval",
               "loss", "from", "written"]  # fmt: skip
     return table(header, rows, classes=["words", "words", "words", "", "", "", "words", "words"])
+
+
+def _outcome(scores: Sequence[Scored]) -> str:
+    """Whether the losses of a point lie inside its interval."""
+    if not scores:
+        return "waits for its run"
+    hits = sum(score.inside for score in scores)
+    if 0 < hits < len(scores):
+        return f"{hits} of {len(scores)} hit"
+    return "hit" if hits else "miss"
+
+
+def _reached(scores: Sequence[Scored]) -> Cell:
+    """The loss that a run reached, or the mean of several, with a link to a run of this home."""
+    if not scores:
+        return "–"
+    words = f"{fmean(score.loss for score in scores):.4f}"
+    if len(scores) > 1:
+        return f"{words}, mean of {len(scores)}"
+    run = scores[0].run_id
+    return words if run is None else link(words, str(Address(("run", run))))
 
 
 def age(changed_at: float) -> str:

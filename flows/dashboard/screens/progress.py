@@ -1,5 +1,8 @@
 """How far the runs of a sweep or a study are, at the top of its view."""
 
+import polars as pl
+
+from analysis.fit.run_figures import draw_loss_curves, loss_curves_data, thinned_curves
 from analysis.page import Page
 from analysis.words import short
 from flows.dashboard.address import Address
@@ -32,6 +35,15 @@ def add_progress(page: Page, seen: RunsSeen, noun: str) -> None:
                 for run in training
             ],
         )
+
+
+def add_curves(page: Page, curves: pl.DataFrame, heading: str) -> None:
+    """The loss curves of trainings; nothing before one has begun."""
+    if curves.is_empty():
+        return
+    page.heading(heading)
+    drawn = thinned_curves(loss_curves_data(curves))
+    page.figure(draw_loss_curves(drawn), name="loss-curves", data=drawn)
 
 
 def run_links(seen: RunsSeen) -> dict[str, str]:

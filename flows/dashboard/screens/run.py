@@ -4,13 +4,14 @@ from dash import html
 from dash.development.base_component import Component
 
 from analysis.page import Page
-from analysis.sweep.page import add_curves
 from analysis.words import flops, rate, short
 from flows.dashboard.address import Address, sweep_address
 from flows.dashboard.library import signature
 from flows.dashboard.python_lines import python_of_run
 from flows.dashboard.render import aria, link
+from flows.dashboard.screens.progress import add_curves
 from flows.dashboard.screens.screen import NotHereError, Screen
+from flows.dashboard.seen import RunsSeen, StudySeen
 from flows.dashboard.subjects import Desk
 from flows.mirror.addresses import run_address
 from flows.results.show import POOLED, SOURCES_HEADER, run_document, source_rows
@@ -39,17 +40,19 @@ class RunScreen(Screen):
         return str([signature(path) for path in files])
 
     def controls(self) -> list[Component]:
-        """Links to its sweep and to MLflow."""
-        sweep, desk = self.planned.sweep, self.desk
-        links: list[Component] = [link(f"Sweep {sweep}", str(sweep_address(sweep)))]
-        mlflow = run_address(sweep, self.run.path, desk.settings, desk.library.home)
+        """Links to its sweeps and studies, and to MLflow."""
+        desk = self.desk
+        links: list[Component] = [_link(seen) for seen in self._of()]
+        mlflow = run_address(self.planned.sweep, self.run.path, desk.settings, desk.library.home)
         if mlflow is not None:
             links.append(html.A("MLflow", href=mlflow))
         return [html.Nav(links, className="tabs", **aria(label="beside this run"))]
 
     def make_page(self) -> Page:
         """Its facts, its losses, its curve, and where its files are."""
-        document, page = run_document(self.run, self.desk.library.home), Page(self.title)
+        sweeps = [seen.name for seen in self._of()]
+        document = run_document(self.run, self.desk.library.home, sweeps)
+        page = Page(self.title)
         reason = f": {document['reason']}" if document["reason"] else ""
         page.text(f"{document['state']}{reason}", role="warn" if reason else "lead")
         page.key_figures(
@@ -76,12 +79,13 @@ class RunScreen(Screen):
             page.table(SOURCES_HEADER, by_source)
             page.text(f"{POOLED[0].upper()}{POOLED[1:]}.", role="soft")
         curves = self.desk.library.curves([self.planned])
-        if not curves.is_empty():
-            add_curves(page, curves)
+        branches = curves["run_id"].n_unique() > 1 if curves.height else False
+        add_curves(
+            page, curves, "Loss curve, with a cooldown to each D" if branches else "Loss curve"
+        )
         page.heading("How it was made")
         page.points(
             [
-                f"Sweeps: {', '.join(document['sweeps'])}.",
                 f"Peak learning rate {rate(document['lr'])} ({document['lr_source']}), batch of "
                 f"{document['batch_tokens']:,} tokens, seed {document['seed']}.",
                 f"Attempts: {len(document['attempts'])}.",
@@ -91,6 +95,19 @@ class RunScreen(Screen):
         )
         return page
 
+    def _of(self) -> list[RunsSeen]:
+        """The sweeps and studies that it belongs to."""
+        library = self.desk.library
+        seen = (*library.sweeps(), *library.studies())
+        return [each for each in seen if self.run.id in each.run_ids]
+
     def python(self, figure: str) -> str | None:
         """The lines that draw its curve."""
         return python_of_run(self.desk.library.home.root, self.run.id)
+
+
+def _link(seen: RunsSeen) -> Component:
+    """A link to a sweep or a study."""
+    if isinstance(seen, StudySeen):
+        return link(f"Study {seen.name}", str(Address(("study", seen.name))))
+    return link(f"Sweep {seen.name}", str(sweep_address(seen.name)))

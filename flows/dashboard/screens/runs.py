@@ -1,6 +1,7 @@
 """Every observation of a sweep, to filter and to sort."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import polars as pl
@@ -11,8 +12,9 @@ from analysis.table.observations import Table
 from analysis.words import counted, flops, rate
 from flows.dashboard import controls
 from flows.dashboard.address import Address
-from flows.dashboard.render import Cell, link, table
+from flows.dashboard.render import Cell, aria, link, table
 from flows.dashboard.screens.law import SubjectScreen
+from flows.mirror.addresses import run_addresses
 
 _MOST_ROWS = 500
 # Columns of the runs' table: key of the query, words, column of the frame.
@@ -46,23 +48,27 @@ class RunsScreen(SubjectScreen):
         count = f"{rows.height} of {counted(self.table().frame.height, 'observation')}"
         if shown.height < rows.height:
             count += f", of which the first {_MOST_ROWS} are shown"
-        order = self._order()
-        columns, shares = self._columns(), self._shares()
+        order, reasons = self._order(), (shown["fit"] != "used").any()
+        columns, shares, mlflow = self._columns(), self._shares(), self._mlflow(shown)
         at = next(place for place, (key, _, _) in enumerate(columns) if key == order[0])
         href = str(self.address.with_path("data", "runs", *self.address.path))
         data = html.A("data (CSV)", href=href, download="runs.csv")
         return [
             html.P(f"{count}.", role="status"),
             table(
-                [self._heading(key, words) for key, words, _ in columns],
+                [
+                    *(self._heading(key, words) for key, words, _ in columns),
+                    *(["MLflow"] if mlflow else []),
+                ],
                 [
                     [
                         *self._cells(row),
                         *("–" if row[name] is None else f"{row[name]:.3f}" for name in shares),
+                        *([_page_of(row, mlflow)] if mlflow else []),
                     ]
                     for row in shown.iter_rows(named=True)
                 ],
-                classes=[*[""] * 9, "words", "words long"],
+                classes=[*[""] * 9, "words", "words long" if reasons else "words"],
                 label="observations of the sweep",
                 sorted_by=(at, "descending" if order[1] else "ascending"),
             ),
@@ -72,6 +78,18 @@ class RunsScreen(SubjectScreen):
     def csv(self, figure: str) -> str:
         """The rows as they are filtered and sorted, with every column."""
         return self._rows().write_csv()
+
+    def _mlflow(self, rows: pl.DataFrame) -> dict[str, str]:
+        """MLflow's pages of the runs that it has, by their ids."""
+        settings, home = self.desk.settings, self.desk.library.home
+        runs_of: dict[str, list[Path]] = {}
+        for sweep, run in rows.select("sweep", "parent_run_id").unique().iter_rows():
+            # The runs of a variant are mirrored with the whole sweep.
+            runs_of.setdefault(sweep.partition("/")[0], []).append(home.runs / run)
+        pages: dict[str, str] = {}
+        for sweep, runs in runs_of.items():
+            pages |= run_addresses(sweep, runs, settings, home)
+        return pages
 
     def _shares(self) -> list[str]:
         """The columns of a mixture's shares; none of another sweep."""
@@ -130,3 +148,9 @@ class RunsScreen(SubjectScreen):
             str(row["status"]),
             str(row["fit"]),
         ]
+
+
+def _page_of(row: dict[str, Any], pages: Mapping[str, str]) -> Cell:
+    """A link to MLflow's page of a row's run."""
+    page, words = pages.get(str(row["parent_run_id"])), f"{row['name']} in MLflow"
+    return "–" if page is None else html.A("open", href=page, **aria(label=words))

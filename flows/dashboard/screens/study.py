@@ -2,7 +2,6 @@
 
 from dash.development.base_component import Component
 
-from analysis.fit.run_figures import draw_loss_curves, loss_curves_data, thinned_curves
 from analysis.page import Page
 from analysis.tuning.answer import LrFit
 from analysis.tuning.page import add_trials, add_tuned
@@ -11,7 +10,7 @@ from flows.dashboard.address import Address
 from flows.dashboard.fits import Outcome
 from flows.dashboard.python_lines import python_of_study
 from flows.dashboard.screens.law import elsewhere
-from flows.dashboard.screens.progress import add_progress, run_links
+from flows.dashboard.screens.progress import add_curves, add_progress, run_links
 from flows.dashboard.screens.screen import NotHereError, Screen
 from flows.dashboard.subjects import Desk
 from flows.tuning.ranges import study_ranges
@@ -56,10 +55,7 @@ class StudyScreen(Screen):
         elif outcome.value is not None:
             page.text(outcome.value, role="lead")
         curves = self.desk.library.curves([run.planned for run in self.study.runs])
-        if not curves.is_empty():
-            page.heading("Loss curves of the trials")
-            drawn = thinned_curves(loss_curves_data(curves))
-            page.figure(draw_loss_curves(drawn), name="loss-curves", data=drawn)
+        add_curves(page, curves, "Loss curves of the trials")
         add_trials(page, self._trials)
         return page
 

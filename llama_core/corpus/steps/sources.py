@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llama_core.config import CorpusConfig, EnvironmentText, FileText, TextSource
+from llama_core.corpus.config import CorpusConfig, EnvironmentText, FileText, TextSource
 from llama_core.corpus.documents import Document, hub_documents
 from llama_core.corpus.environment import environment_documents
 from llama_core.corpus.kinds import kind_documents

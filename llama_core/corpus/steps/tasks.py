@@ -3,7 +3,6 @@
 import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -180,11 +179,8 @@ class Workers:
             stdout=subprocess.PIPE,
             # One thread each: the processes already fill the cores.
             env=environment | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            # A terminal sends Ctrl-C to its own group alone: to the parent, which ends the others.
+            process_group=0,
         )
         self._started.append(process)
         return process
-
-
-def ignore_interrupts() -> None:
-    """Leave Ctrl-C, which a terminal sends to all processes, to the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from llama_core.config import HubText
+from llama_core.corpus.config import HubText
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.left_out import LeftOut, Note, counted
 from llama_core.corpus.reading import sections

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llama_core.config import TokenFiles
 from llama_core.corpus.cleaning import in_validation
+from llama_core.corpus.config import TokenFiles
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.pieces import Pieces, read_pieces
 from llama_core.corpus.prepared import TOKENIZER, TOKENIZER_JSON, TOKENS

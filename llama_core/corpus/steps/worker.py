@@ -19,7 +19,6 @@ from llama_core.corpus.steps.encode import Encode, TrainTokenizer
 from llama_core.corpus.steps.keep import Keep
 from llama_core.corpus.steps.leaks import DropLeaks, FindLeaks, SampleHeldOut
 from llama_core.corpus.steps.repeats import FindRepeats
-from llama_core.corpus.steps.tasks import ignore_interrupts
 
 AnyTask = Annotated[
     Sign
@@ -76,7 +75,6 @@ def _lines() -> Iterator[bytes]:
 
 
 if __name__ == "__main__":
-    ignore_interrupts()
     # The parent may be gone before the answer.
     with suppress(BrokenPipeError):
         serve()

@@ -95,6 +95,9 @@ def test_every_figure_has_the_house_look(drawn: dict[str, go.Figure]) -> None:
             assert getattr(layout, part) == getattr(house, part), (name, part)
         assert layout.title.font == house.title.font, name
         assert layout.xaxis.gridcolor == house.xaxis.gridcolor, name
+        # Plotly's own, for forty kinds of trace, takes longer to check than a figure to draw.
+        assert layout.template == house.template, name
+        assert len(str(layout.template.to_plotly_json())) < 1000
 
 
 def test_no_axis_and_no_hover_label_counts_in_giga(drawn: dict[str, go.Figure]) -> None:

@@ -17,7 +17,7 @@ from flows.tune import run_tune
 from flows.tuning.plan import plan_study, prepare_tune
 from flows.tuning.ranges import search_box
 from flows.tuning.study import TrialOutcome, propose
-from llama_core.config import CorpusConfig, FileText
+from llama_core.corpus.config import CorpusConfig, FileText
 from sweeps.cap import FlopsCap
 from sweeps.load import load_tune_spec
 from sweeps.shapes import Make, shape

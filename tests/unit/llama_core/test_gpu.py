@@ -8,7 +8,7 @@ from llama_core.inference.generate import generate_rows
 from llama_core.inference.score import score_continuations
 from llama_core.model import Llama
 from llama_core.records import EvalRecord, StepRecord
-from llama_core.stacked.course import Training
+from llama_core.stacked.member import Training
 from llama_core.stacked.train import train_stacked
 from llama_core.train import train
 from tests.core_tools import batches, recipe, tiny

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from llama_core.ahead import LaunchedSteps
 from llama_core.blocks import bundle
+from llama_core.checkpoints.store import CheckpointStore
 from llama_core.config import AdamW, Block, Muon, Placement
 from llama_core.counting import count_params
 from llama_core.guard import LossGuard
@@ -228,6 +229,17 @@ def test_a_damaged_checkpoint_is_skipped_and_named(tmp_path):
     assert isinstance(first, ResumeRecord)
     assert first.checkpoint == older.stem
     assert newest.stem in first.skipped[0]
+
+
+def test_a_checkpoint_whose_header_cannot_be_opened_is_skipped_and_named(tmp_path):
+    cfg = recipe(3)
+    run(cfg, checkpoints=tmp_path)
+    [header] = tmp_path.glob("*.json")
+    header.unlink()
+    header.mkdir()
+    newest = CheckpointStore(tmp_path, identity="", keep=2).newest()
+    assert newest.checkpoint is None
+    assert f"{header.stem} is damaged: its header cannot be read" in newest.skipped[0]
 
 
 def test_checkpoints_of_another_run_are_refused(tmp_path):

@@ -3,7 +3,8 @@
 import pytest
 
 from analysis import published
-from llama_core.config import HubText, Placement
+from llama_core.config import Placement
+from llama_core.corpus.config import HubText
 from llama_core.counting import count_params
 from llama_core.memory import rows_that_fit
 from sweeps.load import load_spec

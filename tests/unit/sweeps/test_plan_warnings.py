@@ -3,9 +3,9 @@
 import pytest
 
 from sweeps.choices import FittedLaw, FixedRecipe, LawRecipe, LlamaRecipe, Warmup
+from sweeps.grid import Cell
 from sweeps.load import load_spec
 from sweeps.plan_warnings import doubts
-from sweeps.spec import Cell
 from tests.fakes import planned_run
 
 BUDGETS = (1e10, 2e10, 4e10)

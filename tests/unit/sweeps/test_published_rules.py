@@ -6,10 +6,10 @@ from analysis.published import lr_rules
 from llama_core.config import ModelConfig
 from llama_core.counting import count_params, non_embedding_flops_per_token
 from sweeps.choices import PublishedRecipe
+from sweeps.grid import Cell
 from sweeps.plan_warnings import doubts
 from sweeps.published_rules import RULES
 from sweeps.recipe import has_budget, rates
-from sweeps.spec import Cell
 from tests.fakes import planned_run
 from tests.unit.sweeps.test_plan_warnings import spec_of
 

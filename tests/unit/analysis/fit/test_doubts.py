@@ -183,7 +183,7 @@ def test_counts_that_move_the_exponent_by_two_hundredths_are_told(
         for share in (0.5 + gap, 0.5, 0.5 + gap / 2)
     ]
     words = said(conventions=counts)
-    assert (f"from 0.500 to {0.5 + gap:.3f} over the 3 conventions" in words) == told
+    assert (f"from 0.500 to {0.5 + gap:.3f} over the 3 ways" in words) == told
 
 
 def test_duplicates_exact_and_near_are_apart(said: Say) -> None:

@@ -169,6 +169,26 @@ def test_a_curve_is_averaged_over_three_per_cent_of_tokens():
     assert (figure.layout.xaxis.type, figure.layout.yaxis.type) == ("log", "log")
 
 
+def test_many_sizes_are_named_along_a_bar_and_few_in_a_legend():
+    for sizes, entries in ((8, 8), (16, 0)):
+        N = [1000 * 2**place for place in range(sizes)]
+        curves = pl.DataFrame(
+            {
+                "run_id": N,
+                "name": "d",
+                "n_params": N,
+                "tokens": 100,
+                "train_flops": 1e9,
+                "loss": 3.0,
+            }
+        )
+        drawn = draw_loss_curves(curves).data
+        assert sum(line.showlegend is not False for line in drawn) == entries
+    named = drawn[-1].marker.colorbar.ticktext
+    assert named[0] == "1k"
+    assert (named[-1], len(named)) == ("32.8M", 5)
+
+
 def test_an_envelope_is_drawn_over_the_curves_it_is_made_of():
     frame = curves()
     fit = fit_envelope(frame)

@@ -1,6 +1,7 @@
 """Mixture laws: slopes, recovery of laws they are given, sizes, and the least loss under limits."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 from analysis.law import Array
@@ -112,6 +113,45 @@ def test_the_least_loss_keeps_limits_and_a_limit_that_nothing_keeps_is_refused()
         ValueError, match=r"keeps the limits \(prose 0.1\); the least share of prose tried is 0.2"
     ):
         Space.of(corners, np.array([0.1, 1.0, 1.0]), SOURCES)
+
+
+def test_a_best_share_of_zero_is_zero_however_little_speaks_against_more() -> None:
+    middle = np.array([-4e-4, 0.4, 0.6004])
+
+    class Bowl:
+        def slopes(self, inputs: Array) -> tuple[Array, Array]:
+            # ln L of a single loss is least just beyond the edge.
+            away = inputs - middle
+            return 0.5 * (away**2).sum(axis=1)[:, None], away[:, None, :]
+
+    free = np.ones(3)
+    [best] = least_loss(Bowl(), np.ones(1), Space.of(np.eye(3), free, SOURCES), np.zeros(0), 1)
+    assert best == pytest.approx([0.0, 0.3998, 0.6002], abs=1e-4)
+    assert best[0] == 0.0
+    # Mixtures within the triangle beside its corners change nothing.
+    inner = np.vstack([np.eye(3), np.random.default_rng(0).dirichlet(np.ones(3), 40)])
+    [best] = least_loss(Bowl(), np.ones(1), Space.of(inner, free, SOURCES), np.zeros(0), 1)
+    assert best[0] == 0.0
+
+
+@pytest.mark.parametrize("law", [EXPONENTIAL, POWER], ids=lambda law: law.name)
+def test_draws_of_a_law_are_as_far_apart_as_noise_moves_it(law: Law) -> None:
+    clean, rng = simulated(60, noise=0, form=law.name), np.random.default_rng(2)
+
+    def noisy() -> Mixtures:
+        noise = (pl.col(f"loss_{name}") * np.exp(0.004 * rng.normal(size=60)) for name in SOURCES)
+        return read_mixtures(described(clean.with_columns(noise)), mapping={})
+
+    # The corners, each in one mixture, and others.
+    inputs = np.vstack([np.eye(3), rng.dirichlet(np.full(3, 3.0), 5)])
+    drawn = fitted(law, noisy()).draws(200, rng)
+    logs = np.stack([drawn.slopes(np.repeat(row[None], 200, axis=0))[0] for row in inputs])
+    again = [fitted(law, noisy()).log_losses(inputs) for _ in range(40)]
+    ratio = logs.std(axis=1) / np.std(again, axis=0)
+    # 40 tables tell a deviation to 11 %, and a table its own noise to 10 %.
+    assert np.exp(np.log(ratio).mean()) == pytest.approx(1, abs=0.2)
+    assert (ratio > 0.5).all()
+    assert (ratio < 2).all()
 
 
 def test_a_mixture_is_outside_by_its_distance_from_averages_of_those_tried() -> None:

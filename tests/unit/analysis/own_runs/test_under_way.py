@@ -186,3 +186,16 @@ def test_sizes_whose_luck_is_larger_than_the_noise_of_their_losses_widen_every_i
         return learn(table(trunks), trunks).widened
 
     assert widened(0.015) > 1.25 * widened(0.0)
+
+
+def test_ends_are_shown_with_a_word_where_the_losses_so_far_stray_from_any_law():
+    trunks = sweep(0)
+    trunks[-1] = until(trunks[-1], 0.6)
+    assert ends(learn(table(trunks), trunks), trunks[-1]).reason == ""
+    rows = table(trunks).frame
+    C = pl.col("n_params") * pl.col("tokens")
+    step = pl.when(C.log() < C.log().median()).then(1.15).otherwise(1.0)
+    strayed = own_table(rows.with_columns(pl.col("val_loss") * step))
+    foretold = ends(learn(strayed, trunks), trunks[-1])
+    assert foretold.reason.startswith("the losses so far follow no law closely")
+    assert foretold.ends[-1].tokens == trunks[-1].horizons[-1].tokens

@@ -87,6 +87,17 @@ def test_the_header_that_numpy_writes_as_a_comment_is_one(tmp_path, delimiter: s
     assert frame[LINE].to_list() == [2, 3, 4]
 
 
+def test_a_file_of_a_header_alone_has_names_and_no_rows() -> None:
+    for text in ("N,D,loss\n", "# N,D,loss\n"):
+        frame = _frame(text)
+        assert (frame.height, frame.columns[1:]) == (0, ["D", "loss", LINE])
+
+
+def test_a_cell_longer_than_csv_takes_is_refused_by_its_line() -> None:
+    with pytest.raises(TableError, match="line 2: field larger than field limit"):
+        read_lines(f"N,D,loss,config\n1,2,3,{'x' * 200_000}\n")
+
+
 def test_a_table_without_a_header_is_refused() -> None:
     with pytest.raises(TableError, match=r"line 2 holds numbers \(1e8, 2e9, 3.4\).*N,D,loss"):
         read_lines("\n" + "".join(",".join(row) + "\n" for row in ROWS))

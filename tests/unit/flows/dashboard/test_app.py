@@ -2,6 +2,7 @@
 
 import json
 import re
+import sqlite3
 from base64 import b64encode
 from concurrent.futures import Executor, Future
 from io import StringIO
@@ -99,6 +100,15 @@ def test_home_shows_every_sweep_with_state_budget_and_best_loss(desk):
     assert "best loss from" in body
 
 
+def test_among_many_sweeps_those_that_hold_some_words_are_shown(desk, monkeypatch):
+    assert "Show sweeps" not in text_of(desk, Address())
+    monkeypatch.setattr("flows.dashboard.screens.home._FEW", 2)
+    assert "Show sweeps" in text_of(desk, Address())
+    text = text_of(desk, Address((), {"q": "fin 8"}))
+    assert "begun 1 of 8 finished" in text
+    assert "beside" not in text
+
+
 def test_a_sweeps_answer_stands_above_its_figures(desk):
     text = text_of(desk, Address(("sweep", "made")))
     assert text.index("IsoFLOP: the best size grows as N*") < text.index("IsoFLOP valleys")
@@ -168,6 +178,8 @@ def test_a_study_has_its_best_rate_and_batch_on_the_first_view_and_a_page(tmp_pa
     text = " ".join(words(screen.body()))
     assert text.index("lr* =") < text.index("The best rate and batch") < text.index("Surfaces")
     assert "/run/" in json.dumps(screen.body(), default=lambda each: each.to_plotly_json())
+    trial = desk.library.study("tuned").runs[0].progress.run_id
+    assert words(shown(desk, Address(("run", trial)))[1]) == ["Study tuned"]
     for name in ("law", "surface-1", "loss-curves"):
         assert_python_gives_the_data(screen, name)
     assert "no study 'gone'" in text_of(desk, Address(("study", "gone")))
@@ -234,6 +246,18 @@ def test_the_python_of_a_figure_gives_its_data(desk, address, names, word, monke
         assert_python_gives_the_data(screen, name)
 
 
+def test_a_frontier_of_too_few_losses_for_a_forecast_has_python_too(tmp_path):
+    simulated_sweep(tmp_path, "few", "grid.budgets=[1.6e11, 2.9e11, 5.2e11]", finished=3)
+    screen = screen_at(desk_of(tmp_path), Address(("sweep", "few", "frontier")))
+    assert "No forecast" in " ".join(words(screen.body()))
+    # Five losses for five constants: none is left to judge the law by.
+    law = text_of(screen.desk, Address(("sweep", "few")))
+    assert "no fewer constants than the 5 points" in law
+    for name in ("frontier", "life", "regret"):
+        assert "group.fit.law" in screen.python(name)
+        assert_python_gives_the_data(screen, name)
+
+
 def test_the_python_of_a_figure_counts_N_as_the_address_does(root):
     screen = screen_at(desk_of(root, Never), Address(("sweep", "made"), {"n": "n_params_total"}))
     assert_python_gives_the_data(screen, "isoflop")
@@ -296,14 +320,16 @@ def test_variants_of_a_sweep_have_laws_of_their_own(tmp_path):
     write_plan(simulated_sweep(tmp_path, "arch", change, rows=10), Home(tmp_path))
     desk = desk_of(tmp_path, Never)
     text = text_of(desk, Address(("sweep", "arch")))
-    assert "arch/base finished no law yet" in text
-    assert "arch/gelu finished no law yet" in text
+    assert " base finished no law yet" in text
+    assert " gelu finished no law yet" in text
     assert "Choose which of them are compared" in text
     assert "Frontier" not in text
+    assert words(shown(desk, Address(("sweep", "arch")))[1])[0] == "Variants"
     assert "/sweep/arch.base/frontier" in text_of(desk, Address(("sweep", "arch", "frontier")))
     one = text_of(desk, Address(("sweep", "arch.gelu")))
     assert "8 of 8" not in one
     assert "IsoFLOP valleys" in one
+    assert "All variants of arch" in one
 
 
 def test_a_sweep_of_mixtures_shows_its_best_shares(tmp_path, monkeypatch):
@@ -321,6 +347,8 @@ def test_a_sweep_of_mixtures_shows_its_best_shares(tmp_path, monkeypatch):
     assert "Frontier" not in text_of(desk, Address(("sweep", "mine")))
     assert screen.csv("effects").startswith("source,loss,factor")
     runs = Address(("sweep", "mine", "runs"), {"sort": "-share_code"})
+    assert words(shown(desk, runs)[1])[0] == "Best shares"
+    assert "+ mine" not in text_of(desk, Address(("compare",)))
     assert "share of code ▼" in text_of(desk, runs)
     rows = pl.read_csv(StringIO(screen_at(desk, runs).csv("runs")))
     assert rows["share_code"].is_sorted(descending=True)
@@ -378,6 +406,26 @@ def test_runs_are_filtered_and_sorted_by_their_address(desk):
     assert f"{rows.height} of {everything.count(chr(10)) - 1} observations" in text_of(
         desk, address
     )
+
+
+def test_a_run_that_mlflow_has_leads_there(root):
+    planned = simulated_sweep(root, "made")
+    run = RunDir(root / "runs" / planned.runs[0].id)
+    with sqlite3.connect(root / "mlflow.db") as database:
+        database.execute("CREATE TABLE experiments (experiment_id, name, lifecycle_stage)")
+        database.execute("INSERT INTO experiments VALUES (7, 'made', 'active')")
+    database.close()
+    note = run.path / "mirror-made.json"
+    note.write_text(json.dumps({"run": "0f"}))
+    body = shown(desk_of(root, Never), Address(("sweep", "made", "runs"), {"sort": "run"}))[2]
+    hrefs = [each.href for part in body for each in part._traverse() if hasattr(each, "href")]
+    there = "http://127.0.0.1:5000/#/experiments/7/runs/0f?workflowType=machine_learning"
+    assert hrefs.count(there) == len(planned.runs[0].cells)
+    assert "–" in words(body)
+    for path in (note, root / "mlflow.db"):
+        path.unlink()
+    body = shown(desk_of(root, Never), Address(("sweep", "made", "runs")))[2]
+    assert "MLflow" not in words(body)
 
 
 def test_a_control_changes_the_body_and_the_address_and_an_unchanged_one_nothing(desk):

@@ -131,6 +131,20 @@ def test_a_stopped_training_is_neither_tried_again_nor_given_up(trainings):
     assert 29.0 < slot.waited <= 30.0
 
 
+def test_a_second_interrupt_ends_trainings_without_waiting_for_their_checkpoints(trainings):
+    children = trainings(slots=2)
+
+    def interrupted(seconds):
+        Slot.instances[0].waited = seconds
+        if seconds > 0:
+            raise KeyboardInterrupt
+
+    Slot.instances[0].wait = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        children.__exit__()
+    assert [slot.waited for slot in Slot.instances] == [0, 0]
+
+
 def train_all(children, runs, **options):
     finished = []
     children.train_all(

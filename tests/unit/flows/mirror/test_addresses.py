@@ -6,6 +6,7 @@ import sqlite3
 import pytest
 
 from flows.mirror.addresses import run_address, sweep_address
+from flows.mirror.views import view_tags
 from flows.settings import Home, Settings
 
 
@@ -54,4 +55,13 @@ def test_a_sweep_whose_views_are_logged_is_opened_in_one(home):
             "INSERT INTO experiment_tags VALUES (7, 'mlflow.sharedViewState.scaling', '{}')"
         )
     database.close()
-    assert sweep_address("mine", settings, home).endswith("&viewStateShareKey=scaling")
+    assert sweep_address("mine", settings, home).endswith("CHART&viewStateShareKey=scaling")
+
+
+def test_a_sweep_of_mixtures_is_opened_in_the_table_of_its_observations(home):
+    with sqlite3.connect(home.root / "mlflow.db") as database:
+        for key in view_tags(["share_code"]):
+            database.execute("INSERT INTO experiment_tags VALUES (7, ?, '{}')", (key,))
+    database.close()
+    address = sweep_address("mine", Settings(home=home.root), home)
+    assert address.endswith("compareRunsMode=TABLE&viewStateShareKey=observations")

@@ -7,12 +7,13 @@ import pytest
 
 from analysis.words import short
 from flows.mirror import entries as entries_module
-from flows.mirror.entries import AGAINST_PARAMS, COLUMNS, entries, run_colours
+from flows.mirror.entries import AGAINST_PARAMS, COLUMNS, entries, run_colours, share_columns
 from flows.mirror.views import TAG, view_tags
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.table import observations
 from flows.settings import Home
 from tests.simulated_home import simulated_sweep
+from tests.unit.flows.results import test_mixtures as mixture_sweeps
 
 SMALL = ("ladder.widths=[16, 24, 32, 48]", "grid.budgets=[1e10, 4e10]", "grid.min_tokens=0")
 
@@ -95,6 +96,27 @@ def test_each_mixture_has_curves_of_its_own(home, planned, monkeypatch):
     curves |= {e.key: e for e in entries(planned.runs, home) if e.kind == "curve"}
     assert {f"N = {short(row['n_params'])}, {row['mixture']}" for row in mixed} < set(curves)
     assert not [name for name, curve in curves.items() if "mean" in curve.verdict]
+
+
+def test_an_observation_of_a_mixture_has_its_shares_and_the_view_their_columns(tmp_path):
+    whole = mixture_sweeps.planned()
+    columns = share_columns(whole.runs)
+    row = observations(whole.runs, Home(tmp_path))[0]
+    assert columns == [f"share_{name}" for name in mixture_sweeps.SOURCES]
+    for run in whole.runs[:1]:
+        RunDir(tmp_path / "runs" / run.id).create(run)
+        failed = RunResult(
+            run_id=run.id, status="failed", observations=(), train_s=1, device="cpu", finished_at=1
+        )
+        RunDir(tmp_path / "runs" / run.id).result_path.write_text(failed.model_dump_json())
+    [entry] = [e for e in entries(whole.runs, Home(tmp_path)) if e.kind == "observation"]
+    assert {name: point.value for name, point in entry.points if name in columns} == {
+        name: row[name] for name in columns
+    }
+    tags = view_tags(columns)
+    assert f"{TAG}scaling" not in tags
+    state = json.loads(json.loads(tags[f"{TAG}observations"])["state"])
+    assert f"metrics.`{columns[0]}`" in state["selectedColumns"]
 
 
 def test_a_failed_training_is_an_entry_that_says_why_and_lies_on_no_curve(tmp_path):

@@ -55,6 +55,22 @@ def test_a_sweep_of_the_same_name_on_another_corpus_is_renamed(home, caplog):
     assert renamed.data == first.data
 
 
+def test_a_sweep_that_goes_from_one_corpus_to_another_and_back_loses_no_folder(home):
+    for number, digest in enumerate("abab"):
+        plan = plan_of("s", digest=digest * 64)
+        (sweep_folder(plan, home) / "report.html").write_text(f"{number}")
+        keep(plan, home)
+    reports = {path.parent.name: path.read_text() for path in home.sweeps.glob("*/report.html")}
+    assert reports == {"s": "3", "s-aaaaaaaa": "0", "s-bbbbbbbb": "1", "s-aaaaaaaa-2": "2"}
+
+
+def test_a_sweep_with_the_longest_name_is_still_read_once_it_is_renamed(home):
+    name = "s" * 64
+    keep(plan_of(name, digest="a" * 64), home)
+    keep(plan_of(name, digest="b" * 64), home)
+    assert {plan.data.digest[0] for plan in read_plans(home)} == {"a", "b"}
+
+
 def test_plans_are_read_by_name_and_damaged_ones_skipped(home, caplog):
     for name in ("b", "a", "c"):
         keep(plan_of(name), home)

@@ -3,7 +3,7 @@
 import pytest
 
 from flows.plans.preparing import known_tokens, preparing, size
-from llama_core.config import CorpusConfig, EnvironmentText, FileText, HubText, TokenFiles
+from llama_core.corpus.config import CorpusConfig, EnvironmentText, FileText, HubText, TokenFiles
 
 SAMPLE = {"dataset": "HuggingFaceFW/fineweb-edu", "subset": "sample-10BT"}
 

@@ -123,6 +123,22 @@ def test_the_facts_of_a_page_are_those_of_corpus_plan_and_recipe(home):
     assert "one for each (cosine); " in module._facts(planned("schedule=cosine"), home)[1]
 
 
+def test_the_facts_of_a_page_are_of_all_its_runs(home):
+    ladder = (
+        "ladder={shapes: [{n_layers: 1, d_model: 64}, {n_layers: 4, d_model: 64, head_dim: 32}]}"
+    )
+    by_size = planned(ladder, "grid={kind: tokens, tokens: [102400]}")
+    assert module._facts(by_size, home)[2].startswith(
+        "Every model has 1 to 4 layers and heads of 32 to 64; "
+    )
+    runs = list(by_size.runs)
+    train = runs[-1].run.train.model_copy(update={"batch_tokens": 4_096, "dtype": "bfloat16"})
+    runs[-1] = runs[-1].model_copy(update={"run": runs[-1].run.model_copy(update={"train": train})})
+    other_batches = by_size.model_copy(update={"runs": tuple(runs)})
+    words = "tokens, 1,024 to 4,096 tokens a step, bfloat16 or float32. "
+    assert words in module._facts(other_batches, home)[2]
+
+
 def test_a_cap_is_named_before_the_runs_without_a_loss(home):
     sweep = planned("ladder.widths=[16, 24, 32, 48]")
     runs = [f"{run.name} is not trained" for run in sweep.runs]

@@ -1,15 +1,18 @@
 """A store that does not answer is asked again, ever less often, and what is damaged stays here."""
 
 import shutil
+import threading
+import time
 
 import pytest
 
+from flows.runs.directory import RunDir
 from flows.settings import Settings, open_home
 from flows.store import push as module
 from flows.store.contract import StoreContentError, StoreError
 from flows.store.folder import Folder
 from flows.store.fsspec_store import FsspecStore
-from flows.store.push import retry
+from flows.store.push import pushing_checkpoints, retry
 from flows.store.run_store import RunStore
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.preparation import prepare
@@ -39,6 +42,29 @@ def test_content_that_cannot_be_used_is_not_asked_for_again(monkeypatch):
 
     with pytest.raises(StoreContentError, match="damaged"):
         retry(action, "fetching run x")
+
+
+def test_a_training_that_is_stopped_pushes_once_the_push_under_way_has_ended(tmp_path, monkeypatch):
+    begun, order = threading.Event(), []
+
+    class SlowStore:
+        def push(self, run):
+            order.append("begins")
+            begun.set()
+            time.sleep(0.05)
+            order.append("ends")
+
+    monkeypatch.setattr(module, "_LOOK_S", 0.001)
+    monkeypatch.setattr(module, "progress", lambda run: (False, "newest"))
+
+    def training():
+        with pushing_checkpoints(SlowStore(), RunDir(tmp_path)):
+            assert begun.wait(10)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training()
+    assert order == ["begins", "ends", "begins", "ends"]
 
 
 def test_a_corpus_that_is_damaged_here_is_not_pushed(tmp_path):

@@ -137,6 +137,23 @@ def test_room_is_waited_for_twice_the_largest_file_and_a_mebibyte(run, monkeypat
         assert DiskPatience(run).wait(FULL) is waited
 
 
+def test_a_file_that_vanishes_while_room_is_looked_for_is_no_failure(run, monkeypatch):
+    # As the heartbeat's draft does, every few seconds.
+    draft = run.path / "lease.json.draft"
+    draft.touch()
+    is_file = failures.Path.is_file
+
+    def vanishing(path):
+        there = is_file(path)
+        draft.unlink(missing_ok=True)
+        return there
+
+    monkeypatch.setattr(failures.Path, "is_file", vanishing)
+    monkeypatch.setattr(failures, "_LOOK_S", 0.001)
+    monkeypatch.setattr(failures.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**40))
+    assert DiskPatience(run).wait(FULL)
+
+
 def test_patience_is_ten_minutes_over_all_waits_together(run, monkeypatch):
     slept, free = [], iter([0] * 400 + [2**40] + [0] * 1_000)
     monkeypatch.setattr(failures.time, "sleep", slept.append)

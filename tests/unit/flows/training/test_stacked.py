@@ -115,6 +115,20 @@ def test_runs_are_declined_that_a_trial_finds_faster_one_by_one(first, home, mon
     assert rival.reason.endswith("and compiled 2.00 times")
 
 
+def test_a_stack_that_cannot_gain_on_a_core_is_not_tried(first, home):
+    rows = first.planned().run.train.seq_len
+    auto = Placement(device="cpu", threads=1, compile="off")
+    # While the first takes twenty steps, the second takes one: nothing to share.
+    uneven = [like(first, auto, batch_tokens=rows * many, seed=8) for many in (1, 20)]
+    choice = foreseen(uneven, home, auto)
+    assert choice is not None
+    assert not choice.stacked
+    assert choice.gain is None
+    assert choice.reason == "would be 0.97 times as fast, reckoned from their steps"
+    # Of equal batches every step is shared, so both ways are tried.
+    assert foreseen([like(first, auto, seed=seed) for seed in (8, 9)], home, auto) is None
+
+
 def test_a_trial_times_both_ways(first, home):
     specs = [like(first, seed=seed).planned().run for seed in (21, 22)]
     # Wide bounds: a busy machine, and models of no size.

@@ -33,7 +33,8 @@ def test_runs_of_one_shape_are_dealt_to_the_slots():
     groups = stacks(runs, FOUR, slots=2)
     assert sizes(groups) == [1, 1, 3, 3]
     assert {run.id for group in groups for run in group} == {run.id for run in runs}
-    assert groups[0][0].run.model.d_model == 48
+    # The slots begin with what takes longest: three runs of d32 more than one of d48.
+    assert [group[0].run.model.d_model for group in groups] == [32, 32, 48, 48]
     assert sizes(stacks(seeds(6), FOUR, slots=1)) == [3, 3]
     assert sizes(stacks(seeds(2), FOUR, slots=8)) == [1, 1]
 
@@ -72,7 +73,13 @@ def test_long_runs_start_first():
     assert [run.name for run in longest_first(runs)] == ["d48", "d32", "d16"]
 
 
-def test_tokens_of_a_small_model_cost_more_time_than_their_flops():
+def test_many_short_steps_of_a_small_model_take_more_time_than_their_flops():
     small, large = planned_run(width=16, steps=(40, 80)), planned_run(width=48)
     assert small.flops_spent < large.flops_spent
     assert longest_first([large, small]) == [small, large]
+    # The same tokens in batches half as long.
+    quick = planned_run()
+    batch = quick.run.train.batch_tokens
+    slow = variant(quick, batch_tokens=batch // 2)
+    assert (slow.flops_spent, slow.steps) == (quick.flops_spent, 2 * quick.steps)
+    assert longest_first([quick, slow]) == [slow, quick]

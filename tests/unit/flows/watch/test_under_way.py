@@ -113,6 +113,12 @@ def write(home, planned, until):
 STEPS = (100, 200, 400, 800)
 
 
+@pytest.fixture(autouse=True)
+def _every_curve_is_read_at_once(monkeypatch):
+    """On a busy machine the curves here take longer than a terminal would wait for."""
+    monkeypatch.setattr(under_way, "_READ_S", math.inf)
+
+
 @pytest.fixture
 def sweep(tmp_path):
     """Three sizes that have ended, and a fourth that has not begun."""

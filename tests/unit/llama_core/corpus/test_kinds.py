@@ -4,8 +4,8 @@ import gzip
 
 import pytest
 
-from llama_core.config import CorpusConfig, EnvironmentText, FileText
 from llama_core.corpus import installed, kinds
+from llama_core.corpus.config import CorpusConfig, EnvironmentText, FileText
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.installed import InstalledFile, Roots, installed_files
 from llama_core.corpus.kinds import HOLDS, kind_documents, kind_fingerprint, require_kinds

@@ -1,25 +1,18 @@
-import gzip
 import json
 import sys
 from types import SimpleNamespace
 
 import numpy as np
-import polars as pl
-import pyarrow
 import pytest
 
-from llama_core.config import CorpusConfig, FileText, HubText
 from llama_core.corpus.cleaning import in_validation, normalise
-from llama_core.corpus.docstrings import prose
-from llama_core.corpus.documents import CorpusError, hub_documents
-from llama_core.corpus.left_out import LeftOut
+from llama_core.corpus.config import CorpusConfig, FileText
+from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.preparation import prepare
 from llama_core.corpus.prepared import find_corpus
-from llama_core.corpus.reading import read_documents
-from llama_core.corpus.shards import ShardWriter, SplitEntry, open_shards
 from llama_core.corpus.steps.encoder import Encoder
 from llama_core.corpus.tokenizer import BOS, EOS, Tokenizer
-from tests.core_tools import leaked, recipe, story, without_repeats
+from tests.core_tools import recipe, story
 from tests.disk import DiskOrder
 
 
@@ -37,49 +30,6 @@ def config(folder, **changes):
     return CorpusConfig(**(settings | changes))
 
 
-def test_every_readable_format_gives_the_same_documents(tmp_path):
-    texts = [story(0, 3), story(1, 3)]
-    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
-    (tmp_path / "a.jsonl").write_text(lines)
-    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
-    (tmp_path / "a.jsonl.zst").write_bytes(
-        pyarrow.Codec("zstd").compress(lines.encode(), asbytes=True)
-    )
-    pl.DataFrame({"text": texts, "id": [1, 2]}).write_parquet(tmp_path / "a.parquet")
-    for name in ("a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet"):
-        assert [
-            doc.text for doc in read_documents(tmp_path / name, LeftOut(source="files"))
-        ] == texts
-    assert len(list(read_documents(tmp_path, LeftOut(source="files")))) == 8
-
-
-def test_a_long_text_is_cut_at_blank_lines_without_losing_any(tmp_path):
-    text = story(3, 2_000)
-    (tmp_path / "book.txt").write_text(text)
-    sections = list(read_documents(tmp_path / "book.txt", LeftOut(source="files")))
-    assert len(sections) > 1
-    assert "".join(section.text for section in sections) == text
-    assert all(section.text.endswith("\n\n") for section in sections[:-1])
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.jsonl", b'{"text": "x"}\nnot json\n', "line 2 is not JSON"),
-        ("a.jsonl", b'{"body": "x"}\n', "text_field"),
-        ("a.txt", b"\xff\xfe\x00", "not UTF-8"),
-        ("a.jsonl.gz", b"not gzip", "cannot be read"),
-        ("a.parquet", b"not parquet", "not Parquet"),
-        ("a.pdf", b"%PDF", "has no readable file"),
-    ],
-)
-def test_an_unreadable_file_is_refused_in_one_line(tmp_path, name, content, message):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(CorpusError, match=message) as refusal:
-        list(read_documents(tmp_path, LeftOut(source="files")))
-    assert "\n" not in str(refusal.value)
-
-
 def test_a_tokenizer_reads_text_as_its_corpus_was_written(books, tmp_path):
     folding = prepare(config(books), tmp_path / "ascii").tokenizer()
     assert folding.encode("lóss – falls") == folding.encode("loss - falls")
@@ -89,32 +39,6 @@ def test_a_tokenizer_reads_text_as_its_corpus_was_written(books, tmp_path):
     settings = config(books, characters="unicode", vocab_size=512)
     keeping = prepare(settings, tmp_path / "unicode").tokenizer()
     assert keeping.decode(keeping.encode("lóss – 数")) == "lóss – 数"
-
-
-def test_normalising_folds_to_ascii_only_where_asked():
-    text = "café “quoted” — naïve\r\n\r\n\r\n\r\nend  \n数"
-    assert normalise(text, ascii_only=True) == 'cafe "quoted" - naive\n\nend\n?'
-    assert normalise(text, ascii_only=False) == "café “quoted” — naïve\n\nend\n数"
-
-
-def test_a_document_or_a_long_paragraph_seen_before_is_dropped():
-    new, seen = story(0, 4), story(1, 4)
-    kept, counts = without_repeats([seen, seen, seen + "\n\n" + new])
-    assert kept == [seen, new]
-    assert counts.repeats == 1
-    assert counts.characters_repeated == len(seen) + len(seen) - 2 * 3
-
-
-def test_a_document_of_short_paragraphs_is_kept_while_one_of_them_is_new():
-    verses = [f"A line of verse, the number {number}." for number in range(6)]
-    first, second = "\n\n".join(verses[:4]), "\n\n".join(verses[1:5])
-    # In another order they are nothing new.
-    kept, counts = without_repeats([first, second, "\n\n".join(reversed(verses[:5]))])
-    assert kept == [first, second]
-    assert counts.later_rule
-    assert counts.repeats == 1
-    # The default corpus is cleaned by the first version's rule.
-    assert without_repeats([first], short_is_new=False)[0] == []
 
 
 def test_a_corpus_that_the_first_version_would_have_made_says_so(tmp_path, books):
@@ -177,50 +101,6 @@ def test_dropping_near_duplicates_without_datasketch_says_what_to_install(monkey
     monkeypatch.setitem(sys.modules, "datasketch", None)
     with pytest.raises(CorpusError, match="pip install datasketch"):
         prepare(config(books, near_duplicates="drop"), books.parent)
-
-
-def test_a_near_duplicate_is_found_and_a_different_text_is_not():
-    original = story(0, 40)
-    edited = original.replace("model", "modell", 3)
-    training = original + "\n\n" + story(2, 40)
-    assert leaked(edited, training)
-    assert not leaked(story(9, 40), training)
-
-
-def test_only_prose_of_docstrings_is_taken():
-    source = (
-        b'"""Too short."""\n'
-        b"def f():\n"
-        b'    """This paragraph is long enough to be taken and holds nothing but prose.\n\n'
-        b"    x = [1, 2, 3]; y = {4: 5, 6: 7}; z = (8, 9); print(x[0] + y[4] * z[1] - 10 ** 11)\n"
-        b'    """\n'
-    )
-    assert list(prose(source)) == [
-        "This paragraph is long enough to be taken and holds nothing but prose."
-    ]
-    assert list(prose(b'"""unfinished')) == []
-
-
-@pytest.mark.parametrize("characters", ["ascii", "unicode"])
-def test_tokens_decode_to_the_same_text(characters):
-    train = [story(seed) for seed in range(30)]
-    byte_fallback = characters == "unicode"
-    size = 600 if byte_fallback else 350
-    made = Tokenizer.train(iter(train), vocab_size=size, byte_fallback=byte_fallback)
-    text = "  Loss 1234\n\n\tfalls  twice" + (" — 数字 é" if byte_fallback else "")
-    ids = made.encode(text)
-    known = [piece for piece in ids if piece]
-    if byte_fallback:
-        assert made.decode(ids) == text
-        assert int(made.piece_bytes()[ids].sum()) == len(text.encode())
-    else:
-        # Tabs never occurred in training and there are no byte pieces to fall back on.
-        assert made.decode(known).replace("\t", "") == text.replace("\t", "")
-
-
-def test_digits_are_split():
-    made = Tokenizer.train((story(seed) for seed in range(30)), vocab_size=300, byte_fallback=False)
-    assert len(made.encode("9876")) >= 4
 
 
 def test_a_corpus_is_prepared_only_once(tmp_path, books):
@@ -321,42 +201,6 @@ def test_sources_of_a_mixture_keep_their_names_and_weights(tmp_path, books):
     assert set(opened.epochs(100)) == {"books", "letters"}
 
 
-def test_a_hub_dataset_is_streamed_row_by_row(tmp_path, monkeypatch):
-    # `datasets` reads a local folder of this name instead of the dataset on the Hub.
-    folder = tmp_path / "some" / "text"
-    folder.mkdir(parents=True)
-    (folder / "README.md").write_text(
-        "---\nconfigs:\n- config_name: en\n  data_files: [{split: train, path: en.jsonl}]\n---\n"
-    )
-    (folder / "en.jsonl").write_text('{"body": "one"}\n{"body": "two"}\n')
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    source = HubText(dataset="some/text", subset="en", text_field="body")
-    assert [
-        doc.text for doc in hub_documents(source, LeftOut(source="hub", text_field="body"))
-    ] == ["one", "two"]
-    with pytest.raises(CorpusError, match="words"):
-        list(hub_documents(source, LeftOut(source="hub", text_field="words")))
-    limited = source.model_copy(update={"max_bytes": 3})
-    [first] = hub_documents(limited, LeftOut(source="hub", text_field="body"))
-    assert first.text == "one"
-
-
-def test_a_hub_dataset_that_cannot_be_read_is_named(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    with pytest.raises(CorpusError, match=r"dataset 'some/text' cannot be read"):
-        list(hub_documents(HubText(dataset="some/text"), LeftOut(source="hub")))
-
-
-def test_a_hub_dataset_without_the_package_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(CorpusError, match="pip install datasets"):
-        list(hub_documents(HubText(dataset="some/text"), LeftOut(source="hub")))
-
-
 def held_out(seed):
     """Whether a corpus with these tests' settings puts a story into validation."""
     return in_validation(normalise(story(seed), ascii_only=True), 0.2, 0)
@@ -401,12 +245,6 @@ def test_a_document_is_held_out_by_its_own_text_and_the_seed(tmp_path, books):
     assert len({in_validation(text, 0.5, seed) for seed in range(20)}) == 2
 
 
-def test_a_fifth_of_many_documents_is_held_out():
-    held = sum(in_validation(str(number), 0.2, 0) for number in range(5_000))
-    # Three standard deviations of a count of 5,000 draws at 0.2 are 85.
-    assert held == pytest.approx(1_000, abs=85)
-
-
 def test_the_tokenizer_learns_from_training_text_alone(tmp_path, books, monkeypatch):
     read, learn = [], Tokenizer.train
 
@@ -444,13 +282,6 @@ def test_every_source_gives_the_tokenizer_an_equal_share(tmp_path, books, monkey
     assert all(50_000 <= share < 50_000 + longest for share in shares)
 
 
-def test_a_text_with_a_third_in_training_is_a_near_duplicate_and_with_a_tenth_is_not():
-    whole, other = story(0, 60).split("\n\n"), story(9, 60).split("\n\n")
-    for copied, is_duplicate in ((6, False), (20, True)):
-        mixed = "\n\n".join([*whole[:copied], *other[copied:]])
-        assert leaked(mixed, story(0, 60)) is is_duplicate
-
-
 def test_a_prepared_corpus_is_durable_before_it_has_its_name(tmp_path, books, monkeypatch):
     disk = DiskOrder(monkeypatch)
     corpus = prepare(config(books), tmp_path)
@@ -481,19 +312,6 @@ def test_a_corpus_without_its_manifest_is_refused_by_name(tmp_path, books):
     (corpus.path / "manifest.json").unlink()
     with pytest.raises(CorpusError, match=r"manifest\.json cannot be read"):
         find_corpus(tmp_path, corpus.digest)
-
-
-def test_a_documents_end_is_kept_when_tokens_fill_several_files(tmp_path, monkeypatch):
-    monkeypatch.setattr("llama_core.corpus.shards.SHARD_TOKENS", 10)
-    writer = ShardWriter(tmp_path, "s", 2)
-    documents = [np.arange(count) + 100 * count for count in (4, 6, 1, 12, 3)]
-    for document in documents:
-        writer.append(document)
-    shards = writer.close()
-    assert [shard.tokens for shard in shards] == [10, 1, 12, 3]
-    split = SplitEntry(documents=5, bytes=1, tokens=26, shards=shards)
-    read = np.concatenate(open_shards(tmp_path, split, 2))
-    assert read.tolist() == np.concatenate(documents).tolist()
 
 
 @pytest.mark.parametrize(("size", "width"), [(2**16, 2), (2**16 + 1, 4)])

@@ -1,5 +1,8 @@
+import gzip
 import json
 
+import polars as pl
+import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +12,7 @@ from llama_core.corpus.documents import CorpusError, NoTextError
 from llama_core.corpus.left_out import LeftOut
 from llama_core.corpus.reading import read_documents
 from llama_core.corpus.text_files import files_fingerprint, form_of, source_files
+from tests.core_tools import story
 
 
 def read(path, **counts):
@@ -168,3 +172,46 @@ def test_the_byte_that_is_no_text_is_counted_from_the_start_of_the_file(tmp_path
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "x"}\n' * 2_000 + b"\xff\n")
     with pytest.raises(CorpusError, match=r"byte 28,000 cannot be decoded"):
         list(read_documents(tmp_path, LeftOut(source="made")))
+
+
+def test_every_readable_format_gives_the_same_documents(tmp_path):
+    texts = [story(0, 3), story(1, 3)]
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    (tmp_path / "a.jsonl").write_text(lines)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    (tmp_path / "a.jsonl.zst").write_bytes(
+        pyarrow.Codec("zstd").compress(lines.encode(), asbytes=True)
+    )
+    pl.DataFrame({"text": texts, "id": [1, 2]}).write_parquet(tmp_path / "a.parquet")
+    for name in ("a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet"):
+        assert [
+            doc.text for doc in read_documents(tmp_path / name, LeftOut(source="files"))
+        ] == texts
+    assert len(list(read_documents(tmp_path, LeftOut(source="files")))) == 8
+
+
+def test_a_long_text_is_cut_at_blank_lines_without_losing_any(tmp_path):
+    text = story(3, 2_000)
+    (tmp_path / "book.txt").write_text(text)
+    sections = list(read_documents(tmp_path / "book.txt", LeftOut(source="files")))
+    assert len(sections) > 1
+    assert "".join(section.text for section in sections) == text
+    assert all(section.text.endswith("\n\n") for section in sections[:-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b'{"text": "x"}\nnot json\n', "line 2 is not JSON"),
+        ("a.jsonl", b'{"body": "x"}\n', "text_field"),
+        ("a.txt", b"\xff\xfe\x00", "not UTF-8"),
+        ("a.jsonl.gz", b"not gzip", "cannot be read"),
+        ("a.parquet", b"not parquet", "not Parquet"),
+        ("a.pdf", b"%PDF", "has no readable file"),
+    ],
+)
+def test_an_unreadable_file_is_refused_in_one_line(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CorpusError, match=message) as refusal:
+        list(read_documents(tmp_path, LeftOut(source="files")))
+    assert "\n" not in str(refusal.value)

@@ -64,3 +64,25 @@ def test_the_size_that_a_refusal_names_works():
         trained(story(0), size=9_000)
     size = int(str(refusal.value).rpartition("=")[2])
     assert trained(story(0), size=size).vocab_size == size
+
+
+@pytest.mark.parametrize("characters", ["ascii", "unicode"])
+def test_tokens_decode_to_the_same_text(characters):
+    train = [story(seed) for seed in range(30)]
+    byte_fallback = characters == "unicode"
+    size = 600 if byte_fallback else 350
+    made = Tokenizer.train(iter(train), vocab_size=size, byte_fallback=byte_fallback)
+    text = "  Loss 1234\n\n\tfalls  twice" + (" — 数字 é" if byte_fallback else "")
+    ids = made.encode(text)
+    known = [piece for piece in ids if piece]
+    if byte_fallback:
+        assert made.decode(ids) == text
+        assert int(made.piece_bytes()[ids].sum()) == len(text.encode())
+    else:
+        # Tabs never occurred in training and there are no byte pieces to fall back on.
+        assert made.decode(known).replace("\t", "") == text.replace("\t", "")
+
+
+def test_digits_are_split():
+    made = Tokenizer.train((story(seed) for seed in range(30)), vocab_size=300, byte_fallback=False)
+    assert len(made.encode("9876")) >= 4

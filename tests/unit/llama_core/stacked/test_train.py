@@ -12,7 +12,7 @@ from llama_core.records import (
     StepRecord,
     StoppedRecord,
 )
-from llama_core.stacked.course import Training
+from llama_core.stacked.member import Training
 from llama_core.stacked.train import train_stacked, why_not
 from llama_core.train import train
 from tests.core_tools import SEQ_LEN, batches, recipe, tiny

@@ -39,7 +39,7 @@ def test_a_summary_adds_up_time_and_money(tmp_path):
         first,
         rate,
         "about 60 min (50 min to 2 h) for what is left, 2 at once: timed in a test",
-        "about $2.50: 1 device-hours at $2.5 an hour (as given)",
+        "about $2.50: 1 device-hours at $2.50 an hour (as given)",
     ]
     waiting = summary(plan, CORPUS, cost_of(plan, idle_share=0.2))
     assert waiting[-1].endswith(

@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from llama_core.config import CorpusConfig, FileText, HubText
+from llama_core.corpus.config import CorpusConfig, FileText, HubText
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.left_out import LeftOut
 from llama_core.corpus.preparation import prepare
@@ -232,7 +232,7 @@ def test_a_killed_preparation_goes_on_and_its_workers_end(tmp_path, wanted):
         (tmp_path / "books" / f"{seed:04d}.txt").write_text(story(seed))
     script = (
         "import llama_core.corpus.steps.text_corpus as steps, pathlib, sys\n"
-        "from llama_core.config import CorpusConfig, FileText\n"
+        "from llama_core.corpus.config import CorpusConfig, FileText\n"
         "from llama_core.corpus.preparation import prepare\n"
         "steps.PART_BYTES = 40_000\n"
         "config = CorpusConfig(sources=(FileText(path=sys.argv[1]),), vocab_size=300)\n"
