@@ -24,12 +24,16 @@ from analysis.table.files import Contents
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Tables of `rows` mixtures of as many sources as losses, with noise in ln L."""
+    """Tables of `rows` mixtures of as many sources as losses, with noise in ln L.
+
+    With a `useless` source, which raises every loss, the best mixture has often none of it.
+    """
 
     law: Literal["exponential", "power"]
     sources: int
     rows: int
     noise: float
+    useless: bool = False
 
 
 CASES = (
@@ -38,6 +42,8 @@ CASES = (
     Case("exponential", 5, 60, 0.005),
     Case("power", 3, 40, 0.005),
     Case("power", 5, 60, 0.005),
+    Case("exponential", 3, 40, 0.005, useless=True),
+    Case("exponential", 5, 60, 0.005, useless=True),
 )
 
 
@@ -50,11 +56,13 @@ class Truth:
     constants: Array
 
     @classmethod
-    def draw(cls, law: str, sources: int, rng: np.random.Generator) -> "Truth":
+    def draw(cls, case: Case, rng: np.random.Generator) -> "Truth":
         """A law whose best mixture has some of most sources."""
-        own = rng.uniform(1.0, 2.0, sources)
-        others = rng.uniform(-0.3, 0.3, (sources, sources))
-        return cls(law, rng.uniform(1.0, 2.5, sources), others + np.diag(own))
+        own = rng.uniform(1.0, 2.0, case.sources)
+        constants = rng.uniform(-0.3, 0.3, (case.sources, case.sources)) + np.diag(own)
+        if case.useless:
+            constants[:, 0] -= 1.2
+        return cls(case.law, rng.uniform(1.0, 2.5, case.sources), constants)
 
     def losses(self, shares: Array) -> Array:
         """(m, t) at shares (m, k)."""
@@ -72,21 +80,28 @@ class Truth:
         return _softmax(min((minimize(loss, start) for start in starts), key=lambda r: r.fun).x)
 
 
-def coverage(case: Case, tables: int, seed: int = 0) -> tuple[float, float, float]:
-    """Parts of the intervals that hold the truth; their mean width; loss given away, relative."""
+def coverage(case: Case, tables: int, seed: int = 0) -> tuple[float, float, float, float]:
+    """How the intervals do.
+
+    Returns:
+        the part of them that holds the truth, and of those whose truth is zero the part that begins
+        there (nan without any); their mean width; the loss given away, relative.
+    """
     rng = np.random.default_rng(seed)
-    held, widths, losses = [], [], []
+    held, zeros, widths, losses = [], [], [], []
     for _ in range(tables):
-        truth = Truth.draw(case.law, case.sources, rng)
+        truth = Truth.draw(case, rng)
         answer = mix(read_mixtures(Contents(_table(case, truth, rng)), mapping={}), Question())
         best = truth.best()
         low, high = answer.intervals.T
         # Shares are printed with three digits.
         held += [(low - 5e-4 <= best) & (best <= high + 5e-4)]
+        zeros += (low[best < 5e-4] < 5e-4).tolist()
         widths.append(float((high - low).mean()))
         given, least = (truth.losses(r[None]).mean() for r in (answer.best.shares, best))
         losses.append(float(given / least - 1))
-    return float(np.mean(held)), float(np.mean(widths)), float(np.mean(losses))
+    of_zero = float(np.mean(zeros)) if zeros else float("nan")
+    return float(np.mean(held)), of_zero, float(np.mean(widths)), float(np.mean(losses))
 
 
 def _table(case: Case, truth: Truth, rng: np.random.Generator) -> pl.DataFrame:
@@ -109,13 +124,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tables", type=int, default=200)
     tables = parser.parse_args().tables
-    print("law          sources  rows  noise  held   width  loss given away")
+    print("law          sources  rows  noise  useless  held   of zero  width  loss given away")
     with threadpool_limits(1, "blas"):
         for case in CASES:
-            held, width, lost = coverage(case, tables)
+            held, of_zero, width, lost = coverage(case, tables)
             print(
-                f"{case.law:12} {case.sources:7}  {case.rows:4}  {case.noise:<5g}  {held:5.1%}  "
-                f"{width:.3f}  {lost:.2%}",
+                f"{case.law:12} {case.sources:7}  {case.rows:4}  {case.noise:<5g}  "
+                f"{case.useless!s:7}  {held:5.1%}  {of_zero:7.1%}  {width:.3f}  {lost:.2%}",
                 flush=True,
             )
 

@@ -339,7 +339,7 @@ def _key(shape: Shape, placement: Placement, slots: Sequence[dict[str, str]]) ->
 
 def _read(path: Path) -> _StoredTiming | None:
     try:
-        kept = _StoredTiming.model_validate_json(path.read_text())
+        kept = _StoredTiming.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         return None
     return kept if 0 <= now() - kept.measured_at < _GOOD_FOR_S else None

@@ -379,7 +379,7 @@ def _digest(points: list[tuple[str, Point]]) -> str:
 def _read_note(path: Path, uri: str) -> _Note:
     """The note for this tracking server, empty if there is none."""
     try:
-        note = _Note.model_validate_json(path.read_text())
+        note = _Note.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError):
         return _Note(uri=uri)
     return note if note.uri == uri else _Note(uri=uri)

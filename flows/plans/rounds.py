@@ -110,7 +110,7 @@ def read_rounds(folder: Path) -> Rounds | None:
     """The rounds of a sweep's folder; None, and a line in the log, where they are damaged."""
     path = folder / "rounds.json"
     try:
-        return Rounds.model_validate_json(path.read_text())
+        return Rounds.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except ValidationError:

@@ -191,7 +191,7 @@ def record_choice(run: RunDir, choice: CompileChoice | StackChoice) -> None:
 def read_provenance(run: RunDir) -> Provenance | None:
     """What made the run; None where it was not recorded or the file is damaged."""
     try:
-        return Provenance.model_validate_json(run.provenance_path.read_text())
+        return Provenance.model_validate_json(run.provenance_path.read_bytes())
     except (OSError, ValidationError):
         return None
 

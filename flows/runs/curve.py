@@ -199,6 +199,18 @@ class CurveWriter(LineWriter):
         )
         return self._read(end, stop_at_damage=False)
 
+    def require(self, horizon: int | None, step: int) -> None:
+        """Refuse to go on behind a step that has no row.
+
+        Raises:
+            CurveBehindError: the curve does not come to it.
+        """
+        last = self._last_step.get(horizon, 0)
+        if last < step:
+            raise CurveBehindError(
+                f"{self._path} ends at step {last}, and step {step + 1} comes next"
+            )
+
     def append(self, record: CurveRecord) -> None:
         """Write one record as a line, unless its row is there.
 

@@ -90,7 +90,7 @@ def evaluations(run: RunDir) -> list[Evaluation]:
 def read(path: Path) -> Evaluation | None:
     """The result in a file; None, and a line in the log if it is damaged."""
     try:
-        return Evaluation.model_validate_json(path.read_text())
+        return Evaluation.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         return None
     except ValidationError:

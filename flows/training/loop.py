@@ -71,7 +71,11 @@ class Listener:
             log.info("run %s starts again: %d steps are trained again", run.id, self._curve.steps)
 
     def hear(self, record: Record) -> None:
-        """Write what belongs on the curve, durably before a checkpoint."""
+        """Write what belongs on the curve, durably before a checkpoint.
+
+        Raises:
+            CurveBehindError: rows before the record are missing.
+        """
         match record:
             case StepRecord() | EvalRecord() | DivergedRecord():
                 self._curve.append(record)
@@ -80,6 +84,8 @@ class Listener:
             case ResumeRecord():
                 for damage in record.skipped:
                     log.warning("run %s: %s", self._run.id, damage)
+                # The first row of a branch may be of any step, so that its hole would stay.
+                self._curve.require(record.horizon, record.step)
                 again = self._curve.steps - record.steps_taken
                 log.info(
                     "run %s resumes from step %d: %d steps are trained again",

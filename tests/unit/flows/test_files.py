@@ -5,7 +5,13 @@ import logging
 
 import pytest
 
+from flows.cost import calibrate
 from flows.files import LineWriter, append_line, read_lines, write_whole
+from flows.mirror import tracker
+from flows.plans.rounds import read_rounds
+from flows.runs import evaluations
+from flows.runs.attempts import read_provenance
+from flows.runs.directory import RunDir
 from llama_core.files import replacing, scratch_folder
 from tests.disk import DiskOrder
 
@@ -95,3 +101,18 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_so_is_the_name(tmp_pat
     for text in ("first", "second, which is longer"):
         write_whole(path, text)
         assert disk.durable_from_its_renaming_on(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("provenance.json", lambda folder: read_provenance(RunDir(folder))),
+        ("rounds.json", read_rounds),
+        ("note.json", lambda folder: tracker._read_note(folder / "note.json", "uri").run),
+        ("score.json", lambda folder: evaluations.read(folder / "score.json")),
+        ("timing.json", lambda folder: calibrate._read(folder / "timing.json")),
+    ],
+)
+def test_a_file_with_a_byte_that_is_no_text_counts_as_damaged(name, read, tmp_path):
+    (tmp_path / name).write_bytes(b'{"name": "\xb5"}')
+    assert read(tmp_path) is None

@@ -89,7 +89,7 @@ def test_the_result_has_the_losses_from_before_a_resume(run, training):
     for record in records[:25]:
         curve.append(record)
     curve.close()
-    resumed = ResumeRecord(19, 25, None, "000000025-002", (), 1.0)
+    resumed = ResumeRecord(18, 24, None, "000000024-002", (), 1.0)
     training.append([resumed, *records[24:]])
     result = execute(run, Home(run.path.parent.parent))
     assert [seen.tokens for seen in result.observations] == [20_480, 40_960]
@@ -122,6 +122,15 @@ def test_a_curve_behind_its_checkpoint_sets_checkpoints_aside_and_restarts(run, 
     assert execute(run, Home(run.path.parent.parent)).status == "finished"
     assert (run.path / "checkpoints-set-aside-0" / "000000005-000.json").exists()
     assert not training
+
+
+def test_a_curve_that_was_lost_while_a_branch_was_trained_has_every_step_again(run, training):
+    run.checkpoints.mkdir()
+    rest = path()[16:]
+    training += [[ResumeRecord(16, 16, 20_480, "000000016-001", (), 1.0), *rest], path()]
+    assert execute(run, Home(run.path.parent.parent)).status == "finished"
+    steps = [(row["horizon"], row["step"]) for row in run.curve.rows() if row["kind"] == "step"]
+    assert steps == [(each.horizon, each.step) for each in path() if hasattr(each, "loss")]
 
 
 def test_a_curve_that_is_behind_twice_is_an_error(run, training):
