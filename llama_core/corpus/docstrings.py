@@ -33,7 +33,6 @@ def extract(files: Sequence[Path], on_done: Callable[[float], None]) -> list[lis
     """
     chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
     finished: list[int] = []
-
     failed = threading.Event()
 
     def work(chunk: Sequence[Path]) -> list[list[str]]:

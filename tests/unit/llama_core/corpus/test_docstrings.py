@@ -1,4 +1,9 @@
-from llama_core.corpus.docstrings import prose
+import subprocess
+
+import pytest
+
+from llama_core.corpus import docstrings
+from llama_core.corpus.docstrings import extract, prose
 
 
 def test_only_prose_of_docstrings_is_taken():
@@ -13,3 +18,20 @@ def test_only_prose_of_docstrings_is_taken():
         "This paragraph is long enough to be taken and holds nothing but prose."
     ]
     assert list(prose(b'"""unfinished')) == []
+
+
+def test_after_a_process_that_ctrl_c_ended_no_other_is_started(tmp_path, monkeypatch):
+    files = [tmp_path / f"{number}.py" for number in range(100)]
+    started = []
+
+    def ended(chunk):
+        started.append(chunk)
+        raise subprocess.CalledProcessError(-2, "python")
+
+    monkeypatch.setattr(docstrings, "_CHUNK", 1)
+    monkeypatch.setattr(docstrings, "usable_cores", lambda: 2)
+    monkeypatch.setattr(docstrings, "_in_process", ended)
+    with pytest.raises(subprocess.CalledProcessError):
+        extract(files, lambda share: None)
+    # One of each thread; without the rule, as many more as begin before the rest are cancelled.
+    assert len(started) <= 2
