@@ -104,6 +104,8 @@ def _train(
     device, store = ranks.device, outbox.store
     net = build(model, cfg, placement, device)
     module = ranks.wrap(net)
+    # On a GPU layers alone are compiled.
+    fused_loss = device.type == "cpu" and compiles(placement, device)
     optimizer = optimizer_of(net, cfg.optimizer)
     course = Course(model, cfg, batches, outbox, ranks)
 
@@ -129,7 +131,7 @@ def _train(
             for group in optimizer.param_groups:
                 group["lr"] = lr
             batch = to_device(ranks.share(torch.from_numpy(batches.at(step))), device)
-            loss_sum = _gradients(module, torch.split(batch, rows), cfg, ranks)
+            loss_sum = _gradients(module, torch.split(batch, rows), cfg, ranks, fused_loss)
             grad_norm = whole(torch.nn.utils.clip_grad_norm_(weights, cfg.clip_norm))
             optimizer.step()
             for weight in weights:  # `zero_grad` looks for them anew, which takes longer
@@ -163,7 +165,11 @@ def _train(
 
 
 def _gradients(
-    module: nn.Module, parts: Sequence[Tensor], cfg: TrainConfig, ranks: Ranks
+    module: nn.Module,
+    parts: Sequence[Tensor],
+    cfg: TrainConfig,
+    ranks: Ranks,
+    fused_loss: bool,
 ) -> Tensor:
     """Sum the gradients of a batch over its micro-batches; return the sum of its losses in nats."""
     device = parts[0].device
@@ -172,7 +178,7 @@ def _gradients(
         with ranks.gradient_sync(module, last=number == len(parts)):
             with torch.autocast(device.type, torch.bfloat16, enabled=cfg.dtype == "bfloat16"):
                 logits = module(part[:, :-1])
-            objective, nats = losses(logits, part[:, 1:], cfg.z_loss)
+            objective, nats = losses(logits, part[:, 1:], cfg.z_loss, compiled=fused_loss)
             # Gradients are averaged over ranks, the loss is summed over their rows.
             torch.autograd.backward(objective * (ranks.count / cfg.batch_tokens))
         loss_sum += nats.detach()
@@ -194,10 +200,12 @@ def build(
     return net
 
 
-def losses(logits: Tensor, targets: Tensor, z_loss: float) -> tuple[Tensor, Tensor]:
+def losses(
+    logits: Tensor, targets: Tensor, z_loss: float, *, compiled: bool = False
+) -> tuple[Tensor, Tensor]:
     """The objective and the cross-entropy in nats, both summed over tokens, in fp32."""
     flat = logits.flatten(0, 1)
-    nats = cross_entropy_sum(flat, targets.flatten())
+    nats = cross_entropy_sum(flat, targets.flatten(), compiled=compiled)
     if not z_loss:
         return nats, nats
     # Pulls the softmax's normaliser towards 1 (Chowdhery et al. 2022, section 5).

@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 from llama_core.config import ModelConfig, require_positions
 from llama_core.counting import query_blocks
-from llama_core.layers.kernels import causal_attention, rms_norm
+from llama_core.layers.kernels import (
+    causal_attention,
+    causal_mask,
+    fused_causal_attention,
+    rms_norm,
+)
 
 AttentionBackend = Literal["eager", "sdpa"]
 
@@ -180,32 +185,11 @@ def eager_attention(
         (b, n_heads, t, d).
     """
     group, t = q.shape[1] // k.shape[1], q.shape[2]
-    blocks = itertools.pairwise(query_blocks(t))
-    masks = tuple(causal_mask(*block, group, q.dtype, q.device) for block in blocks)
+    blocks = tuple(itertools.pairwise(query_blocks(t)))
     if not torch.compiler.is_compiling():
+        masks = tuple(_kept_mask(*block, group, q.dtype, q.device) for block in blocks)
         return causal_attention(q, k, v, cos, sin, masks)
-    # A compiler fuses the parts of this, and finds its derivative.
-    if cos is not None and sin is not None:
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-    shared = (q.shape[0] * k.shape[1], -1, t, q.shape[3])
-    queries, keys, values = q.reshape(shared), k.reshape(shared)[:, 0], v.reshape(shared)[:, 0]
-    first, mixed = 0, []
-    for mask in masks:
-        end = mask.shape[1]
-        mixed.append(_attend(queries[:, :, first:end], keys[:, :end], values[:, :end], mask))
-        first = end
-    return torch.cat(mixed, dim=2).view(q.shape)
-
-
-def _attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    """Attention of a block of queries; (b · n_kv_heads, group, block, d)."""
-    block = queries.flatten(1, 2)
-    scores = torch.baddbmm(mask, block, keys.transpose(1, 2), alpha=queries.shape[3] ** -0.5)
-    # Autocast would copy scores to fp32 and back. Softmax of bf16 scores sums in fp32 anyway
-    # and rounds once, as the copy back would.
-    with torch.autocast(queries.device.type, enabled=False):
-        weights = scores.softmax(dim=-1)
-    return torch.bmm(weights, values).view(queries.shape)
+    return fused_causal_attention(q, k, v, cos, sin, blocks)
 
 
 def cached_attention(q: Tensor, k: Tensor, v: Tensor, first: Tensor | None = None) -> Tensor:
@@ -229,18 +213,5 @@ def cached_attention(q: Tensor, k: Tensor, v: Tensor, first: Tensor | None = Non
     )
 
 
-def causal_mask(
-    first: int, end: int, group: int, dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """0 at the keys that queries `first` to `end` may see, else -inf; repeated `group` times."""
-    # The compiler warns of a cache, which it cannot see into.
-    make = _new_mask if torch.compiler.is_compiling() else _kept_mask
-    return make(first, end, group, dtype, device)
-
-
-def _new_mask(first: int, end: int, group: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    mask = torch.full((end - first, end), -torch.inf, dtype=dtype, device=device)
-    return mask.triu(first + 1).repeat(group, 1)
-
-
-_kept_mask = lru_cache(maxsize=16)(_new_mask)
+# The compiler warns of a cache, which it cannot see into.
+_kept_mask = lru_cache(maxsize=16)(causal_mask)

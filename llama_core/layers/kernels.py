@@ -1,5 +1,7 @@
 """Hand-written derivatives that read memory less often than autograd's."""
 
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -32,14 +34,17 @@ def rms_norm(x: Tensor, scale: Tensor, eps: float) -> Tensor:
     return normed
 
 
-def cross_entropy_sum(logits: Tensor, targets: Tensor) -> Tensor:
+def cross_entropy_sum(logits: Tensor, targets: Tensor, *, compiled: bool = False) -> Tensor:
     """Cross-entropy in nats, summed, in fp32, as `F.cross_entropy` of the logits in fp32.
 
     Args:
         logits: (n, vocab), any type.
         targets: (n,).
+        compiled: whether the passes over the logits are fused by a compiler.
     """
-    nats: Tensor = _CrossEntropySum.apply(logits, targets)  # type: ignore[no-untyped-call]
+    nats: Tensor = _CrossEntropySum.apply(  # type: ignore[no-untyped-call]
+        logits, targets, compiled
+    )
     return nats
 
 
@@ -81,6 +86,110 @@ def causal_attention(
             q, k, v, cos, sin, masks
         )
     return mixed
+
+
+def fused_causal_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cos: Tensor | None,
+    sin: Tensor | None,
+    blocks: tuple[tuple[int, int], ...],
+) -> Tensor:
+    """`causal_attention` for a compiler.
+
+    What it makes of autograd's derivatives transposes those of keys one number at a time.
+
+    Args:
+        blocks: first and last query of each block.
+    """
+    with torch.autocast(q.device.type, enabled=False):
+        mixed: Tensor = _FusedCausalAttention.apply(  # type: ignore[no-untyped-call]
+            q, k, v, cos, sin, blocks
+        )
+    return mixed
+
+
+class _FusedCausalAttention(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        cos: Tensor | None,
+        sin: Tensor | None,
+        blocks: tuple[tuple[int, int], ...],
+    ) -> Tensor:
+        keys, values = _rotated(k, cos, sin, 1).flatten(0, 1), v.flatten(0, 1)
+        queries = _rotated(q, cos, sin, 1).reshape(len(keys), -1, *keys.shape[1:])
+        weights, mixed = [], []
+        for first, end in blocks:
+            block = queries[:, :, first:end]
+            mask = causal_mask(first, end, queries.shape[1], q.dtype, q.device)
+            scale = keys.shape[2] ** -0.5
+            scores = torch.baddbmm(mask, block.flatten(1, 2), keys[:, :end].mT, alpha=scale)
+            weights.append(scores.softmax(-1))
+            part = torch.bmm(weights[-1], values[:, :end])
+            mixed.append(part.view(*q.shape[:2], end - first, -1).transpose(1, 2))
+        ctx.save_for_backward(queries, keys, values, cos, sin, *weights)
+        ctx.blocks = blocks
+        # In the order in which the output projection reads it.
+        return torch.cat(mixed, dim=1).transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
+        queries, keys, values, cos, sin, *weights = ctx.saved_tensors
+        to_mixed = grad.reshape(queries.shape)
+        to_queries, to_keys, to_values = [], [], []
+        for (first, end), weight in zip(ctx.blocks, weights, strict=True):
+            block, to_block = (x[:, :, first:end].flatten(1, 2) for x in (queries, to_mixed))
+            part = weight.float() * torch.bmm(to_block, values[:, :end].mT)
+            to_scores = part - weight.float() * part.sum(-1, keepdim=True)
+            to_scores = (to_scores * keys.shape[2] ** -0.5).to(grad.dtype)
+            to_part = torch.bmm(to_scores, keys[:, :end])
+            to_queries.append(to_part.unflatten(1, (-1, end - first)))  # type: ignore[no-untyped-call]
+            to_keys.append(torch.bmm(to_scores.mT, block))
+            to_values.append(torch.bmm(weight.mT, to_block))
+        shape = (grad.shape[0], -1, *keys.shape[1:])
+        return (
+            _rotated(torch.cat(to_queries, dim=2).view(grad.shape), cos, sin, -1),
+            _rotated(_over_blocks(to_keys, ctx.blocks).view(shape), cos, sin, -1),
+            _over_blocks(to_values, ctx.blocks).view(shape),
+            None,
+            None,
+            None,
+        )
+
+
+def _rotated(x: Tensor, cos: Tensor | None, sin: Tensor | None, direction: int) -> Tensor:
+    """x rotated forwards or backwards by the tables of `Rope` if there are any."""
+    if cos is None or sin is None:
+        return x
+    first, second = x.chunk(2, dim=-1)
+    # The tables' second halves have the cosines and sines themselves.
+    cos, sin = (table.chunk(2, dim=-1)[1].to(x.dtype) for table in (cos, sin))
+    sin = sin * direction
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+def causal_mask(
+    first: int, end: int, group: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """0 at the keys that queries `first` to `end` may see, else -inf; repeated `group` times."""
+    mask = torch.full((end - first, end), -torch.inf, dtype=dtype, device=device)
+    return mask.triu(first + 1).repeat(group, 1)
+
+
+def _over_blocks(parts: list[Tensor], blocks: tuple[tuple[int, int], ...]) -> Tensor:
+    """The sum of parts that reach from the first key to the end of a block each."""
+    sums = []
+    for number, (first, end) in enumerate(blocks):
+        total = parts[number][:, first:end]
+        for later in parts[number + 1 :]:
+            total = total + later[:, first:end]
+        sums.append(total)
+    return torch.cat(sums, dim=1)
 
 
 class _CausalAttention(Function):
@@ -192,10 +301,13 @@ class _CrossEntropySum(Function):
     # a fifth of a tiny model's step on a CPU. The gradient is the softmax, minus one at the target.
     # Made in parts, no softmax of all logits is ever in memory in fp32 beside bf16 logits.
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, compiled: bool) -> Tensor:
         rows = _rows_at_once(logits)
         targets = targets.unsqueeze(1)
-        if len(logits) <= rows:
+        if compiled:
+            # Detached, or the compiler asks a tensor inside a graph for its gradient, and warns.
+            nats, gradient = compiled_loss()(logits.detach(), targets)
+        elif len(logits) <= rows:
             nats, gradient = _nats_and_gradient(logits, targets)
         else:
             gradient, parts = torch.empty_like(logits), []
@@ -209,9 +321,9 @@ class _CrossEntropySum(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient.mul_(grad), None
+        return gradient.mul_(grad), None, None
 
 
 def _rows_at_once(logits: Tensor) -> int:
@@ -224,6 +336,23 @@ def _nats_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]
     nats, gradient = _nats_and_softmax(logits, targets)
     gradient.scatter_add_(1, targets, torch.full_like(nats, -1.0))
     return nats.sum(), gradient.to(logits.dtype)
+
+
+@lru_cache(maxsize=1)
+def compiled_loss() -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Cross-entropy summed and its gradient, compiled at the first call with a shape."""
+    return torch.compile(_fused_nats_and_gradient, dynamic=False, fullgraph=True)
+
+
+def _fused_nats_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """`_nats_and_gradient` as a compiler makes it one pass over each row of logits."""
+    wide = logits.float()
+    largest = wide.amax(-1, keepdim=True)
+    exps = (wide - largest).exp()
+    total = exps.sum(-1, keepdim=True)
+    nats = (largest + total.log()).sum() - wide.gather(1, targets).sum()
+    at_target = torch.arange(wide.shape[1], device=wide.device) == targets
+    return nats, (exps * total.reciprocal() - at_target.float()).to(logits.dtype)
 
 
 def _nats_and_softmax(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,14 @@ from llama_core.layers.attention import Rope, eager_attention, rotate
 from llama_core.layers.kernels import cross_entropy_sum, rms_norm
 
 
+@pytest.fixture(params=["eager", "compiling"])
+def compiling(request, monkeypatch):
+    """Runs what a compiler traces as well, by torch's own kernels."""
+    if request.param == "compiling":
+        monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+
+
+@pytest.mark.usefixtures("compiling")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_cross_entropy_and_its_gradient_are_torchs(dtype):
     generator = torch.Generator().manual_seed(0)
@@ -41,6 +49,7 @@ def test_cross_entropy_in_parts_is_that_of_all_rows(monkeypatch):
     assert torch.equal(gradient, whole[1])
 
 
+@pytest.mark.usefixtures("compiling")
 def test_a_target_of_vanishing_probability_has_a_finite_loss():
     logits = torch.tensor([[0.0, 500.0]], requires_grad=True)
     nats = cross_entropy_sum(logits, torch.tensor([0]))
@@ -81,6 +90,7 @@ def test_rms_norm_of_bf16_is_the_rounded_norm_of_fp32_with_a_scale_for_each_vect
     torch.testing.assert_close(scale.grad, same_scale.grad)
 
 
+@pytest.mark.usefixtures("compiling")
 # fp32 differs by the order of sums; of bf16 a part in 256 is lost at each of ten operations.
 @pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 1e-5), (torch.bfloat16, 4e-2)])
 @pytest.mark.parametrize("length", [10, 201])
