@@ -17,6 +17,8 @@ from analysis.frontier.figures import DEMANDS, draw_frontier, frontier_data
 from analysis.frontier.pairs import equal_loss_pair, observed_pairs
 from analysis.law import Array, LossLaw
 from analysis.page import Page
+from analysis.table.repeats import REPEATS, leave_out_repeats
+from analysis.table.runs import own_table
 from analysis.words import between, counted, flops, frontier_counts, short
 
 
@@ -132,9 +134,18 @@ def add_pairs(page: Page, own: OwnSweep | None) -> None:
         f"as many) are predicted to end at the same loss, {pair.loss:.4f}. If they miss by more "
         "than the runs' own noise, do not trust this page at this scale."
     )
-    observed = observed_pairs(own.law, own.observations) if own else pl.DataFrame()
+    if own is None:
+        return
+    rows = leave_out_repeats(own_table(own.observations)).frame
+    fresh = rows.filter(pl.col("excluded_reason").ne_missing(REPEATS))
+    observed = observed_pairs(own.law, fresh)
     if observed.is_empty():
         return
+    if fresh.height < rows.height:
+        page.text(
+            f"Pairs are of fresh tokens: {rows.height - fresh.height} rows that repeat theirs are "
+            "left out."
+        )
     page.text(
         f"Among the sweep's own runs, {counted(observed.height, 'pair')} with one at least 1.8 "
         "times the size of the other: predicted within half a percent of each other. The law was "

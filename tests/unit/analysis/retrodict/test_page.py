@@ -1,6 +1,7 @@
 """The page of a retrodiction has every section, and its tables the numbers they are named after."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -91,6 +92,18 @@ def test_break_even_is_told_under_the_first_law_and_over_all_of_them(tables):
     first = dict(rows.filter(pl.col("law") == "besiroglu").select("model", "spend_ratio").rows())
     family = ("LLaMA-7B", "LLaMA-13B", "LLaMA-33B", "LLaMA-65B")
     assert f"LLaMA: {' → '.join(f'{first[name]:.2f}' for name in family)}" in html
+
+
+def test_runs_that_repeat_their_tokens_are_in_no_pair(own, tables):
+    fresh = own.observations.with_columns(unique_tokens=pl.col("tokens"))
+    repeats = fresh.with_columns(unique_tokens=pl.col("tokens") / 4, val_loss=9.0)
+    pages = []
+    for rows in (fresh, pl.concat([fresh, repeats])):
+        pages.append(Page("x"))
+        add_pairs(pages[-1], replace(own, observations=rows))
+    assert tables[0] == tables[1]
+    line = "Pairs are of fresh tokens: 18 rows that repeat theirs are left out."
+    assert [line in page.html() for page in pages] == [False, True]
 
 
 def test_a_sweeps_own_frontier_saves_against_its_compute_optimal_model(own, tables):
