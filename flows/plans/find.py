@@ -70,11 +70,9 @@ def other_kind(name: str, home: Home) -> str:
     """
     study, (sweep, _, run) = home.tunes / name, name.rpartition("/")
     if Path(name).is_file():
-        return (
-            spec_sentence(name)
-            if Path(name).suffix in _SPECS
-            else (f"{name} is a file. A table of runs is read by: isoflop fit {name}")
-        )
+        if Path(name).suffix in _SPECS:
+            return spec_sentence(name)
+        return f"{name} is a file. A table of runs is read by: isoflop fit {name}"
     if (home.sweeps / name / "plan.json").is_file():
         return (
             f"{name} is a sweep: isoflop runs {name} lists its runs, isoflop report {name} "
