@@ -41,7 +41,7 @@ def test_fit_lr_answers_with_exactly_one_document(isoflop, tmp_path):
     [
         (("fit-lr", "nowhere.csv"), "nowhere.csv is not a file"),
         (("fit-lr", "pyproject.toml", "--level", "2"), "--level 2.0 must lie between 0 and 1"),
-        (("tune", "lr-bach"), "there is no preset or file 'lr-bach'. Give a path to a YAML file"),
+        (("tune", "lr-bach"), "there is no preset or file 'lr-bach'. Did you mean lr-batch?"),
         (("tune", "lr-batch", "--set", "serch.lr=1"), "did you mean search?"),
         (
             ("plan", "smoke", "--set", "recipe={kind: law, study: none}"),
