@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import psutil
@@ -243,7 +244,9 @@ def test_a_killed_preparation_goes_on_and_its_workers_end(tmp_path, wanted):
         return [sys.executable, "-c", script, str(tmp_path / "books"), str(tmp_path / home)]
 
     whole = subprocess.run(command("whole"), capture_output=True, text=True, check=True).stdout
-    with subprocess.Popen(command("home"), stderr=subprocess.PIPE) as process:
+    # A shell's background job ignores Ctrl-C, and so would what its tests start.
+    attentive = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command("home"), stderr=subprocess.PIPE, preexec_fn=attentive) as process:
         corpora = tmp_path / "home" / "corpora"
         while len(results := list(corpora.glob(".preparing-*/keep-*.json"))) < 10:
             assert process.poll() is None
