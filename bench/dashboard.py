@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def main() -> None:
         home = make_home(arguments.folder or Path(scratch))
         rows = measured(home, arguments.repeat)
         if not arguments.no_browser:
-            rows.append(first_paint(home, arguments.repeat))
+            rows.extend(in_chromium(home, arguments.repeat))
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     machine = f"{os.cpu_count()} cores, load {load}, Python {platform.python_version()}"
     print(f"{machine}\n\n{'':36} {'CPU s':>7} {'wall s':>7} {'most':>7} {'limit':>6}")
@@ -151,34 +151,64 @@ def timed(name: str, repeat: int, answer: Callable[[int], Any], limit_s: float) 
     }
 
 
-def first_paint(home: Home, repeat: int) -> dict[str, Any]:
-    """From the address to the table of sweeps on the screen, in Chromium."""
+def in_chromium(home: Home, repeat: int) -> Iterator[dict[str, Any]]:
+    """From the address to the table of sweeps on the screen, and from a key to a new frontier."""
     from tests.browser import chromium, resize
 
     port = free_port("127.0.0.1")
     command = [sys.executable, "-m", "flows.cli", "dashboard", "--port", str(port)]
     environment = {**os.environ, "ISOFLOP_HOME": str(home.root), "PYTHONPATH": str(ROOT)}
     server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-    seconds = []
     try:
         while not healthy(f"http://127.0.0.1:{port}/health"):
             time.sleep(0.1)
         with chromium() as window:
             resize(window, 1280)
-            for _ in range(repeat + 1):
-                started = time.perf_counter()
-                window.get(f"http://127.0.0.1:{port}/")
-                rows = "return document.querySelectorAll('tbody tr').length"
-                while window.execute_script(rows) < SWEEPS:
-                    time.sleep(0.01)
-                seconds.append(time.perf_counter() - started)
+            yield _in_browser(
+                "home in Chromium",
+                lambda: window.get(f"http://127.0.0.1:{port}/"),
+                lambda: window.execute_script(_ROWS) >= SWEEPS,
+                (repeat, PAINT_S),
+            )
+            window.get(f"http://127.0.0.1:{port}/sweep/sweep00/frontier")
+            while not (title := window.execute_script(_TITLE)):
+                time.sleep(0.1)
+            slider = window.find_element("css selector", "input[type=range][id*=demand]")
+
+            def changed() -> bool:
+                nonlocal title
+                before, title = title, window.execute_script(_TITLE)
+                return bool(title != before)
+
+            yield _in_browser(
+                "a slider in Chromium",
+                lambda: slider.send_keys("\ue014"),  # the right arrow
+                changed,
+                (repeat, INTERACTION_S),
+            )
     finally:
         server.send_signal(signal.SIGINT)
         server.wait()
-    seconds = seconds[1:]
-    median = statistics.median(seconds)
-    return {"name": "home in Chromium", "cpu_s": float("nan"), "wall_s": median,
-            "most_s": max(seconds), "limit_s": PAINT_S}  # fmt: skip
+
+
+_ROWS = "return document.querySelectorAll('tbody tr').length"
+_TITLE = "return document.querySelector('#figure-frontier')?.closest('.drawn').innerText"
+
+
+def _in_browser(
+    name: str, act: Callable[[], object], done: Callable[[], bool], times: tuple[int, float]
+) -> dict[str, Any]:
+    """Seconds from an act to what it shows; the first is left out."""
+    (repeat, limit), seconds = times, []
+    for _ in range(repeat + 1):
+        started = time.perf_counter()
+        act()
+        while not done():
+            time.sleep(0.01)
+        seconds.append(time.perf_counter() - started)
+    median, most = statistics.median(seconds[1:]), max(seconds[1:])
+    return {"name": name, "cpu_s": float("nan"), "wall_s": median, "most_s": most,
+            "limit_s": limit}  # fmt: skip
 
 
 if __name__ == "__main__":
