@@ -117,7 +117,7 @@ class Course:
         return False
 
     def checkpoint_due(self, every_s: float) -> bool:
-        """Whether the last checkpoint is older than this, and none is being written."""
+        """Whether the last checkpoint is older than `every_s` seconds and no write is in flight."""
         return time.monotonic() - self._last_checkpoint >= every_s and not self._outbox.busy
 
     def checkpoint(self, state: Tensors) -> Iterator[Record]:

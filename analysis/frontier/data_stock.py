@@ -29,8 +29,8 @@ from analysis.words import short
 
 # Where loss is taken to be least at the latest, under a form by which it may rise again.
 _MOST_EPOCHS = 1e3
-# Sizes of the scan for a law, and for its draws, of which at most so many are answered under and
-# zoomed into to a part of a million.
+# Sizes scanned under a law and under each of its draws; at most _MOST_DRAWS draws are used, each
+# refined to one part in a million.
 _SCAN, _SCAN_OF_DRAWS, _MOST_DRAWS, _ROUNDS_OF_DRAWS = 4001, 101, 200, 4
 
 

@@ -29,7 +29,7 @@ def epochs_data(fit: RepeatedFit) -> pl.DataFrame:
 
     Returns:
         kind (measured, a form's name, or as many fresh tokens under the form chosen, or under the
-        one of least error where none is), n_params, tokens, epochs, loss.
+        one of least error where none was chosen), n_params, tokens, epochs, loss.
     """
     if fit.choice is None:
         return _rows(_OBSERVED, fit.used).clear()
@@ -163,7 +163,7 @@ def _longest(used: pl.DataFrame) -> tuple[pl.DataFrame, str]:
 
 
 def _best(fit: RepeatedFit) -> RepeatedForm:
-    """The form chosen, or the one of least error where none is."""
+    """The chosen form; where none was chosen, the form of least error."""
     assert fit.choice is not None
     form = min(fit.choice.scores, key=lambda each: each.percent).form.name
     assert form is not None

@@ -123,7 +123,7 @@ def law_sentence(group: GroupFit) -> str:
     interval = group.fit.intervals.values.get("exponent_N")
     spread = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
     points, percent = len(group.fit.rows_used), group.leave_one_out_percent
-    error = f"It has no fewer constants than the {points} points, and meets them whatever they are."
+    error = f"With {points} points for its constants it fits exactly, so its error is not known."
     if percent is not None:
         error = f"Each point is predicted from the others to {percent:.2f} % rms ({points} points)."
     return (

@@ -1,10 +1,10 @@
 """Commands plan and prepare, and how a spec is loaded from the command line."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from cyclopts import Parameter
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sweeps.spec import SweepSpec
     from sweeps.tune_spec import TuneSpec
 
+_Spec = TypeVar("_Spec", "SweepSpec", "TuneSpec")
 
 # Where a spec asks for CUDA, this machine has none and no GPU is named.
 _USUAL_GPU = "h100"
@@ -171,10 +172,7 @@ def load(spec: str, overrides: tuple[str, ...], corpus: str | None, limits: Limi
     """The spec of a sweep with what the options change of it."""
     from sweeps.load import load_spec
 
-    with _kinds_named(spec):
-        parsed = load_spec(spec, (*corpus_override(corpus), *overrides))
-    cap = cap_of(limits)
-    return parsed if cap is None else parsed.model_copy(update={"cap": cap})
+    return _loaded(load_spec, spec, overrides, corpus, limits)
 
 
 def load_study(
@@ -183,8 +181,18 @@ def load_study(
     """The spec of a study with what the options change of it."""
     from sweeps.load import load_tune_spec
 
+    return _loaded(load_tune_spec, spec, overrides, corpus, limits)
+
+
+def _loaded(
+    read: "Callable[[str, tuple[str, ...]], _Spec]",
+    spec: str,
+    overrides: tuple[str, ...],
+    corpus: str | None,
+    limits: Limits,
+) -> "_Spec":
     with _kinds_named(spec):
-        parsed = load_tune_spec(spec, (*corpus_override(corpus), *overrides))
+        parsed = read(spec, (*corpus_override(corpus), *overrides))
     cap = cap_of(limits)
     return parsed if cap is None else parsed.model_copy(update={"cap": cap})
 

@@ -345,7 +345,7 @@ def compiled_loss() -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
 
 
 def _fused_nats_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """`_nats_and_gradient` as a compiler makes it one pass over each row of logits."""
+    """`_nats_and_gradient`, written so that a compiler reads each row of logits once."""
     wide = logits.float()
     largest = wide.amax(-1, keepdim=True)
     exps = (wide - largest).exp()

@@ -250,9 +250,9 @@ def test_a_frontier_of_too_few_losses_for_a_forecast_has_python_too(tmp_path):
     simulated_sweep(tmp_path, "few", "grid.budgets=[1.6e11, 2.9e11, 5.2e11]", finished=3)
     screen = screen_at(desk_of(tmp_path), Address(("sweep", "few", "frontier")))
     assert "No forecast" in " ".join(words(screen.body()))
-    # Five losses for five constants: none is left to judge the law by.
+    # Five losses determine five constants; no loss remains to test the law.
     law = text_of(screen.desk, Address(("sweep", "few")))
-    assert "no fewer constants than the 5 points" in law
+    assert "With 5 points for its constants it fits exactly" in law
     for name in ("frontier", "life", "regret"):
         assert "group.fit.law" in screen.python(name)
         assert_python_gives_the_data(screen, name)
