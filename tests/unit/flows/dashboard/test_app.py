@@ -4,89 +4,26 @@ import json
 import re
 import sqlite3
 from base64 import b64encode
-from concurrent.futures import Executor, Future
 from io import StringIO
 from types import SimpleNamespace
 
 import polars as pl
 import pytest
 from dash.exceptions import PreventUpdate
-from polars.testing import assert_frame_equal
 
 from analysis.words import rate
 from flows.dashboard.address import Address
 from flows.dashboard.app import changed, dropped, make_app, shown, ticked
-from flows.dashboard.fits import Fits
 from flows.dashboard.library import Library
 from flows.dashboard.screens.at import screen_at
-from flows.dashboard.subjects import OWN, Desk, SweepSubject
+from flows.dashboard.subjects import OWN, SweepSubject
 from flows.plans.stored import write_plan
 from flows.runs.directory import RunDir
-from flows.runs.table import curves, observations_frame
-from flows.settings import Home, Settings
+from flows.settings import Home
+from tests.dashboards import Never, assert_python_gives_the_data, desk_of, text_of, words
 from tests.simulated import isoflops, table
 from tests.simulated_home import simulated_study, simulated_sweep
 from tests.unit.flows.results import test_mixtures as mixture_sweeps
-
-
-class AtOnce(Executor):
-    """Computes in the caller's thread."""
-
-    def submit(self, function, /, *arguments, **options):
-        future = Future()
-        try:
-            future.set_result(function(*arguments, **options))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
-class Never(Executor):
-    """Is asked and does not answer."""
-
-    def submit(self, function, /, *arguments, **options):
-        return Future()
-
-
-def desk_of(root, executor=None):
-    # A clock that runs on: every look is a new one.
-    ticks = iter(range(10**9))
-    return Desk(
-        Settings(home=root), Library(Home(root), lambda: next(ticks)), Fits(executor or AtOnce)
-    )
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    root = tmp_path_factory.mktemp("home")
-    made = simulated_sweep(root, "made")
-    simulated_sweep(root, "begun", finished=1)
-    simulated_sweep(root, "beside", "recipe.coef=0.2")
-    # With the tables of a report.
-    tables = {"observations": observations_frame, "curves": curves}
-    for name, read in tables.items():
-        read(made.runs, Home(root)).write_parquet(root / "sweeps" / "made" / f"{name}.parquet")
-    return root
-
-
-@pytest.fixture(scope="module")
-def desk(root):
-    return desk_of(root)
-
-
-def words(component):
-    """All text of a component, in reading order."""
-    if component is None:
-        return []
-    if isinstance(component, str | int | float):
-        return [str(component)]
-    if isinstance(component, list | tuple):
-        return [text for each in component for text in words(each)]
-    return words(getattr(component, "children", None))
-
-
-def text_of(desk, address):
-    return " ".join(words(list(shown(desk, address)[:3])))
 
 
 def test_home_shows_every_sweep_with_state_budget_and_best_loss(desk):
@@ -198,69 +135,6 @@ def test_a_study_that_trains_shows_its_trials_with_the_losses_that_are_there(tmp
     simulated_study(tmp_path, finished=4)
     body, _ = ticked(desk, address, stamp)
     assert f"4 of {total}" in " ".join(words(body))
-
-
-def assert_python_gives_the_data(screen, name):
-    scope = {}
-    exec(screen.python(name).removesuffix("figure.show()"), scope)
-    same_data(screen.csv(name), scope["data"].write_csv())
-
-
-def same_data(ours, theirs):
-    frames = [pl.read_csv(StringIO(text), infer_schema_length=None) for text in (ours, theirs)]
-    assert_frame_equal(*frames)
-
-
-def figures_of(screen):
-    return [part.name for part in screen.page().parts if hasattr(part, "figure")]
-
-
-@pytest.mark.parametrize(
-    ("address", "names", "word"),
-    [
-        (Address(("sweep", "made")), {"fit"}, "isoflop.sweep('made'"),
-        # Without a report its runs are read.
-        (Address(("sweep", "beside")), {"fit"}, "fit_table(table)"),
-        (
-            Address(("sweep", "made", "frontier"), {"target": "14"}),
-            {"frontier", "life", "regret"},
-            "isoflop.frontier(isoflop.sweep('made'",
-        ),
-        (Address(("sweep", "beside", "frontier")), {"frontier"}, "frontier_law(table"),
-        (Address(("sweep", "made", "next"), {"runs": "2"}), {"next-runs"}, "next_runs("),
-        pytest.param(
-            Address(("compare",), {"sweeps": "made,beside"}),
-            {"speedup", "best-size", "pairs"},
-            "isoflop.compare('made', 'beside')",
-            marks=pytest.mark.slow,
-        ),
-    ],
-)
-def test_the_python_of_a_figure_gives_its_data(desk, address, names, word, monkeypatch):
-    # A comparison's lines name the home in the environment.
-    monkeypatch.setenv("ISOFLOP_HOME", "elsewhere")
-    screen = screen_at(desk, address)
-    assert names <= set(figures_of(screen))
-    for name in names:
-        assert word in screen.python(name)
-        assert_python_gives_the_data(screen, name)
-
-
-def test_a_frontier_of_too_few_losses_for_a_forecast_has_python_too(tmp_path):
-    simulated_sweep(tmp_path, "few", "grid.budgets=[1.6e11, 2.9e11, 5.2e11]", finished=3)
-    screen = screen_at(desk_of(tmp_path), Address(("sweep", "few", "frontier")))
-    assert "No forecast" in " ".join(words(screen.body()))
-    # Five losses determine five constants; no loss remains to test the law.
-    law = text_of(screen.desk, Address(("sweep", "few")))
-    assert "With 5 points for its constants it fits exactly" in law
-    for name in ("frontier", "life", "regret"):
-        assert "group.fit.law" in screen.python(name)
-        assert_python_gives_the_data(screen, name)
-
-
-def test_the_python_of_a_figure_counts_N_as_the_address_does(root):
-    screen = screen_at(desk_of(root, Never), Address(("sweep", "made"), {"n": "n_params_total"}))
-    assert_python_gives_the_data(screen, "isoflop")
 
 
 def test_a_slider_changes_the_frontier_as_the_question_changes(desk):

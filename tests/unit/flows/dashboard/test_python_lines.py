@@ -1,0 +1,60 @@
+"""The Python beside a figure, run: it gives the figure's data."""
+
+import pytest
+
+from flows.dashboard.address import Address
+from flows.dashboard.screens.at import screen_at
+from tests.dashboards import Never, assert_python_gives_the_data, desk_of, text_of, words
+from tests.simulated_home import simulated_sweep
+
+
+def figures_of(screen):
+    return [part.name for part in screen.page().parts if hasattr(part, "figure")]
+
+
+@pytest.mark.parametrize(
+    ("address", "names", "word"),
+    [
+        (Address(("sweep", "made")), {"fit"}, "isoflop.sweep('made'"),
+        # Without a report its runs are read.
+        (Address(("sweep", "beside")), {"fit"}, "fit_table(table)"),
+        (
+            Address(("sweep", "made", "frontier"), {"target": "14"}),
+            {"frontier", "life", "regret"},
+            "isoflop.frontier(isoflop.sweep('made'",
+        ),
+        (Address(("sweep", "beside", "frontier")), {"frontier"}, "frontier_law(table"),
+        (Address(("sweep", "made", "next"), {"runs": "2"}), {"next-runs"}, "next_runs("),
+        pytest.param(
+            Address(("compare",), {"sweeps": "made,beside"}),
+            {"speedup", "best-size", "pairs"},
+            "isoflop.compare('made', 'beside')",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_the_python_of_a_figure_gives_its_data(desk, address, names, word, monkeypatch):
+    # A comparison's lines name the home in the environment.
+    monkeypatch.setenv("ISOFLOP_HOME", "elsewhere")
+    screen = screen_at(desk, address)
+    assert names <= set(figures_of(screen))
+    for name in names:
+        assert word in screen.python(name)
+        assert_python_gives_the_data(screen, name)
+
+
+def test_a_frontier_of_too_few_losses_for_a_forecast_has_python_too(tmp_path):
+    simulated_sweep(tmp_path, "few", "grid.budgets=[1.6e11, 2.9e11, 5.2e11]", finished=3)
+    screen = screen_at(desk_of(tmp_path), Address(("sweep", "few", "frontier")))
+    assert "No forecast" in " ".join(words(screen.body()))
+    # Five losses determine five constants; no loss remains to test the law.
+    law = text_of(screen.desk, Address(("sweep", "few")))
+    assert "With 5 points for its constants it fits exactly" in law
+    for name in ("frontier", "life", "regret"):
+        assert "group.fit.law" in screen.python(name)
+        assert_python_gives_the_data(screen, name)
+
+
+def test_the_python_of_a_figure_counts_N_as_the_address_does(root):
+    screen = screen_at(desk_of(root, Never), Address(("sweep", "made"), {"n": "n_params_total"}))
+    assert_python_gives_the_data(screen, "isoflop")
