@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from flows.dashboard.screens.lists import forecasts_table
 from flows.forecasts.registered import ForetoldPoint, Registered, Scored
-from tests.unit.flows.dashboard.test_app import words
+from tests.dashboards import words
 
 _AT = datetime(2026, 1, 1, tzinfo=UTC)
 
