@@ -1,7 +1,7 @@
 """One self-contained HTML page: prose, tables and Plotly figures that open without a network."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -9,6 +9,8 @@ from typing import Any
 import plotly.graph_objects as go
 import polars as pl
 from plotly.offline import get_plotlyjs
+
+from analysis.panels import panels
 
 _CSS = """
 :root{color-scheme:light;--ink:#1c2430;--soft:#5b6675;--line:#dfe4ea;--mark:#0b6e99;--warn:#9a5b00}
@@ -33,6 +35,9 @@ th{color:var(--soft);font-weight:600;white-space:normal;vertical-align:bottom}
 th.words,td.words,th:first-child,td:first-child{text-align:left}
 td.long{text-align:left;white-space:normal;min-width:24ch}
 .figure{width:100%}
+.panels{display:flex;flex-wrap:wrap}.panels>div{min-width:0}
+details{border-top:1px solid var(--line);margin:1rem 0}
+summary{cursor:pointer;color:var(--mark);font-weight:600;padding:.7rem 0}
 @media(max-width:600px){table{font-size:.85rem}th,td{padding:.3rem .25rem}
  td.words{white-space:normal;min-width:9ch}td.long{min-width:18ch}
  .sideways::before{content:"Scroll sideways: there is more.";color:var(--soft);font-size:.9rem}
@@ -40,8 +45,18 @@ td.long{text-align:left;white-space:normal;min-width:24ch}
  max-width:40vw;white-space:normal;overflow-wrap:break-word}}
 """
 
+# Draws a figure; one that is folded when it is first seen, since it has no width before.
+_DRAW = """
+function draw(name,figure){
+ const box=document.getElementById(name),fold=box.closest("details:not([open])");
+ const now=()=>Plotly.newPlot(box,figure.data,figure.layout,{responsive:true,displayModeBar:false});
+ if(fold)fold.addEventListener("toggle",now,{once:true});else now();
+}
+"""
 # A cell of more characters wraps.
 _LONG = 40
+# Panels that would be narrower than so many pixels stand one below the other.
+_PANEL = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +112,7 @@ class Drawn:
     name: str
     height: int
     wide: bool
+    panels: bool
     data: pl.DataFrame | None
 
     @property
@@ -114,8 +130,32 @@ class Drawn:
         spec["layout"]["autosize"] = True
         return spec
 
+    @property
+    def kind(self) -> str:
+        """The CSS class of what holds its boxes."""
+        if self.panels:
+            return "panels"
+        return "scroll sideways" if self.wide else "scroll"
 
-Part = Heading | Text | Points | KeyFigures | Grid | Drawn
+    def boxes(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """Name, CSS flex and `spec` of each box that it fills: one, or one a panel."""
+        if not self.panels:
+            return [(self.name, "auto", self.spec())]
+        return [
+            (self.name if place == 1 else f"{self.name}-{place}", f"{share:.2f} 1 {_PANEL}px", spec)
+            for place, (spec, share) in enumerate(panels(self.spec()), 1)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """Parts under a line that opens them."""
+
+    title: str
+    parts: "tuple[Part, ...]"
+
+
+Part = Heading | Text | Points | KeyFigures | Grid | Drawn | Folded
 
 
 class Page:
@@ -167,25 +207,31 @@ class Page:
         name: str,
         height: int = 480,
         wide: bool = False,
+        panels: bool = False,
         data: pl.DataFrame | None = None,
     ) -> None:
-        """A Plotly figure; `name` becomes the element's id, so a test can find it.
+        """A Plotly figure, its title above it as text.
 
-        A `wide` one has panels side by side and scrolls in its box on a narrow screen.
-
-        Its title goes above it as text.
+        Args:
+            name: becomes the element's id, so a test can find it.
+            wide: it scrolls in its box on a narrow screen.
+            panels: its panels stand side by side, on a narrow screen one below the other.
         """
-        self.parts.append(Drawn(figure, name, height, wide, data))
+        self.parts.append(Drawn(figure, name, height, wide, panels, data))
+
+    def folded(self, inner: "Page") -> None:
+        """The parts of another page under its title, which opens them."""
+        self.parts.append(Folded(inner.title, tuple(inner.parts)))
 
     @property
     def figures(self) -> dict[str, Drawn]:
-        """Its figures by name."""
-        return {part.name: part for part in self.parts if isinstance(part, Drawn)}
+        """Its figures by name, also those that are folded."""
+        return {part.name: part for part in _drawn(self.parts)}
 
     @property
     def answer(self) -> list[Part]:
         """What stands before the section of the first figure."""
-        drawn = [place for place, part in enumerate(self.parts) if isinstance(part, Drawn)]
+        drawn = [k for k, part in enumerate(self.parts) if isinstance(part, Drawn | Folded)]
         end = drawn[0] if drawn else len(self.parts)
         headings = [k for k, part in enumerate(self.parts[:end]) if isinstance(part, Heading)]
         return self.parts[: headings[-1] if drawn and headings else end]
@@ -197,11 +243,11 @@ class Page:
             plotly: address of plotly.js beside the page; None puts it inside.
             script: JavaScript of the caller's, run before the figures are drawn.
         """
-        drawings = [_drawing(part) for part in self.parts if isinstance(part, Drawn)]
+        drawings = [_DRAW, *(map(_drawing, _drawn(self.parts)))]
         source = f"<script>{get_plotlyjs()}</script>"
         if plotly is not None:
             source = f'<script src="{escape(plotly)}"></script>'
-        figures = f"{source}<script>{''.join(drawings)}</script>" if drawings else ""
+        figures = f"{source}<script>{''.join(drawings)}</script>" if self.figures else ""
         own = f"<script>{script}</script>" if script else ""
         body = [f"<h1>{escape(self.title)}</h1>", *map(markup, self.parts)]
         return (
@@ -234,11 +280,30 @@ def markup(part: Part) -> str:
         case Grid():
             return _table(part)
         case Drawn():
-            style = f"height:{part.height:d}px" + (";min-width:760px" if part.wide else "")
-            box = f'<div class="figure" id="{escape(part.name)}" style="{style}"></div>'
-            above = f"<h3>{escape(part.title)}</h3>\n" if part.title else ""
-            kind = "scroll sideways" if part.wide else "scroll"
-            return f'{above}<div class="{kind}">{box}</div>'
+            return _figure(part)
+        case Folded(title, parts):
+            inner = "\n".join(map(markup, parts))
+            return f"<details><summary>{escape(title)}</summary>{inner}</details>"
+
+
+def _drawn(parts: Iterable[Part]) -> Iterator[Drawn]:
+    """The figures among parts, also those that are folded."""
+    for part in parts:
+        match part:
+            case Drawn():
+                yield part
+            case Folded():
+                yield from _drawn(part.parts)
+
+
+def _figure(part: Drawn) -> str:
+    style = f"height:{part.height:d}px" + (";min-width:760px" if part.wide else "")
+    boxes = "".join(
+        f'<div class="figure" id="{escape(name)}" style="{style};flex:{flex}"></div>'
+        for name, flex, _ in part.boxes()
+    )
+    above = f"<h3>{escape(part.title)}</h3>\n" if part.title else ""
+    return f'{above}<div class="{part.kind}">{boxes}</div>'
 
 
 def _table(grid: Grid) -> str:
@@ -257,13 +322,11 @@ def _table(grid: Grid) -> str:
 
 
 def _drawing(part: Drawn) -> str:
-    """The script that draws a figure in its box."""
-    # "</script>" inside data would end the script early, "<!--<script>" hide its end.
-    data = json.dumps(part.spec()).replace("<", "\\u003c")
-    return (
-        f"{{const f={data};"
-        f"Plotly.newPlot({json.dumps(part.name)},f.data,f.layout,{{responsive:true,"
-        f"displayModeBar:false}});}}"
+    """The script that draws a figure in its boxes."""
+    return "".join(
+        # "</script>" inside data would end the script early, "<!--<script>" hide its end.
+        f"draw({json.dumps(name)},{json.dumps(spec).replace('<', chr(92) + 'u003c')});"
+        for name, _, spec in part.boxes()
     )
 
 

@@ -57,9 +57,13 @@ def compare_page(variants: Variants, contexts: Mapping[str, Context], title: str
     for warning in variants.warnings:
         page.text(warning, role="warn")
     _worth(page, variants)
+    several = len(names) > 1
     for place, each in enumerate(variants.ranked):
         context = contexts.get(each.name, Context())
-        _laws(page, each.laws, context, variants.unit, place if len(names) > 1 else None)
+        about = Page(f"{each.name}: its law and its losses") if several else page
+        _laws(about, each.laws, context, variants.unit, place if several else None)
+        if several:
+            page.folded(about)
     return page
 
 
@@ -89,21 +93,17 @@ def _laws(
     """What a variant did to the law, every matched loss, and what differed.
 
     Args:
-        place: of the variant among several, which name themselves in their headings and have
-            their matched losses in the figure alone; None for a single one.
+        place: of the variant among several, which have their matched losses in the figure alone;
+            None for a single one.
     """
     first, second = comparison.names
-
-    def heading(text: str) -> None:
-        page.heading(text if place is None else f"{second}: {text[0].lower()}{text[1:]}")
-
     settings = context.differences.get("spec", ())
     if settings:
-        heading("The settings that differ")
+        page.heading("The settings that differ")
         page.table([*("spec", first, second)], settings)
     for doubt in context.doubts:
         page.text(doubt, role="warn")
-    heading("What it did to the law")
+    page.heading("What it did to the law")
     for warning in comparison.warnings:
         page.text(warning, role="warn")
     for line in verdict(comparison, unit):
@@ -116,7 +116,7 @@ def _laws(
         figure = draw_best_size(sizes, comparison)
         page.figure(figure, name=f"best-size{place or ''}", data=sizes)
     if comparison.matched.pairs.height:
-        heading("The same N and D in both")
+        page.heading("The same N and D in both")
         pairs = comparison.matched.pairs
         figure = draw_pairs(pairs, comparison, unit)
         page.figure(figure, name=f"pairs{place or ''}", data=pairs)
@@ -126,10 +126,10 @@ def _laws(
         if not rows:
             page.text(f"No difference in {name}.", role="soft")
         elif name != "spec":
-            heading(f"What else differs: {name}")
+            page.heading(f"What else differs: {name}")
             page.table([name, first, second], rows)
     if context.facts:
-        heading("Their runs")
+        page.heading("Their runs")
         page.table(["", first, second], context.facts)
 
 

@@ -37,25 +37,22 @@ def fit_data(group: GroupFit) -> pl.DataFrame:
 
 def draw_fit(data: pl.DataFrame) -> go.Figure:
     """Fitted against observed loss, and the residuals against N and against D."""
-    figure = make_subplots(
-        rows=2, cols=2, specs=[[{"rowspan": 2}, {}], [None, {}]], horizontal_spacing=0.12,
-        vertical_spacing=0.2,
-    )  # fmt: skip
+    figure = make_subplots(cols=3, horizontal_spacing=0.1)
     text = [
         f"{place}: {escape(label)}<br>N = {short(N)}, D = {short(D)}"
         for place, label, N, D in data.select("place", "label", "n_params", "tokens").iter_rows()
     ]
     mark = {"color": MARK, "size": 6, "opacity": 0.75}
-    for row, col, x, y in (
-        (1, 1, "fitted", "observed"),
-        (1, 2, "n_params", "residual_percent"),
-        (2, 2, "tokens", "residual_percent"),
+    for col, x, y in (
+        (1, "fitted", "observed"),
+        (2, "n_params", "residual_percent"),
+        (3, "tokens", "residual_percent"),
     ):
         figure.add_scatter(
             x=data[x], y=data[y], mode="markers", marker=mark, text=text, showlegend=False,
             customdata=np.stack([data["observed"], data["residual_percent"]], axis=1),
             hovertemplate="%{text}<br>loss %{customdata[0]:.4f}, %{customdata[1]:+.2g} % off the "
-            "law<extra></extra>", row=row, col=col,
+            "law<extra></extra>", row=1, col=col,
         )  # fmt: skip
     diagonal = ends(pl.concat([data["fitted"], data["observed"]]))
     figure.add_scatter(
@@ -70,9 +67,9 @@ def draw_fit(data: pl.DataFrame) -> go.Figure:
         axis("fitted loss"),
         axis("observed loss"),
     )
-    for row, title in ((1, "N, parameters"), (2, "D, tokens")):
-        figure.update_xaxes(**axis(title, log=True), row=row, col=2)
-        figure.update_yaxes(title="residual, %", zeroline=True, zerolinecolor=SOFT, row=row, col=2)
+    for col, title in ((2, "N, parameters"), (3, "D, tokens")):
+        figure.update_xaxes(**axis(title, log=True), row=1, col=col)
+        figure.update_yaxes(title="residual, %", zeroline=True, zerolinecolor=SOFT, row=1, col=col)
     return figure
 
 
@@ -224,5 +221,5 @@ def draw_profiles(data: pl.DataFrame) -> go.Figure:
         log = name != "exponent_N"
         ticks = log_ticks(*ends(part["value"])) if log else {"nticks": 4}
         figure.update_xaxes(**axis(names[name], log=log), **ticks, tickangle=0, row=1, col=col)
-    figure.update_yaxes(title="rise / threshold", row=1, col=1)
+    figure.update_yaxes(title="rise / threshold")
     return styled(figure, f"Closed on both sides: {closed} of {counted(len(parts), 'profile')}")

@@ -96,19 +96,19 @@ def _figures(page: Page, group: GroupFit, prefix: str) -> None:
     page.heading("The law and the runs")
     contours, fitted = figures.contour_data(group), figures.fit_data(group)
     page.figure(figures.draw_contours(contours, group), name=f"{prefix}-contours", data=contours)
-    page.figure(figures.draw_fit(fitted), name=f"{prefix}-fit", height=520, wide=True, data=fitted)
+    page.figure(figures.draw_fit(fitted), name=f"{prefix}-fit", panels=True, data=fitted)
     page.heading("IsoFLOP valleys")
     if group.isoflop.valleys:
         data = run_figures.isoflop_data(group.used, group.isoflop)
         figure = run_figures.draw_isoflop(data, group.isoflop)
-        page.figure(figure, name=f"{prefix}-isoflop", height=520, wide=True, data=data)
+        page.figure(figure, name=f"{prefix}-isoflop", height=520, panels=True, data=data)
     if group.isoflop.reason:
         page.text(f"No power laws through valleys: {group.isoflop.reason}.", role="soft")
     page.heading("How sure")
     if group.profiles:
         profiles = figures.profile_data(group)
         figure = figures.draw_profiles(profiles)
-        page.figure(figure, name=f"{prefix}-profiles", wide=True, data=profiles)
+        page.figure(figure, name=f"{prefix}-profiles", panels=True, data=profiles)
     cloud = figures.cloud_data(group)
     if cloud.height:
         page.figure(figures.draw_cloud(cloud, group), name=f"{prefix}-cloud", data=cloud)

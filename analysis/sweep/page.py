@@ -109,7 +109,7 @@ def add_valleys(
         return
     data = isoflop_data(used, isoflop)
     figure = draw_isoflop(data, isoflop)
-    page.figure(figure, name="isoflop", height=520, wide=True, data=data)
+    page.figure(figure, name="isoflop", height=520, panels=True, data=data)
     if withheld:
         page.table([C, "status"], [[flops(v.flops), _status(v)] for v in isoflop.valleys])
         return
@@ -143,11 +143,11 @@ def _law(page: Page, group: GroupFit) -> None:
     page.heading("The parametric law and its residuals")
     page.text(
         "One formula for all points at once (Hoffmann et al. 2022, approach 3): Huber loss of "
-        "log residuals, minimised from many starts. The right panels show what it misses; a trend "
+        "log residuals, minimised from many starts. The other panels show what it misses; a trend "
         "there means the formula is too simple for these data, and its exponents are biased."
     )
     data = fit_data(group)
-    page.figure(draw_fit(data), name="fit", height=620, wide=True, data=data)
+    page.figure(draw_fit(data), name="fit", panels=True, data=data)
     law, intervals = group.fit.law, group.fit.intervals
     names = ["E", "A", "B", "alpha", "beta", "exponent_N", "exponent_D"]
     rows = []

@@ -107,7 +107,7 @@ def add_tuned(page: Page, fit: LrFit) -> None:
 def _laws(page: Page, fit: LrFit) -> None:
     page.heading("The laws")
     data = law_data(fit)
-    page.figure(draw_law(data), name="law", wide=True, data=data)
+    page.figure(draw_law(data), name="law", panels=True, data=data)
     page.heading("Beside published rules")
     page.text(
         "Rules fitted elsewhere, on other text and at a thousand times the size, for the same N "

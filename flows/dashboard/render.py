@@ -9,7 +9,7 @@ from typing import Any
 from dash import dcc, html
 from dash.development.base_component import Component
 
-from analysis.page import Drawn, Grid, Heading, KeyFigures, Page, Points, Text
+from analysis.page import Drawn, Folded, Grid, Heading, KeyFigures, Page, Part, Points, Text
 
 Cell = str | Component
 # For a figure's name: the address of its data, and its Python; None where it has none.
@@ -25,16 +25,25 @@ def components(page: Page, beside: Beside, links: Mapping[str, str]) -> list[Com
     Args:
         links: addresses of what tables name in their first column.
     """
-    first = next(
-        (k for k, part in enumerate(page.parts) if isinstance(part, Heading)), len(page.parts)
-    )
-    return [
-        # A title of a figure is a heading below a section's, or where there is none yet, one.
-        _table_of(part, links)
-        if isinstance(part, Grid)
-        else _component(part, beside, html.H3 if place > first else html.H2)
-        for place, part in enumerate(page.parts)
-    ]
+    return _components(page.parts, beside, links)
+
+
+def _components(parts: Sequence[Part], beside: Beside, links: Mapping[str, str]) -> list[Component]:
+    first = next((k for k, part in enumerate(parts) if isinstance(part, Heading)), len(parts))
+    made: list[Component] = []
+    for place, part in enumerate(parts):
+        match part:
+            case Grid():
+                made.append(_table_of(part, links))
+            case Folded(title, inner):
+                summary = html.Summary(title)
+                made.append(
+                    html.Details([summary, *_components(inner, beside, links)], className="fold")
+                )
+            case _:
+                # A title of a figure is a heading below a section's, or where there is none, one.
+                made.append(_component(part, beside, html.H3 if place > first else html.H2))
+    return made
 
 
 def _table_of(grid: Grid, links: Mapping[str, str]) -> Component:
@@ -67,11 +76,15 @@ def _component(part: _Other, beside: Beside, heading: Callable[..., Component]) 
 def _figure(part: Drawn, beside: Beside, heading: Callable[..., Component]) -> Component:
     """A figure under its title, with its data and its Python below."""
     style = {"height": f"{part.height}px"} | ({"minWidth": "760px"} if part.wide else {})
-    graph = dcc.Graph(
-        id=f"figure-{part.name}", figure=part.spec(), config=_CONFIG, style=style, responsive=True
-    )
+    graphs = [
+        dcc.Graph(
+            id=f"figure-{name}", figure=spec, config=_CONFIG, style=style | {"flex": flex},
+            responsive=True,
+        )
+        for name, flex, spec in part.boxes()
+    ]  # fmt: skip
     box = html.Div(
-        graph, className="scroll sideways" if part.wide else "scroll", tabIndex="0", role="img",
+        graphs if part.panels else graphs[0], className=part.kind, tabIndex="0", role="img",
         **aria(label=f"Figure: {part.title}. Its data are in the link below."),
     )  # fmt: skip
     data, python = beside(part)

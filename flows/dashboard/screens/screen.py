@@ -66,7 +66,7 @@ class Screen:
         Raises:
             NotHereError: it has no figure of that name with data.
         """
-        for part in self.page().parts:
-            if isinstance(part, Drawn) and part.name == figure and part.data is not None:
-                return part.data.write_csv()
+        part = self.page().figures.get(figure)
+        if part is not None and part.data is not None:
+            return part.data.write_csv()
         raise NotHereError(f"there is no figure {figure!r} with data at {self.address}.")

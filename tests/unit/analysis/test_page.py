@@ -19,7 +19,7 @@ def test_what_came_out_of_a_run_cannot_write_markup() -> None:
 def test_a_figure_cannot_end_its_script() -> None:
     page = Page("p")
     page.figure(go.Figure(go.Scatter(x=[1], y=[2], name="</script>")), name="one")
-    script = page.html().split("Plotly.newPlot")[0].rsplit("<script>", 1)[1]
+    script = page.html().rpartition("</script></body>")[0].rsplit("<script>", 1)[1]
     assert "</script>" not in script
     assert "\\u003c/script>" in script
 
@@ -64,3 +64,13 @@ def test_sentences_in_a_cell_wrap_even_where_one_begins_with_a_number() -> None:
     page.table(["quantity", "reason"], [["N*", "6 rows for 5 constants leave 1 to judge by, few."]])
     assert '<td class="long">6 rows' in page.html()
     assert '<td class="words">N*' in page.html()
+
+
+def test_folded_figures_have_names_and_are_drawn() -> None:
+    page, inner = Page("p"), Page("more <b>")
+    inner.figure(go.Figure(), name="one")
+    page.folded(inner)
+    html = page.html()
+    assert "<summary>more &lt;b&gt;</summary>" in html
+    assert 'draw("one"' in html
+    assert list(page.figures) == ["one"]

@@ -374,7 +374,7 @@ def test_valleys_are_drawn_only_on_isoflops(tmp_path, monkeypatch):
     run = finished_run(tmp_path, planned)
     names = []
     monkeypatch.setattr(
-        page_module.Page, "figure", lambda page, figure, name, wide=False: names.append(name)
+        page_module.Page, "figure", lambda page, figure, name, **_: names.append(name)
     )
     write_live_page(tmp_path, SweepProgress("s", (), 60.0, 0.5, None), [CurveReader(planned, run)])
     assert names == ["loss-curves"]
