@@ -206,7 +206,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.stdout.flush()
     except KeyboardInterrupt:
         if next(iter(sys.argv[1:] if arguments is None else arguments), "") in _RESUMED:
-            print("stopped; the same command resumes it", file=sys.stderr)
+            # A terminal shows ^C where its cursor was.
+            start = "\n" if sys.stderr.isatty() else ""
+            print(f"{start}stopped; the same command resumes it", file=sys.stderr)
         sys.exit(_STOPPED)
     except BrokenPipeError:
         # The reader of our output has closed it, as `head` does.

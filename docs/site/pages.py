@@ -11,11 +11,19 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 # Beside docs/: pages that belong to the site under these names.
 _BESIDE = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
+# The references, which only the site has; in the repository a link leads to what writes them.
+_WRITTEN = {
+    "docs/site/settings.py": "reference/spec.md",
+    "docs/site/commands.py": "reference/commands/index.md",
+    "docs/site/python.py": "reference/python.md",
+}
 _FOLDERS = {"decisions": "Decisions", "benchmarks": "Benchmarks"}
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml", ".csv": "text", ".json": "json"}
 
 _LINK = re.compile(r"(!?\[[^]]*\])\(([^)\s]+)\)")
 _CODE = re.compile(r"(^```.*?^```$|``.+?``|`[^`\n]+`)", re.M | re.S)
+_ROW = re.compile(r"^\|.*$", re.M)
+_HYPHENED = re.compile(r"`([^`\n]*-[^`\n]*)`")
 _FORMULA = re.compile(r"(?<=\n\n)((?: {4}\S[^\n]*\n)+)(?=\n|\Z)")
 _POWER = re.compile(r"\^(\((?:[^()]|\([^()]*\))*\)|-?[\w.*'′]+)")
 # N* and D*: no emphasis begins or ends there.
@@ -71,14 +79,15 @@ def rendered(source: Path) -> tuple[str, set[Path]]:
     # Every other part is code.
     for place in range(0, len(parts), 2):
         parts[place] = _STAR.sub(r"\1\\*", _raised(_FORMULA.sub(_as_formula, parts[place])))
-    return _outside_fences(_LINK, to_site, "".join(parts)), linked
+    text = _outside_fences(_ROW, _whole_words, "".join(parts))
+    return _outside_fences(_LINK, to_site, text), linked
 
 
 def site_name(path: Path) -> str:
     """Where a file or folder of the repository is in the site."""
     inside = path.relative_to(ROOT)
-    if str(inside) in _BESIDE:
-        return _BESIDE[str(inside)]
+    if elsewhere := (_BESIDE | _WRITTEN).get(str(inside)):
+        return elsewhere
     if path == ROOT / "README.md":
         return "index.md"
     if not path.is_relative_to(DOCS):
@@ -101,6 +110,27 @@ def _outside_fences(pattern: re.Pattern[str], replace: object, text: str) -> str
     for place in range(0, len(parts), 2):
         parts[place] = pattern.sub(replace, parts[place])  # type: ignore[call-overload]
     return "".join(parts)
+
+
+def _whole_words(row: re.Match[str]) -> str:
+    """A table's row whose code breaks between words, and not behind the hyphen of an option."""
+
+    def whole(code: re.Match[str]) -> str:
+        words = code[1].replace(r"\|", "|").split(" ")
+        marked = [
+            f'<span class="whole">{_entities(word)}</span>' if "-" in word else _entities(word)
+            for word in words
+        ]
+        return f"<code>{' '.join(marked)}</code>"
+
+    return _HYPHENED.sub(whole, row[0])
+
+
+def _entities(word: str) -> str:
+    """Text that is no markup, of HTML or of Markdown."""
+    return "".join(
+        letter if letter.isalnum() or letter == "-" else f"&#{ord(letter)};" for letter in word
+    )
 
 
 def _raised(text: str) -> str:

@@ -46,6 +46,13 @@ def test_links_lead_to_pages_of_the_site_and_code_to_pages_that_show_it(tmp_path
     assert "](source/flows/sweep.py.md)" in text
     assert ROOT / "flows" / "sweep.py" in linked
     assert "](../index.md" in rendered(DOCS / "start" / "demo.md")[0]
+    assert "](../reference/spec.md)" in rendered(DOCS / "how_to" / "own_sweep.md")[0]
+
+
+def test_options_in_tables_are_not_broken_behind_a_hyphen():
+    page = DOCS / "README.md"
+    text = rendered(page)[0]
+    assert '<code>isoflop plan <span class="whole">gpu-day</span> <span class="whole">--gpu' in text
 
 
 @pytest.mark.parametrize(
