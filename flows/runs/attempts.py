@@ -6,6 +6,7 @@ compiled, and one that may train with others whether it does.
 """
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ class Attempt(Frozen):
             trained those between, some of them perhaps a second time.
         packages: None where they are those of the provenance.
         together: runs that the process trained as one program, this one included.
+        flow_run: id of its own flow run in Prefect; None where it had none, as without workers.
     """
 
     number: int
@@ -75,6 +77,7 @@ class Attempt(Frozen):
     environment: Environment
     packages: dict[str, str] | None = None
     together: int = 1
+    flow_run: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,8 @@ def recording_attempt(run: RunDir, home: Home, together: int = 1) -> Iterator[No
             "environment": current.model_dump(),
             "packages": None if same_packages else packages(),
             **({"together": together} if together > 1 else {}),
+            # Prefect's worker sets it; this room does not import Prefect.
+            "flow_run": os.environ.get("PREFECT__FLOW_RUN_ID"),
         },
     )
     how = "failed"
@@ -163,6 +168,7 @@ def read_attempts(run: RunDir) -> list[Attempt]:
                 environment=Environment.model_validate(start["environment"]),
                 packages=start["packages"],
                 together=start.get("together", 1),
+                flow_run=start.get("flow_run"),
             )
         )
     return attempts

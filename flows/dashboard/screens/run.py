@@ -15,6 +15,7 @@ from flows.dashboard.seen import RunsSeen, StudySeen
 from flows.dashboard.subjects import Desk
 from flows.mirror.addresses import run_address
 from flows.results.show import POOLED, SOURCES_HEADER, run_document, source_rows
+from flows.runs.attempts import read_attempts
 from flows.runs.directory import RunDir
 from flows.watch.progress import span
 
@@ -40,12 +41,16 @@ class RunScreen(Screen):
         return str([signature(path) for path in files])
 
     def controls(self) -> list[Component]:
-        """Links to its sweeps and studies, and to MLflow."""
+        """Links to its sweeps and studies, to MLflow and to its own flow run in Prefect."""
         desk = self.desk
         links: list[Component] = [_link(seen) for seen in self._of()]
         mlflow = run_address(self.planned.sweep, self.run.path, desk.settings, desk.library.home)
         if mlflow is not None:
             links.append(html.A("MLflow", href=mlflow))
+        flows = [each.flow_run for each in read_attempts(self.run) if each.flow_run is not None]
+        if flows:
+            prefect = f"{desk.settings.prefect_address}/runs/flow-run/{flows[-1]}"
+            links.append(html.A("Prefect", href=prefect))
         return [html.Nav(links, className="tabs", **aria(label="beside this run"))]
 
     def make_page(self) -> Page:

@@ -18,6 +18,7 @@ from flows.dashboard.library import Library
 from flows.dashboard.screens.at import screen_at
 from flows.dashboard.subjects import OWN, SweepSubject
 from flows.plans.stored import write_plan
+from flows.runs.attempts import recording_attempt
 from flows.runs.directory import RunDir
 from flows.settings import Home
 from tests.dashboards import Never, assert_python_gives_the_data, desk_of, text_of, words
@@ -269,6 +270,15 @@ def test_a_run_has_a_page_with_its_losses_and_its_curve(desk, root):
     assert f"Run {run.name}" in text
     assert "isoflop generate" in text
     assert "no run 'none'" in text_of(desk, Address(("run", "none")))
+
+
+def test_a_run_that_a_worker_trained_leads_to_its_flow_run(root, monkeypatch):
+    planned = simulated_sweep(root, "made").runs[0]
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "abc")
+    with recording_attempt(RunDir(root / "runs" / planned.id), Home(root)):
+        pass
+    [links] = shown(desk_of(root, Never), Address(("run", planned.id)))[1]
+    assert links.children[-1].href == "http://127.0.0.1:4200/runs/flow-run/abc"
 
 
 def test_runs_are_filtered_and_sorted_by_their_address(desk):

@@ -57,6 +57,13 @@ def test_an_attempt_is_recorded_from_start_to_end(run, tmp_path):
     assert ended.ended_at >= ended.started_at
 
 
+def test_an_attempt_on_a_worker_names_its_flow_run(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "abc")
+    with recording_attempt(run, Home(tmp_path)):
+        [attempt] = read_attempts(run)
+    assert attempt.flow_run == "abc"
+
+
 def test_a_resumed_attempt_keeps_the_one_before_and_pays_for_what_it_repeats(run, tmp_path):
     home = Home(tmp_path)
 
