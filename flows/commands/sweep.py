@@ -150,7 +150,7 @@ def cancel(name: Started) -> None:
         folders = (home.sweeps / name, home.tunes / name)
         stopped = stop(name, folders, settings, server=server)
     if stopped.left:
-        say(f"isoflop: still there after a minute: {', '.join(stopped.left)}")
+        say(f"isoflop: still running: {', '.join(stopped.left)}")
         raise SystemExit(1)
     if not stopped.processes and not stopped.flow_runs:
         print(f"nothing of {name} was running")

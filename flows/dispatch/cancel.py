@@ -55,7 +55,8 @@ def cancel(name: str, folders: Sequence[Path], settings: Settings, *, server: bo
         server: whether the Prefect server of the settings answers.
     """
     known = [controller for folder in folders for controller in controllers(folder)]
-    local = [controller for controller in known if controller.alive and not controller.deployed]
+    by_hand = [controller for controller in known if controller.alive and not controller.deployed]
+    local = [controller for controller in by_hand if controller.here]
     for controller in local:
         with suppress(ProcessLookupError):
             # A process that a script started in the background ignores SIGINT.
@@ -76,6 +77,13 @@ def cancel(name: str, folders: Sequence[Path], settings: Settings, *, server: bo
             controller.path.unlink(missing_ok=True)
     running = [controller for controller in local if controller.alive]
     left += [f"process {controller.process.pid}" for controller in running]
+    # Another host's process cannot be signalled from here, nor its end be seen.
+    left += [
+        f"process {controller.process.pid} on {controller.host} (isoflop cancel {name} there, or "
+        f"remove {controller.path} if that host is gone)"
+        for controller in by_hand
+        if not controller.here and controller.path.exists()
+    ]
     return Stopped(len(local) - len(running), flow_runs, tuple(left))
 
 

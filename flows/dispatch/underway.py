@@ -1,6 +1,7 @@
 """The processes that run a sweep or a study now, registered in its folder for `isoflop cancel`."""
 
 import json
+import logging
 import os
 import socket
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 
 from flows.files import write_whole
 from flows.stack.processes import Process, alive, process_of
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +32,14 @@ class Controller:
     deployed: bool
 
     @property
+    def here(self) -> bool:
+        """Whether it runs on this host."""
+        return self.host == socket.gethostname()
+
+    @property
     def alive(self) -> bool:
         """Whether it is still running; assumed so for another host's process."""
-        return self.host != socket.gethostname() or alive(self.process)
+        return not self.here or alive(self.process)
 
 
 @contextmanager
@@ -60,9 +68,11 @@ def controllers(folder: Path) -> list[Controller]:
     registrations = []
     for path in sorted(folder.glob("underway/*.json")):
         try:
-            content = json.loads(path.read_text())
-        except (FileNotFoundError, ValueError):
+            content = json.loads(path.read_bytes())
+            process = Process(**content.pop("process"))
+            registrations.append(Controller(path=path, process=process, **content))
+        except FileNotFoundError:
             continue  # it has just ended
-        process = Process(**content.pop("process"))
-        registrations.append(Controller(path=path, process=process, **content))
+        except (ValueError, TypeError, KeyError, AttributeError):
+            log.warning("%s is damaged or of another version: skipped", path)
     return registrations

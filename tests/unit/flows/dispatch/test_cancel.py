@@ -1,5 +1,6 @@
 """Cancelling by name stops the process that runs a study, as it does a sweep's."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -68,6 +69,32 @@ def test_a_running_sweep_or_study_is_interrupted_by_its_name(home, running, kind
     assert controllers(folder) == []
     cancel_command("mine")
     assert capsys.readouterr().out == "nothing of mine was running\n"
+
+
+def test_a_process_with_the_number_of_one_on_another_host_is_not_signalled(home, running, capsys):
+    folder = home.sweeps / "mine"
+    process = running(folder)
+    [note] = folder.glob("underway/*.json")
+    elsewhere = json.loads(note.read_text()) | {"host": "elsewhere"}
+    note.write_text(json.dumps(elsewhere))
+    (folder / "plan.json").write_text("{}")
+    with pytest.raises(SystemExit) as left:
+        cancel_command("mine")
+    assert left.value.code == 1
+    assert process.poll() is None
+    there = f"process {process.pid} on elsewhere (isoflop cancel mine there, or remove {note} if"
+    assert f"isoflop: still running: {there}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content", ["", "null", "[]", "{}", '{"process": {}}', '{"host": 1, "later": 2}', "\0\0"]
+)
+def test_a_damaged_registration_is_logged_and_does_not_stop_a_cancel(home, caplog, content):
+    note = home.sweeps / "mine" / "underway" / "elsewhere-1.json"
+    note.parent.mkdir(parents=True)
+    note.write_text(content)
+    assert cancel("mine", [home.sweeps / "mine"], Settings(), server=False).left == ()
+    assert f"{note} is damaged or of another version: skipped" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["mine", "", ".."])
