@@ -160,11 +160,10 @@ _ATTEMPT_HEADER = ["", "started", "s", "steps", "ended", "host", "device", "comm
 
 def _attempt(row: dict[str, Any]) -> list[object]:
     environment = row["environment"]
-    seconds = (row["ended_at"] or time.time()) - row["started_at"]
     return [
         row["number"],
         time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["started_at"])),
-        f"{seconds:.0f}",
+        f"{row['seconds']:.0f}",
         f"{row['steps_from']:,}–{row['steps_to']:,}",
         row["how"],
         environment["host"],

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,7 +108,7 @@ class Evaluator:
         if known is not None:
             return known
         questions = load_benchmark(benchmark)
-        started = now()
+        started = time.monotonic()
         with (
             Answers(cache) as answers,
             machine_settings(self._placement, self._device, "float32"),
@@ -140,7 +141,7 @@ class Evaluator:
             harness=harness_version(),
             device=self._device.type,
             dtype=self._dtype,
-            elapsed_s=now() - started,
+            elapsed_s=time.monotonic() - started,
             at=now(),
         )
         lines = (json.dumps(row, default=str) + "\n" for row in score.rows)

@@ -7,6 +7,7 @@ compiled, and one that may train with others whether it does.
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ class Attempt(Frozen):
 
     Attributes:
         ended_at: None while it trains; for a killed one the time of its last row or checkpoint.
+        seconds: from its start to its end, or until now.
         how: how it ended; `training` before that, `killed` when it recorded no end.
         steps_from, steps_to: optimizer steps, branches included, at its start and end. It
             trained those between, some of them perhaps a second time.
@@ -71,6 +73,7 @@ class Attempt(Frozen):
     number: int
     started_at: float
     ended_at: float | None
+    seconds: float
     how: str
     steps_from: int
     steps_to: int
@@ -124,7 +127,7 @@ def recording_attempt(run: RunDir, home: Home, together: int = 1) -> Iterator[No
             "flow_run": os.environ.get("PREFECT__FLOW_RUN_ID"),
         },
     )
-    how = "failed"
+    how, began = "failed", time.monotonic()
     try:
         yield
         result = run.result()
@@ -137,7 +140,8 @@ def recording_attempt(run: RunDir, home: Home, together: int = 1) -> Iterator[No
         raise
     finally:
         end = {"kind": "end", "number": number, "at": now(), "how": how, "steps": steps_seen(run)}
-        _append(run, end)
+        # The clock may be set while it trains.
+        _append(run, end | {"seconds": time.monotonic() - began})
 
 
 def read_attempts(run: RunDir) -> list[Attempt]:
@@ -157,11 +161,13 @@ def read_attempts(run: RunDir) -> list[Attempt]:
             ended_at, how = None, "training"
         else:
             ended_at, how = max(start["at"], _last_sign(run, starts[place + 1 :])), "killed"
+        by_clock = max(0.0, (now() if ended_at is None else ended_at) - start["at"])
         attempts.append(
             Attempt(
                 number=start["number"],
                 started_at=start["at"],
                 ended_at=ended_at,
+                seconds=by_clock if end is None else end.get("seconds", by_clock),
                 how=how,
                 steps_from=start["steps"],
                 steps_to=max(reached, start["steps"]),
@@ -210,10 +216,7 @@ def spent(run: RunDir) -> Spent:
         return Spent(steps_seen(run), result.train_s if result is not None else 0.0)
     return Spent(
         sum(attempt.steps_to - attempt.steps_from for attempt in attempts),
-        sum(
-            ((attempt.ended_at or now()) - attempt.started_at) / attempt.together
-            for attempt in attempts
-        ),
+        sum(attempt.seconds / attempt.together for attempt in attempts),
     )
 
 

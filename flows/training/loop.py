@@ -1,6 +1,7 @@
 """The training of one run in this process: from the loop's records to curve and result."""
 
 import logging
+import time
 
 from flows.files import now, write_whole
 from flows.runs.attempts import steps_kept
@@ -33,7 +34,7 @@ def train_in_process(run: RunDir, home: Home) -> RunResult:
     spec = run.planned().run
     batches = find_corpus(home.root, spec.data.digest).open(spec.train, spec.data.mixture)
     device = str(resolve_device(run.placement().device))
-    listener, started = Listener(run), now()
+    listener, started = Listener(run), time.monotonic()
     try:
         placement = settled(run, home, batches)
         with stop_requested() as stop:
@@ -100,6 +101,9 @@ class Listener:
 def finish(run: RunDir, status: Ending, started: float, device: str, reason: str = "") -> RunResult:
     """Write the result of a run, with the losses on its curve.
 
+    Args:
+        started: by `time.monotonic`.
+
     Raises:
         CurveBehindError: it finished, and the curve lacks the loss of a horizon.
     """
@@ -118,7 +122,7 @@ def finish(run: RunDir, status: Ending, started: float, device: str, reason: str
             )
             for horizon, row in sorted(run.curve.evals().items())
         ),
-        train_s=now() - started,
+        train_s=time.monotonic() - started,
         device=device,
         finished_at=now(),
     )

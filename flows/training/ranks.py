@@ -12,11 +12,11 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
 from analysis.words import counted
-from flows.files import now
 from flows.processes import die_with_parent
 from flows.runs.directory import RunDir, RunResult
 from flows.settings import Home
@@ -116,7 +116,7 @@ def _follow(run: RunDir, home: Home) -> None:
     from llama_core.corpus.prepared import find_corpus
     from llama_core.train import train
 
-    spec, placement, started = run.planned().run, as_recorded(run, home), now()
+    spec, placement, started = run.planned().run, as_recorded(run, home), time.monotonic()
     batches = find_corpus(home.root, spec.data.digest).open(spec.train, spec.data.mixture)
     try:
         for _ in train(

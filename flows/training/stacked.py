@@ -2,10 +2,10 @@
 
 import logging
 import os
+import time
 from contextlib import ExitStack
 
 from analysis.words import counted
-from flows.files import now
 from flows.runs.attempts import (
     StackChoice,
     compile_choice,
@@ -100,7 +100,7 @@ def _train(runs: list[RunDir], home: Home) -> None:
         Training(spec.train, opened[key], run.checkpoints)
         for spec, key, run in zip(specs, rows, runs, strict=True)
     ]
-    device, started = str(resolve_device(placement.device)), now()
+    device, started = str(resolve_device(placement.device)), time.monotonic()
     listeners = [Listener(run) for run in runs]
     open_runs, stopped = set(range(len(runs))), 0
     try:

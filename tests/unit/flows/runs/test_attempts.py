@@ -184,6 +184,25 @@ def test_an_attempt_under_way_costs_until_now(run, monkeypatch):
         assert spent(run) == Spent(steps=4, seconds=42.0)
 
 
+def test_a_clock_set_back_during_an_attempt_does_not_pay_for_it_in_negative_seconds(
+    run, tmp_path, monkeypatch
+):
+    clock = iter([9_000.0, *[100.0] * 9])
+    monkeypatch.setattr(module, "now", lambda: next(clock))
+    run.provenance_path.write_text("{}")
+    with recording_attempt(run, Home(tmp_path)):
+        assert spent(run).seconds >= 0.0
+    [attempt] = read_attempts(run)
+    assert attempt.ended_at < attempt.started_at
+    assert 0.0 < attempt.seconds < 60.0
+    assert spent(run).seconds == attempt.seconds
+
+
+def test_an_attempt_of_an_older_version_whose_clock_was_set_back_costs_no_negative_seconds(run):
+    noted(run, (900.0, 0, 0), (130.0, 9), (200.0, 9, 9), (260.0, 12))
+    assert spent(run).seconds == 60.0
+
+
 @pytest.mark.parametrize(("written", "ended"), [(130.0, 130.0), (50.0, 100.0), (950.0, 100.0)])
 def test_a_killed_attempt_ends_at_its_last_row_before_the_next_attempt(run, written, ended):
     train(run, 1, 4, at=written)
