@@ -84,6 +84,7 @@ def sweep(
     from flows.cost.ledger import capped
     from flows.mirror.publish import Mirror
     from flows.plans.plan import make_plan
+    from flows.plans.stored import write_plan
     from flows.results.report import finish_sweep
     from flows.runs.state import missing
     from llama_core.corpus.documents import CorpusError
@@ -112,6 +113,7 @@ def sweep(
         report, flow_run = _train_here(planned, settings, home, environments, max_failures=most)
     else:
         say("every run of this sweep is finished")
+        write_plan(planned, home)
         with busy("fitting the law and writing the report"), failures(CorpusError):
             report, flow_run = finish_sweep(planned, home, Mirror(settings, home)), None
     if json is not None:

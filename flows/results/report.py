@@ -19,7 +19,6 @@ from flows.mirror.publish import Publisher
 from flows.plans.joined import Joined, joined
 from flows.plans.plan import sweep_folder
 from flows.plans.rounds import Rounds, read_rounds
-from flows.plans.stored import write_plan
 from flows.results.export import encoded
 from flows.results.mixtures import mixed, repetition_sentences
 from flows.results.rounds import add_design, design_sentences
@@ -86,9 +85,11 @@ class SweepReport:
 
 
 def finish_sweep(planned: Plan, home: Home, mirror: Publisher) -> SweepReport:
-    """Write a sweep's plan, observations, law and report, and bring its mirror up to date."""
+    """Write a sweep's observations, law and report, and bring its mirror up to date.
+
+    Its plan is left as it is: the sweep may be in a later round by now.
+    """
     folder = sweep_folder(planned, home)
-    write_plan(planned, home)
     report = write_report(planned, home, folder)
     runs = [(RunDir(home.runs / run.id), run) for run in planned.runs]
     mirror.publish_all(planned.spec.name, [pair for pair in runs if pair[0].path.exists()])

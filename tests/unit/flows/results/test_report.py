@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from flows.plans.stored import read_plan, write_plan
 from flows.results import report as module
 from flows.results.report import finish_sweep, write_report
 from flows.runs.directory import RunDir
@@ -57,7 +58,7 @@ def test_a_finished_sweep_has_its_files_and_mirrors_the_runs_that_have_one(home)
     report = finish_sweep(sweep, home, mirror)
     folder = home.sweeps / "mine"
     assert {path.name for path in folder.iterdir()} == {
-        "plan.json", "observations.parquet", "curves.parquet", "report.html",
+        "observations.parquet", "curves.parquet", "report.html",
     }  # fmt: skip
     assert report.page == folder / "report.html"
     assert report.verdict.startswith("No law: ")
@@ -68,6 +69,16 @@ def test_a_finished_sweep_has_its_files_and_mirrors_the_runs_that_have_one(home)
         ("catch up",),
         ("report", "mine", "report.html", True, {}, report.verdict),
     ]
+
+
+def test_a_report_leaves_the_plan_to_the_sweep_which_may_be_a_round_further(home):
+    first = planned("seeds=[1]")
+    second = planned("seeds=[1,2]")
+    write_plan(first, home)
+    of_the_report = read_plan(home, "mine")
+    write_plan(second, home)
+    finish_sweep(of_the_report, home, Mirror())
+    assert read_plan(home, "mine") == second
 
 
 def test_a_report_without_a_law_removes_that_of_an_earlier_table(home, monkeypatch):
