@@ -123,6 +123,9 @@ class ChildProcesses:
                             # What a stack leaves is trained alone, from its checkpoints.
                             waiting.append((planned,))
                             continue
+                        if result is None:
+                            # Even its failure could not be recorded, as on a full disk.
+                            future.result(raise_on_failure=True)
                         assert result is not None, f"run {planned.id} ended without a result"
                         on_finished(planned, result)
                 waiting = in_order(waiting)

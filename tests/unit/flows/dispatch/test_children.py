@@ -1,5 +1,6 @@
 """Trainings in child processes: retried after a crash, given up after an exception."""
 
+import errno
 import threading
 from types import SimpleNamespace
 from typing import ClassVar
@@ -67,9 +68,21 @@ class Task:
 
 class _Future:
     def __init__(self, work):
-        self._thread = threading.Thread(target=work)
+        self._work, self._error = work, None
+        self._thread = threading.Thread(target=self._run)
         self._thread.start()
         self.state = SimpleNamespace(is_final=lambda: not self._thread.is_alive())
+
+    def _run(self):
+        try:
+            self._work()
+        except Exception as error:
+            self._error = error
+
+    def result(self, *, raise_on_failure):
+        assert raise_on_failure
+        if self._error is not None:
+            raise self._error
 
 
 @pytest.fixture
@@ -204,6 +217,20 @@ def test_an_exception_stops_the_trainings_first(trainings):
     with pytest.raises(RuntimeError, match="the disk is full"):
         children.train_all([RUN], on_finished=fail, on_tick=lambda: None)
     assert all(slot.stopped and slot.waited is not None for slot in Slot.instances)
+
+
+def test_a_failure_that_a_full_disk_kept_from_being_recorded_ends_the_sweep_as_that(
+    trainings, monkeypatch
+):
+    def full(path, text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    children = trainings(1)
+    monkeypatch.setattr("flows.dispatch.contract.write_whole", full)
+    trainings.run.create(RUN)
+    monkeypatch.setattr(module, "make_ready", lambda run, planned, placement: None)
+    with pytest.raises(OSError, match="No space left on device"):
+        train_all(children, [RUN])
 
 
 @pytest.mark.parametrize(
