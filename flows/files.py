@@ -139,10 +139,16 @@ def now() -> float:
 
 
 @contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Hold a lock file once no other process does; the kernel frees it when the process dies."""
+def file_lock(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold a lock file once no other process does; the kernel frees it when the process dies.
+
+    Args:
+        on_wait: called where another process holds it.
+    """
     with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not try_lock(handle):
+            on_wait()
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 

@@ -81,7 +81,11 @@ def run_tune(
     """
     folder = home.tunes / spec.name
     folder.mkdir(parents=True, exist_ok=True)
-    with registered(folder), file_lock(folder / "lock"):
+
+    def on_wait() -> None:
+        say(f"study {spec.name} runs in another process; waiting until that ends")
+
+    with registered(folder), file_lock(folder / "lock", on_wait):
         write_whole(folder / "spec.json", spec.model_dump_json(indent=1))
         storage = open_storage(settings.optuna_uri, folder)
         widths = [_width(spec, width, data, storage) for width in spec.ladder.widths]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from analysis.tuning.study_law import StudyLaw
+from analysis.tuning.study_law import StudyLaw, StudyLawError
 from flows.mirror.entries import log_observations
 from flows.mirror.tracker import open_tracker
 from flows.plans.stored import read_plans
@@ -35,12 +35,14 @@ def sync_all(settings: Settings, home: Home) -> int:
     for planned_sweep in plans:
         log_observations(tracker, planned_sweep, home)
     for page in sorted(home.tunes.glob("*/report.html")):
-        study, law = page.parent.name, page.parent / "law.json"
-        numbers = StudyLaw.load(law).numbers() if law.exists() else {}
-        trials = pl.read_csv(page.parent / "trials.csv", glob=False)["run"].unique(
-            maintain_order=True
-        )
-        tracker.log_study(study, page, numbers, trials.to_list())
+        law, trials = page.parent / "law.json", page.parent / "trials.csv"
+        try:
+            numbers = StudyLaw.load(law).numbers() if law.exists() else {}
+            runs = pl.read_csv(trials, glob=False)["run"].unique(maintain_order=True).to_list()
+        except (StudyLawError, OSError, pl.exceptions.PolarsError) as error:
+            log.warning("study %s is skipped: %s", page.parent.name, error)
+            continue
+        tracker.log_study(page.parent.name, page, numbers, runs)
     return count
 
 

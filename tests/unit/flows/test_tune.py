@@ -1,7 +1,9 @@
 """A study proposes the same trials after any fault, repeats none, and grows."""
 
 import errno
+import fcntl
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -247,6 +249,23 @@ def test_a_study_reports_its_rounds_and_registers_its_process(home, text):
         (os.getpid(), True, False)
     }
     assert controllers(home.tunes / "lr-batch") == []
+
+
+def test_a_study_that_runs_in_another_process_is_waited_for_and_that_is_said(home, text):
+    lines, folder = [], home.tunes / "lr-batch"
+    folder.mkdir(parents=True)
+    other = (folder / "lock").open("w")
+    fcntl.flock(other, fcntl.LOCK_EX)
+
+    def say(line):
+        lines.append(line)
+        other.close()
+
+    ended = threading.Timer(20.0, other.close)
+    ended.start()
+    tune(home, text, SurfaceDispatcher(home), trials=8, say=say)
+    ended.cancel()
+    assert lines[0] == "study lr-batch runs in another process; waiting until that ends"
 
 
 def test_too_few_trials_for_a_law_are_announced_before_the_first_is_trained(home, text):

@@ -72,6 +72,28 @@ def test_sync_brings_trials_and_their_study_which_have_no_plan(tmp_path, monkeyp
     assert tracker.parents == {planned.id: "study"}
 
 
+@pytest.mark.parametrize("name", ["law.json", "trials.csv"])
+@pytest.mark.parametrize("content", ["", "{", "[1]", "a,b\n1,2\n"])
+def test_a_damaged_study_is_skipped_and_the_others_are_synced(
+    tmp_path, monkeypatch, caplog, name, content
+):
+    home = open_home(Settings(home=tmp_path))
+    for study in ("damaged", "whole"):
+        planned = planned_run(sweep=study, width={"damaged": 16, "whole": 32}[study])
+        finished_run(tmp_path, planned)
+        folder = home.tunes / study
+        folder.mkdir(parents=True)
+        (folder / "report.html").write_text("<html></html>")
+        (folder / "trials.csv").write_text(f"trial,run\n0,{planned.id}\n")
+    (home.tunes / "damaged" / name).write_text(content)
+    tracker = FakeTracker()
+    monkeypatch.setattr(sync_module, "open_tracker", lambda settings, home: tracker)
+    assert sync_module.sync_all(Settings(home=tmp_path), home) == 2
+    assert "study" in tracker.run_ids("whole")
+    assert "study" not in tracker.run_ids("damaged")
+    assert "study damaged is skipped: " in caplog.text
+
+
 def test_what_went_through_is_not_published_again(tmp_path, monkeypatch):
     planned, sent = planned_run(), []
     run, alive = finished_run(tmp_path, planned), FakeTracker()
