@@ -38,11 +38,11 @@ def sync_all(settings: Settings, home: Home) -> int:
         law, trials = page.parent / "law.json", page.parent / "trials.csv"
         try:
             numbers = StudyLaw.load(law).numbers() if law.exists() else {}
-            runs = pl.read_csv(trials, glob=False)["run"].unique(maintain_order=True).to_list()
+            trained = pl.read_csv(trials, glob=False)["run"].unique(maintain_order=True)
         except (StudyLawError, OSError, pl.exceptions.PolarsError) as error:
             log.warning("study %s is skipped: %s", page.parent.name, error)
             continue
-        tracker.log_study(page.parent.name, page, numbers, runs)
+        tracker.log_study(page.parent.name, page, numbers, trained.to_list())
     return count
 
 
