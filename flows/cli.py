@@ -31,6 +31,11 @@ app = App(
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000
 # What they have done is kept, and their next call goes on from there.
 _RESUMED = ("evaluate", "prepare", "sweep", "tune")
+# No permission, or a file where a folder is wanted and the other way round.
+_REFUSED = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG),
+)
 _STOPPED = 130  # exit status of a program that Ctrl-C ends
 _SWEEPS = Group.create_ordered("Plan and train")
 _RUNS = Group.create_ordered("Look at runs")
@@ -225,7 +230,7 @@ def _say_what_the_disk_refused(error: OSError) -> None:
 
     if no_room(error):
         message = f"the disk is full ({error}). Make room, then repeat the command."
-    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and error.filename is not None:
+    elif error.errno in _REFUSED and error.filename is not None:
         message = f"{error.filename}: {(error.strerror or str(error)).lower()}."
     else:
         raise error

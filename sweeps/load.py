@@ -126,8 +126,11 @@ def _load(model: type[_Spec], kind: str, spec: str, overrides: Iterable[str]) ->
         if Path(f"{spec}.yaml").is_file():
             near = [f"{spec}.yaml"]
         question = f" Did you mean {near[0]}?" if near else ""
+        fault = f"there is no preset or file {spec!r}."
+        if Path(spec).is_dir():
+            fault = f"{spec} is a folder."
         raise NoSpecError(
-            f"there is no preset or file {spec!r}.{question} Give a path to a YAML file, or one of "
+            f"{fault}{question} Give a path to a YAML file, or one of "
             f"the presets: {', '.join(presets(kind))}."
         )
     try:
@@ -286,4 +289,8 @@ def _paths(annotation: Any, group: str = "") -> set[str]:
 
 
 def _one_line(error: Exception) -> str:
+    """What is wrong and where; a fault of YAML without the text that it quotes."""
+    mark = getattr(error, "problem_mark", None)
+    if isinstance(error, yaml.MarkedYAMLError) and mark is not None:
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
     return " ".join(str(error).split())

@@ -13,7 +13,7 @@ from analysis.table.read import read_table
 from analysis.table.repeats import epochs
 from analysis.table.sources import read_words
 from analysis.words import counted
-from flows.plans.find import other_kind, spec_sentence
+from flows.plans.find import other_kind, spec_sentence, sweeps_there
 from flows.plans.joined import joined
 from flows.plans.stored import read_plan
 from flows.settings import Home, home_of, open_settings
@@ -116,7 +116,7 @@ def open_source(name: str) -> TableSource:
         return sweep
     if not (Path(name).is_dir() or Path(name).suffix):
         trained = sorted(path.parent.name for path in place.sweeps.glob("*/observations.parquet"))
-        other = other_kind(name, place) or f"Sweeps there: {', '.join(trained) or 'none yet'}."
+        other = other_kind(name, place) or sweeps_there(name, trained)
         raise ValueError(
             f"{name} is neither a file nor a sweep with observations in {place.root}. {other}"
         )

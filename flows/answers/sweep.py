@@ -16,6 +16,7 @@ from analysis.words import counted
 from flows.answers.runs import Runs, TableSource, read_runs, source_of_sweep
 from flows.answers.shown import Shown
 from flows.forecasts.by_sweep import said_before
+from flows.plans.find import sweeps_there
 from flows.plans.joined import joined
 from flows.plans.stored import read_plan
 from flows.settings import Home
@@ -115,7 +116,6 @@ def open_sweep(name: str, home: Home) -> Sweep:
         tables = sorted(home.sweeps.glob("**/observations.parquet"))
         known = [table.parent.relative_to(home.sweeps).as_posix() for table in tables]
         raise ValueError(
-            f"no sweep {name!r} with observations in {home.root}. Sweeps there: "
-            f"{', '.join(known) or 'none yet'}."
+            f"no sweep {name!r} with observations in {home.root}. {sweeps_there(name, known)}"
         )
     return Sweep(home, source)

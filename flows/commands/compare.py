@@ -31,6 +31,7 @@ def compare(
             "compares them with its base",
         ),
     ],
+    /,
     *variants: Annotated[str, Parameter(completer=table_names)],
     at: float | None = None,
     asymptote: Annotated[

@@ -19,6 +19,7 @@ _ROOM = 115
 
 def evaluate(
     run: RunName,
+    /,
     *benchmarks: Annotated[
         str,
         Parameter(

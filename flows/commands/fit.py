@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 def fit(
     file: TableName,
+    /,
     *,
     form: Annotated[
         Literal["chinchilla", "gamma", "tied", "kaplan", "data_constrained"],

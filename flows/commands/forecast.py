@@ -31,6 +31,7 @@ Repeated = Annotated[list[str] | None, Parameter(consume_multiple=True)]
 
 def forecast(
     file: TableName | None = None,
+    /,
     *,
     at: Repeated = None,
     points: Path | None = None,

@@ -27,6 +27,7 @@ def mix(
             "sweep of mixtures, whose spec has target, stocks, epochs and tokens unless given here"
         ),
     ],
+    /,
     *,
     target: str | None = None,
     stock: str | None = None,

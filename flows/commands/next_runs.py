@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 def next_runs(
     file: TableName,
+    /,
     *,
     flops: str,
     budget: Annotated[

@@ -34,6 +34,7 @@ _USUAL_GPU = "h100"
 
 def plan(
     spec: AnySpec,
+    /,
     *,
     set: Overrides = (),
     corpus: Corpus = None,
@@ -124,7 +125,7 @@ def _placed(spec: "SweepSpec | TuneSpec", limits: Limits) -> "tuple[SweepSpec | 
 
 
 def prepare(
-    spec: AnySpec, *, set: Overrides = (), corpus: Corpus = None, json: Json = None
+    spec: AnySpec, /, *, set: Overrides = (), corpus: Corpus = None, json: Json = None
 ) -> None:
     """Fetch the text of a sweep or study and turn it into tokens; nothing is trained.
 

@@ -39,7 +39,7 @@ _SORTED_BY = {
 }
 
 
-def show(run: RunName, *, json: Json = None) -> None:
+def show(run: RunName, /, *, json: Json = None) -> None:
     """Print everything known about a run: state, losses, attempts, provenance, files."""
     from flows.commands.output import emit
     from flows.plans.find import find_run
@@ -56,6 +56,7 @@ def show(run: RunName, *, json: Json = None) -> None:
 
 def export(
     sweep: SweepName,
+    /,
     *,
     format: Literal["parquet", "csv", "json"] = "parquet",
     to: Annotated[Path, Parameter(help="folder for the files; made if missing")] = _HERE,
@@ -198,7 +199,7 @@ def _short(digest: str | None) -> str:
     return digest[:12] if digest else "unknown"
 
 
-def report(sweep: SweepName, *, json: Json = None) -> None:
+def report(sweep: SweepName, /, *, json: Json = None) -> None:
     """Write a sweep's observations, law and report again from its run directories.
 
     Where the home cannot be written, only the verdict is printed.
@@ -230,6 +231,7 @@ def report(sweep: SweepName, *, json: Json = None) -> None:
 
 def runs(
     sweep: SweepName | None = None,
+    /,
     *,
     state: Annotated[
         tuple[RunState, ...], Parameter(help="only runs of this state; repeatable")

@@ -11,6 +11,7 @@ from flows.commands.sweep import FailFast, MaxFailures, most_failures
 
 def submit(
     spec: Spec,
+    /,
     *,
     set: Overrides = (),
     max_failures: MaxFailures = None,

@@ -56,6 +56,7 @@ TargetFlops = Annotated[
 
 def sweep(
     spec: Spec,
+    /,
     *,
     set: Overrides = (),
     corpus: Corpus = None,
@@ -128,7 +129,7 @@ def sweep(
         raise SystemExit(1)
 
 
-def cancel(name: Started) -> None:
+def cancel(name: Started, /) -> None:
     """Stop a sweep or study that runs in another terminal or on workers.
 
     Queued runs end first; running ones write a checkpoint. The command that started it
@@ -136,6 +137,7 @@ def cancel(name: Started) -> None:
     """
     from flows.dispatch.cancel import cancel as stop
     from flows.dispatch.cancel import is_requested
+    from flows.plans.find import sweeps_there
     from flows.stack.servers import server_answers
 
     with refusals():
@@ -145,8 +147,8 @@ def cancel(name: Started) -> None:
         studies = sorted(path.parent.name for path in home.tunes.glob("*/spec.json"))
         if name not in (*sweeps, *studies) and not (server and is_requested(name, settings)):
             raise ValueError(
-                f"no sweep {name!r} and no study of that name in {home.root}. Sweeps there: "
-                f"{', '.join(sweeps) or 'none yet'}. Studies: {', '.join(studies) or 'none yet'}."
+                f"no sweep {name!r} and no study of that name in {home.root}. "
+                f"{sweeps_there(name, sweeps)} Studies: {', '.join(studies) or 'none yet'}."
             )
     with busy(f"stopping {name}"):
         folders = (home.sweeps / name, home.tunes / name)

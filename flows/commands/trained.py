@@ -16,6 +16,7 @@ Horizon = Annotated[int | None, Parameter(help="token budget of the branch; the 
 def generate(
     run: RunName,
     prompt: str,
+    /,
     *,
     horizon: Horizon = None,
     tokens: int = 100,
@@ -63,7 +64,7 @@ def generate(
         print(text)
 
 
-def export_hf(run: RunName, folder: Path, *, horizon: Horizon = None, json: Json = None) -> None:
+def export_hf(run: RunName, folder: Path, /, *, horizon: Horizon = None, json: Json = None) -> None:
     """Write a trained model for `transformers.AutoModelForCausalLM.from_pretrained`.
 
     The page of its run in MLflow then offers to register it.

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 def tune(
     spec: TuneSpec,
+    /,
     *,
     set: Overrides = (),
     corpus: Corpus = None,
@@ -98,6 +99,7 @@ def fit_lr(
             "TensorBoard"
         ),
     ],
+    /,
     *,
     mapping: Mapping = None,
     include_status: Statuses = None,

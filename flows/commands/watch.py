@@ -15,7 +15,7 @@ _EVERY_S = 0.5
 _PATIENCE_S = 300.0
 
 
-def watch(sweep: SweepName) -> None:
+def watch(sweep: SweepName, /) -> None:
     """Show a sweep as it trains, from any terminal, until every run has ended or you press Ctrl-C.
 
     It waits for a worker to plan the sweep.

@@ -1,5 +1,7 @@
 """Find a sweep or a run by name, or say what else goes by that name."""
 
+import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.published import law_names
@@ -27,7 +29,7 @@ def find_plan(name: str, home: Home) -> Plan:
         return planned
     plans = {planned.spec.name: planned for planned in read_plans(home)}
     if name not in plans:
-        other = other_kind(name, home) or f"Sweeps there: {', '.join(plans) or 'none yet'}."
+        other = other_kind(name, home) or sweeps_there(name, list(plans))
         raise ValueError(f"no sweep {name!r} in {home.root}. {other}")
     return plans[name]
 
@@ -61,6 +63,13 @@ def find_run(reference: str, home: Home) -> RunDir:
     listed = [f"{run} ({by_name[run]})" if run in by_name else run for run in matches]
     more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
     raise ValueError(f"{reference!r} could be {', '.join(listed[:_LISTED])}{more}: give the id.")
+
+
+def sweeps_there(name: str, sweeps: Sequence[str]) -> str:
+    """The sweeps of a home, for a message that none of them has this name; the nearest first."""
+    near = difflib.get_close_matches(name, sweeps, n=1)
+    question = f"Did you mean {near[0]}? " if near else ""
+    return f"{question}Sweeps there: {', '.join(sweeps) or 'none yet'}."
 
 
 def other_kind(name: str, home: Home) -> str:

@@ -112,7 +112,7 @@ def _start_all(
     wait_healthy(pages["prefect-server"], prefect, home.logs / "prefect-server.log")
     say("making pools and deployments")
     deploy(settings, home)
-    here = f"{len(slots)} training workers, and one" if slots else "a worker"
+    here = f"{counted(len(slots), 'training worker')}, and one" if slots else "a worker"
     say(f"starting {here} for sweeps")
     since = datetime.now(UTC)
     wanted: dict[str, str | None] = {"control-worker": None}

@@ -101,6 +101,14 @@ def test_a_full_disk_is_one_line(
     assert done.stderr.endswith("Make room, then repeat the command.\n")
 
 
+def test_a_file_where_a_folder_is_to_be_written_is_one_line(run: Run, home: Home) -> None:
+    taken = home.root / "taken"
+    taken.write_text("mine")
+    done = run("export", "mine", "--to", taken)
+    assert (done.status, done.stderr) == (1, f"isoflop: {taken}: file exists.\n")
+    assert taken.read_text() == "mine"
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_output_to_a_full_disk_is_one_line(home: Home) -> None:
     with Path("/dev/full").open("w") as full:

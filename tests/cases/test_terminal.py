@@ -32,6 +32,18 @@ def test_the_help_of_a_command_ends_with_an_example_of_it(run: Run, command: str
     assert max(map(len, examples.splitlines())) < 80
 
 
+@pytest.mark.parametrize(("command", "needs"), [("fit", "FILE"), ("show", "RUN"), ("plan", "SPEC")])
+def test_a_command_without_its_argument_names_it_as_its_help_does(
+    run: Run, command: str, needs: str
+) -> None:
+    assert f"{command} [OPTIONS] {needs}" in run(command, "--help").stdout
+    assert f"parameter {needs} requires" in run(command).stderr
+
+
+def test_a_misspelt_sweep_is_answered_with_the_nearest(run: Run, home: Path) -> None:
+    assert "Did you mean made? Sweeps there: made, other." in run("runs", "mde").stderr
+
+
 def test_names_of_sweeps_runs_presets_and_gpus_complete(run: Run, home: Path) -> None:
     def completed(*words: str) -> set[str]:
         printed = run("__complete", *words).stdout.splitlines()

@@ -69,3 +69,15 @@ def test_a_spec_that_is_not_a_mapping_or_lacks_a_field_is_refused(tmp_path):
     path.write_text("name: x\n")
     with pytest.raises(SpecError, match="is missing"):
         load_spec(str(path))
+
+
+def test_a_fault_of_yaml_is_named_with_its_line(tmp_path):
+    spec = tmp_path / "mine.yaml"
+    spec.write_text("name: [x\n")
+    with pytest.raises(SpecError, match=r"mine.yaml is not YAML: line 2, column 1: expected"):
+        load_spec(str(spec))
+
+
+def test_a_folder_is_no_spec_and_is_called_a_folder(tmp_path):
+    with pytest.raises(SpecError, match=r"is a folder\. Give a path to a YAML file"):
+        load_spec(str(tmp_path))
