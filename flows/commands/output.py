@@ -10,6 +10,7 @@ from rich.console import Console
 
 from analysis.layout import table_lines, wrapped
 from flows.commands.common import fail, write_report
+from flows.files import write_whole
 
 if TYPE_CHECKING:
     from flows.answers.shown import Shown
@@ -39,8 +40,13 @@ def emit(document: Any, destination: str) -> None:
     if destination == "-":
         sys.stdout.write(text)
         return
+    path = Path(destination)
     try:
-        Path(destination).write_text(text, encoding="utf-8")
+        if path.exists() and not path.is_file():
+            # A pipe or a device cannot be replaced.
+            path.write_text(text, encoding="utf-8")
+        else:
+            write_whole(path, text)
     except OSError as error:
         fail(f"cannot write --json {destination}: {error.strerror or error}.")
 

@@ -41,18 +41,32 @@ def export_hf(
         seq_len: length trained on, which becomes `max_position_embeddings`.
 
     Raises:
-        CheckpointError: transformers has no class for the model's block.
+        CheckpointError: transformers has no class for the model's block, or the weights cannot be
+            written. Nothing is left in the folder then.
     """
-    files = {"config.json": hf_config(model, seq_len)}
-    folder.mkdir(parents=True, exist_ok=True)
-    files["generation_config.json"] = {"bos_token_id": BOS, "eos_token_id": EOS}
+    contents = {
+        "config.json": hf_config(model, seq_len),
+        "generation_config.json": {"bos_token_id": BOS, "eos_token_id": EOS},
+        **(tokenizer_files(tokenizer, seq_len) if tokenizer is not None else {}),
+    }
+    files = {
+        name: (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
+        for name, content in contents.items()
+    }
     if tokenizer is not None:
-        (folder / "tokenizer.model").write_bytes(tokenizer.model)
-        files |= tokenizer_files(tokenizer, seq_len)
-    for name, content in files.items():
-        (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        files["tokenizer.model"] = tokenizer.model
+    folder.mkdir(parents=True, exist_ok=True)
     weights = folder / "model.safetensors"
-    save_file(to_hf(model, state), weights, metadata={"format": "pt"})
+    try:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        save_file(to_hf(model, state), weights, metadata={"format": "pt"})
+    except BaseException as error:
+        for name in (*files, weights.name):
+            (folder / name).unlink(missing_ok=True)
+        if isinstance(error, SafetensorError):
+            raise CheckpointError(f"{weights} cannot be written: {error}") from error
+        raise
     # safetensors lets no one else read it.
     weights.chmod((folder / "config.json").stat().st_mode)
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from flows.commands import output as module
 from flows.commands.output import emit, print_line, table
+from tests.disk import files_up_to
 
 
 def test_a_table_has_its_title_above_it_and_fits_the_terminal(capsys, monkeypatch):
@@ -52,3 +54,20 @@ def test_a_document_goes_to_standard_output_or_to_a_file_that_can_be_written(tmp
     assert f"cannot write --json {tmp_path}: " in capsys.readouterr().err
     with pytest.raises(ValueError, match="JSON"):
         emit({"a": float("nan")}, "-")
+
+
+def test_a_document_that_does_not_fit_on_the_disk_leaves_the_one_before(tmp_path):
+    emit({"a": 1}, str(tmp_path / "a.json"))
+    with files_up_to(1000), pytest.raises(SystemExit):
+        emit({"a": 1, "b": "x" * 2000}, str(tmp_path / "a.json"))
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_document_goes_into_a_pipe(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    emit({"a": 1}, str(pipe))
+    assert json.loads(os.read(reader, 100)) == {"a": 1}
+    assert pipe.is_fifo()

@@ -18,6 +18,7 @@ from llama_core.exchange.hf import (
 )
 from llama_core.exchange.meta import _halves_from_pairs, import_meta
 from llama_core.model import Llama
+from tests.disk import files_up_to
 from tests.fakes import planned_run
 
 PARAMS = {"dim": 8, "n_layers": 1, "n_heads": 2, "n_kv_heads": 1, "multiple_of": 4,
@@ -170,6 +171,20 @@ def test_a_config_of_an_older_transformers_has_its_defaults():
         del config[key]
     model = from_hf_config(config)
     assert (model.n_kv_heads, model.head_dim, model.rope_theta) == (2, 16, 10_000.0)
+
+
+@pytest.mark.parametrize("most", [100, 5_000])
+def test_an_export_that_does_not_fit_on_the_disk_leaves_a_folder_that_takes_the_next(
+    tmp_path, most
+):
+    model = planned_run().run.model
+    state, folder = Llama(model).state_dict(), tmp_path / "model"
+    with files_up_to(most), pytest.raises((CheckpointError, OSError)) as refused:
+        export_hf(folder, model, state, seq_len=128, tokenizer=None)
+    assert most < 1_000 or f"{folder / 'model.safetensors'} cannot be written" in str(refused.value)
+    assert list(folder.iterdir()) == []
+    export_hf(folder, model, state, seq_len=128, tokenizer=None)
+    assert len(list(folder.iterdir())) == 3
 
 
 @pytest.mark.parametrize("sharded", [False, True])
