@@ -40,6 +40,14 @@ from analysis.forecast.frontier_law import frontier_law
 law = frontier_law(table, goal, demand, {name!r})
 """
 _FITTED_LAW = f"{_FIT}law = group.fit.law\n"
+
+
+def _drawn(module: str, data: str, figure: str) -> str:
+    """The lines that import and call two functions of a module of `analysis`."""
+    names = ", ".join(sorted(call.partition("(")[0] for call in (data, figure)))
+    return f"from analysis.{module} import {names}\ndata = {data}\nfigure = {figure}\n"
+
+
 # After a table, by the figure's name: what makes `data` and `figure`.
 _FIGURES = {
     "isoflop": """\
@@ -49,42 +57,18 @@ fit = fit_isoflop(table.used)
 data = isoflop_data(table.used, fit)
 figure = draw_isoflop(data, fit)
 """,
-    "fit": _FIT
-    + """\
-from analysis.fit.figures import draw_fit, fit_data
-data = fit_data(group)
-figure = draw_fit(data)
-""",
+    "fit": _FIT + _drawn("fit.figures", "fit_data(group)", "draw_fit(data)"),
     "epochs": _FIT
-    + """\
-from analysis.repetition.figures import draw_epochs, epochs_data
-data = epochs_data(group.repeated)
-figure = draw_epochs(data, group.repeated)
-""",
+    + _drawn(
+        "repetition.figures", "epochs_data(group.repeated)", "draw_epochs(data, group.repeated)"
+    ),
     "held-out": _FIT
-    + """\
-from analysis.repetition.figures import draw_held_out, held_out_data
-data = held_out_data(group.repeated)
-figure = draw_held_out(data, group.repeated)
-""",
-    "contours": _FIT
-    + """\
-from analysis.fit.figures import contour_data, draw_contours
-data = contour_data(group)
-figure = draw_contours(data, group)
-""",
-    "profiles": _FIT
-    + """\
-from analysis.fit.figures import draw_profiles, profile_data
-data = profile_data(group)
-figure = draw_profiles(data)
-""",
-    "cloud": _FIT
-    + """\
-from analysis.fit.figures import cloud_data, draw_cloud
-data = cloud_data(group)
-figure = draw_cloud(data, group)
-""",
+    + _drawn(
+        "repetition.figures", "held_out_data(group.repeated)", "draw_held_out(data, group.repeated)"
+    ),
+    "contours": _FIT + _drawn("fit.figures", "contour_data(group)", "draw_contours(data, group)"),
+    "profiles": _FIT + _drawn("fit.figures", "profile_data(group)", "draw_profiles(data)"),
+    "cloud": _FIT + _drawn("fit.figures", "cloud_data(group)", "draw_cloud(data, group)"),
     "frontier": _GOAL
     + """\
 from analysis.frontier.figures import demand_ratios, draw_frontier, frontier_data
@@ -92,11 +76,11 @@ data = frontier_data(law, demand_ratios(law, {flops}, {tokens}))
 figure = draw_frontier(data)
 """,
     "life": _GOAL
-    + """\
-from analysis.frontier.figures import draw_life, life_data
-data = life_data(law, float(goal.loss_under(law)), {tokens})
-figure = draw_life(data)
-""",
+    + _drawn(
+        "frontier.figures",
+        "life_data(law, float(goal.loss_under(law)), {tokens})",
+        "draw_life(data)",
+    ),
     "regret": _GOAL
     + """\
 from analysis.frontier.answer import advise
@@ -143,12 +127,7 @@ fit = fit_lr(trials, ranges=study_ranges(spec))
 """
 # By the beginning of the figure's name; its end is the place of the surface.
 _OF_STUDIES = {
-    "law": _FIT_STUDY
-    + """\
-from analysis.tuning.figures import draw_law, law_data
-data = law_data(fit)
-figure = draw_law(data)
-""",
+    "law": _FIT_STUDY + _drawn("tuning.figures", "law_data(fit)", "draw_law(data)"),
     "surface-": _FIT_STUDY
     + """\
 from analysis.tuning.figures import draw_surface, surface_data, trials_at
