@@ -52,11 +52,8 @@ class Foreteller(Watcher):
     def begin(self, plan: Plan, todo: list[PlannedRun]) -> None:
         """Foretell what can be foretold before any run starts."""
         self._sweep = plan.spec.name
-        self._waiting = [
-            planned
-            for planned in _at_largest(plan)
-            if planned in todo and planned.id not in own_forecasts(self._home)
-        ]
+        unforetold = {planned.id for planned in todo} - own_forecasts(self._home).keys()
+        self._waiting = [planned for planned in _at_largest(plan) if planned.id in unforetold]
         if not self._waiting:
             return
         self._largest = _budget(self._waiting[0].cells[-1])
