@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
-from io import UnsupportedOperation
+from io import TextIOWrapper, UnsupportedOperation
 
 from cyclopts import App, Group, Parameter
 
@@ -204,6 +204,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Thousands of runs are millions of objects and few circles, which the collector would look
     # through again and again: half of the time of reading their plans.
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
+    # An output of few letters, as ASCII's, gets the others by their numbers, as Python's errors do.
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             app(arguments, result_action="return_value")

@@ -1,5 +1,6 @@
 """What a user sees at the terminal: help with examples, names at TAB, tables that fit, lists."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -66,6 +67,16 @@ def test_completing_imports_none_of_the_libraries_that_take_long() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_an_output_without_a_letter_gets_its_number(home: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "frontier", "--flops", "1e23"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "\\u" in done.stdout or "\\x" in done.stdout
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
