@@ -178,9 +178,11 @@ def _gradients(
         with ranks.gradient_sync(module, last=number == len(parts)):
             with torch.autocast(device.type, torch.bfloat16, enabled=cfg.dtype == "bfloat16"):
                 logits = module(part[:, :-1])
-            objective, nats = losses(logits, part[:, 1:], cfg.z_loss, compiled=fused_loss)
             # Gradients are averaged over ranks, the loss is summed over their rows.
-            torch.autograd.backward(objective * (ranks.count / cfg.batch_tokens))
+            factor = ranks.count / cfg.batch_tokens
+            targets = part[:, 1:]
+            objective, nats = losses(logits, targets, cfg.z_loss, factor, compiled=fused_loss)
+            torch.autograd.backward(objective)
         loss_sum += nats.detach()
     return loss_sum
 
@@ -201,15 +203,15 @@ def build(
 
 
 def losses(
-    logits: Tensor, targets: Tensor, z_loss: float, *, compiled: bool = False
+    logits: Tensor, targets: Tensor, z_loss: float, factor: float, *, compiled: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The objective and the cross-entropy in nats, both summed over tokens, in fp32."""
+    """The objective times a factor, and the cross-entropy in nats, summed over tokens, in fp32."""
     flat = logits.flatten(0, 1)
-    nats = cross_entropy_sum(flat, targets.flatten(), compiled=compiled)
-    if not z_loss:
-        return nats, nats
-    # Pulls the softmax's normaliser towards 1 (Chowdhery et al. 2022, section 5).
-    return nats + z_loss * flat.float().logsumexp(dim=-1).square().sum(), nats
+    objective, nats = cross_entropy_sum(flat, targets.flatten(), factor, compiled=compiled)
+    if z_loss:
+        # Pulls the softmax's normaliser towards 1 (Chowdhery et al. 2022, section 5).
+        objective = objective + z_loss * flat.float().logsumexp(dim=-1).square().sum() * factor
+    return objective, nats
 
 
 def identity(model: ModelConfig, cfg: TrainConfig, batches: Batches) -> str:

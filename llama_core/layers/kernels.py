@@ -34,18 +34,24 @@ def rms_norm(x: Tensor, scale: Tensor, eps: float) -> Tensor:
     return normed
 
 
-def cross_entropy_sum(logits: Tensor, targets: Tensor, *, compiled: bool = False) -> Tensor:
+def cross_entropy_sum(
+    logits: Tensor, targets: Tensor, factor: float = 1.0, *, compiled: bool = False
+) -> tuple[Tensor, Tensor]:
     """Cross-entropy in nats, summed, in fp32, as `F.cross_entropy` of the logits in fp32.
 
     Args:
         logits: (n, vocab), any type.
         targets: (n,).
+        factor: of the first result and its gradient.
         compiled: whether the passes over the logits are fused by a compiler.
+
+    Returns:
+        the sum times the factor, and the sum itself, which has no gradient.
     """
-    nats: Tensor = _CrossEntropySum.apply(  # type: ignore[no-untyped-call]
-        logits, targets, compiled
+    both: tuple[Tensor, Tensor] = _CrossEntropySum.apply(  # type: ignore[no-untyped-call]
+        logits, targets, factor, compiled
     )
-    return nats
+    return both
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -301,12 +307,14 @@ class _CrossEntropySum(Function):
     # a fifth of a tiny model's step on a CPU. The gradient is the softmax, minus one at the target.
     # Made in parts, no softmax of all logits is ever in memory in fp32 beside bf16 logits.
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor, compiled: bool) -> Tensor:
+    def forward(
+        ctx: Any, logits: Tensor, targets: Tensor, factor: float, compiled: bool
+    ) -> tuple[Tensor, Tensor]:
         rows = _rows_at_once(logits)
         targets = targets.unsqueeze(1)
         if compiled:
             # Detached, or the compiler asks a tensor inside a graph for its gradient, and warns.
-            nats, gradient = compiled_loss()(logits.detach(), targets)
+            nats, gradient = compiled_loss()(logits.detach(), targets, torch.tensor(factor))
         elif len(logits) <= rows:
             nats, gradient = _nats_and_gradient(logits, targets)
         else:
@@ -317,13 +325,19 @@ class _CrossEntropySum(Function):
                 parts.append(of_part)
             nats = torch.stack(parts).sum()
         ctx.save_for_backward(gradient)
-        return nats
+        ctx.factor = 1.0 if compiled else factor
+        ctx.mark_non_differentiable(nats)
+        return nats * factor, nats
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient.mul_(grad), None, None
+        factor = grad * ctx.factor
+        # A pass over all logits that a compiled gradient needs no more; a GPU would wait to know.
+        if factor.device.type != "cpu" or factor != 1:
+            gradient.mul_(factor)
+        return gradient, None, None, None
 
 
 def _rows_at_once(logits: Tensor) -> int:
@@ -339,20 +353,25 @@ def _nats_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]
 
 
 @lru_cache(maxsize=1)
-def compiled_loss() -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Cross-entropy summed and its gradient, compiled at the first call with a shape."""
+def compiled_loss() -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Cross-entropy summed, and its gradient times a factor, compiled at a shape's first call."""
     return torch.compile(_fused_nats_and_gradient, dynamic=False, fullgraph=True)
 
 
-def _fused_nats_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _fused_nats_and_gradient(
+    logits: Tensor, targets: Tensor, factor: Tensor
+) -> tuple[Tensor, Tensor]:
     """`_nats_and_gradient`, written so that a compiler reads each row of logits once."""
     wide = logits.float()
     largest = wide.amax(-1, keepdim=True)
     exps = (wide - largest).exp()
     total = exps.sum(-1, keepdim=True)
-    nats = (largest + total.log()).sum() - wide.gather(1, targets).sum()
-    at_target = torch.arange(wide.shape[1], device=wide.device) == targets
-    return nats, (exps * total.reciprocal() - at_target.float()).to(logits.dtype)
+    inverse, of_target = total.reciprocal(), wide.gather(1, targets)
+    nats = (largest + total.log()).sum() - of_target.sum()
+    # To compare each place of a row with the target takes longer than to write there once more.
+    at_target = ((of_target - largest).exp() * inverse - 1) * factor
+    gradient = (exps * inverse * factor).to(logits.dtype)
+    return nats, gradient.scatter(1, targets, at_target.to(logits.dtype))
 
 
 def _nats_and_softmax(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -50,7 +50,7 @@ def step(count):
     ids = torch.randint(0, model.vocab_size, (count, seq_len + 1))
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
         logits = net(ids[:, :-1])
-    objective, _ = losses(logits, ids[:, 1:], cfg.z_loss)
+    objective, _ = losses(logits, ids[:, 1:], cfg.z_loss, 1.0)
     objective.backward()
     optimizer.step()
     net.zero_grad()

@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from llama_core.layers import kernels
 from llama_core.layers.attention import Rope, eager_attention, rotate
 from llama_core.layers.kernels import cross_entropy_sum, rms_norm
 
@@ -13,19 +14,27 @@ def compiling(request, monkeypatch):
         monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
 
 
-@pytest.mark.usefixtures("compiling")
+@pytest.fixture(params=[False, True], ids=["uncompiled", "compiled"])
+def compiled(request, monkeypatch):
+    """Whether the loss is what a compiler reads, run by torch's own kernels."""
+    monkeypatch.setattr(kernels, "compiled_loss", lambda: kernels._fused_nats_and_gradient)
+    return request.param
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_cross_entropy_and_its_gradient_are_torchs(dtype):
+def test_cross_entropy_and_its_gradient_times_a_factor_are_torchs(compiled, dtype):
     generator = torch.Generator().manual_seed(0)
     logits = (5 * torch.randn(20, 50, generator=generator)).to(dtype)
     targets = torch.randint(0, 50, (20,), generator=generator)
     ours, theirs = (logits.clone().requires_grad_() for _ in range(2))
-    loss = cross_entropy_sum(ours, targets)
+    objective, nats = cross_entropy_sum(ours, targets, 0.3, compiled=compiled)
     expected = F.cross_entropy(theirs.float(), targets, reduction="sum")
     # A sum of twenty terms near ten, in fp32.
-    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=1e-5)
-    (loss / 3).backward()
-    (expected / 3).backward()
+    torch.testing.assert_close(nats, expected, rtol=1e-6, atol=1e-5)
+    torch.testing.assert_close(objective, 0.3 * expected, rtol=1e-6, atol=1e-5)
+    assert not nats.requires_grad
+    (objective / 3).backward()
+    (0.1 * expected).backward()
     assert ours.grad.dtype == dtype
     torch.testing.assert_close(
         ours.grad, theirs.grad, rtol=1e-2 if dtype.itemsize == 2 else 1e-5, atol=1e-6
@@ -38,9 +47,9 @@ def test_cross_entropy_in_parts_is_that_of_all_rows(monkeypatch):
 
     def run():
         leaf = logits.clone().requires_grad_()
-        nats = cross_entropy_sum(leaf, targets)
-        nats.backward()
-        return nats.detach(), leaf.grad
+        objective, nats = cross_entropy_sum(leaf, targets)
+        objective.backward()
+        return nats, leaf.grad
 
     whole = run()
     monkeypatch.setattr("llama_core.layers.kernels._CPU_WIDE", 350)  # parts of seven rows
@@ -49,11 +58,10 @@ def test_cross_entropy_in_parts_is_that_of_all_rows(monkeypatch):
     assert torch.equal(gradient, whole[1])
 
 
-@pytest.mark.usefixtures("compiling")
-def test_a_target_of_vanishing_probability_has_a_finite_loss():
+def test_a_target_of_vanishing_probability_has_a_finite_loss(compiled):
     logits = torch.tensor([[0.0, 500.0]], requires_grad=True)
-    nats = cross_entropy_sum(logits, torch.tensor([0]))
-    assert float(nats.detach()) == pytest.approx(500.0)
+    _, nats = cross_entropy_sum(logits, torch.tensor([0]), compiled=compiled)
+    assert float(nats) == pytest.approx(500.0)
 
 
 @pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
