@@ -55,8 +55,6 @@ function draw(name,figure){
 """
 # A cell of more characters wraps.
 _LONG = 40
-# Panels that would be narrower than so many pixels stand one below the other.
-_PANEL = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +136,15 @@ class Drawn:
         return "scroll sideways" if self.wide else "scroll"
 
     def boxes(self) -> list[tuple[str, str, dict[str, Any]]]:
-        """Name, CSS flex and `spec` of each box that it fills: one, or one a panel."""
+        """Name, CSS flex and `spec` of each box that it fills: one, or one a panel.
+
+        Panels that would be narrower than 300 pixels stand one below the other.
+        """
         if not self.panels:
             return [(self.name, "auto", self.spec())]
         return [
-            (self.name if place == 1 else f"{self.name}-{place}", f"{share:.2f} 1 {_PANEL}px", spec)
+            # Factors that sum to less than one would leave a part of the width empty.
+            (f"{self.name}-{place}" if place > 1 else self.name, f"{100 * share:.0f} 1 300px", spec)
             for place, (spec, share) in enumerate(panels(self.spec()), 1)
         ]
 

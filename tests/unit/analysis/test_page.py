@@ -1,6 +1,7 @@
 import plotly.graph_objects as go
 import polars as pl
 import pytest
+from plotly.subplots import make_subplots
 
 from analysis.page import Page
 
@@ -74,3 +75,14 @@ def test_folded_figures_have_names_and_are_drawn() -> None:
     assert "<summary>more &lt;b&gt;</summary>" in html
     assert 'draw("one"' in html
     assert list(page.figures) == ["one"]
+
+
+def test_panels_share_the_whole_width_as_they_shared_the_figure() -> None:
+    figure = make_subplots(cols=2, column_widths=[0.75, 0.25], horizontal_spacing=0)
+    for col in (1, 2):
+        figure.add_scatter(x=[1], y=[1], row=1, col=col)
+    page = Page("p")
+    page.figure(figure, name="two", panels=True)
+    html = page.html()
+    assert 'id="two" style="height:480px;flex:75 1 300px"' in html
+    assert 'id="two-2" style="height:480px;flex:25 1 300px"' in html
