@@ -6,8 +6,9 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -88,8 +89,12 @@ def copy_aside(path: Path) -> Path:
 
 
 def _aside(path: Path) -> Path:
-    number = len(list(path.parent.glob(f"{path.stem}-set-aside-*")))
-    return path.with_name(f"{path.stem}-set-aside-{number}{path.suffix}")
+    return first_free(path.with_name(f"{path.stem}-set-aside-{n}{path.suffix}") for n in count())
+
+
+def first_free(paths: Iterable[Path]) -> Path:
+    """The first path at which nothing is: a name is not taken twice, whatever was removed."""
+    return next(path for path in paths if not path.exists())
 
 
 class LineWriter:

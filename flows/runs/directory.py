@@ -4,11 +4,12 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from flows.files import try_lock, write_whole
+from flows.files import first_free, try_lock, write_whole
 from flows.runs.curve import Curve
 from flows.runs.words import Ending
 from llama_core.checkpoints.place import checkpoint_names
@@ -176,8 +177,8 @@ class RunDir:
     def set_result_aside(self) -> None:
         """Rename the result of a failure; the caller holds the run."""
         if self.result_path.exists() and not self.settled():
-            number = len(list(self.path.glob("result-*.json")))
-            self.result_path.rename(self.path / f"result-{number}.json")
+            names = (self.path / f"result-{number}.json" for number in count())
+            self.result_path.rename(first_free(names))
 
     def newest_checkpoint(self) -> str:
         """Name of the newest checkpoint, which sorts after all older ones; empty without one."""

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from flows.cost import calibrate
-from flows.files import LineWriter, append_line, read_lines, write_whole
+from flows.files import LineWriter, append_line, read_lines, set_aside, write_whole
 from flows.mirror import tracker
 from flows.plans.rounds import read_rounds
 from flows.runs import evaluations
@@ -116,3 +116,16 @@ def test_a_file_is_on_the_disk_before_it_has_its_name_and_so_is_the_name(tmp_pat
 def test_a_file_with_a_byte_that_is_no_text_counts_as_damaged(name, read, tmp_path):
     (tmp_path / name).write_bytes(b'{"name": "\xb5"}')
     assert read(tmp_path) is None
+
+
+def test_what_is_set_aside_takes_no_name_that_is_taken_whatever_was_removed(tmp_path):
+    path = tmp_path / "curve.jsonl"
+    for content in ("first", "second"):
+        path.write_text(content)
+        set_aside(path)
+    (tmp_path / "curve-set-aside-0.jsonl").unlink()
+    for content in ("third", "fourth"):
+        path.write_text(content)
+        set_aside(path)
+    kept = {each.read_text() for each in tmp_path.iterdir()}
+    assert kept == {"second", "third", "fourth"}

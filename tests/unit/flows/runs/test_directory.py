@@ -207,6 +207,19 @@ def test_only_a_failure_is_set_aside_each_under_its_own_number(run, status, sett
     assert len(list(run.path.glob("result-*.json"))) == (0 if settled else 2)
 
 
+def test_a_failure_replaces_no_earlier_one_whatever_was_removed(run):
+    for _ in range(2):
+        end(run, "failed")
+        run.retire_result()
+    (run.path / "result-0.json").unlink()
+    earlier = (run.path / "result-1.json").stat().st_ino
+    for _ in range(2):
+        end(run, "failed")
+        run.retire_result()
+    assert (run.path / "result-1.json").stat().st_ino == earlier
+    assert len(list(run.path.glob("result-*.json"))) == 3
+
+
 def test_a_failure_of_a_run_that_trains_again_stays(run):
     end(run, "failed")
     with run.locked():
