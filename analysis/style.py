@@ -1,6 +1,7 @@
 """How every figure looks: colours, fonts, titles, axes and legend."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -38,6 +39,15 @@ _TEMPLATE = {
         "scatterternary": [{"marker": _BAR}],
     },
 }
+_EVERY_AXIS = {"gridcolor": GRID, "zeroline": False, "automargin": True}
+_LAYOUT = {
+    "template": _TEMPLATE,
+    "colorway": CATEGORIES,
+    "font": {"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "color": SOFT},
+    "margin": {"l": 60, "r": 20, "t": 60, "b": 50},
+    "legend": {"orientation": "h", "y": -0.18, "x": 0},
+    "hoverlabel": {"align": "left", "bgcolor": "white"},
+}
 # Light to dark along an ordered quantity.
 _SHADES = ("#7a8794", "#4fa3c7", MARK, "#0a3d62", "#3b1f4a")
 
@@ -53,20 +63,27 @@ def styled(
     Args:
         x, y: settings of the first pair of axes, as `axis` makes them.
     """
-    # Not by update_layout, which would add it to Plotly's own.
-    figure.layout.template = _TEMPLATE
-    figure.layout.xaxis.update(x or {})
-    figure.layout.yaxis.update(y or {})
-    figure.update_xaxes(gridcolor=GRID, zeroline=False, automargin=True)
-    figure.update_yaxes(gridcolor=GRID, zeroline=False, automargin=True)
-    return figure.update_layout(
-        title={"text": title, "x": 0, "xref": "paper", "font": {"size": 16, "color": INK}},
-        colorway=CATEGORIES,
-        font={"family": "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", "color": SOFT},
-        margin={"l": 60, "r": 20, "t": 60, "b": 50},
-        legend={"orientation": "h", "y": -0.18, "x": 0},
-        hoverlabel={"align": "left", "bgcolor": "white"},
-    )
+    # Merged here and set at once: each of Plotly's own updates checks and copies the layout.
+    layout = figure.layout.to_plotly_json()
+    axes = {name for name in layout if name.startswith(("xaxis", "yaxis"))}
+    for name in {"xaxis", "yaxis"} | axes:
+        given = {"xaxis": x, "yaxis": y}.get(name) or {}
+        layout[name] = _merged(_merged(layout.get(name, {}), given), _EVERY_AXIS)
+    # Ours replaces Plotly's own.
+    layout.pop("template", None)
+    words = {"text": title, "x": 0, "xref": "paper", "font": {"size": 16, "color": INK}}
+    figure.layout = _merged(layout, _LAYOUT | {"title": words})
+    return figure
+
+
+def _merged(old: dict[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with others in their place or, of nested ones, within them."""
+    return old | {
+        name: _merged(old[name], value)
+        if isinstance(value, dict) and isinstance(old.get(name), dict)
+        else value
+        for name, value in new.items()
+    }
 
 
 def legend_above(figure: go.Figure) -> go.Figure:

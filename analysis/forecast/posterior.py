@@ -10,11 +10,12 @@ over (sigma, tau), the grid by its evidence; nothing is resampled. C is 6·N·D 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal
 
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from analysis.forecast.curve import (
     Reference,
@@ -52,8 +53,14 @@ _TOGETHER = 256
 @contextmanager
 def _one_thread() -> Iterator[None]:
     # Hundreds of small solutions: on two busy cores, threads of BLAS made them six times slower.
-    with threadpool_limits(1, "blas"):
+    with _controller().limit(limits=1, user_api="blas"):
         yield
+
+
+@cache
+def _controller() -> ThreadpoolController:
+    """Made once: to look for the libraries takes as long as a prediction."""
+    return ThreadpoolController()
 
 
 @dataclass(frozen=True, slots=True)

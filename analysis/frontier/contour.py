@@ -59,6 +59,8 @@ class Contour:
         """
         demand = np.asarray(demand, float)
         served = demand > 0
+        if not served.any():
+            return np.zeros(np.broadcast_shapes(demand.shape, self.reducible.shape))
         y = np.log(np.where(served, demand, 1.0))
         beta, k = self.law.beta, self.law.beta / self.law.alpha
         log_scale = np.log(self.law.B / self.reducible) / beta

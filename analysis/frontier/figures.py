@@ -38,7 +38,10 @@ def frontier_data(law: LossLaw, demands: Sequence[float] = DEMANDS) -> pl.DataFr
     C = np.geomspace(low / 10**0.5, high * 10**1.5, 61)
     N0, D0 = compute_optimal(law, C)
     loss = law.loss(N0, D0)
-    draws = Constants.of_draws(law) if law.draws else None
+    contours = None
+    if law.draws:
+        draws = Constants.of_draws(law)
+        contours = contour_above_E(draws, draws.loss(*compute_optimal(draws, C)))
     frames = []
     for ratio in demands:
         demand = ratio * D0
@@ -46,13 +49,9 @@ def frontier_data(law: LossLaw, demands: Sequence[float] = DEMANDS) -> pl.DataFr
         start = inference_optimal(law, loss=loss, inference_tokens=0.0)
         unknown = np.full(C.size, None, dtype=object)
         N_low, N_high = unknown, unknown
-        if draws is not None:
-            drawn = inference_optimal(
-                draws,
-                loss=draws.loss(*compute_optimal(draws, C)),
-                inference_tokens=demand,
-            )
-            N_low, N_high = quantiles(drawn.N, 0.9)
+        if contours is not None:
+            drawn = contours.N(contours.rho(FLOPS_RATIO * demand))
+            N_low, N_high = quantiles(drawn, 0.9)
         outside = extrapolated(law, best.N, best.D)
         frames.append(
             pl.DataFrame(
@@ -115,10 +114,9 @@ def draw_frontier(data: pl.DataFrame) -> go.Figure:
                 "<br>saves %{customdata[2]:.1%} of the lifetime bill<extra>%{fullData.name}</extra>"
             ),
         )  # fmt: skip
-    figure.update_xaxes(dtick=1)
-    figure.update_yaxes(dtick=1)
     flops, sizes = axis("training FLOPs", log=True, flops=True), axis("N, parameters", log=True)
-    return styled(figure, _frontier_title(data), flops, sizes)
+    decades = {"dtick": 1}
+    return styled(figure, _frontier_title(data), flops | decades, sizes | decades)
 
 
 def _sizes(rows: pl.DataFrame) -> list[str]:
@@ -187,13 +185,12 @@ def draw_life(data: pl.DataFrame) -> go.Figure:
         text=[f"N {short(best['N'])} on {short(best['D'])}"],
         hovertemplate="%{text} tokens<br>%{y:.2e} FLOPs",
     )  # fmt: skip
-    figure.update_yaxes(rangemode="tozero")
     share = best["inference_flops"] / best["total"]
     return styled(
         figure,
         f"At the cheapest size serving is {share:.0%} of the lifetime bill",
         axis("N, parameters", log=True),
-        axis("lifetime FLOPs", flops=True),
+        axis("lifetime FLOPs", flops=True) | {"rangemode": "tozero"},
     )
 
 
@@ -225,9 +222,12 @@ def draw_regret(data: pl.DataFrame) -> go.Figure:
             hovertemplate="planned %{x}, served %{y}: %{text} extra<extra></extra>",
         )
     )
-    figure.update_xaxes(title="planned for", type="category")
-    figure.update_yaxes(title="served in fact", type="category", autorange="reversed")
-    return styled(figure, _regret_title(data))
+    return styled(
+        figure,
+        _regret_title(data),
+        {"title": {"text": "planned for"}, "type": "category"},
+        {"title": {"text": "served in fact"}, "type": "category", "autorange": "reversed"},
+    )
 
 
 def _regret_title(data: pl.DataFrame) -> str:

@@ -136,3 +136,16 @@ def test_an_axis_of_flops_is_in_powers_and_one_of_counts_in_letters() -> None:
     assert axis("N", log=True) == {
         "title": {"text": "N"}, "type": "log", "exponentformat": "B"
     }  # fmt: skip
+
+
+def test_a_style_keeps_what_a_figure_has_and_replaces_the_template_and_the_grid():
+    figure = go.Figure(layout={"legend": {"y": 1.0, "bgcolor": "white"}, "xaxis2": {"nticks": 3}})
+    figure.update_layout(template="plotly", xaxis={"range": [0, 1], "title": {"text": "before"}})
+    layout = styled(figure, "a title", {"title": {"text": "after"}}).to_dict()["layout"]
+    assert layout["legend"] == {"y": -0.18, "bgcolor": "white", "orientation": "h", "x": 0}
+    assert layout["xaxis"]["title"] == {"text": "after"}
+    assert layout["xaxis"]["range"] == [0, 1]
+    assert layout["xaxis2"] == {"nticks": 3} | {
+        name: layout["yaxis"][name] for name in ("gridcolor", "zeroline", "automargin")
+    }
+    assert "scatter" not in layout["template"]["data"]
