@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -171,34 +171,52 @@ def in_chromium(home: Home, repeat: int) -> Iterator[dict[str, Any]]:
                 (repeat, PAINT_S),
             )
             window.get(f"http://127.0.0.1:{port}/sweep/sweep00/frontier")
-            while not (title := window.execute_script(_TITLE)):
+            while not window.execute_script(_KEEP):
                 time.sleep(0.1)
             slider = window.find_element("css selector", "input[type=range][id*=demand]")
-
-            def changed() -> bool:
-                nonlocal title
-                before, title = title, window.execute_script(_TITLE)
-                return bool(title != before)
-
-            yield _in_browser(
-                "a slider in Chromium",
-                lambda: slider.send_keys("\ue014"),  # the right arrow
-                changed,
-                (repeat, INTERACTION_S),
-            )
+            seconds = [_slide(window, slider) for _ in range(repeat + 1)]
+            for name, times in zip(
+                ("a slider", "and the figures below"), zip(*seconds, strict=True), strict=True
+            ):
+                yield _browser_row(f"{name} in Chromium", times, INTERACTION_S)
     finally:
         server.send_signal(signal.SIGINT)
         server.wait()
 
 
 _ROWS = "return document.querySelectorAll('tbody tr').length"
-_TITLE = "return document.querySelector('#figure-frontier')?.closest('.drawn').innerText"
+# What is drawn of the three figures of a frontier: their lines and their words.
+_DRAWN = """
+const names = ['frontier', 'life', 'regret'];
+const drawn = name => {
+  const box = document.getElementById(`figure-${name}`);
+  const lines = [...box?.querySelectorAll('svg path') ?? []].map(path => path.getAttribute('d'));
+  return lines.length ? lines + box.textContent : '';
+};
+"""
+_KEEP = f"{_DRAWN} window.kept = names.map(drawn); return window.kept.every(Boolean)"
+_OTHERS = f"{_DRAWN} return names.map((name, k) => !['', window.kept[k]].includes(drawn(name)))"
+
+
+def _slide(window: Any, slider: Any) -> tuple[float, float]:
+    """Seconds from a key to another frontier on the screen, and to the figures below it."""
+    window.execute_script(_KEEP)
+    started = time.perf_counter()
+    slider.send_keys("\ue014")  # the right arrow
+    seconds: list[float] = []
+    while len(seconds) < 2:
+        others = window.execute_script(_OTHERS)
+        if (others[0], all(others))[len(seconds)]:
+            seconds.append(time.perf_counter() - started)
+        else:
+            time.sleep(0.01)
+    return seconds[0], seconds[1]
 
 
 def _in_browser(
     name: str, act: Callable[[], object], done: Callable[[], bool], times: tuple[int, float]
 ) -> dict[str, Any]:
-    """Seconds from an act to what it shows; the first is left out."""
+    """Seconds from an act to what it shows."""
     (repeat, limit), seconds = times, []
     for _ in range(repeat + 1):
         started = time.perf_counter()
@@ -206,6 +224,11 @@ def _in_browser(
         while not done():
             time.sleep(0.01)
         seconds.append(time.perf_counter() - started)
+    return _browser_row(name, seconds, limit)
+
+
+def _browser_row(name: str, seconds: Sequence[float], limit: float) -> dict[str, Any]:
+    """The median and the most; the first is left out."""
     median, most = statistics.median(seconds[1:]), max(seconds[1:])
     return {"name": name, "cpu_s": float("nan"), "wall_s": median, "most_s": most,
             "limit_s": limit}  # fmt: skip

@@ -4,9 +4,10 @@ import base64
 import hashlib
 import logging
 from typing import Any
+from uuid import uuid4
 
 import flask
-from dash import ALL, Dash, Input, Output, State, dcc, html, no_update
+from dash import ALL, Dash, Input, Output, State, ctx, dcc, html, no_update
 from dash.development.base_component import Component
 from dash.exceptions import PreventUpdate
 
@@ -16,6 +17,7 @@ from analysis.table.read import read_table
 from analysis.table.selection import one_law
 from flows.dashboard.address import Address
 from flows.dashboard.controls import as_text, controls_state
+from flows.dashboard.parts import OUTPUTS, Parts, There
 from flows.dashboard.render import aria, link
 from flows.dashboard.screens.at import screen_at
 from flows.dashboard.screens.screen import NotHereError, Screen
@@ -63,6 +65,7 @@ def _layout() -> Component:
             dcc.Store(id="query", data=""),
             dcc.Store(id="stamp", data=""),
             dcc.Store(id="title", data="isoflop"),
+            dcc.Store(id="later"),
             dcc.Store(id="replaced"),
             dcc.Interval(id="clock", interval=_EVERY_MS),
             html.A("Skip to the content", href="#main", className="skip"),
@@ -85,6 +88,11 @@ def _layout() -> Component:
 
 
 def _callbacks(app: Dash, desk: Desk) -> None:
+    changes = (
+        Output("body", "children", allow_duplicate=True),
+        *OUTPUTS,
+        Output("later", "data", allow_duplicate=True),
+    )
     app.clientside_callback(  # type: ignore[no-untyped-call]
         _REPLACE, Output("replaced", "data"), Input("query", "data"), Input("title", "data")
     )
@@ -100,10 +108,11 @@ def _callbacks(app: Dash, desk: Desk) -> None:
         Input("url", "search"),
     )
     def show(pathname: str | None, search: str | None) -> tuple[Any, ...]:
-        return shown(desk, Address.of(pathname, search))
+        heading, controls, body, *rest = shown(desk, Address.of(pathname, search))
+        return heading, controls, Parts.of(body).components, *rest
 
     @app.callback(
-        Output("body", "children", allow_duplicate=True),
+        *changes,
         Output("query", "data", allow_duplicate=True),
         Output("stamp", "data", allow_duplicate=True),
         Input({"control": ALL}, "value"),
@@ -116,10 +125,11 @@ def _callbacks(app: Dash, desk: Desk) -> None:
         values: list[Any], names: list[dict[str, str]], pathname: str, query: str
     ) -> tuple[Any, ...]:
         state = {name["control"]: as_text(value) for name, value in zip(names, values, strict=True)}
-        return changed(desk, Address.of(pathname, query), state)
+        body, *rest = changed(desk, Address.of(pathname, query), state)
+        return *_placed(body), *rest
 
     @app.callback(
-        Output("body", "children", allow_duplicate=True),
+        *changes,
         Output("stamp", "data", allow_duplicate=True),
         Input("clock", "n_intervals"),
         State("url", "pathname"),
@@ -128,7 +138,18 @@ def _callbacks(app: Dash, desk: Desk) -> None:
         prevent_initial_call=True,
     )
     def tick(_: int, pathname: str, query: str, stamp: str) -> tuple[Any, ...]:
-        return ticked(desk, Address.of(pathname, query), stamp)
+        body, *rest = ticked(desk, Address.of(pathname, query), stamp)
+        return *_placed(body), *rest
+
+    @app.callback(
+        *OUTPUTS,
+        Input("later", "data"),
+        State("url", "pathname"),
+        State("query", "data"),
+        prevent_initial_call=True,
+    )
+    def follow(_: str, pathname: str, query: str) -> tuple[Any, ...]:
+        return followed(desk, Address.of(pathname, query), _there(0))
 
     @app.callback(
         Output("url", "href"),
@@ -142,6 +163,21 @@ def _callbacks(app: Dash, desk: Desk) -> None:
         if contents is None:
             raise PreventUpdate
         return dropped(desk, contents, name or "table")
+
+
+def _placed(body: list[Component]) -> tuple[Any, ...]:
+    """What a new body changes: the whole one, or its first parts, after which others follow."""
+    parts, there = Parts.of(body), _there(1)
+    first = parts.in_place(there, first=True)
+    if first is None:
+        return parts.components, *([no_update] * len(ids) for ids in there), no_update
+    return no_update, *first, uuid4().hex if parts.figures else no_update
+
+
+def _there(place: int) -> There:
+    """The ids on the page of the parts that a callback changes, its outputs from a place on."""
+    between, figures = ctx.outputs_list[place : place + 2]
+    return [each["id"] for each in between], [each["id"] for each in figures]
 
 
 def dropped(desk: Desk, contents: str, name: str) -> tuple[Any, ...]:
@@ -205,6 +241,21 @@ def ticked(desk: Desk, address: Address, stamp: str) -> tuple[Any, ...]:
     if now == stamp:
         raise PreventUpdate
     return _body(screen), now
+
+
+def followed(desk: Desk, address: Address, there: There) -> tuple[Any, ...]:
+    """What follows the first parts of a changed body.
+
+    Raises:
+        PreventUpdate: the page shows another view by now.
+    """
+    try:
+        rest = Parts.of(_body(screen_at(desk, address))).in_place(there, first=False)
+    except NotHereError:
+        rest = None
+    if rest is None:
+        raise PreventUpdate
+    return rest
 
 
 def _body(screen: Screen) -> list[Component]:

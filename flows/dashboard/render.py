@@ -14,7 +14,7 @@ from analysis.page import Drawn, Folded, Grid, Heading, KeyFigures, Page, Part, 
 Cell = str | Component
 # For a figure's name: the address of its data, and its Python; None where it has none.
 Beside = Callable[[Drawn], tuple[str | None, str | None]]
-_Other = Heading | Text | Points | KeyFigures | Drawn
+_Other = Heading | Text | Points | KeyFigures
 _MANY = 6
 _CONFIG: Any = {"displayModeBar": False, "responsive": True}
 
@@ -40,9 +40,11 @@ def _components(parts: Sequence[Part], beside: Beside, links: Mapping[str, str])
                 made.append(
                     html.Details([summary, *_components(inner, beside, links)], className="fold")
                 )
+            case Drawn():
+                # Its title is a heading below a section's, or where there is none, one.
+                made += _figure(part, beside, html.H3 if place > first else html.H2)
             case _:
-                # A title of a figure is a heading below a section's, or where there is none, one.
-                made.append(_component(part, beside, html.H3 if place > first else html.H2))
+                made.append(_component(part))
     return made
 
 
@@ -53,7 +55,7 @@ def _table_of(grid: Grid, links: Mapping[str, str]) -> Component:
     return table(grid.header, rows, classes=grid.classes)
 
 
-def _component(part: _Other, beside: Beside, heading: Callable[..., Component]) -> Component:
+def _component(part: _Other) -> Component:
     match part:
         case Heading(text):
             return html.H2(text)
@@ -69,23 +71,24 @@ def _component(part: _Other, beside: Beside, heading: Callable[..., Component]) 
                 ],
                 className="keys",
             )
-        case Drawn():
-            return _figure(part, beside, heading)
 
 
-def _figure(part: Drawn, beside: Beside, heading: Callable[..., Component]) -> Component:
-    """A figure under its title, with its data and its Python below."""
+def _figure(part: Drawn, beside: Beside, heading: Callable[..., Component]) -> list[Component]:
+    """A figure's title, its box, and its data and its Python below."""
+    title_id, below_id = f"title-{part.name}", f"beside-{part.name}"
     style = {"height": f"{part.height}px"} | ({"minWidth": "760px"} if part.wide else {})
     graphs = [
         dcc.Graph(
-            id=f"figure-{name}", figure=spec, config=_CONFIG, style=style | {"flex": flex},
+            id={"figure": name}, figure=spec, config=_CONFIG, style=style | {"flex": flex},
             responsive=True,
         )
         for name, flex, spec in part.boxes()
     ]  # fmt: skip
+    # Named by its title, whose words change beside it.
+    words = aria(labelledby=title_id) if part.title else aria(label=f"Figure {part.name}")
     box = html.Div(
-        graphs if part.panels else graphs[0], className=part.kind, tabIndex="0", role="img",
-        **aria(label=f"Figure: {part.title}. Its data are in the link below."),
+        graphs, id=f"figure-{part.name}", className=part.kind, tabIndex="0", role="img", **words,
+        **aria(describedby=below_id),
     )  # fmt: skip
     data, python = beside(part)
     below: list[Component] = []
@@ -94,8 +97,16 @@ def _figure(part: Drawn, beside: Beside, heading: Callable[..., Component]) -> C
     if python is not None:
         code = html.Pre(html.Code(python), tabIndex="0", className="code")
         below.append(html.Details([html.Summary("Python"), code]))
-    title = [heading(part.title, className="title")] if part.title else []
-    return html.Div([*title, box, html.Div(below, className="beside")], className="drawn")
+    title = [heading(part.title, id=title_id, className="title")] if part.title else []
+    return [*title, box, html.Div(below, id=below_id, className="beside")]
+
+
+def graphs_of(component: Component) -> list[Any]:
+    """The graphs in a figure's box; none of another component."""
+    inside = getattr(component, "children", None)
+    return (
+        [each for each in inside if isinstance(each, dcc.Graph)] if isinstance(inside, list) else []
+    )
 
 
 def table(

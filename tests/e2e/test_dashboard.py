@@ -150,11 +150,17 @@ def test_links_lead_from_the_first_view_to_a_run_and_back(window, address):
 
 def test_a_slider_moved_by_the_keyboard_changes_the_frontier_and_the_address(window, address):
     opened(window, f"{address}/sweep/made/frontier", 1280, "over its life it takes")
-    title = "return document.querySelector('#figure-frontier')?.closest('.drawn').innerText"
-    before = window.execute_script(title)
+    title, bill = (
+        f"return document.querySelector('#title-{name}').innerText" for name in ("frontier", "life")
+    )
+    before, before_below = window.execute_script(title), window.execute_script(bill)
+    drawn = window.find_elements("css selector", ".dash-graph")
     slider = window.find_element("css selector", "input[type=range][id*=demand]")
     slider.send_keys("\ue014" * 8)  # the right arrow
     wait_until(lambda: window.execute_script(title) != before)
+    wait_until(lambda: window.execute_script(bill) != before_below)
+    # Each in its place: nothing below it was made anew.
+    assert window.find_elements("css selector", ".dash-graph") == drawn
     assert "demand=" in window.current_url
     there = window.current_url
     text = text_of(window)
