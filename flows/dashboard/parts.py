@@ -29,8 +29,8 @@ There = tuple[list[Any], list[Any]]
 class Parts:
     """A body as figures in their boxes, and the boxes of what is before, between and after."""
 
-    between: list[Component]
-    figures: list[Component]
+    between: list[Any]
+    figures: list[Any]
 
     @classmethod
     def of(cls, body: Sequence[Component]) -> "Parts":
@@ -44,7 +44,7 @@ class Parts:
             else:
                 between[-1].append(each)
         names = ["top", *map(_name, figures), "end"]
-        boxes = [
+        boxes: list[Any] = [
             html.Div(children, id={"between": f"{before} and {after}"})
             for children, before, after in zip(between, names[:-1], names[1:], strict=True)
         ]
@@ -76,7 +76,7 @@ class Parts:
         )
 
 
-def _name(box: Component) -> str:
+def _name(box: Any) -> str:
     """A figure's name with the sizes of its graphs: only what they draw is changed in place."""
     graphs = [(each.id["figure"], each.style) for each in graphs_of(box)]
     return " ".join(f"{name} {style['height']} {style['flex']}" for name, style in graphs)
