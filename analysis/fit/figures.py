@@ -16,6 +16,9 @@ from analysis.style import INK, MARK, SOFT, WARN, axis, ends, log_ticks, shorts,
 from analysis.table.observations import numbers_for_people
 from analysis.words import counted, short
 
+# Resampled constants that differ by less of their size, as those on a bound, differ by rounding.
+_ROUNDING = 1e-9
+
 
 def fit_data(group: GroupFit) -> pl.DataFrame:
     """Every used row with its fitted loss: row, place, label, n_params, tokens, observed, fitted,
@@ -169,9 +172,9 @@ def draw_cloud(data: pl.DataFrame, group: GroupFit) -> go.Figure:
         x=[getattr(law, first)], y=[getattr(law, second)], mode="markers", name="all rows",
         showlegend=False, marker={"color": WARN, "symbol": "x", "size": 12},
     )  # fmt: skip
-    spread = [float(data[name].std() or 0.0) for name in (first, second)]  # type: ignore[arg-type]
+    spans = [ends(data[name]) for name in (first, second)]
     title = f"{data.height} resampled tables hardly move {first} and {second}"
-    if min(spread) > 0:
+    if all(high - low > _ROUNDING * abs(high) for low, high in spans):
         among = float(np.corrcoef(data[first], data[second])[0, 1])
         together = "vary apart"
         if abs(among) > 0.3:

@@ -145,12 +145,16 @@ def _fit_findings(problem: Problem, optimum: Optimum) -> Iterator[Judgement]:
             f"every model is {side} than the fitted optimum for its compute, which is "
             f"extrapolated: add {'larger' if too_small else 'smaller'} models.",
         )
-    spare = len(problem.rows.loss) - len(problem.free)
-    if spare < 3:
+    rows, constants = len(problem.rows.loss), len(problem.free)
+    if rows <= constants:
         yield Judgement(
-            "weak",
-            f"{len(problem.rows.loss)} rows for {len(problem.free)} constants leave "
-            f"{spare} to judge by.",
+            "not_identified",
+            f"{rows} rows for {constants} constants: a law through every loss shows no error, so "
+            "nothing says how far off N* is. Add three runs or more.",
+        )
+    elif rows < constants + 3:
+        yield Judgement(
+            "weak", f"{rows} rows for {constants} constants leave {rows - constants} to judge by."
         )
 
 

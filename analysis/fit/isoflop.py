@@ -314,9 +314,8 @@ def _through(valleys: Sequence[Valley], level: float) -> IsoflopFit:
     if not valleys:
         reason = "the table has no IsoFLOP budgets: no budget column, and compute does not repeat"
     elif len(good) < 2:
-        reason = (
-            f"{len(good)} of {counted(len(valleys), 'budget')} has a usable minimum; two are needed"
-        )
+        have = f"{len(good)} of {counted(len(valleys), 'budget')} {'has' if good else 'have'}"
+        reason = f"{have} a usable minimum; two are needed"
     else:
         reason = ""
     if reason:

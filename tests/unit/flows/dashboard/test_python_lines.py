@@ -44,15 +44,20 @@ def test_the_python_of_a_figure_gives_its_data(desk, address, names, word, monke
 
 
 def test_a_frontier_of_too_few_losses_for_a_forecast_has_python_too(tmp_path):
-    simulated_sweep(tmp_path, "few", "grid.budgets=[1.6e11, 2.9e11, 5.2e11]", finished=3)
+    simulated_sweep(tmp_path, "few", "grid.budgets=[1.6e11, 2.9e11]", finished=4, noise=1e-5)
     screen = screen_at(desk_of(tmp_path), Address(("sweep", "few", "frontier")))
     assert "No forecast" in " ".join(words(screen.body()))
-    # Five losses determine five constants; no loss remains to test the law.
-    law = text_of(screen.desk, Address(("sweep", "few")))
-    assert "With 5 points for its constants it fits exactly" in law
     for name in ("frontier", "life", "regret"):
         assert "group.fit.law" in screen.python(name)
         assert_python_gives_the_data(screen, name)
+
+
+def test_five_losses_that_a_law_fits_exactly_have_no_frontier(tmp_path):
+    simulated_sweep(tmp_path, "few", "grid.budgets=[1.6e11, 2.9e11, 5.2e11]", finished=3)
+    desk = desk_of(tmp_path)
+    law = text_of(desk, Address(("sweep", "few")))
+    assert "With 5 points for its constants it fits exactly" in law
+    assert "5 rows for 5 constants" in text_of(desk, Address(("sweep", "few", "frontier")))
 
 
 def test_the_python_of_a_figure_counts_N_as_the_address_does(root):
