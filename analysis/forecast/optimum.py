@@ -18,6 +18,9 @@ from analysis.table.observations import Table
 _REACH, _POINTS = 1.5, 7
 # On public tables the vertex scatters this much more than its standard deviation says.
 _WIDENING = 1.4
+# A forecast that hardly bends, or bends down, counts as having this part of its law's curvature:
+# N* is then as unsure as its slope makes it over so flat a valley.
+_LEAST_BEND = 0.1
 # E-folds of D over which the gain from more compute is measured, and the least gain.
 _MORE, _FLAT = 0.01, 1e-9
 # Points of a measured valley within this of its lowest loss, and how many it takes.
@@ -81,9 +84,10 @@ def optimum(
     law = log_loss(posterior.phi, centre + steps, half - centre - steps, posterior.reference)
     _, law_slope, law_curvature = design @ law
     slope_sd = float(np.sqrt(design[1] @ forecast.covariance @ design[1]))
+    bend = max(curvature, _LEAST_BEND * law_curvature)
     # A valley is steeper on one side, which moves the vertex: the law's own tells by how much.
-    own = vertex = centre - slope / (2 * curvature) + law_slope / (2 * law_curvature)
-    sd = _WIDENING * slope_sd / (2 * curvature)
+    own = vertex = centre - slope / (2 * bend) + law_slope / (2 * law_curvature)
+    sd = _WIDENING * slope_sd / (2 * bend)
     if valleys is not None:
         line = np.polynomial.Polynomial.fit(*valleys, 1)
         vertex = (vertex + float(line(np.log(flops)))) / 2

@@ -54,13 +54,17 @@ class Cut:
 
 
 def record(table: Table, form: ForecastForm, level: float) -> tuple[Cut, ...]:
-    """The record at each factor that leaves enough runs below and a run above."""
+    """The record at each factor that leaves enough runs below, and others than the one before."""
     used = table.used
     C = used["flops_6nd"].to_numpy()
     near = near_frontier(C, used["val_loss"].to_numpy())
-    cuts = []
+    cuts, before = [], used.height
     for factor in FACTORS:
         below = C.max() / factor > C
+        if below.sum() == before:
+            # Between two budgets every factor cuts alike: the same forecasts count once.
+            continue
+        before = int(below.sum())
         learnt, foretold = used.filter(below), used.filter(~below & near)
         part = table.filter(pl.col("row").is_in(learnt["row"].to_list()))
         try:

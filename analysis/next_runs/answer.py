@@ -126,7 +126,7 @@ def next_runs(
             f"{flops(candidates.flops.min())} FLOPs, more than --budget {budget:.3g}. Raise it, or "
             "name others with --candidates."
         )
-    # A table that bars N* is what more runs can mend.
+    # A table that bars N* is what more runs may change.
     today = forecast(table, Question(budgets=(target_flops,), level=level, anyway=True))
     learnt, best = today.posterior, today.optimum[0].best
     design = choose(learnt, candidates, target_flops, budget, runs)

@@ -1,6 +1,7 @@
 """N* of a known law comes back, with an interval, a regret, and the budgets' own minima."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 from analysis.forecast.optimum import measured_valleys, optimum
@@ -37,6 +38,19 @@ def test_n_star_of_the_law_lies_within_the_interval(law, learnt):
         assert best.d_opt == pytest.approx(flops / 6 / best.n_opt)
         assert best.d_interval[0] < float(D) < best.d_interval[1]
         assert best.loss_interval[0] < law.loss(N, D) < best.loss_interval[1]
+
+
+@pytest.mark.parametrize("height", [-0.02, 0.0])
+def test_losses_without_a_valley_give_an_n_star_as_unsure_as_they_are_flat(height):
+    N, D = isoflops(CHINCHILLA)
+    # A hill along each budget, or no slope at all.
+    away = np.log(N / Constants.of(CHINCHILLA).compute_optimal(6 * N * D)[0])
+    loss = 3 + height * away**2 - 0.1 * np.log(N * D / 1e17) * (height != 0)
+    rows = rows_of(normalise(pl.DataFrame({"n_params": N, "tokens": D, "val_loss": loss})))
+    best = optimum(posterior(rows), 1e22, 0.9)
+    low, high = best.n_interval
+    assert low < best.n_opt < high
+    assert high > 10 * low
 
 
 def test_a_wider_level_gives_wider_intervals(learnt):

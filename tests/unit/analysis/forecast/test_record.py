@@ -23,9 +23,11 @@ def test_runs_within_15_percent_of_their_quarter_decade_s_best_are_near():
 
 
 def test_each_cut_foretells_the_runs_above_from_those_below():
+    # Budgets lie a factor 4 apart, so that a third cuts as a half does, and a tenth as a fifth.
     runs = normalise(table(*isoflops(budgets=6), noise=0.003))
     cuts = record(runs, "gamma", 0.9)
-    assert [cut.factor for cut in cuts] == [2, 3, 5, 10]
+    assert [cut.factor for cut in cuts] == [2, 5]
+    assert [cut.learnt for cut in cuts] == [35, 28]
     C = runs.used["flops_6nd"].to_numpy()
     for cut in cuts:
         assert cut.learnt == (C.max() / cut.factor > C).sum()
