@@ -10,6 +10,7 @@ from analysis.frontier.text import (
     batch_rows,
     choice_table,
     decoding,
+    demand_sentences,
     dollar_rows,
     lead_sentences,
     menu_table,
@@ -48,7 +49,7 @@ def frontier_page(advice: Advice) -> Page:
         page.table(*menu_table(served))
         page.heading("In FLOPs")
     page.table(*choice_table(advice))
-    page.text(frontier_counts(advice.law.n_counts))
+    page.text(" ".join([frontier_counts(advice.law.n_counts), *demand_sentences(advice)]))
     page.heading("Where the bill is least")
     page.text(
         "Every size below reaches the same loss. A small model needs more data; a large one "

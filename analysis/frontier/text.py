@@ -12,7 +12,7 @@ from analysis.frontier.data_stock import Stock
 from analysis.frontier.decision import Quantity
 from analysis.frontier.priced import ServedAdvice
 from analysis.repetition.text import WORDS
-from analysis.words import dollars, flops, short
+from analysis.words import between, dollars, flops, short
 
 _QUANTITIES: dict[Quantity, Callable[[float], str]] = {
     "N": short,
@@ -55,6 +55,23 @@ def lead_sentences(advice: Advice) -> list[str]:
         f"than the compute-optimal {short(baseline.N.item())} on {short(baseline.D.item())} of the "
         f"same loss, {answer.loss:.4f}{level}.",
         *_asked(advice),
+    ]
+
+
+def demand_sentences(advice: Advice) -> list[str]:
+    """The demand that repays a smaller model, and the one planned for where bounds are given."""
+    low, high = advice.demand.bounds
+    if high == 0:
+        return []
+    pays = "No demand repays a smaller model."
+    if np.isfinite(advice.break_even):
+        pays = f"Pays once {short(advice.break_even)} tokens are served."
+    if low == high:
+        return [pays]
+    return [
+        pays,
+        f"Demand {between(low, high)}: planned for {short(advice.planned)}, where the worst regret "
+        "is least.",
     ]
 
 
@@ -140,8 +157,8 @@ def menu_table(served: ServedAdvice) -> tuple[tuple[str, ...], list[list[str]]]:
 
 def warnings(advice: Advice) -> tuple[str, ...]:
     """What must be read before the answer, for its first lines; empty when nothing must."""
-    lines = [*advice.law.trust.lines, extrapolation(advice), *_stock_doubts(advice)]
-    return tuple(line for line in lines if line)
+    lines = [*advice.law.trust.lines, extrapolation(advice), _out_of_reach(advice)]
+    return tuple(line for line in (*lines, *_stock_doubts(advice)) if line)
 
 
 def extrapolation(advice: Advice) -> str:
@@ -160,6 +177,17 @@ def extrapolation(advice: Advice) -> str:
     return (
         "EXTRAPOLATION: the optimum lies outside the FLOPs and tokens per parameter of the law's "
         "data. Trust the spread over laws more than the interval."
+    )
+
+
+def _out_of_reach(advice: Advice) -> str:
+    """A warning where some draws cannot meet the goal; empty where all do."""
+    share = advice.frontier.unreachable
+    if not share:
+        return ""
+    return (
+        f"MAY BE OUT OF REACH: under {share:.1%} of the draws no N and D reach loss "
+        f"{advice.frontier.loss:.4f}; the intervals are of the others."
     )
 
 

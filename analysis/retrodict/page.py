@@ -192,7 +192,7 @@ def _break_even(page: Page, rows: pl.DataFrame) -> None:
 
 def _what_beat(page: Page, level: float) -> None:
     """Add the section on allocation, block, and what is left for data and tokenizer."""
-    found = gaps(published.six_laws(), level=level)
+    worth = gaps(published.six_laws(), level=level)
     page.heading("8  What beat GPT-3, PaLM and Chinchilla")
     page.text(
         "A model that leads with less compute owes it to its N and D, its block, or its data, "
@@ -200,9 +200,9 @@ def _what_beat(page: Page, level: float) -> None:
         "is; what is left must be the rest."
     )
     for pair in PAIRS:
-        for line in lines(found, pair):
+        for line in lines(worth, pair):
             page.text(line)
-    page.table(HEADER, table_rows(found))
+    page.table(HEADER, table_rows(worth))
     page.text(NOTE, role="soft")
     page.points(CANNOT)
 

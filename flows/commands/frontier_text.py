@@ -1,7 +1,6 @@
 """What `isoflop frontier` and `isoflop retrodict` print for a person."""
 
 from collections.abc import Sequence
-from math import isfinite
 
 import polars as pl
 
@@ -14,6 +13,7 @@ from analysis.frontier.text import (
     batch_rows,
     choice_table,
     decoding,
+    demand_sentences,
     dollar_rows,
     lead_sentences,
     menu_table,
@@ -25,7 +25,7 @@ from analysis.frontier.text import (
 from analysis.retrodict.answer import range_over_laws
 from analysis.retrodict.gap import PAIRS, Gap
 from analysis.retrodict.gap_text import CANNOT, HEADER, NOTE, lines, rows
-from analysis.words import between, counted, frontier_counts, short
+from analysis.words import counted, frontier_counts, short
 from flows.commands.output import print_wrapped, table
 
 
@@ -43,20 +43,8 @@ def print_advice(advice: Advice) -> None:
     table(f"\n{title}, {short(advice.planned)} tokens served", *choice_table(advice))
     print()
     print_wrapped(frontier_counts(advice.law.n_counts))
-    low, high = advice.demand.bounds
-    if high > 0:
-        print_wrapped(
-            f"Pays once {short(advice.break_even)} tokens are served."
-            if isfinite(advice.break_even)
-            else "No demand repays a smaller model."
-        )
-    if low != high:
-        print_wrapped(
-            f"Demand {between(low, high)}: planned for {short(advice.planned)}, "
-            "where the worst regret is least."
-        )
-    if answer.unreachable:
-        print_wrapped(f"{answer.unreachable:.1%} of the draws cannot reach this loss at all.")
+    for line in demand_sentences(advice):
+        print_wrapped(line)
     print()
     table("The same question under other laws", SPREAD_HEADER, spread_rows(advice))
     if rules := rule_rows(advice):
@@ -115,15 +103,15 @@ def print_retrodiction(rows: pl.DataFrame) -> None:
     )
 
 
-def print_gaps(found: Sequence[Gap]) -> None:
+def print_gaps(gaps: Sequence[Gap]) -> None:
     """What beat GPT-3, PaLM and Chinchilla: allocation, block, and what is left."""
     print("\nWhat beat GPT-3, PaLM and Chinchilla")
     for pair in PAIRS:
         print()
-        for line in lines(found, pair):
+        for line in lines(gaps, pair):
             print_wrapped(line)
     print()
-    table("What N and D are worth, law by law", HEADER, rows(found))
+    table("What N and D are worth, law by law", HEADER, rows(gaps))
     print_wrapped(NOTE)
     print()
     for sentence in CANNOT:

@@ -6,7 +6,7 @@ import pytest
 
 from analysis import published
 from analysis.frontier.answer import Advice, Demand, advise
-from analysis.frontier.decision import AtBudget, Like
+from analysis.frontier.decision import AtBudget, AtLoss, Like
 from analysis.frontier.figures import draw_regret, regret_data
 from analysis.frontier.page import frontier_page
 from analysis.frontier.serving import Device, Serving
@@ -19,6 +19,7 @@ from analysis.frontier.text import (
     menu_table,
     rule_rows,
     spread_rows,
+    warnings,
 )
 from analysis.words import dollars, flops, short
 from flows.commands.frontier_text import print_advice
@@ -84,6 +85,20 @@ def test_an_answer_asked_in_dollars_leads_in_dollars_and_names_its_batch(advice:
     assert batches["total_usd"].is_sorted(descending=True)
     assert f"{short(batches['N'][3])} for {dollars(batches['total_usd'][3])} at 128" in assumed
     assert in_flops.startswith("In FLOPs alone the best is ")
+
+
+def test_draws_that_cannot_reach_the_goal_are_told_before_the_answer() -> None:
+    law = published.law("besiroglu")
+    # Below E under about half of the draws.
+    answer = advise(law, AtLoss(law.E + 0.02), Demand(generated=(1e11, 1e13)))
+    share = answer.frontier.unreachable
+    assert 0 < share < 1
+    first = f"MAY BE OUT OF REACH: under {share:.1%} of the draws no N and D reach loss "
+    assert sum(line.startswith(first) for line in warnings(answer)) == 1
+    page = unescape(frontier_page(answer).html())
+    assert first in page
+    planned = f"Demand 100B to 10T: planned for {short(answer.planned)}, where the worst regret"
+    assert f"Pays once {short(answer.break_even)} tokens are served. {planned}" in page
 
 
 def test_a_batch_that_fits_no_gpu_is_a_row_that_says_so() -> None:
