@@ -105,9 +105,14 @@ def mix(table: Mixtures, question: Question, points: Mixtures | None = None) -> 
     """The law, the best shares for the target, and the losses of the points.
 
     Raises:
-        TableError: too few mixtures, an unknown target or source, or limits that nothing keeps.
+        TableError: too few mixtures, an unknown target or source, a target that never varies, or
+            limits that nothing keeps.
     """
     weights = target_weights(question.target, table.targets)
+    if np.ptp(table.losses[:, weights > 0], axis=0).max() == 0:
+        raise TableError(
+            "every row has the same target, so no shares lower it. Name other losses with --target."
+        )
     size = _size(table, question)
     limits = share_limits(question, table.sources, size.get("tokens"))
     corners = np.eye(len(table.sources)) if question.anywhere else table.shares
@@ -302,6 +307,10 @@ def _doubts(
             f"the best share of {', '.join(edge)} is the largest that was tried, so that a larger "
             "one may be better still."
         )
+    same = np.ptp(table.losses, axis=0) == 0
+    if same.any():
+        names = ", ".join(n for n, never in zip(table.targets, same, strict=True) if never)
+        warnings.append(f"every row has the same loss of {names}: it says nothing of the shares.")
     twice = _repeated(table)
     if twice:
         warnings.append(
@@ -312,12 +321,12 @@ def _doubts(
 
 
 def _beyond(table: Mixtures, sizes: Array, points: Mixtures | None) -> tuple[str, ...]:
-    """A sentence for N and for D, where one is asked for that the table's do not reach."""
+    """A sentence for N and for D where a size to predict at is beyond the table's."""
     sentences = []
     for place, name in enumerate(table.size_names):
         known = np.exp(table.sizes[:, place])
-        asked = np.exp(np.append([] if points is None else points.sizes[:, place], sizes[place]))
-        far = asked[(asked > SAME * known.max()) | (asked < known.min() / SAME)]
+        wanted = np.exp(np.append([] if points is None else points.sizes[:, place], sizes[place]))
+        far = wanted[(wanted > SAME * known.max()) | (wanted < known.min() / SAME)]
         if len(far):
             sentences.append(
                 f"{SYMBOLS[name]} {size_range(far)} is beyond the table's {size_range(known)}: "

@@ -13,6 +13,7 @@ from analysis.mixtures.ridge import RidgeLaw
 from analysis.mixtures.rows import Mixtures
 from analysis.mixtures.surface import Fitted, Law
 from analysis.table.observations import TableError
+from analysis.words import counted
 
 # From few constants to many: of laws that do equally well the first one is chosen.
 LAWS: tuple[Law, ...] = (EXPONENTIAL, POWER, MIXED_SIZES, RidgeLaw(), KernelLaw())
@@ -30,7 +31,7 @@ class CrossValidation:
         fitted: the law fitted to all rows.
         log_losses: held-out ln L (rows, t).
         spread: its standard deviation there, up to a factor (rows, t).
-        rank, r2: of predicted and observed losses by source (t,).
+        rank, r2: of predicted and observed losses by source (t,); nan of one that never varies.
         pooled_rank, pooled_r2: of the target.
         error: mean squared error of ln L by row, in variances of each source (rows,).
     """
@@ -44,6 +45,21 @@ class CrossValidation:
     pooled_rank: float
     pooled_r2: float
     error: Array
+
+    @property
+    def varying(self) -> int:
+        """How many losses differ between rows."""
+        return int(np.isfinite(self.r2).sum())
+
+    @property
+    def mean_rank(self) -> float:
+        """Over the losses that have a rank correlation; nan without any."""
+        return _mean(self.rank)
+
+    @property
+    def mean_r2(self) -> float:
+        """Over the losses that vary."""
+        return _mean(self.r2)
 
 
 def cross_validate(
@@ -61,8 +77,8 @@ def cross_validate(
     count = int(groups.max()) + 1
     if count < LEAST_MIXTURES:
         raise TableError(
-            f"{count} different mixtures in {len(mixtures)} rows are too few for a law and its "
-            f"held-out error; train at least {LEAST_MIXTURES}."
+            f"a law and its held-out error need {LEAST_MIXTURES} different mixtures or more; the "
+            f"table has {count} in {counted(len(mixtures), 'row')}. Train more."
         )
     # Rows of one mixture are held out together: the law must not know the others' losses.
     folds = np.random.default_rng(0).permutation(np.arange(count) % FOLDS)[groups]
@@ -106,7 +122,8 @@ def _score(
 ) -> CrossValidation:
     predicted, observed = np.exp(logs), np.exp(y)
     places = range(y.shape[1])
-    variance = np.maximum(y.var(axis=0), 1e-300)
+    # A loss that never varies says nothing of the shares, and any law fits it but for rounding.
+    variance = np.where(np.ptp(y, axis=0) > 0, y.var(axis=0), np.inf)
     return CrossValidation(
         law,
         fitted,
@@ -121,5 +138,12 @@ def _score(
 
 
 def _r2(predicted: Array, observed: Array) -> float:
+    if np.ptp(observed) == 0:
+        return float("nan")
     total = float(((observed - observed.mean()) ** 2).sum())
-    return 1 - float(((predicted - observed) ** 2).sum()) / total if total > 0 else float("nan")
+    return 1 - float(((predicted - observed) ** 2).sum()) / total
+
+
+def _mean(values: Array) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")

@@ -58,8 +58,8 @@ def mix_json(answer: Answer) -> dict[str, Any]:
 def _score(answer: Answer, score: CrossValidation) -> dict[str, Any]:
     targets = answer.table.targets
     return {
-        "rank": _number(float(np.mean(score.rank))),
-        "r2": _number(float(np.mean(score.r2))),
+        "rank": _number(score.mean_rank),
+        "r2": _number(score.mean_r2),
         "pooled_rank": _number(score.pooled_rank),
         "pooled_r2": _number(score.pooled_r2),
         "by_loss": {
@@ -85,9 +85,9 @@ def _measured(measured: Measured | None) -> dict[str, Any]:
     if measured is None:
         return {"points_rank": {}, "points_choice": None}
     choice = measured.choice
-    ranks = {name: _number(rank) for name, rank in measured.ranks.items()}
+    ranks = dict(measured.ranks)
     if measured.pooled is not None:
-        ranks["pooled"] = _number(measured.pooled)
+        ranks["pooled"] = measured.pooled
     return {
         "points_rank": ranks,
         "points_choice": None if choice is None else asdict(choice) | {"regret": choice.regret},

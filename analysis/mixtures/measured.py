@@ -42,8 +42,8 @@ class Measured:
     """Predictions beside the losses that points have of their own.
 
     Attributes:
-        ranks: rank correlation of predicted and measured, by loss.
-        pooled: that of the target; None where too few points have all its losses.
+        ranks: rank correlation of predicted and measured, by loss that varies.
+        pooled: that of the target; None where too few points have all its losses, or all have one.
         missing: losses of the target that no point has.
     """
 
@@ -66,9 +66,10 @@ def compare(
     if not known.any():
         return None
     ranks = {
-        name: rank_correlation(predicted[known[:, j], j], measured[known[:, j], j])
+        name: rank
         for j, name in enumerate(names)
         if known[:, j].sum() >= _FEWEST
+        and (rank := _rank(predicted[known[:, j], j], measured[known[:, j], j])) is not None
     }
     used = weights > 0
     lacking = (used & ~known.any(axis=0)).tolist()
@@ -82,4 +83,9 @@ def compare(
         len(rows), int(rows[chosen]), int(rows[best]), float(target[chosen]), float(target[best]),
         float(target.mean()), int((target < target[chosen]).sum()) + 1,
     )  # fmt: skip
-    return Measured(ranks, rank_correlation(guess, target), choice, missing)
+    return Measured(ranks, _rank(guess, target), choice, missing)
+
+
+def _rank(predicted: Array, measured: Array) -> float | None:
+    rank = rank_correlation(predicted, measured)
+    return rank if np.isfinite(rank) else None

@@ -264,8 +264,8 @@ def _shares(shares: Mapping[str, Array], rows: pl.DataFrame) -> tuple[Array, tup
     low, high = float(sums.min()), float(sums.max())
     notes: tuple[str, ...] = ()
     if max(abs(low - 1), abs(high - 1)) > 1e-6:
-        between = f"{low:.4g}" if high - low < 1e-6 else f"{low:.4g} to {high:.4g}"
-        notes = (f"The shares of a row sum to {between}; each row was divided by its sum.",)
+        ends = f"{low:.4g}" if high - low < 1e-6 else f"{low:.4g} to {high:.4g}"
+        notes = (f"The shares of a row sum to {ends}; each row was divided by its sum.",)
     return values / sums[:, None], notes
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from analysis.layout import READABLE, hanging, table_lines, wrapped
 from analysis.mixtures.answer import ROUNDING, Answer
 from analysis.mixtures.measured import Choice, Measured
-from analysis.words import short
+from analysis.words import counted, short
 
 BEST = ("source", "best share", "interval", "tried", "limit")
 LOSSES = ("loss", "weight", "at the best", "interval", "held-out rank", "R²")
@@ -64,9 +64,9 @@ def law_line(answer: Answer) -> str:
     score = answer.score
     return (
         f"{score.law.formula}. Five-fold, mixtures held out: rank correlation "
-        f"{np.mean(score.rank):.4f} and R² {np.mean(score.r2):.3f} in the mean over "
-        f"{len(answer.table.targets)} losses, {score.pooled_rank:.4f} and {score.pooled_r2:.3f} "
-        "of the target."
+        f"{score.mean_rank:.4f} and R² {score.mean_r2:.3f} in the mean over "
+        f"{counted(score.varying, 'loss', 'losses')}, {score.pooled_rank:.4f} and "
+        f"{score.pooled_r2:.3f} of the target."
     )
 
 
@@ -96,8 +96,8 @@ def law_rows(answer: Answer) -> list[list[str]]:
     return [
         [
             score.law.name + (" *" if score is answer.score else ""),
-            f"{np.mean(score.rank):.4f}",
-            f"{np.mean(score.r2):.3f}",
+            f"{score.mean_rank:.4f}",
+            f"{score.mean_r2:.3f}",
             f"{score.pooled_rank:.4f}",
             f"{score.pooled_r2:.3f}",
         ]
@@ -129,11 +129,15 @@ def loss_rows(answer: Answer) -> list[list[str]]:
             f"{answer.weights[j]:.3f}",
             f"{answer.best.losses[j].value:.4f}",
             f"{answer.best.losses[j].lower:.4f} to {answer.best.losses[j].upper:.4f}",
-            f"{answer.score.rank[j]:.4f}",
-            f"{answer.score.r2[j]:.3f}",
+            _known(answer.score.rank[j], ".4f"),
+            _known(answer.score.r2[j], ".3f"),
         ]
         for j, name in enumerate(answer.table.targets)
     ]
+
+
+def _known(value: float, digits: str) -> str:
+    return f"{value:{digits}}" if np.isfinite(value) else "–"
 
 
 def effect_lines(answer: Answer) -> list[str]:

@@ -114,7 +114,7 @@ def test_a_target_and_a_stock_move_the_best_shares(run: Run, table: Path) -> Non
         (("--params", "1B"), "--params 1e+09: the table has one N"),
         (("--tokens", "many"), "--tokens 'many' should be a positive number"),
         (("--map", "share_=weight_"), "no column's name begins with 'weight_'"),
-        (("--where", "share_code > 0.8"), "different mixtures in"),
+        (("--where", "share_code > 0.8"), "need 8 different mixtures or more"),
     ],
 )
 def test_unusable_options_are_refused_in_a_line_that_names_them(

@@ -1,6 +1,7 @@
 """The law of RegMix's 512 mixtures, by its ranks on mixtures held out; needs ISOFLOP_PUBLISHED."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,13 @@ from analysis.mixtures.rows import read_mixtures, read_points
 from analysis.table.files import Contents, described, read_contents
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    # As `isoflop mix` does: many small solutions, which threads of BLAS only hinder.
+    with threadpool_limits(1, "blas"):
+        yield
 
 
 @pytest.fixture
@@ -46,8 +54,7 @@ def test_order_and_choice_of_one_half_of_regmix_carry_over_to_the_other(
     # The others at a level of their own, as of larger models.
     lower = frame.filter(~half).drop("place").with_columns(pl.col("^loss_.*$") * 0.5)
     points = read_points(described(lower.with_columns(params=1e9)), {}, table)
-    with threadpool_limits(1, "blas"):
-        answer = mix(table, Question(draws=10), points)
+    answer = mix(table, Question(draws=10), points)
     assert answer.measured is not None
     assert answer.measured.choice is not None
     assert answer.measured.pooled is not None

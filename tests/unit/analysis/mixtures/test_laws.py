@@ -14,7 +14,9 @@ from analysis.mixtures.page import mix_page
 from analysis.mixtures.question import Question
 from analysis.mixtures.rows import Mixtures, read_mixtures
 from analysis.mixtures.surface import Law
+from analysis.mixtures.text import law_line, loss_rows
 from analysis.table.files import described
+from analysis.table.observations import TableError
 from tests.unit.analysis.mixtures.simulated import SOURCES, simulated, true_best, true_losses
 
 
@@ -184,3 +186,19 @@ def test_intervals_hold_the_true_shares_and_losses_of_new_runs(answer: Answer) -
         low, high = answer.intervals[place]
         assert low - 0.02 <= best[place] <= high + 0.02
     assert true_losses(answer.best.shares[None]).mean() < true_losses(best[None]).mean() * 1.002
+
+
+def test_a_loss_that_never_varies_chooses_no_law_and_is_named() -> None:
+    frame = simulated(40, noise=0.003)
+    table = read_mixtures(described(frame), mapping={})
+    # A constant whose logarithm no law meets to the last digit.
+    with_same = read_mixtures(described(frame.with_columns(loss_extra=pl.lit(2.7))), mapping={})
+    of_three = {"prose": 1.0, "code": 1.0, "wiki": 1.0}
+    plain, other = (mix(rows, Question(of_three, draws=5)) for rows in (table, with_same))
+    assert other.score.law == plain.score.law
+    assert other.score.mean_rank == pytest.approx(plain.score.mean_rank)
+    assert any("the same loss of extra" in warning for warning in other.warnings)
+    assert "nan" not in " ".join(cell for row in loss_rows(other) for cell in row)
+    assert "in the mean over 3 losses" in law_line(other)
+    with pytest.raises(TableError, match="every row has the same target"):
+        mix(with_same, Question({"extra": 1.0}, draws=5))
