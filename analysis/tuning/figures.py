@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from analysis.style import CATEGORIES, INK, WARN, axis, shorts, styled
 from analysis.tuning.answer import SAME_BUDGET, LrFit
 from analysis.tuning.law import TunedPoint
-from analysis.words import short
+from analysis.words import sentence, short
 
 _GRID = 41
 _WORDS = {
@@ -171,9 +171,7 @@ def draw_law(data: pl.DataFrame) -> go.Figure:
             shown.add(budget)
         figure.update_xaxes(**axis("N, parameters", log=True), row=1, col=col)
         figure.update_yaxes(**axis(_WORDS[quantity], log=True), row=1, col=col)
-    laws = data.filter(pl.col("kind") == "law")["quantity"].n_unique()
-    title = "Where the loss is least at each size and budget"
-    return styled(figure, f"{title}, and the recipe's laws" if laws else f"{title}; no law")
+    return styled(figure, _law_title(data, several=len(set(budgets.values())) > 1))
 
 
 def draw_importances(importances: Mapping[str, Mapping[str, float]]) -> go.Figure:
@@ -191,6 +189,26 @@ def draw_importances(importances: Mapping[str, Mapping[str, float]]) -> go.Figur
     figure.update_layout(barmode="group")
     title = f"What mattered most to the search: {_WORDS.get(best, best).partition(',')[0]}"
     return styled(figure, title, axis("share of importance (PED-ANOVA)"))
+
+
+def _law_title(data: pl.DataFrame, *, several: bool) -> str:
+    """How the learning rate goes with N at one budget, and of several the batch with D."""
+    laws = data.filter(pl.col("kind") == "law")
+    lr = laws.filter((pl.col("quantity") == "lr") & (pl.col("D") == pl.col("D").min()))
+    batch = laws.filter((pl.col("quantity") == "batch_tokens") & (pl.col("N") == pl.col("N").min()))
+    growths = []
+    if lr.height:
+        growths.append(f"ten times the parameters take {_tenfold(lr, 'N'):.2g} × the learning rate")
+    if batch.height and several:
+        growths.append(f"ten times the tokens take {_tenfold(batch, 'D'):.2g} × the batch")
+    return sentence(", ".join(growths) or "no law: no minimum lies inside the searched ranges")
+
+
+def _tenfold(rows: pl.DataFrame, name: str) -> float:
+    """By what a power law changes over ten times the column `name`."""
+    first, last = (rows.sort(name).row(place, named=True) for place in (0, -1))
+    slope = np.log(last["value"] / first["value"]) / np.log(last[name] / first[name])
+    return float(10**slope)
 
 
 def _surface_title(point: TunedPoint) -> str:

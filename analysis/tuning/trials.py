@@ -93,11 +93,11 @@ def _refuse_sequences(table: Table, mapping: Mapping[str, str]) -> None:
     if reason:
         raise TableError(
             f"column {source.given!r} seems to count sequences, not tokens: {reason}. Say "
-            f"{_mend(table)}, or --map 'batch_tokens={quoted(source.given)}' if it counts tokens."
+            f"{_remedy(table)}, or --map 'batch_tokens={quoted(source.given)}' if it counts tokens."
         )
 
 
-def _mend(table: Table) -> str:
+def _remedy(table: Table) -> str:
     """The option that reads sequences as tokens."""
     length = numeric_column(table.used, SEQUENCE_LENGTH)
     return table.source("batch_tokens").times(quoted(length) if length else "SEQUENCE_LENGTH")
@@ -135,7 +135,7 @@ def _doubts(table: Table) -> Iterator[Doubt]:
         if reason:
             yield Doubt(
                 f"The batch ({table.source('batch_tokens').words()}) seems to count sequences, not "
-                f"tokens: {reason}. Then {_mend(table)}"
+                f"tokens: {reason}. Then {_remedy(table)}"
             )
     median = float(np.median(used["lr"].to_numpy()))
     if not _LR[0] <= median <= _LR[1]:

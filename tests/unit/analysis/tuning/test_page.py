@@ -192,6 +192,23 @@ def test_budgets_that_differ_by_rounding_share_a_colour_and_a_name():
     assert bars[0].arrayminus == pytest.approx([0.005, 0.0])
 
 
+def test_the_laws_title_is_what_ten_times_n_and_d_take():
+    fit = Fit()
+    data = law_data(fit)
+    of_lr, law = pl.col("quantity") == "lr", pl.col("kind") == "law"
+    both = "Ten times the parameters take 0.32 × the learning rate, ten times the tokens take "
+    assert (
+        draw_law(data).layout.title.text
+        == f"{both}{10**fit.recipe_batch.exponent_D:.2g} × the batch"
+    )
+    one = draw_law(data.filter(pl.col("D") == pl.col("D").min())).layout.title.text
+    assert one == "Ten times the parameters take 0.32 × the learning rate"
+    batch = draw_law(data.filter(~(of_lr & law))).layout.title.text
+    assert batch.startswith("Ten times the tokens take ")
+    none = draw_law(data.filter(~law)).layout.title.text
+    assert none == "No law: no minimum lies inside the searched ranges"
+
+
 def test_the_bars_of_a_surface_end_at_its_interval_or_at_the_searched_range():
     point = TunedPoint(1e5, 1e7, surface())
     figure = draw_surface(point, Fit().table)
