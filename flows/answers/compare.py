@@ -13,7 +13,7 @@ from analysis.page import Page
 from analysis.table.observations import Table
 from analysis.table.repeats import leave_out_repeats
 from flows.answers.rows import check_level
-from flows.answers.runs import Runs, open_source, read_runs
+from flows.answers.runs import IN_MEMORY, Runs, open_source, read_runs
 from flows.answers.shown import Shown
 from flows.plans.find import find_plan
 from flows.results.compare import SweepDifferences, compared_table, sweep_differences
@@ -123,6 +123,7 @@ def compare_sides(
     Raises:
         ValueError: a source is not there, or the losses do not compare.
     """
+    sources = _numbered(sources)
     _check_names([each if isinstance(each, str) else each.source.name for each in sources])
     first, *others = _own_names([_side(each, mapping, home) for each in sources])
     variants = compare_variants(
@@ -135,6 +136,16 @@ def compare_sides(
         bits_per_byte=how.bits_per_byte,
     )
     return Compared(variants, _differences(first, others, home))
+
+
+def _numbered(sources: Sequence[str | Runs]) -> list[str | Runs]:
+    """The same, rows in memory under a name each: their places among the sources."""
+    return [
+        replace(each, source=replace(each.source, name=f"data frame {place}"))
+        if isinstance(each, Runs) and each.source.name == IN_MEMORY
+        else each
+        for place, each in enumerate(sources, 1)
+    ]
 
 
 def _side(source: str | Runs, mapping: Mapping[str, str], home: Home) -> Side:

@@ -73,6 +73,10 @@ def test_mix_and_compare_answer_as_the_commands_do(table, command, tmp_path):
     runs = [isoflop.read(str(path), map=MAP) for path in (table, other)]
     document = mapped(command, "compare", table, other, "--bootstrap", 5)
     assert plain(isoflop.compare(*runs, bootstrap=5).json()) == document
+    frames = [isoflop.read(pl.read_csv(path), map=MAP) for path in (table, other)]
+    of_frames = isoflop.compare(*frames, bootstrap=5).json()
+    assert (of_frames["baseline"], of_frames["name"]) == ("data frame 1", "data frame 2")
+    assert of_frames["speedup"]["compute"] == document["speedup"]["compute"]
     shares = [(a / 10, 1 - a / 10, 3 + a / 20, 4 - a / 10 + a**2 / 300) for a in range(1, 10)]
     mixtures = tmp_path / "mixtures.csv"
     write_table(mixtures, ["share_a", "share_b", "loss_a", "loss_b"], shares)
