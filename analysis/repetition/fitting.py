@@ -63,10 +63,10 @@ def fit_form(form: Form, data: Data, weights: Array) -> Array:
     starts = _starting(form, data, weights.mean(axis=0))
     count = len(starts)
     x = np.tile(starts, (len(weights), 1))
-    found = _solve(form, data, x, np.repeat(weights, count, axis=0), 80)
-    value = np.where(np.isfinite(found.value), found.value, np.inf).reshape(len(weights), count)
+    ends = _solve(form, data, x, np.repeat(weights, count, axis=0), 80)
+    value = np.where(np.isfinite(ends.value), ends.value, np.inf).reshape(len(weights), count)
     best = value.argmin(axis=1) + count * np.arange(len(weights))
-    return np.asarray(found.x[best])
+    return np.asarray(ends.x[best])
 
 
 def refit(form: Form, data: Data, theta: Array, weights: Array) -> Array:

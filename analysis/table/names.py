@@ -119,7 +119,7 @@ def option(name: str, given: str) -> str:
 def missing(
     name: str, columns: Collection[str], aliases: Mapping[str, tuple[str, ...]] = ALIASES
 ) -> str:
-    """The message about a needed column that is not there, with the --map that may mend it."""
+    """The message about a needed column that is not there, with the --map that may help."""
     spellings = (name, *aliases.get(name, ()))
     others = ", ".join(spellings[1 : _SPELLINGS + 1])
     others += ", …" if len(spellings) > _SPELLINGS + 1 else ""

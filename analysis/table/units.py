@@ -241,13 +241,13 @@ def _loss(used: pl.DataFrame, source: Source) -> Iterator[Doubt]:
     median = float(np.median(used["val_loss"].to_numpy()))
     named = not source.arithmetic and re.search(r"perplexity|ppl", source.given, re.IGNORECASE)
     given = source.given if source.arithmetic else quoted(source.given)
-    mend = f"--map 'val_loss=ln({given})'"
+    remedy = f"--map 'val_loss=ln({given})'"
     if named:
-        yield Doubt(f"Loss is read from {source.words()}, a perplexity? Then {mend}", True)
+        yield Doubt(f"Loss is read from {source.words()}, a perplexity? Then {remedy}", True)
     elif median > _MOST_NATS:
         yield Doubt(
             f"Loss ({source.words()}) is {median:.3g} in the median row, more nats than a token "
-            f"of any vocabulary costs. Is it a perplexity? Then {mend}",
+            f"of any vocabulary costs. Is it a perplexity? Then {remedy}",
             True,
         )
 
