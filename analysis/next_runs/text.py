@@ -55,7 +55,7 @@ def run_rows(answer: NextRuns) -> list[list[str]]:
             f"{place}",
             short(run.n_params),
             short(run.tokens),
-            f"{run.tokens / run.n_params:.3g}",
+            short(run.tokens / run.n_params),
             flops(run.flops),
             flops(run.spent),
             f"{run.loss:.4f}",

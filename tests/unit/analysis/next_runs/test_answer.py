@@ -1,6 +1,7 @@
 """Next runs: their intervals, what they save, when to stop, and what did not fit."""
 
 import math
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
@@ -119,4 +120,7 @@ def test_lines_fit_a_terminal_and_begin_with_the_verdict_under_the_warnings() ->
     assert start == 0 or "NOT CALIBRATED" in lines[0] or "WEAK" in lines[0]
     assert max(len(line) for line in lines) <= 110
     assert len(run_rows(answered())) == 3
+    [first, *_] = answered().runs
+    far = replace(answered(), runs=(replace(first, tokens=1600 * first.n_params),))
+    assert run_rows(far)[0][3] == "1.6k"
     assert all(math.isfinite(run.loss) for run in answered().runs)
