@@ -177,10 +177,10 @@ def fp32_matmul(device: torch.device) -> Literal["torch", "onednn"]:
 
     torch sends fp32 matmuls to oneDNN when it is allowed to round them to bf16. On AMD
     processors oneDNN has no such kernel: it keeps full fp32 and is 1.3 to 2.2 times faster than
-    MKL. On some Intel processors it does round. So oneDNN is tested first, and used only if its
-    errors are those of fp32.
+    MKL. On Intel's MKL is faster. Elsewhere oneDNN may round, so it is tested first, and used
+    only if its errors are those of fp32. Nothing is timed: a resumed run must choose the same.
     """
-    if device.type != "cpu" or not torch._C._has_mkldnn:
+    if device.type != "cpu" or not torch._C._has_mkldnn or _has_intels_mkl():
         return "torch"
     matmul = _matmul_switch()
     before = matmul.fp32_precision
@@ -190,6 +190,12 @@ def fp32_matmul(device: torch.device) -> Literal["torch", "onednn"]:
     finally:
         matmul.fp32_precision = before
     return "onednn" if exact else "torch"
+
+
+def _has_intels_mkl(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether torch's own matmuls are MKL's, on a processor that MKL was written for."""
+    available = torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+    return available and cpuinfo.exists() and "GenuineIntel" in cpuinfo.read_text()
 
 
 def multiplies_bf16() -> bool:

@@ -188,6 +188,7 @@ def test_onednn_multiplies_only_where_it_is_exact(monkeypatch, error, library):
     monkeypatch.setattr(module, "_matmul_switch", lambda: matmul)
     monkeypatch.setattr(module, "_fp32_error", fp32_error)
     monkeypatch.setattr(torch._C, "_has_mkldnn", True)
+    monkeypatch.setattr(module, "_has_intels_mkl", lambda: False)
     fp32_matmul.cache_clear()
     try:
         assert fp32_matmul(CPU) == library
@@ -196,6 +197,28 @@ def test_onednn_multiplies_only_where_it_is_exact(monkeypatch, error, library):
         assert fp32_matmul(GPU) == "torch"
         monkeypatch.setattr(torch._C, "_has_mkldnn", False)
         fp32_matmul.cache_clear()
+        assert fp32_matmul(CPU) == "torch"
+    finally:
+        fp32_matmul.cache_clear()
+
+
+@pytest.mark.parametrize("mkl", [True, False])
+def test_on_an_intel_processor_mkl_multiplies_where_torch_has_it(monkeypatch, tmp_path, mkl):
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: mkl)
+    cpuinfo = tmp_path / "cpuinfo"
+    assert not module._has_intels_mkl(cpuinfo)
+    cpuinfo.write_text("vendor_id\t: AuthenticAMD\n")
+    assert not module._has_intels_mkl(cpuinfo)
+    cpuinfo.write_text("vendor_id\t: GenuineIntel\n")
+    assert module._has_intels_mkl(cpuinfo) == mkl
+
+    def fp32_error(*shape):
+        raise AssertionError("oneDNN needs no test where MKL multiplies")
+
+    monkeypatch.setattr(module, "_fp32_error", fp32_error)
+    monkeypatch.setattr(module, "_has_intels_mkl", lambda: True)
+    fp32_matmul.cache_clear()
+    try:
         assert fp32_matmul(CPU) == "torch"
     finally:
         fp32_matmul.cache_clear()
