@@ -4,8 +4,8 @@
 
 Every contender has a process of its own. They take turns, slice by slice, so that a noisy machine
 is noisy for all; a ratio is the median over rounds of ours against the contender in the same round.
-Peers run as they come, and with everything our loop sets in its process: exact fp32 matmuls by
-oneDNN, an allocator that keeps its pages, denormals flushed. With our settings they run compiled
+Peers run as they come, and with everything our loop sets in its process: its library for fp32
+matmuls, an allocator that keeps its pages, denormals flushed. With our settings they run compiled
 too, as a whole, and so does ours (`--compiled no` leaves that out); the time of compiling is
 printed and is in no ratio. litgpt takes part if it can be imported.
 """
