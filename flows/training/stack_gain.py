@@ -15,13 +15,16 @@ from flows.runs.directory import RunDir
 from flows.settings import Home
 from flows.training.compile_gain import StepRecords
 from flows.training.compiling import micro_step, step_records
-from flows.training.stacks import FLOPS_A_STEP, FLOPS_A_TOKEN, work
+from flows.training.stacks import work, work_together
 from llama_core.config import Cosine, Frozen, Placement, TrainConfig
 from sweeps.spec import PlannedRun, RunSpec
 
 # Stacked training has to be this much faster: a slot that trains a stack cannot share its runs
 # with another slot that has become free.
 LEAST_GAIN = 1.1
+# Runs that are expected to gain this much stack untried: what is expected is right to a quarter
+# (docs/decisions/0017-stacked-training.md), and a trial takes seconds.
+CLEAR_GAIN = 1.5
 # A stack is eager, and its runs stay so.
 IN_A_STACK = CompileChoice(compiled=False, reason="trained in a stack")
 _ENOUGH_S, _WARM_STEPS, _MOST_STEPS = 0.3, 2, 10_000
@@ -34,12 +37,18 @@ class StackGain(Frozen):
 
 
 def choose(
-    runs: Sequence[PlannedRun], home: Home, placement: Placement, slot: Mapping[str, str]
+    runs: Sequence[PlannedRun],
+    home: Home,
+    placement: Placement,
+    slot: Mapping[str, str],
+    *,
+    clear: float = math.inf,
 ) -> StackChoice | None:
     """Whether to train these runs as one program; None where that takes a trial of both ways.
 
     Args:
         slot: the environment of the training's process.
+        clear: an expected gain that is believed untried, on a CPU.
     """
     from llama_core.machine import resolve_device
     from llama_core.stacked.train import why_not
@@ -55,13 +64,16 @@ def choose(
     gain = _read(kept_at(specs, home, placement, slot))
     if placement.stack != "auto":
         return StackChoice(stacked=True, runs=count, reason="as placement.stack says", gain=gain)
+    how = "measured here"
     if gain is None:
-        hoped = expected_gain(runs)
-        if hoped < LEAST_GAIN and resolve_device(placement.device).type == "cpu":
-            reason = f"would be {hoped:.2f} times as fast, reckoned from their steps"
+        gain, how = expected_gain(runs), "reckoned from their steps"
+        on_cpu = resolve_device(placement.device).type == "cpu"
+        if on_cpu and gain < LEAST_GAIN:
+            reason = f"would be {gain:.2f} times as fast, {how}"
             return StackChoice(stacked=False, runs=count, reason=reason)
-        return None
-    reason = f"{gain:.2f} times as fast as one by one, measured here"
+        if not on_cpu or gain < clear:
+            return None
+    reason = f"{gain:.2f} times as fast as one by one, {how}"
     compiled = _records(home, placement, slot).read(micro_step(specs[0], placement))
     # Where compiled steps are known to be faster still, each run compiles.
     rival = 1 / (1 - compiled.saving) if compiled is not None and compiled.saving else 1.0
@@ -72,21 +84,8 @@ def choose(
 
 
 def expected_gain(runs: Sequence[PlannedRun]) -> float:
-    """How many times as fast a stack of runs of one shape would be on a core, at best.
-
-    One by one, every step has an overhead of its own; together, every part of a batch has one for
-    all, and rows that fill up a part are computed in vain.
-    """
-    from llama_core.stacked.rows import rows_at_once
-
-    batches = [run.run.train.batch_tokens // run.run.train.seq_len for run in runs]
-    rows = rows_at_once(batches, max(batches))
-    parts = [run.steps * math.ceil(own / rows) for run, own in zip(runs, batches, strict=True)]
-    together = FLOPS_A_STEP * max(parts)
-    for run, own, number in zip(runs, batches, parts, strict=True):
-        a_row = run.flops_per_step / own + FLOPS_A_TOKEN * run.run.train.seq_len
-        together += number * rows * a_row
-    return sum(map(work, runs)) / together
+    """How many times as fast a stack of runs of one shape would be on a core, at best."""
+    return sum(map(work, runs)) / work_together(runs)
 
 
 def kept_at(

@@ -18,7 +18,7 @@ from flows.runs.lease import heartbeat
 from flows.settings import Home
 from flows.training.loop import Listener, finish
 from flows.training.signals import Interrupted, interruptible, stop_requested
-from flows.training.stack_gain import IN_A_STACK, choose, measure
+from flows.training.stack_gain import CLEAR_GAIN, IN_A_STACK, choose, measure
 from llama_core.records import DivergedRecord, StoppedRecord
 from sweeps.spec import RunSpec
 
@@ -66,9 +66,9 @@ def execute_stack(runs: list[RunDir], home: Home) -> bool:
 
 
 def _choice(runs: list[RunDir], home: Home) -> StackChoice:
-    """Whether runs train together, after a short trial of both ways unless that is known."""
+    """Whether runs train together, after a short trial of both ways unless that is clear."""
     planned, placement = [run.planned() for run in runs], runs[0].placement()
-    choice = choose(planned, home, placement, os.environ)
+    choice = choose(planned, home, placement, os.environ, clear=CLEAR_GAIN)
     if choice is None:
         measure([each.run for each in planned], home, placement)
         choice = choose(planned, home, placement, os.environ)

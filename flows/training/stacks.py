@@ -20,14 +20,25 @@ def stacks(
 ) -> list[tuple[PlannedRun, ...]]:
     """The runs in groups to be trained at once, longest first; most groups have one run.
 
-    Runs of a group have shape, data, sequence length, type and z-loss in common. Each slot gets a
-    share of them, dealt in the order of their batches, so that the groups take equally long.
+    Runs of a group have shape, data, sequence length, type and z-loss in common. They are dealt in
+    the order of their batches, so that groups of one shape take equally long, to as many slots as
+    let the last of all groups end soonest.
     """
     families: dict[tuple[object, ...], list[PlannedRun]] = {}
     for planned in runs:
         families.setdefault(_family(planned, placement), []).append(planned)
-    groups = [group for family in families.values() for group in _dealt(family, placement, slots)]
-    return in_order([tuple(longest_first(group)) for group in groups])
+    ordered = sorted(families.values(), key=lambda family: sum(map(work, family)), reverse=True)
+    dealt = [_dealt(family, placement, slots) for family in ordered]
+    for place, family in enumerate(ordered):
+        # Fewer and larger groups share more steps, and other families fill the slots left.
+        ways = [dealt[place]]
+        ways += [
+            _dealt(family, placement, count) for count in range(min(slots, len(family)) - 1, 0, -1)
+        ]
+        others = [each for number, each in enumerate(dealt) if number != place]
+        dealt[place] = min(ways, key=lambda way: _end([*others, way], slots))
+    groups = [tuple(longest_first(group)) for family in dealt for group in family]
+    return in_order(groups)
 
 
 def longest_first(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
@@ -44,6 +55,38 @@ def work(planned: PlannedRun) -> float:
     """FLOPs of a training, with the overhead of its steps and tokens."""
     tokens = planned.steps * planned.run.train.batch_tokens
     return planned.flops_spent + FLOPS_A_STEP * planned.steps + FLOPS_A_TOKEN * tokens
+
+
+def work_together(runs: Sequence[PlannedRun]) -> float:
+    """`work` of runs of one shape in a stack on a core, at best.
+
+    One by one, every step has an overhead of its own; together, every part of a batch has one for
+    all, and rows that fill up a part are computed in vain.
+    """
+    from llama_core.stacked.rows import rows_at_once
+
+    batches = [run.run.train.batch_tokens // run.run.train.seq_len for run in runs]
+    rows = rows_at_once(batches, max(batches))
+    parts = [run.steps * math.ceil(own / rows) for run, own in zip(runs, batches, strict=True)]
+    together = FLOPS_A_STEP * max(parts)
+    for run, own, number in zip(runs, batches, parts, strict=True):
+        a_row = run.flops_per_step / own + FLOPS_A_TOKEN * run.run.train.seq_len
+        together += number * rows * a_row
+    return together
+
+
+def _end(families: Sequence[Sequence[Sequence[PlannedRun]]], slots: int) -> float:
+    """When the last slot is done, each taking the longest group that waits."""
+    loads = [0.0] * slots
+    for cost in sorted((_cost(group) for family in families for group in family), reverse=True):
+        least = loads.index(min(loads))
+        loads[least] += cost
+    return max(loads)
+
+
+def _cost(group: Sequence[PlannedRun]) -> float:
+    alone = sum(map(work, group))
+    return min(alone, work_together(group)) if len(group) > 1 else alone
 
 
 def _family(planned: PlannedRun, placement: Placement) -> tuple[object, ...]:

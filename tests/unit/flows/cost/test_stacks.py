@@ -62,7 +62,7 @@ def choices(plan, home, *, done=(), **options):
 
 def test_groups_that_slots_will_get_are_tried_once(trials, tmp_path):
     plan, home = plan_of(*ALIKE, *WIDE), Home(tmp_path)
-    # Two of four runs for each slot; of two runs each slot gets one.
+    # Two of four runs for each slot, and one of the others.
     assert choices(plan, home) == [(2, True, 1.5)] * 2
     # Their batches are the same, so one trial is of both.
     assert trials.groups == [2]
@@ -70,8 +70,8 @@ def test_groups_that_slots_will_get_are_tried_once(trials, tmp_path):
     assert choices(plan, home) == [(2, True, 1.5)] * 2
     assert choices(plan, home, retime=True) == [(2, False, 1.05)] * 2
     assert trials.groups == [2, 2]
-    # A finished run is in no group.
-    assert choices(plan, home, done=ALIKE[:2]) == []
+    # A finished run is in no group, and of two runs left each slot gets one.
+    assert choices(plan, home, done=ALIKE) == []
 
 
 def test_a_scan_of_rates_is_trained_before_its_sweep(trials, tmp_path):

@@ -1,6 +1,7 @@
 """Runs trained as one program: what each directory holds, and what is left after a kill."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -86,6 +87,7 @@ def test_runs_are_declined_that_a_trial_finds_faster_one_by_one(first, home, mon
     placement = TOGETHER.model_copy(update={"stack": "auto"})
     runs = [like(first, placement, seed=seed) for seed in (11, 12)]
     trials = []
+    monkeypatch.setattr(stacked, "CLEAR_GAIN", math.inf)
     monkeypatch.setattr(stack_gain, "_measured", lambda *_: trials.append(1) or 1.05)
     assert not execute_stack(runs, home)
     assert not execute_stack(runs, home)
@@ -126,6 +128,19 @@ def test_a_stack_that_cannot_gain_on_a_core_is_not_tried(first, home):
     # Of equal batches every step is shared, so both ways are tried, where the home knows no gain.
     even = [like(first, auto, batch_tokens=2 * rows, seed=seed) for seed in (8, 9)]
     assert foreseen(even, home, auto) is None
+
+
+def test_a_stack_whose_gain_is_clear_is_not_tried(first, home, monkeypatch):
+    auto = Placement(device="cpu", threads=1, compile="off")
+    rows = first.planned().run.train.seq_len
+    runs = [like(first, auto, batch_tokens=rows, seed=seed) for seed in range(91, 97)]
+    monkeypatch.setattr(stack_gain, "_measured", lambda *_: pytest.fail("tried"))
+    assert execute_stack(runs, home)
+    choice = stack_choice(runs[0])
+    assert choice.reason.endswith("times as fast as one by one, reckoned from their steps")
+    assert choice.gain > 1.5
+    # A plan, which has time, measures it.
+    assert foreseen(runs, home, auto) is None
 
 
 def test_a_trial_times_both_ways(first, home):

@@ -39,6 +39,18 @@ def test_runs_of_one_shape_are_dealt_to_the_slots():
     assert sizes(stacks(seeds(2), FOUR, slots=8)) == [1, 1]
 
 
+def test_a_slot_gets_a_whole_shape_where_that_ends_sooner():
+    # Steps of one row are mostly overhead, which a stack of four has once and two of two twice.
+    runs = [
+        variant(each, batch_tokens=each.run.train.seq_len)
+        for width in (16, 32)
+        for each in seeds(4, width=width)
+    ]
+    assert sizes(stacks(runs, FOUR, slots=2)) == [4, 4]
+    # One shape alone would leave a slot without work.
+    assert sizes(stacks(runs[:4], FOUR, slots=2)) == [2, 2]
+
+
 def test_each_slot_gets_small_and_large_batches():
     run = planned_run()
     batch = run.run.train.batch_tokens
