@@ -1,5 +1,6 @@
 """Commands sweep and cancel."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -175,24 +176,32 @@ def _train_here(
     from flows.cost.ledger import capped
     from flows.dispatch.contract import SweepFailedError
     from flows.dispatch.in_this_process import run_in_this_process
+    from flows.runs.state import missing
     from flows.stack.servers import StackError
 
-    def body(trainings: "ChildProcesses") -> "SweepReport":
+    def prepare() -> "Callable[[ChildProcesses], SweepReport]":
         from rich.console import Console
 
         from flows.sweep import watched_sweep
         from flows.watch.terminal import TableWatcher
 
-        with TableWatcher(Console(stderr=True), home) as table:
-            cap = partial(capped, home=home, slots=slots)
-            return watched_sweep(
-                planned, settings, home, trainings, [table], cap=cap, max_failures=max_failures
-            )
+        def body(trainings: "ChildProcesses") -> "SweepReport":
+            with TableWatcher(Console(stderr=True), home) as table:
+                cap = partial(capped, home=home, slots=slots)
+                return watched_sweep(
+                    planned, settings, home, trainings, [table], cap=cap, max_failures=max_failures
+                )
+
+        return body
 
     say(f"live     {(home.sweeps / planned.spec.name / 'live.html').as_uri()}")
     with failures(StackError, SweepFailedError, CalibrationError):
         return run_in_this_process(
-            "sweep", planned.spec, slots, body, settings=settings, home=home, say=say
+            *("sweep", planned.spec, slots, prepare),
+            trainings=len(missing(planned.runs, home)),
+            settings=settings,
+            home=home,
+            say=say,
         )
 
 

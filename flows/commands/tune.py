@@ -1,5 +1,6 @@
 """Commands tune and fit-lr."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,6 +54,7 @@ def tune(
     from flows.cost.calibrate import CalibrationError
     from flows.dispatch.contract import SweepFailedError
     from flows.dispatch.in_this_process import run_in_this_process
+    from flows.mirror.publish import Mirror
     from flows.stack.servers import StackError
     from flows.tuning.plan import prepare_tune, with_dtype
     from sweeps.spec import DataRef
@@ -62,20 +64,24 @@ def tune(
         parsed = parsed.model_copy(update={"slots": slots or parsed.slots})
         check_destinations(json)
         environments = chosen_slots(parsed, slots)
-        with busy("looking for the corpus") as report_progress:
-            parsed = with_dtype(parsed, home)
-            corpus_here = prepare_tune(parsed, home, report_progress)
-            data = DataRef(digest=corpus_here.digest)
 
-    def body(trainings: "ChildProcesses") -> "TuneReport":
-        from flows.mirror.publish import Mirror
+    def prepare() -> "Callable[[ChildProcesses], TuneReport]":
         from flows.tune import run_tune
 
-        return run_tune(parsed, data, settings, home, Mirror(settings, home), trainings, say)
+        with refusals(), busy("looking for the corpus") as report_progress:
+            resolved = with_dtype(parsed, home)
+            data = DataRef(digest=prepare_tune(resolved, home, report_progress).digest)
+        mirror = Mirror(settings, home)
+        return lambda trainings: run_tune(resolved, data, settings, home, mirror, trainings, say)
 
+    trainings = parsed.trials * len(parsed.ladder.widths)
     with failures(StackError, SweepFailedError, CalibrationError):
         report, _ = run_in_this_process(
-            "tune", parsed, environments, body, settings=settings, home=home, say=say
+            *("tune", parsed, environments, prepare),
+            trainings=trainings,
+            settings=settings,
+            home=home,
+            say=say,
         )
     if json is not None:
         emit(report.document, json)

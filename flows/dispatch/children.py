@@ -17,11 +17,13 @@ from prefect.states import Completed, Failed
 from flows.dispatch.contract import (
     GRACE_S,
     Admit,
+    More,
     Tries,
     admitted_groups,
     always,
     give_up,
     make_ready,
+    no_more,
 )
 from flows.processes import DECLINED, INTERRUPTED, MAY_PASS
 from flows.runs.directory import RunDir, RunResult
@@ -71,6 +73,11 @@ class ChildProcesses:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
+    def start(self, trainings: int) -> None:
+        """Start the processes of the slots that so many trainings will use, before they do."""
+        for slot in self._slots[:trainings]:
+            slot.start()
+
     def train_all(
         self,
         runs: Sequence[PlannedRun],
@@ -78,6 +85,7 @@ class ChildProcesses:
         on_finished: Callable[[PlannedRun, RunResult], None],
         on_tick: Callable[[], None],
         admit: Admit = always,
+        more: More = no_more,
     ) -> None:
         """Train the runs. An exception or Ctrl-C stops the children first."""
 
@@ -128,7 +136,7 @@ class ChildProcesses:
                             future.result(raise_on_failure=True)
                         assert result is not None, f"run {planned.id} ended without a result"
                         on_finished(planned, result)
-                waiting = in_order(waiting)
+                waiting = in_order([*waiting, *stacks(more(), self._placement, len(self._slots))])
                 on_tick()
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):

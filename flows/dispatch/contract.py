@@ -15,11 +15,17 @@ _ATTEMPTS = 3
 # Seconds for a training to end its step and write a checkpoint before it is killed.
 GRACE_S = 30.0
 Admit = Callable[[PlannedRun], bool]
+More = Callable[[], Sequence[PlannedRun]]
 
 
 def always(planned: PlannedRun) -> bool:
     """Admit every run, for a sweep without a cap."""
     return True
+
+
+def no_more() -> Sequence[PlannedRun]:
+    """No further runs, for a sweep whose plan is known."""
+    return ()
 
 
 class Dispatcher(Protocol):
@@ -32,6 +38,7 @@ class Dispatcher(Protocol):
         on_finished: Callable[[PlannedRun, RunResult], None],
         on_tick: Callable[[], None],
         admit: Admit = always,
+        more: More = no_more,
     ) -> None:
         """Train the runs, longest first.
 
@@ -40,6 +47,7 @@ class Dispatcher(Protocol):
                 refused; a run it always refuses is not trained.
             on_finished: called once for each run when its result is there.
             on_tick: called about every second or more often while a run is in flight.
+            more: called after `on_finished`, for runs to train as well.
         """
 
 

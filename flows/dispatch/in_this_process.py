@@ -21,8 +21,9 @@ def run_in_this_process(
     kind: Literal["sweep", "tune"],
     spec: SweepSpec | TuneSpec,
     slots: Sequence[dict[str, str]],
-    body: "Callable[[ChildProcesses], _T]",
+    prepare: "Callable[[], Callable[[ChildProcesses], _T]]",
     *,
+    trainings: int,
     settings: Settings,
     home: Home,
     say: Callable[[str], None],
@@ -35,7 +36,9 @@ def run_in_this_process(
     Args:
         kind: name of the flow.
         slots: the environment of each training that runs at the same time.
-        body: gets the dispatcher of the trainings.
+        prepare: called while Prefect's server starts; returns the body of the flow, which gets the
+            dispatcher of the trainings.
+        trainings: how many there are about. So many slots load torch before the flow begins.
 
     Raises:
         StackError: the Prefect server did not start.
@@ -43,7 +46,7 @@ def run_in_this_process(
     """
     default = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with prefect_server(settings, home, say):
+        with prefect_server(settings, home, say) as wait_for_server:
             # Imported only now: Prefect reads its server's address when it is imported.
             from prefect import flow, tags
             from prefect.runtime import flow_run
@@ -51,6 +54,7 @@ def run_in_this_process(
 
             from flows.dispatch.children import ChildProcesses
 
+            body = prepare()
             # A thread waits for each training, so as many train at once as there are threads.
             tasks: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=len(slots))
 
@@ -60,10 +64,12 @@ def run_in_this_process(
                 # command says once what failed.
                 logger = logging.getLogger("prefect")
                 logger.propagate, logger.handlers = False, [logging.NullHandler()]
-                with ChildProcesses(home, spec.placement, slots, say) as trainings:
-                    return body(trainings), str(flow_run.id)
+                return body(dispatcher), str(flow_run.id)
 
-            with tags(process_tag(os.getpid())):
-                return flow_here()
+            with ChildProcesses(home, spec.placement, slots, say) as dispatcher:
+                dispatcher.start(trainings)
+                wait_for_server()
+                with tags(process_tag(os.getpid())):
+                    return flow_here()
     finally:
         signal.signal(signal.SIGTERM, default)

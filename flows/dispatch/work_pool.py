@@ -12,11 +12,13 @@ from prefect.deployments import run_deployment
 
 from flows.dispatch.contract import (
     Admit,
+    More,
     Tries,
     admitted,
     always,
     give_up,
     make_ready,
+    no_more,
 )
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.lease import LeaseWatch
@@ -56,19 +58,27 @@ class WorkPool:
         on_finished: Callable[[PlannedRun, RunResult], None],
         on_tick: Callable[[], None],
         admit: Admit = always,
+        more: More = no_more,
     ) -> None:
         """Train the runs on whatever workers the pool has."""
-        by_id = {planned.id: planned for planned in runs}
-        attempts = dict.fromkeys(by_id, 0)
+        by_id = dict[str, PlannedRun]()
+        attempts, tries = dict[str, int](), dict[str, Tries]()
+        leases = dict[str, LeaseWatch]()
         cancelling: set[UUID] = set()
-        for planned in runs:
-            run = RunDir(self._home.runs / planned.id)
-            self._pull(run)
-            make_ready(run, planned, self._placement)
-        self._push(runs)
-        tries = {run_id: Tries(RunDir(self._home.runs / run_id)) for run_id in by_id}
-        leases = {run_id: LeaseWatch(RunDir(self._home.runs / run_id)) for run_id in by_id}
-        waiting, in_flight, starting = longest_first(runs), dict[UUID, str](), True
+        waiting: list[PlannedRun] = []
+        in_flight, starting = dict[UUID, str](), True
+
+        def queue(runs: Sequence[PlannedRun]) -> None:
+            for planned in runs:
+                run = RunDir(self._home.runs / planned.id)
+                self._pull(run)
+                make_ready(run, planned, self._placement)
+                by_id[planned.id], attempts[planned.id] = planned, 0
+                tries[planned.id], leases[planned.id] = Tries(run), LeaseWatch(run)
+            self._push(runs)
+            waiting[:] = longest_first([*waiting, *runs])
+
+        queue(runs)
         try:
             while in_flight or starting:
                 if starting:
@@ -107,6 +117,7 @@ class WorkPool:
                         continue
                     reason = "its flow run was deleted" if state is None else str(state)
                     on_finished(by_id[run_id], run.result() or give_up(run, reason))
+                    queue(more())
                     starting = True
                 on_tick()
                 if not starting:

@@ -48,6 +48,13 @@ class WarmSlot:
         # One for the training, and one for starting and stopping.
         self._training, self._guard = threading.Lock(), threading.Lock()
 
+    def start(self) -> None:
+        """Start the process before its first training."""
+        with self._guard:
+            if not self._closed:
+                # A process that fails here is started again by the training, whose log says why.
+                self._process = self._ready(Path(os.devnull))
+
     def train(self, run_id: str, log_path: Path) -> int:
         """Train a run to the end of its process; its exit status, negative for a signal.
 

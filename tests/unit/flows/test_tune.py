@@ -38,9 +38,11 @@ class SurfaceDispatcher:
     def __init__(self, home, *, kill_after=None, status="finished"):
         self.home, self.kill_after, self.status, self.trained = home, kill_after, status, []
 
-    def train_all(self, runs, *, on_finished, on_tick, admit):
+    def train_all(self, runs, *, on_finished, on_tick, admit, more):
         # Trials end in another order than they were proposed in.
-        for planned in reversed([run for run in runs if admit(run)]):
+        waiting = [run for run in runs if admit(run)]
+        while waiting:
+            planned = waiting.pop()
             if self.kill_after is not None and len(self.trained) == self.kill_after:
                 raise Killed
             self.trained.append(planned.id)
@@ -50,6 +52,7 @@ class SurfaceDispatcher:
             result = self._result(planned)
             write_whole(run.result_path, result.model_dump_json())
             on_finished(planned, result)
+            waiting += [run for run in more() if admit(run)]
             on_tick()
 
     def _result(self, planned):
@@ -268,6 +271,24 @@ def test_a_study_that_runs_in_another_process_is_waited_for_and_that_is_said(hom
     assert lines[0] == "study lr-batch runs in another process; waiting until that ends"
 
 
+def test_the_next_trials_of_a_width_wait_for_no_other_width(home, text):
+    dispatcher = SurfaceDispatcher(home)
+    tune(home, text, dispatcher, trials=12)
+    names = [RunDir(home.runs / run_id).planned().name for run_id in dispatcher.trained]
+    # The fake trains what came last first, so that all of d24 ends before d16 has begun.
+    assert [name[:3] for name in names] == ["d24"] * 12 + ["d16"] * 12
+    assert {name[-3:] for name in names[8:12]} == {"008", "009", "010", "011"}
+
+
+def test_later_trials_that_all_fail_stop_the_study(home, text):
+    tune(home, text, SurfaceDispatcher(home), trials=8)
+    with pytest.raises(SweepFailedError, match=r"all of 8 trainings failed.*told to"):
+        tune(home, text, SurfaceDispatcher(home, status="failed"), trials=12)
+    again = SurfaceDispatcher(home)
+    tune(home, text, again, trials=12)
+    assert len(again.trained) == 8
+
+
 def test_too_few_trials_for_a_law_are_announced_before_the_first_is_trained(home, text):
     lines = []
     tune(home, text, SurfaceDispatcher(home), trials=3, say=lines.append)
@@ -288,7 +309,7 @@ def test_a_round_in_which_every_trial_fails_stops_and_is_retried(home, text):
 
 def test_a_full_disk_ends_a_study_with_one_line_and_leaves_no_note(home, text):
     class Full(SurfaceDispatcher):
-        def train_all(self, runs, *, on_finished, on_tick, admit):
+        def train_all(self, runs, *, on_finished, on_tick, admit, more):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(SweepFailedError, match=r"disk is full.*No space left.*same command"):

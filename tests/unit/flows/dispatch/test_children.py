@@ -208,6 +208,24 @@ def test_a_run_that_is_not_admitted_is_not_trained(trainings):
     assert train_all(children, runs, admit=lambda run: run.name == "d16") == [("d16", "finished")]
 
 
+def test_runs_that_follow_from_others_are_trained_before_it_returns(trainings):
+    first, second, third = (planned_run(width=width) for width in (16, 32, 48))
+    following = [[second], [], [third], []]
+    finished = train_all(trainings(0, 0, 0), [first], more=lambda: following.pop(0))
+    assert [name for name, _ in finished] == ["d16", "d32"]
+    # Once nothing is in flight, no more is asked for.
+    assert following == [[third], []]
+
+
+def test_no_more_slots_are_started_ahead_than_trainings_are_expected(trainings):
+    children = trainings(slots=3)
+    started = []
+    for slot in Slot.instances[-3:]:
+        slot.start = lambda slot=slot: started.append(slot)
+    children.start(2)
+    assert started == Slot.instances[-3:-1]
+
+
 def test_an_exception_stops_the_trainings_first(trainings):
     children = trainings(0, slots=2)
 

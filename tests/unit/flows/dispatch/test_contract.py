@@ -147,6 +147,18 @@ def test_a_work_pool_asks_before_it_starts_a_run_and_again_when_one_has_ended(po
     assert asked == ["d48", "d32", "d16", "d48", "d32", "d32"]
 
 
+def test_a_work_pool_trains_the_runs_that_follow_from_others(pool):
+    first, second, third = (planned_run(width=width) for width in (16, 32, 48))
+    following, finished = [[second, third], [], []], []
+    pool.train_all(
+        [first],
+        on_finished=lambda planned, result: finished.append(planned.name),
+        on_tick=lambda: None,
+        more=lambda: following.pop(0),
+    )
+    assert finished == ["d16", "d48", "d32"]
+
+
 def test_a_work_pool_that_may_start_nothing_returns(pool):
     finished = []
     pool.train_all(

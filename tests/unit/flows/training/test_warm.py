@@ -83,6 +83,20 @@ def test_one_process_answers_for_all_trainings(slot, tmp_path):
     assert len(slot.started) == 1
 
 
+def test_a_process_started_ahead_is_that_of_the_first_training(slot, tmp_path):
+    slot.start()
+    assert slot.train("0", tmp_path / "output.log") == 0
+    assert len(slot.started) == 1
+
+
+def test_a_process_that_died_before_its_first_training_is_replaced(slot, tmp_path):
+    slot.start()
+    slot.started[0].kill()
+    slot.started[0].wait()
+    assert slot.train("0", tmp_path / "output.log") == 0
+    assert len(slot.started) == 2
+
+
 @pytest.mark.parametrize(("end", "status"), [("kill", -signal.SIGKILL), ("exit", MAY_PASS)])
 def test_a_process_that_died_is_a_fault_that_may_pass_and_is_replaced(slot, tmp_path, end, status):
     log = tmp_path / "output.log"

@@ -6,9 +6,9 @@ import optuna
 import pytest
 
 from flows.runs.directory import Observation, RunResult
-from flows.tune import objective
 from flows.tuning import study as module
 from flows.tuning.report import trial_line
+from flows.tuning.search import objective
 from flows.tuning.study import WidthStudy, propose, study_name
 from sweeps.load import load_tune_spec
 from sweeps.tune_spec import Dimension
