@@ -325,11 +325,12 @@ def _table(grid: Grid) -> str:
 
 def _drawing(part: Drawn) -> str:
     """The script that draws a figure in its boxes."""
-    return "".join(
+    drawn = []
+    for name, _, spec in part.boxes():
         # "</script>" inside data would end the script early, "<!--<script>" hide its end.
-        f"draw({json.dumps(name)},{json.dumps(spec).replace('<', chr(92) + 'u003c')});"
-        for name, _, spec in part.boxes()
-    )
+        data = json.dumps(spec).replace("<", "\\u003c")
+        drawn.append(f"draw({json.dumps(name)},{data});")
+    return "".join(drawn)
 
 
 def _cell(value: Any) -> str:
