@@ -84,10 +84,6 @@ def start_prefect_server(
         environment |= {
             f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false" for service in _FOR_WORKERS
         }
-        # Takes a second or two at every start, and nothing here is a block. Without the second
-        # setting Prefect notes them as registered, and the server of `isoflop up` has none.
-        environment["PREFECT_API_BLOCKS_REGISTER_ON_START"] = "false"
-        environment["PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION"] = "false"
     return start(command, environment, home.logs / "prefect-server.log", tied=tied)
 
 
