@@ -26,7 +26,8 @@ def test_a_clock_that_is_set_leaves_a_process_alive(tmp_path, monkeypatch, set_b
 def test_a_process_that_got_the_number_of_an_ended_one_is_not_it():
     own = process_of("prefect-server", os.getpid())
     assert alive(own)
-    assert not alive(replace(own, pid=os.getppid()))
+    # The parent may have begun in the same clock tick; the first process has not.
+    assert not alive(replace(own, pid=1))
 
 
 def test_an_entry_of_an_older_version_is_known_by_its_time():
