@@ -154,6 +154,8 @@ def test_a_slider_moved_by_the_keyboard_changes_the_frontier_and_the_address(win
         f"return document.querySelector('#title-{name}').innerText" for name in ("frontier", "life")
     )
     before, before_below = window.execute_script(title), window.execute_script(bill)
+    # Until Plotly is there each has another element in its place.
+    wait_until(lambda: len(window.find_elements("css selector", ".js-plotly-plot")) == 3)
     drawn = window.find_elements("css selector", ".dash-graph")
     slider = window.find_element("css selector", "input[type=range][id*=demand]")
     slider.send_keys("\ue014" * 8)  # the right arrow
