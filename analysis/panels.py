@@ -8,7 +8,7 @@ Spec = dict[str, Any]
 def panels(spec: Spec) -> list[tuple[Spec, float]]:
     """Its panels as figures of their own, and the share of the width that each had.
 
-    Each has a legend of its own: what stands in the legend once for all panels stands in that of
+    Each has its own legend. A trace that the whole figure lists once is listed in the legend of
     every panel that draws it. A panel whose axes are hidden has nothing to show and is left out.
 
     Args:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def files_up_to(size: int) -> Iterator[None]:
-    """No file of this process grows beyond so many bytes: a write fails as on a full disk."""
+    """Limit the files that this process writes to a size: a write fails as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

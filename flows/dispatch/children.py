@@ -74,7 +74,7 @@ class ChildProcesses:
         self._stop()
 
     def start(self, trainings: int) -> None:
-        """Start the processes of the slots that so many trainings will use, before they do."""
+        """Start one slot's process for each training, up to the number of slots, ahead of time."""
         for slot in self._slots[:trainings]:
             slot.start()
 

@@ -38,7 +38,7 @@ def run_in_this_process(
         slots: the environment of each training that runs at the same time.
         prepare: called while Prefect's server starts; returns the body of the flow, which gets the
             dispatcher of the trainings.
-        trainings: how many there are about. So many slots load torch before the flow begins.
+        trainings: their expected number. Up to as many slots load torch before the flow begins.
 
     Raises:
         StackError: the Prefect server did not start.

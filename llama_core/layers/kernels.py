@@ -334,7 +334,7 @@ class _CrossEntropySum(Function):
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
         factor = grad * ctx.factor
-        # A pass over all logits that a compiled gradient needs no more; a GPU would wait to know.
+        # A compiled gradient is scaled already. Asking a GPU for the factor would stall it.
         if factor.device.type != "cpu" or factor != 1:
             gradient.mul_(factor)
         return gradient, None, None, None
