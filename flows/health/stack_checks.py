@@ -1,5 +1,6 @@
 """The doctor's checks of databases, servers, workers, and runs that no process trains."""
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -39,6 +40,8 @@ from flows.stack.servers import (
 from flows.stack.temporary_server import process_tag
 from flows.stack.up import restart_server
 from flows.stack.workers import start_worker, wait_for_workers, worker_heartbeats
+
+log = logging.getLogger(__name__)
 
 # A busy server answers late; one that hangs does not answer.
 _ANSWERS_S = 10.0
@@ -147,7 +150,7 @@ def check_workers(settings: Settings, home: Home, repair: bool) -> Iterator[Find
         since = datetime.now(UTC)
         started = start_worker(settings, home, process.name, process.gpus)
         try:
-            wait_for_workers(settings, home, {process.name: started}, since)
+            wait_for_workers(settings, home, {process.name: started}, since, say=log.info)
         except StackError as error:
             yield Finding(what, remedy=str(error))
         else:

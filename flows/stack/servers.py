@@ -23,6 +23,8 @@ _PROGRAMS = {
 # A server that exits is noticed at once; this is for a busy machine.
 _START_S = 180.0
 _STOP_S = 15.0
+# A port without a server refuses at once; this is for a server that is busy.
+_ANSWER_S = 5.0
 # Less than a server's database takes.
 _NO_ROOM_BYTES = 2**20
 # Services of the Prefect server that only matter with workers.
@@ -167,7 +169,7 @@ def wait_healthy(address: str, process: subprocess.Popen[bytes], log: Path) -> N
 def healthy(address: str) -> bool:
     """Whether a GET of the address succeeds."""
     try:
-        with urllib.request.urlopen(address, timeout=2) as answer:  # noqa: S310 - our own address
+        with urllib.request.urlopen(address, timeout=_ANSWER_S) as answer:  # noqa: S310 - our own address
             return bool(answer.status < 400)
     except (urllib.error.URLError, OSError):
         return False

@@ -120,7 +120,7 @@ def _start_all(
     started = {name: start_worker(settings, home, name, gpus) for name, gpus in wanted.items()}
     wait_healthy(pages["mlflow-server"], mlflow, home.logs / "mlflow-server.log")
     wait_healthy(pages["dashboard-server"], dashboard, home.logs / "dashboard-server.log")
-    wait_for_workers(settings, home, started, since)
+    wait_for_workers(settings, home, started, since, say=say)
     record_version(home)
 
 

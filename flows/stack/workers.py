@@ -2,18 +2,26 @@
 
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
+from analysis.words import counted
 from flows.settings import CONTROL_POOL, TRAIN_POOL, Home, Settings
 from flows.stack.flow_runs import prefect_client
 from flows.stack.processes import process_of, register
 from flows.stack.servers import StackError, start
 from flows.stack.worker_process import worker_command, worker_environment
+from llama_core.cores import usable_cores
 
 # A sweep only waits for its trainings, so one worker takes several.
 _SWEEPS_AT_ONCE = 4
-_WORKERS_START_S = 30.0
+# A worker takes some 7 s of a core until its first heartbeat; the core may be slow, and busy.
+_START_S = 60.0
+# A longer wait is explained.
+_NOTICED_S = 2.0
+# Each look costs the server and this process some of the CPU that the workers want.
+_LOOK_S = 0.5
 
 
 def start_worker(
@@ -37,27 +45,41 @@ def start_worker(
 
 
 def wait_for_workers(
-    settings: Settings, home: Home, started: dict[str, "subprocess.Popen[bytes]"], since: datetime
+    settings: Settings,
+    home: Home,
+    started: dict[str, "subprocess.Popen[bytes]"],
+    since: datetime,
+    *,
+    say: Callable[[str], None],
 ) -> None:
-    """Wait until every worker has sent a heartbeat.
+    """Wait until every worker has sent a heartbeat, as long as one after another does.
 
     Raises:
-        StackError: a worker exited, or sent none for half a minute.
+        StackError: a worker exited, or no further one sent a heartbeat for a minute, times the
+            workers that share a core.
     """
-    deadline = time.monotonic() + _WORKERS_START_S
-    silent = set(started)
+    patience = _START_S * max(1.0, len(started) / usable_cores())
+    began = last_news = time.monotonic()
+    silent, explained = set(started), False
     while silent:
         for name, process in started.items():
             if process.poll() is not None:
                 log = home.logs / f"{name}.log"
                 raise StackError(f"{name} did not start (exit {process.returncode}); see {log}")
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now - last_news > patience:
             raise StackError(
-                f"{', '.join(sorted(silent))} sent no heartbeat for {_WORKERS_START_S:.0f} s; "
-                f"see {home.logs}"
+                f"no heartbeat within {patience:.0f} s, although they run: "
+                f"{', '.join(sorted(silent))}; see {home.logs}"
             )
-        time.sleep(0.2)
-        silent -= {name for name, last in worker_heartbeats(settings).items() if last >= since}
+        if not explained and now - began > _NOTICED_S:
+            say(f"waiting for the first heartbeat of {counted(len(silent), 'worker')}")
+            explained = True
+        time.sleep(_LOOK_S)
+        beating = {name for name, last in worker_heartbeats(settings).items() if last >= since}
+        if silent & beating:
+            silent -= beating
+            last_news = time.monotonic()
 
 
 def worker_heartbeats(settings: Settings) -> dict[str, datetime]:

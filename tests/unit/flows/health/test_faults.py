@@ -297,7 +297,7 @@ def workers(monkeypatch):
         monkeypatch.setattr(stack_checks, "alive", lambda process: process.name in living)
         monkeypatch.setattr(stack_checks, "stop", lambda processes: None)
         monkeypatch.setattr(stack_checks, "start_worker", start)
-        monkeypatch.setattr(stack_checks, "wait_for_workers", lambda *_: None)
+        monkeypatch.setattr(stack_checks, "wait_for_workers", lambda *_, **__: None)
         return started
 
     return of
