@@ -6,12 +6,20 @@ one size lacks. Every term is exp(u); a form gives u and its derivatives by its 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 
 from analysis.law import Array
 from analysis.mixtures.surface import Fitted, Mask, Surface
+from analysis.mixtures.terms import (
+    Constant,
+    Exponential,
+    MixedSize,
+    Powers,
+    Size,
+    Term,
+    log_sum,
+)
 from analysis.solver.newton import Chart, Derivatives, solve
 
 # Standard deviation of ln L's errors that a first fit assumes; a second one takes its residuals'.
@@ -19,138 +27,8 @@ _FIRST_ERROR = 0.03
 _BOUND = 30.0
 # A complex step has no rounding, so that any small one gives slopes to the last digit.
 _STEP = 1e-30
-# A share has this much added, so that slopes by one of zero are finite.
-_LEAST_SHARE = 1e-5
 # Derivatives by all constants at all rows that are solved together, so that they stay in cache.
 _CACHED = 2**15
-# Where the powers of N and D start.
-_POWER = 0.3
-
-
-class Term(Protocol):
-    """The logarithm of a term, under constants (b, count) at inputs (m or b, m; k or s)."""
-
-    def count(self, k: int) -> int:
-        """How many constants."""
-        ...
-
-    def start(self, k: int, size: float) -> Array:
-        """Constants for which the term is about exp(size) everywhere."""
-        ...
-
-    def log(self, constants: Array, shares: Array, sizes: Array) -> Array:
-        """(b, m)."""
-        ...
-
-    def with_jacobian(self, constants: Array, shares: Array, sizes: Array) -> tuple[Array, Array]:
-        """`log`, and its derivatives by the constants (b, m, count)."""
-        ...
-
-
-class _Constant:
-    def count(self, k: int) -> int:
-        return 1
-
-    def start(self, k: int, size: float) -> Array:
-        return np.array([size])
-
-    def log(self, constants: Array, shares: Array, sizes: Array) -> Array:
-        return constants + 0 * shares[..., 0]
-
-    def with_jacobian(self, constants: Array, shares: Array, sizes: Array) -> tuple[Array, Array]:
-        log = self.log(constants, shares, sizes)
-        return log, np.ones((*log.shape, 1))
-
-
-class _Exponential:
-    """u = Σ t_j r_j."""
-
-    def count(self, k: int) -> int:
-        return k
-
-    def start(self, k: int, size: float) -> Array:
-        return np.full(k, size)
-
-    def log(self, constants: Array, shares: Array, sizes: Array) -> Array:
-        return _dot(shares, constants)
-
-    def with_jacobian(self, constants: Array, shares: Array, sizes: Array) -> tuple[Array, Array]:
-        log = self.log(constants, shares, sizes)
-        return log, np.broadcast_to(shares, (*log.shape, shares.shape[-1]))
-
-
-class _Powers:
-    """u = -ln Σ C_j r_j^γ_j, in ln C_j and ln γ_j."""
-
-    def count(self, k: int) -> int:
-        return 2 * k
-
-    def start(self, k: int, size: float) -> Array:
-        return np.concatenate([np.full(k, -size), np.full(k, np.log(0.5))])
-
-    def log(self, constants: Array, shares: Array, sizes: Array) -> Array:
-        return -_log_sum(self._logs(constants, shares))
-
-    def with_jacobian(self, constants: Array, shares: Array, sizes: Array) -> tuple[Array, Array]:
-        logs = self._logs(constants, shares)
-        k = logs.shape[-1]
-        most = logs.max(axis=-1, keepdims=True)
-        parts = np.exp(logs - most)
-        total = parts.sum(axis=-1, keepdims=True)
-        parts /= -total
-        slopes = np.concatenate([parts, parts * (logs - constants[:, None, :k])], axis=-1)
-        return -(np.log(total) + most)[..., 0], slopes
-
-    def _logs(self, constants: Array, shares: Array) -> Array:
-        k = shares.shape[-1]
-        return np.asarray(
-            constants[:, None, :k] + np.exp(constants[:, None, k:]) * np.log(shares + _LEAST_SHARE)
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Size:
-    """u = a - x·exp(g) for a size x."""
-
-    place: int
-
-    def count(self, k: int) -> int:
-        return 2
-
-    def start(self, k: int, size: float) -> Array:
-        return np.array([size, np.log(_POWER)])
-
-    def log(self, constants: Array, shares: Array, sizes: Array) -> Array:
-        return constants[:, :1] - np.exp(constants[:, 1:]) * sizes[..., self.place]
-
-    def with_jacobian(self, constants: Array, shares: Array, sizes: Array) -> tuple[Array, Array]:
-        slope = -np.exp(constants[:, 1:]) * sizes[..., self.place]
-        return constants[:, :1] + slope, np.stack([np.ones_like(slope), slope], axis=-1)
-
-
-@dataclass(frozen=True, slots=True)
-class _MixedSize:
-    """u = γ·ln Σ C_j r_j - x·exp(g) for a size x, in ln C_j, γ and g."""
-
-    place: int
-
-    def count(self, k: int) -> int:
-        return k + 2
-
-    def start(self, k: int, size: float) -> Array:
-        return np.concatenate([np.full(k, size), [1.0, np.log(_POWER)]])
-
-    def log(self, constants: Array, shares: Array, sizes: Array) -> Array:
-        total = (np.exp(constants[:, None, :-2]) * shares).sum(axis=-1)
-        power = np.exp(constants[:, -1:]) * sizes[..., self.place]
-        return np.asarray(constants[:, -2:-1] * np.log(total) - power)
-
-    def with_jacobian(self, constants: Array, shares: Array, sizes: Array) -> tuple[Array, Array]:
-        weighted = np.exp(constants[:, None, :-2]) * shares
-        total = weighted.sum(axis=-1, keepdims=True)
-        gamma, power = constants[:, None, -2:-1], np.exp(constants[:, -1:]) * sizes[..., self.place]
-        slopes = [gamma * weighted / total, np.log(total), -power[..., None]]
-        return (gamma * slopes[1])[..., 0] - power, np.concatenate(slopes, axis=-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +51,8 @@ class FormLaw:
 
     def terms(self, s: int) -> tuple[Term, ...]:
         """The constant, the term of the shares, and one for each of s sizes."""
-        sizes: list[Term] = [(_MixedSize if self.mixed_sizes else _Size)(i) for i in range(s)]
-        return (_Constant(), self.share_term, *sizes)
+        sizes: list[Term] = [(MixedSize if self.mixed_sizes else Size)(i) for i in range(s)]
+        return (Constant(), self.share_term, *sizes)
 
     def fits(self, inputs: Array, k: int, y: Array, keep: Sequence[Mask]) -> list[Fitted]:
         """All choices of rows of a source are one batch."""
@@ -201,21 +79,21 @@ class FormLaw:
 EXPONENTIAL = FormLaw(
     "exponential",
     "L of each source = c + exp(Σ t_j r_j) (data mixing law, arXiv:2403.16952)",
-    _Exponential(),
+    Exponential(),
     reach=10.0,
 )
 POWER = FormLaw(
     "power",
     "L of each source = c + 1/Σ C_j r_j^γ_j, and A/N^α + B/D^β where N and D vary (additive law, "
     "arXiv:2507.09404, eq. 2.4)",
-    _Powers(),
+    Powers(),
     reach=1.0,
 )
 MIXED_SIZES = FormLaw(
     "joint",
     "L of each source = c + 1/Σ C_j r_j^γ_j + (Σ A_j r_j)^a/N^α + (Σ B_j r_j)^b/D^β (joint law, "
     "arXiv:2507.09404, eq. 2.5)",
-    _Powers(),
+    Powers(),
     reach=1.0,
     mixed_sizes=True,
 )
@@ -239,7 +117,7 @@ class _Total:
         """ln L (b, m)."""
         parts = self._parts(theta)
         logs = [t.log(c, shares, sizes) for t, c in zip(self.terms, parts, strict=True)]
-        return _log_sum(np.stack(logs, axis=-1))
+        return log_sum(np.stack(logs, axis=-1))
 
     def with_jacobian(self, theta: Array, shares: Array, sizes: Array) -> tuple[Array, Array]:
         """ln L (b, m), and its derivatives (b, m, p)."""
@@ -247,7 +125,7 @@ class _Total:
             term.with_jacobian(part, shares, sizes)
             for term, part in zip(self.terms, self._parts(theta), strict=True)
         ]
-        total = _log_sum(np.stack([log for log, _ in terms], axis=-1))
+        total = log_sum(np.stack([log for log, _ in terms], axis=-1))
         slopes = [np.exp(log - total)[..., None] * slope for log, slope in terms]
         return total, np.concatenate(slopes, axis=-1)
 
@@ -395,13 +273,3 @@ class FormFit:
             there = total.with_jacobian(theta[None], *total.split(inputs))[1][0]
             levers.append((there * np.linalg.solve(hessian, there.T).T).sum(axis=1))
         return levers
-
-
-def _dot(shares: Array, constants: Array) -> Array:
-    return np.asarray((shares @ constants[..., None])[..., 0])
-
-
-def _log_sum(logs: Array) -> Array:
-    """ln Σ exp over the last axis, complex ones too."""
-    most = logs.real.max(axis=-1, keepdims=True)
-    return np.asarray(np.log(np.exp(logs - most).sum(axis=-1)) + most[..., 0])
