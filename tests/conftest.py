@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from flows.cli import main
 from flows.stack.servers import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,5 +58,32 @@ def isoflop(home: Path) -> Isoflop:
             timeout=timeout,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture
+def in_process(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Isoflop:
+    """Runs the command like `isoflop`, but in this process, which has the imports behind it."""
+
+    def run(
+        *arguments: object, home: Path = home, folder: Path = ROOT, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        words, status = [str(argument) for argument in arguments], 0
+        wanted = {**bare_environment(), "ISOFLOP_HOME": str(home), **environment}
+        with monkeypatch.context() as patched:
+            for name in os.environ.keys() - wanted.keys():
+                patched.delenv(name)
+            for name, value in wanted.items():
+                patched.setenv(name, value)
+            patched.chdir(folder)
+            try:
+                main(words)
+            except SystemExit as end:
+                # As Python ends: a message in place of a number is a failure.
+                status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        return subprocess.CompletedProcess(words, status, *capsys.readouterr())
 
     return run

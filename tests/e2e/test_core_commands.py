@@ -14,22 +14,24 @@ def trained(tmp_path_factory):
     return home, trained_run(home).id
 
 
-def test_generate_continues_the_prompt_and_repeats_for_the_same_seed(isoflop, trained):
+def test_generate_continues_the_prompt_and_repeats_for_the_same_seed(isoflop, in_process, trained):
     home, run = trained
     first = isoflop("generate", run, "Loss falls", "--tokens", "8", home=home)
     assert first.returncode == 0, first.stderr
     assert first.stdout.startswith("Loss falls")
-    again = isoflop("generate", run[:6], "Loss falls", "--tokens", "8", "--json", "-", home=home)
+    again = in_process(
+        *("generate", run[:6], "Loss falls", "--tokens", "8", "--json", "-"), home=home
+    )
     answer = json.loads(again.stdout)
     assert answer["text"] == first.stdout[:-1]
     assert answer["horizon"] == 1280
 
 
-def test_export_hf_writes_what_transformers_reads(isoflop, trained, tmp_path):
+def test_export_hf_writes_what_transformers_reads(in_process, trained, tmp_path):
     mlflow, transformers = map(pytest.importorskip, ("mlflow", "transformers"))
     home, run = trained
     folder = tmp_path / "exported"
-    done = isoflop("export-hf", run, str(folder), "--horizon", "640", "--json", "-", home=home)
+    done = in_process("export-hf", run, str(folder), "--horizon", "640", "--json", "-", home=home)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["horizon"] == 640
@@ -41,7 +43,7 @@ def test_export_hf_writes_what_transformers_reads(isoflop, trained, tmp_path):
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)
     ids = tokenizer("Loss falls", return_tensors="pt")
     assert model(**ids).logits.shape[-1] == 300
-    again = isoflop("export-hf", run, str(folder), home=home)
+    again = in_process("export-hf", run, str(folder), home=home)
     assert again.returncode == 2
     assert "not an empty folder" in again.stderr
 
@@ -56,9 +58,9 @@ def test_export_hf_writes_what_transformers_reads(isoflop, trained, tmp_path):
         (["generate", "RUN", "x", "--tokens", "0"], "--tokens 0"),
     ],
 )
-def test_what_cannot_be_used_is_refused_in_one_line(isoflop, trained, arguments, said):
+def test_what_cannot_be_used_is_refused_in_one_line(in_process, trained, arguments, said):
     home, run = trained
-    refused = isoflop(*[run if a == "RUN" else a for a in arguments], home=home)
+    refused = in_process(*[run if a == "RUN" else a for a in arguments], home=home)
     assert refused.returncode == 2
     assert said in refused.stderr
     assert refused.stderr.count("\n") == 1

@@ -1,10 +1,9 @@
 """`isoflop frontier` and `isoflop retrodict` as a person runs them."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +15,13 @@ from analysis import published
 from analysis.frontier.decision import AtBudget, frontier
 from analysis.law import LossLaw, Support
 
-COMMAND = Path(sys.executable).with_name("isoflop")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    def go(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [COMMAND, *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "ISOFLOP_HOME": str(tmp_path / ".isoflop")},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-
-    return go
+def run(in_process: Run, tmp_path: Path) -> Run:
+    """The command in this process, in the test's own folder."""
+    return partial(in_process, home=tmp_path / ".isoflop", folder=tmp_path)
 
 
 def answer(result: subprocess.CompletedProcess[str]) -> Any:
@@ -61,9 +49,9 @@ def toy_law() -> LossLaw:
     )
 
 
-def test_the_answer_holds_what_it_promises(run: Run) -> None:
+def test_the_answer_holds_what_it_promises(isoflop: Run) -> None:
     told = answer(
-        run(
+        isoflop(
             "frontier",
             "--law",
             "besiroglu",

@@ -18,12 +18,12 @@ TINY = (
 )
 
 
-def test_fit_lr_answers_with_exactly_one_document(isoflop, tmp_path):
+def test_fit_lr_answers_with_exactly_one_document(in_process, tmp_path):
     path = tmp_path / "theirs.csv"
     names = {"n_params": "N", "tokens": "D", "batch_tokens": "bs", "val_loss": "loss"}
     table().rename({**names, "lr": "eta_max"}).write_csv(path)
     page = tmp_path / "lr.html"
-    done = isoflop(
+    done = in_process(
         *("fit-lr", str(path), "--map", "lr=eta_max", "--map", "batch_tokens=bs"),
         *("--json", "-", "--report", str(page)),
     )
@@ -49,8 +49,8 @@ def test_fit_lr_answers_with_exactly_one_document(isoflop, tmp_path):
         ),
     ],
 )
-def test_unusable_input_is_refused_in_one_line(isoflop, arguments, said):
-    done = isoflop(*arguments)
+def test_unusable_input_is_refused_in_one_line(in_process, arguments, said):
+    done = in_process(*arguments)
     assert done.returncode == 2
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
