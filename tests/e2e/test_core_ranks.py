@@ -3,48 +3,46 @@
 import json
 import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-TRAINER = """
-import json, os, sys
-from pathlib import Path
 from llama_core.config import Block, Muon, Placement
 from llama_core.records import EvalRecord, StepRecord
 from llama_core.train import train
 from tests.core_tools import batches, recipe, tiny
+from tests.forked import FORKED
 
-folder, sharding, stop, kind = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
-cfg, model = recipe(10, 20), tiny()
-if kind == "gpt3":
-    block = Block(norm="layer", ffn="gelu", positions="learned", biases=True)
-    model = tiny(block=block, max_positions=16, tie_embeddings=True)
-if kind == "muon":
-    cfg = recipe(10, 20, optimizer=Muon(lr=0.01))
-placement = Placement(
-    device="cpu", threads=1, sharding=sharding, micro_batch_rows=1, checkpoint_every_s=1e-9
-)
-rows = []
-records = train(model, cfg, batches(cfg), placement=placement, checkpoints=folder / "c")
-for record in records:
-    if isinstance(record, StepRecord):
-        rows.append([record.step, record.horizon, record.loss, record.grad_norm])
-        if len(rows) == stop and os.environ.get("RANK", "0") == "0":
-            break
-    elif isinstance(record, EvalRecord):
-        rows.append([record.step, record.horizon, record.val_loss, 0.0])
-records.close()
-rank = os.environ.get("RANK", "0")
-(folder / f"rows-{rank}.json").write_text(json.dumps(rows))
-# One of gloo's threads that outlives the training can abort the process as it ends.
-threads = [name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm")]
-assert not any("gloo" in name for name in threads), f"the group lives on: {threads}"
-"""
 # Another order of summing gradients in fp32, carried through twenty steps.
 TOLERANCE = 1e-5
+
+
+def train_rank(world, folder, sharding, stop, kind):
+    """One rank's training, in a process of its own."""
+    os.environ.update(world)
+    cfg, model = recipe(10, 20), tiny()
+    if kind == "gpt3":
+        block = Block(norm="layer", ffn="gelu", positions="learned", biases=True)
+        model = tiny(block=block, max_positions=16, tie_embeddings=True)
+    if kind == "muon":
+        cfg = recipe(10, 20, optimizer=Muon(lr=0.01))
+    placement = Placement(
+        device="cpu", threads=1, sharding=sharding, micro_batch_rows=1, checkpoint_every_s=1e-9
+    )
+    rows = []
+    records = train(model, cfg, batches(cfg), placement=placement, checkpoints=folder / "c")
+    for record in records:
+        if isinstance(record, StepRecord):
+            rows.append([record.step, record.horizon, record.loss, record.grad_norm])
+            if len(rows) == stop and world["RANK"] == "0":
+                break
+        elif isinstance(record, EvalRecord):
+            rows.append([record.step, record.horizon, record.val_loss, 0.0])
+    records.close()
+    (folder / f"rows-{world['RANK']}.json").write_text(json.dumps(rows))
+    # One of gloo's threads that outlives the training can abort the process as it ends.
+    threads = [name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm")]
+    assert not any("gloo" in name for name in threads), f"the group lives on: {threads}"
 
 
 def train_on(
@@ -58,20 +56,15 @@ def train_on(
     processes = []
     for rank in range(ranks):
         world = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "LOCAL_RANK": str(rank)}
-        world |= {"RANK": str(rank), "WORLD_SIZE": str(ranks), "OMP_NUM_THREADS": "1"}
+        world |= {"RANK": str(rank), "WORLD_SIZE": str(ranks)}
         processes.append(
-            subprocess.Popen(
-                [sys.executable, "-c", TRAINER, str(folder), sharding, str(stop), kind],
-                cwd=Path(__file__).resolve().parents[2],
-                env=os.environ | world,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
+            FORKED.Process(target=train_rank, args=(world, folder, sharding, stop, kind))
         )
-    ended = [(process.communicate(timeout=280)[1], process.returncode) for process in processes]
-    surviving = ended[:1] if stop > 0 else ended
-    for errors, status in surviving:
-        assert status == 0, errors
+        processes[-1].start()
+    for process in processes:
+        process.join(280)
+    surviving = processes[:1] if stop > 0 else processes
+    assert [process.exitcode for process in surviving] == [0] * len(surviving)
     files = [folder / f"rows-{rank}.json" for rank in range(len(surviving))]
     return [json.loads(file.read_text()) for file in files]
 
