@@ -18,7 +18,7 @@ import pytest
 
 from flows.stack.servers import free_port
 
-_START_S = 30.0
+_START_S = 180.0
 
 
 @dataclass(frozen=True)

@@ -17,19 +17,8 @@ from sweeps.plan import Plan
 from tests.conftest import ROOT, bare_environment
 from tests.postgres import private_cluster
 
-# 100 trainings of a few steps: what is tested is everything around them.
-RUNS = 100
-OVERRIDES = [
-    "name=hundred",
-    f"seeds={list(range(RUNS // 2))}",
-    "ladder.widths=[16, 32]",
-    "grid.budgets=[2e9]",
-    "grid.tokens_per_param=[0.1, 1e4]",
-    "eval_tokens=4096",
-]
 
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster():
     with private_cluster() as running:
         running.create("prefect", "mlflow", "optuna")
@@ -37,7 +26,7 @@ def cluster():
 
 
 @pytest.fixture
-def stack(cluster, isoflop, home):
+def stack(cluster, isoflop, home, workers):
     environment = {
         "ISOFLOP_PREFECT_PORT": str(free_port("127.0.0.1")),
         "ISOFLOP_MLFLOW_PORT": str(free_port("127.0.0.1")),
@@ -45,7 +34,7 @@ def stack(cluster, isoflop, home):
         "ISOFLOP_PREFECT_DB": cluster.address("prefect"),
         "ISOFLOP_MLFLOW_DB": cluster.address("mlflow"),
     }
-    done = isoflop("up", "--workers", "8", **environment)
+    done = isoflop("up", "--workers", str(workers), **environment)
     assert done.returncode == 0, done.stderr
     yield environment
     assert isoflop("down", **environment).returncode == 0
@@ -53,17 +42,20 @@ def stack(cluster, isoflop, home):
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-def test_8_workers_train_100_runs_with_0_errors_0_lost_and_0_doubled(stack, cluster, home, isoflop):
-    said = run_sweep(stack, home)
+@pytest.mark.parametrize(
+    ("workers", "count"), [(4, 12), pytest.param(8, 100, marks=pytest.mark.long)]
+)
+def test_workers_train_every_run_once_with_0_errors(stack, cluster, home, isoflop, count):
+    said = run_sweep(stack, home, count)
     assert said.returncode == 0, said.stdout + said.stderr
-    runs = [RunDir(home / "runs" / run_id) for run_id in planned_ids(home)]
-    assert len(runs) == RUNS
+    runs = [RunDir(home / "runs" / run_id) for run_id in planned_ids(home, count)]
+    assert len(runs) == count
     assert all(run.finished() for run in runs)
     for run in runs:
         steps = [row["step"] for row in run.curve.rows() if row["kind"] == "step"]
         assert steps == list(range(1, len(steps) + 1))
     states = query(cluster, "prefect", "SELECT name, state_type FROM flow_run")
-    assert Counter(state for _, state in states) == {"COMPLETED": RUNS + 1}
+    assert Counter(state for _, state in states) == {"COMPLETED": count + 1}
     mirrored = query(
         cluster,
         "mlflow",
@@ -81,8 +73,8 @@ def test_8_workers_train_100_runs_with_0_errors_0_lost_and_0_doubled(stack, clus
         "FROM metrics JOIN tags USING (run_uuid) "
         "WHERE tags.key = 'isoflop.kind' AND tags.value = 'training'",
     )
-    assert rows == distinct > RUNS
-    check_password_is_hidden(cluster, home, isoflop("status", **stack))
+    assert rows == distinct > count
+    check_password_is_hidden(cluster, home, isoflop("status", **stack), count)
 
 
 def test_an_optuna_study_lives_in_postgres(cluster):
@@ -94,11 +86,21 @@ def test_an_optuna_study_lives_in_postgres(cluster):
         storage.engine.dispose()
 
 
-def run_sweep(stack, home):
+def run_sweep(stack, home, count):
+    """Trainings of a few steps, the more seeds the more: what is tested is all around them."""
+    overrides = [
+        f"name=postgres-{count}",
+        # Not those of the other number of runs, whose trainings would be taken.
+        f"seeds={list(range(count, count + count // 2))}",
+        "ladder.widths=[16, 32]",
+        "grid.budgets=[2e9]",
+        "grid.tokens_per_param=[0.1, 1e4]",
+        "eval_tokens=4096",
+    ]
     return subprocess.run(
         [
             *(Path(sys.executable).with_name("prefect"), "deployment", "run", "sweep/chinchilla"),
-            *("--watch", "-p", "spec=smoke", "-p", f"overrides={json.dumps(OVERRIDES)}"),
+            *("--watch", "-p", "spec=smoke", "-p", f"overrides={json.dumps(overrides)}"),
         ],
         cwd=ROOT,
         env={
@@ -112,8 +114,9 @@ def run_sweep(stack, home):
     )
 
 
-def planned_ids(home):
-    plan = Plan.model_validate_json((home / "sweeps" / "hundred" / "plan.json").read_text())
+def planned_ids(home, count):
+    path = home / "sweeps" / f"postgres-{count}" / "plan.json"
+    plan = Plan.model_validate_json(path.read_text())
     return [run.id for run in plan.runs]
 
 
@@ -122,11 +125,11 @@ def query(cluster, database, statement):
         return connection.execute(statement).fetchall()
 
 
-def check_password_is_hidden(cluster, home, status):
+def check_password_is_hidden(cluster, home, status, count):
     """Refuse the password in anything that isoflop printed, wrote down or put on a command line."""
     assert cluster.password not in status.stdout + status.stderr
     noted = [home / "stack.json", *home.glob("logs/*"), *home.glob("runs/*/*.json")]
-    assert len(noted) > RUNS
+    assert len(noted) > count
     assert not [path for path in noted if cluster.password in path.read_text(errors="replace")]
     commands = [" ".join(found.info["cmdline"] or []) for found in psutil.process_iter(["cmdline"])]
     assert not [command for command in commands if cluster.password in command]
