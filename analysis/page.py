@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from typing import Any
 
@@ -102,7 +103,7 @@ class Grid:
         ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Drawn:
     """A figure; `data` is what it was drawn from, for those who want the numbers."""
 
@@ -118,6 +119,7 @@ class Drawn:
         """What stands above it as text, since Plotly cuts titles wider than the screen."""
         return self.figure.layout.title.text or ""
 
+    @cached_property
     def spec(self) -> dict[str, Any]:
         """The figure without its title, as the data and layout that plotly.js takes."""
         spec: dict[str, Any] = json.loads(self.figure.to_json())
@@ -141,11 +143,11 @@ class Drawn:
         Panels that would be narrower than 300 pixels stand one below the other.
         """
         if not self.panels:
-            return [(self.name, "auto", self.spec())]
+            return [(self.name, "auto", self.spec)]
         return [
             # Factors that sum to less than one would leave a part of the width empty.
             (f"{self.name}-{place}" if place > 1 else self.name, f"{100 * share:.0f} 1 300px", spec)
-            for place, (spec, share) in enumerate(panels(self.spec()), 1)
+            for place, (spec, share) in enumerate(panels(self.spec), 1)
         ]
 
 

@@ -27,9 +27,11 @@ import polars as pl
 from dash._utils import to_json
 
 from flows.dashboard.address import Address
-from flows.dashboard.app import changed, shown, ticked
+from flows.dashboard.app import changed, followed, shown, ticked
 from flows.dashboard.fits import Fits
 from flows.dashboard.library import Library
+from flows.dashboard.parts import Parts, There
+from flows.dashboard.render import graphs_of
 from flows.dashboard.server import draw_without_default
 from flows.dashboard.subjects import Desk
 from flows.settings import Home, Settings
@@ -106,20 +108,36 @@ def measured(home: Home, repeat: int) -> list[dict[str, Any]]:
             time.sleep(0.1)
     rows.append(timed("sweep, again", repeat, lambda _: shown(desk, sweep), INTERACTION_S))
 
-    def slide(turn: int, **more: str) -> Any:
-        return changed(desk, frontier, {"target": "13.5", "demand": f"9.{turn}", **more})
+    there = parts_on(shown(desk, frontier)[2])
+    asked: dict[str, str] = {"target": "13.5"}
 
-    rows.append(timed("a slider of the frontier", repeat, slide, INTERACTION_S))
-    dollars = {"gpu": "H100-80GB", "price": "2", "batch": "5"}
-    name = "a slider of the frontier, dollars"
-    rows.append(timed(name, repeat, lambda turn: slide(turn, **dollars), INTERACTION_S))
+    def slide(turn: int) -> Any:
+        return changed(desk, frontier, {**asked, "demand": f"9.{turn}"}, there)
+
+    def below(turn: int) -> Any:
+        return followed(desk, frontier.with_query(**asked, demand=f"9.{turn}"), there)
+
+    for words in ("", ", dollars"):
+        rows.append(timed(f"a slider of the frontier{words}", repeat, slide, INTERACTION_S))
+        rows.append(timed(f"and what is below it{words}", repeat, below, INTERACTION_S))
+        asked |= {"gpu": "H100-80GB", "price": "2", "batch": "5"}
     runs = Address((*sweep.path, "runs"))
 
     def search(turn: int) -> Any:
-        return changed(desk, runs, {"q": f"d{['64', '96', '32', '48'][turn % 4]} {'' * turn}"})
+        asked = {"q": f"d{['64', '96', '32', '48'][turn % 4]} {'' * turn}"}
+        return changed(desk, runs, asked, ([], []))
 
     rows.append(timed("filter of the runs", repeat, search, INTERACTION_S))
     return rows
+
+
+def parts_on(body: list[Any]) -> There:
+    """The ids of the parts of a page that shows a body."""
+    parts = Parts.of(body)
+    return (
+        [box.id for box in parts.between],
+        [graph.id for box in parts.figures for graph in graphs_of(box)],
+    )
 
 
 def tick(desk: Desk, stamp: str) -> Any:
@@ -127,7 +145,7 @@ def tick(desk: Desk, stamp: str) -> Any:
     from dash.exceptions import PreventUpdate
 
     try:
-        return ticked(desk, Address(), stamp)
+        return ticked(desk, Address(), stamp, ([], []))
     except PreventUpdate:
         return None
 

@@ -18,7 +18,7 @@ from analysis.forecast.optimum import Optimum, measured_valleys, optimum
 from analysis.forecast.posterior import ForecastForm, Posterior, posterior
 from analysis.forecast.record import Cut, record
 from analysis.forecast.rows import Rows, rows_of
-from analysis.law import LossLaw, Trust
+from analysis.law import Array, LossLaw, Trust
 from analysis.table.cells import tried_settings
 from analysis.table.observations import Table, check
 from analysis.table.repeats import REPEATS, leave_out_repeats
@@ -168,6 +168,7 @@ class Answer:
 
     Attributes:
         law: the forecast's own, without its discrepancy; its trust holds the table's bars.
+        valleys: ln 6ND and ln N of the minima of the table's own budgets, as `optimum` takes them.
         record: how this method did on this table; empty where nobody asked, or it is too small.
         bars: what speaks against N*; `optimum` is empty under them unless it was asked for.
         doubts: what else must be read before the answer.
@@ -179,6 +180,7 @@ class Answer:
     law: LossLaw
     data: Data
     posterior: Posterior
+    valleys: tuple[Array, Array] | None
     level: float
     form: ForecastForm
     status: Status
@@ -224,9 +226,9 @@ def forecast(table: Table, question: Question) -> Answer:
     budgets = question.budgets
     if not question.points and not budgets:
         budgets = (_FAR * data.flops[1],)
+    valleys = measured_valleys(table)
     best: tuple[ForecastOptimum, ...] = ()
     if question.anyway or not bars:
-        valleys = measured_valleys(table)
         best = tuple(
             _optimum(optimum(learnt, C, question.level, valleys), data, recipes) for C in budgets
         )
@@ -236,7 +238,7 @@ def forecast(table: Table, question: Question) -> Answer:
         status = "not_calibrated"
     law = _law(learnt, table, question.form, Trust(bars=bars, warnings=tuple(doubts)))
     return Answer(
-        points, best, (), law, data, learnt, question.level, question.form, status, bars,
+        points, best, (), law, data, learnt, valleys, question.level, question.form, status, bars,
         tuple(doubts),
     )  # fmt: skip
 

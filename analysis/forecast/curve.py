@@ -34,28 +34,34 @@ def log_loss(phi: Array, n: Array, d: Array, at: Reference) -> Array:
 
 def log_loss_and_jacobian(phi: Array, n: Array, d: Array, at: Reference) -> tuple[Array, Array]:
     """ln L, (..., points), and its derivatives by phi, (..., points, 6)."""
+    value, slopes = log_loss_and_slopes(np.moveaxis(phi[..., np.newaxis, :], -1, 0), n, d, at)
+    return value, np.stack(slopes, axis=-1)
+
+
+def log_loss_and_slopes(phi: Array, n: Array, d: Array, at: Reference) -> tuple[Array, list[Array]]:
+    """ln L, and its derivative by each constant; `phi` is six arrays that broadcast with n and d.
+
+    Of many curves, the last axis is best theirs: the points are few.
+    """
     dn, dd = n - at.n, d - at.d
-    level, logit_rho, logit_w, ln_a, ln_b, ln_g = np.moveaxis(phi[..., np.newaxis, :], -1, 0)
+    level, logit_rho, logit_w, ln_a, ln_b, ln_g = phi
     a, b, g = np.exp(ln_a), np.exp(ln_b), np.exp(ln_g)
     rho, w = _logistic(logit_rho), _logistic(logit_w)
     by_N = -np.logaddexp(0, -logit_w) - a / g * dn
     by_D = -np.logaddexp(0, logit_w) - b / g * dd
-    log_sum = np.logaddexp(by_N, by_D)
+    log_sum = _log_sum(by_N, by_D)
     share = np.exp(by_N - log_sum)
-    reducible = -np.logaddexp(0, logit_rho) + g * log_sum
-    value = np.logaddexp(-np.logaddexp(0, -logit_rho), reducible)
-    # The share of the loss that more N and D can still take away.
+    power = g * log_sum
+    reducible = -np.logaddexp(0, logit_rho) + power
+    value = _log_sum(-np.logaddexp(0, -logit_rho), reducible)
+    # The share of the loss that more N and D can still take away, and of it N's.
     h = np.exp(reducible - value)
-    pull_N, pull_D = share * a * dn, (1 - share) * b * dd
-    derivatives = (
-        np.ones_like(value),
-        (1 - h) * (1 - rho) - h * rho,
-        h * g * (share - w),
-        -h * pull_N,
-        -h * pull_D,
-        h * (g * log_sum + pull_N + pull_D),
-    )
-    return level + value, np.stack(derivatives, axis=-1)
+    h_N = h * share
+    by_a, by_b = -h_N * (a * dn), (h_N - h) * (b * dd)
+    slopes = [
+        np.ones_like(value), 1 - rho - h, g * (h_N - h * w), by_a, by_b, h * power - by_a - by_b
+    ]  # fmt: skip
+    return level + value, slopes
 
 
 def optimal_n(phi: Array, log_product: Array, at: Reference) -> Array:
@@ -91,6 +97,11 @@ def constants(phi: Array, at: Reference) -> Constants:
         beta=beta,
         gamma=g,
     )
+
+
+def _log_sum(x: Array, y: Array) -> Array:
+    """ln(e^x + e^y), in an eighth of the time of numpy's logaddexp."""
+    return np.asarray(np.maximum(x, y) + np.log(1 + np.exp(-np.abs(x - y))))
 
 
 def _logistic(x: Array) -> Array:

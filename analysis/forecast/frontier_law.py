@@ -14,15 +14,14 @@ from statistics import NormalDist
 import numpy as np
 
 from analysis.forecast.answer import Answer, Question, forecast
-from analysis.forecast.curve import SIZE, Reference, constants, log_loss_and_jacobian
-from analysis.forecast.optimum import measured_valleys, optimum
+from analysis.forecast.curve import SIZE, Reference, constants, log_loss_and_slopes
+from analysis.forecast.optimum import optimum
 from analysis.forecast.posterior import Posterior
 from analysis.frontier.allocation import inference_optimal
 from analysis.frontier.answer import Demand, planned_demand
 from analysis.frontier.decision import Goal, Like
 from analysis.law import Array, Constants, LossLaw, Support, Trust
 from analysis.table.observations import Table
-from analysis.table.repeats import leave_out_repeats
 from analysis.words import short
 
 _DRAWS = 2000
@@ -48,7 +47,6 @@ def frontier_law(
         TableError: fewer than 10 rows or 3 sizes.
         FrontierError: the goal cannot be reached under the forecast.
     """
-    table = leave_out_repeats(table)
     learnt = learnt or forecast(table, Question(anyway=True))
     law = learnt.law.model_copy(
         update={
@@ -62,7 +60,7 @@ def frontier_law(
         constants(phi, learnt.posterior.reference) for phi in _near(learnt.posterior, choices)
     )
     N, D = choices[0]
-    best = optimum(learnt.posterior, 6 * N * D, _LEVEL, measured_valleys(table))
+    best = optimum(learnt.posterior, 6 * N * D, _LEVEL, learnt.valleys)
     low, high = np.log(best.n_interval)
     sd = (high - low) / 2 / NormalDist().inv_cdf(0.5 + _LEVEL / 2)
     mean = _moved(mean, best.flops, np.log(best.n_opt), 0.0)
@@ -93,24 +91,48 @@ def _near(learnt: Posterior, choices: tuple[tuple[float, float], ...]) -> tuple[
     n, d = (np.log(N) + _REACH).ravel(), (np.log(D) - _REACH).ravel()
     ahead = learnt.predict(np.exp(n), np.exp(d))
     off = float(np.sqrt(ahead.discrepancy.mean()))
-    mean = _closest(ahead.mean, n, d, learnt.phi, learnt.reference, off)
+    mean = _closest(ahead.mean[np.newaxis], n, d, learnt.phi, learnt.reference, off)[0]
     drawn = np.random.default_rng(0).multivariate_normal(
         ahead.mean, ahead.covariance, _DRAWS, method="eigh"
     )
-    return mean, _closest(drawn, n, d, mean, learnt.reference, off)
+    # As many as a core keeps near it: half of the time of all at once.
+    parts = np.array_split(drawn, _DRAWS // 1000)
+    closest = [_closest(part, n, d, mean, learnt.reference, off) for part in parts]
+    return mean, np.concatenate(closest)
 
 
 def _closest(y: Array, n: Array, d: Array, start: Array, at: Reference, off: float) -> Array:
-    """Constants of the laws closest to ln L at points, (..., points), by Gauss-Newton; (..., 6)."""
-    phi = np.broadcast_to(start, (*y.shape[:-1], SIZE))
-    hold = np.eye(SIZE) * (off / _FREE) ** 2
+    """Constants of the laws closest to ln L at points, (laws, points), by Gauss-Newton; (laws, 6).
+
+    Laws are the last axis throughout: each operation is one on all of them, where numpy's products
+    and solutions of small matrices go through them one by one.
+    """
+    y, n, d, start = y.T, n[:, np.newaxis], d[:, np.newaxis], start[:, np.newaxis]
+    phi, hold = start, (off / _FREE) ** 2
+    # The first step has one curve for all laws, which broadcasts.
     for _ in range(_STEPS):
-        value, J = log_loss_and_jacobian(phi, n, d, at)
-        back = np.swapaxes(J, -1, -2)
-        slope = back @ (y - value)[..., np.newaxis] - hold @ (phi - start)[..., np.newaxis]
-        phi = phi + np.linalg.solve(back @ J + hold, slope)[..., 0]
-        phi = np.clip(phi, start - _FARTHEST, start + _FARTHEST)
-    return phi
+        value, slopes = log_loss_and_slopes(phi, n, d, at)
+        J = np.stack(slopes)
+        normal = np.einsum("ipk,jpk->ijk", J, J)
+        normal[np.diag_indices(SIZE)] += hold
+        pull = np.einsum("ipk,pk->ik", J, y - value) - hold * (phi - start)
+        phi = np.clip(phi + _solved(normal, pull), start - _FARTHEST, start + _FARTHEST)
+    return np.ascontiguousarray(phi.T)
+
+
+def _solved(A: Array, b: Array) -> Array:
+    """x of A·x = b for positive definite A, (size, size, laws), and b, (size, laws), elementwise.
+
+    By elimination, which needs no pivots here.
+    """
+    size = len(b)
+    for k in range(size - 1):
+        share = A[k + 1 :, k] / A[k, k]
+        A[k + 1 :, k + 1 :] -= share[:, np.newaxis] * A[k, k + 1 :]
+        b[k + 1 :] -= share * b[k]
+    for k in reversed(range(size)):
+        b[k] = (b[k] - (A[k, k + 1 :] * b[k + 1 :]).sum(axis=0)) / A[k, k]
+    return b
 
 
 def _moved(laws: Constants, flops: float, log_N: float, sd: float) -> Constants:

@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg.lapack import dtrtrs
 from threadpoolctl import ThreadpoolController
 
 from analysis.forecast.curve import (
@@ -130,21 +131,28 @@ class Posterior:
         scale = self._scale(n, d)
         own = scale[:, None] * scale * _matern(n, d, n, d)
         across = self.error_scale[:, None] * scale * _matern(self.rows.n, self.rows.d, n, d)
-        law, error, means = np.zeros_like(own), np.zeros_like(own), []
-        for point in self.grid:
-            value, J = log_loss_and_jacobian(point.phi, n, d, self.reference)
-            residual, rows_J = point.whitened
-            reach = _solve(point.factor, point.tau**2 * across)
-            q = J - reach.T @ rows_J
-            means.append(value + reach.T @ residual)
-            # Summed here: a matrix of each grid point would take 25 times the memory.
-            law += point.weight * (q @ np.linalg.solve(point.precision, q.T))
-            error += point.weight * (point.tau**2 * own - reach.T @ reach)
-        weights = np.array([point.weight for point in self.grid])
-        mean = weights @ np.array(means)
-        apart = np.array(means) - mean
-        law += np.einsum("k,ki,kj->ij", weights, apart, apart)
-        noise = float(weights @ [point.sigma**2 for point in self.grid])
+        weights, sigma, tau = np.array([(p.weight, p.sigma, p.tau) for p in self.grid]).T
+        value, J = log_loss_and_jacobian(
+            np.array([point.phi for point in self.grid]), n, d, self.reference
+        )
+        residual, rows_J = map(np.array, zip(*(point.whitened for point in self.grid), strict=True))
+        # What the rows say of the points: (grid, rows, points).
+        reach = np.array([_solve(point.factor, point.tau**2 * across) for point in self.grid])
+        back = np.swapaxes(reach, 1, 2)
+        q = J - back @ rows_J
+        means = value + (back @ residual[..., np.newaxis])[..., 0]
+        mean = weights @ means
+        apart = means - mean
+        # Summed over the grid within each product: a matrix of each would take 25 times the memory.
+        precision = np.array([point.precision for point in self.grid])
+        law = np.tensordot(
+            weights[:, np.newaxis, np.newaxis] * q,
+            np.linalg.solve(precision, np.swapaxes(q, 1, 2)),
+            axes=((0, 2), (0, 1)),
+        ) + apart.T @ (weights[:, np.newaxis] * apart)
+        known = (np.sqrt(weights)[:, np.newaxis, np.newaxis] * reach).reshape(-1, len(n))
+        error = (weights @ tau**2) * own - known.T @ known
+        noise = float(weights @ sigma**2)
         noises = np.full(len(n), noise)
         return Prediction(mean, np.diag(law), np.diag(error), noises, law + error)
 
@@ -338,4 +346,6 @@ def _matern(n: Array, d: Array, n2: Array, d2: Array) -> Array:
 
 
 def _solve(factor: Array, columns: Array) -> Array:
-    return np.asarray(solve_triangular(factor, columns, lower=True, check_finite=False))
+    # The routine itself: what scipy's function checks takes longer than to solve.
+    solution, _ = dtrtrs(factor, columns, lower=1)
+    return np.asarray(solution)

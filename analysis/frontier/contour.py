@@ -28,6 +28,12 @@ class Contour:
         law = Constants.of(law)
         return cls(law, np.asarray((np.asarray(loss, float) - law.E) ** (1 / law.gamma)))
 
+    @classmethod
+    def through(cls, law: Constants, N: ArrayLike, D: ArrayLike) -> Self:
+        """The contour that a model lies on."""
+        N, D = np.asarray(N, float), np.asarray(D, float)
+        return cls(law, np.asarray(law.A * N**-law.alpha + law.B * D**-law.beta))
+
     def N(self, rho: ArrayLike) -> Array:
         """Parameters where inference costs `rho` times the training."""
         k = (1 + np.asarray(rho)) * self.law.beta / self.law.alpha

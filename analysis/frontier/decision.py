@@ -241,5 +241,9 @@ def least_regret_demand(law: Law, loss: float, low: float, high: float) -> float
 def quantiles(draws: Array, level: float) -> tuple[Array, Array]:
     """The central interval of `level` down the first axis; draws may be infinite."""
     tail = (1 - level) / 2
-    low, high = np.quantile(draws, (tail, 1 - tail), axis=0, method="inverted_cdf")
-    return np.asarray(low), np.asarray(high)
+    # By sorting, which is several times as fast as numpy's quantile for the same draws.
+    ordered = np.sort(draws, axis=0)
+    places = (max(int(np.ceil(len(draws) * share - 1)), 0) for share in (tail, 1 - tail))
+    # What is not a number comes last.
+    low, high = (np.where(np.isnan(ordered[-1]), np.nan, ordered[place]) for place in places)
+    return low, high

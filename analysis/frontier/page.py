@@ -31,14 +31,26 @@ NOT_MODELLED = (
 
 def frontier_page(advice: Advice) -> Page:
     """One answer: the choice, its bill, how certain it is, and what a wrong guess costs."""
-    answer, served = advice.frontier, advice.served
-    page = Page(f"Which N and D for loss {answer.loss:.4f} and {short(advice.planned)} tokens")
+    loss, planned = advice.frontier.loss, short(advice.planned)
+    page = Page(f"Which N and D for loss {loss:.4f} and {planned} tokens")
+    add_answer(page, advice)
+    add_reasons(page, advice)
+    return page
+
+
+def add_answer(page: Page, advice: Advice) -> None:
+    """What to read first, and the choice in a sentence."""
     for warning in warnings(advice):
         page.text(warning, role="warn")
     lead, *more = lead_sentences(advice)
     page.text(lead, role="lead")
     for sentence in more:
         page.text(sentence)
+
+
+def add_reasons(page: Page, advice: Advice) -> None:
+    """The bill of the choice, how certain it is, and what a wrong guess costs."""
+    answer, served = advice.frontier, advice.served
     if served is not None:
         page.heading("In dollars")
         page.table(DOLLAR_HEADER, dollar_rows(advice, served))
@@ -72,7 +84,6 @@ def frontier_page(advice: Advice) -> Page:
     page.heading("Sources")
     page.text(f"Law: {advice.law.source}.", role="soft")
     page.text(NOT_MODELLED, role="soft")
-    return page
 
 
 def _other_laws(page: Page, advice: Advice) -> None:

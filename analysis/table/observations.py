@@ -7,6 +7,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import polars as pl
 
@@ -83,7 +84,7 @@ class Doubt:
     bars_optimum: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Table:
     """Finished models, one a row, with what their columns hold.
 
@@ -107,7 +108,7 @@ class Table:
     read: tuple[Source, ...] = ()
     doubts: tuple[Doubt, ...] = ()
 
-    @property
+    @cached_property
     def used(self) -> pl.DataFrame:
         """The rows without an `excluded_reason`."""
         return self.frame.filter(pl.col("excluded_reason").is_null())

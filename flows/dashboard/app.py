@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import logging
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -125,8 +126,7 @@ def _callbacks(app: Dash, desk: Desk) -> None:
         values: list[Any], names: list[dict[str, str]], pathname: str, query: str
     ) -> tuple[Any, ...]:
         state = {name["control"]: as_text(value) for name, value in zip(names, values, strict=True)}
-        body, *rest = changed(desk, Address.of(pathname, query), state)
-        return *_placed(body), *rest
+        return changed(desk, Address.of(pathname, query), state, _there(1))
 
     @app.callback(
         *changes,
@@ -138,18 +138,17 @@ def _callbacks(app: Dash, desk: Desk) -> None:
         prevent_initial_call=True,
     )
     def tick(_: int, pathname: str, query: str, stamp: str) -> tuple[Any, ...]:
-        body, *rest = ticked(desk, Address.of(pathname, query), stamp)
-        return *_placed(body), *rest
+        return ticked(desk, Address.of(pathname, query), stamp, _there(1))
 
     @app.callback(
-        *OUTPUTS,
+        *changes[:-1],
         Input("later", "data"),
         State("url", "pathname"),
         State("query", "data"),
         prevent_initial_call=True,
     )
     def follow(_: str, pathname: str, query: str) -> tuple[Any, ...]:
-        return followed(desk, Address.of(pathname, query), _there(0))
+        return followed(desk, Address.of(pathname, query), _there(1))
 
     @app.callback(
         Output("url", "href"),
@@ -165,13 +164,24 @@ def _callbacks(app: Dash, desk: Desk) -> None:
         return dropped(desk, contents, name or "table")
 
 
-def _placed(body: list[Component]) -> tuple[Any, ...]:
-    """What a new body changes: the whole one, or its first parts, after which others follow."""
-    parts, there = Parts.of(body), _there(1)
-    first = parts.in_place(there, first=True)
+def _placed(screen: Screen, there: There) -> tuple[Any, ...]:
+    """What a new body changes: the page to its first figure, after which the rest follows, or all.
+
+    In the order of `changes`.
+    """
+    first = Parts.of(_made(screen, screen.beginning)).beginning(there)
     if first is None:
-        return parts.components, *([no_update] * len(ids) for ids in there), no_update
-    return no_update, *first, uuid4().hex if parts.figures else no_update
+        return *_whole(screen, there), no_update
+    return no_update, *first, uuid4().hex if there[1] else no_update
+
+
+def _whole(screen: Screen, there: There) -> tuple[Any, ...]:
+    return Parts.of(_made(screen, screen.body)).components, *_kept(there)
+
+
+def _kept(there: There) -> tuple[Any, ...]:
+    """No change of the parts of a page."""
+    return tuple([no_update] * len(ids) for ids in there)
 
 
 def _there(place: int) -> There:
@@ -207,28 +217,32 @@ def shown(desk: Desk, address: Address) -> tuple[Any, ...]:
     except NotHereError as error:
         return "Nothing here", [], [html.P(str(error), className="warn")], "", "", "Nothing here"
     stamp = screen.stamp()
-    return screen.title, controls, _body(screen), address.search, stamp, screen.title
+    return screen.title, controls, _made(screen, screen.body), address.search, stamp, screen.title
 
 
-def changed(desk: Desk, address: Address, state: dict[str, str]) -> tuple[Any, ...]:
-    """Body, query and stamp after its controls have changed.
+def changed(desk: Desk, address: Address, state: dict[str, str], there: There) -> tuple[Any, ...]:
+    """What changes with its controls: body, parts, what follows, query and stamp.
+
+    Args:
+        there: the parts on the page.
 
     Raises:
-        PreventUpdate: they have not.
+        PreventUpdate: they have not changed.
     """
-    there = address.with_query(**state)
-    if not state or there == address:
+    asked = address.with_query(**state)
+    if not state or asked == address:
         raise PreventUpdate
     try:
-        screen = screen_at(desk, there)
+        screen = screen_at(desk, asked)
     except NotHereError as error:
-        return [html.P(str(error), className="warn")], there.search, ""
+        gone = [html.P(str(error), className="warn")]
+        return gone, *_kept(there), no_update, asked.search, ""
     stamp = screen.stamp()
-    return _body(screen), there.search, stamp
+    return *_placed(screen, there), asked.search, stamp
 
 
-def ticked(desk: Desk, address: Address, stamp: str) -> tuple[Any, ...]:
-    """Body and stamp after a while.
+def ticked(desk: Desk, address: Address, stamp: str, there: There) -> tuple[Any, ...]:
+    """What changes after a while: body, parts, what follows and stamp.
 
     Raises:
         PreventUpdate: nothing has changed.
@@ -240,28 +254,27 @@ def ticked(desk: Desk, address: Address, stamp: str) -> tuple[Any, ...]:
     now = screen.stamp()
     if now == stamp:
         raise PreventUpdate
-    return _body(screen), now
+    return *_placed(screen, there), now
 
 
 def followed(desk: Desk, address: Address, there: There) -> tuple[Any, ...]:
-    """What follows the first parts of a changed body.
+    """What follows the first parts of a changed body: body and parts.
 
     Raises:
-        PreventUpdate: the page shows another view by now.
+        PreventUpdate: there is no such view any more.
     """
     try:
-        rest = Parts.of(_body(screen_at(desk, address))).in_place(there, first=False)
+        screen = screen_at(desk, address)
     except NotHereError:
-        rest = None
-    if rest is None:
-        raise PreventUpdate
-    return rest
+        raise PreventUpdate from None
+    rest = Parts.of(_made(screen, screen.body)).rest(there)
+    return _whole(screen, there) if rest is None else (no_update, *rest)
 
 
-def _body(screen: Screen) -> list[Component]:
-    """The body of a view; a view that fails says so, and the others go on."""
+def _made(screen: Screen, make: Callable[[], list[Component]]) -> list[Component]:
+    """What a view makes; a view that fails says so, and the others go on."""
     try:
-        return screen.body()
+        return make()
     except Exception as error:
         log.exception("the view at %s failed", screen.address)
         words = f"This view failed ({error!r}). The output of the dashboard has the details."

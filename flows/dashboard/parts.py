@@ -15,7 +15,7 @@ from dash.development.base_component import Component
 
 from flows.dashboard.render import graphs_of
 
-# Of the two kinds of parts, in the order of `Change`.
+# Of the two kinds of parts.
 OUTPUTS = (
     Output({"between": ALL}, "children", allow_duplicate=True),
     Output({"figure": ALL}, "figure", allow_duplicate=True),
@@ -56,24 +56,37 @@ class Parts:
         pairs = zip(self.between, self.figures, strict=False)
         return [*chain.from_iterable(pairs), self.between[-1]]
 
-    def in_place(self, there: There, *, first: bool) -> tuple[list[Any], list[Any]] | None:
-        """The values of `OUTPUTS` that change a page; None for a page of other parts.
+    def beginning(self, there: There) -> tuple[list[Any], list[Any]] | None:
+        """The values of `OUTPUTS` that change a page to its first figure; None for other parts.
 
-        Args:
-            first: the first figure and what is before it; else the others.
+        The body may end with its first figure.
         """
+        between, figures = there
+        ids = [box.id for box in self.between]
+        # The last box is named by what ends the body.
+        if (ids[:-1] != between[: len(ids) - 1]) if self.figures else ids != between:
+            return None
+        drawn = _drawn(self.figures[:1])
+        return (
+            [self.between[0].children, *([no_update] * (len(between) - 1))],
+            [drawn.get(each["figure"], no_update) for each in figures],
+        )
+
+    def rest(self, there: There) -> tuple[list[Any], list[Any]] | None:
+        """The values of `OUTPUTS` that change what follows; None for a page of other parts."""
         between, figures = there
         if [box.id for box in self.between] != between:
             return None
-        chosen = self.figures[:1] if first else self.figures[1:]
-        drawn = {graph.id["figure"]: graph.figure for box in chosen for graph in graphs_of(box)}
+        drawn = _drawn(self.figures[1:])
         return (
-            [
-                box.children if (place == 0) == first else no_update
-                for place, box in enumerate(self.between)
-            ],
+            [no_update, *(box.children for box in self.between[1:])],
             [drawn.get(each["figure"], no_update) for each in figures],
         )
+
+
+def _drawn(boxes: Sequence[Any]) -> dict[str, Any]:
+    """What the graphs in some boxes draw, by their names."""
+    return {graph.id["figure"]: graph.figure for box in boxes for graph in graphs_of(box)}
 
 
 def _name(box: Any) -> str:

@@ -8,6 +8,7 @@ import polars as pl
 
 from analysis.fit.conventions import counted_as
 from analysis.forecast.answer import Answer
+from analysis.frontier.answer import Advice
 from analysis.law import CCounts
 from analysis.page import Page
 from analysis.sweep.answer import Findings
@@ -35,6 +36,7 @@ class Desk:
     library: Library
     fits: Fits
     pages: Kept[Page] = field(default_factory=Kept)
+    frontiers: Kept[tuple[Page, Advice | None]] = field(default_factory=Kept)
     tables: Kept[Table] = field(default_factory=Kept)
     trials: Kept[pl.DataFrame] = field(default_factory=Kept)
     dropped: Kept[tuple[str, Table]] = field(default_factory=Kept)

@@ -13,13 +13,14 @@ from analysis.frontier.allocation import FrontierError
 from analysis.frontier.answer import Advice, Demand, advise
 from analysis.frontier.decision import AtBudget
 from analysis.frontier.figures import demand_ratios, draw_frontier, frontier_data
-from analysis.frontier.page import frontier_page
+from analysis.frontier.page import add_answer, add_reasons
 from analysis.frontier.serving import Device, Serving
 from analysis.law import LossLaw, Trust
-from analysis.page import Heading, Page
+from analysis.page import Page
 from analysis.words import dollars, flops, short
 from flows.dashboard import controls
 from flows.dashboard.python_lines import python_of_frontier, python_of_law
+from flows.dashboard.render import components
 from flows.dashboard.screens.law import SubjectScreen
 
 _NO_GPU = "none"
@@ -87,11 +88,19 @@ class FrontierScreen(SubjectScreen):
 
     def body(self) -> list[Component]:
         """The GPUs to choose from, and the answer."""
+        return [self._gpus(), *super().body()]
+
+    def beginning(self) -> list[Component]:
+        """To the frontier: its reasons, and figures of them, take as long again."""
+        page, _ = self._begun()
+        return [self._gpus(), *components(page, self.beside, self.links())]
+
+    def _gpus(self) -> Component:
         names = {_NO_GPU: "FLOPs alone"} | {name: name for name in published.devices()["name"]}
         gpu = self.question().gpu
         # Another GPU comes with its own price.
         there = self.address.with_query(price=None)
-        return [controls.choice(there, "gpu", "Served on", names, gpu), *super().body()]
+        return controls.choice(there, "gpu", "Served on", names, gpu)
 
     def question(self) -> Question:
         """What the address asks."""
@@ -123,26 +132,41 @@ class FrontierScreen(SubjectScreen):
 
     def make_page(self) -> Page:
         """The answer of isoflop frontier, with the frontier drawn."""
+        begun, advice = self._begun()
+        page = Page(begun.title)
+        page.parts += begun.parts
+        if advice is not None:
+            add_reasons(page, advice)
+        return page
+
+    def _begun(self) -> tuple[Page, Advice | None]:
+        """The page to its first figure, and the answer that it goes on with, if there is one."""
+        return self.desk.frontiers.get(str(self.address), self.stamp(), self._begin)
+
+    def _begin(self) -> tuple[Page, Advice | None]:
         asked, page = self.question(), Page(self.title)
         page.text(asked.words(), role="soft")
         law = self._law(asked)
         if law is None:
             page.text("The forecast is being computed; the answer appears here.", role="busy")
-            return page
+            return page, None
         if isinstance(law, str):
             page.text(law, role="warn")
-            return page
+            return page, None
         if law.trust.bars:
             page.text(" ".join(law.trust.bars), role="warn")
             page.text(f"isoflop frontier --law {self.subject.name} --anyway answers all the same.")
-            return page
+            return page, None
         try:
             advice = replace(_advice(law, asked), foretold=self._is_foretold())
         except FrontierError as error:
             page.text(str(error), role="warn")
-            return page
-        _add(page, advice, asked)
-        return page
+            return page, None
+        add_answer(page, advice)
+        data = frontier_data(law, demand_ratios(law, asked.flops, asked.tokens))
+        page.heading("The frontier")
+        page.figure(draw_frontier(data), name="frontier", height=520, data=data)
+        return page, advice
 
     def _law(self, asked: Question) -> LossLaw | str | None:
         """The law that the question is put to; None while it is computed, else why there is none.
@@ -160,8 +184,10 @@ class FrontierScreen(SubjectScreen):
                 )
             except FrontierError as error:
                 return str(error)
+        if forecast.value is None:
+            return None
         findings = self.subject.findings(self.subject.own_counts).value
-        if forecast.value is None or findings is None:
+        if findings is None:
             return None
         if findings.group is None:
             return f"There is no law yet: {findings.refusal}"
@@ -185,17 +211,6 @@ class FrontierScreen(SubjectScreen):
         lines = self.subject.python(self.subject.own_counts)
         name = self.subject.name
         return python_of_law(figure, lines, name, foretold, flops=flops, tokens=tokens)
-
-
-def _add(page: Page, advice: Advice, asked: Question) -> None:
-    """The page of the answer, and the frontier after what comes first."""
-    parts = frontier_page(advice).parts
-    first = next(place for place, part in enumerate(parts) if isinstance(part, Heading))
-    data = frontier_data(advice.law, demand_ratios(advice.law, asked.flops, asked.tokens))
-    page.parts += parts[:first]
-    page.heading("The frontier")
-    page.figure(draw_frontier(data), name="frontier", height=520, data=data)
-    page.parts += parts[first:]
 
 
 def _advice(law: LossLaw, asked: Question) -> Advice:

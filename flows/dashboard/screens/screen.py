@@ -37,6 +37,10 @@ class Screen:
         """What the view shows: its page, unless it shows more."""
         return components(self.page(), self.beside, self.links())
 
+    def beginning(self) -> list[Component]:
+        """What of the body a person waits for after a change: to the first figure, or all."""
+        return self.body()
+
     def page(self) -> Page:
         """The page of an analysis room that the view shows."""
         return self.desk.pages.get(str(self.address), self.stamp(), self.make_page)

@@ -26,6 +26,9 @@ from tests.simulated import isoflops, table
 from tests.simulated_home import simulated_study, simulated_sweep
 from tests.unit.flows.results import test_mixtures as mixture_sweeps
 
+# A page without parts, in whose place a whole body comes.
+NOTHING = ([], [])
+
 
 def test_home_shows_every_sweep_with_state_budget_and_best_loss(desk):
     text = text_of(desk, Address())
@@ -134,15 +137,15 @@ def test_a_study_that_trains_shows_its_trials_with_the_losses_that_are_there(tmp
     assert f"{total * 2} losses, {(total - 3) * 2} left out" in text
     stamp = shown(desk, address)[4]
     simulated_study(tmp_path, finished=4)
-    body, _ = ticked(desk, address, stamp)
+    body, *_ = ticked(desk, address, stamp, NOTHING)
     assert f"4 of {total}" in " ".join(words(body))
 
 
 def test_a_slider_changes_the_frontier_as_the_question_changes(desk):
     address = Address(("sweep", "made", "frontier"))
-    alone, _, _ = changed(desk, address, {"target": "13", "demand": "0"})
-    served, _, _ = changed(desk, address, {"target": "13", "demand": "9", "gpu": "H100-80GB",
-                                           "price": "3", "batch": "6"})  # fmt: skip
+    alone, *_ = changed(desk, address, {"target": "13", "demand": "0"}, NOTHING)
+    asked = {"target": "13", "demand": "9", "gpu": "H100-80GB", "price": "3", "batch": "6"}
+    served, *_ = changed(desk, address, asked, NOTHING)
     assert "no serving" in " ".join(words(alone))
     text = " ".join(words(served))
     assert "1B tokens served, on H100-80GB at $3.00 an hour, batch 64." in text
@@ -314,12 +317,12 @@ def test_a_run_that_mlflow_has_leads_there(root):
 
 def test_a_control_changes_the_body_and_the_address_and_an_unchanged_one_nothing(desk):
     address = Address(("sweep", "made", "runs"), {"sort": "loss"})
-    body, search, _ = changed(desk, address, {"q": "d64"})
+    body, *_, search, _ = changed(desk, address, {"q": "d64"}, NOTHING)
     assert Address.of("/sweep/made/runs", search).query == {"sort": "loss", "q": "d64"}
     assert "d96" not in words(body)
     with pytest.raises(PreventUpdate):
-        changed(desk, address, {"q": ""})
-    [gone], *_ = changed(desk, Address(("sweep", "gone", "runs")), {"q": "d64"})
+        changed(desk, address, {"q": ""}, NOTHING)
+    [gone], *_ = changed(desk, Address(("sweep", "gone", "runs")), {"q": "d64"}, NOTHING)
     assert "no sweep 'gone'" in " ".join(words(gone))
 
 
@@ -334,10 +337,10 @@ def test_a_new_step_is_seen_at_the_next_tick_and_nothing_else_is_sent(tmp_path):
     address = Address(("sweep", "live"))
     stamp = shown(desk, address)[4]
     with pytest.raises(PreventUpdate):
-        ticked(desk, address, stamp)
+        ticked(desk, address, stamp, NOTHING)
     with unfinished.curve_path.open("a") as file:
         file.write(json.dumps(json.loads(last) | {"loss": 1.2345}) + "\n")
-    body, now = ticked(desk, address, stamp)
+    body, *_, now = ticked(desk, address, stamp, NOTHING)
     assert now != stamp
     assert "1.2345" in screen_at(desk, address).csv("loss-curves")
     assert body
