@@ -173,6 +173,10 @@ def test_a_slider_moved_by_the_keyboard_changes_the_frontier_and_the_address(win
     )
 
 
+# The Python of a figure.
+_FOLD = "#beside-loss-curves details"
+
+
 def test_a_new_step_arrives_while_the_page_is_open(window, address, root):
     planned = simulated_sweep(root, "live", finished=3)
     unfinished = RunDir(root / "runs" / planned.runs[2].id)
@@ -186,10 +190,16 @@ def test_a_new_step_arrives_while_the_page_is_open(window, address, root):
         "._fullData.flatMap(line => Array.from(line.y || [])).filter(Number.isFinite))"
     )
     wait_until(lambda: window.execute_script("return !!document.querySelector('.js-plotly-plot')"))
+    window.find_element("css selector", f"{_FOLD} summary").click()
+    fold = window.find_element("css selector", _FOLD)
+    assert fold.get_property("open")
     with unfinished.curve_path.open("a") as file:
         file.write(json.dumps(json.loads(last) | {"loss": 0.4321}) + "\n")
     wait_until(lambda: window.execute_script(lowest) < 1)
     assert window.execute_script(lowest) == pytest.approx(0.4321)
+    # What is around a figure that changed is another element by now, and is open again.
+    wait_until(lambda: window.find_element("css selector", _FOLD) != fold)
+    wait_until(lambda: window.find_element("css selector", _FOLD).get_property("open"))
 
 
 def test_a_dropped_table_is_fitted(window, address, tmp_path):
