@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-_PATIENCE_S = 60
+_PATIENCE_S = 120
 
 
 @contextmanager

@@ -35,7 +35,13 @@ def bare_environment() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home that all end-to-end tests share, so that the corpus is prepared once."""
-    return tmp_path_factory.mktemp("home")
+    home = tmp_path_factory.mktemp("home")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        # Each process has a home of its own; a corpus is the same in all.
+        shared = tmp_path_factory.getbasetemp().parent / "corpora"
+        shared.mkdir(exist_ok=True)
+        (home / "corpora").symlink_to(shared)
+    return home
 
 
 @pytest.fixture

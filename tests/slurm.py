@@ -20,7 +20,7 @@ from flows.stack.servers import free_port
 
 NODES = ("n1", "n2")
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
-_START_S = 60.0
+_START_S = 180.0
 _CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)

@@ -13,7 +13,7 @@ from flows.stack.servers import free_port
 from tests.browser import chromium, requested, resize
 from tests.simulated_home import simulated_sweep
 
-pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(900)]
 # MLflow asks for a user that a server without accounts does not have, and resizes its charts late;
 # Prefect has no icon.
 _THEIRS = ("users/current", "ResizeObserver loop", "favicon.ico")
@@ -108,7 +108,7 @@ def _look_for_faults(window):
 
 
 def _wait_for(window, words):
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 120
     while True:
         text = window.find_element("tag name", "body").text
         missing = [word for word in words if word not in text]

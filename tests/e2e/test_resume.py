@@ -216,7 +216,6 @@ def test_sigterm_stops_a_training_that_resumes_later(home, undisturbed, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_sigterm_stops_two_ranks_that_resume_later(home, undisturbed, tmp_path):
     other, copy = twin(home, undisturbed, tmp_path)
     copy.place(Placement(threads=1, ranks=2, checkpoint_every_s=600))
@@ -304,7 +303,7 @@ def check_interrupted(home, isoflop, arguments, how):
             process.send_signal(how)
         else:
             how(process)
-        status = process.wait(60)
+        status = process.wait(120)
     assert wait_until(lambda: not processes(home, "flows.training.warm"), 20)
     assert wait_until(lambda: not processes(home, "prefect"), 20)
     if how != signal.SIGKILL:

@@ -46,7 +46,7 @@ def _results(window, words: str, title: str) -> int:
     # From a folder the search runs in a frame, which the page adds about a second after loading.
     time.sleep(1)
     ActionChains(window).send_keys("/").pause(1).send_keys(words).perform()
-    wait = WebDriverWait(window, 20)
+    wait = WebDriverWait(window, 60)
     wait.until(lambda _: any(title in text for text in window.execute_script(_RESULTS)), title)
     return len(window.execute_script(_RESULTS))
 

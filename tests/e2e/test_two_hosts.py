@@ -101,8 +101,8 @@ def servers(network, home, tmp_path, monkeypatch):
     )
     central = open_home(settings)
     (central.root / "corpora").symlink_to(corpora(home))
-    # A dead host is given up as early as Prefect's heartbeats of 30 s allow.
-    monkeypatch.setattr(deployments, "_ZOMBIE_AFTER_S", 40)
+    # A dead host is given up soon, though a heartbeat, one every 30 s, may be late.
+    monkeypatch.setattr(deployments, "_ZOMBIE_AFTER_S", 60)
     for name, value in prefect_environment(settings, central).items():
         monkeypatch.setenv(name, value)
     open_tracker(settings, central)
@@ -145,7 +145,7 @@ def test_a_run_begun_on_a_host_that_dies_is_finished_by_another_to_the_bit(
         dying = worker(first, common, tmp_path)
         undo.callback(end, dying)
         # The longest run goes first, so this is the one that has a checkpoint first.
-        run_id = wait_for(lambda: pushed_checkpoint(central.artifacts / "store"), 120)
+        run_id = wait_for(lambda: pushed_checkpoint(central.artifacts / "store"), 300)
         end(dying)
         begun = RunDir(first.home / "runs" / run_id)
         assert not begun.settled()
