@@ -1,13 +1,16 @@
 """Files replaced whole: written beside, made durable, renamed."""
 
 import os
+import re
+import secrets
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-# Drafts and scratch folders are called `.NAME.PID.part`, by the process that writes them.
+# Drafts and scratch folders are called `.NAME.PID@HOST.part`, by the process that writes them.
 DRAFTS = ".*.part"
 
 
@@ -18,7 +21,8 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
     Args:
         durable: whether it survives a power cut, which takes two fsyncs.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Two containers on one home may share process number and host name, so a mark is added.
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.{_writer()}.part")
     try:
         with draft.open("wb") as file:
             yield file
@@ -43,8 +47,18 @@ def write_durably(path: Path, content: bytes) -> None:
 @contextmanager
 def scratch_folder(parent: Path) -> Iterator[Path]:
     """A folder that is removed when the block ends."""
-    with tempfile.TemporaryDirectory(f".{os.getpid()}.part", ".scratch-", parent) as folder:
+    with tempfile.TemporaryDirectory(f".{_writer()}.part", ".scratch-", parent) as folder:
         yield Path(folder)
+
+
+def writer_of(draft: str) -> tuple[int, str] | None:
+    """Process number and host of the writer of a draft; None where its name has no writer."""
+    named = re.search(r"^\..+\.(\d+)@(.+)\.part$", draft)
+    return None if named is None else (int(named[1]), named[2])
+
+
+def _writer() -> str:
+    return f"{os.getpid()}@{socket.gethostname()}"
 
 
 def sync_folder(folder: Path) -> None:

@@ -205,9 +205,9 @@ def _log_residuals(fit: LawFit, used: pl.DataFrame) -> Array:
 def _prediction_error_percent(problem: Problem, without: Array) -> float | None:
     """Root mean square error of predicting each row by the optimum without it.
 
-    None where no more rows than constants leave the optimum without a row undetermined.
+    None where no more places of N and D than constants leave the law between them undetermined.
     """
-    if len(problem.rows.loss) <= len(problem.free):
+    if problem.rows.places <= len(problem.free):
         return None
     predictions = predict_own_log(problem.rows, problem.chart.to_theta(without))
     errors = predictions - np.log(problem.rows.loss)

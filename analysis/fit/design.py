@@ -90,11 +90,14 @@ def plan_warning(planned: pl.DataFrame) -> str | None:
     Args:
         planned: n_params and tokens of the runs, before they are trained.
     """
-    if planned.height < _CONSTANTS:
-        losses = "1 loss gives" if planned.height == 1 else f"{planned.height} losses give"
+    places = planned.unique(["n_params", "tokens"]).height
+    if places <= _CONSTANTS:
+        losses = counted(planned.height, "loss", "losses")
+        at = f" at {counted(places, 'pair')} of N and D" if places < planned.height else ""
+        verb = "gives" if planned.height == 1 else "give"
         return (
-            f"{losses} no law, which has {_CONSTANTS} constants: add sizes or budgets, if this "
-            "is not a trial run."
+            f"{losses}{at} {verb} no law, which has {_CONSTANTS} constants: add sizes or budgets, "
+            "if this is not a trial run."
         )
     planned = planned.with_columns(flops_6nd=6.0 * pl.col("n_params") * pl.col("tokens"))
     N, D = (planned[c].to_numpy().astype(float) for c in ("n_params", "tokens"))

@@ -119,7 +119,7 @@ def _rows(group: GroupFit) -> Iterator[str]:
 
 def _shape(problem: Problem, optimum: Optimum) -> Iterator[str]:
     """Whether the plain form leaves something systematic behind."""
-    if problem.form != "chinchilla" or len(problem.rows.loss) < 12 or optimum.value < 1e-20:
+    if problem.form != "chinchilla" or problem.rows.places < 12 or optimum.value < 1e-20:
         return
     wider = make_problem("gamma", problem.objective, problem.rows, problem.weights)
     wider, wider_optimum = find_optimum(wider)

@@ -145,16 +145,25 @@ def _fit_findings(problem: Problem, optimum: Optimum) -> Iterator[Judgement]:
             f"every model is {side} than the fitted optimum for its compute, which is "
             f"extrapolated: add {'larger' if too_small else 'smaller'} models.",
         )
-    rows, constants = len(problem.rows.loss), len(problem.free)
-    if rows <= constants:
+    yield from _few_places(problem)
+
+
+def _few_places(problem: Problem) -> Iterator[Judgement]:
+    """Fewer places of N and D than show how far a law is off: seeds at one place add none."""
+    rows, places, constants = len(problem.rows.loss), problem.rows.places, len(problem.free)
+    given, every, more = f"{rows} rows", "every loss", "Add three runs or more."
+    if places < rows:
+        given, every = f"{rows} rows at {places} pairs of N and D", "the mean of every pair"
+        more = "Add three runs or more, at other N or D."
+    if places <= constants:
         yield Judgement(
             "not_identified",
-            f"{rows} rows for {constants} constants: a law through every loss shows no error, so "
-            "nothing says how far off N* is. Add three runs or more.",
+            f"{given} for {constants} constants: a law through {every} shows no error, so "
+            f"nothing says how far off N* is. {more}",
         )
-    elif rows < constants + 3:
+    elif places < constants + 3:
         yield Judgement(
-            "weak", f"{rows} rows for {constants} constants leave {rows - constants} to judge by."
+            "weak", f"{given} for {constants} constants leave {places - constants} to judge by."
         )
 
 

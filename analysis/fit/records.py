@@ -61,7 +61,7 @@ class GroupFit:
     Attributes:
         optimal: empty where N* and D* are withheld.
         leave_one_out_percent: root mean square error of predicting each row from the others; None
-            where there are no more rows than constants.
+            where there are no more different N and D than constants.
         used: the rows of the fit with their `residual`.
         read: where their columns come from.
         repeated: what the rows that repeat their tokens say; None where none does.

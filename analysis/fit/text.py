@@ -104,7 +104,7 @@ def search_line(group: GroupFit) -> str:
 def left_out_words(group: GroupFit) -> str:
     """How well the law predicts a row that it is not fitted to."""
     if group.leave_one_out_percent is None:
-        return "no more rows than constants: no row is predicted from the others"
+        return "no more different N and D than constants: no row is predicted from the others"
     percent = f"{group.leave_one_out_percent:.2g} %"
     return f"leaving each row out in turn, it is predicted to {percent} (rms)"
 

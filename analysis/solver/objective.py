@@ -35,6 +35,12 @@ class Rows:
         u = None if unique is None else np.log(unique) - d.mean()
         return cls(n - n.mean(), d - d.mean(), np.asarray(loss, float), n.mean(), d.mean(), u)
 
+    @property
+    def places(self) -> int:
+        """Different N and D (and unique tokens), to 0.1 %: runs that differ in luck share one."""
+        logs = (self.n, self.d) if self.unique is None else (self.n, self.d, self.unique)
+        return len(np.unique(np.round(np.stack(logs), 3), axis=1).T)
+
 
 @dataclass(frozen=True, slots=True)
 class Objective:

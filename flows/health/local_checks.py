@@ -3,6 +3,7 @@
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -23,12 +24,13 @@ from flows.settings import Home, Settings, checkout
 from flows.stack.processes import registered
 from llama_core.cores import usable_cores
 from llama_core.counting import count_params
+from llama_core.files import writer_of
 from sweeps.spec import PlannedRun
 
 _GIB = 2**30
 # For databases, logs, curves and reports.
 _LEAST_FREE = 0.2 * _GIB
-# Age from which an unchanged draft without a writer's name has none.
+# Age from which nobody writes an unchanged draft of another host, or of unknown writer.
 _FORGOTTEN_S = 24 * 3600.0
 # Weights and AdamW's two moments, fp32.
 _STATE_BYTES = 3 * 4
@@ -141,9 +143,9 @@ def check_leftovers(settings: Settings, home: Home, repair: bool) -> Iterator[Fi
 
 
 def _is_leaving(path: Path) -> bool:
-    """Whether a path is a draft whose writer is gone; drafts of older versions name no writer."""
-    writer = re.search(r"^\..+\.(\d+)\.part$", path.name)
-    if writer:
-        return not psutil.pid_exists(int(writer.group(1)))
-    old = re.search(r"\.(part|writing)$|^\.(preparing|arriving)-", path.name)
-    return old is not None and time.time() - path.lstat().st_mtime > _FORGOTTEN_S
+    """Whether a path is a draft whose writer on this host is gone, or that nobody has touched."""
+    writer = writer_of(path.name)
+    if writer is not None and writer[1] == socket.gethostname():
+        return not psutil.pid_exists(writer[0])
+    draft = re.search(r"\.(part|writing)$|^\.(preparing|arriving)-", path.name)
+    return draft is not None and time.time() - path.lstat().st_mtime > _FORGOTTEN_S

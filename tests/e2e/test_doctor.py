@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -316,8 +317,10 @@ def test_drafts_of_killed_writers_are_removed_and_of_living_ones_kept(swept, our
     folder = ours[1].sweeps / "doctored"
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    stale = folder / f".plan.json.{gone.pid}.part"
-    fresh = folder / f".plan.json.{os.getpid()}.part"
+    stale, fresh = (
+        folder / f".plan.json.ab12.{pid}@{socket.gethostname()}.part"
+        for pid in (gone.pid, os.getpid())
+    )
     for draft in (stale, fresh):
         draft.write_text("{")
     found, _ = doctor("--dry-run")

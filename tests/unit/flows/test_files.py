@@ -44,6 +44,16 @@ def test_a_file_that_could_not_be_written_keeps_its_old_content(tmp_path, durabl
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_writers_with_equal_process_numbers_do_not_share_a_draft(tmp_path):
+    # As those of two containers on one home may be.
+    path = tmp_path / "file"
+    with replacing(path) as first, replacing(path) as second:
+        first.write(b"first")
+        second.write(b"second, and longer")
+    assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_scratch_folder_is_gone_after_its_block(tmp_path):
     with scratch_folder(tmp_path) as folder:
         (folder / "file").write_text("x")

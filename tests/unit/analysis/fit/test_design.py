@@ -50,9 +50,14 @@ def test_a_design_without_an_answer_is_warned_of_with_what_to_add(
     assert all(word in warning for word in ("cannot carry a law", *words))
 
 
-def test_good_designs_are_silent_and_fewer_losses_than_constants_are_named() -> None:
+def test_good_designs_are_silent_and_no_more_places_than_constants_are_named() -> None:
     assert plan_warning(at_ratios(5, 20, 80)) is None
-    for losses, words in ((1, "1 loss gives no law"), (4, "4 losses give no law")):
-        warning = plan_warning(at_ratios(20.0, sizes=SIZES[:losses]))
+    runs = at_ratios(5, 20, 80)
+    for few, words in (
+        (runs[:1], "1 loss gives no law"),
+        (runs[:5], "5 losses give no law"),
+        (pl.concat([runs[:5]] * 3), "15 losses at 5 pairs of N and D give no law"),
+    ):
+        warning = plan_warning(few)
         assert warning is not None
         assert warning.startswith(f"{words}, which has 5 constants: add sizes or budgets")

@@ -161,6 +161,26 @@ def test_fewer_than_three_spare_rows_are_weak_and_none_determine_nothing(
         assert cause in judgement.reason
 
 
+@pytest.mark.parametrize(
+    ("places", "verdict", "cause"),
+    [
+        (5, "not_identified", "40 rows at 5 pairs of N and D for 5 constants: a law through the "),
+        (6, "weak", "48 rows at 6 pairs of N and D for 5 constants leave 1 to judge by"),
+        (8, None, ""),
+    ],
+)
+def test_seeds_of_one_n_and_d_are_no_rows_to_spare(
+    places: int, verdict: str | None, cause: str
+) -> None:
+    N, D = grid(3, 3)
+    keep = np.repeat([0, 2, 4, 6, 8, 1, 3, 5][:places], 8)
+    judgement = _judged(_fitted(table(N[keep], D[keep], noise=0.001)))["exponent_N"]
+    assert ("constants" in judgement.reason) == (verdict is not None)
+    if verdict is not None:
+        assert judgement.verdict == verdict
+        assert cause in judgement.reason
+
+
 @pytest.mark.parametrize(("trainings", "told"), [(5, True), (6, False)])
 def test_as_many_trainings_as_constants_are_weak(trainings: int, told: bool) -> None:
     runs = [f"r{k % trainings}" for k in range(36)]

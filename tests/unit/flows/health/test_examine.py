@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -99,9 +100,16 @@ def test_space_is_counted_for_all_weights_and_the_checkpoints_at_once(home):
 def test_only_drafts_of_dead_writers_go(home):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    stale, fresh = (home.sweeps / f".plan.json.{pid}.part" for pid in (gone.pid, os.getpid()))
-    stale.touch()
-    fresh.touch()
+    stale, fresh, elsewhere = (
+        home.sweeps / f".plan.json.ab12.{writer}.part"
+        for writer in (
+            f"{gone.pid}@{socket.gethostname()}",
+            f"{os.getpid()}@{socket.gethostname()}",
+            f"{gone.pid}@not-{socket.gethostname()}",
+        )
+    )
+    for path in (stale, fresh, elsewhere):
+        path.touch()
     [looked] = check_leftovers(Settings(), home, False)
     assert looked.remedy
     assert stale.exists()
@@ -110,6 +118,7 @@ def test_only_drafts_of_dead_writers_go(home):
     assert not mended.remedy
     assert not stale.exists()
     assert fresh.exists()
+    assert elsewhere.exists()
     assert list(check_leftovers(Settings(), Home(home.root), True)) == []
 
 
@@ -118,10 +127,12 @@ def test_leftovers_of_killed_writers_of_any_version_are_removed(home):
     gone.wait()
     run = home.runs / "0123"
     run.mkdir(parents=True)
-    (run / f".scratch-ab12.{gone.pid}.part").mkdir()
-    (run / f".scratch-ab12.{gone.pid}.part" / "spec.json").touch()
-    # Older versions did not name the writer; two days without a change mean that it is gone.
+    scratch = run / f".scratch-ab12.{gone.pid}@{socket.gethostname()}.part"
+    scratch.mkdir()
+    (scratch / "spec.json").touch()
+    # Older versions named no host or no writer; after two days without a change it is gone.
     old = [".arriving-x1y2", "lease.part", ".live.html.part", "000000001-000.safetensors.writing"]
+    old.append(f".plan.json.{os.getpid()}.part")
     for name in old:
         (run / name).touch()
         os.utime(run / name, (time.time() - 2 * 86_400,) * 2)
