@@ -190,6 +190,8 @@ def run_sweep(
                 admit = limit.admit if limit is not None else Ledger(planned, home).admit
                 with publishing(mirror) as publish:
                     dispatcher.train_all(todo, on_finished=finished, on_tick=tick, admit=admit)
+        for watcher in watchers:
+            watcher.trained()
         report = finish_sweep(planned, home, mirror)
         refusal = limit.refusal() if limit is not None else None
         return report if refusal is None else report.refused(refusal)

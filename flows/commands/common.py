@@ -161,21 +161,45 @@ def busy(doing: str) -> Iterator[Callable[[str], None]]:
 
 
 @contextmanager
-def progress_shown(doing: str, *, every_s: float = 10.0) -> Iterator[Callable[[str], None]]:
-    """`busy` on a terminal; elsewhere, as in a job's log, a line every few seconds."""
+def progress_shown(
+    doing: str, *, after_s: float = 2.0, every_s: float = 60.0
+) -> Iterator[Callable[[str], None]]:
+    """`busy` on a terminal; elsewhere, as in a job's log, lines on the steps that take long.
+
+    A step's name ends at a colon; how far it is follows.
+
+    Args:
+        after_s: how long a step takes before it is named.
+        every_s: between further lines on it.
+    """
     if sys.stderr.isatty():
         with busy(doing) as update:
             yield update
         return
-    last = -every_s
+    text, ended = doing, threading.Event()
 
-    def line(text: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= every_s:
-            last = time.monotonic()
-            say(text)
+    def update_text(now: str) -> None:
+        nonlocal text
+        text = now
 
-    yield line
+    def write() -> None:
+        step, due = "", 0.0
+        while not ended.wait(0.1):
+            now, clock = text, time.monotonic()
+            if (name := now.partition(":")[0]) != step:
+                step, due = name, clock + after_s
+            elif clock >= due:
+                due = clock + every_s
+                say(now)
+
+    # Beside the step, which may report nothing for minutes.
+    writer = threading.Thread(target=write, name="steps", daemon=True)
+    writer.start()
+    try:
+        yield update_text
+    finally:
+        ended.set()
+        writer.join()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from flows.commands.common import (
     check_destinations,
     failures,
     open_all,
+    progress_shown,
     refusals,
     say,
 )
@@ -102,9 +103,9 @@ def sweep(
                 f"placement.device={parsed.placement.device}, and this machine has no GPU. Train "
                 f"on workers that have: prefect deployment run sweep/chinchilla -p spec={spec}"
             )
-        with busy("looking for the corpus") as report_progress:
+        with progress_shown("looking for the corpus") as report_progress:
             planned, prepared = make_plan(parsed, home, report_progress)
-        with busy("adding up what the sweep may cost"), failures(CalibrationError):
+        with progress_shown("adding up what the sweep may cost"), failures(CalibrationError):
             # Times every shape, so that the sweep itself only reads the timings.
             capped(planned, home, environments)
     if json is None:
@@ -116,7 +117,7 @@ def sweep(
     else:
         say("every run of this sweep is finished")
         write_plan(planned, home)
-        with busy("fitting the law and writing the report"), failures(CorpusError):
+        with progress_shown("fitting the law and writing the report"), failures(CorpusError):
             report, flow_run = finish_sweep(planned, home, Mirror(settings, home)), None
     if json is not None:
         emit(report.document, json)

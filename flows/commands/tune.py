@@ -10,10 +10,10 @@ from flows.commands.common import (
     Json,
     Level,
     Report,
-    busy,
     check_destinations,
     failures,
     open_all,
+    progress_shown,
     refusals,
     say,
     write_report,
@@ -68,7 +68,7 @@ def tune(
     def prepare() -> "Callable[[ChildProcesses], TuneReport]":
         from flows.tune import run_tune
 
-        with refusals(), busy("looking for the corpus") as report_progress:
+        with refusals(), progress_shown("looking for the corpus") as report_progress:
             resolved = with_dtype(parsed, home)
             data = DataRef(digest=prepare_tune(resolved, home, report_progress).digest)
         mirror = Mirror(settings, home)

@@ -56,6 +56,10 @@ class TableWatcher(Periodic):
             # Rich ends the table's last line on a terminal only.
             self._console.print()
 
+    def trained(self) -> None:
+        """Say what is next: a law of many rows takes half a minute."""
+        self._console.print("fitting the law and writing the report", highlight=False)
+
     def show(self, progress: SweepProgress, *, ended: str | None = None) -> float:
         """Draw the table; off a terminal, write a line once the sweep has run for a while."""
         if self._console.is_terminal or ended is not None:

@@ -24,6 +24,9 @@ class Watcher:
     def finished(self, planned: PlannedRun, result: RunResult) -> None:
         """A run has its result."""
 
+    def trained(self) -> None:
+        """No run is left to train; law and report are next."""
+
 
 class Periodic(Watcher):
     """A watcher that shows a sweep's progress at its start, every few seconds, and at its end.

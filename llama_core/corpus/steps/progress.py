@@ -54,7 +54,7 @@ def share_report(report: Progress, doing: str) -> Callable[[float], None]:
         now = time.monotonic()
         if now - reported >= _EVERY_S:
             reported = now
-            report(f"{doing} {done:.0%}")
+            report(f"{doing}: {done:.0%}")
 
     return share
 

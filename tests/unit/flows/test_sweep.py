@@ -25,6 +25,7 @@ from flows.runs.state import not_finished
 from flows.settings import Home
 from flows.sweep import run_sweep, sweep
 from flows.training.stacks import longest_first
+from flows.watch.watcher import Watcher
 from llama_core.corpus.documents import CorpusError
 from sweeps.load import load_spec
 from tests.conftest import ROOT
@@ -109,17 +110,6 @@ class CurvesFirst(FakeDispatcher):
             on_finished(planned, result)
 
 
-class SilentWatcher:
-    def begin(self, plan, todo):
-        pass
-
-    def tick(self):
-        pass
-
-    def finished(self, planned, result):
-        pass
-
-
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     """A folder of English prose: this project's own pages and docstrings, written many ways."""
@@ -145,7 +135,14 @@ def plan_on(text, home, *overrides):
 def test_a_sweep_trains_mirrors_and_reports_every_run(planned, tmp_path):
     home, tracker = Home(tmp_path), FakeTracker()
     dispatcher = FakeDispatcher(home)
-    report = run_sweep(planned, home, tracker, dispatcher, [SilentWatcher()])
+    at_the_end = []
+
+    class Ending(Watcher):
+        def trained(self):
+            at_the_end.append((not_finished(planned, home), list(home.sweeps.rglob("report.html"))))
+
+    report = run_sweep(planned, home, tracker, dispatcher, [Ending()])
+    assert at_the_end == [([], [])]
     assert sorted(dispatcher.trained) == sorted(run.id for run in planned.runs)
     assert set(tracker.run_ids("smoke")) == {*dispatcher.trained, "report"}
     assert report.page.exists()
@@ -217,19 +214,19 @@ def test_variants_are_scanned_trained_compared_and_found_again(text, tmp_path):
 
 def test_a_second_sweep_trains_nothing_that_is_finished(planned, text, tmp_path):
     home = Home(tmp_path)
-    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), [SilentWatcher()])
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), [Watcher()])
     wider = plan_on(text, home, "name=wider", "ladder.widths=[16, 24, 32, 48, 64]")
     dispatcher = FakeDispatcher(home)
-    run_sweep(wider, home, FakeTracker(), dispatcher, [SilentWatcher()])
+    run_sweep(wider, home, FakeTracker(), dispatcher, [Watcher()])
     assert dispatcher.trained == [run.id for run in wider.runs if run.name == "d24"]
     assert len(dispatcher.trained) == 1
 
 
 def test_the_same_name_on_another_corpus_sets_the_first_sweep_aside(planned, text, tmp_path):
     home = Home(tmp_path)
-    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), [SilentWatcher()])
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), [Watcher()])
     other = plan_on(text, home, "corpus.val_fraction=0.1")
-    run_sweep(other, home, FakeTracker(), FakeDispatcher(home), [SilentWatcher()])
+    run_sweep(other, home, FakeTracker(), FakeDispatcher(home), [Watcher()])
     names = [plan.spec.name for plan in read_plans(home)]
     assert names == ["smoke", f"smoke-{planned.data.digest[:8]}"]
     assert (home.sweeps / names[1] / "report.html").exists()
@@ -240,13 +237,13 @@ def test_a_bug_that_fails_the_first_trainings_stops_the_sweep(planned, tmp_path)
     home = Home(tmp_path)
     dispatcher = FakeDispatcher(home, status="failed")
     with pytest.raises(SweepFailedError, match=r"first 3 trainings failed.*a bug"):
-        run_sweep(planned, home, FakeTracker(), dispatcher, [SilentWatcher()])
+        run_sweep(planned, home, FakeTracker(), dispatcher, [Watcher()])
     assert len(dispatcher.trained) == 3
 
 
 def test_a_diverged_run_does_not_stop_the_sweep_and_is_reported(planned, tmp_path):
     home = Home(tmp_path)
-    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home, "diverged"), [SilentWatcher()])
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home, "diverged"), [Watcher()])
     assert not_finished(planned, home)[0].endswith("diverged: a bug")
 
 
@@ -258,39 +255,39 @@ def test_a_cap_skips_the_most_expensive_run_and_a_larger_cap_resumes(text, tmp_p
     small = plan_on(text, home, f"cap={{kind: flops, flops: {affordable}}}")
     assert [run.id for run in small.runs] == [run.id for run in whole.runs]
     dispatcher, cap = FakeDispatcher(home), capped(small, home, [{}])
-    run_sweep(small, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=lambda _: cap)
+    run_sweep(small, home, FakeTracker(), dispatcher, [Watcher()], cap=lambda _: cap)
     assert set(dispatcher.trained) == {run for _, run in costs[:-1]}
     assert "leaves out 1 of 4 runs" in cap.refusal()
     assert "--max-flops" in cap.refusal()
 
     larger = plan_on(text, home, f"cap={{kind: flops, flops: {whole.flops_spent}}}")
     dispatcher, cap = FakeDispatcher(home), capped(larger, home, [{}])
-    run_sweep(larger, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=lambda _: cap)
+    run_sweep(larger, home, FakeTracker(), dispatcher, [Watcher()], cap=lambda _: cap)
     assert dispatcher.trained == [costs[-1][1]]
     assert cap.refusal() is None
 
 
 def test_a_cap_set_later_counts_what_the_sweep_spent_without_one(planned, text, tmp_path):
     home = Home(tmp_path)
-    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), [SilentWatcher()])
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), [Watcher()])
     widths = "ladder.widths=[16, 24, 32, 48, 64]"
     cap = f"cap={{kind: flops, flops: {planned.flops_spent}}}"
     wider = plan_on(text, home, widths, cap)
     dispatcher, cap = FakeDispatcher(home), capped(wider, home, [{}])
-    run_sweep(wider, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=lambda _: cap)
+    run_sweep(wider, home, FakeTracker(), dispatcher, [Watcher()], cap=lambda _: cap)
     assert dispatcher.trained == []
     assert "Spent: 0 FLOPs" not in cap.refusal()
 
 
 def test_runs_that_another_sweep_paid_for_cost_a_capped_one_nothing(planned, text, tmp_path):
     home = Home(tmp_path)
-    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), [SilentWatcher()])
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), [Watcher()])
     widths = "ladder.widths=[16, 24, 32, 48, 64]"
     [wide] = [run for run in plan_on(text, home, widths).runs if run.name == "d24"]
     cap = f"cap={{kind: flops, flops: {wide.flops_spent}}}"
     other = plan_on(text, home, "name=wider", widths, cap)
     dispatcher, cap = FakeDispatcher(home), capped(other, home, [{}])
-    run_sweep(other, home, FakeTracker(), dispatcher, [SilentWatcher()], cap=lambda _: cap)
+    run_sweep(other, home, FakeTracker(), dispatcher, [Watcher()], cap=lambda _: cap)
     assert dispatcher.trained == [wide.id]
     assert cap.refusal() is None
 
@@ -300,7 +297,7 @@ def test_a_sweep_stops_at_the_failure_that_is_one_too_many(planned, tmp_path, al
     home = Home(tmp_path)
     dispatcher = FakeDispatcher(home, status="diverged")
     with pytest.raises(SweepFailedError, match=rf"{trained} trainings? did not.* {allowed} may"):
-        run_sweep(planned, home, FakeTracker(), dispatcher, [SilentWatcher()], max_failures=allowed)
+        run_sweep(planned, home, FakeTracker(), dispatcher, [Watcher()], max_failures=allowed)
     assert len(dispatcher.trained) == trained
 
 
@@ -311,14 +308,14 @@ def test_a_full_disk_ends_a_sweep_with_one_line_and_leaves_no_note(planned, tmp_
 
     home = Home(tmp_path)
     with pytest.raises(SweepFailedError, match=r"disk is full.*No space left.*same command"):
-        run_sweep(planned, home, FakeTracker(), Full(home), [SilentWatcher()])
+        run_sweep(planned, home, FakeTracker(), Full(home), [Watcher()])
     assert controllers(home.sweeps / "smoke") == []
 
 
 def test_a_sweep_under_way_notes_the_process_to_stop(planned, tmp_path):
     home, seen = Home(tmp_path), []
 
-    class Looks(SilentWatcher):
+    class Looks(Watcher):
         def tick(self):
             seen.extend(controllers(home.sweeps / "smoke"))
 
@@ -352,7 +349,7 @@ def test_a_sweep_with_a_design_says_what_it_chose_and_why_it_stopped(text, tmp_p
     home = Home(tmp_path)
     whole = plan_on(text, home, "design={kind: next, target_flops: 1e15}")
     dispatcher = FakeDispatcher(home)
-    report = run_sweep(whole, home, FakeTracker(), dispatcher, [SilentWatcher()])
+    report = run_sweep(whole, home, FakeTracker(), dispatcher, [Watcher()])
     # The smallest budgets with ten losses are the whole grid.
     assert sorted(dispatcher.trained) == sorted(run.id for run in whole.runs)
     assert "Designed in 1 round: 10 of the grid's 10 cells have a loss" in report.verdict
@@ -361,5 +358,5 @@ def test_a_sweep_with_a_design_says_what_it_chose_and_why_it_stopped(text, tmp_p
     assert report.document["design"]["rounds"][0]["target_flops"] == 1e15
     assert report.unfinished == ()
     again = FakeDispatcher(home)
-    repeated = run_sweep(whole, home, FakeTracker(), again, [SilentWatcher()])
+    repeated = run_sweep(whole, home, FakeTracker(), again, [Watcher()])
     assert (again.trained, repeated.verdict) == ([], report.verdict)

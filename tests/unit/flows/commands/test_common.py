@@ -7,7 +7,7 @@ import pytest
 
 from analysis.law import LossLaw
 from flows.cli import app
-from flows.commands.common import shown_from_log
+from flows.commands.common import progress_shown, shown_from_log
 from tests.simulated import isoflops, table
 
 LEVELS = [
@@ -117,3 +117,20 @@ def test_a_terminal_shows_what_the_log_says_once_it_takes_long(capfd, monkeypatc
 def test_standard_error_that_is_no_terminal_shows_no_step(capfd) -> None:
     _log_a_step(after_s=0.0)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_log_names_each_step_that_takes_long_once_and_then_says_how_far_it_is(capfd) -> None:
+    with progress_shown("looking for the corpus", after_s=0.4, every_s=60.0) as report:
+        report("reading notes: 10%")
+        time.sleep(0.8)
+        report("reading notes: 90%")
+        time.sleep(0.4)
+        report("counting")
+    assert capfd.readouterr() == ("", "reading notes: 10%\n")
+    with progress_shown("fitting", after_s=0.0, every_s=0.3) as report:
+        time.sleep(0.3)
+        report("fitting: 80%")
+        time.sleep(0.8)
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0] == "fitting"
+    assert set(lines[1:]) == {"fitting: 80%"}

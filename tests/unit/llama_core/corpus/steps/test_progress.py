@@ -34,4 +34,4 @@ def test_a_share_is_reported_at_most_twice_a_second(monkeypatch):
     for number in range(1001):
         clock[0] = number / 1000
         share(number / 1000)
-    assert messages == ["reading headers 0%", "reading headers 50%", "reading headers 100%"]
+    assert messages == [f"reading headers: {share}" for share in ("0%", "50%", "100%")]
