@@ -22,8 +22,9 @@ _LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml", ".csv": "text",
 
 _LINK = re.compile(r"(!?\[[^]]*\])\(([^)\s]+)\)")
 _CODE = re.compile(r"(^```.*?^```$|``.+?``|`[^`\n]+`)", re.M | re.S)
-_ROW = re.compile(r"^\|.*$", re.M)
-_HYPHENED = re.compile(r"`([^`\n]*-[^`\n]*)`")
+_HEADING_OR_CODE = re.compile(r"^#.*$|(?<!`)`([^`]+)`(?!`)", re.M)
+# A longer word is broken all the same: a phone shows some 45 letters of code.
+_LONGEST_WORD = 40
 _FORMULA = re.compile(r"(?<=\n\n)((?: {4}\S[^\n]*\n)+)(?=\n|\Z)")
 _POWER = re.compile(r"\^(\((?:[^()]|\([^()]*\))*\)|-?[\w.*'′]+)")
 # N* and D*: no emphasis begins or ends there.
@@ -79,7 +80,7 @@ def rendered(source: Path) -> tuple[str, set[Path]]:
     # Every other part is code.
     for place in range(0, len(parts), 2):
         parts[place] = _STAR.sub(r"\1\\*", _raised(_FORMULA.sub(_as_formula, parts[place])))
-    text = _outside_fences(_ROW, _whole_words, "".join(parts))
+    text = _outside_fences(_HEADING_OR_CODE, _whole_words, "".join(parts))
     return _outside_fences(_LINK, to_site, text), linked
 
 
@@ -112,18 +113,18 @@ def _outside_fences(pattern: re.Pattern[str], replace: object, text: str) -> str
     return "".join(parts)
 
 
-def _whole_words(row: re.Match[str]) -> str:
-    """A table's row whose code breaks between words, and not behind the hyphen of an option."""
+def _whole_words(found: re.Match[str]) -> str:
+    """Code that breaks between words, and not behind the hyphen of an option; headings as is."""
+    if found[1] is None or "-" not in found[1]:
+        return found[0]
 
-    def whole(code: re.Match[str]) -> str:
-        words = code[1].replace(r"\|", "|").split(" ")
-        marked = [
-            f'<span class="whole">{_entities(word)}</span>' if "-" in word else _entities(word)
-            for word in words
-        ]
-        return f"<code>{' '.join(marked)}</code>"
+    def whole(word: str) -> str:
+        if "-" not in word or len(word) > _LONGEST_WORD:
+            return _entities(word)
+        return f'<span class="whole">{_entities(word)}</span>'
 
-    return _HYPHENED.sub(whole, row[0])
+    words = found[1].replace(r"\|", "|").split()
+    return f"<code>{' '.join(map(whole, words))}</code>"
 
 
 def _entities(word: str) -> str:

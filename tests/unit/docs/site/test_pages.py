@@ -49,9 +49,8 @@ def test_links_lead_to_pages_of_the_site_and_code_to_pages_that_show_it(tmp_path
     assert "](../reference/spec.md)" in rendered(DOCS / "how_to" / "own_sweep.md")[0]
 
 
-def test_options_in_tables_are_not_broken_behind_a_hyphen():
-    page = DOCS / "README.md"
-    text = rendered(page)[0]
+def test_options_are_not_broken_behind_a_hyphen():
+    text = rendered(DOCS / "README.md")[0]
     assert '<code>isoflop plan <span class="whole">gpu-day</span> <span class="whole">--gpu' in text
 
 
@@ -61,6 +60,13 @@ def test_options_in_tables_are_not_broken_behind_a_hyphen():
         ("N* ~ C^0.53 and (A/r)^(1/α).", r"N\* ~ C<sup>0.53</sup> and (A/r)<sup>1/α</sup>."),
         ("**N* on D*** and **N**, N*", r"**N\* on D*** and **N**, N\*"),
         ("`C^0.53` stays code.", "`C^0.53` stays code."),
+        ("`a` is well-known, `b` too.", "`a` is well-known, `b` too."),
+        (
+            "Call `isoflop next\nNAME --to x`.",
+            'Call <code>isoflop next NAME <span class="whole">--to</span> x</code>.',
+        ),
+        (f"`{'a-' * 30}`", f"<code>{'a-' * 30}</code>"),
+        ("## The `--to` option", "## The `--to` option"),
         ("```\nN^2\n```\n", "```\nN^2\n```\n"),
         (
             "So\n\n    ε_N = A/N^α     (S)\n",
