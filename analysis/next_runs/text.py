@@ -27,13 +27,11 @@ def verdict(answer: NextRuns) -> str:
             f"{flops(answer.runs[worth - 1].spent)}{'' if every else ', the others cost more'}."
         )
     best = int((saves - candidates.flops).argmax())
-    run = (
-        f"N {short(candidates.N[best])} on {short(candidates.D[best])} saves "
-        f"{flops(saves[best])} FLOPs of the target for {flops(candidates.flops[best])}."
-    )
+    run = f"N {short(candidates.N[best])} on {short(candidates.D[best])}"
+    saved = f"saves {flops(saves[best])} FLOPs of the target for {flops(candidates.flops[best])}."
     if saves[best] > candidates.flops[best]:
-        return f"these runs cost more than they save, but {run}"
-    return f"stop: no run saves what it costs. The best, {run}"
+        return f"these runs cost more than they save, but {run} {saved}"
+    return f"stop: no run saves what it costs. The best, {run}, {saved}"
 
 
 def target_line(answer: NextRuns) -> str:

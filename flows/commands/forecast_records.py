@@ -115,7 +115,7 @@ def check(records: Records, at: Sequence[str], json: str | None) -> None:
     Args:
         at: the foretold point that reached the loss, where the forecast has several.
     """
-    from flows.commands.output import emit
+    from flows.commands.output import emit, print_wrapped
 
     names, run, loss = records.check or [], records.run, records.loss
     if run is not None and loss is not None:
@@ -133,7 +133,7 @@ def check(records: Records, at: Sequence[str], json: str | None) -> None:
         return
     for forecast, scores in scored:
         for each in scores:
-            print(_outcome_line(forecast, each))
+            print_wrapped(_outcome_line(forecast, each))
     if not scored:
         print("nothing to score: no run that a sweep foretold has finished since.")
 

@@ -269,6 +269,9 @@ def runs(
     if json is not None:
         emit(rows, json)
         return
+    if not rows:
+        print("no run is like that" if plans else "no sweep was started in this home yet")
+        return
     states = {row["parent_run_id"]: row["status"] for row in rows}
     cut = not all and len(states) > _SHOWN
     kept = newest(states, home, _SHOWN) if cut else states.keys()

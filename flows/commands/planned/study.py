@@ -47,7 +47,7 @@ def print_study(
             row["time"] = duration(left_s)
         rows.append(row)
     table(
-        f"study {plan.spec.name}: {plan.spec.description}",
+        f"study {plan.spec.name}: {plan.spec.description}".removesuffix(": "),
         list(rows[0]),
         [list(row.values()) for row in rows],
         spare=("GiB", "D"),

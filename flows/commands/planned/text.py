@@ -69,7 +69,7 @@ def print_runs(plan: Plan, home: Home, cost: Cost | None) -> None:
     header = [name for name in columns[0] if name not in hidden]
     rows = [[row[name] for name in header] for row in columns]
     each = " (of each mixture)" if plan.spec.mixtures is not None else ""
-    title = f"sweep {plan.spec.name}: {plan.spec.description}{each}"
+    title = f"sweep {plan.spec.name}: {plan.spec.description}".removesuffix(": ") + each
     table(title, header, rows, spare=("steps", "trunk%"), tight=True)
 
 
