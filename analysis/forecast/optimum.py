@@ -21,6 +21,8 @@ _WIDENING = 1.4
 # A forecast that hardly bends, or bends down, counts as having this part of its law's curvature:
 # N* is then as unsure as its slope makes it over so flat a valley.
 _LEAST_BEND = 0.1
+# E-folds of N beyond which nothing is known, and numbers would overflow.
+_MOST_SD = 40.0
 # E-folds of D over which the gain from more compute is measured, and the least gain.
 _MORE, _FLAT = 0.01, 1e-9
 # Points of a measured valley within this of its lowest loss, and how many it takes.
@@ -87,7 +89,7 @@ def optimum(
     bend = max(curvature, _LEAST_BEND * law_curvature)
     # A valley is steeper on one side, which moves the vertex: the law's own tells by how much.
     own = vertex = centre - slope / (2 * bend) + law_slope / (2 * law_curvature)
-    sd = _WIDENING * slope_sd / (2 * bend)
+    sd = min(_WIDENING * slope_sd / (2 * bend), _MOST_SD)
     if valleys is not None:
         line = np.polynomial.Polynomial.fit(*valleys, 1)
         vertex = (vertex + float(line(np.log(flops)))) / 2

@@ -16,7 +16,7 @@ from analysis.table.expressions import evaluate
 from analysis.table.files import Contents
 from analysis.table.names import ALIASES, option, resolve
 from analysis.table.numbers import Kind, read_numbers
-from analysis.table.observations import LOSS, SHARE, Table, TableError, name_rows, nearest
+from analysis.table.observations import LINE, LOSS, SHARE, Table, TableError, name_rows, nearest
 from analysis.table.runs import numbered
 from analysis.table.selection import split
 from analysis.table.states import nothing_left
@@ -217,6 +217,10 @@ def _family(family: str, rows: pl.DataFrame, mapping: Mapping[str, str]) -> dict
         for name, text in mapping.items()
         if name.startswith(family) and name not in (family, f"{family}*", *_OTHER)
     }
+    if family == SHARE:
+        # 18.9% is a share as it stands; the row's sum says that it is of a hundred.
+        texts = [text for text in {*columns.values()} if rows.schema.get(text) == pl.String]
+        rows = rows.with_columns(pl.col(texts).str.strip_suffix("%"))
     return {name: _numbers(f"{family}{name}", text, rows) for name, text in columns.items()}
 
 
@@ -296,7 +300,8 @@ def _lacking(
     shares: Mapping[str, Array], losses: Mapping[str, Array], columns: Sequence[str]
 ) -> str:
     """The message that there are too few shares, or no losses."""
-    shown = ", ".join([name for name in columns if name not in ("row", "excluded_reason")][:8])
+    ours = ("row", "excluded_reason", LINE)
+    shown = ", ".join([name for name in columns if name not in ours][:8])
     family, what, count = (LOSS, "losses by source", 0) if len(shares) > 1 else (
         SHARE, "shares of sources", len(shares)
     )  # fmt: skip

@@ -71,7 +71,8 @@ def normalise(
         frame, unit = frame.with_columns(pl.col("val_bpb").alias("val_loss")), "bits_per_byte"
         sources["val_loss"] = Source("val_loss", sources["val_bpb"].given)
     if "val_loss" not in frame.columns:
-        raise TableError(missing("val_loss", columns))
+        also = [name for name in ("n_params", "tokens") if name not in frame.columns]
+        raise TableError(missing("val_loss", columns, also=also))
     frame, computed = _with_n_and_d(frame, columns)
     if computed is not None:
         sources[computed.name] = computed
@@ -168,7 +169,8 @@ def _with_n_and_d(frame: pl.DataFrame, columns: list[str]) -> tuple[pl.DataFrame
     for name, other in (("tokens", "n_params"), ("n_params", "tokens")):
         if name not in frame.columns:
             if other not in frame.columns or not flops:
-                raise TableError(missing(name, columns))
+                also = () if other in frame.columns else (other,)
+                raise TableError(missing(name, columns, also=also))
             frame = frame.with_columns((pl.col(flops) / (6 * pl.col(other))).alias(name))
             return frame, Source(name, f"{flops}/(6·{other})", arithmetic=True)
     return frame, None

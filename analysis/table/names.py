@@ -117,9 +117,17 @@ def option(name: str, given: str) -> str:
 
 
 def missing(
-    name: str, columns: Collection[str], aliases: Mapping[str, tuple[str, ...]] = ALIASES
+    name: str,
+    columns: Collection[str],
+    aliases: Mapping[str, tuple[str, ...]] = ALIASES,
+    *,
+    also: Iterable[str] = (),
 ) -> str:
-    """The message about a needed column that is not there, with the --map that may help."""
+    """The message about a needed column that is not there, with the --map that may help.
+
+    Args:
+        also: further names that are needed and not there, whose --map is named too.
+    """
     spellings = (name, *aliases.get(name, ()))
     others = ", ".join(spellings[1 : _SPELLINGS + 1])
     others += ", …" if len(spellings) > _SPELLINGS + 1 else ""
@@ -129,9 +137,10 @@ def missing(
     )
     if not offer and name == "val_loss" and any(column.startswith(SHARE) for column in columns):
         offer = " Losses by source of a table of mixtures are read by isoflop mix."
+    further = (_offer(each, (each, *aliases.get(each, ())), columns) for each in also)
     return (
         f"no column for {name} (or {others}) among {shown}."
-        f"{offer or _nearest(name, spellings, columns)}"
+        f"{offer or _nearest(name, spellings, columns)}{''.join(further)}"
     )
 
 

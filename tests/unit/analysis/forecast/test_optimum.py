@@ -53,6 +53,16 @@ def test_losses_without_a_valley_give_an_n_star_as_unsure_as_they_are_flat(heigh
     assert high > 10 * low
 
 
+def test_a_target_far_beyond_all_reason_has_an_interval_without_an_overflow():
+    # As of a table in millions of parameters and billions of tokens, read as it stands.
+    N, D = isoflops(CHINCHILLA)
+    loss = CHINCHILLA.loss(N, D) * np.exp(0.002 * np.random.default_rng(0).standard_normal(len(N)))
+    frame = pl.DataFrame({"n_params": N / 1e6, "tokens": D / 1e9, "val_loss": loss})
+    with np.errstate(all="raise", under="ignore"):
+        best = optimum(posterior(rows_of(normalise(frame))), 1e22, 0.9)
+    assert 0 < best.n_interval[0] < best.n_opt < best.n_interval[1] < np.inf
+
+
 def test_a_wider_level_gives_wider_intervals(learnt):
     narrow, wide = (optimum(learnt, 1e22, level) for level in (0.5, 0.95))
     assert wide.n_interval[0] < narrow.n_interval[0] < narrow.n_interval[1] < wide.n_interval[1]

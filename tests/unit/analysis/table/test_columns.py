@@ -207,6 +207,15 @@ def test_a_missing_column_that_names_its_unit_is_offered_with_the_factor() -> No
         assert offer in str(caught.value)
 
 
+def test_every_missing_column_that_names_its_unit_is_offered_at_once() -> None:
+    theirs = {"N": "Params (M)", "D": "tokens_billions", "loss": "ppl"}
+    with pytest.raises(TableError) as caught:
+        normalise(six_runs().rename(theirs))
+    offers = ("val_loss=ln(ppl)", 'n_params="Params (M)"*1e6', "tokens=tokens_billions*1e9")
+    for offer in offers:
+        assert f"--map '{offer}'" in str(caught.value)
+
+
 def test_a_perplexity_is_offered_as_its_logarithm() -> None:
     with pytest.raises(TableError, match=r"--map 'val_loss=ln\(eval_ppl\)'"):
         normalise(six_runs().rename({"loss": "eval_ppl"}))
