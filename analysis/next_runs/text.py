@@ -28,10 +28,10 @@ def verdict(answer: NextRuns) -> str:
         )
     best = int((saves - candidates.flops).argmax())
     run = f"N {short(candidates.N[best])} on {short(candidates.D[best])}"
-    saved = f"saves {flops(saves[best])} FLOPs of the target for {flops(candidates.flops[best])}."
+    gain = f"saves {flops(saves[best])} FLOPs of the target for {flops(candidates.flops[best])}."
     if saves[best] > candidates.flops[best]:
-        return f"these runs cost more than they save, but {run} {saved}"
-    return f"stop: no run saves what it costs. The best, {run}, {saved}"
+        return f"these runs cost more than they save, but {run} {gain}"
+    return f"stop: no run saves what it costs. The best, {run}, {gain}"
 
 
 def target_line(answer: NextRuns) -> str:
