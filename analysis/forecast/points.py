@@ -9,7 +9,7 @@ from analysis.law import NCounts
 from analysis.table.files import read_contents
 from analysis.table.names import ALIASES, missing, resolve
 from analysis.table.numbers import Kind, read_numbers
-from analysis.table.observations import COUNTS, TableError
+from analysis.table.observations import COUNTS, LINE, TableError
 
 _FIRST_ROW = pl.DataFrame({"row": [0]})
 
@@ -44,14 +44,20 @@ def read_number(text: str, kind: Kind) -> float:
     return float(number)
 
 
-def read_points(path: Path, n_counts: NCounts) -> list[tuple[float, float]]:
+def read_points(
+    path: Path, n_counts: NCounts, *, option: str = "--points"
+) -> list[tuple[float, float]]:
     """N and D of each row of a table; of several counts of N the one that `n_counts` names.
+
+    Args:
+        option: that named the file, for messages.
 
     Raises:
         TableError: the file cannot be read, has no N or D, or holds other than positive numbers.
     """
     frame = read_contents(path).frame
-    names = resolve(frame.columns, {}, ALIASES)
+    columns_given = [name for name in frame.columns if name != LINE]
+    names = resolve(columns_given, {}, ALIASES)
     counts = sorted(
         (name for name in COUNTS if name in names), key=lambda name: COUNTS[name] != n_counts
     )
@@ -59,16 +65,16 @@ def read_points(path: Path, n_counts: NCounts) -> list[tuple[float, float]]:
     columns = []
     for symbol, given in (("n_params", counts[:1]), ("tokens", ["tokens"])):
         if not given or given[0] not in names:
-            raise TableError(f"--points {path}: {missing(symbol, frame.columns)}")
+            raise TableError(f"{option} {path}: {missing(symbol, columns_given)}")
         column = frame[names[given[0]]]
         numbers = read_numbers(column, rows, kind="count")[0]
         bad = ~((numbers > 0) & numbers.is_finite()).fill_null(False)
         if bad.any():
             raise TableError(
-                f"--points {path}: column {column.name!r} should hold positive numbers.",
+                f"{option} {path}: column {column.name!r} should hold positive numbers.",
                 rows.filter(bad),
             )
         columns.append(numbers.to_list())
     if not columns[0]:
-        raise TableError(f"--points {path}: the table has no rows.")
+        raise TableError(f"{option} {path}: the table has no rows.")
     return list(zip(*columns, strict=True))

@@ -71,6 +71,8 @@ _LOSSES = {
     r"bits?_?per_?token": ("is in bits", "{}*ln(2)"),
     r"likelihood|log_?prob": ("is a log-likelihood", "-{}"),
 }
+# Columns of D/N, whose product with N is D.
+_RATIO = re.compile(r"tokens?_per_param(?:eter)?s?|d_(?:over_|per_)?n|tpp")
 # Characters of the columns that a message lists, and spellings.
 _SHOWN, _SPELLINGS = 60, 3
 
@@ -188,6 +190,10 @@ def _offer(name: str, spellings: Iterable[str], columns: Collection[str]) -> str
             base += f"_{word}"
         if unit and base in known:
             return f" {column!r} names a unit: --map '{name}={quoted(column)}*{_UNITS[unit]}'."
+        sizes = spelt("n_params", ALIASES, columns)
+        if name == "tokens" and sizes and _RATIO.fullmatch(plain(column)):
+            product = f"{quoted(sizes[0])}*{quoted(column)}"
+            return f" {column!r} is D/N: --map 'tokens={product}'."
         for pattern, (words, loss) in _LOSSES.items():
             if name == "val_loss" and re.search(pattern, column, re.IGNORECASE):
                 return f" {column!r} {words}: --map 'val_loss={loss.format(quoted(column))}'."

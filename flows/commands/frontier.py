@@ -146,10 +146,18 @@ def _interval(option: str, text: str | None) -> tuple[float, float] | None:
 def _number(option: str, text: str) -> float:
     from math import isfinite
 
+    from analysis.forecast.points import read_number
+    from analysis.table.observations import TableError
+
     try:
         value = float(text)
     except ValueError:
-        fail(f"{option} {text!r} is not a number; write 2e12, or 1e11:1e13 for an interval.")
+        try:
+            # As --at of other commands: 7B, 2T.
+            value = read_number(text, "count")
+        except TableError:
+            interval = "" if option == "--like" else ", or 1e11:1e13 for an interval"
+            fail(f"{option} {text!r} is not a number; write 2e12 or 2T{interval}.")
     if not isfinite(value):
         fail(f"{option} {text!r} is not finite.")
     return value

@@ -32,7 +32,7 @@ def of_table(table: Table, given: str | None, budget: float) -> Candidates:
             f"--candidates {given}: neither a file nor a grid such as 20M,50M@10,40 "
             "(sizes @ tokens per parameter)."
         )
-    N, D = np.array(read_points(Path(given), table.n_counts)).T
+    N, D = np.array(read_points(Path(given), table.n_counts, option="--candidates")).T
     return candidates.within(N, D, (0.0, np.inf))
 
 

@@ -47,7 +47,7 @@ def test_of_several_counts_of_n_the_table_s_own_is_taken(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("tokens\n1e9\n", "--points .*n_params"),
+        ("tokens\n1e9\n", r"--points .*n_params .* among tokens\."),
         ("N,D\n1e9,\n2e9,1e10\n", "column 'D' should hold positive numbers"),
         ("N,D\n1e9,0\n", "column 'D' should hold positive numbers. Line 2"),
     ],

@@ -216,6 +216,14 @@ def test_every_missing_column_that_names_its_unit_is_offered_at_once() -> None:
         assert f"--map '{offer}'" in str(caught.value)
 
 
+@pytest.mark.parametrize("theirs", ["tokens_per_param", "Tokens per parameter", "D/N", "TPP"])
+def test_tokens_per_parameter_are_offered_as_a_product(theirs: str) -> None:
+    with pytest.raises(TableError) as caught:
+        normalise(six_runs().rename({"D": theirs}))
+    product = theirs if theirs in ("tokens_per_param", "TPP") else f'"{theirs}"'
+    assert f"--map 'tokens=N*{product}'" in str(caught.value)
+
+
 def test_a_perplexity_is_offered_as_its_logarithm() -> None:
     with pytest.raises(TableError, match=r"--map 'val_loss=ln\(eval_ppl\)'"):
         normalise(six_runs().rename({"loss": "eval_ppl"}))

@@ -98,6 +98,17 @@ def test_a_setting_out_of_range_is_refused_by_its_name(isoflop, monkeypatch, com
     assert errors.count("\n") == 1
 
 
+def test_a_number_of_tokens_or_parameters_may_have_its_suffix(isoflop):
+    answers = [
+        isoflop("frontier", "--like", like, "--inference-tokens", tokens)
+        for like, tokens in (("7e9,1e12", "2e12"), ("7B,1T", "2T"))
+    ]
+    assert answers[0] == answers[1]
+    assert answers[0][0] == 0
+    status, _, errors = isoflop("frontier", "--like", "7Q,1T")
+    assert (status, errors) == (2, "isoflop: --like '7Q' is not a number; write 2e12 or 2T.\n")
+
+
 def _log_a_step(after_s: float) -> None:
     with shown_from_log("somewhere.long", after_s=after_s):
         time.sleep(0.05)
