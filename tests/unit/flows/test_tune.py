@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import threading
 
 import numpy as np
@@ -10,15 +11,18 @@ import pytest
 import yaml
 from prefect.flows import load_flow_from_entrypoint
 
+from analysis.page import Page
+from analysis.tuning.page import study_page
 from flows.dispatch.contract import SweepFailedError
 from flows.dispatch.underway import controllers
 from flows.files import write_whole
 from flows.runs.directory import Observation, RunDir, RunResult
 from flows.settings import Home, Settings
 from flows.tune import run_tune
+from flows.tuning import report as reports
 from flows.tuning.plan import plan_study, prepare_tune
 from flows.tuning.ranges import search_box
-from flows.tuning.study import TrialOutcome, propose
+from flows.tuning.study import TrialOutcome, WidthStudy, propose
 from llama_core.corpus.config import CorpusConfig, FileText
 from sweeps.cap import FlopsCap
 from sweeps.load import load_tune_spec
@@ -26,6 +30,8 @@ from sweeps.shapes import Make, shape
 from sweeps.spec import DataRef
 from tests.conftest import ROOT
 from tests.fakes import FakeTracker
+
+IMPORTANCES = WidthStudy.importances
 
 
 class Killed(BaseException):
@@ -83,6 +89,15 @@ class SurfaceDispatcher:
         )  # fmt: skip
 
 
+@pytest.fixture(scope="module", autouse=True)
+def bare_pages():
+    """Reports without figures, which take half of a study's time; the law's test draws them."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(reports, "study_page", lambda name, *_: Page(name))
+        patched.setattr(WidthStudy, "importances", lambda study: {})
+        yield
+
+
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     folder = tmp_path_factory.mktemp("text")
@@ -103,6 +118,22 @@ def prepared(text, tmp_path_factory):
 def home(prepared, tmp_path):
     (tmp_path / "corpora").symlink_to(prepared.root / "corpora")
     return Home(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def studied(prepared, text, tmp_path_factory):
+    """A home with a finished study of nine trials a width, for tests to copy."""
+    home = Home(tmp_path_factory.mktemp("studied"))
+    (home.root / "corpora").symlink_to(prepared.root / "corpora")
+    tune(home, text, SurfaceDispatcher(home), trials=9)
+    return home
+
+
+@pytest.fixture
+def copied(studied, tmp_path):
+    """A home of the test's own with that study."""
+    shutil.copytree(studied.root, tmp_path / "copied", symlinks=True)
+    return Home(tmp_path / "copied")
 
 
 def spec_of(text, **changes):
@@ -142,15 +173,13 @@ def test_a_study_killed_twice_ends_with_the_same_trials_as_one_left_alone(home, 
     assert len(set(trained) & set(last.trained)) == 0
 
 
-def test_a_finished_study_trains_only_additional_trials(home, text):
-    first = SurfaceDispatcher(home)
-    tune(home, text, first, trials=10)
-    assert len(first.trained) == 20
-    again = SurfaceDispatcher(home)
-    tune(home, text, again, trials=10)
+def test_a_finished_study_trains_only_additional_trials(copied, text):
+    assert len(list(copied.runs.glob("*/result.json"))) == 18
+    again = SurfaceDispatcher(copied)
+    tune(copied, text, again, trials=9)
     assert again.trained == []
-    grown = SurfaceDispatcher(home)
-    tune(home, text, grown, trials=14)
+    grown = SurfaceDispatcher(copied)
+    tune(copied, text, grown, trials=13)
     assert len(grown.trained) == 8
 
 
@@ -166,33 +195,32 @@ def test_a_study_that_grew_has_the_trials_of_one_that_was_large_from_the_start(
     assert trials(home) == trials(large)
 
 
-def test_a_database_holds_the_same_trials_as_the_journal(home, text, tmp_path):
-    tune(home, text, SurfaceDispatcher(home), trials=9)
-    expected = trials(home)
-    other = Home(tmp_path / "other")
-    other.root.mkdir()
-    (other.root / "corpora").symlink_to((home.root / "corpora").resolve())
-    tune(other, text, SurfaceDispatcher(other), trials=9, uri=f"sqlite:///{tmp_path}/optuna.db")
-    assert trials(other) == expected
-    assert not (other.tunes / "lr-batch" / "optuna.journal").exists()
+def test_a_database_holds_the_same_trials_as_the_journal(home, studied, text, tmp_path):
+    tune(home, text, SurfaceDispatcher(home), trials=9, uri=f"sqlite:///{tmp_path}/optuna.db")
+    assert trials(home) == trials(studied)
+    assert not (home.tunes / "lr-batch" / "optuna.journal").exists()
 
 
-def test_a_journal_torn_by_a_kill_and_its_lock_are_repaired(home, text):
-    tune(home, text, SurfaceDispatcher(home), trials=8)
-    journal = home.tunes / "lr-batch" / "optuna.journal"
+def test_a_journal_torn_by_a_kill_and_its_lock_are_repaired(copied, text):
+    journal = copied.tunes / "lr-batch" / "optuna.journal"
     with journal.open("ab") as file:
         file.write(b'{"op_code": 4, "worker')
     (journal.parent / "optuna.journal.lock").symlink_to(journal)
-    grown = SurfaceDispatcher(home)
-    tune(home, text, grown, trials=9)
+    grown = SurfaceDispatcher(copied)
+    tune(copied, text, grown, trials=10)
     assert len(grown.trained) == 2
 
 
-@pytest.mark.parametrize("line", [0, 3, 9, 20, -1])
-@pytest.mark.parametrize("damage", ["torn", "zeros", "not a line of a journal"])
-def test_a_journal_damaged_inside_costs_no_training(home, text, tmp_path, caplog, line, damage):
-    tune(home, text, SurfaceDispatcher(home), trials=9)
-    expected = trials(home)
+@pytest.mark.parametrize(
+    ("damage", "line"),
+    [
+        *(("torn", line) for line in (0, 3, 9, 20, -1)),
+        *(("zeros", line) for line in (3, -1)),
+        *(("not a line of a journal", line) for line in (0, 9)),
+    ],
+)
+def test_a_journal_damaged_inside_costs_no_training(copied, text, caplog, line, damage):
+    home, expected = copied, trials(copied)
     journal = home.tunes / "lr-batch" / "optuna.journal"
     lines = journal.read_bytes().splitlines(keepends=True)
     whole = lines[line]
@@ -210,24 +238,27 @@ def test_a_journal_damaged_inside_costs_no_training(home, text, tmp_path, caplog
     assert (journal.parent / "optuna-set-aside-0.journal").read_bytes() == b"".join(lines)
 
 
-def test_a_journal_that_optuna_cannot_replay_is_begun_again(home, text, caplog):
-    tune(home, text, SurfaceDispatcher(home), trials=8)
-    expected = trials(home)
+def test_a_journal_that_optuna_cannot_replay_is_begun_again(copied, text, caplog):
+    home, expected = copied, trials(copied)
     journal = home.tunes / "lr-batch" / "optuna.journal"
     _, *others = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join([b'{"op_code":99,"worker_id":"x"}\n', *others]))
     again = SurfaceDispatcher(home)
-    tune(home, text, again, trials=8)
+    tune(home, text, again, trials=9)
     assert again.trained == []
     assert trials(home) == expected
     assert "is damaged from line 1 on" in caplog.text
 
 
-def test_the_law_finds_what_the_surface_was_made_with(home, text):
+def test_the_law_finds_what_the_surface_was_made_with(home, text, monkeypatch):
+    monkeypatch.setattr(reports, "study_page", study_page)
+    monkeypatch.setattr(WidthStudy, "importances", IMPORTANCES)
     report = tune(home, text, SurfaceDispatcher(home), trials=16)
     optima = report.document["optima"]
     assert [found["lr"]["value"] for found in optima] == pytest.approx([0.012] * 4, rel=0.25)
-    assert report.page.read_text().endswith("</html>")
+    page = report.page.read_text()
+    assert page.endswith("</html>")
+    assert 'id="law"' in page
 
 
 def test_trials_are_children_of_the_study_in_the_tracker(home, text):
