@@ -22,9 +22,13 @@ from flows.dispatch.underway import Controller, controllers
 from flows.settings import Settings, open_home
 from flows.stack.processes import Process
 
+# Outside of Prefect, whose import takes seconds.
 CONTROLLER = """
 import sys, time
 from pathlib import Path
+from types import SimpleNamespace
+nothing = SimpleNamespace(id=None)
+sys.modules["prefect.runtime"] = SimpleNamespace(deployment=nothing, flow_run=nothing)
 from flows.dispatch.underway import registered
 with registered(Path(sys.argv[1])):
     print("registered", flush=True)
