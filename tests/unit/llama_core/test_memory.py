@@ -99,7 +99,7 @@ def test_a_steps_peak_is_within_fifteen_percent_of_the_estimate(dtype, mode, att
 # A process that uses much memory starts one that does not.
 PARENT = """
 import subprocess, sys
-filled = b"x" * 2**31
+filled = b"x" * 2**30
 child = "import torch; from llama_core.machine import *; print(memory_gib(torch.device('cpu')))"
 subprocess.run([sys.executable, "-c", child], check=True)
 """
@@ -111,7 +111,7 @@ def test_a_process_does_not_report_its_parents_memory():
         [sys.executable, "-c", PARENT],
         capture_output=True, text=True, check=True, cwd=Path(__file__).resolve().parents[3],
     )  # fmt: skip
-    assert 0.05 < float(completed.stdout) < 1.5
+    assert 0.05 < float(completed.stdout) < 0.9
 
 
 def long_rows():

@@ -1,5 +1,6 @@
 import json
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,8 +13,12 @@ from llama_core.corpus.preparation import prepare
 from llama_core.corpus.prepared import find_corpus
 from llama_core.corpus.steps.encoder import Encoder
 from llama_core.corpus.tokenizer import BOS, EOS, Tokenizer
-from tests.core_tools import recipe, story
+from tests import core_tools
+from tests.core_tools import recipe
 from tests.disk import DiskOrder
+
+# Short: most tests here prepare sixty of them, once or more.
+story = partial(core_tools.story, sentences=20)
 
 
 @pytest.fixture
@@ -70,7 +75,7 @@ def test_a_corpus_of_an_earlier_version_keeps_its_digest_and_says_what_is_unknow
 
 
 def test_a_single_document_is_cut_so_that_a_part_can_be_held_out(tmp_path):
-    book = "\n\n".join(story(seed, 30) for seed in range(40))
+    book = "\n\n".join(story(seed, sentences=30) for seed in range(40))
     (tmp_path / "book.jsonl").write_text(json.dumps({"text": book}))
     (entry,) = prepare(config(tmp_path / "book.jsonl"), tmp_path).manifest.sources
     assert entry.documents_read == 1
