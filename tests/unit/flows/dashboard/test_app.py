@@ -121,8 +121,7 @@ def test_a_study_has_its_best_rate_and_batch_on_the_first_view_and_a_page(tmp_pa
     assert "/run/" in json.dumps(screen.body(), default=lambda each: each.to_plotly_json())
     trial = desk.library.study("tuned").runs[0].progress.run_id
     assert words(shown(desk, Address(("run", trial)))[1]) == ["Study tuned"]
-    for name in ("law", "surface-1", "loss-curves"):
-        assert_python_gives_the_data(screen, name)
+    assert_python_gives_the_data(screen, "law", "surface-1", "loss-curves")
     assert "no study 'gone'" in text_of(desk, Address(("study", "gone")))
 
 

@@ -38,18 +38,17 @@ def test_the_python_of_a_figure_gives_its_data(desk, address, names, word, monke
     monkeypatch.setenv("ISOFLOP_HOME", "elsewhere")
     screen = screen_at(desk, address)
     assert names <= set(figures_of(screen))
-    for name in names:
-        assert word in screen.python(name)
-        assert_python_gives_the_data(screen, name)
+    assert all(word in screen.python(name) for name in names)
+    assert_python_gives_the_data(screen, *names)
 
 
 def test_a_frontier_of_too_few_losses_for_a_forecast_has_python_too(tmp_path):
     simulated_sweep(tmp_path, "few", "grid.budgets=[1.6e11, 2.9e11]", finished=4, noise=1e-5)
     screen = screen_at(desk_of(tmp_path), Address(("sweep", "few", "frontier")))
     assert "No forecast" in " ".join(words(screen.body()))
-    for name in ("frontier", "life", "regret"):
-        assert "group.fit.law" in screen.python(name)
-        assert_python_gives_the_data(screen, name)
+    names = ("frontier", "life", "regret")
+    assert all("group.fit.law" in screen.python(name) for name in names)
+    assert_python_gives_the_data(screen, *names)
 
 
 def test_five_losses_that_a_law_fits_exactly_have_no_frontier(tmp_path):
