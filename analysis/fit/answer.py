@@ -108,7 +108,7 @@ def _fit_group(value: Any, table: Table, options: FitOptions, source: str) -> Gr
         verdicts=verdicts,
         profiles=profiles,
         influence=_influence(problem, optimum, used, without),
-        conventions=tuple(conventions(table, options)),
+        conventions=tuple(conventions(table, options, (problem, optimum))),
         duplicates=tuple(duplicates(used)),
         doubts=(),
         leave_one_out_percent=_prediction_error_percent(problem, without),

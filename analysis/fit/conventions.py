@@ -14,8 +14,8 @@ from analysis.fit.options import FitOptions
 from analysis.fit.parametric import weights_of
 from analysis.law import Array, CCounts, Constants, Form, NCounts
 from analysis.solver.objective import Rows
-from analysis.solver.problem import make_problem
-from analysis.solver.search import find_optimum
+from analysis.solver.problem import Problem, make_problem
+from analysis.solver.search import Optimum, find_optimum
 from analysis.table.observations import COUNTS, Table
 
 _SAME = 1e-3  # counts that agree to this are one count
@@ -42,8 +42,14 @@ class Convention:
     flops: float
 
 
-def conventions(table: Table, options: FitOptions) -> Iterator[Convention]:
-    """Approach 3 under each count; N* at the largest compute of the table."""
+def conventions(
+    table: Table, options: FitOptions, fitted: tuple[Problem, Optimum] | None = None
+) -> Iterator[Convention]:
+    """Approach 3 under each count; N* at the largest compute of the table.
+
+    Args:
+        fitted: the optimum under `n_params`, where it has been searched.
+    """
     used = table.used
     form: Form = "chinchilla" if options.form == "data_constrained" else options.form
     counted = used["train_flops"] if "train_flops" in used.columns else used["flops_6nd"]
@@ -52,9 +58,11 @@ def conventions(table: Table, options: FitOptions) -> Iterator[Convention]:
     for column in count_columns(used):
         N = used[column].to_numpy().astype(float)
         rows = Rows.of(N, D, loss)
-        problem, optimum = find_optimum(
-            make_problem(form, options.objective, rows, weights_of(used))
-        )
+        if fitted and column == "n_params" and form == options.form:
+            problem, optimum = fitted
+        else:
+            posed = make_problem(form, options.objective, rows, weights_of(used))
+            problem, optimum = find_optimum(posed)
         constants = problem.constants(optimum.x[None])
         n_opt, d_opt = (float(value[0]) for value in constants.compute_optimal(flops))
         share = float(constants.exponent_N[0])

@@ -158,13 +158,7 @@ class _Total:
     ) -> Array:
         rows, p = y.shape[1], begin.shape[1]
         wide = np.full(p, _BOUND)
-        chart = Chart(
-            lambda x: x,
-            lambda x: np.broadcast_to(np.eye(x.shape[1]), (*x.shape, x.shape[1])),
-            None,
-            -wide,
-            wide,
-        )
+        chart = Chart(lambda x: x, None, None, -wide, wide)
         derivatives = self._derivatives(*self.split(inputs))
         few = max(2, _CACHED // (rows * p))
         # The solver hands to each problem its own row.

@@ -94,13 +94,6 @@ def _starting(form: Form, data: Data, weights: Array) -> Array:
 
 def _solve(form: Form, data: Data, x: Array, weights: Array, most: int) -> Solution:
     lower, upper = form.box(data.rows)
-    identity = np.eye(x.shape[1])
-    chart = Chart(
-        to_theta=lambda x: x,
-        jacobian=lambda x: np.broadcast_to(identity, (len(x), *identity.shape)),
-        curvature=None,
-        lower=lower,
-        upper=upper,
-    )
+    chart = Chart(lambda x: x, None, None, lower, upper)
     kernel = partial(by_complex_steps(form.log_loss), data.rows, _OBJECTIVE)
     return solve(kernel, chart, x, weights, max_iterations=most, tolerance=1e-8)

@@ -27,7 +27,7 @@ class Chart:
 
     Attributes:
         to_theta: coordinates (s, q) to theta (s, p).
-        jacobian: coordinates to d theta / d coordinates (s, p, q).
+        jacobian: coordinates to d theta / d coordinates (s, p, q); None where both are the same.
         curvature: coordinates and gradient in theta (s, p) to the Hessian's second-order term
             sum_k gradient_k d2 theta_k (s, q, q); None for a linear chart.
         lower, upper: the box of the coordinates (q,).
@@ -35,7 +35,7 @@ class Chart:
     """
 
     to_theta: Callable[[Array], Array]
-    jacobian: Callable[[Array], Array]
+    jacobian: Callable[[Array], Array] | None
     curvature: Callable[[Array, Array], Array] | None
     lower: Array
     upper: Array
@@ -109,38 +109,52 @@ def _solve_chunk(
 ) -> Solution:
     def evaluate(x: Array, weights: Array) -> tuple[Array, Array, Array]:
         value, gradient, hessian = derivatives(chart.to_theta(x), weights)
+        if chart.jacobian is None:
+            return value, gradient, hessian
         jacobian = chart.jacobian(x)
         reduced = np.swapaxes(jacobian, 1, 2) @ hessian @ jacobian
         if chart.curvature is not None:
             reduced = reduced + chart.curvature(x, gradient)
         return value, (gradient[:, None, :] @ jacobian)[:, 0], reduced
 
-    x = np.clip(x, chart.lower, chart.upper)
+    x = _within(x, chart)
     value, gradient, hessian = evaluate(x, weights)
-    damping = np.full(len(x), 1e-4)
-    done = np.zeros(len(x), bool)
-    open_ = np.arange(len(x))
+    ends, done = (x.copy(), value.copy(), gradient.copy()), np.zeros(len(x), bool)
+    # From here on every array is of the problems still open, and `open_` has their places.
+    open_, damping = np.arange(len(x)), np.full(len(x), 1e-4)
     for _ in range(max_iterations):
         if not len(open_):
             break
-        step = _step(x[open_], gradient[open_], hessian[open_], damping[open_], chart)
-        trial = np.clip(x[open_] + step, chart.lower, chart.upper)
-        moved = np.abs(trial - x[open_]) / (1.0 + np.abs(x[open_]))
-        part_weights = weights if len(weights) == 1 else weights[open_]
-        new_value, new_gradient, new_hessian = evaluate(trial, part_weights)
+        trial = _within(x + _step(x, gradient, hessian, damping, chart), chart)
+        moved = np.abs(trial - x) / (1.0 + np.abs(x))
+        tried = evaluate(trial, weights)
         # Near the optimum the value no longer resolves a step; there the step is its own proof.
-        slack = 1e-14 * np.abs(value[open_])
-        better = new_value <= value[open_] + slack
-        small = (moved.max(axis=1) < tolerance) & ((damping[open_] <= 1e-3) | ~better)
-        accept = open_[better]
-        x[accept], value[accept] = trial[better], new_value[better]
-        gradient[accept], hessian[accept] = new_gradient[better], new_hessian[better]
-        damping[open_] = np.where(better, damping[open_] / 10, damping[open_] * 8)
-        np.clip(damping, 1e-12, 1e12, out=damping)
-        done[open_[small]] = True
-        open_ = open_[~small]
-    at_bound = (x <= chart.lower) | (x >= chart.upper)
-    return Solution(x, value, gradient, done, at_bound)
+        better = tried[0] <= value + 1e-14 * np.abs(value)
+        small = (moved.max(axis=1) < tolerance) & ((damping <= 1e-3) | ~better)
+        if better.all():
+            x, (value, gradient, hessian) = trial, tried
+        else:
+            for old, new in zip((x, value, gradient, hessian), (trial, *tried), strict=True):
+                old[better] = new[better]
+        damping = np.where(better, damping / 10, damping * 8)
+        damping = np.minimum(np.maximum(damping, 1e-12), 1e12)
+        if small.any():
+            for end, part in zip(ends, (x, value, gradient), strict=True):
+                end[open_[small]] = part[small]
+            done[open_[small]] = True
+            left = ~small
+            open_, damping = open_[left], damping[left]
+            x, value, gradient, hessian = x[left], value[left], gradient[left], hessian[left]
+            weights = weights if len(weights) == 1 else weights[left]
+    for end, part in zip(ends, (x, value, gradient), strict=True):
+        end[open_] = part
+    at_bound = (ends[0] <= chart.lower) | (ends[0] >= chart.upper)
+    return Solution(*ends, done, at_bound)
+
+
+def _within(x: Array, chart: Chart) -> Array:
+    """The coordinates, those outside their box moved to its edge."""
+    return np.minimum(np.maximum(x, chart.lower), chart.upper)
 
 
 def _step(x: Array, gradient: Array, hessian: Array, damping: Array, chart: Chart) -> Array:
@@ -148,20 +162,29 @@ def _step(x: Array, gradient: Array, hessian: Array, damping: Array, chart: Char
     held = ((x <= chart.lower) & (gradient > 0)) | ((x >= chart.upper) & (gradient < 0))
     if chart.held is not None:
         held |= chart.held
-    free = (~held).astype(float)
-    gradient = gradient * free
-    diagonal = np.einsum("skk->sk", hessian)
-    scale = np.abs(diagonal) + 1e-9 * np.abs(diagonal).max(axis=1, keepdims=True) + 1e-300
-    matrix = hessian * (free[:, :, None] * free[:, None, :])
-    index = np.arange(x.shape[1])
-    matrix[:, index, index] += damping[:, None] * scale + held * scale
-    step = np.zeros_like(gradient)
-    finite = np.isfinite(matrix).all(axis=(1, 2)) & np.isfinite(gradient).all(axis=1)
+    # Problems along the last axis, so that numpy loops over them and not over a few coordinates.
+    gradient, matrix = gradient.T, np.array(np.moveaxis(hessian, 0, -1), order="C")
+    diagonal = np.einsum("kks->ks", matrix)
+    size = np.abs(diagonal)
+    scale = size + 1e-9 * size.max(axis=0) + 1e-300
+    added = damping * scale
+    if held.any():
+        free = (~held.T).astype(float)
+        gradient = gradient * free
+        matrix *= free[:, None] * free
+        added += held.T * scale
+    diagonal += added
     balance = 1.0 / np.sqrt(scale)
-    balanced = (matrix * balance[:, :, None] * balance[:, None, :])[finite]
-    downhill = -(gradient * balance)[finite]
-    step[finite] = _descent(balanced, downhill)
-    return np.asarray(step * balance)
+    finite = np.isfinite(matrix).all(axis=(0, 1)) & np.isfinite(gradient).all(axis=0)
+    matrix *= balance[:, None]
+    matrix *= balance
+    downhill = -(gradient * balance)
+    step = np.zeros(x.shape)
+    if finite.all():
+        step = _descent(np.moveaxis(matrix, -1, 0), downhill.T)
+    elif finite.any():
+        step[finite] = _descent(np.moveaxis(matrix[..., finite], -1, 0), downhill[:, finite].T)
+    return np.asarray(step * balance.T)
 
 
 def _descent(matrix: Array, downhill: Array) -> Array:

@@ -89,10 +89,12 @@ class Objective:
         """Penalty (smoothed for lad_log) with its first and second derivative."""
         if self.name in ("mse", "mse_log"):
             return 0.5 * residual**2, residual, np.ones_like(residual)
-        scale = 1.0 / self.delta if self.name == "lad_log" else 1.0
         first = np.clip(residual, -self.delta, self.delta)
         value = first * (residual - 0.5 * first)
         second = (np.abs(residual) <= self.delta).astype(float)
+        if self.name == "huber_log":
+            return value, first, second
+        scale = 1.0 / self.delta
         return value * scale, first * scale, second * scale
 
 

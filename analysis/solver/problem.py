@@ -146,9 +146,10 @@ def _chart(form: Form, rows: Rows, *, zero_E: bool) -> tuple[Chart, Kernel, tupl
     free = tuple(n for n in FREE[form] if not (zero_E and n == "E"))
     matrix, offset = linear_map(form, free)
     lower, upper = np.array([box[name] for name in free]).T
+    plain = len(free) == len(matrix)
     linear = Chart(
-        to_theta=lambda x: x @ matrix.T + offset,
-        jacobian=lambda x: np.broadcast_to(matrix, (len(x), *matrix.shape)),
+        to_theta=(lambda x: x) if plain else lambda x: x @ matrix.T + offset,
+        jacobian=None if plain else lambda x: np.broadcast_to(matrix, (len(x), *matrix.shape)),
         curvature=None,
         lower=lower,
         upper=upper,
