@@ -233,27 +233,28 @@ def adjustments(
     return pairs
 
 
-def freedom(
-    rows: Rows,
-    design: Design,
-    theta: Array,
-    clusters: NDArray[np.intp],
-    quantity: Callable[[Array], Array],
-) -> float:
-    """Degrees of freedom of a quantity's cluster-robust variance (Bell and McCaffrey 2002)."""
+def freedoms(
+    rows: Rows, design: Design, theta: Array, clusters: NDArray[np.intp]
+) -> Callable[[Callable[[Array], Array]], float]:
+    """For a quantity, the freedom of its cluster-robust variance (Bell and McCaffrey 2002)."""
     loss, slopes = predict(theta[None], rows, design)
     jacobian = slopes[0] / loss[0][:, None]
     steps = 1e-4 * np.maximum(1.0, np.abs(theta @ design.ties / design.ties.sum(axis=0)))
     shifts = np.diag(steps) @ design.ties.T
-    gradient = (quantity(theta + shifts) - quantity(theta - shifts)) / (2 * steps)
-    if not np.isfinite(gradient).all():
-        return float(max(clusters.max() + 1 - design.free, 1))
     inverse = np.linalg.pinv(jacobian.T @ jacobian, hermitian=True)
     left = np.eye(len(jacobian)) - jacobian @ inverse @ jacobian.T
-    columns = [
-        left[:, members] @ (adjust @ (jacobian[members] @ (inverse @ gradient)))
-        for members, adjust in adjustments(jacobian, clusters, _power(design, clusters))
-    ]
-    inner = np.stack(columns, axis=1)
-    values = np.linalg.eigvalsh(inner.T @ inner)
-    return float(values.sum() ** 2 / (values**2).sum()) if values.any() else 1.0
+    pairs = adjustments(jacobian, clusters, _power(design, clusters))
+
+    def freedom(quantity: Callable[[Array], Array]) -> float:
+        gradient = (quantity(theta + shifts) - quantity(theta - shifts)) / (2 * steps)
+        if not np.isfinite(gradient).all():
+            return float(max(clusters.max() + 1 - design.free, 1))
+        columns = [
+            left[:, members] @ (adjust @ (jacobian[members] @ (inverse @ gradient)))
+            for members, adjust in pairs
+        ]
+        inner = np.stack(columns, axis=1)
+        values = np.linalg.eigvalsh(inner.T @ inner)
+        return float(values.sum() ** 2 / (values**2).sum()) if values.any() else 1.0
+
+    return freedom

@@ -197,18 +197,18 @@ def _answer(
     )
     rows, clusters = problem.rows, problem.paired.clusters
     theta = pair_fit.fit(rows, design)
-    drawn = None
+    drawn = freedom = None
     if problem.draws and _spare(problem, design):
         drawn = pair_fit.draw(rows, design, theta, clusters, problem.draws, 0)
+        freedom = pair_fit.freedoms(rows, design, theta, clusters)
 
     def measure(quantity: Callable[[Array], Array]) -> tuple[float, Array, float]:
         value = float(quantity(theta[None])[0])
-        if drawn is None or not np.isfinite(value):
+        if drawn is None or freedom is None or not np.isfinite(value):
             return value, np.array([]), 1.0
-        freedom = pair_fit.freedom(rows, design, theta, clusters, quantity)
         tail = 0.5 + problem.level / 2
-        freedom = float(np.clip(freedom, 1.0, _MOST_FREEDOM))
-        return value, quantity(drawn), float(student.ppf(tail, freedom) / norm.ppf(tail))
+        degrees = float(np.clip(freedom(quantity), 1.0, _MOST_FREEDOM))
+        return value, quantity(drawn), float(student.ppf(tail, degrees) / norm.ppf(tail))
 
     places = [float(np.log(flops)) - problem.centre for flops in problem.budgets]
     pooled = measure(lambda t: np.mean([_log_multiplier(t, z) for z in places], axis=0))

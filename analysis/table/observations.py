@@ -195,6 +195,9 @@ def nearest(name: str, among: Iterable[str], cutoff: float = 0.6) -> str:
 def _refuse_bad_numbers(used: pl.DataFrame, name: str, *, nullable: bool) -> None:
     if name not in used.columns:
         return
+    values = used[name].cast(pl.Float64)
+    if values.is_between(*_COMPUTABLE).all() and (nullable or not values.null_count()):
+        return
     column = pl.col(name).cast(pl.Float64)
     missing = column.is_nan() if nullable else column.is_null() | column.is_nan()
     for bad, what in (
