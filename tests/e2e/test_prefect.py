@@ -43,13 +43,13 @@ def stack(isoflop, home):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_prefect_deployment_run_trains_a_sweep_on_the_workers(stack, home, isoflop):
     assert "running" in isoflop("status", **stack).stdout
     with listener() as (address, heard):
         automate(stack, address)
         with started(stack, home, OVERRIDES, *SWEEP) as sweep:
-            said = sweep.communicate(timeout=400)[0]
+            said = sweep.communicate(timeout=1200)[0]
         assert sweep.returncode == 0, said
         send(stack, "run.failed", {"run": "d16", "reason": "loss nan"})
         send(stack, "forecast.missed", {"run": "d16", "loss": 3.5})
@@ -69,7 +69,7 @@ def test_prefect_deployment_run_trains_a_sweep_on_the_workers(stack, home, isofl
     assert table["status"].unique().to_list() == ["finished"]
     assert table.height == 2
     assert (home / "sweeps" / "by-workers" / "report.html").exists()
-    shown = httpx.post(f"{api_of(stack)}/flow_runs/filter", json={}).json()
+    shown = httpx.post(f"{api_of(stack)}/flow_runs/filter", json={}, timeout=60).json()
     assert "by-workers" in [run["name"] for run in shown]
     # What a worker trained is what a child process would have: found, not trained again.
     command = ["sweep", "smoke", *(part for one in OVERRIDES for part in ("--set", one))]
@@ -120,7 +120,7 @@ def test_a_cancelled_sweep_or_study_leaves_nothing_running_and_resumes(
         assert cancelled.returncode == 0, cancelled.stderr
         assert f"stopped {late}" in cancelled.stdout
         flow.communicate(timeout=120)
-    found = httpx.post(f"{api_of(stack)}/flow_runs/filter", json={}).json()
+    found = httpx.post(f"{api_of(stack)}/flow_runs/filter", json={}, timeout=60).json()
     assert {run["state"]["type"] for run in found} <= {"CANCELLED", "CRASHED", "COMPLETED"}
     assert not list(home.glob("runs/*/lease.json"))
     with started(stack, home, [f"name={late}", *overrides], *asked) as flow:
@@ -150,32 +150,34 @@ def listener():
 
 def automate(stack, address):
     """Create the automations of the documents, with a block that posts to an address."""
-    with httpx.Client(base_url=f"{api_of(stack)}/") as api:
-        # A server registers its blocks after it has begun to answer.
-        deadline = time.monotonic() + 60
-        while (known := api.get("block_types/slug/custom-webhook")).status_code != 200:
-            assert time.monotonic() < deadline, known.text
-            time.sleep(0.5)
-        kind = known.json()["id"]
+    with httpx.Client(base_url=f"{api_of(stack)}/", timeout=60) as api:
+        kind = answered(api.get, "block_types/slug/custom-webhook")["id"]
         only = {"block_schemas": {"block_type_id": {"any_": [kind]}}}
-        schema = api.post("block_schemas/filter", json=only).json()[0]["id"]
-        block = api.post(
-            "block_documents/",
-            json={
-                "name": "listener", "block_type_id": kind, "block_schema_id": schema,
-                "data": {
-                    "name": "isoflop", "url": address,
-                    "json_data": {"subject": "{{subject}}", "body": "{{body}}"},
-                },
+        schema = answered(api.post, "block_schemas/filter", json=only)[0]["id"]
+        document = {
+            "name": "listener", "block_type_id": kind, "block_schema_id": schema,
+            "data": {
+                "name": "isoflop", "url": address,
+                "json_data": {"subject": "{{subject}}", "body": "{{body}}"},
             },
-        ).json()["id"]  # fmt: skip
+        }  # fmt: skip
+        block = answered(api.post, "block_documents/", json=document)["id"]
         text = (ROOT / "docs" / "orchestration" / "stack.md").read_text()
         text = text.partition("```yaml\nautomations:")[2].partition("```")[0]
         automations = yaml.safe_load(f"automations:{text}".replace("ID-OF-THE-BLOCK", block))
         expected = [automation["trigger"]["expect"] for automation in automations["automations"]]
         assert expected == [[f"isoflop.{event}"] for event in get_args(Event)]
         for automation in automations["automations"]:
-            assert api.post("automations/", json=automation).status_code == 201
+            answered(api.post, "automations/", json=automation)
+
+
+def answered(ask, path, **options):
+    """What the server answers; repeated while it registers its blocks and refuses other writes."""
+    deadline = time.monotonic() + 120
+    while not (answer := ask(path, **options)).is_success:
+        assert time.monotonic() < deadline, answer.text
+        time.sleep(0.5)
+    return answer.json()
 
 
 def send(stack, event, payload):
@@ -188,7 +190,7 @@ def send(stack, event, payload):
             "prefect.resource.name": "by-workers",
         },
     }  # fmt: skip
-    assert httpx.post(f"{api_of(stack)}/events", json=[about]).is_success
+    assert httpx.post(f"{api_of(stack)}/events", json=[about], timeout=60).is_success
 
 
 def api_of(stack):
