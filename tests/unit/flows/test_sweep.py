@@ -4,12 +4,16 @@ import errno
 import json
 import math
 import os
+import shutil
 import time
 from dataclasses import asdict, replace
+from functools import partial
 
 import pytest
 from prefect.exceptions import ParameterTypeError
 
+from analysis.page import Page
+from analysis.sweep.answer import find
 from flows.cost.ledger import capped
 from flows.dispatch.contract import SweepFailedError, always
 from flows.dispatch.underway import controllers
@@ -19,6 +23,7 @@ from flows.forecasts.by_sweep import Foreteller
 from flows.forecasts.registered import read_forecasts, read_scores
 from flows.plans.plan import make_plan
 from flows.plans.stored import read_plans
+from flows.results import report as reports
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import Observation, RunDir, RunResult
 from flows.runs.state import not_finished
@@ -110,10 +115,24 @@ class CurvesFirst(FakeDispatcher):
             on_finished(planned, result)
 
 
+@pytest.fixture(autouse=True)
+def bare_pages(request, monkeypatch):
+    """Reports without figures and of few draws, unless a test asks for more: most of the time."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(reports, "sweep_page", lambda name, *_, **__: Page(name))
+        monkeypatch.setattr(reports, "find", partial(find, bootstrap=20))
+
+
+@pytest.fixture
+def drawn():
+    """The report as it is."""
+
+
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     """A folder of English prose: this project's own pages and docstrings, written many ways."""
-    folder = tmp_path_factory.mktemp("text")
+    folder = tmp_path_factory.mktemp("prose") / "text"
+    folder.mkdir()
     pages = [*ROOT.glob("docs/**/*.md"), *ROOT.glob("*/*.py"), *ROOT.glob("tests/*/*.py")]
     for number, page in enumerate(pages):
         (folder / f"{number}.txt").write_text(page.read_text())
@@ -125,8 +144,30 @@ def planned(text, tmp_path):
     return plan_on(text, Home(tmp_path))
 
 
+@pytest.fixture(scope="module")
+def first_sweep(text, tmp_path_factory):
+    """A sweep that is trained and reported, and its home, for tests to copy."""
+    home = Home(tmp_path_factory.mktemp("first"))
+    planned = plan_on(text, home)
+    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), [Watcher()])
+    return planned, home
+
+
+@pytest.fixture
+def swept(first_sweep, tmp_path):
+    """The plan of that sweep, which the test's own home has."""
+    planned, home = first_sweep
+    shutil.copytree(home.root, tmp_path, symlinks=True, dirs_exist_ok=True)
+    return planned
+
+
 def plan_on(text, home, *overrides):
+    """A plan whose corpus is prepared once for all homes."""
     home.runs.mkdir(parents=True, exist_ok=True)
+    shared, corpora = text.with_name("corpora"), home.root / "corpora"
+    shared.mkdir(exist_ok=True)
+    if not corpora.exists():
+        corpora.symlink_to(shared)
     source = f"corpus.sources=[{{kind: files, path: {text}}}]"
     spec = load_spec("smoke", [source, "eval_tokens=1280", *overrides])
     return make_plan(spec, home)[0]
@@ -151,7 +192,7 @@ def test_a_sweep_trains_mirrors_and_reports_every_run(planned, tmp_path):
 
 
 def test_a_sweep_registers_what_it_foretells_scores_it_and_reports_the_hits(
-    text, tmp_path, monkeypatch
+    text, tmp_path, monkeypatch, drawn
 ):
     monkeypatch.setattr(by_sweep, "_EVERY_S", 0.0)
     home = Home(tmp_path)
@@ -182,7 +223,7 @@ def test_a_sweep_registers_what_it_foretells_scores_it_and_reports_the_hits(
     assert read_forecasts(home) == forecasts
 
 
-def test_variants_are_scanned_trained_compared_and_found_again(text, tmp_path):
+def test_variants_are_scanned_trained_compared_and_found_again(text, tmp_path, drawn):
     home = Home(tmp_path)
     settings = ("variants={norm: {block: {norm: layer}}}", "ladder.widths=[16, 32, 48]")
     cap = "cap={kind: flops, flops: 1e11}"
@@ -212,9 +253,8 @@ def test_variants_are_scanned_trained_compared_and_found_again(text, tmp_path):
     assert not read_forecasts(home)
 
 
-def test_a_second_sweep_trains_nothing_that_is_finished(planned, text, tmp_path):
+def test_a_second_sweep_trains_nothing_that_is_finished(swept, text, tmp_path):
     home = Home(tmp_path)
-    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), [Watcher()])
     wider = plan_on(text, home, "name=wider", "ladder.widths=[16, 24, 32, 48, 64]")
     dispatcher = FakeDispatcher(home)
     run_sweep(wider, home, FakeTracker(), dispatcher, [Watcher()])
@@ -222,13 +262,12 @@ def test_a_second_sweep_trains_nothing_that_is_finished(planned, text, tmp_path)
     assert len(dispatcher.trained) == 1
 
 
-def test_the_same_name_on_another_corpus_sets_the_first_sweep_aside(planned, text, tmp_path):
+def test_the_same_name_on_another_corpus_sets_the_first_sweep_aside(swept, text, tmp_path):
     home = Home(tmp_path)
-    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), [Watcher()])
     other = plan_on(text, home, "corpus.val_fraction=0.1")
     run_sweep(other, home, FakeTracker(), FakeDispatcher(home), [Watcher()])
     names = [plan.spec.name for plan in read_plans(home)]
-    assert names == ["smoke", f"smoke-{planned.data.digest[:8]}"]
+    assert names == ["smoke", f"smoke-{swept.data.digest[:8]}"]
     assert (home.sweeps / names[1] / "report.html").exists()
     assert read_plans(home)[0] == other
 
@@ -267,11 +306,10 @@ def test_a_cap_skips_the_most_expensive_run_and_a_larger_cap_resumes(text, tmp_p
     assert cap.refusal() is None
 
 
-def test_a_cap_set_later_counts_what_the_sweep_spent_without_one(planned, text, tmp_path):
+def test_a_cap_set_later_counts_what_the_sweep_spent_without_one(swept, text, tmp_path):
     home = Home(tmp_path)
-    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), [Watcher()])
     widths = "ladder.widths=[16, 24, 32, 48, 64]"
-    cap = f"cap={{kind: flops, flops: {planned.flops_spent}}}"
+    cap = f"cap={{kind: flops, flops: {swept.flops_spent}}}"
     wider = plan_on(text, home, widths, cap)
     dispatcher, cap = FakeDispatcher(home), capped(wider, home, [{}])
     run_sweep(wider, home, FakeTracker(), dispatcher, [Watcher()], cap=lambda _: cap)
@@ -279,9 +317,8 @@ def test_a_cap_set_later_counts_what_the_sweep_spent_without_one(planned, text, 
     assert "Spent: 0 FLOPs" not in cap.refusal()
 
 
-def test_runs_that_another_sweep_paid_for_cost_a_capped_one_nothing(planned, text, tmp_path):
+def test_runs_that_another_sweep_paid_for_cost_a_capped_one_nothing(swept, text, tmp_path):
     home = Home(tmp_path)
-    run_sweep(planned, home, FakeTracker(), FakeDispatcher(home), [Watcher()])
     widths = "ladder.widths=[16, 24, 32, 48, 64]"
     [wide] = [run for run in plan_on(text, home, widths).runs if run.name == "d24"]
     cap = f"cap={{kind: flops, flops: {wide.flops_spent}}}"
@@ -345,7 +382,7 @@ def test_the_deployment_takes_a_design_and_its_target():
         sweep.validate_parameters(parameters | {"design": "random"})
 
 
-def test_a_sweep_with_a_design_says_what_it_chose_and_why_it_stopped(text, tmp_path):
+def test_a_sweep_with_a_design_says_what_it_chose_and_why_it_stopped(text, tmp_path, drawn):
     home = Home(tmp_path)
     whole = plan_on(text, home, "design={kind: next, target_flops: 1e15}")
     dispatcher = FakeDispatcher(home)
