@@ -98,6 +98,10 @@ def test_a_setting_out_of_range_is_refused_by_its_name(isoflop, monkeypatch, com
     assert errors.count("\n") == 1
 
 
+def test_a_home_without_sweeps_lists_no_empty_table(isoflop):
+    assert isoflop("runs") == (0, "no sweep was started in this home yet\n", "")
+
+
 def test_a_number_of_tokens_or_parameters_may_have_its_suffix(isoflop):
     answers = [
         isoflop("frontier", "--like", like, "--inference-tokens", tokens)
