@@ -1,12 +1,13 @@
 """The command in this process, for tests of what its user sees."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from flows.cli import main
+from tests.fitted_once import fitted_once
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,13 @@ class Done:
 
 
 Run = Callable[..., Done]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fitted_once() -> Iterator[None]:
+    """Most tables here hold the same rows, which are fitted once."""
+    with fitted_once():
+        yield
 
 
 @pytest.fixture

@@ -135,6 +135,7 @@ def test_the_best_size_of_a_world_with_misfit_lies_in_the_interval(kind):
     for _ in range(10):
         truth = world(rng, kind)
         runs = as_table(simulated(truth, rng))
+        learnt = forecast(runs, Question(anyway=True))
         for C in (3e19, 1e20, 3e20):
             half = float(np.log(C / 6))
             n = truth.best_n(half)
@@ -142,7 +143,8 @@ def test_the_best_size_of_a_world_with_misfit_lies_in_the_interval(kind):
             for goal, ratio in ((AtBudget(C), 3), (AtBudget(C), 30), (AtLoss(np.exp(least)), 3)):
                 demand = ratio * np.exp(half - n)
                 size, bill = true_choice(truth, least, demand, half)
-                answer = frontier(frontier_law(runs, goal, served(demand), "w"), goal, demand)
+                law = frontier_law(runs, goal, served(demand), "w", learnt)
+                answer = frontier(law, goal, demand)
                 for value, name in ((size, "N"), (bill, "total")):
                     low, high = answer.interval(name, LEVEL)
                     inside.append(low.item() <= value <= high.item())
