@@ -3,7 +3,8 @@
 import logging
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from flows.settings import Home, Settings
@@ -48,11 +49,12 @@ def run_in_this_process(
     try:
         with prefect_server(settings, home, say) as wait_for_server:
             # Imported only now: Prefect reads its server's address when it is imported.
-            from prefect import flow, tags
-            from prefect.runtime import flow_run
-            from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+            with stopped_after():
+                from prefect import flow, tags
+                from prefect.runtime import flow_run
+                from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-            from flows.dispatch.children import ChildProcesses
+                from flows.dispatch.children import ChildProcesses
 
             body = prepare()
             # A thread waits for each training, so as many train at once as there are threads.
@@ -73,3 +75,26 @@ def run_in_this_process(
                     return flow_here()
     finally:
         signal.signal(signal.SIGTERM, default)
+
+
+@contextmanager
+def stopped_after() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait until the body has ended: an import must not be cut in two.
+
+    pydantic makes an error of its own of a KeyboardInterrupt while it builds Prefect's classes.
+
+    Raises:
+        KeyboardInterrupt: one of them came meanwhile.
+    """
+    arrived: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, frame: arrived.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if arrived:
+        raise KeyboardInterrupt
