@@ -20,12 +20,13 @@ from flows.runs.directory import Observation, RunDir, RunResult
 from flows.settings import Home, Settings
 from flows.sweep import run_sweep
 from flows.training.execute import execute
+from flows.watch.watcher import Watcher
 from llama_core.counting import count_params
 from sweeps.cap import AssumedSpeed
 from sweeps.load import load_spec
 from tests.conftest import ROOT
 from tests.fakes import FakeTracker
-from tests.unit.flows.test_sweep import FakeDispatcher, SilentWatcher
+from tests.unit.flows.test_sweep import FakeDispatcher
 
 PRESETS = ("gpu-day", "gpu-week")
 # The same spec with models of 10k parameters, short sequences and text of this project.
@@ -115,13 +116,13 @@ def test_the_report_of_gpu_day_shows_a_minimum_at_every_budget(tmp_path, monkeyp
     def trained(planned, settings, home, dispatcher, watchers, *, cap, max_failures):
         assert planned.warnings == ()
         assert cap(planned) is None
-        reported.append(run_sweep(planned, home, FakeTracker(), ByLaw(home), [SilentWatcher()]))
+        reported.append(run_sweep(planned, home, FakeTracker(), ByLaw(home), [Watcher()]))
         return reported[0]
 
     monkeypatch.setattr(flow, "open_settings", lambda: Settings(home=tmp_path))
     monkeypatch.setattr(flow, "rename", lambda name: None)
     monkeypatch.setattr(flow, "get_run_logger", lambda: logging.getLogger("test"))
-    monkeypatch.setattr(flow, "LogWatcher", SilentWatcher)
+    monkeypatch.setattr(flow, "LogWatcher", Watcher)
     monkeypatch.setattr(flow, "watched_sweep", trained)
     # As `prefect deployment run sweep/chinchilla -p spec=gpu-day` calls it.
     assert flow.sweep.fn(spec="gpu-day").is_completed()
