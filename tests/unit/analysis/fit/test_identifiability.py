@@ -141,39 +141,22 @@ def test_a_quantity_without_a_profile_has_no_optimum(good: Fitted) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "verdict", "cause"),
+    ("places", "seeds", "verdict", "cause"),
     [
-        (5, "not_identified", "5 rows for 5 constants: a law through every loss shows no error"),
-        (6, "weak", "6 rows for 5 constants leave 1 to judge by"),
-        (7, "weak", "7 rows for 5 constants leave 2 to judge by"),
-        (8, None, ""),
+        (5, 1, "not_identified", "5 rows for 5 constants: a law through every loss shows no error"),
+        (6, 1, "weak", "6 rows for 5 constants leave 1 to judge by"),
+        (7, 1, "weak", "7 rows for 5 constants leave 2 to judge by"),
+        (8, 1, None, ""),
+        (5, 8, "not_identified", "40 rows at 5 pairs of N and D for 5 constants: a law through "),
+        (6, 8, "weak", "48 rows at 6 pairs of N and D for 5 constants leave 1 to judge by"),
+        (8, 8, None, ""),
     ],
 )
-def test_fewer_than_three_spare_rows_are_weak_and_none_determine_nothing(
-    rows: int, verdict: str | None, cause: str
+def test_fewer_than_three_spare_places_are_weak_none_determine_nothing_and_seeds_add_none(
+    places: int, seeds: int, verdict: str | None, cause: str
 ) -> None:
     N, D = grid(3, 3)
-    keep = [0, 2, 4, 6, 8, 1, 3, 5][:rows]
-    judgement = _judged(_fitted(table(N[keep], D[keep])))["exponent_N"]
-    assert ("constants" in judgement.reason) == (verdict is not None)
-    if verdict is not None:
-        assert judgement.verdict == verdict
-        assert cause in judgement.reason
-
-
-@pytest.mark.parametrize(
-    ("places", "verdict", "cause"),
-    [
-        (5, "not_identified", "40 rows at 5 pairs of N and D for 5 constants: a law through the "),
-        (6, "weak", "48 rows at 6 pairs of N and D for 5 constants leave 1 to judge by"),
-        (8, None, ""),
-    ],
-)
-def test_seeds_of_one_n_and_d_are_no_rows_to_spare(
-    places: int, verdict: str | None, cause: str
-) -> None:
-    N, D = grid(3, 3)
-    keep = np.repeat([0, 2, 4, 6, 8, 1, 3, 5][:places], 8)
+    keep = np.repeat([0, 2, 4, 6, 8, 1, 3, 5][:places], seeds)
     judgement = _judged(_fitted(table(N[keep], D[keep], noise=0.001)))["exponent_N"]
     assert ("constants" in judgement.reason) == (verdict is not None)
     if verdict is not None:
