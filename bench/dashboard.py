@@ -189,7 +189,7 @@ def in_chromium(home: Home, repeat: int) -> Iterator[dict[str, Any]]:
                 (repeat, PAINT_S),
             )
             window.get(f"http://127.0.0.1:{port}/sweep/sweep00/frontier")
-            while not window.execute_script(_KEEP):
+            while not window.execute_script(_THERE):
                 time.sleep(0.1)
             slider = window.find_element("css selector", "input[type=range][id*=demand]")
             seconds = [_slide(window, slider) for _ in range(repeat + 1)]
@@ -205,30 +205,41 @@ def in_chromium(home: Home, repeat: int) -> Iterator[dict[str, Any]]:
 _ROWS = "return document.querySelectorAll('tbody tr').length"
 # What is drawn of the three figures of a frontier: their lines and their words.
 _DRAWN = """
-const names = ['frontier', 'life', 'regret'];
-const drawn = name => {
-  const box = document.getElementById(`figure-${name}`);
+const boxes = ['frontier', 'life', 'regret'].map(name => document.getElementById(`figure-${name}`));
+const drawn = box => {
   const lines = [...box?.querySelectorAll('svg path') ?? []].map(path => path.getAttribute('d'));
   return lines.length ? lines + box.textContent : '';
 };
 """
-_KEEP = f"{_DRAWN} window.kept = names.map(drawn); return window.kept.every(Boolean)"
-_OTHERS = f"{_DRAWN} return names.map((name, k) => !['', window.kept[k]].includes(drawn(name)))"
+_THERE = f"{_DRAWN} return boxes.map(drawn).every(Boolean)"
+# Notes when the slider moves, and for each figure the frame that first shows it another.
+_WATCH = f"""{_DRAWN}
+window.shown = boxes.map(() => null);
+boxes.forEach((box, k) => {{
+  const before = drawn(box);
+  const observer = new MutationObserver(() => {{
+    if (['', before].includes(drawn(box))) return;
+    observer.disconnect();
+    requestAnimationFrame(() => setTimeout(() => {{ window.shown[k] = performance.now(); }}));
+  }});
+  observer.observe(box, {{subtree: true, childList: true, attributes: true}});
+}});
+const once = {{capture: true, once: true}};
+addEventListener('keydown', () => {{ window.moved = performance.now(); }}, once);
+"""
+_SHOWN = "return window.shown.every(Boolean) && window.shown.map(time => time - window.moved)"
 
 
 def _slide(window: Any, slider: Any) -> tuple[float, float]:
-    """Seconds from a key to another frontier on the screen, and to the figures below it."""
-    window.execute_script(_KEEP)
-    started = time.perf_counter()
+    """Seconds from a key to the frame with another frontier, and to that with the figures below it.
+
+    The page itself takes the times, since a question from outside costs it some.
+    """
+    window.execute_script(_WATCH)
     slider.send_keys("\ue014")  # the right arrow
-    seconds: list[float] = []
-    while len(seconds) < 2:
-        others = window.execute_script(_OTHERS)
-        if (others[0], all(others))[len(seconds)]:
-            seconds.append(time.perf_counter() - started)
-        else:
-            time.sleep(0.01)
-    return seconds[0], seconds[1]
+    while not (times := window.execute_script(_SHOWN)):
+        time.sleep(0.25)
+    return times[0] / 1000, max(times) / 1000
 
 
 def _in_browser(
