@@ -213,7 +213,7 @@ def forecast(table: Table, question: Question) -> Answer:
     Without points and budgets, N* at ten times the table's largest compute.
 
     Raises:
-        TableError: fewer than 10 rows or 3 sizes.
+        TableError: fewer than 10 pairs of N and D or 3 sizes.
     """
     table = check(leave_out_repeats(table))
     rows = rows_of(table)

@@ -44,7 +44,7 @@ def frontier_law(
             Question(anyway=True))`.
 
     Raises:
-        TableError: fewer than 10 rows or 3 sizes.
+        TableError: fewer than 10 pairs of N and D or 3 sizes.
         FrontierError: the goal cannot be reached under the forecast.
     """
     learnt = learnt or forecast(table, Question(anyway=True))

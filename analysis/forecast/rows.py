@@ -10,9 +10,11 @@ from analysis.law import Array
 from analysis.table.cells import tried_settings
 from analysis.table.observations import Table, TableError
 from analysis.table.states import nothing_left
-from analysis.words import counted
 
-FEWEST_ROWS, FEWEST_SIZES = 10, 3
+FEWEST_PLACES, FEWEST_SIZES = 10, 3
+NEEDS = (
+    f"a forecast needs losses at {FEWEST_PLACES} pairs of N and D and {FEWEST_SIZES} sizes or more"
+)
 # The cost grows with the cube of the rows; beyond this many, neighbours are averaged.
 _MOST = 500
 _FEWEST_REPLICATES = 3
@@ -41,33 +43,38 @@ class Rows:
         return Rows(self.n[kept], self.d[kept], self.y[kept], self.count[kept], self.replicated_sd)
 
 
+def too_few(used: pl.DataFrame) -> str:
+    """How many pairs of N and D and sizes the rows have, in words; empty where they are enough.
+
+    Seeds of one pair count once: they tell the noise there, and nothing about another N or D.
+    """
+    pairs, sizes = used.n_unique(["n_params", "tokens"]), used["n_params"].n_unique()
+    if pairs >= FEWEST_PLACES and sizes >= FEWEST_SIZES:
+        return ""
+    return f"{pairs} of {sizes}" + f" in {used.height} rows" * (pairs < used.height)
+
+
 def rows_of(table: Table) -> Rows:
     """The used rows of a table; runs of one N and D averaged, and neighbours beyond 500 rows.
 
     Raises:
-        TableError: fewer than 10 rows or 3 sizes.
+        TableError: fewer than 10 pairs of N and D or 3 sizes.
     """
     used = table.used
     if not used.height:
         raise TableError(nothing_left(table.frame))
+    if few := too_few(used):
+        raise TableError(f"{NEEDS}; the table has {few}. Train more runs; isoflop fit takes fewer.")
     logs = used.select(
         n=pl.col("n_params").cast(pl.Float64).log(),
         d=pl.col("tokens").cast(pl.Float64).log(),
         y=pl.col("val_loss").cast(pl.Float64).log(),
     )
     # The same row twice is one run.
-    runs = logs.unique(maintain_order=True)
-    sizes = runs["n"].n_unique()
-    if runs.height < FEWEST_ROWS or sizes < FEWEST_SIZES:
-        copies = f" without its {counted(used.height - runs.height, 'copy', 'copies')}" * (
-            runs.height < used.height
-        )
-        raise TableError(
-            f"a forecast needs {FEWEST_ROWS} finished runs of {FEWEST_SIZES} sizes or more; the "
-            f"table has {runs.height} of {sizes}{copies}. Train more runs; isoflop fit takes fewer."
-        )
-    cells = runs.group_by("n", "d", maintain_order=True).agg(
-        pl.col("y").mean(), pl.col("y").var().alias("variance"), pl.len().alias("count")
+    cells = (
+        logs.unique(maintain_order=True)
+        .group_by("n", "d", maintain_order=True)
+        .agg(pl.col("y").mean(), pl.col("y").var().alias("variance"), pl.len().alias("count"))
     )
     # Runs of other settings differ by more than noise.
     return _averaged(cells, None if tried_settings(used) else _replicated_sd(cells))

@@ -108,7 +108,7 @@ def next_runs(
     """The runs among the candidates that sharpen N* and the loss at the target most per FLOP.
 
     Raises:
-        TableError: fewer than 10 rows or 3 sizes, or no candidate is within the budget.
+        TableError: fewer than 10 pairs of N and D or 3 sizes, or no candidate is within the budget.
     """
     if not len(candidates):
         raise TableError(
@@ -175,7 +175,7 @@ def intervals_today(table: Table, target_flops: float, *, level: float = 0.9) ->
     """The widths that the target's intervals have.
 
     Raises:
-        TableError: fewer than 10 rows or 3 sizes.
+        TableError: fewer than 10 pairs of N and D or 3 sizes.
     """
     question = Question(budgets=(target_flops,), level=level, anyway=True)
     return _intervals(forecast(table, question).optimum[0].best, 1.0, 1.0)

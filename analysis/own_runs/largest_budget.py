@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from analysis.forecast.answer import Answer, Question, forecast
-from analysis.forecast.rows import FEWEST_ROWS, FEWEST_SIZES
+from analysis.forecast.rows import NEEDS, too_few
 from analysis.own_runs.outcome import Interval, Outcome, outcome
 from analysis.table.observations import Table, TableError
 from analysis.words import flops
@@ -68,13 +68,8 @@ class LargestBudget:
 
 def forecast_from_below(table: Table, points: tuple[tuple[float, float], ...]) -> Answer | str:
     """Forecast points N, D from a table of the budgets below; else why it cannot be done."""
-    used = table.used
-    sizes = used["n_params"].n_unique()
-    if used.height < FEWEST_ROWS or sizes < FEWEST_SIZES:
-        return (
-            f"a forecast needs {FEWEST_ROWS} finished runs of {FEWEST_SIZES} sizes or more, and "
-            f"the budgets below have {used.height} of {sizes}"
-        )
+    if few := too_few(table.used):
+        return f"{NEEDS}, and the budgets below have {few}"
     try:
         return forecast(table, Question(points=points, level=LEVEL))
     except TableError as error:

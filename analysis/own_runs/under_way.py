@@ -20,7 +20,7 @@ from scipy.linalg import solve_triangular
 
 from analysis.forecast.answer import Answer, Question, forecast
 from analysis.forecast.posterior import Posterior
-from analysis.forecast.rows import FEWEST_ROWS, FEWEST_SIZES
+from analysis.forecast.rows import NEEDS, too_few
 from analysis.law import Array
 from analysis.own_runs.outcome import Interval
 from analysis.table.observations import Table, TableError
@@ -135,13 +135,8 @@ def learn(table: Table, trunks: Sequence[Trunk]) -> Learnt | str:
         table: the recorded losses.
         trunks: of all trainings of the sweep, whether ended, under way or not begun.
     """
-    used = table.used
-    sizes = used["n_params"].n_unique()
-    if used.height < FEWEST_ROWS or sizes < FEWEST_SIZES:
-        return (
-            f"a forecast needs {FEWEST_ROWS} losses of {FEWEST_SIZES} sizes, "
-            f"and {used.height} of {sizes} are recorded"
-        )
+    if few := too_few(table.used):
+        return f"{NEEDS}, and {few} are recorded"
     ahead = {
         (float(trunk.n_params), float(horizon.tokens))
         for trunk in trunks

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from analysis.forecast.design import Candidates
-from analysis.forecast.rows import FEWEST_ROWS, FEWEST_SIZES
+from analysis.forecast.rows import FEWEST_PLACES, FEWEST_SIZES, NEEDS, too_few
 from analysis.forecast.text import first_lines
 from analysis.next_runs.answer import Intervals, NextRun, NextRuns, intervals_today, next_runs
 from analysis.next_runs.text import verdict
@@ -179,10 +179,10 @@ def _first_round(offered: list[PoolCell], known: list[PoolCell], target: float) 
     """The cheapest cells that give a forecast enough rows; None where it has them."""
     places = {each.place for each in known}
     free = [each for each in offered if each.place not in places]
-    chosen = first_cells(free, known, FEWEST_ROWS, FEWEST_SIZES)
+    chosen = first_cells(free, known, FEWEST_PLACES, FEWEST_SIZES)
     if not chosen:
         return None
-    why = f"the smallest budgets, for a forecast needs {FEWEST_ROWS} losses of {FEWEST_SIZES} sizes"
+    why = f"the smallest budgets, for {NEEDS}"
     return Round(cells=tuple(map(_chosen, chosen)), why=why, target_flops=target)
 
 
@@ -201,7 +201,7 @@ def _next_round(whole: Plan, planned: Plan, table: Table, record: Rounds) -> Rou
     if not free:
         return "every cell of the grid is trained"
     used = table.used
-    if used.height < FEWEST_ROWS or used["n_params"].n_unique() < FEWEST_SIZES:
+    if too_few(used):
         # Trainings failed: others take their place.
         losses = set(used.select("n_params", "tokens").rows())
         known = [each for each in cells.values() if (each.n_params, each.cell.tokens) in losses]

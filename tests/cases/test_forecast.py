@@ -68,7 +68,10 @@ def test_several_groups_are_foretold_apart(run: Run, tmp_path: Path) -> None:
         (("--flops", "much"), "--flops 'much' should be a positive number"),
         (("--flops", "0"), "--flops '0' should be a positive number"),
         (("--points", "no.csv"), "--points no.csv: there is no such file"),
-        (("--where", "N > 5e7"), "a forecast needs 10 finished runs of 3 sizes or more; the table"),
+        (
+            ("--where", "N > 5e7"),
+            "a forecast needs losses at 10 pairs of N and D and 3 sizes or more",
+        ),
         (("--where", "N > 1e12"), "no row is left to fit"),
         (("--level", "2"), "--level 2.0 must lie between 0 and 1"),
     ],
@@ -119,7 +122,7 @@ def test_fit_leads_with_the_forecast_and_keeps_its_keys(run: Run, table: Path) -
     best = group["forecast"]["optimum"]
     assert best["n_lower"] < TRUE_N_AT_1E20 < best["n_upper"]
     few = run("fit", table, "--bootstrap", 0, "--where", "N > 5e7")
-    assert "No forecast: a forecast needs 10" in few.stdout or "--anyway" in few.stdout
+    assert "No forecast: a forecast needs losses at 10" in few.stdout or "--anyway" in few.stdout
 
 
 def test_rows_that_repeat_their_tokens_change_no_number_and_are_counted(

@@ -81,7 +81,7 @@ def test_too_few_runs_in_a_table_are_refused(run: Run, tmp_path: Path) -> None:
     table = write_table(tmp_path / "runs.csv", HEADER, BASE[:9])
     refused = run("frontier", "--law", table, *ASK)
     assert refused.status == 2
-    assert "a forecast needs 10 finished runs of 3 sizes or more" in refused.stderr
+    assert "a forecast needs losses at 10 pairs of N and D and 3 sizes or more" in refused.stderr
 
 
 def test_a_table_that_needs_an_option_of_fit_says_where_it_is(run: Run, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_a_sweep_of_few_runs_is_answered_under_its_fit_and_says_so(
     done = run("frontier", "--law", "mine", *ASK, "--anyway")
     assert done.status == 0
     head = " ".join(done.stdout.partition("\nTrain ")[0].split())
-    assert "No forecast: a forecast needs 10 finished runs" in head
+    assert "No forecast: a forecast needs losses at 10 pairs" in head
     assert "The intervals are those of the fitted law." in head
 
 

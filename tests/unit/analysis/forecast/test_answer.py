@@ -333,6 +333,8 @@ def test_a_fit_of_few_rows_says_why_it_has_no_forecast():
     first = lead(group)
     assert first.answer is None
     [line] = first.lines
-    assert line.startswith("No forecast: a forecast needs 10 finished runs of 3 sizes or more; the")
+    assert line.startswith(
+        "No forecast: a forecast needs losses at 10 pairs of N and D and 3 sizes"
+    )
     assert line.endswith("the table has 9 of 3. Train more runs; isoflop fit takes fewer.")
     assert lead_json(first)["reason"] == line.removeprefix("No forecast: ")

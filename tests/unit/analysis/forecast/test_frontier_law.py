@@ -104,7 +104,7 @@ def test_a_verdict_against_the_table_bars_the_law():
 
 def test_few_runs_give_no_law(runs):
     few = runs.filter(pl.col("row") < 9)
-    with pytest.raises(TableError, match="a forecast needs 10 finished runs"):
+    with pytest.raises(TableError, match="a forecast needs losses at 10 pairs"):
         frontier_law(few, AtBudget(BUDGET), served(0), "runs")
 
 

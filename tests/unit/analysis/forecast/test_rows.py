@@ -30,10 +30,12 @@ def test_copies_of_a_row_are_one_run_and_no_replicates():
     assert rows.replicated_sd is None
 
 
-def test_copies_do_not_make_up_for_runs():
-    few = frame().head(6)
-    with pytest.raises(TableError, match=r"the table has 6 of \d without its 12 copies\. Train"):
-        rows_of(normalise(pl.concat([few, few, few])))
+@pytest.mark.parametrize("off", [0.0, 0.01])
+def test_neither_copies_nor_seeds_make_up_for_pairs_of_n_and_d(off):
+    few = frame().head(9)
+    seeds = [few.with_columns(pl.col("val_loss") * np.exp(off * k)) for k in range(3)]
+    with pytest.raises(TableError, match=r"the table has 9 of \d in 27 rows\. Train"):
+        rows_of(normalise(pl.concat(seeds)))
 
 
 def test_runs_of_another_learning_rate_are_no_replicates():
@@ -57,5 +59,5 @@ def test_a_long_table_becomes_at_most_500_rows_that_stand_for_all():
     ],
 )
 def test_too_few_runs_are_refused_with_what_would_help(few, says):
-    with pytest.raises(TableError, match=f"needs 10 finished runs of 3 sizes.*{says}.*Train more"):
+    with pytest.raises(TableError, match=f"10 pairs of N and D and 3 sizes.*{says}.*Train more"):
         rows_of(normalise(few))

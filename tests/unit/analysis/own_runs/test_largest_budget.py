@@ -70,8 +70,8 @@ def test_registered_losses_are_scored_where_the_rest_cannot_be_foretold():
     assert len(largest.cells) == 1
     assert "1 of 1 inside" in largest_sentence(largest)
     assert largest_sentence(largest).endswith(
-        "Not foretold are the others: a forecast needs 10 finished runs of 3 sizes or more, and "
-        "the budgets below have 9 of 2."
+        "Not foretold are the others: a forecast needs losses at 10 pairs of N and D and 3 sizes "
+        "or more, and the budgets below have 9 of 2."
     )
 
 

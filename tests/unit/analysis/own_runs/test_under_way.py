@@ -157,7 +157,8 @@ def test_a_cosine_run_is_measured_at_the_same_share_of_its_tokens():
 def test_without_enough_losses_or_curves_nothing_is_made_up():
     whole = sweep(3)
     assert learn(table(whole[:2]), whole[:2]) == (
-        f"a forecast needs 10 losses of 3 sizes, and {len(table(whole[:2]).used)} of 2 are recorded"
+        "a forecast needs losses at 10 pairs of N and D and 3 sizes or more, "
+        f"and {len(table(whole[:2]).used)} of 2 are recorded"
     )
     assert learn(table(whole), whole) == "no loss is ahead"
     at = until(whole[-1], 0.5)

@@ -216,8 +216,8 @@ def test_too_few_rows_below_are_named_and_nothing_is_written(home):
     largest = foretold(small, home)
     assert largest.cells == ()
     assert largest_sentence(largest) == (
-        "The largest budget, 3.00e+12 FLOPs, was not foretold: a forecast needs 10 finished runs "
-        "of 3 sizes or more, and the budgets below have 9 of 2."
+        "The largest budget, 3.00e+12 FLOPs, was not foretold: a forecast needs losses at 10 "
+        "pairs of N and D and 3 sizes or more, and the budgets below have 9 of 2."
     )
 
 

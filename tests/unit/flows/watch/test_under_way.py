@@ -170,7 +170,8 @@ def test_too_few_losses_are_counted_and_foretell_nothing(tmp_path):
     shown = foretold(tmp_path, runs)
     assert shown.ends == {}
     assert shown.notes == (
-        "No ends are foretold yet: a forecast needs 10 losses of 3 sizes, and 4 of 1 are recorded.",
+        "No ends are foretold yet: a forecast needs losses at 10 pairs of N and D and 3 sizes or "
+        "more, and 4 of 1 are recorded.",
     )
 
 
