@@ -74,11 +74,12 @@ def device(name: str) -> dict[str, Any]:
     """A row of `devices`, by name or alias.
 
     Raises:
-        UnknownName: it is not there; the message names the nearest.
+        UnknownName: it is not there; the message names the nearest alias.
     """
     table = devices()
-    names = (*table["aliases"], *table["name"])
-    return table.row(names.index(known("GPU", name, names)) % table.height, named=True)
+    aliases, names = tuple(table["aliases"]), tuple(table["name"])
+    place = names.index(name) if name in names else aliases.index(known("GPU", name, aliases))
+    return table.row(place, named=True)
 
 
 def training_speeds() -> pl.DataFrame:

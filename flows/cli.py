@@ -9,7 +9,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from io import TextIOWrapper, UnsupportedOperation
 
-from cyclopts import App, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter
 
 
 def _default(value: object) -> str | None:
@@ -207,11 +207,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # An output of few letters, as ASCII's, gets the others by their numbers, as Python's errors do.
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
+    # Prefect and MLflow report their use to their makers as soon as they are imported, without it.
+    os.environ.setdefault("DO_NOT_TRACK", "1")
     try:
         try:
-            app(arguments, result_action="return_value")
+            app(arguments, result_action="return_value", exit_on_error=False, print_error=False)
         finally:
             sys.stdout.flush()
+    except CycloptsError as error:
+        from flows.commands.common import fail
+        from flows.commands.misread import refusal
+
+        fail(refusal(error))
     except KeyboardInterrupt:
         if next(iter(sys.argv[1:] if arguments is None else arguments), "") in _RESUMED:
             # A terminal shows ^C where its cursor was.
