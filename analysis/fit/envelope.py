@@ -37,23 +37,21 @@ class EnvelopeFit:
     reason: str
 
 
-def fit_envelope(
-    curves: pl.DataFrame, *, loss: str = "train_loss", level: float = 0.9
-) -> EnvelopeFit:
+def fit_envelope(curves: pl.DataFrame, *, level: float = 0.9) -> EnvelopeFit:
     """Envelope of training curves and its power laws.
 
     Args:
-        curves: rows with run_id, n_params, tokens, train_flops and the `loss` column.
+        curves: rows with run_id, n_params, tokens, train_flops and train_loss.
 
     Raises:
         TableError: a column is missing, or a value is missing, not finite or not positive.
     """
-    for name in (*_COLUMNS, loss):
+    for name in (*_COLUMNS, "train_loss"):
         if name not in curves.columns:
             raise TableError(
                 f"the curves have no column {name}; they have {', '.join(curves.columns)}."
             )
-    points = curves.select(*_COLUMNS, pl.col(loss).alias("loss"))
+    points = curves.select(*_COLUMNS, pl.col("train_loss").alias("loss"))
     for name in points.columns[1:]:
         values = points[name].cast(pl.Float64)
         bad = points.with_row_index("row").filter(

@@ -36,9 +36,7 @@ from analysis.table.states import nothing_left
 log = logging.getLogger(__name__)
 
 
-def fit_parametric(
-    table: Table, options: FitOptions = DEFAULT, *, name: str = "fit", source: str = ""
-) -> LawFit:
+def fit_parametric(table: Table, options: FitOptions = DEFAULT) -> LawFit:
     """Fit one law to the used rows of a table; a column `row_weight` weighs them.
 
     The default is the procedure of Hoffmann et al. 2022, eq. 3: Huber's penalty, delta 1e-3,
@@ -49,7 +47,7 @@ def fit_parametric(
     """
     problem, table = pose(table, options)
     problem, optimum = find_optimum(problem)
-    return finish(problem, optimum, table, options, name=name, source=source)
+    return finish(problem, optimum, table, options, name="fit", source="")
 
 
 def pose(table: Table, options: FitOptions) -> tuple[Problem, Table]:

@@ -22,9 +22,10 @@ from analysis.words import flops, short
 _MARGIN = 1.5
 # E-folds of N to either side of N* that a valley shows at least, and at most.
 _VALLEY = (2.0, 5.0)
+_POINTS, _VALLEY_POINTS = 80, 61  # of the curves
 
 
-def path_data(answer: Answer, table: Table, points: int = 80) -> pl.DataFrame:
+def path_data(answer: Answer, table: Table) -> pl.DataFrame:
     """Losses over compute: runs, the forecast along its own frontier, and what was asked for.
 
     Returns:
@@ -39,11 +40,11 @@ def path_data(answer: Answer, table: Table, points: int = 80) -> pl.DataFrame:
     frames = [_frame(kind, N, D, (loss, nothing, nothing))]
     low, high = answer.data.flops
     budgets = [p.flops for p in answer.points] + [each.best.flops for each in answer.optimum]
-    half = np.log(np.geomspace(min(low, *budgets), _MARGIN * max(high, *budgets), points) / 6)
+    half = np.log(np.geomspace(min(low, *budgets), _MARGIN * max(high, *budgets), _POINTS) / 6)
     learnt = answer.posterior
     sizes = optimal_n(learnt.phi, half, learnt.reference)
     N, D = np.exp(sizes), np.exp(half - sizes)
-    frames.append(_frame(np.full(points, "band"), N, D, _foretold(answer, N, D)))
+    frames.append(_frame(np.full(_POINTS, "band"), N, D, _foretold(answer, N, D)))
     for point in answer.points:
         frames.append(_one(point.n_params, point.tokens, point.loss, (point.lower, point.upper)))
     for each in answer.optimum:
@@ -99,14 +100,14 @@ def draw_path(data: pl.DataFrame, answer: Answer) -> go.Figure:
     )
 
 
-def valley_data(answer: Answer, each: ForecastOptimum, points: int = 61) -> pl.DataFrame:
+def valley_data(answer: Answer, each: ForecastOptimum) -> pl.DataFrame:
     """The forecast along a budget: n_params, tokens, loss, lower, upper."""
     best = each.best
     wide = np.log(best.n_interval[1] / best.n_opt) + 0.5
     reach = float(np.clip(wide, *_VALLEY))
-    N = best.n_opt * np.exp(np.linspace(-reach, reach, points))
+    N = best.n_opt * np.exp(np.linspace(-reach, reach, _VALLEY_POINTS))
     D = best.flops / 6 / N
-    return _frame(np.full(points, "band"), N, D, _foretold(answer, N, D)).drop("kind")
+    return _frame(np.full(_VALLEY_POINTS, "band"), N, D, _foretold(answer, N, D)).drop("kind")
 
 
 def draw_valley(data: pl.DataFrame, each: ForecastOptimum, level: float) -> go.Figure:

@@ -62,9 +62,7 @@ class CrossValidation:
         return _mean(self.r2)
 
 
-def cross_validate(
-    mixtures: Mixtures, weights: Array, laws: Sequence[Law] = LAWS
-) -> list[CrossValidation]:
+def cross_validate(mixtures: Mixtures, weights: Array) -> list[CrossValidation]:
     """Every law that the table has rows enough for, on the same folds of mixtures.
 
     Args:
@@ -87,7 +85,7 @@ def cross_validate(
     least = min(int(mask.sum()) for mask in keep)
     y = np.log(mixtures.losses)
     scores = []
-    for law in laws:
+    for law in LAWS:
         if least < law.least_rows(k, s) or (law == MIXED_SIZES and s == 0):
             continue
         *held_out, fitted = law.fits(mixtures.inputs, k, y, [*keep, np.ones(len(y), bool)])

@@ -171,13 +171,13 @@ def next_runs(
     )
 
 
-def intervals_today(table: Table, target_flops: float, *, level: float = 0.9) -> Intervals:
-    """The widths that the target's intervals have.
+def intervals_today(table: Table, target_flops: float) -> Intervals:
+    """The widths that the target's 90 % intervals have.
 
     Raises:
         TableError: fewer than 10 pairs of N and D or 3 sizes.
     """
-    question = Question(budgets=(target_flops,), level=level, anyway=True)
+    question = Question(budgets=(target_flops,), anyway=True)
     return _intervals(forecast(table, question).optimum[0].best, 1.0, 1.0)
 
 

@@ -56,6 +56,7 @@ LINE = "source_line"
 
 # Beyond, a number is no count, loss or FLOPs, and its powers overflow.
 _COMPUTABLE = (1e-12, 1e40)
+_MOST_NAMED = 12  # rows in a message
 
 
 class TableError(ValueError):
@@ -151,11 +152,11 @@ def check(table: Table, also: Sequence[str] = ()) -> Table:
     return replace(table, loss_unit=_loss_unit(units[0])) if units else table
 
 
-def name_rows(rows: pl.DataFrame, most: int = 12) -> str:
+def name_rows(rows: pl.DataFrame) -> str:
     """Rows for a message, as their source counts them: "Lines 3, 7 and 2 more"."""
     word, numbers = numbers_for_people(rows)
-    shown = ", ".join(str(number) for number in list(numbers.values())[:most])
-    more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
+    shown = ", ".join(str(number) for number in list(numbers.values())[:_MOST_NAMED])
+    more = f" and {len(numbers) - _MOST_NAMED} more" if len(numbers) > _MOST_NAMED else ""
     from_1 = " (counted from 1)" if word == "row" else ""
     return f"{word.capitalize()}{'' if len(numbers) == 1 else 's'} {shown}{more}{from_1}"
 

@@ -113,10 +113,7 @@ def fit_lr(
     json: Json = None,
     report: Report = None,
 ) -> None:
-    """Fit the laws of learning rate and batch to a table of trials.
-
-    Args:
-    """
+    """Fit the laws of learning rate and batch to a table of trials."""
     from analysis.tuning.answer import fit_lr_table
     from analysis.tuning.page import fit_lines, study_page
     from analysis.tuning.study_law import FittedLaws
