@@ -1,23 +1,17 @@
-"""A store that does not answer is asked again, ever less often, and what is damaged stays here."""
+"""A store that does not answer is asked again, ever less often, and the last push is the newest."""
 
-import shutil
 import threading
 import time
+from contextlib import nullcontext
 
 import pytest
 
 from flows.runs.directory import RunDir
-from flows.settings import Settings, open_home
 from flows.store import push as module
 from flows.store.contract import StoreContentError, StoreError
 from flows.store.folder import Folder
 from flows.store.fsspec_store import FsspecStore
 from flows.store.push import pushing_checkpoints, retry
-from flows.store.run_store import RunStore
-from llama_core.corpus.documents import CorpusError
-from llama_core.corpus.preparation import prepare
-from sweeps.load import load_spec
-from tests.core_tools import story
 
 
 def test_waits_double_up_to_half_a_minute_and_are_logged_once(monkeypatch, caplog):
@@ -44,7 +38,8 @@ def test_content_that_cannot_be_used_is_not_asked_for_again(monkeypatch):
         retry(action, "fetching run x")
 
 
-def test_a_training_that_is_stopped_pushes_once_the_push_under_way_has_ended(tmp_path, monkeypatch):
+@pytest.mark.parametrize("stopped", [False, True])
+def test_the_last_push_comes_once_the_one_under_way_has_ended(tmp_path, monkeypatch, stopped):
     begun, order = threading.Event(), []
 
     class SlowStore:
@@ -57,32 +52,14 @@ def test_a_training_that_is_stopped_pushes_once_the_push_under_way_has_ended(tmp
     monkeypatch.setattr(module, "_LOOK_S", 0.001)
     monkeypatch.setattr(module, "progress", lambda run: (False, "newest"))
 
-    def training():
-        with pushing_checkpoints(SlowStore(), RunDir(tmp_path)):
-            assert begun.wait(10)
+    with (
+        pytest.raises(KeyboardInterrupt) if stopped else nullcontext(),
+        pushing_checkpoints(SlowStore(), RunDir(tmp_path)),
+    ):
+        assert begun.wait(10)
+        if stopped:
             raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        training()
     assert order == ["begins", "ends", "begins", "ends"]
-
-
-def test_a_corpus_that_is_damaged_here_is_not_pushed(tmp_path):
-    text = tmp_path / "text"
-    text.mkdir()
-    for number in range(60):
-        (text / f"{number}.txt").write_text(story(number))
-    home = open_home(Settings(home=tmp_path / "home"))
-    source = {"kind": "files", "name": "words", "path": str(text)}
-    config = load_spec("smoke").corpus.model_validate({"vocab_size": 300, "sources": [source]})
-    corpus = prepare(config, home.root)
-    shard = next(corpus.path.glob("words-train-*.bin"))
-    shard.write_bytes(shard.read_bytes()[:-2] + b"\xff\x7f")
-    store = FsspecStore(f"memory://{tmp_path}")
-    with pytest.raises(CorpusError):
-        RunStore(store).push_corpus(home, corpus.digest)
-    assert Folder(store, f"corpora/{corpus.digest}").indexes() == []
-    shutil.rmtree(home.root)
 
 
 def test_indexes_are_numbered_on_and_an_equal_one_is_not_written_again(tmp_path):

@@ -1,4 +1,4 @@
-"""One contract for every store; runs and corpora arrive complete or not at all."""
+"""One contract for every store; runs arrive complete or not at all."""
 
 import json
 import logging
@@ -9,48 +9,14 @@ from pathlib import Path
 import pytest
 
 from flows.files import write_whole
-from flows.mirror.tracker import open_tracker
 from flows.runs.directory import RunDir, RunResult
-from flows.settings import Settings, open_home
-from flows.stack.processes import process_of
-from flows.stack.servers import free_port, healthy, start_mlflow_server, stop, wait_healthy
+from flows.settings import Settings
 from flows.store.contract import StoreContentError, StoreError
-from flows.store.fsspec_store import FsspecStore
-from flows.store.mlflow_store import MlflowArtifacts
 from flows.store.push import pushing_checkpoints
 from flows.store.run_store import RunStore, open_store
 from llama_core.config import Placement
-from llama_core.corpus.preparation import prepare
-from llama_core.corpus.prepared import find_corpus
-from sweeps.load import load_spec
-from tests.core_tools import story
 from tests.disk import DiskOrder
 from tests.fakes import finished_run, planned_run
-
-
-@pytest.fixture(scope="session")
-def mlflow_address(tmp_path_factory):
-    """A real MLflow server that serves artifacts."""
-    root = tmp_path_factory.mktemp("store-server")
-    settings = Settings(home=root, mlflow_port=free_port("127.0.0.1"), mlflow_uri=None)
-    home = open_home(settings)
-    open_tracker(settings, home)
-    server = start_mlflow_server(settings, home)
-    wait_healthy(f"{settings.mlflow_address}/health", server, home.logs / "mlflow-server.log")
-    yield f"127.0.0.1:{settings.mlflow_port}"
-    stop([process_of("mlflow-server", server.pid)])
-    server.wait()
-    assert not healthy(f"{settings.mlflow_address}/health")
-
-
-@pytest.fixture(params=["file", "memory", "mlflow"])
-def store(request, tmp_path):
-    if request.param == "mlflow":
-        address = request.getfixturevalue("mlflow_address")
-        return MlflowArtifacts(f"mlflow-artifacts://{address}/{tmp_path.name}", None)
-    return FsspecStore(
-        {"file": f"file://{tmp_path}/store", "memory": f"memory://{tmp_path}"}[request.param]
-    )
 
 
 class Breaking:
@@ -69,15 +35,23 @@ class Breaking:
         self._store.put(name, content)
 
 
-def memory_store(tmp_path):
-    return FsspecStore(f"memory://{tmp_path}")
-
-
 def trained(home, planned):
     """A run as training leaves it, checkpoint included."""
     run = finished_run(home, planned)
     checkpoint(run, "000000040-003")
     return run
+
+
+@pytest.fixture
+def run(tmp_path):
+    return trained(tmp_path / "a", planned_run())
+
+
+def arrived(store, run):
+    """The run as another host gets it."""
+    other = RunDir(run.path.parents[2] / "b" / "runs" / run.id)
+    RunStore(store).pull(other)
+    return other
 
 
 def checkpoint(run, name):
@@ -118,101 +92,86 @@ def test_a_file_put_again_is_replaced(store):
     assert store.get("f/index") == b"this"
 
 
-def test_a_run_arrives_on_another_host_byte_for_byte(store, tmp_path):
-    run = trained(tmp_path / "a", planned_run())
+def test_a_run_arrives_on_another_host_byte_for_byte(run, store):
     run.place(Placement(threads=3))
     RunStore(store).push(run)
-    other = RunDir(tmp_path / "b" / "runs" / run.id)
-    RunStore(store).pull(other)
+    other = arrived(store, run)
     assert contents(other) == contents(run)
     assert other.finished()
 
 
 @pytest.mark.parametrize("at", range(1, 7))
-def test_a_push_interrupted_at_any_write_leaves_the_previous_one_valid(at, tmp_path):
-    store = memory_store(tmp_path)
-    run = trained(tmp_path / "a", planned_run())
+def test_a_push_interrupted_at_any_write_leaves_the_previous_one_valid(memory, run, at):
     result = run.result_path.read_text()
     run.result_path.unlink()
     checkpoint(run, "000000030-002")
     (run.checkpoints / "000000040-003.json").unlink()
-    RunStore(store).push(run)
+    RunStore(memory).push(run)
     checkpoint(run, "000000040-003")
     with run.curve_path.open("a") as curve:
         curve.write('{"kind":"diverged"}\n')
     write_whole(run.result_path, result)
-    broken = RunStore(Breaking(store, at))
+    broken = RunStore(Breaking(memory, at))
     try:
         broken.push(run)
         torn = False
     except StoreError:
         torn = True
-    other = RunDir(tmp_path / "b" / "runs" / run.id)
-    RunStore(store).pull(other)
+    other = arrived(memory, run)
     assert other.finished() != torn
     assert (other.checkpoints / "000000030-002.json").exists() == torn
     # What was torn is put there again, and then counts.
-    RunStore(store).push(run)
-    RunStore(store).pull(other)
+    RunStore(memory).push(run)
+    RunStore(memory).pull(other)
     assert contents(other)["curve.jsonl"] == contents(run)["curve.jsonl"]
     assert other.finished()
 
 
-def test_a_damaged_part_is_logged_and_the_older_copy_used(tmp_path, caplog):
-    store = memory_store(tmp_path)
-    run = trained(tmp_path / "a", planned_run())
+def test_a_damaged_part_is_logged_and_the_older_copy_used(memory, run, caplog):
     result = run.result_path.read_text()
     run.result_path.unlink()
-    RunStore(store).push(run)
-    before = set(store.names(f"runs/{run.id}/parts"))
+    RunStore(memory).push(run)
+    before = set(memory.names(f"runs/{run.id}/parts"))
     write_whole(run.result_path, result)
-    RunStore(store).push(run)
-    [part] = set(store.names(f"runs/{run.id}/parts")) - before
-    store.put(f"runs/{run.id}/parts/{part}", b"flipped")
-    other = RunDir(tmp_path / "b" / "runs" / run.id)
+    RunStore(memory).push(run)
+    [part] = set(memory.names(f"runs/{run.id}/parts")) - before
+    memory.put(f"runs/{run.id}/parts/{part}", b"flipped")
     with caplog.at_level(logging.WARNING):
-        RunStore(store).pull(other)
+        other = arrived(memory, run)
     assert "is damaged" in caplog.text
     assert not other.finished()
     assert other.curve_path.read_bytes() == run.curve_path.read_bytes()
 
 
-def test_the_older_copy_is_taken_when_the_newest_index_names_a_part_that_is_missing(
-    tmp_path, caplog
-):
-    store = memory_store(tmp_path)
-    run = trained(tmp_path / "a", planned_run())
+def test_the_older_copy_is_taken_when_the_newest_index_names_a_missing_part(memory, run, caplog):
     run.result_path.unlink()
-    RunStore(store).push(run)
-    before = set(store.names(f"runs/{run.id}/parts"))
+    RunStore(memory).push(run)
+    before = set(memory.names(f"runs/{run.id}/parts"))
     checkpoint(run, "000000050-004")
-    RunStore(store).push(run)
-    [part] = set(store.names(f"runs/{run.id}/parts")) - before
-    store.remove(f"runs/{run.id}/parts/{part}")
-    other = RunDir(tmp_path / "b" / "runs" / run.id)
+    RunStore(memory).push(run)
+    [part] = set(memory.names(f"runs/{run.id}/parts")) - before
+    memory.remove(f"runs/{run.id}/parts/{part}")
     with caplog.at_level(logging.WARNING):
-        RunStore(store).pull(other)
+        other = arrived(memory, run)
     assert "not in the store: 1 part" in caplog.text
     assert other.newest_checkpoint() == "000000040-003"
     assert not list(other.path.glob(".*"))
 
 
-def test_a_placement_that_the_store_lacks_is_not_waited_for(tmp_path):
-    store = memory_store(tmp_path)
-    run = trained(tmp_path / "a", planned_run())
-    RunStore(store).push(run)
-    before = set(store.names(f"runs/{run.id}/parts"))
+def test_a_placement_that_the_store_lacks_is_not_waited_for(memory, run, tmp_path):
+    RunStore(memory).push(run)
+    before = set(memory.names(f"runs/{run.id}/parts"))
     run.place(Placement(threads=3))
-    RunStore(store).push(run)
-    [part] = set(store.names(f"runs/{run.id}/parts")) - before
-    store.remove(f"runs/{run.id}/parts/{part}")
+    RunStore(memory).push(run)
+    [part] = set(memory.names(f"runs/{run.id}/parts")) - before
+    memory.remove(f"runs/{run.id}/parts/{part}")
     other = RunDir(tmp_path / "b" / "runs" / run.id)
     with pytest.raises(StoreContentError, match="not in the store: 1 part"):
-        RunStore(store).pull(other)
+        RunStore(memory).pull(other)
 
 
-def test_a_push_from_a_host_behind_does_not_replace_newer_work(tmp_path):
-    store = RunStore(memory_store(tmp_path))
+def test_a_push_from_a_host_behind_does_not_replace_newer_work(memory, tmp_path):
+    store = RunStore(memory)
     ahead = trained(tmp_path / "a", planned_run())
     store.push(ahead)
     behind = RunDir(tmp_path / "b" / "runs" / ahead.id)
@@ -227,9 +186,8 @@ def test_a_push_from_a_host_behind_does_not_replace_newer_work(tmp_path):
     assert third.placement().threads == 4
 
 
-def test_a_folder_ahead_of_the_store_keeps_what_it_has(tmp_path):
-    store = RunStore(memory_store(tmp_path))
-    run = trained(tmp_path / "a", planned_run())
+def test_a_folder_ahead_of_the_store_keeps_what_it_has(memory, run):
+    store = RunStore(memory)
     run.result_path.unlink()
     store.push(run)
     checkpoint(run, "000000050-003")
@@ -238,9 +196,8 @@ def test_a_folder_ahead_of_the_store_keeps_what_it_has(tmp_path):
     assert contents(run) == before
 
 
-def test_a_curve_that_is_replaced_by_another_is_set_aside(tmp_path):
-    store = RunStore(memory_store(tmp_path))
-    run = trained(tmp_path / "a", planned_run())
+def test_a_curve_that_is_replaced_by_another_is_set_aside(memory, run, tmp_path):
+    store = RunStore(memory)
     store.push(run)
     other = RunDir(tmp_path / "b" / "runs" / run.id)
     other.create(planned_run())
@@ -251,22 +208,19 @@ def test_a_curve_that_is_replaced_by_another_is_set_aside(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped", "checkpoints/../../x", "x.pkl"])
-def test_a_path_from_the_store_that_is_no_runs_file_is_refused(name, tmp_path):
-    store = memory_store(tmp_path)
-    run = trained(tmp_path / "a", planned_run())
-    RunStore(store).push(run)
-    [index] = [found for found in store.names(f"runs/{run.id}") if found.startswith("index")]
-    told = json.loads(store.get(f"runs/{run.id}/{index}"))
+def test_a_path_from_the_store_that_is_no_runs_file_is_refused(memory, run, name, tmp_path):
+    RunStore(memory).push(run)
+    [index] = [found for found in memory.names(f"runs/{run.id}") if found.startswith("index")]
+    told = json.loads(memory.get(f"runs/{run.id}/{index}"))
     told["files"][name] = told["files"]["spec.json"]
-    store.put(f"runs/{run.id}/{index}", json.dumps(told).encode())
+    memory.put(f"runs/{run.id}/{index}", json.dumps(told).encode())
     with pytest.raises(StoreError, match="which runs do not have"):
-        RunStore(store).pull(RunDir(tmp_path / "b" / "runs" / run.id))
+        RunStore(memory).pull(RunDir(tmp_path / "b" / "runs" / run.id))
     assert not (tmp_path / "escaped").exists()
 
 
-def test_a_run_under_the_name_of_another_is_refused(tmp_path):
-    store = RunStore(memory_store(tmp_path))
-    run = trained(tmp_path / "a", planned_run())
+def test_a_run_under_the_name_of_another_is_refused(memory, run, tmp_path):
+    store = RunStore(memory)
     posing = RunDir(run.path.with_name("0123456789ab"))
     shutil.copytree(run.path, posing.path)
     store.push(posing)
@@ -274,22 +228,20 @@ def test_a_run_under_the_name_of_another_is_refused(tmp_path):
         store.pull(RunDir(tmp_path / "b" / "runs" / posing.id))
 
 
-def test_only_the_parts_that_an_index_needs_stay_in_the_store(tmp_path):
-    store = memory_store(tmp_path)
-    run = trained(tmp_path / "a", planned_run())
+def test_only_the_parts_that_an_index_needs_stay_in_the_store(memory, run):
     run.result_path.unlink()
     for number in range(41, 51):
         checkpoint(run, f"{number:09d}-003")
-        RunStore(store).push(run)
-    names = store.names(f"runs/{run.id}")
+        RunStore(memory).push(run)
+    names = memory.names(f"runs/{run.id}")
     assert sum(name.startswith("index") for name in names) == 2
     # Two checkpoints of two files, of which the headers are alike, and spec and curve once.
-    assert len(store.names(f"runs/{run.id}/parts")) == 5
+    assert len(memory.names(f"runs/{run.id}/parts")) == 5
 
 
-def test_training_continues_without_the_store_and_catches_up(tmp_path, caplog, monkeypatch):
+def test_training_continues_without_the_store_and_catches_up(memory, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("flows.store.push._LOOK_S", 0.02)
-    store = Breaking(memory_store(tmp_path), at=2)
+    store = Breaking(memory, at=2)
     run = RunDir(tmp_path / "a" / "runs" / planned_run().id)
     run.create(planned_run())
     with caplog.at_level(logging.INFO), pushing_checkpoints(RunStore(store), run):
@@ -298,8 +250,7 @@ def test_training_continues_without_the_store_and_catches_up(tmp_path, caplog, m
         store._left = 1000
         wait_for(lambda: "has caught up" in caplog.text)
         finished_run(tmp_path / "a", planned_run())
-    other = RunDir(tmp_path / "b" / "runs" / run.id)
-    RunStore(store).pull(other)
+    other = arrived(store, run)
     assert other.finished()
 
 
@@ -310,54 +261,14 @@ def wait_for(condition):
         time.sleep(0.01)
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """A corpus of a few sentences in a home of its own."""
-    root = tmp_path_factory.mktemp("corpus-home")
-    text = root / "text"
-    text.mkdir()
-    for number in range(60):
-        (text / f"{number}.txt").write_text(story(number))
-    spec = load_spec("smoke", [])
-    source = {"kind": "files", "name": "words", "path": str(text)}
-    config = spec.corpus.model_validate({"vocab_size": 300, "sources": [source]})
-    home = open_home(Settings(home=root))
-    return home, prepare(config, home.root).digest
-
-
-def test_a_corpus_arrives_complete_and_verified(store, corpus, tmp_path):
-    home, digest = corpus
-    RunStore(store).push_corpus(home, digest)
-    other = open_home(Settings(home=tmp_path / "other"))
-    RunStore(store).pull_corpus(other, digest)
-    assert (
-        find_corpus(other.root, digest).train_tokens == find_corpus(home.root, digest).train_tokens
-    )
-    find_corpus(other.root, digest).check()
-
-
-def test_a_corpus_that_differs_from_its_manifest_never_arrives(corpus, tmp_path):
-    home, digest = corpus
-    store = memory_store(tmp_path)
-    RunStore(store).push_corpus(home, digest)
-    told = json.loads(store.get(f"corpora/{digest}/index-000001.json"))
-    told["files"]["words-train-00000.bin"] = told["files"]["words-val-00000.bin"]
-    store.put(f"corpora/{digest}/index-000001.json", json.dumps(told).encode())
-    other = open_home(Settings(home=tmp_path / "other"))
-    with pytest.raises(StoreError, match="was changed"):
-        RunStore(store).pull_corpus(other, digest)
-    assert not (other.root / "corpora" / digest[:16]).exists()
-
-
 def test_a_store_of_no_known_kind_is_refused_with_the_kinds_there_are():
     for address in ("gopher://x/y", "mlflow-artifacts:/folder"):
         with pytest.raises(StoreError, match="mlflow-artifacts://HOST:PORT/FOLDER"):
             open_store(Settings(store=address))
 
 
-def test_the_result_of_a_failure_does_not_count_as_farther(tmp_path):
-    store = RunStore(memory_store(tmp_path))
-    run = trained(tmp_path / "a", planned_run())
+def test_the_result_of_a_failure_does_not_count_as_farther(memory, run, tmp_path):
+    store = RunStore(memory)
     failed = run.result().model_copy(update={"status": "failed", "reason": "bug"})
     write_whole(run.result_path, RunResult.model_dump_json(failed))
     store.push(run)
@@ -368,9 +279,8 @@ def test_the_result_of_a_failure_does_not_count_as_farther(tmp_path):
     assert again.result() is None
 
 
-def test_what_arrives_is_on_the_disk_before_it_counts(tmp_path, monkeypatch):
-    store = RunStore(memory_store(tmp_path))
-    run = trained(tmp_path / "a", planned_run())
+def test_what_arrives_is_on_the_disk_before_it_counts(memory, run, tmp_path, monkeypatch):
+    store = RunStore(memory)
     store.push(run)
     disk, other = DiskOrder(monkeypatch), RunDir(tmp_path / "b" / "runs" / run.id)
     order, replace = [], Path.replace
@@ -387,26 +297,22 @@ def test_what_arrives_is_on_the_disk_before_it_counts(tmp_path, monkeypatch):
     assert order.index("curve.jsonl") < order.index("result.json") == len(order) - 1
 
 
-def test_a_large_file_travels_in_parts_and_arrives_whole(tmp_path, monkeypatch):
+def test_a_large_file_travels_in_parts_and_arrives_whole(memory, run, monkeypatch):
     monkeypatch.setattr("flows.store.folder._PART_BYTES", 1_000)
-    store = memory_store(tmp_path)
-    run = trained(tmp_path / "a", planned_run())
     assert run.curve_path.stat().st_size > 5_000
-    RunStore(store).push(run)
-    other = RunDir(tmp_path / "b" / "runs" / run.id)
-    RunStore(store).pull(other)
+    RunStore(memory).push(run)
+    other = arrived(memory, run)
     assert contents(other) == contents(run)
     # A curve that grew costs its last part, not all of it.
-    before = len(store.names(f"runs/{run.id}/parts"))
+    before = len(memory.names(f"runs/{run.id}/parts"))
     with run.curve_path.open("a") as curve:
         curve.write('{"kind":"diverged"}\n')
-    RunStore(store).push(run)
-    assert len(store.names(f"runs/{run.id}/parts")) == before + 1
+    RunStore(memory).push(run)
+    assert len(memory.names(f"runs/{run.id}/parts")) == before + 1
 
 
-def test_a_folder_as_far_as_the_store_is_left_alone(tmp_path):
-    store = RunStore(memory_store(tmp_path))
-    run = trained(tmp_path / "a", planned_run())
+def test_a_folder_as_far_as_the_store_is_left_alone(memory, run):
+    store = RunStore(memory)
     store.push(run)
     before = {path: path.stat().st_ino for path in run.path.rglob("*") if path.is_file()}
     with run.curve_path.open("a") as curve:
@@ -417,51 +323,27 @@ def test_a_folder_as_far_as_the_store_is_left_alone(tmp_path):
     assert not list(run.path.glob("curve-set-aside-*"))
 
 
-def test_the_index_to_fall_back_on_keeps_its_parts(tmp_path):
-    store = memory_store(tmp_path)
-    run = trained(tmp_path / "a", planned_run())
+def test_the_index_to_fall_back_on_keeps_its_parts(memory, run):
     run.result_path.unlink()
-    RunStore(store).push(run)
+    RunStore(memory).push(run)
     run.place(Placement(threads=2))
-    RunStore(store).push(run)
-    before = set(store.names(f"runs/{run.id}/parts"))
+    RunStore(memory).push(run)
+    before = set(memory.names(f"runs/{run.id}/parts"))
     checkpoint(run, "000000050-003")
-    RunStore(store).push(run)
+    RunStore(memory).push(run)
     # The newest is damaged; what the first two shared is still needed by the second.
-    for part in set(store.names(f"runs/{run.id}/parts")) - before:
-        store.put(f"runs/{run.id}/parts/{part}", b"flipped")
-    other = RunDir(tmp_path / "b" / "runs" / run.id)
-    RunStore(store).pull(other)
+    for part in set(memory.names(f"runs/{run.id}/parts")) - before:
+        memory.put(f"runs/{run.id}/parts/{part}", b"flipped")
+    other = arrived(memory, run)
     assert other.newest_checkpoint() == "000000040-003"
 
 
-def test_the_last_push_comes_after_those_of_the_checkpoints(tmp_path, monkeypatch):
-    order = []
-
-    def push_checkpoints(store, run, over):
-        over.wait()
-        time.sleep(0.05)
-        order.append("checkpoint")
-
-    class Noting:
-        def push(self, run):
-            order.append("end")
-
-    monkeypatch.setattr("flows.store.push._push_checkpoints", push_checkpoints)
-    with pushing_checkpoints(Noting(), RunDir(tmp_path / "run")):
-        pass
-    assert order == ["checkpoint", "end"]
-
-
-def test_a_checkpoint_that_is_being_written_is_not_pushed(tmp_path):
-    store = memory_store(tmp_path)
-    run = trained(tmp_path / "a", planned_run())
+def test_a_checkpoint_that_is_being_written_is_not_pushed(memory, run):
     run.result_path.unlink()
     (run.checkpoints / ".000000050-003.safetensors.77.part").write_bytes(b"half")
     (run.checkpoints / "000000050-003.json.pending").write_text("{}")
-    RunStore(store).push(run)
-    other = RunDir(tmp_path / "b" / "runs" / run.id)
-    RunStore(store).pull(other)
+    RunStore(memory).push(run)
+    other = arrived(memory, run)
     assert {path.name for path in other.checkpoints.iterdir()} == {
         "000000040-003.json",
         "000000040-003.safetensors",
