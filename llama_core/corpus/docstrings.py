@@ -1,10 +1,11 @@
 """English prose from Python source: the paragraphs of docstrings. Also a worker process.
 
-The default corpus reads some 7,000 files; parsing them takes one core twenty seconds. So
+The default corpus reads some 8,000 files; parsing them takes one core twenty seconds. So
 `extract` runs this module in one process per core; it imports neither torch nor numpy.
 """
 
 import ast
+import gc
 import json
 import os
 import re
@@ -22,6 +23,9 @@ from llama_core.cores import usable_cores
 MIN_CHARACTERS = 60
 MIN_LETTERS = 0.86
 _CHUNK = 256
+# Where a statement has others, in their order. Half the time went into looking for definitions
+# among expressions, where there are none.
+_BLOCKS = ("body", "handlers", "orelse", "finalbody", "cases")
 _NO_LETTERS = bytes(c for c in range(128) if not (chr(c).isalpha() or chr(c) == " "))
 
 
@@ -60,11 +64,20 @@ def prose(source: bytes) -> Iterator[str]:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
         return
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             for paragraph in re.split(r"\n\s*\n", ast.get_docstring(node) or ""):
                 if is_prose(paragraph):
                     yield paragraph.strip("\n")
+
+
+def _statements(module: ast.Module) -> Iterator[ast.AST]:
+    """A module and its statements, in the order of `ast.walk`."""
+    nodes: list[ast.AST] = [module]
+    for node in nodes:
+        for block in _BLOCKS:
+            nodes += getattr(node, block, ())
+        yield node
 
 
 def is_prose(paragraph: str) -> bool:
@@ -95,4 +108,6 @@ def _in_process(files: Sequence[Path]) -> list[list[str]]:
 
 
 if __name__ == "__main__":
+    # A syntax tree has no cycles, and looking for some takes a fifth of the time.
+    gc.disable()
     json.dump([list(prose(Path(file).read_bytes())) for file in json.load(sys.stdin)], sys.stdout)

@@ -1,9 +1,46 @@
+import ast
 import subprocess
+import typing
+from pathlib import Path
 
 import pytest
 
 from llama_core.corpus import docstrings
 from llama_core.corpus.docstrings import extract, prose
+
+STATEMENTS = (ast.mod, ast.stmt, ast.excepthandler, ast.match_case)
+EVERY_BLOCK = """
+if a:
+    def one(b=lambda: c): [d for d in e]
+elif f:
+    class Two:
+        async def three():
+            async with g:
+                async for h in i: pass
+                else: p = 1
+try:
+    while j:
+        def four(): pass
+    else:
+        def five(): pass
+except* K:
+    def six(): pass
+else:
+    for l in m:
+        def seven(): pass
+    else:
+        def eight(): pass
+finally:
+    match n:
+        case 1:
+            def nine(): pass
+        case _:
+            with o:
+                def ten(): pass
+try: pass
+except P:
+    def eleven(): pass
+"""
 
 
 def test_only_prose_of_docstrings_is_taken():
@@ -18,6 +55,12 @@ def test_only_prose_of_docstrings_is_taken():
         "This paragraph is long enough to be taken and holds nothing but prose."
     ]
     assert list(prose(b'"""unfinished')) == []
+
+
+def test_statements_are_met_in_the_order_of_walking_the_whole_tree():
+    tree = ast.parse(Path(typing.__file__).read_text() + EVERY_BLOCK)
+    walked = [node for node in ast.walk(tree) if isinstance(node, STATEMENTS)]
+    assert list(docstrings._statements(tree)) == walked
 
 
 def test_after_a_process_that_ctrl_c_ended_no_other_is_started(tmp_path, monkeypatch):
