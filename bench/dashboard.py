@@ -32,7 +32,7 @@ from flows.dashboard.fits import Fits
 from flows.dashboard.library import Library
 from flows.dashboard.parts import Parts, There
 from flows.dashboard.render import graphs_of
-from flows.dashboard.server import draw_without_default
+from flows.dashboard.server import get_plotly_ready
 from flows.dashboard.subjects import Desk
 from flows.settings import Home, Settings
 from flows.stack.servers import free_port, healthy
@@ -91,7 +91,7 @@ def make_home(folder: Path) -> Home:
 
 def measured(home: Home, repeat: int) -> list[dict[str, Any]]:
     """The first look at a home, and what follows it."""
-    draw_without_default()
+    get_plotly_ready()
     # A clock by which every look at the disk is a new one; fits in a thread, to wait for them.
     library = Library(home, itertools.count().__next__)
     desk = Desk(Settings(home=home.root), library, Fits(lambda: ThreadPoolExecutor(1)))

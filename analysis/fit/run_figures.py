@@ -199,17 +199,19 @@ def thinned_curves(data: pl.DataFrame, most: int = MOST_CURVES) -> pl.DataFrame:
 
 def draw_loss_curves(data: pl.DataFrame) -> go.Figure:
     """Loss against compute, one line a run, coloured by size."""
-    figure = go.Figure()
     colours = colour_scale(data["n_params"])
+    lines = []
     for run in data.partition_by("run_id", maintain_order=True):
         N = run["n_params"][0]
-        figure.add_scatter(
-            x=run["train_flops"], y=run["loss"], mode="lines",
-            line={"color": colours[N], "width": 1.5}, name=f"N = {short(N)}", legendgroup=str(N),
-            showlegend=False, text=shorts(run["tokens"]),
-            hovertemplate=f"{escape(str(run['name'][0]))}<br>N = {short(N)}"
+        lines.append({
+            "x": run["train_flops"], "y": run["loss"], "mode": "lines",
+            "line": {"color": colours[N], "width": 1.5}, "name": f"N = {short(N)}",
+            "legendgroup": str(N), "showlegend": False, "text": shorts(run["tokens"]),
+            "hovertemplate": f"{escape(str(run['name'][0]))}<br>N = {short(N)}"
             "<br>C = %{x:.2e}<br>D = %{text}<br>loss %{y:.4f}<extra></extra>",
-        )  # fmt: skip
+        })  # fmt: skip
+    # Given as dicts and at once: Plotly checks and copies a trace that is added alone twice.
+    figure = go.Figure(lines)
     runs, sizes = data["run_id"].n_unique(), data["n_params"].n_unique()
     size_legend(figure, colours)
     title = f"{runs} curves of {sizes} sizes{_lowest(data)}"

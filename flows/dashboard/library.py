@@ -68,10 +68,15 @@ class _Study:
 
 @dataclass(slots=True)
 class _Curves:
-    """A sweep's curves as far as they are read; one thread at a time reads on."""
+    """A sweep's curves as far as they are read; one thread at a time reads on.
+
+    Attributes:
+        settled: the runs whose curves are in `lines`.
+    """
 
     readers: dict[str, CurveReader] = field(default_factory=dict)
-    settled: dict[str, pl.DataFrame] = field(default_factory=dict)
+    settled: set[str] = field(default_factory=set)
+    lines: pl.DataFrame = field(default_factory=pl.DataFrame)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -227,28 +232,31 @@ class Library:
 
     def curves(self, runs: Sequence[PlannedRun]) -> pl.DataFrame:
         """The curves of runs, averaged for a figure; each row of a file is read once."""
-        key = ",".join(run.id for run in runs)
+        files = [self._file_of(planned) for planned in runs]
+        key = ",".join(each.id for each in files)
         with self._lock:
             curves = self._curves.setdefault(key, _Curves())
         with curves.lock:
-            frames = [self._curve(planned, curves) for planned in runs]
+            unread = [each for each in files if each.id not in curves.settled]
+            with self._lock:
+                settled = [each for each in unread if self._run(each).settled]
+            self._read_settled(settled, curves)
+            growing = [each for each in unread if each.id not in curves.settled]
+            frames = [curves.lines, *(self._growing(each, curves) for each in growing)]
         begun = [frame for frame in frames if frame.height]
         return pl.concat(begun, how="vertical_relaxed") if begun else pl.DataFrame()
 
-    def _curve(self, planned: PlannedRun, curves: _Curves) -> pl.DataFrame:
-        """One run's curves: of a settled run at once and never again, of another row by row."""
-        if planned.id in curves.settled:
-            return curves.settled[planned.id]
-        with self._lock:
-            seen = self._run(self._file_of(planned))
-        if seen.settled:
-            lines = run_curves([planned], self.home)
-            if lines.height:
-                lines = loss_curves_data(lines).rename({"loss": "train_loss"})
-            curves.settled[planned.id] = lines
-            return lines
-        directory = RunDir(self.home.runs / planned.id)
-        reader = curves.readers.setdefault(planned.id, CurveReader(planned, directory))
+    def _read_settled(self, files: Sequence[_RunFiles], curves: _Curves) -> None:
+        """Read the curves of runs that have settled, all at once and never again."""
+        lines = run_curves([each.planned for each in files], self.home)
+        if lines.height:
+            lines = loss_curves_data(lines).rename({"loss": "train_loss"})
+            curves.lines = pl.concat([curves.lines, lines]) if curves.lines.height else lines
+        curves.settled.update(each.id for each in files)
+
+    def _growing(self, files: _RunFiles, curves: _Curves) -> pl.DataFrame:
+        """The curves of a run that may grow, read on row by row."""
+        reader = curves.readers.setdefault(files.id, CurveReader(files.planned, files.run))
         reader.read()
         rows = pl.DataFrame(reader.curve_rows(), infer_schema_length=None)
         return rows.select(_CURVE) if rows.height else rows

@@ -6,9 +6,12 @@ import os
 import threading
 from concurrent.futures import ProcessPoolExecutor
 
+import plotly.graph_objects as go
 import plotly.io
+import polars as pl
 import waitress
 
+from analysis.style import styled
 from flows.dashboard.app import make_app
 from flows.dashboard.fits import Fits
 from flows.dashboard.library import Library
@@ -22,7 +25,7 @@ _MOST_BYTES = 64 * 2**20
 
 def serve(settings: Settings, home: Home) -> None:
     """Serve until the process is stopped."""
-    draw_without_default()
+    get_plotly_ready()
     fits, library = Fits(_one_process), Library(home)
     # Thousands of files are read before somebody waits for them.
     threading.Thread(target=library.sweeps, daemon=True).start()
@@ -39,12 +42,15 @@ def serve(settings: Settings, home: Home) -> None:
         fits.close()
 
 
-def draw_without_default() -> None:
-    """Have Plotly give new figures no look of its own, which ours replaces at once.
+def get_plotly_ready() -> None:
+    """Have Plotly import what it draws with, and give new figures no look of its own.
 
-    It copies its look, for every kind of trace, into each figure: longer than it is drawn.
+    It imports at the first figure, which a person would wait for; and it copies its look, for
+    every kind of trace, into each figure, where ours replaces it at once.
     """
     plotly.io.templates.default = None
+    figure = go.Figure([{"x": pl.Series([1.0]), "text": [""], "line": {}, "marker": {}}])
+    styled(figure, "").to_json()
 
 
 def _one_process() -> ProcessPoolExecutor:

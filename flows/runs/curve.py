@@ -87,7 +87,7 @@ class Curve:
             rows = [tuple(map(row.get, names)) for row in self.rows() if row["kind"] == "step"]
             types = {name: dtype for name, dtype in _schema().items() if name in names}
             frame = pl.DataFrame(rows, schema=types, orient="row")
-        return frame.select(names)
+        return frame[list(names)]
 
     def _read_at_once(self) -> "pl.DataFrame | None":
         """The step rows of an undamaged curve; None where each line has to be looked at.

@@ -125,7 +125,8 @@ def curves(runs: Iterable[PlannedRun], home: Home) -> pl.DataFrame:
             curve.select(
                 (pl.lit(run.id) + path).alias("run_id"),
                 (pl.lit(planned.name) + path).alias("name"),
-                pl.lit(planned.n_params).alias("n_params"),
+                # Else as wide as the number needs: runs below and above 2^31 would not join.
+                pl.lit(planned.n_params, dtype=pl.Int64).alias("n_params"),
                 "horizon",
                 pl.col("step"),
                 pl.col("tokens"),

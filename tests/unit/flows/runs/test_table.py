@@ -12,7 +12,7 @@ from flows.settings import Settings, open_home
 from llama_core.counting import count_params
 from sweeps.load import load_spec
 from sweeps.plan import Plan, plan
-from sweeps.spec import DataRef
+from sweeps.spec import DataRef, PlannedRun
 from tests.fakes import finished_run, planned_run, step
 
 DONE, FAILED, DIVERGED, NEW = (planned_run(width=width) for width in (16, 32, 48, 64))
@@ -75,6 +75,14 @@ def test_a_branch_is_a_line_of_its_own_and_the_last_cooldown_ends_the_trunk(home
     for line, cell in (("d16/D_20480", DONE.cells[0]), ("d16", DONE.cells[1])):
         assert lines[line]["train_flops"][-1] == pytest.approx(cell.train_flops)
     assert curves([NEW], home).is_empty()
+
+
+def test_curves_of_small_and_of_large_models_are_one_frame(home, monkeypatch):
+    other = planned_run(width=80)
+    finished_run(home.root, other)
+    sizes = {DONE.id: 3_000_000, other.id: 3_000_000_000}
+    monkeypatch.setattr(PlannedRun, "n_params", property(lambda run: sizes[run.id]))
+    assert set(curves([DONE, other], home)["n_params"]) == set(sizes.values())
 
 
 def test_unfinished_runs_are_listed_by_name_and_reason(home):
