@@ -1,5 +1,6 @@
 """A fit in words and short tables, for the terminal and for the page."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from analysis.fit.envelope import EnvelopeFit
@@ -143,40 +144,14 @@ def group_lines(group: GroupFit, lead: Sequence[str] = (), width: int = READABLE
         lead: sentences between the warnings and the law.
         width: columns of the terminal.
     """
-    fit, law = group.fit, group.fit.law
     if group.group is not None:
         yield f"== {group.group}"
     yield from warning_lines(group.warnings, width)
     yield from warning_lines(lead, width)
-    yield law.formula
-    yield from hanging("read: ", read_line(group), width)
-    for line in (units_line(group), search_line(group)):
-        yield from wrapped(line, width, "   ")
-    yield f"   {left_out_words(group)}"
-    column, runs = run_column(group.used), runs_of(group.used)
-    if runs is not None:
-        how = "resampled" if fit.intervals.method == "bootstrap_runs" else "grouped"
-        yield f"   {how} by run, from column {column}: {counted(runs.n_unique(), 'run')}"
-    if fit.rows_excluded:
-        reasons: dict[str, list[int]] = {}
-        for row in fit.rows_excluded:
-            reasons.setdefault(row.reason, []).append(row.row)
-        for reason, rows in reasons.items():
-            yield f"   left out {counted(len(rows), 'row')}: {reason}"
-    interval = fit.intervals.values.get("exponent_N")
-    spread = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
-    method = fit.intervals.method.replace("_", " over ") if interval else "no intervals"
+    yield group.fit.law.formula
+    yield from _reading_lines(group, width)
     yield ""
-    how = f"{method}, {fit.intervals.level:.0%}" if interval else method
-    yield f"N* grows as C^{law.exponent_N:.3f}{spread}, approach 3 ({how})"
-    if group.isoflop.N and group.isoflop.D:
-        N, D = group.isoflop.N, group.isoflop.D
-        laws = f"N* = {N.coef:.3g}·C^{N.exponent:.3f}, D* = {D.coef:.3g}·C^{D.exponent:.3f}"
-        if not group.optimal:
-            laws = f"N* grows as C^{N.exponent:.3f}"
-        yield f"{laws}, approach 2 ({N.budgets} of {counted(len(group.isoflop.valleys), 'budget')})"
-    else:
-        yield f"approach 2: {group.isoflop.reason}"
+    yield from _approach_lines(group)
     if group.optimal:
         yield ""
         yield from table_lines(
@@ -210,3 +185,36 @@ def group_lines(group: GroupFit, lead: Sequence[str] = (), width: int = READABLE
         yield from wrapped(
             f"Leaving out one row moves the exponent of N* most for {word}s {moved}", width
         )
+
+
+def _reading_lines(group: GroupFit, width: int) -> Iterator[str]:
+    """What was read, how it was fitted, and what was left out."""
+    yield from hanging("read: ", read_line(group), width)
+    for line in (units_line(group), search_line(group)):
+        yield from wrapped(line, width, "   ")
+    yield f"   {left_out_words(group)}"
+    column, runs = run_column(group.used), runs_of(group.used)
+    if runs is not None:
+        how = "resampled" if group.fit.intervals.method == "bootstrap_runs" else "grouped"
+        yield f"   {how} by run, from column {column}: {counted(runs.n_unique(), 'run')}"
+    for reason, rows in Counter(row.reason for row in group.fit.rows_excluded).items():
+        yield f"   left out {counted(rows, 'row')}: {reason}"
+
+
+def _approach_lines(group: GroupFit) -> Iterator[str]:
+    """How N* grows, by approach 3 and by approach 2."""
+    fit, isoflop = group.fit, group.isoflop
+    interval = fit.intervals.values.get("exponent_N")
+    spread, how = "", "no intervals"
+    if interval:
+        spread = f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+        how = f"{fit.intervals.method.replace('_', ' over ')}, {fit.intervals.level:.0%}"
+    yield f"N* grows as C^{fit.law.exponent_N:.3f}{spread}, approach 3 ({how})"
+    if isoflop.N and isoflop.D:
+        N, D = isoflop.N, isoflop.D
+        laws = f"N* = {N.coef:.3g}·C^{N.exponent:.3f}, D* = {D.coef:.3g}·C^{D.exponent:.3f}"
+        if not group.optimal:
+            laws = f"N* grows as C^{N.exponent:.3f}"
+        yield f"{laws}, approach 2 ({N.budgets} of {counted(len(isoflop.valleys), 'budget')})"
+    else:
+        yield f"approach 2: {isoflop.reason}"

@@ -1,6 +1,6 @@
 """What a source is worth: the law of a table of mixtures, the best shares, and losses foretold."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,15 +141,19 @@ def mix(table: Mixtures, question: Question, points: Mixtures | None = None) -> 
     if points is not None:
         values = np.array([[loss.value for loss in point.losses] for point in foretold])
         measured = compare(values, points.losses, weights, points.targets)
-    bars, warnings = _doubts(table, question, score, best, gain, foretold, limits)
-    warnings = (*_beyond(table, sizes, points), *warnings)
+    warnings = (
+        *_beyond(table, sizes, points),
+        *_far_points(foretold),
+        *_doubtful_best(question, best, gain),
+        *_thin_table(table, question, best, limits),
+    )
     notes = table.notes
     if points is not None:
         warnings, notes = (*points.doubts, *warnings), (*notes, *points.notes)
     return Answer(
         table, question, weights, scores, score, size, best, intervals, best_tried, gain, mean,
-        tuple(look.effects(table.sources, mean)), limits, foretold, measured, bars, warnings,
-        notes,
+        tuple(look.effects(table.sources, mean)), limits, foretold, measured,
+        tuple(_bars(table, score)), warnings, notes,
     )  # fmt: skip
 
 
@@ -249,52 +253,56 @@ def _size(table: Mixtures, question: Question) -> dict[str, float]:
     return size | {name: value for name, value in given.items() if value is not None}
 
 
-def _doubts(
-    table: Mixtures,
-    question: Question,
-    score: CrossValidation,
-    best: Foretold,
-    gain: Estimate,
-    points: Sequence[Foretold],
-    limits: Array,
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    bars, warnings = [], []
+def _bars(table: Mixtures, score: CrossValidation) -> Iterator[str]:
+    """Why the law supports no choice of shares."""
     if not (score.pooled_rank >= _LEAST_RANK and score.pooled_r2 >= _LEAST_R2):
-        bars.append(
+        yield (
             f"the law foretells the target of mixtures held out with rank correlation "
             f"{score.pooled_rank:.2f} and R² {score.pooled_r2:.2f}: it supports no choice of "
             "shares. Train more mixtures, or mixtures further apart."
         )
     different = int(table.mixture.max()) + 1
     if different < len(table.sources) + 2:
-        bars.append(
+        yield (
             f"{different} different mixtures of {len(table.sources)} sources do not determine what "
             "each source does; what the table does not say is filled in by the law's smoothness."
         )
+
+
+def _far_points(points: Sequence[Foretold]) -> Iterator[str]:
     far = [place for place, point in enumerate(points, 1) if point.outside]
     if far:
-        which = f"point {far[0]}" if len(far) == 1 else f"{len(far)} of {len(points)} points"
-        most = max(point.outside for point in points)
-        warnings.append(
-            f"{which} {'lies' if len(far) == 1 else 'lie'} outside the mixtures tried and their "
-            f"averages, by up to {most:.2g} in shares: the law is stretched there."
+        which = (
+            f"point {far[0]} lies" if len(far) == 1 else f"{len(far)} of {len(points)} points lie"
         )
+        yield (
+            f"{which} outside the mixtures tried and their averages, by up to "
+            f"{max(point.outside for point in points):.2g} in shares: the law is stretched there."
+        )
+
+
+def _doubtful_best(question: Question, best: Foretold, gain: Estimate) -> Iterator[str]:
     if best.outside:
-        warnings.append(
+        yield (
             f"the best mixture lies outside the mixtures tried and their averages, by "
             f"{best.outside:.2g} in shares: the law is stretched there (--anywhere)."
         )
     elif gain.lower <= 0:
-        warnings.append(
+        yield (
             "the law does not show the best shares to be better than the best mixture tried: the "
             f"{question.level:.0%} interval of the difference does not lie above 0."
         )
+
+
+def _thin_table(
+    table: Mixtures, question: Question, best: Foretold, limits: Array
+) -> Iterator[str]:
+    """What the table tried too little of, and what it repeats."""
     most_tried = table.shares.max(axis=0)
     never = [name for name, most in zip(table.sources, most_tried, strict=True) if most == 0]
     if never:
-        warnings.append(
-            f"no mixture tried has any of {', '.join(never)}: what more of it would do is unknown."
-        )
+        names = ", ".join(never)
+        yield f"no mixture tried has any of {names}: what more of it would do is unknown."
     edge = [
         name
         for name, share, most, limit in zip(
@@ -303,36 +311,33 @@ def _doubts(
         if 0 < _EDGE * most <= share < _EDGE * limit
     ]
     if edge and not question.anywhere:
-        warnings.append(
+        yield (
             f"the best share of {', '.join(edge)} is the largest that was tried, so that a larger "
             "one may be better still."
         )
     same = np.ptp(table.losses, axis=0) == 0
     if same.any():
         names = ", ".join(n for n, never in zip(table.targets, same, strict=True) if never)
-        warnings.append(f"every row has the same loss of {names}: it says nothing of the shares.")
+        yield f"every row has the same loss of {names}: it says nothing of the shares."
     twice = _repeated(table)
     if twice:
-        warnings.append(
+        yield (
             f"rows repeat others' mixture, size and losses: {rows_of(table, twice)}. Each is "
             "counted as a run of its own."
         )
-    return tuple(bars), tuple(warnings)
 
 
-def _beyond(table: Mixtures, sizes: Array, points: Mixtures | None) -> tuple[str, ...]:
+def _beyond(table: Mixtures, sizes: Array, points: Mixtures | None) -> Iterator[str]:
     """A sentence for N and for D where a size to predict at is beyond the table's."""
-    sentences = []
     for place, name in enumerate(table.size_names):
         known = np.exp(table.sizes[:, place])
         wanted = np.exp(np.append([] if points is None else points.sizes[:, place], sizes[place]))
         far = wanted[(wanted > SAME * known.max()) | (wanted < known.min() / SAME)]
         if len(far):
-            sentences.append(
+            yield (
                 f"{SYMBOLS[name]} {size_range(far)} is beyond the table's {size_range(known)}: "
                 "losses there are stretched from it."
             )
-    return tuple(sentences)
 
 
 def _repeated(table: Mixtures) -> list[int]:

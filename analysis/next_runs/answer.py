@@ -110,22 +110,7 @@ def next_runs(
     Raises:
         TableError: fewer than 10 pairs of N and D or 3 sizes, or no candidate is within the budget.
     """
-    if not len(candidates):
-        raise TableError(
-            f"no candidate costs between the table's cheapest run and --budget {budget:.3g}. "
-            "Raise it, or name runs with --candidates."
-        )
-    if len(candidates) > _MOST:
-        raise TableError(
-            f"{len(candidates):,} candidates are more than {_MOST:,}, whose covariances fit into "
-            "memory. Name fewer with --candidates."
-        )
-    if candidates.flops.min() > budget:
-        raise TableError(
-            f"the cheapest of {counted(len(candidates), 'candidate')} costs "
-            f"{flops(candidates.flops.min())} FLOPs, more than --budget {budget:.3g}. Raise it, or "
-            "name others with --candidates."
-        )
+    _check(candidates, budget)
     # A table that bars N* is what more runs may change.
     today = forecast(table, Question(budgets=(target_flops,), level=level, anyway=True))
     learnt, best = today.posterior, today.optimum[0].best
@@ -169,6 +154,25 @@ def next_runs(
         budget=budget,
         unaffordable=others & (candidates.flops > budget - spent[-1]),
     )
+
+
+def _check(candidates: Candidates, budget: float) -> None:
+    if not len(candidates):
+        raise TableError(
+            f"no candidate costs between the table's cheapest run and --budget {budget:.3g}. "
+            "Raise it, or name runs with --candidates."
+        )
+    if len(candidates) > _MOST:
+        raise TableError(
+            f"{len(candidates):,} candidates are more than {_MOST:,}, whose covariances fit into "
+            "memory. Name fewer with --candidates."
+        )
+    if candidates.flops.min() > budget:
+        raise TableError(
+            f"the cheapest of {counted(len(candidates), 'candidate')} costs "
+            f"{flops(candidates.flops.min())} FLOPs, more than --budget {budget:.3g}. Raise it, or "
+            "name others with --candidates."
+        )
 
 
 def intervals_today(table: Table, target_flops: float) -> Intervals:

@@ -67,12 +67,12 @@ def normalise(
         frame = frame.with_columns(pl.col(n_column).alias("n_params"))
         sources = {n_column: sources[n_column], **sources}
     unit: LossUnit = "unknown"
-    if "val_loss" not in frame.columns and "val_bpb" in frame.columns:
+    if "val_loss" not in frame.columns:
+        if "val_bpb" not in frame.columns:
+            also = [name for name in ("n_params", "tokens") if name not in frame.columns]
+            raise TableError(missing("val_loss", columns, also=also))
         frame, unit = frame.with_columns(pl.col("val_bpb").alias("val_loss")), "bits_per_byte"
         sources["val_loss"] = Source("val_loss", sources["val_bpb"].given)
-    if "val_loss" not in frame.columns:
-        also = [name for name in ("n_params", "tokens") if name not in frame.columns]
-        raise TableError(missing("val_loss", columns, also=also))
     frame, computed = _with_n_and_d(frame, columns)
     if computed is not None:
         sources[computed.name] = computed
@@ -93,9 +93,8 @@ def normalise(
         f"{computed.name} = {computed.given}" if computed else "",
         read,
     )
-    used = table.used
     return table.with_doubts(
-        (*unit_doubts(table), *_unused_weights(columns, mapping), *ending_doubts(used))
+        (*unit_doubts(table), *_unused_weights(columns, mapping), *ending_doubts(table.used))
     )
 
 

@@ -87,11 +87,36 @@ def fit_lr(
     if not used.height:
         raise TableError("the table has no finished trial.")
     used = with_budgets(used)
+    points, refusals = _surfaces(used, ranges or {}, level)
+    if not points:
+        raise TableError("no size can be fitted. " + " ".join(refusals))
+    lr, batch = fit_laws(points, level)
+    recipe_lr, recipe_batch = fit_laws(points, level, published_exponents())
+    advice = [*_widen(points), *_capital(lr.reasons), *_capital(batch.reasons)]
+    return LrFit(
+        table=used,
+        points=tuple(points),
+        lr=lr,
+        batch=batch,
+        recipe_lr=recipe_lr,
+        recipe_batch=recipe_batch,
+        refusals=tuple(refusals),
+        # A doubt that both laws have stands once.
+        advice=tuple(dict.fromkeys(advice)),
+        left_out=tuple(left_out(frame)) if "excluded_reason" in frame.columns else (),
+        level=level,
+    )
+
+
+def _surfaces(
+    used: pl.DataFrame, ranges: Mapping[int, Sequence[Axis]], level: float
+) -> tuple[list[TunedPoint], list[str]]:
+    """The minima by N and D, and why sizes and budgets have none."""
     refusals: list[str] = []
     # Sizes searched alike are fitted together: the same axes, the same number of budgets.
     groups: dict[tuple[tuple[str, ...], int], list[tuple[float, list[pl.DataFrame], Trials]]] = {}
     for (N,), rows in used.group_by("n_params", maintain_order=True):
-        axes = _axes(rows, (ranges or {}).get(int(N)))
+        axes = _axes(rows, ranges.get(int(N)))
         for budgets in _tried_alike(rows, [axis.name for axis in axes]):
             trials = _trials(budgets, axes)
             try:
@@ -109,25 +134,7 @@ def fit_lr(
                 TunedPoint(N, float(part["budget"][0]), surface)
                 for part, surface in zip(budgets, surfaces, strict=True)
             ]
-    if not points:
-        raise TableError("no size can be fitted. " + " ".join(refusals))
-    points.sort(key=lambda point: (point.N, point.D))
-    lr, batch = fit_laws(points, level)
-    recipe_lr, recipe_batch = fit_laws(points, level, published_exponents())
-    advice = [*_widen(points), *_capital(lr.reasons), *_capital(batch.reasons)]
-    return LrFit(
-        table=used,
-        points=tuple(points),
-        lr=lr,
-        batch=batch,
-        recipe_lr=recipe_lr,
-        recipe_batch=recipe_batch,
-        refusals=tuple(refusals),
-        # A doubt that both laws have stands once.
-        advice=tuple(dict.fromkeys(advice)),
-        left_out=tuple(left_out(frame)) if "excluded_reason" in frame.columns else (),
-        level=level,
-    )
+    return sorted(points, key=lambda point: (point.N, point.D)), refusals
 
 
 def with_budgets(frame: pl.DataFrame) -> pl.DataFrame:

@@ -81,46 +81,11 @@ def export(
 
 
 def _print_run(document: dict[str, Any]) -> None:
-    from analysis.words import flops, rate
     from flows.commands.output import table
-    from flows.results.show import POOLED, SOURCES_HEADER, source_rows
 
-    reason = f": {document['reason']}" if document["reason"] else ""
-    print(f"run {document['id']}  {', '.join(document['sweeps'])}/{document['name']}")
-    print(f"state        {document['state']}{reason}")
-    print(
-        f"N            {document['n_params']:,} ({document['n_params_total']:,} with the input "
-        "embedding)"
-    )
-    print(
-        f"steps        {document['steps_done']:,} of {document['steps']:,}, "
-        f"{document['batch_tokens']:,} tokens each"
-    )
-    print(
-        f"C            {flops(document['train_flops'])} counted FLOPs; spent "
-        f"{flops(document['spent']['flops'])} in {document['spent']['device_s']:.0f} s"
-    )
-    print(f"peak lr      {rate(document['lr'])} ({document['lr_source']}), seed {document['seed']}")
-    if (choice := document["compile"]) is not None:
-        print(f"compiled     {'yes' if choice['compiled'] else 'no'}: {choice['reason']}")
-    if (stack := document["stack"]) is not None:
-        how = "as one program" if stack["stacked"] else "not as one program"
-        print(f"together     {how} with {stack['runs'] - 1} of its shape: {stack['reason']}")
+    _print_facts(document)
     print()
-    rows = [
-        [
-            row["tokens"],
-            f"{row['tokens_per_param']:.3g}",
-            flops(row["train_flops"]),
-            *("–" if row[key] is None else f"{row[key]:.4f}" for key in ("val_loss", "val_bpb")),
-        ]
-        for row in document["losses"]
-    ]
-    table("losses", ["D tokens", "D/N", "C FLOPs", "nats/token", "bits/byte"], rows)
-    if by_source := source_rows(document["losses"]):
-        print()
-        table("losses by source", SOURCES_HEADER, by_source)
-        print(POOLED)
+    _print_losses(document["losses"])
     if document["evaluations"]:
         from flows.commands.evaluate import print_doubts
         from flows.evaluation.table import HEADER, row_of
@@ -143,6 +108,53 @@ def _print_run(document: dict[str, Any]) -> None:
     _print_beside("", ", ".join(name for name, _ in files))
     for place, command in enumerate(document["next"]):
         print(f"{'' if place else 'next':<{_LABEL}}{command}")
+
+
+def _print_facts(document: dict[str, Any]) -> None:
+    from analysis.words import flops, rate
+
+    reason = f": {document['reason']}" if document["reason"] else ""
+    print(f"run {document['id']}  {', '.join(document['sweeps'])}/{document['name']}")
+    print(f"state        {document['state']}{reason}")
+    print(
+        f"N            {document['n_params']:,} ({document['n_params_total']:,} with the input "
+        "embedding)"
+    )
+    print(
+        f"steps        {document['steps_done']:,} of {document['steps']:,}, "
+        f"{document['batch_tokens']:,} tokens each"
+    )
+    print(
+        f"C            {flops(document['train_flops'])} counted FLOPs; spent "
+        f"{flops(document['spent']['flops'])} in {document['spent']['device_s']:.0f} s"
+    )
+    print(f"peak lr      {rate(document['lr'])} ({document['lr_source']}), seed {document['seed']}")
+    if (choice := document["compile"]) is not None:
+        print(f"compiled     {'yes' if choice['compiled'] else 'no'}: {choice['reason']}")
+    if (stack := document["stack"]) is not None:
+        how = "as one program" if stack["stacked"] else "not as one program"
+        print(f"together     {how} with {stack['runs'] - 1} of its shape: {stack['reason']}")
+
+
+def _print_losses(losses: list[dict[str, Any]]) -> None:
+    from analysis.words import flops
+    from flows.commands.output import table
+    from flows.results.show import POOLED, SOURCES_HEADER, source_rows
+
+    rows = [
+        [
+            row["tokens"],
+            f"{row['tokens_per_param']:.3g}",
+            flops(row["train_flops"]),
+            *("–" if row[key] is None else f"{row[key]:.4f}" for key in ("val_loss", "val_bpb")),
+        ]
+        for row in losses
+    ]
+    table("losses", ["D tokens", "D/N", "C FLOPs", "nats/token", "bits/byte"], rows)
+    if by_source := source_rows(losses):
+        print()
+        table("losses by source", SOURCES_HEADER, by_source)
+        print(POOLED)
 
 
 def _print_beside(label: str, text: str) -> None:
@@ -290,7 +302,7 @@ def runs(
     ]
     title = counted(len(shown), "observation")
     if cut:
-        title += f" of {'the newest run' if _SHOWN == 1 else f'the {_SHOWN} newest runs'}"
+        title += f" of the {_SHOWN} newest runs"
     table(f"{title}; loss in nats per token", header, shown, spare=("lr", "C", "id"))
     if cut:
         counts = [f"{count:,} {name}" for name, count in Counter(states.values()).most_common()]

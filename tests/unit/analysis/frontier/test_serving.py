@@ -7,7 +7,6 @@ from analysis import published
 from analysis.frontier.allocation import FrontierError, inference_optimal
 from analysis.frontier.serving import Device, DoesNotFit, Serving, Shape
 from analysis.frontier.serving_choice import (
-    ServedChoice,
     Workload,
     general_condition_residual,
     largest_size,
@@ -355,9 +354,9 @@ def test_bills_of_many_sizes_come_at_once() -> None:
     assert together.tolist() == alone
 
 
-def test_a_choice_adds_up() -> None:
+def test_a_choice_adds_up_and_memory_that_does_not_bind_is_worth_nothing() -> None:
     choice = smooth_choice(BESIROGLU, LOSS, Serving(A100), Workload(70e9, 215e9, A100))
-    assert isinstance(choice, ServedChoice)
+    assert (choice.capped, choice.usd_per_gb) == (False, 0.0)
     assert choice.total_usd == choice.train_usd + choice.inference_usd
     assert choice.total_usd < choice.baseline_usd
 

@@ -155,7 +155,7 @@ def test_of_many_runs_the_newest_are_listed_and_the_others_counted(home, capsys,
     monkeypatch.setattr(module, "_SHOWN", 1)
     runs()
     title, _, *rows, counts, others = words(capsys.readouterr().out)
-    assert title == "2 observations of the newest run; loss in nats per token"
+    assert title == "2 observations of the 1 newest runs; loss in nats per token"
     assert [row.split()[:2] for row in rows] == [["mine", "d32"]] * 2
     assert counts == "of 2 runs: 1 finished, 1 planned"
     assert "--all" in others
