@@ -24,7 +24,7 @@ from flows.runs.table import curves as run_curves
 from flows.settings import Home
 from flows.tuning.stored import begun, read_study_spec, read_trials
 from flows.watch.curves import CurveReader
-from flows.watch.progress import read_run
+from flows.watch.progress import progress_with
 from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 from sweeps.tune_spec import TuneSpec
@@ -37,13 +37,14 @@ _CURVE = ("run_id", "name", "n_params", "tokens", "train_flops", "train_loss")
 
 @dataclass(frozen=True, slots=True)
 class _RunFiles:
-    """A planned run with its id and its files, which take time to work out."""
+    """A planned run with its id, its files and its FLOPs, which take time to work out."""
 
     id: str
     planned: PlannedRun
     run: RunDir
     result: str
     curve: str
+    flops: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +159,12 @@ class Library:
         own = {run.id for run in runs}
         others = map(self._file_of, whole.plan.runs if whole.plan is not plan else ())
         earlier = tuple(run for run in others if run.id not in own)
-        return _Planned(plan, whole, runs, earlier, float(plan.flops_spent))
+        return _Planned(plan, whole, runs, earlier, sum(run.flops for run in runs))
 
     def _file_of(self, planned: PlannedRun) -> _RunFiles:
         run = RunDir(self.home.runs / planned.id)
-        return _RunFiles(run.id, planned, run, str(run.result_path), str(run.curve_path))
+        paths = str(run.result_path), str(run.curve_path)
+        return _RunFiles(run.id, planned, run, *paths, float(planned.flops_spent))
 
     def _brief(self, folder: Path) -> Brief | None:
         path = folder / "law.json"
@@ -182,9 +184,9 @@ class Library:
         training = known is not None and known.progress.state == "training"
         if known is not None and known.signature == now and training == files.run.busy():
             return known
-        progress = read_run(files.planned, files.run)
-        flops = float(files.planned.flops_spent)
-        seen = RunSeen(files.planned, progress, files.run.result(), now, flops)
+        result = files.run.result()
+        progress = progress_with(result, files.planned, files.run)
+        seen = RunSeen(files.planned, progress, result, now, files.flops)
         self._runs[files.id] = seen
         return seen
 

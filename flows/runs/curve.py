@@ -31,7 +31,7 @@ _NEEDED = {
 }
 # Fields of a step that are null on the trunk, or where no peak is known.
 _NULLABLE = ("horizon", "mfu")
-_TAIL_BYTES = 4096
+_TAIL_BYTES, _LAST_BYTES = 4096, 512
 
 
 def is_curve_row(row: Any) -> bool:
@@ -49,9 +49,8 @@ class Curve:
         """Every whole row, in the order of training."""
         return (row for row, _ in read_lines(self.path, is_row=is_curve_row))
 
-    def tail(self) -> list[dict[str, Any]]:
-        """The newest rows, a dozen or so, read from the end of the file."""
-        window = _TAIL_BYTES
+    def tail(self, window: int = _TAIL_BYTES) -> list[dict[str, Any]]:
+        """The newest rows, a dozen or so in 4 kB, read from the end of the file."""
         try:
             with self.path.open("rb") as file:
                 size = file.seek(0, os.SEEK_END)
@@ -70,7 +69,7 @@ class Curve:
 
     def last(self) -> dict[str, Any] | None:
         """The newest row."""
-        rows = self.tail()
+        rows = self.tail(_LAST_BYTES)
         return rows[-1] if rows else None
 
     def evals(self) -> dict[int, dict[str, Any]]:

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from flows.runs.directory import RunDir
-from flows.runs.state import TO_DO, run_state
+from flows.runs.directory import RunDir, RunResult
+from flows.runs.state import TO_DO, state_with
 from flows.runs.words import RunState
 from flows.settings import Home
 from llama_core.schedule import steps_done
@@ -141,22 +141,32 @@ def read_run(
     planned: PlannedRun, directory: RunDir, *, finished_before: bool = False
 ) -> RunProgress:
     """One run's progress from its directory."""
+    return progress_with(directory.result(), planned, directory, finished_before=finished_before)
+
+
+def progress_with(
+    result: RunResult | None,
+    planned: PlannedRun,
+    directory: RunDir,
+    *,
+    finished_before: bool = False,
+) -> RunProgress:
+    """`read_run` of a run whose result has been read."""
     train = planned.run.train
     steps = planned.steps
-    rows = directory.curve.tail()
-    last = rows[-1] if rows else {}
-    done = steps_done(train, last["horizon"], last["step"]) if rows else 0
     tokens_per_s = mfu = left_s = None
-    state: RunState | Literal["found"] = run_state(directory)
+    state: RunState | Literal["found"] = state_with(result, directory)
+    last = directory.curve.last() or {}
+    done = steps_done(train, last["horizon"], last["step"]) if last else 0
     if state == "finished":
         done = steps
     elif state == "training":
-        tokens_per_s, mfu = _pace(rows, train.batch_tokens)
+        tokens_per_s, mfu = _pace(directory.curve.tail(), train.batch_tokens)
         left_s = (steps - done) * train.batch_tokens / tokens_per_s if tokens_per_s else None
     if finished_before and state not in ("training", *TO_DO):
         state = "found"
     return RunProgress(
-        run_id=planned.id,
+        run_id=directory.id,
         name=planned.name,
         n_params=planned.n_params,
         state=state,
@@ -166,7 +176,7 @@ def read_run(
         tokens_per_s=tokens_per_s,
         mfu=mfu,
         left_s=left_s,
-        heartbeat_s=max(0.0, time.time() - last["at"]) if rows else None,
+        heartbeat_s=max(0.0, time.time() - last["at"]) if last else None,
     )
 
 
