@@ -60,7 +60,11 @@ def draw_plane(data: pl.DataFrame) -> go.Figure:
         hoverinfo="skip",
     )  # fmt: skip
     for kind, name, marker in (
-        ("candidate", "could be trained (darker teaches more)", {"size": 8, "symbol": "square"}),
+        (
+            "candidate",
+            "could be trained (stronger teaches more)",
+            {"size": 8, "symbol": "square"},
+        ),
         ("trained", "trained", {"size": 6, "color": INK}),
         ("next", "train next, in this order", {"size": 17, "color": WARN}),
         ("target", "N* and D* at the target", {"size": 13, "color": WARN, "symbol": "star"}),

@@ -182,6 +182,8 @@ def draw_results(data: pl.DataFrame) -> go.Figure:
                 shown.add(family)
         figure.update_yaxes(title={"text": TASKS[task][0], "font": {"size": 11}}, row=row, col=1)
     figure.update_xaxes(type="log", exponentformat="power")
+    # On a phone the digits between two decades would run into them.
+    figure.update_xaxes(dtick=1, col=1)
     figure.update_xaxes(title="training FLOPs", row=len(tasks), col=1)
     figure.update_xaxes(tickvals=[0.5, 1, 2, 5, 10, 20, 40], col=2)
     figure.update_xaxes(title="$ a million tokens", row=len(tasks), col=2)

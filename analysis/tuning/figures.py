@@ -13,6 +13,7 @@ from analysis.tuning.law import TunedPoint
 from analysis.words import sentence, short
 
 _GRID = 41
+_NEAR = 0.1  # nats per token above the minimum that the colours of a surface span
 _WORDS = {
     "lr": "peak learning rate",
     "batch_tokens": "batch, tokens",
@@ -69,9 +70,14 @@ def draw_surface(point: TunedPoint, trials: pl.DataFrame) -> go.Figure:
         return styled(figure, _surface_title(point), rate, loss)
     z = data["excess"].to_numpy().reshape(_GRID, _GRID).T
     batches = data["batch_tokens"].unique(maintain_order=True)
+    highest = _NEAR
+    if np.quantile(z, 0.1) > _NEAR:
+        # A few steep trials: near the minimum there would be one colour.
+        highest = float(f"{np.median(z):.1g}")
     figure.add_contour(
         x=data["lr"].unique(maintain_order=True), y=batches, z=z,
-        contours={"start": 0, "end": 0.1, "size": 0.01}, colorscale="Viridis", reversescale=True,
+        contours={"start": 0, "end": highest, "size": highest / 10},
+        colorscale="Viridis", reversescale=True,
         colorbar={"title": {"text": "above the<br>minimum,<br>nats/token"}},
         text=[[batch] * _GRID for batch in shorts(batches)],
         hovertemplate="lr %{x:.2e}<br>batch %{text}<br>+%{z:.4f}<extra></extra>",

@@ -84,17 +84,18 @@ def study_page(
 def add_tuned(page: Page, fit: LrFit) -> None:
     """The laws of a study, the minima that they go through, and its surfaces."""
     page.text(f"lr* = {_law_words(fit.lr, fit.level)}", role="lead")
-    page.text(f"batch* = {_law_words(fit.batch, fit.level)} tokens", role="lead")
+    page.text(f"batch* = {_batch_words(fit.batch, fit.level)}", role="lead")
     page.text(
         "N counts every parameter that multiplies a token, D the training tokens; intervals "
         f"are {fit.level:.0%}. Each law goes through the minima of surfaces, not through the "
         "lowest trials.",
         role="soft",
     )
-    page.text(
-        f"As a recipe for other sizes: lr = {_law_words(fit.recipe_lr, fit.level)}, batch = "
-        f"{_law_words(fit.recipe_batch, fit.level)} tokens. {_known_words()}"
-    )
+    if fit.recipe_lr.coef is not None or fit.recipe_batch.coef is not None:
+        page.text(
+            f"As a recipe for other sizes: lr = {_law_words(fit.recipe_lr, fit.level)}, batch = "
+            f"{_batch_words(fit.recipe_batch, fit.level)}. {_known_words()}"
+        )
     if fit.read:
         page.text(f"Read: {read_words(fit.read)}.", role="soft")
     for sentence in (*fit.doubts, *fit.refusals, *fit.advice):
@@ -213,6 +214,10 @@ def _known_words() -> str:
         "It starts from the exponents of published rules and moves with the trials: for lr "
         f"{known['lr'].words}; for the batch {known['batch_tokens'].words}."
     )
+
+
+def _batch_words(law: TunedLaw, level: float) -> str:
+    return _law_words(law, level) + (" tokens" if law.coef is not None else "")
 
 
 def _law_words(law: TunedLaw, level: float) -> str:

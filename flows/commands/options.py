@@ -143,7 +143,7 @@ Overrides = Annotated[
     tuple[str, ...],
     Parameter(
         name="--set",
-        help="override a setting, for example grid.budgets=[1e12]; repeatable",
+        help="override a setting, for example 'grid.budgets=[1e12]'; repeatable",
     ),
 ]
 Corpus = Annotated[str | None, Parameter(help="file or folder of text, JSON or Parquet")]

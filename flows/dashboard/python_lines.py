@@ -173,9 +173,11 @@ def python_of_frontier(figure: str, made: str, flops: float, tokens: float) -> s
     return f"import isoflop\nanswer = {made}\n{lines}figure.show()"
 
 
-def python_of_comparison(figure: str, home: Path, names: Sequence[str]) -> str:
+def python_of_comparison(
+    figure: str, home: Path, names: Sequence[str], *, bits: bool = False
+) -> str:
     """The lines that draw a figure of several sweeps."""
-    listed = ", ".join(map(repr, names))
+    listed = ", ".join([*map(repr, names), *(["bpb=True"] if bits else [])])
     where = f'import os\nos.environ["ISOFLOP_HOME"] = {str(home)!r}\n'
     return where + python_of_answer(figure, f"isoflop.compare({listed})")
 

@@ -7,6 +7,7 @@ from dash.development.base_component import Component
 from analysis.compare.page import Context, compare_page
 from analysis.compare.variants import Variants
 from analysis.page import Page
+from analysis.words import sentence
 from flows.dashboard import answers, controls
 from flows.dashboard.fits import Outcome
 from flows.dashboard.python_lines import python_of_comparison
@@ -16,6 +17,7 @@ from flows.results.compare import compared_table, sweep_differences
 
 # What one process compares while a person waits.
 _MOST = 12
+_UNITS = {"token": "nats per token", "byte": "bits per byte, as between tokenizers"}
 
 
 class CompareScreen(Screen):
@@ -29,7 +31,8 @@ class CompareScreen(Screen):
         names = sorted(sweep.name for sweep in sweeps if sweep.plan.spec.has_one_law)
         words = f"Sweeps, up to {_MOST}; each is compared with the one that was chosen first"
         chosen = controls.choices(self.address, "sweeps", words, names, self._chosen())
-        return [chosen, *super().body()]
+        unit = controls.choice(self.address, "loss", "Loss in", _UNITS, self._unit())
+        return [chosen, unit, *super().body()]
 
     def stamp(self) -> str:
         """The states of the sweeps, and whether their comparison is there."""
@@ -56,7 +59,7 @@ class CompareScreen(Screen):
         if outcome.note:
             page.text(outcome.note, role="warn" if outcome.failure else "busy")
         if isinstance(outcome.value, str):
-            page.text(outcome.value, role="warn")
+            page.text(sentence(outcome.value), role="warn")
         elif outcome.value is not None:
             labels = _labels(sweeps)
             contexts = {labels[other.name]: self._context(first, other) for other in others}
@@ -66,11 +69,16 @@ class CompareScreen(Screen):
     def python(self, figure: str) -> str | None:
         """The lines that draw one of its figures."""
         names = [sweep.name for sweep in self._sweeps()]
-        return python_of_comparison(figure, self.desk.library.home.root, names)
+        return python_of_comparison(
+            figure, self.desk.library.home.root, names, bits=self._unit() == "byte"
+        )
 
     def _context(self, first: SweepSeen, other: SweepSeen) -> Context:
         differences = sweep_differences(first.plan, other.plan, self.desk.library.home)
         return Context(differences.rows(), differences.facts(), differences.doubts)
+
+    def _unit(self) -> str:
+        return self.address.choice("loss", tuple(_UNITS))
 
     def _chosen(self) -> list[str]:
         names = self.address.get("sweeps").split(",")
@@ -84,13 +92,15 @@ class CompareScreen(Screen):
     def _outcome(self, sweeps: list[SweepSeen]) -> Outcome[Variants | str]:
         names = tuple(sweep.name for sweep in sweeps)
         state = tuple(sweep.losses for sweep in sweeps)
-        known = self.desk.fits.peek(("compare", names), state)
+        bits = self._unit() == "byte"
+        asked = ("compare", names, bits)
+        known = self.desk.fits.peek(asked, state)
         if known is not None:
             return known
         home = self.desk.library.home
         labels = _labels(sweeps)
         tables = [(labels[sweep.name], compared_table(sweep.plan, home)) for sweep in sweeps]
-        return self.desk.fits.get(("compare", names), state, answers.compared, tables)
+        return self.desk.fits.get(asked, state, answers.compared, tables, bits)
 
 
 def _labels(sweeps: Sequence[SweepSeen]) -> dict[str, str]:

@@ -6,6 +6,7 @@ import pytest
 
 from analysis.page import Grid, Page
 from analysis.published import lr_rules
+from analysis.tuning import figures as figures_module
 from analysis.tuning import page as module
 from analysis.tuning.brief import interval_words
 from analysis.tuning.figures import (
@@ -15,6 +16,7 @@ from analysis.tuning.figures import (
     draw_law,
     draw_surface,
     law_data,
+    surface_data,
 )
 from analysis.tuning.law import TunedLaw, TunedPoint
 from analysis.tuning.page import _comparison, _law_words, fit_lines, study_page
@@ -224,6 +226,28 @@ def test_the_bars_of_a_surface_end_at_its_interval_or_at_the_searched_range():
     title = _surface_title(point)
     assert title.startswith(f"N = {short(1e5)}, D = {short(1e7)}: least at ")
     assert title.endswith(short(1024.0))
+
+
+def test_the_colours_of_a_surface_reach_its_middle_where_little_of_it_is_near_the_minimum(
+    monkeypatch,
+):
+    point = TunedPoint(1e5, 1e7, surface())
+    assert draw_surface(point, Fit().table).data[0].contours.end == 0.1
+    steep = surface_data(point).with_columns(excess=pl.col("excess") + 0.5)
+    monkeypatch.setattr(figures_module, "surface_data", lambda _: steep)
+    highest = draw_surface(point, Fit().table).data[0].contours.end
+    assert highest == pytest.approx(steep["excess"].median(), rel=0.3)
+
+
+def test_a_study_without_laws_gives_no_recipe_and_no_unit_to_what_it_lacks():
+    def html() -> str:
+        return study_page("s", fit, "", fit.table, {}).html()
+
+    fit = Fit()
+    assert "As a recipe for other sizes: lr = 2" in html()
+    fit.lr = fit.recipe_lr = fit.recipe_batch = NONE
+    assert "As a recipe" not in html()
+    assert "no minimum) tokens" not in html()
 
 
 def test_what_mattered_most_is_what_mattered_most_over_all_sizes():

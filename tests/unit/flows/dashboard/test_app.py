@@ -173,6 +173,16 @@ def test_sweeps_are_compared_with_the_first(desk):
     assert "Choose two sweeps or more." in text_of(desk, Address(("compare",)))
 
 
+def test_sweeps_are_compared_by_bits_per_byte_where_the_address_asks(desk):
+    asked = {"sweeps": "made,beside"}
+    by_token, by_byte = (
+        text_of(desk, Address(("compare",), query)) for query in (asked, asked | {"loss": "byte"})
+    )
+    assert "nats per token" in by_token.split("Loss in")[1][:20]
+    assert "bits per byte" in by_byte
+    assert by_token != by_byte
+
+
 def test_a_sweep_that_is_not_compared_is_named(desk):
     address = Address(("compare",), {"sweeps": "made,gone,begun"})
     text = text_of(desk, address)

@@ -31,6 +31,12 @@ def figures_of(screen):
             "isoflop.compare('made', 'beside')",
             marks=pytest.mark.slow,
         ),
+        pytest.param(
+            Address(("compare",), {"sweeps": "made,beside", "loss": "byte"}),
+            {"speedup"},
+            "isoflop.compare('made', 'beside', bpb=True)",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_python_of_a_figure_gives_its_data(desk, address, names, word, monkeypatch):
