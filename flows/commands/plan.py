@@ -23,7 +23,11 @@ from flows.commands.limits import UNLIMITED, Limits, cap_of, speed_of
 from flows.commands.options import COST, AnySpec, Corpus, Overrides, Slots
 
 if TYPE_CHECKING:
+    from flows.cost.quote import Cost
+    from flows.settings import Home
+    from llama_core.corpus.prepared import PreparedCorpus
     from sweeps.spec import SweepSpec
+    from sweeps.tune_plan import AnyPlan
     from sweeps.tune_spec import TuneSpec
 
 _Spec = TypeVar("_Spec", "SweepSpec", "TuneSpec")
@@ -58,16 +62,10 @@ def plan(
         # Before torch and scipy are imported, so that a misspelt name is refused at once.
         parsed = load_any(spec, set, corpus, limits)
 
-    from flows.commands.output import emit
-    from flows.commands.planned.document import plan_json
-    from flows.commands.planned.study import print_study, study_json
-    from flows.commands.planned.text import print_plan
     from flows.cost.calibrate import CalibrationError
     from flows.cost.quote import quote
     from flows.plans.plan import plan_ahead
     from flows.tuning.plan import plan_study
-    from sweeps.plan import Plan
-    from sweeps.tune_plan import AnyPlan
     from sweeps.tune_spec import TuneSpec
 
     with refusals():
@@ -98,6 +96,26 @@ def plan(
                     retime=retime,
                 )
     given = as_given(spec, set, corpus)
+    _show(planned, prepared, home, cost, given, json)
+    if prepared is None and json is None:
+        sooner = " before you pay for a GPU" if speed is not None else ""
+        print(f"prepare the corpus{sooner}: isoflop prepare {given}")
+
+
+def _show(
+    planned: "AnyPlan",
+    prepared: "PreparedCorpus | None",
+    home: "Home",
+    cost: "Cost | None",
+    given: str,
+    json: str | None,
+) -> None:
+    from flows.commands.output import emit
+    from flows.commands.planned.document import plan_json
+    from flows.commands.planned.study import print_study, study_json
+    from flows.commands.planned.text import print_plan
+    from sweeps.plan import Plan
+
     if json is not None:
         emit(
             plan_json(planned, prepared, cost, home, given)
@@ -105,14 +123,10 @@ def plan(
             else study_json(planned, prepared, home, cost),
             json,
         )
-        return
-    if isinstance(planned, Plan):
+    elif isinstance(planned, Plan):
         print_plan(planned, prepared, home, cost=cost, given=given)
     else:
         print_study(planned, prepared, home, cost=cost)
-    if prepared is None:
-        sooner = " before you pay for a GPU" if speed is not None else ""
-        print(f"prepare the corpus{sooner}: isoflop prepare {given}")
 
 
 def _placed(spec: "SweepSpec | TuneSpec", limits: Limits) -> "tuple[SweepSpec | TuneSpec, Limits]":

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
@@ -36,6 +37,17 @@ _POLL_SERVER_S = 1.0
 _CREATED_AT_ONCE = 16
 
 
+@dataclass
+class _Watched:
+    """A run and its flow runs: how many have ended, how often in vain, and signs of life."""
+
+    planned: PlannedRun
+    run: RunDir
+    tries: Tries
+    lease: LeaseWatch
+    ended: int = 0
+
+
 class WorkPool:
     """One flow run of a deployment for each training; workers pick them up.
 
@@ -61,20 +73,17 @@ class WorkPool:
         more: More = no_more,
     ) -> None:
         """Train the runs on whatever workers the pool has."""
-        by_id = dict[str, PlannedRun]()
-        attempts, tries = dict[str, int](), dict[str, Tries]()
-        leases = dict[str, LeaseWatch]()
+        watched = dict[str, _Watched]()
         cancelling: set[UUID] = set()
         waiting: list[PlannedRun] = []
-        in_flight, starting = dict[UUID, str](), True
+        in_flight, starting = dict[UUID, _Watched](), True
 
         def queue(runs: Sequence[PlannedRun]) -> None:
             for planned in runs:
                 run = RunDir(self._home.runs / planned.id)
                 self._pull(run)
                 make_ready(run, planned, self._placement)
-                by_id[planned.id], attempts[planned.id] = planned, 0
-                tries[planned.id], leases[planned.id] = Tries(run), LeaseWatch(run)
+                watched[planned.id] = _Watched(planned, run, Tries(run), LeaseWatch(run))
             self._push(runs)
             waiting[:] = longest_first([*waiting, *runs])
 
@@ -87,36 +96,34 @@ class WorkPool:
                     # flight must be checked meanwhile.
                     left = len(waiting)
                     for planned in admitted(waiting, admit, _CREATED_AT_ONCE):
-                        in_flight[self._start(planned, 0)] = planned.id
+                        in_flight[self._start(planned, 0)] = watched[planned.id]
                     starting = left - len(waiting) == _CREATED_AT_ONCE
                 states = read_states(list(in_flight))
-                for flow_run_id in list(in_flight):
+                for flow_run_id, each in list(in_flight.items()):
                     # A deleted flow run has no state and will never end.
                     state = states.get(flow_run_id)
                     if state is not None and (state.is_cancelling() or state.is_cancelled()):
                         cancelling.add(flow_run_id)
-                    lease = leases[in_flight[flow_run_id]]
-                    if state is not None and state.is_running() and lease.dead():
+                    if state is not None and state.is_running() and each.lease.dead():
                         state = crash(flow_run_id)
                     if state is not None and not state.is_final():
                         continue
                     if flow_run_id in cancelling and is_ending():
                         # The whole sweep is cancelled; this process is about to be stopped.
                         continue
-                    run_id = in_flight.pop(flow_run_id)
-                    run = RunDir(self._home.runs / run_id)
-                    self._pull(run)
-                    attempts[run_id] += 1
+                    del in_flight[flow_run_id]
+                    self._pull(each.run)
+                    each.ended += 1
                     # A deleted or crashed flow run may succeed when started again.
                     transient = state is None or state.is_crashed()
                     transient = transient and flow_run_id not in cancelling
-                    if run.result() is None and transient and tries[run_id].another():
-                        log.warning("run %s: %s; starting it again", run_id, state)
-                        leases[run_id] = LeaseWatch(run)
-                        in_flight[self._start(by_id[run_id], attempts[run_id])] = run_id
+                    if each.run.result() is None and transient and each.tries.another():
+                        log.warning("run %s: %s; starting it again", each.run.id, state)
+                        each.lease = LeaseWatch(each.run)
+                        in_flight[self._start(each.planned, each.ended)] = each
                         continue
                     reason = "its flow run was deleted" if state is None else str(state)
-                    on_finished(by_id[run_id], run.result() or give_up(run, reason))
+                    on_finished(each.planned, each.run.result() or give_up(each.run, reason))
                     queue(more())
                     starting = True
                 on_tick()
