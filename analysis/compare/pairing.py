@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from analysis.fit.parametric import clusters_of
 from analysis.law import Array
+from analysis.table.runs import clusters_of
 
 # Sizes and computes of one cell agree to this factor: blocks differ by a few per cent.
 _ALIKE = 1.25

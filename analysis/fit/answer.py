@@ -17,7 +17,7 @@ from analysis.fit.doubts import doubts
 from analysis.fit.identifiability import doubted, judge, trust
 from analysis.fit.isoflop import fit_isoflop, parabola_bias
 from analysis.fit.options import DEFAULT, FitOptions
-from analysis.fit.parametric import clusters_of, finish, pose
+from analysis.fit.parametric import finish, pose
 from analysis.fit.records import FAR, GroupFit, Influence, OptimalPoint
 from analysis.law import Array, Constants, LawFit
 from analysis.repeated_data import predict
@@ -34,7 +34,7 @@ from analysis.solver.uncertainty import (
     refit_without,
 )
 from analysis.table.observations import Table
-from analysis.table.runs import duplicates
+from analysis.table.runs import clusters_of, duplicates
 from analysis.table.selection import of_group, one_law, split
 from analysis.words import short
 

@@ -9,9 +9,9 @@ import polars as pl
 from scipy.stats import t as student
 
 from analysis.fit.isoflop import budgets
-from analysis.fit.parametric import clusters_of
 from analysis.law import Array
 from analysis.solver.problem import Problem
+from analysis.table.runs import clusters_of
 from analysis.words import counted, sentence
 
 Verdict = Literal["identified", "weak", "not_identified"]

@@ -8,7 +8,6 @@ import polars as pl
 
 from analysis.fit.conventions import FAR_FROM_6ND, flops_ratio
 from analysis.fit.curves import looks_like_curves
-from analysis.fit.parametric import clusters_of
 from analysis.fit.records import GroupFit
 from analysis.law import LawFit
 from analysis.solver.objective import Objective
@@ -16,6 +15,7 @@ from analysis.solver.outliers import MULTIPLE, find_outliers
 from analysis.solver.problem import Problem, make_problem
 from analysis.solver.search import Optimum, find_optimum
 from analysis.table.observations import COUNTS, Table, name_rows, numbers_for_people
+from analysis.table.runs import clusters_of
 
 _NO_SCATTER = 1e-9  # of a table without noise
 _FEW_RUNS = 12  # resampled as wholes, fewer trainings give too few different tables

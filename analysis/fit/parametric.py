@@ -30,7 +30,7 @@ from analysis.solver.uncertainty import (
     percentile_intervals,
 )
 from analysis.table.observations import LINE, Table, TableError, check
-from analysis.table.runs import runs_of
+from analysis.table.runs import clusters_of
 from analysis.table.states import nothing_left
 
 log = logging.getLogger(__name__)
@@ -181,12 +181,6 @@ def _intervals(
         },
     )
     return intervals, draws
-
-
-def clusters_of(used: pl.DataFrame) -> NDArray[np.intp] | None:
-    """For each row the number of its training; None when every row is a training of its own."""
-    runs = runs_of(used)
-    return None if runs is None else runs.rank("dense").to_numpy().astype(np.intp) - 1
 
 
 def _status(optimum: Optimum) -> FitStatus:

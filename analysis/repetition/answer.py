@@ -14,7 +14,7 @@ from analysis.repetition.forms import FORMS, Form
 from analysis.solver.uncertainty import resample
 from analysis.table.observations import Table, check
 from analysis.table.repeats import epochs, with_repeats
-from analysis.table.runs import runs_of
+from analysis.table.runs import clusters_of
 
 # Fewer repeating rows say nothing of a form of three constants.
 FEWEST_REPEATING = 6
@@ -170,9 +170,7 @@ def _draws(
     """The constants under resampled rows, or resampled runs where runs have several rows."""
     if not count:
         return {}
-    runs = runs_of(used)
-    clusters = None if runs is None else runs.rank("dense").to_numpy().astype(np.intp) - 1
-    weights = resample(used.height, count, seed, clusters)
+    weights = resample(used.height, count, seed, clusters_of(used))
     return form.constants(refit(form, data, theta, weights), data.rows)
 
 

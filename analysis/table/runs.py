@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from analysis.table.observations import Table, name_words, words_of
@@ -79,6 +80,12 @@ def runs_of(used: pl.DataFrame) -> pl.Series | None:
     names = [name, "run_id"] if name == "parent_run_id" and "run_id" in used.columns else [name]
     runs = used.select(pl.coalesce(names).alias("run"))["run"]
     return runs if _repeats(runs) else None
+
+
+def clusters_of(used: pl.DataFrame) -> NDArray[np.intp] | None:
+    """For each row the number of its training; None when every row is a training of its own."""
+    runs = runs_of(used)
+    return None if runs is None else runs.rank("dense").to_numpy().astype(np.intp) - 1
 
 
 def duplicates(used: pl.DataFrame) -> list[Duplicate]:

@@ -7,12 +7,13 @@ import polars as pl
 import pytest
 
 from analysis.fit.options import FitOptions
-from analysis.fit.parametric import clusters_of, fit_parametric, pose
+from analysis.fit.parametric import fit_parametric, pose
 from analysis.law import Form, LossLaw
 from analysis.solver.objective import Objective, ObjectiveName
 from analysis.solver.search import find_optimum
 from analysis.table.columns import normalise
 from analysis.table.observations import TableError
+from analysis.table.runs import clusters_of
 from tests.simulated import CHINCHILLA, grid, isoflops, law_of, options, table
 
 FORMS: tuple[Form, ...] = ("chinchilla", "gamma", "tied", "kaplan", "data_constrained")
