@@ -36,16 +36,6 @@ def answer() -> Answer:
     return mix(table, Question(draws=30))
 
 
-def test_shares_may_be_written_as_percentages() -> None:
-    frame = simulated(20)
-    shares = [name for name in frame.columns if name.startswith("share_")]
-    written = frame.with_columns(
-        pl.format("{}%", (100 * pl.col(name)).round(1)).alias(name) for name in shares
-    )
-    read, plain = (read_mixtures(described(each), mapping={}) for each in (written, frame))
-    assert np.abs(read.shares - plain.shares).max() < 0.002
-
-
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
 def test_slopes_are_those_of_the_law_and_of_its_draws(law: Law, sized: Mixtures) -> None:
     fit = fitted(law, sized)
