@@ -97,14 +97,9 @@ class ChildProcesses:
             try:
                 if len(runs) > 1:
                     return self._train_stack(name, runs, slot)
-                result = self._train(runs[0], slot)
+                return self._train_alone(name, runs[0], slot)
             finally:
                 self._free.put(slot)
-            if result is None:
-                return Failed(message=f"{name} was stopped; it resumes when started again")
-            if result.status == "finished":
-                return Completed(message=f"{name} finished in {result.train_s:.0f} s")
-            return Failed(message=f"{name} {result.status}: {result.reason}")
 
         waiting = stacks(runs, self._placement, len(self._slots))
         in_flight = dict[PrefectFuture[Any], tuple[PlannedRun, ...]]()
@@ -158,7 +153,16 @@ class ChildProcesses:
             return Failed(message=f"{len(left)} of {len(runs)} runs go on one by one")
         return Completed(message=f"{name} ended")
 
+    def _train_alone(self, name: str, run: RunDir, slot: WarmSlot) -> State[Any]:
+        result = self._train(run, slot)
+        if result is None:
+            return Failed(message=f"{name} was stopped; it resumes when started again")
+        if result.status == "finished":
+            return Completed(message=f"{name} finished in {result.train_s:.0f} s")
+        return Failed(message=f"{name} {result.status}: {result.reason}")
+
     def _train(self, run: RunDir, slot: WarmSlot) -> RunResult | None:
+        """Train a run, again where that may help; None where it was stopped."""
         tries = Tries(run)
         log_path = run.path / "output.log"
         while not self._stopping.is_set():
