@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from analysis.compare.answer import Comparison, common_budgets, optimum_band
-from analysis.style import INK, MARK, WARN, axis, faded, shorts, styled
+from analysis.style import INK, MARK, WARN, axis, colour_scale, faded, shorts, styled
 from analysis.words import short
 
 _BUDGETS = 40
@@ -65,11 +65,12 @@ def draw_best_size(data: pl.DataFrame, comparison: Comparison) -> go.Figure:
 
 def draw_pairs(pairs: pl.DataFrame, comparison: Comparison, unit: str) -> go.Figure:
     """Second minus first at every matched N and D, over tokens, one line a size."""
-    figure = go.Figure()
+    figure, colours = go.Figure(), colour_scale(pairs["n_params"])
     for part in pairs.partition_by("n_params", maintain_order=True):
         ordered = part.sort("tokens")
         figure.add_scatter(
             x=ordered["tokens"], y=ordered["difference"], mode="lines+markers",
+            line={"color": colours[part["n_params"][0]]},
             name=f"N = {short(part['n_params'][0])}", text=shorts(ordered["tokens"]),
             hovertemplate="D = %{text}<br>%{y:+.4f}<extra></extra>",
         )  # fmt: skip

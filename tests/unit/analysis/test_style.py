@@ -149,3 +149,11 @@ def test_a_style_keeps_what_a_figure_has_and_replaces_the_template_and_the_grid(
         name: layout["yaxis"][name] for name in ("gridcolor", "zeroline", "automargin")
     }
     assert "scatter" not in layout["template"]["data"]
+
+
+def test_eight_sizes_of_a_comparison_have_eight_colours() -> None:
+    sizes = range(1, 9)
+    pairs = pl.DataFrame({"n_params": sizes, "tokens": [1e9] * 8, "difference": [0.1] * 8})
+    compared = Comparison(("a", "b"), (None, None), (), False, 0.9, (), Matched(pairs, None, None))
+    lines = draw_pairs(pairs, compared, "nats per token").data
+    assert len({line.line.color for line in lines}) == 8
