@@ -52,7 +52,7 @@ for _place, (_name, _target, _group, _help, _examples) in enumerate((
         "Show what a sweep or a study trains and costs; nothing is spent.",
         "isoflop plan chinchilla --gpu h100\n"
         "isoflop plan lr-batch --gpu h100\n"
-        "isoflop plan mine.yaml --set 'grid.budgets=[1e17,1e18]' --gpu h100 --devices 8",
+        "isoflop plan mine.yaml --set 'grid.budgets=[1e17]' --gpu h100 --devices 8",
     ),
     (
         "prepare", "plan:prepare", _SWEEPS,

@@ -38,7 +38,7 @@ def test_a_command_without_its_argument_names_it_as_its_help_does(
     run: Run, command: str, needs: str
 ) -> None:
     assert f"{command} [OPTIONS] {needs}" in run(command, "--help").stdout
-    assert f"parameter {needs} requires" in run(command).stderr
+    assert f"isoflop {command} needs a value for {needs}:" in run(command).stderr
 
 
 def test_a_misspelt_sweep_is_answered_with_the_nearest(run: Run, home: Path) -> None:
