@@ -230,3 +230,22 @@ def _keep_pages() -> None:
         trim_threshold, mmap_threshold = -1, -3
         mallopt(mmap_threshold, 1 << 25)
         mallopt(trim_threshold, (1 << 31) - 1)
+        _ask_for_huge_pages()
+
+
+@lru_cache(maxsize=1)
+def _ask_for_huge_pages() -> None:
+    """Let the kernel back the next 256 MiB of glibc's heap with pages of 2 MiB.
+
+    Looking up pages of 4 KiB costs tiny models 4 % of the step. A kernel may refuse.
+    """
+    top_pad, advice = -2, 14  # M_TOP_PAD, MADV_HUGEPAGE
+    length, page = 1 << 28, 1 << 21
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
+    libc.mallopt(top_pad, length)
+    # More than is free, so that the heap grows.
+    libc.free(ctypes.c_void_p(libc.malloc(ctypes.c_size_t(24 << 20))))
+    libc.mallopt(top_pad, 1 << 17)
+    first = -(-(libc.sbrk(0) - length) // page) * page
+    libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(length - page), advice)

@@ -1,5 +1,7 @@
 """What a training gets from its machine: device, rows at once, arithmetic, measured memory."""
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -231,3 +233,13 @@ def test_an_error_of_arithmetic_is_relative_to_the_product(monkeypatch):
     bmm = torch.bmm
     monkeypatch.setattr(torch, "bmm", lambda left, right: bmm(left, right) * 1.01)
     assert module._fp32_error(3, 16, 64, 8) == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.skipif(
+    not Path("/sys/kernel/mm/transparent_hugepage").exists(), reason="a kernel with huge pages"
+)
+def test_a_training_on_a_cpu_asks_for_huge_pages_under_its_heap():
+    with machine_settings(Placement(), CPU, "float32"):
+        mappings = re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text())
+    flags = [each.partition("VmFlags:")[2].split() for each in mappings if "[heap]" in each]
+    assert any("hg" in each for each in flags)
