@@ -40,7 +40,7 @@ def test_every_option_of_numbers_or_words_names_itself_and_what_it_takes(
             expected = {float: "a number, as 2.5 or 1e12", int: "a whole number, as 4"}.get(
                 kind, f"one of {', '.join(map(str, get_args(kind)))}"
             )
-            for value in ("1,000", "1e3x", ""):
+            for value in ("1,000", "1e3x", "", *["2.7"] * (kind is int)):
                 message = refused(capsys, command, *words, f"{option}={value}")
                 assert message == f"isoflop: {option} {value!r} is not {expected}."
     assert looked_at > 60
