@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from io import TextIOWrapper, UnsupportedOperation
-from typing import Any
 
-from cyclopts import App, CoercionError, CycloptsError, Group, Parameter, Token, convert
+from cyclopts import App, CycloptsError, Group, Parameter
+
+from flows.commands.misread import refusal, without_rounding
 
 
 def _default(value: object) -> str | None:
@@ -18,23 +19,12 @@ def _default(value: object) -> str | None:
     return None if value is None or value is False or value == () else str(value)
 
 
-def _without_rounding(kind: Any, tokens: Sequence[Token]) -> Any:
-    """A value as cyclopts converts it, but 2.7 is no whole number, which cyclopts rounds.
-
-    Raises:
-        CoercionError: a fraction where a whole number is asked for.
-    """
-    if kind is int and tokens[0].value.partition(".")[2].strip("0"):
-        raise CoercionError(target_type=int, token=tokens[0])
-    return convert(kind, tokens)
-
-
 app = App(
     name="isoflop",
     help="Choose N and D before you pay: plan a sweep, train it, fit the law, read the frontier.",
     help_format="plaintext",
     help_epilogue="All options and examples of a command: isoflop COMMAND --help",
-    default_parameter=Parameter(negative=(), show_default=_default, converter=_without_rounding),
+    default_parameter=Parameter(negative=(), show_default=_default, converter=without_rounding),
     version=lambda: version("isoflop"),
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,
@@ -228,7 +218,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.stdout.flush()
     except CycloptsError as error:
         from flows.commands.common import fail
-        from flows.commands.misread import refusal
 
         fail(refusal(error))
     except KeyboardInterrupt:

@@ -1,11 +1,30 @@
 """What the parser refuses of a command line, in one line of isoflop's words."""
 
+from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
-from cyclopts import CoercionError, CycloptsError, MissingArgumentError, UnusedCliTokensError
+from cyclopts import (
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    Token,
+    UnusedCliTokensError,
+    convert,
+)
 
 _NUMBERS = {float: "a number, as 2.5 or 1e12", int: "a whole number, as 4"}
+
+
+def without_rounding(kind: Any, tokens: Sequence[Token]) -> Any:
+    """Convert a value as cyclopts does, except that it would round 2.7 to a whole number.
+
+    Raises:
+        CoercionError: a fraction where a whole number is expected.
+    """
+    if kind is int and tokens[0].value.partition(".")[2].strip("0"):
+        raise CoercionError(target_type=int, token=tokens[0])
+    return convert(kind, tokens)
 
 
 def refusal(error: CycloptsError) -> str:

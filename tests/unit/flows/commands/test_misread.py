@@ -10,7 +10,7 @@ COMMANDS = [name for name in app if not name.startswith("-") and name != "comple
 
 
 def kind_of(hint: Any) -> Any:
-    """int, float or a Literal, also where None may stand in its place; else None."""
+    """The int, float or Literal that an option takes, optional or not; None for other types."""
     kinds = [each for each in (hint, *get_args(hint)) if each in (int, float)]
     words = [each for each in (hint, *get_args(hint)) if get_origin(each) is Literal]
     return next(iter(kinds + words), None)
@@ -24,9 +24,7 @@ def refused(capsys: Any, *line: str) -> str:
     return str(message)
 
 
-def test_every_option_of_numbers_or_words_names_itself_and_what_it_takes(
-    capsys: Any,
-) -> None:
+def test_every_option_of_numbers_or_words_names_itself_and_what_it_takes(capsys: Any) -> None:
     looked_at = 0
     for command in COMMANDS:
         arguments = app[command].assemble_argument_collection()
