@@ -126,7 +126,7 @@ def _callbacks(app: Dash, desk: Desk) -> None:
         values: list[Any], names: list[dict[str, str]], pathname: str, query: str
     ) -> tuple[Any, ...]:
         state = {name["control"]: as_text(value) for name, value in zip(names, values, strict=True)}
-        return changed(desk, Address.of(pathname, query), state, _there(1))
+        return changed(desk, Address.of(pathname, query), state, _there())
 
     @app.callback(
         *changes,
@@ -138,7 +138,7 @@ def _callbacks(app: Dash, desk: Desk) -> None:
         prevent_initial_call=True,
     )
     def tick(_: int, pathname: str, query: str, stamp: str) -> tuple[Any, ...]:
-        return ticked(desk, Address.of(pathname, query), stamp, _there(1))
+        return ticked(desk, Address.of(pathname, query), stamp, _there())
 
     @app.callback(
         *changes[:-1],
@@ -148,7 +148,7 @@ def _callbacks(app: Dash, desk: Desk) -> None:
         prevent_initial_call=True,
     )
     def follow(_: str, pathname: str, query: str) -> tuple[Any, ...]:
-        return followed(desk, Address.of(pathname, query), _there(1))
+        return followed(desk, Address.of(pathname, query), _there())
 
     @app.callback(
         Output("url", "href"),
@@ -184,9 +184,9 @@ def _kept(there: There) -> tuple[Any, ...]:
     return tuple([no_update] * len(ids) for ids in there)
 
 
-def _there(place: int) -> There:
-    """The ids on the page of the parts that a callback changes, its outputs from a place on."""
-    between, figures = ctx.outputs_list[place : place + 2]
+def _there() -> There:
+    """The ids on the page of the parts that a callback changes, in the order of `changes`."""
+    _, between, figures, *_ = ctx.outputs_list
     return [each["id"] for each in between], [each["id"] for each in figures]
 
 

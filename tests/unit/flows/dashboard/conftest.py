@@ -6,7 +6,7 @@ from tests.dashboards import desk_of
 from tests.simulated_home import simulated_sweep
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("home")
     made = simulated_sweep(root, "made")
@@ -19,6 +19,6 @@ def root(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def desk(root):
     return desk_of(root)
