@@ -58,7 +58,7 @@ def in_bits_per_byte(name: str, table: Table) -> Table:
     used = table.used
     if not _has_bits(table):
         rows = used.filter(pl.col("val_bpb").is_null()) if "val_bpb" in used.columns else None
-        raise TableError(f"--bpb: {name} has no bits per byte (val_bpb) for every run.", rows)
+        raise TableError(f"{name} has no bits per byte (val_bpb) for every run.", rows)
     frame = table.frame.with_columns(val_loss=pl.col("val_bpb").cast(pl.Float64))
     frame = frame.with_columns(loss_unit=pl.lit("bits_per_byte"))
     return replace(table, frame=frame, loss_unit="bits_per_byte")
@@ -67,7 +67,7 @@ def in_bits_per_byte(name: str, table: Table) -> Table:
 def _offer(tables: tuple[Table, ...]) -> str:
     if all(_has_bits(table) for table in tables):
         return "Both have bits per byte, which do compare: --bpb."
-    return "Bits per byte would compare: give both a column val_bpb, then --bpb."
+    return "Bits per byte would compare: give both a column val_bpb."
 
 
 def _has_bits(table: Table) -> bool:

@@ -54,6 +54,9 @@ def compare_page(variants: Variants, contexts: Mapping[str, Context], title: str
     names = [each.name for each in variants.ranked]
     listed = ", ".join(names) if len(names) <= 3 else f"{len(names)} variants"
     page = Page(title or f"{listed} against {variants.baseline}")
+    for name, context in contexts.items():
+        for doubt in context.doubts:
+            page.text(f"{name}: {doubt}", role="warn")
     for warning in variants.warnings:
         page.text(warning, role="warn")
     _worth(page, variants)
@@ -101,8 +104,6 @@ def _laws(
     if settings:
         page.heading("The settings that differ")
         page.table([*("spec", first, second)], settings)
-    for doubt in context.doubts:
-        page.text(doubt, role="warn")
     page.heading("What it did to the law")
     for warning in comparison.warnings:
         page.text(warning, role="warn")
@@ -116,7 +117,7 @@ def _laws(
         figure = draw_best_size(sizes, comparison)
         page.figure(figure, name=f"best-size{place or ''}", data=sizes)
     if comparison.matched.pairs.height:
-        page.heading("The same N and D in both")
+        page.heading(f"Losses at the same N and D, {unit}")
         pairs = comparison.matched.pairs
         figure = draw_pairs(pairs, comparison, unit)
         page.figure(figure, name=f"pairs{place or ''}", data=pairs)

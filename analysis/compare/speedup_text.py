@@ -59,7 +59,7 @@ def budget_table(variants: Variants) -> tuple[list[str], list[list[str]]]:
     if len(known) == 1:
         [worth] = known
         by_budget = [[flops(at.flops), shown(at.compute)] for at in worth.lead.by_budget]
-        return ["C", worth.name], by_budget
+        return ["C, FLOPs", worth.name], by_budget
     rows = []
     for worth in known:
         cells = {flops(at.flops): shown(at.compute) for at in worth.lead.by_budget}

@@ -50,7 +50,10 @@ class Compared(Shown):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What must be read before any number."""
-        return self.variants.warnings
+        doubts = [
+            f"{name}: {doubt}" for name, each in self.differences.items() for doubt in each.doubts
+        ]
+        return (*doubts, *self.variants.warnings)
 
     def json(self) -> dict[str, Any]:
         """What `isoflop compare --json` writes."""
@@ -71,10 +74,10 @@ class Compared(Shown):
             )
         head = {"baseline": answer.baseline, "unit": answer.unit, "level": answer.level}
         if len(entries) > 1:
-            return {"warnings": list(answer.warnings), **head, "variants": entries}
+            return {"warnings": list(self.warnings), **head, "variants": entries}
         # One variant's answer at the top, as of two sweeps; of several a list, the best first.
         [entry] = entries
-        warnings = [*answer.warnings, *entry["warnings"]]
+        warnings = [*self.warnings, *entry["warnings"]]
         short = {key: entry[key] for key in ("name", "speedup", "no_speedup")}
         return {**head, **entry, "warnings": warnings, "variants": [short]}
 

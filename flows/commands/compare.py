@@ -98,7 +98,7 @@ def _print(compared: "Compared") -> None:
     from flows.commands.output import print_wrapped, table
 
     answer, differences = compared.variants, compared.differences
-    for line in (*answer.warnings, *lead_lines(answer)):
+    for line in (*compared.warnings, *lead_lines(answer)):
         print_wrapped(line)
     if any(each.speedup is not None for each in answer.ranked):
         print()
@@ -144,8 +144,6 @@ def _print_laws(
         print()
     elif settings is not None:
         print("no difference in spec")
-    for doubt in differences.doubts if differences is not None else ():
-        print_wrapped(f"Doubtful: {doubt}")
     for line in (*comparison.warnings, *verdict(comparison, unit)):
         print_wrapped(line)
     if comparison.contrasts:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from analysis.compare.comparable import Named, in_bits_per_byte
+from analysis.compare.comparable import Named
 from analysis.compare.variants import Variants, compare_variants
 from analysis.fit.answer import fit_table
 from analysis.fit.conventions import counted_as
@@ -81,11 +81,9 @@ def learn(table: Table) -> Answer | str:
 def compared(tables: list[Named], bits: bool) -> Variants | str:
     """Sweeps beside the first of them, by bits per byte or nats per token, or why not."""
     try:
-        if bits:
-            tables = [(name, in_bits_per_byte(name, table)) for name, table in tables]
-        return compare_variants(tables[0], tables[1:])
+        return compare_variants(tables[0], tables[1:], bits_per_byte=bits)
     except TableError as error:
-        return str(error)
+        return str(error).replace("--bpb", "choose them above")
 
 
 def chosen(

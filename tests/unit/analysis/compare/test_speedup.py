@@ -221,7 +221,7 @@ def test_bits_per_byte_are_offered_where_both_have_them_and_then_compare(gain):
     assert worth.lead.pooled.value == pytest.approx(
         speedup(*named(gain), draws=50).lead.pooled.value, rel=1e-3
     )
-    with pytest.raises(TableError, match="--bpb: a has no bits per byte"):
+    with pytest.raises(TableError, match=r"^a has no bits per byte"):
         in_bits_per_byte("a", gain[0])
 
 

@@ -80,7 +80,7 @@ def test_of_several_variants_those_shown_to_need_less_are_counted_first(
     header, rows = budget_table(several)
     assert header == ["variant", "C = 1.00e+18", "C = 1.00e+19"]
     assert [row[0] for row in rows] == ["new", "other"]
-    assert budget_table(variants(worth("new", GAIN)))[0] == ["C", "new"]
+    assert budget_table(variants(worth("new", GAIN)))[0] == ["C, FLOPs", "new"]
 
 
 def test_a_projection_that_hangs_on_the_irreducible_loss_says_so() -> None:

@@ -70,6 +70,17 @@ def test_settings_come_before_the_laws_and_the_machine_after_them(
     assert document["speedup"] is None or document["speedup"]["matched_runs"] == 6
 
 
+def test_other_text_is_said_before_any_number(home, capsys, tmp_path):
+    plan = stored(home, "third", (16, 32, 48)).model_copy(update={"data": DataRef(digest="y")})
+    write_whole(sweep_folder(plan, home) / "plan.json", plan.model_dump_json())
+    compare("mine", "third", bootstrap=5, report=tmp_path / "page.html")
+    printed, page = capsys.readouterr().out, (tmp_path / "page.html").read_text()
+    words = "third: The sweeps trained and were validated on different text"
+    assert printed.startswith(words)
+    assert printed.count("different text") == page.count("different text") == 1
+    assert page.index(f'<h1>third against mine</h1>\n<p class="warn">{words}') > 0
+
+
 def test_other_tokenizers_are_refused(home, capsys):
     plan = stored(home, "third", (24,))
     run = finished_run(home.root, plan.runs[0])
