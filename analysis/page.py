@@ -14,10 +14,14 @@ from plotly.offline import get_plotlyjs
 from analysis.panels import panels
 
 _CSS = """
-:root{color-scheme:light;--ink:#1c2430;--soft:#5b6675;--line:#dfe4ea;--mark:#0b6e99;--warn:#9a5b00}
+:root{color-scheme:light dark;--ink:#1c2430;--soft:#5b6675;--line:#dfe4ea;--mark:#0b6e99;
+ --warn:#9a5b00;--warnback:#fff8ec;--back:#fff}
+@media(prefers-color-scheme:dark){:root{--ink:#e6e6e6;--soft:#a8b0ba;--line:#3a3f46;--mark:#6cb8e0;
+ --warn:#e0a34a;--warnback:#2b2418;--back:#191919}
+ .figure{filter:invert(.9) hue-rotate(180deg)}}
 *{box-sizing:border-box}
-body{margin:0 auto;max-width:1080px;padding:1.5rem 1rem 4rem;color:var(--ink);background:#fff;
- font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+body{margin:0 auto;max-width:1080px;padding:1.5rem 1rem 4rem;color:var(--ink);
+ background:var(--back);font:16px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 h1{font-size:1.8rem;line-height:1.2;margin:.2rem 0 .4rem}
 h2{font-size:1.25rem;margin:2.4rem 0 .4rem;border-top:1px solid var(--line);padding-top:1.4rem}
 h3{font-size:1rem;line-height:1.35;margin:1.2rem 0 .1rem;max-width:74ch}
@@ -27,7 +31,8 @@ ul{max-width:74ch;padding-left:1.2rem}li{margin:.3rem 0}
 .key{border:1px solid var(--line);border-radius:8px;padding:.7rem .9rem}
 .key b{display:block;font-size:1.55rem;line-height:1.2;color:var(--mark);font-weight:650}
 .key span{color:var(--soft);font-size:.9rem}
-.warn{border-left:4px solid var(--warn);padding:.2rem .8rem;margin:.8rem 0;background:#fff8ec}
+.warn{border-left:4px solid var(--warn);padding:.2rem .8rem;margin:.8rem 0;
+ background:var(--warnback)}
 .warn+.warn{margin-top:-.8rem}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums;margin:.6rem 0}
@@ -42,7 +47,7 @@ summary{cursor:pointer;color:var(--mark);font-weight:600;padding:.7rem 0}
 @media(max-width:600px){table{font-size:.85rem}th,td{padding:.3rem .25rem}
  td.words{white-space:normal;min-width:9ch}td.long{min-width:18ch}
  .sideways::before{content:"Scroll sideways: there is more.";color:var(--soft);font-size:.9rem}
- th:first-child,td:first-child{position:sticky;left:0;background:#fff;
+ th:first-child,td:first-child{position:sticky;left:0;background:var(--back);
  max-width:40vw;white-space:normal;overflow-wrap:break-word}}
 """
 
@@ -56,6 +61,8 @@ function draw(name,figure){
 """
 # A cell of more characters wraps.
 _LONG = 40
+# Pixels that a phone has for a figure.
+_PHONE = 350
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +117,7 @@ class Drawn:
     figure: go.Figure
     name: str
     height: int
-    wide: bool
+    least_width: int
     panels: bool
     data: pl.DataFrame | None
 
@@ -135,7 +142,7 @@ class Drawn:
         """The CSS class of what holds its boxes."""
         if self.panels:
             return "panels"
-        return "scroll sideways" if self.wide else "scroll"
+        return "scroll sideways" if self.least_width > _PHONE else "scroll"
 
     def boxes(self) -> list[tuple[str, str, dict[str, Any]]]:
         """Name, CSS flex and `spec` of each box that it fills: one, or one a panel.
@@ -210,7 +217,7 @@ class Page:
         *,
         name: str,
         height: int = 480,
-        wide: bool = False,
+        least_width: int = 0,
         panels: bool = False,
         data: pl.DataFrame | None = None,
     ) -> None:
@@ -218,10 +225,10 @@ class Page:
 
         Args:
             name: becomes the element's id, so a test can find it.
-            wide: it scrolls in its box on a narrow screen.
+            least_width: pixels; on a narrower screen it scrolls in its box.
             panels: its panels stand side by side, on a narrow screen one below the other.
         """
-        self.parts.append(Drawn(figure, name, height, wide, panels, data))
+        self.parts.append(Drawn(figure, name, height, least_width, panels, data))
 
     def folded(self, inner: "Page") -> None:
         """The parts of another page under its title, which opens them."""
@@ -301,7 +308,9 @@ def _drawn(parts: Iterable[Part]) -> Iterator[Drawn]:
 
 
 def _figure(part: Drawn) -> str:
-    style = f"height:{part.height:d}px" + (";min-width:760px" if part.wide else "")
+    style = f"height:{part.height:d}px"
+    if part.least_width:
+        style += f";min-width:{part.least_width:d}px"
     boxes = "".join(
         f'<div class="figure" id="{escape(name)}" style="{style};flex:{flex}"></div>'
         for name, flex, _ in part.boxes()

@@ -25,7 +25,11 @@ def executed(path: Path, folder: Path) -> Any:
     """A notebook with the outputs of running it in a folder; raises where a cell does."""
     notebook = nbformat.read(path, as_version=4)
     resources = {"metadata": {"path": str(folder)}}
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
+    # Without it lines that are printed one by one are cut into outputs by chance.
+    client = NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources=resources, coalesce_streams=True
+    )
+    client.execute()
     return notebook
 
 

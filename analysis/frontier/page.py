@@ -59,7 +59,7 @@ def add_reasons(page: Page, advice: Advice) -> None:
         page.table(BATCH_HEADER, batch_rows(served))
         page.text("Published shapes, priced for the same loss:")
         page.table(*menu_table(served))
-        page.heading("In FLOPs")
+    page.heading("In FLOPs")
     page.table(*choice_table(advice))
     page.text(" ".join([frontier_counts(advice.law.n_counts), *demand_sentences(advice)]))
     page.heading("Where the bill is least")

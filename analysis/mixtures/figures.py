@@ -14,6 +14,8 @@ from analysis.style import INK, MARK, SOFT, WARN, axis, ends, faded, legend_abov
 
 # Sources that parallel axes show side by side, and the part of mixtures that they colour.
 _MOST_AXES, _COLOURED = 7, 0.1
+# Pixels of a cell of the effects, which holds up to eight characters.
+_CELL = 48
 # Losses whose predictions are shown together; of more, a click in the legend shows each.
 _MOST_LOSSES = 6
 
@@ -113,6 +115,12 @@ def draw_effects(data: pl.DataFrame) -> go.Figure:
         {"title": {"text": "loss of"}, "type": "category"},
         {"title": {"text": "share of"}, "type": "category"},
     )
+
+
+def effects_width(answer: Answer) -> int:
+    """Pixels in which the numbers of `draw_effects` do not touch, beside the sources' names."""
+    longest = max(map(len, answer.table.sources))
+    return 80 + 7 * longest + _CELL * len(answer.table.targets)
 
 
 def predictions_data(answer: Answer) -> pl.DataFrame:

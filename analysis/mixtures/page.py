@@ -1,7 +1,7 @@
 """Mixtures as a page."""
 
 from analysis.mixtures.answer import Answer
-from analysis.mixtures.figures import draw_all
+from analysis.mixtures.figures import draw_all, effects_width
 from analysis.mixtures.text import (
     BEST,
     LAWS,
@@ -27,12 +27,13 @@ def mix_page(answer: Answer, *, title: str) -> Page:
     page.text(verdict(answer), role="lead")
     page.text(size_line(answer), role="soft")
     figures = {name: drawn for name, *drawn in draw_all(answer)}
+    widths = {"mixtures": 760, "effects": effects_width(answer)}
 
     def show(name: str) -> None:
         if name in figures:
             figure, height, data = figures[name]
-            wide = name in ("mixtures", "effects")
-            page.figure(figure, name=name, height=height, wide=wide, data=data)
+            width = widths.get(name, 0)
+            page.figure(figure, name=name, height=height, least_width=width, data=data)
 
     page.heading("The best shares")
     show("best-mixture")

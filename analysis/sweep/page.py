@@ -115,7 +115,7 @@ def add_valleys(
         return
     percent = f"{isoflop.level:.0%}"
     page.table(
-        [C, "N*", f"{percent} interval", "D* tokens", "D*/N*", "loss", "status"],
+        [C, "N*", f"{percent} interval", "D* tokens", "D*/N*", "loss, nats/token", "status"],
         [_valley_row(valley) for valley in isoflop.valleys],
     )
 
@@ -207,8 +207,8 @@ def add_largest(page: Page, largest: LargestBudget) -> None:
     page.text(largest_sentence(largest))
     if not largest.cells:
         return
-    header = ["run", "N", "D tokens", "foretold", f"{LEVEL:.0%} interval", "loss", "error",
-              "outcome", "said"]  # fmt: skip
+    header = ["run", "N", "D tokens", "foretold, nats/token", f"{LEVEL:.0%} interval", "loss",
+              "error", "outcome", "said"]  # fmt: skip
     rows = [
         [
             cell.name,
@@ -272,5 +272,5 @@ def _observations(page: Page, frame: pl.DataFrame) -> None:
         ]
         for row in shown.iter_rows(named=True)
     ]
-    header = ["run", "N", "D tokens", "D/N", "C counted FLOPs", "loss nats/token", "bits/byte"]
+    header = ["run", "N", "D tokens", "D/N", "C counted FLOPs", "loss, nats/token", "bits/byte"]
     page.table([*header, "peak lr", "fit"], rows)

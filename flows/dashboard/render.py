@@ -76,7 +76,9 @@ def _component(part: _Other) -> Component:
 def _figure(part: Drawn, beside: Beside, heading: Callable[..., Component]) -> list[Component]:
     """A figure's title, its box, and its data and its Python below."""
     title_id, below_id = f"title-{part.name}", f"beside-{part.name}"
-    style = {"height": f"{part.height}px"} | ({"minWidth": "760px"} if part.wide else {})
+    style = {"height": f"{part.height}px"}
+    if part.least_width:
+        style["minWidth"] = f"{part.least_width}px"
     graphs = [
         dcc.Graph(
             id={"figure": name}, figure=spec, config=_CONFIG, style=style | {"flex": flex},

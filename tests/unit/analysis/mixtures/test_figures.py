@@ -1,6 +1,7 @@
 """Figures of mixtures say what their data hold."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,8 +12,10 @@ from analysis.mixtures.answer import Answer, mix
 from analysis.mixtures.figures import (
     contrasts,
     draw_all,
+    draw_effects,
     draw_mixtures,
     effects_data,
+    effects_width,
     mixtures_data,
     predictions_data,
     recommended_data,
@@ -20,6 +23,7 @@ from analysis.mixtures.figures import (
 from analysis.mixtures.page import mix_page
 from analysis.mixtures.question import Question
 from analysis.mixtures.rows import read_mixtures
+from analysis.page import markup
 from analysis.table.files import Contents
 
 SOURCES = ("web", "code", "wiki")
@@ -52,6 +56,18 @@ def test_data_of_figures_are_those_of_the_answer(answer: Answer) -> None:
     assert beside["natural"].to_list() == [0.25, 0.25, 0.5]
     # LLaMA's CommonCrawl, Github and Wikipedia under other names.
     assert beside["llama"].to_list() == [0.67, 0.045, 0.045]
+
+
+def test_the_numbers_of_effects_do_not_touch_on_a_phone(answer: Answer) -> None:
+    [drawn] = draw_effects(effects_data(answer)).data
+    longest = max(len(re.sub("<.*?>", "", text)) for row in drawn.text for text in row)
+    # A digit of 10 pixels' height is some 6 wide.
+    assert 6 * longest * len(answer.table.targets) < effects_width(answer)
+    parts = mix_page(answer, title="mine").figures
+    assert f"min-width:{effects_width(answer)}px" in markup(parts["effects"])
+    # Three losses fit beside each other, the triangle does not.
+    kinds = [parts[name].kind for name in ("effects", "mixtures")]
+    assert kinds == ["scroll", "scroll sideways"]
 
 
 def test_titles_state_what_the_figures_show(answer: Answer) -> None:
