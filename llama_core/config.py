@@ -309,3 +309,14 @@ def require_whole_matrices(optimizer: Literal["adamw", "muon"], placement: Place
             "optimizer muon orthogonalises whole matrices, and placement.sharding=shard splits "
             "them among ranks. Use placement.sharding=replicate, or optimizer adamw."
         )
+
+
+def require_equal_shares(cfg: TrainConfig, ranks: int) -> None:
+    """ValueError if ranks cannot share the rows of a batch equally."""
+    rows = cfg.batch_tokens // cfg.seq_len
+    if rows % ranks:
+        raise ValueError(
+            f"batch_tokens={cfg.batch_tokens:,} is {rows} rows of seq_len={cfg.seq_len}, which "
+            f"{ranks} ranks cannot share equally. Make it a multiple of {ranks * cfg.seq_len:,}, "
+            "or change placement.ranks."
+        )

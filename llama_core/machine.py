@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 
 from llama_core.compiling import compile_obstacle
-from llama_core.config import ModelConfig, Placement, TrainConfig
+from llama_core.config import ModelConfig, Placement, TrainConfig, require_equal_shares
 from llama_core.layers.attention import AttentionBackend
 from llama_core.memory import MEMORY_SHARE, rows_that_fit
 
@@ -54,10 +54,9 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"there is no device {name!r}: use auto, cpu, cuda or cuda:0.") from error
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise ValueError(f"there is no device {name!r}: use auto, cpu, cuda or cuda:0.")
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(
             f"there is no device {name!r}: this machine has {torch.cuda.device_count()} GPUs. "
@@ -88,13 +87,8 @@ def micro_batch_rows(
     Raises:
         ValueError: the batch's rows cannot be shared equally among the ranks.
     """
-    rows, left = divmod(cfg.batch_tokens // cfg.seq_len, ranks)
-    if left:
-        raise ValueError(
-            f"batch_tokens={cfg.batch_tokens:,} is {cfg.batch_tokens // cfg.seq_len} rows of "
-            f"seq_len={cfg.seq_len}, which {ranks} ranks cannot share equally. "
-            f"Make it a multiple of {ranks * cfg.seq_len:,}, or change placement.ranks."
-        )
+    require_equal_shares(cfg, ranks)
+    rows = cfg.batch_tokens // cfg.seq_len // ranks
     if placement.micro_batch_rows is not None:
         return min(placement.micro_batch_rows, rows)
     if device.type == "cpu":

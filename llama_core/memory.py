@@ -18,6 +18,8 @@ class StepMemory:
         optimizer: AdamW's two moments; Muon's momentum of the layers' matrices.
         activations: of one micro-batch, kept for its backward pass, logits included.
         snapshot: the trunk's copy of weights and moments while a branch cools down.
+        gathered: weights and gradients that are whole for a while on a rank of a sharded model,
+            of which the other three are this rank's shards.
     """
 
     weights: int
@@ -25,6 +27,7 @@ class StepMemory:
     optimizer: int
     activations: int
     snapshot: int
+    gathered: int
 
     @property
     def peak(self) -> int:
@@ -34,7 +37,8 @@ class StepMemory:
         complete at once. With several, the activations of the next one include the gradients of
         those before. The optimizer needs all gradients and no activations.
         """
-        return self.weights + self.optimizer + self.snapshot + max(self.activations, self.gradients)
+        held = self.weights + self.optimizer + self.snapshot + self.gathered
+        return held + max(self.activations, self.gradients)
 
 
 def step_memory(
@@ -45,14 +49,16 @@ def step_memory(
     Args:
         eager: attention keeps its scores; SDPA keeps two rows of statistics instead.
     """
-    params = count_params(model).total
+    shards = placement.ranks if placement.sharding == "shard" else 1
+    params = count_params(model).total // shards
     moments = 8 * params
     if isinstance(cfg.optimizer, Muon):
         moments -= 4 * matrix_params(model)
     branches = len(cfg.schedule.horizons) > 1
     tokens = rows * cfg.seq_len
     activations = tokens * _bytes_per_token(model, cfg, placement, eager=eager)
-    if tokens < cfg.batch_tokens:
+    # Replicas keep their gradients in the buffers of their exchange from step to step.
+    if tokens < cfg.batch_tokens // placement.ranks or placement.ranks > shards:
         activations += 4 * params
     return StepMemory(
         weights=4 * params,
@@ -60,6 +66,7 @@ def step_memory(
         optimizer=moments,
         activations=activations,
         snapshot=4 * params + moments if branches else 0,
+        gathered=_gathered_params(model) * 8 if shards > 1 else 0,
     )
 
 
@@ -78,6 +85,12 @@ def rows_that_fit(
         if step_memory(model, cfg, placement, rows=count, eager=eager).peak <= budget:
             return count
     return 1
+
+
+def _gathered_params(model: ModelConfig) -> int:
+    """Of a sharded model two blocks are whole at once, and what lies in none: that goes last."""
+    counts = count_params(model)
+    return counts.total - counts.non_embedding + 2 * counts.non_embedding // model.n_layers
 
 
 def _bytes_per_token(

@@ -57,7 +57,7 @@ class Ranks:
         if self.count == 1:
             return net
         if self.sharding == "replicate":
-            return DistributedDataParallel(net)
+            return DistributedDataParallel(net, gradient_as_bucket_view=True)
         from torch.distributed.fsdp import fully_shard  # slow, and few trainings need it
 
         self._mesh = init_device_mesh(self.device.type, (self.count,))

@@ -6,7 +6,7 @@ from itertools import product
 
 from analysis.words import flops
 from llama_core.blocks import bundle
-from llama_core.config import Cosine, Frozen, ModelConfig, TrainConfig, Wsd
+from llama_core.config import Cosine, Frozen, ModelConfig, TrainConfig, Wsd, require_equal_shares
 from llama_core.counting import count_params
 from sweeps.coverage import EXPECTED_OPTIMUM, coverage, size_at
 from sweeps.faults import plain
@@ -50,14 +50,16 @@ def plan(spec: SweepSpec, data: DataRef, *, source_tokens: Mapping[str, int] | N
 
     Raises:
         ValueError: the ladder has a shape that cannot be built, no model of it can meet a budget,
-            a batch is not whole sequences, a mixture reads a source too often, or no run is longer
-            than a part of the text.
+            a batch is not whole sequences or cannot be shared among the ranks, a mixture reads a
+            source too often, or no run is longer than a part of the text.
     """
     if spec.variants:
         return _of_variants(spec, data, source_tokens)
     runs: list[PlannedRun] = []
     for size, seed in product(spec.sizes, spec.seeds):
         runs.extend(runs_of(spec, size.model, _grid(spec, size.model), seed, data))
+    for run in runs:
+        require_equal_shares(run.run.train, spec.placement.ranks)
     _refuse_unmet_budgets(spec, runs)
     warnings = doubts(spec, runs, source_tokens)
     if spec.mixtures is not None:

@@ -50,7 +50,7 @@ def doubts(
     warnings = [
         *_sizes_without_a_budget(spec, runs),
         *(_valleys(spec, runs) if spec.mixtures is None else _few_mixtures(spec)),
-        *_ratios(runs),
+        *_ratios(spec, runs),
         *_rates(spec, runs),
         *_timescale(spec, runs),
         *_shared_trunks(spec, runs),
@@ -130,7 +130,7 @@ def _sizes_without_a_budget(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iter
         )
 
 
-def _ratios(runs: Sequence[PlannedRun]) -> Iterator[str]:
+def _ratios(spec: SweepSpec, runs: Sequence[PlannedRun]) -> Iterator[str]:
     low, high = _RATIOS_SEEN
     outside = [
         (run.name, cell.tokens / run.n_params)
@@ -143,9 +143,10 @@ def _ratios(runs: Sequence[PlannedRun]) -> Iterator[str]:
         losses = f"{len(outside)} losses at D/N {min(ratios):.2g} to {max(ratios):.2g}"
         if len(outside) == 1:
             losses = f"1 loss at D/N {ratios[0]:.2g}"
+        bounds = "tokens_per_param" if isinstance(spec.grid, IsoflopGrid) else "tokens"
         yield (
             f"{_listed([name for name, _ in outside])}: {losses}, outside {low:g} to {high:,g}, "
-            "where published laws have data. Set grid.tokens_per_param, or read them with care."
+            f"where published laws have data. Change grid.{bounds}, or read them with care."
         )
 
 

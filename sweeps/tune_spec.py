@@ -192,12 +192,20 @@ def box(
     Args:
         lr_rules: learning rates that published rules give this size at the spec's budgets.
         batch_rules: their batches in tokens.
+
+    Raises:
+        ValueError: the range of the batch ends below one sequence.
     """
     search = spec.search
     around = _AROUND_FOR_MUON if spec.optimizer.kind == "muon" else _AROUND
     dimensions = [_dimension("lr", search.lr, min(lr_rules), around)]
     if not isinstance(search.batch_tokens, int):
         batch = _dimension("batch_tokens", search.batch_tokens, min(batch_rules))
+        if batch.high < spec.seq_len:
+            raise ValueError(
+                f"search.batch_tokens ends at {batch.high:,.0f} tokens, below one sequence of "
+                f"seq_len={spec.seq_len:,}. Raise its high, fix it, or shorten seq_len."
+            )
         dimensions.append(Dimension("batch_tokens", max(batch.low, spec.seq_len), batch.high))
     for name, setting, centre in (
         ("warmup_fraction", search.warmup_fraction, _WARMUP_FRACTION),

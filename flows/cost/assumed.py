@@ -101,9 +101,9 @@ def assumed(speed: AssumedSpeed, device: Gpu, placement: Placement) -> Speed:
 
 
 def micro_batch_rows(run: PlannedRun, placement: Placement, gpu_bytes: float) -> int:
-    """Rows of a micro-step on a GPU with this memory: as many as are wanted and fit."""
+    """Rows of a rank's micro-step on a GPU with this memory: as many as are wanted and fit."""
     model, train = run.run.model, run.run.train
-    rows = train.batch_tokens // train.seq_len
+    rows = max(1, train.batch_tokens // train.seq_len // placement.ranks)
     if placement.micro_batch_rows is not None:
         rows = min(rows, placement.micro_batch_rows)
     eager = placement.attention == "eager"

@@ -97,7 +97,7 @@ def memory_gib(run: PlannedRun, placement: Placement, gpu_bytes: float | None = 
     if gpu_bytes is None:
         device = resolve_device(placement.device)
         eager = attention_backend(placement, device, train.seq_len) == "eager"
-        rows = machine.micro_batch_rows(model, train, placement, device, 1)
+        rows = machine.micro_batch_rows(model, train, placement, device, placement.ranks)
     else:
         eager = placement.attention == "eager"
         rows = micro_batch_rows(run, placement, gpu_bytes)
@@ -117,7 +117,7 @@ def _warnings(
         warnings.append(
             f"{', '.join(large)}: up to {max(memory.values()):.3g} GiB, more than {where} "
             f"{room:.3g} GiB of memory. {fewer}placement.activation_checkpointing=full or "
-            "sharding would help."
+            "sharding over more ranks would help."
         )
     if gpu_bytes is not None and plan.spec.dtype == "float32":
         warnings.append(

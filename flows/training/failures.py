@@ -50,7 +50,7 @@ def smaller_batches(run: RunDir) -> Placement | None:
     torch.cuda.empty_cache()
     spec, placement = run.planned().run, run.placement()
     device = resolve_device(placement.device)
-    rows = micro_batch_rows(spec.model, spec.train, placement, device, 1)
+    rows = micro_batch_rows(spec.model, spec.train, placement, device, placement.ranks)
     if rows == 1:
         return None
     return placement.model_copy(update={"micro_batch_rows": rows // 2})

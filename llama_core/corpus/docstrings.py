@@ -7,7 +7,6 @@ The default corpus reads some 8,000 files; parsing them takes one core twenty se
 import ast
 import gc
 import json
-import os
 import re
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from llama_core.cores import usable_cores
+from llama_core.corpus.programs import program
 
 # Shorter paragraphs are mostly headings; those with a smaller share of letters are mostly code,
 # tables and signatures.
@@ -94,9 +94,9 @@ def is_prose(paragraph: str) -> bool:
 def _in_process(files: Sequence[Path]) -> list[list[str]]:
     # Not multiprocessing: `spawn` would run the caller's main script again, and `fork` is
     # unsafe once torch has started threads.
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command, environment = program("llama_core.corpus.docstrings")
     completed = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "llama_core.corpus.docstrings"],
+        command,
         input=json.dumps([str(path) for path in files]),
         capture_output=True,
         text=True,

@@ -1,10 +1,8 @@
 """Tasks of a preparation, run in worker processes; each result is kept on disk, so it runs once."""
 
 import json
-import os
 import queue
 import subprocess
-import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -17,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from llama_core.config import Frozen
 from llama_core.corpus.documents import CorpusError
+from llama_core.corpus.programs import program
 from llama_core.corpus.steps.progress import Meter
 from llama_core.corpus.steps.texts import write_part
 
@@ -170,11 +169,9 @@ class Workers:
         return made
 
     def _new(self) -> subprocess.Popen[bytes]:
-        # The same modules as here: -P, since a file json.py in the user's folder is not Python's.
-        paths = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-        environment = os.environ | {"PYTHONPATH": paths}
+        command, environment = program("llama_core.corpus.steps.worker")
         process = subprocess.Popen(
-            [sys.executable, "-P", "-W", "ignore", "-m", "llama_core.corpus.steps.worker"],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # One thread each: the processes already fill the cores.

@@ -57,7 +57,13 @@ def test_auto_is_the_gpu_where_there_is_one(gpus):
 
 @pytest.mark.parametrize(
     ("name", "count", "message"),
-    [("cuda", 0, "has 0 GPUs"), ("cuda:2", 2, "has 2 GPUs"), ("disk", 1, "use auto, cpu, cuda")],
+    [
+        ("cuda", 0, "has 0 GPUs"),
+        ("cuda:2", 2, "has 2 GPUs"),
+        ("disk", 1, "use auto, cpu, cuda"),
+        # A device of torch's for which nothing here was made.
+        ("mps", 1, "use auto, cpu, cuda"),
+    ],
 )
 def test_a_device_that_is_not_there_is_refused(gpus, name, count, message):
     gpus(count)

@@ -171,6 +171,29 @@ def test_muon_holds_one_number_where_adamw_holds_two_and_the_z_loss_four_sets_of
     assert changed.activations - plain.activations == 4 * 4 * tokens * MODEL.vocab_size
 
 
+def test_a_rank_holds_its_shards_and_two_whole_blocks_with_what_lies_in_none():
+    cfg, params = long_rows(), count_params(MODEL).total
+    alone, rank = (
+        step_memory(MODEL, cfg, Placement(ranks=ranks, sharding="shard"), rows=16, eager=False)
+        for ranks in (1, 4)
+    )
+    assert (rank.weights, rank.gradients, rank.optimizer) == (params, params, 2 * params)
+    # Embedding and head, and two of four blocks with half the last norm.
+    blocks = 2 * (4 * 256**2 + 3 * 256 * 704 + 2 * 256) + 128
+    assert (alone.gathered, rank.gathered) == (0, 8 * (2 * 4096 * 256 + blocks))
+    # Its 16 rows are all of its share, and one micro-batch of four of a process alone.
+    assert alone.activations - rank.activations == 4 * params
+    assert rank.peak == 3 * params + rank.gathered + rank.activations
+
+
+def test_replicas_hold_all_of_the_model_and_their_gradients_through_the_step():
+    cfg, params = long_rows(), count_params(MODEL).total
+    rank = step_memory(MODEL, cfg, Placement(ranks=4), rows=16, eager=False)
+    alone = step_memory(MODEL, cfg, Placement(), rows=64, eager=False)
+    assert rank.activations == alone.activations / 4 + 4 * params
+    assert (rank.weights, rank.optimizer, rank.gathered) == (4 * params, 8 * params, 0)
+
+
 def test_gradients_add_to_activations_with_several_micro_batches():
     model, cfg = MODEL, long_rows()
     whole, part = (

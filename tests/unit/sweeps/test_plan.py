@@ -53,6 +53,12 @@ def test_a_budget_no_model_can_meet_is_refused_with_remedies():
         plan(spec, DATA)
 
 
+def test_a_batch_that_ranks_cannot_share_is_refused_when_it_is_planned():
+    assert plan(load_spec("smoke", ["placement.ranks=8"]), DATA).runs
+    with pytest.raises(ValueError, match=r"is 8 rows of seq_len=128, which 3 ranks cannot share"):
+        plan(load_spec("smoke", ["placement.ranks=3"]), DATA)
+
+
 @pytest.mark.parametrize(("width", "near"), [(44, "40 or 48"), (12, "8 or 16"), (7, "8")])
 def test_a_width_that_is_not_a_multiple_of_eight_is_refused_with_the_nearest(width, near):
     with pytest.raises(ValueError, match=f"width {width} is not a multiple of 8. Use {near}.$"):

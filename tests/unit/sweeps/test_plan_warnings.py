@@ -86,6 +86,8 @@ def test_ratios_beyond_those_of_published_laws_are_warned_about(ratio, outside):
     warnings = warnings_with("published laws have data", [run_at(32, [ratio])])
     assert ("d32: 1 loss at D/N" in warnings) is outside
     assert ("outside 0.456 to 10,000" in warnings) is outside
+    # The setting that this grid has.
+    assert ("Change grid.tokens, or" in warnings) is outside
 
 
 @pytest.mark.parametrize(("share", "long"), [(0.19, False), (0.21, True)])

@@ -141,6 +141,14 @@ def test_a_batch_is_searched_from_one_sequence_on():
     assert (batch.low, batch.high) == (128, 900.0)
 
 
+def test_a_range_of_batches_below_one_sequence_is_refused():
+    for settings, batch in (((), 31.9), (("search.batch_tokens={low: 64, high: 127}",), 2048.0)):
+        with pytest.raises(ValueError, match=r"ends at 12\d tokens, below one sequence .* Raise"):
+            boxed(*settings, batch=(batch,))
+    [_, batch] = boxed(batch=(32.0,))
+    assert (batch.low, batch.high) == (128, 128)
+
+
 def test_a_range_of_beta2_is_searched_as_its_distance_from_one():
     found = boxed("search.batch_tokens=1024", "search.beta2={low: 0.9, high: 0.99}")[1]
     assert found.name == "beta2_gap"

@@ -84,6 +84,7 @@ def test_a_micro_step_is_what_memory_leaves_and_the_placement_wants(monkeypatch)
     run = planned_run(width=64)
     assert micro_batch_rows(run, Placement(), 80e9) == 8
     assert micro_batch_rows(run, Placement(micro_batch_rows=2), 80e9) == 2
+    assert micro_batch_rows(run, Placement(ranks=4), 80e9) == 2
     budgets = []
     monkeypatch.setattr(module, "rows_that_fit", lambda *_, budget, **__: budgets.append(budget))
     micro_batch_rows(run, Placement(), 10e9)

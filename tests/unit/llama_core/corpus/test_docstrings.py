@@ -63,6 +63,14 @@ def test_statements_are_met_in_the_order_of_walking_the_whole_tree():
     assert list(docstrings._statements(tree)) == walked
 
 
+def test_a_module_in_the_users_folder_does_not_stand_in_for_pythons(tmp_path, monkeypatch):
+    (tmp_path / "ast.py").write_text("raise SystemExit('of the user')")
+    paragraph = "This paragraph is long enough to be taken and holds nothing but prose."
+    (tmp_path / "own.py").write_text(f'"""{paragraph}"""')
+    monkeypatch.chdir(tmp_path)
+    assert extract([tmp_path / "own.py"], lambda share: None) == [[paragraph]]
+
+
 def test_after_a_process_that_ctrl_c_ended_no_other_is_started(tmp_path, monkeypatch):
     files = [tmp_path / f"{number}.py" for number in range(100)]
     started = []
