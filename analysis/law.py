@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validato
 
 Array = NDArray[np.float64]
 Form = Literal["chinchilla", "gamma", "tied", "kaplan", "data_constrained"]
+ForecastForm = Literal["chinchilla", "gamma"]
 # What N counts. `unknown` is an honest answer for a paper that does not say.
 NCounts = Literal["n_params", "n_params_total", "n_params_non_embedding", "unknown"]
 # What C counts: counted FLOPs, or 6·N·D with the N above.

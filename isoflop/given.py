@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 
 from analysis.law import LossLaw
 from flows.answers.fit import Fit
-from flows.answers.runs import Runs, TableSource, open_source, read_runs, source_of
+from flows.answers.runs import Runs, read_runs
+from flows.answers.source import TableSource, open_source, source_of
 from flows.answers.sweep import Sweep
 
 

@@ -21,8 +21,8 @@ from flows.answers.retrodict import Retrodiction, own_sweep
 from flows.answers.retrodict import retrodict as retrodiction
 from flows.answers.rows import Rows
 from flows.answers.runs import Runs, read_runs
+from flows.answers.sides import expanded
 from flows.answers.sweep import Sweep, open_sweep
-from flows.results.variants import expanded
 from flows.settings import Home, home_of, open_settings
 from isoflop.given import (
     Demand,

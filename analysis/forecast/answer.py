@@ -15,10 +15,10 @@ from analysis.fit.design import design_findings, loss_findings
 from analysis.forecast.beside import Other, others
 from analysis.forecast.curve import constants
 from analysis.forecast.optimum import Optimum, measured_valleys, optimum
-from analysis.forecast.posterior import ForecastForm, Posterior, posterior
+from analysis.forecast.posterior import Posterior, posterior
 from analysis.forecast.record import Cut, record
 from analysis.forecast.rows import Rows, rows_of
-from analysis.law import Array, LossLaw, Trust
+from analysis.law import Array, ForecastForm, LossLaw, Trust
 from analysis.table.cells import tried_settings
 from analysis.table.observations import Table, check
 from analysis.table.repeats import REPEATS, leave_out_repeats

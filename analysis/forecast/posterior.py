@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal
 
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
@@ -25,9 +24,7 @@ from analysis.forecast.curve import (
     log_loss_and_jacobian,
 )
 from analysis.forecast.rows import Rows
-from analysis.law import Array
-
-ForecastForm = Literal["chinchilla", "gamma"]
+from analysis.law import Array, ForecastForm
 
 # Means and deviations of the constants of gamma fits to public tables, narrowed by about 0.7;
 # ln L0 has the mean of ln L around the reference.

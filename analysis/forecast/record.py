@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from analysis.fit.options import FitOptions
 from analysis.fit.parametric import fit_parametric
-from analysis.forecast.posterior import ForecastForm, Posterior, posterior
+from analysis.forecast.posterior import Posterior, posterior
 from analysis.forecast.rows import rows_of
-from analysis.law import Array, Constants
+from analysis.law import Array, Constants, ForecastForm
 from analysis.table.observations import Table, TableError
 
 FACTORS = (2, 3, 5, 10)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from analysis.compare.page import Context, compare_page
@@ -13,14 +12,13 @@ from analysis.page import Page
 from analysis.table.observations import Table
 from analysis.table.repeats import leave_out_repeats
 from flows.answers.rows import check_level
-from flows.answers.runs import IN_MEMORY, Runs, open_source, read_runs
+from flows.answers.runs import Runs, read_runs
 from flows.answers.shown import Shown
-from flows.plans.find import find_plan
+from flows.answers.sides import check_names, plan_of_side
+from flows.answers.source import IN_MEMORY, open_source
 from flows.results.compare import SweepDifferences, compared_table, sweep_differences
 from flows.settings import Home
-from flows.tables.source import is_service
 from sweeps.plan import Plan
-from sweeps.variants import BASE
 
 # The loss that no compute removes: one for both, each its own, or a number.
 Asymptote = float | Literal["shared", "free"]
@@ -127,7 +125,7 @@ def compare_sides(
         ValueError: a source is not there, or the losses do not compare.
     """
     sources = _numbered(sources)
-    _check_names([each if isinstance(each, str) else each.source.name for each in sources])
+    check_names([each if isinstance(each, str) else each.source.name for each in sources])
     first, *others = _own_names([_side(each, mapping, home) for each in sources])
     variants = compare_variants(
         (first.name, first.table),
@@ -153,15 +151,12 @@ def _numbered(sources: Sequence[str | Runs]) -> list[str | Runs]:
 
 def _side(source: str | Runs, mapping: Mapping[str, str], home: Home) -> Side:
     """A sweep of this home, or a table."""
-    if not isinstance(source, Runs) and (is_service(source) or Path(source).is_file()):
+    if isinstance(source, str):
+        plan = plan_of_side(source, home)
+        if plan is not None:
+            return Side(source, compared_table(plan, home), plan)
         source = read_runs(open_source(source), mapping)
-    if isinstance(source, Runs):
-        return Side(source.source.name, leave_out_repeats(source.table), None)
-    plan = find_plan(source, home)
-    if plan.spec.variants:
-        listed = ", ".join(f"{source}/{variant}" for variant in (BASE, *plan.spec.variants))
-        raise ValueError(f"{source} is a sweep of variants: name one of {listed}.")
-    return Side(source, compared_table(plan, home), plan)
+    return Side(source.source.name, leave_out_repeats(source.table), None)
 
 
 def _own_names(sides: list[Side]) -> list[Side]:
@@ -170,16 +165,6 @@ def _own_names(sides: list[Side]) -> list[Side]:
     if len(prefixes) > 1 or prefixes == {""}:
         return sides
     return [replace(side, name=side.name.rpartition("/")[2]) for side in sides]
-
-
-def _check_names(names: Sequence[str]) -> None:
-    if len(names) < 2:
-        raise ValueError(
-            f"{names[0]!r} alone has nothing to be compared with: isoflop compare {names[0]} OTHER."
-        )
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"{name!r} was named twice: name two sweeps.")
 
 
 def _differences(first: Side, others: Sequence[Side], home: Home) -> dict[str, SweepDifferences]:

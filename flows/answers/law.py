@@ -14,7 +14,8 @@ from analysis.published import UnknownName, law, law_names
 from analysis.repetition.answer import MOST_DRAWS, fit_repeated
 from analysis.table.observations import TableError
 from analysis.table.selection import one_law
-from flows.answers.runs import Runs, open_source, read_runs
+from flows.answers.runs import Runs, read_runs
+from flows.answers.source import open_source
 from flows.plans.find import other_kind
 from flows.settings import home_of, open_settings
 from flows.tables.source import is_service

@@ -17,8 +17,8 @@ from analysis.mixtures.rows import read_mixtures, read_points
 from analysis.page import Page
 from analysis.table.observations import TableError
 from flows.answers.rows import check_level
-from flows.answers.runs import TableSource
 from flows.answers.shown import Shown
+from flows.answers.source import TableSource
 from flows.plans.stored import read_plan
 from flows.results.mixtures import asked as asked_by_spec
 

@@ -17,8 +17,9 @@ from analysis.page import Page
 from analysis.table.observations import TableError
 from analysis.table.selection import one_law, split
 from flows.answers.rows import ALL, Rows, check_level
-from flows.answers.runs import Runs, TableSource
+from flows.answers.runs import Runs
 from flows.answers.shown import Shown
+from flows.answers.source import TableSource
 from flows.files import write_whole
 from flows.plans.find import find_plan
 from flows.plans.joined import joined

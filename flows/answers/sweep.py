@@ -13,8 +13,9 @@ from analysis.sweep.answer import Findings, find, numbers, verdict
 from analysis.sweep.page import sweep_page
 from analysis.table.runs import own_table
 from analysis.words import counted
-from flows.answers.runs import Runs, TableSource, read_runs, source_of_sweep
+from flows.answers.runs import Runs, read_runs
 from flows.answers.shown import Shown
+from flows.answers.source import TableSource, source_of_sweep
 from flows.forecasts.by_sweep import said_before
 from flows.plans.find import sweeps_there
 from flows.plans.joined import joined

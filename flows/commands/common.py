@@ -42,16 +42,41 @@ def _check_level(kind: type, level: float) -> None:
         check_level(level)
 
 
+def _check_json(kind: type, path: str | None) -> None:
+    if path is not None and path != "-":
+        _check_file("--json", Path(path))
+
+
+def _check_report(kind: type, path: Path | None) -> None:
+    if path is not None:
+        _check_file("--report", path)
+
+
+def _check_file(option: str, path: Path) -> None:
+    """Refuse a file that cannot be written, before the work for it is done."""
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        fail(f"{option} {path}: there is no folder {folder}.")
+    if path.is_dir():
+        fail(f"{option} {path} is a folder: name a file in it.")
+
+
 Json = Annotated[
     str | None,
     Parameter(
         allow_leading_hyphen=True,
         group=OUTPUT,
         help="write JSON to this file; - for standard output",
+        validator=_check_json,
     ),
 ]
 Report = Annotated[
-    Path | None, Parameter(group=OUTPUT, help="write a self-contained HTML page to this file")
+    Path | None,
+    Parameter(
+        group=OUTPUT,
+        help="write a self-contained HTML page to this file",
+        validator=_check_report,
+    ),
 ]
 Anyway = Annotated[
     bool,
@@ -127,17 +152,6 @@ def refusals() -> Iterator[None]:
             raise
         # A text given for a file's name may be of any length.
         fail(f"{str(error.filename)[:80]}: {str(error.strerror).lower()}.")
-
-
-def check_destinations(json: str | None, report: Path | None = None) -> None:
-    """Refuse a file that cannot be written, before the work for it is done.
-
-    Raises:
-        ValueError: its folder does not exist.
-    """
-    for option, path in (("--json", json if json != "-" else None), ("--report", report)):
-        if path is not None and not (folder := Path(path).absolute().parent).is_dir():
-            raise ValueError(f"{option} {path}: there is no folder {folder}.")
 
 
 def write_report(page: "Page", report: Path) -> None:

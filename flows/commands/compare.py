@@ -9,7 +9,6 @@ from flows.commands.common import (
     Level,
     Report,
     busy,
-    check_destinations,
     open_to_read,
     refusals,
 )
@@ -56,15 +55,20 @@ def compare(
         at: training FLOPs of the projection; ten times the largest common budget.
         bpb: compare bits per byte, as between tokenizers.
     """
-    from flows.answers.compare import Comparing, compare_sides
-    from flows.commands.output import show
-    from flows.results.variants import expanded
+    from flows.answers.sides import check_names, expanded, plan_of_side
 
     with refusals():
         home = open_to_read()
         names = expanded((baseline, *variants), home)
+        check_names(names)
+        for name in names:
+            plan_of_side(name, home)
+
+    from flows.answers.compare import Comparing, compare_sides
+    from flows.commands.output import show
+
+    with refusals():
         how = Comparing(at, _asymptote(asymptote), bpb, bootstrap, level)
-        check_destinations(json, report)
         columns = column_mapping(mapping or [])
         with busy("fitting the losses and the laws"):
             answer = compare_sides(names, columns, how, home)

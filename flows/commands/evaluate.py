@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from flows.commands.common import Json, busy, check_destinations, failures, open_all, refusals, say
+from flows.commands.common import Json, busy, failures, open_all, refusals, say
 from flows.commands.options import RunName
 from flows.commands.trained import Horizon
 
@@ -46,25 +46,26 @@ def evaluate(
         limit: number of questions of each task, for a first look; all if unset.
         device: auto, cpu, cuda or cuda:0.
     """
-    from flows.commands.output import emit
     from flows.evaluation.benchmarks import chosen_benchmarks
-    from flows.evaluation.evaluator import Evaluator
-    from flows.evaluation.table import document
-    from flows.mirror.publish import Mirror
     from flows.results.trained import find_trained
-    from flows.runs.directory import RunBusyError
 
     with refusals():
         if shots is not None and shots < 0:
             raise ValueError(f"--shots {shots} is less than none.")
         if limit is not None and limit < 1:
             raise ValueError(f"--limit {limit} leaves no question.")
-        check_destinations(json)
         chosen = chosen_benchmarks(benchmarks, run_code=run_code, shots=shots)
         settings, home = open_all()
         trained = find_trained(run, horizon, home)
-        with busy("loading the model"):
-            evaluator = Evaluator(trained, device)
+
+    from flows.commands.output import emit
+    from flows.evaluation.evaluator import Evaluator
+    from flows.evaluation.table import document
+    from flows.mirror.publish import Mirror
+    from flows.runs.directory import RunBusyError
+
+    with refusals(), busy("loading the model"):
+        evaluator = Evaluator(trained, device)
     with failures(RunBusyError, ModuleNotFoundError), evaluator.alone():
         scores, missed = _evaluate_all(evaluator, chosen, shots, limit)
     Mirror(settings, home).publish(trained.run, trained.planned)

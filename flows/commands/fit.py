@@ -9,7 +9,6 @@ from flows.commands.common import (
     Json,
     Level,
     Report,
-    check_destinations,
     refusals,
     shown_from_log,
 )
@@ -24,7 +23,7 @@ from flows.commands.options import (
     TableName,
     Where,
 )
-from flows.commands.tables import names_in, read_runs
+from flows.commands.tables import find_table, names_in, read_runs
 
 if TYPE_CHECKING:
     from flows.answers.fit import Fit
@@ -68,16 +67,18 @@ def fit(
         seed: of the resampling.
         target_flops: budget for the profiles of N* and D*; ten times the table's largest.
     """
+    with refusals():
+        source = find_table(file)
+
     from analysis.fit.options import FitOptions
     from flows.answers.fit import fit_runs, objective_of
     from flows.answers.rows import Rows
     from flows.commands.output import show
 
     with refusals(), shown_from_log("analysis.fit"):
-        check_destinations(json, report)
         penalty = objective_of(objective, delta)
         answer = fit_runs(
-            read_runs(file, mapping, include_status),
+            read_runs(source, mapping, include_status),
             FitOptions(form, penalty, bootstrap, seed, level, anyway, target_flops),
             Rows(by, where, tuple(names_in(best_of)), pool),
         )

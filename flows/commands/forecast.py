@@ -10,7 +10,6 @@ from flows.commands.common import (
     Json,
     Level,
     Report,
-    check_destinations,
     refusals,
 )
 from flows.commands.forecast_records import (
@@ -21,7 +20,7 @@ from flows.commands.forecast_records import (
     register,
 )
 from flows.commands.options import FIT, BestOf, By, Mapping, Pool, Statuses, TableName, Where
-from flows.commands.tables import names_in, read_runs
+from flows.commands.tables import find_table, names_in, read_runs
 
 if TYPE_CHECKING:
     from flows.answers.forecast import Forecast
@@ -59,18 +58,20 @@ def forecast(
         flops: a budget C = 6·N·D at which N* is sought, as 1e23. Several may follow.
         form: the law under the forecast; gamma (arXiv:2608.07222) has chinchilla as gamma = 1.
     """
+    with refusals():
+        if file is None or records.check is not None or records.list:
+            return answer_from_records(records, file, at or [], json)
+        check_register(records, by, asked=bool(at or points))
+        source = find_table(file)
+
     from analysis.forecast.answer import Question
     from flows.answers.forecast import forecast_runs, read_budget, read_pairs
     from flows.answers.rows import Rows
     from flows.commands.output import show
 
     with refusals():
-        check_destinations(json, report)
-        if file is None or records.check is not None or records.list:
-            return answer_from_records(records, file, at or [], json)
-        runs = read_runs(file, mapping, include_status)
+        runs = read_runs(source, mapping, include_status)
         pairs = read_pairs(at or [], points, runs.table.n_counts)
-        check_register(records, pairs, by)
         budgets = tuple(map(read_budget, flops or []))
         answer = forecast_runs(
             runs,

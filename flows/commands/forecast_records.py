@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from flows.settings import Home
 
 Names = Annotated[list[str] | None, Parameter(consume_multiple=True, completer=forecast_names)]
-Pairs = Sequence[tuple[float, float]]
 
 
 @Parameter(name="*", group=RECORDS)
@@ -70,21 +69,22 @@ def answer_from_records(
         check(records, at, json)
 
 
-def check_register(records: Records, pairs: Pairs, by: str | None) -> None:
-    """Refuse, before anything is computed, what cannot be registered.
+def check_register(records: Records, by: str | None, *, asked: bool) -> None:
+    """Refuse, before anything is read or computed, what cannot be registered.
+
+    Args:
+        asked: whether runs to foretell were given.
 
     Raises:
         ValueError: no points, several groups, or a name that is taken or none; --run or --loss
             without --check.
     """
-    from flows.forecasts.registered import check_name
-
     for option, value in (("--run", records.run), ("--loss", records.loss)):
         if value is not None:
             raise ValueError(f"{option} {value} scores a forecast: add --check NAME.")
     if records.register is None:
         return
-    if not pairs:
+    if not asked:
         raise ValueError(
             f"--register {records.register} writes foretold losses: add --at N,D or --points FILE."
         )
@@ -93,6 +93,8 @@ def check_register(records: Records, pairs: Pairs, by: str | None) -> None:
             f"--register {records.register} takes one forecast, --by {by} makes several: choose "
             "one with --where."
         )
+    from flows.forecasts.registered import check_name
+
     check_name(records.register, open_to_read())
 
 

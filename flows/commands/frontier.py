@@ -9,7 +9,6 @@ from flows.commands.common import (
     Json,
     Level,
     Report,
-    check_destinations,
     fail,
     open_to_read,
     refusals,
@@ -83,7 +82,6 @@ def frontier(
     from flows.commands.output import show
 
     with refusals():
-        check_destinations(json, report)
         goal = goal_of(loss, flops, _pair(like))
         demand = demand_of(
             _interval("--inference-tokens", inference_tokens),
@@ -113,7 +111,6 @@ def retrodict(
     from flows.commands.output import show
 
     with refusals():
-        check_destinations(json, report)
         own = own_sweep(experiment, open_to_read()) if experiment is not None else None
         answer = answer_of(level, own)
     show(answer, _print_bills, json, report)

@@ -9,11 +9,10 @@ from flows.commands.common import (
     Json,
     Level,
     Report,
-    check_destinations,
     refusals,
 )
 from flows.commands.options import Mapping, Statuses, TableName, Where
-from flows.commands.tables import column_mapping
+from flows.commands.tables import column_mapping, find_table
 
 if TYPE_CHECKING:
     from flows.answers.mix import Mix
@@ -60,17 +59,19 @@ def mix(
         points: a table of mixtures whose losses to foretell.
         anywhere: search all mixtures, not only averages of those tried.
     """
+    with refusals():
+        source = find_table(file)
+        of_points = None if points is None else find_table(str(points))
+
     from flows.answers.mix import Asked, Columns, mix_source
-    from flows.answers.runs import open_source
     from flows.commands.output import show
 
     with refusals():
-        check_destinations(json, report)
         answer = mix_source(
-            open_source(file),
+            source,
             Asked(target, stock, epochs, params, tokens, anywhere, level),
             Columns(column_mapping(mapping or []), where, include_status or []),
-            None if points is None else open_source(str(points)),
+            of_points,
         )
     show(answer, _print, json, report)
 

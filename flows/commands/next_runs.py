@@ -9,12 +9,11 @@ from flows.commands.common import (
     Json,
     Level,
     Report,
-    check_destinations,
     fail,
     refusals,
 )
 from flows.commands.options import BestOf, Mapping, Pool, Statuses, TableName, Where
-from flows.commands.tables import names_in, read_runs
+from flows.commands.tables import find_table, names_in, read_runs
 
 if TYPE_CHECKING:
     from flows.answers.next_runs import Next
@@ -64,19 +63,20 @@ def next_runs(
         flops: the target's budget C = 6·N·D.
         runs: how many to choose, at most.
     """
+    with refusals():
+        source = find_table(file)
+
     from flows.answers.next_runs import Choosing, check_to, has_plan, next_after, read_flops
     from flows.answers.rows import Rows
-    from flows.answers.runs import open_source
     from flows.commands.output import show
 
     with refusals():
-        check_destinations(json, report)
         target = read_flops("--flops", flops)
         most = None if budget is None else read_flops("--budget", budget)
         how = Choosing(target, most, candidates, runs, level)
         if to is not None:
-            check_to(to, sweep=has_plan(open_source(file)))
-        runs_so_far = read_runs(file, mapping, include_status)
+            check_to(to, sweep=has_plan(source))
+        runs_so_far = read_runs(source, mapping, include_status)
         rows = Rows(None, where, tuple(names_in(best_of)), pool)
         answer = next_after(runs_so_far, how, rows)
         if to is not None:

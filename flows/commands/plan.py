@@ -11,7 +11,6 @@ from cyclopts import Parameter
 from flows.commands.common import (
     Json,
     busy,
-    check_destinations,
     failures,
     open_all,
     open_all_to_read,
@@ -76,7 +75,6 @@ def plan(
                 f"--retime times this machine, and the plan is for --gpu {limits.gpu}."
             )
         environments = planned_slots(parsed, slots, devices, limits)
-        check_destinations(json)
         planned: AnyPlan
         if isinstance(parsed, TuneSpec):
             planned, prepared = plan_study(parsed, home, settings.optuna_uri)
@@ -148,6 +146,7 @@ def prepare(
     """
     with refusals():
         parsed = load_any(spec, set, corpus, UNLIMITED)
+        _, home = open_all()
 
     from rich.console import Console
 
@@ -158,14 +157,11 @@ def prepare(
     from flows.tuning.plan import prepare_tune
     from sweeps.tune_spec import TuneSpec
 
-    with refusals():
-        _, home = open_all()
-        check_destinations(json)
-        with progress_shown("looking for the corpus") as report_progress:
-            if isinstance(parsed, TuneSpec):
-                prepared = prepare_tune(parsed, home, report_progress)
-            else:
-                _, prepared = make_plan(parsed, home, report_progress)
+    with refusals(), progress_shown("looking for the corpus") as report_progress:
+        if isinstance(parsed, TuneSpec):
+            prepared = prepare_tune(parsed, home, report_progress)
+        else:
+            _, prepared = make_plan(parsed, home, report_progress)
     if json is not None:
         emit(corpus_json(parsed.corpus, prepared), json)
         return

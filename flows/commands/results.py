@@ -67,12 +67,15 @@ def export(
     Args:
         format: of both files.
     """
+    with refusals():
+        home = open_to_read()
+        planned = find_plan(sweep, home)
+
     from flows.commands.output import emit
     from flows.results.export import export_sweep
 
     with refusals():
-        home = open_to_read()
-        written = export_sweep(find_plan(sweep, home), home, to, format)
+        written = export_sweep(planned, home, to, format)
     if json is not None:
         emit({"sweep": sweep, "files": [str(path) for path in written]}, json)
     else:
@@ -216,15 +219,16 @@ def report(sweep: SweepName, /, *, json: Json = None) -> None:
 
     Where the home cannot be written, only the verdict is printed.
     """
+    with refusals():
+        settings, home = open_all_to_read()
+        planned = find_plan(sweep, home)
+
     from flows.commands.output import emit, print_wrapped
     from flows.mirror.publish import Mirror
     from flows.results.report import find_law, finish_sweep
     from flows.settings import is_writable
     from llama_core.corpus.documents import CorpusError
 
-    with refusals():
-        settings, home = open_all_to_read()
-        planned = find_plan(sweep, home)
     if not is_writable(home):
         verdict, numbers = find_law(planned, home)
         say(f"isoflop: {home.root} cannot be written: no file of the report was made")
@@ -260,15 +264,17 @@ def runs(
 
     The JSON has all of them, with the columns that --where may name.
     """
-    from analysis.words import counted, flops, rate, short
-    from flows.commands.output import emit, print_wrapped, table
     from flows.plans.stored import read_plans
-    from flows.runs.state import newest
-    from flows.runs.table import observations
 
     with refusals():
         home = open_to_read()
         plans = [find_plan(sweep, home)] if sweep is not None else read_plans(home)
+
+    from analysis.words import counted, flops, rate, short
+    from flows.commands.output import emit, print_wrapped, table
+    from flows.runs.state import newest
+    from flows.runs.table import observations
+
     rows = [row for planned in plans for row in observations(planned.runs, home)]
     if state:
         rows = [row for row in rows if row["status"] in state]

@@ -23,15 +23,18 @@ def submit(
     The workers read a YAML file where it lies. As
     `prefect deployment run sweep/chinchilla -p spec=SPEC`, with the spec checked first.
     """
+    with refusals():
+        # Before Prefect is imported, so that a misspelt name is refused at once.
+        settings, _ = open_all_to_read()
+        most = most_failures(max_failures, fail_fast)
+        parsed = load(spec, set, None, UNLIMITED)
+
     from flows.commands.output import emit
     from flows.stack.servers import StackError
     from flows.stack.submit import submit_sweep
     from sweeps.load import presets
 
     with refusals():
-        settings, _ = open_all_to_read()
-        most = most_failures(max_failures, fail_fast)
-        parsed = load(spec, set, None, UNLIMITED)
         given = spec if spec in presets() else str(Path(spec).absolute())
         with failures(StackError):
             flow_run = submit_sweep(settings, parsed.name, given, set, most)

@@ -9,7 +9,6 @@ from cyclopts import Parameter
 from flows.commands.common import (
     Json,
     busy,
-    check_destinations,
     failures,
     open_all,
     progress_shown,
@@ -78,8 +77,12 @@ def sweep(
     from sweeps.load import design_overrides
 
     with refusals():
+        # Before torch and scipy are imported, so that what cannot be done is refused at once.
         refuse_idle(limits)
+        most = most_failures(max_failures, fail_fast)
         parsed = load(spec, (*set, *design_overrides(design, target_flops)), corpus, limits)
+        environments = chosen_slots(parsed, slots)
+        settings, home = open_all()
 
     from flows.commands.output import emit
     from flows.commands.planned.text import print_plan
@@ -93,11 +96,6 @@ def sweep(
     from llama_core.corpus.documents import CorpusError
 
     with refusals():
-        # What the options ask for, before a corpus is prepared in vain.
-        check_destinations(json)
-        most = most_failures(max_failures, fail_fast)
-        environments = chosen_slots(parsed, slots)
-        settings, home = open_all()
         if needs_a_gpu(parsed):
             raise ValueError(
                 f"placement.device={parsed.placement.device}, and this machine has no GPU. Train "
@@ -137,8 +135,6 @@ def cancel(name: Started, /) -> None:
     Queued runs end first; running ones write a checkpoint. The command that started it
     resumes it.
     """
-    from flows.dispatch.cancel import cancel as stop
-    from flows.dispatch.cancel import is_requested
     from flows.plans.find import sweeps_there
     from flows.stack.servers import server_answers
 
@@ -147,11 +143,19 @@ def cancel(name: Started, /) -> None:
         server = server_answers(settings)
         sweeps = sorted(path.parent.name for path in home.sweeps.glob("*/plan.json"))
         studies = sorted(path.parent.name for path in home.tunes.glob("*/spec.json"))
-        if name not in (*sweeps, *studies) and not (server and is_requested(name, settings)):
+        known = name in (*sweeps, *studies)
+        if not known and server:
+            # Only here: Prefect's import takes seconds.
+            from flows.dispatch.cancel import is_requested
+
+            known = is_requested(name, settings)
+        if not known:
             raise ValueError(
                 f"no sweep {name!r} and no study of that name in {home.root}. "
                 f"{sweeps_there(name, sweeps)} Studies: {', '.join(studies) or 'none yet'}."
             )
+    from flows.dispatch.cancel import cancel as stop
+
     with busy(f"stopping {name}"):
         folders = (home.sweeps / name, home.tunes / name)
         stopped = stop(name, folders, settings, server=server)

@@ -6,20 +6,35 @@ from flows.commands.common import fail, say
 
 if TYPE_CHECKING:
     from flows.answers.runs import Runs
+    from flows.answers.source import TableSource
 
 
-def read_runs(file: str, mapping: list[str] | None, include_status: list[str] | None) -> "Runs":
-    """The runs of a file, a sweep or a service; names the sweeps whose losses are in a sweep's.
+def find_table(file: str) -> "TableSource":
+    """What TABLE names; says which sweeps' losses are in a sweep's.
+
+    Called before what reads it is imported, so that a misspelt name is refused at once.
 
     Raises:
-        ValueError: there is no such source, or it cannot be read as a table.
+        ValueError: there is no such source.
     """
-    from flows.answers.runs import open_source
-    from flows.answers.runs import read_runs as runs_of
+    from flows.answers.source import open_source
 
     source = open_source(file)
     for sentence in source.notes:
         say(sentence)
+    return source
+
+
+def read_runs(
+    source: "TableSource", mapping: list[str] | None, include_status: list[str] | None
+) -> "Runs":
+    """The runs of a table.
+
+    Raises:
+        ValueError: it cannot be read as one.
+    """
+    from flows.answers.runs import read_runs as runs_of
+
     return runs_of(source, column_mapping(mapping or []), include_status or [])
 
 

@@ -34,16 +34,18 @@ def generate(
         top_p: sample among the likeliest tokens whose joint probability is this.
         seed: of the sampling.
     """
-    from flows.commands.output import emit
     from flows.results.trained import find_trained
-    from llama_core.corpus.tokenizer import BOS, EOS
-    from llama_core.inference.generate import generate as continue_ids
 
     with refusals():
         if tokens < 1:
             raise ValueError(f"--tokens {tokens} must be at least 1.")
-        home = open_to_read()
-        trained = find_trained(run, horizon, home)
+        trained = find_trained(run, horizon, open_to_read())
+
+    from flows.commands.output import emit
+    from llama_core.corpus.tokenizer import BOS, EOS
+    from llama_core.inference.generate import generate as continue_ids
+
+    with refusals():
         tokenizer = trained.corpus.tokenizer()
         net, _ = trained.load()
         if tokenizer.as_read(prompt) != prompt:
@@ -72,19 +74,22 @@ def export_hf(run: RunName, folder: Path, /, *, horizon: Horizon = None, json: J
     Args:
         folder: where to write; made if missing, refused if it holds files.
     """
-    from flows.commands.output import emit
-    from flows.mirror.addresses import run_address
-    from flows.mirror.publish import Mirror
     from flows.results.trained import find_trained
-    from flows.runs.exports import Export, modified_ns, record
-    from flows.settings import is_writable
-    from llama_core.exchange.hf import export_hf as export
 
     with refusals():
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise ValueError(f"{folder} is not an empty folder. Name one that does not exist yet.")
         settings, home = open_all_to_read()
         trained = find_trained(run, horizon, home)
+
+    from flows.commands.output import emit
+    from flows.mirror.addresses import run_address
+    from flows.mirror.publish import Mirror
+    from flows.runs.exports import Export, modified_ns, record
+    from flows.settings import is_writable
+    from llama_core.exchange.hf import export_hf as export
+
+    with refusals():
         spec, tokenizer = trained.planned.run, trained.corpus.tokenizer()
         net, digest = trained.load()
         export(

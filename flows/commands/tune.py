@@ -10,7 +10,6 @@ from flows.commands.common import (
     Json,
     Level,
     Report,
-    check_destinations,
     failures,
     open_all,
     progress_shown,
@@ -49,6 +48,9 @@ def tune(
         refuse_idle(limits)
         of_trials = () if trials is None else (f"trials={trials}",)
         parsed = load_study(spec, (*set, *of_trials), corpus, limits)
+        environments = chosen_slots(parsed, slots)
+        parsed = parsed.model_copy(update={"slots": slots or parsed.slots})
+        settings, home = open_all()
 
     from flows.commands.output import emit, print_wrapped
     from flows.cost.calibrate import CalibrationError
@@ -58,12 +60,6 @@ def tune(
     from flows.stack.servers import StackError
     from flows.tuning.plan import prepare_tune, with_dtype
     from sweeps.spec import DataRef
-
-    with refusals():
-        settings, home = open_all()
-        parsed = parsed.model_copy(update={"slots": slots or parsed.slots})
-        check_destinations(json)
-        environments = chosen_slots(parsed, slots)
 
     def prepare() -> "Callable[[ChildProcesses], TuneReport]":
         from flows.tune import run_tune
@@ -114,17 +110,20 @@ def fit_lr(
     report: Report = None,
 ) -> None:
     """Fit the laws of learning rate and batch to a table of trials."""
+    from flows.answers.source import open_table
+
+    with refusals():
+        table = open_table(file)
+
     from analysis.tuning.answer import fit_lr_table
     from analysis.tuning.page import fit_lines, study_page
     from analysis.tuning.study_law import FittedLaws
     from analysis.tuning.trials import read_lr_table
-    from flows.answers.runs import open_table
     from flows.commands.output import emit, print_wrapped
 
     with refusals():
-        check_destinations(json, report)
         trials = read_lr_table(
-            open_table(file),
+            table,
             mapping=column_mapping(mapping or []),
             include_status=include_status or [],
         )

@@ -20,14 +20,15 @@ def watch(sweep: SweepName, /) -> None:
 
     It waits for a worker to plan the sweep.
     """
+    with refusals():
+        settings, home = open_all_to_read()
+        planned = _planned(sweep, settings, home)
+
     from rich.console import Console
 
     from flows.runs.state import missing
     from flows.watch.terminal import TableWatcher
 
-    with refusals():
-        settings, home = open_all_to_read()
-        planned = _planned(sweep, settings, home)
     with TableWatcher(Console(), home) as watcher:
         watcher.begin(planned, missing(planned.runs, home))
         try:
@@ -66,13 +67,17 @@ def _all_ended(planned: "Plan", home: "Home") -> bool:
 
 
 def _planned(sweep: str, settings: "Settings", home: "Home") -> "Plan":
-    from flows.dispatch.cancel import is_requested
     from flows.stack.servers import server_answers
 
     try:
         return find_plan(sweep, home)
     except ValueError:
-        if not server_answers(settings) or not is_requested(sweep, settings):
+        if not server_answers(settings):
+            raise
+        # Only here: Prefect's import takes seconds.
+        from flows.dispatch.cancel import is_requested
+
+        if not is_requested(sweep, settings):
             raise
     with busy(f"waiting for a worker to plan {sweep}"):
         deadline = time.monotonic() + _PATIENCE_S

@@ -11,17 +11,20 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import AwareDatetime, ValidationError
 
-from analysis.forecast.answer import Answer, ForecastPoint
-from analysis.forecast.posterior import ForecastForm
+from analysis.law import ForecastForm
 from analysis.own_runs.outcome import Interval, outcome
-from analysis.table.observations import Table
 from flows.files import append_line, file_lock, read_lines, write_whole
 from flows.runs.provenance import environment
 from flows.settings import Home
 from llama_core.config import Frozen
+
+if TYPE_CHECKING:
+    from analysis.forecast.answer import Answer, ForecastPoint
+    from analysis.table.observations import Table
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +103,7 @@ class Scored(Frozen):
     scored_at: AwareDatetime
 
 
-def table_sha256(table: Table) -> str:
+def table_sha256(table: "Table") -> str:
     """Digest of N, D and loss of the used rows; their order does not matter."""
     used = table.used.select("n_params", "tokens", "val_loss")
     lines = sorted(f"{float(N)!r},{float(D)!r},{float(L)!r}" for N, D, L in used.rows())
@@ -109,9 +112,9 @@ def table_sha256(table: Table) -> str:
 
 def new_forecast(
     name: str,
-    answer: Answer,
-    points: tuple[ForecastPoint, ...],
-    table: Table,
+    answer: "Answer",
+    points: "tuple[ForecastPoint, ...]",
+    table: "Table",
     source: str,
     run_id: str | None = None,
 ) -> Registered:

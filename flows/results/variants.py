@@ -13,7 +13,6 @@ from analysis.page import Page
 from analysis.sweep.scan import add_scans
 from analysis.table.observations import TableError
 from flows.plans.scans import scans_of
-from flows.plans.stored import read_plan
 from flows.results.compare import compared_table, sweep_differences
 from flows.settings import Home
 from sweeps.plan import Plan, members
@@ -27,23 +26,6 @@ _COLUMNS = {
     "chosen": pl.Float64(),
     "how": pl.String(),
 }
-
-
-def expanded(names: Sequence[str], home: Home) -> tuple[str, ...]:
-    """The names to compare: of one sweep with variants, its base and each of them.
-
-    Raises:
-        ValueError: its scans are not over, so that no variant is trained.
-    """
-    planned = read_plan(home, names[0]) if len(names) == 1 else None
-    if planned is None or not planned.spec.variants:
-        return tuple(names)
-    if planned.spec.scan is not None:
-        raise ValueError(
-            f"sweep {names[0]} has no variant trained yet: the scans of their rates come first. "
-            f"Train it with: isoflop sweep {names[0]}"
-        )
-    return tuple(f"{names[0]}/{variant}" for variant in members(planned))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from analysis.table.files import Contents
-from analysis.table.observations import TableError
-from flows.tables.mlflow_experiment import read_experiment
-from flows.tables.optuna_study import is_journal, read_study
-from flows.tables.tensorboard_folder import has_events, read_folder
+if TYPE_CHECKING:
+    from analysis.table.files import Contents
 
 _MLFLOW, _OPTUNA = "mlflow:", "optuna:"
 
@@ -17,7 +15,7 @@ def is_service(name: str) -> bool:
     return name.startswith((_MLFLOW, _OPTUNA))
 
 
-def table_source(name: str, our_uri: Callable[[], str]) -> Path | Contents:
+def table_source(name: str, our_uri: Callable[[], str]) -> "Path | Contents":
     """The path of a file, or the contents of what is no file.
 
     Args:
@@ -26,6 +24,11 @@ def table_source(name: str, our_uri: Callable[[], str]) -> Path | Contents:
     Raises:
         TableError: there is no such source, or it cannot be read.
     """
+    from analysis.table.observations import TableError
+    from flows.tables.mlflow_experiment import read_experiment
+    from flows.tables.optuna_study import is_journal, read_study
+    from flows.tables.tensorboard_folder import has_events, read_folder
+
     if name.startswith(_MLFLOW):
         return read_experiment(name.removeprefix(_MLFLOW), our_uri)
     if name.startswith(_OPTUNA):

@@ -14,7 +14,8 @@ import polars as pl
 import pytest
 
 from analysis.table.repeats import epochs
-from flows.answers.runs import read_runs, source_of
+from flows.answers.runs import read_runs
+from flows.answers.source import source_of
 from tests.cases.conftest import Done, Run
 from tests.others_tables import BASE, TRUE_N_AT_1E20, write_table
 

@@ -106,7 +106,10 @@ def test_all_observations_are_listed_with_a_dash_for_no_loss(home, capsys):
     ("call", "message"),
     [
         (lambda: compare("mine", "mine"), "'mine' was named twice: name two sweeps."),
-        (lambda: compare("mine", "x", bootstrap=0), "--bootstrap 0 gives no intervals: take 1000."),
+        (
+            lambda: compare("mine", __file__, bootstrap=0),
+            "--bootstrap 0 gives no intervals: take 1000.",
+        ),
         (lambda: compare("mine", "x"), "no sweep 'x' in "),
         (lambda: runs("x"), "Sweeps there: mine."),
         (lambda: show("x"), "no run 'x' in "),

@@ -1,0 +1,67 @@
+"""What cannot be done is refused before the libraries that would do it are imported."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HEAVY = {"torch", "scipy", "prefect", "mlflow", "optuna", "plotly"}
+REFUSED = (
+    "fit nosuch.csv",
+    "fit-lr nosuch.csv",
+    "mix nosuch.csv",
+    "next nosuch --flops 1e20",
+    "compare nosuch other",
+    "forecast nosuch.csv --at 7B,2T",
+    "forecast table.csv --at 7B,2T --register taken",
+    "forecast table.csv --register new",
+    "forecast --check nosuch",
+    "plan nosuch",
+    "prepare nosuch",
+    "submit nosuch",
+    "submit smoke --fail-fast --max-failures 2",
+    "tune nosuch",
+    "tune lr-batch --slots 0",
+    "sweep nosuch",
+    "sweep smoke --slots 0",
+    "sweep smoke --fail-fast --max-failures 2",
+    "sweep smoke --json none/law.json",
+    "cancel nosuch",
+    "watch nosuch",
+    "report nosuch",
+    "report nosuch --json none/law.json",
+    "runs nosuch",
+    "export nosuch",
+    "show nosuch",
+    "generate nosuch Once",
+    "export-hf nosuch model",
+    "export-hf nosuch .",
+    "evaluate nosuch",
+)
+_CODE = f"""
+import sys
+from flows.cli import main
+for words in {REFUSED!r}:
+    try:
+        main(words.split())
+    except SystemExit as stop:
+        status = stop.code
+    loaded = sorted({HEAVY!r} & set(sys.modules))
+    print(words, status, loaded)
+"""
+
+
+def test_no_refusal_waits_for_a_library_that_takes_seconds_to_import(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "forecasts").mkdir(parents=True)
+    (home / "forecasts" / "taken.json").touch()
+    (tmp_path / "table.csv").touch()
+    done = subprocess.run(
+        [sys.executable, "-c", _CODE],
+        env={**os.environ, "ISOFLOP_HOME": str(home), "ISOFLOP_PREFECT_PORT": "1"},
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [f"{words} 2 []" for words in REFUSED], done.stderr
+    refusals = [line for line in done.stderr.splitlines() if line.startswith("isoflop: ")]
+    for words, message in zip(REFUSED, refusals, strict=True):
+        assert any(word in message for word in words.split()[1:]), message
