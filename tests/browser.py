@@ -45,6 +45,12 @@ def resize(window: Any, width: int) -> None:
     window.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
+def colours(window: Any, scheme: str) -> None:
+    """Make the screen that of a person who prefers `light` or `dark`."""
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    window.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
 def serious_findings(window: Any) -> list[tuple[str, str, str]]:
     """What axe-core has against the page: impact, rule and elements; skips the test without it.
 

@@ -18,7 +18,7 @@ from flows.runs.directory import RunDir
 from flows.runs.table import curves, observations_frame
 from flows.settings import Home
 from flows.stack.servers import free_port, healthy
-from tests.browser import chromium, requested, resize, serious_findings, wait_until
+from tests.browser import chromium, colours, requested, resize, serious_findings, wait_until
 from tests.conftest import ROOT, bare_environment
 from tests.simulated import isoflops, table
 from tests.simulated_home import simulated_study, simulated_sweep
@@ -99,12 +99,20 @@ def test_axe_finds_nothing_serious_in_dashboard_and_report(window, address, root
     ):
         opened(window, f"{address}{path}", 1280, words)
         assert serious_findings(window) == [], path
-    # On a phone other boxes scroll.
+    page = report(root, tmp_path).as_uri()
+    window.get(page)
+    assert serious_findings(window) == []
+    # On a phone other boxes scroll, and a dark screen has other colours.
+    colours(window, "dark")
     for path, words in (("/", "made"), ("/sweep/made", "Parametric law:")):
         opened(window, f"{address}{path}", 390, words)
         assert serious_findings(window) == [], path
-    window.get(report(root, tmp_path).as_uri())
+    window.get(page)
     assert serious_findings(window) == []
+    assert window.execute_script("return getComputedStyle(document.body).color") == (
+        "rgb(230, 230, 230)"
+    )
+    colours(window, "light")
 
 
 def report(root: Path, folder: Path) -> Path:
