@@ -61,7 +61,7 @@ def read_points(
     counts = sorted(
         (name for name in COUNTS if name in names), key=lambda name: COUNTS[name] != n_counts
     )
-    rows = frame.with_row_index("row")
+    rows = frame.drop("row", strict=False).with_row_index("row")
     columns = []
     for symbol, given in (("n_params", counts[:1]), ("tokens", ["tokens"])):
         if not given or given[0] not in names:

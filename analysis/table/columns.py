@@ -18,6 +18,7 @@ from analysis.table.observations import (
     nearest,
     plain,
 )
+from analysis.table.repeats import unread_epochs
 from analysis.table.runs import numbered
 from analysis.table.sources import Source
 from analysis.table.states import ending_doubts
@@ -94,7 +95,12 @@ def normalise(
         read,
     )
     return table.with_doubts(
-        (*unit_doubts(table), *_unused_weights(columns, mapping), *ending_doubts(table.used))
+        (
+            *unit_doubts(table),
+            *_unused_weights(columns, mapping),
+            *(unread_epochs(table) if "unique_tokens" in aliases else ()),
+            *ending_doubts(table.used),
+        )
     )
 
 
@@ -120,7 +126,8 @@ def _with_names(
             column = frame[text]
         sources[name] = Source(name, text, arithmetic, written)
         read.append(column.alias("row_weight" if name == WEIGHT else name))
-    return frame.with_columns(read), sources
+    # A column of that name is somebody else's.
+    return frame.drop("row_weight", strict=False).with_columns(read), sources
 
 
 def _unused_weights(columns: list[str], mapping: Mapping[str, str]) -> Iterator[Doubt]:

@@ -14,7 +14,11 @@ from analysis.table.sources import quoted
 # isoflop's name for a column: the field's other spellings, compared without case, spaces
 # and punctuation.
 ALIASES: dict[str, tuple[str, ...]] = {
-    "n_params": ("params", "N", "parameters", "num_params", "model_size", "n_parameters"),
+    "n_params": (
+        *("params", "N", "parameters", "num_params", "model_size", "n_parameters"),
+        # Of a mixture of experts 6·N·D holds for these.
+        *("active_params", "n_active_params", "activated_params", "params_active"),
+    ),
     "n_params_total": ("params_total", "total_params"),
     "n_params_no_input_embedding": ("params_no_input_embed", "params_no_input_embedding"),
     "n_params_non_embedding": (
@@ -68,11 +72,12 @@ _UNITS = {
 # What else than nats a column of losses may hold, by its name, and the loss computed from it.
 _LOSSES = {
     r"perplexity|ppl": ("is a perplexity", "ln({})"),
-    r"bits?_?per_?token": ("is in bits", "{}*ln(2)"),
+    r"bits?_?per_?token|loss[\W_]*bits?\W*$": ("is in bits", "{}*ln(2)"),
     r"likelihood|log_?prob": ("is a log-likelihood", "-{}"),
 }
 # Columns of D/N, whose product with N is D.
 _RATIO = re.compile(r"tokens?_per_param(?:eter)?s?|d_(?:over_|per_)?n|tpp")
+_LOG = re.compile(r"(?:^|(?<=[^a-z]))(ln|log_?e|log_?2|log_?10|log)(?![a-z])")
 # Characters of the columns that a message lists, and spellings.
 _SHOWN, _SPELLINGS = 60, 3
 
@@ -148,7 +153,7 @@ def missing(
 
 def logarithm_undone(column: str) -> str:
     """Arithmetic for the number whose logarithm a column is by its name; empty for others."""
-    match = re.search(r"(?:^|[^a-z])(ln|log_?e|log_?2|log_?10|log)(?![a-z])", column.lower())
+    match = _LOG.search(_apart(column))
     if match is None:
         return ""
     if match[1] in ("ln", "loge", "log_e"):
@@ -181,7 +186,13 @@ def _offer(name: str, spellings: Iterable[str], columns: Collection[str]) -> str
     known = {plain(spelling) for spelling in spellings}
     for column in columns:
         undone = logarithm_undone(column)
-        if undone and not known.isdisjoint(re.sub(r"^[^_]*_", "", plain(column)).split()):
+        if undone and re.sub(r"[\W_]+", "_", _LOG.sub("", _apart(column))).strip("_") in known:
+            if name == "val_loss" and plain(column) == "log_loss":
+                # A usual name of the cross-entropy itself.
+                return (
+                    f" If {column!r} is the loss itself: --map val_loss={column}; if its "
+                    f"logarithm: --map 'val_loss=exp({column})'."
+                )
             return f" {column!r} is a logarithm: --map '{name}={undone}'."
         # "Params (M)" and tokens_billions are N and D in another unit.
         base, _, unit = re.sub(r"[\W_]+", "_", column.strip()).strip("_").lower().partition("_")
@@ -198,6 +209,11 @@ def _offer(name: str, spellings: Iterable[str], columns: Collection[str]) -> str
             if name == "val_loss" and re.search(pattern, column, re.IGNORECASE):
                 return f" {column!r} {words}: --map 'val_loss={loss.format(quoted(column))}'."
     return ""
+
+
+def _apart(column: str) -> str:
+    """A column's name in small letters, log10N as log10_n."""
+    return re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", column).lower()
 
 
 def _nearest(name: str, spellings: Iterable[str], columns: Collection[str]) -> str:

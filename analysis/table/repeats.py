@@ -1,10 +1,13 @@
 """Rows whose runs read their data more than once: no law of fresh tokens is fitted to them."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import polars as pl
 
+from analysis.table.names import numeric_column
 from analysis.table.observations import Doubt, Table
+from analysis.table.sources import quoted
 
 REPEATS = "its tokens repeat"
 # Fewer fresh rows than this carry no law.
@@ -13,6 +16,7 @@ FEWEST_FRESH = 8
 _ROUNDING = 1.02
 # More epochs than this are another unit, or a column of another meaning.
 _PLAUSIBLE = 1e5
+_EPOCHS = ("epoch", "epochs", "n_epochs", "num_epochs", "max_epochs", "train_epochs")
 
 
 def epochs(used: pl.DataFrame) -> pl.Series | None:
@@ -28,6 +32,21 @@ def epochs(used: pl.DataFrame) -> pl.Series | None:
     if not isinstance(most, float) or not _ROUNDING < most < _PLAUSIBLE:
         return None
     return times.set(times < _ROUNDING, 1.0)
+
+
+def unread_epochs(table: Table) -> Iterator[Doubt]:
+    """A sentence about a column of epochs in a table without a column of unique tokens."""
+    name = numeric_column(table.used, _EPOCHS)
+    if not name or "unique_tokens" in table.used.columns:
+        return
+    most = float(table.used[name].to_numpy().max())
+    if _ROUNDING < most < _PLAUSIBLE:
+        tokens = table.source("tokens").argument
+        unique = "COLUMN" if table.derived else f"{tokens}/{quoted(name)}"
+        yield Doubt(
+            f"Every token counts as fresh, but {name!r} says that runs read theirs up to "
+            f"{most:.3g} times. If D counts each reading: --map 'unique_tokens={unique}'."
+        )
 
 
 def leave_out_repeats(table: Table) -> Table:

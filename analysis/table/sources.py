@@ -42,8 +42,12 @@ class Source:
 
     def times(self, factor: str) -> str:
         """The option that reads the column in another unit: --map 'tokens=D*1e9'."""
-        given = f"({self.given})" if self.arithmetic else quoted(self.given)
-        return f"--map '{self.name}={given}*{factor}'"
+        return f"--map '{self.name}={self.argument}*{factor}'"
+
+    @property
+    def argument(self) -> str:
+        """The column as a part of arithmetic: "Params (M)" or (size*1e6)."""
+        return f"({self.given})" if self.arithmetic else quoted(self.given)
 
     def words(self) -> str:
         """For messages: 'Params (M)' for a column, size*1e6 for arithmetic."""

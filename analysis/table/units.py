@@ -27,6 +27,8 @@ from analysis.table.sources import Source, quoted
 _N = (300.0, 1e14)
 _D = (1e4, 1e16)
 _D_OVER_N = (0.01, 1e6)
+# Below, a count with a fractional part is one of millions or billions.
+_WHOLE_N = 1e5
 # Counted FLOPs over 6·N·D. The row nearest to 1 counts: where the embeddings are most of a small
 # model the ratio is large, and falls as models grow; a wrong unit shifts every row.
 _FAR_FROM_6ND = 30.0
@@ -80,6 +82,7 @@ def unit_doubts(table: Table) -> Iterator[Doubt]:
         thousands = " ".join(_thousands_points(used, s) for s in counts if s.name != computed)
         yield Doubt(f"{fact} {thousands.strip() or _cause(used, by_name, computed)}", True)
     else:
+        yield from _fractions(used, _n_source(by_name), computed)
         yield from _budgets(used, by_name, computed)
         yield from _mixed(used, by_name)
         yield from _sequences(used, by_name["tokens"], computed)
@@ -106,12 +109,14 @@ def _ratio(used: pl.DataFrame, column: str) -> float | None:
     if column not in used.columns:
         return None
     counted = used.filter(pl.col(column) > 0)
-    # The largest count of N: FLOPs of the embeddings are no error of unit.
-    largest = pl.max_horizontal(name for name in COUNTS if name in used.columns)
-    ratios = counted.select(pl.col(column) / (6 * largest * pl.col("tokens"))).to_series()
-    if not len(ratios) or (ratios.log().abs() < np.log(_FAR_FROM_6ND)).any():
+    # Under the nearest count of N: FLOPs without embeddings or resting experts are no wrong unit.
+    each = [
+        pl.col(column) / (6 * pl.col(n) * pl.col("tokens")) for n in COUNTS if n in used.columns
+    ]
+    nearest = counted.select(pl.min_horizontal(ratio.log().abs() for ratio in each)).to_series()
+    if not len(nearest) or (nearest < np.log(_FAR_FROM_6ND)).any():
         return None
-    return float(np.median(ratios.to_numpy()))
+    return float(np.median(counted.select(each[0]).to_series().to_numpy()))
 
 
 def _cause(used: pl.DataFrame, by_name: dict[str, Source], computed: str) -> str:
@@ -140,6 +145,12 @@ def _cause(used: pl.DataFrame, by_name: dict[str, Source], computed: str) -> str
         rated = (len(changed), _distance(medians, scales, computed))
         if changed and rated[1] < inf and rated < least:
             best, least = changed, rated
+    swapped = medians | {"N": medians["D"], "D": medians["N"]}
+    if not computed and _distance(swapped, {}, computed) < (least[1] if least[0] < 2 else inf):
+        N, D = _n_source(by_name), by_name["tokens"]
+        return (
+            f"Are N and D exchanged? Then --map 'n_params={D.argument}' --map 'tokens={N.argument}'"
+        )
     if not best:
         return "Give N, D and C in parameters, tokens and FLOPs: --map 'NAME=COLUMN*FACTOR'."
     causes = [
@@ -172,6 +183,18 @@ def _distance(medians: dict[str, float], scales: dict[str, float], computed: str
             return inf
     decades = {name: abs(log10(value / _COMMON[name])) for name, value in values.items()}
     return sum(_TRUST[name] * distance for name, distance in decades.items())
+
+
+def _fractions(used: pl.DataFrame, source: Source, computed: str) -> Iterator[Doubt]:
+    """A doubt about small N that are no whole numbers, beside D in the same unit."""
+    N = used["n_params"].to_numpy().astype(float)
+    broken = N[np.round(N) != N]
+    if computed != "n_params" and np.median(N) < _WHOLE_N and len(broken) > len(N) / 2:
+        yield Doubt(
+            f"N ({source.words()}) is {broken[0]:g} in a row, and parameters are whole. Is it in "
+            f"millions, and D too? Then {source.times('1e6')}",
+            True,
+        )
 
 
 def _budgets(used: pl.DataFrame, by_name: dict[str, Source], computed: str) -> Iterator[Doubt]:

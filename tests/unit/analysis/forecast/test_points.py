@@ -32,7 +32,7 @@ def test_flops_take_their_own_suffixes():
 
 def test_points_come_from_a_table_by_the_usual_names(tmp_path):
     file = tmp_path / "runs.csv"
-    file.write_text("model_size,training_tokens,who\n7B,2T,a\n70B,1.4T,b\n")
+    file.write_text("row,model_size,training_tokens,who\n1,7B,2T,a\n2,70B,1.4T,b\n")
     points = read_points(file, "unknown")
     assert points == [pytest.approx((7e9, 2e12)), pytest.approx((70e9, 1.4e12))]
 

@@ -176,6 +176,52 @@ def test_weights_are_read_only_where_a_map_says_so() -> None:
     assert not weighted.doubts
 
 
+def test_a_column_called_as_weights_are_inside_weighs_nothing() -> None:
+    assert "row_weight" not in normalise(six_runs(row_weight=[1.0, 2, 4, 8, 16, 32])).used.columns
+
+
+def test_active_parameters_are_n_and_all_of_them_another_count() -> None:
+    experts = six_runs(total_params=[8e8] * 6).rename({"N": "active_params"})
+    table = normalise(experts)
+    assert table.used["n_params"].to_list() == six_runs()["N"].to_list()
+    assert table.n_counts == "unknown"
+    assert "n_params_total" in table.used.columns
+    assert (
+        not normalise(experts, mapping={"n_params_total": "total_params"})
+        .used.filter(pl.col("n_params") != 8e8)
+        .height
+    )
+
+
+@pytest.mark.parametrize(
+    ("theirs", "offer"),
+    [
+        ("log10N", "n_params=pow(10,log10N)"),
+        ("log10(N)", 'n_params=pow(10,"log10(N)")'),
+        ("log2 N", 'n_params=pow(2,"log2 N")'),
+        ("ln_params", "n_params=exp(ln_params)"),
+        ("params_log", "n_params=pow(10,params_log)"),
+    ],
+)
+def test_a_logarithm_is_offered_with_its_base(theirs: str, offer: str) -> None:
+    with pytest.raises(TableError) as caught:
+        normalise(six_runs().rename({"N": theirs}))
+    assert f"{theirs!r} is a logarithm: --map '{offer}'" in str(caught.value)
+
+
+def test_a_log_loss_may_be_the_cross_entropy_itself() -> None:
+    with pytest.raises(TableError) as caught:
+        normalise(six_runs().rename({"loss": "log_loss"}))
+    for offer in ("--map val_loss=log_loss;", "--map 'val_loss=exp(log_loss)'."):
+        assert offer in str(caught.value)
+
+
+@pytest.mark.parametrize("theirs", ["loss_bits", "val/loss (bits)", "bits_per_token"])
+def test_a_loss_in_bits_is_offered_in_nats(theirs: str) -> None:
+    with pytest.raises(TableError, match=r"is in bits: --map 'val_loss=.*\*ln\(2\)'"):
+        normalise(six_runs().rename({"loss": theirs}))
+
+
 def test_every_column_read_has_its_source() -> None:
     table = normalise(six_runs(C=[1.2e18] * 6).drop("D"))
     assert [(s.name, s.given) for s in table.read] == [

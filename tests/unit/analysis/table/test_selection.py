@@ -23,6 +23,11 @@ def test_rows_outside_the_filter_stay_with_it_as_their_reason() -> None:
     assert part.frame["excluded_reason"].to_list() == ["not where tokens > 3e9", None, None, None]
 
 
+def test_a_row_for_which_the_filter_is_unknown_is_left_out() -> None:
+    [(_, part)] = split(_table(lr=[1e-3, None, 1e-3, 1e-3]), where="lr > 1e-4", by=None)
+    assert part.used["row"].to_list() == [0, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("where", "words"),
     [("nonsense >", "does not work"), ("tokens + 1", "is not true or false for each row")],

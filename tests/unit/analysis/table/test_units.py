@@ -101,6 +101,40 @@ def test_a_row_in_another_unit_than_the_others_is_named() -> None:
     )
 
 
+def test_a_row_far_from_the_median_that_can_be_is_no_mixture_of_units() -> None:
+    # Ladders from a toy to a large model.
+    assert not _doubts(("N", "D", "loss"), [*BASE, (5e3, 1e9, 6.0), (7e12, 1e14, 1.5)])
+
+
+def test_sizes_with_fractions_below_any_model_are_in_millions() -> None:
+    # 7.0B on 140B tokens and the like, written in millions: each number alone could be.
+    rows = [(round(N / 1e5, 1) + 0.1, round(D / 1e5), loss) for N, D, loss in BASE]
+    [doubt] = _doubts(("N", "D", "loss"), rows)
+    assert doubt.bars_optimum
+    assert doubt.sentence.startswith("N ('N') is 80.1 in a row, and parameters are whole.")
+    assert "--map 'n_params=N*1e6'" in doubt.sentence
+    # Sizes computed from FLOPs have fractions, and so may simulated ones of real models.
+    sizes = zip((1e3, 3e3, 1e4, 3e4), (1e6, 3e6, 1e7, 3e7), strict=True)
+    computed = [(D, 6 * (N + 0.5) * D, 4.0) for N, D in sizes]
+    assert not _doubts(("D", "C", "loss"), computed)
+    assert not _doubts(("N", "D", "loss"), [(N + 0.5, D, loss) for N, D, loss in BASE])
+
+
+def test_exchanged_columns_are_told_from_a_unit() -> None:
+    [doubt] = _doubts(("N", "D", "loss"), [(D, N, loss) for N, D, loss in BASE])
+    assert doubt.sentence.endswith(
+        "Are N and D exchanged? Then --map 'n_params=D' --map 'tokens=N'"
+    )
+
+
+def test_steps_times_another_batch_do_not_count_sequences() -> None:
+    rows = [(N, D, loss, D / 2048 / 32, 32.0) for N, D, loss in BASE]
+    assert not _doubts(("N", "D", "loss", "steps", "batch"), rows)
+    sequences = [(N, D, loss, D / 32, 32.0) for N, D, loss in BASE]
+    [doubt] = _doubts(("N", "D", "loss", "steps", "batch"), sequences)
+    assert "so it seems to count sequences" in doubt.sentence
+
+
 def test_points_that_mark_thousands_are_told_from_decimals() -> None:
     german = [(N, float(f"{round(D / 1e8):,}".replace(",", ".")), loss) for N, D, loss in BASE]
     [doubt] = _doubts(("N", "D", "loss"), german)
@@ -158,6 +192,10 @@ UNUSUAL: dict[str, tuple[Sequence[str], Rows]] = {
             for w in (8, 32, 128, 512)
             for D in (1e7, 1e8)
         ],
+    ),
+    "FLOPs of few active experts among many": (
+        ("active_params", "total_params", "tokens", "C", "loss"),
+        [(N, 64 * N, D, 6.0 * N * D, loss) for N, D, loss in BASE],
     ),
     "FLOPs counted otherwise": (
         ("N", "D", "C", "loss"),
