@@ -83,10 +83,11 @@ def _inside(ordered: dict[float, float | None], near: list[float]) -> Scan:
     return Scan(ordered, (), float(f"{math.exp(vertex):.3g}"), how)
 
 
-def scan_runs(runs: Iterable[PlannedRun], factors: Iterable[float]) -> list[PlannedRun]:
+def scan_runs(runs: Sequence[PlannedRun], factors: Iterable[float]) -> list[PlannedRun]:
     """The runs of a scan: one cell of a sweep at factors on its rate.
 
-    Of the cells of the smallest budget it is the one nearest in D/N to the expected optimum.
+    Of the cells of the smallest budget it is the one nearest in D/N to the expected optimum; of
+    seeds the first that is planned.
     """
     target = _target(runs)
     named = target.name.partition("-D")[0]
@@ -115,16 +116,12 @@ def at_factor(run: PlannedRun, factor: float) -> PlannedRun:
     )
 
 
-def _target(runs: Iterable[PlannedRun]) -> PlannedRun:
-    first = list(runs)
-    seed = first[0].run.train.seed
-    first = [run for run in first if run.run.train.seed == seed]
-
+def _target(runs: Sequence[PlannedRun]) -> PlannedRun:
     def budget(run: PlannedRun) -> float:
         return run.cells[0].flops_budget or float(run.cells[0].tokens)
 
-    smallest = min(map(budget, first))
+    smallest = min(map(budget, runs))
     return min(
-        (run for run in first if budget(run) == smallest),
+        (run for run in runs if budget(run) == smallest),
         key=lambda run: abs(math.log(run.cells[0].tokens / run.n_params / EXPECTED_OPTIMUM)),
     )

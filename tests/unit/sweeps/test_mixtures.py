@@ -45,6 +45,12 @@ def test_draws_are_of_their_seed_lie_around_the_weights_and_keep_the_bounds():
     assert max(each["prose"] for each in bounded.values()) <= 0.3005
 
 
+def test_draws_depend_on_the_weights_proportions_alone():
+    drawn = Mixtures(shares={"kind": "dirichlet", "count": 5})
+    eightfold = {name: 8 * weight for name, weight in WEIGHTS.items()}
+    assert mixtures_of(drawn, eightfold) == mixtures_of(drawn, WEIGHTS)
+
+
 def test_one_up_raises_one_share_and_shrinks_the_others_alike():
     raised = made(kind="one-up", factor=1.5)
     assert list(raised) == ["base", "prose-up", "code-up", "data-up"]

@@ -68,6 +68,15 @@ def test_a_mixture_that_reads_a_source_too_often_is_refused_with_the_share_it_ma
     assert planned(target_tokens=20e6, max_epochs=40).runs
     with pytest.raises(ValueError, match="target_tokens=900,000 is less than the 1,000,448 tokens"):
         planned(target_tokens=0.9e6, max_epochs=40)
+    assert planned(target_tokens=1_000_448, max_epochs=40).runs
+
+
+def test_without_a_training_to_mix_for_the_longest_run_may_not_read_a_source_too_often():
+    assert planned({**TOKENS, "data": 70_000}).runs
+    with pytest.raises(
+        ValueError, match=r"50,000 tokens of 'data' 5 times.*the tokens of the grid"
+    ):
+        planned({**TOKENS, "data": 50_000})
 
 
 def test_ids_of_other_sweeps_have_no_mixture_and_mixtures_have_other_ids():

@@ -65,6 +65,7 @@ def test_name_trials_and_slots_do_not_change_a_studys_identity():
     moved = plain.model_copy(update={"trials": 40, "slots": 7, "name": "other"})
     assert moved.identity == plain.identity
     assert spec("ladder.widths=[16, 32, 48]").identity == plain.identity
+    assert spec("placement.threads=1", "cap={kind: hours, hours: 1}").identity == plain.identity
     assert spec("seed=1").identity != plain.identity
     assert spec("ladder.n_layers=3").identity != plain.identity
 
