@@ -72,6 +72,15 @@ def test_a_mixture_keeps_its_shares_exactly_over_every_block():
         assert from_second == MIXTURE_BLOCK // 4
 
 
+def test_the_order_of_a_mixtures_sources_differs_between_seeds_and_blocks():
+    def source_of_rows(seed, block):
+        made = mixture(recipe(10, seed=seed), [1.0, 1.0], [50_000, 50_000])
+        steps = range(block * MIXTURE_BLOCK // ROWS, (block + 1) * MIXTURE_BLOCK // ROWS)
+        return tuple(np.concatenate([made.at(step)[:, 0] for step in steps]) >= 1_000_000)
+
+    assert len({source_of_rows(0, 0), source_of_rows(1, 0), source_of_rows(0, 1)}) == 3
+
+
 def test_each_source_of_a_mixture_is_read_window_by_window_without_loss():
     made = mixture(recipe(10), [1.0, 1.0], [SEQ_LEN * 30 + 1, SEQ_LEN * 100 + 1])
     seen = np.concatenate([made.at(step)[:, 0] for step in range(2 * MIXTURE_BLOCK // ROWS)])

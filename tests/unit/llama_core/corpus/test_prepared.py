@@ -13,6 +13,7 @@ from llama_core.corpus.preparation import prepare
 from llama_core.corpus.prepared import find_corpus
 from llama_core.corpus.steps.encoder import Encoder
 from llama_core.corpus.tokenizer import BOS, EOS, Tokenizer
+from llama_core.mixture import Mixture
 from tests import core_tools
 from tests.core_tools import recipe
 from tests.disk import DiskOrder
@@ -204,6 +205,13 @@ def test_sources_of_a_mixture_keep_their_names_and_weights(tmp_path, books):
     opened = corpus.open(recipe(4))
     assert [(s.name, s.weight) for s in opened.sources] == [("books", 3.0), ("letters", 1.0)]
     assert set(opened.epochs(100)) == {"books", "letters"}
+    # A checkpoint is resumed on this data alone.
+    assert opened.digest == corpus.digest
+    mixture = Mixture(shares={"books": 0.25, "letters": 0.75}, unique_tokens={"books": 64})
+    mixed = corpus.open(recipe(4), mixture).sources
+    assert [(s.weight, s.unique_tokens) for s in mixed] == [(0.25, 64), (0.75, None)]
+    with pytest.raises(CorpusError, match="has the sources books, letters: name each"):
+        corpus.open(recipe(4), Mixture(shares={"books": 1.0}))
 
 
 def held_out(seed):
