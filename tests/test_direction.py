@@ -19,6 +19,8 @@ OURS = {"analysis", "flows", "llama_core", "sweeps"}
         ("llama_core.train", {"prefect", "mlflow", "polars", "pandas"}),
         ("llama_core.corpus.prepared", {"prefect", "mlflow", "polars", "pandas", "torch"}),
         ("analysis.fit.parametric", {"torch", "prefect", "mlflow", "pandas"}),
+        # scipy.stats takes a second to import; its quantiles are scipy.special's.
+        ("flows.answers.fit", {"torch", "prefect", "mlflow", "pandas", "scipy.stats"}),
         ("analysis.frontier.allocation", {"torch", "prefect", "mlflow", "pandas"}),
         ("isoflop", {"torch", "prefect", "mlflow", "polars", "numpy", "pydantic"}),
         ("isoflop.words", {"torch", "prefect", "mlflow", "optuna", "pandas"}),

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.stats import norm
-from scipy.stats import t as student
+from scipy.special import ndtri, stdtrit
 
 from analysis.compare import pair_fit
 from analysis.compare.comparable import Named
@@ -208,7 +207,7 @@ def _answer(
             return value, np.array([]), 1.0
         tail = 0.5 + problem.level / 2
         degrees = float(np.clip(freedom(quantity), 1.0, _MOST_FREEDOM))
-        return value, quantity(drawn), float(student.ppf(tail, degrees) / norm.ppf(tail))
+        return value, quantity(drawn), float(stdtrit(degrees, tail) / ndtri(tail))
 
     places = [float(np.log(flops)) - problem.centre for flops in problem.budgets]
     pooled = measure(lambda t: np.mean([_log_multiplier(t, z) for z in places], axis=0))

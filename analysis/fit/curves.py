@@ -2,7 +2,7 @@
 
 import numpy as np
 import polars as pl
-from scipy.stats import f as fisher
+from scipy.special import fdtrc
 
 from analysis.law import Array
 
@@ -35,7 +35,7 @@ def looks_like_curves(used: pl.DataFrame) -> bool:
     if free[0] < 1 or free[1] < 1 or after <= 0:
         return False
     F = (before - after) / free[0] / (after / free[1])
-    return bool(fisher.sf(F, *free) < _CHANCE and 1 - after / before > _SHARED)
+    return bool(fdtrc(*free, F) < _CHANCE and 1 - after / before > _SHARED)
 
 
 def _unexplained(columns: Array, residual: Array) -> tuple[float, int]:

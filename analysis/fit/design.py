@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from analysis.fit.isoflop import budgets
 from analysis.law import Array
@@ -159,7 +159,7 @@ def loss_findings(used: pl.DataFrame) -> Iterator[Judgement]:
     variance = float((weight * residual**2).sum()) / freedom
     # The surface is not exactly quadratic; what rounding leaves is no evidence either.
     error = max(float(np.sqrt(variance * inverse[5, 5])), 1e-9)
-    if not coefficient[5] / error > float(student.ppf(0.95, freedom)):
+    if not coefficient[5] / error > float(stdtrit(freedom, 0.95)):
         yield Judgement(
             "not_identified",
             "loss does not curve upwards along a budget, so the table shows no optimum: add "

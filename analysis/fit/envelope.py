@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from analysis.fit.power_law import PowerLaw, power_law
 from analysis.law import Array
@@ -140,7 +140,7 @@ def _with_jackknife(law: PowerLaw, exponents: Array, level: float) -> PowerLaw:
     """The law with a jackknife interval of its exponent (Efron and Tibshirani 1993, ch. 11)."""
     n = len(exponents)
     se = float(np.sqrt((n - 1) / n * ((exponents - exponents.mean()) ** 2).sum()))
-    half = float(student.ppf(0.5 + level / 2, n - 1)) * se
+    half = float(stdtrit(n - 1, 0.5 + level / 2)) * se
     return PowerLaw(
         law.exponent, law.coef, (law.exponent - half, law.exponent + half), None, law.budgets
     )

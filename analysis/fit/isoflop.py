@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy.interpolate import Akima1DInterpolator
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from analysis.fit.power_law import PowerLaw, power_law, weighted
 from analysis.law import Array, LossLaw
@@ -200,7 +200,7 @@ def _vertex(u: Array, loss: Array, level: float) -> _Vertex | None:
     covariance = inverse * float(residual @ residual) / freedom
     gradient = np.array([0.0, -1 / (2 * c[2]), c[1] / (2 * c[2] ** 2)])
     se = float(np.sqrt(gradient @ covariance @ gradient)) * spread
-    interval = _fieller(c, covariance, float(student.ppf(0.5 + level / 2, freedom)))
+    interval = _fieller(c, covariance, float(stdtrit(freedom, 0.5 + level / 2)))
     if interval is not None:
         interval = (float(centre + spread * interval[0]), float(centre + spread * interval[1]))
     return _Vertex(float(centre + spread * place), height, curvature, se, interval)

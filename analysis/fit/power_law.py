@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from analysis.law import Array
 
@@ -37,7 +37,7 @@ def power_law(log_C: Array, log_y: Array, level: float, weights: Array | None = 
         return PowerLaw(exponent, float(np.exp(log_coef)), None, None, len(log_C))
     residual = log_y - design @ c
     variance = float((weights * residual**2).sum()) / freedom * inverse
-    width = float(student.ppf(0.5 + level / 2, freedom))
+    width = float(stdtrit(freedom, 0.5 + level / 2))
     half = width * float(np.sqrt(variance[1, 1]))
     at_one = np.array([1.0, -centre])
     half_coef = width * float(np.sqrt(at_one @ variance @ at_one))

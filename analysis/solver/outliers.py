@@ -8,7 +8,7 @@ each row is also held against the law fitted without it.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from analysis.law import Array
 
@@ -53,7 +53,7 @@ def find_outliers(residual: Array, slope: Array) -> tuple[NDArray[np.bool_], NDA
     squares = (error[kept] ** 2).sum() - np.where(kept, error**2 / left, 0.0)
     freedom = np.maximum(kept.sum() - free - kept, 1)
     variance = np.maximum(squares, 0.0) / freedom * np.where(kept, 1 / left, 1 + leverage)
-    limit = student.ppf(1 - _FALSE_TABLES / (2 * rows), freedom)
+    limit = stdtrit(freedom, 1 - _FALSE_TABLES / (2 * rows))
     beyond = np.abs(without) > limit * np.sqrt(variance)
     multiple = MULTIPLE * (1 + min(_UNCERTAIN / spare**2, 0.2)) * scatter
     plain = beyond & (size > multiple)

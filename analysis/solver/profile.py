@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import f as fisher
+from scipy.special import fdtri
 
 from analysis.law import Array
 from analysis.solver.newton import Chart
@@ -78,7 +78,7 @@ def profile(
     estimate, base = float(value(x[None])[0]), float(problem.value(x[None])[0])
     scale, deviation = _scale(problem, x, place, clusters)
     freedom = max(len(problem.rows.loss) - len(x), 1)
-    threshold = float(fisher.ppf(level, 1, freedom))
+    threshold = float(fdtri(1, freedom, level))
     if exponent:
         chart, start = _exponent_chart(problem, x)
         centre, shift, limits = estimate, 0.0, (0.01, 0.99)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from analysis.law import FARTHEST, Array, Constants
 from analysis.solver.newton import Solution
@@ -138,7 +138,7 @@ def delta_intervals(
     step = 1e-5
     shifts = np.eye(len(x)) * step
     points = np.concatenate([x[None], x + shifts, x - shifts])
-    width = float(student.ppf(0.5 + level / 2, max(len(problem.rows.loss) - len(x), 1)))
+    width = float(stdtrit(max(len(problem.rows.loss) - len(x), 1), 0.5 + level / 2))
     intervals = {}
     for name, value in quantities(problem.constants(points)).items():
         if not (value > 0).all():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import f as fisher
+from scipy.special import fdtrc
 
 from analysis.law import Array, Frozen, central
 from analysis.words import counted
@@ -221,7 +221,7 @@ def _alike(near: Sequence[_Near]) -> bool:
     constants = sum(part.design.shape[1] for part in near)
     more, free = constants - joint.shape[1], len(losses) - constants
     ratio = (together - apart) / more / max(apart / free, np.finfo(float).tiny)
-    return bool(fisher.sf(ratio, more, free) > _DIFFER)
+    return bool(fdtrc(more, free, max(ratio, 0.0)) > _DIFFER)
 
 
 def _squares(design: Array, losses: Array) -> float:
