@@ -16,6 +16,7 @@ from analysis.retrodict.own_sweep import OwnSweep
 from analysis.retrodict.page import retrodict_page
 from flows.answers.rows import check_level
 from flows.answers.shown import Shown
+from flows.answers.source import law_and_table
 from flows.settings import Home
 
 
@@ -66,13 +67,7 @@ def own_sweep(name: str, home: Home) -> OwnSweep:
     Raises:
         ValueError: the home has no sweep of that name with a law.
     """
-    law, table = home.sweeps / name / "law.json", home.sweeps / name / "observations.parquet"
-    if not (law.is_file() and table.is_file()):
-        fitted = sorted(path.parent.name for path in home.sweeps.glob("*/law.json"))
-        raise ValueError(
-            f"sweep {name} has no law in {home.sweeps}. "
-            + (f"Sweeps with one: {', '.join(fitted)}." if fitted else "No sweep has one yet.")
-        )
+    law, table = law_and_table(name, home)
     return OwnSweep(name, LossLaw.load(law), pl.read_parquet(table, glob=False))
 
 

@@ -85,6 +85,22 @@ def source_of_sweep(name: str, home: Home) -> TableSource | None:
     return TableSource(name, folder / "observations.parquet", home, notes)
 
 
+def law_and_table(name: str, home: Home) -> tuple[Path, Path]:
+    """The files of the law and of the observations of a sweep's last report.
+
+    Raises:
+        ValueError: the home has no sweep of that name with a law.
+    """
+    law, table = home.sweeps / name / "law.json", home.sweeps / name / "observations.parquet"
+    if not (law.is_file() and table.is_file()):
+        fitted = sorted(path.parent.name for path in home.sweeps.glob("*/law.json"))
+        raise ValueError(
+            f"sweep {name} has no law in {home.sweeps}. "
+            + (f"Sweeps with one: {', '.join(fitted)}." if fitted else "No sweep has one yet.")
+        )
+    return law, table
+
+
 def open_table(name: str) -> "Path | Contents":
     """What TABLE names, other than a sweep; see `table_source`.
 

@@ -106,6 +106,13 @@ def retrodict(
     report: Report = None,
 ) -> None:
     """The inference bill that would make each published model the best choice; what beat GPT-3."""
+    if experiment is not None:
+        # Before scipy is imported, so that a misspelt name is refused at once.
+        from flows.answers.source import law_and_table
+
+        with refusals():
+            law_and_table(experiment, open_to_read())
+
     from flows.answers.retrodict import own_sweep
     from flows.answers.retrodict import retrodict as answer_of
     from flows.commands.output import show

@@ -16,6 +16,7 @@ REFUSED = (
     "forecast table.csv --at 7B,2T --register taken",
     "forecast table.csv --register new",
     "forecast --check nosuch",
+    "retrodict --experiment nosuch",
     "plan nosuch",
     "prepare nosuch",
     "submit nosuch",
