@@ -231,4 +231,4 @@ def _confounded(logs: dict[str, Array], variables: tuple[str, ...]) -> bool:
     points = len(logs["N"])
     if len(variables) < 2 or points < 2 or not all(_varies(logs[name]) for name in variables):
         return False
-    return points < 3 or abs(np.corrcoef(logs["N"], logs["D"])[0, 1]) > _TOGETHER
+    return bool(abs(np.corrcoef(logs["N"], logs["D"])[0, 1]) > _TOGETHER)

@@ -40,6 +40,13 @@ def test_n_star_of_the_law_lies_within_the_interval(law, learnt):
         assert best.loss_interval[0] < law.loss(N, D) < best.loss_interval[1]
 
 
+def test_the_steeper_side_of_a_valley_does_not_move_n_star(law):
+    exact = posterior(rows_of(normalise(simulated(*isoflops(law), law, noise=0.0))))
+    N, _ = Constants.of(law).compute_optimal(1e22)
+    # The vertex of a parabola through seven points lies 0.6 and 3 % away.
+    assert optimum(exact, 1e22, 0.9).n_opt == pytest.approx(float(N), rel=3e-3)
+
+
 @pytest.mark.parametrize("height", [-0.02, 0.0])
 def test_losses_without_a_valley_give_an_n_star_as_unsure_as_they_are_flat(height):
     N, D = isoflops(CHINCHILLA)
@@ -97,6 +104,9 @@ def test_measured_valleys_are_half_of_the_estimate(table, learnt):
     line = (np.log([1e20, 1e21]), np.log([1e9, 2e9]))
     both = optimum(learnt, 1e22, 0.9, line)
     assert both.n_opt == pytest.approx(np.sqrt(own.n_opt * 4e9))
+    # What an end costs is held against the lowest loss, which such an estimate does not have.
+    assert min(both.regret) >= 0
+    assert max(both.regret) > max(own.regret)
 
 
 def test_a_table_without_budgets_has_no_measured_valleys():

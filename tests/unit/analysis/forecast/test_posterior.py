@@ -51,6 +51,14 @@ def with_row(rows: Rows, n: float, d: float, y: float) -> Rows:
                 np.append(rows.count, 1.0))  # fmt: skip
 
 
+def test_noise_is_that_of_one_run_where_rows_are_means_of_many():
+    law = law_of("gamma")
+    rows = rows_of(normalise(simulated(*isoflops(law), law, noise=0.002)))
+    means = posterior(replace(rows, count=np.full(len(rows), 16.0)))
+    # Of 16 runs the mean has a fourth of the noise; the prior and the misfit take a part.
+    assert means.sigma == pytest.approx(4 * posterior(rows).sigma, rel=0.2)
+
+
 def test_a_loss_in_another_unit_moves_forecasts_by_its_factor(rows, learnt):
     scaled = posterior(replace(rows, y=rows.y + C))
     before, after = learnt.predict(N, D), scaled.predict(N, D)

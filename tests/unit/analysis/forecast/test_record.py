@@ -35,6 +35,8 @@ def test_each_cut_foretells_the_runs_above_from_those_below():
         assert cut.forecast.error_percent < 1.5
         assert cut.approach_3 is not None
         assert 0 < cut.approach_3.error_percent < 3
+        # Of a run's loss, so no narrower than the runs scatter, of which constants take a part.
+        assert cut.approach_3.width_percent > 100 * 0.003 * 2 * 1.645 * 0.85
 
 
 def test_a_table_with_too_few_runs_below_has_no_record():

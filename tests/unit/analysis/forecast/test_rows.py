@@ -51,6 +51,20 @@ def test_a_long_table_becomes_at_most_500_rows_that_stand_for_all():
     assert rows.count.sum() == 5000
 
 
+def test_neighbours_are_averaged_by_the_runs_they_stand_for():
+    rng = np.random.default_rng(0)
+    N, D = (np.exp(rng.uniform(np.log(1e8), np.log(1e9), 600)) for _ in range(2))
+    one = table(N, 100 * D)
+    runs = pl.concat([one, one.head(300).with_columns(pl.col("val_loss") * 1.01)])
+    rows = rows_of(normalise(runs))
+    assert rows.count.sum() == 900
+    for mine, column in ((rows.n, "n_params"), (rows.d, "tokens")):
+        expected = np.log(runs[column].to_numpy()).mean()
+        assert np.average(mine, weights=rows.count) == pytest.approx(expected, abs=1e-9)
+    expected = np.log(runs["val_loss"].to_numpy()).mean()
+    assert np.average(rows.y, weights=rows.count) == pytest.approx(expected, abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("few", "says"),
     [
