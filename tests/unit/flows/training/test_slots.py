@@ -1,7 +1,12 @@
 """As many trainings at once as CPUs or GPUs allow, each with devices of its own."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+import sweeps
 from flows.training import slots as module
 from flows.training.slots import child_environment, slot_environments
 from sweeps.load import load_spec
@@ -63,3 +68,10 @@ def test_a_slot_overrides_the_environment_which_overrides_the_allocators(monkeyp
     assert found["MALLOC_TRIM_THRESHOLD_"] == "7"
     assert found["MALLOC_MMAP_THRESHOLD_"] == str(2**30)
     assert found["PATH"]
+
+
+def test_a_module_in_the_users_folder_does_not_stand_in_for_isoflops(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(sweeps.__file__).parents[1]))
+    (tmp_path / "sweeps.py").write_text("raise SystemExit('of the user')")
+    command = [sys.executable, "-m", "sweeps.faults"]
+    subprocess.run(command, cwd=tmp_path, env=child_environment({}), check=True)
