@@ -18,7 +18,6 @@ from analysis.table.observations import (
     nearest,
     plain,
 )
-from analysis.table.repeats import unread_epochs
 from analysis.table.runs import numbered
 from analysis.table.sources import Source
 from analysis.table.states import ending_doubts
@@ -95,12 +94,7 @@ def normalise(
         read,
     )
     return table.with_doubts(
-        (
-            *unit_doubts(table),
-            *_unused_weights(columns, mapping),
-            *(unread_epochs(table) if "unique_tokens" in aliases else ()),
-            *ending_doubts(table.used),
-        )
+        (*unit_doubts(table), *_unused_weights(columns, mapping), *ending_doubts(table.used))
     )
 
 

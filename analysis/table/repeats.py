@@ -37,7 +37,7 @@ def epochs(used: pl.DataFrame) -> pl.Series | None:
 def unread_epochs(table: Table) -> Iterator[Doubt]:
     """A sentence about a column of epochs in a table without a column of unique tokens."""
     name = numeric_column(table.used, _EPOCHS)
-    if not name or "unique_tokens" in table.used.columns:
+    if not name:
         return
     most = float(table.used[name].to_numpy().max())
     if _ROUNDING < most < _PLAUSIBLE:

@@ -8,7 +8,7 @@ import polars as pl
 from analysis.table.names import ALIASES, WITHOUT_REPETITION, spelt
 from analysis.table.observations import Table, TableError
 from analysis.table.read import read_table
-from analysis.table.repeats import epochs
+from analysis.table.repeats import epochs, unread_epochs
 from analysis.table.sources import read_words
 from analysis.words import counted
 from flows.answers.source import TableSource
@@ -84,8 +84,10 @@ def read_runs(
     named = "unique_tokens" in names
     table = _table(source, names, states, ALIASES if named else WITHOUT_REPETITION)
     runs = Runs(source, table, names, states)
-    if named or not spelt("unique_tokens", ALIASES, table.frame.columns):
+    if named:
         return runs
+    if not spelt("unique_tokens", ALIASES, table.frame.columns):
+        return replace(runs, table=table.with_doubts(unread_epochs(table)))
     try:
         repeated = runs.with_repetition()
     except TableError:

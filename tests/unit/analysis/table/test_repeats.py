@@ -4,7 +4,13 @@ import polars as pl
 
 from analysis.table.columns import normalise
 from analysis.table.observations import Table
-from analysis.table.repeats import REPEATS, epochs, leave_out_repeats, with_repeats
+from analysis.table.repeats import (
+    REPEATS,
+    epochs,
+    leave_out_repeats,
+    unread_epochs,
+    with_repeats,
+)
 from tests.others_tables import BASE
 
 
@@ -43,9 +49,7 @@ def test_repeating_rows_stay_with_a_doubt_where_too_few_others_are_left() -> Non
 
 def test_epochs_without_unique_tokens_are_a_doubt_with_the_map_that_reads_them() -> None:
     times = [1.0, 2.0, 4.0, *[1.0] * 12]
-    [doubt] = _table(epochs=times).doubts
+    [doubt] = unread_epochs(_table(epochs=times))
     assert "runs read theirs up to 4 times" in doubt.sentence
     assert doubt.sentence.endswith("--map 'unique_tokens=D/epochs'.")
-    # One epoch at most, or unique tokens beside them, say nothing new.
-    assert not _table(epochs=[1.0] * 15).doubts
-    assert not _table(epochs=times, U=_unique(*times)).doubts
+    assert not list(unread_epochs(_table(epochs=[1.0] * 15)))
