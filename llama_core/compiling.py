@@ -34,11 +34,17 @@ def compile_obstacle(device: torch.device) -> str | None:
     return None
 
 
-def compile_net(net: nn.Module, seq_len: int, placement: Placement, device: torch.device) -> None:
-    """Compile the whole model on a CPU, which fuses more; elsewhere its layers one by one.
+def compiles_whole(placement: Placement, device: torch.device) -> bool:
+    """Whether model and loss become one graph, if they are compiled; else each layer does."""
+    plain = placement.ranks == 1 and placement.activation_checkpointing == "off"
+    return device.type == "cpu" and plain
 
-    Layers are alike, so one compilation serves all of them, however many there are; and sharding
-    and recomputation work on layers.
+
+def compile_net(net: nn.Module, seq_len: int, placement: Placement, device: torch.device) -> None:
+    """Compile the layers one by one, unless they become one graph with the loss.
+
+    One graph fuses more. Layers are alike, so one compilation serves all of them, however many
+    there are; and sharding and recomputation work on layers.
 
     Raises:
         ValueError: nothing can be compiled here.
@@ -51,15 +57,11 @@ def compile_net(net: nn.Module, seq_len: int, placement: Placement, device: torc
     # Tables of positions are made at the first call. A graph of that call would serve no other.
     with torch.no_grad():
         net(torch.zeros(1, seq_len, dtype=torch.long, device=device))
-    plain = placement.ranks == 1 and placement.activation_checkpointing == "off"
-    if device.type == "cpu" and plain:
-        parts: list[nn.Module] = [net]
-    else:
-        parts = list(net.get_submodule("layers").children())
     # Of this process; torch 2.11 has no argument for it.
     torch._dynamo.config.recompile_limit = _MOST_GRAPHS
-    for part in parts:
-        part.compile(dynamic=False, fullgraph=True)
+    if not compiles_whole(placement, device):
+        for layer in net.get_submodule("layers").children():
+            layer.compile(dynamic=False, fullgraph=True)
 
 
 def keep_graphs(folder: Path) -> None:

@@ -97,6 +97,14 @@ class Ranks:
         dist.broadcast_object_list(flags, src=0)
         return flags[0]
 
+    def least(self, number: int) -> int:
+        """The least of all ranks' numbers, on every rank; each has its own free memory."""
+        if self.count == 1:
+            return number
+        numbers = [number] * self.count
+        dist.all_gather_object(numbers, number)
+        return min(numbers)
+
     def wait(self) -> None:
         """Wait until all ranks have called this."""
         if self.count > 1:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from llama_core.ahead import LaunchedSteps, steps_ahead, to_device
 from llama_core.checkpoints.state import capture, restore, stored_state, trunk_of
 from llama_core.checkpoints.store import CheckpointStore
-from llama_core.compiling import compile_net
+from llama_core.compiling import compile_net, compiles_whole
 from llama_core.config import (
     ModelConfig,
     Placement,
@@ -22,7 +22,7 @@ from llama_core.config import (
 )
 from llama_core.corpus.batches import Batches
 from llama_core.course import Course
-from llama_core.layers.kernels import cross_entropy_sum
+from llama_core.layers.kernels import cross_entropy_sum, fused_output_loss
 from llama_core.machine import (
     attention_backend,
     compiles,
@@ -104,8 +104,9 @@ def _train(
     device, store = ranks.device, outbox.store
     net = build(model, cfg, placement, device)
     module = ranks.wrap(net)
-    # On a GPU layers alone are compiled.
-    fused_loss = device.type == "cpu" and compiles(placement, device)
+    objective: Callable[..., tuple[Tensor, Tensor]] = _objective
+    if compiles(placement, device) and compiles_whole(placement, device):
+        objective = torch.compile(_fused_objective, dynamic=False, fullgraph=True)
     optimizer = optimizer_of(net, cfg.optimizer)
     course = Course(model, cfg, batches, outbox, ranks)
 
@@ -118,7 +119,8 @@ def _train(
         yield course.resume(newest.checkpoint, newest.skipped)
 
     weights = list(net.parameters())
-    rows = micro_batch_rows(model, cfg, placement, device, ranks.count)
+    # Ranks with fewer micro-batches than others would leave them waiting in a sharded layer.
+    rows = ranks.least(micro_batch_rows(model, cfg, placement, device, ranks.count))
     launched = LaunchedSteps(cfg.batch_tokens)
 
     while (segment := course.segment) is not None:
@@ -131,7 +133,7 @@ def _train(
             for group in optimizer.param_groups:
                 group["lr"] = lr
             batch = to_device(ranks.share(torch.from_numpy(batches.at(step))), device)
-            loss_sum = _gradients(module, torch.split(batch, rows), cfg, ranks, fused_loss)
+            loss_sum = _gradients(objective, module, torch.split(batch, rows), cfg, ranks)
             grad_norm = whole(torch.nn.utils.clip_grad_norm_(weights, cfg.clip_norm))
             optimizer.step()
             for weight in weights:  # `zero_grad` looks for them anew, which takes longer
@@ -165,26 +167,42 @@ def _train(
 
 
 def _gradients(
+    objective: Callable[..., tuple[Tensor, Tensor]],
     module: nn.Module,
     parts: Sequence[Tensor],
     cfg: TrainConfig,
     ranks: Ranks,
-    fused_loss: bool,
 ) -> Tensor:
     """Sum the gradients of a batch over its micro-batches; return the sum of its losses in nats."""
-    device = parts[0].device
-    loss_sum = torch.zeros((), device=device)
+    loss_sum = torch.zeros((), device=parts[0].device)
+    # Gradients are averaged over ranks, the loss is summed over their rows.
+    factor, bf16 = ranks.count / cfg.batch_tokens, cfg.dtype == "bfloat16"
     for number, part in enumerate(parts, start=1):
         with ranks.gradient_sync(module, last=number == len(parts)):
-            with torch.autocast(device.type, torch.bfloat16, enabled=cfg.dtype == "bfloat16"):
-                logits = module(part[:, :-1])
-            # Gradients are averaged over ranks, the loss is summed over their rows.
-            factor = ranks.count / cfg.batch_tokens
-            targets = part[:, 1:]
-            objective, nats = losses(logits, targets, cfg.z_loss, factor, compiled=fused_loss)
-            torch.autograd.backward(objective)
+            scaled, nats = objective(module, part, cfg.z_loss, factor, bf16)
+            torch.autograd.backward(scaled)
         loss_sum += nats.detach()
     return loss_sum
+
+
+def _objective(
+    module: nn.Module, rows: Tensor, z_loss: float, factor: float, bf16: bool
+) -> tuple[Tensor, Tensor]:
+    """`losses` of each next token of rows (b, t + 1)."""
+    with torch.autocast(rows.device.type, torch.bfloat16, enabled=bf16):
+        logits = module(rows[:, :-1])
+    return losses(logits, rows[:, 1:], z_loss, factor)
+
+
+def _fused_objective(
+    net: Llama, rows: Tensor, z_loss: float, factor: float, bf16: bool
+) -> tuple[Tensor, Tensor]:
+    """`_objective` for a compiler, as one graph."""
+    with torch.autocast(rows.device.type, torch.bfloat16, enabled=bf16):
+        hidden = net.hidden(rows[:, :-1]).flatten(0, 1)
+    dtype = torch.bfloat16 if bf16 else hidden.dtype
+    weight, targets = net.lm_head.weight.to(dtype), rows[:, 1:].flatten()
+    return fused_output_loss(hidden.to(dtype), weight, targets, z_loss, factor)
 
 
 def build(
@@ -202,12 +220,10 @@ def build(
     return net
 
 
-def losses(
-    logits: Tensor, targets: Tensor, z_loss: float, factor: float, *, compiled: bool = False
-) -> tuple[Tensor, Tensor]:
+def losses(logits: Tensor, targets: Tensor, z_loss: float, factor: float) -> tuple[Tensor, Tensor]:
     """The objective times a factor, and the cross-entropy in nats, summed over tokens, in fp32."""
     flat = logits.flatten(0, 1)
-    objective, nats = cross_entropy_sum(flat, targets.flatten(), factor, compiled=compiled)
+    objective, nats = cross_entropy_sum(flat, targets.flatten(), factor)
     if z_loss:
         # Pulls the softmax's normaliser towards 1 (Chowdhery et al. 2022, section 5).
         objective = objective + z_loss * flat.float().logsumexp(dim=-1).square().sum() * factor

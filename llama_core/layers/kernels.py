@@ -1,7 +1,5 @@
 """Hand-written derivatives that read memory less often than autograd's."""
 
-from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -13,6 +11,9 @@ from torch.autograd.function import once_differentiable
 # Logits whose softmax is in memory in fp32 at once: 16 MiB, and 256 on a GPU, where a few large
 # operations are faster than many.
 _CPU_WIDE, _GPU_WIDE = 2**22, 2**26
+# Logits that a compiled loss reads again while they are in a core's cache, 1 MiB; but no fewer rows
+# than a fast product has, nor more parts than a graph should.
+_CACHED, _FEWEST_ROWS, _MOST_PARTS = 2**18, 256, 8
 
 
 def rms_norm(x: Tensor, scale: Tensor, eps: float) -> Tensor:
@@ -35,7 +36,7 @@ def rms_norm(x: Tensor, scale: Tensor, eps: float) -> Tensor:
 
 
 def cross_entropy_sum(
-    logits: Tensor, targets: Tensor, factor: float = 1.0, *, compiled: bool = False
+    logits: Tensor, targets: Tensor, factor: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy in nats, summed, in fp32, as `F.cross_entropy` of the logits in fp32.
 
@@ -43,13 +44,36 @@ def cross_entropy_sum(
         logits: (n, vocab), any type.
         targets: (n,).
         factor: of the first result and its gradient.
-        compiled: whether the passes over the logits are fused by a compiler.
 
     Returns:
         the sum times the factor, and the sum itself, which has no gradient.
     """
     both: tuple[Tensor, Tensor] = _CrossEntropySum.apply(  # type: ignore[no-untyped-call]
-        logits, targets, factor, compiled
+        logits, targets, factor
+    )
+    return both
+
+
+def fused_output_loss(
+    x: Tensor, weight: Tensor, targets: Tensor, z_loss: float, factor: float
+) -> tuple[Tensor, Tensor]:
+    """The output layer's product, `cross_entropy_sum` of it and a z-loss, for a compiler.
+
+    Both gradients are made with the loss, of some rows at a time in fp32, whose logits stay in the
+    cache. In bf16 all rows are one part: a sum of parts would round each.
+
+    Args:
+        x: (n, d).
+        weight: (vocab, d), of x's type.
+        targets: (n,).
+        z_loss: weight of the squared log-normaliser (Chowdhery et al. 2022, section 5).
+        factor: of the first result and its gradient.
+
+    Returns:
+        the objective times the factor, and the cross-entropy in nats, summed, without a gradient.
+    """
+    both: tuple[Tensor, Tensor] = _FusedOutputLoss.apply(  # type: ignore[no-untyped-call]
+        x, weight, targets, z_loss, factor
     )
     return both
 
@@ -307,15 +331,10 @@ class _CrossEntropySum(Function):
     # a fifth of a tiny model's step on a CPU. The gradient is the softmax, minus one at the target.
     # Made in parts, no softmax of all logits is ever in memory in fp32 beside bf16 logits.
     @staticmethod
-    def forward(
-        ctx: Any, logits: Tensor, targets: Tensor, factor: float, compiled: bool
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, factor: float) -> tuple[Tensor, Tensor]:
         rows = _rows_at_once(logits)
         targets = targets.unsqueeze(1)
-        if compiled:
-            # Detached, or the compiler asks a tensor inside a graph for its gradient, and warns.
-            nats, gradient = compiled_loss()(logits.detach(), targets, torch.tensor(factor))
-        elif len(logits) <= rows:
+        if len(logits) <= rows:
             nats, gradient = _nats_and_gradient(logits, targets)
         else:
             gradient, parts = torch.empty_like(logits), []
@@ -325,19 +344,44 @@ class _CrossEntropySum(Function):
                 parts.append(of_part)
             nats = torch.stack(parts).sum()
         ctx.save_for_backward(gradient)
-        ctx.factor = 1.0 if compiled else factor
+        ctx.factor = factor
         ctx.mark_non_differentiable(nats)
         return nats * factor, nats
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
-        factor = grad * ctx.factor
-        # A compiled gradient is scaled already. Asking a GPU for the factor would stall it.
-        if factor.device.type != "cpu" or factor != 1:
-            gradient.mul_(factor)
-        return gradient, None, None, None
+        return gradient.mul_(grad * ctx.factor), None, None
+
+
+class _FusedOutputLoss(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, z_loss: float, factor: float
+    ) -> tuple[Tensor, Tensor]:
+        rows = len(x)
+        if x.dtype == torch.float32:
+            rows = max(_CACHED // len(weight), _FEWEST_ROWS, -(-rows // _MOST_PARTS))
+        targets = targets.unsqueeze(1)
+        sums, to_x, to_weight = [], [], None
+        for first in range(0, len(x), rows):
+            part = x[first : first + rows]
+            logits = part @ weight.mT
+            *both, gradient = _fused_losses(logits, targets[first : first + rows], z_loss, factor)
+            sums.append(torch.stack(both))
+            to_x.append(gradient @ weight)
+            of_part = gradient.mT @ part
+            to_weight = of_part if to_weight is None else to_weight + of_part
+        objective, nats = torch.stack(sums).sum(0)
+        ctx.save_for_backward(torch.cat(to_x), to_weight)
+        ctx.mark_non_differentiable(nats)
+        return objective * factor, nats
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        to_x, to_weight = ctx.saved_tensors
+        return to_x * grad, to_weight * grad, None, None, None
 
 
 def _rows_at_once(logits: Tensor) -> int:
@@ -352,26 +396,28 @@ def _nats_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]
     return nats.sum(), gradient.to(logits.dtype)
 
 
-@lru_cache(maxsize=1)
-def compiled_loss() -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Cross-entropy summed, and its gradient times a factor, compiled at a shape's first call."""
-    return torch.compile(_fused_nats_and_gradient, dynamic=False, fullgraph=True)
+def _fused_losses(
+    logits: Tensor, targets: Tensor, z_loss: float, factor: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Objective and nats, summed, and the objective's gradient times a factor.
 
-
-def _fused_nats_and_gradient(
-    logits: Tensor, targets: Tensor, factor: Tensor
-) -> tuple[Tensor, Tensor]:
-    """`_nats_and_gradient`, written so that a compiler reads each row of logits once."""
+    Written so that a compiler reads each row of logits once.
+    """
     wide = logits.float()
     largest = wide.amax(-1, keepdim=True)
     exps = (wide - largest).exp()
     total = exps.sum(-1, keepdim=True)
-    inverse, of_target = total.reciprocal(), wide.gather(1, targets)
-    nats = (largest + total.log()).sum() - of_target.sum()
+    normaliser, of_target = largest + total.log(), wide.gather(1, targets)
+    nats = (normaliser - of_target).sum()
+    objective, slope = nats, torch.full_like(total, factor)
+    if z_loss:
+        objective = nats + z_loss * normaliser.square().sum()
+        slope = factor + 2 * z_loss * factor * normaliser
+    share = total.reciprocal() * slope
     # To compare each place of a row with the target takes longer than to write there once more.
-    at_target = ((of_target - largest).exp() * inverse - 1) * factor
-    gradient = (exps * inverse * factor).to(logits.dtype)
-    return nats, gradient.scatter(1, targets, at_target.to(logits.dtype))
+    at_target = (of_target - largest).exp() * share - factor
+    gradient = (exps * share).to(logits.dtype)
+    return objective, nats, gradient.scatter(1, targets, at_target.to(logits.dtype))
 
 
 def _nats_and_softmax(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

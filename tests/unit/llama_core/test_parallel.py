@@ -34,6 +34,7 @@ def test_a_process_alone_reads_writes_and_decides_everything(rank_of, monkeypatc
     assert (alone.writers, alone.writes, alone.leads) == (1, True, True)
     assert alone.summed(torch.tensor(2.5)) == 2.5
     assert [alone.agree(flag) for flag in (True, False)] == [True, False]
+    assert alone.least(7) == 7
     alone.wait()
 
 
@@ -66,12 +67,17 @@ def test_several_ranks_add_up_wait_and_follow_the_first(rank_of, monkeypatch):
         assert src == 0
         flags[0] = True
 
+    def gather(numbers, number):
+        numbers[:] = [number + 1, number, number - 2]
+
+    monkeypatch.setattr(module.dist, "all_gather_object", gather)
     monkeypatch.setattr(module.dist, "all_reduce", lambda value: value.mul_(3))
     monkeypatch.setattr(module.dist, "barrier", lambda: waits.append(1))
     monkeypatch.setattr(module.dist, "broadcast_object_list", follow)
     second = rank_of(1, 3)
     assert second.summed(torch.tensor(2.5)) == 7.5
     assert second.agree(False)
+    assert second.least(7) == 5
     second.wait()
     assert waits == [1]
 
