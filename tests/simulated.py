@@ -9,6 +9,8 @@ from analysis.fit.options import FitOptions
 from analysis.law import Array, Form, LossLaw, RepeatedForm, RepeatedLaw, Repetition
 from analysis.repeated_data import predict, repeated_loss
 from analysis.solver.objective import Objective, ObjectiveName
+from analysis.table.columns import normalise
+from analysis.table.observations import Table
 
 # Constants near the published fits of Chinchilla's runs.
 CHINCHILLA = LossLaw(
@@ -77,6 +79,12 @@ def table(
     loss = loss * np.exp(noise * np.random.default_rng(seed).standard_normal(len(N)))
     frame = pl.DataFrame({"n_params": N, "tokens": D, "val_loss": loss})
     return frame if law.repetition is None else frame.with_columns(unique_tokens=unique)
+
+
+def weighed(frame: pl.DataFrame, weights: Array | float) -> Table:
+    """A table whose rows weigh so, each or all of them."""
+    weights = np.broadcast_to(weights, frame.height)
+    return normalise(frame.with_columns(weights=weights), mapping={"weight": "weights"})
 
 
 _BASE = {"E": 1.8, "A": 480.0, "B": 2000.0, "alpha": 0.35, "beta": 0.37}

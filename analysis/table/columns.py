@@ -127,7 +127,10 @@ def _with_names(
 def _unused_weights(columns: list[str], mapping: Mapping[str, str]) -> Iterator[Doubt]:
     """A sentence about weights that nobody asked for."""
     for column in columns:
-        if plain(column) in (WEIGHT, "weights") and column not in mapping.values():
+        if (
+            plain(column) in (WEIGHT, "weights", plain("row_weight"))
+            and column not in mapping.values()
+        ):
             yield Doubt(
                 f"Every row counts alike; {column!r} is not read. To weigh rows by it: "
                 f"--map {WEIGHT}={column}"

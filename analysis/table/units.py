@@ -27,7 +27,7 @@ from analysis.table.sources import Source, quoted
 _N = (300.0, 1e14)
 _D = (1e4, 1e16)
 _D_OVER_N = (0.01, 1e6)
-# Below, a count with a fractional part is one of millions or billions.
+# Below, a count with a fractional part of at most six digits is one of millions.
 _WHOLE_N = 1e5
 # Counted FLOPs over 6·N·D. The row nearest to 1 counts: where the embeddings are most of a small
 # model the ratio is large, and falls as models grow; a wrong unit shifts every row.
@@ -186,10 +186,15 @@ def _distance(medians: dict[str, float], scales: dict[str, float], computed: str
 
 
 def _fractions(used: pl.DataFrame, source: Source, computed: str) -> Iterator[Doubt]:
-    """A doubt about small N that are no whole numbers, beside D in the same unit."""
+    """A doubt about small N that are whole only as millions, beside D in the same unit.
+
+    Sizes of a simulation have more digits, and count parameters.
+    """
     N = used["n_params"].to_numpy().astype(float)
     broken = N[np.round(N) != N]
-    if computed != "n_params" and np.median(N) < _WHOLE_N and len(broken) > len(N) / 2:
+    in_millions = bool(np.isclose(1e6 * N, np.round(1e6 * N), rtol=0, atol=1e-3).all())
+    few = computed != "n_params" and np.median(N) < _WHOLE_N and len(broken) > len(N) / 2
+    if few and in_millions:
         yield Doubt(
             f"N ({source.words()}) is {broken[0]:g} in a row, and parameters are whole. Is it in "
             f"millions, and D too? Then {source.times('1e6')}",

@@ -20,7 +20,7 @@ from analysis.solver.search import find_optimum
 from analysis.solver.uncertainty import influence
 from analysis.table.columns import normalise
 from analysis.table.observations import TableError
-from tests.simulated import CHINCHILLA, grid, isoflops, law_of, options, table
+from tests.simulated import CHINCHILLA, grid, isoflops, law_of, options, table, weighed
 
 UNSURE = FitOptions(bootstrap=0)
 
@@ -319,8 +319,5 @@ def test_the_order_of_groups_is_the_tables() -> None:
 
 def test_a_weighted_tables_objective_is_under_its_own_weights() -> None:
     frame = table(*grid(), noise=0.002)
-    plain, tripled = (
-        fit_parametric(normalise(frame.with_columns(row_weight=pl.lit(weight))), UNSURE)
-        for weight in (1.0, 3.0)
-    )
+    plain, tripled = (fit_parametric(weighed(frame, weight), UNSURE) for weight in (1.0, 3.0))
     assert tripled.objective.value == pytest.approx(3 * plain.objective.value, rel=1e-9)

@@ -8,7 +8,7 @@ from analysis.fit.conventions import conventions, count_columns, counted_as, flo
 from analysis.fit.options import DEFAULT
 from analysis.table.columns import normalise
 from analysis.table.observations import Table
-from tests.simulated import CHINCHILLA, grid, table
+from tests.simulated import CHINCHILLA, grid, table, weighed
 
 
 def _counted(k: float, s: float) -> Table:
@@ -75,11 +75,12 @@ def test_each_count_of_n_is_fitted_on_its_own_column() -> None:
 
 def test_weights_of_the_table_weigh_here_too() -> None:
     frame = table(*grid(), noise=0.004)
-    weighted = frame.with_columns(row_weight=pl.Series(np.where(np.arange(36) < 10, 2.0, 1.0)))
-    doubled = pl.concat([frame, frame[:10]])
-    plain, by_weight, twice = (
-        next(conventions(normalise(f), DEFAULT)) for f in (frame, weighted, doubled)
+    tables = (
+        normalise(frame),
+        weighed(frame, np.where(np.arange(36) < 10, 2.0, 1.0)),
+        normalise(pl.concat([frame, frame[:10]])),
     )
+    plain, by_weight, twice = (next(conventions(each, DEFAULT)) for each in tables)
     # The largest compute is the same, and a weight of two is a row twice.
     assert by_weight.exponent_N == pytest.approx(twice.exponent_N, rel=1e-7)
     assert abs(plain.exponent_N - twice.exponent_N) > 1e-5

@@ -14,7 +14,7 @@ from analysis.solver.search import find_optimum
 from analysis.table.columns import normalise
 from analysis.table.observations import TableError
 from analysis.table.runs import clusters_of
-from tests.simulated import CHINCHILLA, grid, isoflops, law_of, options, table
+from tests.simulated import CHINCHILLA, grid, isoflops, law_of, options, table, weighed
 
 FORMS: tuple[Form, ...] = ("chinchilla", "gamma", "tied", "kaplan", "data_constrained")
 UNSURE = FitOptions(bootstrap=0)
@@ -57,7 +57,7 @@ def test_scaling_the_objective_does_not_move_the_law(
     frame = table(*isoflops(), noise=0.005)
     options = FitOptions(objective=Objective(objective), bootstrap=0)
     plain = fit_parametric(normalise(frame), options)
-    scaled = fit_parametric(normalise(frame.with_columns(row_weight=pl.lit(scale))), options)
+    scaled = fit_parametric(weighed(frame, scale), options)
     for name in ("E", "A", "B", "alpha", "beta"):
         # A vertex or a smooth minimum is the same point; only rounding may differ.
         assert getattr(scaled.law, name) == pytest.approx(getattr(plain.law, name), rel=1e-9)
@@ -68,7 +68,7 @@ def test_a_weight_of_two_is_a_row_twice() -> None:
     frame = table(*grid(), noise=0.005)
     weights = np.where(np.arange(frame.height) < 10, 2.0, 1.0)
     doubled = fit_parametric(normalise(pl.concat([frame, frame[:10]])), UNSURE)
-    weighted = fit_parametric(normalise(frame.with_columns(row_weight=weights)), UNSURE)
+    weighted = fit_parametric(weighed(frame, weights), UNSURE)
     assert weighted.law.alpha == pytest.approx(doubled.law.alpha, rel=1e-9)
     assert weighted.objective.value == pytest.approx(doubled.objective.value, rel=1e-9)
 
@@ -217,7 +217,7 @@ def test_a_weighted_row_counts_in_every_objective(objective: ObjectiveName) -> N
         options(objective=objective, bootstrap=0),
     )
     weighted = fit_parametric(
-        normalise(frame.with_columns(row_weight=weights)),
+        weighed(frame, weights),
         options(objective=objective, bootstrap=0),
     )
     assert weighted.law.alpha == pytest.approx(repeated.law.alpha, rel=1e-8)

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import polars as pl
 import pytest
 
 from analysis.fit.parametric import pose
@@ -14,7 +13,7 @@ from analysis.solver.objective import Objective, ObjectiveName
 from analysis.solver.problem import Problem, make_problem
 from analysis.solver.search import _distinct, _judge, find_optimum
 from analysis.table.columns import normalise
-from tests.simulated import grid, law_of, options, table
+from tests.simulated import grid, law_of, options, table, weighed
 
 FORMS: tuple[Form, ...] = ("chinchilla", "gamma", "tied", "kaplan", "data_constrained")
 
@@ -166,9 +165,9 @@ def test_only_the_lowest_ends_are_polished_and_those_near_them_follow() -> None:
 @pytest.mark.parametrize("far", [0.02, 0.3, 0.7])
 def test_linear_programs_find_the_weighted_optimum_from_afar(far: float) -> None:
     frame = table(*grid(), noise=0.005)
-    weights = pl.Series(np.random.default_rng(4).uniform(0.2, 3.0, 36))
+    weights = np.random.default_rng(4).uniform(0.2, 3.0, 36)
     problem, _ = pose(
-        normalise(frame.with_columns(row_weight=weights)),
+        weighed(frame, weights),
         options(objective="lad_log"),
     )
     problem, optimum = find_optimum(problem)

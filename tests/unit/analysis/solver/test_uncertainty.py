@@ -30,7 +30,8 @@ from analysis.solver.uncertainty import (
     step_without,
 )
 from analysis.table.columns import normalise
-from tests.simulated import CHINCHILLA, grid, isoflops, law_of, options, table
+from analysis.table.observations import Table
+from tests.simulated import CHINCHILLA, grid, isoflops, law_of, options, table, weighed
 
 SQUARES = FitOptions(objective=Objective("mse_log"))
 
@@ -78,9 +79,10 @@ def test_information_and_sandwich_agree_where_residuals_are_alike() -> None:
 
 
 def _posed(
-    frame: pl.DataFrame, objective: ObjectiveName = "mse_log", delta: float = 1e-3
+    runs: pl.DataFrame | Table, objective: ObjectiveName = "mse_log", delta: float = 1e-3
 ) -> tuple[Problem, Array]:
-    problem, _ = pose(normalise(frame), options(objective=objective, delta=delta))
+    read = runs if isinstance(runs, Table) else normalise(runs)
+    problem, _ = pose(read, options(objective=objective, delta=delta))
     problem, optimum = find_optimum(problem)
     return problem, optimum.x
 
@@ -107,7 +109,7 @@ def test_the_information_of_squared_errors_is_the_textbooks_least_squares() -> N
 
 def test_the_sandwich_sums_scores_row_by_row_or_run_by_run_under_their_weights() -> None:
     w = np.tile([0.5, 1.5], 18)
-    problem, x = _posed(table(*grid(), noise=0.004).with_columns(row_weight=pl.Series(w)))
+    problem, x = _posed(weighed(table(*grid(), noise=0.004), w))
     slope, residual = _log_slopes(problem, x), problem.residuals(x[None])[0]
     bread = np.linalg.inv((slope * w[:, None]).T @ slope)
     scores = slope * (w * residual)[:, None]
@@ -186,11 +188,11 @@ def test_a_draw_keeps_the_better_of_two_basins() -> None:
 def test_a_bootstrap_draws_from_the_weights_of_the_table() -> None:
     frame = table(*grid(), noise=0.005)
     # Rows of negligible weight do not move a draw, however large their loss.
-    weight = pl.Series(np.where(np.arange(36) < 6, 1e-9, 1.0))
+    weight = np.where(np.arange(36) < 6, 1e-9, 1.0)
     wild = pl.when(pl.int_range(pl.len()) < 6).then(1.1 * pl.col("val_loss"))
     drawn = []
     for loss in (pl.col("val_loss"), wild.otherwise(pl.col("val_loss"))):
-        problem, x = _posed(frame.with_columns(loss.alias("val_loss"), row_weight=weight))
+        problem, x = _posed(weighed(frame.with_columns(loss.alias("val_loss")), weight))
         drawn.append(problem.constants(bootstrap(problem, x, draws=10, seed=2)).alpha)
     # A weight of 1e-9 on an error of 10 % against 0.5 % everywhere else.
     np.testing.assert_allclose(drawn[0], drawn[1], rtol=1e-5)

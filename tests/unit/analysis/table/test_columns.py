@@ -176,8 +176,13 @@ def test_weights_are_read_only_where_a_map_says_so() -> None:
     assert not weighted.doubts
 
 
-def test_a_column_called_as_weights_are_inside_weighs_nothing() -> None:
-    assert "row_weight" not in normalise(six_runs(row_weight=[1.0, 2, 4, 8, 16, 32])).used.columns
+def test_a_column_called_as_weights_are_inside_weighs_where_a_map_says_so() -> None:
+    frame = six_runs(row_weight=[1.0, 2, 4, 8, 16, 32])
+    table = normalise(frame)
+    assert "row_weight" not in table.used.columns
+    assert "--map weight=row_weight" in table.doubts[0].sentence
+    weighted = normalise(frame, mapping={"weight": "row_weight"})
+    assert weighted.used["row_weight"].to_list() == frame["row_weight"].to_list()
 
 
 def test_active_parameters_are_n_and_all_of_them_another_count() -> None:
