@@ -22,7 +22,7 @@ from llama_core.config import (
 )
 from llama_core.corpus.batches import Batches
 from llama_core.course import Course
-from llama_core.layers.kernels import cross_entropy_sum, fused_output_loss
+from llama_core.layers.loss import cross_entropy_sum, fused_output_loss
 from llama_core.machine import (
     attention_backend,
     compiles,

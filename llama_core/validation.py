@@ -11,7 +11,7 @@ from torch import nn
 from llama_core.compiling import uncompiled
 from llama_core.config import TrainConfig
 from llama_core.corpus.batches import Batches
-from llama_core.layers.kernels import cross_entropy
+from llama_core.layers.loss import cross_entropy
 from llama_core.parallel import Ranks
 from llama_core.records import SourceLoss
 
