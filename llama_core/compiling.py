@@ -41,10 +41,10 @@ def compiles_whole(placement: Placement, device: torch.device) -> bool:
 
 
 def compile_net(net: nn.Module, seq_len: int, placement: Placement, device: torch.device) -> None:
-    """Compile the layers one by one, unless they become one graph with the loss.
+    """Make a model ready for a compiler, and compile its layers where each is a graph.
 
-    One graph fuses more. Layers are alike, so one compilation serves all of them, however many
-    there are; and sharding and recomputation work on layers.
+    One graph of model and loss fuses more. But layers are alike, so one compilation serves all of
+    them, however many there are; and sharding and recomputation work on layers.
 
     Raises:
         ValueError: nothing can be compiled here.

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,6 +79,8 @@ def train(
         stack.enter_context(machine_settings(placement, device, cfg.dtype))
         ranks = Ranks(placement, device)
         stack.callback(ranks.release)
+        # torchrun may have been called by hand, with a placement that does not say so.
+        placement = placement.model_copy(update={"ranks": ranks.count})
         store = None
         if checkpoints is not None:
             store = CheckpointStore(
@@ -104,9 +107,9 @@ def _train(
     device, store = ranks.device, outbox.store
     net = build(model, cfg, placement, device)
     module = ranks.wrap(net)
-    objective: Callable[..., tuple[Tensor, Tensor]] = _objective
+    objective: Callable[[Any, Tensor, float, float, bool], tuple[Tensor, Tensor]] = _objective
     if compiles(placement, device) and compiles_whole(placement, device):
-        objective = torch.compile(_fused_objective, dynamic=False, fullgraph=True)
+        objective = _compiled_objective()
     optimizer = optimizer_of(net, cfg.optimizer)
     course = Course(model, cfg, batches, outbox, ranks)
 
@@ -167,7 +170,7 @@ def _train(
 
 
 def _gradients(
-    objective: Callable[..., tuple[Tensor, Tensor]],
+    objective: Callable[[Any, Tensor, float, float, bool], tuple[Tensor, Tensor]],
     module: nn.Module,
     parts: Sequence[Tensor],
     cfg: TrainConfig,
@@ -194,10 +197,24 @@ def _objective(
     return losses(logits, rows[:, 1:], z_loss, factor)
 
 
+def _compiled_objective() -> Callable[[Llama, Tensor, float, float, bool], tuple[Tensor, Tensor]]:
+    """`_objective` as one graph, the same for every z-loss but 0, and for every factor."""
+    compiled = torch.compile(_fused_objective, dynamic=False, fullgraph=True)
+
+    def objective(
+        net: Llama, rows: Tensor, z_loss: float, factor: float, bf16: bool
+    ) -> tuple[Tensor, Tensor]:
+        # The compiler makes a number a constant of its graph.
+        z = torch.tensor(z_loss) if z_loss else None
+        both: tuple[Tensor, Tensor] = compiled(net, rows, z, torch.tensor(factor), bf16)
+        return both
+
+    return objective
+
+
 def _fused_objective(
-    net: Llama, rows: Tensor, z_loss: float, factor: float, bf16: bool
+    net: Llama, rows: Tensor, z_loss: Tensor | None, factor: Tensor, bf16: bool
 ) -> tuple[Tensor, Tensor]:
-    """`_objective` for a compiler, as one graph."""
     with torch.autocast(rows.device.type, torch.bfloat16, enabled=bf16):
         hidden = net.hidden(rows[:, :-1]).flatten(0, 1)
     dtype = torch.bfloat16 if bf16 else hidden.dtype

@@ -67,7 +67,7 @@ def in_bits_per_byte(name: str, table: Table) -> Table:
 def _offer(tables: tuple[Table, ...]) -> str:
     if all(_has_bits(table) for table in tables):
         return "Both have bits per byte, which do compare: --bpb."
-    return "Bits per byte would compare: give both a column val_bpb."
+    return "Bits per byte would compare: give both a column val_bpb, then --bpb."
 
 
 def _has_bits(table: Table) -> bool:

@@ -190,8 +190,8 @@ def _offer(name: str, spellings: Iterable[str], columns: Collection[str]) -> str
             if name == "val_loss" and plain(column) == "log_loss":
                 # A usual name of the cross-entropy itself.
                 return (
-                    f" If {column!r} is the loss itself: --map val_loss={column}; if its "
-                    f"logarithm: --map 'val_loss=exp({column})'."
+                    f" If {column!r} is the loss itself: --map 'val_loss={column}'; if its "
+                    f"logarithm: --map 'val_loss=exp({quoted(column)})'."
                 )
             return f" {column!r} is a logarithm: --map '{name}={undone}'."
         # "Params (M)" and tokens_billions are N and D in another unit.

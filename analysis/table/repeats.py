@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 
 from analysis.table.names import numeric_column
@@ -39,7 +40,8 @@ def unread_epochs(table: Table) -> Iterator[Doubt]:
     name = numeric_column(table.used, _EPOCHS)
     if not name:
         return
-    most = float(table.used[name].to_numpy().max())
+    read = table.used[name].to_numpy().astype(float)
+    most = float(max(read[np.isfinite(read)], default=0.0))
     if _ROUNDING < most < _PLAUSIBLE:
         tokens = table.source("tokens").argument
         unique = "COLUMN" if table.derived else f"{tokens}/{quoted(name)}"

@@ -82,7 +82,7 @@ def unit_doubts(table: Table) -> Iterator[Doubt]:
         thousands = " ".join(_thousands_points(used, s) for s in counts if s.name != computed)
         yield Doubt(f"{fact} {thousands.strip() or _cause(used, by_name, computed)}", True)
     else:
-        yield from _fractions(used, _n_source(by_name), computed)
+        yield from _fractions(used, by_name, computed)
         yield from _budgets(used, by_name, computed)
         yield from _mixed(used, by_name)
         yield from _sequences(used, by_name["tokens"], computed)
@@ -149,7 +149,7 @@ def _cause(used: pl.DataFrame, by_name: dict[str, Source], computed: str) -> str
     if not computed and _distance(swapped, {}, computed) < (least[1] if least[0] < 2 else inf):
         N, D = _n_source(by_name), by_name["tokens"]
         return (
-            f"Are N and D exchanged? Then --map 'n_params={D.argument}' --map 'tokens={N.argument}'"
+            f"Are N and D exchanged? Then --map '{N.name}={D.argument}' --map 'tokens={N.argument}'"
         )
     if not best:
         return "Give N, D and C in parameters, tokens and FLOPs: --map 'NAME=COLUMN*FACTOR'."
@@ -185,7 +185,7 @@ def _distance(medians: dict[str, float], scales: dict[str, float], computed: str
     return sum(_TRUST[name] * distance for name, distance in decades.items())
 
 
-def _fractions(used: pl.DataFrame, source: Source, computed: str) -> Iterator[Doubt]:
+def _fractions(used: pl.DataFrame, by_name: dict[str, Source], computed: str) -> Iterator[Doubt]:
     """A doubt about small N that are whole only as millions, beside D in the same unit.
 
     Sizes of a simulation have more digits, and count parameters.
@@ -193,11 +193,12 @@ def _fractions(used: pl.DataFrame, source: Source, computed: str) -> Iterator[Do
     N = used["n_params"].to_numpy().astype(float)
     broken = N[np.round(N) != N]
     in_millions = bool(np.isclose(1e6 * N, np.round(1e6 * N), rtol=0, atol=1e-3).all())
+    source, tokens = _n_source(by_name), by_name["tokens"]
     few = computed != "n_params" and np.median(N) < _WHOLE_N and len(broken) > len(N) / 2
     if few and in_millions:
         yield Doubt(
             f"N ({source.words()}) is {broken[0]:g} in a row, and parameters are whole. Is it in "
-            f"millions, and D too? Then {source.times('1e6')}",
+            f"millions, and D too? Then {source.times('1e6')} {tokens.times('1e6')}",
             True,
         )
 

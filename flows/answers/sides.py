@@ -32,7 +32,7 @@ def check_names(names: Sequence[str]) -> None:
     """Refuse one side alone, and one twice.
 
     Raises:
-        ValueError: so it is.
+        ValueError: it is one name alone, or one twice.
     """
     if len(names) < 2:
         raise ValueError(

@@ -35,7 +35,7 @@ def cross_entropy_sum(
 
 
 def fused_output_loss(
-    x: Tensor, weight: Tensor, targets: Tensor, z_loss: float, factor: float
+    x: Tensor, weight: Tensor, targets: Tensor, z_loss: Tensor | None, factor: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The output layer's product, `cross_entropy_sum` of it and a z-loss, for a compiler.
 
@@ -46,8 +46,8 @@ def fused_output_loss(
         x: (n, d).
         weight: (vocab, d), of x's type.
         targets: (n,).
-        z_loss: weight of the squared log-normaliser (Chowdhery et al. 2022, section 5).
-        factor: of the first result and its gradient.
+        z_loss: (), weight of the squared log-normaliser (Chowdhery et al. 2022, section 5).
+        factor: (), of the first result and its gradient.
 
     Returns:
         the objective times the factor, and the cross-entropy in nats, summed, without a gradient.
@@ -104,7 +104,12 @@ class _CrossEntropySum(Function):
 class _FusedOutputLoss(Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, z_loss: float, factor: float
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        z_loss: Tensor | None,
+        factor: Tensor,
     ) -> tuple[Tensor, Tensor]:
         rows = len(x)
         if x.dtype == torch.float32:
@@ -143,7 +148,7 @@ def _nats_and_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]
 
 
 def _fused_losses(
-    logits: Tensor, targets: Tensor, z_loss: float, factor: float
+    logits: Tensor, targets: Tensor, z_loss: Tensor | None, factor: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Objective and nats, summed, and the objective's gradient times a factor.
 
@@ -155,8 +160,8 @@ def _fused_losses(
     total = exps.sum(-1, keepdim=True)
     normaliser, of_target = largest + total.log(), wide.gather(1, targets)
     nats = (normaliser - of_target).sum()
-    objective, slope = nats, torch.full_like(total, factor)
-    if z_loss:
+    objective, slope = nats, factor
+    if z_loss is not None:
         objective = nats + z_loss * normaliser.square().sum()
         slope = factor + 2 * z_loss * factor * normaliser
     share = total.reciprocal() * slope

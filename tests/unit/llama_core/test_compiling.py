@@ -8,7 +8,7 @@ import torch
 
 from llama_core import compiling
 from llama_core.blocks import BUNDLES
-from llama_core.compiling import compile_obstacle
+from llama_core.compiling import compile_obstacle, compiles_whole
 from llama_core.config import Placement
 from llama_core.machine import compiles
 from llama_core.records import EvalRecord, StepRecord
@@ -68,6 +68,31 @@ def test_trunk_branches_and_evaluation_need_one_graph_a_shape_and_no_warning(gra
         losses(ON, recipe(3))
         assert graphs.frame_count == 2
     assert compiled == pytest.approx(losses(OFF, cfg), rel=1e-6)
+
+
+def test_batches_of_any_size_share_the_graph_of_a_micro_batch(graphs):
+    small, large = recipe(3), recipe(3)
+    large = large.model_copy(update={"batch_tokens": 2 * large.batch_tokens})
+    rows = small.batch_tokens // small.seq_len
+    split = ON.model_copy(update={"micro_batch_rows": rows})
+    with no_warning():
+        losses(split, small)
+        compiled = losses(split, large)
+    assert graphs.frame_count == 1
+    assert compiled == pytest.approx(losses(OFF, large), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "device", "whole"),
+    [
+        ({}, CPU, True),
+        ({"ranks": 2}, CPU, False),
+        ({"activation_checkpointing": "selective"}, CPU, False),
+        ({}, GPU, False),
+    ],
+)
+def test_model_and_loss_are_one_graph_where_layers_are_not_alone(changes, device, whole):
+    assert compiles_whole(ON.model_copy(update=changes), device) == whole
 
 
 def test_bf16_and_recomputed_layers_compile_without_warning(graphs):

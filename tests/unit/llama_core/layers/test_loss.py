@@ -48,7 +48,7 @@ def test_a_target_of_vanishing_probability_has_a_finite_loss():
     _, nats = cross_entropy_sum(logits, targets)
     assert float(nats) == pytest.approx(500.0)
     x, weight = torch.ones(1, 1, requires_grad=True), logits.detach().T
-    objective, nats = fused_output_loss(x, weight, targets, 0.0, 1.0)
+    objective, nats = fused_output_loss(x, weight, targets, None, torch.tensor(1.0))
     assert float(nats) == pytest.approx(500.0)
     objective.backward()
     assert float(x.grad) == pytest.approx(500.0)
@@ -63,7 +63,8 @@ def test_the_fused_loss_in_parts_is_the_output_layer_with_torchs_loss(monkeypatc
     generator = torch.Generator().manual_seed(0)
     targets = torch.randint(0, 50, (20,), generator=generator)
     ours, theirs = ([t.to(dtype).requires_grad_() for t in _output_layer()] for _ in range(2))
-    objective, nats = fused_output_loss(*ours, targets, z_loss, 0.3)
+    z = torch.tensor(z_loss) if z_loss else None
+    objective, nats = fused_output_loss(*ours, targets, z, torch.tensor(0.3))
     logits = (theirs[0] @ theirs[1].T).float()
     expected = F.cross_entropy(logits, targets, reduction="sum")
     with_z = 0.3 * (expected + z_loss * logits.logsumexp(-1).square().sum())
