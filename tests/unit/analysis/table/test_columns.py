@@ -217,7 +217,7 @@ def test_a_logarithm_is_offered_with_its_base(theirs: str, offer: str) -> None:
 def test_a_log_loss_may_be_the_cross_entropy_itself() -> None:
     with pytest.raises(TableError) as caught:
         normalise(six_runs().rename({"loss": "log_loss"}))
-    for offer in ("--map val_loss=log_loss;", "--map 'val_loss=exp(log_loss)'."):
+    for offer in ("--map 'val_loss=log_loss';", "--map 'val_loss=exp(log_loss)'."):
         assert offer in str(caught.value)
 
 
