@@ -90,11 +90,8 @@ def rows_that_fit(
 def _gathered_params(model: ModelConfig) -> int:
     """Of a sharded model two blocks are whole at once, and what lies in none: that goes last."""
     counts = count_params(model)
-    return (
-        counts.total
-        - counts.non_embedding
-        + min(2, model.n_layers) * (counts.non_embedding // model.n_layers)
-    )
+    blocks = min(2, model.n_layers) * counts.non_embedding // model.n_layers
+    return counts.total - counts.non_embedding + blocks
 
 
 def _bytes_per_token(

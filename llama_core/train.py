@@ -39,6 +39,8 @@ from llama_core.records import Record
 from llama_core.schedule import lr_multiplier
 
 _ANYWHERE = Placement()
+# Of a module, rows, z-loss, factor and whether to round to bf16; see `_objective`.
+Objective = Callable[[Any, Tensor, float, float, bool], tuple[Tensor, Tensor]]
 
 
 def train(
@@ -107,7 +109,7 @@ def _train(
     device, store = ranks.device, outbox.store
     net = build(model, cfg, placement, device)
     module = ranks.wrap(net)
-    objective: Callable[[Any, Tensor, float, float, bool], tuple[Tensor, Tensor]] = _objective
+    objective: Objective = _objective
     if compiles(placement, device) and compiles_whole(placement, device):
         objective = _compiled_objective()
     optimizer = optimizer_of(net, cfg.optimizer)
@@ -170,7 +172,7 @@ def _train(
 
 
 def _gradients(
-    objective: Callable[[Any, Tensor, float, float, bool], tuple[Tensor, Tensor]],
+    objective: Objective,
     module: nn.Module,
     parts: Sequence[Tensor],
     cfg: TrainConfig,
@@ -197,7 +199,7 @@ def _objective(
     return losses(logits, rows[:, 1:], z_loss, factor)
 
 
-def _compiled_objective() -> Callable[[Llama, Tensor, float, float, bool], tuple[Tensor, Tensor]]:
+def _compiled_objective() -> Objective:
     """`_objective` as one graph, the same for every z-loss but 0, and for every factor."""
     compiled = torch.compile(_fused_objective, dynamic=False, fullgraph=True)
 

@@ -39,5 +39,5 @@ def slot_environments(spec: SweepSpec | TuneSpec, slots: int | None) -> list[dic
 
 def child_environment(slot: dict[str, str]) -> dict[str, str]:
     """The environment of a child process of a slot."""
-    # Else a file analysis.py or json.py in the user's folder would stand in for ours or Python's.
+    # Without it, analysis.py or json.py in the working directory would shadow a module we import.
     return {**ALLOCATOR, **os.environ, "PYTHONSAFEPATH": "1", **slot}
