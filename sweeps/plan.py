@@ -14,7 +14,14 @@ from sweeps.grid import Cell, cells, in_steps
 from sweeps.mixtures import Mixtures
 from sweeps.plan_warnings import doubts
 from sweeps.rate_scan import scan_runs
-from sweeps.recipe import Rates, has_budget, rates, warmup_of, weight_decay_of
+from sweeps.recipe import (
+    Rates,
+    has_budget,
+    rates,
+    require_whole_sequences,
+    warmup_of,
+    weight_decay_of,
+)
 from sweeps.repetition import matched, on_parts, refuse_many_epochs
 from sweeps.shapes import key
 from sweeps.spec import DataRef, PlannedRun, RunSpec, SweepSpec
@@ -174,13 +181,7 @@ def runs_of(
 def _grid(spec: SweepSpec, model: ModelConfig) -> list[Cell]:
     # Where the batch depends on the budget, budgets are rounded to sequences first, then to steps.
     first = rates(spec.recipe, model, tokens=1, seq_len=spec.seq_len)
-    if first.batch_tokens % spec.seq_len:
-        lower = first.batch_tokens // spec.seq_len * spec.seq_len
-        near = [count for count in (lower, lower + spec.seq_len) if count]
-        raise ValueError(
-            f"recipe.batch_tokens={first.batch_tokens:,} is not whole sequences of "
-            f"seq_len={spec.seq_len:,}. Use {' or '.join(f'{count:,}' for count in near)}."
-        )
+    require_whole_sequences("recipe.batch_tokens", first.batch_tokens, spec.seq_len)
     unit = spec.seq_len if has_budget(spec.recipe) else first.batch_tokens
     return cells(spec.grid, model, seq_len=spec.seq_len, batch_tokens=unit)
 

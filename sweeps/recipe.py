@@ -126,6 +126,17 @@ def _law_rates(recipe: LawRecipe, N: float, D: float, seq_len: int) -> Rates:
     return Rates(lr, batch, f"{formula}, fitted by study {recipe.study}")
 
 
+def require_whole_sequences(setting: str, batch_tokens: int, seq_len: int) -> None:
+    """ValueError if the batch that a setting fixes is not whole sequences."""
+    if batch_tokens % seq_len:
+        lower = batch_tokens // seq_len * seq_len
+        near = [count for count in (lower, lower + seq_len) if count]
+        raise ValueError(
+            f"{setting}={batch_tokens:,} is not whole sequences of seq_len={seq_len:,}. "
+            f"Use {' or '.join(f'{count:,}' for count in near)}."
+        )
+
+
 def _whole(tokens: float, seq_len: int) -> int:
     """Tokens rounded to whole sequences, at least one."""
     return max(1, round(tokens / seq_len)) * seq_len

@@ -3,10 +3,17 @@
 from collections.abc import Mapping
 
 from llama_core.blocks import bundle
-from llama_core.config import Frozen, ModelConfig, Optimizer, TrainConfig, Wsd
+from llama_core.config import (
+    Frozen,
+    ModelConfig,
+    Optimizer,
+    TrainConfig,
+    Wsd,
+    require_equal_shares,
+)
 from sweeps.grid import TokensGrid, cells
 from sweeps.plan import Plan
-from sweeps.recipe import warmup_tokens
+from sweeps.recipe import require_whole_sequences, warmup_tokens
 from sweeps.spec import DataRef, PlannedRun, RunSpec
 from sweeps.tune_spec import TuneSpec
 
@@ -34,17 +41,23 @@ AnyPlan = Plan | StudyPlan
 def trial_run(
     spec: TuneSpec, model: ModelConfig, data: DataRef, number: int, params: Mapping[str, float]
 ) -> PlannedRun:
-    """The training of one trial; its batch is whole sequences, its budgets are whole steps.
+    """The training of one trial; its budgets are whole steps.
+
+    A searched batch is rounded to whole sequences, as many for each rank.
 
     Args:
         params: a value for each searched parameter, by the names of `sweeps.tune_spec.box`.
 
     Raises:
-        ValueError: two budgets round to the same number of steps.
+        ValueError: the batch that the spec fixes is not whole sequences or cannot be shared among
+            the ranks, or two budgets round to the same number of steps.
     """
-    search = spec.search
-    batch = search.batch_tokens if isinstance(search.batch_tokens, int) else params["batch_tokens"]
-    batch_tokens = max(1, round(batch / spec.seq_len)) * spec.seq_len
+    if isinstance(spec.search.batch_tokens, int):
+        batch_tokens = spec.search.batch_tokens
+        require_whole_sequences("search.batch_tokens", batch_tokens, spec.seq_len)
+    else:
+        unit = spec.least_batch
+        batch_tokens = max(1, round(params["batch_tokens"] / unit)) * unit
     grid = TokensGrid(tokens=spec.tokens)
     budgets = tuple(cells(grid, model, seq_len=spec.seq_len, batch_tokens=batch_tokens))
     horizons = tuple(cell.tokens for cell in budgets)
@@ -59,6 +72,7 @@ def trial_run(
         seed=spec.train_seed,
         eval_tokens=spec.eval_tokens,
     )
+    require_equal_shares(train, spec.placement.ranks)
     return PlannedRun(
         sweep=spec.name,
         name=f"d{model.d_model}-t{number:03d}",

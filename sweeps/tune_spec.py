@@ -81,8 +81,9 @@ class TuneSpec(Frozen):
     """Studies of learning rate, batch and related parameters, one for each width.
 
     Every trial trains one trunk with a cooldown at each of `tokens`, so it gives a loss at every
-    budget. `name`, `description`, `trials`, `slots`, `placement` and `cap` do not affect which
-    parameters a trial gets; a study grows when `trials` is raised.
+    budget. `name`, `description`, `trials`, `slots`, `placement` and `cap` do not affect what a
+    trial trains, but for `placement.ranks`, which share a searched batch; a study grows when
+    `trials` is raised.
     """
 
     name: str = Field(
@@ -165,11 +166,18 @@ class TuneSpec(Frozen):
         return Make(self.corpus.vocab_size, self.block, self.seq_len)
 
     @property
+    def least_batch(self) -> int:
+        """Tokens of one sequence for each rank; a searched batch is a multiple of them."""
+        return self.seq_len * self.placement.ranks
+
+    @property
     def identity(self) -> str:
         """Everything that decides which trials are proposed and trained, as canonical JSON."""
         free = {"name", "description", "trials", "placement", "slots", "cap"}
         settings = self.model_dump(mode="json", exclude=free)
         del settings["ladder"]["widths"]
+        if self.placement.ranks > 1 and not isinstance(self.search.batch_tokens, int):
+            settings["least_batch"] = self.least_batch
         return json.dumps(settings, sort_keys=True, separators=(",", ":"))
 
 
@@ -187,26 +195,29 @@ def box(
 ) -> list[Dimension]:
     """The searched parameters of one width with their ranges.
 
-    `beta2` appears as `beta2_gap`, which is 1 - beta2. Batches are at least one sequence.
+    `beta2` appears as `beta2_gap`, which is 1 - beta2. Batches are at least one sequence for each
+    rank.
 
     Args:
         lr_rules: learning rates that published rules give this size at the spec's budgets.
         batch_rules: their batches in tokens.
 
     Raises:
-        ValueError: the range of the batch ends below one sequence.
+        ValueError: the range of the batch ends below one sequence for each rank.
     """
     search = spec.search
     around = _AROUND_FOR_MUON if spec.optimizer.kind == "muon" else _AROUND
     dimensions = [_dimension("lr", search.lr, min(lr_rules), around)]
     if not isinstance(search.batch_tokens, int):
         batch = _dimension("batch_tokens", search.batch_tokens, min(batch_rules))
-        if batch.high < spec.seq_len:
+        if batch.high < spec.least_batch:
+            ranks = spec.placement.ranks
+            each = f" for each of placement.ranks={ranks}" if ranks > 1 else ""
             raise ValueError(
                 f"search.batch_tokens ends at {batch.high:,.0f} tokens, below one sequence of "
-                f"seq_len={spec.seq_len:,}. Raise its high, fix it, or shorten seq_len."
+                f"seq_len={spec.seq_len:,}{each}. Raise its high, fix it, or shorten seq_len."
             )
-        dimensions.append(Dimension("batch_tokens", max(batch.low, spec.seq_len), batch.high))
+        dimensions.append(Dimension("batch_tokens", max(batch.low, spec.least_batch), batch.high))
     for name, setting, centre in (
         ("warmup_fraction", search.warmup_fraction, _WARMUP_FRACTION),
         ("beta2_gap", _gap(search.beta2), _LLAMA_BETA2_GAP),

@@ -53,6 +53,41 @@ def test_a_trial_trains_whole_sequences_and_whole_steps():
     assert run.name == "d32-t003"
 
 
+def test_ranks_share_the_sequences_of_every_batch_that_is_searched():
+    tune = spec("placement.ranks=4")
+    for tokens, batch in ((700.0, 512), (800.0, 1024), (1.0, 512)):
+        train = trial_run(tune, model_of(tune), DATA, 0, {"lr": 0.01, "batch_tokens": tokens}).run
+        assert train.train.batch_tokens == batch
+    [_, batch] = boxed("placement.ranks=4", batch=(300.0,))
+    assert (batch.low, batch.high) == (512, 1200.0)
+    with pytest.raises(ValueError, match=r"seq_len=128 for each of placement\.ranks=4\. Raise"):
+        boxed("placement.ranks=4", batch=(127.0,))
+    # Which batches are trained follows from the ranks, unless the spec fixes the batch.
+    assert tune.identity != spec().identity
+    fixed = "search.batch_tokens=1024"
+    assert spec(fixed, "placement.ranks=4").identity == spec(fixed).identity
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("search.batch_tokens=700",),
+            r"search\.batch_tokens=700 is not whole sequences of seq_len=128\. Use 640 or 768\.",
+        ),
+        (("search.batch_tokens=100",), r"Use 128\.$"),
+        (
+            ("search.batch_tokens=384", "placement.ranks=2"),
+            r"batch_tokens=384 .* 2 ranks cannot share equally\. Make it a multiple of 256",
+        ),
+    ],
+)
+def test_a_fixed_batch_is_trained_as_it_is_or_refused(overrides, message):
+    tune = spec(*overrides)
+    with pytest.raises(ValueError, match=message):
+        trial_run(tune, model_of(tune), DATA, 0, {"lr": 0.01})
+
+
 def test_a_searched_warm_up_is_a_share_of_the_shortest_budget():
     tune = spec("search.warmup_fraction=published")
     params = {"lr": 0.01, "batch_tokens": 1024.0, "warmup_fraction": 0.1}
