@@ -13,10 +13,11 @@ from analysis.solver.objective import ObjectiveName
 from flows.answers.compare import Asymptote, Compared, Comparing, compare_sides
 from flows.answers.fit import Fit, fit_runs, objective_of
 from flows.answers.forecast import Forecast, Pair, forecast_runs, read_budget, read_pairs
-from flows.answers.frontier import Frontier, Priced, demand_of, goal_of, serving_of
+from flows.answers.frontier import Frontier
 from flows.answers.frontier import frontier as frontier_of
 from flows.answers.mix import Asked, Columns, Mix, mix_source
 from flows.answers.next_runs import Choosing, Next, next_after, read_flops
+from flows.answers.question import Priced, demand_of, goal_of, serving_of
 from flows.answers.retrodict import Retrodiction, own_sweep
 from flows.answers.retrodict import retrodict as retrodiction
 from flows.answers.rows import Rows

@@ -1,24 +1,37 @@
-"""The law that a frontier is asked of: of a sweep or table, a published one, or one in a file."""
+"""The law that a frontier is asked of: of a sweep or table, a published one, or one in a file.
+
+The libraries that learn from runs are imported only once there are some, so that a misspelt name
+is refused at once.
+"""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from analysis.forecast.frontier_law import frontier_law
 from analysis.frontier.answer import Demand
 from analysis.frontier.decision import Goal
 from analysis.law import LossLaw, Trust
 from analysis.published import UnknownName, law, law_names
-from analysis.repetition.answer import MOST_DRAWS, fit_repeated
 from analysis.table.observations import TableError
-from analysis.table.selection import one_law
-from flows.answers.runs import Runs, read_runs
 from flows.answers.source import open_source
 from flows.plans.find import other_kind
 from flows.settings import home_of, open_settings
 from flows.tables.source import is_service
+
+if TYPE_CHECKING:
+    from flows.answers.runs import Runs
+
+
+def check_law(name: str) -> None:
+    """Refuse a name that is neither of a law nor of runs.
+
+    Raises:
+        ValueError: there is no such law or file, or it holds none.
+    """
+    if not _holds_runs(name):
+        read_law(name)
 
 
 def law_for(
@@ -42,6 +55,8 @@ def law_for(
     try:
         if fitted is not None and fitted.form == "data_constrained":
             raise TableError("a forecast takes every token for a fresh one, and this law does not.")
+        from flows.answers.runs import read_runs
+
         runs = read_runs(open_source(name))
         return law_of_runs(runs, goal, demand, stocked=stocked), True
     except TableError as error:
@@ -56,7 +71,7 @@ def law_for(
         return fitted.model_copy(update={"trust": trust}), False
 
 
-def law_of_runs(runs: Runs, goal: Goal, demand: Demand, *, stocked: bool = False) -> LossLaw:
+def law_of_runs(runs: "Runs", goal: Goal, demand: Demand, *, stocked: bool = False) -> LossLaw:
     """The law near the goal with the draws of the runs' forecast.
 
     Args:
@@ -65,6 +80,10 @@ def law_of_runs(runs: Runs, goal: Goal, demand: Demand, *, stocked: bool = False
     Raises:
         TableError: rows that no forecast can learn from.
     """
+    from analysis.forecast.frontier_law import frontier_law
+    from analysis.repetition.answer import MOST_DRAWS, fit_repeated
+    from analysis.table.selection import one_law
+
     table = one_law(runs.table, best_of=(), pool=False, named=True)
     name = Path(runs.source.name).stem
     law = frontier_law(table, goal, demand, name)

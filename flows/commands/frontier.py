@@ -76,10 +76,8 @@ def frontier(
     Ask for one goal: --loss, --flops or --like. Under a sweep or a table of runs the intervals are
     those of its forecast.
     """
-    from flows.answers.frontier import Priced, demand_of, goal_of, serving_of
-    from flows.answers.frontier import frontier as answer_of
-    from flows.commands.frontier_text import print_advice
-    from flows.commands.output import show
+    from flows.answers.law import check_law
+    from flows.answers.question import Priced, demand_of, goal_of, serving_of
 
     with refusals():
         goal = goal_of(loss, flops, _pair(like))
@@ -92,6 +90,13 @@ def frontier(
             gpu, price, demand, gpus=gpus, batch=batch, context=context, bits=bits, days=days
         )
         priced = Priced(demand, serving, days, unique_tokens)
+        check_law(law)
+
+    from flows.answers.frontier import frontier as answer_of
+    from flows.commands.frontier_text import print_advice
+    from flows.commands.output import show
+
+    with refusals():
         answer = answer_of(law, goal, priced, level=level, anyway=anyway)
     show(answer, lambda answer: print_advice(answer.advice), json, report)
 

@@ -6,7 +6,8 @@ import pytest
 
 from analysis.frontier.answer import Demand
 from analysis.frontier.decision import AtLoss
-from flows.answers.frontier import Priced, demand_of, frontier, serving_of
+from flows.answers.frontier import frontier
+from flows.answers.question import Priced, demand_of, serving_of
 
 TOKENS = (1e12, 1e12)
 ENDLESS = (1e9, math.inf)
