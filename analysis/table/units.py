@@ -56,6 +56,8 @@ _FLOPS_UNITS = {
     "1e21": "ZFLOPs",
     "1e24": "YFLOPs",
 }
+# log10 of the FLOPs of any training lies between.
+_LOG10_FLOPS = (9.0, 30.0)
 # Arithmetic may have multiplied once too often.
 _TOO_LARGE = {f"1e-{power}": f"1e{power} too large" for power in (3, 6, 9, 12)}
 
@@ -128,14 +130,17 @@ def _cause(used: pl.DataFrame, by_name: dict[str, Source], computed: str) -> str
     ]
     if undone:
         return f"Is it a logarithm? Then {' '.join(undone)}"
+    flops = [by_name[name] for name in _flops_names(computed) if name in by_name]
+    power = _power_of_ten(used, flops[0], computed) if flops else ""
+    if power and not computed:
+        return f"Is C log10 of the FLOPs? Then {power}"
     quantities = [
         _Quantity("N", _n_source(by_name), _COUNT_UNITS | _TOO_LARGE),
         _Quantity("D", by_name["tokens"], _COUNT_UNITS | _SEQUENCES | _TOO_LARGE),
     ]
     quantities = [quantity for quantity in quantities if quantity.source.name != computed]
-    flops = [name for name in _flops_names(computed) if name in by_name]
     if flops:
-        quantities.append(_Quantity("C", by_name[flops[0]], _FLOPS_UNITS))
+        quantities.append(_Quantity("C", flops[0], _FLOPS_UNITS))
     medians = _medians(used)
     best: list[tuple[_Quantity, str]] = []
     least = (inf, inf)
@@ -158,7 +163,27 @@ def _cause(used: pl.DataFrame, by_name: dict[str, Source], computed: str) -> str
         for quantity, factor in best
     ]
     mends = " ".join(quantity.source.times(factor) for quantity, factor in best)
-    return f"Is {' and '.join(causes)}? Then {mends}"
+    otherwise = f" If C is log10 of the FLOPs: {power}" if power else ""
+    return f"Is {' and '.join(causes)}? Then {mends}{otherwise}"
+
+
+def _power_of_ten(used: pl.DataFrame, flops: Source, computed: str) -> str:
+    """The --map for FLOPs whose log10 the column may hold; empty where it does not.
+
+    Beside N and D, its power of ten then follows 6·N·D more closely than the column itself does.
+    """
+    rows = used.drop_nulls(flops.name)
+    given, expected = (rows[c].to_numpy().astype(float) for c in (flops.name, "flops_6nd"))
+    low, high = _LOG10_FLOPS
+    if not ((given > low) & (given < high)).all():
+        return ""
+    if not computed:
+        apart = given - np.log10(expected)
+        if abs(np.median(apart)) > log10(_FAR_FROM_6ND) or np.std(apart) > np.std(
+            np.log10(given / expected)
+        ):
+            return ""
+    return f"--map '{flops.name}=pow(10,{flops.argument})'"
 
 
 def _flops_names(computed: str) -> tuple[str, ...]:
@@ -209,10 +234,12 @@ def _budgets(used: pl.DataFrame, by_name: dict[str, Source], computed: str) -> I
     if ratio is None or computed:
         return
     budget = by_name["flops_budget"]
+    power = _power_of_ten(used, budget, computed)
     unit = min(_FLOPS_UNITS, key=lambda unit: abs(np.log(float(unit) * ratio)))
+    cause = "log10 of the FLOPs" if power else f"in {_FLOPS_UNITS[unit]}"
     yield Doubt(
-        f"Budgets ({budget.words()}) are {ratio:.2g} times 6·N·D. Are they in "
-        f"{_FLOPS_UNITS[unit]}? Then {budget.times(unit)}",
+        f"Budgets ({budget.words()}) are {ratio:.2g} times 6·N·D. Are they {cause}? Then "
+        f"{power or budget.times(unit)}",
         True,
     )
 

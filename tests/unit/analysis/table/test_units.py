@@ -62,6 +62,27 @@ def test_compute_is_held_against_6nd(unit: float, cause: str) -> None:
     assert not _doubts(("N", "D", "C", "loss"), none)
 
 
+def test_log10_of_flops_is_told_from_a_unit_by_how_it_follows_6nd() -> None:
+    power = [(N, D, round(math.log10(6.0 * N * D * 1.3), 2), loss) for N, D, loss in BASE]
+    exa = [(N, 2 * D, 12.0 * N * D / 1e18, loss) for N, D, loss in BASE]
+    header = ("N", "D", "C", "loss")
+    assert _doubts(header, power)[0].sentence.endswith(
+        "Is C log10 of the FLOPs? Then --map 'train_flops=pow(10,C)'"
+    )
+    assert _doubts(("N", "D", "budget", "loss"), power)[0].sentence.endswith(
+        "Are they log10 of the FLOPs? Then --map 'flops_budget=pow(10,budget)'"
+    )
+    # 20 EFLOPs are 2e19, not far from 10^20.
+    small = [row for row in exa if 19 < row[2] < 21]
+    assert small
+    assert "Is C in EFLOPs?" in _doubts(header, small)[0].sentence
+    assert "log10" not in _doubts(header, small)[0].sentence
+    # Without D nothing tells the two apart.
+    [doubt] = _doubts(("N", "C", "loss"), [(N, C, loss) for N, _, C, loss in power])
+    assert "--map 'train_flops=C*1e" in doubt.sentence
+    assert doubt.sentence.endswith(" If C is log10 of the FLOPs: --map 'train_flops=pow(10,C)'")
+
+
 def test_flops_that_are_right_tell_which_of_n_and_d_is_not() -> None:
     header = ("N", "D", "C", "loss")
     for n_unit, d_unit, cause in (
