@@ -4,7 +4,6 @@ A shell asks for names at each TAB: what they come from is read here without the
 the commands need.
 """
 
-import csv
 import json
 import os
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Group, Parameter
+
+from analysis.published_names import published_names
 
 if TYPE_CHECKING:
     from cyclopts.completion import CompletionContext
@@ -76,23 +77,17 @@ def table_names(context: "CompletionContext") -> list[str]:
 
 def law_names(context: "CompletionContext") -> list[str]:
     """Published laws, sweeps of the home, and files that may hold a table or a law."""
-    return [*_column("laws", "name"), *table_names(context)]
+    return [*published_names("laws"), *table_names(context)]
 
 
 def gpu_names(_: "CompletionContext") -> list[str]:
     """GPUs whose figures are listed."""
-    return _column("devices", "aliases")
+    return published_names("devices", "aliases")
 
 
 def _home() -> Path:
     """ISOFLOP_HOME, as the settings read it."""
     return Path(os.environ.get("ISOFLOP_HOME", ".isoflop")).expanduser()
-
-
-def _column(table: str, name: str) -> list[str]:
-    """A column of one of the published tables."""
-    with files("analysis").joinpath("tables", f"{table}.csv").open() as file:
-        return [row[name] for row in csv.DictReader(file)]
 
 
 def _presets(*kind: str) -> list[str]:

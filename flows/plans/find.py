@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
+from analysis.published_names import published_names
 from flows.plans.stored import read_plan, read_plans
 from flows.runs.directory import RunDir
 from flows.settings import Home
@@ -96,9 +97,7 @@ def other_kind(name: str, home: Home) -> str:
         return f"{name} is a run: isoflop show {name}"
     if (home.forecasts / f"{name}.json").is_file():
         return f"{name} is a registered forecast: isoflop forecast --check {name}"
-    from analysis.published import law_names
-
-    if name in law_names():
+    if name in published_names("laws"):
         return f"{name} is a published law: isoflop frontier --law {name}"
     return spec_sentence(name)
 
