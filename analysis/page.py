@@ -207,10 +207,6 @@ class Page:
                 raise ValueError(f"row of {len(row)} cells under a header of {len(header)}: {row}")
         self.parts.append(Grid(tuple(header), tuple(map(tuple, rows))))
 
-    def frame(self, frame: pl.DataFrame) -> None:
-        """A small polars frame as a table; numbers with four significant digits."""
-        self.table(frame.columns, [[_cell(value) for value in row] for row in frame.iter_rows()])
-
     def figure(
         self,
         figure: go.Figure,
@@ -342,14 +338,6 @@ def _drawing(part: Drawn) -> str:
         data = json.dumps(spec).replace("<", "\\u003c")
         drawn.append(f"draw({json.dumps(name)},{data});")
     return "".join(drawn)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _column_class(cells: Sequence[str]) -> str:

@@ -26,32 +26,6 @@ _MOST_FREEDOM = 1000.0
 
 
 @dataclass(frozen=True, slots=True)
-class Frontier:
-    """L = E + A·C^-b, the loss of the best size at each budget."""
-
-    E: float
-    A: float
-    b: float
-
-    @classmethod
-    def through(cls, flops: float, loss: float, *, E: float, b: float) -> "Frontier":
-        """The frontier through one point."""
-        return cls(E, (loss - E) * flops**b, b)
-
-    def loss(self, flops: float) -> float:
-        """The loss at a budget."""
-        return float(self.E + self.A * flops**-self.b)
-
-    def flops(self, loss: float) -> float:
-        """The compute that reaches a loss above E."""
-        return float((self.A / (loss - self.E)) ** (1 / self.b))
-
-    def multiplier(self, flops: float, loss: float) -> float:
-        """How many times the compute the frontier needs for a loss that was reached at `flops`."""
-        return self.flops(loss) / flops
-
-
-@dataclass(frozen=True, slots=True)
 class Multiplier:
     """How many times less the variant needs; ends are None without an interval or a bound.
 

@@ -8,7 +8,7 @@ import polars as pl
 from plotly.subplots import make_subplots
 
 from analysis.fit.envelope import EnvelopeFit
-from analysis.fit.isoflop import IsoflopFit, fit_isoflop, parabola
+from analysis.fit.isoflop import IsoflopFit, parabola
 from analysis.fit.power_law import PowerLaw
 from analysis.style import GRID, INK, MARK, axis, colour_scale, ends, shorts, size_legend, styled
 from analysis.words import counted, flops, short
@@ -19,14 +19,13 @@ _RISE = 1.1
 MOST_CURVES = 100  # in one figure; a browser takes seconds over thousands
 
 
-def isoflop_data(observations: pl.DataFrame, fit: IsoflopFit | None = None) -> pl.DataFrame:
+def isoflop_data(observations: pl.DataFrame, fit: IsoflopFit) -> pl.DataFrame:
     """Runs, fitted parabolas and minima of every budget.
 
     Returns:
         kind (`run`, `parabola`, `minimum`), flops_budget, n_params, loss, and for minima the
         interval `low`, `high`; `label` names a run and says why a valley was refused.
     """
-    fit = fit_isoflop(observations) if fit is None else fit
     rows: list[dict[str, object]] = []
     names = observations["name"] if "name" in observations.columns else observations["row"]
     by_row = {
@@ -68,7 +67,7 @@ def isoflop_data(observations: pl.DataFrame, fit: IsoflopFit | None = None) -> p
     return pl.DataFrame(rows, schema=schema)
 
 
-def draw_isoflop(data: pl.DataFrame, fit: IsoflopFit | None = None) -> go.Figure:
+def draw_isoflop(data: pl.DataFrame, fit: IsoflopFit) -> go.Figure:
     """Valleys of loss over N, one a budget, with their minima; beside them N*(C)."""
     figure = make_subplots(cols=2, column_widths=[0.62, 0.38], horizontal_spacing=0.1)
     colours = colour_scale(data["flops_budget"])
@@ -116,7 +115,7 @@ def draw_isoflop(data: pl.DataFrame, fit: IsoflopFit | None = None) -> go.Figure
     if minima.height:
         budgets = counted(data["flops_budget"].n_unique(), "budget")
         title = f"A minimum at {minima.height} of {budgets}"
-    if fit is not None and fit.N is not None:
+    if fit.N is not None:
         title = f"N* grows as C^{power(fit.N)}"
         C = np.geomspace(*ends(minima["flops_budget"]), 50)
         figure.add_scatter(

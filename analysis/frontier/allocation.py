@@ -36,17 +36,12 @@ class NegativeDemand(FrontierError):
 
 @dataclass(frozen=True)
 class Allocation:
-    """Sizes and tokens to train, and the bill over the model's life. Fields broadcast.
-
-    Attributes:
-        price_ratio: price of an inference token over a training token, per parameter.
-    """
+    """Sizes and tokens to train, and the bill over the model's life. Fields broadcast."""
 
     N: Array
     D: Array
     inference_tokens: Array
     loss: Array
-    price_ratio: float = FLOPS_RATIO
 
     @property
     def train_flops(self) -> Array:
@@ -55,12 +50,12 @@ class Allocation:
 
     @property
     def inference_flops(self) -> Array:
-        """Serving bill in training FLOPs; at FLOP prices that is 2·N·D_inf."""
-        return np.asarray(6 * self.price_ratio * self.N * self.inference_tokens)
+        """2·N·D_inf."""
+        return np.asarray(6 * FLOPS_RATIO * self.N * self.inference_tokens)
 
     @property
     def total(self) -> Array:
-        """Lifetime bill in training FLOPs."""
+        """Lifetime bill."""
         return self.train_flops + self.inference_flops
 
     @property
@@ -71,7 +66,7 @@ class Allocation:
     @property
     def spend_ratio(self) -> Array:
         """Inference bill over training bill; rho."""
-        return np.asarray(self.price_ratio * self.inference_tokens / self.D)
+        return np.asarray(FLOPS_RATIO * self.inference_tokens / self.D)
 
     def serving(self, inference_tokens: ArrayLike) -> "Allocation":
         """The same models under another demand."""
@@ -135,38 +130,26 @@ def compute_optimal_counted(
     return N, budget / train_flops_per_token(N)
 
 
-def inference_optimal(
-    law: Law,
-    *,
-    loss: ArrayLike,
-    inference_tokens: ArrayLike,
-    price_ratio: float = FLOPS_RATIO,
-) -> Allocation:
+def inference_optimal(law: Law, *, loss: ArrayLike, inference_tokens: ArrayLike) -> Allocation:
     """The cheapest model of a given loss over its life: training and serving together.
 
-    Minimises 6·N·(D + price_ratio·D_inf) at fixed loss (Sardana et al. 2024, eq. 3 in FLOPs,
-    eq. 5 in money). The optimum satisfies eps_N/eps_D = 1 + price_ratio·D_inf/D with the
-    elasticities eps_N = alpha·A/N^alpha and eps_D = beta·B/D^beta.
+    Minimises 6·N·(D + D_inf/3) at fixed loss (Sardana et al. 2024, eq. 3). The optimum satisfies
+    eps_N/eps_D = 1 + D_inf/(3·D) with the elasticities eps_N = alpha·A/N^alpha and eps_D =
+    beta·B/D^beta.
 
     Args:
         loss: target, broadcast against `inference_tokens`.
         inference_tokens: tokens served over the model's life.
-        price_ratio: price of an inference token over a training token, per parameter.
 
     Raises:
         UnreachableLoss: some loss is not above E.
         NegativeDemand: some demand is below zero.
     """
-    if not (np.isfinite(price_ratio) and price_ratio > 0):
-        raise FrontierError(
-            f"price_ratio is {price_ratio:.3g}: the price of an inference token over that of a "
-            "training token must be above zero and finite (1/3 counts FLOPs)."
-        )
     demand = _demand(inference_tokens)
     contour = contour_above_E(law, loss)
-    rho = contour.rho(price_ratio * demand)
+    rho = contour.rho(FLOPS_RATIO * demand)
     N, D = contour.N(rho), contour.D(rho)
-    return Allocation(N, D, demand, np.broadcast_to(loss, N.shape), price_ratio)
+    return Allocation(N, D, demand, np.broadcast_to(loss, N.shape))
 
 
 def best_loss_for_bill(

@@ -109,20 +109,18 @@ def gaps(
     laws: Sequence[LossLaw],
     *,
     level: float = 0.9,
-    models: pl.DataFrame | None = None,
     speedups: pl.DataFrame | None = None,
 ) -> list[Gap]:
     """Every pair under every law.
 
     Args:
         level: of the interval of a law that carries draws.
-        models, speedups: tables as of `published.models` and `published.block_speedups`.
+        speedups: a table as of `published.block_speedups`, which is taken unless given.
     """
-    models = published.models() if models is None else models
     speedups = published.block_speedups() if speedups is None else speedups
     sizes = {
         row["model"]: (float(row["n_params"]), float(row["tokens"]))
-        for row in models.iter_rows(named=True)
+        for row in published.models().iter_rows(named=True)
     }
     return [
         _gap(pair, law, np.array([sizes[pair.model], sizes[pair.rival]]).T, level, speedups)

@@ -161,7 +161,7 @@ def percentile_intervals(
     return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
 
-def influence(problem: Problem, x: Array, *, seed: int = 0) -> Array:
+def influence(problem: Problem, x: Array) -> Array:
     """The effect of leaving out each row on the exponent of N*, averaged over resampled tables.
 
     Minus the covariance of the row's count with the exponent (the infinitesimal jackknife of
@@ -174,7 +174,7 @@ def influence(problem: Problem, x: Array, *, seed: int = 0) -> Array:
         return np.asarray(problem.constants(leave_one_out(problem, x)).exponent_N - whole)
     # The covariance needs many resamples; forms of more than five constants take long over each.
     resamples = 4000 if problem.form in ("chinchilla", "tied") else 1000
-    counts = resample(len(problem.rows.loss), resamples, seed)
+    counts = resample(len(problem.rows.loss), resamples, seed=0)
     exponent = problem.constants(_refit(problem, x, counts * problem.weights).x).exponent_N
     centred = counts - counts.mean(axis=0)
     return np.asarray(-(exponent - exponent.mean()) @ centred / resamples)

@@ -79,28 +79,27 @@ def dollars(usd_per_hour: float, peak: float, utilisation: float) -> float:
     return usd_per_hour / (3600 * peak * utilisation)
 
 
-def price_ratio(
+def at_train_price(
     prompt_tokens: float, generated_tokens: float, *, prompt: float, generated: float, train: float
 ) -> float:
-    """Price of an inference token over a training token (Sardana et al. 2024, eq. 5).
+    """Tokens whose serving costs as much at the price of training (Sardana et al. 2024, eq. 5).
 
-    Prices are of one FLOP; a served token takes 2·N of them, a training token 6·N.
+    Prices are of one FLOP.
     """
-    served = 2 * (prompt_tokens * prompt + generated_tokens * generated)
-    return served / ((prompt_tokens + generated_tokens) * 6 * train)
+    return (prompt_tokens * prompt + generated_tokens * generated) / train
 
 
 def test_the_dollar_example_of_the_authors_readme_comes_out() -> None:
     # Same README; the bills are the authors' code re-run. 1e10 requests of 1000 + 250 tokens.
     train = dollars(1.40, A100_BF16, 0.5)
-    ratio = price_ratio(
+    demand = at_train_price(
         1e13,
         2.5e12,
         prompt=dollars(0.60, A100_INT8, 0.4),
         generated=dollars(0.60, A100_INT8, 0.2),
         train=train,
     )
-    best, plain = served(published.law("sardana"), 1.947, 1.25e13, price_ratio=ratio)
+    best, plain = served(published.law("sardana"), 1.947, demand)
     assert best.N == pytest.approx(2.053e10, rel=5e-4)
     assert best.D == pytest.approx(3.302e12, rel=5e-4)
     assert best.total * train == pytest.approx(1425059.7, rel=1e-5)
@@ -111,14 +110,14 @@ def test_the_dollar_example_of_the_authors_readme_comes_out() -> None:
 def test_the_thirty_billion_dollar_example_agrees_with_the_authors_code() -> None:
     # Their code at $1.10 an hour; the paper's printed 16B fits $1.00. 1.5e9 requests of 70 + 215.
     train = dollars(1.50, A100_BF16, 0.5)
-    ratio = price_ratio(
+    demand = at_train_price(
         1.5e9 * 70,
         1.5e9 * 215,
         prompt=dollars(1.10, A100_INT8, 0.5),
         generated=dollars(1.10, A100_INT8, 0.01),
         train=train,
     )
-    best, _ = served(published.law("sardana"), 1.958253360475841, 1.5e9 * 285, price_ratio=ratio)
+    best, _ = served(published.law("sardana"), 1.958253360475841, demand)
     assert best.N == pytest.approx(1.567e10, rel=5e-4)
     assert best.D == pytest.approx(3.507e12, rel=5e-4)
     assert best.total * train == pytest.approx(1378537.107, rel=1e-6)

@@ -205,11 +205,11 @@ def test_brute_force_over_sizes_agrees(law: LossLaw, C: float, demand: float) ->
 
 
 @given(law=laws(), C=budgets, ratio=st.floats(0.02, 50))
-def test_the_contour_inverts_the_price_condition_for_any_price(
+def test_the_contour_inverts_the_condition_of_an_optimum_for_any_demand(
     law: LossLaw, C: float, ratio: float
 ) -> None:
     loss, _, D0 = best_loss(law, C)
-    best = inference_optimal(law, loss=loss, inference_tokens=D0, price_ratio=ratio)
+    best = inference_optimal(law, loss=loss, inference_tokens=3 * ratio * D0)
     assert elasticity_ratio(law, best.N, best.D) == pytest.approx(
         1 + ratio * D0 / float(best.D), rel=1e-9
     )

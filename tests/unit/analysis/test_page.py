@@ -1,5 +1,4 @@
 import plotly.graph_objects as go
-import polars as pl
 import pytest
 from plotly.subplots import make_subplots
 
@@ -50,14 +49,6 @@ def test_columns_of_words_stand_left_and_numbers_right() -> None:
 def test_a_row_of_the_wrong_length_is_refused() -> None:
     with pytest.raises(ValueError, match="row of 1 cells under a header of 2"):
         Page("p").table(("a", "b"), [("1",)])
-
-
-def test_a_frame_shows_four_digits_and_none() -> None:
-    page = Page("p")
-    page.frame(pl.DataFrame({"a": [1.23456789, None], "b": [12345, 1]}))
-    html = page.html()
-    for cell in ("1.235", "–", "12,345"):
-        assert cell in html
 
 
 def test_sentences_in_a_cell_wrap_even_where_one_begins_with_a_number() -> None:

@@ -1,5 +1,6 @@
 """Figures of fits and runs hold the rows, lines and numbers that their titles tell."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -71,15 +72,16 @@ def test_a_valley_has_its_runs_its_parabola_and_its_minimum(runs):
     assert law.x[0] == pytest.approx(first.flops)
     axes = figure.layout
     assert [axes.xaxis.type, axes.xaxis2.type, axes.yaxis2.type] == ["log"] * 3
-    told = draw_isoflop(data).layout.title.text
+    told = draw_isoflop(data, replace(fit, N=None)).layout.title.text
     assert told == f"A minimum at {len(fit.valleys)} of {len(fit.valleys)} budgets"
 
 
 def test_a_budget_without_a_minimum_is_counted_and_none_hides_the_axes(runs):
     falling = runs.with_columns(val_loss=10.0 - pl.col("n_params").log() / 10)
-    data = isoflop_data(falling)
+    fit = fit_isoflop(falling)
+    data = isoflop_data(falling, fit)
     assert data.filter(pl.col("kind") == "minimum").is_empty()
-    figure = draw_isoflop(data)
+    figure = draw_isoflop(data, fit)
     assert figure.layout.title.text == "No budget shows a minimum inside its grid"
     assert (figure.layout.xaxis2.visible, figure.layout.yaxis2.visible) == (False, False)
     budgets = runs["flops_budget"].unique().sort()
@@ -88,7 +90,8 @@ def test_a_budget_without_a_minimum_is_counted_and_none_hides_the_axes(runs):
         .then("val_loss")
         .otherwise(10.0 - pl.col("n_params").log() / 10)
     )
-    figure = draw_isoflop(isoflop_data(some))
+    fit = fit_isoflop(some)
+    figure = draw_isoflop(isoflop_data(some, fit), replace(fit, N=None))
     assert figure.layout.title.text == "A minimum at 3 of 5 budgets"
     assert figure.layout.xaxis2.visible is None
 
