@@ -20,6 +20,8 @@ from analysis.forecast.posterior import Posterior
 from analysis.frontier.allocation import inference_optimal
 from analysis.frontier.answer import Demand, planned_demand
 from analysis.frontier.decision import Goal, Like
+from analysis.frontier.serving import Serving
+from analysis.frontier.serving_choice import Workload, smooth_choice
 from analysis.law import Array, Constants, LossLaw, Support, Trust
 from analysis.table.observations import Table
 from analysis.words import short
@@ -35,17 +37,24 @@ _NAMES = ("E", "A", "B", "alpha", "beta", "gamma")
 
 
 def frontier_law(
-    table: Table, goal: Goal, demand: Demand, name: str, learnt: Answer | None = None
+    table: Table,
+    goal: Goal,
+    demand: Demand,
+    name: str,
+    learnt: Answer | None = None,
+    *,
+    serving: Serving | None = None,
 ) -> LossLaw:
     """The law for one question to a frontier, with draws of the forecast and what to read first.
 
     Args:
         learnt: the forecast from the table, if it has been made: `forecast(table,
             Question(anyway=True))`.
+        serving: the GPUs that the answer is priced on too; None for FLOPs alone.
 
     Raises:
         TableError: fewer than 10 pairs of N and D or 3 sizes.
-        FrontierError: the goal cannot be reached under the forecast.
+        FrontierError: the goal cannot be reached under the forecast, or on these GPUs.
     """
     learnt = learnt or forecast(table, Question(anyway=True))
     law = learnt.law.model_copy(
@@ -55,7 +64,7 @@ def frontier_law(
             "support": Support(flops=learnt.data.flops, tokens_per_param=learnt.data.ratio),
         }
     )
-    choices = _choices(law, goal, demand)
+    choices = _choices(law, goal, demand, serving)
     mean, draws = (
         constants(phi, learnt.posterior.reference) for phi in _near(learnt.posterior, choices)
     )
@@ -66,7 +75,7 @@ def frontier_law(
     mean = _moved(mean, best.flops, np.log(best.n_opt), 0.0)
     draws = _moved(draws, best.flops, np.log(best.n_opt), sd)
     law = law.model_copy(update={each: getattr(mean, each).item() for each in _NAMES})
-    warnings = (*learnt.doubts, *_beyond(learnt, _choices(law, goal, demand)))
+    warnings = (*learnt.doubts, *_beyond(learnt, _choices(law, goal, demand, serving)))
     return law.model_copy(
         update={
             "trust": Trust(bars=learnt.bars, warnings=warnings),
@@ -75,14 +84,26 @@ def frontier_law(
     )
 
 
-def _choices(law: LossLaw, goal: Goal, demand: Demand) -> tuple[tuple[float, float], ...]:
-    """N and D of the compute-optimal and the inference-optimal choice, and of the goal's model."""
+def _choices(
+    law: LossLaw, goal: Goal, demand: Demand, serving: Serving | None
+) -> tuple[tuple[float, float], ...]:
+    """N and D of every choice that the answer names, the compute-optimal one first.
+
+    The others are the cheapest in FLOPs over its life, the cheapest in dollars where GPUs are
+    named, and the goal's own model.
+    """
     loss = float(goal.loss_under(law))
-    demands = (0.0, planned_demand(law, loss, demand))
-    best = inference_optimal(law, loss=loss, inference_tokens=demands)
-    like = [(goal.N, goal.D)] if isinstance(goal, Like) else []
-    # Without a demand both choices are one.
-    return tuple(dict.fromkeys([*zip(best.N.tolist(), best.D.tolist(), strict=True), *like]))
+    planned = planned_demand(law, loss, demand)
+    best = inference_optimal(law, loss=loss, inference_tokens=(0.0, planned))
+    choices = list(zip(best.N.tolist(), best.D.tolist(), strict=True))
+    if serving is not None:
+        workload = Workload(*demand.split(planned), train_device=serving.device)
+        cheapest = smooth_choice(law, loss, serving, workload)
+        choices.append((cheapest.N, cheapest.D))
+    if isinstance(goal, Like):
+        choices.append((goal.N, goal.D))
+    # Without a demand the first two are one.
+    return tuple(dict.fromkeys(choices))
 
 
 def _near(learnt: Posterior, choices: tuple[tuple[float, float], ...]) -> tuple[Array, Array]:

@@ -24,6 +24,7 @@ from analysis.frontier.decision import (
     Frontier,
     Goal,
     Like,
+    extrapolated,
     frontier,
     least_regret_demand,
     regret,
@@ -125,6 +126,15 @@ class Advice:
     served: ServedAdvice | None
     level: float
     foretold: bool = False
+
+    @property
+    def extrapolated(self) -> bool | None:
+        """Whether the choice in FLOPs or in dollars lies outside the law's data; None: unknown."""
+        choices = [self.frontier.extrapolated]
+        if self.served is not None:
+            choices.append(extrapolated(self.law, self.served.choice.N, self.served.choice.D))
+        known = [bool(outside.any()) for outside in choices if outside is not None]
+        return any(known) if known else None
 
     @property
     def training_rules(self) -> pl.DataFrame:

@@ -76,7 +76,7 @@ def _intervals(advice: Advice) -> dict[str, Any] | None:
 
 def _support(advice: Advice) -> dict[str, Any]:
     """The box of the law's data, and whether the answer lies in it; null where unknown."""
-    support, outside = advice.law.support, advice.frontier.extrapolated
+    support, outside = advice.law.support, advice.extrapolated
     baseline = advice.frontier.compute_optimal
     if support is None or outside is None:
         return {"box": None, "compute_optimal_inside": None, "extrapolation": None}
@@ -84,7 +84,7 @@ def _support(advice: Advice) -> dict[str, Any]:
     return {
         "box": support.model_dump(),
         "compute_optimal_inside": bool(inside),
-        "extrapolation": bool(outside[0]),
+        "extrapolation": outside,
     }
 
 

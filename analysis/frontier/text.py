@@ -169,10 +169,10 @@ def extrapolation(advice: Advice) -> str:
     """
     if advice.foretold:
         return ""
-    outside = advice.frontier.extrapolated
+    outside = advice.extrapolated
     if outside is None:
         return "The law does not say where its data were: treat the answer as an extrapolation."
-    if not outside[0]:
+    if not outside:
         return ""
     return (
         "EXTRAPOLATION: the optimum lies outside the FLOPs and tokens per parameter of the law's "

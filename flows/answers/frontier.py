@@ -74,14 +74,14 @@ def frontier(
     check_level(level)
     if priced.unique_tokens == math.inf:
         raise ValueError("--unique-tokens inf: leave the option out where all tokens are fresh.")
-    foretold, stocked = False, priced.unique_tokens is not None
+    foretold = False
     if isinstance(law, LossLaw):
         chosen, name = law, law.name
     elif isinstance(law, Runs):
-        chosen = law_of_runs(law, goal, priced.demand, stocked=stocked)
+        chosen = law_of_runs(law, goal, priced)
         foretold, name = True, law.source.name
     else:
-        (chosen, foretold), name = law_for(law, goal, priced.demand, stocked=stocked), law
+        (chosen, foretold), name = law_for(law, goal, priced), law
     if chosen.trust.bars and not anyway:
         bars = " ".join(f"{bar.rstrip('.')}." for bar in chosen.trust.bars)
         raise ValueError(f"{name}: {bars} --anyway answers under this law.")

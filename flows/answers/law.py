@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from analysis.frontier.answer import Demand
 from analysis.frontier.decision import Goal
 from analysis.law import LossLaw, Trust
 from analysis.published import UnknownName, law, law_names
 from analysis.table.observations import TableError
+from flows.answers.question import Priced
 from flows.answers.source import open_source
 from flows.plans.find import other_kind
 from flows.settings import home_of, open_settings
@@ -34,15 +34,10 @@ def check_law(name: str) -> None:
         read_law(name)
 
 
-def law_for(
-    name: str, goal: Goal, demand: Demand, *, stocked: bool = False
-) -> tuple[LossLaw, bool]:
+def law_for(name: str, goal: Goal, priced: Priced) -> tuple[LossLaw, bool]:
     """The law to answer under, and whether its draws are a forecast's.
 
     A sweep whose runs give no forecast answers under its fitted law, and says why.
-
-    Args:
-        stocked: unique data are limited, so that the law of repeated data is asked for too.
 
     Raises:
         ValueError: there is no such law, or the table gives none.
@@ -58,7 +53,7 @@ def law_for(
         from flows.answers.runs import read_runs
 
         runs = read_runs(open_source(name))
-        return law_of_runs(runs, goal, demand, stocked=stocked), True
+        return law_of_runs(runs, goal, priced), True
     except TableError as error:
         if fitted is None:
             if "--" not in str(error):
@@ -71,11 +66,10 @@ def law_for(
         return fitted.model_copy(update={"trust": trust}), False
 
 
-def law_of_runs(runs: "Runs", goal: Goal, demand: Demand, *, stocked: bool = False) -> LossLaw:
-    """The law near the goal with the draws of the runs' forecast.
+def law_of_runs(runs: "Runs", goal: Goal, priced: Priced) -> LossLaw:
+    """The law near the answer with the draws of the runs' forecast.
 
-    Args:
-        stocked: with what the runs that repeat their tokens say; see `law_for`.
+    Where unique tokens are limited, with what the runs that repeat theirs say.
 
     Raises:
         TableError: rows that no forecast can learn from.
@@ -86,8 +80,8 @@ def law_of_runs(runs: "Runs", goal: Goal, demand: Demand, *, stocked: bool = Fal
 
     table = one_law(runs.table, best_of=(), pool=False, named=True)
     name = Path(runs.source.name).stem
-    law = frontier_law(table, goal, demand, name)
-    if not stocked:
+    law = frontier_law(table, goal, priced.demand, name, serving=priced.serving)
+    if priced.unique_tokens is None:
         return law
     repeated = fit_repeated(table, bootstrap=MOST_DRAWS, seed=0, level=0.9, source=name)
     if repeated is None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from analysis.frontier.serving import Serving
 from analysis.law import CCounts
 
 _OF_SWEEP = """\
@@ -37,7 +38,11 @@ goal, demand = AtBudget({flops}), Demand(generated=({tokens}, {tokens}))
 {law}"""
 _FORETOLD_LAW = """\
 from analysis.forecast.frontier_law import frontier_law
-law = frontier_law(table, goal, demand, {name!r})
+law = frontier_law(table, goal, demand, {name!r}{serving})
+"""
+_SERVING = """\
+from analysis.frontier.serving import Device, Serving
+serving = Serving(Device.named({gpu!r}, usd_per_hour={price}), batch={batch})
 """
 _FITTED_LAW = f"{_FIT}law = group.fit.law\n"
 
@@ -183,15 +188,23 @@ def python_of_comparison(
 
 
 def python_of_law(
-    figure: str, table: str, name: str, foretold: bool, **asked: object
+    figure: str, table: str, name: str, foretold: bool, serving: Serving | None, **asked: object
 ) -> str | None:
     """The lines that draw a figure of the frontier's view of a table.
 
     Args:
         name: what the law is called.
         foretold: whether it is the forecast's; else the fitted one.
+        serving: the GPUs that the answer is priced on, near to which a forecast's law is taken.
     """
-    law = _FORETOLD_LAW.format(name=name) if foretold else _FITTED_LAW
+    if not foretold:
+        law = _FITTED_LAW
+    elif serving is None:
+        law = _FORETOLD_LAW.format(name=name, serving="")
+    else:
+        device, batch = serving.device, serving.batch
+        law = _SERVING.format(gpu=device.name, price=device.usd_per_hour, batch=batch)
+        law += _FORETOLD_LAW.format(name=name, serving=", serving=serving")
     return python_of(figure, table, law=law, **asked)
 
 

@@ -180,7 +180,12 @@ class FrontierScreen(SubjectScreen):
             goal, demand = AtBudget(asked.flops), _demand(asked)
             try:
                 return frontier_law(
-                    self.subject.table(), goal, demand, self.subject.name, forecast.value
+                    self.subject.table(),
+                    goal,
+                    demand,
+                    self.subject.name,
+                    forecast.value,
+                    serving=_serving(asked),
                 )
             except FrontierError as error:
                 return str(error)
@@ -210,15 +215,19 @@ class FrontierScreen(SubjectScreen):
             return python_of_frontier(figure, made, flops, tokens)
         lines = self.subject.python(self.subject.own_counts)
         name = self.subject.name
-        return python_of_law(figure, lines, name, foretold, flops=flops, tokens=tokens)
+        serving = _serving(asked)
+        return python_of_law(figure, lines, name, foretold, serving, flops=flops, tokens=tokens)
 
 
 def _advice(law: LossLaw, asked: Question) -> Advice:
-    serving = None
-    if asked.gpu != _NO_GPU and asked.tokens:
-        device = Device.named(asked.gpu, usd_per_hour=asked.price)
-        serving = Serving(device, batch=asked.batch)
-    return advise(law, AtBudget(asked.flops), _demand(asked), serving=serving)
+    return advise(law, AtBudget(asked.flops), _demand(asked), serving=_serving(asked))
+
+
+def _serving(asked: Question) -> Serving | None:
+    """The GPUs that the answer is priced on; None for FLOPs alone."""
+    if asked.gpu == _NO_GPU or not asked.tokens:
+        return None
+    return Serving(Device.named(asked.gpu, usd_per_hour=asked.price), batch=asked.batch)
 
 
 def _paid(asked: Question) -> str:

@@ -12,8 +12,9 @@ from analysis.forecast.optimum import measured_valleys, optimum
 from analysis.forecast.posterior import posterior
 from analysis.forecast.rows import Rows, rows_of
 from analysis.frontier.allocation import inference_optimal
-from analysis.frontier.answer import Demand
+from analysis.frontier.answer import Demand, advise
 from analysis.frontier.decision import AtBudget, AtLoss, Goal, Like, frontier
+from analysis.frontier.serving import Device, Serving
 from analysis.table.columns import normalise
 from analysis.table.observations import Table, TableError
 from tests.simulated import CHINCHILLA, isoflops
@@ -93,6 +94,26 @@ def test_a_choice_too_far_from_the_runs_is_not_calibrated(runs):
     # The budget is near, but so much is served that few parameters see very many tokens.
     served_much = frontier_law(runs, AtBudget(1e20), served(1e14), "runs")
     assert "its D/N lies" in served_much.trust.warnings[0]
+
+
+def test_a_choice_in_dollars_is_foretold_and_judged_like_one_in_flops(runs):
+    # Read for one sequence at once, weights cost most: the cheapest model is small, on many tokens.
+    goal, demand = AtBudget(1e20), served(3e11)
+    serving = Serving(Device.named("H100-80GB"), batch=1)
+    learnt = forecast(runs, Question(anyway=True))
+    flops_alone = frontier_law(runs, goal, demand, "runs", learnt)
+    priced = frontier_law(runs, goal, demand, "runs", learnt, serving=serving)
+    assert flops_alone.trust.lines == ()
+    [warning] = priced.trust.warnings
+    assert warning.startswith("NOT CALIBRATED: N = ")
+    assert "its D/N lies" in warning
+    # Where the runs say little the forecast is wide; laws taken only near the choice in FLOPs agree
+    # there too well.
+    widths = []
+    for law in (flops_alone, priced):
+        low, high = advise(law, goal, demand, serving=serving).served.intervals["N"]
+        widths.append(np.log(high / low))
+    assert widths[1] > 1.5 * widths[0]
 
 
 def test_a_verdict_against_the_table_bars_the_law():

@@ -16,6 +16,7 @@ from analysis.frontier.decision import AtBudget, AtLoss, Like, frontier, regret
 from analysis.frontier.document import advice_json
 from analysis.frontier.serving import Device, Serving
 from analysis.frontier.serving_choice import Workload, smooth_bill
+from analysis.frontier.text import warnings
 from analysis.law import Constants, Support
 
 LAW = published.law("besiroglu")
@@ -171,3 +172,16 @@ def test_a_rent_for_days_prices_the_menu() -> None:
     for row in fits:
         # So little is served that one replica idles.
         assert row["inference_usd"] == pytest.approx(row["gpus"] * 30 * 24 * device.usd_per_hour)
+
+
+def test_a_choice_in_dollars_outside_the_laws_data_is_an_extrapolation() -> None:
+    goal, demand = AtBudget(1e22), Demand(generated=(1e13, 1e13))
+    best = frontier(LAW, goal, 1e13).optimum
+    box = Support(flops=(1e20, 1e24), tokens_per_param=(1.0, 1.5 * (best.D / best.N).item()))
+    law = LAW.model_copy(update={"support": box})
+    serving = Serving(Device.named("H100-80GB"), batch=1)
+    assert advise(law, goal, demand).extrapolated is False
+    priced = advise(law, goal, demand, serving=serving)
+    assert priced.extrapolated is True
+    assert warnings(priced)[0].startswith("EXTRAPOLATION")
+    assert advice_json(priced)["support"]["extrapolation"] is True

@@ -24,6 +24,11 @@ def figures_of(screen):
             "isoflop.frontier(isoflop.sweep('made'",
         ),
         (Address(("sweep", "beside", "frontier")), {"frontier"}, "frontier_law(table"),
+        (
+            Address(("sweep", "beside", "frontier"), {"gpu": "H100-80GB", "demand": "9"}),
+            {"frontier"},
+            "serving=serving)",
+        ),
         (Address(("sweep", "made", "next"), {"runs": "2"}), {"next-runs"}, "next_runs("),
         pytest.param(
             Address(("compare",), {"sweeps": "made,beside"}),
