@@ -11,6 +11,10 @@ INTERRUPTED = 75
 MAY_PASS = 74
 DECLINED = 73
 
+# For the environment of a Python that is started in the user's folder: without it, analysis.py or
+# json.py there would shadow a module that it imports.
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+
 
 def adopt_orphans() -> None:
     """Ask Linux to make this process the parent of descendants whose parent dies."""

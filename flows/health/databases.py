@@ -21,6 +21,7 @@ from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
 from analysis.words import counted
+from flows.processes import SAFE_PATH
 from flows.settings import Home, Settings, sqlite_url
 
 _SIDECARS = ("", "-wal", "-shm", "-journal")
@@ -55,7 +56,7 @@ class Database:
         }[self.name]
         done = subprocess.run(
             [sys.executable, "-m", *command],
-            env={**os.environ, **environment},
+            env={**os.environ, **SAFE_PATH, **environment},
             capture_output=True,
             text=True,
             check=False,

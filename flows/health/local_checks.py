@@ -51,7 +51,7 @@ def check_versions(settings: Settings, home: Home, repair: bool) -> Iterator[Fin
             what += ": prefect allows it, but its server does not start with 0.155 and newer"
         yield Finding(what, remedy=_pip_install(str(requirement)))
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-m", "pip", "check"], capture_output=True, text=True, check=False
     )
     if done.returncode and "No module named pip" not in done.stderr:
         for line in done.stdout.splitlines():

@@ -11,7 +11,7 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
-from flows.processes import die_with_parent
+from flows.processes import SAFE_PATH, die_with_parent
 from flows.settings import Home, Settings
 from flows.stack.processes import Process, group_members
 
@@ -139,7 +139,7 @@ def start(
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, *arguments],
-            env={**os.environ, **environment},
+            env={**os.environ, **SAFE_PATH, **environment},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

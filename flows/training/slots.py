@@ -3,6 +3,7 @@
 import os
 
 from analysis.words import counted
+from flows.processes import SAFE_PATH
 from llama_core.cores import usable_cores
 from sweeps.spec import SweepSpec
 from sweeps.tune_spec import TuneSpec
@@ -39,5 +40,4 @@ def slot_environments(spec: SweepSpec | TuneSpec, slots: int | None) -> list[dic
 
 def child_environment(slot: dict[str, str]) -> dict[str, str]:
     """The environment of a child process of a slot."""
-    # Without it, analysis.py or json.py in the working directory would shadow a module we import.
-    return {**ALLOCATOR, **os.environ, "PYTHONSAFEPATH": "1", **slot}
+    return {**ALLOCATOR, **os.environ, **SAFE_PATH, **slot}

@@ -3,12 +3,13 @@
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 
 from flows.stack.processes import Process, process_of
-from flows.stack.servers import stop
+from flows.stack.servers import start, stop
 
 # A child that listens, and that SIGINT does not end.
 _CHILD = """
@@ -49,3 +50,12 @@ def test_a_process_with_the_id_of_one_that_ended_is_left_alone() -> None:
         stop([Process("mlflow-server", other.pid, psutil.boot_time())])
         assert other.poll() is None
         other.kill()
+
+
+def test_a_server_does_not_take_a_file_in_the_users_folder_for_pythons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('of the user')")
+    monkeypatch.chdir(tmp_path)
+    server = start(["-m", "json.tool", "--help"], {}, tmp_path / "log")
+    assert (server.wait(60), "usage" in (tmp_path / "log").read_text()) == (0, True)
