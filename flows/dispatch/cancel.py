@@ -64,9 +64,11 @@ def cancel(name: str, folders: Sequence[Path], settings: Settings, *, server: bo
     flow_runs, left = 0, []
     if server:
         with prefect_client(settings) as client:
-            others = [controller for controller in known if controller not in local]
+            # A process that was started by hand ends its flow run itself; one of another host would
+            # go on under a flow run that is Cancelling for ever.
+            others = [controller for controller in known if controller not in by_hand]
             flow_runs = _end_flow_runs(client, name, others)
-            left = _wait_for_flow_runs(client, name, known)
+            left = _wait_for_flow_runs(client, name, [*others, *local])
     elif any(controller.deployed for controller in known):
         left.append("its flow runs: the Prefect server does not answer")
     deadline = time.monotonic() + _PATIENCE_S

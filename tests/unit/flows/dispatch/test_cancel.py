@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from uuid import uuid4
@@ -236,6 +237,19 @@ def test_a_controllers_flow_run_is_ended_as_its_process_is(server, monkeypatch):
         (living, StateType.CANCELLING, False),
         (gone, StateType.CRASHED, True),
     ]
+
+
+def test_a_flow_run_by_hand_on_another_host_is_not_ended_while_its_process_goes_on(
+    server, home, monkeypatch
+):
+    elsewhere = controller(server.add(Running(), deployed=False), deployed=False)
+    known = replace(elsewhere, path=home.root)
+    monkeypatch.setattr(module, "controllers", lambda folder: [known])
+    monkeypatch.setattr(module, "_PATIENCE_S", 0.01)
+    stopped = cancel("mine", [home.sweeps / "mine"], Settings(), server=True)
+    assert (server.set, stopped.processes, stopped.flow_runs) == ([], 0, 0)
+    [left] = stopped.left
+    assert "on elsewhere (isoflop cancel mine there" in left
 
 
 def test_what_has_not_ended_after_a_minute_is_counted(server, monkeypatch):
