@@ -103,6 +103,7 @@ class ChildProcesses:
 
         waiting = stacks(runs, self._placement, len(self._slots))
         in_flight = dict[PrefectFuture[Any], tuple[PlannedRun, ...]]()
+        ended: SimpleQueue[PrefectFuture[Any]] = SimpleQueue()
         try:
             while True:
                 for group in admitted_groups(waiting, admit, len(self._slots) - len(in_flight)):
@@ -112,25 +113,28 @@ class ChildProcesses:
                     if len(group) > 1:
                         name += f" and {len(group) - 1} of its shape"
                     run_ids = ",".join(planned.id for planned in group)
-                    in_flight[train.submit(name, run_ids)] = group
+                    future = train.submit(name, run_ids)
+                    in_flight[future] = group
+                    # Its state would be asked of the server, which shares the cores with it.
+                    future.add_done_callback(ended.put)
                 if not in_flight:
                     return
-                while not (ended := [future for future in in_flight if future.state.is_final()]):
+                while ended.empty():
                     on_tick()
                     time.sleep(_POLL_CHILDREN_S)
-                for future in ended:
-                    group = in_flight.pop(future)
-                    for planned in group:
-                        result = RunDir(self._home.runs / planned.id).result()
-                        if result is None and len(group) > 1:
-                            # What a stack leaves is trained alone, from its checkpoints.
-                            waiting.append((planned,))
-                            continue
-                        if result is None:
-                            # Even its failure could not be recorded, as on a full disk.
-                            future.result(raise_on_failure=True)
-                        assert result is not None, f"run {planned.id} ended without a result"
-                        on_finished(planned, result)
+                future = ended.get()
+                group = in_flight.pop(future)
+                for planned in group:
+                    result = RunDir(self._home.runs / planned.id).result()
+                    if result is None and len(group) > 1:
+                        # What a stack leaves is trained alone, from its checkpoints.
+                        waiting.append((planned,))
+                        continue
+                    if result is None:
+                        # Even its failure could not be recorded, as on a full disk.
+                        future.result(raise_on_failure=True)
+                    assert result is not None, f"run {planned.id} ended without a result"
+                    on_finished(planned, result)
                 waiting = in_order([*waiting, *stacks(more(), self._placement, len(self._slots))])
                 on_tick()
         except BaseException as error:

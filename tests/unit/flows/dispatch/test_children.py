@@ -2,7 +2,7 @@
 
 import errno
 import threading
-from types import SimpleNamespace
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 import pytest
@@ -68,21 +68,14 @@ class Task:
 
 class _Future:
     def __init__(self, work):
-        self._work, self._error = work, None
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-        self.state = SimpleNamespace(is_final=lambda: not self._thread.is_alive())
+        self._future = ThreadPoolExecutor(1).submit(work)
 
-    def _run(self):
-        try:
-            self._work()
-        except Exception as error:
-            self._error = error
+    def add_done_callback(self, call):
+        self._future.add_done_callback(lambda _: call(self))
 
     def result(self, *, raise_on_failure):
         assert raise_on_failure
-        if self._error is not None:
-            raise self._error
+        return self._future.result()
 
 
 @pytest.fixture
