@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import NormalDist
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -212,7 +213,7 @@ class Constants:
         if isinstance(law, Constants):
             return law
         repetition = law.repetition.model_dump() if law.repetition else {}
-        values = {name: getattr(law, name) for name in _NAMES} | repetition
+        values = {name: getattr(law, name) for name in CONSTANTS} | repetition
         return cls(**{name: np.asarray(value, float) for name, value in values.items()})
 
     @classmethod
@@ -225,7 +226,7 @@ class Constants:
         if not law.draws:
             raise ValueError(f"{law.name} carries no bootstrap draws: refit it with a bootstrap.")
         rows = len(next(iter(law.draws.values())))
-        columns = {name: law.draws.get(name, (getattr(law, name),) * rows) for name in _NAMES}
+        columns = {name: law.draws.get(name, (getattr(law, name),) * rows) for name in CONSTANTS}
         columns |= {name: law.draws[name] for name in ("R_D", "R_N") if name in law.draws}
         return cls(**{name: np.asarray(c, float)[:, np.newaxis] for name, c in columns.items()})
 
@@ -269,13 +270,13 @@ class Constants:
         return self._columns() | {"exponent_N": self.exponent_N, "exponent_D": self.exponent_D}
 
     def _columns(self) -> dict[str, Array]:
-        columns = {name: getattr(self, name) for name in (*_NAMES, "R_D", "R_N")}
+        columns = {name: getattr(self, name) for name in (*CONSTANTS, "R_D", "R_N")}
         return {name: column for name, column in columns.items() if column is not None}
 
 
 # What a frontier can be computed for: a law, or the constants of its draws.
 Law = LossLaw | Constants
-_NAMES = ("E", "A", "B", "alpha", "beta", "gamma")
+CONSTANTS = ("E", "A", "B", "alpha", "beta", "gamma")  # of every form
 FARTHEST = 300.0  # of ln N*
 
 
@@ -334,6 +335,11 @@ class Intervals:
     values: Mapping[str, tuple[float, float]]
     standard_errors: Mapping[str, float]
     beside: Mapping[str, Mapping[str, tuple[float, float]]] = field(default_factory=dict)
+
+
+def deviations(level: float) -> float:
+    """How many standard deviations the central interval of a normal distribution reaches."""
+    return NormalDist().inv_cdf(0.5 + level / 2)
 
 
 def central(draws: Array, level: float) -> tuple[float, float]:

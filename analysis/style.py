@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
+from numpy.typing import ArrayLike
 from plotly.colors import sample_colorscale
 
 from analysis.words import short
@@ -113,6 +114,48 @@ def log_ticks(low: float, high: float) -> dict[str, object]:
 def shorts(values: Iterable[float | None]) -> list[str]:
     """Counts as text for a hover label; Plotly's own letters write 1G where people read 1B."""
     return [short(value) for value in values]
+
+
+def sizes(rows: pl.DataFrame) -> list[str]:
+    """N and D of each row, for a hover label."""
+    pairs = zip(shorts(rows["n_params"]), shorts(rows["tokens"]), strict=True)
+    return [f"N = {N}<br>D = {D}" for N, D in pairs]
+
+
+def error_bars(
+    colour: str,
+    values: Iterable[float],
+    lows: Iterable[float | None],
+    highs: Iterable[float | None],
+) -> dict[str, Any]:
+    """Settings of bars from `lows` to `highs`; there is none towards an end that is None."""
+    ends = list(zip(values, lows, highs, strict=True))
+    return {
+        "type": "data", "symmetric": False, "color": colour,
+        "array": [0.0 if high is None else max(high - value, 0.0) for value, _, high in ends],
+        "arrayminus": [0.0 if low is None else max(value - low, 0.0) for value, low, _ in ends],
+    }  # fmt: skip
+
+
+def band(
+    x: ArrayLike, low: ArrayLike, high: ArrayLike, colour: str, name: str = ""
+) -> dict[str, Any]:
+    """A trace of the area between two lines; only one with a name stands in the legend."""
+    x, low, high = (np.asarray(values) for values in (x, low, high))
+    return {
+        "x": np.append(x, x[::-1]), "y": np.append(high, low[::-1]), "mode": "lines",
+        "fill": "toself", "fillcolor": faded(colour), "line": {"width": 0}, "hoverinfo": "skip",
+        "name": name, "showlegend": bool(name),
+    }  # fmt: skip
+
+
+def diagonal(values: pl.Series) -> dict[str, Any]:
+    """A trace of the line on which two axes have the same value."""
+    reach = ends(values)
+    return {
+        "x": reach, "y": reach, "mode": "lines", "line": {"color": SOFT, "dash": "dot"},
+        "hoverinfo": "skip", "showlegend": False,
+    }  # fmt: skip
 
 
 def colour_scale(values: pl.Series) -> dict[float, str]:

@@ -1,4 +1,7 @@
-"""Quantities in words: short numbers, FLOPs, dollars, what N and C count."""
+"""Quantities in words: short numbers, FLOPs, dollars, intervals, what N and C count."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
 
 _LETTERS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 COUNTS = {
@@ -54,6 +57,11 @@ def dollars(value: float | None) -> str:
 def between(low: float, high: float) -> str:
     """A range of counts."""
     return f"{short(low)} to {short(high)}"
+
+
+def bracket(ends: Sequence[Any] | None, show: Callable[[Any], str] = "{:.3f}".format) -> str:
+    """An interval behind its number, as in " [0.48, 0.52]"; empty where there is none."""
+    return f" [{', '.join(map(show, ends))}]" if ends else ""
 
 
 def what_n_counts(n_counts: str) -> str:

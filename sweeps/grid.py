@@ -88,6 +88,11 @@ class Cell(Frozen):
     train_flops: PositiveInt
 
 
+def whole(tokens: float, unit: int) -> int:
+    """Tokens rounded to whole units, at least one."""
+    return max(1, round(tokens / unit)) * unit
+
+
 def cells(grid: Grid, model: ModelConfig, *, seq_len: int, batch_tokens: int) -> list[Cell]:
     """The horizons one model is trained to, in rising order of tokens, in whole steps.
 
@@ -108,9 +113,7 @@ def cells(grid: Grid, model: ModelConfig, *, seq_len: int, batch_tokens: int) ->
                 planned.append((tokens, budget))
     else:
         counts = _counts(grid, model) if isinstance(grid, CellsGrid) else grid.tokens
-        planned = [
-            (max(1, round(tokens / batch_tokens)) * batch_tokens, None) for tokens in sorted(counts)
-        ]
+        planned = [(whole(tokens, batch_tokens), None) for tokens in sorted(counts)]
     _refuse_equal([tokens for tokens, _ in planned], model, batch_tokens)
     return [
         Cell(tokens=tokens, flops_budget=budget, train_flops=train_flops(model, seq_len, tokens))
@@ -133,7 +136,7 @@ def in_steps(
     """
     rounded = []
     for cell in group:
-        tokens = max(1, round(cell.tokens / batch_tokens)) * batch_tokens
+        tokens = whole(cell.tokens, batch_tokens)
         flops = train_flops(model, seq_len, tokens)
         rounded.append(cell.model_copy(update={"tokens": tokens, "train_flops": flops}))
     _refuse_equal([cell.tokens for cell in rounded], model, batch_tokens)

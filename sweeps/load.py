@@ -43,7 +43,7 @@ def load_spec(spec: str, overrides: Iterable[str] = ()) -> SweepSpec:
         SpecError: there is no such preset or file, it is not YAML, a key is unknown, or a value
             is out of range. The message names every fault, an unknown key with the nearest known.
     """
-    if names_study(spec):
+    if spec_kind(spec) == "study":
         raise SpecError(
             f"{spec} is a study's spec, not a sweep's. Train it with: isoflop tune {spec}"
         )
@@ -60,16 +60,11 @@ def load_spec(spec: str, overrides: Iterable[str] = ()) -> SweepSpec:
     return parsed
 
 
-def names_study(spec: str) -> bool:
-    """Whether a name or a file is of a study: a preset of one, or YAML with a study's settings.
+def spec_kind(spec: str) -> Literal["sweep", "study"] | None:
+    """What a preset or a YAML file is of; None where neither its name nor its settings show.
 
     What cannot be read is left to `load_spec`, which says why.
     """
-    return spec_kind(spec) == "study"
-
-
-def spec_kind(spec: str) -> Literal["sweep", "study"] | None:
-    """What a preset or a YAML file is of; None where neither its name nor its settings show."""
     if spec in presets():
         return "sweep"
     if spec in presets("tune"):

@@ -13,6 +13,7 @@ from sweeps.choices import (
     Timescale,
     WidthRecipe,
 )
+from sweeps.grid import whole
 from sweeps.published_rules import RULES, Interval
 from sweeps.spec import SweepSpec
 
@@ -120,7 +121,7 @@ def _law_rates(recipe: LawRecipe, N: float, D: float, seq_len: int) -> Rates:
                 f"study {recipe.study!r} has no law for the batch. Set recipe.batch_tokens, "
                 f"or tune it: isoflop tune {recipe.study}."
             )
-        batch = _whole(law.batch_coef * D**law.batch_exponent_D, seq_len)
+        batch = whole(law.batch_coef * D**law.batch_exponent_D, seq_len)
     lr = law.lr_coef * N**law.lr_exponent_N * D**law.lr_exponent_D
     formula = f"{law.lr_coef:.3g} N^{law.lr_exponent_N:.3g} D^{law.lr_exponent_D:.3g}"
     return Rates(lr, batch, f"{formula}, fitted by study {recipe.study}")
@@ -137,11 +138,6 @@ def require_whole_sequences(setting: str, batch_tokens: int, seq_len: int) -> No
         )
 
 
-def _whole(tokens: float, seq_len: int) -> int:
-    """Tokens rounded to whole sequences, at least one."""
-    return max(1, round(tokens / seq_len)) * seq_len
-
-
 def _even(tokens: float, seq_len: int) -> int:
     """Tokens rounded to sequences that split evenly, at least one.
 
@@ -150,7 +146,7 @@ def _even(tokens: float, seq_len: int) -> int:
     A step is made of equal micro-steps, so a prime number of sequences would go through one by one.
     """
     unit: int = seq_len * 2 ** max(0, round(tokens / seq_len).bit_length() - 4)
-    return max(1, round(tokens / unit)) * unit
+    return whole(tokens, unit)
 
 
 def warmup_of(spec: SweepSpec, N: int, shortest_horizon: int, batch_tokens: int) -> int:
@@ -163,13 +159,13 @@ def warmup_of(spec: SweepSpec, N: int, shortest_horizon: int, batch_tokens: int)
         return warmup_tokens(shortest_horizon, batch_tokens)
     unit = {"steps": batch_tokens, "tokens": 1, "share": shortest_horizon, "n_params": N}
     tokens = spec.warmup.amount * unit[spec.warmup.unit]
-    whole = max(1, round(tokens / batch_tokens)) * batch_tokens
-    if whole >= shortest_horizon:
+    warmup = whole(tokens, batch_tokens)
+    if warmup >= shortest_horizon:
         raise ValueError(
-            f"warmup of {spec.warmup.amount:g} {spec.warmup.unit} is {whole:,} tokens for N = "
+            f"warmup of {spec.warmup.amount:g} {spec.warmup.unit} is {warmup:,} tokens for N = "
             f"{N:,}, not below its shortest horizon of {shortest_horizon:,}. Lower warmup.amount."
         )
-    return whole
+    return warmup
 
 
 def warmup_tokens(shortest_horizon: int, batch_tokens: int) -> int:

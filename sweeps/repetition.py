@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from llama_core.config import Wsd
 from llama_core.mixture import Mixture, in_whole_rows
+from sweeps.grid import whole
 from sweeps.mixtures import Mixtures, Shares
 from sweeps.spec import PlannedRun, SweepSpec
 
@@ -51,11 +52,7 @@ def _on_part(run: PlannedRun, count: int, shares: Shares) -> PlannedRun | None:
     """The run on a part of this many tokens; None where it is no longer than that."""
     train = run.run.train
     window = train.seq_len
-    unique = {
-        name: max(1, round(count * share / window)) * window
-        for name, share in shares.items()
-        if share
-    }
+    unique = {name: whole(count * share, window) for name, share in shares.items() if share}
     cells = tuple(
         cell.model_copy(update={"flops_budget": None})
         for cell in run.cells
@@ -125,7 +122,7 @@ def matched(
         wanted, has = part * stock, source_tokens[name]
         # No window crosses two shards, so a few tokens at their ends are never read.
         if wanted < 0.95 * has:
-            unique[name] = max(1, round(wanted / seq_len)) * seq_len
+            unique[name] = whole(wanted, seq_len)
         elif shares[name] * tokens > has and wanted > has:
             raise ValueError(
                 f"a run reads {shares[name] * tokens:,.0f} tokens of {name!r}, of which the "
@@ -136,10 +133,7 @@ def matched(
 
 
 def refuse_many_epochs(
-    mixtures: Mixtures,
-    made: Mapping[str, Shares],
-    source_tokens: Mapping[str, int],
-    tokens: int,
+    mixtures: Mixtures, made: Mapping[str, Shares], source_tokens: Mapping[str, int], tokens: int
 ) -> None:
     """ValueError where a mixture would read a source more often than `max_epochs`.
 

@@ -3,15 +3,8 @@
 from collections.abc import Mapping
 
 from llama_core.blocks import bundle
-from llama_core.config import (
-    Frozen,
-    ModelConfig,
-    Optimizer,
-    TrainConfig,
-    Wsd,
-    require_equal_shares,
-)
-from sweeps.grid import TokensGrid, cells
+from llama_core.config import Frozen, ModelConfig, Optimizer, TrainConfig, Wsd, require_equal_shares
+from sweeps.grid import TokensGrid, cells, whole
 from sweeps.plan import Plan
 from sweeps.recipe import require_whole_sequences, warmup_tokens
 from sweeps.spec import DataRef, PlannedRun, RunSpec
@@ -56,8 +49,7 @@ def trial_run(
         batch_tokens = spec.search.batch_tokens
         require_whole_sequences("search.batch_tokens", batch_tokens, spec.seq_len)
     else:
-        unit = spec.least_batch
-        batch_tokens = max(1, round(params["batch_tokens"] / unit)) * unit
+        batch_tokens = whole(params["batch_tokens"], spec.least_batch)
     grid = TokensGrid(tokens=spec.tokens)
     budgets = tuple(cells(grid, model, seq_len=spec.seq_len, batch_tokens=batch_tokens))
     horizons = tuple(cell.tokens for cell in budgets)
@@ -95,4 +87,4 @@ def _warmup(spec: TuneSpec, params: Mapping[str, float], shortest: int, batch_to
     fraction = params.get("warmup_fraction", spec.search.warmup_fraction)
     if not isinstance(fraction, float):
         return warmup_tokens(shortest, batch_tokens)
-    return max(1, round(fraction * shortest / batch_tokens)) * batch_tokens
+    return whole(fraction * shortest, batch_tokens)

@@ -10,6 +10,7 @@ import polars as pl
 
 from analysis import words
 from analysis.fit.answer import fit_table
+from analysis.fit.isoflop import SAME_BUDGET
 from analysis.fit.options import FitOptions
 from analysis.fit.records import GroupFit
 from analysis.law import Array, Constants, LawFit, central
@@ -20,8 +21,6 @@ from analysis.table.runs import runs_of
 _CONSTANTS = ("E", "A", "B", "alpha", "beta", "exponent_N")
 # A and B alone say little: they move with alpha and beta by orders of magnitude.
 _RATIOS = ("A", "B")
-# Whole parameters and tokens spread one budget's 6·N·D by less than this factor.
-_ONE_BUDGET = 1.08
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +217,7 @@ def common_budgets(first: LawFit, second: LawFit) -> tuple[float, ...]:
     """Least, middle and largest training FLOPs that both tables cover; else one budget between."""
     low, high = _shared(first, second, "flops")
     middle = float(np.sqrt(low * high))
-    return (low, middle, high) if high > _ONE_BUDGET * low else (middle,)
+    return (low, middle, high) if high > SAME_BUDGET * low else (middle,)
 
 
 def optimum_band(fit: LawFit, flops: Array, level: float) -> pl.DataFrame:

@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from analysis.compare.answer import Comparison, common_budgets, optimum_band
-from analysis.style import INK, MARK, WARN, axis, colour_scale, faded, shorts, styled
+from analysis.style import INK, MARK, WARN, axis, band, colour_scale, shorts, styled
 from analysis.words import short
 
 _BUDGETS = 40
@@ -37,12 +37,7 @@ def draw_best_size(data: pl.DataFrame, comparison: Comparison) -> go.Figure:
     # One of two equal lines would hide the other.
     for name, colour, dash in zip(comparison.names, (MARK, WARN), ("solid", "dash"), strict=True):
         part = data.filter(pl.col("sweep") == name)
-        figure.add_scatter(
-            x=[*part["flops"], *reversed(part["flops"])],
-            y=[*part["high"], *reversed(part["low"])],
-            fill="toself", fillcolor=faded(colour), line={"width": 0},
-            hoverinfo="skip", showlegend=False,
-        )  # fmt: skip
+        figure.add_scatter(**band(part["flops"], part["low"], part["high"], colour))
         figure.add_scatter(
             x=part["flops"], y=part["n_opt"], mode="lines", name=name,
             line={"color": colour, "dash": dash},

@@ -11,13 +11,12 @@ from analysis.compare import pair_fit
 from analysis.compare.comparable import Named, refuse_incomparable
 from analysis.compare.pair_fit import Design, Rows
 from analysis.compare.pairing import Paired, pair_rows
-from analysis.fit.isoflop import budgets
+from analysis.fit.isoflop import SAME_BUDGET, budgets
 from analysis.law import Array
 from analysis.table.numbers import near_groups
 from analysis.table.observations import TableError, check
 from analysis.table.selection import one_law
 
-_SAME_BUDGET = 1.08  # as in `analysis.fit.isoflop`
 _MOST_BUDGETS = 12
 # Sizes scatter this much around one size for each compute before a table has valleys.
 _VALLEY = 0.2
@@ -87,7 +86,7 @@ def free_constants(problem: Problem, *, given: float | None, shared: bool) -> De
     """
     rows = problem.rows
     sides = [rows.log_c[~rows.of_variant], rows.log_c[rows.of_variant]]
-    levels = [int(near_groups(np.exp(side), _SAME_BUDGET).max()) + 1 for side in sides]
+    levels = [int(near_groups(np.exp(side), SAME_BUDGET).max()) + 1 for side in sides]
     scatters = [_scatter(rows, mine) for mine in (~rows.of_variant, rows.of_variant)]
     needed = 2 if given is not None else 3
     for name, count in list(zip(problem.names, levels, strict=True))[: 1 if shared else 2]:
@@ -179,7 +178,7 @@ def _common_budgets(
             (c, other)
             for c in levels[0]
             for other in levels[1]
-            if abs(np.log(c / other)) <= np.log(_SAME_BUDGET)
+            if abs(np.log(c / other)) <= np.log(SAME_BUDGET)
         ]
         if near:
             return tuple(float(np.sqrt(c * other)) for c, other in near)
@@ -207,6 +206,6 @@ def _levels(frame: pl.DataFrame, log_c: Array) -> list[float]:
     named = [flops for flops, _ in budgets(frame)]
     if named:
         return named
-    groups = near_groups(np.exp(log_c), _SAME_BUDGET)
+    groups = near_groups(np.exp(log_c), SAME_BUDGET)
     medians = [float(np.exp(np.median(log_c[groups == k]))) for k in range(groups.max() + 1)]
     return medians if len(medians) <= _MOST_BUDGETS else []

@@ -16,29 +16,26 @@ def speed_ratios(
     names: tuple[str, str], frames: tuple[pl.DataFrame, pl.DataFrame], pairs: NDArray[np.intp]
 ) -> tuple[Array | None, str]:
     """Logs of the ratio of FLOP/s by pair, NaN off one device; or None and the reason."""
-    speeds = [_flops_per_s(frame) for frame in frames]
-    devices = [_devices(frame) for frame in frames]
-    for name, speed, device in zip(names, speeds, devices, strict=True):
+    measured = []
+    for name, frame in zip(names, frames, strict=True):
+        speed, device = _flops_per_s(frame), _devices(frame)
         if speed is None:
             return None, f"{name} has no measured tokens per second (column tokens_per_s)"
         if device is None:
             return None, f"{name} does not say on which device it ran (column device)"
+        measured.append((speed, device))
     if not len(pairs):
         return None, "no run of one has the size, compute and seed of a run of the other"
+    (speeds, devices), (other_speeds, other_devices) = measured
     mine, other = pairs.T
-    assert speeds[0] is not None
-    assert speeds[1] is not None
-    assert devices[0] is not None
-    assert devices[1] is not None
-    same = devices[0][mine] == devices[1][other]
+    same = devices[mine] == other_devices[other]
     if not same.any():
         by_name = " and ".join(
             f"{name} on {', '.join(sorted(set(device)))}"
-            for name, device in zip(names, devices, strict=True)
-            if device is not None
+            for name, (_, device) in zip(names, measured, strict=True)
         )
         return None, f"they ran on different devices: {by_name}"
-    return np.where(same, np.log(speeds[1][other] / speeds[0][mine]), np.nan), ""
+    return np.where(same, np.log(other_speeds[other] / speeds[mine]), np.nan), ""
 
 
 def _flops_per_s(frame: pl.DataFrame) -> Array | None:

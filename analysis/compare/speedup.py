@@ -16,7 +16,7 @@ from analysis.compare.comparable import Named
 from analysis.compare.pair_fit import BASE, VARIANT, Design
 from analysis.compare.problem import NoSpeedup, Problem, free_constants, make_problem
 from analysis.compare.speed import speed_ratios
-from analysis.law import Array
+from analysis.law import Array, central
 from analysis.table.observations import TableError
 from analysis.words import counted
 
@@ -262,9 +262,7 @@ def _E_interval(
 ) -> tuple[float, float] | None:
     if drawn is None or kind == "given":
         return None
-    tail = (1 - problem.level) / 2
-    low, high = np.quantile(drawn[:, BASE["E"]], [tail, 1 - tail])
-    return float(low), float(high)
+    return central(drawn[:, BASE["E"]], problem.level)
 
 
 def _time(problem: Problem, pooled: tuple[float, Array, float], ratios: Array) -> Multiplier:

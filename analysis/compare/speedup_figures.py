@@ -8,7 +8,7 @@ import polars as pl
 from analysis.compare.speedup import Multiplier
 from analysis.compare.speedup_text import shown
 from analysis.compare.variants import Variants
-from analysis.style import INK, MARK, SOFT, WARN, axis, legend_above, styled
+from analysis.style import INK, MARK, SOFT, WARN, axis, error_bars, legend_above, styled
 from analysis.words import flops
 
 _WHAT = ("common budget", "all common budgets", "target")
@@ -59,13 +59,7 @@ def draw_speedup(data: pl.DataFrame, variants: Variants) -> go.Figure:
         if what != _WHAT[0]:
             # An end without a limit leaves the picture.
             upper = part["upper"].fill_null(100.0)
-            bars = {
-                "type": "data",
-                "symmetric": False,
-                "array": (upper - part["value"]).fill_null(0.0).clip(0.0, None).to_list(),
-                "arrayminus": (part["value"] - part["lower"]).fill_null(0.0).to_list(),
-                "color": marker["color"],
-            }
+            bars = error_bars(str(marker["color"]), part["value"], part["lower"], upper)
             # Without an interval a multiplier is the least certain, and looks so.
             symbol = marker["symbol"]
             marker = marker | {

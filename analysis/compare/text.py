@@ -5,11 +5,13 @@ from typing import Any
 
 from analysis.compare.answer import Comparison, Contrast
 from analysis.fit.document import group_json
-from analysis.words import counted, flops, short
+from analysis.words import bracket, counted, flops, short
 
 _NAMES = {"exponent_N": "exponent of N*", "n_opt": "N*", "loss": "predicted loss"}
 LAW_HEADER = ("quantity", "at", "first", "second", "change", "shown?")
 PAIR_HEADER = ("N", "D tokens", "first", "second", "second − first")
+_CONTRAST = ("first", "first_interval", "second", "second_interval")
+_CHANGE = ("kind", "change", "interval", "shown")
 _ratio, _difference = "{:.3g}".format, "{:+.4f}".format
 
 
@@ -41,7 +43,7 @@ def verdict(comparison: Comparison, unit: str = "nats per token") -> list[str]:
         assert middle.flops is not None
         lines.append(
             f"At {flops(middle.flops)} FLOPs the best model of {second} has "
-            f"{_ratio(middle.change)} times the parameters{_bracket(middle.interval, _ratio)}: "
+            f"{_ratio(middle.change)} times the parameters{bracket(middle.interval, _ratio)}: "
             f"{short(middle.first)} and {short(middle.second)}."
         )
     losses = [c for c in comparison.contrasts if c.name == "loss"]
@@ -60,14 +62,14 @@ def law_rows(comparison: Comparison) -> list[list[str]]:
         show = _SHOW.get(contrast.name, "{:.4f}".format)
         ratio = contrast.kind == "ratio"
         show_change = _ratio if ratio else _difference
-        change = show_change(contrast.change) + _bracket(contrast.interval, show_change)
+        change = show_change(contrast.change) + bracket(contrast.interval, show_change)
         shown = {True: "yes", False: "no", None: "no interval"}[contrast.shown]
         rows.append(
             [
                 _NAMES.get(contrast.name, contrast.name),
                 contrast.where,
-                show(contrast.first) + _bracket(contrast.first_interval, show),
-                show(contrast.second) + _bracket(contrast.second_interval, show),
+                show(contrast.first) + bracket(contrast.first_interval, show),
+                show(contrast.second) + bracket(contrast.second_interval, show),
                 f"×{change}" if ratio else change,
                 shown,
             ]
@@ -112,18 +114,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
         "refusals": list(comparison.refusals),
         "laws": [None if law is None else group_json(law) for law in comparison.laws],
         "contrasts": [
-            {
-                "name": c.name,
-                "at": c.where,
-                "first": c.first,
-                "first_interval": c.first_interval,
-                "second": c.second,
-                "second_interval": c.second_interval,
-                "kind": c.kind,
-                "change": c.change,
-                "interval": c.interval,
-                "shown": c.shown,
-            }
+            {"name": c.name, "at": c.where, **{k: getattr(c, k) for k in _CONTRAST + _CHANGE}}
             for c in comparison.contrasts
         ],
         "matched": {
@@ -145,16 +136,12 @@ def _matched(comparison: Comparison, unit: str) -> str:
     return (
         f"{counted(pairs.height - shared, 'loss', 'losses')} at the same N and D: "
         f"{second} minus {first} is {comparison.matched.mean:+.4f} {unit} on average"
-        f"{_bracket(comparison.matched.interval, _difference)}.{same}"
+        f"{bracket(comparison.matched.interval, _difference)}.{same}"
     )
 
 
 def _change_in_words(contrast: Contrast) -> str:
-    change = _difference(contrast.change) + _bracket(contrast.interval, _difference)
+    change = _difference(contrast.change) + bracket(contrast.interval, _difference)
     if contrast.shown is None:
         return f"{change}, without an interval"
     return f"{change}, {'a real change' if contrast.shown else 'which may be no change at all'}"
-
-
-def _bracket(interval: tuple[float, float] | None, show: Callable[[float], str]) -> str:
-    return "" if interval is None else f" [{', '.join(map(show, interval))}]"

@@ -12,9 +12,21 @@ from plotly.subplots import make_subplots
 
 from analysis.fit.records import GroupFit
 from analysis.law import Constants
-from analysis.style import INK, MARK, SOFT, WARN, axis, ends, log_ticks, shorts, styled
+from analysis.style import (
+    INK,
+    MARK,
+    SOFT,
+    WARN,
+    axis,
+    diagonal,
+    ends,
+    log_ticks,
+    shorts,
+    sizes,
+    styled,
+)
 from analysis.table.observations import numbers_for_people
-from analysis.words import counted, short
+from analysis.words import bracket, counted, short
 
 # Resampled constants that differ by less of their size, as those on a bound, differ by rounding.
 _ROUNDING = 1e-9
@@ -57,11 +69,8 @@ def draw_fit(data: pl.DataFrame) -> go.Figure:
             hovertemplate="%{text}<br>loss %{customdata[0]:.4f}, %{customdata[1]:+.2g} % off the "
             "law<extra></extra>", row=1, col=col,
         )  # fmt: skip
-    diagonal = ends(pl.concat([data["fitted"], data["observed"]]))
-    figure.add_scatter(
-        x=diagonal, y=diagonal, mode="lines", line={"color": SOFT, "dash": "dot"}, showlegend=False,
-        hoverinfo="skip", row=1, col=1,
-    )  # fmt: skip
+    both = pl.concat([data["fitted"], data["observed"]])
+    figure.add_scatter(**diagonal(both), row=1, col=1)
     rms = float((data["residual_percent"] ** 2).mean() or 0.0) ** 0.5  # type: ignore[arg-type]
     typical = float(data["residual_percent"].abs().median() or 0.0)  # type: ignore[arg-type]
     styled(
@@ -111,21 +120,20 @@ def draw_contours(data: pl.DataFrame, group: GroupFit) -> go.Figure:
         x=grid["n_params"][:side], y=grid["tokens"].gather_every(side),
         z=grid["loss"].to_numpy().reshape(-1, side), ncontours=24, colorscale="Blues_r",
         contours={"coloring": "heatmap", "showlabels": True}, colorbar={"title": "loss"},
-        opacity=0.7, text=np.reshape(_sizes(grid), (-1, side)),
+        opacity=0.7, text=np.reshape(sizes(grid), (-1, side)),
         hovertemplate="%{text}<br>loss %{z:.4f}<extra></extra>",
     )  # fmt: skip
     figure.add_scatter(
         x=used["n_params"], y=used["tokens"], mode="markers", name="runs", showlegend=False,
         marker={"color": INK, "size": 5}, customdata=np.stack([used["val_loss"]], axis=1),
-        text=_sizes(used), hovertemplate="%{text}<br>observed %{customdata[0]:.4f}<extra></extra>",
+        text=sizes(used), hovertemplate="%{text}<br>observed %{customdata[0]:.4f}<extra></extra>",
     )  # fmt: skip
     figure.add_scatter(
         x=frontier["n_params"], y=frontier["tokens"], mode="lines", name="efficient frontier",
         line={"color": WARN, "width": 3}, showlegend=False,
-        text=_sizes(frontier), hovertemplate="%{text}<extra>efficient frontier</extra>",
+        text=sizes(frontier), hovertemplate="%{text}<extra>efficient frontier</extra>",
     )  # fmt: skip
-    interval = group.fit.intervals.values.get("exponent_N")
-    spread = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+    spread = bracket(group.fit.intervals.values.get("exponent_N"), "{:.2f}".format)
     title = f"Along the frontier N* grows as C^{law.exponent_N:.2f}{spread}"
     styled(
         figure,
@@ -136,12 +144,6 @@ def draw_contours(data: pl.DataFrame, group: GroupFit) -> go.Figure:
     figure.update_xaxes(range=np.log10(ends(grid["n_params"])))
     figure.update_yaxes(range=np.log10(ends(grid["tokens"])))
     return figure
-
-
-def _sizes(rows: pl.DataFrame) -> list[str]:
-    """N and D of each row, for a hover label."""
-    pairs = zip(shorts(rows["n_params"]), shorts(rows["tokens"]), strict=True)
-    return [f"N = {N}<br>D = {D}" for N, D in pairs]
 
 
 def cloud_data(group: GroupFit) -> pl.DataFrame:

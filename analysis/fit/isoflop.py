@@ -5,7 +5,8 @@ budgets give N*(C) and D*(C). An Akima spline through the same points is reporte
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -25,7 +26,7 @@ ValleyStatus = Literal["ok", "edge", "no_minimum", "too_few_sizes"]
 NEAR_FACTOR = 6.0
 _FEWEST = 4
 # Without a budget column, rows whose compute agrees to this factor form one budget.
-_SAME_BUDGET = 1.08
+SAME_BUDGET = 1.08
 # With one, rows of one budget lie up to a hundredth above and below it, by rounding to whole steps.
 _SAME_NAMED_BUDGET = 1.02
 
@@ -47,18 +48,18 @@ class Valley:
 
     flops: float
     status: ValleyStatus
-    n_opt: float | None
-    d_opt: float | None
-    loss: float | None
-    n_interval: tuple[float, float] | None
-    d_interval: tuple[float, float] | None
-    n_se_log: float | None
-    d_se_log: float | None
-    n_akima: float | None
-    curvature: float | None
-    rows: tuple[int, ...]
-    rows_all: tuple[int, ...]
-    advice: str
+    n_opt: float | None = None
+    d_opt: float | None = None
+    loss: float | None = None
+    n_interval: tuple[float, float] | None = None
+    d_interval: tuple[float, float] | None = None
+    n_se_log: float | None = None
+    d_se_log: float | None = None
+    n_akima: float | None = None
+    curvature: float | None = None
+    rows: tuple[int, ...] = ()
+    rows_all: tuple[int, ...] = ()
+    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +75,13 @@ class IsoflopFit:
     """
 
     valleys: tuple[Valley, ...]
-    N: PowerLaw | None
-    D: PowerLaw | None
-    N_weighted: PowerLaw | None
-    D_weighted: PowerLaw | None
-    N_akima: PowerLaw | None
-    reason: str
     level: float
+    N: PowerLaw | None = None
+    D: PowerLaw | None = None
+    N_weighted: PowerLaw | None = None
+    D_weighted: PowerLaw | None = None
+    N_akima: PowerLaw | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +127,12 @@ def budgets(used: pl.DataFrame) -> list[tuple[float, pl.DataFrame]]:
         column = "flops_6nd"
     ordered = used.sort(column)
     logs = np.log(ordered[column].to_numpy())
-    group = near_groups(ordered[column].to_numpy(), _SAME_BUDGET)
+    group = near_groups(ordered[column].to_numpy(), SAME_BUDGET)
     levels, covered = [], 0
     for label in np.unique(group):
         part = ordered.filter(pl.Series(group == label))
         inside = logs[group == label]
-        if part["n_params"].n_unique() >= 3 and np.ptp(inside) <= 2 * np.log(_SAME_BUDGET):
+        if part["n_params"].n_unique() >= 3 and np.ptp(inside) <= 2 * np.log(SAME_BUDGET):
             levels.append((float(np.exp(np.median(inside))), part))
             covered += part.height
     return levels if covered >= 0.6 * used.height else []
@@ -239,31 +240,28 @@ def _valley(flops: float, group: pl.DataFrame, level: float) -> Valley:
     u = np.log(group["n_params"].to_numpy().astype(float))
     d = np.log(group["tokens"].to_numpy().astype(float))
     loss = group["val_loss"].to_numpy().astype(float)
-    empty = Valley(
-        flops, "too_few_sizes", None, None, None, None, None, None, None, None, None, (), rows, ""
-    )
+    refused = partial(Valley, flops, rows_all=rows)
     sizes = len(np.unique(u))
     if sizes < 3:
-        return replace(
-            empty,
+        return refused(
+            "too_few_sizes",
             advice=f"{sizes} size{'s' if sizes > 1 else ''} cannot show a minimum: train "
             f"{3 - sizes} more, best around N = {short(np.exp(u.mean()))}.",
         )
     lowest = int(np.argmin(loss))
     if u[lowest] in (u.min(), u.max()):
-        return replace(empty, status="edge", advice=_edge_advice(u, lower=u[lowest] == u.min()))
+        return refused("edge", advice=_edge_advice(u, lower=u[lowest] == u.min()))
     keep = _near(u, loss)
     in_n, in_d = _vertex(u[keep], loss[keep], level), _vertex(d[keep], loss[keep], level)
     if in_n is None or in_d is None:
-        return replace(
-            empty,
-            status="no_minimum",
+        return refused(
+            "no_minimum",
             advice="loss does not curve upwards in ln N: the noise hides the valley, or the "
             f"sizes lie too close. Widen the grid beyond {short(np.exp(u.min()))} to "
             f"{short(np.exp(u.max()))}.",
         )
     if not u.min() < in_n.place < u.max():
-        return replace(empty, status="edge", advice=_edge_advice(u, lower=in_n.place <= u.min()))
+        return refused("edge", advice=_edge_advice(u, lower=in_n.place <= u.min()))
     return Valley(
         flops=flops,
         status="ok",
@@ -278,7 +276,6 @@ def _valley(flops: float, group: pl.DataFrame, level: float) -> Valley:
         curvature=in_n.curvature,
         rows=tuple(np.array(rows)[keep].tolist()),
         rows_all=rows,
-        advice="",
     )
 
 
@@ -311,21 +308,21 @@ def _akima(u: Array, loss: Array) -> float | None:
 
 def _through(valleys: Sequence[Valley], level: float) -> IsoflopFit:
     good = [v for v in valleys if v.status == "ok"]
+    reason = ""
     if not valleys:
         reason = "the table has no IsoFLOP budgets: no budget column, and compute does not repeat"
     elif len(good) < 2:
         have = f"{len(good)} of {counted(len(valleys), 'budget')} {'has' if good else 'have'}"
         reason = f"{have} a usable minimum; two are needed"
-    else:
-        reason = ""
     if reason:
-        return IsoflopFit(tuple(valleys), None, None, None, None, None, reason, level)
+        return IsoflopFit(tuple(valleys), level, reason=reason)
     log_C = np.log([v.flops for v in good])
     log_N = np.log([v.n_opt for v in good if v.n_opt])
     log_D = np.log([v.d_opt for v in good if v.d_opt])
     splined = [v for v in good if v.n_akima]
     return IsoflopFit(
         valleys=tuple(valleys),
+        level=level,
         N=power_law(log_C, log_N, level),
         D=power_law(log_C, log_D, level),
         N_weighted=weighted(log_C, log_N, [v.n_se_log for v in good], level),
@@ -337,6 +334,4 @@ def _through(valleys: Sequence[Valley], level: float) -> IsoflopFit:
         )
         if len(splined) >= 2
         else None,
-        reason="",
-        level=level,
     )

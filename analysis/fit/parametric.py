@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from analysis.fit.options import DEFAULT, FitOptions
 from analysis.law import (
+    CONSTANTS,
     Array,
     Constants,
     Excluded,
@@ -99,13 +100,7 @@ def _unique_tokens(used: pl.DataFrame) -> Array:
 
 
 def finish(
-    problem: Problem,
-    optimum: Optimum,
-    table: Table,
-    options: FitOptions,
-    *,
-    name: str,
-    source: str,
+    problem: Problem, optimum: Optimum, table: Table, options: FitOptions, *, name: str, source: str
 ) -> LawFit:
     """The law at an optimum of a checked table, with its intervals and provenance."""
     point = problem.constants(optimum.x[None])
@@ -117,7 +112,7 @@ def finish(
     law = LossLaw(
         name=name,
         form=form,
-        **{key: float(getattr(point, key)[0]) for key in ("E", "A", "B", "alpha", "beta", "gamma")},
+        **{key: float(getattr(point, key)[0]) for key in CONSTANTS},
         repetition=repetition,
         n_counts=table.n_counts,
         c_counts=table.c_counts,

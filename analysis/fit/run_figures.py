@@ -10,8 +10,19 @@ from plotly.subplots import make_subplots
 from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.isoflop import IsoflopFit, parabola
 from analysis.fit.power_law import PowerLaw
-from analysis.style import GRID, INK, MARK, axis, colour_scale, ends, shorts, size_legend, styled
-from analysis.words import counted, flops, short
+from analysis.style import (
+    GRID,
+    INK,
+    MARK,
+    axis,
+    colour_scale,
+    ends,
+    error_bars,
+    shorts,
+    size_legend,
+    styled,
+)
+from analysis.words import bracket, counted, flops, short
 
 _STEP = 1.03  # factor in tokens between the points of a curve
 # A curve that ends this far above its own lowest point has diverged; noise of batches does not.
@@ -90,9 +101,7 @@ def draw_isoflop(data: pl.DataFrame, fit: IsoflopFit) -> go.Figure:
             line={"color": colour, "width": 1.5}, hoverinfo="skip", row=1, col=1,
         )  # fmt: skip
     minima = data.filter(pl.col("kind") == "minimum").sort("flops_budget")
-    up = (minima["high"] - minima["n_params"]).fill_null(0)
-    down = (minima["n_params"] - minima["low"]).fill_null(0)
-    bars = {"type": "data", "symmetric": False, "array": up, "arrayminus": down, "color": INK}
+    bars = error_bars(INK, *minima.select("n_params", "low", "high"))
     # Without an interval a minimum is the least certain: it must not look like the surest.
     bounded = minima["low"].is_not_null() & minima["high"].is_not_null()
     symbols = ["diamond" if closed else "diamond-open" for closed in bounded]
@@ -136,8 +145,7 @@ def power(law: PowerLaw | None) -> str:
     """The exponent with its interval."""
     if law is None:
         return "?"
-    interval = law.exponent_interval
-    return f"{law.exponent:.2f}" + (f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else "")
+    return f"{law.exponent:.2f}{bracket(law.exponent_interval, '{:.2f}'.format)}"
 
 
 def loss_curves_data(curves: pl.DataFrame) -> pl.DataFrame:
@@ -217,10 +225,7 @@ def draw_loss_curves(data: pl.DataFrame) -> go.Figure:
     if sizes == 1:
         title = f"{runs} curves of one size" if runs > 1 else "The loss curve of one run"
     return styled(
-        figure,
-        title,
-        axis("training FLOPs", log=True, flops=True),
-        axis("training loss", log=True),
+        figure, title, axis("training FLOPs", log=True, flops=True), axis("training loss", log=True)
     )
 
 

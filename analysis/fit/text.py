@@ -11,7 +11,7 @@ from analysis.table.names import ALIASES, spelt
 from analysis.table.observations import numbers_for_people
 from analysis.table.runs import run_column, runs_of
 from analysis.table.sources import read_words
-from analysis.words import COUNTS, FLOPS, counted, flops, sentence, short, what_n_counts
+from analysis.words import COUNTS, FLOPS, bracket, counted, flops, sentence, short, what_n_counts
 
 _VERDICT = {"identified": "identified", "weak": "weak", "not_identified": "NOT IDENTIFIED"}
 _NAMES = {
@@ -33,10 +33,7 @@ def optimal_rows(group: GroupFit) -> list[list[str]]:
         cells = [flops(point.flops)]
         for name in ("n_opt", "d_opt", "tokens_per_param", "loss"):
             show = "{:.4f}".format if name == "loss" else short
-            text = show(getattr(point, name))
-            if name in point.intervals:
-                text += f" [{', '.join(map(show, point.intervals[name]))}]"
-            cells.append(text)
+            cells.append(show(getattr(point, name)) + bracket(point.intervals.get(name), show))
         rows.append(cells)
     N, D = group.isoflop.N, group.isoflop.D
     if group.optimal and N and D:
@@ -132,8 +129,7 @@ def envelope_line(fit: EnvelopeFit) -> str:
     """Approach 1 in a line."""
     if fit.N is None:
         return f"approach 1: {fit.reason}"
-    interval = fit.N.exponent_interval
-    spread = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+    spread = bracket(fit.N.exponent_interval)
     return f"N* grows as C^{fit.N.exponent:.3f}{spread}, approach 1 (envelope of the curves)"
 
 
@@ -205,11 +201,10 @@ def _approach_lines(group: GroupFit) -> Iterator[str]:
     """How N* grows, by approach 3 and by approach 2."""
     fit, isoflop = group.fit, group.isoflop
     interval = fit.intervals.values.get("exponent_N")
-    spread, how = "", "no intervals"
+    how = "no intervals"
     if interval:
-        spread = f" [{interval[0]:.3f}, {interval[1]:.3f}]"
         how = f"{fit.intervals.method.replace('_', ' over ')}, {fit.intervals.level:.0%}"
-    yield f"N* grows as C^{fit.law.exponent_N:.3f}{spread}, approach 3 ({how})"
+    yield f"N* grows as C^{fit.law.exponent_N:.3f}{bracket(interval)}, approach 3 ({how})"
     if isoflop.N and isoflop.D:
         N, D = isoflop.N, isoflop.D
         laws = f"N* = {N.coef:.3g}·C^{N.exponent:.3f}, D* = {D.coef:.3g}·C^{D.exponent:.3f}"

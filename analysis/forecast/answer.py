@@ -5,7 +5,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -18,7 +17,7 @@ from analysis.forecast.optimum import Optimum, measured_valleys, optimum
 from analysis.forecast.posterior import Posterior, posterior
 from analysis.forecast.record import Cut, record
 from analysis.forecast.rows import Rows, rows_of
-from analysis.law import Array, ForecastForm, LossLaw, Trust
+from analysis.law import CONSTANTS, Array, ForecastForm, LossLaw, Trust
 from analysis.table.cells import tried_settings
 from analysis.table.observations import Table, check
 from analysis.table.repeats import REPEATS, leave_out_repeats
@@ -286,8 +285,7 @@ def _points(
         return ()
     N, D = np.array(points, float).T
     foretold = learnt.predict_each(N, D)
-    half = NormalDist().inv_cdf(0.5 + level / 2) * foretold.sd
-    loss, low, high = (np.exp(foretold.mean + off) for off in (0, -half, half))
+    loss, low, high = foretold.losses(level)
     shares = np.stack([foretold.law, foretold.discrepancy, foretold.noise]) / foretold.sd**2
     each = []
     for k in range(len(N)):
@@ -364,12 +362,7 @@ def _law(learnt: Posterior, table: Table, form: ForecastForm, trust: Trust) -> L
     return LossLaw(
         name="forecast",
         form=form,
-        E=float(at.E),
-        A=float(at.A),
-        B=float(at.B),
-        alpha=float(at.alpha),
-        beta=float(at.beta),
-        gamma=float(at.gamma),
+        **{each: float(getattr(at, each)) for each in CONSTANTS},
         n_counts=table.n_counts,
         c_counts="flops_6nd",
         loss_unit=table.loss_unit,

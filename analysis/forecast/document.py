@@ -4,26 +4,23 @@ from dataclasses import asdict
 from typing import Any
 
 from analysis.forecast.answer import Answer, ForecastOptimum, ForecastPoint
-from analysis.forecast.record import Cut, Score
+from analysis.forecast.record import Cut
 from analysis.forecast.text import first_lines
+from analysis.law import CONSTANTS
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:
     """A forecast as JSON; docs/forecasting.md explains the keys."""
     factor = answer.data.bytes_factor
     learnt, data, law = answer.posterior, answer.data, answer.law
-    names = ("E", "A", "B", "alpha", "beta", "gamma")
     return {
         "warnings": first_lines(answer),
         "status": answer.status,
         "level": answer.level,
         "points": [_point(point, factor) for point in answer.points],
         "optimum": [optimum_json(each, factor) for each in answer.optimum],
-        "record": {
-            "level": answer.level,
-            "cuts": [_cut(cut) for cut in answer.record],
-        },
-        "law": {"form": answer.form, **{name: getattr(law, name) for name in names}},
+        "record": {"level": answer.level, "cuts": [_cut(cut) for cut in answer.record]},
+        "law": {"form": answer.form, **{name: getattr(law, name) for name in CONSTANTS}},
         "scales": {
             "sigma": learnt.sigma,
             "tau": learnt.tau,
@@ -105,15 +102,6 @@ def _cut(cut: Cut) -> dict[str, Any]:
         "factor": cut.factor,
         "learnt": cut.learnt,
         "rows": cut.rows,
-        **_score(cut.forecast),
-        "approach_3": None if cut.approach_3 is None else _score(cut.approach_3),
-    }
-
-
-def _score(score: Score) -> dict[str, float]:
-    return {
-        "coverage": score.coverage,
-        "error_percent": score.error_percent,
-        "width_percent": score.width_percent,
-        "winkler": score.winkler,
+        **asdict(cut.forecast),
+        "approach_3": None if cut.approach_3 is None else asdict(cut.approach_3),
     }

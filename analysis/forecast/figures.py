@@ -4,7 +4,7 @@ Titles say what follows from the picture.
 """
 
 from collections.abc import Sequence
-from statistics import NormalDist
+from dataclasses import asdict
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,7 +14,7 @@ from analysis.forecast.answer import Answer, ForecastOptimum
 from analysis.forecast.curve import optimal_n
 from analysis.forecast.record import Cut, near_frontier
 from analysis.law import Array
-from analysis.style import INK, MARK, SOFT, WARN, axis, faded, shorts, styled
+from analysis.style import INK, MARK, SOFT, WARN, axis, band, error_bars, sizes, styled
 from analysis.table.observations import Table
 from analysis.words import flops, short
 
@@ -44,7 +44,7 @@ def path_data(answer: Answer, table: Table) -> pl.DataFrame:
     learnt = answer.posterior
     sizes = optimal_n(learnt.phi, half, learnt.reference)
     N, D = np.exp(sizes), np.exp(half - sizes)
-    frames.append(_frame(np.full(_POINTS, "band"), N, D, _foretold(answer, N, D)))
+    frames.append(_frame(np.full(_POINTS, "band"), N, D, learnt.predict(N, D).losses(answer.level)))
     for point in answer.points:
         frames.append(_one(point.n_params, point.tokens, point.loss, (point.lower, point.upper)))
     for each in answer.optimum:
@@ -56,15 +56,11 @@ def path_data(answer: Answer, table: Table) -> pl.DataFrame:
 def draw_path(data: pl.DataFrame, answer: Answer) -> go.Figure:
     """Runs and forecast over compute, with the interval as a band."""
     figure = go.Figure()
-    band = data.filter(pl.col("kind") == "band")
+    path = data.filter(pl.col("kind") == "band")
     percent = f"{answer.level:.0%} interval"
-    for column, fill in (("upper", None), ("lower", "tonexty")):
-        figure.add_scatter(
-            x=band["flops"], y=band[column], mode="lines", line={"width": 0}, fill=fill,
-            fillcolor=faded(MARK), hoverinfo="skip", showlegend=fill is not None, name=percent,
-        )  # fmt: skip
+    figure.add_scatter(**band(path["flops"], path["lower"], path["upper"], MARK, percent))
     figure.add_scatter(
-        x=band["flops"], y=band["loss"], mode="lines", line={"color": MARK}, text=_sizes(band),
+        x=path["flops"], y=path["loss"], mode="lines", line={"color": MARK}, text=sizes(path),
         name="forecast at its best N and D",
         hovertemplate="%{text}<br>forecast %{y:.4f}<extra></extra>",
     )  # fmt: skip
@@ -75,18 +71,15 @@ def draw_path(data: pl.DataFrame, answer: Answer) -> go.Figure:
         runs = data.filter(pl.col("kind") == kind)
         if runs.height:
             figure.add_scatter(
-                x=runs["flops"], y=runs["loss"], mode="markers", name=name, text=_sizes(runs),
+                x=runs["flops"], y=runs["loss"], mode="markers", name=name, text=sizes(runs),
                 marker={"color": colour, "size": 5, "opacity": 0.35 if kind == "far_run" else 0.8},
                 hovertemplate="%{text}<br>observed %{y:.4f}<extra></extra>",
             )  # fmt: skip
     target = data.filter(pl.col("kind") == "target")
-    bars = {
-        "type": "data", "symmetric": False, "array": target["upper"] - target["loss"],
-        "arrayminus": target["loss"] - target["lower"], "color": WARN,
-    }  # fmt: skip
+    bars = error_bars(WARN, *target.select("loss", "lower", "upper"))
     figure.add_scatter(
         x=target["flops"], y=target["loss"], mode="markers", name="asked for", error_y=bars,
-        marker={"color": WARN, "symbol": "diamond", "size": 9}, text=_sizes(target),
+        marker={"color": WARN, "symbol": "diamond", "size": 9}, text=sizes(target),
         hovertemplate="%{text}<br>forecast %{y:.4f}<extra></extra>",
     )  # fmt: skip
     last = target.sort("flops").row(-1, named=True)
@@ -107,27 +100,21 @@ def valley_data(answer: Answer, each: ForecastOptimum) -> pl.DataFrame:
     reach = float(np.clip(wide, *_VALLEY))
     N = best.n_opt * np.exp(np.linspace(-reach, reach, _VALLEY_POINTS))
     D = best.flops / 6 / N
-    return _frame(np.full(_VALLEY_POINTS, "band"), N, D, _foretold(answer, N, D)).drop("kind")
+    losses = answer.posterior.predict(N, D).losses(answer.level)
+    return _frame(np.full(_VALLEY_POINTS, "band"), N, D, losses).drop("kind")
 
 
 def draw_valley(data: pl.DataFrame, each: ForecastOptimum, level: float) -> go.Figure:
     """The valley of a budget with N*, its interval, and the N* of other methods."""
     best, figure = each.best, go.Figure()
-    for column, fill in (("upper", None), ("lower", "tonexty")):
-        figure.add_scatter(
-            x=data["n_params"], y=data[column], mode="lines", line={"width": 0}, fill=fill,
-            fillcolor=faded(MARK), hoverinfo="skip", showlegend=fill is not None,
-            name=f"{level:.0%} interval of the loss",
-        )  # fmt: skip
+    name = f"{level:.0%} interval of the loss"
+    figure.add_scatter(**band(data["n_params"], data["lower"], data["upper"], MARK, name))
     figure.add_scatter(
         x=data["n_params"], y=data["loss"], mode="lines", line={"color": MARK}, name="forecast",
-        text=_sizes(data), hovertemplate="%{text}<br>forecast %{y:.4f}<extra></extra>",
+        text=sizes(data), hovertemplate="%{text}<br>forecast %{y:.4f}<extra></extra>",
     )  # fmt: skip
     low, high = best.n_interval
-    bars = {
-        "type": "data", "symmetric": False, "array": [high - best.n_opt],
-        "arrayminus": [best.n_opt - low], "color": WARN,
-    }  # fmt: skip
+    bars = error_bars(WARN, [best.n_opt], [low], [high])
     figure.add_scatter(
         x=[best.n_opt], y=[best.loss], mode="markers", name="N* and its interval", error_x=bars,
         marker={"color": WARN, "symbol": "diamond", "size": 10}, text=[short(best.n_opt)],
@@ -155,15 +142,7 @@ def draw_valley(data: pl.DataFrame, each: ForecastOptimum, level: float) -> go.F
 def record_data(cuts: Sequence[Cut]) -> pl.DataFrame:
     """One row for each cut and method: cut, rows, method and its scores."""
     rows = [
-        {
-            "cut": f"Cmax/{cut.factor}",
-            "rows": cut.rows,
-            "method": name,
-            "coverage": score.coverage,
-            "error_percent": score.error_percent,
-            "width_percent": score.width_percent,
-            "winkler": score.winkler,
-        }
+        {"cut": f"Cmax/{cut.factor}", "rows": cut.rows, "method": name, **asdict(score)}
         for cut in cuts
         for name, score in (("forecast", cut.forecast), ("approach 3", cut.approach_3))
         if score is not None
@@ -198,14 +177,6 @@ def draw_record(data: pl.DataFrame, level: float) -> go.Figure:
     )
 
 
-def _foretold(answer: Answer, N: Array, D: Array) -> tuple[Array, Array, Array]:
-    """Loss of runs and the ends of its interval."""
-    foretold = answer.posterior.predict(N, D)
-    half = NormalDist().inv_cdf(0.5 + answer.level / 2) * foretold.sd
-    low, high = np.exp(foretold.mean - half), np.exp(foretold.mean + half)
-    return np.exp(foretold.mean), low, high
-
-
 def _one(N: float, D: float, loss: float, ends: tuple[float, float]) -> pl.DataFrame:
     values = [np.array([value]) for value in (N, D, loss, *ends)]
     return _frame(np.array(["target"]), values[0], values[1], (values[2], values[3], values[4]))
@@ -230,8 +201,3 @@ def _reach(data: pl.DataFrame) -> tuple[float, float]:
     assert isinstance(low, float)
     assert isinstance(high, float)
     return low / 1.02, high * 1.05
-
-
-def _sizes(rows: pl.DataFrame) -> list[str]:
-    pairs = zip(shorts(rows["n_params"]), shorts(rows["tokens"]), strict=True)
-    return [f"N = {N}<br>D = {D}" for N, D in pairs]

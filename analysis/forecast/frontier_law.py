@@ -9,7 +9,6 @@ the N* and the interval that the forecast gives at the goal's budget.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from statistics import NormalDist
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from analysis.frontier.answer import Demand, planned_demand
 from analysis.frontier.decision import Goal, Like
 from analysis.frontier.serving import Serving
 from analysis.frontier.serving_choice import Workload, smooth_choice
-from analysis.law import Array, Constants, LossLaw, Support, Trust
+from analysis.law import CONSTANTS, Array, Constants, LossLaw, Support, Trust, deviations
 from analysis.table.observations import Table
 from analysis.words import short
 
@@ -33,7 +32,6 @@ _REACH = np.linspace(-1.5, 1.5, 7)  # e-folds of N around a choice, as for the f
 _FREE, _FARTHEST = 0.4, 1.6
 _STEPS = 8
 _LEVEL = 0.9  # of the interval of N* from which its deviation is read
-_NAMES = ("E", "A", "B", "alpha", "beta", "gamma")
 
 
 def frontier_law(
@@ -71,15 +69,15 @@ def frontier_law(
     N, D = choices[0]
     best = optimum(learnt.posterior, 6 * N * D, _LEVEL, learnt.valleys)
     low, high = np.log(best.n_interval)
-    sd = (high - low) / 2 / NormalDist().inv_cdf(0.5 + _LEVEL / 2)
+    sd = (high - low) / 2 / deviations(_LEVEL)
     mean = _moved(mean, best.flops, np.log(best.n_opt), 0.0)
     draws = _moved(draws, best.flops, np.log(best.n_opt), sd)
-    law = law.model_copy(update={each: getattr(mean, each).item() for each in _NAMES})
+    law = law.model_copy(update={each: getattr(mean, each).item() for each in CONSTANTS})
     warnings = (*learnt.doubts, *_beyond(learnt, _choices(law, goal, demand, serving)))
     return law.model_copy(
         update={
             "trust": Trust(bars=learnt.bars, warnings=warnings),
-            "draws": {each: tuple(getattr(draws, each).tolist()) for each in _NAMES},
+            "draws": {each: tuple(getattr(draws, each).tolist()) for each in CONSTANTS},
         }
     )
 

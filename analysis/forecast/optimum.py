@@ -4,14 +4,13 @@ The constraint is C = 6·N·D.
 """
 
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
 from analysis.fit.isoflop import budgets
 from analysis.forecast.curve import log_loss, optimal_n
 from analysis.forecast.posterior import Posterior
-from analysis.law import Array
+from analysis.law import Array, deviations
 from analysis.table.observations import Table
 
 # Half the width of the parabola, in e-folds of N, and its points.
@@ -93,7 +92,7 @@ def optimum(
     if valleys is not None:
         line = np.polynomial.Polynomial.fit(*valleys, 1)
         vertex = (vertex + float(line(np.log(flops)))) / 2
-    z = NormalDist().inv_cdf(0.5 + level / 2)
+    z = deviations(level)
     sizes = np.array([vertex, vertex - z * sd, vertex + z * sd, own, own])
     # The last with more tokens: at the best N, compute counts as much whichever way it is spent.
     tokens = half - sizes + np.array([0, 0, 0, 0, _MORE])

@@ -17,14 +17,9 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.linalg.lapack import dtrtrs
 from threadpoolctl import ThreadpoolController
 
-from analysis.forecast.curve import (
-    Reference,
-    excess,
-    log_loss,
-    log_loss_and_jacobian,
-)
+from analysis.forecast.curve import Reference, excess, log_loss, log_loss_and_jacobian
 from analysis.forecast.rows import Rows
-from analysis.law import Array, ForecastForm
+from analysis.law import Array, ForecastForm, deviations
 
 # Means and deviations of the constants of gamma fits to public tables, narrowed by about 0.7;
 # ln L0 has the mean of ln L around the reference.
@@ -102,6 +97,11 @@ class Marginals:
     def sd(self) -> Array:
         """Of a run's ln L, its noise included."""
         return np.asarray(np.sqrt(self.law + self.discrepancy + self.noise))
+
+    def losses(self, level: float) -> tuple[Array, Array, Array]:
+        """A run's loss, and the ends of its interval."""
+        half = deviations(level) * self.sd
+        return np.exp(self.mean), np.exp(self.mean - half), np.exp(self.mean + half)
 
 
 @dataclass(frozen=True, slots=True)

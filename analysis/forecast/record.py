@@ -5,7 +5,6 @@ of C = 6·N·D: nobody plans the others.
 """
 
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 import polars as pl
@@ -15,7 +14,7 @@ from analysis.fit.options import FitOptions
 from analysis.fit.parametric import fit_parametric
 from analysis.forecast.posterior import Posterior, posterior
 from analysis.forecast.rows import rows_of
-from analysis.law import Array, Constants, ForecastForm
+from analysis.law import Array, Constants, ForecastForm, deviations
 from analysis.table.observations import Table, TableError
 
 FACTORS = (2, 3, 5, 10)
@@ -87,7 +86,7 @@ def near_frontier(C: Array, loss: Array) -> NDArray[np.bool_]:
 def score(loss: Array, mean: Array, sd: Array, level: float) -> Score:
     """Score normal forecasts of ln L against losses; (runs,) each."""
     away = np.abs(np.log(loss) - mean)
-    half = NormalDist().inv_cdf(0.5 + level / 2) * sd
+    half = deviations(level) * sd
     outside = np.maximum(away - half, 0)
     return Score(
         float((away <= half).mean()),

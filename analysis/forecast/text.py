@@ -8,7 +8,7 @@ from analysis.forecast.record import Score
 from analysis.layout import READABLE, hanging, table_lines
 from analysis.table.observations import Table
 from analysis.table.sources import read_words
-from analysis.words import flops, short, what_n_counts
+from analysis.words import bracket, flops, short, what_n_counts
 
 POINTS = ("N", "D", "C = 6ND", "loss", "beyond: C", "D/N", "law", "misfit", "noise")
 OPTIMA = ("C = 6ND", "N*", "D*", "loss there", "beyond: C")
@@ -129,11 +129,10 @@ def scale_words(answer: Answer) -> str:
 def lead_words(each: ForecastOptimum, level: float) -> str:
     """The forecast's N*, D* and loss at a budget, in a sentence that other answers begin with."""
     best = each.best
-    low, high = best.loss_interval
     text = (
         f"Forecast at {flops(best.flops)} FLOPs (6ND): N* = {_sizes(best.n_opt, best.n_interval)}, "
-        f"D* = {_sizes(best.d_opt, best.d_interval)}, loss there {best.loss:.4f} "
-        f"[{low:.4f}, {high:.4f}], {level:.0%} intervals"
+        f"D* = {_sizes(best.d_opt, best.d_interval)}, loss there {best.loss:.4f}"
+        f"{bracket(best.loss_interval, '{:.4f}'.format)}, {level:.0%} intervals"
     )
     return f"{text}; not calibrated: {each.reason}." if each.reason else f"{text}."
 
@@ -167,16 +166,16 @@ def answer_lines(answer: Answer, table: Table, width: int = READABLE) -> Iterato
 
 
 def _loss(answer: Answer, loss: float, ends: Sequence[float]) -> str:
-    text = f"{loss:.4f} [{ends[0]:.4f}, {ends[1]:.4f}]"
-    factor = answer.data.bytes_factor
+    show, factor = "{:.4f}".format, answer.data.bytes_factor
+    text = show(loss) + bracket(ends, show)
     if factor is None:
         return text
-    low, high = (end * factor for end in ends)
-    return f"{text}, bits/byte {loss * factor:.4f} [{low:.4f}, {high:.4f}]"
+    bits = bracket([end * factor for end in ends], show)
+    return f"{text}, bits/byte {show(loss * factor)}{bits}"
 
 
 def _sizes(value: float, ends: Sequence[float]) -> str:
-    return f"{short(value)} [{short(ends[0])}, {short(ends[1])}]"
+    return short(value) + bracket(ends, short)
 
 
 def _efolds(value: float) -> str:

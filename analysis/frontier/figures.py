@@ -17,7 +17,7 @@ from analysis.frontier.allocation import (
 from analysis.frontier.contour import Contour
 from analysis.frontier.decision import extrapolated, quantiles
 from analysis.law import Array, Constants, LossLaw
-from analysis.style import CATEGORIES, MARK, WARN, axis, faded, shades, shorts, styled
+from analysis.style import CATEGORIES, MARK, WARN, axis, band, shades, shorts, styled
 from analysis.words import short
 
 # Demands of the frontier figure: tokens served over compute-optimal training tokens.
@@ -96,14 +96,7 @@ def draw_frontier(data: pl.DataFrame) -> go.Figure:
         ratio = line["demand_ratio"][0]
         x, y = line["train_flops"].to_numpy(), line["N"].to_numpy()
         if line["N_low"].null_count() == 0:
-            low, high = line["N_low"].to_numpy(), line["N_high"].to_numpy()
-            traces.append(
-                {
-                    "type": "scatter", "x": np.append(x, x[::-1]), "y": np.append(high, low[::-1]),
-                    "fill": "toself", "fillcolor": faded(shade), "line": {"width": 0},
-                    "hoverinfo": "skip", "showlegend": False,
-                }
-            )  # fmt: skip
+            traces.append(band(x, line["N_low"], line["N_high"], shade))
         width = 3 if ratio == 0 else 2
         inside = line.filter(~pl.col("extrapolated").fill_null(False))
         both = {

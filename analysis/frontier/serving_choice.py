@@ -203,16 +203,9 @@ def menu(
                 "total_usd": train + served,
             }
         rows.append(row)
-    schema = {
-        "model": pl.String,
-        "N": pl.Float64,
-        "D": pl.Float64,
-        "gpus": pl.Int64,
-        "train_usd": pl.Float64,
-        "inference_usd": pl.Float64,
-        "total_usd": pl.Float64,
-        "reason": pl.String,
-    }
+    bills = dict.fromkeys(("train_usd", "inference_usd", "total_usd"), pl.Float64)
+    sizes = {"model": pl.String, "N": pl.Float64, "D": pl.Float64, "gpus": pl.Int64}
+    schema = {**sizes, **bills, "reason": pl.String}
     return pl.DataFrame(rows, schema=schema).sort("total_usd", nulls_last=True)
 
 

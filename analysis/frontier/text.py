@@ -1,7 +1,6 @@
 """The advice in rows and sentences that terminal and page share."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,8 +10,9 @@ from analysis.frontier.answer import Advice
 from analysis.frontier.data_stock import Stock
 from analysis.frontier.decision import Quantity
 from analysis.frontier.priced import ServedAdvice
+from analysis.law import Array
 from analysis.repetition.text import WORDS
-from analysis.words import between, dollars, flops, short
+from analysis.words import between, bracket, dollars, flops, short
 
 _QUANTITIES: dict[Quantity, Callable[[float], str]] = {
     "N": short,
@@ -37,7 +37,8 @@ def lead_sentences(advice: Advice) -> list[str]:
     answer = advice.frontier
     best, baseline = answer.optimum, answer.compute_optimal
     size, tokens = (
-        short(getattr(best, name).item()) + _bracket(answer.interval(name, advice.level), short)
+        short(getattr(best, name).item())
+        + bracket(_numbers(answer.interval(name, advice.level)), short)
         for name in ("N", "D")
     )
     level = f" ({advice.level:.0%} intervals)" if answer.drawn is not None else ""
@@ -49,7 +50,7 @@ def lead_sentences(advice: Advice) -> list[str]:
             *_asked(advice),
         ]
     saving = f"{answer.saving.item():.1%}"
-    saving += _bracket(answer.saving_interval(advice.level), "{:.1%}".format)
+    saving += bracket(_numbers(answer.saving_interval(advice.level)), "{:.1%}".format)
     return [
         f"{train}, to serve {short(advice.planned)}: over its life it takes {saving} fewer FLOPs "
         f"than the compute-optimal {short(baseline.N.item())} on {short(baseline.D.item())} of the "
@@ -198,11 +199,11 @@ def stock_sentence(advice: Advice) -> str:
         return ""
     ends = {} if stocked.drawn is None else stocked.drawn.intervals(advice.level)
     N, D = (
-        short(getattr(stocked.choice, name).item()) + _bracket(ends.get(name), short)
+        short(getattr(stocked.choice, name).item()) + bracket(ends.get(name), short)
         for name in ("N", "D")
     )
-    epochs = f"{stocked.epochs:.1f}{_bracket(ends.get('epochs'), '{:.1f}'.format)}"
-    more = f"{stocked.over_fresh:.1%}{_bracket(ends.get('over_fresh'), '{:.1%}'.format)}"
+    epochs = f"{stocked.epochs:.1f}{bracket(ends.get('epochs'), '{:.1f}'.format)}"
+    more = f"{stocked.over_fresh:.1%}{bracket(ends.get('over_fresh'), '{:.1%}'.format)}"
     level = f"; {advice.level:.0%} intervals" if ends else ""
     return (
         f"With {short(stocked.stock.U)} unique tokens the best is {N} parameters on {D} tokens, "
@@ -263,7 +264,7 @@ def decoding(served: ServedAdvice) -> str:
 
 def _in_dollars(advice: Advice, served: ServedAdvice) -> list[str]:
     choice, serving, best = served.choice, served.serving, advice.frontier.optimum
-    size = short(choice.N) + _bracket(served.intervals.get("N"), short)
+    size = short(choice.N) + bracket(served.intervals.get("N"), short)
     level = f" ({advice.level:.0%} interval)" if served.intervals else ""
     cap = ""
     if choice.capped:
@@ -319,9 +320,10 @@ def _cells(choice: Allocation) -> list[str]:
     return [show(getattr(choice, name).item()) for name, show in _QUANTITIES.items()]
 
 
+def _numbers(ends: tuple[Array, Array] | None) -> list[float] | None:
+    """An interval at one demand."""
+    return None if ends is None else [end.item() for end in ends]
+
+
 def _ends(advice: Advice) -> tuple[str, str]:
     return f"{advice.level:.0%} from", "to"
-
-
-def _bracket(ends: tuple[Any, Any] | None, show: Callable[[float], str]) -> str:
-    return "" if ends is None else f" [{', '.join(show(np.asarray(end).item()) for end in ends)}]"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.law import Array
+from analysis.law import Array, central
 from analysis.mixtures.best import Space, least_loss, outside
 from analysis.mixtures.choice import CrossValidation, chosen, cross_validate
 from analysis.mixtures.measured import Measured, compare
@@ -230,9 +230,8 @@ class _Draws:
         return value, np.exp(self.draws.slopes(np.repeat(inputs, self.count, axis=0))[0])
 
     def _estimate(self, value: float, draws: Array) -> Estimate:
-        tails = (1 - self.level) / 2
-        low, high = np.quantile(draws, [tails, 1 - tails])
-        return Estimate(value, min(float(low), value), max(float(high), value))
+        low, high = central(draws, self.level)
+        return Estimate(value, min(low, value), max(high, value))
 
 
 def _size(table: Mixtures, question: Question) -> dict[str, float]:

@@ -10,7 +10,19 @@ import polars as pl
 from analysis.mixtures.answer import Answer
 from analysis.mixtures.text import factor_words, target_words
 from analysis.published import llama_mixture
-from analysis.style import INK, MARK, SOFT, WARN, axis, ends, faded, legend_above, styled
+from analysis.style import (
+    INK,
+    MARK,
+    SOFT,
+    WARN,
+    axis,
+    diagonal,
+    ends,
+    error_bars,
+    faded,
+    legend_above,
+    styled,
+)
 
 # Sources that parallel axes show side by side, and the part of mixtures that they colour.
 _MOST_AXES, _COLOURED = 7, 0.1
@@ -143,11 +155,7 @@ def draw_predictions(data: pl.DataFrame, rank: float) -> go.Figure:
         target = name == "target"
         shown = True if target or len(names) <= _MOST_LOSSES else "legendonly"
         # Each loss has a diagonal of its own, so that a hidden one stretches no axis.
-        diagonal = ends(rows["observed"])
-        figure.add_scatter(
-            x=diagonal, y=diagonal, mode="lines", line={"color": SOFT, "dash": "dot"},
-            hoverinfo="skip", showlegend=False, legendgroup=name, visible=shown,
-        )  # fmt: skip
+        figure.add_scatter(**diagonal(rows["observed"]), legendgroup=name, visible=shown)
         figure.add_scatter(
             x=rows["observed"], y=rows["predicted"], mode="markers", name=name,
             marker={"size": 6 if target else 4, "opacity": 0.7},
@@ -199,11 +207,7 @@ def draw_recommended(data: pl.DataFrame, loss: str) -> go.Figure:
     figure.add_bar(
         y=rows["source"], x=rows["best"], orientation="h", name="best",
         marker={"color": MARK, "opacity": 0.6},
-        error_x={
-            "type": "data", "symmetric": False, "color": INK, "thickness": 1,
-            "array": (rows["upper"] - rows["best"]).to_list(),
-            "arrayminus": (rows["best"] - rows["lower"]).to_list(),
-        },
+        error_x=error_bars(INK, *rows.select("best", "lower", "upper")) | {"thickness": 1},
         hovertemplate="%{y}: %{x:.3f}<extra>best</extra>",
     )  # fmt: skip
     for name, words, symbol in (

@@ -83,23 +83,24 @@ def _fit(inputs: Array, k: int, y: Array) -> Ridge:
     features, losses = Scaling.of(columns), Scaling.of(y)
     X, z = features(columns), losses(y)
     left, sizes, right = np.linalg.svd(X, full_matrices=False)
-    best: tuple[float, float] | None = None
-    for penalty in _PENALTIES:
+
+    def held_out(penalty: float) -> float:
+        """The mean square of leaving each row out in turn, in closed form."""
         shrunk = sizes**2 / (sizes**2 + penalty)
         errors = z - (left * shrunk) @ (left.T @ z)
-        # Leaving each row out in turn, in closed form; the mean takes 1/rows.
+        # The mean takes 1/rows.
         lever = ((left**2) * shrunk).sum(axis=1) + 1 / len(z)
-        score = float(((errors / np.maximum(1 - lever, 1e-6)[:, None]) ** 2).mean())
-        best = min(best, (score, penalty)) if best else (score, penalty)
-    assert best is not None
-    inverse = 1 / (sizes**2 + best[1])
+        return float(((errors / np.maximum(1 - lever, 1e-6)[:, None]) ** 2).mean())
+
+    penalty = min(_PENALTIES, key=held_out)
+    inverse = 1 / (sizes**2 + penalty)
     coefficients = ((right.T * (sizes * inverse)) @ (left.T @ z)).T
     shrunk = sizes**2 * inverse
     errors = z - X @ coefficients.T
     noise = (errors**2).sum(axis=0) / max(len(z) - 1 - float(shrunk.sum()), 1.0)
     # Directions in which no row lies keep the penalty's own variance.
     rest = np.eye(X.shape[1]) - right.T @ right
-    covariance = (right.T * inverse) @ right + rest / best[1]
+    covariance = (right.T * inverse) @ right + rest / penalty
     return Ridge(k, features, losses, coefficients, covariance, noise)
 
 

@@ -4,7 +4,6 @@
 """
 
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from analysis.forecast.answer import Answer, Question, forecast
 from analysis.forecast.design import Candidates, Stakes, Widths, choose, stakes
 from analysis.forecast.optimum import Optimum
-from analysis.law import Array
+from analysis.law import Array, deviations
 from analysis.table.observations import Table, TableError
 from analysis.words import counted, flops
 
@@ -115,9 +114,8 @@ def next_runs(
     today = forecast(table, Question(budgets=(target_flops,), level=level, anyway=True))
     learnt, best = today.posterior, today.optimum[0].best
     design = choose(learnt, candidates, target_flops, budget, runs)
-    z = NormalDist().inv_cdf(0.5 + level / 2)
     valley = stakes(learnt, target_flops)
-    sd = float(np.log(best.n_interval[1] / best.n_interval[0])) / (2 * z)
+    sd = float(np.log(best.n_interval[1] / best.n_interval[0])) / (2 * deviations(level))
 
     def saved(n: Array) -> Array | None:
         return None if valley is None else _saved(valley, sd, n, target_flops)
@@ -126,9 +124,8 @@ def next_runs(
     spent = np.cumsum(candidates.flops[chosen])
     together = saved(design.together.n)
     saves = None if together is None else np.diff(together, prepend=0.0)
-    places = candidates.N[chosen], candidates.D[chosen]
-    foretold = learnt.predict(*places)
-    mean, half = foretold.mean, z * foretold.sd
+    foretold = learnt.predict(candidates.N[chosen], candidates.D[chosen])
+    losses = np.array(foretold.losses(level)).T.tolist()
     others = ~np.isin(np.arange(len(candidates)), chosen)
     return NextRuns(
         forecast=today,
@@ -140,8 +137,8 @@ def next_runs(
                 tokens=float(candidates.D[c]),
                 flops=float(candidates.flops[c]),
                 spent=float(spent[k]),
-                loss=float(np.exp(mean[k])),
-                loss_interval=(float(np.exp(mean[k] - half[k])), float(np.exp(mean[k] + half[k]))),
+                loss=losses[k][0],
+                loss_interval=(losses[k][1], losses[k][2]),
                 alone=_after(best, design.alone, c),
                 together=_after(best, design.together, k),
                 saves=None if saves is None else float(saves[k]),

@@ -5,7 +5,7 @@ other losses are foretold afterwards, from the finished losses of the budgets be
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import polars as pl
@@ -165,9 +165,7 @@ def largest_json(largest: LargestBudget) -> dict[str, object]:
                 "lower": cell.foretold.lower,
                 "upper": cell.foretold.upper,
                 "loss": cell.loss,
-                "inside": cell.outcome.inside,
-                "error_percent": cell.outcome.error_percent,
-                "winkler": cell.outcome.winkler,
+                **asdict(cell.outcome),
                 "said": "before" if cell.before else "afterwards",
             }
             for cell in largest.cells

@@ -13,7 +13,6 @@ finished runs from the same share of their tokens to their ends, and measures y 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -21,7 +20,7 @@ from scipy.linalg import solve_triangular
 from analysis.forecast.answer import Answer, Question, forecast
 from analysis.forecast.posterior import Posterior
 from analysis.forecast.rows import NEEDS, too_few
-from analysis.law import Array
+from analysis.law import Array, deviations
 from analysis.own_runs.outcome import Interval
 from analysis.table.observations import Table, TableError
 
@@ -313,7 +312,7 @@ def _intervals(learnt: Learnt, N: int, D: Array, measured: _Measured | None) -> 
         off = measured.y - foretold.mean[-1]
         mean = mean + together / whole * off
         variance = (variance - together**2 / whole) * max(1.0, off**2 / whole / _APART**2)
-    half = NormalDist().inv_cdf(0.5 + LEVEL / 2) * np.sqrt(variance)
+    half = deviations(LEVEL) * np.sqrt(variance)
     loss, lower, upper = np.exp([mean, mean - half, mean + half])
     return [Interval(*map(float, each)) for each in zip(loss, lower, upper, strict=True)]
 

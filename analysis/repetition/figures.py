@@ -10,7 +10,7 @@ from analysis.law import RepeatedForm
 from analysis.repeated_data import repeated_loss
 from analysis.repetition.answer import RepeatedFit
 from analysis.repetition.forms import FORMS, FRESH
-from analysis.style import CATEGORIES, INK, SOFT, axis, ends, styled
+from analysis.style import CATEGORIES, INK, SOFT, axis, diagonal, ends, styled
 from analysis.words import short
 
 # Sizes and token counts closer than this many digits are one series.
@@ -110,11 +110,7 @@ def draw_held_out(data: pl.DataFrame, fit: RepeatedFit) -> go.Figure:
     """Foretold against measured loss of rows held out, a colour a form."""
     assert fit.choice is not None
     figure = go.Figure()
-    diagonal = ends(data["observed"])
-    figure.add_scatter(
-        x=diagonal, y=diagonal, mode="lines", line={"color": SOFT, "dash": "dot"},
-        hoverinfo="skip", showlegend=False,
-    )  # fmt: skip
+    figure.add_scatter(**diagonal(data["observed"]))
     for name, colour in _colours(fit):
         words = FRESH.words if name == _AS_FRESH else _WORDS[name]
         rows = data.filter(pl.col("form") == words)

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.law import Array, RepeatedForm
-from analysis.solver.kernels import repeated_log
+from analysis.solver.kernels import log_sum, repeated_log
 from analysis.solver.objective import Rows
-from analysis.solver.problem import EXPONENT_BOX
+from analysis.solver.problem import AMPLITUDE_BOX, E_DEPTH, EXPONENT_BOX, R_BOX
 
-_LOG_AMPLITUDE = (-40.0, 40.0)
 _POWER = (1e-3, 4.0)
 # ln of a term that is not there.
 _NOTHING = -1e3
@@ -46,7 +45,7 @@ class Form:
     def box(self, rows: Rows) -> tuple[Array, Array]:
         """Lowest and highest value of each coordinate."""
         low, high = float(np.log(rows.loss.min())), float(np.log(rows.loss.max()))
-        bounds = [(low - 14, high), _LOG_AMPLITUDE, _LOG_AMPLITUDE, EXPONENT_BOX, EXPONENT_BOX]
+        bounds = [(low - E_DEPTH, high), *[AMPLITUDE_BOX] * 2, *[EXPONENT_BOX] * 2]
         lower, upper = np.array([*bounds, *self.extra_box(rows)]).T
         return lower, upper
 
@@ -66,7 +65,7 @@ def _around(base: Array, *axes: tuple[float, ...]) -> Array:
 FRESH = Form(
     name=None,
     words="every token counts as fresh",
-    log_loss=lambda rows, theta: _log_sum(_plain_terms(rows, theta)),
+    log_loss=lambda rows, theta: log_sum(_plain_terms(rows, theta)),
     extra_box=lambda _: (),
     starts=lambda base, _: base[None],
     constants=_plain_constants,
@@ -76,7 +75,7 @@ HALF_LIVES = Form(
     name="half_lives",
     words="half-lives (Muennighoff et al. 2023)",
     log_loss=repeated_log,
-    extra_box=lambda _: ((float(np.log(0.05)), float(np.log(2000.0))),) * 2,
+    extra_box=lambda _: (R_BOX, R_BOX),
     starts=lambda base, _: _around(base, (0.7, 2.1, 3.4), (0.0, 1.6, 3.0, 5.3)),
     constants=lambda theta, rows: (
         _plain_constants(theta, rows) | {"R_D": np.exp(theta[:, 5]), "R_N": np.exp(theta[:, 6])}
@@ -96,7 +95,7 @@ def _penalty_log(rows: Rows, theta: NDArray[Any]) -> NDArray[Any]:
     some = repeats > 0
     log_repeats = np.log(np.where(some, repeats, 1.0))
     term = np.where(some, p + delta * log_repeats + kappa * (rows.n - unique), _NOTHING)
-    return _log_sum((*_plain_terms(rows, theta), term))
+    return log_sum((*_plain_terms(rows, theta), term))
 
 
 def _penalty_constants(theta: Array, rows: Rows) -> dict[str, Array]:
@@ -118,8 +117,8 @@ PENALTY = Form(
 def _bounded_log(rows: Rows, theta: NDArray[Any]) -> NDArray[Any]:
     e, a, b, alpha, beta, span, c, gamma, delta = (theta[:, k, None] for k in range(9))
     overfit = c + gamma * rows.n - delta * _unique(rows)
-    h = _log_sum((a - alpha * rows.n, b - beta * rows.d, overfit))
-    return _log_sum((e + 0 * h, span + h - _log_sum((0 * h, h))))
+    h = log_sum((a - alpha * rows.n, b - beta * rows.d, overfit))
+    return log_sum((e + 0 * h, span + h - log_sum((0 * h, h))))
 
 
 def _bounded_box(rows: Rows) -> tuple[tuple[float, float], ...]:
@@ -170,9 +169,3 @@ FORMS = (HALF_LIVES, PENALTY, BOUNDED)
 def _plain_terms(rows: Rows, theta: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     e, a, b, alpha, beta = (theta[:, k, None] for k in range(5))
     return e + 0 * rows.n, a - alpha * rows.n, b - beta * rows.d
-
-
-def _log_sum(terms: tuple[NDArray[Any], ...]) -> NDArray[Any]:
-    """ln of the sum of exponentials, for complex logs."""
-    top = np.max([np.real(term) for term in terms], axis=0)
-    return np.asarray(top + np.log(sum(np.exp(term - top) for term in terms)))

@@ -6,7 +6,7 @@ from analysis.law import RepeatedLaw
 from analysis.layout import table_lines, wrapped
 from analysis.repetition.answer import RepeatedFit
 from analysis.repetition.forms import FORMS
-from analysis.words import short
+from analysis.words import bracket, short
 
 FORM_HEADER = ("form", "rows held out", "all rows", "law of all rows")
 COST_HEADER = ("epochs", "costs")
@@ -59,11 +59,10 @@ def cost_sentence(fit: RepeatedFit) -> str:
 
 def cost_rows(fit: RepeatedFit) -> list[list[str]]:
     """Epochs, and what they cost with its interval."""
-    rows = []
-    for cost in fit.costs:
-        ends = f" [{cost.interval[0]:.4f}, {cost.interval[1]:.4f}]" if cost.interval else ""
-        rows.append([str(cost.epochs), f"{cost.excess:.4f}{ends}"])
-    return rows
+    show = "{:.4f}".format
+    return [
+        [str(cost.epochs), show(cost.excess) + bracket(cost.interval, show)] for cost in fit.costs
+    ]
 
 
 def repeated_formula(law: RepeatedLaw) -> str:

@@ -30,6 +30,11 @@ SERVING_SETUPS = (
     ("batch 128, grouped queries", 128, 1 / 8, 16),
 )
 
+_OF_A_CHOICE = (
+    *("N", "D", "usd_per_million_generated", "decode_mfu", "eta", "spend_ratio", "total_usd"),
+    *("saving", "baseline_N"),
+)
+
 
 def serving_data(
     law: Law, loss: float, *, prompt_tokens: float, generated_tokens: float, device: Device
@@ -40,20 +45,7 @@ def serving_data(
         serving = Serving(device, batch=batch, weight_bits=bits)
         workload = Workload(prompt_tokens, generated_tokens, device)
         choice = smooth_choice(law, loss, serving, workload, kv_share=kv_share)
-        rows.append(
-            {
-                "serving": name,
-                "N": choice.N,
-                "D": choice.D,
-                "usd_per_million_generated": choice.usd_per_million_generated,
-                "decode_mfu": choice.decode_mfu,
-                "eta": choice.eta,
-                "spend_ratio": choice.spend_ratio,
-                "total_usd": choice.total_usd,
-                "saving": choice.saving,
-                "baseline_N": choice.baseline_N,
-            }
-        )
+        rows.append({"serving": name} | {each: getattr(choice, each) for each in _OF_A_CHOICE})
     return pl.DataFrame(rows)
 
 

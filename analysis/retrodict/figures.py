@@ -9,7 +9,7 @@ import polars as pl
 from analysis.frontier.allocation import contour_above_E
 from analysis.frontier.overtraining import implied_spend_ratio
 from analysis.law import Law
-from analysis.style import CATEGORIES, INK, MARK, SOFT, WARN, axis, shorts, styled
+from analysis.style import CATEGORIES, INK, MARK, SOFT, WARN, axis, error_bars, shorts, styled
 from analysis.words import short
 
 FAMILY_COLOURS = dict(
@@ -56,6 +56,7 @@ def draw_bill(data: pl.DataFrame) -> go.Figure:
         line = data.filter(pl.col("law") == law)
         symbol, words = LAW_MARKS.get(law, ("circle-open", law))
         drawn = line["draws"].null_count() == 0
+        bars = error_bars(SOFT, *(line[f"spend_ratio{end}"] for end in ("", "_low", "_high")))
         colours = [FAMILY_COLOURS.get(family, INK) for family in line["family"]]
         figure.add_scatter(
             x=line["spend_ratio"], y=line["model"], mode="markers", name=words,
@@ -65,7 +66,7 @@ def draw_bill(data: pl.DataFrame) -> go.Figure:
                 "color": colours if drawn else SOFT,
                 "line": {"width": 1.6, "color": colours if drawn else SOFT},
             },
-            error_x=_bars(line) if drawn else None,
+            error_x=bars | {"thickness": 2, "width": 0} if drawn else None,
             text=[_demands(row) for row in line.iter_rows(named=True)],
             hovertemplate=(
                 "<b>%{y}</b> under " + words + "<br>inference bill %{x:.2f} × training bill"
@@ -90,18 +91,6 @@ def _demands(row: dict[str, Any]) -> str:
         + f"<br>{pays}<br>{row['training_overhead']:.0%} more training than needed, "
         f"{row['tokens'] / row['n_params']:.3g} tokens per parameter"
     )
-
-
-def _bars(line: pl.DataFrame) -> dict[str, object]:
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": (line["spend_ratio_high"] - line["spend_ratio"]).to_list(),
-        "arrayminus": (line["spend_ratio"] - line["spend_ratio_low"]).to_list(),
-        "color": SOFT,
-        "thickness": 2,
-        "width": 0,
-    }
 
 
 def _bill_title(data: pl.DataFrame) -> str:

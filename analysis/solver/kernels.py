@@ -1,6 +1,6 @@
 """The laws' predictions, and the objective's derivatives in the solver's parameters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -177,8 +177,12 @@ def repeated_log(rows: Rows, theta: NDArray[np.inexact]) -> NDArray[np.inexact]:
     excess = rows.n - fed
     beyond = excess.real > 0
     params = np.where(beyond, fed + _worth(np.where(beyond, excess, 0.0), log_R_N), rows.n)
-    terms = (e + 0 * params, a - alpha * params, b - beta * tokens)
-    top = np.maximum(np.maximum(terms[0].real, terms[1].real), terms[2].real)
+    return log_sum((e + 0 * params, a - alpha * params, b - beta * tokens))
+
+
+def log_sum(terms: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """ln of the sum of exponentials, for complex logs."""
+    top = np.max([np.real(term) for term in terms], axis=0)
     return np.asarray(top + np.log(sum(np.exp(term - top) for term in terms)))
 
 

@@ -18,11 +18,11 @@ from analysis.solver.newton import Chart, Solution, solve
 from analysis.solver.objective import Objective, Rows
 
 # How far E may fall below the smallest loss before it counts as zero, in e-folds.
-_E_DEPTH = 14.0
+E_DEPTH = 14.0
 EXPONENT_BOX = (1e-3, 4.0)
-_AMPLITUDE_BOX = (-40.0, 40.0)
+AMPLITUDE_BOX = (-40.0, 40.0)
 _GAMMA_BOX = (0.02, 20.0)
-_R_BOX = (float(np.log(0.05)), float(np.log(2000.0)))  # ln R_D and ln R_N
+R_BOX = (float(np.log(0.05)), float(np.log(2000.0)))  # ln R_D and ln R_N
 FREE: dict[Form, tuple[str, ...]] = {
     "chinchilla": ("E", "A", "B", "alpha", "beta"),
     "gamma": ("E", "A", "B", "alpha", "beta", "gamma"),
@@ -131,17 +131,17 @@ def make_problem(
 
 def _chart(form: Form, rows: Rows, *, zero_E: bool) -> tuple[Chart, Kernel, tuple[str, ...]]:
     """Coordinates of a form: which internal parameters are free, equal or held."""
-    floor = float(np.log(rows.loss.min()) - _E_DEPTH)
+    floor = float(np.log(rows.loss.min()) - E_DEPTH)
     ceiling = float(np.log(rows.loss.max()))
     box = {
         "E": (floor, ceiling),
-        "A": _AMPLITUDE_BOX,
-        "B": _AMPLITUDE_BOX,
+        "A": AMPLITUDE_BOX,
+        "B": AMPLITUDE_BOX,
         "alpha": EXPONENT_BOX,
         "beta": EXPONENT_BOX,
         "gamma": _GAMMA_BOX,
-        "R_D": _R_BOX,
-        "R_N": _R_BOX,
+        "R_D": R_BOX,
+        "R_N": R_BOX,
     }
     free = tuple(n for n in FREE[form] if not (zero_E and n == "E"))
     matrix, offset = linear_map(form, free)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from analysis.law import FARTHEST, Array, Constants
+from analysis.law import FARTHEST, Array, Constants, central
 from analysis.solver.newton import Solution
 from analysis.solver.objective import Objective
 from analysis.solver.problem import Problem
@@ -24,12 +24,7 @@ _DRAWN_ELEMENTS = 2**22  # resamples x rows that are held at once
 
 
 def bootstrap(
-    problem: Problem,
-    x: Array,
-    *,
-    draws: int,
-    seed: int,
-    clusters: NDArray[np.intp] | None = None,
+    problem: Problem, x: Array, *, draws: int, seed: int, clusters: NDArray[np.intp] | None = None
 ) -> Array:
     """Optima of resampled tables, each found from the optimum of the whole table.
 
@@ -56,10 +51,7 @@ def bootstrap(
 
 
 def resample(
-    rows: int,
-    draws: int,
-    seed: int | np.random.Generator,
-    clusters: NDArray[np.intp] | None = None,
+    rows: int, draws: int, seed: int | np.random.Generator, clusters: NDArray[np.intp] | None = None
 ) -> Array:
     """The count of each row in each resampled table, (draws, rows)."""
     rng = np.random.default_rng(seed)
@@ -156,9 +148,7 @@ def percentile_intervals(
     draws: Mapping[str, Array], level: float
 ) -> dict[str, tuple[float, float]]:
     """Percentile intervals (Efron and Tibshirani 1993, chapter 13)."""
-    tail = (1 - level) / 2
-    ends = {name: np.quantile(column, [tail, 1 - tail]) for name, column in draws.items()}
-    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
+    return {name: central(column, level) for name, column in draws.items()}
 
 
 def influence(problem: Problem, x: Array) -> Array:

@@ -14,7 +14,7 @@ from analysis.own_runs.largest_budget import LargestBudget, largest_budget, larg
 from analysis.own_runs.outcome import Interval
 from analysis.repetition.text import facts_sentence
 from analysis.table.observations import Table, TableError
-from analysis.words import counted, flops, short
+from analysis.words import bracket, counted, flops, short
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +120,7 @@ def isoflop_sentence(group: GroupFit) -> str:
 def law_sentence(group: GroupFit) -> str:
     """Approach 3 in a sentence."""
     law = group.fit.law
-    interval = group.fit.intervals.values.get("exponent_N")
-    spread = f" [{interval[0]:.2f}, {interval[1]:.2f}]" if interval else ""
+    spread = bracket(group.fit.intervals.values.get("exponent_N"), "{:.2f}".format)
     points, percent = len(group.fit.rows_used), group.leave_one_out_percent
     error = f"With {points} points for its constants it fits exactly, so its error is not known."
     if percent is not None:

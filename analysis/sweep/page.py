@@ -15,7 +15,7 @@ from analysis.fit.run_figures import (
     loss_curves_data,
     thinned_curves,
 )
-from analysis.fit.text import remaining_doubts, verdict_rows
+from analysis.fit.text import convention_rows, remaining_doubts, verdict_rows
 from analysis.forecast.lead import Lead
 from analysis.forecast.page import add_evidence
 from analysis.frontier.figures import draw_frontier, frontier_data
@@ -25,7 +25,7 @@ from analysis.page import Page
 from analysis.repetition.page import add_repeated
 from analysis.sweep.answer import Findings, isoflop_sentence, law_sentence, ratio
 from analysis.sweep.by_source import add_by_source
-from analysis.words import COUNTS, FLOPS, between, counted, flops, rate, short
+from analysis.words import COUNTS, between, counted, flops, rate, short
 
 
 def sweep_page(
@@ -172,18 +172,8 @@ def _conventions(page: Page, group: GroupFit) -> None:
         "What N and C count decides the exponent at these sizes. Compare a law only with laws "
         "that count alike."
     )
-    rows = [
-        [
-            COUNTS[convention.n_counts],
-            FLOPS[convention.c_counts],
-            f"{convention.exponent_N:.3f}",
-            short(convention.n_opt),
-            short(convention.tokens_per_param),
-        ]
-        for convention in group.conventions
-    ]
     at = f"{flops(group.conventions[0].flops)} FLOPs" if group.conventions else ""
-    page.table(["N", "C", "N* ~ C^", f"N* at {at}", "D*/N*"], rows)
+    page.table(["N", "C", "N* ~ C^", f"N* at {at}", "D*/N*"], convention_rows(group))
 
 
 def _frontier(page: Page, group: GroupFit) -> None:

@@ -1,7 +1,7 @@
 """Models of one N and D trained with several settings, of which a law takes the best."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import polars as pl
@@ -110,14 +110,10 @@ def best_of(table: Table, columns: Sequence[str]) -> Table:
     order = ["cell", "mean", *steps]
     winners = cells.sort(order).group_by("cell", maintain_order=True).first().select("cell", *steps)
     kept = cells.join(winners, on=["cell", *steps], how="semi", nulls_equal=True)
-    lost = used.filter(~pl.col("row").is_in(kept["row"].implode()))["row"]
-    reason = pl.lit(f"not the best {', '.join(columns)} of its N and D")
-    reasons = pl.when(pl.col("row").is_in(lost.implode())).then(reason)
-    frame = table.frame.with_columns(
-        pl.coalesce("excluded_reason", reasons).alias("excluded_reason")
-    )
-    doubts = [doubt for name in columns for doubt in _at_the_end(cells, kept, name)]
-    return replace(table, frame=frame, doubts=(*table.doubts, *map(Doubt, doubts)))
+    lost = ~pl.col("row").is_in(kept["row"].implode())
+    doubts = [Doubt(doubt) for name in columns for doubt in _at_the_end(cells, kept, name)]
+    reason = f"not the best {', '.join(columns)} of its N and D"
+    return table.leave_out(lost, reason).with_doubts(doubts)
 
 
 def _at_the_end(cells: pl.DataFrame, kept: pl.DataFrame, name: str) -> list[str]:

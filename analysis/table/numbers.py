@@ -43,9 +43,7 @@ def read_numbers(column: pl.Series, rows: pl.DataFrame, *, kind: Kind) -> tuple[
     Raises:
         TableError: the column holds no numbers, or numbers that can be read in two ways.
     """
-    if column.dtype.is_numeric():
-        return column.cast(pl.Float64), ""
-    if column.dtype == pl.Null:
+    if column.dtype.is_numeric() or column.dtype == pl.Null:
         return column.cast(pl.Float64), ""
     if column.dtype != pl.String:
         raise TableError(f"column {column.name!r} holds {column.dtype}, not numbers.")

@@ -122,6 +122,11 @@ class Table:
         """The table with these doubts after its own."""
         return replace(self, doubts=(*self.doubts, *doubts))
 
+    def leave_out(self, rows: pl.Expr | pl.Series, reason: str) -> "Table":
+        """The table with this reason at those of the rows that are used."""
+        given = pl.coalesce("excluded_reason", pl.when(rows).then(pl.lit(reason)))
+        return replace(self, frame=self.frame.with_columns(excluded_reason=given))
+
     def filter(self, rows: pl.Expr) -> "Table":
         """The table with only the rows for which the expression is true."""
         return replace(self, frame=self.frame.filter(rows))

@@ -63,13 +63,7 @@ def leave_out_repeats(table: Table) -> Table:
             f"law counts all as fresh: it takes {FEWEST_FRESH} rows that do not repeat."
         )
         return table if doubt in table.doubts else table.with_doubts([doubt])
-    reason = pl.when(pl.col("row").is_in(repeating["row"].implode())).then(pl.lit(REPEATS))
-    return replace(
-        table,
-        frame=table.frame.with_columns(
-            pl.coalesce("excluded_reason", reason.otherwise(None)).alias("excluded_reason")
-        ),
-    )
+    return table.leave_out(pl.col("row").is_in(repeating["row"].implode()), REPEATS)
 
 
 def with_repeats(table: Table) -> Table:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -30,7 +29,7 @@ def split(table: Table, *, where: str | None, by: str | None) -> list[tuple[Any,
         TableError: `where` is no filter, or there is no column `by`, or it is empty in a row.
     """
     if where is not None:
-        table = _restrict(table, where)
+        table = table.leave_out(~rows_where(table.frame, where), f"not where {where}")
     if by is None:
         return [(None, table)]
     frame, used = table.frame, table.used
@@ -114,11 +113,3 @@ def rows_where(frame: pl.DataFrame, where: str) -> pl.Series:
     if kept.dtype != pl.Boolean or len(kept) != frame.height:
         raise TableError(f"--where {where!r} is not true or false for each row.")
     return kept.fill_null(False)
-
-
-def _restrict(table: Table, where: str) -> Table:
-    """The table with the filter as the reason of all rows outside it."""
-    frame = table.frame
-    reason = pl.when(rows_where(frame, where)).then(None).otherwise(pl.lit(f"not where {where}"))
-    reasons = pl.coalesce(pl.col("excluded_reason"), reason).alias("excluded_reason")
-    return replace(table, frame=frame.with_columns(reasons))

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
-from analysis.style import CATEGORIES, INK, WARN, axis, shorts, styled
+from analysis.style import CATEGORIES, INK, WARN, axis, error_bars, shorts, styled
 from analysis.tuning.answer import SAME_BUDGET, LrFit
 from analysis.tuning.law import TunedPoint
 from analysis.words import sentence, short
@@ -96,10 +96,7 @@ def draw_surface(point: TunedPoint, trials: pl.DataFrame) -> go.Figure:
         low, high = optimum.interval
         low = axes[name].low if low is None else low
         high = axes[name].high if high is None else high
-        bars["error_" + letter] = {
-            "type": "data", "symmetric": False, "color": WARN,
-            "array": [max(high - optimum.value, 0)], "arrayminus": [max(optimum.value - low, 0)],
-        }  # fmt: skip
+        bars["error_" + letter] = error_bars(WARN, [optimum.value], [low], [high])
     figure.add_scatter(
         x=[lr.value], y=[batch.value], mode="markers",
         name=f"minimum, {surface.level:.0%} interval{'' if bounded else ' (open: not bounded)'}",
@@ -167,11 +164,7 @@ def draw_law(data: pl.DataFrame) -> go.Figure:
                 ]},
                 name=f"D = {short(D)}", legendgroup=str(budget),
                 showlegend=col == 1 and budget not in shown and bool(minima.height),
-                error_y={
-                    "type": "data", "symmetric": False, "color": colour,
-                    "array": (minima["high"] - minima["value"]).fill_null(0),
-                    "arrayminus": (minima["value"] - minima["low"]).fill_null(0),
-                },
+                error_y=error_bars(colour, *minima.select("value", "low", "high")),
                 row=1, col=col,
             )  # fmt: skip
             shown.add(budget)

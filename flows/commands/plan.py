@@ -212,9 +212,9 @@ def load_any(
     spec: str, overrides: tuple[str, ...], corpus: str | None, limits: Limits
 ) -> "SweepSpec | TuneSpec":
     """The spec of a sweep or of a study with what the options change of it."""
-    from sweeps.load import names_study
+    from sweeps.load import spec_kind
 
-    return (load_study if names_study(spec) else load)(spec, overrides, corpus, limits)
+    return (load_study if spec_kind(spec) == "study" else load)(spec, overrides, corpus, limits)
 
 
 @contextmanager
