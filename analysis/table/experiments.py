@@ -4,6 +4,7 @@ Text under a name of `_NAMED` says so by itself. Any other column of few values 
 losses: a law with a factor for each value explains them much better than one law for all.
 """
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -117,7 +118,7 @@ def refuse(experiments: list[Experiments]) -> None:
     what = ""
     if first.effect is not None:
         what = f" whose losses differ by {100 * first.effect:.2g} % at equal N and D"
-    each = "" if None in values else f"; fit and forecast also take --by {_shell(name)}"
+    each = "" if None in values else f"; fit and forecast also take --by {shlex.quote(name)}"
     raise TableError(
         f"column {name!r} holds {len(values)} groups ({shown}{', …' if len(values) > 6 else ''})"
         f'{what}. Take one with --where "{_equals(name, values[0])}", or all with --pool{each}.'
@@ -276,8 +277,8 @@ def _equals(name: str, value: object) -> str:
     column = name if name.isidentifier() else f'\\"{name}\\"'
     if value is None:
         return f"{column} IS NULL"
-    return f"{column} = {str(value).lower() if isinstance(value, bool) else repr(value)}"
-
-
-def _shell(name: str) -> str:
-    return name if " " not in name else f"'{name}'"
+    if isinstance(value, str):
+        # Not its repr: between double quotes SQL reads a column's name.
+        text = value.replace("'", "''")
+        return f"{column} = '{text}'"
+    return f"{column} = {str(value).lower() if isinstance(value, bool) else value}"

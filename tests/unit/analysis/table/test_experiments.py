@@ -132,6 +132,7 @@ def test_checkpoints_of_a_run_count_once() -> None:
         ("vocab", (32000, 50000), '--where "vocab = 32000"'),
         ("mup", (False, True), '--where "mup = false"'),
         ("dataset", ("a", "b"), "--where \"dataset = 'a'\""),
+        ("dataset", ("it's", "b"), "--where \"dataset = 'it''s'\""),
         ("seq len", (512, 1024), '--where "\\"seq len\\" = 512"'),
     ],
 )
