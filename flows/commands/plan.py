@@ -64,7 +64,6 @@ def plan(
     from flows.cost.calibrate import CalibrationError
     from flows.cost.quote import quote
     from flows.plans.plan import plan_ahead
-    from flows.tuning.plan import plan_study
     from sweeps.tune_spec import TuneSpec
 
     with refusals():
@@ -77,6 +76,9 @@ def plan(
         environments = planned_slots(parsed, slots, devices, limits)
         planned: AnyPlan
         if isinstance(parsed, TuneSpec):
+            # Optuna and scipy's statistics, half a second that a sweep does not need.
+            from flows.tuning.plan import plan_study
+
             planned, prepared = plan_study(parsed, home, settings.optuna_uri)
         else:
             planned, prepared = plan_ahead(parsed, home)
