@@ -133,6 +133,16 @@ def test_profiles_of_sizes_are_at_the_target_or_ten_times_the_largest(group: Gro
     assert asked.profiles["d_opt"].flops == asked.optimal[2].flops == 3e22
 
 
+def test_sizes_far_beyond_the_table_are_at_most_weak(group: GroupFit) -> None:
+    assert {group.verdicts[name].verdict for name in ("n_opt", "d_opt")} == {"identified"}
+    far = FitOptions(bootstrap=0, target_flops=11 * group.optimal[1].flops)
+    [beyond] = fit_table(normalise(table(*isoflops(), noise=0.002)), far)
+    for name in ("n_opt", "d_opt"):
+        assert beyond.verdicts[name].verdict == "weak"
+        assert "is 11 times the table's largest compute" in beyond.verdicts[name].cause
+    assert beyond.verdicts["exponent_N"].verdict == "identified"
+
+
 def test_checkpoints_of_one_training_widen_the_profiles_of_a_fit() -> None:
     N, D = grid()
     runs = np.searchsorted(np.unique(N), N)

@@ -133,6 +133,28 @@ def test_a_valley_is_what_lies_within_six_times_its_minimum_or_four_points() -> 
     assert len(sparse.rows) == 4
 
 
+@pytest.mark.parametrize("dip", [4, 8])
+def test_a_valley_moves_from_the_lowest_point_to_the_minimum(dip: int) -> None:
+    u = np.linspace(-3.4, 3.4, 13)
+    noise = np.zeros(13)
+    noise[dip] = -0.045
+    frame = pl.DataFrame(
+        {
+            "n_params": 1e8 * np.exp(u),
+            "tokens": 1e10 * np.exp(-u),
+            "val_loss": 3 + 0.03 * u**2 + noise,
+            "flops_budget": [6e18] * 13,
+        }
+    )
+    [valley] = fit_isoflop(normalise(frame).used).valleys
+    assert valley.n_opt is not None
+    around, lowest = (
+        tuple(np.flatnonzero(np.abs(u - centre) <= np.log(6)).tolist())
+        for centre in (np.log(valley.n_opt / 1e8), u[dip])
+    )
+    assert valley.rows == around != lowest
+
+
 def test_the_parabola_that_is_drawn_is_the_one_through_the_points() -> None:
     N = np.geomspace(1e7, 1e9, 5)
     u, loss = parabola(N, 3 + 0.05 * np.log(N / 2e8) ** 2, points=9)

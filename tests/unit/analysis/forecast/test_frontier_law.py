@@ -91,6 +91,9 @@ def test_a_choice_too_far_from_the_runs_is_not_calibrated(runs):
     [warning] = far.trust.warnings
     assert warning.startswith("NOT CALIBRATED: N = ")
     assert "1k times the table's largest" in warning
+    # A model to match is judged too, though its loss has a choice near the runs.
+    like = frontier_law(runs, Like(5e7, 5e12), served(0), "runs")
+    assert like.trust.warnings[0].startswith("NOT CALIBRATED: N = 50M, D = 5T: its D/N lies")
     # The budget is near, but so much is served that few parameters see very many tokens.
     served_much = frontier_law(runs, AtBudget(1e20), served(1e14), "runs")
     assert "its D/N lies" in served_much.trust.warnings[0]

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from analysis.fit.parametric import pose
 from analysis.law import Array
@@ -80,6 +81,16 @@ def test_a_wild_row_that_the_law_passes_through_is_named(n: int) -> None:
     assert hidden[-1]
     value[-1] -= 0.05
     assert not np.any(find_outliers(value, slope))
+
+
+def test_the_chance_of_an_outlier_in_noise_is_shared_by_the_rows() -> None:
+    # Held against the mean of the others: their variance is 1, that of the difference 4/3.
+    limit = student.ppf(1 - 0.05 / 2 / 4, 2) * np.sqrt(4 / 3)
+    for times, beyond in ((0.97, False), (1.03, True)):
+        residual = np.array([0.0, 1.0, -1.0, times * limit])
+        plain, hidden = find_outliers(residual, np.ones((4, 1)))
+        assert plain.tolist() == [False, False, False, beyond]
+        assert not hidden.any()
 
 
 def test_as_many_rows_as_constants_have_no_outliers() -> None:

@@ -9,13 +9,21 @@ from analysis.fit.parametric import pose
 from analysis.law import Array, Form
 from analysis.solver.lad import polish_lad
 from analysis.solver.newton import Solution
-from analysis.solver.objective import Objective, ObjectiveName
+from analysis.solver.objective import Objective, ObjectiveName, Rows
 from analysis.solver.problem import Problem, make_problem
 from analysis.solver.search import _distinct, _judge, find_optimum
 from analysis.table.columns import normalise
 from tests.simulated import grid, law_of, options, table, weighed
 
 FORMS: tuple[Form, ...] = ("chinchilla", "gamma", "tied", "kaplan", "data_constrained")
+
+
+def test_rows_that_differ_in_luck_share_a_place() -> None:
+    N, D = np.array([1e8, 1e8 * 1.00001, 1e8, 1.01e8]), np.array([1e10, 1e10, 1.01e10, 1e10])
+    loss = np.ones(4)
+    assert Rows.of(N, D, loss).places == 3
+    unique = np.array([1e9, 2e9, 1e9, 1e9])
+    assert Rows.of(N, D, loss, unique).places == 4
 
 
 def _problem(objective: ObjectiveName = "mse_log", noise: float = 0.005) -> tuple[Problem, Array]:

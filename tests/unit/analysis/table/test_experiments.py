@@ -80,6 +80,16 @@ def test_columns_without_an_effect_are_silent() -> None:
     assert shown_experiments(_used(**columns)) == []
 
 
+def test_one_of_many_columns_has_to_differ_by_more_than_one_alone() -> None:
+    which = _random((0, 1))
+    # Three times the noise of the other tables, so that half of it may be chance.
+    more = np.exp(2 * NOISE * np.random.default_rng(0).standard_normal(30))
+    effect = np.where(which, 0.988, 1.0) * more
+    assert shown_experiments(_used(effect=effect, dedup=which))
+    others = {f"host{k}": _random(("a", "b"), 10 + k) for k in range(12)}
+    assert not shown_experiments(_used(effect=effect, dedup=which, **others))
+
+
 def test_columns_that_follow_n_d_or_the_budget_are_silent_whatever_the_law_misses() -> None:
     N, D = grid(6, 5)
     step = (np.log(N) > np.log(N).mean()).astype(int)

@@ -1,5 +1,6 @@
 from functools import partial
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
@@ -76,6 +77,16 @@ def test_each_training_of_a_stack_has_the_losses_it_has_alone(shape):
     model = tiny(**shape)
     for stacked, cfg in zip(together(MIXED, model=model), MIXED, strict=True):
         assert same(stacked, alone(cfg, model=model))
+
+
+def test_a_step_of_a_stack_lasts_as_long_as_its_own_work(monkeypatch):
+    ticks = SimpleNamespace(perf_counter=count().__next__)
+    monkeypatch.setattr("llama_core.stacked.train.time", ticks)
+    for records in together([recipe(5), recipe(5, seed=1)]):
+        steps = [record for record in records if isinstance(record, StepRecord)]
+        rates = [step.tokens_per_s for step in steps]
+        # The first has no update before it.
+        assert rates[1:] == pytest.approx([rates[1]] * 4)
 
 
 @pytest.mark.parametrize("changes", [{"z_loss": 1e-2}, {"dtype": "bfloat16"}])
