@@ -10,11 +10,16 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from llama_core.files import replacing, write_durably
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
 log = logging.getLogger(__name__)
+
+_Record = TypeVar("_Record", bound="BaseModel")
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -164,6 +169,29 @@ def try_lock(handle: IO[str], *, shared: bool = False) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def read_record(path: Path, kind: type[_Record]) -> _Record | None:
+    """The record in a file; None where there is none, or a damaged one or another version's."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def read_or_warn(path: Path, kind: type[_Record], otherwise: str) -> _Record | None:
+    """`read_record` with a line in the log that says what happens where the file is damaged.
+
+    Raises:
+        OSError: the file is there and cannot be read.
+    """
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValueError:
+        log.warning("%s is damaged or of another version: %s", path, otherwise)
+        return None
 
 
 def read_object(path: Path) -> dict[str, Any]:

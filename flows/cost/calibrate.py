@@ -14,14 +14,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import psutil
-from pydantic import ValidationError
 
 from analysis.words import counted
 from flows.cost.assumed import assumed, device_of
 from flows.cost.estimate import AROUND_S, Estimate, Speed, estimate, shared_by
 from flows.cost.stacks import stacked
 from flows.cost.timing import Answer, Request, Shape, Timing, shape_of
-from flows.files import now, write_whole
+from flows.files import now, read_record, write_whole
 from flows.runs.attempts import StackChoice, steps_kept
 from flows.runs.directory import RunDir
 from flows.runs.provenance import processor
@@ -148,14 +147,7 @@ def _timing(run: PlannedRun, timed: Mapping[Shape, _StoredTiming]) -> Timing:
     # With the batch the time of a step grows along a line.
     share = (shape.batch_tokens - low.batch_tokens) / (high.batch_tokens - low.batch_tokens)
     near = first if share < 0.5 else last
-    factor = (first.step_s + share * (last.step_s - first.step_s)) / near.step_s
-    return near.model_copy(
-        update={
-            "step_s": factor * near.step_s,
-            "blocks": tuple(factor * block for block in near.blocks),
-            "work_s": None if near.work_s is None else factor * near.work_s,
-        }
-    )
+    return near.scaled((first.step_s + share * (last.step_s - first.step_s)) / near.step_s)
 
 
 def estimate_plan(
@@ -195,9 +187,7 @@ def _with_stacks(speed: Speed, groups: Sequence[tuple[Sequence[PlannedRun], Stac
     }
 
     def timing(run: PlannedRun) -> Timing:
-        timed, gain = speed.timing(run), gains.get(run.id, 1.0)
-        blocks = tuple(block / gain for block in timed.blocks)
-        return timed.model_copy(update={"step_s": timed.step_s / gain, "blocks": blocks})
+        return speed.timing(run).scaled(1 / gains.get(run.id, 1.0))
 
     ids = [(tuple(run.id for run in group), choice) for group, choice in groups]
     return replace(speed, timing=timing if gains else speed.timing, stacked=ids)
@@ -223,11 +213,8 @@ def _with_compilation(
         if choice is None or not choice.compiled or not choice.gain_s:
             return timed
         share = 1 - choice.gain_s / (run.steps * timed.step_s)
-        if share <= 0:
-            # Chosen where its steps took longer.
-            return timed
-        blocks = tuple(block * share for block in timed.blocks)
-        return timed.model_copy(update={"step_s": timed.step_s * share, "blocks": blocks})
+        # A share below zero was chosen where its steps took longer.
+        return timed.scaled(share) if share > 0 else timed
 
     return replace(speed, timing=timing, compiled=choices)
 
@@ -338,8 +325,5 @@ def _key(shape: Shape, placement: Placement, slots: Sequence[dict[str, str]]) ->
 
 
 def _read(path: Path) -> _StoredTiming | None:
-    try:
-        kept = _StoredTiming.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return None
-    return kept if 0 <= now() - kept.measured_at < _GOOD_FOR_S else None
+    kept = read_record(path, _StoredTiming)
+    return kept if kept is not None and 0 <= now() - kept.measured_at < _GOOD_FOR_S else None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from flows.cost.timing import Timing
 from flows.runs.attempts import CompileChoice, StackChoice
+from flows.training.stacks import makespan
 from llama_core.config import TrainConfig
 from llama_core.schedule import segments
 from sweeps.spec import PlannedRun
@@ -103,9 +104,7 @@ def estimate(
     groups = [*speed.stacks, *((run,) for run in left if run not in members)]
 
     def busy(seconds: Mapping[str, float]) -> float:
-        return makespan(
-            sorted((sum(map(seconds.__getitem__, g)) for g in groups), reverse=True), slots
-        )
+        return makespan([sum(map(seconds.__getitem__, group)) for group in groups], slots)
 
     busy_s = busy({run: time.left_s for run, time in left.items()})
     around_s = speed.around_s if left else 0.0
@@ -123,26 +122,9 @@ def estimate(
     )
 
 
-def makespan(durations: Sequence[float], slots: int) -> float:
-    """Seconds until the last duration ends when each goes to the first free slot."""
-    free = [0.0] * slots
-    for duration in durations:
-        soonest = free.index(min(free))
-        free[soonest] += duration
-    return max(free)
-
-
 def shared_by(ranks: int, timing: Timing) -> Timing:
     """The timing of one process shared evenly by several ranks."""
-    if ranks == 1:
-        return timing
-    return timing.model_copy(
-        update={
-            "step_s": timing.step_s / ranks,
-            "blocks": tuple(block / ranks for block in timing.blocks),
-            "eval_s_per_token": timing.eval_s_per_token / ranks,
-        }
-    )
+    return timing.scaled(1 / ranks, eval_s_per_token=timing.eval_s_per_token / ranks)
 
 
 def flops_left(run: PlannedRun, steps_kept: int | None) -> float:

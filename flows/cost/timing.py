@@ -65,6 +65,15 @@ class Timing(Frozen):
     checkpoint_s: float
     work_s: float | None = None
 
+    def scaled(self, share: float, **others: float) -> "Timing":
+        """The same with steps that take a share of the time, and other parts as given."""
+        steps = {
+            "step_s": share * self.step_s,
+            "blocks": tuple(share * block for block in self.blocks),
+            "work_s": None if self.work_s is None else share * self.work_s,
+        }
+        return self.model_copy(update={**steps, **others})
+
 
 class Answer(Frozen):
     """One line of a child's output: the timing of a shape, and of the child.

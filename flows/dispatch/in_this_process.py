@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from flows.settings import Home, Settings
 from flows.stack.temporary_server import prefect_server, process_tag
+from flows.training.signals import handling
 from sweeps.spec import SweepSpec
 from sweeps.tune_spec import TuneSpec
 
@@ -87,14 +88,7 @@ def stopped_after() -> Iterator[None]:
         KeyboardInterrupt: one of them came meanwhile.
     """
     arrived: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, frame: arrived.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
+    with handling(lambda number, frame: arrived.append(number)):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if arrived:
         raise KeyboardInterrupt

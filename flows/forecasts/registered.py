@@ -4,7 +4,6 @@ A forecast is written whole and never again; each of its scores is a line that i
 """
 
 import hashlib
-import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from pydantic import AwareDatetime, ValidationError
 
 from analysis.law import ForecastForm
 from analysis.own_runs.outcome import Interval, outcome
-from flows.files import append_line, file_lock, read_lines, write_whole
+from flows.files import append_line, file_lock, read_lines, read_or_warn, write_whole
 from flows.runs.provenance import environment
 from flows.settings import Home
 from llama_core.config import Frozen
@@ -25,8 +24,6 @@ from llama_core.config import Frozen
 if TYPE_CHECKING:
     from analysis.forecast.answer import Answer, ForecastPoint
     from analysis.table.observations import Table
-
-log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -168,14 +165,7 @@ def write_forecast(forecast: Registered, home: Home) -> None:
 
 def read_forecast(name: str, home: Home) -> Registered | None:
     """The forecast of that name; None, and a line in the log where its file is damaged."""
-    path = _path(name, home)
-    try:
-        return Registered.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError:
-        log.warning("%s is damaged or of another version: its forecast is skipped", path)
-        return None
+    return read_or_warn(_path(name, home), Registered, "its forecast is skipped")
 
 
 def read_forecasts(home: Home) -> list[Registered]:

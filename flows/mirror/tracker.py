@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from flows.files import file_lock, write_whole
+from flows.files import file_lock, read_record, write_whole
 from flows.mirror.client import client, entities, mlflow_exception
 from flows.mirror.entries import Entry
 from flows.mirror.metrics import (
@@ -378,11 +378,8 @@ def _digest(points: list[tuple[str, Point]]) -> str:
 
 def _read_note(path: Path, uri: str) -> _Note:
     """The note for this tracking server, empty if there is none."""
-    try:
-        note = _Note.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return _Note(uri=uri)
-    return note if note.uri == uri else _Note(uri=uri)
+    note = read_record(path, _Note)
+    return note if note is not None and note.uri == uri else _Note(uri=uri)
 
 
 def open_tracker(settings: Settings, home: Home) -> MlflowTracker:

@@ -6,9 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
-from flows.files import write_whole
+from flows.files import read_record, write_whole
 from flows.plans.stored import read_plan
 from flows.runs.provenance import processor
 from flows.settings import Home
@@ -90,7 +88,7 @@ def fastest_dtype(trainings: Sequence[Training], placement: Placement, home: Hom
     alone = _alone(placement)
     shapes = _ends(trainings)
     path = _path(shapes, alone, home)
-    measured = _read(path)
+    measured = read_record(path, Precision)
     if measured is None:
         ratios, gaps = zip(*(_compared(model, cfg, alone) for model, cfg in shapes), strict=True)
         measured = Precision(
@@ -108,7 +106,7 @@ def measured_here(planned: Plan, home: Home) -> str | None:
     if not _on_processor(placement):
         return None
     shapes = _ends([(run.run.model, run.run.train) for run in planned.runs])
-    measured = _read(_path(shapes, _alone(placement), home))
+    measured = read_record(_path(shapes, _alone(placement), home), Precision)
     if measured is None or measured.dtype != planned.spec.dtype:
         return None
     return (
@@ -144,13 +142,6 @@ def _path(shapes: tuple[Training, Training], placement: Placement, home: Home) -
     parts = [processor(), version("torch"), placement.threads, cfg.seq_len, small]
     key = hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()[:16]
     return home.timings / f"dtype-{key}.json"
-
-
-def _read(path: Path) -> Precision | None:
-    try:
-        return Precision.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return None
 
 
 def _compared(model: ModelConfig, cfg: TrainConfig, placement: Placement) -> tuple[float, float]:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
 
 from analysis.forecast.design import Candidates
 from analysis.forecast.rows import FEWEST_PLACES, FEWEST_SIZES, NEEDS, too_few
@@ -22,7 +21,7 @@ from analysis.next_runs.text import verdict
 from analysis.table.observations import Table, TableError
 from analysis.table.runs import own_table
 from analysis.words import flops
-from flows.files import write_whole
+from flows.files import read_or_warn, write_whole
 from flows.runs.directory import RunDir
 from flows.runs.table import observations_frame
 from flows.settings import Home
@@ -108,14 +107,7 @@ class Rounds(Frozen):
 
 def read_rounds(folder: Path) -> Rounds | None:
     """The rounds of a sweep's folder; None, and a line in the log, where they are damaged."""
-    path = folder / "rounds.json"
-    try:
-        return Rounds.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError:
-        log.warning("%s is damaged or of another version: the sweep is designed anew", path)
-        return None
+    return read_or_warn(folder / "rounds.json", Rounds, "the sweep is designed anew")
 
 
 def target_of(whole: Plan) -> float:

@@ -1,16 +1,13 @@
 """The plans stored in a home, one beside each sweep's results, and the rounds of its studies."""
 
-import logging
 from collections.abc import Sequence
 
 from pydantic import TypeAdapter, ValidationError
 
-from flows.files import write_whole
+from flows.files import read_or_warn, write_whole
 from flows.settings import Home
 from sweeps.plan import Plan, members
 from sweeps.spec import PlannedRun
-
-log = logging.getLogger(__name__)
 
 _RUNS = TypeAdapter(tuple[PlannedRun, ...])
 
@@ -33,14 +30,7 @@ def write_plan(planned: Plan, home: Home) -> None:
 
 def read_plan(home: Home, name: str) -> Plan | None:
     """The plan in a sweep's folder; None, and a line in the log, where it is damaged."""
-    path = home.sweeps / name / "plan.json"
-    try:
-        return Plan.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValidationError:
-        log.warning("%s is damaged or of another version: its sweep is skipped", path)
-        return None
+    return read_or_warn(home.sweeps / name / "plan.json", Plan, "its sweep is skipped")
 
 
 def write_round(study: str, runs: Sequence[PlannedRun], home: Home) -> None:

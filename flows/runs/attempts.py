@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import PositiveFloat, ValidationError
 
-from flows.files import append_line, has_fields, now, read_lines, write_whole
+from flows.files import append_line, has_fields, now, read_lines, read_record, write_whole
 from flows.runs.directory import RunDir
 from flows.runs.provenance import Environment, Provenance, environment, packages, provenance
 from flows.settings import Home
@@ -202,10 +202,7 @@ def record_choice(run: RunDir, choice: CompileChoice | StackChoice) -> None:
 
 def read_provenance(run: RunDir) -> Provenance | None:
     """What made the run; None where it was not recorded or the file is damaged."""
-    try:
-        return Provenance.model_validate_json(run.provenance_path.read_bytes())
-    except (OSError, ValidationError):
-        return None
+    return read_record(run.provenance_path, Provenance)
 
 
 def spent(run: RunDir) -> Spent:

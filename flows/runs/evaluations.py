@@ -1,14 +1,10 @@
 """Benchmark results kept beside a run."""
 
-import logging
 from pathlib import Path
 
-from pydantic import ValidationError
-
+from flows.files import read_or_warn
 from flows.runs.directory import RunDir
 from llama_core.config import Frozen
-
-log = logging.getLogger(__name__)
 
 FOLDER = "evaluations"
 
@@ -89,10 +85,4 @@ def evaluations(run: RunDir) -> list[Evaluation]:
 
 def read(path: Path) -> Evaluation | None:
     """The result in a file; None, and a line in the log if it is damaged."""
-    try:
-        return Evaluation.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValidationError:
-        log.warning("%s is damaged or of another version: skipped", path)
-        return None
+    return read_or_warn(path, Evaluation, "skipped")

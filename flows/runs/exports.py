@@ -1,15 +1,10 @@
 """Where a run's weights were exported to, kept beside the run."""
 
-import logging
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from flows.files import write_whole
+from flows.files import read_or_warn, write_whole
 from flows.runs.directory import RunDir
 from llama_core.config import Frozen
-
-log = logging.getLogger(__name__)
 
 FOLDER = "exports"
 _WEIGHTS = "model.safetensors"
@@ -53,10 +48,6 @@ def record(run: RunDir, export: Export) -> None:
 
 def exports(run: RunDir) -> list[Export]:
     """A run's exports, in rising order of horizon."""
-    whole = []
-    for path in (run.path / FOLDER).glob("*.json"):
-        try:
-            whole.append(Export.model_validate_json(path.read_bytes()))
-        except ValidationError:
-            log.warning("%s is damaged or of another version: skipped", path)
+    paths = (run.path / FOLDER).glob("*.json")
+    whole = filter(None, (read_or_warn(path, Export, "skipped") for path in paths))
     return sorted(whole, key=lambda export: export.tokens)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from pydantic import NonNegativeFloat, PositiveFloat, ValidationError
+from pydantic import NonNegativeFloat, PositiveFloat
 
-from flows.files import write_whole
+from flows.files import read_record, write_whole
 from flows.runs.attempts import CompileChoice
 from llama_core.config import Frozen, ModelConfig
 
@@ -66,7 +66,7 @@ class StepRecords:
 
     def read(self, shape: MicroStep) -> StepTimes | None:
         """What is known of a shape."""
-        return _read(self._path(shape))
+        return read_record(self._path(shape), StepTimes)
 
     def write(self, shape: MicroStep, times: StepTimes) -> None:
         """Keep what was measured of a shape."""
@@ -75,8 +75,8 @@ class StepRecords:
 
     def others(self) -> list[StepTimes]:
         """What is known of all shapes on this device."""
-        kept = (_read(path) for path in sorted(self.folder.glob(f"{self._prefix()}-*.json")))
-        return [times for times in kept if times is not None]
+        paths = sorted(self.folder.glob(f"{self._prefix()}-*.json"))
+        return [times for path in paths if (times := read_record(path, StepTimes)) is not None]
 
     def _path(self, shape: MicroStep) -> Path:
         return self.folder / f"{self._prefix()}-{_digest(shape.model_dump_json())}.json"
@@ -115,13 +115,6 @@ def choose(
     if saved <= 0:
         reason = f"compiled steps are no faster, {source}"
     return CompileChoice(compiled=gain_s > 0, reason=reason, gain_s=gain_s)
-
-
-def _read(path: Path) -> StepTimes | None:
-    try:
-        return StepTimes.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return None
 
 
 def _digest(text: str) -> str:

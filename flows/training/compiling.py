@@ -97,7 +97,7 @@ def foreseen(
     if choice is not None:
         return choice
     shape = micro_step(planned.run, placement)
-    records = step_records(home, placement, str(device), slot)
+    records = step_records(home, placement, slot)
     steps = tokens_spent(planned.run.train) / shape.tokens
     eager_s = step_s * shape.tokens / planned.run.train.batch_tokens
     return choose(steps, eager_s, times=records.read(shape), others=records.others(), runs=runs)
@@ -133,14 +133,15 @@ def micro_step(spec: RunSpec, placement: Placement) -> MicroStep:
     )
 
 
-def step_records(
-    home: Home, placement: Placement, device: str, slot: Mapping[str, str]
-) -> StepRecords:
-    """What the home knows of compiled steps on a device.
+def step_records(home: Home, placement: Placement, slot: Mapping[str, str]) -> StepRecords:
+    """What the home knows of compiled steps on the device of a placement.
 
     Args:
         slot: the environment of the training's process, which limits its threads.
     """
+    from llama_core.machine import resolve_device
+
+    device = str(resolve_device(placement.device))
     name = environment(device).device_name or device
     threads = str(placement.threads or slot.get("OMP_NUM_THREADS", ""))
     return StepRecords(home.timings / "steps", name, threads)
@@ -149,7 +150,6 @@ def step_records(
 def _measured(run: RunDir, home: Home, placement: Placement, batches: "Batches") -> CompileChoice:
     """Choose by the times of this shape's steps, measured here unless the home has them."""
     from llama_core.compiling import keep_graphs
-    from llama_core.machine import resolve_device
     from llama_core.trial import tried
 
     keep_graphs(home.graphs)
@@ -157,8 +157,7 @@ def _measured(run: RunDir, home: Home, placement: Placement, batches: "Batches")
     spec, shape = planned.run, micro_step(planned.run, placement)
     steps = tokens_spent(spec.train) / shape.tokens
     off, on = (placement.model_copy(update={"compile": how}) for how in ("off", "on"))
-    device = str(resolve_device(placement.device))
-    records = step_records(home, placement, device, os.environ)
+    records = step_records(home, placement, os.environ)
     times = records.read(shape)
     if times is None:
         eager = tried(spec.model, spec.train, batches, off)

@@ -21,7 +21,7 @@ def interruptible() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise Interrupted(signal.Signals(number).name)
 
-    with _handling(stop):
+    with handling(stop):
         yield
 
 
@@ -39,12 +39,13 @@ def stop_requested() -> Iterator[threading.Event]:
             raise Interrupted(f"{signal.Signals(number).name} twice")
         requested.set()
 
-    with _handling(stop):
+    with handling(stop):
         yield requested
 
 
 @contextmanager
-def _handling(stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def handling(stop: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Have SIGTERM and SIGINT call a function meanwhile."""
     if threading.current_thread() is not threading.main_thread():
         # Python allows handlers in the main thread only, whose caller has its own.
         yield

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from pydantic import PositiveFloat, ValidationError
+from pydantic import PositiveFloat
 
-from flows.files import write_whole
+from flows.files import read_record, write_whole
 from flows.runs.attempts import CompileChoice, StackChoice, compile_choice
 from flows.runs.directory import RunDir
 from flows.settings import Home
-from flows.training.compile_gain import StepRecords
 from flows.training.compiling import micro_step, step_records
 from flows.training.stacks import work, work_together
 from llama_core.config import Cosine, Frozen, Placement, TrainConfig
@@ -61,7 +60,8 @@ def choose(
     if reason:
         return StackChoice(stacked=False, runs=count, reason=reason)
     specs = [each.run for each in runs]
-    gain = _read(kept_at(specs, home, placement, slot))
+    kept = read_record(kept_at(specs, home, placement, slot), StackGain)
+    gain = None if kept is None else kept.gain
     if placement.stack != "auto":
         return StackChoice(stacked=True, runs=count, reason="as placement.stack says", gain=gain)
     how = "measured here"
@@ -74,7 +74,7 @@ def choose(
         if not on_cpu or gain < clear:
             return None
     reason = f"{gain:.2f} times as fast as one by one, {how}"
-    compiled = _records(home, placement, slot).read(micro_step(specs[0], placement))
+    compiled = step_records(home, placement, slot).read(micro_step(specs[0], placement))
     # Where compiled steps are known to be faster still, each run compiles.
     rival = 1 / (1 - compiled.saving) if compiled is not None and compiled.saving else 1.0
     stacked = gain >= LEAST_GAIN * max(1.0, rival)
@@ -92,7 +92,7 @@ def kept_at(
     specs: Sequence[RunSpec], home: Home, placement: Placement, slot: Mapping[str, str]
 ) -> Path:
     """Where the home keeps the ratio of runs of this shape with these batches."""
-    records, train = _records(home, placement, slot), specs[0].train
+    records, train = step_records(home, placement, slot), specs[0].train
     batches = sorted(spec.train.batch_tokens for spec in specs)
     key = [specs[0].model.model_dump_json(), train.seq_len, train.dtype, batches]
     words = "\n".join(map(str, [records.device, records.threads, version("torch"), *key]))
@@ -105,19 +105,6 @@ def measure(specs: Sequence[RunSpec], home: Home, placement: Placement) -> None:
     path = kept_at(specs, home, placement, os.environ)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, gain.model_dump_json())
-
-
-def _records(home: Home, placement: Placement, slot: Mapping[str, str]) -> StepRecords:
-    from llama_core.machine import resolve_device
-
-    return step_records(home, placement, str(resolve_device(placement.device)), slot)
-
-
-def _read(path: Path) -> float | None:
-    try:
-        return StackGain.model_validate_json(path.read_bytes()).gain
-    except (OSError, ValidationError):
-        return None
 
 
 def _measured(specs: Sequence[RunSpec], home: Home, placement: Placement) -> float:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from heapq import heapreplace
 
 from llama_core.config import AdamW, Block, Placement
 from sweeps.spec import PlannedRun
@@ -36,7 +37,8 @@ def stacks(
             _dealt(family, placement, count) for count in range(min(slots, len(family)) - 1, 0, -1)
         ]
         others = [each for number, each in enumerate(dealt) if number != place]
-        dealt[place] = min(ways, key=lambda way: _end([*others, way], slots))
+        costs = [_cost(group) for family in others for group in family]
+        dealt[place] = min(ways, key=lambda way: makespan([*costs, *map(_cost, way)], slots))
     groups = [tuple(longest_first(group)) for family in dealt for group in family]
     return in_order(groups)
 
@@ -75,12 +77,11 @@ def work_together(runs: Sequence[PlannedRun]) -> float:
     return together
 
 
-def _end(families: Sequence[Sequence[Sequence[PlannedRun]]], slots: int) -> float:
-    """When the last slot is done, each taking the longest group that waits."""
+def makespan(works: Sequence[float], slots: int) -> float:
+    """When the last slot is done, each taking the longest work that waits."""
     loads = [0.0] * slots
-    for cost in sorted((_cost(group) for family in families for group in family), reverse=True):
-        least = loads.index(min(loads))
-        loads[least] += cost
+    for work in sorted(works, reverse=True):
+        heapreplace(loads, loads[0] + work)
     return max(loads)
 
 

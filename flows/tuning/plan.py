@@ -3,11 +3,10 @@
 import logging
 from collections.abc import Callable
 
-from pydantic import ValidationError
-
 from flows.plans.precision import fastest_dtype
 from flows.settings import Home
 from flows.tuning.ranges import search_box
+from flows.tuning.stored import read_study_spec
 from flows.tuning.study import propose, read_trials, study_name
 from llama_core.config import ModelConfig
 from llama_core.corpus.preparation import find_prepared, prepare
@@ -81,10 +80,10 @@ def with_dtype(spec: TuneSpec, home: Home) -> TuneSpec:
     """
     if spec.dtype != "auto":
         return spec
-    try:
-        content = (home.tunes / spec.name / "spec.json").read_bytes()
-        dtype = TuneSpec.model_validate_json(content).run_dtype
-    except (OSError, ValidationError):
+    old = read_study_spec(home.tunes / spec.name)
+    if old is not None:
+        dtype = old.run_dtype
+    else:
         models = [shape(spec.ladder, width, spec.make) for width in spec.ladder.widths]
         trials = [_corner(spec, model).run for model in models]
         dtype = fastest_dtype([(run.model, run.train) for run in trials], spec.placement, home)

@@ -94,7 +94,7 @@ class Search:
         if not runs:
             return None
         # Two trials may round to the same batch and be one run.
-        todo = missing({run.id: run for run in runs}.values(), self.home)
+        todo = missing(runs, self.home)
         self._training |= {run.id for run in todo}
         known = f", {len(runs) - len(todo)} found finished" if len(todo) < len(runs) else ""
         self.say(f"{counted(len(runs), 'trial')}, {len(todo)} to train{known}")

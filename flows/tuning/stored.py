@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
-from pydantic import ValidationError
 
 from analysis.tuning.trials import AXES
+from flows.files import read_record
 from flows.runs.directory import RunDir
 from flows.runs.table import observations
 from flows.settings import Home
@@ -40,10 +40,7 @@ def read_study(name: str, home: Home) -> tuple[TuneSpec, pl.DataFrame]:
 
 def read_study_spec(folder: Path) -> TuneSpec | None:
     """The spec in a study's folder; None where there is none, or a damaged one."""
-    try:
-        return TuneSpec.model_validate_json((folder / "spec.json").read_bytes())
-    except (OSError, ValidationError):
-        return None
+    return read_record(folder / "spec.json", TuneSpec)
 
 
 def read_trials(folder: Path) -> pl.DataFrame:

@@ -5,7 +5,6 @@ from typing import Literal
 
 from flows.runs.directory import RunResult
 from flows.watch.watcher import Watcher
-from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
 Event = Literal["sweep.finished", "run.failed", "forecast.missed"]
@@ -33,9 +32,6 @@ def emit(event: Event, sweep: str, about: dict[str, object]) -> None:
 
 class EventWatcher(Watcher):
     """Sends an event for each run that fails."""
-
-    def begin(self, plan: Plan, todo: list[PlannedRun]) -> None:
-        """Nothing has failed yet."""
 
     def finished(self, planned: PlannedRun, result: RunResult) -> None:
         """Send the reason of a run without losses."""

@@ -7,12 +7,13 @@ import pytest
 from flows.cost import calibrate
 from flows.cost.assumed import assumed, device_of
 from flows.cost.calibrate import CalibrationError, calibrated, estimate_plan
-from flows.cost.estimate import Speed, estimate, evals_left, makespan, shared_by
+from flows.cost.estimate import Speed, estimate, evals_left, shared_by
 from flows.cost.timing import Answer, Timing
 from flows.files import write_whole
 from flows.runs.attempts import CompileChoice
 from flows.runs.directory import RunDir
 from flows.settings import Home
+from flows.training.stacks import makespan
 from llama_core.config import Placement
 from sweeps.cap import AssumedSpeed
 from sweeps.load import load_spec

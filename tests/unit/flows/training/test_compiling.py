@@ -170,5 +170,5 @@ def test_records_are_of_the_threads_that_a_training_has(tmp_path):
     shape = micro_step(planned_run().run, AUTO)
     assert (shape.rows, shape.tokens) == (8, 1024)
     for placement, threads in ((AUTO, "1"), (Placement(device="cpu"), "4")):
-        records = step_records(Home(tmp_path), placement, "cpu", {"OMP_NUM_THREADS": "4"})
+        records = step_records(Home(tmp_path), placement, {"OMP_NUM_THREADS": "4"})
         assert records.threads == threads

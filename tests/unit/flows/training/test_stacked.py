@@ -108,7 +108,7 @@ def test_runs_are_declined_that_a_trial_finds_faster_one_by_one(first, home, mon
     assert (stack_choice(more[0]).stacked, stack_choice(more[0]).gain) == (True, 1.5)
     # Where compiled steps are known to be faster still, the runs compile.
     spec = more[0].planned().run
-    records = step_records(home, placement, "cpu", os.environ)
+    records = step_records(home, placement, os.environ)
     records.write(micro_step(spec, placement), StepTimes(device="cpu", eager_s=1.0, compiled_s=0.5))
     rival = foreseen(more, home, placement)
     assert not rival.stacked
