@@ -19,7 +19,7 @@ from flows.dispatch.contract import (
     Admit,
     More,
     Tries,
-    admitted_groups,
+    admitted,
     always,
     give_up,
     make_ready,
@@ -106,7 +106,7 @@ class ChildProcesses:
         ended: SimpleQueue[PrefectFuture[Any]] = SimpleQueue()
         try:
             while True:
-                for group in admitted_groups(waiting, admit, len(self._slots) - len(in_flight)):
+                for group in admitted(waiting, admit, len(self._slots) - len(in_flight)):
                     for planned in group:
                         make_ready(RunDir(self._home.runs / planned.id), planned, self._placement)
                     name = group[0].name

@@ -51,21 +51,10 @@ class Dispatcher(Protocol):
         """
 
 
-def admitted(waiting: list[PlannedRun], admit: Admit, most: int) -> Iterator[PlannedRun]:
-    """Remove and yield up to `most` runs of `waiting` that may start now, in order."""
-    for planned in list(waiting):
-        if most <= 0:
-            return
-        if admit(planned):
-            waiting.remove(planned)
-            most -= 1
-            yield planned
-
-
-def admitted_groups(
+def admitted(
     waiting: list[tuple[PlannedRun, ...]], admit: Admit, most: int
 ) -> Iterator[tuple[PlannedRun, ...]]:
-    """`admitted` for groups of runs: those of a group that may start now are yielded together."""
+    """Remove and yield the runs that may start now, together those of a group, of `most` groups."""
     for group in list(waiting):
         if most <= 0:
             return

@@ -2,13 +2,13 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import httpx
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
 
 from flows.dispatch.contract import (
@@ -27,7 +27,7 @@ from flows.settings import Home
 from flows.stack.flow_runs import cancel_flow_runs, crash, is_ending, read_states, when_it_answers
 from flows.store.push import retry
 from flows.store.run_store import RunStore
-from flows.training.stacks import longest_first
+from flows.training.stacks import in_order
 from llama_core.config import Placement
 from sweeps.spec import PlannedRun
 
@@ -37,15 +37,26 @@ _POLL_SERVER_S = 1.0
 _CREATED_AT_ONCE = 16
 
 
-@dataclass
 class _Watched:
-    """A run and its flow runs: how many have ended, how often in vain, and signs of life."""
+    """A run on the pool: its flow runs that have ended, and the signs of life of the newest."""
 
-    planned: PlannedRun
-    run: RunDir
-    tries: Tries
-    lease: LeaseWatch
-    ended: int = 0
+    def __init__(self, planned: PlannedRun, run: RunDir) -> None:
+        self.planned, self.run, self.lease = planned, run, LeaseWatch(run)
+        self.ended, self.cancelled = 0, False
+        self._tries = Tries(run)
+
+    def starts_again(self, state: State[Any] | None) -> bool:
+        """Count a flow run that has ended; whether another is to be started.
+
+        A deleted or crashed one may succeed when started again, unless somebody cancelled it.
+        """
+        self.ended += 1
+        lost = (state is None or state.is_crashed()) and not self.cancelled
+        if not lost or self.run.result() is not None or not self._tries.another():
+            return False
+        log.warning("run %s: %s; starting it again", self.run.id, state)
+        self.lease = LeaseWatch(self.run)
+        return True
 
 
 class WorkPool:
@@ -73,58 +84,21 @@ class WorkPool:
         more: More = no_more,
     ) -> None:
         """Train the runs on whatever workers the pool has."""
-        watched = dict[str, _Watched]()
-        cancelling: set[UUID] = set()
-        waiting: list[PlannedRun] = []
+        waiting = in_order(self._made_ready(runs))
         in_flight, starting = dict[UUID, _Watched](), True
-
-        def queue(runs: Sequence[PlannedRun]) -> None:
-            for planned in runs:
-                run = RunDir(self._home.runs / planned.id)
-                self._pull(run)
-                make_ready(run, planned, self._placement)
-                watched[planned.id] = _Watched(planned, run, Tries(run), LeaseWatch(run))
-            self._push(runs)
-            waiting[:] = longest_first([*waiting, *runs])
-
-        queue(runs)
         try:
             while in_flight or starting:
                 if starting:
-                    # One after the other: on SQLite concurrent creation stalls for half a minute.
-                    # A few at a time: a busy server takes a second for each, and the runs in
-                    # flight must be checked meanwhile.
-                    left = len(waiting)
-                    for planned in admitted(waiting, admit, _CREATED_AT_ONCE):
-                        in_flight[self._start(planned, 0)] = watched[planned.id]
-                    starting = left - len(waiting) == _CREATED_AT_ONCE
-                states = read_states(list(in_flight))
-                for flow_run_id, each in list(in_flight.items()):
-                    # A deleted flow run has no state and will never end.
-                    state = states.get(flow_run_id)
-                    if state is not None and (state.is_cancelling() or state.is_cancelled()):
-                        cancelling.add(flow_run_id)
-                    if state is not None and state.is_running() and each.lease.dead():
-                        state = crash(flow_run_id)
-                    if state is not None and not state.is_final():
-                        continue
-                    if flow_run_id in cancelling and is_ending():
-                        # The whole sweep is cancelled; this process is about to be stopped.
-                        continue
-                    del in_flight[flow_run_id]
+                    starting = self._start_some(waiting, admit, in_flight)
+                for flow_run_id, state in _ended(in_flight):
+                    each = in_flight.pop(flow_run_id)
                     self._pull(each.run)
-                    each.ended += 1
-                    # A deleted or crashed flow run may succeed when started again.
-                    transient = state is None or state.is_crashed()
-                    transient = transient and flow_run_id not in cancelling
-                    if each.run.result() is None and transient and each.tries.another():
-                        log.warning("run %s: %s; starting it again", each.run.id, state)
-                        each.lease = LeaseWatch(each.run)
+                    if each.starts_again(state):
                         in_flight[self._start(each.planned, each.ended)] = each
                         continue
                     reason = "its flow run was deleted" if state is None else str(state)
                     on_finished(each.planned, each.run.result() or give_up(each.run, reason))
-                    queue(more())
+                    waiting = in_order([*waiting, *self._made_ready(more())])
                     starting = True
                 on_tick()
                 if not starting:
@@ -135,6 +109,30 @@ class WorkPool:
             except httpx.HTTPError as error:
                 log.warning("Prefect did not stop the runs in flight: %s", error)
             raise
+
+    def _made_ready(self, runs: Sequence[PlannedRun]) -> list[tuple[PlannedRun]]:
+        """Make runs ready to be trained by workers, each alone."""
+        for planned in runs:
+            run = RunDir(self._home.runs / planned.id)
+            self._pull(run)
+            make_ready(run, planned, self._placement)
+        self._push(runs)
+        return [(planned,) for planned in runs]
+
+    def _start_some(
+        self, waiting: list[tuple[PlannedRun, ...]], admit: Admit, in_flight: dict[UUID, _Watched]
+    ) -> bool:
+        """Start some of the runs that wait; whether others may start at once.
+
+        One after the other: on SQLite concurrent creation stalls for half a minute. A few at a
+        time: a busy server takes a second for each, and the runs in flight must be checked
+        meanwhile.
+        """
+        before = len(in_flight)
+        for (planned,) in admitted(waiting, admit, _CREATED_AT_ONCE):
+            watched = _Watched(planned, RunDir(self._home.runs / planned.id))
+            in_flight[self._start(planned, 0)] = watched
+        return len(in_flight) - before == _CREATED_AT_ONCE
 
     def _push(self, runs: Sequence[PlannedRun]) -> None:
         """Push what workers need: the corpus, and each run as it is here."""
@@ -171,3 +169,19 @@ class WorkPool:
                 return flow_run.id
             # An earlier flow run without a result has used this key.
             attempt += 1
+
+
+def _ended(in_flight: Mapping[UUID, _Watched]) -> Iterator[tuple[UUID, State[Any] | None]]:
+    """The flow runs that have ended, with their last state: None of a deleted one."""
+    states = read_states(list(in_flight))
+    for flow_run_id, each in list(in_flight.items()):
+        state = states.get(flow_run_id)
+        if state is not None:
+            each.cancelled |= state.is_cancelling() or state.is_cancelled()
+            if state.is_running() and each.lease.dead():
+                state = crash(flow_run_id)
+            if not state.is_final():
+                continue
+        # Where the whole sweep is cancelled, this process is about to be stopped.
+        if not (each.cancelled and is_ending()):
+            yield flow_run_id, state

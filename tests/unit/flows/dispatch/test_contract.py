@@ -6,7 +6,7 @@ import pytest
 from prefect.states import Completed
 
 from flows.dispatch import work_pool
-from flows.dispatch.contract import Tries, admitted_groups, give_up
+from flows.dispatch.contract import Tries, admitted, give_up
 from flows.dispatch.work_pool import WorkPool
 from flows.files import write_whole
 from flows.runs.directory import RunDir, RunResult
@@ -82,7 +82,7 @@ def test_a_run_that_progresses_each_time_is_always_restarted(tmp_path):
 def test_of_a_group_those_start_that_are_admitted():
     runs = [planned_run(steps=(10, steps)) for steps in (20, 30, 40)]
     waiting = [tuple(runs), (planned_run(width=48),)]
-    (first,) = admitted_groups(waiting, lambda run: run is not runs[1], 1)
+    (first,) = admitted(waiting, lambda run: run is not runs[1], 1)
     assert first == (runs[0], runs[2])
     assert waiting[0] == (runs[1],)
     assert len(waiting) == 2
