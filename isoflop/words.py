@@ -7,16 +7,17 @@ from typing import Literal
 
 from analysis.fit.options import FitOptions
 from analysis.forecast.answer import Question
+from analysis.forecast.points import read_option
 from analysis.law import Form, LossLaw
 from analysis.retrodict.own_sweep import OwnSweep
 from analysis.solver.objective import ObjectiveName
 from flows.answers.compare import Asymptote, Compared, Comparing, compare_sides
 from flows.answers.fit import Fit, fit_runs, objective_of
-from flows.answers.forecast import Forecast, Pair, forecast_runs, read_budget, read_pairs
+from flows.answers.forecast import Forecast, Pair, forecast_runs, read_pairs
 from flows.answers.frontier import Frontier
 from flows.answers.frontier import frontier as frontier_of
 from flows.answers.mix import Asked, Columns, Mix, mix_source
-from flows.answers.next_runs import Choosing, Next, next_after, read_flops
+from flows.answers.next_runs import Choosing, Next, next_after
 from flows.answers.question import Priced, demand_of, goal_of, serving_of
 from flows.answers.retrodict import Retrodiction, own_sweep
 from flows.answers.retrodict import retrodict as retrodiction
@@ -146,8 +147,9 @@ def forecast(
         runs = runs_given(source)
         file = None if points is None else Path(points)
         pairs = read_pairs(at, file, runs.table.n_counts)
-        budgets = [flops] if isinstance(flops, str | float | int) else flops
-        question = Question(pairs, tuple(map(read_budget, budgets)), level, form, anyway)
+        given = [flops] if isinstance(flops, str | float | int) else flops
+        budgets = tuple(read_option("--flops", each, "flops", "1e23") for each in given)
+        question = Question(pairs, budgets, level, form, anyway)
         return forecast_runs(runs, question, Rows(by, where, names_given(best_of), pool))
 
 
@@ -240,8 +242,8 @@ def next(
         ValueError: the table cannot be read, or no candidate is within the budget.
     """
     with in_python():
-        target = read_flops("--flops", flops)
-        most = None if budget is None else read_flops("--budget", budget)
+        target = read_option("--flops", flops, "flops", "1e20")
+        most = None if budget is None else read_option("--budget", budget, "flops", "1e20")
         offered = None if candidates is None else fspath(candidates)
         how = Choosing(target, most, offered, runs, level)
         return next_after(runs_given(source), how, Rows(None, where, names_given(best_of), pool))

@@ -44,16 +44,15 @@ class Context:
     doubts: Sequence[str] = ()
 
 
-def compare_page(variants: Variants, contexts: Mapping[str, Context], title: str = "") -> Page:
+def compare_page(variants: Variants, contexts: Mapping[str, Context]) -> Page:
     """One self-contained page.
 
     Args:
         contexts: by name of the variant; a table has none.
-        title: in place of the names.
     """
     names = [each.name for each in variants.ranked]
     listed = ", ".join(names) if len(names) <= 3 else f"{len(names)} variants"
-    page = Page(title or f"{listed} against {variants.baseline}")
+    page = Page(f"{listed} against {variants.baseline}")
     for name, context in contexts.items():
         for doubt in context.doubts:
             page.text(f"{name}: {doubt}", role="warn")

@@ -44,6 +44,20 @@ def read_number(text: str, kind: Kind) -> float:
     return float(number)
 
 
+def read_option(option: str, number: str | float, kind: Kind, example: str) -> float:
+    """The positive number of an option, as a number or as people write it.
+
+    Raises:
+        TableError: it is none.
+    """
+    try:
+        return read_number(number if isinstance(number, str) else repr(float(number)), kind)
+    except TableError as error:
+        raise TableError(
+            f"{option} {number!r} should be a positive number, for example {option} {example}."
+        ) from error
+
+
 def read_points(
     path: Path, n_counts: NCounts, *, option: str = "--points"
 ) -> list[tuple[float, float]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from analysis.compare.page import Context, compare_page
+from analysis.compare.page import compare_page
 from analysis.compare.speedup_text import speedup_json
 from analysis.compare.text import comparison_json
 from analysis.compare.variants import Variants, compare_variants
@@ -16,7 +16,12 @@ from flows.answers.runs import Runs, read_runs
 from flows.answers.shown import Shown
 from flows.answers.sides import check_names, plan_of_side
 from flows.answers.source import IN_MEMORY, open_source
-from flows.results.compare import SweepDifferences, compared_table, sweep_differences
+from flows.results.compare import (
+    SweepDifferences,
+    compared_table,
+    names_beside,
+    sweep_differences,
+)
 from flows.settings import Home
 from sweeps.plan import Plan
 
@@ -80,10 +85,7 @@ class Compared(Shown):
         return {**head, **entry, "warnings": warnings, "variants": [short]}
 
     def _drawn_page(self) -> Page:
-        contexts = {
-            name: Context(each.rows(), each.facts(), each.doubts)
-            for name, each in self.differences.items()
-        }
+        contexts = {name: each.context for name, each in self.differences.items()}
         return compare_page(self.variants, contexts)
 
 
@@ -161,10 +163,10 @@ def _side(source: str | Runs, mapping: Mapping[str, str], home: Home) -> Side:
 
 def _own_names(sides: list[Side]) -> list[Side]:
     """Variants of one sweep go by their own names."""
-    prefixes = {side.name.rpartition("/")[0] if side.plan else "" for side in sides}
-    if len(prefixes) > 1 or prefixes == {""}:
+    if any(side.plan is None for side in sides):
         return sides
-    return [replace(side, name=side.name.rpartition("/")[2]) for side in sides]
+    names = names_beside([side.name for side in sides])
+    return [replace(side, name=name) for side, name in zip(sides, names, strict=True)]
 
 
 def _differences(first: Side, others: Sequence[Side], home: Home) -> dict[str, SweepDifferences]:

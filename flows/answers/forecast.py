@@ -8,10 +8,10 @@ from typing import Any
 from analysis.forecast.answer import Answer, ForecastOptimum, ForecastPoint, Question, answer
 from analysis.forecast.document import answer_json
 from analysis.forecast.page import forecast_page
-from analysis.forecast.points import read_number, read_pair, read_points
+from analysis.forecast.points import read_pair, read_points
 from analysis.law import NCounts
 from analysis.page import Page
-from analysis.table.observations import Table, TableError
+from analysis.table.observations import Table
 from analysis.table.selection import of_group, one_law, split
 from flows.answers.rows import ALL, Rows, check_level
 from flows.answers.runs import Runs
@@ -99,38 +99,12 @@ def read_pairs(
     Raises:
         ValueError: they are no positive numbers, or there is no such table.
     """
-    pairs = [read_pair(pair) if isinstance(pair, str) else _pair(*pair) for pair in at]
+    pairs = [
+        read_pair(pair if isinstance(pair, str) else ",".join(repr(float(each)) for each in pair))
+        for pair in at
+    ]
     if points is not None:
         if not points.is_file():
             raise ValueError(f"--points {points}: there is no such file.")
         pairs += read_points(points, n_counts)
     return tuple(pairs)
-
-
-def read_budget(flops: str | float) -> float:
-    """A training budget, as a number or as people write it.
-
-    Raises:
-        TableError: it is no positive number.
-    """
-    try:
-        return read_number(flops, "flops") if isinstance(flops, str) else _positive(flops)
-    except TableError as error:
-        raise TableError(
-            f"--flops {flops!r} should be a positive number, for example --flops 1e23."
-        ) from error
-
-
-def _pair(N: float, D: float) -> tuple[float, float]:
-    try:
-        return _positive(N), _positive(D)
-    except TableError as error:
-        raise TableError(
-            f"--at {N},{D} should read N,D with positive numbers, for example --at 7B,2T."
-        ) from error
-
-
-def _positive(number: float) -> float:
-    if not 0 < number < float("inf"):
-        raise TableError(f"{number!r} is not a positive number.")
-    return float(number)

@@ -7,7 +7,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from analysis.forecast.points import read_number
+from analysis.forecast.points import read_option
 from analysis.mixtures.answer import Answer
 from analysis.mixtures.answer import mix as answer_of
 from analysis.mixtures.document import mix_json
@@ -128,11 +128,4 @@ def _of_sweep(source: TableSource) -> Question:
 
 
 def _count(option: str, number: str | float | None) -> float | None:
-    if number is None:
-        return None
-    try:
-        return read_number(number if isinstance(number, str) else repr(number), "count")
-    except TableError as error:
-        raise TableError(
-            f"{option} {number!r} should be a positive number, for example {option} 1B."
-        ) from error
+    return None if number is None else read_option(option, number, "count", "1B")

@@ -7,14 +7,12 @@ from typing import Any
 import polars as pl
 import yaml
 
-from analysis.forecast.points import read_number
 from analysis.forecast.text import first_lines
 from analysis.next_runs.answer import NextRun, NextRuns, next_runs
 from analysis.next_runs.document import next_json
 from analysis.next_runs.page import next_page
 from analysis.next_runs.text import verdict
 from analysis.page import Page
-from analysis.table.observations import TableError
 from analysis.table.selection import one_law, split
 from flows.answers.rows import ALL, Rows, check_level
 from flows.answers.runs import Runs
@@ -169,17 +167,3 @@ def check_to(path: Path, *, sweep: bool) -> None:
         raise ValueError(f"--to {path}: the runs are written as {what}; name it *{endings[0]}.")
     if not path.absolute().parent.is_dir():
         raise ValueError(f"--to {path}: there is no folder {path.absolute().parent}.")
-
-
-def read_flops(option: str, flops: str | float) -> float:
-    """A number of FLOPs, as a number or as people write it.
-
-    Raises:
-        TableError: it is no positive number.
-    """
-    try:
-        return read_number(flops if isinstance(flops, str) else repr(flops), "flops")
-    except TableError as error:
-        raise TableError(
-            f"{option} {flops!r} should be a positive number, for example {option} 1e20."
-        ) from error

@@ -81,12 +81,11 @@ def _asymptote(text: str) -> float | Literal["shared", "free"]:
     if text == "free":
         return "free"
     try:
-        value = float(text)
+        return float(text)
     except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"--asymptote {text!r}: write shared, free, or a loss such as 1.6.")
-    return value
+        raise ValueError(
+            f"--asymptote {text!r}: write shared, free, or a loss such as 1.6."
+        ) from None
 
 
 def _print(compared: "Compared") -> None:

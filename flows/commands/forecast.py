@@ -65,14 +65,15 @@ def forecast(
         source = find_table(file)
 
     from analysis.forecast.answer import Question
-    from flows.answers.forecast import forecast_runs, read_budget, read_pairs
+    from analysis.forecast.points import read_option
+    from flows.answers.forecast import forecast_runs, read_pairs
     from flows.answers.rows import Rows
     from flows.commands.output import show
 
     with refusals():
         runs = read_runs(source, mapping, include_status)
         pairs = read_pairs(at or [], points, runs.table.n_counts)
-        budgets = tuple(map(read_budget, flops or []))
+        budgets = tuple(read_option("--flops", each, "flops", "1e23") for each in flops or [])
         answer = forecast_runs(
             runs,
             Question(pairs, budgets, level, form, anyway),

@@ -66,13 +66,14 @@ def next_runs(
     with refusals():
         source = find_table(file)
 
-    from flows.answers.next_runs import Choosing, check_to, has_plan, next_after, read_flops
+    from analysis.forecast.points import read_option
+    from flows.answers.next_runs import Choosing, check_to, has_plan, next_after
     from flows.answers.rows import Rows
     from flows.commands.output import show
 
     with refusals():
-        target = read_flops("--flops", flops)
-        most = None if budget is None else read_flops("--budget", budget)
+        target = read_option("--flops", flops, "flops", "1e20")
+        most = None if budget is None else read_option("--budget", budget, "flops", "1e20")
         how = Choosing(target, most, candidates, runs, level)
         if to is not None:
             check_to(to, sweep=has_plan(source))

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from analysis.compare.page import Context
 from analysis.table.observations import Table
 from analysis.table.repeats import leave_out_repeats
 from analysis.table.runs import own_table
@@ -95,6 +96,11 @@ class SweepDifferences:
             ["runs in both", shared, shared],
         ]
 
+    @property
+    def context(self) -> Context:
+        """What the page of a comparison shows of them."""
+        return Context(self.rows(), self.facts(), self.doubts)
+
     def as_json(self) -> dict[str, Any]:
         """The differences as plain data."""
         return {
@@ -135,6 +141,13 @@ def _measured(id: str, home: Home) -> dict[str, Any]:
         "tokenizer": made.tokenizer_sha256[:12] if made and made.tokenizer_sha256 else None,
         "tokens_per_s": speed,
     }
+
+
+def names_beside(names: Sequence[str]) -> list[str]:
+    """What sweeps are called beside one another: variants of one sweep go by their own names."""
+    families = {name.rpartition("/")[0] for name in names}
+    whole = len(families) > 1 or families == {""}
+    return [name if whole else name.rpartition("/")[2] for name in names]
 
 
 def sweep_differences(first: Plan, second: Plan, home: Home) -> SweepDifferences:

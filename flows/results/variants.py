@@ -26,6 +26,7 @@ _COLUMNS = {
     "chosen": pl.Float64(),
     "how": pl.String(),
 }
+_SCANS_FIRST = "No variant is trained yet: the scans of their rates come first."
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +51,9 @@ def compared(planned: Plan, home: Home) -> Compared:
         answer = compare_variants(base, others)
     except TableError as error:
         return Compared(None, str(error))
-    contexts = {}
-    for name, _ in others:
-        differences = sweep_differences(plans[BASE], plans[name], home)
-        contexts[name] = Context(differences.rows(), differences.facts(), differences.doubts)
+    contexts = {
+        name: sweep_differences(plans[BASE], plans[name], home).context for name, _ in others
+    }
     return Compared(answer, contexts=contexts)
 
 
@@ -106,15 +106,8 @@ def variants_page(
         comparison: None before the scans are over.
         verdicts: of each variant's own report.
     """
-    title = f"Sweep {planned.spec.name}"
-    if comparison is None:
-        page = Page(title)
-        page.text("No variant is trained yet: the scans of their rates come first.", role="lead")
-    elif comparison.answer is None:
-        page = Page(title)
-        page.text(f"Nothing is compared. {comparison.reason}", role="lead")
-    else:
-        page = compare_page(comparison.answer, comparison.contexts, title)
+    page = Page(f"Sweep {planned.spec.name}")
+    add_comparison(page, comparison)
     add_scans(page, scans)
     for variant, verdict in verdicts.items():
         page.heading(f"{variant} alone")
@@ -127,10 +120,20 @@ def variants_page(
     return page
 
 
+def add_comparison(page: Page, comparison: Compared | None) -> None:
+    """What each variant is worth, or why nothing is compared; None before the scans are over."""
+    if comparison is None:
+        page.text(_SCANS_FIRST, role="lead")
+    elif comparison.answer is None:
+        page.text(f"Nothing is compared. {comparison.reason}", role="lead")
+    else:
+        page.parts += compare_page(comparison.answer, comparison.contexts).parts
+
+
 def variants_sentences(comparison: Compared | None, scans: pl.DataFrame) -> list[str]:
     """The answer in lines for a terminal: warnings, the ranking, and how it was tuned."""
     if comparison is None:
-        return ["No variant is trained yet: the scans of their rates come first."]
+        return [_SCANS_FIRST]
     answer = comparison.answer
     if answer is None:
         return [f"Nothing is compared. {comparison.reason}", *scan_sentences(scans)]

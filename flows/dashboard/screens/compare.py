@@ -1,10 +1,8 @@
 """Two or more sweeps side by side: each against the first that is chosen."""
 
-from collections.abc import Sequence
-
 from dash.development.base_component import Component
 
-from analysis.compare.page import Context, compare_page
+from analysis.compare.page import compare_page
 from analysis.compare.variants import Variants
 from analysis.page import Page
 from analysis.words import sentence
@@ -13,7 +11,7 @@ from flows.dashboard.fits import Outcome
 from flows.dashboard.python_lines import python_of_comparison
 from flows.dashboard.screens.screen import Screen
 from flows.dashboard.seen import SweepSeen
-from flows.results.compare import compared_table, sweep_differences
+from flows.results.compare import compared_table, names_beside, sweep_differences
 
 # What one process compares while a person waits.
 _MOST = 12
@@ -61,8 +59,12 @@ class CompareScreen(Screen):
         if isinstance(outcome.value, str):
             page.text(sentence(outcome.value), role="warn")
         elif outcome.value is not None:
-            labels = _labels(sweeps)
-            contexts = {labels[other.name]: self._context(first, other) for other in others}
+            _, *names = names_beside(compared)
+            home = self.desk.library.home
+            contexts = {
+                name: sweep_differences(first.plan, other.plan, home).context
+                for name, other in zip(names, others, strict=True)
+            }
             page.parts += compare_page(outcome.value, contexts).parts
         return page
 
@@ -72,10 +74,6 @@ class CompareScreen(Screen):
         return python_of_comparison(
             figure, self.desk.library.home.root, names, bits=self._unit() == "byte"
         )
-
-    def _context(self, first: SweepSeen, other: SweepSeen) -> Context:
-        differences = sweep_differences(first.plan, other.plan, self.desk.library.home)
-        return Context(differences.rows(), differences.facts(), differences.doubts)
 
     def _unit(self) -> str:
         return self.address.choice("loss", tuple(_UNITS))
@@ -97,14 +95,8 @@ class CompareScreen(Screen):
         known = self.desk.fits.peek(asked, state)
         if known is not None:
             return known
-        home = self.desk.library.home
-        labels = _labels(sweeps)
-        tables = [(labels[sweep.name], compared_table(sweep.plan, home)) for sweep in sweeps]
+        tables = [
+            (name, compared_table(sweep.plan, self.desk.library.home))
+            for name, sweep in zip(names_beside(names), sweeps, strict=True)
+        ]
         return self.desk.fits.get(asked, state, answers.compared, tables, bits)
-
-
-def _labels(sweeps: Sequence[SweepSeen]) -> dict[str, str]:
-    """What the sweeps are called beside one another; variants of one go by their own names."""
-    families = {sweep.name.rpartition("/")[0] for sweep in sweeps}
-    whole = len(families) > 1 or families == {""}
-    return {each.name: each.name if whole else each.name.rpartition("/")[2] for each in sweeps}

@@ -5,7 +5,6 @@ from typing import Any
 from dash import html
 from dash.development.base_component import Component
 
-from analysis.compare.page import compare_page
 from analysis.mixtures.page import mix_page
 from analysis.page import Page
 from analysis.sweep.scan import add_scans
@@ -19,6 +18,7 @@ from flows.dashboard.screens.lists import sweeps_table
 from flows.dashboard.screens.progress import add_progress
 from flows.dashboard.seen import SweepSeen
 from flows.results.mixtures import Mixed
+from flows.results.variants import add_comparison
 from sweeps.plan import members
 
 
@@ -47,12 +47,7 @@ class VariantsScreen(SubjectScreen):
         page = _begun(self.title, outcome, self.sweep)
         if outcome.value is not None:
             scans, comparison = outcome.value
-            if comparison is None:
-                page.text("No variant is trained yet: the scans of their rates come first.")
-            elif comparison.answer is None:
-                page.text(f"Nothing is compared. {comparison.reason}", role="lead")
-            else:
-                page.parts += compare_page(comparison.answer, comparison.contexts).parts
+            add_comparison(page, comparison)
             add_scans(page, scans)
         self.add_curves(page)
         return page
