@@ -11,6 +11,7 @@ from flows.dashboard.app import shown
 from flows.dashboard.fits import Fits
 from flows.dashboard.library import Library
 from flows.dashboard.subjects import Desk
+from flows.runs.table import curves, observations_frame
 from flows.settings import Home, Settings
 
 
@@ -39,6 +40,13 @@ def desk_of(root, executor=None):
     return Desk(
         Settings(home=root), Library(Home(root), lambda: next(ticks)), Fits(executor or AtOnce)
     )
+
+
+def write_tables(root, planned):
+    """The tables of a sweep's report."""
+    for name, read in (("observations", observations_frame), ("curves", curves)):
+        folder = root / "sweeps" / planned.spec.name
+        read(planned.runs, Home(root)).write_parquet(folder / f"{name}.parquet")
 
 
 def words(component):

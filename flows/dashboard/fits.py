@@ -46,7 +46,7 @@ class Fits:
     def __init__(self, make_executor: Callable[[], Executor]) -> None:
         self._make_executor = make_executor
         self._executor = make_executor()
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._asked: OrderedDict[Hashable, Future[Any]] = OrderedDict()
         self._topics: OrderedDict[Hashable, Hashable] = OrderedDict()
         self._latest: OrderedDict[Hashable, Any] = OrderedDict()
@@ -56,7 +56,8 @@ class Fits:
         question: Hashable,
         state: Hashable,
         compute: Callable[..., _T],
-        *arguments: Any,
+        arguments: Callable[[], tuple[Any, ...]],
+        *,
         topic: Hashable = None,
     ) -> Outcome[_T]:
         """The answer if it is there; else it is computed meanwhile.
@@ -64,28 +65,41 @@ class Fits:
         Args:
             question: what is asked, and of which subject.
             state: of the subject's table; another state is another answer.
+            arguments: makes those of `compute` where nobody has asked yet.
             topic: a new question on it makes those that wait pointless, as a slider does.
         """
+        known = self.peek(question, state)
+        if known is not None:
+            return known
+        # Not under the lock: it may take seconds to make them.
+        given = arguments()
         with self._lock:
             key = (question, state)
-            if key not in self._asked or self._asked[key].cancelled():
+            if not self._is_asked(key):
                 self._give_up_others(topic)
                 self._topics[key] = topic
                 _forget(self._topics)
-                self._asked[key] = self._submit(compute, *arguments)
+                self._asked[key] = self._submit(compute, *given)
                 _forget(self._asked)
-            self._asked.move_to_end(key)
-            future = self._asked[key]
-            if not future.done():
-                return Outcome(self._latest.get(question), awaited=True)
-            error = future.exception()
-            if error is not None:
-                log.warning("%s: %r", question, error)
-                reason = str(error) if isinstance(error, ValueError) else repr(error)
-                return Outcome(None, failure=reason)
-            self._latest[question] = future.result()
-            _forget(self._latest)
-            return Outcome(future.result())
+            return self._outcome(key)
+
+    def _is_asked(self, key: tuple[Hashable, Hashable]) -> bool:
+        return key in self._asked and not self._asked[key].cancelled()
+
+    def _outcome(self, key: tuple[Hashable, Hashable]) -> Outcome[Any]:
+        """What is known of a question that has been asked."""
+        self._asked.move_to_end(key)
+        question, future = key[0], self._asked[key]
+        if not future.done():
+            return Outcome(self._latest.get(question), awaited=True)
+        error = future.exception()
+        if error is not None:
+            log.warning("%s: %r", question, error)
+            reason = str(error) if isinstance(error, ValueError) else repr(error)
+            return Outcome(None, failure=reason)
+        self._latest[question] = future.result()
+        _forget(self._latest)
+        return Outcome(future.result())
 
     def _submit(self, compute: Callable[..., _T], *arguments: Any) -> Future[_T]:
         try:
@@ -107,13 +121,8 @@ class Fits:
     def peek(self, question: Hashable, state: Hashable) -> Outcome[Any] | None:
         """The answer to a question that has been asked; None where it has not."""
         with self._lock:
-            future = self._asked.get((question, state))
-            asked = future is not None and not future.cancelled()
-            return self.get(question, state, _never) if asked else None
-
-
-def _never() -> None:
-    raise AssertionError("the question was asked")
+            key = (question, state)
+            return self._outcome(key) if self._is_asked(key) else None
 
 
 def _forget(kept: OrderedDict[Hashable, Any]) -> None:

@@ -110,8 +110,18 @@ class RunsSeen:
     @property
     def stamp(self) -> str:
         """What changes when anything does that a page shows of it."""
-        states = [(run.signature, run.progress.state) for run in self.runs]
+        states = [(run.signature, run.progress.state) for run in self.table_runs]
         return f"{hash((tuple(states), self.changed_at)):x}"
+
+    @property
+    def losses(self) -> tuple[object, ...]:
+        """What changes when a loss does: a fit is of this state of the table."""
+        return tuple((run.progress.run_id, run.signature[0]) for run in self.table_runs)
+
+    @property
+    def table_runs(self) -> tuple[RunSeen, ...]:
+        """The runs whose losses are one table."""
+        return self.runs
 
     def best_losses(self) -> list[float]:
         """The least validation loss so far, each time that a run ended."""
@@ -149,15 +159,9 @@ class SweepSeen(RunsSeen):
         return self.plan.spec.name
 
     @property
-    def losses(self) -> tuple[object, ...]:
-        """What changes when a loss does: a fit is of this state of the table."""
-        return tuple((run.progress.run_id, run.signature[0]) for run in (*self.earlier, *self.runs))
-
-    @property
-    def stamp(self) -> str:
-        """What changes when anything does that a page of the sweep shows."""
-        states = [(run.signature, run.progress.state) for run in (*self.earlier, *self.runs)]
-        return f"{hash((tuple(states), self.changed_at)):x}"
+    def table_runs(self) -> tuple[RunSeen, ...]:
+        """Its runs and those of the sweeps that it continues."""
+        return (*self.earlier, *self.runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +187,3 @@ class StudySeen(RunsSeen):
     def total(self) -> int:
         """How many trials are planned."""
         return max(self.spec.trials * len(self.spec.ladder.widths), len(self.runs))
-
-    @property
-    def losses(self) -> tuple[object, ...]:
-        """What changes when a loss does."""
-        return tuple((run.progress.run_id, run.signature[0]) for run in self.runs)

@@ -1,12 +1,12 @@
 """What a law is asked of: a sweep of the home, or a table that a person has dropped."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any
 
 import polars as pl
 
-from analysis.fit.conventions import counted_as
 from analysis.forecast.answer import Answer
 from analysis.frontier.answer import Advice
 from analysis.law import CCounts
@@ -14,7 +14,7 @@ from analysis.page import Page
 from analysis.sweep.answer import Findings
 from analysis.table.observations import Table
 from analysis.table.runs import own_table
-from flows.dashboard import answers, python_lines
+from flows.dashboard import answers
 from flows.dashboard.fits import Fits, Outcome
 from flows.dashboard.kept import Kept
 from flows.dashboard.library import Library
@@ -42,56 +42,57 @@ class Desk:
     dropped: Kept[tuple[str, Table]] = field(default_factory=Kept)
 
 
-class Subject(Protocol):
-    """Runs to which a law is fitted."""
+class Subject(ABC):
+    """Runs to which a law is fitted.
 
-    @property
-    def name(self) -> str:
-        """What people call it."""
+    Attributes:
+        name: what people call it.
+        key: its kind, and what it is known by among those of the kind.
+        state: what changes when its table does.
+        own_counts: what its N and C count without a switch.
+        door: the call of `isoflop` that names its runs.
+        door_runs, door_fit: those that read them, and that fit them.
+        before: a line that these need.
+    """
 
-    @property
-    def state(self) -> Hashable:
-        """What changes when its table does."""
+    desk: Desk
+    name: str
+    key: tuple[str, str]
+    state: Hashable
+    own_counts: Counts
+    door: str
+    door_runs: str
+    door_fit: str
+    before = ""
 
+    @abstractmethod
     def table(self) -> Table:
         """Its runs, N and C counted as they came."""
 
+    @abstractmethod
     def findings(self, counts: Counts) -> Outcome[Findings]:
         """Its answer under counts of N and C."""
 
+    def asked(self, counts: Counts) -> Outcome[Findings] | None:
+        """Its answer if somebody has asked for it; None where nobody has."""
+        return self.desk.fits.peek((*self.key, counts), self.state)
+
     def forecast(self) -> Outcome[Answer | str]:
-        """The forecast from it, or why there is none."""
-
-    @property
-    def own_counts(self) -> Counts:
-        """What its N and C count without a switch."""
-
-    def door(self) -> str | None:
-        """The word of `isoflop` that gives its runs; None where that would give other losses."""
-
-    def door_fit(self) -> str | None:
-        """The same for the answer of its fit."""
-
-    def python(self, counts: Counts) -> str:
-        """The lines that read its table."""
+        """The forecast from it that isoflop frontier takes, or why there is none."""
+        question = ("forecast", *self.key)
+        return self.desk.fits.get(question, self.state, answers.learn, lambda: (self.table(),))
 
 
-@dataclass(frozen=True)
-class SweepSubject:
+class SweepSubject(Subject):
     """A sweep of the home."""
 
-    desk: Desk
-    sweep: SweepSeen
-
-    @property
-    def name(self) -> str:
-        """The sweep's name."""
-        return self.sweep.name
-
-    @property
-    def state(self) -> Hashable:
-        """Which runs have ended, and when."""
-        return self.sweep.losses
+    def __init__(self, desk: Desk, sweep: SweepSeen) -> None:
+        self.desk, self.sweep, self.name = desk, sweep, sweep.name
+        self.key, self.state, self.own_counts = ("sweep", sweep.name), sweep.losses, OWN
+        self.door = f"isoflop.sweep({self.name!r}, home={str(desk.library.home.root)!r})"
+        self.door_fit, self.door_runs = self.door, f"{self.door}.runs"
+        if not sweep.reported:
+            self.before = f"# its losses are newer than its report: isoflop report {self.name}\n"
 
     def table(self) -> Table:
         """Its runs and those of the sweeps that it continues, C counted."""
@@ -100,97 +101,37 @@ class SweepSubject:
             self.name, self.sweep.stamp, lambda: own_table(observations_frame(runs, home))
         )
 
-    def asked(self, counts: Counts) -> Outcome[Findings] | None:
-        """Its answer if somebody has asked for it; None where nobody has."""
-        return self.desk.fits.peek(("sweep", self.name, counts), self.state)
-
     def findings(self, counts: Counts) -> Outcome[Findings]:
         """Its answer, as its report has it."""
-        known = self.asked(counts)
-        if known is not None:
-            return known
-        registered = said_before(self.sweep.plan, self.desk.library.home)
-        arguments = (self.table(), counts, f"sweep {self.name}", registered)
-        question = ("sweep", self.name, counts)
-        return self.desk.fits.get(question, self.state, answers.sweep_findings, *arguments)
 
-    def forecast(self) -> Outcome[Answer | str]:
-        """The forecast that isoflop frontier takes."""
-        return _forecast(self, self.desk, ("sweep forecast", self.name))
+        def arguments() -> tuple[Any, ...]:
+            registered = said_before(self.sweep.plan, self.desk.library.home)
+            return self.table(), counts, f"sweep {self.name}", registered
 
-    @property
-    def own_counts(self) -> Counts:
-        """Of our own sweeps."""
-        return OWN
-
-    def door(self) -> str | None:
-        """The sweep, once its report is of all losses."""
-        if not self.sweep.reported:
-            return None
-        return f"isoflop.sweep({self.name!r}, home={str(self.desk.library.home.root)!r})"
-
-    def door_fit(self) -> str | None:
-        """The sweep has its answer."""
-        return self.door()
-
-    def python(self, counts: Counts) -> str:
-        """The lines that read its run directories."""
-        return python_lines.of_sweep(self.desk.library.home.root, self.name, counts)
+        question = (*self.key, counts)
+        return self.desk.fits.get(question, self.state, answers.sweep_findings, arguments)
 
 
-@dataclass(frozen=True)
-class TableSubject:
+class TableSubject(Subject):
     """A table that a person has dropped on a page; `digest` is of its file."""
 
-    desk: Desk
-    digest: str
-    name: str
-    rows: Table
-
-    @property
-    def state(self) -> Hashable:
-        """Its file's digest: a table does not change."""
-        return self.digest
+    def __init__(self, desk: Desk, digest: str, name: str, rows: Table) -> None:
+        self.desk, self.name, self._rows = desk, name, rows
+        # A table does not change.
+        self.key, self.state = ("table", digest), digest
+        self.own_counts = ("n_params", rows.c_counts)
+        self.door = self.door_runs = f"isoflop.read({name!r})"
+        self.door_fit = f"isoflop.fit({name!r})"
 
     def table(self) -> Table:
         """Its runs."""
-        return self.rows
+        return self._rows
 
     def findings(self, counts: Counts) -> Outcome[Findings]:
         """Its answer, as isoflop fit has it."""
-        question = ("table", self.digest, counts)
-        arguments = (self.rows, counts, self.name)
-        return self.desk.fits.get(question, self.digest, answers.table_findings, *arguments)
-
-    def forecast(self) -> Outcome[Answer | str]:
-        """The forecast that isoflop frontier takes."""
-        return _forecast(self, self.desk, ("table forecast", self.digest))
-
-    @property
-    def own_counts(self) -> Counts:
-        """As they came."""
-        return ("n_params", self.rows.c_counts)
-
-    def door(self) -> str:
-        """A file of that name."""
-        return f"isoflop.read({self.name!r})"
-
-    def door_fit(self) -> str:
-        """The fit of a file of that name."""
-        return f"isoflop.fit({self.name!r})"
-
-    def python(self, counts: Counts) -> str:
-        """The lines that read a file of that name."""
-        return python_lines.of_table(self.name, counts, counts == self.own_counts)
-
-
-def _forecast(subject: Subject, desk: Desk, question: Hashable) -> Outcome[Answer | str]:
-    known = desk.fits.peek(question, subject.state)
-    if known is not None:
-        return known
-    return desk.fits.get(question, subject.state, answers.learn, subject.table())
-
-
-def counted(subject: Subject, counts: Counts) -> Table:
-    """A subject's table under counts of N and C."""
-    return counted_as(subject.table(), *counts)
+        return self.desk.fits.get(
+            (*self.key, counts),
+            self.state,
+            answers.table_findings,
+            lambda: (self._rows, counts, self.name),
+        )

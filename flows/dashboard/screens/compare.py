@@ -2,6 +2,7 @@
 
 from dash.development.base_component import Component
 
+from analysis.compare.comparable import Named
 from analysis.compare.page import compare_page
 from analysis.compare.variants import Variants
 from analysis.page import Page
@@ -9,7 +10,7 @@ from analysis.words import sentence
 from flows.dashboard import answers, controls
 from flows.dashboard.fits import Outcome
 from flows.dashboard.python_lines import python_of_comparison
-from flows.dashboard.screens.screen import Screen
+from flows.dashboard.screens.screen import Screen, add_note
 from flows.dashboard.seen import SweepSeen
 from flows.results.compare import compared_table, names_beside, sweep_differences
 
@@ -54,8 +55,7 @@ class CompareScreen(Screen):
             return page
         first, *others = sweeps
         outcome = self._outcome(sweeps)
-        if outcome.note:
-            page.text(outcome.note, role="warn" if outcome.failure else "busy")
+        add_note(page, outcome)
         if isinstance(outcome.value, str):
             page.text(sentence(outcome.value), role="warn")
         elif outcome.value is not None:
@@ -92,11 +92,10 @@ class CompareScreen(Screen):
         state = tuple(sweep.losses for sweep in sweeps)
         bits = self._unit() == "byte"
         asked = ("compare", names, bits)
-        known = self.desk.fits.peek(asked, state)
-        if known is not None:
-            return known
-        tables = [
-            (name, compared_table(sweep.plan, self.desk.library.home))
-            for name, sweep in zip(names_beside(names), sweeps, strict=True)
-        ]
-        return self.desk.fits.get(asked, state, answers.compared, tables, bits)
+
+        def arguments() -> tuple[list[Named], bool]:
+            plans = zip(names_beside(names), sweeps, strict=True)
+            home = self.desk.library.home
+            return [(name, compared_table(sweep.plan, home)) for name, sweep in plans], bits
+
+        return self.desk.fits.get(asked, state, answers.compared, arguments)

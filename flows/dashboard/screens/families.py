@@ -11,11 +11,12 @@ from analysis.sweep.scan import add_scans
 from flows.dashboard import answers
 from flows.dashboard.address import Address
 from flows.dashboard.fits import Outcome
-from flows.dashboard.python_lines import python_of, python_of_answer, python_of_comparison
+from flows.dashboard.python_lines import python_of_answer, python_of_comparison, python_of_scans
 from flows.dashboard.render import aria, link
 from flows.dashboard.screens.law import SubjectScreen
 from flows.dashboard.screens.lists import sweeps_table
 from flows.dashboard.screens.progress import add_progress
+from flows.dashboard.screens.screen import add_note
 from flows.dashboard.seen import SweepSeen
 from flows.results.mixtures import Mixed
 from flows.results.variants import add_comparison
@@ -54,14 +55,11 @@ class VariantsScreen(SubjectScreen):
 
     def python(self, figure: str) -> str | None:
         """The lines that draw one of its figures."""
-        if figure == "loss-curves":
-            return super().python(figure)
-        if figure == "scans":
-            lines = self.subject.python(self.subject.own_counts)
-            return python_of(figure, lines, name=self.subject.name)
-        names = [each.name for each in self._variants()]
         home = self.desk.library.home.root
-        return python_of_comparison(figure, home, names)
+        if figure == "scans":
+            return python_of_scans(home, self.subject.name)
+        names = [each.name for each in self._variants()]
+        return super().python(figure) or python_of_comparison(figure, home, names)
 
     def _variants(self) -> list[SweepSeen]:
         assert self.sweep is not None
@@ -70,10 +68,10 @@ class VariantsScreen(SubjectScreen):
 
     def _outcome(self) -> Outcome[answers.ComparedVariants]:
         assert self.sweep is not None
-        home = self.desk.library.home
+        plan, home = self.sweep.plan, self.desk.library.home
         question = ("variants", self.subject.name)
         return self.desk.fits.get(
-            question, self.subject.state, answers.variants, self.sweep.plan, home
+            question, self.subject.state, answers.variants, lambda: (plan, home)
         )
 
 
@@ -100,23 +98,23 @@ class MixturesScreen(SubjectScreen):
 
     def python(self, figure: str) -> str | None:
         """The lines that draw one of its figures."""
-        runs = self.subject.door()
-        if figure == "loss-curves" or runs is None:
-            return super().python(figure)
-        return python_of_answer(figure, f"isoflop.mix({runs})")
+        subject = self.subject
+        return super().python(figure) or python_of_answer(
+            figure, f"isoflop.mix({subject.door})", subject.before
+        )
 
     def _outcome(self) -> Outcome[Mixed]:
         assert self.sweep is not None
+        plan, home = self.sweep.plan, self.desk.library.home
         question = ("mixtures", self.subject.name)
         return self.desk.fits.get(
-            question, self.subject.state, answers.mixtures, self.sweep.plan, self.desk.library.home
+            question, self.subject.state, answers.mixtures, lambda: (plan, home)
         )
 
 
 def _begun(title: str, outcome: Outcome[Any], sweep: SweepSeen) -> Page:
     """A page that begins with what keeps its answer waiting, and the progress of its sweep."""
     page = Page(title)
-    if outcome.note:
-        page.text(outcome.note, role="warn" if outcome.failure else "busy")
+    add_note(page, outcome)
     add_progress(page, sweep, "runs")
     return page

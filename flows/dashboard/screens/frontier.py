@@ -19,7 +19,7 @@ from analysis.law import LossLaw, Trust
 from analysis.page import Page
 from analysis.words import dollars, flops, short
 from flows.dashboard import controls
-from flows.dashboard.python_lines import python_of_frontier, python_of_law
+from flows.dashboard.python_lines import python_of_frontier
 from flows.dashboard.render import components
 from flows.dashboard.screens.law import SubjectScreen
 
@@ -206,17 +206,11 @@ class FrontierScreen(SubjectScreen):
 
     def python(self, figure: str) -> str | None:
         """The lines that draw one of its figures."""
-        asked, runs, foretold = self.question(), self.subject.door(), self._is_foretold()
+        asked, subject = self.question(), self.subject
         flops, tokens = asked.flops, asked.tokens
-        if runs is not None and foretold:
-            made = (
-                f"isoflop.frontier({runs}, flops={flops}, generated_tokens={tokens}{_paid(asked)})"
-            )
-            return python_of_frontier(figure, made, flops, tokens)
-        lines = self.subject.python(self.subject.own_counts)
-        name = self.subject.name
-        serving = _serving(asked)
-        return python_of_law(figure, lines, name, foretold, serving, flops=flops, tokens=tokens)
+        law = subject.door if self._is_foretold() else f"{subject.door_fit}.law"
+        made = f"isoflop.frontier({law}, flops={flops}, generated_tokens={tokens}{_paid(asked)})"
+        return python_of_frontier(figure, made, subject.before, flops, tokens)
 
 
 def _advice(law: LossLaw, asked: Question) -> Advice:

@@ -17,10 +17,10 @@ from analysis.table.observations import COUNTS as N_COUNTS
 from analysis.words import COUNTS, FLOPS
 from flows.dashboard import controls
 from flows.dashboard.address import Address, sweep_address, sweep_name
-from flows.dashboard.python_lines import python_of, python_of_answer
+from flows.dashboard.python_lines import counted_runs, python_of_answer, python_of_curves
 from flows.dashboard.render import aria, link
 from flows.dashboard.screens.progress import add_progress, run_links
-from flows.dashboard.screens.screen import NotHereError, Screen
+from flows.dashboard.screens.screen import NotHereError, Screen, add_note
 from flows.dashboard.seen import SweepSeen
 from flows.dashboard.subjects import Counts, Desk, Subject, SweepSubject, TableSubject
 from flows.dispatch.underway import controllers
@@ -89,8 +89,10 @@ class SubjectScreen(Screen):
         return False
 
     def python(self, figure: str) -> str | None:
-        """The lines that draw one of its figures from its runs."""
-        return python_of(figure, self.subject.python(self.counts))
+        """The lines that draw one of its figures: those of its runs' curves."""
+        if figure == "loss-curves" and self.sweep is not None:
+            return python_of_curves(self.desk.library.home.root, self.sweep.name)
+        return None
 
     def controls(self) -> list[Component]:
         """Links to the other views."""
@@ -190,8 +192,7 @@ class LawScreen(SubjectScreen):
         """The report as far as it is known."""
         page = Page(self.title)
         outcome = self.subject.findings(self.counts)
-        if outcome.note:
-            page.text(outcome.note, role="warn" if outcome.failure else "busy")
+        add_note(page, outcome)
         if self.sweep is not None:
             add_progress(page, self.sweep, "runs")
         findings = outcome.value
@@ -214,8 +215,11 @@ class LawScreen(SubjectScreen):
         return page
 
     def python(self, figure: str) -> str | None:
-        """The lines that draw one of its figures, by the word of isoflop where one gives it."""
-        name, answer = figure.removeprefix("fit-"), self.subject.door_fit()
-        if answer is not None and self.counts == self.subject.own_counts:
-            return python_of_answer(name, answer)
-        return super().python(name)
+        """The lines that draw one of its figures."""
+        name, subject = figure.removeprefix("fit-"), self.subject
+        if self.counts == subject.own_counts:
+            return python_of_answer(name, subject.door_fit, subject.before)
+        runs = counted_runs(subject.door_runs, self.counts)
+        return super().python(name) or python_of_answer(
+            name, "isoflop.fit(runs)", f"{subject.before}{runs}"
+        )

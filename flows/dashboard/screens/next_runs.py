@@ -1,6 +1,7 @@
 """Which small runs would sharpen the forecast of a target most, and whether they pay."""
 
 import math
+from typing import Any
 
 from dash import html
 from dash.development.base_component import Component
@@ -8,12 +9,12 @@ from dash.development.base_component import Component
 from analysis.next_runs.answer import NextRuns
 from analysis.next_runs.page import next_page
 from analysis.page import Page
-from analysis.table.observations import TableError
 from analysis.words import flops
 from flows.dashboard import answers, controls
 from flows.dashboard.fits import Outcome
-from flows.dashboard.python_lines import python_of
+from flows.dashboard.python_lines import python_of_answer
 from flows.dashboard.screens.law import SubjectScreen
+from flows.dashboard.screens.screen import add_note
 from flows.plans.next_candidates import SHARE, of_sweep, of_table
 
 
@@ -49,8 +50,7 @@ class NextScreen(SubjectScreen):
             f"{flops(target)} FLOPs surer, for up to a third of it.",
             role="soft",
         )
-        if outcome.note:
-            page.text(outcome.note, role="warn" if outcome.failure else "busy")
+        add_note(page, outcome)
         if isinstance(outcome.value, str):
             page.text(outcome.value, role="warn")
         elif outcome.value is not None:
@@ -64,34 +64,29 @@ class NextScreen(SubjectScreen):
 
     def python(self, figure: str) -> str | None:
         """The lines that draw the plane."""
-        target = self._target()
-        table = self.subject.python(self.subject.own_counts)
-        call = f"candidates = of_table(table, None, SHARE * {target})"
-        if self.sweep is not None:
-            whole = f"joined(read_plan(home, {self.sweep.name!r}), home).plan"
-            call = f"_, candidates = of_sweep({whole}, table, None, SHARE * {target})"
-        of = "of_table" if self.sweep is None else "of_sweep"
-        return python_of(figure, table, flops=target, runs=self._runs(), of=of, candidates=call)
+        subject = self.subject
+        made = f"isoflop.next({subject.door}, flops={self._target()}, runs={self._runs()})"
+        return python_of_answer(figure, made, subject.before)
 
     def _outcome(self) -> Outcome[NextRuns | str]:
         """The runs, chosen in the background."""
         target, runs = self._target(), self._runs()
         question = ("next", *self.address.path[:2], target, runs)
-        known = self.desk.fits.peek(question, self.subject.state)
-        if known is not None:
-            return known
-        table = self.subject.table()
-        try:
+
+        def arguments() -> tuple[Any, ...]:
+            table = self.subject.table()
             if self.sweep is None:
                 offered = of_table(table, None, SHARE * target)
             else:
                 _, offered = of_sweep(self.sweep.whole.plan, table, None, SHARE * target)
-        except (TableError, ValueError) as error:
+            return table, offered, target, SHARE * target, runs
+
+        try:
+            return self.desk.fits.get(
+                question, self.subject.state, answers.chosen, arguments, topic=self.address.path
+            )
+        except ValueError as error:
             return Outcome(str(error))
-        arguments = (table, offered, target, SHARE * target, runs)
-        return self.desk.fits.get(
-            question, self.subject.state, answers.chosen, *arguments, topic=self.address.path
-        )
 
     def _span(self) -> tuple[float, float]:
         used = self.subject.table().used

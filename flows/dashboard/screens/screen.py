@@ -1,15 +1,24 @@
 """What every view has: a title, controls, a body, and a stamp that changes when the body would."""
 
+from typing import Any
+
 from dash.development.base_component import Component
 
 from analysis.page import Drawn, Page
 from flows.dashboard.address import Address
+from flows.dashboard.fits import Outcome
 from flows.dashboard.render import components
 from flows.dashboard.subjects import Desk
 
 
 class NotHereError(LookupError):
     """There is no such view; the message says what there is."""
+
+
+def add_note(page: Page, outcome: Outcome[Any]) -> None:
+    """Say what an answer waits for, or why there is none; nothing of one that is there."""
+    if outcome.note:
+        page.text(outcome.note, role="warn" if outcome.failure else "busy")
 
 
 class Screen:

@@ -11,7 +11,7 @@ from flows.dashboard.fits import Outcome
 from flows.dashboard.python_lines import python_of_study
 from flows.dashboard.screens.law import elsewhere
 from flows.dashboard.screens.progress import add_curves, add_progress, run_links
-from flows.dashboard.screens.screen import NotHereError, Screen
+from flows.dashboard.screens.screen import NotHereError, Screen, add_note
 from flows.dashboard.subjects import Desk
 from flows.tuning.ranges import study_ranges
 from flows.tuning.stored import trials_now
@@ -47,8 +47,7 @@ class StudyScreen(Screen):
     def make_page(self) -> Page:
         """The page of the study, and the curves of its trials."""
         page, outcome = Page(self.title), self._outcome()
-        if outcome.note:
-            page.text(outcome.note, role="warn" if outcome.failure else "busy")
+        add_note(page, outcome)
         add_progress(page, self.study, "trials")
         if isinstance(outcome.value, LrFit):
             add_tuned(page, outcome.value)
@@ -64,9 +63,9 @@ class StudyScreen(Screen):
         return python_of_study(figure, self.desk.library.home.root, self.study.name)
 
     def _outcome(self) -> Outcome[LrFit | str]:
-        question, state = ("study", self.study.name), self.study.losses
-        known = self.desk.fits.peek(question, state)
-        if known is not None:
-            return known
-        ranges = study_ranges(self.study.spec)
-        return self.desk.fits.get(question, state, answers.study_fit, self._trials, ranges)
+        return self.desk.fits.get(
+            ("study", self.study.name),
+            self.study.losses,
+            answers.study_fit,
+            lambda: (self._trials, study_ranges(self.study.spec)),
+        )

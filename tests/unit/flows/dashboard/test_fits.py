@@ -28,13 +28,13 @@ def double(number):
 def test_an_answer_is_computed_once_for_a_state_and_again_for_the_next():
     hand = ByHand()
     fits = Fits(lambda: hand)
-    first = fits.get("law", 1, double, 1)
+    first = fits.get("law", 1, double, lambda: (1,))
     assert (first.value, first.awaited) == (None, True)
     assert "being computed" in first.note
     hand.answer(0)
-    assert fits.get("law", 1, double, 1).value == 2
+    assert fits.get("law", 1, double, lambda: (1,)).value == 2
     assert len(hand.open) == 1
-    older = fits.get("law", 2, double, 2)
+    older = fits.get("law", 2, double, lambda: (2,))
     assert (older.value, older.awaited) == (2, True)
     assert "the one below is older" in older.note
     hand.answer(1)
@@ -46,19 +46,19 @@ def test_an_answer_is_computed_once_for_a_state_and_again_for_the_next():
 def test_a_failure_is_said_and_not_tried_again():
     hand = ByHand()
     fits = Fits(lambda: hand)
-    fits.get("law", 1, double, 1)
+    fits.get("law", 1, double, lambda: (1,))
     hand.open[0][0].set_exception(ValueError("no rows"))
-    assert fits.get("law", 1, double, 1).note == "No answer: no rows"
+    assert fits.get("law", 1, double, lambda: (1,)).note == "No answer: no rows"
     assert len(hand.open) == 1
 
 
 def test_a_question_that_a_slider_has_passed_is_given_up_and_may_be_asked_again():
     hand = ByHand()
     fits = Fits(lambda: hand)
-    fits.get("at 1", 1, double, 1, topic="slider")
-    fits.get("at 2", 1, double, 2, topic="slider")
+    fits.get("at 1", 1, double, lambda: (1,), topic="slider")
+    fits.get("at 2", 1, double, lambda: (2,), topic="slider")
     assert hand.open[0][0].cancelled()
     assert fits.peek("at 1", 1) is None
-    assert fits.get("at 1", 1, double, 1, topic="slider").awaited
+    assert fits.get("at 1", 1, double, lambda: (1,), topic="slider").awaited
     hand.answer(2)
-    assert fits.get("at 1", 1, double, 1, topic="slider").value == 2
+    assert fits.get("at 1", 1, double, lambda: (1,), topic="slider").value == 2

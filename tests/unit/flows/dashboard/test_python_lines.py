@@ -4,7 +4,14 @@ import pytest
 
 from flows.dashboard.address import Address
 from flows.dashboard.screens.at import screen_at
-from tests.dashboards import Never, assert_python_gives_the_data, desk_of, text_of, words
+from tests.dashboards import (
+    Never,
+    assert_python_gives_the_data,
+    desk_of,
+    text_of,
+    words,
+    write_tables,
+)
 from tests.simulated_home import simulated_sweep
 
 
@@ -16,20 +23,21 @@ def figures_of(screen):
     ("address", "names", "word"),
     [
         (Address(("sweep", "made")), {"fit"}, "isoflop.sweep('made'"),
-        # Without a report its runs are read.
-        (Address(("sweep", "beside")), {"fit"}, "fit_table(table)"),
         (
             Address(("sweep", "made", "frontier"), {"target": "14"}),
             {"frontier", "life", "regret"},
             "isoflop.frontier(isoflop.sweep('made'",
         ),
-        (Address(("sweep", "beside", "frontier")), {"frontier"}, "frontier_law(table"),
         (
-            Address(("sweep", "beside", "frontier"), {"gpu": "H100-80GB", "demand": "9"}),
+            Address(("sweep", "made", "frontier"), {"gpu": "H100-80GB", "demand": "9"}),
             {"frontier"},
-            "serving=serving)",
+            "gpu='H100-80GB', price=",
         ),
-        (Address(("sweep", "made", "next"), {"runs": "2"}), {"next-runs"}, "next_runs("),
+        (
+            Address(("sweep", "made", "next"), {"runs": "2"}),
+            {"next-runs"},
+            "isoflop.next(isoflop.sweep('made'",
+        ),
         pytest.param(
             Address(("compare",), {"sweeps": "made,beside"}),
             {"speedup", "best-size", "pairs"},
@@ -54,11 +62,12 @@ def test_the_python_of_a_figure_gives_its_data(desk, address, names, word, monke
 
 
 def test_a_frontier_of_too_few_losses_for_a_forecast_has_python_too(tmp_path):
-    simulated_sweep(tmp_path, "few", "grid.budgets=[1.6e11, 2.9e11]", finished=4, noise=1e-5)
+    grid = "grid.budgets=[1.6e11, 2.9e11]"
+    write_tables(tmp_path, simulated_sweep(tmp_path, "few", grid, finished=4, noise=1e-5))
     screen = screen_at(desk_of(tmp_path), Address(("sweep", "few", "frontier")))
     assert "No forecast" in " ".join(words(screen.body()))
     names = ("frontier", "life", "regret")
-    assert all("group.fit.law" in screen.python(name) for name in names)
+    assert all(".law, flops=" in screen.python(name) for name in names)
     assert_python_gives_the_data(screen, *names)
 
 
@@ -68,6 +77,20 @@ def test_five_losses_that_a_law_fits_exactly_have_no_frontier(tmp_path):
     law = text_of(desk, Address(("sweep", "few")))
     assert "With 5 points for its constants it fits exactly" in law
     assert "5 rows for 5 constants" in text_of(desk, Address(("sweep", "few", "frontier")))
+
+
+@pytest.mark.parametrize("view", [(), ("frontier",), ("next",)])
+def test_python_without_a_report_of_all_losses_begins_with_how_to_write_one(root, view):
+    screen = screen_at(desk_of(root, Never), Address(("sweep", "beside", *view)))
+    lines = screen.python("isoflop").splitlines()
+    assert lines[1] == "# its losses are newer than its report: isoflop report beside"
+    made = screen_at(desk_of(root, Never), Address(("sweep", "made", *view)))
+    assert "isoflop report" not in made.python("isoflop")
+
+
+def test_the_curves_of_a_sweep_have_python_without_a_report(root):
+    address = Address(("sweep", "beside"), {"n": "n_params_total"})
+    assert_python_gives_the_data(screen_at(desk_of(root, Never), address), "loss-curves")
 
 
 def test_the_python_of_a_figure_counts_N_as_the_address_does(root):
