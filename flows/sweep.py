@@ -17,7 +17,7 @@ from flows.dispatch.contract import Dispatcher, SweepFailedError, full_disk_fail
 from flows.dispatch.underway import registered
 from flows.dispatch.work_pool import WorkPool
 from flows.forecasts.by_sweep import Foreteller
-from flows.mirror.publish import Mirror, Publisher, publishing
+from flows.mirror.publish import Mirror, publishing
 from flows.plans.plan import make_plan, sweep_folder
 from flows.plans.precision import measured_here
 from flows.plans.rounds import plans_in_rounds
@@ -139,7 +139,7 @@ def watched_sweep(
 def run_sweep(
     planned: Plan,
     home: Home,
-    mirror: Publisher,
+    mirror: Mirror,
     dispatcher: Dispatcher,
     watchers: Sequence[Watcher],
     *,

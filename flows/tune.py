@@ -16,7 +16,7 @@ from flows.dispatch.contract import Dispatcher, More, SweepFailedError, full_dis
 from flows.dispatch.underway import registered
 from flows.dispatch.work_pool import WorkPool
 from flows.files import file_lock, write_whole
-from flows.mirror.publish import Mirror, Publisher, publishing
+from flows.mirror.publish import Mirror, publishing
 from flows.runs.directory import RunDir, RunResult
 from flows.settings import Home, Settings, open_home, open_settings
 from flows.stack.flow_runs import rename
@@ -62,7 +62,7 @@ def run_tune(
     data: DataRef,
     settings: Settings,
     home: Home,
-    mirror: Publisher,
+    mirror: Mirror,
     dispatcher: Dispatcher,
     say: Callable[[str], None],
 ) -> TuneReport:
@@ -114,7 +114,7 @@ def run_tune(
 def _train(
     search: Search,
     todo: Sequence[PlannedRun],
-    mirror: Publisher,
+    mirror: Mirror,
     dispatcher: Dispatcher,
     ledger: CappedSweep | Ledger,
     more: More,

@@ -15,8 +15,6 @@ from prefect.client.schemas.filters import (
     FlowFilter,
     FlowFilterName,
     FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType
@@ -25,7 +23,12 @@ from prefect.states import Cancelling, Crashed
 
 from flows.dispatch.underway import Controller, controllers
 from flows.settings import Settings
-from flows.stack.flow_runs import cancel_flow_runs, prefect_client, read_states
+from flows.stack.flow_runs import (
+    cancel_flow_runs,
+    prefect_client,
+    read_flow_runs,
+    read_states,
+)
 
 # Prefect gives a process 30 s after SIGTERM; its worker polls every few seconds.
 _PATIENCE_S = 60.0
@@ -160,11 +163,5 @@ def _not_ended(
     client: SyncPrefectClient, which: FlowRunFilter, *, flows: list[str] | None = None
 ) -> list[FlowRun]:
     living = [kind for kind in StateType if kind not in TERMINAL_STATES]
-    which.state = FlowRunFilterState(type=FlowRunFilterStateType(any_=living))
     named = FlowFilter(name=FlowFilterName(any_=flows)) if flows is not None else None
-    flow_runs: list[FlowRun] = []
-    while page := client.read_flow_runs(
-        flow_filter=named, flow_run_filter=which, offset=len(flow_runs)
-    ):
-        flow_runs += page
-    return flow_runs
+    return read_flow_runs(client, living, flow_run_filter=which, flow_filter=named)

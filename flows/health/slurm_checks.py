@@ -4,19 +4,13 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-    WorkPoolFilter,
-    WorkPoolFilterName,
-)
+from prefect.client.schemas.filters import WorkPoolFilter, WorkPoolFilterName
 from prefect.client.schemas.objects import StateType
 
 from analysis.words import counted
 from flows.health.finding import Finding
 from flows.settings import TRAIN_POOL, Home, Settings
-from flows.stack.flow_runs import prefect_client
+from flows.stack.flow_runs import prefect_client, read_flow_runs
 from flows.stack.servers import prefect_environment, server_answers
 from flows.stack.slurm import SlurmError, asked_for, jobs
 from flows.stack.workers import worker_heartbeats
@@ -72,16 +66,11 @@ def check_slurm_jobs(settings: Settings, home: Home, repair: bool) -> Iterator[F
 
 def _trainings_waiting(settings: Settings) -> int:
     """Number of trainings that no worker has taken; 0 while another worker is there."""
-    scheduled = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED]))
     now = datetime.now(UTC)
     with prefect_client(settings) as client:
         for worker in client.read_workers_for_work_pool(TRAIN_POOL):
             last = worker.last_heartbeat_time
             if last is not None and (now - last).total_seconds() < _SILENT_S:
                 return 0
-        return len(
-            client.read_flow_runs(
-                flow_run_filter=FlowRunFilter(state=scheduled),
-                work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[TRAIN_POOL])),
-            )
-        )
+        pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[TRAIN_POOL]))
+        return len(read_flow_runs(client, [StateType.SCHEDULED], work_pool_filter=pool))

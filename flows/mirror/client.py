@@ -2,10 +2,13 @@
 
 import logging
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+_PAGE = 1000
 
 
 def client(uri: str) -> "MlflowClient":
@@ -30,6 +33,17 @@ def load_mlflow() -> None:
     # Importing MLflow turns these up, and their lines would break a live table.
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def all_runs(tracking: "MlflowClient", experiment: str, **options: Any) -> Iterator[Any]:
+    """The runs of an experiment, page by page."""
+    token = None
+    while True:
+        page = tracking.search_runs([experiment], max_results=_PAGE, page_token=token, **options)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def entities() -> Any:

@@ -6,22 +6,20 @@ training are one entry, so they could not be compared, nor a loss charted agains
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import polars as pl
 from plotly.colors import sample_colorscale
 
 from analysis.table.observations import SHARE
 from analysis.words import counted, flops, short
-from flows.files import file_lock
 from flows.mirror.metrics import Point
 from flows.runs.directory import RunDir
 from flows.runs.table import observations
 from flows.settings import Home
-from sweeps.plan import Plan
 from sweeps.spec import PlannedRun
 
 # The step is N or D: MLflow has a log axis for steps alone.
@@ -57,32 +55,6 @@ class Entry:
     def sha256(self) -> str:
         """Changes with anything that MLflow is sent of it."""
         return hashlib.sha256(repr(self).encode()).hexdigest()
-
-
-class EntryLog(Protocol):
-    """Where entries are logged: `flows.mirror.tracker.MlflowTracker`."""
-
-    def log_entries(
-        self,
-        sweep: str,
-        entries: Sequence[Entry],
-        colours: Mapping[str, str],
-        shares: Sequence[str] = (),
-    ) -> None:
-        """Log what of them is new."""
-
-
-def log_observations(tracker: EntryLog, planned: Plan, home: Home) -> None:
-    """Log the observations of a sweep, and their curves, as far as its trainings have ended."""
-    folder = home.sweeps / planned.spec.name
-    folder.mkdir(parents=True, exist_ok=True)
-    with file_lock(folder / "mirror.lock"):
-        tracker.log_entries(
-            planned.spec.name,
-            entries(planned.runs, home),
-            run_colours(planned.runs),
-            share_columns(planned.runs),
-        )
 
 
 def entries(runs: Iterable[PlannedRun], home: Home) -> list[Entry]:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
+from flows.files import file_lock
 from flows.mirror.client import load_mlflow, mirror_error
-from flows.mirror.entries import log_observations
+from flows.mirror.entries import entries, run_colours, share_columns
 from flows.mirror.tracker import Mirrored, MlflowTracker, open_tracker
 from flows.runs.directory import RunDir
 from flows.settings import Home, Settings
@@ -23,41 +24,11 @@ _REST_S = 30.0
 _T = TypeVar("_T")
 
 
-class Publisher(Protocol):
-    """Where run directories are mirrored. Publishing twice changes nothing."""
-
-    def load(self) -> None:
-        """Import the libraries that publishing needs, before a thread publishes.
-
-        Libraries that look for one another in `sys.modules` fail if one is half imported.
-        """
-
-    def publish(self, run: RunDir, planned: PlannedRun) -> None:
-        """Bring the mirror of one run up to date with its directory."""
-
-    def publish_all(self, sweep: str, runs: Sequence[tuple[RunDir, PlannedRun]]) -> None:
-        """`publish` for many runs of a sweep."""
-
-    def catch_up(self) -> None:
-        """Publish again what failed, now that nothing waits for it."""
-
-    def log_observations(self, planned: Plan) -> None:
-        """Add a sweep's observations and their curves beside its runs."""
-
-    def log_report(self, sweep: str, report: Path, summary: dict[str, float], verdict: str) -> None:
-        """Add a sweep's report, its law's numbers and the verdict on them beside its runs."""
-
-    def log_study(
-        self, study: str, report: Path, summary: dict[str, float], trials: Sequence[str]
-    ) -> None:
-        """Make a study the parent of its trials' runs, and add its report and numbers."""
-
-
 class Mirror:
     """MLflow as a sweep uses it: its failures are logged and skipped.
 
     Training does not wait for a mirror. The run directories have everything, and the next
-    `publish` or `isoflop sync` adds what was missed.
+    `publish` or `isoflop sync` adds what was missed. Publishing twice changes nothing.
     """
 
     def __init__(self, settings: Settings, home: Home) -> None:
@@ -68,11 +39,14 @@ class Mirror:
         self._missed: dict[tuple[str, str], tuple[RunDir, PlannedRun]] = {}
 
     def load(self) -> None:
-        """Import MLflow."""
+        """Import MLflow, before a thread publishes.
+
+        Libraries that look for one another in `sys.modules` fail if one is half imported.
+        """
         load_mlflow()
 
     def publish(self, run: RunDir, planned: PlannedRun) -> None:
-        """Publish a run, or log that the mirror is behind."""
+        """Bring the mirror of a run up to date with its directory, or log that it is behind."""
         self._publish(run, planned)
 
     def publish_all(self, sweep: str, runs: Sequence[tuple[RunDir, PlannedRun]]) -> None:
@@ -99,14 +73,14 @@ class Mirror:
         self._try(f"run {run.id}", send)
 
     def log_observations(self, planned: Plan) -> None:
-        """Add the observations, or log that the mirror is behind."""
+        """Add a sweep's observations and their curves beside its runs, or log that it is behind."""
         self._try(
             f"observations of {planned.spec.name}",
             lambda tracker: log_observations(tracker, planned, self._home),
         )
 
     def log_report(self, sweep: str, report: Path, summary: dict[str, float], verdict: str) -> None:
-        """Add a report, or log that the mirror is behind."""
+        """Add a sweep's report, its law's numbers and the verdict, or log that it is behind."""
         self._try(
             f"report of {sweep}",
             lambda tracker: tracker.log_report(sweep, report, summary, verdict),
@@ -115,7 +89,7 @@ class Mirror:
     def log_study(
         self, study: str, report: Path, summary: dict[str, float], trials: Sequence[str]
     ) -> None:
-        """Add a study, or log that the mirror is behind."""
+        """Make a study the parent of its trials' runs, with its report, or log the failure."""
         self._try(
             f"study {study}", lambda tracker: tracker.log_study(study, report, summary, trials)
         )
@@ -143,8 +117,21 @@ class Mirror:
             return None
 
 
+def log_observations(tracker: MlflowTracker, planned: Plan, home: Home) -> None:
+    """Log the observations of a sweep, and their curves, as far as its trainings have ended."""
+    folder = home.sweeps / planned.spec.name
+    folder.mkdir(parents=True, exist_ok=True)
+    with file_lock(folder / "mirror.lock"):
+        tracker.log_entries(
+            planned.spec.name,
+            entries(planned.runs, home),
+            run_colours(planned.runs),
+            share_columns(planned.runs),
+        )
+
+
 @contextmanager
-def publishing(mirror: Publisher) -> Iterator[Callable[[RunDir, PlannedRun], None]]:
+def publishing(mirror: Mirror) -> Iterator[Callable[[RunDir, PlannedRun], None]]:
     """Publish runs one after the other beside their training; at the end, wait for all.
 
     After an exception, runs whose publishing has not begun are left to the next sweep, or to sync.

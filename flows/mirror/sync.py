@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from analysis.tuning.study_law import StudyLaw, StudyLawError
-from flows.mirror.entries import log_observations
+from flows.mirror.publish import log_observations
 from flows.mirror.tracker import open_tracker
 from flows.plans.stored import read_plans
 from flows.runs.directory import RunDir

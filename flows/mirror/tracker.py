@@ -4,14 +4,13 @@ import hashlib
 import logging
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel
 
 from flows.files import file_lock, read_record, write_whole
-from flows.mirror.client import client, entities, mlflow_exception
+from flows.mirror.client import all_runs, client, entities, mlflow_exception
 from flows.mirror.entries import Entry
 from flows.mirror.metrics import (
     Point,
@@ -34,7 +33,6 @@ from sweeps.spec import PlannedRun
 log = logging.getLogger(__name__)
 
 _BATCH = 1000
-_PAGE = 1000
 # Where MLflow keeps the colour of a run in its charts.
 _COLOUR = "mlflow.runColor"
 _PARENT = "mlflow.parentRunId"
@@ -62,7 +60,7 @@ class MlflowTracker:
     def mirrored(self, sweep: str) -> Mirrored:
         """All runs of a sweep that MLflow has, asked for at once."""
         runs: dict[str, tuple[str | None, bool]] = {}
-        for run in self._all_runs(sweep):
+        for run in all_runs(self._client, self._experiment(sweep)):
             ours = run.data.tags.get("isoflop.run_id")
             if ours is not None:
                 runs.setdefault(ours, (run.info.run_id, run.info.status == "RUNNING"))
@@ -172,7 +170,7 @@ class MlflowTracker:
             self._client.set_experiment_tag(experiment, key, value)
         ids: dict[str, str] = {}
         shas: dict[str, str] = {}
-        for run in self._all_runs(sweep):
+        for run in all_runs(self._client, experiment):
             ours, tags = run.data.tags.get("isoflop.run_id"), run.data.tags
             ids.setdefault(ours, run.info.run_id)
             shas.setdefault(ours, tags.get("isoflop.entry_sha256", ""))
@@ -261,18 +259,6 @@ class MlflowTracker:
         if run_id is None:
             return None
         return f"/{run_page(self._experiment(sweep), run_id, '/artifacts/report.html')}"
-
-    def _all_runs(self, sweep: str) -> Iterator[Any]:
-        """The runs of a sweep's experiment, as MLflow returns them."""
-        token = None
-        while True:
-            page = self._client.search_runs(
-                [self._experiment(sweep)], max_results=_PAGE, page_token=token
-            )
-            yield from page
-            token = page.token
-            if not token:
-                return
 
     def _experiment(self, sweep: str) -> str:
         if sweep not in self._experiments:

@@ -15,7 +15,7 @@ from analysis.table.runs import own_table
 from analysis.words import counted, flops
 from flows.files import write_whole
 from flows.forecasts.by_sweep import said_before, score_sweep
-from flows.mirror.publish import Publisher
+from flows.mirror.publish import Mirror
 from flows.plans.joined import Joined, joined
 from flows.plans.plan import sweep_folder
 from flows.plans.rounds import Rounds, read_rounds
@@ -84,7 +84,7 @@ class SweepReport:
         return replace(self, unfinished=(sentence, *self.unfinished))
 
 
-def finish_sweep(planned: Plan, home: Home, mirror: Publisher) -> SweepReport:
+def finish_sweep(planned: Plan, home: Home, mirror: Mirror) -> SweepReport:
     """Write a sweep's observations, law and report, and bring its mirror up to date.
 
     Its plan is left as it is: the sweep may be in a later round by now.

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from uuid import UUID
@@ -143,8 +143,23 @@ def prefect_client(settings: Settings) -> Iterator[SyncPrefectClient]:
 def flow_runs_in_flight(client: SyncPrefectClient) -> list[FlowRun]:
     """Flow runs that are running, pending or being cancelled, by Prefect's records."""
     in_flight = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
-    state = FlowRunFilterState(type=FlowRunFilterStateType(any_=in_flight))
-    return client.read_flow_runs(flow_run_filter=FlowRunFilter(state=state))
+    return read_flow_runs(client, in_flight)
+
+
+def read_flow_runs(
+    client: SyncPrefectClient, states: Iterable[StateType], **filters: Any
+) -> list[FlowRun]:
+    """All flow runs in these states, more too than the server returns in one answer.
+
+    Args:
+        filters: others, as the client takes them; a flow run filter gets the states.
+    """
+    which = filters.pop("flow_run_filter", FlowRunFilter())
+    which.state = FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states)))
+    flow_runs: list[FlowRun] = []
+    while page := client.read_flow_runs(flow_run_filter=which, **filters, offset=len(flow_runs)):
+        flow_runs += page
+    return flow_runs
 
 
 def crash_flow_runs(settings: Settings, ids: Sequence[UUID], message: str) -> None:

@@ -10,9 +10,7 @@ from typing import Any
 from analysis.table.files import Contents, described
 from analysis.table.lines import typed
 from analysis.table.observations import TableError
-from flows.mirror.client import client, mirror_error
-
-_PAGE = 1000
+from flows.mirror.client import all_runs, client, mirror_error
 
 
 def read_experiment(name: str, our_uri: Callable[[], str]) -> Contents:
@@ -68,15 +66,7 @@ def _runs(tracking: Any, name: str, uri: str) -> Iterator[Any]:
             f"MLflow at {uri} has no experiment {name!r}. It has {', '.join(known) or 'none'}. "
             "Another server: MLFLOW_TRACKING_URI."
         )
-    token = None
-    while True:
-        page = tracking.search_runs(
-            [experiment.experiment_id], max_results=_PAGE, order_by=["start_time"], page_token=token
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
+    return all_runs(tracking, experiment.experiment_id, order_by=["start_time"])
 
 
 def _cells(runs: list[Any]) -> list[list[str]]:

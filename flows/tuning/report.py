@@ -15,7 +15,7 @@ from analysis.tuning.study_law import StudyLaw
 from analysis.tuning.trials import AXES
 from analysis.words import rate
 from flows.files import write_whole
-from flows.mirror.publish import Publisher
+from flows.mirror.publish import Mirror
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.table import observations
 from flows.settings import Home
@@ -54,7 +54,7 @@ def finish_tune(
     widths: Sequence[Width],
     runs: Sequence[tuple[FrozenTrial, PlannedRun]],
     home: Home,
-    mirror: Publisher,
+    mirror: Mirror,
 ) -> TuneReport:
     """Write trials.csv, law.json and report.html into the study's folder, and mirror them."""
     folder = home.tunes / spec.name

@@ -1,8 +1,9 @@
 """N and D are read as people write them, from the command line and from a table."""
 
+import numpy as np
 import pytest
 
-from analysis.forecast.points import read_number, read_pair, read_points
+from analysis.forecast.points import read_number, read_option, read_pair, read_points
 from analysis.table.observations import TableError
 
 
@@ -28,6 +29,11 @@ def test_anything_else_is_refused_with_an_example(text):
 def test_flops_take_their_own_suffixes():
     assert read_number("3.8e25", "flops") == 3.8e25
     assert read_number("10Z", "flops") == 1e22
+
+
+@pytest.mark.parametrize("number", ["1e21", 1e21, 10**21, np.float64(1e21)])
+def test_an_option_s_number_may_be_a_number_of_any_kind(number):
+    assert read_option("--flops", number, "flops", "1e20") == 1e21
 
 
 def test_points_come_from_a_table_by_the_usual_names(tmp_path):

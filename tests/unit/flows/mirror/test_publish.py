@@ -4,9 +4,9 @@ import time
 
 import pytest
 
+from flows.mirror import client as client_module
 from flows.mirror import publish as mirror_module
 from flows.mirror import sync as sync_module
-from flows.mirror import tracker as tracker_module
 from flows.runs.directory import RunDir
 from flows.settings import Home, Settings, open_home
 from tests.fakes import FakeTracker, finished_run, planned_run
@@ -134,7 +134,7 @@ def test_all_runs_of_a_sweep_are_asked_for_at_once(mlflow_tracker, sweep, tmp_pa
     for run, each in runs[:2]:
         mlflow_tracker.publish(run, each)
     monkeypatch.setattr(mirror_module, "open_tracker", lambda settings, home: mlflow_tracker)
-    monkeypatch.setattr(tracker_module, "_PAGE", 1)
+    monkeypatch.setattr(client_module, "_PAGE", 1)
     asked, look_up = [], mlflow_tracker._look_up
     monkeypatch.setattr(
         mlflow_tracker, "_look_up", lambda *key: asked.append(key[1]) or look_up(*key)

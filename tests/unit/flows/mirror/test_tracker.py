@@ -5,11 +5,12 @@ import pytest
 from analysis.table.read import read_table
 from flows.files import write_whole
 from flows.mirror import tracker as tracker_module
-from flows.mirror.entries import AGAINST_PARAMS, log_observations, run_colours
+from flows.mirror.entries import AGAINST_PARAMS, run_colours
 from flows.mirror.metrics import (
     Point,
     metric_points,
 )
+from flows.mirror.publish import log_observations
 from flows.runs.attempts import read_provenance, recording_attempt
 from flows.runs.curve import CurveWriter
 from flows.runs.directory import RunDir
