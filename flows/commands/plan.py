@@ -1,8 +1,7 @@
 """Commands plan and prepare, and how a spec is loaded from the command line."""
 
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -204,8 +203,14 @@ def _loaded(
     corpus: str | None,
     limits: Limits,
 ) -> "_Spec":
-    with _kinds_named(spec):
+    from sweeps.load import NoSpecError
+
+    try:
         parsed = read(spec, (*corpus_override(corpus), *overrides))
+    except NoSpecError as error:
+        from flows.plans.find import other_kind
+
+        raise ValueError(f"{error} {other_kind(spec, open_to_read())}".strip()) from error
     cap = cap_of(limits)
     return parsed if cap is None else parsed.model_copy(update={"cap": cap})
 
@@ -217,19 +222,6 @@ def load_any(
     from sweeps.load import spec_kind
 
     return (load_study if spec_kind(spec) == "study" else load)(spec, overrides, corpus, limits)
-
-
-@contextmanager
-def _kinds_named(spec: str) -> Iterator[None]:
-    """Say what the name of a spec is of, where it is of none."""
-    from sweeps.load import NoSpecError
-
-    try:
-        yield
-    except NoSpecError as error:
-        from flows.plans.find import other_kind
-
-        raise ValueError(f"{error} {other_kind(spec, open_to_read())}".strip()) from error
 
 
 def corpus_override(corpus: str | None) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 class Kept(Generic[_T]):
     """The newest values by key and state, up to a number of them."""
 
-    def __init__(self, most: int = 100) -> None:
+    def __init__(self, most: float = 100) -> None:
         self._most = most
         self._lock = threading.Lock()
         self._values: OrderedDict[Hashable, tuple[Hashable, _T]] = OrderedDict()

@@ -1,5 +1,6 @@
 """What the dashboard knows of a home: read from its files, and again when they change."""
 
+import math
 import os
 import re
 import threading
@@ -15,6 +16,7 @@ from analysis.law import LossLaw
 from analysis.sweep.brief import Brief, brief
 from analysis.tuning.brief import StudyBrief, study_brief
 from analysis.tuning.study_law import StudyLaw, StudyLawError
+from flows.dashboard.kept import Kept
 from flows.dashboard.seen import RunSeen, Signature, StudySeen, SweepSeen
 from flows.forecasts.registered import Registered, Scored, read_forecasts, read_scores
 from flows.plans.joined import Joined, joined
@@ -89,13 +91,13 @@ class Library:
         self._clock = clock
         self._lock = threading.RLock()
         self._looked: dict[str, float] = {}
-        self._plans: dict[str, tuple[Signature, _Planned | None]] = {}
-        self._laws: dict[str, tuple[Signature, Brief | None]] = {}
+        self._plans: Kept[_Planned | None] = Kept(math.inf)
+        self._laws: Kept[Brief | None] = Kept(math.inf)
         self._sweeps: dict[str, SweepSeen] = {}
         self._runs: dict[str, RunSeen] = {}
-        self._studies: dict[str, tuple[tuple[Signature, ...], _Study | None]] = {}
+        self._studies: Kept[_Study | None] = Kept(math.inf)
         self._trials: dict[str, _RunFiles] = {}
-        self._forecasts: tuple[object, list[tuple[Registered, list[Scored]]]] = ((), [])
+        self._forecasts: Kept[list[tuple[Registered, list[Scored]]]] = Kept()
         self._curves: dict[str, _Curves] = {}
 
     def sweeps(self) -> list[SweepSeen]:
@@ -147,13 +149,12 @@ class Library:
 
     def _planned(self, name: str) -> _Planned | None:
         now = signature(self.home.sweeps / name / "plan.json")
-        known = self._plans.get(name)
-        if known is None or known[0] != now:
-            plan = read_plan(self.home, name)
-            known = self._plans[name] = (now, None if plan is None else self._of_plan(plan))
-        return known[1]
+        return self._plans.get(name, now, lambda: self._read_plan(name))
 
-    def _of_plan(self, plan: Plan) -> _Planned:
+    def _read_plan(self, name: str) -> _Planned | None:
+        plan = read_plan(self.home, name)
+        if plan is None:
+            return None
         whole = joined(plan, self.home)
         runs = tuple(map(self._file_of, plan.runs))
         own = {run.id for run in runs}
@@ -168,11 +169,7 @@ class Library:
 
     def _brief(self, folder: Path) -> Brief | None:
         path = folder / "law.json"
-        now = signature(path)
-        known = self._laws.get(str(folder))
-        if known is None or known[0] != now:
-            known = self._laws[str(folder)] = (now, _read_brief(path))
-        return known[1]
+        return self._laws.get(path, signature(path), lambda: _read_brief(path))
 
     def _run(self, files: _RunFiles) -> RunSeen:
         known = self._runs.get(files.id)
@@ -204,10 +201,7 @@ class Library:
             folder = self.home.tunes / name
             files = [folder / file for file in ("spec.json", "trials.csv", "law.json")]
             now = tuple(map(signature, files))
-            known = self._studies.get(name)
-            if known is None or known[0] != now:
-                known = self._studies[name] = (now, _read_study(folder))
-            study = known[1]
+            study = self._studies.get(name, now, lambda: _read_study(folder))
             if study is None:
                 return None
             runs = tuple(map(self._run, self._trials_of(study)))
@@ -223,14 +217,14 @@ class Library:
 
     def forecasts(self) -> list[tuple[Registered, list[Scored]]]:
         """Every registered forecast with its scores, the newest first."""
-        with self._lock:
-            paths = sorted(self.home.forecasts.glob("*.json*"))
-            now = tuple((path.name, signature(path)) for path in paths)
-            if now != self._forecasts[0]:
-                newest = reversed(read_forecasts(self.home))
-                read = [(each, read_scores(each.name, self.home)) for each in newest]
-                self._forecasts = (now, read)
-            return self._forecasts[1]
+
+        def read() -> list[tuple[Registered, list[Scored]]]:
+            newest = reversed(read_forecasts(self.home))
+            return [(each, read_scores(each.name, self.home)) for each in newest]
+
+        paths = sorted(self.home.forecasts.glob("*.json*"))
+        now = tuple((path.name, signature(path)) for path in paths)
+        return self._forecasts.get("", now, read)
 
     def curves(self, runs: Sequence[PlannedRun]) -> pl.DataFrame:
         """The curves of runs, averaged for a figure; each row of a file is read once."""

@@ -106,10 +106,12 @@ def _start_all(
     say("starting the Prefect and MLflow servers and the dashboard")
     note_addresses(settings, home)
     pages = health_pages(settings)
-    prefect = start_server(settings, home, "prefect-server")
-    mlflow = start_server(settings, home, "mlflow-server")
-    dashboard = start_server(settings, home, "dashboard-server")
-    wait_healthy(pages["prefect-server"], prefect, home.logs / "prefect-server.log")
+    servers = {name: start_server(settings, home, name) for name in pages}
+
+    def wait_for(name: str) -> None:
+        wait_healthy(pages[name], servers[name], home.logs / f"{name}.log")
+
+    wait_for("prefect-server")
     say("making pools and deployments")
     deploy(settings, home)
     here = f"{counted(len(slots), 'training worker')}, and one" if slots else "a worker"
@@ -118,8 +120,8 @@ def _start_all(
     wanted: dict[str, str | None] = {"control-worker": None}
     wanted |= {f"train-worker-{number}": gpus for number, gpus in enumerate(slots)}
     started = {name: start_worker(settings, home, name, gpus) for name, gpus in wanted.items()}
-    wait_healthy(pages["mlflow-server"], mlflow, home.logs / "mlflow-server.log")
-    wait_healthy(pages["dashboard-server"], dashboard, home.logs / "dashboard-server.log")
+    wait_for("mlflow-server")
+    wait_for("dashboard-server")
     wait_for_workers(settings, home, started, since, say=say)
     record_version(home)
 
