@@ -1,6 +1,5 @@
 """An answer as a person sees it in Python: as text, in a notebook, its figures and its page."""
 
-import io
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
@@ -10,9 +9,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 import polars as pl
-from rich.console import Console
-from rich.table import Table
 
+from analysis.layout import table_lines, wrapped
 from analysis.page import Drawn, Grid, Heading, KeyFigures, Page, Part, Points, Text, markup
 from flows.files import write_whole
 
@@ -80,36 +78,24 @@ class Shown(ABC):
         return self._figures[name]
 
     def __repr__(self) -> str:
-        text = io.StringIO()
-        # Elsewhere than on a terminal: in a notebook rich would print by itself.
-        console = Console(
-            file=text, width=_WIDTH, color_system=None, highlight=False, force_jupyter=False
-        )
-        console.print(self.page.title, markup=False)
-        for part in self.page.answer:
-            _print(console, part)
-        return text.getvalue().rstrip()
+        lines = (line for part in self.page.answer for line in _lines(part))
+        return "\n".join([self.page.title, *lines])
 
     def _repr_html_(self) -> str:
         return "\n".join([f"<h4>{escape(self.page.title)}</h4>", *map(markup, self.page.answer)])
 
 
-def _print(console: Console, part: Part) -> None:
+def _lines(part: Part) -> list[str]:
     match part:
         case Heading(text):
-            console.print(f"\n{text}", markup=False)
+            return ["", text]
         case Text(text):
-            console.print(text, markup=False)
+            return wrapped(text, _WIDTH)
         case Points(items):
-            for item in items:
-                console.print(f"- {item}", markup=False)
+            return [line for item in items for line in wrapped(f"- {item}", _WIDTH)]
         case KeyFigures(items):
-            for value, words in items:
-                console.print(f"{value}  {words}", markup=False)
+            return [f"{value}  {words}" for value, words in items]
         case Grid():
-            table = Table(box=None, pad_edge=False, header_style="")
-            for name, kind in zip(part.header, part.classes, strict=True):
-                table.add_column(name, justify="left" if kind else "right", overflow="fold")
-            for row in part.rows:
-                table.add_row(*row)
-            console.print(table)
+            return table_lines(part.header, part.rows, width=_WIDTH, indent="")
+        case _:
+            return []
