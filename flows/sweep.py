@@ -46,11 +46,6 @@ _FAILED_AT_START = 3
 Capping = Callable[[Plan], CappedSweep | None]
 
 
-def without_cap(planned: Plan) -> CappedSweep | None:
-    """No cap."""
-    return None
-
-
 @flow(name="sweep", flow_run_name="{spec}", persist_result=False)
 def sweep(
     spec: SweepName = "chinchilla",
@@ -143,7 +138,7 @@ def run_sweep(
     dispatcher: Dispatcher,
     watchers: Sequence[Watcher],
     *,
-    cap: Capping = without_cap,
+    cap: Capping = lambda planned: None,
     max_failures: int | None = None,
 ) -> SweepReport:
     """Train the missing runs of a plan, mirror every run, fit and report.

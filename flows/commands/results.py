@@ -140,20 +140,10 @@ def _print_facts(document: dict[str, Any]) -> None:
 
 
 def _print_losses(losses: list[dict[str, Any]]) -> None:
-    from analysis.words import flops
     from flows.commands.output import table
-    from flows.results.show import POOLED, SOURCES_HEADER, source_rows
+    from flows.results.show import LOSSES_HEADER, POOLED, SOURCES_HEADER, loss_rows, source_rows
 
-    rows = [
-        [
-            row["tokens"],
-            f"{row['tokens_per_param']:.3g}",
-            flops(row["train_flops"]),
-            *("–" if row[key] is None else f"{row[key]:.4f}" for key in ("val_loss", "val_bpb")),
-        ]
-        for row in losses
-    ]
-    table("losses", ["D tokens", "D/N", "C FLOPs", "nats/token", "bits/byte"], rows)
+    table("losses", LOSSES_HEADER, loss_rows(losses))
     if by_source := source_rows(losses):
         print()
         table("losses by source", SOURCES_HEADER, by_source)

@@ -107,13 +107,7 @@ class ChildProcesses:
         try:
             while True:
                 for group in admitted(waiting, admit, len(self._slots) - len(in_flight)):
-                    for planned in group:
-                        make_ready(RunDir(self._home.runs / planned.id), planned, self._placement)
-                    name = group[0].name
-                    if len(group) > 1:
-                        name += f" and {len(group) - 1} of its shape"
-                    run_ids = ",".join(planned.id for planned in group)
-                    future = train.submit(name, run_ids)
+                    future = train.submit(*self._made_ready(group))
                     in_flight[future] = group
                     # Its state would be asked of the server, which shares the cores with it.
                     future.add_done_callback(ended.put)
@@ -142,6 +136,13 @@ class ChildProcesses:
                 self._say(_STOPPING)
             self._stop()
             raise
+
+    def _made_ready(self, group: Sequence[PlannedRun]) -> tuple[str, str]:
+        """Make runs ready to train in one process; their name, and their ids."""
+        for planned in group:
+            make_ready(RunDir(self._home.runs / planned.id), planned, self._placement)
+        others = f" and {len(group) - 1} of its shape" if len(group) > 1 else ""
+        return f"{group[0].name}{others}", ",".join(planned.id for planned in group)
 
     def _train_stack(self, name: str, runs: Sequence[RunDir], slot: WarmSlot) -> State[Any]:
         """Train runs as one program; those that it leaves without a result are trained alone."""

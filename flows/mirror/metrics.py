@@ -9,6 +9,7 @@ from analysis.words import counted, rate, short
 from flows.runs.attempts import read_attempts, read_provenance
 from flows.runs.directory import RunDir, RunResult
 from flows.runs.evaluations import evaluations
+from flows.runs.table import mixture_columns
 from llama_core.counting import count_params
 from sweeps.grid import Cell
 from sweeps.spec import PlannedRun
@@ -102,18 +103,11 @@ def run_params(planned: PlannedRun) -> dict[str, str]:
         "schedule": train.schedule.kind,
         "seed": str(train.seed),
         "data_digest": planned.run.data.digest,
-        **_mixture_params(planned),
+        **{
+            name: f"{value:.4g}" if isinstance(value, float) else str(value)
+            for name, value in mixture_columns(planned).items()
+        },
     }
-
-
-def _mixture_params(planned: PlannedRun) -> dict[str, str]:
-    mixture = planned.run.data.mixture
-    if mixture is None:
-        return {}
-    if planned.unique_tokens is not None:
-        return {"unique_tokens": str(planned.unique_tokens)}
-    shares = {f"share_{name}": f"{share:.4g}" for name, share in mixture.shares.items()}
-    return {"mixture": planned.mixture, **shares}
 
 
 def run_description(planned: PlannedRun, result: RunResult) -> str:

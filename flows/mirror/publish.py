@@ -45,15 +45,22 @@ class Mirror:
         """
         load_mlflow()
 
-    def publish(self, run: RunDir, planned: PlannedRun) -> None:
+    def publish(self, run: RunDir, planned: PlannedRun, mirrored: Mirrored | None = None) -> None:
         """Bring the mirror of a run up to date with its directory, or log that it is behind."""
-        self._publish(run, planned)
+        key = (planned.sweep, run.id)
+        self._missed[key] = (run, planned)
+
+        def send(tracker: MlflowTracker) -> None:
+            tracker.publish(run, planned, mirrored)
+            del self._missed[key]
+
+        self._try(f"run {run.id}", send)
 
     def publish_all(self, sweep: str, runs: Sequence[tuple[RunDir, PlannedRun]]) -> None:
         """Publish runs, asking once which of them the mirror has, or log that it is behind."""
         mirrored = self._try(f"runs of {sweep}", lambda tracker: tracker.mirrored(sweep))
         for run, planned in runs:
-            self._publish(run, planned, mirrored=mirrored or {})
+            self.publish(run, planned, mirrored)
 
     def catch_up(self) -> None:
         """Publish the runs that failed or were skipped: a full disk may have room now."""
@@ -61,16 +68,6 @@ class Mirror:
             self._resting_until = 0.0
         for run, planned in list(self._missed.values()):
             self.publish(run, planned)
-
-    def _publish(self, run: RunDir, planned: PlannedRun, **known: Mirrored) -> None:
-        key = (planned.sweep, run.id)
-        self._missed[key] = (run, planned)
-
-        def send(tracker: MlflowTracker) -> None:
-            tracker.publish(run, planned, **known)
-            del self._missed[key]
-
-        self._try(f"run {run.id}", send)
 
     def log_observations(self, planned: Plan) -> None:
         """Add a sweep's observations and their curves beside its runs, or log that it is behind."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from analysis.words import flops
 from flows.plans.stored import read_plans
 from flows.runs.attempts import (
     compile_choice,
@@ -69,6 +70,22 @@ SOURCES_HEADER = (
     *("D tokens", "source", "of training", "validation tokens", "nats/token", "bits/byte"),
 )
 POOLED = "the run's loss is their mean, weighted by validation tokens (bits by bytes)"
+
+
+LOSSES_HEADER = ("D tokens", "D/N", "C counted FLOPs", "loss, nats/token", "bits/byte")
+
+
+def loss_rows(losses: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """The losses of a run's document as rows of a table, one for each horizon."""
+    return [
+        [
+            f"{row['tokens']:,}",
+            f"{row['tokens_per_param']:.3g}",
+            flops(row["train_flops"]),
+            *("–" if row[key] is None else f"{row[key]:.4f}" for key in ("val_loss", "val_bpb")),
+        ]
+        for row in losses
+    ]
 
 
 def source_rows(losses: Sequence[Mapping[str, Any]]) -> list[list[str]]:

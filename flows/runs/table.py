@@ -73,7 +73,7 @@ def _rows(planned: PlannedRun, run: RunDir) -> Iterator[dict[str, Any]]:
             "status": status,
             "excluded_reason": _SCANNED if planned.rate_factor else _reason(result, seen),
             # A share is the planned one, to the digit.
-            **(_by_source(seen.sources if seen else ()) | _mixture(planned)),
+            **(_by_source(seen.sources if seen else ()) | mixture_columns(planned)),
         }
 
 
@@ -87,7 +87,7 @@ def _by_source(sources: Sequence[SourceLoss]) -> dict[str, Any]:
     }
 
 
-def _mixture(planned: PlannedRun) -> dict[str, Any]:
+def mixture_columns(planned: PlannedRun) -> dict[str, Any]:
     """The name of a run's mixture and the share of each source, or its part of the text."""
     mixture = planned.run.data.mixture
     if mixture is None:

@@ -14,7 +14,14 @@ from flows.dashboard.screens.screen import NotHereError, Screen
 from flows.dashboard.seen import RunsSeen, StudySeen
 from flows.dashboard.subjects import Desk
 from flows.mirror.addresses import run_address
-from flows.results.show import POOLED, SOURCES_HEADER, run_document, source_rows
+from flows.results.show import (
+    LOSSES_HEADER,
+    POOLED,
+    SOURCES_HEADER,
+    loss_rows,
+    run_document,
+    source_rows,
+)
 from flows.runs.attempts import read_attempts
 from flows.runs.directory import RunDir
 from flows.watch.progress import span
@@ -68,18 +75,7 @@ class RunScreen(Screen):
                 (span(document["spent"]["device_s"]), "device time"),
             ]
         )
-        page.table(
-            ["D tokens", "D/N", "C counted FLOPs", "loss, nats/token", "bits/byte"],
-            [
-                [
-                    f"{row['tokens']:,}",
-                    f"{row['tokens_per_param']:.3g}",
-                    flops(row["train_flops"]),
-                    *("–" if row[k] is None else f"{row[k]:.4f}" for k in ("val_loss", "val_bpb")),
-                ]
-                for row in document["losses"]
-            ],
-        )
+        page.table(LOSSES_HEADER, loss_rows(document["losses"]))
         if by_source := source_rows(document["losses"]):
             page.table(SOURCES_HEADER, by_source)
             page.text(f"{POOLED[0].upper()}{POOLED[1:]}.", role="soft")

@@ -38,7 +38,7 @@ def test_runs_missed_by_a_failing_mirror_are_published_at_the_end(tmp_path, monk
     runs = [finished_run(tmp_path, one) for one in planned]
     alive, trouble = FakeTracker(), [OSError("No space left on device")]
 
-    def publish(run, one):
+    def publish(run, one, mirrored):
         if trouble:
             raise trouble.pop()
         FakeTracker.publish(alive, run, one)
@@ -97,7 +97,7 @@ def test_a_damaged_study_is_skipped_and_the_others_are_synced(
 def test_what_went_through_is_not_published_again(tmp_path, monkeypatch):
     planned, sent = planned_run(), []
     run, alive = finished_run(tmp_path, planned), FakeTracker()
-    monkeypatch.setattr(alive, "publish", lambda run, one: sent.append(one.id))
+    monkeypatch.setattr(alive, "publish", lambda run, one, mirrored: sent.append(one.id))
     monkeypatch.setattr(mirror_module, "open_tracker", lambda settings, home: alive)
     mirror = mirror_module.Mirror(Settings(home=tmp_path), Home(tmp_path))
     mirror.publish(run, planned)
