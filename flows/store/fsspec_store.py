@@ -9,7 +9,7 @@ from flows.store.contract import StoreError
 
 
 class FsspecStore:
-    """A store in any file system that fsspec knows: file, s3, gs, memory."""
+    """A `flows.store.contract.Store` in any file system that fsspec knows: file, s3, gs, memory."""
 
     def __init__(self, url: str) -> None:
         """Raises:
@@ -27,19 +27,16 @@ class FsspecStore:
             ) from error
 
     def put(self, name: str, content: bytes) -> None:
-        """Write a file."""
         with self._store_errors(name):
             path = self._path(name)
             self._files.makedirs(self._files._parent(path), exist_ok=True)
             self._files.pipe_file(path, content)
 
     def get(self, name: str) -> bytes:
-        """Read a file."""
         with self._store_errors(name):
             return bytes(self._files.cat_file(self._path(name)))
 
     def names(self, folder: str) -> list[str]:
-        """List the files of a folder."""
         with self._store_errors(folder):
             # Other hosts write here too, and fsspec caches listings.
             self._files.invalidate_cache()
@@ -48,7 +45,6 @@ class FsspecStore:
             return [PurePosixPath(path).name for path in self._files.find(self._path(folder))]
 
     def remove(self, name: str) -> None:
-        """Remove a file."""
         with self._store_errors(name):
             self._files.rm_file(self._path(name))
 

@@ -30,25 +30,21 @@ class MlflowArtifacts:
         self._files = artifact_files(address, server or f"http://{host}")
 
     def put(self, name: str, content: bytes) -> None:
-        """Write a file."""
         folder, _, last = name.rpartition("/")
         with self._store_errors(name), TemporaryDirectory() as scratch:
             (Path(scratch) / last).write_bytes(content)
             self._files.log_artifact(str(Path(scratch) / last), folder)
 
     def get(self, name: str) -> bytes:
-        """Read a file."""
         with self._store_errors(name), TemporaryDirectory() as scratch:
             return Path(self._files.download_artifacts(name, scratch)).read_bytes()
 
     def names(self, folder: str) -> list[str]:
-        """List the files of a folder."""
         with self._store_errors(folder):
             entries = self._files.list_artifacts(folder)
             return [PurePosixPath(entry.path).name for entry in entries if not entry.is_dir]
 
     def remove(self, name: str) -> None:
-        """Remove a file."""
         with self._store_errors(name):
             self._files.delete_artifacts(name)
 

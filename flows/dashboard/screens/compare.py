@@ -69,7 +69,6 @@ class CompareScreen(Screen):
         return page
 
     def python(self, figure: str) -> str | None:
-        """The lines that draw one of its figures."""
         names = [sweep.name for sweep in self._sweeps()]
         return python_of_comparison(
             figure, self.desk.library.home.root, names, bits=self._unit() == "byte"

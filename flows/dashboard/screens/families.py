@@ -1,7 +1,5 @@
 """Sweeps whose runs share no law of N and D: variants of the architecture, and mixtures."""
 
-from typing import Any
-
 from dash import html
 from dash.development.base_component import Component
 
@@ -15,8 +13,6 @@ from flows.dashboard.python_lines import python_of_answer, python_of_comparison,
 from flows.dashboard.render import aria, link
 from flows.dashboard.screens.law import SubjectScreen
 from flows.dashboard.screens.lists import sweeps_table
-from flows.dashboard.screens.progress import add_progress
-from flows.dashboard.screens.screen import add_note
 from flows.dashboard.seen import SweepSeen
 from flows.results.mixtures import Mixed
 from flows.results.variants import add_comparison
@@ -25,10 +21,6 @@ from sweeps.plan import members
 
 class VariantsScreen(SubjectScreen):
     """Every variant with its law, and what each is worth against the base."""
-
-    def awaited(self) -> bool:
-        """Whether the variants are still compared."""
-        return self._outcome().awaited
 
     def body(self) -> list[Component]:
         """A table of the variants, and their comparison."""
@@ -43,9 +35,8 @@ class VariantsScreen(SubjectScreen):
 
     def make_page(self) -> Page:
         """The comparison as the report has it, how rates were chosen, and the curves."""
-        assert self.sweep is not None
-        outcome = self._outcome()
-        page = _begun(self.title, outcome, self.sweep)
+        outcome = self.outcome()
+        page = self.new_page(outcome)
         if outcome.value is not None:
             scans, comparison = outcome.value
             add_comparison(page, comparison)
@@ -54,7 +45,6 @@ class VariantsScreen(SubjectScreen):
         return page
 
     def python(self, figure: str) -> str | None:
-        """The lines that draw one of its figures."""
         home = self.desk.library.home.root
         if figure == "scans":
             return python_of_scans(home, self.subject.name)
@@ -66,7 +56,8 @@ class VariantsScreen(SubjectScreen):
         names = (each.spec.name for each in members(self.sweep.plan).values() if each.runs)
         return list(filter(None, map(self.desk.library.sweep, names)))
 
-    def _outcome(self) -> Outcome[answers.ComparedVariants]:
+    def outcome(self) -> Outcome[answers.ComparedVariants]:
+        """The comparison of the variants."""
         assert self.sweep is not None
         plan, home = self.sweep.plan, self.desk.library.home
         question = ("variants", self.subject.name)
@@ -78,15 +69,10 @@ class VariantsScreen(SubjectScreen):
 class MixturesScreen(SubjectScreen):
     """The best shares, what each source does, and how well the law foretells."""
 
-    def awaited(self) -> bool:
-        """Whether the law of the shares is still fitted."""
-        return self._outcome().awaited
-
     def make_page(self) -> Page:
         """The answer of isoflop mix, and the curves."""
-        assert self.sweep is not None
-        outcome = self._outcome()
-        page = _begun(self.title, outcome, self.sweep)
+        outcome = self.outcome()
+        page = self.new_page(outcome)
         mixed = outcome.value
         if mixed is not None and mixed.answer is None:
             page.text(mixed.sentences[0], role="lead")
@@ -97,24 +83,16 @@ class MixturesScreen(SubjectScreen):
         return page
 
     def python(self, figure: str) -> str | None:
-        """The lines that draw one of its figures."""
         subject = self.subject
         return super().python(figure) or python_of_answer(
             figure, f"isoflop.mix({subject.door})", subject.before
         )
 
-    def _outcome(self) -> Outcome[Mixed]:
+    def outcome(self) -> Outcome[Mixed]:
+        """The law of the shares."""
         assert self.sweep is not None
         plan, home = self.sweep.plan, self.desk.library.home
         question = ("mixtures", self.subject.name)
         return self.desk.fits.get(
             question, self.subject.state, answers.mixtures, lambda: (plan, home)
         )
-
-
-def _begun(title: str, outcome: Outcome[Any], sweep: SweepSeen) -> Page:
-    """A page that begins with what keeps its answer waiting, and the progress of its sweep."""
-    page = Page(title)
-    add_note(page, outcome)
-    add_progress(page, sweep, "runs")
-    return page

@@ -205,7 +205,6 @@ class FrontierScreen(SubjectScreen):
         return isinstance(self.subject.forecast().value, Answer)
 
     def python(self, figure: str) -> str | None:
-        """The lines that draw one of its figures."""
         asked, subject = self.question(), self.subject
         flops, tokens = asked.flops, asked.tokens
         law = subject.door if self._is_foretold() else f"{subject.door_fit}.law"

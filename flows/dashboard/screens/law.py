@@ -1,7 +1,7 @@
 """The first view of a sweep or a dropped table: answer, curves, valleys, law."""
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from dash import html
 from dash.development.base_component import Component
@@ -11,12 +11,14 @@ from analysis.fit.isoflop import fit_isoflop
 from analysis.fit.page import add_fit
 from analysis.law import CCounts
 from analysis.page import Page
+from analysis.sweep.answer import Findings
 from analysis.sweep.by_source import add_by_source
 from analysis.sweep.page import add_curves, add_largest, add_law, add_valleys
 from analysis.table.observations import COUNTS as N_COUNTS
 from analysis.words import COUNTS, FLOPS
 from flows.dashboard import controls
 from flows.dashboard.address import Address, sweep_address, sweep_name
+from flows.dashboard.fits import Outcome
 from flows.dashboard.python_lines import counted_runs, python_of_answer, python_of_curves
 from flows.dashboard.render import aria, link
 from flows.dashboard.screens.progress import add_progress, run_links
@@ -84,9 +86,14 @@ class SubjectScreen(Screen):
         files = self.subject.state if self.sweep is None else self.sweep.stamp
         return f"{files} {self.awaited()}"
 
+    def outcome(self) -> Outcome[Any] | None:
+        """The answer that the view shows, computed in the background; None where it shows none."""
+        return None
+
     def awaited(self) -> bool:
         """Whether an answer that the view shows is still computed."""
-        return False
+        outcome = self.outcome()
+        return outcome is not None and outcome.awaited
 
     def python(self, figure: str) -> str | None:
         """The lines that draw one of its figures: those of its runs' curves."""
@@ -101,6 +108,14 @@ class SubjectScreen(Screen):
     def links(self) -> dict[str, str]:
         """Views of its runs."""
         return {} if self.sweep is None else run_links(self.sweep)
+
+    def new_page(self, outcome: Outcome[Any]) -> Page:
+        """A page that begins with what its answer waits for, and the progress of its sweep."""
+        page = Page(self.title)
+        add_note(page, outcome)
+        if self.sweep is not None:
+            add_progress(page, self.sweep, "runs")
+        return page
 
     def add_curves(self, page: Page) -> None:
         """The loss curves of a sweep, and whose they are."""
@@ -165,9 +180,9 @@ def elsewhere(desk: Desk, name: str, folder: Path) -> Component:
 class LawScreen(SubjectScreen):
     """The answer first, then progress and curves, valleys, law and residuals."""
 
-    def awaited(self) -> bool:
-        """Whether the law is still fitted."""
-        return self.subject.findings(self.counts).awaited
+    def outcome(self) -> Outcome[Findings]:
+        """The law."""
+        return self.subject.findings(self.counts)
 
     def body(self) -> list[Component]:
         """The switch of counts, and the page."""
@@ -190,12 +205,8 @@ class LawScreen(SubjectScreen):
 
     def make_page(self) -> Page:
         """The report as far as it is known."""
-        page = Page(self.title)
-        outcome = self.subject.findings(self.counts)
-        add_note(page, outcome)
-        if self.sweep is not None:
-            add_progress(page, self.sweep, "runs")
-        findings = outcome.value
+        outcome = self.outcome()
+        page, findings = self.new_page(outcome), outcome.value
         if findings is None or findings.group is None:
             if findings is not None:
                 page.text(f"There is no law yet: {findings.refusal}", role="lead")
@@ -215,7 +226,6 @@ class LawScreen(SubjectScreen):
         return page
 
     def python(self, figure: str) -> str | None:
-        """The lines that draw one of its figures."""
         name, subject = figure.removeprefix("fit-"), self.subject
         if self.counts == subject.own_counts:
             return python_of_answer(name, subject.door_fit, subject.before)

@@ -21,10 +21,6 @@ from flows.plans.next_candidates import SHARE, of_sweep, of_table
 class NextScreen(SubjectScreen):
     """The answer of isoflop next."""
 
-    def awaited(self) -> bool:
-        """Whether the runs are still chosen."""
-        return self._outcome().awaited
-
     def controls(self) -> list[Component]:
         """Sliders for the target and for how many runs."""
         low, high = self._span()
@@ -44,7 +40,7 @@ class NextScreen(SubjectScreen):
 
     def make_page(self) -> Page:
         """The runs to train next, and the command that writes them as a spec."""
-        page, target, outcome = Page(self.title), self._target(), self._outcome()
+        page, target, outcome = Page(self.title), self._target(), self.outcome()
         page.text(
             f"Asked: the runs, {self._runs()} at most, that make N* and the loss at "
             f"{flops(target)} FLOPs surer, for up to a third of it.",
@@ -63,13 +59,12 @@ class NextScreen(SubjectScreen):
         return page
 
     def python(self, figure: str) -> str | None:
-        """The lines that draw the plane."""
         subject = self.subject
         made = f"isoflop.next({subject.door}, flops={self._target()}, runs={self._runs()})"
         return python_of_answer(figure, made, subject.before)
 
-    def _outcome(self) -> Outcome[NextRuns | str]:
-        """The runs, chosen in the background."""
+    def outcome(self) -> Outcome[NextRuns | str]:
+        """The runs."""
         target, runs = self._target(), self._runs()
         question = ("next", *self.address.path[:2], target, runs)
 

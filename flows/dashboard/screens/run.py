@@ -103,7 +103,6 @@ class RunScreen(Screen):
         return [each for each in seen if self.run.id in each.run_ids]
 
     def python(self, figure: str) -> str | None:
-        """The lines that draw its curve."""
         return python_of_run(self.desk.library.home.root, self.run.id)
 
 

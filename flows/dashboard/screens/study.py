@@ -59,7 +59,6 @@ class StudyScreen(Screen):
         return page
 
     def python(self, figure: str) -> str | None:
-        """The lines that draw one of its figures."""
         return python_of_study(figure, self.desk.library.home.root, self.study.name)
 
     def _outcome(self) -> Outcome[LrFit | str]:
