@@ -260,9 +260,7 @@ def runs(
         home = open_to_read()
         plans = [find_plan(sweep, home)] if sweep is not None else read_plans(home)
 
-    from analysis.words import counted, flops, rate, short
-    from flows.commands.output import emit, print_wrapped, table
-    from flows.runs.state import newest
+    from flows.commands.output import emit
     from flows.runs.table import observations
 
     rows = [row for planned in plans for row in observations(planned.runs, home)]
@@ -276,12 +274,20 @@ def runs(
         rows.sort(key=lambda row: inf if row[column] is None else row[column])
     if json is not None:
         emit(rows, json)
-        return
-    if not rows:
+    elif rows:
+        _print_list(rows, home, cut=not all)
+    else:
         print("no run is like that" if plans else "no sweep was started in this home yet")
-        return
+
+
+def _print_list(rows: list[dict[str, Any]], home: "Home", *, cut: bool) -> None:
+    """Print observations in a table; where they are to be cut, those of the newest runs alone."""
+    from analysis.words import counted, flops, rate, short
+    from flows.commands.output import print_wrapped, table
+    from flows.runs.state import newest
+
     states = {row["parent_run_id"]: row["status"] for row in rows}
-    cut = not all and len(states) > _SHOWN
+    cut = cut and len(states) > _SHOWN
     kept = newest(states, home, _SHOWN) if cut else states.keys()
     header = ["sweep", "run", "id", "N", "D", "C", "lr", "loss", "state"]
     shown = [

@@ -133,7 +133,6 @@ def status(*, json: Json = None) -> None:
     """Servers, workers, sweeps and runs of this home, with the age of each heartbeat."""
     from flows.commands.output import emit, table
     from flows.health.status import read_status
-    from flows.watch.progress import ago
 
     with refusals():
         settings, home = open_all_to_read()
@@ -141,20 +140,7 @@ def status(*, json: Json = None) -> None:
     if json is not None:
         emit(document, json)
         return
-    if document["processes"]:
-        table(
-            "processes",
-            ["process", "pid", "state", "last heard of"],
-            [
-                [
-                    *(process["process"], str(process["pid"]), process["state"]),
-                    ago(process["heartbeat_s"]),
-                ]
-                for process in document["processes"]
-            ],
-        )
-    else:
-        print("no stack is up here; to start one: isoflop up")
+    _print_processes(document["processes"])
     if document["slurm"]:
         _print_slurm(document["slurm"])
     if document["sweeps"]:
@@ -165,21 +151,7 @@ def status(*, json: Json = None) -> None:
         )
     else:
         print("no sweep was started in this home yet")
-    if document["runs"]:
-        table(
-            "runs in flight",
-            ["sweep", "run", "id", "step", "nats/token", "tokens/s", "newest row"],
-            [
-                [
-                    *(run["sweep"], run["name"], run["run_id"]),
-                    f"{run['step']:,}/{run['steps']:,}",
-                    "" if run["loss"] is None else f"{run['loss']:.4f}",
-                    "" if run["tokens_per_s"] is None else f"{run['tokens_per_s']:,.0f}",
-                    ago(run["heartbeat_s"]),
-                ]
-                for run in document["runs"]
-            ],
-        )
+    _print_in_flight(document["runs"])
     for name, words in (("prefect", "Prefect"), ("mlflow", "MLflow"), ("dashboard", "dashboard")):
         print(f"{words:<10} {document[name]}")
     print(
@@ -188,6 +160,45 @@ def status(*, json: Json = None) -> None:
     )
     if any(process["state"] != "running" for process in document["processes"]):
         print("A part of the stack is not well. To find out which: isoflop doctor")
+
+
+def _print_processes(processes: list[dict[str, Any]]) -> None:
+    from flows.commands.output import table
+    from flows.watch.progress import ago
+
+    if not processes:
+        print("no stack is up here; to start one: isoflop up")
+        return
+    table(
+        "processes",
+        ["process", "pid", "state", "last heard of"],
+        [
+            [each["process"], str(each["pid"]), each["state"], ago(each["heartbeat_s"])]
+            for each in processes
+        ],
+    )
+
+
+def _print_in_flight(runs: list[dict[str, Any]]) -> None:
+    from flows.commands.output import table
+    from flows.watch.progress import ago
+
+    if not runs:
+        return
+    table(
+        "runs in flight",
+        ["sweep", "run", "id", "step", "nats/token", "tokens/s", "newest row"],
+        [
+            [
+                *(run["sweep"], run["name"], run["run_id"]),
+                f"{run['step']:,}/{run['steps']:,}",
+                "" if run["loss"] is None else f"{run['loss']:.4f}",
+                "" if run["tokens_per_s"] is None else f"{run['tokens_per_s']:,.0f}",
+                ago(run["heartbeat_s"]),
+            ]
+            for run in runs
+        ],
+    )
 
 
 def _print_slurm(slurm: dict[str, Any]) -> None:
