@@ -105,22 +105,27 @@ def calibrated(
             )
             write_whole(folder / f"{keys[shape]}.json", fresh.model_dump_json())
             timed[shape] = fresh
-    age_s = now() - min(timing.measured_at for timing in timed.values())
-    when = "just now" if age_s < 120 else f"{age_s / 60:.0f} minutes ago"
-    ranks = placement.ranks
-    loads = [timing.others for timing in timed.values() if timing.others is not None]
-    beside = f", at load {max(loads):.1f} on {counted(usable_cores(), 'core')}" if loads else ""
-    again = "" if age_s < 120 else "; --retime times it again"
-    which = "every shape" if isinstance(plan, Plan) else "the ends of every width's batches"
-    basis = f"{which} timed on {device_name(placement)} {when}{beside}, {len(slots)} at once{again}"
-    if ranks > 1:
-        basis += f", one rank alone; {ranks} are taken to share its work evenly"
     return Speed(
-        timing=lambda run: shared_by(ranks, _timing(run, timed)),
+        timing=lambda run: shared_by(placement.ranks, _timing(run, timed)),
         start_s=statistics.median(timing.start_s for timing in timed.values()) + _BETWEEN_S,
         around_s=AROUND_S + statistics.median(timing.load_s for timing in timed.values()),
-        basis=basis,
+        basis=_basis(plan, list(timed.values()), len(slots)),
     )
+
+
+def _basis(plan: AnyPlan, timed: Sequence[_StoredTiming], slots: int) -> str:
+    """What was timed, where, when and beside what, for a person."""
+    placement, age_s = plan.spec.placement, now() - min(timing.measured_at for timing in timed)
+    recent = age_s < 120
+    which = "every shape" if isinstance(plan, Plan) else "the ends of every width's batches"
+    when = "just now" if recent else f"{age_s / 60:.0f} minutes ago"
+    basis = f"{which} timed on {device_name(placement)} {when}"
+    if loads := [timing.others for timing in timed if timing.others is not None]:
+        basis += f", at load {max(loads):.1f} on {counted(usable_cores(), 'core')}"
+    basis += f", {slots} at once" if recent else f", {slots} at once; --retime times it again"
+    if placement.ranks > 1:
+        basis += f", one rank alone; {placement.ranks} are taken to share its work evenly"
+    return basis
 
 
 def _timed(plan: AnyPlan) -> Sequence[PlannedRun]:

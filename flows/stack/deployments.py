@@ -16,7 +16,7 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
 
-from flows.files import write_whole
+from flows.files import read_object, write_whole
 from flows.settings import CONTROL_POOL, ROOT, TRAIN_POOL, Home, Settings, checkout
 from flows.stack.flow_runs import prefect_client
 from flows.stack.servers import StackError, prefect_environment
@@ -64,10 +64,7 @@ def record_version(home: Home) -> None:
 
 def is_deployed(home: Home) -> bool:
     """Whether this code made the deployments and started the workers of this home's stack."""
-    try:
-        return bool(json.loads(_stamp(home).read_text()) == _version())
-    except (FileNotFoundError, ValueError):
-        return False
+    return read_object(_stamp(home)) == _version()
 
 
 def _stamp(home: Home) -> Path:
