@@ -19,7 +19,6 @@ from flows.commands.options import FIT, OUTPUT
 if TYPE_CHECKING:
     from analysis.page import Page
     from flows.settings import Home, Settings
-    from sweeps.plan import Plan
 
 
 def fail(message: str) -> NoReturn:
@@ -115,17 +114,6 @@ def open_all_to_read() -> "tuple[Settings, Home]":
 def open_to_read() -> "Home":
     """The home as it is, see `open_all_to_read`."""
     return open_all_to_read()[1]
-
-
-def find_plan(name: str, home: "Home") -> "Plan":
-    """The plan of a sweep in this home.
-
-    Raises:
-        ValueError: see `flows.plans.find.find_plan`.
-    """
-    from flows.plans import find
-
-    return find.find_plan(name, home)
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from flows.commands.common import (
     Json,
     busy,
     failures,
-    find_plan,
     open_all_to_read,
     open_to_read,
     refusals,
@@ -67,6 +66,8 @@ def export(
     Args:
         format: of both files.
     """
+    from flows.plans.find import find_plan
+
     with refusals():
         home = open_to_read()
         planned = find_plan(sweep, home)
@@ -209,6 +210,8 @@ def report(sweep: SweepName, /, *, json: Json = None) -> None:
 
     Where the home cannot be written, only the verdict is printed.
     """
+    from flows.plans.find import find_plan
+
     with refusals():
         settings, home = open_all_to_read()
         planned = find_plan(sweep, home)
@@ -254,6 +257,7 @@ def runs(
 
     The JSON has all of them, with the columns that --where may name.
     """
+    from flows.plans.find import find_plan
     from flows.plans.stored import read_plans
 
     with refusals():

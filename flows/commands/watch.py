@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING
 
-from flows.commands.common import busy, find_plan, open_all_to_read, refusals
+from flows.commands.common import busy, open_all_to_read, refusals
 from flows.commands.options import SweepName
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ def _goes_on(planned: "Plan", home: "Home") -> bool:
 
 def _latest(planned: "Plan", home: "Home") -> "Plan":
     """The plan with the runs chosen since; only a design that waits for a choice is read again."""
+    from flows.plans.find import find_plan
+
     if planned.spec.design is None or not _all_ended(planned, home):
         return planned
     return find_plan(planned.spec.name, home)
@@ -67,6 +69,7 @@ def _all_ended(planned: "Plan", home: "Home") -> bool:
 
 
 def _planned(sweep: str, settings: "Settings", home: "Home") -> "Plan":
+    from flows.plans.find import find_plan
     from flows.stack.servers import server_answers
 
     try:
