@@ -11,12 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import (
-    FlowFilter,
-    FlowFilterName,
-    FlowRunFilter,
-    FlowRunFilterTags,
-)
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import TERMINAL_STATES, FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelling, Crashed
@@ -33,6 +28,7 @@ from flows.stack.flow_runs import (
 # Prefect gives a process 30 s after SIGTERM; its worker polls every few seconds.
 _PATIENCE_S = 60.0
 _POLL_S = 0.5
+_LIVING = [kind for kind in StateType if kind not in TERMINAL_STATES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +126,7 @@ def _wait_for_flow_runs(client: SyncPrefectClient, name: str, known: list[Contro
 
 def _states(client: SyncPrefectClient, name: str) -> dict[UUID, State[Any]]:
     """States of the flow runs of this name on the workers that have not ended, by id."""
-    trainings = _not_ended(client, FlowRunFilter(tags=FlowRunFilterTags(all_=[name])))
+    trainings = read_flow_runs(client, _LIVING, tag=name)
     return {
         flow_run.id: flow_run.state
         for flow_run in (*_requested(client, name), *trainings)
@@ -143,9 +139,10 @@ def _requested(client: SyncPrefectClient, name: str) -> list[FlowRun]:
 
     Until then a flow run is known by the preset it was created for; afterwards by its name.
     """
+    flows = FlowFilter(name=FlowFilterName(any_=["sweep", "tune"]))
     return [
         flow_run
-        for flow_run in _not_ended(client, FlowRunFilter(), flows=["sweep", "tune"])
+        for flow_run in read_flow_runs(client, _LIVING, flow_filter=flows)
         if flow_run.deployment_id is not None and name == _name_of(flow_run)
     ]
 
@@ -157,11 +154,3 @@ def _name_of(flow_run: FlowRun) -> str:
         if key.strip() == "name":
             return value.strip()
     return str(flow_run.parameters.get("spec", flow_run.name))
-
-
-def _not_ended(
-    client: SyncPrefectClient, which: FlowRunFilter, *, flows: list[str] | None = None
-) -> list[FlowRun]:
-    living = [kind for kind in StateType if kind not in TERMINAL_STATES]
-    named = FlowFilter(name=FlowFilterName(any_=flows)) if flows is not None else None
-    return read_flow_runs(client, living, flow_run_filter=which, flow_filter=named)

@@ -14,6 +14,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterId,
     FlowRunFilterState,
     FlowRunFilterStateType,
+    FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.runtime import flow_run
@@ -147,15 +148,21 @@ def flow_runs_in_flight(client: SyncPrefectClient) -> list[FlowRun]:
 
 
 def read_flow_runs(
-    client: SyncPrefectClient, states: Iterable[StateType], **filters: Any
+    client: SyncPrefectClient,
+    states: Iterable[StateType],
+    *,
+    tag: str | None = None,
+    **filters: Any,
 ) -> list[FlowRun]:
     """All flow runs in these states, more too than the server returns in one answer.
 
     Args:
-        filters: others, as the client takes them; a flow run filter gets the states.
+        filters: of their flows and pools, as the client takes them.
     """
-    which = filters.pop("flow_run_filter", FlowRunFilter())
-    which.state = FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states)))
+    which = FlowRunFilter(
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))),
+        tags=None if tag is None else FlowRunFilterTags(all_=[tag]),
+    )
     flow_runs: list[FlowRun] = []
     while page := client.read_flow_runs(flow_run_filter=which, **filters, offset=len(flow_runs)):
         flow_runs += page

@@ -157,7 +157,7 @@ class Server:
                 return run
         raise ObjectNotFound(http_exc=None)
 
-    def read_flow_runs(self, *, flow_filter, flow_run_filter, offset):
+    def read_flow_runs(self, *, flow_run_filter, offset, flow_filter=None):
         kinds = flow_run_filter.state.type.any_
         found = [run for run in self.runs if run.state is None or run.state.type in kinds]
         if flow_filter is not None:
