@@ -81,6 +81,30 @@ def test_the_fused_loss_in_parts_is_the_output_layer_with_torchs_loss(monkeypatc
         )
 
 
+@pytest.mark.parametrize(
+    ("cached", "fewest", "most", "rows"),
+    [
+        (450, 1, 8, [9, 9, 2]),
+        (450, 12, 8, [12, 8]),
+        (50, 1, 3, [7, 7, 6]),
+    ],
+    ids=["what the cache holds", "the fewest rows of a fast product", "the most parts of a graph"],
+)
+def test_rows_of_a_fused_loss_at_once_follow(monkeypatch, cached, fewest, most, rows):
+    for name, value in (("_CACHED", cached), ("_FEWEST_ROWS", fewest), ("_MOST_PARTS", most)):
+        monkeypatch.setattr(loss, name, value)
+    of_part, parts = loss._fused_losses, []
+
+    def counted(logits, *others):
+        parts.append(len(logits))
+        return of_part(logits, *others)
+
+    monkeypatch.setattr(loss, "_fused_losses", counted)
+    x, weight = (t.requires_grad_() for t in _output_layer())
+    fused_output_loss(x, weight, torch.arange(20), None, torch.tensor(1.0))
+    assert parts == rows
+
+
 def _output_layer():
     """Inputs (20, 8) and weights (50, 8) whose logits are about 5."""
     generator = torch.Generator().manual_seed(1)
