@@ -81,6 +81,8 @@ class SweepProgress:
             parts.append(f"about {span(self.left_s)} to go")
         if self.tokens_per_s:
             parts.append(f"{self.tokens_per_s:,.0f} tokens/s")
+        elif any(run.state == "training" and run.heartbeat_s is None for run in self.runs):
+            parts.append("timing first steps, and compiling where that pays")
         return ", ".join(parts)
 
 

@@ -71,6 +71,16 @@ def test_a_title_has_share_time_left_and_the_pace_of_all_runs():
     assert ago(61.0) == "1 min 1 s ago"
 
 
+def test_a_title_says_what_trainings_do_before_their_first_step():
+    begun = replace(RUN, step=0, loss=None, tokens_per_s=None, mfu=None, left_s=None)
+    stepping = replace(begun, heartbeat_s=0.1)
+    says = ", timing first steps, and compiling where that pays"
+    for runs, whether in [((begun,), True), ((stepping,), False), ((begun, RUN), False)]:
+        assert SweepProgress("s", runs, 9.0, 0.0, None).title().endswith(says) == whether
+    ended = replace(begun, state="failed")
+    assert not SweepProgress("s", (ended,), 9.0, 0.0, None).title().endswith(says)
+
+
 @pytest.fixture
 def training(tmp_path):
     """A run whose curve has these records, at the moment in training."""
