@@ -14,10 +14,12 @@ from analysis.solver.objective import Objective
 from analysis.solver.outliers import MULTIPLE, find_outliers
 from analysis.solver.problem import Problem, make_problem
 from analysis.solver.search import Optimum, find_optimum
-from analysis.table.observations import COUNTS, Table, name_rows, numbers_for_people
+from analysis.table.observations import COUNTS, LINE, Table, name_rows, numbers_for_people
 from analysis.table.runs import clusters_of
+from analysis.words import short
 
 _NO_SCATTER = 1e-9  # of a table without noise
+_FEW_OUTLIERS = 8  # that a filter can name
 _FEW_RUNS = 12  # resampled as wholes, fewer trainings give too few different tables
 _BENT = 0.02  # shift of an exponent worth a sentence
 _SAME_EXPONENT = 0.001  # what three decimals show
@@ -73,16 +75,29 @@ def _outliers(problem: Problem, optimum: Optimum, used: pl.DataFrame) -> Iterato
     # Residuals are of logs, whatever the objective's are.
     slope = replace(problem, objective=Objective("mse_log")).slope(x)
     plain, hidden = find_outliers(residual, slope[:, (x > chart.lower) & (x < chart.upper)])
-    distance = f"more than {MULTIPLE:.0f} times the median deviation of {100 * scatter:.2g} % from"
+    distance = f"more than {MULTIPLE:.0f} times the median deviation of {100 * scatter:.2g} %"
     if plain.any():
-        verb = "lies" if plain.sum() == 1 else "lie"
-        yield f"{name_rows(used.filter(pl.Series(plain)))} {verb} {distance} the law."
+        rows = used.filter(pl.Series(plain))
+        farthest = 100 * np.abs(np.expm1(residual[plain])).max()
+        off = f"{short(farthest)} % off the law"
+        off = f"lies {off}" if len(rows) == 1 else f"lie up to {off}"
+        yield f"{name_rows(rows)} {off}, {distance}.{_left_out(rows)}"
     if hidden.any():
         verb, other = ("pulls", "it") if hidden.sum() == 1 else ("pull", "each of them")
         yield (
-            f"{name_rows(used.filter(pl.Series(hidden)))} {verb} the law near: {distance} "
+            f"{name_rows(used.filter(pl.Series(hidden)))} {verb} the law near: {distance} from "
             f"the law fitted without {other}."
         )
+
+
+def _left_out(rows: pl.DataFrame) -> str:
+    """How a few lines of a file are left out of the fit; empty where rows have no lines."""
+    if LINE not in rows.columns or len(rows) > _FEW_OUTLIERS:
+        return ""
+    lines = ", ".join(map(str, rows[LINE]))
+    if len(rows) == 1:
+        return f" If that run went wrong, leave it out: --where '{LINE} <> {lines}'."
+    return f" If those runs went wrong, leave them out: --where '{LINE} not in ({lines})'."
 
 
 def _rows(group: GroupFit) -> Iterator[str]:

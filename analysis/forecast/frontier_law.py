@@ -12,7 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from analysis.forecast.answer import Answer, Question, forecast
+from analysis.forecast.answer import Answer, Question, disagreements, forecast
+from analysis.forecast.beside import others
 from analysis.forecast.curve import SIZE, Reference, constants, log_loss_and_slopes
 from analysis.forecast.optimum import optimum
 from analysis.forecast.posterior import Posterior
@@ -80,6 +81,19 @@ def frontier_law(
             "draws": {each: tuple(getattr(draws, each).tolist()) for each in CONSTANTS},
         }
     )
+
+
+def methods_disagree(table: Table, learnt: Answer, law: LossLaw, goal: Goal) -> tuple[str, ...]:
+    """What the forecast says first of N* at the goal's budget where other methods have another.
+
+    Args:
+        learnt: the forecast from the table.
+        law: the `frontier_law` of the goal.
+    """
+    best = inference_optimal(law, loss=goal.loss_under(law), inference_tokens=0.0)
+    flops = float(best.train_flops)
+    own = optimum(learnt.posterior, flops, _LEVEL, learnt.valleys)
+    return disagreements(own, others(table, flops))
 
 
 def _choices(

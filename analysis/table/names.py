@@ -75,6 +75,10 @@ _LOSSES = {
     r"bits?_?per_?token|loss[\W_]*bits?\W*$": ("is in bits", "{}*ln(2)"),
     r"likelihood|log_?prob": ("is a log-likelihood", "-{}"),
 }
+# Names of the loss itself that are offered, not read: some count bits, or a sum over tokens.
+_CROSS_ENTROPY = re.compile(r"nll|nll_loss|cross_entropy|cross_entropy_loss|xent|ce|ce_loss")
+# W&B's sections and nested settings: eval/nll, model.params_M.
+_SECTION = re.compile(r"\s*(\w+)[/.](?=[A-Za-z]\w)")
 # Columns of D/N, whose product with N is D.
 _RATIO = re.compile(r"tokens?_per_param(?:eter)?s?|d_(?:over_|per_)?n|tpp")
 _LOG = re.compile(r"(?:^|(?<=[^a-z]))(ln|log_?e|log_?2|log_?10|log)(?![a-z])")
@@ -185,6 +189,12 @@ def _offer(name: str, spellings: Iterable[str], columns: Collection[str]) -> str
     """A sentence with the arithmetic that gives the column; empty where no name suggests it."""
     known = {plain(spelling) for spelling in spellings}
     for column in columns:
+        own, is_loss = plain(_without_section(column)), name == "val_loss"
+        if is_loss and plain(column).startswith("train"):
+            continue
+        if own in known or (is_loss and _CROSS_ENTROPY.fullmatch(own)):
+            return f" Did you mean {column!r}? Then {option(name, column)}."
+    for column in columns:
         undone = logarithm_undone(column)
         if undone and re.sub(r"[\W_]+", "_", _LOG.sub("", _apart(column))).strip("_") in known:
             if name == "val_loss" and plain(column) == "log_loss":
@@ -195,7 +205,8 @@ def _offer(name: str, spellings: Iterable[str], columns: Collection[str]) -> str
                 )
             return f" {column!r} is a logarithm: --map '{name}={undone}'."
         # "Params (M)" and tokens_billions are N and D in another unit.
-        base, _, unit = re.sub(r"[\W_]+", "_", column.strip()).strip("_").lower().partition("_")
+        words = re.sub(r"[\W_]+", "_", _without_section(column)).strip("_").lower()
+        base, _, unit = words.partition("_")
         while unit and unit not in _UNITS:
             word, _, unit = unit.partition("_")
             base += f"_{word}"
@@ -205,10 +216,18 @@ def _offer(name: str, spellings: Iterable[str], columns: Collection[str]) -> str
         if name == "tokens" and sizes and _RATIO.fullmatch(plain(column)):
             product = f"{quoted(sizes[0])}*{quoted(column)}"
             return f" {column!r} is D/N: --map 'tokens={product}'."
-        for pattern, (words, loss) in _LOSSES.items():
+        for pattern, (what, loss) in _LOSSES.items():
             if name == "val_loss" and re.search(pattern, column, re.IGNORECASE):
-                return f" {column!r} {words}: --map 'val_loss={loss.format(quoted(column))}'."
+                return f" {column!r} {what}: --map 'val_loss={loss.format(quoted(column))}'."
     return ""
+
+
+def _without_section(column: str) -> str:
+    """A column's name without sections; whole where they make it a ratio, as tokens/params."""
+    section = _SECTION.match(column)
+    if section is None or any(spelt(name, ALIASES, [section[1]]) for name in ALIASES):
+        return column
+    return _without_section(column[section.end() :])
 
 
 def _apart(column: str) -> str:
@@ -219,5 +238,5 @@ def _apart(column: str) -> str:
 def _nearest(name: str, spellings: Iterable[str], columns: Collection[str]) -> str:
     close = [m for s in spellings for m in difflib.get_close_matches(s, columns, 1, 0.7)]
     if close:
-        return f" Did you mean {close[0]!r}? Then --map {name}={close[0]}."
+        return f" Did you mean {close[0]!r}? Then {option(name, close[0])}."
     return f" Name it with --map {name}=COLUMN."

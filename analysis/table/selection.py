@@ -1,5 +1,6 @@
 """Which rows one law is fitted to: those of --where, of each value of --by, of one experiment."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -14,8 +15,9 @@ from analysis.table.experiments import (
     refuse_several_shares,
     shown_experiments,
 )
-from analysis.table.observations import LINE, Table, TableError, check
+from analysis.table.observations import LINE, Table, TableError, check, nearest
 from analysis.table.repeats import leave_out_repeats
+from analysis.table.sources import quoted
 from analysis.table.states import nothing_left
 
 
@@ -106,6 +108,12 @@ def rows_where(frame: pl.DataFrame, where: str) -> pl.Series:
     """
     try:
         kept = frame.select(pl.sql_expr(where).alias("kept"))["kept"]
+    except pl.exceptions.ColumnNotFoundError as error:
+        asked = re.search('"(.*?)"', str(error))
+        named = f"column {asked[1]!r}" if asked else "such column"
+        raise TableError(
+            f"--where {where!r} does not work: there is no {named}.{_meant(where, asked, frame)}"
+        ) from error
     except pl.exceptions.PolarsError as error:
         raise TableError(
             f"--where {where!r} does not work: {str(error).splitlines()[0]}"
@@ -113,3 +121,11 @@ def rows_where(frame: pl.DataFrame, where: str) -> pl.Series:
     if kept.dtype != pl.Boolean or len(kept) != frame.height:
         raise TableError(f"--where {where!r} is not true or false for each row.")
     return kept.fill_null(False)
+
+
+def _meant(where: str, asked: re.Match[str] | None, frame: pl.DataFrame) -> str:
+    """A hint for a filter that names no column: the quotes that it lacks, or the nearest name."""
+    for column in sorted(frame.columns, key=len, reverse=True):
+        if quoted(column) != column and column in where:
+            return f" Write {column!r} as {quoted(column)}, in double quotes."
+    return nearest(asked[1], frame.columns) if asked else ""

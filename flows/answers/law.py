@@ -74,23 +74,26 @@ def law_of_runs(runs: "Runs", goal: Goal, priced: Priced) -> LossLaw:
     Raises:
         TableError: rows that no forecast can learn from.
     """
-    from analysis.forecast.frontier_law import frontier_law
+    from analysis.forecast.answer import Question, forecast
+    from analysis.forecast.frontier_law import frontier_law, methods_disagree
     from analysis.repetition.answer import MOST_DRAWS, fit_repeated
     from analysis.table.selection import one_law
 
     table = one_law(runs.table, best_of=(), pool=False, named=True)
     name = Path(runs.source.name).stem
-    law = frontier_law(table, goal, priced.demand, name, serving=priced.serving)
-    if priced.unique_tokens is None:
-        return law
-    repeated = fit_repeated(table, bootstrap=MOST_DRAWS, seed=0, level=0.9, source=name)
-    if repeated is None:
-        return law
-    # The doubts about a law of repeats are in the law itself.
-    none = repeated.warnings if repeated.law is None else ()
-    warnings = (*law.trust.warnings, *none)
+    learnt = forecast(table, Question(anyway=True))
+    law = frontier_law(table, goal, priced.demand, name, learnt, serving=priced.serving)
+    warnings = (*law.trust.warnings, *methods_disagree(table, learnt, law, goal))
+    repeated = None
+    if priced.unique_tokens is not None:
+        repeated = fit_repeated(table, bootstrap=MOST_DRAWS, seed=0, level=0.9, source=name)
+    if repeated is not None and repeated.law is None:
+        # The doubts about a law of repeats are in the law itself.
+        warnings = (*warnings, *repeated.warnings)
     trust = law.trust.model_copy(update={"warnings": warnings})
-    return law.model_copy(update={"repeated": repeated.law, "trust": trust})
+    return law.model_copy(
+        update={"repeated": None if repeated is None else repeated.law, "trust": trust}
+    )
 
 
 def read_law(name: str) -> LossLaw:

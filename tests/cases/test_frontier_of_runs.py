@@ -58,6 +58,24 @@ def test_a_choice_far_beyond_the_runs_begins_with_not_calibrated(
     assert document["warnings"][0].startswith(f"NOT CALIBRATED: N = {size}, ")
 
 
+def test_methods_that_disagree_on_n_star_are_named_as_in_the_forecast(
+    run: Run, tmp_path: Path
+) -> None:
+    # A small sweep of ours on Python's sources.
+    rows = [
+        (14992, 263000, 3.8755), (14992, 527000, 3.7594), (14992, 1050000, 3.6561),
+        (27832, 139000, 3.9851), (27832, 279000, 3.7052), (27832, 557000, 3.5490),
+        (41696, 100000, 4.0914), (41696, 201000, 3.7496), (41696, 402000, 3.5297),
+        (80176, 217000, 3.6734),
+    ]  # fmt: skip
+    table = write_table(tmp_path / "runs.csv", HEADER, rows)
+    budget = ("--flops", 1.2e12)
+    foretold = json.loads(run("forecast", table, *budget, "--json", "-").stdout)
+    [sentence] = [each for each in foretold["doubts"] if each.startswith("Methods disagree")]
+    document = json.loads(run("frontier", "--law", table, *budget, "--json", "-").stdout)
+    assert sentence in document["warnings"]
+
+
 def test_runs_that_do_not_tell_n_from_d_are_refused_unless_asked_for(
     run: Run, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from analysis.fit.records import GroupFit, Influence
 from analysis.law import Array
 from analysis.solver.search import find_optimum
 from analysis.table.columns import normalise
+from analysis.table.observations import LINE
 from analysis.table.runs import Duplicate
 from tests.simulated import grid, isoflops, law_of, options, table
 
@@ -85,7 +86,27 @@ def test_rows_beyond_eight_median_deviations_are_named(
     residual[10] = 0.002 * times
     words = said(used=group.used.with_columns(residual=pl.Series(residual)))
     assert ("8 times the median deviation of 0.2 %" in words) == named
-    assert ("Row 11 " in words) == named
+    assert ("Row 11 (counted from 1) lies 1." in words) == named
+    assert "--where" not in words
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ([10], "Line 12 lies 170 % off the law, more than 8 times the median deviation of 0.2 %. "
+               "If that run went wrong, leave it out: --where 'source_line <> 12'."),
+        ([9, 10], "Lines 11, 12 lie up to 170 % off the law, more than 8 times the median "
+                  "deviation of 0.2 %. If those runs went wrong, leave them out: "
+                  "--where 'source_line not in (11, 12)'."),
+    ],
+)  # fmt: skip
+def test_lines_far_off_the_law_come_with_the_filter_that_leaves_them_out(
+    said: Say, group: GroupFit, wrong: list[int], words: str
+) -> None:
+    residual = np.where(np.arange(35) % 2 == 0, 0.002, -0.002)
+    residual[wrong] = np.log([1.5, 2.7])[-len(wrong) :]
+    lines = pl.Series(LINE, range(2, 37))
+    assert words in said(used=group.used.with_columns(lines, residual=pl.Series(residual)))
 
 
 def test_a_row_that_hides_by_pulling_the_law_is_named_with_the_law_without_it(

@@ -66,6 +66,30 @@ def test_a_misspelt_column_gets_the_nearest_name() -> None:
         normalise(six_runs(), mapping={"val_los": "loss"})
 
 
+def test_columns_in_sections_of_a_tracker_are_offered_at_once() -> None:
+    exported = six_runs().rename({"N": "arch/params_M", "D": "data.tokens", "loss": "eval/nll"})
+    exported = exported.with_columns(
+        pl.lit(3.0).alias("train/loss"), pl.lit(20.0).alias("eval/ppl")
+    )
+    with pytest.raises(TableError) as caught:
+        normalise(exported)
+    offers = (
+        "Did you mean 'eval/nll'? Then --map val_loss=eval/nll. "
+        "'arch/params_M' names a unit: --map 'n_params=\"arch/params_M\"*1e6'. "
+        "Did you mean 'data.tokens'? Then --map tokens=data.tokens."
+    )
+    assert str(caught.value).endswith(offers)
+    mapped = {"val_loss": "eval/nll", "n_params": '"arch/params_M"*1e6', "tokens": "data.tokens"}
+    assert normalise(exported, mapping=mapped).frame["val_loss"][0] == six_runs()["loss"][0]
+
+
+@pytest.mark.parametrize("column", ["tokens/params", "D/N"])
+def test_a_ratio_is_not_offered_as_what_it_is_divided_by(column: str) -> None:
+    with pytest.raises(TableError) as caught:
+        normalise(six_runs().rename({"N": column}))
+    assert "Name it with --map n_params=COLUMN." in str(caught.value)
+
+
 def test_text_in_a_number_column_is_named_with_its_row() -> None:
     with pytest.raises(TableError, match="'seven'") as caught:
         normalise(six_runs(N=["1e8", "seven", "4e8", "8e8", "16e8", "32e8"]))
