@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from analysis.law import Array
 from analysis.table.expressions import evaluate
 from analysis.table.files import Contents
-from analysis.table.names import ALIASES, option, resolve
+from analysis.table.names import ALIASES, resolve
 from analysis.table.numbers import Kind, read_numbers
 from analysis.table.observations import LINE, LOSS, SHARE, Table, TableError, name_rows, nearest
 from analysis.table.runs import numbered
 from analysis.table.selection import split
+from analysis.table.sources import option
 from analysis.table.states import nothing_left
 from analysis.words import between, short
 

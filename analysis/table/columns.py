@@ -6,7 +6,7 @@ import polars as pl
 
 from analysis.law import LossUnit, NCounts
 from analysis.table.expressions import evaluate
-from analysis.table.names import ALIASES, TEXT, WEIGHT, missing, option, resolve
+from analysis.table.names import ALIASES, TEXT, WEIGHT, missing, resolve
 from analysis.table.numbers import Kind, read_numbers
 from analysis.table.observations import (
     COUNTS,
@@ -19,7 +19,7 @@ from analysis.table.observations import (
     plain,
 )
 from analysis.table.runs import numbered
-from analysis.table.sources import Source
+from analysis.table.sources import Source, option
 from analysis.table.states import ending_doubts
 from analysis.table.units import unit_doubts
 

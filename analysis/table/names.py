@@ -2,14 +2,13 @@
 
 import difflib
 import re
-import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from textwrap import shorten
 
 import polars as pl
 
 from analysis.table.observations import COUNTS, SCHEMA, SHARE, TableError, nearest, plain
-from analysis.table.sources import quoted
+from analysis.table.sources import option, quoted
 
 # isoflop's name for a column: the field's other spellings, compared without case, spaces
 # and punctuation.
@@ -120,11 +119,6 @@ def resolve(
         if candidates:
             names[name] = candidates[0]
     return names
-
-
-def option(name: str, given: str) -> str:
-    """The option as its user typed it."""
-    return f"--map {shlex.quote(f'{name}={given}')}"
 
 
 def missing(

@@ -1,6 +1,7 @@
 """Where the columns of an observations table come from, in words and as data."""
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ class Source:
 
     def times(self, factor: str) -> str:
         """The option that reads the column in another unit: --map 'tokens=D*1e9'."""
-        return f"--map '{self.name}={self.argument}*{factor}'"
+        return option(self.name, f"{self.argument}*{factor}")
 
     @property
     def argument(self) -> str:
@@ -79,6 +80,11 @@ def read_json(sources: Sequence[Source]) -> dict[str, dict[str, str]]:
         entries = {"from": source.given, "unit": unit, "written": source.written}
         document[source.name] = {key: value for key, value in entries.items() if value}
     return document
+
+
+def option(name: str, given: str) -> str:
+    """The option that maps a name, as a shell takes it."""
+    return f"--map {shlex.quote(f'{name}={given}')}"
 
 
 def quoted(column: str) -> str:

@@ -60,6 +60,8 @@ def test_the_third_of_n_d_and_c_is_computed_and_said() -> None:
 def test_a_misspelt_column_gets_the_nearest_name() -> None:
     with pytest.raises(TableError, match="Did you mean 'tokns'"):
         normalise(six_runs().rename({"D": "tokns"}))
+    with pytest.raises(TableError, match=r"Then --map 'tokens=train tokenz'\."):
+        normalise(six_runs().rename({"D": "train tokenz"}))
     with pytest.raises(TableError, match="Did you mean 'loss'"):
         normalise(six_runs(), mapping={"val_loss": "los"})
     with pytest.raises(TableError, match="Did you mean 'val_loss'"):

@@ -1,5 +1,7 @@
 """What was read, in words and as data."""
 
+import shlex
+
 from analysis.table.sources import Source, quoted, read_json, read_words
 
 
@@ -30,5 +32,7 @@ def test_other_counts_of_n_are_named_apart_from_the_fits() -> None:
 
 def test_a_factor_is_put_on_columns_and_on_arithmetic() -> None:
     assert Source("tokens", "D (B)").times("1e9") == """--map 'tokens="D (B)"*1e9'"""
+    command = Source("tokens", "people's").times("1e9")
+    assert shlex.split(command) == ["--map", """tokens="people's"*1e9"""]
     assert Source("tokens", "a+b", True).times("1e9") == "--map 'tokens=(a+b)*1e9'"
     assert quoted('a "b"') == '"a ""b"""'
