@@ -23,11 +23,8 @@ def left_on_table(runs: pl.DataFrame, law: StudyLaw) -> pl.DataFrame:
         the runs with `lr_best` and `batch_best` (null where the law is not identified),
         `lr_ratio` and `batch_ratio` (used over best), `loss_left` in nats per token and `outside`,
         whether N or D is beyond the law's range.
-
-    Raises:
-        StudyLawError: the law has no recipe.
     """
-    rows, recipe = [], law.require_recipe()
+    rows, recipe = [], law.recipe
     for run in runs.iter_rows(named=True):
         N, D = float(run["n_params"]), float(run["tokens"])
         lr, batch = recipe.lr.at(N, D), recipe.batch.at(N, D)

@@ -36,8 +36,8 @@ class SurfaceOptimum(Frozen):
     loss: float
     noise: float
     trials: int
-    axes: tuple[str, ...] = ()
-    curvature: tuple[tuple[float, ...], ...] = ()
+    axes: tuple[str, ...]
+    curvature: tuple[tuple[float, ...], ...]
     lr: Optimum | None = None
     batch_tokens: Optimum | None = None
     warmup_fraction: Optimum | None = None
@@ -71,13 +71,12 @@ class FittedLaws(Frozen):
     """The laws of a fit and the minima behind them.
 
     Attributes:
-        recipe: None in files written before recipes started from published exponents.
         read, doubts: of somebody else's table; see `LrFit`.
     """
 
     lr: PowerLaw
     batch: PowerLaw
-    recipe: Recipe | None = None
+    recipe: Recipe
     level: float
     optima: tuple[SurfaceOptimum, ...]
     support: StudyRange
@@ -147,19 +146,6 @@ class StudyLaw(FittedLaws):
     def text(self) -> str:
         """The content of law.json; floats keep every digit."""
         return json.dumps(self.document(), indent=1, allow_nan=False)
-
-    def require_recipe(self) -> Recipe:
-        """The recipe.
-
-        Raises:
-            StudyLawError: the file is older than recipes.
-        """
-        if self.recipe is None:
-            raise StudyLawError(
-                f"study {self.study} was fitted before studies had a recipe. "
-                f"Add it from the study's trials: isoflop tune {self.study}"
-            )
-        return self.recipe
 
     def numbers(self) -> dict[str, float]:
         """The constants that the trials identify, by name."""

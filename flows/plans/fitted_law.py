@@ -28,7 +28,7 @@ def with_fitted_law(spec: SweepSpec, home: Home) -> SweepSpec:
             f"Studies there: {known}. Fit one with: isoflop tune lr-batch"
         )
     law = StudyLaw.load(path)
-    lr, batch = law.require_recipe().lr, law.require_recipe().batch
+    lr, batch = law.recipe.lr, law.recipe.batch
     if lr.coef is None:
         raise ValueError(
             f"study {recipe.study!r} has no law of the learning rate: {'; '.join(lr.reasons)}."
@@ -46,17 +46,14 @@ def with_fitted_law(spec: SweepSpec, home: Home) -> SweepSpec:
 
 
 def fitted_laws(home: Home) -> dict[str, StudyLaw]:
-    """Laws with a recipe by the name of their study, the newest first; others are logged."""
+    """Laws by the name of their study, the newest first; files that hold none are logged."""
     paths = sorted(
         home.tunes.glob("*/law.json"), key=lambda path: path.stat().st_mtime, reverse=True
     )
     laws = {}
     for path in paths:
         try:
-            law = StudyLaw.load(path)
-            law.require_recipe()
+            laws[path.parent.name] = StudyLaw.load(path)
         except StudyLawError as error:
             log.warning("%s", error)
-            continue
-        laws[path.parent.name] = law
     return laws

@@ -41,16 +41,11 @@ def test_a_fit_is_written_with_the_keys_of_the_old_file(fit):
     ]
 
 
-def test_a_study_of_before_recipes_loads_and_is_told_how_to_get_one(tmp_path):
-    """The first version's file: no recipe, and optima without axes and curvature."""
+def test_a_study_of_before_recipes_is_told_how_to_get_one(tmp_path):
     old = json.loads(WRITTEN)
     del old["recipe"]
-    for optimum in old["optima"]:
-        del optimum["axes"], optimum["curvature"]
-    law = StudyLaw.load(save(tmp_path / "first", json.dumps(old)))
-    assert law.numbers()["lr_coef"] == old["lr"]["coef"]
-    with pytest.raises(StudyLawError, match="isoflop tune lr-batch"):
-        law.require_recipe()
+    with pytest.raises(StudyLawError, match=r"recipe: Field required.* isoflop tune first"):
+        StudyLaw.load(save(tmp_path / "first", json.dumps(old)))
 
 
 def test_the_law_of_the_file_is_the_law_of_the_fit(fit):

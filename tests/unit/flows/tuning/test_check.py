@@ -119,7 +119,7 @@ def test_a_study_from_before_recipes_is_refused_with_the_command_that_adds_one(h
     (home.tunes / "lr-batch" / "law.json").write_text(
         json.dumps({key: value for key, value in LAW.items() if key != "recipe"})
     )
-    with pytest.raises(StudyLawError, match=r"Add it .*: isoflop tune lr-batch"):
+    with pytest.raises(StudyLawError, match=r"recipe: Field required.*: isoflop tune lr-batch"):
         by_law(home)
     assert fitted_laws(home) == {}
     assert "isoflop tune lr-batch" in caplog.text
