@@ -280,6 +280,11 @@ CONSTANTS = ("E", "A", "B", "alpha", "beta", "gamma")  # of every form
 FARTHEST = 300.0  # of ln N*
 
 
+def constants_of(form: Form) -> tuple[str, ...]:
+    """The constants of a form, without gamma where that is always 1."""
+    return CONSTANTS if form in ("gamma", "kaplan") else CONSTANTS[:-1]
+
+
 # A poor fit is a status; an impossible one raises.
 FitStatus = Literal["converged", "at_bound", "not_converged"]
 IntervalMethod = Literal["bootstrap_rows", "bootstrap_runs", "none"]

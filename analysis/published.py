@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from analysis.law import LossLaw, Repetition, Support
+from analysis.law import CONSTANTS, LossLaw, Repetition, Support
 
 # The laws that a retrodiction compares: three fits to Chinchilla's runs, three to others.
 SIX_LAWS = (
@@ -26,7 +26,7 @@ SIX_LAWS = (
 )
 
 
-_LAW = ("name", "form", "E", "A", "B", "alpha", "beta", "gamma", "n_counts", "loss_unit", "source")
+_LAW = ("name", "form", *CONSTANTS, "n_counts", "loss_unit", "source")
 
 
 class UnknownName(ValueError):

@@ -10,6 +10,7 @@ import numpy as np
 from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.isoflop import IsoflopFit
 from analysis.fit.records import GroupFit
+from analysis.law import constants_of
 from analysis.repetition.document import repeated_json
 from analysis.solver.problem import FREE
 from analysis.table.sources import read_json
@@ -18,15 +19,7 @@ from analysis.table.sources import read_json
 def group_json(group: GroupFit) -> dict[str, Any]:
     """A fit as JSON; docs/fitting/output.md explains the keys. Non-finite numbers become null."""
     fit, law, isoflop = group.fit, group.fit.law, group.isoflop
-    names = (
-        "E",
-        "A",
-        "B",
-        "alpha",
-        "beta",
-        *(("gamma",) if law.form in ("gamma", "kaplan") else ()),
-    )
-    constants = {name: getattr(law, name) for name in names}
+    constants = {name: getattr(law, name) for name in constants_of(law.form)}
     constants |= law.repetition.model_dump() if law.repetition else {}
     document: dict[str, Any] = {
         "group": group.group,

@@ -17,6 +17,7 @@ from analysis.fit.text import (
     units_line,
     verdict_rows,
 )
+from analysis.law import constants_of
 from analysis.page import Page
 from analysis.repetition.page import add_repeated
 from analysis.table.observations import numbers_for_people
@@ -123,11 +124,8 @@ def _small_print(page: Page, group: GroupFit) -> None:
     page.heading("The constants and their intervals")
     methods = {fit.intervals.method: fit.intervals.values, **fit.intervals.beside}
     methods = {name: values for name, values in methods.items() if values}
-    names = ["E", "A", "B", "alpha", "beta", "exponent_N"]
-    if fit.law.form in ("gamma", "kaplan"):
-        names.insert(5, "gamma")
     rows = []
-    for name in names:
+    for name in (*constants_of(fit.law.form), "exponent_N"):
         cells = [name, f"{getattr(fit.law, name):.6g}"]
         for values in methods.values():
             interval = values.get(name)

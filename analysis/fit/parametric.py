@@ -20,6 +20,7 @@ from analysis.law import (
     ObjectiveReport,
     Repetition,
     Support,
+    constants_of,
 )
 from analysis.solver.objective import Rows
 from analysis.solver.problem import FREE, Problem, make_problem
@@ -188,11 +189,8 @@ def _drawn(draws: Constants | None, form: Form) -> dict[str, tuple[float, ...]]:
     """The draws that a law keeps, by name."""
     if draws is None:
         return {}
-    names = ["E", "A", "B", "alpha", "beta"]
-    if form in ("gamma", "kaplan"):
-        names.append("gamma")
-    if form == "data_constrained":
-        names += ["R_D", "R_N"]
+    repetition = ("R_D", "R_N") if form == "data_constrained" else ()
+    names = (*constants_of(form), *repetition)
     return {name: tuple(map(float, getattr(draws, name))) for name in names}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import fdtri
 
-from analysis.law import Array
+from analysis.law import CONSTANTS, Array
 from analysis.solver.newton import Chart
 from analysis.solver.problem import EXPONENT_BOX, Problem, linear_map
 from analysis.solver.uncertainty import covariances, inverse_curvature, smoothed
@@ -260,7 +260,7 @@ def _size_chart(
 def _optimum(problem: Problem, x: Array) -> dict[str, float]:
     """The internal parameters at x (q,), by name."""
     theta = problem.chart.to_theta(x[None])[0]
-    return dict(zip(("E", "A", "B", "alpha", "beta", "gamma"), theta, strict=False))
+    return dict(zip(CONSTANTS, theta, strict=False))
 
 
 def _box(
