@@ -227,9 +227,9 @@ class LawScreen(SubjectScreen):
 
     def python(self, figure: str) -> str | None:
         name, subject = figure.removeprefix("fit-"), self.subject
+        if (curves := super().python(name)) is not None:
+            return curves
         if self.counts == subject.own_counts:
             return python_of_answer(name, subject.door_fit, subject.before)
         runs = counted_runs(subject.door_runs, self.counts)
-        return super().python(name) or python_of_answer(
-            name, "isoflop.fit(runs)", f"{subject.before}{runs}"
-        )
+        return python_of_answer(name, "isoflop.fit(runs)", f"{subject.before}{runs}")

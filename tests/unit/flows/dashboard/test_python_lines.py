@@ -88,8 +88,9 @@ def test_python_without_a_report_of_all_losses_begins_with_how_to_write_one(root
     assert "isoflop report" not in made.python("isoflop")
 
 
-def test_the_curves_of_a_sweep_have_python_without_a_report(root):
-    address = Address(("sweep", "beside"), {"n": "n_params_total"})
+@pytest.mark.parametrize("counts", [{}, {"n": "n_params_total"}])
+def test_the_curves_of_a_sweep_have_python_without_a_report(root, counts):
+    address = Address(("sweep", "beside"), counts)
     assert_python_gives_the_data(screen_at(desk_of(root, Never), address), "loss-curves")
 
 
