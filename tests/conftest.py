@@ -1,16 +1,17 @@
 """What tests share: a home with the default corpus prepared once, and the real command."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from flows.cli import main
-from flows.stack.servers import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = Path(sys.executable).with_name("isoflop")
@@ -28,8 +29,18 @@ def bare_environment() -> dict[str, str]:
     """The environment without what a developer's own stack has set, and on free ports."""
     ours = ("ISOFLOP_", "PREFECT_", "MLFLOW_")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
-    ports = {f"ISOFLOP_{name}_PORT": str(free_port("127.0.0.1")) for name in _SERVERS}
-    return {**kept, **ports}
+    return {**kept, **free_ports()}
+
+
+def free_ports() -> dict[str, str]:
+    """A free port for each server of a stack, by its variable: all different."""
+    with ExitStack() as held:
+        # A port that is let go before the next one is asked for may come twice.
+        probes = [held.enter_context(socket.socket()) for _ in _SERVERS]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        ports = [str(probe.getsockname()[1]) for probe in probes]
+    return {f"ISOFLOP_{name}_PORT": port for name, port in zip(_SERVERS, ports, strict=True)}
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 
 from flows.runs.directory import RunDir
-from flows.stack.servers import free_port
 from sweeps.plan import Plan
 from tests.chaos.stage import PATIENCE_S, Outcome, Stage, judge, rows
 from tests.conftest import COMMAND, ROOT, bare_environment
@@ -26,18 +25,9 @@ class Cluster:
 
     def __init__(self, stage: Stage, home: Path, **environment: str) -> None:
         self.stage, self.home = stage, home
-        ports = {
-            f"ISOFLOP_{name}_PORT": str(free_port("127.0.0.1"))
-            for name in ("PREFECT", "MLFLOW", "DASHBOARD")
-        }
-        self.environment = {
-            **bare_environment(),
-            **ports,
-            "ISOFLOP_HOME": str(home),
-            **environment,
-        }
+        self.environment = {**bare_environment(), "ISOFLOP_HOME": str(home), **environment}
         self.started: list[subprocess.Popen[bytes]] = []
-        self.api = f"http://127.0.0.1:{ports['ISOFLOP_PREFECT_PORT']}/api"
+        self.api = f"http://127.0.0.1:{self.environment['ISOFLOP_PREFECT_PORT']}/api"
 
     def isoflop(self, *arguments: str) -> str:
         """Call the command; what it printed."""

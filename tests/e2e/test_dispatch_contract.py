@@ -9,7 +9,6 @@ import pytest
 
 from flows.runs.directory import RunDir
 from flows.settings import Settings, open_home
-from flows.stack.servers import free_port
 from tests.conftest import ROOT, bare_environment
 
 ALONE = ["name=alone", "seeds=[5]", "ladder.widths=[16, 32]", "grid.budgets=[1e10, 2e10]"]
@@ -61,9 +60,8 @@ def here(folder, overrides):
 def by_workers(tmp_path_factory, corpora):
     """Both sweeps by a real server and a real worker."""
     folder = new_home(tmp_path_factory.mktemp("contract") / "pool", corpora)
-    ports = {f"ISOFLOP_{name}_PORT": str(free_port("127.0.0.1")) for name in ("PREFECT", "MLFLOW")}
-    place = {**bare_environment(), **ports, "ISOFLOP_HOME": str(folder)}
-    api = f"http://127.0.0.1:{ports['ISOFLOP_PREFECT_PORT']}/api"
+    place = {**bare_environment(), "ISOFLOP_HOME": str(folder)}
+    api = f"http://127.0.0.1:{place['ISOFLOP_PREFECT_PORT']}/api"
     isoflop, prefect = (Path(sys.executable).with_name(name) for name in ("isoflop", "prefect"))
 
     def run(*command, **more):

@@ -43,9 +43,6 @@ def place(tmp_path_factory):
     return {
         **bare_environment(),
         "ISOFLOP_HOME": str(tmp_path_factory.mktemp("doctor")),
-        "ISOFLOP_PREFECT_PORT": str(free_port("127.0.0.1")),
-        "ISOFLOP_MLFLOW_PORT": str(free_port("127.0.0.1")),
-        "ISOFLOP_DASHBOARD_PORT": str(free_port("127.0.0.1")),
     }
 
 

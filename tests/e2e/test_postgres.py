@@ -12,9 +12,8 @@ import psycopg
 import pytest
 
 from flows.runs.directory import RunDir
-from flows.stack.servers import free_port
 from sweeps.plan import Plan
-from tests.conftest import ROOT, bare_environment
+from tests.conftest import ROOT, bare_environment, free_ports
 from tests.postgres import private_cluster
 
 
@@ -28,9 +27,7 @@ def cluster():
 @pytest.fixture
 def stack(cluster, isoflop, home, workers):
     environment = {
-        "ISOFLOP_PREFECT_PORT": str(free_port("127.0.0.1")),
-        "ISOFLOP_MLFLOW_PORT": str(free_port("127.0.0.1")),
-        "ISOFLOP_DASHBOARD_PORT": str(free_port("127.0.0.1")),
+        **free_ports(),
         "ISOFLOP_PREFECT_DB": cluster.address("prefect"),
         "ISOFLOP_MLFLOW_DB": cluster.address("mlflow"),
     }

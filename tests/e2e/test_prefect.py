@@ -17,9 +17,9 @@ import polars as pl
 import pytest
 import yaml
 
-from flows.stack.servers import free_port, healthy
+from flows.stack.servers import healthy
 from flows.watch.events import Event
-from tests.conftest import ROOT, bare_environment
+from tests.conftest import ROOT, bare_environment, free_ports
 
 SWEEP = ("sweep/chinchilla", "smoke")
 STUDY = ("tune/lr-batch", "lr-batch")
@@ -28,11 +28,7 @@ OVERRIDES = ["name=by-workers", "seeds=[3]", "ladder.widths=[16, 32]", "grid.bud
 
 @pytest.fixture
 def stack(isoflop, home):
-    ports = {
-        "ISOFLOP_PREFECT_PORT": str(free_port("127.0.0.1")),
-        "ISOFLOP_MLFLOW_PORT": str(free_port("127.0.0.1")),
-        "ISOFLOP_DASHBOARD_PORT": str(free_port("127.0.0.1")),
-    }
+    ports = free_ports()
     done = isoflop("up", "--workers", "2", **ports)
     assert done.returncode == 0, done.stderr
     yield ports

@@ -13,12 +13,15 @@ from flows.health.stack_checks import check_deployments
 from flows.settings import ROOT, Settings, open_home
 from flows.stack import deployments, up
 from flows.stack.processes import alive, process_of, register, running
-from flows.stack.servers import StackError, free_port
+from flows.stack.servers import StackError
+from tests.conftest import free_ports
 
 
 @pytest.fixture
 def settings(tmp_path):
-    ports = {f"{name}_port": free_port("127.0.0.1") for name in ("prefect", "mlflow", "dashboard")}
+    ports = {
+        name.removeprefix("ISOFLOP_").lower(): int(port) for name, port in free_ports().items()
+    }
     return Settings(home=tmp_path, **ports)
 
 
