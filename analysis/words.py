@@ -13,6 +13,11 @@ COUNTS = {
 FLOPS = {"flops_6nd": "6ND", "train_flops": "counted"}
 
 
+def with_unit(name: str, unit: str) -> str:
+    """A loss with its unit, as axes name it: "loss, nats per token"; bare where it is unknown."""
+    return name if unit == "unknown" else f"{name}, {unit.replace('_', ' ')}"
+
+
 def sentence(text: str) -> str:
     """The text with a capital at its beginning."""
     return text[:1].upper() + text[1:]

@@ -11,7 +11,7 @@ import polars as pl
 from plotly.subplots import make_subplots
 
 from analysis.fit.records import GroupFit
-from analysis.law import Constants
+from analysis.law import Constants, LossUnit
 from analysis.style import (
     INK,
     MARK,
@@ -26,7 +26,7 @@ from analysis.style import (
     styled,
 )
 from analysis.table.observations import numbers_for_people
-from analysis.words import bracket, counted, short
+from analysis.words import bracket, counted, short, with_unit
 
 # Resampled constants that differ by less of their size, as those on a bound, differ by rounding.
 _ROUNDING = 1e-9
@@ -50,7 +50,7 @@ def fit_data(group: GroupFit) -> pl.DataFrame:
     )
 
 
-def draw_fit(data: pl.DataFrame) -> go.Figure:
+def draw_fit(data: pl.DataFrame, unit: LossUnit = "unknown") -> go.Figure:
     """Fitted against observed loss, and the residuals against N and against D."""
     figure = make_subplots(cols=3, horizontal_spacing=0.1)
     text = [
@@ -76,8 +76,8 @@ def draw_fit(data: pl.DataFrame) -> go.Figure:
     styled(
         figure,
         f"The law meets half of the runs within {typical:.2g} % of their loss (rms {rms:.2g} %)",
-        axis("fitted loss"),
-        axis("observed loss"),
+        axis(with_unit("fitted loss", unit)),
+        axis(with_unit("observed loss", unit)),
     )
     for col, title in ((2, "N, parameters"), (3, "D, tokens")):
         figure.update_xaxes(**axis(title, log=True), row=1, col=col)
@@ -115,11 +115,12 @@ def draw_contours(data: pl.DataFrame, group: GroupFit) -> go.Figure:
     grid = data.filter(pl.col("kind") == "grid")
     side = grid["n_params"].n_unique()
     frontier, used, law = data.filter(pl.col("kind") == "frontier"), group.used, group.fit.law
+    loss = with_unit("loss", law.loss_unit).replace(" ", "<br>")
     figure = go.Figure()
     figure.add_contour(
         x=grid["n_params"][:side], y=grid["tokens"].gather_every(side),
         z=grid["loss"].to_numpy().reshape(-1, side), ncontours=24, colorscale="Blues_r",
-        contours={"coloring": "heatmap", "showlabels": True}, colorbar={"title": "loss"},
+        contours={"coloring": "heatmap", "showlabels": True}, colorbar={"title": loss},
         opacity=0.7, text=np.reshape(sizes(grid), (-1, side)),
         hovertemplate="%{text}<br>loss %{z:.4f}<extra></extra>",
     )  # fmt: skip

@@ -94,14 +94,15 @@ def _answer(page: Page, group: GroupFit, lead: Sequence[str]) -> None:
 
 
 def _figures(page: Page, group: GroupFit, prefix: str) -> None:
+    unit = group.fit.law.loss_unit
     page.heading("The law and the runs")
     contours, fitted = figures.contour_data(group), figures.fit_data(group)
     page.figure(figures.draw_contours(contours, group), name=f"{prefix}-contours", data=contours)
-    page.figure(figures.draw_fit(fitted), name=f"{prefix}-fit", panels=True, data=fitted)
+    page.figure(figures.draw_fit(fitted, unit), name=f"{prefix}-fit", panels=True, data=fitted)
     page.heading("IsoFLOP valleys")
     if group.isoflop.valleys:
         data = run_figures.isoflop_data(group.used, group.isoflop)
-        figure = run_figures.draw_isoflop(data, group.isoflop)
+        figure = run_figures.draw_isoflop(data, group.isoflop, unit)
         page.figure(figure, name=f"{prefix}-isoflop", height=520, panels=True, data=data)
     if group.isoflop.reason:
         page.text(f"No power laws through valleys: {group.isoflop.reason}.", role="soft")

@@ -10,6 +10,7 @@ from plotly.subplots import make_subplots
 from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.isoflop import IsoflopFit, parabola
 from analysis.fit.power_law import PowerLaw
+from analysis.law import LossUnit
 from analysis.style import (
     GRID,
     INK,
@@ -22,7 +23,7 @@ from analysis.style import (
     size_legend,
     styled,
 )
-from analysis.words import bracket, counted, flops, short
+from analysis.words import bracket, counted, flops, short, with_unit
 
 _STEP = 1.03  # factor in tokens between the points of a curve
 # A curve that ends this far above its own lowest point has diverged; noise of batches does not.
@@ -78,7 +79,7 @@ def isoflop_data(observations: pl.DataFrame, fit: IsoflopFit) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema)
 
 
-def draw_isoflop(data: pl.DataFrame, fit: IsoflopFit) -> go.Figure:
+def draw_isoflop(data: pl.DataFrame, fit: IsoflopFit, unit: LossUnit = "unknown") -> go.Figure:
     """Valleys of loss over N, one a budget, with their minima; beside them N*(C)."""
     figure = make_subplots(cols=2, column_widths=[0.62, 0.38], horizontal_spacing=0.1)
     colours = colour_scale(data["flops_budget"])
@@ -131,7 +132,7 @@ def draw_isoflop(data: pl.DataFrame, fit: IsoflopFit) -> go.Figure:
             x=C, y=fit.N.coef * C**fit.N.exponent, mode="lines", name="power law",
             line={"color": MARK}, row=1, col=2,
         )  # fmt: skip
-    styled(figure, title, axis("N, parameters", log=True), axis("loss"))
+    styled(figure, title, axis("N, parameters", log=True), axis(with_unit("loss", unit)))
     figure.update_xaxes(**axis("C, training FLOPs", log=True, flops=True), row=1, col=2)
     figure.update_yaxes(**axis("N*", log=True), nticks=6, row=1, col=2)
     if not minima.height:
@@ -225,7 +226,10 @@ def draw_loss_curves(data: pl.DataFrame) -> go.Figure:
     if sizes == 1:
         title = f"{runs} curves of one size" if runs > 1 else "The loss curve of one run"
     return styled(
-        figure, title, axis("training FLOPs", log=True, flops=True), axis("training loss", log=True)
+        figure,
+        title,
+        axis("training FLOPs", log=True, flops=True),
+        axis("training loss, nats per token", log=True),
     )
 
 
@@ -280,5 +284,9 @@ def draw_envelope(data: pl.DataFrame, fit: EnvelopeFit) -> go.Figure:
         hovertemplate="C = %{x:.2e}<br>N = %{text}<br>loss %{y:.4f}<extra></extra>",
     )  # fmt: skip
     title = fit.reason or f"Along the envelope N* grows as C^{power(fit.N)}"
-    flops, loss = axis("training FLOPs", log=True, flops=True), axis("loss", log=True)
-    return styled(figure, title, flops, loss)
+    return styled(
+        figure,
+        title,
+        axis("training FLOPs", log=True, flops=True),
+        axis("loss, nats per token", log=True),
+    )

@@ -13,10 +13,10 @@ import polars as pl
 from analysis.forecast.answer import Answer, ForecastOptimum
 from analysis.forecast.curve import optimal_n
 from analysis.forecast.record import Cut, near_frontier
-from analysis.law import Array
+from analysis.law import Array, LossUnit
 from analysis.style import INK, MARK, SOFT, WARN, axis, band, error_bars, sizes, styled
 from analysis.table.observations import Table
-from analysis.words import flops, short
+from analysis.words import flops, short, with_unit
 
 # Beyond the last target or run, so that the band is seen to widen.
 _MARGIN = 1.5
@@ -88,9 +88,8 @@ def draw_path(data: pl.DataFrame, answer: Answer) -> go.Figure:
         f"{last['lower']:.4f} and {last['upper']:.4f}"
     )
     figure.update_yaxes(range=np.log10(_reach(data)))
-    return styled(
-        figure, title, axis("C = 6ND, FLOPs", log=True, flops=True), axis("loss", log=True)
-    )
+    loss = with_unit("loss", answer.law.loss_unit)
+    return styled(figure, title, axis("C = 6ND, FLOPs", log=True, flops=True), axis(loss, log=True))
 
 
 def valley_data(answer: Answer, each: ForecastOptimum) -> pl.DataFrame:
@@ -104,7 +103,9 @@ def valley_data(answer: Answer, each: ForecastOptimum) -> pl.DataFrame:
     return _frame(np.full(_VALLEY_POINTS, "band"), N, D, losses).drop("kind")
 
 
-def draw_valley(data: pl.DataFrame, each: ForecastOptimum, level: float) -> go.Figure:
+def draw_valley(
+    data: pl.DataFrame, each: ForecastOptimum, level: float, unit: LossUnit = "unknown"
+) -> go.Figure:
     """The valley of a budget with N*, its interval, and the N* of other methods."""
     best, figure = each.best, go.Figure()
     name = f"{level:.0%} interval of the loss"
@@ -136,7 +137,7 @@ def draw_valley(data: pl.DataFrame, each: ForecastOptimum, level: float) -> go.F
         f"At {flops(best.flops)} FLOPs N* is {short(best.n_opt)}, between {short(low)} and "
         f"{short(high)}"
     )
-    return styled(figure, title, axis("N, parameters", log=True), axis("loss"))
+    return styled(figure, title, axis("N, parameters", log=True), axis(with_unit("loss", unit)))
 
 
 def record_data(cuts: Sequence[Cut]) -> pl.DataFrame:

@@ -47,7 +47,8 @@ def add_evidence(page: Page, table: Table, answer: Answer, *, prefix: str) -> No
     for place, each in enumerate(answer.optimum):
         valley = figures.valley_data(answer, each)
         name = f"{prefix}-valley{place}"
-        page.figure(figures.draw_valley(valley, each, answer.level), name=name, data=valley)
+        figure = figures.draw_valley(valley, each, answer.level, answer.law.loss_unit)
+        page.figure(figure, name=name, data=valley)
     page.text(text.record_words(answer))
     if answer.record:
         record = figures.record_data(answer.record)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 
-from analysis.law import Array, RepeatedForm, RepeatedLaw, central
+from analysis.law import Array, LossUnit, RepeatedForm, RepeatedLaw, central
 from analysis.repeated_data import excess, excess_of_form
 from analysis.repetition.choice import Choice, choose
 from analysis.repetition.fitting import Data, fit_form, log_residuals, refit
@@ -53,6 +53,7 @@ class RepeatedFit:
         fitted_percent: root mean square residual of each of `laws` on all rows, %.
         intervals: of the constants of `law`; empty without a bootstrap.
         costs: under `law`, at the middle N and U of the rows that repeat.
+        loss_unit: of the rows' losses.
     """
 
     used: pl.DataFrame
@@ -65,6 +66,7 @@ class RepeatedFit:
     fitted_percent: Mapping[RepeatedForm, float] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]] | None = None
     costs: tuple[Cost, ...] = ()
+    loss_unit: LossUnit = "unknown"
 
     @property
     def rows(self) -> int:
@@ -128,7 +130,17 @@ def fit_repeated(
             f"counting every token as fresh predicts the {repeating} rows that repeat as well as "
             f"any form, up to {data.epochs.max():.3g} epochs: here repetition shows no cost."
         )
-        return RepeatedFit(points, repeating, None, reason, laws, choice, level, fitted)
+        return RepeatedFit(
+            points,
+            repeating,
+            None,
+            reason,
+            laws,
+            choice,
+            level,
+            fitted,
+            loss_unit=table.loss_unit,
+        )
     form = choice.chosen.form
     assert form.name is not None
     draws = _draws(form, data, theta[form], used, min(bootstrap, MOST_DRAWS), seed)
@@ -145,6 +157,7 @@ def fit_repeated(
         fitted_percent=fitted,
         intervals={name: central(values, level) for name, values in draws.items()},
         costs=_costs(law, draws, data, level),
+        loss_unit=table.loss_unit,
     )
 
 

@@ -11,7 +11,7 @@ from analysis.repeated_data import repeated_loss
 from analysis.repetition.answer import RepeatedFit
 from analysis.repetition.forms import FORMS, FRESH
 from analysis.style import CATEGORIES, INK, SOFT, axis, diagonal, ends, styled
-from analysis.words import short
+from analysis.words import short, with_unit
 
 # Sizes and token counts closer than this many digits are one series.
 _DIGITS = 3
@@ -78,8 +78,9 @@ def draw_epochs(data: pl.DataFrame, fit: RepeatedFit) -> go.Figure:
     # A form that runs away must not flatten the runs.
     low, high = ends(data.filter(pl.col("kind").is_in([_OBSERVED, _best(fit)]))["loss"])
     room = 0.15 * (high - low)
+    loss = with_unit("loss", fit.loss_unit)
     doubled = [2**k for k in range(int(np.log2(data["epochs"].to_numpy().max())) + 1)]
-    styled(figure, title, axis("epochs", log=True) | {"tickvals": doubled}, axis("loss"))
+    styled(figure, title, axis("epochs", log=True) | {"tickvals": doubled}, axis(loss))
     return figure.update_yaxes(range=[low - room, high + room])
 
 
@@ -125,7 +126,10 @@ def draw_held_out(data: pl.DataFrame, fit: RepeatedFit) -> go.Figure:
         f"Rows held out: {shown.form.words} foretells them to {shown.percent:.2g} % (rms), "
         f"counting every token as fresh to {fresh.percent:.2g} %"
     )
-    return styled(figure, title, axis("loss measured"), axis("loss foretold"))
+    measured, foretold = (
+        with_unit(name, fit.loss_unit) for name in ("loss measured", "loss foretold")
+    )
+    return styled(figure, title, axis(measured), axis(foretold))
 
 
 def draw_all(fit: RepeatedFit) -> Iterator[tuple[str, go.Figure, pl.DataFrame]]:

@@ -108,7 +108,7 @@ def add_valleys(
         page.text(f"There are none: {isoflop.reason}.", role="warn")
         return
     data = isoflop_data(used, isoflop)
-    figure = draw_isoflop(data, isoflop)
+    figure = draw_isoflop(data, isoflop, "nats_per_token")
     page.figure(figure, name="isoflop", height=520, panels=True, data=data)
     if withheld:
         page.table([C, "status"], [[flops(v.flops), _status(v)] for v in isoflop.valleys])
@@ -147,7 +147,7 @@ def _law(page: Page, group: GroupFit) -> None:
         "there means the formula is too simple for these data, and its exponents are biased."
     )
     data = fit_data(group)
-    page.figure(draw_fit(data), name="fit", panels=True, data=data)
+    page.figure(draw_fit(data, "nats_per_token"), name="fit", panels=True, data=data)
     law, intervals = group.fit.law, group.fit.intervals
     names = ["E", "A", "B", "alpha", "beta", "exponent_N", "exponent_D"]
     rows = []

@@ -119,7 +119,8 @@ def _figures(page: Page, curves: list[CurveReader]) -> None:
         table = pl.DataFrame(observations, infer_schema_length=None).with_row_index("row")
         fit = fit_isoflop(table)
         page.heading("The valleys as they grow")
-        page.figure(draw_isoflop(isoflop_data(table, fit), fit), name="isoflop", panels=True)
+        figure = draw_isoflop(isoflop_data(table, fit), fit, "nats_per_token")
+        page.figure(figure, name="isoflop", panels=True)
     if rows:
         page.heading("Loss curves")
         frame = pl.DataFrame(rows, infer_schema_length=None)

@@ -2,6 +2,7 @@
 
 import re
 
+import polars as pl
 import pytest
 
 from analysis.fit.answer import fit_table
@@ -18,6 +19,32 @@ def group():
     frame = table(*isoflops(), noise=0.005)
     [group] = fit_table(normalise(frame), FitOptions(bootstrap=20))
     return group
+
+
+@pytest.mark.parametrize(
+    ("unit", "words"),
+    [
+        ("nats_per_token", ", nats per token"),
+        ("bits_per_byte", ", bits per byte"),
+        ("unknown", ""),
+    ],
+)
+def test_every_axis_of_losses_names_their_unit_where_it_is_known(unit, words, monkeypatch):
+    frame = table(*isoflops(), noise=0.005).with_columns(loss_unit=pl.lit(unit))
+    groups = fit_table(normalise(frame), FitOptions(bootstrap=0))
+    drawn = {}
+    monkeypatch.setattr(
+        Page, "figure", lambda page, figure, *, name, **more: drawn.update({name: figure})
+    )
+    fit_page(groups, title="runs")
+    fitted = drawn["fit0-fit"].layout
+    assert drawn["fit0-isoflop"].layout.yaxis.title.text == f"loss{words}"
+    assert (fitted.xaxis.title.text, fitted.yaxis.title.text) == (
+        f"fitted loss{words}",
+        f"observed loss{words}",
+    )
+    bar = drawn["fit0-contours"].data[0].colorbar.title.text
+    assert bar.replace("<br>", " ") == f"loss{words}"
 
 
 def test_a_page_has_its_sections_figures_and_tables_in_order(group, monkeypatch):

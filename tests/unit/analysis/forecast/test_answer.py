@@ -260,6 +260,15 @@ def test_the_valley_has_its_bottom_at_n_star(whole):
     assert title.startswith("At 1.00e+22 FLOPs N* is ")
 
 
+def test_the_losses_of_a_forecast_s_pictures_have_their_unit(whole, table):
+    law = whole.law.model_copy(update={"loss_unit": "bits_per_byte"})
+    bits, [each] = replace(whole, law=law), whole.optimum
+    path = draw_path(path_data(bits, table), bits)
+    assert path.layout.yaxis.title.text == "loss, bits per byte"
+    valley = draw_valley(valley_data(bits, each), each, bits.level, law.loss_unit)
+    assert valley.layout.yaxis.title.text == "loss, bits per byte"
+
+
 def test_an_optimum_beyond_the_valley_s_picture_is_named_in_its_legend(whole):
     each = replace(
         whole.optimum[0],

@@ -52,12 +52,15 @@ def test_the_longest_series_lies_on_the_line_of_the_form_that_made_it() -> None:
 
 
 def test_runs_of_one_length_on_ever_smaller_parts_are_a_series_too() -> None:
-    fit = _fit(repeated_table(repeated_law("half_lives"), (1, 2, 4, 16)))
+    table = repeated_table(repeated_law("half_lives"), (1, 2, 4, 16))
+    fit = _fit(table.with_columns(loss_unit=pl.lit("nats")))
     data = epochs_data(fit)
     runs = data.filter(pl.col("kind") == "measured")
     assert runs["tokens"].n_unique() == 1
     assert runs["epochs"].to_list() == pytest.approx([1, 2, 4, 16])
     figures = {name: figure for name, figure, _ in draw_all(fit)}
+    assert figures["epochs"].layout.yaxis.title.text == "loss, nats per token"
+    assert figures["held-out"].layout.xaxis.title.text == "loss measured, nats per token"
     assert "(N = 2B, D = " in figures["epochs"].layout.title.text
     # The form chosen is drawn last of the lines, above the others.
     assert figures["epochs"].data[-2].name == "half-lives (Muennighoff et al. 2023)"
