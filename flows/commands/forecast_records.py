@@ -108,7 +108,10 @@ def register(name: str, answer: "Answer", table: "Table", source: str) -> None:
 
     _, home = open_all()
     write_forecast(new_forecast(name, answer, answer.points, table, source), home)
-    say(f"registered {name}; when its run has finished: isoflop forecast --check {name} --run RUN")
+    say(
+        f"registered {name}; when its run has finished: isoflop forecast --check {name} --loss L, "
+        "or --run RUN for a run of this home"
+    )
 
 
 def check(records: Records, at: Sequence[str], json: str | None) -> None:

@@ -46,7 +46,8 @@ def our_run(home, at: float) -> RunDir:
 def test_a_forecast_is_registered_listed_and_scored(run, table, home):
     done = register(run, table)
     assert done.status == 0
-    assert "registered big" in done.stderr
+    assert "registered big; when its run has finished: " in done.stderr
+    assert "isoflop forecast --check big --loss L, or --run RUN" in done.stderr
     [row] = listed(run)
     assert row["outcome"] == "pending"
     assert row["lower"] < TRUE < row["upper"]
