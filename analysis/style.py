@@ -140,7 +140,7 @@ def error_bars(
 def band(
     x: ArrayLike, low: ArrayLike, high: ArrayLike, colour: str, name: str = ""
 ) -> dict[str, Any]:
-    """A trace of the area between two lines; only one with a name stands in the legend."""
+    """A trace that fills the area between two lines; the legend shows it if it has a name."""
     x, low, high = (np.asarray(values) for values in (x, low, high))
     return {
         "x": np.append(x, x[::-1]), "y": np.append(high, low[::-1]), "mode": "lines",

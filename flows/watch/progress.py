@@ -82,7 +82,7 @@ class SweepProgress:
         if self.tokens_per_s:
             parts.append(f"{self.tokens_per_s:,.0f} tokens/s")
         elif any(run.state == "training" and run.heartbeat_s is None for run in self.runs):
-            parts.append("timing first steps, and compiling where that pays")
+            parts.append("no step yet: steps may be timed and compiled first")
         return ", ".join(parts)
 
 

@@ -74,7 +74,7 @@ def test_a_title_has_share_time_left_and_the_pace_of_all_runs():
 def test_a_title_says_what_trainings_do_before_their_first_step():
     begun = replace(RUN, step=0, loss=None, tokens_per_s=None, mfu=None, left_s=None)
     stepping = replace(begun, heartbeat_s=0.1)
-    says = ", timing first steps, and compiling where that pays"
+    says = ", no step yet: steps may be timed and compiled first"
     for runs, whether in [((begun,), True), ((stepping,), False), ((begun, RUN), False)]:
         assert SweepProgress("s", runs, 9.0, 0.0, None).title().endswith(says) == whether
     ended = replace(begun, state="failed")
