@@ -176,6 +176,11 @@ class LossLaw(Frozen):
             text += f", R_D = {self.repetition.R_D:.4g}, R_N = {self.repetition.R_N:.4g}"
         return text
 
+    def with_warnings(self, *warnings: str) -> Self:
+        """The same law with more to read before its optima."""
+        trust = Trust(bars=self.trust.bars, warnings=(*self.trust.warnings, *warnings))
+        return self.model_copy(update={"trust": trust})
+
     def save(self, path: Path) -> None:
         """Write as JSON; floats keep every digit."""
         path.write_text(self.model_dump_json(indent=1))

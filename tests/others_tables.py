@@ -32,6 +32,20 @@ BASE: tuple[tuple[int, int, float], ...] = (
     (900_000_000, 18_520_000_000, 3.1974),
 )
 
+# A small sweep of ours on Python's sources: approaches 2 and 3 and the forecast disagree on N*.
+DISAGREEING: tuple[tuple[int, int, float], ...] = (
+    (14992, 263000, 3.8755),
+    (14992, 527000, 3.7594),
+    (14992, 1050000, 3.6561),
+    (27832, 139000, 3.9851),
+    (27832, 279000, 3.7052),
+    (27832, 557000, 3.5490),
+    (41696, 100000, 4.0914),
+    (41696, 201000, 3.7496),
+    (41696, 402000, 3.5297),
+    (80176, 217000, 3.6734),
+)
+
 
 def loss(N: float, D: float) -> float:
     """The law behind the table, without noise."""

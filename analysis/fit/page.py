@@ -24,34 +24,26 @@ from analysis.table.observations import numbers_for_people
 from analysis.words import sentence
 
 
-def fit_page(
-    groups: Sequence[GroupFit], *, title: str, leads: Sequence[Sequence[str]] = ()
-) -> Page:
+def fit_page(groups: Sequence[GroupFit], *, title: str, leads: Sequence[str] = ()) -> Page:
     """One self-contained page for all groups of a table.
 
     Args:
-        leads: for each group the sentences between its warnings and its law.
+        leads: for each group the sentence between its warnings and its law.
     """
     page = Page(title)
     for place, group in enumerate(groups):
-        lead = leads[place] if leads else ()
+        lead = leads[place] if leads else ""
         add_fit(page, group, prefix=f"fit{place}", lead=lead)
     return page
 
 
-def add_fit(page: Page, group: GroupFit, *, prefix: str, lead: Sequence[str] = ()) -> None:
+def add_fit(page: Page, group: GroupFit, *, prefix: str, lead: str = "") -> None:
     """A group's part of a page; `prefix` keeps the figures' names apart."""
     _answer(page, group, lead)
     if group.repeated is not None:
         add_repeated(page, group.repeated, prefix=f"{prefix}-")
     _figures(page, group, prefix)
     _small_print(page, group)
-
-
-def add_lead(page: Page, lead: Sequence[str]) -> None:
-    """The forecast, which is the last of the sentences, behind what makes it doubtful."""
-    for place, line in enumerate(lead, 1):
-        page.text(line, role="lead" if place == len(lead) else "warn")
 
 
 def add_envelope(page: Page, curves: pl.DataFrame, fit: EnvelopeFit) -> None:
@@ -66,7 +58,7 @@ def add_envelope(page: Page, curves: pl.DataFrame, fit: EnvelopeFit) -> None:
     )
 
 
-def _answer(page: Page, group: GroupFit, lead: Sequence[str]) -> None:
+def _answer(page: Page, group: GroupFit, lead: str) -> None:
     fit, law = group.fit, group.fit.law
     if group.group is not None:
         page.heading(str(group.group))
@@ -74,7 +66,8 @@ def _answer(page: Page, group: GroupFit, lead: Sequence[str]) -> None:
     spread = f" (between {interval[0]:.2f} and {interval[1]:.2f})" if interval else ""
     for warning in group.warnings:
         page.text(warning, role="warn")
-    add_lead(page, lead)
+    if lead:
+        page.text(lead, role="lead")
     page.text(f"N* grows as C^{law.exponent_N:.2f}{spread}: {law.formula}", role="lead")
     source = f"Read: {read_line(group)}. " if group.read else ""
     page.text(f"{source}{sentence(units_line(group))}.", role="soft")

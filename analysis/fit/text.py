@@ -1,7 +1,7 @@
 """A fit in words and short tables, for the terminal and for the page."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from analysis.fit.envelope import EnvelopeFit
 from analysis.fit.records import GroupFit
@@ -133,17 +133,17 @@ def envelope_line(fit: EnvelopeFit) -> str:
     return f"N* grows as C^{fit.N.exponent:.3f}{spread}, approach 1 (envelope of the curves)"
 
 
-def group_lines(group: GroupFit, lead: Sequence[str] = (), width: int = READABLE) -> Iterator[str]:
+def group_lines(group: GroupFit, lead: str = "", width: int = READABLE) -> Iterator[str]:
     """The law, the evidence for it, and its doubts.
 
     Args:
-        lead: sentences between the warnings and the law.
+        lead: the sentence between the warnings and the law.
         width: columns of the terminal.
     """
     if group.group is not None:
         yield f"== {group.group}"
     yield from warning_lines(group.warnings, width)
-    yield from warning_lines(lead, width)
+    yield from warning_lines([lead] if lead else [], width)
     yield group.fit.law.formula
     yield from _reading_lines(group, width)
     yield ""

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from analysis.fit.design import design_findings, loss_findings
-from analysis.forecast.beside import Other, others
+from analysis.forecast.beside import Other, fit_beside
 from analysis.forecast.curve import constants
 from analysis.forecast.optimum import Optimum, measured_valleys, optimum
 from analysis.forecast.posterior import Posterior, posterior
@@ -198,12 +198,11 @@ class Answer:
 def answer(table: Table, question: Question) -> Answer:
     """The forecast with its record, and what other methods say; see `forecast`."""
     plain = forecast(table, question)
-    beside = tuple(
-        replace(each, others=rivals, doubts=disagreements(each.best, rivals))
-        for each in plain.optimum
-        for rivals in (others(table, each.best.flops),)
-    )
-    return replace(plain, optimum=beside, record=record(table, question.form, question.level))
+    best = plain.optimum
+    if best:
+        beside = fit_beside(table)
+        best = tuple(_judged(each, beside.at(each.best.flops)) for each in best)
+    return replace(plain, optimum=best, record=record(table, question.form, question.level))
 
 
 def forecast(table: Table, question: Question) -> Answer:
@@ -297,6 +296,10 @@ def _points(
             )
         )  # fmt: skip
     return tuple(each)
+
+
+def _judged(each: ForecastOptimum, rivals: tuple[Other, ...]) -> ForecastOptimum:
+    return replace(each, others=rivals, doubts=disagreements(each.best, rivals))
 
 
 def _optimum(best: Optimum, data: Data, recipes: str | None) -> ForecastOptimum:

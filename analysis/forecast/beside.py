@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from analysis.fit.isoflop import IsoflopFit, fit_isoflop
 from analysis.fit.options import FitOptions
 from analysis.fit.parametric import fit_parametric
-from analysis.law import Constants
+from analysis.law import Constants, ForecastForm, LossLaw
 from analysis.solver.problem import FREE
 from analysis.table.observations import Table
 
@@ -27,17 +27,32 @@ class Other:
         return max(self.n_opt / n_opt, n_opt / self.n_opt) > _APART
 
 
-def others(table: Table, flops: float) -> tuple[Other, ...]:
-    """Approach 2, where the table has budgets, and approach 3 of either form at C = 6·N·D."""
-    each = [*approach_2(fit_isoflop(table.used), flops)]
-    for form in ("chinchilla", "gamma"):
-        if table.used.height <= len(FREE[form]):
-            continue
-        law = fit_parametric(table, FitOptions(form, bootstrap=0)).law
-        N, D = Constants.of(law).compute_optimal(flops)
-        loss = float(law.loss(N, D))
-        each.append(Other(f"approach 3, {form}", float(N), float(D), loss))
-    return tuple(each)
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Approach 2, and approach 3 of either form, fitted to a table."""
+
+    isoflop: IsoflopFit
+    laws: tuple[LossLaw, ...]
+
+    def at(self, flops: float) -> tuple[Other, ...]:
+        """Their N* at C = 6·N·D; approach 2 has one where the table has budgets."""
+        each = [*approach_2(self.isoflop, flops)]
+        for law in self.laws:
+            N, D = Constants.of(law).compute_optimal(flops)
+            loss = float(law.loss(N, D))
+            each.append(Other(f"approach 3, {law.form}", float(N), float(D), loss))
+        return tuple(each)
+
+
+def fit_beside(table: Table) -> Beside:
+    """The other methods' fits; of approach 3 the forms with fewer constants than there are rows."""
+    forms: tuple[ForecastForm, ...] = ("chinchilla", "gamma")
+    fits = (
+        fit_parametric(table, FitOptions(form, bootstrap=0))
+        for form in forms
+        if table.used.height > len(FREE[form])
+    )
+    return Beside(fit_isoflop(table.used), tuple(fit.law for fit in fits))
 
 
 def approach_2(fit: IsoflopFit, flops: float) -> tuple[Other, ...]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from analysis.forecast.answer import Answer, Question, disagreements, forecast
-from analysis.forecast.beside import others
+from analysis.forecast.beside import Beside
 from analysis.forecast.curve import SIZE, Reference, constants, log_loss_and_slopes
 from analysis.forecast.optimum import optimum
 from analysis.forecast.posterior import Posterior
@@ -83,17 +83,17 @@ def frontier_law(
     )
 
 
-def methods_disagree(table: Table, learnt: Answer, law: LossLaw, goal: Goal) -> tuple[str, ...]:
+def methods_disagree(learnt: Answer, beside: Beside, law: LossLaw, goal: Goal) -> tuple[str, ...]:
     """What the forecast says first of N* at the goal's budget where other methods have another.
 
     Args:
-        learnt: the forecast from the table.
+        learnt, beside: the forecast and the other methods' fits, of one table.
         law: the `frontier_law` of the goal.
     """
     best = inference_optimal(law, loss=goal.loss_under(law), inference_tokens=0.0)
     flops = float(best.train_flops)
     own = optimum(learnt.posterior, flops, _LEVEL, learnt.valleys)
-    return disagreements(own, others(table, flops))
+    return disagreements(own, beside.at(flops))
 
 
 def _choices(

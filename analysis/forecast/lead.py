@@ -33,11 +33,6 @@ class Lead:
             return f"No forecast: {self.reason}" if self.reason else ""
         return lead_words(self.answer.optimum[0], self.answer.level)
 
-    @property
-    def lines(self) -> tuple[str, ...]:
-        """What stands before the law, that methods disagree first."""
-        return (*self.doubts, *((self.sentence,) if self.sentence else ()))
-
 
 def lead(group: GroupFit, *, record: bool = False) -> Lead:
     """The forecast at a fit's target, from the rows of the fit.
@@ -70,11 +65,16 @@ def lead(group: GroupFit, *, record: bool = False) -> Lead:
 
 
 def led(group: GroupFit, *, record: bool = False) -> tuple[GroupFit, Lead]:
-    """A fit with its `lead`; N* on which methods disagree is not called identified."""
+    """A fit with its `lead`; N* on which methods disagree is not called identified.
+
+    The law itself says so too, for whoever reads N* off it later.
+    """
     first = lead(group, record=record)
     if first.doubts:
         reason = "methods disagree on it, as the first lines say."
-        group = replace(group, verdicts=doubted(group.verdicts, ("n_opt", "d_opt"), reason))
+        verdicts = doubted(group.verdicts, ("n_opt", "d_opt"), reason)
+        fit = replace(group.fit, law=group.fit.law.with_warnings(*first.doubts))
+        group = replace(group, fit=fit, verdicts=verdicts)
     return group, first
 
 

@@ -63,7 +63,7 @@ def verdict(findings: Findings) -> str:
     if findings.group is None:
         return "\n".join([f"No law: {findings.refusal}", *last])
     group = findings.group
-    foretold = findings.lead.lines if findings.lead is not None else ()
+    foretold = [findings.lead.sentence] if findings.lead and findings.lead.sentence else []
     repeated = [facts_sentence(group.repeated)] if group.repeated is not None else []
     lines = [*group.warnings, *foretold, isoflop_sentence(group), law_sentence(group), *repeated]
     doubts = remaining_doubts(group)

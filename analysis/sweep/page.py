@@ -6,7 +6,6 @@ import polars as pl
 
 from analysis.fit.figures import draw_fit, fit_data
 from analysis.fit.isoflop import IsoflopFit, Valley
-from analysis.fit.page import add_lead
 from analysis.fit.records import GroupFit
 from analysis.fit.run_figures import (
     draw_isoflop,
@@ -73,7 +72,8 @@ def add_law(page: Page, group: GroupFit, lead: Lead | None) -> None:
 def _answer(page: Page, group: GroupFit, lead: Lead | None) -> None:
     for warning in group.warnings:
         page.text(warning, role="warn")
-    add_lead(page, lead.lines if lead is not None else ())
+    if lead is not None and lead.sentence:
+        page.text(lead.sentence, role="lead")
     page.text(isoflop_sentence(group), role="lead")
     page.text(law_sentence(group))
     for doubt in remaining_doubts(group):

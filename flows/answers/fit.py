@@ -86,8 +86,8 @@ class Fit(Shown):
         return document
 
     def _drawn_page(self) -> Page:
-        lines = [each.lines for each in self.leads]
-        page = fit_page(self.groups, title=f"Loss law of {Path(self.name).name}", leads=lines)
+        leads = [each.sentence for each in self.leads]
+        page = fit_page(self.groups, title=f"Loss law of {Path(self.name).name}", leads=leads)
         if self.envelope is not None:
             add_envelope(page, *self.envelope)
         return page

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from analysis.frontier.decision import Goal
-from analysis.law import LossLaw, Trust
+from analysis.law import LossLaw
 from analysis.published import UnknownName, law, law_names
 from analysis.table.observations import TableError
 from flows.answers.question import Priced
@@ -62,8 +62,7 @@ def law_for(name: str, goal: Goal, priced: Priced) -> tuple[LossLaw, bool]:
                 f"{error} These are options of isoflop fit: --law takes what its --json wrote."
             ) from error
         why = f"No forecast: {error} The intervals are those of the fitted law."
-        trust = Trust(bars=fitted.trust.bars, warnings=(*fitted.trust.warnings, why))
-        return fitted.model_copy(update={"trust": trust}), False
+        return fitted.with_warnings(why), False
 
 
 def law_of_runs(runs: "Runs", goal: Goal, priced: Priced) -> LossLaw:
@@ -75,6 +74,7 @@ def law_of_runs(runs: "Runs", goal: Goal, priced: Priced) -> LossLaw:
         TableError: rows that no forecast can learn from.
     """
     from analysis.forecast.answer import Question, forecast
+    from analysis.forecast.beside import fit_beside
     from analysis.forecast.frontier_law import frontier_law, methods_disagree
     from analysis.repetition.answer import MOST_DRAWS, fit_repeated
     from analysis.table.selection import one_law
@@ -83,17 +83,15 @@ def law_of_runs(runs: "Runs", goal: Goal, priced: Priced) -> LossLaw:
     name = Path(runs.source.name).stem
     learnt = forecast(table, Question(anyway=True))
     law = frontier_law(table, goal, priced.demand, name, learnt, serving=priced.serving)
-    warnings = (*law.trust.warnings, *methods_disagree(table, learnt, law, goal))
+    warnings = methods_disagree(learnt, fit_beside(table), law, goal)
     repeated = None
     if priced.unique_tokens is not None:
         repeated = fit_repeated(table, bootstrap=MOST_DRAWS, seed=0, level=0.9, source=name)
     if repeated is not None and repeated.law is None:
         # The doubts about a law of repeats are in the law itself.
         warnings = (*warnings, *repeated.warnings)
-    trust = law.trust.model_copy(update={"warnings": warnings})
-    return law.model_copy(
-        update={"repeated": None if repeated is None else repeated.law, "trust": trust}
-    )
+    law = law.model_copy(update={"repeated": None if repeated is None else repeated.law})
+    return law.with_warnings(*warnings)
 
 
 def read_law(name: str) -> LossLaw:

@@ -92,7 +92,7 @@ def _print(answer: "Fit") -> None:
     for place, (group, each) in enumerate(zip(answer.groups, answer.leads, strict=True)):
         if place:
             print()
-        for line in group_lines(group, each.lines, width()):
+        for line in group_lines(group, each.sentence, width()):
             print(line)
     if answer.envelope is not None:
         print()

@@ -10,6 +10,7 @@ from analysis.fit.answer import fit_table
 from analysis.fit.conventions import counted_as
 from analysis.fit.options import DEFAULT
 from analysis.forecast.answer import Answer, Question, forecast
+from analysis.forecast.beside import Beside, fit_beside
 from analysis.forecast.design import Candidates
 from analysis.forecast.lead import led
 from analysis.law import CCounts
@@ -28,6 +29,8 @@ from sweeps.plan import Plan, members
 
 # Scans of learning rates, see `flows.results.variants.scans_frame`, and the comparison.
 ComparedVariants = tuple[pl.DataFrame, Compared | None]
+# A forecast, and the methods that may disagree with its N*.
+Learnt = tuple[Answer, Beside]
 
 
 def sweep_findings(
@@ -70,10 +73,10 @@ def variants(planned: Plan, home: Home) -> ComparedVariants:
     return scans_frame(planned, home), compared_variants(planned, home) if begun else None
 
 
-def learn(table: Table) -> Answer | str:
+def learn(table: Table) -> Learnt | str:
     """The forecast from a table that a frontier is read off, or why there is none."""
     try:
-        return forecast(table, Question(anyway=True))
+        return forecast(table, Question(anyway=True)), fit_beside(table)
     except TableError as error:
         return str(error)
 

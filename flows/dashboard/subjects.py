@@ -7,7 +7,6 @@ from typing import Any
 
 import polars as pl
 
-from analysis.forecast.answer import Answer
 from analysis.frontier.answer import Advice
 from analysis.law import CCounts
 from analysis.page import Page
@@ -77,7 +76,7 @@ class Subject(ABC):
         """Its answer if somebody has asked for it; None where nobody has."""
         return self.desk.fits.peek((*self.key, counts), self.state)
 
-    def forecast(self) -> Outcome[Answer | str]:
+    def forecast(self) -> Outcome[answers.Learnt | str]:
         """The forecast from it that isoflop frontier takes, or why there is none."""
         question = ("forecast", *self.key)
         return self.desk.fits.get(question, self.state, answers.learn, lambda: (self.table(),))

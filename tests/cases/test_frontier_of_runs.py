@@ -11,7 +11,7 @@ from analysis.fit.options import FitOptions
 from analysis.table.read import read_table
 from analysis.words import short
 from tests.cases.conftest import Run
-from tests.others_tables import BASE, loss, write_table
+from tests.others_tables import BASE, DISAGREEING, loss, write_table
 from tests.simulated import repeated_law, repeated_table
 
 HEADER = ("N", "D", "loss")
@@ -61,14 +61,7 @@ def test_a_choice_far_beyond_the_runs_begins_with_not_calibrated(
 def test_methods_that_disagree_on_n_star_are_named_as_in_the_forecast(
     run: Run, tmp_path: Path
 ) -> None:
-    # A small sweep of ours on Python's sources.
-    rows = [
-        (14992, 263000, 3.8755), (14992, 527000, 3.7594), (14992, 1050000, 3.6561),
-        (27832, 139000, 3.9851), (27832, 279000, 3.7052), (27832, 557000, 3.5490),
-        (41696, 100000, 4.0914), (41696, 201000, 3.7496), (41696, 402000, 3.5297),
-        (80176, 217000, 3.6734),
-    ]  # fmt: skip
-    table = write_table(tmp_path / "runs.csv", HEADER, rows)
+    table = write_table(tmp_path / "runs.csv", HEADER, DISAGREEING)
     budget = ("--flops", 1.2e12)
     foretold = json.loads(run("forecast", table, *budget, "--json", "-").stdout)
     [sentence] = [each for each in foretold["doubts"] if each.startswith("Methods disagree")]

@@ -7,15 +7,14 @@ from dash import html
 from dash.development.base_component import Component
 
 from analysis import published
-from analysis.forecast.answer import Answer
-from analysis.forecast.frontier_law import frontier_law
+from analysis.forecast.frontier_law import frontier_law, methods_disagree
 from analysis.frontier.allocation import FrontierError
 from analysis.frontier.answer import Advice, Demand, advise
 from analysis.frontier.decision import AtBudget
 from analysis.frontier.figures import demand_ratios, draw_frontier, frontier_data
 from analysis.frontier.page import add_answer, add_reasons
 from analysis.frontier.serving import Device, Serving
-from analysis.law import LossLaw, Trust
+from analysis.law import LossLaw
 from analysis.page import Page
 from analysis.words import dollars, flops, short
 from flows.dashboard import controls
@@ -176,33 +175,33 @@ class FrontierScreen(SubjectScreen):
         forecast = self.subject.forecast()
         if forecast.failure:
             return forecast.note
-        if isinstance(forecast.value, Answer):
-            goal, demand = AtBudget(asked.flops), _demand(asked)
+        if forecast.value is None:
+            return None
+        if not isinstance(forecast.value, str):
+            learnt, beside = forecast.value
+            subject, goal = self.subject, AtBudget(asked.flops)
             try:
-                return frontier_law(
-                    self.subject.table(),
+                law = frontier_law(
+                    subject.table(),
                     goal,
-                    demand,
-                    self.subject.name,
-                    forecast.value,
+                    _demand(asked),
+                    subject.name,
+                    learnt,
                     serving=_serving(asked),
                 )
             except FrontierError as error:
                 return str(error)
-        if forecast.value is None:
-            return None
+            return law.with_warnings(*methods_disagree(learnt, beside, law, goal))
         findings = self.subject.findings(self.subject.own_counts).value
         if findings is None:
             return None
         if findings.group is None:
             return f"There is no law yet: {findings.refusal}"
-        law = findings.group.fit.law
         why = f"No forecast: {forecast.value} The intervals are those of the fitted law."
-        trust = Trust(bars=law.trust.bars, warnings=(*law.trust.warnings, why))
-        return law.model_copy(update={"trust": trust})
+        return findings.group.fit.law.with_warnings(why)
 
     def _is_foretold(self) -> bool:
-        return isinstance(self.subject.forecast().value, Answer)
+        return isinstance(self.subject.forecast().value, tuple)
 
     def python(self, figure: str) -> str | None:
         asked, subject = self.question(), self.subject

@@ -216,7 +216,7 @@ class LawScreen(SubjectScreen):
         elif self.sweep is not None:
             add_law(page, findings.group, findings.lead)
         else:
-            lead = findings.lead.lines if findings.lead is not None else ()
+            lead = findings.lead.sentence if findings.lead is not None else ""
             add_fit(page, findings.group, prefix="fit", lead=lead)
         if findings is not None and findings.largest is not None:
             add_largest(page, findings.largest)

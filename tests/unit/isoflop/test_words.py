@@ -162,5 +162,5 @@ def test_a_sweeps_law_and_figures_are_those_of_its_report():
     same = {"name": "", "source": ""}
     assert sweep.law.model_copy(update=same) == group.fit.law.model_copy(update=same)
     assert {"isoflop", "fit", "frontier", "loss-curves"} <= set(sweep.figures)
-    assert sweep.verdict.splitlines()[0] == f"{sweep.findings.lead.lines[0]}"
+    assert sweep.verdict.splitlines()[0] == sweep.findings.lead.sentence
     assert {"bill", "own"} <= set(isoflop.retrodict(experiment=sweep).figures)

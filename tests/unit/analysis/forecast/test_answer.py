@@ -324,6 +324,8 @@ def test_an_optimum_on_which_methods_disagree_is_not_called_identified(table, mo
     assert (same, agreed.doubts) == (group, ())
     monkeypatch.setattr("analysis.forecast.lead.disagreements", lambda *_: ("Methods disagree.",))
     apart, _ = led(group)
+    assert apart.fit.law.trust.warnings == ("Methods disagree.",)
+    assert apart.warnings == ("Methods disagree.",)
     judged = {name: judgement.verdict for name, judgement in apart.verdicts.items()}
     assert (judged["n_opt"], judged["d_opt"], judged["exponent_N"]) == (
         "weak",
@@ -341,7 +343,7 @@ def test_a_fit_of_few_rows_says_why_it_has_no_forecast():
     [group] = fit_table(normalise(simulated(N, D, noise=1e-4)), FitOptions(bootstrap=0))
     first = lead(group)
     assert first.answer is None
-    [line] = first.lines
+    line = first.sentence
     assert line.startswith(
         "No forecast: a forecast needs losses at 10 pairs of N and D and 3 sizes"
     )

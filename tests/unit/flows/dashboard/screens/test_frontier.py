@@ -1,8 +1,15 @@
 """The views of a frontier and of the next runs."""
 
+from base64 import b64encode
+
+from analysis.frontier.answer import Demand
+from analysis.frontier.decision import AtBudget
+from flows.answers.frontier import frontier
+from flows.answers.question import Priced
 from flows.dashboard.address import Address
-from flows.dashboard.app import changed, shown
+from flows.dashboard.app import changed, dropped, shown
 from tests.dashboards import Never, desk_of, text_of, words
+from tests.others_tables import DISAGREEING, write_table
 
 # A page without parts, in whose place a whole body comes.
 NO_PARTS = ([], [])
@@ -26,6 +33,17 @@ def test_a_frontier_waits_for_its_forecast_and_bars_stand_alone(root, desk):
     text = text_of(desk, Address(("sweep", "begun", "frontier")))
     assert "There is no law yet: " in text
     assert "Train" not in text
+
+
+def test_methods_that_disagree_on_n_star_are_named_as_on_the_terminal(desk, tmp_path):
+    table = write_table(tmp_path / "runs.csv", ("N", "D", "loss"), DISAGREEING)
+    contents = f"data:text/csv;base64,{b64encode(table.read_bytes()).decode()}"
+    there, *_ = dropped(desk, contents, table.name)
+    address = Address.of(there, "?target=12")
+    text = text_of(desk, address.with_path(*address.path, "frontier"))
+    asked = frontier(str(table), AtBudget(1e12), Priced(Demand()), level=0.9)
+    [sentence] = [line for line in asked.warnings if line.startswith("Methods disagree")]
+    assert 0 < text.index(sentence) < text.index("Train ")
 
 
 def test_another_gpu_comes_with_its_own_price(desk):
