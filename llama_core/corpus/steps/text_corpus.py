@@ -1,6 +1,6 @@
 """Prepare a corpus of text: the steps in order, each of them tasks on parts of the text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from llama_core.corpus.config import HubText
 from llama_core.corpus.documents import CorpusError
-from llama_core.corpus.left_out import LeftOut, Note, counted
+from llama_core.corpus.left_out import LeftOut, counted
 from llama_core.corpus.reading import sections
 from llama_core.corpus.steps.clean import Clean, Cleaned, Sign, raw_file
 from llama_core.corpus.steps.encode import Trained, TrainTokenizer
@@ -33,7 +33,6 @@ from llama_core.corpus.steps.sources import (
     size_of,
     text_field,
 )
-from llama_core.corpus.steps.tasks import WorkerLostError
 from llama_core.corpus.steps.texts import Segment, Texts, write_part
 from llama_core.corpus.text_files import with_unread_files
 
@@ -87,25 +86,21 @@ class TextCorpus:
 
     def write(self) -> str:
         """Fill the folder; return the digest of its manifest."""
-        try:
-            cleaned = self._clean()
-            self._keep(cleaned)
-            trained = self._drop_leaks_and_train()
-        except WorkerLostError:
-            raise
-        except CorpusError as error:
-            # What is missing of the text explains why the rest is too little or too uniform.
-            cause = next((note.text for note in self._notes() if note.serious), "")
-            rest = str(error).removesuffix(" Add text.") if cause else str(error)
-            raise CorpusError(f"{cause} {rest}".strip()) from error
+        cleaned = self._clean()
+        self._keep(cleaned)
+        trained = self._drop_leaks_and_train()
         later_rule = trained.later_rule or any(c.later_rule for c in self.counts.values())
         return write_corpus(self.job, self._sources, later_rule=later_rule)
 
-    def _notes(self) -> Iterator[Note]:
-        for source in self.config.text_sources:
-            if not is_docstrings(source):
-                counts = with_unread_files(self.counts[source.name], source)
-                yield from counts.notes(self.config.vocab_size)
+    def _refusal(self, reason: str, sources: Iterable[Source]) -> CorpusError:
+        """A refusal of some sources' text: what is missing of it explains what the rest lacks."""
+        for of in sources:
+            if not is_docstrings(of.source):
+                counts = with_unread_files(of.counts, of.source)
+                for note in counts.notes(self.config.vocab_size):
+                    if note.serious:
+                        return CorpusError(f"{note.text} {reason.removesuffix(' Add text.')}")
+        return CorpusError(reason)
 
     # Reading and cleaning
 
@@ -241,9 +236,10 @@ class TextCorpus:
             left = counts.documents - counts.repeats - counts.empty - counts.near_duplicates
             cleaned = "" if left == counts.documents else f", {left} of them left after cleaning"
             documents = counted(counts.documents, "document", "documents")
-            raise CorpusError(
+            raise self._refusal(
                 f"source {of.source.name!r} has {documents} ({counts.bytes:,} bytes){cleaned}: "
-                "too little to split into training and validation. Add text."
+                "too little to split into training and validation. Add text.",
+                [of],
             )
 
     def _place_first(self, of: Source) -> None:
@@ -320,13 +316,14 @@ class TextCorpus:
                 if done.documents
             ]
             if not of.val:
-                raise CorpusError(
+                raise self._refusal(
                     f"every validation document of source {of.source.name!r} occurs in training "
-                    f"too: the text repeats itself. Add other text."
+                    "too: the text repeats itself. Add other text.",
+                    [of],
                 )
         trained = training_it.result()
         if trained.refusal:
-            raise CorpusError(trained.refusal)
+            raise self._refusal(trained.refusal, self._sources)
         return trained
 
     def _tokenizer_task(self) -> TrainTokenizer:

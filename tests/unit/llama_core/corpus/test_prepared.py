@@ -187,6 +187,18 @@ def test_a_corpus_with_nothing_to_split_is_refused(tmp_path, content):
         prepare(config(tmp_path / "only.txt"), tmp_path / "home")
 
 
+def test_a_refusal_begins_with_what_its_own_source_lacks_and_no_others(tmp_path, books):
+    (books / "most.pdf").write_bytes(b"%PDF" * 100_000)
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "one.txt").write_text("one short line")
+    sources = (FileText(path=str(books)), FileText(path=str(tmp_path / "only"), name="only"))
+    with pytest.raises(CorpusError, match=r"^source 'only' has 1 document .* Add text\.$"):
+        prepare(config(books, sources=sources), tmp_path / "home")
+    (tmp_path / "only" / "most.pdf").write_bytes(b"%PDF" * 100)
+    with pytest.raises(CorpusError, match=r"^source 'only': 1 file is not read .* validation\.$"):
+        prepare(config(books, sources=sources), tmp_path / "home")
+
+
 def test_a_missing_path_is_refused(tmp_path):
     with pytest.raises(CorpusError, match="does not exist"):
         prepare(config(tmp_path / "nowhere"), tmp_path)
