@@ -1,59 +1,17 @@
-"""English prose from Python source: the paragraphs of docstrings. Also a worker process.
-
-The default corpus reads some 8,000 files; parsing them takes one core twenty seconds. So
-`extract` runs this module in one process per core; it imports neither torch nor numpy.
-"""
+"""English prose from Python source: the paragraphs of docstrings."""
 
 import ast
-import gc
-import json
 import re
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
-from llama_core.cores import usable_cores
-from llama_core.corpus.programs import program
+from collections.abc import Iterator
 
 # Shorter paragraphs are mostly headings; those with a smaller share of letters are mostly code,
 # tables and signatures.
 MIN_CHARACTERS = 60
 MIN_LETTERS = 0.86
-_CHUNK = 256
 # Where a statement has others, in their order. Half the time went into looking for definitions
 # among expressions, where there are none.
 _BLOCKS = ("body", "handlers", "orelse", "finalbody", "cases")
 _NO_LETTERS = bytes(c for c in range(128) if not (chr(c).isalpha() or chr(c) == " "))
-
-
-def extract(files: Sequence[Path], on_done: Callable[[float], None]) -> list[list[str]]:
-    """Prose paragraphs of every file, in the order given; one process per core.
-
-    Args:
-        on_done: called with the share of files finished, from several threads.
-    """
-    chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
-    finished: list[int] = []
-    failed = threading.Event()
-
-    def work(chunk: Sequence[Path]) -> list[list[str]]:
-        # Ctrl-C ends the processes before this one has cancelled what waits.
-        if failed.is_set():
-            return []
-        try:
-            paragraphs = _in_process(chunk)
-        except subprocess.CalledProcessError:
-            failed.set()
-            raise
-        finished.append(len(chunk))
-        on_done(sum(finished) / len(files))
-        return paragraphs
-
-    with ThreadPoolExecutor(max_workers=usable_cores()) as pool:
-        return [paragraphs for chunk in pool.map(work, chunks) for paragraphs in chunk]
 
 
 def prose(source: bytes) -> Iterator[str]:
@@ -89,25 +47,3 @@ def is_prose(paragraph: str) -> bool:
     else:
         letters = sum(character.isalpha() or character == " " for character in paragraph)
     return letters >= MIN_LETTERS * len(paragraph)
-
-
-def _in_process(files: Sequence[Path]) -> list[list[str]]:
-    # Not multiprocessing: `spawn` would run the caller's main script again, and `fork` is
-    # unsafe once torch has started threads.
-    command, environment = program("llama_core.corpus.docstrings")
-    completed = subprocess.run(
-        command,
-        input=json.dumps([str(path) for path in files]),
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=True,
-    )
-    paragraphs: list[list[str]] = json.loads(completed.stdout)
-    return paragraphs
-
-
-if __name__ == "__main__":
-    # A syntax tree has no cycles, and looking for some takes a fifth of the time.
-    gc.disable()
-    json.dump([list(prose(Path(file).read_bytes())) for file in json.load(sys.stdin)], sys.stdout)

@@ -1,7 +1,10 @@
-"""Documents: rows with a text, from files or a dataset hub, one at a time."""
+"""Documents: texts of rows, from files or a dataset hub, one at a time.
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+A document belongs wholly to training or wholly to validation.
+"""
+
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from typing import Any
 
 from llama_core.corpus.config import HubText
@@ -19,22 +22,14 @@ class NoTextError(CorpusError):
     """No row has a text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A text that belongs wholly to training or wholly to validation."""
-
-    name: str
-    text: str
-
-
 def row_documents(
-    name: str, rows: Iterable[tuple[str, Any]], counts: LeftOut, *, most: int | None = None
-) -> Iterator[Document]:
-    """A document for each row that has a text; the other rows are counted.
+    name: str, rows: Iterable[Any], counts: LeftOut, *, most: int | None = None
+) -> Generator[str]:
+    """The text of each row that has one; the other rows are counted.
 
     Args:
         name: of the file or dataset, for the message.
-        rows: each with where it is: a mapping with `counts.text_field`, or the text itself.
+        rows: mappings with `counts.text_field`, or the texts themselves.
         most: rows after which no text is expected any more; None reads to the end.
 
     Raises:
@@ -42,23 +37,27 @@ def row_documents(
     """
     without: list[Any] = []
     number = texts = 0
-    for where, row in rows:
-        number += 1
-        text = row.get(counts.text_field) if isinstance(row, dict) else row
-        if isinstance(text, str):
-            texts += 1
-            yield Document(where, text)
-            continue
-        without = without or [row]
-        if not texts and number == most:
-            break
+    try:
+        for row in rows:
+            number += 1
+            text = row.get(counts.text_field) if isinstance(row, dict) else row
+            if isinstance(text, str):
+                texts += 1
+                yield text
+                continue
+            without = without or [row]
+            if not texts and number == most:
+                break
+    finally:
+        # Also where the caller has enough and asks for no more.
+        if texts:
+            counts.rows += number
+            counts.rows_without_text += number - texts
     if number and not texts:
         raise NoTextError(
             f"{name} has no text in {counts.text_field!r}, in {number:,} rows. "
             f"{_remedy(without[0])}"
         )
-    counts.rows += number
-    counts.rows_without_text += number - texts
 
 
 def _remedy(row: Any) -> str:
@@ -73,7 +72,7 @@ def _remedy(row: Any) -> str:
     )
 
 
-def hub_documents(source: HubText, counts: LeftOut) -> Iterator[Document]:
+def hub_documents(source: HubText, counts: LeftOut) -> Iterator[str]:
     """Rows of a Hugging Face dataset, streamed, up to `source.max_bytes` of text.
 
     Raises:
@@ -91,11 +90,11 @@ def hub_documents(source: HubText, counts: LeftOut) -> Iterator[Document]:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CorpusError(f"dataset {source.dataset!r} cannot be read: {reason}") from error
-    name = f"{source.dataset}:{source.split}"
-    numbered = ((f"{name}:{number}", row) for number, row in enumerate(rows))
     size = 0
-    for document in row_documents(name, numbered, counts, most=_HUB_ROWS):
-        if source.max_bytes is not None and size >= source.max_bytes:
-            return
-        yield document
-        size += len(document.text.encode(errors="surrogatepass"))
+    name = f"{source.dataset}:{source.split}"
+    with closing(row_documents(name, rows, counts, most=_HUB_ROWS)) as documents:
+        for document in documents:
+            yield document
+            size += len(document.encode(errors="surrogatepass"))
+            if source.max_bytes is not None and size >= source.max_bytes:
+                return

@@ -4,12 +4,8 @@ import hashlib
 import importlib.util
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-from llama_core.corpus.docstrings import extract
-from llama_core.corpus.documents import Document
 
 # Import name, distribution. All come with isoflop's own dependencies (sympy and networkx through
 # torch; pandas, sklearn, matplotlib and sqlalchemy through mlflow); a missing one is skipped.
@@ -33,23 +29,11 @@ PACKAGES = (
 _SKIPPED_FOLDERS = {"tests", "test", "testing", "site-packages", "idle_test", "lib2to3"}
 
 
-def environment_documents(on_done: Callable[[float], None]) -> Iterator[Document]:
-    """One document per source file with docstring prose, sorted by package and path.
-
-    Args:
-        on_done: called with the share of files read.
-    """
-    roots = [("python", Path(sysconfig.get_paths()["stdlib"]))]
-    roots += [(name, root) for name, _ in PACKAGES if (root := _root(name)) is not None]
-    named = [
-        (f"{name}/{path.relative_to(root)}", path)
-        for name, root in roots
-        for path in _sources(root)
-    ]
-    extracted = extract([path for _, path in named], on_done)
-    for (name, _), paragraphs in zip(named, extracted, strict=True):
-        if paragraphs:
-            yield Document(name, "\n\n".join(paragraphs))
+def environment_files() -> list[Path]:
+    """Source files of Python and of the packages, sorted by package and path."""
+    roots = [Path(sysconfig.get_paths()["stdlib"])]
+    roots += [root for name, _ in PACKAGES if (root := _root(name)) is not None]
+    return [path for root in roots for path in _sources(root)]
 
 
 def environment_fingerprint() -> str:

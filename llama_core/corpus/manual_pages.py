@@ -11,6 +11,7 @@ _SILENT = re.compile("TH|D[dt]|Os|Sm|IX|[a-z][a-z]")
 _WITHIN = re.compile("Fl|A[rco]|O[poc]|N[osm]|Pa|Ic|Cm|Sy|Em|Li|V[at]|F[ca]|E[vr]|Dv|Xr")
 _NAMED = {"aq": "'", "cq": "'", "oq": "'", "dq": '"', "lq": '"', "rq": '"', "bu": "*", "em": "--"}
 _NAMED |= {"en": "-", "co": "(C)", "rs": "\\", "ti": "~", "ha": "^", "ga": "`", "mi": "-"}
+_ESCAPED = {character: character for character in "-\\ '`._"} | {"e": "\\", "~": " ", "0": " "}
 _ESCAPE = re.compile(
     r"""\\(?:
     (?P<font>f(?:\(..|\[[^\]]*\]|.))            # \fB, \f(CW, \f[B]
@@ -70,6 +71,4 @@ def _without_escapes(line: str) -> str:
 def _written(escape: re.Match[str]) -> str:
     if (name := escape["two"] or escape["name"]) is not None:
         return _NAMED.get(name, "")
-    return {"-": "-", "e": "\\", "\\": "\\", " ": " ", "~": " ", "0": " ", "'": "'", "`": "`"}.get(
-        escape["one"] or "", escape["one"] if (escape["one"] or "") in "._" else ""
-    )
+    return _ESCAPED.get(escape["one"], "")

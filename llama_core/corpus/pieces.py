@@ -1,6 +1,7 @@
 """Tokenizers that people have: how many bytes of text each of their ids stands for."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -88,20 +89,19 @@ def read_pieces(path: Path) -> Pieces:
         raise CorpusError(
             f"{path} is no tokenizer.json: it has no model with a vocabulary."
         ) from error
-    lengths: NDArray[np.int64] | None = np.zeros(size, np.int64)
+    end = next((special[e] for e in _ENDS if e in special), None)
     length = _length(stored)
     if length is None:
-        lengths = None
-    else:
-        plain = {token["content"] for token in added}
-        for piece, number in ids.items():
-            if piece not in special:
-                count = len(piece.encode()) if piece in plain else length(piece)
-                lengths[number] = count  # type: ignore[index]
-    return Pieces(path, size, lengths, next((special[e] for e in _ENDS if e in special), None))
+        return Pieces(path, size, None, end)
+    lengths = np.zeros(size, np.int64)
+    plain = {token["content"] for token in added}
+    for piece, number in ids.items():
+        if piece not in special:
+            lengths[number] = len(piece.encode()) if piece in plain else length(piece)
+    return Pieces(path, size, lengths, end)
 
 
-def _length(stored: dict[str, Any]) -> Any:
+def _length(stored: dict[str, Any]) -> Callable[[str], int] | None:
     """How to count a piece's bytes by the way this tokenizer decodes; None where it depends."""
     decoder = stored.get("decoder") or {}
     kinds = {step.get("type") for step in decoder.get("decoders", [decoder])}

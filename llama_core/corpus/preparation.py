@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 _DIGEST_LENGTH = 2 * hashlib.sha256().digest_size
 # Of the files in a work folder. Another version's work is not gone on with.
-_WORK_VERSION = 2
+_WORK_VERSION = 3
 # Less text is prepared before worker processes have started.
 _ALONE_BYTES = 8_000_000
 
@@ -66,8 +66,7 @@ def prepare(
         CorpusError: the text cannot be used.
     """
     request, counts = _request_files(config, home)
-    digest = _known(request, home)
-    if digest is None:
+    if (digest := _known(request, home)) is None:
         corpora = home / "corpora"
         corpora.mkdir(parents=True, exist_ok=True)
         report, name = progress or log.info, f".preparing-{request.name[:16]}-{_WORK_VERSION}"

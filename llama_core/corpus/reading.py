@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from llama_core.corpus.documents import CorpusError, Document, NoTextError, row_documents
+from llama_core.corpus.documents import CorpusError, NoTextError, row_documents
 from llama_core.corpus.left_out import LeftOut
 from llama_core.corpus.text_files import (
     UNREADABLE,
@@ -25,7 +25,7 @@ _PARQUET_ROWS = 10_000
 _BLOCK_CHARACTERS = 2**22
 
 
-def read_documents(source: Path, counts: LeftOut) -> Iterator[Document]:
+def read_documents(source: Path, counts: LeftOut) -> Iterator[str]:
     """Documents of a file, or of every readable file in a folder by sorted path.
 
     Plain text is one document a file (cut at blank lines where longer than
@@ -35,15 +35,14 @@ def read_documents(source: Path, counts: LeftOut) -> Iterator[Document]:
         CorpusError: there is no readable file, or the content of one does not fit its name.
     """
     for path in source_files(source)[0]:
-        name = path.name if path == source else str(path.relative_to(source))
         counts.later_rule |= not is_read_since_the_first_version(path)
         try:
-            yield from _documents(name, path, counts)
+            yield from _documents(path, counts)
         except NoTextError:
             # Beside the text lies many a JSON file with settings.
             if form_of(path) != "json" or path == source:
                 raise
-            counts.files = (*counts.files, name)
+            counts.files = (*counts.files, str(path.relative_to(source)))
             counts.files_bytes += path.stat().st_size
         except UnicodeDecodeError as error:
             place = _undecodable(path, error)
@@ -55,42 +54,40 @@ def read_documents(source: Path, counts: LeftOut) -> Iterator[Document]:
             raise CorpusError(f"{path} cannot be read: {error}") from error
 
 
-def sections(
-    name: str, blocks: Iterable[str], counts: LeftOut, *, least: int | None = None
-) -> Iterator[Document]:
+def sections(blocks: Iterable[str], counts: LeftOut, *, least: int | None = None) -> Iterator[str]:
     """A plain text, given in blocks, cut into sections of `least` characters or more.
 
     Args:
         least: None: `SECTION_CHARACTERS`.
     """
     least = SECTION_CHARACTERS if least is None else least
-    text, number, start = "", 0, 0
+    text, start = "", 0
     for block in blocks:
         text, start = text[start:] + block, 0
         # A cut depends on no more than two sections ahead of it.
         while len(text) - start > 2 * least + 1:
             end = _section_end(text, start, least, counts)
-            yield Document(f"{name}#{number}", text[start:end])
-            start, number = end, number + 1
-    if not number and len(text) <= least:
-        yield Document(name, text)
-        return
+            yield text[start:end]
+            start = end
+    if not text:
+        # An empty file is a document too, and is counted.
+        yield text
     while start < len(text):
         end = _section_end(text, start, least, counts)
-        yield Document(f"{name}#{number}", text[start:end])
-        start, number = end, number + 1
+        yield text[start:end]
+        start = end
 
 
-def _documents(name: str, path: Path, counts: LeftOut) -> Iterator[Document]:
+def _documents(path: Path, counts: LeftOut) -> Iterator[str]:
     match form_of(path):
         case "rows":
-            yield from row_documents(str(path), _line_rows(name, path), counts)
+            return row_documents(str(path), _line_rows(path), counts)
         case "json":
-            yield from row_documents(str(path), _json_rows(name, path, counts), counts)
+            return row_documents(str(path), _json_rows(path, counts.text_field), counts)
         case "parquet":
-            yield from row_documents(str(path), _parquet_rows(name, path, counts), counts)
+            return row_documents(str(path), _parquet_rows(path, counts.text_field), counts)
         case form:
-            yield from sections(name, _blocks(path, is_text=form is not None), counts)
+            return sections(_blocks(path, is_text=form is not None), counts)
 
 
 def _blocks(path: Path, *, is_text: bool) -> Iterator[str]:
@@ -127,7 +124,7 @@ def _section_end(text: str, start: int, characters: int, counts: LeftOut) -> int
     return next((cut.end() for cut in cuts if cut is not None), least)
 
 
-def _line_rows(name: str, path: Path) -> Iterator[tuple[str, Any]]:
+def _line_rows(path: Path) -> Iterator[Any]:
     with open_text(path) as lines:
         for number, line in enumerate(lines, start=1):
             # A mark is at the head of every file of which this one was joined.
@@ -135,25 +132,24 @@ def _line_rows(name: str, path: Path) -> Iterator[tuple[str, Any]]:
             if not content:
                 continue
             try:
-                yield f"{name}:{number}", json.loads(content)
+                yield json.loads(content)
             except (ValueError, RecursionError) as error:
                 raise CorpusError(f"{path} line {number} is not JSON: {error}") from error
 
 
-def _json_rows(name: str, path: Path, counts: LeftOut) -> Iterator[tuple[str, Any]]:
+def _json_rows(path: Path, text_field: str) -> Iterator[Any]:
     """Rows of JSON lines, of a list, of columns, or of a list within an object."""
     with open_text(path) as file:
         first, second = (next(filter(str.strip, file), "") for _ in range(2))
         if second and _is_json(first):
-            yield from _line_rows(name, path)
+            yield from _line_rows(path)
             return
         rest = file.read()
     try:
         content = json.loads((first + second + rest).lstrip("\ufeff") or "[]")
     except (ValueError, RecursionError) as error:
         raise NoTextError(f"{path} is neither JSON nor JSON lines: {error}") from error
-    for number, row in enumerate(_rows_of(content, counts.text_field)):
-        yield f"{name}:{number}", row
+    yield from _rows_of(content, text_field)
 
 
 def _is_json(line: str) -> bool:
@@ -180,22 +176,21 @@ def _rows_of(content: Any, text_field: str) -> list[Any]:
     return next(tables, [content])
 
 
-def _parquet_rows(name: str, path: Path, counts: LeftOut) -> Iterator[tuple[str, Any]]:
+def _parquet_rows(path: Path, text_field: str) -> Iterator[Any]:
     try:
         import polars as pl
     except ImportError as error:
         raise CorpusError(f"{path} needs the package polars: pip install polars") from error
     try:
         columns = pl.read_parquet_schema(path)
-        if counts.text_field not in columns:
+        if text_field not in columns:
             raise CorpusError(
-                f"{path} has no column {counts.text_field!r}. Set text_field to one of "
+                f"{path} has no column {text_field!r}. Set text_field to one of "
                 f"{', '.join(columns)}."
             )
-        table = pl.scan_parquet(path, glob=False).select(counts.text_field)
+        table = pl.scan_parquet(path, glob=False).select(text_field)
         for start in range(0, table.select(pl.len()).collect().item(), _PARQUET_ROWS):
-            rows = table.slice(start, _PARQUET_ROWS).collect()[counts.text_field]
-            yield from ((f"{name}:{start + offset}", text) for offset, text in enumerate(rows))
+            yield from table.slice(start, _PARQUET_ROWS).collect()[text_field]
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0]
         raise CorpusError(f"{path} is not Parquet that can be read: {reason}") from error

@@ -15,6 +15,11 @@ Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 SHARD_TOKENS = 2**27
 
 
+def token_width(vocab_size: int) -> int:
+    """Bytes of a token id on disk."""
+    return 2 if vocab_size <= 2**16 else 4
+
+
 class ShardEntry(Frozen):
     """One file of tokens."""
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from llama_core.cores import usable_cores
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.folding import fold
+from llama_core.corpus.shards import token_width
 
 UNKNOWN, BOS, EOS = 0, 1, 2
 # SentencePiece writes a space as this, so that it cannot tell one in the text from a space.
@@ -106,7 +107,7 @@ class Tokenizer:
     @property
     def token_bytes(self) -> int:
         """Bytes of an id in a shard."""
-        return 2 if self.vocab_size <= 2**16 else 4
+        return token_width(self.vocab_size)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without begin or end."""

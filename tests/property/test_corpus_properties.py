@@ -152,6 +152,6 @@ def test_a_folder_of_any_files_is_read_or_refused_in_one_line(tries):
                 paths.append(path)
             documents, refusal = read(Path(folder) if as_folder else paths[0])
         assert "\n" not in refusal
-        assert all(isinstance(document.text, str) for document in documents)
+        assert all(isinstance(document, str) for document in documents)
 
     check()

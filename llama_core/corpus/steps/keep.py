@@ -27,7 +27,6 @@ class Kept(Frozen):
     train: int
     val: int
     train_bytes: int
-    val_bytes: int
 
 
 class Keep(Task[Kept]):
@@ -64,17 +63,16 @@ class Keep(Task[Kept]):
             characters.update(text)
             held_out = in_validation(text, self.val_fraction, self.seed)
             splits["val" if held_out else "train"].append(text)
-        sizes = {
-            split: Texts(self.work / split_file(split, self.part)).write(texts)
+        train_bytes, _ = (
+            Texts(self.work / split_file(split, self.part)).write(texts)
             for split, texts in splits.items()
-        }
+        )
         return Kept(
             counts=counts,
             characters="".join(sorted(characters)),
             train=len(splits["train"]),
             val=len(splits["val"]),
-            train_bytes=sizes["train"],
-            val_bytes=sizes["val"],
+            train_bytes=train_bytes,
         )
 
     def discard(self) -> None:

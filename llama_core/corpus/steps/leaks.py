@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from llama_core.config import Frozen
 from llama_core.corpus.cleaning import is_leaked, passages, places
-from llama_core.corpus.steps.tasks import Task
+from llama_core.corpus.steps.tasks import Task, Written
 from llama_core.corpus.steps.texts import Segment, Texts, save_array
 from llama_core.files import replacing
 
@@ -19,14 +19,10 @@ from llama_core.files import replacing
 _RANGE_HASHES = 8_000_000
 
 
-class Searched(Frozen):
-    """Nothing but that the places are there."""
-
-
-class FindLeaks(Task[Searched]):
+class FindLeaks(Task[Written]):
     """Find the passages of some training text among those of validation, for every source."""
 
-    result: ClassVar[type[BaseModel]] = Searched
+    result: ClassVar[type[BaseModel]] = Written
     kind: Literal["find_leaks"] = "find_leaks"
     number: int
     segment: Segment
@@ -36,7 +32,7 @@ class FindLeaks(Task[Searched]):
     def name(self) -> str:
         return f"leaks-{self.number:06d}"
 
-    def run(self) -> Searched:
+    def run(self) -> Written:
         held_out = [_held_out(self.work, source) for source in range(self.sources)]
         hits: list[list[NDArray[np.int64]]] = [[] for _ in held_out]
         for text in self.segment.read(self.work):
@@ -46,14 +42,13 @@ class FindLeaks(Task[Searched]):
         for source, places_hit in enumerate(hits):
             unique = np.unique(np.concatenate([np.empty(0, np.int64), *places_hit]))
             save_array(self.work / hits_file(self.number, source), unique)
-        return Searched()
+        return Written()
 
 
 class Dropped(Frozen):
-    """What is left of some validation text: documents and bytes, and how many leaked."""
+    """How many documents of some validation text are left, and how many leaked."""
 
     documents: int
-    bytes: int
     leaked: int
 
 
@@ -75,18 +70,14 @@ class DropLeaks(Task[Dropped]):
         leaked = np.load(self.work / leaked_file(self.source), mmap_mode="r")
         texts = list(self.segment.read(self.work))
         kept = [text for text in texts if not is_leaked(text, held_out, leaked)]
-        size = Texts(self.work / f"{self.name}.texts").write(kept)
-        return Dropped(documents=len(kept), bytes=size, leaked=len(texts) - len(kept))
+        Texts(self.work / f"{self.name}.texts").write(kept)
+        return Dropped(documents=len(kept), leaked=len(texts) - len(kept))
 
 
-class Sampled(Frozen):
-    """Nothing but that the hashes are there."""
-
-
-class SampleHeldOut(Task[Sampled]):
+class SampleHeldOut(Task[Written]):
     """Hash the passages of some validation text."""
 
-    result: ClassVar[type[BaseModel]] = Sampled
+    result: ClassVar[type[BaseModel]] = Written
     kind: Literal["sample"] = "sample"
     number: int
     segment: Segment
@@ -95,11 +86,11 @@ class SampleHeldOut(Task[Sampled]):
     def name(self) -> str:
         return f"passages-{self.number:06d}"
 
-    def run(self) -> Sampled:
+    def run(self) -> Written:
         hashes = [passages(text) for text in self.segment.read(self.work)]
         unique = np.unique(np.concatenate([np.empty(0, np.uint64), *hashes]))
         save_array(self.work / f"{self.name}.npy", unique)
-        return Sampled()
+        return Written()
 
 
 def merge_held_out(work: Path, source: int, numbers: Sequence[int]) -> None:

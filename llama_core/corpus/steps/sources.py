@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llama_core.corpus.config import CorpusConfig, EnvironmentText, FileText, TextSource
-from llama_core.corpus.documents import Document, hub_documents
-from llama_core.corpus.environment import environment_documents
+from llama_core.corpus.documents import hub_documents
 from llama_core.corpus.kinds import kind_documents
 from llama_core.corpus.left_out import LeftOut
 from llama_core.corpus.reading import read_documents
+from llama_core.corpus.steps.docstrings import docstring_documents
 from llama_core.corpus.steps.progress import Meter, Progress, share_report
 from llama_core.corpus.steps.tasks import Workers
 from llama_core.corpus.steps.texts import Segment
@@ -62,12 +62,12 @@ def is_docstrings(source: TextSource) -> bool:
     return isinstance(source, EnvironmentText) and source.installed is None
 
 
-def documents_of(source: TextSource, counts: LeftOut, progress: Progress) -> Iterator[Document]:
+def documents_of(job: Job, source: TextSource, counts: LeftOut) -> Iterator[str]:
     match source:
+        case EnvironmentText(installed=None):
+            return docstring_documents(job.work, job.workers, job.progress)
         case EnvironmentText():
-            report = share_report(progress, f"reading {source.name}")
-            if source.installed is None:
-                return environment_documents(report)
+            report = share_report(job.progress, f"reading {source.name}")
             return kind_documents(source, counts, report)
         case FileText():
             return read_documents(Path(source.path), counts)

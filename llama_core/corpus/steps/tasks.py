@@ -1,8 +1,10 @@
 """Tasks of a preparation, run in worker processes; each result is kept on disk, so it runs once."""
 
 import json
+import os
 import queue
 import subprocess
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -15,7 +17,6 @@ from pydantic import BaseModel, ValidationError
 
 from llama_core.config import Frozen
 from llama_core.corpus.documents import CorpusError
-from llama_core.corpus.programs import program
 from llama_core.corpus.steps.progress import Meter
 from llama_core.corpus.steps.texts import write_part
 
@@ -169,13 +170,17 @@ class Workers:
         return made
 
     def _new(self) -> subprocess.Popen[bytes]:
-        command, environment = program("llama_core.corpus.steps.worker")
+        # First is the folder of the user's script, or the working folder: a file json.py there must
+        # not be taken for Python's, so it comes last, and -P adds no other.
+        ordered = sys.path if sys.flags.safe_path else [*sys.path[1:], *sys.path[:1]]
+        paths = os.pathsep.join(path or str(Path.cwd()) for path in ordered)
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-P", "-W", "ignore", "-m", "llama_core.corpus.steps.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # One thread each: the processes already fill the cores.
-            env=environment | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env=os.environ
+            | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
             # A terminal sends Ctrl-C to its own group alone: to the parent, which ends the others.
             process_group=0,
         )

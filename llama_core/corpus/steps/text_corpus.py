@@ -129,7 +129,7 @@ class TextCorpus:
                 of.counts.add(part.counts)
         return cleaned
 
-    def _clean_tasks(self, of: Source, read: "_Read", first: int) -> Iterator[Clean]:
+    def _clean_tasks(self, of: Source, read: _Read, first: int) -> Iterator[Clean]:
         """Tasks of a source, each made once the text of its part was read."""
         if read.is_whole:
             for number, size in enumerate(read.sizes, start=first):
@@ -159,9 +159,9 @@ class TextCorpus:
         """The documents of a source as they are, in parts of some size."""
         texts: list[str] = []
         size = 0
-        for document in documents_of(of.source, counts, self.job.progress):
-            texts.append(document.text)
-            size += len(document.text)
+        for document in documents_of(self.job, of.source, counts):
+            texts.append(document)
+            size += len(document)
             if size >= PART_BYTES:
                 yield texts
                 texts, size = [], 0
@@ -255,7 +255,7 @@ class TextCorpus:
         # first part of the only one.
         parts = [first]
         if not of.train:
-            parts = [d.text.strip() for d in sections("", [first], of.counts)]
+            parts = [part.strip() for part in sections([first], of.counts)]
         of.val.append(self._write(of, "first", parts[:1]))
         if parts[1:]:
             of.train.append(self._write(of, "last", parts[1:]))

@@ -14,7 +14,13 @@ from llama_core.corpus.config import TokenFiles
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.pieces import Pieces, read_pieces
 from llama_core.corpus.prepared import TOKENIZER, TOKENIZER_JSON, TOKENS
-from llama_core.corpus.shards import Manifest, ShardWriter, SourceEntry, SplitEntry
+from llama_core.corpus.shards import (
+    Manifest,
+    ShardWriter,
+    SourceEntry,
+    SplitEntry,
+    token_width,
+)
 from llama_core.corpus.steps.shards import write_manifest, write_piece_bytes
 from llama_core.corpus.steps.sources import Job
 from llama_core.corpus.token_files import Ids, token_documents, token_files
@@ -46,7 +52,7 @@ def write_token_corpus(job: Job) -> str:
         lengths[: pieces.size] = pieces.lengths
     manifest = Manifest(
         vocab_size=config.vocab_size,
-        token_bytes=2 if config.vocab_size <= 2**16 else 4,
+        token_bytes=token_width(config.vocab_size),
         tokenizer_sha256=_keep_tokenizer(pieces, job.out),
         piece_bytes_sha256=write_piece_bytes(job.out, lengths),
         characters=TOKENS,
@@ -72,7 +78,7 @@ class _Split:
         self, job: Job, source: TokenFiles, pieces: Pieces | None, lengths: NDArray[np.int64]
     ) -> None:
         self.job, self.source, self.pieces, self.lengths = job, source, pieces, lengths
-        self.token_bytes = 2 if job.config.vocab_size <= 2**16 else 4
+        self.token_bytes = token_width(job.config.vocab_size)
         self.splits = {split: _Part(self, split) for split in ("train", "val")}
 
     def write(self) -> SourceEntry:

@@ -15,13 +15,15 @@ from pydantic import Field, TypeAdapter
 
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.steps.clean import Clean, Sign
+from llama_core.corpus.steps.docstrings import ReadDocstrings
 from llama_core.corpus.steps.encode import Encode, TrainTokenizer
 from llama_core.corpus.steps.keep import Keep
 from llama_core.corpus.steps.leaks import DropLeaks, FindLeaks, SampleHeldOut
 from llama_core.corpus.steps.repeats import FindRepeats
 
 AnyTask = Annotated[
-    Sign
+    ReadDocstrings
+    | Sign
     | Clean
     | FindRepeats
     | Keep

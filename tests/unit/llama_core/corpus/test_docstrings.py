@@ -1,12 +1,9 @@
 import ast
-import subprocess
 import typing
 from pathlib import Path
 
-import pytest
-
 from llama_core.corpus import docstrings
-from llama_core.corpus.docstrings import extract, prose
+from llama_core.corpus.docstrings import prose
 
 STATEMENTS = (ast.mod, ast.stmt, ast.excepthandler, ast.match_case)
 EVERY_BLOCK = """
@@ -61,28 +58,3 @@ def test_statements_are_met_in_the_order_of_walking_the_whole_tree():
     tree = ast.parse(Path(typing.__file__).read_text() + EVERY_BLOCK)
     walked = [node for node in ast.walk(tree) if isinstance(node, STATEMENTS)]
     assert list(docstrings._statements(tree)) == walked
-
-
-def test_a_module_in_the_users_folder_does_not_stand_in_for_pythons(tmp_path, monkeypatch):
-    (tmp_path / "ast.py").write_text("raise SystemExit('of the user')")
-    paragraph = "This paragraph is long enough to be taken and holds nothing but prose."
-    (tmp_path / "own.py").write_text(f'"""{paragraph}"""')
-    monkeypatch.chdir(tmp_path)
-    assert extract([tmp_path / "own.py"], lambda share: None) == [[paragraph]]
-
-
-def test_after_a_process_that_ctrl_c_ended_no_other_is_started(tmp_path, monkeypatch):
-    files = [tmp_path / f"{number}.py" for number in range(100)]
-    started = []
-
-    def ended(chunk):
-        started.append(chunk)
-        raise subprocess.CalledProcessError(-2, "python")
-
-    monkeypatch.setattr(docstrings, "_CHUNK", 1)
-    monkeypatch.setattr(docstrings, "usable_cores", lambda: 2)
-    monkeypatch.setattr(docstrings, "_in_process", ended)
-    with pytest.raises(subprocess.CalledProcessError):
-        extract(files, lambda share: None)
-    # One of each thread; without the rule, as many more as begin before the rest are cancelled.
-    assert len(started) <= 2

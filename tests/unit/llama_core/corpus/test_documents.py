@@ -1,5 +1,6 @@
 """Documents of a dataset on the Hub."""
 
+import json
 import sys
 
 import pytest
@@ -16,18 +17,21 @@ def test_a_hub_dataset_is_streamed_row_by_row(tmp_path, monkeypatch):
     (folder / "README.md").write_text(
         "---\nconfigs:\n- config_name: en\n  data_files: [{split: train, path: en.jsonl}]\n---\n"
     )
-    (folder / "en.jsonl").write_text('{"body": "one"}\n{"body": "two"}\n')
+    rows = [{"body": "one"}, {"body": None}, {"body": "two"}, {"body": "more"}]
+    (folder / "en.jsonl").write_text("\n".join(map(json.dumps, rows)))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     source = HubText(dataset="some/text", subset="en", text_field="body")
-    assert [
-        doc.text for doc in hub_documents(source, LeftOut(source="hub", text_field="body"))
-    ] == ["one", "two"]
+    counts = LeftOut(source="hub", text_field="body")
+    assert list(hub_documents(source, counts)) == ["one", "two", "more"]
+    assert (counts.rows, counts.rows_without_text) == (4, 1)
     with pytest.raises(CorpusError, match="words"):
         list(hub_documents(source, LeftOut(source="hub", text_field="words")))
-    limited = source.model_copy(update={"max_bytes": 3})
-    [first] = hub_documents(limited, LeftOut(source="hub", text_field="body"))
-    assert first.text == "one"
+    limited = source.model_copy(update={"max_bytes": 4})
+    counts = LeftOut(source="hub", text_field="body")
+    assert list(hub_documents(limited, counts)) == ["one", "two"]
+    # A row without a text is counted also where reading ends before the dataset does.
+    assert (counts.rows, counts.rows_without_text) == (3, 1)
 
 
 def test_a_hub_dataset_that_cannot_be_read_is_named(tmp_path, monkeypatch):

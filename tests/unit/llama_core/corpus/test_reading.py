@@ -17,7 +17,7 @@ from tests.core_tools import story
 
 def read(path, **counts):
     counted = LeftOut(source="files", **counts)
-    return [document.text for document in read_documents(path, counted)], counted
+    return list(read_documents(path, counted)), counted
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,11 @@ def test_a_file_of_unknown_ending_is_read_only_by_itself(tmp_path):
         read(tmp_path / "zip")
 
 
+def test_an_empty_file_is_a_document_that_is_counted(tmp_path):
+    (tmp_path / "a.txt").touch()
+    assert read(tmp_path / "a.txt")[0] == [""]
+
+
 def test_a_link_to_a_folder_or_to_nothing_is_no_file_and_is_named(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
@@ -161,17 +166,17 @@ def test_a_plain_text_read_in_blocks_is_cut_as_in_one(parts):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reading, "SECTION_CHARACTERS", 50)
         whole, blocks = LeftOut(source="made"), LeftOut(source="made")
-        expected = list(reading.sections("made", [text], whole))
+        expected = list(reading.sections([text], whole))
         in_blocks = [text[i : i + 7] for i in range(0, len(text), 7)]
-        assert list(reading.sections("made", in_blocks, blocks)) == expected
-    assert "".join(document.text for document in expected) == text
+        assert list(reading.sections(in_blocks, blocks)) == expected
+    assert "".join(expected) == text
     assert blocks == whole
 
 
 def test_the_byte_that_is_no_text_is_counted_from_the_start_of_the_file(tmp_path):
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "x"}\n' * 2_000 + b"\xff\n")
     with pytest.raises(CorpusError, match=r"byte 28,000 cannot be decoded"):
-        list(read_documents(tmp_path, LeftOut(source="made")))
+        read(tmp_path)
 
 
 def test_every_readable_format_gives_the_same_documents(tmp_path):
@@ -184,19 +189,17 @@ def test_every_readable_format_gives_the_same_documents(tmp_path):
     )
     pl.DataFrame({"text": texts, "id": [1, 2]}).write_parquet(tmp_path / "a.parquet")
     for name in ("a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet"):
-        assert [
-            doc.text for doc in read_documents(tmp_path / name, LeftOut(source="files"))
-        ] == texts
-    assert len(list(read_documents(tmp_path, LeftOut(source="files")))) == 8
+        assert read(tmp_path / name)[0] == texts
+    assert len(read(tmp_path)[0]) == 8
 
 
 def test_a_long_text_is_cut_at_blank_lines_without_losing_any(tmp_path):
     text = story(3, 2_000)
     (tmp_path / "book.txt").write_text(text)
-    sections = list(read_documents(tmp_path / "book.txt", LeftOut(source="files")))
+    sections, _ = read(tmp_path / "book.txt")
     assert len(sections) > 1
-    assert "".join(section.text for section in sections) == text
-    assert all(section.text.endswith("\n\n") for section in sections[:-1])
+    assert "".join(sections) == text
+    assert all(section.endswith("\n\n") for section in sections[:-1])
 
 
 @pytest.mark.parametrize(
@@ -213,5 +216,5 @@ def test_a_long_text_is_cut_at_blank_lines_without_losing_any(tmp_path):
 def test_an_unreadable_file_is_refused_in_one_line(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CorpusError, match=message) as refusal:
-        list(read_documents(tmp_path, LeftOut(source="files")))
+        read(tmp_path)
     assert "\n" not in str(refusal.value)

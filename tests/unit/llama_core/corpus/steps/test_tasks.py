@@ -9,15 +9,18 @@ import sys
 import threading
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
+import llama_core
 from llama_core.corpus.config import CorpusConfig, FileText, HubText
 from llama_core.corpus.documents import CorpusError
 from llama_core.corpus.left_out import LeftOut
 from llama_core.corpus.preparation import prepare
+from llama_core.corpus.steps import docstrings
 from llama_core.corpus.steps.clean import Clean, keys_file, raw_file
 from llama_core.corpus.steps.leaks import held_out_file, merge_held_out
 from llama_core.corpus.steps.progress import Meter
@@ -185,12 +188,35 @@ def test_a_worker_whose_parent_is_gone_ends_within_its_task(tmp_path):
     assert task.done() is None
 
 
-def test_a_worker_imports_what_its_parent_does(tmp_path, monkeypatch):
+@pytest.mark.parametrize("first", ["", "folder"], ids=["working folder", "folder of a script"])
+def test_a_worker_imports_what_its_parent_does_and_no_file_of_the_users_for_pythons(
+    tmp_path, monkeypatch, first
+):
     (tmp_path / "json.py").write_text("raise SystemExit('of the user')")
     task = clean_task(tmp_path)
     monkeypatch.chdir(tmp_path)
+    root = str(Path(llama_core.__file__).parents[1])
+    others = [path for path in sys.path if path]
+    monkeypatch.setattr(sys, "path", [str(tmp_path) if first else "", *others, root])
     with Workers(2) as workers:
         assert list(workers.map([task], no_meter())) == [task.done()]
+
+
+def test_docstrings_are_read_in_the_order_of_their_files_and_files_without_give_none(
+    tmp_path, monkeypatch
+):
+    sentences = [f"Paragraph {word} has enough letters to be prose." * 2 for word in "abc"]
+    first, *others = [f'"""{sentence}"""' for sentence in sentences]
+    files = [tmp_path / f"{number}.py" for number in range(5)]
+    for file, content in zip(files, [first, "", *others, "("], strict=True):
+        file.write_text(content)
+    monkeypatch.setattr(docstrings, "_TASK_FILES", 2)
+    monkeypatch.setattr(docstrings, "environment_files", lambda: files)
+    for number, processes in enumerate((1, 2)):
+        (work := tmp_path / str(number)).mkdir()
+        with Workers(processes) as workers:
+            documents = docstrings.docstring_documents(work, workers, lambda doing: None)
+            assert list(documents) == sentences
 
 
 def test_a_full_disk_is_the_same_error_from_a_worker(tmp_path, monkeypatch):
