@@ -48,7 +48,7 @@ def predict(law: LossLaw, N: Array, D: Array, U: Array) -> Array:
             "Fit one with --form data_constrained."
         )
     R_D, R_N = np.asarray(law.repetition.R_D), np.asarray(law.repetition.R_N)
-    return _half_lives(law, R_D, R_N, N, D, U)
+    return half_lives_loss(law, R_D, R_N, N, D, U)
 
 
 def repeated_loss(law: RepeatedLaw, N: Array, D: Array, U: Array) -> Array:
@@ -82,11 +82,12 @@ def loss_of_form(
     E, A, B, alpha, beta = (of[name] for name in ("E", "A", "B", "alpha", "beta"))
     law = Constants(E, A, B, alpha, beta, gamma=np.asarray(1.0))
     if form == "half_lives":
-        return _half_lives(law, of["R_D"], of["R_N"], N, D, U)
+        return half_lives_loss(law, of["R_D"], of["R_N"], N, D, U)
     repeats, load = np.maximum(D / U - 1.0, 0.0), N / U
     return np.asarray(law.loss(N, D) + of["P"] * repeats ** of["delta"] * load ** of["kappa"])
 
 
-def _half_lives(law: Law, R_D: Array, R_N: Array, N: Array, D: Array, U: Array) -> Array:
+def half_lives_loss(law: Law, R_D: Array, R_N: Array, N: Array, D: Array, U: Array) -> Array:
+    """Loss of a law, or of its draws, whose N and D are effective ones (eq. 5, 6); broadcasts."""
     U_N = optimal_size_for_tokens(law, np.minimum(U, D))
     return law.loss(effective(N, U_N, R_N), effective(D, U, R_D))

@@ -24,7 +24,7 @@ from analysis.frontier.allocation import (
 )
 from analysis.frontier.decision import Goal, quantiles, reaching_draws
 from analysis.law import Array, Constants, Law, LossLaw, RepeatedForm, RepeatedLaw, Repetition
-from analysis.repeated_data import effective, excess_of_form, optimal_size_for_tokens
+from analysis.repeated_data import excess_of_form, half_lives_loss
 from analysis.words import short
 
 # Where loss is taken to be least at the latest, under a form by which it may rise again.
@@ -54,22 +54,12 @@ class Repeating:
     costs: Mapping[str, Array]
     U: float
 
-    def effective_tokens(self, D: ArrayLike) -> Array:
-        """D': fresh tokens worth as much as D tokens over the stock (eq. 5)."""
-        return effective(np.asarray(D, float), np.asarray(self.U), self.costs["R_D"])
-
-    def effective_params(self, N: ArrayLike, D: ArrayLike) -> Array:
-        """N': parameters worth as much as N when only min(U, D) tokens are unique (eq. 6)."""
-        unique = np.minimum(self.U, np.asarray(D, float))
-        fed = optimal_size_for_tokens(self.law, unique)
-        return effective(np.asarray(N, float), fed, self.costs["R_N"])
-
     def loss(self, N: ArrayLike, D: ArrayLike) -> Array:
         """Loss at N parameters and D tokens seen, of which at most U are unique."""
+        N, D, U = np.asarray(N, float), np.asarray(D, float), np.asarray(self.U)
         if self.form is None:
-            return self.law.loss(self.effective_params(N, D), self.effective_tokens(D))
-        N, D = np.asarray(N, float), np.asarray(D, float)
-        cost = excess_of_form(self.form, self.costs, N, D, np.minimum(self.U, D))
+            return half_lives_loss(self.law, self.costs["R_D"], self.costs["R_N"], N, D, U)
+        cost = excess_of_form(self.form, self.costs, N, D, U)
         return np.asarray(self.law.loss(N, D) + cost)
 
     def tokens(self, N: ArrayLike, loss: ArrayLike) -> Array:

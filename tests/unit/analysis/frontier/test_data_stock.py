@@ -16,12 +16,14 @@ from analysis.frontier.decision import AtBudget, AtLoss
 from analysis.frontier.document import advice_json
 from analysis.frontier.text import warnings
 from analysis.law import REPEATED_CONSTANTS, LossLaw, RepeatedForm
-from analysis.repeated_data import optimal_size_for_tokens, predict
+from analysis.repeated_data import effective, optimal_size_for_tokens, predict
 from tests.simulated import CHINCHILLA, repeated_law
 
 # ruff: noqa: SIM300 - N and D are symbols here, not constants
 
 C4 = published.law("muennighoff_c4")
+assert C4.repetition is not None
+R_D = np.asarray(C4.repetition.R_D)
 # Of the compute-optimal 13B.
 LOSS = C4.E + C4.A * 13e9**-C4.alpha * (1 + C4.alpha / C4.beta)
 
@@ -29,13 +31,13 @@ LOSS = C4.E + C4.A * 13e9**-C4.alpha * (1 + C4.alpha / C4.beta)
 @pytest.mark.parametrize(("epochs", "worth"), [(1, 1.0), (4, 0.931), (16, 0.661), (40, 0.379)])
 def test_repeated_tokens_lose_worth(epochs: int, worth: float) -> None:
     # Muennighoff et al. 2023, figure 5 and section 6: four epochs are almost as good as fresh.
-    assert Stock(C4, 1e9).repeating.effective_tokens(epochs * 1e9) / (
-        epochs * 1e9
-    ) == pytest.approx(worth, abs=5e-4)
+    tokens = effective(np.asarray(epochs * 1e9), np.asarray(1e9), R_D)
+    assert tokens / (epochs * 1e9) == pytest.approx(worth, abs=5e-4)
 
 
 def test_repetition_has_a_ceiling() -> None:
-    assert Stock(C4, 1e9).repeating.effective_tokens(1e15) == pytest.approx(16.388e9, rel=1e-4)
+    tokens = effective(np.asarray(1e15), np.asarray(1e9), R_D)
+    assert tokens == pytest.approx(16.388e9, rel=1e-4)
 
 
 def test_a_stock_larger_than_the_data_seen_changes_nothing() -> None:
@@ -124,22 +126,9 @@ def test_the_size_that_data_feed_is_the_compute_optimal_one() -> None:
         assert optimal_size_for_tokens(law, D) == pytest.approx(N, rel=1e-9)
 
 
-def test_parameters_beyond_what_data_feed_lose_worth_by_their_own_half_life() -> None:
-    assert C4.repetition is not None
-    R_N = C4.repetition.R_N
-    fed = float(optimal_size_for_tokens(C4, np.asarray(1e10)))
-    stock = Stock(C4, 1e10)
-    # Muennighoff et al. 2023, eq. 6, at three times the size that the stock feeds.
-    worth = fed * (1 + R_N * (1 - np.exp(-2 / R_N)))
-    assert stock.repeating.effective_params(3 * fed, 1e12) == pytest.approx(worth, rel=1e-9)
-    assert stock.repeating.effective_params(0.5 * fed, 1e12) == pytest.approx(0.5 * fed, rel=1e-12)
-    # Fewer tokens seen than in stock feed fewer parameters.
-    assert stock.repeating.effective_params(3 * fed, 1e9) < worth
-
-
 def test_a_law_with_repetition_predicts_what_its_stock_does() -> None:
     assert C4.repetition is not None
-    R_D, R_N = C4.repetition.R_D, C4.repetition.R_N
+    R_N = C4.repetition.R_N
     for N, D, U in ((1e9, 1e11, 1e10), (5e10, 1e11, 1e10), (1e9, 1e10, 1e11)):
         unique = min(U, D)
         fed = float(optimal_size_for_tokens(C4, np.asarray(unique)))
