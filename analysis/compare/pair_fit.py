@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.law import Array
+from analysis.solver import newton
+from analysis.solver.newton import Chart
 
 # Places of the constants in a vector: those of the baseline, those of the variant, and a of both.
 BASE = {"E": 0, "k": 1, "b": 2, "n": 3}
@@ -53,6 +55,10 @@ class Design:
     def free(self) -> int:
         """The number of free constants."""
         return int(self.ties.shape[1])
+
+    def constants(self, free: Array) -> Array:
+        """All constants (s, 9) of free ones (s, q)."""
+        return np.asarray(self.fixed + free @ self.ties.T)
 
     def of(self, places: Iterable[int]) -> int:
         """The number of free constants that have one of these places."""
@@ -123,39 +129,31 @@ def predict(theta: Array, rows: Rows, design: Design) -> tuple[Array, Array]:
 
 
 def solve(rows: Rows, design: Design, log_loss: Array, start: Array, iterations: int) -> Array:
-    """Constants of least squares in log loss, (s, 9), by damped Gauss-Newton steps.
+    """Constants of least squares in log loss, (s, 9).
 
     Args:
         log_loss: (s, rows).
         start: constants (s, 9).
     """
-    lower, upper = _LOWER.copy(), _UPPER.copy()
-    upper[[0, 4]] = 0.999 * np.exp(log_loss.min())
-    theta = start.copy()
-    damping = np.full(len(theta), 1e-3)
-    loss, slopes = predict(theta, rows, design)
-    residual = log_loss - np.log(loss)
-    value = (residual**2).sum(axis=1)
-    for _ in range(iterations):
-        jacobian = slopes / loss[:, :, None]
+    upper = _UPPER.copy()
+    upper[[BASE["E"], VARIANT["E"]]] = 0.999 * np.exp(log_loss.min())
+    # Tied constants have one box.
+    places = design.ties.argmax(axis=0)
+    chart = Chart(lambda x: x, None, None, _LOWER[places], upper[places])
+
+    def derivatives(free: Array, log_loss: Array) -> tuple[Array, Array, Array]:
+        loss, slopes = predict(design.constants(free), rows, design)
+        jacobian, residual = slopes / loss[:, :, None], np.log(loss) - log_loss
+        value = 0.5 * (residual**2).sum(axis=1)
         gradient = np.einsum("srq,sr->sq", jacobian, residual)
-        normal = np.einsum("srq,srp->sqp", jacobian, jacobian)
-        scale = np.einsum("sqq->sq", normal) + 1e-12
-        ridge = np.einsum("sq,qp->sqp", damping[:, None] * scale, np.eye(design.free))
-        step = np.linalg.solve(normal + ridge, gradient[:, :, None])[:, :, 0]
-        trial = np.clip(theta + step @ design.ties.T, lower, upper)
-        trial_loss, trial_slopes = predict(trial, rows, design)
-        trial_residual = log_loss - np.log(trial_loss)
-        trial_value = (trial_residual**2).sum(axis=1)
-        better = trial_value < value
-        settled = np.abs(value - trial_value) <= 1e-10 * value
-        theta[better], value[better] = trial[better], trial_value[better]
-        loss[better], slopes[better] = trial_loss[better], trial_slopes[better]
-        residual[better] = trial_residual[better]
-        damping = np.clip(np.where(better, damping / 5, damping * 5), 1e-12, 1e8)
-        if (settled | (damping >= 1e8)).all():
-            break
-    return theta
+        # Gauss and Newton's: the errors are too small for the second derivatives to matter.
+        return value, gradient, np.swapaxes(jacobian, 1, 2) @ jacobian
+
+    # The solver hands to each problem its own row, here of losses.
+    ends = newton.solve(
+        derivatives, chart, start[:, places], log_loss, max_iterations=iterations, tolerance=1e-7
+    )
+    return design.constants(ends.x)
 
 
 def fit(rows: Rows, design: Design) -> Array:
