@@ -9,7 +9,7 @@ from analysis.law import Array, central
 from analysis.mixtures.best import Space, least_loss, outside
 from analysis.mixtures.choice import CrossValidation, chosen, cross_validate
 from analysis.mixtures.measured import Measured, compare
-from analysis.mixtures.question import Question, share_limits, target_weights
+from analysis.mixtures.question import ROUNDING, Question, share_limits, target_weights
 from analysis.mixtures.rows import SAME, SYMBOLS, Mixtures, rows_of, size_range
 from analysis.mixtures.surface import Surface
 from analysis.table.observations import TableError
@@ -18,8 +18,6 @@ from analysis.table.observations import TableError
 _LEAST_RANK, _LEAST_R2 = 0.6, 0.3
 # A share this close to the largest one tried lies at its edge.
 _EDGE = 0.97
-# A share this little above its limit keeps it.
-ROUNDING = 1e-9
 _DOUBLED, _RAISED, _LARGE = 2.0, 1.25, 0.4
 
 

@@ -11,6 +11,9 @@ from analysis.table.numbers import Kind
 from analysis.table.observations import TableError, nearest
 from analysis.words import short
 
+# A share this little above its limit keeps it.
+ROUNDING = 1e-9
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -92,7 +95,7 @@ def share_limits(question: Question, sources: Sequence[str], tokens: float | Non
                 "example --tokens 1T."
             )
         limits[list(sources).index(name)] = min(1.0, stock * question.epochs / tokens)
-    if limits.sum() < 1:
+    if limits.sum() < 1 - ROUNDING:
         raise TableError(
             f"--stock: all sources together give {limits.sum():.3g} of the {short(tokens)} tokens "
             f"at {question.epochs:g} epochs. Allow more with --epochs, or train fewer --tokens."

@@ -1,7 +1,7 @@
 """Ridge regression of ln L on shares and log shares."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -55,14 +55,7 @@ class Ridge:
         factor = np.linalg.cholesky(self.covariance + 1e-12 * np.eye(len(self.covariance)))
         t, f = self.coefficients.shape
         moved = rng.standard_normal((count, t, f)) @ factor.T * np.sqrt(self.noise)[:, None]
-        return Ridge(
-            self.k,
-            self.features,
-            self.losses,
-            self.coefficients + moved,
-            self.covariance,
-            self.noise,
-        )
+        return replace(self, coefficients=self.coefficients + moved)
 
 
 class RidgeLaw:

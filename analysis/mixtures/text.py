@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from analysis.layout import READABLE, hanging, table_lines, wrapped
-from analysis.mixtures.answer import ROUNDING, Answer
+from analysis.mixtures.answer import Answer
 from analysis.mixtures.measured import Choice, Measured
+from analysis.mixtures.question import ROUNDING
 from analysis.words import counted, short
 
 BEST = ("source", "best share", "interval", "tried", "limit")

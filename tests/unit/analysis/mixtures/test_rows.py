@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from analysis.mixtures.question import read_stock, read_target
+from analysis.mixtures.best import Space
+from analysis.mixtures.question import Question, read_stock, read_target, share_limits
 from analysis.mixtures.rows import read_mixtures
 from analysis.table.files import described
 from analysis.table.observations import TableError
@@ -37,6 +38,16 @@ def test_a_target_has_weights_or_names_and_a_stock_has_tokens() -> None:
     assert read_stock("code=20B,wiki=3e9") == {"code": 2e10, "wiki": 3e9}
     with pytest.raises(TableError, match="should read NAME=NUMBER"):
         read_stock("code")
+
+
+def test_stocks_that_are_all_the_tokens_are_no_refusal_and_less_is_one() -> None:
+    stock = {"code": 7e10, "prose": 2e10, "wiki": 1e10}
+    # 0.7 + 0.2 + 0.1 is less than 1, by rounding.
+    limits = share_limits(Question(stock=stock, epochs=1.0), tuple(stock), 1e11)
+    assert limits == pytest.approx([0.7, 0.2, 0.1])
+    assert Space.of(np.eye(3), limits, tuple(stock)).limited
+    with pytest.raises(TableError, match=r"give 0\.99 of the 101B tokens at 1 epochs"):
+        share_limits(Question(stock=stock, epochs=1.0), tuple(stock), 1.01e11)
 
 
 @pytest.mark.parametrize(
