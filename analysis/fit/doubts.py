@@ -1,25 +1,19 @@
 """Doubts about a fit, in sentences: each with its number and a way out."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
-import numpy as np
 import polars as pl
 
 from analysis.fit.conventions import FAR_FROM_6ND, flops_ratio
 from analysis.fit.curves import looks_like_curves
+from analysis.fit.outlying import outliers
 from analysis.fit.records import GroupFit
 from analysis.law import LawFit
-from analysis.solver.objective import Objective
-from analysis.solver.outliers import MULTIPLE, find_outliers
 from analysis.solver.problem import Problem, make_problem
 from analysis.solver.search import Optimum, find_optimum
-from analysis.table.observations import COUNTS, LINE, Table, name_rows, numbers_for_people
+from analysis.table.observations import COUNTS, Table, name_rows, numbers_for_people
 from analysis.table.runs import clusters_of
-from analysis.words import short
 
-_NO_SCATTER = 1e-9  # of a table without noise
-_FEW_OUTLIERS = 8  # that a filter can name
 _FEW_RUNS = 12  # resampled as wholes, fewer trainings give too few different tables
 _BENT = 0.02  # shift of an exponent worth a sentence
 _SAME_EXPONENT = 0.001  # what three decimals show
@@ -35,7 +29,7 @@ def doubts(problem: Problem, optimum: Optimum, group: GroupFit, table: Table) ->
     """
     yield from (doubt.sentence for doubt in table.doubts)
     yield from _search(problem, optimum, group.fit)
-    yield from _outliers(problem, optimum, group.used)
+    yield from outliers(problem, optimum, group.used)
     yield from _rows(group)
     if table.derived:
         yield f"The table lacks a column, computed as {table.derived}."
@@ -64,40 +58,6 @@ def _search(problem: Problem, optimum: Optimum, fit: LawFit) -> Iterator[str]:
             f"{fit.objective.value:.6g}, with exponent_N "
             f"{second:.3f} against {fit.law.exponent_N:.3f}."
         )
-
-
-def _outliers(problem: Problem, optimum: Optimum, used: pl.DataFrame) -> Iterator[str]:
-    residual = used["residual"].to_numpy()
-    scatter = float(np.median(np.abs(residual)))
-    if scatter < _NO_SCATTER:
-        return
-    x, chart = optimum.x, problem.chart
-    # Residuals are of logs, whatever the objective's are.
-    slope = replace(problem, objective=Objective("mse_log")).slope(x)
-    plain, hidden = find_outliers(residual, slope[:, (x > chart.lower) & (x < chart.upper)])
-    distance = f"more than {MULTIPLE:.0f} times the median deviation of {100 * scatter:.2g} %"
-    if plain.any():
-        rows = used.filter(pl.Series(plain))
-        farthest = 100 * np.abs(np.expm1(residual[plain])).max()
-        off = f"{short(farthest)} % off the law"
-        off = f"lies {off}" if len(rows) == 1 else f"lie up to {off}"
-        yield f"{name_rows(rows)} {off}, {distance}.{_left_out(rows)}"
-    if hidden.any():
-        verb, other = ("pulls", "it") if hidden.sum() == 1 else ("pull", "each of them")
-        yield (
-            f"{name_rows(used.filter(pl.Series(hidden)))} {verb} the law near: {distance} from "
-            f"the law fitted without {other}."
-        )
-
-
-def _left_out(rows: pl.DataFrame) -> str:
-    """How a few lines of a file are left out of the fit; empty where rows have no lines."""
-    if LINE not in rows.columns or len(rows) > _FEW_OUTLIERS:
-        return ""
-    lines = ", ".join(map(str, rows[LINE]))
-    if len(rows) == 1:
-        return f" If that run went wrong, leave it out: --where '{LINE} <> {lines}'."
-    return f" If those runs went wrong, leave them out: --where '{LINE} not in ({lines})'."
 
 
 def _rows(group: GroupFit) -> Iterator[str]:

@@ -12,7 +12,9 @@ from analysis.fit.isoflop import IsoflopFit, ParabolaBias
 from analysis.law import LawFit
 from analysis.repetition.answer import RepeatedFit
 from analysis.solver.profile import Profile
+from analysis.table.repeats import REPEATS
 from analysis.table.runs import Duplicate
+from analysis.table.selection import left_out_lines
 from analysis.table.sources import Source
 from analysis.words import flops, short
 
@@ -94,6 +96,10 @@ class GroupFit:
     def warnings(self) -> tuple[str, ...]:
         """What must be read before the answer, for its first lines; empty when nothing must."""
         lines = [*(self.repeated.warnings if self.repeated else ()), *self.fit.law.trust.lines]
+        out = [row.reason for row in self.fit.rows_excluded if row.reason == REPEATS]
+        lines += left_out_lines(
+            out, len(self.fit.rows_used) + len(self.fit.rows_excluded), self.read
+        )
         if not self.optimal:
             lines.append("No N* or D* is given under such a law; isoflop fit --anyway gives them.")
             if not any(bar.startswith("DOUBTFUL") for bar in lines):

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import polars as pl
 
 from analysis.fit.design import design_findings, loss_findings
+from analysis.fit.outlying import outliers_of
 from analysis.forecast.beside import Other, fit_beside
 from analysis.forecast.curve import constants
 from analysis.forecast.optimum import Optimum, measured_valleys, optimum
@@ -20,7 +20,8 @@ from analysis.forecast.rows import Rows, rows_of
 from analysis.law import CONSTANTS, Array, ForecastForm, LossLaw, Trust
 from analysis.table.cells import tried_settings
 from analysis.table.observations import Table, check
-from analysis.table.repeats import REPEATS, leave_out_repeats
+from analysis.table.repeats import leave_out_repeats
+from analysis.table.selection import left_out_lines
 from analysis.words import flops, short
 
 # Calibrated: everything inside these limits. Doubtful: the table bars N*.
@@ -265,12 +266,9 @@ def _doubts(table: Table, bars: tuple[str, ...]) -> list[str]:
             f"Rows of one N and D differ in {names} and are averaged, so the forecast is of a run "
             f"with their mean loss; --best-of {tried[0].column} takes the best."
         )
-    repeating = table.frame.filter(pl.col("excluded_reason") == REPEATS).height
-    if repeating:
-        doubts.append(
-            f"A forecast is of fresh tokens: {repeating} rows that repeat theirs are left out."
-        )
-    return doubts
+    reasons = table.frame["excluded_reason"].drop_nulls()
+    doubts += left_out_lines(reasons, table.frame.height, table.read)
+    return [*doubts, *outliers_of(table)]
 
 
 def _points(

@@ -5,7 +5,7 @@ A row is a finished model: parameters, tokens, compute and the loss it reached.
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -57,6 +57,7 @@ LINE = "source_line"
 # Beyond, a number is no count, loss or FLOPs, and its powers overflow.
 _COMPUTABLE = (1e-12, 1e40)
 _MOST_NAMED = 12  # rows in a message
+_MOST_FILTERED = 8  # rows that a filter names
 
 
 class TableError(ValueError):
@@ -142,10 +143,9 @@ def check(table: Table, also: Sequence[str] = ()) -> Table:
         TableError: NaN, infinite or non-positive values, mixed loss units.
     """
     used = table.used
-    for name in ("n_params", "tokens", "val_loss", "row_weight", *also):
-        _refuse_bad_numbers(used, name, nullable=False)
-    for name in ("train_flops", "flops_budget"):
-        _refuse_bad_numbers(used, name, nullable=True)
+    needed = ("n_params", "tokens", "val_loss", "row_weight", *also)
+    nullable = dict.fromkeys(needed, False) | {"train_flops": True, "flops_budget": True}
+    _refuse_bad_numbers(used, {name: null for name, null in nullable.items() if name in used})
     if "loss_unit" not in used.columns:
         return table
     units = used["loss_unit"].drop_nulls().unique().sort().to_list()
@@ -164,6 +164,14 @@ def name_rows(rows: pl.DataFrame) -> str:
     more = f" and {len(numbers) - _MOST_NAMED} more" if len(numbers) > _MOST_NAMED else ""
     from_1 = " (counted from 1)" if word == "row" else ""
     return f"{word.capitalize()}{'' if len(numbers) == 1 else 's'} {shown}{more}{from_1}"
+
+
+def where_without(rows: pl.DataFrame) -> str:
+    """The option that leaves a few rows out; empty where they are many or have no lines."""
+    if LINE not in rows.columns or not 0 < len(rows) <= _MOST_FILTERED:
+        return ""
+    lines = ", ".join(map(str, rows[LINE]))
+    return f"--where '{LINE} {f'<> {lines}' if len(rows) == 1 else f'not in ({lines})'}'"
 
 
 def numbers_for_people(rows: pl.DataFrame) -> tuple[str, dict[int, int]]:
@@ -198,26 +206,31 @@ def nearest(name: str, among: Iterable[str], cutoff: float = 0.6) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def _refuse_bad_numbers(used: pl.DataFrame, name: str, *, nullable: bool) -> None:
-    if name not in used.columns:
-        return
-    values = used[name].cast(pl.Float64)
-    if values.is_between(*_COMPUTABLE).all() and (nullable or not values.null_count()):
-        return
-    column = pl.col(name).cast(pl.Float64)
-    missing = column.is_nan() if nullable else column.is_null() | column.is_nan()
-    for bad, what in (
-        (used.filter(missing), "is missing or NaN"),
-        (used.filter(column.is_infinite()), "is infinite"),
-        (used.filter(column <= 0), "is not positive"),
-        (used.filter(~column.is_between(*_COMPUTABLE)), "is below 1e-12 or above 1e40"),
-    ):
-        if bad.height:
-            raise TableError(
-                f"{name.removeprefix('row_')} {what}; a fit needs positive numbers. Correct the "
-                "table, or leave the rows out with --where.",
-                bad,
-            )
+def _refuse_bad_numbers(used: pl.DataFrame, columns: Mapping[str, bool]) -> None:
+    """Refuse numbers that no fit can use; `columns` may be empty in a row where true."""
+    numbers = {name: pl.col(name).cast(pl.Float64) for name in columns}
+    every = used.filter(
+        pl.any_horizontal(
+            ~number.is_between(*_COMPUTABLE).fill_null(columns[name])
+            for name, number in numbers.items()
+        )
+    )
+    for name, number in numbers.items():
+        missing = number.is_nan() if columns[name] else number.is_null() | number.is_nan()
+        for wrong, what in (
+            (missing, "is missing or NaN"),
+            (number.is_infinite(), "is infinite"),
+            (number <= 0, "is not positive"),
+            (~number.is_between(*_COMPUTABLE), "is below 1e-12 or above 1e40"),
+        ):
+            bad = every.filter(wrong)
+            if bad.height:
+                # The filter is for all of them, so that no second refusal follows.
+                raise TableError(
+                    f"{name.removeprefix('row_')} {what}; a fit needs positive numbers. Correct "
+                    f"the table, or leave the rows out with {where_without(every) or '--where'}.",
+                    bad,
+                )
 
 
 def _loss_unit(name: object) -> LossUnit:

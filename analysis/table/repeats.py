@@ -10,7 +10,7 @@ from analysis.table.names import numeric_column
 from analysis.table.observations import Doubt, Table
 from analysis.table.sources import quoted
 
-REPEATS = "its tokens repeat"
+REPEATS = "tokens repeat"
 # Fewer fresh rows than this carry no law.
 FEWEST_FRESH = 8
 # A part of the tokens that is rounding: windows at the ends of files, counts in whole millions.

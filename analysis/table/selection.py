@@ -1,7 +1,8 @@
 """Which rows one law is fitted to: those of --where, of each value of --by, of one experiment."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,8 +17,8 @@ from analysis.table.experiments import (
     shown_experiments,
 )
 from analysis.table.observations import LINE, Table, TableError, check, nearest
-from analysis.table.repeats import leave_out_repeats
-from analysis.table.sources import quoted
+from analysis.table.repeats import REPEATS, leave_out_repeats
+from analysis.table.sources import Source, option, quoted
 from analysis.table.states import nothing_left
 
 
@@ -68,6 +69,24 @@ def one_law(
     if not pool:
         refuse_mixtures(part, named=named)
     return part
+
+
+def left_out_lines(reasons: Iterable[str], rows: int, read: Iterable[Source]) -> Iterator[str]:
+    """How many rows an answer leaves out, by reason, and how to take those that repeat tokens.
+
+    Args:
+        reasons: of each row that is left out.
+        rows: of the table.
+        read: where its columns come from.
+    """
+    for reason, count in Counter(reasons).items():
+        verb = "is" if count == 1 else "are"
+        line = f"{count:,} of {rows:,} rows {verb} left out: {reason}."
+        if reason == REPEATS:
+            tokens = [source.argument for source in read if source.name == "tokens"]
+            if tokens:
+                line += f" To count every token as fresh: {option('unique_tokens', tokens[0])}."
+        yield line
 
 
 @contextmanager

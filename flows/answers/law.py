@@ -23,6 +23,8 @@ from flows.tables.source import is_service
 if TYPE_CHECKING:
     from flows.answers.runs import Runs
 
+_OPTIONS = "These are options of isoflop fit: --law takes what its --json wrote."
+
 
 def check_law(name: str) -> None:
     """Refuse a name that is neither of a law nor of runs.
@@ -53,16 +55,20 @@ def law_for(name: str, goal: Goal, priced: Priced) -> tuple[LossLaw, bool]:
         from flows.answers.runs import read_runs
 
         runs = read_runs(open_source(name))
-        return law_of_runs(runs, goal, priced), True
+        return _with_options(law_of_runs(runs, goal, priced)), True
     except TableError as error:
         if fitted is None:
             if "--" not in str(error):
                 raise
-            raise TableError(
-                f"{error} These are options of isoflop fit: --law takes what its --json wrote."
-            ) from error
+            raise TableError(f"{error} {_OPTIONS}") from error
         why = f"No forecast: {error} The intervals are those of the fitted law."
         return fitted.with_warnings(why), False
+
+
+def _with_options(law: LossLaw) -> LossLaw:
+    """The law of a table, saying whose options its warnings name."""
+    named = any(" --" in line for line in law.trust.lines)
+    return law.with_warnings(_OPTIONS) if named else law
 
 
 def law_of_runs(runs: "Runs", goal: Goal, priced: Priced) -> LossLaw:

@@ -138,7 +138,10 @@ def test_rows_that_repeat_their_tokens_change_no_number_and_are_counted(
     for name, table in tables.items():
         (tmp_path / name).mkdir()
         table.write_csv(tmp_path / name / "runs.csv")
-    line = "A forecast is of fresh tokens: 12 rows that repeat theirs are left out."
+    line = (
+        "12 of 24 rows are left out: tokens repeat. To count every token as fresh: "
+        "--map unique_tokens=tokens."
+    )
 
     def numbers(name: str, *command: object) -> dict:
         done = run(*command, tmp_path / name / "runs.csv", "--flops", 1e22, "--json", "-")
@@ -152,6 +155,31 @@ def test_rows_that_repeat_their_tokens_change_no_number_and_are_counted(
     assert numbers("named", "forecast") == numbers("spelt", "forecast")
     for command in (("forecast",), ("next", "--runs", 1)):
         assert numbers("spelt", *command) == numbers("fresh", *command)
+
+
+def test_rows_left_out_and_rows_off_the_law_are_in_the_first_lines_of_every_answer_from_them(
+    run: Run, tmp_path: Path
+) -> None:
+    rows = [
+        (N, D, 7.9 if line == 14 else loss, "crashed" if line == 5 else "finished")
+        for line, (N, D, loss) in enumerate(BASE, 2)
+    ]
+    path = write_table(tmp_path / "runs.csv", (*HEADER, "state"), rows)
+    left_out = "1 of 15 rows is left out: status is crashed. Line 14 lies 155 % off the law"
+    filtered = "--where 'source_line <> 14'."
+    for command in (
+        ("forecast", path, "--flops", 1e21),
+        ("next", path, "--flops", 1e21),
+        ("frontier", "--law", path, "--flops", 1e21),
+    ):
+        words = " ".join(run(*command).stdout.split())
+        assert words.startswith(left_out)
+        assert filtered in words
+        options_of_fit = "These are options of isoflop fit: --law takes what its --json wrote."
+        assert (options_of_fit in words) == (command[0] == "frontier")
+    done = run("forecast", path, "--flops", 1e21, "--where", "source_line <> 14")
+    assert "1 of 15 rows is left out: not where source_line <> 14." in done.stdout
+    assert "off the law" not in done.stdout
 
 
 def test_too_few_fresh_rows_are_the_first_line_of_a_forecast(run: Run, tmp_path: Path) -> None:

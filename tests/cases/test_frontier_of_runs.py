@@ -138,7 +138,7 @@ def test_a_stock_is_answered_by_the_law_of_repeats_that_the_runs_chose(
     assert document["stock"]["form"] == document["law"]["repeated"]["form"] == "penalty"
     assert document["stock"]["chosen_on"] == "repeats"
     assert not document["stock"]["half_lives_borrowed"]
-    assert any("rows that repeat theirs are left out" in line for line in document["warnings"])
+    assert any("rows are left out: tokens repeat" in line for line in document["warnings"])
     done = run("frontier", *ask[:-2])
     assert "repetition costs as repeats has it: additive penalty" in " ".join(done.stdout.split())
     fresh = json.loads(run("frontier", *ask[:4], "--json", "-").stdout)

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
-from analysis.fit import doubts as doubts_module
+from analysis.fit import outlying
 from analysis.fit.answer import fit_table
 from analysis.fit.conventions import Convention
 from analysis.fit.doubts import doubts
@@ -116,7 +116,7 @@ def test_a_row_that_hides_by_pulling_the_law_is_named_with_the_law_without_it(
         assert slope.shape == (35, 5)
         return residual > np.inf, np.arange(35) == 6
 
-    monkeypatch.setattr(doubts_module, "find_outliers", hidden)
+    monkeypatch.setattr(outlying, "find_outliers", hidden)
     words = said()
     assert words.startswith("Row 7 (counted from 1) pulls the law near: more than 8 times")
     assert words.endswith("% from the law fitted without it.")
