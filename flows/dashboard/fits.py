@@ -49,6 +49,7 @@ class Fits:
         self._lock = threading.Lock()
         self._asked: OrderedDict[Hashable, Future[Any]] = OrderedDict()
         self._topics: OrderedDict[Hashable, Hashable] = OrderedDict()
+        self._tries: OrderedDict[Hashable, int] = OrderedDict()
         self._latest: OrderedDict[Hashable, Any] = OrderedDict()
 
     def get(
@@ -79,12 +80,20 @@ class Fits:
                 self._give_up_others(topic)
                 self._topics[key] = topic
                 _forget(self._topics)
+                self._tries[key] = self._tries.get(key, 0) + 1
+                _forget(self._tries)
                 self._asked[key] = self._submit(compute, *given)
                 _forget(self._asked)
             return self._outcome(key)
 
     def _is_asked(self, key: tuple[Hashable, Hashable]) -> bool:
-        return key in self._asked and not self._asked[key].cancelled()
+        future = self._asked.get(key)
+        if future is None or future.cancelled():
+            return False
+        killed = future.done() and isinstance(future.exception(), BrokenExecutor)
+        # Whatever waited for a process that was killed is asked again; a second time it may be
+        # what the process was killed for.
+        return not killed or self._tries.get(key, 0) > 1
 
     def _outcome(self, key: tuple[Hashable, Hashable]) -> Outcome[Any]:
         """What is known of a question that has been asked."""

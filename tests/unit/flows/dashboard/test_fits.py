@@ -1,6 +1,6 @@
 """Answers come once for a state of the table, and the page knows which one it shows."""
 
-from concurrent.futures import Executor, Future
+from concurrent.futures import BrokenExecutor, Executor, Future
 
 from flows.dashboard.fits import Fits
 
@@ -50,6 +50,25 @@ def test_a_failure_is_said_and_not_tried_again():
     hand.open[0][0].set_exception(ValueError("no rows"))
     assert fits.get("law", 1, double, lambda: (1,)).note == "No answer: no rows"
     assert len(hand.open) == 1
+
+
+def test_a_question_whose_process_was_killed_is_asked_once_more():
+    hand = ByHand()
+    fits = Fits(lambda: hand)
+
+    def ask(name):
+        return fits.get(name, 1, double, lambda: (1,))
+
+    assert [ask(name).awaited for name in ("heavy", "law")] == [True, True]
+    for future, *_ in hand.open:
+        future.set_exception(BrokenExecutor("killed"))
+    assert [ask(name).awaited for name in ("heavy", "law")] == [True, True]
+    hand.open[2][0].set_exception(BrokenExecutor("killed"))
+    hand.answer(3)
+    assert ask("law").value == 2
+    # It was killed twice, so perhaps for this very question.
+    assert "killed" in ask("heavy").note
+    assert len(hand.open) == 4
 
 
 def test_a_question_that_a_slider_has_passed_is_given_up_and_may_be_asked_again():
