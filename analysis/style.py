@@ -1,6 +1,6 @@
 """How every figure looks: colours, fonts, titles, axes and legend."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -101,14 +101,14 @@ def axis(title: str, *, log: bool = False, flops: bool = False) -> dict[str, obj
     }
 
 
-def log_ticks(low: float, high: float) -> dict[str, object]:
+def log_ticks(low: float, high: float, write: Callable[[float], str] = short) -> dict[str, object]:
     """Three ticks on a log axis, a third of its length apart, so that a narrow one has room.
 
     Plotly's own crowd where the axis spans less than a decade: 100B beside 120B.
     """
     digits = 1 if high > 100 * low else 3
     ticks = {float(f"{value:.{digits}g}") for value in np.geomspace(low, high, 7)[1::2]}
-    return {"tickvals": sorted(ticks), "ticktext": shorts(sorted(ticks))}
+    return {"tickvals": sorted(ticks), "ticktext": [write(tick) for tick in sorted(ticks)]}
 
 
 def shorts(values: Iterable[float | None]) -> list[str]:

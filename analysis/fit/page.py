@@ -21,7 +21,7 @@ from analysis.law import constants_of
 from analysis.page import Page
 from analysis.repetition.page import add_repeated
 from analysis.table.observations import numbers_for_people
-from analysis.words import sentence
+from analysis.words import sentence, with_unit
 
 
 def fit_page(groups: Sequence[GroupFit], *, title: str, leads: Sequence[str] = ()) -> Page:
@@ -72,7 +72,8 @@ def _answer(page: Page, group: GroupFit, lead: str) -> None:
     source = f"Read: {read_line(group)}. " if group.read else ""
     page.text(f"{source}{sentence(units_line(group))}.", role="soft")
     if group.optimal:
-        header = ["C, FLOPs", "N*, parameters", "D*, tokens", "D*/N*", "loss"]
+        loss = with_unit("loss", law.loss_unit)
+        header = ["C, FLOPs", "N*, parameters", "D*, tokens", "D*/N*", loss]
         page.table(header, optimal_rows(group))
     level = f"{fit.intervals.level:.0%} intervals: {fit.intervals.method.replace('_', ' over ')}. "
     page.text(

@@ -19,6 +19,7 @@ from analysis.style import (
     colour_scale,
     ends,
     error_bars,
+    log_ticks,
     shorts,
     size_legend,
     styled,
@@ -123,8 +124,8 @@ def draw_isoflop(data: pl.DataFrame, fit: IsoflopFit, unit: LossUnit = "unknown"
         )  # fmt: skip
     title = "No budget shows a minimum inside its grid"
     if minima.height:
-        budgets = counted(data["flops_budget"].n_unique(), "budget")
-        title = f"A minimum at {minima.height} of {budgets}"
+        tried = counted(data["flops_budget"].n_unique(), "budget")
+        title = f"A minimum at {minima.height} of {tried}"
     if fit.N is not None:
         title = f"N* grows as C^{power(fit.N)}"
         C = np.geomspace(*ends(minima["flops_budget"]), 50)
@@ -133,8 +134,11 @@ def draw_isoflop(data: pl.DataFrame, fit: IsoflopFit, unit: LossUnit = "unknown"
             line={"color": MARK}, row=1, col=2,
         )  # fmt: skip
     styled(figure, title, axis("N, parameters", log=True), axis(with_unit("loss", unit)))
-    figure.update_xaxes(**axis("C, training FLOPs", log=True, flops=True), row=1, col=2)
-    figure.update_yaxes(**axis("N*", log=True), nticks=6, row=1, col=2)
+    budgets = axis("C, training FLOPs", log=True, flops=True)
+    if minima.height and np.ptp(np.log10(ends(minima["flops_budget"]))) < 1:
+        budgets |= log_ticks(*ends(minima["flops_budget"]), flops)
+    figure.update_xaxes(**budgets, row=1, col=2)
+    figure.update_yaxes(**axis("N*, parameters", log=True), nticks=6, row=1, col=2)
     if not minima.height:
         # Axes without a point would show a range that means nothing.
         figure.update_xaxes(visible=False, row=1, col=2)
@@ -247,9 +251,11 @@ def _lowest(data: pl.DataFrame) -> str:
     if best.height < 2:
         return ""
     first, last = (best.row(place, named=True) for place in (0, -1))
+    # One size may be the lowest at either end.
+    then = " and" if first["n_params"] == last["n_params"] else f", {short(last['n_params'])}"
     return (
-        f": {short(first['n_params'])} is lowest at {flops(first['train_flops'])} FLOPs, "
-        f"{short(last['n_params'])} at {flops(last['train_flops'])}"
+        f": {short(first['n_params'])} is lowest at {flops(first['train_flops'])} FLOPs{then} "
+        f"at {flops(last['train_flops'])}"
     )
 
 

@@ -57,7 +57,10 @@ def add_reasons(page: Page, advice: Advice) -> None:
         page.text(decoding(served))
         page.text("The cheapest size at other batches, all else the same:")
         page.table(BATCH_HEADER, batch_rows(served))
-        page.text("Published shapes, priced for the same loss:")
+        page.text(
+            "Published shapes, priced for the same loss. Llama-2-70B and Llama 3 share keys and "
+            "values between heads, so serving them reads less than the sizes above do:"
+        )
         page.table(*menu_table(served))
     page.heading("In FLOPs")
     page.table(*choice_table(advice))

@@ -25,7 +25,7 @@ _QUANTITIES: dict[Quantity, Callable[[float], str]] = {
 CHOICE_HEADER = ("", "N", "D", "D/N", "training", "serving", "lifetime")
 DOLLAR_HEADER = ("", "N", "D", "training", "serving", "lifetime")
 BATCH_HEADER = ("batch", "N", "D", "a million generated tokens", "lifetime")
-SPREAD_HEADER = ("law", "compute-optimal N", "N", "D", "tokens per parameter", "saving")
+SPREAD_HEADER = ("law", "compute-optimal N", "N", "D", "D/N", "saving")
 RULE_HEADER = ("rule", "N", "D", "source")
 MENU_HEADER = ("model", "tokens", "GPUs", "training", "serving", "lifetime", "why not")
 

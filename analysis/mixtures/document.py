@@ -24,6 +24,7 @@ def mix_json(answer: Answer) -> dict[str, Any]:
         "level": answer.question.level,
         "target": dict(zip(table.targets, answer.weights.tolist(), strict=True)),
         "size": answer.size,
+        "loss_unit": table.loss_unit,
         "best": {
             "shares": _by(table.sources, best.shares),
             "intervals": {name: {"lower": low, "upper": high} for name, (low, high) in intervals},

@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
+from analysis.law import LossUnit
 from analysis.mixtures.answer import Answer
 from analysis.mixtures.text import factor_words, target_words
 from analysis.published import llama_mixture
@@ -23,6 +24,7 @@ from analysis.style import (
     legend_above,
     styled,
 )
+from analysis.words import with_unit
 
 # Sources that parallel axes show side by side, and the part of mixtures that they colour.
 _MOST_AXES, _COLOURED = 7, 0.1
@@ -51,12 +53,12 @@ def mixtures_data(answer: Answer) -> pl.DataFrame:
     )
 
 
-def draw_mixtures(data: pl.DataFrame, loss: str) -> go.Figure:
+def draw_mixtures(data: pl.DataFrame, loss: str, unit: LossUnit) -> go.Figure:
     """Shares against the loss: a triangle of three sources, parallel axes of any other number."""
     sources = [name for name in data.columns if name not in ("kind", "loss")]
     if len(sources) == 3:
-        return _triangle(data, sources, loss)
-    return _parallel(data.filter(pl.col("kind") == "tried"), loss)
+        return _triangle(data, sources, loss, unit)
+    return _parallel(data.filter(pl.col("kind") == "tried"), loss, unit)
 
 
 def contrasts(tried: pl.DataFrame) -> pl.DataFrame:
@@ -93,7 +95,7 @@ def effects_data(answer: Answer) -> pl.DataFrame:
     )
 
 
-def draw_effects(data: pl.DataFrame) -> go.Figure:
+def draw_effects(data: pl.DataFrame, unit: LossUnit) -> go.Figure:
     """A cell for each source and loss; grey numbers' intervals hold zero."""
     sources = data["source"].unique(maintain_order=True).to_list()
     losses = data["loss"].unique(maintain_order=True).to_list()
@@ -119,11 +121,13 @@ def draw_effects(data: pl.DataFrame) -> go.Figure:
         )
     )  # fmt: skip
     largest = data.row(int(data["value"].abs().arg_max() or 0), named=True)
+    words = "" if unit == "unknown" else f" {unit.replace('_', ' ')}"
     figure.update_yaxes(autorange="reversed")
     return styled(
         figure,
         f"{factor_words(largest['factor']).capitalize()} {largest['source']} moves a loss most: "
-        f"that of {largest['loss']} by {largest['value']:+.2g} (? where an interval holds 0)",
+        f"that of {largest['loss']} by {largest['value']:+.2g}{words} "
+        "(? where an interval holds 0)",
         {"title": {"text": "loss of"}, "type": "category"},
         {"title": {"text": "share of"}, "type": "category"},
     )
@@ -146,7 +150,7 @@ def predictions_data(answer: Answer) -> pl.DataFrame:
     return pl.concat([*parts, pl.DataFrame({"loss": "target", **target})])
 
 
-def draw_predictions(data: pl.DataFrame, rank: float) -> go.Figure:
+def draw_predictions(data: pl.DataFrame, rank: float, unit: LossUnit) -> go.Figure:
     """Predicted against observed, mixtures held out; the target before the single losses."""
     figure = go.Figure()
     names = data["loss"].unique(maintain_order=True).to_list()
@@ -164,8 +168,8 @@ def draw_predictions(data: pl.DataFrame, rank: float) -> go.Figure:
     return styled(
         figure,
         f"Mixtures held out: the target is foretold with rank correlation {rank:.3f}",
-        axis("loss measured"),
-        axis("loss predicted"),
+        axis(with_unit("loss measured", unit)),
+        axis(with_unit("loss predicted", unit)),
     )
 
 
@@ -228,14 +232,15 @@ def draw_recommended(data: pl.DataFrame, loss: str) -> go.Figure:
 def draw_all(answer: Answer) -> Iterator[tuple[str, go.Figure, int, pl.DataFrame]]:
     """Every figure with its name, height and data, in the order of the page."""
     sources, loss = len(answer.table.sources), target_words(answer)
+    unit = answer.table.loss_unit
     best, tried = recommended_data(answer), mixtures_data(answer)
     yield "best-mixture", draw_recommended(best, loss), 220 + 26 * sources, best
-    yield "mixtures", draw_mixtures(tried, loss), 480, tried
+    yield "mixtures", draw_mixtures(tried, loss, unit), 480, tried
     if answer.effects:
         effects = effects_data(answer)
-        yield "effects", draw_effects(effects), 220 + 26 * len(answer.effects), effects
+        yield "effects", draw_effects(effects, unit), 220 + 26 * len(answer.effects), effects
     predictions = predictions_data(answer)
-    drawn = draw_predictions(predictions, answer.score.pooled_rank)
+    drawn = draw_predictions(predictions, answer.score.pooled_rank, unit)
     yield "predictions", drawn, 460 + 10 * len(answer.table.targets), predictions
 
 
@@ -244,7 +249,7 @@ def _low_loss(tried: pl.DataFrame) -> float:
     return float(np.quantile(tried["loss"], _COLOURED))
 
 
-def _parallel(tried: pl.DataFrame, loss: str) -> go.Figure:
+def _parallel(tried: pl.DataFrame, loss: str, unit: LossUnit) -> go.Figure:
     contrast = contrasts(tried)
     shown = contrast["source"].head(_MOST_AXES).to_list()
     low, high = ends(tried["loss"])
@@ -257,7 +262,7 @@ def _parallel(tried: pl.DataFrame, loss: str) -> go.Figure:
         dimensions=[
             *axes,
             {
-                "label": "loss",
+                "label": with_unit("loss", unit),
                 "values": tried["loss"].to_list(),
                 "range": [low, high],
                 "constraintrange": [low, _low_loss(tried)],
@@ -285,10 +290,11 @@ def _round_up(shares: pl.Series) -> float:
     return float(min(np.ceil(largest / digit) * digit, 1.0))
 
 
-def _triangle(data: pl.DataFrame, sources: list[str], loss: str) -> go.Figure:
+def _triangle(data: pl.DataFrame, sources: list[str], loss: str, unit: LossUnit) -> go.Figure:
     figure = go.Figure()
+    bar = {"title": {"text": with_unit("loss", unit).replace(" ", "<br>")}}
     for kind, marker in (
-        ("tried", {"size": 9, "colorscale": "Viridis", "showscale": True}),
+        ("tried", {"size": 9, "colorscale": "Viridis", "showscale": True, "colorbar": bar}),
         ("best", {"size": 16, "symbol": "star", "color": WARN}),
     ):
         rows = data.filter(pl.col("kind") == kind)

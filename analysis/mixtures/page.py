@@ -5,13 +5,13 @@ from analysis.mixtures.figures import draw_all, effects_width
 from analysis.mixtures.text import (
     BEST,
     LAWS,
-    LOSSES,
     best_rows,
     effect_lines,
     first_lines,
     law_line,
     law_rows,
     loss_rows,
+    losses_header,
     measured_lines,
     size_line,
     verdict,
@@ -47,7 +47,7 @@ def mix_page(answer: Answer, *, title: str) -> Page:
     page.text(law_line(answer))
     show("predictions")
     page.table(LAWS, law_rows(answer))
-    page.table(LOSSES, loss_rows(answer))
+    page.table(losses_header(answer), loss_rows(answer))
     if answer.measured is not None:
         page.heading("How order and choice carry over to the points' own losses")
         for line in measured_lines(answer.measured):

@@ -11,12 +11,21 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from analysis.law import Array
+from analysis.law import Array, LossUnit
 from analysis.table.expressions import evaluate
 from analysis.table.files import Contents
 from analysis.table.names import ALIASES, resolve
 from analysis.table.numbers import Kind, read_numbers
-from analysis.table.observations import LINE, LOSS, SHARE, Table, TableError, name_rows, nearest
+from analysis.table.observations import (
+    LINE,
+    LOSS,
+    SHARE,
+    Table,
+    TableError,
+    name_rows,
+    nearest,
+    unit_of,
+)
 from analysis.table.runs import numbered
 from analysis.table.selection import split
 from analysis.table.sources import option
@@ -46,6 +55,7 @@ class Mixtures:
         size_names: their columns.
         constant: N and D that all rows have alike.
         losses: (rows, t); nan in points without them.
+        loss_unit: theirs, as the column loss_unit names it.
         frame: the rows, for messages.
         notes: what reading did to the numbers, in sentences.
         doubts: of points: why their losses are not those foretold.
@@ -58,6 +68,7 @@ class Mixtures:
     size_names: tuple[str, ...]
     constant: Mapping[str, float]
     losses: Array
+    loss_unit: LossUnit
     frame: pl.DataFrame
     notes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
@@ -93,7 +104,8 @@ def read_mixtures(
         where: polars SQL; only rows for which it is true are read.
 
     Raises:
-        TableError: no shares or losses, numbers that are none, or shares that are none.
+        TableError: no shares or losses, numbers that are none, shares that are none, or losses
+            in several units.
     """
     frame = numbered(contents.frame, include_status)
     [(_, table)] = split(Table(frame, "unknown", "flops_6nd", "unknown"), where=where, by=None)
@@ -127,6 +139,7 @@ def read_mixtures(
         varying,
         {n: float(c[0]) for n, c in sizes.items() if c is not None and n not in varying},
         np.column_stack(list(losses.values())),
+        unit_of(rows),
         rows,
         notes,
     )
@@ -171,6 +184,7 @@ def read_points(contents: Contents, mapping: Mapping[str, str], like: Mixtures) 
         like.size_names,
         like.constant,
         np.column_stack([losses.get(name, nothing) for name in like.targets]),
+        like.loss_unit,
         rows,
         tuple(f"Of the points: {note}" for note in notes),
         _other_sizes(given, like.constant),

@@ -8,11 +8,9 @@ from analysis.layout import READABLE, hanging, table_lines, wrapped
 from analysis.mixtures.answer import Answer
 from analysis.mixtures.measured import Choice, Measured
 from analysis.mixtures.question import ROUNDING
-from analysis.words import counted, short
+from analysis.words import counted, short, with_unit
 
 BEST = ("source", "best share", "interval", "tried", "limit")
-LOSSES = ("loss", "weight", "at the best", "interval", "held-out rank", "R²")
-POINTS = ("point", "pooled", "interval", "outside by")
 LAWS = ("law", "rank", "R²", "rank of target", "R² of target")
 _MOST_EFFECTS, _MOST_POINTS = 8, 12
 
@@ -81,7 +79,12 @@ def size_line(answer: Answer) -> str:
         for symbol, name in (("N", "n_params"), ("D", "tokens"))
         if name in at
     ]
-    where = f"Losses at {', '.join(parts)}. " if parts else ""
+    unit = answer.table.loss_unit.replace("_", " ")
+    words = f" in {unit}" if unit != "unknown" else ""
+    words += f" at {', '.join(parts)}" if parts else ""
+    where = f"Losses{words}. " if words else ""
+    if unit == "unknown":
+        where += "Their unit is unknown: the table has no column loss_unit. "
     limits = ""
     if answer.question.stock:
         limits = (
@@ -122,6 +125,12 @@ def best_rows(answer: Answer) -> list[list[str]]:
     ]
 
 
+def losses_header(answer: Answer) -> tuple[str, ...]:
+    """Header of `loss_rows`."""
+    best = with_unit("at the best", answer.table.loss_unit)
+    return ("loss", "weight", best, "interval", "held-out rank", "R²")
+
+
 def loss_rows(answer: Answer) -> list[list[str]]:
     """The losses at the best mixture, and how well each is foretold."""
     return [
@@ -158,6 +167,11 @@ def effect_lines(answer: Answer) -> list[str]:
             f"{(loss.upper - loss.lower) / 2:.2g}"
         )
     return lines
+
+
+def points_header(answer: Answer) -> tuple[str, ...]:
+    """Header of `point_rows`."""
+    return ("point", with_unit("pooled", answer.table.loss_unit), "interval", "outside by")
 
 
 def point_rows(answer: Answer) -> list[list[str]]:
@@ -214,14 +228,15 @@ def answer_lines(answer: Answer, width: int = READABLE) -> Iterator[str]:
     yield ""
     yield from wrapped(law_line(answer), width)
     yield from table_lines(LAWS, law_rows(answer), width=width)
-    yield from table_lines(LOSSES, loss_rows(answer), width=width, spare=("R²", "held-out rank"))
+    spare = ("R²", "held-out rank")
+    yield from table_lines(losses_header(answer), loss_rows(answer), width=width, spare=spare)
     yield ""
     yield "Largest effects, the other shares shrunk alike:"
     for line in effect_lines(answer):
         yield from hanging("- ", line, width)
     if answer.points:
         yield ""
-        yield from table_lines(POINTS, point_rows(answer), width=width)
+        yield from table_lines(points_header(answer), point_rows(answer), width=width)
         if len(answer.points) > _MOST_POINTS:
             yield f"   … {len(answer.points) - _MOST_POINTS} more: all of them with --json"
         if answer.measured is not None:

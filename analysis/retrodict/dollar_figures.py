@@ -54,7 +54,7 @@ def draw_serving(data: pl.DataFrame) -> go.Figure:
     figure = go.Figure()
     figure.add_bar(
         y=data["serving"], x=data["N"], orientation="h", marker={"color": MARK},
-        text=shorts(data["N"]), textposition="inside", insidetextanchor="end",
+        text=shorts(data["N"]), textposition="inside", insidetextanchor="end", textangle=0,
         customdata=data.select(
             "usd_per_million_generated", "decode_mfu", "eta", "saving"
         ).to_numpy(),

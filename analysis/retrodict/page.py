@@ -90,7 +90,7 @@ def _bill(page: Page, rows: pl.DataFrame, level: float) -> None:
     )
     page.figure(draw_bill(bill_data(rows)), name="bill", height=640)
     page.text(
-        f"The coloured dot and its bar are {first.name} with an {level:.0%} interval from "
+        f"The coloured dot and its bar are {first.name} with its {level:.0%} interval from "
         f"{len(first.draws['E']):,} bootstrap resamples; the other marks are five other laws. "
         "Click a law in the legend to hide it.",
         role="soft",

@@ -140,21 +140,30 @@ def check(table: Table, also: Sequence[str] = ()) -> Table:
         also: columns that this fit needs besides N, D, the loss and weights.
 
     Raises:
-        TableError: NaN, infinite or non-positive values, mixed loss units.
+        TableError: NaN, infinite or non-positive values, losses in several units.
     """
     used = table.used
     needed = ("n_params", "tokens", "val_loss", "row_weight", *also)
     nullable = dict.fromkeys(needed, False) | {"train_flops": True, "flops_budget": True}
     _refuse_bad_numbers(used, {name: null for name, null in nullable.items() if name in used})
+    return replace(table, loss_unit=unit_of(used, table.loss_unit))
+
+
+def unit_of(used: pl.DataFrame, otherwise: LossUnit = "unknown") -> LossUnit:
+    """The unit of the rows' losses, by their column loss_unit.
+
+    Raises:
+        TableError: it names several.
+    """
     if "loss_unit" not in used.columns:
-        return table
+        return otherwise
     units = used["loss_unit"].drop_nulls().unique().sort().to_list()
     if len(units) > 1:
         raise TableError(
             f"losses in several units are pooled: {', '.join(map(str, units))}. "
-            "Fit them apart with --by loss_unit, or pick one with --where."
+            "Pick one with --where; isoflop fit --by loss_unit fits each of them."
         )
-    return replace(table, loss_unit=_loss_unit(units[0])) if units else table
+    return _loss_unit(units[0]) if units else otherwise
 
 
 def name_rows(rows: pl.DataFrame) -> str:

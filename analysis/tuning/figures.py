@@ -211,11 +211,15 @@ def _tenfold(rows: pl.DataFrame, name: str) -> float:
 
 
 def _surface_title(point: TunedPoint) -> str:
+    optima = point.surface.optima
     words = ", ".join(
         f"{_WORDS[name].partition(',')[0]} {short(optimum.value)}"
-        for name, optimum in point.surface.optima.items()
+        + (f" ({optimum.edge} end)" if optimum.edge else "")
+        for name, optimum in optima.items()
     )
-    return f"N = {short(point.N)}, D = {short(point.D)}: least at {words}"
+    inside = not any(optimum.edge for optimum in optima.values())
+    doubt = "" if inside else "no minimum inside the searched ranges, "
+    return f"N = {short(point.N)}, D = {short(point.D)}: {doubt}least at {words}"
 
 
 def _same_but_rounded(budgets: list[float]) -> dict[float, int]:

@@ -136,7 +136,8 @@ def _surfaces(page: Page, fit: LrFit) -> None:
 def _minima(page: Page, fit: LrFit) -> None:
     page.heading("The best rate and batch of each size and budget")
     percent = f"{fit.level:.0%} interval"
-    header = ["N", "D tokens", "peak lr", percent, "batch, tokens", percent, "loss there", "trials"]
+    header = ["N", "D tokens", "peak lr", percent, "batch, tokens", percent, "loss there",
+              "lowest trial", "trials"]  # fmt: skip
     rows = []
     for point in fit.points:
         lr, batch = (point.surface.optima.get(name) for name in ("lr", "batch_tokens"))
@@ -147,6 +148,7 @@ def _minima(page: Page, fit: LrFit) -> None:
                 *_minimum_cells(lr, rate),
                 *_minimum_cells(batch, short),
                 f"{point.surface.loss:.4f}",
+                f"{trials_at(point, fit.table)['val_loss'].to_numpy().min():.4f}",
                 str(len(point.surface.rows)),
             ]
         )

@@ -1,5 +1,6 @@
 """Figures of fits and runs hold the rows, lines and numbers that their titles tell."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -72,6 +73,14 @@ def test_a_valley_has_its_runs_its_parabola_and_its_minimum(runs):
     assert law.x[0] == pytest.approx(first.flops)
     axes = figure.layout
     assert [axes.xaxis.type, axes.xaxis2.type, axes.yaxis2.type] == ["log"] * 3
+    assert axes.yaxis2.title.text == "N*, parameters"
+    # Within a decade Plotly writes 0.5×10¹⁹ aslant.
+    near = runs.filter(pl.col("flops_budget") < 1e19)
+    few = fit_isoflop(near)
+    ticks = draw_isoflop(isoflop_data(near, few), few).layout.xaxis2.ticktext
+    assert axes.xaxis2.ticktext is None
+    assert len(ticks) == 3
+    assert all(tick.endswith("e+18") for tick in ticks)
     told = draw_isoflop(data, replace(fit, N=None)).layout.title.text
     assert told == f"A minimum at {len(fit.valleys)} of {len(fit.valleys)} budgets"
 
@@ -170,6 +179,9 @@ def test_a_curve_is_averaged_over_three_per_cent_of_tokens():
         "2 curves of 2 sizes: 100k is lowest at 3.00e+10 FLOPs, 400k at 2.16e+12"
     )
     assert (figure.layout.xaxis.type, figure.layout.yaxis.type) == ("log", "log")
+    lower = pl.when(pl.col("n_params") == pl.col("n_params").min()).then(0.1).otherwise(1.0)
+    small = draw_loss_curves(data.with_columns(loss=pl.col("loss") * lower)).layout.title.text
+    assert re.fullmatch(r"2 curves of 2 sizes: 100k is lowest at \S+ FLOPs and at \S+", small)
 
 
 def test_many_sizes_are_named_along_a_bar_and_few_in_a_legend():

@@ -142,4 +142,4 @@ def test_the_worst_guess_in_the_title_is_the_worst_cell_of_the_figure(advice: Ad
     worst = advice.regret.max()
     # Here it is to plan for no demand and meet ten times the expected one.
     assert worst == advice.regret[-1, 0] > advice.regret[1:, 1:].max()
-    assert title.endswith(f"the worst guess here costs {worst:.1%}")
+    assert title.endswith(f"the worst guess here costs {worst:.0%} more")

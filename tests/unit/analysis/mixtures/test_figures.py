@@ -8,7 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from analysis.law import LossUnit
 from analysis.mixtures.answer import Answer, mix
+from analysis.mixtures.document import mix_json
 from analysis.mixtures.figures import (
     contrasts,
     draw_all,
@@ -23,6 +25,7 @@ from analysis.mixtures.figures import (
 from analysis.mixtures.page import mix_page
 from analysis.mixtures.question import Question
 from analysis.mixtures.rows import read_mixtures
+from analysis.mixtures.text import answer_lines
 from analysis.page import markup
 from analysis.table.files import Contents
 
@@ -59,7 +62,7 @@ def test_data_of_figures_are_those_of_the_answer(answer: Answer) -> None:
 
 
 def test_the_numbers_of_effects_do_not_touch_on_a_phone(answer: Answer) -> None:
-    [drawn] = draw_effects(effects_data(answer)).data
+    [drawn] = draw_effects(effects_data(answer), "unknown").data
     longest = max(len(re.sub("<.*?>", "", text)) for row in drawn.text for text in row)
     # A digit of 10 pixels' height is some 6 wide.
     assert 6 * longest * len(answer.table.targets) < effects_width(answer)
@@ -83,6 +86,25 @@ def test_titles_state_what_the_figures_show(answer: Answer) -> None:
     assert f"{answer.score.pooled_rank:.3f}" in titles["predictions"]
 
 
+@pytest.mark.parametrize("unit", ["nats_per_token", "bits_per_byte", "unknown"])
+def test_the_unit_of_losses_is_named_on_axes_and_in_tables_or_called_unknown(
+    answer: Answer, unit: LossUnit
+) -> None:
+    answer = replace(answer, table=replace(answer.table, loss_unit=unit))
+    words = "" if unit == "unknown" else f", {unit.replace('_', ' ')}"
+    figures = {name: figure for name, figure, *_ in draw_all(answer)}
+    assert figures["predictions"].layout.xaxis.title.text == f"loss measured{words}"
+    assert figures["predictions"].layout.yaxis.title.text == f"loss predicted{words}"
+    bar = figures["mixtures"].data[0].marker.colorbar.title.text
+    assert bar.replace("<br>", " ") == f"loss{words}"
+    title = figures["effects"].layout.title.text
+    assert re.search(rf" by [-+.0-9e]+{words.replace(',', '')} \(\?", title)
+    text = "\n".join(answer_lines(answer))
+    assert f">at the best{words}</th>" in mix_page(answer, title="mine").html()
+    assert ("unit is unknown" in text) == (unit == "unknown")
+    assert mix_json(answer)["loss_unit"] == unit
+
+
 def test_many_sources_are_shown_by_their_contrast_and_the_others_are_counted() -> None:
     rng = np.random.default_rng(1)
     shares = rng.dirichlet(np.ones(10), 60)
@@ -93,9 +115,9 @@ def test_many_sources_are_shown_by_their_contrast_and_the_others_are_counted() -
     # The loss falls with s4 alone.
     assert contrast["source"][0] == "s4"
     assert contrast["low"][0] > contrast["every"][0]
-    figure = draw_mixtures(data, "loss of code")
+    figure = draw_mixtures(data, "loss of code", "bits_per_byte")
     assert len(figure.data[0].dimensions) == 8
-    assert figure.data[0].dimensions[-1].label == "loss"
+    assert figure.data[0].dimensions[-1].label == "loss, bits per byte"
     assert "3 sources that differ less" in figure.layout.title.text
     assert f"{contrast['low'][0]:.2f} of s4" in figure.layout.title.text
 

@@ -32,6 +32,16 @@ def test_a_size_that_is_no_positive_number_is_refused_with_its_row(size: float |
         read_mixtures(described(bad), mapping={})
 
 
+def test_the_unit_of_losses_is_that_of_the_column_loss_unit_and_one_alone() -> None:
+    frame = simulated(20)
+    assert read_mixtures(described(frame), mapping={}).loss_unit == "unknown"
+    bits = frame.with_columns(loss_unit=pl.lit("bpb"))
+    assert read_mixtures(described(bits), mapping={}).loss_unit == "bits_per_byte"
+    both = pl.concat([bits, frame.with_columns(loss_unit=pl.lit("nats"))])
+    with pytest.raises(TableError, match="several units are pooled: bpb, nats"):
+        read_mixtures(described(both), mapping={})
+
+
 def test_a_target_has_weights_or_names_and_a_stock_has_tokens() -> None:
     assert read_target(None) == {}
     assert read_target(" code = 2, prose ") == {"code": 2.0, "prose": 1.0}

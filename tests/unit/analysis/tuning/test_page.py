@@ -1,5 +1,7 @@
 """The words, tables and figures of a tuned recipe hold its numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -223,9 +225,21 @@ def test_the_bars_of_a_surface_end_at_its_interval_or_at_the_searched_range():
     # The batch has no lower end, so the minimum is drawn as unsure.
     assert minimum.name == "minimum, 90% interval (open: not bounded)"
     assert minimum.marker.symbol == "diamond-open"
-    title = _surface_title(point)
+
+
+def test_the_title_of_a_surface_says_where_no_minimum_lies_inside_the_searched_ranges():
+    at_edge = surface()
+    lr, batch = (at_edge.optima[name] for name in ("lr", "batch_tokens"))
+    assert (lr.edge, batch.edge) == (None, "low")
+    assert _surface_title(TunedPoint(1e5, 1e7, at_edge)) == (
+        f"N = {short(1e5)}, D = {short(1e7)}: no minimum inside the searched ranges, least at peak "
+        f"learning rate {short(lr.value)}, batch {short(1024.0)} (low end)"
+    )
+    batch = batch.model_copy(update={"edge": None})
+    inside = replace(at_edge, optima={"lr": lr, "batch_tokens": batch})
+    title = _surface_title(TunedPoint(1e5, 1e7, inside))
     assert title.startswith(f"N = {short(1e5)}, D = {short(1e7)}: least at ")
-    assert title.endswith(short(1024.0))
+    assert title.endswith(f"batch {short(1024.0)}")
 
 
 def test_the_colours_of_a_surface_reach_its_middle_where_little_of_it_is_near_the_minimum(

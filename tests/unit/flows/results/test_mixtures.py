@@ -77,7 +77,7 @@ def test_target_stock_and_epochs_of_the_spec_are_asked(home):
     assert repetition_sentences(planned()) == []
     found = mixed(whole, trained(whole, home), home)
     # The runs have 500k tokens, and are for a training of 12M.
-    assert "Losses at N 27.8k, D 500k." in found.page("mine", []).html()
+    assert "Losses in nats per token at N 27.8k, D 500k." in found.page("mine", []).html()
     # Two epochs of 3M tokens are half of 12M.
     assert found.document["best"]["limits"] == dict.fromkeys(SOURCES, 0.5)
     assert max(found.document["best"]["shares"].values()) <= 0.5 + 1e-6
