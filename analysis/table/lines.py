@@ -14,6 +14,7 @@ from analysis.table.observations import LINE, Doubt, TableError
 Cells = tuple[int, list[str]]
 
 _SEPARATORS = ",;\t|"
+_TITLES = 4  # lines that may stand above the names of the columns, besides the first
 _SAMPLE = 50  # lines that choose the separator
 # How spreadsheets, R and pandas write that there is no value.
 _NULLS = ["", "NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL", "None", "-", "–", "—"]
@@ -50,6 +51,7 @@ def read_cells(rows: Sequence[Cells]) -> tuple[pl.DataFrame, tuple[Doubt, ...]]:
     if not filled:
         raise TableError("it is empty.")
     header, rows, comments = _header(filled)
+    _refuse_titles(header, rows)
     names = _names(header, rows)
     _refuse_ragged(header, names, rows)
     frame = typed([names, *(cells[: len(names)] for _, cells in rows)])
@@ -159,6 +161,22 @@ def _names(header: Cells, rows: Sequence[Cells]) -> list[str]:
                 f"{name!r}. Rename one of them."
             )
     return names
+
+
+def _refuse_titles(header: Cells, rows: Sequence[Cells]) -> None:
+    """Refuse a title, or names of groups of columns, above the names of the columns."""
+    line, cells = header
+    named = sum(map(bool, cells))
+    # One column without a name is an index.
+    if named > len(cells) - 2:
+        return
+    for below, names in rows[:_TITLES]:
+        words = [name for name in names if name and not _NUMBER.fullmatch(name)]
+        if len(words) == len(names) == len(cells):
+            raise TableError(
+                f"line {line} names {named} of {len(cells)} columns, and line {below} all of them. "
+                f"Delete what stands above line {below}."
+            )
 
 
 def _refuse_ragged(header: Cells, names: Sequence[str], rows: Sequence[Cells]) -> None:

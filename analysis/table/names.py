@@ -76,10 +76,12 @@ _LOSSES = {
 }
 # Names of the loss itself that are offered, not read: some count bits, or a sum over tokens.
 _CROSS_ENTROPY = re.compile(r"nll|nll_loss|cross_entropy|cross_entropy_loss|xent|ce|ce_loss")
-# W&B's sections and nested settings: eval/nll, model.params_M.
+# W&B's sections, nested settings and MLflow's kinds: eval/nll, model.params_M, params.n_params.
 _SECTION = re.compile(r"\s*(\w+)[/.](?=[A-Za-z]\w)")
 # Columns of D/N, whose product with N is D.
-_RATIO = re.compile(r"tokens?_per_param(?:eter)?s?|d_(?:over_|per_)?n|tpp")
+_RATIO = re.compile(r"tokens?_(?:per_)?param(?:eter)?s?|d_(?:over_|per_)?n|tpp")
+# FLOPs in a larger unit; TFLOPs and smaller ones are mostly of a second.
+_LARGE_FLOPS = re.compile(r"(?:train_|training_|total_)?(peta|exa|zetta|p|e|z)flops?")
 _LOG = re.compile(r"(?:^|(?<=[^a-z]))(ln|log_?e|log_?2|log_?10|log)(?![a-z])")
 # Characters of the columns that a message lists, and spellings.
 _SHOWN, _SPELLINGS = 60, 3
@@ -206,6 +208,10 @@ def _offer(name: str, spellings: Iterable[str], columns: Collection[str]) -> str
             base += f"_{word}"
         if unit and base in known:
             return f" {column!r} names a unit: --map '{name}={quoted(column)}*{_UNITS[unit]}'."
+        large = _LARGE_FLOPS.fullmatch(plain(_without_section(column)))
+        if name == "train_flops" and large:
+            unit = _UNITS[f"{large[1][0]}flops"]
+            return f" {column!r} names a unit: --map 'train_flops={quoted(column)}*{unit}'."
         sizes = spelt("n_params", ALIASES, columns)
         if name == "tokens" and sizes and _RATIO.fullmatch(plain(column)):
             product = f"{quoted(sizes[0])}*{quoted(column)}"
@@ -213,13 +219,30 @@ def _offer(name: str, spellings: Iterable[str], columns: Collection[str]) -> str
         for pattern, (what, loss) in _LOSSES.items():
             if name == "val_loss" and re.search(pattern, column, re.IGNORECASE):
                 return f" {column!r} {what}: --map 'val_loss={loss.format(quoted(column))}'."
-    return ""
+    return _offer_product(columns) if name == "tokens" else ""
+
+
+def _offer_product(columns: Collection[str]) -> str:
+    """A sentence with steps times batch for D, times its length where that counts sequences."""
+    steps, batch, length = (
+        next((column for column in columns if plain(_without_section(column)) in spellings), "")
+        for spellings in (STEPS, BATCH, SEQUENCE_LENGTH)
+    )
+    if not (steps and batch):
+        return ""
+    factors = [quoted(steps), quoted(batch)]
+    if "tokens" not in plain(batch):
+        factors.append(quoted(length) if length else "SEQUENCE_LENGTH")
+    return f" From its steps and batch: --map 'tokens={'*'.join(factors)}'."
 
 
 def _without_section(column: str) -> str:
     """A column's name without sections; whole where they make it a ratio, as tokens/params."""
     section = _SECTION.match(column)
-    if section is None or any(spelt(name, ALIASES, [section[1]]) for name in ALIASES):
+    if section is None:
+        return column
+    ratio = section[0].endswith("/") and any(spelt(each, ALIASES, [section[1]]) for each in ALIASES)
+    if ratio:
         return column
     return _without_section(column[section.end() :])
 
@@ -230,7 +253,8 @@ def _apart(column: str) -> str:
 
 
 def _nearest(name: str, spellings: Iterable[str], columns: Collection[str]) -> str:
-    close = [m for s in spellings for m in difflib.get_close_matches(s, columns, 1, 0.7)]
+    own = {_without_section(column): column for column in columns}
+    close = [own[m] for s in spellings for m in difflib.get_close_matches(s, own, 1, 0.7)]
     if close:
         return f" Did you mean {close[0]!r}? Then {option(name, close[0])}."
     return f" Name it with --map {name}=COLUMN."

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from analysis.law import Array
 from analysis.table.observations import TableError
+from analysis.table.states import UNFINISHED
 
 # What a column holds: counts take suffixes, and 1,400 is ambiguous there.
 Kind = Literal["count", "flops", "plain"]
@@ -50,6 +51,10 @@ def read_numbers(column: pl.Series, rows: pl.DataFrame, *, kind: Kind) -> tuple[
     text = column.str.replace_all(r"\s+", " ").str.strip_chars(_QUOTES + " ")
     numbers = text.cast(pl.Float64, strict=False)
     odd = text.is_not_null() & numbers.is_null()
+    if not odd.all():
+        # "diverged" among numbers: the run has none.
+        text = text.set(odd & text.str.to_lowercase().is_in(list(UNFINISHED)), None)
+        odd = text.is_not_null() & numbers.is_null()
     if not odd.any():
         return numbers, ""
     parsed = [

@@ -10,7 +10,7 @@ from analysis.table.observations import Doubt, TableError, name_rows, name_words
 _FINISHED = words_of(
     "finished finish completed complete done ok success succeeded successful passed published"
 )
-_UNFINISHED = words_of("""
+UNFINISHED = words_of("""
     running started starting initializing training active created planned unfinished incomplete
     partial scheduled waiting pending queued submitted paused suspended requeued
     crashed crash failed fail failure error errored broken killed cancelled canceled aborted
@@ -221,11 +221,11 @@ def _word(state: str) -> str:
 
 
 def _known(word: str) -> bool:
-    if word in _FINISHED or word in _UNFINISHED or word in _FLAGS:
+    if word in _FINISHED or word in UNFINISHED or word in _FLAGS:
         return True
     # A state with its reason: "failed (out of memory)", "CANCELLED by 1001".
     first = re.split(r"[^a-z]", word, maxsplit=1)[0]
-    return first in _UNFINISHED or word.startswith(("exit code ", "not "))
+    return first in UNFINISHED or word.startswith(("exit code ", "not "))
 
 
 def _quoted(state: str) -> str:

@@ -293,12 +293,47 @@ def test_every_missing_column_that_names_its_unit_is_offered_at_once() -> None:
         assert f"--map '{offer}'" in str(caught.value)
 
 
-@pytest.mark.parametrize("theirs", ["tokens_per_param", "Tokens per parameter", "D/N", "TPP"])
+@pytest.mark.parametrize(
+    "theirs", ["tokens_per_param", "Tokens per parameter", "tokens/param", "D/N", "TPP"]
+)
 def test_tokens_per_parameter_are_offered_as_a_product(theirs: str) -> None:
     with pytest.raises(TableError) as caught:
         normalise(six_runs().rename({"D": theirs}))
     product = theirs if theirs in ("tokens_per_param", "TPP") else f'"{theirs}"'
     assert f"--map 'tokens=N*{product}'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "offer"),
+    [
+        ({"C": "train_petaflops"}, "train_flops=train_petaflops*1e15"),
+        ({"C": "EFLOPs"}, "train_flops=EFLOPs*1e18"),
+        ({"steps": "steps", "batch": "batch_size", "length": "seq_len"},
+         "tokens=steps*batch_size*seq_len"),
+        ({"steps": "max_steps", "batch": "global_batch_size"},
+         "tokens=max_steps*global_batch_size*SEQUENCE_LENGTH"),
+        ({"steps": "config/iters", "batch": "batch_size_tokens", "length": "ctx"},
+         'tokens="config/iters"*batch_size_tokens'),
+    ],
+)  # fmt: skip
+def test_tokens_are_offered_from_what_the_table_has_instead(
+    theirs: dict[str, str], offer: str
+) -> None:
+    frame = six_runs(**{name: [1000.0] * 6 for name in theirs.values()}).drop("D")
+    with pytest.raises(TableError, match="no column for tokens") as caught:
+        normalise(frame)
+    assert f"--map '{offer}'" in str(caught.value)
+
+
+def test_mlflows_parameters_are_offered_by_their_own_names_and_no_other_parameter() -> None:
+    frame = six_runs().rename({"N": "params.n_params", "loss": "metrics.val_loss"})
+    frame = frame.with_columns(pl.lit(1e-3).alias("params.lr"))
+    for columns, offered in ((frame, True), (frame.drop("params.n_params"), False)):
+        with pytest.raises(TableError) as caught:
+            normalise(columns)
+        assert "--map val_loss=metrics.val_loss" in str(caught.value)
+        assert ("--map n_params=params.n_params" in str(caught.value)) == offered
+        assert "=params.lr" not in str(caught.value)
 
 
 def test_a_perplexity_is_offered_as_its_logarithm() -> None:

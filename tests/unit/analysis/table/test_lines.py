@@ -159,3 +159,12 @@ def test_every_usual_spelling_of_no_value_is_none(empty: str) -> None:
 def test_cells_of_a_sheet_are_typed_like_text() -> None:
     frame, _ = read_cells([(3, ["N", "ok"]), (5, ["12", ""]), (6, ["14", "yes"])])
     assert frame.to_dict(as_series=False) == {"N": [12, 14], "ok": [None, "yes"], LINE: [5, 6]}
+
+
+def test_a_title_above_the_names_of_the_columns_is_refused_with_the_line_of_the_names() -> None:
+    above = ["Sweep 3,,\n", "Model,Data,\n"]
+    with pytest.raises(TableError, match="line 1 names 1 of 3 columns, and line 3 all of them"):
+        _frame("".join(above) + _text())
+    # An index without a name, and a row of words under a header with all its names, are none.
+    assert _frame(_text(header=" N D")).columns[1:] == ["N", "D", LINE]
+    assert _frame(_text(rows=[("a", "b", "c"), *ROWS])).height == 4

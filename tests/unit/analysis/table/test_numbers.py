@@ -102,3 +102,11 @@ def test_a_group_does_not_cross_the_outer_number() -> None:
 
 def test_nothing_has_no_groups() -> None:
     assert near_groups(np.array([]), 1.02).tolist() == []
+
+
+def test_a_run_that_diverged_has_no_number_and_other_words_are_refused() -> None:
+    assert _read("3.1", "diverged", "2.9", "OOM") == [3.1, None, 2.9, None]
+    assert _read("3.1", "nan", "inf")[2] == np.inf
+    for texts in (("3.1", "soon"), ("diverged", "diverged")):
+        with pytest.raises(TableError, match="should hold numbers"):
+            _read(*texts)
