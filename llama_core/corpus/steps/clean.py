@@ -1,10 +1,9 @@
 """Clean parts of a source: normalise their documents and note what may repeat in them."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel
 
 from llama_core.config import Frozen
 from llama_core.corpus.cleaning import BYTE_ORDER_MARK, KEY_BYTES, Parts, normalise, well_formed
@@ -18,7 +17,6 @@ from llama_core.corpus.steps.texts import Texts, save_array
 class Sign(Task[Written]):
     """Compute the signatures by which near duplicates are found."""
 
-    result: ClassVar[type[BaseModel]] = Written
     kind: Literal["sign"] = "sign"
     part: int
 
@@ -54,7 +52,6 @@ class Clean(Task[Cleaned]):
         skipped: documents that are near duplicates of earlier ones, by their place.
     """
 
-    result: ClassVar[type[BaseModel]] = Cleaned
     kind: Literal["clean"] = "clean"
     part: int
     source: str

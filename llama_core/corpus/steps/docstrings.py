@@ -3,9 +3,7 @@
 import gc
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, Literal
-
-from pydantic import BaseModel
+from typing import Literal
 
 from llama_core.corpus.docstrings import prose
 from llama_core.corpus.environment import environment_files
@@ -19,7 +17,6 @@ _TASK_FILES = 256
 class ReadDocstrings(Task[Written]):
     """Write the docstring prose of some Python files, a text for each."""
 
-    result: ClassVar[type[BaseModel]] = Written
     kind: Literal["docstrings"] = "docstrings"
     number: int
     files: tuple[Path, ...]

@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel
 
 from llama_core.config import Frozen
 from llama_core.corpus.documents import CorpusError
@@ -33,7 +32,6 @@ class TrainTokenizer(Task[Trained]):
         sample: characters of text to train on.
     """
 
-    result: ClassVar[type[BaseModel]] = Trained
     kind: Literal["train_tokenizer"] = "train_tokenizer"
     vocab_size: int
     byte_fallback: bool
@@ -92,7 +90,6 @@ class Encode(Task[Encoded]):
         group: documents that are not divided between shards.
     """
 
-    result: ClassVar[type[BaseModel]] = Encoded
     kind: Literal["encode"] = "encode"
     split: str
     number: int

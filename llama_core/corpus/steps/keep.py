@@ -1,8 +1,6 @@
 """Keep what is new in a part, split into training and validation."""
 
-from typing import ClassVar, Literal
-
-from pydantic import BaseModel
+from typing import Literal
 
 from llama_core.config import Frozen
 from llama_core.corpus.cleaning import Parts, in_validation
@@ -36,7 +34,6 @@ class Keep(Task[Kept]):
         short_is_new: whether a short paragraph can be what is new in a document.
     """
 
-    result: ClassVar[type[BaseModel]] = Kept
     kind: Literal["keep"] = "keep"
     part: int
     source: str

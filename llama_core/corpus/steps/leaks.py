@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
 from llama_core.config import Frozen
 from llama_core.corpus.cleaning import is_leaked, passages, places
@@ -22,7 +21,6 @@ _RANGE_HASHES = 8_000_000
 class FindLeaks(Task[Written]):
     """Find the passages of some training text among those of validation, for every source."""
 
-    result: ClassVar[type[BaseModel]] = Written
     kind: Literal["find_leaks"] = "find_leaks"
     number: int
     segment: Segment
@@ -55,7 +53,6 @@ class Dropped(Frozen):
 class DropLeaks(Task[Dropped]):
     """Drop validation documents that are near duplicates of training text."""
 
-    result: ClassVar[type[BaseModel]] = Dropped
     kind: Literal["drop_leaks"] = "drop_leaks"
     number: int
     segment: Segment
@@ -77,7 +74,6 @@ class DropLeaks(Task[Dropped]):
 class SampleHeldOut(Task[Written]):
     """Hash the passages of some validation text."""
 
-    result: ClassVar[type[BaseModel]] = Written
     kind: Literal["sample"] = "sample"
     number: int
     segment: Segment

@@ -1,11 +1,10 @@
 """Find which documents and paragraphs occurred earlier in the corpus, with their keys on disk."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
 
 from llama_core.corpus.steps.clean import keys_file, order_file
 from llama_core.corpus.steps.tasks import Task, Written
@@ -17,7 +16,6 @@ STARTS, OFFSETS = "starts.npy", "offsets.npy"
 class FindRepeats(Task[Written]):
     """Mark the keys of one bucket, of all parts in order, that occurred before."""
 
-    result: ClassVar[type[BaseModel]] = Written
     kind: Literal["repeats"] = "repeats"
     bucket: int
 

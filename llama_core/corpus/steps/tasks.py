@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar, Generic, Self, TypeVar, cast
+from typing import Generic, Self, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ValidationError
 
@@ -42,7 +42,6 @@ class Task(Frozen, ABC, Generic[R]):
         size: bytes of text that it handles, for progress.
     """
 
-    result: ClassVar[type[BaseModel]]
     work: Path
     size: int = 0
 
@@ -57,8 +56,9 @@ class Task(Frozen, ABC, Generic[R]):
 
     def done(self) -> R | None:
         """The result of this task where it has run, perhaps in an earlier process."""
+        result: type[R] = get_type_hints(self.run)["return"]
         try:
-            return cast(R, self.result.model_validate_json(self._file.read_bytes()))
+            return result.model_validate_json(self._file.read_bytes())
         except (OSError, ValidationError):
             return None
 
