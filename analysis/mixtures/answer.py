@@ -141,6 +141,7 @@ def mix(table: Mixtures, question: Question, points: Mixtures | None = None) -> 
         measured = compare(values, points.losses, weights, points.targets)
     warnings = (
         *_beyond(table, sizes, points),
+        *_own_rows(table, points),
         *_far_points(foretold),
         *_doubtful_best(question, best, gain),
         *_thin_table(table, question, best, limits),
@@ -263,6 +264,23 @@ def _bars(table: Mixtures, score: CrossValidation) -> Iterator[str]:
         yield (
             f"{different} different mixtures of {len(table.sources)} sources do not determine what "
             "each source does; what the table does not say is filled in by the law's smoothness."
+        )
+
+
+def _own_rows(table: Mixtures, points: Mixtures | None) -> Iterator[str]:
+    """A sentence where points are rows of the table, with their losses."""
+    if points is None:
+        return
+    known, asked = (
+        [tuple(row) for row in np.hstack([each.shares.round(4), each.losses]).tolist()]
+        for each in (table, points)
+    )
+    copies = sum(map(set(known).__contains__, asked))
+    if copies:
+        which = "a point is a row" if copies == 1 else f"{copies} of {len(points)} points are rows"
+        yield (
+            f"{which} of the table, whose losses the law was fitted to: new mixtures are foretold "
+            "less well."
         )
 
 

@@ -51,6 +51,19 @@ def test_an_effect_is_the_laws_difference_between_two_mixtures(answer: Answer) -
         assert all(loss.lower <= loss.value <= loss.upper for loss in effect.losses)
 
 
+def test_points_that_are_rows_of_the_table_are_counted_and_new_ones_are_not(
+    table: Mixtures,
+) -> None:
+    def warnings(points: Mixtures) -> str:
+        return " ".join(mix(table, Question(draws=2), points).warnings)
+
+    new = replace(table, losses=table.losses * 1.001)
+    assert "whose losses" not in warnings(new)
+    assert "whose losses" not in warnings(replace(table, losses=np.nan * table.losses))
+    three = replace(table, losses=np.vstack([table.losses[:3], new.losses[3:]]))
+    assert "3 of 40 points are rows of the table, whose losses" in warnings(three)
+
+
 def test_a_large_share_is_raised_by_a_quarter(table: Mixtures) -> None:
     much = (table.shares + 2 * np.eye(3)[0]) / 3
     answer = mix(replace(table, shares=much), Question(draws=2))
