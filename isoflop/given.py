@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from os import PathLike, fspath
-from typing import Any, Protocol
+from typing import Any, Protocol, cast, get_args
 
 import polars as pl
 from numpy.typing import ArrayLike
 
 from analysis.law import LossLaw
 from flows.answers.fit import Fit
+from flows.answers.forecast import Pair
 from flows.answers.runs import Runs, read_runs
 from flows.answers.source import TableSource, open_source, source_of
 from flows.answers.sweep import Sweep
@@ -50,7 +51,8 @@ def source_given(source: Named) -> TableSource:
         return source.source
     if isinstance(source, str | PathLike):
         return open_source(fspath(source))
-    return source_of(pl.DataFrame(source))
+    # Not strict: 3 among 2.9 and 2.8 is a loss as well.
+    return source_of(pl.DataFrame(source, strict=False))
 
 
 def runs_given(source: Table) -> Runs:
@@ -65,6 +67,22 @@ def law_given(law: Table | LossLaw | Fit) -> str | Runs | LossLaw:
     if isinstance(law, Fit):
         return law.law
     return fspath(law) if isinstance(law, PathLike) else runs_given(law)
+
+
+def check_choice(name: str, value: object, choices: Any) -> None:
+    """Refuse what is none of the values that a parameter's type lists, as the command does.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    if value not in get_args(choices):
+        raise ValueError(f"{name}={value!r} is none of {', '.join(get_args(choices))}.")
+
+
+def several_given(at: Pair | Sequence[Pair]) -> Sequence[Pair]:
+    """Pairs of N and D, of which one may be given by itself."""
+    alone = isinstance(at, str) or (at and all(isinstance(each, float | int) for each in at))
+    return [cast(Pair, at)] if alone else cast(Sequence[Pair], at)
 
 
 def side_given(source: Table) -> str | Runs:

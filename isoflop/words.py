@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Literal
 
 from analysis.fit.options import FitOptions
 from analysis.forecast.answer import Question
 from analysis.forecast.points import read_option
-from analysis.law import Form, LossLaw
+from analysis.law import ForecastForm, Form, LossLaw
 from analysis.retrodict.own_sweep import OwnSweep
 from analysis.solver.objective import ObjectiveName
 from flows.answers.compare import Asymptote, Compared, Comparing, compare_sides
@@ -32,11 +31,13 @@ from isoflop.given import (
     Names,
     Table,
     bounds_given,
+    check_choice,
     in_python,
     law_given,
     names_given,
     pairs_given,
     runs_given,
+    several_given,
     side_given,
     source_given,
 )
@@ -104,6 +105,8 @@ def fit(
         ValueError: the table cannot be read, or no law can be fitted to it.
     """
     with in_python():
+        check_choice("form", form, Form)
+        check_choice("objective", objective, ObjectiveName)
         penalty = objective_of(objective, delta)
         options = FitOptions(form, penalty, bootstrap, seed, level, anyway, target_flops)
         return fit_runs(runs_given(source), options, Rows(by, where, names_given(best_of), pool))
@@ -112,11 +115,11 @@ def fit(
 def forecast(
     source: Table,
     *,
-    at: Sequence[Pair] = (),
+    at: Pair | Sequence[Pair] = (),
     points: str | PathLike[str] | None = None,
     flops: float | str | Sequence[float | str] = (),
     level: float = 0.9,
-    form: Literal["gamma", "chinchilla"] = "gamma",
+    form: ForecastForm = "gamma",
     by: str | None = None,
     where: str | None = None,
     best_of: Names = (),
@@ -129,7 +132,7 @@ def forecast(
 
     Args:
         source: what `read` returns or takes.
-        at: N (parameters) and D (tokens) of runs: `[(7e9, 2e12)]` or `["7B,2T"]`.
+        at: N (parameters) and D (tokens) of runs: `(7e9, 2e12)`, `"7B,2T"`, or several.
         points: a file with a table of runs to foretell.
         flops: budgets C = 6·N·D at which N* is sought.
         level: of every interval.
@@ -144,9 +147,10 @@ def forecast(
         ValueError: the table cannot be read, or no forecast can learn from it.
     """
     with in_python():
+        check_choice("form", form, ForecastForm)
         runs = runs_given(source)
         file = None if points is None else Path(points)
-        pairs = read_pairs(at, file, runs.table.n_counts)
+        pairs = read_pairs(several_given(at), file, runs.table.n_counts)
         given = [flops] if isinstance(flops, str | float | int) else flops
         budgets = tuple(read_option("--flops", each, "flops", "1e23") for each in given)
         question = Question(pairs, budgets, level, form, anyway)
@@ -157,7 +161,7 @@ def frontier(
     law: Table | LossLaw | Fit = "besiroglu",
     *,
     loss: float | None = None,
-    flops: float | None = None,
+    flops: float | str | None = None,
     like: tuple[float, float] | None = None,
     inference_tokens: Demand = None,
     prompt_tokens: Demand = None,
@@ -201,7 +205,8 @@ def frontier(
         ValueError: there is no such law, or the question has no answer.
     """
     with in_python():
-        goal = goal_of(loss, flops, like)
+        budget = None if flops is None else read_option("--flops", flops, "flops", "1e23")
+        goal = goal_of(loss, budget, like)
         demand = demand_of(*map(bounds_given, (inference_tokens, prompt_tokens, generated_tokens)))
         serving = serving_of(
             gpu, price, demand, gpus=gpus, batch=batch, context=context, bits=bits, days=days

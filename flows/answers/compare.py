@@ -110,7 +110,8 @@ class Comparing:
         if self.at is not None and not 0 < self.at < float("inf"):
             raise ValueError(f"--at {self.at} must be positive training FLOPs, such as 1e20.")
         loss = self.asymptote
-        if isinstance(loss, float | int) and not 0 <= loss < float("inf"):
+        number = isinstance(loss, float | int) and 0 <= loss < float("inf")
+        if not number and loss not in ("shared", "free"):
             raise ValueError(f"--asymptote {loss}: write shared, free, or a loss such as 1.6.")
 
 

@@ -164,3 +164,27 @@ def test_a_sweeps_law_and_figures_are_those_of_its_report():
     assert {"isoflop", "fit", "frontier", "loss-curves"} <= set(sweep.figures)
     assert sweep.verdict.splitlines()[0] == sweep.findings.lead.sentence
     assert {"bill", "own"} <= set(isoflop.retrodict(experiment=sweep).figures)
+
+
+def test_a_word_that_no_parameter_knows_is_refused_and_never_answered_by_another(table):
+    runs = isoflop.read(str(table), map=MAP)
+    for ask, known in (
+        (lambda: isoflop.fit(runs, form="hoffmann"), "chinchilla, gamma"),
+        (lambda: isoflop.fit(runs, objective="huber"), "huber_log, lad_log"),
+        (lambda: isoflop.forecast(runs, form="tied"), "chinchilla, gamma"),
+        (lambda: isoflop.compare(runs, runs, asymptote="own"), "shared, free"),
+    ):
+        with pytest.raises(ValueError, match=known):
+            ask()
+
+
+def test_one_pair_one_budget_as_text_and_whole_losses_are_taken_as_they_are_written(table):
+    runs = isoflop.read(str(table), map=MAP)
+    several = isoflop.forecast(runs, at=[(7e9, 2e12), "1B,20B"]).points
+    for each, at in zip(several, ((7e9, 2e12), "1B,20B"), strict=True):
+        [point] = isoflop.forecast(runs, at=at).points
+        assert point.loss == pytest.approx(each.loss, rel=1e-9)
+    frontiers = [isoflop.frontier("besiroglu", flops=flops).json() for flops in (1e23, "1e23")]
+    assert frontiers[0] == frontiers[1]
+    losses = isoflop.read({"N": [1e6, 2e6], "D": [10**9, 2e9], "loss": [3, 2.9]})
+    assert losses.frame["val_loss"].to_list() == [3.0, 2.9]
