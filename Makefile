@@ -26,19 +26,20 @@ setup: .venv/ready
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "isoflop needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
-	@echo "setting up .venv, once, which takes some minutes: PyTorch first, the largest part"
+	@echo "setting up .venv, once; pip is silent while it works, and slower on a busy machine"
+	@echo "1. PyTorch, the largest part: a minute or two, more with CUDA"
 	@$(PYTHON) -m venv .venv || \
 	  { echo "this Python cannot make a venv; on Debian: apt install python3-venv" >&2; exit 2; }
 ifneq ($(TORCH_INDEX),)
 	@$(PIP) --no-deps --index-url $(TORCH_INDEX) torch
 endif
 	@$(PIP) torch
-	@echo "isoflop and what else it needs"
+	@echo "2. isoflop and some 170 packages that it needs: two minutes or more"
 	@$(PIP) --editable .
 	@touch $@
 
 .venv/ready: .venv/installed
-	@echo "what tests and checks need"
+	@echo "3. what tests and checks need, some 110 packages: a minute or more"
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
