@@ -128,6 +128,8 @@ def draw_isoflop(data: pl.DataFrame, fit: IsoflopFit, unit: LossUnit = "unknown"
         title = f"A minimum at {minima.height} of {tried}"
     if fit.N is not None:
         title = f"N* grows as C^{power(fit.N)}"
+        if fit.N.exponent_interval is not None and fit.N.exponent_interval[0] <= 0:
+            title = f"N* is not shown to grow with C: C^{power(fit.N)}"
         C = np.geomspace(*ends(minima["flops_budget"]), 50)
         figure.add_scatter(
             x=C, y=fit.N.coef * C**fit.N.exponent, mode="lines", name="power law",
@@ -229,12 +231,20 @@ def draw_loss_curves(data: pl.DataFrame) -> go.Figure:
     title = f"{runs} curves of {sizes} sizes{_lowest(data)}"
     if sizes == 1:
         title = f"{runs} curves of one size" if runs > 1 else "The loss curve of one run"
-    return styled(
-        figure,
-        title,
-        axis("training FLOPs", log=True, flops=True),
-        axis("training loss, nats per token", log=True),
-    )
+    losses, top = axis("training loss, nats per token", log=True), _top(data)
+    beyond = data.filter(~(pl.col("loss") <= top))["run_id"].n_unique()
+    if beyond and np.isfinite(top):
+        # A run that diverges would flatten all others.
+        low = np.nanmin(data["loss"].to_numpy())
+        losses |= {"range": np.log10([0.95 * low, top]).tolist()}
+        title += f"; {beyond} beyond the top of the figure"
+    return styled(figure, title, axis("training FLOPs", log=True, flops=True), losses)
+
+
+def _top(data: pl.DataFrame) -> float:
+    """Three times the largest loss with which a run begins."""
+    first = data.group_by("run_id", maintain_order=True).first()["loss"]
+    return 3 * float(np.nanmax(first.to_numpy(), initial=0.0)) or float("inf")
 
 
 def _lowest(data: pl.DataFrame) -> str:

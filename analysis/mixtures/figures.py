@@ -29,7 +29,7 @@ from analysis.words import with_unit
 # Sources that parallel axes show side by side, and the part of mixtures that they colour.
 _MOST_AXES, _COLOURED = 7, 0.1
 # Pixels of a cell of the effects, which holds up to eight characters.
-_CELL = 48
+_CELL = 54
 # Losses whose predictions are shown together; of more, a click in the legend shows each.
 _MOST_LOSSES = 6
 

@@ -136,7 +136,8 @@ def _valley_row(valley: Valley) -> list[str]:
 
 
 def _status(valley: Valley) -> str:
-    return f"{valley.status}: {valley.advice}" if valley.advice else valley.status
+    status = valley.status.replace("_", " ")
+    return f"{status}: {valley.advice}" if valley.advice else status
 
 
 def _law(page: Page, group: GroupFit) -> None:

@@ -124,6 +124,21 @@ def report(root: Path, folder: Path) -> Path:
     return path
 
 
+def test_every_control_shows_that_the_keyboard_is_on_it(window, address):
+    keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+    opened(window, f"{address}/sweep/made/frontier", 1280, "over its life it takes")
+    reached = set()
+    for _ in range(20):
+        window.switch_to.active_element.send_keys(keys.TAB)
+        name, outline = window.execute_script(
+            "const on = document.activeElement;"
+            "return [on.tagName, getComputedStyle(on).outlineStyle]"
+        )
+        reached.add(name)
+        assert outline == "solid", name
+    assert {"A", "INPUT"} <= reached
+
+
 def test_links_lead_from_the_first_view_to_a_run_and_back(window, address):
     opened(window, f"{address}/", 1280, "made")
 

@@ -212,7 +212,8 @@ class LawScreen(SubjectScreen):
                 page.text(f"There is no law yet: {findings.refusal}", role="lead")
             table = counted_as(self.subject.table(), *self.counts)
             used, counts = table.used, (table.n_counts, table.c_counts)
-            add_valleys(page, used, fit_isoflop(used), counts=counts, withheld=True)
+            if used.height:
+                add_valleys(page, used, fit_isoflop(used), counts=counts, withheld=True)
         elif self.sweep is not None:
             add_law(page, findings.group, findings.lead)
         else:

@@ -81,6 +81,9 @@ def test_a_valley_has_its_runs_its_parabola_and_its_minimum(runs):
     assert axes.xaxis2.ticktext is None
     assert len(ticks) == 3
     assert all(tick.endswith("e+18") for tick in ticks)
+    flat = replace(fit.N, exponent_interval=(-0.1, 0.9))
+    title = draw_isoflop(data, replace(fit, N=flat)).layout.title.text
+    assert title.startswith("N* is not shown to grow with C: C^")
     told = draw_isoflop(data, replace(fit, N=None)).layout.title.text
     assert told == f"A minimum at {len(fit.valleys)} of {len(fit.valleys)} budgets"
 
@@ -182,6 +185,24 @@ def test_a_curve_is_averaged_over_three_per_cent_of_tokens():
     lower = pl.when(pl.col("n_params") == pl.col("n_params").min()).then(0.1).otherwise(1.0)
     small = draw_loss_curves(data.with_columns(loss=pl.col("loss") * lower)).layout.title.text
     assert re.fullmatch(r"2 curves of 2 sizes: 100k is lowest at \S+ FLOPs and at \S+", small)
+
+
+def test_curves_that_diverge_leave_the_figure_and_are_counted():
+    tame = loss_curves_data(curves())
+    figure = draw_loss_curves(tame)
+    assert figure.layout.yaxis.range is None
+    assert "beyond" not in figure.layout.title.text
+    name = tame["run_id"][0]
+    last = (pl.col("run_id") == name) & (pl.col("tokens") == pl.col("tokens").max().over("run_id"))
+    for loss in (1e4, float("inf"), float("nan")):
+        wild = tame.with_columns(loss=pl.when(last).then(loss).otherwise("loss"))
+        figure = draw_loss_curves(wild)
+        assert figure.layout.title.text.endswith("; 1 beyond the top of the figure")
+        first = tame.group_by("run_id", maintain_order=True).first()["loss"].max()
+        # Of a log axis Plotly takes the powers of ten.
+        assert 10 ** figure.layout.yaxis.range[1] == pytest.approx(3 * first)
+    lost = draw_loss_curves(tame.with_columns(loss=pl.lit(float("nan"))))
+    assert lost.layout.yaxis.range is None
 
 
 def test_many_sizes_are_named_along_a_bar_and_few_in_a_legend():
