@@ -82,9 +82,12 @@ def start_prefect_server(
     }
     if tied:
         # It only records: without workers nothing has to be scheduled or cleaned up, and the CPU
-        # time goes to the trainings.
+        # time goes to the trainings. Blocks are for automations, and `isoflop up` registers them
+        # unless a memo says that they are.
         environment |= {
-            f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false" for service in _FOR_WORKERS
+            "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+            "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+            **{f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false" for service in _FOR_WORKERS},
         }
     return start(command, environment, home.logs / "prefect-server.log", tied=tied)
 

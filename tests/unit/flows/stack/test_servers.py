@@ -7,9 +7,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from prefect.settings import Settings as PrefectSettings
 
+from flows.settings import Home, Settings
 from flows.stack.processes import Process, process_of
-from flows.stack.servers import start, stop
+from flows.stack.servers import start, start_prefect_server, stop
 
 # A child that listens, and that SIGINT does not end.
 _CHILD = """
@@ -50,6 +52,23 @@ def test_a_process_with_the_id_of_one_that_ended_is_left_alone() -> None:
         stop([Process("mlflow-server", other.pid, psutil.boot_time())])
         assert other.poll() is None
         other.kill()
+
+
+def test_a_sweeps_own_server_does_not_note_that_blocks_are_registered(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    environment: dict[str, str] = {}
+    monkeypatch.setattr(
+        "flows.stack.servers.start", lambda _, given, *__, **___: environment.update(given)
+    )
+    start_prefect_server(Settings(), Home(tmp_path), port=1, tied=True)
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in environment.items():
+            patched.setenv(name, value)
+        server = PrefectSettings().server
+    # Else the server of `isoflop up` would skip what this one did not do.
+    assert not server.register_blocks_on_start
+    assert not server.memoize_block_auto_registration
 
 
 def test_a_server_does_not_take_a_file_in_the_users_folder_for_pythons(
