@@ -28,10 +28,15 @@ class Lead:
 
     @property
     def sentence(self) -> str:
-        """The forecast, or why there is none; empty where the fit's warnings say so already."""
+        """The forecast, or why there is none; empty where the fit's warnings say so already.
+
+        It begins with why it cannot be trusted, if it cannot.
+        """
         if self.answer is None:
             return f"No forecast: {self.reason}" if self.reason else ""
-        return lead_words(self.answer.optimum[0], self.answer.level)
+        best = self.answer.optimum[0]
+        doubt = f"NOT CALIBRATED: {best.reason}. " if best.reason else ""
+        return doubt + lead_words(best, self.answer.level)
 
 
 def lead(group: GroupFit, *, record: bool = False) -> Lead:

@@ -127,14 +127,13 @@ def scale_words(answer: Answer) -> str:
 
 
 def lead_words(each: ForecastOptimum, level: float) -> str:
-    """The forecast's N*, D* and loss at a budget, in a sentence that other answers begin with."""
+    """The forecast's N*, D* and loss at a budget, in a sentence, without its doubts."""
     best = each.best
-    text = (
+    return (
         f"Forecast at {flops(best.flops)} FLOPs (6ND): N* = {_sizes(best.n_opt, best.n_interval)}, "
         f"D* = {_sizes(best.d_opt, best.d_interval)}, loss there {best.loss:.4f}"
-        f"{bracket(best.loss_interval, '{:.4f}'.format)}, {level:.0%} intervals"
+        f"{bracket(best.loss_interval, '{:.4f}'.format)}, {level:.0%} intervals."
     )
-    return f"{text}; not calibrated: {each.reason}." if each.reason else f"{text}."
 
 
 def answer_lines(answer: Answer, table: Table, width: int = READABLE) -> Iterator[str]:

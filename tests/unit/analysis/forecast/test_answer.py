@@ -21,7 +21,7 @@ from analysis.forecast.figures import (
     record_data,
     valley_data,
 )
-from analysis.forecast.lead import lead, lead_json, led
+from analysis.forecast.lead import Lead, lead, lead_json, led
 from analysis.forecast.page import forecast_page
 from analysis.forecast.text import answer_lines, first_lines, point_rows, source_words
 from analysis.table.columns import normalise
@@ -159,6 +159,9 @@ def test_two_recipes_make_every_forecast_uncalibrated(table):
     assert found.warnings[0].startswith("NOT CALIBRATED: the rows stray from any law")
     assert not any(point.calibrated for point in found.points)
     assert not found.optimum[0].calibrated
+    # A fit and a sweep begin with this sentence.
+    assert Lead(table, found).sentence.startswith("NOT CALIBRATED: the rows stray from any law")
+    assert Lead(table, forecast(table, QUESTION)).sentence.startswith("Forecast at ")
 
 
 def test_bits_per_byte_follow_the_loss_where_their_ratio_is_one(table):
