@@ -10,7 +10,7 @@ from flows.settings import Home
 from tests.fakes import ReadableTracker
 
 
-def test_smoke_goes_from_spec_to_report_and_is_not_trained_twice(isoflop, home):
+def test_smoke_goes_from_spec_to_report_and_is_not_trained_twice(isoflop, in_process, home):
     first = isoflop("sweep", "smoke")
     assert first.returncode == 0, first.stderr
     folder = home / "sweeps" / "smoke"
@@ -47,13 +47,13 @@ def test_smoke_goes_from_spec_to_report_and_is_not_trained_twice(isoflop, home):
     law = json.loads(again.stdout)
     assert law["exponent_N_parametric"] == LossLaw.load(folder / "law.json").exponent_N
 
-    listed = json.loads(isoflop("runs", "smoke", "--json", "-").stdout)
+    listed = json.loads(in_process("runs", "smoke", "--json", "-").stdout)
     assert sorted(row["val_loss"] for row in listed) == sorted(table["val_loss"].to_list())
-    assert "10 observations" in isoflop("runs", "smoke").stdout
+    assert "10 observations" in in_process("runs", "smoke").stdout
 
 
-def test_plan_lists_every_run_with_its_cost_and_state(isoflop):
-    done = isoflop("plan", "smoke", "--json", "-")
+def test_plan_lists_every_run_with_its_cost_and_state(in_process):
+    done = in_process("plan", "smoke", "--json", "-")
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
     assert len(plan["runs"]) == 4
