@@ -198,12 +198,20 @@ class Answer:
 
 def answer(table: Table, question: Question) -> Answer:
     """The forecast with its record, and what other methods say; see `forecast`."""
-    plain = forecast(table, question)
-    best = plain.optimum
-    if best:
-        beside = fit_beside(table)
-        best = tuple(_judged(each, beside.at(each.best.flops)) for each in best)
-    return replace(plain, optimum=best, record=record(table, question.form, question.level))
+    judged = beside_others(forecast(table, question), table)
+    return replace(judged, record=record(table, question.form, question.level))
+
+
+def beside_others(plain: Answer, table: Table) -> Answer:
+    """A forecast with what approaches 2 and 3 say of each N*, and a doubt where they disagree."""
+    if not plain.optimum:
+        return plain
+    beside = fit_beside(table)
+    best = []
+    for each in plain.optimum:
+        others = beside.at(each.best.flops)
+        best.append(replace(each, others=others, doubts=disagreements(each.best, others)))
+    return replace(plain, optimum=tuple(best))
 
 
 def forecast(table: Table, question: Question) -> Answer:
@@ -294,10 +302,6 @@ def _points(
             )
         )  # fmt: skip
     return tuple(each)
-
-
-def _judged(each: ForecastOptimum, rivals: tuple[Other, ...]) -> ForecastOptimum:
-    return replace(each, others=rivals, doubts=disagreements(each.best, rivals))
 
 
 def _optimum(best: Optimum, data: Data, recipes: str | None) -> ForecastOptimum:

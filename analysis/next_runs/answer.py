@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.forecast.answer import Answer, Question, forecast
+from analysis.forecast.answer import Answer, Question, beside_others, forecast
 from analysis.forecast.design import Candidates, Stakes, Widths, choose, stakes
 from analysis.forecast.optimum import Optimum
 from analysis.law import Array, deviations
@@ -111,7 +111,8 @@ def next_runs(
     """
     _check(candidates, budget)
     # A table that bars N* is what more runs may change.
-    today = forecast(table, Question(budgets=(target_flops,), level=level, anyway=True))
+    question = Question(budgets=(target_flops,), level=level, anyway=True)
+    today = beside_others(forecast(table, question), table)
     learnt, best = today.posterior, today.optimum[0].best
     design = choose(learnt, candidates, target_flops, budget, runs)
     valley = stakes(learnt, target_flops)

@@ -16,7 +16,7 @@ from analysis.next_runs.figures import draw_plane, plane_data
 from analysis.next_runs.text import answer_lines, candidates_line, run_rows, verdict
 from analysis.table.columns import normalise
 from analysis.table.observations import Table, TableError
-from tests.others_tables import BASE
+from tests.others_tables import BASE, DISAGREEING
 
 TARGET = 1e23
 
@@ -111,6 +111,15 @@ def test_the_plane_has_every_run_once_and_numbers_the_chosen_ones() -> None:
     assert labelled["n_params"].to_list() == [run.n_params for run in answer.runs]
     assert data["sharpens"].drop_nulls().is_between(0, 1).all()
     assert len(draw_plane(data).data) == 5
+
+
+def test_methods_that_disagree_on_n_star_are_named_first() -> None:
+    rows = normalise(pl.DataFrame(DISAGREEING, schema=["N", "D", "loss"], orient="row"))
+    sizes, ratios = default_sizes(rows.used), default_ratios(rows.used)
+    answer = next_runs(rows, grid(sizes, ratios, (1e10, 1e11)), 1.2e12, 1e12, 1)
+    lines = list(answer_lines(answer))
+    assert lines[0].startswith("Methods disagree on N* at 1.20e+12 FLOPs: the forecast says ")
+    assert any(line.startswith("Stop: ") for line in lines[1:])
 
 
 def test_lines_fit_a_terminal_and_begin_with_the_verdict_under_the_warnings() -> None:
