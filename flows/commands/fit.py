@@ -23,7 +23,7 @@ from flows.commands.options import (
     TableName,
     Where,
 )
-from flows.commands.tables import find_table, names_in, read_runs
+from flows.commands.tables import find_table, meeting_all, names_in, read_runs
 
 if TYPE_CHECKING:
     from flows.answers.fit import Fit
@@ -80,7 +80,7 @@ def fit(
         answer = fit_runs(
             read_runs(source, mapping, include_status),
             FitOptions(form, penalty, bootstrap, seed, level, anyway, target_flops),
-            Rows(by, where, tuple(names_in(best_of)), pool),
+            Rows(by, meeting_all(where), tuple(names_in(best_of)), pool),
         )
     show(answer, _print, json, report)
 

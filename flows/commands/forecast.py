@@ -20,7 +20,7 @@ from flows.commands.forecast_records import (
     register,
 )
 from flows.commands.options import FIT, BestOf, By, Mapping, Pool, Statuses, TableName, Where
-from flows.commands.tables import find_table, names_in, read_runs
+from flows.commands.tables import find_table, meeting_all, names_in, read_runs
 
 if TYPE_CHECKING:
     from flows.answers.forecast import Forecast
@@ -77,7 +77,7 @@ def forecast(
         answer = forecast_runs(
             runs,
             Question(pairs, budgets, level, form, anyway),
-            Rows(by, where, tuple(names_in(best_of)), pool),
+            Rows(by, meeting_all(where), tuple(names_in(best_of)), pool),
         )
         if records.register is not None:
             register(records.register, answer.groups[0][2], answer.groups[0][1], file)

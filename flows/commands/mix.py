@@ -12,7 +12,7 @@ from flows.commands.common import (
     refusals,
 )
 from flows.commands.options import Mapping, Statuses, TableName, Where
-from flows.commands.tables import column_mapping, find_table
+from flows.commands.tables import column_mapping, find_table, meeting_all
 
 if TYPE_CHECKING:
     from flows.answers.mix import Mix
@@ -70,7 +70,7 @@ def mix(
         answer = mix_source(
             source,
             Asked(target, stock, epochs, params, tokens, anywhere, level),
-            Columns(column_mapping(mapping or []), where, include_status or []),
+            Columns(column_mapping(mapping or []), meeting_all(where), include_status or []),
             of_points,
         )
     show(answer, _print, json, report)

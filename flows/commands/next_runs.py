@@ -13,7 +13,7 @@ from flows.commands.common import (
     refusals,
 )
 from flows.commands.options import BestOf, Mapping, Pool, Statuses, TableName, Where
-from flows.commands.tables import find_table, names_in, read_runs
+from flows.commands.tables import find_table, meeting_all, names_in, read_runs
 
 if TYPE_CHECKING:
     from flows.answers.next_runs import Next
@@ -78,7 +78,7 @@ def next_runs(
         if to is not None:
             check_to(to, sweep=has_plan(source))
         runs_so_far = read_runs(source, mapping, include_status)
-        rows = Rows(None, where, tuple(names_in(best_of)), pool)
+        rows = Rows(None, meeting_all(where), tuple(names_in(best_of)), pool)
         answer = next_after(runs_so_far, how, rows)
         if to is not None:
             _write(answer, to)

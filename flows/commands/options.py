@@ -145,8 +145,12 @@ Corpus = Annotated[str | None, Parameter(help="file or folder of text, JSON or P
 Slots = Annotated[int | None, Parameter(help="trainings that run at the same time")]
 
 Where = Annotated[
-    str | None,
-    Parameter(group=ROWS, help="polars SQL filter, for example 'tokens > 1e9 AND lr < 0.01'"),
+    list[str] | None,
+    Parameter(
+        group=ROWS,
+        help="polars SQL filter, for example 'tokens > 1e9 AND lr < 0.01'; repeatable, and a row "
+        "must meet all",
+    ),
 ]
 By = Annotated[str | None, Parameter(group=ROWS, help="column: one law for each of its values")]
 Mapping = Annotated[

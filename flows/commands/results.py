@@ -18,6 +18,7 @@ from flows.commands.common import (
     say,
 )
 from flows.commands.options import RunName, SweepName, Where
+from flows.commands.tables import meeting_all
 from flows.runs.words import RunState
 
 if TYPE_CHECKING:
@@ -270,9 +271,9 @@ def runs(
     rows = [row for planned in plans for row in observations(planned.runs, home)]
     if state:
         rows = [row for row in rows if row["status"] in state]
-    if where is not None:
+    if (condition := meeting_all(where)) is not None:
         with refusals():
-            rows = _rows_where(rows, where)
+            rows = _rows_where(rows, condition)
     if sort is not None:
         column = _SORTED_BY[sort]
         rows.sort(key=lambda row: inf if row[column] is None else row[column])

@@ -54,3 +54,10 @@ def column_mapping(pairs: list[str]) -> dict[str, str]:
 def names_in(text: str | None) -> list[str]:
     """The names of an option that lists columns: lr,batch."""
     return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def meeting_all(filters: list[str] | None) -> str | None:
+    """One filter of those given; None for none."""
+    if not filters or len(filters) == 1:
+        return filters[0] if filters else None
+    return " AND ".join(f"({each})" for each in filters)

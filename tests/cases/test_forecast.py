@@ -180,6 +180,13 @@ def test_rows_left_out_and_rows_off_the_law_are_in_the_first_lines_of_every_answ
     done = run("forecast", path, "--flops", 1e21, "--where", "source_line <> 14")
     assert "1 of 15 rows is left out: not where source_line <> 14." in done.stdout
     assert "off the law" not in done.stdout
+    # An offered filter can follow one that is there already.
+    both = ("--where", "source_line <> 14 OR N > 1e12", "--where", "N > 1e7")
+    fewer = json.loads(run("forecast", path, "--flops", 1e21, *both, "--json", "-").stdout)
+    whole = json.loads(run("forecast", path, "--flops", 1e21, "--json", "-").stdout)
+    small = sum(N <= 1e7 for N, _, _ in BASE)
+    assert small > 0
+    assert fewer["data"]["rows"] == whole["data"]["rows"] - small - 1
 
 
 def test_too_few_fresh_rows_are_the_first_line_of_a_forecast(run: Run, tmp_path: Path) -> None:

@@ -177,14 +177,14 @@ def test_runs_are_listed_by_their_state(home, capsys):
 
 
 def test_runs_are_sorted_and_filtered(home, capsys):
-    runs("mine", sort="D", where="n_params > 0")
+    runs("mine", sort="D", where=["n_params > 0"])
     _, _, *rows = words(capsys.readouterr().out)
     assert [row.split()[4] for row in rows] == ["20.5k", "20.5k", "41k", "41k"]
     runs("mine", sort="loss", json="-")
     losses = [row["val_loss"] for row in json.loads(capsys.readouterr().out)]
     assert losses[-2:] == [None, None]
-    runs("mine", where="val_loss IS NOT NULL", json="-")
+    runs("mine", where=["val_loss IS NOT NULL"], json="-")
     assert len(json.loads(capsys.readouterr().out)) == 2
     with pytest.raises(SystemExit):
-        runs("mine", where="nothing > 1")
+        runs("mine", where=["nothing > 1"])
     assert "--where 'nothing > 1' does not work" in capsys.readouterr().err
