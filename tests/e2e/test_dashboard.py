@@ -140,12 +140,21 @@ def test_every_control_shows_that_the_keyboard_is_on_it(window, address):
 
 
 def test_links_lead_from_the_first_view_to_a_run_and_back(window, address):
+    from selenium.common.exceptions import StaleElementReferenceException
+
     opened(window, f"{address}/", 1280, "made")
 
-    def click(text: str, words: str) -> None:
+    def clicked(text: str) -> bool:
         link = window.find_element("link text", text)
-        window.execute_script("arguments[0].scrollIntoView({block: 'center'})", link)
-        link.click()
+        try:
+            window.execute_script("arguments[0].scrollIntoView({block: 'center'})", link)
+            link.click()
+        except StaleElementReferenceException:  # its view was drawn anew
+            return False
+        return True
+
+    def click(text: str, words: str) -> None:
+        wait_until(lambda: clicked(text))
         wait_until(lambda: words in text_of(window))
 
     click("made", "Parametric law:")
@@ -163,10 +172,11 @@ def test_links_lead_from_the_first_view_to_a_run_and_back(window, address):
     click("Compare", "Choose two sweeps or more.")
     click("+ made", "made ✕")
     click("+ beside", "What it did to the law")
-    data = window.find_elements("link text", "data (CSV)")
+    links = "[...document.links].filter(link => link.innerText == 'data (CSV)')"
+    data = window.execute_script(f"return {links}.map(link => link.href)")
     assert data
     for each in data:
-        answer = httpx.get(each.get_attribute("href"))
+        answer = httpx.get(each)
         assert answer.headers["content-type"].startswith("text/csv")
     assert window.get_log("browser") == []
 
